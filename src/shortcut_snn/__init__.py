@@ -1,0 +1,38 @@
+"""Train deep spiking neural networks with shortcut back-propagation and evolutionary training."""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .shortcut import (
+        Constant,
+        CosineDecay,
+        LinearDecay,
+        LogitSum,
+        LossSum,
+        Shortcut,
+        ShortcutOutput,
+        StepDecay,
+    )
+
+__all__ = [
+    "Constant",
+    "CosineDecay",
+    "LinearDecay",
+    "LogitSum",
+    "LossSum",
+    "Shortcut",
+    "ShortcutOutput",
+    "StepDecay",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # The method's names live at the top, but the command must answer --help without importing torch.
+    if name in __all__:
+        from . import shortcut
+
+        return getattr(shortcut, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

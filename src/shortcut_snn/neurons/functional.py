@@ -1,0 +1,157 @@
+"""Neurons as pure functions of a whole sequence: nothing to reset between batches.
+
+One dynamics covers IF, LIF and PLIF (paper, preliminaries)::
+
+    u_pre[t] = tau * u[t - 1] + I[t]
+    s[t]     = 1 if u_pre[t] > threshold else 0
+    u[t]     = u_pre[t] * (1 - s[t])            hard reset
+    u[t]     = u_pre[t] - threshold * s[t]      soft reset
+"""
+
+import math
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from .surrogate import Rectangle, Surrogate
+
+Reset = Literal["hard", "soft"]
+
+
+class _Sequence(torch.autograd.Function):
+    """Forward and backward through time by hand: keeps one membrane per step instead of a graph."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        current: Tensor,
+        tau: Tensor,
+        initial: Tensor | None,
+        threshold: float,
+        surrogate: Surrogate,
+        soft: bool,
+        detach_reset: bool,
+    ) -> tuple[Tensor, Tensor]:
+        compute = _compute_dtype(current.dtype)
+        decay = tau.to(compute)
+        pre = torch.empty(current.shape, dtype=compute, device=current.device)
+        spikes = torch.empty_like(current)
+        u = None if initial is None else initial.to(compute)
+        for t in range(current.shape[0]):
+            u_pre = pre[t].copy_(current[t] if u is None else decay * u + current[t])
+            fired = u_pre > threshold
+            spikes[t] = fired
+            u = u_pre - threshold * fired if soft else u_pre.masked_fill(fired, 0.0)
+        assert u is not None
+        ctx.save_for_backward(pre, decay, initial)
+        ctx.rest = (threshold, surrogate, soft, detach_reset, current.dtype, tau.dtype)
+        return spikes, u.to(current.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad_spikes, grad_final = grads
+        pre, decay, initial = ctx.saved_tensors
+        threshold, surrogate, soft, detach_reset, dtype, tau_dtype = ctx.rest
+        learn_tau = ctx.needs_input_grad[1]
+        grad_current = torch.empty(pre.shape, dtype=dtype, device=pre.device)
+        grad_tau = torch.zeros_like(decay)
+        grad_u = grad_final.to(pre.dtype)
+        for t in reversed(range(pre.shape[0])):
+            u_pre = pre[t]
+            slope = surrogate(u_pre - threshold)
+            if soft:
+                carried = grad_u if detach_reset else grad_u - grad_u * threshold * slope
+            else:
+                carried = grad_u.masked_fill(u_pre > threshold, 0.0)
+                if not detach_reset:
+                    carried = carried - grad_u * u_pre * slope
+            grad_pre = grad_spikes[t] * slope + carried
+            grad_current[t] = grad_pre
+            if learn_tau:
+                before = pre[t - 1] if t else initial
+                if before is not None:
+                    if t:
+                        fired = before > threshold
+                        before = before - threshold * fired if soft else before.masked_fill(fired, 0.0)
+                    grad_tau += (grad_pre * before).sum()
+            grad_u = grad_pre * decay
+        grad_initial = None if initial is None else grad_u.to(initial.dtype)
+        return (
+            grad_current,
+            grad_tau.to(tau_dtype) if learn_tau else None,
+            grad_initial,
+            None,
+            None,
+            None,
+            None,
+        )
+
+
+def _compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Membranes of half-precision inputs are integrated in float32."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def lif(
+    current: Tensor,
+    tau: float | Tensor = 0.5,
+    *,
+    threshold: float = 1.0,
+    surrogate: Surrogate | None = None,
+    reset: Reset = "hard",
+    detach_reset: bool = False,
+    initial: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Run leaky integrate-and-fire neurons over a sequence.
+
+    Args:
+        current: input current ``[T, N, ...]``.
+        tau: factor by which the membrane potential decays in a step, from 0 to 1 (snnTorch's ``beta``,
+            SpikingJelly's ``1 - 1 / tau``). 1 is the IF neuron. A 0-dimensional tensor may be learned (PLIF).
+        threshold: a neuron fires where its membrane potential is greater than this; > 0.
+        surrogate: ds/du in the backward pass; ``Rectangle(1)`` by default.
+        reset: ``"hard"`` to 0, or ``"soft"``: the threshold is subtracted.
+        detach_reset: whether the gradient ignores that the reset depends on the spike.
+        initial: membrane potential before the first step ``[N, ...]``; 0 by default.
+
+    Returns:
+        Spikes ``[T, N, ...]`` of 0 and 1 in the dtype of ``current``, and the membrane potential after the
+        last step ``[N, ...]``, to be passed as ``initial`` when a stream goes on.
+
+    Raises:
+        ValueError: no time steps, or a parameter out of range.
+    """
+    if current.dim() < 2 or current.shape[0] == 0:
+        raise ValueError(
+            f"neurons need a current [T, N, ...] with at least 1 time step, got shape {tuple(current.shape)}"
+        )
+    if not current.is_floating_point():
+        raise ValueError(f"neurons need a floating-point current, got {current.dtype}")
+    check_parameters(tau, threshold, reset)
+    if initial is not None and initial.shape != current.shape[1:]:
+        raise ValueError(
+            f"the initial membrane potential must have shape {tuple(current.shape[1:])}, got {tuple(initial.shape)}"
+        )
+    decay = tau if isinstance(tau, Tensor) else torch.tensor(tau, dtype=torch.float64, device=current.device)
+    spikes, final = _Sequence.apply(  # type: ignore[no-untyped-call]
+        current, decay, initial, threshold, surrogate or Rectangle(), reset == "soft", detach_reset
+    )
+    return spikes, final
+
+
+def check_parameters(tau: float | Tensor, threshold: float, reset: str) -> None:
+    """Refuse neuron parameters that make no sense.
+
+    Raises:
+        ValueError: naming the parameter.
+    """
+    if isinstance(tau, Tensor):
+        if tau.dim() != 0:
+            raise ValueError(f"a learnable tau is one number (0-dimensional), got shape {tuple(tau.shape)}")
+    elif not 0.0 <= tau <= 1.0:
+        raise ValueError(f"tau is the decay of the membrane potential in a step, from 0 to 1, got {tau}")
+    if not (math.isfinite(threshold) and threshold > 0):
+        raise ValueError(f"the threshold must be finite and > 0, got {threshold}")
+    if reset not in get_args(Reset):
+        raise ValueError(f"reset must be one of {', '.join(get_args(Reset))}, got {reset!r}")

@@ -1,0 +1,109 @@
+"""Neurons as modules: parameters held, no state kept."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from . import functional
+from .functional import Reset
+from .surrogate import Rectangle, Surrogate
+
+
+class Neuron(nn.Module):
+    """Base of the neurons: maps a current ``[T, N, ...]`` to spikes of the same shape."""
+
+    def __init__(
+        self,
+        threshold: float = 1.0,
+        surrogate: Surrogate | None = None,
+        reset: Reset = "hard",
+        detach_reset: bool = False,
+    ) -> None:
+        super().__init__()
+        functional.check_parameters(1.0, threshold, reset)
+        self.threshold = threshold
+        self.surrogate: Surrogate = surrogate or Rectangle()
+        self.reset: Reset = reset
+        self.detach_reset = detach_reset
+
+    def decay(self) -> float | Tensor:
+        """Return tau, the factor by which the membrane potential decays in a step."""
+        raise NotImplementedError
+
+    def forward(self, current: Tensor) -> Tensor:
+        """Return the spikes of a sequence that starts from membrane potential 0."""
+        return self.stream(current)[0]
+
+    def stream(self, current: Tensor, initial: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return spikes and the final membrane potential, to be passed back in with the next frames."""
+        return functional.lif(
+            current,
+            self.decay(),
+            threshold=self.threshold,
+            surrogate=self.surrogate,
+            reset=self.reset,
+            detach_reset=self.detach_reset,
+            initial=initial,
+        )
+
+    def extra_repr(self) -> str:
+        """Show the parameters."""
+        tau = self.decay()
+        tau = float(tau.detach()) if isinstance(tau, Tensor) else tau
+        parts = [f"tau={tau:g}, threshold={self.threshold:g}, surrogate={self.surrogate}, reset={self.reset}"]
+        return ", ".join(parts + (["detach_reset"] if self.detach_reset else []))
+
+
+class LIF(Neuron):
+    """Leaky integrate-and-fire; ``tau`` as in the paper: 0.5 halves the membrane potential in a step."""
+
+    def __init__(
+        self,
+        tau: float = 0.5,
+        threshold: float = 1.0,
+        surrogate: Surrogate | None = None,
+        reset: Reset = "hard",
+        detach_reset: bool = False,
+    ) -> None:
+        super().__init__(threshold, surrogate, reset, detach_reset)
+        functional.check_parameters(tau, threshold, reset)
+        self.tau = tau
+
+    def decay(self) -> float:
+        """Return tau."""
+        return self.tau
+
+
+class IF(LIF):
+    """Integrate-and-fire: a LIF neuron that does not leak."""
+
+    def __init__(
+        self,
+        threshold: float = 1.0,
+        surrogate: Surrogate | None = None,
+        reset: Reset = "hard",
+        detach_reset: bool = False,
+    ) -> None:
+        super().__init__(1.0, threshold, surrogate, reset, detach_reset)
+
+
+class PLIF(Neuron):
+    """LIF whose tau is learned, one for the layer: ``tau = sigmoid(w)`` (Fang et al., ICCV 2021)."""
+
+    def __init__(
+        self,
+        tau: float = 0.5,
+        threshold: float = 1.0,
+        surrogate: Surrogate | None = None,
+        reset: Reset = "hard",
+        detach_reset: bool = False,
+    ) -> None:
+        super().__init__(threshold, surrogate, reset, detach_reset)
+        if not 0.0 < tau < 1.0:
+            raise ValueError(f"PLIF starts from a tau between 0 and 1, both excluded, got {tau}")
+        self.w = nn.Parameter(torch.tensor(math.log(tau / (1.0 - tau))))
+
+    def decay(self) -> Tensor:
+        """Return sigmoid(w)."""
+        return torch.sigmoid(self.w)

@@ -1,0 +1,120 @@
+"""The wrapper that trains a network with shortcut branches and never rewrites it."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .branch import Branch
+from .taps import Extract, Taps, resolve
+
+
+class ShortcutOutput(NamedTuple):
+    """Logits of the main output and of every branch, shallowest first."""
+
+    main: Tensor
+    branches: tuple[Tensor, ...] = ()
+
+
+class Shortcut(nn.Module):
+    """Shortcut back-propagation around any spiking network (paper, method section).
+
+    Branches live outside the network: it keeps its parameters and state keys, and what ships is
+    ``model.network`` (or :meth:`strip`). In training mode a call returns a :class:`ShortcutOutput` with
+    branch logits; in eval mode the branches are not computed and ``branches`` is empty.
+
+    Args:
+        network: maps a batch to logits ``[N, num_classes]``.
+        taps: ``"stages"`` (the end of each stage but the last), ``"blocks"`` (each block but the last), or
+            names of submodules. An empty list is vanilla training.
+        num_classes: width of the branches' logits.
+        example: a batch for the dry pass that finds the branches' input widths; its values do not matter. May
+            be left out for a network that offers ``example_input()``, as ours do.
+        time_axis: where time lies in tapped outputs: 0 for ``[T, N, C, ...]``, 1 for ``[N, T, C, ...]``, None
+            for networks that are called once per time step.
+        extract: takes a tapped module's output and returns its tensor; by default the output itself or the
+            first entry of a tuple.
+
+    Raises:
+        ValueError: an unknown tap (the message lists the names there are), or no example to run.
+
+    Initialising the branches leaves torch's random state as it was, so the network and the data see the same
+    random numbers with and without branches.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        taps: str | Sequence[str] = "stages",
+        *,
+        num_classes: int,
+        example: Any = None,
+        time_axis: int | None = 0,
+        extract: Extract | None = None,
+    ) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+        self.network = network
+        self.taps = Taps(network, resolve(network, taps), time_axis, extract)
+        self.branches = nn.ModuleList()
+        if self.taps.names:
+            try:
+                widths = self._widths(_example(network, example))
+            except BaseException:
+                self.taps.remove()
+                raise
+            # On the CPU first: the same seed gives the same branches on every device.
+            reference = next(network.parameters(), torch.empty(0))
+            with torch.random.fork_rng(devices=[]):
+                built = [Branch(width, num_classes) for width in widths]
+            self.branches.extend(branch.to(reference.device, reference.dtype) for branch in built)
+
+    def _widths(self, example: Any) -> list[int]:
+        """Channels of each tapped output, by one pass that leaves no trace in the network."""
+        modes = {module: module.training for module in self.network.modules()}
+        self.network.eval()
+        self.taps.start()
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                self.network(example)
+            return [pooled.shape[1] for pooled in self.taps.stop()]
+        finally:
+            self.taps.cancel()
+            for module, mode in modes.items():
+                module.training = mode
+
+    def forward(self, *args: Any, **kwargs: Any) -> ShortcutOutput:
+        """Run the network and, in training mode, the branches."""
+        if not (self.training and self.branches):
+            return ShortcutOutput(self.network(*args, **kwargs))
+        self.taps.start()
+        try:
+            main = self.network(*args, **kwargs)
+            pooled = self.taps.stop()
+        finally:
+            self.taps.cancel()
+        return ShortcutOutput(main, tuple(b(x) for b, x in zip(self.branches, pooled, strict=True)))
+
+    def strip(self) -> nn.Module:
+        """Take the hooks off and return the network: the one that was put in, trained."""
+        self.taps.remove()
+        self.branches = nn.ModuleList()
+        return self.network
+
+    def extra_repr(self) -> str:
+        """Show where the branches are."""
+        return f"taps={self.taps.names}"
+
+
+def _example(network: nn.Module, example: Any) -> Any:
+    if example is not None:
+        return example
+    offered = getattr(network, "example_input", None)
+    if offered is None:
+        raise ValueError(
+            f"pass example=... (one batch of inputs) to find the branches' widths: "
+            f"{type(network).__name__} has no example_input()"
+        )
+    return offered()

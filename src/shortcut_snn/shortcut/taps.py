@@ -1,0 +1,161 @@
+"""Where branches are attached: named submodules of a network that is never rewritten."""
+
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from .branch import pool
+
+Extract = Callable[[Any], Tensor]
+_STAGE = re.compile(r"(?:^|\.)(?:layer|stage)s?[._]?\d+$")
+
+
+def _stages(network: nn.Module) -> list[str]:
+    declared = getattr(network, "stage_names", None)
+    if declared is not None:
+        return list(declared)
+    names = [name for name, _ in network.named_modules() if _STAGE.search(name)]
+    # A stage inside a stage (layer1.stage0) is not a stage of the network.
+    return [name for name in names if not any(name.startswith(other + ".") for other in names)]
+
+
+def stage_ends(network: nn.Module) -> list[str]:
+    """Names of the stages, all but the last, whose output already is the main branch's.
+
+    A network may declare ``stage_names``; otherwise submodules named ``layer1``, ``layer2``, ... or
+    ``stage1``, ... are taken.
+
+    Raises:
+        ValueError: no such submodules; name the taps instead.
+    """
+    stages = _stages(network)
+    if len(stages) < 2:
+        raise ValueError(
+            f"{type(network).__name__} has no submodules named layer1, layer2, ... to put branches behind; "
+            f"name the taps yourself, among: {_some(network)}"
+        )
+    return stages[:-1]
+
+
+def every_block(network: nn.Module) -> list[str]:
+    """Names of all blocks (the children of the stages), all but the last.
+
+    Raises:
+        ValueError: no stages are found (see :func:`stage_ends`).
+    """
+    stages = [*stage_ends(network), _stages(network)[-1]]
+    blocks = [f"{stage}.{child}" for stage in stages for child, _ in network.get_submodule(stage).named_children()]
+    return blocks[:-1]
+
+
+PLACEMENTS: dict[str, Callable[[nn.Module], list[str]]] = {"stages": stage_ends, "blocks": every_block}
+
+
+def resolve(network: nn.Module, taps: str | Sequence[str]) -> list[str]:
+    """Turn a placement ("stages", "blocks") or a list of names into checked submodule names.
+
+    Raises:
+        ValueError: an unknown placement or name (the message lists those there are), or one named twice.
+    """
+    if isinstance(taps, str):
+        if taps not in PLACEMENTS:
+            raise ValueError(
+                f"unknown placement {taps!r}: use one of {', '.join(map(repr, PLACEMENTS))}, or a list of names"
+            )
+        return PLACEMENTS[taps](network)
+    names = list(taps)
+    there = dict(network.named_modules())
+    for name in names:
+        if not name or name not in there:
+            close = difflib.get_close_matches(name, there, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"no submodule {name!r} in {type(network).__name__}{hint}. There are: {_some(network)}")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"tapped more than once: {', '.join(twice)}")
+    return names
+
+
+def _some(network: nn.Module, most: int = 60) -> str:
+    names = [name for name, _ in network.named_modules() if name]
+    more = f", ... ({len(names) - most} more)" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _first_tensor(output: Any) -> Tensor:
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
+        return output[0]
+    raise TypeError(
+        f"a tapped module returned {type(output).__name__}, not a tensor; pass extract=... to say where its spikes are"
+    )
+
+
+class Taps:
+    """Forward hooks on named submodules that keep the pooled output of each while active.
+
+    A module that is called once per time step fires its hook T times; the pooled outputs are averaged.
+    While inactive a hook returns at once and keeps nothing.
+    """
+
+    def __init__(
+        self, network: nn.Module, names: Sequence[str], time_axis: int | None, extract: Extract | None
+    ) -> None:
+        self.names = list(names)
+        self.time_axis = time_axis
+        self.extract: Extract = extract or _first_tensor
+        self.active = False
+        self._pooled: list[list[Tensor]] = [[] for _ in self.names]
+        self._handles: list[RemovableHandle] = [
+            network.get_submodule(name).register_forward_hook(_Hook(self, index))
+            for index, name in enumerate(self.names)
+        ]
+
+    def record(self, index: int, output: Any) -> None:
+        """Keep the pooled output of tap ``index``."""
+        if self.active:
+            self._pooled[index].append(pool(self.extract(output), self.time_axis))
+
+    def start(self) -> None:
+        """Forget what was kept and listen."""
+        self._pooled = [[] for _ in self.names]
+        self.active = True
+
+    def stop(self) -> list[Tensor]:
+        """Stop listening and return ``[N, C]`` for each tap, averaged over its calls.
+
+        Raises:
+            RuntimeError: a tapped submodule was not called in the forward pass.
+        """
+        self.active = False
+        pooled, self._pooled = self._pooled, [[] for _ in self.names]
+        silent = [name for name, calls in zip(self.names, pooled, strict=True) if not calls]
+        if silent:
+            raise RuntimeError(f"tapped but not called in the forward pass: {', '.join(silent)}")
+        return [calls[0] if len(calls) == 1 else sum(calls[1:], calls[0]) / len(calls) for calls in pooled]
+
+    def cancel(self) -> None:
+        """Stop listening after a failed forward pass and drop what was kept."""
+        self.active = False
+        self._pooled = [[] for _ in self.names]
+
+    def remove(self) -> None:
+        """Take the hooks off the network."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+
+class _Hook:
+    """A picklable, deep-copyable hook (a closure would keep pointing at the original wrapper)."""
+
+    def __init__(self, taps: Taps, index: int) -> None:
+        self.taps, self.index = taps, index
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        self.taps.record(self.index, output)
