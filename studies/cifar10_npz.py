@@ -1,0 +1,48 @@
+"""Turn an archive of JPEG bytes into a plain ``.npz`` that ``data.name=npz`` reads.
+
+The archive holds, for each of ``train`` and ``test``: ``jpeg_<part>`` (uint8, all files end to end),
+``off_<part>`` (n + 1 offsets) and ``y_<part>`` (labels). Example::
+
+    python studies/cifar10_npz.py cifar10_jpegs.npz cifar10_10k.npz --train 10000 --test 5000
+"""
+
+import argparse
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def decode(archive: np.lib.npyio.NpzFile, part: str, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first ``limit`` images of a part, uint8 [n, H, W, 3], and their labels, int64 [n]."""
+    files, offsets = archive[f"jpeg_{part}"].tobytes(), archive[f"off_{part}"]
+    labels = archive[f"y_{part}"].astype(np.int64)
+    count = len(labels) if limit is None else limit
+    if not 0 < count <= len(labels):
+        raise SystemExit(f"--{part} {count}: the archive holds {len(labels)} images of this part.")
+    images = [Image.open(io.BytesIO(files[offsets[i] : offsets[i + 1]])).convert("RGB") for i in range(count)]
+    return np.stack([np.asarray(image) for image in images]), labels[:count]
+
+
+def main() -> None:
+    """Read the command line, convert, and write the new file whole or not at all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="archive of JPEG bytes")
+    parser.add_argument("target", type=Path, help="file to write")
+    parser.add_argument("--train", type=int, help="keep the first so many training images (default: all)")
+    parser.add_argument("--test", type=int, help="keep the first so many test images (default: all)")
+    arguments = parser.parse_args()
+    with np.load(arguments.source, allow_pickle=False) as archive:
+        x_train, y_train = decode(archive, "train", arguments.train)
+        x_test, y_test = decode(archive, "test", arguments.test)
+        extra = {"class_names": archive["classes"]} if "classes" in archive else {}
+    partial = arguments.target.with_name(arguments.target.name + ".partial")
+    with partial.open("wb") as file:
+        np.savez(file, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test, **extra)
+    partial.replace(arguments.target)
+    print(f"{arguments.target}: {len(x_train)} training and {len(x_test)} test images of {x_train.shape[1:]}")
+
+
+if __name__ == "__main__":
+    main()
