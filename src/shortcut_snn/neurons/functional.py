@@ -42,7 +42,7 @@ class _Sequence(torch.autograd.Function):
             u_pre = pre[t].copy_(current[t] if u is None else decay * u + current[t])
             fired = u_pre > threshold
             spikes[t] = fired
-            u = u_pre - threshold * fired if soft else u_pre.masked_fill(fired, 0.0)
+            u = u_pre - threshold * fired.to(compute) if soft else u_pre.masked_fill(fired, 0.0)
         assert u is not None
         ctx.save_for_backward(pre, decay, initial)
         ctx.rest = (threshold, surrogate, soft, detach_reset, current.dtype, tau.dtype)
@@ -73,7 +73,7 @@ class _Sequence(torch.autograd.Function):
                 if before is not None:
                     if t:
                         fired = before > threshold
-                        before = before - threshold * fired if soft else before.masked_fill(fired, 0.0)
+                        before = before - threshold * fired.to(before.dtype) if soft else before.masked_fill(fired, 0.0)
                     grad_tau += (grad_pre * before).sum()
             grad_u = grad_pre * decay
         grad_initial = None if initial is None else grad_u.to(initial.dtype)
