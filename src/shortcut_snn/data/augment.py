@@ -1,0 +1,121 @@
+"""Augmentation whose every choice is a pure function of (seed, epoch, index).
+
+So a sample looks the same whichever process draws it, in whatever batch, and after any resume. Crop, flip and cutout
+work on a whole batch at once: one sample at a time, torchvision's transforms cost many times more.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from .config import Augmentation
+from .counter_random import below, random_bits
+
+Pixels = NDArray[np.uint8]
+"""A batch of images, ``[N, C, H, W]``."""
+Bits = NDArray[np.uint64]
+"""Random bits of each sample of a batch, ``[N]``."""
+Colour = NDArray[np.uint8]
+"""The mean colour, ``[C]``."""
+
+_AUGMENT = 4
+"""Stream of random numbers, apart from those of the splits and of the order."""
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Named augmentations in their order; calling it augments a batch.
+
+    Args:
+        names: what to apply.
+        seed: of the choices.
+        mean: mean colour per channel on the 0..1 scale: fills what cutout covers and autoaugment uncovers.
+
+    """
+
+    names: tuple[Augmentation, ...]
+    seed: int
+    mean: tuple[float, ...]
+
+    def __call__(self, images: Pixels, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Pixels:
+        """Return uint8 ``[N, C, H, W]``, each image changed as its epoch and index ``[N]`` say."""
+        colour = np.rint(np.array(self.mean) * 255).astype(np.uint8)
+        for name in self.names:
+            number, apply = _AUGMENTATIONS[name]
+            images = apply(images, random_bits(self.seed, _AUGMENT, number, epochs, indices), colour)
+        return images
+
+
+def crop(images: Pixels, bits: Bits, colour: Colour) -> Pixels:
+    """Pad by an eighth of the height with black (at least 1 pixel), then crop the size at random."""
+    n, channels, height, width = images.shape
+    pad = max(1, height // 8)
+    padded = np.zeros((n, channels, height + 2 * pad, width + 2 * pad), np.uint8)
+    padded[:, :, pad:-pad, pad:-pad] = images
+    windows = sliding_window_view(padded, (height, width), axis=(2, 3))
+    top, left = (below(random_bits(bits, axis), 2 * pad + 1) for axis in range(2))
+    result: Pixels = windows[np.arange(n), :, top, left]
+    return result
+
+
+def flip(images: Pixels, bits: Bits, colour: Colour) -> Pixels:
+    """Mirror left and right with probability 1/2."""
+    chosen = below(bits, 2) == 1
+    images[chosen] = images[chosen][..., ::-1]
+    return images
+
+
+def cutout(images: Pixels, bits: Bits, colour: Colour) -> Pixels:
+    """Cover a square of half the height, centred at any pixel and clipped at the border, with the mean colour."""
+    height, width = images.shape[2:]
+    side = max(1, height // 2)
+    rows, columns = (
+        _covered(below(random_bits(bits, axis), length), side, length) for axis, length in ((0, height), (1, width))
+    )
+    covered = rows[:, None, :, None] & columns[:, None, None, :]
+    return np.where(covered, colour[:, None, None], images)
+
+
+def _covered(centre: NDArray[np.int64], side: int, length: int) -> NDArray[np.bool_]:
+    start = centre[:, None] - side // 2
+    place = np.arange(length)
+    return (place >= start) & (place < start + side)
+
+
+def autoaugment(images: Pixels, bits: Bits, colour: Colour) -> Pixels:
+    """Apply torchvision's AutoAugment with the CIFAR-10 policy, image by image."""
+    from torchvision.transforms.v2 import AutoAugment, AutoAugmentPolicy  # type: ignore[attr-defined]
+
+    # The transform draws from torch's global generator, so that is borrowed and given back.
+    transform = AutoAugment(AutoAugmentPolicy.CIFAR10, fill=[float(value) for value in colour])
+    result = torch.from_numpy(images)
+    with _borrowed_generator() as generator:
+        for position, seed in enumerate((bits >> np.uint64(1)).tolist()):
+            generator.manual_seed(seed)
+            result[position] = transform(result[position])
+    return images
+
+
+@contextmanager
+def _borrowed_generator() -> Iterator[torch.Generator]:
+    # Not torch.manual_seed or fork_rng: they also reach for every accelerator's generator.
+    generator = torch.default_generator
+    state = generator.get_state()
+    try:
+        yield generator
+    finally:
+        generator.set_state(state)
+
+
+# The number tells an augmentation's random numbers from the others'; never change one.
+_AUGMENTATIONS: dict[Augmentation, tuple[int, Callable[[Pixels, Bits, Colour], Pixels]]] = {
+    "crop": (0, crop),
+    "flip": (1, flip),
+    "autoaugment": (2, autoaugment),
+    "cutout": (3, cutout),
+}

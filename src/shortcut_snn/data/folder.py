@@ -1,0 +1,139 @@
+"""A folder of class folders, decoded file by file when asked for."""
+
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_image
+from torchvision.transforms.v2.functional import center_crop, resize, to_dtype  # type: ignore[attr-defined]
+
+from .config import DataConfig
+from .images import Images, Indices
+from .source import Source, held_out_test
+from .statistics import SAMPLES
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})
+"""What the decoder reads; other files in a class folder are passed over."""
+
+
+class ImageFileError(ValueError):
+    """An image file that cannot be used, named in one line.
+
+    A loader's worker process hands errors on as a new error of the same class, its message the whole traceback:
+    the last line of that is the message.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.strip().splitlines()[-1].removeprefix(f"{__name__}.ImageFileError: "))
+
+
+class FolderImages(Images):
+    """RGB images in files.
+
+    Args:
+        paths: one file per image.
+        labels: int64 ``[n]``.
+        size: side to which images are resized (shorter side) and centre-cropped; None: they all have the first's.
+
+    Raises:
+        ImageFileError: a file cannot be decoded, or has another size, when it is fetched.
+    """
+
+    def __init__(self, paths: list[Path], labels: Tensor, size: int | None = None) -> None:
+        self.paths, self.labels, self.size = paths, labels, size
+        if size is not None:
+            self.shape = (3, size, size)
+        elif paths:
+            _, height, width = _decode(paths[0]).shape
+            self.shape = (3, height, width)
+
+    def fetch(self, indices: Indices) -> Tensor:
+        """Decode the images at ``indices`` into a fresh uint8 ``[N, 3, H, W]``."""
+        return torch.stack([self._read(self.paths[index]) for index in indices])
+
+    def subset(self, indices: Indices) -> Self:
+        """Return the images at ``indices``, in that order."""
+        chosen = type(self)([], self.labels[torch.as_tensor(indices, dtype=torch.int64)], self.size)
+        chosen.paths, chosen.shape = [self.paths[index] for index in indices], self.shape
+        return chosen
+
+    def _read(self, path: Path) -> Tensor:
+        image = _decode(path)
+        if self.size is not None:
+            image = resize(image, [self.size], antialias=True)
+            return center_crop(image, [self.size, self.size])
+        if tuple(image.shape) != self.shape:
+            raise ImageFileError(
+                f"{path} has {image.shape[1]}x{image.shape[2]} pixels but {self.shape[1]}x{self.shape[2]} are expected;"
+                " set data.image_size to resize all images."
+            )
+        return image
+
+
+def read_folder(config: DataConfig) -> Source:
+    """Read the class folders below ``config.root``, or below its train/ and test/ (and val/).
+
+    With train/ and val/ but no test/, as ImageNet has it, val/ is the test set.
+
+    Raises:
+        FileNotFoundError: a folder is missing or holds no images.
+        ValueError: the parts do not have the same classes.
+    """
+    root = Path(str(config.root)).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"data.root: there is no folder {root}.")
+    if not (root / "train").is_dir():
+        names = _classes(root)
+        return held_out_test(_read_part(root, names, config.image_size), names, config.seed, SAMPLES)
+    parts = [name for name in ("test", "val") if (root / name).is_dir()]
+    if not parts:
+        raise FileNotFoundError(f"data.root: {root} has a folder train but neither test nor val.")
+    names = _classes(root / "train")
+    for part in parts:
+        _check_same(root, names, part)
+    train = _read_part(root / "train", names, config.image_size)
+    test, *validation = (_read_part(root / part, names, config.image_size) for part in parts)
+    for part, images in zip(parts, (test, *validation), strict=True):
+        if images.shape != train.shape:
+            raise ValueError(f"{root}: images of train and {part} differ in size; set data.image_size to resize them.")
+    return Source(train, test, names, validation[0] if validation else None, statistics_samples=SAMPLES)
+
+
+def _classes(folder: Path) -> list[str]:
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        raise FileNotFoundError(f"data.root: {folder} has no class folders.")
+    return names
+
+
+def _check_same(root: Path, names: list[str], part: str) -> None:
+    others = _classes(root / part)
+    odd = sorted(set(names) ^ set(others))
+    if odd:
+        where, lacking = ("train", part) if odd[0] in names else (part, "train")
+        raise ValueError(f"{root}: {where} has a class {odd[0]!r} that {lacking} has not.")
+
+
+def _read_part(folder: Path, names: list[str], size: int | None) -> FolderImages:
+    paths: list[Path] = []
+    labels: list[int] = []
+    for label, name in enumerate(names):
+        files = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in EXTENSIONS)
+        if not files:
+            kinds = ", ".join(sorted(EXTENSIONS))
+            raise FileNotFoundError(f"data.root: class folder {folder / name} has no images ({kinds}).")
+        paths += files
+        labels += [label] * len(files)
+    return FolderImages(paths, torch.tensor(labels), size)
+
+
+def _decode(path: Path) -> Tensor:
+    try:
+        image = decode_image(str(path), mode=ImageReadMode.RGB)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise ImageFileError(f"{path} is damaged or no image: {reason}.") from error
+    # Of an animation, the first frame; of 16 bits, the upper 8.
+    image = image[0] if image.ndim == 4 else image
+    return to_dtype(image, torch.uint8, scale=True)

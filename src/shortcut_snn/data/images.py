@@ -1,0 +1,63 @@
+"""Labelled images: what every data set becomes."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+Indices = Sequence[int] | np.ndarray
+"""Positions in a data set."""
+
+
+class Images(Dataset[tuple[Tensor, int]]):
+    """Images of one size with integer labels; an item is ``(uint8 [C, H, W], int)``.
+
+    Attributes:
+        labels: int64 ``[n]``.
+        shape: ``(C, H, W)`` of every image.
+    """
+
+    labels: Tensor
+    shape: tuple[int, int, int]
+
+    @abstractmethod
+    def fetch(self, indices: Indices) -> Tensor:
+        """Return the images at ``indices``, a fresh uint8 ``[N, C, H, W]``."""
+
+    @abstractmethod
+    def subset(self, indices: Indices) -> Self:
+        """Return the images at ``indices``, in that order, as a set of the same kind."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Return one image, uint8 ``[C, H, W]``, and its label."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        return self.fetch([index % len(self)])[0], int(self.labels[index])
+
+
+class ArrayImages(Images):
+    """Images held in memory, as one uint8 tensor ``[n, C, H, W]`` with int64 labels ``[n]``."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        if images.dtype != torch.uint8 or images.ndim != 4:
+            raise ValueError(f"images must be uint8 [n, C, H, W], got {images.dtype} {list(images.shape)}")
+        if labels.shape != images.shape[:1]:
+            raise ValueError(f"{len(images)} images need as many labels, got {list(labels.shape)}")
+        self.images = images.contiguous()
+        self.labels = labels.to(torch.int64)
+        self.shape = (images.shape[1], images.shape[2], images.shape[3])
+
+    def fetch(self, indices: Indices) -> Tensor:
+        """Return the images at ``indices``, a fresh uint8 ``[N, C, H, W]``."""
+        return self.images.index_select(0, torch.as_tensor(indices, dtype=torch.int64))
+
+    def subset(self, indices: Indices) -> Self:
+        """Return a copy of the images at ``indices``, so that the rest can be freed."""
+        return type(self)(self.fetch(indices), self.labels[torch.as_tensor(indices, dtype=torch.int64)])

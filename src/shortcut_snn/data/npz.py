@@ -1,0 +1,114 @@
+"""A numpy archive with x_train, y_train, x_test and y_test."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .config import DataConfig
+from .images import ArrayImages
+from .source import Source
+
+_KEYS = ("x_train", "y_train", "x_test", "y_test")
+_MOST_CHANNELS = 4
+
+
+def read_npz(config: DataConfig) -> Source:
+    """Read images and labels from the archive at ``config.root``.
+
+    Images are ``[n, H, W]``, ``[n, H, W, C]`` or ``[n, C, H, W]``, uint8 or float in 0..1; labels are integers
+    ``[n]`` or ``[n, 1]``. Of four axes, the channels are the second or the last, whichever has 1 to 4 entries.
+    An optional ``class_names`` names the classes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not such an archive, is damaged, or its arrays do not fit together.
+    """
+    path = Path(str(config.root)).expanduser()
+    arrays = _read_arrays(path)
+    parts = {part: _to_images(path, arrays, part) for part in ("train", "test")}
+    if parts["train"].shape != parts["test"].shape:
+        raise ValueError(
+            f"{path}: training images are {_size(parts['train'])} but test images are {_size(parts['test'])}."
+        )
+    names = arrays.get("class_names")
+    if names is None:
+        count = max((int(part.labels.max()) + 1 for part in parts.values() if len(part)), default=0)
+        names = np.arange(count)
+    return Source(parts["train"], parts["test"], [str(name) for name in names.tolist()])
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"data.root: there is no file {path}.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [key for key in _KEYS if key not in archive]
+            arrays = {key: archive[key] for key in (*_KEYS, "class_names") if key in archive}
+    # What numpy and zipfile raise for a file cut short depends on where it was cut. A plain .npy has no __enter__.
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        KeyError,
+        zipfile.BadZipFile,
+        zlib.error,
+        TypeError,
+        AttributeError,
+    ) as error:
+        raise ValueError(f"{path} is not a readable .npz archive of plain arrays: {_one_line(error)}.") from error
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}; an archive needs {', '.join(_KEYS)}.")
+    return arrays
+
+
+def _to_images(path: Path, arrays: dict[str, NDArray[np.generic]], part: str) -> ArrayImages:
+    pixels, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ValueError(f"{path}: y_{part} must be integers [n], got {labels.dtype} {list(labels.shape)}.")
+    if len(labels) != len(pixels):
+        raise ValueError(f"{path}: x_{part} has {len(pixels)} images but y_{part} has {len(labels)} labels.")
+    pixels = _channels_first(path, f"x_{part}", pixels)
+    return ArrayImages(
+        torch.from_numpy(_to_uint8(path, f"x_{part}", pixels)), torch.from_numpy(labels.astype(np.int64))
+    )
+
+
+def _channels_first(path: Path, key: str, pixels: NDArray[np.generic]) -> NDArray[np.generic]:
+    if pixels.ndim == 3:
+        return pixels[:, None]
+    if pixels.ndim != 4:
+        raise ValueError(f"{path}: {key} must be [n, H, W], [n, H, W, C] or [n, C, H, W], got {list(pixels.shape)}.")
+    first, last = (1 <= pixels.shape[axis] <= _MOST_CHANNELS for axis in (1, 3))
+    if first == last:
+        raise ValueError(
+            f"{path}: {key} is {list(pixels.shape)}, but exactly one of the second and the last axis may have"
+            f" 1 to {_MOST_CHANNELS} entries: that axis is taken for the channels."
+        )
+    return pixels if first else np.moveaxis(pixels, 3, 1)
+
+
+def _to_uint8(path: Path, key: str, pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
+    if pixels.dtype == np.uint8:
+        return np.ascontiguousarray(pixels, dtype=np.uint8)
+    if pixels.dtype.kind != "f":
+        raise ValueError(f"{path}: {key} must be uint8 or float in 0..1, got {pixels.dtype}.")
+    # The comparison is written so that NaN fails it.
+    if pixels.size and not (pixels.min() >= 0 and pixels.max() <= 1):
+        raise ValueError(f"{path}: {key} is float, so its values must lie in 0..1.")
+    return np.ascontiguousarray(np.rint(pixels.astype(np.float32) * 255), dtype=np.uint8)
+
+
+def _size(images: ArrayImages) -> str:
+    channels, height, width = images.shape
+    return f"{height}x{width} with {channels} channel{'s' if channels > 1 else ''}"
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

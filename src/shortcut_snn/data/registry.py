@@ -1,0 +1,105 @@
+"""From a configuration to a data set with its three parts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Literal
+
+import numpy as np
+
+from .config import DataConfig
+from .images import Images
+from .source import Source
+from .split import VALIDATION, balanced_prefix, stratified_split
+from .statistics import colour_statistics
+
+# Where each set's reader lives; only the one asked for is imported.
+_READERS = {
+    "digits": "digits.read_digits",
+    "cifar10": "cifar.read_cifar",
+    "cifar100": "cifar.read_cifar",
+    "folder": "folder.read_folder",
+    "npz": "npz.read_npz",
+}
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set of images, split.
+
+    ``image_size`` is (H, W) in pixels; ``mean`` and ``std`` are per channel on the 0..1 scale. ``validation`` may be
+    empty.
+    """
+
+    train: Images
+    validation: Images
+    test: Images
+    class_names: list[str]
+    channels: int
+    image_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    kind: Literal["static"] = "static"
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+
+def load(config: DataConfig) -> ImageData:
+    """Read, check, limit and split the data set that ``config`` names.
+
+    Raises:
+        FileNotFoundError: files are missing; the message says which and what to do.
+        ValueError: files are damaged, or the set cannot be trained on.
+    """
+    module, function = _READERS[config.name].split(".")
+    read: Callable[[DataConfig], Source] = getattr(import_module(f".{module}", __package__), function)
+    source = read(config)
+    _check(source, config.root or config.name)
+    train, test = _limited(source.train, config.train_limit), _limited(source.test, config.test_limit)
+    train, validation = _split(train, source, config)
+    if source.mean is None or source.std is None:
+        mean, std = colour_statistics(train, source.statistics_samples)
+    else:
+        mean, std = source.mean, source.std
+    channels, height, width = train.shape
+    return ImageData(train, validation, test, source.class_names, channels, (height, width), mean, std)
+
+
+def _check(source: Source, where: str) -> None:
+    count = len(source.class_names)
+    for part, images in (("training", source.train), ("test", source.test)):
+        if not len(images):
+            raise ValueError(f"{where}: the {part} set is empty.")
+        low, high = int(images.labels.min()), int(images.labels.max())
+        if low < 0 or high >= count:
+            wrong = low if low < 0 else high
+            raise ValueError(f"{where}: {part} labels must be 0 to {count - 1} for {count} classes, found {wrong}.")
+    if count < 2:
+        raise ValueError(f"{where}: at least 2 classes are needed, found {count}.")
+    present = np.bincount(source.train.labels.numpy(), minlength=count) > 0
+    if not present.all():
+        absent = int(np.flatnonzero(~present)[0])
+        in_test = " although the test set has it" if bool((source.test.labels == absent).any()) else ""
+        raise ValueError(
+            f"{where}: no training image has label {absent} (class {source.class_names[absent]!r}){in_test};"
+            f" labels must be 0 to {count - 1} without a gap."
+        )
+
+
+def _limited(images: Images, limit: int | None) -> Images:
+    if limit is None or limit >= len(images):
+        return images
+    return images.subset(balanced_prefix(images.labels.numpy(), limit))
+
+
+def _split(train: Images, source: Source, config: DataConfig) -> tuple[Images, Images]:
+    if source.validation is not None:
+        return train, source.validation
+    if config.validation == 0:
+        return train, train.subset([])
+    labels = train.labels.numpy()
+    kept, held = stratified_split(labels, config.validation, config.seed, VALIDATION, source.class_names)
+    return train.subset(kept), train.subset(held)

@@ -1,0 +1,53 @@
+"""Which samples go where: stratified hold-outs and balanced limits, from labels alone."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .counter_random import random_bits
+
+TEST, VALIDATION = 1, 2
+"""Streams of random numbers, so that a test split and a validation split of one seed are independent."""
+
+
+def stratified_split(
+    labels: NDArray[np.int64], fraction: float, seed: int, stream: int, class_names: list[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Hold out ``fraction`` of every class, rounded, but at least one sample.
+
+    The choice depends on (seed, stream, position) alone, the same on every machine and in every version.
+
+    Returns:
+        The positions kept and those held out, each in ascending order.
+
+    Raises:
+        ValueError: a class has fewer than two samples, or none would be kept.
+    """
+    held = np.zeros(len(labels), bool)
+    keys = random_bits(seed, stream, np.arange(len(labels)))
+    for label, name in enumerate(class_names):
+        members = np.flatnonzero(labels == label)
+        count = max(1, int(fraction * len(members) + 0.5))
+        if count >= len(members):
+            part = "test" if stream == TEST else "validation"
+            raise ValueError(
+                f"class {name!r} has too few samples ({len(members)}) to hold out {fraction:g} of them as {part} data."
+            )
+        held[members[np.argsort(keys[members], kind="stable")[:count]]] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def balanced_prefix(labels: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+    """Choose ``limit`` samples, evenly over the classes, the first of each class; all if there are not so many.
+
+    A class that runs out leaves its share to the others. Where classes are interleaved and ``limit`` is a multiple
+    of their number, this is the plain prefix.
+
+    Returns:
+        The positions chosen, in ascending order.
+    """
+    # A sample's turn is how many of its class come before it: the limit takes turn after turn.
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], labels[order], side="left")
+    turn = np.empty(len(labels), np.int64)
+    turn[order] = np.arange(len(labels)) - starts
+    return np.sort(np.lexsort((labels, turn))[:limit])

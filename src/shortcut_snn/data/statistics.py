@@ -1,0 +1,49 @@
+"""Mean and standard deviation of a set's colours, and normalisation by them."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .images import Images
+
+SAMPLES = 1000
+"""So many images, spread evenly, stand for a set that has to be decoded from files."""
+
+
+def colour_statistics(images: Images, samples: int | None = None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return each channel's mean and standard deviation on the 0..1 scale.
+
+    Args:
+        images: the training images.
+        samples: look at so many images only, spread evenly over the set.
+    """
+    count = len(images) if samples is None else min(samples, len(images))
+    chosen = np.linspace(0, len(images) - 1, count).round().astype(np.int64)
+    counts = torch.zeros(images.shape[0], 256, dtype=torch.int64)
+    for start in range(0, count, 256):
+        for channel, values in enumerate(images.fetch(chosen[start : start + 256]).unbind(1)):
+            counts[channel] += torch.bincount(values.flatten(), minlength=256)
+    # From a histogram the sums are exact, so they are the same on every machine.
+    share = counts.double() / counts.sum(1, keepdim=True)
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    mean = share @ levels
+    std = (share @ levels.square() - mean.square()).clamp_min(0).sqrt()
+    std[std < 1e-6] = 1.0  # a channel of one colour is centred, not blown up
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Map uint8 images ``[..., C, H, W]`` to float32 ``(image / 255 - mean) / std``.
+
+    Runs wherever the images are and keeps their memory format.
+
+    Raises:
+        ValueError: the images are not uint8, or have not as many channels as ``mean`` and ``std``.
+    """
+    if images.dtype != torch.uint8:
+        raise ValueError(f"images to normalise must be uint8, got {images.dtype}.")
+    if not images.shape[-3] == len(mean) == len(std):
+        raise ValueError(f"{images.shape[-3]} channels cannot be normalised by {len(mean)} means, {len(std)} stds.")
+    scale = torch.tensor([1 / (255 * s) for s in std]).view(-1, 1, 1).to(images.device, non_blocking=True)
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(-1, 1, 1)
+    return images.to(torch.float32).mul_(scale).add_(shift.to(images.device, non_blocking=True))
