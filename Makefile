@@ -1,0 +1,47 @@
+# Everything sets itself up: `make demo` and `make test` work on a fresh machine with Python 3.11+ and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN ?= runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench clean
+
+help:  ## Show what there is
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# What is installed is marked by a file, so that a second call is quick; pyproject.toml makes it anew.
+$(VENV)/.train: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet -e '.[train]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet -e '.[train,dev,peers]'
+	@touch $@ $(VENV)/.train
+
+setup: $(VENV)/.dev  ## Make the environment for development
+
+demo: $(VENV)/.train  ## Train a spiking ResNet on digits (about two minutes), pictures in runs/demo
+	rm -rf $(RUN)
+	$(BIN)/shortcut-snn train --config digits --out $(RUN)
+	$(BIN)/shortcut-snn gradients --config digits --out $(RUN)/at-start
+	@echo; echo "Look at the pictures in $(RUN) and $(RUN)/at-start."
+
+test: $(VENV)/.dev  ## Run the tests (under ten minutes on 2 cores)
+	$(BIN)/pytest
+
+lint: $(VENV)/.dev  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev  ## Time training steps side by side with SpikingJelly and snnTorch
+	$(BIN)/python -m benchmarks
+
+clean:  ## Remove the environment and the demo's run
+	rm -rf $(VENV) $(RUN)

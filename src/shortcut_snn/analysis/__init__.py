@@ -1,0 +1,1 @@
+"""Looking at a network: gradients of every layer, firing rates, pictures."""

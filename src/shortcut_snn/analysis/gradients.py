@@ -1,0 +1,90 @@
+"""Gradients of every layer, with and without the method (paper, figure 2)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ..shortcut import Objective, Shortcut
+
+
+def weights(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the weights of convolutions and linear layers, shallowest first.
+
+    Residual projections and the readout are left out: they are not on the chain of layers along which a
+    gradient vanishes or explodes.
+    """
+    layers = [
+        (name, module)
+        for name, module in network.named_modules()
+        if isinstance(module, nn.modules.conv._ConvNd | nn.Linear) and not name.endswith("project.conv")
+    ]
+    return {name: cast(nn.Parameter, module.weight) for name, module in layers[:-1]}
+
+
+@torch.no_grad()
+def gradient_rms(network: nn.Module) -> dict[str, float]:
+    """Return the root mean square of each layer's weight gradient after a backward pass."""
+    grads = {name: weight.grad for name, weight in weights(network).items()}
+    names = [name for name, grad in grads.items() if grad is not None]
+    if not names:
+        return {}
+    values = torch.stack([grads[name].float().square().mean().sqrt() for name in names])  # type: ignore[union-attr]
+    return dict(zip(names, values.tolist(), strict=True))
+
+
+def shallow_to_deep(rms: Mapping[str, float]) -> float:
+    """Return the first layer's gradient RMS over the last's: above 1 it grew on the way back, below 1 it faded."""
+    values = list(rms.values())
+    if not values:
+        return float("nan")
+    return values[0] / values[-1] if values[-1] else float("inf") if values[0] else float("nan")
+
+
+@dataclass(frozen=True)
+class GradientReport:
+    """Gradients of one network on one batch."""
+
+    rms: dict[str, float]
+    """Root mean square by layer, shallowest first."""
+    first: Tensor
+    """The first layer's weight gradient, flat."""
+
+    @property
+    def ratio(self) -> float:
+        """The first layer's RMS over the last's."""
+        return shallow_to_deep(self.rms)
+
+
+def measure(model: Shortcut, images: Tensor, labels: Tensor, objective: Objective, balance: float) -> GradientReport:
+    """Run one batch forward and backward in training mode and leave the model as it was.
+
+    Batch statistics are used, as in training; running statistics and gradients are put back.
+
+    Args:
+        model: a wrapped network.
+        images: a batch as the network takes it.
+        labels: class indices ``[N]``.
+        objective: the loss.
+        balance: lambda; 0 shows what reaches the layers without the method.
+    """
+    mode = model.training
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    grads = {name: parameter.grad for name, parameter in model.named_parameters()}
+    try:
+        model.train()
+        for parameter in model.parameters():
+            parameter.grad = None
+        objective(model(images), labels, balance).backward()  # type: ignore[no-untyped-call]
+        first = next(iter(weights(model.network).values())).grad
+        assert first is not None
+        return GradientReport(gradient_rms(model.network), first.detach().float().flatten().cpu())
+    finally:
+        model.train(mode)
+        for name, parameter in model.named_parameters():
+            parameter.grad = grads[name]
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                buffer.copy_(buffers[name])

@@ -1,0 +1,1 @@
+"""Training on Lightning: recipes, the run and its folder, comparisons."""

@@ -1,0 +1,149 @@
+"""What watches a run: its history, its clock, its checkpoint."""
+
+import csv
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint
+
+from ..analysis.firing import firing_rates
+from ..analysis.gradients import gradient_rms
+from ..deploy.weights import save_network
+from ..files import replacing, write_text
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows as CSV, whole or not at all; columns in order of first appearance."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+class Watch(Callback):
+    """Firing rates every ``every`` steps and gradient RMS of each layer on the last batch of an epoch."""
+
+    def __init__(self, every: int = 50) -> None:
+        self.every = every
+        self.gradients: dict[str, float] = {}
+        self._rates: dict[str, torch.Tensor] = {}
+        self._measuring: Any = None
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+        """Listen to the spikes of this batch, if it is its turn."""
+        if batch_idx % self.every == 0:
+            self._measuring = firing_rates(module.model.network)
+            self._rates = self._measuring.__enter__()
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, module: Any, optimizer: Any) -> None:
+        """Read the gradients of the epoch's last batch."""
+        if trainer.is_last_batch:
+            self.gradients = gradient_rms(module.model.network)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Report the mean firing rate over layers."""
+        if self._measuring is not None:
+            self._measuring.__exit__(None, None, None)
+            self._measuring = None
+            if self._rates:
+                rate = torch.stack(list(self._rates.values())).mean()
+                module.log("firing_rate", rate, prog_bar=True, on_step=False, on_epoch=True, batch_size=1)
+
+
+class History(Callback):
+    """Every epoch's figures, kept in the checkpoint and written to ``metrics.csv`` and ``gradients.csv``.
+
+    A resumed run rewrites both from the checkpoint, so they end as those of a run that was never interrupted.
+    Times are kept apart, in ``timing.csv``, because they are never the same twice.
+    """
+
+    def __init__(self, folder: Path, watch: Watch, tell: Callable[[str], None] | None = None) -> None:
+        self.folder = folder
+        self.watch = watch
+        self.tell = tell
+        self.rows: list[dict[str, Any]] = []
+        self.gradients: list[dict[str, Any]] = []
+        self.seconds: list[dict[str, Any]] = []
+        self.best_accuracy = -1.0
+        self.best_epoch = -1
+        self._start = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: Any) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+        self._trained = 0.0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Stop the clock before validation begins."""
+        if trainer.is_last_batch:
+            self._trained = time.perf_counter() - self._start
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
+        """Note the epoch (validation has run by now) and write the files."""
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        row: dict[str, Any] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        names = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lambda", "firing_rate")
+        row |= {name: values[name] for name in names if name in values}
+        self.rows.append(row)
+        self.gradients.append({"epoch": trainer.current_epoch} | self.watch.gradients)
+        self.seconds.append({"epoch": trainer.current_epoch, "seconds": round(self._trained, 3)})
+        if row["validation_accuracy"] > self.best_accuracy:
+            self.best_accuracy, self.best_epoch = row["validation_accuracy"], trainer.current_epoch
+        if trainer.is_global_zero:
+            write_csv(self.folder / "metrics.csv", self.rows)
+            write_csv(self.folder / "gradients.csv", self.gradients)
+            write_csv(self.folder / "timing.csv", self.seconds)
+        if self.tell:
+            self.tell(
+                f"epoch {row['epoch'] + 1}/{trainer.max_epochs}: loss {row['train_loss']:.4f}, "
+                f"accuracy {row['train_accuracy']:.3f}, validation {row['validation_accuracy']:.3f}, "
+                f"lambda {row['lambda']:.3f}, firing rate {row['firing_rate']:.3f}, {self._trained:.1f} s"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run must know."""
+        return {
+            "rows": self.rows,
+            "gradients": self.gradients,
+            "seconds": self.seconds,
+            "best_accuracy": self.best_accuracy,
+            "best_epoch": self.best_epoch,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up where the checkpoint left off."""
+        for name, value in state.items():
+            setattr(self, name, value)
+
+
+class SaveRun(Checkpoint):
+    """At the end of each epoch: the best network, if it is that, then ``checkpoint.ckpt``.
+
+    Lightning runs ``Checkpoint`` callbacks last, so the checkpoint holds what the others noted. It is written
+    to another name and renamed: a kill leaves the old one or the new one. A kill between the two files is
+    harmless, since the resumed epoch writes the same best network again.
+    """
+
+    def __init__(self, folder: Path, history: History, about: dict[str, Any]) -> None:
+        self.folder = folder
+        self.history = history
+        self.about = about
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
+        """Save."""
+        if self.history.best_epoch == trainer.current_epoch and trainer.is_global_zero:
+            save_network(module.model.network, self.folder / "best.safetensors", self.about)
+        path = self.folder / "checkpoint.ckpt"
+        if trainer.is_global_zero:
+            with replacing(path) as temporary:
+                trainer.save_checkpoint(temporary)
+        else:
+            # Every process takes part in collecting the state; only the first writes.
+            trainer.save_checkpoint(path)

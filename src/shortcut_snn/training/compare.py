@@ -1,0 +1,225 @@
+"""``shortcut-snn compare``: methods over seeds, each run resumable, one table at the end."""
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+
+from ..analysis.statistics import geometric_mean, mean_interval
+from . import recipe_io
+from .recipe import Method, MethodConfig, Recipe
+from .report import table
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the comparison: a recipe but for its seed."""
+
+    label: str
+    recipe: Recipe
+
+    @property
+    def folder(self) -> str:
+        """A name for its folder."""
+        return "".join(c if c.isalnum() or c in "=.-" else "_" for c in self.label)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared."""
+
+    variants: tuple[Variant, ...]
+    seeds: tuple[int, ...]
+
+    @classmethod
+    def parse(cls, recipe: Recipe, methods: str, seeds: int, grid: Iterable[str] = ()) -> "Plan":
+        """Make the plan of a command line.
+
+        Args:
+            recipe: what all runs share.
+            methods: names with commas between.
+            seeds: how many, from the recipe's own on.
+            grid: entries ``key=a,b`` to vary besides.
+
+        Raises:
+            ValueError: an unknown method or entry, or nothing to compare.
+        """
+        if seeds < 1:
+            raise ValueError(f"--seeds must be at least 1, got {seeds}")
+        names = [name.strip() for name in methods.split(",") if name.strip()]
+        unknown = [name for name in names if name not in get_args(Method)]
+        if unknown or not names:
+            raise ValueError(f"unknown method {', '.join(unknown)!r}: use some of {', '.join(get_args(Method))}")
+        axes = [_axis(entry) for entry in grid]
+        variants: dict[str, Variant] = {}
+        for point in itertools.product(*axes):
+            for name in names:
+                changes = dict(point)
+                if name == "vanilla":
+                    # It has no branches: where and how they would be makes no difference to it.
+                    changes = {key: value for key, value in changes.items() if not key.startswith("method.")}
+                made = recipe_io.changed(recipe, changes | {"method.name": name})
+                if name == "vanilla":
+                    made.method = MethodConfig("vanilla")
+                parts = [f"{key.split('.')[-1] if key.count('.') < 2 else key.split('.', 1)[1]}={value}"
+                         for key, value in changes.items()]  # fmt: skip
+                label = " ".join([name, *parts])
+                variants[label] = Variant(label, made)
+        first = recipe.train.seed
+        return cls(tuple(variants.values()), tuple(range(first, first + seeds)))
+
+
+def _axis(entry: str) -> list[tuple[str, Any]]:
+    key, equals, values = entry.partition("=")
+    if not equals or not values:
+        raise ValueError(f"--grid takes KEY=A,B as in method.taps=stages,blocks, got {entry!r}")
+    return [(key.strip(), yaml.safe_load(value)) for value in values.split(",")]
+
+
+def compare(plan: Plan, folder: Path, jobs: int = 1, tell: Callable[[str], None] = print) -> list[dict[str, Any]]:
+    """Run what has not run yet and print the table.
+
+    Every run is a process of its own with a folder of its own, so one that fails or is killed takes nothing with
+    it, and giving the same command again goes on.
+
+    Args:
+        plan: what is compared.
+        folder: where the runs, ``runs.csv``, ``comparison.csv``, ``comparison.md`` and ``comparison.png`` go.
+        jobs: processes at the same time; each gets its share of the CPU threads.
+        tell: takes lines for a person.
+
+    Returns:
+        The rows of the table.
+
+    Raises:
+        ValueError: a run failed; the others have been done.
+    """
+    if jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {jobs}")
+    todo = [(variant, seed) for seed in plan.seeds for variant in plan.variants]
+    tell(f"{len(plan.variants)} variants, {len(plan.seeds)} seeds: {len(todo)} runs in {folder}")
+    from .run import RESULT, read_result
+
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    failed: list[str] = []
+
+    def one(task: tuple[Variant, int]) -> None:
+        variant, seed = task
+        place = folder / variant.folder / f"seed{seed}"
+        if not (place / RESULT).is_file():
+            error = _train(recipe_io.changed(variant.recipe, {"train.seed": seed}), place, threads)
+            if error:
+                failed.append(f"{place}: {error}")
+                tell(f"FAILED {variant.label}, seed {seed}: {error} (log: {place}.log)")
+                return
+        result = read_result(place)
+        tell(f"{variant.label}, seed {seed}: test accuracy {100 * result['test_accuracy_last']:.2f} %")
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(one, todo))
+    rows = summarise(plan, folder, tell)
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(todo)} runs failed, first {failed[0]}")
+    return rows
+
+
+def _train(recipe: Recipe, place: Path, threads: int) -> str:
+    """Train in a process of its own; return what went wrong, or nothing."""
+    config, log = place.with_suffix(".yaml"), place.with_suffix(".log")
+    recipe_io.write(recipe, config)
+    command = [sys.executable, "-m", "shortcut_snn", "train", "--config", str(config), "--out", str(place), "--resume"]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    with log.open("ab") as output:
+        status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False)
+    if status.returncode == 0:
+        return ""
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return (lines[-1] if lines else f"exit status {status.returncode}").removeprefix("shortcut-snn: error: ")
+
+
+def summarise(plan: Plan, folder: Path, tell: Callable[[str], None] = print) -> list[dict[str, Any]]:
+    """Read the finished runs, write the files and print the table."""
+    from ..analysis import plots
+    from .callbacks import write_csv
+    from .run import RESULT, read_result
+
+    runs: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    baseline: dict[int, float] = {}
+    for variant in plan.variants:
+        places = {seed: folder / variant.folder / f"seed{seed}" for seed in plan.seeds}
+        results = {seed: read_result(place) for seed, place in places.items() if (place / RESULT).is_file()}
+        if not results:
+            continue
+        last = {seed: 100 * result["test_accuracy_last"] for seed, result in results.items()}
+        baseline = baseline or last
+        runs += [{"variant": variant.label, "seed": seed} | result for seed, result in results.items()]
+        rows.append({"variant": variant.label, "n": len(results)} | _figures(list(results.values()), last, baseline))
+    if not rows:
+        return rows
+    write_csv(folder / "runs.csv", runs)
+    write_csv(folder / "comparison.csv", rows)
+    text = _table(rows)
+    (folder / "comparison.md").write_text(text + "\n", encoding="utf-8")
+    plots.comparison(
+        [row["variant"] for row in rows],
+        [[100 * run["test_accuracy_last"] for run in runs if run["variant"] == row["variant"]] for row in rows],
+        [row["last_interval"] for row in rows],
+        folder / "comparison.png",
+    )
+    tell(f"\n{text}\n\nwritten: comparison.csv, comparison.md, comparison.png and runs.csv in {folder}")
+    return rows
+
+
+def _figures(results: Sequence[dict[str, Any]], last: dict[int, float], baseline: dict[int, float]) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    pairs = [last[seed] - baseline[seed] for seed in last if seed in baseline]
+    columns = {
+        "last": list(last.values()),
+        "best": [100 * result["test_accuracy_best"] for result in results],
+        "difference": pairs,
+    }
+    for name, values in columns.items():
+        figures[name], figures[f"{name}_interval"] = mean_interval(values)
+    for when in ("first", "last"):
+        ratios = [result[f"gradient_ratio_{when}_epoch"] for result in results]
+        figures[f"gradient_ratio_{when}_epoch"] = geometric_mean(ratios)
+    seconds = sorted(result["seconds_per_epoch"] for result in results)
+    return figures | {"seconds_per_epoch": seconds[len(seconds) // 2]}
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+    def within(row: dict[str, Any], name: str, sign: str = "") -> str:
+        interval = row[f"{name}_interval"]
+        half = f" ± {interval:.2f}" if interval == interval else ""
+        return f"{row[name]:{sign}.2f}{half}"
+
+    cells = [
+        [
+            row["variant"],
+            str(row["n"]),
+            within(row, "last"),
+            within(row, "best"),
+            "-" if index == 0 else within(row, "difference", "+"),
+            f"{row['gradient_ratio_first_epoch']:.3g} → {row['gradient_ratio_last_epoch']:.3g}",
+            f"{row['seconds_per_epoch']:.1f}",
+        ]
+        for index, row in enumerate(rows)
+    ]
+    columns = [
+        "method",
+        "n",
+        "last epoch, %",
+        "best epoch in validation, %",
+        f"last epoch against {rows[0]['variant']}, paired",
+        "gradient, first layer / last: epoch 1 → end",
+        "s / epoch",
+    ]
+    return table(columns, cells)

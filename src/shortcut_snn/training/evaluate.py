@@ -1,0 +1,85 @@
+"""Test a trained network again, from the files of its run alone."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from ..analysis.firing import firing_rates
+from ..data import load, loaders
+from ..deploy.weights import load_into, read_network
+from ..nets import SpikingResNet
+from ..shortcut import Constant, LogitSum, Shortcut
+from . import build, recipe_io
+from .module import ShortcutModule
+from .recipe import Recipe
+from .report import percent
+from .run import RECIPE, make_trainer
+
+FILES = {"last": "network.safetensors", "best": "best.safetensors"}
+
+
+def load_run(folder: Path, weights: str = "last") -> tuple[SpikingResNet, Recipe, dict[str, Any]]:
+    """Rebuild a run's network.
+
+    Args:
+        folder: of the run.
+        weights: ``"last"`` or ``"best"``.
+
+    Returns:
+        The network in eval mode, the run's recipe, and what the file says of its data.
+
+    Raises:
+        FileNotFoundError: no run there, or it has not come so far yet.
+        ValueError: damaged files.
+    """
+    if not (folder / RECIPE).is_file():
+        raise FileNotFoundError(f"{folder} holds no run (no {RECIPE})")
+    recipe = recipe_io.read(folder / RECIPE)
+    path = folder / FILES[weights]
+    if not path.is_file():
+        raise FileNotFoundError(f"no {path.name} in {folder}: the run is not finished; go on with train --resume")
+    state, about = read_network(path)
+    data = about.get("data", {})
+    if not isinstance(data, dict) or "classes" not in data or "channels" not in data:
+        raise ValueError(f"{path} does not say what data it was trained on")
+    network = build.network(recipe, len(data["classes"]), data["channels"])
+    load_into(network, state, path)
+    return network.eval(), recipe, data
+
+
+def evaluate(folder: Path, weights: str = "last", split: str = "test") -> float:
+    """Print loss, accuracy and firing rates of a run's network and return the accuracy."""
+    network, recipe, about = load_run(folder, weights)
+    data = load(recipe.data)
+    if list(data.class_names) != list(about["classes"]):
+        raise ValueError(
+            f"the data's classes are no longer those of the run: {_some(data.class_names)} now, "
+            f"{_some(about['classes'])} then"
+        )
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # The constants of training, not those of data that may have changed since.
+    module = ShortcutModule(
+        Shortcut(network, [], num_classes=len(about["classes"])),
+        LogitSum(),
+        Constant(0.0),
+        recipe.optimizer,
+        tuple(about["mean"]),
+        tuple(about["std"]),
+    )
+    batches = loaders(data, recipe.data, recipe.train.seed)
+    loader = batches.test if split == "test" else batches.validation
+    trainer: pl.Trainer = make_trainer(recipe, None, [], terminal=False)
+    with firing_rates(network) as rates:
+        result = trainer.test(module, loader, verbose=False)[0]
+    print(f"{split} accuracy of {folder} ({weights} epoch): {percent(result['test_accuracy'])}")
+    print(f"{split} loss: {result['test_loss']:.4f}")
+    print("firing rates (spikes per neuron and time step, last batch):")
+    for name, rate in rates.items():
+        print(f"  {name:24} {rate.item():.4f}")
+    return float(result["test_accuracy"])
+
+
+def _some(names: Any) -> str:
+    return ", ".join(map(str, list(names)[:5]))

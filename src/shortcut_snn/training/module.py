@@ -1,0 +1,135 @@
+"""The Lightning module: one network, its branches, one optimizer, nothing else."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..shortcut import Balance, Objective, Shortcut
+from .recipe import OptimizerConfig
+
+
+class NumericsError(ValueError):
+    """The loss is no longer a number."""
+
+
+class ShortcutModule(pl.LightningModule):
+    """Trains a wrapped network with an objective and a balance schedule.
+
+    Args:
+        model: the wrapper; ``model.network`` is what ships.
+        objective: the loss of a batch.
+        balance: lambda as a function of (step, total steps): nothing of it is checkpointed.
+        optimizer: its recipe.
+        mean: of each channel on the scale 0 to 1; images arrive as bytes and are normalised on the device.
+        std: likewise.
+    """
+
+    def __init__(
+        self,
+        model: Shortcut,
+        objective: Objective,
+        balance: Balance,
+        optimizer: OptimizerConfig,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+        self.balance = balance
+        self.optimizer_config = optimizer
+        # Not in the checkpoint: they belong to the data.
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        self.total_steps = 0
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Bytes ``[..., C, H, W]`` to normalised floats."""
+        scaled = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        return scaled.contiguous(memory_format=torch.channels_last) if scaled.dim() == 4 else scaled
+
+    def on_fit_start(self) -> None:
+        """Find the number of steps, which the schedules need."""
+        self.total_steps = int(self.trainer.estimated_stepping_batches)
+
+    def balance_now(self) -> float:
+        """Return lambda at the current step."""
+        return self.balance(self.global_step, max(self.total_steps, 1))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
+        """Return the loss of a batch."""
+        images, labels = batch
+        output = self.model(self.prepare(images))
+        balance = self.balance_now()
+        loss = self.objective(output, labels, balance)
+        if not torch.isfinite(loss):
+            raise NumericsError(
+                f"the loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}); try a lower "
+                f"optimizer.lr (now {self.optimizer_config.lr:g}), or fp32 if this is a half-precision run"
+            )
+        accuracy = (output.main.argmax(-1) == labels).float().mean()
+        size = len(labels)
+        self.log("train_loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
+        self.log("train_accuracy", accuracy, prog_bar=True, on_step=False, on_epoch=True, batch_size=size,
+                 sync_dist=True)  # fmt: skip
+        self.log("lambda", balance, prog_bar=True, on_step=True, on_epoch=False, batch_size=size)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
+        """Log loss and accuracy of the main output."""
+        self._evaluate(batch, "validation")
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
+        """Log loss and accuracy of the main output."""
+        self._evaluate(batch, "test")
+
+    def _evaluate(self, batch: tuple[Tensor, Tensor], name: str) -> None:
+        images, labels = batch
+        logits = self.model(self.prepare(images)).main.float()
+        values = {
+            f"{name}_loss": F.cross_entropy(logits, labels),
+            f"{name}_accuracy": (logits.argmax(-1) == labels).float().mean(),
+        }
+        self.log_dict(values, prog_bar=name == "validation", batch_size=len(labels), sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW or SGD, the learning rate falling to 0 over half a cosine, step by step."""
+        config = self.optimizer_config
+        groups = parameter_groups(self.model, config)
+        optimizer: torch.optim.Optimizer
+        if config.name == "adamw":
+            optimizer = torch.optim.AdamW(groups, lr=config.lr)
+        else:
+            optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=0.9)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(steps, 1))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the random state, for networks that draw numbers as they run."""
+        checkpoint["rng"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            checkpoint["rng_cuda"] = torch.cuda.get_rng_state_all()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the random state back."""
+        torch.set_rng_state(checkpoint["rng"].cpu())
+        if torch.cuda.is_available() and "rng_cuda" in checkpoint:
+            torch.cuda.set_rng_state_all([state.cpu() for state in checkpoint["rng_cuda"]])
+
+
+def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Split parameters into those that are decayed and those that are not (norms, biases, learned taus)."""
+    if config.decay_all:
+        return [{"params": list(model.parameters()), "weight_decay": config.weight_decay}]
+    decayed = [p for p in model.parameters() if p.dim() > 1]
+    kept = [p for p in model.parameters() if p.dim() <= 1]
+    return [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": kept, "weight_decay": 0.0},
+    ]

@@ -1,0 +1,191 @@
+"""The recipe of a run: everything that decides its outcome, typed, with a help text for each entry.
+
+This module does not import torch: the command reads recipes and prints help before it needs it.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ..data.config import DataConfig
+
+Method = Literal["vanilla", "shortcut", "evolutionary"]
+
+
+@dataclass
+class SurrogateConfig:
+    """The surrogate gradient.
+
+    Args:
+        name: its shape.
+        width: how wide it is: the rectangle's width a, the triangle's half-base (the paper's V_th); for tanh, atan
+            and sigmoid the factor by which 1 / width steepens it. The default is the shape's own.
+    """
+
+    name: Literal["rectangle", "triangle", "tanh", "atan", "sigmoid"] = "rectangle"
+    width: float | None = None
+
+
+@dataclass
+class NeuronConfig:
+    """The neuron.
+
+    Args:
+        kind: lif, if (does not leak) or plif (tau is learned).
+        tau: factor by which the membrane potential decays in a step, from 0 to 1 (not used by if).
+        threshold: a neuron fires where its membrane potential is greater than this.
+        surrogate: what the backward pass uses for the derivative of a spike.
+        reset: hard (to 0) or soft (the threshold is subtracted).
+        detach_reset: whether the gradient ignores that the reset depends on the spike.
+    """
+
+    kind: Literal["lif", "if", "plif"] = "lif"
+    tau: float = 0.5
+    threshold: float = 1.0
+    surrogate: SurrogateConfig = field(default_factory=SurrogateConfig)
+    reset: Literal["hard", "soft"] = "hard"
+    detach_reset: bool = False
+
+
+@dataclass
+class NetworkConfig:
+    """The network.
+
+    Args:
+        name: resnet18, resnet19, resnet20 or resnet34.
+        width: channels of the first stage; the default is the network's own (64, 128, 16, 64).
+        time_steps: T, how often a static image is shown.
+        stem: small (3x3, stride 1) for 8x8 to 48x48 pixels, large (7x7, stride 2, pooling) for 224x224.
+    """
+
+    name: Literal["resnet18", "resnet19", "resnet20", "resnet34"] = "resnet18"
+    width: int | None = None
+    time_steps: int = 4
+    stem: Literal["small", "large"] = "small"
+
+
+@dataclass
+class MethodConfig:
+    """Shortcut back-propagation and evolutionary training.
+
+    Args:
+        name: vanilla (no branches), shortcut (lambda stays 1) or evolutionary (lambda decays to 0 from 0.25).
+        taps: where branches are: at the end of each stage but the last, of each block but the last, or at the
+            submodules named in a list.
+        objective: logit_sum, one cross-entropy on main + lambda * sum of branches (the paper), loss_sum,
+            cross-entropy of main + lambda * the branches' (deep supervision), or loss_mean, their mean.
+        schedule: how lambda goes over training; the default is the method's (constant, linear).
+        initial: lambda at the start; the default is the method's (1, 0.25).
+    """
+
+    name: Method = "evolutionary"
+    taps: Literal["stages", "blocks"] | list[str] = "stages"
+    objective: Literal["logit_sum", "loss_sum", "loss_mean"] = "logit_sum"
+    schedule: Literal["constant", "linear", "cosine", "step"] | None = None
+    initial: float | None = None
+
+
+@dataclass
+class OptimizerConfig:
+    """The optimizer; its learning rate decays to 0 over half a cosine.
+
+    Args:
+        name: adamw or sgd (with momentum 0.9).
+        lr: learning rate at the start.
+        weight_decay: its weight decay.
+        decay_all: whether normalisation and biases are decayed too.
+        label_smoothing: how much of the target is spread over all classes, from 0 to 1.
+    """
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    lr: float = 0.01
+    weight_decay: float = 0.02
+    decay_all: bool = True
+    label_smoothing: float = 0.0
+
+
+@dataclass
+class TrainConfig:
+    """The training run.
+
+    Args:
+        epochs: how often the training set is gone through.
+        seed: of the weights and the order and augmentation of the data.
+        precision: fp32, bf16 or fp16 (mixed: weights stay in fp32).
+        accelerator: auto, cpu, gpu or another of Lightning's.
+        devices: how many.
+        strategy: how several devices work together, one of Lightning's (auto, ddp, ...).
+        threads: CPU threads; the default is all cores.
+    """
+
+    epochs: int = 10
+    seed: int = 0
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    accelerator: str = "auto"
+    devices: int = 1
+    strategy: str = "auto"
+    threads: int | None = None
+
+
+@dataclass
+class Recipe:
+    """Everything that decides the outcome of a run.
+
+    Args:
+        data: what it learns from.
+        network: what learns.
+        neuron: its neurons.
+        method: how the gradient reaches its shallow layers.
+        optimizer: how weights move.
+        train: how long, where, from which seed.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    neuron: NeuronConfig = field(default_factory=NeuronConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def check(self) -> None:
+        """Refuse numbers that make no sense before anything is built or written.
+
+        Raises:
+            ValueError: naming the entry.
+        """
+        positive = {
+            "network.width": self.network.width,
+            "network.time_steps": self.network.time_steps,
+            "neuron.surrogate.width": self.neuron.surrogate.width,
+            "optimizer.lr": self.optimizer.lr,
+            "train.epochs": self.train.epochs,
+            "train.devices": self.train.devices,
+            "train.threads": self.train.threads,
+            "data.batch_size": self.data.batch_size,
+        }
+        for name, value in positive.items():
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be greater than 0, got {value}")
+        not_negative = {
+            "optimizer.weight_decay": self.optimizer.weight_decay,
+            "method.initial": self.method.initial,
+            "train.seed": self.train.seed,
+        }
+        for name, value in not_negative.items():
+            if value is not None and not 0 <= value < float("inf"):
+                raise ValueError(f"{name} must not be negative, got {value}")
+        if not 0 <= self.optimizer.label_smoothing < 1:
+            raise ValueError(f"optimizer.label_smoothing is from 0 to below 1, got {self.optimizer.label_smoothing}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain nested dictionaries, lists and numbers."""
+        return _plain(dataclasses.asdict(self))  # type: ignore[no-any-return]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,76 @@
+"""Recipes from files and from overrides, every entry checked against its type."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from ..files import write_text
+from .recipe import Recipe
+
+
+def from_namespace(parsed: Any) -> Recipe:
+    """Return the recipe that a parser with a recipe's arguments has read."""
+    recipe = Recipe(**{field.name: parsed[field.name] for field in dataclasses.fields(Recipe)})
+    recipe.check()
+    return recipe
+
+
+def from_dict(entries: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of nested entries; what is not named has its default.
+
+    Raises:
+        ValueError: an unknown entry or a wrong type; the message names it.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Recipe)
+    try:
+        parsed: Namespace = parser.instantiate_classes(parser.parse_object(dict(entries)))
+    except (ArgumentError, TypeError, KeyError) as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    return from_namespace(parsed)
+
+
+def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """Return a recipe with some entries changed, each named by its dotted key.
+
+    Raises:
+        ValueError: an unknown entry or a value of a wrong type.
+    """
+    entries = recipe.to_dict()
+    for key, value in changes.items():
+        inner = entries
+        *path, last = key.split(".")
+        for part in path:
+            inner = inner.get(part, {}) if isinstance(inner, dict) else {}
+        if last not in inner:
+            raise ValueError(f"a recipe has no entry {key!r}")
+        inner[last] = value
+    return from_dict(entries)
+
+
+def read(path: Path) -> Recipe:
+    """Read a recipe from a YAML file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no YAML or no recipe; the message names the entry.
+    """
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(entries, dict):
+        raise ValueError(f"{path} is not a recipe: expected entries like 'train: ...'")
+    try:
+        return from_dict(entries)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a recipe: {error}") from None
+
+
+def write(recipe: Recipe, path: Path) -> None:
+    """Write a recipe, whole or not at all."""
+    write_text(path, yaml.safe_dump(recipe.to_dict(), sort_keys=False))

@@ -1,0 +1,44 @@
+"""Results for a person, on the terminal."""
+
+from pathlib import Path
+from typing import Any
+
+PICTURES = "curves.png, lambda.png and gradients.png"
+
+
+def percent(value: float) -> str:
+    """Return a fraction as per cent."""
+    return f"{100 * value:.2f} %"
+
+
+def tell_result(result: dict[str, Any], folder: Path) -> None:
+    """Print what came of a run."""
+    lines = [
+        ("test accuracy, last epoch", percent(result["test_accuracy_last"])),
+        (
+            f"test accuracy, epoch {result['best_epoch']}",
+            f"{percent(result['test_accuracy_best'])} (best in validation)",
+        ),
+        ("mean firing rate", f"{result['firing_rate']:.3f} spikes per neuron and time step"),
+        (
+            "gradient, first layer / last",
+            f"{result['gradient_ratio_first_epoch']:.3g} after the first epoch, "
+            f"{result['gradient_ratio_last_epoch']:.3g} after the last",
+        ),
+        ("time", f"{result['seconds_per_epoch']:.1f} s an epoch"),
+        ("pictures", f"{PICTURES} in {folder}"),
+        ("network that ships", f"{folder / 'network.safetensors'}: no branches, the same outputs bit for bit"),
+    ]
+    width = max(len(name) for name, _ in lines)
+    print()
+    for name, text in lines:
+        print(f"  {name:{width}}  {text}")
+
+
+def table(columns: list[str], rows: list[list[str]]) -> str:
+    """Return a table in Markdown, readable as it is."""
+    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
+    lines = [columns, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in lines
+    )

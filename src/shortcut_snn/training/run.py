@@ -1,0 +1,243 @@
+"""A run: from a recipe to a folder with everything that is known about it."""
+
+import json
+import logging
+import math
+import platform
+import sys
+import warnings
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from .. import __version__
+from ..analysis import plots
+from ..analysis.gradients import shallow_to_deep
+from ..data import ImageData, Loaders, load, loaders
+from ..deploy.weights import load_into, read_network, save_network
+from ..files import write_text
+from . import build, recipe_io
+from .callbacks import History, SaveRun, Watch
+from .module import ShortcutModule
+from .recipe import Recipe
+
+PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+CHECKPOINT, RECIPE, RESULT = "checkpoint.ckpt", "recipe.yaml", "result.json"
+
+
+def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[str], None] = print) -> dict[str, Any]:
+    """Train as a recipe says and leave the run in a folder.
+
+    The folder holds ``recipe.yaml``, ``environment.json``, ``metrics.csv``, ``gradients.csv``, ``timing.csv``,
+    pictures, TensorBoard's logs, ``checkpoint.ckpt``, the networks that ship (``network.safetensors`` after the
+    last epoch, ``best.safetensors`` of the epoch with the best validation accuracy) and ``result.json``.
+
+    Args:
+        recipe: what to do.
+        folder: where the run goes; created.
+        resume: go on from the folder's checkpoint, or start if it has none; a finished run is not run again.
+        tell: takes lines for a person.
+
+    Returns:
+        What ``result.json`` holds.
+
+    Raises:
+        ValueError: a recipe that makes no sense, data or a checkpoint that cannot be used, a loss that is NaN.
+        FileNotFoundError: missing data.
+        FileExistsError: the folder holds a run already and ``resume`` is false.
+    """
+    recipe.check()
+    checkpoint = _checkpoint(recipe, folder, resume)
+    if resume and (folder / RESULT).is_file():
+        tell(f"{folder} is finished already")
+        return read_result(folder)
+    data = load(recipe.data)
+    seed_everything(recipe)
+    network = build.network(recipe, len(data.class_names), data.channels)
+    model = build.shortcut(recipe.method, network)
+    if data.kind == "static":
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = ShortcutModule(
+        model,
+        build.objective(recipe.method, recipe.optimizer.label_smoothing),
+        build.balance(recipe.method),
+        recipe.optimizer,
+        data.mean,
+        data.std,
+    )
+    about = {"recipe": recipe.to_dict(), "data": describe(data), "version": __version__}
+    terminal = sys.stderr.isatty()
+    watch = Watch()
+    history = History(folder, watch, None if terminal else tell)
+    trainer = make_trainer(recipe, folder, [watch, history, SaveRun(folder, history, about)], terminal)
+    batches = loaders(data, recipe.data, recipe.train.seed, trainer.global_rank, trainer.world_size)
+    if trainer.is_global_zero:
+        _describe_run(folder, recipe)
+    trainer.fit(module, batches.train, batches.validation, ckpt_path=checkpoint, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    result = _finish(trainer, module, batches, folder, history, about)
+    if trainer.is_global_zero:
+        write_text(folder / RESULT, json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def _checkpoint(recipe: Recipe, folder: Path, resume: bool) -> Path | None:
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; name a folder for the run")
+    before = folder / RECIPE
+    if not before.is_file():
+        if folder.is_dir() and any(folder.iterdir()) and not resume:
+            raise FileExistsError(f"{folder} is not empty and holds no run; name another folder")
+        return None
+    if not resume:
+        raise FileExistsError(f"{folder} holds a run already; add --resume to go on with it, or name another folder")
+    if recipe_io.read(before) != recipe:
+        raise ValueError(
+            f"the run in {folder} has another recipe ({before}); resume with that one or name another folder"
+        )
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        return None
+    try:
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} is not a whole checkpoint ({reason}); delete it to start the run anew") from None
+    return path
+
+
+def seed_everything(recipe: Recipe) -> None:
+    """Seed every random number generator and set the number of threads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pl.seed_everything(recipe.train.seed, workers=False, verbose=False)
+    if recipe.train.threads is not None:
+        torch.set_num_threads(recipe.train.threads)
+
+
+def make_trainer(recipe: Recipe, folder: Path | None, callbacks: list[Callback], terminal: bool) -> pl.Trainer:
+    """Return Lightning's trainer, without its chatter; TensorBoard's logs go into the folder."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    # Known and harmless here: few workers, short epochs, a resumed run's folder that is not empty.
+    warnings.filterwarnings("ignore", module="lightning")
+    return pl.Trainer(
+        accelerator=recipe.train.accelerator,
+        devices=recipe.train.devices,
+        strategy=recipe.train.strategy,
+        precision=PRECISION[recipe.train.precision],  # type: ignore[arg-type]
+        max_epochs=recipe.train.epochs,
+        logger=TensorBoardLogger(folder, name="tensorboard", version="") if folder else False,
+        callbacks=callbacks,
+        enable_progress_bar=terminal,
+        enable_model_summary=False,
+        enable_checkpointing=folder is not None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+        use_distributed_sampler=False,
+    )
+
+
+def _finish(
+    trainer: pl.Trainer,
+    module: ShortcutModule,
+    batches: Loaders,
+    folder: Path,
+    history: History,
+    about: dict[str, Any],
+) -> dict[str, Any]:
+    """Test the last and the best network, prove that what ships is what was trained, draw the pictures."""
+    quiet = {"verbose": False}
+    last = trainer.test(module, batches.test, **quiet)[0]  # type: ignore[arg-type]
+    save_network(module.model.network, folder / "network.safetensors", about)
+    state, _ = read_network(folder / "best.safetensors")
+    load_into(module.model.network, state, folder / "best.safetensors")
+    best = trainer.test(module, batches.test, **quiet)[0]  # type: ignore[arg-type]
+    state, _ = read_network(folder / "network.safetensors")
+    load_into(module.model.network, state, folder / "network.safetensors")
+    _prove_stripped(module, batches)
+    ratios = [shallow_to_deep({k: v for k, v in row.items() if k != "epoch"}) for row in history.gradients]
+    if trainer.is_global_zero:
+        plots.curves(history.rows, folder / "curves.png")
+        plots.balance(history.rows, folder / "lambda.png")
+        plots.gradients(history.gradients, folder / "gradients.png")
+    seconds = sorted(row["seconds"] for row in history.seconds)
+    return {
+        "test_accuracy_last": last["test_accuracy"],
+        "test_accuracy_best": best["test_accuracy"],
+        "best_epoch": history.best_epoch + 1,
+        "best_chosen_on": "validation",
+        "validation_accuracy_last": history.rows[-1]["validation_accuracy"],
+        "validation_accuracy_best": history.best_accuracy,
+        "firing_rate": history.rows[-1].get("firing_rate", math.nan),
+        "gradient_ratio_first_epoch": ratios[0],
+        "gradient_ratio_last_epoch": ratios[-1],
+        "seconds_per_epoch": seconds[len(seconds) // 2],
+        "epochs": len(history.rows),
+        "stripped_equals_trained": True,
+    }
+
+
+@torch.no_grad()
+def _prove_stripped(module: ShortcutModule, batches: Loaders) -> None:
+    """Check on a test batch that the stripped network gives the wrapper's main output, bit for bit."""
+    images = module.prepare(next(iter(batches.test))[0].to(module.device))
+    module.eval()
+    wrapped = module.model(images).main
+    stripped = module.model.strip().eval()
+    if not torch.equal(stripped(images), wrapped):
+        raise RuntimeError("the stripped network's outputs differ from the trained one's; please report this")
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """Return a finished run's result.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = folder / RESULT
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"{path} is damaged; delete it and resume the run") from None
+    if not isinstance(result, dict):
+        raise ValueError(f"{path} is damaged; delete it and resume the run")
+    return result
+
+
+def describe(data: ImageData) -> dict[str, Any]:
+    """Return what a network must know of its data to be used."""
+    return {
+        "classes": list(data.class_names),
+        "channels": data.channels,
+        "image_size": list(data.image_size),
+        "mean": list(data.mean),
+        "std": list(data.std),
+    }
+
+
+def _describe_run(folder: Path, recipe: Recipe) -> None:
+    versions = {}
+    for name in ("torch", "torchvision", "lightning", "numpy", "numba"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    environment = {
+        "shortcut_snn": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "seed": recipe.train.seed,
+        "versions": versions,
+    }
+    write_text(folder / "environment.json", json.dumps(environment, indent=2) + "\n")
+    # Last: a folder with a recipe is a run.
+    recipe_io.write(recipe, folder / RECIPE)
