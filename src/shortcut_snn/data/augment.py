@@ -43,7 +43,7 @@ class Augment:
     mean: tuple[float, ...]
 
     def __call__(self, images: Pixels, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Pixels:
-        """Return uint8 ``[N, C, H, W]``, each image changed as its epoch and index ``[N]`` say."""
+        """Return uint8 ``[N, C, H, W]``, each image changed (maybe in place) as its epoch and index ``[N]`` say."""
         colour = np.rint(np.array(self.mean) * 255).astype(np.uint8)
         for name in self.names:
             number, apply = _AUGMENTATIONS[name]

@@ -124,7 +124,10 @@ def _read_batch(path: Path, md5: str, layout: Layout, official: int, names: list
 
 
 def _read_dict(path: Path) -> dict[str, Any]:
-    content = read_pickle(path)
+    try:
+        content = read_pickle(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; delete it and download it again.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is not a CIFAR file: it holds no dictionary.")
     return content

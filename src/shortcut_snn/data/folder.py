@@ -1,5 +1,8 @@
 """A folder of class folders, decoded file by file when asked for."""
 
+import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -40,7 +43,7 @@ class FolderImages(Images):
         ImageFileError: a file cannot be decoded, or has another size, when it is fetched.
     """
 
-    def __init__(self, paths: list[Path], labels: Tensor, size: int | None = None) -> None:
+    def __init__(self, paths: list[str], labels: Tensor, size: int | None = None) -> None:
         self.paths, self.labels, self.size = paths, labels, size
         if size is not None:
             self.shape = (3, size, size)
@@ -58,7 +61,7 @@ class FolderImages(Images):
         chosen.paths, chosen.shape = [self.paths[index] for index in indices], self.shape
         return chosen
 
-    def _read(self, path: Path) -> Tensor:
+    def _read(self, path: str) -> Tensor:
         image = _decode(path)
         if self.size is not None:
             image = resize(image, [self.size], antialias=True)
@@ -116,10 +119,10 @@ def _check_same(root: Path, names: list[str], part: str) -> None:
 
 
 def _read_part(folder: Path, names: list[str], size: int | None) -> FolderImages:
-    paths: list[Path] = []
+    paths: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(names):
-        files = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in EXTENSIONS)
+        files = sorted(_image_files(folder / name))
         if not files:
             kinds = ", ".join(sorted(EXTENSIONS))
             raise FileNotFoundError(f"data.root: class folder {folder / name} has no images ({kinds}).")
@@ -128,12 +131,21 @@ def _read_part(folder: Path, names: list[str], size: int | None) -> FolderImages
     return FolderImages(paths, torch.tensor(labels), size)
 
 
-def _decode(path: Path) -> Tensor:
+def _image_files(folder: Path) -> Iterator[str]:
+    for place, _, names in os.walk(folder, followlinks=True):
+        for name in names:
+            # A name that starts with a dot is a system's note on another file, not an image.
+            if os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith("."):
+                yield os.path.join(place, name)
+
+
+def _decode(path: str) -> Tensor:
     try:
-        image = decode_image(str(path), mode=ImageReadMode.RGB)
+        image = decode_image(path, mode=ImageReadMode.RGB)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        # The decoder's messages begin with its own source file and go on for several sentences.
+        reason = re.sub(r"^.*\.cpp:\d+, ", "", str(error).strip().splitlines()[0]).split(". ")[0].rstrip(".")
         raise ImageFileError(f"{path} is damaged or no image: {reason}.") from error
     # Of an animation, the first frame; of 16 bits, the upper 8.
     image = image[0] if image.ndim == 4 else image
-    return to_dtype(image, torch.uint8, scale=True)
+    return image if image.dtype == torch.uint8 else to_dtype(image, torch.uint8, scale=True)

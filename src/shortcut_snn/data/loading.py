@@ -63,6 +63,9 @@ def loaders(data: ImageData, config: DataConfig, seed: int, rank: int = 0, world
         rank: this process among ``world``. Training samples are dealt out evenly, a few of them twice if need be;
             validation and test samples exactly once, with as many batches for every process.
         world: number of processes.
+
+    Raises:
+        ValueError: there are fewer validation or test images than processes.
     """
     augment = Augment(config.augmentations, seed, data.mean)
     sampler = SeededSampler(len(data.train), seed, shuffle=True, rank=rank, world=world)
@@ -76,9 +79,11 @@ def _evaluation(images: Images, config: DataConfig, rank: int, world: int, data:
     sampler = SeededSampler(len(images), 0, shuffle=False, rank=rank, world=world, even=False)
     size = config.batch_size
     shortest, more = divmod(len(images), world)
+    if more and not shortest:
+        raise ValueError(f"{len(images)} images to evaluate are too few for {world} processes.")
     # Some processes have one sample more. It must not make a batch of its own: processes in step would wait for
     # the others' batch for ever.
-    while more and shortest and shortest % size == 0:
+    while more and shortest % size == 0:
         size += 1
     return _loader(images, Augment((), 0, data.mean), sampler, size, False, config.workers)
 

@@ -36,9 +36,15 @@ def read_npz(config: DataConfig) -> Source:
         )
     names = arrays.get("class_names")
     if names is None:
-        count = max((int(part.labels.max()) + 1 for part in parts.values() if len(part)), default=0)
-        names = np.arange(count)
+        names = np.arange(_count_classes(path, parts))
     return Source(parts["train"], parts["test"], [str(name) for name in names.tolist()])
+
+
+def _count_classes(path: Path, parts: dict[str, ArrayImages]) -> int:
+    highest = max((int(part.labels.max()) for part in parts.values() if len(part)), default=-1)
+    if highest >= sum(len(part) for part in parts.values()):
+        raise ValueError(f"{path}: labels must be 0 to K - 1 for K classes, found {highest}.")
+    return highest + 1
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:

@@ -58,6 +58,11 @@ def load(config: DataConfig) -> ImageData:
     read: Callable[[DataConfig], Source] = getattr(import_module(f".{module}", __package__), function)
     source = read(config)
     _check(source, config.root or config.name)
+    if config.train_limit is not None and config.train_limit < len(source.class_names):
+        raise ValueError(
+            f"data.train_limit: at least one image for each of the {len(source.class_names)} classes is needed,"
+            f" got {config.train_limit}."
+        )
     train, test = _limited(source.train, config.train_limit), _limited(source.test, config.test_limit)
     train, validation = _split(train, source, config)
     if source.mean is None or source.std is None:

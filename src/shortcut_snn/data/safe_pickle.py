@@ -38,4 +38,4 @@ def read_pickle(path: Path) -> Any:
     # A damaged pickle can fail in any instruction, with whatever that instruction raises.
     except Exception as error:
         reason = str(error).strip() or type(error).__name__
-        raise ValueError(f"{path} is damaged or not a file of plain data: {reason.rstrip('.')}.") from error
+        raise ValueError(f"{path} is cut short, damaged or not plain data ({reason.rstrip('.')})") from error
