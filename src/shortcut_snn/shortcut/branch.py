@@ -44,5 +44,5 @@ class Branch(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Map ``[N, C]`` to logits ``[N, num_classes]``."""
-        logits: Tensor = self.classifier(pooled)
+        logits: Tensor = self.classifier(pooled.to(self.classifier.weight.dtype))
         return logits
