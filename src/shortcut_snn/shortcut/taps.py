@@ -71,9 +71,9 @@ def resolve(network: nn.Module, taps: str | Sequence[str]) -> list[str]:
     there = dict(network.named_modules())
     for name in names:
         if not name or name not in there:
-            close = difflib.get_close_matches(name, there, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"no submodule {name!r} in {type(network).__name__}{hint}. There are: {_some(network)}")
+            close = difflib.get_close_matches(name, filter(None, there), n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else "."
+            raise ValueError(f"no submodule {name!r} in {type(network).__name__}{hint} There are: {_some(network)}")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"tapped more than once: {', '.join(twice)}")
