@@ -6,6 +6,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+# The tensors are so small that a second thread costs more than it saves, most of all on a busy machine.
+torch.set_num_threads(1)
 settings.register_profile("tests", deadline=None, max_examples=25, derandomize=True, database=None)
 settings.load_profile("tests")
 

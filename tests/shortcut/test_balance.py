@@ -1,0 +1,80 @@
+"""Balance schedules: lambda over a training run."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shortcut_snn.shortcut import Balance, Constant, CosineDecay, LinearDecay, StepDecay
+
+initials = st.floats(0.0, 10.0)
+totals = st.integers(1, 2000)
+decays = st.one_of(
+    initials.map(LinearDecay), initials.map(CosineDecay), st.builds(StepDecay, initials, st.floats(0.0, 1.0))
+)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "values"),
+    [
+        # At steps 0, 25, 50, 75 and 100 of 100, and after the end.
+        (Constant(), [1, 1, 1, 1, 1, 1]),
+        (Constant(0.0), [0, 0, 0, 0, 0, 0]),
+        (LinearDecay(), [0.25, 0.1875, 0.125, 0.0625, 0, 0]),
+        (LinearDecay(2.0), [2, 1.5, 1, 0.5, 0, 0]),
+        (CosineDecay(1.0), [1, 0.8535534, 0.5, 0.1464466, 0, 0]),
+        (StepDecay(), [0.25, 0.25, 0, 0, 0, 0]),
+        (StepDecay(1.0, until=0.75), [1, 1, 1, 0, 0, 0]),
+        (StepDecay(1.0, until=0.0), [0, 0, 0, 0, 0, 0]),
+        (StepDecay(1.0, until=1.0), [1, 1, 1, 1, 0, 0]),
+    ],
+    ids=str,
+)
+def test_lambda_at_the_start_the_middle_the_end_and_beyond(schedule: Balance, values: list[float]) -> None:
+    assert [schedule(step, 100) for step in (0, 25, 50, 75, 100, 1000)] == pytest.approx(values, abs=1e-7)
+
+
+@given(schedule=decays, total=totals, data=st.data())
+def test_a_decay_starts_at_initial_never_rises_and_ends_at_zero(
+    schedule: LinearDecay | CosineDecay | StepDecay, total: int, data: st.DataObject
+) -> None:
+    steps = sorted(data.draw(st.lists(st.integers(0, 2 * total), max_size=20)))
+    values = [schedule(step, total) for step in [0, *steps, total]]
+    assert all(0 <= value <= schedule.initial for value in values)
+    assert all(later <= earlier for earlier, later in itertools.pairwise(values[:-1]))
+    assert values[-1] == 0
+    if getattr(schedule, "until", 1) > 0:
+        assert values[0] == schedule.initial
+
+
+@given(initial=initials, total=totals)
+def test_the_linear_decay_is_the_formula_of_the_paper(initial: float, total: int) -> None:
+    for step in range(0, total + 1, max(1, total // 7)):
+        assert LinearDecay(initial)(step, total) == pytest.approx(initial * (1 - step / total))
+
+
+@pytest.mark.parametrize("schedule", [LinearDecay(), CosineDecay(), StepDecay()], ids=str)
+def test_a_run_without_steps_or_a_step_before_the_first_is_refused(schedule: Balance) -> None:
+    with pytest.raises(ValueError, match=r"at least 1 training step in total, got 0"):
+        schedule(0, 0)
+    with pytest.raises(ValueError, match=r"step counts from 0, got -1"):
+        schedule(-1, 10)
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
+@pytest.mark.parametrize("make", [Constant, LinearDecay, CosineDecay, StepDecay])
+def test_a_lambda_that_makes_no_sense_is_refused(make: type[LinearDecay], value: float) -> None:
+    with pytest.raises(ValueError, match=f"lambda must be finite and >= 0, got {value}"):
+        make(value)
+
+
+@pytest.mark.parametrize("until", [-0.1, 1.1, float("nan")])
+def test_a_fraction_out_of_range_is_refused(until: float) -> None:
+    with pytest.raises(ValueError, match=f"`until` is a fraction.*got {until}"):
+        StepDecay(0.25, until)
+
+
+def test_a_schedule_is_a_value() -> None:
+    assert LinearDecay(0.5) == LinearDecay(0.5) != LinearDecay()
+    assert repr(StepDecay()) == "StepDecay(initial=0.25, until=0.5)"

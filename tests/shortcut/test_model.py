@@ -1,0 +1,162 @@
+"""The wrapper: what it computes around networks of every make."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from torchvision.models import resnet18
+
+from shortcut_snn import Shortcut
+from shortcut_snn.shortcut.branch import pool
+
+from .toys import Fickle, Recurrent, Staged, StepByStep, hooks, small
+
+
+@pytest.mark.parametrize("placement", ["stages", "blocks"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet19"])
+def test_every_branch_of_our_networks_gives_logits(name: str, placement: str) -> None:
+    model = Shortcut(small(name, num_classes=5), placement, num_classes=5)
+    output = model(torch.rand(3, 3, 8, 8))
+    assert output.main.shape == (3, 5)
+    assert [logits.shape for logits in output.branches] == [(3, 5)] * len(model.taps.names)
+    assert (
+        len(output.branches)
+        == {"resnet18": {"stages": 3, "blocks": 7}, "resnet19": {"stages": 2, "blocks": 7}}[name][placement]
+    )
+
+
+def test_a_branch_is_its_linear_layer_on_the_pooled_output_of_its_tap() -> None:
+    network, x = Staged(), torch.randn(6, 2, 4)
+    model = Shortcut(network, ["layer2", "layer1"], num_classes=7, example=x)
+    output = model(x)
+    first = network.layer1(x)
+    for branch, features, logits in zip(model.branches, [network.layer2(first), first], output.branches, strict=True):
+        assert torch.equal(logits, branch.classifier(pool(features, 0)))
+    assert torch.equal(output.main, network(x))
+
+
+def test_a_network_from_elsewhere_without_a_time_axis() -> None:
+    model = Shortcut(resnet18(num_classes=4), num_classes=4, example=torch.zeros(2, 3, 32, 32), time_axis=None)
+    assert [branch.classifier.in_features for branch in model.branches] == [64, 128, 256]
+    output = model(torch.rand(2, 3, 32, 32))
+    assert [logits.shape for logits in (output.main, *output.branches)] == [(2, 4)] * 4
+
+
+def test_a_plain_sequence_of_layers_by_names() -> None:
+    network = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
+    model = Shortcut(network, ["1", "3"], num_classes=3, example=torch.zeros(2, 4), time_axis=None)
+    x = torch.randn(2, 4)
+    output = model(x)
+    assert torch.equal(output.branches[0], model.branches[0](network[:2](x)))
+    assert torch.equal(output.branches[1], model.branches[1](network[:4](x)))
+
+
+def test_time_on_the_second_axis() -> None:
+    network = nn.Sequential(nn.Linear(4, 5), nn.Tanh())
+    x = torch.randn(3, 6, 4)  # N = 3, T = 6
+    model = Shortcut(network, ["0"], num_classes=2, example=x, time_axis=1)
+    torch.testing.assert_close(model(x).branches[0], model.branches[0](network[0](x).mean(1)))
+
+
+def test_a_module_called_once_per_time_step_counts_with_its_average() -> None:
+    network, x = StepByStep(), torch.randn(5, 2, 4)
+    model = Shortcut(network, ["layer"], num_classes=3, example=x, time_axis=None)
+    logits = model(x).branches[0]
+    torch.testing.assert_close(logits, model.branches[0](torch.stack([network.layer(step) for step in x]).mean(0)))
+    again = model(x).branches[0]
+    assert torch.equal(logits, again)
+
+
+def test_the_first_entry_of_a_tuple_is_tapped() -> None:
+    network, x = Recurrent(), torch.randn(5, 2, 4)
+    model = Shortcut(network, ["pair"], num_classes=3, example=x)
+    torch.testing.assert_close(model(x).branches[0], model.branches[0](network.pair(x)[0].mean(0)))
+
+
+def test_an_output_without_an_obvious_tensor_needs_extract() -> None:
+    network, x = Recurrent(), torch.randn(5, 2, 4)
+    with pytest.raises(TypeError, match=r"returned dict, not a tensor; pass extract=\.\.\."):
+        Shortcut(network, ["named"], num_classes=3, example=x)
+    assert hooks(network) == 0
+    model = Shortcut(network, ["named"], num_classes=3, example=x, extract=lambda output: output["spikes"])
+    expected = model.branches[0](network.named(network.pair(x)[0])["spikes"].mean(0))
+    torch.testing.assert_close(model(x).branches[0], expected)
+
+
+def test_keyword_arguments_reach_the_network() -> None:
+    model = Shortcut(Fickle(), ["layer1"], num_classes=3, example=torch.zeros(2, 4), time_axis=None)
+    x = torch.randn(2, 4)
+    assert torch.equal(model(x, skip=True).main, model.network.head(model.network.layer1(x)))
+
+
+def test_in_eval_mode_no_branch_is_computed() -> None:
+    model = Shortcut(small(), num_classes=3)
+    calls = []
+    for branch in model.branches:
+        branch.register_forward_hook(lambda *_: calls.append(1))
+    images = torch.rand(2, 3, 8, 8)
+    assert model.eval()(images).branches == ()
+    assert not calls
+    assert len(model.train()(images).branches) == len(calls) == 3
+
+
+def test_no_taps_is_vanilla() -> None:
+    model = Shortcut(Staged(), [], num_classes=3)
+    x = torch.randn(2, 3, 4)
+    output = model(x)
+    assert output.branches == ()
+    assert torch.equal(output.main, model.network(x))
+    assert list(model.state_dict()) == [f"network.{key}" for key in model.network.state_dict()]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_branches_follow_the_dtype_of_the_network(dtype: torch.dtype) -> None:
+    model = Shortcut(small().to(dtype), num_classes=3)
+    output = model(torch.rand(2, 3, 8, 8, dtype=dtype))
+    assert {logits.dtype for logits in (output.main, *output.branches)} == {dtype}
+    sum(logits.sum() for logits in output.branches).backward()
+    assert model.branches[0].classifier.weight.grad.dtype == dtype
+
+
+def test_mixed_precision() -> None:
+    model = Shortcut(small(), num_classes=3)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(torch.rand(4, 3, 8, 8))
+        loss = sum(logits.float().square().sum() for logits in (output.main, *output.branches))
+    loss.backward()
+    assert model.network.stem.conv.weight.grad.isfinite().all()
+    assert model.branches[0].classifier.weight.grad.dtype == torch.float32
+
+
+def test_recomputed_stages_give_the_same_gradients() -> None:
+    class Recomputing(Staged):
+        def forward(self, x: Tensor) -> Tensor:
+            for name in ("layer1", "layer2", "layer3"):
+                x = checkpoint(getattr(self, name), x, use_reentrant=False)
+            return self.head(x.mean(0))
+
+    plain, recomputing = Staged(), Recomputing()
+    recomputing.load_state_dict(plain.state_dict())
+    gradients, x = [], torch.randn(2, 3, 4)
+    for network in (plain, recomputing):
+        torch.manual_seed(3)
+        output = Shortcut(network, num_classes=3, example=x)(x)
+        sum(logits.square().sum() for logits in (output.main, *output.branches)).backward()
+        gradients.append(network.layer1[0].weight.grad)
+    assert torch.equal(*gradients)
+
+
+def test_without_an_example_the_message_asks_for_one() -> None:
+    network = Staged()
+    with pytest.raises(ValueError, match=r"pass example=\.\.\..*Staged has no example_input\(\)"):
+        Shortcut(network, num_classes=3)
+    assert hooks(network) == 0
+
+
+def test_classes_below_one_are_refused() -> None:
+    with pytest.raises(ValueError, match="num_classes must be at least 1, got 0"):
+        Shortcut(Staged(), num_classes=0, example=torch.zeros(2, 2, 4))
+
+
+def test_the_printed_form_shows_the_taps() -> None:
+    assert "taps=['layer1', 'layer2']" in repr(Shortcut(Staged(), num_classes=3, example=torch.zeros(2, 2, 4)))

@@ -1,0 +1,71 @@
+"""Objectives against values worked out by hand."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from shortcut_snn import LogitSum, LossSum, ShortcutOutput
+
+# Two classes, label 0: the cross-entropy of logits (a, b) is log(1 + exp(b - a)).
+OUTPUT = ShortcutOutput(torch.tensor([[2.0, 0.0]]), (torch.tensor([[0.0, 4.0]]), torch.tensor([[1.0, 1.0]])))
+LABEL = torch.tensor([0])
+
+
+def cross_entropy(ahead: float) -> float:
+    return math.log1p(math.exp(-ahead))
+
+
+@pytest.mark.parametrize(
+    ("balance", "ahead"),
+    # Logits (2 + 0 + 1, 0 + 4 + 1), (2 + 0 + 0.25, 0 + 1 + 0.25) and (2, 0).
+    [(1.0, -2.0), (0.25, 1.0), (0.0, 2.0)],
+)
+def test_logit_sum(balance: float, ahead: float) -> None:
+    assert LogitSum()(OUTPUT, LABEL, balance).item() == pytest.approx(cross_entropy(ahead))
+
+
+@pytest.mark.parametrize("balance", [1.0, 0.25, 0.0])
+@pytest.mark.parametrize(("average", "share"), [(False, 1.0), (True, 0.5)])
+def test_loss_sum(average: bool, share: float, balance: float) -> None:
+    expected = cross_entropy(2.0) + balance * share * (cross_entropy(-4.0) + cross_entropy(0.0))
+    assert LossSum(average=average)(OUTPUT, LABEL, balance).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("objective", [LogitSum(), LossSum(), LossSum(average=True)], ids=str)
+def test_the_loss_is_the_mean_over_the_batch(objective: LogitSum | LossSum) -> None:
+    main, branch, labels = torch.randn(4, 3), torch.randn(4, 3), torch.tensor([0, 2, 1, 1])
+    each = [objective(ShortcutOutput(main[i : i + 1], (branch[i : i + 1],)), labels[i : i + 1], 0.7) for i in range(4)]
+    whole = objective(ShortcutOutput(main, (branch,)), labels, 0.7)
+    torch.testing.assert_close(whole, torch.stack(each).mean())
+
+
+@pytest.mark.parametrize("make", [LogitSum, LossSum, lambda **options: LossSum(average=True, **options)])
+@given(balance=st.floats(0, 10), smoothing=st.floats(0, 0.5))
+def test_without_branches_it_is_the_cross_entropy_of_the_main_output(make, balance: float, smoothing: float) -> None:
+    main, labels = torch.tensor([[0.3, -1.0, 2.0], [1.0, 0.0, 0.5]]), torch.tensor([1, 2])
+    log_p = main.log_softmax(1)
+    expected = (1 - smoothing) * F.nll_loss(log_p, labels) - smoothing * log_p.mean()
+    torch.testing.assert_close(make(label_smoothing=smoothing)(ShortcutOutput(main), labels, balance), expected)
+
+
+def test_label_smoothing_reaches_every_term() -> None:
+    # A smoothing of 0.2 over two classes asks for the probabilities 0.9 and 0.1.
+    def smoothed(logits: Tensor) -> Tensor:
+        return -(logits.log_softmax(1)[0] * torch.tensor([0.9, 0.1])).sum()
+
+    summed = OUTPUT.main + 0.5 * sum(OUTPUT.branches)
+    torch.testing.assert_close(LogitSum(label_smoothing=0.2)(OUTPUT, LABEL, 0.5), smoothed(summed))
+    losses = smoothed(OUTPUT.main) + 0.5 * sum(map(smoothed, OUTPUT.branches))
+    torch.testing.assert_close(LossSum(label_smoothing=0.2)(OUTPUT, LABEL, 0.5), losses)
+
+
+def test_the_outputs_are_left_as_they_were() -> None:
+    kept = [logits.clone() for logits in (OUTPUT.main, *OUTPUT.branches)]
+    for objective in (LogitSum(), LossSum()):
+        objective(OUTPUT, LABEL, 1.0)
+    assert all(torch.equal(a, b) for a, b in zip(kept, (OUTPUT.main, *OUTPUT.branches), strict=True))

@@ -1,0 +1,144 @@
+"""The network inside is the one that was put in: nothing of the wrapper shows in it, nor in torch."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet18
+
+from shortcut_snn import Shortcut, nets
+
+from .toys import Noisy, hooks, small, twins
+
+
+@pytest.mark.parametrize("placement", ["stages", "blocks"])
+@pytest.mark.parametrize("name", nets.VARIANTS)
+def test_keys_and_outputs_are_those_of_a_network_that_never_was_wrapped(name: str, placement: str) -> None:
+    model, twin = twins(small(name), taps=placement, num_classes=3)
+    network, images = model.network, torch.rand(4, 3, 8, 8)
+    assert list(network.state_dict()) == list(twin.state_dict())
+    for training in (True, False):
+        model.train(training), twin.train(training)
+        expected = twin(images)
+        assert torch.equal(model(images).main, expected)
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, twin.state_dict()[key]), key
+    assert torch.equal(network(images), expected)
+
+
+def test_the_wrapper_holds_the_networks_own_parameters() -> None:
+    network = small()
+    before = list(network.parameters())
+    model = Shortcut(network, num_classes=3)
+    assert model.network is network
+    assert all(one is other for one, other in zip(before, network.parameters(), strict=True))
+    mine = {id(parameter) for parameter in network.parameters()}
+    extra = [name for name, parameter in model.named_parameters() if id(parameter) not in mine]
+    assert extra == [f"branches.{i}.classifier.{kind}" for i in range(3) for kind in ("weight", "bias")]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_strip_leaves_no_hooks_and_the_same_outputs(training: bool) -> None:
+    network, images = small(), torch.rand(4, 3, 8, 8)
+    model = Shortcut(network, "blocks", num_classes=3).train(training)
+    assert hooks(network) == 7
+    sum(logits.sum() for logits in (model(images).main, *model(images).branches)).backward()
+    state = {key: value.clone() for key, value in network.state_dict().items()}
+    before = model(images).main
+    network.load_state_dict(state)
+
+    stripped = model.strip()
+
+    assert stripped is network
+    assert hooks(network) == 0
+    assert list(network.state_dict()) == list(state)
+    assert torch.equal(stripped(images), before)
+    network.load_state_dict(state)
+    output = model(images)
+    assert torch.equal(output.main, before)
+    assert output.branches == ()
+    assert stripped.training is training
+
+
+def test_strip_leaves_the_hooks_of_others() -> None:
+    network = small()
+    calls = []
+    network.layer1.register_forward_hook(lambda *_: calls.append(1))
+    other = Shortcut(network, ["layer2"], num_classes=3)
+    Shortcut(network, ["layer1", "layer2"], num_classes=3).strip()
+    calls.clear()
+    assert len(other(torch.rand(2, 3, 8, 8)).branches) == 1
+    assert calls == [1]
+    assert hooks(network) == 2
+
+
+def test_the_dry_pass_leaves_no_trace() -> None:
+    network = Noisy()
+    network.layer1[1].eval()
+    network.layer2.eval()
+    modes = [module.training for module in network.modules()]
+    assert len(set(modes)) == 2
+    state = {key: value.clone() for key, value in network.state_dict().items()}
+    random = torch.get_rng_state()
+
+    Shortcut(network, num_classes=3, example=torch.rand(4, 2, 8, 8, generator=torch.Generator()), time_axis=None)
+
+    assert [module.training for module in network.modules()] == modes
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, state[key]), key
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_a_dry_pass_that_fails_leaves_no_trace_either() -> None:
+    network = Noisy()
+    random = torch.get_rng_state()
+    with pytest.raises(RuntimeError):
+        Shortcut(network, num_classes=3, example=torch.zeros(4, 3, 8, 8), time_axis=None)
+    assert all(module.training for module in network.modules())
+    assert hooks(network) == 0
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_branches_are_drawn_from_the_seed_and_leave_torchs_random_state() -> None:
+    def build(seed: int) -> Shortcut:
+        torch.manual_seed(seed)
+        network = small()
+        random = torch.get_rng_state()
+        model = Shortcut(network, num_classes=3)
+        assert torch.equal(torch.get_rng_state(), random)
+        return model
+
+    weights = [build(seed).branches[0].classifier.weight for seed in (1, 1, 2)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_frozen_networks_and_normalisation_stay_frozen() -> None:
+    network = small()
+    model = Shortcut(network, num_classes=3)
+    network.requires_grad_(False).eval()
+    state = {key: value.clone() for key, value in network.state_dict().items()}
+    sum(logits.sum() for logits in model(torch.rand(4, 3, 8, 8)).branches).backward()
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+    assert model.branches[0].classifier.weight.grad.abs().sum() > 0
+
+
+def test_a_network_from_elsewhere_in_train_and_eval() -> None:
+    model, twin = twins(resnet18(num_classes=3), num_classes=3, example=torch.zeros(1, 3, 32, 32), time_axis=None)
+    images = torch.rand(4, 3, 32, 32)
+    assert torch.equal(model(images).main, twin(images))
+    assert torch.equal(model.eval()(images).main, twin.eval()(images))
+    assert hooks(model.strip()) == 0
+
+
+def test_the_wrappers_own_state_comes_back() -> None:
+    one, other = Shortcut(small(), num_classes=3), Shortcut(small(), num_classes=3)
+    assert not torch.equal(one.branches[0].classifier.weight, other.branches[0].classifier.weight)
+    other.load_state_dict(one.state_dict())
+    images = torch.rand(2, 3, 8, 8)
+    assert all(torch.equal(a, b) for a, b in zip(one(images).branches, other(images).branches, strict=True))
+
+
+def test_a_network_without_parameters_gets_branches_too() -> None:
+    model = Shortcut(nn.Sequential(nn.Tanh(), nn.Tanh()), ["0"], num_classes=2, example=torch.zeros(2, 3, 4))
+    assert model(torch.randn(2, 3, 4)).branches[0].shape == (3, 2)
