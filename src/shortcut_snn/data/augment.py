@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from .config import Augmentation
-from .counter_random import below, random_bits
+from .counter_random import Stream, below, random_bits
 
 Pixels = NDArray[np.uint8]
 """A batch of images, ``[N, C, H, W]``."""
@@ -22,9 +22,6 @@ Bits = NDArray[np.uint64]
 """Random bits of each sample of a batch, ``[N]``."""
 Colour = NDArray[np.uint8]
 """The mean colour, ``[C]``."""
-
-_AUGMENT = 4
-"""Stream of random numbers, apart from those of the splits and of the order."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class Augment:
         colour = np.rint(np.array(self.mean) * 255).astype(np.uint8)
         for name in self.names:
             number, apply = _AUGMENTATIONS[name]
-            images = apply(images, random_bits(self.seed, _AUGMENT, number, epochs, indices), colour)
+            images = apply(images, random_bits(self.seed, Stream.AUGMENT, number, epochs, indices), colour)
         return images
 
 

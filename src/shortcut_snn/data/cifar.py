@@ -78,7 +78,7 @@ def _check_present(layout: Layout, folder: Path, name: str) -> None:
     if missing:
         raise FileNotFoundError(
             f"data.root: {folder / missing[0]} is missing; set data.download=true to download {name},"
-            f" or point data.root at the folder that holds {layout.folder}."
+            f" or point data.root at the folder that holds {layout.folder}"
         )
 
 
@@ -104,7 +104,7 @@ def _read_names(layout: Layout, folder: Path) -> list[str]:
     path, key = folder / layout.official.meta["filename"], layout.official.meta["key"]
     names = _read_dict(path).get(key)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{path} is not a CIFAR description: it has no list of {key}.")
+        raise ValueError(f"{path} is not a CIFAR description: it has no list of {key}")
     return names
 
 
@@ -112,14 +112,14 @@ def _read_batch(path: Path, md5: str, layout: Layout, official: int, names: list
     batch = _read_dict(path)
     pixels, labels = batch.get("data"), batch.get(layout.labels_key)
     if not (isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape[1:] == (3 * _SIDE * _SIDE,)):
-        raise ValueError(f"{path} is not a CIFAR batch: its 'data' is not uint8 [n, 3072].")
+        raise ValueError(f"{path} is not a CIFAR batch: its 'data' is not uint8 [n, 3072]")
     if not (isinstance(labels, list) and len(labels) == len(pixels) and set(labels) <= set(range(len(names)))):
         raise ValueError(
             f"{path} is not a CIFAR batch: its {layout.labels_key!r} are not {len(pixels)} labels"
-            f" from 0 to {len(names) - 1}."
+            f" from 0 to {len(names) - 1}"
         )
     if len(pixels) >= official and not check_integrity(path, md5):
-        raise ValueError(f"{path} is damaged: its checksum is not the official one; delete it and download it again.")
+        raise ValueError(f"{path} is damaged: its checksum is not the official one; delete it and download it again")
     return ArrayImages(torch.from_numpy(pixels).view(-1, 3, _SIDE, _SIDE), torch.tensor(labels))
 
 
@@ -127,9 +127,9 @@ def _read_dict(path: Path) -> dict[str, Any]:
     try:
         content = read_pickle(path)
     except ValueError as error:
-        raise ValueError(f"{error}; delete it and download it again.") from error
+        raise ValueError(f"{error}; delete it and download it again") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is not a CIFAR file: it holds no dictionary.")
+        raise ValueError(f"{path} is not a CIFAR file: it holds no dictionary")
     return content
 
 

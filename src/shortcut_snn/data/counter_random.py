@@ -4,12 +4,23 @@ SplitMix64, in numpy: the same bits on every machine and in every version of eve
 an epoch and the crop of one image each ask for the bits of their own counters, e.g. (seed, epoch, index).
 """
 
+from enum import IntEnum
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_A = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_B = np.uint64(0x94D049BB133111EB)
+
+
+class Stream(IntEnum):
+    """What random numbers are for: uses of one seed get independent ones. Never change a number."""
+
+    TEST_SPLIT = 1
+    VALIDATION_SPLIT = 2
+    ORDER = 3
+    AUGMENT = 4
 
 
 def random_bits(*counters: ArrayLike) -> NDArray[np.uint64]:

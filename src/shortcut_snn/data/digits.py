@@ -13,7 +13,7 @@ def read_digits(config: DataConfig) -> Source:
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
-        raise ValueError("data.name=digits needs scikit-learn: pip install 'shortcut-snn[train]'.") from error
+        raise ValueError("data.name=digits needs scikit-learn: pip install 'shortcut-snn[train]'") from error
     digits = load_digits()
     pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     images = ArrayImages(torch.from_numpy(pixels).unsqueeze(1), torch.from_numpy(digits.target))

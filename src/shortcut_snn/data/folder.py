@@ -69,7 +69,7 @@ class FolderImages(Images):
         if tuple(image.shape) != self.shape:
             raise ImageFileError(
                 f"{path} has {image.shape[1]}x{image.shape[2]} pixels but {self.shape[1]}x{self.shape[2]} are expected;"
-                " set data.image_size to resize all images."
+                " set data.image_size to resize all images"
             )
         return image
 
@@ -85,13 +85,13 @@ def read_folder(config: DataConfig) -> Source:
     """
     root = Path(str(config.root)).expanduser()
     if not root.is_dir():
-        raise FileNotFoundError(f"data.root: there is no folder {root}.")
+        raise FileNotFoundError(f"data.root: there is no folder {root}")
     if not (root / "train").is_dir():
         names = _classes(root)
         return held_out_test(_read_part(root, names, config.image_size), names, config.seed, SAMPLES)
     parts = [name for name in ("test", "val") if (root / name).is_dir()]
     if not parts:
-        raise FileNotFoundError(f"data.root: {root} has a folder train but neither test nor val.")
+        raise FileNotFoundError(f"data.root: {root} has a folder train but neither test nor val")
     names = _classes(root / "train")
     for part in parts:
         _check_same(root, names, part)
@@ -99,14 +99,14 @@ def read_folder(config: DataConfig) -> Source:
     test, *validation = (_read_part(root / part, names, config.image_size) for part in parts)
     for part, images in zip(parts, (test, *validation), strict=True):
         if images.shape != train.shape:
-            raise ValueError(f"{root}: images of train and {part} differ in size; set data.image_size to resize them.")
+            raise ValueError(f"{root}: images of train and {part} differ in size; set data.image_size to resize them")
     return Source(train, test, names, validation[0] if validation else None, statistics_samples=SAMPLES)
 
 
 def _classes(folder: Path) -> list[str]:
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not names:
-        raise FileNotFoundError(f"data.root: {folder} has no class folders.")
+        raise FileNotFoundError(f"data.root: {folder} has no class folders")
     return names
 
 
@@ -115,7 +115,7 @@ def _check_same(root: Path, names: list[str], part: str) -> None:
     odd = sorted(set(names) ^ set(others))
     if odd:
         where, lacking = ("train", part) if odd[0] in names else (part, "train")
-        raise ValueError(f"{root}: {where} has a class {odd[0]!r} that {lacking} has not.")
+        raise ValueError(f"{root}: {where} has a class {odd[0]!r} that {lacking} has not")
 
 
 def _read_part(folder: Path, names: list[str], size: int | None) -> FolderImages:
@@ -125,7 +125,7 @@ def _read_part(folder: Path, names: list[str], size: int | None) -> FolderImages
         files = sorted(_image_files(folder / name))
         if not files:
             kinds = ", ".join(sorted(EXTENSIONS))
-            raise FileNotFoundError(f"data.root: class folder {folder / name} has no images ({kinds}).")
+            raise FileNotFoundError(f"data.root: class folder {folder / name} has no images ({kinds})")
         paths += files
         labels += [label] * len(files)
     return FolderImages(paths, torch.tensor(labels), size)
@@ -145,7 +145,7 @@ def _decode(path: str) -> Tensor:
     except RuntimeError as error:
         # The decoder's messages begin with its own source file and go on for several sentences.
         reason = re.sub(r"^.*\.cpp:\d+, ", "", str(error).strip().splitlines()[0]).split(". ")[0].rstrip(".")
-        raise ImageFileError(f"{path} is damaged or no image: {reason}.") from error
+        raise ImageFileError(f"{path} is damaged or no image: {reason}") from error
     # Of an animation, the first frame; of 16 bits, the upper 8.
     image = image[0] if image.ndim == 4 else image
     return image if image.dtype == torch.uint8 else to_dtype(image, torch.uint8, scale=True)

@@ -80,7 +80,7 @@ def _evaluation(images: Images, config: DataConfig, rank: int, world: int, data:
     size = config.batch_size
     shortest, more = divmod(len(images), world)
     if more and not shortest:
-        raise ValueError(f"{len(images)} images to evaluate are too few for {world} processes.")
+        raise ValueError(f"{len(images)} images to evaluate are too few for {world} processes")
     # Some processes have one sample more. It must not make a batch of its own: processes in step would wait for
     # the others' batch for ever.
     while more and shortest % size == 0:

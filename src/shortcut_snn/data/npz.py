@@ -32,7 +32,7 @@ def read_npz(config: DataConfig) -> Source:
     parts = {part: _to_images(path, arrays, part) for part in ("train", "test")}
     if parts["train"].shape != parts["test"].shape:
         raise ValueError(
-            f"{path}: training images are {_size(parts['train'])} but test images are {_size(parts['test'])}."
+            f"{path}: training images are {_size(parts['train'])} but test images are {_size(parts['test'])}"
         )
     names = arrays.get("class_names")
     if names is None:
@@ -43,13 +43,13 @@ def read_npz(config: DataConfig) -> Source:
 def _count_classes(path: Path, parts: dict[str, ArrayImages]) -> int:
     highest = max((int(part.labels.max()) for part in parts.values() if len(part)), default=-1)
     if highest >= sum(len(part) for part in parts.values()):
-        raise ValueError(f"{path}: labels must be 0 to K - 1 for K classes, found {highest}.")
+        raise ValueError(f"{path}: labels must be 0 to K - 1 for K classes, found {highest}")
     return highest + 1
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     if not path.is_file():
-        raise FileNotFoundError(f"data.root: there is no file {path}.")
+        raise FileNotFoundError(f"data.root: there is no file {path}")
     try:
         with np.load(path, allow_pickle=False) as archive:
             missing = [key for key in _KEYS if key not in archive]
@@ -65,9 +65,9 @@ def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
         TypeError,
         AttributeError,
     ) as error:
-        raise ValueError(f"{path} is not a readable .npz archive of plain arrays: {_one_line(error)}.") from error
+        raise ValueError(f"{path} is not a readable .npz archive of plain arrays: {_one_line(error)}") from error
     if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}; an archive needs {', '.join(_KEYS)}.")
+        raise ValueError(f"{path} lacks {', '.join(missing)}; an archive needs {', '.join(_KEYS)}")
     return arrays
 
 
@@ -76,9 +76,9 @@ def _to_images(path: Path, arrays: dict[str, NDArray[np.generic]], part: str) ->
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise ValueError(f"{path}: y_{part} must be integers [n], got {labels.dtype} {list(labels.shape)}.")
+        raise ValueError(f"{path}: y_{part} must be integers [n], got {labels.dtype} {list(labels.shape)}")
     if len(labels) != len(pixels):
-        raise ValueError(f"{path}: x_{part} has {len(pixels)} images but y_{part} has {len(labels)} labels.")
+        raise ValueError(f"{path}: x_{part} has {len(pixels)} images but y_{part} has {len(labels)} labels")
     pixels = _channels_first(path, f"x_{part}", pixels)
     return ArrayImages(
         torch.from_numpy(_to_uint8(path, f"x_{part}", pixels)), torch.from_numpy(labels.astype(np.int64))
@@ -89,12 +89,12 @@ def _channels_first(path: Path, key: str, pixels: NDArray[np.generic]) -> NDArra
     if pixels.ndim == 3:
         return pixels[:, None]
     if pixels.ndim != 4:
-        raise ValueError(f"{path}: {key} must be [n, H, W], [n, H, W, C] or [n, C, H, W], got {list(pixels.shape)}.")
+        raise ValueError(f"{path}: {key} must be [n, H, W], [n, H, W, C] or [n, C, H, W], got {list(pixels.shape)}")
     first, last = (1 <= pixels.shape[axis] <= _MOST_CHANNELS for axis in (1, 3))
     if first == last:
         raise ValueError(
             f"{path}: {key} is {list(pixels.shape)}, but exactly one of the second and the last axis may have"
-            f" 1 to {_MOST_CHANNELS} entries: that axis is taken for the channels."
+            f" 1 to {_MOST_CHANNELS} entries: that axis is taken for the channels"
         )
     return pixels if first else np.moveaxis(pixels, 3, 1)
 
@@ -103,10 +103,10 @@ def _to_uint8(path: Path, key: str, pixels: NDArray[np.generic]) -> NDArray[np.u
     if pixels.dtype == np.uint8:
         return np.ascontiguousarray(pixels, dtype=np.uint8)
     if pixels.dtype.kind != "f":
-        raise ValueError(f"{path}: {key} must be uint8 or float in 0..1, got {pixels.dtype}.")
+        raise ValueError(f"{path}: {key} must be uint8 or float in 0..1, got {pixels.dtype}")
     # The comparison is written so that NaN fails it.
     if pixels.size and not (pixels.min() >= 0 and pixels.max() <= 1):
-        raise ValueError(f"{path}: {key} is float, so its values must lie in 0..1.")
+        raise ValueError(f"{path}: {key} is float, so its values must lie in 0..1")
     return np.ascontiguousarray(np.rint(pixels.astype(np.float32) * 255), dtype=np.uint8)
 
 

@@ -8,9 +8,10 @@ from typing import Literal
 import numpy as np
 
 from .config import DataConfig
+from .counter_random import Stream
 from .images import Images
 from .source import Source
-from .split import VALIDATION, balanced_prefix, stratified_split
+from .split import balanced_prefix, stratified_split
 from .statistics import colour_statistics
 
 # Where each set's reader lives; only the one asked for is imported.
@@ -61,7 +62,7 @@ def load(config: DataConfig) -> ImageData:
     if config.train_limit is not None and config.train_limit < len(source.class_names):
         raise ValueError(
             f"data.train_limit: at least one image for each of the {len(source.class_names)} classes is needed,"
-            f" got {config.train_limit}."
+            f" got {config.train_limit}"
         )
     train, test = _limited(source.train, config.train_limit), _limited(source.test, config.test_limit)
     train, validation = _split(train, source, config)
@@ -77,20 +78,20 @@ def _check(source: Source, where: str) -> None:
     count = len(source.class_names)
     for part, images in (("training", source.train), ("test", source.test)):
         if not len(images):
-            raise ValueError(f"{where}: the {part} set is empty.")
+            raise ValueError(f"{where}: the {part} set is empty")
         low, high = int(images.labels.min()), int(images.labels.max())
         if low < 0 or high >= count:
             wrong = low if low < 0 else high
-            raise ValueError(f"{where}: {part} labels must be 0 to {count - 1} for {count} classes, found {wrong}.")
+            raise ValueError(f"{where}: {part} labels must be 0 to {count - 1} for {count} classes, found {wrong}")
     if count < 2:
-        raise ValueError(f"{where}: at least 2 classes are needed, found {count}.")
+        raise ValueError(f"{where}: at least 2 classes are needed, found {count}")
     present = np.bincount(source.train.labels.numpy(), minlength=count) > 0
     if not present.all():
         absent = int(np.flatnonzero(~present)[0])
         in_test = " although the test set has it" if bool((source.test.labels == absent).any()) else ""
         raise ValueError(
             f"{where}: no training image has label {absent} (class {source.class_names[absent]!r}){in_test};"
-            f" labels must be 0 to {count - 1} without a gap."
+            f" labels must be 0 to {count - 1} without a gap"
         )
 
 
@@ -106,5 +107,5 @@ def _split(train: Images, source: Source, config: DataConfig) -> tuple[Images, I
     if config.validation == 0:
         return train, train.subset([])
     labels = train.labels.numpy()
-    kept, held = stratified_split(labels, config.validation, config.seed, VALIDATION, source.class_names)
+    kept, held = stratified_split(labels, config.validation, config.seed, Stream.VALIDATION_SPLIT, source.class_names)
     return train.subset(kept), train.subset(held)

@@ -4,10 +4,7 @@ from collections.abc import Iterator
 
 from torch.utils.data import Sampler
 
-from .counter_random import permutation
-
-_ORDER = 3
-"""Stream of random numbers, apart from those of the splits and of augmentation."""
+from .counter_random import Stream, permutation
 
 
 class SeededSampler(Sampler[tuple[int, int]]):
@@ -26,7 +23,7 @@ class SeededSampler(Sampler[tuple[int, int]]):
 
     def __init__(self, length: int, seed: int, shuffle: bool, rank: int = 0, world: int = 1, even: bool = True) -> None:
         if not 0 <= rank < world:
-            raise ValueError(f"rank must be 0 to {world - 1} for {world} processes, got {rank}.")
+            raise ValueError(f"rank must be 0 to {world - 1} for {world} processes, got {rank}")
         self.length, self.seed, self.shuffle = length, seed, shuffle
         self.rank, self.world, self.even = rank, world, even
         self.epoch = 0
@@ -42,6 +39,8 @@ class SeededSampler(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self.epoch
-        order = permutation(self.length, self.seed, _ORDER, epoch).tolist() if self.shuffle else range(self.length)
+        order = (
+            permutation(self.length, self.seed, Stream.ORDER, epoch).tolist() if self.shuffle else range(self.length)
+        )
         for position in range(len(self)):
             yield epoch, order[(self.rank + position * self.world) % self.length]

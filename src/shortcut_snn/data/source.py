@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from .counter_random import Stream
 from .images import Images
-from .split import TEST, stratified_split
+from .split import stratified_split
 
 TEST_FRACTION = 0.2
 """Part that becomes the test set where a set has none."""
@@ -28,5 +29,5 @@ class Source:
 
 def held_out_test(images: Images, class_names: list[str], seed: int, samples: int | None = None) -> Source:
     """Make a source of a set without a test part: a seeded, stratified 20 % become one."""
-    kept, held = stratified_split(images.labels.numpy(), TEST_FRACTION, seed, TEST, class_names)
+    kept, held = stratified_split(images.labels.numpy(), TEST_FRACTION, seed, Stream.TEST_SPLIT, class_names)
     return Source(images.subset(kept), images.subset(held), class_names, statistics_samples=samples)

@@ -3,14 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .counter_random import random_bits
-
-TEST, VALIDATION = 1, 2
-"""Streams of random numbers, so that a test split and a validation split of one seed are independent."""
+from .counter_random import Stream, random_bits
 
 
 def stratified_split(
-    labels: NDArray[np.int64], fraction: float, seed: int, stream: int, class_names: list[str]
+    labels: NDArray[np.int64], fraction: float, seed: int, stream: Stream, class_names: list[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Hold out ``fraction`` of every class, rounded, but at least one sample.
 
@@ -28,9 +25,9 @@ def stratified_split(
         members = np.flatnonzero(labels == label)
         count = max(1, int(fraction * len(members) + 0.5))
         if count >= len(members):
-            part = "test" if stream == TEST else "validation"
+            part = "test" if stream == Stream.TEST_SPLIT else "validation"
             raise ValueError(
-                f"class {name!r} has too few samples ({len(members)}) to hold out {fraction:g} of them as {part} data."
+                f"class {name!r} has too few samples ({len(members)}) to hold out {fraction:g} of them as {part} data"
             )
         held[members[np.argsort(keys[members], kind="stable")[:count]]] = True
     return np.flatnonzero(~held), np.flatnonzero(held)

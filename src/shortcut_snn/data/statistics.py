@@ -1,5 +1,7 @@
 """Mean and standard deviation of a set's colours, and normalisation by them."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -23,13 +25,17 @@ def colour_statistics(images: Images, samples: int | None = None) -> tuple[tuple
     for start in range(0, count, 256):
         for channel, values in enumerate(images.fetch(chosen[start : start + 256]).unbind(1)):
             counts[channel] += torch.bincount(values.flatten(), minlength=256)
-    # From a histogram the sums are exact, so they are the same on every machine.
-    share = counts.double() / counts.sum(1, keepdim=True)
-    levels = torch.arange(256, dtype=torch.float64) / 255
-    mean = share @ levels
-    std = (share @ levels.square() - mean.square()).clamp_min(0).sqrt()
-    std[std < 1e-6] = 1.0  # a channel of one colour is centred, not blown up
-    return tuple(mean.tolist()), tuple(std.tolist())
+    mean, std = zip(*(_moments(channel.tolist()) for channel in counts), strict=True)
+    return mean, std
+
+
+def _moments(counts: list[int]) -> tuple[float, float]:
+    # From a histogram the sums are whole numbers, so the result is the same on every machine.
+    n = sum(counts)
+    total = sum(count * level for level, count in enumerate(counts))
+    squares = sum(count * level**2 for level, count in enumerate(counts))
+    std = math.sqrt(n * squares - total**2) / (255 * n)
+    return total / (255 * n), std or 1.0  # a channel of one colour is centred, not blown up
 
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
@@ -41,9 +47,9 @@ def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
         ValueError: the images are not uint8, or have not as many channels as ``mean`` and ``std``.
     """
     if images.dtype != torch.uint8:
-        raise ValueError(f"images to normalise must be uint8, got {images.dtype}.")
+        raise ValueError(f"images to normalise must be uint8, got {images.dtype}")
     if not images.shape[-3] == len(mean) == len(std):
-        raise ValueError(f"{images.shape[-3]} channels cannot be normalised by {len(mean)} means, {len(std)} stds.")
+        raise ValueError(f"{images.shape[-3]} channels cannot be normalised by {len(mean)} means, {len(std)} stds")
     scale = torch.tensor([1 / (255 * s) for s in std]).view(-1, 1, 1).to(images.device, non_blocking=True)
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(-1, 1, 1)
     return images.to(torch.float32).mul_(scale).add_(shift.to(images.device, non_blocking=True))
