@@ -91,10 +91,13 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
 def _checkpoint(recipe: Recipe, folder: Path, resume: bool) -> Path | None:
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; name a folder for the run")
-    before = folder / RECIPE
+    before, path = folder / RECIPE, folder / CHECKPOINT
     if not before.is_file():
         if folder.is_dir() and any(folder.iterdir()) and not resume:
             raise FileExistsError(f"{folder} is not empty and holds no run; name another folder")
+        return None
+    if not path.is_file() and not (folder / RESULT).is_file():
+        # It failed before its first epoch was over: there is nothing to lose, and its recipe may be at fault.
         return None
     if not resume:
         raise FileExistsError(f"{folder} holds a run already; add --resume to go on with it, or name another folder")
@@ -102,7 +105,6 @@ def _checkpoint(recipe: Recipe, folder: Path, resume: bool) -> Path | None:
         raise ValueError(
             f"the run in {folder} has another recipe ({before}); resume with that one or name another folder"
         )
-    path = folder / CHECKPOINT
     if not path.is_file():
         return None
     try:

@@ -1,0 +1,91 @@
+"""Comparisons: what is run, what is skipped, what comes out."""
+
+import csv
+
+import pytest
+
+from shortcut_snn.cli import main
+from shortcut_snn.training.compare import Plan
+from shortcut_snn.training.recipe import Recipe
+
+from .small import options
+
+
+def test_plan_runs_vanilla_once_whatever_the_branches():
+    plan = Plan.parse(
+        Recipe(), "vanilla,evolutionary", 3, ["method.taps=stages,blocks", "method.objective=logit_sum,loss_sum"]
+    )
+    labels = [variant.label for variant in plan.variants]
+    assert labels[0] == "vanilla"
+    assert len(labels) == 5
+    assert plan.seeds == (0, 1, 2)
+    assert len({variant.folder for variant in plan.variants}) == 5
+
+
+def test_plan_varies_other_entries_for_all():
+    plan = Plan.parse(Recipe(), "vanilla,shortcut", 1, ["neuron.surrogate.width=1,4"])
+    assert len(plan.variants) == 4
+    assert {variant.recipe.neuron.surrogate.width for variant in plan.variants} == {1.0, 4.0}
+
+
+@pytest.mark.parametrize(
+    ("methods", "seeds", "grid", "said"),
+    [
+        ("vanila", 1, [], "unknown method"),
+        ("", 1, [], "unknown method"),
+        ("vanilla", 0, [], "--seeds"),
+        ("vanilla", 1, ["taps"], "KEY=A,B"),
+        ("vanilla", 1, ["network.depth=1,2"], "no entry 'network.depth'"),
+        ("vanilla", 1, ["network.width=wide"], "width"),
+    ],
+)
+def test_plan_refuses(methods, seeds, grid, said):
+    with pytest.raises(ValueError, match=said):
+        Plan.parse(Recipe(), methods, seeds, grid)
+
+
+def test_compare_end_to_end(tmp_path, capsys):
+    command = [
+        "compare",
+        "--out",
+        str(tmp_path / "c"),
+        "--methods",
+        "vanilla,evolutionary",
+        "--seeds",
+        "2",
+        "--jobs",
+        "2",
+    ]
+    command += options(train__epochs=1)
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "| vanilla" in said
+    assert "±" in said
+    rows = list(csv.DictReader((tmp_path / "c" / "comparison.csv").open()))
+    assert [(row["variant"], row["n"]) for row in rows] == [("vanilla", "2"), ("evolutionary", "2")]
+    runs = list(csv.DictReader((tmp_path / "c" / "runs.csv").open()))
+    assert len(runs) == 4
+    mean = sum(100 * float(run["test_accuracy_last"]) for run in runs[:2]) / 2
+    assert float(rows[0]["last"]) == pytest.approx(mean)
+    assert (tmp_path / "c" / "comparison.png").is_file()
+
+    # Again: nothing is trained twice, but a run that was lost is.
+    lost = tmp_path / "c" / "evolutionary" / "seed1"
+    kept = tmp_path / "c" / "vanilla" / "seed0" / "checkpoint.ckpt"
+    before = kept.stat().st_mtime_ns
+    (lost / "result.json").unlink()
+    assert main(command) == 0
+    assert kept.stat().st_mtime_ns == before
+    assert (lost / "result.json").is_file()
+    again = list(csv.DictReader((tmp_path / "c" / "comparison.csv").open()))
+    assert [row["last"] for row in again] == [row["last"] for row in rows]
+
+
+def test_failed_run_is_named_and_others_go_on(tmp_path, capsys):
+    command = ["compare", "--out", str(tmp_path / "c"), "--methods", "vanilla,evolutionary", "--seeds", "1"]
+    command += options(train__epochs=1, method__taps="[layr1]")
+    assert main(command) == 1
+    streams = capsys.readouterr()
+    assert "layr1" in streams.err
+    assert "| vanilla" in streams.out
+    assert "FAILED evolutionary" in streams.out

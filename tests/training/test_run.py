@@ -1,0 +1,112 @@
+"""A run's folder, and what is in it."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from shortcut_snn import nets
+from shortcut_snn.training import recipe_io
+from shortcut_snn.training.evaluate import evaluate, load_run
+
+from .small import train
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert train(folder) == 0
+    return folder
+
+
+def test_holds_everything(run):
+    names = {path.name for path in run.iterdir()}
+    assert names >= {
+        "recipe.yaml", "environment.json", "metrics.csv", "gradients.csv", "timing.csv", "curves.png", "lambda.png",
+        "gradients.png", "checkpoint.ckpt", "network.safetensors", "best.safetensors", "result.json", "tensorboard",
+    }  # fmt: skip
+    assert any((run / "tensorboard").iterdir())
+    assert not [name for name in names if name.startswith(".")], "a temporary file was left"
+
+
+def test_metrics_follow_the_schedule(run):
+    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    steps = 2 * int(rows[0]["step"])
+    assert [int(row["step"]) for row in rows] == [steps // 2, steps]
+    # Logged before the last step of each epoch, of `steps` in all; 0.25 falling linearly.
+    for row in rows:
+        assert float(row["lambda"]) == pytest.approx(0.25 * (1 - (int(row["step"]) - 1) / steps), abs=1e-6)
+        assert 0 < float(row["firing_rate"]) < 1
+
+
+def test_network_that_ships_is_a_plain_one(run):
+    state = load_file(run / "network.safetensors")
+    plain = nets.spiking_resnet20(10, 2, width=4, in_channels=1)
+    assert state.keys() == plain.state_dict().keys()
+    plain.load_state_dict(state)
+
+
+def test_last_and_best_are_what_the_files_give(run, capsys):
+    result = json.loads((run / "result.json").read_text())
+    assert evaluate(run, "last", "test") == pytest.approx(result["test_accuracy_last"], abs=1e-6)
+    assert evaluate(run, "best", "test") == pytest.approx(result["test_accuracy_best"], abs=1e-6)
+    assert evaluate(run, "best", "validation") == pytest.approx(result["validation_accuracy_best"], abs=1e-6)
+    assert "firing rates" in capsys.readouterr().out
+
+
+def test_best_is_chosen_on_validation(run):
+    result = json.loads((run / "result.json").read_text())
+    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    best = max(rows, key=lambda row: float(row["validation_accuracy"]))
+    assert result["best_epoch"] == int(best["epoch"]) + 1
+    assert result["best_chosen_on"] == "validation"
+
+
+def test_checkpoint_needs_no_code_to_load(run):
+    checkpoint = torch.load(run / "checkpoint.ckpt", weights_only=True)
+    assert any(key.startswith("model.branches.") for key in checkpoint["state_dict"])
+    assert checkpoint["epoch"] == 1
+
+
+def test_recipe_reads_back(run):
+    recipe = recipe_io.read(run / "recipe.yaml")
+    assert recipe.network.name == "resnet20"
+    assert recipe.data.train_limit == 300
+    network, again, about = load_run(run)
+    assert again == recipe
+    assert not network.training
+    assert len(about["classes"]) == 10
+
+
+def test_lambda_of_zero_trains_as_vanilla_does(run, tmp_path):
+    """Item by item: the same weights, bit for bit, and so the same predictions."""
+    for name, changes in {
+        "vanilla": {"method__name": "vanilla"},
+        "zero": {"method__name": "shortcut", "method__initial": 0},
+        "zero_losses": {"method__name": "shortcut", "method__initial": 0, "method__objective": "loss_sum"},
+    }.items():
+        assert train(tmp_path / name, **changes) == 0
+    vanilla = load_file(tmp_path / "vanilla" / "network.safetensors")
+    for name in ("zero", "zero_losses"):
+        other = load_file(tmp_path / name / "network.safetensors")
+        assert all(torch.equal(vanilla[key], other[key]) for key in vanilla)
+    trained = load_file(run / "network.safetensors")
+    assert not all(torch.equal(vanilla[key], trained[key]) for key in vanilla), "the method changed nothing"
+
+
+@pytest.mark.parametrize("precision", ["bf16"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_other_settings_run(tmp_path, precision, optimizer):
+    changes = {
+        "train__precision": precision,
+        "train__epochs": 1,
+        "optimizer__name": optimizer,
+        "optimizer__decay_all": "false",
+        "method__taps": "blocks",
+        "method__schedule": "cosine",
+        "neuron__kind": "plif",
+    }
+    assert train(tmp_path / "run", **changes) == 0
