@@ -49,9 +49,12 @@ class SpikingResNet(nn.Module):
         super().__init__()
         sizes = {"num_classes": num_classes, "time_steps": time_steps, "in_channels": in_channels}
         sizes |= {f"widths[{i}]": width for i, width in enumerate(widths)}
+        sizes |= {f"blocks[{i}]": depth for i, depth in enumerate(blocks)}
         for name, size in sizes.items():
             if size < 1:
                 raise ValueError(f"{name} must be at least 1, got {size}")
+        if hidden < 0:
+            raise ValueError(f"hidden must be at least 0, got {hidden}")
         if len(blocks) != len(widths) or not blocks:
             raise ValueError(f"as many blocks as widths are needed, got {list(blocks)} and {list(widths)}")
         if readout not in get_args(Readout):
