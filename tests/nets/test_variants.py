@@ -1,0 +1,117 @@
+"""The variants by name: depth, the inputs they take, and what they refuse."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from shortcut_snn import nets
+from shortcut_snn.nets.blocks import Projection
+
+INPUTS = {
+    "8x8 colour": ((2, 3, 8, 8), {}),
+    "8x8 grey": ((2, 1, 8, 8), {"in_channels": 1}),
+    "28x28 grey": ((2, 1, 28, 28), {"in_channels": 1}),
+    "32x32 colour": ((2, 3, 32, 32), {}),
+    "48x48 event frames": ((3, 2, 2, 48, 48), {"in_channels": 2, "time_steps": 3}),
+    "224x224 colour": ((2, 3, 224, 224), {"stem": "large"}),
+}
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+@pytest.mark.parametrize("name", nets.VARIANTS)
+def test_every_variant_takes_every_kind_of_input(name: str, kind: str) -> None:
+    shape, options = INPUTS[kind]
+    network = nets.build(name, **{"num_classes": 5, "time_steps": 2, "width": 2} | options)
+    steps, classes = network.time_steps, network.num_classes
+    images = torch.rand(shape)
+    logits = network(images)
+    assert logits.shape == (2, classes)
+    assert logits.isfinite().all()
+    sizes: list[int] = []
+    network.layer1.register_forward_hook(lambda _module, _inputs, output: sizes.extend(output.shape))
+    network(images)
+    side = shape[-1] // (4 if options.get("stem") == "large" else 1)
+    assert sizes == [steps, 2, 2, side, side]
+
+
+@pytest.mark.parametrize("name", nets.VARIANTS)
+def test_the_number_of_weighted_layers_is_the_name(name: str) -> None:
+    network = nets.build(name, 10, 2, width=2)
+    projections = {id(module.conv) for module in network.modules() if isinstance(module, Projection)}
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    assert sum(id(layer) not in projections for layer in layers) == int(name.removeprefix("resnet"))
+    assert len(projections) == len(network.stage_names) - 1
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "widths"),
+    [
+        ("resnet18", nets.spiking_resnet18, [64, 128, 256, 512]),
+        ("resnet19", nets.spiking_resnet19, [128, 256, 512]),
+        ("resnet20", nets.spiking_resnet20, [16, 32, 64]),
+        ("resnet34", nets.spiking_resnet34, [64, 128, 256, 512]),
+    ],
+)
+def test_the_full_size_is_that_of_the_paper(name: str, make, widths: list[int]) -> None:
+    with torch.device("meta"):
+        network, built = make(100, 4), nets.build(name, 100, 4)
+    assert [network.get_submodule(stage)[-1].conv2.out_channels for stage in network.stage_names] == widths
+    shapes = {key: value.shape for key, value in network.state_dict().items()}
+    assert shapes == {key: value.shape for key, value in built.state_dict().items()}
+
+
+def test_resnet19_ends_in_a_spiking_hidden_layer_of_256() -> None:
+    with torch.device("meta"):
+        network = nets.spiking_resnet19(10, 2)
+    assert network.hidden.weight.shape == (256, 512)
+    assert network.classifier.weight.shape == (10, 256)
+
+
+def test_resnet18_has_as_many_weights_as_the_usual_one() -> None:
+    with torch.device("meta"):
+        network = nets.spiking_resnet18(100, 4)
+    # torchvision's, with a 3x3 instead of a 7x7 stem and 100 instead of 1000 classes.
+    usual = 11_689_512 - 64 * 3 * (49 - 9) - 513 * 900
+    assert sum(parameter.numel() for parameter in network.parameters()) == usual
+
+
+def test_the_functions_take_the_options_of_build() -> None:
+    network = nets.spiking_resnet20(4, 3, width=5, in_channels=1, readout="sequence")
+    assert network(torch.rand(2, 1, 8, 8)).shape == (3, 2, 4)
+    assert network.layer1[0].conv1.out_channels == 5
+
+
+def test_an_unknown_name_lists_those_there_are() -> None:
+    with pytest.raises(
+        ValueError, match="unknown network 'resnet50': use one of resnet18, resnet19, resnet20, resnet34"
+    ):
+        nets.build("resnet50", 10, 2)
+
+
+@pytest.mark.parametrize("value", [0, -1])
+@pytest.mark.parametrize("name", ["width", "num_classes", "time_steps", "in_channels"])
+def test_a_size_below_one_is_refused_by_name(name: str, value: int) -> None:
+    sizes = {"width": 2, "num_classes": 3, "time_steps": 2, "in_channels": 3} | {name: value}
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got {value}"):
+        nets.build("resnet18", **sizes)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stem": "huge"}, "unknown stem 'huge': use one of small, large"),
+        ({"readout": "last"}, "readout must be one of mean, sequence, got 'last'"),
+    ],
+)
+def test_an_unknown_option_lists_those_there_are(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        nets.build("resnet18", 3, 2, width=2, **options)
+
+
+def test_the_seed_decides_the_weights() -> None:
+    def weights(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        return nets.build("resnet18", 3, 2, width=2).layer4[1].conv2.weight
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
