@@ -1,5 +1,6 @@
 """The wrapper that trains a network with shortcut branches and never rewrites it."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ class Shortcut(nn.Module):
     branch logits; in eval mode the branches are not computed and ``branches`` is empty.
 
     Args:
-        network: maps a batch to logits ``[N, num_classes]``.
+        network: maps a batch to logits ``[N, num_classes]`` (or see ``readout``).
         taps: ``"stages"`` (the end of each stage but the last), ``"blocks"`` (each block but the last), or
             names of submodules. An empty list is vanilla training.
         num_classes: width of the branches' logits.
@@ -35,6 +36,9 @@ class Shortcut(nn.Module):
             for networks that are called once per time step.
         extract: takes a tapped module's output and returns its tensor; by default the output itself or the
             first entry of a tuple.
+        readout: takes the network's output and returns logits ``[N, num_classes]``, as in
+            ``lambda y: y.mean(0)`` for a network that gives the logits of every time step; by default the output
+            itself.
 
     Raises:
         ValueError: an unknown tap (the message lists the names there are), or no example to run.
@@ -52,50 +56,40 @@ class Shortcut(nn.Module):
         example: Any = None,
         time_axis: int | None = 0,
         extract: Extract | None = None,
+        readout: Extract | None = None,
     ) -> None:
         super().__init__()
         if num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, got {num_classes}")
         self.network = network
-        self.taps = Taps(network, resolve(network, taps), time_axis, extract)
+        names = resolve(network, taps)
+        self.readout = readout
         self.branches = nn.ModuleList()
-        if self.taps.names:
-            try:
-                widths = self._widths(_example(network, example))
-            except BaseException:
-                self.taps.remove()
-                raise
+        if names:
+            widths = _widths(network, names, _example(network, example), time_axis, extract)
             # On the CPU first: the same seed gives the same branches on every device.
             reference = next(network.parameters(), torch.empty(0))
             with torch.random.fork_rng(devices=[]):
                 built = [Branch(width, num_classes) for width in widths]
             self.branches.extend(branch.to(reference.device, reference.dtype) for branch in built)
-
-    def _widths(self, example: Any) -> list[int]:
-        """Channels of each tapped output, by one pass that leaves no trace in the network."""
-        modes = {module: module.training for module in self.network.modules()}
-        self.network.eval()
-        self.taps.start()
-        try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                self.network(example)
-            return [pooled.shape[1] for pooled in self.taps.stop()]
-        finally:
-            self.taps.cancel()
-            for module, mode in modes.items():
-                module.training = mode
+        self.taps = Taps(network, names, time_axis, extract)
 
     def forward(self, *args: Any, **kwargs: Any) -> ShortcutOutput:
         """Run the network and, in training mode, the branches."""
         if not (self.training and self.branches):
-            return ShortcutOutput(self.network(*args, **kwargs))
+            return ShortcutOutput(self._main(*args, **kwargs))
         self.taps.start()
         try:
-            main = self.network(*args, **kwargs)
+            main = self._main(*args, **kwargs)
             pooled = self.taps.stop()
         finally:
             self.taps.cancel()
         return ShortcutOutput(main, tuple(b(x) for b, x in zip(self.branches, pooled, strict=True)))
+
+    def _main(self, *args: Any, **kwargs: Any) -> Tensor:
+        output = self.network(*args, **kwargs)
+        main: Tensor = output if self.readout is None else self.readout(output)
+        return main
 
     def strip(self) -> nn.Module:
         """Take the hooks off and return the network: the one that was put in, trained."""
@@ -106,6 +100,18 @@ class Shortcut(nn.Module):
     def extra_repr(self) -> str:
         """Show where the branches are."""
         return f"taps={self.taps.names}"
+
+
+def _widths(
+    network: nn.Module, names: Sequence[str], example: Any, time_axis: int | None, extract: Extract | None
+) -> list[int]:
+    """Channels of each tapped output, by one pass through a copy: not even a neuron's state is touched."""
+    probe = copy.deepcopy(network).eval()
+    taps = Taps(probe, names, time_axis, extract)
+    taps.start()
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        probe(example)
+    return [pooled.shape[1] for pooled in taps.stop()]
 
 
 def _example(network: nn.Module, example: Any) -> Any:

@@ -89,7 +89,15 @@ class History(Callback):
         """Note the epoch (validation has run by now) and write the files."""
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         row: dict[str, Any] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-        names = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lambda", "firing_rate")
+        names = (
+            "train_loss",
+            "train_accuracy",
+            "train_accuracy_with_branches",
+            "validation_loss",
+            "validation_accuracy",
+            "lambda",
+            "firing_rate",
+        )
         row |= {name: values[name] for name in names if name in values}
         self.rows.append(row)
         self.gradients.append({"epoch": trainer.current_epoch} | self.watch.gradients)

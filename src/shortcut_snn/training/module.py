@@ -72,12 +72,23 @@ class ShortcutModule(pl.LightningModule):
                 f"the loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}); try a lower "
                 f"optimizer.lr (now {self.optimizer_config.lr:g}), or fp32 if this is a half-precision run"
             )
-        accuracy = (output.main.argmax(-1) == labels).float().mean()
-        size = len(labels)
-        self.log("train_loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
-        self.log("train_accuracy", accuracy, prog_bar=True, on_step=False, on_epoch=True, batch_size=size,
-                 sync_dist=True)  # fmt: skip
-        self.log("lambda", balance, prog_bar=True, on_step=True, on_epoch=False, batch_size=size)
+        values = {"train_loss": loss, "train_accuracy": _accuracy(output.main, labels)}
+        if output.branches:
+            # Where this is far above the main output's accuracy, the branches do the main output's work.
+            with torch.no_grad():
+                summed = output.main + balance * sum(output.branches)
+            values["train_accuracy_with_branches"] = _accuracy(summed, labels)
+        for name, value in values.items():
+            self.log(
+                name,
+                value,
+                prog_bar=name != "train_accuracy_with_branches",
+                on_step=False,
+                on_epoch=True,
+                batch_size=len(labels),
+                sync_dist=True,
+            )
+        self.log("lambda", balance, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(labels))
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
@@ -93,7 +104,7 @@ class ShortcutModule(pl.LightningModule):
         logits = self.model(self.prepare(images)).main.float()
         values = {
             f"{name}_loss": F.cross_entropy(logits, labels),
-            f"{name}_accuracy": (logits.argmax(-1) == labels).float().mean(),
+            f"{name}_accuracy": _accuracy(logits, labels),
         }
         self.log_dict(values, prog_bar=name == "validation", batch_size=len(labels), sync_dist=True)
 
@@ -121,6 +132,10 @@ class ShortcutModule(pl.LightningModule):
         torch.set_rng_state(checkpoint["rng"].cpu())
         if torch.cuda.is_available() and "rng_cuda" in checkpoint:
             torch.cuda.set_rng_state_all([state.cpu() for state in checkpoint["rng_cuda"]])
+
+
+def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    return (logits.argmax(-1) == labels).float().mean()
 
 
 def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
