@@ -1,7 +1,7 @@
 """The wrapper that trains a network with shortcut branches and never rewrites it."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -106,12 +106,23 @@ def _widths(
     network: nn.Module, names: Sequence[str], example: Any, time_axis: int | None, extract: Extract | None
 ) -> list[int]:
     """Channels of each tapped output, by one pass through a copy: not even a neuron's state is touched."""
-    probe = copy.deepcopy(network).eval()
+    probe = copy.deepcopy(network, _results(vars(module) for module in network.modules())).eval()
     taps = Taps(probe, names, time_axis, extract)
     taps.start()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         probe(example)
     return [pooled.shape[1] for pooled in taps.stop()]
+
+
+def _results(values: Iterable[Any], depth: int = 4) -> dict[int, Any]:
+    """Copies, by id, of tensors that hold a graph: a neuron's state after a pass, which deepcopy refuses."""
+    copies: dict[int, Any] = {}
+    for value in values if depth else ():
+        if isinstance(value, Tensor) and not value.is_leaf:
+            copies[id(value)] = value.detach().clone()
+        elif isinstance(value, dict | list | tuple):
+            copies |= _results(value.values() if isinstance(value, dict) else value, depth - 1)
+    return copies
 
 
 def _example(network: nn.Module, example: Any) -> Any:
