@@ -4,12 +4,10 @@ So a sample looks the same whichever process draws it, in whatever batch, and af
 work on a whole batch at once: one sample at a time, torchvision's transforms cost many times more.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
@@ -38,6 +36,11 @@ class Augment:
     names: tuple[Augmentation, ...]
     seed: int
     mean: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if "autoaugment" in self.names:
+            # Once here, instead of once in each worker process.
+            from . import autoaugment  # noqa: F401
 
     def __call__(self, images: Pixels, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Pixels:
         """Return uint8 ``[N, C, H, W]``, each image changed (maybe in place) as its epoch and index ``[N]`` say."""
@@ -84,35 +87,17 @@ def _covered(centre: NDArray[np.int64], side: int, length: int) -> NDArray[np.bo
     return (place >= start) & (place < start + side)
 
 
-def autoaugment(images: Pixels, bits: Bits, colour: Colour) -> Pixels:
-    """Apply torchvision's AutoAugment with the CIFAR-10 policy, image by image."""
-    from torchvision.transforms.v2 import AutoAugment, AutoAugmentPolicy  # type: ignore[attr-defined]
+def _autoaugment(images: Pixels, bits: Bits, colour: Colour) -> Pixels:
+    # torchvision takes a second to import, and only this augmentation needs it.
+    from .autoaugment import autoaugment
 
-    # The transform draws from torch's global generator, so that is borrowed and given back.
-    transform = AutoAugment(AutoAugmentPolicy.CIFAR10, fill=[float(value) for value in colour])
-    result = torch.from_numpy(images)
-    with _borrowed_generator() as generator:
-        for position, seed in enumerate((bits >> np.uint64(1)).tolist()):
-            generator.manual_seed(seed)
-            result[position] = transform(result[position])
-    return images
-
-
-@contextmanager
-def _borrowed_generator() -> Iterator[torch.Generator]:
-    # Not torch.manual_seed or fork_rng: they also reach for every accelerator's generator.
-    generator = torch.default_generator
-    state = generator.get_state()
-    try:
-        yield generator
-    finally:
-        generator.set_state(state)
+    return autoaugment(images, bits, colour)
 
 
 # The number tells an augmentation's random numbers from the others'; never change one.
 _AUGMENTATIONS: dict[Augmentation, tuple[int, Callable[[Pixels, Bits, Colour], Pixels]]] = {
     "crop": (0, crop),
     "flip": (1, flip),
-    "autoaugment": (2, autoaugment),
+    "autoaugment": (2, _autoaugment),
     "cutout": (3, cutout),
 }

@@ -1,0 +1,227 @@
+import pickle
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from shortcut_snn.data import ArrayImages, DataConfig, ImageData, Loaders, load, loaders
+
+from .files import NAMES, write_folder
+
+ALL = ("crop", "flip", "autoaugment", "cutout")
+
+
+def numbered(count: int) -> ArrayImages:
+    """Images whose label is their number."""
+    pixels = torch.arange(count).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+    return ArrayImages(pixels, torch.arange(count))
+
+
+def data_of(train: int, validation: int, test: int) -> ImageData:
+    parts = [numbered(count) for count in (train, validation, test)]
+    return ImageData(*parts, ["a", "b"], 1, (2, 2), (0.5,), (0.5,))
+
+
+def epoch(made: Loaders, number: int) -> list[tuple[Tensor, Tensor]]:
+    made.train.sampler.set_epoch(number)
+    return list(made.train)
+
+
+def equal(first: list[tuple[Tensor, Tensor]], second: list[tuple[Tensor, Tensor]]) -> bool:
+    return len(first) == len(second) and all(
+        torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(first, second, strict=True)
+    )
+
+
+def test_batches_are_uint8_images_and_int64_labels() -> None:
+    config = DataConfig(batch_size=50)
+    made = loaders(load(config), config, seed=0)
+    for loader in (made.train, made.validation, made.test):
+        images, labels = next(iter(loader))
+        assert images.dtype == torch.uint8
+        assert images.shape == (50, 1, 8, 8)
+        assert labels.dtype == torch.int64
+        assert labels.shape == (50,)
+
+
+@pytest.fixture(scope="module", params=["memory", "files"])
+def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageData, dict[str, Any]]:
+    if request.param == "memory":
+        return load(DataConfig()), {"name": "digits"}
+    root = tmp_path_factory.mktemp("folder")
+    images, labels = request.getfixturevalue("colour")
+    write_folder(root, images[:200], labels[:200], NAMES, ("png", "jpg"))
+    fields = {"name": "folder", "root": str(root)}
+    return load(DataConfig(**fields)), fields
+
+
+def test_workers_resume_and_the_global_generators_change_nothing(real: tuple[ImageData, dict[str, Any]]) -> None:
+    data, fields = real
+    config = DataConfig(**fields, batch_size=32, augment=ALL)
+    alone = loaders(data, config, seed=3)
+    torch.manual_seed(1)
+    first, second = epoch(alone, 0), epoch(alone, 1)
+    assert not equal(first, second)
+    torch.manual_seed(2)
+    np.random.seed(2)
+    with_workers = loaders(data, DataConfig(**fields, batch_size=32, augment=ALL, workers=2), seed=3)
+    # Not from the start, as after a resume, and backwards.
+    assert equal(epoch(with_workers, 1), second)
+    assert equal(epoch(with_workers, 0), first)
+    assert not equal(epoch(loaders(data, config, seed=4), 0), first)
+
+
+def test_drawing_leaves_the_global_generators_as_they_were(real: tuple[ImageData, dict[str, Any]]) -> None:
+    data, fields = real
+    for workers in (0, 2):
+        made = loaders(data, DataConfig(**fields, batch_size=32, augment=ALL, workers=workers), seed=3)
+        before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+        for loader in (made.train, made.validation, made.test):
+            list(loader)
+        after = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+        assert torch.equal(before[0], after[0])
+        assert before[1:] == after[1:]
+
+
+def test_batch_size_and_processes_change_no_sample(real: tuple[ImageData, dict[str, Any]]) -> None:
+    data, fields = real
+
+    def samples(batch_size: int, world: int) -> dict[int, bytes]:
+        found = {}
+        for rank in range(world):
+            config = DataConfig(**fields, batch_size=batch_size, augment=ALL)
+            made = loaders(data, config, 3, rank, world)
+            made.train.sampler.set_epoch(5)
+            indices = [index for _, index in made.train.sampler]
+            images = torch.cat([batch for batch, _ in made.train])
+            found |= {index: image.numpy().tobytes() for index, image in zip(indices, images, strict=False)}
+        return found
+
+    # 35 and 39: no batch of 1, which would be dropped.
+    whole, parts = samples(35, 1), samples(39, 2)
+    assert len(whole) == len(data.train)
+    assert whole == parts
+
+
+def test_one_sample_at_a_time_is_the_same(real: tuple[ImageData, dict[str, Any]]) -> None:
+    data, fields = real
+    made = loaders(data, DataConfig(**fields, batch_size=16, augment=ALL), seed=3)
+    keys = list(made.train.sampler)[:16]
+    images, labels = next(iter(made.train))
+    for key, image, label in zip(keys, images, labels, strict=True):
+        alone = made.train.dataset[key]
+        assert torch.equal(alone[0], image)
+        assert alone[1] == int(label)
+
+
+def test_evaluation_is_in_order_and_not_augmented() -> None:
+    config = DataConfig(batch_size=100, augment=ALL)
+    data = load(config)
+    made = loaders(data, config, seed=0)
+    images, labels = (torch.cat(parts) for parts in zip(*made.test, strict=True))
+    assert torch.equal(images, data.test.fetch(range(len(data.test))))
+    assert torch.equal(labels, data.test.labels)
+    made.test.sampler.set_epoch(4)
+    assert torch.equal(next(iter(made.test))[0], images[:100])
+
+
+@given(st.integers(2, 40), st.integers(1, 12), st.integers(1, 4))
+def test_training_drops_nothing_but_a_last_batch_of_one(count: int, size: int, world: int) -> None:
+    data, config = data_of(count, 0, 4), DataConfig(batch_size=size)
+    sizes = []
+    seen: list[int] = []
+    for rank in range(world):
+        batches = list(loaders(data, config, 1, rank, world).train)
+        sizes.append([len(labels) for _, labels in batches])
+        seen += [int(label) for _, labels in batches for label in labels]
+    assert all(part == sizes[0] for part in sizes)
+    share = -(-count // world)
+    dropped = size > 1 and share > 1 and share % size == 1
+    assert sum(sizes[0]) == share - dropped
+    assert 1 not in sizes[0] or size == 1 or share == 1
+    if not dropped:
+        assert set(seen) == set(range(count))
+
+
+@given(st.integers(1, 60), st.integers(1, 12), st.integers(1, 5))
+def test_evaluation_serves_every_sample_once_in_as_many_batches_for_each_process(
+    count: int, size: int, world: int
+) -> None:
+    data, config = data_of(4, count, count), DataConfig(batch_size=size)
+    if count < world:
+        with pytest.raises(ValueError, match=f"{count} images to evaluate are too few for {world} processes"):
+            loaders(data, config, 1, 0, world)
+        return
+    made = [loaders(data, config, 1, rank, world) for rank in range(world)]
+    for part in ("validation", "test"):
+        batches = [list(getattr(each, part)) for each in made]
+        assert len({len(process) for process in batches}) == 1
+        served = sorted(int(label) for process in batches for _, labels in process for label in labels)
+        assert served == list(range(count))
+
+
+def test_no_validation_means_no_batches() -> None:
+    made = loaders(data_of(4, 0, 4), DataConfig(), 0)
+    assert len(made.validation) == 0
+    assert list(made.validation) == []
+
+
+def test_a_loaders_data_set_can_be_sent_to_another_process() -> None:
+    made = loaders(data_of(4, 2, 4), DataConfig(augment=ALL), 0)
+    copy = pickle.loads(pickle.dumps(made.train.dataset))
+    assert torch.equal(copy[0, 1][0], made.train.dataset[0, 1][0])
+
+
+class Recorder(lightning.LightningModule):
+    """Learns nothing and keeps what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.batches: dict[int, list[tuple[Tensor, Tensor]]] = {}
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        self.batches.setdefault(self.current_epoch, []).append(batch)
+        return self.weight * 0
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        pass
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warnings.warn", lambda *args, **kwargs: None)
+        yield
+
+
+@pytest.mark.usefixtures("quiet")
+def test_lightning_gives_each_epoch_its_own_order(tmp_path: Path) -> None:
+    config = DataConfig(batch_size=256, workers=0)
+    data = load(config)
+    made, module = loaders(data, config, 0), Recorder()
+    trainer = lightning.Trainer(
+        default_root_dir=tmp_path,
+        max_epochs=3,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    trainer.fit(module, made.train, made.validation)
+    fresh = loaders(data, config, 0)
+    for number in range(3):
+        assert equal(module.batches[number], epoch(fresh, number))

@@ -1,0 +1,137 @@
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from shortcut_snn.data import DataConfig, ImageData, load
+
+from .files import NAMES, write_npz
+
+Colour = tuple[np.ndarray, np.ndarray]
+
+
+def read(path: Path) -> ImageData:
+    return load(DataConfig("npz", str(path), validation=0))
+
+
+def parts(colour: Colour, count: int = 40) -> dict[str, np.ndarray]:
+    images, labels = colour
+    return {
+        "x_train": images[:count],
+        "y_train": labels[:count],
+        "x_test": images[count : 2 * count],
+        "y_test": labels[count : 2 * count],
+    }
+
+
+@pytest.mark.parametrize("layout", ["channels last", "channels first", "float32", "float64", "compressed"])
+def test_every_layout_gives_the_same_images(colour: Colour, tmp_path: Path, layout: str) -> None:
+    arrays = parts(colour)
+    expected = arrays["x_train"].transpose(0, 3, 1, 2)
+    for key in ("x_train", "x_test"):
+        if layout == "channels first":
+            arrays[key] = arrays[key].transpose(0, 3, 1, 2)
+        elif layout.startswith("float"):
+            arrays[key] = (arrays[key] / 255).astype(layout)
+    path = tmp_path / "set.npz"
+    np.savez_compressed(path, **arrays) if layout == "compressed" else np.savez(path, **arrays)
+    data = read(path)
+    assert (data.channels, data.image_size, len(data.test)) == (3, (32, 32), 40)
+    assert (data.train.fetch(range(40)).numpy() == expected).all()
+    assert data.train.labels.tolist() == colour[1][:40].tolist()
+    assert data.class_names == [str(i) for i in range(10)]
+
+
+def test_grey_images_need_no_channel_axis(colour: Colour, tmp_path: Path) -> None:
+    arrays = parts(colour)
+    grey = {key: value[..., 0] if key.startswith("x") else value for key, value in arrays.items()}
+    data = read(write_npz(tmp_path / "grey.npz", **grey))
+    assert (data.channels, data.image_size) == (1, (32, 32))
+    assert (data.train.fetch([3])[0, 0].numpy() == arrays["x_train"][3, :, :, 0]).all()
+
+
+def test_labels_may_be_a_column_and_classes_may_have_names(colour: Colour, tmp_path: Path) -> None:
+    arrays = parts(colour)
+    arrays["y_train"] = arrays["y_train"][:, None].astype(np.uint8)
+    data = read(write_npz(tmp_path / "set.npz", **arrays, class_names=np.array(NAMES)))
+    assert data.class_names == NAMES
+    assert data.train.labels.dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"x_train": np.zeros((40, 3, 32, 3), np.uint8)}, r"x_train is \[40, 3, 32, 3\], but exactly one of"),
+        (
+            {"x_train": np.zeros((40, 32, 32, 32), np.uint8)},
+            "exactly one of the second and the last axis may have 1 to",
+        ),
+        ({"x_train": np.zeros((40, 1024), np.uint8)}, r"x_train must be \[n, H, W\], .* got \[40, 1024\]"),
+        ({"x_train": np.zeros((40, 32, 32, 3), np.int64)}, "x_train must be uint8 or float in 0..1, got int64"),
+        ({"x_test": np.full((40, 32, 32, 3), 255.0)}, "x_test is float, so its values must lie in 0..1"),
+        ({"x_test": np.full((40, 32, 32, 3), np.nan)}, "x_test is float, so its values must lie in 0..1"),
+        ({"x_test": np.zeros((40, 28, 28), np.uint8)}, "training images are 32x32 with 3 channels but test images are"),
+        ({"y_train": np.zeros(40)}, r"y_train must be integers \[n\], got float64 \[40\]"),
+        ({"y_train": np.zeros((40, 10), np.int64)}, r"y_train must be integers \[n\], got int64 \[40, 10\]"),
+        ({"y_train": np.zeros(39, np.int64)}, "x_train has 40 images but y_train has 39 labels"),
+        ({"y_test": None, "x_test": None}, "lacks x_test, y_test; an archive needs x_train, y_train, x_test, y_test"),
+        ({"y_test": np.array([None] * 40)}, "set.npz is not a readable .npz archive of plain arrays: Object arrays"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(
+    colour: Colour, tmp_path: Path, changes: dict[str, np.ndarray | None], message: str
+) -> None:
+    arrays = {key: value for key, value in (parts(colour) | changes).items() if value is not None}
+    path = write_npz(tmp_path / "set.npz", **arrays)
+    with pytest.raises(ValueError, match=message) as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.npz", tmp_path):
+        with pytest.raises(FileNotFoundError, match=f"data.root: there is no file {path}"):
+            read(path)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_file_cut_anywhere_is_refused_by_name(colour: Colour, tmp_path: Path, compressed: bool) -> None:
+    path = tmp_path / "cut.npz"
+    (np.savez_compressed if compressed else np.savez)(path, **parts(colour, 20))
+    whole = path.read_bytes()
+    for length in [0, 1, 3, 4, 30, *range(100, len(whole), len(whole) // 25), len(whole) - 22, len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=f"^{path} is not a readable .npz archive of plain arrays: .+") as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_damage_never_goes_unnoticed(colour: Colour, tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "damaged.npz", **parts(colour, 20))
+    expected = read(path).train.fetch(range(20))
+    whole = path.read_bytes()
+    refused = 0
+    for place in range(0, len(whole), len(whole) // 60):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:
+            images = read(path).train.fetch(range(20))
+        except ValueError as error:
+            refused += str(path) in str(error)
+        else:
+            assert torch.equal(images, expected)
+    assert refused > 50
+
+
+def test_foreign_files_are_refused(tmp_path: Path) -> None:
+    single, other, text = tmp_path / "single.npy", tmp_path / "other.npz", tmp_path / "text.npz"
+    np.save(single, np.zeros((4, 4)))
+    with zipfile.ZipFile(other, "w") as file:
+        file.writestr("readme.txt", "no arrays")
+    text.write_text("x_train = 1\n")
+    for path, reason in ((single, "is not a readable"), (other, "lacks x_train"), (text, "is not a readable")):
+        with pytest.raises(ValueError, match=reason) as caught:
+            read(path)
+        assert str(path) in str(caught.value)
