@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             return _fail(_one_line(error), 1)
     except KeyboardInterrupt:
-        return _fail("interrupted; the same command with --resume goes on from the last whole epoch", 130)
+        return _fail("interrupted; the same command (train: with --resume) goes on from the last whole epoch", 130)
     except BrokenPipeError:
         # The reader of our output left (`| head`): not an error. Keep Python from flushing into the void.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

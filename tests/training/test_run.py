@@ -97,11 +97,20 @@ def test_lambda_of_zero_trains_as_vanilla_does(run, tmp_path):
     assert not all(torch.equal(vanilla[key], trained[key]) for key in vanilla), "the method changed nothing"
 
 
-@pytest.mark.parametrize("precision", ["bf16"])
+def test_without_validation_the_last_epoch_is_the_best(tmp_path, capsys):
+    assert train(tmp_path / "run", data__validation=0) == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["best_epoch"] == 2
+    assert result["test_accuracy_best"] == result["test_accuracy_last"]
+    assert result["best_chosen_on"].startswith("nothing")
+    with pytest.raises(ValueError, match="held out no validation data"):
+        evaluate(tmp_path / "run", "last", "validation")
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_other_settings_run(tmp_path, precision, optimizer):
+def test_other_settings_run(tmp_path, optimizer):
     changes = {
-        "train__precision": precision,
+        "train__precision": "bf16",
         "train__epochs": 1,
         "optimizer__name": optimizer,
         "optimizer__decay_all": "false",

@@ -33,6 +33,8 @@ def curves(rows: Sequence[Row], path: Path) -> None:
     figure = _figure(9.0)
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for part, colour in zip(("train", "validation"), COLOURS, strict=False):
+            if f"{part}_{name}" not in rows[0]:
+                continue
             axes.plot(_epochs(rows), [row[f"{part}_{name}"] for row in rows], color=colour, marker=".", label=part)
         axes.set(xlabel="epoch", ylabel=name, title=name)
         axes.grid(alpha=0.3)

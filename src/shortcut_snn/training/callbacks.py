@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -102,8 +103,10 @@ class History(Callback):
         self.rows.append(row)
         self.gradients.append({"epoch": trainer.current_epoch} | self.watch.gradients)
         self.seconds.append({"epoch": trainer.current_epoch, "seconds": round(self._trained, 3)})
-        if row["validation_accuracy"] > self.best_accuracy:
-            self.best_accuracy, self.best_epoch = row["validation_accuracy"], trainer.current_epoch
+        # Without validation data there is nothing to choose by: the last epoch it is.
+        accuracy = row.get("validation_accuracy", math.inf)
+        if accuracy > self.best_accuracy or accuracy == math.inf:
+            self.best_accuracy, self.best_epoch = accuracy, trainer.current_epoch
         if trainer.is_global_zero:
             write_csv(self.folder / "metrics.csv", self.rows)
             write_csv(self.folder / "gradients.csv", self.gradients)
@@ -111,7 +114,7 @@ class History(Callback):
         if self.tell:
             self.tell(
                 f"epoch {row['epoch'] + 1}/{trainer.max_epochs}: loss {row['train_loss']:.4f}, "
-                f"accuracy {row['train_accuracy']:.3f}, validation {row['validation_accuracy']:.3f}, "
+                f"accuracy {row['train_accuracy']:.3f}, validation {row.get('validation_accuracy', math.nan):.3f}, "
                 f"lambda {row['lambda']:.3f}, firing rate {row['firing_rate']:.3f}, {self._trained:.1f} s"
             )
 

@@ -70,6 +70,8 @@ def evaluate(folder: Path, weights: str = "last", split: str = "test") -> float:
     )
     batches = loaders(data, recipe.data, recipe.train.seed)
     loader = batches.test if split == "test" else batches.validation
+    if split == "validation" and not len(data.validation):
+        raise ValueError(f"the run in {folder} held out no validation data (data.validation: 0)")
     trainer: pl.Trainer = make_trainer(recipe, None, [], terminal=False)
     with firing_rates(network) as rates:
         result = trainer.test(module, loader, verbose=False)[0]

@@ -17,7 +17,7 @@ def tell_result(result: dict[str, Any], folder: Path) -> None:
         ("test accuracy, last epoch", percent(result["test_accuracy_last"])),
         (
             f"test accuracy, epoch {result['best_epoch']}",
-            f"{percent(result['test_accuracy_best'])} (best in validation)",
+            f"{percent(result['test_accuracy_best'])} (chosen on {result['best_chosen_on']})",
         ),
         ("mean firing rate", f"{result['firing_rate']:.3f} spikes per neuron and time step"),
         (

@@ -79,7 +79,8 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
     batches = loaders(data, recipe.data, recipe.train.seed, trainer.global_rank, trainer.world_size)
     if trainer.is_global_zero:
         _describe_run(folder, recipe)
-    trainer.fit(module, batches.train, batches.validation, ckpt_path=checkpoint, weights_only=True)
+    validation = batches.validation if len(data.validation) else None
+    trainer.fit(module, batches.train, validation, ckpt_path=checkpoint, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
     result = _finish(trainer, module, batches, folder, history, about)
@@ -174,9 +175,9 @@ def _finish(
         "test_accuracy_last": last["test_accuracy"],
         "test_accuracy_best": best["test_accuracy"],
         "best_epoch": history.best_epoch + 1,
-        "best_chosen_on": "validation",
-        "validation_accuracy_last": history.rows[-1]["validation_accuracy"],
-        "validation_accuracy_best": history.best_accuracy,
+        "best_chosen_on": "validation" if "validation_accuracy" in history.rows[-1] else "nothing: no validation data",
+        "validation_accuracy_last": history.rows[-1].get("validation_accuracy"),
+        "validation_accuracy_best": history.best_accuracy if math.isfinite(history.best_accuracy) else None,
         "firing_rate": history.rows[-1].get("firing_rate", math.nan),
         "gradient_ratio_first_epoch": ratios[0],
         "gradient_ratio_last_epoch": ratios[-1],
