@@ -114,7 +114,7 @@ def test_code_in_a_file_is_not_run(colour: Colour, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([1, 2], "test_batch is not a CIFAR file: it holds no dictionary"),
+        ([1, 2], r"test_batch is cut short, damaged or not plain data \(it holds no dictionary\)"),
         ({"labels": [1]}, r"test_batch is not a CIFAR batch: its 'data' is not uint8 \[n, 3072\]"),
         ({"data": np.zeros((2, 3072), np.uint8), "labels": [1]}, "its 'labels' are not 2 labels from 0 to 9"),
         ({"data": np.zeros((2, 3072), np.uint8), "fine_labels": [1, 2]}, "its 'labels' are not 2 labels from 0 to 9"),

@@ -1,9 +1,9 @@
 """CIFAR-10 and CIFAR-100 in their official Python layout.
 
 The official files are pickles, and unpickling runs whatever code a file asks for. So they are read by
-:mod:`.safe_pickle`, which builds arrays, lists and strings and refuses the rest; torchvision provides the addresses,
-the checksums and the download. Beyond being safe for any file, this lets smaller files of the same layout be read by
-the same code. A file that claims the official number of images must be the official file.
+:mod:`.safe_pickle`, which builds byte arrays, lists and strings and refuses the rest; torchvision provides the
+addresses, the checksums and the download. Beyond being safe for any file, this lets smaller files of the same layout
+be read by the same code. A file that claims the official number of images must be the official file.
 """
 
 import tempfile
@@ -125,12 +125,9 @@ def _read_batch(path: Path, md5: str, layout: Layout, official: int, names: list
 
 def _read_dict(path: Path) -> dict[str, Any]:
     try:
-        content = read_pickle(path)
+        return read_pickle(path)
     except ValueError as error:
         raise ValueError(f"{error}; delete it and download it again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is not a CIFAR file: it holds no dictionary")
-    return content
 
 
 def _join(batches: list[ArrayImages]) -> ArrayImages:
