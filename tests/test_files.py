@@ -1,0 +1,24 @@
+"""A file is whole or not there."""
+
+import pytest
+
+from shortcut_snn.files import replacing, write_text
+
+
+def test_failure_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+    with pytest.raises(IsADirectoryError), replacing(path) as temporary:
+        temporary.write_text("half of the n")
+        tmp_path.read_text()
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_folder_is_made_and_mode_is_ordinary(tmp_path):
+    path = tmp_path / "a" / "b.txt"
+    write_text(path, "new")
+    ordinary = tmp_path / "ordinary.txt"
+    ordinary.write_text("x")
+    assert path.read_text() == "new"
+    assert path.stat().st_mode == ordinary.stat().st_mode

@@ -1,0 +1,77 @@
+"""The package as a whole: what it imports, and which way its imports point."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import shortcut_snn
+
+ROOT = Path(shortcut_snn.__file__).parent
+# What each folder may import of the others: an arrow only points inwards.
+INWARDS = {
+    "shortcut": set(),
+    "neurons": set(),
+    "nets": {"neurons"},
+    "data": {"files"},
+    "analysis": {"shortcut", "neurons", "nets", "files"},
+    "deploy": {"shortcut", "neurons", "nets", "files"},
+    "training": {"shortcut", "neurons", "nets", "data", "analysis", "deploy", "files"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Folders and modules of the package that a file imports from outside its own folder."""
+    depth = len(path.relative_to(ROOT).parts)
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == depth:
+            found |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("shortcut_snn"):
+            found.add(f"{node.module}.".split(".")[1])
+    return found - {"__version__"}
+
+
+@pytest.mark.parametrize("folder", INWARDS)
+def test_imports_point_inwards(folder):
+    for path in (ROOT / folder).rglob("*.py"):
+        outwards = imported(path) - INWARDS[folder] - {folder}
+        assert not outwards, f"{path.relative_to(ROOT)} imports {outwards}"
+
+
+def test_top_level_names_are_there():
+    for name in shortcut_snn.__all__:
+        assert getattr(shortcut_snn, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Shortcuts'"):
+        shortcut_snn.Shortcuts  # noqa: B018
+
+
+def test_library_needs_little_more_than_torch():
+    """The method, neurons and networks work where nothing of the `train` extra is installed."""
+    code = """
+import sys
+for name in ("lightning", "torchvision", "sklearn", "matplotlib", "jsonargparse", "scipy", "yaml", "numba"):
+    sys.modules[name] = None  # importing it now fails
+import torch
+from shortcut_snn import LinearDecay, LogitSum, Shortcut, nets
+model = Shortcut(nets.spiking_resnet20(10, 2, width=4), num_classes=10)
+loss = LogitSum()(model(torch.randn(2, 3, 16, 16)), torch.tensor([1, 2]), LinearDecay()(0, 10))
+loss.backward()
+print(float(loss))
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_pickle_is_loaded():
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            name = ast.unparse(node.func)
+            assert name not in ("pickle.load", "pickle.loads", "joblib.load"), path
+            if name in ("torch.load", "np.load", "numpy.load"):
+                given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                assert given.get("weights_only") == "True" or given.get("allow_pickle") == "False", path
