@@ -5,12 +5,17 @@ import pytest
 from shortcut_snn.files import replacing, write_text
 
 
+def fail_half_way(path):
+    with replacing(path) as temporary:
+        temporary.write_text("half of the n")
+        raise RuntimeError("on the way")
+
+
 def test_failure_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
     path = tmp_path / "file.txt"
     write_text(path, "old")
-    with pytest.raises(IsADirectoryError), replacing(path) as temporary:
-        temporary.write_text("half of the n")
-        tmp_path.read_text()
+    with pytest.raises(RuntimeError, match="on the way"):
+        fail_half_way(path)
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file.txt"]
 
