@@ -1,5 +1,6 @@
 """Spiking neurons: IF, LIF and PLIF over whole sequences, with surrogate gradients."""
 
+from .kernels import Backend, get_backend, set_backend, use_backend
 from .modules import IF, LIF, PLIF, Neuron
 from .norm_neuron import NormNeuron
 from .surrogate import ATan, Rectangle, Sigmoid, Surrogate, Tanh, Triangle
@@ -9,6 +10,7 @@ __all__ = [
     "LIF",
     "PLIF",
     "ATan",
+    "Backend",
     "Neuron",
     "NormNeuron",
     "Rectangle",
@@ -16,4 +18,7 @@ __all__ = [
     "Surrogate",
     "Tanh",
     "Triangle",
+    "get_backend",
+    "set_backend",
+    "use_backend",
 ]

@@ -14,6 +14,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from .kernels import kernel_surrogate, kernels_run
+from .kernels.operators import norm_neuron
 from .surrogate import Rectangle, Surrogate
 
 Reset = Literal["hard", "soft"]
@@ -133,11 +135,24 @@ def lif(
         raise ValueError(
             f"the initial membrane potential must have shape {tuple(current.shape[1:])}, got {tuple(initial.shape)}"
         )
-    decay = tau if isinstance(tau, Tensor) else torch.tensor(tau, dtype=torch.float64, device=current.device)
-    spikes, final = _Sequence.apply(  # type: ignore[no-untyped-call]
-        current, decay, initial, threshold, surrogate or Rectangle(), reset == "soft", detach_reset
-    )
+    decay = tau_tensor(tau, current.device)
+    surrogate = surrogate or Rectangle()
+    known = kernel_surrogate(surrogate) if kernels_run(current) else None
+    if known is not None:
+        spikes, final = norm_neuron(
+            current, None, None, None, None, None, 0.0, decay, initial, current.shape[0], threshold, *known,
+            reset == "soft", detach_reset, False, True,
+        )  # fmt: skip
+    else:
+        spikes, final = _Sequence.apply(  # type: ignore[no-untyped-call]
+            current, decay, initial, threshold, surrogate, reset == "soft", detach_reset
+        )
     return spikes, final
+
+
+def tau_tensor(tau: float | Tensor, device: torch.device) -> Tensor:
+    """Return tau as a 0-dimensional tensor."""
+    return tau if isinstance(tau, Tensor) else torch.tensor(tau, dtype=torch.float64, device=device)
 
 
 def check_parameters(tau: float | Tensor, threshold: float, reset: str) -> None:

@@ -2,6 +2,9 @@
 
 from torch import Tensor, nn
 
+from .functional import tau_tensor
+from .kernels import kernel_surrogate, kernels_run
+from .kernels.operators import batch_statistics, norm_neuron
 from .modules import Neuron
 
 
@@ -10,7 +13,8 @@ class NormNeuron(nn.Module):
 
     The statistics of the normalisation run over time and batch together. Normalisation and neuron are one
     layer because most of the time and memory of a training step outside convolutions goes to passing between
-    the two.
+    the two. Where compiled kernels apply (see :func:`~shortcut_snn.neurons.set_backend`) neither of the two inner
+    modules is called; with hooks on one of them, or with a norm or neuron of another kind, both are.
 
     Args:
         norm: a ``BatchNorm1d`` or ``BatchNorm2d`` over the channels.
@@ -31,6 +35,8 @@ class NormNeuron(nn.Module):
             residual: added to the current, ``[T, N, C, ...]``.
             time_steps: T of a constant current.
         """
+        if self._fuses(x, residual, time_steps):
+            return self._fused(x, residual, time_steps or x.shape[0])
         current = self.norm(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         if time_steps is not None and time_steps != x.shape[0]:
             current = current.expand(time_steps, *current.shape[1:])
@@ -38,3 +44,61 @@ class NormNeuron(nn.Module):
             current = current + residual
         spikes: Tensor = self.neuron(current)
         return spikes
+
+    def _fuses(self, x: Tensor, residual: Tensor | None, time_steps: int | None) -> bool:
+        """Say whether the kernels compute exactly what the modules would; errors are left to the modules."""
+        norm, neuron = self.norm, self.neuron
+        # Axes that the norm takes, time added.
+        axes = {nn.BatchNorm1d: (3, 4), nn.BatchNorm2d: (5,)}.get(type(norm), ())
+        if x.dim() not in axes or x.shape[2] != norm.num_features or norm.momentum is None:
+            return False
+        if time_steps not in (None, x.shape[0]) and x.shape[0] != 1:
+            return False
+        if residual is not None and (
+            residual.dtype != x.dtype
+            or residual.device != x.device
+            or residual.shape != (time_steps or x.shape[0], *x.shape[1:])
+        ):
+            return False
+        if norm.training and x.numel() == x.shape[2]:
+            return False
+        kind = type(neuron)
+        if kind.forward is not Neuron.forward or kind.stream is not Neuron.stream or _hooked(norm) or _hooked(neuron):
+            return False
+        return kernels_run(x) and kernel_surrogate(neuron.surrogate) is not None
+
+    def _fused(self, x: Tensor, residual: Tensor | None, time_steps: int) -> Tensor:
+        norm, neuron = self.norm, self.neuron
+        mean, var = norm.running_mean, norm.running_var
+        batch = norm.training or mean is None or var is None
+        if batch:
+            mean, var = batch_statistics(x.detach())
+            if norm.training:
+                self._track(mean, var, x.numel() // x.shape[2])
+        assert mean is not None
+        assert var is not None
+        surrogate = kernel_surrogate(neuron.surrogate)
+        assert surrogate is not None
+        spikes: Tensor = norm_neuron(
+            x, residual, norm.weight, norm.bias, mean.float(), var.float(), norm.eps,
+            tau_tensor(neuron.decay(), x.device), None, time_steps, neuron.threshold, *surrogate,
+            neuron.reset == "soft", neuron.detach_reset, batch, False,
+        )[0]  # fmt: skip
+        return spikes
+
+    def _track(self, mean: Tensor, var: Tensor, count: int) -> None:
+        """Update the running statistics as the norm itself would."""
+        norm = self.norm
+        if norm.running_mean is None or norm.running_var is None or norm.momentum is None:
+            return
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.add_(1)
+        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
+        norm.running_var.lerp_((var * (count / (count - 1))).to(norm.running_var.dtype), norm.momentum)
+
+
+def _hooked(module: nn.Module) -> bool:
+    """Say whether someone expects to be called when the module is."""
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )

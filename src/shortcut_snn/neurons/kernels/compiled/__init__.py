@@ -1,0 +1,1 @@
+"""CPU kernels compiled by numba; importing this package imports numba."""

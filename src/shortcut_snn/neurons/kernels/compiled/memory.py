@@ -1,0 +1,133 @@
+"""Loads, stores and counters of the compiled loops.
+
+Every buffer has a number, its alias scope: buffers of different numbers never overlap. LLVM is told so at each
+access, because it otherwise guards a loop over many buffers by so many overlap checks that it gives up vectorising.
+The element type in memory says how a float32 is kept: ``float32`` as it is, ``uint16`` as bfloat16, ``int16`` as
+float16 (numba knows neither half type).
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+# Alias scopes: one for each buffer that a kernel may touch.
+X, RESIDUAL, OUT, SCALE, SHIFT, MEAN, U, PRE = 0, 1, 2, 3, 4, 5, 6, 7
+GRAD, GRAD_U, GRAD_CURRENT, GRAD_SUM, SLOPE, SUM, SUM_X = 8, 9, 10, 11, 12, 13, 14
+SOURCE, PARTIAL, INITIAL, FINAL = 15, 16, 17, 18
+_SCOPES = 19
+
+_F32, _I32, _I16 = ir.FloatType(), ir.IntType(32), ir.IntType(16)
+
+
+def _mark(module: Any, instruction: Any, scope: int) -> None:
+    domain = module.add_metadata(["shortcut_snn"])
+    scopes = [module.add_metadata([f"buffer {number}", domain]) for number in range(_SCOPES)]
+    instruction.set_metadata("alias.scope", module.add_metadata([scopes[scope]]))
+    instruction.set_metadata("noalias", module.add_metadata([s for i, s in enumerate(scopes) if i != scope]))
+
+
+def _widen(builder: Any, element: Any, value: Any) -> Any:
+    if element == types.uint16:
+        return builder.bitcast(builder.shl(builder.zext(value, _I32), _I32(16)), _F32)
+    if element == types.int16:
+        return builder.fpext(builder.bitcast(value, ir.HalfType()), _F32)
+    return value
+
+
+def _narrow(builder: Any, element: Any, value: Any) -> Any:
+    if element == types.uint16:
+        bits = builder.bitcast(value, _I32)
+        # Round to nearest, ties to even; a NaN would overflow into another number, so it is made a quiet NaN.
+        odd = builder.and_(builder.lshr(bits, _I32(16)), _I32(1))
+        rounded = builder.lshr(builder.add(builder.add(bits, _I32(0x7FFF)), odd), _I32(16))
+        is_nan = builder.fcmp_unordered("uno", value, value)
+        return builder.trunc(builder.select(is_nan, _I32(0x7FC0), rounded), _I16)
+    if element == types.int16:
+        return builder.bitcast(builder.fptrunc(value, ir.HalfType()), _I16)
+    return value
+
+
+@intrinsic(prefer_literal=True)
+def load(typingctx: Any, pointer: Any, index: Any, scope: Any) -> Any:
+    """Return element ``index`` of a buffer, halves widened to float32."""
+    element = pointer.dtype
+    result = element if element in (types.float32, types.float64) else types.float32
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = builder.load(builder.gep(args[0], [args[1]], inbounds=True))
+        value.align = element.bitwidth // 8
+        _mark(builder.module, value, scope.literal_value)
+        return _widen(builder, element, value)
+
+    return result(pointer, types.int64, scope), codegen
+
+
+@intrinsic(prefer_literal=True)
+def store(typingctx: Any, pointer: Any, index: Any, value: Any, scope: Any) -> Any:
+    """Write a float to element ``index`` of a buffer, rounded to its type."""
+    element = pointer.dtype
+    source = element if element in (types.float32, types.float64) else types.float32
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        stored = builder.store(
+            _narrow(builder, element, args[2]), builder.gep(args[0], [args[1]], inbounds=True), element.bitwidth // 8
+        )
+        _mark(builder.module, stored, scope.literal_value)
+        return context.get_dummy_value()
+
+    return types.none(pointer, types.int64, source, scope), codegen
+
+
+@intrinsic
+def pointer(typingctx: Any, address: Any, element: Any) -> Any:
+    """Return an address as a pointer to a numba type of element."""
+    kind = types.CPointer(element.dtype)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(kind))
+
+    return kind(types.int64, element), codegen
+
+
+@intrinsic
+def shifted(typingctx: Any, base: Any, count: Any) -> Any:
+    """Return a pointer moved on by ``count`` elements."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.gep(args[0], [args[1]], inbounds=True)
+
+    return base(base, types.int64), codegen
+
+
+@intrinsic
+def take(typingctx: Any, address: Any) -> Any:
+    """Return a shared int64 counter and add 1 to it, in one step for all threads."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        counter = builder.inttoptr(args[0], cgutils.intp_t.as_pointer())
+        return builder.atomic_rmw("add", counter, ir.Constant(cgutils.intp_t, 1), "monotonic")
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def bits_of(typingctx: Any, value: Any) -> Any:
+    """Return the bits of a float32."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], _I32)
+
+    return types.int32(types.float32), codegen
+
+
+@intrinsic
+def shift_to_float(typingctx: Any, bits: Any) -> Any:
+    """Return the float32 whose bits are an int32 shifted left by 23: the exponent's place."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(builder.shl(args[0], _I32(23)), _F32)
+
+    return types.float32(types.int32), codegen

@@ -1,0 +1,187 @@
+"""The CPU implementation: what the operators compute, by the compiled kernels."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .compiled.backward import backward_kernel
+from .compiled.forward import forward_kernel
+from .compiled.input_grad import input_grad_kernel
+from .compiled.statistics import statistics_kernel
+from .launch import Plan, launch, launch_tiles
+from .layout import empty_sequence, is_channels_last, run_length, to_layout
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """Parameters of the neuron, as the kernels take them."""
+
+    tau: float
+    threshold: float
+    soft: bool
+    detach_reset: bool
+    surrogate: int = 0
+    first: float = 0.0
+    second: float = 0.0
+
+
+@dataclass(frozen=True)
+class Affine:
+    """A normalisation folded into ``x * scale + shift`` for each channel, float32, and the mean it came from."""
+
+    scale: Tensor
+    shift: Tensor
+    mean: Tensor
+
+
+def _plan(x: Tensor, channels_last: bool, normalise: bool, steps: int = 1) -> Plan:
+    elements = steps * x[0].numel()
+    return Plan.of(elements, run_length(x, channels_last), x.shape[2]) if normalise else Plan.of(elements)
+
+
+def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance ``[C]`` (float32) of ``[T, N, C, ...]`` for each channel."""
+    channels_last = is_channels_last(x)
+    x = to_layout(x, channels_last)
+    plan = _plan(x, channels_last, True, x.shape[0])
+    partials = torch.empty(plan.tasks, 2, plan.channels, dtype=torch.float64)
+    first = x[0, 0]
+    while first.dim() > 1:
+        first = first[..., 0]
+    first = first.float()
+    fields = {"x": x, "shift": plan.row(first), "partials": partials}
+    launch(statistics_kernel(str(x.dtype)), plan, plan.floats(1, True), fields)
+    means = partials.sum(0) / (x.numel() // plan.channels)
+    return (means[0] + first).float(), (means[1] - means[0].square()).clamp_min(0.0).float()
+
+
+def forward(
+    x: Tensor,
+    residual: Tensor | None,
+    affine: Affine | None,
+    initial: Tensor | None,
+    time_steps: int,
+    dynamics: Dynamics,
+    want_final: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return spikes ``[time_steps, N, ...]`` and, if wanted, the final membrane potential (else empty)."""
+    channels_last = is_channels_last(x)
+    x = to_layout(x, channels_last)
+    plan = _plan(x, channels_last, affine is not None)
+    spikes = empty_sequence(x, time_steps, channels_last)
+    final = empty_sequence(x, 1, channels_last) if want_final else None
+    launch_tiles(
+        forward_kernel(str(x.dtype), affine is not None, residual is not None, dynamics.soft),
+        plan,
+        plan.floats(3, False),
+        inputs={
+            "x": x,
+            "residual": None if residual is None else to_layout(residual, channels_last),
+            "initial": None if initial is None else to_layout(initial.to(x.dtype)[None], channels_last),
+        },
+        outputs={"out": spikes, "final": final},
+        sums={},
+        fields={
+            "scale": plan.row(affine.scale) if affine else None,
+            "shift": plan.row(affine.shift) if affine else None,
+            "time_steps": time_steps,
+            "x_step": plan.elements if x.shape[0] == time_steps else 0,
+            "tau": dynamics.tau,
+            "threshold": dynamics.threshold,
+        },
+    )
+    return spikes, x.new_empty(0) if final is None else final[0]
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What the backward kernel returns; ``sums`` ``[2, C]`` are those of the gradient, and of it times x - mean."""
+
+    current: Tensor | None
+    x: Tensor
+    sums: Tensor | None
+    tau: Tensor
+    initial: Tensor | None
+
+
+def backward(
+    grad_spikes: Tensor,
+    grad_final: Tensor | None,
+    x: Tensor,
+    residual: Tensor | None,
+    affine: Affine | None,
+    initial: Tensor | None,
+    dynamics: Dynamics,
+    learn_tau: bool,
+    grad_residual: bool,
+) -> Gradients:
+    """Return the gradients of the normalised current, before they go through the normalisation.
+
+    ``current`` is ``[T, N, ...]``; ``x`` is the same tensor, or the sum over time ``[1, N, ...]`` where x is static.
+    """
+    channels_last = is_channels_last(x)
+    x = to_layout(x, channels_last)
+    plan = _plan(x, channels_last, affine is not None)
+    time_steps = grad_spikes.shape[0]
+    static = x.shape[0] != time_steps
+    current = empty_sequence(x, time_steps, channels_last) if grad_residual or not static else None
+    summed = empty_sequence(x, 1, channels_last) if static else None
+    partials = torch.empty(plan.tasks + 1, 2, plan.channels, dtype=torch.float64) if affine else None
+    tau_partials = torch.empty(plan.tasks + 1, dtype=torch.float64) if learn_tau else None
+    grad_initial = None if initial is None else empty_sequence(x, 1, channels_last)
+    launch_tiles(
+        backward_kernel(
+            str(x.dtype),
+            affine is not None,
+            residual is not None,
+            static,
+            dynamics.soft,
+            not dynamics.detach_reset,
+            learn_tau,
+            dynamics.surrogate,
+        ),
+        plan,
+        plan.floats(7 + time_steps, True),
+        inputs={
+            "x": x,
+            "residual": None if residual is None else to_layout(residual, channels_last),
+            "initial": None if initial is None else to_layout(initial.to(x.dtype)[None], channels_last),
+            "grad_spikes": to_layout(grad_spikes, channels_last),
+            "grad_final": None if grad_final is None else to_layout(grad_final[None], channels_last),
+        },
+        outputs={"grad_current": current, "grad_x": summed, "grad_initial": grad_initial},
+        sums={"partials": partials, "tau_partials": tau_partials},
+        fields={
+            "scale": plan.row(affine.scale) if affine else None,
+            "shift": plan.row(affine.shift) if affine else None,
+            "mean": plan.row(affine.mean) if affine else None,
+            "time_steps": time_steps,
+            "x_step": 0 if static else plan.elements,
+            "tau": dynamics.tau,
+            "threshold": dynamics.threshold,
+            "first": dynamics.first,
+            "second": dynamics.second,
+        },
+    )
+    grad_x = summed if summed is not None else current
+    assert grad_x is not None
+    return Gradients(
+        current,
+        grad_x,
+        None if partials is None else partials.sum(0),
+        torch.zeros(()) if tau_partials is None else tau_partials.sum(),
+        None if grad_initial is None else grad_initial[0],
+    )
+
+
+def input_grad(grad: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, in_place: bool) -> Tensor:
+    """Return ``a * grad + b * x + c`` with ``[C]`` factors, in the memory of ``grad`` if asked."""
+    channels_last = is_channels_last(x)
+    x = to_layout(x, channels_last)
+    plan = _plan(x, channels_last, True, x.shape[0])
+    out = grad if in_place else empty_sequence(x, x.shape[0], channels_last)
+    rows = {"scale": plan.row(a), "mean": plan.row(b), "shift": plan.row(c)}
+    fields = {"x": x, "grad_current": grad, "grad_x": out, **rows}
+    launch(input_grad_kernel(str(x.dtype)), plan, plan.floats(3, False), fields)
+    return out

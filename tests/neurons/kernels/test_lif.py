@@ -1,0 +1,113 @@
+"""The neuron alone: the kernels against the loop in plain PyTorch, bit for bit where rounding is the same."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from shortcut_snn.neurons import ATan, Rectangle, Sigmoid, Surrogate, Tanh, Triangle, use_backend
+from shortcut_snn.neurons.functional import lif
+
+# How far ds/du may be off, relative to its largest value: exp is computed to about 2 units in the last place.
+SURROGATES = {
+    Rectangle(): 0.0,
+    Rectangle(3.0): 1e-7,
+    Triangle(0.7, 1.3): 1e-6,
+    ATan(): 1e-6,
+    Tanh(0.5): 1e-6,
+    Sigmoid(5.0): 1e-6,
+}
+# Every surrogate and every reset; the layer's tests have all pairs, each of which is a kernel to compile.
+KINDS = [
+    (Rectangle(), "hard", False),
+    (Rectangle(3.0), "soft", True),
+    (Triangle(0.7, 1.3), "soft", False),
+    (ATan(), "hard", True),
+    (Tanh(0.5), "hard", False),
+    (Sigmoid(5.0), "soft", False),
+]
+
+
+def both(current: Tensor, tau: float, initial: Tensor | None, weights: tuple[Tensor, Tensor], **options: object):
+    """Outputs and gradients of the two implementations."""
+    results = []
+    for backend in ("numba", "eager"):
+        inputs = [current.clone().requires_grad_(), torch.tensor(tau, requires_grad=True)]
+        if initial is not None:
+            inputs.append(initial.clone().requires_grad_())
+        with use_backend(backend):
+            spikes, final = lif(*inputs[:2], initial=inputs[2] if initial is not None else None, **options)
+            loss = (spikes * weights[0]).sum() + (final * weights[1]).sum()
+            results.append((spikes, final, torch.autograd.grad(loss, inputs)))
+    return results
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    steps=st.integers(1, 8),
+    shape=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    tau=st.floats(0.0, 1.0),
+    threshold=st.floats(0.3, 2.0),
+    kind=st.sampled_from(KINDS),
+    streamed=st.booleans(),
+)
+def test_equals_the_loop(
+    seed: int,
+    steps: int,
+    shape: list[int],
+    tau: float,
+    threshold: float,
+    kind: tuple[Surrogate, str, bool],
+    streamed: bool,
+) -> None:
+    surrogate, reset, detach = kind
+    generator = torch.Generator().manual_seed(seed)
+    current = 2 * torch.randn(steps, *shape, generator=generator)
+    initial = torch.randn(*shape, generator=generator) if streamed else None
+    weights = torch.randn(steps, *shape, generator=generator), torch.randn(*shape, generator=generator)
+    options = {"threshold": threshold, "surrogate": surrogate, "reset": reset, "detach_reset": detach}
+    (spikes, final, grads), (want_spikes, want_final, want_grads) = both(current, tau, initial, weights, **options)
+    # The same float32 operations in the same order.
+    assert torch.equal(spikes, want_spikes)
+    assert torch.equal(final, want_final)
+    for gradient, reference in zip(grads, want_grads, strict=True):
+        scale = reference.abs().max().clamp_min(1.0)
+        torch.testing.assert_close(gradient / scale, reference / scale, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES, ids=str)
+def test_the_slope_equals_the_surrogate(surrogate: Surrogate) -> None:
+    v = torch.cat([torch.linspace(-3, 3, 4001), torch.tensor([0.0, 0.5, -0.5, 1.5, 30.0, -30.0, 200.0, -200.0])])
+    current = (v + 1.0).view(1, 1, -1).requires_grad_()
+    with use_backend("numba"):
+        spikes, _ = lif(current, surrogate=surrogate)
+    (gradient,) = torch.autograd.grad(spikes.sum(), current)
+    want = surrogate(current.detach() - 1.0)
+    torch.testing.assert_close(gradient, want, rtol=2e-6, atol=SURROGATES[surrogate] * want.max().item())
+
+
+@pytest.mark.parametrize("layout", ["expanded", "transposed", "channels_last", "sliced"])
+def test_any_strides_are_taken(layout: str) -> None:
+    base = 2 * torch.randn(4, 3, 6, 5, 4)
+    current = {
+        "expanded": base[:1].expand(4, 3, 6, 5, 4),
+        "transposed": base.transpose(1, 3).transpose(1, 3).flip(0).transpose(3, 4).contiguous().transpose(3, 4),
+        "channels_last": base.movedim(2, -1).contiguous().movedim(-1, 2),
+        "sliced": torch.randn(4, 3, 6, 5, 9)[..., ::2][..., :4],
+    }[layout]
+    weight = torch.randn(current.shape)
+    results = []
+    for backend in ("numba", "eager"):
+        x = current.detach().requires_grad_()
+        with use_backend(backend):
+            spikes, final = lif(x, surrogate=ATan())
+        results.append((spikes, final, torch.autograd.grad((spikes * weight).sum(), x)[0]))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-6)
+
+
+def test_inference_keeps_no_graph() -> None:
+    with torch.inference_mode(), use_backend("numba"):
+        spikes, final = lif(torch.randn(3, 2, 8) * 2)
+    assert not spikes.requires_grad
+    assert final.shape == (2, 8)

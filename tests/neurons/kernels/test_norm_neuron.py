@@ -1,0 +1,366 @@
+"""Normalisation, residual and neuron in the kernels against the same layer in plain PyTorch."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from shortcut_snn.neurons import (
+    IF,
+    LIF,
+    PLIF,
+    ATan,
+    Neuron,
+    NormNeuron,
+    Rectangle,
+    Sigmoid,
+    Surrogate,
+    Tanh,
+    Triangle,
+    use_backend,
+)
+from shortcut_snn.neurons.kernels import cpu
+
+SURROGATES = [Rectangle(1.0), Rectangle(4.0), Triangle(0.7, 1.5), Tanh(0.5), ATan(3.0), Sigmoid(2.0)]
+LAYOUTS = ["contiguous", "channels_last"]
+seeds = st.integers(0, 2**31)
+
+
+def layer(channels: int, neuron: Neuron, norm: type[nn.Module] = nn.BatchNorm2d, **options: object) -> NormNeuron:
+    """A layer whose norm is not the identity."""
+    made = norm(channels, **options)
+    if made.affine:
+        nn.init.uniform_(made.weight, 0.5, 2.0)
+        nn.init.normal_(made.bias, 0.3, 0.3)
+    return NormNeuron(made, neuron)
+
+
+def lay_out(x: Tensor, layout: str) -> Tensor:
+    return x.movedim(2, -1).contiguous().movedim(-1, 2) if layout == "channels_last" else x
+
+
+def run(
+    module: NormNeuron, backend: str, x: Tensor, residual: Tensor | None, steps: int, weight: Tensor
+) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """Spikes, gradients and state after a forward and a backward pass of a copy of the layer."""
+    module = copy.deepcopy(module)
+    x = x.detach().requires_grad_()
+    residual = None if residual is None else residual.detach().requires_grad_()
+    with use_backend(backend):
+        spikes = module(x, residual, time_steps=steps)
+        (spikes * weight).sum().backward()
+    gradients = {"x": x.grad, **{name: p.grad for name, p in module.named_parameters()}}
+    if residual is not None:
+        gradients["residual"] = residual.grad
+    return spikes.detach(), gradients, module.state_dict()
+
+
+@pytest.fixture
+def fused(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Count the fused layers that ran: a test that compares eager with eager proves nothing."""
+    calls: list[int] = []
+    original = cpu.forward
+
+    def counted(*args: object) -> object:
+        # The third argument is the normalisation: the neuron alone has none.
+        if args[2] is not None:
+            calls.append(1)
+        return original(*args)
+
+    monkeypatch.setattr(cpu, "forward", counted)
+    return calls
+
+
+def assert_equals_eager(
+    module: NormNeuron, x: Tensor, residual: Tensor | None, steps: int, *, rtol: float = 1e-4, atol: float = 2e-5
+) -> None:
+    """Compare with float64: the reference has no rounding of its own."""
+    weight = lay_out(torch.randn(steps, *x.shape[1:], dtype=torch.float64), LAYOUTS[1])
+    got = run(module, "numba", x, residual, steps, weight.to(x.dtype))
+    exact = copy.deepcopy(module).double()
+    want = run(exact, "eager", x.double(), None if residual is None else residual.double(), steps, weight)
+    assert got[0].dtype == x.dtype
+    assert got[0].shape == weight.shape
+    assert torch.equal(got[0].double(), want[0])
+    for name, gradient in got[1].items():
+        reference = want[1][name]
+        scale = reference.abs().max().clamp_min(1.0)
+        torch.testing.assert_close(
+            gradient.double() / scale, reference / scale, rtol=rtol, atol=atol, msg=lambda m, n=name: f"{n}: {m}"
+        )
+    for name, value in got[2].items():
+        torch.testing.assert_close(value.double(), want[2][name].double(), rtol=1e-5, atol=1e-6)
+
+
+def away_from_ties(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Random currents in which few potentials come within rounding of a threshold; seeds are fixed."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("detach", [False, True], ids=["attached", "detached"])
+@pytest.mark.parametrize("reset", ["hard", "soft"])
+@pytest.mark.parametrize("surrogate", SURROGATES, ids=str)
+def test_all_surrogates_and_resets(
+    fused: list[int], surrogate: Surrogate, reset: str, detach: bool, layout: str
+) -> None:
+    module = layer(5, PLIF(0.6, 0.8, surrogate, reset, detach))
+    x = lay_out(away_from_ties((3, 2, 5, 4, 3), 1), layout)
+    residual = lay_out((torch.rand(3, 2, 5, 4, 3) > 0.7).float(), layout)
+    assert_equals_eager(module, x, residual, 3)
+    assert fused
+
+
+@given(
+    seed=seeds,
+    steps=st.integers(1, 8),
+    batch=st.integers(1, 3),
+    channels=st.sampled_from([1, 2, 3, 16, 20, 64, 70, 130]),
+    height=st.integers(1, 5),
+    width=st.integers(1, 5),
+    layout=st.sampled_from(LAYOUTS),
+    static=st.booleans(),
+    add=st.booleans(),
+    training=st.booleans(),
+    affine=st.booleans(),
+)
+def test_all_sizes(
+    seed: int,
+    steps: int,
+    batch: int,
+    channels: int,
+    height: int,
+    width: int,
+    layout: str,
+    static: bool,
+    add: bool,
+    training: bool,
+    affine: bool,
+) -> None:
+    shape = (1 if static else steps, batch, channels, height, width)
+    # With two values or so in a channel, a tiny variance magnifies rounding beyond any tolerance.
+    if shape[0] * batch * height * width < 8:
+        return
+    module = layer(channels, LIF(0.7, surrogate=ATan()), affine=affine).train(training)
+    x = lay_out(away_from_ties(shape, seed), layout)
+    residual = lay_out((torch.rand(steps, *shape[1:]) > 0.6).float(), layout) if add else None
+    weight = torch.randn(steps, *shape[1:])
+    got = run(module, "numba", x, residual, steps, weight)
+    want = run(module, "eager", x, residual, steps, weight)
+    if not torch.equal(got[0], want[0]):
+        # A potential within rounding of the threshold: the two may part there, and only there.
+        assert (got[0] != want[0]).float().mean() < 0.01
+        return
+    for name, gradient in got[1].items():
+        scale = want[1][name].abs().max().clamp_min(1.0)
+        torch.testing.assert_close(gradient / scale, want[1][name] / scale, rtol=1e-4, atol=1e-4)
+    for name, value in got[2].items():
+        torch.testing.assert_close(value, want[2][name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("add", [False, True], ids=["alone", "residual"])
+def test_many_pieces_of_work_and_a_tail(fused: list[int], layout: str, add: bool) -> None:
+    x = lay_out(away_from_ties((2, 3, 24, 29, 31), 7), layout)
+    residual = lay_out((torch.rand(x.shape) > 0.7).float(), layout) if add else None
+    assert_equals_eager(layer(24, LIF(surrogate=Triangle())), x, residual, 2)
+    assert fused
+
+
+@pytest.mark.parametrize("add", [False, True], ids=["alone", "residual"])
+def test_a_static_current(fused: list[int], add: bool) -> None:
+    x = lay_out(away_from_ties((1, 3, 6, 5, 7), 3), LAYOUTS[1])
+    residual = torch.rand(4, 3, 6, 5, 7) if add else None
+    assert_equals_eager(layer(6, IF(surrogate=Sigmoid())), x, residual, 4)
+    assert fused
+
+
+@pytest.mark.parametrize("neuron", [IF(), LIF(0.3), PLIF(0.9, surrogate=Tanh())], ids=str)
+@pytest.mark.parametrize("training", [True, False], ids=["batch", "running"])
+def test_fully_connected_layers(fused: list[int], neuron: Neuron, training: bool) -> None:
+    module = layer(37, neuron, nn.BatchNorm1d).train(training)
+    module.norm.running_mean.normal_()
+    module.norm.running_var.uniform_(0.5, 2.0)
+    assert_equals_eager(module, away_from_ties((4, 11, 37), 5), None, 4)
+    assert fused
+
+
+@pytest.mark.parametrize("options", [{"affine": False}, {"track_running_stats": False}, {"momentum": 0.3}], ids=str)
+def test_the_options_of_the_norm(fused: list[int], options: dict) -> None:
+    for training in (True, False):
+        assert_equals_eager(layer(4, LIF(), **options).train(training), away_from_ties((2, 3, 4, 5, 5), 8), None, 2)
+    assert len(fused) == 2
+
+
+def test_the_running_statistics_follow_torchs_over_several_batches(fused: list[int]) -> None:
+    ours, norm = NormNeuron(nn.BatchNorm2d(6), LIF()), nn.BatchNorm2d(6)
+    for seed in range(5):
+        x = 3 * away_from_ties((2, 4, 6, 5, 5), seed) + torch.arange(6).view(6, 1, 1)
+        ours(x)
+        norm(x.flatten(0, 1))
+    assert len(fused) == 5
+    for name, value in norm.state_dict().items():
+        torch.testing.assert_close(ours.norm.state_dict()[name], value, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_mean_far_from_zero_costs_no_digits(layout: str) -> None:
+    x = lay_out(away_from_ties((4, 8, 3, 16, 16), 2) + 1000.0, layout)
+    mean, var = cpu.batch_statistics(x)
+    exact = x.double().transpose(0, 2).flatten(1)
+    torch.testing.assert_close(mean.double(), exact.mean(1), rtol=1e-6, atol=0)
+    torch.testing.assert_close(var.double(), exact.var(1, unbiased=False), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("add", [False, True], ids=["alone", "residual"])
+def test_half_precision_is_computed_in_float32(fused: list[int], dtype: torch.dtype, layout: str, add: bool) -> None:
+    module = layer(6, PLIF(0.6, surrogate=ATan()))
+    x = lay_out(away_from_ties((4, 3, 6, 5, 7), 11), layout).to(dtype)
+    residual = lay_out((torch.rand(x.shape) > 0.7).to(dtype), layout) if add else None
+    weight = torch.randn(x.shape).to(dtype)
+    got = run(module, "numba", x, residual, 4, weight)
+    want = run(module, "numba", x.float(), None if residual is None else residual.float(), 4, weight.float())
+    assert len(fused) == 2
+    assert got[0].dtype == got[1]["x"].dtype == dtype
+    assert torch.equal(got[0].float(), want[0])
+    digits = torch.finfo(dtype).eps
+    for name, gradient in got[1].items():
+        scale = want[1][name].abs().max()
+        torch.testing.assert_close(gradient.float() / scale, want[1][name] / scale, rtol=2 * digits, atol=2 * digits)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_special_values_of_half_precision_come_through(dtype: torch.dtype) -> None:
+    info = torch.finfo(dtype)
+    values = [
+        0.0,
+        info.tiny,
+        info.smallest_normal / 4,
+        1.0 + info.eps,
+        info.max,
+        -info.max,
+        -float("inf"),
+        float("nan"),
+    ]
+    x = torch.tensor(values, dtype=dtype).view(1, 1, -1)
+    with use_backend("numba"):
+        _, membrane = IF(threshold=3.4e38).stream(x)
+    assert torch.equal(membrane.isnan(), x[0].isnan())
+    assert torch.equal(membrane.nan_to_num(7.0), x[0].nan_to_num(7.0))
+
+
+@given(seed=seeds)
+def test_rounding_to_bfloat16_is_to_nearest_even(seed: int) -> None:
+    # Two bfloat16 whose float32 sum needs rounding, ties included.
+    generator = torch.Generator().manual_seed(seed)
+    x = (torch.randint(-512, 512, (2, 1, 64), generator=generator) / 256).bfloat16()
+    with use_backend("numba"):
+        _, membrane = IF(threshold=100.0).stream(x)
+    assert torch.equal(membrane, (x[0].float() + x[1].float()).bfloat16())
+
+
+def test_autocast_runs_in_the_kernel(fused: list[int]) -> None:
+    conv, module = nn.Conv2d(3, 8, 3, bias=False), layer(8, LIF())
+    with torch.autocast("cpu", torch.bfloat16):
+        spikes = module(conv(torch.randn(4, 3, 8, 8)).unflatten(0, (2, 2)))
+    assert spikes.dtype == torch.bfloat16
+    assert fused
+    spikes.sum().backward()
+    assert conv.weight.grad is not None
+    assert module.norm.weight.grad.dtype == torch.float32
+
+
+def test_a_broadcast_gradient_is_taken(fused: list[int]) -> None:
+    # What a mean over space sends back has strides of 0.
+    module, x = layer(4, LIF(surrogate=ATan())), away_from_ties((2, 3, 4, 5, 5), 9)
+    gradients = []
+    for backend in ("numba", "eager"):
+        with use_backend(backend):
+            x = x.detach().requires_grad_()
+            module(x).mean((-2, -1)).square().sum().backward()
+            gradients.append(x.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+    assert len(fused) == 1
+
+
+def test_only_what_asks_for_a_gradient_gets_one(fused: list[int]) -> None:
+    module, x = layer(4, LIF()), away_from_ties((2, 3, 4, 5, 5), 9).requires_grad_()
+    residual = torch.ones(2, 3, 4, 5, 5)
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    module(x, residual).sum().backward()
+    assert x.grad is not None
+    assert residual.grad is None
+    assert fused
+
+
+def custom(v: Tensor) -> Tensor:
+    return torch.exp(-v.abs())
+
+
+class Louder(LIF):
+    def forward(self, current: Tensor) -> Tensor:
+        return super().forward(2 * current)
+
+
+class OwnNorm(nn.BatchNorm2d):
+    pass
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        NormNeuron(nn.BatchNorm2d(3), LIF(surrogate=custom)),
+        NormNeuron(nn.BatchNorm2d(3), Louder()),
+        NormNeuron(OwnNorm(3), LIF()),
+        NormNeuron(nn.BatchNorm2d(3, momentum=None), LIF()),
+        NormNeuron(nn.BatchNorm2d(3), LIF()).double(),
+    ],
+    ids=["surrogate", "neuron", "norm", "momentum", "double"],
+)
+def test_what_the_kernels_do_not_know_runs_in_plain_pytorch(fused: list[int], module: NormNeuron) -> None:
+    x = away_from_ties((2, 4, 3, 5, 5), 4).to(module.norm.weight.dtype)
+    assert 0 < module(x).mean() < 1
+    assert not fused
+
+
+@pytest.mark.parametrize("inner", ["norm", "neuron"])
+def test_hooks_on_the_inner_modules_fire(fused: list[int], inner: str) -> None:
+    module, seen = layer(3, LIF()), []
+    handle = getattr(module, inner).register_forward_hook(lambda *args: seen.append(1))
+    x = away_from_ties((2, 4, 3, 5, 5), 4)
+    hooked = module(x)
+    assert seen
+    assert not fused
+    handle.remove()
+    assert torch.equal(module(x), hooked)
+    assert fused
+
+
+def test_a_hook_on_the_layer_sees_the_spikes(fused: list[int]) -> None:
+    module, seen = layer(3, LIF()), []
+    module.register_forward_hook(lambda _module, _args, output: seen.append(output))
+    spikes = module(away_from_ties((2, 4, 3, 5, 5), 4))
+    assert seen[0] is spikes
+    assert fused
+
+
+@pytest.mark.parametrize(
+    ("shape", "residual"),
+    [((2, 3, 4, 5), None), ((2, 3, 5, 5, 5), None), ((1, 1, 4, 1, 1), None), ((2, 3, 4, 5, 5), (2, 3, 4, 5, 6))],
+    ids=["axes", "channels", "one value", "residual"],
+)
+def test_errors_are_those_of_plain_pytorch(shape: tuple[int, ...], residual: tuple[int, ...] | None) -> None:
+    module = NormNeuron(nn.BatchNorm2d(4), LIF())
+    added = None if residual is None else torch.zeros(residual)
+    messages = []
+    for backend in ("numba", "eager"):
+        with use_backend(backend), pytest.raises((ValueError, RuntimeError)) as error:
+            module(torch.zeros(shape), added)
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]

@@ -1,0 +1,90 @@
+"""The custom operators keep PyTorch's rules: schema, fake tensors, autograd registration, torch.compile."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from shortcut_snn.neurons import LIF, PLIF, ATan, NormNeuron
+from shortcut_snn.neurons.functional import lif
+from shortcut_snn.neurons.kernels import operators
+
+CASES = list(itertools.product(["contiguous", "channels_last"], [False, True], [False, True], [False, True]))
+
+
+def arguments(layout: str, static: bool, add: bool, stream: bool) -> tuple:
+    shape = (4, 2, 3, 5, 4)
+    x = torch.randn(1 if static else 4, *shape[1:])
+    residual = torch.randn(shape) if add else None
+    if layout == "channels_last":
+        x = x.movedim(2, -1).contiguous().movedim(-1, 2)
+        residual = None if residual is None else residual.movedim(2, -1).contiguous().movedim(-1, 2)
+    mean, var = operators.batch_statistics(x)
+    initial = torch.randn(shape[1:]).requires_grad_() if stream else None
+    return (
+        x.requires_grad_(), None if residual is None else residual.requires_grad_(),
+        torch.rand(3, requires_grad=True), torch.rand(3, requires_grad=True), mean, var, 1e-5,
+        torch.tensor(0.6, requires_grad=True), initial, 4, 1.0, 2, 1.0, 3.0, False, False, True, stream,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("layout", "static", "add", "stream"), CASES)
+def test_opcheck(layout: str, static: bool, add: bool, stream: bool) -> None:
+    torch.library.opcheck(operators.norm_neuron, arguments(layout, static, add, stream))
+
+
+def test_opcheck_of_the_neuron_alone() -> None:
+    x, initial = torch.randn(3, 2, 7, requires_grad=True), torch.randn(2, 7, requires_grad=True)
+    none = [None] * 5
+    torch.library.opcheck(
+        operators.norm_neuron,
+        (x, *none, 0.0, torch.tensor(0.5), initial, 3, 1.0, 0, 0.5, 1.0, True, True, False, True),
+    )
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_opcheck_of_the_statistics(layout: str) -> None:
+    x = torch.randn(2, 3, 4, 5, 5)
+    x = x.movedim(2, -1).contiguous().movedim(-1, 2) if layout == "channels_last" else x
+    torch.library.opcheck(operators.batch_statistics, (x,))
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3, padding=1, bias=False)
+        self.first = NormNeuron(nn.BatchNorm2d(6), LIF())
+        self.second = NormNeuron(nn.BatchNorm2d(6), PLIF(surrogate=ATan()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes = self.first(self.conv(x).unsqueeze(0), time_steps=4)
+        return self.second(spikes, residual=spikes).mean((0, -2, -1))
+
+
+def test_a_compiled_network_has_no_graph_break_and_equals_eager() -> None:
+    torch.manual_seed(0)
+    net, x = Net(), torch.randn(2, 3, 8, 8)
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    results = []
+    for function in (net, compiled):
+        net.load_state_dict({**net.state_dict(), "first.norm.running_mean": torch.zeros(6)})
+        net.zero_grad()
+        output = function(x)
+        output.square().sum().backward()
+        results.append((output.detach(), [p.grad.clone() for p in net.parameters()], net.first.norm.running_mean + 0))
+    torch.testing.assert_close(*results)
+
+
+def test_a_compiled_neuron_equals_eager() -> None:
+    x = torch.randn(5, 3, 7) * 2
+    compiled = torch.compile(lambda current: lif(current, 0.7)[0], backend="aot_eager", fullgraph=True)
+    assert torch.equal(compiled(x), lif(x, 0.7)[0])
+
+
+def test_what_is_exported_needs_no_custom_operator() -> None:
+    module = NormNeuron(nn.BatchNorm2d(3), LIF()).eval()
+    x = torch.randn(2, 2, 3, 4, 4)
+    program = torch.export.export(module, (x,))
+    assert not [node for node in program.graph.nodes if "shortcut_snn" in str(node.target)]
+    torch.testing.assert_close(program.module()(x), module(x))
