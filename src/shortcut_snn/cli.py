@@ -64,7 +64,10 @@ def _parser() -> Any:
     )
     compare.add_argument("--out", type=str, required=True, help="folder of the comparison; created")
     compare.add_argument(
-        "--methods", type=str, default="vanilla,shortcut,evolutionary", help="methods to compare, with commas between"
+        "--methods",
+        type=str,
+        default="vanilla,shortcut,evolutionary",
+        help="methods to compare, with commas between; one may carry entries: evolutionary:taps=blocks:initial=0.5",
     )
     compare.add_argument("--seeds", type=int, default=3, help="how many seeds, from train.seed on")
     compare.add_argument(

@@ -28,11 +28,25 @@ def test_plan_varies_other_entries_for_all():
     assert {variant.recipe.neuron.surrogate.width for variant in plan.variants} == {1.0, 4.0}
 
 
+def test_methods_carry_entries():
+    plan = Plan.parse(Recipe(), "vanilla,evolutionary,evolutionary:taps=blocks:initial=0.5", 1)
+    assert [variant.label for variant in plan.variants] == [
+        "vanilla",
+        "evolutionary",
+        "evolutionary taps=blocks initial=0.5",
+    ]
+    assert plan.variants[2].recipe.method.taps == "blocks"
+    assert plan.variants[2].recipe.method.initial == 0.5
+    assert plan.variants[1].recipe.method.taps == "stages"
+
+
 @pytest.mark.parametrize(
     ("methods", "seeds", "grid", "said"),
     [
         ("vanila", 1, [], "unknown method"),
-        ("", 1, [], "unknown method"),
+        ("", 1, [], "names nothing"),
+        ("evolutionary:blocks", 1, [], "KEY=VALUE"),
+        ("evolutionary:tips=blocks", 1, [], "no entry 'method.tips'"),
         ("vanilla", 0, [], "--seeds"),
         ("vanilla", 1, ["taps"], "KEY=A,B"),
         ("vanilla", 1, ["network.depth=1,2"], "no entry 'network.depth'"),

@@ -44,7 +44,8 @@ class Plan:
 
         Args:
             recipe: what all runs share.
-            methods: names with commas between.
+            methods: names with commas between; a name may carry entries of the method, as in
+                ``evolutionary:taps=blocks:initial=0.5``.
             seeds: how many, from the recipe's own on.
             grid: entries ``key=a,b`` to vary besides.
 
@@ -53,27 +54,40 @@ class Plan:
         """
         if seeds < 1:
             raise ValueError(f"--seeds must be at least 1, got {seeds}")
-        names = [name.strip() for name in methods.split(",") if name.strip()]
-        unknown = [name for name in names if name not in get_args(Method)]
-        if unknown or not names:
-            raise ValueError(f"unknown method {', '.join(unknown)!r}: use some of {', '.join(get_args(Method))}")
+        specs = [_spec(text.strip()) for text in methods.split(",") if text.strip()]
+        if not specs:
+            raise ValueError(f"--methods names nothing to compare: use some of {', '.join(get_args(Method))}")
         axes = [_axis(entry) for entry in grid]
         variants: dict[str, Variant] = {}
         for point in itertools.product(*axes):
-            for name in names:
-                changes = dict(point)
+            for name, own in specs:
+                changes = dict(point) | own
                 if name == "vanilla":
                     # It has no branches: where and how they would be makes no difference to it.
                     changes = {key: value for key, value in changes.items() if not key.startswith("method.")}
                 made = recipe_io.changed(recipe, changes | {"method.name": name})
                 if name == "vanilla":
                     made.method = MethodConfig("vanilla")
-                parts = [f"{key.split('.')[-1] if key.count('.') < 2 else key.split('.', 1)[1]}={value}"
-                         for key, value in changes.items()]  # fmt: skip
-                label = " ".join([name, *parts])
+                label = " ".join([name, *(f"{_short(key)}={value}" for key, value in changes.items())])
                 variants[label] = Variant(label, made)
         first = recipe.train.seed
         return cls(tuple(variants.values()), tuple(range(first, first + seeds)))
+
+
+def _spec(text: str) -> tuple[str, dict[str, Any]]:
+    name, *entries = text.split(":")
+    if name not in get_args(Method):
+        raise ValueError(f"unknown method {name!r}: use some of {', '.join(get_args(Method))}")
+    pairs = [entry.partition("=") for entry in entries]
+    wrong = [entry for entry, (_, equals, value) in zip(entries, pairs, strict=True) if not (equals and value)]
+    if wrong:
+        raise ValueError(f"a method's entries are KEY=VALUE, as in evolutionary:taps=blocks, got {wrong[0]!r}")
+    return name, {f"method.{key}": yaml.safe_load(value) for key, _, value in pairs}
+
+
+def _short(key: str) -> str:
+    """The part of an entry's key that says enough in a label."""
+    return key.split(".", 1)[1] if key.count(".") > 1 else key.split(".")[-1]
 
 
 def _axis(entry: str) -> list[tuple[str, Any]]:
