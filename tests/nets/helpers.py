@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from shortcut_snn import nets
 
 
-def awake(network: nets.SpikingResNet, x: Tensor) -> nets.SpikingResNet:
+def awake(network: nets.SpikingNetwork, x: Tensor) -> nets.SpikingNetwork:
     """Give a fresh network the running statistics of a batch: without them its deep layers are silent in eval."""
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]

@@ -9,11 +9,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from shortcut_snn import nets
+from shortcut_snn.nets.variants import RESNETS
 from shortcut_snn.neurons import IF, LIF, PLIF, ATan, NormNeuron, Rectangle
 
 from .helpers import awake
 
-NAMES = list(nets.VARIANTS)
+NAMES = list(RESNETS)
 
 
 def build(name: str = "resnet18", **options) -> nets.SpikingResNet:

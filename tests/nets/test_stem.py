@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from shortcut_snn import nets
+from shortcut_snn.nets.variants import RESNETS
 
 from .helpers import awake
 
@@ -51,7 +52,7 @@ def test_a_static_image_is_normalised_once() -> None:
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize(("stem", "side"), [("small", 8), ("large", 32)])
-@pytest.mark.parametrize("name", nets.VARIANTS)
+@pytest.mark.parametrize("name", RESNETS)
 def test_a_static_image_is_its_repetition_over_time(name: str, stem: str, side: int, training: bool) -> None:
     images = torch.rand(3, 3, side, side, dtype=torch.float64).requires_grad_()
     network = awake(nets.build(name, 3, 4, width=2, stem=stem).double(), images).train(training)

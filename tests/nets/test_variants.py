@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from shortcut_snn import nets
 from shortcut_snn.nets.blocks import Projection
+from shortcut_snn.nets.variants import RESNETS
 
 INPUTS = {
     "8x8 colour": ((2, 3, 8, 8), {}),
@@ -18,7 +19,7 @@ INPUTS = {
 
 
 @pytest.mark.parametrize("kind", INPUTS)
-@pytest.mark.parametrize("name", nets.VARIANTS)
+@pytest.mark.parametrize("name", RESNETS)
 def test_every_variant_takes_every_kind_of_input(name: str, kind: str) -> None:
     shape, options = INPUTS[kind]
     network = nets.build(name, **{"num_classes": 5, "time_steps": 2, "width": 2} | options)
@@ -34,7 +35,7 @@ def test_every_variant_takes_every_kind_of_input(name: str, kind: str) -> None:
     assert sizes == [steps, 2, 2, side, side]
 
 
-@pytest.mark.parametrize("name", nets.VARIANTS)
+@pytest.mark.parametrize("name", RESNETS)
 def test_the_number_of_weighted_layers_is_the_name(name: str) -> None:
     network = nets.build(name, 10, 2, width=2)
     projections = {id(module.conv) for module in network.modules() if isinstance(module, Projection)}
@@ -83,7 +84,8 @@ def test_the_functions_take_the_options_of_build() -> None:
 
 def test_an_unknown_name_lists_those_there_are() -> None:
     with pytest.raises(
-        ValueError, match="unknown network 'resnet50': use one of resnet18, resnet19, resnet20, resnet34"
+        ValueError,
+        match="unknown network 'resnet50': use one of resnet18, resnet19, resnet20, resnet34, vgg11, vgg16, vggsnn",
     ):
         nets.build("resnet50", 10, 2)
 
@@ -101,6 +103,8 @@ def test_a_size_below_one_is_refused_by_name(name: str, value: int) -> None:
     [
         ({"stem": "huge"}, "unknown stem 'huge': use one of small, large"),
         ({"readout": "last"}, "readout must be one of mean, sequence, got 'last'"),
+        ({"block": "plain"}, "unknown block 'plain': use one of basic, sew, ms"),
+        ({"norm": "layer"}, "unknown norm 'layer': use one of bn, tdbn"),
     ],
 )
 def test_an_unknown_option_lists_those_there_are(options: dict, message: str) -> None:

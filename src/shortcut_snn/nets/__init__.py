@@ -1,5 +1,6 @@
 """Spiking networks of our own."""
 
+from .network import SpikingNetwork
 from .resnet import SpikingResNet
 from .variants import (
     VARIANTS,
@@ -8,14 +9,23 @@ from .variants import (
     spiking_resnet19,
     spiking_resnet20,
     spiking_resnet34,
+    spiking_vgg11,
+    spiking_vgg16,
+    spiking_vggsnn,
 )
+from .vgg import SpikingVGG
 
 __all__ = [
     "VARIANTS",
+    "SpikingNetwork",
     "SpikingResNet",
+    "SpikingVGG",
     "build",
     "spiking_resnet18",
     "spiking_resnet19",
     "spiking_resnet20",
     "spiking_resnet34",
+    "spiking_vgg11",
+    "spiking_vgg16",
+    "spiking_vggsnn",
 ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ..nets import SpikingResNet
+from ..nets import SpikingNetwork
 from ..nets import build as build_net
 from ..neurons import IF, LIF, PLIF, ATan, Neuron, Rectangle, Sigmoid, Surrogate, Tanh, Triangle
 from ..shortcut import (
@@ -56,7 +56,7 @@ def neuron(config: NeuronConfig) -> Neuron:
     return (LIF if config.kind == "lif" else PLIF)(config.tau, **rest)  # type: ignore[arg-type]
 
 
-def network(recipe: Recipe, num_classes: int, in_channels: int) -> SpikingResNet:
+def network(recipe: Recipe, num_classes: int, in_channels: int) -> SpikingNetwork:
     """Return the network of a recipe for a data set's classes and channels."""
     return build_net(
         recipe.network.name,
@@ -65,6 +65,8 @@ def network(recipe: Recipe, num_classes: int, in_channels: int) -> SpikingResNet
         width=recipe.network.width,
         in_channels=in_channels,
         stem=recipe.network.stem,
+        block=recipe.network.block,
+        norm=recipe.network.norm,
         make_neuron=lambda: neuron(recipe.neuron),
     )
 
@@ -83,7 +85,7 @@ def objective(config: MethodConfig, label_smoothing: float) -> Objective:
     return LossSum(average=config.objective == "loss_mean", label_smoothing=label_smoothing)
 
 
-def shortcut(config: MethodConfig, inner: SpikingResNet) -> Shortcut:
+def shortcut(config: MethodConfig, inner: SpikingNetwork) -> Shortcut:
     """Wrap a network; vanilla is the same wrapper without branches."""
     taps = [] if config.name == "vanilla" else config.taps
     return Shortcut(inner, taps, num_classes=inner.num_classes)

@@ -9,7 +9,7 @@ import torch
 from ..analysis.firing import firing_rates
 from ..data import load, loaders
 from ..deploy.weights import load_into, read_network
-from ..nets import SpikingResNet
+from ..nets import SpikingNetwork
 from ..shortcut import Constant, LogitSum, Shortcut
 from . import build, recipe_io
 from .module import ShortcutModule
@@ -20,7 +20,7 @@ from .run import RECIPE, make_trainer
 FILES = {"last": "network.safetensors", "best": "best.safetensors"}
 
 
-def load_run(folder: Path, weights: str = "last") -> tuple[SpikingResNet, Recipe, dict[str, Any]]:
+def load_run(folder: Path, weights: str = "last") -> tuple[SpikingNetwork, Recipe, dict[str, Any]]:
     """Rebuild a run's network.
 
     Args:

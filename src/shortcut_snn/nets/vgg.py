@@ -1,0 +1,115 @@
+"""Spiking VGGs: plain networks, without skip connections."""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+
+from ..neurons import LIF, NormNeuron
+from .blocks import MakeNeuron
+from .layers import conv3x3, over_time
+from .network import Readout, SpikingNetwork, check_sizes
+from .norms import Norm, check_norm, start_at_threshold
+
+Pooling = Literal["max", "average"]
+
+
+class ConvSpike(nn.Module):
+    """Pooling (none as a rule), 3x3 convolution, normalisation and neuron."""
+
+    def __init__(self, pool: nn.Module, inputs: int, outputs: int, make_neuron: MakeNeuron) -> None:
+        super().__init__()
+        self.pool = pool
+        self.conv = conv3x3(inputs, outputs)
+        self.spike = NormNeuron(nn.BatchNorm2d(outputs), make_neuron())
+
+    def forward(self, x: Tensor, time_steps: int | None = None) -> Tensor:
+        """Map ``[T, N, inputs, H, W]`` to spikes ``[T, N, outputs, H, W]`` (a pooling halves H and W).
+
+        Args:
+            x: spikes or frames, or ``[1, N, C, H, W]`` with ``time_steps``: a constant current.
+            time_steps: T of a constant current.
+        """
+        spikes: Tensor = self.spike(over_time(self.conv, over_time(self.pool, x)), time_steps=time_steps)
+        return spikes
+
+
+class VGGStage(nn.Sequential):
+    """The layers between two poolings."""
+
+    def forward(self, x: Tensor, time_steps: int | None = None) -> Tensor:
+        """Map ``[T, N, C, H, W]`` (or a constant current, see :class:`ConvSpike`) to the last layer's spikes."""
+        for layer in self:
+            x, time_steps = layer(x, time_steps), None
+        return x
+
+
+class SpikingVGG(SpikingNetwork):
+    """A VGG: stages ``stage1``, ``stage2``, ... of layers with a pooling between, mean over space, linear readout.
+
+    Any size of image fits, because space is averaged before the classifier. The originals have another pooling there,
+    and the VGGs of Simonyan & Zisserman (ICLR 2015) three fully connected layers; the one of VGGSNN (Deng et al.,
+    "Temporal Efficient Training of Spiking Neural Network via Gradient Re-weighting", ICLR 2022) sees every pixel that
+    is left, and its convolutions have biases.
+
+    A stage ends in spikes, before they are pooled.
+
+    Args:
+        widths: channels of each layer of each stage.
+        num_classes: width of the logits.
+        time_steps: T.
+        pooling: ``"max"``, which keeps spikes spikes, or ``"average"``; both of 2x2.
+        in_channels: 3 for colour, 1 for grey, 2 for event frames (polarities).
+        make_neuron: makes each layer's neuron; the paper's LIF by default.
+        readout: ``"mean"`` averages over time before the linear layer and gives ``[N, num_classes]``;
+            ``"sequence"`` gives the logits of every step, ``[T, N, num_classes]``.
+        norm: ``"bn"`` or ``"tdbn"``, batch normalisation that starts at the threshold.
+
+    Raises:
+        ValueError: a size that is not positive, or an unknown option.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[Sequence[int]],
+        num_classes: int,
+        time_steps: int,
+        *,
+        pooling: Pooling = "max",
+        in_channels: int = 3,
+        make_neuron: MakeNeuron = LIF,
+        readout: Readout = "mean",
+        norm: Norm = "bn",
+    ) -> None:
+        super().__init__(num_classes, time_steps, in_channels, readout)
+        check_norm(norm)
+        if pooling not in get_args(Pooling):
+            raise ValueError(f"unknown pooling {pooling!r}: use one of {', '.join(get_args(Pooling))}")
+        if not widths or not all(widths):
+            raise ValueError(f"every stage needs a layer, got widths {[list(stage) for stage in widths]}")
+        check_sizes(**{f"widths[{i}][{j}]": w for i, stage in enumerate(widths) for j, w in enumerate(stage)})
+        self.stage_names = [f"stage{i + 1}" for i in range(len(widths))]
+        inputs = in_channels
+        for i, (name, stage_widths) in enumerate(zip(self.stage_names, widths, strict=True)):
+            stage = VGGStage()
+            for j, width in enumerate(stage_widths):
+                pool = _pool(pooling) if i and not j else nn.Identity()
+                stage.append(ConvSpike(pool, inputs, width, make_neuron))
+                inputs = width
+            self.add_module(name, stage)
+        self.classifier = nn.Linear(inputs, num_classes)
+        self._initialise()
+        if norm == "tdbn":
+            start_at_threshold(self)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Map images ``[1, N, C, H, W]`` or frames ``[T, N, C, H, W]`` to averaged spikes ``[T, N, F]``."""
+        time_steps: int | None = self.time_steps
+        for name in self.stage_names:
+            x, time_steps = self.get_submodule(name)(x, time_steps), None
+        return x.mean((-2, -1))
+
+
+def _pool(pooling: Pooling) -> nn.Module:
+    # Rounded up, so that an image too small for all poolings ends at one pixel instead of none.
+    return nn.MaxPool2d(2, ceil_mode=True) if pooling == "max" else nn.AvgPool2d(2, ceil_mode=True)
