@@ -8,9 +8,10 @@ from ..neurons import LIF, Neuron, NormNeuron
 from .block_kinds import Block, block_kind
 from .blocks import MakeNeuron
 from .layers import over_time
+from .membrane_stem import MembraneStem
 from .network import Readout, SpikingNetwork, check_sizes
 from .norms import Norm, check_norm, start_at_threshold
-from .stems import MembraneStem, Stem, StemKind
+from .stems import Stem, StemKind
 
 
 class SpikingResNet(SpikingNetwork):

@@ -1,4 +1,4 @@
-"""Stems: from an image or event frames to what the first block takes."""
+"""Stems: from an image or event frames to the first spikes."""
 
 from typing import Literal, get_args
 
@@ -20,37 +20,17 @@ class Stem(nn.Module):
 
     def __init__(self, kind: StemKind, inputs: int, outputs: int, make_neuron: MakeNeuron) -> None:
         super().__init__()
-        self.conv, self.pool = _layers(kind, inputs, outputs)
+        if kind not in get_args(StemKind):
+            raise ValueError(f"unknown stem {kind!r}: use one of {', '.join(get_args(StemKind))}")
+        if kind == "small":
+            self.conv = nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False)
+            self.pool: nn.Module = nn.Identity()
+        else:
+            self.conv = nn.Conv2d(inputs, outputs, 7, 2, 3, bias=False)
+            self.pool = nn.MaxPool2d(3, 2, 1)
         self.spike = NormNeuron(nn.BatchNorm2d(outputs), make_neuron())
 
     def forward(self, x: Tensor, time_steps: int) -> Tensor:
         """Map images ``[1, N, C, H, W]`` or frames ``[T, N, C, H, W]`` to spikes ``[T, N, outputs, ...]``."""
         spikes = self.spike(over_time(self.conv, x), time_steps=time_steps)
         return over_time(self.pool, spikes)
-
-
-class MembraneStem(nn.Module):
-    """Convolution and normalisation without a neuron, for blocks that begin with theirs; a static image passes once.
-
-    The kinds are :class:`Stem`'s; ``large`` pools the currents (MS-ResNet's authors have a stride of 2 in the first
-    block instead).
-    """
-
-    def __init__(self, kind: StemKind, inputs: int, outputs: int, make_neuron: MakeNeuron) -> None:
-        super().__init__()
-        self.conv, self.pool = _layers(kind, inputs, outputs)
-        self.norm = nn.BatchNorm2d(outputs)
-
-    def forward(self, x: Tensor, time_steps: int) -> Tensor:
-        """Map images ``[1, N, C, H, W]`` or frames ``[T, N, C, H, W]`` to currents ``[T, N, outputs, ...]``."""
-        current = over_time(lambda flat: self.pool(self.norm(self.conv(flat))), x)
-        return current.expand(time_steps, *current.shape[1:])
-
-
-def _layers(kind: StemKind, inputs: int, outputs: int) -> tuple[nn.Conv2d, nn.Module]:
-    """Return convolution and pooling."""
-    if kind not in get_args(StemKind):
-        raise ValueError(f"unknown stem {kind!r}: use one of {', '.join(get_args(StemKind))}")
-    if kind == "small":
-        return nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False), nn.Identity()
-    return nn.Conv2d(inputs, outputs, 7, 2, 3, bias=False), nn.MaxPool2d(3, 2, 1)
