@@ -46,9 +46,17 @@ class Augment:
         """Return uint8 ``[N, C, H, W]``, each image changed (maybe in place) as its epoch and index ``[N]`` say."""
         colour = np.rint(np.array(self.mean) * 255).astype(np.uint8)
         for name in self.names:
+            if name == "resized_crop":  # it has happened as the images were decoded
+                continue
             number, apply = _AUGMENTATIONS[name]
             images = apply(images, random_bits(self.seed, Stream.AUGMENT, number, epochs, indices), colour)
         return images
+
+    def resized_crops(self, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Bits | None:
+        """Return the bits ``[N]`` that say which part of each image is decoded; None: the usual one."""
+        if "resized_crop" not in self.names:
+            return None
+        return random_bits(self.seed, Stream.AUGMENT, _RESIZED_CROP, epochs, indices)
 
 
 def crop(images: Pixels, bits: Bits, colour: Colour) -> Pixels:
@@ -95,6 +103,7 @@ def _autoaugment(images: Pixels, bits: Bits, colour: Colour) -> Pixels:
 
 
 # The number tells an augmentation's random numbers from the others'; never change one.
+_RESIZED_CROP = 5
 _AUGMENTATIONS: dict[Augmentation, tuple[int, Callable[[Pixels, Bits, Colour], Pixels]]] = {
     "crop": (0, crop),
     "flip": (1, flip),

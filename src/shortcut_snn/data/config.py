@@ -6,7 +6,7 @@ from typing import Literal, get_args
 DataName = Literal["digits", "cifar10", "cifar100", "folder", "npz"]
 """The data sets there are."""
 
-Augmentation = Literal["crop", "flip", "autoaugment", "cutout"]
+Augmentation = Literal["resized_crop", "crop", "flip", "autoaugment", "cutout"]
 """The augmentations there are, in the order in which they are applied."""
 
 _DEFAULT_AUGMENT: dict[str, tuple[Augmentation, ...]] = {
@@ -30,9 +30,11 @@ class DataConfig:
             it they must all have one size.
         validation: fraction of the training set held out, seeded and stratified; 0 for none. A folder's own val/ is
             used instead where it lies beside train/ and test/.
-        augment: training augmentation, any of crop (pad by 1/8 of the side, crop at random), flip (left-right),
-            autoaugment (CIFAR-10 policy) and cutout (a square of 1/2 the side in the mean colour), applied in this
-            order; [] for none. The default is crop and flip for CIFAR, crop for digits, none for others.
+        augment: training augmentation, any of resized_crop (8 to 100 % of the area of a folder's image, made
+            image_size by image_size pixels: the usual one for ImageNet), crop (pad by 1/8 of the side, crop at random),
+            flip (left-right), autoaugment (CIFAR-10 policy) and cutout (a square of 1/2 the side in the mean colour),
+            applied in this order; [] for none. The default is crop and flip for CIFAR, crop for digits, none for
+            others.
         train_limit: use so many training images only, evenly over the classes, the first of each; validation comes
             out of these.
         test_limit: use so many test images only, evenly over the classes, the first of each.
@@ -70,6 +72,8 @@ class DataConfig:
         if unknown:
             known = ", ".join(get_args(Augmentation))
             raise ValueError(f"data.augment: unknown augmentation {unknown[0]!r}; use any of {known}")
+        if "resized_crop" in (self.augment or ()) and self.image_size is None:
+            raise ValueError("data.augment: resized_crop is for a folder's images with data.image_size")
         for field in ("image_size", "train_limit", "test_limit", "batch_size"):
             value = getattr(self, field)
             if value is not None and value < 1:

@@ -6,13 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image
-from torchvision.transforms.v2.functional import center_crop, resize, to_dtype  # type: ignore[attr-defined]
+from torchvision.transforms.v2.functional import (  # type: ignore[attr-defined]
+    center_crop,
+    resize,
+    resized_crop,
+    to_dtype,
+)
 
 from .config import DataConfig
 from .images import Images, Indices
+from .resized_crop import box
 from .source import Source, held_out_test
 from .statistics import SAMPLES
 
@@ -54,6 +62,15 @@ class FolderImages(Images):
     def fetch(self, indices: Indices) -> Tensor:
         """Decode the images at ``indices`` into a fresh uint8 ``[N, 3, H, W]``."""
         return torch.stack([self._read(self.paths[index]) for index in indices])
+
+    def fetch_cropped(self, indices: Indices, bits: NDArray[np.uint64]) -> Tensor:
+        """Decode a part of each image at ``indices``, as its bits say, and resize it to ``size`` by ``size``."""
+        parts = []
+        for index, own in zip(indices, bits, strict=True):
+            image = _decode(self.paths[index])
+            part = box(image.shape[1], image.shape[2], own)
+            parts.append(resized_crop(image, *part, list(self.shape[1:]), antialias=True))
+        return torch.stack(parts)
 
     def subset(self, indices: Indices) -> Self:
         """Return the images at ``indices``, in that order."""

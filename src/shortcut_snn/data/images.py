@@ -6,6 +6,7 @@ from typing import Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -27,6 +28,13 @@ class Images(Dataset[tuple[Tensor, int]]):
     @abstractmethod
     def fetch(self, indices: Indices) -> Tensor:
         """Return the images at ``indices``, a fresh uint8 ``[N, C, H, W]``."""
+
+    def fetch_cropped(self, indices: Indices, bits: NDArray[np.uint64]) -> Tensor:
+        """Return a part of each image at ``indices`` as the bits ``[N]`` say (see :mod:`.resized_crop`).
+
+        Only images in files, which may have more pixels than ``shape``, have this.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def subset(self, indices: Indices) -> Self:

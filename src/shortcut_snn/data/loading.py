@@ -47,7 +47,8 @@ class AugmentedImages(Dataset[tuple[Tensor, int]]):
     def __getitems__(self, keys: list[tuple[int, int]]) -> Batch:
         """Return a batch: images uint8 ``[N, C, H, W]``, labels int64 ``[N]``."""
         epochs, indices = np.array(keys, np.int64).T
-        images = self.images.fetch(indices)
+        crops = self.augment.resized_crops(epochs, indices)
+        images = self.images.fetch(indices) if crops is None else self.images.fetch_cropped(indices, crops)
         if self.augment.names:
             images = torch.from_numpy(self.augment(images.numpy(), epochs, indices))
         return images, self.images.labels[torch.from_numpy(indices)]

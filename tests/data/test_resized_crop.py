@@ -1,0 +1,107 @@
+"""ImageNet's training crop: torchvision's distribution, drawn again from (seed, epoch, index), decoded lazily."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from shortcut_snn.data import DataConfig, load, loaders
+from shortcut_snn.data.counter_random import random_bits
+from shortcut_snn.data.resized_crop import box
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes of three images, 60x40 pixels, whose colours tell a pixel's row and column."""
+    rows, columns = np.mgrid[:40, :60].astype(np.uint8)
+    for label, name in enumerate("ab"):
+        for part in ("train", "val"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for number in range(3):
+                pixels = np.stack([rows * 6, columns * 4, np.full_like(rows, label * 3 + number)], 2)
+                Image.fromarray(pixels).save(tmp_path / part / name / f"{number}.png")
+    return tmp_path
+
+
+def config(folder: Path, **fields) -> DataConfig:
+    settings = {"image_size": 16, "augment": ("resized_crop",), "validation": 0.0, "batch_size": 2} | fields
+    return DataConfig("folder", str(folder), **settings)
+
+
+def batches(folder: Path, seed: int = 0, epoch: int = 0, **fields) -> dict[int, torch.Tensor]:
+    """Training images of an epoch by the number in their blue channel."""
+    settings = config(folder, **fields)
+    loader = loaders(load(settings), settings, seed).train
+    loader.sampler.set_epoch(epoch)
+    images = torch.cat([images for images, _ in loader])
+    return {int(image[2, 0, 0]): image for image in images}
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 60), (300, 300), (30, 200), (200, 30), (1, 1), (3, 1000)])
+def test_boxes_are_distributed_as_torchvisions(height: int, width: int) -> None:
+    ours = np.array([box(height, width, own) for own in random_bits(np.arange(2000))], float)
+    image = torch.empty(1, height, width)
+    theirs = [v2.RandomResizedCrop.make_params(v2.RandomResizedCrop(8), [image]) for _ in range(2000)]
+    theirs = np.array([[drawn[key] for key in ("top", "left", "height", "width")] for drawn in theirs], float)
+    top, left, h, w = ours.T
+    assert (h >= 1).all()
+    assert (w >= 1).all()
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top + h <= height).all()
+    assert (left + w <= width).all()
+    spread = np.sqrt((ours.var(0) + theirs.var(0)) / 2000)
+    assert (np.abs(ours.mean(0) - theirs.mean(0)) <= 5 * spread + 1e-9).all()
+    assert (np.abs(ours.std(0) - theirs.std(0)) <= 0.1 * theirs.std(0) + 1e-9).all()
+
+
+def test_the_boxes_are_the_same_for_ever() -> None:
+    assert [box(300, 400, own) for own in random_bits(np.arange(3))] == [
+        (121, 22, 178, 153),
+        (29, 180, 149, 196),
+        (42, 274, 115, 97),
+    ]
+
+
+def test_a_training_image_is_a_part_of_its_file(folder: Path) -> None:
+    images = batches(folder)
+    assert sorted(images) == list(range(6))
+    for image in images.values():
+        assert image.shape == (3, 16, 16)
+        red, green = image[0].float() / 6, image[1].float() / 4
+        # Rows and columns grow as they do in the file, at the rate of the part's size.
+        assert (red.diff(dim=0) >= -0.2).all()
+        assert (green.diff(dim=1) >= -0.3).all()
+        part = (red[-1, 8] - red[0, 8]).item() * (green[8, -1] - green[8, 0]).item() / (40 * 60)
+        assert 0.03 < part <= 1
+
+
+def test_a_crop_depends_on_seed_epoch_and_index_alone(folder: Path) -> None:
+    first = batches(folder)
+    for same in (batches(folder), batches(folder, batch_size=6)):
+        assert all(torch.equal(first[number], same[number]) for number in first)
+    for other in (batches(folder, seed=1), batches(folder, epoch=1)):
+        assert any(not torch.equal(first[number], other[number]) for number in first)
+
+
+def test_evaluation_takes_the_centre(folder: Path) -> None:
+    settings = config(folder)
+    data = load(settings)
+    images = torch.cat([images for images, _ in loaders(data, settings, 0).test])
+    assert torch.equal(images, data.test.fetch(range(6)))
+
+
+def test_it_composes_with_a_flip(folder: Path) -> None:
+    plain, flipped = batches(folder), batches(folder, augment=("flip", "resized_crop"))
+    mirrored = [number for number in plain if torch.equal(flipped[number], plain[number].flip(-1))]
+    same = [number for number in plain if torch.equal(flipped[number], plain[number])]
+    assert sorted(mirrored + same) == list(range(6))
+
+
+@pytest.mark.parametrize("fields", [{"name": "cifar10", "root": "x"}, {"name": "folder", "root": "x"}])
+def test_it_needs_a_folder_and_a_size(fields: dict) -> None:
+    with pytest.raises(ValueError, match=r"data.augment: resized_crop is for a folder's images with data.image_size"):
+        DataConfig(augment=("resized_crop",), **fields)
