@@ -118,9 +118,9 @@ def _run(parser: Any, parsed: Any) -> None:
     name = parsed.subcommand
     options = parser.instantiate_classes(parsed)[name]
     if name == "recipes":
-        for known, path in built_in_recipes().items():
-            first = path.read_text(encoding="utf-8").splitlines()[0]
-            print(f"{known:28} {first.lstrip('# ')}")
+        from .training.recipe_list import NOTE, recipe_table
+
+        print(f"{recipe_table(built_in_recipes())}\n\n{NOTE}")
         return
     if name == "evaluate":
         from .training.evaluate import evaluate

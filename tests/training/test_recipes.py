@@ -1,0 +1,140 @@
+"""Every built-in recipe: it is one, it is listed with figures that are true, and its network takes a training step."""
+
+import io
+from functools import cache
+from typing import get_args
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from shortcut_snn.cli import built_in_recipes, main
+from shortcut_snn.data import load, loaders
+from shortcut_snn.training import build, recipe_io
+from shortcut_snn.training.module import ShortcutModule
+from shortcut_snn.training.recipe import Method
+from shortcut_snn.training.recipe_list import figures
+from shortcut_snn.training.run import seed_everything
+
+from ..data.files import colour_images, write_cifar10, write_cifar100
+
+NAMES = list(built_in_recipes())
+# The accuracies of the paper: vanilla, shortcut, evolutionary.
+PAPER = {
+    "cifar100-resnet18-t2": (71.42, 73.68, 74.02),
+    "cifar100-resnet18-t4": (72.22, 74.78, 74.83),
+    "cifar100-resnet34-t2": (69.82, 74.06, None),
+    "cifar100-resnet34-t4": (69.98, 75.67, None),
+    "cifar100-resnet19-t2": (None, None, 77.79),
+    "cifar10-resnet18-t4": (None, None, 93.92),
+    "cifar10-resnet19-t2": (None, None, 95.36),
+    "imagenet-resnet18-t4": (None, None, 65.12),
+    "imagenet-resnet34-t4": (None, None, 68.14),
+}
+
+
+@cache
+def recipe(name: str):
+    return recipe_io.read(built_in_recipes()[name])
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Small files in the official layouts, with all classes, under the folders that recipes name."""
+    base = tmp_path_factory.mktemp("data")
+    images, labels = colour_images(110)
+    write_cifar10(base / "cifar10", images[:60], labels[:60], 10)
+    write_cifar100(base / "cifar100", images, np.arange(110) % 100, 10)
+    file = io.BytesIO()
+    Image.fromarray(images[0]).resize((50, 40)).save(file, "JPEG")
+    for part in ("train", "val"):
+        for number in range(1000):
+            folder = base / "imagenet" / part / f"n{number:08d}"
+            folder.mkdir(parents=True)
+            (folder / "1.JPEG").write_bytes(file.getvalue())
+    return {f"data/{folder.name}": str(folder) for folder in base.iterdir()}
+
+
+@pytest.mark.filterwarnings("ignore:::lightning")
+@pytest.mark.parametrize("name", NAMES)
+def test_one_training_step_at_full_size(name: str, roots: dict[str, str]) -> None:
+    changes = {"data.batch_size": 2, "data.workers": 0}
+    if recipe(name).data.root:
+        changes["data.root"] = roots[recipe(name).data.root]
+    small = recipe_io.changed(recipe(name), changes)
+    data = load(small.data)
+    seed_everything(small)
+    network = build.network(small, data.num_classes, data.channels)
+    model = build.shortcut(small.method, network)
+    module = ShortcutModule(
+        model,
+        build.objective(small.method, small.optimizer.label_smoothing),
+        build.balance(small.method),
+        small.optimizer,
+        data.mean,
+        data.std,
+    )
+    classes = {"cifar100": 100, "imagenet": 1000}.get(name.split("-")[0], 10)
+    assert network.classifier.out_features == classes
+    before = {key: weight.detach().clone() for key, weight in model.named_parameters() if weight.dim() > 1}
+    trainer = pl.Trainer(
+        accelerator="cpu", fast_dev_run=1, logger=False, enable_progress_bar=False, enable_model_summary=False
+    )
+    trainer.fit(module, loaders(data, small.data, 0).train)
+    assert trainer.global_step == 1
+    assert torch.isfinite(trainer.callback_metrics["train_loss"])
+    for key, weight in model.named_parameters():
+        assert weight.isfinite().all(), key
+        assert key not in before or not torch.equal(weight, before[key]), key
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+@pytest.mark.parametrize("name", NAMES)
+def test_a_control_is_an_option(name: str, method: str) -> None:
+    control = recipe_io.changed(recipe(name), {"method.name": method})
+    assert build.balance(control.method)(0, 10) == {"vanilla": 0.0, "shortcut": 1.0, "evolutionary": 0.25}[method]
+    assert recipe_io.changed(control, {"method.name": "evolutionary"}) == recipe(name)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_a_row_of_the_paper(name: str) -> None:
+    data, network, steps = name.split("-")
+    row = recipe(name)
+    assert (row.network.name, f"t{row.network.time_steps}", row.network.width) == (network, steps, None)
+    assert row.data.name == ("folder" if data == "imagenet" else data)
+    optimizer = (row.optimizer.name, row.optimizer.lr, row.optimizer.weight_decay)
+    assert optimizer == ("adamw", 0.004 if data == "imagenet" else 0.01, 0.02)
+    assert (row.data.batch_size, row.train.epochs, row.method.name) == (128, 300, "evolutionary")
+    assert row.data.augmentations == (
+        ("resized_crop", "flip") if data == "imagenet" else ("crop", "flip", "autoaugment")
+    )
+    assert (row.neuron.kind, row.neuron.tau, row.neuron.threshold) == ("lif", 0.5, 1.0)
+
+
+def test_the_papers_figures() -> None:
+    found = figures("paper")
+    assert {name: tuple(found[name].get(method) for method in get_args(Method)) for name in found} == PAPER
+
+
+def test_a_figure_of_ours_says_what_was_run() -> None:
+    for name, entry in figures("ours").items():
+        assert name in NAMES
+        assert entry["seeds"] >= 1
+        assert f"--config {name}" in entry["command"]
+        assert set(entry) - {"seeds", "command"} <= set(get_args(Method))
+
+
+def test_the_list_shows_both(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = {
+        cells[1]: cells[2:-1] for cells in ([cell.strip() for cell in line.split("|")] for line in lines) if cells[1:]
+    }
+    assert set(rows) > set(NAMES)
+    assert rows["cifar100-resnet34-t4"][:4] == ["cifar100", "resnet34", "4", "69.98 / 75.67 / -"]
+    assert rows["imagenet-resnet18-t4"][:4] == ["imagenet", "resnet18", "4", "- / - / 65.12"]
+    assert rows["digits"][:4] == ["digits", "resnet18, width 16", "4", ""]
+    for name in NAMES:
+        assert bool(rows[name][4]) == (name in figures("ours")), "a figure only where there was a run"
