@@ -9,17 +9,20 @@ set -euo pipefail
 data=$1 out=$2
 common=(--data.name npz --data.root "$data" --data.augment '[crop,flip]' --data.batch_size 100
   --network.width 16 --network.time_steps 2 --train.precision bf16 --seeds 3 --jobs 2)
-methods=vanilla,shortcut
+all=vanilla,shortcut
 for objective in logit_sum loss_sum; do
   for taps in stages blocks; do
-    methods+=,evolutionary:objective=$objective:taps=$taps
+    all+=,evolutionary:objective=$objective:taps=$taps
   done
 done
 
-shortcut-snn compare "${common[@]}" --out "$out/resnet34-rectangle1" --network.name resnet34 --train.epochs 5 \
-  --methods "$methods,evolutionary:objective=loss_mean:initial=1"
-for surrogate in rectangle:1 triangle:1 rectangle:4; do
-  shortcut-snn compare "${common[@]}" --out "$out/resnet18-${surrogate/:/}" --network.name resnet18 --train.epochs 3 \
-    --neuron.surrogate.name "${surrogate%:*}" --neuron.surrogate.width "${surrogate#*:}" \
-    --methods "$methods,shortcut:objective=loss_sum"
-done
+# NAME EPOCHS SURROGATE WIDTH METHODS
+table() {
+  shortcut-snn compare "${common[@]}" --out "$out/$1-$3$4" --network.name "$1" --train.epochs "$2" \
+    --neuron.surrogate.name "$3" --neuron.surrogate.width "$4" --methods "$5"
+}
+table resnet34 5 rectangle 1 "$all,evolutionary:objective=loss_mean:initial=1"
+table resnet34 5 rectangle 4 vanilla,evolutionary:objective=logit_sum:taps=stages,evolutionary:objective=loss_sum:taps=stages
+table resnet18 3 triangle 1 "$all"
+table resnet18 3 rectangle 4 "$all"
+table resnet18 3 rectangle 1 "$all"
