@@ -133,10 +133,9 @@ def _run(parser: Any, parsed: Any) -> None:
     recipe = from_namespace(options)
     folder = Path(options.out)
     if name == "train":
-        from .training.report import tell_result
         from .training.run import train
 
-        tell_result(train(recipe, folder, options.resume), folder)
+        train(recipe, folder, options.resume)
     elif name == "compare":
         from .training.compare import Plan, compare
 

@@ -55,7 +55,9 @@ class Watch(Callback):
             self._measuring = None
             if self._rates:
                 rate = torch.stack(list(self._rates.values())).mean()
-                module.log("firing_rate", rate, prog_bar=True, on_step=False, on_epoch=True, batch_size=1)
+                module.log(
+                    "firing_rate", rate, prog_bar=True, on_step=False, on_epoch=True, batch_size=1, sync_dist=True
+                )
 
 
 class History(Callback):

@@ -1,5 +1,6 @@
 """Results for a person, on the terminal."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ def percent(value: float) -> str:
     return f"{100 * value:.2f} %"
 
 
-def tell_result(result: dict[str, Any], folder: Path) -> None:
-    """Print what came of a run."""
+def tell_result(result: dict[str, Any], folder: Path, tell: Callable[[str], None]) -> None:
+    """Say what came of a run."""
     lines = [
         ("test accuracy, last epoch", percent(result["test_accuracy_last"])),
         (
@@ -30,9 +31,7 @@ def tell_result(result: dict[str, Any], folder: Path) -> None:
         ("network that ships", f"{folder / 'network.safetensors'}: no branches, the same outputs bit for bit"),
     ]
     width = max(len(name) for name, _ in lines)
-    print()
-    for name, text in lines:
-        print(f"  {name:{width}}  {text}")
+    tell("\n" + "\n".join(f"  {name:{width}}  {text}" for name, text in lines))
 
 
 def table(columns: list[str], rows: list[list[str]]) -> str:

@@ -15,6 +15,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from .. import __version__
 from ..analysis import plots
@@ -26,6 +27,7 @@ from . import build, recipe_io
 from .callbacks import History, SaveRun, Watch
 from .module import ShortcutModule
 from .recipe import Recipe
+from .report import tell_result
 
 PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 CHECKPOINT, RECIPE, RESULT = "checkpoint.ckpt", "recipe.yaml", "result.json"
@@ -53,6 +55,8 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
         FileExistsError: the folder holds a run already and ``resume`` is false.
     """
     recipe.check()
+    # With several processes one speaks for all.
+    tell = rank_zero_only(tell)
     checkpoint = _checkpoint(recipe, folder, resume)
     if resume and (folder / RESULT).is_file():
         tell(f"{folder} is finished already")
@@ -86,6 +90,7 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
     result = _finish(trainer, module, batches, folder, history, about)
     if trainer.is_global_zero:
         write_text(folder / RESULT, json.dumps(result, indent=2) + "\n")
+        tell_result(result, folder, tell)
     return result
 
 
@@ -158,7 +163,9 @@ def _finish(
     """Test the last and the best network, prove that what ships is what was trained, draw the pictures."""
     quiet = {"verbose": False}
     last = trainer.test(module, batches.test, **quiet)[0]  # type: ignore[arg-type]
-    save_network(module.model.network, folder / "network.safetensors", about)
+    if trainer.is_global_zero:
+        save_network(module.model.network, folder / "network.safetensors", about)
+    trainer.strategy.barrier()
     state, _ = read_network(folder / "best.safetensors")
     load_into(module.model.network, state, folder / "best.safetensors")
     best = trainer.test(module, batches.test, **quiet)[0]  # type: ignore[arg-type]

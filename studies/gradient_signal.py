@@ -1,0 +1,78 @@
+"""How much of the gradient that reaches the first layer is signal: does another batch give the same direction?
+
+    python studies/gradient_signal.py DATA.npz OUT.csv [--batches 8] [--width 16]
+
+A new network (no step taken) sees several batches of 100 images. For each path of the loss the gradient of the first
+convolution is taken on each batch, and the mean cosine between batches is reported beside its RMS and the ratio of
+first to last layer: 1 is all signal, 0 is noise. With B batches of pure noise in d weights the cosine scatters by about
+sqrt(2 / (B (B - 1) d)) around 0. AdamW hides the size of a gradient, not its noise.
+"""
+
+import argparse
+import itertools
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from shortcut_snn import LogitSum, LossSum, Shortcut
+from shortcut_snn.analysis.gradients import measure
+from shortcut_snn.analysis.statistics import geometric_mean
+from shortcut_snn.data import load, loaders, normalise
+from shortcut_snn.data.config import DataConfig
+from shortcut_snn.nets import build
+from shortcut_snn.neurons import LIF, Rectangle, Triangle
+from shortcut_snn.training.callbacks import write_csv
+
+SURROGATES = {"rectangle 1": Rectangle(1.0), "triangle": Triangle(), "rectangle 4": Rectangle(4.0)}
+# path of the loss: (taps, objective, lambda)
+PATHS = {
+    "main output alone": ("stages", LogitSum(), 0.0),
+    "logit sum, stages": ("stages", LogitSum(), 0.25),
+    "logit sum, blocks": ("blocks", LogitSum(), 0.25),
+    "loss sum, stages": ("stages", LossSum(), 0.25),
+    "loss sum, blocks": ("blocks", LossSum(), 0.25),
+}
+
+
+def signal(gradients: list[torch.Tensor]) -> float:
+    """Return the mean cosine over pairs of batches."""
+    pairs = [F.cosine_similarity(a, b, dim=0) for a, b in itertools.combinations(gradients, 2)]
+    return float(torch.stack(pairs).mean())
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--batches", type=int, default=8)
+    parser.add_argument("--width", type=int, default=16)
+    options = parser.parse_args()
+    config = DataConfig("npz", str(options.data), augment=(), batch_size=100)
+    data = load(config)
+    stream = itertools.islice(iter(loaders(data, config, seed=0).train), options.batches)
+    batches = [(normalise(images, data.mean, data.std), labels) for images, labels in stream]
+    rows = []
+    for depth, (name, surrogate), (path, (taps, objective, balance)) in itertools.product(
+        ("resnet18", "resnet34"), SURROGATES.items(), PATHS.items()
+    ):
+        torch.manual_seed(0)
+        net = build(depth, 10, 2, width=options.width, make_neuron=lambda surrogate=surrogate: LIF(surrogate=surrogate))
+        model = Shortcut(net.to(memory_format=torch.channels_last), taps, num_classes=10)
+        reports = [measure(model, images, labels, objective, balance) for images, labels in batches]
+        row = {
+            "network": depth,
+            "surrogate": name,
+            "path": path,
+            "cosine": round(signal([report.first for report in reports]), 4),
+            "rms": f"{geometric_mean([report.first.square().mean().sqrt().item() for report in reports]):.3g}",
+            "first_to_last": f"{geometric_mean([report.ratio for report in reports]):.3g}",
+        }
+        rows.append(row)
+        print(" | ".join(f"{value}" for value in row.values()), flush=True)
+        write_csv(options.out, rows)
+
+
+if __name__ == "__main__":
+    main()
