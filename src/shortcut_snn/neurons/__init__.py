@@ -1,5 +1,6 @@
 """Spiking neurons: IF, LIF and PLIF over whole sequences, with surrogate gradients."""
 
+from .allocator import keep_freed_memory
 from .kernels import Backend, get_backend, set_backend, use_backend
 from .modules import IF, LIF, PLIF, Neuron
 from .norm_neuron import NormNeuron
@@ -22,6 +23,7 @@ __all__ = [
     "Triangle",
     "get_backend",
     "get_packing",
+    "keep_freed_memory",
     "set_backend",
     "set_packing",
     "use_backend",
