@@ -2,15 +2,61 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
+
+from ..neurons.kernels.spike_operators import pack_spikes, spike_conv2d, spike_max_pool2d
+from ..neurons.spikes import attach, bits_of
 
 
 def over_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply a layer that knows no time to ``[T, N, ...]``."""
-    flat = layer(x.flatten(0, 1))
-    return flat.view(*x.shape[:2], *flat.shape[1:])
+    flat, bits = x.flatten(0, 1), bits_of(x)
+    out = layer(flat if bits is None else attach(flat, bits))
+    sequence, bits = out.view(*x.shape[:2], *out.shape[1:]), bits_of(out)
+    return sequence if bits is None else attach(sequence, bits)
+
+
+class SpikeConv2d(nn.Conv2d):
+    """A convolution that keeps its input for the backward pass as bits where that carries them.
+
+    In all else it is the convolution, to the last bit of its gradients.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map ``[T * N, C, H, W]``."""
+        bits = bits_of(input)
+        if bits is None or isinstance(self.padding, str) or self.padding_mode != "zeros":
+            return super().forward(input)
+        weight, bias = self.weight, self.bias
+        # To a custom operator autocast does nothing.
+        if torch.is_autocast_enabled(input.device.type):
+            dtype = torch.get_autocast_dtype(input.device.type)
+            input, weight = input.to(dtype), weight.to(dtype)
+            bias = None if bias is None else bias.to(dtype)
+        sizes = list(self.stride), list(self.padding), list(self.dilation)
+        out: Tensor = spike_conv2d(input, bits, weight, bias, *sizes, self.groups)
+        return out
+
+
+class SpikeMaxPool2d(nn.MaxPool2d):
+    """Max pooling that does the same, and knows its output to be spikes."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map ``[T * N, C, H, W]``."""
+        bits = bits_of(input)
+        if bits is None or self.return_indices:
+            pooled: Tensor = super().forward(input)
+            return pooled
+        sizes = [_pair(size) for size in (self.kernel_size, self.stride, self.padding, self.dilation)]
+        pooled = spike_max_pool2d(input, bits, *sizes, self.ceil_mode)
+        return attach(pooled, pack_spikes(pooled.detach().view(bits.shape[0], -1, *pooled.shape[1:])))
+
+
+def _pair(size: int | tuple[int, ...]) -> list[int]:
+    return [size, size] if isinstance(size, int) else list(size)
 
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     """3x3 convolution without bias (a normalisation follows)."""
-    return nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+    return SpikeConv2d(inputs, outputs, 3, stride, 1, bias=False)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ..neurons import NormNeuron
 from .blocks import MakeNeuron
-from .layers import over_time
+from .layers import SpikeMaxPool2d, over_time
 
 StemKind = Literal["small", "large"]
 
@@ -27,7 +27,7 @@ class Stem(nn.Module):
             self.pool: nn.Module = nn.Identity()
         else:
             self.conv = nn.Conv2d(inputs, outputs, 7, 2, 3, bias=False)
-            self.pool = nn.MaxPool2d(3, 2, 1)
+            self.pool = SpikeMaxPool2d(3, 2, 1)
         self.spike = NormNeuron(nn.BatchNorm2d(outputs), make_neuron())
 
     def forward(self, x: Tensor, time_steps: int) -> Tensor:

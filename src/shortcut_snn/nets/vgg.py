@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..neurons import LIF, NormNeuron
 from .blocks import MakeNeuron
-from .layers import conv3x3, over_time
+from .layers import SpikeMaxPool2d, conv3x3, over_time
 from .network import Readout, SpikingNetwork, check_sizes
 from .norms import Norm, check_norm, start_at_threshold
 
@@ -112,4 +112,4 @@ class SpikingVGG(SpikingNetwork):
 
 def _pool(pooling: Pooling) -> nn.Module:
     # Rounded up, so that an image too small for all poolings ends at one pixel instead of none.
-    return nn.MaxPool2d(2, ceil_mode=True) if pooling == "max" else nn.AvgPool2d(2, ceil_mode=True)
+    return SpikeMaxPool2d(2, ceil_mode=True) if pooling == "max" else nn.AvgPool2d(2, ceil_mode=True)

@@ -1,8 +1,10 @@
 """Spiking neurons: IF, LIF and PLIF over whole sequences, with surrogate gradients."""
 
+from .allocator import keep_freed_memory
 from .kernels import Backend, get_backend, set_backend, use_backend
 from .modules import IF, LIF, PLIF, Neuron
 from .norm_neuron import NormNeuron
+from .spikes import Packing, get_packing, set_packing, use_packing
 from .surrogate import ATan, Rectangle, Sigmoid, Surrogate, Tanh, Triangle
 
 __all__ = [
@@ -13,12 +15,17 @@ __all__ = [
     "Backend",
     "Neuron",
     "NormNeuron",
+    "Packing",
     "Rectangle",
     "Sigmoid",
     "Surrogate",
     "Tanh",
     "Triangle",
     "get_backend",
+    "get_packing",
+    "keep_freed_memory",
     "set_backend",
+    "set_packing",
     "use_backend",
+    "use_packing",
 ]

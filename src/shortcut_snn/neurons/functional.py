@@ -139,9 +139,9 @@ def lif(
     surrogate = surrogate or Rectangle()
     known = kernel_surrogate(surrogate) if kernels_run(current) else None
     if known is not None:
-        spikes, final = norm_neuron(
-            current, None, None, None, None, None, 0.0, decay, initial, current.shape[0], threshold, *known,
-            reset == "soft", detach_reset, False, True,
+        spikes, final, _ = norm_neuron(
+            current, None, None, None, None, None, None, 0.0, decay, initial, current.shape[0], threshold, *known,
+            reset == "soft", detach_reset, False, True, False,
         )  # fmt: skip
     else:
         spikes, final = _Sequence.apply(  # type: ignore[no-untyped-call]

@@ -4,8 +4,11 @@ from torch import Tensor, nn
 
 from .functional import tau_tensor
 from .kernels import kernel_surrogate, kernels_run
+from .kernels.layout import is_channels_last
 from .kernels.operators import batch_statistics, norm_neuron
+from .kernels.spike_operators import pack_spikes
 from .modules import Neuron
+from .spikes import attach, bits_of, packs
 
 
 class NormNeuron(nn.Module):
@@ -14,7 +17,8 @@ class NormNeuron(nn.Module):
     The statistics of the normalisation run over time and batch together. Normalisation and neuron are one
     layer because most of the time and memory of a training step outside convolutions goes to passing between
     the two. Where compiled kernels apply (see :func:`~shortcut_snn.neurons.set_backend`) neither of the two inner
-    modules is called; with hooks on one of them, or with a norm or neuron of another kind, both are.
+    modules is called; with hooks on one of them, or with a norm or neuron of another kind, both are. The spikes carry
+    themselves as bits where these are wanted for a backward pass (see :func:`~shortcut_snn.neurons.set_packing`).
 
     Args:
         norm: a ``BatchNorm1d`` or ``BatchNorm2d`` over the channels.
@@ -43,7 +47,14 @@ class NormNeuron(nn.Module):
         if residual is not None:
             current = current + residual
         spikes: Tensor = self.neuron(current)
+        if self._fires() and not _hooked(self.neuron) and packs(spikes):
+            spikes = attach(spikes, pack_spikes(spikes.detach()))
         return spikes
+
+    def _fires(self) -> bool:
+        """Say whether the neuron is one of ours, whose spikes are 0 and 1."""
+        kind = type(self.neuron)
+        return kind.forward is Neuron.forward and kind.stream is Neuron.stream
 
     def _fuses(self, x: Tensor, residual: Tensor | None, time_steps: int | None) -> bool:
         """Say whether the kernels compute exactly what the modules would; errors are left to the modules."""
@@ -62,8 +73,7 @@ class NormNeuron(nn.Module):
             return False
         if norm.training and x.numel() == x.shape[2]:
             return False
-        kind = type(neuron)
-        if kind.forward is not Neuron.forward or kind.stream is not Neuron.stream or _hooked(norm) or _hooked(neuron):
+        if not self._fires() or _hooked(norm) or _hooked(neuron):
             return False
         return kernels_run(x) and kernel_surrogate(neuron.surrogate) is not None
 
@@ -79,12 +89,16 @@ class NormNeuron(nn.Module):
         assert var is not None
         surrogate = kernel_surrogate(neuron.surrogate)
         assert surrogate is not None
-        spikes: Tensor = norm_neuron(
-            x, residual, norm.weight, norm.bias, mean.float(), var.float(), norm.eps,
+        bits = None if residual is None else bits_of(residual)
+        if residual is not None and is_channels_last(residual) != is_channels_last(x):
+            bits = None
+        pack = packs(x)
+        spikes, _, packed = norm_neuron(
+            x, residual, bits, norm.weight, norm.bias, mean.float(), var.float(), norm.eps,
             tau_tensor(neuron.decay(), x.device), None, time_steps, neuron.threshold, *surrogate,
-            neuron.reset == "soft", neuron.detach_reset, batch, False,
-        )[0]  # fmt: skip
-        return spikes
+            neuron.reset == "soft", neuron.detach_reset, batch, False, pack,
+        )  # fmt: skip
+        return attach(spikes, packed) if pack else spikes
 
     def _track(self, mean: Tensor, var: Tensor, count: int) -> None:
         """Update the running statistics as the norm itself would."""

@@ -65,8 +65,8 @@ def fused(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     original = cpu.forward
 
     def counted(*args: object) -> object:
-        # The third argument is the normalisation: the neuron alone has none.
-        if args[2] is not None:
+        # The fourth argument is the normalisation: the neuron alone has none.
+        if args[3] is not None:
             calls.append(1)
         return original(*args)
 

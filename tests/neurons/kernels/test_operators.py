@@ -23,9 +23,9 @@ def arguments(layout: str, static: bool, add: bool, stream: bool) -> tuple:
     mean, var = operators.batch_statistics(x)
     initial = torch.randn(shape[1:]).requires_grad_() if stream else None
     return (
-        x.requires_grad_(), None if residual is None else residual.requires_grad_(),
+        x.requires_grad_(), None if residual is None else residual.requires_grad_(), None,
         torch.rand(3, requires_grad=True), torch.rand(3, requires_grad=True), mean, var, 1e-5,
-        torch.tensor(0.6, requires_grad=True), initial, 4, 1.0, 2, 1.0, 3.0, False, False, True, stream,
+        torch.tensor(0.6, requires_grad=True), initial, 4, 1.0, 2, 1.0, 3.0, False, False, True, stream, False,
     )  # fmt: skip
 
 
@@ -36,10 +36,10 @@ def test_opcheck(layout: str, static: bool, add: bool, stream: bool) -> None:
 
 def test_opcheck_of_the_neuron_alone() -> None:
     x, initial = torch.randn(3, 2, 7, requires_grad=True), torch.randn(2, 7, requires_grad=True)
-    none = [None] * 5
+    none = [None] * 6
     torch.library.opcheck(
         operators.norm_neuron,
-        (x, *none, 0.0, torch.tensor(0.5), initial, 3, 1.0, 0, 0.5, 1.0, True, True, False, True),
+        (x, *none, 0.0, torch.tensor(0.5), initial, 3, 1.0, 0, 0.5, 1.0, True, True, False, True, False),
     )
 
 

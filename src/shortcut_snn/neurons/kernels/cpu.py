@@ -1,16 +1,18 @@
 """The CPU implementation: what the operators compute, by the compiled kernels."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .compiled.backward import backward_kernel
+from .compiled.bits import pack_kernel, unpack_kernel
 from .compiled.forward import forward_kernel
 from .compiled.input_grad import input_grad_kernel
 from .compiled.statistics import statistics_kernel
 from .launch import Plan, launch, launch_tiles
-from .layout import empty_sequence, is_channels_last, run_length, to_layout
+from .layout import bit_row, empty_sequence, is_channels_last, run_length, to_layout
 
 
 @dataclass(frozen=True)
@@ -59,22 +61,30 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 def forward(
     x: Tensor,
     residual: Tensor | None,
+    residual_bits: Tensor | None,
     affine: Affine | None,
     initial: Tensor | None,
     time_steps: int,
     dynamics: Dynamics,
     want_final: bool,
-) -> tuple[Tensor, Tensor]:
-    """Return spikes ``[time_steps, N, ...]`` and, if wanted, the final membrane potential (else empty)."""
+    want_bits: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return spikes ``[time_steps, N, ...]``, the final membrane potential and the spikes as bits.
+
+    The last two are empty unless wanted. A residual that is there as bits too is read from these, laid out as x.
+    """
     channels_last = is_channels_last(x)
     x = to_layout(x, channels_last)
     plan = _plan(x, channels_last, affine is not None)
     spikes = empty_sequence(x, time_steps, channels_last)
     final = empty_sequence(x, 1, channels_last) if want_final else None
+    bits = x.new_empty((time_steps, bit_row(plan.elements)), dtype=torch.uint8) if want_bits else None
+    residual = None if residual_bits is not None else residual
+    add = residual is not None or residual_bits is not None
     launch_tiles(
-        forward_kernel(str(x.dtype), affine is not None, residual is not None, dynamics.soft),
+        forward_kernel(str(x.dtype), affine is not None, add, residual_bits is not None, dynamics.soft),
         plan,
-        plan.floats(3, False),
+        plan.floats(4, False),
         inputs={
             "x": x,
             "residual": None if residual is None else to_layout(residual, channels_last),
@@ -82,6 +92,7 @@ def forward(
         },
         outputs={"out": spikes, "final": final},
         sums={},
+        bits={"bits": bits, "residual_bits": residual_bits},
         fields={
             "scale": plan.row(affine.scale) if affine else None,
             "shift": plan.row(affine.shift) if affine else None,
@@ -91,7 +102,14 @@ def forward(
             "threshold": dynamics.threshold,
         },
     )
-    return spikes, x.new_empty(0) if final is None else final[0]
+    if bits is not None and plan.elements % 64:
+        # Behind the last element there are neurons too, but no spikes of theirs.
+        bits.view(torch.int64)[:, -1] &= (1 << plan.elements % 64) - 1
+    return (
+        spikes,
+        x.new_empty(0) if final is None else final[0],
+        x.new_empty(0, dtype=torch.uint8) if bits is None else bits,
+    )
 
 
 @dataclass(frozen=True)
@@ -110,6 +128,7 @@ def backward(
     grad_final: Tensor | None,
     x: Tensor,
     residual: Tensor | None,
+    residual_bits: Tensor | None,
     affine: Affine | None,
     initial: Tensor | None,
     dynamics: Dynamics,
@@ -119,6 +138,7 @@ def backward(
     """Return the gradients of the normalised current, before they go through the normalisation.
 
     ``current`` is ``[T, N, ...]``; ``x`` is the same tensor, or the sum over time ``[1, N, ...]`` where x is static.
+    The residual comes as numbers or as bits.
     """
     channels_last = is_channels_last(x)
     x = to_layout(x, channels_last)
@@ -134,7 +154,8 @@ def backward(
         backward_kernel(
             str(x.dtype),
             affine is not None,
-            residual is not None,
+            residual is not None or residual_bits is not None,
+            residual_bits is not None,
             static,
             dynamics.soft,
             not dynamics.detach_reset,
@@ -142,7 +163,7 @@ def backward(
             dynamics.surrogate,
         ),
         plan,
-        plan.floats(7 + time_steps, True),
+        plan.floats(8 + time_steps, True),
         inputs={
             "x": x,
             "residual": None if residual is None else to_layout(residual, channels_last),
@@ -152,6 +173,7 @@ def backward(
         },
         outputs={"grad_current": current, "grad_x": summed, "grad_initial": grad_initial},
         sums={"partials": partials, "tau_partials": tau_partials},
+        bits={"residual_bits": residual_bits},
         fields={
             "scale": plan.row(affine.scale) if affine else None,
             "shift": plan.row(affine.shift) if affine else None,
@@ -185,3 +207,27 @@ def input_grad(grad: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, in_plac
     fields = {"x": x, "grad_current": grad, "grad_x": out, **rows}
     launch(input_grad_kernel(str(x.dtype)), plan, plan.floats(3, False), fields)
     return out
+
+
+def pack(spikes: Tensor) -> Tensor:
+    """Return spikes ``[T, ...]``, laid out in one of the two ways, as bits."""
+    plan = Plan.of(spikes[0].numel())
+    bits = spikes.new_empty((spikes.shape[0], bit_row(plan.elements)), dtype=torch.uint8)
+    _convert(pack_kernel(str(spikes.dtype)), plan, bits, inputs={"x": spikes})
+    return bits
+
+
+def unpack(bits: Tensor, out: Tensor) -> None:
+    """Write to ``out`` ``[T, ...]``, in the order of its memory, the spikes that bits stand for."""
+    _convert(unpack_kernel(str(out.dtype)), Plan.of(out[0].numel()), bits, outputs={"out": out})
+
+
+def _convert(
+    kernel: int,
+    plan: Plan,
+    bits: Tensor,
+    inputs: Mapping[str, Tensor] | None = None,
+    outputs: Mapping[str, Tensor] | None = None,
+) -> None:
+    fields = {"time_steps": bits.shape[0]}
+    launch_tiles(kernel, plan, 0, inputs or {}, outputs or {}, sums={}, bits={"bits": bits}, fields=fields)

@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 
 from . import team
 from .compiled.build import SHEET, TILE
+from .layout import bit_row
 
 # Elements that a thread takes at once, at least, and how many such pieces there are at most. Neither depends on the
 # number of threads, so sums do not either.
@@ -83,6 +84,7 @@ def launch_tiles(
     inputs: Mapping[str, Tensor | None],
     outputs: Mapping[str, Tensor | None],
     sums: Mapping[str, Tensor | None],
+    bits: Mapping[str, Tensor | None],
     fields: Mapping[str, Field],
 ) -> None:
     """Run a kernel that takes whole tiles only.
@@ -94,12 +96,14 @@ def launch_tiles(
         inputs: sequences ``[steps, ...]`` that it reads, all laid out alike.
         outputs: sequences that it writes.
         sums: ``[plan.tasks + 1, ...]``: a row for each piece of work, and one for the tail.
+        bits: sequences as bits, read or written, rows of whole words: their tail fills its tile as it is.
         fields: other parameters.
     """
     size, tail = plan.elements, plan.elements % TILE
+    fields = {**fields, "bits_stride": bit_row(size)}
     if size > tail:
         whole = Plan.of(size - tail, plan.run, plan.channels)
-        launch(kernel, whole, floats, {**inputs, **outputs, **sums, **fields, "stride": size})
+        launch(kernel, whole, floats, {**inputs, **outputs, **sums, **bits, **fields, "stride": size})
         for total in sums.values():
             if total is not None:
                 total[whole.tasks : -1] = 0
@@ -120,6 +124,8 @@ def launch_tiles(
     changed: dict[str, Field] = {"stride": TILE, "origin": size - tail}
     if fields.get("x_step"):
         changed["x_step"] = TILE
+    for name, rows in bits.items():
+        changed[name] = None if rows is None else rows.data_ptr() + (size - tail) // 8
     one = Plan.of(TILE, plan.run, plan.channels)
     launch(kernel, one, floats, {**staged, **written, **last, **fields, **changed})
     for name, values in written.items():

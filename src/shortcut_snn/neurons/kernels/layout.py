@@ -1,6 +1,7 @@
 """How a sequence ``[T, N, C, ...]`` lies in memory, and sequences that lie the same way."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -18,10 +19,20 @@ def to_layout(x: Tensor, channels_last: bool) -> Tensor:
 
 def empty_sequence(x: Tensor, time_steps: int, channels_last: bool) -> Tensor:
     """Return an uninitialised ``[time_steps, *x.shape[1:]]``, laid out this way."""
+    return empty((time_steps, *x.shape[1:]), channels_last, x.dtype, x.device)
+
+
+def empty(shape: Sequence[int], channels_last: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return an uninitialised ``[T, N, C, ...]``, laid out this way."""
     if channels_last:
-        n, c, *space = x.shape[1:]
-        return torch.empty((time_steps, n, *space, c), dtype=x.dtype, device=x.device).movedim(-1, 2)
-    return torch.empty((time_steps, *x.shape[1:]), dtype=x.dtype, device=x.device)
+        t, n, c, *space = shape
+        return torch.empty((t, n, *space, c), dtype=dtype, device=device).movedim(-1, 2)
+    return torch.empty(tuple(shape), dtype=dtype, device=device)
+
+
+def bit_row(elements: int) -> int:
+    """Return the bytes of a time step of so many elements as bits: whole words of 64."""
+    return -(-elements // 64) * 8
 
 
 def run_length(x: Tensor, channels_last: bool) -> int:

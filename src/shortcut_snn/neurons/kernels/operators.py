@@ -1,7 +1,8 @@
 """The custom operators: normalisation, residual and neuron over a whole sequence.
 
 One contract for every device: ``neuron(norm(x) + residual)`` for x ``[T, N, C, ...]``, or ``[1, N, C, ...]`` as a
-constant current of ``time_steps`` steps. The backward pass recomputes what it needs from x and the residual.
+constant current of ``time_steps`` steps. The backward pass recomputes what it needs from x and the residual, which is
+kept as bits if it comes with them.
 """
 
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .layout import empty_sequence, is_channels_last
+from .layout import bit_row, empty_sequence, is_channels_last
 
 
 @torch.library.custom_op("shortcut_snn::batch_statistics", mutates_args=(), device_types="cpu")
@@ -30,6 +31,7 @@ def _(x: Tensor) -> tuple[Tensor, Tensor]:
 def norm_neuron(
     x: Tensor,
     residual: Tensor | None,
+    residual_bits: Tensor | None,
     weight: Tensor | None,
     bias: Tensor | None,
     mean: Tensor | None,
@@ -46,12 +48,16 @@ def norm_neuron(
     detach_reset: bool,
     batch: bool,
     want_final: bool,
-) -> tuple[Tensor, Tensor]:
-    """Return spikes ``[T, N, C, ...]`` and the final membrane potential ``[N, C, ...]`` (empty if not wanted).
+    want_bits: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return spikes ``[T, N, C, ...]``, the final membrane potential ``[N, C, ...]``, and the spikes as bits.
+
+    The last two are empty if not wanted.
 
     Args:
         x: ``[T, N, C, ...]``, or ``[1, N, C, ...]`` for a constant current.
         residual: added to the normalised current, or None.
+        residual_bits: the same spikes as bits, if the residual is spikes laid out as x, or None.
         weight: factor of each channel, or None.
         bias: summand of each channel, or None.
         mean: mean of each channel, float32; None: no normalisation.
@@ -68,17 +74,20 @@ def norm_neuron(
         detach_reset: no gradient through the reset.
         batch: mean and var are those of x, so gradients run through them.
         want_final: whether the final membrane potential is wanted.
+        want_bits: whether the spikes are wanted as bits.
     """
     from . import cpu
 
     dynamics = cpu.Dynamics(float(tau), threshold, soft, detach_reset)
-    return cpu.forward(x, residual, _affine(weight, bias, mean, var, eps), initial, time_steps, dynamics, want_final)
+    affine = _affine(weight, bias, mean, var, eps)
+    return cpu.forward(x, residual, residual_bits, affine, initial, time_steps, dynamics, want_final, want_bits)
 
 
 @norm_neuron.register_fake
 def _(
     x: Tensor,
     residual: Tensor | None,
+    residual_bits: Tensor | None,
     weight: Tensor | None,
     bias: Tensor | None,
     mean: Tensor | None,
@@ -95,10 +104,13 @@ def _(
     detach_reset: bool,
     batch: bool,
     want_final: bool,
-) -> tuple[Tensor, Tensor]:
+    want_bits: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     channels_last = is_channels_last(x)
     final = empty_sequence(x, 1, channels_last)[0] if want_final else x.new_empty(0)
-    return empty_sequence(x, time_steps, channels_last), final
+    row = bit_row(x.numel() // x.shape[0])
+    bits = x.new_empty((time_steps, row) if want_bits else (0,), dtype=torch.uint8)
+    return empty_sequence(x, time_steps, channels_last), final, bits
 
 
 @torch.library.custom_op("shortcut_snn::norm_neuron_backward", mutates_args=(), device_types="cpu")
@@ -107,6 +119,7 @@ def norm_neuron_backward(
     grad_final: Tensor | None,
     x: Tensor,
     residual: Tensor | None,
+    residual_bits: Tensor | None,
     weight: Tensor | None,
     bias: Tensor | None,
     mean: Tensor | None,
@@ -129,7 +142,9 @@ def norm_neuron_backward(
 
     dynamics = cpu.Dynamics(float(tau), threshold, soft, detach_reset, surrogate, first, second)
     affine = _affine(weight, bias, mean, var, eps)
-    grads = cpu.backward(grad_spikes, grad_final, x, residual, affine, initial, dynamics, learn_tau, grad_residual)
+    grads = cpu.backward(
+        grad_spikes, grad_final, x, residual, residual_bits, affine, initial, dynamics, learn_tau, grad_residual
+    )
     grad_x, grad_weight, grad_bias = grads.x, None, None
     if affine is not None:
         assert var is not None
@@ -160,6 +175,7 @@ def _(
     grad_final: Tensor | None,
     x: Tensor,
     residual: Tensor | None,
+    residual_bits: Tensor | None,
     weight: Tensor | None,
     bias: Tensor | None,
     mean: Tensor | None,
@@ -203,14 +219,15 @@ def _affine(weight: Tensor | None, bias: Tensor | None, mean: Tensor | None, var
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     # Nobody asks for the final membrane potential's gradient as a rule: None instead of zeros.
     ctx.set_materialize_grads(False)
-    x, residual, weight, bias, mean, var, eps, tau, initial, *rest = inputs
-    ctx.save_for_backward(x, residual, weight, bias, mean, var, tau, initial)
+    x, residual, residual_bits, weight, bias, mean, var, eps, tau, initial, *rest = inputs
+    residual = None if residual_bits is not None else residual
+    ctx.save_for_backward(x, residual, residual_bits, weight, bias, mean, var, tau, initial)
     ctx.eps, ctx.rest = eps, rest
 
 
-def _backward(ctx: Any, grad_spikes: Tensor | None, grad_final: Tensor | None) -> tuple[Tensor | None, ...]:
-    x, residual, weight, bias, mean, var, tau, initial = ctx.saved_tensors
-    time_steps, *dynamics, batch, want_final = ctx.rest
+def _backward(ctx: Any, grad_spikes: Tensor | None, grad_final: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    x, residual, residual_bits, weight, bias, mean, var, tau, initial = ctx.saved_tensors
+    time_steps, *dynamics, batch, want_final, _want_bits = ctx.rest
     if grad_spikes is None:
         grad_spikes = x.new_zeros(time_steps, *x.shape[1:])
     needs = ctx.needs_input_grad
@@ -219,6 +236,7 @@ def _backward(ctx: Any, grad_spikes: Tensor | None, grad_final: Tensor | None) -
         grad_final if want_final else None,
         x,
         residual,
+        residual_bits,
         weight,
         bias,
         mean,
@@ -228,21 +246,22 @@ def _backward(ctx: Any, grad_spikes: Tensor | None, grad_final: Tensor | None) -
         initial,
         *dynamics,
         batch,
-        needs[7],
+        needs[8],
         needs[1],
     )
     grad_x, grad_residual, grad_weight, grad_bias, grad_tau, grad_initial = grads
     return (
         grad_x if needs[0] else None,
         grad_residual if needs[1] else None,
-        grad_weight if needs[2] else None,
-        grad_bias if needs[3] else None,
+        None,
+        grad_weight if needs[3] else None,
+        grad_bias if needs[4] else None,
         None,
         None,
         None,
-        grad_tau if needs[7] else None,
-        grad_initial if needs[8] else None,
-        *[None] * 9,
+        grad_tau if needs[8] else None,
+        grad_initial if needs[9] else None,
+        *[None] * 10,
     )
 
 

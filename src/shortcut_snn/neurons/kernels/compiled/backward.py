@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numba import carray, types
 
+from .bits import unpack_tile
 from .build import DIGEST, ELEMENTS, TILE, kernel, loop
 from .memory import (
     GRAD_CURRENT,
@@ -55,6 +56,7 @@ def backward_kernel(
     dtype: str,
     normalise: bool,
     add: bool,
+    packed: bool,
     static: bool,
     soft: bool,
     attached: bool,
@@ -78,8 +80,8 @@ def backward_kernel(
         space = pointer(p.workspace + take(p.workers) * p.worker_bytes, types.float32)
         u, grad_u, grad_sum, slopes = space, shifted(space, TILE), shifted(space, 2 * TILE), shifted(space, 3 * TILE)
         scale_row, shift_row, mean_row = shifted(space, 4 * TILE), shifted(space, 5 * TILE), shifted(space, 6 * TILE)
-        pre = shifted(space, 7 * TILE)
-        all_sums = shifted(space, (7 + steps) * TILE)
+        expanded, pre = shifted(space, 7 * TILE), shifted(space, 8 * TILE)
+        all_sums = shifted(space, (8 + steps) * TILE)
         all_sums_x = shifted(all_sums, size)
         x, residual, grad_spikes = pointer(p.x, element), pointer(p.residual, element), pointer(p.grad_spikes, element)
         grad_current, grad_x = pointer(p.grad_current, element), pointer(p.grad_x, element)
@@ -87,6 +89,7 @@ def backward_kernel(
         grad_final, tau_partials = pointer(p.grad_final, element), pointer(p.tau_partials, types.float64)
         scales, shifts = pointer(p.scale, types.float32), pointer(p.shift, types.float32)
         means, partials = pointer(p.mean, types.float32), pointer(p.partials, types.float64)
+        residual_bits = pointer(p.residual_bits, types.uint8)
         tau, threshold = np.float32(p.tau), np.float32(p.threshold)
         first, second = np.float32(p.first), np.float32(p.second)
         scale, shift, mean, sums, sums_x = scale_row, shift_row, mean_row, all_sums, all_sums_x
@@ -113,7 +116,13 @@ def backward_kernel(
                 for t in range(steps):
                     x_t, res_t = shifted(x, t * p.x_step + base), shifted(residual, t * p.stride + base)
                     pre_t = shifted(pre, t * TILE)
-                    if normalise and add:
+                    if packed:
+                        unpack_tile(shifted(residual_bits, t * p.bits_stride + base // 8), expanded)
+                    if packed and normalise:
+                        _integrate_norm_add(x_t, expanded, scale, shift, u, pre_t, tau, threshold, soft, TILE)
+                    elif packed:
+                        _integrate_add(x_t, expanded, scale, shift, u, pre_t, tau, threshold, soft, TILE)
+                    elif normalise and add:
                         _integrate_norm_add(x_t, res_t, scale, shift, u, pre_t, tau, threshold, soft, TILE)
                     elif normalise:
                         _integrate_norm(x_t, res_t, scale, shift, u, pre_t, tau, threshold, soft, TILE)

@@ -20,9 +20,9 @@ reduction = numba.njit(error_model="numpy", nogil=True, boundscheck=False, fastm
 
 _ADDRESSES = """
     ticket workers workspace x residual out initial final scale shift mean partials grad_spikes grad_final
-    grad_current grad_x grad_initial tau_partials
+    grad_current grad_x grad_initial tau_partials bits residual_bits
 """
-_SIZES = "tasks task_size fold_every worker_bytes time_steps elements stride origin x_step run channels"
+_SIZES = "tasks task_size fold_every worker_bytes time_steps elements stride origin x_step run channels bits_stride"
 _NUMBERS = "tau threshold first second"
 SHEET = np.dtype(
     [(name, np.int64) for name in (_ADDRESSES + _SIZES).split()] + [(name, np.float64) for name in _NUMBERS.split()]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numba import carray, types
 
+from .bits import pack_tile, unpack_tile
 from .build import DIGEST, ELEMENTS, TILE, kernel
 from .memory import FINAL, INITIAL, SCALE, SHIFT, U, pointer, shifted, take
 from .neuron import make_fire
@@ -18,11 +19,11 @@ _clear_u, _start_u, _finish_u = make_clear(U, np.float32(0.0)), make_copy(INITIA
 
 
 @cache
-def forward_kernel(dtype: str, normalise: bool, add: bool, soft: bool) -> int:
+def forward_kernel(dtype: str, normalise: bool, add: bool, packed: bool, soft: bool) -> int:
     """Return the address of the kernel for these constants; it takes whole tiles only.
 
-    Sheet: x, the residual if there is one to ``add``, scale and shift ``[C]`` (float32) if it shall ``normalise``,
-    and optionally initial; out spikes and optionally final.
+    Sheet: x, the residual if there is one to ``add`` (as residual_bits if ``packed``), scale and shift ``[C]``
+    (float32) if it shall ``normalise``, and optionally initial; out spikes and optionally bits and final.
     """
     element, digest = ELEMENTS[dtype], DIGEST
 
@@ -33,6 +34,8 @@ def forward_kernel(dtype: str, normalise: bool, add: bool, soft: bool) -> int:
         row, other_row = shifted(u, TILE), shifted(u, 2 * TILE)
         x, residual, out = pointer(p.x, element), pointer(p.residual, element), pointer(p.out, element)
         initial, final = pointer(p.initial, element), pointer(p.final, element)
+        bits, residual_bits = pointer(p.bits, types.uint8), pointer(p.residual_bits, types.uint8)
+        expanded = shifted(u, 3 * TILE)
         scales, shifts = pointer(p.scale, types.float32), pointer(p.shift, types.float32)
         tau, threshold = np.float32(p.tau), np.float32(p.threshold)
         scale, shift = row, other_row
@@ -51,7 +54,14 @@ def forward_kernel(dtype: str, normalise: bool, add: bool, soft: bool) -> int:
                 for t in range(p.time_steps):
                     offset = t * p.stride + base
                     x_t, res_t, out_t = shifted(x, t * p.x_step + base), shifted(residual, offset), shifted(out, offset)
-                    if normalise and add:
+                    word = t * p.bits_stride + base // 8
+                    if packed:
+                        unpack_tile(shifted(residual_bits, word), expanded)
+                    if packed and normalise:
+                        _fire_norm_add(x_t, expanded, scale, shift, u, out_t, tau, threshold, soft, TILE)
+                    elif packed:
+                        _fire_add(x_t, expanded, scale, shift, u, out_t, tau, threshold, soft, TILE)
+                    elif normalise and add:
                         _fire_norm_add(x_t, res_t, scale, shift, u, out_t, tau, threshold, soft, TILE)
                     elif normalise:
                         _fire_norm(x_t, res_t, scale, shift, u, out_t, tau, threshold, soft, TILE)
@@ -59,6 +69,8 @@ def forward_kernel(dtype: str, normalise: bool, add: bool, soft: bool) -> int:
                         _fire_add(x_t, res_t, scale, shift, u, out_t, tau, threshold, soft, TILE)
                     else:
                         _fire(x_t, res_t, scale, shift, u, out_t, tau, threshold, soft, TILE)
+                    if p.bits != 0:
+                        pack_tile(out_t, shifted(bits, word))
                 if p.final != 0:
                     _finish_u(u, shifted(final, base), TILE)
             ticket = take(p.ticket)

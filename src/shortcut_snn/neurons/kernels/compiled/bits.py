@@ -1,0 +1,87 @@
+"""Spikes as bits: one bit for each element in the order of memory, a tile in 64 of them."""
+
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+from numba import carray, types
+from numba.extending import intrinsic
+
+from .build import DIGEST, ELEMENTS, TILE, kernel
+from .memory import pointer, shifted, take
+
+_WORD = ir.IntType(TILE)
+# A lane of a vector of elements, and how a spike looks there.
+_LANES = {
+    types.float32: (ir.FloatType(), 1.0),
+    types.uint16: (ir.IntType(16), 0x3F80),
+    types.int16: (ir.IntType(16), 0x3C00),
+}
+
+
+@intrinsic
+def pack_tile(typingctx: Any, elements: Any, bits: Any) -> Any:
+    """Write which elements of a tile are not 0 to the 8 bytes at ``bits``: a comparison of vectors is its bits."""
+    lane, _ = _LANES[elements.dtype]
+    vector = ir.VectorType(lane, TILE)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = builder.load(builder.bitcast(args[0], vector.as_pointer()))
+        value.align = elements.dtype.bitwidth // 8
+        zero = ir.Constant(vector, None)
+        floats = isinstance(lane, ir.FloatType)
+        fired = builder.fcmp_unordered("une", value, zero) if floats else builder.icmp_unsigned("!=", value, zero)
+        builder.store(builder.bitcast(fired, _WORD), builder.bitcast(args[1], _WORD.as_pointer()), 8)
+        return context.get_dummy_value()
+
+    return types.none(elements, bits), codegen
+
+
+@intrinsic
+def unpack_tile(typingctx: Any, bits: Any, elements: Any) -> Any:
+    """Write the tile of zeros and ones that the 8 bytes at ``bits`` stand for."""
+    lane, spike = _LANES[elements.dtype]
+    vector = ir.VectorType(lane, TILE)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = builder.load(builder.bitcast(args[0], _WORD.as_pointer()))
+        word.align = 8
+        fired = builder.bitcast(word, ir.VectorType(ir.IntType(1), TILE))
+        value = builder.select(fired, ir.Constant(vector, [lane(spike)] * TILE), ir.Constant(vector, None))
+        builder.store(value, builder.bitcast(args[1], vector.as_pointer()), elements.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.none(bits, elements), codegen
+
+
+@cache
+def pack_kernel(dtype: str) -> int:
+    """Return the kernel's address; it takes whole tiles only. Sheet: x ``[T, ...]``; out bits."""
+    return _bits_kernel(dtype, True)
+
+
+@cache
+def unpack_kernel(dtype: str) -> int:
+    """Return the kernel's address; it takes whole tiles only. Sheet: bits; out ``[T, ...]``."""
+    return _bits_kernel(dtype, False)
+
+
+def _bits_kernel(dtype: str, pack: bool) -> int:
+    element, digest = ELEMENTS[dtype], DIGEST
+
+    def convert(sheet: Any) -> None:
+        assert digest
+        p = carray(sheet, 1)[0]
+        x, out, bits = pointer(p.x, element), pointer(p.out, element), pointer(p.bits, types.uint8)
+        ticket = take(p.ticket)
+        while ticket < p.tasks:
+            for t in range(p.time_steps):
+                for base in range(ticket * p.task_size, min((ticket + 1) * p.task_size, p.elements), TILE):
+                    word = shifted(bits, t * p.bits_stride + base // 8)
+                    if pack:
+                        pack_tile(shifted(x, t * p.stride + base), word)
+                    else:
+                        unpack_tile(word, shifted(out, t * p.stride + base))
+            ticket = take(p.ticket)
+
+    return kernel(convert)

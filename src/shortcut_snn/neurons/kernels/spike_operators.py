@@ -1,0 +1,206 @@
+"""The custom operators over spikes that are there as bits too: the bits are all they keep of them.
+
+A convolution's gradients need its input, which is unpacked for the moment of the backward pass; so what comes out is
+what the convolution's own backward pass gives, bit for bit.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .bits import pack, unpack
+from .layout import bit_row, empty, is_channels_last
+
+
+@torch.library.custom_op("shortcut_snn::pack_spikes", mutates_args=())
+def pack_spikes(spikes: Tensor) -> Tensor:
+    """Return spikes ``[T, N, ...]`` as bits ``[T, row]``."""
+    return pack(spikes)
+
+
+@pack_spikes.register_fake
+def _(spikes: Tensor) -> Tensor:
+    return spikes.new_empty((spikes.shape[0], bit_row(spikes.numel() // spikes.shape[0])), dtype=torch.uint8)
+
+
+@torch.library.custom_op("shortcut_snn::spike_conv2d", mutates_args=())
+def spike_conv2d(
+    spikes: Tensor,
+    bits: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+) -> Tensor:
+    """Return the convolution of spikes ``[T * N, C, H, W]``, which are ``bits`` ``[T, row]`` too."""
+    return functional.conv2d(spikes, weight, bias, stride, padding, dilation, groups)
+
+
+@spike_conv2d.register_fake
+def _(
+    spikes: Tensor,
+    bits: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+) -> Tensor:
+    return functional.conv2d(spikes, weight, bias, stride, padding, dilation, groups)
+
+
+@torch.library.custom_op("shortcut_snn::spike_conv2d_backward", mutates_args=())
+def spike_conv2d_backward(
+    grad: Tensor,
+    bits: Tensor,
+    shape: list[int],
+    channels_last: bool,
+    weight: Tensor,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+    wanted: list[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of spikes, weight and bias; empty where they are not wanted."""
+    spikes = unpack(bits, shape, channels_last, weight.dtype).flatten(0, 1)
+    return _conv_backward(grad, spikes, weight, stride, padding, dilation, groups, wanted)
+
+
+@spike_conv2d_backward.register_fake
+def _(
+    grad: Tensor,
+    bits: Tensor,
+    shape: list[int],
+    channels_last: bool,
+    weight: Tensor,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+    wanted: list[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    spikes = empty(shape, channels_last, weight.dtype, bits.device).flatten(0, 1)
+    return _conv_backward(grad, spikes, weight, stride, padding, dilation, groups, wanted)
+
+
+def _conv_backward(
+    grad: Tensor,
+    spikes: Tensor,
+    weight: Tensor,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+    wanted: list[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    sizes = [weight.shape[0]] if wanted[2] else None
+    grads = torch.ops.aten.convolution_backward(
+        grad, spikes, weight, sizes, stride, padding, dilation, False, [0, 0], groups, wanted
+    )
+    first, second, third = (weight.new_empty(0) if g is None else g for g in grads)
+    return first, second, third
+
+
+def _keep_conv(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    spikes, bits, weight, _, *ctx.rest = inputs
+    ctx.save_for_backward(bits, weight)
+    ctx.shape = [bits.shape[0], spikes.shape[0] // bits.shape[0], *spikes.shape[1:]]
+    ctx.channels_last = is_channels_last(spikes.view(ctx.shape))
+
+
+def _conv_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    bits, weight = ctx.saved_tensors
+    needs = ctx.needs_input_grad
+    wanted = [needs[0], needs[2], needs[3]]
+    grads = spike_conv2d_backward(grad, bits, ctx.shape, ctx.channels_last, weight, *ctx.rest, wanted)
+    spikes, weight, bias = (g if want else None for g, want in zip(grads, wanted, strict=True))
+    return spikes, None, weight, bias, None, None, None, None
+
+
+spike_conv2d.register_autograd(_conv_gradients, setup_context=_keep_conv)
+
+
+@torch.library.custom_op("shortcut_snn::spike_max_pool2d", mutates_args=())
+def spike_max_pool2d(
+    spikes: Tensor,
+    bits: Tensor,
+    kernel_size: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    ceil_mode: bool,
+) -> Tensor:
+    """Return the maximum over windows of spikes ``[T * N, C, H, W]``, which are ``bits`` ``[T, row]`` too."""
+    pooled: Tensor = functional.max_pool2d(spikes, kernel_size, stride, padding, dilation, ceil_mode)
+    return pooled
+
+
+@spike_max_pool2d.register_fake
+def _(
+    spikes: Tensor,
+    bits: Tensor,
+    kernel_size: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    ceil_mode: bool,
+) -> Tensor:
+    pooled: Tensor = functional.max_pool2d(spikes, kernel_size, stride, padding, dilation, ceil_mode)
+    return pooled
+
+
+@torch.library.custom_op("shortcut_snn::spike_max_pool2d_backward", mutates_args=())
+def spike_max_pool2d_backward(
+    grad: Tensor,
+    bits: Tensor,
+    shape: list[int],
+    channels_last: bool,
+    kernel_size: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    ceil_mode: bool,
+) -> Tensor:
+    """Return the gradient of the spikes; which element was a window's maximum is found again."""
+    spikes = unpack(bits, shape, channels_last, grad.dtype).flatten(0, 1)
+    options = (kernel_size, stride, padding, dilation, ceil_mode)
+    _, indices = torch.ops.aten.max_pool2d_with_indices(spikes, *options)
+    gradient: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(grad, spikes, *options, indices)
+    return gradient
+
+
+@spike_max_pool2d_backward.register_fake
+def _(
+    grad: Tensor,
+    bits: Tensor,
+    shape: list[int],
+    channels_last: bool,
+    kernel_size: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    ceil_mode: bool,
+) -> Tensor:
+    return empty(shape, channels_last, grad.dtype, bits.device).flatten(0, 1)
+
+
+def _keep_pool(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    spikes, bits, *ctx.rest = inputs
+    ctx.save_for_backward(bits)
+    ctx.shape = [bits.shape[0], spikes.shape[0] // bits.shape[0], *spikes.shape[1:]]
+    ctx.channels_last = is_channels_last(spikes.view(ctx.shape))
+
+
+def _pool_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    (bits,) = ctx.saved_tensors
+    gradient = spike_max_pool2d_backward(grad, bits, ctx.shape, ctx.channels_last, *ctx.rest)
+    return gradient, *[None] * 6
+
+
+spike_max_pool2d.register_autograd(_pool_gradients, setup_context=_keep_pool)

@@ -1,0 +1,137 @@
+"""Spikes as bits: compiled and plain packing agree, nothing is lost, and operators keep PyTorch's rules."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from shortcut_snn.neurons import use_backend
+from shortcut_snn.neurons.kernels import cpu, spike_operators
+from shortcut_snn.neurons.kernels.bits import pack, unpack
+from shortcut_snn.neurons.kernels.layout import is_channels_last
+
+from .test_norm_neuron import LAYOUTS, lay_out
+
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+
+
+def spikes(*shape: int, layout: str = "contiguous", dtype: torch.dtype = torch.float32) -> Tensor:
+    return lay_out((torch.rand(shape) > 0.6).to(dtype), layout)
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 2**31),
+    steps=st.integers(1, 3),
+    channels=st.sampled_from([1, 3, 16, 64]),
+    height=st.integers(1, 5),
+    width=st.integers(1, 9),
+    layout=st.sampled_from(LAYOUTS),
+    dtype=st.sampled_from(DTYPES),
+)
+def test_nothing_is_lost_and_plain_pytorch_packs_alike(
+    seed: int, steps: int, channels: int, height: int, width: int, layout: str, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(seed)
+    x = spikes(steps, 2, channels, height, width, layout=layout, dtype=dtype)
+    bits = pack(x)
+    back = unpack(bits, x.shape, is_channels_last(x), dtype)
+    assert torch.equal(back, x)
+    assert back.dtype == dtype
+    assert is_channels_last(back) == is_channels_last(x)
+    with use_backend("eager"):
+        assert torch.equal(pack(x), bits)
+        assert torch.equal(unpack(bits, x.shape, is_channels_last(x), dtype), x)
+
+
+def test_bits_of_many_pieces_of_work_and_of_other_axes() -> None:
+    for x in (spikes(2, 3, 24, 29, 31, layout="channels_last"), spikes(3, 5, 37)):
+        bits = pack(x)
+        assert bits.dtype == torch.uint8
+        assert bits.shape == (x.shape[0], -(-x[0].numel() // 64) * 8)
+        assert torch.equal(unpack(bits, x.shape, is_channels_last(x), x.dtype), x)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_neurons_kernel_packs_its_spikes_and_reads_a_residual_from_bits(dtype: torch.dtype, layout: str) -> None:
+    # 3 * 5 * 13 elements: a tile's tail, where neurons behind the end must leave no spikes.
+    shape = (3, 1, 3, 5, 13)
+    x, residual = lay_out(torch.randn(shape), layout).to(dtype), spikes(*shape, layout=layout, dtype=dtype)
+    grad = lay_out(torch.randn(shape), layout).to(dtype)
+    mean, var = cpu.batch_statistics(x)
+    affine = cpu.Affine(torch.rsqrt(var), torch.full((3,), 5.0) - mean, mean)
+    dynamics = cpu.Dynamics(0.5, 1.0, False, False, 0, 0.5, 1.0)
+    for norm in (affine, None):
+        plain = cpu.forward(x, residual, None, norm, None, 3, dynamics, False, True)
+        packed = cpu.forward(x, residual, pack(residual), norm, None, 3, dynamics, False, True)
+        assert plain[0].float().mean() > 0
+        assert torch.equal(plain[0], packed[0])
+        assert torch.equal(plain[2], pack(plain[0]))
+        assert torch.equal(plain[2], packed[2])
+        results = [
+            cpu.backward(grad, None, x, *kept, norm, None, dynamics, False, True)
+            for kept in ((residual, None), (None, pack(residual)))
+        ]
+        assert torch.equal(results[0].x, results[1].x)
+        if norm is not None:
+            assert torch.equal(results[0].sums, results[1].sums)
+
+
+CONVS = [(3, 1, 1, 1, True), (3, 2, 1, 1, False), (1, 2, 0, 1, False), (1, 1, 0, 1, True), (3, 1, 2, 2, False)]
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding", "groups", "bias"), CONVS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_convolutions_gradients_are_the_same_to_the_last_bit(
+    dtype: torch.dtype, layout: str, kernel: int, stride: int, padding: int, groups: int, bias: bool
+) -> None:
+    x = spikes(3, 2, 16, 9, 10, layout=layout, dtype=dtype)
+    weight = torch.randn(32, 16 // groups, kernel, kernel, dtype=dtype)
+    if layout == "channels_last":
+        weight = weight.to(memory_format=torch.channels_last)
+    leaves = [x.flatten(0, 1), weight] + ([torch.randn(32, dtype=dtype)] if bias else [])
+    results = []
+    for packed in (False, True):
+        own = [leaf.detach().requires_grad_() for leaf in leaves]
+        b = own[2] if bias else None
+        if packed:
+            sizes = [stride] * 2, [padding] * 2, [1, 1]
+            out = spike_operators.spike_conv2d(own[0], pack(x), own[1], b, *sizes, groups)
+        else:
+            out = F.conv2d(own[0], own[1], b, stride, padding, 1, groups)
+        grad = torch.linspace(-1, 1, out.numel(), dtype=dtype).view_as(out)
+        results.append([out, *torch.autograd.grad(out, own, grad)])
+    for got, want in zip(*results, strict=True):
+        assert torch.equal(got, want)
+        assert got.stride() == want.stride()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_gradient_of_max_pooling_is_the_same_to_the_last_bit(layout: str) -> None:
+    x = spikes(3, 2, 5, 9, 10, layout=layout)
+    results = []
+    for packed in (False, True):
+        flat = x.flatten(0, 1).requires_grad_()
+        if packed:
+            out = spike_operators.spike_max_pool2d(flat, pack(x), [3, 3], [2, 2], [1, 1], [1, 1], False)
+        else:
+            out = F.max_pool2d(flat, 3, 2, 1)
+        results.append([out, *torch.autograd.grad(out, flat, torch.linspace(-1, 1, out.numel()).view_as(out))])
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_opcheck(layout: str) -> None:
+    x = spikes(3, 2, 8, 6, 7, layout=layout)
+    flat, weight = x.flatten(0, 1), torch.randn(4, 8, 3, 3, requires_grad=True)
+    torch.library.opcheck(spike_operators.pack_spikes, (x,))
+    bias = torch.randn(4, requires_grad=True)
+    arguments = (flat.requires_grad_(), pack(x.detach()), weight, bias, [2, 2], [1, 1], [1, 1], 1)
+    torch.library.opcheck(spike_operators.spike_conv2d, arguments)
+    arguments = (flat, pack(x.detach()), [3, 3], [2, 2], [1, 1], [1, 1], False)
+    torch.library.opcheck(spike_operators.spike_max_pool2d, arguments)

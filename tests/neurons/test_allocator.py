@@ -1,0 +1,34 @@
+"""Freed memory stays with the process."""
+
+import subprocess
+import sys
+
+import pytest
+
+from shortcut_snn.neurons import allocator
+
+CODE = """
+import resource, torch
+from shortcut_snn.neurons import keep_freed_memory
+done = keep_freed_memory()
+torch.empty(1 << 24).fill_(1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+    torch.empty(1 << 24).fill_(1)
+print(done, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_a_large_tensor_takes_the_memory_of_the_one_before() -> None:
+    done, faults = subprocess.run(
+        [sys.executable, "-c", CODE], capture_output=True, text=True, check=True
+    ).stdout.split()
+    if done == "False":
+        pytest.skip("the C library is not glibc")
+    # 64 MiB three times would be 49152 pages of 4 KiB; with huge pages it would still be 96.
+    assert int(faults) < 50
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allocator.platform, "libc_ver", lambda: ("musl", "1.2"))
+    assert not allocator.keep_freed_memory()
