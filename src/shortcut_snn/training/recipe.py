@@ -55,7 +55,7 @@ class NetworkConfig:
     Args:
         name: resnet18, resnet19, resnet20 or resnet34.
         width: channels of the first stage; the default is the network's own (64, 128, 16, 64).
-        time_steps: T, how often a static image is shown.
+        time_steps: T, how often a static image is shown, or into how many frames a recording of events is cut.
         stem: small (3x3, stride 1) for 8x8 to 48x48 pixels, large (7x7, stride 2, pooling) for 224x224.
     """
 
