@@ -31,13 +31,16 @@ class Sample(NamedTuple):
 
 
 def nmnist(count: int) -> tuple[list[Sample], list[int]]:
-    """Return recordings of N-MNIST and their labels: real ones if the archive is there."""
+    """Return recordings of N-MNIST and their labels 0, 1, ..., 9, 0, ...: real ones if the archive is there."""
+    labels = [number % 10 for number in range(count)]
     if not ARCHIVE.is_file():
-        return [synthetic(number, 4000, (34, 34)) for number in range(count)], [n % 10 for n in range(count)]
+        return [synthetic(number, 4000, (34, 34)) for number in range(count)], labels
     with np.load(ARCHIVE, allow_pickle=False) as archive:
-        offsets, labels = archive["offsets"][: count + 1], archive["labels"][:count].tolist()
-        columns = [archive[name][: offsets[-1]].astype(np.int64) for name in "txyp"]
-    return [Sample(*(column[a:b] for column in columns)) for a, b in pairwise(offsets)], labels
+        bounds, of = list(pairwise(archive["offsets"].tolist())), archive["labels"]
+        columns = [archive[name].astype(np.int64) for name in "txyp"]
+    members = [np.flatnonzero(of == label) for label in range(10)]
+    chosen = [bounds[members[label][number // 10]] for number, label in enumerate(labels)]
+    return [Sample(*(column[a:b] for column in columns)) for a, b in chosen], labels
 
 
 def synthetic(seed: int, count: int, sensor: tuple[int, int]) -> Sample:
@@ -141,14 +144,17 @@ def prophesee_dat(sample: Sample) -> bytes:
     return header + bytes([0x0C, 8]) + np.stack([sample.t, word], 1).astype("<u4").tobytes()
 
 
-def write_npz(path: Path, samples: Sequence[Sample], labels: Sequence[int], **changes: np.ndarray) -> Path:
-    """Write all recordings into one archive."""
+def write_npz(
+    path: Path, samples: Sequence[Sample], labels: Sequence[int], changes: dict[str, np.ndarray | None]
+) -> Path:
+    """Write all recordings into one archive, with some of its arrays changed, added or (None) left out."""
     arrays = {name: np.concatenate([getattr(sample, name) for sample in samples]) for name in "txyp"}
     arrays = {name: array.astype(np.uint32 if name == "t" else np.uint8) for name, array in arrays.items()}
     arrays["offsets"] = np.cumsum([0, *(len(sample.t) for sample in samples)])
     arrays["labels"] = np.array(labels, np.uint8)
+    kept = {name: array for name, array in (arrays | changes).items() if array is not None}
     with path.open("wb") as file:
-        np.savez(file, **{name: array for name, array in (arrays | changes).items() if array is not None})
+        np.savez(file, **kept)
     return path
 
 

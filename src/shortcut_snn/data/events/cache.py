@@ -101,8 +101,8 @@ class FrameCache:
 
     def size(self) -> tuple[int, int]:
         """Return the number of recordings kept and their bytes on disk."""
-        sizes = [entry.stat().st_size for entry in os.scandir(self.folder) if entry.name.endswith(_SUFFIX)]
-        return len(sizes), sum(sizes)
+        found = [entry for entry in os.scandir(self.folder) if entry.name.endswith(_SUFFIX) and entry.name[0] != "."]
+        return len(found), sum(entry.stat().st_size for entry in found)
 
     def _key(self, identity: Sequence[str | int]) -> bytes:
         return _checksum([self._about.hex(), *identity])
