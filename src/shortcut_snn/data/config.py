@@ -23,8 +23,9 @@ _DEFAULT_AUGMENT: dict[str, tuple[Augmentation, ...]] = {
     "cifar10dvs": ("flip", "roll"),
     # A mirrored wave of the right hand is one of the left.
     "dvsgesture": ("roll",),
-    "nmnist": ("roll",),
-    "nmnist_npz": ("roll",),
+    # A digit fills its frame: one that rolls over the border is none.
+    "nmnist": ("crop",),
+    "nmnist_npz": ("crop",),
 }
 
 
@@ -50,8 +51,8 @@ class DataConfig:
         augment: training augmentation, any of crop (pad by 1/8 of the side, crop at random), flip (left-right), roll
             (move by up to 5 pixels, what leaves on one side enters on the other), autoaugment (CIFAR-10 policy, images
             only) and cutout (a square of 1/2 the side in the mean colour), applied in this order, alike to all frames
-            of a recording; [] for none. The default is crop and flip for CIFAR, crop for digits, flip and roll for
-            cifar10dvs, roll for dvsgesture, nmnist and nmnist_npz, none for others.
+            of a recording; [] for none. The default is crop and flip for CIFAR, crop for digits, nmnist and nmnist_npz,
+            flip and roll for cifar10dvs, roll for dvsgesture, none for others.
         train_limit: use so many training images only, evenly over the classes, the first of each; validation comes
             out of these.
         test_limit: use so many test images only, evenly over the classes, the first of each.

@@ -82,6 +82,7 @@ class Trial(Recording):
     def read(self, sensor: Sensor) -> Events:
         """Read its part of the file."""
         events = read_aedat3(Path(self.state.path), self.start, self.end)
+        self.state.check()
         return checked(events, sensor, f"{self.state.path} from {self.start} to {self.end} us")
 
 
@@ -141,6 +142,7 @@ class TrialArray(Recording):
             raise RecordingError(f"{path} is cut short, damaged or no numpy array: {one_line(error)}") from error
         if not isinstance(array, np.ndarray) or array.ndim != 2 or array.shape[1] != 4 or array.dtype.kind not in "iuf":
             raise RecordingError(f"{path} is no gesture: it holds no array [n, 4] of x, y, p and t")
+        self.state.check()
         x, y, p, t = array.T
         return checked(Events.of(t * 1000, x, y, p > 0), sensor, path)
 

@@ -100,6 +100,7 @@ class Archive:
             raise RecordingError(
                 f"{self.state.path} is not a readable .npz archive of plain arrays: {one_line(error)}"
             ) from error
+        self.state.check()
         if missing:
             raise RecordingError(
                 f"{self.state.path} lacks {', '.join(missing)}; an archive of events needs"

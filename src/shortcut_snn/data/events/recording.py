@@ -121,3 +121,12 @@ class FileState:
     def identity(self) -> tuple[str | int, ...]:
         """Return all of it."""
         return self.path, self.size, self.modified, self.changed
+
+    def check(self) -> None:
+        """Make sure that the file, which has just been read, is still the one that was listed.
+
+        Raises:
+            RecordingError: it has changed.
+        """
+        if FileState.of(self.path) != self:
+            raise RecordingError(f"{self.path} has changed since the set was listed; start again")

@@ -77,7 +77,9 @@ class FileRecording(Recording):
 
     def read(self, sensor: Sensor) -> Events:
         """Read its file."""
-        return read_file(Path(self.state.path), sensor)
+        events = read_file(Path(self.state.path), sensor)
+        self.state.check()
+        return events
 
 
 def columns(path: Path, array: Any) -> Events:
