@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms import v2
 
-from shortcut_snn.data.augment import Augment, crop, cutout, flip
+from shortcut_snn.data.augment import Augment, crop, cutout, flip, roll
 from shortcut_snn.data.config import Augmentation
 from shortcut_snn.data.counter_random import random_bits
 
-ALL: tuple[Augmentation, ...] = ("crop", "flip", "autoaugment", "cutout")
+ALL: tuple[Augmentation, ...] = ("crop", "flip", "roll", "autoaugment", "cutout")
 GREY = np.array([100, 110, 120], np.uint8)
 
 
@@ -52,6 +52,19 @@ def test_flip_is_torchvisions_half_of_the_time() -> None:
     same, other = (flipped == images).all((1, 2, 3)), (flipped == mirrored).all((1, 2, 3))
     assert (same ^ other).all()
     assert 900 < other.sum() < 1100
+
+
+def test_roll_is_torchs_at_every_offset_equally() -> None:
+    image = noise(1)
+    count = 121 * 50
+    rolled = roll(np.repeat(image, count, 0), random_bits(np.arange(count)), GREY)
+    seen = [
+        int((rolled == torch.roll(torch.from_numpy(image[0]), (down, right), (1, 2)).numpy()).all((1, 2, 3)).sum())
+        for down in range(-5, 6)
+        for right in range(-5, 6)
+    ]
+    assert sum(seen) == count
+    assert np.abs(np.array(seen) - 50).max() < 5 * np.sqrt(50)
 
 
 def test_cutout_covers_one_square_in_the_mean_colour() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shortcut_snn.data.counter_random import Stream
-from shortcut_snn.data.split import balanced_prefix, stratified_split
+from shortcut_snn.data.split import balanced_prefix, stratified_folds, stratified_split
 
 NAMES = [str(i) for i in range(10)]
 
@@ -26,6 +26,24 @@ def test_a_split_is_stratified_and_disjoint(per_class: int, fraction: float, see
     assert np.bincount(labels[held]).tolist() == [count] * 4
     assert (np.diff(kept) > 0).all()
     assert (np.diff(held) > 0).all()
+
+
+@given(st.lists(st.integers(0, 2), min_size=6, max_size=80), st.integers(2, 6), st.integers(0, 2**40))
+def test_folds_are_even_in_all_and_in_every_class(drawn: list[int], folds: int, seed: int) -> None:
+    labels = np.array(drawn + [0, 1, 2] * folds)
+    parts = stratified_folds(labels, folds, seed, Stream.FOLDS, NAMES[:3])
+    for chosen in (labels >= 0, labels == 0, labels == 1, labels == 2):
+        sizes = np.bincount(parts[chosen], minlength=folds)
+        assert len(sizes) == folds
+        assert sizes.max() - sizes.min() <= 1
+
+
+def test_folds_are_the_same_for_ever() -> None:
+    labels = np.arange(1000) % 10
+    assert digest(stratified_folds(labels, 5, 0, Stream.FOLDS, NAMES)) == "f1f60d88e2e63b91"
+    assert digest(stratified_folds(labels, 5, 1, Stream.FOLDS, NAMES)) != "f1f60d88e2e63b91"
+    with pytest.raises(ValueError, match=r"class '3' has too few samples \(100\) for 101 folds|class '0' has too few"):
+        stratified_folds(labels, 101, 0, Stream.FOLDS, NAMES)
 
 
 def test_a_split_is_the_same_for_ever() -> None:

@@ -1,4 +1,4 @@
-"""Data sets as uint8 images with integer labels, and loaders whose every sample can be drawn again.
+"""Data sets as uint8 images or frames of events, and loaders whose every sample can be drawn again.
 
 Importing this package loads neither torch nor torchvision: only ``DataConfig`` is there at once.
 """
@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .config import Augmentation, DataConfig, DataName
+from .events.config import EventConfig
 
 if TYPE_CHECKING:
     from .images import ArrayImages, Images
@@ -20,6 +21,7 @@ __all__ = [
     "Augmentation",
     "DataConfig",
     "DataName",
+    "EventConfig",
     "ImageData",
     "Images",
     "Loaders",

@@ -19,7 +19,8 @@ Pixels = NDArray[np.uint8]
 Bits = NDArray[np.uint64]
 """Random bits of each sample of a batch, ``[N]``."""
 Colour = NDArray[np.uint8]
-"""The mean colour, ``[C]``."""
+"""The mean colour, ``[C]`` (or ``[1]``, one for all)."""
+_ROLL = 5
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,16 @@ def flip(images: Pixels, bits: Bits, colour: Colour) -> Pixels:
     return images
 
 
+def roll(images: Pixels, bits: Bits, colour: Colour) -> Pixels:
+    """Move by up to 5 pixels up or down and left or right; what leaves on one side enters on the other."""
+    n, _, height, width = images.shape
+    down, right = (below(random_bits(bits, axis), 2 * _ROLL + 1) - _ROLL for axis in range(2))
+    rows, columns = ((np.arange(side) - moved[:, None]) % side for side, moved in ((height, down), (width, right)))
+    result: Pixels = images[np.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+    # The chosen axes come first.
+    return np.ascontiguousarray(np.moveaxis(result, 3, 1))
+
+
 def cutout(images: Pixels, bits: Bits, colour: Colour) -> Pixels:
     """Cover a square of half the height, centred at any pixel and clipped at the border, with the mean colour."""
     height, width = images.shape[2:]
@@ -109,4 +120,5 @@ _AUGMENTATIONS: dict[Augmentation, tuple[int, Callable[[Pixels, Bits, Colour], P
     "flip": (1, flip),
     "autoaugment": (2, _autoaugment),
     "cutout": (3, cutout),
+    "roll": (4, roll),
 }

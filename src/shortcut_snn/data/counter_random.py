@@ -21,6 +21,7 @@ class Stream(IntEnum):
     VALIDATION_SPLIT = 2
     ORDER = 3
     AUGMENT = 4
+    FOLDS = 5
 
 
 def random_bits(*counters: ArrayLike) -> NDArray[np.uint64]:

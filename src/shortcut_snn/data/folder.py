@@ -1,8 +1,6 @@
 """A folder of class folders, decoded file by file when asked for."""
 
-import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -18,7 +16,9 @@ from torchvision.transforms.v2.functional import (  # type: ignore[attr-defined]
     to_dtype,
 )
 
+from .class_folders import check_same, class_names, labelled_files
 from .config import DataConfig
+from .file_error import DataFileError
 from .images import Images, Indices
 from .resized_crop import box
 from .source import Source, held_out_test
@@ -28,15 +28,8 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})
 """What the decoder reads; other files in a class folder are passed over."""
 
 
-class ImageFileError(ValueError):
-    """An image file that cannot be used, named in one line.
-
-    A loader's worker process hands errors on as a new error of the same class, its message the whole traceback:
-    the last line of that is the message.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message.strip().splitlines()[-1].removeprefix(f"{__name__}.ImageFileError: "))
+class ImageFileError(DataFileError):
+    """An image file that cannot be used."""
 
 
 class FolderImages(Images):
@@ -104,14 +97,14 @@ def read_folder(config: DataConfig) -> Source:
     if not root.is_dir():
         raise FileNotFoundError(f"data.root: there is no folder {root}")
     if not (root / "train").is_dir():
-        names = _classes(root)
+        names = class_names(root)
         return held_out_test(_read_part(root, names, config.image_size), names, config.seed, SAMPLES)
     parts = [name for name in ("test", "val") if (root / name).is_dir()]
     if not parts:
         raise FileNotFoundError(f"data.root: {root} has a folder train but neither test nor val")
-    names = _classes(root / "train")
+    names = class_names(root / "train")
     for part in parts:
-        _check_same(root, names, part)
+        check_same(root, names, part)
     train = _read_part(root / "train", names, config.image_size)
     test, *validation = (_read_part(root / part, names, config.image_size) for part in parts)
     for part, images in zip(parts, (test, *validation), strict=True):
@@ -120,40 +113,9 @@ def read_folder(config: DataConfig) -> Source:
     return Source(train, test, names, validation[0] if validation else None, statistics_samples=SAMPLES)
 
 
-def _classes(folder: Path) -> list[str]:
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not names:
-        raise FileNotFoundError(f"data.root: {folder} has no class folders")
-    return names
-
-
-def _check_same(root: Path, names: list[str], part: str) -> None:
-    others = _classes(root / part)
-    odd = sorted(set(names) ^ set(others))
-    if odd:
-        where, lacking = ("train", part) if odd[0] in names else (part, "train")
-        raise ValueError(f"{root}: {where} has a class {odd[0]!r} that {lacking} has not")
-
-
 def _read_part(folder: Path, names: list[str], size: int | None) -> FolderImages:
-    paths: list[str] = []
-    labels: list[int] = []
-    for label, name in enumerate(names):
-        files = sorted(_image_files(folder / name))
-        if not files:
-            kinds = ", ".join(sorted(EXTENSIONS))
-            raise FileNotFoundError(f"data.root: class folder {folder / name} has no images ({kinds})")
-        paths += files
-        labels += [label] * len(files)
+    paths, labels = labelled_files(folder, names, EXTENSIONS, "images")
     return FolderImages(paths, torch.tensor(labels), size)
-
-
-def _image_files(folder: Path) -> Iterator[str]:
-    for place, _, names in os.walk(folder, followlinks=True):
-        for name in names:
-            # A name that starts with a dot is a system's note on another file, not an image.
-            if os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith("."):
-                yield os.path.join(place, name)
 
 
 def _decode(path: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""Labelled images: what every data set becomes."""
+"""Labelled images, or frames of events: what every data set becomes."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -39,6 +39,10 @@ class Images(Dataset[tuple[Tensor, int]]):
     @abstractmethod
     def subset(self, indices: Indices) -> Self:
         """Return the images at ``indices``, in that order, as a set of the same kind."""
+
+    def storage(self) -> str:
+        """Say in a line what is kept on disk to read these faster, nothing if nothing is."""
+        return ""
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -15,7 +15,7 @@ from .registry import ImageData
 from .sampler import SeededSampler
 
 Batch = tuple[Tensor, Tensor]
-"""Images uint8 ``[N, C, H, W]`` and labels int64 ``[N]``."""
+"""Images uint8 ``[N, C, H, W]`` or frames of events uint8 ``[N, T, 2, H, W]``, and labels int64 ``[N]``."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,19 @@ class AugmentedImages(Dataset[tuple[Tensor, int]]):
         return len(self.images)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
-        """Return one image, uint8 ``[C, H, W]``, and its label."""
+        """Return one image, uint8 ``[C, H, W]`` (frames ``[T, 2, H, W]``), and its label."""
         images, labels = self.__getitems__([key])
         return images[0], int(labels[0])
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> Batch:
-        """Return a batch: images uint8 ``[N, C, H, W]``, labels int64 ``[N]``."""
+        """Return a batch: images uint8 ``[N, C, H, W]`` (frames ``[N, T, 2, H, W]``), labels int64 ``[N]``."""
         epochs, indices = np.array(keys, np.int64).T
         crops = self.augment.resized_crops(epochs, indices)
         images = self.images.fetch(indices) if crops is None else self.images.fetch_cropped(indices, crops)
         if self.augment.names:
-            images = torch.from_numpy(self.augment(images.numpy(), epochs, indices))
+            # All frames of a recording change alike, as the channels of an image do.
+            flat = self.augment(images.flatten(1, -3).numpy(), epochs, indices)
+            images = torch.from_numpy(flat).view(images.shape)
         return images, self.images.labels[torch.from_numpy(indices)]
 
 
@@ -68,7 +70,8 @@ def loaders(data: ImageData, config: DataConfig, seed: int, rank: int = 0, world
     Raises:
         ValueError: there are fewer validation or test images than processes.
     """
-    augment = Augment(config.augmentations, seed, data.mean)
+    # Where there are no events, there are none, whatever the augmentation.
+    augment = Augment(config.augmentations, seed, (0.0,) if data.kind == "events" else data.mean)
     sampler = SeededSampler(len(data.train), seed, shuffle=True, rank=rank, world=world)
     # Batch normalisation cannot learn from a single sample.
     lone = config.batch_size > 1 and len(sampler) > 1 and len(sampler) % config.batch_size == 1

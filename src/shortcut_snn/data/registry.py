@@ -22,14 +22,23 @@ _READERS = {
     "folder": "folder.read_folder",
     "npz": "npz.read_npz",
 }
+# Those of events make frames, so they have to know how many.
+_EVENT_READERS = {
+    "cifar10dvs": "events.cifar10dvs.read_cifar10dvs",
+    "dvsgesture": "events.dvsgesture.read_dvsgesture",
+    "nmnist": "events.nmnist.read_nmnist",
+    "nmnist_npz": "events.npz.read_nmnist_npz",
+    "events": "events.folder.read_events",
+}
 
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set of images, split.
+    """A data set of images, or of recordings as frames of events, split.
 
-    ``image_size`` is (H, W) in pixels; ``mean`` and ``std`` are per channel on the 0..1 scale. ``validation`` may be
-    empty.
+    ``image_size`` is (H, W) in pixels; ``mean`` and ``std`` are per channel, on the 0..1 scale for images, in events
+    for frames of these. ``validation`` may be empty. ``split`` says which recordings are where, a line for each; empty
+    for images.
     """
 
     train: Images
@@ -40,7 +49,8 @@ class ImageData:
     image_size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    kind: Literal["static"] = "static"
+    kind: Literal["static", "events"] = "static"
+    split: str = ""
 
     @property
     def num_classes(self) -> int:
@@ -48,16 +58,18 @@ class ImageData:
         return len(self.class_names)
 
 
-def load(config: DataConfig) -> ImageData:
+def load(config: DataConfig, time_steps: int | None = None) -> ImageData:
     """Read, check, limit and split the data set that ``config`` names.
+
+    Args:
+        config: what to read.
+        time_steps: the network's, which recordings of events have as many frames as; images need none.
 
     Raises:
         FileNotFoundError: files are missing; the message says which and what to do.
         ValueError: files are damaged, or the set cannot be trained on.
     """
-    module, function = _READERS[config.name].split(".")
-    read: Callable[[DataConfig], Source] = getattr(import_module(f".{module}", __package__), function)
-    source = read(config)
+    source = _read(config, time_steps)
     _check(source, config.root or config.name)
     if config.train_limit is not None and config.train_limit < len(source.class_names):
         raise ValueError(
@@ -71,7 +83,23 @@ def load(config: DataConfig) -> ImageData:
     else:
         mean, std = source.mean, source.std
     channels, height, width = train.shape
-    return ImageData(train, validation, test, source.class_names, channels, (height, width), mean, std)
+    parts, size = (train, validation, test), (height, width)
+    if not config.is_events:
+        return ImageData(*parts, source.class_names, channels, size, mean, std)
+    from .events.split_record import split_text
+
+    return ImageData(*parts, source.class_names, channels, size, mean, std, "events", split_text(*parts))
+
+
+def _read(config: DataConfig, time_steps: int | None) -> Source:
+    path = (_EVENT_READERS if config.is_events else _READERS)[config.name]
+    module, function = path.rsplit(".", 1)
+    read: Callable[..., Source] = getattr(import_module(f".{module}", __package__), function)
+    if not config.is_events:
+        return read(config)
+    if time_steps is None or time_steps < 1:
+        raise ValueError(f"data.name={config.name}: recordings need a number of frames of at least 1, got {time_steps}")
+    return read(config, time_steps)
 
 
 def _check(source: Source, where: str) -> None:

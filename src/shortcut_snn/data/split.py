@@ -33,6 +33,30 @@ def stratified_split(
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
+def stratified_folds(
+    labels: NDArray[np.int64], folds: int, seed: int, stream: Stream, class_names: list[str]
+) -> NDArray[np.int64]:
+    """Deal samples out into ``folds`` parts that differ by at most one sample, of each class and in all.
+
+    The choice depends on (seed, stream, position) alone, the same on every machine and in every version.
+
+    Returns:
+        The part of each sample, from 0.
+
+    Raises:
+        ValueError: a class has fewer samples than there are folds.
+    """
+    for label, name in enumerate(class_names):
+        members = int((labels == label).sum())
+        if members < folds:
+            raise ValueError(f"class {name!r} has too few samples ({members}) for {folds} folds")
+    # Class after class, each in a random order, as cards are dealt.
+    order = np.lexsort((random_bits(seed, stream, np.arange(len(labels))), labels))
+    parts = np.empty(len(labels), np.int64)
+    parts[order] = np.arange(len(labels)) % folds
+    return parts
+
+
 def balanced_prefix(labels: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
     """Choose ``limit`` samples, evenly over the classes, the first of each class; all if there are not so many.
 

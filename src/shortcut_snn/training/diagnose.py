@@ -28,7 +28,7 @@ def diagnose(recipe: Recipe, folder: Path, run: Path | None = None) -> dict[str,
     """
     if recipe.method.name == "vanilla":
         raise ValueError("vanilla has no branches to compare with; use --method.name evolutionary or shortcut")
-    data = load(recipe.data)
+    data = load(recipe.data, recipe.network.time_steps)
     seed_everything(recipe)
     network = build.network(recipe, len(data.class_names), data.channels)
     if run is not None:

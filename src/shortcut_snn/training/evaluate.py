@@ -15,7 +15,7 @@ from . import build, recipe_io
 from .module import ShortcutModule
 from .recipe import Recipe
 from .report import percent
-from .run import RECIPE, make_trainer
+from .run import RECIPE, SPLIT, describe, make_trainer
 
 FILES = {"last": "network.safetensors", "best": "best.safetensors"}
 
@@ -52,13 +52,19 @@ def load_run(folder: Path, weights: str = "last") -> tuple[SpikingNetwork, Recip
 def evaluate(folder: Path, weights: str = "last", split: str = "test") -> float:
     """Print loss, accuracy and firing rates of a run's network and return the accuracy."""
     network, recipe, about = load_run(folder, weights)
-    data = load(recipe.data)
+    data = load(recipe.data, recipe.network.time_steps)
     if list(data.class_names) != list(about["classes"]):
         raise ValueError(
             f"the data's classes are no longer those of the run: {_some(data.class_names)} now, "
             f"{_some(about['classes'])} then"
         )
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if describe(data).get("split_sha256") != about.get("split_sha256"):
+        raise ValueError(
+            f"the recordings of {recipe.data.root} or their split are no longer those of the run, which are listed in"
+            f" {folder / SPLIT}"
+        )
+    if data.kind == "static":
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     # The constants of training, not those of data that may have changed since.
     module = ShortcutModule(
         Shortcut(network, [], num_classes=len(about["classes"])),

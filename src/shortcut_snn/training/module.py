@@ -23,7 +23,8 @@ class ShortcutModule(pl.LightningModule):
         objective: the loss of a batch.
         balance: lambda as a function of (step, total steps): nothing of it is checkpointed.
         optimizer: its recipe.
-        mean: of each channel on the scale 0 to 1; images arrive as bytes and are normalised on the device.
+        mean: of each channel on the scale 0 to 1, of event frames in events; images and frames arrive as bytes and are
+            normalised on the device.
         std: likewise.
     """
 
@@ -49,7 +50,13 @@ class ShortcutModule(pl.LightningModule):
         self.total_steps = 0
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Bytes ``[..., C, H, W]`` to normalised floats."""
+        """Turn a loader's bytes into normalised floats.
+
+        Images ``[N, C, H, W]`` are levels of 0 to 255. Frames ``[N, T, C, H, W]`` are counts of events, and become
+        ``[T, N, C, H, W]``.
+        """
+        if images.dim() == 5:
+            return (images.transpose(0, 1).contiguous().to(self.mean.dtype) - self.mean) / self.std
         scaled = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
         return scaled.contiguous(memory_format=torch.channels_last) if scaled.dim() == 4 else scaled
 

@@ -55,7 +55,7 @@ class NetworkConfig:
     Args:
         name: resnet18, resnet19, resnet20 or resnet34; without skip connections vgg11, vgg16 or vggsnn.
         width: channels of the first stage; the default is the network's own (64, 128, 16, 64; of a VGG 64).
-        time_steps: T, how often a static image is shown.
+        time_steps: T, how often a static image is shown, or into how many frames a recording of events is cut.
         stem: small (3x3, stride 1) for 8x8 to 48x48 pixels, large (7x7, stride 2, pooling) for 224x224; of a ResNet.
         block: residual block of a ResNet: basic (the sum of f(x) and x is inside the neuron, the paper's), sew (the sum
             is outside, of spikes) or ms (the sum is of currents, a neuron before each convolution).

@@ -1,5 +1,6 @@
 """A run: from a recipe to a folder with everything that is known about it."""
 
+import hashlib
 import json
 import logging
 import math
@@ -30,7 +31,7 @@ from .recipe import Recipe
 from .report import tell_result
 
 PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-CHECKPOINT, RECIPE, RESULT = "checkpoint.ckpt", "recipe.yaml", "result.json"
+CHECKPOINT, RECIPE, RESULT, SPLIT = "checkpoint.ckpt", "recipe.yaml", "result.json", "split.txt"
 
 
 def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[str], None] = print) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
     if resume and (folder / RESULT).is_file():
         tell(f"{folder} is finished already")
         return read_result(folder)
-    data = load(recipe.data)
+    data = load(recipe.data, recipe.network.time_steps)
     seed_everything(recipe)
     network = build.network(recipe, len(data.class_names), data.channels)
     model = build.shortcut(recipe.method, network)
@@ -82,13 +83,15 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
     trainer = make_trainer(recipe, folder, [watch, history, SaveRun(folder, history, about)], terminal)
     batches = loaders(data, recipe.data, recipe.train.seed, trainer.global_rank, trainer.world_size)
     if trainer.is_global_zero:
-        _describe_run(folder, recipe)
+        _describe_run(folder, recipe, data)
     validation = batches.validation if len(data.validation) else None
     trainer.fit(module, batches.train, validation, ckpt_path=checkpoint, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
     result = _finish(trainer, module, batches, folder, history, about)
     if trainer.is_global_zero:
+        if kept := data.train.storage():
+            tell(kept)
         write_text(folder / RESULT, json.dumps(result, indent=2) + "\n")
         tell_result(result, folder, tell)
     return result
@@ -223,16 +226,17 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 def describe(data: ImageData) -> dict[str, Any]:
     """Return what a network must know of its data to be used."""
+    split = {"split_sha256": hashlib.sha256(data.split.encode()).hexdigest()} if data.split else {}
     return {
         "classes": list(data.class_names),
         "channels": data.channels,
         "image_size": list(data.image_size),
         "mean": list(data.mean),
         "std": list(data.std),
-    }
+    } | split
 
 
-def _describe_run(folder: Path, recipe: Recipe) -> None:
+def _describe_run(folder: Path, recipe: Recipe, data: ImageData) -> None:
     versions = {}
     for name in ("torch", "torchvision", "lightning", "numpy", "numba"):
         try:
@@ -249,5 +253,7 @@ def _describe_run(folder: Path, recipe: Recipe) -> None:
         "versions": versions,
     }
     write_text(folder / "environment.json", json.dumps(environment, indent=2) + "\n")
+    if data.split:
+        write_text(folder / SPLIT, data.split)
     # Last: a folder with a recipe is a run.
     recipe_io.write(recipe, folder / RECIPE)

@@ -1,0 +1,58 @@
+"""Folders whose names are classes: what lies in them, in an order that every machine agrees on."""
+
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+
+def class_names(folder: Path) -> list[str]:
+    """Return the names of the folders in ``folder``, sorted, but for hidden ones.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        raise FileNotFoundError(f"data.root: {folder} has no class folders")
+    return names
+
+
+def check_same(root: Path, names: list[str], part: str, train: str = "train") -> None:
+    """Make sure that the folder ``part`` in ``root`` has the training folder's classes.
+
+    Raises:
+        ValueError: it has not; the message names a class that is in one of them alone.
+    """
+    others = class_names(root / part)
+    odd = sorted(set(names) ^ set(others))
+    if odd:
+        where, lacking = (train, part) if odd[0] in names else (part, train)
+        raise ValueError(f"{root}: {where} has a class {odd[0]!r} that {lacking} has not")
+
+
+def labelled_files(
+    folder: Path, names: list[str], extensions: Collection[str], what: str
+) -> tuple[list[str], list[int]]:
+    """Return the files with one of the extensions below each class folder, class by class, by name, and their labels.
+
+    Raises:
+        FileNotFoundError: a class folder has none; ``what`` says of what.
+    """
+    paths: list[str] = []
+    labels: list[int] = []
+    for label, name in enumerate(names):
+        files = sorted(_files(folder / name, extensions))
+        if not files:
+            kinds = ", ".join(sorted(extensions))
+            raise FileNotFoundError(f"data.root: class folder {folder / name} has no {what} ({kinds})")
+        paths += files
+        labels += [label] * len(files)
+    return paths, labels
+
+
+def _files(folder: Path, extensions: Collection[str]) -> Iterator[str]:
+    for place, _, names in os.walk(folder, followlinks=True):
+        for name in names:
+            # A name that starts with a dot is a system's note on another file, not a sample.
+            if os.path.splitext(name)[1].lower() in extensions and not name.startswith("."):
+                yield os.path.join(place, name)

@@ -1,0 +1,154 @@
+"""DVS128 Gesture: its authors' recordings of many gestures each (``.aedat``), or tonic's of one each (``.npy``)."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..config import DataConfig
+from ..source import Source
+from .download import find, find_or_download
+from .formats.aedat import read_aedat3
+from .formats.files import one_line
+from .images import EventImages, FrameMaker
+from .parts import data_root, event_source
+from .recording import Events, FileState, Recording, RecordingError, Sensor, checked
+
+SENSOR = (128, 128)
+CLASSES = [
+    "hand clapping",
+    "right hand wave",
+    "left hand wave",
+    "right arm clockwise",
+    "right arm counter-clockwise",
+    "left arm clockwise",
+    "left arm counter-clockwise",
+    "arm roll",
+    "air drums",
+    "air guitar",
+    "other gestures",
+]
+_OFFICIAL = {"train": "trials_to_train.txt", "test": "trials_to_test.txt"}
+_TONIC = {"train": "ibmGestureTrain", "test": "ibmGestureTest"}
+_HEADING = ["class", "startTime_usec", "endTime_usec"]
+
+
+def read_dvsgesture(config: DataConfig, time_steps: int) -> Source:
+    """Read DVS128 Gesture from ``config.root`` in either layout; its split is by people.
+
+    Its authors' layout has ``trials_to_train.txt`` and ``trials_to_test.txt``, which name files like
+    ``user01_led.aedat``, whose gestures ``user01_led_labels.csv`` lists. tonic's has ``ibmGestureTrain`` and
+    ``ibmGestureTest`` with a folder for each of these files and in it an array for each gesture, named after its label.
+
+    Raises:
+        FileNotFoundError: it is not there and ``download`` is false, or one of its files is not.
+        ValueError: a list is not of the layout, or the download failed.
+    """
+    root = data_root(config)
+    maker = FrameMaker.of(config.events, SENSOR, time_steps)
+    base = find(root, ("DvsGesture", "."), tuple(_OFFICIAL.values()))
+    if base is not None:
+        parts = [_collect(_trials(base, base / name), maker) for name in _OFFICIAL.values()]
+    else:
+        base = find_or_download(root, "dvsgesture", ("DVSGesture", "."), tuple(_TONIC.values()), config.download)
+        parts = [_collect(_arrays(base, base / name), maker) for name in _TONIC.values()]
+    return event_source(parts[0], parts[1], list(CLASSES), config)
+
+
+def _collect(samples: Iterator[tuple[Recording, int]], maker: FrameMaker) -> EventImages:
+    recordings, labels = [], []
+    for recording, label in samples:
+        recordings.append(recording)
+        labels.append(label)
+    return EventImages(recordings, torch.tensor(labels, dtype=torch.int64), maker)
+
+
+@dataclass(frozen=True)
+class Trial(Recording):
+    """One gesture in a recording of many; ``start`` and ``end`` in microseconds of the recording's clock."""
+
+    name: str
+    state: FileState
+    start: int
+    end: int
+
+    def identity(self) -> tuple[str | int, ...]:
+        """Return the state of its file and its place there."""
+        return *self.state.identity(), self.start, self.end
+
+    def read(self, sensor: Sensor) -> Events:
+        """Read its part of the file."""
+        events = read_aedat3(Path(self.state.path), self.start, self.end)
+        self.state.check()
+        return checked(events, sensor, f"{self.state.path} from {self.start} to {self.end} us")
+
+
+def _trials(base: Path, listing: Path) -> Iterator[tuple[Recording, int]]:
+    for name in sorted(line.strip() for line in _lines(listing) if line.strip()):
+        path = base / name
+        if not path.is_file():
+            raise FileNotFoundError(f"data.root: {listing} names {name}, but {path} is missing")
+        state = FileState.of(path)
+        for number, (label, start, end) in enumerate(_labels(path.with_name(f"{path.stem}_labels.csv"))):
+            yield Trial(f"{name}#{number:02d}", state, start, end), label
+
+
+def _labels(path: Path) -> list[tuple[int, int, int]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"data.root: {path} is missing")
+    heading, *rows = [[cell.strip() for cell in row] for row in csv.reader(_lines(path)) if row] or [[]]
+    if heading != _HEADING:
+        raise ValueError(f"{path} is no list of gestures: its first line is not {','.join(_HEADING)}")
+    result = []
+    for row in rows:
+        try:
+            label, start, end = (int(cell) for cell in row)
+        except ValueError:
+            raise ValueError(f"{path} is no list of gestures: {','.join(row)!r} is not three whole numbers") from None
+        if not 1 <= label <= len(CLASSES) or not 0 <= start < end:
+            raise ValueError(f"{path} has a gesture of class {label} from {start} to {end}, which cannot be")
+        result.append((label - 1, start, end))
+    return result
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="ascii").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text: {one_line(error)}") from None
+
+
+@dataclass(frozen=True)
+class TrialArray(Recording):
+    """One gesture as an array ``[n, 4]`` of x, y, p and t in milliseconds."""
+
+    name: str
+    state: FileState
+
+    def identity(self) -> tuple[str | int, ...]:
+        """Return the state of its file."""
+        return self.state.identity()
+
+    def read(self, sensor: Sensor) -> Events:
+        """Read its file."""
+        path = self.state.path
+        try:
+            array = np.load(path, allow_pickle=False)
+        # What numpy raises for a damaged file depends on where the damage is.
+        except Exception as error:
+            raise RecordingError(f"{path} is cut short, damaged or no numpy array: {one_line(error)}") from error
+        if not isinstance(array, np.ndarray) or array.ndim != 2 or array.shape[1] != 4 or array.dtype.kind not in "iuf":
+            raise RecordingError(f"{path} is no gesture: it holds no array [n, 4] of x, y, p and t")
+        self.state.check()
+        x, y, p, t = array.T
+        return checked(Events.of(t * 1000, x, y, p > 0), sensor, path)
+
+
+def _arrays(base: Path, folder: Path) -> Iterator[tuple[Recording, int]]:
+    for path in sorted(folder.glob("*/*.npy"), key=lambda path: path.relative_to(folder).as_posix()):
+        if not path.stem.isdecimal() or int(path.stem) >= len(CLASSES):
+            raise ValueError(f"{path} is no gesture: its name is no label from 0 to {len(CLASSES) - 1}")
+        yield TrialArray(path.relative_to(base).as_posix(), FileState.of(path)), int(path.stem)

@@ -1,0 +1,102 @@
+"""From a file's name to the function that reads it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ..recording import Events, FileState, Recording, RecordingError, Sensor, checked
+
+# Where each format's reader lives; only the one asked for is imported.
+_READERS = {
+    ".aedat": "aedat.read_aedat",
+    ".aedat4": "aedat4.read_aedat4",
+    ".bin": "atis.read_bin",
+    ".dat": "prophesee.read_dat",
+    ".npy": "arrays.read_npy",
+    ".txt": "text.read_text",
+    ".csv": "text.read_text",
+}
+EXTENSIONS = frozenset(_READERS)
+"""What can be read; other files in a class folder are passed over."""
+
+_LIBRARIES = {".bin": ("tonic",), ".aedat4": ("tonic", "aedat")}
+
+
+def check_libraries(extensions: set[str]) -> None:
+    """Make sure that what reads files with these extensions is installed.
+
+    Raises:
+        ValueError: it is not; the message says how to get it.
+    """
+    for extension in sorted(extensions):
+        for library in _LIBRARIES.get(extension, ()):
+            if find_spec(library) is None:
+                raise ValueError(f"reading {extension} files needs {library}: pip install 'shortcut-snn[events]'")
+
+
+def read_file(path: Path, sensor: Sensor) -> Events:
+    """Read a file of any of the formats, which its extension tells.
+
+    Raises:
+        RecordingError: it is damaged, empty or something else; the message names it.
+    """
+    module, function = _READERS[path.suffix.lower()].split(".")
+    read: Callable[[Path, Sensor], Events] = getattr(import_module(f".{module}", __package__), function)
+    try:
+        if path.stat().st_size == 0:
+            raise RecordingError(f"{path} is empty")
+        return checked(read(path, sensor), sensor, str(path))
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
+
+
+def one_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its class where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+@dataclass(frozen=True)
+class FileRecording(Recording):
+    """A recording that has a file for itself."""
+
+    name: str
+    state: FileState
+
+    @classmethod
+    def of(cls, path: str, folder: Path) -> "FileRecording":
+        """Name it after its place in a folder."""
+        return cls(Path(path).relative_to(folder).as_posix(), FileState.of(path))
+
+    def identity(self) -> tuple[str | int, ...]:
+        """Return the state of its file when it was listed."""
+        return self.state.identity()
+
+    def read(self, sensor: Sensor) -> Events:
+        """Read its file."""
+        events = read_file(Path(self.state.path), sensor)
+        self.state.check()
+        return events
+
+
+def columns(path: Path, array: Any) -> Events:
+    """Take the columns x, y, t and p of a structured array.
+
+    Raises:
+        RecordingError: one is missing or holds no numbers.
+    """
+    names = array.dtype.names or ()
+    missing = [name for name in "xytp" if name not in names]
+    if missing or array.ndim != 1:
+        raise RecordingError(f"{path} is no list of events with the columns x, y, t and p: it has {_found(array)}")
+    wrong = [name for name in "xytp" if array[name].dtype.kind not in "iub" or array[name].ndim != 1]
+    if wrong:
+        raise RecordingError(f"{path} has {array[wrong[0]].dtype} for {wrong[0]}, where whole numbers are needed")
+    return Events.of(array["t"], array["x"], array["y"], array["p"] > 0)
+
+
+def _found(array: Any) -> str:
+    return ", ".join(array.dtype.names) if array.dtype.names else f"{array.dtype} {list(array.shape)}"

@@ -1,0 +1,101 @@
+"""Recordings as a data set of frames."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..images import Images, Indices
+from .binning import Frames, frame_size, to_frames
+from .cache import FrameCache, cache_folder
+from .config import EventConfig, Slicing
+from .recording import Recording, Sensor
+
+
+@dataclass(frozen=True)
+class FrameMaker:
+    """Makes frames of recordings, or finds them in its cache.
+
+    Attributes:
+        sensor: height and width of the camera.
+        size: height and width of the frames.
+        time_steps: frames of each recording.
+        slicing: what the frames have in common.
+        cache: where they are kept; None: nowhere.
+    """
+
+    sensor: Sensor
+    size: tuple[int, int]
+    time_steps: int
+    slicing: Slicing
+    cache: FrameCache | None
+
+    @classmethod
+    def of(cls, config: EventConfig, sensor: Sensor, time_steps: int) -> "FrameMaker":
+        """Make it as a recipe says.
+
+        Raises:
+            ValueError: frames larger than the sensor, or a cache that cannot be written to.
+        """
+        size = frame_size(sensor, config.size)
+        transform = {"sensor": sensor, "size": size, "time_steps": time_steps, "slicing": config.slicing}
+        folder = cache_folder(config.cache)
+        return cls(sensor, size, time_steps, config.slicing, FrameCache(folder, transform) if folder else None)
+
+    def __call__(self, recording: Recording) -> Frames:
+        """Return the frames of a recording, uint8 ``[T, 2, H, W]``."""
+        identity = recording.identity()
+        frames = self.cache.get(identity) if self.cache else None
+        if frames is None:
+            events = recording.read(self.sensor)
+            frames = to_frames(events, self.sensor, self.size, self.time_steps, self.slicing)
+            if self.cache:
+                self.cache.put(identity, frames)
+        return frames
+
+
+class EventImages(Images):
+    """Frames of recordings with integer labels; an item is ``(uint8 [T, 2, H, W], int)``.
+
+    Args:
+        recordings: the samples.
+        labels: int64 ``[n]``.
+        maker: makes their frames.
+
+    """
+
+    def __init__(self, recordings: Sequence[Recording], labels: Tensor, maker: FrameMaker) -> None:
+        self.recordings, self.labels, self.maker = recordings, labels.to(torch.int64), maker
+        self.shape = (2, *maker.size)
+
+    def fetch(self, indices: Indices) -> Tensor:
+        """Return the frames at ``indices``, a fresh uint8 ``[N, T, 2, H, W]``.
+
+        Raises:
+            RecordingError: a recording cannot be used.
+        """
+        frames = np.empty((len(indices), self.maker.time_steps, *self.shape), np.uint8)
+        for place, index in enumerate(indices):
+            frames[place] = self.maker(self.recordings[index])
+        return torch.from_numpy(frames)
+
+    def subset(self, indices: Indices) -> Self:
+        """Return the recordings at ``indices``, in that order."""
+        chosen = [self.recordings[index] for index in indices]
+        return type(self)(chosen, self.labels[torch.as_tensor(indices, dtype=torch.int64)], self.maker)
+
+    def storage(self) -> str:
+        """Say where the frames are kept and how much room they take."""
+        cache = self.maker.cache
+        if cache is None:
+            return ""
+        count, size = cache.size()
+        return f"frames of {count:,} recordings are kept in {cache.folder}, {size / 1e6:,.1f} MB"
+
+    def joined(self, other: "EventImages") -> Self:
+        """Return these recordings and then the other's, which become frames in the same way."""
+        recordings = [*self.recordings, *other.recordings]
+        return type(self)(recordings, torch.cat([self.labels, other.labels]), self.maker)

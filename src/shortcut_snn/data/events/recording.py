@@ -1,0 +1,132 @@
+"""Recordings of an event camera and the events in them."""
+
+import os
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..file_error import DataFileError
+
+Sensor = tuple[int, int]
+"""Height and width of a camera in pixels."""
+
+_BACKWARDS = 0.1
+
+
+class RecordingError(DataFileError):
+    """A recording that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Events:
+    """Events in order of time, each an entry of four arrays ``[n]``.
+
+    ``t`` is in microseconds from any start (or in any other unit: only proportions matter), ``x`` and ``y`` in pixels
+    from the upper left, ``p`` true where the brightness rose.
+    """
+
+    t: NDArray[np.int64]
+    x: NDArray[np.int64]
+    y: NDArray[np.int64]
+    p: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, t: NDArray[Any], x: NDArray[Any], y: NDArray[Any], p: NDArray[Any]) -> "Events":
+        """Convert arrays of any integer types."""
+        return cls(t.astype(np.int64), x.astype(np.int64), y.astype(np.int64), p.astype(np.bool_))
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+
+def checked(events: Events, sensor: Sensor, where: str) -> Events:
+    """Return the events in order of time, if they can be those of a recording.
+
+    Some cameras deliver a few events late; those are put in their place.
+
+    Raises:
+        RecordingError: there are none, one lies outside the sensor, or time mostly runs anyhow, as it does in a file
+            that is something else.
+    """
+    if not len(events):
+        raise RecordingError(f"{where} is empty: it holds no events")
+    height, width = sensor
+    outside = (events.x < 0) | (events.x >= width) | (events.y < 0) | (events.y >= height)
+    if outside.any():
+        first = int(np.argmax(outside))
+        raise RecordingError(
+            f"{where} is no recording of a sensor of {height}x{width} pixels (height x width): it has an event at"
+            f" x={events.x[first]}, y={events.y[first]}"
+        )
+    late = np.diff(events.t) < 0
+    if not late.any():
+        return events
+    if late.mean() > _BACKWARDS:
+        raise RecordingError(
+            f"{where} is damaged or no recording: time runs backwards in {100 * late.mean():.0f} % of its events"
+        )
+    order = np.argsort(events.t, kind="stable")
+    return Events(events.t[order], events.x[order], events.y[order], events.p[order])
+
+
+class Recording(ABC):
+    """One sample of an event set.
+
+    Attributes:
+        name: what it is called within its set, the same on every machine.
+    """
+
+    name: str
+
+    @abstractmethod
+    def identity(self) -> tuple[str | int, ...]:
+        """Return what changes whenever the recording may have: frames are kept under it."""
+
+    @abstractmethod
+    def read(self, sensor: Sensor) -> Events:
+        """Return its events, in order of time.
+
+        Raises:
+            RecordingError: the file is damaged, empty or something else; the message names it.
+        """
+
+
+@dataclass(frozen=True)
+class FileState:
+    """A file as it was when the set was listed, without a look into it.
+
+    The time of the last change of its entry (ctime) is part of it: unlike the time of its content, no program sets
+    that, so another content with the same size and time, as archives and copies make them, is noticed.
+    """
+
+    path: str
+    size: int
+    modified: int
+    changed: int
+
+    @classmethod
+    def of(cls, path: str | Path) -> "FileState":
+        """Ask the system about a file.
+
+        Raises:
+            OSError: it is not there.
+        """
+        state = os.stat(path)
+        return cls(os.path.abspath(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+
+    def identity(self) -> tuple[str | int, ...]:
+        """Return all of it."""
+        return self.path, self.size, self.modified, self.changed
+
+    def check(self) -> None:
+        """Make sure that the file, which has just been read, is still the one that was listed.
+
+        Raises:
+            RecordingError: it has changed.
+        """
+        if FileState.of(self.path) != self:
+            raise RecordingError(f"{self.path} has changed since the set was listed; start again")

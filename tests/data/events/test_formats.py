@@ -1,0 +1,239 @@
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import expelliarmus
+import numpy as np
+import pytest
+import tonic
+
+from shortcut_snn.data.events.formats.aedat import read_aedat3
+from shortcut_snn.data.events.formats.files import read_file
+from shortcut_snn.data.events.recording import RecordingError
+
+from . import recordings
+from .recordings import Sample, nmnist, structured, synthetic, write
+
+with recordings.without_torchaudio():
+    from spikingjelly.datasets.cifar10_dvs import _load_origin_data
+    from spikingjelly.datasets.utils import load_aedat_v3
+
+DVS128 = (128, 128)
+
+
+def npy(sample: Sample) -> bytes:
+    file = io.BytesIO()
+    np.save(file, structured(sample))
+    return file.getvalue()
+
+
+def text(sample: Sample) -> bytes:
+    return "".join(f"{t} {x} {y} {p}\n" for t, x, y, p in zip(*sample, strict=True)).encode()
+
+
+def csv(sample: Sample) -> bytes:
+    lines = [f"{x},{y},{2 * p - 1},{t / 1e6:.6f}\n" for t, x, y, p in zip(*sample, strict=True)]
+    return ("# x, y, p, t\n" + "".join(lines)).encode()
+
+
+# Of each format: the extension, how it is written, and the sensor.
+FORMATS: dict[str, tuple[str, Callable[[Sample], bytes], tuple[int, int]]] = {
+    "N-MNIST": (".bin", recordings.atis_bin, (34, 34)),
+    "AEDAT 2, DVS128": (".aedat", recordings.aedat2, DVS128),
+    "AEDAT 2, DAVIS346": (".aedat", recordings.aedat2_davis346, (260, 346)),
+    "AEDAT 3": (".aedat", recordings.aedat3, DVS128),
+    "AEDAT 4": (".aedat4", lambda sample: recordings.aedat4(sample, DVS128), DVS128),
+    "AEDAT 4, short name": (".aedat", lambda sample: recordings.aedat4(sample, DVS128), DVS128),
+    "Prophesee": (".dat", recordings.prophesee_dat, (240, 304)),
+    "numpy": (".npy", npy, (720, 1280)),
+    "text": (".txt", text, (180, 240)),
+    "csv": (".csv", csv, (180, 240)),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_events_come_back_as_they_were(tmp_path: Path, name: str) -> None:
+    extension, content, sensor = FORMATS[name]
+    for seed, count in ((0, 1), (1, 500), (2, 1777)):
+        sample = synthetic(seed, count, sensor)
+        path = write(tmp_path / f"{seed}{extension}", content(sample))
+        assert sample.equals(read_file(path, sensor))
+
+
+def test_real_recordings_come_back_as_they_were(tmp_path: Path) -> None:
+    for number, sample in enumerate(nmnist(30)[0]):
+        path = write(tmp_path / f"{number}.bin", recordings.atis_bin(sample))
+        assert sample.equals(read_file(path, (34, 34)))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_that_is_cut_short_is_named(tmp_path: Path, name: str) -> None:
+    extension, content, sensor = FORMATS[name]
+    whole = content(synthetic(0, 600, sensor))
+    path = tmp_path / f"recording{extension}"
+    # A text that ends within a line of numbers may end within a number, which nobody can tell.
+    lengths = (0, 1, 9, len(whole) // 2 | 1, len(whole) - 3) if name not in ("text", "csv") else (0, 1, 5)
+    for length in lengths:
+        write(path, whole[:length])
+        with pytest.raises(RecordingError, match=f"^{path} ") as caught:
+            read_file(path, sensor)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_foreign_file_is_named(tmp_path: Path, name: str) -> None:
+    extension, _, sensor = FORMATS[name]
+    random = np.random.default_rng(0).integers(0, 256, 4000).astype(np.uint8).tobytes()
+    english = b"It is a truth universally acknowledged, that a single man in possession of a good fortune" * 50
+    picture = b"\x89PNG\r\n\x1a\n" + random
+    for content in (random, english, picture):
+        path = write(tmp_path / f"foreign{extension}", content)
+        with pytest.raises(RecordingError, match=f"^{path} ") as caught:
+            read_file(path, sensor)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_damage_is_refused_or_does_not_matter(tmp_path: Path, name: str) -> None:
+    extension, content, sensor = FORMATS[name]
+    whole, rng = content(synthetic(0, 300, sensor)), np.random.default_rng(0)
+    path = tmp_path / f"recording{extension}"
+    for trial in range(40):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, len(whole) if trial % 2 else 200, 4):
+            damaged[place] = rng.integers(256)
+        write(path, bytes(damaged))
+        messages = []
+        try:
+            read_file(path, sensor)
+        except RecordingError as error:
+            messages.append(str(error))
+        assert all(message.startswith(str(path)) and "\n" not in message for message in messages)
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name not in ("AEDAT 3", "text")])
+def test_events_outside_the_sensor_are_refused(tmp_path: Path, name: str) -> None:
+    extension, content, sensor = FORMATS[name]
+    path = write(tmp_path / f"recording{extension}", content(synthetic(0, 300, sensor)))
+    with pytest.raises(RecordingError, match=r"is no recording of a sensor of 12x12|not of 12x12"):
+        read_file(path, (12, 12))
+
+
+def test_a_recording_without_events_is_refused(tmp_path: Path) -> None:
+    nothing = synthetic(0, 0, DVS128)
+    for extension, content in ((".npy", npy(nothing)), (".aedat", recordings.aedat2(nothing))):
+        path = write(tmp_path / f"recording{extension}", content)
+        with pytest.raises(RecordingError, match=f"^{path} is empty: it holds no events$"):
+            read_file(path, DVS128)
+
+
+def test_a_few_late_events_are_put_in_their_place(tmp_path: Path) -> None:
+    sample = synthetic(0, 500, DVS128)
+    late = Sample(*(np.concatenate([c[:100], c[110:200], c[100:110], c[200:]]) for c in sample))
+    assert (read_file(write(tmp_path / "late.npy", npy(late)), DVS128).t == sample.t).all()
+    mixed = Sample(np.random.default_rng(0).permutation(sample.t), *sample[1:])
+    with pytest.raises(RecordingError, match=r"time runs backwards in (4|5)\d % of its events"):
+        read_file(write(tmp_path / "mixed.npy", npy(mixed)), DVS128)
+
+
+def test_bin_files_read_as_tonic_and_its_data_set_read_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples, labels = nmnist(10)
+    for number, (sample, label) in enumerate(zip(samples, labels, strict=True)):
+        write(tmp_path / "NMNIST" / "Train" / str(label) / f"{number:05d}.bin", recordings.atis_bin(sample))
+    monkeypatch.setattr(tonic.datasets.NMNIST, "_check_exists", lambda self: True)
+    theirs = tonic.datasets.NMNIST(str(tmp_path))
+    assert len(theirs) == 10
+    for path, (events, label) in zip(theirs.data, theirs, strict=True):
+        ours = read_file(Path(path), (34, 34))
+        assert label == labels[int(Path(path).stem)]
+        assert Sample(*(events[name] for name in "txyp")).equals(ours)
+
+
+def test_aedat_2_reads_as_spikingjelly_reads_cifar10_dvs(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.aedat", recordings.aedat2(synthetic(0, 900, DVS128)))
+    theirs = _load_origin_data(path)
+    assert Sample(*(theirs[name] for name in "txyp")).equals(read_file(path, DVS128))
+
+
+def test_aedat_2_of_a_davis_reads_as_tonic_reads_it_without_its_pictures(tmp_path: Path) -> None:
+    sensor = (260, 346)
+    content = recordings.aedat2_davis346(synthetic(0, 900, sensor))
+    path = write(tmp_path / "a.aedat", content)
+    _, _, theirs = tonic.io.read_davis_346(str(path))
+    assert Sample(*(theirs[name] for name in "txyp")).equals(read_file(path, sensor))
+    picture = np.array([[1 << 31 | 5 << 12, 7]] * 50, ">u4").tobytes()
+    assert len(read_file(write(path, content + picture), sensor)) == 900
+
+
+def test_aedat_2_times_may_start_again_from_0(tmp_path: Path) -> None:
+    sample = synthetic(0, 500, DVS128)
+    late = Sample((sample.t + 2**32 - 100_000) % 2**32, *sample[1:])
+    events = read_file(write(tmp_path / "a.aedat", recordings.aedat2(late)), DVS128)
+    assert (np.diff(events.t) == np.diff(sample.t)).all()
+
+
+def test_aedat_3_reads_as_spikingjelly_reads_dvs_gesture(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.aedat", recordings.aedat3(synthetic(0, 900, DVS128)))
+    theirs = load_aedat_v3(path)
+    assert Sample(*(theirs[name] for name in "txyp")).equals(read_file(path, DVS128))
+
+
+def test_aedat_3_drops_invalid_events_and_minds_overflows(tmp_path: Path) -> None:
+    sample = synthetic(0, 100, DVS128)
+    valid = np.arange(100) % 4 > 0
+    packets = [recordings.aedat3_packet(sample, valid.astype(int), overflow, spare=5) for overflow in (0, 1)]
+    events = read_file(write(tmp_path / "a.aedat", recordings.AEDAT3_HEADER + b"".join(packets)), DVS128)
+    assert (events.x == np.tile(sample.x[valid], 2)).all()
+    assert (events.t == np.concatenate([sample.t[valid], sample.t[valid] + 2**31])).all()
+
+
+def test_a_part_of_aedat_3(tmp_path: Path) -> None:
+    sample = synthetic(0, 3000, DVS128)
+    path = write(tmp_path / "a.aedat", recordings.aedat3(sample, per_packet=70))
+    for start, end in ((0, 10**9), (50_000, 200_000), (int(sample.t[700]), int(sample.t[1400]))):
+        part = Sample(*(column[(sample.t >= start) & (sample.t < end)] for column in sample))
+        assert part.equals(read_aedat3(path, start, end))
+    assert len(read_aedat3(path, 10**9, 2 * 10**9)) == 0
+
+
+def test_dat_files_read_as_expelliarmus_reads_them(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dat", recordings.prophesee_dat(synthetic(0, 900, (240, 304))))
+    theirs = expelliarmus.Wizard("dat").read(str(path))
+    assert Sample(*(theirs[name] for name in "txyp")).equals(read_file(path, (240, 304)))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.aedat", b"#!AER-DAT1.0\r\n" + bytes(12), "is of AEDAT version 1; versions 2, 3 and 4 are read"),
+        ("a.aedat", b"#!AER-DAT3.1\r\n" + bytes(12), "its header has no end"),
+        ("a.aedat", recordings.AEDAT3_HEADER + bytes(12), "it ends within the head of a packet"),
+        ("a.aedat", recordings.AEDAT3_HEADER + bytes(28), "the head of a packet at byte 61 makes no sense"),
+        ("a.dat", b"% Version 1\n" + bytes(10), "is of Prophesee version 1; version 2 is read"),
+        ("a.dat", b"% Version 2\n" + bytes([14, 8]), "events of type 14 with 8 bytes, not changes of brightness"),
+        ("a.txt", b"t x y\n1 2 3\n", "is no text of events: could not convert"),
+        ("a.txt", b"x x y p\n1 2 3 4\n", "its first line names x, x, y, p, not x, y, t and p"),
+        ("a.txt", b"1 2 3\n4 5 6\n", "four numbers a line are needed, not 3"),
+        ("a.txt", b"1 2.5 3 1\n", "x and y must be whole numbers"),
+        ("a.txt", b"t x y p\n", "it has no lines of numbers"),
+        ("a.bin", bytes(11), "1 bytes are left after the last whole event"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    with pytest.raises(RecordingError, match=message):
+        read_file(write(tmp_path / name, content), DVS128)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((5, 4)), r"with the columns x, y, t and p: it has float64 \[5, 4\]"),
+        (np.zeros(5, [("x", int), ("y", int), ("t", int)]), "it has x, y, t$"),
+        (np.zeros(5, [("x", float), ("y", int), ("t", int), ("p", bool)]), "has float64 for x, where whole numbers"),
+        (np.array([{}], object), "is cut short, damaged or no numpy array: Object arrays cannot be loaded"),
+    ],
+)
+def test_other_arrays_are_refused(tmp_path: Path, array: np.ndarray, message: str) -> None:
+    np.save(tmp_path / "a.npy", array, allow_pickle=True)
+    with pytest.raises(RecordingError, match=message):
+        read_file(tmp_path / "a.npy", DVS128)

@@ -1,0 +1,189 @@
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from shortcut_snn.data import DataConfig, EventConfig, Loaders, load, loaders
+from shortcut_snn.data.events.images import EventImages
+from shortcut_snn.data.events.npz import Archive
+
+from .recordings import atis_bin, nmnist, write, write_npz
+
+T = 5
+
+
+@pytest.fixture(scope="module", params=["files", "archive"])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 recordings in files of their own, or all in one."""
+    root = tmp_path_factory.mktemp("recordings")
+    samples, labels = nmnist(60)
+    if request.param == "archive":
+        return write_npz(root / "set.npz", samples, labels, {"is_test": np.arange(60) >= 50})
+    for number, (sample, label) in enumerate(zip(samples, labels, strict=True)):
+        write(root / "set" / ("train" if number < 50 else "test") / str(label) / f"{number:02d}.bin", atis_bin(sample))
+    return root / "set"
+
+
+@pytest.fixture
+def fresh(place: Path, tmp_path: Path) -> Path:
+    """The same, as a copy that can be destroyed."""
+    copy = tmp_path / place.name
+    (shutil.copytree if place.is_dir() else shutil.copy)(place, copy)
+    return copy
+
+
+def config(place: Path, cache: str = "off", **fields: object) -> DataConfig:
+    name = "nmnist_npz" if place.suffix else "events"
+    events = EventConfig(sensor=(34, 34), size=24, cache=cache)
+    return DataConfig(name, str(place), events=events, **({"augment": ("flip", "roll"), "validation": 0} | fields))  # type: ignore[arg-type]
+
+
+def epoch(made: Loaders, number: int) -> list[tuple[Tensor, Tensor]]:
+    made.train.sampler.set_epoch(number)  # type: ignore[attr-defined]
+    return list(made.train)
+
+
+def equal(first: list[tuple[Tensor, Tensor]], second: list[tuple[Tensor, Tensor]]) -> bool:
+    return len(first) == len(second) and all(
+        torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(first, second, strict=True)
+    )
+
+
+def test_batches_are_bytes_with_the_sample_first(place: Path) -> None:
+    given = config(place, batch_size=16)
+    made = loaders(load(given, T), given, 0)
+    frames, labels = next(iter(made.train))
+    assert (frames.dtype, tuple(frames.shape)) == (torch.uint8, (16, T, 2, 24, 24))
+    assert (labels.dtype, tuple(labels.shape)) == (torch.int64, (16,))
+
+
+def test_workers_resume_and_cache_change_nothing(place: Path, tmp_path: Path) -> None:
+    given = config(place, batch_size=16)
+    data = load(given, T)
+    alone = loaders(data, given, seed=3)
+    first, second = epoch(alone, 0), epoch(alone, 1)
+    assert not equal(first, second)
+    assert not equal(epoch(loaders(data, given, seed=4), 0), first)
+    kept = config(place, str(tmp_path / "cache"), batch_size=16, workers=2)
+    with_workers = loaders(load(kept, T), kept, seed=3)
+    # Not from the start, as after a resume, and backwards; the first of these fills the cache from two processes.
+    assert equal(epoch(with_workers, 1), second)
+    assert equal(epoch(with_workers, 0), first)
+
+
+def test_the_second_epoch_reads_no_events(fresh: Path, tmp_path: Path) -> None:
+    given = config(fresh, str(tmp_path / "cache"), batch_size=16)
+    made = loaders(load(given, T), given, 0)
+    first, test = epoch(made, 0), list(made.test)
+    if fresh.is_dir():
+        shutil.rmtree(fresh)
+    else:
+        fresh.unlink()
+        for images in (made.train.dataset.images, made.test.dataset.images):  # type: ignore[attr-defined]
+            # Its events are held in memory; these must not be asked for either.
+            images.recordings[0].archive.__dict__.pop("_events", None)
+    assert equal(epoch(made, 0), first)
+    assert equal(list(made.test), test)
+
+
+def test_a_second_run_reads_no_events(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = config(place, str(tmp_path / "cache"), batch_size=16)
+    made = loaders(load(given, T), given, 0)
+    first, test = epoch(made, 0), list(made.test)
+
+    def fail(*_: object) -> None:
+        raise AssertionError("events were read")
+
+    monkeypatch.setattr("shortcut_snn.data.events.formats.files.read_file", fail)
+    monkeypatch.setattr(Archive, "events", fail)
+    again = loaders(load(given, T), given, 0)
+    assert equal(epoch(again, 0), first)
+    assert equal(list(again.test), test)
+    with pytest.raises(AssertionError, match="events were read"):
+        load(given, T + 1).train.fetch([0])
+
+
+def test_augmentation_comes_after_the_cache(place: Path, tmp_path: Path) -> None:
+    cache = str(tmp_path / "cache")
+    plain = config(place, cache, augment=(), batch_size=10)
+    data = load(plain, T)
+    before = data.train.fetch(range(50))
+    changed = config(place, cache, batch_size=10)
+    epoch(loaders(load(changed, T), changed, 0), 0)
+    assert torch.equal(load(plain, T).train.fetch(range(50)), before)
+
+
+def test_all_frames_of_a_recording_change_alike_and_nothing_is_lost(place: Path) -> None:
+    given = config(place, batch_size=50)
+    data = load(given, T)
+    made = loaders(data, given, 7)
+    made.train.sampler.set_epoch(2)  # type: ignore[attr-defined]
+    indices = [index for _, index in made.train.sampler]
+    moves = set()
+    for index, frames in zip(indices, next(iter(made.train))[0], strict=True):
+        before = data.train[index][0]
+        candidates = [
+            (flipped, down, right)
+            for flipped, whole in ((False, before), (True, before.flip(-1)))
+            for down in range(-5, 6)
+            for right in range(-5, 6)
+            if torch.equal(torch.roll(whole, (down, right), (-2, -1)), frames)
+        ]
+        assert len(candidates) >= 1
+        moves.add(candidates[0])
+    assert len(moves) > 25
+
+
+def test_evaluation_is_not_augmented(place: Path) -> None:
+    given = config(place, batch_size=10)
+    data = load(given, T)
+    assert torch.equal(next(iter(loaders(data, given, 0).test))[0], data.test.fetch(range(10)))
+
+
+def test_a_damaged_recording_is_named_in_one_line_by_workers_too(fresh: Path) -> None:
+    if not fresh.is_dir():
+        return
+    given = config(fresh, batch_size=16, workers=1)
+    data = load(given, T)
+    assert isinstance(data.train, EventImages)
+    path = fresh / data.train.recordings[7].name
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(ValueError, match=f"^{path} is cut short or no recording: 3 bytes are left") as caught:
+        list(loaders(data, given, 0).train)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_recording_that_changes_under_way_is_named(fresh: Path) -> None:
+    data = load(config(fresh), T)
+    assert isinstance(data.train, EventImages)
+    path = fresh / data.train.recordings[7].name if fresh.is_dir() else fresh
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{path} has changed since the set was listed; start again$"):
+        data.train.fetch([7])
+
+
+def test_a_data_set_can_be_sent_to_another_process(place: Path) -> None:
+    data = load(config(place), T)
+    data.train.fetch([0])
+    sent = pickle.dumps(data.train)
+    assert len(sent) < 30_000
+    assert torch.equal(pickle.loads(sent).fetch([3]), data.train.fetch([3]))
+
+
+def test_limits_and_validation(place: Path) -> None:
+    data = load(config(place, train_limit=30, test_limit=10, validation=0.2), T)
+    assert (len(data.train), len(data.validation), len(data.test)) == (20, 10, 10)
+    assert data.split.count("validation ") == 10
+    assert data.train.storage() == ""
+
+
+def test_what_is_kept_is_told(place: Path, tmp_path: Path) -> None:
+    data = load(config(place, str(tmp_path)), T)
+    data.train.fetch(range(20))
+    assert data.train.storage().startswith(f"frames of 20 recordings are kept in {tmp_path}")
