@@ -35,7 +35,10 @@ def test_every_public_name_is_there() -> None:
         ({"validation": 1.0}, "data.validation: a fraction from 0 to below 1 is needed, got 1.0"),
         ({"validation": -0.1}, "data.validation"),
         ({"validation": float("nan")}, "data.validation"),
-        ({"augment": ("crop", "mixup")}, "data.augment: unknown augmentation 'mixup'; use any of resized_crop, crop, flip"),
+        (
+            {"augment": ("crop", "mixup")},
+            "data.augment: unknown augmentation 'mixup'; use any of resized_crop, crop, flip",
+        ),
         ({"train_limit": 0}, "data.train_limit: at least 1 is needed, got 0"),
         ({"test_limit": -5}, "data.test_limit: at least 1 is needed, got -5"),
         ({"batch_size": 0}, "data.batch_size: at least 1 is needed, got 0"),
