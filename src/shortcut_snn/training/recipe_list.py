@@ -12,7 +12,7 @@ from .report import table
 
 FOLDER = Path(str(resources.files("shortcut_snn") / "recipes"))
 COLUMNS = ["recipe", "data", "network", "T", "paper: vanilla / shortcut / evolutionary", "ours"]
-NOTE = """Test accuracy in per cent, - where it is not known (paper) or was not measured (ours).
+NOTE = """Test accuracy in per cent, - or blank where it is not known (paper) or was not measured (ours).
 Start one with: shortcut-snn train --config RECIPE --data.root FOLDER --out runs/RECIPE
 A control is the same with --method.name vanilla or shortcut; shortcut-snn compare runs all three."""
 
