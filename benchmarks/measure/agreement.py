@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import tasks
 from ..cell import Cell
-from ..tasks import Observation, State, Task
+from ..tasks import Observation, State
 
 SMALL_BATCHES = (4, 5, 6)  # also the seeds of the images, so three different batches
 SMALL_SIZE = 8  # pixels
@@ -117,11 +117,9 @@ def _observe(cell: Cell, name: str, device: str, state: State) -> Observed:
     found = {}
     for statistics in ("batch", "running"):
         # Built anew: a step in training mode changes the running statistics.
-        task: Task | None = tasks.build(cell, name, device, state)
-        seen = task.observe(training=statistics == "batch")
+        seen = tasks.build(cell, name, device, state).observe(training=statistics == "batch")
         if seen is not None:
             found[statistics] = seen
-        task = None
         gc.collect()
     return found
 

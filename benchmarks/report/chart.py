@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..plan import NETWORKS
 from .figures import Figure
 
 # What is drawn, by the start of a contender's name; of several variants, the one with the least median.
@@ -16,6 +17,7 @@ SERIES = {
     "floor": ("floor: convolutions alone", "#9a9a9a"),
 }
 TIME_STEPS = 4
+ORDER = [f"{network}-{width}" for network, width, _ in NETWORKS]
 
 
 def draw(path: Path, figures: Sequence[Figure], about: Sequence[str]) -> None:
@@ -27,7 +29,8 @@ def draw(path: Path, figures: Sequence[Figure], about: Sequence[str]) -> None:
 
     allocator = "default" if any(f.allocator == "default" for f in figures) else "tuned"
     shown = [f for f in figures if f.allocator == allocator]
-    workloads = list(dict.fromkeys(f.cell.workload for f in shown if f.cell.part == "networks"))
+    there = sorted({f.cell.workload for f in shown if f.cell.part == "networks"})
+    workloads = sorted(there, key=lambda w: ORDER.index(w) if w in ORDER else len(ORDER))
     columns = len(workloads) + any(f.cell.part == "neuron" for f in shown)
     fig, axes = plt.subplots(2, max(columns, 1), figsize=(4.6 * max(columns, 1), 7.2), squeeze=False)
     for column, workload in enumerate(workloads):
@@ -112,8 +115,8 @@ def _memory(axis: Any, figures: Sequence[Figure]) -> None:
 
 
 def _neurons(axis: Any, figures: Sequence[Figure], quantity: str, unit: float, label: str) -> None:
+    widths = sorted({f.cell.width for f in figures})
     for start, (name, colour) in SERIES.items():
-        widths = sorted({f.cell.width for f in figures})
         found = [_best(figures, quantity, start, lambda f, w=w: f.cell.width == w) for w in widths]
         points = [(f.cell.width, f.median / unit) for f in found if f is not None]
         if points:
@@ -123,4 +126,5 @@ def _neurons(axis: Any, figures: Sequence[Figure], quantity: str, unit: float, l
     axis.set_xlabel("neurons n")
     axis.set_ylabel(label)
     axis.set_xscale("log", base=2)
+    axis.set_xticks(widths, [str(width) for width in widths])
     axis.set_yscale("log")

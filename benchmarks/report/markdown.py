@@ -41,7 +41,8 @@ def markdown(results: Sequence[Result], figures: Sequence[Figure]) -> str:
         "Each contender against ours before it is timed: to rounding on a few small images in float32, and in "
         "statistics as it is timed (single spikes flip with the order of a sum, and a fresh deep network amplifies "
         "that). One that does not agree is not timed. Differences of loss and gradient are relative, of rates in "
-        "spikes per neuron and step (the greatest of all layers), of logits over their standard deviation.",
+        "spikes per neuron and step (the greatest of all layers), of logits over their standard deviation. Here the "
+        "greatest differences; every contender's are in agreement.md.",
         agreement_table(results),
         *_operators(results),
     ]
@@ -146,25 +147,45 @@ def _row(name: str, quantities: dict[str, Figure]) -> list[str]:
 
 
 def agreement_table(results: Sequence[Result]) -> str:
-    """Return the check of every cell."""
+    """Return the checks of every cell: how many agree, and the greatest differences."""
     rows = []
-    seen = set()
-    for result in results:
-        if result.cell in seen:
-            continue
-        seen.add(result.cell)
-        for a in result.agreement:
+    for cell, agreement in {result.cell: result.agreement for result in results}.items():
+        for check in dict.fromkeys(a["check"] for a in agreement):
+            found = [a for a in agreement if a["check"] == check]
+            # The first is the one that the others are compared with.
+            shared, apart = found[0], [a["contender"] for a in found if not a["agreed"]]
+            most = [f"{max(a[key] for a in found):.0e}" for key in ("loss", "rate", "gradient", "logits")]
+            own = [f"{shared['own_loss']:.5f}", f"{shared['own_rate']:.5f}", f"{shared['own_gradient']:.4g}"]
+            rows.append([cell.slug, check, *own, *most, f"**not {', '.join(apart)}**" if apart else "all"])
+    return _rows(
+        [
+            "workload",
+            "check",
+            "loss",
+            "mean rate",
+            "gradient",
+            "difference: loss",
+            "rate",
+            "gradient",
+            "logits",
+            "agree",
+        ],
+        rows,
+    )
+
+
+def agreement_in_full(results: Sequence[Result]) -> str:
+    """Return the checks of every contender of every cell."""
+    rows = []
+    for cell, agreement in {result.cell: result.agreement for result in results}.items():
+        for a in agreement:
+            own = [f"{a[f'own_{key}']:.6g} ({a[key]:.0e})" for key in ("loss", "rate", "gradient")]
+            what = f"{a['check']}, {a['statistics']} statistics"
             rows.append(
-                [
-                    result.cell.slug, a["contender"], f"{a['check']}, {a['statistics']} statistics",
-                    f"{a['own_loss']:.5f} ({a['loss']:.0e})", f"{a['own_rate']:.5f} ({a['rate']:.0e})",
-                    f"{a['own_gradient']:.4g} ({a['gradient']:.0e})", f"{a['logits']:.0e}",
-                    "yes" if a["agreed"] else "**no**",
-                ]
-            )  # fmt: skip
-    header = ["workload", "contender", "check", "loss (difference)", "mean rate (difference)",
-              "first layer's gradient (difference)", "logits", "agrees"]  # fmt: skip
-    return _rows(header, rows)
+                [cell.slug, a["contender"], what, *own, f"{a['logits']:.0e}", "yes" if a["agreed"] else "**no**"]
+            )
+    header = ["workload", "contender", "check", "loss", "mean rate", "gradient", "logits", "agrees"]
+    return f"# Agreement\n\nIn brackets the differences from ours.\n\n{_rows(header, rows)}\n"
 
 
 def _operators(results: Sequence[Result]) -> list[str]:
