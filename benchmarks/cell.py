@@ -1,0 +1,49 @@
+"""A cell of the benchmark: one workload, on which the contenders are measured side by side."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Part = Literal["networks", "neuron", "method"]
+Precision = Literal["float32", "bfloat16"]
+PARTS: tuple[Part, ...] = ("networks", "neuron", "method")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One workload.
+
+    Args:
+        part: ``"networks"`` (a training step and an inference batch of a spiking ResNet), ``"neuron"``
+            (``Linear(width, width)`` and a LIF neuron), ``"method"`` (our network with and without branches).
+        network: ``"resnet18"``, ``"resnet34"``, or ``"linear-lif"`` in the part ``"neuron"``.
+        width: channels of the first stage; in the part ``"neuron"``, neurons.
+        batch: samples.
+        time_steps: T.
+        precision: ``"float32"``, or ``"bfloat16"`` under autocast.
+        size: pixels of an image's side.
+        classes: width of the logits.
+    """
+
+    part: Part
+    network: str
+    width: int
+    batch: int
+    time_steps: int
+    precision: Precision = "float32"
+    size: int = 32
+    classes: int = 100
+
+    @property
+    def workload(self) -> str:
+        """Name without the time steps and the precision, as ``resnet18-64``."""
+        return f"{self.network}-{self.width}"
+
+    @property
+    def slug(self) -> str:
+        """Name for a file."""
+        size = "" if self.part == "neuron" else f"-{self.size}px"
+        return f"{self.part}-{self.workload}-n{self.batch}-t{self.time_steps}{size}-{self.precision}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, for JSON."""
+        return asdict(self)

@@ -1,0 +1,68 @@
+"""One cell under one allocator: all contenders that agree, taking turns."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from ..cell import Cell
+from .process import Worker, WorkerFailed
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured.
+
+    Args:
+        rounds: in which each contender has a turn of steps and one of inference batches.
+        untimed: runs at the start of a turn; the caches and the pages are another contender's before it.
+        timed: runs of a turn whose seconds count.
+        memory: steps whose peak counts.
+    """
+
+    rounds: int = 5
+    untimed: int = 1
+    timed: int = 2
+    memory: int = 3
+
+
+def contest(
+    cell: Cell, names: list[str], state: str, allocator: str, device: str, threads: int, effort: Effort, log: Log
+) -> dict[str, Any]:
+    """Measure the contenders side by side.
+
+    Returns:
+        For each contender ``{"step": [s, ...], "inference": [s, ...], "memory": [bytes, ...]}``, or
+        ``{"error": why}``.
+    """
+    found: dict[str, Any] = {}
+    with ExitStack() as stack:
+        workers: dict[str, Worker] = {}
+        for name in names:
+            worker = stack.enter_context(Worker(allocator, threads))
+            try:
+                worker.ask("build", cell=cell.to_dict(), contender=name, device=device, state=state)
+                memory = worker.ask("memory", times=effort.memory)
+            except WorkerFailed as failure:
+                found[name] = {"error": str(failure)}
+                log(f"  {name}: {failure}")
+                continue
+            workers[name] = worker
+            found[name] = {"memory": memory or [], "step": [], "inference": []}
+        for what in ("step", "inference"):
+            for turn in range(effort.rounds):
+                # Each round starts with another contender, and goes the other way round every second time.
+                order = list(workers)
+                order = order[turn % len(order) :] + order[: turn % len(order)] if order else order
+                for name in order[:: 1 if turn % 2 == 0 else -1]:
+                    try:
+                        seconds = workers[name].ask("turn", what=what, untimed=effort.untimed, timed=effort.timed)
+                    except WorkerFailed as failure:
+                        found[name] = {"error": str(failure)}
+                        log(f"  {name}: {failure}")
+                        del workers[name]
+                        continue
+                    found[name][what] += seconds
+    return found

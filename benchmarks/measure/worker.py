@@ -1,0 +1,119 @@
+"""The process of one contender: answers requests, one JSON object a line, until its input ends.
+
+``check``: compares all contenders of a cell and writes the weights they share to a file. ``build``: builds a
+contender and warms it up on two samples. ``memory``: peak bytes over idle of full steps. ``turn``: seconds of full
+steps or inference batches. Whatever a library prints goes to the error stream.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .. import tasks
+from ..cell import Cell
+from .agreement import check
+from .memory import PeakMemory, trim
+from .operators import same_operators
+
+
+@dataclass
+class Contender:
+    """A task and the device it runs on."""
+
+    task: tasks.Task
+    device: str
+    memory: PeakMemory
+
+    def seconds(self, run: Callable[[], None]) -> float:
+        """Return how long a run takes, the device's queue drained before and after."""
+        self._drain()
+        start = time.perf_counter()
+        run()
+        self._drain()
+        return time.perf_counter() - start
+
+    def rest(self) -> None:
+        """Hold as little as possible while the others take their turns."""
+        self.task.release()
+        trim(self.device)
+
+    def _drain(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+
+def _check(request: dict[str, Any]) -> dict[str, Any]:
+    cell = Cell(**request["cell"])
+    found = [agreement.to_dict() for agreement in check(cell, request["device"], request["contenders"])]
+    state = tasks.shared_state(cell)
+    torch.save(state, request["state"])
+    operators = same_operators(cell, state) if cell.part == "method" else None
+    return {"agreement": found, "operators": operators}
+
+
+def _build(request: dict[str, Any]) -> Contender:
+    state = torch.load(request["state"], weights_only=True)
+    device = request["device"]
+    task = tasks.build(Cell(**request["cell"]), request["contender"], device, state)
+    del state
+    task.warm()
+    task.release()
+    return Contender(task, device, PeakMemory(device))
+
+
+def _memory(contender: Contender, times: int) -> list[int] | None:
+    if not contender.memory.available:
+        return None
+    peaks = []
+    for _ in range(times):
+        peaks.append(contender.memory.during(contender.task.step))
+        contender.rest()
+    return peaks
+
+
+def _turn(contender: Contender, what: str, untimed: int, timed: int) -> list[float]:
+    run = contender.task.step if what == "step" else contender.task.infer
+    for _ in range(untimed):
+        run()
+    found = [contender.seconds(run) for _ in range(timed)]
+    contender.rest()
+    return found
+
+
+def serve(requests: Any, answers: Any) -> None:
+    """Answer requests until there are no more."""
+    contender: Contender | None = None
+    for line in requests:
+        request = json.loads(line)
+        torch.set_num_threads(request.get("threads") or torch.get_num_threads())
+        reply: Any = None
+        match request["do"]:
+            case "check":
+                reply = _check(request)
+            case "build":
+                contender = _build(request)
+            case "memory":
+                assert contender is not None
+                reply = _memory(contender, request["times"])
+            case "turn":
+                assert contender is not None
+                reply = _turn(contender, request["what"], request["untimed"], request["timed"])
+        answers.write(json.dumps({"reply": reply}) + "\n")
+        answers.flush()
+
+
+def main() -> None:
+    """Serve standard input and output."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    serve(sys.stdin, answers)
+
+
+if __name__ == "__main__":
+    main()

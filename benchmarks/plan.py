@@ -1,0 +1,63 @@
+"""Which cells are measured, in which order."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from .cell import Cell, Precision
+from .measure.contest import Effort
+
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+# Those of the targets first, so that a run that is cut short has them.
+TIME_STEPS = (4, 8, 2)
+# Network, width, batch.
+NETWORKS = (("resnet18", 64, 16), ("resnet18", 16, 64), ("resnet34", 16, 64))
+NEURONS = (512, 2048, 4096)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Cells, the allocators they are measured under, and how much is measured.
+
+    Args:
+        cells: in order.
+        allocators: keys of ``measure.process.ALLOCATORS``.
+        effort: turns and runs.
+        contenders: names of those that are measured; all where empty.
+    """
+
+    cells: tuple[Cell, ...]
+    allocators: tuple[str, ...] = ("default", "tuned")
+    effort: Effort = field(default_factory=Effort)
+    contenders: tuple[str, ...] = ()
+
+    def only(self, keep: Callable[[Cell], bool]) -> "Plan":
+        """Return the plan with some of its cells."""
+        return Plan(tuple(filter(keep, self.cells)), self.allocators, self.effort, self.contenders)
+
+
+def _full() -> Iterator[Cell]:
+    for time_steps in TIME_STEPS:
+        for network, width, batch in NETWORKS:
+            for precision in PRECISIONS:
+                yield Cell("networks", network, width, batch, time_steps, precision)
+        if time_steps == 4:
+            for neurons in NEURONS:
+                yield Cell("neuron", "linear-lif", neurons, batch=16, time_steps=500)
+            for network, width, batch in NETWORKS[:2]:
+                for precision in PRECISIONS:
+                    yield Cell("method", network, width, batch, time_steps, precision)
+
+
+def full() -> Plan:
+    """Return everything."""
+    return Plan(tuple(_full()))
+
+
+def quick() -> Plan:
+    """Return one small cell of each part, to see that all works (about two minutes)."""
+    cells = (
+        Cell("networks", "resnet18", 16, batch=16, time_steps=2),
+        Cell("neuron", "linear-lif", 256, batch=16, time_steps=100),
+        Cell("method", "resnet18", 16, batch=16, time_steps=2),
+    )
+    return Plan(cells, ("default",), Effort(rounds=2, timed=1, memory=1))

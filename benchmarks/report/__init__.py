@@ -1,0 +1,1 @@
+"""The report: figures, targets, Markdown, CSV and chart of what is in a store."""

@@ -1,0 +1,136 @@
+"""Medians of what was measured, and their ratios."""
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..cell import Cell
+from ..results import Result
+
+QUANTITIES = {"step": "s", "inference": "s", "memory": "bytes"}
+LIBRARIES = ("spikingjelly", "snntorch", "norse")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One quantity of one contender.
+
+    Args:
+        cell: the workload.
+        allocator: default or tuned.
+        contender: its name.
+        quantity: ``"step"`` (forward, loss and backward), ``"inference"`` (a batch) or ``"memory"`` (peak of a
+            step over idle).
+        unit: of the next three.
+        median: over the samples.
+        lowest: of the samples.
+        highest: of the samples.
+        samples: how many.
+        floor: median of the floor in its better layout, or None.
+        peer: median of the best peer, or None; without branches, in the part ``"method"``.
+        best_peer: whose median that is.
+    """
+
+    cell: Cell
+    allocator: str
+    contender: str
+    quantity: str
+    unit: str
+    median: float
+    lowest: float
+    highest: float
+    samples: int
+    floor: float | None = None
+    peer: float | None = None
+    best_peer: str = ""
+
+    @property
+    def to_floor(self) -> float | None:
+        """Ratio to the floor."""
+        return self.median / self.floor if self.floor else None
+
+    @property
+    def to_peer(self) -> float | None:
+        """Ratio to the best peer."""
+        return self.median / self.peer if self.peer else None
+
+    @property
+    def library(self) -> str:
+        """The library behind the contender."""
+        return self.contender.partition(",")[0]
+
+
+def is_peer(contender: str) -> bool:
+    """Say whether others are compared with this contender."""
+    return contender.startswith(LIBRARIES) or contender == "without branches"
+
+
+def figures(results: Iterable[Result]) -> list[Figure]:
+    """Return all figures of some results."""
+    found = []
+    for result in results:
+        for quantity, unit in QUANTITIES.items():
+            samples = {name: values[quantity] for name, values in result.contenders.items() if values.get(quantity)}
+            medians = {name: statistics.median(values) for name, values in samples.items()}
+            floors = [median for name, median in medians.items() if name.startswith("floor")]
+            peers = {name: median for name, median in medians.items() if is_peer(name)}
+            best = min(peers, key=lambda name: peers[name], default="")
+            found += [
+                Figure(
+                    result.cell,
+                    result.allocator,
+                    name,
+                    quantity,
+                    unit,
+                    medians[name],
+                    min(values),
+                    max(values),
+                    len(values),
+                    min(floors, default=None),
+                    peers.get(best),
+                    best,
+                )
+                for name, values in samples.items()
+            ]
+    return found
+
+
+@dataclass(frozen=True)
+class Table:
+    """Figures to ask for one."""
+
+    figures: list[Figure]
+
+    def median(
+        self,
+        allocator: str,
+        quantity: str,
+        contender: str,
+        *,
+        part: str = "networks",
+        workload: str,
+        time_steps: int,
+        precision: str = "float32",
+    ) -> float | None:
+        """Return the least median among the contenders whose names start with ``contender``.
+
+        ``"floor"`` is the floor in its better layout and ``"peer"`` the best peer. SpikingJelly's memory-optimised
+        variant trades time for memory and is left out unless it is named.
+        """
+        wanted = [
+            figure
+            for figure in self.figures
+            if figure.allocator == allocator
+            and figure.quantity == quantity
+            and figure.cell.part == part
+            and figure.cell.workload == workload
+            and figure.cell.time_steps == time_steps
+            and figure.cell.precision == precision
+        ]
+        medians = [
+            figure.median
+            for figure in wanted
+            if (is_peer(figure.contender) if contender == "peer" else figure.contender.startswith(contender))
+            and ("memory-optimised" in contender or "memory-optimised" not in figure.contender)
+        ]
+        return min(medians, default=None)

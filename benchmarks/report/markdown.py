@@ -1,0 +1,205 @@
+"""The report as Markdown."""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+from ..results import Result
+from .figures import Figure, Table
+from .targets import Target, targets
+
+_HOW = """\
+Every contender runs in a process of its own; they take turns, one runs while the others wait. A step is forward,
+loss and backward; the optimizer's step is the same for all and left out. Seconds are medians over the timed runs
+of all turns, with the least and the most. Memory is the peak of a step over the process when idle, after it was
+built and ran a step on two samples: the resident set on a CPU, what is allocated on a GPU. The floor is the
+network's convolutions and classifier alone, forward and backward, in the same precision and the better layout.
+The default allocator is glibc's as it comes; the tuned one is kept from giving memory back
+(`MALLOC_MMAP_MAX_=0`, `MALLOC_TRIM_THRESHOLD_` huge), the same for all.
+
+"snntorch, loop over time" runs the whole network once per time step, as its tutorials do, so its batch
+normalisation has the statistics of each step; all others have them over time and batch together. It is compared
+with running statistics only. "spikingjelly" has a float32 membrane under autocast too, as the other libraries
+do; "bfloat16 membrane" is its `LIFNode` as it comes. "memory-optimised" is its `memopt` at level 1: blocks are
+recomputed and their spikes kept as bits."""
+
+
+def markdown(results: Sequence[Result], figures: Sequence[Figure]) -> str:
+    """Return the report."""
+    if not results:
+        return "# Benchmark\n\nNothing is measured yet.\n"
+    parts = [
+        "# Benchmark",
+        about(results),
+        "## Targets",
+        "Ratios of medians of one run. Met or missed is what a user gets: with the default allocator.",
+        target_table(targets(Table(list(figures))), results),
+        "## Time and memory",
+        _HOW,
+        *_cells(results, figures),
+        "## Agreement",
+        "Each contender against ours before it is timed: to rounding on a few small images in float32, and in "
+        "statistics as it is timed (single spikes flip with the order of a sum, and a fresh deep network amplifies "
+        "that). One that does not agree is not timed. Differences of loss and gradient are relative, of rates in "
+        "spikes per neuron and step (the greatest of all layers), of logits over their standard deviation. Here the "
+        "greatest differences; every contender's are in agreement.md.",
+        agreement_table(results),
+        *_operators(results),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def about(results: Sequence[Result]) -> str:
+    """Return what was measured where."""
+    lines = [f"- {line}" for line in about_lines(results)]
+    return "\n".join(lines)
+
+
+def about_lines(results: Sequence[Result]) -> list[str]:
+    """Return machine, versions and dates, a line each."""
+    machine, versions = results[0].about["machine"], results[0].about["versions"]
+    whens = sorted(result.about["when"] for result in results)
+    commits = sorted({result.about["commit"] for result in results} - {""})
+    gpu = f"{machine['gpu']}, " if "gpu" in machine else ""
+    instructions = f" ({', '.join(machine['instructions'])})" if machine["instructions"] else ""
+    return [
+        f"{gpu}{machine['processor']}{instructions}, {machine['threads']} threads, "
+        f"{machine.get('memory_gib', '?')} GiB, {machine['system']}",
+        ", ".join(f"{name} {version}" for name, version in versions.items()),
+        f"code {results[0].about['code']}{', commit ' if commits else ''}{', '.join(commits)}; "
+        f"measured {whens[0]}{'' if whens[0] == whens[-1] else ' to ' + whens[-1]}",
+    ]
+
+
+def _rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def target_table(wanted: Sequence[Target], results: Sequence[Result]) -> str:
+    """Return the targets with their figures."""
+    rows = []
+    for target in wanted:
+        default, tuned = target.of("default"), target.of("tuned")
+        if target.limit is None:
+            verdict = "shown only"
+        elif default is None:
+            verdict = "not measured"
+        else:
+            verdict = "met" if default <= target.limit else "**missed**"
+        limit = "" if target.limit is None else f"<= {target.limit:g}"
+        shown = [("" if value is None else f"{value:.3f}") for value in (default, tuned)]
+        rows.append([target.text, limit, *shown, verdict])
+    found = [result.operators for result in results if result.operators]
+    if found:
+        same = all(each["stripped"] and each["wrapped"] and each["equal"] for each in found)
+        rows.append(["operators at inference, stripped network", "the vanilla network's", "", "", "met" if same else "**missed**"])  # fmt: skip  # noqa: E501
+    return _rows(["target", "at most", "default allocator", "tuned allocator", ""], rows)
+
+
+def _cells(results: Sequence[Result], figures: Sequence[Figure]) -> list[str]:
+    parts = []
+    errors = {(r.cell, r.allocator): {n: v["error"] for n, v in r.contenders.items() if "error" in v} for r in results}
+
+    def place(figure: Figure) -> tuple[Any, ...]:
+        cell = figure.cell
+        return (cell.part != "networks", cell.part, cell.workload, cell.precision != "float32", cell.time_steps,
+                cell.slug, figure.allocator)  # fmt: skip
+
+    for _, group in groupby(sorted(figures, key=place), place):
+        found = list(group)
+        cell, allocator = found[0].cell, found[0].allocator
+        by_name: dict[str, dict[str, Figure]] = {}
+        for figure in found:
+            by_name.setdefault(figure.contender, {})[figure.quantity] = figure
+        rows = [_row(name, quantities) for name, quantities in by_name.items()]
+        rows += [[name, why, *[""] * 7] for name, why in errors[cell, allocator].items()]
+        parts.append(
+            f"### {cell.part}: {cell.workload}, batch {cell.batch}, T = {cell.time_steps}, {cell.precision}, "
+            f"{allocator} allocator"
+        )
+        other = "without" if cell.part == "method" else "best peer"
+        header = [
+            "", "step, s", "/ floor", f"/ {other}", "inference, s", "/ floor", f"/ {other}", "memory, MB", f"/ {other}",
+        ]  # fmt: skip
+        parts.append(_rows(header, rows))
+    return parts
+
+
+def _row(name: str, quantities: dict[str, Figure]) -> list[str]:
+    row = [name]
+    for quantity in ("step", "inference"):
+        figure = quantities.get(quantity)
+        if figure is None:
+            row += ["", "", ""]
+            continue
+        spread = f"{figure.median:.4f} ({figure.lowest:.4f} to {figure.highest:.4f})"
+        row += [spread, _ratio(figure.to_floor), _ratio(figure.to_peer)]
+    memory = quantities.get("memory")
+    if memory is None:
+        return [*row, "", ""]
+    spread = f"{memory.median / 1e6:.0f} ({memory.lowest / 1e6:.0f} to {memory.highest / 1e6:.0f})"
+    return [*row, spread, _ratio(memory.to_peer)]
+
+
+def agreement_table(results: Sequence[Result]) -> str:
+    """Return the checks of every cell: how many agree, and the greatest differences."""
+    rows = []
+    for cell, agreement in {result.cell: result.agreement for result in results}.items():
+        for check in dict.fromkeys(a["check"] for a in agreement):
+            found = [a for a in agreement if a["check"] == check]
+            # The first is the one that the others are compared with.
+            shared, apart = found[0], [a["contender"] for a in found if not a["agreed"]]
+            most = [f"{max(a[key] for a in found):.0e}" for key in ("loss", "rate", "gradient", "logits")]
+            own = [f"{shared['own_loss']:.5f}", f"{shared['own_rate']:.5f}", f"{shared['own_gradient']:.4g}"]
+            rows.append([cell.slug, check, *own, *most, f"**not {', '.join(apart)}**" if apart else "all"])
+    return _rows(
+        [
+            "workload",
+            "check",
+            "loss",
+            "mean rate",
+            "gradient",
+            "difference: loss",
+            "rate",
+            "gradient",
+            "logits",
+            "agree",
+        ],
+        rows,
+    )
+
+
+def agreement_in_full(results: Sequence[Result]) -> str:
+    """Return the checks of every contender of every cell."""
+    rows = []
+    for cell, agreement in {result.cell: result.agreement for result in results}.items():
+        for a in agreement:
+            own = [f"{a[f'own_{key}']:.6g} ({a[key]:.0e})" for key in ("loss", "rate", "gradient")]
+            what = f"{a['check']}, {a['statistics']} statistics"
+            rows.append(
+                [cell.slug, a["contender"], what, *own, f"{a['logits']:.0e}", "yes" if a["agreed"] else "**no**"]
+            )
+    header = ["workload", "contender", "check", "loss", "mean rate", "gradient", "logits", "agrees"]
+    return f"# Agreement\n\nIn brackets the differences from ours.\n\n{_rows(header, rows)}\n"
+
+
+def _operators(results: Sequence[Result]) -> list[str]:
+    found = {result.cell: result.operators for result in results if result.operators}
+    if not found:
+        return []
+    rows = []
+    for cell, operators in found.items():
+        total = sum(operators["operators"].values())
+        yes = ["yes" if operators[name] else "**no**" for name in ("stripped", "wrapped", "equal")]
+        rows.append([cell.slug, str(total), *yes])
+    return [
+        "## Operators at inference",
+        "Operators that torch dispatches in an inference batch: the network stripped of branches after a training "
+        "step, and the wrapper in eval mode, against a network that never had any.",
+        _rows(["workload", "operators", "stripped: the same", "wrapper: the same", "outputs equal"], rows),
+    ]

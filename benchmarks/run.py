@@ -1,0 +1,69 @@
+"""Measures what is not there yet."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import identity, tasks
+from .measure.contest import contest
+from .measure.process import Worker, WorkerFailed
+from .plan import Plan
+from .results import Result, Store
+
+Log = Callable[[str], None]
+
+
+def measure(plan: Plan, store: Store, device: str, threads: int, log: Log) -> None:
+    """Measure every cell of a plan under every allocator, but those whose results are in the store."""
+    begin = time.monotonic()
+    todo = [(cell, [a for a in plan.allocators if not store.has(cell, a)]) for cell in plan.cells]
+    done = sum(not allocators for _, allocators in todo)
+    log(f"{len(plan.cells)} cells, {done} of them measured before; {threads} threads, {device}")
+    for index, (cell, allocators) in enumerate(todo):
+        if not allocators:
+            continue
+        log(f"[{index + 1}/{len(todo)}] {cell.slug} ({_minutes(time.monotonic() - begin)} so far)")
+        with tempfile.TemporaryDirectory() as folder:
+            state = str(Path(folder) / "state.pt")
+            wanted = [name for name in tasks.names(cell) if not plan.contenders or name in plan.contenders]
+            try:
+                with Worker("default", threads) as worker:
+                    checked = worker.ask("check", cell=cell.to_dict(), contenders=wanted, device=device, state=state)
+            except WorkerFailed as failure:
+                log(f"  left out, the check failed: {failure}")
+                continue
+            names, refused = _verdict(wanted, checked["agreement"])
+            for line in agreement_lines(checked["agreement"]):
+                log(f"  {line}")
+            for allocator in allocators:
+                log(f"  {allocator} allocator: {', '.join(names)}")
+                found = contest(cell, names, state, allocator, device, threads, plan.effort, log)
+                about = store.about | {"commit": identity.commit(), "when": time.strftime("%Y-%m-%d %H:%M")}
+                everyone = found | {name: {"error": why} for name, why in refused.items()}
+                store.write(Result(cell, allocator, everyone, checked["agreement"], checked["operators"], about))
+                for name, figures in found.items():
+                    if figures.get("step"):
+                        log(f"    {name}: {sorted(figures['step'])[len(figures['step']) // 2]:.4f} s a step")
+    log(f"measured in {_minutes(time.monotonic() - begin)}")
+
+
+def _verdict(wanted: list[str], agreement: list[dict[str, Any]]) -> tuple[list[str], dict[str, str]]:
+    """Return the contenders to time, and why the others are not."""
+    refused = {a["contender"]: f"not timed: does not agree {a['check']}" for a in agreement if not a["agreed"]}
+    return [name for name in wanted if name not in refused], refused
+
+
+def agreement_lines(agreement: list[dict[str, Any]]) -> list[str]:
+    """Return the check as text."""
+    return [
+        f"{'agrees' if a['agreed'] else 'DIFFERS'} {a['check']}, {a['statistics']} statistics: {a['contender']}: "
+        f"loss {a['own_loss']:.5f}, rate {a['own_rate']:.5f}, gradient {a['own_gradient']:.4g}; differences: "
+        f"loss {a['loss']:.0e}, rate {a['rate']:.0e}, gradient {a['gradient']:.0e}, logits {a['logits']:.0e}"
+        for a in agreement
+    ]
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min"

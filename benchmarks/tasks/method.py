@@ -1,0 +1,40 @@
+"""Contenders of the part ``"method"``: our network with the method's branches, and without."""
+
+import torch
+from torch import Tensor
+
+from shortcut_snn import LogitSum, Shortcut, ShortcutOutput
+from shortcut_snn.nets import SpikingResNet
+
+from ..cell import Cell
+from .network import NetworkTask
+from .task import Observation
+
+BALANCE = 0.25
+
+
+class MethodTask(NetworkTask):
+    """A training step with ``Shortcut`` and the logit sum; with no taps it is vanilla training."""
+
+    def __init__(self, network: SpikingResNet, cell: Cell, device: str, taps: str | list[str]) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = Shortcut(network, taps, num_classes=cell.classes)
+        super().__init__(model, cell, device)
+        self.objective, self.balance = LogitSum(), BALANCE
+
+    def logits(self, output: ShortcutOutput) -> Tensor:
+        """Return the logits of the main output."""
+        return output.main
+
+    def loss(self, output: ShortcutOutput, labels: Tensor) -> Tensor:
+        """Return the method's loss."""
+        return self.objective(output, labels, self.balance)
+
+    def observe(self, training: bool) -> Observation | None:
+        """Return what a step computes with the branches at weight 0: what vanilla training does."""
+        self.balance = 0.0
+        try:
+            return super().observe(training)
+        finally:
+            self.balance = BALANCE

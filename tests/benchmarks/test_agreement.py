@@ -1,0 +1,84 @@
+"""The peers compute what our network computes, so that timing them side by side means something."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from benchmarks import tasks
+from benchmarks.cell import Cell
+from benchmarks.measure.agreement import ROUNDING, Agreement, check, compare
+from benchmarks.measure.operators import same_operators
+from benchmarks.tasks import Observation
+
+TINY = Cell("networks", "resnet18", width=4, batch=4, time_steps=2, size=8, classes=5)
+
+
+def by_name(cell: Cell, *names: str) -> dict[str, list[Agreement]]:
+    found: dict[str, list[Agreement]] = {}
+    for agreement in check(cell, "cpu", names or tasks.names(cell)):
+        found.setdefault(agreement.contender, []).append(agreement)
+    return found
+
+
+def test_networks_agree():
+    found = by_name(TINY)
+    assert list(found) == [name for name in tasks.names(TINY) if not name.startswith("floor")]
+    assert all(agreement.agreed for each in found.values() for agreement in each)
+    # Batch statistics of one step are not those of all steps, so the loop is compared without them.
+    assert {a.statistics for a in found["snntorch, loop over time"]} == {"running"}
+    assert {a.statistics for a in found["snntorch, fused in time"]} == {"batch", "running"}
+
+
+def test_networks_agree_under_autocast():
+    # Large enough that a flipped spike is a small part of a layer's.
+    cell = replace(TINY, precision="bfloat16", batch=16, size=16)
+    assert "spikingjelly, bfloat16 membrane" in tasks.names(cell)
+    found = by_name(cell, "spikingjelly", "spikingjelly, bfloat16 membrane", "snntorch, fused in time")
+    assert len(found) == 3
+    assert all(agreement.agreed for each in found.values() for agreement in each)
+
+
+def test_neurons_agree():
+    found = by_name(Cell("neuron", "linear-lif", width=16, batch=2, time_steps=30))
+    assert list(found) == ["ours", "spikingjelly", "snntorch", "norse"]
+    assert all(agreement.agreed for each in found.values() for agreement in each)
+    assert 0.02 < found["ours"][0].own_rate < 0.5
+
+
+def test_branches_leave_the_network_alone():
+    cell = replace(TINY, part="method")
+    assert all(agreement.agreed for each in by_name(cell).values() for agreement in each)
+    found = same_operators(cell, tasks.shared_state(cell))
+    assert found["stripped"]
+    assert found["wrapped"]
+    assert found["equal"]
+    # A convolution for each of the stem, two a block, and three projections.
+    counted = sum(count for name, count in found["operators"].items() if "convolution" in name)
+    assert counted == 1 + 16 + 3
+
+
+@pytest.mark.parametrize("change", ["rates", "loss", "gradient", "logits"])
+def test_what_differs_does_not_agree(change):
+    seen = Observation(torch.tensor([0.0, 1.0]), 1.0, [0.1, 0.2], 2.0)
+    other = {"rates": [0.1, 0.201], "loss": 1.01, "gradient": 2.02, "logits": torch.tensor([0.1, 1.0])}[change]
+    assert compare("same", seen, seen, ROUNDING, "batch").agreed
+    assert not compare("other", replace(seen, **{change: other}), seen, ROUNDING, "batch").agreed
+
+
+def test_silent_networks_do_not_agree():
+    silent = Observation(torch.tensor([0.0, 1.0]), 1.0, [0.1, 0.0], 0.0)
+    assert not compare("same", silent, silent, ROUNDING, "batch").agreed
+
+
+@pytest.mark.parametrize("name", tasks.FLOORS)
+def test_the_floor_is_the_networks_convolutions(name):
+    floor = tasks.build(TINY, name, "cpu", tasks.shared_state(TINY))
+    floor.step()
+    layers = [floor.floor.stem, floor.floor.classifier, *floor.floor.blocks]
+    weights = [p for layer in layers for key, p in layer.named_parameters() if "norm" not in key]
+    assert len(weights) == 1 + 2 + 16 + 3  # stem, classifier with its bias, blocks, projections
+    assert all(weight.grad is not None for weight in weights)
+    assert floor.floor.spikes.grad.shape == (2 * 4, 4, 8, 8)
+    floor.release()
+    assert all(weight.grad is None for weight in weights)

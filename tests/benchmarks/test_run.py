@@ -1,0 +1,113 @@
+"""A tiny run measures, writes its files, and does not measure again what is there."""
+
+import csv
+from dataclasses import replace
+
+import pytest
+
+from benchmarks import cli, plan
+from benchmarks.cell import Cell
+from benchmarks.measure.contest import Effort
+from benchmarks.measure.process import Worker, WorkerFailed
+from benchmarks.plan import Plan
+from benchmarks.report.write import write
+from benchmarks.results import Result, Store
+from benchmarks.run import measure
+
+CELL = Cell("networks", "resnet18", width=4, batch=2, time_steps=2, size=8, classes=5)
+TINY = Plan((CELL,), ("tuned",), Effort(rounds=1, untimed=1, timed=2, memory=1), ("ours", "spikingjelly", "floor"))
+
+
+def test_a_tiny_run_writes_its_files_and_goes_on(tmp_path):
+    store = Store(tmp_path / "cells", TINY, "cpu", 1)
+    lines: list[str] = []
+    measure(TINY, store, "cpu", 1, lines.append)
+    (result,) = store.read()
+    assert set(result.contenders) == set(TINY.contenders)
+    for figures in result.contenders.values():
+        assert [len(figures[each]) for each in ("step", "inference", "memory")] == [2, 2, 1]
+        assert min(figures["step"]) > 0
+    paths = write(store, tmp_path)
+    assert [path.name for path in paths] == ["benchmark.md", "benchmark.csv", "agreement.md", "benchmark.png"]
+    assert all(path.stat().st_size > 100 for path in paths)
+    report = paths[0].read_text()
+    assert "spikingjelly 2.0.0" in report
+    assert "| ours |" in report
+    assert paths[2].read_text().count("| yes |") == 8  # two contenders, two checks, two kinds of statistics
+    with open(paths[1]) as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 * 3
+    ours = next(row for row in rows if row["contender"] == "ours" and row["quantity"] == "step")
+    assert ours["best_peer"] == "spikingjelly"
+    assert float(ours["lowest"]) <= float(ours["median"]) <= float(ours["highest"])
+    lines.clear()
+    measure(TINY, store, "cpu", 1, lines.append)
+    assert len(lines) == 2  # what there is to do, which is nothing, and how long it took
+    assert "1 of them measured before" in lines[0]
+
+
+def test_a_failing_contender_is_named():
+    with Worker("default", 1) as worker, pytest.raises(WorkerFailed, match="AssertionError"):
+        worker.ask("turn", what="step", untimed=0, timed=1)  # nothing is built yet
+
+
+def test_another_setting_is_another_result(tmp_path):
+    stores = [
+        Store(tmp_path, TINY, "cpu", 1),
+        Store(tmp_path, TINY, "cpu", 2),
+        Store(tmp_path, replace(TINY, effort=Effort(rounds=2)), "cpu", 1),
+    ]
+    assert len({store.key for store in stores}) == 3
+    stores[0].write(Result(CELL, "default", {}, [], None, {}))
+    assert [store.has(CELL, "default") for store in stores] == [True, False, False]
+    assert stores[0].read()[0].cell == CELL
+
+
+def fake(cell: Cell, allocator: str, steps: dict[str, float], memory: dict[str, float]) -> Result:
+    contenders = {name: {"step": [s], "inference": [s / 3], "memory": [memory.get(name, 1e8)]} for name, s in steps.items()}  # noqa: E501  # fmt: skip
+    about = {
+        "machine": {"processor": "a processor", "instructions": [], "threads": 2, "system": "Linux"},
+        "versions": {"torch": "2"}, "code": "c", "commit": "", "when": "2025-01-01 00:00",
+    }  # fmt: skip
+    operators = {"operators": {"add": 1}, "stripped": True, "wrapped": True, "equal": True}
+    return Result(cell, allocator, contenders, [], operators if cell.part == "method" else None, about)
+
+
+def test_the_targets_are_read_off_the_figures(tmp_path):
+    store = Store(tmp_path / "cells", plan.full(), "cpu", 1)
+    seconds = {"ours": 0.55, "spikingjelly": 0.8, "snntorch, fused in time": 0.7, "floor": 0.6,
+               "floor, channels-last": 0.5, "spikingjelly, memory-optimised": 0.9}  # fmt: skip
+    for cell in plan.full().cells:
+        t, fast = cell.time_steps, 0.5 if cell.precision == "bfloat16" else 1.0
+        if cell.part == "networks":
+            memory = {"ours": (100 + 10 * t) * 1e6, "spikingjelly": (100 + 200 * t) * 1e6}
+            steps = {name: s * fast for name, s in seconds.items()}
+        elif cell.part == "neuron":
+            steps, memory = {"ours": 1.0, "spikingjelly": 4.0, "snntorch": 4.0, "floor": 0.9}, {}
+        else:
+            steps, memory = {"without branches": 0.99, "with branches": 1.0}, {}
+        store.write(fake(cell, "default", steps, memory))
+    report = write(store, tmp_path)[0].read_text()
+
+    def line(start: str) -> str:
+        return next(line for line in report.splitlines() if line.startswith(f"| {start}"))
+
+    assert line("training step / floor, resnet18-64, T = 4, float32").endswith("| <= 1.12 | 1.100 |  | met |")
+    assert "0.786 |  | met" in line("training step / best peer, resnet18-64, T = 4, float32")
+    assert "0.786 |  | **missed**" in line("training step / best peer, resnet18-16, T = 4, float32")
+    assert "0.393 |  | met" in line("our faster precision / best peer in float32, resnet18-64")
+    assert "0.106 |  | met" in line("peak memory of a step / spikingjelly, resnet18-64")
+    assert "0.050 |  | met" in line("growth of that memory from T = 2 to 8 / spikingjelly |")
+    assert "shown only" in line("peak memory of a step / spikingjelly, memory-optimised")
+    assert "0.250 |  | met" in line("Linear(512, 512) + LIF / spikingjelly")
+    assert "0.250 |  | **missed**" in line("Linear(512, 512) + LIF / snntorch")
+    assert "0.010 |  | met" in line("branches' share of a step, resnet18-64, T = 4, float32")
+    assert line("operators at inference").endswith("met |")
+
+
+def test_the_command_reports_what_is_there(tmp_path, capsys):
+    cli.main(["--report", "--out", str(tmp_path), "--device", "cpu", "--threads", "1"])
+    assert (tmp_path / "benchmark.md").read_text().startswith("# Benchmark")
+    assert "wrote" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cli.main(["--only", "everything"])
