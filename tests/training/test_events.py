@@ -91,6 +91,21 @@ def test_a_resumed_run_is_the_same(archive: Path, tmp_path: Path, monkeypatch: p
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_a_run_is_not_resumed_on_another_split(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = events(archive, train__epochs=1)
+    assert train(tmp_path / "run", **given) == 0
+    (tmp_path / "run" / "result.json").unlink()
+    assert train(tmp_path / "run", "--resume", **given) == 0
+    (tmp_path / "run" / "result.json").unlink()
+    listed = (tmp_path / "run" / "split.txt").read_text()
+    (tmp_path / "run" / "split.txt").write_text(listed.replace("test 9", "train 9"))
+    capsys.readouterr()
+    assert train(tmp_path / "run", "--resume", **given) == 1
+    assert "or their split are no longer those of the run" in capsys.readouterr().err
+
+
 def test_frames_reach_the_network_in_time_order_as_counts(archive: Path) -> None:
     config = DataConfig("nmnist_npz", str(archive), events=EventConfig(cache="off"), batch_size=7, augment=())
     data = load(config, 4)

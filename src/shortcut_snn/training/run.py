@@ -39,7 +39,8 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
 
     The folder holds ``recipe.yaml``, ``environment.json``, ``metrics.csv``, ``gradients.csv``, ``timing.csv``,
     pictures, TensorBoard's logs, ``checkpoint.ckpt``, the networks that ship (``network.safetensors`` after the
-    last epoch, ``best.safetensors`` of the epoch with the best validation accuracy) and ``result.json``.
+    last epoch, ``best.safetensors`` of the epoch with the best validation accuracy) and ``result.json``; of recordings
+    of events, ``split.txt`` says which were for training, validation and test.
 
     Args:
         recipe: what to do.
@@ -63,6 +64,11 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
         tell(f"{folder} is finished already")
         return read_result(folder)
     data = load(recipe.data, recipe.network.time_steps)
+    if checkpoint is not None and data.split and (folder / SPLIT).read_text(encoding="utf-8") != data.split:
+        raise ValueError(
+            f"the recordings of {recipe.data.root} or their split are no longer those of the run, which are listed in"
+            f" {folder / SPLIT}; put them back, or name another folder"
+        )
     seed_everything(recipe)
     network = build.network(recipe, len(data.class_names), data.channels)
     model = build.shortcut(recipe.method, network)
