@@ -18,6 +18,7 @@ from shortcut_snn.training.recipe import Method
 from shortcut_snn.training.recipe_list import figures
 from shortcut_snn.training.run import seed_everything
 
+from ..data.events.recordings import write_cifar10dvs
 from ..data.files import colour_images, write_cifar10, write_cifar100
 
 NAMES = list(built_in_recipes())
@@ -32,6 +33,7 @@ PAPER = {
     "cifar10-resnet19-t2": (None, None, 95.36),
     "imagenet-resnet18-t4": (None, None, 65.12),
     "imagenet-resnet34-t4": (None, None, 68.14),
+    "cifar10dvs-resnet18-t10": (None, 82.00, 83.30),
 }
 
 
@@ -47,6 +49,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     images, labels = colour_images(110)
     write_cifar10(base / "cifar10", images[:60], labels[:60], 10)
     write_cifar100(base / "cifar100", images, np.arange(110) % 100, 10)
+    write_cifar10dvs(base / "cifar10dvs")
     file = io.BytesIO()
     Image.fromarray(images[0]).resize((50, 40)).save(file, "JPEG")
     for part in ("train", "val"):
@@ -64,7 +67,9 @@ def test_one_training_step_at_full_size(name: str, roots: dict[str, str]) -> Non
     if recipe(name).data.root:
         changes["data.root"] = roots[recipe(name).data.root]
     small = recipe_io.changed(recipe(name), changes)
-    data = load(small.data)
+    if small.data.is_events:
+        small = recipe_io.changed(small, {"data.events.cache": "off"})
+    data = load(small.data, small.network.time_steps)
     seed_everything(small)
     network = build.network(small, data.num_classes, data.channels)
     model = build.shortcut(small.method, network)
@@ -107,9 +112,8 @@ def test_a_row_of_the_paper(name: str) -> None:
     optimizer = (row.optimizer.name, row.optimizer.lr, row.optimizer.weight_decay)
     assert optimizer == ("adamw", 0.004 if data == "imagenet" else 0.01, 0.02)
     assert (row.data.batch_size, row.train.epochs, row.method.name) == (128, 300, "evolutionary")
-    assert row.data.augmentations == (
-        ("resized_crop", "flip") if data == "imagenet" else ("crop", "flip", "autoaugment")
-    )
+    augmentations = {"imagenet": ("resized_crop", "flip"), "cifar10dvs": ("flip", "roll")}
+    assert row.data.augmentations == augmentations.get(data, ("crop", "flip", "autoaugment"))
     assert (row.neuron.kind, row.neuron.tau, row.neuron.threshold) == ("lif", 0.5, 1.0)
 
 

@@ -21,8 +21,8 @@ from shortcut_snn.data.events.recording import Events
 from shortcut_snn.data.images import Images
 
 from .recordings import (
+    CIFAR,
     Sample,
-    aedat2,
     aedat3,
     aedat4,
     atis_bin,
@@ -30,11 +30,11 @@ from .recordings import (
     structured,
     synthetic,
     write,
+    write_cifar10dvs,
     write_npz,
 )
 
 DVS128 = (128, 128)
-CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 Data = tuple[list[Sample], list[int]]
 
 
@@ -130,12 +130,7 @@ class TestNMNIST:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """Synthetic files of CIFAR10-DVS, 10 of each class, in the order of nobody's liking."""
-    for label, name in reversed(list(enumerate(CIFAR))):
-        for number in (3, 9, 1, 0, 7, 8, 2, 4, 6, 5):
-            sample = synthetic(100 * label + number, 300, DVS128)
-            write(tmp_path / name / f"cifar10_{name}_{number}.aedat", aedat2(sample))
-    return tmp_path
+    return write_cifar10dvs(tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:.* recordings of CIFAR10-DVS's")
