@@ -23,6 +23,7 @@ from shortcut_snn.data.images import Images
 from .recordings import (
     CIFAR,
     Sample,
+    aedat2,
     aedat3,
     aedat4,
     atis_bin,
@@ -471,3 +472,12 @@ def test_tonic_downloads_a_set_that_is_missing(
 def test_the_library_is_there() -> None:
     """These tests need all of the extra `events`."""
     assert importlib.util.find_spec("aedat")
+
+
+def test_a_sensor_may_be_a_list(tmp_path: Path) -> None:
+    for label, name in enumerate(("left", "right")):
+        for number in range(4):
+            write(tmp_path / name / f"{number}.aedat", aedat2(synthetic(10 * label + number, 300, DVS128)))
+    sizes: Any = [128, 128]
+    found = load(config("events", tmp_path, EventConfig(sensor=sizes, cache="off"), validation=0), 3)
+    assert found.train[0][0].shape == (3, 2, 128, 128)

@@ -40,6 +40,9 @@ class FrameMaker:
         Raises:
             ValueError: frames larger than the sensor, or a cache that cannot be written to.
         """
+        # From Python it may come as a list, and it is compared with pairs below.
+        height, width = sensor
+        sensor = (height, width)
         size = frame_size(sensor, config.size)
         transform = {"sensor": sensor, "size": size, "time_steps": time_steps, "slicing": config.slicing}
         folder = cache_folder(config.cache)
