@@ -20,9 +20,9 @@ from shortcut_snn.analysis.gradients import measure
 from shortcut_snn.analysis.statistics import geometric_mean
 from shortcut_snn.data import load, loaders, normalise
 from shortcut_snn.data.config import DataConfig
+from shortcut_snn.files import write_csv
 from shortcut_snn.nets import build
 from shortcut_snn.neurons import LIF, Rectangle, Triangle
-from shortcut_snn.training.callbacks import write_csv
 
 SURROGATES = {"rectangle 1": Rectangle(1.0), "triangle": Triangle(), "rectangle 4": Rectangle(4.0)}
 # path of the loss: (taps, objective, lambda)

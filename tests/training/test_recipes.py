@@ -13,7 +13,6 @@ from PIL import Image
 from shortcut_snn.cli import built_in_recipes, main
 from shortcut_snn.data import load, loaders
 from shortcut_snn.training import build, recipe_io
-from shortcut_snn.training.module import ShortcutModule
 from shortcut_snn.training.recipe import Method
 from shortcut_snn.training.recipe_list import figures
 from shortcut_snn.training.run import seed_everything
@@ -71,16 +70,8 @@ def test_one_training_step_at_full_size(name: str, roots: dict[str, str]) -> Non
         small = recipe_io.changed(small, {"data.events.cache": "off"})
     data = load(small.data, small.network.time_steps)
     seed_everything(small)
-    network = build.network(small, data.num_classes, data.channels)
-    model = build.shortcut(small.method, network)
-    module = ShortcutModule(
-        model,
-        build.objective(small.method, small.optimizer.label_smoothing),
-        build.balance(small.method),
-        small.optimizer,
-        data.mean,
-        data.std,
-    )
+    module = build.module(small, data)
+    model, network = module.model, module.model.network
     classes = {"cifar100": 100, "imagenet": 1000}.get(name.split("-")[0], 10)
     assert network.classifier.out_features == classes
     before = {key: weight.detach().clone() for key, weight in model.named_parameters() if weight.dim() > 1}

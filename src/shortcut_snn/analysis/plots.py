@@ -20,7 +20,7 @@ def _figure(width: float = 7.0, height: float = 4.2) -> Figure:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    with replacing(path) as temporary, mpl.rc_context({"svg.hashsalt": "shortcut"}):
+    with replacing(path) as temporary:
         figure.savefig(temporary, dpi=130, metadata={"Software": None})
 
 

@@ -30,6 +30,29 @@ def check_same(root: Path, names: list[str], part: str, train: str = "train") ->
         raise ValueError(f"{root}: {where} has a class {odd[0]!r} that {lacking} has not")
 
 
+def classes_and_parts(root: Path) -> tuple[list[str], list[str]]:
+    """Return the classes of a data folder and the names of its parts.
+
+    These are train, the test set, and the validation set if there is one; none where the folder holds the class folders
+    itself. With train/ and val/ but no test/, as ImageNet has it, val/ is the test set.
+
+    Raises:
+        FileNotFoundError: a folder is missing.
+        ValueError: the parts do not have the same classes.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"data.root: there is no folder {root}")
+    if not (root / "train").is_dir():
+        return class_names(root), []
+    others = [name for name in ("test", "val") if (root / name).is_dir()]
+    if not others:
+        raise FileNotFoundError(f"data.root: {root} has a folder train but neither test nor val")
+    names = class_names(root / "train")
+    for part in others:
+        check_same(root, names, part)
+    return names, ["train", *others]
+
+
 def labelled_files(
     folder: Path, names: list[str], extensions: Collection[str], what: str
 ) -> tuple[list[str], list[int]]:

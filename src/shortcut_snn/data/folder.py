@@ -16,7 +16,7 @@ from torchvision.transforms.v2.functional import (  # type: ignore[attr-defined]
     to_dtype,
 )
 
-from .class_folders import check_same, class_names, labelled_files
+from .class_folders import classes_and_parts, labelled_files
 from .config import DataConfig
 from .file_error import DataFileError
 from .images import Images, Indices
@@ -87,27 +87,16 @@ class FolderImages(Images):
 def read_folder(config: DataConfig) -> Source:
     """Read the class folders below ``config.root``, or below its train/ and test/ (and val/).
 
-    With train/ and val/ but no test/, as ImageNet has it, val/ is the test set.
-
     Raises:
         FileNotFoundError: a folder is missing or holds no images.
         ValueError: the parts do not have the same classes.
     """
     root = Path(str(config.root)).expanduser()
-    if not root.is_dir():
-        raise FileNotFoundError(f"data.root: there is no folder {root}")
-    if not (root / "train").is_dir():
-        names = class_names(root)
-        return held_out_test(_read_part(root, names, config.image_size), names, config.seed, SAMPLES)
-    parts = [name for name in ("test", "val") if (root / name).is_dir()]
+    names, parts = classes_and_parts(root)
     if not parts:
-        raise FileNotFoundError(f"data.root: {root} has a folder train but neither test nor val")
-    names = class_names(root / "train")
-    for part in parts:
-        check_same(root, names, part)
-    train = _read_part(root / "train", names, config.image_size)
-    test, *validation = (_read_part(root / part, names, config.image_size) for part in parts)
-    for part, images in zip(parts, (test, *validation), strict=True):
+        return held_out_test(_read_part(root, names, config.image_size), names, config.seed, SAMPLES)
+    train, test, *validation = (_read_part(root / part, names, config.image_size) for part in parts)
+    for part, images in zip(parts[1:], (test, *validation), strict=True):
         if images.shape != train.shape:
             raise ValueError(f"{root}: images of train and {part} differ in size; set data.image_size to resize them")
     return Source(train, test, names, validation[0] if validation else None, statistics_samples=SAMPLES)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .kernels import get_backend, kernels_run
+from .kernels.backend import is_exported
 
 Packing = Literal["auto", "always", "never"]
 
@@ -56,9 +57,7 @@ def packs(spikes: Tensor) -> bool:
     """Say whether spikes like these are to be packed."""
     if not torch.is_grad_enabled() or _packing == "never" or get_backend() == "eager" or spikes.numel() == 0:
         return False
-    # What is exported must run without this library.
-    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    if tracing or torch.compiler.is_exporting():
+    if is_exported():
         return False
     return _packing == "always" or kernels_run(spikes)
 

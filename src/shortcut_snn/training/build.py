@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from ..data import ImageData
 from ..nets import SpikingNetwork
 from ..nets import build as build_net
 from ..neurons import IF, LIF, PLIF, ATan, Neuron, Rectangle, Sigmoid, Surrogate, Tanh, Triangle
@@ -16,6 +17,7 @@ from ..shortcut import (
     Shortcut,
     StepDecay,
 )
+from .module import ShortcutModule
 from .recipe import MethodConfig, NeuronConfig, Recipe, SurrogateConfig
 
 INITIAL = {"vanilla": 0.0, "shortcut": 1.0, "evolutionary": 0.25}
@@ -89,3 +91,16 @@ def shortcut(config: MethodConfig, inner: SpikingNetwork) -> Shortcut:
     """Wrap a network; vanilla is the same wrapper without branches."""
     taps = [] if config.name == "vanilla" else config.taps
     return Shortcut(inner, taps, num_classes=inner.num_classes)
+
+
+def module(recipe: Recipe, data: ImageData) -> ShortcutModule:
+    """Return what trains: the network of a recipe for its data, wrapped, with its objective and schedule."""
+    inner = network(recipe, data.num_classes, data.channels)
+    return ShortcutModule(
+        shortcut(recipe.method, inner),
+        objective(recipe.method, recipe.optimizer.label_smoothing),
+        balance(recipe.method),
+        recipe.optimizer,
+        data.mean,
+        data.std,
+    )

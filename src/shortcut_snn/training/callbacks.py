@@ -1,7 +1,5 @@
 """What watches a run: its history, its clock, its checkpoint."""
 
-import csv
-import io
 import math
 import time
 from collections.abc import Callable
@@ -15,17 +13,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from ..analysis.firing import firing_rates
 from ..analysis.gradients import gradient_rms
 from ..deploy.weights import save_network
-from ..files import replacing, write_text
-
-
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows as CSV, whole or not at all; columns in order of first appearance."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+from ..files import replacing, write_csv
 
 
 class Watch(Callback):

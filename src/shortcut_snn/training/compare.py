@@ -13,6 +13,7 @@ from typing import Any, get_args
 import yaml
 
 from ..analysis.statistics import geometric_mean, mean_interval
+from ..files import write_csv, write_text
 from . import recipe_io
 from .recipe import Method, MethodConfig, Recipe
 from .report import table
@@ -161,7 +162,6 @@ def _train(recipe: Recipe, place: Path, threads: int) -> str:
 def summarise(plan: Plan, folder: Path, tell: Callable[[str], None] = print) -> list[dict[str, Any]]:
     """Read the finished runs, write the files and print the table."""
     from ..analysis import plots
-    from .callbacks import write_csv
     from .run import RESULT, read_result
 
     runs: list[dict[str, Any]] = []
@@ -181,7 +181,7 @@ def summarise(plan: Plan, folder: Path, tell: Callable[[str], None] = print) -> 
     write_csv(folder / "runs.csv", runs)
     write_csv(folder / "comparison.csv", rows)
     text = _table(rows)
-    (folder / "comparison.md").write_text(text + "\n", encoding="utf-8")
+    write_text(folder / "comparison.md", text + "\n")
     plots.comparison(
         [row["variant"] for row in rows],
         [[100 * run["test_accuracy_last"] for run in runs if run["variant"] == row["variant"]] for row in rows],

@@ -6,10 +6,9 @@ from ..analysis import plots
 from ..analysis.gradients import GradientReport, measure
 from ..data import load, loaders
 from ..deploy.weights import load_into, read_network
+from ..files import write_csv
 from . import build
-from .callbacks import write_csv
 from .evaluate import FILES
-from .module import ShortcutModule
 from .recipe import Recipe
 from .report import table
 from .run import seed_everything
@@ -30,20 +29,16 @@ def diagnose(recipe: Recipe, folder: Path, run: Path | None = None) -> dict[str,
         raise ValueError("vanilla has no branches to compare with; use --method.name evolutionary or shortcut")
     data = load(recipe.data, recipe.network.time_steps)
     seed_everything(recipe)
-    network = build.network(recipe, len(data.class_names), data.channels)
+    module = build.module(recipe, data)
     if run is not None:
         path = run / FILES["last"]
-        load_into(network, read_network(path)[0], path)
-    model = build.shortcut(recipe.method, network)
-    balance = build.balance(recipe.method)
-    objective = build.objective(recipe.method, recipe.optimizer.label_smoothing)
-    module = ShortcutModule(model, objective, balance, recipe.optimizer, data.mean, data.std)
+        load_into(module.model.network, read_network(path)[0], path)
     images, labels = next(iter(loaders(data, recipe.data, recipe.train.seed).train))
-    weight = balance(0, 1)
+    weight = module.balance(0, 1)
     prepared = module.prepare(images)
     reports = {
-        "without": measure(model, prepared, labels, objective, 0.0),
-        "with": measure(model, prepared, labels, objective, weight),
+        "without": measure(module.model, prepared, labels, module.objective, 0.0),
+        "with": measure(module.model, prepared, labels, module.objective, weight),
     }
     pairs = [(name, reports["without"].rms[name], reports["with"].rms[name]) for name in reports["without"].rms]
     write_csv(folder / "gradients.csv", [dict(zip(("layer", "without", "with"), pair, strict=True)) for pair in pairs])

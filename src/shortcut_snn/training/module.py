@@ -58,7 +58,7 @@ class ShortcutModule(pl.LightningModule):
         if images.dim() == 5:
             return (images.transpose(0, 1).contiguous().to(self.mean.dtype) - self.mean) / self.std
         scaled = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
-        return scaled.contiguous(memory_format=torch.channels_last) if scaled.dim() == 4 else scaled
+        return scaled.contiguous(memory_format=torch.channels_last)
 
     def on_fit_start(self) -> None:
         """Find the number of steps, which the schedules need."""

@@ -70,18 +70,9 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
             f" {folder / SPLIT}; put them back, or name another folder"
         )
     seed_everything(recipe)
-    network = build.network(recipe, len(data.class_names), data.channels)
-    model = build.shortcut(recipe.method, network)
+    module = build.module(recipe, data)
     if data.kind == "static":
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    module = ShortcutModule(
-        model,
-        build.objective(recipe.method, recipe.optimizer.label_smoothing),
-        build.balance(recipe.method),
-        recipe.optimizer,
-        data.mean,
-        data.std,
-    )
+        module.model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     about = {"recipe": recipe.to_dict(), "data": describe(data), "version": __version__}
     terminal = sys.stderr.isatty()
     watch = Watch()

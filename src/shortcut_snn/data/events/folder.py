@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ..class_folders import check_same, class_names, labelled_files
+from ..class_folders import classes_and_parts, labelled_files
 from ..config import DataConfig
 from ..source import Source
 from .formats.files import EXTENSIONS, FileRecording, check_libraries
@@ -24,19 +24,11 @@ def read_events(config: DataConfig, time_steps: int) -> Source:
     root = data_root(config)
     if config.events.sensor is None:
         raise ValueError("data.events.sensor: the camera's height and width are needed, as in [260, 346]")
-    if not root.is_dir():
-        raise FileNotFoundError(f"data.root: there is no folder {root}")
+    names, parts = classes_and_parts(root)
     maker = FrameMaker.of(config.events, config.events.sensor, time_steps)
-    if not (root / "train").is_dir():
-        names = class_names(root)
-        return event_source(read_part(root, root, names, EXTENSIONS, maker), None, names, config)
-    parts = [name for name in ("test", "val") if (root / name).is_dir()]
     if not parts:
-        raise FileNotFoundError(f"data.root: {root} has a folder train but neither test nor val")
-    names = class_names(root / "train")
-    for part in parts:
-        check_same(root, names, part)
-    train, test, *rest = (read_part(root, root / part, names, EXTENSIONS, maker) for part in ("train", *parts))
+        return event_source(read_part(root, root, names, EXTENSIONS, maker), None, names, config)
+    train, test, *rest = (read_part(root, root / part, names, EXTENSIONS, maker) for part in parts)
     return event_source(train, test, names, config, rest[0] if rest else None)
 
 

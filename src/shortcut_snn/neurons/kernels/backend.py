@@ -64,12 +64,16 @@ def kernels_run(x: Tensor) -> bool:
     """Say whether the compiled kernels run on a tensor like this one."""
     if _backend == "eager" or x.device.type != "cpu" or x.dtype not in _DTYPES or x.numel() == 0:
         return False
-    # What is exported must run without this library.
-    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    if tracing or torch.compiler.is_exporting():
+    if is_exported():
         return False
     works: bool = _numba_works()
     return works
+
+
+def is_exported() -> bool:
+    """Say whether what runs is being traced for a file, which must work without this library's operators."""
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return tracing or torch.compiler.is_exporting()
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
