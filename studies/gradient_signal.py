@@ -4,8 +4,9 @@
 
 A new network (no step taken) sees several batches of 100 images. For each path of the loss the gradient of the first
 convolution is taken on each batch, and the mean cosine between batches is reported beside its RMS and the ratio of
-first to last layer: 1 is all signal, 0 is noise. Read what is within 0.1 of 0 as noise: another number of threads rounds
-sums in another order, single spikes flip, and such cosines change. AdamW hides the size of a gradient, not its noise.
+first to last layer: 1 is all signal, 0 is noise. Read what is within 0.1 of 0 as noise: another number of threads
+rounds sums in another order, single spikes flip, and such cosines change. AdamW hides the size of a gradient, not its
+noise.
 """
 
 import argparse
