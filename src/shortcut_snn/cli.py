@@ -67,7 +67,8 @@ def _parser() -> Any:
         "--methods",
         type=str,
         default="vanilla,shortcut,evolutionary",
-        help="methods to compare, with commas between; one may carry entries: evolutionary:taps=blocks:initial=0.5",
+        help="methods to compare, with commas between (see --method.name for all); one may carry entries: "
+        "evolutionary:taps=blocks:initial=0.5",
     )
     compare.add_argument("--seeds", type=int, default=3, help="how many seeds, from train.seed on")
     compare.add_argument(

@@ -9,6 +9,7 @@ from ..deploy.weights import load_into, read_network
 from ..files import write_csv
 from . import build
 from .evaluate import FILES
+from .methods import KINDS
 from .recipe import Recipe
 from .report import table
 from .run import seed_everything
@@ -25,8 +26,10 @@ def diagnose(recipe: Recipe, folder: Path, run: Path | None = None) -> dict[str,
     Returns:
         The reports by name: ``"without"`` and ``"with"``.
     """
-    if recipe.method.name == "vanilla":
-        raise ValueError("vanilla has no branches to compare with; use --method.name evolutionary or shortcut")
+    if not KINDS[recipe.method.name].branches:
+        raise ValueError(
+            f"{recipe.method.name} has no branches to compare with; use --method.name evolutionary or shortcut"
+        )
     data = load(recipe.data, recipe.network.time_steps)
     seed_everything(recipe)
     module = build.module(recipe, data)

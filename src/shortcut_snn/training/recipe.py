@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..data.config import DataConfig
-
-Method = Literal["vanilla", "shortcut", "evolutionary"]
+from . import methods
+from .methods import Method
 
 
 @dataclass
@@ -38,6 +38,8 @@ class NeuronConfig:
         surrogate: what the backward pass uses for the derivative of a spike.
         reset: hard (to 0) or soft (the threshold is subtracted).
         detach_reset: whether the gradient ignores that the reset depends on the spike.
+        gradient: how gradients pass through time: bptt (back-propagation through time), sltt (not at all) or rate
+            (through firing rates, in one step).
     """
 
     kind: Literal["lif", "if", "plif"] = "lif"
@@ -46,6 +48,7 @@ class NeuronConfig:
     surrogate: SurrogateConfig = field(default_factory=SurrogateConfig)
     reset: Literal["hard", "soft"] = "hard"
     detach_reset: bool = False
+    gradient: Literal["bptt", "sltt", "rate"] = "bptt"
 
 
 @dataclass
@@ -71,24 +74,58 @@ class NetworkConfig:
 
 
 @dataclass
-class MethodConfig:
-    """Shortcut back-propagation and evolutionary training.
+class TETConfig:
+    """Temporal efficient training, used by method tet.
 
     Args:
-        name: vanilla (no branches), shortcut (lambda stays 1) or evolutionary (lambda decays to 0 from 0.25).
+        weight: of the regulariser (the paper's lambda), from 0 to 1.
+        target: where it pulls the logits (the paper's phi).
+    """
+
+    weight: float = 0.001
+    target: float = 1.0
+
+
+@dataclass
+class DistillationConfig:
+    """Self-distillation, used by method distillation.
+
+    Args:
+        share: of the soft labels in a branch's loss (the paper's alpha), from 0 to 1.
+        temperature: of the soft labels, > 0.
+    """
+
+    share: float = 0.1
+    temperature: float = 3.0
+
+
+@dataclass
+class MethodConfig:
+    """How the gradient is made: the paper's methods and their rivals.
+
+    Args:
+        name: vanilla (no branches), shortcut (lambda stays 1), evolutionary (lambda decays to 0 from 0.25); of the
+            rivals, with branches: deep_supervision (each has its loss), distillation (they learn from the main output's
+            soft labels too); without: tet (a loss at every time step), tdbn, sew and ms (norm and block of the
+            network), sltt and rate (how gradients pass through time).
         taps: where branches are: at the end of each stage but the last, of each block but the last, or at the
             submodules named in a list.
         objective: logit_sum, one cross-entropy on main + lambda * sum of branches (the paper), loss_sum,
-            cross-entropy of main + lambda * the branches' (deep supervision), or loss_mean, their mean.
-        schedule: how lambda goes over training; the default is the method's (constant, linear).
-        initial: lambda at the start; the default is the method's (1, 0.25).
+            cross-entropy of main + lambda * the branches' (deep supervision), or loss_mean, their mean; the default is
+            the method's.
+        schedule: how lambda goes over training; the default is the method's (linear for evolutionary, else constant).
+        initial: lambda at the start; the default is the method's (0.25 for evolutionary, else 1).
+        tet: of method tet.
+        distillation: of method distillation.
     """
 
     name: Method = "evolutionary"
     taps: Literal["stages", "blocks"] | list[str] = "stages"
-    objective: Literal["logit_sum", "loss_sum", "loss_mean"] = "logit_sum"
+    objective: Literal["logit_sum", "loss_sum", "loss_mean"] | None = None
     schedule: Literal["constant", "linear", "cosine", "step"] | None = None
     initial: float | None = None
+    tet: TETConfig = field(default_factory=TETConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
 
 
 @dataclass
@@ -182,6 +219,7 @@ class Recipe:
                 raise ValueError(f"{name} must not be negative, got {value}")
         if not 0 <= self.optimizer.label_smoothing < 1:
             raise ValueError(f"optimizer.label_smoothing is from 0 to below 1, got {self.optimizer.label_smoothing}")
+        methods.check(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain nested dictionaries, lists and numbers."""

@@ -26,6 +26,8 @@ from ..deploy.weights import load_into, read_network, save_network
 from ..files import write_text
 from . import build, recipe_io
 from .callbacks import History, SaveRun, Watch
+from .cost import StepCost, summary
+from .methods import resolved
 from .module import ShortcutModule
 from .recipe import Recipe
 from .report import tell_result
@@ -75,9 +77,9 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
         module.model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     about = {"recipe": recipe.to_dict(), "data": describe(data), "version": __version__}
     terminal = sys.stderr.isatty()
-    watch = Watch()
-    history = History(folder, watch, None if terminal else tell)
-    trainer = make_trainer(recipe, folder, [watch, history, SaveRun(folder, history, about)], terminal)
+    watch, cost = Watch(), StepCost()
+    history = History(folder, watch, cost, None if terminal else tell)
+    trainer = make_trainer(recipe, folder, [watch, cost, history, SaveRun(folder, history, about)], terminal)
     batches = loaders(data, recipe.data, recipe.train.seed, trainer.global_rank, trainer.world_size)
     if trainer.is_global_zero:
         _describe_run(folder, recipe, data)
@@ -107,7 +109,7 @@ def _checkpoint(recipe: Recipe, folder: Path, resume: bool) -> Path | None:
         return None
     if not resume:
         raise FileExistsError(f"{folder} holds a run already; add --resume to go on with it, or name another folder")
-    if recipe_io.read(before) != recipe:
+    if resolved(recipe_io.read(before)) != resolved(recipe):
         raise ValueError(
             f"the run in {folder} has another recipe ({before}); resume with that one or name another folder"
         )
@@ -190,6 +192,7 @@ def _finish(
         "gradient_ratio_last_epoch": ratios[-1],
         "seconds_per_epoch": seconds[len(seconds) // 2],
         "epochs": len(history.rows),
+        **summary(history.seconds),
         "stripped_equals_trained": True,
     }
 
