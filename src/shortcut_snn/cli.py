@@ -131,7 +131,8 @@ def _run(parser: Any, parsed: Any) -> None:
 
     from .training.recipe_io import from_namespace
 
-    recipe = from_namespace(options)
+    # Of what methods to compare have in common each takes what makes a difference to it; then it is checked.
+    recipe = from_namespace(options, check=name != "compare")
     folder = Path(options.out)
     if name == "train":
         from .training.run import train
