@@ -140,7 +140,9 @@ def test_each_method_of_a_comparison_takes_what_concerns_it() -> None:
 
 
 def test_a_grid_over_what_some_do_not_take_runs_those_once() -> None:
-    plan = Plan.parse(Recipe(), "vanilla,tet,distillation", 1, ["method.tet.weight=0,0.05", "method.taps=stages,blocks"])
+    plan = Plan.parse(
+        Recipe(), "vanilla,tet,distillation", 1, ["method.tet.weight=0,0.05", "method.taps=stages,blocks"]
+    )
     assert [variant.label for variant in plan.variants] == [
         "vanilla",
         "tet tet.weight=0",

@@ -292,6 +292,22 @@ def test_frozen_norms_stay_frozen() -> None:
         torch.testing.assert_close(ours[key], gradient, rtol=1e-4, atol=1e-6)
 
 
+def test_a_neuron_of_ones_own_answers_by_its_own_gradient() -> None:
+    class Doubled(LIF):
+        def forward(self, current: Tensor) -> Tensor:
+            return super().forward(2 * current)
+
+    current, neuron = torch.randn(5, 3, 4) + 0.3, Doubled(surrogate=ATan())
+    passes = RatePasses(neuron)
+    with passes.spiking():
+        neuron(current)
+    with passes.averages():
+        mean = current.mean(0, keepdim=True).requires_grad_()
+        (slope,) = torch.autograd.grad(neuron(mean).sum(), mean)
+    _, expected = recursion(2 * current, 0.5, 1.0, ATan(), "hard", False)
+    torch.testing.assert_close(slope[0], 2 * expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_learned_tau_is_refused() -> None:
     with pytest.raises(ValueError, match="no gradient for a learned tau"):
         RatePasses(nn.Sequential(IF(), PLIF()))

@@ -83,9 +83,7 @@ def test_a_resumed_run_of_tet_is_the_same(tmp_path: Path, monkeypatch: pytest.Mo
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_gradients_of_a_method_without_branches_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_gradients_of_a_method_without_branches_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from shortcut_snn.cli import main
 
     from .small import options

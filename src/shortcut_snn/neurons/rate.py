@@ -109,7 +109,7 @@ class RatePasses:
     def _fire(self, neuron: Neuron, current: Tensor) -> Tensor:
         with torch.enable_grad():
             leaf = current.detach().requires_grad_()
-            spikes = neuron.stream(leaf)[0]
+            spikes = _own_forward(neuron, leaf)
             # Spike times all added up, differentiated by a current at each step: summed over steps, T * dr/dc.
             (slopes,) = torch.autograd.grad(spikes, leaf, torch.ones_like(spikes))
         spikes = spikes.detach()
@@ -141,8 +141,9 @@ def _by_batch(norm: _Norm) -> bool:
     return norm.training or norm.running_mean is None
 
 
-def _own_forward(norm: _Norm, x: Tensor) -> Tensor:
-    out: Tensor = type(norm).forward(norm, x)
+def _own_forward(module: nn.Module, x: Tensor) -> Tensor:
+    """What a module's class computes, whatever stands for its forward at the moment."""
+    out: Tensor = type(module).forward(module, x)
     return out
 
 
