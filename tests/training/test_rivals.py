@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 from shortcut_snn import nets
+from shortcut_snn.cli import main
 from shortcut_snn.training.evaluate import evaluate, load_run
 from shortcut_snn.training.methods import Method, PaperMethod
 
-from .small import train
+from .small import assert_resumes_bit_identically, options, train
 
 RIVALS = [name for name in get_args(Method) if name not in get_args(PaperMethod)]
 ONE = {"data__train_limit": 150, "data__test_limit": 50, "train__epochs": 1}
@@ -64,29 +65,11 @@ def test_what_a_step_costs(runs: Path, name: str) -> None:
 
 
 def test_a_resumed_run_of_tet_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from shortcut_snn.training.callbacks import SaveRun
-
     given = ONE | {"train__epochs": 2, "method__name": "tet", "train__threads": 1}
-    assert train(tmp_path / "whole", **given) == 0
-    end, killed = SaveRun.on_train_epoch_end, RuntimeError("killed")
-
-    def kill(self: SaveRun, trainer: object, module: object) -> None:
-        end(self, trainer, module)  # type: ignore[arg-type]
-        raise killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SaveRun, "on_train_epoch_end", kill)
-        with pytest.raises(RuntimeError, match="killed"):
-            train(tmp_path / "parts", **given)
-    assert train(tmp_path / "parts", "--resume", **given) == 0
-    for name in ("network.safetensors", "metrics.csv", "gradients.csv"):
-        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    files = "network.safetensors", "metrics.csv", "gradients.csv"
+    assert_resumes_bit_identically(tmp_path, monkeypatch, *files, **given)
 
 
 def test_gradients_of_a_method_without_branches_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from shortcut_snn.cli import main
-
-    from .small import options
-
     assert main(["gradients", "--out", str(tmp_path / "g"), *options(method__name="sltt")]) == 1
     assert "sltt has no branches to compare with" in capsys.readouterr().err
