@@ -134,3 +134,12 @@ def test_without_gradients_it_is_the_ordinary_layer_bit_for_bit() -> None:
 
 def test_the_printed_form_says_so() -> None:
     assert repr(LIF(detach_membrane=True)).endswith("detach_membrane)")
+
+
+def test_keeps_one_number_for_each_spike() -> None:
+    kept: list[Tensor] = []
+    current = torch.randn(6, 3, 5, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        spikes, membrane = LIF(detach_membrane=True).stream(current)
+    assert [tensor.shape for tensor in kept] == [spikes.shape]
+    assert not membrane.requires_grad

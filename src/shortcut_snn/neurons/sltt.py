@@ -6,17 +6,58 @@ same step and through the membrane potential of the next, the second is left out
 
     dL/du_pre[t] = dL/ds[t] * surrogate(u_pre[t] - threshold)
 
-What the paper saves in memory it saves by going through the network one time step after the other. Networks here take
-a whole sequence, because batch normalisation runs over time and batch together: the gradient is SLTT's, the memory is
-not.
+So what a neuron keeps for the backward pass is that slope, and there is no loop in it. What the paper saves beyond that
+it saves by going through the network one time step after the other. Networks here take a whole sequence, because batch
+normalisation runs over time and batch together: the gradient is SLTT's, the memory still grows with T.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import functional
 from .functional import Reset
-from .surrogate import Surrogate
+from .surrogate import Rectangle, Surrogate
+
+
+class _Spatial(torch.autograd.Function):
+    """Plain PyTorch on every device: forward over time, backward each step by itself."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        current: Tensor,
+        tau: Tensor,
+        initial: Tensor | None,
+        threshold: float,
+        surrogate: Surrogate,
+        soft: bool,
+    ) -> tuple[Tensor, Tensor]:
+        decay = tau.to(functional.compute_dtype(current.dtype))
+        u = None if initial is None else initial.to(decay.dtype)
+        spikes, slopes = torch.empty_like(current), torch.empty_like(current)
+        # What u[t - 1] was, for the gradient of tau.
+        before = torch.zeros_like(current, dtype=decay.dtype) if ctx.needs_input_grad[1] else None
+        for t, step in enumerate(current):
+            if before is not None and u is not None:
+                before[t] = u
+            u_pre, spikes[t], u = functional.one_step(u, step, decay, threshold, soft)
+            slopes[t] = surrogate(u_pre - threshold)
+        assert u is not None
+        final = u.to(current.dtype)
+        ctx.save_for_backward(slopes, before)
+        ctx.tau_dtype = tau.dtype
+        # To the steps that follow it is a number.
+        ctx.mark_non_differentiable(final)
+        return spikes, final
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        slopes, before = ctx.saved_tensors
+        grad_current = grads[0] * slopes
+        grad_tau = None if before is None else (grad_current * before).sum().to(ctx.tau_dtype)
+        return grad_current, grad_tau, None, None, None, None
 
 
 def lif(
@@ -39,26 +80,17 @@ def lif(
         initial: membrane potential before the first step ``[N, ...]``; 0 by default. No gradient reaches it.
 
     Returns:
-        Spikes ``[T, N, ...]`` and the membrane potential after the last step ``[N, ...]``.
+        Spikes ``[T, N, ...]`` and the membrane potential after the last step ``[N, ...]``, through which no gradient
+        goes back.
 
     Raises:
         ValueError: no time steps, or a parameter out of range.
     """
-    whole = current.dim() < 2 or current.shape[0] < 2
-    if whole or not torch.is_grad_enabled():
-        start = None if initial is None else initial.detach()
+    start = None if initial is None else initial.detach()
+    if not torch.is_grad_enabled():
         return functional.lif(current, tau, threshold=threshold, surrogate=surrogate, reset=reset, initial=start)
-    # A sequence of one step has no time to send a gradient through, so the steps run one by one, each on whatever
-    # kernels there are. In float32 at least, because the membrane potential passes between them.
-    wide = current.float() if current.dtype in (torch.float16, torch.bfloat16) else current
-    membrane, spikes = initial, []
-    for step in wide.unbind():
-        start = None if membrane is None else membrane.detach().to(wide.dtype)
-        fired, membrane = functional.lif(
-            step.unsqueeze(0), tau, threshold=threshold, surrogate=surrogate, reset=reset, initial=start
-        )
-        # Joined without the time axis: so a memory format is kept.
-        spikes.append(fired.squeeze(0))
-    assert membrane is not None
-    joined = torch.cat(spikes).view(current.shape)
-    return joined.to(current.dtype), membrane.to(current.dtype)
+    functional.check_call(current, tau, threshold, reset, start)
+    spikes, final = _Spatial.apply(  # type: ignore[no-untyped-call]
+        current, functional.tau_tensor(tau, current.device), start, threshold, surrogate or Rectangle(), reset == "soft"
+    )
+    return spikes, final
