@@ -308,6 +308,23 @@ def test_a_neuron_of_ones_own_answers_by_its_own_gradient() -> None:
     torch.testing.assert_close(slope[0], 2 * expected, rtol=1e-4, atol=1e-5)
 
 
+def test_what_the_method_cannot_do_is_refused() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.neuron = LIF()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.neuron(self.neuron(x))
+
+    class Shared(nn.BatchNorm1d):
+        pass
+
+    for net, said in ((Twice(), "a LIF can be called only once"), (nn.Sequential(Shared(3)), "not Shared")):
+        with pytest.raises(ValueError, match=said), RatePasses(net).spiking():
+            net(torch.randn(4, 3))
+
+
 def test_a_learned_tau_is_refused() -> None:
     with pytest.raises(ValueError, match="no gradient for a learned tau"):
         RatePasses(nn.Sequential(IF(), PLIF()))

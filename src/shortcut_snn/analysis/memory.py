@@ -34,7 +34,7 @@ class PeakMemory:
     """Measures against the memory in use when it is built.
 
     Args:
-        device: ``"cuda"`` for what PyTorch has allocated there, anything else for the process's resident set.
+        device: ``"cuda"`` for what PyTorch has allocated there, ``"cpu"`` for the process's resident set.
     """
 
     def __init__(self, device: str) -> None:
@@ -46,7 +46,7 @@ class PeakMemory:
     @property
     def available(self) -> bool:
         """Whether this system tells."""
-        return self.device == "cuda" or _STATUS.exists()
+        return self.device == "cuda" or (self.device == "cpu" and _STATUS.exists())
 
     def start(self) -> None:
         """Forget peaks of the past."""

@@ -17,7 +17,7 @@ but sends gradients through mean and variance as usual. So the backward pass cos
 The authors also divide the gradient of the whole loss by T; that is left out.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from .modules import PLIF, Neuron
 
 _Norm = nn.modules.batchnorm._BatchNorm
+_KNOWN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class _Answer(torch.autograd.Function):
@@ -107,6 +108,7 @@ class RatePasses:
             self._rates, self._statistics = {}, {}
 
     def _fire(self, neuron: Neuron, current: Tensor) -> Tensor:
+        _check_first_call(neuron, self._rates)
         with torch.enable_grad():
             leaf = current.detach().requires_grad_()
             spikes = _own_forward(neuron, leaf)
@@ -117,6 +119,12 @@ class RatePasses:
         return spikes
 
     def _watch(self, norm: _Norm, x: Tensor) -> Tensor:
+        _check_first_call(norm, self._statistics)
+        if type(norm) not in _KNOWN:
+            raise ValueError(
+                f"rate-based back-propagation knows {', '.join(kind.__name__ for kind in _KNOWN)}, whose statistics are "
+                f"those of one process's batch, and not {type(norm).__name__}"
+            )
         if _by_batch(norm):
             axes = [axis for axis in range(x.dim()) if axis != 1]
             var, mean = torch.var_mean(x.float(), axes, correction=0)
@@ -134,6 +142,14 @@ class RatePasses:
             x, norm.weight, norm.bias, *self._statistics[norm], norm.eps
         )
         return out
+
+
+def _check_first_call(module: nn.Module, seen: Collection[nn.Module]) -> None:
+    if module in seen:
+        raise ValueError(
+            f"rate-based back-propagation keeps one rate for a layer, so a {type(module).__name__} can be called only "
+            f"once in a forward pass; give each place a layer of its own"
+        )
 
 
 def _by_batch(norm: _Norm) -> bool:
