@@ -122,8 +122,8 @@ class RatePasses:
         _check_first_call(norm, self._statistics)
         if type(norm) not in _KNOWN:
             raise ValueError(
-                f"rate-based back-propagation knows {', '.join(kind.__name__ for kind in _KNOWN)}, whose statistics are "
-                f"those of one process's batch, and not {type(norm).__name__}"
+                f"rate-based back-propagation knows {', '.join(kind.__name__ for kind in _KNOWN)}, with the statistics "
+                f"of one process, and not {type(norm).__name__}"
             )
         if _by_batch(norm):
             axes = [axis for axis in range(x.dim()) if axis != 1]
