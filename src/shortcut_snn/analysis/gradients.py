@@ -8,6 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from ..shortcut import Objective, Shortcut
+from .untouched import untouched
+
+
+# What ResNets call the layer of a residual that changes its shape: ours; torchvision's and SpikingJelly's.
+_ASIDE = {"project", "downsample"}
+
+
+def on_chain(name: str) -> bool:
+    """Say whether a layer lies on the chain of layers from input to output, not in a residual's projection."""
+    return _ASIDE.isdisjoint(name.split("."))
 
 
 def weights(network: nn.Module) -> dict[str, nn.Parameter]:
@@ -19,7 +29,7 @@ def weights(network: nn.Module) -> dict[str, nn.Parameter]:
     layers = [
         (name, module)
         for name, module in network.named_modules()
-        if isinstance(module, nn.modules.conv._ConvNd | nn.Linear) and not name.endswith("project.conv")
+        if isinstance(module, nn.modules.conv._ConvNd | nn.Linear) and on_chain(name)
     ]
     return {name: cast(nn.Parameter, module.weight) for name, module in layers[:-1]}
 
@@ -70,21 +80,8 @@ def measure(model: Shortcut, images: Tensor, labels: Tensor, objective: Objectiv
         objective: the loss.
         balance: lambda; 0 shows what reaches the layers without the method.
     """
-    mode = model.training
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    grads = {name: parameter.grad for name, parameter in model.named_parameters()}
-    try:
-        model.train()
-        for parameter in model.parameters():
-            parameter.grad = None
+    with untouched(model):
         objective(model(images), labels, balance).backward()  # type: ignore[no-untyped-call]
         first = next(iter(weights(model.network).values())).grad
         assert first is not None
         return GradientReport(gradient_rms(model.network), first.detach().float().flatten().cpu())
-    finally:
-        model.train(mode)
-        for name, parameter in model.named_parameters():
-            parameter.grad = grads[name]
-        with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                buffer.copy_(buffers[name])
