@@ -6,12 +6,14 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
+from ..analysis.calibrate import set_widths
 from ..analysis.firing import firing_rates
 from ..data import load, loaders
 from ..deploy.weights import load_into, read_network
 from ..nets import SpikingNetwork
 from ..shortcut import Constant, LogitSum, Shortcut
 from . import build, recipe_io
+from .calibration import widths_in
 from .module import ShortcutModule
 from .recipe import Recipe
 from .report import percent
@@ -46,6 +48,7 @@ def load_run(folder: Path, weights: str = "last") -> tuple[SpikingNetwork, Recip
         raise ValueError(f"{path} does not say what data it was trained on")
     network = build.network(recipe, len(data["classes"]), data["channels"])
     load_into(network, state, path)
+    set_widths(network, widths_in(about))
     return network.eval(), recipe, data
 
 

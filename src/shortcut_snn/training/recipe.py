@@ -21,10 +21,13 @@ class SurrogateConfig:
         name: its shape.
         width: how wide it is: the rectangle's width a, the triangle's half-base (the paper's V_th); for tanh, atan
             and sigmoid the factor by which 1 / width steepens it. The default is the shape's own.
+        calibrate: whether each layer gets a width of its own before training, at which the gradient keeps its size from
+            the last layer to the first; the last layer keeps the width above.
     """
 
     name: Literal["rectangle", "triangle", "tanh", "atan", "sigmoid"] = "rectangle"
     width: float | None = None
+    calibrate: bool = False
 
 
 @dataclass

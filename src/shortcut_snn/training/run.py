@@ -25,6 +25,7 @@ from ..data import ImageData, Loaders, load, loaders
 from ..deploy.weights import load_into, read_network, save_network
 from ..files import write_text
 from . import build, recipe_io
+from .calibration import WIDTHS, calibrate_module, resume_widths
 from .callbacks import History, SaveRun, Watch
 from .module import ShortcutModule
 from .recipe import Recipe
@@ -40,7 +41,8 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
     The folder holds ``recipe.yaml``, ``environment.json``, ``metrics.csv``, ``gradients.csv``, ``timing.csv``,
     pictures, TensorBoard's logs, ``checkpoint.ckpt``, the networks that ship (``network.safetensors`` after the
     last epoch, ``best.safetensors`` of the epoch with the best validation accuracy) and ``result.json``; of recordings
-    of events, ``split.txt`` says which were for training, validation and test.
+    of events, ``split.txt`` says which were for training, validation and test; ``surrogates.json`` holds the widths of
+    calibrated surrogates.
 
     Args:
         recipe: what to do.
@@ -79,8 +81,16 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
     history = History(folder, watch, None if terminal else tell)
     trainer = make_trainer(recipe, folder, [watch, history, SaveRun(folder, history, about)], terminal)
     batches = loaders(data, recipe.data, recipe.train.seed, trainer.global_rank, trainer.world_size)
+    if checkpoint is not None and recipe.neuron.surrogate.calibrate:
+        widths = resume_widths(module, folder)
+    else:
+        # Several processes have to find the same widths, to the last digit.
+        device = trainer.strategy.root_device if trainer.world_size == 1 else "cpu"
+        widths = calibrate_module(module, recipe, data, device)
+    if widths:
+        about["surrogate_widths"] = widths
     if trainer.is_global_zero:
-        _describe_run(folder, recipe, data)
+        _describe_run(folder, recipe, data, widths)
     validation = batches.validation if len(data.validation) else None
     trainer.fit(module, batches.train, validation, ckpt_path=checkpoint, weights_only=True)
     if trainer.interrupted:
@@ -233,7 +243,7 @@ def describe(data: ImageData) -> dict[str, Any]:
     } | split
 
 
-def _describe_run(folder: Path, recipe: Recipe, data: ImageData) -> None:
+def _describe_run(folder: Path, recipe: Recipe, data: ImageData, widths: dict[str, float]) -> None:
     versions = {}
     for name in ("torch", "torchvision", "lightning", "numpy", "numba"):
         try:
@@ -252,5 +262,7 @@ def _describe_run(folder: Path, recipe: Recipe, data: ImageData) -> None:
     write_text(folder / "environment.json", json.dumps(environment, indent=2) + "\n")
     if data.split:
         write_text(folder / SPLIT, data.split)
+    if widths:
+        write_text(folder / WIDTHS, json.dumps(widths, indent=2) + "\n")
     # Last: a folder with a recipe is a run.
     recipe_io.write(recipe, folder / RECIPE)
