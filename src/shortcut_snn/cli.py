@@ -82,14 +82,16 @@ def _parser() -> Any:
     commands.add_subcommand("compare", compare, help="compare methods over seeds")
 
     gradients = sub(
-        "Show each layer's gradient on one batch, with and without the method: does it vanish, does it explode?",
+        "Look at each layer on a few batches: does it fire, does its gradient vanish or explode, and what helps? "
+        "Each tip has been measured on the network itself.",
         recipe=True,
     )
-    gradients.add_argument("--out", type=str, required=True, help="folder for gradients.csv and gradients.png")
+    gradients.add_argument("--out", type=str, required=True, help="folder for the tables and the picture")
     gradients.add_argument(
         "--run", type=str, default=None, help="take the trained network of this run instead of a new one"
     )
-    commands.add_subcommand("gradients", gradients, help="look at every layer's gradient")
+    gradients.add_argument("--batches", type=int, default=2, help="how many batches; a tip has to help on all of them")
+    commands.add_subcommand("gradients", gradients, help="look at every layer: does its gradient vanish or explode?")
 
     evaluate = sub("Test a trained network again, from its run's folder.", recipe=False)
     evaluate.add_argument("run", type=str, help="folder of a run")
@@ -143,7 +145,7 @@ def _run(parser: Any, parsed: Any) -> None:
     else:
         from .training.diagnose import diagnose
 
-        diagnose(recipe, folder, Path(options.run) if options.run else None)
+        diagnose(recipe, folder, Path(options.run) if options.run else None, options.batches)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -31,7 +31,7 @@ class LayerReport:
     weight_rms: float
     """Gradient RMS of the weights that feed it; NaN where none do."""
     membrane_rms: float
-    """Gradient RMS of its membrane potential."""
+    """Gradient RMS of its membrane potential (of its spikes, where a probe looks at these)."""
     norm: float
     """Norm of the same gradient over neurons, time steps and samples."""
     gain: float
@@ -108,13 +108,14 @@ def examine(
         with untouched(model), probe(network, time_axis) as tallies:
             reset(model)
             loss(model(images), labels).backward()  # type: ignore[no-untyped-call]
-            found.append(_reports(network, tallies))
+            found.append(layer_reports(network, tallies))
             reset(model)
     return Examination(tuple(found))
 
 
 @torch.no_grad()
-def _reports(network: nn.Module, tallies: dict[str, Tally]) -> tuple[LayerReport, ...]:
+def layer_reports(network: nn.Module, tallies: dict[str, Tally]) -> tuple[LayerReport, ...]:
+    """Return what a probe has tallied of a network, from input to output, after a backward pass."""
     reports: list[LayerReport] = []
     deeper = math.nan
     for name, tally in reversed(tallies.items()):

@@ -27,6 +27,7 @@ from ..files import write_text
 from . import build, recipe_io
 from .calibration import WIDTHS, calibrate_module, resume_widths
 from .callbacks import History, SaveRun, Watch
+from .layer_watch import LayerWatch
 from .module import ShortcutModule
 from .recipe import Recipe
 from .report import tell_result
@@ -38,11 +39,11 @@ CHECKPOINT, RECIPE, RESULT, SPLIT = "checkpoint.ckpt", "recipe.yaml", "result.js
 def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[str], None] = print) -> dict[str, Any]:
     """Train as a recipe says and leave the run in a folder.
 
-    The folder holds ``recipe.yaml``, ``environment.json``, ``metrics.csv``, ``gradients.csv``, ``timing.csv``,
-    pictures, TensorBoard's logs, ``checkpoint.ckpt``, the networks that ship (``network.safetensors`` after the
-    last epoch, ``best.safetensors`` of the epoch with the best validation accuracy) and ``result.json``; of recordings
-    of events, ``split.txt`` says which were for training, validation and test; ``surrogates.json`` holds the widths of
-    calibrated surrogates.
+    The folder holds ``recipe.yaml``, ``environment.json``, ``metrics.csv``, ``gradients.csv``, ``layers.csv``,
+    ``timing.csv``, pictures, TensorBoard's logs, ``checkpoint.ckpt``, the networks that ship (``network.safetensors``
+    after the last epoch, ``best.safetensors`` of the epoch with the best validation accuracy) and ``result.json``; of
+    recordings of events, ``split.txt`` says which were for training, validation and test; ``surrogates.json`` holds the
+    widths of calibrated surrogates.
 
     Args:
         recipe: what to do.
@@ -79,7 +80,8 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
     terminal = sys.stderr.isatty()
     watch = Watch()
     history = History(folder, watch, None if terminal else tell)
-    trainer = make_trainer(recipe, folder, [watch, history, SaveRun(folder, history, about)], terminal)
+    layers = LayerWatch(folder / "layers.csv", network=lambda module: module.model.network, tell=tell)
+    trainer = make_trainer(recipe, folder, [watch, layers, history, SaveRun(folder, history, about)], terminal)
     batches = loaders(data, recipe.data, recipe.train.seed, trainer.global_rank, trainer.world_size)
     if checkpoint is not None and recipe.neuron.surrogate.calibrate:
         widths = resume_widths(module, folder)
