@@ -87,7 +87,7 @@ def test_an_unknown_name_lists_those_there_are() -> None:
     with pytest.raises(
         ValueError,
         match="unknown network 'resnet50': use one of resnet18, resnet19, resnet20, resnet34, resnet110, "
-            "vgg11, vgg16, vggsnn",
+        "vgg11, vgg16, vggsnn",
     ):
         nets.build("resnet50", 10, 2)
 

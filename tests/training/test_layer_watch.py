@@ -37,7 +37,9 @@ def fit(module: pl.LightningModule, *callbacks: pl.Callback, epochs: int = 2) ->
     data = [(torch.randn(3, 8, 8), int(torch.randint(10, ()))) for _ in range(24)]
     loader = torch.utils.data.DataLoader(data, 8)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = pl.Trainer(accelerator="cpu", max_epochs=epochs, enable_model_summary=False, callbacks=list(callbacks), **quiet)
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=epochs, enable_model_summary=False, callbacks=list(callbacks), **quiet
+    )
     trainer.fit(module, loader)
 
 

@@ -134,7 +134,7 @@ class _Stop:
         return (alias, *args[1:])
 
     def after(self, module: nn.Module, args: Any, output: Tensor) -> None:
-        output.register_hook(self.arrive)
+        output.register_hook(self.arrive)  # type: ignore[no-untyped-call]
 
     def arrive(self, grad: Tensor) -> None:
         self.at_spikes = grad.detach()
@@ -170,7 +170,7 @@ class _Stop:
 
 
 def _norm(grad: Tensor) -> float:
-    return float(grad.float().square().sum()) ** 0.5
+    return math.sqrt(float(grad.float().square().sum()))
 
 
 def _rounded(width: float) -> float:

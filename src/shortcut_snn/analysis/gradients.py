@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from ..shortcut import Objective, Shortcut
 from .untouched import untouched
 
-
 # What ResNets call the layer of a residual that changes its shape: ours; torchvision's and SpikingJelly's.
 _ASIDE = {"project", "downsample"}
 

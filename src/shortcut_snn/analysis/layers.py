@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .gradients import on_chain
+from .gradients import on_chain, weights
 from .probe import Tally, neurons, probe
 from .untouched import untouched
 
@@ -116,6 +116,7 @@ def examine(
 @torch.no_grad()
 def layer_reports(network: nn.Module, tallies: dict[str, Tally]) -> tuple[LayerReport, ...]:
     """Return what a probe has tallied of a network, from input to output, after a backward pass."""
+    grads = {name: weight.grad for name, weight in weights(network).items()}
     reports: list[LayerReport] = []
     deeper = math.nan
     for name, tally in reversed(tallies.items()):
@@ -129,7 +130,7 @@ def layer_reports(network: nn.Module, tallies: dict[str, Tally]) -> tuple[LayerR
                 rate=tally.rate,
                 silent=tally.silent,
                 saturated=tally.saturated,
-                weight_rms=_rms(network.get_submodule(tally.weight).weight.grad) if tally.weight else math.nan,
+                weight_rms=_rms(grads.get(tally.weight)),
                 membrane_rms=norm / max(tally.elements, 1) ** 0.5,
                 norm=norm,
                 gain=gain,

@@ -1,5 +1,6 @@
 """Spikes and gradients of every spiking layer, watched through hooks while a network runs as ever."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -72,7 +73,7 @@ class Tally:
     @property
     def norm(self) -> float:
         """Norm of the gradient: root of the sum of its squares over neurons, time steps and samples."""
-        return float(self.squares) ** 0.5
+        return math.sqrt(float(self.squares))
 
 
 @contextmanager
@@ -118,7 +119,7 @@ def probe(network: nn.Module, time_axis: int | None = 0, membrane: bool = True) 
             mode = getattr(module, "step_mode", None)
             tallies[name].count(spikes, time_axis == 0 if mode is None else mode == "m")
             if not membrane and spikes.requires_grad:
-                spikes.register_hook(tallies[name].gradient)
+                spikes.register_hook(tallies[name].gradient)  # type: ignore[no-untyped-call]
 
         return hook
 

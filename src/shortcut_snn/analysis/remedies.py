@@ -43,10 +43,9 @@ def of_neurons(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
             )
         )
         found += [
-            Remedy("width", f"surrogate width {width:g} in all layers (neuron.surrogate.width)", _changed(setup, resize))
+            Remedy("width", f"surrogate width {width:g} in all layers (neuron.surrogate.width)", _resized(setup, width))
             for width in WIDTHS
-            for resize in [lambda s, w=width: set_widths(s.network, dict.fromkeys(neurons(s.network), w))]
-        ]  # fmt: skip
+        ]
     if all(isinstance(neuron, LIF) for neuron in ours):
         found += _attribute(setup, "tau", TAUS, "tau {:g} (neuron.tau)")
     found += _attribute(setup, "threshold", THRESHOLDS, "threshold {:g} (neuron.threshold)")
@@ -88,6 +87,11 @@ def _changed(setup: Setup, change: Callable[[Setup], object]) -> Callable[[], Se
         return made
 
     return apply
+
+
+def _resized(setup: Setup, width: float) -> Callable[[], Setup]:
+    widths = dict.fromkeys(neurons(setup.network), width)
+    return _changed(setup, lambda made: set_widths(made.network, widths))
 
 
 def _attribute(setup: Setup, name: str, values: Sequence[Any], text: str) -> list[Remedy]:

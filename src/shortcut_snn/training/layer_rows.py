@@ -11,7 +11,9 @@ from .report import table
 
 def layer_rows(layers: Sequence[LayerReport]) -> list[dict[str, Any]]:
     """Return a row a layer, for a CSV file; what there is no value of is left empty."""
-    return [{key: "" if value != value else value for key, value in dataclasses.asdict(layer).items()} for layer in layers]
+    return [
+        {key: "" if value != value else value for key, value in dataclasses.asdict(layer).items()} for layer in layers
+    ]
 
 
 def layer_table(layers: Sequence[LayerReport]) -> str:
