@@ -99,6 +99,16 @@ def _parser() -> Any:
     evaluate.add_argument("--split", type=str, default="test", choices=["test", "validation"], help="which images")
     commands.add_subcommand("evaluate", evaluate, help="test a trained network again")
 
+    energy = sub(
+        "Count additions and multiplications of an inference from a run's spikes, and their energy in 45 nm, against the "
+        "same network with ReLUs.",
+        recipe=False,
+    )
+    energy.add_argument("run", type=str, help="folder of a run; energy.csv goes there")
+    energy.add_argument("--weights", type=str, default="last", choices=["last", "best"], help="after which epoch")
+    energy.add_argument("--batches", type=int, default=4, help="test batches to count on")
+    commands.add_subcommand("energy", energy, help="operations and energy of a trained network")
+
     commands.add_subcommand(
         "recipes", sub("List the built-in recipes.", recipe=False), help="list the built-in recipes"
     )
@@ -128,6 +138,11 @@ def _run(parser: Any, parsed: Any) -> None:
         from .training.evaluate import evaluate
 
         evaluate(Path(options.run), options.weights, options.split)
+        return
+    if name == "energy":
+        from .training.energy import energy
+
+        energy(Path(options.run), options.weights, options.batches)
         return
 
     from .training.recipe_io import from_namespace

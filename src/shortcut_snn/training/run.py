@@ -23,12 +23,13 @@ from ..analysis import plots
 from ..analysis.gradients import shallow_to_deep
 from ..data import ImageData, Loaders, load, loaders
 from ..deploy.weights import load_into, read_network, save_network
-from ..files import write_text
+from ..files import write_csv, write_text
 from . import build, recipe_io
 from .calibration import WIDTHS, calibrate_module, resume_widths
 from .callbacks import History, SaveRun, Watch
 from .layer_watch import LayerWatch
 from .module import ShortcutModule
+from .operations import ENERGY, energy_rows, run_energy
 from .recipe import Recipe
 from .report import tell_result
 
@@ -40,7 +41,7 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
     """Train as a recipe says and leave the run in a folder.
 
     The folder holds ``recipe.yaml``, ``environment.json``, ``metrics.csv``, ``gradients.csv``, ``layers.csv``,
-    ``timing.csv``, pictures, TensorBoard's logs, ``checkpoint.ckpt``, the networks that ship (``network.safetensors``
+    ``timing.csv``, ``energy.csv``, pictures, TensorBoard's logs, ``checkpoint.ckpt``, the networks that ship (``network.safetensors``
     after the last epoch, ``best.safetensors`` of the epoch with the best validation accuracy) and ``result.json``; of
     recordings of events, ``split.txt`` says which were for training, validation and test; ``surrogates.json`` holds the
     widths of calibrated surrogates.
@@ -99,6 +100,9 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
         raise KeyboardInterrupt
     result = _finish(trainer, module, batches, folder, history, about)
     if trainer.is_global_zero:
+        energy = run_energy(module, batches, recipe.network.time_steps)
+        write_csv(folder / ENERGY, energy_rows(energy))
+        result |= {"energy_pj": energy.energy, "relu_energy_pj": energy.relu_energy}
         if kept := data.train.storage():
             tell(kept)
         write_text(folder / RESULT, json.dumps(result, indent=2) + "\n")
