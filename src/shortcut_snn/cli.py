@@ -100,14 +100,22 @@ def _parser() -> Any:
     commands.add_subcommand("evaluate", evaluate, help="test a trained network again")
 
     energy = sub(
-        "Count additions and multiplications of an inference from a run's spikes, and their energy in 45 nm, against the "
-        "same network with ReLUs.",
+        "Count additions and multiplications of an inference from a run's spikes, and their energy in 45 nm, against "
+        "the same network with ReLUs.",
         recipe=False,
     )
     energy.add_argument("run", type=str, help="folder of a run; energy.csv goes there")
     energy.add_argument("--weights", type=str, default="last", choices=["last", "best"], help="after which epoch")
     energy.add_argument("--batches", type=int, default=4, help="test batches to count on")
     commands.add_subcommand("energy", energy, help="operations and energy of a trained network")
+
+    report = sub(
+        "Write one HTML page on a run or a comparison, with all its pictures in it: it opens from disk in any browser.",
+        recipe=False,
+    )
+    report.add_argument("folder", type=str, help="folder of a run or a comparison")
+    report.add_argument("--out", type=str, default=None, help="the page; report.html in the folder by default")
+    commands.add_subcommand("report", report, help="write an HTML page on a run or a comparison")
 
     commands.add_subcommand(
         "recipes", sub("List the built-in recipes.", recipe=False), help="list the built-in recipes"
@@ -143,6 +151,11 @@ def _run(parser: Any, parsed: Any) -> None:
         from .training.energy import energy
 
         energy(Path(options.run), options.weights, options.batches)
+        return
+    if name == "report":
+        from .training.page import write_page
+
+        write_page(Path(options.folder), Path(options.out) if options.out else None)
         return
 
     from .training.recipe_io import from_namespace

@@ -100,7 +100,7 @@ def test_it_is_spikingjellys_count_on_ours(block):
 
 def test_the_figures_are_the_usual_ones():
     usual = SimpleEnergyCostConfig.fp32()
-    assert (MULTIPLY_ACCUMULATE, ADDITION) == (usual.e_mac_pj, usual.e_ac_pj)
+    assert (usual.e_mac_pj, usual.e_ac_pj) == (MULTIPLY_ACCUMULATE, ADDITION)
 
 
 def test_the_convolution_that_keeps_bits_is_counted():

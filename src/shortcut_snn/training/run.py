@@ -41,10 +41,10 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
     """Train as a recipe says and leave the run in a folder.
 
     The folder holds ``recipe.yaml``, ``environment.json``, ``metrics.csv``, ``gradients.csv``, ``layers.csv``,
-    ``timing.csv``, ``energy.csv``, pictures, TensorBoard's logs, ``checkpoint.ckpt``, the networks that ship (``network.safetensors``
-    after the last epoch, ``best.safetensors`` of the epoch with the best validation accuracy) and ``result.json``; of
-    recordings of events, ``split.txt`` says which were for training, validation and test; ``surrogates.json`` holds the
-    widths of calibrated surrogates.
+    ``timing.csv``, ``energy.csv``, pictures, TensorBoard's logs, ``checkpoint.ckpt``, the networks that ship
+    (``network.safetensors`` after the last epoch, ``best.safetensors`` of the epoch with the best validation accuracy)
+    and ``result.json``; of recordings of events, ``split.txt`` says which were for training, validation and test;
+    ``surrogates.json`` holds the widths of calibrated surrogates.
 
     Args:
         recipe: what to do.
