@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..neurons import Neuron, Resizable, functional
 from .layers import Batch, Loss, cross_entropy
-from .probe import neurons
+from .probe import neurons, square_sum
 from .untouched import untouched
 
 # Beyond these a rectangle lets next to nothing through, or is flat over all membrane potentials there are.
@@ -170,7 +170,7 @@ class _Stop:
 
 
 def _norm(grad: Tensor) -> float:
-    return math.sqrt(float(grad.float().square().sum()))
+    return math.sqrt(float(square_sum(grad)))
 
 
 def _rounded(width: float) -> float:

@@ -139,16 +139,22 @@ def energy(layers: Sequence[Row], path: Path) -> None:
 
 
 def several(
-    lines: Mapping[str, Sequence[Sequence[float]]], path: Path, title: str, what: str, log: bool = False
+    lines: Mapping[str, Sequence[Sequence[float]]],
+    path: Path,
+    title: str,
+    what: str,
+    log: bool = False,
+    across: str = "epoch",
 ) -> None:
-    """Draw a figure over epochs for several methods: the mean over runs, and each run as a thin line.
+    """Draw a figure over epochs or layers for several methods: the mean over runs, and each run as a thin line.
 
     Args:
-        lines: by method, the runs' values by epoch.
+        lines: by method, the runs' values by epoch or layer.
         path: where the picture goes.
         title: what the picture is called.
         what: what is drawn, for the axis.
         log: on a logarithmic scale.
+        across: what runs along the other axis.
     """
     figure = _figure(9.0)
     axes = figure.subplots()
@@ -158,7 +164,7 @@ def several(
             axes.plot(range(1, len(run) + 1), run, color=colour, alpha=0.3, linewidth=0.8)
         means = [sum(values) / len(values) for values in zip(*runs, strict=False)]
         axes.plot(range(1, len(means) + 1), means, color=colour, marker=".", label=name)
-    axes.set(yscale="log" if log else "linear", xlabel="epoch", ylabel=what, title=title)
+    axes.set(yscale="log" if log else "linear", xlabel=across, ylabel=what, title=title)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     _save(figure, path)

@@ -28,6 +28,11 @@ def neurons(network: nn.Module) -> dict[str, nn.Module]:
     return found | others
 
 
+def square_sum(grad: Tensor) -> Tensor:
+    """Return the sum of squares in float64: those of a vanished gradient are 0 in float32."""
+    return torch.linalg.vector_norm(grad, dtype=torch.float64).square()
+
+
 class Tally:
     """What one layer did in the passes that were watched; sums, so that nothing waits for a device in between."""
 
@@ -53,7 +58,7 @@ class Tally:
     @torch.no_grad()
     def gradient(self, grad: Tensor) -> None:
         """Take in a gradient."""
-        self.squares = self.squares + grad.float().square().sum().double()
+        self.squares = self.squares + square_sum(grad)
 
     @property
     def rate(self) -> float:

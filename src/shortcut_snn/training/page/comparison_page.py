@@ -1,14 +1,17 @@
 """The page on a comparison."""
 
+import math
 from functools import partial
 from pathlib import Path
+
+from markupsafe import Markup
 
 from ... import __version__
 from ...analysis import plots
 from .. import recipe_io
 from ..compare import variant_folder
 from ..recipe import Recipe
-from ..run import RECIPE
+from ..run import RECIPE, RESULT
 from .files import Row, flat, read_json, read_rows
 from .html import Page, Section, Table, picture
 from .run_page import all_columns, show
@@ -38,6 +41,7 @@ def comparison_page(folder: Path) -> Page:
             all_columns(rows),
         ),
         *_curves(places),
+        *_energy(places),
         Section(
             "Runs", table=Table(list(runs[0]), [[show(value) for value in run.values()] for run in runs]), folded=True
         ),
@@ -58,53 +62,64 @@ def _places(folder: Path, label: str, runs: list[Row]) -> list[Path]:
 
 
 def _curves(places: dict[str, list[Path]]) -> list[Section]:
-    """What each epoch of each run brought."""
+    """What each epoch of each run brought, and how its layers ended."""
+    found = {label: [read_rows(place / "metrics.csv") for place in of_label] for label, of_label in places.items()}
+    drawn: list[Markup] = []
+    for column, title in (
+        ("validation_accuracy", "accuracy on validation data"),
+        ("train_loss", "loss in training"),
+        ("lambda", "lambda"),
+        ("firing_rate", "firing rate"),
+    ):
+        lines = {label: [[row.get(column, math.nan) for row in rows] for rows in runs] for label, runs in found.items()}
+        drawn += _several(column, title, lines)
+    ratios = {label: [_ratios(place) for place in of_label] for label, of_label in places.items()}
+    drawn += _several("ratios", "gradient, first layer / last", ratios, log=True)
+    for name, title, column, log in (
+        ("gradients", "gradient RMS of the weights after the last epoch", "", True),
+        ("layers", "firing rate after the last epoch", "rate", False),
+    ):
+        ends = {label: [_last(place / f"{name}.csv", column) for place in of] for label, of in places.items()}
+        drawn += _several(name, title, ends, log=log, across="layer (1 is the shallowest)")
+    return [Section("Over epochs and layers", "Thick: the mean over seeds; thin: each run.", drawn)] if drawn else []
 
-    def lines(name: str, column: str) -> dict[str, list[list[float]]]:
-        found = {label: [read_rows(place / name) for place in of_label] for label, of_label in places.items()}
-        return {
-            label: [[row[column] for row in rows] for rows in runs]
-            for label, runs in found.items()
-            if runs and all(rows and column in rows[0] for rows in runs)
-        }
 
-    ratios = {label: [_ratios(place) for place in of_label] for label, of_label in places.items() if of_label}
-    energies = {label: [_energies(place) for place in of_label] for label, of_label in places.items()}
-    drawn = [
-        picture(column, partial(plots.several, found, title=title, what=title))
-        for column, title in (
-            ("validation_accuracy", "accuracy on validation data"),
-            ("train_loss", "loss in training"),
-            ("lambda", "lambda"),
-            ("firing_rate", "firing rate"),
-        )
-        if (found := lines("metrics.csv", column))
-    ]
-    title = "gradient, first layer / last"
-    if all(any(run) for runs in ratios.values() for run in runs):
-        drawn.append(picture("ratios", partial(plots.several, ratios, title=title, what=title, log=True)))
-    sections = [Section("Over epochs", "Thick: the mean over seeds; thin: each run.", drawn)] if drawn else []
-    energy = [
-        [label, show(sum(spiking for spiking, _ in known) / len(known)), show(known[0][1])]
-        for label, found in energies.items()
-        if (known := [pair for pair in found if pair])
-    ]
-    if energy:
-        columns = ["method", "energy of an input, nJ (mean over runs)", "with ReLUs, nJ"]
-        sections.append(Section("Energy", "45 nm (Horowitz, ISSCC 2014).", table=Table(columns, energy)))
-    return sections
+def _several(
+    name: str, title: str, lines: dict[str, list[list[float]]], log: bool = False, across: str = "epoch"
+) -> list[Markup]:
+    """A picture of what was recorded, if anything was."""
+    known = {label: [run for run in runs if not all(map(math.isnan, run))] for label, runs in lines.items()}
+    known = {label: runs for label, runs in known.items() if runs}
+    if not known:
+        return []
+    return [picture(name, partial(plots.several, known, title=title, what=title, log=log, across=across))]
+
+
+def _energy(places: dict[str, list[Path]]) -> list[Section]:
+    found = {label: [read_json(place / RESULT) for place in of_label] for label, of_label in places.items()}
+    rows = []
+    for label, results in found.items():
+        known = [result for result in results if "energy_pj" in result]
+        if known:
+            mean = sum(result["energy_pj"] for result in known) / len(known)
+            rows.append([label, show(mean / 1000), show(known[0]["relu_energy_pj"] / 1000)])
+    columns = ["method", "energy of an input, nJ (mean over runs)", "with ReLUs, nJ"]
+    return [Section("Energy", "45 nm (Horowitz, ISSCC 2014).", table=Table(columns, rows))] if rows else []
+
+
+def _last(path: Path, column: str) -> list[float]:
+    """A figure of each layer after the last epoch: a row has all layers, or, with a column's name, one."""
+    rows = read_rows(path)
+    if not rows:
+        return []
+    if column:
+        return [row[column] for row in rows if row["epoch"] == rows[-1]["epoch"]]
+    return [value for key, value in rows[-1].items() if key != "epoch"]
 
 
 def _ratios(place: Path) -> list[float]:
     rows = [[value for key, value in row.items() if key != "epoch"] for row in read_rows(place / "gradients.csv")]
     return [row[0] / row[-1] for row in rows if row[-1]]
-
-
-def _energies(place: Path) -> tuple[float, float] | None:
-    result = read_json(place / "result.json")
-    if "energy_pj" not in result:
-        return None
-    return result["energy_pj"] / 1000, result["relu_energy_pj"] / 1000
 
 
 def _recipes(places: dict[str, list[Path]]) -> list[Section]:
