@@ -14,11 +14,10 @@ import itertools
 from pathlib import Path
 
 import torch
-from torch.nn import functional as F
 
 from shortcut_snn import LogitSum, LossSum, Shortcut
 from shortcut_snn.analysis.calibrate import calibrate
-from shortcut_snn.analysis.gradients import measure
+from shortcut_snn.analysis.gradients import measure, signal
 from shortcut_snn.analysis.statistics import geometric_mean
 from shortcut_snn.data import load, loaders, normalise
 from shortcut_snn.data.config import DataConfig
@@ -35,12 +34,6 @@ PATHS = {
     "loss sum, stages": ("stages", LossSum(), 0.25),
     "loss sum, blocks": ("blocks", LossSum(), 0.25),
 }
-
-
-def signal(gradients: list[torch.Tensor]) -> float:
-    """Return the mean cosine over pairs of batches."""
-    pairs = [F.cosine_similarity(a, b, dim=0) for a, b in itertools.combinations(gradients, 2)]
-    return float(torch.stack(pairs).mean())
 
 
 def main() -> None:

@@ -1,11 +1,14 @@
 """Gradients of every layer, with and without the method (paper, figure 2)."""
 
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..shortcut import Objective, Shortcut
 from .untouched import untouched
@@ -50,6 +53,16 @@ def shallow_to_deep(rms: Mapping[str, float]) -> float:
     if not values:
         return float("nan")
     return values[0] / values[-1] if values[-1] else float("inf") if values[0] else float("nan")
+
+
+def signal(gradients: Sequence[Tensor]) -> float:
+    """Return the mean cosine between gradients of different batches: 1 is all signal, 0 is noise.
+
+    Args:
+        gradients: of the same weights on different batches, flat; NaN for fewer than two.
+    """
+    pairs = [F.cosine_similarity(a, b, dim=0) for a, b in itertools.combinations(gradients, 2)]
+    return torch.stack(pairs).mean().item() if pairs else math.nan
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ def neurons(network: nn.Module) -> dict[str, nn.Module]:
 
 def square_sum(grad: Tensor) -> Tensor:
     """Return the sum of squares in float64: those of a vanished gradient are 0 in float32."""
-    return torch.linalg.vector_norm(grad, dtype=torch.float64).square()
+    norm: Tensor = torch.linalg.vector_norm(grad, dtype=torch.float64)
+    return norm.square()
 
 
 class Tally:

@@ -8,7 +8,7 @@ import torch
 from ..analysis import plots
 from ..analysis.calibrate import set_widths
 from ..analysis.diagnosis import Diagnosis, of_setup
-from ..analysis.gradients import GradientReport, measure
+from ..analysis.gradients import GradientReport, measure, signal
 from ..analysis.layers import Batch
 from ..analysis.remedies import of_neurons
 from ..analysis.tips import Remedy, Setup
@@ -67,10 +67,17 @@ def diagnose(recipe: Recipe, folder: Path, run: Path | None = None, batches: int
     reports = {
         name: measure(module.model, *seen[0], module.objective, weight if name == "with" else 0.0) for name in names
     }
+    # The first layer's, as the recipe trains: does another batch give the same direction?
+    firsts = [measure(module.model, *batch, module.objective, weight).first for batch in seen]
     setup = _setup(module, weight)
     found = of_setup(setup, seen, lambda: of_neurons(setup, seen) + _rebuilt(recipe, data, run))
     _write(reports, names, found, folder)
     _tell(recipe, reports, names, found, seen, folder)
+    if len(firsts) > 1:
+        print(
+            f"first layer's gradient, cosine between {len(firsts)} batches: {signal(firsts):.2f} (1: signal, 0: noise)"
+        )
+    print(f"\nwritten: gradients.csv, gradients.png and layers.csv in {folder}")
     return reports
 
 
@@ -149,4 +156,3 @@ def _tell(
     others = [judge(layers).factor for layers in found.examination.batches[1:]]
     if others:
         print(f"on {len(others)} more: {', '.join(f'{factor:.3g}' for factor in others)}")
-    print(f"\nwritten: gradients.csv, gradients.png and layers.csv in {folder}")
