@@ -41,19 +41,19 @@ SCHEDULES: dict[str, Callable[[float], Balance]] = {
 }
 
 
+SURROGATES: dict[str, type[Rectangle | Triangle | Tanh | ATan | Sigmoid]] = {
+    "rectangle": Rectangle,
+    "triangle": Triangle,
+    "tanh": Tanh,
+    "atan": ATan,
+    "sigmoid": Sigmoid,
+}
+
+
 def surrogate(config: SurrogateConfig) -> Surrogate:
-    """Return the surrogate gradient of a recipe."""
-    width = config.width
-    if config.name == "rectangle":
-        return Rectangle() if width is None else Rectangle(width)
-    if config.name == "triangle":
-        # A wider base keeps the area of 1, as the rectangle does.
-        return Triangle() if width is None else Triangle(gamma=1.0 / width, width=width)
-    if config.name == "tanh":
-        return Tanh() if width is None else Tanh(1.0 / width)
-    if config.name == "atan":
-        return ATan() if width is None else ATan(2.0 / width)
-    return Sigmoid() if width is None else Sigmoid(4.0 / width)
+    """Return the surrogate gradient of a recipe; a wider triangle keeps the area of 1, as the rectangle does."""
+    shape = SURROGATES[config.name]()
+    return shape if config.width is None else shape.resized(config.width)
 
 
 def neuron(config: NeuronConfig) -> Neuron:

@@ -35,7 +35,12 @@ class Variant:
     @property
     def folder(self) -> str:
         """A name for its folder."""
-        return "".join(c if c.isalnum() or c in "=.-" else "_" for c in self.label)
+        return variant_folder(self.label)
+
+
+def variant_folder(label: str) -> str:
+    """Return the name of the folder for a variant's runs."""
+    return "".join(c if c.isalnum() or c in "=.-" else "_" for c in label)
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,13 @@ class SurrogateConfig:
         name: its shape.
         width: how wide it is: the rectangle's width a, the triangle's half-base (the paper's V_th); for tanh, atan
             and sigmoid the factor by which 1 / width steepens it. The default is the shape's own.
+        calibrate: whether each layer gets a width of its own before training, at which the gradient keeps its size from
+            the last layer to the first; the last layer keeps the width above.
     """
 
     name: Literal["rectangle", "triangle", "tanh", "atan", "sigmoid"] = "rectangle"
     width: float | None = None
+    calibrate: bool = False
 
 
 @dataclass
@@ -56,20 +59,21 @@ class NetworkConfig:
     """The network.
 
     Args:
-        name: resnet18, resnet19, resnet20 or resnet34; without skip connections vgg11, vgg16 or vggsnn.
-        width: channels of the first stage; the default is the network's own (64, 128, 16, 64; of a VGG 64).
+        name: resnet18, resnet19, resnet20, resnet34 or resnet110; without skip connections vgg11, vgg16 or vggsnn.
+        width: channels of the first stage; the default is the network's own (64, 128, 16, 64, 16; of a VGG 64).
         time_steps: T, how often a static image is shown, or into how many frames a recording of events is cut.
         stem: small (3x3, stride 1) for 8x8 to 48x48 pixels, large (7x7, stride 2, pooling) for 224x224; of a ResNet.
         block: residual block of a ResNet: basic (the sum of f(x) and x is inside the neuron, the paper's), sew (the sum
-            is outside, of spikes) or ms (the sum is of currents, a neuron before each convolution).
+            is outside, of spikes), ms (the sum is of currents, a neuron before each convolution) or plain (no sum at
+            all).
         norm: bn (batch normalisation over time and batch) or tdbn (the same, starting at the threshold).
     """
 
-    name: Literal["resnet18", "resnet19", "resnet20", "resnet34", "vgg11", "vgg16", "vggsnn"] = "resnet18"
+    name: Literal["resnet18", "resnet19", "resnet20", "resnet34", "resnet110", "vgg11", "vgg16", "vggsnn"] = "resnet18"
     width: int | None = None
     time_steps: int = 4
     stem: Literal["small", "large"] = "small"
-    block: Literal["basic", "sew", "ms"] = "basic"
+    block: Literal["basic", "sew", "ms", "plain"] = "basic"
     norm: Literal["bn", "tdbn"] = "bn"
 
 

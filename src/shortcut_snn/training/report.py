@@ -26,6 +26,10 @@ def tell_result(result: dict[str, Any], folder: Path, tell: Callable[[str], None
             f"{result['gradient_ratio_first_epoch']:.3g} after the first epoch, "
             f"{result['gradient_ratio_last_epoch']:.3g} after the last",
         ),
+        (
+            "energy of an image",
+            f"{result['energy_pj'] / 1000:.4g} nJ; with ReLUs {result['relu_energy_pj'] / 1000:.4g} nJ (45 nm)",
+        ),
         ("time", f"{result['seconds_per_epoch']:.1f} s an epoch{_step(result)}"),
         ("pictures", f"{PICTURES} in {folder}"),
         ("network that ships", f"{folder / 'network.safetensors'}: no branches, the same outputs bit for bit"),
