@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         Shortcut,
         ShortcutOutput,
         StepDecay,
+        attach,
     )
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "ShortcutOutput",
     "StepDecay",
     "__version__",
+    "attach",
 ]
 
 
