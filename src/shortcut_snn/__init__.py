@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         Shortcut,
         ShortcutOutput,
         StepDecay,
+        TimeLoop,
         attach,
     )
 
@@ -26,6 +27,7 @@ __all__ = [
     "Shortcut",
     "ShortcutOutput",
     "StepDecay",
+    "TimeLoop",
     "__version__",
     "attach",
 ]
