@@ -27,8 +27,16 @@ def spikingjelly(mode: str) -> nn.Module:
     network.stage1 = nn.Sequential(layer.Conv2d(1, 4, 3), layer.BatchNorm2d(4), lif())
     network.stage2 = nn.Sequential(layer.Conv2d(4, 5, 3), lif())
     network.head = nn.Sequential(layer.Flatten(), layer.Linear(80, CLASSES))
+    with torch.no_grad():
+        # So that the second stage spikes too.
+        network.stage2[0].weight *= 4
     functional.set_step_mode(network, mode)
     return network
+
+
+def integrating() -> tuple[nn.Module, Tensor]:
+    """A network that keeps a membrane potential, and a batch that leaves one behind: it spikes once, then twice."""
+    return nn.Sequential(nn.Identity(), neuron.IFNode(step_mode="m")), torch.full((3, 2, 4), 0.6)
 
 
 def leaky(**options: bool) -> snntorch.Leaky:

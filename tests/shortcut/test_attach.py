@@ -8,13 +8,13 @@ import norse.torch as norse
 import pytest
 import snntorch
 import torch
-from spikingjelly.activation_based import functional, neuron
+from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from shortcut_snn import LossSum, Shortcut, TimeLoop, attach
 
-from .peers import CLASSES, LABELS, PEERS, STEPS, Peer, Plain, frames, snntorch_step, spikingjelly
+from .peers import CLASSES, LABELS, PEERS, STEPS, Peer, Plain, frames, integrating, snntorch_step
 from .toys import small
 
 peers = pytest.mark.parametrize("peer", PEERS.values(), ids=PEERS)
@@ -125,11 +125,11 @@ def test_only_the_wrapped_networks_neurons_are_reset() -> None:
 
 
 def test_reset_none_leaves_the_state_and_one_of_your_own_is_called() -> None:
-    network, x, calls = spikingjelly("m"), 30 * frames(), []
-    model = attach(network, example=x, reset=None).eval()
-    assert not torch.equal(model(x).main, model(x).main)
-    functional.reset_net(network)
-    model = attach(network, example=x, reset=lambda net: calls.append(net))
+    network, x = integrating()
+    model = attach(network, ["0"], example=x, reset=None).eval()
+    assert [round(3 * model(x).main[0, 0].item()) for _ in range(3)] == [1, 2, 2]
+    calls: list[nn.Module] = []
+    model = attach(network, ["0"], example=x, reset=lambda net: calls.append(net))
     calls.clear()
     model(x)
     assert calls == [network, network]
