@@ -151,7 +151,7 @@ class Taps:
     def start(self) -> None:
         """Forget what was kept and listen."""
         # Conversions such as SyncBatchNorm's put new modules in the place of those that had the hooks.
-        if any(self.network.get_submodule(n) is not m for n, m in zip(self.names, self._tapped, strict=True)):
+        if [self.network.get_submodule(name) for name in self.names] != self._tapped:
             self.install()
         self._pooled = [[] for _ in self.names]
         self._graph = torch.is_grad_enabled()
