@@ -20,6 +20,7 @@ def run(
     make_network: Callable[[bool], nn.Module],
     taps: str | list[str],
     shape: Callable[[bool], Shape],
+    lr: float = 1e-3,
     **options: Any,
 ) -> None:
     """Train with and without the method for each seed and print both accuracies.
@@ -29,9 +30,10 @@ def run(
         make_network: builds the network, for N-MNIST if true, else for digits.
         taps: where its branches are.
         shape: of its input, likewise.
+        lr: learning rate at the start, unless the command line has another.
         options: of ``attach``.
     """
-    arguments = parse(about)
+    arguments = parse(about, lr)
     events = arguments.data is not None
     torch.set_num_threads(arguments.threads)
     settings = {name: str(getattr(arguments, name)) for name in ("data", "epochs", "batch_size", "lr", "limit")}
@@ -55,14 +57,14 @@ def run(
         print(f"{method:8}test accuracy after the last epoch: {mean:.1f}{interval} % ({len(rows_of_it)} seeds)")
 
 
-def parse(about: str | None) -> argparse.Namespace:
+def parse(about: str | None, lr: float) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="N-MNIST as one .npz file (default: scikit-learn's digits, which need no file)")
     parser.add_argument("--seeds", type=positive, default=1, help="how many, from 0 (default: 1)")
     parser.add_argument("--epochs", type=positive, default=3, help="default: 3")
     parser.add_argument("--batch-size", type=positive, default=64, help="default: 64")
-    parser.add_argument("--lr", type=float, default=1e-3, help="learning rate at the start (default: 0.001)")
+    parser.add_argument("--lr", type=float, default=lr, help=f"learning rate at the start (default: {lr:g})")
     parser.add_argument("--limit", type=positive, help="batches of each part of the data, for a trial")
     parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="default: all cores")
     parser.add_argument("--csv", type=Path, help="file to write; runs that it has are not made again")

@@ -34,4 +34,11 @@ def membrane(output: tuple[Tensor, Tensor]) -> Tensor:
 
 
 if __name__ == "__main__":
-    run(__doc__, network, ["2", "5"], lambda events: Shape(2 if events else 1, 28, time_steps=8), readout=membrane)
+    run(
+        __doc__,
+        network,
+        ["2", "5"],
+        lambda events: Shape(2 if events else 1, 28, time_steps=8),
+        lr=1e-2,
+        readout=membrane,
+    )
