@@ -47,6 +47,9 @@ class Mine(pl.LightningModule):
         if mode == "s":
             self.example_input_array = self.example_input_array[0]
 
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
     def sequence(self, images: Tensor) -> Tensor:
         return images.expand(STEPS, *images.shape)
 
@@ -94,7 +97,6 @@ def fit(
         accelerator="cpu",
         logger=False,
         enable_progress_bar=False,
-        enable_model_summary=False,
     )
     torch.manual_seed(1)
     trainer.fit(module, *loaders, ckpt_path=resume, weights_only=True)
