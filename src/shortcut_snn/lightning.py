@@ -84,6 +84,7 @@ class ShortcutCallback(Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Put the branches beside the network, before the module makes its optimizers."""
+        self._detach()
         self._target = network = self._find(pl_module)
         reset = self.options.get("reset", "auto")
         self._reset = library_of(network).reset if reset == "auto" else reset
@@ -159,6 +160,14 @@ class ShortcutCallback(Callback):
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Leave the module as it was, trained."""
+        self._detach()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Leave the module as it was, too."""
+        self._detach()
+
+    def _detach(self) -> None:
+        self._training, self._logits = False, []
         self._rest()
         while self._undo:
             self._undo.pop()()

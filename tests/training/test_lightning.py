@@ -243,6 +243,21 @@ def test_what_cannot_be_done_is_said(loaders: Any, tmp_path: Path) -> None:
         fit(Silent(), loaders, tmp_path, ShortcutCallback("net", objective="loss_sum"))
 
 
+def test_a_run_that_failed_leaves_the_module_as_it_was_and_may_be_started_again(loaders: Any, tmp_path: Path) -> None:
+    module, callback = same_start(), ShortcutCallback("net", objective="loss_sum")
+    keys = list(module.state_dict())
+    images, labels = next(iter(loaders[0]))
+    wrong = DataLoader([(images, labels), (images[..., :3], labels)], batch_size=None), loaders[1]
+    with pytest.raises(RuntimeError):
+        fit(module, wrong, tmp_path / "failed", callback)
+    assert list(module.state_dict()) == keys
+    assert hooks(module) == 0
+    assert "training_step" not in vars(module)
+    trainer = fit(module, loaders, tmp_path, callback, epochs=1)
+    assert trainer.global_step == len(loaders[0])
+    assert hooks(module) == 0
+
+
 def test_an_average_of_weights_of_lightnings_own(loaders: Any, tmp_path: Path) -> None:
     module = same_start()
     fit(module, loaders, tmp_path, ShortcutCallback("net"), EMAWeightAveraging(decay=0.9), epochs=1)

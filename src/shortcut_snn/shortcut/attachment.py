@@ -1,6 +1,7 @@
 """One call that wraps a network of any library, with defaults that are right for it."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -103,7 +104,7 @@ def _loop(network: nn.Module, library: Library, loop: str | int, example: Any, r
     except (RuntimeError, ValueError, TypeError):
         # Made for one time step, such as a convolution is; if that is not the reason, the same error comes again.
         return TimeLoop(None, carry)
-    if any(len(outputs) > 1 for outputs in seen.values()):
+    if any(calls.count > 1 for calls in seen.values()):
         return None
     raise ValueError(
         f"{type(network).__name__} calls its neurons once for the example, of shape {tuple(example.shape)}, and they "
@@ -112,26 +113,37 @@ def _loop(network: nn.Module, library: Library, loop: str | int, example: Any, r
     )
 
 
+@dataclass
+class _Calls:
+    """How often a module was called in a pass, and what it gave the first time."""
+
+    count: int = 0
+    first: Any = None
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        if not self.count:
+            self.first = output
+        self.count += 1
+
+
 def _dry_pass(
     network: nn.Module, names: Sequence[str], run: Run | None, example: Any, reset: Reset | None
-) -> tuple[dict[str, list[Any]], Any]:
-    """What the named submodules give, call by call, and the network's output, from a pass through a copy."""
+) -> tuple[dict[str, _Calls], Any]:
+    """The calls of the named submodules, and the network's output, in a pass through a copy."""
     probe = dry_copy(network, reset)
-    seen: dict[str, list[Any]] = {name: [] for name in names}
-    for name in names:
-        probe.get_submodule(name).register_forward_hook(lambda _m, _a, output, name=name: seen[name].append(output))
+    seen = {name: _Calls() for name in names}
+    for name, calls in seen.items():
+        probe.get_submodule(name).register_forward_hook(calls)
     with evaluation(probe):
         output = probe(example) if run is None else run(probe, example)
     return seen, output
 
 
-def _axis(
-    name: str, outputs: list[Any], extract: Extract | None, batch: int, library: Library, run: Run | None
-) -> TimeAxis:
+def _axis(name: str, calls: _Calls, extract: Extract | None, batch: int, library: Library, run: Run | None) -> TimeAxis:
     """Where time lies in what a tap gives, told by how often it is called and which axis is as long as the batch."""
-    if run is not None or len(outputs) != 1:
+    if run is not None or calls.count != 1:
         return None
-    features = first_tensor(outputs[0]) if extract is None else extract(outputs[0])
+    features = first_tensor(calls.first) if extract is None else extract(calls.first)
     if not isinstance(features, Tensor):
         # The wrapper says what is wrong with it.
         return library.time_axis
