@@ -143,8 +143,7 @@ class ShortcutCallback(Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Leave neither states nor graphs behind."""
-        self._training, self._logits = False, []
-        self._rest()
+        self._quiet()
 
     def on_validation_batch_start(self, *_: Any) -> None:
         """Start from rest."""
@@ -167,8 +166,7 @@ class ShortcutCallback(Callback):
         self._detach()
 
     def _detach(self) -> None:
-        self._training, self._logits = False, []
-        self._rest()
+        self._quiet()
         while self._undo:
             self._undo.pop()()
 
@@ -180,6 +178,13 @@ class ShortcutCallback(Callback):
         """Put the branches' weights back."""
         if self._shortcut is not None:
             self._shortcut.branches.load_state_dict(state_dict)
+
+    def _quiet(self) -> None:
+        self._training, self._logits = False, []
+        if self._shortcut is not None:
+            # After a forward pass that failed they are still listening.
+            self._shortcut.taps.cancel()
+        self._rest()
 
     def _rest(self) -> None:
         if self._reset is not None and self._target is not None:
