@@ -227,6 +227,13 @@ def test_a_loop_over_time_in_the_users_step(objective: str, loaders: Any, tmp_pa
     assert all(parameter.grad is None or parameter.grad.any() for parameter in module.net.parameters())
 
 
+class Named(nn.Module):
+    """Gives a dictionary."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"logits": x}
+
+
 def test_what_cannot_be_done_is_said(loaders: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="objective must be 'logit_sum' or 'loss_sum', got 'both'"):
         ShortcutCallback("net", objective="both")
@@ -239,8 +246,28 @@ def test_what_cannot_be_done_is_said(loaders: Any, tmp_path: Path) -> None:
         def training_step(self, batch: Any, index: int) -> None:
             return None
 
-    with pytest.raises(ValueError, match="training_step must call 'net' and return its loss"):
+    with pytest.raises(ValueError, match="training_step must return its loss for the branches' to be added"):
         fit(Silent(), loaders, tmp_path, ShortcutCallback("net", objective="loss_sum"))
+
+    class Elsewhere(Mine):
+        def training_step(self, batch: Any, index: int) -> Tensor:
+            return self.net.head[1].weight.sum()
+
+    with pytest.raises(ValueError, match="training_step must call 'net' for its branches' losses to be added"):
+        fit(Elsewhere(), loaders, tmp_path, ShortcutCallback("net", objective="loss_sum"))
+
+    class Odd(Mine):
+        def training_step(self, batch: Any, index: int) -> Tensor:
+            return self.net(self.sequence(batch[0]))["logits"]
+
+        def validation_step(self, batch: Any, index: int) -> None:
+            return None
+
+    module = Odd()
+    module.net.append(Named())
+    readout = {"example": module.example_input_array, "readout": lambda output: output["logits"].mean(0)}
+    with pytest.raises(ValueError, match=r"cannot be added to what the network gives, dict.*use objective='loss_sum'"):
+        fit(module, loaders, tmp_path, ShortcutCallback("net", **readout))
 
 
 def test_a_run_that_failed_leaves_the_module_as_it_was_and_may_be_started_again(loaders: Any, tmp_path: Path) -> None:

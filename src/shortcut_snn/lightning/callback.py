@@ -1,8 +1,7 @@
-"""The method for a LightningModule that knows nothing of it: one callback in the Trainer's list."""
+"""The callback: puts branches beside a submodule while its LightningModule trains."""
 
-import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -11,11 +10,10 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .shortcut import Balance, LinearDecay, Shortcut, attach
-from .shortcut.libraries import Reset, library_of
-from .shortcut.readout import first_tensor
-
-Criterion = Callable[[Tensor, Tensor], Tensor]
+from ..shortcut import Balance, LinearDecay, Shortcut, attach
+from ..shortcut.libraries import Reset, library_of
+from .counting import Criterion, add_logits, add_loss, mean_over_calls
+from .unsaved import add_unsaved
 
 
 class ShortcutCallback(Callback):
@@ -78,10 +76,6 @@ class ShortcutCallback(Callback):
         """One callback for each of several networks."""
         return f"{type(self).__name__}[{self.network}]"
 
-    @property
-    def _name(self) -> str:
-        return f"shortcut_branches_{self.network.replace('.', '_')}"
-
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Put the branches beside the network, before the module makes its optimizers."""
         self._detach()
@@ -97,19 +91,12 @@ class ShortcutCallback(Callback):
             self._shortcut = attach(network, self.taps, example=example, **self.options)
         taps = self._shortcut.taps
         taps.install()
-        setattr(pl_module, self._name, self._shortcut.branches)
-        # torch notes on a hook of this kind who registered it, which a bound method does not allow.
-        leave_out = functools.partial(self._leave_out)
-        handles = [
-            pl_module.register_state_dict_post_hook(leave_out),  # type: ignore[no-untyped-call]
-            pl_module.register_load_state_dict_post_hook(self._do_not_miss),  # type: ignore[no-untyped-call]
-            network.register_forward_pre_hook(self._before),
-            network.register_forward_hook(self._after),
-        ]
+        handles = [network.register_forward_pre_hook(self._before), network.register_forward_hook(self._after)]
         self._undo = [taps.remove, *(handle.remove for handle in handles)]
-        self._undo.append(lambda: delattr(pl_module, self._name))
+        name = f"shortcut_branches_{self.network.replace('.', '_')}"
+        self._undo.append(add_unsaved(pl_module, name, self._shortcut.branches))
         if self.objective == "loss_sum":
-            pl_module.training_step = self._add_to(pl_module.training_step)  # type: ignore[method-assign]
+            pl_module.training_step = add_loss(pl_module.training_step, self._loss)  # type: ignore[method-assign]
             self._undo.append(lambda: delattr(pl_module, "training_step"))
 
     def _find(self, pl_module: pl.LightningModule) -> nn.Module:
@@ -202,41 +189,15 @@ class ShortcutCallback(Callback):
         if self.objective == "loss_sum":
             self._logits.append(logits)
             return output
-        return self._added(output, self._lambda * sum(logits[1:], logits[0]))
+        return add_logits(output, self._lambda * sum(logits[1:], logits[0]), self._axis)
 
-    def _added(self, output: Any, logits: Tensor) -> Any:
-        main = first_tensor(output)
-        if main is None or main.dim() not in (2, 3):
+    def _loss(self, batch: Any) -> Tensor:
+        if not self._logits:
             raise ValueError(
-                f"the branches' logits cannot be added to what {self.network!r} gives: logits [N, classes], those of "
-                "every time step, or a tuple that starts with them are needed; use objective='loss_sum'"
+                f"training_step must call {self.network!r} for its branches' losses to be added to its own"
             )
-        # To the logits of every step, so that it is there when the module averages them.
-        added = main + (logits.unsqueeze(self._axis) if main.dim() == 3 else logits)
-        return added if isinstance(output, Tensor) else (added, *output[1:])
-
-    def _add_to(self, training_step: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(training_step)
-        def step(batch: Any, *args: Any, **kwargs: Any) -> Any:
-            outcome = training_step(batch, *args, **kwargs)
-            loss = outcome.get("loss") if isinstance(outcome, Mapping) else outcome
-            if not isinstance(loss, Tensor) or not self._logits:
-                raise ValueError(
-                    f"training_step must call {self.network!r} and return its loss for the branches' to be added to it"
-                )
-            # A network called once per time step gives the branches' logits of each.
-            branches = [sum(calls[1:], calls[0]) / len(calls) for calls in zip(*self._logits, strict=True)]
-            loss = loss + self._lambda * sum(self.criterion(logits, self.labels(batch)) for logits in branches)
-            return {**outcome, "loss": loss} if isinstance(outcome, Mapping) else loss
-
-        return step
-
-    def _leave_out(self, module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
-        for key in [key for key in state if key.startswith(f"{prefix}{self._name}.")]:
-            del state[key]
-
-    def _do_not_miss(self, module: nn.Module, keys: Any) -> None:
-        keys.missing_keys[:] = [key for key in keys.missing_keys if not key.startswith(f"{self._name}.")]
+        losses = [self.criterion(logits, self.labels(batch)) for logits in mean_over_calls(self._logits)]
+        return self._lambda * sum(losses[1:], losses[0])
 
 
 def _second(batch: Any) -> Tensor:
