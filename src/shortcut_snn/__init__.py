@@ -6,11 +6,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .shortcut import (
+        TET,
         Constant,
         CosineDecay,
         LinearDecay,
         LogitSum,
         LossSum,
+        SelfDistillation,
         Shortcut,
         ShortcutOutput,
         StepDecay,
@@ -19,11 +21,13 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "TET",
     "Constant",
     "CosineDecay",
     "LinearDecay",
     "LogitSum",
     "LossSum",
+    "SelfDistillation",
     "Shortcut",
     "ShortcutOutput",
     "StepDecay",

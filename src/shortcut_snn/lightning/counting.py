@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..shortcut.readout import first_tensor
+from ..shortcut.readout import tensor_in
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
@@ -19,7 +19,7 @@ def add_logits(output: Any, logits: Tensor, time_axis: int) -> Any:
     Raises:
         ValueError: the output is nothing of that kind.
     """
-    main = first_tensor(output)
+    main = tensor_in(output)
     if main is None or main.dim() not in (2, 3):
         got = type(output).__name__ if main is None else f"shape {tuple(main.shape)}"
         raise ValueError(

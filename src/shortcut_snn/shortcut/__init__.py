@@ -4,11 +4,12 @@ from .attachment import attach
 from .balance import Balance, Constant, CosineDecay, LinearDecay, StepDecay
 from .branch import Branch
 from .model import Shortcut, ShortcutOutput
-from .objectives import LogitSum, LossSum, Objective
+from .objectives import TET, LogitSum, LossSum, Objective, SelfDistillation
 from .taps import every_block, stage_ends
 from .time_loop import TimeLoop
 
 __all__ = [
+    "TET",
     "Balance",
     "Branch",
     "Constant",
@@ -17,6 +18,7 @@ __all__ = [
     "LogitSum",
     "LossSum",
     "Objective",
+    "SelfDistillation",
     "Shortcut",
     "ShortcutOutput",
     "StepDecay",

@@ -10,7 +10,7 @@ from .copying import dry_copy
 from .libraries import PLAIN, Library, Reset, library_of
 from .model import Shortcut, example_of
 from .proof import evaluation
-from .readout import MeanOverTime, first_tensor
+from .readout import MeanOverTime, tensor_in
 from .taps import Extract, TimeAxis, resolve, stages
 from .time_loop import TimeLoop, takes_state
 
@@ -143,7 +143,7 @@ def _axis(name: str, calls: _Calls, extract: Extract | None, batch: int, library
     """Where time lies in what a tap gives, told by how often it is called and which axis is as long as the batch."""
     if run is not None or calls.count != 1:
         return None
-    features = first_tensor(calls.first) if extract is None else extract(calls.first)
+    features = tensor_in(calls.first) if extract is None else extract(calls.first)
     if not isinstance(features, Tensor):
         # The wrapper says what is wrong with it.
         return library.time_axis

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 
-def first_tensor(output: Any) -> Tensor | None:
+def tensor_in(output: Any) -> Tensor | None:
     """Return the output itself or, of a tuple or list, its first entry, if that is a tensor."""
     if isinstance(output, tuple | list) and output:
         output = output[0]
@@ -31,7 +31,7 @@ class MeanOverTime:
         Raises:
             ValueError: there are not 2 or 3 axes.
         """
-        logits = first_tensor(output)
+        logits = tensor_in(output)
         if logits is None or logits.dim() not in (2, 3):
             got = type(output).__name__ if logits is None else f"shape {tuple(logits.shape)}"
             raise ValueError(

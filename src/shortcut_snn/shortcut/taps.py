@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .branch import pool
-from .readout import first_tensor
+from .readout import tensor_in
 
 Extract = Callable[[Any], Tensor]
 TimeAxis = int | None
@@ -90,8 +90,13 @@ def _some(network: nn.Module, most: int = 60) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _tapped(output: Any) -> Tensor:
-    found = first_tensor(output)
+def first_tensor(output: Any) -> Tensor:
+    """Return a module's output, or the first entry of a tuple.
+
+    Raises:
+        TypeError: neither is a tensor.
+    """
+    found = tensor_in(output)
     if found is None:
         raise TypeError(
             f"a tapped module returned {type(output).__name__}, not a tensor; pass extract=... to say where its "
@@ -119,7 +124,7 @@ class Taps:
         self.time_axes = list(time_axis) if isinstance(time_axis, Sequence) else [time_axis] * len(self.names)
         if len(self.time_axes) != len(self.names):
             raise ValueError(f"{len(self.names)} taps need as many time axes, got {len(self.time_axes)}")
-        self.extract: Extract = extract or _tapped
+        self.extract: Extract = extract or first_tensor
         self.active = False
         self._graph = False
         self._pooled: list[list[Tensor]] = [[] for _ in self.names]
