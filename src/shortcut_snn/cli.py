@@ -9,6 +9,7 @@ from typing import Any
 
 from . import __version__
 
+STOPPED = "the same command (train: with --resume) goes on where it stopped"
 EXTRA = "the command needs more than the library: pip install 'shortcut-snn[train]'"
 
 
@@ -114,28 +115,32 @@ def _named_recipes(arguments: Sequence[str]) -> list[str]:
     return out
 
 
-def _run(parser: Any, parsed: Any) -> None:
+def _run(parser: Any, parsed: Any) -> int:
     name = parsed.subcommand
     options = parser.instantiate_classes(parsed)[name]
     if name == "recipes":
         from .training.recipe_list import NOTE, recipe_table
 
         print(f"{recipe_table(built_in_recipes())}\n\n{NOTE}")
-        return
+        return 0
     if name == "evaluate":
         from .training.evaluate import evaluate
 
         evaluate(Path(options.run), options.weights, options.split)
-        return
+        return 0
 
     from .training.recipe_io import from_namespace
 
     recipe = from_namespace(options)
     folder = Path(options.out)
     if name == "train":
+        from .training.interruption import Interrupted
         from .training.run import train
 
-        train(recipe, folder, options.resume)
+        try:
+            train(recipe, folder, options.resume)
+        except Interrupted as interrupted:
+            return _fail(f"{interrupted}; {STOPPED}", interrupted.status)
     elif name == "compare":
         from .training.compare import Plan, compare
 
@@ -144,6 +149,7 @@ def _run(parser: Any, parsed: Any) -> None:
         from .training.diagnose import diagnose
 
         diagnose(recipe, folder, Path(options.run) if options.run else None)
+    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -160,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (ArgumentError, ValueError, TypeError, OSError) as error:
             return _fail(_one_line(error), 2)
         try:
-            _run(parser, parsed)
+            return _run(parser, parsed)
         except ModuleNotFoundError as error:
             if error.name and error.name.startswith("shortcut_snn"):
                 raise
@@ -170,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             return _fail(_one_line(error), 1)
     except KeyboardInterrupt:
-        return _fail("interrupted; the same command (train: with --resume) goes on from the last whole epoch", 130)
+        return _fail(STOPPED, 130)
     except BrokenPipeError:
         # The reader of our output left (`| head`): not an error. Keep Python from flushing into the void.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

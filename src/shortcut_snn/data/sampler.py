@@ -27,6 +27,14 @@ class SeededSampler(Sampler[tuple[int, int]]):
         self.length, self.seed, self.shuffle = length, seed, shuffle
         self.rank, self.world, self.even = rank, world, even
         self.epoch = 0
+        self._begun = (-1, 0)
+
+    def begin(self, epoch: int, samples: int) -> None:
+        """Go on in ``epoch`` after so many samples of this process; every other epoch is served whole.
+
+        To be called before the first iteration: loader workers ask for samples before anyone sets the epoch.
+        """
+        self.epoch, self._begun = epoch, (epoch, samples)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch (from 0) whose order the next iteration yields; Lightning calls this."""
@@ -42,5 +50,6 @@ class SeededSampler(Sampler[tuple[int, int]]):
         order = (
             permutation(self.length, self.seed, Stream.ORDER, epoch).tolist() if self.shuffle else range(self.length)
         )
-        for position in range(len(self)):
+        first = self._begun[1] if self._begun[0] == epoch else 0
+        for position in range(first, len(self)):
             yield epoch, order[(self.rank + position * self.world) % self.length]

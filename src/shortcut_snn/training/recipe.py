@@ -122,6 +122,8 @@ class TrainConfig:
         devices: how many.
         strategy: how several devices work together, one of Lightning's (auto, ddp, ...).
         threads: CPU threads; the default is all cores.
+        checkpoint_every: steps between checkpoints within an epoch, for long epochs; the default is none but those at
+            the end of every epoch and when the run is asked to stop.
     """
 
     epochs: int = 10
@@ -131,6 +133,7 @@ class TrainConfig:
     devices: int = 1
     strategy: str = "auto"
     threads: int | None = None
+    checkpoint_every: int | None = None
 
 
 @dataclass
@@ -167,6 +170,7 @@ class Recipe:
             "train.epochs": self.train.epochs,
             "train.devices": self.train.devices,
             "train.threads": self.train.threads,
+            "train.checkpoint_every": self.train.checkpoint_every,
             "data.batch_size": self.data.batch_size,
         }
         for name, value in positive.items():

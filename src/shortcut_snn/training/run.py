@@ -23,9 +23,11 @@ from ..analysis import plots
 from ..analysis.gradients import shallow_to_deep
 from ..data import ImageData, Loaders, load, loaders
 from ..deploy.weights import load_into, read_network, save_network
-from ..files import write_text
+from ..files import remove_strays, write_text
 from . import build, recipe_io
 from .callbacks import History, SaveRun, Watch
+from .checkpoint import WholeCheckpoint, position, read_checkpoint
+from .interruption import Interruption
 from .module import ShortcutModule
 from .recipe import Recipe
 from .report import tell_result
@@ -55,7 +57,16 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
         ValueError: a recipe that makes no sense, data or a checkpoint that cannot be used, a loss that is NaN.
         FileNotFoundError: missing data.
         FileExistsError: the folder holds a run already and ``resume`` is false.
+        Interrupted: a signal asked the run to stop; a resumed one goes on where it stopped.
     """
+    interruption = Interruption()
+    with interruption.listening():
+        return _train(recipe, folder, resume, tell, interruption)
+
+
+def _train(
+    recipe: Recipe, folder: Path, resume: bool, tell: Callable[[str], None], interruption: Interruption
+) -> dict[str, Any]:
     recipe.check()
     # With several processes one speaks for all.
     tell = rank_zero_only(tell)
@@ -77,14 +88,17 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
     terminal = sys.stderr.isatty()
     watch = Watch()
     history = History(folder, watch, None if terminal else tell)
-    trainer = make_trainer(recipe, folder, [watch, history, SaveRun(folder, history, about)], terminal)
+    save = SaveRun(folder, history, about, interruption, recipe.train.checkpoint_every)
+    trainer = make_trainer(recipe, folder, [watch, history, save], terminal)
     batches = loaders(data, recipe.data, recipe.train.seed, trainer.global_rank, trainer.world_size)
     if trainer.is_global_zero:
+        remove_strays(folder)
         _describe_run(folder, recipe, data)
+    if checkpoint is not None:
+        epoch, done = position(read_checkpoint(checkpoint))
+        batches.sampler.begin(epoch, done * recipe.data.batch_size)
     validation = batches.validation if len(data.validation) else None
     trainer.fit(module, batches.train, validation, ckpt_path=checkpoint, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     result = _finish(trainer, module, batches, folder, history, about)
     if trainer.is_global_zero:
         if kept := data.train.storage():
@@ -113,11 +127,7 @@ def _checkpoint(recipe: Recipe, folder: Path, resume: bool) -> Path | None:
         )
     if not path.is_file():
         return None
-    try:
-        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} is not a whole checkpoint ({reason}); delete it to start the run anew") from None
+    read_checkpoint(path)
     return path
 
 
@@ -149,6 +159,7 @@ def make_trainer(recipe: Recipe, folder: Path | None, callbacks: list[Callback],
         num_sanity_val_steps=0,
         log_every_n_steps=10,
         use_distributed_sampler=False,
+        plugins=[WholeCheckpoint()],
     )
 
 
