@@ -140,7 +140,7 @@ def _run(parser: Any, parsed: Any) -> int:
         try:
             train(recipe, folder, options.resume)
         except Interrupted as interrupted:
-            return _fail(f"{interrupted}; {STOPPED}", interrupted.status)
+            return _fail(f"{interrupted}; {STOPPED}", interrupted.status) if interrupted.speaks else 0
     elif name == "compare":
         from .training.compare import Plan, compare
 

@@ -167,7 +167,7 @@ class SaveRun(Checkpoint):
         if signal or (self.every and (batch_idx + 1) % self.every == 0):
             self._save(trainer)
         if signal:
-            raise Interrupted(signal)
+            raise Interrupted(signal, trainer.is_global_zero)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
         """Save."""
@@ -175,7 +175,7 @@ class SaveRun(Checkpoint):
             save_network(module.model.network, self.folder / "best.safetensors", self.about)
         self._save(trainer)
         if signal := self.interruption.agreed(trainer):
-            raise Interrupted(signal)
+            raise Interrupted(signal, trainer.is_global_zero)
 
     def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
         """What follows can be done again."""

@@ -120,7 +120,8 @@ def compare(plan: Plan, folder: Path, jobs: int = 1, tell: Callable[[str], None]
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
     todo = [(variant, seed) for seed in plan.seeds for variant in plan.variants]
     tell(f"{len(plan.variants)} variants, {len(plan.seeds)} seeds: {len(todo)} runs in {folder}")
-    from .run import RESULT, read_result
+    from .resume import RESULT
+    from .run import read_result
 
     threads = max(1, (os.cpu_count() or 1) // jobs)
     failed: list[str] = []
@@ -162,7 +163,8 @@ def _train(recipe: Recipe, place: Path, threads: int) -> str:
 def summarise(plan: Plan, folder: Path, tell: Callable[[str], None] = print) -> list[dict[str, Any]]:
     """Read the finished runs, write the files and print the table."""
     from ..analysis import plots
-    from .run import RESULT, read_result
+    from .resume import RESULT
+    from .run import read_result
 
     runs: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []

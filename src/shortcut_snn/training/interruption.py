@@ -13,11 +13,14 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if
 
 
 class Interrupted(BaseException):
-    """The run was asked to stop; what is worth keeping is on disk."""
+    """The run was asked to stop; what is worth keeping is on disk.
 
-    def __init__(self, number: int) -> None:
+    Of several processes that stop together the first one speaks.
+    """
+
+    def __init__(self, number: int, speaks: bool = True) -> None:
         super().__init__(f"interrupted by {signal.Signals(number).name}")
-        self.number = number
+        self.number, self.speaks = number, speaks
 
     @property
     def status(self) -> int:

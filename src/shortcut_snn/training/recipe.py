@@ -119,8 +119,10 @@ class TrainConfig:
         seed: of the weights and the order and augmentation of the data.
         precision: fp32, bf16 or fp16 (mixed: weights stay in fp32).
         accelerator: auto, cpu, gpu or another of Lightning's.
-        devices: how many.
+        devices: how many, on each machine.
+        nodes: how many machines.
         strategy: how several devices work together, one of Lightning's (auto, ddp, ...).
+        sync_batchnorm: whether batch norms see the images of all devices at once; else each sees its own.
         threads: CPU threads; the default is all cores.
         checkpoint_every: steps between checkpoints within an epoch, for long epochs; the default is none but those at
             the end of every epoch and when the run is asked to stop.
@@ -131,7 +133,9 @@ class TrainConfig:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     accelerator: str = "auto"
     devices: int = 1
+    nodes: int = 1
     strategy: str = "auto"
+    sync_batchnorm: bool = False
     threads: int | None = None
     checkpoint_every: int | None = None
 
@@ -169,6 +173,7 @@ class Recipe:
             "optimizer.lr": self.optimizer.lr,
             "train.epochs": self.train.epochs,
             "train.devices": self.train.devices,
+            "train.nodes": self.train.nodes,
             "train.threads": self.train.threads,
             "train.checkpoint_every": self.train.checkpoint_every,
             "data.batch_size": self.data.batch_size,

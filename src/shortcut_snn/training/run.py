@@ -31,9 +31,11 @@ from .interruption import Interruption
 from .module import ShortcutModule
 from .recipe import Recipe
 from .report import tell_result
+from .resume import CHECKPOINT, RECIPE, RESULT, find_checkpoint
+from .sync_norm import synchronise
 
 PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-CHECKPOINT, RECIPE, RESULT, SPLIT = "checkpoint.ckpt", "recipe.yaml", "result.json", "split.txt"
+SPLIT = "split.txt"
 
 
 def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[str], None] = print) -> dict[str, Any]:
@@ -70,7 +72,9 @@ def _train(
     recipe.check()
     # With several processes one speaks for all.
     tell = rank_zero_only(tell)
-    checkpoint = _checkpoint(recipe, folder, resume)
+    # The others would meet what the first has written since.
+    first = rank_zero_only.rank == 0
+    checkpoint = find_checkpoint(recipe, folder, resume) if first else _kept(folder, resume)
     if resume and (folder / RESULT).is_file():
         tell(f"{folder} is finished already")
         return read_result(folder)
@@ -84,6 +88,8 @@ def _train(
     module = build.module(recipe, data)
     if data.kind == "static":
         module.model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if recipe.train.sync_batchnorm and recipe.train.devices * recipe.train.nodes > 1:
+        synchronise(module.model.network)
     about = {"recipe": recipe.to_dict(), "data": describe(data), "version": __version__}
     terminal = sys.stderr.isatty()
     watch = Watch()
@@ -108,27 +114,9 @@ def _train(
     return result
 
 
-def _checkpoint(recipe: Recipe, folder: Path, resume: bool) -> Path | None:
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file; name a folder for the run")
-    before, path = folder / RECIPE, folder / CHECKPOINT
-    if not before.is_file():
-        if folder.is_dir() and any(folder.iterdir()) and not resume:
-            raise FileExistsError(f"{folder} is not empty and holds no run; name another folder")
-        return None
-    if not path.is_file() and not (folder / RESULT).is_file():
-        # It failed before its first epoch was over: there is nothing to lose, and its recipe may be at fault.
-        return None
-    if not resume:
-        raise FileExistsError(f"{folder} holds a run already; add --resume to go on with it, or name another folder")
-    if recipe_io.read(before) != recipe:
-        raise ValueError(
-            f"the run in {folder} has another recipe ({before}); resume with that one or name another folder"
-        )
-    if not path.is_file():
-        return None
-    read_checkpoint(path)
-    return path
+def _kept(folder: Path, resume: bool) -> Path | None:
+    path = folder / CHECKPOINT
+    return path if resume and path.is_file() else None
 
 
 def seed_everything(recipe: Recipe) -> None:
@@ -148,6 +136,7 @@ def make_trainer(recipe: Recipe, folder: Path | None, callbacks: list[Callback],
     return pl.Trainer(
         accelerator=recipe.train.accelerator,
         devices=recipe.train.devices,
+        num_nodes=recipe.train.nodes,
         strategy=recipe.train.strategy,
         precision=PRECISION[recipe.train.precision],  # type: ignore[arg-type]
         max_epochs=recipe.train.epochs,
