@@ -26,6 +26,10 @@ class Watch(Callback):
         self._rates: dict[str, torch.Tensor] = {}
         self._measuring: Any = None
 
+    def taken(self) -> dict[str, torch.Tensor]:
+        """Return the firing rate of every layer in the batch that is being trained on, if it was its turn."""
+        return self._rates if self._measuring is not None else {}
+
     def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
         """Listen to the spikes of this batch, if it is its turn."""
         if batch_idx % self.every == 0:

@@ -126,6 +126,9 @@ class TrainConfig:
         threads: CPU threads; the default is all cores.
         checkpoint_every: steps between checkpoints within an epoch, for long epochs; the default is none but those at
             the end of every epoch and when the run is asked to stop.
+        non_finite: what to do where the loss or a gradient is not finite: stop the run or skip the step.
+        silent_layers: what to do where none of a layer's neurons fire, or all at every time step: stop the run when it
+            stays so, warn only, or ignore it.
     """
 
     epochs: int = 10
@@ -138,6 +141,8 @@ class TrainConfig:
     sync_batchnorm: bool = False
     threads: int | None = None
     checkpoint_every: int | None = None
+    non_finite: Literal["stop", "skip"] = "stop"
+    silent_layers: Literal["stop", "warn", "ignore"] = "stop"
 
 
 @dataclass

@@ -29,6 +29,7 @@ from .callbacks import History, SaveRun, Watch
 from .checkpoint import WholeCheckpoint, position, read_checkpoint
 from .interruption import Interruption
 from .module import ShortcutModule
+from .numerics import FiniteSteps, LivingLayers
 from .recipe import Recipe
 from .report import tell_result
 from .resume import CHECKPOINT, RECIPE, RESULT, find_checkpoint
@@ -95,7 +96,8 @@ def _train(
     watch = Watch()
     history = History(folder, watch, None if terminal else tell)
     save = SaveRun(folder, history, about, interruption, recipe.train.checkpoint_every)
-    trainer = make_trainer(recipe, folder, [watch, history, save], terminal)
+    numerics = [FiniteSteps(recipe.train.non_finite, tell), LivingLayers(watch.taken, recipe.train.silent_layers, tell)]
+    trainer = make_trainer(recipe, folder, [*numerics, watch, history, save], terminal)
     batches = loaders(data, recipe.data, recipe.train.seed, trainer.global_rank, trainer.world_size)
     if trainer.is_global_zero:
         remove_strays(folder)
