@@ -26,6 +26,9 @@ def _recipe_path(given: str) -> str:
         return str(known[given])
     if not Path(given).is_file():
         raise ValueError(f"no recipe {given!r}: give a YAML file or one of {', '.join(known)}")
+    from .training.recipe_io import read_entries
+
+    read_entries(Path(given))
     return given
 
 

@@ -103,4 +103,4 @@ def test_dead_and_saturated_layers_are_named(tmp_path, monkeypatch, capsys, thre
     assert train(tmp_path / "again", **given | {"train__silent_layers": "warn"}) == 0
     assert f"is {state} at step 0 (epoch 0)" in capsys.readouterr().out
     assert train(tmp_path / "quiet", **given | {"train__silent_layers": "ignore", "train__epochs": 1}) == 0
-    assert "dead" not in capsys.readouterr().out
+    assert "layer layer" not in capsys.readouterr().out
