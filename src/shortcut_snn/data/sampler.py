@@ -22,6 +22,8 @@ class SeededSampler(Sampler[tuple[int, int]]):
     """
 
     def __init__(self, length: int, seed: int, shuffle: bool, rank: int = 0, world: int = 1, even: bool = True) -> None:
+        if length < 0:
+            raise ValueError(f"a data set has at least 0 samples, got {length}")
         if not 0 <= rank < world:
             raise ValueError(f"rank must be 0 to {world - 1} for {world} processes, got {rank}")
         self.length, self.seed, self.shuffle = length, seed, shuffle

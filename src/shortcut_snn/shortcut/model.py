@@ -59,6 +59,10 @@ class Shortcut(nn.Module):
         readout: Extract | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"the network must be a torch.nn.Module, got {type(network).__name__}")
+        if not isinstance(num_classes, int):
+            raise TypeError(f"num_classes must be a whole number, got {num_classes!r}")
         if num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, got {num_classes}")
         self.network = network
