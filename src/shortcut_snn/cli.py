@@ -10,6 +10,7 @@ from typing import Any
 from . import __version__
 
 STOPPED = "the same command (train: with --resume) goes on where it stopped"
+TOO_BIG = "there is not enough memory; try a smaller data.batch_size, network.width, network.time_steps or image"
 EXTRA = "the command needs more than the library: pip install 'shortcut-snn[train]'"
 
 
@@ -166,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             parser = _parser()
             parsed = parser.parse_args(_named_recipes(given))
-        except (ArgumentError, ValueError, TypeError, OSError) as error:
+        except (ArgumentError, ValueError, TypeError, OSError, RecursionError) as error:
             return _fail(_one_line(error), 2)
         try:
             return _run(parser, parsed)
@@ -178,6 +179,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if "--traceback" in given:
                 raise
             return _fail(_one_line(error), 1)
+        except (MemoryError, RuntimeError) as error:
+            if "--traceback" in given or not _is_out_of_memory(error):
+                raise
+            return _fail(f"{TOO_BIG} ({_one_line(error)[:200]})", 1)
     except KeyboardInterrupt:
         return _fail(STOPPED, 130)
     except BrokenPipeError:
@@ -189,6 +194,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(message: str, status: int) -> int:
     print(f"shortcut-snn: error: {message}", file=sys.stderr)
     return status
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # On the CPU torch has no class of its own for it.
+    said = str(error)
+    return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said
 
 
 def _one_line(error: BaseException) -> str:

@@ -70,7 +70,7 @@ class Shortcut(nn.Module):
         self.readout = readout
         self.branches = nn.ModuleList()
         if names:
-            widths = _widths(network, names, _example(network, example), time_axis, extract)
+            widths = _widths(network, names, _example(network, example), time_axis, extract, readout)
             # On the CPU first: the same seed gives the same branches on every device.
             reference = next(network.parameters(), torch.empty(0))
             with torch.random.fork_rng(devices=[]):
@@ -107,15 +107,28 @@ class Shortcut(nn.Module):
 
 
 def _widths(
-    network: nn.Module, names: Sequence[str], example: Any, time_axis: int | None, extract: Extract | None
+    network: nn.Module,
+    names: Sequence[str],
+    example: Any,
+    time_axis: int | None,
+    extract: Extract | None,
+    readout: Extract | None,
 ) -> list[int]:
     """Channels of each tapped output, by one pass through a copy: not even a neuron's state is touched."""
     probe = copy.deepcopy(network, _results(vars(module) for module in network.modules())).eval()
     taps = Taps(probe, names, time_axis, extract)
     taps.start()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        probe(example)
-    return [pooled.shape[1] for pooled in taps.stop()]
+        main = probe(example)
+    found = taps.stop()
+    main = main if readout is None else readout(main)
+    for name, pooled in zip(names, found, strict=True):
+        if isinstance(main, Tensor) and main.dim() == 2 and len(pooled) != len(main):
+            raise ValueError(
+                f"tap {name!r} gives {len(pooled)} samples where the network gives {len(main)}: its output is not laid "
+                f"out as time_axis={time_axis} says; tap a module whose output has this time axis"
+            )
+    return [pooled.shape[1] for pooled in found]
 
 
 def _results(values: Iterable[Any], depth: int = 4) -> dict[int, Any]:

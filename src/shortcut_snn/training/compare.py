@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-
 from ..analysis.statistics import geometric_mean, mean_interval
 from ..files import write_csv, write_text
 from . import recipe_io
@@ -55,6 +53,8 @@ class Plan:
         """
         if seeds < 1:
             raise ValueError(f"--seeds must be at least 1, got {seeds}")
+        if seeds > 10_000:
+            raise ValueError(f"--seeds is how many, not which: at most 10000, got {seeds}")
         specs = [_spec(text.strip()) for text in methods.split(",") if text.strip()]
         if not specs:
             raise ValueError(f"--methods names nothing to compare: use some of {', '.join(get_args(Method))}")
@@ -83,7 +83,7 @@ def _spec(text: str) -> tuple[str, dict[str, Any]]:
     wrong = [entry for entry, (_, equals, value) in zip(entries, pairs, strict=True) if not (equals and value)]
     if wrong:
         raise ValueError(f"a method's entries are KEY=VALUE, as in evolutionary:taps=blocks, got {wrong[0]!r}")
-    return name, {f"method.{key}": yaml.safe_load(value) for key, _, value in pairs}
+    return name, {f"method.{key}": recipe_io.value(value) for key, _, value in pairs}
 
 
 def _short(key: str) -> str:
@@ -95,7 +95,7 @@ def _axis(entry: str) -> list[tuple[str, Any]]:
     key, equals, values = entry.partition("=")
     if not equals or not values:
         raise ValueError(f"--grid takes KEY=A,B as in method.taps=stages,blocks, got {entry!r}")
-    return [(key.strip(), yaml.safe_load(value)) for value in values.split(",")]
+    return [(key.strip(), recipe_io.value(value)) for value in values.split(",")]
 
 
 def compare(plan: Plan, folder: Path, jobs: int = 1, tell: Callable[[str], None] = print) -> list[dict[str, Any]]:

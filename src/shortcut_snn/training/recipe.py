@@ -204,7 +204,7 @@ def _plain(value: Any) -> Any:
 # What must be greater than 0, and the most that is taken for meant.
 _MOST = {
     "network.width": 2**16,
-    "network.time_steps": 2**16,
+    "network.time_steps": 2**12,
     "neuron.surrogate.width": 1e6,
     "optimizer.lr": 1e38,
     "train.epochs": 10**6,

@@ -47,7 +47,7 @@ def from_dict(entries: Mapping[str, Any]) -> Recipe:
     parser.add_class_arguments(Recipe)
     try:
         parsed: Namespace = parser.instantiate(parser.parse_object(dict(entries)))
-    except (ArgumentError, TypeError, KeyError) as error:
+    except (ArgumentError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(" ".join(str(error).split())) from None
     return from_namespace(parsed)
 
@@ -103,6 +103,18 @@ def read_entries(path: Path) -> dict[Any, Any]:
     except ValueError as error:
         raise ValueError(f"{path} is not a recipe: {error}") from None
     return entries
+
+
+def value(text: str) -> Any:
+    """Return what an entry's text means.
+
+    Raises:
+        ValueError: it is no YAML.
+    """
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ValueError(f"{text!r} is no value of an entry (it is not YAML)") from None
 
 
 def write(recipe: Recipe, path: Path) -> None:

@@ -17,6 +17,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from .. import __version__
 from ..analysis import plots
@@ -135,6 +136,20 @@ def make_trainer(recipe: Recipe, folder: Path | None, callbacks: list[Callback],
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     # Known and harmless here: few workers, short epochs, a resumed run's folder that is not empty.
     warnings.filterwarnings("ignore", module="lightning")
+    try:
+        trainer = _trainer(recipe, folder, callbacks, terminal)
+    except MisconfigurationException as error:
+        raise ValueError(f"train.accelerator, devices, nodes or strategy: {error}") from None
+    asked = recipe.train.devices * recipe.train.nodes
+    if trainer.world_size != asked:
+        raise ValueError(
+            f"train.devices * train.nodes is {asked} and the number of processes {trainer.world_size}: start as many, "
+            "with a train.strategy that takes them"
+        )
+    return trainer
+
+
+def _trainer(recipe: Recipe, folder: Path | None, callbacks: list[Callback], terminal: bool) -> pl.Trainer:
     return pl.Trainer(
         accelerator=recipe.train.accelerator,
         devices=recipe.train.devices,
