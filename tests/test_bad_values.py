@@ -129,7 +129,9 @@ CALLS += [(EventConfig, (), {"folds": 3, "fold": 3})]
 CALLS += [(ArrayImages, pair, {}) for pair in ((BYTES.float(), torch.zeros(2)), (BYTES[:, 0], torch.zeros(2)))]
 CALLS += [(ArrayImages, (BYTES, torch.zeros(3)), {}), (normalise, (BYTES.float(), (0,), (1,)), {})]
 CALLS += [(normalise, (BYTES, (0, 0), (1, 1)), {})]
-CALLS += [(SeededSampler, (length, 0, True, *place), {}) for length, *place in ((-1,), (5, 2, 2), (5, -1, 2), (5, 0, 0))]
+CALLS += [
+    (SeededSampler, (length, 0, True, *place), {}) for length, *place in ((-1,), (5, 2, 2), (5, -1, 2), (5, 0, 0))
+]
 
 
 def name(call: Call) -> str:

@@ -18,8 +18,11 @@ class WriteError(OSError):
     """A file that could not be written, and why, in one line."""
 
     def __init__(self, path: Path, error: OSError) -> None:
-        super().__init__(f"{path} could not be written: {error.strerror or error}")
-        self.errno, self.strerror = error.errno, error.strerror
+        super().__init__(error.errno, error.strerror or str(error))
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path} could not be written: {self.strerror}"
 
 
 @contextmanager

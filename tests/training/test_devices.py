@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,14 +55,14 @@ def rows(folder: Path) -> list[dict[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, joined.Steps]]]:
+def together(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, joined.Steps]]:
     """What each of two processes found."""
     out = tmp_path_factory.mktemp("joined") / "steps"
     code = [sys.executable, "-m", "tests.training.joined", str(out)]
     root = Path(__file__).parents[2]
     workers = [subprocess.Popen([*code, str(rank), "2"], cwd=root, env=os.environ) for rank in range(2)]
     assert [worker.wait(timeout=240) for worker in workers] == [0, 0]
-    yield [torch.load(f"{out}.{rank}", weights_only=True) for rank in range(2)]
+    return [torch.load(f"{out}.{rank}", weights_only=True) for rank in range(2)]
 
 
 @pytest.mark.parametrize("case", joined.CASES)
