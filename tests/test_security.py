@@ -3,6 +3,7 @@
 import ast
 import os
 import pickle
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -176,13 +177,13 @@ def test_paths_in_an_archive_stay_in_it(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_downloaded_archive_is_not_unpacked_unless_it_is_the_official_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from torchvision.datasets import CIFAR10
+    from torchvision.datasets import utils
 
     with tarfile.open(tmp_path / "cifar.tar.gz", "w:gz") as archive:
         (tmp_path / "content").write_text("mine")
         archive.add(tmp_path / "content", "../../escaped")
         archive.add(tmp_path / "content", "cifar-10-batches-py/data_batch_1")
-    monkeypatch.setattr(CIFAR10, "url", (tmp_path / "cifar.tar.gz").as_uri())
+    monkeypatch.setattr(utils, "_urlretrieve", lambda url, path, *_: shutil.copy(tmp_path / "cifar.tar.gz", path))
     root = tmp_path / "a" / "b"
     arguments = ["--data.name", "cifar10", "--data.root", str(root), "--data.download", "true"]
     assert main(["train", "--out", str(tmp_path / "run"), *arguments]) == 1
