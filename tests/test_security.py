@@ -1,6 +1,7 @@
 """No file that a user is given runs code: not a checkpoint, a recipe, an archive, nor a data set."""
 
 import ast
+import json
 import os
 import pickle
 import shutil
@@ -141,9 +142,7 @@ CLASSES = [
 
 
 @pytest.mark.parametrize("text", CLASSES)
-def test_a_recipe_names_no_classes(
-    tmp_path: Path, victim: Path, capsys: pytest.CaptureFixture[str], text: str
-) -> None:
+def test_a_recipe_names_no_classes(tmp_path: Path, victim: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(text.replace("VICTIM", str(victim)))
     with pytest.raises(ValueError, match=r"recipe\.yaml"):
@@ -155,7 +154,7 @@ def test_a_recipe_names_no_classes(
 def test_options_name_no_classes(tmp_path: Path, victim: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for group in ("neuron", "neuron.surrogate", "data.events"):
         assert main(["train", "--out", str(tmp_path / "run"), f"--{group}=os.system"]) == 2
-        given = '{"class_path": "os.system", "init_args": {"command": "touch %s"}}' % victim
+        given = json.dumps({"class_path": "os.system", "init_args": {"command": f"touch {victim}"}})
         assert main(["train", "--out", str(tmp_path / "run"), f"--{group}={given}"]) == 2
     assert capsys.readouterr().err.count("\n") == 6
 

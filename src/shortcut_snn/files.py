@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-
 _STRAY = re.compile(r"^\..+-[a-z0-9_]{8}(\.\w+)?$")
 
 

@@ -1,5 +1,6 @@
 """Bad input to every subcommand: one clear line, an exit status, no traceback, no file half-written."""
 
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -85,7 +86,7 @@ def test_wrong_entries(entry: str) -> None:
     from shortcut_snn.training import build, run
 
     for value in ENTRIES[entry]:
-        with pytest.raises(ValueError, match=".") as error:  # noqa: PT012
+        with pytest.raises(ValueError, match=r".") as error:  # noqa: PT012
             recipe = recipe_io.changed(Recipe(), {entry: recipe_io.value(value)})
             build.network(recipe, 10, 1)
             build.shortcut(recipe.method, build.network(recipe, 10, 1))
@@ -195,13 +196,12 @@ names = [name for entry in ENTRIES for name in entry.split(".")]
 @settings(max_examples=40)
 @given(st.dictionaries(st.sampled_from(groups), st.dictionaries(st.sampled_from(names), trees, max_size=3) | trees))
 def test_any_entries_are_a_recipe_or_a_line(entries: dict[str, object]) -> None:
+    said = ""
     try:
-        recipe = recipe_io.from_dict(entries)
+        recipe_io.from_dict(entries).check()
     except ValueError as error:
-        assert str(error).strip()
-        assert "\n" not in str(error).strip()
-    else:
-        recipe.check()
+        said = str(error).strip() or "\n"
+    assert "\n" not in said
 
 
 X = np.random.default_rng(0).integers(0, 255, (60, 8, 8), dtype=np.uint8)
@@ -278,7 +278,7 @@ FOLDERS: dict[str, Callable[[Path], object]] = {
     "other classes in test": lambda root: (images(root / "train"), images(root / "test", "ac")),
     "all damaged": lambda root: (images(root), [path.write_bytes(b"PNG") for path in root.rglob("*.png")]),
     "an empty file": lambda root: (images(root), [path.write_bytes(b"") for path in root.rglob("*.png")]),
-    "a cut file": lambda root: (images(root), [path.write_bytes(path.read_bytes()[:60]) for path in root.rglob("*.png")]),
+    "cut files": lambda root: (images(root), [os.truncate(path, 60) for path in root.rglob("*.png")]),
 }  # fmt: skip
 
 

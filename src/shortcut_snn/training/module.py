@@ -71,7 +71,7 @@ class ShortcutModule(pl.LightningModule):
 
     def sum_over_processes(self, values: Tensor) -> Tensor:
         """Add up a tensor over all processes."""
-        total: Tensor = self.trainer.strategy.reduce(values.clone(), reduce_op="sum")  # type: ignore[assignment]
+        total: Tensor = self.trainer.strategy.reduce(values.clone(), reduce_op="sum")
         return total
 
     def training_means(self) -> dict[str, float]:

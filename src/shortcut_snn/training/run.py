@@ -14,10 +14,10 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from .. import __version__
 from ..analysis import plots
@@ -75,7 +75,7 @@ def _train(
     # With several processes one speaks for all.
     tell = rank_zero_only(tell)
     # The others would meet what the first has written since.
-    first = rank_zero_only.rank == 0
+    first = getattr(rank_zero_only, "rank", 0) == 0
     checkpoint = find_checkpoint(recipe, folder, resume) if first else _kept(folder, resume)
     if resume and (folder / RESULT).is_file():
         tell(f"{folder} is finished already")
