@@ -3,9 +3,9 @@
     python -m studies.kill_runs --out runs/killed
 
 A run on recordings (so that there is a frame cache) is killed with SIGKILL at the points of ``POINTS`` and after random
-times, resumed after each, and must end with the same weights, metrics files and best score, bit for bit. The points are
-reached by functions put around Python's, torch's and TensorBoard's own in the killed process: the library has no part in
-it.
+times, resumed after each, and must end with the same weights, metrics files and best score, bit for bit. The points
+are reached by functions put around Python's, torch's and TensorBoard's own in the killed process: the library has no
+part in it.
 """
 
 import argparse

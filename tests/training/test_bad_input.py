@@ -83,14 +83,15 @@ def test_wrong_options(tmp_path: Path, capsys: Say) -> None:
 
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_wrong_entries(entry: str) -> None:
-    from shortcut_snn.training import build, run
+    from shortcut_snn.training import build
+    from shortcut_snn.training.trainer import make_trainer
 
     for value in ENTRIES[entry]:
         with pytest.raises(ValueError, match=r".") as error:  # noqa: PT012
             recipe = recipe_io.changed(Recipe(), {entry: recipe_io.value(value)})
             build.network(recipe, 10, 1)
             build.shortcut(recipe.method, build.network(recipe, 10, 1))
-            run.make_trainer(recipe, None, [], terminal=False)
+            make_trainer(recipe, None, [], terminal=False)
         assert "\n" not in str(error.value).strip()
 
 

@@ -16,7 +16,8 @@ from .module import ShortcutModule
 from .recipe import Recipe
 from .report import percent
 from .resume import RECIPE
-from .run import SPLIT, describe, make_trainer
+from .run import SPLIT, describe
+from .trainer import make_trainer
 
 FILES = {"last": "network.safetensors", "best": "best.safetensors"}
 

@@ -85,7 +85,8 @@ class ShortcutModule(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's averages."""
-        self.log_dict(self.training_means())
+        for name, value in self.training_means().items():
+            self.log(name, value, prog_bar=name != "train_accuracy_with_branches")
 
     def balance_now(self) -> float:
         """Return lambda at the current step."""

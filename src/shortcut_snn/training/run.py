@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import math
 import platform
 import sys
@@ -14,9 +13,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from .. import __version__
@@ -27,7 +23,7 @@ from ..deploy.weights import load_into, read_network, save_network
 from ..files import remove_strays, write_text
 from . import build, recipe_io
 from .callbacks import History, SaveRun, Watch
-from .checkpoint import WholeCheckpoint, position, read_checkpoint
+from .checkpoint import position, read_checkpoint
 from .interruption import Interruption
 from .module import ShortcutModule
 from .numerics import FiniteSteps, LivingLayers
@@ -35,8 +31,8 @@ from .recipe import Recipe
 from .report import tell_result
 from .resume import CHECKPOINT, RECIPE, RESULT, find_checkpoint
 from .sync_norm import synchronise
+from .trainer import make_trainer
 
-PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 SPLIT = "split.txt"
 
 
@@ -129,44 +125,6 @@ def seed_everything(recipe: Recipe) -> None:
         pl.seed_everything(recipe.train.seed, workers=False, verbose=False)
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
-
-
-def make_trainer(recipe: Recipe, folder: Path | None, callbacks: list[Callback], terminal: bool) -> pl.Trainer:
-    """Return Lightning's trainer, without its chatter; TensorBoard's logs go into the folder."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    # Known and harmless here: few workers, short epochs, a resumed run's folder that is not empty.
-    warnings.filterwarnings("ignore", module="lightning")
-    try:
-        trainer = _trainer(recipe, folder, callbacks, terminal)
-    except MisconfigurationException as error:
-        raise ValueError(f"train.accelerator, devices, nodes or strategy: {error}") from None
-    asked = recipe.train.devices * recipe.train.nodes
-    if trainer.world_size != asked:
-        raise ValueError(
-            f"train.devices * train.nodes is {asked} and the number of processes {trainer.world_size}: start as many, "
-            "with a train.strategy that takes them"
-        )
-    return trainer
-
-
-def _trainer(recipe: Recipe, folder: Path | None, callbacks: list[Callback], terminal: bool) -> pl.Trainer:
-    return pl.Trainer(
-        accelerator=recipe.train.accelerator,
-        devices=recipe.train.devices,
-        num_nodes=recipe.train.nodes,
-        strategy=recipe.train.strategy,
-        precision=PRECISION[recipe.train.precision],  # type: ignore[arg-type]
-        max_epochs=recipe.train.epochs,
-        logger=TensorBoardLogger(folder, name="tensorboard", version="") if folder else False,
-        callbacks=callbacks,
-        enable_progress_bar=terminal,
-        enable_model_summary=False,
-        enable_checkpointing=folder is not None,
-        num_sanity_val_steps=0,
-        log_every_n_steps=10,
-        use_distributed_sampler=False,
-        plugins=[WholeCheckpoint()],
-    )
 
 
 def _finish(
