@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from shortcut_snn.training.exclusive import exclusive
 from shortcut_snn.training.module import ShortcutModule
 
 from .same import assert_same_run
@@ -98,6 +99,17 @@ def test_checkpoints_within_an_epoch(whole, tmp_path, monkeypatch):
     assert (kept["epoch"], kept["global_step"]) == (1, 8)
     assert train(tmp_path / "run", "--resume", **given) == 0
     assert_same_run(tmp_path / "run", whole)
+
+
+def test_a_folder_has_one_run_at_a_time(tmp_path, capsys):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with exclusive(folder):
+        assert train(folder, "--resume", **SETTINGS) == 1
+        assert f"another process is training in {folder}" in capsys.readouterr().err
+        assert not list(folder.iterdir())
+    with exclusive(folder):
+        pass
 
 
 def test_a_second_signal_does_not_wait(tmp_path, monkeypatch, capsys):

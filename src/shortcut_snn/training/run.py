@@ -7,6 +7,7 @@ import platform
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from ..analysis import plots
 from ..analysis.gradients import shallow_to_deep
 from ..data import ImageData, Loaders, load, loaders
 from ..deploy.weights import load_into, read_network, save_network
-from ..files import remove_strays, write_text
+from ..files import make_folder, remove_strays, write_text
 from . import build, recipe_io
 from .callbacks import History, SaveRun, Watch
 from .checkpoint import position, read_checkpoint
+from .exclusive import exclusive
 from .interruption import Interruption
 from .module import ShortcutModule
 from .numerics import FiniteSteps, LivingLayers
@@ -60,12 +62,17 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
         Interrupted: a signal asked the run to stop; a resumed one goes on where it stopped.
     """
     interruption = Interruption()
-    with interruption.listening():
-        return _train(recipe, folder, resume, tell, interruption)
+    with interruption.listening(), ExitStack() as until_the_end:
+        return _train(recipe, folder, resume, tell, interruption, until_the_end)
 
 
 def _train(
-    recipe: Recipe, folder: Path, resume: bool, tell: Callable[[str], None], interruption: Interruption
+    recipe: Recipe,
+    folder: Path,
+    resume: bool,
+    tell: Callable[[str], None],
+    interruption: Interruption,
+    until_the_end: ExitStack,
 ) -> dict[str, Any]:
     recipe.check()
     # With several processes one speaks for all.
@@ -97,6 +104,8 @@ def _train(
     trainer = make_trainer(recipe, folder, [*numerics, watch, history, save], terminal)
     batches = loaders(data, recipe.data, recipe.train.seed, trainer.global_rank, trainer.world_size)
     if trainer.is_global_zero:
+        make_folder(folder)
+        until_the_end.enter_context(exclusive(folder))
         remove_strays(folder)
         _describe_run(folder, recipe, data)
     if checkpoint is not None:
