@@ -72,8 +72,8 @@ def refused(capsys: Say, out: Path, *arguments: object) -> str:
 
 
 def test_wrong_options(tmp_path: Path, capsys: Say) -> None:
-    for number, entry in enumerate(ENTRIES):
-        # Each entry with one of its bad values; all of them together are checked below, without the command.
+    for number, entry in list(enumerate(ENTRIES))[::2]:
+        # Every other entry with one of its bad values; all of them are checked below, without the command.
         value = ENTRIES[entry][number % len(ENTRIES[entry])]
         given = OPTIONS | {"train.epochs": "1", entry: value}
         arguments = [f"--{key}={text}" for key, text in given.items()]
@@ -194,7 +194,7 @@ groups = ["data", "network", "neuron", "method", "optimizer", "train"]
 names = [name for entry in ENTRIES for name in entry.split(".")]
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.dictionaries(st.sampled_from(groups), st.dictionaries(st.sampled_from(names), trees, max_size=3) | trees))
 def test_any_entries_are_a_recipe_or_a_line(entries: dict[str, object]) -> None:
     said = ""

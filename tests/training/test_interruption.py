@@ -127,9 +127,8 @@ def test_a_second_signal_does_not_wait(tmp_path, monkeypatch, capsys):
     assert kept["global_step"] == 6, "the whole epoch before"
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_the_command_itself(tmp_path, name):
-    folder = tmp_path / "run"
+def test_the_command_itself(tmp_path):
+    folder, name = tmp_path / "run", "SIGTERM"
     command = [sys.executable, "-m", "shortcut_snn", "train", "--out", str(folder)]
     process = subprocess.Popen(
         [*command, *options(**SETTINGS | {"train__epochs": 500})], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
