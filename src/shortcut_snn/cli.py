@@ -184,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             return _fail(f"{TOO_BIG} ({_one_line(error)[:200]})", 1)
     except KeyboardInterrupt:
-        return _fail(STOPPED, 130)
+        return _fail(f"interrupted; {STOPPED}", 130)
     except BrokenPipeError:
         # The reader of our output left (`| head`): not an error. Keep Python from flushing into the void.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

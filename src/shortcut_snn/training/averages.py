@@ -27,7 +27,7 @@ class Averages:
         """Add means over ``weight`` samples, each 0-dimensional."""
         for name, value in values.items():
             own = torch.stack([value.detach().float() * weight, torch.full_like(value, weight, dtype=torch.float32)])
-            self._sums[name] = own if name not in self._sums else self._sums[name] + own
+            self._sums[name] = own if name not in self._sums else self._sums[name].to(own.device) + own
 
     def sums(self, reduce: Reduce) -> dict[str, Tensor]:
         """Return sum and weight ``[2]`` by name, over all processes."""

@@ -164,8 +164,8 @@ class ShortcutModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put the averages and the random state back."""
-        self.training_averages.load(checkpoint["averages"], self.device, self.trainer.is_global_zero)
-        self.total_steps = checkpoint["total_steps"]
+        self.training_averages.load(checkpoint.get("averages", {}), self.device, self.trainer.is_global_zero)
+        self.total_steps = checkpoint.get("total_steps", 0)
         torch.set_rng_state(checkpoint["rng"].cpu())
         if torch.cuda.is_available() and "rng_cuda" in checkpoint:
             torch.cuda.set_rng_state_all([state.cpu() for state in checkpoint["rng_cuda"]])

@@ -67,8 +67,8 @@ class FiniteSteps(Callback):
                 "leaves such steps out"
             )
         self.tell(f"{said}: step left out")
-        # Without a gradient an optimizer leaves a weight alone, its decay too.
-        for parameter in module.model.parameters():
+        # Without a gradient an optimizer leaves a weight alone, its decay too; the scaler of fp16 has its own way.
+        for parameter in () if scaled else module.model.parameters():
             parameter.grad = None
 
 
