@@ -43,7 +43,11 @@ OPTIONS = {
     "train.threads": 1,
     "train.checkpoint_every": 2,
 }
-FILES, NETWORKS = ("metrics.csv", "gradients.csv", "split.txt"), ("network.safetensors", "best.safetensors")
+TIMES = {"seconds_per_epoch": 0, "seconds_per_step": 0, "peak_bytes_per_step": 0}
+FILES, NETWORKS = (
+    ("metrics.csv", "gradients.csv", "layers.csv", "split.txt"),
+    ("network.safetensors", "best.safetensors"),
+)
 
 
 def write_recordings(path: Path, count: int = 80) -> None:
@@ -166,7 +170,7 @@ def differences(one: Path, other: Path) -> list[str]:
         mine, theirs = (read_network(run / name)[0] for run in (one, other))
         if mine.keys() != theirs.keys() or not all(mine[key].equal(theirs[key]) for key in mine):
             different.append(name)
-    results = [json.loads((run / "result.json").read_text()) | {"seconds_per_epoch": 0} for run in (one, other)]
+    results = [json.loads((run / "result.json").read_text()) | TIMES for run in (one, other)]
     strays = [path.name for path in one.iterdir() if path.name.startswith(".")]
     return different + ["result.json"] * (results[0] != results[1]) + strays
 

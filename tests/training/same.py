@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-TIMES = {"seconds_per_epoch"}
+TIMES = {"seconds_per_epoch", "seconds_per_step", "peak_bytes_per_step"}
 
 
 def assert_same_run(one: Path, other: Path) -> None:
     """Compare weights, optimizer, metrics files and results bit for bit, all but times."""
-    for name in ("metrics.csv", "gradients.csv"):
+    for name in ("metrics.csv", "gradients.csv", "layers.csv"):
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
     for name in ("network.safetensors", "best.safetensors"):
         mine, theirs = load_file(one / name), load_file(other / name)

@@ -6,6 +6,7 @@ from typing import Any
 
 from . import recipe_io
 from .checkpoint import read_checkpoint
+from .methods import resolved
 from .recipe import Recipe
 
 CHECKPOINT, RECIPE, RESULT = "checkpoint.ckpt", "recipe.yaml", "result.json"
@@ -41,7 +42,7 @@ def find_checkpoint(recipe: Recipe, folder: Path, resume: bool) -> Path | None:
         return None
     if not resume:
         raise FileExistsError(f"{folder} holds a run already; add --resume to go on with it, or name another folder")
-    _check_same(recipe_io.read(before), recipe, folder)
+    _check_same(resolved(recipe_io.read(before)), resolved(recipe), folder)
     if not path.is_file():
         return None
     read_checkpoint(path)

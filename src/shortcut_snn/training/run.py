@@ -21,14 +21,18 @@ from ..analysis import plots
 from ..analysis.gradients import shallow_to_deep
 from ..data import ImageData, Loaders, load, loaders
 from ..deploy.weights import load_into, read_network, save_network
-from ..files import make_folder, remove_strays, write_text
+from ..files import make_folder, remove_strays, write_csv, write_text
 from . import build, recipe_io
+from .calibration import WIDTHS, calibrate_module, resume_widths
 from .callbacks import History, SaveRun, Watch
 from .checkpoint import position, read_checkpoint
+from .cost import StepCost, summary
 from .exclusive import exclusive
 from .interruption import Interruption
+from .layer_watch import LayerWatch
 from .module import ShortcutModule
 from .numerics import FiniteSteps, LivingLayers
+from .operations import ENERGY, energy_rows, run_energy
 from .recipe import Recipe
 from .report import tell_result
 from .resume import CHECKPOINT, RECIPE, RESULT, find_checkpoint
@@ -41,10 +45,11 @@ SPLIT = "split.txt"
 def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[str], None] = print) -> dict[str, Any]:
     """Train as a recipe says and leave the run in a folder.
 
-    The folder holds ``recipe.yaml``, ``environment.json``, ``metrics.csv``, ``gradients.csv``, ``timing.csv``,
-    pictures, TensorBoard's logs, ``checkpoint.ckpt``, the networks that ship (``network.safetensors`` after the
-    last epoch, ``best.safetensors`` of the epoch with the best validation accuracy) and ``result.json``; of recordings
-    of events, ``split.txt`` says which were for training, validation and test.
+    The folder holds ``recipe.yaml``, ``environment.json``, ``metrics.csv``, ``gradients.csv``, ``layers.csv``,
+    ``timing.csv``, ``energy.csv``, pictures, TensorBoard's logs, ``checkpoint.ckpt``, the networks that ship
+    (``network.safetensors`` after the last epoch, ``best.safetensors`` of the epoch with the best validation accuracy)
+    and ``result.json``; of recordings of events, ``split.txt`` says which were for training, validation and test;
+    ``surrogates.json`` holds the widths of calibrated surrogates.
 
     Args:
         recipe: what to do.
@@ -97,17 +102,26 @@ def _train(
         synchronise(module.model.network)
     about = {"recipe": recipe.to_dict(), "data": describe(data), "version": __version__}
     terminal = sys.stderr.isatty()
-    watch = Watch()
-    history = History(folder, watch, None if terminal else tell)
+    watch, cost = Watch(), StepCost()
+    history = History(folder, watch, cost, None if terminal else tell)
+    layers = LayerWatch(folder / "layers.csv", network=lambda module: module.model.network, tell=tell)
     save = SaveRun(folder, history, about, interruption, recipe.train.checkpoint_every)
     numerics = [FiniteSteps(recipe.train.non_finite, tell), LivingLayers(watch.taken, recipe.train.silent_layers, tell)]
-    trainer = make_trainer(recipe, folder, [*numerics, watch, history, save], terminal)
+    trainer = make_trainer(recipe, folder, [*numerics, watch, cost, layers, history, save], terminal)
     batches = loaders(data, recipe.data, recipe.train.seed, trainer.global_rank, trainer.world_size)
+    if checkpoint is not None and recipe.neuron.surrogate.calibrate:
+        widths = resume_widths(module, folder)
+    else:
+        # Several processes have to find the same widths, to the last digit.
+        device = trainer.strategy.root_device if trainer.world_size == 1 else "cpu"
+        widths = calibrate_module(module, recipe, data, device)
+    if widths:
+        about["surrogate_widths"] = widths
     if trainer.is_global_zero:
         make_folder(folder)
         until_the_end.enter_context(exclusive(folder))
         remove_strays(folder)
-        _describe_run(folder, recipe, data)
+        _describe_run(folder, recipe, data, widths)
     if checkpoint is not None:
         epoch, done = position(read_checkpoint(checkpoint))
         batches.sampler.begin(epoch, done * recipe.data.batch_size)
@@ -115,6 +129,9 @@ def _train(
     trainer.fit(module, batches.train, validation, ckpt_path=checkpoint, weights_only=True)
     result = _finish(trainer, module, batches, folder, history, about)
     if trainer.is_global_zero:
+        energy = run_energy(module, batches, recipe.network.time_steps)
+        write_csv(folder / ENERGY, energy_rows(energy))
+        result |= {"energy_pj": energy.energy, "relu_energy_pj": energy.relu_energy}
         if kept := data.train.storage():
             tell(kept)
         write_text(folder / RESULT, json.dumps(result, indent=2) + "\n")
@@ -174,6 +191,7 @@ def _finish(
         "gradient_ratio_last_epoch": ratios[-1],
         "seconds_per_epoch": seconds[len(seconds) // 2],
         "epochs": len(history.rows),
+        **summary(history.seconds),
         "stripped_equals_trained": True,
     }
 
@@ -217,7 +235,7 @@ def describe(data: ImageData) -> dict[str, Any]:
     } | split
 
 
-def _describe_run(folder: Path, recipe: Recipe, data: ImageData) -> None:
+def _describe_run(folder: Path, recipe: Recipe, data: ImageData, widths: dict[str, float]) -> None:
     versions = {}
     for name in ("torch", "torchvision", "lightning", "numpy", "numba"):
         try:
@@ -236,5 +254,7 @@ def _describe_run(folder: Path, recipe: Recipe, data: ImageData) -> None:
     write_text(folder / "environment.json", json.dumps(environment, indent=2) + "\n")
     if data.split:
         write_text(folder / SPLIT, data.split)
+    if widths:
+        write_text(folder / WIDTHS, json.dumps(widths, indent=2) + "\n")
     # Last: a folder with a recipe is a run.
     recipe_io.write(recipe, folder / RECIPE)
