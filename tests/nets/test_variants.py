@@ -105,7 +105,7 @@ def test_a_size_below_one_is_refused_by_name(name: str, value: int) -> None:
     [
         ({"stem": "huge"}, "unknown stem 'huge': use one of small, large"),
         ({"readout": "last"}, "readout must be one of mean, sequence, got 'last'"),
-        ({"block": "plain"}, "unknown block 'plain': use one of basic, sew, ms"),
+        ({"block": "dense"}, "unknown block 'dense': use one of basic, sew, ms, plain"),
         ({"norm": "layer"}, "unknown norm 'layer': use one of bn, tdbn"),
     ],
 )
