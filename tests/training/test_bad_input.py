@@ -89,8 +89,7 @@ def test_wrong_entries(entry: str) -> None:
     for value in ENTRIES[entry]:
         with pytest.raises(ValueError, match=r".") as error:  # noqa: PT012
             recipe = recipe_io.changed(Recipe(), {entry: recipe_io.value(value)})
-            build.network(recipe, 10, 1)
-            build.shortcut(recipe.method, build.network(recipe, 10, 1))
+            build.shortcut(recipe, build.network(recipe, 10, 1))
             make_trainer(recipe, None, [], terminal=False)
         assert "\n" not in str(error.value).strip()
 
