@@ -125,7 +125,6 @@ COMMANDS = [
     ["compare", "--out", "OUT", "--grid", "network.width=[1"],
     ["compare", "--out", "OUT", "--grid", "=1"],
     ["compare", "--out", "OUT", "--grid", "network=1"],
-    ["gradients", "--out", "OUT", "--method.name", "vanilla"],
     ["gradients", "--out", "OUT", "--run", "HERE", *options()],
     ["gradients", "--out", "FILE/g", *options()],
 ]
