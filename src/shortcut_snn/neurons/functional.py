@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from .kernels import kernel_surrogate, kernels_run
+from .kernels.backend import is_exported
 from .kernels.operators import norm_neuron
 from .surrogate import Rectangle, Surrogate
+from .unrolled import unrolled
 
 Reset = Literal["hard", "soft"]
 
@@ -135,6 +137,8 @@ def lif(
         raise ValueError(
             f"the initial membrane potential must have shape {tuple(current.shape[1:])}, got {tuple(initial.shape)}"
         )
+    if is_exported():
+        return unrolled(current, tau, threshold, reset == "soft", initial)
     decay = tau_tensor(tau, current.device)
     surrogate = surrogate or Rectangle()
     known = kernel_surrogate(surrogate) if kernels_run(current) else None
