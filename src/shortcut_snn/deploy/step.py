@@ -4,14 +4,18 @@ import torch
 from torch import Tensor, nn
 
 from ..nets import SpikingNetwork
-from ..neurons import CurrentNeuron, Membranes
+from ..neurons import CurrentNeuron, Membrane
+
+
+def neurons_of(network: nn.Module) -> dict[str, CurrentNeuron]:
+    """Return the layers of neurons of a folded network, by their paths."""
+    return {path: module for path, module in network.named_modules() if isinstance(module, CurrentNeuron)}
 
 
 class StepNetwork(nn.Module):
     """A folded network that takes one frame (or image) a call.
 
-    The mean of the logits over the calls is what the network itself gives for the whole sequence. Membrane potentials
-    are there in the order in which the layers of neurons run, ``[N, ...]`` each.
+    The mean of the logits over the calls is what the network itself gives for the whole sequence.
 
     Args:
         network: from :func:`~shortcut_snn.deploy.fold.fold`; it keeps its number of time steps.
@@ -20,19 +24,21 @@ class StepNetwork(nn.Module):
     def __init__(self, network: SpikingNetwork) -> None:
         super().__init__()
         self.network = network
-        self.neurons = [module for module in network.modules() if isinstance(module, CurrentNeuron)]
+        self.neurons = list(neurons_of(network).values())
+        self.names = list(neurons_of(network))
+        """Paths of the layers of neurons, in the order of their membrane potentials."""
 
     def forward(self, frame: Tensor, *before: Tensor) -> tuple[Tensor, ...]:
-        """Return this step's logits ``[N, num_classes]`` and the membrane potentials after it.
+        """Return this step's logits ``[N, num_classes]`` and the membrane potentials ``[N, ...]`` after it.
 
         Args:
             frame: ``[N, C, H, W]``, normalised.
             before: membrane potentials, or nothing to start from 0.
         """
         network, steps = self.network, self.network.time_steps
-        membranes = Membranes(before)
-        for neuron in self.neurons:
-            neuron.membranes = membranes
+        membranes = [Membrane(each) for each in before] or [Membrane() for _ in self.neurons]
+        for neuron, membrane in zip(self.neurons, membranes, strict=True):
+            neuron.membrane = membrane
         network.time_steps = 1
         try:
             features = network.features(frame.unsqueeze(0))
@@ -40,8 +46,9 @@ class StepNetwork(nn.Module):
         finally:
             network.time_steps = steps
             for neuron in self.neurons:
-                neuron.membranes = None
-        return (logits, *membranes.after)
+                neuron.membrane = None
+        after = [membrane.after for membrane in membranes]
+        return (logits, *(each for each in after if each is not None))
 
     @torch.no_grad()
     def start(self, frame: Tensor) -> tuple[Tensor, ...]:

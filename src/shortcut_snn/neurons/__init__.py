@@ -4,7 +4,7 @@ from .allocator import keep_freed_memory
 from .current_neuron import CurrentNeuron
 from .kernels import Backend, get_backend, set_backend, use_backend
 from .kinds import make_neuron
-from .membranes import Membranes
+from .membrane import Membrane
 from .modules import IF, LIF, PLIF, Neuron
 from .norm_neuron import NormNeuron
 from .spikes import Packing, get_packing, set_packing, use_packing
@@ -17,7 +17,7 @@ __all__ = [
     "ATan",
     "Backend",
     "CurrentNeuron",
-    "Membranes",
+    "Membrane",
     "Neuron",
     "NormNeuron",
     "Packing",

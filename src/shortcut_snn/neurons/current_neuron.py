@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from .functional import tau_tensor
 from .kernels import kernel_surrogate, kernels_run
 from .kernels.operators import norm_neuron
-from .membranes import Membranes
+from .membrane import Membrane
 from .modules import Neuron
 from .surrogate import Rectangle
 
@@ -20,7 +20,7 @@ class CurrentNeuron(nn.Module):
     def __init__(self, neuron: Neuron) -> None:
         super().__init__()
         self.neuron = neuron
-        self.membranes: Membranes | None = None
+        self.membrane: Membrane | None = None
         """Where the membrane potential comes from and goes to; None to start from 0 and to drop it."""
 
     def forward(self, x: Tensor, residual: Tensor | None = None, time_steps: int | None = None) -> Tensor:
@@ -31,11 +31,11 @@ class CurrentNeuron(nn.Module):
             residual: added to the current, ``[T, N, ...]``.
             time_steps: T of a constant current.
         """
-        initial = None if self.membranes is None else self.membranes.take()
+        initial = None if self.membrane is None else self.membrane.before
         steps = time_steps or x.shape[0]
         spikes, final = (self._fused if self._fuses(x, residual) else self._plain)(x, residual, steps, initial)
-        if self.membranes is not None:
-            self.membranes.keep(final)
+        if self.membrane is not None:
+            self.membrane.after = final
         return spikes
 
     def _fuses(self, x: Tensor, residual: Tensor | None) -> bool:
@@ -51,7 +51,7 @@ class CurrentNeuron(nn.Module):
         assert surrogate is not None
         spikes, final, _ = norm_neuron(
             x, residual, None, None, None, None, None, 0.0, tau_tensor(neuron.decay(), x.device), initial, time_steps,
-            neuron.threshold, *surrogate, neuron.reset == "soft", True, False, self.membranes is not None, False,
+            neuron.threshold, *surrogate, neuron.reset == "soft", True, False, self.membrane is not None, False,
         )  # fmt: skip
         return spikes, final
 
