@@ -97,6 +97,28 @@ def _parser() -> Any:
     evaluate.add_argument("--split", type=str, default="test", choices=["test", "validation"], help="which images")
     commands.add_subcommand("evaluate", evaluate, help="test a trained network again")
 
+    export = sub(
+        "Export a run's network for use elsewhere: batch norms folded into convolutions, the file loaded back and "
+        "compared with the network on the run's test images. What differs is refused.",
+        recipe=False,
+    )
+    export.add_argument("run", type=str, help="folder of a run")
+    export.add_argument(
+        "--to",
+        type=str,
+        required=True,
+        choices=["safetensors", "onnx", "nir", "torch-export"],
+        help="safetensors (for this library, without training code), onnx, nir or torch-export",
+    )
+    export.add_argument("--out", type=str, default=None, help="folder for the file and its card; default: RUN/export")
+    export.add_argument(
+        "--streaming", action="store_true", help="one time step; membrane potentials are inputs and outputs"
+    )
+    export.add_argument("--weights", type=str, default="last", choices=["last", "best"], help="after which epoch")
+    export.add_argument("--images", type=int, default=256, help="how many test images are compared")
+    export.add_argument("--name", type=str, default=None, help="of the network on its card; default: the run's")
+    commands.add_subcommand("export", export, help="export a trained network")
+
     commands.add_subcommand(
         "recipes", sub("List the built-in recipes.", recipe=False), help="list the built-in recipes"
     )
@@ -126,6 +148,21 @@ def _run(parser: Any, parsed: Any) -> None:
         from .training.evaluate import evaluate
 
         evaluate(Path(options.run), options.weights, options.split)
+        return
+
+    if name == "export":
+        from .training.export import export
+
+        out = Path(options.out) if options.out else None
+        export(
+            Path(options.run),
+            options.to,
+            out,
+            streaming=options.streaming,
+            weights=options.weights,
+            images=options.images,
+            name=options.name,
+        )
         return
 
     from .training.recipe_io import from_namespace

@@ -84,8 +84,7 @@ def markdown(card: Card) -> str:
         "",
         f"A spiking {network.get('name', 'network')} ({neuron.get('kind', '?')} neurons, {network.get('time_steps', '?')} "
         f"time steps) for {len(card.data.get('classes', ()))} classes of {card.data.get('name', 'images')} "
-        f"({card.data.get('channels', '?')} channels, {size} pixels), trained with "
-        f"[shortcut-snn](https://github.com/shortcut-snn/shortcut-snn) {card.version}.",
+        f"({card.data.get('channels', '?')} channels, {size} pixels), trained with shortcut-snn {card.version}.",
         "",
         "## Accuracy",
         "",

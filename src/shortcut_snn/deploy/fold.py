@@ -1,32 +1,14 @@
-"""Batch normalisation folded into the convolutions before it: at inference it is a factor and a summand a channel."""
+"""Batch normalisation folded into the layers before it: at inference it is a factor and a summand a channel."""
 
 import copy
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..nets import SpikingNetwork, SpikingResNet
-from ..nets.blocks import BasicBlock, Projection
-from ..nets.membrane_stem import MembraneStem
-from ..nets.ms import MSBlock
-from ..nets.sew import SEWBlock, SpikingProjection
-from ..nets.stems import Stem
-from ..nets.vgg import ConvSpike
+from ..nets import SpikingNetwork
 from ..neurons import CurrentNeuron, Neuron, NormNeuron
-
-# Of each kind of module, its layers and the norms that follow them.
-_FOLLOWED: dict[type, tuple[tuple[str, str], ...]] = {
-    Stem: (("conv", "spike.norm"),),
-    MembraneStem: (("conv", "norm"),),
-    ConvSpike: (("conv", "spike.norm"),),
-    Projection: (("conv", "norm"),),
-    SpikingProjection: (("conv", "spike.norm"),),
-    BasicBlock: (("conv1", "spike1.norm"), ("conv2", "spike2.norm")),
-    SEWBlock: (("conv1", "spike1.norm"), ("conv2", "spike2.norm")),
-    MSBlock: (("conv1", "spike2.norm"), ("conv2", "norm2")),
-    SpikingResNet: (("hidden", "hidden_spike.norm"),),
-}
 
 
 @torch.no_grad()
@@ -40,46 +22,84 @@ def fold(network: SpikingNetwork) -> SpikingNetwork:
             names it.
     """
     folded = copy.deepcopy(network).eval()
+    follows = _follows(folded)
+    for path, norm in [(path, module) for path, module in folded.named_modules() if isinstance(module, _BatchNorm)]:
+        if path not in follows:
+            raise ValueError(f"the batch norm {path} follows no layer that it can be folded into")
+        if norm.running_mean is None or norm.running_var is None:
+            raise ValueError(f"the batch norm {path} has no running statistics, so it cannot be folded")
+        _replace(folded, follows[path], _with_norm(folded.get_submodule(follows[path]), norm))
+        _replace(folded, path, nn.Identity())
     for path, module in list(folded.named_modules()):
-        for layer, norm in _FOLLOWED.get(type(module), ()):
-            if (found := getattr(module, layer)) is not None:
-                _fold_pair(found, module.get_submodule(norm), f"{path}.{norm}".lstrip("."))
-                _replace(module, norm, nn.Identity())
-    left = [path for path, module in folded.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    if left:
-        raise ValueError(f"the batch norm {left[0]} follows no layer that it can be folded into")
-    _bare_neurons(folded)
+        if isinstance(module, NormNeuron):
+            _replace(folded, path, CurrentNeuron(cast(Neuron, module.neuron)))
+        elif isinstance(module, Neuron) and not path.endswith(".neuron"):
+            _replace(folded, path, CurrentNeuron(module))
     return folded.requires_grad_(False)
 
 
-def _fold_pair(layer: Any, norm: Any, path: str) -> None:
-    if norm.running_mean is None or norm.running_var is None:
-        raise ValueError(f"the batch norm {path} has no running statistics, so it cannot be folded")
+def _follows(network: SpikingNetwork) -> dict[str, str]:
+    """Return which layer's output each batch norm takes, by their paths, as seen in a dry pass."""
+    made: dict[int, tuple[str, Tensor]] = {}
+    follows: dict[str, str] = {}
+
+    def memory(x: Tensor) -> int:
+        # The same for all views of an output, and for tensors that hold nothing too.
+        return x.untyped_storage()._cdata
+
+    def note_output(path: str) -> Any:
+        # The tensor is kept, so that no other gets its memory.
+        return lambda module, args, out: made.update({memory(out): (path, out)})
+
+    def note_input(path: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            if memory(args[0]) in made:
+                follows[path] = made[memory(args[0])][0]
+
+        return hook
+
+    hooks = []
+    for path, module in network.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            hooks.append(module.register_forward_hook(note_output(path)))
+        elif isinstance(module, NormNeuron):
+            hooks.append(module.register_forward_pre_hook(note_input(f"{path}.norm")))
+        elif isinstance(module, _BatchNorm):
+            hooks.append(module.register_forward_pre_hook(note_input(path)))
+    try:
+        network(network.example_input()[:, :, :8, :8])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return follows
+
+
+def _with_norm(layer: nn.Module, norm: Any) -> nn.Module:
+    """Return a layer that does what a layer and the norm behind it do."""
     # In double precision, so that only the result is rounded.
     scale = (norm.running_var.double() + norm.eps).rsqrt()
     if norm.weight is not None:
         scale = scale * norm.weight.double()
     shift = -norm.running_mean.double() * scale
     if layer.bias is not None:
-        shift = shift + layer.bias.double() * scale
+        shift = shift + cast(Tensor, layer.bias).double() * scale
     if norm.bias is not None:
         shift = shift + norm.bias.double()
-    weight = layer.weight
+    weight = cast(Tensor, layer.weight)
+    new: nn.Linear | nn.Conv2d
+    if isinstance(layer, nn.Conv2d):
+        new = nn.Conv2d(
+            layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation,
+            layer.groups, padding_mode=layer.padding_mode, device=weight.device, dtype=weight.dtype,
+        )  # type: ignore[arg-type]  # fmt: skip
+    else:
+        new = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device, dtype=weight.dtype)
     columns = scale.view(-1, *[1] * (weight.dim() - 1))
-    layer.weight = nn.Parameter((weight.double() * columns).to(weight.dtype))
-    layer.bias = nn.Parameter(shift.to(weight.dtype))
+    new.weight = nn.Parameter((weight.double() * columns).to(weight.dtype))
+    new.bias = nn.Parameter(shift.to(weight.dtype))
+    return new
 
 
-def _replace(module: nn.Module, path: str, new: nn.Module) -> None:
+def _replace(network: nn.Module, path: str, new: nn.Module) -> None:
     owner, _, name = path.rpartition(".")
-    setattr(module.get_submodule(owner), name, new)
-
-
-def _bare_neurons(module: nn.Module) -> None:
-    for name, child in module.named_children():
-        if isinstance(child, NormNeuron):
-            setattr(module, name, CurrentNeuron(cast(Neuron, child.neuron)))
-        elif isinstance(child, Neuron):
-            setattr(module, name, CurrentNeuron(child))
-        else:
-            _bare_neurons(child)
+    setattr(network.get_submodule(owner), name, new)

@@ -52,7 +52,7 @@ def nir_graph(network: SpikingNetwork, about: Description) -> Any:
     recorder.nodes["input"] = nir.Input({"input": np.array(frame.shape[2:])})
     recorder.sources[id(frame)] = (frame, ["input"])
     with torch.no_grad(), recorder:
-        logits = network.classifier(network.features(frame)[0])
+        logits = network.classifier(network.features(frame).squeeze(0))
     recorder.add("output", nir.Output({"output": np.array(logits.shape[1:])}), logits, logits)
     return nir.NIRGraph(recorder.nodes, recorder.edges, metadata={ABOUT: json.dumps(about.to_dict())})
 
@@ -170,7 +170,7 @@ class _Recorder(TorchFunctionMode):
         return f"{kind}{sum(name.startswith(kind) for name in self.nodes)}"
 
 
-_VIEWS = frozenset({"flatten", "view", "unflatten", "unsqueeze", "squeeze", "expand", "__getitem__", "clone", "float"})
+_VIEWS = frozenset({"flatten", "view", "unflatten", "unsqueeze", "squeeze", "expand"})
 _SUMS = frozenset({"add", "__add__"})
 
 

@@ -1,5 +1,6 @@
 """Test a trained network again, from the files of its run alone."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import lightning.pytorch as pl
 import torch
 
 from ..analysis.firing import firing_rates
-from ..data import load, loaders
+from ..data import ImageData, load, loaders
 from ..deploy.weights import load_into, read_network
 from ..nets import SpikingNetwork
 from ..shortcut import Constant, LogitSum, Shortcut
@@ -49,9 +50,18 @@ def load_run(folder: Path, weights: str = "last") -> tuple[SpikingNetwork, Recip
     return network.eval(), recipe, data
 
 
-def evaluate(folder: Path, weights: str = "last", split: str = "test") -> float:
-    """Print loss, accuracy and firing rates of a run's network and return the accuracy."""
-    network, recipe, about = load_run(folder, weights)
+def load_run_data(folder: Path, recipe: Recipe, about: Mapping[str, Any]) -> ImageData:
+    """Read a run's data again.
+
+    Args:
+        folder: of the run.
+        recipe: the run's.
+        about: what its network file says of its data.
+
+    Raises:
+        FileNotFoundError: files are missing.
+        ValueError: they are not those of the run.
+    """
     data = load(recipe.data, recipe.network.time_steps)
     if list(data.class_names) != list(about["classes"]):
         raise ValueError(
@@ -63,6 +73,13 @@ def evaluate(folder: Path, weights: str = "last", split: str = "test") -> float:
             f"the recordings of {recipe.data.root} or their split are no longer those of the run, which are listed in"
             f" {folder / SPLIT}"
         )
+    return data
+
+
+def evaluate(folder: Path, weights: str = "last", split: str = "test") -> float:
+    """Print loss, accuracy and firing rates of a run's network and return the accuracy."""
+    network, recipe, about = load_run(folder, weights)
+    data = load_run_data(folder, recipe, about)
     if data.kind == "static":
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     # The constants of training, not those of data that may have changed since.

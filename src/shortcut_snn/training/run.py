@@ -230,6 +230,7 @@ def describe(data: ImageData) -> dict[str, Any]:
         "image_size": list(data.image_size),
         "mean": list(data.mean),
         "std": list(data.std),
+        "kind": data.kind,
     } | split
 
 
