@@ -22,12 +22,14 @@ def fold(network: SpikingNetwork) -> SpikingNetwork:
             names it.
     """
     folded = copy.deepcopy(network).eval()
-    follows = _follows(folded)
-    for path, norm in [(path, module) for path, module in folded.named_modules() if isinstance(module, _BatchNorm)]:
-        if path not in follows:
-            raise ValueError(f"the batch norm {path} follows no layer that it can be folded into")
+    norms = {path: module for path, module in folded.named_modules() if isinstance(module, _BatchNorm)}
+    for path, norm in norms.items():
         if norm.running_mean is None or norm.running_var is None:
             raise ValueError(f"the batch norm {path} has no running statistics, so it cannot be folded")
+    follows = _follows(folded)
+    for path, norm in norms.items():
+        if path not in follows:
+            raise ValueError(f"the batch norm {path} follows no layer that it can be folded into")
         _replace(folded, follows[path], _with_norm(folded.get_submodule(follows[path]), norm))
         _replace(folded, path, nn.Identity())
     for path, module in list(folded.named_modules()):
