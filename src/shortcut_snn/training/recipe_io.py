@@ -61,13 +61,15 @@ def read(path: Path) -> Recipe:
     """
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise ValueError(f"{path} is not a recipe: it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:  # of a date that is none, the reader makes a plain ValueError
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(entries, dict):
         raise ValueError(f"{path} is not a recipe: expected entries like 'train: ...'")
     try:
         return from_dict(entries)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a recipe: {error}") from None
 
 
