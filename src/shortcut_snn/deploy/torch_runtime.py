@@ -29,12 +29,7 @@ class TorchRuntime:
 
     def __init__(self, network: SpikingNetwork, about: Description, precision: Precision = "float32") -> None:
         self.dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        network = copy.deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for path, layer in network.named_modules():
-            if isinstance(layer, nn.Conv2d | nn.Linear) and path != "classifier":
-                layer.to(self.dtype)
-        network.classifier.register_forward_pre_hook(_to_float)
-        self.network = network.eval()
+        self.network = for_inference(network, self.dtype)
         self.step_network = StepNetwork(self.network)
         self.prepare = Prepare(about).to(network.classifier.weight.device)
 
@@ -57,6 +52,16 @@ class TorchRuntime:
     def spikes(self, images: Tensor) -> dict[str, Tensor]:
         """Return every layer's spikes; see :class:`~.runtime.Runtime`."""
         return spikes_of(dict(neurons_of(self.network)), lambda: self.whole(images))
+
+
+def for_inference(network: SpikingNetwork, dtype: torch.dtype) -> SpikingNetwork:
+    """Return a copy of a folded network, laid out channels-last, its layers but for the last in a dtype."""
+    network = copy.deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for path, layer in network.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear) and path != "classifier":
+            layer.to(dtype)
+    network.classifier.register_forward_pre_hook(_to_float)
+    return network.eval()
 
 
 def _to_float(module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
