@@ -94,7 +94,9 @@ def targets(table: Table) -> list[Target]:
     def best_used(workload: str) -> Callable[[str], float | None]:
         def ratio(allocator: str) -> float | None:
             ours = [used(allocator, "ours, deployed", workload, precision) for precision in ("float32", "bfloat16")]
-            return _ratio(min((s for s in ours if s), default=None), used(allocator, "spikingjelly", workload, "float32"))
+            return _ratio(
+                min((s for s in ours if s), default=None), used(allocator, "spikingjelly", workload, "float32")
+            )
 
         return ratio
 
@@ -127,7 +129,9 @@ def targets(table: Table) -> list[Target]:
     for workload in (WIDE, THIN):
         for precision in ("float32", "bfloat16"):
             what = f"{workload}, T = 4, {precision}"
-            found.append(Target(f"inference, deployed / spikingjelly, {what}", 0.5, used_to("spikingjelly", workload, precision)))
+            found.append(
+                Target(f"inference, deployed / spikingjelly, {what}", 0.5, used_to("spikingjelly", workload, precision))
+            )
             found.append(Target(f"inference, deployed / floor, {what}", None, used_to("floor", workload, precision)))
         text = f"inference, our faster precision / spikingjelly in float32, {workload}, T = 4"
         found.append(Target(text, 0.5, best_used(workload)))

@@ -104,7 +104,10 @@ def test_bfloat16_is_near(run):
     ("given", "said"),
     [
         (torch.zeros(2, 3, 16, 16), "must be uint8, levels of 0 to 255, got torch.float32"),
-        (torch.zeros(2, 1, 16, 16, dtype=torch.uint8), r"takes \[N, 3, 16, 16\] or \[3, 16, 16\], got \[2, 1, 16, 16\]"),
+        (
+            torch.zeros(2, 1, 16, 16, dtype=torch.uint8),
+            r"takes \[N, 3, 16, 16\] or \[3, 16, 16\], got \[2, 1, 16, 16\]",
+        ),
         (torch.zeros(2, 3, 8, 16, dtype=torch.uint8), "got"),
         (np.zeros((0, 3, 16, 16), np.uint8), "got"),
         (np.zeros((2, 2, 3, 16, 16), np.uint8), "got"),

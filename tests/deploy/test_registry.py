@@ -37,9 +37,9 @@ def test_by_name(models, monkeypatch):
 
 
 def test_unknown_names(models, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no network 'digits-resnet99'.* there are: digits-resnet20"):
+    with pytest.raises(FileNotFoundError, match=r"no network 'digits-resnet99'.* there are: digits-resnet20"):
         load("digits-resnet99", models)
-    with pytest.raises(FileNotFoundError, match="no network '../x'"):
+    with pytest.raises(FileNotFoundError, match=r"no network '\.\./x'"):
         load("../x", models / "digits-resnet20")
     with pytest.raises(FileNotFoundError, match="there are: none"):
         load("anything", tmp_path / "nowhere")
@@ -131,7 +131,8 @@ os.environ |= {"HF_ENDPOINT": sys.argv[1], "HF_HOME": sys.argv[2], "HF_HUB_DISAB
 from shortcut_snn.deploy import card, load
 network = load("someone/digits")
 print(network.logits(torch.full((1, 1, 8, 8), 7, dtype=torch.uint8)).sum().item(), card("someone/digits").name)
-print(sorted(path.name for path in pathlib.Path(sys.argv[2]).rglob("*") if path.suffix in (".py", ".json", ".safetensors") and path.parent.name.startswith("0123")))
+kept = [path for path in pathlib.Path(sys.argv[2]).rglob("*") if path.parent.name.startswith("0123")]
+print(sorted(path.name for path in kept))
 try:
     load("someone/else")
 except OSError as error:
@@ -145,7 +146,7 @@ except OSError as error:
     total, name = first.split()
     assert float(total) == pytest.approx(expected)
     assert name == "digits-resnet20"
-    assert files == "['card.json', 'network.safetensors']", "no code is fetched"
+    assert files == "['README.md', 'card.json', 'network.safetensors']", "no code is fetched"
     assert error.startswith("someone/else cannot be fetched from the Hugging Face hub: ")
 
 

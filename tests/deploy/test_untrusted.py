@@ -31,7 +31,7 @@ from shortcut_snn.deploy.program import make_program
 from shortcut_snn.deploy.weights import read_network
 from shortcut_snn.training import recipe_io
 
-from .networks import lively, description
+from .networks import description, lively
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

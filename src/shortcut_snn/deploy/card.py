@@ -60,9 +60,10 @@ def read_card(folder: Path) -> Card:
     for key, kind in kinds.items():
         if not isinstance(said.get(key), kind):
             raise ValueError(f"{path} is not a card: {key} is missing or is not {kind.__name__}")
-    for key, kind in {"accuracy": (int, float), "files": str}.items():
-        if not all(isinstance(value, kind) for value in said[key].values()):  # type: ignore[arg-type]
-            raise ValueError(f"{path} is not a card: an entry of {key} makes no sense")
+    figures = all(isinstance(value, int | float) for value in said["accuracy"].values())
+    if not figures or not all(isinstance(value, str) for value in said["files"].values()):
+        wrong = "files" if figures else "accuracy"
+        raise ValueError(f"{path} is not a card: an entry of {wrong} makes no sense")
     energy = said.get("energy")
     if energy is not None and not isinstance(energy, dict):
         raise ValueError(f"{path} is not a card: energy is not dict")
@@ -82,8 +83,8 @@ def markdown(card: Card) -> str:
         "",
         f"# {card.name}",
         "",
-        f"A spiking {network.get('name', 'network')} ({neuron.get('kind', '?')} neurons, {network.get('time_steps', '?')} "
-        f"time steps) for {len(card.data.get('classes', ()))} classes of {card.data.get('name', 'images')} "
+        f"A spiking {network.get('name', 'network')} ({neuron.get('kind', '?')} neurons, "
+        f"{network.get('time_steps', '?')} time steps) for {len(card.data.get('classes', ()))} classes of {card.data.get('name', 'images')} "
         f"({card.data.get('channels', '?')} channels, {size} pixels), trained with shortcut-snn {card.version}.",
         "",
         "## Accuracy",

@@ -1,7 +1,7 @@
 """Batch normalisation folded into the layers before it: at inference it is a factor and a summand a channel."""
 
 import copy
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ def fold(network: SpikingNetwork) -> SpikingNetwork:
         _replace(folded, path, nn.Identity())
     for path, module in list(folded.named_modules()):
         if isinstance(module, NormNeuron):
-            _replace(folded, path, CurrentNeuron(cast(Neuron, module.neuron)))
+            _replace(folded, path, CurrentNeuron(module.neuron))
         elif isinstance(module, Neuron) and not path.endswith(".neuron"):
             _replace(folded, path, CurrentNeuron(module))
     return folded.requires_grad_(False)
@@ -47,7 +47,7 @@ def _follows(network: SpikingNetwork) -> dict[str, str]:
 
     def memory(x: Tensor) -> int:
         # The same for all views of an output, and for tensors that hold nothing too.
-        return x.untyped_storage()._cdata
+        return int(x.untyped_storage()._cdata)
 
     def note_output(path: str) -> Any:
         # The tensor is kept, so that no other gets its memory.
@@ -76,26 +76,23 @@ def _follows(network: SpikingNetwork) -> dict[str, str]:
     return follows
 
 
-def _with_norm(layer: nn.Module, norm: Any) -> nn.Module:
-    """Return a layer that does what a layer and the norm behind it do."""
+def _with_norm(layer: Any, norm: Any) -> nn.Module:
+    """Return a convolution or linear layer that does what a layer and the norm behind it do."""
     # In double precision, so that only the result is rounded.
     scale = (norm.running_var.double() + norm.eps).rsqrt()
     if norm.weight is not None:
         scale = scale * norm.weight.double()
     shift = -norm.running_mean.double() * scale
     if layer.bias is not None:
-        shift = shift + cast(Tensor, layer.bias).double() * scale
+        shift = shift + layer.bias.double() * scale
     if norm.bias is not None:
         shift = shift + norm.bias.double()
-    weight = cast(Tensor, layer.weight)
-    new: nn.Linear | nn.Conv2d
-    if isinstance(layer, nn.Conv2d):
-        new = nn.Conv2d(
-            layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation,
-            layer.groups, padding_mode=layer.padding_mode, device=weight.device, dtype=weight.dtype,
-        )  # type: ignore[arg-type]  # fmt: skip
-    else:
-        new = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device, dtype=weight.dtype)
+    weight = layer.weight
+    # The plain layer: ours may leave a bias out, and what they keep for a backward pass is not needed.
+    convolves = isinstance(layer, nn.Conv2d)
+    names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+    given = {name: getattr(layer, name) for name in (names if convolves else ("in_features", "out_features"))}
+    new: nn.Module = (nn.Conv2d if convolves else nn.Linear)(**given, device="meta")
     columns = scale.view(-1, *[1] * (weight.dim() - 1))
     new.weight = nn.Parameter((weight.double() * columns).to(weight.dtype))
     new.bias = nn.Parameter(shift.to(weight.dtype))

@@ -27,7 +27,9 @@ def read_folded(path: Path) -> tuple[SpikingNetwork, Description]:
     state, about = read_network(path)
     folded = "folded" in about
     try:
-        described = describe(_part(about, "folded")) if folded else from_run(_part(about, "recipe"), _part(about, "data"))
+        described = (
+            describe(_part(about, "folded")) if folded else from_run(_part(about, "recipe"), _part(about, "data"))
+        )
         # Without memory: the file decides how much of it there is, once names and shapes are found to be right.
         with torch.device("meta"):
             network = described.network().eval()

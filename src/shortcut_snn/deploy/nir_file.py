@@ -60,7 +60,9 @@ def read_nir(path: Path) -> tuple[Any, Description]:
         graph = nir.dict2NIRNode({**tree["node"], "type_check": True})
         _check_shapes(graph, about)
     except Exception as error:  # whatever nir stumbles over, the file is at fault
-        raise ValueError(f"{path} describes no network: {' '.join(str(error).split()) or type(error).__name__}") from None
+        raise ValueError(
+            f"{path} describes no network: {' '.join(str(error).split()) or type(error).__name__}"
+        ) from None
     return graph, about
 
 

@@ -26,8 +26,6 @@ DT = 1e-4
 ABOUT = "shortcut_snn"
 
 
-
-
 def nir_graph(network: SpikingNetwork, about: Description) -> Any:
     """Return the graph of one time step; its input is normalised, its output a step's logits.
 

@@ -19,6 +19,11 @@ from .torch_runtime import spikes_of
 class EulerNeuron(nn.Module):
     """``v[t] = decay * v[t - 1] + gain * I[t]``, a spike where ``v > threshold``, then ``v = reset``."""
 
+    decay: Tensor
+    gain: Tensor
+    threshold: Tensor
+    after: Tensor
+
     def __init__(self, decay: Any, gain: Any, threshold: Any, reset: Any) -> None:
         super().__init__()
         for name, value in {"decay": decay, "gain": gain, "threshold": threshold, "after": reset}.items():
@@ -48,11 +53,14 @@ def _affine(node: Any) -> nn.Linear:
 
 
 def _conv(node: Any) -> nn.Conv2d:
-    sizes = {key: tuple(int(n) for n in np.broadcast_to(getattr(node, key), 2)) for key in ("stride", "padding")}
-    dilation = tuple(int(n) for n in np.broadcast_to(node.dilation, 2))
-    groups, out = int(node.groups), node.weight.shape[0]
-    layer = nn.Conv2d(node.weight.shape[1] * groups, out, node.weight.shape[2:], dilation=dilation, groups=groups, **sizes)
-    layer.weight.data, layer.bias.data = torch.from_numpy(node.weight), torch.from_numpy(node.bias)
+    sizes: dict[str, Any] = {
+        name: tuple(int(side) for side in np.broadcast_to(getattr(node, name), 2))
+        for name in ("stride", "padding", "dilation")
+    }
+    outputs, inputs, *kernel = node.weight.shape
+    groups = int(node.groups)
+    layer = nn.Conv2d(inputs * groups, outputs, (kernel[0], kernel[1]), groups=groups, bias=False, **sizes)
+    layer.weight.data, layer.bias = torch.from_numpy(node.weight), nn.Parameter(torch.from_numpy(node.bias))
     return layer
 
 
@@ -95,4 +103,5 @@ class NirRuntime:
         """Return every layer's spikes; see :class:`~.runtime.Runtime`."""
         layers = {name: self.module.get_submodule(name.replace(".", "_")) for name in self.names}
         found = spikes_of(layers, lambda: self.whole(images))
-        return {name: spikes.unflatten(0, (self.about.time_steps, -1)) for name, spikes in found.items()}
+        steps = self.about.time_steps
+        return {name: spikes.view(steps, -1, *spikes.shape[1:]) for name, spikes in found.items()}

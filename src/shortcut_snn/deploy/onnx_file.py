@@ -15,9 +15,11 @@ from .program import Program
 
 ABOUT, DIGEST, STREAMING = "shortcut_snn", "shortcut_snn_sha256", "shortcut_snn_streaming"
 OPERATORS = frozenset(
-    "Add AveragePool Cast Clip Concat Constant ConstantOfShape Conv Div Expand Flatten Gather Gemm Greater "
-    "GlobalAveragePool Identity MatMul MaxPool Mul Neg ReduceMean Reshape Shape Sigmoid Slice Split Squeeze Sub "
-    "Transpose Unsqueeze Where".split()
+    {
+        *("Add", "AveragePool", "Cast", "Concat", "Constant", "Conv", "Div", "Expand", "Flatten", "Gather", "Gemm"),
+        *("GlobalAveragePool", "Greater", "Identity", "MatMul", "MaxPool", "Mul", "Neg", "ReduceMean", "Reshape"),
+        *("Shape", "Sigmoid", "Slice", "Split", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where"),
+    }
 )
 """What our networks are made of; a file with another operator is not one of ours."""
 

@@ -71,12 +71,19 @@ def make_program(network: SpikingNetwork, about: Description, streaming: bool) -
     batch = {0: Dim("batch", min=1)}
     with torch.no_grad(), use_backend("eager"):
         if not streaming:
-            whole = torch.export.export(_Whole(network, about).eval(), (images,), dynamic_shapes={"images": batch}, prefer_deferred_runtime_asserts_over_guards=True)
+            whole = torch.export.export(
+                _Whole(network, about).eval(),
+                (images,),
+                dynamic_shapes={"images": batch},
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )
             return Program(whole, ("images",), ("logits",), tuple(neurons_of(network)), "network")
         module = _Step(network, about).eval()
         start = module.steps.start(module.prepare(images))
         shapes = {"frame": batch, "before": tuple(batch for _ in start)}
-        exported = torch.export.export(module, (images, *start), dynamic_shapes=shapes, prefer_deferred_runtime_asserts_over_guards=True)
+        exported = torch.export.export(
+            module, (images, *start), dynamic_shapes=shapes, prefer_deferred_runtime_asserts_over_guards=True
+        )
     names = module.steps.names
     return Program(
         exported,

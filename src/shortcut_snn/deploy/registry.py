@@ -41,7 +41,9 @@ def find(name: str | Path, root: Path | None = None, revision: str | None = None
     if path.suffix == "" and _HUB_NAME.fullmatch(str(name)):
         return fetch(str(name), revision)
     known = ", ".join(names(root)) or "none"
-    raise FileNotFoundError(f"no network {str(name)!r}: there is no such path, and in {named.parent} there are: {known}")
+    raise FileNotFoundError(
+        f"no network {str(name)!r}: there is no such path, and in {named.parent} there are: {known}"
+    )
 
 
 def fetch(repository: str, revision: str | None = None) -> Path:
