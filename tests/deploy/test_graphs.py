@@ -17,7 +17,7 @@ from shortcut_snn.deploy.program import make_program
 from shortcut_snn.deploy.torch_export import ProgramRuntime, write_program
 from shortcut_snn.deploy.torch_runtime import TrainedNetwork
 
-from .networks import batch, description, family, lively, small
+from .networks import batch, description, lively, small
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -56,7 +56,7 @@ def agree(network, about, streaming, folder):
 
 def test_onnxruntime_alone_streams(tmp_path):
     """As a user without this library does it: bytes in, membrane potentials by their names."""
-    network, about = family("sew", events=True)
+    network, about = small(events=True, block="sew")
     path, frames = tmp_path / "step.onnx", batch(about, 4)
     write_onnx(make_program(fold(network), about, streaming=True), about, path)
     onnx.checker.check_model(path, full_check=True)

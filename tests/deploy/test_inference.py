@@ -15,7 +15,7 @@ from shortcut_snn.deploy.onnx_file import write_onnx
 from shortcut_snn.deploy.program import make_program
 from shortcut_snn.deploy.torch_runtime import TorchRuntime, TrainedNetwork
 
-from .networks import batch, description, family
+from .networks import batch, description, family, small
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -72,7 +72,7 @@ def test_membranes_are_kept_between_steps():
 
 @pytest.mark.parametrize("format", ["onnx", "onnx, one step", "nir"])
 def test_other_formats_are_used_alike(format, tmp_path):
-    network, about = family("basic", events=True)
+    network, about = small(events=True)
     path = tmp_path / f"network.{format[:4].strip(',')}"
     if format == "nir":
         write_nir(nir_graph(fold(network), about), path)

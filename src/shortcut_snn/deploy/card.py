@@ -84,8 +84,9 @@ def markdown(card: Card) -> str:
         f"# {card.name}",
         "",
         f"A spiking {network.get('name', 'network')} ({neuron.get('kind', '?')} neurons, "
-        f"{network.get('time_steps', '?')} time steps) for {len(card.data.get('classes', ()))} classes of {card.data.get('name', 'images')} "
-        f"({card.data.get('channels', '?')} channels, {size} pixels), trained with shortcut-snn {card.version}.",
+        f"{network.get('time_steps', '?')} time steps) for {len(card.data.get('classes', ()))} classes of "
+        f"{card.data.get('name', 'images')} ({card.data.get('channels', '?')} channels, {size} pixels), trained with "
+        f"shortcut-snn {card.version}.",
         "",
         "## Accuracy",
         "",
