@@ -1,12 +1,21 @@
-"""Two small runs, trained once: digits, and frames of events."""
+"""Two small runs, trained once, digits and frames of events; and graphs, made once."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from shortcut_snn.deploy.describe import Description
+from shortcut_snn.deploy.fold import fold
+from shortcut_snn.deploy.nir_file import write_nir
+from shortcut_snn.deploy.nir_graph import nir_graph
+from shortcut_snn.deploy.onnx_file import write_onnx
+from shortcut_snn.deploy.program import make_program
+from shortcut_snn.nets import SpikingNetwork
+
 from ..data.events.recordings import nmnist, write_npz
 from ..training.small import train
+from .networks import small
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +43,14 @@ def event_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     assert train(folder / "run", **changes) == 0
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def event_graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[SpikingNetwork, Description, Path]:
+    """A network of events, what it is, and a folder of its graphs."""
+    network, about = small(events=True, block="sew")
+    folder, folded = tmp_path_factory.mktemp("graphs"), fold(network)
+    write_nir(nir_graph(folded, about), folder / "network.nir")
+    write_onnx(make_program(folded, about, False), about, folder / "network.onnx")
+    write_onnx(make_program(folded, about, True), about, folder / "network-step.onnx")
+    return network, about, folder

@@ -19,7 +19,7 @@ FAMILIES = {
     "plif": ("resnet20", "plif", {}),
     "if": ("resnet20", "if", {}),
 }
-STEPS, SIDE, CLASSES = 3, 16, 10
+STEPS, SIDE, CLASSES = 2, 16, 10
 
 
 def lively(network: nets.SpikingNetwork, channels: int = 3) -> nets.SpikingNetwork:
@@ -54,6 +54,14 @@ def small(events: bool = False, **options: object) -> tuple[nets.SpikingNetwork,
         **options,  # type: ignore[arg-type]
     )  # fmt: skip
     return lively(network, channels), description(events)
+
+
+def small_vgg(pooling: str) -> tuple[nets.SpikingNetwork, Description]:
+    """Return a VGG of two stages with PLIF neurons; its description is another's but for its data."""
+    network = nets.SpikingVGG(
+        [[4], [8]], CLASSES, STEPS, pooling=pooling, make_neuron=lambda: make_neuron("plif", 0.4),
+    )  # type: ignore[arg-type]  # fmt: skip
+    return lively(network), description()
 
 
 def description(events: bool = False, **entries: object) -> Description:

@@ -17,7 +17,7 @@ from shortcut_snn.deploy.program import make_program
 from shortcut_snn.deploy.torch_export import ProgramRuntime, write_program
 from shortcut_snn.deploy.torch_runtime import TrainedNetwork
 
-from .networks import batch, description, lively, small
+from .networks import batch, small, small_vgg
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -36,10 +36,9 @@ def test_residual_networks(options, events, streaming, tmp_path):
     agree(network, about, streaming, tmp_path)
 
 
-@pytest.mark.parametrize(("name", "streaming"), [("vgg11", True), ("vggsnn", False)])
-def test_vggs_with_learned_tau(name, streaming, tmp_path):
-    about = description(name=name, neuron="plif", tau=0.4, width=2)
-    agree(lively(about.network()), about, streaming, tmp_path)
+@pytest.mark.parametrize(("pooling", "streaming"), [("max", True), ("average", False)])
+def test_vggs_with_learned_tau(pooling, streaming, tmp_path):
+    agree(*small_vgg(pooling), streaming, tmp_path)
 
 
 def agree(network, about, streaming, folder):
@@ -54,11 +53,10 @@ def agree(network, about, streaming, folder):
         assert torch.allclose(runtime.whole(images[:1]), reference.whole(images[:1]), atol=1e-5)
 
 
-def test_onnxruntime_alone_streams(tmp_path):
-    """As a user without this library does it: bytes in, membrane potentials by their names."""
-    network, about = small(events=True, block="sew")
-    path, frames = tmp_path / "step.onnx", batch(about, 4)
-    write_onnx(make_program(fold(network), about, streaming=True), about, path)
+def test_onnxruntime_alone_streams(event_graphs):
+    """As a user without this library does it: counts in, membrane potentials by their names."""
+    network, about, folder = event_graphs
+    path, frames = folder / "network-step.onnx", batch(about, 4)
     onnx.checker.check_model(path, full_check=True)
     session = onnxruntime.InferenceSession(path)
     inputs = [each for each in session.get_inputs() if each.name != "frame"]
