@@ -88,7 +88,9 @@ def test_the_card(run, exported):
     text = (exported / "README.md").read_text()
     assert text.startswith("---\nlibrary_name: shortcut-snn\n")
     assert f"| test | {100 * result['test_accuracy_last']:.2f} % |" in text
-    assert "Not measured." in text
+    assert read.energy is not None
+    assert read.energy["an image, pJ (45 nm)"] == result["energy_pj"]
+    assert f"- an image, pJ (45 nm): {result['energy_pj']:.4g}" in text
 
 
 def test_a_card_names_no_folder_of_its_maker(event_run, tmp_path, capsys):

@@ -96,7 +96,7 @@ def markdown(card: Card) -> str:
         "",
         "## Energy",
         "",
-        *([f"- {what}: {value}" for what, value in card.energy.items()] if card.energy else ["Not measured."]),
+        *([f"- {what}: {_short(value)}" for what, value in card.energy.items()] if card.energy else ["Not measured."]),
         "",
         "## Use",
         "",
@@ -119,3 +119,7 @@ def markdown(card: Card) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

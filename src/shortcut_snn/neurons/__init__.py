@@ -8,7 +8,7 @@ from .membrane import Membrane
 from .modules import IF, LIF, PLIF, Neuron
 from .norm_neuron import NormNeuron
 from .spikes import Packing, get_packing, set_packing, use_packing
-from .surrogate import ATan, Rectangle, Sigmoid, Surrogate, Tanh, Triangle
+from .surrogate import ATan, Rectangle, Resizable, Sigmoid, Surrogate, Tanh, Triangle
 
 __all__ = [
     "IF",
@@ -22,6 +22,7 @@ __all__ = [
     "NormNeuron",
     "Packing",
     "Rectangle",
+    "Resizable",
     "Sigmoid",
     "Surrogate",
     "Tanh",

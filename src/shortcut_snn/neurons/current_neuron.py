@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from .functional import tau_tensor
+from .functional import lif, tau_tensor
 from .kernels import kernel_surrogate, kernels_run
 from .kernels.operators import norm_neuron
 from .membrane import Membrane
@@ -59,4 +59,11 @@ class CurrentNeuron(nn.Module):
         self, x: Tensor, residual: Tensor | None, time_steps: int, initial: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         current = x if x.shape[0] == time_steps else x.expand(time_steps, *x.shape[1:])
-        return self.neuron.stream(current if residual is None else current + residual, initial)
+        neuron = self.neuron
+        return lif(
+            current if residual is None else current + residual,
+            neuron.decay(),
+            threshold=neuron.threshold,
+            reset=neuron.reset,
+            initial=initial,
+        )

@@ -14,8 +14,12 @@ from ..deploy.describe import from_run
 from ..deploy.export import export_network
 from ..deploy.formats import FORMATS, file_name
 from .evaluate import load_run, load_run_data
+from .methods import resolved
 from .recipe import Recipe
 from .run import RESULT, read_result
+
+ENERGY = {"an image, pJ (45 nm)": "energy_pj", "the same with ReLUs, pJ": "relu_energy_pj"}
+"""What a run measured of it, by how the card puts it."""
 
 
 def export(
@@ -54,7 +58,7 @@ def export(
         raise ValueError(f"--images: at least 1 is needed to compare, got {images}")
     network, recipe, said = load_run(run, weights)
     try:
-        about = from_run(recipe.to_dict(), said)
+        about = from_run(resolved(recipe).to_dict(), said)
     except ValueError as error:
         raise ValueError(f"the run in {run} does not say what its network takes: {error}") from None
     data = load_run_data(run, recipe, said)
@@ -90,7 +94,7 @@ def _card(
         data={"name": recipe.data.name, "kind": data.kind, **kept, "samples": sizes},
         recipe=entries,
         accuracy={what: result[key] for what, key in measured.items() if result.get(key) is not None},
-        energy=result.get("energy"),
+        energy={what: result[key] for what, key in ENERGY.items() if result.get(key) is not None} or None,
         files=(read_card(folder).files if (folder / CARD).is_file() else {}) | files,
         version=__version__,
     )
