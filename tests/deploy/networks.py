@@ -12,6 +12,7 @@ FAMILIES = {
     "basic": ("resnet20", "lif", {}),
     "sew": ("resnet18", "lif", {"block": "sew"}),
     "ms": ("resnet18", "lif", {"block": "ms"}),
+    "plain": ("resnet18", "lif", {"block": "plain"}),
     "hidden": ("resnet19", "lif", {}),
     "large stem": ("resnet18", "lif", {"stem": "large"}),
     "vgg, max pooling": ("vgg11", "lif", {}),
