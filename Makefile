@@ -21,7 +21,7 @@ $(VENV)/.train: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet -e '.[train,events,dev,peers]'
+	$(BIN)/pip install --quiet -e '.[train,events,export,dev,peers]'
 	@touch $@ $(VENV)/.train
 
 setup: $(VENV)/.dev  ## Make the environment for development

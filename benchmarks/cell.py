@@ -3,9 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Part = Literal["networks", "neuron", "method"]
+Part = Literal["networks", "neuron", "method", "inference"]
 Precision = Literal["float32", "bfloat16"]
-PARTS: tuple[Part, ...] = ("networks", "neuron", "method")
+PARTS: tuple[Part, ...] = ("networks", "neuron", "method", "inference")
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,8 @@ class Cell:
 
     Args:
         part: ``"networks"`` (a training step and an inference batch of a spiking ResNet), ``"neuron"``
-            (``Linear(width, width)`` and a LIF neuron), ``"method"`` (our network with and without branches).
+            (``Linear(width, width)`` and a LIF neuron), ``"method"`` (our network with and without branches),
+            ``"inference"`` (networks that are only used: ours as it is deployed, SpikingJelly's in eval mode).
         network: ``"resnet18"``, ``"resnet34"``, or ``"linear-lif"`` in the part ``"neuron"``.
         width: channels of the first stage; in the part ``"neuron"``, neurons.
         batch: samples.
@@ -37,6 +38,11 @@ class Cell:
     def workload(self) -> str:
         """Name without the time steps and the precision, as ``resnet18-64``."""
         return f"{self.network}-{self.width}"
+
+    @property
+    def timed(self) -> tuple[str, ...]:
+        """What is timed: ``"step"``, forward and backward, and ``"inference"``; the first of these gives the memory."""
+        return ("inference",) if self.part == "inference" else ("step", "inference")
 
     @property
     def slug(self) -> str:

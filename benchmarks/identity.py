@@ -16,14 +16,17 @@ PACKAGES = ("torch", "numpy", "numba", "triton", "spikingjelly", "snntorch", "no
 _OURS = Path(shortcut_snn.__file__).parent
 _HERE = Path(__file__).parent
 # What is timed: the report may change without a new measurement, and so may what is around nets and neurons.
-_TIMED = (_OURS / "neurons", _OURS / "nets", _OURS / "shortcut", _HERE / "peers", _HERE / "tasks", _HERE / "measure")
+_TIMED = (
+    _OURS / "neurons", _OURS / "nets", _OURS / "shortcut", _OURS / "deploy" / "fold.py",
+    _OURS / "deploy" / "torch_runtime.py", _HERE / "peers", _HERE / "tasks", _HERE / "measure",
+)  # fmt: skip
 
 
 def code() -> str:
     """Return a hash of the code that is measured and of the code that measures."""
     digest = hashlib.sha256()
     for folder in _TIMED:
-        for path in sorted(folder.rglob("*.py")):
+        for path in sorted(folder.rglob("*.py")) if folder.is_dir() else [folder]:
             digest.update(f"{folder.name}/{path.relative_to(folder)}".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 

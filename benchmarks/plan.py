@@ -46,6 +46,9 @@ def _full() -> Iterator[Cell]:
             for network, width, batch in NETWORKS[:2]:
                 for precision in PRECISIONS:
                     yield Cell("method", network, width, batch, time_steps, precision)
+            for network, width, batch in NETWORKS:
+                for precision in PRECISIONS:
+                    yield Cell("inference", network, width, batch, time_steps, precision)
 
 
 def full() -> Plan:
@@ -59,5 +62,6 @@ def quick() -> Plan:
         Cell("networks", "resnet18", 16, batch=16, time_steps=2),
         Cell("neuron", "linear-lif", 256, batch=16, time_steps=100),
         Cell("method", "resnet18", 16, batch=16, time_steps=2),
+        Cell("inference", "resnet18", 16, batch=16, time_steps=2),
     )
     return Plan(cells, ("default",), Effort(rounds=2, timed=1, memory=1))

@@ -44,8 +44,8 @@ def measure(plan: Plan, store: Store, device: str, threads: int, log: Log) -> No
                 everyone = found | {name: {"error": why} for name, why in refused.items()}
                 store.write(Result(cell, allocator, everyone, checked["agreement"], checked["operators"], about))
                 for name, figures in found.items():
-                    if figures.get("step"):
-                        log(f"    {name}: {sorted(figures['step'])[len(figures['step']) // 2]:.4f} s a step")
+                    if seconds := sorted(figures.get(cell.timed[0], [])):
+                        log(f"    {name}: {seconds[len(seconds) // 2]:.4f} s, {cell.timed[0]}")
     log(f"measured in {_minutes(time.monotonic() - begin)}")
 
 

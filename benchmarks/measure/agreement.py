@@ -63,8 +63,15 @@ class Agreement:
         return asdict(self)
 
 
-def compare(contender: str, mine: Observation, shared: Observation, tolerance: Tolerance, statistics: str) -> Agreement:
-    """Compare what two contenders compute."""
+def compare(
+    contender: str,
+    mine: Observation,
+    shared: Observation,
+    tolerance: Tolerance,
+    statistics: str,
+    trained: bool = True,
+) -> Agreement:
+    """Compare what two contenders compute; a network that is only used has no gradient."""
     if len(mine.rates) != len(shared.rates):
         raise ValueError(f"{contender} has {len(mine.rates)} layers of neurons, not {len(shared.rates)}")
     rate = max((abs(a - b) for a, b in zip(mine.rates, shared.rates, strict=True)), default=0.0)
@@ -75,7 +82,7 @@ def compare(contender: str, mine: Observation, shared: Observation, tolerance: T
     far = [rate > tolerance.rate, loss > tolerance.loss, gradient > tolerance.gradient]
     far.append(tolerance.logits is not None and logits > tolerance.logits)
     # A silent network agrees with anything.
-    alive = min(shared.rates, default=0.0) > 0.0 and shared.gradient > 0.0
+    alive = min(shared.rates, default=0.0) > 0.0 and (shared.gradient > 0.0 or not trained)
     mean_rate = sum(mine.rates) / max(len(mine.rates), 1)
     return Agreement(
         contender, tolerance.name, statistics, rate, loss, gradient, logits,
@@ -85,7 +92,7 @@ def compare(contender: str, mine: Observation, shared: Observation, tolerance: T
 
 def _checks(cell: Cell) -> list[tuple[list[Cell], Tolerance]]:
     """Each check of a cell: batches to try, one after the other, and the tolerance."""
-    if cell.part != "networks":
+    if cell.part not in ("networks", "inference"):
         return [([cell], ROUNDING)]
     small = [replace(cell, batch=n, size=min(SMALL_SIZE, cell.size), precision="float32") for n in SMALL_BATCHES]
     return [(small, ROUNDING), ([cell], STATISTICS)]
@@ -128,4 +135,4 @@ def _verdicts(
     cell: Cell, name: str, device: str, state: State, shared: Observed, tolerance: Tolerance
 ) -> list[Agreement]:
     mine = _observe(cell, name, device, state)
-    return [compare(name, mine[s], shared[s], tolerance, s) for s in mine]
+    return [compare(name, mine[s], shared[s], tolerance, s, cell.part != "inference") for s in mine]

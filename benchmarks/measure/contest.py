@@ -34,7 +34,7 @@ def contest(
     """Measure the contenders side by side.
 
     Returns:
-        For each contender ``{"step": [s, ...], "inference": [s, ...], "memory": [bytes, ...]}``, or
+        For each contender ``{"step": [s, ...], "inference": [s, ...], "memory": [bytes, ...]}`` as far as timed, or
         ``{"error": why}``.
     """
     found: dict[str, Any] = {}
@@ -50,8 +50,8 @@ def contest(
                 log(f"  {name}: {failure}")
                 continue
             workers[name] = worker
-            found[name] = {"memory": memory or [], "step": [], "inference": []}
-        for what in ("step", "inference"):
+            found[name] = {"memory": memory or [], **{what: [] for what in cell.timed}}
+        for what in cell.timed:
             for turn in range(effort.rounds):
                 # Each round starts with another contender, and goes the other way round every second time.
                 order = list(workers)

@@ -30,6 +30,12 @@ class Contender:
     task: tasks.Task
     device: str
     memory: PeakMemory
+    heaviest: str
+    """What the peak of memory is that of."""
+
+    def run(self, what: str) -> Callable[[], None]:
+        """Return what ``"step"`` or ``"inference"`` runs."""
+        return self.task.step if what == "step" else self.task.infer
 
     def seconds(self, run: Callable[[], None]) -> float:
         """Return how long a run takes, the device's queue drained before and after."""
@@ -61,11 +67,12 @@ def _check(request: dict[str, Any]) -> dict[str, Any]:
 def _build(request: dict[str, Any]) -> Contender:
     state = torch.load(request["state"], weights_only=True)
     device = request["device"]
-    task = tasks.build(Cell(**request["cell"]), request["contender"], device, state)
+    cell = Cell(**request["cell"])
+    task = tasks.build(cell, request["contender"], device, state)
     del state
     task.warm()
     task.release()
-    return Contender(task, device, PeakMemory(device))
+    return Contender(task, device, PeakMemory(device), cell.timed[0])
 
 
 def _memory(contender: Contender, times: int) -> list[int] | None:
@@ -73,13 +80,13 @@ def _memory(contender: Contender, times: int) -> list[int] | None:
         return None
     peaks = []
     for _ in range(times):
-        peaks.append(contender.memory.during(contender.task.step))
+        peaks.append(contender.memory.during(contender.run(contender.heaviest)))
         contender.rest()
     return peaks
 
 
 def _turn(contender: Contender, what: str, untimed: int, timed: int) -> list[float]:
-    run = contender.task.step if what == "step" else contender.task.infer
+    run = contender.run(what)
     for _ in range(untimed):
         run()
     found = [contender.seconds(run) for _ in range(timed)]

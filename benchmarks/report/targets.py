@@ -83,6 +83,23 @@ def targets(table: Table) -> list[Target]:
 
         return extra
 
+    def used(allocator: str, contender: str, workload: str, precision: str) -> float | None:
+        return table.median(
+            allocator, "inference", contender, part="inference", workload=workload, time_steps=4, precision=precision
+        )
+
+    def used_to(contender: str, workload: str, precision: str) -> Callable[[str], float | None]:
+        return lambda a: _ratio(used(a, "ours, deployed", workload, precision), used(a, contender, workload, precision))
+
+    def best_used(workload: str) -> Callable[[str], float | None]:
+        def ratio(allocator: str) -> float | None:
+            ours = [used(allocator, "ours, deployed", workload, precision) for precision in ("float32", "bfloat16")]
+            return _ratio(
+                min((s for s in ours if s), default=None), used(allocator, "spikingjelly", workload, "float32")
+            )
+
+        return ratio
+
     found = []
     for workload, limits in ((WIDE, (1.12, 1.2)), (THIN, (1.25, 1.4))):
         for precision, limit in zip(("float32", "bfloat16"), limits, strict=True):
@@ -109,4 +126,13 @@ def targets(table: Table) -> list[Target]:
         for precision in ("float32", "bfloat16"):
             text = f"branches' share of a step, {workload}, T = 4, {precision}"
             found.append(Target(text, 0.02, share(workload, precision)))
+    for workload in (WIDE, THIN):
+        for precision in ("float32", "bfloat16"):
+            what = f"{workload}, T = 4, {precision}"
+            found.append(
+                Target(f"inference, deployed / spikingjelly, {what}", 0.5, used_to("spikingjelly", workload, precision))
+            )
+            found.append(Target(f"inference, deployed / floor, {what}", None, used_to("floor", workload, precision)))
+        text = f"inference, our faster precision / spikingjelly in float32, {workload}, T = 4"
+        found.append(Target(text, 0.5, best_used(workload)))
     return found

@@ -8,6 +8,7 @@ from torch import nn
 
 from ..cell import Cell
 from ..peers import ours
+from .inference import DeployedTask, UsedTask
 from .method import MethodTask
 from .network import FloorTask, NetworkTask
 from .neuron import NeuronTask, linear
@@ -16,7 +17,7 @@ from .task import State, Task
 Build = Callable[[Cell, str, State], Task]
 
 FLOORS = ("floor", "floor, channels-last")
-SHARED = {"networks": "ours", "neuron": "ours", "method": "without branches"}
+SHARED = {"networks": "ours", "neuron": "ours", "method": "without branches", "inference": "ours, as trained"}
 """Of each part, the contender that the others are compared with."""
 
 
@@ -30,6 +31,24 @@ def _floor(channels_last: bool, cell: Cell, device: str, state: State) -> Task:
     network = ours.network(cell)
     network.load_state_dict(state)
     return FloorTask(network, cell, device, channels_last)
+
+
+def _as_trained(cell: Cell, device: str, state: State) -> Task:
+    network = ours.network(cell)
+    network.load_state_dict(state)
+    return UsedTask(network, cell, device)
+
+
+def _deployed(cell: Cell, device: str, state: State) -> Task:
+    network = ours.network(cell)
+    network.load_state_dict(state)
+    return DeployedTask(network, cell, device)
+
+
+def _used_spikingjelly(variant: str, channels_last: bool, cell: Cell, device: str, state: State) -> Task:
+    from ..peers import spikingjelly
+
+    return UsedTask(_loaded(getattr(spikingjelly, variant)(cell), state), cell, device, channels_last)
 
 
 def _spikingjelly(variant: str, channels_last: bool, cell: Cell, device: str, state: State) -> Task:
@@ -96,6 +115,15 @@ _BUILD: dict[str, dict[str, Build]] = {
         "floor, channels-last": partial(_floor, True),
     },
     "neuron": {name: partial(_neuron, name) for name in ("ours", "spikingjelly", "snntorch", "norse", "floor")},
+    "inference": {
+        "ours, as trained": _as_trained,
+        "ours, deployed": _deployed,
+        "spikingjelly": partial(_used_spikingjelly, "network", False),
+        "spikingjelly, channels-last": partial(_used_spikingjelly, "network", True),
+        "spikingjelly, bfloat16 membrane": partial(_used_spikingjelly, "as_shipped", False),
+        "floor": partial(_floor, False),
+        "floor, channels-last": partial(_floor, True),
+    },
     "method": {"without branches": partial(_method, []), "with branches": partial(_method, "stages")},
 }
 

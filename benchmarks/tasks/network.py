@@ -19,6 +19,12 @@ def batch(cell: Cell, device: str) -> tuple[Tensor, Tensor]:
     return images.to(device), labels.to(device)
 
 
+def spiking_layers(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return the layers of neurons of any contender's network, with their names."""
+    names = ("spike", "spike1", "spike2")
+    return [(name, module) for name, module in network.named_modules() if name.rpartition(".")[2] in names]
+
+
 class NetworkTask:
     """Cross-entropy of a network's logits.
 
@@ -62,11 +68,7 @@ class NetworkTask:
             # Read after the loss: a layer that runs once per time step is seen T times.
             return lambda module, args, output: seen.setdefault(name, []).append(output.detach().float().mean())
 
-        hooks = [
-            module.register_forward_hook(note(name))
-            for name, module in self.network.named_modules()
-            if name.rpartition(".")[2] in ("spike", "spike1", "spike2")
-        ]
+        hooks = [module.register_forward_hook(note(name)) for name, module in spiking_layers(self.network)]
         self.network.train(training)
         self.network.zero_grad(set_to_none=True)
         with autocast(self.device, self.cell.precision):

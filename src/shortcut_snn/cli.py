@@ -105,6 +105,28 @@ def _parser() -> Any:
     evaluate.add_argument("--split", type=str, default="test", choices=["test", "validation"], help="which images")
     commands.add_subcommand("evaluate", evaluate, help="test a trained network again")
 
+    export = sub(
+        "Export a run's network for use elsewhere: batch norms folded into convolutions, the file loaded back and "
+        "compared with the network on the run's test images. What differs is refused.",
+        recipe=False,
+    )
+    export.add_argument("run", type=str, help="folder of a run")
+    export.add_argument(
+        "--to",
+        type=str,
+        required=True,
+        choices=["safetensors", "onnx", "nir", "torch-export"],
+        help="safetensors (for this library, without training code), onnx, nir or torch-export",
+    )
+    export.add_argument("--out", type=str, default=None, help="folder for the file and its card; default: RUN/export")
+    export.add_argument(
+        "--streaming", action="store_true", help="one time step; membrane potentials are inputs and outputs"
+    )
+    export.add_argument("--weights", type=str, default="last", choices=["last", "best"], help="after which epoch")
+    export.add_argument("--images", type=int, default=256, help="how many test images are compared")
+    export.add_argument("--name", type=str, default=None, help="of the network on its card; default: the run's")
+    commands.add_subcommand("export", export, help="export a trained network")
+
     energy = sub(
         "Count additions and multiplications of an inference from a run's spikes, and their energy in 45 nm, against "
         "the same network with ReLUs.",
@@ -162,6 +184,21 @@ def _run(parser: Any, parsed: Any) -> int:
         from .training.page import write_page
 
         write_page(Path(options.folder), Path(options.out) if options.out else None)
+        return 0
+
+    if name == "export":
+        from .training.export import export
+
+        out = Path(options.out) if options.out else None
+        export(
+            Path(options.run),
+            options.to,
+            out,
+            streaming=options.streaming,
+            weights=options.weights,
+            images=options.images,
+            name=options.name,
+        )
         return 0
 
     from .training.recipe_io import from_namespace

@@ -39,6 +39,18 @@ def test_networks_agree_under_autocast():
     assert all(agreement.agreed for each in found.values() for agreement in each)
 
 
+def test_networks_that_are_only_used_agree():
+    for precision in ("float32", "bfloat16"):
+        # Large enough that a flipped spike is a small part of a layer's.
+        cell = replace(TINY, part="inference", width=8, batch=16, size=16, precision=precision)
+        chosen = ["ours, deployed", "spikingjelly"]
+        assert set(chosen) < set(tasks.names(cell))
+        found = by_name(cell, *chosen)
+        assert list(found) == chosen
+        assert all(agreement.agreed for each in found.values() for agreement in each)
+        assert {a.statistics for each in found.values() for a in each} == {"running"}
+
+
 def test_neurons_agree():
     found = by_name(Cell("neuron", "linear-lif", width=16, batch=2, time_steps=30))
     assert list(found) == ["ours", "spikingjelly", "snntorch", "norse"]

@@ -46,6 +46,20 @@ def test_a_tiny_run_writes_its_files_and_goes_on(tmp_path):
     assert "1 of them measured before" in lines[0]
 
 
+def test_networks_that_are_only_used(tmp_path):
+    contenders = ("ours, as trained", "ours, deployed", "spikingjelly", "floor")
+    used = replace(TINY, cells=(replace(CELL, part="inference"),), contenders=contenders)
+    store = Store(tmp_path / "cells", used, "cpu", 1)
+    measure(used, store, "cpu", 1, lambda line: None)
+    (result,) = store.read()
+    assert set(result.contenders) == set(contenders)
+    for figures in result.contenders.values():
+        assert [len(figures[each]) for each in ("inference", "memory")] == [2, 1]
+        assert "step" not in figures
+    report = write(store, tmp_path)[0].read_text()
+    assert "### inference: resnet18-4, batch 2, T = 2, float32" in report
+
+
 def test_a_failing_contender_is_named():
     with Worker("default", 1) as worker, pytest.raises(WorkerFailed, match="AssertionError"):
         worker.ask("turn", what="step", untimed=0, timed=1)  # nothing is built yet
@@ -84,6 +98,8 @@ def test_the_targets_are_read_off_the_figures(tmp_path):
             steps = {name: s * fast for name, s in seconds.items()}
         elif cell.part == "neuron":
             steps, memory = {"ours": 1.0, "spikingjelly": 4.0, "snntorch": 4.0, "floor": 0.9}, {}
+        elif cell.part == "inference":
+            steps, memory = {"ours, deployed": 0.9 * fast, "spikingjelly": 1.5, "floor": 0.8 * fast}, {}
         else:
             steps, memory = {"without branches": 0.99, "with branches": 1.0}, {}
         store.write(fake(cell, "default", steps, memory))
@@ -103,6 +119,9 @@ def test_the_targets_are_read_off_the_figures(tmp_path):
     assert "0.250 |  | **missed**" in line("Linear(512, 512) + LIF / snntorch")
     assert "0.010 |  | met" in line("branches' share of a step, resnet18-64, T = 4, float32")
     assert line("operators at inference").endswith("met |")
+    assert "0.600 |  | **missed**" in line("inference, deployed / spikingjelly, resnet18-64, T = 4, float32")
+    assert "0.300 |  | met" in line("inference, our faster precision / spikingjelly in float32, resnet18-16")
+    assert "1.125 |  | shown only" in line("inference, deployed / floor, resnet18-64, T = 4, float32")
 
 
 def test_the_command_reports_what_is_there(tmp_path, capsys):

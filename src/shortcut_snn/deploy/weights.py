@@ -1,10 +1,12 @@
 """Networks as safetensors: weights and a few words about them, no code."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -13,11 +15,21 @@ from ..files import replacing
 
 
 def save_network(network: nn.Module, path: Path, about: Mapping[str, Any]) -> None:
-    """Write a network's state and, as JSON in the file's metadata, what is said about it."""
+    """Write a network's state and, as JSON in the file's metadata, what is said about it; and a hash of both."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    said = json.dumps(about)
     with replacing(path) as temporary:
         # Not by save_file, which says of a full disk that serialising failed.
-        temporary.write_bytes(save(state, metadata={"about": json.dumps(about)}))
+        temporary.write_bytes(save(state, metadata={"about": said, "sha256": _digest(state, said)}))
+
+
+def _digest(state: Mapping[str, Tensor], said: str) -> str:
+    digest = hashlib.sha256(said.encode())
+    for name in sorted(state):
+        tensor = state[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -32,9 +44,13 @@ def read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-            about = json.loads((file.metadata() or {}).get("about", "{}"))
-    except (SafetensorError, ValueError, OSError) as error:
-        raise ValueError(f"{path} is not a whole safetensors file: {error}") from None
+            metadata = file.metadata() or {}
+            about = json.loads(metadata.get("about", "{}"))
+    except (SafetensorError, ValueError, OSError, RecursionError) as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {' '.join(str(error).split())}") from None
+    # Files of earlier versions carry no hash.
+    if "sha256" in metadata and metadata["sha256"] != _digest(state, metadata["about"]):
+        raise ValueError(f"{path} is damaged: its contents are not those that were written")
     if not isinstance(about, dict):
         raise ValueError(f"{path} was not written by shortcut-snn: its metadata is not an object")
     return state, about
@@ -46,6 +62,16 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> No
     Raises:
         ValueError: names or shapes differ; the message names the first ones.
     """
+    check_fits(network, state, path)
+    network.load_state_dict(dict(state))
+
+
+def check_fits(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse a state that is not of a network's names and shapes.
+
+    Raises:
+        ValueError: the message names the first ones that differ.
+    """
     own = network.state_dict()
     missing, foreign = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     shapes = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
@@ -53,4 +79,3 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> No
         parts = {"missing": missing, "not in the network": foreign, "of another shape": sorted(shapes)}
         said = "; ".join(f"{what}: {', '.join(names[:3])}" for what, names in parts.items() if names)
         raise ValueError(f"{path} does not fit the network ({said})")
-    network.load_state_dict(dict(state))

@@ -1,7 +1,10 @@
 """Spiking neurons: IF, LIF and PLIF over whole sequences, with surrogate gradients."""
 
 from .allocator import keep_freed_memory
+from .current_neuron import CurrentNeuron
 from .kernels import Backend, get_backend, set_backend, use_backend
+from .kinds import make_neuron
+from .membrane import Membrane
 from .modules import IF, LIF, PLIF, Neuron
 from .norm_neuron import NormNeuron
 from .spikes import Packing, get_packing, set_packing, use_packing
@@ -13,6 +16,8 @@ __all__ = [
     "PLIF",
     "ATan",
     "Backend",
+    "CurrentNeuron",
+    "Membrane",
     "Neuron",
     "NormNeuron",
     "Packing",
@@ -25,6 +30,7 @@ __all__ = [
     "get_backend",
     "get_packing",
     "keep_freed_memory",
+    "make_neuron",
     "set_backend",
     "set_packing",
     "use_backend",

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from .kernels import kernel_surrogate, kernels_run
+from .kernels.backend import is_exported
 from .kernels.operators import norm_neuron
 from .surrogate import Rectangle, Surrogate
+from .unrolled import unrolled
 
 Reset = Literal["hard", "soft"]
 
@@ -141,6 +143,8 @@ def lif(
         ValueError: no time steps, or a parameter out of range.
     """
     check_call(current, tau, threshold, reset, initial)
+    if is_exported():
+        return unrolled(current, tau, threshold, reset == "soft", initial)
     decay = tau_tensor(tau, current.device)
     surrogate = surrogate or Rectangle()
     known = kernel_surrogate(surrogate) if kernels_run(current) else None

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from ..data import ImageData
 from ..nets import SpikingNetwork
 from ..nets import build as build_net
-from ..neurons import IF, LIF, PLIF, ATan, Neuron, Rectangle, Sigmoid, Surrogate, Tanh, Triangle
+from ..neurons import ATan, Neuron, Rectangle, Sigmoid, Surrogate, Tanh, Triangle, make_neuron
 from ..shortcut import (
     TET,
     Balance,
@@ -58,16 +58,15 @@ def surrogate(config: SurrogateConfig) -> Surrogate:
 
 def neuron(config: NeuronConfig) -> Neuron:
     """Return one neuron layer of a recipe."""
-    rest = {
-        "threshold": config.threshold,
-        "surrogate": surrogate(config.surrogate),
-        "reset": config.reset,
-        "detach_reset": config.detach_reset,
-        "detach_membrane": config.gradient == "sltt",
-    }
-    if config.kind == "if":
-        return IF(**rest)  # type: ignore[arg-type]
-    return (LIF if config.kind == "lif" else PLIF)(config.tau, **rest)  # type: ignore[arg-type]
+    return make_neuron(
+        config.kind,
+        config.tau,
+        threshold=config.threshold,
+        surrogate=surrogate(config.surrogate),
+        reset=config.reset,
+        detach_reset=config.detach_reset,
+        detach_membrane=config.gradient == "sltt",
+    )
 
 
 def network(recipe: Recipe, num_classes: int, in_channels: int) -> SpikingNetwork:

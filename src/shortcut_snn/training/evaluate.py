@@ -1,5 +1,6 @@
 """Test a trained network again, from the files of its run alone."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 
 from ..analysis.calibrate import set_widths
 from ..analysis.firing import firing_rates
-from ..data import Loaders, load, loaders
+from ..data import ImageData, Loaders, load, loaders
 from ..deploy.weights import load_into, read_network
 from ..nets import SpikingNetwork
 from ..shortcut import Constant, LogitSum, Shortcut
@@ -54,14 +55,18 @@ def load_run(folder: Path, weights: str = "last") -> tuple[SpikingNetwork, Recip
     return network.eval(), recipe, data
 
 
-def open_run(folder: Path, weights: str = "last") -> tuple[ShortcutModule, Loaders, Recipe]:
-    """Return a run's network in a module, without branches, with the data it was trained on.
+def load_run_data(folder: Path, recipe: Recipe, about: Mapping[str, Any]) -> ImageData:
+    """Read a run's data again.
+
+    Args:
+        folder: of the run.
+        recipe: the run's.
+        about: what its network file says of its data.
 
     Raises:
-        FileNotFoundError: no finished run there.
-        ValueError: damaged files, or data that is no longer that of the run.
+        FileNotFoundError: files are missing.
+        ValueError: they are not those of the run.
     """
-    network, recipe, about = load_run(folder, weights)
     data = load(recipe.data, recipe.network.time_steps)
     if list(data.class_names) != list(about["classes"]):
         raise ValueError(
@@ -73,6 +78,18 @@ def open_run(folder: Path, weights: str = "last") -> tuple[ShortcutModule, Loade
             f"the recordings of {recipe.data.root} or their split are no longer those of the run, which are listed in"
             f" {folder / SPLIT}"
         )
+    return data
+
+
+def open_run(folder: Path, weights: str = "last") -> tuple[ShortcutModule, Loaders, Recipe]:
+    """Return a run's network in a module, without branches, with the data it was trained on.
+
+    Raises:
+        FileNotFoundError: no finished run there.
+        ValueError: damaged files, or data that is no longer that of the run.
+    """
+    network, recipe, about = load_run(folder, weights)
+    data = load_run_data(folder, recipe, about)
     if data.kind == "static":
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     # The constants of training, not those of data that may have changed since.

@@ -86,7 +86,7 @@ def read(path: Path) -> Recipe:
     entries = read_entries(path)
     try:
         return from_dict(entries)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a recipe: {error}") from None
 
 

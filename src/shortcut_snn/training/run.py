@@ -30,6 +30,7 @@ from .cost import StepCost, summary
 from .exclusive import exclusive
 from .interruption import Interruption
 from .layer_watch import LayerWatch
+from .methods import resolved
 from .module import ShortcutModule
 from .numerics import FiniteSteps, LivingLayers
 from .operations import ENERGY, energy_rows, run_energy
@@ -100,7 +101,7 @@ def _train(
         module.model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if recipe.train.sync_batchnorm and recipe.train.devices * recipe.train.nodes > 1:
         synchronise(module.model.network)
-    about = {"recipe": recipe.to_dict(), "data": describe(data), "version": __version__}
+    about = {"recipe": resolved(recipe).to_dict(), "data": describe(data), "version": __version__}
     terminal = sys.stderr.isatty()
     watch, cost = Watch(), StepCost()
     history = History(folder, watch, cost, None if terminal else tell)
@@ -232,6 +233,7 @@ def describe(data: ImageData) -> dict[str, Any]:
         "image_size": list(data.image_size),
         "mean": list(data.mean),
         "std": list(data.std),
+        "kind": data.kind,
     } | split
 
 

@@ -1,0 +1,125 @@
+"""The card of a trained network: what a person, and a registry, must know of it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..files import write_text
+
+CARD, README = "card.json", "README.md"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a trained network.
+
+    Args:
+        name: of the network, as in a registry.
+        data: name of the data set and what was held out.
+        recipe: all entries of the run.
+        accuracy: by what it was measured on, as in ``{"test": 0.97}``, fractions of 1.
+        energy: as far as it was measured, by name; None if it was not.
+        files: what lies beside the card, by format.
+        version: of this library.
+    """
+
+    name: str
+    data: dict[str, Any]
+    recipe: dict[str, Any]
+    accuracy: dict[str, float]
+    energy: dict[str, Any] | None = None
+    files: dict[str, str] = field(default_factory=dict)
+    version: str = ""
+
+
+def write_card(card: Card, folder: Path) -> None:
+    """Write ``card.json``, and ``README.md`` as the Hugging Face hub shows it."""
+    write_text(folder / CARD, json.dumps(asdict(card), indent=2) + "\n")
+    write_text(folder / README, markdown(card))
+
+
+def read_card(folder: Path) -> Card:
+    """Return the card of a folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged; the message says where.
+    """
+    path = folder / CARD
+    if not path.is_file():
+        raise FileNotFoundError(f"no card {path}")
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not a card: {error}") from None
+    kinds = {"name": str, "data": dict, "recipe": dict, "accuracy": dict, "files": dict, "version": str}
+    if not isinstance(said, Mapping):
+        raise ValueError(f"{path} is not a card: expected an object")
+    for key, kind in kinds.items():
+        if not isinstance(said.get(key), kind):
+            raise ValueError(f"{path} is not a card: {key} is missing or is not {kind.__name__}")
+    figures = all(isinstance(value, int | float) for value in said["accuracy"].values())
+    if not figures or not all(isinstance(value, str) for value in said["files"].values()):
+        wrong = "files" if figures else "accuracy"
+        raise ValueError(f"{path} is not a card: an entry of {wrong} makes no sense")
+    energy = said.get("energy")
+    if energy is not None and not isinstance(energy, dict):
+        raise ValueError(f"{path} is not a card: energy is not dict")
+    return Card(**{key: said[key] for key in kinds}, energy=energy)
+
+
+def markdown(card: Card) -> str:
+    """Return the card as a person reads it."""
+    network, neuron = card.recipe.get("network", {}), card.recipe.get("neuron", {})
+    size = " x ".join(str(side) for side in card.data.get("image_size", ()))
+    lines = [
+        "---",
+        "library_name: shortcut-snn",
+        "pipeline_tag: image-classification",
+        "tags: [spiking-neural-network, neuromorphic]",
+        "---",
+        "",
+        f"# {card.name}",
+        "",
+        f"A spiking {network.get('name', 'network')} ({neuron.get('kind', '?')} neurons, "
+        f"{network.get('time_steps', '?')} time steps) for {len(card.data.get('classes', ()))} classes of "
+        f"{card.data.get('name', 'images')} ({card.data.get('channels', '?')} channels, {size} pixels), trained with "
+        f"shortcut-snn {card.version}.",
+        "",
+        "## Accuracy",
+        "",
+        "| measured on | accuracy |",
+        "|---|---|",
+        *(f"| {what} | {100 * value:.2f} % |" for what, value in card.accuracy.items()),
+        "",
+        "## Energy",
+        "",
+        *([f"- {what}: {_short(value)}" for what, value in card.energy.items()] if card.energy else ["Not measured."]),
+        "",
+        "## Use",
+        "",
+        "```python",
+        "from shortcut_snn.deploy import load",
+        "",
+        'network = load("path/of/this/folder")',
+        "labels = network.predict(images)  # uint8, as they come from the data set",
+        "```",
+        "",
+        "## Files",
+        "",
+        *(f"- `{name}`: {what}" for what, name in card.files.items()),
+        "",
+        "## Recipe",
+        "",
+        "```json",
+        json.dumps(card.recipe, indent=2),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

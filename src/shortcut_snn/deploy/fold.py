@@ -1,0 +1,104 @@
+"""Batch normalisation folded into the layers before it: at inference it is a factor and a summand a channel."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..nets import SpikingNetwork
+from ..neurons import CurrentNeuron, Neuron, NormNeuron
+
+
+@torch.no_grad()
+def fold(network: SpikingNetwork) -> SpikingNetwork:
+    """Return a copy for inference: no batch norms, biases in their place; same outputs to rounding.
+
+    The copy's neurons are :class:`~shortcut_snn.neurons.CurrentNeuron`; the network itself is left as it is.
+
+    Raises:
+        ValueError: a batch norm without running statistics, or one that follows no layer it can go into; the message
+            names it.
+    """
+    folded = copy.deepcopy(network).eval()
+    norms = {path: module for path, module in folded.named_modules() if isinstance(module, _BatchNorm)}
+    for path, norm in norms.items():
+        if norm.running_mean is None or norm.running_var is None:
+            raise ValueError(f"the batch norm {path} has no running statistics, so it cannot be folded")
+    follows = _follows(folded)
+    for path, norm in norms.items():
+        if path not in follows:
+            raise ValueError(f"the batch norm {path} follows no layer that it can be folded into")
+        _replace(folded, follows[path], _with_norm(folded.get_submodule(follows[path]), norm))
+        _replace(folded, path, nn.Identity())
+    for path, module in list(folded.named_modules()):
+        if isinstance(module, NormNeuron):
+            _replace(folded, path, CurrentNeuron(module.neuron))
+        elif isinstance(module, Neuron) and not path.endswith(".neuron"):
+            _replace(folded, path, CurrentNeuron(module))
+    return folded.requires_grad_(False)
+
+
+def _follows(network: SpikingNetwork) -> dict[str, str]:
+    """Return which layer's output each batch norm takes, by their paths, as seen in a dry pass."""
+    made: dict[int, tuple[str, Tensor]] = {}
+    follows: dict[str, str] = {}
+
+    def memory(x: Tensor) -> int:
+        # The same for all views of an output, and for tensors that hold nothing too.
+        return int(x.untyped_storage()._cdata)
+
+    def note_output(path: str) -> Any:
+        # The tensor is kept, so that no other gets its memory.
+        return lambda module, args, out: made.update({memory(out): (path, out)})
+
+    def note_input(path: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            if memory(args[0]) in made:
+                follows[path] = made[memory(args[0])][0]
+
+        return hook
+
+    hooks = []
+    for path, module in network.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            hooks.append(module.register_forward_hook(note_output(path)))
+        elif isinstance(module, NormNeuron):
+            hooks.append(module.register_forward_pre_hook(note_input(f"{path}.norm")))
+        elif isinstance(module, _BatchNorm):
+            hooks.append(module.register_forward_pre_hook(note_input(path)))
+    try:
+        network(network.example_input()[:, :, :8, :8])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return follows
+
+
+def _with_norm(layer: Any, norm: Any) -> nn.Module:
+    """Return a convolution or linear layer that does what a layer and the norm behind it do."""
+    # In double precision, so that only the result is rounded.
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight.double()
+    shift = -norm.running_mean.double() * scale
+    if layer.bias is not None:
+        shift = shift + layer.bias.double() * scale
+    if norm.bias is not None:
+        shift = shift + norm.bias.double()
+    weight = layer.weight
+    # The plain layer: ours may leave a bias out, and what they keep for a backward pass is not needed.
+    convolves = isinstance(layer, nn.Conv2d)
+    names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+    given = {name: getattr(layer, name) for name in (names if convolves else ("in_features", "out_features"))}
+    new: nn.Module = (nn.Conv2d if convolves else nn.Linear)(**given, device="meta")
+    columns = scale.view(-1, *[1] * (weight.dim() - 1))
+    new.weight = nn.Parameter((weight.double() * columns).to(weight.dtype))
+    new.bias = nn.Parameter(shift.to(weight.dtype))
+    return new
+
+
+def _replace(network: nn.Module, path: str, new: nn.Module) -> None:
+    owner, _, name = path.rpartition(".")
+    setattr(network.get_submodule(owner), name, new)

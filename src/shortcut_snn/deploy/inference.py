@@ -1,0 +1,135 @@
+"""A trained network to be used: images in, classes out, in one call or frame by frame."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .describe import Description
+from .network_file import read_folded
+from .nir_runtime import NirRuntime
+from .onnx_runtime import OnnxRuntime
+from .runtime import Runtime, State
+from .torch_runtime import Precision, TorchRuntime
+
+Images: TypeAlias = "Tensor | NDArray[np.generic]"
+
+
+class Inference:
+    """A network with its data's classes and normalisation; it never trains.
+
+    Args:
+        runtime: what runs it.
+        about: what it is.
+    """
+
+    def __init__(self, runtime: Runtime, about: Description) -> None:
+        self.runtime, self.about = runtime, about
+        self._state: State | None = None
+        self._sum: Tensor | None = None
+        self._steps = 0
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.about.classes
+
+    def logits(self, images: Images) -> Tensor:
+        """Return logits ``[N, num_classes]``.
+
+        Args:
+            images: uint8 levels ``[N, C, H, W]``; for a network of events, frames of counts ``[N, T, C, H, W]``.
+                Without N, a batch of one.
+
+        Raises:
+            ValueError: another shape or type than the network takes.
+        """
+        steps = () if self.about.kind == "static" else (self.about.time_steps,)
+        return self.runtime.whole(self._batch(images, (*steps, self.about.channels, *self.about.image_size)))
+
+    def predict(self, images: Images) -> Tensor:
+        """Return the index of the class of each image, ``[N]``; see :meth:`logits`."""
+        return self.logits(images).argmax(-1)
+
+    def step(self, frame: Images) -> Tensor:
+        """Take the next frame of a stream and return the logits ``[N, num_classes]`` so far: their mean over the steps.
+
+        Membrane potentials are kept for the next call. After T frames the logits are those that :meth:`logits` gives
+        for these frames; a stream may go on for longer.
+
+        Args:
+            frame: ``[N, C, H, W]`` of counts of events, or of a static image, the same at every step.
+
+        Raises:
+            ValueError: another shape or type than the network takes, or another batch than the stream began with.
+        """
+        batch = self._batch(frame, (self.about.channels, *self.about.image_size))
+        if self._sum is not None and len(self._sum) != len(batch):
+            raise ValueError(f"the stream began with {len(self._sum)} frames at a time, got {len(batch)}; call reset()")
+        logits, self._state = self.runtime.step(batch, self._state)
+        self._sum = logits if self._sum is None else self._sum + logits
+        self._steps += 1
+        return self._sum / self._steps
+
+    def reset(self) -> None:
+        """Begin a new stream: membrane potentials of 0."""
+        self._state, self._sum, self._steps = None, None, 0
+
+    def _batch(self, given: Images, shape: tuple[int, ...]) -> Tensor:
+        batch = torch.as_tensor(given)
+        batch = batch.unsqueeze(0) if batch.dim() == len(shape) else batch
+        if tuple(batch.shape[1:]) != shape or not len(batch):
+            expected = ", ".join(map(str, shape))
+            raise ValueError(f"the network takes [N, {expected}] or [{expected}], got {list(batch.shape)}")
+        if self.about.kind == "static" and batch.dtype != torch.uint8:
+            raise ValueError(f"images must be uint8, levels of 0 to 255, got {batch.dtype}")
+        return batch
+
+
+def _torch(path: Path, precision: Precision) -> tuple[Runtime, Description]:
+    network, about = read_folded(path)
+    return TorchRuntime(network, about, precision), about
+
+
+def _onnx(path: Path, precision: Precision) -> tuple[Runtime, Description]:
+    runtime = OnnxRuntime(path)
+    return runtime, runtime.about
+
+
+def _nir(path: Path, precision: Precision) -> tuple[Runtime, Description]:
+    runtime = NirRuntime(path)
+    return runtime, runtime.about
+
+
+_OPEN: dict[str, Callable[[Path, Precision], tuple[Runtime, Description]]] = {
+    ".safetensors": _torch,
+    ".onnx": _onnx,
+    ".nir": _nir,
+}
+
+
+def load_file(path: Path, precision: Precision = "float32") -> Inference:
+    """Open a network file.
+
+    Args:
+        path: of a ``.safetensors`` file (a run's or an exported one), or an exported ``.onnx`` or ``.nir``. The file is
+            checked as if it came from a stranger.
+        precision: ``"float32"``, or ``"bfloat16"`` for safetensors on processors that have it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: a package that the format needs is not installed.
+        ValueError: the file is damaged, not one of ours, or of a format that is not opened here.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no network file {path}")
+    if path.suffix not in _OPEN:
+        why = "; a .pt2 file is opened with torch.export.load, if you trust it" if path.suffix == ".pt2" else ""
+        raise ValueError(f"{path} is none of {', '.join(_OPEN)}{why}")
+    if precision != "float32" and path.suffix != ".safetensors":
+        raise ValueError(f"{path} runs in the precision that it was exported in; leave precision out")
+    return Inference(*_OPEN[path.suffix](path, precision))

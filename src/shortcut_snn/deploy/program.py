@@ -1,0 +1,94 @@
+"""Folded networks as graphs of plain operators, for the whole sequence or for one time step."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from ..nets import SpikingNetwork
+from ..neurons import use_backend
+from .describe import Description
+from .prepare import Prepare
+from .step import StepNetwork, neurons_of
+
+
+class _Whole(nn.Module):
+    def __init__(self, network: SpikingNetwork, about: Description) -> None:
+        super().__init__()
+        self.prepare, self.network = Prepare(about), network
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        """Map images or frames to logits."""
+        return (self.network(self.prepare(images)),)
+
+
+class _Step(nn.Module):
+    def __init__(self, network: SpikingNetwork, about: Description) -> None:
+        super().__init__()
+        self.prepare, self.steps = Prepare(about), StepNetwork(network)
+
+    def forward(self, frame: Tensor, *before: Tensor) -> tuple[Tensor, ...]:
+        """Map a frame and membrane potentials to logits and membrane potentials."""
+        out: tuple[Tensor, ...] = self.steps(self.prepare(frame), *before)
+        return out
+
+
+@dataclass(frozen=True)
+class Program:
+    """A graph and the names in it.
+
+    Args:
+        exported: the graph.
+        inputs: ``images``, or ``frame`` and a ``LAYER.before`` for each layer of neurons.
+        outputs: ``logits``, and in the second case a ``LAYER.after`` for each layer of neurons.
+        neurons: paths of the layers of neurons in the network.
+        prefix: path of the network in the graph.
+    """
+
+    exported: ExportedProgram
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    neurons: tuple[str, ...]
+    prefix: str
+
+
+def input_dtype(about: Description) -> torch.dtype:
+    """Return the dtype of a graph's images: levels are bytes, counts of events are floats."""
+    return torch.uint8 if about.kind == "static" else torch.float32
+
+
+def make_program(network: SpikingNetwork, about: Description, streaming: bool) -> Program:
+    """Trace a folded network; the size of the batch is left open.
+
+    Args:
+        network: from :func:`~shortcut_snn.deploy.fold.fold`.
+        about: what it is.
+        streaming: one time step, its membrane potentials as inputs and outputs, instead of the whole sequence.
+    """
+    steps = (about.time_steps,) if about.kind == "events" and not streaming else ()
+    images = torch.zeros(2, *steps, about.channels, *about.image_size, dtype=input_dtype(about))
+    batch = {0: Dim("batch", min=1)}
+    with torch.no_grad(), use_backend("eager"):
+        if not streaming:
+            whole = torch.export.export(
+                _Whole(network, about).eval(),
+                (images,),
+                dynamic_shapes={"images": batch},
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )
+            return Program(whole, ("images",), ("logits",), tuple(neurons_of(network)), "network")
+        module = _Step(network, about).eval()
+        start = module.steps.start(module.prepare(images))
+        shapes = {"frame": batch, "before": tuple(batch for _ in start)}
+        exported = torch.export.export(
+            module, (images, *start), dynamic_shapes=shapes, prefer_deferred_runtime_asserts_over_guards=True
+        )
+    names = module.steps.names
+    return Program(
+        exported,
+        ("frame", *(f"{name}.before" for name in names)),
+        ("logits", *(f"{name}.after" for name in names)),
+        tuple(names),
+        "steps.network",
+    )

@@ -1,0 +1,69 @@
+"""A neuron at inference: the normalisation before it is part of the layer that makes its current."""
+
+from torch import Tensor, nn
+
+from .functional import lif, tau_tensor
+from .kernels import kernel_surrogate, kernels_run
+from .kernels.operators import norm_neuron
+from .membrane import Membrane
+from .modules import Neuron
+from .surrogate import Rectangle
+
+
+class CurrentNeuron(nn.Module):
+    """``neuron(x + residual)``: what a :class:`NormNeuron` is once its normalisation is folded away.
+
+    Args:
+        neuron: what fires.
+    """
+
+    def __init__(self, neuron: Neuron) -> None:
+        super().__init__()
+        self.neuron = neuron
+        self.membrane: Membrane | None = None
+        """Where the membrane potential comes from and goes to; None to start from 0 and to drop it."""
+
+    def forward(self, x: Tensor, residual: Tensor | None = None, time_steps: int | None = None) -> Tensor:
+        """Return spikes ``[T, N, ...]``.
+
+        Args:
+            x: current ``[T, N, ...]``, or ``[1, N, ...]`` with ``time_steps``: a constant current.
+            residual: added to the current, ``[T, N, ...]``.
+            time_steps: T of a constant current.
+        """
+        initial = None if self.membrane is None else self.membrane.before
+        steps = time_steps or x.shape[0]
+        spikes, final = (self._fused if self._fuses(x, residual) else self._plain)(x, residual, steps, initial)
+        if self.membrane is not None:
+            self.membrane.after = final
+        return spikes
+
+    def _fuses(self, x: Tensor, residual: Tensor | None) -> bool:
+        """Say whether the kernels apply: they add the residual and run the neuron in one pass."""
+        same = residual is None or (residual.dtype, residual.device) == (x.dtype, x.device)
+        return same and kernels_run(x) and not x.requires_grad
+
+    def _fused(
+        self, x: Tensor, residual: Tensor | None, time_steps: int, initial: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        neuron = self.neuron
+        surrogate = kernel_surrogate(Rectangle())  # there is no backward pass
+        assert surrogate is not None
+        spikes, final, _ = norm_neuron(
+            x, residual, None, None, None, None, None, 0.0, tau_tensor(neuron.decay(), x.device), initial, time_steps,
+            neuron.threshold, *surrogate, neuron.reset == "soft", True, False, self.membrane is not None, False,
+        )  # fmt: skip
+        return spikes, final
+
+    def _plain(
+        self, x: Tensor, residual: Tensor | None, time_steps: int, initial: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        current = x if x.shape[0] == time_steps else x.expand(time_steps, *x.shape[1:])
+        neuron = self.neuron
+        return lif(
+            current if residual is None else current + residual,
+            neuron.decay(),
+            threshold=neuron.threshold,
+            reset=neuron.reset,
+            initial=initial,
+        )

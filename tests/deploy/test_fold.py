@@ -1,0 +1,74 @@
+"""A folded network computes what the network computes, without batch norms."""
+
+import pytest
+import torch
+from torch import nn
+
+from shortcut_snn import nets
+from shortcut_snn.deploy.check import check, first_difference
+from shortcut_snn.deploy.fold import fold
+from shortcut_snn.deploy.step import StepNetwork
+from shortcut_snn.deploy.torch_runtime import TorchRuntime, TrainedNetwork
+from shortcut_snn.neurons import use_backend
+
+from .networks import FAMILIES, batch, family, lively
+
+
+@pytest.mark.parametrize("events", [False, True])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family(name, events):
+    network, about = family(name, events)
+    reference, images = TrainedNetwork(network, about), batch(about)
+    rates = [spikes.mean().item() for spikes in reference.spikes(images).values()]
+    assert min(rates) > 0.001, "a silent network would agree with anything"
+    folded = fold(network)
+    assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in folded.modules())
+    for backend in ("auto", "eager"):
+        with use_backend(backend):
+            runtime = TorchRuntime(folded, about)
+            assert check(reference, runtime, images).difference < 1e-5
+            assert first_difference(reference, runtime, images) == "all spikes are equal, so the classifier differs"
+
+
+@pytest.mark.parametrize("reset", ["hard", "soft"])
+@pytest.mark.parametrize("name", ["basic", "sew", "ms", "hidden", "vgg, max pooling", "plif"])
+def test_time_steps_one_by_one(name, reset):
+    network, about = family(name, events=True)
+    for module in network.modules():
+        if hasattr(module, "reset"):
+            module.reset = reset
+    folded, frames = fold(network), batch(about).transpose(0, 1).float()
+    steps, state, total = StepNetwork(folded), (), torch.zeros(())
+    with torch.no_grad():
+        for frame in frames:
+            logits, *state = steps(frame, *state)
+            total = total + logits
+        assert torch.allclose(total / len(frames), folded(frames), atol=1e-6)
+        # What it starts from is 0, and what it gave back is what it needs.
+        again = steps(frames[0], *steps.start(frames[0]))
+        assert torch.equal(again[0], steps(frames[0])[0])
+    assert folded.time_steps == about.time_steps
+    assert len(state) == len(steps.names)
+
+
+def test_the_network_stays_as_it_was():
+    network, _ = family("basic")
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    folded = fold(network)
+    with torch.no_grad():
+        for parameter in folded.parameters():
+            parameter.add_(1.0)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert network.training is False
+    assert any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_what_cannot_be_folded_is_named():
+    network = lively(nets.SpikingResNet([1], [4], 10, 2))
+    network.layer1[0].spike1.norm.running_mean = None
+    with pytest.raises(ValueError, match=r"batch norm layer1\.0\.spike1\.norm has no running statistics"):
+        fold(network)
+    network = lively(nets.SpikingResNet([1], [4], 10, 2))
+    network.stem.pool = nn.Sequential(nn.ReLU(), nn.BatchNorm2d(4))
+    with pytest.raises(ValueError, match=r"batch norm stem\.pool\.1 follows no layer"):
+        fold(network)

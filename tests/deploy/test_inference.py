@@ -1,0 +1,129 @@
+"""A network in use: no training code, whole batches, streams, and clear words for wrong input."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from shortcut_snn.deploy import Inference, load
+from shortcut_snn.deploy.fold import fold
+from shortcut_snn.deploy.torch_runtime import TorchRuntime, TrainedNetwork
+
+from .networks import batch, description, family
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def inference(events=False):
+    network, about = family("basic", events)
+    return Inference(TorchRuntime(fold(network), about), about)
+
+
+def test_nothing_that_trains_is_imported(run):
+    code = """
+import sys
+from shortcut_snn.deploy import load
+import numpy
+network = load(sys.argv[1])
+print(network.predict(numpy.zeros((3, 1, 8, 8), numpy.uint8)).tolist(), network.classes[0])
+heavy = ("lightning", "pytorch_lightning", "torchvision", "jsonargparse", "sklearn", "tensorboard", "matplotlib",
+         "onnx", "onnxruntime", "nir", "h5py", "shortcut_snn.training", "shortcut_snn.data", "shortcut_snn.shortcut")
+print([name for name in heavy if name in sys.modules])
+"""
+    command = [sys.executable, "-W", "ignore", "-c", code, str(run)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    predicted, heavy = done.stdout.splitlines()
+    assert predicted.endswith(" 0")
+    assert heavy == "[]"
+
+
+def test_a_stream_ends_where_the_sequence_does(event_run):
+    network = load(event_run)
+    frames = torch.poisson(torch.full((4, 3, 2, 12, 12), 0.5)).to(torch.uint8)
+    whole = network.logits(frames)
+    for _ in range(2):
+        for t in range(3):
+            so_far = network.step(frames[:, t])
+        assert torch.allclose(so_far, whole, atol=1e-6)
+        network.reset()
+    # One camera, frame by frame, for longer than the network was trained on.
+    for _ in range(5):
+        so_far = network.step(frames[0, 0].numpy())
+    assert so_far.shape == (1, 10)
+    assert torch.isfinite(so_far).all()
+
+
+def test_membranes_are_kept_between_steps():
+    network = inference(events=True)
+    frame = torch.full((1, 2, 16, 16), 1, dtype=torch.uint8)
+    first = network.step(frame).clone()
+    second = network.step(frame) * 2 - first
+    network.reset()
+    assert torch.equal(network.step(frame), first)
+    assert not torch.equal(second, first), "without its membrane potentials the second step would be the first"
+
+
+@pytest.mark.parametrize("name", ["network.onnx", "network-step.onnx", "network.nir"])
+def test_other_formats_are_used_alike(name, event_graphs):
+    network, about, folder = event_graphs
+    used, frames = load(folder / name), batch(about)
+    expected = TrainedNetwork(network, about).whole(frames)
+    assert torch.allclose(used.logits(frames), expected, atol=1e-5)
+    if name == "network.onnx":
+        with pytest.raises(ValueError, match="runs whole sequences; export it with --streaming"):
+            used.step(frames[:, 0])
+    else:
+        for t in range(about.time_steps):
+            so_far = used.step(frames[:, t])
+        assert torch.allclose(so_far, expected, atol=1e-5)
+    with pytest.raises(ValueError, match="leave precision out"):
+        load(folder / name, precision="bfloat16")
+
+
+def test_bfloat16_is_near(run):
+    images = torch.randint(0, 256, (50, 1, 8, 8), dtype=torch.uint8)
+    exact, fast = load(run).logits(images), load(run, precision="bfloat16").logits(images)
+    assert fast.dtype == torch.float32
+    # Weights of 8 bits flip some spikes: near, not equal.
+    assert (fast - exact).square().mean().sqrt() < 0.5 * exact.std()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (torch.zeros(2, 3, 16, 16), "must be uint8, levels of 0 to 255, got torch.float32"),
+        (
+            torch.zeros(2, 1, 16, 16, dtype=torch.uint8),
+            r"takes \[N, 3, 16, 16\] or \[3, 16, 16\], got \[2, 1, 16, 16\]",
+        ),
+        (torch.zeros(2, 3, 8, 16, dtype=torch.uint8), "got"),
+        (np.zeros((0, 3, 16, 16), np.uint8), "got"),
+        (np.zeros((2, 2, 3, 16, 16), np.uint8), "got"),
+        (np.uint8(3), "got"),
+    ],
+)
+def test_wrong_images(given, said):
+    network = inference()
+    for call in (network.predict, network.step):
+        with pytest.raises(ValueError, match=said):
+            call(given)
+
+
+def test_another_batch_in_a_stream():
+    network = inference(events=True)
+    network.step(torch.zeros(2, 2, 16, 16))
+    with pytest.raises(ValueError, match=r"began with 2 frames at a time, got 3; call reset\(\)"):
+        network.step(torch.zeros(3, 2, 16, 16))
+    network.reset()
+    assert network.step(torch.zeros(3, 2, 16, 16)).shape == (3, 10)
+
+
+def test_one_image_needs_no_batch():
+    network = inference()
+    image = torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8)
+    assert torch.equal(network.logits(image), network.logits(image[None]))
+    assert network.predict(image.numpy()).shape == (1,)
+    assert network.classes == description().classes

@@ -1,0 +1,141 @@
+"""NIR graphs do in other libraries what the network does here, and where they cannot, the reason is told."""
+
+import contextlib
+import io
+
+import nir
+import nirtorch
+import numpy as np
+import pytest
+import torch
+from snntorch.import_nir import import_from_nir as to_snntorch
+from spikingjelly.activation_based.nir_exchange import import_from_nir as to_spikingjelly
+from torch import Tensor, nn
+
+from shortcut_snn import nets
+from shortcut_snn.deploy.check import check, first_difference
+from shortcut_snn.deploy.fold import fold
+from shortcut_snn.deploy.nir_file import read_nir, write_nir
+from shortcut_snn.deploy.nir_graph import DT, nir_graph
+from shortcut_snn.deploy.nir_runtime import EulerNeuron, NirRuntime
+from shortcut_snn.deploy.prepare import Prepare
+from shortcut_snn.deploy.torch_runtime import TrainedNetwork
+from shortcut_snn.neurons import make_neuron
+
+from .networks import FAMILIES, batch, description, family, lively
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def mean_of_steps(module: nn.Module, frames: Tensor) -> Tensor:
+    """Run a module of another library over frames ``[T, N, ...]``."""
+    state, logits = None, []
+    with torch.no_grad():
+        for frame in frames:
+            out, state = module(frame, state)
+            logits.append(out)
+    return torch.stack(logits).mean(0)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_spikingjelly_and_snntorch(name, tmp_path):
+    network, about = family(name)
+    reference, images = TrainedNetwork(network, about), batch(about)
+    path = tmp_path / "network.nir"
+    write_nir(nir_graph(fold(network), about), path)
+    expected = reference.whole(images)
+    frames = Prepare(about)(images).expand(about.time_steps, *images.shape)
+    jelly = mean_of_steps(to_spikingjelly(path, dt=DT), frames)
+    assert torch.allclose(jelly, expected, atol=1e-5)
+    with contextlib.redirect_stdout(io.StringIO()):
+        if name == "if":
+            # snnTorch 1.0.0 reads an IF node with r = 1 / dt not at all, and one with r = 1 as a leaky neuron.
+            with pytest.raises(AssertionError, match="r != 1 not supported"):
+                to_snntorch(nir.read(path))
+            return
+        torch_snn = mean_of_steps(to_snntorch(nir.read(path)), frames)
+    assert torch.allclose(torch_snn, expected, atol=1e-5)
+
+
+def test_spikes_are_those_of_the_network(tmp_path):
+    for name in ("ms", "vgg, max pooling"):
+        network, about = family(name, events=True)
+        reference, images = TrainedNetwork(network, about), batch(about)
+        write_nir(nir_graph(fold(network), about), tmp_path / "network.nir")
+        runtime = NirRuntime(tmp_path / "network.nir")
+        assert runtime.about == about
+        check(reference, runtime, images)
+        assert first_difference(reference, runtime, images).startswith("all spikes are equal")
+
+
+def test_round_trip_through_nirtorch(tmp_path):
+    """Graph to torch module and back: the same nodes, the same edges, the same parameters."""
+    network, about = family("vgg, average pooling")
+    graph = nir_graph(fold(network), about)
+    write_nir(graph, tmp_path / "network.nir")
+    read, said = read_nir(tmp_path / "network.nir")
+    assert said == about
+    assert set(read.edges) == set(graph.edges)
+
+    def same(a: nir.NIRNode, b: nir.NIRNode) -> bool:
+        mine, yours = a.to_dict(), b.to_dict()
+        return mine.keys() == yours.keys() and all(np.array_equal(mine[key], yours[key]) for key in mine)
+
+    assert all(same(read.nodes[name], node) for name, node in graph.nodes.items())
+    runtime = NirRuntime(tmp_path / "network.nir")
+    back = nirtorch.torch_to_nir(
+        runtime.module.get_submodule("classifier"), {nn.Linear: lambda m: nir.Affine(m.weight.numpy(), m.bias.numpy())}
+    )
+    assert same(back, graph.nodes["classifier"])
+
+
+@pytest.mark.parametrize(("kind", "tau"), [("lif", 0.5), ("lif", 0.7), ("lif", 0.0), ("if", 1.0), ("plif", 0.3)])
+def test_time_constants(kind, tau):
+    """tau and r of the node are those of our decay at the step that they are written for."""
+    about = description(neuron=kind, tau=tau)
+    network = lively(nets.SpikingResNet([1], [4], 10, 3, make_neuron=lambda: make_neuron(kind, tau)))
+    node = nir_graph(fold(network), about).nodes["stem.spike"]
+    assert type(node) is (nir.IF if kind == "if" else nir.LIF)
+    assert node.input_type["input"].tolist() == [4, 16, 16]
+    assert (node.v_threshold == 1).all()
+    assert (node.v_reset == 0).all()
+    if kind == "if":
+        assert np.allclose(node.r * DT, 1)
+    else:
+        assert np.allclose(1 - DT / node.tau, tau, atol=1e-7)
+        assert np.allclose(node.r * DT / node.tau, 1)
+
+
+def test_at_the_threshold_itself():
+    """NIR and we fire above the threshold, SpikingJelly at it; the next number above makes it the same."""
+    at, above = np.float32(1), np.nextafter(np.float32(1), np.float32(2))
+    current = torch.tensor([[float(at), float(above)]])
+    ours = make_neuron("lif", 0.5)(current[None])[0]
+    assert ours.tolist() == [[0, 1]]
+    assert EulerNeuron(0.5, 1.0, 1.0, 0.0)(current)[0].tolist() == [[0, 1]]
+
+    def spikes(threshold: float) -> list[list[float]]:
+        each = np.ones(2)
+        node = nir.LIF(
+            tau=each * 2 * DT, r=each * 2, v_leak=each * 0, v_threshold=each * threshold, v_reset=each * 0
+        )  # fmt: skip
+        types = {"input": np.array([2])}
+        nodes = {"input": nir.Input(types), "lif": node, "output": nir.Output({"output": np.array([2])})}
+        graph = nir.NIRGraph(nodes, [("input", "lif"), ("lif", "output")], metadata={})
+        return to_spikingjelly(graph, dt=DT)(current)[0].tolist()
+
+    assert spikes(1.0) == [[1, 1]]
+    assert spikes(float(above)) == [[0, 1]]
+
+
+def test_what_nir_has_no_words_for():
+    about = description(reset="soft")
+    network = lively(about.network())
+    with pytest.raises(ValueError, match=r"those of stem\.spike have a soft reset; export to onnx"):
+        nir_graph(fold(network), about)
+    odd = description(name="vgg11", image_size=[12, 12])
+    with pytest.raises(ValueError, match="NIR has no pooling that rounds up, which 3x3 pixels need"):
+        nir_graph(fold(lively(odd.network())), odd)
+    currents = description(name="resnet18", block="ms", stem="large")
+    with pytest.raises(ValueError, match="NIR has no max pooling, and only that of spikes"):
+        nir_graph(fold(lively(currents.network())), currents)
