@@ -2,10 +2,6 @@
 
 import copy
 import functools
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -290,25 +286,3 @@ def test_an_average_of_weights_of_lightnings_own(loaders: Any, tmp_path: Path) -
     fit(module, loaders, tmp_path, ShortcutCallback("net"), EMAWeightAveraging(decay=0.9), epochs=1)
     assert list(module.state_dict()) == list(Mine().state_dict())
     assert all(torch.isfinite(value).all() for value in module.state_dict().values())
-
-
-def test_two_processes_end_with_the_same_weights() -> None:
-    root = Path(__file__).parents[2]
-    paths = [str(root), str(root / "src")]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", Path(__file__).with_name("lightning_ddp.py")],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    ends = sorted(json.loads(line.removeprefix("end ")) for line in done.stdout.splitlines() if line.startswith("end "))
-    assert [end[:2] for end in ends] == [[0, 4], [1, 4]]
-    parameters = [end[2]["branches"] for end in ends]
-    assert parameters[0] == parameters[1]
-    # Running means and variances are each process's own until the next forward pass.
-    names = list(Mine().state_dict())
-    for name, one, other in zip(names, ends[0][2]["network"], ends[1][2]["network"], strict=True):
-        assert one == other or "running" in name, name
