@@ -38,3 +38,8 @@ def bit_row(elements: int) -> int:
 def run_length(x: Tensor, channels_last: bool) -> int:
     """Return how many elements that follow each other in memory share a channel."""
     return 1 if channels_last else math.prod(x.shape[3:])
+
+
+def first_of_channels(x: Tensor) -> Tensor:
+    """Return the first value of each channel, ``[C]`` (float32): close to its mean where that is far from 0."""
+    return x[(0, 0, slice(None), *[0] * (x.dim() - 3))].float()
