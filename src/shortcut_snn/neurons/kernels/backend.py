@@ -52,12 +52,11 @@ def set_backend(name: Backend) -> None:
     """
     global _backend
     backend = _check(name)
-    if backend in _MODULES:
-        kernels = cast(Kernels, backend)
+    if backend == "numba" or backend == "triton":
         try:
-            _load(kernels)
+            _load(backend)
         except ImportError as error:
-            raise ImportError(f"the {kernels} backend needs {kernels}: {_INSTALL[kernels]}") from error
+            raise ImportError(f"the {backend} backend needs {backend}: {_INSTALL[backend]}") from error
     _backend = backend
 
 
@@ -104,8 +103,7 @@ def _kernels(device: str) -> Kernels | None:
 
 
 def _load(kernels: Kernels) -> Implementation:
-    module: Implementation = importlib.import_module(f"{__package__}.{_MODULES[kernels]}")  # type: ignore[assignment]
-    return module
+    return cast(Implementation, importlib.import_module(f"{__package__}.{_MODULES[kernels]}"))
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

@@ -29,7 +29,7 @@ _PROGRAMS = 1024
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
     """Run a kernel on the device of its first argument."""
-    with torch.cuda.device_of(arguments[0]):
+    with torch.cuda.device_of(arguments[0]):  # type: ignore[no-untyped-call]
         # Forward and backward must round alike, or they would disagree on who fired: no fused multiply-add.
         kernel[grid](*map(_storable, arguments), **constants, enable_fp_fusion=False)
 
@@ -38,6 +38,12 @@ def _storable(argument: Any) -> Any:
     if isinstance(argument, Tensor) and argument.dtype == torch.bfloat16:
         return argument.view(torch.int16)
     return argument
+
+
+def _decay(dynamics: Dynamics, x: Tensor) -> Tensor:
+    """Return tau where the kernels read it, so that nobody waits for a number from the GPU."""
+    tau = dynamics.tau.to(x.device)
+    return tau.float() if tau.element_size() < 4 else tau
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ def forward(
         affine and affine.scale,
         affine and affine.shift,
         initial,
-        dynamics.tau.to(x.device),
+        _decay(dynamics, x),
         spikes,
         bits,
         final,
@@ -165,9 +171,7 @@ def backward(
     cut = Tiles.of(elements, run_length(x, channels_last), x.shape[2]) if affine else Tiles.of(elements, elements, 1)
     parts, blocks = cut.grid
     static = x.shape[0] != time_steps
-    residual, initial, grad_spikes, grad_final = _sequences(
-        x, channels_last, residual, initial, grad_spikes, grad_final
-    )
+    residual, initial, grad_final, grads = _sequences(x, channels_last, residual, initial, grad_final, grad_spikes)
     current = empty_sequence(x, time_steps, channels_last) if grad_residual or not static else None
     summed = empty_sequence(x, 1, channels_last) if static else None
     grad_initial = None if initial is None else empty_sequence(x, 1, channels_last)
@@ -187,8 +191,8 @@ def backward(
         affine and affine.shift,
         affine and affine.mean,
         initial,
-        dynamics.tau.to(x.device),
-        grad_spikes,
+        _decay(dynamics, x),
+        grads,
         grad_final,
         current,
         summed,

@@ -42,4 +42,7 @@ def run_length(x: Tensor, channels_last: bool) -> int:
 
 def first_of_channels(x: Tensor) -> Tensor:
     """Return the first value of each channel, ``[C]`` (float32): close to its mean where that is far from 0."""
-    return x[(0, 0, slice(None), *[0] * (x.dim() - 3))].float()
+    first = x[0, 0]
+    while first.dim() > 1:
+        first = first[..., 0]
+    return first.float()

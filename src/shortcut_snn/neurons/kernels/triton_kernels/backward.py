@@ -72,10 +72,7 @@ def backward_kernel(
     total_tau = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
     for number in range(part, tiles, parts):
         at, inside = tile(number, channel, positions, channels, run, BLOCK_P)
-        if initial is not None:
-            start = load(initial + at, inside)
-        else:
-            start = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
+        start = load(initial + at, inside) if initial is not None else tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
         u = start
         x_t = x
         if residual is not None:
@@ -103,10 +100,7 @@ def backward_kernel(
         # "later": the gradient of the next step's u_pre. "after": of this step's u, which has not decayed at the end.
         later = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
         summed = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
-        if grad_final is not None:
-            after = load(grad_final + at, inside)
-        else:
-            after = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
+        after = load(grad_final + at, inside) if grad_final is not None else tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
         last = (tl.full([1, 1], time_steps, tl.int64) - 1) * elements
         spikes_t = grad_spikes + last + at
         if grad_current is not None:
@@ -139,9 +133,8 @@ def backward_kernel(
                 total += later
                 total_x += later * (load(x_t + at, inside) - centre)
         tl.debug_barrier()
-        if tau_sums is not None:
-            if initial is not None:
-                total_tau += later * start
+        if tau_sums is not None and initial is not None:
+            total_tau += later * start
         if STATIC:
             store(grad_x + at, summed, inside)
             if sums is not None:

@@ -41,10 +41,7 @@ def forward_kernel(
         channel = at // run % channels
         factor = tl.load(scale + channel, mask=inside, other=0.0)
         summand = tl.load(shift + channel, mask=inside, other=0.0)
-    if initial is not None:
-        u = load(initial + at, inside)
-    else:
-        u = tl.zeros([BYTES, 8], tl.float32)
+    u = load(initial + at, inside) if initial is not None else tl.zeros([BYTES, 8], tl.float32)
     decay = tl.load(tau).to(tl.float32)
     for _ in range(time_steps):
         current = load(x + at, inside)

@@ -13,11 +13,7 @@ ATAN = tl.constexpr(surrogates.ATAN)
 @triton.jit
 def reset(u_pre, fired, threshold, SOFT: tl.constexpr):
     """Return the membrane potential after a step."""
-    if SOFT:
-        u = tl.where(fired, u_pre - threshold, u_pre)
-    else:
-        u = tl.where(fired, 0.0, u_pre)
-    return u
+    return tl.where(fired, u_pre - threshold, u_pre) if SOFT else tl.where(fired, 0.0, u_pre)
 
 
 @triton.jit

@@ -11,9 +11,7 @@ from .tile import tile
 
 
 @triton.jit
-def statistics_kernel(
-    x, sums, positions, tiles, run, channels, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
-):
+def statistics_kernel(x, sums, positions, tiles, run, channels, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
     """Read x, all time steps as one; write sums ``[parts, 2, C]`` (float32)."""
     part = tl.program_id(0)
     channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
