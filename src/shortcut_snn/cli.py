@@ -116,7 +116,7 @@ def _named_recipes(arguments: Sequence[str]) -> list[str]:
 
 def _run(parser: Any, parsed: Any) -> None:
     name = parsed.subcommand
-    options = parser.instantiate_classes(parsed)[name]
+    options = parser.instantiate(parsed)[name]
     if name == "recipes":
         from .training.recipe_list import NOTE, recipe_table
 

@@ -1,5 +1,8 @@
 """The residual block against the paper's formula, written in plain torch operations."""
 
+import os
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -8,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from shortcut_snn.nets.blocks import BasicBlock
+from shortcut_snn.nets.layers import SpikePointwiseConv2d
 from shortcut_snn.neurons import LIF, ATan
 
 from ..neurons.reference import unrolled
@@ -69,3 +73,36 @@ def test_a_residual_that_changes_its_shape_is_projected(inputs: int, outputs: in
 
 def test_a_residual_that_keeps_its_shape_has_no_weights() -> None:
     assert not list(BasicBlock(4, 4, 1, LIF).project.parameters())
+
+
+@pytest.mark.parametrize("channels", [1, 4, 15, 16])
+@pytest.mark.parametrize("size", [8, 7])
+def test_a_strided_pointwise_convolution_of_few_channels_is_the_same_function(channels: int, size: int) -> None:
+    layer = SpikePointwiseConv2d(channels, 6, 2).double()
+    x = torch.rand(3, channels, size, size, dtype=torch.float64, requires_grad=True)
+    out, expected = layer(x), F.conv2d(x, layer.weight, stride=2)
+    torch.testing.assert_close(out, expected)
+    weight = torch.randn_like(out)
+    wanted = [x, layer.weight]
+    for mine, reference in zip(
+        torch.autograd.grad((out * weight).sum(), wanted),
+        torch.autograd.grad((expected * weight).sum(), wanted),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, reference)
+
+
+def test_few_channels_leave_the_heap_whole() -> None:
+    """What breaks it in oneDNN: large pixels, few channels, channels last; glibc notices where it is asked to look."""
+    code = """
+import torch
+from shortcut_snn.nets.layers import SpikePointwiseConv2d
+torch.set_num_threads(1)
+for _ in range(8):
+    layer = SpikePointwiseConv2d(4, 8, 2).to(memory_format=torch.channels_last)
+    x = torch.rand(2, 4, 64, 64).contiguous(memory_format=torch.channels_last).requires_grad_()
+    layer(x).sum().backward()
+"""
+    checked = os.environ | {"MALLOC_CHECK_": "3", "MALLOC_PERTURB_": "7"}
+    done = subprocess.run([sys.executable, "-c", code], env=checked, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

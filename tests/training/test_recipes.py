@@ -17,7 +17,7 @@ from shortcut_snn.training.recipe import Method
 from shortcut_snn.training.recipe_list import figures
 from shortcut_snn.training.run import seed_everything
 
-from ..data.events.recordings import write_cifar10dvs
+from ..data.events.recordings import nmnist, write_cifar10dvs, write_nmnist
 from ..data.files import colour_images, write_cifar10, write_cifar100
 
 NAMES = list(built_in_recipes())
@@ -49,6 +49,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     write_cifar10(base / "cifar10", images[:60], labels[:60], 10)
     write_cifar100(base / "cifar100", images, np.arange(110) % 100, 10)
     write_cifar10dvs(base / "cifar10dvs")
+    write_nmnist(base / "nmnist", nmnist(60), 40)
     file = io.BytesIO()
     Image.fromarray(images[0]).resize((50, 40)).save(file, "JPEG")
     for part in ("train", "val"):
@@ -59,7 +60,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {f"data/{folder.name}": str(folder) for folder in base.iterdir()}
 
 
-@pytest.mark.filterwarnings("ignore:::lightning")
+@pytest.mark.filterwarnings("ignore:::lightning", "ignore:.* recordings of N-MNIST's")
 @pytest.mark.parametrize("name", NAMES)
 def test_one_training_step_at_full_size(name: str, roots: dict[str, str]) -> None:
     changes = {"data.batch_size": 2, "data.workers": 0}

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from ..neurons import Neuron, NormNeuron
-from .layers import SpikeConv2d, conv3x3, over_time
+from .layers import SpikePointwiseConv2d, conv3x3, over_time
 
 MakeNeuron = Callable[[], Neuron]
 
@@ -15,7 +15,7 @@ class Projection(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.conv = SpikeConv2d(inputs, outputs, 1, stride, bias=False)
+        self.conv = SpikePointwiseConv2d(inputs, outputs, stride)
         self.norm = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:

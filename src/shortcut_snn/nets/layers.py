@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..neurons.kernels.spike_operators import pack_spikes, spike_conv2d, spike_max_pool2d
 from ..neurons.spikes import attach, bits_of
@@ -37,6 +38,27 @@ class SpikeConv2d(nn.Conv2d):
         sizes = list(self.stride), list(self.padding), list(self.dilation)
         out: Tensor = spike_conv2d(input, bits, weight, bias, *sizes, self.groups)
         return out
+
+
+class SpikePointwiseConv2d(SpikeConv2d):
+    """A 1x1 convolution without bias, strided, that is safe with few channels.
+
+    With fewer than 16 channels, laid out channels-last, the backward pass of oneDNN's strided 1x1 convolution writes
+    past its buffer and brings the process down sooner or later (uxlfoundation/oneDNN, issue 6035). There every
+    ``stride``-th pixel is taken first, and no stride is needed: the same function.
+    """
+
+    _SAFE_CHANNELS = 16
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map ``[T * N, C, H, W]`` to ``[T * N, outputs, H / stride, W / stride]``."""
+        down, across = self.stride
+        if self.in_channels >= self._SAFE_CHANNELS or down == across == 1:
+            return super().forward(input)
+        return F.conv2d(input[..., ::down, ::across], self.weight)
 
 
 class SpikeMaxPool2d(nn.MaxPool2d):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..neurons import NormNeuron
 from .blocks import MakeNeuron
-from .layers import SpikeConv2d, conv3x3, over_time
+from .layers import SpikePointwiseConv2d, conv3x3, over_time
 
 
 class SpikingProjection(nn.Module):
@@ -15,7 +15,7 @@ class SpikingProjection(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int, make_neuron: MakeNeuron) -> None:
         super().__init__()
-        self.conv = SpikeConv2d(inputs, outputs, 1, stride, bias=False)
+        self.conv = SpikePointwiseConv2d(inputs, outputs, stride)
         self.spike = NormNeuron(nn.BatchNorm2d(outputs), make_neuron())
 
     def forward(self, x: Tensor) -> Tensor:

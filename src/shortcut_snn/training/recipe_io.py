@@ -28,7 +28,7 @@ def from_dict(entries: Mapping[str, Any]) -> Recipe:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Recipe)
     try:
-        parsed: Namespace = parser.instantiate_classes(parser.parse_object(dict(entries)))
+        parsed: Namespace = parser.instantiate(parser.parse_object(dict(entries)))
     except (ArgumentError, TypeError, KeyError) as error:
         raise ValueError(" ".join(str(error).split())) from None
     return from_namespace(parsed)

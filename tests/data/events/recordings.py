@@ -30,7 +30,11 @@ class Sample(NamedTuple):
         )
 
 
-def nmnist(count: int) -> tuple[list[Sample], list[int]]:
+Data = tuple[list[Sample], list[int]]
+"""Recordings and their labels."""
+
+
+def nmnist(count: int) -> Data:
     """Return recordings of N-MNIST and their labels 0, 1, ..., 9, 0, ...: real ones if the archive is there."""
     labels = [number % 10 for number in range(count)]
     if not ARCHIVE.is_file():
@@ -69,6 +73,14 @@ def atis_bin(sample: Sample) -> bytes:
     """N-MNIST's official layout: x, y, then polarity in the first bit of a time of 23 bits."""
     columns = [sample.x, sample.y, sample.p << 7 | sample.t >> 16, sample.t >> 8 & 0xFF, sample.t & 0xFF]
     return np.stack(columns, 1).astype(np.uint8).tobytes()
+
+
+def write_nmnist(root: Path, data: Data, train: int) -> Path:
+    """Write the first ``train`` recordings to Train/ and the others to Test/, in the official layout."""
+    for number, (sample, label) in enumerate(zip(*data, strict=True)):
+        part = "Train" if number < train else "Test"
+        write(root / part / str(label) / f"{number:05d}.bin", atis_bin(sample))
+    return root
 
 
 def aedat2(sample: Sample) -> bytes:

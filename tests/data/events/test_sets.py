@@ -22,21 +22,21 @@ from shortcut_snn.data.images import Images
 
 from .recordings import (
     CIFAR,
+    Data,
     Sample,
     aedat2,
     aedat3,
     aedat4,
-    atis_bin,
     nmnist,
     structured,
     synthetic,
     write,
     write_cifar10dvs,
+    write_nmnist,
     write_npz,
 )
 
 DVS128 = (128, 128)
-Data = tuple[list[Sample], list[int]]
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +60,6 @@ def names(images: Images) -> list[str]:
 
 def same(events: Events, sample: Sample) -> bool:
     return sample.equals(events)
-
-
-def write_nmnist(root: Path, data: Data, train: int) -> Path:
-    for number, (sample, label) in enumerate(zip(*data, strict=True)):
-        part = "Train" if number < train else "Test"
-        write(root / part / str(label) / f"{number:05d}.bin", atis_bin(sample))
-    return root
 
 
 @pytest.fixture

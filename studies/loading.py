@@ -1,0 +1,78 @@
+r"""Images or recordings per second of a recipe's loader alone, epoch by epoch.
+
+Of event-camera recordings the first epoch reads the files and fills the frame cache and the second reads that; both
+are shown, with the size of the cache. Takes any of the options of ``shortcut-snn train`` and, for files to read, can
+make class folders of JPEG files. Examples::
+
+    python studies/loading.py --data.name npz --data.root cifar10_10k.npz --data.augment '[crop,flip]'
+    python studies/loading.py --data.name nmnist_npz --data.root nmnist_small.npz --network.time_steps 10
+    python studies/loading.py --jpegs --data.name folder --data.root jpegs \
+        --data.augment '[resized_crop,flip]' --data.image_size 224
+"""
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from jsonargparse import ArgumentParser
+from PIL import Image
+
+from shortcut_snn.data import load, loaders
+from shortcut_snn.training import recipe_io
+from shortcut_snn.training.recipe import Recipe
+
+
+def make_jpegs(folder: Path, count: int = 200, width: int = 500, height: int = 375) -> None:
+    """Write smooth random images (as quick to decode as photographs) of ImageNet's usual size to class folders."""
+    random = np.random.default_rng(0)
+    for index in range(count):
+        small = random.integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+        path = folder / ("train" if index % 10 else "test") / f"class{index // 10 % 2}" / f"{index:04}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC).save(path, quality=90)
+
+
+def size(folder: Path) -> int:
+    """Return the bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def measure(recipe: Recipe, epochs: int, cache: Path | None) -> None:
+    """Go through the training set and print each epoch's figures."""
+    torch.set_num_threads(1)
+    begin = time.perf_counter()
+    data = load(recipe.data, recipe.network.time_steps)
+    print(f"{len(data.train)} for training, listed or read in {time.perf_counter() - begin:.2f} s")
+    train = loaders(data, recipe.data, recipe.train.seed).train
+    for epoch in range(epochs):
+        train.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        begin, count, raw = time.perf_counter(), 0, 0
+        for images, _ in train:
+            count, raw = count + len(images), raw + images.nbytes
+        seconds = time.perf_counter() - begin
+        kept = f", cache {size(cache) / 1e6:.1f} MB of {raw / 1e6:.1f} MB of frames" if cache else ""
+        print(f"epoch {epoch + 1}: {count} in {seconds:.2f} s, {count / seconds:.0f} a second{kept}")
+
+
+def main() -> None:
+    """Read the command line and measure."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--config", action="config", help="a recipe")
+    parser.add_class_arguments(Recipe)
+    parser.add_argument("--epochs", type=int, default=3, help="how many")
+    parser.add_argument("--jpegs", action="store_true", help="make JPEG class folders at data.root first")
+    options = parser.instantiate(parser.parse_args())
+    recipe = recipe_io.from_namespace(options)
+    if options.jpegs:
+        make_jpegs(Path(recipe.data.root or "jpegs"))
+    with tempfile.TemporaryDirectory() as folder:
+        cache = Path(folder) if recipe.data.is_events and recipe.data.events.cache is None else None
+        if cache:
+            recipe = recipe_io.changed(recipe, {"data.events.cache": folder})
+        measure(recipe, options.epochs, cache)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""How the code blocks of the documentation run: Python as it stands, YAML as a file, commands made short.
+
+The blocks of a page share their names, and an empty folder in which they run.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from sybil import Example, Sybil
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+
+from shortcut_snn.cli import main
+
+ROOT = Path(__file__).parents[1]
+# What makes a command one of seconds; of an option that is given twice the last counts.
+SMALL = ["--data.train_limit", "60", "--data.test_limit", "20", "--network.width", "4"]
+SHORT = {
+    "train": [*SMALL, "--train.epochs", "1"],
+    "compare": [*SMALL, "--train.epochs", "1", "--seeds", "1"],
+    "gradients": SMALL,
+}
+
+
+class ConsoleParser(CodeBlockParser):
+    """Runs the lines of a ``console`` block that start with ``$``."""
+
+    language = "console"
+
+    def evaluate(self, example: Example) -> None:
+        """Run them."""
+        for line in example.parsed.replace("\\\n", " ").splitlines():
+            if line.startswith("$ "):
+                _run(shlex.split(line.removeprefix("$ "), comments=True))
+
+
+class YamlParser(CodeBlockParser):
+    """Writes a ``yaml`` block to the file that its first line names, as in ``# recipe.yaml``."""
+
+    language = "yaml"
+
+    def evaluate(self, example: Example) -> None:
+        """Write it."""
+        name = example.parsed.splitlines()[0].removeprefix("# ").strip()
+        assert re.fullmatch(r"\w+\.ya?ml", name), f"a yaml block starts with its file's name, not {name!r}"
+        Path(name).write_text(example.parsed, encoding="utf-8")
+
+
+def _run(words: list[str]) -> None:
+    """Run our command in this process; of any other, check that what it names is there.
+
+    Raises:
+        AssertionError: it fails, or nothing is known of it.
+    """
+    program, *rest = [word for word in words if not re.fullmatch(r"[A-Z_]+=\S*", word)]
+    if program == "shortcut-snn":
+        _run_ours(rest)
+    elif program == "pip":
+        extras = {extra for word in rest for found in re.findall(r"\[(.+)\]", word) for extra in found.split(",")}
+        known = set(re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
+        assert extras <= known, f"no such extra: {extras - known}"
+    elif program == "make":
+        targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+        assert set(rest) <= targets, f"no such target: {set(rest) - targets}"
+    else:
+        script = program
+        if program.startswith("python"):
+            script = f"{rest[1]}/__main__.py" if rest[0] == "-m" else rest[0]
+        assert (ROOT / script).is_file() or shutil.which(script), f"nothing is known of {words}"
+
+
+def _run_ours(words: list[str]) -> None:
+    given = list(words)
+    root = words[words.index("--data.root") + 1] if "--data.root" in words else "."
+    if words[0] in SHORT and not {"--help", "--print_config"} & set(words):
+        # What has to be downloaded first is only read as a command line.
+        here = "--data.download" not in words and Path(root).exists()
+        given += SHORT[words[0]] if here else ["--print_config"]
+    try:
+        status = main(given)
+    except SystemExit as end:
+        status = int(end.code or 0)
+    assert status == 0, f"shortcut-snn {shlex.join(given)}: exit status {status}"
+
+
+def _enter(namespace: dict[str, Any]) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    # Dataclasses look their module up.
+    namespace["__name__"] = "__main__"
+    namespace["_before"], namespace["_folder"] = os.getcwd(), tempfile.mkdtemp(prefix="page-")
+    os.chdir(namespace["_folder"])
+
+
+def _leave(namespace: dict[str, Any]) -> None:
+    os.chdir(namespace["_before"])
+    shutil.rmtree(namespace["_folder"])
+
+
+def pages(path: Path) -> Sybil:
+    """Return what collects the pages below a repository's folder."""
+    return Sybil(
+        parsers=[PythonCodeBlockParser(), ConsoleParser(), YamlParser()],
+        patterns=["README.md", "CONTRIBUTING.md", "docs/*.md"],
+        path=str(path),
+        setup=_enter,
+        teardown=_leave,
+    )
