@@ -24,6 +24,7 @@ from ..analysis.gradients import shallow_to_deep
 from ..data import ImageData, Loaders, load, loaders
 from ..deploy.weights import load_into, read_network, save_network
 from ..files import write_text
+from ..neurons import keep_freed_memory
 from . import build, recipe_io
 from .callbacks import History, SaveRun, Watch
 from .module import ShortcutModule
@@ -78,6 +79,8 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
     watch = Watch()
     history = History(folder, watch, None if terminal else tell)
     trainer = make_trainer(recipe, folder, [watch, history, SaveRun(folder, history, about)], terminal)
+    if recipe.train.keep_freed_memory and trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     batches = loaders(data, recipe.data, recipe.train.seed, trainer.global_rank, trainer.world_size)
     if trainer.is_global_zero:
         _describe_run(folder, recipe, data)

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +11,27 @@ from hypothesis import settings
 
 from .under_test import DEVICE
 
+
+def _patch_once(interpreter: Any) -> None:
+    """Let the interpreter change its language once, and not at every call of a function: half of the time it takes."""
+    patch, done = interpreter._patch_lang, set()
+    languages = {id(interpreter.tl), id(interpreter.tl.core)}
+
+    def once(function: Any) -> Any:
+        seen = frozenset(languages & {id(value) for value in function.__globals__.values()})
+        if seen not in done:
+            done.add(seen)
+            patch(function)
+        return SimpleNamespace(restore=lambda: None)
+
+    interpreter._patch_lang = once
+
+
 if os.environ.get("TRITON_INTERPRET") == "1":
+    from triton.runtime import interpreter
+
+    if hasattr(interpreter, "_patch_lang"):
+        _patch_once(interpreter)
     settings.register_profile("interpreted", settings.get_profile("tests"), max_examples=6)
     settings.load_profile("interpreted")
 
