@@ -238,7 +238,7 @@ def describe(data: ImageData) -> dict[str, Any]:
 
 def _describe_run(folder: Path, recipe: Recipe, data: ImageData) -> None:
     versions = {}
-    for name in ("torch", "torchvision", "lightning", "numpy", "numba"):
+    for name in ("torch", "torchvision", "lightning", "numpy", "numba", "triton"):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
