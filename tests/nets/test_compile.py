@@ -57,9 +57,12 @@ def test_the_other_blocks(block: str) -> None:
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
-@pytest.mark.parametrize("objective", [LogitSum(), LossSum()], ids=["logit_sum", "loss_sum"])
-@pytest.mark.parametrize("balance", [0.25, 0.0])
-def test_a_network_in_the_wrapper(balance: float, objective: Objective, compiler: str) -> None:
+@pytest.mark.parametrize(
+    ("objective", "balance"),
+    [(LogitSum(), 0.25), (LogitSum(), 0.0), (LossSum(), 0.25)],
+    ids=["logit sum", "lambda at 0", "loss sum"],
+)
+def test_a_network_in_the_wrapper(objective: Objective, balance: float, compiler: str) -> None:
     labels = torch.tensor([0, 1, 2, 1])
 
     def loss(output: ShortcutOutput) -> Tensor:

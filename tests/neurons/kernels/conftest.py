@@ -42,5 +42,7 @@ def device() -> Iterator[None]:
     if DEVICE == "cpu":
         yield
         return
+    # Some gradients are compared bit for bit.
+    torch.use_deterministic_algorithms(True, warn_only=True)
     with torch.device(DEVICE):
         yield

@@ -21,8 +21,8 @@ from .triton_kernels.statistics import statistics_kernel
 
 INTERPRETED = not isinstance(forward_kernel, triton.JITFunction)
 
-# Elements of a program at a time.
-_TILE = 1024
+# Elements of a program at a time: at most, and where there are fewer, at least (one for each thread).
+_TILE, _LEAST = 1024, 128
 # Programs of a kernel that sums, at most: constant, so that sums do not depend on the GPU.
 _PROGRAMS = 1024
 
@@ -60,7 +60,9 @@ class Tiles:
     def of(cls, elements: int, run: int, channels: int) -> "Tiles":
         """Cut elements; neighbours in memory are of one channel unless run is 1."""
         block_c = min(triton.next_power_of_2(channels), 64) if run == 1 else 1
-        return cls(run, channels, elements // channels, _TILE // block_c, block_c)
+        positions = elements // channels
+        needed = max(_LEAST // block_c, triton.next_power_of_2(positions))
+        return cls(run, channels, positions, min(_TILE // block_c, needed), block_c)
 
     @property
     def tiles(self) -> int:
@@ -199,7 +201,7 @@ def backward(
         grad_initial,
         sums,
         tau_sums,
-        floats(parts * blocks, time_steps, _TILE),
+        floats(parts * blocks, time_steps, cut.block_p * cut.block_c),
         dynamics.threshold,
         dynamics.first,
         dynamics.second,
