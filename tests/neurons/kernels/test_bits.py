@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from shortcut_snn.neurons import use_backend
 from shortcut_snn.neurons.kernels import spike_operators
 from shortcut_snn.neurons.kernels.bits import pack, unpack
-from shortcut_snn.neurons.kernels.contract import Affine, Dynamics
+from shortcut_snn.neurons.kernels.contract import Affine, Dynamics, Source
 from shortcut_snn.neurons.kernels.layout import is_channels_last
 
 from .test_norm_neuron import LAYOUTS, lay_out
@@ -67,14 +67,14 @@ def test_the_neurons_kernel_packs_its_spikes_and_reads_a_residual_from_bits(dtyp
     affine = Affine(torch.rsqrt(var), torch.full((3,), 5.0) - mean, mean)
     dynamics = Dynamics(torch.tensor(0.5), 1.0, False, False, 0, 0.5, 1.0)
     for norm in (affine, None):
-        plain = kernels.forward(x, residual, None, norm, None, 3, dynamics, False, True)
-        packed = kernels.forward(x, residual, pack(residual), norm, None, 3, dynamics, False, True)
+        plain = kernels.forward(Source(x, residual, None, norm), 3, dynamics, False, True)
+        packed = kernels.forward(Source(x, None, pack(residual), norm), 3, dynamics, False, True)
         assert plain[0].float().mean() > 0
         assert torch.equal(plain[0], packed[0])
         assert torch.equal(plain[2], pack(plain[0]))
         assert torch.equal(plain[2], packed[2])
         results = [
-            kernels.backward(grad, None, x, *kept, norm, None, dynamics, False, True)
+            kernels.backward(grad, None, Source(x, *kept, norm), dynamics, False, True)
             for kept in ((residual, None), (None, pack(residual)))
         ]
         assert torch.equal(results[0].x, results[1].x)

@@ -15,7 +15,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 from shortcut_snn.neurons.kernels import gpu
-from shortcut_snn.neurons.kernels.contract import Affine, Dynamics
+from shortcut_snn.neurons.kernels.contract import Affine, Dynamics, Source
 
 from .test_norm_neuron import lay_out
 
@@ -78,8 +78,9 @@ def test_a_layer_of_a_network(compiled: Compiled, dtype: torch.dtype, layout: st
     x, affine = sequence(4, layout, dtype), Affine(*torch.ones(3, 64))
     bits = torch.zeros(4, 1024, dtype=torch.uint8)
     gpu.batch_statistics(x)
-    gpu.forward(x, None, bits, affine, None, 4, dynamics(0), False, True)
-    gpu.backward(x, None, x, None, bits, affine, None, dynamics(0), False, True)
+    source = Source(x, None, bits, affine)
+    gpu.forward(source, 4, dynamics(0), False, True)
+    gpu.backward(x, None, source, dynamics(0), False, True)
     gpu.input_grad(x, x, *torch.ones(3, 64), in_place=True)
     gpu.pack(x)
     gpu.unpack(bits, x)
@@ -94,7 +95,8 @@ def test_a_neuron_alone_with_all_there_is(compiled: Compiled, surrogate: int) ->
     x, initial = torch.zeros(1, 3, 7), torch.zeros(3, 7)
     grad = torch.zeros(5, 3, 7)
     kind = dynamics(surrogate, soft=surrogate % 2 == 0, detach=surrogate > 1)
-    gpu.forward(x, grad, None, None, initial, 5, kind, True, False)
-    gpu.backward(grad, initial, x, grad, None, None, initial, kind, True, True)
+    source = Source(x, grad, initial=initial)
+    gpu.forward(source, 5, kind, True, False)
+    gpu.backward(grad, initial, source, kind, True, True)
     assert set(compiled) == {"forward_kernel", "backward_kernel"}
     assert_is_lean(compiled)

@@ -22,6 +22,7 @@ from shortcut_snn.neurons import (
     Triangle,
     use_backend,
 )
+from shortcut_snn.neurons.kernels.contract import Source
 
 from .under_test import DEVICE, KERNELS, MANY
 from .under_test import module as kernels
@@ -66,11 +67,11 @@ def fused(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
     original = kernels.forward
 
-    def counted(*args: object) -> object:
-        # The fourth argument is the normalisation: the neuron alone has none.
-        if args[3] is not None:
+    def counted(source: Source, *rest: object) -> object:
+        # The neuron alone has no normalisation.
+        if source.affine is not None:
             calls.append(1)
-        return original(*args)
+        return original(source, *rest)
 
     monkeypatch.setattr(kernels, "forward", counted)
     return calls

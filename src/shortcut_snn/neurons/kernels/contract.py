@@ -29,6 +29,20 @@ class Affine:
 
 
 @dataclass(frozen=True)
+class Source:
+    """What the membrane integrates: x, normalised if there is an affine, plus a residual; and where it starts from.
+
+    x is ``[T, N, C, ...]`` or a constant ``[1, N, C, ...]``; the residual comes as numbers or as bits laid out as x.
+    """
+
+    x: Tensor
+    residual: Tensor | None = None
+    residual_bits: Tensor | None = None
+    affine: Affine | None = None
+    initial: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Gradients:
     """What a backward pass returns; ``sums`` ``[2, C]`` are those of the gradient, and of it times x - mean."""
 
@@ -40,37 +54,29 @@ class Gradients:
 
 
 class Implementation(Protocol):
-    """The modules :mod:`.cpu` and :mod:`.gpu`; a residual comes as numbers or as bits laid out as x."""
+    """The modules :mod:`.cpu` and :mod:`.gpu`."""
 
     def batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and biased variance ``[C]`` (float32) of ``[T, N, C, ...]`` for each channel."""
 
     def forward(
         self,
-        x: Tensor,
-        residual: Tensor | None,
-        residual_bits: Tensor | None,
-        affine: Affine | None,
-        initial: Tensor | None,
+        source: Source,
         time_steps: int,
         dynamics: Dynamics,
         want_final: bool,
         want_bits: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return spikes ``[time_steps, N, ...]``, the final membrane potential and the spikes as bits.
 
-        The last two are empty unless wanted.
+        The last two are None unless wanted.
         """
 
     def backward(
         self,
         grad_spikes: Tensor,
         grad_final: Tensor | None,
-        x: Tensor,
-        residual: Tensor | None,
-        residual_bits: Tensor | None,
-        affine: Affine | None,
-        initial: Tensor | None,
+        source: Source,
         dynamics: Dynamics,
         learn_tau: bool,
         grad_residual: bool,

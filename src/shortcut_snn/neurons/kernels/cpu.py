@@ -10,7 +10,7 @@ from .compiled.bits import pack_kernel, unpack_kernel
 from .compiled.forward import forward_kernel
 from .compiled.input_grad import input_grad_kernel
 from .compiled.statistics import statistics_kernel
-from .contract import Affine, Dynamics, Gradients
+from .contract import Dynamics, Gradients, Source
 from .launch import Plan, launch, launch_tiles
 from .layout import bit_row, empty_sequence, first_of_channels, is_channels_last, run_length, to_layout
 
@@ -34,24 +34,20 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def forward(
-    x: Tensor,
-    residual: Tensor | None,
-    residual_bits: Tensor | None,
-    affine: Affine | None,
-    initial: Tensor | None,
+    source: Source,
     time_steps: int,
     dynamics: Dynamics,
     want_final: bool,
     want_bits: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """See :class:`~.contract.Implementation`."""
-    channels_last = is_channels_last(x)
-    x = to_layout(x, channels_last)
+    residual, residual_bits, affine, initial = source.residual, source.residual_bits, source.affine, source.initial
+    channels_last = is_channels_last(source.x)
+    x = to_layout(source.x, channels_last)
     plan = _plan(x, channels_last, affine is not None)
     spikes = empty_sequence(x, time_steps, channels_last)
     final = empty_sequence(x, 1, channels_last) if want_final else None
     bits = x.new_empty((time_steps, bit_row(plan.elements)), dtype=torch.uint8) if want_bits else None
-    residual = None if residual_bits is not None else residual
     add = residual is not None or residual_bits is not None
     launch_tiles(
         forward_kernel(str(x.dtype), affine is not None, add, residual_bits is not None, dynamics.soft),
@@ -77,28 +73,21 @@ def forward(
     if bits is not None and plan.elements % 64:
         # Behind the last element there are neurons too, but no spikes of theirs.
         bits.view(torch.int64)[:, -1] &= (1 << plan.elements % 64) - 1
-    return (
-        spikes,
-        x.new_empty(0) if final is None else final[0],
-        x.new_empty(0, dtype=torch.uint8) if bits is None else bits,
-    )
+    return spikes, None if final is None else final[0], bits
 
 
 def backward(
     grad_spikes: Tensor,
     grad_final: Tensor | None,
-    x: Tensor,
-    residual: Tensor | None,
-    residual_bits: Tensor | None,
-    affine: Affine | None,
-    initial: Tensor | None,
+    source: Source,
     dynamics: Dynamics,
     learn_tau: bool,
     grad_residual: bool,
 ) -> Gradients:
     """See :class:`~.contract.Implementation`."""
-    channels_last = is_channels_last(x)
-    x = to_layout(x, channels_last)
+    residual, residual_bits, affine, initial = source.residual, source.residual_bits, source.affine, source.initial
+    channels_last = is_channels_last(source.x)
+    x = to_layout(source.x, channels_last)
     plan = _plan(x, channels_last, affine is not None)
     time_steps = grad_spikes.shape[0]
     static = x.shape[0] != time_steps

@@ -11,7 +11,7 @@ import torch
 import triton
 from torch import Tensor
 
-from .contract import Affine, Dynamics, Gradients
+from .contract import Dynamics, Gradients, Source
 from .layout import bit_row, empty_sequence, first_of_channels, is_channels_last, run_length, to_layout
 from .triton_kernels.backward import backward_kernel
 from .triton_kernels.bits import pack_kernel, unpack_kernel
@@ -105,22 +105,19 @@ def _sequences(x: Tensor, channels_last: bool, *others: Tensor | None) -> list[T
 
 
 def forward(
-    x: Tensor,
-    residual: Tensor | None,
-    residual_bits: Tensor | None,
-    affine: Affine | None,
-    initial: Tensor | None,
+    source: Source,
     time_steps: int,
     dynamics: Dynamics,
     want_final: bool,
     want_bits: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """See :class:`~.contract.Implementation`."""
-    channels_last = is_channels_last(x)
-    x = to_layout(x, channels_last)
+    residual, residual_bits, affine, initial = source.residual, source.residual_bits, source.affine, source.initial
+    channels_last = is_channels_last(source.x)
+    x = to_layout(source.x, channels_last)
     elements = x[0].numel()
     row = bit_row(elements)
-    residual, initial = _sequences(x, channels_last, None if residual_bits is not None else residual, initial)
+    residual, initial = _sequences(x, channels_last, residual, initial)
     spikes = empty_sequence(x, time_steps, channels_last)
     final = empty_sequence(x, 1, channels_last) if want_final else None
     bits = x.new_empty((time_steps, row), dtype=torch.uint8) if want_bits else None
@@ -147,28 +144,21 @@ def forward(
         SOFT=dynamics.soft,
         BYTES=_TILE // 8,
     )
-    return (
-        spikes,
-        x.new_empty(0) if final is None else final[0],
-        x.new_empty(0, dtype=torch.uint8) if bits is None else bits,
-    )
+    return spikes, None if final is None else final[0], bits
 
 
 def backward(
     grad_spikes: Tensor,
     grad_final: Tensor | None,
-    x: Tensor,
-    residual: Tensor | None,
-    residual_bits: Tensor | None,
-    affine: Affine | None,
-    initial: Tensor | None,
+    source: Source,
     dynamics: Dynamics,
     learn_tau: bool,
     grad_residual: bool,
 ) -> Gradients:
     """See :class:`~.contract.Implementation`."""
-    channels_last = is_channels_last(x)
-    x = to_layout(x, channels_last)
+    residual, residual_bits, affine, initial = source.residual, source.residual_bits, source.affine, source.initial
+    channels_last = is_channels_last(source.x)
+    x = to_layout(source.x, channels_last)
     elements, time_steps = x[0].numel(), grad_spikes.shape[0]
     cut = Tiles.of(elements, run_length(x, channels_last), x.shape[2]) if affine else Tiles.of(elements, elements, 1)
     parts, blocks = cut.grid

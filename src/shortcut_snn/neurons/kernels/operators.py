@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .backend import implementation
-from .contract import Affine, Dynamics
+from .contract import Affine, Dynamics, Source
 from .layout import bit_row, empty_sequence, is_channels_last
 
 _DEVICES = ("cpu", "cuda")
@@ -79,9 +79,13 @@ def norm_neuron(
         want_bits: whether the spikes are wanted as bits.
     """
     dynamics = Dynamics(tau, threshold, soft, detach_reset)
-    affine = _affine(weight, bias, mean, var, eps)
-    return implementation(x).forward(
-        x, residual, residual_bits, affine, initial, time_steps, dynamics, want_final, want_bits
+    residual = None if residual_bits is not None else residual
+    source = Source(x, residual, residual_bits, _affine(weight, bias, mean, var, eps), initial)
+    spikes, final, bits = implementation(x).forward(source, time_steps, dynamics, want_final, want_bits)
+    return (
+        spikes,
+        x.new_empty(0) if final is None else final,
+        x.new_empty(0, dtype=torch.uint8) if bits is None else bits,
     )
 
 
@@ -143,9 +147,8 @@ def norm_neuron_backward(
     kernels = implementation(x)
     dynamics = Dynamics(tau, threshold, soft, detach_reset, surrogate, first, second)
     affine = _affine(weight, bias, mean, var, eps)
-    grads = kernels.backward(
-        grad_spikes, grad_final, x, residual, residual_bits, affine, initial, dynamics, learn_tau, grad_residual
-    )
+    source = Source(x, residual, residual_bits, affine, initial)
+    grads = kernels.backward(grad_spikes, grad_final, source, dynamics, learn_tau, grad_residual)
     grad_x, grad_weight, grad_bias = grads.x, None, None
     if affine is not None:
         assert var is not None
