@@ -1,12 +1,12 @@
 """How much of the gradient that reaches the first layer is signal: does another batch give the same direction?
 
-    python studies/gradient_signal.py DATA.npz OUT.csv [--batches 8] [--width 16]
+    python studies/gradient_signal.py DATA.npz OUT.csv [--batches 8] [--width 16] [--calibrate]
 
 A new network (no step taken) sees several batches of 100 images. For each path of the loss the gradient of the first
 convolution is taken on each batch, and the mean cosine between batches is reported beside its RMS and the ratio of
 first to last layer: 1 is all signal, 0 is noise. Read what is within 0.1 of 0 as noise: another number of threads
 rounds sums in another order, single spikes flip, and such cosines change. AdamW hides the size of a gradient, not its
-noise.
+noise. With --calibrate every layer's surrogate first gets the width at which the gradient keeps its size.
 """
 
 import argparse
@@ -14,10 +14,10 @@ import itertools
 from pathlib import Path
 
 import torch
-from torch.nn import functional as F
 
 from shortcut_snn import LogitSum, LossSum, Shortcut
-from shortcut_snn.analysis.gradients import measure
+from shortcut_snn.analysis.calibrate import calibrate
+from shortcut_snn.analysis.gradients import measure, signal
 from shortcut_snn.analysis.statistics import geometric_mean
 from shortcut_snn.data import load, loaders, normalise
 from shortcut_snn.data.config import DataConfig
@@ -36,12 +36,6 @@ PATHS = {
 }
 
 
-def signal(gradients: list[torch.Tensor]) -> float:
-    """Return the mean cosine over pairs of batches."""
-    pairs = [F.cosine_similarity(a, b, dim=0) for a, b in itertools.combinations(gradients, 2)]
-    return float(torch.stack(pairs).mean())
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -49,6 +43,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--batches", type=int, default=8)
     parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--calibrate", action="store_true")
     options = parser.parse_args()
     config = DataConfig("npz", str(options.data), augment=(), batch_size=100)
     data = load(config)
@@ -60,6 +55,8 @@ def main() -> None:
     ):
         torch.manual_seed(0)
         net = build(depth, 10, 2, width=options.width, make_neuron=lambda surrogate=surrogate: LIF(surrogate=surrogate))
+        if options.calibrate:
+            calibrate(net, batches[:1])
         model = Shortcut(net.to(memory_format=torch.channels_last), taps, num_classes=10)
         reports = [measure(model, images, labels, objective, balance) for images, labels in batches]
         row = {

@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 
+from shortcut_snn.analysis.memory import PeakMemory, trim
+
 from .. import tasks
 from ..cell import Cell
 from .agreement import check
-from .memory import PeakMemory, trim
 from .operators import same_operators
 
 

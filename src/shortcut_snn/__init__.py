@@ -6,22 +6,26 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .shortcut import (
+        TET,
         Constant,
         CosineDecay,
         LinearDecay,
         LogitSum,
         LossSum,
+        SelfDistillation,
         Shortcut,
         ShortcutOutput,
         StepDecay,
     )
 
 __all__ = [
+    "TET",
     "Constant",
     "CosineDecay",
     "LinearDecay",
     "LogitSum",
     "LossSum",
+    "SelfDistillation",
     "Shortcut",
     "ShortcutOutput",
     "StepDecay",

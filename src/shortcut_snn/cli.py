@@ -67,7 +67,8 @@ def _parser() -> Any:
         "--methods",
         type=str,
         default="vanilla,shortcut,evolutionary",
-        help="methods to compare, with commas between; one may carry entries: evolutionary:taps=blocks:initial=0.5",
+        help="methods to compare, with commas between (see --method.name for all); one may carry entries: "
+        "evolutionary:taps=blocks:initial=0.5",
     )
     compare.add_argument("--seeds", type=int, default=3, help="how many seeds, from train.seed on")
     compare.add_argument(
@@ -82,20 +83,40 @@ def _parser() -> Any:
     commands.add_subcommand("compare", compare, help="compare methods over seeds")
 
     gradients = sub(
-        "Show each layer's gradient on one batch, with and without the method: does it vanish, does it explode?",
+        "Look at each layer on a few batches: does it fire, does its gradient vanish or explode, and what helps? "
+        "Each tip has been measured on the network itself.",
         recipe=True,
     )
-    gradients.add_argument("--out", type=str, required=True, help="folder for gradients.csv and gradients.png")
+    gradients.add_argument("--out", type=str, required=True, help="folder for the tables and the picture")
     gradients.add_argument(
         "--run", type=str, default=None, help="take the trained network of this run instead of a new one"
     )
-    commands.add_subcommand("gradients", gradients, help="look at every layer's gradient")
+    gradients.add_argument("--batches", type=int, default=2, help="how many batches; a tip has to help on all of them")
+    commands.add_subcommand("gradients", gradients, help="look at every layer: does its gradient vanish or explode?")
 
     evaluate = sub("Test a trained network again, from its run's folder.", recipe=False)
     evaluate.add_argument("run", type=str, help="folder of a run")
     evaluate.add_argument("--weights", type=str, default="last", choices=["last", "best"], help="after which epoch")
     evaluate.add_argument("--split", type=str, default="test", choices=["test", "validation"], help="which images")
     commands.add_subcommand("evaluate", evaluate, help="test a trained network again")
+
+    energy = sub(
+        "Count additions and multiplications of an inference from a run's spikes, and their energy in 45 nm, against "
+        "the same network with ReLUs.",
+        recipe=False,
+    )
+    energy.add_argument("run", type=str, help="folder of a run; energy.csv goes there")
+    energy.add_argument("--weights", type=str, default="last", choices=["last", "best"], help="after which epoch")
+    energy.add_argument("--batches", type=int, default=4, help="test batches to count on")
+    commands.add_subcommand("energy", energy, help="operations and energy of a trained network")
+
+    report = sub(
+        "Write one HTML page on a run or a comparison, with all its pictures in it: it opens from disk in any browser.",
+        recipe=False,
+    )
+    report.add_argument("folder", type=str, help="folder of a run or a comparison")
+    report.add_argument("--out", type=str, default=None, help="the page; report.html in the folder by default")
+    commands.add_subcommand("report", report, help="write an HTML page on a run or a comparison")
 
     commands.add_subcommand(
         "recipes", sub("List the built-in recipes.", recipe=False), help="list the built-in recipes"
@@ -127,10 +148,21 @@ def _run(parser: Any, parsed: Any) -> None:
 
         evaluate(Path(options.run), options.weights, options.split)
         return
+    if name == "energy":
+        from .training.energy import energy
+
+        energy(Path(options.run), options.weights, options.batches)
+        return
+    if name == "report":
+        from .training.page import write_page
+
+        write_page(Path(options.folder), Path(options.out) if options.out else None)
+        return
 
     from .training.recipe_io import from_namespace
 
-    recipe = from_namespace(options)
+    # Of what methods to compare have in common each takes what makes a difference to it; then it is checked.
+    recipe = from_namespace(options, check=name != "compare")
     folder = Path(options.out)
     if name == "train":
         from .training.run import train
@@ -143,7 +175,7 @@ def _run(parser: Any, parsed: Any) -> None:
     else:
         from .training.diagnose import diagnose
 
-        diagnose(recipe, folder, Path(options.run) if options.run else None)
+        diagnose(recipe, folder, Path(options.run) if options.run else None, options.batches)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from shortcut_snn import LogitSum, Shortcut, nets
-from shortcut_snn.analysis.gradients import gradient_rms, measure, shallow_to_deep, weights
+from shortcut_snn.analysis.gradients import gradient_rms, measure, shallow_to_deep, signal, weights
 
 
 @pytest.fixture
@@ -65,3 +65,11 @@ def test_ratio_of_degenerate_gradients():
 
 def test_no_gradients_before_a_backward_pass(model):
     assert gradient_rms(model.network) == {}
+
+
+def test_signal_is_the_mean_cosine():
+    a, b = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 2.0])
+    assert signal([a, a]) == 1.0
+    assert signal([a, a, b]) == pytest.approx(1 / 3)
+    assert signal([a, -a]) == -1.0
+    assert math.isnan(signal([a]))

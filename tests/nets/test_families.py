@@ -11,7 +11,9 @@ from shortcut_snn.analysis.firing import spiking_layers
 from shortcut_snn.nets.variants import RESNETS, VGGS
 from shortcut_snn.neurons import PLIF, ATan
 
-FAMILIES = [(name, block, norm) for name in RESNETS for block in ("basic", "sew", "ms") for norm in ("bn", "tdbn")]
+FAMILIES = [
+    (name, block, norm) for name in RESNETS for block in ("basic", "sew", "ms", "plain") for norm in ("bn", "tdbn")
+]
 FAMILIES += [(name, "basic", norm) for name in VGGS for norm in ("bn", "tdbn")]
 
 

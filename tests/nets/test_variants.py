@@ -51,6 +51,7 @@ def test_the_number_of_weighted_layers_is_the_name(name: str) -> None:
         ("resnet19", nets.spiking_resnet19, [128, 256, 512]),
         ("resnet20", nets.spiking_resnet20, [16, 32, 64]),
         ("resnet34", nets.spiking_resnet34, [64, 128, 256, 512]),
+        ("resnet110", nets.spiking_resnet110, [16, 32, 64]),
     ],
 )
 def test_the_full_size_is_that_of_the_paper(name: str, make, widths: list[int]) -> None:
@@ -85,7 +86,8 @@ def test_the_functions_take_the_options_of_build() -> None:
 def test_an_unknown_name_lists_those_there_are() -> None:
     with pytest.raises(
         ValueError,
-        match="unknown network 'resnet50': use one of resnet18, resnet19, resnet20, resnet34, vgg11, vgg16, vggsnn",
+        match="unknown network 'resnet50': use one of resnet18, resnet19, resnet20, resnet34, resnet110, "
+        "vgg11, vgg16, vggsnn",
     ):
         nets.build("resnet50", 10, 2)
 

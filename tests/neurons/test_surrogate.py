@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from shortcut_snn.neurons import ATan, Rectangle, Sigmoid, Surrogate, Tanh, Triangle
+from shortcut_snn.neurons import ATan, Rectangle, Resizable, Sigmoid, Surrogate, Tanh, Triangle
 
 sizes = st.floats(0.1, 10.0)
 surrogates = st.one_of(
@@ -116,3 +116,20 @@ def test_a_surrogate_is_a_value() -> None:
     assert len({ATan(2.0), ATan(2.0), Sigmoid(2.0)}) == 2
     with pytest.raises(FrozenInstanceError):
         Tanh().scale = 2.0
+
+
+@pytest.mark.parametrize(
+    ("shape", "same"),
+    [
+        (Rectangle(), Rectangle(3.0)),
+        (Triangle(), Triangle(1 / 3, 3.0)),
+        (Tanh(), Tanh(1 / 3)),
+        (ATan(), ATan(2 / 3)),
+        (Sigmoid(), Sigmoid(4 / 3)),
+    ],
+    ids=str,
+)
+def test_resized(shape: Resizable, same: Surrogate) -> None:
+    """Three times as wide; as wide as its own width, it is itself."""
+    assert shape.resized(3.0) == same
+    assert shape.resized(1.0) == shape

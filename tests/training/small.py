@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
 from shortcut_snn.cli import main
+from shortcut_snn.training.callbacks import SaveRun
 
 OPTIONS = {
     "data.name": "digits",
@@ -26,3 +29,21 @@ def options(**changes: object) -> list[str]:
 def train(folder: Path, *more: str, **changes: object) -> int:
     """Run ``shortcut-snn train`` in this process and return its exit status."""
     return main(["train", "--out", str(folder), *options(**changes), *more])
+
+
+def assert_resumes_bit_identically(folder: Path, monkeypatch: pytest.MonkeyPatch, *files: str, **given: object) -> None:
+    """Train once as a whole and once killed after its first epoch, and compare what the runs left."""
+    end, killed = SaveRun.on_train_epoch_end, RuntimeError("killed")
+
+    def kill(self: SaveRun, trainer: object, module: object) -> None:
+        end(self, trainer, module)  # type: ignore[arg-type]
+        raise killed
+
+    assert train(folder / "whole", **given) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(SaveRun, "on_train_epoch_end", kill)
+        with pytest.raises(RuntimeError, match="killed"):
+            train(folder / "parts", **given)
+    assert train(folder / "parts", "--resume", **given) == 0
+    for name in files:
+        assert (folder / "parts" / name).read_bytes() == (folder / "whole" / name).read_bytes(), name

@@ -37,6 +37,9 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         ({"neuron__surrogate__width": 0}, "neuron.surrogate.width"),
         ({"data__name": "imagine"}, "data.name"),
         ({"network__depth": 3}, "network.depth"),
+        ({"method__name": "sew", "network__block": "ms"}, "network.block: method sew means sew, not ms"),
+        ({"method__name": "tet", "neuron__gradient": "rate"}, "no logits of single time steps"),
+        ({"method__name": "rate", "method__taps": "blocks"}, "method.taps makes no difference to rate"),
     ],
 )
 def test_bad_recipe(tmp_path, capsys, changes, said):
@@ -55,6 +58,9 @@ def test_bad_recipe(tmp_path, capsys, changes, said):
         ({"data__name": "folder", "data__root": "nowhere"}, "nowhere"),
         ({"data__name": "npz", "data__root": "nowhere.npz"}, "nowhere.npz"),
         ({"train__accelerator": "abacus"}, "abacus"),
+        ({"method__name": "tet", "method__tet__weight": 2}, "TET's weight of the regulariser"),
+        ({"method__name": "distillation", "method__distillation__temperature": 0}, "temperature"),
+        ({"method__name": "sew", "network__name": "vgg11"}, "a VGG has no residual blocks"),
     ],
 )
 def test_bad_thing(tmp_path, capsys, changes, said):

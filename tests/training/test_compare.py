@@ -1,11 +1,12 @@
 """Comparisons: what is run, what is skipped, what comes out."""
 
 import csv
+import json
 
 import pytest
 
 from shortcut_snn.cli import main
-from shortcut_snn.training.compare import Plan
+from shortcut_snn.training.compare import Plan, summarise
 from shortcut_snn.training.recipe import Recipe
 
 from .small import options
@@ -79,6 +80,9 @@ def test_compare_end_to_end(tmp_path, capsys):
     assert [(row["variant"], row["n"]) for row in rows] == [("vanilla", "2"), ("evolutionary", "2")]
     runs = list(csv.DictReader((tmp_path / "c" / "runs.csv").open()))
     assert len(runs) == 4
+    assert "| s / step | MiB / step" in said
+    for name in ("seconds_per_step", "seconds_per_epoch"):
+        assert float(rows[0][name]) == pytest.approx(sum(float(run[name]) for run in runs[:2]) / 2)
     mean = sum(100 * float(run["test_accuracy_last"]) for run in runs[:2]) / 2
     assert float(rows[0]["last"]) == pytest.approx(mean)
     assert (tmp_path / "c" / "comparison.png").is_file()
@@ -88,11 +92,35 @@ def test_compare_end_to_end(tmp_path, capsys):
     kept = tmp_path / "c" / "vanilla" / "seed0" / "checkpoint.ckpt"
     before = kept.stat().st_mtime_ns
     (lost / "result.json").unlink()
+    # A run of a version that did not measure steps is as good as any.
+    old = tmp_path / "c" / "vanilla" / "seed1" / "result.json"
+    result = json.loads(old.read_text())
+    for name in ("seconds_per_step", "peak_bytes_per_step"):
+        del result[name]
+    old.write_text(json.dumps(result))
     assert main(command) == 0
     assert kept.stat().st_mtime_ns == before
     assert (lost / "result.json").is_file()
     again = list(csv.DictReader((tmp_path / "c" / "comparison.csv").open()))
     assert [row["last"] for row in again] == [row["last"] for row in rows]
+    assert float(again[0]["seconds_per_step"]) == float(runs[0]["seconds_per_step"])
+
+
+def test_what_no_run_measured_is_a_dash(tmp_path):
+    place = tmp_path / "vanilla" / "seed0"
+    place.mkdir(parents=True)
+    result = {"test_accuracy_last": 0.5, "test_accuracy_best": 0.5, "seconds_per_epoch": 1.0}
+    result |= {"gradient_ratio_first_epoch": 1.0, "gradient_ratio_last_epoch": 1.0}
+    (place / "result.json").write_text(json.dumps(result))
+    summarise(Plan.parse(Recipe(), "vanilla", 1), tmp_path)
+    assert (tmp_path / "comparison.md").read_text().splitlines()[-1].split("|")[-3:-1] == [" -        ", " -          "]
+
+
+def test_what_is_shared_may_concern_some_methods_only(tmp_path, capsys):
+    command = ["compare", "--out", str(tmp_path / "c"), "--methods", "vanilla:neuron.tau=2", "--seeds", "1"]
+    # Of TET's regulariser vanilla knows nothing, and is stopped by its own tau only.
+    assert main([*command, *options(method__tet__weight=0.05)]) == 1
+    assert "tau" in capsys.readouterr().err
 
 
 def test_failed_run_is_named_and_others_go_on(tmp_path, capsys):

@@ -16,7 +16,7 @@ from shortcut_snn.training.module import ShortcutModule
 from shortcut_snn.training.recipe import OptimizerConfig, Recipe
 
 from ..data.events.recordings import nmnist, write_npz
-from .small import train
+from .small import assert_resumes_bit_identically, train
 
 
 @pytest.fixture(scope="module")
@@ -73,22 +73,8 @@ def test_the_room_that_frames_take_is_told(archive: Path, tmp_path: Path, capsys
 
 def test_a_resumed_run_is_the_same(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = events(archive, data__augment='["flip","roll"]', train__seed=5)
-    assert train(tmp_path / "whole", **given) == 0
-    from shortcut_snn.training.callbacks import SaveRun
-
-    end, killed = SaveRun.on_train_epoch_end, RuntimeError("killed")
-
-    def kill(self: SaveRun, trainer: object, module: object) -> None:
-        end(self, trainer, module)  # type: ignore[arg-type]
-        raise killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SaveRun, "on_train_epoch_end", kill)
-        with pytest.raises(RuntimeError, match="killed"):
-            train(tmp_path / "parts", **given)
-    assert train(tmp_path / "parts", "--resume", **given) == 0
-    for name in ("network.safetensors", "metrics.csv", "split.txt"):
-        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    files = "network.safetensors", "metrics.csv", "split.txt"
+    assert_resumes_bit_identically(tmp_path, monkeypatch, *files, **given)
 
 
 def test_a_run_is_not_resumed_on_another_split(

@@ -13,7 +13,7 @@ from PIL import Image
 from shortcut_snn.cli import built_in_recipes, main
 from shortcut_snn.data import load, loaders
 from shortcut_snn.training import build, recipe_io
-from shortcut_snn.training.recipe import Method
+from shortcut_snn.training.methods import PaperMethod
 from shortcut_snn.training.recipe_list import figures
 from shortcut_snn.training.run import seed_everything
 
@@ -87,7 +87,7 @@ def test_one_training_step_at_full_size(name: str, roots: dict[str, str]) -> Non
         assert key not in before or not torch.equal(weight, before[key]), key
 
 
-@pytest.mark.parametrize("method", get_args(Method))
+@pytest.mark.parametrize("method", get_args(PaperMethod))
 @pytest.mark.parametrize("name", NAMES)
 def test_a_control_is_an_option(name: str, method: str) -> None:
     control = recipe_io.changed(recipe(name), {"method.name": method})
@@ -111,7 +111,7 @@ def test_a_row_of_the_paper(name: str) -> None:
 
 def test_the_papers_figures() -> None:
     found = figures("paper")
-    assert {name: tuple(found[name].get(method) for method in get_args(Method)) for name in found} == PAPER
+    assert {name: tuple(found[name].get(method) for method in get_args(PaperMethod)) for name in found} == PAPER
 
 
 def test_a_figure_of_ours_says_what_was_run() -> None:
@@ -119,7 +119,7 @@ def test_a_figure_of_ours_says_what_was_run() -> None:
         assert name in NAMES
         assert entry["seeds"] >= 1
         assert f"--config {name}" in entry["command"]
-        assert set(entry) - {"seeds", "command"} <= set(get_args(Method))
+        assert set(entry) - {"seeds", "command"} <= set(get_args(PaperMethod))
 
 
 def test_the_list_shows_both(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,13 +1,25 @@
 """Gradients of every layer, with and without the method (paper, figure 2)."""
 
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..shortcut import Objective, Shortcut
+from .untouched import untouched
+
+# What ResNets call the layer of a residual that changes its shape: ours; torchvision's and SpikingJelly's.
+_ASIDE = {"project", "downsample"}
+
+
+def on_chain(name: str) -> bool:
+    """Say whether a layer lies on the chain of layers from input to output, not in a residual's projection."""
+    return _ASIDE.isdisjoint(name.split("."))
 
 
 def weights(network: nn.Module) -> dict[str, nn.Parameter]:
@@ -19,7 +31,7 @@ def weights(network: nn.Module) -> dict[str, nn.Parameter]:
     layers = [
         (name, module)
         for name, module in network.named_modules()
-        if isinstance(module, nn.modules.conv._ConvNd | nn.Linear) and not name.endswith("project.conv")
+        if isinstance(module, nn.modules.conv._ConvNd | nn.Linear) and on_chain(name)
     ]
     return {name: cast(nn.Parameter, module.weight) for name, module in layers[:-1]}
 
@@ -41,6 +53,16 @@ def shallow_to_deep(rms: Mapping[str, float]) -> float:
     if not values:
         return float("nan")
     return values[0] / values[-1] if values[-1] else float("inf") if values[0] else float("nan")
+
+
+def signal(gradients: Sequence[Tensor]) -> float:
+    """Return the mean cosine between gradients of different batches: 1 is all signal, 0 is noise.
+
+    Args:
+        gradients: of the same weights on different batches, flat; NaN for fewer than two.
+    """
+    pairs = [F.cosine_similarity(a, b, dim=0) for a, b in itertools.combinations(gradients, 2)]
+    return torch.stack(pairs).mean().item() if pairs else math.nan
 
 
 @dataclass(frozen=True)
@@ -70,21 +92,8 @@ def measure(model: Shortcut, images: Tensor, labels: Tensor, objective: Objectiv
         objective: the loss.
         balance: lambda; 0 shows what reaches the layers without the method.
     """
-    mode = model.training
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    grads = {name: parameter.grad for name, parameter in model.named_parameters()}
-    try:
-        model.train()
-        for parameter in model.parameters():
-            parameter.grad = None
+    with untouched(model):
         objective(model(images), labels, balance).backward()  # type: ignore[no-untyped-call]
         first = next(iter(weights(model.network).values())).grad
         assert first is not None
         return GradientReport(gradient_rms(model.network), first.detach().float().flatten().cpu())
-    finally:
-        model.train(mode)
-        for name, parameter in model.named_parameters():
-            parameter.grad = grads[name]
-        with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                buffer.copy_(buffers[name])

@@ -1,4 +1,4 @@
-"""Pictures of runs, gradients and comparisons, as PNG files."""
+"""Pictures of runs, gradients and comparisons, as PNG or, by the name of the file, SVG."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,8 +20,10 @@ def _figure(width: float = 7.0, height: float = 4.2) -> Figure:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=130, metadata={"Software": None})
+    # The same picture is the same file: no dates, no random names. Text in an SVG stays text.
+    metadata = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}), replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130, metadata=metadata)
 
 
 def _epochs(rows: Sequence[Row]) -> list[int]:
@@ -55,14 +57,27 @@ def balance(rows: Sequence[Row], path: Path) -> None:
 
 def gradients(rows: Sequence[Row], path: Path) -> None:
     """Draw each layer's gradient RMS, one line an epoch, dark to light."""
+    by_layer(rows, path, "gradients", "gradient RMS of the weights")
+
+
+def by_layer(rows: Sequence[Row], path: Path, title: str, what: str, log: bool = True) -> None:
+    """Draw a figure of each layer, one line an epoch, dark to light.
+
+    Args:
+        rows: of an epoch each: ``"epoch"``, and a number for every layer.
+        path: where the picture goes.
+        title: what the picture is called.
+        what: what is drawn, for the axis.
+        log: on a logarithmic scale.
+    """
     figure = _figure()
     axes = figure.subplots()
     colours = mpl.colormaps["viridis"]
     for index, row in enumerate(rows):
         values = [value for name, value in row.items() if name != "epoch"]
         axes.plot(range(1, len(values) + 1), values, color=colours(index / max(len(rows) - 1, 1)), linewidth=1)
-    axes.set(yscale="log", xlabel="layer (1 is the shallowest)", ylabel="gradient RMS of the weights")
-    axes.set_title(f"gradients by layer, epoch 1 (dark) to {len(rows)} (light)")
+    axes.set(yscale="log" if log else "linear", xlabel="layer (1 is the shallowest)", ylabel=what)
+    axes.set_title(f"{title} by layer, epoch 1 (dark) to {len(rows)} (light)")
     axes.grid(alpha=0.3)
     _save(figure, path)
 
@@ -102,4 +117,54 @@ def comparison(
     axes.invert_yaxis()
     axes.set(xlabel="test accuracy after the last epoch, %", title="mean with 95 % interval; each run a stroke")
     axes.grid(alpha=0.3, axis="x")
+    _save(figure, path)
+
+
+def energy(layers: Sequence[Row], path: Path) -> None:
+    """Draw each layer's energy for one input, with spikes and with ReLUs."""
+    figure = _figure(9.0)
+    axes = figure.subplots()
+    places = range(1, len(layers) + 1)
+    for key, label, colour, shift in (
+        ("energy_pj", "spikes", COLOURS[0], -0.2),
+        ("relu_energy_pj", "ReLUs", COLOURS[1], 0.2),
+    ):
+        heights = [row[key] / 1000 for row in layers]
+        axes.bar([place + shift for place in places], heights, 0.4, color=colour, label=label)
+    axes.set(xlabel="convolution or linear layer (1 is the shallowest)", ylabel="energy of an input, nJ")
+    axes.set_title("energy by layer (45 nm)")
+    axes.grid(alpha=0.3, axis="y")
+    axes.legend()
+    _save(figure, path)
+
+
+def several(
+    lines: Mapping[str, Sequence[Sequence[float]]],
+    path: Path,
+    title: str,
+    what: str,
+    log: bool = False,
+    across: str = "epoch",
+) -> None:
+    """Draw a figure over epochs or layers for several methods: the mean over runs, and each run as a thin line.
+
+    Args:
+        lines: by method, the runs' values by epoch or layer.
+        path: where the picture goes.
+        title: what the picture is called.
+        what: what is drawn, for the axis.
+        log: on a logarithmic scale.
+        across: what runs along the other axis.
+    """
+    figure = _figure(9.0)
+    axes = figure.subplots()
+    for place, (name, runs) in enumerate(lines.items()):
+        colour = COLOURS[place % len(COLOURS)]
+        for run in runs:
+            axes.plot(range(1, len(run) + 1), run, color=colour, alpha=0.3, linewidth=0.8)
+        means = [sum(values) / len(values) for values in zip(*runs, strict=False)]
+        axes.plot(range(1, len(means) + 1), means, color=colour, marker=".", label=name)
+    axes.set(yscale="log" if log else "linear", xlabel=across, ylabel=what, title=title)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
     _save(figure, path)

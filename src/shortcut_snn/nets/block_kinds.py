@@ -1,4 +1,4 @@
-"""The residual blocks there are, by name."""
+"""The blocks there are, by name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,9 +8,10 @@ from torch import nn
 
 from .blocks import BasicBlock, MakeNeuron
 from .ms import MSBlock
+from .plain import PlainBlock
 from .sew import SEWBlock
 
-Block = Literal["basic", "sew", "ms"]
+Block = Literal["basic", "sew", "ms", "plain"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ _KINDS: dict[Block, BlockKind] = {
     "basic": BlockKind(BasicBlock, ("spike2.norm", "project.norm")),
     "sew": BlockKind(SEWBlock, ()),
     "ms": BlockKind(MSBlock, ("norm2", "project.norm"), carries_spikes=False),
+    "plain": BlockKind(PlainBlock, ()),
 }
 
 

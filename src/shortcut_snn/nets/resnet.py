@@ -28,9 +28,9 @@ class SpikingResNet(SpikingNetwork):
         readout: ``"mean"`` averages over time before the linear layer and gives ``[N, num_classes]``;
             ``"sequence"`` gives the logits of every step, ``[T, N, num_classes]``.
         hidden: width of a spiking fully connected layer before the last, or 0 for none.
-        block: ``"basic"`` (the paper's ``spike(f(x) + x)``), ``"sew"`` (``spike(f(x)) + x``) or ``"ms"``
-            (``f(spike(x)) + x``). A stage ends in spikes, small whole numbers or currents, and that is what a branch
-            behind it averages.
+        block: ``"basic"`` (the paper's ``spike(f(x) + x)``), ``"sew"`` (``spike(f(x)) + x``), ``"ms"``
+            (``f(spike(x)) + x``), or ``"plain"`` (``spike(f(x))``, no skip connection). A stage ends in spikes, small
+            whole numbers or currents, and that is what a branch behind it averages.
         norm: ``"bn"`` or ``"tdbn"``, batch normalisation that starts at the threshold.
 
     Raises:

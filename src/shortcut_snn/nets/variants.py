@@ -87,6 +87,7 @@ RESNETS = {
     "resnet19": ResNetShape((3, 3, 2), 128, hidden=True),
     "resnet20": ResNetShape((3, 3, 3), 16),
     "resnet34": ResNetShape((3, 4, 6, 3), 64),
+    "resnet110": ResNetShape((18, 18, 18), 16),
 }
 VGGS = {
     "vgg11": VGGShape(((1,), (2,), (4, 4), (8, 8), (8, 8))),
@@ -134,6 +135,11 @@ def spiking_resnet20(num_classes: int, time_steps: int, **options: Unpack[Option
 def spiking_resnet34(num_classes: int, time_steps: int, **options: Unpack[Options]) -> SpikingResNet:
     """ResNet-34: stages of 3, 4, 6, 3 blocks, 64 channels in the first, doubling."""
     return RESNETS["resnet34"].build(num_classes, time_steps, **options)
+
+
+def spiking_resnet110(num_classes: int, time_steps: int, **options: Unpack[Options]) -> SpikingResNet:
+    """ResNet-110: stages of 18, 18, 18 blocks, 16 channels in the first, doubling (He et al., CVPR 2016)."""
+    return RESNETS["resnet110"].build(num_classes, time_steps, **options)
 
 
 def spiking_vgg11(num_classes: int, time_steps: int, **options: Unpack[Options]) -> SpikingVGG:

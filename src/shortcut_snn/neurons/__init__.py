@@ -5,7 +5,7 @@ from .kernels import Backend, get_backend, set_backend, use_backend
 from .modules import IF, LIF, PLIF, Neuron
 from .norm_neuron import NormNeuron
 from .spikes import Packing, get_packing, set_packing, use_packing
-from .surrogate import ATan, Rectangle, Sigmoid, Surrogate, Tanh, Triangle
+from .surrogate import ATan, Rectangle, Resizable, Sigmoid, Surrogate, Tanh, Triangle
 
 __all__ = [
     "IF",
@@ -17,6 +17,7 @@ __all__ = [
     "NormNeuron",
     "Packing",
     "Rectangle",
+    "Resizable",
     "Sigmoid",
     "Surrogate",
     "Tanh",

@@ -35,16 +35,14 @@ class _Sequence(torch.autograd.Function):
         soft: bool,
         detach_reset: bool,
     ) -> tuple[Tensor, Tensor]:
-        compute = _compute_dtype(current.dtype)
+        compute = compute_dtype(current.dtype)
         decay = tau.to(compute)
         pre = torch.empty(current.shape, dtype=compute, device=current.device)
         spikes = torch.empty_like(current)
         u = None if initial is None else initial.to(compute)
         for t in range(current.shape[0]):
-            u_pre = pre[t].copy_(current[t] if u is None else decay * u + current[t])
-            fired = u_pre > threshold
+            pre[t], fired, u = one_step(u, current[t], decay, threshold, soft)
             spikes[t] = fired
-            u = u_pre - threshold * fired.to(compute) if soft else u_pre.masked_fill(fired, 0.0)
         assert u is not None
         ctx.save_for_backward(pre, decay, initial)
         ctx.rest = (threshold, surrogate, soft, detach_reset, current.dtype, tau.dtype)
@@ -90,7 +88,24 @@ class _Sequence(torch.autograd.Function):
         )
 
 
-def _compute_dtype(dtype: torch.dtype) -> torch.dtype:
+def one_step(
+    u: Tensor | None, current: Tensor, decay: Tensor, threshold: float, soft: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the membrane potential before the spike, whether it fires, and the potential after the reset.
+
+    Args:
+        u: membrane potential after the step before ``[N, ...]``, or None for 0.
+        current: of this step ``[N, ...]``.
+        decay: tau, 0-dimensional, in the dtype to compute in.
+        threshold: where a neuron fires.
+        soft: whether the reset subtracts the threshold.
+    """
+    u_pre = current.to(decay.dtype) if u is None else decay * u + current
+    fired = u_pre > threshold
+    return u_pre, fired, u_pre - threshold * fired.to(u_pre.dtype) if soft else u_pre.masked_fill(fired, 0.0)
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     """Membranes of half-precision inputs are integrated in float32."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
@@ -124,17 +139,7 @@ def lif(
     Raises:
         ValueError: no time steps, or a parameter out of range.
     """
-    if current.dim() < 2 or current.shape[0] == 0:
-        raise ValueError(
-            f"neurons need a current [T, N, ...] with at least 1 time step, got shape {tuple(current.shape)}"
-        )
-    if not current.is_floating_point():
-        raise ValueError(f"neurons need a floating-point current, got {current.dtype}")
-    check_parameters(tau, threshold, reset)
-    if initial is not None and initial.shape != current.shape[1:]:
-        raise ValueError(
-            f"the initial membrane potential must have shape {tuple(current.shape[1:])}, got {tuple(initial.shape)}"
-        )
+    check_call(current, tau, threshold, reset, initial)
     decay = tau_tensor(tau, current.device)
     surrogate = surrogate or Rectangle()
     known = kernel_surrogate(surrogate) if kernels_run(current) else None
@@ -148,6 +153,25 @@ def lif(
             current, decay, initial, threshold, surrogate, reset == "soft", detach_reset
         )
     return spikes, final
+
+
+def check_call(current: Tensor, tau: float | Tensor, threshold: float, reset: str, initial: Tensor | None) -> None:
+    """Refuse a call of :func:`lif` that makes no sense.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    if current.dim() < 2 or current.shape[0] == 0:
+        raise ValueError(
+            f"neurons need a current [T, N, ...] with at least 1 time step, got shape {tuple(current.shape)}"
+        )
+    if not current.is_floating_point():
+        raise ValueError(f"neurons need a floating-point current, got {current.dtype}")
+    check_parameters(tau, threshold, reset)
+    if initial is not None and initial.shape != current.shape[1:]:
+        raise ValueError(
+            f"the initial membrane potential must have shape {tuple(current.shape[1:])}, got {tuple(initial.shape)}"
+        )
 
 
 def tau_tensor(tau: float | Tensor, device: torch.device) -> Tensor:

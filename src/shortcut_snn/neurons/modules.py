@@ -5,13 +5,21 @@ import math
 import torch
 from torch import Tensor, nn
 
-from . import functional
+from . import functional, sltt
 from .functional import Reset
 from .surrogate import Rectangle, Surrogate
 
 
 class Neuron(nn.Module):
-    """Base of the neurons: maps a current ``[T, N, ...]`` to spikes of the same shape."""
+    """Base of the neurons: maps a current ``[T, N, ...]`` to spikes of the same shape.
+
+    Args:
+        threshold: a neuron fires where its membrane potential is greater than this.
+        surrogate: ds/du in the backward pass; ``Rectangle(1)`` by default.
+        reset: ``"hard"`` to 0, or ``"soft"``: the threshold is subtracted.
+        detach_reset: whether the gradient ignores that the reset depends on the spike.
+        detach_membrane: whether no gradient travels through time (see :mod:`.sltt`).
+    """
 
     def __init__(
         self,
@@ -19,6 +27,7 @@ class Neuron(nn.Module):
         surrogate: Surrogate | None = None,
         reset: Reset = "hard",
         detach_reset: bool = False,
+        detach_membrane: bool = False,
     ) -> None:
         super().__init__()
         functional.check_parameters(1.0, threshold, reset)
@@ -26,6 +35,7 @@ class Neuron(nn.Module):
         self.surrogate: Surrogate = surrogate or Rectangle()
         self.reset: Reset = reset
         self.detach_reset = detach_reset
+        self.detach_membrane = detach_membrane
 
     def decay(self) -> float | Tensor:
         """Return tau, the factor by which the membrane potential decays in a step."""
@@ -37,6 +47,15 @@ class Neuron(nn.Module):
 
     def stream(self, current: Tensor, initial: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return spikes and the final membrane potential, to be passed back in with the next frames."""
+        if self.detach_membrane:
+            return sltt.lif(
+                current,
+                self.decay(),
+                threshold=self.threshold,
+                surrogate=self.surrogate,
+                reset=self.reset,
+                initial=initial,
+            )
         return functional.lif(
             current,
             self.decay(),
@@ -52,7 +71,8 @@ class Neuron(nn.Module):
         tau = self.decay()
         tau = float(tau.detach()) if isinstance(tau, Tensor) else tau
         parts = [f"tau={tau:g}, threshold={self.threshold:g}, surrogate={self.surrogate}, reset={self.reset}"]
-        return ", ".join(parts + (["detach_reset"] if self.detach_reset else []))
+        flags = {"detach_reset": self.detach_reset, "detach_membrane": self.detach_membrane}
+        return ", ".join(parts + [name for name, on in flags.items() if on])
 
 
 class LIF(Neuron):
@@ -65,8 +85,9 @@ class LIF(Neuron):
         surrogate: Surrogate | None = None,
         reset: Reset = "hard",
         detach_reset: bool = False,
+        detach_membrane: bool = False,
     ) -> None:
-        super().__init__(threshold, surrogate, reset, detach_reset)
+        super().__init__(threshold, surrogate, reset, detach_reset, detach_membrane)
         functional.check_parameters(tau, threshold, reset)
         self.tau = tau
 
@@ -84,8 +105,9 @@ class IF(LIF):
         surrogate: Surrogate | None = None,
         reset: Reset = "hard",
         detach_reset: bool = False,
+        detach_membrane: bool = False,
     ) -> None:
-        super().__init__(1.0, threshold, surrogate, reset, detach_reset)
+        super().__init__(1.0, threshold, surrogate, reset, detach_reset, detach_membrane)
 
 
 class PLIF(Neuron):
@@ -98,8 +120,9 @@ class PLIF(Neuron):
         surrogate: Surrogate | None = None,
         reset: Reset = "hard",
         detach_reset: bool = False,
+        detach_membrane: bool = False,
     ) -> None:
-        super().__init__(threshold, surrogate, reset, detach_reset)
+        super().__init__(threshold, surrogate, reset, detach_reset, detach_membrane)
         if not 0.0 < tau < 1.0:
             raise ValueError(f"PLIF starts from a tau between 0 and 1, both excluded, got {tau}")
         self.w = nn.Parameter(torch.tensor(math.log(tau / (1.0 - tau))))

@@ -1,5 +1,6 @@
 """Batch normalisation and the neuron behind it, as one layer that may run in one pass."""
 
+import torch
 from torch import Tensor, nn
 
 from .functional import tau_tensor
@@ -52,9 +53,10 @@ class NormNeuron(nn.Module):
         return spikes
 
     def _fires(self) -> bool:
-        """Say whether the neuron is one of ours, whose spikes are 0 and 1."""
+        """Say whether the neuron is one of ours, whose spikes are 0 and 1, and nothing stands for its forward."""
         kind = type(self.neuron)
-        return kind.forward is Neuron.forward and kind.stream is Neuron.stream
+        replaced = "forward" in vars(self.neuron)
+        return kind.forward is Neuron.forward and kind.stream is Neuron.stream and not replaced
 
     def _fuses(self, x: Tensor, residual: Tensor | None, time_steps: int | None) -> bool:
         """Say whether the kernels compute exactly what the modules would; errors are left to the modules."""
@@ -74,6 +76,8 @@ class NormNeuron(nn.Module):
         if norm.training and x.numel() == x.shape[2]:
             return False
         if not self._fires() or _hooked(norm) or _hooked(neuron):
+            return False
+        if neuron.detach_membrane and torch.is_grad_enabled():
             return False
         return kernels_run(x) and kernel_surrogate(neuron.surrogate) is not None
 

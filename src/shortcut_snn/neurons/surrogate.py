@@ -20,6 +20,15 @@ class Surrogate(Protocol):
         ...
 
 
+@runtime_checkable
+class Resizable(Protocol):
+    """A surrogate that knows how it looks at another width."""
+
+    def resized(self, width: float) -> Surrogate:
+        """Return the same shape, ``width`` wide and of its usual height at that width."""
+        ...
+
+
 def _positive(name: str, value: float) -> None:
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"a surrogate's {name} must be finite and > 0, got {value}")
@@ -38,6 +47,10 @@ class Rectangle:
         """Return ds/du."""
         return (v.abs() < self.width / 2).to(v.dtype) * (1.0 / self.width)
 
+    def resized(self, width: float) -> "Rectangle":
+        """Return the rectangle of that width; its area stays 1."""
+        return Rectangle(width)
+
 
 @dataclass(frozen=True)
 class Triangle:
@@ -54,6 +67,10 @@ class Triangle:
         """Return ds/du."""
         return (1.0 - v.abs() * (1.0 / self.width)).clamp_min(0.0) * self.gamma
 
+    def resized(self, width: float) -> "Triangle":
+        """Return the triangle of that half-base; its area is 1."""
+        return Triangle(1.0 / width, width)
+
 
 @dataclass(frozen=True)
 class Tanh:
@@ -67,6 +84,10 @@ class Tanh:
     def __call__(self, v: Tensor) -> Tensor:
         """Return ds/du."""
         return (1.0 - torch.tanh(v).square()) * self.scale
+
+    def resized(self, width: float) -> "Tanh":
+        """Return it 1 / width times as high: the shape has no width of its own."""
+        return Tanh(1.0 / width)
 
 
 @dataclass(frozen=True)
@@ -82,6 +103,10 @@ class ATan:
         """Return ds/du."""
         return (self.alpha / 2) / (1.0 + (math.pi / 2 * self.alpha * v).square())
 
+    def resized(self, width: float) -> "ATan":
+        """Return it 1 / width high; its area stays 1."""
+        return ATan(2.0 / width)
+
 
 @dataclass(frozen=True)
 class Sigmoid:
@@ -96,3 +121,7 @@ class Sigmoid:
         """Return ds/du."""
         s = torch.sigmoid(self.alpha * v)
         return self.alpha * s * (1.0 - s)
+
+    def resized(self, width: float) -> "Sigmoid":
+        """Return it 1 / width high; its area stays 1."""
+        return Sigmoid(4.0 / width)

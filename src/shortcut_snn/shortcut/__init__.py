@@ -3,10 +3,11 @@
 from .balance import Balance, Constant, CosineDecay, LinearDecay, StepDecay
 from .branch import Branch
 from .model import Shortcut, ShortcutOutput
-from .objectives import LogitSum, LossSum, Objective
+from .objectives import TET, LogitSum, LossSum, Objective, SelfDistillation
 from .taps import every_block, stage_ends
 
 __all__ = [
+    "TET",
     "Balance",
     "Branch",
     "Constant",
@@ -15,6 +16,7 @@ __all__ = [
     "LogitSum",
     "LossSum",
     "Objective",
+    "SelfDistillation",
     "Shortcut",
     "ShortcutOutput",
     "StepDecay",

@@ -86,7 +86,12 @@ def _some(network: nn.Module, most: int = 60) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _first_tensor(output: Any) -> Tensor:
+def first_tensor(output: Any) -> Tensor:
+    """Return a module's output, or the first entry of a tuple.
+
+    Raises:
+        TypeError: neither is a tensor.
+    """
     if isinstance(output, Tensor):
         return output
     if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
@@ -108,7 +113,7 @@ class Taps:
     ) -> None:
         self.names = list(names)
         self.time_axis = time_axis
-        self.extract: Extract = extract or _first_tensor
+        self.extract: Extract = extract or first_tensor
         self.active = False
         self._pooled: list[list[Tensor]] = [[] for _ in self.names]
         self._handles: list[RemovableHandle] = [

@@ -7,6 +7,7 @@ from ..nets import SpikingNetwork
 from ..nets import build as build_net
 from ..neurons import IF, LIF, PLIF, ATan, Neuron, Rectangle, Sigmoid, Surrogate, Tanh, Triangle
 from ..shortcut import (
+    TET,
     Balance,
     Constant,
     CosineDecay,
@@ -14,14 +15,24 @@ from ..shortcut import (
     LogitSum,
     LossSum,
     Objective,
+    SelfDistillation,
     Shortcut,
     StepDecay,
 )
+from .methods import KINDS, resolved
 from .module import ShortcutModule
+from .rate_backprop import RateShortcut
 from .recipe import MethodConfig, NeuronConfig, Recipe, SurrogateConfig
 
-INITIAL = {"vanilla": 0.0, "shortcut": 1.0, "evolutionary": 0.25}
-SCHEDULE = {"vanilla": "constant", "shortcut": "constant", "evolutionary": "linear"}
+OBJECTIVES: dict[str, Callable[[MethodConfig, float], Objective]] = {
+    "logit_sum": lambda config, smoothing: LogitSum(smoothing),
+    "loss_sum": lambda config, smoothing: LossSum(label_smoothing=smoothing),
+    "loss_mean": lambda config, smoothing: LossSum(average=True, label_smoothing=smoothing),
+    "tet": lambda config, smoothing: TET(config.tet.weight, config.tet.target, smoothing),
+    "distillation": lambda config, smoothing: SelfDistillation(
+        config.distillation.share, config.distillation.temperature, smoothing
+    ),
+}
 SCHEDULES: dict[str, Callable[[float], Balance]] = {
     "constant": Constant,
     "linear": LinearDecay,
@@ -30,19 +41,19 @@ SCHEDULES: dict[str, Callable[[float], Balance]] = {
 }
 
 
+SURROGATES: dict[str, type[Rectangle | Triangle | Tanh | ATan | Sigmoid]] = {
+    "rectangle": Rectangle,
+    "triangle": Triangle,
+    "tanh": Tanh,
+    "atan": ATan,
+    "sigmoid": Sigmoid,
+}
+
+
 def surrogate(config: SurrogateConfig) -> Surrogate:
-    """Return the surrogate gradient of a recipe."""
-    width = config.width
-    if config.name == "rectangle":
-        return Rectangle() if width is None else Rectangle(width)
-    if config.name == "triangle":
-        # A wider base keeps the area of 1, as the rectangle does.
-        return Triangle() if width is None else Triangle(gamma=1.0 / width, width=width)
-    if config.name == "tanh":
-        return Tanh() if width is None else Tanh(1.0 / width)
-    if config.name == "atan":
-        return ATan() if width is None else ATan(2.0 / width)
-    return Sigmoid() if width is None else Sigmoid(4.0 / width)
+    """Return the surrogate gradient of a recipe; a wider triangle keeps the area of 1, as the rectangle does."""
+    shape = SURROGATES[config.name]()
+    return shape if config.width is None else shape.resized(config.width)
 
 
 def neuron(config: NeuronConfig) -> Neuron:
@@ -52,6 +63,7 @@ def neuron(config: NeuronConfig) -> Neuron:
         "surrogate": surrogate(config.surrogate),
         "reset": config.reset,
         "detach_reset": config.detach_reset,
+        "detach_membrane": config.gradient == "sltt",
     }
     if config.kind == "if":
         return IF(**rest)  # type: ignore[arg-type]
@@ -59,7 +71,8 @@ def neuron(config: NeuronConfig) -> Neuron:
 
 
 def network(recipe: Recipe, num_classes: int, in_channels: int) -> SpikingNetwork:
-    """Return the network of a recipe for a data set's classes and channels."""
+    """Return the network of a recipe for a data set's classes and channels, as it is deployed."""
+    recipe = resolved(recipe)
     return build_net(
         recipe.network.name,
         num_classes,
@@ -75,32 +88,32 @@ def network(recipe: Recipe, num_classes: int, in_channels: int) -> SpikingNetwor
 
 def balance(config: MethodConfig) -> Balance:
     """Return the balance schedule: the method's own unless the recipe says otherwise."""
-    initial = INITIAL[config.name] if config.initial is None else config.initial
-    schedule = config.schedule or SCHEDULE[config.name]
-    return SCHEDULES[schedule](initial)
+    kind = KINDS[config.name]
+    initial = kind.initial if config.initial is None else config.initial
+    return SCHEDULES[config.schedule or kind.schedule](initial)
 
 
 def objective(config: MethodConfig, label_smoothing: float) -> Objective:
-    """Return the objective."""
-    if config.objective == "logit_sum":
-        return LogitSum(label_smoothing)
-    return LossSum(average=config.objective == "loss_mean", label_smoothing=label_smoothing)
+    """Return the objective: the method's own unless the recipe says otherwise."""
+    return OBJECTIVES[config.objective or KINDS[config.name].objective](config, label_smoothing)
 
 
-def shortcut(config: MethodConfig, inner: SpikingNetwork) -> Shortcut:
-    """Wrap a network; vanilla is the same wrapper without branches."""
-    taps = [] if config.name == "vanilla" else config.taps
-    return Shortcut(inner, taps, num_classes=inner.num_classes)
+def shortcut(recipe: Recipe, inner: SpikingNetwork) -> Shortcut:
+    """Wrap a network; a method without branches has the same wrapper without any."""
+    taps = recipe.method.taps if KINDS[recipe.method.name].branches else []
+    wrap = RateShortcut if resolved(recipe).neuron.gradient == "rate" else Shortcut
+    return wrap(inner, taps, num_classes=inner.num_classes)
 
 
 def module(recipe: Recipe, data: ImageData) -> ShortcutModule:
     """Return what trains: the network of a recipe for its data, wrapped, with its objective and schedule."""
     inner = network(recipe, data.num_classes, data.channels)
     return ShortcutModule(
-        shortcut(recipe.method, inner),
+        shortcut(recipe, inner),
         objective(recipe.method, recipe.optimizer.label_smoothing),
         balance(recipe.method),
         recipe.optimizer,
         data.mean,
         data.std,
+        every_step=KINDS[recipe.method.name].objective == "tet",
     )

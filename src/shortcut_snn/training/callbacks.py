@@ -14,6 +14,7 @@ from ..analysis.firing import firing_rates
 from ..analysis.gradients import gradient_rms
 from ..deploy.weights import save_network
 from ..files import replacing, write_csv
+from .cost import StepCost
 
 
 class Watch(Callback):
@@ -55,9 +56,10 @@ class History(Callback):
     Times are kept apart, in ``timing.csv``, because they are never the same twice.
     """
 
-    def __init__(self, folder: Path, watch: Watch, tell: Callable[[str], None] | None = None) -> None:
+    def __init__(self, folder: Path, watch: Watch, cost: StepCost, tell: Callable[[str], None] | None = None) -> None:
         self.folder = folder
         self.watch = watch
+        self.cost = cost
         self.tell = tell
         self.rows: list[dict[str, Any]] = []
         self.gradients: list[dict[str, Any]] = []
@@ -92,7 +94,7 @@ class History(Callback):
         row |= {name: values[name] for name in names if name in values}
         self.rows.append(row)
         self.gradients.append({"epoch": trainer.current_epoch} | self.watch.gradients)
-        self.seconds.append({"epoch": trainer.current_epoch, "seconds": round(self._trained, 3)})
+        self.seconds.append({"epoch": trainer.current_epoch, "seconds": round(self._trained, 3)} | self.cost.row())
         # Without validation data there is nothing to choose by: the last epoch it is.
         accuracy = row.get("validation_accuracy", math.inf)
         if accuracy > self.best_accuracy or accuracy == math.inf:

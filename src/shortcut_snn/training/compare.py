@@ -1,6 +1,8 @@
 """``shortcut-snn compare``: methods over seeds, each run resumable, one table at the end."""
 
+import dataclasses
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, get_args
 
 import yaml
@@ -15,8 +18,11 @@ import yaml
 from ..analysis.statistics import geometric_mean, mean_interval
 from ..files import write_csv, write_text
 from . import recipe_io
-from .recipe import Method, MethodConfig, Recipe
+from .methods import KINDS, Method, carried, fits, refuse
+from .recipe import Recipe
 from .report import table
+
+COSTS = ("seconds_per_epoch", "seconds_per_step", "peak_bytes_per_step")
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,12 @@ class Variant:
     @property
     def folder(self) -> str:
         """A name for its folder."""
-        return "".join(c if c.isalnum() or c in "=.-" else "_" for c in self.label)
+        return variant_folder(self.label)
+
+
+def variant_folder(label: str) -> str:
+    """Return the name of the folder for a variant's runs."""
+    return "".join(c if c.isalnum() or c in "=.-" else "_" for c in label)
 
 
 @dataclass(frozen=True)
@@ -45,8 +56,8 @@ class Plan:
 
         Args:
             recipe: what all runs share.
-            methods: names with commas between; a name may carry entries of the method, as in
-                ``evolutionary:taps=blocks:initial=0.5``.
+            methods: names with commas between; a name may carry entries, of the method or of any section of the
+                recipe, as in ``evolutionary:taps=blocks:neuron.gradient=sltt``.
             seeds: how many, from the recipe's own on.
             grid: entries ``key=a,b`` to vary besides.
 
@@ -62,20 +73,26 @@ class Plan:
         variants: dict[str, Variant] = {}
         for point in itertools.product(*axes):
             for name, own in specs:
-                changes = dict(point) | own
-                if name == "vanilla":
-                    # It has no branches: where and how they would be makes no difference to it.
-                    changes = {key: value for key, value in changes.items() if not key.startswith("method.")}
-                made = recipe_io.changed(recipe, changes | {"method.name": name})
-                if name == "vanilla":
-                    made.method = MethodConfig("vanilla")
+                # What of the grid makes no difference to a method is not run several times.
+                changes = {key: value for key, value in point if fits(name, key)} | own
+                base = dataclasses.replace(recipe, method=carried(recipe.method, name))
+                made = recipe_io.changed(base, changes)
+                for key, value in changes.items():
+                    _check_entry(name, key, value)
                 label = " ".join([name, *(f"{_short(key)}={value}" for key, value in changes.items())])
                 variants[label] = Variant(label, made)
         first = recipe.train.seed
         return cls(tuple(variants.values()), tuple(range(first, first + seeds)))
 
 
-def _spec(text: str) -> tuple[str, dict[str, Any]]:
+def _check_entry(name: Method, key: str, value: Any) -> None:
+    if not fits(name, key):
+        raise ValueError(f"{key} makes no difference to {name}; leave it out")
+    if value != KINDS[name].sets.get(key, value):
+        refuse(name, key, value)
+
+
+def _spec(text: str) -> tuple[Method, dict[str, Any]]:
     name, *entries = text.split(":")
     if name not in get_args(Method):
         raise ValueError(f"unknown method {name!r}: use some of {', '.join(get_args(Method))}")
@@ -83,7 +100,13 @@ def _spec(text: str) -> tuple[str, dict[str, Any]]:
     wrong = [entry for entry, (_, equals, value) in zip(entries, pairs, strict=True) if not (equals and value)]
     if wrong:
         raise ValueError(f"a method's entries are KEY=VALUE, as in evolutionary:taps=blocks, got {wrong[0]!r}")
-    return name, {f"method.{key}": yaml.safe_load(value) for key, _, value in pairs}
+    return name, {_whole_key(key): yaml.safe_load(value) for key, _, value in pairs}  # type: ignore[return-value]
+
+
+def _whole_key(key: str) -> str:
+    """An entry's dotted key; without a section of the recipe in front it is the method's."""
+    sections = {field.name for field in dataclasses.fields(Recipe)}
+    return key if key.split(".")[0] in sections else f"method.{key}"
 
 
 def _short(key: str) -> str:
@@ -205,8 +228,15 @@ def _figures(results: Sequence[dict[str, Any]], last: dict[int, float], baseline
     for when in ("first", "last"):
         ratios = [result[f"gradient_ratio_{when}_epoch"] for result in results]
         figures[f"gradient_ratio_{when}_epoch"] = geometric_mean(ratios)
-    seconds = sorted(result["seconds_per_epoch"] for result in results)
-    return figures | {"seconds_per_epoch": seconds[len(seconds) // 2]}
+    for name in COSTS:
+        # Runs of older versions do not know all of them.
+        known = [result[name] for result in results if result.get(name) is not None]
+        figures[name] = median(known) if known else math.nan
+    return figures
+
+
+def _known(value: float, form: str) -> str:
+    return f"{value:{form}}" if value == value else "-"
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:
@@ -224,6 +254,8 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
             "-" if index == 0 else within(row, "difference", "+"),
             f"{row['gradient_ratio_first_epoch']:.3g} → {row['gradient_ratio_last_epoch']:.3g}",
             f"{row['seconds_per_epoch']:.1f}",
+            _known(row["seconds_per_step"], ".3g"),
+            _known(row["peak_bytes_per_step"] / 2**20, ".0f"),
         ]
         for index, row in enumerate(rows)
     ]
@@ -235,5 +267,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
         f"last epoch against {rows[0]['variant']}, paired",
         "gradient, first layer / last: epoch 1 → end",
         "s / epoch",
+        "s / step",
+        "MiB / step",
     ]
     return table(columns, cells)

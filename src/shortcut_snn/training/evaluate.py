@@ -6,12 +6,14 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
+from ..analysis.calibrate import set_widths
 from ..analysis.firing import firing_rates
-from ..data import load, loaders
+from ..data import Loaders, load, loaders
 from ..deploy.weights import load_into, read_network
 from ..nets import SpikingNetwork
 from ..shortcut import Constant, LogitSum, Shortcut
 from . import build, recipe_io
+from .calibration import widths_in
 from .module import ShortcutModule
 from .recipe import Recipe
 from .report import percent
@@ -46,11 +48,17 @@ def load_run(folder: Path, weights: str = "last") -> tuple[SpikingNetwork, Recip
         raise ValueError(f"{path} does not say what data it was trained on")
     network = build.network(recipe, len(data["classes"]), data["channels"])
     load_into(network, state, path)
+    set_widths(network, widths_in(about))
     return network.eval(), recipe, data
 
 
-def evaluate(folder: Path, weights: str = "last", split: str = "test") -> float:
-    """Print loss, accuracy and firing rates of a run's network and return the accuracy."""
+def open_run(folder: Path, weights: str = "last") -> tuple[ShortcutModule, Loaders, Recipe]:
+    """Return a run's network in a module, without branches, with the data it was trained on.
+
+    Raises:
+        FileNotFoundError: no finished run there.
+        ValueError: damaged files, or data that is no longer that of the run.
+    """
     network, recipe, about = load_run(folder, weights)
     data = load(recipe.data, recipe.network.time_steps)
     if list(data.class_names) != list(about["classes"]):
@@ -74,12 +82,17 @@ def evaluate(folder: Path, weights: str = "last", split: str = "test") -> float:
         tuple(about["mean"]),
         tuple(about["std"]),
     )
-    batches = loaders(data, recipe.data, recipe.train.seed)
+    return module, loaders(data, recipe.data, recipe.train.seed), recipe
+
+
+def evaluate(folder: Path, weights: str = "last", split: str = "test") -> float:
+    """Print loss, accuracy and firing rates of a run's network and return the accuracy."""
+    module, batches, recipe = open_run(folder, weights)
     loader = batches.test if split == "test" else batches.validation
-    if split == "validation" and not len(data.validation):
+    if split == "validation" and not len(batches.validation):
         raise ValueError(f"the run in {folder} held out no validation data (data.validation: 0)")
     trainer: pl.Trainer = make_trainer(recipe, None, [], terminal=False)
-    with firing_rates(network) as rates:
+    with firing_rates(module.model.network) as rates:
         result = trainer.test(module, loader, verbose=False)[0]
     print(f"{split} accuracy of {folder} ({weights} epoch): {percent(result['test_accuracy'])}")
     print(f"{split} loss: {result['test_loss']:.4f}")

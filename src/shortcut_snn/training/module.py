@@ -26,6 +26,8 @@ class ShortcutModule(pl.LightningModule):
         mean: of each channel on the scale 0 to 1, of event frames in events; images and frames arrive as bytes and are
             normalised on the device.
         std: likewise.
+        every_step: whether the objective takes the logits of every time step, ``[T, N, num_classes]``. While it fits,
+            the network gives those; before and after, their mean over time, as it is deployed.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class ShortcutModule(pl.LightningModule):
         optimizer: OptimizerConfig,
         mean: tuple[float, ...],
         std: tuple[float, ...],
+        every_step: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
@@ -48,6 +51,7 @@ class ShortcutModule(pl.LightningModule):
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
         self.total_steps = 0
+        self.every_step = every_step
 
     def prepare(self, images: Tensor) -> Tensor:
         """Turn a loader's bytes into normalised floats.
@@ -63,6 +67,13 @@ class ShortcutModule(pl.LightningModule):
     def on_fit_start(self) -> None:
         """Find the number of steps, which the schedules need."""
         self.total_steps = int(self.trainer.estimated_stepping_batches)
+        if self.every_step:
+            self.model.network.readout = "sequence"  # type: ignore[assignment]
+
+    def on_fit_end(self) -> None:
+        """Let the network give what it will give when deployed."""
+        if self.every_step:
+            self.model.network.readout = "mean"  # type: ignore[assignment]
 
     def balance_now(self) -> float:
         """Return lambda at the current step."""
@@ -108,7 +119,7 @@ class ShortcutModule(pl.LightningModule):
 
     def _evaluate(self, batch: tuple[Tensor, Tensor], name: str) -> None:
         images, labels = batch
-        logits = self.model(self.prepare(images)).main.float()
+        logits = _over_time(self.model(self.prepare(images)).main.float())
         values = {
             f"{name}_loss": F.cross_entropy(logits, labels),
             f"{name}_accuracy": _accuracy(logits, labels),
@@ -142,7 +153,12 @@ class ShortcutModule(pl.LightningModule):
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    return (logits.argmax(-1) == labels).float().mean()
+    return (_over_time(logits).argmax(-1) == labels).float().mean()
+
+
+def _over_time(logits: Tensor) -> Tensor:
+    """Average the logits of every time step, if they are that."""
+    return logits.mean(0) if logits.dim() == 3 else logits
 
 
 def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..data.config import DataConfig
-
-Method = Literal["vanilla", "shortcut", "evolutionary"]
+from . import methods
+from .methods import Method
 
 
 @dataclass
@@ -21,10 +21,13 @@ class SurrogateConfig:
         name: its shape.
         width: how wide it is: the rectangle's width a, the triangle's half-base (the paper's V_th); for tanh, atan
             and sigmoid the factor by which 1 / width steepens it. The default is the shape's own.
+        calibrate: whether each layer gets a width of its own before training, at which the gradient keeps its size from
+            the last layer to the first; the last layer keeps the width above.
     """
 
     name: Literal["rectangle", "triangle", "tanh", "atan", "sigmoid"] = "rectangle"
     width: float | None = None
+    calibrate: bool = False
 
 
 @dataclass
@@ -38,6 +41,8 @@ class NeuronConfig:
         surrogate: what the backward pass uses for the derivative of a spike.
         reset: hard (to 0) or soft (the threshold is subtracted).
         detach_reset: whether the gradient ignores that the reset depends on the spike.
+        gradient: how gradients pass through time: bptt (back-propagation through time), sltt (not at all) or rate
+            (through firing rates, in one step).
     """
 
     kind: Literal["lif", "if", "plif"] = "lif"
@@ -46,6 +51,7 @@ class NeuronConfig:
     surrogate: SurrogateConfig = field(default_factory=SurrogateConfig)
     reset: Literal["hard", "soft"] = "hard"
     detach_reset: bool = False
+    gradient: Literal["bptt", "sltt", "rate"] = "bptt"
 
 
 @dataclass
@@ -53,42 +59,77 @@ class NetworkConfig:
     """The network.
 
     Args:
-        name: resnet18, resnet19, resnet20 or resnet34; without skip connections vgg11, vgg16 or vggsnn.
-        width: channels of the first stage; the default is the network's own (64, 128, 16, 64; of a VGG 64).
+        name: resnet18, resnet19, resnet20, resnet34 or resnet110; without skip connections vgg11, vgg16 or vggsnn.
+        width: channels of the first stage; the default is the network's own (64, 128, 16, 64, 16; of a VGG 64).
         time_steps: T, how often a static image is shown, or into how many frames a recording of events is cut.
         stem: small (3x3, stride 1) for 8x8 to 48x48 pixels, large (7x7, stride 2, pooling) for 224x224; of a ResNet.
         block: residual block of a ResNet: basic (the sum of f(x) and x is inside the neuron, the paper's), sew (the sum
-            is outside, of spikes) or ms (the sum is of currents, a neuron before each convolution).
+            is outside, of spikes), ms (the sum is of currents, a neuron before each convolution) or plain (no sum at
+            all).
         norm: bn (batch normalisation over time and batch) or tdbn (the same, starting at the threshold).
     """
 
-    name: Literal["resnet18", "resnet19", "resnet20", "resnet34", "vgg11", "vgg16", "vggsnn"] = "resnet18"
+    name: Literal["resnet18", "resnet19", "resnet20", "resnet34", "resnet110", "vgg11", "vgg16", "vggsnn"] = "resnet18"
     width: int | None = None
     time_steps: int = 4
     stem: Literal["small", "large"] = "small"
-    block: Literal["basic", "sew", "ms"] = "basic"
+    block: Literal["basic", "sew", "ms", "plain"] = "basic"
     norm: Literal["bn", "tdbn"] = "bn"
 
 
 @dataclass
-class MethodConfig:
-    """Shortcut back-propagation and evolutionary training.
+class TETConfig:
+    """Temporal efficient training, used by method tet.
 
     Args:
-        name: vanilla (no branches), shortcut (lambda stays 1) or evolutionary (lambda decays to 0 from 0.25).
+        weight: of the regulariser (the paper's lambda), from 0 to 1.
+        target: where it pulls the logits (the paper's phi).
+    """
+
+    weight: float = 0.001
+    target: float = 1.0
+
+
+@dataclass
+class DistillationConfig:
+    """Self-distillation, used by method distillation.
+
+    Args:
+        share: of the soft labels in a branch's loss (the paper's alpha), from 0 to 1.
+        temperature: of the soft labels, > 0.
+    """
+
+    share: float = 0.1
+    temperature: float = 3.0
+
+
+@dataclass
+class MethodConfig:
+    """How the gradient is made: the paper's methods and their rivals.
+
+    Args:
+        name: vanilla (no branches), shortcut (lambda stays 1), evolutionary (lambda decays to 0 from 0.25); of the
+            rivals, with branches: deep_supervision (each has its loss), distillation (they learn from the main output's
+            soft labels too); without: tet (a loss at every time step), tdbn, sew and ms (norm and block of the
+            network), sltt and rate (how gradients pass through time).
         taps: where branches are: at the end of each stage but the last, of each block but the last, or at the
             submodules named in a list.
         objective: logit_sum, one cross-entropy on main + lambda * sum of branches (the paper), loss_sum,
-            cross-entropy of main + lambda * the branches' (deep supervision), or loss_mean, their mean.
-        schedule: how lambda goes over training; the default is the method's (constant, linear).
-        initial: lambda at the start; the default is the method's (1, 0.25).
+            cross-entropy of main + lambda * the branches' (deep supervision), or loss_mean, their mean; the default is
+            the method's.
+        schedule: how lambda goes over training; the default is the method's (linear for evolutionary, else constant).
+        initial: lambda at the start; the default is the method's (0.25 for evolutionary, else 1).
+        tet: of method tet.
+        distillation: of method distillation.
     """
 
     name: Method = "evolutionary"
     taps: Literal["stages", "blocks"] | list[str] = "stages"
-    objective: Literal["logit_sum", "loss_sum", "loss_mean"] = "logit_sum"
+    objective: Literal["logit_sum", "loss_sum", "loss_mean"] | None = None
     schedule: Literal["constant", "linear", "cosine", "step"] | None = None
     initial: float | None = None
+    tet: TETConfig = field(default_factory=TETConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
 
 
 @dataclass
@@ -185,6 +226,7 @@ class Recipe:
                 raise ValueError(f"{name} must not be negative, got {value}")
         if not 0 <= self.optimizer.label_smoothing < 1:
             raise ValueError(f"optimizer.label_smoothing is from 0 to below 1, got {self.optimizer.label_smoothing}")
+        methods.check(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain nested dictionaries, lists and numbers."""

@@ -12,10 +12,16 @@ from ..files import write_text
 from .recipe import Recipe
 
 
-def from_namespace(parsed: Any) -> Recipe:
-    """Return the recipe that a parser with a recipe's arguments has read."""
+def from_namespace(parsed: Any, check: bool = True) -> Recipe:
+    """Return the recipe that a parser with a recipe's arguments has read.
+
+    Args:
+        parsed: what the parser returned, instantiated.
+        check: whether entries that make no sense, alone or together, are refused.
+    """
     recipe = Recipe(**{field.name: parsed[field.name] for field in dataclasses.fields(Recipe)})
-    recipe.check()
+    if check:
+        recipe.check()
     return recipe
 
 

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import yaml
 
-from .recipe import Method
+from .methods import PaperMethod
 from .report import table
 
 FOLDER = Path(str(resources.files("shortcut_snn") / "recipes"))
@@ -45,6 +45,6 @@ def recipe_table(recipes: Mapping[str, Path]) -> str:
 
 
 def _accuracies(entry: Mapping[str, Any]) -> str:
-    if not any(method in entry for method in get_args(Method)):
+    if not any(method in entry for method in get_args(PaperMethod)):
         return ""
-    return " / ".join(f"{entry[method]:.2f}" if method in entry else "-" for method in get_args(Method))
+    return " / ".join(f"{entry[method]:.2f}" if method in entry else "-" for method in get_args(PaperMethod))

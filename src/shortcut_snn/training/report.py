@@ -26,12 +26,23 @@ def tell_result(result: dict[str, Any], folder: Path, tell: Callable[[str], None
             f"{result['gradient_ratio_first_epoch']:.3g} after the first epoch, "
             f"{result['gradient_ratio_last_epoch']:.3g} after the last",
         ),
-        ("time", f"{result['seconds_per_epoch']:.1f} s an epoch"),
+        (
+            "energy of an image",
+            f"{result['energy_pj'] / 1000:.4g} nJ; with ReLUs {result['relu_energy_pj'] / 1000:.4g} nJ (45 nm)",
+        ),
+        ("time", f"{result['seconds_per_epoch']:.1f} s an epoch{_step(result)}"),
         ("pictures", f"{PICTURES} in {folder}"),
         ("network that ships", f"{folder / 'network.safetensors'}: no branches, the same outputs bit for bit"),
     ]
     width = max(len(name) for name, _ in lines)
     tell("\n" + "\n".join(f"  {name:{width}}  {text}" for name, text in lines))
+
+
+def _step(result: dict[str, Any]) -> str:
+    """What a step costs, as far as it is known."""
+    seconds, peak = result.get("seconds_per_step"), result.get("peak_bytes_per_step")
+    time = "" if seconds is None else f"; {seconds:.3g} s a step"
+    return time if peak is None else f"{time}, with {peak / 2**20:.0f} MiB at its peak"
 
 
 def table(columns: list[str], rows: list[list[str]]) -> str:

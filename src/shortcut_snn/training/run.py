@@ -23,11 +23,16 @@ from ..analysis import plots
 from ..analysis.gradients import shallow_to_deep
 from ..data import ImageData, Loaders, load, loaders
 from ..deploy.weights import load_into, read_network, save_network
-from ..files import write_text
+from ..files import write_csv, write_text
 from ..neurons import keep_freed_memory
 from . import build, recipe_io
+from .calibration import WIDTHS, calibrate_module, resume_widths
 from .callbacks import History, SaveRun, Watch
+from .cost import StepCost, summary
+from .layer_watch import LayerWatch
+from .methods import resolved
 from .module import ShortcutModule
+from .operations import ENERGY, energy_rows, run_energy
 from .recipe import Recipe
 from .report import tell_result
 
@@ -38,10 +43,11 @@ CHECKPOINT, RECIPE, RESULT, SPLIT = "checkpoint.ckpt", "recipe.yaml", "result.js
 def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[str], None] = print) -> dict[str, Any]:
     """Train as a recipe says and leave the run in a folder.
 
-    The folder holds ``recipe.yaml``, ``environment.json``, ``metrics.csv``, ``gradients.csv``, ``timing.csv``,
-    pictures, TensorBoard's logs, ``checkpoint.ckpt``, the networks that ship (``network.safetensors`` after the
-    last epoch, ``best.safetensors`` of the epoch with the best validation accuracy) and ``result.json``; of recordings
-    of events, ``split.txt`` says which were for training, validation and test.
+    The folder holds ``recipe.yaml``, ``environment.json``, ``metrics.csv``, ``gradients.csv``, ``layers.csv``,
+    ``timing.csv``, ``energy.csv``, pictures, TensorBoard's logs, ``checkpoint.ckpt``, the networks that ship
+    (``network.safetensors`` after the last epoch, ``best.safetensors`` of the epoch with the best validation accuracy)
+    and ``result.json``; of recordings of events, ``split.txt`` says which were for training, validation and test;
+    ``surrogates.json`` holds the widths of calibrated surrogates.
 
     Args:
         recipe: what to do.
@@ -76,20 +82,32 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
         module.model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     about = {"recipe": recipe.to_dict(), "data": describe(data), "version": __version__}
     terminal = sys.stderr.isatty()
-    watch = Watch()
-    history = History(folder, watch, None if terminal else tell)
-    trainer = make_trainer(recipe, folder, [watch, history, SaveRun(folder, history, about)], terminal)
+    watch, cost = Watch(), StepCost()
+    history = History(folder, watch, cost, None if terminal else tell)
+    layers = LayerWatch(folder / "layers.csv", network=lambda module: module.model.network, tell=tell)
+    trainer = make_trainer(recipe, folder, [watch, cost, layers, history, SaveRun(folder, history, about)], terminal)
     if recipe.train.keep_freed_memory and trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     batches = loaders(data, recipe.data, recipe.train.seed, trainer.global_rank, trainer.world_size)
+    if checkpoint is not None and recipe.neuron.surrogate.calibrate:
+        widths = resume_widths(module, folder)
+    else:
+        # Several processes have to find the same widths, to the last digit.
+        device = trainer.strategy.root_device if trainer.world_size == 1 else "cpu"
+        widths = calibrate_module(module, recipe, data, device)
+    if widths:
+        about["surrogate_widths"] = widths
     if trainer.is_global_zero:
-        _describe_run(folder, recipe, data)
+        _describe_run(folder, recipe, data, widths)
     validation = batches.validation if len(data.validation) else None
     trainer.fit(module, batches.train, validation, ckpt_path=checkpoint, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
     result = _finish(trainer, module, batches, folder, history, about)
     if trainer.is_global_zero:
+        energy = run_energy(module, batches, recipe.network.time_steps)
+        write_csv(folder / ENERGY, energy_rows(energy))
+        result |= {"energy_pj": energy.energy, "relu_energy_pj": energy.relu_energy}
         if kept := data.train.storage():
             tell(kept)
         write_text(folder / RESULT, json.dumps(result, indent=2) + "\n")
@@ -110,7 +128,7 @@ def _checkpoint(recipe: Recipe, folder: Path, resume: bool) -> Path | None:
         return None
     if not resume:
         raise FileExistsError(f"{folder} holds a run already; add --resume to go on with it, or name another folder")
-    if recipe_io.read(before) != recipe:
+    if resolved(recipe_io.read(before)) != resolved(recipe):
         raise ValueError(
             f"the run in {folder} has another recipe ({before}); resume with that one or name another folder"
         )
@@ -193,6 +211,7 @@ def _finish(
         "gradient_ratio_last_epoch": ratios[-1],
         "seconds_per_epoch": seconds[len(seconds) // 2],
         "epochs": len(history.rows),
+        **summary(history.seconds),
         "stripped_equals_trained": True,
     }
 
@@ -236,7 +255,7 @@ def describe(data: ImageData) -> dict[str, Any]:
     } | split
 
 
-def _describe_run(folder: Path, recipe: Recipe, data: ImageData) -> None:
+def _describe_run(folder: Path, recipe: Recipe, data: ImageData, widths: dict[str, float]) -> None:
     versions = {}
     for name in ("torch", "torchvision", "lightning", "numpy", "numba", "triton"):
         try:
@@ -255,5 +274,7 @@ def _describe_run(folder: Path, recipe: Recipe, data: ImageData) -> None:
     write_text(folder / "environment.json", json.dumps(environment, indent=2) + "\n")
     if data.split:
         write_text(folder / SPLIT, data.split)
+    if widths:
+        write_text(folder / WIDTHS, json.dumps(widths, indent=2) + "\n")
     # Last: a folder with a recipe is a run.
     recipe_io.write(recipe, folder / RECIPE)

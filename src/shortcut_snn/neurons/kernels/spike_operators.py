@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.flop_counter import conv_flop_count, register_flop_formula
 
 from .bits import pack, unpack
 from .layout import bit_row, empty, is_channels_last
@@ -124,6 +125,30 @@ def _conv_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 spike_conv2d.register_autograd(_conv_gradients, setup_context=_keep_conv)
+
+
+@register_flop_formula([torch.ops.shortcut_snn.spike_conv2d])
+def _conv_flops(
+    spikes: list[int], bits: list[int], weight: list[int], *rest: Any, out_shape: list[int], **_: Any
+) -> int:
+    flops: int = conv_flop_count(spikes, weight, out_shape)
+    return flops
+
+
+@register_flop_formula([torch.ops.shortcut_snn.spike_conv2d_backward])
+def _conv_backward_flops(
+    grad: list[int],
+    bits: list[int],
+    shape: list[int],
+    channels_last: bool,
+    weight: list[int],
+    *rest: Any,
+    **_: Any,
+) -> int:
+    *_sizes, wanted = rest
+    once: int = conv_flop_count([shape[0] * shape[1], *shape[2:]], weight, grad)
+    # As many for the gradient of the spikes as for that of the weight.
+    return once * (bool(wanted[0]) + bool(wanted[1]))
 
 
 @torch.library.custom_op("shortcut_snn::spike_max_pool2d", mutates_args=())

@@ -7,7 +7,9 @@ from torch import Tensor
 from ..model import ShortcutOutput
 from .logit_sum import LogitSum
 from .loss_sum import LossSum
+from .self_distillation import SelfDistillation
+from .tet import TET
 
 Objective = Callable[[ShortcutOutput, Tensor, float], Tensor]
 
-__all__ = ["LogitSum", "LossSum", "Objective"]
+__all__ = ["TET", "LogitSum", "LossSum", "Objective", "SelfDistillation"]

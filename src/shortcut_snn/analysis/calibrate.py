@@ -1,0 +1,177 @@
+"""Surrogate widths at which the gradient keeps its size from the last spiking layer to the first.
+
+A surrogate changes the backward pass only, so one forward pass serves for all widths. On its way back the gradient
+stops at each neuron, whose own backward pass is repeated at other widths until the norm of what leaves it, at the
+membrane potential, is that of the last layer; then it goes on with that. So one backward pass is all it takes, and
+residual sums, time and attached resets are in what is measured.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..neurons import Neuron, Resizable, functional
+from .layers import Batch, Loss, cross_entropy
+from .probe import neurons, square_sum
+from .untouched import untouched
+
+# Beyond these a rectangle lets next to nothing through, or is flat over all membrane potentials there are.
+NARROWEST, WIDEST = 0.05, 20.0
+_HALVINGS = 14
+
+
+def calibrate(
+    network: nn.Module, batches: Sequence[Batch], loss: Loss = cross_entropy, *, model: nn.Module | None = None
+) -> dict[str, float]:
+    """Set each neuron's surrogate to the width that keeps the gradient's norm through depth.
+
+    The last layer keeps its own, and so gives the norm. Weights, statistics and random state stay as they were.
+
+    Args:
+        network: of this library's neurons, each with a surrogate object to itself or not: each gets its own.
+        batches: pairs of inputs and labels; widths are geometric means over them.
+        loss: takes the output of what is run, and the labels.
+        model: what is run, where the network sits in a wrapper.
+
+    Returns:
+        The widths by layer, rounded to four digits; a width at either end of 0.05 to 20 says that the norm was out of
+        reach there.
+
+    Raises:
+        ValueError: no batches, no neurons of this library, or a surrogate that has no width.
+    """
+    layers = _layers(network)
+    if not batches:
+        raise ValueError("give at least one batch to calibrate on")
+    logs: dict[str, list[float]] = {name: [] for name in layers}
+    for batch in batches:
+        for name, width in _one_batch(model or network, layers, batch, loss).items():
+            logs[name].append(math.log(width))
+    widths = {name: _rounded(math.exp(sum(values) / len(values))) for name, values in logs.items() if values}
+    set_widths(network, widths)
+    return widths
+
+
+def set_widths(network: nn.Module, widths: dict[str, float]) -> None:
+    """Give neurons surrogates of other widths.
+
+    Args:
+        network: of this library's neurons.
+        widths: by layer, as :func:`calibrate` returns them; layers that are not named keep theirs.
+
+    Raises:
+        ValueError: a layer that the network does not have, or a surrogate that has no width.
+    """
+    layers = _layers(network)
+    for name, width in widths.items():
+        if name not in layers:
+            raise ValueError(f"{type(network).__name__} has no spiking layer {name!r} to set a surrogate's width of")
+        layers[name].surrogate = _resizable(name, layers[name]).resized(width)
+
+
+def _layers(network: nn.Module) -> dict[str, Neuron]:
+    layers = {name: module for name, module in neurons(network).items() if isinstance(module, Neuron)}
+    if not layers:
+        raise ValueError(f"{type(network).__name__} has no neurons of this library, so no surrogate to calibrate")
+    for name, neuron in layers.items():
+        _resizable(name, neuron)
+    return layers
+
+
+def _resizable(name: str, neuron: Neuron) -> Resizable:
+    if not isinstance(neuron.surrogate, Resizable):
+        raise ValueError(f"the surrogate of {name}, {neuron.surrogate}, has no width: give it a method resized(width)")
+    return neuron.surrogate
+
+
+def _one_batch(model: nn.Module, layers: dict[str, Neuron], batch: Batch, loss: Loss) -> dict[str, float]:
+    widths: dict[str, float] = {}
+    search = _Search()
+    handles = []
+    for name, neuron in layers.items():
+        stop = _Stop(name, neuron, search, widths)
+        handles += [neuron.register_forward_pre_hook(stop.before), neuron.register_forward_hook(stop.after)]
+    try:
+        with untouched(model):
+            loss(model(batch[0]), batch[1]).backward()  # type: ignore[no-untyped-call]
+    finally:
+        for handle in handles:
+            handle.remove()
+    return widths
+
+
+class _Search:
+    """What the stops share: the norm that the last layer set."""
+
+    target: float | None = None
+
+    def __call__(self, norm: Callable[[float], float]) -> float:
+        """Halve the interval of log widths until the norm, which falls with the width, is the target."""
+        assert self.target is not None
+        low, high = math.log(NARROWEST), math.log(WIDEST)
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if norm(math.exp(middle)) > self.target else (low, middle)
+        return math.exp((low + high) / 2)
+
+
+class _Stop:
+    """Where the gradient waits at one neuron until its surrogate has the right width."""
+
+    def __init__(self, name: str, neuron: Neuron, search: _Search, widths: dict[str, float]) -> None:
+        self.name, self.neuron, self.search, self.widths = name, neuron, search, widths
+        self.current: Tensor | None = None
+        self.at_spikes: Tensor | None = None
+
+    def before(self, module: nn.Module, args: Any) -> Any:
+        # A view for this neuron alone: a skip path may share the tensor.
+        alias = args[0].view_as(args[0])
+        self.current = args[0].detach()
+        alias.register_hook(self.settle)
+        return (alias, *args[1:])
+
+    def after(self, module: nn.Module, args: Any, output: Tensor) -> None:
+        output.register_hook(self.arrive)  # type: ignore[no-untyped-call]
+
+    def arrive(self, grad: Tensor) -> None:
+        self.at_spikes = grad.detach()
+
+    def settle(self, grad: Tensor) -> Tensor | None:
+        """Replace the gradient at the membrane by the one at the width that was found."""
+        if self.search.target is None:
+            self.search.target = _norm(grad)
+            return None
+        if not self.search.target or self.at_spikes is None:
+            return None
+        width = _rounded(self.search(lambda width: _norm(self.gradient(width))))
+        self.widths[self.name] = width
+        return self.gradient(width)
+
+    def gradient(self, width: float) -> Tensor:
+        """The neuron's own backward pass with a surrogate of another width."""
+        assert self.current is not None
+        neuron = self.neuron
+        tau = neuron.decay()
+        with torch.enable_grad():
+            current = self.current.clone(memory_format=torch.preserve_format).requires_grad_()
+            spikes, _ = functional.lif(
+                current,
+                tau.detach() if isinstance(tau, Tensor) else tau,
+                threshold=neuron.threshold,
+                surrogate=_resizable(self.name, neuron).resized(width),
+                reset=neuron.reset,
+                detach_reset=neuron.detach_reset,
+            )
+        (grad,) = torch.autograd.grad(spikes, current, self.at_spikes)
+        return grad
+
+
+def _norm(grad: Tensor) -> float:
+    return math.sqrt(float(square_sum(grad)))
+
+
+def _rounded(width: float) -> float:
+    return float(f"{width:.4g}")

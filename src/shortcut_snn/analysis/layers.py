@@ -1,0 +1,143 @@
+"""Every spiking layer of a network on a few batches: does it fire, and what gradient reaches it?"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .gradients import on_chain, weights
+from .probe import Tally, neurons, probe
+from .untouched import untouched
+
+Batch = tuple[Tensor, Tensor]
+Loss = Callable[[Any, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One spiking layer."""
+
+    layer: str
+    rate: float
+    """Spikes per neuron and time step."""
+    silent: float
+    """Share of neurons that never fired."""
+    saturated: float
+    """Share of neurons that always fired."""
+    weight_rms: float
+    """Gradient RMS of the weights that feed it; NaN where none do."""
+    membrane_rms: float
+    """Gradient RMS of its membrane potential (of its spikes, where a probe looks at these)."""
+    norm: float
+    """Norm of the same gradient over neurons, time steps and samples."""
+    gain: float
+    """Norm over that of the next deeper layer on the chain; NaN for the last one and in a residual's projection."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was measured on the batches, each by itself, in the order of the network."""
+
+    batches: tuple[tuple[LayerReport, ...], ...]
+
+    @property
+    def layers(self) -> tuple[LayerReport, ...]:
+        """The reports of the first batch."""
+        return self.batches[0]
+
+    @property
+    def factors(self) -> list[float]:
+        """For each batch, the gradient's norm at the first layer over that at the last: see :func:`factor`."""
+        return [factor(layers) for layers in self.batches]
+
+
+def chain(layers: Sequence[LayerReport]) -> list[LayerReport]:
+    """Return the layers from input to output, without those in residual projections."""
+    return [layer for layer in layers if on_chain(layer.layer)]
+
+
+def factor(layers: Sequence[LayerReport]) -> float:
+    """Return by what the gradient's norm was multiplied on its way from the last spiking layer to the first."""
+    along = chain(layers)
+    if not along or not along[-1].norm:
+        return math.nan
+    return along[0].norm / along[-1].norm
+
+
+def cross_entropy(output: Any, labels: Tensor) -> Tensor:
+    """The loss where none is named: of logits ``[N, classes]``."""
+    return F.cross_entropy(output, labels)
+
+
+def examine(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    loss: Loss = cross_entropy,
+    *,
+    network: nn.Module | None = None,
+    time_axis: int | None = 0,
+    reset: Callable[[nn.Module], object] = lambda model: None,
+) -> Examination:
+    """Run batches forward and backward in training mode and leave the model as it was.
+
+    Args:
+        model: what is run: a network, or one in a wrapper.
+        batches: pairs of inputs and labels.
+        loss: takes the model's output and the labels.
+        network: the part whose layers are looked at; all of the model by default.
+        time_axis: see :func:`~.probe.probe`.
+        reset: called before each batch and at the end, for networks that keep a state, as in SpikingJelly's
+            ``functional.reset_net``.
+
+    Raises:
+        ValueError: no batches, or no neurons that it knows.
+    """
+    network = model if network is None else network
+    if not batches:
+        raise ValueError("give at least one batch to look at")
+    if not neurons(network):
+        raise ValueError(
+            f"{type(network).__name__} has no neurons of this library, SpikingJelly or snnTorch to look at"
+        )
+    found = []
+    for images, labels in batches:
+        with untouched(model), probe(network, time_axis) as tallies:
+            reset(model)
+            loss(model(images), labels).backward()  # type: ignore[no-untyped-call]
+            found.append(layer_reports(network, tallies))
+            reset(model)
+    return Examination(tuple(found))
+
+
+@torch.no_grad()
+def layer_reports(network: nn.Module, tallies: dict[str, Tally]) -> tuple[LayerReport, ...]:
+    """Return what a probe has tallied of a network, from input to output, after a backward pass."""
+    grads = {name: weight.grad for name, weight in weights(network).items()}
+    reports: list[LayerReport] = []
+    deeper = math.nan
+    for name, tally in reversed(tallies.items()):
+        norm = tally.norm
+        gain = math.nan
+        if on_chain(name):
+            gain, deeper = norm / deeper if deeper else math.nan, norm
+        reports.append(
+            LayerReport(
+                layer=name,
+                rate=tally.rate,
+                silent=tally.silent,
+                saturated=tally.saturated,
+                weight_rms=_rms(grads.get(tally.weight)),
+                membrane_rms=norm / max(tally.elements, 1) ** 0.5,
+                norm=norm,
+                gain=gain,
+            )
+        )
+    return tuple(reversed(reports))
+
+
+def _rms(grad: Tensor | None) -> float:
+    return math.nan if grad is None else grad.float().square().mean().sqrt().item()

@@ -1,0 +1,141 @@
+"""Spikes and gradients of every spiking layer, watched through hooks while a network runs as ever."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..neurons import NormNeuron
+from ..shortcut.taps import first_tensor
+from .firing import spiking_layers
+from .gradients import weights
+
+# Of neurons that are not ours: SpikingJelly's, snnTorch's.
+_MARKS = ("surrogate_function", "spike_grad")
+
+
+def neurons(network: nn.Module) -> dict[str, nn.Module]:
+    """Return the neuron modules by the names of their layers (see :func:`~.firing.spiking_layers`).
+
+    Those of SpikingJelly and snnTorch are found too.
+    """
+    ours = spiking_layers(network)
+    found = {name: layer.neuron if isinstance(layer, NormNeuron) else layer for name, layer in ours.items()}
+    others = {name: m for name, m in network.named_modules() if any(hasattr(m, mark) for mark in _MARKS)}
+    return found | others
+
+
+def square_sum(grad: Tensor) -> Tensor:
+    """Return the sum of squares in float64: those of a vanished gradient are 0 in float32."""
+    norm: Tensor = torch.linalg.vector_norm(grad, dtype=torch.float64)
+    return norm.square()
+
+
+class Tally:
+    """What one layer did in the passes that were watched; sums, so that nothing waits for a device in between."""
+
+    def __init__(self) -> None:
+        self.spikes: Tensor | float = 0.0
+        self.samples = self.elements = self.steps = 0
+        self.fired: Tensor | None = None
+        self.always: Tensor | None = None
+        self.squares: Tensor | float = 0.0
+        self.weight = ""
+
+    @torch.no_grad()
+    def count(self, spikes: Tensor, over_time: bool) -> None:
+        """Take in the spikes of one call, ``[T, N, ...]`` or, of one time step, ``[N, ...]``."""
+        self.spikes = self.spikes + spikes.sum(dtype=torch.float32).double()
+        self.elements += spikes.numel()
+        # Neurons that fired for some sample at some step, and those that did for every one at every step.
+        axes = (0, 1) if over_time else (0,)
+        some, every = spikes.amax(axes) > 0, spikes.amin(axes) > 0
+        self.fired = some if self.fired is None else self.fired | some
+        self.always = every if self.always is None else self.always & every
+
+    @torch.no_grad()
+    def gradient(self, grad: Tensor) -> None:
+        """Take in a gradient."""
+        self.squares = self.squares + square_sum(grad)
+
+    @property
+    def rate(self) -> float:
+        """Spikes per neuron and time step."""
+        return float(self.spikes) / max(self.elements, 1)
+
+    @property
+    def silent(self) -> float:
+        """Share of neurons that never fired."""
+        return 0.0 if self.fired is None else 1.0 - self.fired.float().mean().item()
+
+    @property
+    def saturated(self) -> float:
+        """Share of neurons that fired at every time step for every sample."""
+        return 0.0 if self.always is None else self.always.float().mean().item()
+
+    @property
+    def norm(self) -> float:
+        """Norm of the gradient: root of the sum of its squares over neurons, time steps and samples."""
+        return math.sqrt(float(self.squares))
+
+
+@contextmanager
+def probe(network: nn.Module, time_axis: int | None = 0, membrane: bool = True) -> Iterator[dict[str, Tally]]:
+    """Watch all neurons in the passes of a block; layers appear in the order in which they are first called.
+
+    Args:
+        network: what runs.
+        time_axis: 0 where a neuron is given a sequence ``[T, N, ...]``; None where it is called at every time step. A
+            neuron of SpikingJelly's says so itself.
+        membrane: take the gradient at the membrane potential, which is that of the neuron's input current. This
+            keeps normalisation and neuron from running as one. With False it is taken at the spikes, and the
+            network runs just as it would unwatched.
+    """
+    tallies: dict[str, Tally] = {}
+    handles = []
+    last_weight = ""
+
+    def note_weight(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any) -> None:
+            nonlocal last_weight
+            last_weight = name
+
+        return hook
+
+    def before(name: str) -> Callable[..., Any]:
+        def hook(module: nn.Module, args: Any) -> Any:
+            tally = tallies.setdefault(name, Tally())
+            tally.weight = last_weight
+            current = args[0]
+            if not (membrane and torch.is_grad_enabled() and current.requires_grad):
+                return None
+            # A view for this neuron alone: the gradient of a skip path that shares the tensor stays out.
+            alias = current.view_as(current)
+            alias.register_hook(tally.gradient)
+            return (alias, *args[1:])
+
+        return hook
+
+    def after(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            spikes = first_tensor(output)
+            mode = getattr(module, "step_mode", None)
+            tallies[name].count(spikes, time_axis == 0 if mode is None else mode == "m")
+            if not membrane and spikes.requires_grad:
+                spikes.register_hook(tallies[name].gradient)  # type: ignore[no-untyped-call]
+
+        return hook
+
+    watched = neurons(network) if membrane else spiking_layers(network) or neurons(network)
+    for name, module in watched.items():
+        handles += [module.register_forward_pre_hook(before(name)), module.register_forward_hook(after(name))]
+    for name in weights(network):
+        handles.append(network.get_submodule(name).register_forward_pre_hook(note_weight(name)))
+    try:
+        yield tallies
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,142 @@
+"""Remedies that can be tried on a network as it stands, on a copy of it."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..neurons import LIF, Neuron, Resizable
+from ..shortcut import Shortcut, ShortcutOutput
+from ..shortcut.taps import PLACEMENTS, resolve
+from .calibrate import calibrate, set_widths
+from .layers import Batch
+from .probe import neurons
+from .tips import Remedy, Setup
+from .untouched import untouched
+
+WIDTHS = (0.25, 0.5, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 8.0)
+TAUS = (0.0, 0.25, 0.5, 0.75, 1.0)
+THRESHOLDS = (0.25, 0.5, 1.0, 2.0)
+BALANCES = (0.25, 1.0)
+
+
+def of_neurons(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
+    """Return what can be changed about the neurons: surrogate, tau, reset, threshold.
+
+    Args:
+        setup: the network.
+        batches: to calibrate on.
+    """
+    layers = neurons(setup.network)
+    ours = [neuron for neuron in layers.values() if isinstance(neuron, Neuron)]
+    if len(ours) < len(layers):
+        return _steepness(setup)
+    found: list[Remedy] = []
+    if all(isinstance(neuron.surrogate, Resizable) for neuron in ours):
+        found.append(
+            Remedy(
+                "calibrated",
+                "calibrate each layer's surrogate width (neuron.surrogate.calibrate)",
+                _changed(setup, lambda s: calibrate(s.network, batches[:1], s.loss, model=s.model)),
+            )
+        )
+        found += [
+            Remedy("width", f"surrogate width {width:g} in all layers (neuron.surrogate.width)", _resized(setup, width))
+            for width in WIDTHS
+        ]
+    if all(isinstance(neuron, LIF) for neuron in ours):
+        found += _attribute(setup, "tau", TAUS, "tau {:g} (neuron.tau)")
+    found += _attribute(setup, "threshold", THRESHOLDS, "threshold {:g} (neuron.threshold)")
+    return found + _attribute(setup, "detach_reset", (True, False), "detach_reset {} (neuron.detach_reset)")
+
+
+def of_branches(setup: Setup, batches: Sequence[Batch], reset: Callable[[nn.Module], object]) -> list[Remedy]:
+    """Return the branches that a network without any could have.
+
+    Args:
+        setup: the network, not in a wrapper.
+        batches: one is run to find the number of classes.
+        reset: see :func:`~.layers.examine`.
+    """
+    if setup.inner is not None:
+        return []
+    found = []
+    for where in PLACEMENTS:
+        try:
+            resolve(setup.network, where)
+        except ValueError:
+            continue
+        found += [
+            Remedy(
+                "branches",
+                f"branches at the {where}, lambda {weight:g} (method.taps, method.initial)",
+                lambda where=where, weight=weight: _wrapped(setup, batches[0], where, weight, reset),  # type: ignore[misc]
+            )
+            for weight in BALANCES
+        ]
+    return found
+
+
+def _changed(setup: Setup, change: Callable[[Setup], object]) -> Callable[[], Setup]:
+    def apply() -> Setup:
+        model, inner = copy.deepcopy((setup.model, setup.inner))
+        made = Setup(model, setup.loss, inner)
+        change(made)
+        return made
+
+    return apply
+
+
+def _resized(setup: Setup, width: float) -> Callable[[], Setup]:
+    widths = dict.fromkeys(neurons(setup.network), width)
+    return _changed(setup, lambda made: set_widths(made.network, widths))
+
+
+def _attribute(setup: Setup, name: str, values: Sequence[Any], text: str) -> list[Remedy]:
+    """Remedies that give one attribute of all neurons another value."""
+
+    def setting(value: Any) -> Callable[[Setup], None]:
+        def change(made: Setup) -> None:
+            for neuron in neurons(made.network).values():
+                setattr(neuron, name, value)
+
+        return change
+
+    now = {getattr(neuron, name) for neuron in neurons(setup.network).values()}
+    return [
+        Remedy(name, text.format(value), _changed(setup, setting(value))) for value in values if now != {value}
+    ]  # fmt: skip
+
+
+def _steepness(setup: Setup) -> list[Remedy]:
+    """Remedies for SpikingJelly's surrogates, whose steepness is their ``alpha``."""
+    found = [getattr(neuron, "surrogate_function", None) for neuron in neurons(setup.network).values()]
+    if not all(isinstance(getattr(surrogate, "alpha", None), float) for surrogate in found):
+        return []
+
+    def setting(alpha: float) -> Callable[[Setup], None]:
+        def change(made: Setup) -> None:
+            for neuron in neurons(made.network).values():
+                neuron.surrogate_function.alpha = alpha  # type: ignore[union-attr]
+
+        return change
+
+    return [
+        Remedy("alpha", f"alpha {alpha:g} in all surrogates", _changed(setup, setting(alpha))) for alpha in WIDTHS
+    ]  # fmt: skip
+
+
+def _wrapped(setup: Setup, batch: Batch, where: str, weight: float, reset: Callable[[nn.Module], object]) -> Setup:
+    network = copy.deepcopy(setup.model)
+    with untouched(network), torch.no_grad():
+        reset(network)
+        classes = network(batch[0]).shape[-1]
+        reset(network)
+    model = Shortcut(network, where, num_classes=classes, example=batch[0])
+
+    def loss(output: ShortcutOutput, labels: torch.Tensor) -> torch.Tensor:
+        return setup.loss(output.main + weight * sum(output.branches), labels)
+
+    return Setup(model, loss, network)

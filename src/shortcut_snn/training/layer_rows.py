@@ -1,0 +1,40 @@
+"""Spiking layers as rows of a table."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ..analysis.layers import LayerReport
+from .report import table
+
+
+def layer_rows(layers: Sequence[LayerReport]) -> list[dict[str, Any]]:
+    """Return a row a layer, for a CSV file; what there is no value of is left empty."""
+    return [
+        {key: "" if value != value else value for key, value in dataclasses.asdict(layer).items()} for layer in layers
+    ]
+
+
+def layer_table(layers: Sequence[LayerReport]) -> str:
+    """Return a table for a person."""
+    columns = ["layer", "firing rate", "silent, %", "saturated, %", "gradient of weights", "of membrane", "gain"]
+    return table(
+        columns,
+        [
+            [
+                layer.layer,
+                f"{layer.rate:.3f}",
+                f"{100 * layer.silent:.0f}",
+                f"{100 * layer.saturated:.0f}",
+                _number(layer.weight_rms, ".3e"),
+                _number(layer.membrane_rms, ".3e"),
+                _number(layer.gain, ".2f"),
+            ]
+            for layer in layers
+        ],
+    )
+
+
+def _number(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else format(value, form)

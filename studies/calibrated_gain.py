@@ -1,0 +1,64 @@
+"""The gradient's norm at the first spiking layer over that at the last, before calibration and after, by depth.
+
+    python studies/calibrated_gain.py OUT.csv [--data DATA.npz] [--width 16] [--batch 64]
+
+New networks, T = 2, on two batches of real images (scikit-learn's digits unless an npz file is named): the one that is
+calibrated on, and another. Two minutes on one core with digits; on CIFAR-10 in npz about twenty.
+"""
+
+import argparse
+import itertools
+import time
+from pathlib import Path
+
+import torch
+
+from shortcut_snn.analysis.calibrate import calibrate
+from shortcut_snn.analysis.layers import examine
+from shortcut_snn.data import load, loaders, normalise
+from shortcut_snn.data.config import DataConfig
+from shortcut_snn.files import write_csv
+from shortcut_snn.nets import build
+from shortcut_snn.neurons import LIF, ATan, Rectangle, Triangle
+
+SURROGATES = {"rectangle 1": Rectangle(1.0), "rectangle 4": Rectangle(4.0), "triangle": Triangle(), "atan": ATan()}
+NETWORKS = [
+    (name, block) for name in ("resnet18", "resnet34", "resnet110") for block in ("basic", "plain", "sew", "ms")
+]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=64)
+    options = parser.parse_args()
+    source = ("npz", str(options.data)) if options.data else ("digits", None)
+    config = DataConfig(*source, augment=(), batch_size=options.batch)
+    data = load(config)
+    stream = itertools.islice(iter(loaders(data, config, seed=0).train), 2)
+    batches = [(normalise(images, data.mean, data.std), labels) for images, labels in stream]
+    rows = []
+    for (name, block), (surrogate, shape) in itertools.product(NETWORKS, SURROGATES.items()):
+        torch.manual_seed(0)
+        net = build(
+            name, data.num_classes, 2, width=options.width, in_channels=data.channels, block=block,
+            make_neuron=lambda shape=shape: LIF(surrogate=shape),
+        )  # fmt: skip
+        before = examine(net, batches[:1]).factors[0]
+        start = time.perf_counter()
+        widths = calibrate(net, batches[:1])
+        seconds = time.perf_counter() - start
+        after = examine(net, batches).factors
+        figures = {"before": before, "after": after[0], "after, other batch": after[1]}
+        figures |= {"least width": min(widths.values()), "largest width": max(widths.values()), "seconds": seconds}
+        row = {"network": name, "block": block, "surrogate": surrogate}
+        rows.append(row | {key: f"{value:.3g}" for key, value in figures.items()})
+        print(" | ".join(rows[-1].values()), flush=True)
+        write_csv(options.out, rows)
+
+
+if __name__ == "__main__":
+    main()

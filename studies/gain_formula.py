@@ -1,0 +1,67 @@
+"""Where the formula for a layer's gain holds: measured gain over sqrt(E[surrogate^2] / Var[spikes]), layer by layer.
+
+    python studies/gain_formula.py OUT.csv [--width 16] [--samples 64]
+
+New networks of 18 layers on Gaussian images; geometric mean over the layers of a network, and the extremes. About a
+minute on one core.
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+import torch
+
+from shortcut_snn.analysis.gain import predicted_gains
+from shortcut_snn.analysis.layers import chain, examine
+from shortcut_snn.analysis.statistics import geometric_mean
+from shortcut_snn.files import write_csv
+from shortcut_snn.nets import build
+from shortcut_snn.neurons import LIF, ATan, Rectangle, Triangle
+
+SURROGATES = {"rectangle 1": Rectangle(1.0), "triangle": Triangle(), "rectangle 4": Rectangle(4.0), "atan": ATan()}
+# (blocks, T, reset, gradient through the reset)
+CASES = {
+    "plain, T = 1": ("plain", 1, "hard", False),
+    "plain, T = 4, reset detached": ("plain", 4, "hard", True),
+    "plain, T = 4, reset attached": ("plain", 4, "hard", False),
+    "plain, T = 4, soft reset attached": ("plain", 4, "soft", False),
+    "sum inside the neuron (basic), T = 1": ("basic", 1, "hard", False),
+    "sum of spikes (sew), T = 1": ("sew", 1, "hard", False),
+    "sum of currents (ms), T = 1": ("ms", 1, "hard", False),
+}
+
+
+def ratios(surrogate: object, block: str, steps: int, reset: str, detached: bool, options: argparse.Namespace) -> list:
+    """Return measured over predicted gain for each layer but the last."""
+    torch.manual_seed(0)
+    net = build(
+        "resnet18", 10, steps, width=options.width, block=block,
+        make_neuron=lambda: LIF(surrogate=surrogate, reset=reset, detach_reset=detached),
+    )  # fmt: skip
+    images, labels = torch.randn(options.samples, 3, 16, 16), torch.randint(10, (options.samples,))
+    measured = chain(examine(net, [(images, labels)]).layers)
+    expected = predicted_gains(net.train(), images)
+    return [layer.gain / expected[layer.layer] for layer in measured[:-1]]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--samples", type=int, default=64)
+    options = parser.parse_args()
+    rows = []
+    for case, settings in CASES.items():
+        for name, surrogate in SURROGATES.items():
+            found = ratios(surrogate, *settings, options)
+            figures = {"mean": geometric_mean(found), "least": min(found), "most": max(found)}
+            figures["whole_network"] = math.prod(found)
+            rows.append({"case": case, "surrogate": name} | {key: f"{value:.3g}" for key, value in figures.items()})
+            print(" | ".join(rows[-1].values()), flush=True)
+            write_csv(options.out, rows)
+
+
+if __name__ == "__main__":
+    main()

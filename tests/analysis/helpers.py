@@ -1,0 +1,20 @@
+"""Networks and batches small enough for a test."""
+
+import torch
+from torch import Tensor, nn
+
+from shortcut_snn import nets
+from shortcut_snn.neurons import LIF, Surrogate
+
+
+def network(
+    surrogate: Surrogate, block: str = "plain", name: str = "resnet18", steps: int = 2, **neuron: float
+) -> nn.Module:
+    """Return a thin network whose neurons have a surrogate."""
+    make = lambda: LIF(surrogate=surrogate, **neuron)  # noqa: E731
+    return nets.build(name, 10, steps, width=6, block=block, make_neuron=make)
+
+
+def batch(samples: int = 12, side: int = 12) -> tuple[Tensor, Tensor]:
+    """Return images and labels."""
+    return torch.randn(samples, 3, side, side), torch.randint(0, 10, (samples,))

@@ -1,0 +1,125 @@
+"""Operations counted from spikes: by hand, and as SpikingJelly's counters count them on the same networks."""
+
+import pytest
+import torch
+from spikingjelly.activation_based import functional, layer, neuron
+from spikingjelly.activation_based.model import sew_resnet, spiking_resnet
+from spikingjelly.activation_based.op_counter import DispatchCounterMode, MACCounter, SynOpCounter
+from spikingjelly.activation_based.op_counter.simple_energy import SimpleEnergyCostConfig
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from shortcut_snn import nets
+from shortcut_snn.analysis.energy import ADDITION, MULTIPLY_ACCUMULATE, count_operations, measure_energy
+from shortcut_snn.neurons import LIF, use_packing
+
+
+def settle(net: nn.Module, images: torch.Tensor) -> None:
+    """Give a new network the statistics of a batch, at which its neurons fire."""
+    for module in net.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = 1.0
+    with torch.no_grad():
+        net.train()(images)
+
+
+def test_by_hand():
+    """Two spikes in a corner and one in the middle of a 3x3 image, through a 3x3 convolution that pads."""
+    spikes = torch.zeros(1, 2, 3, 3)
+    spikes[0, 0, 0, 0] = spikes[0, 1, 0, 0] = spikes[0, 1, 1, 1] = 1
+    conv, linear = nn.Conv2d(2, 5, 3, padding=1), nn.Linear(18, 4)
+    with count_operations(nn.Sequential(conv, linear)) as found:
+        conv(spikes)
+        linear(spikes.flatten(1))
+        linear(spikes.flatten(1) * 0.5)
+    assert found.layers["0"].additions == (4 + 4 + 9) * 5
+    assert found.layers["0"].multiplications == 0
+    assert found.layers["0"].dense == 9 * 18 * 5
+    assert found.layers["1"].additions == 3 * 4
+    assert found.layers["1"].multiplications == 18 * 4
+
+
+def test_a_network_for_one_image():
+    """The stem multiplies once, the rest adds for every spike, the readout of means multiplies once."""
+    net = nets.build("resnet18", 10, 3, width=4)
+    settle(net, torch.randn(16, 3, 8, 8))
+    report = measure_energy(net, [torch.randn(5, 3, 8, 8), torch.randn(3, 3, 8, 8)], 3)
+    assert net.training
+    found = {entry.layer: entry for entry in report.layers}
+    stem, block, readout = found["stem.conv"], found["layer1.0.conv2"], found["classifier"]
+    assert (stem.additions, stem.multiplications) == (0, 64 * 27 * 4)
+    assert stem.relu_multiplications == stem.multiplications
+    assert (readout.additions, readout.multiplications) == (0, 32 * 10)
+    assert block.multiplications == 0
+    assert 0 < block.additions < 3 * block.relu_multiplications == 3 * 64 * 9 * 16
+    assert report.updates == 3 * 64 * (4 * 5 + 8 * 4 / 4 + 16 * 4 / 16 + 32 * 4 / 64)
+    assert report.energy == pytest.approx(
+        sum(0.9 * entry.additions + 4.6 * entry.multiplications for entry in report.layers)
+    )
+    assert report.relu_energy == pytest.approx(4.6 * sum(entry.relu_multiplications for entry in report.layers))
+
+
+def spikingjellys(net: nn.Module, x: torch.Tensor) -> tuple[int, int]:
+    """Additions and multiplications by SpikingJelly's counters; norms are folded, so not counted."""
+    norms = [nn.BatchNorm2d, layer.BatchNorm2d, nn.BatchNorm1d]
+    adds, multiplications = SynOpCounter(extra_ignore_modules=norms), MACCounter(extra_ignore_modules=norms)
+    with torch.no_grad(), DispatchCounterMode([adds, multiplications]):
+        net(x)
+    return adds.get_total(), multiplications.get_total()
+
+
+@pytest.mark.parametrize("make", [spiking_resnet.spiking_resnet18, sew_resnet.sew_resnet18])
+def test_it_is_spikingjellys_count_on_its_networks(make):
+    options = {"cnf": "ADD"} if make is sew_resnet.sew_resnet18 else {}
+    net = make(spiking_neuron=neuron.LIFNode, num_classes=10, **options)
+    functional.set_step_mode(net, "m")
+    frames = torch.rand(2, 3, 3, 32, 32)
+    expected = spikingjellys(net, frames)
+    functional.reset_net(net)
+    with count_operations(net) as found, torch.no_grad():
+        net(frames)
+    functional.reset_net(net)
+    ours = found.layers.values()
+    assert (sum(e.additions for e in ours), sum(e.multiplications for e in ours)) == expected
+    assert min(expected) > 1e6
+
+
+@pytest.mark.parametrize("block", ["basic", "sew", "ms"])
+def test_it_is_spikingjellys_count_on_ours(block):
+    net = nets.build("resnet19", 10, 2, width=8, block=block, make_neuron=lambda: LIF(0.25))
+    frames = torch.randn(2, 4, 3, 16, 16)
+    settle(net, frames)
+    expected = spikingjellys(net.eval(), frames)
+    report = measure_energy(net, [frames], 2)
+    additions, multiplications = (
+        sum(getattr(entry, name) for entry in report.layers) * 4 for name in ("additions", "multiplications")
+    )
+    assert (additions, multiplications) == expected
+    assert additions > 1e5
+
+
+def test_the_figures_are_the_usual_ones():
+    usual = SimpleEnergyCostConfig.fp32()
+    assert (usual.e_mac_pj, usual.e_ac_pj) == (MULTIPLY_ACCUMULATE, ADDITION)
+
+
+def test_the_convolution_that_keeps_bits_is_counted():
+    """By our count, and by torch's of operations, backward pass and all."""
+    net, images = nets.build("resnet18", 10, 2, width=8), torch.randn(4, 3, 16, 16)
+    counts, flops = [], []
+    for when in ("always", "never"):
+        state = {key: value.clone() for key, value in net.state_dict().items()}
+        with use_packing(when), count_operations(net) as found, FlopCounterMode(display=False) as counter:
+            net(images).sum().backward()
+        net.load_state_dict(state)
+        counts.append(found)
+        flops.append(counter.get_total_flops())
+    assert counts[0] == counts[1]
+    assert flops[0] == flops[1] > 3 * 2 * sum(e.dense for e in counts[0].layers.values()) * 0.9
+
+
+def test_mistakes():
+    with pytest.raises(ValueError, match="at least one input"):
+        measure_energy(nn.Linear(2, 2), [], 1)
+    with pytest.raises(ValueError, match="no convolutions"):
+        measure_energy(nn.ReLU(), [torch.rand(2, 2)], 1)

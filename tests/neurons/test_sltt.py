@@ -1,0 +1,145 @@
+"""No gradient through time: against autograd with the membrane potential detached, and against SpikingJelly's."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from spikingjelly.activation_based import neuron as sj
+from spikingjelly.activation_based import surrogate as sj_surrogate
+from torch import Tensor, nn
+
+from shortcut_snn.neurons import LIF, PLIF, ATan, NormNeuron, Rectangle, Surrogate, Triangle, use_backend
+from shortcut_snn.neurons.spikes import bits_of
+
+from .reference import Spike
+
+BACKENDS = ("eager", "numba")
+
+
+def detached(current: Tensor, tau: float | Tensor, threshold: float, surrogate: Surrogate, reset: str) -> Tensor:
+    """The paper's gradient by autograd: u[t - 1] enters step t as a constant."""
+    u, spikes = torch.zeros_like(current[0]), []
+    for step in current:
+        u_pre = tau * u.detach() + step
+        s = Spike.apply(u_pre - threshold, surrogate)
+        spikes.append(s)
+        u = u_pre * (1 - s) if reset == "hard" else u_pre - threshold * s
+    return torch.stack(spikes)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@given(
+    seed=st.integers(0, 2**31),
+    shape=st.lists(st.integers(1, 6), min_size=2, max_size=5),
+    tau=st.floats(0.0, 1.0),
+    threshold=st.floats(0.3, 2.0),
+    surrogate=st.sampled_from([Rectangle(), Triangle(), ATan()]),
+    reset=st.sampled_from(["hard", "soft"]),
+)
+def test_equals_autograd_with_a_detached_membrane(
+    backend: str, seed: int, shape: list[int], tau: float, threshold: float, surrogate: Surrogate, reset: str
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    current, weight = torch.randn(shape, generator=generator) + 0.5, torch.randn(shape, generator=generator)
+    gradients = []
+    with use_backend(backend):
+        layer = LIF(tau, threshold, surrogate, reset, detach_membrane=True)
+        for run in (layer, lambda x: detached(x, tau, threshold, surrogate, reset)):
+            x = current.clone().requires_grad_()
+            spikes = run(x)
+            gradients.append((spikes, *torch.autograd.grad((spikes * weight).sum(), x)))
+    assert torch.equal(gradients[0][0], gradients[1][0])
+    torch.testing.assert_close(gradients[0][1], gradients[1][1], rtol=1e-5, atol=1e-6)
+    # Spelt out: each step's gradient, times its own surrogate and nothing else.
+    assert gradients[0][1].abs().max() <= weight.abs().max() * surrogate(torch.zeros(1)).item() * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("reset", ["hard", "soft"])
+def test_equals_spikingjellys(reset: str) -> None:
+    theirs = sj.SLTTLIFNode(
+        tau=2.0,
+        decay_input=False,
+        v_reset=0.0 if reset == "hard" else None,
+        surrogate_function=sj_surrogate.ATan(),
+    )
+    current, weight = torch.randn(5, 3, 7) + 0.4, torch.randn(5, 3, 7)
+    first, second = current.clone().requires_grad_(), current.clone().requires_grad_()
+    expected = torch.stack([theirs(step) for step in first])
+    spikes = LIF(0.5, surrogate=ATan(), reset=reset, detach_membrane=True)(second)
+    assert torch.equal(spikes, expected)
+    (expected * weight).sum().backward()
+    (spikes * weight).sum().backward()
+    torch.testing.assert_close(second.grad, first.grad, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_forward_is_that_of_any_lif(dtype: torch.dtype, backend: str) -> None:
+    current = (torch.randn(6, 3, 5) + 0.4).to(dtype)
+    with use_backend(backend):
+        spikes, membrane = LIF().stream(current)
+        for grad in (True, False):
+            with torch.set_grad_enabled(grad):
+                same, final = LIF(detach_membrane=True).stream(current.clone().requires_grad_(grad))
+            assert torch.equal(same, spikes)
+            assert torch.equal(final, membrane)
+            assert same.requires_grad is grad
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_learned_tau_learns_at_every_step(backend: str) -> None:
+    current, weight = torch.randn(5, 3, 4) + 0.4, torch.randn(5, 3, 4)
+    layer = PLIF(surrogate=ATan(), detach_membrane=True)
+    with use_backend(backend):
+        (layer(current) * weight).sum().backward()
+    w = layer.w.detach().clone().requires_grad_()
+    (detached(current, torch.sigmoid(w), 1.0, ATan(), "hard") * weight).sum().backward()
+    assert w.grad.abs() > 1e-3
+    torch.testing.assert_close(layer.w.grad, w.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_behind_a_norm(backend: str, channels_last: bool) -> None:
+    x, residual = torch.randn(4, 2, 3, 5, 5), (torch.rand(4, 2, 3, 5, 5) > 0.5).float()
+    if channels_last:
+        x, residual = (y.flatten(0, 1).to(memory_format=torch.channels_last).view_as(y) for y in (x, residual))
+    weight = torch.randn(x.shape)
+    results = []
+    with use_backend(backend):
+        for layer in (
+            NormNeuron(nn.BatchNorm2d(3), LIF(surrogate=ATan(), detach_membrane=True)),
+            nn.BatchNorm2d(3),
+        ):
+            leaf = x.clone().requires_grad_()
+            if isinstance(layer, NormNeuron):
+                spikes, norm = layer(leaf, residual), layer.norm
+                assert spikes.stride() == x.stride()
+                assert (bits_of(spikes) is not None) == (backend == "numba")
+            else:
+                current = layer(leaf.flatten(0, 1)).view_as(leaf) + residual
+                spikes, norm = detached(current, 0.5, 1.0, ATan(), "hard"), layer
+            (spikes * weight).sum().backward()
+            results.append((spikes, leaf.grad, norm.weight.grad, norm.bias.grad, norm.running_var))
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_without_gradients_it_is_the_ordinary_layer_bit_for_bit() -> None:
+    x = torch.randn(4, 2, 3, 5, 5)
+    with torch.no_grad():
+        outputs = [NormNeuron(nn.BatchNorm2d(3), LIF(detach_membrane=detach)).eval()(x) for detach in (False, True)]
+    assert torch.equal(*outputs)
+
+
+def test_the_printed_form_says_so() -> None:
+    assert repr(LIF(detach_membrane=True)).endswith("detach_membrane)")
+
+
+def test_keeps_one_number_for_each_spike() -> None:
+    kept: list[Tensor] = []
+    current = torch.randn(6, 3, 5, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        spikes, membrane = LIF(detach_membrane=True).stream(current)
+    assert [tensor.shape for tensor in kept] == [spikes.shape]
+    assert not membrane.requires_grad

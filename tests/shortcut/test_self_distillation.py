@@ -1,0 +1,77 @@
+"""Self-distillation against its paper's formula, class by class."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from shortcut_snn import LossSum, SelfDistillation, ShortcutOutput
+
+LABELS = torch.tensor([0, 2])
+
+
+def output(seed: int = 0) -> ShortcutOutput:
+    generator = torch.Generator().manual_seed(seed)
+    main, *branches = (torch.randn(2, 3, generator=generator, dtype=torch.float64) for _ in range(3))
+    return ShortcutOutput(main, tuple(branches))
+
+
+def soft(logits: Tensor, temperature: float) -> list[list[float]]:
+    """Probabilities at a temperature, each exp by itself."""
+    powers = [[math.exp(value / temperature) for value in row] for row in logits.tolist()]
+    return [[value / sum(row) for value in row] for row in powers]
+
+
+@given(seed=st.integers(0, 2**31), share=st.floats(0, 1), temperature=st.floats(0.5, 8), balance=st.floats(0, 2))
+def test_by_the_formula(seed: int, share: float, temperature: float, balance: float) -> None:
+    given_ = output(seed)
+    expected = F.cross_entropy(given_.main, LABELS).item()
+    teacher = soft(given_.main, temperature)
+    for branch in given_.branches:
+        student = soft(branch, temperature)
+        divergence = sum(
+            p * math.log(p / q) for ps, qs in zip(teacher, student, strict=True) for p, q in zip(ps, qs, strict=True)
+        ) / len(teacher)
+        hard = F.cross_entropy(branch, LABELS).item()
+        expected += balance * ((1 - share) * hard + share * temperature**2 * divergence)
+    loss = SelfDistillation(share, temperature)(given_, LABELS, balance)
+    assert loss.item() == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+def test_gradient_is_numerical_for_branches_and_labels_only_for_the_main_output() -> None:
+    given_ = output()
+    main = given_.main.requires_grad_()
+    branches = [branch.requires_grad_() for branch in given_.branches]
+    objective = SelfDistillation(0.4, 3.0)
+    assert torch.autograd.gradcheck(lambda *x: objective(ShortcutOutput(main.detach(), x), LABELS, 0.8), branches)
+    objective(given_, LABELS, 0.8).backward()
+    (expected,) = torch.autograd.grad(F.cross_entropy(main, LABELS), main)
+    torch.testing.assert_close(main.grad, expected)
+
+
+def test_without_soft_labels_it_is_deep_supervision() -> None:
+    torch.testing.assert_close(
+        SelfDistillation(share=0.0, label_smoothing=0.1)(output(), LABELS, 0.3),
+        LossSum(label_smoothing=0.1)(output(), LABELS, 0.3),
+    )
+
+
+def test_a_branch_that_says_what_the_main_output_says_has_nothing_to_learn_from_it() -> None:
+    main = output().main
+    branch = main.clone().requires_grad_()
+    loss = SelfDistillation(share=1.0)(ShortcutOutput(main, (branch,)), LABELS, 1.0)
+    assert loss.item() == pytest.approx(F.cross_entropy(main, LABELS).item())
+    (gradient,) = torch.autograd.grad(loss, branch)
+    assert gradient.abs().max() < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [({"share": -0.1}, "share"), ({"temperature": 0.0}, "temperature"), ({"share": 2.0}, "0 to 1")]
+)
+def test_bad_parameters(options: dict[str, float], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        SelfDistillation(**options)

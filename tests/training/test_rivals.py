@@ -1,0 +1,78 @@
+"""Every rival trains from its name alone, and its run holds what any run does."""
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from shortcut_snn import nets
+from shortcut_snn.cli import main
+from shortcut_snn.training.evaluate import evaluate, load_run
+from shortcut_snn.training.methods import Method, PaperMethod
+
+from .small import assert_resumes_bit_identically, options, train
+
+RIVALS = [name for name in get_args(Method) if name not in get_args(PaperMethod)]
+ONE = {"data__train_limit": 150, "data__test_limit": 50, "train__epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    for name in ["vanilla", *RIVALS]:
+        assert train(folder / name, method__name=name, **ONE) == 0
+    return folder
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_trains_and_is_not_vanilla(runs: Path, name: str) -> None:
+    row = next(csv.DictReader((runs / name / "metrics.csv").open()))
+    assert 0 < float(row["train_loss"]) < 20
+    ours, vanilla = (load_file(runs / run / "network.safetensors") for run in (name, "vanilla"))
+    assert all(value.isfinite().all() for value in ours.values())
+    assert ours.keys() != vanilla.keys() or any(not torch.equal(ours[key], vanilla[key]) for key in ours)
+    result = json.loads((runs / name / "result.json").read_text())
+    assert 0 < result["gradient_ratio_last_epoch"] < math.inf
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_what_ships_is_a_plain_network_that_gives_the_run_s_accuracy(runs: Path, name: str) -> None:
+    network, recipe, _ = load_run(runs / name)
+    assert recipe.method.name == name
+    assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    block = name if name in ("sew", "ms") else "basic"
+    plain = nets.spiking_resnet20(10, 2, width=4, in_channels=1, block=block)
+    assert network.state_dict().keys() == plain.state_dict().keys()
+    result = json.loads((runs / name / "result.json").read_text())
+    assert evaluate(runs / name) == pytest.approx(result["test_accuracy_last"], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["vanilla", *RIVALS])
+def test_what_a_step_costs(runs: Path, name: str) -> None:
+    (row,) = csv.DictReader((runs / name / "timing.csv").open())
+    result = json.loads((runs / name / "result.json").read_text())
+    assert float(row["seconds_per_step"]) == result["seconds_per_step"] > 0
+    assert float(row["seconds"]) > float(row["seconds_per_step"])
+    if Path("/proc/self/status").exists():
+        # A step of the smallest of these networks holds more than its weights.
+        weights = sum(value.nbytes for value in load_file(runs / name / "network.safetensors").values())
+        assert int(row["peak_bytes_per_step"]) == result["peak_bytes_per_step"] > weights
+
+
+def test_a_resumed_run_of_tet_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ONE | {"train__epochs": 2, "method__name": "tet", "train__threads": 1}
+    files = "network.safetensors", "metrics.csv", "gradients.csv"
+    assert_resumes_bit_identically(tmp_path, monkeypatch, *files, **given)
+
+
+@pytest.mark.parametrize("method", ["tet", "sltt", "rate"])
+def test_gradients_of_a_method_without_branches(method: str, tmp_path: Path) -> None:
+    assert main(["gradients", "--out", str(tmp_path / "g"), *options(method__name=method)]) == 0
+    header, *rows = (tmp_path / "g" / "gradients.csv").read_text().splitlines()
+    assert header == "layer,without"
+    assert all(float(row.split(",")[1]) > 0 for row in rows)
