@@ -17,3 +17,23 @@ def awake(network: nets.SpikingNetwork, x: Tensor) -> nets.SpikingNetwork:
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return network
+
+
+def two_stages(kind: type[nets.SpikingResNet] = nets.SpikingResNet) -> nets.SpikingResNet:
+    """The same small channels-last network at each call."""
+    torch.manual_seed(0)
+    return kind([1, 1], [8, 16], 3, 2).to(memory_format=torch.channels_last)
+
+
+def batch(seed: int) -> Tensor:
+    """Images for it."""
+    images = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(seed))
+    return images.to(memory_format=torch.channels_last)
+
+
+def gradients(network: nn.Module, images: Tensor) -> list[Tensor]:
+    """All parameters' gradients after a backward pass; none may be missing, nor be 0 everywhere."""
+    network(images).square().sum().backward()
+    found = [parameter.grad for parameter in network.parameters()]
+    assert all(gradient is not None and gradient.any() for gradient in found)
+    return found

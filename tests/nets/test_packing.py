@@ -60,7 +60,7 @@ def test_gradients_are_the_same_to_the_last_bit(stem: str, amp: bool) -> None:
 def test_plain_pytorch_packs_when_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
     from shortcut_snn.neurons.kernels import backend
 
-    monkeypatch.setattr(backend, "_numba", False)
+    monkeypatch.setattr(backend, "_working", {("numba", "cpu"): False})
     network = small("large")
     assert kept_floats(network, "always") < kept_floats(network, "never")
     assert kept_floats(network, "auto") == kept_floats(network, "never")

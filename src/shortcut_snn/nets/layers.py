@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..neurons.kernels.layout import merge_time
 from ..neurons.kernels.spike_operators import pack_spikes, spike_conv2d, spike_max_pool2d
 from ..neurons.spikes import attach, bits_of
 
 
 def over_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply a layer that knows no time to ``[T, N, ...]``."""
-    flat, bits = x.flatten(0, 1), bits_of(x)
+    flat, bits = merge_time(x), bits_of(x)
     out = layer(flat if bits is None else attach(flat, bits))
     sequence, bits = out.view(*x.shape[:2], *out.shape[1:]), bits_of(out)
     return sequence if bits is None else attach(sequence, bits)
@@ -58,7 +59,8 @@ class SpikePointwiseConv2d(SpikeConv2d):
         down, across = self.stride
         if self.in_channels >= self._SAFE_CHANNELS or down == across == 1:
             return super().forward(input)
-        return F.conv2d(input[..., ::down, ::across], self.weight)
+        # A copy: a view would keep all of the input for the backward pass.
+        return F.conv2d(input[..., ::down, ::across].clone(), self.weight)
 
 
 class SpikeMaxPool2d(nn.MaxPool2d):

@@ -184,7 +184,8 @@ def check_call(current: Tensor, tau: float | Tensor, threshold: float, reset: st
 
 def tau_tensor(tau: float | Tensor, device: torch.device) -> Tensor:
     """Return tau as a 0-dimensional tensor."""
-    return tau if isinstance(tau, Tensor) else torch.tensor(tau, dtype=torch.float64, device=device)
+    # Filled on the device: a copy from the CPU would wait for a GPU.
+    return tau if isinstance(tau, Tensor) else torch.full((), tau, dtype=torch.float64, device=device)
 
 
 def check_parameters(tau: float | Tensor, threshold: float, reset: str) -> None:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from .functional import tau_tensor
 from .kernels import kernel_surrogate, kernels_run
-from .kernels.layout import is_channels_last
+from .kernels.layout import is_channels_last, merge_time
 from .kernels.operators import batch_statistics, norm_neuron
 from .kernels.spike_operators import pack_spikes
 from .modules import Neuron
@@ -44,7 +44,7 @@ class NormNeuron(nn.Module):
         """
         if self._fuses(x, residual, time_steps):
             return self._fused(x, residual, time_steps or x.shape[0])
-        current = self.norm(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        current = self.norm(merge_time(x)).unflatten(0, x.shape[:2])
         if time_steps is not None and time_steps != x.shape[0]:
             current = current.expand(time_steps, *current.shape[1:])
         if residual is not None:

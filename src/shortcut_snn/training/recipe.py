@@ -165,6 +165,8 @@ class TrainConfig:
         strategy: how several devices work together, one of Lightning's (auto, ddp, ...).
         sync_batchnorm: whether batch norms see the images of all devices at once; else each sees its own.
         threads: CPU threads; the default is all cores.
+        keep_freed_memory: whether, on a CPU under Linux, the memory that large tensors free is kept for the next step:
+            faster, but the process holds its peak memory until it ends.
         checkpoint_every: steps between checkpoints within an epoch, for long epochs; the default is none but those at
             the end of every epoch and when the run is asked to stop.
         non_finite: what to do where the loss or a gradient is not finite: stop the run or skip the step.
@@ -181,6 +183,7 @@ class TrainConfig:
     strategy: str = "auto"
     sync_batchnorm: bool = False
     threads: int | None = None
+    keep_freed_memory: bool = True
     checkpoint_every: int | None = None
     non_finite: Literal["stop", "skip"] = "stop"
     silent_layers: Literal["stop", "warn", "ignore"] = "stop"

@@ -17,6 +17,7 @@ _PLACE = {
     "train.nodes",
     "train.strategy",
     "train.threads",
+    "train.keep_freed_memory",
     "train.checkpoint_every",
     "data.workers",
     "data.batch_size",

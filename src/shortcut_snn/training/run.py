@@ -22,6 +22,7 @@ from ..analysis.gradients import shallow_to_deep
 from ..data import ImageData, Loaders, load, loaders
 from ..deploy.weights import load_into, read_network, save_network
 from ..files import make_folder, remove_strays, write_csv, write_text
+from ..neurons import keep_freed_memory
 from . import build, recipe_io
 from .calibration import WIDTHS, calibrate_module, resume_widths
 from .callbacks import History, SaveRun, Watch
@@ -109,6 +110,8 @@ def _train(
     save = SaveRun(folder, history, about, interruption, recipe.train.checkpoint_every)
     numerics = [FiniteSteps(recipe.train.non_finite, tell), LivingLayers(watch.taken, recipe.train.silent_layers, tell)]
     trainer = make_trainer(recipe, folder, [*numerics, watch, cost, layers, history, save], terminal)
+    if recipe.train.keep_freed_memory and trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     batches = loaders(data, recipe.data, recipe.train.seed, trainer.global_rank, trainer.world_size)
     if checkpoint is not None and recipe.neuron.surrogate.calibrate:
         widths = resume_widths(module, folder)
@@ -239,7 +242,7 @@ def describe(data: ImageData) -> dict[str, Any]:
 
 def _describe_run(folder: Path, recipe: Recipe, data: ImageData, widths: dict[str, float]) -> None:
     versions = {}
-    for name in ("torch", "torchvision", "lightning", "numpy", "numba"):
+    for name in ("torch", "torchvision", "lightning", "numpy", "numba", "triton"):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -7,9 +7,10 @@ import textwrap
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from shortcut_snn.neurons import LIF, get_backend, set_backend, use_backend
-from shortcut_snn.neurons.kernels import kernels_run
+from shortcut_snn.neurons.kernels import backend, kernels_run
 
 
 def python(code: str, **environment: str) -> str:
@@ -55,7 +56,7 @@ def test_a_choice_ends_with_its_block_whatever_happens() -> None:
 
 
 def test_an_unknown_backend_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="unknown backend 'cuda': use one of auto, eager, numba"):
+    with pytest.raises(ValueError, match="unknown backend 'cuda': use one of auto, eager, numba, triton"):
         set_backend("cuda")
     assert get_backend() == "auto"
 
@@ -89,8 +90,82 @@ def test_without_numba_neurons_run_and_say_so_once() -> None:
     assert second == "the numba backend needs numba: pip install 'shortcut-snn[fast]'"
 
 
-def test_importing_the_neurons_does_not_import_numba() -> None:
-    assert python("import sys, shortcut_snn.neurons; print('numba' in sys.modules)").strip() == "False"
+def test_without_triton_neurons_on_a_gpu_run_and_say_so_once() -> None:
+    output = python(
+        """
+        import sys, warnings
+        sys.modules["triton"] = None
+        import torch
+        from shortcut_snn.neurons import set_backend
+        from shortcut_snn.neurons.kernels import backend
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            print([backend._works("triton", "cuda") for _ in range(3)], len(caught), str(caught[0].message))
+        try:
+            set_backend("triton")
+        except ImportError as error:
+            print(error)
+        """
+    )
+    first, second = output.strip().splitlines()
+    assert first.startswith("[False, False, False] 1 Neurons on a GPU run in plain PyTorch")
+    assert "triton cannot be imported" in first
+    assert first.endswith("Install it with: pip install triton")
+    assert second == "the triton backend needs triton: pip install triton"
+
+
+@pytest.mark.parametrize("found", [RuntimeError("no C compiler\nin the path"), [1, 1, 0, 0, 0, 0, 0, 0]], ids=str)
+def test_where_a_first_kernel_fails_neurons_on_a_gpu_run_in_plain_pytorch(
+    found: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Kernels:
+        @staticmethod
+        def pack(spikes: torch.Tensor) -> torch.Tensor:
+            if isinstance(found, Exception):
+                raise found
+            return torch.tensor([found], dtype=torch.uint8)
+
+    monkeypatch.setattr(backend, "_load", lambda kernels: Kernels)
+    monkeypatch.setattr(backend, "_working", {})
+    # A device that tensors can be made on everywhere stands for the GPU.
+    with pytest.warns(UserWarning, match="on a GPU run in plain PyTorch.* triton does not work there") as caught:
+        works = [backend._works("triton", "meta") for _ in range(3)]
+    assert works == [False, False, False]
+    assert len(caught) == 1
+    assert "(no C compiler)" in str(caught[0].message) or "a first kernel gave [1, 1," in str(caught[0].message)
+
+
+def test_tensors_without_data_try_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "_load", lambda kernels: None)
+    monkeypatch.setattr(backend, "_working", {})
+    with FakeTensorMode():
+        assert backend._works("triton", "cuda")
+    assert not backend._working
+
+
+def test_a_backward_pass_may_come_under_another_backend() -> None:
+    pytest.importorskip("triton", reason="Triton is not installed: there is none for this platform")
+    for name in ("eager", "triton"):
+        current = torch.full((3, 2), 1.2).requires_grad_()
+        spikes = LIF()(current)
+        with use_backend(name):
+            spikes.sum().backward()
+        assert current.grad.any()
+
+
+def test_the_gpus_kernels_leave_a_cpus_tensors_to_plain_pytorch() -> None:
+    pytest.importorskip("triton", reason="Triton is not installed: there is none for this platform")
+    with use_backend("triton"):
+        assert not kernels_run(torch.ones(2, 3))
+        assert LIF()(torch.full((3, 2), 2.0)).sum() == 6
+
+
+def test_importing_the_neurons_imports_no_kernels() -> None:
+    code = """
+        import sys, shortcut_snn.neurons
+        print({"numba", "shortcut_snn.neurons.kernels.cpu", "shortcut_snn.neurons.kernels.gpu"} & set(sys.modules))
+    """
+    assert python(code).strip() == "set()"
 
 
 def test_the_printed_neuron_is_the_same_in_every_backend() -> None:

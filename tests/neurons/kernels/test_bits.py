@@ -2,17 +2,20 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
 from shortcut_snn.neurons import use_backend
-from shortcut_snn.neurons.kernels import cpu, spike_operators
+from shortcut_snn.neurons.kernels import spike_operators
 from shortcut_snn.neurons.kernels.bits import pack, unpack
+from shortcut_snn.neurons.kernels.contract import Affine, Dynamics, Source
 from shortcut_snn.neurons.kernels.layout import is_channels_last
 
 from .test_norm_neuron import LAYOUTS, lay_out
+from .under_test import MANY
+from .under_test import module as kernels
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
@@ -21,7 +24,6 @@ def spikes(*shape: int, layout: str = "contiguous", dtype: torch.dtype = torch.f
     return lay_out((torch.rand(shape) > 0.6).to(dtype), layout)
 
 
-@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**31),
     steps=st.integers(1, 3),
@@ -47,7 +49,7 @@ def test_nothing_is_lost_and_plain_pytorch_packs_alike(
 
 
 def test_bits_of_many_pieces_of_work_and_of_other_axes() -> None:
-    for x in (spikes(2, 3, 24, 29, 31, layout="channels_last"), spikes(3, 5, 37)):
+    for x in (spikes(2, 3, MANY, 29, 31, layout="channels_last"), spikes(3, 5, 37)):
         bits = pack(x)
         assert bits.dtype == torch.uint8
         assert bits.shape == (x.shape[0], -(-x[0].numel() // 64) * 8)
@@ -61,18 +63,18 @@ def test_the_neurons_kernel_packs_its_spikes_and_reads_a_residual_from_bits(dtyp
     shape = (3, 1, 3, 5, 13)
     x, residual = lay_out(torch.randn(shape), layout).to(dtype), spikes(*shape, layout=layout, dtype=dtype)
     grad = lay_out(torch.randn(shape), layout).to(dtype)
-    mean, var = cpu.batch_statistics(x)
-    affine = cpu.Affine(torch.rsqrt(var), torch.full((3,), 5.0) - mean, mean)
-    dynamics = cpu.Dynamics(0.5, 1.0, False, False, 0, 0.5, 1.0)
+    mean, var = kernels.batch_statistics(x)
+    affine = Affine(torch.rsqrt(var), torch.full((3,), 5.0) - mean, mean)
+    dynamics = Dynamics(torch.tensor(0.5), 1.0, False, False, 0, 0.5, 1.0)
     for norm in (affine, None):
-        plain = cpu.forward(x, residual, None, norm, None, 3, dynamics, False, True)
-        packed = cpu.forward(x, residual, pack(residual), norm, None, 3, dynamics, False, True)
+        plain = kernels.forward(Source(x, residual, None, norm), 3, dynamics, False, True)
+        packed = kernels.forward(Source(x, None, pack(residual), norm), 3, dynamics, False, True)
         assert plain[0].float().mean() > 0
         assert torch.equal(plain[0], packed[0])
         assert torch.equal(plain[2], pack(plain[0]))
         assert torch.equal(plain[2], packed[2])
         results = [
-            cpu.backward(grad, None, x, *kept, norm, None, dynamics, False, True)
+            kernels.backward(grad, None, Source(x, *kept, norm), dynamics, False, True)
             for kept in ((residual, None), (None, pack(residual)))
         ]
         assert torch.equal(results[0].x, results[1].x)

@@ -9,6 +9,8 @@ from torch import Tensor
 from shortcut_snn.neurons import ATan, Rectangle, Sigmoid, Surrogate, Tanh, Triangle, use_backend
 from shortcut_snn.neurons.functional import lif
 
+from .under_test import DEVICE, KERNELS
+
 # How far ds/du may be off, relative to its largest value: exp is computed to about 2 units in the last place.
 SURROGATES = {
     Rectangle(): 0.0,
@@ -32,7 +34,7 @@ KINDS = [
 def both(current: Tensor, tau: float, initial: Tensor | None, weights: tuple[Tensor, Tensor], **options: object):
     """Outputs and gradients of the two implementations."""
     results = []
-    for backend in ("numba", "eager"):
+    for backend in (KERNELS, "eager"):
         inputs = [current.clone().requires_grad_(), torch.tensor(tau, requires_grad=True)]
         if initial is not None:
             inputs.append(initial.clone().requires_grad_())
@@ -62,10 +64,14 @@ def test_equals_the_loop(
     streamed: bool,
 ) -> None:
     surrogate, reset, detach = kind
-    generator = torch.Generator().manual_seed(seed)
-    current = 2 * torch.randn(steps, *shape, generator=generator)
-    initial = torch.randn(*shape, generator=generator) if streamed else None
-    weights = torch.randn(steps, *shape, generator=generator), torch.randn(*shape, generator=generator)
+    generator = torch.Generator("cpu").manual_seed(seed)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, device="cpu").to(DEVICE)
+
+    current = 2 * random(steps, *shape)
+    initial = random(*shape) if streamed else None
+    weights = random(steps, *shape), random(*shape)
     options = {"threshold": threshold, "surrogate": surrogate, "reset": reset, "detach_reset": detach}
     (spikes, final, grads), (want_spikes, want_final, want_grads) = both(current, tau, initial, weights, **options)
     # The same float32 operations in the same order.
@@ -80,7 +86,7 @@ def test_equals_the_loop(
 def test_the_slope_equals_the_surrogate(surrogate: Surrogate) -> None:
     v = torch.cat([torch.linspace(-3, 3, 4001), torch.tensor([0.0, 0.5, -0.5, 1.5, 30.0, -30.0, 200.0, -200.0])])
     current = (v + 1.0).view(1, 1, -1).requires_grad_()
-    with use_backend("numba"):
+    with use_backend(KERNELS):
         spikes, _ = lif(current, surrogate=surrogate)
     (gradient,) = torch.autograd.grad(spikes.sum(), current)
     want = surrogate(current.detach() - 1.0)
@@ -98,7 +104,7 @@ def test_any_strides_are_taken(layout: str) -> None:
     }[layout]
     weight = torch.randn(current.shape)
     results = []
-    for backend in ("numba", "eager"):
+    for backend in (KERNELS, "eager"):
         x = current.detach().requires_grad_()
         with use_backend(backend):
             spikes, final = lif(x, surrogate=ATan())
@@ -107,7 +113,7 @@ def test_any_strides_are_taken(layout: str) -> None:
 
 
 def test_inference_keeps_no_graph() -> None:
-    with torch.inference_mode(), use_backend("numba"):
+    with torch.inference_mode(), use_backend(KERNELS):
         spikes, final = lif(torch.randn(3, 2, 8) * 2)
     assert not spikes.requires_grad
     assert final.shape == (2, 8)

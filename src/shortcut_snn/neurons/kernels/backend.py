@@ -10,10 +10,16 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor
 
-Backend = Literal["auto", "eager", "numba"]
+from .contract import Implementation
+
+Backend = Literal["auto", "eager", "numba", "triton"]
+Kernels = Literal["numba", "triton"]
 
 _VARIABLE = "SHORTCUT_SNN_BACKEND"
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_MODULES: dict[Kernels, str] = {"numba": "cpu", "triton": "gpu"}
+_OF_DEVICE: dict[str, Kernels] = {"cpu": "numba", "cuda": "triton"}
+_INSTALL: dict[Kernels, str] = {"numba": "pip install 'shortcut-snn[fast]'", "triton": "pip install triton"}
 
 
 def _check(name: str) -> Backend:
@@ -23,7 +29,8 @@ def _check(name: str) -> Backend:
 
 
 _backend: Backend = _check(os.environ.get(_VARIABLE, "auto"))
-_numba: bool | None = None
+# What was found out about kernels on a type of device.
+_working: dict[tuple[Kernels, str], bool] = {}
 
 
 def get_backend() -> Backend:
@@ -36,16 +43,20 @@ def set_backend(name: Backend) -> None:
 
     Args:
         name: ``"auto"``: the fastest there is for a tensor's device and dtype; ``"eager"``: plain PyTorch, the
-            reference; ``"numba"``: the compiled CPU kernels (plain PyTorch where they do not apply).
+            reference; ``"numba"``: the compiled CPU kernels; ``"triton"``: the compiled GPU kernels (with both, plain
+            PyTorch where they do not apply).
 
     Raises:
         ValueError: an unknown name.
-        ImportError: numba is asked for and cannot be imported.
+        ImportError: numba or triton is asked for and cannot be imported.
     """
     global _backend
     backend = _check(name)
-    if backend == "numba" and not _numba_works():
-        raise ImportError("the numba backend needs numba: pip install 'shortcut-snn[fast]'")
+    if backend == "numba" or backend == "triton":
+        try:
+            _load(backend)
+        except ImportError as error:
+            raise ImportError(f"the {backend} backend needs {backend}: {_INSTALL[backend]}") from error
     _backend = backend
 
 
@@ -62,12 +73,20 @@ def use_backend(name: Backend) -> Iterator[None]:
 
 def kernels_run(x: Tensor) -> bool:
     """Say whether the compiled kernels run on a tensor like this one."""
-    if _backend == "eager" or x.device.type != "cpu" or x.dtype not in _DTYPES or x.numel() == 0:
+    if _backend == "eager" or x.dtype not in _DTYPES or x.numel() == 0 or is_exported():
         return False
-    if is_exported():
+    kernels = _kernels(x.device.type)
+    if kernels is None or _backend not in ("auto", kernels):
         return False
-    works: bool = _numba_works()
+    works: bool = _works(kernels, x.device.type)
     return works
+
+
+def implementation(x: Tensor) -> Implementation:
+    """Return the implementation for tensors on a device like this one's, where kernels run."""
+    device = x.device.type
+    # A backward pass may come when another backend is set.
+    return _load(_kernels(device) or _OF_DEVICE[device])
 
 
 def is_exported() -> bool:
@@ -76,19 +95,50 @@ def is_exported() -> bool:
     return tracing or torch.compiler.is_exporting()
 
 
+def _kernels(device: str) -> Kernels | None:
+    if device == "cpu" and _backend == "triton":
+        return "triton" if _interpreted() else None
+    return _OF_DEVICE.get(device)
+
+
+def _load(kernels: Kernels) -> Implementation:
+    return cast(Implementation, importlib.import_module(f"{__package__}.{_MODULES[kernels]}"))
+
+
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _numba_works() -> bool:
-    """Import the kernels, once; where that fails, say so once."""
-    global _numba
-    if _numba is None:
-        try:
-            importlib.import_module(f"{__package__}.cpu")
-            _numba = True
-        except ImportError as error:
-            _numba = False
-            warnings.warn(
-                f"Neurons run in plain PyTorch, slower and with more memory, because numba cannot be imported "
-                f"({error}). Install it with: pip install 'shortcut-snn[fast]'",
-                stacklevel=2,
-            )
-    return _numba
+def _interpreted() -> bool:
+    from . import gpu
+
+    return gpu.INTERPRETED
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _works(kernels: Kernels, device: str) -> bool:
+    """Import kernels and try them out, once; where that fails, say so once."""
+    found = _working.get((kernels, device))
+    if found is not None:
+        return found
+    where, reason = "" if device == "cpu" else "on a GPU ", ""
+    try:
+        module = _load(kernels)
+        if device != "cpu":
+            if type(torch.empty(0)) is not Tensor:
+                return True  # Someone traces with tensors without data: nothing can be tried out.
+            _try_out(module, device)
+    except ImportError as error:
+        reason = f"{kernels} cannot be imported ({error}). Install it with: {_INSTALL[kernels]}"
+    except Exception as error:
+        reason = f"{kernels} does not work there ({(str(error) or repr(error)).strip().splitlines()[0]})"
+    if reason:
+        warnings.warn(
+            f"Neurons {where}run in plain PyTorch, slower and with more memory, because {reason}", stacklevel=2
+        )
+    _working[kernels, device] = not reason
+    return not reason
+
+
+def _try_out(module: Implementation, device: str) -> None:
+    """Compile and run a small kernel: a GPU may be too old, or a compiler be missing."""
+    found = module.pack(torch.ones(1, 9, device=device))[0].tolist()
+    if found != [255, 1, 0, 0, 0, 0, 0, 0]:
+        raise RuntimeError(f"a first kernel gave {found}")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .backend import kernels_run
+from .backend import implementation, kernels_run
 from .layout import bit_row, empty, is_channels_last, to_layout
 
 
@@ -18,9 +18,7 @@ def pack(spikes: Tensor) -> Tensor:
     """Return zeros and ones ``[T, N, ...]`` as bits."""
     spikes = to_layout(spikes, is_channels_last(spikes))
     if kernels_run(spikes):
-        from . import cpu
-
-        return cpu.pack(spikes)
+        return implementation(spikes).pack(spikes)
     flat = _in_memory(spikes).ne(0).view(torch.uint8)
     flat = pad(flat, (0, 8 * bit_row(flat.shape[1]) - flat.shape[1]))
     digits = torch.tensor([1 << i for i in range(8)], dtype=torch.uint8, device=flat.device)
@@ -31,9 +29,7 @@ def unpack(bits: Tensor, shape: Sequence[int], channels_last: bool, dtype: torch
     """Return the zeros and ones ``[T, N, ...]`` that bits stand for, laid out this way."""
     out = empty(shape, channels_last, dtype, bits.device)
     if kernels_run(out):
-        from . import cpu
-
-        cpu.unpack(bits, out)
+        implementation(out).unpack(bits, out)
     else:
         flat = _in_memory(out)
         places = torch.arange(8, dtype=torch.uint8, device=bits.device)

@@ -1,7 +1,6 @@
 """The CPU implementation: what the operators compute, by the compiled kernels."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,30 +10,9 @@ from .compiled.bits import pack_kernel, unpack_kernel
 from .compiled.forward import forward_kernel
 from .compiled.input_grad import input_grad_kernel
 from .compiled.statistics import statistics_kernel
+from .contract import Dynamics, Gradients, Source
 from .launch import Plan, launch, launch_tiles
-from .layout import bit_row, empty_sequence, is_channels_last, run_length, to_layout
-
-
-@dataclass(frozen=True)
-class Dynamics:
-    """Parameters of the neuron, as the kernels take them."""
-
-    tau: float
-    threshold: float
-    soft: bool
-    detach_reset: bool
-    surrogate: int = 0
-    first: float = 0.0
-    second: float = 0.0
-
-
-@dataclass(frozen=True)
-class Affine:
-    """A normalisation folded into ``x * scale + shift`` for each channel, float32, and the mean it came from."""
-
-    scale: Tensor
-    shift: Tensor
-    mean: Tensor
+from .layout import bit_row, empty_sequence, first_of_channels, is_channels_last, run_length, to_layout
 
 
 def _plan(x: Tensor, channels_last: bool, normalise: bool, steps: int = 1) -> Plan:
@@ -43,15 +21,12 @@ def _plan(x: Tensor, channels_last: bool, normalise: bool, steps: int = 1) -> Pl
 
 
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and biased variance ``[C]`` (float32) of ``[T, N, C, ...]`` for each channel."""
+    """See :class:`~.contract.Implementation`."""
     channels_last = is_channels_last(x)
     x = to_layout(x, channels_last)
     plan = _plan(x, channels_last, True, x.shape[0])
     partials = torch.empty(plan.tasks, 2, plan.channels, dtype=torch.float64)
-    first = x[0, 0]
-    while first.dim() > 1:
-        first = first[..., 0]
-    first = first.float()
+    first = first_of_channels(x)
     fields = {"x": x, "shift": plan.row(first), "partials": partials}
     launch(statistics_kernel(str(x.dtype)), plan, plan.floats(1, True), fields)
     means = partials.sum(0) / (x.numel() // plan.channels)
@@ -59,27 +34,20 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def forward(
-    x: Tensor,
-    residual: Tensor | None,
-    residual_bits: Tensor | None,
-    affine: Affine | None,
-    initial: Tensor | None,
+    source: Source,
     time_steps: int,
     dynamics: Dynamics,
     want_final: bool,
     want_bits: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return spikes ``[time_steps, N, ...]``, the final membrane potential and the spikes as bits.
-
-    The last two are empty unless wanted. A residual that is there as bits too is read from these, laid out as x.
-    """
-    channels_last = is_channels_last(x)
-    x = to_layout(x, channels_last)
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """See :class:`~.contract.Implementation`."""
+    residual, residual_bits, affine, initial = source.residual, source.residual_bits, source.affine, source.initial
+    channels_last = is_channels_last(source.x)
+    x = to_layout(source.x, channels_last)
     plan = _plan(x, channels_last, affine is not None)
     spikes = empty_sequence(x, time_steps, channels_last)
     final = empty_sequence(x, 1, channels_last) if want_final else None
     bits = x.new_empty((time_steps, bit_row(plan.elements)), dtype=torch.uint8) if want_bits else None
-    residual = None if residual_bits is not None else residual
     add = residual is not None or residual_bits is not None
     launch_tiles(
         forward_kernel(str(x.dtype), affine is not None, add, residual_bits is not None, dynamics.soft),
@@ -98,50 +66,28 @@ def forward(
             "shift": plan.row(affine.shift) if affine else None,
             "time_steps": time_steps,
             "x_step": plan.elements if x.shape[0] == time_steps else 0,
-            "tau": dynamics.tau,
+            "tau": float(dynamics.tau),
             "threshold": dynamics.threshold,
         },
     )
     if bits is not None and plan.elements % 64:
         # Behind the last element there are neurons too, but no spikes of theirs.
         bits.view(torch.int64)[:, -1] &= (1 << plan.elements % 64) - 1
-    return (
-        spikes,
-        x.new_empty(0) if final is None else final[0],
-        x.new_empty(0, dtype=torch.uint8) if bits is None else bits,
-    )
-
-
-@dataclass(frozen=True)
-class Gradients:
-    """What the backward kernel returns; ``sums`` ``[2, C]`` are those of the gradient, and of it times x - mean."""
-
-    current: Tensor | None
-    x: Tensor
-    sums: Tensor | None
-    tau: Tensor
-    initial: Tensor | None
+    return spikes, None if final is None else final[0], bits
 
 
 def backward(
     grad_spikes: Tensor,
     grad_final: Tensor | None,
-    x: Tensor,
-    residual: Tensor | None,
-    residual_bits: Tensor | None,
-    affine: Affine | None,
-    initial: Tensor | None,
+    source: Source,
     dynamics: Dynamics,
     learn_tau: bool,
     grad_residual: bool,
 ) -> Gradients:
-    """Return the gradients of the normalised current, before they go through the normalisation.
-
-    ``current`` is ``[T, N, ...]``; ``x`` is the same tensor, or the sum over time ``[1, N, ...]`` where x is static.
-    The residual comes as numbers or as bits.
-    """
-    channels_last = is_channels_last(x)
-    x = to_layout(x, channels_last)
+    """See :class:`~.contract.Implementation`."""
+    residual, residual_bits, affine, initial = source.residual, source.residual_bits, source.affine, source.initial
+    channels_last = is_channels_last(source.x)
+    x = to_layout(source.x, channels_last)
     plan = _plan(x, channels_last, affine is not None)
     time_steps = grad_spikes.shape[0]
     static = x.shape[0] != time_steps
@@ -180,7 +126,7 @@ def backward(
             "mean": plan.row(affine.mean) if affine else None,
             "time_steps": time_steps,
             "x_step": 0 if static else plan.elements,
-            "tau": dynamics.tau,
+            "tau": float(dynamics.tau),
             "threshold": dynamics.threshold,
             "first": dynamics.first,
             "second": dynamics.second,
@@ -198,7 +144,7 @@ def backward(
 
 
 def input_grad(grad: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, in_place: bool) -> Tensor:
-    """Return ``a * grad + b * x + c`` with ``[C]`` factors, in the memory of ``grad`` if asked."""
+    """See :class:`~.contract.Implementation`."""
     channels_last = is_channels_last(x)
     x = to_layout(x, channels_last)
     plan = _plan(x, channels_last, True, x.shape[0])
@@ -210,7 +156,7 @@ def input_grad(grad: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, in_plac
 
 
 def pack(spikes: Tensor) -> Tensor:
-    """Return spikes ``[T, ...]``, laid out in one of the two ways, as bits."""
+    """See :class:`~.contract.Implementation`."""
     plan = Plan.of(spikes[0].numel())
     bits = spikes.new_empty((spikes.shape[0], bit_row(plan.elements)), dtype=torch.uint8)
     _convert(pack_kernel(str(spikes.dtype)), plan, bits, inputs={"x": spikes})
@@ -218,7 +164,7 @@ def pack(spikes: Tensor) -> Tensor:
 
 
 def unpack(bits: Tensor, out: Tensor) -> None:
-    """Write to ``out`` ``[T, ...]``, in the order of its memory, the spikes that bits stand for."""
+    """See :class:`~.contract.Implementation`."""
     _convert(unpack_kernel(str(out.dtype)), Plan.of(out[0].numel()), bits, outputs={"out": out})
 
 

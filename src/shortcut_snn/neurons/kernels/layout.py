@@ -12,6 +12,15 @@ def is_channels_last(x: Tensor) -> bool:
     return x.dim() > 3 and not x.is_contiguous() and x.movedim(2, -1).is_contiguous()
 
 
+def merge_time(x: Tensor) -> Tensor:
+    """Return ``[T, N, ...]`` as ``[T * N, ...]``, to layers that know no time.
+
+    Flattening a single sample, channels-last, would leave a stride by which PyTorch's batch norm takes it for
+    contiguous; its gradient would be wrong.
+    """
+    return x.squeeze(0) if x.shape[0] == 1 else x.flatten(0, 1)
+
+
 def to_layout(x: Tensor, channels_last: bool) -> Tensor:
     """Return ``x`` laid out this way; itself if it is already."""
     return x.movedim(2, -1).contiguous().movedim(-1, 2) if channels_last else x.contiguous()
@@ -38,3 +47,11 @@ def bit_row(elements: int) -> int:
 def run_length(x: Tensor, channels_last: bool) -> int:
     """Return how many elements that follow each other in memory share a channel."""
     return 1 if channels_last else math.prod(x.shape[3:])
+
+
+def first_of_channels(x: Tensor) -> Tensor:
+    """Return the first value of each channel, ``[C]`` (float32): close to its mean where that is far from 0."""
+    first = x[0, 0]
+    while first.dim() > 1:
+        first = first[..., 0]
+    return first.float()

@@ -10,15 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .backend import implementation
+from .contract import Affine, Dynamics, Source
 from .layout import bit_row, empty_sequence, is_channels_last
 
+_DEVICES = ("cpu", "cuda")
 
-@torch.library.custom_op("shortcut_snn::batch_statistics", mutates_args=(), device_types="cpu")
+
+@torch.library.custom_op("shortcut_snn::batch_statistics", mutates_args=(), device_types=_DEVICES)
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and biased variance ``[C]``, float32, over all axes but the channels'."""
-    from . import cpu
-
-    return cpu.batch_statistics(x)
+    return implementation(x).batch_statistics(x)
 
 
 @batch_statistics.register_fake
@@ -27,7 +29,7 @@ def _(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.new_empty(shape, dtype=torch.float32), x.new_empty(shape, dtype=torch.float32)
 
 
-@torch.library.custom_op("shortcut_snn::norm_neuron", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("shortcut_snn::norm_neuron", mutates_args=(), device_types=_DEVICES)
 def norm_neuron(
     x: Tensor,
     residual: Tensor | None,
@@ -76,11 +78,15 @@ def norm_neuron(
         want_final: whether the final membrane potential is wanted.
         want_bits: whether the spikes are wanted as bits.
     """
-    from . import cpu
-
-    dynamics = cpu.Dynamics(float(tau), threshold, soft, detach_reset)
-    affine = _affine(weight, bias, mean, var, eps)
-    return cpu.forward(x, residual, residual_bits, affine, initial, time_steps, dynamics, want_final, want_bits)
+    dynamics = Dynamics(tau, threshold, soft, detach_reset)
+    residual = None if residual_bits is not None else residual
+    source = Source(x, residual, residual_bits, _affine(weight, bias, mean, var, eps), initial)
+    spikes, final, bits = implementation(x).forward(source, time_steps, dynamics, want_final, want_bits)
+    return (
+        spikes,
+        x.new_empty(0) if final is None else final,
+        x.new_empty(0, dtype=torch.uint8) if bits is None else bits,
+    )
 
 
 @norm_neuron.register_fake
@@ -113,7 +119,7 @@ def _(
     return empty_sequence(x, time_steps, channels_last), final, bits
 
 
-@torch.library.custom_op("shortcut_snn::norm_neuron_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("shortcut_snn::norm_neuron_backward", mutates_args=(), device_types=_DEVICES)
 def norm_neuron_backward(
     grad_spikes: Tensor,
     grad_final: Tensor | None,
@@ -138,13 +144,11 @@ def norm_neuron_backward(
     grad_residual: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of x, residual, weight, bias, tau and initial; empty where there is none."""
-    from . import cpu
-
-    dynamics = cpu.Dynamics(float(tau), threshold, soft, detach_reset, surrogate, first, second)
+    kernels = implementation(x)
+    dynamics = Dynamics(tau, threshold, soft, detach_reset, surrogate, first, second)
     affine = _affine(weight, bias, mean, var, eps)
-    grads = cpu.backward(
-        grad_spikes, grad_final, x, residual, residual_bits, affine, initial, dynamics, learn_tau, grad_residual
-    )
+    source = Source(x, residual, residual_bits, affine, initial)
+    grads = kernels.backward(grad_spikes, grad_final, source, dynamics, learn_tau, grad_residual)
     grad_x, grad_weight, grad_bias = grads.x, None, None
     if affine is not None:
         assert var is not None
@@ -158,7 +162,7 @@ def norm_neuron_backward(
             slope = affine.scale * inverse * grad_weight / -count
             offset = affine.scale * grad_bias / -count - slope * affine.mean
         in_place = grads.x is not grads.current or not grad_residual
-        grad_x = cpu.input_grad(grads.x, x, affine.scale, slope.float(), offset.float(), in_place)
+        grad_x = kernels.input_grad(grads.x, x, affine.scale, slope.float(), offset.float(), in_place)
     return (
         grad_x,
         x.new_empty(0) if grads.current is None or not grad_residual else grads.current,
@@ -205,9 +209,9 @@ def _(
     )
 
 
-def _affine(weight: Tensor | None, bias: Tensor | None, mean: Tensor | None, var: Tensor | None, eps: float) -> Any:
-    from .cpu import Affine
-
+def _affine(
+    weight: Tensor | None, bias: Tensor | None, mean: Tensor | None, var: Tensor | None, eps: float
+) -> Affine | None:
     if mean is None or var is None:
         return None
     scale = torch.rsqrt(var + eps)

@@ -1,0 +1,246 @@
+"""The GPU implementation: what the operators compute, by the kernels that Triton compiles.
+
+With ``TRITON_INTERPRET=1`` in the environment before this is imported, it runs in Triton's interpreter, on tensors of
+any device.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from .contract import Dynamics, Gradients, Source
+from .layout import bit_row, empty_sequence, first_of_channels, is_channels_last, run_length, to_layout
+from .triton_kernels.backward import backward_kernel
+from .triton_kernels.bits import pack_kernel, unpack_kernel
+from .triton_kernels.forward import forward_kernel
+from .triton_kernels.input_grad import input_grad_kernel
+from .triton_kernels.statistics import statistics_kernel
+
+INTERPRETED = not isinstance(forward_kernel, triton.JITFunction)
+
+# Elements of a program at a time: at most, and where there are fewer, at least (one for each thread).
+_TILE, _LEAST = 1024, 128
+# Programs of a kernel that sums, at most: constant, so that sums do not depend on the GPU.
+_PROGRAMS = 1024
+
+
+def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
+    """Run a kernel on the device of its first argument."""
+    with torch.cuda.device_of(arguments[0]):  # type: ignore[no-untyped-call]
+        # Forward and backward must round alike, or they would disagree on who fired: no fused multiply-add.
+        kernel[grid](*map(_storable, arguments), **constants, enable_fp_fusion=False)
+
+
+def _storable(argument: Any) -> Any:
+    if isinstance(argument, Tensor) and argument.dtype == torch.bfloat16:
+        return argument.view(torch.int16)
+    return argument
+
+
+def _decay(dynamics: Dynamics, x: Tensor) -> Tensor:
+    """Return tau where the kernels read it, so that nobody waits for a number from the GPU."""
+    tau = dynamics.tau.to(x.device)
+    return tau.float() if tau.element_size() < 4 else tau
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How a sequence in memory, ``[rows, channels, run]``, is cut into tiles for kernels that sum over channels."""
+
+    run: int
+    channels: int
+    positions: int
+    block_p: int
+    block_c: int
+
+    @classmethod
+    def of(cls, elements: int, run: int, channels: int) -> "Tiles":
+        """Cut elements; neighbours in memory are of one channel unless run is 1."""
+        block_c = min(triton.next_power_of_2(channels), 64) if run == 1 else 1
+        positions = elements // channels
+        needed = max(_LEAST // block_c, triton.next_power_of_2(positions))
+        return cls(run, channels, positions, min(_TILE // block_c, needed), block_c)
+
+    @property
+    def tiles(self) -> int:
+        """How many there are for a block of channels."""
+        return -(-self.positions // self.block_p)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Programs: parts of the positions, and blocks of channels."""
+        blocks = -(-self.channels // self.block_c)
+        return min(self.tiles, max(1, _PROGRAMS // blocks)), blocks
+
+
+def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """See :class:`~.contract.Implementation`."""
+    channels_last = is_channels_last(x)
+    x = to_layout(x, channels_last)
+    cut = Tiles.of(x.numel(), run_length(x, channels_last), x.shape[2])
+    sums = x.new_empty((cut.grid[0], 2, cut.channels), dtype=torch.float32)
+    launch(
+        statistics_kernel,
+        cut.grid,
+        x,
+        sums,
+        cut.positions,
+        cut.tiles,
+        cut.run,
+        cut.channels,
+        BLOCK_P=cut.block_p,
+        BLOCK_C=cut.block_c,
+    )
+    means = sums.double().sum(0) / cut.positions
+    return (means[0] + first_of_channels(x)).float(), (means[1] - means[0].square()).clamp_min(0.0).float()
+
+
+def _sequences(x: Tensor, channels_last: bool, *others: Tensor | None) -> list[Tensor | None]:
+    """Lay out others as x, of its dtype; ``[N, ...]`` among them count as a sequence of one step."""
+    found = [other if other is None or other.dim() == x.dim() else other[None] for other in others]
+    return [None if other is None else to_layout(other.to(x.dtype), channels_last) for other in found]
+
+
+def forward(
+    source: Source,
+    time_steps: int,
+    dynamics: Dynamics,
+    want_final: bool,
+    want_bits: bool,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """See :class:`~.contract.Implementation`."""
+    residual, residual_bits, affine, initial = source.residual, source.residual_bits, source.affine, source.initial
+    channels_last = is_channels_last(source.x)
+    x = to_layout(source.x, channels_last)
+    elements = x[0].numel()
+    row = bit_row(elements)
+    residual, initial = _sequences(x, channels_last, residual, initial)
+    spikes = empty_sequence(x, time_steps, channels_last)
+    final = empty_sequence(x, 1, channels_last) if want_final else None
+    bits = x.new_empty((time_steps, row), dtype=torch.uint8) if want_bits else None
+    launch(
+        forward_kernel,
+        (triton.cdiv(row, _TILE // 8),),
+        x,
+        residual,
+        residual_bits,
+        affine and affine.scale,
+        affine and affine.shift,
+        initial,
+        _decay(dynamics, x),
+        spikes,
+        bits,
+        final,
+        dynamics.threshold,
+        time_steps,
+        elements,
+        elements if x.shape[0] == time_steps else 0,
+        row,
+        run_length(x, channels_last),
+        x.shape[2] if affine else 1,
+        SOFT=dynamics.soft,
+        BYTES=_TILE // 8,
+    )
+    return spikes, None if final is None else final[0], bits
+
+
+def backward(
+    grad_spikes: Tensor,
+    grad_final: Tensor | None,
+    source: Source,
+    dynamics: Dynamics,
+    learn_tau: bool,
+    grad_residual: bool,
+) -> Gradients:
+    """See :class:`~.contract.Implementation`."""
+    residual, residual_bits, affine, initial = source.residual, source.residual_bits, source.affine, source.initial
+    channels_last = is_channels_last(source.x)
+    x = to_layout(source.x, channels_last)
+    elements, time_steps = x[0].numel(), grad_spikes.shape[0]
+    cut = Tiles.of(elements, run_length(x, channels_last), x.shape[2]) if affine else Tiles.of(elements, elements, 1)
+    parts, blocks = cut.grid
+    static = x.shape[0] != time_steps
+    residual, initial, grad_final, grads = _sequences(x, channels_last, residual, initial, grad_final, grad_spikes)
+    current = empty_sequence(x, time_steps, channels_last) if grad_residual or not static else None
+    summed = empty_sequence(x, 1, channels_last) if static else None
+    grad_initial = None if initial is None else empty_sequence(x, 1, channels_last)
+
+    def floats(*shape: int) -> Tensor:
+        return x.new_empty(shape, dtype=torch.float32)
+
+    sums = floats(parts, 2, cut.channels) if affine else None
+    tau_sums = floats(parts * blocks) if learn_tau else None
+    launch(
+        backward_kernel,
+        cut.grid,
+        x,
+        residual,
+        residual_bits,
+        affine and affine.scale,
+        affine and affine.shift,
+        affine and affine.mean,
+        initial,
+        _decay(dynamics, x),
+        grads,
+        grad_final,
+        current,
+        summed,
+        grad_initial,
+        sums,
+        tau_sums,
+        floats(parts * blocks, time_steps, cut.block_p * cut.block_c),
+        dynamics.threshold,
+        dynamics.first,
+        dynamics.second,
+        time_steps,
+        elements,
+        0 if static else elements,
+        bit_row(elements),
+        cut.run,
+        cut.channels,
+        cut.positions,
+        cut.tiles,
+        STATIC=static,
+        SOFT=dynamics.soft,
+        ATTACHED=not dynamics.detach_reset,
+        SURROGATE=dynamics.surrogate,
+        BLOCK_P=cut.block_p,
+        BLOCK_C=cut.block_c,
+    )
+    grad_x = summed if summed is not None else current
+    assert grad_x is not None
+    return Gradients(
+        current,
+        grad_x,
+        None if sums is None else sums.sum(0, dtype=torch.float64),
+        x.new_zeros(()) if tau_sums is None else tau_sums.sum(dtype=torch.float64),
+        None if grad_initial is None else grad_initial[0],
+    )
+
+
+def input_grad(grad: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, in_place: bool) -> Tensor:
+    """See :class:`~.contract.Implementation`."""
+    channels_last = is_channels_last(x)
+    x = to_layout(x, channels_last)
+    out = grad if in_place else empty_sequence(x, x.shape[0], channels_last)
+    grid, run = (triton.cdiv(x.numel(), _TILE),), run_length(x, channels_last)
+    launch(input_grad_kernel, grid, grad, x, out, a, b, c, x.numel(), run, x.shape[2], BLOCK=_TILE)
+    return out
+
+
+def pack(spikes: Tensor) -> Tensor:
+    """See :class:`~.contract.Implementation`."""
+    elements, steps = spikes[0].numel(), spikes.shape[0]
+    row = bit_row(elements)
+    bits = spikes.new_empty((steps, row), dtype=torch.uint8)
+    launch(pack_kernel, (triton.cdiv(row, _TILE // 8), steps), spikes, bits, elements, row, BYTES=_TILE // 8)
+    return bits
+
+
+def unpack(bits: Tensor, out: Tensor) -> None:
+    """See :class:`~.contract.Implementation`."""
+    elements, steps = out[0].numel(), out.shape[0]
+    launch(unpack_kernel, (triton.cdiv(elements, _TILE), steps), bits, out, elements, bits.shape[1], BLOCK=_TILE)

@@ -1,0 +1,17 @@
+"""From the gradient of the normalised current to that of x: ``a * grad + b * x + c`` for each channel."""
+
+import triton
+import triton.language as tl
+
+from .elements import load, store
+
+
+@triton.jit
+def input_grad_kernel(grad, x, out, a, b, c, elements, run, channels, BLOCK: tl.constexpr):
+    """Read grad and x, all time steps as one, and a, b, c ``[C]`` (float32); write out, which may be grad."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < elements
+    channel = at // run % channels
+    value = tl.load(a + channel, mask=inside, other=0.0) * load(grad + at, inside)
+    value += tl.load(b + channel, mask=inside, other=0.0) * load(x + at, inside)
+    store(out + at, value + tl.load(c + channel, mask=inside, other=0.0), inside)

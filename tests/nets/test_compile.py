@@ -1,0 +1,81 @@
+"""torch.compile takes whole networks, and the wrapper around them, without a graph break; results stay eager's."""
+
+import copy
+import shutil
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from shortcut_snn import Shortcut, ShortcutOutput, nets
+from shortcut_snn.neurons import PLIF, ATan
+from shortcut_snn.shortcut import LogitSum, LossSum, Objective
+
+has_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None and shutil.which("clang++") is None, reason="inductor on a CPU needs a C++ compiler"
+)
+COMPILERS = ["aot_eager", pytest.param("inductor", marks=has_compiler)]
+Step = tuple[Tensor, list[Tensor], dict[str, Tensor]]
+
+
+def small(block: str = "basic") -> nets.SpikingResNet:
+    torch.manual_seed(0)
+    network = nets.SpikingResNet([1, 1], [4, 8], 3, 2, block=block, make_neuron=lambda: PLIF(surrogate=ATan()))
+    return network.to(memory_format=torch.channels_last)
+
+
+def images() -> Tensor:
+    made = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    return made.to(memory_format=torch.channels_last)
+
+
+def step(model: nn.Module, run: Callable[..., object], loss_of: Callable[..., Tensor]) -> Step:
+    """Loss, gradients and state after a training step of a model, which ``run`` calls."""
+    loss = loss_of(run(images()))
+    loss.backward()
+    gradients = [parameter.grad for parameter in model.parameters()]
+    assert all(gradient is not None for gradient in gradients)
+    return loss.detach(), gradients, model.state_dict()
+
+
+def assert_equals_eager(model: nn.Module, compiler: str, loss_of: Callable[..., Tensor]) -> None:
+    compiled = copy.deepcopy(model)
+    torch.compiler.reset()
+    got = step(compiled, torch.compile(compiled, backend=compiler, fullgraph=True), loss_of)
+    torch.testing.assert_close(got, step(model, model, loss_of), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_a_network(compiler: str) -> None:
+    assert_equals_eager(small(), compiler, lambda logits: logits.square().sum())
+
+
+@pytest.mark.parametrize("block", ["sew", "ms"])
+def test_the_other_blocks(block: str) -> None:
+    assert_equals_eager(small(block), "aot_eager", lambda logits: logits.square().sum())
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize(
+    ("objective", "balance"),
+    [(LogitSum(), 0.25), (LogitSum(), 0.0), (LossSum(), 0.25)],
+    ids=["logit sum", "lambda at 0", "loss sum"],
+)
+def test_a_network_in_the_wrapper(objective: Objective, balance: float, compiler: str) -> None:
+    labels = torch.tensor([0, 1, 2, 1])
+
+    def loss(output: ShortcutOutput) -> Tensor:
+        assert len(output.branches) == 1
+        return objective(output, labels, balance)
+
+    assert_equals_eager(Shortcut(small(), num_classes=3), compiler, loss)
+
+
+def test_evaluation_computes_no_branches() -> None:
+    model = Shortcut(small(), num_classes=3).eval()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        output = compiled(images())
+    assert output.branches == ()
+    torch.testing.assert_close(output.main, model(images()).main)

@@ -1,0 +1,83 @@
+"""Spikes kept as bits under what PyTorch wraps around networks: data-parallel processes, activation checkpointing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from shortcut_snn.nets import SpikingResNet
+from shortcut_snn.neurons import use_packing
+
+from .helpers import batch, gradients, two_stages
+
+PROCESS = """
+import sys
+from pathlib import Path
+import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+from shortcut_snn.neurons import use_packing
+from tests.nets.helpers import batch, gradients, two_stages
+
+folder, rank = Path(sys.argv[1]), int(sys.argv[2])
+torch.set_num_threads(1)
+distributed.init_process_group("gloo", init_method=(folder / "meeting").as_uri(), rank=rank, world_size=2)
+for packing in ("auto", "never"):
+    with use_packing(packing):
+        found = gradients(DistributedDataParallel(two_stages()), batch(rank))
+    torch.save(found, folder / f"{packing}{rank}.pt")
+distributed.destroy_process_group()
+"""
+
+
+def test_two_processes_that_share_a_network(tmp_path: Path) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESS, str(tmp_path), str(rank)],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    errors = [process.communicate()[1] for process in processes]
+    assert not any(process.returncode for process in processes), errors
+    found = {path.stem: torch.load(path, weights_only=True) for path in tmp_path.glob("*.pt")}
+    alone = [gradients(two_stages(), batch(rank)) for rank in range(2)]
+    mean = [(first + second) / 2 for first, second in zip(*alone, strict=True)]
+    for rank in range(2):
+        for packed, plain in zip(found[f"auto{rank}"], found[f"never{rank}"], strict=True):
+            assert torch.equal(packed, plain)
+        torch.testing.assert_close(found[f"auto{rank}"], mean)
+
+
+class Checkpointed(SpikingResNet):
+    """A network that computes its stages again in the backward pass."""
+
+    reentrant: bool
+
+    def features(self, x: Tensor) -> Tensor:
+        x = self.stem(x, self.time_steps)
+        for name in self.stage_names:
+            x = checkpoint(self.get_submodule(name), x, use_reentrant=self.reentrant)
+        return x.mean((-2, -1))
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_activation_checkpointing(reentrant: bool) -> None:
+    def of(packing: str, again: bool) -> list[Tensor]:
+        network = two_stages(Checkpointed if again else SpikingResNet)
+        network.reentrant = reentrant
+        with use_packing(packing):
+            return gradients(network, batch(0))
+
+    want = of("never", False)
+    for packing in ("auto", "never"):
+        for got, reference in zip(of(packing, True), want, strict=True):
+            assert torch.equal(got, reference)

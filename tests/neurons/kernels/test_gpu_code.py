@@ -1,0 +1,102 @@
+"""What a GPU would run: all kernels compile to its machine code without there being one."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("triton", reason="Triton is not installed: there is none for this platform")
+
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+
+from shortcut_snn.neurons.kernels import gpu
+from shortcut_snn.neurons.kernels.contract import Affine, Dynamics, Source
+
+from .test_norm_neuron import lay_out
+
+Compiled = dict[str, list[Any]]
+
+
+class NoGpu:
+    """All that Triton asks of a driver to compile."""
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", 80, 32)
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int | None = None) -> int:
+        return 0
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Compiled:
+    """Compile each launch, with its very arguments, instead of running it."""
+    found: Compiled = {}
+    launch = gpu.launch
+
+    def warm_up(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
+        class Stand:
+            def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+                return lambda *a, **k: found.setdefault(kernel.__name__, []).append(kernel.warmup(*a, grid=grid, **k))
+
+        launch(Stand(), grid, *arguments, **constants)
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(gpu, "launch", warm_up)
+    monkeypatch.setattr(driver, "_active", NoGpu())
+    return found
+
+
+def dynamics(surrogate: int, soft: bool = False, detach: bool = False) -> Dynamics:
+    return Dynamics(torch.tensor(0.5, dtype=torch.float64), 0.8, soft, detach, surrogate, 1.0, 2.0)
+
+
+def sequence(steps: int, layout: str, dtype: torch.dtype) -> Tensor:
+    return lay_out(torch.zeros(steps, 2, 64, 8, 8, dtype=dtype), layout)
+
+
+def assert_is_lean(compiled: Compiled) -> None:
+    for name, kernels in compiled.items():
+        for kernel in kernels:
+            code = kernel.asm["ptx"]
+            # Forward and backward round alike only without these; and registers are not spilled.
+            assert not re.search(r"\bfma\.rn\.f32\b", code) or "ex2" in code, name
+            assert not re.search(r"\b(ld|st)\.local\b", code), name
+            assert kernel.asm["cubin"]
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_layer_of_a_network(compiled: Compiled, dtype: torch.dtype, layout: str) -> None:
+    x, affine = sequence(4, layout, dtype), Affine(*torch.ones(3, 64))
+    bits = torch.zeros(4, 1024, dtype=torch.uint8)
+    gpu.batch_statistics(x)
+    source = Source(x, None, bits, affine)
+    gpu.forward(source, 4, dynamics(0), False, True)
+    gpu.backward(x, None, source, dynamics(0), False, True)
+    gpu.input_grad(x, x, *torch.ones(3, 64), in_place=True)
+    gpu.pack(x)
+    gpu.unpack(bits, x)
+    assert set(compiled) == {
+        f"{name}_kernel" for name in ("statistics", "forward", "backward", "input_grad", "pack", "unpack")
+    }
+    assert_is_lean(compiled)
+
+
+@pytest.mark.parametrize("surrogate", range(4))
+def test_a_neuron_alone_with_all_there_is(compiled: Compiled, surrogate: int) -> None:
+    x, initial = torch.zeros(1, 3, 7), torch.zeros(3, 7)
+    grad = torch.zeros(5, 3, 7)
+    kind = dynamics(surrogate, soft=surrogate % 2 == 0, detach=surrogate > 1)
+    source = Source(x, grad, initial=initial)
+    gpu.forward(source, 5, kind, True, False)
+    gpu.backward(grad, initial, source, kind, True, True)
+    assert set(compiled) == {"forward_kernel", "backward_kernel"}
+    assert_is_lean(compiled)

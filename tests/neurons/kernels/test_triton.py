@@ -1,0 +1,59 @@
+"""The GPU kernels: the tests of this folder with Triton's kernels in the place of numba's, in a process of their own.
+
+Triton reads when it is imported whether it shall interpret; what its interpreter changes of itself must not reach other
+tests. Where there is a GPU they run there too.
+"""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).parent
+TESTS = [
+    "test_lif.py",
+    "test_norm_neuron.py",
+    "test_bits.py",
+    "test_operators.py::test_opcheck[channels_last-False-True-True]",
+    "test_operators.py::test_opcheck[contiguous-True-False-False]",
+    "test_operators.py::test_opcheck_of_the_neuron_alone",
+    "test_operators.py::test_opcheck_of_the_statistics",
+    "test_operators.py::test_a_compiled_network_has_no_graph_break_and_equals_eager",
+]
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="Triton is not installed: there is none for this platform"
+)
+
+
+def run_tests(**environment: str) -> int:
+    """Run the tests with Triton's kernels and return how many passed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *(str(FOLDER / test) for test in TESTS)],
+        capture_output=True,
+        text=True,
+        cwd=FOLDER.parents[2],
+        env={**os.environ, "SHORTCUT_SNN_BACKEND": "triton", **environment},
+        check=False,
+    )
+    summary = done.stdout.strip().rpartition("\n")[2]
+    assert done.returncode == 0, f"{done.stdout[-8000:]}\n{done.stderr[-4000:]}"
+    assert not re.search("failed|error|skipped", summary), summary
+    found = re.search(r"(\d+) passed", summary)
+    assert found, summary
+    return int(found.group(1))
+
+
+@needs_triton
+def test_the_kernels_equal_plain_pytorch_in_tritons_interpreter() -> None:
+    assert run_tests(TRITON_INTERPRET="1") > 100
+
+
+@needs_triton
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_the_kernels_equal_plain_pytorch_on_a_gpu() -> None:
+    assert run_tests(TRITON_INTERPRET="0") > 100
