@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..files import replacing
@@ -19,7 +19,8 @@ def save_network(network: nn.Module, path: Path, about: Mapping[str, Any]) -> No
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     said = json.dumps(about)
     with replacing(path) as temporary:
-        save_file(state, temporary, metadata={"about": said, "sha256": _digest(state, said)})
+        # Not by save_file, which says of a full disk that serialising failed.
+        temporary.write_bytes(save(state, metadata={"about": said, "sha256": _digest(state, said)}))
 
 
 def _digest(state: Mapping[str, Tensor], said: str) -> str:

@@ -69,6 +69,10 @@ class Shortcut(nn.Module):
         reset: Reset | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"the network must be a torch.nn.Module, got {type(network).__name__}")
+        if not isinstance(num_classes, int):
+            raise TypeError(f"num_classes must be a whole number, got {num_classes!r}")
         if num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, got {num_classes}")
         self.network = network
@@ -80,11 +84,13 @@ class Shortcut(nn.Module):
             listening = Taps(probe, names, time_axis, extract)
             with evaluation(probe):
                 listening.start()
-                _call(probe, run, batch)
+                main = _call(probe, run, batch)
+                found = listening.stop()
+                _check_samples(names, found, main if readout is None else readout(main))
             # On the CPU first: the same seed gives the same branches on every device.
             reference = next(network.parameters(), torch.empty(0))
             with torch.random.fork_rng(devices=[]):
-                built = [Branch(pooled.shape[1], num_classes) for pooled in listening.stop()]
+                built = [Branch(pooled.shape[1], num_classes) for pooled in found]
             self.branches.extend(branch.to(reference.device, reference.dtype) for branch in built)
         self.taps = Taps(network, names, time_axis, extract)
 
@@ -167,6 +173,15 @@ class Shortcut(nn.Module):
 
 def _call(network: nn.Module, run: Callable[..., Any] | None, *args: Any, **kwargs: Any) -> Any:
     return network(*args, **kwargs) if run is None else run(network, *args, **kwargs)
+
+
+def _check_samples(names: Sequence[str], found: Sequence[Tensor], main: Any) -> None:
+    for name, pooled in zip(names, found, strict=True):
+        if isinstance(main, Tensor) and main.dim() == 2 and len(pooled) != len(main):
+            raise ValueError(
+                f"tap {name!r} gives {len(pooled)} samples where the network gives {len(main)}: its output is not laid "
+                f"out as time_axis says; tap a module whose output has this time axis, or give it another time_axis"
+            )
 
 
 def example_of(network: nn.Module, example: Any) -> Any:

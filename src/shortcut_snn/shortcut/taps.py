@@ -71,6 +71,8 @@ def resolve(network: nn.Module, taps: str | Sequence[str]) -> list[str]:
                 f"unknown placement {taps!r}: use one of {', '.join(map(repr, PLACEMENTS))}, or a list of names"
             )
         return PLACEMENTS[taps](network)
+    if not isinstance(taps, Sequence) or not all(isinstance(name, str) for name in taps):
+        raise TypeError(f"taps are a placement or a list of names of submodules, got {taps!r}")
     names = list(taps)
     there = dict(network.named_modules())
     for name in names:
