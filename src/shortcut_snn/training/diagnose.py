@@ -21,6 +21,7 @@ from . import build
 from .calibration import calibrate_module, widths_in
 from .evaluate import FILES
 from .layer_rows import layer_rows, layer_table
+from .methods import resolved
 from .module import ShortcutModule
 from .recipe import Recipe
 from .recipe_io import changed
@@ -56,6 +57,8 @@ def diagnose(recipe: Recipe, folder: Path, run: Path | None = None, batches: int
     """
     if batches < 1:
         raise ValueError(f"--batches must be at least 1, got {batches}")
+    if resolved(recipe).neuron.gradient == "rate":
+        raise ValueError("gradients looks at gradients through time, and with gradient rate there are none; use bptt")
     data = load(recipe.data, recipe.network.time_steps)
     module = _module(recipe, data, run)
     stream = itertools.islice(iter(loaders(data, recipe.data, recipe.train.seed).train), batches)
@@ -115,7 +118,11 @@ def _rebuilt(recipe: Recipe, data: ImageData, run: Path | None) -> list[Remedy]:
         if group != "branches" and (run is not None or not recipe.network.name.startswith("resnet")):
             continue
         for changes in options:
-            made = changed(recipe, changes)
+            try:
+                made = changed(recipe, changes)
+            except ValueError:
+                # It contradicts the recipe's method, so it is no way out of it.
+                continue
             text = " ".join(f"--{key} {value}" for key, value in changes.items())
             if made != recipe:
                 found.append(Remedy(group, text, lambda made=made: apply(made)))  # type: ignore[misc]
