@@ -18,6 +18,7 @@ INWARDS = {
     "data": {"files"},
     "analysis": {"shortcut", "neurons", "nets", "files"},
     "deploy": {"shortcut", "neurons", "nets", "files"},
+    "lightning": {"shortcut"},
     "training": {"shortcut", "neurons", "nets", "data", "analysis", "deploy", "files"},
 }
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
         Shortcut,
         ShortcutOutput,
         StepDecay,
+        TimeLoop,
+        attach,
     )
 
 __all__ = [
@@ -29,7 +31,9 @@ __all__ = [
     "Shortcut",
     "ShortcutOutput",
     "StepDecay",
+    "TimeLoop",
     "__version__",
+    "attach",
 ]
 
 

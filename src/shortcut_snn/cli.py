@@ -9,6 +9,8 @@ from typing import Any
 
 from . import __version__
 
+STOPPED = "the same command (train: with --resume) goes on where it stopped"
+TOO_BIG = "there is not enough memory; try a smaller data.batch_size, network.width, network.time_steps or image"
 EXTRA = "the command needs more than the library: pip install 'shortcut-snn[train]'"
 
 
@@ -25,6 +27,9 @@ def _recipe_path(given: str) -> str:
         return str(known[given])
     if not Path(given).is_file():
         raise ValueError(f"no recipe {given!r}: give a YAML file or one of {', '.join(known)}")
+    from .training.recipe_io import read_entries
+
+    read_entries(Path(given))
     return given
 
 
@@ -135,29 +140,29 @@ def _named_recipes(arguments: Sequence[str]) -> list[str]:
     return out
 
 
-def _run(parser: Any, parsed: Any) -> None:
+def _run(parser: Any, parsed: Any) -> int:
     name = parsed.subcommand
     options = parser.instantiate(parsed)[name]
     if name == "recipes":
         from .training.recipe_list import NOTE, recipe_table
 
         print(f"{recipe_table(built_in_recipes())}\n\n{NOTE}")
-        return
+        return 0
     if name == "evaluate":
         from .training.evaluate import evaluate
 
         evaluate(Path(options.run), options.weights, options.split)
-        return
+        return 0
     if name == "energy":
         from .training.energy import energy
 
         energy(Path(options.run), options.weights, options.batches)
-        return
+        return 0
     if name == "report":
         from .training.page import write_page
 
         write_page(Path(options.folder), Path(options.out) if options.out else None)
-        return
+        return 0
 
     from .training.recipe_io import from_namespace
 
@@ -165,9 +170,13 @@ def _run(parser: Any, parsed: Any) -> None:
     recipe = from_namespace(options, check=name != "compare")
     folder = Path(options.out)
     if name == "train":
+        from .training.interruption import Interrupted
         from .training.run import train
 
-        train(recipe, folder, options.resume)
+        try:
+            train(recipe, folder, options.resume)
+        except Interrupted as interrupted:
+            return _fail(f"{interrupted}; {STOPPED}", interrupted.status) if interrupted.speaks else 0
     elif name == "compare":
         from .training.compare import Plan, compare
 
@@ -176,6 +185,7 @@ def _run(parser: Any, parsed: Any) -> None:
         from .training.diagnose import diagnose
 
         diagnose(recipe, folder, Path(options.run) if options.run else None, options.batches)
+    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -189,10 +199,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             parser = _parser()
             parsed = parser.parse_args(_named_recipes(given))
-        except (ArgumentError, ValueError, TypeError, OSError) as error:
+        except (ArgumentError, ValueError, TypeError, OSError, RecursionError) as error:
             return _fail(_one_line(error), 2)
         try:
-            _run(parser, parsed)
+            return _run(parser, parsed)
         except ModuleNotFoundError as error:
             if error.name and error.name.startswith("shortcut_snn"):
                 raise
@@ -201,8 +211,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if "--traceback" in given:
                 raise
             return _fail(_one_line(error), 1)
+        except (MemoryError, RuntimeError) as error:
+            if "--traceback" in given or not _is_out_of_memory(error):
+                raise
+            return _fail(f"{TOO_BIG} ({_one_line(error)[:200]})", 1)
     except KeyboardInterrupt:
-        return _fail("interrupted; the same command (train: with --resume) goes on from the last whole epoch", 130)
+        return _fail(f"interrupted; {STOPPED}", 130)
     except BrokenPipeError:
         # The reader of our output left (`| head`): not an error. Keep Python from flushing into the void.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -212,6 +226,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(message: str, status: int) -> int:
     print(f"shortcut-snn: error: {message}", file=sys.stderr)
     return status
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # On the CPU torch has no class of its own for it.
+    said = str(error)
+    return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said
 
 
 def _one_line(error: BaseException) -> str:

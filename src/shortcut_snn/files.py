@@ -3,11 +3,37 @@
 import csv
 import io
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_STRAY = re.compile(r"^\..+-[a-z0-9_]{8}(\.\w+)?$")
+
+
+class WriteError(OSError):
+    """A file that could not be written, and why, in one line."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(error.errno, error.strerror or str(error))
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path} could not be written: {self.strerror}"
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder if it is not there.
+
+    Raises:
+        WriteError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(folder, error) from error
 
 
 @contextmanager
@@ -15,10 +41,16 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name beside ``path``; rename it to ``path`` if the block ends well, else remove it.
 
     The rename is atomic, so a reader, or the next session after a kill, sees the old file or the new one.
+
+    Raises:
+        WriteError: the folder cannot be written to, or the disk is full; the old file is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
+    make_folder(path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise WriteError(path, error) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -29,9 +61,18 @@ def replacing(path: Path) -> Iterator[Path]:
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise WriteError(path, error) from error
         raise
+
+
+def remove_strays(folder: Path) -> None:
+    """Remove the temporary files that killed writers left in a folder that nobody writes to now."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if _STRAY.match(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -70,7 +70,7 @@ def test_a_resumed_run_of_tet_is_the_same(tmp_path: Path, monkeypatch: pytest.Mo
     assert_resumes_bit_identically(tmp_path, monkeypatch, *files, **given)
 
 
-@pytest.mark.parametrize("name", ["tet", "sew", "sltt"])
+@pytest.mark.parametrize("name", ["tet", "sew", "sltt", "rate"])
 def test_gradients_can_be_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     # A rectangle this narrow explodes, so that what would help is looked for too.
     changes = {"neuron__surrogate__name": "rectangle", "neuron__surrogate__width": 0.3, "data__train_limit": 60}
@@ -84,7 +84,9 @@ def test_surrogates_can_be_calibrated_first(tmp_path: Path, name: str) -> None:
     assert json.loads((tmp_path / "run" / "surrogates.json").read_text())
 
 
-def test_gradients_through_rates_are_not_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["gradients", "--out", str(tmp_path / "g"), *options(method__name="rate")]) == 1
-    assert "with gradient rate there are none; use bptt" in capsys.readouterr().err
-    assert not (tmp_path / "g").exists()
+@pytest.mark.parametrize("method", ["tet", "sltt", "rate"])
+def test_gradients_of_a_method_without_branches(method: str, tmp_path: Path) -> None:
+    assert main(["gradients", "--out", str(tmp_path / "g"), *options(method__name=method)]) == 0
+    header, *rows = (tmp_path / "g" / "gradients.csv").read_text().splitlines()
+    assert header == "layer,without"
+    assert all(float(row.split(",")[1]) > 0 for row in rows)

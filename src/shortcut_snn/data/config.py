@@ -86,8 +86,8 @@ class DataConfig:
             raise ValueError(f"data.root: {self.name} needs the {_ROOT[self.name]}")
         if self.image_size is not None and self.name != "folder":
             raise ValueError(f"data.image_size: only a folder's images are resized, not those of {self.name}")
-        if not 0.0 <= self.validation < 1.0:
-            raise ValueError(f"data.validation: a fraction from 0 to below 1 is needed, got {self.validation}")
+        if not (isinstance(self.validation, int | float) and 0.0 <= self.validation < 1.0):
+            raise ValueError(f"data.validation: a fraction from 0 to below 1 is needed, got {self.validation!r}")
         unknown = [name for name in self.augment or () if name not in get_args(Augmentation)]
         if unknown:
             known = ", ".join(get_args(Augmentation))
@@ -95,6 +95,10 @@ class DataConfig:
         if "resized_crop" in (self.augment or ()) and self.image_size is None:
             raise ValueError("data.augment: resized_crop is for a folder's images with data.image_size")
         self._check_events()
+        for name in ("image_size", "train_limit", "test_limit", "batch_size", "workers", "seed"):
+            value = getattr(self, name)
+            if not isinstance(value, int | None):
+                raise ValueError(f"data.{name}: a whole number is needed, got {value!r}")
         for name in ("image_size", "train_limit", "test_limit", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:

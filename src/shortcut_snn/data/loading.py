@@ -25,6 +25,8 @@ class Loaders:
     train: DataLoader[Batch]
     validation: DataLoader[Batch]
     test: DataLoader[Batch]
+    sampler: SeededSampler
+    """The order of the training data."""
 
 
 class AugmentedImages(Dataset[tuple[Tensor, int]]):
@@ -76,7 +78,8 @@ def loaders(data: ImageData, config: DataConfig, seed: int, rank: int = 0, world
     # Batch normalisation cannot learn from a single sample.
     lone = config.batch_size > 1 and len(sampler) > 1 and len(sampler) % config.batch_size == 1
     train = _loader(data.train, augment, sampler, config.batch_size, lone, config.workers)
-    return Loaders(train, *(_evaluation(part, config, rank, world, data) for part in (data.validation, data.test)))
+    validation, test = (_evaluation(part, config, rank, world, data) for part in (data.validation, data.test))
+    return Loaders(train, validation, test, sampler)
 
 
 def _evaluation(images: Images, config: DataConfig, rank: int, world: int, data: ImageData) -> DataLoader[Batch]:

@@ -104,6 +104,8 @@ def _read(config: DataConfig, time_steps: int | None) -> Source:
 
 def _check(source: Source, where: str) -> None:
     count = len(source.class_names)
+    if 0 in source.train.shape:
+        raise ValueError(f"{where}: images need at least 1 pixel a side, got {list(source.train.shape)}")
     for part, images in (("training", source.train), ("test", source.test)):
         if not len(images):
             raise ValueError(f"{where}: the {part} set is empty")

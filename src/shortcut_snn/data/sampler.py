@@ -22,11 +22,21 @@ class SeededSampler(Sampler[tuple[int, int]]):
     """
 
     def __init__(self, length: int, seed: int, shuffle: bool, rank: int = 0, world: int = 1, even: bool = True) -> None:
+        if length < 0:
+            raise ValueError(f"a data set has at least 0 samples, got {length}")
         if not 0 <= rank < world:
             raise ValueError(f"rank must be 0 to {world - 1} for {world} processes, got {rank}")
         self.length, self.seed, self.shuffle = length, seed, shuffle
         self.rank, self.world, self.even = rank, world, even
         self.epoch = 0
+        self._begun = (-1, 0)
+
+    def begin(self, epoch: int, samples: int) -> None:
+        """Go on in ``epoch`` after so many samples of this process; every other epoch is served whole.
+
+        To be called before the first iteration: loader workers ask for samples before anyone sets the epoch.
+        """
+        self.epoch, self._begun = epoch, (epoch, samples)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch (from 0) whose order the next iteration yields; Lightning calls this."""
@@ -42,5 +52,6 @@ class SeededSampler(Sampler[tuple[int, int]]):
         order = (
             permutation(self.length, self.seed, Stream.ORDER, epoch).tolist() if self.shuffle else range(self.length)
         )
-        for position in range(len(self)):
+        first = self._begun[1] if self._begun[0] == epoch else 0
+        for position in range(first, len(self)):
             yield epoch, order[(self.rank + position * self.world) % self.length]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..files import replacing
@@ -16,7 +16,8 @@ def save_network(network: nn.Module, path: Path, about: Mapping[str, Any]) -> No
     """Write a network's state and, as JSON in the file's metadata, what is said about it."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with replacing(path) as temporary:
-        save_file(state, temporary, metadata={"about": json.dumps(about)})
+        # Not by save_file, which says of a full disk that serialising failed.
+        temporary.write_bytes(save(state, metadata={"about": json.dumps(about)}))
 
 
 def read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

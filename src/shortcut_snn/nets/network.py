@@ -61,10 +61,15 @@ class SpikingNetwork(nn.Module):
         return logits
 
     def _sequence(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"the network takes a tensor, got {type(x).__name__}")
         if x.dim() not in (4, 5):
             raise ValueError(f"expected images [N, C, H, W] or frames [T, N, C, H, W], got shape {tuple(x.shape)}")
         if x.shape[-3] != self.in_channels:
             raise ValueError(f"the network takes {self.in_channels} channels, got {x.shape[-3]} in {tuple(x.shape)}")
+        if 0 in x.shape[-2:]:
+            raise ValueError(f"images need at least 1 pixel a side, got {tuple(x.shape)}")
+        self._check_kind(x)
         if x.dim() == 4:
             return x.unsqueeze(0)
         if x.shape[0] != self.time_steps:
@@ -72,6 +77,15 @@ class SpikingNetwork(nn.Module):
                 f"the network runs {self.time_steps} time steps, got {x.shape[0]} frames in {tuple(x.shape)}"
             )
         return x
+
+    def _check_kind(self, x: Tensor) -> None:
+        weight = self.classifier.weight
+        if x.device != weight.device:
+            raise ValueError(f"the input is on {x.device} and the network on {weight.device}")
+        if not x.is_floating_point():
+            raise ValueError(f"the network takes normalised floating-point images, got {x.dtype}")
+        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise ValueError(f"the input is {x.dtype} and the network {weight.dtype}")
 
     def _initialise(self) -> None:
         """Draw the convolutions' weights."""
@@ -84,8 +98,11 @@ def check_sizes(**sizes: int) -> None:
     """Refuse sizes below 1.
 
     Raises:
+        TypeError: naming the size.
         ValueError: naming the size.
     """
     for name, size in sizes.items():
+        if not isinstance(size, int):
+            raise TypeError(f"{name} must be a whole number, got {size!r}")
         if size < 1:
             raise ValueError(f"{name} must be at least 1, got {size}")

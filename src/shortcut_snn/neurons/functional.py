@@ -9,6 +9,7 @@ One dynamics covers IF, LIF and PLIF (paper, preliminaries)::
 """
 
 import math
+from numbers import Real
 from typing import Any, Literal, get_args
 
 import torch
@@ -159,8 +160,11 @@ def check_call(current: Tensor, tau: float | Tensor, threshold: float, reset: st
     """Refuse a call of :func:`lif` that makes no sense.
 
     Raises:
+        TypeError: naming the argument.
         ValueError: naming the argument.
     """
+    if not isinstance(current, Tensor):
+        raise TypeError(f"neurons need a tensor, got {type(current).__name__}")
     if current.dim() < 2 or current.shape[0] == 0:
         raise ValueError(
             f"neurons need a current [T, N, ...] with at least 1 time step, got shape {tuple(current.shape)}"
@@ -183,8 +187,12 @@ def check_parameters(tau: float | Tensor, threshold: float, reset: str) -> None:
     """Refuse neuron parameters that make no sense.
 
     Raises:
+        TypeError: naming the parameter.
         ValueError: naming the parameter.
     """
+    for name, value in (("tau", tau), ("threshold", threshold)):
+        if not isinstance(value, Tensor | Real):
+            raise TypeError(f"a neuron's {name} must be a number, got {value!r}")
     if isinstance(tau, Tensor):
         if tau.dim() != 0:
             raise ValueError(f"a learnable tau is one number (0-dimensional), got shape {tuple(tau.shape)}")

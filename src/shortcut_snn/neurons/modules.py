@@ -31,6 +31,8 @@ class Neuron(nn.Module):
     ) -> None:
         super().__init__()
         functional.check_parameters(1.0, threshold, reset)
+        if not (surrogate is None or callable(surrogate)):
+            raise TypeError(f"a surrogate is called with the distance from the threshold, got {surrogate!r}")
         self.threshold = threshold
         self.surrogate: Surrogate = surrogate or Rectangle()
         self.reset: Reset = reset
@@ -123,6 +125,7 @@ class PLIF(Neuron):
         detach_membrane: bool = False,
     ) -> None:
         super().__init__(threshold, surrogate, reset, detach_reset, detach_membrane)
+        functional.check_parameters(tau, threshold, reset)
         if not 0.0 < tau < 1.0:
             raise ValueError(f"PLIF starts from a tau between 0 and 1, both excluded, got {tau}")
         self.w = nn.Parameter(torch.tensor(math.log(tau / (1.0 - tau))))

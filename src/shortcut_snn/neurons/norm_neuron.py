@@ -28,6 +28,8 @@ class NormNeuron(nn.Module):
 
     def __init__(self, norm: nn.modules.batchnorm._BatchNorm, neuron: Neuron) -> None:
         super().__init__()
+        if not (isinstance(norm, nn.Module) and isinstance(neuron, nn.Module)):
+            raise TypeError(f"a norm and a neuron are needed, got {type(norm).__name__} and {type(neuron).__name__}")
         self.norm = norm
         self.neuron = neuron
 

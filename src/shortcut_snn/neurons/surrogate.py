@@ -5,6 +5,7 @@ Each is a function of ``v = u_pre - V_th``, the distance of the membrane potenti
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -30,6 +31,8 @@ class Resizable(Protocol):
 
 
 def _positive(name: str, value: float) -> None:
+    if not isinstance(value, Real):
+        raise TypeError(f"a surrogate's {name} must be a number, got {value!r}")
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"a surrogate's {name} must be finite and > 0, got {value}")
 

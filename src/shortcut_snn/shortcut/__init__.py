@@ -1,10 +1,12 @@
 """The method: shortcut back-propagation and evolutionary training, for any spiking network."""
 
+from .attachment import attach
 from .balance import Balance, Constant, CosineDecay, LinearDecay, StepDecay
 from .branch import Branch
 from .model import Shortcut, ShortcutOutput
 from .objectives import TET, LogitSum, LossSum, Objective, SelfDistillation
 from .taps import every_block, stage_ends
+from .time_loop import TimeLoop
 
 __all__ = [
     "TET",
@@ -20,6 +22,8 @@ __all__ = [
     "Shortcut",
     "ShortcutOutput",
     "StepDecay",
+    "TimeLoop",
+    "attach",
     "every_block",
     "stage_ends",
 ]

@@ -7,6 +7,7 @@ Any callable ``(step, total) -> float`` will do; those here are the usual ones.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 
 Balance = Callable[[int, int], float]
 """``(step, total steps) -> lambda``; step counts from 0, so lambda(total) is the end of training."""
@@ -21,6 +22,8 @@ def _progress(step: int, total: int) -> float:
 
 
 def _check_initial(initial: float) -> None:
+    if not isinstance(initial, Real):
+        raise TypeError(f"lambda must be a number, got {initial!r}")
     if not (math.isfinite(initial) and initial >= 0):
         raise ValueError(f"lambda must be finite and >= 0, got {initial}")
 
@@ -76,7 +79,7 @@ class StepDecay:
 
     def __post_init__(self) -> None:
         _check_initial(self.initial)
-        if not 0.0 <= self.until <= 1.0:
+        if not (isinstance(self.until, Real) and 0.0 <= self.until <= 1.0):
             raise ValueError(f"StepDecay's `until` is a fraction of training from 0 to 1, got {self.until}")
 
     def __call__(self, step: int, total: int) -> float:

@@ -1,14 +1,17 @@
 """The wrapper that trains a network with shortcut branches and never rewrites it."""
 
 import copy
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from .branch import Branch
-from .taps import Extract, Taps, resolve
+from .copying import dry_copy, states
+from .libraries import Reset
+from .proof import difference, evaluation
+from .taps import Extract, Taps, TimeAxis, resolve
 
 
 class ShortcutOutput(NamedTuple):
@@ -23,7 +26,8 @@ class Shortcut(nn.Module):
 
     Branches live outside the network: it keeps its parameters and state keys, and what ships is
     ``model.network`` (or :meth:`strip`). In training mode a call returns a :class:`ShortcutOutput` with
-    branch logits; in eval mode the branches are not computed and ``branches`` is empty.
+    branch logits; in eval mode the branches are not computed and ``branches`` is empty. For networks of SpikingJelly,
+    snnTorch, Norse or plain PyTorch, :func:`shortcut_snn.attach` finds the arguments.
 
     Args:
         network: maps a batch to logits ``[N, num_classes]`` (or see ``readout``).
@@ -33,12 +37,16 @@ class Shortcut(nn.Module):
         example: a batch for the dry pass that finds the branches' input widths; its values do not matter. May
             be left out for a network that offers ``example_input()``, as ours do.
         time_axis: where time lies in tapped outputs: 0 for ``[T, N, C, ...]``, 1 for ``[N, T, C, ...]``, None
-            for networks that are called once per time step.
+            for networks that are called once per time step; or a list of these, one for each tap.
         extract: takes a tapped module's output and returns its tensor; by default the output itself or the
             first entry of a tuple.
         readout: takes the network's output and returns logits ``[N, num_classes]``, as in
             ``lambda y: y.mean(0)`` for a network that gives the logits of every time step; by default the output
             itself.
+        run: takes the network and the wrapper's arguments and returns the network's output, as ``TimeLoop`` does
+            for a network that computes one time step a call; by default one call.
+        reset: puts the network's neurons to rest. It is called before and after every pass, so that neither state nor
+            graph goes from one to the next; by default nothing is done, which suits neurons that keep nothing.
 
     Raises:
         ValueError: an unknown tap (the message lists the names there are), or no example to run.
@@ -54,78 +62,134 @@ class Shortcut(nn.Module):
         *,
         num_classes: int,
         example: Any = None,
-        time_axis: int | None = 0,
+        time_axis: TimeAxis | Sequence[TimeAxis] = 0,
         extract: Extract | None = None,
         readout: Extract | None = None,
+        run: Callable[..., Any] | None = None,
+        reset: Reset | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"the network must be a torch.nn.Module, got {type(network).__name__}")
+        if not isinstance(num_classes, int):
+            raise TypeError(f"num_classes must be a whole number, got {num_classes!r}")
         if num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, got {num_classes}")
         self.network = network
         names = resolve(network, taps)
-        self.readout = readout
+        self.readout, self.run, self.reset = readout, run, reset
         self.branches = nn.ModuleList()
         if names:
-            widths = _widths(network, names, _example(network, example), time_axis, extract)
+            batch, probe = example_of(network, example), dry_copy(network, reset)
+            listening = Taps(probe, names, time_axis, extract)
+            with evaluation(probe):
+                listening.start()
+                main = _call(probe, run, batch)
+                found = listening.stop()
+                _check_samples(names, found, main if readout is None else readout(main))
             # On the CPU first: the same seed gives the same branches on every device.
             reference = next(network.parameters(), torch.empty(0))
             with torch.random.fork_rng(devices=[]):
-                built = [Branch(width, num_classes) for width in widths]
+                built = [Branch(pooled.shape[1], num_classes) for pooled in found]
             self.branches.extend(branch.to(reference.device, reference.dtype) for branch in built)
         self.taps = Taps(network, names, time_axis, extract)
 
     def forward(self, *args: Any, **kwargs: Any) -> ShortcutOutput:
         """Run the network and, in training mode, the branches."""
-        if not (self.training and self.branches):
-            return ShortcutOutput(self._main(*args, **kwargs))
-        self.taps.start()
+        listening = self.training and len(self.branches) > 0
+        self._rest()
         try:
+            if listening:
+                self.taps.start()
             main = self._main(*args, **kwargs)
-            pooled = self.taps.stop()
+            pooled = self.taps.stop() if listening else []
         finally:
             self.taps.cancel()
+            self._rest()
+        if not listening:
+            return ShortcutOutput(main)
         return ShortcutOutput(main, tuple(b(x) for b, x in zip(self.branches, pooled, strict=True)))
 
     def _main(self, *args: Any, **kwargs: Any) -> Tensor:
-        output = self.network(*args, **kwargs)
+        output = _call(self.network, self.run, *args, **kwargs)
         main: Tensor = output if self.readout is None else self.readout(output)
         return main
 
-    def strip(self) -> nn.Module:
-        """Take the hooks off and return the network: the one that was put in, trained."""
+    def _rest(self) -> None:
+        if self.reset is not None:
+            self.reset(self.network)
+
+    def strip(self, check: Any = None) -> nn.Module:
+        """Take the hooks off and return the network: the one that was put in, trained.
+
+        Args:
+            check: a batch on which to prove it: in eval mode the main output with the taps listening and the output
+                of the network without them must have the same bits. The network is left as it was.
+
+        Raises:
+            ValueError: they differ; the message says how, and the wrapper is still whole.
+        """
+        if check is not None:
+            self._prove(check)
         self.taps.remove()
         self.branches = nn.ModuleList()
         return self.network
+
+    def _prove(self, batch: Any) -> None:
+        mains = []
+        for tapped in (True, False):
+            self._rest()
+            try:
+                with evaluation(self.network):
+                    if tapped:
+                        self.taps.start()
+                    else:
+                        self.taps.remove()
+                    mains.append(self._main(batch))
+            finally:
+                self.taps.cancel()
+                self.taps.install()
+                self._rest()
+        found = difference(*mains)
+        if found is not None:
+            raise ValueError(
+                f"{type(self.network).__name__} gives one output with the taps and another without: {found}; "
+                "if its neurons keep their state from one call to the next, give the wrapper a reset=..."
+            )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy also what torch refuses to copy, a neuron's state with its graph: the copy gets the values."""
+        memo |= states(self)
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        for name, value in vars(self).items():
+            twin.__dict__[name] = copy.deepcopy(value, memo)
+        return twin
 
     def extra_repr(self) -> str:
         """Show where the branches are."""
         return f"taps={self.taps.names}"
 
 
-def _widths(
-    network: nn.Module, names: Sequence[str], example: Any, time_axis: int | None, extract: Extract | None
-) -> list[int]:
-    """Channels of each tapped output, by one pass through a copy: not even a neuron's state is touched."""
-    probe = copy.deepcopy(network, _results(vars(module) for module in network.modules())).eval()
-    taps = Taps(probe, names, time_axis, extract)
-    taps.start()
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        probe(example)
-    return [pooled.shape[1] for pooled in taps.stop()]
+def _call(network: nn.Module, run: Callable[..., Any] | None, *args: Any, **kwargs: Any) -> Any:
+    return network(*args, **kwargs) if run is None else run(network, *args, **kwargs)
 
 
-def _results(values: Iterable[Any], depth: int = 4) -> dict[int, Any]:
-    """Copies, by id, of tensors that hold a graph: a neuron's state after a pass, which deepcopy refuses."""
-    copies: dict[int, Any] = {}
-    for value in values if depth else ():
-        if isinstance(value, Tensor) and not value.is_leaf:
-            copies[id(value)] = value.detach().clone()
-        elif isinstance(value, dict | list | tuple):
-            copies |= _results(value.values() if isinstance(value, dict) else value, depth - 1)
-    return copies
+def _check_samples(names: Sequence[str], found: Sequence[Tensor], main: Any) -> None:
+    for name, pooled in zip(names, found, strict=True):
+        if isinstance(main, Tensor) and main.dim() == 2 and len(pooled) != len(main):
+            raise ValueError(
+                f"tap {name!r} gives {len(pooled)} samples where the network gives {len(main)}: its output is not laid "
+                f"out as time_axis says; tap a module whose output has this time axis, or give it another time_axis"
+            )
 
 
-def _example(network: nn.Module, example: Any) -> Any:
+def example_of(network: nn.Module, example: Any) -> Any:
+    """Return the example given or else the network's own.
+
+    Raises:
+        ValueError: there is none.
+    """
     if example is not None:
         return example
     offered = getattr(network, "example_input", None)

@@ -5,16 +5,20 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .branch import pool
+from .readout import tensor_in
 
 Extract = Callable[[Any], Tensor]
+TimeAxis = int | None
 _STAGE = re.compile(r"(?:^|\.)(?:layer|stage)s?[._]?\d+$")
 
 
-def _stages(network: nn.Module) -> list[str]:
+def stages(network: nn.Module) -> list[str]:
+    """Names of a network's stages: those it declares as ``stage_names``, or submodules named so; maybe none."""
     declared = getattr(network, "stage_names", None)
     if declared is not None:
         return list(declared)
@@ -32,13 +36,13 @@ def stage_ends(network: nn.Module) -> list[str]:
     Raises:
         ValueError: no such submodules; name the taps instead.
     """
-    stages = _stages(network)
-    if len(stages) < 2:
+    found = stages(network)
+    if len(found) < 2:
         raise ValueError(
             f"{type(network).__name__} has no submodules named layer1, layer2, ... to put branches behind; "
             f"name the taps yourself, among: {_some(network)}"
         )
-    return stages[:-1]
+    return found[:-1]
 
 
 def every_block(network: nn.Module) -> list[str]:
@@ -47,8 +51,8 @@ def every_block(network: nn.Module) -> list[str]:
     Raises:
         ValueError: no stages are found (see :func:`stage_ends`).
     """
-    stages = [*stage_ends(network), _stages(network)[-1]]
-    blocks = [f"{stage}.{child}" for stage in stages for child, _ in network.get_submodule(stage).named_children()]
+    all_stages = [*stage_ends(network), stages(network)[-1]]
+    blocks = [f"{stage}.{child}" for stage in all_stages for child, _ in network.get_submodule(stage).named_children()]
     return blocks[:-1]
 
 
@@ -67,6 +71,8 @@ def resolve(network: nn.Module, taps: str | Sequence[str]) -> list[str]:
                 f"unknown placement {taps!r}: use one of {', '.join(map(repr, PLACEMENTS))}, or a list of names"
             )
         return PLACEMENTS[taps](network)
+    if not isinstance(taps, Sequence) or not all(isinstance(name, str) for name in taps):
+        raise TypeError(f"taps are a placement or a list of names of submodules, got {taps!r}")
     names = list(taps)
     there = dict(network.named_modules())
     for name in names:
@@ -92,43 +98,70 @@ def first_tensor(output: Any) -> Tensor:
     Raises:
         TypeError: neither is a tensor.
     """
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
-        return output[0]
-    raise TypeError(
-        f"a tapped module returned {type(output).__name__}, not a tensor; pass extract=... to say where its spikes are"
-    )
+    found = tensor_in(output)
+    if found is None:
+        raise TypeError(
+            f"a tapped module returned {type(output).__name__}, not a tensor; pass extract=... to say where its "
+            "spikes are"
+        )
+    return found
 
 
 class Taps:
     """Forward hooks on named submodules that keep the pooled output of each while active.
 
     A module that is called once per time step fires its hook T times; the pooled outputs are averaged.
-    While inactive a hook returns at once and keeps nothing.
+    While inactive, as in the second forward pass of activation checkpointing, a hook returns at once and keeps nothing.
     """
 
     def __init__(
-        self, network: nn.Module, names: Sequence[str], time_axis: int | None, extract: Extract | None
+        self,
+        network: nn.Module,
+        names: Sequence[str],
+        time_axis: TimeAxis | Sequence[TimeAxis] = 0,
+        extract: Extract | None = None,
     ) -> None:
+        self.network = network
         self.names = list(names)
-        self.time_axis = time_axis
+        self.time_axes = list(time_axis) if isinstance(time_axis, Sequence) else [time_axis] * len(self.names)
+        if len(self.time_axes) != len(self.names):
+            raise ValueError(f"{len(self.names)} taps need as many time axes, got {len(self.time_axes)}")
         self.extract: Extract = extract or first_tensor
         self.active = False
+        self._graph = False
         self._pooled: list[list[Tensor]] = [[] for _ in self.names]
-        self._handles: list[RemovableHandle] = [
-            network.get_submodule(name).register_forward_hook(_Hook(self, index))
-            for index, name in enumerate(self.names)
-        ]
+        self._tapped: list[nn.Module] = []
+        self._handles: list[RemovableHandle] = []
+        self.install()
+
+    def install(self) -> None:
+        """Put the hooks on the modules that bear the names now, instead of those that had them before."""
+        self.remove()
+        self._tapped = [self.network.get_submodule(name) for name in self.names]
+        self._handles = [module.register_forward_hook(_Hook(self, index)) for index, module in enumerate(self._tapped)]
 
     def record(self, index: int, output: Any) -> None:
-        """Keep the pooled output of tap ``index``."""
-        if self.active:
-            self._pooled[index].append(pool(self.extract(output), self.time_axis))
+        """Keep the pooled output of tap ``index``.
+
+        Raises:
+            RuntimeError: no gradient can flow back from here although the forward pass as a whole has one.
+        """
+        if not self.active:
+            return
+        if self._graph and not torch.is_grad_enabled():
+            raise RuntimeError(
+                f"the tap {self.names[index]!r} runs without gradients, so its branch would train nothing: it is "
+                "inside torch.no_grad() or checkpoint(use_reentrant=True); use checkpoint(use_reentrant=False)"
+            )
+        self._pooled[index].append(pool(self.extract(output), self.time_axes[index]))
 
     def start(self) -> None:
         """Forget what was kept and listen."""
+        # Conversions such as SyncBatchNorm's put new modules in the place of those that had the hooks.
+        if [self.network.get_submodule(name) for name in self.names] != self._tapped:
+            self.install()
         self._pooled = [[] for _ in self.names]
+        self._graph = torch.is_grad_enabled()
         self.active = True
 
     def stop(self) -> list[Tensor]:
@@ -153,7 +186,7 @@ class Taps:
         """Take the hooks off the network."""
         for handle in self._handles:
             handle.remove()
-        self._handles = []
+        self._handles, self._tapped = [], []
 
 
 class _Hook:

@@ -13,8 +13,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any, get_args
 
-import yaml
-
 from ..analysis.statistics import geometric_mean, mean_interval
 from ..files import write_csv, write_text
 from . import recipe_io
@@ -66,6 +64,8 @@ class Plan:
         """
         if seeds < 1:
             raise ValueError(f"--seeds must be at least 1, got {seeds}")
+        if seeds > 10_000:
+            raise ValueError(f"--seeds is how many, not which: at most 10000, got {seeds}")
         specs = [_spec(text.strip()) for text in methods.split(",") if text.strip()]
         if not specs:
             raise ValueError(f"--methods names nothing to compare: use some of {', '.join(get_args(Method))}")
@@ -100,7 +100,7 @@ def _spec(text: str) -> tuple[Method, dict[str, Any]]:
     wrong = [entry for entry, (_, equals, value) in zip(entries, pairs, strict=True) if not (equals and value)]
     if wrong:
         raise ValueError(f"a method's entries are KEY=VALUE, as in evolutionary:taps=blocks, got {wrong[0]!r}")
-    return name, {_whole_key(key): yaml.safe_load(value) for key, _, value in pairs}  # type: ignore[return-value]
+    return name, {_whole_key(key): recipe_io.value(value) for key, _, value in pairs}  # type: ignore[return-value]
 
 
 def _whole_key(key: str) -> str:
@@ -118,7 +118,7 @@ def _axis(entry: str) -> list[tuple[str, Any]]:
     key, equals, values = entry.partition("=")
     if not equals or not values:
         raise ValueError(f"--grid takes KEY=A,B as in method.taps=stages,blocks, got {entry!r}")
-    return [(key.strip(), yaml.safe_load(value)) for value in values.split(",")]
+    return [(key.strip(), recipe_io.value(value)) for value in values.split(",")]
 
 
 def compare(plan: Plan, folder: Path, jobs: int = 1, tell: Callable[[str], None] = print) -> list[dict[str, Any]]:
@@ -143,7 +143,8 @@ def compare(plan: Plan, folder: Path, jobs: int = 1, tell: Callable[[str], None]
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
     todo = [(variant, seed) for seed in plan.seeds for variant in plan.variants]
     tell(f"{len(plan.variants)} variants, {len(plan.seeds)} seeds: {len(todo)} runs in {folder}")
-    from .run import RESULT, read_result
+    from .resume import RESULT
+    from .run import read_result
 
     threads = max(1, (os.cpu_count() or 1) // jobs)
     failed: list[str] = []
@@ -185,7 +186,8 @@ def _train(recipe: Recipe, place: Path, threads: int) -> str:
 def summarise(plan: Plan, folder: Path, tell: Callable[[str], None] = print) -> list[dict[str, Any]]:
     """Read the finished runs, write the files and print the table."""
     from ..analysis import plots
-    from .run import RESULT, read_result
+    from .resume import RESULT
+    from .run import read_result
 
     runs: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []

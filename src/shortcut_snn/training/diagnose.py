@@ -57,8 +57,6 @@ def diagnose(recipe: Recipe, folder: Path, run: Path | None = None, batches: int
     """
     if batches < 1:
         raise ValueError(f"--batches must be at least 1, got {batches}")
-    if resolved(recipe).neuron.gradient == "rate":
-        raise ValueError("gradients looks at gradients through time, and with gradient rate there are none; use bptt")
     data = load(recipe.data, recipe.network.time_steps)
     module = _module(recipe, data, run)
     stream = itertools.islice(iter(loaders(data, recipe.data, recipe.train.seed).train), batches)
@@ -73,7 +71,7 @@ def diagnose(recipe: Recipe, folder: Path, run: Path | None = None, batches: int
     # The first layer's, as the recipe trains: does another batch give the same direction?
     firsts = [measure(module.model, *batch, module.objective, weight).first for batch in seen]
     setup = _setup(module, weight)
-    found = of_setup(setup, seen, lambda: of_neurons(setup, seen) + _rebuilt(recipe, data, run))
+    found = of_setup(setup, seen, lambda: _remedies(recipe, setup, seen) + _rebuilt(recipe, data, run))
     _write(reports, names, found, folder)
     _tell(recipe, reports, names, found, seen, folder)
     if len(firsts) > 1:
@@ -104,6 +102,11 @@ def _setup(module: ShortcutModule, balance: float) -> Setup:
         return module.objective(output, labels, balance)
 
     return Setup(module.model, loss, module.model.network)
+
+
+def _remedies(recipe: Recipe, setup: Setup, seen: list[Batch]) -> list[Remedy]:
+    # Surrogates are fitted to gradients through time, which rates do not have.
+    return [] if resolved(recipe).neuron.gradient == "rate" else of_neurons(setup, seen)
 
 
 def _rebuilt(recipe: Recipe, data: ImageData, run: Path | None) -> list[Remedy]:

@@ -17,7 +17,9 @@ from .calibration import widths_in
 from .module import ShortcutModule
 from .recipe import Recipe
 from .report import percent
-from .run import RECIPE, SPLIT, describe, make_trainer
+from .resume import RECIPE
+from .run import SPLIT, describe
+from .trainer import make_trainer
 
 FILES = {"last": "network.safetensors", "best": "best.safetensors"}
 
@@ -91,7 +93,9 @@ def evaluate(folder: Path, weights: str = "last", split: str = "test") -> float:
     loader = batches.test if split == "test" else batches.validation
     if split == "validation" and not len(batches.validation):
         raise ValueError(f"the run in {folder} held out no validation data (data.validation: 0)")
-    trainer: pl.Trainer = make_trainer(recipe, None, [], terminal=False)
+    # One process: several would each start this program anew.
+    alone = recipe_io.changed(recipe, {"train.devices": 1, "train.nodes": 1, "train.strategy": "auto"})
+    trainer: pl.Trainer = make_trainer(alone, None, [], terminal=False)
     with firing_rates(module.model.network) as rates:
         result = trainer.test(module, loader, verbose=False)[0]
     print(f"{split} accuracy of {folder} ({weights} epoch): {percent(result['test_accuracy'])}")

@@ -43,6 +43,8 @@ class LayerWatch(Callback):
         self.path, self.every, self.network, self.tell, self.time_axis = path, every, network, tell, time_axis
         self.layers: tuple[LayerReport, ...] = ()
         self.rows: list[dict[str, Any]] = []
+        # Of the last look: an epoch may be resumed after its last one.
+        self.last: list[dict[str, Any]] = []
         self.told: list[str] = []
         self._looking = ExitStack()
         self._tallies: dict[str, Tally] = {}
@@ -59,6 +61,7 @@ class LayerWatch(Callback):
         if not tallies:
             return
         self.layers = layer_reports(self.network(module), tallies)
+        self.last = layer_rows(self.layers)
         verdict = judge(self.layers)
         if verdict.kind != "healthy" and verdict.kind not in self.told and trainer.is_global_zero:
             self.told.append(verdict.kind)
@@ -66,7 +69,7 @@ class LayerWatch(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
         """Note the last look of the epoch."""
-        self.rows += [{"epoch": trainer.current_epoch} | row for row in layer_rows(self.layers)]
+        self.rows += [{"epoch": trainer.current_epoch} | row for row in self.last]
         if self.path is not None and trainer.is_global_zero:
             write_csv(self.path, self.rows)
 
@@ -76,8 +79,8 @@ class LayerWatch(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must know."""
-        return {"rows": self.rows, "told": self.told}
+        return {"rows": self.rows, "last": self.last, "told": self.told}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up where the checkpoint left off."""
-        self.rows, self.told = list(state["rows"]), list(state["told"])
+        self.rows, self.last, self.told = list(state["rows"]), list(state.get("last", [])), list(state["told"])

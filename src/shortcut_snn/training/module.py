@@ -10,11 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..shortcut import Balance, Objective, Shortcut
+from .averages import Averages
 from .recipe import OptimizerConfig
-
-
-class NumericsError(ValueError):
-    """The loss is no longer a number."""
 
 
 class ShortcutModule(pl.LightningModule):
@@ -53,6 +50,8 @@ class ShortcutModule(pl.LightningModule):
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
         self.total_steps = 0
+        self.training_averages = Averages()
+        self.evaluation_averages = Averages()
         self.every_step = every_step
 
     def prepare(self, images: Tensor) -> Tensor:
@@ -68,7 +67,13 @@ class ShortcutModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Find the number of steps, which the schedules need."""
-        self.total_steps = int(self.trainer.estimated_stepping_batches)
+        total = int(self.trainer.estimated_stepping_batches)
+        if self.total_steps not in (0, total):
+            raise ValueError(
+                f"the checkpoint is of a run of {self.total_steps} steps in all, and these would be {total}: resume it "
+                "with the data and the number of processes that it had"
+            )
+        self.total_steps = total
         if self.every_step:
             self.model.network.readout = "sequence"  # type: ignore[assignment]
 
@@ -88,6 +93,25 @@ class ShortcutModule(pl.LightningModule):
         finally:
             self.model.network.readout = before
 
+    def sum_over_processes(self, values: Tensor) -> Tensor:
+        """Add up a tensor over all processes."""
+        total: Tensor = self.trainer.strategy.reduce(values.clone(), reduce_op="sum")
+        return total
+
+    def training_means(self) -> dict[str, float]:
+        """Return what was averaged over the training batches of this epoch so far, over all processes."""
+        means = self.training_averages.means(self.sum_over_processes)
+        return {name: value.item() for name, value in means.items()}
+
+    def on_train_epoch_start(self) -> None:
+        """Begin an epoch's averages; an epoch that is resumed has its own back by now."""
+        self.training_averages.clear()
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's averages."""
+        for name, value in self.training_means().items():
+            self.log(name, value, prog_bar=name != "train_accuracy_with_branches")
+
     def balance_now(self) -> float:
         """Return lambda at the current step."""
         return self.balance(self.global_step, max(self.total_steps, 1))
@@ -98,36 +122,22 @@ class ShortcutModule(pl.LightningModule):
         output = self.model(self.prepare(images))
         balance = self.balance_now()
         loss = self.objective(output, labels, balance)
-        if not torch.isfinite(loss):
-            raise NumericsError(
-                f"the loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}); try a lower "
-                f"optimizer.lr (now {self.optimizer_config.lr:g}), or fp32 if this is a half-precision run"
-            )
         values = {"train_loss": loss, "train_accuracy": _accuracy(output.main, labels)}
         if output.branches:
             # Where this is far above the main output's accuracy, the branches do the main output's work.
             with torch.no_grad():
                 summed = output.main + balance * sum(output.branches)
             values["train_accuracy_with_branches"] = _accuracy(summed, labels)
-        for name, value in values.items():
-            self.log(
-                name,
-                value,
-                prog_bar=name != "train_accuracy_with_branches",
-                on_step=False,
-                on_epoch=True,
-                batch_size=len(labels),
-                sync_dist=True,
-            )
+        self.training_averages.add(values, len(labels))
         self.log("lambda", balance, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(labels))
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
-        """Log loss and accuracy of the main output."""
+        """Add up loss and accuracy of the main output."""
         self._evaluate(batch, "validation")
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
-        """Log loss and accuracy of the main output."""
+        """Add up loss and accuracy of the main output."""
         self._evaluate(batch, "test")
 
     def _evaluate(self, batch: tuple[Tensor, Tensor], name: str) -> None:
@@ -137,7 +147,23 @@ class ShortcutModule(pl.LightningModule):
             f"{name}_loss": F.cross_entropy(logits, labels),
             f"{name}_accuracy": _accuracy(logits, labels),
         }
-        self.log_dict(values, prog_bar=name == "validation", batch_size=len(labels), sync_dist=True)
+        self.evaluation_averages.add(values, len(labels))
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin the averages of a pass over the validation data."""
+        self.evaluation_averages.clear()
+
+    def on_test_epoch_start(self) -> None:
+        """Begin the averages of a pass over the test data."""
+        self.evaluation_averages.clear()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log loss and accuracy of the main output."""
+        self.log_dict(self.evaluation_averages.means(self.sum_over_processes), prog_bar=True)
+
+    def on_test_epoch_end(self) -> None:
+        """Log loss and accuracy of the main output."""
+        self.log_dict(self.evaluation_averages.means(self.sum_over_processes))
 
     def configure_optimizers(self) -> Any:
         """AdamW or SGD, the learning rate falling to 0 over half a cosine, step by step."""
@@ -153,13 +179,17 @@ class ShortcutModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the random state, for networks that draw numbers as they run."""
+        """Keep the averages of the epoch, and the random state, for networks that draw numbers as they run."""
+        checkpoint["averages"] = self.training_averages.sums(self.sum_over_processes)
+        checkpoint["total_steps"] = self.total_steps
         checkpoint["rng"] = torch.get_rng_state()
         if torch.cuda.is_available():
             checkpoint["rng_cuda"] = torch.cuda.get_rng_state_all()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the random state back."""
+        """Put the averages and the random state back."""
+        self.training_averages.load(checkpoint.get("averages", {}), self.device, self.trainer.is_global_zero)
+        self.total_steps = checkpoint.get("total_steps", 0)
         torch.set_rng_state(checkpoint["rng"].cpu())
         if torch.cuda.is_available() and "rng_cuda" in checkpoint:
             torch.cuda.set_rng_state_all([state.cpu() for state in checkpoint["rng_cuda"]])

@@ -6,7 +6,7 @@ This module does not import torch: the command reads recipes and prints help bef
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ..data.config import DataConfig
 from . import methods
@@ -160,9 +160,16 @@ class TrainConfig:
         seed: of the weights and the order and augmentation of the data.
         precision: fp32, bf16 or fp16 (mixed: weights stay in fp32).
         accelerator: auto, cpu, gpu or another of Lightning's.
-        devices: how many.
+        devices: how many, on each machine.
+        nodes: how many machines.
         strategy: how several devices work together, one of Lightning's (auto, ddp, ...).
+        sync_batchnorm: whether batch norms see the images of all devices at once; else each sees its own.
         threads: CPU threads; the default is all cores.
+        checkpoint_every: steps between checkpoints within an epoch, for long epochs; the default is none but those at
+            the end of every epoch and when the run is asked to stop.
+        non_finite: what to do where the loss or a gradient is not finite: stop the run or skip the step.
+        silent_layers: what to do where none of a layer's neurons fire, or all at every time step: stop the run when it
+            stays so, warn only, or ignore it.
     """
 
     epochs: int = 10
@@ -170,8 +177,13 @@ class TrainConfig:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     accelerator: str = "auto"
     devices: int = 1
+    nodes: int = 1
     strategy: str = "auto"
+    sync_batchnorm: bool = False
     threads: int | None = None
+    checkpoint_every: int | None = None
+    non_finite: Literal["stop", "skip"] = "stop"
+    silent_layers: Literal["stop", "warn", "ignore"] = "stop"
 
 
 @dataclass
@@ -200,27 +212,20 @@ class Recipe:
         Raises:
             ValueError: naming the entry.
         """
-        positive = {
-            "network.width": self.network.width,
-            "network.time_steps": self.network.time_steps,
-            "neuron.surrogate.width": self.neuron.surrogate.width,
-            "optimizer.lr": self.optimizer.lr,
-            "train.epochs": self.train.epochs,
-            "train.devices": self.train.devices,
-            "train.threads": self.train.threads,
-            "data.batch_size": self.data.batch_size,
-        }
-        for name, value in positive.items():
+        _refuse_blanks(self)
+        for name, most in _MOST.items():
+            value = _entry(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be greater than 0, got {value}")
-        not_negative = {
-            "optimizer.weight_decay": self.optimizer.weight_decay,
-            "method.initial": self.method.initial,
-            "train.seed": self.train.seed,
-        }
-        for name, value in not_negative.items():
+            if value is not None and value > most:
+                raise ValueError(f"{name} must be at most {most:g}, got {value:g}")
+        for name in ("optimizer.weight_decay", "method.initial", "train.seed", "neuron.tau"):
+            value = _entry(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise ValueError(f"{name} must not be negative, got {value}")
+        for name in ("train.seed", "data.seed"):
+            if _entry(self, name) >= 2**32:
+                raise ValueError(f"{name} must be below 2^32, got {_entry(self, name)}")
         if not 0 <= self.optimizer.label_smoothing < 1:
             raise ValueError(f"optimizer.label_smoothing is from 0 to below 1, got {self.optimizer.label_smoothing}")
         methods.check(self)
@@ -236,3 +241,34 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(entry) for entry in value]
     return str(value) if isinstance(value, Path) else value
+
+
+# What must be greater than 0, and the most that is taken for meant.
+_MOST = {
+    "network.width": 2**16,
+    "network.time_steps": 2**12,
+    "neuron.surrogate.width": 1e6,
+    "optimizer.lr": 1e38,
+    "train.epochs": 10**6,
+    "train.devices": 2**12,
+    "train.nodes": 2**16,
+    "train.threads": 2**12,
+    "train.checkpoint_every": 2**40,
+    "data.batch_size": 2**24,
+}
+
+
+def _entry(recipe: Recipe, name: str) -> Any:
+    value: Any = recipe
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _refuse_blanks(config: Any, prefix: str = "") -> None:
+    for entry in dataclasses.fields(config):
+        value = getattr(config, entry.name)
+        if dataclasses.is_dataclass(value):
+            _refuse_blanks(value, f"{prefix}{entry.name}.")
+        elif value is None and type(None) not in get_args(entry.type):
+            raise ValueError(f"{prefix}{entry.name} must have a value; leave the entry out for its default")

@@ -25,17 +25,35 @@ def from_namespace(parsed: Any, check: bool = True) -> Recipe:
     return recipe
 
 
+def check_groups(entries: Mapping[Any, Any], config: Any = Recipe, prefix: str = "") -> None:
+    """Refuse what stands in place of a group of entries, which the parser passes over.
+
+    Raises:
+        ValueError: naming the group.
+    """
+    for field in dataclasses.fields(config):
+        if field.name not in entries or not dataclasses.is_dataclass(field.type):
+            continue
+        value, name = entries[field.name], f"{prefix}{field.name}"
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{name} is a group of entries, as in '{name}: {{...}}', got {value!r}")
+        if "class_path" in value or "init_args" in value:
+            raise ValueError(f"{name} holds entries alone: a recipe names no classes")
+        check_groups(value, field.type, f"{name}.")
+
+
 def from_dict(entries: Mapping[str, Any]) -> Recipe:
     """Return the recipe of nested entries; what is not named has its default.
 
     Raises:
         ValueError: an unknown entry or a wrong type; the message names it.
     """
+    check_groups(entries)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Recipe)
     try:
         parsed: Namespace = parser.instantiate(parser.parse_object(dict(entries)))
-    except (ArgumentError, TypeError, KeyError) as error:
+    except (ArgumentError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(" ".join(str(error).split())) from None
     return from_namespace(parsed)
 
@@ -65,16 +83,44 @@ def read(path: Path) -> Recipe:
         FileNotFoundError: there is no such file.
         ValueError: it is no YAML or no recipe; the message names the entry.
     """
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(entries, dict):
-        raise ValueError(f"{path} is not a recipe: expected entries like 'train: ...'")
+    entries = read_entries(path)
     try:
         return from_dict(entries)
     except ValueError as error:
         raise ValueError(f"{path} is not a recipe: {error}") from None
+
+
+def read_entries(path: Path) -> dict[Any, Any]:
+    """Read a YAML file of entries, its groups checked.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no YAML, or not of entries.
+    """
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    # A deep enough file exhausts the parser's stack; a date that there is not is a ValueError.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(entries, dict):
+        raise ValueError(f"{path} is not a recipe: expected entries like 'train: ...'")
+    try:
+        check_groups(entries)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a recipe: {error}") from None
+    return entries
+
+
+def value(text: str) -> Any:
+    """Return what an entry's text means.
+
+    Raises:
+        ValueError: it is no YAML.
+    """
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ValueError(f"{text!r} is no value of an entry (it is not YAML)") from None
 
 
 def write(recipe: Recipe, path: Path) -> None:

@@ -2,20 +2,18 @@
 
 import hashlib
 import json
-import logging
 import math
 import platform
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from .. import __version__
@@ -23,20 +21,25 @@ from ..analysis import plots
 from ..analysis.gradients import shallow_to_deep
 from ..data import ImageData, Loaders, load, loaders
 from ..deploy.weights import load_into, read_network, save_network
-from ..files import write_csv, write_text
+from ..files import make_folder, remove_strays, write_csv, write_text
 from . import build, recipe_io
 from .calibration import WIDTHS, calibrate_module, resume_widths
 from .callbacks import History, SaveRun, Watch
+from .checkpoint import position, read_checkpoint
 from .cost import StepCost, summary
+from .exclusive import exclusive
+from .interruption import Interruption
 from .layer_watch import LayerWatch
-from .methods import resolved
 from .module import ShortcutModule
+from .numerics import FiniteSteps, LivingLayers
 from .operations import ENERGY, energy_rows, run_energy
 from .recipe import Recipe
 from .report import tell_result
+from .resume import CHECKPOINT, RECIPE, RESULT, find_checkpoint
+from .sync_norm import synchronise
+from .trainer import make_trainer
 
-PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-CHECKPOINT, RECIPE, RESULT, SPLIT = "checkpoint.ckpt", "recipe.yaml", "result.json", "split.txt"
+SPLIT = "split.txt"
 
 
 def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[str], None] = print) -> dict[str, Any]:
@@ -61,11 +64,27 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
         ValueError: a recipe that makes no sense, data or a checkpoint that cannot be used, a loss that is NaN.
         FileNotFoundError: missing data.
         FileExistsError: the folder holds a run already and ``resume`` is false.
+        Interrupted: a signal asked the run to stop; a resumed one goes on where it stopped.
     """
+    interruption = Interruption()
+    with interruption.listening(), ExitStack() as until_the_end:
+        return _train(recipe, folder, resume, tell, interruption, until_the_end)
+
+
+def _train(
+    recipe: Recipe,
+    folder: Path,
+    resume: bool,
+    tell: Callable[[str], None],
+    interruption: Interruption,
+    until_the_end: ExitStack,
+) -> dict[str, Any]:
     recipe.check()
     # With several processes one speaks for all.
     tell = rank_zero_only(tell)
-    checkpoint = _checkpoint(recipe, folder, resume)
+    # The others would meet what the first has written since.
+    first = getattr(rank_zero_only, "rank", 0) == 0
+    checkpoint = find_checkpoint(recipe, folder, resume) if first else _kept(folder, resume)
     if resume and (folder / RESULT).is_file():
         tell(f"{folder} is finished already")
         return read_result(folder)
@@ -79,12 +98,16 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
     module = build.module(recipe, data)
     if data.kind == "static":
         module.model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if recipe.train.sync_batchnorm and recipe.train.devices * recipe.train.nodes > 1:
+        synchronise(module.model.network)
     about = {"recipe": recipe.to_dict(), "data": describe(data), "version": __version__}
     terminal = sys.stderr.isatty()
     watch, cost = Watch(), StepCost()
     history = History(folder, watch, cost, None if terminal else tell)
     layers = LayerWatch(folder / "layers.csv", network=lambda module: module.model.network, tell=tell)
-    trainer = make_trainer(recipe, folder, [watch, cost, layers, history, SaveRun(folder, history, about)], terminal)
+    save = SaveRun(folder, history, about, interruption, recipe.train.checkpoint_every)
+    numerics = [FiniteSteps(recipe.train.non_finite, tell), LivingLayers(watch.taken, recipe.train.silent_layers, tell)]
+    trainer = make_trainer(recipe, folder, [*numerics, watch, cost, layers, history, save], terminal)
     batches = loaders(data, recipe.data, recipe.train.seed, trainer.global_rank, trainer.world_size)
     if checkpoint is not None and recipe.neuron.surrogate.calibrate:
         widths = resume_widths(module, folder)
@@ -95,11 +118,15 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
     if widths:
         about["surrogate_widths"] = widths
     if trainer.is_global_zero:
+        make_folder(folder)
+        until_the_end.enter_context(exclusive(folder))
+        remove_strays(folder)
         _describe_run(folder, recipe, data, widths)
+    if checkpoint is not None:
+        epoch, done = position(read_checkpoint(checkpoint))
+        batches.sampler.begin(epoch, done * recipe.data.batch_size)
     validation = batches.validation if len(data.validation) else None
     trainer.fit(module, batches.train, validation, ckpt_path=checkpoint, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     result = _finish(trainer, module, batches, folder, history, about)
     if trainer.is_global_zero:
         energy = run_energy(module, batches, recipe.network.time_steps)
@@ -112,31 +139,9 @@ def train(recipe: Recipe, folder: Path, resume: bool = False, tell: Callable[[st
     return result
 
 
-def _checkpoint(recipe: Recipe, folder: Path, resume: bool) -> Path | None:
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file; name a folder for the run")
-    before, path = folder / RECIPE, folder / CHECKPOINT
-    if not before.is_file():
-        if folder.is_dir() and any(folder.iterdir()) and not resume:
-            raise FileExistsError(f"{folder} is not empty and holds no run; name another folder")
-        return None
-    if not path.is_file() and not (folder / RESULT).is_file():
-        # It failed before its first epoch was over: there is nothing to lose, and its recipe may be at fault.
-        return None
-    if not resume:
-        raise FileExistsError(f"{folder} holds a run already; add --resume to go on with it, or name another folder")
-    if resolved(recipe_io.read(before)) != resolved(recipe):
-        raise ValueError(
-            f"the run in {folder} has another recipe ({before}); resume with that one or name another folder"
-        )
-    if not path.is_file():
-        return None
-    try:
-        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} is not a whole checkpoint ({reason}); delete it to start the run anew") from None
-    return path
+def _kept(folder: Path, resume: bool) -> Path | None:
+    path = folder / CHECKPOINT
+    return path if resume and path.is_file() else None
 
 
 def seed_everything(recipe: Recipe) -> None:
@@ -146,28 +151,6 @@ def seed_everything(recipe: Recipe) -> None:
         pl.seed_everything(recipe.train.seed, workers=False, verbose=False)
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
-
-
-def make_trainer(recipe: Recipe, folder: Path | None, callbacks: list[Callback], terminal: bool) -> pl.Trainer:
-    """Return Lightning's trainer, without its chatter; TensorBoard's logs go into the folder."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    # Known and harmless here: few workers, short epochs, a resumed run's folder that is not empty.
-    warnings.filterwarnings("ignore", module="lightning")
-    return pl.Trainer(
-        accelerator=recipe.train.accelerator,
-        devices=recipe.train.devices,
-        strategy=recipe.train.strategy,
-        precision=PRECISION[recipe.train.precision],  # type: ignore[arg-type]
-        max_epochs=recipe.train.epochs,
-        logger=TensorBoardLogger(folder, name="tensorboard", version="") if folder else False,
-        callbacks=callbacks,
-        enable_progress_bar=terminal,
-        enable_model_summary=False,
-        enable_checkpointing=folder is not None,
-        num_sanity_val_steps=0,
-        log_every_n_steps=10,
-        use_distributed_sampler=False,
-    )
 
 
 def _finish(

@@ -1,7 +1,7 @@
 """What a recipe says about events. Plain Python: neither torch nor numpy is imported here."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 Slicing = Literal["time", "count"]
 """What the frames of a recording have in common."""
@@ -37,9 +37,12 @@ class EventConfig:
     def __post_init__(self) -> None:
         if self.slicing not in get_args(Slicing):
             raise ValueError(f"data.events.slicing: time or count is needed, got {self.slicing!r}")
+        for name in ("size", "folds", "fold"):
+            if not isinstance(getattr(self, name), int | None):
+                raise ValueError(f"data.events.{name}: a whole number is needed, got {getattr(self, name)!r}")
         if self.size is not None and self.size < 1:
             raise ValueError(f"data.events.size: at least 1 is needed, got {self.size}")
-        if self.sensor is not None and not all(1 <= side <= 8192 for side in self.sensor):
+        if self.sensor is not None and not _is_size(self.sensor):
             raise ValueError(f"data.events.sensor: height and width from 1 to 8192 are needed, got {self.sensor}")
         if self.cache == "":
             raise ValueError("data.events.cache: a folder or off is needed, got an empty name")
@@ -48,3 +51,9 @@ class EventConfig:
         if not 0 <= self.fold < max(self.folds, 1):
             most = f"0 to {self.folds - 1} for {self.folds} folds" if self.folds else "0 without folds"
             raise ValueError(f"data.events.fold: must be {most}, got {self.fold}")
+
+
+def _is_size(sensor: Any) -> bool:
+    if not isinstance(sensor, tuple | list) or len(sensor) != 2:
+        return False
+    return all(isinstance(side, int) and 1 <= side <= 8192 for side in sensor)

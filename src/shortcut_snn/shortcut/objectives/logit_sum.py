@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..model import ShortcutOutput
+from .smoothing import check_smoothing
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,9 @@ class LogitSum:
     """
 
     label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_smoothing(self.label_smoothing)
 
     def __call__(self, output: ShortcutOutput, labels: Tensor, balance: float) -> Tensor:
         """Return the mean loss of a batch; labels are class indices ``[N]``."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...files import write_text
-from ..run import RECIPE
+from ..resume import RECIPE
 from .comparison_page import COMPARISON, comparison_page
 from .html import render
 from .run_page import run_page

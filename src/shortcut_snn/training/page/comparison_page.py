@@ -11,7 +11,7 @@ from ...analysis import plots
 from .. import recipe_io
 from ..compare import variant_folder
 from ..recipe import Recipe
-from ..run import RECIPE, RESULT
+from ..resume import RECIPE, RESULT
 from .files import Row, flat, read_json, read_rows
 from .html import Page, Section, Table, picture
 from .run_page import all_columns, show

@@ -11,7 +11,7 @@ from .. import recipe_io
 from ..calibration import WIDTHS
 from ..operations import ENERGY
 from ..report import percent
-from ..run import RECIPE, RESULT
+from ..resume import RECIPE, RESULT
 from .files import Row, flat, read_json, read_rows
 from .html import Page, Section, Table, picture
 

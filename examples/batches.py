@@ -1,0 +1,81 @@
+"""Real data as the networks of other libraries take it: batches ``[T, N, C, H, W]`` of float32."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from shortcut_snn.data import DataConfig, EventConfig, ImageData, Loaders, load, loaders
+
+Batch = tuple[Tensor, Tensor]
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a network takes.
+
+    Args:
+        channels: C. Images of one channel are repeated; to frames of events a channel of zeros is added.
+        size: H and W.
+        time_steps: T.
+        scale: factor of the input current.
+    """
+
+    channels: int
+    size: int
+    time_steps: int
+    scale: float = 1.0
+
+
+class Batches:
+    """scikit-learn's digits, shown as a constant current, or N-MNIST's recordings, cut into frames.
+
+    N-MNIST's archive has few test recordings, so each seed holds out another fifth of all of them.
+
+    Args:
+        path: N-MNIST as one ``.npz`` file; None for the digits, which need no file.
+        shape: what the network takes.
+        seed: of the order of the training samples and, with N-MNIST, of the test set.
+        size: of a batch.
+    """
+
+    def __init__(self, path: str | None, shape: Shape, seed: int, size: int) -> None:
+        self.shape = shape
+        if path is None:
+            config = DataConfig("digits", augment=(), batch_size=size)
+        else:
+            events = EventConfig(size=shape.size, folds=FOLDS, fold=seed % FOLDS)
+            config = DataConfig("nmnist_npz", path, augment=(), batch_size=size, events=events)
+        self.data: ImageData = load(config, shape.time_steps)
+        self.loaders: Loaders = loaders(self.data, config, seed)
+        # Batch normalisation takes no batch of one sample.
+        self.steps = len(self.loaders.train)
+
+    def train(self, epoch: int, limit: int | None = None) -> Iterator[Batch]:
+        """Yield the batches of an epoch, in an order of its own."""
+        self.loaders.train.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        yield from map(self._prepare, itertools.islice(self.loaders.train, limit))
+
+    def evaluation(self, part: str, limit: int | None = None) -> Iterator[Batch]:
+        """Yield the batches of ``"validation"`` or ``"test"``."""
+        yield from map(self._prepare, itertools.islice(getattr(self.loaders, part), limit))
+
+    def example(self) -> Tensor:
+        """Return a batch of two samples, for their shape."""
+        shape = self.shape
+        return torch.zeros(shape.time_steps, 2, shape.channels, shape.size, shape.size)
+
+    def _prepare(self, batch: Batch) -> Batch:
+        images, labels = batch
+        shape = self.shape
+        if images.dim() == 4:
+            enlarged = F.interpolate(images / 255, (shape.size, shape.size), mode="bilinear")
+            frames = enlarged.expand(shape.time_steps, -1, shape.channels, -1, -1)
+        else:
+            counts = images.transpose(0, 1) / torch.tensor(self.data.std).view(-1, 1, 1)
+            frames = F.pad(counts, (0, 0, 0, 0, 0, shape.channels - counts.shape[2]))
+        return frames * shape.scale, labels

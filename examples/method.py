@@ -1,0 +1,62 @@
+"""The method in twelve lines, around a network of any library, and what it is compared with: no branches."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from batches import Batch, Batches
+from torch import nn
+
+from shortcut_snn import LinearDecay, LossSum, Shortcut, attach
+
+
+def train(
+    make_network: Callable[[], nn.Module],
+    taps: str | list[str],
+    batches: Batches,
+    seed: int,
+    epochs: int,
+    lr: float,
+    limit: int | None = None,
+    **options: Any,
+) -> dict[str, float]:
+    """Train a network, with ``taps=[]`` without the method, and return its accuracies.
+
+    Args:
+        make_network: builds it.
+        taps: where its branches are.
+        batches: what it learns.
+        seed: of its weights.
+        epochs: how often the training set is gone through.
+        lr: learning rate at the start; it falls to 0 over half a cosine.
+        limit: batches of each part of the data, for a trial.
+        options: of ``attach``.
+    """
+    torch.manual_seed(seed)
+    model = attach(make_network(), taps, example=batches.example(), num_classes=10, **options)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+    total = epochs * min(batches.steps, limit or batches.steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
+    objective, balance = LossSum(), LinearDecay(initial=0.25)
+    step, best = 0, {"validation": -1.0, "test": 0.0}
+    for epoch in range(epochs):
+        for frames, labels in batches.train(epoch, limit):
+            loss = objective(model(frames), labels, balance(step, total))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            step += 1
+        last = {part: accuracy(model, batches.evaluation(part, limit)) for part in ("validation", "test")}
+        best = last if last["validation"] > best["validation"] else best
+    model.strip(check=batches.example())
+    return {"test_last": last["test"], "validation_best": best["validation"], "test_best": best["test"]}
+
+
+@torch.no_grad()
+def accuracy(model: Shortcut, stream: Iterator[Batch]) -> float:
+    """Return the percentage of right answers of the main output."""
+    model.eval()
+    right = [model(frames).main.argmax(1) == labels for frames, labels in stream]
+    model.train()
+    return 100 * torch.cat(right).float().mean().item()

@@ -1,0 +1,30 @@
+"""The convolutional network of Norse's MNIST task, with and without shortcut branches behind its first neurons.
+
+It goes through time by itself and starts from rest in every call; its neurons give (spikes, state). Logits are the
+largest voltages over time, as in the task.
+"""
+
+from batches import Shape
+from command import run
+from norse.torch.models.conv import ConvNet4
+from torch import Tensor, nn
+
+
+def network(events: bool) -> nn.Module:
+    """Build it as the task does."""
+    return ConvNet4(num_channels=2 if events else 1)
+
+
+def largest(voltages: Tensor) -> Tensor:
+    """Return the largest voltages over time, ``[N, 10]``."""
+    return voltages.amax(0)
+
+
+if __name__ == "__main__":
+    run(
+        __doc__,
+        network,
+        ["lif0", "lif1"],
+        lambda events: Shape(2 if events else 1, 28, time_steps=16, scale=2.0),
+        readout=largest,
+    )

@@ -1,0 +1,23 @@
+"""SpikingJelly's spiking_resnet18, multi-step mode, with and without shortcut branches at the ends of its stages.
+
+Nothing of the network is written anew, and nobody resets it: ``attach`` sees SpikingJelly's neurons.
+"""
+
+from batches import Shape
+from command import run
+from spikingjelly.activation_based import functional, neuron, surrogate
+from spikingjelly.activation_based.model.spiking_resnet import spiking_resnet18
+from torch import nn
+
+
+def network(events: bool) -> nn.Module:
+    """Build it as the library's own training script does."""
+    net = spiking_resnet18(
+        spiking_neuron=neuron.LIFNode, surrogate_function=surrogate.ATan(), detach_reset=True, num_classes=10
+    )
+    functional.set_step_mode(net, "m")
+    return net
+
+
+if __name__ == "__main__":
+    run(__doc__, network, "stages", lambda events: Shape(channels=3, size=32, time_steps=4))

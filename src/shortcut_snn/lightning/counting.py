@@ -1,0 +1,54 @@
+"""How branches count where the loss is a module's own: in the logits it is given, or in the loss it returns."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ..shortcut.readout import tensor_in
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+
+def add_logits(output: Any, logits: Tensor, time_axis: int) -> Any:
+    """Add logits ``[N, classes]`` to a network's: ``[N, classes]``, of every time step, or first in a tuple.
+
+    To the logits of every step they are added whole, so that they are there once when these are averaged.
+
+    Raises:
+        ValueError: the output is nothing of that kind.
+    """
+    main = tensor_in(output)
+    if main is None or main.dim() not in (2, 3):
+        got = type(output).__name__ if main is None else f"shape {tuple(main.shape)}"
+        raise ValueError(
+            f"the branches' logits cannot be added to what the network gives, {got}: logits [N, classes], those of "
+            "every time step, or a tuple that starts with them are needed; use objective='loss_sum'"
+        )
+    added = main + (logits.unsqueeze(time_axis) if main.dim() == 3 else logits)
+    return added if isinstance(output, Tensor) else (added, *output[1:])
+
+
+def mean_over_calls(calls: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """Return each branch's logits for a network called once, or once per time step."""
+    return [sum(of_branch[1:], of_branch[0]) / len(of_branch) for of_branch in zip(*calls, strict=True)]
+
+
+def add_loss(training_step: Callable[..., Any], extra: Callable[[Any], Tensor]) -> Callable[..., Any]:
+    """Return a ``training_step`` whose loss is larger by ``extra(batch)``, which is asked for behind the step's own.
+
+    Raises:
+        ValueError: when called, if the step returns no loss.
+    """
+
+    @functools.wraps(training_step)
+    def step(batch: Any, *args: Any, **kwargs: Any) -> Any:
+        outcome = training_step(batch, *args, **kwargs)
+        loss = outcome.get("loss") if isinstance(outcome, Mapping) else outcome
+        if not isinstance(loss, Tensor):
+            raise ValueError("training_step must return its loss for the branches' to be added to it")
+        loss = loss + extra(batch)
+        return {**outcome, "loss": loss} if isinstance(outcome, Mapping) else loss
+
+    return step

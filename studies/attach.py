@@ -1,0 +1,87 @@
+"""Networks of other libraries with and without the method: the examples on N-MNIST over seeds, and a table.
+
+    python studies/attach.py NMNIST.npz OUT [--seeds 3] [--epochs 15]
+
+Each seed holds out another fifth of the recordings for testing, the same with and without the method. About half an
+hour on one core; stop it and start it again as you like, runs that the CSV files in OUT have are not made again. The
+table is OUT/table.md.
+"""
+
+import argparse
+import csv
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from shortcut_snn.analysis.statistics import mean_interval
+from shortcut_snn.files import write_text
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+NETWORKS = {
+    "spikingjelly_resnet18": "SpikingJelly, spiking_resnet18, T = 4",
+    "snntorch_convnet": "snnTorch, tutorial 6, T = 8",
+    "norse_convnet": "Norse, ConvNet4, T = 16",
+}
+COLUMNS = {"test_last": "last epoch", "test_best": "best on validation"}
+
+
+def table(folder: Path, networks: Sequence[str]) -> str:
+    """Return a Markdown table: means ± 95 % intervals over seeds, and those of the difference within a seed."""
+    lines = [
+        "| network | accuracy after | without | with | with - without | seeds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in networks:
+        with (folder / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        for column, said in COLUMNS.items():
+            by = {
+                method: {row["seed"]: float(row[column]) for row in rows if row["method"] == method}
+                for method in ("without", "with")
+            }
+            seeds = sorted(by["without"].keys() & by["with"].keys())
+            values = [[by[method][seed] for seed in seeds] for method in ("without", "with")]
+            values.append([b - a for a, b in zip(*values, strict=True)])
+            lines.append(f"| {NETWORKS[name]} | {said} | {' | '.join(map(with_interval, values))} | {len(seeds)} |")
+    return "\n".join(lines) + "\n"
+
+
+def with_interval(values: list[float]) -> str:
+    """Return the mean, with its interval where there is more than one value."""
+    mean, half = mean_interval(values)
+    return f"{mean:.1f} ± {half:.1f}" if len(values) > 1 else f"{mean:.1f}"
+
+
+def main() -> None:
+    """Run the examples and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="N-MNIST as one .npz file")
+    parser.add_argument("out", type=Path, help="folder for the CSV files and the table")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--limit", type=int, help="batches of each part of the data, for a trial")
+    options = parser.parse_args()
+    for name in options.networks:
+        print(NETWORKS[name], flush=True)
+        command = [
+            sys.executable,
+            EXAMPLES / f"{name}.py",
+            "--data",
+            options.data,
+            "--csv",
+            options.out / f"{name}.csv",
+        ]
+        command += ["--seeds", options.seeds, "--epochs", options.epochs]
+        command += ["--batch-size", options.batch_size, "--threads", options.threads]
+        command += [] if options.limit is None else ["--limit", options.limit]
+        subprocess.run([str(word) for word in command], check=True)
+    write_text(options.out / "table.md", table(options.out, options.networks))
+    print(table(options.out, options.networks))
+
+
+if __name__ == "__main__":
+    main()

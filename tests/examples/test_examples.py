@@ -1,0 +1,84 @@
+"""The examples run: a network of each library, trained for a few steps with and without the method, on real data."""
+
+import csv
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ..data.events.recordings import ARCHIVE, nmnist, write_npz
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["--epochs", "1", "--limit", "1", "--batch-size", "4", "--threads", "1"]
+NAMES = ["spikingjelly_resnet18", "snntorch_convnet", "norse_convnet"]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """Run an example as ``python examples/NAME.py WORDS`` does, in this process."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+
+    def run(name: str, *words: object) -> None:
+        path = ROOT / "examples" / f"{name}.py"
+        monkeypatch.setattr(sys, "argv", [str(word) for word in (path, *words)])
+        runpy.run_path(str(path), run_name="__main__")
+
+    yield run
+    for name in ("batches", "command", "method"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_trains_both_ways_and_says_how_well(name: str, example, capsys, tmp_path: Path) -> None:
+    example(name, *SMALL, "--csv", tmp_path / "runs.csv")
+    found = rows(tmp_path / "runs.csv")
+    assert [(row["seed"], row["method"]) for row in found] == [("0", "without"), ("0", "with")]
+    assert all(0 <= float(row[key]) <= 100 for row in found for key in ("test_last", "test_best", "validation_best"))
+    last = capsys.readouterr().out.splitlines()[-2:]
+    assert [line.split()[0] for line in last] == ["without", "with"]
+    assert all(f"{float(row['test_last']):.1f} % (1 seeds)" in line for row, line in zip(found, last, strict=True))
+
+
+def test_an_example_learns(example, tmp_path: Path) -> None:
+    example("snntorch_convnet", "--epochs", "1", "--batch-size", "32", "--threads", "1", "--csv", tmp_path / "runs.csv")
+    assert all(float(row["test_last"]) > 40 for row in rows(tmp_path / "runs.csv"))
+
+
+def test_options(example, capsys) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        example("norse_convnet", "--help")
+    assert "--seeds" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        example("norse_convnet", "--epochs", "0")
+    assert "at least 1 is needed, got 0" in capsys.readouterr().err
+
+
+def test_the_study_makes_a_table_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    data = ARCHIVE if ARCHIVE.is_file() else write_npz(tmp_path / "nmnist.npz", *nmnist(120), {})
+    command = [sys.executable, "-W", "ignore", ROOT / "studies" / "attach.py", data, tmp_path, "--seeds", "2"]
+    command += ["--networks", "snntorch_convnet", "--epochs", "1", "--limit", "1", "--batch-size", "8"]
+
+    def study() -> list[str]:
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return [line for line in done.stdout.splitlines() if line.startswith("seed=")]
+
+    made, path = study(), tmp_path / "snntorch_convnet.csv"
+    assert len(made) == 4
+    kept, table = path.read_text(), (tmp_path / "table.md").read_text()
+    assert [line.split(" | ")[:2] for line in table.splitlines()[2:]] == [
+        ["| snnTorch, tutorial 6, T = 8", "last epoch"],
+        ["| snnTorch, tutorial 6, T = 8", "best on validation"],
+    ]
+    # A second call trains only the run that is missing.
+    path.write_text("".join(kept.splitlines(keepends=True)[:-1]))
+    assert study() == made[-1:]
+    assert path.read_text() == kept
+    assert (tmp_path / "table.md").read_text() == table

@@ -1,0 +1,89 @@
+"""``strip`` with proof: what ships computes, bit for bit, what the wrapped network computed."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from shortcut_snn import LossSum, Shortcut, attach
+from shortcut_snn.shortcut.proof import difference
+
+from .peers import LABELS, PEERS, Peer, frames, integrating
+from .toys import Noisy, Staged, hooks, small
+
+
+@pytest.mark.parametrize("peer", PEERS.values(), ids=PEERS)
+def test_a_trained_network_of_any_library_is_proven_and_given_back(peer: Peer) -> None:
+    network, x = peer.make(), frames()
+    keys = list(network.state_dict())
+    model = attach(network, peer.taps, example=x)
+    LossSum()(model(x), LABELS, 0.5).backward()
+    assert model.strip(check=x) is network
+    assert hooks(network) == 0
+    assert list(network.state_dict()) == keys
+    assert model(x).branches == ()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_check_leaves_modes_buffers_and_random_numbers_alone(training: bool) -> None:
+    images = torch.rand(4, 2, 8, 8)
+    model = Shortcut(Noisy(), num_classes=3, example=images, time_axis=None).train(training)
+    model.network.layer1[1].eval()
+    modes = [module.training for module in model.network.modules()]
+    state = {key: value.clone() for key, value in model.network.state_dict().items()}
+    random = torch.get_rng_state()
+    # It draws a random number in every pass: the same one for both.
+    network = model.strip(check=images)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert [module.training for module in network.modules()] == modes
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+
+
+def test_a_tap_that_changes_the_network_is_found_out() -> None:
+    def halve(features: Tensor) -> Tensor:
+        return features.mul_(0.5)
+
+    x = torch.randn(2, 4, 4)
+    model = Shortcut(Staged(), ["layer1"], num_classes=3, example=x, extract=halve)
+    with pytest.raises(ValueError, match=r"Staged gives one output with the taps and another without: 12 of 12 values"):
+        model.strip(check=x)
+    assert hooks(model.network) == 1
+    assert len(model(x).branches) == 1
+
+
+def test_a_state_that_is_not_reset_is_found_out_and_may_be_reset() -> None:
+    network, x = integrating()
+    model = attach(network, ["0"], example=x, reset=None)
+    with pytest.raises(
+        ValueError, match=r"8 of 8 values differ, by up to 0\.333333; .*give the wrapper a reset=\.\.\."
+    ):
+        model.strip(check=x)
+    assert hooks(network) == 1
+    assert attach(network, ["0"], example=x).strip(check=x) is network
+    assert network[1].v == 0.0
+
+
+def test_a_batch_that_fails_leaves_the_wrapper_whole() -> None:
+    model = Shortcut(small(), num_classes=3)
+    with pytest.raises(ValueError, match="the network takes 3 channels, got 4"):
+        model.strip(check=torch.zeros(2, 4, 8, 8))
+    assert len(model(torch.rand(2, 3, 8, 8)).branches) == 3
+    assert model.strip() is model.network
+
+
+def test_differences_in_words() -> None:
+    one = torch.tensor([0.0, 1.0, float("nan")])
+    assert difference(one, copy.deepcopy(one)) is None
+    assert difference(torch.zeros(0, 3), torch.zeros(0, 3)) is None
+    assert difference(one, one.double()) == "torch.float32 (3,) became torch.float64 (3,)"
+    assert difference(one, one[None]) == "torch.float32 (3,) became torch.float32 (1, 3)"
+    assert difference(torch.ones(2, 2), torch.tensor([[1.0, 1.5], [1.0, 1.0]])) == "1 of 4 values differ, by up to 0.5"
+    # Equal as numbers, not as bits.
+    assert difference(torch.zeros(2), -torch.zeros(2)) == "2 of 2 values differ, by up to 0"
+    assert difference(torch.zeros(2, dtype=torch.bfloat16), torch.ones(2, dtype=torch.bfloat16)) is not None
+
+
+def test_networks_without_branches_are_proven_too() -> None:
+    model = Shortcut(nn.Sequential(nn.Linear(4, 3)), [], num_classes=3)
+    assert isinstance(model.strip(check=torch.rand(2, 4)), nn.Sequential)

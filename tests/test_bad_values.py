@@ -1,0 +1,165 @@
+"""What a program hands to the library and cannot mean: refused in one line that says so, when it is handed over."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from shortcut_snn import (
+    Constant,
+    CosineDecay,
+    LinearDecay,
+    LogitSum,
+    LossSum,
+    Shortcut,
+    StepDecay,
+    nets,
+)
+from shortcut_snn.data import ArrayImages, DataConfig, EventConfig, SeededSampler, normalise
+from shortcut_snn.neurons import (
+    IF,
+    LIF,
+    PLIF,
+    ATan,
+    NormNeuron,
+    Rectangle,
+    Sigmoid,
+    Tanh,
+    Triangle,
+    set_backend,
+    set_packing,
+)
+
+NAN, INF = float("nan"), float("inf")
+BYTES = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+
+def net() -> nets.SpikingResNet:
+    return nets.spiking_resnet20(4, 2, width=2)
+
+
+def shortcut(taps: Any = "stages", num_classes: Any = 4, **more: Any) -> Shortcut:
+    return Shortcut(net(), taps, num_classes=num_classes, **more)
+
+
+def of(call: Callable[..., Any], *values: Any) -> list[Call]:
+    return [(call, (value,), {}) for value in values]
+
+
+def with_(call: Callable[..., Any], **choices: tuple[Any, ...]) -> list[Call]:
+    return [(call, (), {name: value}) for name, values in choices.items() for value in values]
+
+
+CALLS: list[Call] = []
+for surrogate in (Rectangle, Triangle, Tanh, ATan, Sigmoid):
+    CALLS += of(surrogate, 0, -1, NAN, INF, "wide", None)
+for balance in (Constant, LinearDecay, CosineDecay, StepDecay):
+    CALLS += of(balance, -1, NAN, INF, "much", None)
+CALLS += [(StepDecay, (0.1, until), {}) for until in (-0.1, 1.5, NAN, "x")]
+CALLS += [(LinearDecay(), at, {}) for at in ((-1, 10), (0, 0), (0, -5), (3, 0))]
+for objective in (LogitSum, LossSum):
+    CALLS += with_(objective, label_smoothing=(-0.1, 1.5, NAN, "x", None))
+for neuron in (IF, LIF, PLIF):
+    CALLS += with_(neuron, threshold=(0, -1, NAN, INF, "x"), reset=("none", None), surrogate=("rectangle", 3))
+CALLS += of(LIF, -0.1, 1.1, NAN, INF, "x", None) + of(PLIF, -0.1, 0, 1, 1.1, NAN, "x", None)
+CALLS += of(
+    LIF(), torch.zeros(()), torch.zeros(3), torch.zeros(0, 2), torch.zeros(2, 3, dtype=torch.int64),
+    torch.zeros(2, 3, dtype=torch.bool), torch.zeros(2, 3, dtype=torch.complex64), "spikes", [1.0],
+)  # fmt: skip
+CALLS += [(LIF().stream, (torch.zeros(2, 3, 4), torch.zeros(3, 5)), {})]
+CALLS += [(NormNeuron, (None, LIF()), {}), (NormNeuron, (nn.BatchNorm2d(3), None), {})]
+CALLS += of(set_backend, "cuda9", None) + of(set_packing, "maybe", None)
+small = {"num_classes": 4, "time_steps": 2, "width": 2}
+for build in (nets.spiking_resnet20, nets.spiking_vgg11):
+    wrong: dict[str, tuple[Any, ...]] = {
+        "num_classes": (0, -1, 2.5, "ten"),
+        "time_steps": (0, -1, 1.5),
+        "width": (0, -3, 1.5),
+        "in_channels": (0, "3"),
+        "norm": ("ln",),
+        "readout": ("max",),
+    }
+    CALLS += [(build, (), small | {name: value}) for name, values in wrong.items() for value in values]
+CALLS += [(nets.spiking_resnet20, (), small | {"stem": "huge"}), (nets.spiking_resnet20, (), small | {"block": "odd"})]
+CALLS += [(nets.build, ("resnet99", 4, 2), {}), (nets.build, ("vgg11", 4, 2), {"block": "sew"})]
+CALLS += [(nets.build, ("vgg11", 4, 2), {"stem": "large"}), (nets.SpikingResNet, ([1, 2], [4], 3, 2), {})]
+CALLS += [(nets.SpikingResNet, ([], [], 3, 2), {}), (nets.SpikingResNet, ([0], [4], 3, 2), {})]
+CALLS += [(nets.SpikingResNet, ([1], [4], 3, 2), {"hidden": -1})]
+CALLS += of(
+    net(), torch.zeros(2, 3, 8), torch.zeros(2, 1, 8, 8), torch.zeros(3, 2, 3, 8, 8), torch.zeros(2, 3, 0, 0),
+    torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2, 3, 8, 8, dtype=torch.int64),
+    torch.zeros(2, 3, 8, 8, dtype=torch.float64), torch.zeros(1, 3, 8, 8, device="meta"), "image", None,
+)  # fmt: skip
+CALLS += with_(
+    shortcut,
+    taps=("stage", "layer1", "", ["layr1"], ["layer1", "layer1"], [""], [3], 3, None, [None]),
+    num_classes=(0, -1, 2.5, "x", None),
+    time_axis=(7, "T"),
+    example=("x",),
+)
+CALLS += [(Shortcut, (thing,), {"num_classes": 3}) for thing in (None, nn.Linear(2, 2), "net")]
+CALLS += [(Shortcut, (nn.Sequential(nn.Linear(2, 2)), ["0"]), {"num_classes": 3})]
+CALLS += with_(
+    DataConfig,
+    name=("imagine", None, "npz", "cifar10", "events"),
+    validation=(-1, 1, NAN, "x"),
+    augment=(("blur",), "crop", ("resized_crop",)),
+    batch_size=(0, 1.5, "x"),
+    train_limit=(0, 2.5),
+    test_limit=(-1,),
+    workers=(-1, "x"),
+    seed=(-1, 0.5),
+    image_size=(3, 0),
+    events=(EventConfig(size=3),),
+)
+CALLS += with_(
+    EventConfig,
+    slicing=("space", None),
+    size=(0, 1.5),
+    sensor=((0, 1), (1,), 3, ("a", "b"), (1, 9000)),
+    cache=("",),
+    folds=(1, -1, "x"),
+    fold=(1, -1),
+)
+CALLS += [(EventConfig, (), {"folds": 3, "fold": 3})]
+CALLS += [(ArrayImages, pair, {}) for pair in ((BYTES.float(), torch.zeros(2)), (BYTES[:, 0], torch.zeros(2)))]
+CALLS += [(ArrayImages, (BYTES, torch.zeros(3)), {}), (normalise, (BYTES.float(), (0,), (1,)), {})]
+CALLS += [(normalise, (BYTES, (0, 0), (1, 1)), {})]
+CALLS += [
+    (SeededSampler, (length, 0, True, *place), {}) for length, *place in ((-1,), (5, 2, 2), (5, -1, 2), (5, 0, 0))
+]
+
+
+def name(call: Call) -> str:
+    function, given, named = call
+    values = [*map(repr, given), *(f"{key}={value!r}" for key, value in named.items())]
+    title = getattr(function, "__name__", type(function).__name__)
+    return f"{title}({', '.join(' '.join(value.split())[:40] for value in values)})"
+
+
+def test_there_are_many() -> None:
+    assert len(CALLS) >= 200
+
+
+@pytest.mark.parametrize("call", CALLS, ids=name)
+def test_is_refused_in_a_line(call: Call) -> None:
+    function, given, named = call
+    with pytest.raises((ValueError, TypeError)) as error:
+        function(*given, **named)
+    said = str(error.value).strip()
+    assert said
+    assert "\n" not in said
+    # Not what Python says of its own accord.
+    assert "not supported between" not in said
+    assert "must be real number" not in said
+    assert not said.startswith(("empty()", "'"))
+
+
+def test_what_makes_neurons_makes_them() -> None:
+    with pytest.raises(TypeError, match="not callable"):
+        nets.spiking_resnet20(4, 2, width=2, make_neuron=3)
+    assert nets.spiking_resnet20(4, 2, width=2, make_neuron=functools.partial(LIF, 0.3))

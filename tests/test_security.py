@@ -1,0 +1,191 @@
+"""No file that a user is given runs code: not a checkpoint, a recipe, an archive, nor a data set."""
+
+import ast
+import json
+import os
+import pickle
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import shortcut_snn
+from shortcut_snn.cli import main
+from shortcut_snn.data.safe_pickle import read_pickle
+from shortcut_snn.deploy.weights import read_network
+from shortcut_snn.training import recipe_io
+from shortcut_snn.training.checkpoint import read_checkpoint
+
+SOURCE = Path(shortcut_snn.__file__).parent
+SAFE_YAML = {"safe_load", "safe_dump", "YAMLError"}
+
+
+def calls() -> list[tuple[str, str, ast.Call]]:
+    """Return every call in the source: where, what, and itself."""
+    found = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                found.append((f"{path.relative_to(SOURCE)}:{node.lineno}", ast.unparse(node.func), node))
+    return found
+
+
+def given(call: ast.Call, name: str) -> object:
+    return next((ast.unparse(word.value) for word in call.keywords if word.arg == name), None)
+
+
+def test_the_source_loads_no_pickles_and_runs_no_text() -> None:
+    names = [name for _, name, _ in calls()]
+    assert {"torch.load", "np.load", "yaml.safe_load"} <= set(names), "the test would find them"
+    for where, name, call in calls():
+        if name == "torch.load":
+            assert given(call, "weights_only") == "True", where
+        if name in ("np.load", "numpy.load"):
+            assert given(call, "allow_pickle") == "False", where
+        if name.startswith("yaml."):
+            assert name.removeprefix("yaml.") in SAFE_YAML, where
+        if name.endswith(".fit"):
+            assert given(call, "weights_only") == "True", where
+        assert name not in ("eval", "exec", "compile", "__import__", "os.system", "os.popen", "marshal.load"), where
+        assert not name.startswith(("pickle.load", "joblib.", "dill.", "shelve.", "cloudpickle.")), where
+        assert given(call, "shell") in (None, "False"), where
+
+
+def test_only_one_file_knows_of_pickles() -> None:
+    imports = []
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            if "pickle" in names or getattr(node, "module", None) == "pickle":
+                imports.append(path.name)
+    assert imports == ["safe_pickle.py"], "the reader of CIFAR's files, which lets two harmless names in"
+
+
+class Malice:
+    """Pickles to a call that leaves a file behind."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (os.system, (f"touch {self.path}",))
+
+
+@pytest.fixture
+def victim(tmp_path: Path):
+    path = tmp_path / "victim"
+    yield path
+    assert not path.exists(), "code was run"
+    # The test would notice.
+    pickle.loads(pickle.dumps(Malice(path)))
+    assert path.exists()
+
+
+def test_a_checkpoint(tmp_path: Path, victim: Path) -> None:
+    path = tmp_path / "checkpoint.ckpt"
+    for content in ({"state_dict": Malice(victim), "loops": {}}, Malice(victim)):
+        torch.save(content, path)
+        with pytest.raises(ValueError, match=r"not a whole checkpoint"):
+            read_checkpoint(path)
+    path.write_bytes(pickle.dumps(Malice(victim)))
+    with pytest.raises(ValueError, match=r"not a whole checkpoint"):
+        read_checkpoint(path)
+
+
+def test_a_network(tmp_path: Path, victim: Path) -> None:
+    path = tmp_path / "network.safetensors"
+    torch.save({"weight": Malice(victim)}, path)
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
+        read_network(path)
+
+
+def test_a_batch_of_cifar(tmp_path: Path, victim: Path) -> None:
+    (tmp_path / "data_batch_1").write_bytes(pickle.dumps({"data": Malice(victim)}))
+    with pytest.raises(ValueError, match=r"asks for \w+\.system"):
+        read_pickle(tmp_path / "data_batch_1")
+
+
+@pytest.mark.parametrize("name", ["npz", "nmnist_npz"])
+def test_an_archive(tmp_path: Path, victim: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    path = tmp_path / "data.npz"
+    keys = ("x_train", "y_train", "x_test", "y_test", "x", "y", "p", "t", "offsets", "labels", "class_names")
+    np.savez(path, **{key: np.array([Malice(victim)], dtype=object) for key in keys})
+    arguments = ["--data.name", name, "--data.root", str(path), "--data.events.cache", "off"][: 6 if "_" in name else 4]
+    assert main(["train", "--out", str(tmp_path / "run"), *arguments]) == 1
+    assert "data.npz" in capsys.readouterr().err
+
+
+def test_an_array_of_events(tmp_path: Path, victim: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        (tmp_path / "events" / name).mkdir(parents=True)
+        for number in range(4):
+            np.save(tmp_path / "events" / name / f"{number}.npy", np.array([Malice(victim)], dtype=object))
+    arguments = ["--data.name", "events", "--data.root", str(tmp_path / "events"), "--data.events.sensor", "[9, 9]"]
+    arguments += ["--data.events.cache", "off", "--network.width", "2"]
+    assert main(["train", "--out", str(tmp_path / "run"), *arguments]) == 1
+    assert ".npy" in capsys.readouterr().err
+
+
+CLASSES = [
+    "neuron: {class_path: os.system, init_args: {command: 'touch VICTIM'}}",
+    "neuron: {surrogate: {class_path: subprocess.Popen, init_args: {args: [touch, VICTIM]}}}",
+    "neuron: {class_path: shortcut_snn.training.recipe.NeuronConfig}",
+    "class_path: os.system",
+    "train: !!python/object/apply:os.system ['touch VICTIM']",
+    "train: {epochs: !!python/object/apply:os.system ['touch VICTIM']}",
+    "method: {name: !!python/name:os.system }",
+]
+
+
+@pytest.mark.parametrize("text", CLASSES)
+def test_a_recipe_names_no_classes(tmp_path: Path, victim: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text.replace("VICTIM", str(victim)))
+    with pytest.raises(ValueError, match=r"recipe\.yaml"):
+        recipe_io.read(path)
+    assert main(["train", "--config", str(path), "--out", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_options_name_no_classes(tmp_path: Path, victim: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for group in ("neuron", "neuron.surrogate", "data.events"):
+        assert main(["train", "--out", str(tmp_path / "run"), f"--{group}=os.system"]) == 2
+        given = json.dumps({"class_path": "os.system", "init_args": {"command": f"touch {victim}"}})
+        assert main(["train", "--out", str(tmp_path / "run"), f"--{group}={given}"]) == 2
+    assert capsys.readouterr().err.count("\n") == 6
+
+
+def test_paths_in_an_archive_stay_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An archive is read where it lies: none of its members is written to the disk."""
+    path = tmp_path / "inner" / "data.npz"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("../../escaped.npy", "/tmp/escaped.npy", "x_train.npy", "y_train.npy", "x_test.npy", "y_test.npy"):
+            archive.writestr(name, b"\x93NUMPY")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["train", "--out", str(tmp_path / "run"), "--data.name", "npz", "--data.root", str(path)]) == 1
+    assert "data.npz" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not Path("/tmp/escaped.npy").exists()
+
+
+def test_a_downloaded_archive_is_not_unpacked_unless_it_is_the_official_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision.datasets import utils
+
+    with tarfile.open(tmp_path / "cifar.tar.gz", "w:gz") as archive:
+        (tmp_path / "content").write_text("mine")
+        archive.add(tmp_path / "content", "../../escaped")
+        archive.add(tmp_path / "content", "cifar-10-batches-py/data_batch_1")
+    monkeypatch.setattr(utils, "_urlretrieve", lambda url, path, *_: shutil.copy(tmp_path / "cifar.tar.gz", path))
+    root = tmp_path / "a" / "b"
+    arguments = ["--data.name", "cifar10", "--data.root", str(root), "--data.download", "true"]
+    assert main(["train", "--out", str(tmp_path / "run"), *arguments]) == 1
+    assert "could not be downloaded" in capsys.readouterr().err
+    assert not list(root.rglob("*"))
+    assert not list(tmp_path.rglob("escaped"))
