@@ -108,6 +108,7 @@ def test_parts_combine() -> None:
         ("tdbn", {"method__initial": 0.5}, "method.initial makes no difference to tdbn"),
         ("rate", {"neuron__kind": "plif"}, "no gradient for the tau"),
         ("evolutionary", {"neuron__gradient": "rate", "neuron__kind": "plif"}, "no gradient for the tau"),
+        ("rate", {"neuron__surrogate__calibrate": True}, "leave it out with gradient rate"),
         ("tet", {"neuron__gradient": "rate"}, "no logits of single time steps"),
     ],
 )

@@ -70,6 +70,20 @@ def test_a_resumed_run_of_tet_is_the_same(tmp_path: Path, monkeypatch: pytest.Mo
     assert_resumes_bit_identically(tmp_path, monkeypatch, *files, **given)
 
 
+@pytest.mark.parametrize("name", ["tet", "sew", "sltt", "rate"])
+def test_gradients_can_be_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    # A rectangle this narrow explodes, so that what would help is looked for too.
+    changes = {"neuron__surrogate__name": "rectangle", "neuron__surrogate__width": 0.3, "data__train_limit": 60}
+    assert main(["gradients", "--out", str(tmp_path / "g"), *options(method__name=name, **changes)]) == 0
+    assert "first layer / last" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["tet", "sltt"])
+def test_surrogates_can_be_calibrated_first(tmp_path: Path, name: str) -> None:
+    assert train(tmp_path / "run", method__name=name, neuron__surrogate__calibrate="true", **ONE) == 0
+    assert json.loads((tmp_path / "run" / "surrogates.json").read_text())
+
+
 @pytest.mark.parametrize("method", ["tet", "sltt", "rate"])
 def test_gradients_of_a_method_without_branches(method: str, tmp_path: Path) -> None:
     assert main(["gradients", "--out", str(tmp_path / "g"), *options(method__name=method)]) == 0

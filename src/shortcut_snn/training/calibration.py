@@ -37,7 +37,8 @@ def calibrate_module(
     def loss(output: ShortcutOutput, labels: torch.Tensor) -> torch.Tensor:
         return module.objective(output, labels, 0.0)
 
-    return calibrate(module.model.network, [(module.prepare(images), labels)], loss, model=module.model)
+    with module.as_in_training():
+        return calibrate(module.model.network, [(module.prepare(images), labels)], loss, model=module.model)
 
 
 def resume_widths(module: ShortcutModule, folder: Path) -> dict[str, float]:

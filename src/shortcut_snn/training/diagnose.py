@@ -21,6 +21,7 @@ from . import build
 from .calibration import calibrate_module, widths_in
 from .evaluate import FILES
 from .layer_rows import layer_rows, layer_table
+from .methods import resolved
 from .module import ShortcutModule
 from .recipe import Recipe
 from .recipe_io import changed
@@ -70,7 +71,7 @@ def diagnose(recipe: Recipe, folder: Path, run: Path | None = None, batches: int
     # The first layer's, as the recipe trains: does another batch give the same direction?
     firsts = [measure(module.model, *batch, module.objective, weight).first for batch in seen]
     setup = _setup(module, weight)
-    found = of_setup(setup, seen, lambda: of_neurons(setup, seen) + _rebuilt(recipe, data, run))
+    found = of_setup(setup, seen, lambda: _remedies(recipe, setup, seen) + _rebuilt(recipe, data, run))
     _write(reports, names, found, folder)
     _tell(recipe, reports, names, found, seen, folder)
     if len(firsts) > 1:
@@ -103,6 +104,11 @@ def _setup(module: ShortcutModule, balance: float) -> Setup:
     return Setup(module.model, loss, module.model.network)
 
 
+def _remedies(recipe: Recipe, setup: Setup, seen: list[Batch]) -> list[Remedy]:
+    # Surrogates are fitted to gradients through time, which rates do not have.
+    return [] if resolved(recipe).neuron.gradient == "rate" else of_neurons(setup, seen)
+
+
 def _rebuilt(recipe: Recipe, data: ImageData, run: Path | None) -> list[Remedy]:
     """Other entries of the recipe; a trained network can get other branches, but no other blocks."""
 
@@ -115,7 +121,11 @@ def _rebuilt(recipe: Recipe, data: ImageData, run: Path | None) -> list[Remedy]:
         if group != "branches" and (run is not None or not recipe.network.name.startswith("resnet")):
             continue
         for changes in options:
-            made = changed(recipe, changes)
+            try:
+                made = changed(recipe, changes)
+            except ValueError:
+                # It contradicts the recipe's method, so it is no way out of it.
+                continue
             text = " ".join(f"--{key} {value}" for key, value in changes.items())
             if made != recipe:
                 found.append(Remedy(group, text, lambda made=made: apply(made)))  # type: ignore[misc]

@@ -107,6 +107,8 @@ def check(recipe: "Recipe") -> None:
         if said and key not in kind.takes and name != "vanilla":
             raise ValueError(f"method.{key} makes no difference to {name}; leave it out")
     if resolved(recipe).neuron.gradient == "rate":
+        if recipe.neuron.surrogate.calibrate:
+            raise ValueError("neuron.surrogate.calibrate needs gradients through time; leave it out with gradient rate")
         if recipe.neuron.kind == "plif":
             raise ValueError("neuron.gradient: rate has no gradient for the tau of neuron.kind: plif; use lif or if")
         if kind.objective == "tet":

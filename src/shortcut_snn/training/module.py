@@ -1,5 +1,7 @@
 """The Lightning module: one network, its branches, one optimizer, nothing else."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
@@ -79,6 +81,17 @@ class ShortcutModule(pl.LightningModule):
         """Let the network give what it will give when deployed."""
         if self.every_step:
             self.model.network.readout = "mean"  # type: ignore[assignment]
+
+    @contextmanager
+    def as_in_training(self) -> Iterator[None]:
+        """Let the network give what the objective takes within a block outside of fitting."""
+        before = self.model.network.readout
+        if self.every_step:
+            self.model.network.readout = "sequence"  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            self.model.network.readout = before
 
     def sum_over_processes(self, values: Tensor) -> Tensor:
         """Add up a tensor over all processes."""
