@@ -7,10 +7,12 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
@@ -49,6 +51,25 @@ class YamlParser(CodeBlockParser):
         name = example.parsed.splitlines()[0].removeprefix("# ").strip()
         assert re.fullmatch(r"\w+\.ya?ml", name), f"a yaml block starts with its file's name, not {name!r}"
         Path(name).write_text(example.parsed, encoding="utf-8")
+
+
+class BashParser(CodeBlockParser):
+    """Checks that a ``bash`` block, for many devices, is sound and that ours in it take their arguments."""
+
+    language = "bash"
+
+    def evaluate(self, example: Example) -> None:
+        """Check it."""
+        subprocess.run(["bash", "-n", "-c", example.parsed], check=True)
+        for line in example.parsed.replace("\\\n", " ").splitlines():
+            found = re.search(r"(?:shortcut-snn|-m shortcut_snn) (train .*)", line)
+            if found:
+                words = shlex.split(found[1], comments=True)
+                # A recipe of the reader's own.
+                words = ["digits" if word == "recipe.yaml" else word for word in words]
+                with pytest.raises(SystemExit) as end:
+                    main([*words, "--print_config"])
+                assert not end.value.code, line
 
 
 def _run(words: list[str]) -> None:
@@ -105,7 +126,7 @@ def _leave(namespace: dict[str, Any]) -> None:
 def pages(path: Path) -> Sybil:
     """Return what collects the pages below a repository's folder."""
     return Sybil(
-        parsers=[PythonCodeBlockParser(), ConsoleParser(), YamlParser()],
+        parsers=[PythonCodeBlockParser(), ConsoleParser(), BashParser(), YamlParser()],
         patterns=["README.md", "CONTRIBUTING.md", "docs/*.md"],
         path=str(path),
         setup=_enter,
