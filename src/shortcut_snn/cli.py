@@ -199,7 +199,7 @@ def _run(parser: Any, parsed: Any) -> int:
             images=options.images,
             name=options.name,
         )
-        return
+        return 0
 
     from .training.recipe_io import from_namespace
 

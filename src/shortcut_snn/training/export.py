@@ -16,7 +16,8 @@ from ..deploy.formats import FORMATS, file_name
 from .evaluate import load_run, load_run_data
 from .methods import resolved
 from .recipe import Recipe
-from .run import RESULT, read_result
+from .resume import RESULT
+from .run import read_result
 
 ENERGY = {"an image, pJ (45 nm)": "energy_pj", "the same with ReLUs, pJ": "relu_energy_pj"}
 """What a run measured of it, by how the card puts it."""

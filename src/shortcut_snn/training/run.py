@@ -30,6 +30,7 @@ from .cost import StepCost, summary
 from .exclusive import exclusive
 from .interruption import Interruption
 from .layer_watch import LayerWatch
+from .methods import resolved
 from .module import ShortcutModule
 from .numerics import FiniteSteps, LivingLayers
 from .operations import ENERGY, energy_rows, run_energy
