@@ -79,7 +79,8 @@ class SpikingNetwork(nn.Module):
         return x
 
     def _check_kind(self, x: Tensor) -> None:
-        weight = self.classifier.weight
+        # The stem's: a network that is only used may keep its last layer in another precision.
+        weight = next(self.parameters())
         if x.device != weight.device:
             raise ValueError(f"the input is on {x.device} and the network on {weight.device}")
         if not x.is_floating_point():
