@@ -1,0 +1,90 @@
+"""Vanilla and evolutionary training on real N-MNIST recordings by cross-validation over seeds, and a table.
+
+    python studies/nmnist_folds.py RECORDINGS.npz OUT [--seeds 3] [--folds 5] [--jobs 1]
+
+RECORDINGS.npz holds N-MNIST's events (data.name nmnist_npz); its own split is not used. The recipe is nmnist-small.
+Each of 30 runs is about two minutes on one core; stop it and start it again as you like, finished runs are skipped. A
+seed's accuracy is the mean over the folds, so every recording was tested on once. OUT/folds.csv has the runs,
+OUT/folds.md the table.
+"""
+
+import argparse
+import csv
+import subprocess
+import sys
+from pathlib import Path
+from statistics import mean
+
+from shortcut_snn.analysis.statistics import mean_interval
+from shortcut_snn.files import write_csv, write_text
+
+METHODS = ("vanilla", "evolutionary")
+COLUMNS = {"test_accuracy_last": "last epoch", "test_accuracy_best": "best epoch in validation"}
+
+
+def rows(runs: Path) -> list[dict[str, str]]:
+    """Return the runs of a comparison whose variants are called ``METHOD ... fold=K``."""
+    with runs.open(newline="", encoding="utf-8") as file:
+        found = list(csv.DictReader(file))
+    for row in found:
+        method, *entries = row.pop("variant").split()
+        fold = next(entry.rpartition("=")[2] for entry in entries if "fold=" in entry)
+        row |= {"method": method, "fold": fold}
+    return found
+
+
+def table(found: list[dict[str, str]], folds: int) -> str:
+    """Return a Markdown table of means over folds: each seed's, their mean and the paired difference, ± 95 %."""
+    seeds = sorted({int(row["seed"]) for row in found})
+    names = " | ".join(f"seed {seed}" for seed in seeds)
+    lines = [
+        f"| accuracy after | method | {names} | mean | against vanilla, paired |",
+        f"|---|---|{'---|' * len(seeds)}---|---|",
+    ]
+    for column, said in COLUMNS.items():
+        by_method: dict[str, list[float]] = {}
+        for method in METHODS:
+            by_seed = [
+                [100 * float(row[column]) for row in found if (row["method"], row["seed"]) == (method, str(seed))]
+                for seed in seeds
+            ]
+            assert all(len(values) == folds for values in by_seed), "a fold is missing"
+            means = by_method[method] = [mean(values) for values in by_seed]
+            differences = [a - b for a, b in zip(means, by_method["vanilla"], strict=True)]
+            paired = "-" if method == "vanilla" else interval(differences, sign="+")
+            each = " | ".join(f"{value:.2f}" for value in means)
+            lines.append(f"| {said} | {method} | {each} | {interval(means)} | {paired} |")
+    return "\n".join(lines) + "\n"
+
+
+def interval(values: list[float], sign: str = "") -> str:
+    """Return mean and 95 % interval, where there is one."""
+    middle, half = mean_interval(values)
+    return f"{middle:{sign}.2f} ± {half:.2f}" if len(values) > 1 else f"{middle:{sign}.2f}"
+
+
+def main() -> None:
+    """Train and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="N-MNIST as one .npz file")
+    parser.add_argument("out", type=Path, help="folder for the runs and the table")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
+    options = parser.parse_args()
+    command = [sys.executable, "-m", "shortcut_snn", "compare", "--config", "nmnist-small", "--out", options.out]
+    command += ["--methods", ",".join(METHODS), "--seeds", options.seeds, "--jobs", options.jobs]
+    command += ["--grid", f"data.events.fold={','.join(map(str, range(options.folds)))}"]
+    command += ["--data.name", "nmnist_npz", "--data.root", options.data, "--data.events.folds", options.folds]
+    command += ["--data.train_limit", "null", "--data.test_limit", "null"]
+    command += ["--train.epochs", options.epochs, "--train.threads", 1]
+    subprocess.run([str(word) for word in command], check=True)
+    found = rows(options.out / "runs.csv")
+    write_csv(options.out / "folds.csv", found)
+    write_text(options.out / "folds.md", table(found, options.folds))
+    print(table(found, options.folds))
+
+
+if __name__ == "__main__":
+    main()
