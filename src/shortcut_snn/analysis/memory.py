@@ -49,7 +49,8 @@ class PeakMemory:
         return self.device == "cuda" or (self.device == "cpu" and _STATUS.exists())
 
     def start(self) -> None:
-        """Forget peaks of the past."""
+        """Forget peaks of the past, and memory that the process holds but does not use."""
+        trim(self.device)
         if self.device == "cuda":
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
