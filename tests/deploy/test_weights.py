@@ -22,6 +22,13 @@ def test_round_trip(tmp_path):
     assert torch.equal(net.eval()(images), other.eval()(images))
 
 
+def test_the_same_network_gives_the_same_bytes(tmp_path):
+    net = nets.spiking_resnet20(10, 2, width=4)
+    for number in range(8):
+        save_network(net, tmp_path / str(number), {"one": 1, "two": 2})
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="no network file"):
         read_network(tmp_path / "nothing.safetensors")

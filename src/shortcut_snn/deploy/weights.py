@@ -13,18 +13,21 @@ from torch import Tensor, nn
 
 from ..files import replacing
 
+_DIGEST = "sha256"
+
 
 def save_network(network: nn.Module, path: Path, about: Mapping[str, Any]) -> None:
     """Write a network's state and, as JSON in the file's metadata, what is said about it; and a hash of both."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    said = json.dumps(about)
+    # One entry of metadata: safetensors writes several in an order that changes from file to file.
+    said = json.dumps({**about, _DIGEST: _digest(state, about)})
     with replacing(path) as temporary:
         # Not by save_file, which says of a full disk that serialising failed.
-        temporary.write_bytes(save(state, metadata={"about": said, "sha256": _digest(state, said)}))
+        temporary.write_bytes(save(state, metadata={"about": said}))
 
 
-def _digest(state: Mapping[str, Tensor], said: str) -> str:
-    digest = hashlib.sha256(said.encode())
+def _digest(state: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name in sorted(state):
         tensor = state[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -44,15 +47,14 @@ def read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-            metadata = file.metadata() or {}
-            about = json.loads(metadata.get("about", "{}"))
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
     except (SafetensorError, ValueError, OSError, RecursionError) as error:
         raise ValueError(f"{path} is not a whole safetensors file: {' '.join(str(error).split())}") from None
-    # Files of earlier versions carry no hash.
-    if "sha256" in metadata and metadata["sha256"] != _digest(state, metadata["about"]):
-        raise ValueError(f"{path} is damaged: its contents are not those that were written")
     if not isinstance(about, dict):
         raise ValueError(f"{path} was not written by shortcut-snn: its metadata is not an object")
+    # Files of earlier versions carry no hash.
+    if about.pop(_DIGEST, None) not in (None, _digest(state, about)):
+        raise ValueError(f"{path} is damaged: its contents are not those that were written")
     return state, about
 
 
