@@ -11,8 +11,11 @@ from batches import Batches, Shape
 from method import train
 from torch import nn
 
+from shortcut_snn import LogitSum, LossSum
 from shortcut_snn.analysis.statistics import mean_interval
 from shortcut_snn.files import write_csv
+
+OBJECTIVES = {"without": LogitSum(), "logit_sum": LogitSum(), "loss_sum": LossSum()}
 
 
 def run(
@@ -23,7 +26,7 @@ def run(
     lr: float = 1e-3,
     **options: Any,
 ) -> None:
-    """Train with and without the method for each seed and print both accuracies.
+    """Train with and without the method for each seed and print the accuracies.
 
     Args:
         about: the help text.
@@ -39,28 +42,38 @@ def run(
     settings = {name: str(getattr(arguments, name)) for name in ("data", "epochs", "batch_size", "lr", "limit")}
     rows = read(arguments.csv)
     for seed in range(arguments.seeds):
-        for method, where in (("without", []), ("with", taps)):
+        for method in arguments.methods:
+            where = [] if method == "without" else taps
             of_run = settings | {"seed": str(seed), "method": method}
             if any(of_run.items() <= row.items() for row in rows):
                 continue
             batches = Batches(arguments.data, shape(events), seed, arguments.batch_size)
             schedule = {name: getattr(arguments, name) for name in ("epochs", "lr", "limit")}
+            schedule["objective"] = OBJECTIVES[method]
             accuracies = train(lambda: make_network(events), where, batches, seed, **schedule, **options)
             rows.append(of_run | {name: f"{value:.2f}" for name, value in accuracies.items()})
             print(" ".join(f"{name}={rows[-1][name]}" for name in ("seed", "method", *accuracies)), flush=True)
             if arguments.csv is not None:
                 write_csv(arguments.csv, rows)
-    for method in ("without", "with"):
+    for method in arguments.methods:
         rows_of_it = [row for row in rows if (settings | {"method": method}).items() <= row.items()]
         mean, half = mean_interval([float(row["test_last"]) for row in rows_of_it])
         interval = f" ± {half:.1f}" if len(rows_of_it) > 1 else ""
-        print(f"{method:8}test accuracy after the last epoch: {mean:.1f}{interval} % ({len(rows_of_it)} seeds)")
+        print(f"{method:10}test accuracy after the last epoch: {mean:.1f}{interval} % ({len(rows_of_it)} seeds)")
 
 
 def parse(about: str | None, lr: float) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="N-MNIST as one .npz file (default: scikit-learn's digits, which need no file)")
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=OBJECTIVES,
+        default=["without", "logit_sum"],
+        metavar="METHOD",
+        help="without branches, with logit_sum (the paper's) or loss_sum (default: without logit_sum)",
+    )
     parser.add_argument("--seeds", type=positive, default=1, help="how many, from 0 (default: 1)")
     parser.add_argument("--epochs", type=positive, default=3, help="default: 3")
     parser.add_argument("--batch-size", type=positive, default=64, help="default: 64")

@@ -7,7 +7,7 @@ import torch
 from batches import Batch, Batches
 from torch import nn
 
-from shortcut_snn import LinearDecay, LossSum, Shortcut, attach
+from shortcut_snn import LinearDecay, LogitSum, LossSum, Shortcut, attach
 
 
 def train(
@@ -17,6 +17,7 @@ def train(
     seed: int,
     epochs: int,
     lr: float,
+    objective: LogitSum | LossSum,
     limit: int | None = None,
     **options: Any,
 ) -> dict[str, float]:
@@ -29,6 +30,7 @@ def train(
         seed: of its weights.
         epochs: how often the training set is gone through.
         lr: learning rate at the start; it falls to 0 over half a cosine.
+        objective: what the branches do: add to the logits (the paper's), or have losses of their own.
         limit: batches of each part of the data, for a trial.
         options: of ``attach``.
     """
@@ -37,7 +39,7 @@ def train(
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
     total = epochs * min(batches.steps, limit or batches.steps)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
-    objective, balance = LossSum(), LinearDecay(initial=0.25)
+    balance = LinearDecay(initial=0.25)
     step, best = 0, {"validation": -1.0, "test": 0.0}
     for epoch in range(epochs):
         for frames, labels in batches.train(epoch, limit):

@@ -23,26 +23,24 @@ NETWORKS = {
     "snntorch_convnet": "snnTorch, tutorial 6, T = 8",
     "norse_convnet": "Norse, ConvNet4, T = 16",
 }
+METHODS = ("without", "logit_sum", "loss_sum")
 COLUMNS = {"test_last": "last epoch", "test_best": "best on validation"}
 
 
 def table(folder: Path, networks: Sequence[str]) -> str:
-    """Return a Markdown table: means ± 95 % intervals over seeds, and those of the difference within a seed."""
+    """Return a Markdown table: means ± 95 % intervals over seeds, and of the differences to "without"."""
     lines = [
-        "| network | accuracy after | without | with | with - without | seeds |",
-        "|---|---|---|---|---|---|",
+        "| network | accuracy after | without | logit sum | loss sum | logit sum, paired | loss sum, paired | seeds |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name in networks:
         with (folder / f"{name}.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         for column, said in COLUMNS.items():
-            by = {
-                method: {row["seed"]: float(row[column]) for row in rows if row["method"] == method}
-                for method in ("without", "with")
-            }
-            seeds = sorted(by["without"].keys() & by["with"].keys())
-            values = [[by[method][seed] for seed in seeds] for method in ("without", "with")]
-            values.append([b - a for a, b in zip(*values, strict=True)])
+            by = [{row["seed"]: float(row[column]) for row in rows if row["method"] == method} for method in METHODS]
+            seeds = sorted(by[0].keys() & by[1].keys() & by[2].keys())
+            values = [[each[seed] for seed in seeds] for each in by]
+            values += [[b - a for a, b in zip(values[0], those, strict=True)] for those in values[1:]]
             lines.append(f"| {NETWORKS[name]} | {said} | {' | '.join(map(with_interval, values))} | {len(seeds)} |")
     return "\n".join(lines) + "\n"
 
@@ -74,6 +72,8 @@ def main() -> None:
             options.data,
             "--csv",
             options.out / f"{name}.csv",
+            "--methods",
+            *METHODS,
         ]
         command += ["--seeds", options.seeds, "--epochs", options.epochs]
         command += ["--batch-size", options.batch_size, "--threads", options.threads]

@@ -36,13 +36,14 @@ def example(monkeypatch):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_example_trains_both_ways_and_says_how_well(name: str, example, capsys, tmp_path: Path) -> None:
-    example(name, *SMALL, "--csv", tmp_path / "runs.csv")
+def test_an_example_trains_all_ways_and_says_how_well(name: str, example, capsys, tmp_path: Path) -> None:
+    methods = ["without", "logit_sum", "loss_sum"]
+    example(name, *SMALL, "--csv", tmp_path / "runs.csv", "--methods", *methods)
     found = rows(tmp_path / "runs.csv")
-    assert [(row["seed"], row["method"]) for row in found] == [("0", "without"), ("0", "with")]
+    assert [(row["seed"], row["method"]) for row in found] == [("0", method) for method in methods]
     assert all(0 <= float(row[key]) <= 100 for row in found for key in ("test_last", "test_best", "validation_best"))
-    last = capsys.readouterr().out.splitlines()[-2:]
-    assert [line.split()[0] for line in last] == ["without", "with"]
+    last = capsys.readouterr().out.splitlines()[-3:]
+    assert [line.split()[0] for line in last] == methods
     assert all(f"{float(row['test_last']):.1f} % (1 seeds)" in line for row, line in zip(found, last, strict=True))
 
 
@@ -71,7 +72,7 @@ def test_the_study_makes_a_table_and_goes_on_where_it_was(tmp_path: Path) -> Non
         return [line for line in done.stdout.splitlines() if line.startswith("seed=")]
 
     made, path = study(), tmp_path / "snntorch_convnet.csv"
-    assert len(made) == 4
+    assert len(made) == 6
     kept, table = path.read_text(), (tmp_path / "table.md").read_text()
     assert [line.split(" | ")[:2] for line in table.splitlines()[2:]] == [
         ["| snnTorch, tutorial 6, T = 8", "last epoch"],
