@@ -43,7 +43,7 @@ lint: $(VENV)/.dev  ## Check style and types
 docs: $(VENV)/.dev  ## Build the documentation into docs/_build
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build
 
-bench: $(VENV)/.dev  ## Time training steps side by side with SpikingJelly and snnTorch
+bench: $(VENV)/.dev  ## Time training steps side by side with SpikingJelly, snnTorch and Norse
 	$(BIN)/python -m benchmarks
 
 clean:  ## Remove the environment and the demo's run

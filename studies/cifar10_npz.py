@@ -1,9 +1,10 @@
-"""Turn an archive of JPEG bytes into a plain ``.npz`` that ``data.name=npz`` reads.
+"""Put a part of CIFAR-10 into a plain ``.npz`` file that ``data.name=npz`` reads.
 
-The archive holds, for each of ``train`` and ``test``: ``jpeg_<part>`` (uint8, all files end to end),
-``off_<part>`` (n + 1 offsets) and ``y_<part>`` (labels). Example::
+``source`` is the folder that holds ``cifar-10-batches-py``, which ``shortcut-snn train`` fetches with
+``--data.name cifar10 --data.download true``, or an archive of JPEG bytes. That holds, for each of ``train`` and ``test``:
+``jpeg_<part>`` (uint8, all files end to end), ``off_<part>`` (n + 1 offsets) and ``y_<part>`` (labels). Example::
 
-    python studies/cifar10_npz.py cifar10_jpegs.npz cifar10_10k.npz --train 10000 --test 5000
+    python studies/cifar10_npz.py data cifar10_10k.npz --train 10000 --test 5000
 """
 
 import argparse
@@ -13,30 +14,52 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from shortcut_snn.data import DataConfig
+from shortcut_snn.data.cifar import read_cifar
+from shortcut_snn.data.images import Images
+
 
 def decode(archive: np.lib.npyio.NpzFile, part: str, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the first ``limit`` images of a part, uint8 [n, H, W, 3], and their labels, int64 [n]."""
     files, offsets = archive[f"jpeg_{part}"].tobytes(), archive[f"off_{part}"]
     labels = archive[f"y_{part}"].astype(np.int64)
-    count = len(labels) if limit is None else limit
-    if not 0 < count <= len(labels):
-        raise SystemExit(f"--{part} {count}: the archive holds {len(labels)} images of this part.")
+    count = counted(part, limit, len(labels))
     images = [Image.open(io.BytesIO(files[offsets[i] : offsets[i + 1]])).convert("RGB") for i in range(count)]
     return np.stack([np.asarray(image) for image in images]), labels[:count]
+
+
+def official(images: Images, part: str, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the same of the official files."""
+    count = counted(part, limit, len(images))
+    return images.fetch(range(count)).permute(0, 2, 3, 1).numpy(), images.labels[:count].numpy()
+
+
+def counted(part: str, limit: int | None, there: int) -> int:
+    """Return how many images to take; ends the program where there are not so many."""
+    count = there if limit is None else limit
+    if not 0 < count <= there:
+        raise SystemExit(f"--{part} {count}: there are {there} images of this part.")
+    return count
 
 
 def main() -> None:
     """Read the command line, convert, and write the new file whole or not at all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help="archive of JPEG bytes")
+    parser.add_argument("source", type=Path, help="folder of CIFAR-10, or archive of JPEG bytes")
     parser.add_argument("target", type=Path, help="file to write")
     parser.add_argument("--train", type=int, help="keep the first so many training images (default: all)")
     parser.add_argument("--test", type=int, help="keep the first so many test images (default: all)")
     arguments = parser.parse_args()
-    with np.load(arguments.source, allow_pickle=False) as archive:
-        x_train, y_train = decode(archive, "train", arguments.train)
-        x_test, y_test = decode(archive, "test", arguments.test)
-        extra = {"class_names": archive["classes"]} if "classes" in archive else {}
+    if arguments.source.is_dir():
+        found = read_cifar(DataConfig(name="cifar10", root=str(arguments.source)))
+        x_train, y_train = official(found.train, "train", arguments.train)
+        x_test, y_test = official(found.test, "test", arguments.test)
+        extra = {"class_names": np.array(found.class_names)}
+    else:
+        with np.load(arguments.source, allow_pickle=False) as archive:
+            x_train, y_train = decode(archive, "train", arguments.train)
+            x_test, y_test = decode(archive, "test", arguments.test)
+            extra = {"class_names": archive["classes"]} if "classes" in archive else {}
     partial = arguments.target.with_name(arguments.target.name + ".partial")
     with partial.open("wb") as file:
         np.savez(file, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test, **extra)

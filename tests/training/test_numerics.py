@@ -45,8 +45,8 @@ def kept(folder: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("layer", "said"),
     [
-        ("", "the loss is nan at step 8 (epoch 1)"),
-        ("layer2.0.conv1", "the gradient of layer2.0.conv1.weight is not finite at step 8 (epoch 1)"),
+        ("", "the loss is nan at step 8 (epoch 2)"),
+        ("layer2.0.conv1", "the gradient of layer2.0.conv1.weight is not finite at step 8 (epoch 2)"),
     ],
 )
 def test_a_number_that_is_none_stops_the_run(tmp_path, monkeypatch, capsys, layer, said):
@@ -76,7 +76,7 @@ def test_or_the_step_is_left_out(tmp_path, monkeypatch, capsys):
         patch.setattr(ShortcutModule, "training_step", training_step)
         assert train(tmp_path / "run", **SETTINGS | {"train__non_finite": "skip"}) == 0
     assert ShortcutModule.training_step is step
-    assert "the loss is nan at step 8 (epoch 1): step left out" in capsys.readouterr().out
+    assert "the loss is nan at step 8 (epoch 2): step left out" in capsys.readouterr().out
     assert all(torch.equal(one, other) for one, other in zip(before[8], before[9], strict=True))
 
 
@@ -96,11 +96,13 @@ def test_dead_and_saturated_layers_are_named(tmp_path, monkeypatch, capsys, thre
     # A look at the first step of each epoch: the third of them stops the run.
     assert train(tmp_path / "run", **given) == 1
     said = capsys.readouterr()
-    assert f"layer layer1.1.spike1 is {state} at step 0 (epoch 0)" in said.out
-    assert f"layer layer1.1.spike1 is {state} at step 12 (epoch 2), as 2 looks before" in said.err
+    assert f"layer layer1.1.spike1 is {state} at step 0 (epoch 1)" in said.out
+    assert f"layer layer1.1.spike1 is {state} at step 12 (epoch 3), as 2 looks before" in said.err
     assert said.err.count("\n") == 1
     assert torch.load(tmp_path / "run" / "checkpoint.ckpt", weights_only=True)["global_step"] == 12
+    assert train(tmp_path / "run", "--resume", **given | {"train__silent_layers": "warn"}) == 0
+    capsys.readouterr()
     assert train(tmp_path / "again", **given | {"train__silent_layers": "warn"}) == 0
-    assert f"is {state} at step 0 (epoch 0)" in capsys.readouterr().out
+    assert f"is {state} at step 0 (epoch 1)" in capsys.readouterr().out
     assert train(tmp_path / "quiet", **given | {"train__silent_layers": "ignore", "train__epochs": 1}) == 0
     assert "layer layer" not in capsys.readouterr().out

@@ -52,7 +52,7 @@ class FiniteSteps(Callback):
             whole = whole & torch.isfinite(torch.nn.utils.get_total_norm(list(gradients.values())))
         if whole:
             return
-        where = f"at step {trainer.global_step} (epoch {trainer.current_epoch})"
+        where = f"at step {trainer.global_step} (epoch {trainer.current_epoch + 1})"
         if torch.isfinite(self._loss):
             bad = [name for name, grad in gradients.items() if not torch.isfinite(grad).all()]
             # The backward pass reaches the deepest layers first; a norm can overflow where no gradient has.
@@ -101,7 +101,7 @@ class LivingLayers(Callback):
         values = module.sum_over_processes(torch.stack(list(rates.values()))) / trainer.world_size
         found = dict(zip(rates, values.tolist(), strict=True))
         self.looks = {name: self.looks.get(name, 0) + 1 for name, rate in found.items() if rate in (0.0, 1.0)}
-        where = f"at step {trainer.global_step - 1} (epoch {trainer.current_epoch})"
+        where = f"at step {trainer.global_step - 1} (epoch {trainer.current_epoch + 1})"
         for name, looks in self.looks.items():
             state = "dead: none of its neurons fired" if found[name] == 0 else "saturated: all its neurons fired"
             if looks == 1:
@@ -109,7 +109,8 @@ class LivingLayers(Callback):
             if looks == PATIENCE and self.action == "stop":
                 raise NumericsError(
                     f"layer {name} is {state} {where}, as {PATIENCE - 1} looks before; the checkpoint is kept. Try "
-                    "another optimizer.lr, neuron.threshold or neuron.surrogate.width; train.silent_layers=warn goes on"
+                    "another optimizer.lr, neuron.threshold or neuron.surrogate.width; with --resume and "
+                    "train.silent_layers=warn it goes on"
                 )
 
     def state_dict(self) -> dict[str, Any]:

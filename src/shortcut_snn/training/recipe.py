@@ -19,8 +19,8 @@ class SurrogateConfig:
 
     Args:
         name: its shape.
-        width: how wide it is: the rectangle's width a, the triangle's half-base (the paper's V_th); for tanh, atan
-            and sigmoid the factor by which 1 / width steepens it. The default is the shape's own.
+        width: how wide it is: the rectangle's width a, the triangle's half-base (the paper's V_th); for tanh 1 / width
+            is the height k, for atan and sigmoid the height while the area stays. The default is the shape's own.
         calibrate: whether each layer gets a width of its own before training, at which the gradient keeps its size from
             the last layer to the first; the last layer keeps the width above.
     """

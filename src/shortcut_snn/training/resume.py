@@ -10,8 +10,9 @@ from .methods import resolved
 from .recipe import Recipe
 
 CHECKPOINT, RECIPE, RESULT = "checkpoint.ckpt", "recipe.yaml", "result.json"
-# Where a run happens; what it computes depends on these in the last bits alone.
-_PLACE = {
+# Where a run happens, on which what it computes depends in the last bits alone, and what it does when numbers go wrong:
+# a run that was stopped for these may go on.
+_MAY_CHANGE = {
     "train.accelerator",
     "train.devices",
     "train.nodes",
@@ -19,6 +20,8 @@ _PLACE = {
     "train.threads",
     "train.keep_freed_memory",
     "train.checkpoint_every",
+    "train.non_finite",
+    "train.silent_layers",
     "data.workers",
     "data.batch_size",
 }
@@ -55,7 +58,7 @@ def _check_same(before: Recipe, now: Recipe, folder: Path) -> None:
     changed = [key for key in sorted(olds.keys() | news.keys()) if olds.get(key) != news.get(key)]
     if not changed:
         return
-    other = [key for key in changed if key not in _PLACE]
+    other = [key for key in changed if key not in _MAY_CHANGE]
     if other:
         differences = ", ".join(f"{key} was {olds.get(key)} and is {news.get(key)}" for key in other[:3])
         raise ValueError(

@@ -1,0 +1,64 @@
+"""Put recordings of N-MNIST into the one ``.npz`` file that ``data.name=nmnist_npz`` reads.
+
+``source`` is the folder that holds N-MNIST's Train and Test, or NMNIST with these, which ``shortcut-snn train`` fetches
+with ``--data.name nmnist --data.download true``. Takes as many of each class. Example::
+
+    python studies/nmnist_npz.py data/nmnist nmnist_small.npz --train 1000 --test 100
+"""
+
+import argparse
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from shortcut_snn.data import DataConfig
+from shortcut_snn.data.events.images import EventImages
+from shortcut_snn.data.events.nmnist import SENSOR, read_nmnist
+
+
+def first_of_each_class(images: EventImages, count: int) -> EventImages:
+    """Return ``count`` recordings, as near as can be as many of each class."""
+    labels = images.labels.numpy()
+    place = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        place[labels == label] = np.arange((labels == label).sum())
+    return images.subset(np.sort(np.argsort(place, kind="stable")[:count]))
+
+
+def main() -> None:
+    """Read the command line, gather, and write the file whole or not at all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="folder of N-MNIST")
+    parser.add_argument("target", type=Path, help="file to write")
+    parser.add_argument("--train", type=int, default=1000, help="how many of its training recordings")
+    parser.add_argument("--test", type=int, default=100, help="how many of its test recordings")
+    options = parser.parse_args()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is a part only
+        found = read_nmnist(DataConfig(name="nmnist", root=str(options.source)), time_steps=1)
+    events, labels, is_test = [], [], []
+    for part, count, testing in ((found.train, options.train, False), (found.test, options.test, True)):
+        assert isinstance(part, EventImages)
+        chosen = first_of_each_class(part, count)
+        events += [recording.read(SENSOR) for recording in chosen.recordings]
+        labels += chosen.labels.tolist()
+        is_test += [testing] * len(chosen)
+    partial = options.target.with_name(options.target.name + ".partial")
+    with partial.open("wb") as file:
+        np.savez_compressed(
+            file,
+            x=np.concatenate([each.x for each in events]).astype(np.uint8),
+            y=np.concatenate([each.y for each in events]).astype(np.uint8),
+            p=np.concatenate([each.p for each in events]).astype(np.uint8),
+            t=np.concatenate([each.t for each in events]).astype(np.uint32),
+            offsets=np.cumsum([0, *map(len, events)]),
+            labels=np.array(labels, np.int64),
+            is_test=np.array(is_test),
+        )
+    partial.replace(options.target)
+    print(f"{options.target}: {len(labels)} recordings, {sum(is_test)} of them for testing")
+
+
+if __name__ == "__main__":
+    main()
