@@ -1,8 +1,9 @@
 """Put a part of CIFAR-10 into a plain ``.npz`` file that ``data.name=npz`` reads.
 
 ``source`` is the folder that holds ``cifar-10-batches-py``, which ``shortcut-snn train`` fetches with
-``--data.name cifar10 --data.download true``, or an archive of JPEG bytes. That holds, for each of ``train`` and ``test``:
-``jpeg_<part>`` (uint8, all files end to end), ``off_<part>`` (n + 1 offsets) and ``y_<part>`` (labels). Example::
+``--data.name cifar10 --data.download true``, or an archive of JPEG bytes. That holds, for each of ``train`` and
+``test``: ``jpeg_<part>`` (uint8, all files end to end), ``off_<part>`` (n + 1 offsets) and ``y_<part>`` (labels).
+Example::
 
     python studies/cifar10_npz.py data cifar10_10k.npz --train 10000 --test 5000
 """

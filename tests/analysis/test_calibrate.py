@@ -142,3 +142,18 @@ def test_the_formula_holds_in_plain_networks_of_one_time_step(surrogate):
 def test_the_formula_fails_where_it_should(block, steps):
     """Skip paths, and time, carry gradient that it does not know of; a wide surrogate shows it best."""
     assert statistics.geometric_mean(ratios(Rectangle(4.0), block, steps)) > 1.1
+
+
+def test_a_network_without_gradient_through_time_is_calibrated_on_its_own():
+    net = network(Rectangle(), steps=4, detach_membrane=True)
+    one = batch()
+    calibrate(net, [one])
+    assert examine(net, [one]).factors[0] == pytest.approx(1.0, abs=0.02)
+
+
+def test_what_needs_no_gradient_keeps_its_width():
+    net = network(Rectangle())
+    net.stem.requires_grad_(False)
+    widths = calibrate(net, [batch()])
+    assert "stem.spike" not in widths
+    assert "layer1.0.spike1" in widths

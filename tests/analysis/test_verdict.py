@@ -4,17 +4,21 @@ import dataclasses
 import math
 
 import pytest
+import snntorch
 import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
 from spikingjelly.activation_based.model import spiking_resnet
+from torch import nn
 from torch.nn import functional as F
 
-from shortcut_snn import Shortcut
+from shortcut_snn import Shortcut, nets
 from shortcut_snn.analysis.calibrate import calibrate
 from shortcut_snn.analysis.diagnosis import diagnose
 from shortcut_snn.analysis.layers import LayerReport, examine
+from shortcut_snn.analysis.remedies import of_neurons
+from shortcut_snn.analysis.tips import Setup
 from shortcut_snn.analysis.verdict import judge
-from shortcut_snn.neurons import ATan, Rectangle, Triangle
+from shortcut_snn.neurons import IF, ATan, Rectangle, Triangle
 
 from .helpers import batch, network
 
@@ -116,3 +120,57 @@ def test_with_branches_the_network_inside_is_judged():
     alone = examine(net, [one := batch()])
     both = examine(model, [one], lambda out, y: F.cross_entropy(out.main + sum(out.branches), y), network=net)
     assert both.factors[0] > 10 * alone.factors[0]
+
+
+def test_a_stepwise_spikingjelly_network_gets_branches_too():
+    net = nn.Sequential()
+    for number, (inputs, outputs) in enumerate([(4, 16), (16, 16), (16, 16), (16, 10)], start=1):
+        lif = neuron.LIFNode(surrogate_function=surrogate.ATan(alpha=0.05))
+        setattr(net, f"layer{number}", nn.Sequential(nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), lif))
+
+    class Loop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for name, layer in net.named_children():
+                setattr(self, name, layer)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.stack([self.layer4(self.layer3(self.layer2(self.layer1(step)))) for step in x]).mean(0)
+
+    found = diagnose(
+        Loop(),
+        [(torch.randn(3, 8, 4), torch.randint(10, (8,)))],
+        time_axis=None,
+        reset=functional.reset_net,
+    )
+    assert found.verdict.kind == "vanishes"
+    assert "branches" in {tip.text.split()[0] for tip in found.tips}
+
+
+def test_a_snntorch_network_is_diagnosed_and_left_as_it_was():
+    layers = [nn.Linear(4, 16), snntorch.Leaky(beta=0.5, init_hidden=True)]
+    layers += [nn.Linear(16, 10), snntorch.Leaky(beta=0.5, init_hidden=True)]
+    net = nn.Sequential(*layers)
+
+    class Loop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.stack([self.net(step) for step in x]).mean(0)
+
+    before = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    # Batches of two sizes: a neuron's state has the shape of the last.
+    batches = [(torch.randn(3, count, 4) * 4, torch.randint(10, (count,))) for count in (8, 5)]
+    found = diagnose(Loop(), batches, time_axis=None, reset=lambda model: [m.reset_mem() for m in (net[1], net[3])])
+    assert len(found.layers) == 2
+    after = dict(net.named_buffers())
+    assert {name: buffer.shape for name, buffer in before.items()} == {name: after[name].shape for name in before}
+
+
+def test_tau_is_no_tip_for_integrate_and_fire():
+    net = nets.spiking_resnet20(10, 2, width=4, make_neuron=lambda: IF(surrogate=Rectangle(4.0)))
+    tried = {remedy.group for remedy in of_neurons(Setup(net, F.cross_entropy), [batch()])}
+    assert "threshold" in tried
+    assert "tau" not in tried

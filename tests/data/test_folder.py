@@ -102,6 +102,15 @@ def test_an_animations_first_frame_counts(tmp_path: Path) -> None:
     assert int(load(config(tmp_path)).train[0][0].min()) == 200
 
 
+def test_hidden_folders_are_passed_over(split: Path) -> None:
+    before = len(load(config(split, validation=0)).train)
+    image = next((split / "train").rglob("*.png"))
+    hidden = image.parent / ".thumbnails" / image.name
+    hidden.parent.mkdir()
+    hidden.write_bytes(image.read_bytes())
+    assert len(load(config(split, validation=0)).train) == before
+
+
 def test_other_files_are_passed_over(split: Path) -> None:
     (split / "train" / "cat" / "notes.txt").write_text("not an image")
     (split / "train" / "cat" / "._0003.png").write_bytes(b"a system's note")

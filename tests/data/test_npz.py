@@ -135,3 +135,10 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=reason) as caught:
             read(path)
         assert str(path) in str(caught.value)
+
+
+def test_autoaugment_wants_grey_or_colour(colour: Colour, tmp_path: Path) -> None:
+    images, labels = colour
+    path = write_npz(tmp_path / "two.npz", **parts((images[..., :2], labels)))
+    with pytest.raises(ValueError, match=r"autoaugment is for images of 1 or 3 channels, these have 2"):
+        load(DataConfig("npz", str(path), validation=0, augment=["autoaugment"]))

@@ -93,6 +93,19 @@ def test_the_card(run, exported):
     assert f"- an image, pJ (45 nm): {result['energy_pj']:.4g}" in text
 
 
+def test_a_card_speaks_of_one_network(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    shutil.copy(run / "network.safetensors", tmp_path / "run" / "best.safetensors")
+    command = ["export", str(tmp_path / "run"), "--images", "20", "--out", str(tmp_path / "out"), "--to"]
+    for to in ("onnx", "safetensors"):
+        assert main([*command, to]) == 0
+    assert len(card(tmp_path / "out").files) == 2
+    assert main([*command, "safetensors", "--weights", "best", "--name", "best"]) == 0
+    read = card(tmp_path / "out")
+    assert list(read.files) == ["safetensors"]
+    assert read.energy is None, "it was measured on the last epoch's"
+
+
 def test_a_card_names_no_folder_of_its_maker(event_run, tmp_path, capsys):
     assert main(["export", str(event_run), "--to", "safetensors", "--out", str(tmp_path)]) == 0
     for path in (tmp_path / "card.json", tmp_path / "README.md"):

@@ -10,6 +10,7 @@ import torch
 from shortcut_snn.deploy import Inference, load
 from shortcut_snn.deploy.fold import fold
 from shortcut_snn.deploy.torch_runtime import TorchRuntime, TrainedNetwork
+from shortcut_snn.neurons import IF, LIF, CurrentNeuron, Membrane
 
 from .networks import batch, description, family
 
@@ -127,3 +128,26 @@ def test_one_image_needs_no_batch():
     assert torch.equal(network.logits(image), network.logits(image[None]))
     assert network.predict(image.numpy()).shape == (1,)
     assert network.classes == description().classes
+
+
+def test_a_stream_in_bfloat16_forgets_nothing():
+    neuron = CurrentNeuron(IF())
+    # Too small a step for a bfloat16 near 1: rounded at every call, the potential would stay where it is.
+    current, membrane = torch.full((1, 2, 3), 0.0019, dtype=torch.bfloat16), Membrane(torch.full((2, 3), 0.9))
+    for _ in range(60):
+        neuron.membrane = membrane
+        spikes = neuron(current)
+        assert spikes.dtype == torch.bfloat16
+        if spikes.any():
+            break
+        membrane = Membrane(membrane.after)
+    assert spikes.all()
+
+
+def test_what_the_kernels_cannot_add_is_added_before_them():
+    neuron = CurrentNeuron(LIF())
+    x, residual = torch.randn(3, 4, 2, 8, 8), torch.randn(1, 4, 2, 8, 8) + 1
+    assert torch.equal(neuron(x, residual), neuron(x, residual.expand_as(x).contiguous()))
+    neuron.membrane = Membrane(torch.zeros(1, 2, 8, 8))
+    with pytest.raises(ValueError, match="initial membrane potential must have shape"):
+        neuron(x)

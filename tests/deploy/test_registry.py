@@ -85,15 +85,15 @@ class Hub(BaseHTTPRequestHandler):
         files = sorted(each.name for each in self.folder.iterdir())
         headers = {"X-Repo-Commit": COMMIT}
         content, status = b'{"error": "Repository not found"}', 404
-        if path.startswith("/api/models/someone/digits/tree/"):
+        if path.startswith("/api/models/someone/digits-v1.0/tree/"):
             listed = [{"type": "file", "path": name, "size": (self.folder / name).stat().st_size, "oid": "0" * 40}
                       for name in files]  # fmt: skip
             content, status = json.dumps(listed).encode(), 200
-        elif path.startswith("/api/models/someone/digits"):
-            about = {"id": "someone/digits", "modelId": "someone/digits", "sha": COMMIT, "private": False,
+        elif path.startswith("/api/models/someone/digits-v1.0"):
+            about = {"id": "someone/digits-v1.0", "modelId": "someone/digits-v1.0", "sha": COMMIT, "private": False,
                      "siblings": [{"rfilename": name} for name in files]}  # fmt: skip
             content, status = json.dumps(about).encode(), 200
-        elif path.startswith(f"/someone/digits/resolve/{COMMIT}/"):
+        elif path.startswith(f"/someone/digits-v1.0/resolve/{COMMIT}/"):
             content, status = (self.folder / path.rpartition("/")[2]).read_bytes(), 200
             headers["ETag"] = f'"{hashlib.sha256(content).hexdigest()}"'
         else:
@@ -129,8 +129,8 @@ def test_from_the_hub(endpoint, models, tmp_path):
 import os, sys, pathlib, torch
 os.environ |= {"HF_ENDPOINT": sys.argv[1], "HF_HOME": sys.argv[2], "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
 from shortcut_snn.deploy import card, load
-network = load("someone/digits")
-print(network.logits(torch.full((1, 1, 8, 8), 7, dtype=torch.uint8)).sum().item(), card("someone/digits").name)
+network = load("someone/digits-v1.0")
+print(network.logits(torch.full((1, 1, 8, 8), 7, dtype=torch.uint8)).sum().item(), card("someone/digits-v1.0").name)
 kept = [path for path in pathlib.Path(sys.argv[2]).rglob("*") if path.parent.name.startswith("0123")]
 print(sorted(path.name for path in kept))
 try:
@@ -153,4 +153,4 @@ except OSError as error:
 def test_without_the_client(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(OSError, match=r"needs huggingface_hub, .* pip install 'shortcut-snn\[export\]'"):
-        load("someone/digits")
+        load("someone/digits-v1.0")

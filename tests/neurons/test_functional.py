@@ -200,6 +200,7 @@ NAN, INF = float("nan"), float("inf")
         (torch.zeros(2, 3), {"threshold": -1.0}, "threshold.*-1.0"),
         (torch.zeros(2, 3), {"threshold": NAN}, "threshold.*nan"),
         (torch.zeros(2, 3), {"threshold": INF}, "threshold.*inf"),
+        (torch.zeros(2, 3), {"initial": torch.zeros(3, device="meta")}, "initial .* is on meta and the current on cpu"),
         (torch.zeros(2, 3), {"reset": "zero"}, "reset must be one of hard, soft, got 'zero'"),
         (torch.zeros(2, 3), {"initial": torch.zeros(2, 3)}, r"initial membrane.*\(3,\), got \(2, 3\)"),
         (torch.zeros(2, 3), {"initial": torch.zeros(1)}, r"initial membrane.*\(3,\), got \(1,\)"),
@@ -208,3 +209,12 @@ NAN, INF = float("nan"), float("inf")
 def test_what_makes_no_sense_is_refused_by_name(current: Tensor, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         lif(current, **options)
+
+
+@pytest.mark.parametrize("surrogate", [Rectangle(), lambda v: torch.exp(-v.square())])
+def test_a_second_derivative_is_refused_and_not_wrong(surrogate: Surrogate) -> None:
+    current = torch.randn(3, 4, requires_grad=True)
+    spikes, _ = lif(current, surrogate=surrogate)
+    (grad,) = torch.autograd.grad((spikes * current).sum(), current, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"differentiate twice|autograd formula"):
+        grad.square().sum().backward()

@@ -217,6 +217,11 @@ def test_a_tau_out_of_range_is_refused_when_built(make: type[Neuron], tau: float
         make(tau)
 
 
+def test_a_threshold_that_would_never_be_learned_is_refused() -> None:
+    with pytest.raises(TypeError, match="threshold must be a number"):
+        LIF(threshold=nn.Parameter(torch.tensor(1.0)))
+
+
 def test_the_printed_form_names_the_parameters() -> None:
     assert repr(LIF(0.25, threshold=2.0, surrogate=Rectangle(4.0), reset="soft", detach_reset=True)) == (
         "LIF(tau=0.25, threshold=2, surrogate=Rectangle(width=4.0), reset=soft, detach_reset)"

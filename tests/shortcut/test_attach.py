@@ -45,7 +45,7 @@ def test_what_is_found_out_about_a_network(peer: Peer) -> None:
     model = wrap(peer)
     assert model.taps.time_axes == [peer.axis]
     assert (model.run is not None) == peer.looped
-    assert (model.reset is not None) == peer.stateful
+    assert (model._reset is not None) == peer.stateful
     assert model.branches[0].classifier.weight.shape == (CLASSES, 4)
 
 
@@ -190,7 +190,7 @@ def test_plain_networks_with_time_in_front_without_time_and_ours() -> None:
     assert [branch.shape for branch in plain(images).branches] == [(2, 7)] * 3
     ours = attach(small("resnet18", num_classes=5, time_steps=3))
     assert ours.taps.time_axes == [0] * 3
-    assert ours.reset is None
+    assert ours._reset is None
     assert [branch.shape for branch in ours(torch.rand(2, 3, 8, 8)).branches] == [(2, 5)] * 3
 
 
@@ -207,6 +207,10 @@ def test_an_axis_that_cannot_be_told_is_asked_for() -> None:
         attach(network, ["1"], example=torch.rand(3, 2, 4))
     with pytest.raises(ValueError, match=r"the tap '1' gives shape \(2, 2, 4\), and both its first axes"):
         attach(nn.Sequential(nn.Identity(), nn.Tanh()), ["1"], example=torch.rand(2, 2, 4))
+    behind = nn.Sequential(nn.Tanh(), nn.Flatten(1), nn.Linear(12, 7))
+    with pytest.raises(ValueError, match="its second axis may be time or channels"):
+        attach(behind, ["0"], example=torch.rand(2, 3, 4))
+    assert attach(behind, ["0"], example=torch.rand(2, 3, 4), time_axis=1).branches[0].classifier.in_features == 4
     model = attach(network, ["1"], example=torch.rand(3, 2, 4), extract=lambda y: y.unflatten(0, (3, 2)))
     assert model.taps.time_axes == [0]
 

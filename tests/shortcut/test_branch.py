@@ -26,6 +26,15 @@ def test_the_mean_of_half_precision_spikes_loses_no_bits(dtype: torch.dtype) -> 
     torch.testing.assert_close(pooled, spikes.double().mean((0, 3, 4)).float(), rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_features_without_time_or_space_are_a_copy_in_full_precision(dtype: torch.dtype) -> None:
+    features = torch.ones(2, 3, dtype=dtype)
+    pooled = pool(features, None)
+    features.mul_(0)
+    assert pooled.dtype == torch.float32
+    assert pooled.sum() == 6
+
+
 def test_pooling_before_the_linear_layer_gives_what_pooling_behind_it_gives() -> None:
     features = torch.randn(3, 2, 5, 4, 4, dtype=torch.float64)
     branch = Branch(5, 7).double()

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models import resnet18
 
-from shortcut_snn import Shortcut
+from shortcut_snn import Shortcut, attach
 from shortcut_snn.shortcut.branch import pool
 
 from .toys import Fickle, Recurrent, Staged, StepByStep, hooks, small
@@ -160,3 +161,30 @@ def test_classes_below_one_are_refused() -> None:
 
 def test_the_printed_form_shows_the_taps() -> None:
     assert "taps=['layer1', 'layer2']" in repr(Shortcut(Staged(), num_classes=3, example=torch.zeros(2, 2, 4)))
+
+
+def test_spikingjellys_own_reset_takes_the_wrapper_too() -> None:
+    net = nn.Sequential(nn.Linear(4, 5), neuron.LIFNode(step_mode="m"), nn.Linear(5, 3))
+    x = torch.rand(2, 6, 4)
+    for reset in ("auto", None):
+        model = attach(net, ["1"], example=x, reset=reset)
+        model(x)
+        functional.reset_net(model)
+        assert net[1].v == 0.0
+
+
+def test_a_replica_of_data_parallel_is_refused() -> None:
+    model = Shortcut(small("resnet18", num_classes=5, time_steps=2), num_classes=5)
+    (replica,) = [model._replicate_for_data_parallel()]
+    with pytest.raises(RuntimeError, match="use DistributedDataParallel"):
+        replica(torch.rand(2, 3, 8, 8))
+
+
+def test_branches_are_the_same_whatever_the_default_device() -> None:
+    net = small("resnet18", num_classes=5, time_steps=2)
+    torch.manual_seed(3)
+    one = Shortcut(net, num_classes=5)
+    torch.manual_seed(3)
+    with torch.device("meta"):
+        other = Shortcut(net, num_classes=5, example=torch.rand(2, 3, 8, 8, device="cpu"))
+    assert all(torch.equal(a, b) for a, b in zip(one.branches.parameters(), other.branches.parameters(), strict=True))

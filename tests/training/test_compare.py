@@ -2,10 +2,15 @@
 
 import csv
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
 from shortcut_snn.cli import main
+from shortcut_snn.training import children
 from shortcut_snn.training.compare import Plan, summarise
 from shortcut_snn.training.recipe import Recipe
 
@@ -52,6 +57,7 @@ def test_methods_carry_entries():
         ("vanilla", 1, ["taps"], "KEY=A,B"),
         ("vanilla", 1, ["network.depth=1,2"], "no entry 'network.depth'"),
         ("vanilla", 1, ["network.width=wide"], "width"),
+        ("vanilla", 1, ["train.seed=0,10"], "say how many seeds with --seeds"),
     ],
 )
 def test_plan_refuses(methods, seeds, grid, said):
@@ -105,6 +111,18 @@ def test_compare_end_to_end(tmp_path, capsys):
     assert [row["last"] for row in again] == [row["last"] for row in rows]
     assert float(again[0]["seconds_per_step"]) == float(runs[0]["seconds_per_step"])
 
+    # Runs of another recipe are not taken for those of this one, and a damaged result spoils its own run alone.
+    capsys.readouterr()
+    assert main([*command, "--train.epochs", "3"]) == 1
+    assert "4 of 4 runs failed" in (said := capsys.readouterr()).err
+    assert "has another recipe (train.epochs was 1 and is 3)" in said.err
+    assert "test accuracy" not in said.out
+    old.write_text("{")
+    assert main(command) == 1
+    assert "1 of 4 runs failed" in capsys.readouterr().err
+    left = list(csv.DictReader((tmp_path / "c" / "comparison.csv").open()))
+    assert [row["n"] for row in left] == ["1", "2"]
+
 
 def test_what_no_run_measured_is_a_dash(tmp_path):
     place = tmp_path / "vanilla" / "seed0"
@@ -131,3 +149,26 @@ def test_failed_run_is_named_and_others_go_on(tmp_path, capsys):
     assert "layr1" in streams.err
     assert "| vanilla" in streams.out
     assert "FAILED evolutionary" in streams.out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+def test_a_comparison_that_is_ended_leaves_no_run_behind(tmp_path):
+    command = [sys.executable, "-m", "shortcut_snn", "compare", "--out", str(tmp_path / "c"), "--methods", "vanilla"]
+    parent = subprocess.Popen([*command, "--seeds", "2", *options(train__epochs=500)], stdout=subprocess.DEVNULL)
+    log = tmp_path / "c" / "vanilla" / "seed0.log"
+    deadline = time.monotonic() + 60
+    while not (log.is_file() and "epoch 2/500" in log.read_text()):
+        assert time.monotonic() < deadline
+        assert parent.poll() is None
+        time.sleep(0.1)
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait(60) == 143
+    assert "interrupted" in log.read_text().splitlines()[-1]
+    assert not (tmp_path / "c" / "vanilla" / "seed1").exists()
+
+
+def test_why_a_run_ended():
+    assert children.said(-signal.SIGKILL, ["epoch 7/10: loss 1.0"]) == "killed by SIGKILL (was there enough memory?)"
+    assert children.said(-signal.SIGSEGV, []) == "killed by SIGSEGV"
+    assert children.said(1, ["a", "shortcut-snn: error: b"]) == "shortcut-snn: error: b"
+    assert children.said(3, []) == "exit status 3"

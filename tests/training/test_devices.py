@@ -136,3 +136,11 @@ def test_without_synchronised_norms_the_number_of_processes_stays(tmp_path, caps
     (tmp_path / "run" / "result.json").unlink()
     assert train(tmp_path / "run", "--resume", **given) == 1
     assert "only a run with train.sync_batchnorm=true can change" in capsys.readouterr().err
+
+
+def test_averages_of_a_checkpoint_go_where_the_run_is():
+    """A checkpoint is loaded before the module is on its device; what is added later is there already."""
+    averages = Averages()
+    averages.load({"loss": torch.ones(2), "rate": torch.ones(2)}, torch.device("meta"), True)
+    averages.add({"loss": torch.ones((), device="meta")}, 2)
+    assert {pair.device.type for pair in averages.sums(lambda values: values).values()} == {"meta"}

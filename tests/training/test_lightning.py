@@ -223,6 +223,18 @@ def test_a_loop_over_time_in_the_users_step(objective: str, loaders: Any, tmp_pa
     assert all(parameter.grad is None or parameter.grad.any() for parameter in module.net.parameters())
 
 
+def test_two_callbacks_for_two_parts_come_off_again(loaders: Any, tmp_path: Path) -> None:
+    module = same_start()
+    module.other = copy.deepcopy(module.net)
+    example = module.example_input_array
+    callbacks = [ShortcutCallback(name, objective="loss_sum", example=example) for name in ("net", "other")]
+    step = module.training_step
+    logits = module.logits
+    module.logits = lambda images: logits(images) + module.other(module.sequence(images)).mean(0)
+    fit(module, loaders, tmp_path, *callbacks, epochs=1)
+    assert module.training_step == step
+
+
 class Named(nn.Module):
     """Gives a dictionary."""
 

@@ -2,10 +2,13 @@
 
 import csv
 import json
+import shutil
 
 import pytest
+from safetensors.torch import save_file
 
 from shortcut_snn.cli import main
+from shortcut_snn.deploy.weights import read_network
 
 from .small import options, train
 
@@ -49,6 +52,13 @@ def test_a_trained_network_gets_no_other_blocks(run, tmp_path, capsys, monkeypat
     assert {remedy.group for remedy in tried} <= {"branches"}
 
 
+def test_a_runs_own_tables_are_not_written_over(run, capsys):
+    before = (run / "gradients.csv").read_bytes()
+    assert main(["gradients", "--run", str(run), "--out", str(run), *options(**SETTINGS)]) == 1
+    assert "holds a run" in capsys.readouterr().err
+    assert (run / "gradients.csv").read_bytes() == before
+
+
 @pytest.mark.parametrize("batches", ["0", "-1"])
 @pytest.mark.parametrize("command", ["gradients", "energy"])
 def test_at_least_one_batch(run, tmp_path, capsys, command, batches):
@@ -69,3 +79,19 @@ def test_energy_is_what_the_run_left(run, capsys):
     adding = [row["layer"] for row in left if float(row["additions"])]
     assert "layer1.0.conv1" in adding
     assert not {"stem.conv", "classifier"} & set(adding)
+
+
+def test_a_network_file_that_does_not_say_enough(run, tmp_path, capsys):
+    state, about = read_network(run / "network.safetensors")
+    for changes, said in (
+        ({"data": {"classes": 5}}, "does not say what data it was trained on"),
+        ({"data": {**about["data"], "mean": None}}, "does not say what data it was trained on"),
+        ({"surrogate_widths": {"stem.spike": "wide"}}, "is damaged"),
+    ):
+        other = tmp_path / "run"
+        shutil.copytree(run, other, dirs_exist_ok=True)
+        save_file(state, other / "network.safetensors", metadata={"about": json.dumps({**about, **changes})})
+        assert main(["evaluate", str(other)]) == 1
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1

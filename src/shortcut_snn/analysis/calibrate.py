@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..neurons import Neuron, Resizable, functional
+from ..neurons import Neuron, Resizable, functional, sltt
 from .layers import Batch, Loss, cross_entropy
 from .probe import neurons, square_sum
 from .untouched import untouched
@@ -127,6 +127,8 @@ class _Stop:
         self.at_spikes: Tensor | None = None
 
     def before(self, module: nn.Module, args: Any) -> Any:
+        if not args[0].requires_grad:
+            return None
         # A view for this neuron alone: a skip path may share the tensor.
         alias = args[0].view_as(args[0])
         self.current = args[0].detach()
@@ -134,7 +136,8 @@ class _Stop:
         return (alias, *args[1:])
 
     def after(self, module: nn.Module, args: Any, output: Tensor) -> None:
-        output.register_hook(self.arrive)  # type: ignore[no-untyped-call]
+        if output.requires_grad:
+            output.register_hook(self.arrive)  # type: ignore[no-untyped-call]
 
     def arrive(self, grad: Tensor) -> None:
         self.at_spikes = grad.detach()
@@ -157,14 +160,21 @@ class _Stop:
         tau = neuron.decay()
         with torch.enable_grad():
             current = self.current.clone(memory_format=torch.preserve_format).requires_grad_()
-            spikes, _ = functional.lif(
-                current,
-                tau.detach() if isinstance(tau, Tensor) else tau,
-                threshold=neuron.threshold,
-                surrogate=_resizable(self.name, neuron).resized(width),
-                reset=neuron.reset,
-                detach_reset=neuron.detach_reset,
-            )
+            decay = tau.detach() if isinstance(tau, Tensor) else tau
+            surrogate = _resizable(self.name, neuron).resized(width)
+            if neuron.detach_membrane:
+                spikes, _ = sltt.lif(
+                    current, decay, threshold=neuron.threshold, surrogate=surrogate, reset=neuron.reset
+                )
+            else:
+                spikes, _ = functional.lif(
+                    current,
+                    decay,
+                    threshold=neuron.threshold,
+                    surrogate=surrogate,
+                    reset=neuron.reset,
+                    detach_reset=neuron.detach_reset,
+                )
         (grad,) = torch.autograd.grad(spikes, current, self.at_spikes)
         return grad
 

@@ -59,7 +59,7 @@ def diagnose(
     setup = Setup(network, loss)
 
     def tried() -> list[Remedy]:
-        return of_neurons(setup, batches) + of_branches(setup, batches, reset)
+        return of_neurons(setup, batches) + of_branches(setup, batches, reset, time_axis)
 
     return of_setup(setup, batches, tried, time_axis=time_axis, reset=reset)
 

@@ -2,12 +2,13 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ..neurons import LIF, Neuron, Resizable
+from ..neurons import IF, LIF, Neuron, Resizable
 from ..shortcut import Shortcut, ShortcutOutput
 from ..shortcut.taps import PLACEMENTS, resolve
 from .calibrate import calibrate, set_widths
@@ -46,22 +47,33 @@ def of_neurons(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
             Remedy("width", f"surrogate width {width:g} in all layers (neuron.surrogate.width)", _resized(setup, width))
             for width in WIDTHS
         ]
-    if all(isinstance(neuron, LIF) for neuron in ours):
+    if all(isinstance(neuron, LIF) and not isinstance(neuron, IF) for neuron in ours):
         found += _attribute(setup, "tau", TAUS, "tau {:g} (neuron.tau)")
     found += _attribute(setup, "threshold", THRESHOLDS, "threshold {:g} (neuron.threshold)")
     return found + _attribute(setup, "detach_reset", (True, False), "detach_reset {} (neuron.detach_reset)")
 
 
-def of_branches(setup: Setup, batches: Sequence[Batch], reset: Callable[[nn.Module], object]) -> list[Remedy]:
+def of_branches(
+    setup: Setup, batches: Sequence[Batch], reset: Callable[[nn.Module], object], time_axis: int | None = 0
+) -> list[Remedy]:
     """Return the branches that a network without any could have.
 
     Args:
         setup: the network, not in a wrapper.
         batches: one is run to find the number of classes.
         reset: see :func:`~.layers.examine`.
+        time_axis: likewise.
     """
     if setup.inner is not None:
         return []
+    with untouched(setup.model), torch.no_grad():
+        reset(setup.model)
+        logits = setup.model(batches[0][0])
+        reset(setup.model)
+    if not isinstance(logits, Tensor):
+        # What to add branches' logits to, only the caller's loss knows.
+        return []
+    branched = _Branched(logits.shape[-1], time_axis, reset)
     found = []
     for where in PLACEMENTS:
         try:
@@ -72,7 +84,7 @@ def of_branches(setup: Setup, batches: Sequence[Batch], reset: Callable[[nn.Modu
             Remedy(
                 "branches",
                 f"branches at the {where}, lambda {weight:g} (method.taps, method.initial)",
-                lambda where=where, weight=weight: _wrapped(setup, batches[0], where, weight, reset),  # type: ignore[misc]
+                lambda where=where, weight=weight: _wrapped(setup, batches[0], where, weight, branched),  # type: ignore[misc]
             )
             for weight in BALANCES
         ]
@@ -128,15 +140,27 @@ def _steepness(setup: Setup) -> list[Remedy]:
     ]  # fmt: skip
 
 
-def _wrapped(setup: Setup, batch: Batch, where: str, weight: float, reset: Callable[[nn.Module], object]) -> Setup:
+def _wrapped(setup: Setup, batch: Batch, where: str, weight: float, branched: "_Branched") -> Setup:
     network = copy.deepcopy(setup.model)
-    with untouched(network), torch.no_grad():
-        reset(network)
-        classes = network(batch[0]).shape[-1]
-        reset(network)
-    model = Shortcut(network, where, num_classes=classes, example=batch[0])
+    model = Shortcut(
+        network,
+        where,
+        num_classes=branched.classes,
+        example=batch[0],
+        time_axis=branched.time_axis,
+        reset=branched.reset,
+    )
 
     def loss(output: ShortcutOutput, labels: torch.Tensor) -> torch.Tensor:
         return setup.loss(output.main + weight * sum(output.branches), labels)
 
     return Setup(model, loss, network)
+
+
+@dataclass(frozen=True)
+class _Branched:
+    """What branches of a network need to know of it."""
+
+    classes: int
+    time_axis: int | None
+    reset: Callable[[nn.Module], object]

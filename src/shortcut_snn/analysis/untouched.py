@@ -18,7 +18,7 @@ def untouched(model: nn.Module, training: bool = True) -> Iterator[None]:
         training: its mode in the block; with True batch statistics are used, as in a training step.
     """
     modes = {module: module.training for module in model.modules()}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
     grads = {name: parameter.grad for name, parameter in model.named_parameters()}
     try:
         model.train(training)
@@ -32,6 +32,11 @@ def untouched(model: nn.Module, training: bool = True) -> Iterator[None]:
         for name, parameter in model.named_parameters():
             parameter.grad = grads[name]
         with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                if name in buffers:
-                    buffer.copy_(buffers[name])
+            for name, buffer in list(model.named_buffers()):
+                before = buffers.get(name, buffer)
+                if buffer.shape == before.shape and buffer.is_leaf:
+                    buffer.copy_(before)
+                else:
+                    # A neuron's state, replaced by one with a graph or of another batch's shape.
+                    owner, _, own = name.rpartition(".")
+                    setattr(model.get_submodule(owner), own, before)

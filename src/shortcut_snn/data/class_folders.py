@@ -74,8 +74,9 @@ def labelled_files(
 
 
 def _files(folder: Path, extensions: Collection[str]) -> Iterator[str]:
-    for place, _, names in os.walk(folder, followlinks=True):
+    for place, folders, names in os.walk(folder, followlinks=True):
+        # A name that starts with a dot is a system's or a program's note on other files, not a sample.
+        folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
-            # A name that starts with a dot is a system's note on another file, not a sample.
             if os.path.splitext(name)[1].lower() in extensions and not name.startswith("."):
                 yield os.path.join(place, name)

@@ -83,6 +83,8 @@ def load(config: DataConfig, time_steps: int | None = None) -> ImageData:
     else:
         mean, std = source.mean, source.std
     channels, height, width = train.shape
+    if "autoaugment" in config.augmentations and channels not in (1, 3):
+        raise ValueError(f"data.augment: autoaugment is for images of 1 or 3 channels, these have {channels}")
     parts, size = (train, validation, test), (height, width)
     if not config.is_events:
         return ImageData(*parts, source.class_names, channels, size, mean, std)

@@ -105,7 +105,7 @@ def _nir(path: Path, precision: Precision) -> tuple[Runtime, Description]:
     return runtime, runtime.about
 
 
-_OPEN: dict[str, Callable[[Path, Precision], tuple[Runtime, Description]]] = {
+OPEN: dict[str, Callable[[Path, Precision], tuple[Runtime, Description]]] = {
     ".safetensors": _torch,
     ".onnx": _onnx,
     ".nir": _nir,
@@ -127,9 +127,9 @@ def load_file(path: Path, precision: Precision = "float32") -> Inference:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no network file {path}")
-    if path.suffix not in _OPEN:
+    if path.suffix not in OPEN:
         why = "; a .pt2 file is opened with torch.export.load, if you trust it" if path.suffix == ".pt2" else ""
-        raise ValueError(f"{path} is none of {', '.join(_OPEN)}{why}")
+        raise ValueError(f"{path} is none of {', '.join(OPEN)}{why}")
     if precision != "float32" and path.suffix != ".safetensors":
         raise ValueError(f"{path} runs in the precision that it was exported in; leave precision out")
-    return Inference(*_OPEN[path.suffix](path, precision))
+    return Inference(*OPEN[path.suffix](path, precision))

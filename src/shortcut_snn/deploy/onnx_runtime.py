@@ -115,7 +115,12 @@ def _session(content: bytes) -> Any:
 
 
 def _try(content: bytes, path: Path, about: Description) -> None:
-    done = subprocess.run([sys.executable, "-c", _TRIAL], input=content, capture_output=True, timeout=600, check=False)
+    # -P: modules that lie beside the file are nothing to it.
+    command = [sys.executable, "-P", "-c", _TRIAL]
+    try:
+        done = subprocess.run(command, input=content, capture_output=True, timeout=600, check=False)
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"{path} does not run in onnxruntime: it took more than ten minutes") from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         why = said[-1] if said and done.returncode > 0 else f"onnxruntime crashed ({done.returncode})"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .card import CARD, README, Card, read_card
 from .extra import need
-from .inference import Inference, load_file
+from .inference import OPEN, Inference, load_file
 from .torch_runtime import Precision
 
 VARIABLE = "SHORTCUT_SNN_MODELS"
@@ -38,7 +38,7 @@ def find(name: str | Path, root: Path | None = None, revision: str | None = None
     named = (root or models_folder()) / name
     if not path.is_absolute() and ".." not in path.parts and named.is_dir():
         return named
-    if path.suffix == "" and _HUB_NAME.fullmatch(str(name)):
+    if path.suffix not in OPEN and _HUB_NAME.fullmatch(str(name)):
         return fetch(str(name), revision)
     known = ", ".join(names(root)) or "none"
     raise FileNotFoundError(

@@ -97,7 +97,8 @@ class ShortcutCallback(Callback):
         self._undo.append(add_unsaved(pl_module, name, self._shortcut.branches))
         if self.objective == "loss_sum":
             pl_module.training_step = add_loss(pl_module.training_step, self._loss)  # type: ignore[method-assign]
-            self._undo.append(lambda: delattr(pl_module, "training_step"))
+            # Another callback, for another part of the module, may have wrapped it too and been taken off before.
+            self._undo.append(lambda: vars(pl_module).pop("training_step", None))
 
     def _find(self, pl_module: pl.LightningModule) -> nn.Module:
         try:

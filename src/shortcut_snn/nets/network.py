@@ -80,7 +80,7 @@ class SpikingNetwork(nn.Module):
 
     def _check_kind(self, x: Tensor) -> None:
         # The stem's: a network that is only used may keep its last layer in another precision.
-        weight = next(self.parameters())
+        weight = next(module.weight for module in self.modules() if isinstance(module, nn.Conv2d))
         if x.device != weight.device:
             raise ValueError(f"the input is on {x.device} and the network on {weight.device}")
         if not x.is_floating_point():

@@ -1,5 +1,6 @@
 """A neuron at inference: the normalisation before it is part of the layer that makes its current."""
 
+import torch
 from torch import Tensor, nn
 
 from .functional import lif, tau_tensor
@@ -31,17 +32,26 @@ class CurrentNeuron(nn.Module):
             residual: added to the current, ``[T, N, ...]``.
             time_steps: T of a constant current.
         """
+        dtype, steps = x.dtype, time_steps or x.shape[0]
         initial = None if self.membrane is None else self.membrane.before
-        steps = time_steps or x.shape[0]
-        spikes, final = (self._fused if self._fuses(x, residual) else self._plain)(x, residual, steps, initial)
+        if self.membrane is not None and dtype in (torch.bfloat16, torch.float16):
+            # Between calls a potential keeps the bits that it has within one.
+            x, residual = x.float(), None if residual is None else residual.float()
+        fuses = self._fuses(x, residual, steps, initial)
+        spikes, final = (self._fused if fuses else self._plain)(x, residual, steps, initial)
         if self.membrane is not None:
             self.membrane.after = final
-        return spikes
+        return spikes.to(dtype)
 
-    def _fuses(self, x: Tensor, residual: Tensor | None) -> bool:
-        """Say whether the kernels apply: they add the residual and run the neuron in one pass."""
-        same = residual is None or (residual.dtype, residual.device) == (x.dtype, x.device)
-        return same and kernels_run(x) and not x.requires_grad
+    def _fuses(self, x: Tensor, residual: Tensor | None, steps: int, initial: Tensor | None) -> bool:
+        """Say whether the kernels apply, which add the residual and run the neuron in one pass; errors are lif's."""
+        if residual is not None and (
+            (residual.dtype, residual.device) != (x.dtype, x.device) or residual.shape != (steps, *x.shape[1:])
+        ):
+            return False
+        if initial is not None and (initial.device != x.device or initial.shape != x.shape[1:]):
+            return False
+        return x.shape[0] in (1, steps) and kernels_run(x) and not x.requires_grad
 
     def _fused(
         self, x: Tensor, residual: Tensor | None, time_steps: int, initial: Tensor | None

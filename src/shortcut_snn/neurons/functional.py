@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from .kernels import kernel_surrogate, kernels_run
 from .kernels.backend import is_exported
@@ -52,6 +53,7 @@ class _Sequence(torch.autograd.Function):
         return spikes, u.to(current.dtype)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_spikes, grad_final = grads
         pre, decay, initial = ctx.saved_tensors
@@ -180,12 +182,16 @@ def check_call(current: Tensor, tau: float | Tensor, threshold: float, reset: st
         raise ValueError(
             f"the initial membrane potential must have shape {tuple(current.shape[1:])}, got {tuple(initial.shape)}"
         )
+    if initial is not None and initial.device != current.device:
+        raise ValueError(f"the initial membrane potential is on {initial.device} and the current on {current.device}")
 
 
 def tau_tensor(tau: float | Tensor, device: torch.device) -> Tensor:
     """Return tau as a 0-dimensional tensor."""
     # Filled on the device: a copy from the CPU would wait for a GPU.
-    return tau if isinstance(tau, Tensor) else torch.full((), tau, dtype=torch.float64, device=device)
+    # An Apple GPU has no float64.
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    return tau if isinstance(tau, Tensor) else torch.full((), tau, dtype=dtype, device=device)
 
 
 def check_parameters(tau: float | Tensor, threshold: float, reset: str) -> None:
@@ -195,8 +201,9 @@ def check_parameters(tau: float | Tensor, threshold: float, reset: str) -> None:
         TypeError: naming the parameter.
         ValueError: naming the parameter.
     """
-    for name, value in (("tau", tau), ("threshold", threshold)):
-        if not isinstance(value, Tensor | Real):
+    for name, value, kinds in (("tau", tau, Tensor | Real), ("threshold", threshold, Real)):
+        # A threshold that is a tensor would look as if it were learned.
+        if not isinstance(value, kinds):
             raise TypeError(f"a neuron's {name} must be a number, got {value!r}")
     if isinstance(tau, Tensor):
         if tau.dim() != 0:

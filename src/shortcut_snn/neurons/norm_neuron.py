@@ -75,6 +75,8 @@ class NormNeuron(nn.Module):
             or residual.shape != (time_steps or x.shape[0], *x.shape[1:])
         ):
             return False
+        if any(each is not None and each.device != x.device for each in (norm.running_mean, norm.weight)):
+            return False
         if norm.training and x.numel() == x.shape[2]:
             return False
         if not self._fires() or _hooked(norm) or _hooked(neuron):

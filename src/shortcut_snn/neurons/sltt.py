@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from . import functional
 from .functional import Reset
@@ -53,6 +54,7 @@ class _Spatial(torch.autograd.Function):
         return spikes, final
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         slopes, before = ctx.saved_tensors
         grad_current = grads[0] * slopes

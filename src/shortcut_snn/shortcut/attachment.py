@@ -62,7 +62,7 @@ def attach(
     seen, output = _dry_pass(network, names, run, example, chosen_reset)
     logits = output if chosen_readout is None else chosen_readout(output)
     if time_axis == "auto":
-        axes = [_axis(name, seen[name], extract, len(logits), library, run) for name in names]
+        axes = [_axis(name, seen[name], extract, len(logits), example, library, run) for name in names]
     else:
         axes = [time_axis] * len(names)
     return Shortcut(
@@ -139,7 +139,9 @@ def _dry_pass(
     return seen, output
 
 
-def _axis(name: str, calls: _Calls, extract: Extract | None, batch: int, library: Library, run: Run | None) -> TimeAxis:
+def _axis(
+    name: str, calls: _Calls, extract: Extract | None, batch: int, example: Any, library: Library, run: Run | None
+) -> TimeAxis:
     """Where time lies in what a tap gives, told by how often it is called and which axis is as long as the batch."""
     if run is not None or calls.count != 1:
         return None
@@ -151,9 +153,13 @@ def _axis(name: str, calls: _Calls, extract: Extract | None, batch: int, library
     first, second = shape[:1] == (batch,), len(shape) > 2 and shape[1] == batch
     if first and second and library is not PLAIN:
         return library.time_axis
-    if first != second:
+    # As in a plain network that takes [N, T, ...]; but these may be channels too, as many as in the image.
+    behind = first and library is PLAIN and isinstance(example, Tensor) and example.dim() > 2 and len(shape) > 2
+    if first != second and not (behind and shape[1] == example.shape[1]):
         return 0 if second else None
     where = "both its first axes have" if first else "neither of its first axes has"
+    if first and not second:
+        where = "its second axis may be time or channels; its first has"
     raise ValueError(
         f"the tap {name!r} gives shape {shape}, and {where} the length {batch} of the batch: pass "
         "time_axis=0 for [T, N, C, ...], 1 for [N, T, C, ...] or None for [N, C, ...], with extract=... if need be, "

@@ -13,7 +13,8 @@ def pool(features: Tensor, time_axis: int | None) -> Tensor:
         time_axis: where time lies.
 
     Returns:
-        ``[N, C]``, in float32 for half-precision input so that the mean loses no bits.
+        ``[N, C]``, in float32 for half-precision input so that the mean loses no bits, and never the network's own
+        tensor, which something behind the tap may change in place.
     """
     if time_axis not in (None, 0, 1):
         raise ValueError(f"time_axis must be 0, 1 or None (no time axis), got {time_axis!r}")
@@ -25,10 +26,8 @@ def pool(features: Tensor, time_axis: int | None) -> Tensor:
         )
     first_of_space = 2 if time_axis is None else 3
     axes = ([] if time_axis is None else [time_axis]) + list(range(first_of_space, features.dim()))
-    if not axes:
-        return features
-    dtype = torch.float32 if features.dtype in (torch.float16, torch.bfloat16) else None
-    return features.mean(axes, dtype=dtype)
+    dtype = torch.float32 if features.dtype in (torch.float16, torch.bfloat16) else features.dtype
+    return features.mean(axes, dtype=dtype) if axes else features.to(dtype, copy=True)
 
 
 class Branch(nn.Module):

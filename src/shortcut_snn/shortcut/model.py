@@ -77,7 +77,7 @@ class Shortcut(nn.Module):
             raise ValueError(f"num_classes must be at least 1, got {num_classes}")
         self.network = network
         names = resolve(network, taps)
-        self.readout, self.run, self.reset = readout, run, reset
+        self.readout, self.run, self._reset = readout, run, reset
         self.branches = nn.ModuleList()
         if names:
             batch, probe = example_of(network, example), dry_copy(network, reset)
@@ -89,15 +89,24 @@ class Shortcut(nn.Module):
                 _check_samples(names, found, main if readout is None else readout(main))
             # On the CPU first: the same seed gives the same branches on every device.
             reference = next(network.parameters(), torch.empty(0))
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), torch.device("cpu"):
                 built = [Branch(pooled.shape[1], num_classes) for pooled in found]
-            self.branches.extend(branch.to(reference.device, reference.dtype) for branch in built)
+            # A network may be spread over devices.
+            self.branches.extend(b.to(p.device, reference.dtype) for b, p in zip(built, found, strict=True))
         self.taps = Taps(network, names, time_axis, extract)
 
     def forward(self, *args: Any, **kwargs: Any) -> ShortcutOutput:
-        """Run the network and, in training mode, the branches."""
+        """Run the network and, in training mode, the branches.
+
+        Raises:
+            RuntimeError: a tapped submodule was not called, or this is a replica of ``nn.DataParallel``.
+        """
+        if getattr(self, "_is_replica", False):
+            raise RuntimeError(
+                "nn.DataParallel runs copies that share their hooks, so branches would mix: use DistributedDataParallel"
+            )
         listening = self.training and len(self.branches) > 0
-        self._rest()
+        self.reset()
         try:
             if listening:
                 self.taps.start()
@@ -105,19 +114,24 @@ class Shortcut(nn.Module):
             pooled = self.taps.stop() if listening else []
         finally:
             self.taps.cancel()
-            self._rest()
+            self.reset()
         if not listening:
             return ShortcutOutput(main)
-        return ShortcutOutput(main, tuple(b(x) for b, x in zip(self.branches, pooled, strict=True)))
+        branches = (b(x).to(main.device) for b, x in zip(self.branches, pooled, strict=True))
+        return ShortcutOutput(main, tuple(branches))
 
     def _main(self, *args: Any, **kwargs: Any) -> Tensor:
         output = _call(self.network, self.run, *args, **kwargs)
         main: Tensor = output if self.readout is None else self.readout(output)
         return main
 
-    def _rest(self) -> None:
-        if self.reset is not None:
-            self.reset(self.network)
+    def reset(self) -> None:
+        """Put the network's neurons to rest, as is done before and after every pass; or do nothing, if told so.
+
+        A method, since SpikingJelly's ``functional.reset_net`` calls ``reset`` of every module that has one.
+        """
+        if self._reset is not None:
+            self._reset(self.network)
 
     def strip(self, check: Any = None) -> nn.Module:
         """Take the hooks off and return the network: the one that was put in, trained.
@@ -138,7 +152,7 @@ class Shortcut(nn.Module):
     def _prove(self, batch: Any) -> None:
         mains = []
         for tapped in (True, False):
-            self._rest()
+            self.reset()
             try:
                 with evaluation(self.network):
                     if tapped:
@@ -149,7 +163,7 @@ class Shortcut(nn.Module):
             finally:
                 self.taps.cancel()
                 self.taps.install()
-                self._rest()
+                self.reset()
         found = difference(*mains)
         if found is not None:
             raise ValueError(

@@ -4,9 +4,8 @@ import dataclasses
 import itertools
 import math
 import os
-import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, get_args
 from ..analysis.statistics import geometric_mean, mean_interval
 from ..files import write_csv, write_text
 from . import recipe_io
+from .children import Children, said
 from .methods import KINDS, Method, carried, fits, refuse
 from .recipe import Recipe
 from .report import table
@@ -86,6 +86,8 @@ class Plan:
 
 
 def _check_entry(name: Method, key: str, value: Any) -> None:
+    if key == "train.seed":
+        raise ValueError("train.seed is not varied like other entries: say how many seeds with --seeds")
     if not fits(name, key):
         raise ValueError(f"{key} makes no difference to {name}; leave it out")
     if value != KINDS[name].sets.get(key, value):
@@ -137,54 +139,68 @@ def compare(plan: Plan, folder: Path, jobs: int = 1, tell: Callable[[str], None]
         The rows of the table.
 
     Raises:
-        ValueError: a run failed; the others have been done.
+        ValueError: a run failed, or its folder holds that of another recipe; the others have been done.
     """
     if jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
     todo = [(variant, seed) for seed in plan.seeds for variant in plan.variants]
     tell(f"{len(plan.variants)} variants, {len(plan.seeds)} seeds: {len(todo)} runs in {folder}")
-    from .resume import RESULT
-    from .run import read_result
-
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    failed: list[str] = []
+    failed: dict[Path, str] = {}
+    children = Children()
 
     def one(task: tuple[Variant, int]) -> None:
         variant, seed = task
         place = folder / variant.folder / f"seed{seed}"
-        if not (place / RESULT).is_file():
-            error = _train(recipe_io.changed(variant.recipe, {"train.seed": seed}), place, threads)
-            if error:
-                failed.append(f"{place}: {error}")
-                tell(f"FAILED {variant.label}, seed {seed}: {error} (log: {place}.log)")
-                return
-        result = read_result(place)
-        tell(f"{variant.label}, seed {seed}: test accuracy {100 * result['test_accuracy_last']:.2f} %")
+        try:
+            result = _result(recipe_io.changed(variant.recipe, {"train.seed": seed}), place, threads, children)
+        except (ValueError, OSError) as error:
+            failed[place] = str(error)
+            tell(f"FAILED {variant.label}, seed {seed}: {error} (log: {place}.log)")
+        else:
+            tell(f"{variant.label}, seed {seed}: test accuracy {100 * result['test_accuracy_last']:.2f} %")
 
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(jobs) as pool, children.block():
         list(pool.map(one, todo))
-    rows = summarise(plan, folder, tell)
+    rows = summarise(plan, folder, tell, leave_out=failed)
     if failed:
-        raise ValueError(f"{len(failed)} of {len(todo)} runs failed, first {failed[0]}")
+        place, error = next(iter(failed.items()))
+        raise ValueError(f"{len(failed)} of {len(todo)} runs failed, first {place}: {error}")
     return rows
 
 
-def _train(recipe: Recipe, place: Path, threads: int) -> str:
-    """Train in a process of its own; return what went wrong, or nothing."""
+def _result(recipe: Recipe, place: Path, threads: int, children: Children) -> dict[str, Any]:
+    """Return a run's result, training in a process of its own what is not finished.
+
+    Raises:
+        ValueError: training failed, or the folder holds a run of another recipe.
+        OSError: the folder cannot be used.
+    """
+    from .resume import RESULT, find_checkpoint
+    from .run import read_result
+
+    find_checkpoint(recipe, place, resume=True)
+    if not (place / RESULT).is_file():
+        _train(recipe, place, threads, children)
+    return read_result(place)
+
+
+def _train(recipe: Recipe, place: Path, threads: int, children: Children) -> None:
     config, log = place.with_suffix(".yaml"), place.with_suffix(".log")
     recipe_io.write(recipe, config)
     command = [sys.executable, "-m", "shortcut_snn", "train", "--config", str(config), "--out", str(place), "--resume"]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     with log.open("ab") as output:
-        status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False)
-    if status.returncode == 0:
-        return ""
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return (lines[-1] if lines else f"exit status {status.returncode}").removeprefix("shortcut-snn: error: ")
+        status = children.run(command, output, environment)
+    if status:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise ValueError(said(status, lines).removeprefix("shortcut-snn: error: "))
 
 
-def summarise(plan: Plan, folder: Path, tell: Callable[[str], None] = print) -> list[dict[str, Any]]:
-    """Read the finished runs, write the files and print the table."""
+def summarise(
+    plan: Plan, folder: Path, tell: Callable[[str], None] = print, leave_out: Container[Path] = ()
+) -> list[dict[str, Any]]:
+    """Read the finished runs but those to leave out, write the files and print the table."""
     from ..analysis import plots
     from .resume import RESULT
     from .run import read_result
@@ -192,9 +208,13 @@ def summarise(plan: Plan, folder: Path, tell: Callable[[str], None] = print) -> 
     runs: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     baseline: dict[int, float] = {}
+
+    def wanted(place: Path) -> bool:
+        return place not in leave_out and (place / RESULT).is_file()
+
     for variant in plan.variants:
         places = {seed: folder / variant.folder / f"seed{seed}" for seed in plan.seeds}
-        results = {seed: read_result(place) for seed, place in places.items() if (place / RESULT).is_file()}
+        results = {seed: read_result(place) for seed, place in places.items() if wanted(place)}
         if not results:
             continue
         last = {seed: 100 * result["test_accuracy_last"] for seed, result in results.items()}

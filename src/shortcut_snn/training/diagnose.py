@@ -26,6 +26,7 @@ from .module import ShortcutModule
 from .recipe import Recipe
 from .recipe_io import changed
 from .report import table
+from .resume import RECIPE
 from .run import seed_everything
 
 # What can be changed about a network besides its neurons, by group.
@@ -55,6 +56,10 @@ def diagnose(recipe: Recipe, folder: Path, run: Path | None = None, batches: int
     Raises:
         ValueError: a recipe that makes no sense, data or files that cannot be used.
     """
+    if (folder / RECIPE).is_file():
+        raise ValueError(
+            f"{folder} holds a run, whose gradients.csv and layers.csv these would replace: name another folder"
+        )
     if batches < 1:
         raise ValueError(f"--batches must be at least 1, got {batches}")
     data = load(recipe.data, recipe.network.time_steps)

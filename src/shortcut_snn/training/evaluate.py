@@ -10,11 +10,13 @@ import torch
 from ..analysis.calibrate import set_widths
 from ..analysis.firing import firing_rates
 from ..data import ImageData, Loaders, load, loaders
+from ..deploy.describe import from_run
 from ..deploy.weights import load_into, read_network
 from ..nets import SpikingNetwork
 from ..shortcut import Constant, LogitSum, Shortcut
 from . import build, recipe_io
 from .calibration import widths_in
+from .methods import resolved
 from .module import ShortcutModule
 from .recipe import Recipe
 from .report import percent
@@ -47,11 +49,16 @@ def load_run(folder: Path, weights: str = "last") -> tuple[SpikingNetwork, Recip
         raise FileNotFoundError(f"no {path.name} in {folder}: the run is not finished; go on with train --resume")
     state, about = read_network(path)
     data = about.get("data", {})
-    if not isinstance(data, dict) or "classes" not in data or "channels" not in data:
-        raise ValueError(f"{path} does not say what data it was trained on")
+    try:
+        from_run(resolved(recipe).to_dict(), data)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} does not say what data it was trained on: {error}") from None
     network = build.network(recipe, len(data["classes"]), data["channels"])
     load_into(network, state, path)
-    set_widths(network, widths_in(about))
+    try:
+        set_widths(network, widths_in(about))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
     return network.eval(), recipe, data
 
 

@@ -58,10 +58,7 @@ def export(
     if images < 1:
         raise ValueError(f"--images: at least 1 is needed to compare, got {images}")
     network, recipe, said = load_run(run, weights)
-    try:
-        about = from_run(resolved(recipe).to_dict(), said)
-    except ValueError as error:
-        raise ValueError(f"the run in {run} does not say what its network takes: {error}") from None
+    about = from_run(resolved(recipe).to_dict(), said)
     data = load_run_data(run, recipe, said)
     batch = data.test.fetch(np.arange(min(images, len(data.test))))
     folder = out or run / "export"
@@ -89,13 +86,19 @@ def _card(
     entries["data"]["root"] = None
     entries["data"]["events"]["cache"] = None
     kept = {key: said[key] for key in ("classes", "channels", "image_size")}
+    accuracy = {what: result[key] for what, key in measured.items() if result.get(key) is not None}
+    # Measured on the network of the last epoch.
+    energy = {what: result[key] for what, key in ENERGY.items() if result.get(key) is not None}
+    before = read_card(folder) if (folder / CARD).is_file() else None
+    # Files of another network stay where they are, but it is not they that this card speaks of.
+    same = before is not None and (before.name, before.recipe, before.accuracy) == (name, entries, accuracy)
     sizes = {part: len(getattr(data, part)) for part in ("train", "validation", "test")}
     return Card(
         name=name,
         data={"name": recipe.data.name, "kind": data.kind, **kept, "samples": sizes},
         recipe=entries,
-        accuracy={what: result[key] for what, key in measured.items() if result.get(key) is not None},
-        energy={what: result[key] for what, key in ENERGY.items() if result.get(key) is not None} or None,
-        files=(read_card(folder).files if (folder / CARD).is_file() else {}) | files,
+        accuracy=accuracy,
+        energy=energy if energy and weights == "last" else None,
+        files=(before.files if before is not None and same else {}) | files,
         version=__version__,
     )

@@ -188,11 +188,15 @@ class ShortcutModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put the averages and the random state back."""
-        self.training_averages.load(checkpoint.get("averages", {}), self.device, self.trainer.is_global_zero)
+        # The module is moved to its device later than this.
+        device = self.trainer.strategy.root_device
+        self.training_averages.load(checkpoint.get("averages", {}), device, self.trainer.is_global_zero)
         self.total_steps = checkpoint.get("total_steps", 0)
         torch.set_rng_state(checkpoint["rng"].cpu())
         if torch.cuda.is_available() and "rng_cuda" in checkpoint:
-            torch.cuda.set_rng_state_all([state.cpu() for state in checkpoint["rng_cuda"]])
+            # There may be fewer devices than there were.
+            for index, state in enumerate(checkpoint["rng_cuda"][: torch.cuda.device_count()]):
+                torch.cuda.set_rng_state(state.cpu(), index)
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -48,6 +48,9 @@ class FiniteSteps(Callback):
         gradients = {name: p.grad for name, p in module.model.named_parameters() if p.grad is not None}
         scaled = trainer.precision == "16-mixed"
         whole = torch.isfinite(self._loss)
+        if scaled and trainer.world_size > 1:
+            # Nobody goes on where another process stops.
+            whole = module.sum_over_processes(whole.float()) == trainer.world_size
         if gradients and not scaled:
             whole = whole & torch.isfinite(torch.nn.utils.get_total_norm(list(gradients.values())))
         if whole:
@@ -57,6 +60,7 @@ class FiniteSteps(Callback):
             bad = [name for name, grad in gradients.items() if not torch.isfinite(grad).all()]
             # The backward pass reaches the deepest layers first; a norm can overflow where no gradient has.
             what = f"the gradient of {bad[-1].removeprefix('network.')}" if bad else "the norm of all gradients"
+            what = "the loss of another process" if scaled else what
             said = f"{what} is not finite {where}"
         else:
             said = f"the loss is {self._loss.item()} {where}"

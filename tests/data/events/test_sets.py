@@ -291,6 +291,9 @@ class TestDVSGesture:
         path.write_bytes(b"")
         with pytest.raises(ValueError, match=f"^{path} is empty$"):
             found.train.fetch([place])
+        path.unlink()
+        with pytest.raises(ValueError, match=f"^{path} cannot be read: No such file or directory$"):
+            found.train.fetch([place])
 
 
 @pytest.fixture
@@ -396,6 +399,7 @@ class TestNpz:
             ({"offsets": np.arange(61)}, "offsets must rise from 0 to the number of events"),
             ({"x": np.zeros(5, int)}, "offsets must rise from 0 to the number of events, the same in x, y, p and t"),
             ({"y": None}, "lacks y; an archive of events needs"),
+            ({"t": np.linspace(0, 0.3, 5)}, r"t must be integers \[n\], got float64 \[5\]"),
             ({"y": np.array([{}])}, "is not a readable .npz archive of plain arrays: Object arrays cannot be loaded"),
         ],
     )

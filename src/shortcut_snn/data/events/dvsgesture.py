@@ -81,7 +81,10 @@ class Trial(Recording):
 
     def read(self, sensor: Sensor) -> Events:
         """Read its part of the file."""
-        events = read_aedat3(Path(self.state.path), self.start, self.end)
+        try:
+            events = read_aedat3(Path(self.state.path), self.start, self.end)
+        except OSError as error:
+            raise RecordingError(f"{self.state.path} cannot be read: {error.strerror}") from error
         self.state.check()
         return checked(events, sensor, f"{self.state.path} from {self.start} to {self.end} us")
 

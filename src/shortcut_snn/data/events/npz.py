@@ -1,6 +1,6 @@
 """All recordings in one numpy archive: the events of one after those of the other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -61,9 +61,7 @@ class Archive:
         arrays = self._load(("labels", "offsets"), ("is_test",))
         labels, offsets, is_test = arrays["labels"], arrays["offsets"], arrays.get("is_test")
         where = self.state.path
-        for name, array in arrays.items():
-            if array.ndim != 1 or array.dtype.kind not in "iub":
-                raise RecordingError(f"{where}: {name} must be integers [n], got {array.dtype} {list(array.shape)}")
+        _check_integers(arrays, where)
         if len(offsets) != len(labels) + 1 or (is_test is not None and len(is_test) != len(labels)):
             raise RecordingError(
                 f"{where}: {len(labels)} labels need {len(labels) + 1} offsets and, if any, as many is_test"
@@ -75,6 +73,7 @@ class Archive:
     @cached_property
     def _events(self) -> tuple[NDArray[np.int64], dict[str, NDArray[Any]]]:
         arrays = self._load((*_EVENTS, "offsets"), ())
+        _check_integers(arrays, self.state.path)
         offsets = arrays.pop("offsets").astype(np.int64)
         counts = {len(array) for array in arrays.values()}
         if len(counts) > 1 or offsets[0] != 0 or offsets[-1] not in counts or (np.diff(offsets) < 0).any():
@@ -111,6 +110,12 @@ class Archive:
     def __getstate__(self) -> dict[str, Any]:
         # A worker process reads the events itself, if it needs any.
         return {"state": self.state}
+
+
+def _check_integers(arrays: Mapping[str, NDArray[Any]], where: str) -> None:
+    for name, array in arrays.items():
+        if array.ndim != 1 or array.dtype.kind not in "iub":
+            raise RecordingError(f"{where}: {name} must be integers [n], got {array.dtype} {list(array.shape)}")
 
 
 @dataclass(frozen=True)

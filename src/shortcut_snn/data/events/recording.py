@@ -126,7 +126,11 @@ class FileState:
         """Make sure that the file, which has just been read, is still the one that was listed.
 
         Raises:
-            RecordingError: it has changed.
+            RecordingError: it has changed, or is gone.
         """
-        if FileState.of(self.path) != self:
+        try:
+            now = FileState.of(self.path)
+        except OSError as error:
+            raise RecordingError(f"{self.path} cannot be read any more: {error.strerror}") from error
+        if now != self:
             raise RecordingError(f"{self.path} has changed since the set was listed; start again")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-Reset = Callable[[nn.Module], None]
+Reset = Callable[[nn.Module], object]
 """Puts every neuron of a network to rest, without a trace of a graph."""
 
 
