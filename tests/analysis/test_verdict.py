@@ -123,23 +123,24 @@ def test_with_branches_the_network_inside_is_judged():
 
 
 def test_a_stepwise_spikingjelly_network_gets_branches_too():
-    net = nn.Sequential()
-    for number, (inputs, outputs) in enumerate([(4, 16), (16, 16), (16, 16), (16, 10)], start=1):
-        lif = neuron.LIFNode(surrogate_function=surrogate.ATan(alpha=0.05))
-        setattr(net, f"layer{number}", nn.Sequential(nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), lif))
-
     class Loop(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            for name, layer in net.named_children():
-                setattr(self, name, layer)
+            for number, (inputs, outputs) in enumerate([(4, 16), *[(16, 16)] * 8, (16, 10)], start=1):
+                lif = neuron.LIFNode(surrogate_function=surrogate.ATan(alpha=0.2))
+                setattr(self, f"layer{number}", nn.Sequential(nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), lif))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.stack([self.layer4(self.layer3(self.layer2(self.layer1(step)))) for step in x]).mean(0)
+            outputs = []
+            for step in x:
+                for layer in self.children():
+                    step = layer(step)
+                outputs.append(step)
+            return torch.stack(outputs).mean(0)
 
     found = diagnose(
         Loop(),
-        [(torch.randn(3, 8, 4), torch.randint(10, (8,)))],
+        [(torch.randn(3, 64, 4), torch.randint(10, (64,)))],
         time_axis=None,
         reset=functional.reset_net,
     )

@@ -181,10 +181,10 @@ def test_a_replica_of_data_parallel_is_refused() -> None:
 
 
 def test_branches_are_the_same_whatever_the_default_device() -> None:
-    net = small("resnet18", num_classes=5, time_steps=2)
+    net, images = small("resnet18", num_classes=5, time_steps=2), torch.rand(2, 3, 8, 8)
     torch.manual_seed(3)
-    one = Shortcut(net, num_classes=5)
+    one = Shortcut(net, num_classes=5, example=images)
     torch.manual_seed(3)
     with torch.device("meta"):
-        other = Shortcut(net, num_classes=5, example=torch.rand(2, 3, 8, 8, device="cpu"))
+        other = Shortcut(net, num_classes=5, example=images)
     assert all(torch.equal(a, b) for a, b in zip(one.branches.parameters(), other.branches.parameters(), strict=True))
