@@ -52,5 +52,5 @@ def test_an_archive_of_jpegs_becomes_a_plain_one(
 def test_more_images_than_there_are(archive: Path, tmp_path: Path) -> None:
     done = run(archive, tmp_path / "plain.npz", "--train", 100)
     assert done.returncode != 0
-    assert done.stderr.strip() == "--train 100: the archive holds 60 images of this part."
+    assert done.stderr.strip() == "--train 100: there are 60 images of this part."
     assert not (tmp_path / "plain.npz").exists()
