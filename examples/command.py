@@ -12,7 +12,7 @@ from method import train
 from torch import nn
 
 from shortcut_snn import LogitSum, LossSum
-from shortcut_snn.analysis.statistics import mean_interval
+from shortcut_snn.analysis.statistics import mean_interval, with_interval
 from shortcut_snn.files import write_csv
 
 OBJECTIVES = {"without": LogitSum(), "logit_sum": LogitSum(), "loss_sum": LossSum()}
@@ -57,9 +57,8 @@ def run(
                 write_csv(arguments.csv, rows)
     for method in arguments.methods:
         rows_of_it = [row for row in rows if (settings | {"method": method}).items() <= row.items()]
-        mean, half = mean_interval([float(row["test_last"]) for row in rows_of_it])
-        interval = f" ± {half:.1f}" if len(rows_of_it) > 1 else ""
-        print(f"{method:10}test accuracy after the last epoch: {mean:.1f}{interval} % ({len(rows_of_it)} seeds)")
+        accuracy = with_interval(*mean_interval([float(row["test_last"]) for row in rows_of_it]), digits=1)
+        print(f"{method:10}test accuracy after the last epoch: {accuracy} % ({len(rows_of_it)} seeds)")
 
 
 def parse(about: str | None, lr: float) -> argparse.Namespace:

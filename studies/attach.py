@@ -2,9 +2,9 @@
 
     python studies/attach.py NMNIST.npz OUT [--seeds 3] [--epochs 15]
 
-Each seed holds out another fifth of the recordings for testing, the same with and without the method. About half an
-hour on one core; stop it and start it again as you like, runs that the CSV files in OUT have are not made again. The
-table is OUT/table.md.
+Each seed holds out another fifth of the recordings for testing, the same with and without the method. About an hour
+and a half on one core; stop it and start it again as you like, runs that the CSV files in OUT have are not made again.
+The table is OUT/table.md.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from shortcut_snn.analysis.statistics import mean_interval
+from shortcut_snn.analysis.statistics import mean_interval, with_interval
 from shortcut_snn.files import write_text
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -41,14 +41,13 @@ def table(folder: Path, networks: Sequence[str]) -> str:
             seeds = sorted(by[0].keys() & by[1].keys() & by[2].keys())
             values = [[each[seed] for seed in seeds] for each in by]
             values += [[b - a for a, b in zip(values[0], those, strict=True)] for those in values[1:]]
-            lines.append(f"| {NETWORKS[name]} | {said} | {' | '.join(map(with_interval, values))} | {len(seeds)} |")
+            lines.append(f"| {NETWORKS[name]} | {said} | {' | '.join(map(cell, values))} | {len(seeds)} |")
     return "\n".join(lines) + "\n"
 
 
-def with_interval(values: list[float]) -> str:
+def cell(values: list[float]) -> str:
     """Return the mean, with its interval where there is more than one value."""
-    mean, half = mean_interval(values)
-    return f"{mean:.1f} ± {half:.1f}" if len(values) > 1 else f"{mean:.1f}"
+    return with_interval(*mean_interval(values), digits=1)
 
 
 def main() -> None:

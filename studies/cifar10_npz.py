@@ -18,6 +18,7 @@ from PIL import Image
 from shortcut_snn.data import DataConfig
 from shortcut_snn.data.cifar import read_cifar
 from shortcut_snn.data.images import Images
+from shortcut_snn.files import replacing
 
 
 def decode(archive: np.lib.npyio.NpzFile, part: str, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -61,10 +62,8 @@ def main() -> None:
             x_train, y_train = decode(archive, "train", arguments.train)
             x_test, y_test = decode(archive, "test", arguments.test)
             extra = {"class_names": archive["classes"]} if "classes" in archive else {}
-    partial = arguments.target.with_name(arguments.target.name + ".partial")
-    with partial.open("wb") as file:
+    with replacing(arguments.target) as temporary, temporary.open("wb") as file:
         np.savez(file, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test, **extra)
-    partial.replace(arguments.target)
     print(f"{arguments.target}: {len(x_train)} training and {len(x_test)} test images of {x_train.shape[1:]}")
 
 

@@ -3,7 +3,7 @@
     python studies/nmnist_folds.py RECORDINGS.npz OUT [--seeds 3] [--folds 5] [--jobs 1]
 
 RECORDINGS.npz holds N-MNIST's events (data.name nmnist_npz); its own split is not used. The recipe is nmnist-small.
-Each of 30 runs is about two minutes on one core; stop it and start it again as you like, finished runs are skipped. A
+Each of 30 runs is two to four minutes on one core; stop it and start it again as you like, finished runs are skipped. A
 seed's accuracy is the mean over the folds, so every recording was tested on once. OUT/folds.csv has the runs,
 OUT/folds.md the table.
 """
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from statistics import mean
 
-from shortcut_snn.analysis.statistics import mean_interval
+from shortcut_snn.analysis.statistics import mean_interval, with_interval
 from shortcut_snn.files import write_csv, write_text
 
 METHODS = ("vanilla", "evolutionary")
@@ -59,8 +59,7 @@ def table(found: list[dict[str, str]], folds: int) -> str:
 
 def interval(values: list[float], sign: str = "") -> str:
     """Return mean and 95 % interval, where there is one."""
-    middle, half = mean_interval(values)
-    return f"{middle:{sign}.2f} ± {half:.2f}" if len(values) > 1 else f"{middle:{sign}.2f}"
+    return with_interval(*mean_interval(values), sign=sign)
 
 
 def main() -> None:

@@ -15,15 +15,8 @@ import numpy as np
 from shortcut_snn.data import DataConfig
 from shortcut_snn.data.events.images import EventImages
 from shortcut_snn.data.events.nmnist import SENSOR, read_nmnist
-
-
-def first_of_each_class(images: EventImages, count: int) -> EventImages:
-    """Return ``count`` recordings, as near as can be as many of each class."""
-    labels = images.labels.numpy()
-    place = np.empty(len(labels), np.int64)
-    for label in np.unique(labels):
-        place[labels == label] = np.arange((labels == label).sum())
-    return images.subset(np.sort(np.argsort(place, kind="stable")[:count]))
+from shortcut_snn.data.split import balanced_prefix
+from shortcut_snn.files import replacing
 
 
 def main() -> None:
@@ -40,12 +33,11 @@ def main() -> None:
     events, labels, is_test = [], [], []
     for part, count, testing in ((found.train, options.train, False), (found.test, options.test, True)):
         assert isinstance(part, EventImages)
-        chosen = first_of_each_class(part, count)
+        chosen = part.subset(balanced_prefix(part.labels.numpy(), count))
         events += [recording.read(SENSOR) for recording in chosen.recordings]
         labels += chosen.labels.tolist()
         is_test += [testing] * len(chosen)
-    partial = options.target.with_name(options.target.name + ".partial")
-    with partial.open("wb") as file:
+    with replacing(options.target) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
             x=np.concatenate([each.x for each in events]).astype(np.uint8),
@@ -56,7 +48,6 @@ def main() -> None:
             labels=np.array(labels, np.int64),
             is_test=np.array(is_test),
         )
-    partial.replace(options.target)
     print(f"{options.target}: {len(labels)} recordings, {sum(is_test)} of them for testing")
 
 

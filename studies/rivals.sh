@@ -3,7 +3,7 @@
 #
 #   studies/rivals.sh RECORDINGS.npz OUT [JOBS]
 #
-# RECORDINGS.npz holds N-MNIST's events (data.name nmnist_npz). Each of 39 runs is about half a minute on one core that
+# RECORDINGS.npz holds N-MNIST's events (data.name nmnist_npz). Each of 39 runs is about a minute on one core that
 # does nothing else. Stop it and start it again as you like, finished runs are skipped. The table is OUT/comparison.md,
 # with JOBS (1) runs at the same time; time and memory per step are fair where the runs do not disturb each other.
 set -euo pipefail

@@ -6,6 +6,7 @@ membrane potential, is that of the last layer; then it goes on with that. So one
 residual sums, time and attached resets are in what is measured.
 """
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..neurons import Neuron, Resizable, functional, sltt
+from ..neurons import Neuron, Resizable
 from .layers import Batch, Loss, cross_entropy
 from .probe import neurons, square_sum
 from .untouched import untouched
@@ -156,25 +157,11 @@ class _Stop:
     def gradient(self, width: float) -> Tensor:
         """The neuron's own backward pass with a surrogate of another width."""
         assert self.current is not None
-        neuron = self.neuron
-        tau = neuron.decay()
+        twin = copy.copy(self.neuron)
+        twin.surrogate = _resizable(self.name, twin).resized(width)
         with torch.enable_grad():
             current = self.current.clone(memory_format=torch.preserve_format).requires_grad_()
-            decay = tau.detach() if isinstance(tau, Tensor) else tau
-            surrogate = _resizable(self.name, neuron).resized(width)
-            if neuron.detach_membrane:
-                spikes, _ = sltt.lif(
-                    current, decay, threshold=neuron.threshold, surrogate=surrogate, reset=neuron.reset
-                )
-            else:
-                spikes, _ = functional.lif(
-                    current,
-                    decay,
-                    threshold=neuron.threshold,
-                    surrogate=surrogate,
-                    reset=neuron.reset,
-                    detach_reset=neuron.detach_reset,
-                )
+            spikes, _ = twin.stream(current)
         (grad,) = torch.autograd.grad(spikes, current, self.at_spikes)
         return grad
 

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -73,7 +73,7 @@ def of_branches(
     if not isinstance(logits, Tensor):
         # What to add branches' logits to, only the caller's loss knows.
         return []
-    branched = _Branched(logits.shape[-1], time_axis, reset)
+    wrap = partial(Shortcut, num_classes=logits.shape[-1], example=batches[0][0], time_axis=time_axis, reset=reset)
     found = []
     for where in PLACEMENTS:
         try:
@@ -84,7 +84,7 @@ def of_branches(
             Remedy(
                 "branches",
                 f"branches at the {where}, lambda {weight:g} (method.taps, method.initial)",
-                lambda where=where, weight=weight: _wrapped(setup, batches[0], where, weight, branched),  # type: ignore[misc]
+                lambda where=where, weight=weight: _wrapped(setup, where, weight, wrap),  # type: ignore[misc]
             )
             for weight in BALANCES
         ]
@@ -140,27 +140,10 @@ def _steepness(setup: Setup) -> list[Remedy]:
     ]  # fmt: skip
 
 
-def _wrapped(setup: Setup, batch: Batch, where: str, weight: float, branched: "_Branched") -> Setup:
+def _wrapped(setup: Setup, where: str, weight: float, wrap: Callable[[nn.Module, str], Shortcut]) -> Setup:
     network = copy.deepcopy(setup.model)
-    model = Shortcut(
-        network,
-        where,
-        num_classes=branched.classes,
-        example=batch[0],
-        time_axis=branched.time_axis,
-        reset=branched.reset,
-    )
 
     def loss(output: ShortcutOutput, labels: torch.Tensor) -> torch.Tensor:
         return setup.loss(output.main + weight * sum(output.branches), labels)
 
-    return Setup(model, loss, network)
-
-
-@dataclass(frozen=True)
-class _Branched:
-    """What branches of a network need to know of it."""
-
-    classes: int
-    time_axis: int | None
-    reset: Callable[[nn.Module], object]
+    return Setup(wrap(network, where), loss, network)

@@ -17,6 +17,12 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
     return fmean(values), quantile * stdev(values) / math.sqrt(len(values))
 
 
+def with_interval(mean: float, half: float, digits: int = 2, sign: str = "") -> str:
+    """Return what :func:`mean_interval` gives as text, without the interval where there is none."""
+    spread = "" if math.isnan(half) else f" ± {half:.{digits}f}"
+    return f"{mean:{sign}.{digits}f}{spread}"
+
+
 def geometric_mean(values: Sequence[float]) -> float:
     """Return the geometric mean of positive values (NaN where one is not)."""
     if not values or any(not (value > 0 and math.isfinite(value)) for value in values):

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, get_args
 
-from ..analysis.statistics import geometric_mean, mean_interval
+from ..analysis.statistics import geometric_mean, mean_interval, with_interval
 from ..files import write_csv, write_text
 from . import recipe_io
 from .children import Children, said
@@ -176,11 +176,12 @@ def _result(recipe: Recipe, place: Path, threads: int, children: Children) -> di
         ValueError: training failed, or the folder holds a run of another recipe.
         OSError: the folder cannot be used.
     """
-    from .resume import RESULT, find_checkpoint
+    from .resume import RESULT, check_recipe
     from .run import read_result
 
-    find_checkpoint(recipe, place, resume=True)
-    if not (place / RESULT).is_file():
+    if (place / RESULT).is_file():
+        check_recipe(recipe, place)
+    else:
         _train(recipe, place, threads, children)
     return read_result(place)
 
@@ -263,9 +264,7 @@ def _known(value: float, form: str) -> str:
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:
     def within(row: dict[str, Any], name: str, sign: str = "") -> str:
-        interval = row[f"{name}_interval"]
-        half = f" ± {interval:.2f}" if interval == interval else ""
-        return f"{row[name]:{sign}.2f}{half}"
+        return with_interval(row[name], row[f"{name}_interval"], sign=sign)
 
     cells = [
         [

@@ -46,14 +46,20 @@ def find_checkpoint(recipe: Recipe, folder: Path, resume: bool) -> Path | None:
         return None
     if not resume:
         raise FileExistsError(f"{folder} holds a run already; add --resume to go on with it, or name another folder")
-    _check_same(resolved(recipe_io.read(before)), resolved(recipe), folder)
+    check_recipe(recipe, folder)
     if not path.is_file():
         return None
     read_checkpoint(path)
     return path
 
 
-def _check_same(before: Recipe, now: Recipe, folder: Path) -> None:
+def check_recipe(recipe: Recipe, folder: Path) -> None:
+    """Refuse a recipe that is not, but for where it runs, that of a folder's run.
+
+    Raises:
+        ValueError: the message names what differs.
+    """
+    before, now = resolved(recipe_io.read(folder / RECIPE)), resolved(recipe)
     olds, news = dict(_entries(before.to_dict())), dict(_entries(now.to_dict()))
     changed = [key for key in sorted(olds.keys() | news.keys()) if olds.get(key) != news.get(key)]
     if not changed:
