@@ -36,6 +36,11 @@ def official(images: Images, part: str, limit: int | None) -> tuple[np.ndarray, 
     return images.fetch(range(count)).permute(0, 2, 3, 1).numpy(), images.labels[:count].numpy()
 
 
+def shrunk(images: np.ndarray, size: int) -> np.ndarray:
+    """Return images [n, H, W, 3] at ``size`` by ``size`` pixels."""
+    return np.stack([np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BOX)) for image in images])
+
+
 def counted(part: str, limit: int | None, there: int) -> int:
     """Return how many images to take; ends the program where there are not so many."""
     count = there if limit is None else limit
@@ -51,6 +56,7 @@ def main() -> None:
     parser.add_argument("target", type=Path, help="file to write")
     parser.add_argument("--train", type=int, help="keep the first so many training images (default: all)")
     parser.add_argument("--test", type=int, help="keep the first so many test images (default: all)")
+    parser.add_argument("--size", type=int, help="side in pixels to which images are shrunk by means of areas")
     arguments = parser.parse_args()
     if arguments.source.is_dir():
         found = read_cifar(DataConfig(name="cifar10", root=str(arguments.source)))
@@ -62,6 +68,8 @@ def main() -> None:
             x_train, y_train = decode(archive, "train", arguments.train)
             x_test, y_test = decode(archive, "test", arguments.test)
             extra = {"class_names": archive["classes"]} if "classes" in archive else {}
+    if arguments.size is not None:
+        x_train, x_test = shrunk(x_train, arguments.size), shrunk(x_test, arguments.size)
     with replacing(arguments.target) as temporary, temporary.open("wb") as file:
         np.savez(file, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test, **extra)
     print(f"{arguments.target}: {len(x_train)} training and {len(x_test)} test images of {x_train.shape[1:]}")

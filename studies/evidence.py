@@ -1,0 +1,177 @@
+"""Where the paper's order holds and where not: depth, surrogate, balance, placement, objective and schedule.
+
+    python studies/evidence.py DATA OUT --set cifar10|nmnist [--tables NAME ...] [--seeds 5] [--jobs 2]
+
+DATA is for cifar10 the archive of 16 x 16 images that ``studies/cifar10_npz.py --size 16`` makes, for nmnist the
+archive of recordings that data.name nmnist_npz reads. ``--list`` prints the tables with their runs. Stop it and start
+it again as you like: finished runs are skipped, and others go on. OUT/SET-TABLE.csv has the runs of a table,
+OUT/SET-TABLE.md its means, OUT/SET-TABLE/report.html its page.
+"""
+
+import argparse
+import csv
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from shortcut_snn.analysis.statistics import geometric_mean, mean_interval, with_interval
+from shortcut_snn.files import write_csv, write_text
+from shortcut_snn.training.compare import variant_folder
+from shortcut_snn.training.report import table
+
+SUM = "evolutionary:objective=loss_sum:taps=blocks"
+CALIBRATED = "neuron.surrogate.calibrate=true"
+PAPER = ("vanilla", "shortcut", "evolutionary")
+CORE = (*PAPER, "evolutionary:schedule=step", SUM)
+CALIBRATION = (f"vanilla:{CALIBRATED}", f"evolutionary:{CALIBRATED}", f"{SUM}:{CALIBRATED}")
+BALANCE = tuple(f"evolutionary:initial={initial}" for initial in (0.05, 0.1, 0.5, 1.0))
+OTHERS = (
+    "evolutionary:schedule=cosine",
+    "evolutionary:taps=blocks",
+    "evolutionary:objective=loss_sum",
+    "evolutionary:objective=loss_sum:schedule=step",
+    f"{SUM}:schedule=step",
+    f"{SUM}:initial=1.0",
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One comparison: a network, a surrogate and the methods on it.
+
+    Args:
+        network: its name.
+        surrogate: its name, and after a blank its width.
+        methods: as ``shortcut-snn compare --methods`` takes them; the first is what others are compared with.
+        block: residual block.
+    """
+
+    network: str
+    surrogate: str
+    methods: tuple[str, ...]
+    block: str = "basic"
+
+    @property
+    def options(self) -> list[str]:
+        """What ``compare`` is told."""
+        name, _, width = self.surrogate.partition(" ")
+        said = ["--network.name", self.network, "--network.block", self.block]
+        said += ["--neuron.surrogate.name", name, "--neuron.surrogate.width", width or "1"]
+        return [*said, "--methods", ",".join(self.methods)]
+
+
+TABLES = {
+    "resnet34-rectangle4": Table("resnet34", "rectangle 4", (*CORE, *CALIBRATION)),
+    "resnet110-rectangle4": Table("resnet110", "rectangle 4", (*CORE, *CALIBRATION)),
+    "plain34-rectangle4": Table("resnet34", "rectangle 4", (*CORE, *CALIBRATION), block="plain"),
+    "resnet34-rectangle1": Table("resnet34", "rectangle 1", (*CORE, *CALIBRATION, *BALANCE, *OTHERS)),
+    "resnet18-rectangle1": Table("resnet18", "rectangle 1", (*CORE, *CALIBRATION)),
+    "resnet18-rectangle4": Table("resnet18", "rectangle 4", (*CORE, *CALIBRATION)),
+    "resnet34-triangle": Table("resnet34", "triangle", CORE),
+    "resnet34-rectangle2": Table("resnet34", "rectangle 2", CORE),
+    "resnet110-rectangle1": Table("resnet110", "rectangle 1", (*CORE, *CALIBRATION)),
+}
+# A network that is silent has an accuracy too: chance.
+COMMON = {"network.width": "16", "train.threads": "1", "train.silent_layers": "warn"}
+SETS = {
+    "cifar10": COMMON
+    | {"data.name": "npz", "data.augment": "[crop,flip]", "data.batch_size": "100", "network.time_steps": "2"}
+    | {"train.precision": "bf16", "train.epochs": "10"},
+    # Half of the recordings is the test set: 100, which the archive has, are few.
+    "nmnist": COMMON
+    | {"data.name": "nmnist_npz", "data.events.size": "17", "data.events.folds": "2", "data.batch_size": "32"}
+    | {"network.time_steps": "6", "train.epochs": "20"},
+}
+
+
+def epoch_of(folder: Path, accuracy: float) -> int | None:
+    """Return the first epoch, from 1, after which a run's validation accuracy is at least that."""
+    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        reached = (
+            int(row["epoch"]) + 1 for row in csv.DictReader(file) if float(row["validation_accuracy"]) >= accuracy
+        )
+        return next(reached, None)
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """Return the runs of a comparison, each with the epoch at which it reached its seed's vanilla's last one."""
+    with (folder / "runs.csv").open(newline="", encoding="utf-8") as file:
+        runs: list[dict[str, Any]] = list(csv.DictReader(file))
+    goals = {run["seed"]: float(run["validation_accuracy_last"]) for run in runs if run["variant"] == "vanilla"}
+    for run in runs:
+        place = folder / variant_folder(run["variant"]) / f"seed{run['seed']}"
+        run["epoch_of_vanillas_last"] = epoch_of(place, goals[run["seed"]])
+    return runs
+
+
+def means(runs: Sequence[dict[str, Any]]) -> str:
+    """Return the Markdown table of means, 95 % intervals and paired differences from vanilla."""
+    by_variant: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        by_variant.setdefault(run["variant"], []).append(run)
+    baseline = {run["seed"]: float(run["test_accuracy_last"]) for run in by_variant["vanilla"]}
+    rows = []
+    for variant, found in by_variant.items():
+        last = [100 * float(run["test_accuracy_last"]) for run in found]
+        best = [100 * float(run["test_accuracy_best"]) for run in found]
+        pairs = [value - 100 * baseline[run["seed"]] for value, run in zip(last, found, strict=True)]
+        epochs = [run["epoch_of_vanillas_last"] for run in found if run["epoch_of_vanillas_last"] is not None]
+        ratios = [
+            geometric_mean([float(run[f"gradient_ratio_{when}_epoch"]) for run in found]) for when in ("first", "last")
+        ]
+        rows.append(
+            [
+                variant,
+                str(len(found)),
+                with_interval(*mean_interval(last)),
+                with_interval(*mean_interval(best)),
+                "-" if variant == "vanilla" else with_interval(*mean_interval(pairs), sign="+"),
+                f"{median(epochs):g}, {len(epochs)} of {len(found)}" if epochs else "never",
+                f"{ratios[0]:.3g} → {ratios[1]:.3g}",
+            ]
+        )
+    columns = ["method", "n", "last epoch, %", "best epoch in validation, %", "last epoch against vanilla, paired"]
+    columns += ["epoch that reaches vanilla's last validation accuracy", "gradient, first layer / last: epoch 1 → end"]
+    return table(columns, rows) + "\n"
+
+
+def main() -> None:
+    """Train what is missing and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="?", help="the data")
+    parser.add_argument("out", type=Path, nargs="?", help="folder for runs and tables")
+    parser.add_argument("--set", choices=SETS, default="cifar10")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES), metavar="TABLE")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, help="default: 10 for cifar10, 20 for nmnist")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
+    parser.add_argument("--list", action="store_true", help="print the tables and train nothing")
+    options = parser.parse_args()
+    if options.list:
+        for name, wanted in TABLES.items():
+            print(f"{name}: {', '.join(wanted.methods)}")
+        return
+    if options.data is None or options.out is None:
+        parser.error("DATA and OUT are needed")
+    for name in options.tables:
+        place = options.out / f"{options.set}-{name}"
+        command: list[object] = [sys.executable, "-m", "shortcut_snn", "compare", "--out", place]
+        command += [word for key, value in SETS[options.set].items() for word in (f"--{key}", value)]
+        command += ["--data.root", options.data, *TABLES[name].options]
+        command += ["--seeds", options.seeds, "--jobs", options.jobs]
+        command += ["--train.epochs", options.epochs] if options.epochs else []
+        # A run that fails is a line of the comparison; the rest of the study goes on.
+        subprocess.run([str(word) for word in command], check=False)
+        runs = read(place)
+        write_csv(place.with_name(place.name + ".csv"), runs)
+        write_text(place.with_name(place.name + ".md"), means(runs))
+        print(f"{place.name}\n\n{means(runs)}", flush=True)
+        subprocess.run([sys.executable, "-m", "shortcut_snn", "report", str(place)], check=True)
+
+
+if __name__ == "__main__":
+    main()
