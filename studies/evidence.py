@@ -29,6 +29,8 @@ PAPER = ("vanilla", "shortcut", "evolutionary")
 CORE = (*PAPER, "evolutionary:schedule=step", SUM)
 CALIBRATION = (f"vanilla:{CALIBRATED}", f"evolutionary:{CALIBRATED}", f"{SUM}:{CALIBRATED}")
 BALANCE = tuple(f"evolutionary:initial={initial}" for initial in (0.05, 0.1, 0.5, 1.0))
+# Learning rate at the start, weight decay. AdamW, which is the paper's, rescales every weight's step; SGD does not.
+OPTIMIZERS = {"adamw": ("0.01", "0.02"), "sgd": ("0.1", "0.0005")}
 OTHERS = (
     "evolutionary:schedule=cosine",
     "evolutionary:taps=blocks",
@@ -48,12 +50,14 @@ class Table:
         surrogate: its name, and after a blank its width.
         methods: as ``shortcut-snn compare --methods`` takes them; the first is what others are compared with.
         block: residual block.
+        optimizer: a key of OPTIMIZERS.
     """
 
     network: str
     surrogate: str
     methods: tuple[str, ...]
     block: str = "basic"
+    optimizer: str = "adamw"
 
     @property
     def options(self) -> list[str]:
@@ -61,6 +65,8 @@ class Table:
         name, _, width = self.surrogate.partition(" ")
         said = ["--network.name", self.network, "--network.block", self.block]
         said += ["--neuron.surrogate.name", name, "--neuron.surrogate.width", width or "1"]
+        rate, decay = OPTIMIZERS[self.optimizer]
+        said += ["--optimizer.name", self.optimizer, "--optimizer.lr", rate, "--optimizer.weight_decay", decay]
         return [*said, "--methods", ",".join(self.methods)]
 
 
@@ -68,6 +74,8 @@ TABLES = {
     "resnet34-rectangle4": Table("resnet34", "rectangle 4", (*CORE, *CALIBRATION)),
     "resnet110-rectangle4": Table("resnet110", "rectangle 4", (*CORE, *CALIBRATION)),
     "plain34-rectangle4": Table("resnet34", "rectangle 4", (*CORE, *CALIBRATION), block="plain"),
+    "resnet18-rectangle4-sgd": Table("resnet18", "rectangle 4", CORE, optimizer="sgd"),
+    "resnet34-rectangle4-sgd": Table("resnet34", "rectangle 4", CORE, optimizer="sgd"),
     "resnet34-rectangle1": Table("resnet34", "rectangle 1", (*CORE, *CALIBRATION, *BALANCE, *OTHERS)),
     "resnet18-rectangle1": Table("resnet18", "rectangle 1", (*CORE, *CALIBRATION)),
     "resnet18-rectangle4": Table("resnet18", "rectangle 4", (*CORE, *CALIBRATION)),
