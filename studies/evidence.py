@@ -2,7 +2,7 @@
 
     python studies/evidence.py DATA OUT --set cifar10|nmnist [--tables NAME ...] [--seeds 5] [--jobs 2]
 
-DATA is for cifar10 the archive of 16 x 16 images that ``studies/cifar10_npz.py --size 16`` makes, for nmnist the
+DATA is for cifar10 the archive that ``studies/cifar10_npz.py --size 8 --train 5000 --test 2500`` makes, for nmnist the
 archive of recordings that data.name nmnist_npz reads. ``--list`` prints the tables with their runs. Stop it and start
 it again as you like: finished runs are skipped, and others go on. OUT/SET-TABLE.csv has the runs of a table,
 OUT/SET-TABLE.md its means, OUT/SET-TABLE/report.html its page.
@@ -87,12 +87,12 @@ TABLES = {
 COMMON = {"network.width": "16", "train.threads": "1", "train.silent_layers": "warn"}
 SETS = {
     "cifar10": COMMON
-    | {"data.name": "npz", "data.augment": "[crop,flip]", "data.batch_size": "100", "network.time_steps": "2"}
-    | {"train.precision": "bf16", "train.epochs": "10"},
+    | {"data.name": "npz", "data.augment": "[flip]", "data.batch_size": "50", "network.time_steps": "2"}
+    | {"train.epochs": "5"},
     # Half of the recordings is the test set: 100, which the archive has, are few.
     "nmnist": COMMON
     | {"data.name": "nmnist_npz", "data.events.size": "17", "data.events.folds": "2", "data.batch_size": "32"}
-    | {"network.time_steps": "6", "train.epochs": "20"},
+    | {"network.time_steps": "3", "train.epochs": "15"},
 }
 
 
@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--set", choices=SETS, default="cifar10")
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES), metavar="TABLE")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, help="default: 10 for cifar10, 20 for nmnist")
+    parser.add_argument("--epochs", type=int, help="default: 5 for cifar10, 15 for nmnist")
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
     parser.add_argument("--list", action="store_true", help="print the tables and train nothing")
     options = parser.parse_args()

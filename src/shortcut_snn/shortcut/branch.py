@@ -1,7 +1,36 @@
 """A shortcut branch: mean over time and space, then one fully connected layer (paper, method)."""
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+
+class _Mean(torch.autograd.Function):
+    """A mean in float32 or wider whose gradient stays one number for each that was returned.
+
+    PyTorch's own writes it out over time and space, in float32, and converts that: three tensors as large as the
+    features for a branch that reads them once.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(features: Tensor, axes: list[int], dtype: torch.dtype) -> Tensor:
+        return features.mean(axes, dtype=dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, list[int], torch.dtype], output: Tensor) -> None:
+        features, ctx.axes, _ = inputs
+        ctx.shape, ctx.dtype = features.shape, features.dtype
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        share = grads[0] / math.prod(ctx.shape[axis] for axis in ctx.axes)
+        for axis in ctx.axes:
+            share = share.unsqueeze(axis)
+        return share.to(ctx.dtype).expand(ctx.shape), None, None
 
 
 def pool(features: Tensor, time_axis: int | None) -> Tensor:
@@ -27,7 +56,10 @@ def pool(features: Tensor, time_axis: int | None) -> Tensor:
     first_of_space = 2 if time_axis is None else 3
     axes = ([] if time_axis is None else [time_axis]) + list(range(first_of_space, features.dim()))
     dtype = torch.float32 if features.dtype in (torch.float16, torch.bfloat16) else features.dtype
-    return features.mean(axes, dtype=dtype) if axes else features.to(dtype, copy=True)
+    if not axes:
+        return features.to(dtype, copy=True)
+    mean: Tensor = _Mean.apply(features, axes, dtype)  # type: ignore[no-untyped-call]
+    return mean
 
 
 class Branch(nn.Module):
