@@ -1,6 +1,5 @@
 """A shortcut branch: mean over time and space, then one fully connected layer (paper, method)."""
 
-import math
 from typing import Any
 
 import torch
@@ -27,10 +26,10 @@ class _Mean(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        share = grads[0] / math.prod(ctx.shape[axis] for axis in ctx.axes)
+        share, averaged = grads[0], 1
         for axis in ctx.axes:
-            share = share.unsqueeze(axis)
-        return share.to(ctx.dtype).expand(ctx.shape), None, None
+            share, averaged = share.unsqueeze(axis), averaged * ctx.shape[axis]
+        return (share / averaged).to(ctx.dtype).expand(ctx.shape), None, None
 
 
 def pool(features: Tensor, time_axis: int | None) -> Tensor:
