@@ -5,7 +5,6 @@ machine: one stream is every spiking layer's current read or written once, at th
 """
 
 import argparse
-import csv
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from statistics import median
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from shortcut_snn.files import write_csv
 from shortcut_snn.neurons import NormNeuron
 
 from . import identity, tasks
@@ -107,16 +107,10 @@ def main() -> None:
     options = parser.parse_args()
     found = []
     for row in rows(options.networks, options.threads):
-        found.append(row)
-        print(", ".join(f"{key} {value:.4g}" if isinstance(value, float) else value for key, value in row.items()))
+        found.append({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
+        print(", ".join(f"{key} {value}" for key, value in found[-1].items()))
     if options.out:
-        with options.out.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, found[0].keys())
-            writer.writeheader()
-            writer.writerows(
-                {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()}
-                for row in found
-            )
+        write_csv(options.out, found)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 from .attachment import attach
 from .balance import Balance, Constant, CosineDecay, LinearDecay, StepDecay
 from .branch import Branch
-from .model import Shortcut, ShortcutOutput
+from .model import Shortcut
 from .objectives import TET, LogitSum, LossSum, Objective, SelfDistillation
+from .output import ShortcutOutput
 from .taps import every_block, stage_ends
 from .time_loop import TimeLoop
 

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -10,15 +10,9 @@ from torch import Tensor, nn
 from .branch import Branch
 from .copying import dry_copy, states
 from .libraries import Reset
+from .output import ShortcutOutput
 from .proof import difference, evaluation
 from .taps import Extract, Taps, TimeAxis, resolve
-
-
-class ShortcutOutput(NamedTuple):
-    """Logits of the main output and of every branch, shallowest first."""
-
-    main: Tensor
-    branches: tuple[Tensor, ...] = ()
 
 
 class Shortcut(nn.Module):

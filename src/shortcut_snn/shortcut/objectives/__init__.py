@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from ..model import ShortcutOutput
+from ..output import ShortcutOutput
 from .logit_sum import LogitSum
 from .loss_sum import LossSum
 from .self_distillation import SelfDistillation

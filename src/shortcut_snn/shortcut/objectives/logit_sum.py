@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..model import ShortcutOutput
+from ..output import ShortcutOutput
 from .smoothing import check_smoothing
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..model import ShortcutOutput
+from ..output import ShortcutOutput
 
 
 @dataclass(frozen=True)
