@@ -47,7 +47,8 @@ ENTRIES = {
     "neuron.kind": WORD,
     "neuron.surrogate.name": WORD,
     "method.name": WORD,
-    "method.taps": WORD,
+    # Blank is the method's own.
+    "method.taps": [word for word in WORD if word],
     "train.precision": WORD,
     "train.accelerator": WORD,
     "train.strategy": WORD,

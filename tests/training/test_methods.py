@@ -1,6 +1,7 @@
 """Methods as named recipes: what a name stands for, what contradicts it, what a comparison makes of it."""
 
 import dataclasses
+from functools import reduce
 from typing import Any, get_args
 
 import pytest
@@ -17,7 +18,7 @@ from shortcut_snn.training.methods import KINDS, Method, resolved
 from shortcut_snn.training.rate_backprop import RateShortcut
 from shortcut_snn.training.recipe import Recipe
 
-BRANCHED = {"shortcut", "evolutionary", "deep_supervision", "distillation"}
+BRANCHED = {"shortcut", "evolutionary", "calibrated", "deep_supervision", "distillation"}
 
 
 def recipe(name: str, **changes: Any) -> Recipe:
@@ -36,6 +37,7 @@ def built(made: Recipe) -> tuple[Shortcut, Any, Any]:
         ("vanilla", LogitSum(0.1), Constant(0.0)),
         ("shortcut", LogitSum(0.1), Constant(1.0)),
         ("evolutionary", LogitSum(0.1), LinearDecay(0.25)),
+        ("calibrated", LossSum(label_smoothing=0.1), LinearDecay(0.25)),
         ("deep_supervision", LossSum(label_smoothing=0.1), Constant(1.0)),
         ("distillation", SelfDistillation(0.1, 3.0, 0.1), Constant(1.0)),
         ("tet", TET(0.001, 1.0, 0.1), Constant(0.0)),
@@ -50,7 +52,8 @@ def test_what_a_name_stands_for(name: str, objective: Any, balance: Any) -> None
     made = recipe(name)
     model, own_objective, own_balance = built(made)
     assert (own_objective, own_balance) == (objective, balance)
-    assert len(model.branches) == (3 if name in BRANCHED else 0)
+    assert len(model.branches) == (7 if name == "calibrated" else 3 if name in BRANCHED else 0)
+    assert resolved(made).neuron.surrogate.calibrate is (name == "calibrated")
     assert (type(model) is RateShortcut) == (name == "rate")
     network = model.network
     assert type(network.layer1[0]) is {"sew": SEWBlock, "ms": MSBlock}.get(name, BasicBlock)
@@ -77,10 +80,9 @@ def test_resolved_says_the_same_in_full(name: str) -> None:
     whole = resolved(made)
     assert made.to_dict() == before
     assert resolved(whole) == whole
-    assert None not in (whole.method.objective, whole.method.schedule, whole.method.initial)
+    assert None not in (whole.method.taps, whole.method.objective, whole.method.schedule, whole.method.initial)
     for key, value in KINDS[name].sets.items():
-        section, entry = key.split(".")
-        assert getattr(getattr(whole, section), entry) == value
+        assert reduce(getattr, key.split("."), whole) == value
 
 
 def test_parts_combine() -> None:
@@ -109,6 +111,7 @@ def test_parts_combine() -> None:
         ("rate", {"neuron__kind": "plif"}, "no gradient for the tau"),
         ("evolutionary", {"neuron__gradient": "rate", "neuron__kind": "plif"}, "no gradient for the tau"),
         ("rate", {"neuron__surrogate__calibrate": True}, "leave it out with gradient rate"),
+        ("calibrated", {"neuron__gradient": "rate"}, "use evolutionary with gradient rate"),
         ("tet", {"neuron__gradient": "rate"}, "no logits of single time steps"),
     ],
 )
@@ -116,6 +119,15 @@ def test_contradictions_are_one_sentence(name: str, changes: dict[str, Any], sai
     with pytest.raises(ValueError, match=said) as error:
         recipe(name, **changes)
     assert "\n" not in str(error.value)
+
+
+def test_calibrated_is_what_its_parts_are() -> None:
+    parts = {"method__objective": "loss_sum", "method__taps": "blocks", "neuron__surrogate__calibrate": True}
+    whole, named = resolved(recipe("evolutionary", **parts)), resolved(recipe("calibrated"))
+    whole.method.name = "calibrated"
+    assert whole == named
+    assert len(built(recipe("calibrated", method__taps="stages"))[0].branches) == 3
+    assert not built(recipe("calibrated", method__taps=[]))[0].branches
 
 
 def test_vanilla_takes_any_entry_of_branches_as_it_ever_did() -> None:
@@ -132,10 +144,14 @@ def test_a_recipe_of_before_the_rivals_is_the_same() -> None:
 def test_each_method_of_a_comparison_takes_what_concerns_it() -> None:
     shared = Recipe()
     shared.method.taps, shared.method.tet.weight, shared.method.objective = "blocks", 0.05, "loss_mean"
-    plan = Plan.parse(shared, "vanilla,evolutionary,deep_supervision,distillation,tet,tdbn,sew,ms,sltt,rate", 1)
+    plan = Plan.parse(shared, ",".join(set(get_args(Method)) - {"shortcut"}), 1)
     made = {variant.label: variant.recipe.method for variant in plan.variants}
     assert {name for name, method in made.items() if method.taps == "blocks"} == BRANCHED - {"shortcut"}
-    assert {name for name, method in made.items() if method.objective} == {"evolutionary", "deep_supervision"}
+    assert {name for name, method in made.items() if method.objective} == {
+        "evolutionary",
+        "calibrated",
+        "deep_supervision",
+    }
     assert {name for name, method in made.items() if method.tet.weight == 0.05} == {"tet"}
     assert all(method.name == name for name, method in made.items())
 

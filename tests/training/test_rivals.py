@@ -1,4 +1,4 @@
-"""Every rival trains from its name alone, and its run holds what any run does."""
+"""Every method that is not the paper's trains from its name alone, and its run holds what any run does."""
 
 import csv
 import json
@@ -64,18 +64,24 @@ def test_what_a_step_costs(runs: Path, name: str) -> None:
         assert int(row["peak_bytes_per_step"]) == result["peak_bytes_per_step"] > weights
 
 
-def test_a_resumed_run_of_tet_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = ONE | {"train__epochs": 2, "method__name": "tet", "train__threads": 1}
+@pytest.mark.parametrize("name", ["tet", "calibrated"])
+def test_a_resumed_run_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    given = ONE | {"train__epochs": 2, "method__name": name, "train__threads": 1}
     files = "network.safetensors", "metrics.csv", "gradients.csv"
     assert_resumes_bit_identically(tmp_path, monkeypatch, *files, **given)
 
 
-@pytest.mark.parametrize("name", ["tet", "sew", "sltt", "rate"])
+@pytest.mark.parametrize("name", ["tet", "sew", "sltt", "rate", "calibrated"])
 def test_gradients_can_be_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     # A rectangle this narrow explodes, so that what would help is looked for too.
     changes = {"neuron__surrogate__name": "rectangle", "neuron__surrogate__width": 0.3, "data__train_limit": 60}
     assert main(["gradients", "--out", str(tmp_path / "g"), *options(method__name=name, **changes)]) == 0
     assert "first layer / last" in capsys.readouterr().out
+
+
+def test_calibrated_says_its_widths(runs: Path) -> None:
+    assert len(set(json.loads((runs / "calibrated" / "surrogates.json").read_text()).values())) > 9
+    assert not (runs / "tet" / "surrogates.json").exists()
 
 
 @pytest.mark.parametrize("name", ["tet", "sltt"])

@@ -99,8 +99,9 @@ def objective(config: MethodConfig, label_smoothing: float) -> Objective:
 
 def shortcut(recipe: Recipe, inner: SpikingNetwork) -> Shortcut:
     """Wrap a network; a method without branches has the same wrapper without any."""
-    taps = recipe.method.taps if KINDS[recipe.method.name].branches else []
-    wrap = RateShortcut if resolved(recipe).neuron.gradient == "rate" else Shortcut
+    recipe = resolved(recipe)
+    taps = recipe.method.taps or [] if KINDS[recipe.method.name].branches else []
+    wrap = RateShortcut if recipe.neuron.gradient == "rate" else Shortcut
     return wrap(inner, taps, num_classes=inner.num_classes)
 
 

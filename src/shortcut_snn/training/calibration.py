@@ -9,6 +9,7 @@ import torch
 from ..analysis.calibrate import calibrate, set_widths
 from ..data import ImageData, loaders
 from ..shortcut import ShortcutOutput
+from .methods import resolved
 from .module import ShortcutModule
 from .recipe import Recipe
 
@@ -29,7 +30,7 @@ def calibrate_module(
     Returns:
         Widths by layer, or nothing where the recipe does not ask for any.
     """
-    if not recipe.neuron.surrogate.calibrate:
+    if not resolved(recipe).neuron.surrogate.calibrate:
         return {}
     module.to(device)
     images, labels = (part.to(device) for part in next(iter(loaders(data, recipe.data, recipe.train.seed).train)))

@@ -17,6 +17,7 @@ Method = Literal[
     "vanilla",
     "shortcut",
     "evolutionary",
+    "calibrated",
     "deep_supervision",
     "distillation",
     "tet",
@@ -41,6 +42,7 @@ class Kind:
     """Objectives that the recipe may name in its place."""
     takes: tuple[str, ...] = ()
     """Entries of ``method`` that change it, the objective aside."""
+    taps: str = "stages"
     schedule: str = "constant"
     initial: float = 0.0
     sets: Mapping[str, Any] = field(default_factory=dict)
@@ -57,6 +59,15 @@ KINDS: dict[Method, Kind] = {
     "vanilla": Kind(others=_SUMS),
     "shortcut": Kind(others=_SUMS, takes=BRANCHES, initial=1.0),
     "evolutionary": Kind(others=_SUMS, takes=BRANCHES, schedule="linear", initial=0.25),
+    "calibrated": Kind(
+        "loss_sum",
+        others=_SUMS,
+        takes=BRANCHES,
+        taps="blocks",
+        schedule="linear",
+        initial=0.25,
+        sets={"neuron.surrogate.calibrate": True},
+    ),
     "deep_supervision": Kind("loss_sum", others=("loss_sum", "loss_mean"), takes=BRANCHES, initial=1.0),
     "distillation": Kind("distillation", takes=(*BRANCHES, "distillation"), initial=1.0),
     "tet": Kind("tet", takes=("tet",)),
@@ -77,9 +88,11 @@ def resolved(recipe: "Recipe") -> "Recipe":
     whole = copy.deepcopy(recipe)
     kind = KINDS[whole.method.name]
     for key, value in kind.sets.items():
-        section, entry = key.split(".")
-        setattr(getattr(whole, section), entry, value)
+        section, _, entry = key.rpartition(".")
+        setattr(_get(whole, section), entry, value)
     method = whole.method
+    if method.taps is None:
+        method.taps = kind.taps  # type: ignore[assignment]
     method.objective = method.objective or kind.objective  # type: ignore[assignment]
     method.schedule = method.schedule or kind.schedule  # type: ignore[assignment]
     method.initial = kind.initial if method.initial is None else method.initial
@@ -106,8 +119,13 @@ def check(recipe: "Recipe") -> None:
         said = getattr(recipe.method, key) != getattr(unsaid.method, key)
         if said and key not in kind.takes and name != "vanilla":
             raise ValueError(f"method.{key} makes no difference to {name}; leave it out")
-    if resolved(recipe).neuron.gradient == "rate":
-        if recipe.neuron.surrogate.calibrate:
+    whole = resolved(recipe)
+    if whole.neuron.gradient == "rate":
+        if name == "calibrated":
+            raise ValueError(
+                "method.name: calibrated needs gradients through time; use evolutionary with gradient rate"
+            )
+        if whole.neuron.surrogate.calibrate:
             raise ValueError("neuron.surrogate.calibrate needs gradients through time; leave it out with gradient rate")
         if recipe.neuron.kind == "plif":
             raise ValueError("neuron.gradient: rate has no gradient for the tau of neuron.kind: plif; use lif or if")

@@ -108,23 +108,25 @@ class MethodConfig:
     """How the gradient is made: the paper's methods and their rivals.
 
     Args:
-        name: vanilla (no branches), shortcut (lambda stays 1), evolutionary (lambda decays to 0 from 0.25); of the
-            rivals, with branches: deep_supervision (each has its loss), distillation (they learn from the main output's
-            soft labels too); without: tet (a loss at every time step), tdbn, sew and ms (norm and block of the
-            network), sltt and rate (how gradients pass through time).
+        name: of the paper: vanilla (no branches), shortcut (lambda stays 1), evolutionary (lambda decays to 0 from
+            0.25); calibrated (evolutionary with a loss for a branch at every block, and calibrated surrogates: for deep
+            networks); of the rivals, with branches: deep_supervision (each has its loss), distillation (they learn from
+            the main output's soft labels too); without: tet (a loss at every time step), tdbn, sew and ms (norm and
+            block of the network), sltt and rate (how gradients pass through time).
         taps: where branches are: at the end of each stage but the last, of each block but the last, or at the
-            submodules named in a list.
+            submodules named in a list; the default is the method's (blocks for calibrated, else stages).
         objective: logit_sum, one cross-entropy on main + lambda * sum of branches (the paper), loss_sum,
             cross-entropy of main + lambda * the branches' (deep supervision), or loss_mean, their mean; the default is
             the method's.
-        schedule: how lambda goes over training; the default is the method's (linear for evolutionary, else constant).
-        initial: lambda at the start; the default is the method's (0.25 for evolutionary, else 1).
+        schedule: how lambda goes over training; the default is the method's (linear for evolutionary and calibrated,
+            else constant).
+        initial: lambda at the start; the default is the method's (0.25 for evolutionary and calibrated, else 1).
         tet: of method tet.
         distillation: of method distillation.
     """
 
     name: Method = "evolutionary"
-    taps: Literal["stages", "blocks"] | list[str] = "stages"
+    taps: Literal["stages", "blocks"] | list[str] | None = None
     objective: Literal["logit_sum", "loss_sum", "loss_mean"] | None = None
     schedule: Literal["constant", "linear", "cosine", "step"] | None = None
     initial: float | None = None

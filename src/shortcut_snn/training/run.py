@@ -113,7 +113,7 @@ def _train(
     if recipe.train.keep_freed_memory and trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     batches = loaders(data, recipe.data, recipe.train.seed, trainer.global_rank, trainer.world_size)
-    if checkpoint is not None and recipe.neuron.surrogate.calibrate:
+    if checkpoint is not None and resolved(recipe).neuron.surrogate.calibrate:
         widths = resume_widths(module, folder)
     else:
         # Several processes have to find the same widths, to the last digit.
