@@ -71,7 +71,7 @@ def _parser() -> Any:
     compare.add_argument(
         "--methods",
         type=str,
-        default="vanilla,shortcut,evolutionary",
+        default="vanilla,shortcut,evolutionary,calibrated",
         help="methods to compare, with commas between (see --method.name for all); one may carry entries: "
         "evolutionary:taps=blocks:initial=0.5",
     )

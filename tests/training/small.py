@@ -16,6 +16,7 @@ OPTIONS = {
     "network.width": "4",
     "network.time_steps": "2",
     "neuron.surrogate.name": "triangle",
+    "method.name": "evolutionary",
     "train.epochs": "2",
 }
 

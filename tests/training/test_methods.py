@@ -121,6 +121,10 @@ def test_contradictions_are_one_sentence(name: str, changes: dict[str, Any], sai
     assert "\n" not in str(error.value)
 
 
+def test_what_is_not_named_is_what_is_recommended() -> None:
+    assert Recipe().method.name == "calibrated"
+
+
 def test_calibrated_is_what_its_parts_are() -> None:
     parts = {"method__objective": "loss_sum", "method__taps": "blocks", "neuron__surrogate__calibrate": True}
     whole, named = resolved(recipe("evolutionary", **parts)), resolved(recipe("calibrated"))
@@ -138,7 +142,7 @@ def test_vanilla_takes_any_entry_of_branches_as_it_ever_did() -> None:
 def test_a_recipe_of_before_the_rivals_is_the_same() -> None:
     entries = {"name": "evolutionary", "taps": "stages", "objective": "logit_sum", "schedule": None, "initial": None}
     old = recipe_io.from_dict({"method": entries})
-    assert resolved(old) == resolved(Recipe())
+    assert resolved(old) == resolved(recipe_io.from_dict({"method": {"name": "evolutionary"}}))
 
 
 def test_each_method_of_a_comparison_takes_what_concerns_it() -> None:

@@ -125,7 +125,7 @@ class MethodConfig:
         distillation: of method distillation.
     """
 
-    name: Method = "evolutionary"
+    name: Method = "calibrated"
     taps: Literal["stages", "blocks"] | list[str] | None = None
     objective: Literal["logit_sum", "loss_sum", "loss_mean"] | None = None
     schedule: Literal["constant", "linear", "cosine", "step"] | None = None

@@ -14,7 +14,8 @@ FOLDER = Path(str(resources.files("shortcut_snn") / "recipes"))
 COLUMNS = ["recipe", "data", "network", "T", "paper: vanilla / shortcut / evolutionary", "ours"]
 NOTE = """Test accuracy in per cent, - or blank where it is not known (paper) or was not measured (ours).
 Start one with: shortcut-snn train --config RECIPE --data.root FOLDER --out runs/RECIPE
-A control is the same with --method.name vanilla or shortcut; shortcut-snn compare runs all three."""
+These are the paper's methods; a control is the same with --method.name vanilla or shortcut, what we recommend the same
+with calibrated, and shortcut-snn compare runs all four."""
 
 
 def figures(whose: str) -> dict[str, dict[str, Any]]:
