@@ -100,9 +100,9 @@ def objective(config: MethodConfig, label_smoothing: float) -> Objective:
 def shortcut(recipe: Recipe, inner: SpikingNetwork) -> Shortcut:
     """Wrap a network; a method without branches has the same wrapper without any."""
     recipe = resolved(recipe)
-    taps = recipe.method.taps or [] if KINDS[recipe.method.name].branches else []
+    taps = recipe.method.taps if KINDS[recipe.method.name].branches else None
     wrap = RateShortcut if recipe.neuron.gradient == "rate" else Shortcut
-    return wrap(inner, taps, num_classes=inner.num_classes)
+    return wrap(inner, taps or [], num_classes=inner.num_classes)
 
 
 def module(recipe: Recipe, data: ImageData) -> ShortcutModule:
