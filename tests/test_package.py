@@ -12,14 +12,14 @@ import shortcut_snn
 ROOT = Path(shortcut_snn.__file__).parent
 # What each folder may import of the others: an arrow only points inwards.
 INWARDS = {
-    "shortcut": set(),
+    "method": set(),
     "neurons": set(),
     "nets": {"neurons"},
     "data": {"files"},
-    "analysis": {"shortcut", "neurons", "nets", "files"},
-    "deploy": {"shortcut", "neurons", "nets", "files"},
-    "lightning": {"shortcut"},
-    "training": {"shortcut", "neurons", "nets", "data", "analysis", "deploy", "files"},
+    "analysis": {"method", "neurons", "nets", "files"},
+    "deploy": {"method", "neurons", "nets", "files"},
+    "lightning": {"method"},
+    "training": {"method", "neurons", "nets", "data", "analysis", "deploy", "files"},
 }
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .shortcut import (
+    from .method import (
         TET,
         Constant,
         CosineDecay,
@@ -40,7 +40,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # The method's names live at the top, but the command must answer --help without importing torch.
     if name in __all__:
-        from . import shortcut
+        from . import method
 
-        return getattr(shortcut, name)
+        return getattr(method, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

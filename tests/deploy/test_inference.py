@@ -30,7 +30,7 @@ import numpy
 network = load(sys.argv[1])
 print(network.predict(numpy.zeros((3, 1, 8, 8), numpy.uint8)).tolist(), network.classes[0])
 heavy = ("lightning", "pytorch_lightning", "torchvision", "jsonargparse", "sklearn", "tensorboard", "matplotlib",
-         "onnx", "onnxruntime", "nir", "h5py", "shortcut_snn.training", "shortcut_snn.data", "shortcut_snn.shortcut")
+         "onnx", "onnxruntime", "nir", "h5py", "shortcut_snn.training", "shortcut_snn.data", "shortcut_snn.method")
 print([name for name in heavy if name in sys.modules])
 """
     command = [sys.executable, "-W", "ignore", "-c", code, str(run)]

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from shortcut_snn import nets
 from shortcut_snn.nets.variants import VGGS
 from shortcut_snn.neurons import LIF, ATan
-from shortcut_snn.shortcut.taps import every_block, stage_ends
+from shortcut_snn.method.taps import every_block, stage_ends
 
 from .by_hand import conv, normalised, randomise, spike
 from .helpers import awake

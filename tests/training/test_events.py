@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from shortcut_snn.data import DataConfig, EventConfig, load, loaders
-from shortcut_snn.shortcut import Constant, LogitSum, Shortcut
+from shortcut_snn.method import Constant, LogitSum, Shortcut
 from shortcut_snn.training import build, recipe_io
 from shortcut_snn.training.evaluate import evaluate
 from shortcut_snn.training.module import ShortcutModule

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from shortcut_snn import Constant, LinearDecay, LogitSum, LossSum, attach
 from shortcut_snn.lightning import ShortcutCallback
 
-from ..shortcut.toys import hooks
+from ..method.toys import hooks
 
 STEPS = 2
 

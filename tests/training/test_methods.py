@@ -11,7 +11,7 @@ from shortcut_snn import TET, Constant, LinearDecay, LogitSum, LossSum, SelfDist
 from shortcut_snn.nets.blocks import BasicBlock
 from shortcut_snn.nets.ms import MSBlock
 from shortcut_snn.nets.sew import SEWBlock
-from shortcut_snn.shortcut import Shortcut
+from shortcut_snn.method import Shortcut
 from shortcut_snn.training import build, recipe_io
 from shortcut_snn.training.compare import Plan
 from shortcut_snn.training.methods import KINDS, Method, resolved

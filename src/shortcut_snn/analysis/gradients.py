@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..shortcut import Objective, Shortcut
+from ..method import Objective, Shortcut
 from .untouched import untouched
 
 # What ResNets call the layer of a residual that changes its shape: ours; torchvision's and SpikingJelly's.

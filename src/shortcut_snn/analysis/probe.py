@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..neurons import NormNeuron
-from ..shortcut.taps import first_tensor
+from ..method.taps import first_tensor
 from .firing import spiking_layers
 from .gradients import weights
 

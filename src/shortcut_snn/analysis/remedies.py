@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..neurons import IF, LIF, Neuron, Resizable
-from ..shortcut import Shortcut, ShortcutOutput
-from ..shortcut.taps import PLACEMENTS, resolve
+from ..method import Shortcut, ShortcutOutput
+from ..method.taps import PLACEMENTS, resolve
 from .calibrate import calibrate, set_widths
 from .layers import Batch
 from .probe import neurons

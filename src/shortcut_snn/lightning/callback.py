@@ -10,8 +10,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..shortcut import Balance, LinearDecay, Shortcut, attach
-from ..shortcut.libraries import Reset, library_of
+from ..method import Balance, LinearDecay, Shortcut, attach
+from ..method.libraries import Reset, library_of
 from .counting import Criterion, add_logits, add_loss, mean_over_calls
 from .unsaved import add_unsaved
 

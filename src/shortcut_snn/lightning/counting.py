@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..shortcut.readout import tensor_in
+from ..method.readout import tensor_in
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 

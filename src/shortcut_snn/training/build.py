@@ -6,7 +6,7 @@ from ..data import ImageData
 from ..nets import SpikingNetwork
 from ..nets import build as build_net
 from ..neurons import ATan, Neuron, Rectangle, Sigmoid, Surrogate, Tanh, Triangle, make_neuron
-from ..shortcut import (
+from ..method import (
     TET,
     Balance,
     Constant,

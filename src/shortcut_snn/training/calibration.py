@@ -8,7 +8,7 @@ import torch
 
 from ..analysis.calibrate import calibrate, set_widths
 from ..data import ImageData, loaders
-from ..shortcut import ShortcutOutput
+from ..method import ShortcutOutput
 from .methods import resolved
 from .module import ShortcutModule
 from .recipe import Recipe

@@ -16,7 +16,7 @@ from ..analysis.verdict import judge
 from ..data import ImageData, load, loaders
 from ..deploy.weights import load_into, read_network
 from ..files import write_csv
-from ..shortcut import ShortcutOutput
+from ..method import ShortcutOutput
 from . import build
 from .calibration import calibrate_module, widths_in
 from .evaluate import FILES

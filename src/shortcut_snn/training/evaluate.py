@@ -13,7 +13,7 @@ from ..data import ImageData, Loaders, load, loaders
 from ..deploy.describe import from_run
 from ..deploy.weights import load_into, read_network
 from ..nets import SpikingNetwork
-from ..shortcut import Constant, LogitSum, Shortcut
+from ..method import Constant, LogitSum, Shortcut
 from . import build, recipe_io
 from .calibration import widths_in
 from .methods import resolved

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..shortcut import Balance, Objective, Shortcut
+from ..method import Balance, Objective, Shortcut
 from .averages import Averages
 from .recipe import OptimizerConfig
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..neurons.rate import RatePasses
-from ..shortcut import Shortcut, ShortcutOutput
+from ..method import Shortcut, ShortcutOutput
 
 
 class RateShortcut(Shortcut):

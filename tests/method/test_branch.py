@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from shortcut_snn.shortcut.branch import Branch, pool
+from shortcut_snn.method.branch import Branch, pool
 
 
 @given(space=st.lists(st.integers(1, 4), max_size=3), time_axis=st.sampled_from([0, 1, None]))

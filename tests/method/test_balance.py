@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shortcut_snn.shortcut import Balance, Constant, CosineDecay, LinearDecay, StepDecay
+from shortcut_snn.method import Balance, Constant, CosineDecay, LinearDecay, StepDecay
 
 initials = st.floats(0.0, 10.0)
 totals = st.integers(1, 2000)
