@@ -17,16 +17,14 @@ import torch
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
-from shortcut_snn.cli import main
-from shortcut_snn.training.compare import Plan
-from shortcut_snn.training.recipe import Recipe
+from shortcut_snn.commands import main
 
 ROOT = Path(__file__).parents[1]
 # What makes a command one of seconds; of an option that is given twice the last counts.
 SMALL = ["--data.train_limit", "60", "--data.test_limit", "20", "--network.width", "4"]
 SHORT = {
-    "train": [*SMALL, "--train.epochs", "1"],
-    "compare": [*SMALL, "--train.epochs", "1", "--seeds", "1", "--jobs", "2"],
+    "train": [*SMALL, "--training.epochs", "1"],
+    "compare": [*SMALL, "--training.epochs", "1", "--seeds", "1", "--jobs", "2"],
     "gradients": [*SMALL, "--batches", "1"],
 }
 
@@ -70,7 +68,7 @@ class BashParser(CodeBlockParser):
                 # A recipe of the reader's own.
                 words = ["digits" if word == "recipe.yaml" else word for word in words]
                 with pytest.raises(SystemExit) as end:
-                    main([*words, "--print_config"])
+                    main([*words, "--print-recipe"])
                 assert not end.value.code, line
 
 
@@ -99,17 +97,14 @@ def _run(words: list[str]) -> None:
 
 def _run_ours(words: list[str]) -> None:
     given = list(words)
-    if words[0] == "compare":
-        # Each of its runs is a process that imports everything: one page runs them, of others methods are checked.
-        methods = words[words.index("--methods") + 1] if "--methods" in words else "vanilla"
-        assert Plan.parse(Recipe(), methods, 1).variants
-        if "vanilla,shortcut,evolutionary" not in words:
-            given.append("--print_config")
+    if words[0] == "compare" and "vanilla,shortcut,evolutionary" not in words:
+        # Each of its runs is a process that imports everything: one page runs them, of others the words are checked.
+        given.append("--print-recipe")
     root = words[words.index("--data.root") + 1] if "--data.root" in words else "."
-    if words[0] in SHORT and not {"--help", "--print_config"} & set(words):
+    if words[0] in SHORT and not {"--help", "--print-recipe"} & set(words):
         # What has to be downloaded first is only read as a command line.
         here = "--data.download" not in words and Path(root).exists()
-        given += SHORT[words[0]] if here else ["--print_config"]
+        given += SHORT[words[0]] if here else ["--print-recipe"]
     try:
         status = main(given)
     except SystemExit as end:

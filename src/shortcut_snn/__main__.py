@@ -1,6 +1,8 @@
-"""``python -m shortcut_snn``: the command without its script."""
+"""``python -m shortcut_snn``."""
 
-from .cli import main
+import sys
+
+from .commands import main
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -280,6 +280,8 @@ def _value(hint: Any, value: Any, path: str) -> Any:
         raise ValueError(f"{path} must have a value; leave the entry out for its default")
     if not found.many:
         return read(found.inner, value, path)
+    if isinstance(value, str | Mapping):
+        value = [value]
     if not isinstance(value, list | tuple):
         raise ValueError(f"{path} is a list, as in [{', '.join(list(found.inner)[:2])}], got {_shown(value)}")
     return tuple(read(found.inner, each, f"{path}[{i}]") for i, each in enumerate(value))

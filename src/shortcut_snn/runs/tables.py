@@ -1,4 +1,4 @@
-"""Spiking layers as rows of a table."""
+"""Figures as tables, for files and for a person."""
 
 import dataclasses
 import math
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..analysis.layers import LayerReport
-from .report import table
 
 
 def layer_rows(layers: Sequence[LayerReport]) -> list[dict[str, Any]]:
@@ -38,3 +37,24 @@ def layer_table(layers: Sequence[LayerReport]) -> str:
 
 def _number(value: float, form: str) -> str:
     return "-" if math.isnan(value) else format(value, form)
+
+
+def percent(value: float) -> str:
+    """Return a fraction as per cent."""
+    return f"{100 * value:.2f} %"
+
+
+def figure(value: float | None, fraction: bool) -> str:
+    """Return a metric as a person reads it."""
+    if value is None or math.isnan(value):
+        return "-"
+    return percent(value) if fraction else f"{value:.4g}"
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown, readable as it is."""
+    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
+    lines = [columns, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in lines
+    )

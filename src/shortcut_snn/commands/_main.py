@@ -1,0 +1,110 @@
+"""The command ``shortcut-snn``: which command a person typed, and errors as a line."""
+
+import argparse
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from .. import __version__
+from ..components import suggestion
+
+STOPPED = "the same command (train: with --resume) goes on where it stopped"
+TOO_BIG = "there is not enough memory; try a smaller data.batch_size, network.width, network.time_steps or image"
+EXTRA = "the command needs more than the library: pip install 'shortcut-snn[train]'"
+
+
+class UsageError(ValueError):
+    """Arguments that make no sense."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises what is wrong, for one line of it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(message)
+
+
+def commands() -> list[str]:
+    """Return the commands: one file each in this folder, but those that begin with an underscore."""
+    folder = importlib.import_module(str(__package__)).__path__
+    return [each.name for each in pkgutil.iter_modules(folder) if not each.name.startswith("_")]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status: 0, 1 for an error of the run, 2 for one of the arguments."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        try:
+            return _run(given)
+        except UsageError as error:
+            return _fail(_one_line(error), 2)
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("shortcut_snn"):
+                raise
+            return _fail(f"{error.name} is not installed; {EXTRA}", 1)
+        except (ValueError, OSError) as error:
+            if "--traceback" in given or isinstance(error, BrokenPipeError):
+                raise
+            return _fail(_one_line(error), 1)
+        except (MemoryError, RuntimeError) as error:
+            if "--traceback" in given or not _is_out_of_memory(error):
+                raise
+            return _fail(f"{TOO_BIG} ({_one_line(error)[:200]})", 1)
+    except KeyboardInterrupt:
+        return _fail(f"interrupted; {STOPPED}", 130)
+    except BrokenPipeError:
+        # The reader of our output left (`| head`): not an error. Keep Python from flushing into the void.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _run(given: list[str]) -> int:
+    known = commands()
+    chosen = next((word for word in given if not word.startswith("-")), None)
+    if chosen is not None and chosen not in known:
+        raise UsageError(f"no command {chosen!r}{suggestion(chosen, known)}: use one of {', '.join(known)}")
+    parser = Parser(
+        prog="shortcut-snn",
+        description="Train deep spiking neural networks with shortcut back-propagation and evolutionary training.",
+        epilog="Start with: shortcut-snn train --config digits --out runs/digits",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", title="commands", dest="command")
+    modules = {}
+    # Only what was asked for is imported.
+    for name in [chosen] if chosen else [] if "--version" in given else known:
+        module = modules[name] = importlib.import_module(f".{name}", __package__)
+        made = subparsers.add_parser(name, help=module.HELP, description=module.DESCRIPTION, allow_abbrev=False)
+        made.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
+        module.arguments(made)
+        if chosen and getattr(module, "RECIPE", False):
+            from . import _options
+
+            return _options.run(module, parser, made, given)
+    options = parser.parse_args(given)
+    status: int = modules[options.command].run(options)
+    return status
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"shortcut-snn: error: {message}", file=sys.stderr)
+    return status
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # On the CPU torch has no class of its own for it.
+    said = str(error)
+    return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,160 @@
+"""A recipe as options: files and presets by name, and every entry by its dotted key."""
+
+import argparse
+import textwrap
+from typing import Any
+
+import yaml
+
+from ..components import Kind, hints_of, kind_and_name, options, slot, suggestion
+from ..recipes.entries import from_dict, layer, merged, said
+from ..recipes.imports import import_components
+from ..recipes.recipe import Recipe, sections
+from .main import UsageError
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """Add what says a recipe to a command's options."""
+    parser.add_argument(
+        "--config", "--preset", dest="layers", action="append", default=[], metavar="NAME",
+        help="a recipe, whole or in part: a built-in one, a preset, or a YAML file; several are laid over each other",
+    )  # fmt: skip
+    add_imports(parser)
+    parser.add_argument("--print-recipe", action="store_true", help="print the complete recipe and do nothing else")
+
+
+def add_imports(parser: argparse.ArgumentParser) -> None:
+    """Add what names a user's own components to a command's options."""
+    parser.add_argument(
+        "--import", dest="imports", action="append", default=[], metavar="FILE",
+        help="a Python file or module that registers components of your own; may be given several times",
+    )  # fmt: skip
+
+
+def run(module: Any, parser: argparse.ArgumentParser, own: argparse.ArgumentParser, given: list[str]) -> int:
+    """Run a command that takes a recipe.
+
+    Args:
+        module: the command's.
+        parser: of the whole command line.
+        own: the command's.
+        given: the words.
+
+    Raises:
+        UsageError: what was said makes no sense; the message names it.
+    """
+    add_recipe(own)
+    words, entries = split(given)
+    if {"-h", "--help"} & set(words):
+        own.print_help()
+        print(f"\n{recipe_help(_named(words, entries))}")
+        return 0
+    options, unknown = parser.parse_known_args(words)
+    if unknown:
+        refuse_unknown(unknown)
+    try:
+        options.imported = import_components(options.imports)
+        options.recipe = from_dict(merged(*map(layer, options.layers), said(entries)))
+        options.said = merged(*map(layer, options.layers), said(entries))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if options.print_recipe:
+        print(yaml.safe_dump(options.recipe.to_dict(), sort_keys=False), end="")
+        return 0
+    status: int = module.run(options)
+    return status
+
+
+def _named(words: list[str], entries: list[str]) -> Recipe:
+    """The recipe that the words of a command name, as far as they do, for help."""
+    pairs = list(zip(words, words[1:], strict=False))
+    import_components([value for word, value in pairs if word == "--import"])
+    return from_dict(merged(*(layer(value) for word, value in pairs if word in ("--config", "--preset")), said(entries)))
+
+
+def split(given: list[str]) -> tuple[list[str], list[str]]:
+    """Take the entries of a recipe out of the words of a command.
+
+    Returns:
+        The other words, and the entries as KEY=VALUE.
+
+    Raises:
+        UsageError: an entry without a value.
+    """
+    known = sections()
+    rest: list[str] = []
+    entries: list[str] = []
+    words = iter(given)
+    for word in words:
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or name.split(".")[0] not in known:
+            rest.append(word)
+            continue
+        if not equals:
+            value = next(words, "--")
+            if value.startswith("--"):
+                raise UsageError(f"--{name} needs a value, as in --{name} VALUE")
+        entries.append(f"{name}={value}")
+    return rest, entries
+
+
+def refuse_unknown(words: list[str]) -> None:
+    """Say what an unknown option may have been meant to be.
+
+    Raises:
+        UsageError: always.
+    """
+    known = [f"--{key}" for key, _, _ in entries_of(Recipe())]
+    word = words[0].partition("=")[0]
+    last = [key for key in known if key.rpartition(".")[2] == word.removeprefix("--")]
+    meant = f" (did you mean {last[0]}?)" if last else suggestion(word, known)
+    raise UsageError(f"no option {word}{meant}")
+
+
+def entries_of(recipe: Recipe) -> list[tuple[str, Any, Any]]:
+    """Return the entries of a recipe: dotted key, the option as its owner describes it, and its value."""
+    found: list[tuple[str, Any, Any]] = []
+
+    def walk(settings: Any, prefix: str) -> None:
+        hints = hints_of(type(settings))
+        for option in options(type(settings)):
+            value, place = getattr(settings, option.name), slot(hints[option.name])
+            key = f"{prefix}{option.name}"
+            if place is not None and not place.many and value is not None:
+                if isinstance(place.inner, Kind):
+                    found.append((f"{key}.kind", option, kind_and_name(value)[1]))
+                walk(value, f"{key}.")
+            else:
+                found.append((key, option, value))
+
+    walk(recipe, "")
+    return found
+
+
+def recipe_help(recipe: Recipe) -> str:
+    """Return a line for every entry of a recipe, from the docstrings of those who own it."""
+    lines = ["entries of the recipe (those of another kind: name it before --help):"]
+    for key, option, value in entries_of(recipe):
+        if key.endswith(".kind"):
+            kind = _kind_at(recipe, key)
+            lines.append(f"\n  --{key} {value}")
+            lines += textwrap.wrap(f"{option.help} One of: {', '.join(kind)}.", 112, initial_indent=" " * 6, subsequent_indent=" " * 6)
+            continue
+        shown = "null" if value is None else value
+        lines.append(f"  --{key} ({option.hint}; {shown})")
+        lines += textwrap.wrap(option.help, 112, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join(lines)
+
+
+def _kind_at(recipe: Recipe, key: str) -> Kind:
+    found: Any = recipe
+    for part in key.split(".")[:-1]:
+        found = getattr(found, part)
+    return kind_and_name(found)[0]
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    """Add what changes a run's recipe where it is read again."""
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="an entry of the run's recipe that is another now, as in data.root=FOLDER; may be given several times",
+    )  # fmt: skip

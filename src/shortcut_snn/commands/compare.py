@@ -1,0 +1,347 @@
+"""``shortcut-snn compare``: presets over seeds, each run resumable, one table at the end."""
+
+import argparse
+import itertools
+import json
+import math
+import os
+import shlex
+import sys
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from ..analysis import plots
+from ..analysis.statistics import geometric_mean, mean_interval, with_interval
+from ..files import write_csv, write_text
+from ..recipes.entries import changed_entry, from_dict, layer, merged, parse, said, write_recipe
+from ..recipes.recipe import Recipe
+from ..runs import RunFolder
+from ..runs.folder import flat
+from ..runs.tables import figure, table
+from ._children import Children, Stopped, why
+from ._main import STOPPED
+
+HELP = "compare methods over seeds"
+DESCRIPTION = (
+    "Train several methods over several seeds and compare them. Finished runs are skipped and interrupted ones go on when "
+    "the same command is given again."
+)
+RECIPE = True
+METHODS = ("vanilla", "shortcut", "evolutionary", "calibrated")
+COSTS = ("seconds_per_epoch", "seconds_per_step", "peak_bytes_per_step")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the comparison: a recipe but for its seed."""
+
+    label: str
+    recipe: Recipe
+
+    @property
+    def folder(self) -> str:
+        """A name for its folder."""
+        return "".join(c if c.isalnum() or c in "=.-" else "_" for c in self.label)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared; the first variant is what the others are set against.
+
+    Args:
+        variants: the rows.
+        seeds: of each.
+        imports: files and modules that every run imports.
+    """
+
+    variants: tuple[Variant, ...]
+    seeds: tuple[int, ...]
+    imports: tuple[str, ...] = ()
+
+
+def plan(
+    entries: Mapping[str, Any],
+    methods: Sequence[str] = METHODS,
+    seeds: int = 3,
+    grid: Iterable[str] = (),
+    imports: Sequence[str] = (),
+) -> Plan:
+    """Return the plan of a command line.
+
+    Args:
+        entries: what all runs share.
+        methods: presets or files of entries, each perhaps with entries of its own behind it, as in
+            ``"evolutionary method.branches.taps=blocks"``; names alone may stand in one string, with commas between.
+        seeds: how many, from the recipe's own on.
+        grid: entries ``key=a,b`` to vary besides.
+        imports: see :class:`Plan`.
+
+    Raises:
+        ValueError: an unknown method or entry, or nothing to compare.
+
+    Example:
+        >>> [variant.label for variant in plan({}, ["vanilla,evolutionary"], grid=["network.width=8,16"]).variants]
+        ['vanilla width=8', 'evolutionary width=8', 'vanilla width=16', 'evolutionary width=16']
+    """
+    if not 1 <= seeds <= 10_000:
+        raise ValueError(f"--seeds is how many, not which: from 1 to 10000, got {seeds}")
+    specs = [spec for text in methods for spec in ([text] if "=" in text else text.split(",")) if spec.strip()]
+    if not specs:
+        raise ValueError("--methods names nothing to compare: presets, as in --methods vanilla evolutionary")
+    variants: dict[str, Variant] = {}
+    for point in itertools.product(*map(_axis, grid)):
+        for spec in specs:
+            name, *own = shlex.split(spec)
+            options = [*point, *own]
+            label = " ".join([Path(name).stem, *map(_short, options)])
+            _refuse_seed(options)
+            variants[label] = Variant(label, from_dict(merged(entries, layer(name), said(options))))
+    first = next(iter(variants.values())).recipe.training.seed
+    return Plan(tuple(variants.values()), tuple(range(first, first + seeds)), tuple(imports))
+
+
+def _refuse_seed(options: Iterable[str]) -> None:
+    if any(option.startswith("training.seed=") for option in options):
+        raise ValueError("training.seed is not varied like other entries: say how many seeds with --seeds")
+
+
+def _axis(entry: str) -> list[str]:
+    key, equals, values = entry.partition("=")
+    if not equals or not values:
+        raise ValueError(f"--grid takes KEY=A,B as in method.branches.taps=stages,blocks, got {entry!r}")
+    return [f"{key.strip()}={json.dumps(value)}" for value in parse(f"[{values}]")]
+
+
+def _short(option: str) -> str:
+    """The part of an entry that says enough in a label."""
+    key, _, value = option.partition("=")
+    parts = key.split(".")
+    # Of a component its kind says what it is.
+    parts = parts[:-1] if parts[-1] == "kind" and len(parts) > 1 else parts
+    return f"{parts[-1]}={value.strip(chr(34))}"
+
+
+def compare(plan: Plan, folder: str | Path, jobs: int = 1, tell: Callable[[str], None] = print) -> list[dict[str, Any]]:
+    """Run what has not run yet and write the comparison.
+
+    Every run is a process of its own with a folder of its own, so one that fails or is killed takes nothing with
+    it, and giving the same command again goes on.
+
+    Args:
+        plan: what is compared.
+        folder: where the runs, ``runs.csv``, ``comparison.csv``, ``comparison.json``, ``comparison.md`` and
+            ``comparison.png`` go.
+        jobs: processes at the same time; each gets its share of the CPU threads.
+        tell: takes a line as each run ends.
+
+    Returns:
+        The rows of the table.
+
+    Raises:
+        ValueError: a run failed, or its folder holds that of another recipe; the others have been done.
+    """
+    if jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {jobs}")
+    folder = Path(folder)
+    todo = [(variant, seed) for seed in plan.seeds for variant in plan.variants]
+    tell(f"{len(plan.variants)} variants, {len(plan.seeds)} seeds: {len(todo)} runs in {folder}")
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    failed: dict[Path, str] = {}
+    children = Children()
+
+    def one(task: tuple[Variant, int]) -> None:
+        variant, seed = task
+        place = RunFolder(folder / variant.folder / f"seed{seed}")
+        try:
+            recipe = changed_entry(variant.recipe, "training.seed", seed)
+            if place.is_finished:
+                place.check_same(recipe.to_dict())
+            else:
+                _train(recipe, place, threads, children, plan.imports)
+            result = place.read_result()
+        except Stopped:
+            tell(f"stopped {variant.label}, seed {seed}; {STOPPED}")
+        except (ValueError, OSError) as error:
+            failed[place.path] = str(error)
+            tell(f"FAILED {variant.label}, seed {seed}: {error} (log: {place}.log)")
+        else:
+            shown = figure(metric_of(result, "last"), result["fraction"])
+            tell(f"{variant.label}, seed {seed}: {result['metric']} {shown}")
+
+    with ThreadPoolExecutor(jobs) as pool, children.block():
+        list(pool.map(one, todo))
+    rows = summarise(plan, folder, leave_out=failed)
+    if failed:
+        place, error = next(iter(failed.items()))
+        raise ValueError(f"{len(failed)} of {len(todo)} runs failed, first {place}: {error}")
+    return rows
+
+
+def _train(recipe: Recipe, place: RunFolder, threads: int, children: Children, imports: Sequence[str]) -> None:
+    """Train in a process of its own.
+
+    Raises:
+        Stopped: it was asked to stop.
+        ValueError: training failed.
+    """
+    config, log = place.path.with_suffix(".yaml"), place.path.with_suffix(".log")
+    write_recipe(recipe, config)
+    command = ["train", "--config", str(config), "--out", str(place), "--resume"]
+    command += [word for name in imports for word in ("--import", name)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    with log.open("ab") as output:
+        status = children.run([sys.executable, "-P", "-m", "shortcut_snn", *command], output, environment)
+    if status:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise ValueError(why(status, lines).removeprefix("shortcut-snn: error: "))
+
+
+def metric_of(result: Mapping[str, Any], when: str) -> float:
+    """Return a run's figure: on test data or, where there are none, on validation data.
+
+    Args:
+        result: of the run.
+        when: ``"last"`` or ``"best"`` epoch.
+    """
+    found = result[f"test_{when}"] or result[f"validation_{when}"] or {}
+    value: float = found.get(result["metric"], math.nan)
+    return value
+
+
+def summarise(plan: Plan, folder: str | Path, leave_out: Container[Path] = ()) -> list[dict[str, Any]]:
+    """Read the finished runs but those to leave out, write the comparison's files and return the table's rows."""
+    folder = Path(folder)
+    runs: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for variant in plan.variants:
+        places = {seed: RunFolder(folder / variant.folder / f"seed{seed}") for seed in plan.seeds}
+        found[variant.label] = {
+            seed: place.read_result()
+            for seed, place in places.items()
+            if place.path not in leave_out and place.is_finished
+        }
+        runs += [
+            {"variant": variant.label, "folder": f"{variant.folder}/seed{seed}", "seed": seed} | dict(flat(result))
+            for seed, result in found[variant.label].items()
+        ]
+    if not runs:
+        return rows
+    baseline = plan.variants[0].label
+    first = next(result for results in found.values() for result in results.values())
+    scale = 100 if first["fraction"] else 1
+    against = {seed: scale * metric_of(result, "last") for seed, result in found[baseline].items()}
+    for label, results in found.items():
+        if results:
+            rows.append({"variant": label, "n": len(results)} | _figures(results, against, scale))
+    about = {key: first[key] for key in ("metric", "higher_is_better", "fraction")} | {"baseline": baseline}
+    write_csv(folder / "runs.csv", runs)
+    write_csv(folder / "comparison.csv", rows)
+    write_text(folder / "comparison.json", json.dumps(about, indent=2) + "\n")
+    write_text(folder / "comparison.md", comparison_table(rows, about) + "\n")
+    plots.comparison(
+        [row["variant"] for row in rows],
+        [[scale * metric_of(result, "last") for result in found[row["variant"]].values()] for row in rows],
+        [row["last_interval"] for row in rows],
+        folder / "comparison.png",
+        metric=first["metric"] + (", %" if first["fraction"] else ""),
+    )
+    return rows
+
+
+def _figures(results: Mapping[int, dict[str, Any]], against: Mapping[int, float], scale: float) -> dict[str, Any]:
+    last = {seed: scale * metric_of(result, "last") for seed, result in results.items()}
+    columns = {
+        "last": list(last.values()),
+        "best": [scale * metric_of(result, "best") for result in results.values()],
+        "difference": [value - against[seed] for seed, value in last.items() if seed in against],
+    }
+    figures: dict[str, Any] = {}
+    for name, values in columns.items():
+        figures[name], figures[f"{name}_interval"] = mean_interval(values) if values else (math.nan, math.nan)
+    for when in ("first", "last"):
+        ratios = [result[f"gradient_ratio_{when}_epoch"] for result in results.values()]
+        known = [ratio for ratio in ratios if ratio]
+        figures[f"gradient_ratio_{when}_epoch"] = geometric_mean(known) if known else math.nan
+    for name in COSTS:
+        known = [result[name] for result in results.values() if result.get(name) is not None]
+        figures[name] = median(known) if known else math.nan
+    return figures
+
+
+def comparison_table(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> str:
+    """Return the table, in Markdown.
+
+    Args:
+        rows: of ``comparison.csv``.
+        about: what ``comparison.json`` says of them.
+    """
+
+    def within(row: Mapping[str, Any], name: str, sign: str = "") -> str:
+        return "-" if math.isnan(row[name]) else with_interval(row[name], row[f"{name}_interval"], sign=sign)
+
+    def known(value: float, form: str) -> str:
+        return "-" if math.isnan(value) else f"{value:{form}}"
+
+    unit = f"{about['metric']}, %" if about["fraction"] else about["metric"]
+    ratios = ("gradient_ratio_first_epoch", "gradient_ratio_last_epoch")
+    cells = [
+        [
+            row["variant"],
+            str(row["n"]),
+            within(row, "last"),
+            within(row, "best"),
+            "-" if row["variant"] == about["baseline"] else within(row, "difference", "+"),
+            " → ".join(known(row[ratio], ".3g") for ratio in ratios),
+            known(row["seconds_per_epoch"], ".1f"),
+            known(row["seconds_per_step"], ".3g"),
+            known(row["peak_bytes_per_step"] / 2**20, ".0f"),
+        ]
+        for row in rows
+    ]
+    columns = [
+        "method",
+        "n",
+        f"{unit}: last epoch",
+        "best epoch in validation",
+        f"last epoch against {about['baseline']}, paired",
+        "gradient, first layer / last: epoch 1 → end",
+        "s / epoch",
+        "s / step",
+        "MiB / step",
+    ]
+    return table(columns, cells)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("--out", required=True, help="folder of the comparison; created")
+    parser.add_argument(
+        "--methods", nargs="+", default=list(METHODS), metavar="PRESET",
+        help="what to compare, presets or files, the first is what the others are set against; each may carry entries: "
+        "--methods vanilla 'evolutionary method.branches.taps=blocks'",
+    )  # fmt: skip
+    parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from training.seed on")
+    parser.add_argument(
+        "--grid", action="append", default=[], metavar="KEY=A,B",
+        help="an entry of the recipe to vary too, as in optimizer.lr=0.003,0.01; may be given several times",
+    )  # fmt: skip
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time; they share the CPU threads")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compare and print the table."""
+    chosen = plan(options.said, options.methods, options.seeds, options.grid, options.imports)
+    rows = compare(chosen, options.out, options.jobs)
+    folder = Path(options.out)
+    if rows:
+        about = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+        print(f"\n{comparison_table(rows, about)}")
+        if rows[0]["variant"] != about["baseline"]:
+            print(f"\nno run of {about['baseline']} has finished: there is nothing to set the others against")
+        print(f"\nwritten: comparison.csv, comparison.md, comparison.png and runs.csv in {folder}")
+    return 0

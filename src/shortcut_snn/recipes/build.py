@@ -1,0 +1,230 @@
+"""From a recipe to the objects it names, and from a run's folder back to its network."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..analysis.calibrate import set_widths
+from ..components import kind_and_name, write
+from ..data import Data
+from ..deploy.weights import load_into, read_network
+from ..method import Shortcut, attach
+from ..nets import build_network as build_component
+from ..runs import RunFolder, Task, fit
+from ..runs.folder import Row
+from ..runs.trainer import seed_everything, seeded
+from .entries import from_dict
+from .imports import hint
+from .recipe import Recipe
+
+
+def train(
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    imports: Sequence[Row] = (),
+    keep_memory: bool = False,
+    tell: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Train as a recipe says and leave the run in a folder: :func:`build`, then :func:`shortcut_snn.runs.fit`.
+
+    Args:
+        recipe: what to do.
+        folder: where the run goes; created.
+        resume: go on from the folder's checkpoint.
+        imports: what was imported to know the recipe's components.
+        keep_memory: see :func:`~shortcut_snn.runs.fit`.
+        tell: takes lines for a person.
+
+    Returns:
+        What ``result.json`` holds.
+
+    Raises:
+        ValueError: a recipe that makes no sense, data or a checkpoint that cannot be used, a loss that is NaN.
+        FileNotFoundError: missing data.
+        FileExistsError: the folder holds a run already and ``resume`` is false.
+        Interrupted: a signal asked the run to stop; a resumed one goes on where it stopped.
+
+    Example:
+        >>> import tempfile
+        >>> from shortcut_snn.recipes import recipe_of
+        >>> small = {"data": {"train_limit": 40, "test_limit": 20}, "network": {"width": 2}, "training": {"epochs": 1}}
+        >>> folder = tempfile.mkdtemp() + "/run"
+        >>> train(recipe_of("digits", small), folder, tell=lambda line: None)["metric"]
+        'accuracy'
+    """
+    place = RunFolder(folder)
+    if resume and place.is_finished:
+        place.check_same(recipe.to_dict())
+        tell(f"{folder} is finished already")
+        return place.read_result()
+    # Before data is read: what is there may be another run.
+    place.start_from(recipe.to_dict(), resume)
+    with seeded(recipe.training.seed, recipe.training.threads):
+        task, data = build(recipe)
+    return fit(
+        task,
+        data,
+        folder,
+        resume=resume,
+        calibrate=recipe.method.calibrate,
+        loggers=recipe.loggers,
+        entries=recipe.to_dict(),
+        about=about(recipe),
+        imports=imports,
+        keep_memory=keep_memory and recipe.training.keep_freed_memory,
+        tell=tell,
+    )
+
+
+def about(recipe: Recipe) -> dict[str, Any]:
+    """Return what a network's file says besides its data: enough to build it again."""
+    return {
+        "task": kind_and_name(recipe.task)[1],
+        "network": write(recipe.network),
+        "neuron": write(recipe.neuron),
+    }
+
+
+def build(recipe: Recipe, data: Data | None = None) -> tuple[Task, Data]:
+    """Return what trains and what it learns from; weights are drawn from the recipe's seed.
+
+    Args:
+        recipe: what to build.
+        data: as the recipe names it, if it has been read already.
+
+    Raises:
+        ValueError: parts that do not go together, data that cannot be used.
+        FileNotFoundError: missing data.
+    """
+    data = recipe.data.load(recipe.time_steps) if data is None else data
+    seed_everything(recipe.training.seed)
+    return build_task(recipe, data, build_network(recipe, data.description)), data
+
+
+def build_network(recipe: Recipe, description: Mapping[str, Any]) -> nn.Module:
+    """Return the network of a recipe for data that is described, as it is deployed."""
+    network = build_component(recipe.network, recipe.neuron, description)
+    if description.get("kind") == "static":
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
+def build_task(recipe: Recipe, data: Data, network: nn.Module) -> Task:
+    """Return the task of a recipe around a network."""
+    branches, gradient = recipe.method.branches, recipe.method.gradient
+    task: Task = recipe.task.build(
+        model=Shortcut(network, [], num_classes=1),
+        objective=recipe.method.objective,
+        schedule=None if branches is None else branches.schedule,
+        by_epoch=branches is not None and branches.by == "epoch",
+        optimizer=recipe.optimizer,
+        lr_schedule=recipe.lr_schedule,
+        training=recipe.training,
+        description=data.description,
+    )
+    taps: Any = [] if branches is None else branches.taps if isinstance(branches.taps, str) else list(branches.taps)
+    options: dict[str, Any] = {} if branches is None else {"head": branches.head}
+    classes = data.description.get("classes")
+    if hasattr(network, "example_input") and classes:
+        task.model = gradient(network, taps, num_classes=len(classes), **options)
+    else:
+        task.model = attach(network, taps, example=task.example(data), readout=task.readout, wrap=gradient, **options)
+    return task
+
+
+def load_run(
+    folder: str | Path, weights: str = "last", changes: Mapping[str, Any] | None = None
+) -> tuple[nn.Module, Recipe, dict[str, Any]]:
+    """Rebuild a run's network.
+
+    Args:
+        folder: of the run.
+        weights: ``"last"`` or ``"best"``.
+        changes: entries to lay over the run's recipe, as where the data lies now.
+
+    Returns:
+        The network in eval mode, the run's recipe, and what the file says of its data.
+
+    Raises:
+        FileNotFoundError: no run there, or it has not come so far yet.
+        ValueError: damaged files, or components that were imported then and are not known now.
+    """
+    place = RunFolder(folder)
+    recipe = run_recipe(place, changes)
+    path = place.network(weights)
+    if not path.is_file():
+        raise FileNotFoundError(f"no {path.name} in {folder}: the run is not finished; go on with train --resume")
+    state, said = read_network(path)
+    description = said.get("data")
+    if not isinstance(description, Mapping):
+        raise ValueError(f"{path} does not say what data it was trained on")
+    try:
+        network = build_network(recipe, description)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} does not say what data it was trained on: {error}") from None
+    load_into(network, state, path)
+    if widths := said.get("surrogate_widths"):
+        try:
+            set_widths(network, widths)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is damaged: {error}") from None
+    return network.eval(), recipe, dict(description)
+
+
+def run_recipe(folder: RunFolder, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """Return the recipe of a run.
+
+    Raises:
+        FileNotFoundError: no run there.
+        ValueError: its file is damaged, or names what was imported then and is not known now.
+    """
+    from .entries import merged
+
+    entries = folder.read_entries()
+    if not isinstance(entries.get("network"), Mapping):
+        raise ValueError(f"the run in {folder} was started with objects, from Python: go on with it there")
+    try:
+        return from_dict(merged(entries, changes or {}))
+    except ValueError as error:
+        imports = folder.read_json(folder.environment).get("imports", [])
+        raise ValueError(f"{folder.recipe} is not a recipe: {error}{hint(imports)}") from None
+
+
+def open_run(
+    folder: str | Path, weights: str = "last", changes: Mapping[str, Any] | None = None
+) -> tuple[Task, Data, Recipe]:
+    """Return a run's network in its task, without branches, with the data it was trained on.
+
+    Raises:
+        FileNotFoundError: no finished run there, or its data are gone.
+        ValueError: damaged files, or data that is no longer that of the run.
+    """
+    network, recipe, then = load_run(folder, weights, changes)
+    data = recipe.data.load(recipe.time_steps)
+    check_data(RunFolder(folder), then, data)
+    plain = dataclasses.replace(recipe, method=dataclasses.replace(recipe.method, branches=None, calibrate=False))
+    task = build_task(plain, data, network)
+    # The constants of training, not those of data that may have changed since.
+    return recipe.task.build(model=task.model, objective=task.objective, training=recipe.training, description=then), data, recipe
+
+
+def check_data(folder: RunFolder, then: Mapping[str, Any], data: Data) -> None:
+    """Refuse data that is no longer that of a run.
+
+    Raises:
+        ValueError: the message says what differs.
+    """
+    now = data.description
+    if list(now.get("classes", [])) != list(then.get("classes", [])):
+        some = [", ".join(map(str, list(each.get("classes", []))[:5])) for each in (now, then)]
+        raise ValueError(f"the data's classes are no longer those of the run: {some[0]} now, {some[1]} then")
+    if now.get("split_sha256") != then.get("split_sha256"):
+        raise ValueError(
+            f"the recordings or their split are no longer those of the run, which are listed in {folder.split}"
+        )

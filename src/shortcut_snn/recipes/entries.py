@@ -1,0 +1,196 @@
+"""From what a person says, in files, presets and options, to one complete recipe: merged once, then checked."""
+
+from collections.abc import Mapping, Sequence
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..components import merge, read, suggestion
+from ..files import write_text
+from .presets import PRESETS
+from .recipe import Recipe
+
+Entries = dict[str, Any]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people mean it: 1e-3 is a number and 1:30 is not, a key stands once, and nothing refers to elsewhere."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):  # type: ignore[no-untyped-call]
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "references (*name) are not taken here", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag.rpartition(":")[2] in ("null", "merge")]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern, _first in (
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    ("int", r"^[-+]?[0-9]+$", "-+0123456789"),
+    ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
+    ("float", r"^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$", "-+."),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
+
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
+_Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan")))
+
+
+def parse(text: str) -> Any:
+    """Return what YAML text means.
+
+    Raises:
+        ValueError: it is no YAML; the message says where.
+    """
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+    # A deep enough file exhausts the parser's stack; a date that there is not is a ValueError.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"not YAML: {' '.join(str(error).split())}") from None
+
+
+def built_in() -> dict[str, Path]:
+    """Return the recipes that come with the package, by name."""
+    folder = Path(str(resources.files(__package__)))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def layer(name: str | Path) -> Entries:
+    """Return the entries of a preset, of a built-in recipe or of a file, with the presets that it names beneath it.
+
+    Raises:
+        ValueError: there is none of this name, or the file is none of entries.
+    """
+    known = built_in()
+    if str(name) in PRESETS:
+        return PRESETS[str(name)]
+    path = known.get(str(name), Path(name))
+    if not path.is_file():
+        names = [*PRESETS, *known]
+        raise ValueError(
+            f"no recipe or preset {str(name)!r}{suggestion(str(name), names)}: give a YAML file, a preset "
+            f"({', '.join(PRESETS)}) or a built-in recipe ({', '.join(known)})"
+        )
+    return read_file(path)
+
+
+def read_file(path: Path) -> Entries:
+    """Read a YAML file of entries; what stands under ``presets`` in it is laid beneath the rest.
+
+    Raises:
+        ValueError: it is no YAML, or not of entries.
+    """
+    try:
+        entries = parse(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is {error}") from None
+    if not isinstance(entries, dict):
+        raise ValueError(f"{path} is not a recipe: expected entries like 'training: {{epochs: 10}}'")
+    named = entries.pop("presets", [])
+    named = [named] if isinstance(named, str) else named
+    if not isinstance(named, list) or not all(each in PRESETS for each in named):
+        raise ValueError(f"{path}: presets is a list of some of {', '.join(PRESETS)}, got {named!r}")
+    return merged(*(PRESETS[each] for each in named), entries)
+
+
+def merged(*layers: Mapping[str, Any]) -> Entries:
+    """Return layers of entries as one; later ones win."""
+    entries: Entries = {}
+    for each in layers:
+        entries = merge(Recipe, entries, each)
+    return entries
+
+
+def said(options: Sequence[str]) -> Entries:
+    """Return the entries of options such as ``network.width=32``.
+
+    Raises:
+        ValueError: an option without a value, or whose value is no YAML.
+    """
+    entries: Entries = {}
+    for option in options:
+        key, equals, text = option.partition("=")
+        if not equals:
+            raise ValueError(f"{option!r} is no entry: write KEY=VALUE, as in network.width=32")
+        try:
+            value = parse(text)
+        except ValueError:
+            raise ValueError(f"{key}: {text!r} is no value of an entry (it is not YAML)") from None
+        for part in reversed(key.strip().split(".")):
+            value = {part: value}
+        entries = merge(Recipe, entries, value)
+    return entries
+
+
+def from_dict(entries: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of nested entries; what is not named has its default.
+
+    Raises:
+        ValueError: an unknown entry, or a value that makes no sense; the message names it.
+    """
+    recipe: Recipe = read(Recipe, merge(Recipe, Recipe().to_dict(), entries), "")
+    return recipe
+
+
+def recipe_of(*layers: str | Path | Mapping[str, Any]) -> Recipe:
+    """Return the recipe of presets, recipes and files by name, and of entries; later ones win.
+
+    Raises:
+        ValueError: something unknown, or a value that makes no sense; the message names it.
+
+    Example:
+        >>> recipe_of("digits", "vanilla", {"training": {"epochs": 2}}).training.epochs
+        2
+    """
+    return from_dict(merged(*(each if isinstance(each, Mapping) else layer(each) for each in layers)))
+
+
+def changed(recipe: Recipe, *layers: str | Mapping[str, Any]) -> Recipe:
+    """Return a recipe with presets or entries laid over it.
+
+    Raises:
+        ValueError: something unknown, or a value that makes no sense; the message names it.
+    """
+    return recipe_of(recipe.to_dict(), *layers)
+
+
+def changed_entry(recipe: Recipe, key: str, value: Any) -> Recipe:
+    """Return a recipe with one entry, by its dotted key, changed."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return changed(recipe, value)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe from a YAML file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no YAML or no recipe; the message names the entry.
+    """
+    try:
+        return from_dict(read_file(path))
+    except RecursionError:
+        raise ValueError(f"{path} is not a recipe: it is nested too deep") from None
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(text if text.startswith(str(path)) else f"{path} is not a recipe: {text}") from None
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write a recipe, whole or not at all."""
+    write_text(path, yaml.safe_dump(recipe.to_dict(), sort_keys=False))

@@ -1,0 +1,250 @@
+"""Torch's optimizers and learning rate schedules by name, with their own options."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Ge, Gt, Le
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LambdaLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+    SequentialLR,
+)
+
+from .. import components
+
+_OWN = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
+"""What is not registered as it is: no optimizer, one that needs a closure, one for sparse gradients, and Muon."""
+
+for _name in torch.optim.__all__:
+    _class = getattr(torch.optim, _name, None)
+    if isinstance(_class, type) and issubclass(_class, Optimizer) and _name not in _OWN:
+        components.optimizer(_name.lower())(_class)
+
+
+@components.optimizer("muon")
+class Muon(Optimizer):
+    """torch's Muon for the weights of layers, a convolution's as a matrix ``[outputs, inputs * kernel]``, AdamW for others.
+
+    Muon's steps are scaled to the size of AdamW's (``match_rms_adamw``), so that one learning rate serves both.
+
+    Args:
+        params: parameters or groups of them.
+        lr: learning rate.
+        weight_decay: weight decay of both.
+        momentum: of Muon.
+        nesterov: whether Muon's momentum is Nesterov's.
+        ns_steps: Newton-Schulz iterations of a step of Muon.
+        betas: of AdamW.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 0.01,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_steps: int = 5,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+        muon, adamw = [], []
+        # What each group of ours is in the two: (group of muon or None, group of adamw or None).
+        self._places: list[tuple[int | None, int | None]] = []
+        self._views: list[tuple[nn.Parameter, nn.Parameter]] = []
+        for group in self.param_groups:
+            layers = [p for p in group["params"] if p.dim() > 1]
+            others = [p for p in group["params"] if p.dim() <= 1]
+            views = [nn.Parameter(_matrix(p)) for p in layers]
+            self._views += zip(layers, views, strict=True)
+            self._places.append((len(muon) if layers else None, len(adamw) if others else None))
+            options = {"lr": group["lr"], "weight_decay": group["weight_decay"]}
+            muon += [{"params": views, **options}] * bool(layers)
+            adamw += [{"params": others, **options}] * bool(others)
+        self.muon = torch.optim.Muon(
+            muon, lr, momentum=momentum, nesterov=nesterov, ns_steps=ns_steps, adjust_lr_fn="match_rms_adamw"
+        ) if muon else None  # fmt: skip
+        self.adamw = torch.optim.AdamW(adamw, lr, betas=betas) if adamw else None
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take a step."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group, places in zip(self.param_groups, self._places, strict=True):
+            for inner, place in zip((self.muon, self.adamw), places, strict=True):
+                if inner is not None and place is not None:
+                    inner.param_groups[place] |= {key: group[key] for key in ("lr", "weight_decay")}
+        for layer, view in self._views:
+            view.grad = None if layer.grad is None else _matrix(layer.grad, like=layer)
+        for inner in (self.muon, self.adamw):
+            if inner is not None:
+                inner.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of both."""
+        inner = {name: each.state_dict() for name, each in self._inner().items()}
+        return super().state_dict() | inner
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Put the state of both back."""
+        state = dict(state_dict)
+        for name, each in self._inner().items():
+            each.load_state_dict(state.pop(name))
+        super().load_state_dict(state)
+
+    def _inner(self) -> dict[str, Optimizer]:
+        return {name: each for name, each in (("muon", self.muon), ("adamw", self.adamw)) if each is not None}
+
+
+def _matrix(x: Tensor, like: Tensor | None = None) -> Tensor:
+    """Return a weight, or its gradient, as a matrix; a weight's shares its memory, however it is laid out."""
+    like = x if like is None else like
+    if like.dim() == 4 and not like.is_contiguous():
+        return x.detach().permute(0, 2, 3, 1).flatten(1) if x is not like else x.detach().permute(0, 2, 3, 1).view(len(x), -1)
+    return x.detach().view(len(x), -1) if x is like else x.detach().flatten(1)
+
+
+# A schedule is built for an optimizer and a number of steps, and is asked once a step.
+
+
+@components.lr_schedule("constant")
+@dataclass(frozen=True)
+class Constant:
+    """The same learning rate throughout."""
+
+    def build(self, optimizer: Optimizer, total: int) -> LRScheduler:
+        """Return torch's schedule."""
+        return LambdaLR(optimizer, lambda step: 1.0)
+
+
+@components.lr_schedule("cosine")
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine from the learning rate down.
+
+    Args:
+        minimum: where it ends, as a fraction of the learning rate.
+    """
+
+    minimum: Annotated[float, Ge(0), Le(1)] = 0.0
+
+    def build(self, optimizer: Optimizer, total: int) -> LRScheduler:
+        """Return torch's schedule."""
+        if self.minimum == 0:
+            return CosineAnnealingLR(optimizer, T_max=total)
+        low = self.minimum
+        return LambdaLR(optimizer, lambda step: low + (1 - low) * (1 + math.cos(math.pi * min(step / total, 1))) / 2)
+
+
+@components.lr_schedule("linear")
+@dataclass(frozen=True)
+class Linear:
+    """A line from the learning rate down.
+
+    Args:
+        minimum: where it ends, as a fraction of the learning rate.
+    """
+
+    minimum: Annotated[float, Ge(0), Le(1)] = 0.0
+
+    def build(self, optimizer: Optimizer, total: int) -> LRScheduler:
+        """Return torch's schedule."""
+        return LinearLR(optimizer, 1.0, self.minimum, total)
+
+
+@components.lr_schedule("multistep")
+@dataclass(frozen=True)
+class MultiStep:
+    """The learning rate times ``gamma`` at each milestone.
+
+    Args:
+        milestones: fractions of training.
+        gamma: factor.
+    """
+
+    milestones: tuple[Annotated[float, Ge(0), Le(1)], ...] = (0.5, 0.75)
+    gamma: Annotated[float, Gt(0)] = 0.1
+
+    def build(self, optimizer: Optimizer, total: int) -> LRScheduler:
+        """Return torch's schedule."""
+        return MultiStepLR(optimizer, [round(each * total) for each in self.milestones], self.gamma)
+
+
+@components.lr_schedule("onecycle")
+@dataclass(frozen=True)
+class OneCycle:
+    """Up to the learning rate and down again (Smith and Topin, 2018), with torch's own options.
+
+    Args:
+        pct_start: fraction of training in which it rises.
+        div_factor: the learning rate over the one at the start.
+        final_div_factor: the one at the start over the one at the end.
+        anneal_strategy: cos or linear.
+    """
+
+    pct_start: Annotated[float, Gt(0), Le(1)] = 0.3
+    div_factor: Annotated[float, Ge(1)] = 25.0
+    final_div_factor: Annotated[float, Ge(1)] = 1e4
+    anneal_strategy: str = "cos"
+
+    def build(self, optimizer: Optimizer, total: int) -> LRScheduler:
+        """Return torch's schedule."""
+        return OneCycleLR(
+            optimizer,
+            [group["lr"] for group in optimizer.param_groups],
+            total_steps=max(total, 2),
+            pct_start=self.pct_start,
+            anneal_strategy=self.anneal_strategy,  # type: ignore[arg-type]
+            cycle_momentum=False,
+            div_factor=self.div_factor,
+            final_div_factor=self.final_div_factor,
+        )
+
+
+def scheduler(lr_schedule: Any, optimizer: Optimizer, total: int, warmup: float = 0.0) -> LRScheduler:
+    """Return a learning rate schedule for a number of steps, behind a linear warm-up.
+
+    Args:
+        lr_schedule: a component.
+        optimizer: whose learning rates it moves.
+        total: all steps, those of the warm-up too.
+        warmup: fraction of them over which the learning rate rises from (next to) 0.
+    """
+    first = round(warmup * total)
+    if not first:
+        built: LRScheduler = lr_schedule.build(optimizer=optimizer, total=max(total, 1))
+        return built
+    rise = LinearLR(optimizer, 1 / (first + 1), 1.0, first)
+    return SequentialLR(optimizer, [rise, lr_schedule.build(optimizer=optimizer, total=max(total - first, 1))], [first])
+
+
+def parameter_groups(model: nn.Module, everything: bool = False) -> list[dict[str, Any]]:
+    """Split parameters into those that weight decay falls on, the weights of layers, and those that it spares.
+
+    Norms, biases and what neurons learn are spared: their scale is no measure of what they do.
+
+    Args:
+        model: whose parameters.
+        everything: whether weight decay falls on all of them.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if everything:
+        return [{"params": parameters}]
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1]},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]

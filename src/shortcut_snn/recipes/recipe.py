@@ -1,0 +1,141 @@
+"""The recipe of a run: everything that decides its outcome, complete, each component with its own options."""
+
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal
+
+from .. import components
+from ..components import Kind, slot, write
+
+# Importing them is what makes the built-in components known.
+from .. import data as _data  # noqa: F401
+from .. import deploy as _deploy  # noqa: F401
+from .. import method as _method  # noqa: F401
+from .. import nets as _nets  # noqa: F401
+from .. import neurons as _neurons  # noqa: F401
+from ..runs import loggers as _loggers  # noqa: F401
+from ..runs import optimizers as _optimizers  # noqa: F401
+from ..runs import task as _task  # noqa: F401
+from ..method import takes_branches
+from ..runs.gradient_mechanisms import check_gradient
+from ..runs.training import Training
+
+
+def _default(kind: Kind, name: str, **options: Any) -> Any:
+    return field(default_factory=lambda: kind.make(name, **options))
+
+
+@dataclass(frozen=True)
+class Branches:
+    """Auxiliary heads that carry the loss gradient to shallow layers while training.
+
+    Args:
+        taps: where they are: at the end of each of the network's stages but the last, of each residual block but the
+            last, or at the submodules named in a list.
+        schedule: how lambda, their weight, goes over training.
+        by: whether lambda changes at every step or at every epoch.
+        head: what makes predictions of a tapped output; null for the paper's, averaging and a linear layer (of dense
+            predictions one for each pixel).
+    """
+
+    taps: Literal["stages", "blocks"] | tuple[str, ...] = "stages"
+    schedule: Annotated[Any, components.schedule] = _default(components.schedule, "linear")
+    by: Literal["step", "epoch"] = "step"
+    head: Annotated[Any, components.head] | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """How the gradient reaches the weights.
+
+    Args:
+        branches: the auxiliary heads; null for none.
+        objective: how the outputs of network and branches make one loss.
+        gradient: how gradients pass through time.
+        calibrate: whether each layer gets a surrogate width of its own before training, at which the gradient keeps its
+            size from the last layer to the first; the last layer keeps its own.
+    """
+
+    branches: Branches | None = None
+    objective: Annotated[Any, components.objective] = _default(components.objective, "logit_sum")
+    gradient: Annotated[Any, components.gradient] = _default(components.gradient, "bptt")
+    calibrate: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the outcome of a run.
+
+    Args:
+        data: what it learns from.
+        network: what learns.
+        neuron: its neurons, where the network takes any.
+        task: what it learns: loss, metrics.
+        method: how the gradient reaches its shallow layers.
+        optimizer: how weights move; any of torch.optim, with its own options.
+        lr_schedule: how the learning rate goes over training, after the warm-up.
+        training: how long, where, from which seed.
+        loggers: where figures go besides the run's folder.
+
+    Example:
+        >>> from shortcut_snn.recipes import Recipe, recipe_of
+        >>> recipe = recipe_of({"network": {"kind": "resnet20", "width": 8}}, "evolutionary")
+        >>> recipe.method.branches.schedule
+        LinearDecay(initial=0.25)
+    """
+
+    data: Annotated[Any, components.data] = _default(components.data, "digits")
+    network: Annotated[Any, components.network] = _default(components.network, "resnet18")
+    neuron: Annotated[Any, components.neuron] = _default(components.neuron, "lif")
+    task: Annotated[Any, components.task] = _default(components.task, "classification")
+    method: Method = field(default_factory=Method)
+    optimizer: Annotated[Any, components.optimizer] = _default(components.optimizer, "adamw", lr=0.01, weight_decay=0.02)
+    lr_schedule: Annotated[Any, components.lr_schedule] = _default(components.lr_schedule, "cosine")
+    training: Training = field(default_factory=Training)
+    loggers: Annotated[tuple[Any, ...], components.logger] = ()
+
+    def __post_init__(self) -> None:
+        method = self.method
+        if method.branches is not None and not takes_branches(method.objective):
+            raise ValueError(
+                f"method.branches: the objective {components.kind_and_name(method.objective)[1]} has no use for branches; "
+                "leave them out (method.branches=null) or choose another method.objective"
+            )
+        check_gradient(method.gradient, method.objective, method.calibrate)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain nested dictionaries, lists and values: all entries, said or not."""
+        entries: dict[str, Any] = write(self)
+        return entries
+
+    @property
+    def time_steps(self) -> int | None:
+        """T, where the network says it."""
+        return getattr(self.network, "time_steps", None)
+
+    def __str__(self) -> str:
+        """Say in a few words what trains on what, and how."""
+        names = {field.name: getattr(self, field.name) for field in fields(self)}
+        data, network = (components.kind_and_name(names[name])[1] for name in ("data", "network"))
+        return f"{network} on {data}, {method_text(self.method)}"
+
+
+def method_text(method: Method) -> str:
+    """Return a method in a few words."""
+    objective = components.kind_and_name(method.objective)[1]
+    words = []
+    if method.branches is None:
+        words.append("no branches" + (f", {objective}" if not takes_branches(method.objective) else ""))
+    else:
+        taps = method.branches.taps
+        where = taps if isinstance(taps, str) else f"{len(taps)} taps"
+        schedule = method.branches.schedule
+        start = schedule(0, 1)
+        words.append(f"branches at {where}, {objective}, lambda {components.kind_and_name(schedule)[1]} from {start:g}")
+    gradient = components.kind_and_name(method.gradient)[1]
+    return ", ".join(words + [gradient] * (gradient != "bptt") + ["calibrated surrogates"] * method.calibrate)
+
+
+def sections() -> dict[str, Any]:
+    """Return what each section of a recipe takes: a kind of component, or a dataclass."""
+    found = {name: slot(hint) for name, hint in components.hints_of(Recipe).items()}
+    return {name: each.inner for name, each in found.items() if each is not None}
