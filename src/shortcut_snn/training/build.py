@@ -1,6 +1,9 @@
 """From a recipe's entries to the objects they name."""
 
+import functools
 from collections.abc import Callable
+
+from torch.nn import functional as F
 
 from ..data import ImageData
 from ..nets import SpikingNetwork
@@ -21,17 +24,15 @@ from ..method import (
 )
 from .methods import KINDS, resolved
 from .module import ShortcutModule
-from .rate_backprop import RateShortcut
+from ..runs.gradient_mechanisms import RateShortcut
 from .recipe import MethodConfig, NeuronConfig, Recipe, SurrogateConfig
 
-OBJECTIVES: dict[str, Callable[[MethodConfig, float], Objective]] = {
-    "logit_sum": lambda config, smoothing: LogitSum(smoothing),
-    "loss_sum": lambda config, smoothing: LossSum(label_smoothing=smoothing),
-    "loss_mean": lambda config, smoothing: LossSum(average=True, label_smoothing=smoothing),
-    "tet": lambda config, smoothing: TET(config.tet.weight, config.tet.target, smoothing),
-    "distillation": lambda config, smoothing: SelfDistillation(
-        config.distillation.share, config.distillation.temperature, smoothing
-    ),
+OBJECTIVES: dict[str, Callable[[MethodConfig], Objective]] = {
+    "logit_sum": lambda config: LogitSum(),
+    "loss_sum": lambda config: LossSum(),
+    "loss_mean": lambda config: LossSum(average=True),
+    "tet": lambda config: TET(config.tet.weight, config.tet.target),
+    "distillation": lambda config: SelfDistillation(config.distillation.share, config.distillation.temperature),
 }
 SCHEDULES: dict[str, Callable[[float], Balance]] = {
     "constant": Constant,
@@ -94,7 +95,9 @@ def balance(config: MethodConfig) -> Balance:
 
 def objective(config: MethodConfig, label_smoothing: float) -> Objective:
     """Return the objective: the method's own unless the recipe says otherwise."""
-    return OBJECTIVES[config.objective or KINDS[config.name].objective](config, label_smoothing)
+    made = OBJECTIVES[config.objective or KINDS[config.name].objective](config)
+    criterion = functools.partial(F.cross_entropy, label_smoothing=label_smoothing)
+    return functools.partial(made, criterion=criterion) if label_smoothing else made
 
 
 def shortcut(recipe: Recipe, inner: SpikingNetwork) -> Shortcut:
