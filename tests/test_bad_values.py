@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from shortcut_snn import (
+    TET,
     Constant,
     CosineDecay,
     LinearDecay,
-    LogitSum,
-    LossSum,
+    SelfDistillation,
     Shortcut,
     StepDecay,
     nets,
@@ -61,8 +61,8 @@ for balance in (Constant, LinearDecay, CosineDecay, StepDecay):
     CALLS += of(balance, -1, NAN, INF, "much", None)
 CALLS += [(StepDecay, (0.1, until), {}) for until in (-0.1, 1.5, NAN, "x")]
 CALLS += [(LinearDecay(), at, {}) for at in ((-1, 10), (0, 0), (0, -5), (3, 0))]
-for objective in (LogitSum, LossSum):
-    CALLS += with_(objective, label_smoothing=(-0.1, 1.5, NAN, "x", None))
+CALLS += with_(TET, weight=(-0.1, 1.5, NAN), target=(NAN, INF))
+CALLS += with_(SelfDistillation, share=(-0.1, 1.5, NAN), temperature=(0, -1, NAN, INF))
 for neuron in (IF, LIF, PLIF):
     CALLS += with_(neuron, threshold=(0, -1, NAN, INF, "x"), reset=("none", None), surrogate=("rectangle", 3))
 CALLS += of(LIF, -0.1, 1.1, NAN, INF, "x", None) + of(PLIF, -0.1, 0, 1, 1.1, NAN, "x", None)

@@ -19,7 +19,8 @@ INWARDS = {
     "analysis": {"method", "neurons", "nets", "files"},
     "deploy": {"method", "neurons", "nets", "files"},
     "lightning": {"method"},
-    "training": {"method", "neurons", "nets", "data", "analysis", "deploy", "files"},
+    "runs": {"method", "neurons", "nets", "data", "analysis", "deploy", "files"},
+    "training": {"runs", "method", "neurons", "nets", "data", "analysis", "deploy", "files"},
 }
 
 
@@ -32,7 +33,7 @@ def imported(path: Path) -> set[str]:
             found |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("shortcut_snn"):
             found.add(f"{node.module}.".split(".")[1])
-    return found - {"__version__"}
+    return found - {"__version__", "components"}
 
 
 @pytest.mark.parametrize("folder", INWARDS)

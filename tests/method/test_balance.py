@@ -71,7 +71,7 @@ def test_a_lambda_that_makes_no_sense_is_refused(make: type[LinearDecay], value:
 
 @pytest.mark.parametrize("until", [-0.1, 1.1, float("nan")])
 def test_a_fraction_out_of_range_is_refused(until: float) -> None:
-    with pytest.raises(ValueError, match=f"`until` is a fraction.*got {until}"):
+    with pytest.raises(ValueError, match=f"until is a fraction.*got {until}"):
         StepDecay(0.25, until)
 
 

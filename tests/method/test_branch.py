@@ -6,7 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from shortcut_snn.method.branch import Branch, pool
+from shortcut_snn import LossSum, Shortcut, components
+from shortcut_snn.method import ConvBranch, DenseBranch
+from shortcut_snn.method.heads import Branch, pool
+
+from .toys import small
 
 
 @given(space=st.lists(st.integers(1, 4), max_size=3), time_axis=st.sampled_from([0, 1, None]))
@@ -54,3 +58,79 @@ def test_an_output_with_too_few_axes_is_refused(shape: tuple[int, ...], time_axi
 def test_an_unknown_time_axis_is_refused() -> None:
     with pytest.raises(ValueError, match=r"time_axis must be 0, 1 or None.*got 2"):
         pool(torch.zeros(2, 2, 2), 2)
+
+
+@pytest.mark.parametrize("init_std", [0.0, 0.5, "1/n"])
+def test_a_linear_head_starts_as_wide_as_one_says(init_std: float | str) -> None:
+    head = components.read(components.head, {"kind": "linear", "init_std": init_std}, "head")(400, 50)
+    assert not head.classifier.bias.any()
+    expected = 1 / 400 if init_std == "1/n" else init_std
+    assert head.classifier.weight.std().item() == pytest.approx(expected, rel=0.05)
+
+
+def test_a_silent_branch_leaves_the_paper_s_objective_vanilla_at_first() -> None:
+    model = Shortcut(small(), num_classes=3, head={"kind": "linear", "init_std": 0.0})
+    assert not any(logits.any() for logits in model(torch.rand(2, 3, 8, 8)).branches)
+
+
+def test_a_conv_head_on_rates() -> None:
+    model = Shortcut(small(), ["layer1"], num_classes=3, head={"kind": "conv", "width": 7})
+    (head,) = model.branches
+    assert isinstance(head, ConvBranch)
+    assert head.conv.weight.shape == (7, 4, 3, 3)
+    spikes = []
+    model.network.layer1.register_forward_hook(lambda module, args, output: spikes.append(output))
+    (logits,) = model(torch.rand(4, 3, 8, 8)).branches
+    torch.testing.assert_close(logits, head(spikes[0].mean(0)))
+    logits.sum().backward()
+    assert model.network.stem.conv.weight.grad.any()
+    with pytest.raises(ValueError, match=r"needs a tap of images, .*got shape \(2, 4\): use a linear one"):
+        ConvBranch(4, 3)(torch.rand(2, 4))
+
+
+def test_an_unpooled_tap_is_averaged_over_time_alone() -> None:
+    features = torch.rand(3, 2, 5, 4, 4)
+    torch.testing.assert_close(pool(features, 0, space=False), features.mean(0))
+    once = pool(features[0], None, space=False)
+    assert torch.equal(once, features[0])
+    assert once.data_ptr() != features.data_ptr()
+
+
+class Segments(nn.Module):
+    """Predicts two numbers for every pixel, its second stage at half the size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer1, self.layer2 = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 5, 2, stride=2)
+        self.up = nn.ConvTranspose2d(5, 2, 2, stride=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.up(self.layer2(self.layer1(x).relu()).relu())
+
+
+def test_dense_predictions_have_dense_branches_of_their_size() -> None:
+    network, x = Segments(), torch.rand(3, 3, 8, 8)
+    model = Shortcut(network, ["layer1", "layer2"], num_classes=2, example=x, time_axis=None)
+    assert all(isinstance(head, DenseBranch) for head in model.branches)
+    output = model(x)
+    assert [y.shape for y in output.branches] == [(3, 2, 8, 8)] * 2
+    pointwise = model.branches[0].classifier
+    torch.testing.assert_close(output.branches[0][1, :, 2, 3], pointwise(network.layer1(x)[1, :, 2, 3]))
+    LossSum()(output, torch.randint(2, (3, 8, 8)), 0.5).backward()
+    assert network.layer1.weight.grad.any()
+
+
+def test_a_head_of_ones_own_may_be_any_function() -> None:
+    model = Shortcut(small(), num_classes=3, head=lambda channels, outputs: nn.Linear(channels, outputs, bias=False))
+    assert [head.bias for head in model.branches] == [None] * 3
+    with pytest.raises(ValueError, match="unknown branch head 'quadratic'; there are: linear, conv, dense"):
+        Shortcut(small(), num_classes=3, head="quadratic")
+
+
+def test_heads_draw_no_random_numbers_of_the_network_s() -> None:
+    torch.manual_seed(3)
+    Shortcut(small(), num_classes=3, head="conv")
+    after = torch.rand(1)
+    torch.manual_seed(3)
+    Shortcut(small(), [], num_classes=3)
+    assert torch.equal(torch.rand(1), after)

@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.models import resnet18
 
 from shortcut_snn import Shortcut, attach
-from shortcut_snn.method.branch import pool
+from shortcut_snn.method.heads import pool
 
 from .toys import Fickle, Recurrent, Staged, StepByStep, hooks, small
 

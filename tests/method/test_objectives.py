@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from shortcut_snn import LogitSum, LossSum, ShortcutOutput
+from shortcut_snn import TET, LogitSum, LossSum, SelfDistillation, ShortcutOutput, components
+from shortcut_snn.method import Objective, takes_branches, takes_every_step
+
+from .toys import smooth
 
 # Two classes, label 0: the cross-entropy of logits (a, b) is log(1 + exp(b - a)).
 OUTPUT = ShortcutOutput(torch.tensor([[2.0, 0.0]]), (torch.tensor([[0.0, 4.0]]), torch.tensor([[1.0, 1.0]])))
@@ -44,13 +47,35 @@ def test_the_loss_is_the_mean_over_the_batch(objective: LogitSum | LossSum) -> N
     torch.testing.assert_close(whole, torch.stack(each).mean())
 
 
-@pytest.mark.parametrize("make", [LogitSum, LossSum, lambda **options: LossSum(average=True, **options)])
+@pytest.mark.parametrize("objective", [LogitSum(), LossSum(), LossSum(average=True), SelfDistillation()], ids=str)
 @given(balance=st.floats(0, 10), smoothing=st.floats(0, 0.5))
-def test_without_branches_it_is_the_cross_entropy_of_the_main_output(make, balance: float, smoothing: float) -> None:
+def test_without_branches_it_is_the_main_output_s(objective: Objective, balance: float, smoothing: float) -> None:
     main, labels = torch.tensor([[0.3, -1.0, 2.0], [1.0, 0.0, 0.5]]), torch.tensor([1, 2])
     log_p = main.log_softmax(1)
     expected = (1 - smoothing) * F.nll_loss(log_p, labels) - smoothing * log_p.mean()
-    torch.testing.assert_close(make(label_smoothing=smoothing)(ShortcutOutput(main), labels, balance), expected)
+    torch.testing.assert_close(objective(ShortcutOutput(main), labels, balance, smooth(smoothing)), expected)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 3), (4, 3, 5, 5)])
+def test_regression_of_any_shape(shape: tuple[int, ...]) -> None:
+    main, branch, target = torch.randn(shape), torch.randn(shape), torch.randn(shape)
+    output = ShortcutOutput(main, (branch,))
+    summed = (main + 0.3 * branch - target).square().mean()
+    torch.testing.assert_close(LogitSum()(output, target, 0.3, F.mse_loss), summed)
+    losses = (main - target).square().mean() + 0.3 * (branch - target).square().mean()
+    torch.testing.assert_close(LossSum()(output, target, 0.3, F.mse_loss), losses)
+
+
+def test_every_one_is_a_component_that_says_what_it_needs() -> None:
+    made = {name: components.objective.make(name) for name in components.objective}
+    assert {"logit_sum", "loss_sum", "distillation", "tet"} <= made.keys()
+    assert {name for name, each in made.items() if takes_every_step(each)} == {"tet"}
+    assert {name for name, each in made.items() if not takes_branches(each)} == {"tet"}
+    read = components.read(components.objective, {"kind": "loss_sum", "average": True}, "objective")
+    assert read == LossSum(average=True)
+    assert components.write(TET(0.5)) == {"kind": "tet", "weight": 0.5, "target": 1.0}
+    # A function of anybody's, which says nothing, has branches and one output a sample.
+    assert not takes_every_step(lambda output, target, balance, criterion: output.main.sum())
 
 
 def test_label_smoothing_reaches_every_term() -> None:
@@ -59,9 +84,9 @@ def test_label_smoothing_reaches_every_term() -> None:
         return -(logits.log_softmax(1)[0] * torch.tensor([0.9, 0.1])).sum()
 
     summed = OUTPUT.main + 0.5 * sum(OUTPUT.branches)
-    torch.testing.assert_close(LogitSum(label_smoothing=0.2)(OUTPUT, LABEL, 0.5), smoothed(summed))
+    torch.testing.assert_close(LogitSum()(OUTPUT, LABEL, 0.5, smooth(0.2)), smoothed(summed))
     losses = smoothed(OUTPUT.main) + 0.5 * sum(map(smoothed, OUTPUT.branches))
-    torch.testing.assert_close(LossSum(label_smoothing=0.2)(OUTPUT, LABEL, 0.5), losses)
+    torch.testing.assert_close(LossSum()(OUTPUT, LABEL, 0.5, smooth(0.2)), losses)
 
 
 def test_the_outputs_are_left_as_they_were() -> None:

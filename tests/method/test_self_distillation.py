@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from shortcut_snn import LossSum, SelfDistillation, ShortcutOutput
 
+from .toys import smooth
+
 LABELS = torch.tensor([0, 2])
 
 
@@ -55,8 +57,8 @@ def test_gradient_is_numerical_for_branches_and_labels_only_for_the_main_output(
 
 def test_without_soft_labels_it_is_deep_supervision() -> None:
     torch.testing.assert_close(
-        SelfDistillation(share=0.0, label_smoothing=0.1)(output(), LABELS, 0.3),
-        LossSum(label_smoothing=0.1)(output(), LABELS, 0.3),
+        SelfDistillation(share=0.0)(output(), LABELS, 0.3, smooth(0.1)),
+        LossSum()(output(), LABELS, 0.3, smooth(0.1)),
     )
 
 
@@ -67,6 +69,21 @@ def test_a_branch_that_says_what_the_main_output_says_has_nothing_to_learn_from_
     assert loss.item() == pytest.approx(F.cross_entropy(main, LABELS).item())
     (gradient,) = torch.autograd.grad(loss, branch)
     assert gradient.abs().max() < 1e-9
+
+
+def test_of_every_pixel_it_is_the_mean_over_pixels() -> None:
+    main, branch = torch.randn(2, 3, 2, 2), torch.randn(2, 3, 2, 2)
+    target = torch.randint(3, (2, 2, 2))
+    whole = SelfDistillation(0.4)(ShortcutOutput(main, (branch,)), target, 0.8)
+    flat = [x.movedim(1, -1).flatten(0, 2) for x in (main, branch)]
+    torch.testing.assert_close(whole, SelfDistillation(0.4)(ShortcutOutput(flat[0], (flat[1],)), target.flatten(), 0.8))
+
+
+def test_targets_without_classes_are_refused_and_probabilities_are_not() -> None:
+    given_ = output()
+    with pytest.raises(ValueError, match=r"compares probabilities of classes.*use loss_sum"):
+        SelfDistillation()(given_, torch.randn(2, 3), 1.0, F.mse_loss)
+    assert SelfDistillation()(given_, torch.randn(2, 3).double().softmax(1), 1.0).isfinite()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from shortcut_snn import LossSum, Shortcut, attach
-from shortcut_snn.method.proof import difference
+from shortcut_snn.method.model import difference
 
 from .peers import LABELS, PEERS, Peer, frames, integrating
 from .toys import Noisy, Staged, hooks, small

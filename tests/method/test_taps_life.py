@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from shortcut_snn import Shortcut
-from shortcut_snn.method.branch import pool
+from shortcut_snn.method.heads import pool
 
 from .toys import Fickle, Staged, hooks, small
 

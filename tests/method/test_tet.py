@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from shortcut_snn import TET, ShortcutOutput
 
+from .toys import smooth
+
 # Two steps, one image, two classes; label 0. The cross-entropy of logits (a, b) is log(1 + exp(b - a)).
 LOGITS = torch.tensor([[[2.0, 0.0]], [[0.0, 1.0]]])
 LABEL = torch.tensor([0])
@@ -44,7 +46,7 @@ def test_is_the_mean_of_the_losses_of_the_steps(
         log_p = step.log_softmax(1)
         hard = (1 - smoothing) * F.nll_loss(log_p, labels) - smoothing * log_p.mean()
         expected += ((1 - weight) * hard + weight * (step - target).square().mean()) / steps
-    loss = TET(weight, target, smoothing)(ShortcutOutput(logits), labels, 0.7)
+    loss = TET(weight, target)(ShortcutOutput(logits), labels, 0.7, smooth(smoothing))
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-9)
 
 
@@ -61,6 +63,14 @@ def test_gradient_is_the_numerical_one_and_reaches_every_step_by_its_own_error()
 def test_logits_without_time_are_refused() -> None:
     with pytest.raises(ValueError, match=r"every time step, \[T, N, classes\], got shape \(1, 2\).*readout='sequence'"):
         TET()(ShortcutOutput(LOGITS[0]), LABEL, 0.0)
+
+
+def test_regression_is_for_a_weight_of_0_alone() -> None:
+    outputs, target = ShortcutOutput(torch.randn(3, 2, 4)), torch.randn(2, 4)
+    expected = (outputs.main - target).square().mean()
+    torch.testing.assert_close(TET(0.0)(outputs, target, 0.0, F.mse_loss), expected)
+    with pytest.raises(ValueError, match="not classes: set its weight to 0"):
+        TET()(outputs, target, 0.0, F.mse_loss)
 
 
 @pytest.mark.parametrize(("options", "said"), [({"weight": 1.5}, "from 0 to 1"), ({"target": math.nan}, "finite")])

@@ -1,10 +1,13 @@
 """Small networks with the traits that the wrapper has to cope with."""
 
 import copy
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from shortcut_snn import Shortcut, nets
 
@@ -80,6 +83,11 @@ class Fickle(nn.Module):
         if fail:
             raise ArithmeticError("the forward pass failed")
         return self.head(x)
+
+
+def smooth(label_smoothing: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """A criterion: cross-entropy with label smoothing."""
+    return functools.partial(F.cross_entropy, label_smoothing=label_smoothing)
 
 
 def small(name: str = "resnet18", **options: Any) -> nets.SpikingResNet:

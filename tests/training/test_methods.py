@@ -15,7 +15,7 @@ from shortcut_snn.method import Shortcut
 from shortcut_snn.training import build, recipe_io
 from shortcut_snn.training.compare import Plan
 from shortcut_snn.training.methods import KINDS, Method, resolved
-from shortcut_snn.training.rate_backprop import RateShortcut
+from shortcut_snn.runs.gradient_mechanisms import RateShortcut
 from shortcut_snn.training.recipe import Recipe
 
 BRANCHED = {"shortcut", "evolutionary", "calibrated", "deep_supervision", "distillation"}

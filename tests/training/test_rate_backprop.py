@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shortcut_snn import Shortcut, nets
+from shortcut_snn import TET, LogitSum, LossSum, Shortcut, components, nets
 from shortcut_snn.analysis.firing import firing_rates
 from shortcut_snn.neurons import IF, LIF, PLIF, ATan, NormNeuron, Rectangle, Surrogate, Triangle, use_backend
 from shortcut_snn.neurons.rate import RatePasses
-from shortcut_snn.training.rate_backprop import RateShortcut
+from shortcut_snn.runs.gradient_mechanisms import BPTT, SLTT, Rate, RateShortcut, check_gradient
 
 BACKENDS = ("eager", "numba")
 
@@ -323,6 +323,35 @@ def test_what_the_method_cannot_do_is_refused() -> None:
     for net, said in ((Twice(), "a LIF can be called only once"), (nn.Sequential(Shared(3)), "not Shared")):
         with pytest.raises(ValueError, match=said), RatePasses(net).spiking():
             net(torch.randn(4, 3))
+
+
+def test_mechanisms_are_components_and_wrap_a_network() -> None:
+    made = {name: components.gradient.make(name) for name in ("bptt", "sltt", "rate")}
+    for name, gradient in made.items():
+        assert components.write(gradient) == {"kind": name}
+        net = network("resnet18")
+        model = gradient(net, "stages", num_classes=3, head="conv")
+        assert type(model) is (RateShortcut if name == "rate" else Shortcut)
+        assert model.network is net
+        detached = {module.detach_membrane for module in net.modules() if isinstance(module, LIF)}
+        assert detached == {name == "sltt"}
+        output = model(torch.randn(4, 2, 16, 16))
+        LossSum()(output, torch.tensor([0, 1, 2, 0]), 0.5).backward()
+        assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_what_does_not_go_together_is_refused() -> None:
+    with pytest.raises(ValueError, match="gradient sltt works on neurons of shortcut_snn, of which Sequential has no"):
+        SLTT()(nn.Sequential(nn.Linear(2, 2)), [], num_classes=2)
+    with pytest.raises(ValueError, match="gradient rate has no logits of single time steps, which tet needs"):
+        check_gradient(Rate(), TET())
+    with pytest.raises(ValueError, match="calibrate needs gradients through time, which gradient rate has not"):
+        check_gradient(Rate(), LogitSum(), calibrate=True)
+    for gradient in (BPTT(), SLTT(), Shortcut):
+        check_gradient(gradient, TET(), calibrate=True)
+    check_gradient(Rate(), LossSum())
+    with pytest.raises(ValueError, match="no gradient for a learned tau"):
+        Rate()(network("resnet18", make_neuron=PLIF), [], num_classes=3)
 
 
 def test_a_learned_tau_is_refused() -> None:

@@ -1,11 +1,20 @@
 """The method: shortcut back-propagation and evolutionary training, for any spiking network."""
 
 from .attachment import attach
-from .balance import Balance, Constant, CosineDecay, LinearDecay, StepDecay
-from .branch import Branch
+from .heads import Branch, ConvBranch, DenseBranch
 from .model import Shortcut
-from .objectives import TET, LogitSum, LossSum, Objective, SelfDistillation
-from .output import ShortcutOutput
+from .objectives import (
+    TET,
+    Criterion,
+    LogitSum,
+    LossSum,
+    Objective,
+    SelfDistillation,
+    ShortcutOutput,
+    takes_branches,
+    takes_every_step,
+)
+from .schedules import Balance, Constant, CosineDecay, LinearDecay, StepDecay
 from .taps import every_block, stage_ends
 from .time_loop import TimeLoop
 
@@ -14,7 +23,10 @@ __all__ = [
     "Balance",
     "Branch",
     "Constant",
+    "ConvBranch",
     "CosineDecay",
+    "Criterion",
+    "DenseBranch",
     "LinearDecay",
     "LogitSum",
     "LossSum",
@@ -27,4 +39,6 @@ __all__ = [
     "attach",
     "every_block",
     "stage_ends",
+    "takes_branches",
+    "takes_every_step",
 ]

@@ -1,17 +1,15 @@
 """One call that wraps a network of any library, with defaults that are right for it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from .copying import dry_copy
+from .heads import Head
 from .libraries import PLAIN, Library, Reset, library_of
-from .model import Shortcut, example_of
-from .proof import evaluation
-from .readout import MeanOverTime, tensor_in
-from .taps import Extract, TimeAxis, resolve, stages
+from .model import Shortcut, dry_copy, evaluation, example_of
+from .taps import Extract, TimeAxis, resolve, stages, tensor_in
 from .time_loop import TimeLoop, takes_state
 
 Auto = Literal["auto"]
@@ -28,6 +26,7 @@ def attach(
     time_axis: TimeAxis | Auto = "auto",
     extract: Extract | None = None,
     readout: Extract | Auto | None = "auto",
+    head: Head | str | Mapping[str, Any] | None = None,
     reset: Reset | Auto | None = "auto",
 ) -> Shortcut:
     """Wrap a network of SpikingJelly, snnTorch, Norse or plain PyTorch for training with shortcut branches.
@@ -48,10 +47,17 @@ def attach(
         extract: see :class:`Shortcut`.
         readout: see :class:`Shortcut`; ``"auto"`` takes the first entry of a tuple and averages over time; None takes
             the output as it is.
+        head: see :class:`Shortcut`.
         reset: see :class:`Shortcut`; ``"auto"`` is the library's own, None leaves the neurons' state alone.
 
     Raises:
         ValueError: something cannot be found; the message says what to pass.
+
+    Example:
+        >>> import torch
+        >>> network = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+        >>> attach(network, ["1"], example=torch.rand(2, 4)).branches[0].classifier
+        Linear(in_features=5, out_features=3, bias=True)
     """
     library, example = library_of(network), example_of(network, example)
     names = _names(network, taps, library)
@@ -65,17 +71,48 @@ def attach(
         axes = [_axis(name, seen[name], extract, len(logits), example, library, run) for name in names]
     else:
         axes = [time_axis] * len(names)
+    if num_classes is None:
+        num_classes = logits.shape[1 if logits.dim() == 4 else -1]
     return Shortcut(
         network,
         names,
-        num_classes=logits.shape[-1] if num_classes is None else num_classes,
+        num_classes=num_classes,
         example=example,
         time_axis=axes,
         extract=extract,
         readout=chosen_readout,
         run=run,
+        head=head,
         reset=chosen_reset,
     )
+
+
+@dataclass(frozen=True)
+class MeanOverTime:
+    """Logits ``[N, classes]`` as they are; those of every time step averaged.
+
+    Of a tuple, as in ``(spikes, membrane potential)`` or ``(output, state)``, the first entry counts.
+
+    Args:
+        time_axis: where time lies, 0 or 1, if there is a third axis.
+    """
+
+    time_axis: int = 0
+
+    def __call__(self, output: Any) -> Tensor:
+        """Return logits ``[N, classes]``.
+
+        Raises:
+            ValueError: there are not 2 or 3 axes.
+        """
+        logits = tensor_in(output)
+        if logits is None or logits.dim() not in (2, 3):
+            got = type(output).__name__ if logits is None else f"shape {tuple(logits.shape)}"
+            raise ValueError(
+                f"the network gave {got}, not logits [N, classes] or [T, N, classes]: pass readout=..., which takes "
+                "the network's output and returns logits [N, classes]"
+            )
+        return logits.mean(self.time_axis) if logits.dim() == 3 else logits
 
 
 def _names(network: nn.Module, taps: str | Sequence[str], library: Library) -> list[str]:

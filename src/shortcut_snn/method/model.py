@@ -1,17 +1,18 @@
 """The wrapper that trains a network with shortcut branches and never rewrites it."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from .branch import Branch
-from .copying import dry_copy, states
+from .. import components
+from .heads import Branch, DenseBranch, Head
 from .libraries import Reset
-from .output import ShortcutOutput
-from .proof import difference, evaluation
+from .objectives import ShortcutOutput
 from .taps import Extract, Taps, TimeAxis, resolve
 
 
@@ -24,10 +25,10 @@ class Shortcut(nn.Module):
     snnTorch, Norse or plain PyTorch, :func:`shortcut_snn.attach` finds the arguments.
 
     Args:
-        network: maps a batch to logits ``[N, num_classes]`` (or see ``readout``).
+        network: maps a batch to logits ``[N, num_classes]``, or to what else is predicted (or see ``readout``).
         taps: ``"stages"`` (the end of each stage but the last), ``"blocks"`` (each block but the last), or
             names of submodules. An empty list is vanilla training.
-        num_classes: width of the branches' logits.
+        num_classes: width of the branches' logits; for other tasks, how many numbers are predicted.
         example: a batch for the dry pass that finds the branches' input widths; its values do not matter. May
             be left out for a network that offers ``example_input()``, as ours do.
         time_axis: where time lies in tapped outputs: 0 for ``[T, N, C, ...]``, 1 for ``[N, T, C, ...]``, None
@@ -39,6 +40,9 @@ class Shortcut(nn.Module):
             itself.
         run: takes the network and the wrapper's arguments and returns the network's output, as ``TimeLoop`` does
             for a network that computes one time step a call; by default one call.
+        head: what a branch computes of its tap: ``(channels, num_classes) -> module`` (see :mod:`.heads`), or the
+            entries of a registered one, as in ``"conv"`` or ``{"kind": "linear", "init_std": 0.0}``; by default
+            ``"linear"``, or ``"dense"`` where the network gives ``[N, K, H, W]``.
         reset: puts the network's neurons to rest. It is called before and after every pass, so that neither state nor
             graph goes from one to the next; by default nothing is done, which suits neurons that keep nothing.
 
@@ -47,6 +51,14 @@ class Shortcut(nn.Module):
 
     Initialising the branches leaves torch's random state as it was, so the network and the data see the same
     random numbers with and without branches.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+        >>> model = Shortcut(network, ["1"], num_classes=3, example=torch.rand(2, 4), time_axis=None)
+        >>> [logits.shape for logits in model(torch.rand(2, 4)).branches]
+        [torch.Size([2, 3])]
+        >>> model.strip() is network
+        True
     """
 
     def __init__(
@@ -60,6 +72,7 @@ class Shortcut(nn.Module):
         extract: Extract | None = None,
         readout: Extract | None = None,
         run: Callable[..., Any] | None = None,
+        head: Head | str | Mapping[str, Any] | None = None,
         reset: Reset | None = None,
     ) -> None:
         super().__init__()
@@ -76,18 +89,24 @@ class Shortcut(nn.Module):
         if names:
             batch, probe = example_of(network, example), dry_copy(network, reset)
             listening = Taps(probe, names, time_axis, extract)
+            listening.pools = [False] * len(names)
             with evaluation(probe):
                 listening.start()
                 main = _call(probe, run, batch)
                 found = listening.stop()
-                _check_samples(names, found, main if readout is None else readout(main))
+                main = main if readout is None else readout(main)
+                _check_samples(names, found, main)
+            if head is None:
+                head = DenseBranch if isinstance(main, Tensor) and main.dim() == 4 else Branch
+            make: Head = components.read(components.head, head, "head") if isinstance(head, str | Mapping) else head
             # On the CPU first: the same seed gives the same branches on every device.
             reference = next(network.parameters(), torch.empty(0))
             with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-                built = [Branch(pooled.shape[1], num_classes) for pooled in found]
+                built = [make(tapped.shape[1], num_classes) for tapped in found]
             # A network may be spread over devices.
             self.branches.extend(b.to(p.device, reference.dtype) for b, p in zip(built, found, strict=True))
         self.taps = Taps(network, names, time_axis, extract)
+        self.taps.pools = [getattr(branch, "pools", True) for branch in self.branches]
 
     def forward(self, *args: Any, **kwargs: Any) -> ShortcutOutput:
         """Run the network and, in training mode, the branches.
@@ -105,14 +124,24 @@ class Shortcut(nn.Module):
             if listening:
                 self.taps.start()
             main = self._main(*args, **kwargs)
-            pooled = self.taps.stop() if listening else []
+            tapped = self.taps.stop() if listening else []
         finally:
             self.taps.cancel()
             self.reset()
         if not listening:
             return ShortcutOutput(main)
-        branches = (b(x).to(main.device) for b, x in zip(self.branches, pooled, strict=True))
-        return ShortcutOutput(main, tuple(branches))
+        return ShortcutOutput(main, tuple(self.predict(tapped, main)))
+
+    def predict(self, tapped: Sequence[Tensor], main: Tensor) -> list[Tensor]:
+        """Return what the branches predict of tapped outputs, on the device and with the space of the main output."""
+        predicted = []
+        for branch, x in zip(self.branches, tapped, strict=True):
+            y = branch(x.to(next(branch.parameters(), x).dtype)).to(main.device)
+            # No axis of space for logits, one for sequences, two for images.
+            space = main.shape[main.dim() - y.dim() + 2 :] if y.dim() > 2 else y.shape[2:]
+            mode = {3: "linear", 4: "bilinear", 5: "trilinear"}.get(y.dim(), "nearest")
+            predicted.append(y if y.shape[2:] == space else F.interpolate(y, list(space), mode=mode))
+        return predicted
 
     def _main(self, *args: Any, **kwargs: Any) -> Tensor:
         output = _call(self.network, self.run, *args, **kwargs)
@@ -181,6 +210,60 @@ class Shortcut(nn.Module):
 
 def _call(network: nn.Module, run: Callable[..., Any] | None, *args: Any, **kwargs: Any) -> Any:
     return network(*args, **kwargs) if run is None else run(network, *args, **kwargs)
+
+
+def states(network: nn.Module) -> dict[int, Any]:
+    """Return copies, by id, of the tensors in a network that are results: a neuron's state after a pass.
+
+    Given to ``copy.deepcopy`` as its memo, they take the place of the originals, which it refuses.
+    """
+    return _results(vars(module) for module in network.modules())
+
+
+def _results(values: Iterable[Any], depth: int = 4) -> dict[int, Any]:
+    copies: dict[int, Any] = {}
+    for value in values if depth else ():
+        if isinstance(value, Tensor) and not value.is_leaf:
+            copies[id(value)] = value.detach().clone()
+        elif isinstance(value, dict | list | tuple):
+            copies |= _results(value.values() if isinstance(value, dict) else value, depth - 1)
+    return copies
+
+
+def dry_copy(network: nn.Module, reset: Reset | None) -> nn.Module:
+    """Return a copy in eval mode with its neurons at rest, for a pass that leaves no trace in the network."""
+    twin = copy.deepcopy(network, states(network)).eval()
+    if reset is not None:
+        reset(twin)
+    return twin
+
+
+@contextmanager
+def evaluation(network: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients; modes and random numbers are put back behind it."""
+    modes = [(module, module.training) for module in network.modules()]
+    devices = {p.device.index for p in network.parameters() if p.device.type == "cuda"}
+    try:
+        network.eval()
+        with torch.no_grad(), torch.random.fork_rng(devices=sorted(devices)):
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def difference(expected: Tensor, got: Tensor) -> str | None:
+    """Say in words how two tensors differ; None if they have the same shape, dtype and bits (NaN included)."""
+    if expected.shape != got.shape or expected.dtype != got.dtype:
+        return f"{expected.dtype} {tuple(expected.shape)} became {got.dtype} {tuple(got.shape)}"
+    if not expected.numel():
+        return None
+    one, other = (x.detach().contiguous().view(-1, 1).view(torch.uint8) for x in (expected, got))
+    differing = (one != other).any(1)
+    if not differing.any():
+        return None
+    largest = (expected.double() - got.double()).abs().max().item()
+    return f"{int(differing.sum())} of {len(differing)} values differ, by up to {largest:g}"
 
 
 def _check_samples(names: Sequence[str], found: Sequence[Tensor], main: Any) -> None:

@@ -9,12 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .branch import pool
-from .readout import tensor_in
+from .heads import pool
 
 Extract = Callable[[Any], Tensor]
 TimeAxis = int | None
 _STAGE = re.compile(r"(?:^|\.)(?:layer|stage)s?[._]?\d+$")
+
+
+def tensor_in(output: Any) -> Tensor | None:
+    """Return the output itself or, of a tuple or list, its first entry, if that is a tensor."""
+    if isinstance(output, tuple | list) and output:
+        output = output[0]
+    return output if isinstance(output, Tensor) else None
 
 
 def stages(network: nn.Module) -> list[str]:
@@ -35,6 +41,10 @@ def stage_ends(network: nn.Module) -> list[str]:
 
     Raises:
         ValueError: no such submodules; name the taps instead.
+
+    Example:
+        >>> stage_ends(nn.ModuleDict({"layer1": nn.ReLU(), "layer2": nn.ReLU(), "head": nn.Identity()}))
+        ['layer1']
     """
     found = stages(network)
     if len(found) < 2:
@@ -50,6 +60,11 @@ def every_block(network: nn.Module) -> list[str]:
 
     Raises:
         ValueError: no stages are found (see :func:`stage_ends`).
+
+    Example:
+        >>> stages = [nn.Sequential(nn.ReLU(), nn.ReLU()) for _ in range(2)]
+        >>> every_block(nn.ModuleDict({"layer1": stages[0], "layer2": stages[1]}))
+        ['layer1.0', 'layer1.1', 'layer2.0']
     """
     all_stages = [*stage_ends(network), stages(network)[-1]]
     blocks = [f"{stage}.{child}" for stage in all_stages for child, _ in network.get_submodule(stage).named_children()]
@@ -64,6 +79,10 @@ def resolve(network: nn.Module, taps: str | Sequence[str]) -> list[str]:
 
     Raises:
         ValueError: an unknown placement or name (the message lists those there are), or one named twice.
+
+    Example:
+        >>> resolve(nn.Sequential(nn.ReLU(), nn.ReLU()), ["0"])
+        ['0']
     """
     if isinstance(taps, str):
         if taps not in PLACEMENTS:
@@ -112,6 +131,20 @@ class Taps:
 
     A module that is called once per time step fires its hook T times; the pooled outputs are averaged.
     While inactive, as in the second forward pass of activation checkpointing, a hook returns at once and keeps nothing.
+
+    Args:
+        network: whose submodules are tapped.
+        names: of these.
+        time_axis: see :class:`~shortcut_snn.Shortcut`.
+        extract: likewise.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(4, 5), nn.ReLU())
+        >>> taps = Taps(network, ["0"], time_axis=0)
+        >>> taps.start()
+        >>> _ = network(torch.rand(3, 2, 4))  # [T, N, C]
+        >>> [pooled.shape for pooled in taps.stop()]
+        [torch.Size([2, 5])]
     """
 
     def __init__(
@@ -127,6 +160,8 @@ class Taps:
         if len(self.time_axes) != len(self.names):
             raise ValueError(f"{len(self.names)} taps need as many time axes, got {len(self.time_axes)}")
         self.extract: Extract = extract or first_tensor
+        self.pools = [True] * len(self.names)
+        """Whether a tap is averaged over space where it is taken, so that no feature maps are kept."""
         self.active = False
         self._graph = False
         self._pooled: list[list[Tensor]] = [[] for _ in self.names]
@@ -153,7 +188,7 @@ class Taps:
                 f"the tap {self.names[index]!r} runs without gradients, so its branch would train nothing: it is "
                 "inside torch.no_grad() or checkpoint(use_reentrant=True); use checkpoint(use_reentrant=False)"
             )
-        self._pooled[index].append(pool(self.extract(output), self.time_axes[index]))
+        self._pooled[index].append(pool(self.extract(output), self.time_axes[index], self.pools[index]))
 
     def start(self) -> None:
         """Forget what was kept and listen."""
@@ -165,7 +200,7 @@ class Taps:
         self.active = True
 
     def stop(self) -> list[Tensor]:
-        """Stop listening and return ``[N, C]`` for each tap, averaged over its calls.
+        """Stop listening and return ``[N, C]``, or ``[N, C, *space]``, for each tap, averaged over its calls.
 
         Raises:
             RuntimeError: a tapped submodule was not called in the forward pass.

@@ -15,6 +15,13 @@ class TimeLoop:
     Args:
         steps: how often a static batch is shown; None for a batch ``[T, N, ...]``, one call for each time step.
         carry: the network is called with ``state=`` what it returned beside its output in the step before (Norse).
+
+    Raises:
+        ValueError: no time steps.
+
+    Example:
+        >>> TimeLoop()(nn.Linear(4, 3), torch.rand(5, 2, 4)).shape  # 5 calls
+        torch.Size([5, 2, 3])
     """
 
     steps: int | None = None

@@ -1,0 +1,182 @@
+"""What a branch computes of a tapped output: a head, as auxiliary heads are elsewhere.
+
+A head is a module made by ``(channels, outputs)``. It is given the tap averaged over time and space, ``[N, C]``; one
+that says ``pools = False`` does the averaging over space itself, if any, and is given ``[N, C, *space]``.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from annotated_types import Ge
+from torch import Tensor, nn
+
+from .. import components
+
+Head = Callable[[int, int], nn.Module]
+"""``(channels, outputs) -> module``: makes the head of a branch."""
+
+
+class _Mean(torch.autograd.Function):
+    """A mean in float32 or wider whose gradient stays one number for each that was returned.
+
+    PyTorch's own writes it out over time and space, in float32, and converts that: three tensors as large as the
+    features for a branch that reads them once.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(features: Tensor, axes: list[int], dtype: torch.dtype) -> Tensor:
+        return features.mean(axes, dtype=dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, list[int], torch.dtype], output: Tensor) -> None:
+        features, ctx.axes, _ = inputs
+        ctx.shape, ctx.dtype = features.shape, features.dtype
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        share, averaged = grads[0], 1
+        for axis in ctx.axes:
+            share, averaged = share.unsqueeze(axis), averaged * ctx.shape[axis]
+        return (share / averaged).to(ctx.dtype).expand(ctx.shape), None, None
+
+
+def pool(features: Tensor, time_axis: int | None, space: bool = True) -> Tensor:
+    """Average a tapped output over time and space.
+
+    Args:
+        features: ``[T, N, C, *space]`` with ``time_axis=0``, ``[N, T, C, *space]`` with ``time_axis=1``,
+            or ``[N, C, *space]`` with ``time_axis=None`` (the network is called once per time step).
+        time_axis: where time lies.
+        space: whether to average over space too.
+
+    Returns:
+        ``[N, C]``, or ``[N, C, *space]``; in float32 for half-precision input so that the mean loses no bits, and never
+        the network's own tensor, which something behind the tap may change in place.
+
+    Raises:
+        ValueError: there is no such time axis.
+
+    Example:
+        >>> pool(torch.ones(4, 2, 3, 8, 8), 0).shape, pool(torch.ones(4, 2, 3, 8, 8), 0, space=False).shape
+        (torch.Size([2, 3]), torch.Size([2, 3, 8, 8]))
+    """
+    if time_axis not in (None, 0, 1):
+        raise ValueError(f"time_axis must be 0, 1 or None (no time axis), got {time_axis!r}")
+    least = 2 if time_axis is None else 3
+    if features.dim() < least:
+        raise ValueError(
+            f"a tap with time_axis={time_axis} needs an output of at least {least} axes, "
+            f"got shape {tuple(features.shape)}"
+        )
+    first_of_space = 2 if time_axis is None else 3
+    axes = ([] if time_axis is None else [time_axis]) + (list(range(first_of_space, features.dim())) if space else [])
+    dtype = torch.float32 if features.dtype in (torch.float16, torch.bfloat16) else features.dtype
+    if not axes:
+        return features.to(dtype, copy=True)
+    mean: Tensor = _Mean.apply(features, axes, dtype)  # type: ignore[no-untyped-call]
+    return mean
+
+
+@components.head("linear")
+class Branch(nn.Module):
+    """The paper's branch: mean over time and space, then one fully connected layer.
+
+    Pooling before the linear layer gives what pooling its outputs would, and keeps ``[N, C]`` values
+    for the backward pass instead of a whole sequence of feature maps.
+
+    Args:
+        channels: C of the tapped output.
+        num_classes: how many numbers it predicts for a sample.
+        init_std: standard deviation of the weights at the start, the biases being 0; ``"1/n"`` for one over the number
+            of channels, as the paper's code has it; 0 for a branch that is silent at first; null for torch's default.
+
+    Example:
+        >>> Branch(16, 10, init_std=0.0)(torch.ones(2, 16)).abs().max()
+        tensor(0., grad_fn=<MaxBackward1>)
+    """
+
+    pools: ClassVar[bool] = True
+
+    def __init__(
+        self, channels: int, num_classes: int, init_std: Annotated[float, Ge(0)] | Literal["1/n"] | None = None
+    ) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(channels, num_classes)
+        if init_std is not None:
+            nn.init.normal_(self.classifier.weight, std=1 / channels if init_std == "1/n" else init_std)
+            nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Map ``[N, C]`` to logits ``[N, num_classes]``."""
+        logits: Tensor = self.classifier(pooled)
+        return logits
+
+
+@components.head("conv")
+class ConvBranch(nn.Module):
+    """A 3x3 convolution with batch norm and ReLU on the firing rates, mean over space, one fully connected layer.
+
+    So are the branches of enhanced self-distillation for spiking networks: rates in, nothing that spikes.
+
+    Args:
+        channels: C of the tapped output.
+        num_classes: how many numbers it predicts for a sample.
+        width: channels of the convolution; null for as many as it is given.
+
+    Example:
+        >>> ConvBranch(16, 10, width=8)(torch.rand(2, 16, 4, 4)).shape
+        torch.Size([2, 10])
+    """
+
+    pools: ClassVar[bool] = False
+
+    def __init__(self, channels: int, num_classes: int, width: Annotated[int, Ge(1)] | None = None) -> None:
+        super().__init__()
+        width = channels if width is None else width
+        self.conv = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.classifier = nn.Linear(width, num_classes)
+
+    def forward(self, rates: Tensor) -> Tensor:
+        """Map ``[N, C, H, W]`` to logits ``[N, num_classes]``.
+
+        Raises:
+            ValueError: the tap has no two axes of space.
+        """
+        if rates.dim() != 4:
+            raise ValueError(
+                f"a conv head needs a tap of images, [N, C, H, W] without time, got shape {tuple(rates.shape)}: use a "
+                "linear one"
+            )
+        logits: Tensor = self.classifier(self.norm(self.conv(rates)).relu().mean((2, 3)))
+        return logits
+
+
+@components.head("dense")
+class DenseBranch(nn.Module):
+    """One linear layer at every place, for networks that predict something at every place, as in segmentation.
+
+    The wrapper brings what it predicts to the size of the network's own output.
+
+    Args:
+        channels: C of the tapped output.
+        num_classes: how many numbers it predicts for a place.
+
+    Example:
+        >>> DenseBranch(16, 10)(torch.rand(2, 16, 4, 4)).shape
+        torch.Size([2, 10, 4, 4])
+    """
+
+    pools: ClassVar[bool] = False
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(channels, num_classes)
+
+    def forward(self, rates: Tensor) -> Tensor:
+        """Map ``[N, C, *space]`` to ``[N, num_classes, *space]``."""
+        logits: Tensor = self.classifier(rates.movedim(1, -1)).movedim(-1, 1)
+        return logits

@@ -1,0 +1,122 @@
+"""What is particular to the networks of other libraries, none of which is imported unless a network is made of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+
+import torch
+from torch import Tensor, nn
+
+Reset = Callable[[nn.Module], object]
+"""Puts every neuron of a network to rest, without a trace of a graph."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """How the networks of one library are to be handled.
+
+    Args:
+        name: as its authors write it.
+        is_neuron: whether a module is one of its spiking neurons.
+        is_stepwise: whether a neuron computes one time step a call (and not a whole sequence).
+        reset: puts a network's neurons to rest; None where they keep nothing between calls.
+        time_axis: where time lies in what its layers give, if the shape leaves it open; None for nowhere.
+        carries_state: whether a network of one time step is given the state of the step before as its argument
+            ``state`` and returns the next one.
+
+    Example:
+        >>> PLAIN.neurons(nn.Sequential(nn.Linear(2, 2)))
+        {}
+    """
+
+    name: str
+    is_neuron: Callable[[nn.Module], bool]
+    is_stepwise: Callable[[nn.Module], bool]
+    reset: Reset | None
+    time_axis: int | None
+    carries_state: bool = False
+
+    def neurons(self, network: nn.Module) -> dict[str, nn.Module]:
+        """Return a network's spiking neurons of this library by name, in the order of the network."""
+        return {name: module for name, module in network.named_modules() if self.is_neuron(module)}
+
+
+def _is_from(module: nn.Module, package: str) -> bool:
+    """Whether a module's class, or one that it inherits from, is defined in a package."""
+    return any(f"{base.__module__}.".startswith(f"{package}.") for base in type(module).__mro__)
+
+
+def _is_norse(module: nn.Module) -> bool:
+    # A leaky integrator does not spike.
+    return _is_from(module, "norse.torch.module.snn") and not _is_from(module, "norse.torch.module.leaky_integrator")
+
+
+def _is_snntorch(module: nn.Module) -> bool:
+    return _is_from(module, "snntorch._neurons")
+
+
+def _reset_snntorch(network: nn.Module) -> None:
+    """Reset this network's neurons alone: ``snntorch.utils.reset`` goes through those of all networks there are.
+
+    The buffers become empty, as in a new neuron. ``reset_mem`` leaves zeros in the shape of the last batch, which
+    DistributedDataParallel would broadcast to, and an average of models copy from, networks that saw another shape.
+    """
+    for neuron in network.modules():
+        if not (_is_snntorch(neuron) and hasattr(neuron, "reset_mem")):
+            continue
+        neuron.reset_mem()  # type: ignore[operator]
+        lasting = neuron.state_dict().keys()
+        for name, state in neuron.named_buffers(recurse=False):
+            if name not in lasting and isinstance(state, Tensor):
+                setattr(neuron, name, torch.zeros(0, dtype=state.dtype, device=state.device))
+
+
+def _reset_spikingjelly(network: nn.Module) -> None:
+    # Long imported where there is such a network.
+    import_module("spikingjelly.activation_based.functional").reset_net(network)
+
+
+# Ours keep nothing either.
+PLAIN = Library("plain PyTorch", lambda module: False, lambda module: False, reset=None, time_axis=0)
+# 2.0.0: neurons keep their membrane potential until reset; in step mode "m" a layer takes a sequence [T, N, ...].
+SPIKINGJELLY = Library(
+    "SpikingJelly",
+    lambda module: _is_from(module, "spikingjelly.activation_based.neuron"),
+    lambda module: getattr(module, "step_mode", "m") == "s",
+    _reset_spikingjelly,
+    time_axis=0,
+)
+# 1.0.0: neurons keep their last membrane potential as a buffer; LeakyParallel and its like take whole sequences.
+SNNTORCH = Library(
+    "snnTorch", _is_snntorch, lambda module: hasattr(module, "reset_mem"), _reset_snntorch, time_axis=None
+)
+# 1.1.0: neurons are given their state and return the next; modules over [T, N, ...] and cells give (spikes, state).
+NORSE = Library(
+    "Norse",
+    _is_norse,
+    lambda module: any(base.__name__ in ("SNNCell", "SNNRecurrentCell") for base in type(module).__mro__),
+    reset=None,
+    time_axis=0,
+    carries_state=True,
+)
+LIBRARIES = (SPIKINGJELLY, SNNTORCH, NORSE)
+
+
+def library_of(network: nn.Module) -> Library:
+    """Return the library that a network's neurons come from, told by their classes; plain PyTorch if from none.
+
+    Raises:
+        ValueError: there are neurons of more than one library, each of which keeps its state in another way.
+
+    Example:
+        >>> library_of(nn.Sequential(nn.Linear(2, 2))).name
+        'plain PyTorch'
+    """
+    found = [library for library in LIBRARIES if library.neurons(network)]
+    if len(found) > 1:
+        names = " and of ".join(library.name for library in found)
+        raise ValueError(
+            f"{type(network).__name__} has neurons of {names}: wrap it with Shortcut(network, taps, reset=..., ...), "
+            "where reset puts the neurons of all of them to rest"
+        )
+    return found[0] if found else PLAIN
