@@ -119,8 +119,8 @@ class Kind:
         return self[name](**options)
 
 
-network = Kind("network", ("num_classes", "in_channels", "image_size", "make_neuron"))
-neuron = Kind("neuron")
+network = Kind("network", ("num_classes", "in_channels", "image_size", "make_neuron", "readout"))
+neuron = Kind("neuron", ("detach_membrane",))
 surrogate = Kind("surrogate", ("v",))
 objective = Kind("objective", ("output", "target", "balance", "criterion"))
 schedule = Kind("lambda schedule", ("step", "total"))

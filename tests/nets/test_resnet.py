@@ -91,10 +91,10 @@ def test_images_of_a_batch_do_not_mix_in_eval_mode(name: str) -> None:
 
 
 def test_make_neuron_makes_each_layers_own_neuron() -> None:
-    network = build(make_neuron=partial(LIF, tau=0.25, surrogate=Rectangle(4.0)))
+    network = build(make_neuron=partial(LIF, decay=0.25, surrogate=Rectangle(4.0)))
     neurons = [module for module in network.modules() if isinstance(module, LIF)]
     assert len(neurons) == 17
-    assert {(neuron.tau, neuron.surrogate) for neuron in neurons} == {(0.25, Rectangle(4.0))}
+    assert {(neuron.decay, neuron.surrogate) for neuron in neurons} == {(0.25, Rectangle(4.0))}
     assert len({id(neuron) for neuron in neurons}) == 17
 
 

@@ -121,7 +121,7 @@ def by_formula(network: Small, x: Tensor) -> Tensor:
         return normal.detach().view_as(sequence), averaged
 
     def neuron(module: LIF, sequence: Tensor, averaged: Tensor) -> tuple[Tensor, Tensor]:
-        rate, slope = recursion(sequence, module.tau, 1.0, module.surrogate, module.reset, module.detach_reset)
+        rate, slope = recursion(sequence, module.decay, 1.0, module.surrogate, module.reset, module.detach_reset)
         answered = averaged * slope
         return module(sequence).detach(), rate + (answered - answered.detach())
 
@@ -350,10 +350,10 @@ def test_what_does_not_go_together_is_refused() -> None:
     for gradient in (BPTT(), SLTT(), Shortcut):
         check_gradient(gradient, TET(), calibrate=True)
     check_gradient(Rate(), LossSum())
-    with pytest.raises(ValueError, match="no gradient for a learned tau"):
+    with pytest.raises(ValueError, match="no gradient for a learned decay"):
         Rate()(network("resnet18", make_neuron=PLIF), [], num_classes=3)
 
 
-def test_a_learned_tau_is_refused() -> None:
-    with pytest.raises(ValueError, match="no gradient for a learned tau"):
+def test_a_learned_decay_is_refused() -> None:
+    with pytest.raises(ValueError, match="no gradient for a learned decay"):
         RatePasses(nn.Sequential(IF(), PLIF()))

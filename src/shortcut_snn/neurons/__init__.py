@@ -8,7 +8,7 @@ from .membrane import Membrane
 from .modules import IF, LIF, PLIF, Neuron
 from .norm_neuron import NormNeuron
 from .spikes import Packing, get_packing, set_packing, use_packing
-from .surrogate import ATan, Rectangle, Resizable, Sigmoid, Surrogate, Tanh, Triangle
+from .surrogate import ATan, NormalisedTanh, Rectangle, Resizable, Sigmoid, Surrogate, Tanh, Triangle
 
 __all__ = [
     "IF",
@@ -20,6 +20,7 @@ __all__ = [
     "Membrane",
     "Neuron",
     "NormNeuron",
+    "NormalisedTanh",
     "Packing",
     "Rectangle",
     "Resizable",
