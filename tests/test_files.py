@@ -1,5 +1,9 @@
 """A file is whole or not there."""
 
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from shortcut_snn.files import replacing, write_text
@@ -27,3 +31,24 @@ def test_folder_is_made_and_mode_is_ordinary(tmp_path):
     ordinary.write_text("x")
     assert path.read_text() == "new"
     assert path.stat().st_mode == ordinary.stat().st_mode
+
+
+def test_writers_in_threads_never_touch_the_umask(tmp_path, monkeypatch):
+    """Whoever sets it, be it for an instant, makes files of other threads writable for all."""
+    real, asked = os.umask, []
+
+    def umask(mask):
+        asked.append(mask)
+        return real(mask)
+
+    before = os.umask(0o027)
+    try:
+        monkeypatch.setattr(os, "umask", umask)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda i: write_text(tmp_path / f"{i}.txt", "x"), range(200)))
+    finally:
+        monkeypatch.undo()
+        after = os.umask(before)
+    assert asked == []
+    assert after == 0o027
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o640}
