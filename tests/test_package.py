@@ -16,8 +16,8 @@ INWARDS = {
     "neurons": set(),
     "nets": {"neurons"},
     "data": {"files"},
-    "analysis": {"method", "neurons", "nets", "files"},
-    "deploy": {"method", "neurons", "nets", "files"},
+    "analysis": {"method", "neurons", "nets", "files", "inspection"},
+    "deploy": {"neurons", "nets", "files", "inspection", "components"},
     "lightning": {"method"},
     "training": {"method", "neurons", "nets", "data", "analysis", "deploy", "files"},
 }
