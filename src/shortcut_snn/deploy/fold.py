@@ -32,11 +32,12 @@ def fold(network: SpikingNetwork) -> SpikingNetwork:
             raise ValueError(f"the batch norm {path} follows no layer that it can be folded into")
         _replace(folded, follows[path], _with_norm(folded.get_submodule(follows[path]), norm))
         _replace(folded, path, nn.Identity())
+    done: list[str] = []
     for path, module in list(folded.named_modules()):
-        if isinstance(module, NormNeuron):
-            _replace(folded, path, CurrentNeuron(module.neuron))
-        elif isinstance(module, Neuron) and not path.endswith(".neuron"):
-            _replace(folded, path, CurrentNeuron(module))
+        # What a neuron is made of is its own business.
+        if isinstance(module, NormNeuron | Neuron) and not any(path.startswith(f"{each}.") for each in done):
+            done.append(path)
+            _replace(folded, path, CurrentNeuron(module.neuron if isinstance(module, NormNeuron) else module))
     return folded.requires_grad_(False)
 
 

@@ -79,8 +79,9 @@ class SpikingNetwork(nn.Module):
         return x
 
     def _check_kind(self, x: Tensor) -> None:
-        # The stem's: a network that is only used may keep its last layer in another precision.
-        weight = next(module.weight for module in self.modules() if isinstance(module, nn.Conv2d))
+        # The first layer's: a network that is only used may keep its last one in another precision.
+        layers = (module for module in self.modules() if isinstance(module, nn.Conv2d | nn.Linear))
+        weight = next(layers, self.classifier).weight
         if x.device != weight.device:
             raise ValueError(f"the input is on {x.device} and the network on {weight.device}")
         if not x.is_floating_point():

@@ -1,5 +1,8 @@
 """A neuron at inference: the normalisation before it is part of the layer that makes its current."""
 
+import inspect
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -7,20 +10,22 @@ from .functional import lif, tau_tensor
 from .kernels import kernel_surrogate, kernels_run
 from .kernels.operators import norm_neuron
 from .membrane import Membrane
-from .modules import Neuron
+from .modules import Neuron, is_plain
 from .surrogate import Rectangle
 
 
 class CurrentNeuron(nn.Module):
     """``neuron(x + residual)``: what a :class:`NormNeuron` is once its normalisation is folded away.
 
+    LIF, IF and PLIF may run in one pass with the addition; any other neuron runs as it is written.
+
     Args:
         neuron: what fires.
     """
 
-    def __init__(self, neuron: Neuron) -> None:
+    def __init__(self, neuron: nn.Module) -> None:
         super().__init__()
-        self.neuron = neuron
+        self.neuron: Any = neuron
         self.membrane: Membrane | None = None
         """Where the membrane potential comes from and goes to; None to start from 0 and to drop it."""
 
@@ -31,6 +36,9 @@ class CurrentNeuron(nn.Module):
             x: current ``[T, N, ...]``, or ``[1, N, ...]`` with ``time_steps``: a constant current.
             residual: added to the current, ``[T, N, ...]``.
             time_steps: T of a constant current.
+
+        Raises:
+            ValueError: there is a membrane potential to go on from, and the neuron cannot.
         """
         dtype, steps = x.dtype, time_steps or x.shape[0]
         initial = None if self.membrane is None else self.membrane.before
@@ -51,6 +59,8 @@ class CurrentNeuron(nn.Module):
             return False
         if initial is not None and (initial.device != x.device or initial.shape != x.shape[1:]):
             return False
+        if not is_plain(self.neuron):
+            return False
         return x.shape[0] in (1, steps) and kernels_run(x) and not x.requires_grad
 
     def _fused(
@@ -67,13 +77,26 @@ class CurrentNeuron(nn.Module):
 
     def _plain(
         self, x: Tensor, residual: Tensor | None, time_steps: int, initial: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None]:
         current = x if x.shape[0] == time_steps else x.expand(time_steps, *x.shape[1:])
+        current = current if residual is None else current + residual
         neuron = self.neuron
-        return lif(
-            current if residual is None else current + residual,
-            neuron.decay(),
-            threshold=neuron.threshold,
-            reset=neuron.reset,
-            initial=initial,
-        )
+        if is_plain(neuron):
+            return lif(current, neuron.decay(), threshold=neuron.threshold, reset=neuron.reset, initial=initial)
+        if self.membrane is None:
+            return neuron(current), None
+        if not _streams(neuron):
+            name = type(neuron).__name__
+            raise ValueError(
+                f"{name} cannot go on from a membrane potential, as single time steps need it to: "
+                f"write stream(current, initial) -> (spikes, membrane) for it"
+            )
+        spikes, final = neuron.stream(current, initial)
+        return spikes, final
+
+
+def _streams(neuron: nn.Module) -> bool:
+    """Say whether a neuron has a ``stream`` of its own that takes a membrane potential."""
+    stream = getattr(neuron, "stream", None)
+    written = getattr(stream, "__func__", stream)
+    return stream is not None and written is not Neuron.stream and "initial" in inspect.signature(stream).parameters

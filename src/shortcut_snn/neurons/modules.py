@@ -1,6 +1,7 @@
 """Neurons as modules: parameters held, no state kept."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -133,3 +134,12 @@ class PLIF(Neuron):
     def decay(self) -> Tensor:
         """Return sigmoid(w)."""
         return torch.sigmoid(self.w)
+
+
+def is_plain(neuron: nn.Module) -> bool:
+    """Say whether a neuron is the dynamics of :mod:`.functional`, and nothing stands for its methods."""
+    kind: Any = type(neuron)
+    replaced = {"forward", "stream"} & set(vars(neuron))
+    return (
+        isinstance(neuron, Neuron) and kind.forward is Neuron.forward and kind.stream is Neuron.stream and not replaced
+    )

@@ -8,7 +8,7 @@ from .kernels import kernel_surrogate, kernels_run
 from .kernels.layout import is_channels_last, merge_time
 from .kernels.operators import batch_statistics, norm_neuron
 from .kernels.spike_operators import pack_spikes
-from .modules import Neuron
+from .modules import Neuron, is_plain
 from .spikes import attach, bits_of, packs
 
 
@@ -50,15 +50,9 @@ class NormNeuron(nn.Module):
         if residual is not None:
             current = current + residual
         spikes: Tensor = self.neuron(current)
-        if self._fires() and not _hooked(self.neuron) and packs(spikes):
+        if is_plain(self.neuron) and not _hooked(self.neuron) and packs(spikes):
             spikes = attach(spikes, pack_spikes(spikes.detach()))
         return spikes
-
-    def _fires(self) -> bool:
-        """Say whether the neuron is one of ours, whose spikes are 0 and 1, and nothing stands for its forward."""
-        kind = type(self.neuron)
-        replaced = "forward" in vars(self.neuron)
-        return kind.forward is Neuron.forward and kind.stream is Neuron.stream and not replaced
 
     def _fuses(self, x: Tensor, residual: Tensor | None, time_steps: int | None) -> bool:
         """Say whether the kernels compute exactly what the modules would; errors are left to the modules."""
@@ -79,7 +73,7 @@ class NormNeuron(nn.Module):
             return False
         if norm.training and x.numel() == x.shape[2]:
             return False
-        if not self._fires() or _hooked(norm) or _hooked(neuron):
+        if not is_plain(neuron) or _hooked(norm) or _hooked(neuron):
             return False
         if neuron.detach_membrane and torch.is_grad_enabled():
             return False

@@ -139,6 +139,6 @@ def _works(kernels: Kernels, device: str) -> bool:
 
 def _try_out(module: Implementation, device: str) -> None:
     """Compile and run a small kernel: a GPU may be too old, or a compiler be missing."""
-    found = module.pack(torch.ones(1, 9, device=device))[0].tolist()
+    found = module.pack(torch.ones(1, 9, dtype=torch.float32, device=device))[0].tolist()
     if found != [255, 1, 0, 0, 0, 0, 0, 0]:
         raise RuntimeError(f"a first kernel gave {found}")

@@ -25,7 +25,7 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     channels_last = is_channels_last(x)
     x = to_layout(x, channels_last)
     plan = _plan(x, channels_last, True, x.shape[0])
-    partials = torch.empty(plan.tasks, 2, plan.channels, dtype=torch.float64)
+    partials = torch.empty(plan.tasks, 2, plan.channels, dtype=torch.float64, device="cpu")
     first = first_of_channels(x)
     fields = {"x": x, "shift": plan.row(first), "partials": partials}
     launch(statistics_kernel(str(x.dtype)), plan, plan.floats(1, True), fields)
@@ -93,8 +93,8 @@ def backward(
     static = x.shape[0] != time_steps
     current = empty_sequence(x, time_steps, channels_last) if grad_residual or not static else None
     summed = empty_sequence(x, 1, channels_last) if static else None
-    partials = torch.empty(plan.tasks + 1, 2, plan.channels, dtype=torch.float64) if affine else None
-    tau_partials = torch.empty(plan.tasks + 1, dtype=torch.float64) if learn_tau else None
+    partials = torch.empty(plan.tasks + 1, 2, plan.channels, dtype=torch.float64, device="cpu") if affine else None
+    tau_partials = torch.empty(plan.tasks + 1, dtype=torch.float64, device="cpu") if learn_tau else None
     grad_initial = None if initial is None else empty_sequence(x, 1, channels_last)
     launch_tiles(
         backward_kernel(
@@ -138,7 +138,7 @@ def backward(
         current,
         grad_x,
         None if partials is None else partials.sum(0),
-        torch.zeros(()) if tau_partials is None else tau_partials.sum(),
+        torch.zeros((), dtype=torch.float64, device="cpu") if tau_partials is None else tau_partials.sum(),
         None if grad_initial is None else grad_initial[0],
     )
 

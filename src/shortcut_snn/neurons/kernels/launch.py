@@ -55,7 +55,7 @@ class Plan:
 def launch(kernel: int, plan: Plan, floats: int, fields: Mapping[str, Field]) -> None:
     """Run a kernel with these parameters; each thread gets ``floats`` float32 to work in."""
     threads = team.thread_count() if plan.tasks > 1 else 1
-    workspace = torch.empty(threads * floats)
+    workspace = torch.empty(threads * floats, dtype=torch.float32, device="cpu")
     counters = np.zeros(2, np.int64)
     sheet = np.zeros(1, SHEET)
     common: dict[str, Field] = {

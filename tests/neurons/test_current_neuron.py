@@ -1,0 +1,93 @@
+"""A folded network runs the neurons that it had, whoever wrote them."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from shortcut_snn import nets
+from shortcut_snn.deploy.fold import fold
+from shortcut_snn.deploy.step import StepNetwork, neurons_of
+from shortcut_snn.neurons import LIF, CurrentNeuron, Membrane, Neuron
+
+
+class Half(LIF):
+    """Takes half of its current; streams."""
+
+    def stream(self, current: Tensor, initial: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return super().stream(0.5 * current, initial)
+
+
+class Adaptive(Neuron):
+    """Its threshold rises with each spike; it cannot stream."""
+
+    def forward(self, current: Tensor) -> Tensor:
+        extra, spikes = torch.zeros_like(current[0]), []
+        for step in current:
+            spikes.append((step > self.threshold + extra).to(step.dtype))
+            extra = 0.5 * extra + 0.2 * spikes[-1]
+        return torch.stack(spikes)
+
+
+class Wrapped(nn.Module):
+    """No neuron of this library, with one of it inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = LIF()
+
+    def forward(self, current: Tensor) -> Tensor:
+        return 1 - self.inner(current)
+
+
+class Blind(LIF):
+    """Its stream starts from nothing but 0."""
+
+    def stream(self, current: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return super().stream(2 * current)
+
+
+def network(make: type[nn.Module], block: str = "basic") -> nets.SpikingNetwork:
+    torch.manual_seed(1)
+    built = nets.spiking_resnet18(10, 3, width=4, make_neuron=make, block=block).double().train()
+    with torch.no_grad():
+        for _ in range(20):
+            built(torch.rand(4, 3, 16, 16).double())
+    return built.eval()
+
+
+@pytest.mark.parametrize("block", ["basic", "ms"])
+@pytest.mark.parametrize("make", [Half, Adaptive, Blind])
+def test_a_neuron_of_ones_own_is_folded_as_it_is(make: type[Neuron], block: str) -> None:
+    net, images = network(make, block), torch.rand(2, 3, 16, 16).double()
+    with torch.no_grad():
+        assert torch.allclose(fold(net)(images), net(images), atol=1e-9)
+
+
+def test_what_is_inside_of_a_neuron_is_left_alone() -> None:
+    net, images = network(LIF), torch.rand(2, 3, 16, 16).double()
+    for module in net.modules():
+        if hasattr(module, "neuron"):
+            module.neuron = Wrapped()
+    folded = fold(net)
+    with torch.no_grad():
+        assert torch.allclose(folded(images), net(images), atol=1e-9)
+    assert not any(path.endswith("inner") for path in neurons_of(folded))
+
+
+def test_one_that_streams_goes_on_from_where_it_was() -> None:
+    net, frames = network(Half), torch.rand(3, 2, 3, 16, 16).double()
+    steps, state, total = StepNetwork(fold(net)), (), torch.zeros(())
+    with torch.no_grad():
+        for frame in frames:
+            logits, *state = steps(frame, *state)
+            total = total + logits / 3
+        assert torch.allclose(total, net(frames), atol=1e-9)
+
+
+@pytest.mark.parametrize("neuron", [Adaptive(), Wrapped(), Blind()])
+def test_one_that_does_not_stream_says_so(neuron: nn.Module) -> None:
+    current = CurrentNeuron(neuron)
+    assert current(torch.ones(1, 2, 3) * 1.1, residual=torch.zeros(4, 2, 3), time_steps=4).shape == (4, 2, 3)
+    current.membrane = Membrane(torch.zeros(2, 3))
+    with pytest.raises(ValueError, match=rf"{type(neuron).__name__} cannot go on .* stream\(current, initial\)"):
+        current(torch.ones(1, 2, 3))
