@@ -11,13 +11,15 @@ import math
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
-from shortcut_snn.analysis.gain import predicted_gains
 from shortcut_snn.analysis.layers import chain, examine
+from shortcut_snn.analysis.probe import neurons
 from shortcut_snn.analysis.statistics import geometric_mean
 from shortcut_snn.files import write_csv
+from shortcut_snn.inspection import hooked
 from shortcut_snn.nets import build
-from shortcut_snn.neurons import LIF, ATan, Rectangle, Triangle
+from shortcut_snn.neurons import LIF, ATan, Neuron, Rectangle, Triangle
 
 SURROGATES = {"rectangle 1": Rectangle(1.0), "triangle": Triangle(), "rectangle 4": Rectangle(4.0), "atan": ATan()}
 # (blocks, T, reset, gradient through the reset)
@@ -30,6 +32,47 @@ CASES = {
     "sum of spikes (sew), T = 1": ("sew", 1, "hard", False),
     "sum of currents (ms), T = 1": ("ms", 1, "hard", False),
 }
+
+
+@torch.no_grad()
+def membranes(neuron: Neuron, current: Tensor) -> Tensor:
+    """Return the membrane potentials before the reset, ``[T, N, ...]``, for a current of the same shape."""
+    decay, out, u = neuron.decay(), torch.empty_like(current), torch.zeros_like(current[0])
+    for t in range(current.shape[0]):
+        out[t] = decay * u + current[t]
+        fired = out[t] > neuron.threshold
+        u = out[t] - neuron.threshold * fired if neuron.reset == "soft" else out[t].masked_fill(fired, 0.0)
+    return out
+
+
+@torch.no_grad()
+def predicted_gain(neuron: Neuron, current: Tensor) -> float:
+    """Return ``sqrt(E[surrogate^2] / Var[spikes])`` of a neuron layer.
+
+    This is the factor from the membrane potential of the layer behind to its own where a convolution and a batch norm
+    lie between the two and nothing else: no residual, no time step before, no gradient through a reset.
+
+    Args:
+        neuron: the layer.
+        current: its input ``[T, N, C, ...]``.
+    """
+    u = membranes(neuron, current.float())
+    spikes = (u > neuron.threshold).float()
+    slope = neuron.surrogate(u - neuron.threshold)
+    # The batch norm behind takes the mean of each channel away.
+    variance = spikes.var([0, 1, *range(3, spikes.dim())], correction=0).mean()
+    return (slope.square().mean() / variance).sqrt().item()
+
+
+@torch.no_grad()
+def predicted_gains(network: nn.Module, images: Tensor) -> dict[str, float]:
+    """Return the predicted gain of every layer on a batch, whose statistics are used where the network trains."""
+    gains: dict[str, float] = {}
+    with hooked(
+        neurons(network), lambda name, neuron, args, out: gains.update({name: predicted_gain(neuron, args[0])})
+    ):
+        network(images)
+    return gains
 
 
 def ratios(surrogate: object, block: str, steps: int, reset: str, detached: bool, options: argparse.Namespace) -> list:

@@ -118,6 +118,50 @@ def test_the_convolution_that_keeps_bits_is_counted():
     assert flops[0] == flops[1] > 3 * 2 * sum(e.dense for e in counts[0].layers.values()) * 0.9
 
 
+def test_modes_are_put_back_whatever_happens():
+    net = nets.build("resnet18", 10, 2, width=4)
+    net.layer1.eval()
+    before = [module.training for module in net.modules()]
+    measure_energy(net, [torch.randn(2, 3, 8, 8)], 2)
+    assert [module.training for module in net.modules()] == before
+    with pytest.raises(ValueError, match="takes 3 channels"):
+        measure_energy(net, [torch.randn(2, 5, 8, 8)], 2)
+    assert [module.training for module in net.modules()] == before
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+def test_a_network_that_keeps_a_state_begins_each_batch_at_rest():
+    net = nn.Sequential(nn.Linear(3, 8), neuron.LIFNode(), nn.Linear(8, 10))
+    batches = [torch.rand(4, 3) * 4, torch.rand(2, 3) * 4]
+    both = measure_energy(net, batches, 1)
+    assert net[1].v == 0.0
+    single = [measure_energy(net, [one], 1).layers[1].additions for one in batches]
+    assert both.layers[1].additions == pytest.approx((4 * single[0] + 2 * single[1]) / 6)
+    torch.nn.init.constant_(net[0].bias, 0.9)
+    calls = []
+    measure_energy(net, batches[:1], 1, reset=lambda model: (calls.append(model), functional.reset_net(model)))
+    assert calls == [net, net]
+
+
+@pytest.mark.parametrize("over_time", [True, False])
+def test_layers_of_tokens_are_no_layers_of_time_steps(over_time):
+    """Of 4 tokens and 2 steps, a linear layer that runs once sees as many rows as divide by T."""
+
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.mix = nn.Linear(3, 6), nn.Linear(6, 6)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.embed(x.flatten(2).transpose(1, 2))
+            return self.mix(x.expand(2, *x.shape) if over_time else x)
+
+    embed, mix = measure_energy(Tokens(), [torch.rand(5, 3, 2, 2)], 2).layers
+    assert embed.multiplications == embed.relu_multiplications == 4 * 3 * 6
+    assert mix.relu_multiplications == 4 * 6 * 6
+    assert mix.multiplications == (1 + over_time) * mix.relu_multiplications
+
+
 def test_mistakes():
     with pytest.raises(ValueError, match="at least one input"):
         measure_energy(nn.Linear(2, 2), [], 1)

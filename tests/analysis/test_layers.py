@@ -113,7 +113,7 @@ def test_a_spikingjelly_network_in_either_mode(mode):
         def forward(self, x):
             return run(x)
 
-    layers = examine(Run(), [(frames, labels)] * 2, reset=functional.reset_net).layers
+    layers = examine(Run(), [(frames, labels)] * 2).layers
     assert len(layers) == 17
     with probe(net) as tallies:
         run(frames)
@@ -152,3 +152,19 @@ def test_snntorchs_neurons_are_found():
 
     net = nn.Sequential(nn.Linear(4, 4), snntorch.Leaky(beta=0.9, init_hidden=True))
     assert list(neurons(net)) == ["1"]
+
+
+def test_norses_neurons_are_found_and_examined():
+    from norse.torch import LIF as NorseLIF
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.lif, self.last = nn.Linear(4, 8), NorseLIF(), nn.Linear(8, 10)
+
+        def forward(self, x):
+            return self.last(self.lif(self.first(x) * 20)[0]).mean(0)
+
+    (layer,) = examine(Net(), [(torch.rand(3, 5, 4), torch.arange(5))]).layers
+    assert layer.layer == "lif"
+    assert layer.norm > 0

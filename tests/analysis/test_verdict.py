@@ -108,7 +108,7 @@ def test_a_spikingjelly_network_gets_tips_too():
     )
     functional.set_step_mode(net, "m")
     batches = [(torch.rand(2, 4, 3, 32, 32), torch.tensor([1, 2, 3, 4]))]
-    found = diagnose(net, batches, lambda y, labels: F.cross_entropy(y.mean(0), labels), reset=functional.reset_net)
+    found = diagnose(net, batches, lambda y, labels: F.cross_entropy(y.mean(0), labels))
     assert found.verdict.kind == "vanishes"
     assert found.tips[0].text.startswith("alpha ")
     assert all(m.surrogate_function.alpha == 0.2 for m in net.modules() if hasattr(m, "surrogate_function"))
@@ -138,12 +138,7 @@ def test_a_stepwise_spikingjelly_network_gets_branches_too():
                 outputs.append(step)
             return torch.stack(outputs).mean(0)
 
-    found = diagnose(
-        Loop(),
-        [(torch.randn(3, 64, 4), torch.randint(10, (64,)))],
-        time_axis=None,
-        reset=functional.reset_net,
-    )
+    found = diagnose(Loop(), [(torch.randn(3, 64, 4), torch.randint(10, (64,)))])
     assert found.verdict.kind == "vanishes"
     assert "branches" in {tip.text.split()[0] for tip in found.tips}
 
@@ -164,7 +159,7 @@ def test_a_snntorch_network_is_diagnosed_and_left_as_it_was():
     before = {name: buffer.clone() for name, buffer in net.named_buffers()}
     # Batches of two sizes: a neuron's state has the shape of the last.
     batches = [(torch.randn(3, count, 4) * 4, torch.randint(10, (count,))) for count in (8, 5)]
-    found = diagnose(Loop(), batches, time_axis=None, reset=lambda model: [m.reset_mem() for m in (net[1], net[3])])
+    found = diagnose(Loop(), batches)
     assert len(found.layers) == 2
     after = dict(net.named_buffers())
     assert {name: buffer.shape for name, buffer in before.items()} == {name: after[name].shape for name in before}

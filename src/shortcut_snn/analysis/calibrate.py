@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..inspection import hooked, preserving_state
 from ..neurons import Neuron, Resizable
 from .layers import Batch, Loss, cross_entropy
 from .probe import neurons, square_sum
-from .untouched import untouched
 
 # Beyond these a rectangle lets next to nothing through, or is flat over all membrane potentials there are.
 NARROWEST, WIDEST = 0.05, 20.0
@@ -91,16 +91,10 @@ def _resizable(name: str, neuron: Neuron) -> Resizable:
 def _one_batch(model: nn.Module, layers: dict[str, Neuron], batch: Batch, loss: Loss) -> dict[str, float]:
     widths: dict[str, float] = {}
     search = _Search()
-    handles = []
-    for name, neuron in layers.items():
-        stop = _Stop(name, neuron, search, widths)
-        handles += [neuron.register_forward_pre_hook(stop.before), neuron.register_forward_hook(stop.after)]
-    try:
-        with untouched(model):
-            loss(model(batch[0]), batch[1]).backward()  # type: ignore[no-untyped-call]
-    finally:
-        for handle in handles:
-            handle.remove()
+    stops = {name: _Stop(name, neuron, search, widths) for name, neuron in layers.items()}
+    before, after = (lambda name, *given: stops[name].before(*given)), (lambda name, *given: stops[name].after(*given))
+    with preserving_state(model), hooked(layers, after, before):
+        loss(model(batch[0]), batch[1]).backward()  # type: ignore[no-untyped-call]
     return widths
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import nn
 
 from .layers import Batch, Examination, LayerReport, Loss, cross_entropy, examine
+from .probe import Reset
 from .remedies import of_branches, of_neurons
 from .tips import Remedy, Setup, Tip, tips
 from .verdict import Verdict, judge
@@ -41,17 +43,19 @@ def diagnose(
     batches: Sequence[Batch],
     loss: Loss = cross_entropy,
     *,
-    time_axis: int | None = 0,
-    reset: Callable[[nn.Module], object] = lambda model: None,
+    time_axis: int | Literal["auto"] | None = "auto",
+    reset: Reset | None = None,
 ) -> Diagnosis:
     """Say whether a network's gradient vanishes or explodes, whether layers are dead, and what helps.
 
     Args:
-        network: any with neurons of this library, SpikingJelly or snnTorch. It is left as it was.
+        network: any with neurons of this library, SpikingJelly, snnTorch or Norse. It is left as it was.
         batches: pairs of inputs and labels; the first one's figures are told, and a tip has to help on all.
         loss: takes the network's output and the labels; cross-entropy of logits ``[N, classes]`` by default.
-        time_axis: 0 where neurons are given sequences ``[T, N, ...]``, None where they are called at every time step.
-        reset: called before each batch, for networks that keep a state, as SpikingJelly's ``functional.reset_net``.
+        time_axis: where time lies in what a branch would tap: 0 for ``[T, N, ...]``, None where the network calls its
+            layers at every time step; by default as its neurons are called.
+        reset: called before each batch, for networks that keep a state; by default that of the library that the
+            neurons come from.
 
     Raises:
         ValueError: no batches, or no neurons that it knows.
@@ -61,7 +65,7 @@ def diagnose(
     def tried() -> list[Remedy]:
         return of_neurons(setup, batches) + of_branches(setup, batches, reset, time_axis)
 
-    return of_setup(setup, batches, tried, time_axis=time_axis, reset=reset)
+    return of_setup(setup, batches, tried, reset=reset)
 
 
 def of_setup(
@@ -69,12 +73,11 @@ def of_setup(
     batches: Sequence[Batch],
     tried: Callable[[], Iterable[Remedy]],
     *,
-    time_axis: int | None = 0,
-    reset: Callable[[nn.Module], object] = lambda model: None,
+    reset: Reset | None = None,
 ) -> Diagnosis:
     """Diagnose what runs, with remedies of the caller's, which are asked for if something is wrong."""
-    found = examine(setup.model, batches, setup.loss, network=setup.network, time_axis=time_axis, reset=reset)
+    found = examine(setup.model, batches, setup.loss, network=setup.network, reset=reset)
     verdict = judge(found.layers)
     if verdict.kind == "healthy":
         return Diagnosis(found, verdict, ())
-    return Diagnosis(found, verdict, tuple(tips(found, tried(), batches, time_axis=time_axis, reset=reset)))
+    return Diagnosis(found, verdict, tuple(tips(found, tried(), batches, reset=reset)))

@@ -6,7 +6,8 @@ Normalisations are taken as folded into the layers before them. Not counted, as 
 sums, and the neurons' own updates, of which the number is reported.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
@@ -15,7 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .probe import neurons
+from ..inspection import hooked, preserving_state
+from ..method.taps import first_tensor
+from .probe import Reset, neurons, resetting
 
 # Picojoules in 45 nm, 32-bit floating point: M. Horowitz, "Computing's energy problem (and what we can do about it)",
 # ISSCC 2014: 3.7 for a multiplication and 0.9 for an addition.
@@ -33,8 +36,8 @@ class LayerOperations:
     """Weights multiplied and accumulated."""
     dense: int = 0
     """Multiplications if every input were a number, padding included."""
-    rows: int = 0
-    """Images times time steps that it saw."""
+    lead: Counter[tuple[int, ...]] = field(default_factory=Counter)
+    """Sizes of its inputs' axes before those of one sample, as time and batch are, and how often each came."""
 
 
 @dataclass
@@ -91,80 +94,101 @@ def count_operations(network: nn.Module) -> Iterator[Operations]:
     """Count what a network does in the passes of a block."""
     found = Operations()
 
-    def layer(name: str) -> Callable[..., None]:
-        def hook(module: Any, args: Any, output: Any) -> None:
-            with torch.no_grad():
-                _add(found.layers.setdefault(name, LayerOperations()), module, args[0].detach())
+    @torch.no_grad()
+    def layer(name: str, module: Any, args: Any, output: Any) -> None:
+        _add(found.layers.setdefault(name, LayerOperations()), module, args[0].detach())
 
-        return hook
+    def update(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        found.updates += first_tensor(output).numel()
 
-    def update(module: nn.Module, args: Any, output: Any) -> None:
-        found.updates += (output if isinstance(output, Tensor) else output[0]).numel()
-
-    handles = [
-        module.register_forward_hook(layer(name))
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear)
-    ]
-    handles += [neuron.register_forward_hook(update) for neuron in neurons(network).values()]
-    try:
+    kinds = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+    layers = {name: module for name, module in network.named_modules() if isinstance(module, kinds)}
+    with hooked(layers, layer), hooked(neurons(network), update):
         yield found
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
-def measure_energy(network: nn.Module, inputs: Sequence[Tensor], time_steps: int) -> EnergyReport:
-    """Run inputs through a network in eval mode and return the energy of one of them.
+def measure_energy(
+    network: nn.Module, inputs: Sequence[Tensor], time_steps: int, *, reset: Reset | None = None
+) -> EnergyReport:
+    """Run inputs through a network in eval mode and return the energy of one of them; the network is left as it was.
 
     Args:
         network: any with convolutions and linear layers.
         inputs: batches of images ``[N, C, H, W]`` or of frames ``[T, N, C, H, W]``.
         time_steps: T.
+        reset: called before each batch and at the end, for networks that keep a state; by default that of the library
+            that the neurons come from.
 
     Raises:
         ValueError: no inputs, or none of these layers.
+
+    Example:
+        >>> from torch import nn
+        >>> from shortcut_snn.neurons import IF
+        >>> network = nn.Sequential(nn.Flatten(2), IF(), nn.Linear(12, 10))
+        >>> report = measure_energy(network, [torch.full((4, 2, 3, 2, 2), 0.5)], time_steps=4)
+        >>> report.layers[0].additions  # each of 12 neurons fires once in 4 steps, at the third
+        120.0
+        >>> f"{report.energy:.1f} pJ, {report.relu_energy:.1f} pJ with ReLUs"
+        '108.0 pJ, 552.0 pJ with ReLUs'
     """
-    samples = sum(batch.shape[1 if batch.dim() == 5 else 0] for batch in inputs)
-    if not samples:
+    if not sum(map(_samples, inputs)):
         raise ValueError("give at least one input to count operations of")
-    training = network.training
-    with count_operations(network) as found, torch.no_grad():
-        network.eval()
+    sums: dict[str, list[float]] = {}
+    updates, rest = 0, resetting(network, reset)
+    with preserving_state(network, training=False), torch.no_grad():
         for batch in inputs:
-            network(batch)
-    network.train(training)
-    if not found.layers:
+            rest(network)
+            with count_operations(network) as found:
+                network(batch)
+            updates += found.updates
+            for name, layer in found.layers.items():
+                linear = isinstance(network.get_submodule(name), nn.Linear)
+                steps = _steps(layer.lead, _samples(batch), time_steps, linear)
+                seen = (layer.additions, layer.multiplications, layer.dense / steps)
+                sums[name] = [a + b for a, b in zip(sums.get(name, (0.0, 0.0, 0.0)), seen, strict=True)]
+        rest(network)
+    if not sums:
         raise ValueError(f"{type(network).__name__} has no convolutions or linear layers to count operations of")
-    return EnergyReport(
-        tuple(_per_input(name, layer, samples, time_steps) for name, layer in found.layers.items()),
-        found.updates / samples,
-    )
+    samples = sum(map(_samples, inputs))
+    layers = (LayerEnergy(name, *(value / samples for value in values)) for name, values in sums.items())
+    return EnergyReport(tuple(layers), updates / samples)
 
 
-def _per_input(name: str, layer: LayerOperations, samples: int, time_steps: int) -> LayerEnergy:
-    # A layer that sees a constant image, or the mean over time, runs once; the others at every step.
-    steps = time_steps if layer.rows % (samples * time_steps) == 0 else 1
-    sums = (layer.additions, layer.multiplications, layer.dense / steps)
-    return LayerEnergy(name, *(value / samples for value in sums))
+def _samples(batch: Tensor) -> int:
+    return batch.shape[1 if batch.dim() == 5 else 0]
+
+
+def _steps(lead: Counter[tuple[int, ...]], samples: int, time_steps: int, linear: bool) -> float:
+    """Return how often a layer saw each sample: once if it sees a constant image or a mean over time."""
+    seen = 0
+    for sizes, calls in lead.items():
+        rows = prod(sizes)
+        # A linear layer may have more axes, of tokens, which come behind those of time and batch.
+        if linear and sizes[:2] == (time_steps, samples):
+            rows = time_steps * samples
+        elif linear and sizes[:1] in ((samples,), (time_steps * samples,)):
+            rows = sizes[0]
+        seen += calls * rows
+    return max(seen / samples, 1.0)
 
 
 def _add(layer: LayerOperations, module: nn.Conv2d | nn.Linear, x: Tensor) -> None:
     spikes = bool(((x == 0) | (x == 1)).all())
     weight = module.weight
     if isinstance(module, nn.Linear):
-        rows = x.numel() // module.in_features
+        lead = tuple(x.shape[:-1])
         used = int(x.count_nonzero()) * module.out_features if spikes else 0
-        dense = rows * weight.numel()
+        dense = prod(lead) * weight.numel()
     else:
-        x = x.flatten(0, x.dim() - len(module.kernel_size) - 2).float()
-        rows = x.shape[0]
+        lead = tuple(x.shape[: x.dim() - len(module.kernel_size) - 1])
+        x = x.reshape(-1, *x.shape[len(lead) :]).float()
         # One kernel of ones a group: what reaches an output is the same for all outputs of a group.
         ones = weight.new_ones(module.groups, *weight.shape[1:], dtype=torch.float32)
         reached = module._conv_forward(x, ones, None)
         used = int(reached.double().sum()) * (module.out_channels // module.groups) if spikes else 0
-        dense = rows * weight.numel() * prod(reached.shape[2:])
-    layer.rows += rows
+        dense = prod(lead) * weight.numel() * prod(reached.shape[2:])
+    layer.lead[lead] += 1
     layer.dense += dense
     layer.additions += used
     layer.multiplications += 0 if spikes else dense

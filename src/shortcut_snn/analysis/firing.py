@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..inspection import hooked
 from ..neurons import Neuron, NormNeuron
 
 
@@ -28,19 +28,21 @@ def firing_rates(network: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Measure spikes per neuron and time step in the passes of a block.
 
     The dictionary is filled, layer by layer, with 0-dimensional tensors of the last pass.
+
+    Example:
+        >>> import torch
+        >>> from shortcut_snn.neurons import LIF
+        >>> network = torch.nn.Sequential(LIF())
+        >>> with firing_rates(network) as rates:
+        ...     spikes = network(torch.full((2, 1, 4), 1.5))  # [T, N, ...]
+        >>> rates
+        {'0': tensor(1.)}
     """
     rates: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-            with torch.no_grad():
-                rates[name] = output.detach().mean(dtype=torch.float32)
+    @torch.no_grad()
+    def keep(name: str, module: nn.Module, args: object, output: Tensor) -> None:
+        rates[name] = output.detach().mean(dtype=torch.float32)
 
-        return hook
-
-    handles = [layer.register_forward_hook(keep(name)) for name, layer in spiking_layers(network).items()]
-    try:
+    with hooked(spiking_layers(network), keep):
         yield rates
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..inspection import preserving_state
 from ..method import Objective, Shortcut
-from .untouched import untouched
 
 # What ResNets call the layer of a residual that changes its shape: ours; torchvision's and SpikingJelly's.
 _ASIDE = {"project", "downsample"}
@@ -92,7 +92,7 @@ def measure(model: Shortcut, images: Tensor, labels: Tensor, objective: Objectiv
         objective: the loss.
         balance: lambda; 0 shows what reaches the layers without the method.
     """
-    with untouched(model):
+    with preserving_state(model):
         objective(model(images), labels, balance).backward()  # type: ignore[no-untyped-call]
         first = next(iter(weights(model.network).values())).grad
         assert first is not None

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..inspection import preserving_state
 from .gradients import on_chain, weights
-from .probe import Tally, neurons, probe
-from .untouched import untouched
+from .probe import Reset, Tally, neurons, probe, resetting
 
 Batch = tuple[Tensor, Tensor]
 Loss = Callable[[Any, Tensor], Tensor]
@@ -79,8 +79,7 @@ def examine(
     loss: Loss = cross_entropy,
     *,
     network: nn.Module | None = None,
-    time_axis: int | None = 0,
-    reset: Callable[[nn.Module], object] = lambda model: None,
+    reset: Reset | None = None,
 ) -> Examination:
     """Run batches forward and backward in training mode and leave the model as it was.
 
@@ -89,9 +88,8 @@ def examine(
         batches: pairs of inputs and labels.
         loss: takes the model's output and the labels.
         network: the part whose layers are looked at; all of the model by default.
-        time_axis: see :func:`~.probe.probe`.
-        reset: called before each batch and at the end, for networks that keep a state, as in SpikingJelly's
-            ``functional.reset_net``.
+        reset: called before each batch and at the end, for networks that keep a state; by default that of the
+            library that the neurons come from.
 
     Raises:
         ValueError: no batches, or no neurons that it knows.
@@ -101,15 +99,15 @@ def examine(
         raise ValueError("give at least one batch to look at")
     if not neurons(network):
         raise ValueError(
-            f"{type(network).__name__} has no neurons of this library, SpikingJelly or snnTorch to look at"
+            f"{type(network).__name__} has no neurons of this library, SpikingJelly, snnTorch or Norse to look at"
         )
-    found = []
+    found, rest = [], resetting(model, reset)
     for images, labels in batches:
-        with untouched(model), probe(network, time_axis) as tallies:
-            reset(model)
+        with preserving_state(model), probe(network) as tallies:
+            rest(model)
             loss(model(images), labels).backward()  # type: ignore[no-untyped-call]
             found.append(layer_reports(network, tallies))
-            reset(model)
+            rest(model)
     return Examination(tuple(found))
 
 

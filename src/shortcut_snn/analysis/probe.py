@@ -8,24 +8,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..neurons import NormNeuron
+from ..inspection import hooked
+from ..method.libraries import library_of
 from ..method.taps import first_tensor
+from ..neurons import NormNeuron
 from .firing import spiking_layers
 from .gradients import weights
 
-# Of neurons that are not ours: SpikingJelly's, snnTorch's.
-_MARKS = ("surrogate_function", "spike_grad")
+Reset = Callable[[nn.Module], object]
 
 
 def neurons(network: nn.Module) -> dict[str, nn.Module]:
     """Return the neuron modules by the names of their layers (see :func:`~.firing.spiking_layers`).
 
-    Those of SpikingJelly and snnTorch are found too.
+    Those of SpikingJelly, snnTorch and Norse are found too.
     """
     ours = spiking_layers(network)
     found = {name: layer.neuron if isinstance(layer, NormNeuron) else layer for name, layer in ours.items()}
-    others = {name: m for name, m in network.named_modules() if any(hasattr(m, mark) for mark in _MARKS)}
-    return found | others
+    return found | library_of(network).neurons(network)
+
+
+def resetting(network: nn.Module, reset: Reset | None) -> Reset:
+    """Return what puts a network's neurons to rest: what is given, or what their library does."""
+    return reset or library_of(network).reset or (lambda model: None)
 
 
 def square_sum(grad: Tensor) -> Tensor:
@@ -83,59 +88,41 @@ class Tally:
 
 
 @contextmanager
-def probe(network: nn.Module, time_axis: int | None = 0, membrane: bool = True) -> Iterator[dict[str, Tally]]:
+def probe(network: nn.Module, membrane: bool = True) -> Iterator[dict[str, Tally]]:
     """Watch all neurons in the passes of a block; layers appear in the order in which they are first called.
 
     Args:
         network: what runs.
-        time_axis: 0 where a neuron is given a sequence ``[T, N, ...]``; None where it is called at every time step. A
-            neuron of SpikingJelly's says so itself.
         membrane: take the gradient at the membrane potential, which is that of the neuron's input current. This
             keeps normalisation and neuron from running as one. With False it is taken at the spikes, and the
             network runs just as it would unwatched.
     """
     tallies: dict[str, Tally] = {}
-    handles = []
+    is_stepwise = library_of(network).is_stepwise
     last_weight = ""
 
-    def note_weight(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any) -> None:
-            nonlocal last_weight
-            last_weight = name
+    def note_weight(name: str, module: nn.Module, args: Any) -> None:
+        nonlocal last_weight
+        last_weight = name
 
-        return hook
+    def before(name: str, module: nn.Module, args: Any) -> Any:
+        tally = tallies.setdefault(name, Tally())
+        tally.weight = last_weight
+        current = args[0]
+        if not (membrane and torch.is_grad_enabled() and current.requires_grad):
+            return None
+        # A view for this neuron alone: the gradient of a skip path that shares the tensor stays out.
+        alias = current.view_as(current)
+        alias.register_hook(tally.gradient)
+        return (alias, *args[1:])
 
-    def before(name: str) -> Callable[..., Any]:
-        def hook(module: nn.Module, args: Any) -> Any:
-            tally = tallies.setdefault(name, Tally())
-            tally.weight = last_weight
-            current = args[0]
-            if not (membrane and torch.is_grad_enabled() and current.requires_grad):
-                return None
-            # A view for this neuron alone: the gradient of a skip path that shares the tensor stays out.
-            alias = current.view_as(current)
-            alias.register_hook(tally.gradient)
-            return (alias, *args[1:])
-
-        return hook
-
-    def after(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            spikes = first_tensor(output)
-            mode = getattr(module, "step_mode", None)
-            tallies[name].count(spikes, time_axis == 0 if mode is None else mode == "m")
-            if not membrane and spikes.requires_grad:
-                spikes.register_hook(tallies[name].gradient)  # type: ignore[no-untyped-call]
-
-        return hook
+    def after(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        spikes = first_tensor(output)
+        tallies[name].count(spikes, not is_stepwise(module))
+        if not membrane and spikes.requires_grad:
+            spikes.register_hook(tallies[name].gradient)  # type: ignore[no-untyped-call]
 
     watched = neurons(network) if membrane else spiking_layers(network) or neurons(network)
-    for name, module in watched.items():
-        handles += [module.register_forward_pre_hook(before(name)), module.register_forward_hook(after(name))]
-    for name in weights(network):
-        handles.append(network.get_submodule(name).register_forward_pre_hook(note_weight(name)))
-    try:
+    weighted = {name: network.get_submodule(name) for name in weights(network)}
+    with hooked(watched, after, before), hooked(weighted, pre=note_weight):
         yield tallies
-    finally:
-        for handle in handles:
-            handle.remove()

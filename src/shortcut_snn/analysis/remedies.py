@@ -3,19 +3,20 @@
 import copy
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ..neurons import IF, LIF, Neuron, Resizable
+from ..inspection import preserving_state
 from ..method import Shortcut, ShortcutOutput
+from ..method.libraries import library_of
 from ..method.taps import PLACEMENTS, resolve
+from ..neurons import IF, LIF, Neuron, Resizable
 from .calibrate import calibrate, set_widths
 from .layers import Batch
-from .probe import neurons
+from .probe import Reset, neurons, resetting
 from .tips import Remedy, Setup
-from .untouched import untouched
 
 WIDTHS = (0.25, 0.5, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 8.0)
 DECAYS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -54,7 +55,7 @@ def of_neurons(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
 
 
 def of_branches(
-    setup: Setup, batches: Sequence[Batch], reset: Callable[[nn.Module], object], time_axis: int | None = 0
+    setup: Setup, batches: Sequence[Batch], reset: Reset | None, time_axis: int | Literal["auto"] | None
 ) -> list[Remedy]:
     """Return the branches that a network without any could have.
 
@@ -62,11 +63,14 @@ def of_branches(
         setup: the network, not in a wrapper.
         batches: one is run to find the number of classes.
         reset: see :func:`~.layers.examine`.
-        time_axis: likewise.
+        time_axis: see :func:`~.diagnosis.diagnose`.
     """
     if setup.inner is not None:
         return []
-    with untouched(setup.model), torch.no_grad():
+    reset = resetting(setup.model, reset)
+    if time_axis == "auto":
+        time_axis = None if any(map(library_of(setup.model).is_stepwise, neurons(setup.model).values())) else 0
+    with preserving_state(setup.model), torch.no_grad():
         reset(setup.model)
         logits = setup.model(batches[0][0])
         reset(setup.model)
