@@ -1,50 +1,50 @@
-"""Data sets as uint8 images or frames of events, and loaders whose every sample can be drawn again.
+"""Data sets as uint8 images or frames of events, and loaders whose every sample can be drawn again."""
 
-Importing this package loads neither torch nor torchvision: only ``DataConfig`` is there at once.
-"""
-
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-from .config import Augmentation, DataConfig, DataName
-from .events.config import EventConfig
-
-if TYPE_CHECKING:
-    from .images import ArrayImages, Images
-    from .loading import Loaders, loaders
-    from .registry import ImageData, load
-    from .sampler import SeededSampler
-    from .statistics import normalise
+from .as_data import as_data
+from .augment import Augmentation, Crop, Cutout, Flip, ResizedCrop, Roll
+from .autoaugment import AutoAugment
+from .cifar import CIFAR10, CIFAR100
+from .data import Data, Loaders
+from .digits import Digits
+from .events.cifar10dvs import CIFAR10DVS
+from .events.dvsgesture import DVSGesture
+from .events.event_set import EventSet
+from .events.folder import EventFolder
+from .events.nmnist import NMNIST
+from .events.npz import RecordingArchive
+from .folder import ImageFolder
+from .image_data import ImageData
+from .image_set import ImageSet, Source, StoredSet, held_out_test
+from .images import ArrayImages, Images
+from .npz import ImageArchive
 
 __all__ = [
+    "CIFAR10",
+    "CIFAR10DVS",
+    "CIFAR100",
+    "NMNIST",
     "ArrayImages",
     "Augmentation",
-    "DataConfig",
-    "DataName",
-    "EventConfig",
+    "AutoAugment",
+    "Crop",
+    "Cutout",
+    "DVSGesture",
+    "Data",
+    "Digits",
+    "EventFolder",
+    "EventSet",
+    "Flip",
+    "ImageArchive",
     "ImageData",
+    "ImageFolder",
+    "ImageSet",
     "Images",
     "Loaders",
-    "SeededSampler",
-    "load",
-    "loaders",
-    "normalise",
+    "RecordingArchive",
+    "ResizedCrop",
+    "Roll",
+    "Source",
+    "StoredSet",
+    "as_data",
+    "held_out_test",
 ]
-
-_HOME = {
-    "ArrayImages": "images",
-    "ImageData": "registry",
-    "Images": "images",
-    "Loaders": "loading",
-    "SeededSampler": "sampler",
-    "load": "registry",
-    "loaders": "loading",
-    "normalise": "statistics",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # The command reads DataConfig to answer --help, and must not pay for torch there.
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)

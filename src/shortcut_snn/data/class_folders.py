@@ -60,11 +60,13 @@ def labelled_files(
 
     Raises:
         FileNotFoundError: a class folder has none; ``what`` says of what.
+        ValueError: a symbolic link leads to a folder whose files are there already.
     """
+    seen: dict[str, str] = {}
     paths: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(names):
-        files = sorted(_files(folder / name, extensions))
+        files = sorted(_files(folder / name, extensions, seen))
         if not files:
             kinds = ", ".join(sorted(extensions))
             raise FileNotFoundError(f"data.root: class folder {folder / name} has no {what} ({kinds})")
@@ -73,10 +75,13 @@ def labelled_files(
     return paths, labels
 
 
-def _files(folder: Path, extensions: Collection[str]) -> Iterator[str]:
+def _files(folder: Path, extensions: Collection[str], seen: dict[str, str]) -> Iterator[str]:
     for place, folders, names in os.walk(folder, followlinks=True):
+        other = seen.setdefault(os.path.realpath(place), place)
+        if other is not place:
+            raise ValueError(f"data.root: {place} leads to the same folder as {other}; remove the symbolic link")
         # A name that starts with a dot is a system's or a program's note on other files, not a sample.
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in names:
             if os.path.splitext(name)[1].lower() in extensions and not name.startswith("."):
                 yield os.path.join(place, name)

@@ -22,6 +22,8 @@ class Stream(IntEnum):
     ORDER = 3
     AUGMENT = 4
     FOLDS = 5
+    ITEM = 6
+    SAMPLE = 7
 
 
 def random_bits(*counters: ArrayLike) -> NDArray[np.uint64]:
@@ -39,6 +41,11 @@ def random_bits(*counters: ArrayLike) -> NDArray[np.uint64]:
 def below(bits: NDArray[np.uint64], limit: int) -> NDArray[np.int64]:
     """Map bits to integers from 0 to ``limit - 1``, uniform to within ``limit / 2**32``."""
     return (((bits >> np.uint64(32)) * np.uint64(limit)) >> np.uint64(32)).astype(np.int64)
+
+
+def uniform(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Map bits to numbers from 0 to below 1."""
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def permutation(length: int, *counters: int) -> NDArray[np.int64]:

@@ -1,27 +1,21 @@
 """A folder of class folders, decoded file by file when asked for."""
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
-from torchvision.transforms.v2.functional import (  # type: ignore[attr-defined]
-    center_crop,
-    resize,
-    resized_crop,
-    to_dtype,
-)
 
+from .. import components
 from .class_folders import classes_and_parts, labelled_files
-from .config import DataConfig
 from .file_error import DataFileError
-from .images import Images, Indices
-from .resized_crop import box
-from .source import Source, held_out_test
+from .image_set import Positive, Source, StoredSet, held_out_test
+from .images import Box, Images, Indices
 from .statistics import SAMPLES
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})
@@ -56,8 +50,12 @@ class FolderImages(Images):
         """Decode the images at ``indices`` into a fresh uint8 ``[N, 3, H, W]``."""
         return torch.stack([self._read(self.paths[index]) for index in indices])
 
-    def fetch_cropped(self, indices: Indices, bits: NDArray[np.uint64]) -> Tensor:
+    def fetch_cropped(
+        self, indices: Indices, bits: NDArray[np.uint64], box: Callable[[int, int, np.uint64], Box]
+    ) -> Tensor:
         """Decode a part of each image at ``indices``, as its bits say, and resize it to ``size`` by ``size``."""
+        from torchvision.transforms.v2.functional import resized_crop  # type: ignore[attr-defined]
+
         parts = []
         for index, own in zip(indices, bits, strict=True):
             image = _decode(self.paths[index])
@@ -72,10 +70,13 @@ class FolderImages(Images):
         return chosen
 
     def _read(self, path: str) -> Tensor:
+        from torchvision.transforms.v2.functional import center_crop, resize  # type: ignore[attr-defined]
+
         image = _decode(path)
         if self.size is not None:
             image = resize(image, [self.size], antialias=True)
-            return center_crop(image, [self.size, self.size])
+            cropped: Tensor = center_crop(image, [self.size, self.size])
+            return cropped
         if tuple(image.shape) != self.shape:
             raise ImageFileError(
                 f"{path} has {image.shape[1]}x{image.shape[2]} pixels but {self.shape[1]}x{self.shape[2]} are expected;"
@@ -84,30 +85,53 @@ class FolderImages(Images):
         return image
 
 
-def read_folder(config: DataConfig) -> Source:
-    """Read the class folders below ``config.root``, or below its train/ and test/ (and val/).
+@components.data("folder")
+@dataclass(frozen=True)
+class ImageFolder(StoredSet):
+    """Class folders of images: .jpg, .jpeg, .png, .webp and .gif, decoded when they are asked for.
 
-    Raises:
-        FileNotFoundError: a folder is missing or holds no images.
-        ValueError: the parts do not have the same classes.
+    Args:
+        root: a folder with train/ and test/ (and val/ for validation), each of class folders; or one of class folders,
+            of which a seeded 20 % become the test set. With train/ and val/ but no test/, val/ is the test set.
+        image_size: side in pixels to which images are resized (shorter side) and centre-cropped; without it they must
+            all have one size.
+
+    Example:
+        >>> ImageFolder("imagenet", image_size=224, augment=("resized_crop", "flip"), workers=8).augmentations
+        (ResizedCrop(least=0.08), Flip())
     """
-    root = Path(str(config.root)).expanduser()
-    names, parts = classes_and_parts(root)
-    if not parts:
-        return held_out_test(_read_part(root, names, config.image_size), names, config.seed, SAMPLES)
-    train, test, *validation = (_read_part(root / part, names, config.image_size) for part in parts)
-    for part, images in zip(parts[1:], (test, *validation), strict=True):
-        if images.shape != train.shape:
-            raise ValueError(f"{root}: images of train and {part} differ in size; set data.image_size to resize them")
-    return Source(train, test, names, validation[0] if validation else None, statistics_samples=SAMPLES)
 
+    image_size: Positive | None = None
 
-def _read_part(folder: Path, names: list[str], size: int | None) -> FolderImages:
-    paths, labels = labelled_files(folder, names, EXTENSIONS, "images")
-    return FolderImages(paths, torch.tensor(labels), size)
+    root_is: ClassVar = "folder with train/ and test/ class folders, or with class folders alone"
+
+    def read(self) -> Source:
+        """List the files.
+
+        Raises:
+            FileNotFoundError: a folder is missing or holds no images.
+            ValueError: the parts do not have the same classes.
+        """
+        names, parts = classes_and_parts(self.path)
+        if not parts:
+            return held_out_test(self._part(self.path, names), names, self.seed, SAMPLES)
+        train, test, *validation = (self._part(self.path / part, names) for part in parts)
+        for part, images in zip(parts[1:], (test, *validation), strict=True):
+            if images.shape != train.shape:
+                raise ValueError(
+                    f"{self.path}: images of train and {part} differ in size; set data.image_size to resize them"
+                )
+        return Source(train, test, names, validation[0] if validation else None, statistics_samples=SAMPLES)
+
+    def _part(self, folder: Path, names: list[str]) -> FolderImages:
+        paths, labels = labelled_files(folder, names, EXTENSIONS, "images")
+        return FolderImages(paths, torch.tensor(labels), self.image_size)
 
 
 def _decode(path: str) -> Tensor:
+    from torchvision.io import ImageReadMode, decode_image
+    from torchvision.transforms.v2.functional import to_dtype  # type: ignore[attr-defined]
+
     try:
         image = decode_image(path, mode=ImageReadMode.RGB)
     except RuntimeError as error:

@@ -1,7 +1,7 @@
 """Labelled images, or frames of events: what every data set becomes."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import numpy as np
@@ -12,6 +12,8 @@ from torch.utils.data import Dataset
 
 Indices = Sequence[int] | np.ndarray
 """Positions in a data set."""
+Box = tuple[int, int, int, int]
+"""Top, left, height and width in pixels."""
 
 
 class Images(Dataset[tuple[Tensor, int]]):
@@ -29,8 +31,10 @@ class Images(Dataset[tuple[Tensor, int]]):
     def fetch(self, indices: Indices) -> Tensor:
         """Return the images at ``indices``, a fresh uint8 ``[N, C, H, W]``."""
 
-    def fetch_cropped(self, indices: Indices, bits: NDArray[np.uint64]) -> Tensor:
-        """Return a part of each image at ``indices`` as the bits ``[N]`` say (see :mod:`.resized_crop`).
+    def fetch_cropped(
+        self, indices: Indices, bits: NDArray[np.uint64], box: Callable[[int, int, np.uint64], Box]
+    ) -> Tensor:
+        """Return a part of each image at ``indices``, ``box(height, width, bits)``, in the size of all.
 
         Only images in files, which may have more pixels than ``shape``, have this.
         """
@@ -39,6 +43,10 @@ class Images(Dataset[tuple[Tensor, int]]):
     @abstractmethod
     def subset(self, indices: Indices) -> Self:
         """Return the images at ``indices``, in that order, as a set of the same kind."""
+
+    def names(self) -> Sequence[str]:
+        """Return what each is called, where the record of the split tells; else nothing."""
+        return ()
 
     def storage(self) -> str:
         """Say in a line what is kept on disk to read these faster, nothing if nothing is."""
@@ -55,7 +63,13 @@ class Images(Dataset[tuple[Tensor, int]]):
 
 
 class ArrayImages(Images):
-    """Images held in memory, as one uint8 tensor ``[n, C, H, W]`` with int64 labels ``[n]``."""
+    """Images held in memory, as one uint8 tensor ``[n, C, H, W]`` with int64 labels ``[n]``.
+
+    Example:
+        >>> images = ArrayImages(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
+        >>> len(images.subset([1, 3])), images.shape
+        (2, (1, 8, 8))
+    """
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         if images.dtype != torch.uint8 or images.ndim != 4:

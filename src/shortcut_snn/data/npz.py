@@ -1,46 +1,61 @@
 """A numpy archive with x_train, y_train, x_test and y_test."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .config import DataConfig
+from .. import components
+from .file_error import one_line
+from .image_set import Source, StoredSet
 from .images import ArrayImages
-from .source import Source
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
 _MOST_CHANNELS = 4
 
 
-def read_npz(config: DataConfig) -> Source:
-    """Read images and labels from the archive at ``config.root``.
+@components.data("npz")
+@dataclass(frozen=True)
+class ImageArchive(StoredSet):
+    """A numpy archive with x_train, y_train, x_test and y_test, and maybe class_names.
 
     Images are ``[n, H, W]``, ``[n, H, W, C]`` or ``[n, C, H, W]``, uint8 or float in 0..1; labels are integers
     ``[n]`` or ``[n, 1]``. Of four axes, the channels are the second or the last, whichever has 1 to 4 entries.
-    An optional ``class_names`` names the classes.
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not such an archive, is damaged, or its arrays do not fit together.
+    Args:
+        root: the file.
+
+    Example:
+        >>> ImageArchive("squares.npz", augment=("crop",), batch_size=64).name
+        'npz'
     """
-    path = Path(str(config.root)).expanduser()
-    arrays = _read_arrays(path)
-    parts = {part: _to_images(path, arrays, part) for part in ("train", "test")}
-    if parts["train"].shape != parts["test"].shape:
-        raise ValueError(
-            f"{path}: training images are {_size(parts['train'])} but test images are {_size(parts['test'])}"
-        )
-    names = arrays.get("class_names")
-    if names is None:
-        names = np.arange(_count_classes(path, parts))
-    return Source(parts["train"], parts["test"], [str(name) for name in names.tolist()])
+
+    root_is: ClassVar = "path of a file with x_train, y_train, x_test and y_test"
+
+    def read(self) -> Source:
+        """Read the archive.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is not such an archive, is damaged, or its arrays do not fit together.
+        """
+        path = self.path
+        arrays = _read_arrays(path)
+        train, test = (_to_images(path, arrays, part) for part in ("train", "test"))
+        if train.shape != test.shape:
+            raise ValueError(f"{path}: training images are {_size(train)} but test images are {_size(test)}")
+        names = arrays.get("class_names")
+        if names is None:
+            names = np.arange(_count_classes(path, (train, test)))
+        return Source(train, test, [str(name) for name in names.tolist()])
 
 
-def _count_classes(path: Path, parts: dict[str, ArrayImages]) -> int:
-    highest = max((int(part.labels.max()) for part in parts.values() if len(part)), default=-1)
-    if highest >= sum(len(part) for part in parts.values()):
+def _count_classes(path: Path, parts: tuple[ArrayImages, ...]) -> int:
+    highest = max((int(part.labels.max()) for part in parts if len(part)), default=-1)
+    if highest >= sum(map(len, parts)):
         raise ValueError(f"{path}: labels must be 0 to K - 1 for K classes, found {highest}")
     return highest + 1
 
@@ -54,7 +69,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
             arrays = {key: archive[key] for key in (*_KEYS, "class_names") if key in archive}
     # What numpy and zipfile raise for a damaged file depends on where the damage is.
     except Exception as error:
-        raise ValueError(f"{path} is not a readable .npz archive of plain arrays: {_one_line(error)}") from error
+        raise ValueError(f"{path} is not a readable .npz archive of plain arrays: {one_line(error)}") from error
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}; an archive needs {', '.join(_KEYS)}")
     return arrays
@@ -102,8 +117,3 @@ def _to_uint8(path: Path, key: str, pixels: NDArray[np.generic]) -> NDArray[np.u
 def _size(images: ArrayImages) -> str:
     channels, height, width = images.shape
     return f"{height}x{width} with {channels} channel{'s' if channels > 1 else ''}"
-
-
-def _one_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

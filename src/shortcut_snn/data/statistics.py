@@ -1,10 +1,9 @@
-"""Mean and standard deviation of a set's colours, and normalisation by them."""
+"""Mean and standard deviation of a set's colours."""
 
 import math
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from .images import Images
 
@@ -36,20 +35,3 @@ def _moments(counts: list[int]) -> tuple[float, float]:
     squares = sum(count * level**2 for level, count in enumerate(counts))
     std = math.sqrt(n * squares - total**2) / (255 * n)
     return total / (255 * n), std or 1.0  # a channel of one colour is centred, not blown up
-
-
-def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Map uint8 images ``[..., C, H, W]`` to float32 ``(image / 255 - mean) / std``.
-
-    Runs wherever the images are and keeps their memory format.
-
-    Raises:
-        ValueError: the images are not uint8, or have not as many channels as ``mean`` and ``std``.
-    """
-    if images.dtype != torch.uint8:
-        raise ValueError(f"images to normalise must be uint8, got {images.dtype}")
-    if not images.shape[-3] == len(mean) == len(std):
-        raise ValueError(f"{images.shape[-3]} channels cannot be normalised by {len(mean)} means, {len(std)} stds")
-    scale = torch.tensor([1 / (255 * s) for s in std]).view(-1, 1, 1).to(images.device, non_blocking=True)
-    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(-1, 1, 1)
-    return images.to(torch.float32).mul_(scale).add_(shift.to(images.device, non_blocking=True))

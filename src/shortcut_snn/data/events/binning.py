@@ -1,12 +1,15 @@
 """From events to frames."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import Slicing
 from .recording import Events, Sensor
+
+Slicing = Literal["time", "count"]
+"""What the frames of a recording have in common."""
 
 Frames = NDArray[np.uint8]
 """Counts of events, ``[T, 2, H, W]``, at most 255: a pixel that fires more often in one slice is broken, and stays at
@@ -27,7 +30,7 @@ def frame_size(sensor: Sensor, size: int | None) -> tuple[int, int]:
         return sensor
     shorter = min(sensor)
     if size > shorter:
-        raise ValueError(f"data.events.size: frames cannot be larger than the sensor's {shorter} pixels, got {size}")
+        raise ValueError(f"data.size: frames cannot be larger than the sensor's {shorter} pixels, got {size}")
     height, width = ((side * size * 2 + shorter) // (2 * shorter) for side in sensor)
     return height, width
 

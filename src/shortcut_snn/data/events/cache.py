@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...files import replacing, write_text
-from .code_version import code_version
 
+VERSION = 1
+"""To be raised with every change that makes other frames of the same recording: those kept are forgotten then."""
 OFF = "off"
 _SUFFIX = ".frames"
 # What it is, the key, checksum of the rest, shape; then the counts, compressed.
@@ -27,7 +28,7 @@ _STRAY_SECONDS = 3600.0
 
 
 def cache_folder(given: str | None) -> Path | None:
-    """Return the folder that ``data.events.cache`` means, None for off."""
+    """Return the folder that ``data.cache`` means, None for off."""
     if given == OFF:
         return None
     if given is not None:
@@ -39,14 +40,14 @@ def cache_folder(given: str | None) -> Path | None:
 class FrameCache:
     """Frames by recording, for one way of making frames.
 
-    A key is a checksum of the recording's identity, the way frames are made and the code that makes them: frames made
+    A key is a checksum of the recording's identity, the way frames are made and VERSION: frames made
     otherwise have another name, so there is nothing to invalidate. An entry is written under another name, brought to
     the disk and renamed: any number of processes may write the same one, and a kill at any time leaves a whole entry or
     none. Its checksum is verified on every read; a damaged entry counts as missing, with a warning.
 
     Args:
         folder: holds a folder for each way of making frames; created.
-        transform: all that decides what frames a recording becomes, but for the code; plain values.
+        transform: all that decides what frames a recording becomes, but for VERSION; plain values.
 
     Raises:
         ValueError: the folder cannot be written to.
@@ -54,7 +55,7 @@ class FrameCache:
     """
 
     def __init__(self, folder: Path, transform: Mapping[str, Any]) -> None:
-        about = {**transform, "code": code_version()}
+        about = {**transform, "version": VERSION}
         self._about = _checksum(about)
         self.folder = folder / self._about.hex()[:24]
         self._writes = True
@@ -65,7 +66,7 @@ class FrameCache:
             self._remove_strays()
         except OSError as error:
             raise ValueError(
-                f"data.events.cache: {folder} cannot be written to ({error.strerror}); name another folder, or off"
+                f"data.cache: {folder} cannot be written to ({error.strerror}); name another folder, or off"
             ) from error
 
     def get(self, identity: Sequence[str | int]) -> NDArray[np.uint8] | None:

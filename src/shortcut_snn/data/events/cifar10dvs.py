@@ -1,34 +1,49 @@
-"""CIFAR10-DVS: ten class folders, of its authors' ``.aedat`` files or of tonic's ``.aedat4``."""
+"""CIFAR10-DVS: ten class folders, of its authors' ``.aedat`` files or of ``.aedat4`` files made of these."""
 
 import warnings
+from dataclasses import dataclass
+from typing import ClassVar
 
-from ..config import DataConfig
-from ..source import Source
-from .download import find_or_download
-from .folder import read_part
-from .images import FrameMaker
-from .parts import data_root, event_source
+from ... import components
+from ..augment import Flip, Roll
+from ..download import Archive
+from ..image_set import Source
+from .event_set import PublicEventSet, read_part
 
 SENSOR = (128, 128)
 TEST_FRACTION = 0.1
 """The set has no test part of its own: 1,000 of its 10,000 recordings are held out, as the paper does it."""
-_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _RECORDINGS = 10_000
 
 
-def read_cifar10dvs(config: DataConfig, time_steps: int) -> Source:
-    """Read CIFAR10-DVS from ``config.root``, which holds its class folders, or CIFAR10DVS with these.
+@components.data("cifar10dvs")
+@dataclass(frozen=True)
+class CIFAR10DVS(PublicEventSet):
+    """CIFAR10-DVS: 10,000 recordings of 128x128 pixels, of 10 classes.
 
     The split is seeded and stratified: 900 and 100 recordings of each class, by their place among the class's names in
     order, so it is the same on every machine.
 
-    Raises:
-        FileNotFoundError: it is not there and ``download`` is false.
-        ValueError: a recording is there twice, or the download failed.
+    Args:
+        root: the folder that holds its class folders, or CIFAR10DVS with these, or will with download.
+
+    Example:
+        >>> CIFAR10DVS("data", size=48).augmentations
+        (Flip(), Roll(pixels=5))
     """
-    base = find_or_download(data_root(config), "cifar10dvs", ("CIFAR10DVS", "."), _CLASSES, config.download)
-    maker = FrameMaker.of(config.events, SENSOR, time_steps)
-    images = read_part(base, base, list(_CLASSES), {".aedat", ".aedat4"}, maker)
-    if len(images) != _RECORDINGS:
-        warnings.warn(f"{base} has {len(images):,} recordings of CIFAR10-DVS's {_RECORDINGS:,}", stacklevel=2)
-    return event_source(images, None, list(_CLASSES), config, test_fraction=TEST_FRACTION)
+
+    default_augment: ClassVar = (Flip(), Roll())
+    root_is: ClassVar = "folder that holds (or, with data.download=true, will hold) its class folders"
+    folder: ClassVar = "CIFAR10DVS"
+    content: ClassVar = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    archives: ClassVar = (
+        Archive("https://figshare.com/ndownloader/files/38023437", "set.zip", "ce3a4a0682dc0943703bd8f749a7701c"),
+    )
+
+    def read(self, time_steps: int) -> Source:
+        """List the recordings; see :meth:`.EventSet.read`."""
+        base, classes = self.find(), list(self.content)
+        images = read_part(base, base, classes, {".aedat", ".aedat4"}, self.maker(SENSOR, time_steps))
+        if len(images) != _RECORDINGS:
+            warnings.warn(f"{base} has {len(images):,} recordings of CIFAR10-DVS's {_RECORDINGS:,}", stacklevel=2)
+        return self.parts(images, None, classes, test_fraction=TEST_FRACTION)

@@ -1,20 +1,22 @@
-"""DVS128 Gesture: its authors' recordings of many gestures each (``.aedat``), or tonic's of one each (``.npy``)."""
+"""DVS128 Gesture: its authors' recordings of many gestures each (``.aedat``), or arrays of one each (``.npy``)."""
 
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 
-from ..config import DataConfig
-from ..source import Source
-from .download import find, find_or_download
+from ... import components
+from ..augment import Roll
+from ..download import Archive
+from ..file_error import one_line
+from ..image_set import Source
+from .event_set import PublicEventSet, first_with
 from .formats.aedat import read_aedat3
-from .formats.files import one_line
 from .images import EventImages, FrameMaker
-from .parts import data_root, event_source
 from .recording import Events, FileState, Recording, RecordingError, Sensor, checked
 
 SENSOR = (128, 128)
@@ -31,31 +33,52 @@ CLASSES = [
     "air guitar",
     "other gestures",
 ]
-_OFFICIAL = {"train": "trials_to_train.txt", "test": "trials_to_test.txt"}
-_TONIC = {"train": "ibmGestureTrain", "test": "ibmGestureTest"}
+_OFFICIAL = ("trials_to_train.txt", "trials_to_test.txt")
 _HEADING = ["class", "startTime_usec", "endTime_usec"]
 
 
-def read_dvsgesture(config: DataConfig, time_steps: int) -> Source:
-    """Read DVS128 Gesture from ``config.root`` in either layout; its split is by people.
+@components.data("dvsgesture")
+@dataclass(frozen=True)
+class DVSGesture(PublicEventSet):
+    """DVS128 Gesture: 11 gestures of 29 people, 128x128 pixels; its split is by people.
 
     Its authors' layout has ``trials_to_train.txt`` and ``trials_to_test.txt``, which name files like
-    ``user01_led.aedat``, whose gestures ``user01_led_labels.csv`` lists. tonic's has ``ibmGestureTrain`` and
+    ``user01_led.aedat``, whose gestures ``user01_led_labels.csv`` lists. What is downloaded has ``ibmGestureTrain`` and
     ``ibmGestureTest`` with a folder for each of these files and in it an array for each gesture, named after its label.
 
-    Raises:
-        FileNotFoundError: it is not there and ``download`` is false, or one of its files is not.
-        ValueError: a list is not of the layout, or the download failed.
+    Args:
+        root: the folder that holds either, or DvsGesture or DVSGesture with these, or will with download.
+
+    Example:
+        >>> DVSGesture("data", size=32, slicing="count").augmentations
+        (Roll(pixels=5),)
     """
-    root = data_root(config)
-    maker = FrameMaker.of(config.events, SENSOR, time_steps)
-    base = find(root, ("DvsGesture", "."), tuple(_OFFICIAL.values()))
-    if base is not None:
-        parts = [_collect(_trials(base, base / name), maker) for name in _OFFICIAL.values()]
-    else:
-        base = find_or_download(root, "dvsgesture", ("DVSGesture", "."), tuple(_TONIC.values()), config.download)
-        parts = [_collect(_arrays(base, base / name), maker) for name in _TONIC.values()]
-    return event_source(parts[0], parts[1], list(CLASSES), config)
+
+    # A mirrored wave of the right hand is one of the left.
+    default_augment: ClassVar = (Roll(),)
+    root_is: ClassVar = "folder that holds trials_to_train.txt, or ibmGestureTrain (with data.download=true, will hold)"
+    folder: ClassVar = "DVSGesture"
+    content: ClassVar = ("ibmGestureTrain", "ibmGestureTest")
+    archives: ClassVar = (
+        Archive("https://figshare.com/ndownloader/files/38022171", "train.tar.gz", "3a8f0d4120a166bac7591f77409cb105"),
+        Archive("https://figshare.com/ndownloader/files/38020584", "test.tar.gz", "56070e45dadaa85fff82e0fbfbc06de5"),
+    )
+
+    def read(self, time_steps: int) -> Source:
+        """List the recordings; see :meth:`.EventSet.read`.
+
+        Raises:
+            FileNotFoundError: it is not there and ``download`` is false, or one of its files is not.
+            ValueError: a list is not of the layout, or the download failed.
+        """
+        maker = self.maker(SENSOR, time_steps)
+        base = first_with(self.path, ("DvsGesture", "."), _OFFICIAL)
+        if base is not None:
+            parts = [_collect(_trials(base, base / name), maker) for name in _OFFICIAL]
+        else:
+            base = self.find()
+            parts = [_collect(_arrays(base, base / name), maker) for name in self.content]
+        return self.parts(parts[0], parts[1], list(CLASSES))
 
 
 def _collect(samples: Iterator[tuple[Recording, int]], maker: FrameMaker) -> EventImages:

@@ -1,56 +1,47 @@
-"""Class folders of recordings: a user's own, CIFAR10-DVS's and N-MNIST's."""
+"""Class folders of a user's own recordings."""
 
-import os
-from collections.abc import Collection
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
-import torch
+from annotated_types import Interval
 
-from ..class_folders import classes_and_parts, labelled_files
-from ..config import DataConfig
-from ..source import Source
-from .formats.files import EXTENSIONS, FileRecording, check_libraries
-from .images import EventImages, FrameMaker
-from .parts import data_root, event_source
+from ... import components
+from ..class_folders import classes_and_parts
+from ..image_set import Source
+from .event_set import EventSet, read_part
+from .formats.files import EXTENSIONS
+
+Side = Annotated[int, Interval(ge=1, le=8192)]
 
 
-def read_events(config: DataConfig, time_steps: int) -> Source:
-    """Read the class folders below ``config.root``, or below its train/ and test/ (and val/), as for images.
+@components.data("events")
+@dataclass(frozen=True)
+class EventFolder(EventSet):
+    """Class folders of recordings: .aedat, .aedat4, .bin, .dat, .npy, .txt and .csv.
 
-    Raises:
-        FileNotFoundError: a folder is missing or holds no recordings.
-        ValueError: the parts do not have the same classes, or the sensor is not given.
+    Args:
+        root: a folder with train/ and test/ (and val/), each of class folders; or one of class folders, as for images.
+        sensor: height and width of the camera in pixels, which most files do not tell.
+
+    Example:
+        >>> EventFolder("gestures", sensor=(260, 346), size=65, augment=("flip", "roll"), cache="off").sensor
+        (260, 346)
     """
-    root = data_root(config)
-    if config.events.sensor is None:
-        raise ValueError("data.events.sensor: the camera's height and width are needed, as in [260, 346]")
-    names, parts = classes_and_parts(root)
-    maker = FrameMaker.of(config.events, config.events.sensor, time_steps)
-    if not parts:
-        return event_source(read_part(root, root, names, EXTENSIONS, maker), None, names, config)
-    train, test, *rest = (read_part(root, root / part, names, EXTENSIONS, maker) for part in parts)
-    return event_source(train, test, names, config, rest[0] if rest else None)
 
+    sensor: tuple[Side, Side] | None = None
 
-def read_part(
-    root: Path, folder: Path, names: list[str], extensions: Collection[str], maker: FrameMaker
-) -> EventImages:
-    """List the recordings below the class folders of ``folder``, sorted by name, and name them after ``root``.
+    root_is: ClassVar = "folder with train/ and test/ class folders, or with class folders alone"
 
-    Raises:
-        FileNotFoundError: a class folder has none.
-        ValueError: a recording is there in two formats, or the library that reads one is not installed.
-    """
-    paths, labels = labelled_files(folder, names, extensions, "recordings")
-    check_libraries({os.path.splitext(path)[1].lower() for path in paths})
-    _check_single(paths)
-    return EventImages([FileRecording.of(path, root) for path in paths], torch.tensor(labels), maker)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sensor is None:
+            raise ValueError("sensor: the camera's height and width are needed, as in [260, 346]")
 
-
-def _check_single(paths: list[str]) -> None:
-    """Refuse a recording in two formats: it could end up in the training set and in the test set."""
-    seen: dict[str, str] = {}
-    for path in paths:
-        other = seen.setdefault(os.path.splitext(path)[0], path)
-        if other is not path:
-            raise ValueError(f"{other} and {path} seem to be the same recording; keep one of them")
+    def read(self, time_steps: int) -> Source:
+        """List the recordings; see :meth:`.EventSet.read`."""
+        assert self.sensor is not None
+        root, maker = self.path, self.maker(self.sensor, time_steps)
+        names, parts = classes_and_parts(root)
+        train, *rest = (read_part(root, root / part, names, EXTENSIONS, maker) for part in parts or ["."])
+        test, validation, *_ = [*rest, None, None]
+        return self.parts(train, test, names, validation)

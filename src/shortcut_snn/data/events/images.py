@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from ..images import Images, Indices
-from .binning import Frames, frame_size, to_frames
+from .binning import Frames, Slicing, frame_size, to_frames
 from .cache import FrameCache, cache_folder
-from .config import EventConfig, Slicing
 from .recording import Recording, Sensor
 
 
@@ -34,19 +33,19 @@ class FrameMaker:
     cache: FrameCache | None
 
     @classmethod
-    def of(cls, config: EventConfig, sensor: Sensor, time_steps: int) -> "FrameMaker":
-        """Make it as a recipe says.
+    def of(
+        cls, sensor: Sensor, time_steps: int, size: int | None = None, slicing: Slicing = "time",
+        cache: str | None = None,
+    ) -> "FrameMaker":  # fmt: skip
+        """Make it of what a recipe says; see :class:`.EventSet`.
 
         Raises:
             ValueError: frames larger than the sensor, or a cache that cannot be written to.
         """
-        # From Python it may come as a list, and it is compared with pairs below.
-        height, width = sensor
-        sensor = (height, width)
-        size = frame_size(sensor, config.size)
-        transform = {"sensor": sensor, "size": size, "time_steps": time_steps, "slicing": config.slicing}
-        folder = cache_folder(config.cache)
-        return cls(sensor, size, time_steps, config.slicing, FrameCache(folder, transform) if folder else None)
+        frames = frame_size(sensor, size)
+        transform = {"sensor": sensor, "size": frames, "time_steps": time_steps, "slicing": slicing}
+        folder = cache_folder(cache)
+        return cls(sensor, frames, time_steps, slicing, FrameCache(folder, transform) if folder else None)
 
     def __call__(self, recording: Recording) -> Frames:
         """Return the frames of a recording, uint8 ``[T, 2, H, W]``."""
@@ -89,6 +88,10 @@ class EventImages(Images):
         """Return the recordings at ``indices``, in that order."""
         chosen = [self.recordings[index] for index in indices]
         return type(self)(chosen, self.labels[torch.as_tensor(indices, dtype=torch.int64)], self.maker)
+
+    def names(self) -> Sequence[str]:
+        """Return what each is called within its set."""
+        return [recording.name for recording in self.recordings]
 
     def storage(self) -> str:
         """Say where the frames are kept and how much room they take."""

@@ -3,47 +3,66 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..config import DataConfig
-from ..source import Source
-from .formats.files import one_line
-from .images import EventImages, FrameMaker
-from .parts import data_root, event_source
+from ... import components
+from ..augment import Crop
+from ..file_error import one_line
+from ..image_set import Source
+from .event_set import EventSet
+from .folder import Side
+from .images import EventImages
 from .recording import Events, FileState, Recording, RecordingError, Sensor, checked
 
-SENSOR = (34, 34)
 _EVENTS = ("x", "y", "p", "t")
 
 
-def read_nmnist_npz(config: DataConfig, time_steps: int) -> Source:
-    """Read the archive at ``config.root``.
+@components.data("nmnist_npz")
+@dataclass(frozen=True)
+class RecordingArchive(EventSet):
+    """All recordings in one numpy archive.
 
     It has ``x``, ``y``, ``p`` and ``t`` (microseconds) of all events, ``offsets`` (where each recording begins, and the
     end: one more than recordings) and ``labels``, all integers; and ``is_test``, true for test recordings, or else a
     seeded 20 % become the test set.
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not such an archive, is damaged, or its arrays do not fit together.
+    Args:
+        root: the file.
+        sensor: height and width of the camera in pixels.
+
+    Example:
+        >>> RecordingArchive("nmnist.npz", size=17, folds=5, fold=2).sensor
+        (34, 34)
     """
-    path = data_root(config)
-    if not path.is_file():
-        raise FileNotFoundError(f"data.root: there is no file {path}")
-    archive = Archive(FileState.of(path))
-    labels, is_test = archive.index()
-    maker = FrameMaker.of(config.events, config.events.sensor or SENSOR, time_steps)
-    recordings = [ArchivedRecording(f"{number:05d}", archive, number) for number in range(len(labels))]
-    images = EventImages(recordings, torch.from_numpy(labels), maker)
-    names = [str(label) for label in range(int(labels.max(initial=-1)) + 1)]
-    if is_test is None:
-        return event_source(images, None, names, config)
-    train, test = (images.subset(np.flatnonzero(is_test == part)) for part in (False, True))
-    return event_source(train, test, names, config)
+
+    sensor: tuple[Side, Side] = (34, 34)
+
+    default_augment: ClassVar = (Crop(),)
+    root_is: ClassVar = "path of a file with x, y, p, t, offsets and labels"
+
+    def read(self, time_steps: int) -> Source:
+        """List the recordings.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is not such an archive, is damaged, or its arrays do not fit together.
+        """
+        path = self.path
+        if not path.is_file():
+            raise FileNotFoundError(f"data.root: there is no file {path}")
+        archive = Archive(FileState.of(path))
+        labels, is_test = archive.index()
+        recordings = [ArchivedRecording(f"{number:05d}", archive, number) for number in range(len(labels))]
+        images = EventImages(recordings, torch.from_numpy(labels), self.maker(self.sensor, time_steps))
+        names = [str(label) for label in range(int(labels.max(initial=-1)) + 1)]
+        if is_test is None:
+            return self.parts(images, None, names)
+        train, test = (images.subset(np.flatnonzero(is_test == part)) for part in (False, True))
+        return self.parts(train, test, names)
 
 
 class Archive:

@@ -1,8 +1,4 @@
-"""AEDAT 2 (jAER: CIFAR10-DVS) and AEDAT 3 (cAER: DVS128 Gesture) (``.aedat``).
-
-Not through tonic: in its version 1.7 ``read_dvs_128`` and ``read_dvs_ibm`` fail on any file, and what they call takes
-packets of other kinds for events and the remains of a file that was cut short for a whole one.
-"""
+"""AEDAT 2 (jAER: CIFAR10-DVS) and AEDAT 3 (cAER: DVS128 Gesture) (``.aedat``)."""
 
 import re
 import struct
@@ -23,7 +19,7 @@ _END_OF_HEADER = re.compile(rb"#!END-HEADER\r?\n")
 
 
 def read_aedat(path: Path, sensor: Sensor) -> Events:
-    """Read a file of version 2, 3 or, by way of tonic, 4.
+    """Read a file of version 2, 3 or 4.
 
     Raises:
         RecordingError: it is another version, of a camera whose addresses are not known, cut short, or no AEDAT file.

@@ -1,34 +1,39 @@
-"""AEDAT 4, of the DV software (``.aedat4``): tonic's version of CIFAR10-DVS."""
+"""AEDAT 4, of the DV software (``.aedat4``), as CIFAR10-DVS is downloaded."""
 
 import struct
 from pathlib import Path
 
+import numpy as np
+
+from ...file_error import one_line
 from ..recording import Events, RecordingError, Sensor
-from .files import check_libraries, one_line
+from .files import check_libraries
 
 _MAGIC = b"#!AER-DAT4.0\r\n"
 _POSITION, _DESCRIPTION = 1, 2
 
 
 def read_aedat4(path: Path, sensor: Sensor) -> Events:
-    """Read the file through tonic.
+    """Read the events of the file's first stream of them.
 
     Raises:
         RecordingError: it is damaged, cut short or no such file.
     """
     check_libraries({".aedat4"})
-    from tonic.io import read_aedat4 as read
+    import aedat
 
     try:
         _check_frame(path.read_bytes())
-        events = read(str(path))  # type: ignore[no-untyped-call]
+        decoder = aedat.Decoder(str(path))
+        first = min(stream for stream, about in decoder.id_to_stream().items() if about["type"] == "events")
+        events = np.concatenate([packet["events"] for packet in decoder if packet["stream_id"] == first])
     except (KeyboardInterrupt, SystemExit):
         raise
     # What the decoder raises depends on where the damage is; where it panics, that is not even an Exception.
     except BaseException as error:
         raise RecordingError(f"{path} is cut short, damaged or no AEDAT 4 file: {one_line(error)}") from error
     # Versions of the decoder call the polarity p or on.
-    return Events.of(events["t"], events["x"], events["y"], events[events.dtype.names[3]])
+    return Events.of(events["t"], events["x"], events["y"], events[(events.dtype.names or ())[3]])
 
 
 def _check_frame(content: bytes) -> None:

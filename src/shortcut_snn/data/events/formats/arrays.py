@@ -1,11 +1,12 @@
-"""A numpy array of events with the columns x, y, t and p (``.npy``), as tonic's own functions return it."""
+"""A numpy array of events with the columns x, y, t and p (``.npy``)."""
 
 from pathlib import Path
 
 import numpy as np
 
+from ...file_error import one_line
 from ..recording import Events, RecordingError, Sensor
-from .files import columns, one_line
+from .files import columns
 
 
 def read_npy(path: Path, sensor: Sensor) -> Events:

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ...file_error import one_line
 from ..recording import Events, FileState, Recording, RecordingError, Sensor, checked
 
 # Where each format's reader lives; only the one asked for is imported.
@@ -22,7 +23,7 @@ _READERS = {
 EXTENSIONS = frozenset(_READERS)
 """What can be read; other files in a class folder are passed over."""
 
-_LIBRARIES = {".bin": ("tonic",), ".aedat4": ("tonic", "aedat")}
+_LIBRARIES = {".aedat4": "aedat"}
 
 
 def check_libraries(extensions: set[str]) -> None:
@@ -32,9 +33,9 @@ def check_libraries(extensions: set[str]) -> None:
         ValueError: it is not; the message says how to get it.
     """
     for extension in sorted(extensions):
-        for library in _LIBRARIES.get(extension, ()):
-            if find_spec(library) is None:
-                raise ValueError(f"reading {extension} files needs {library}: pip install 'shortcut-snn[events]'")
+        library = _LIBRARIES.get(extension)
+        if library and find_spec(library) is None:
+            raise ValueError(f"reading {extension} files needs {library}: pip install 'shortcut-snn[events]'")
 
 
 def read_file(path: Path, sensor: Sensor) -> Events:
@@ -51,12 +52,6 @@ def read_file(path: Path, sensor: Sensor) -> Events:
         return checked(read(path, sensor), sensor, str(path))
     except OSError as error:
         raise RecordingError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
-
-
-def one_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its class where it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 @dataclass(frozen=True)

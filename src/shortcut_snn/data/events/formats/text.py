@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ...file_error import one_line
 from ..recording import Events, RecordingError, Sensor
-from .files import one_line
 
 _NAMES = re.compile(r"[xytp](\s*[\s,;]\s*[xytp]){3}")
 
