@@ -1,0 +1,143 @@
+"""``shortcut-snn export``: a run's network for use elsewhere, checked on the run's own test data, with a card beside it."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .. import __version__, components
+from ..components import kind_and_name, write
+from ..data import Data, ImageData
+from ..deploy import Agreement, Card, Description, export_network, file_name
+from ..deploy.card import CARD, read_card, write_card
+from ..recipes import load_run
+from ..recipes.build import check_data
+from ..recipes.entries import said
+from ..recipes.imports import import_components
+from ..recipes.recipe import Recipe
+from ..runs import RunFolder
+from ._options import add_imports, add_set
+
+HELP = "export a trained network"
+DESCRIPTION = (
+    "Export a run's network for use elsewhere: batch norms folded into convolutions, the file run again and compared with "
+    "the network on the run's test images. What differs is refused."
+)
+ENERGY = {"an input, pJ (45 nm)": "energy_pj", "the same with ReLUs, pJ": "relu_energy_pj"}
+"""What a run measured of it, by how the card puts it."""
+
+
+def export(
+    run: str | Path,
+    to: str,
+    out: str | Path | None = None,
+    *,
+    streaming: bool = False,
+    weights: str = "last",
+    images: int = 256,
+    name: str | None = None,
+    changes: dict[str, Any] | None = None,
+) -> tuple[Path, Agreement]:
+    """Export a run's network; see :func:`~shortcut_snn.deploy.export_network` for what is checked.
+
+    Args:
+        run: folder of the run.
+        to: a format, as ``"safetensors"``, ``"onnx"``, ``"nir"`` or ``"torch-export"``.
+        out: folder for the file and the card; ``export`` in the run's by default.
+        streaming: a graph of one time step.
+        weights: ``"last"`` or ``"best"``.
+        images: how many of the run's test images are compared.
+        name: of the network on its card; by default that of the run's folder.
+        changes: entries to lay over the run's recipe, as where the data lies now.
+
+    Returns:
+        The file, and how near it is to the network.
+
+    Raises:
+        FileNotFoundError: no run there, or its data are gone.
+        OSError: a package that the format needs is not installed.
+        ValueError: damaged files, other data than the run's, or an export that differs.
+    """
+    exporter = components.exporter.make(to)
+    file_name(exporter, streaming)
+    if images < 1:
+        raise ValueError(f"--images: at least 1 is needed to compare, got {images}")
+    folder = RunFolder(run)
+    network, recipe, then = load_run(run, weights, changes)
+    data = recipe.data.load(recipe.time_steps)
+    check_data(folder, then, data)
+    batch, _ = data.sample(images)
+    place = Path(out) if out else folder / "export"
+    about = Description(recipe.network, recipe.neuron, then)
+    path, agreement = export_network(network, about, batch, exporter, place, streaming)
+    files = {to + (", one time step" if streaming else ""): path.name}
+    write_card(_card(folder, recipe, data, then, weights, name or folder.path.resolve().name, place, files), place)
+    return path, agreement
+
+
+def _card(
+    run: RunFolder,
+    recipe: Recipe,
+    data: Data,
+    then: dict[str, Any],
+    weights: str,
+    name: str,
+    folder: Path,
+    files: dict[str, str],
+) -> Card:
+    result = run.read_json(run.result)
+    entries = recipe.to_dict()
+    # Where the files lay is nobody's business.
+    entries["data"] |= {key: None for key in ("root", "cache") if key in entries["data"]}
+    accuracy = {
+        part: found[result["metric"]]
+        for part in ("test", "validation")
+        if (found := result.get(f"{part}_{weights}")) and result.get("metric") in found
+    }
+    # Measured on the network of the last epoch.
+    energy = {what: result[key] for what, key in ENERGY.items() if result.get(key) is not None}
+    before = read_card(folder) if (folder / CARD).is_file() else None
+    # Files of another network stay where they are, but it is not they that this card speaks of.
+    same = before is not None and (before.name, before.recipe, before.accuracy) == (name, entries, accuracy)
+    sizes = {part: len(getattr(data, part)) for part in ("train", "validation", "test")} if isinstance(data, ImageData) else {}
+    kept = {key: then[key] for key in ("kind", "classes", "channels", "image_size") if key in then}
+    return Card(
+        name=name,
+        data={"name": kind_and_name(recipe.data)[1], **kept, "samples": sizes},
+        recipe=write(entries),
+        accuracy=accuracy,
+        energy=energy if energy and weights == "last" else None,
+        files=(before.files if before is not None and same else {}) | files,
+        version=__version__,
+    )
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("run", help="folder of a run")
+    parser.add_argument("--to", required=True, metavar="FORMAT", help=f"one of {', '.join(components.exporter)}")
+    parser.add_argument("--out", default=None, help="folder for the file and its card; default: RUN/export")
+    parser.add_argument(
+        "--streaming", action="store_true", help="one time step; membrane potentials are inputs and outputs"
+    )
+    parser.add_argument("--weights", default="last", choices=["last", "best"], help="after which epoch")
+    parser.add_argument("--images", type=int, default=256, help="how many test images are compared")
+    parser.add_argument("--name", default=None, help="of the network on its card; default: the run's")
+    add_set(parser)
+    add_imports(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Export and say how near the file is."""
+    import_components(options.imports)
+    path, agreement = export(
+        options.run,
+        options.to,
+        options.out,
+        streaming=options.streaming,
+        weights=options.weights,
+        images=options.images,
+        name=options.name,
+        changes=said(options.set),
+    )
+    print(f"{path}: {components.exporter.make(options.to).says}\n{agreement}\ncard: {path.parent / CARD} and README.md")
+    return 0
