@@ -1,0 +1,168 @@
+"""What a run keeps as it goes: the history of its epochs, its networks and its checkpoint."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback, Checkpoint
+
+from .average import Average
+from .cost import StepCost
+from .folder import RunFolder
+from .health import Health
+from .interruption import Interrupted, Interruption
+from .tables import figure
+
+
+class History(Callback):
+    """Every epoch's figures, kept in the checkpoint and written to ``metrics.csv`` and ``gradients.csv``.
+
+    A resumed run rewrites both from the checkpoint, so they end as those of a run that was never interrupted.
+    Times are kept apart, in ``timing.csv``, because they are never the same twice.
+    """
+
+    def __init__(
+        self, folder: RunFolder, health: Health, cost: StepCost, tell: Callable[[str], None] | None = None
+    ) -> None:
+        self.folder = folder
+        self.health = health
+        self.cost = cost
+        self.tell = tell
+        self.rows: list[dict[str, Any]] = []
+        self.gradients: list[dict[str, Any]] = []
+        self.seconds: list[dict[str, Any]] = []
+        self.best_value: float | None = None
+        self.best_epoch = -1
+        # Seconds of this epoch before it was interrupted.
+        self.spent = 0.0
+        self._start = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+        """Go on with the clock of an epoch that was interrupted."""
+        self._start = time.perf_counter() - self.spent
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: Any) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Read the clock; after the last batch, that is before validation begins."""
+        self.spent = time.perf_counter() - self._start
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
+        """Note the epoch (validation has run by now) and write the files."""
+        found = {name: float(value) for name, value in trainer.callback_metrics.items()} | module.training_means()
+        row: dict[str, Any] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        names = [name for name in found if name.startswith("train_")]
+        names += [name for name in found if name.startswith("validation_")]
+        row |= {name: found[name] for name in [*names, "lambda", "firing_rate"] if name in found}
+        row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        self.rows.append(row)
+        self.gradients.append({"epoch": trainer.current_epoch} | self.health.gradients)
+        self.seconds.append({"epoch": trainer.current_epoch, "seconds": round(self.spent, 3)} | self.cost.row())
+        self._choose(row.get(f"validation_{module.metric}"), module.higher_is_better, trainer.current_epoch)
+        if trainer.is_global_zero:
+            self.folder.write_rows("metrics", self.rows)
+            self.folder.write_rows("gradients", self.gradients)
+            self.folder.write_rows("timing", self.seconds)
+        if self.tell:
+            self.tell(self._line(row, module, trainer.max_epochs))
+
+    def _choose(self, value: float | None, higher: bool, epoch: int) -> None:
+        # Without validation data there is nothing to choose by: the last epoch it is.
+        best = self.best_value
+        if value is None or best is None or math.isnan(best) or (value > best if higher else value < best):
+            self.best_value, self.best_epoch = value, epoch
+
+    def _line(self, row: dict[str, Any], module: Any, epochs: int | None) -> str:
+        metric, fraction = module.metric, module.fraction
+        words = [f"loss {row['train_loss']:.4f}"]
+        if metric != "loss":
+            words.append(f"{metric} {figure(row.get(f'train_{metric}'), fraction)}")
+        if f"validation_{metric}" in row:
+            words.append(f"validation {figure(row[f'validation_{metric}'], fraction)}")
+        words += [f"lambda {row['lambda']:.3f}"] * bool(module.model.branches)
+        words += [f"firing rate {row['firing_rate']:.3f}"] * ("firing_rate" in row)
+        return f"epoch {row['epoch'] + 1}/{epochs}: {', '.join(words)}, {self.spent:.1f} s"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run must know."""
+        names = ("rows", "gradients", "seconds", "best_value", "best_epoch", "spent")
+        return {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up where the checkpoint left off."""
+        for name, value in state.items():
+            setattr(self, name, value)
+
+
+class SaveRun(Checkpoint):
+    """At the end of each epoch: the best network, if it is that, then ``checkpoint.ckpt``.
+
+    Lightning runs ``Checkpoint`` callbacks last, so the checkpoint holds what the others noted. A kill between the two
+    files is harmless, since the resumed epoch writes the same best network again.
+
+    Args:
+        folder: of the run.
+        history: says which epoch was best.
+        about: goes into the network's file.
+        interruption: whether the run has been asked to stop: it does so, saved, after the step or, if that was the
+            last one, after the epoch.
+        every: steps after which there is a checkpoint within an epoch too; None: none.
+        average: holds the averaged weights, if weights are averaged.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        history: History,
+        about: dict[str, Any],
+        interruption: Interruption,
+        every: int | None,
+        average: Average | None,
+    ) -> None:
+        self.folder = folder
+        self.history = history
+        self.about = about
+        self.interruption = interruption
+        self.every = every
+        self.average = average
+
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+        """From now on there is something to save."""
+        self.interruption.listen()
+        self.interruption.can_save = True
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Save within an epoch."""
+        signal = self.interruption.agreed(trainer)
+        # The end of the epoch saves; between, gradients that have not made a step yet would be lost.
+        if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        if signal or (self.every and (batch_idx + 1) % self.every == 0):
+            self._save(trainer)
+        if signal:
+            raise Interrupted(signal, trainer.is_global_zero)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
+        """Save."""
+        if self.history.best_epoch == trainer.current_epoch and trainer.is_global_zero:
+            network = module.model.network if self.average is None else self.average.network(module)
+            self.folder.save_network(network, "best", self.about)
+        self._save(trainer)
+        if signal := self.interruption.agreed(trainer):
+            raise Interrupted(signal, trainer.is_global_zero)
+
+    def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
+        """What follows can be done again."""
+        self.interruption.can_save = False
+
+    def on_test_start(self, trainer: pl.Trainer, module: Any) -> None:
+        """Take the signals from Lightning again."""
+        self.interruption.listen()
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        # Every process takes part in collecting the state; the first one writes.
+        trainer.save_checkpoint(self.folder.checkpoint)

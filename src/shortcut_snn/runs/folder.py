@@ -1,0 +1,351 @@
+"""The folder of a run: what its files are called, who may write to it, how they are written and read."""
+
+import csv
+import errno
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from .. import __version__
+from ..analysis.calibrate import set_widths
+from ..deploy.weights import save_network
+from ..files import make_folder, remove_strays, write_csv, write_text
+from .checkpoint import read_checkpoint
+
+Row = dict[str, Any]
+
+# Where a run happens, on which what it computes depends in the last bits alone, and what it does when numbers go wrong:
+# a run that was stopped for these may go on.
+_MAY_CHANGE = {
+    "training.accelerator",
+    "training.devices",
+    "training.nodes",
+    "training.strategy",
+    "training.threads",
+    "training.keep_freed_memory",
+    "training.checkpoint_every",
+    "training.non_finite",
+    "training.silent_layers",
+    "data.workers",
+    "data.batch_size",
+    "loggers",
+}
+
+
+class RunFolder:
+    """A run's folder.
+
+    ``recipe.yaml``, ``environment.json``, ``metrics.csv``, ``gradients.csv``, ``layers.csv``, ``timing.csv``,
+    ``energy.csv``, pictures, ``checkpoint.ckpt``, the networks that ship (``network.safetensors`` after the last epoch,
+    ``best.safetensors`` of the best epoch on validation data) and ``result.json``; of recordings of events,
+    ``split.txt`` says which were for training, validation and test; ``surrogates.json`` holds the widths of calibrated
+    surrogates.
+
+    Args:
+        path: of the folder.
+
+    Example:
+        >>> RunFolder("runs/digits").network("last").name
+        'network.safetensors'
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __str__(self) -> str:
+        """Return the path."""
+        return str(self.path)
+
+    def __truediv__(self, name: str) -> Path:
+        """Return the path of a file in it."""
+        return self.path / name
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe: a folder that has one holds a run."""
+        return self / "recipe.yaml"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the run can go on."""
+        return self / "checkpoint.ckpt"
+
+    @property
+    def result(self) -> Path:
+        """What came of it: a folder that has one is finished."""
+        return self / "result.json"
+
+    @property
+    def split(self) -> Path:
+        """Which recordings are where."""
+        return self / "split.txt"
+
+    @property
+    def widths(self) -> Path:
+        """Calibrated surrogate widths by layer."""
+        return self / "surrogates.json"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, machine, what was imported."""
+        return self / "environment.json"
+
+    def network(self, weights: str) -> Path:
+        """Return the path of the network after the ``"last"`` or the ``"best"`` epoch."""
+        return self / {"last": "network.safetensors", "best": "best.safetensors"}[weights]
+
+    @property
+    def is_run(self) -> bool:
+        """Whether it holds a run."""
+        return self.recipe.is_file()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run that it holds is over."""
+        return self.result.is_file()
+
+    # Who may write.
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder, made if need be, against other processes that ask for it; the system frees it.
+
+        Where folders cannot be held (Windows, some network disks) nothing is.
+
+        Raises:
+            ValueError: another process holds it.
+        """
+        make_folder(self.path)
+        try:
+            import fcntl
+        except ModuleNotFoundError:
+            yield
+            return
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                os.close(handle)
+                raise ValueError(
+                    f"another process is training in {self}; wait for it or end it, or name another folder"
+                ) from None
+        try:
+            remove_strays(self.path)
+            yield
+        finally:
+            os.close(handle)
+
+    def start_from(self, entries: Mapping[str, Any], resume: bool) -> Path | None:
+        """Return the checkpoint to go on from, None to start anew.
+
+        Args:
+            entries: the recipe of the run that is to be.
+            resume: whether a run that is there may go on.
+
+        Raises:
+            FileExistsError: the folder holds a run already and ``resume`` is false, or something else.
+            ValueError: the run there is another one, or its checkpoint is damaged.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise FileExistsError(f"{self} is a file; name a folder for the run")
+        if not self.is_run:
+            if self.path.is_dir() and any(self.path.iterdir()) and not resume:
+                raise FileExistsError(f"{self} is not empty and holds no run; name another folder")
+            return None
+        if not self.checkpoint.is_file() and not self.is_finished:
+            # It failed before its first checkpoint: there is nothing to lose, and its recipe may be at fault.
+            return None
+        if not resume:
+            raise FileExistsError(f"{self} holds a run already; add --resume to go on with it, or name another folder")
+        self.check_same(entries)
+        if not self.checkpoint.is_file():
+            return None
+        read_checkpoint(self.checkpoint)
+        return self.checkpoint
+
+    def check_same(self, entries: Mapping[str, Any]) -> None:
+        """Refuse a recipe that is not, but for where it runs, that of the run.
+
+        Raises:
+            ValueError: the message names what differs.
+        """
+        before = self.read_entries()
+        changed = differences(before, entries)
+        other = {key: pair for key, pair in changed.items() if key not in _MAY_CHANGE}
+        if other:
+            said = ", ".join(f"{key} was {was} and is {now}" for key, (was, now) in list(other.items())[:3])
+            raise ValueError(
+                f"the run in {self} has another recipe ({said}); resume with {self.recipe} or name another folder"
+            )
+        was, now = _batch(before), _batch(entries)
+        if was[0] * was[1] != now[0] * now[1]:
+            raise ValueError(
+                f"the run in {self} takes {was[0] * was[1]} images in a step over all processes, and this would take "
+                f"{now[0] * now[1]}; choose data.batch_size so that data.batch_size * training.devices * training.nodes "
+                f"is {was[0] * was[1]}"
+            )
+        if was[0] != now[0] and not entries.get("training", {}).get("sync_batchnorm"):
+            raise ValueError(
+                f"the run in {self} normalises over {was[0]} images of each process, and with {now[0]} it would be "
+                "another one; only a run with training.sync_batchnorm=true can change the number of its processes"
+            )
+
+    # Writing.
+
+    def begin(self, entries: Mapping[str, Any], split: str, widths: Mapping[str, float], imports: Sequence[Row]) -> None:
+        """Write what is known before the first step."""
+        write_text(self.environment, json.dumps(environment(imports), indent=2) + "\n")
+        if split:
+            write_text(self.split, split)
+        if widths:
+            write_text(self.widths, json.dumps(dict(widths), indent=2) + "\n")
+        # Last: a folder with a recipe is a run.
+        write_text(self.recipe, yaml.safe_dump(dict(entries), sort_keys=False))
+
+    def save_network(self, network: nn.Module, weights: str, about: Mapping[str, Any]) -> None:
+        """Write a network that ships."""
+        save_network(network, self.network(weights), about)
+
+    def write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write a table, as in ``"metrics"``."""
+        write_csv(self / f"{name}.csv", rows)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write what came of the run."""
+        write_text(self.result, json.dumps(dict(result), indent=2) + "\n")
+
+    # Reading.
+
+    def read_entries(self) -> dict[str, Any]:
+        """Return the recipe's entries as they stand in the file.
+
+        Raises:
+            FileNotFoundError: no run there.
+            ValueError: the file is damaged.
+        """
+        if not self.is_run:
+            raise FileNotFoundError(f"{self} holds no run (no {self.recipe.name})")
+        try:
+            entries = yaml.safe_load(self.recipe.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise ValueError(f"{self.recipe} is damaged: {' '.join(str(error).split())}") from None
+        if not isinstance(entries, dict):
+            raise ValueError(f"{self.recipe} is not a recipe: expected entries like 'training: ...'")
+        return entries
+
+    def read_result(self) -> dict[str, Any]:
+        """Return what came of a finished run.
+
+        Raises:
+            ValueError: the file is damaged, or of an earlier version.
+        """
+        result = self.read_json(self.result)
+        if not result or "metric" not in result:
+            raise ValueError(f"{self.result} is damaged, or of an earlier version; delete it and resume the run")
+        return result
+
+    def read_json(self, path: Path) -> dict[str, Any]:
+        """Return what one of the folder's JSON files holds; nothing where there is none.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        if not path.is_file():
+            return {}
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise ValueError(f"{path} is damaged; delete it and resume the run")
+        return found
+
+    def read_rows(self, name: str) -> list[Row]:
+        """Return the rows of a table, numbers as numbers; none where there is none.
+
+        Raises:
+            ValueError: the file is not a table.
+        """
+        path = self / f"{name}.csv"
+        if not path.is_file():
+            return []
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                return [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        except (ValueError, csv.Error) as error:
+            raise ValueError(f"{path} is damaged: {error}") from None
+
+    def set_widths(self, network: nn.Module) -> dict[str, float]:
+        """Give a network the surrogate widths that the run was started with, and return them.
+
+        Raises:
+            ValueError: their file is missing or damaged.
+        """
+        try:
+            widths = json.loads(self.widths.read_text(encoding="utf-8"))
+            set_widths(network, widths)
+        except (OSError, ValueError, TypeError, AttributeError):
+            raise ValueError(
+                f"{self.widths}, which holds the calibrated surrogate widths of the run, is missing or damaged; put it "
+                "back, or start the run anew in another folder"
+            ) from None
+        found: dict[str, float] = widths
+        return found
+
+
+def environment(imports: Sequence[Row]) -> dict[str, Any]:
+    """Return versions and machine."""
+    versions = {}
+    for name in ("torch", "torchvision", "lightning", "numpy", "numba", "triton"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "shortcut_snn": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "versions": versions,
+        "imports": list(imports),
+    }
+
+
+def flat(entries: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each entry of nested ones by its dotted key."""
+    for key, value in entries.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the entries in which two sets of nested ones differ, by dotted key: before and now."""
+    olds, news = dict(flat(before)), dict(flat(now))
+    keys = [key for key in dict.fromkeys([*olds, *news]) if olds.get(key) != news.get(key)]
+    return {key: (olds.get(key), news.get(key)) for key in keys}
+
+
+def _batch(entries: Mapping[str, Any]) -> tuple[int, int]:
+    """Images in a batch of a process, and processes."""
+    training = entries.get("training", {})
+    return entries.get("data", {}).get("batch_size", 1), training.get("devices", 1) * training.get("nodes", 1)
+
+
+def _number(value: Any) -> Any:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan") if value in ("", None) else value
