@@ -126,12 +126,15 @@ objective = Kind("objective", ("output", "target", "balance", "criterion"))
 schedule = Kind("lambda schedule", ("step", "total"))
 gradient = Kind("gradient mechanism")
 head = Kind("branch head", ("channels", "num_classes"))
-task = Kind("task", ("model", "method", "optimizer", "lr_schedule", "training", "description"))
+task = Kind(
+    "task",
+    ("model", "objective", "schedule", "by_epoch", "optimizer", "lr_schedule", "training", "description"),
+)
 optimizer = Kind("optimizer", ("params",))
 lr_schedule = Kind("learning rate schedule", ("optimizer", "total"))
 augmentation = Kind("augmentation")
 data = Kind("data set")
-logger = Kind("logger", ("save_dir", "folder", "root_dir"))
+logger = Kind("logger", ("save_dir",))
 exporter = Kind("export format")
 
 
@@ -153,9 +156,14 @@ def _place(made: Any) -> tuple[str, str]:
 
 
 def _parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The named parameters; of a class that hands keywords on to its base class, the base class's too."""
     found = inspect.signature(factory).parameters
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return {name: each for name, each in found.items() if each.kind not in variadic}
+    named = {name: each for name, each in found.items() if each.kind not in variadic}
+    hands_on = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in found.values())
+    if hands_on and isinstance(factory, type) and factory.__mro__[1] is not object:
+        return _parameters(factory.__mro__[1]) | named
+    return named
 
 
 def _settings_of(factory: Callable[..., Any], given: frozenset[str]) -> type:

@@ -10,7 +10,7 @@ from ..components import Kind, hints_of, kind_and_name, options, slot, suggestio
 from ..recipes.entries import from_dict, layer, merged, said
 from ..recipes.imports import import_components
 from ..recipes.recipe import Recipe, sections
-from .main import UsageError
+from ._main import UsageError
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     """Add what says a recipe to a command's options."""

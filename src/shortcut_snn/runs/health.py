@@ -38,7 +38,6 @@ class Health(Callback):
         silent_layers: what to do where a layer is dead or saturated: say it once, stop after three looks in a row, or
             nothing.
         tell: takes a line for a person, once for each kind of trouble.
-        time_axis: see :func:`~..analysis.probe.probe`.
 
     Raises:
         ValueError: fewer than one step from look to look.
@@ -55,11 +54,10 @@ class Health(Callback):
         network: Callable[[Any], nn.Module] = lambda module: module,
         silent_layers: Silent = "warn",
         tell: Callable[[str], None] = print,
-        time_axis: int | None = 0,
     ) -> None:
         if every < 1:
             raise ValueError(f"every must be at least 1 step, got {every}")
-        self.path, self.every, self.network, self.tell, self.time_axis = path, every, network, tell, time_axis
+        self.path, self.every, self.network, self.tell = path, every, network, tell
         self.silent_layers = silent_layers
         self.layers: tuple[LayerReport, ...] = ()
         self.gradients: dict[str, float] = {}
@@ -75,7 +73,7 @@ class Health(Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
         """Begin to look, if it is this batch's turn."""
         if batch_idx % self.every == 0:
-            self._tallies = self._looking.enter_context(probe(self.network(module), self.time_axis, membrane=False))
+            self._tallies = self._looking.enter_context(probe(self.network(module), membrane=False))
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, module: Any, optimizer: Any) -> None:
         """Read the gradients of the epoch's last batch."""

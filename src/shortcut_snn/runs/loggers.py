@@ -30,7 +30,7 @@ def make_loggers(chosen: tuple[Any, ...], folder: Path) -> list[Logger]:
     for component in chosen:
         kind, name = components.kind_and_name(component)
         try:
-            made.append(component.build(folder=folder, save_dir=folder, root_dir=folder))
+            made.append(component.build(save_dir=folder))
         except ModuleNotFoundError as error:
             raise ValueError(f"loggers: the {kind.name} {name} needs a package: {error}") from None
     return made
