@@ -386,13 +386,15 @@ class Option:
 
 
 def options(settings: type) -> list[Option]:
-    """Return the options of a component, described by its docstring's ``Args``."""
+    """Return the options of a component, described by the ``Args`` of its docstring or of the class that it returns."""
     import docstring_parser
 
     subjects = [settings, *getattr(settings, "__mro__", ())]
     if issubclass(settings, Settings):
         factory: Any = settings.factory
-        subjects = [factory, *getattr(factory, "__mro__", ())]
+        # What a function says nothing of is described where the class is that it returns.
+        made = typing.get_type_hints(factory).get("return") if inspect.isfunction(factory) else factory
+        subjects = [factory, *getattr(made, "__mro__", ())]
     said: dict[str, str] = {}
     for subject in subjects:
         if subject is not object and subject.__doc__:

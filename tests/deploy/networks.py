@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from shortcut_snn import nets
 from shortcut_snn.deploy.describe import Description, describe
-from shortcut_snn.neurons import make_neuron
+from shortcut_snn.neurons import LIF, PLIF
 
 # Name, kind of neuron, and options: every family there is.
 FAMILIES = {
@@ -51,7 +51,7 @@ def small(events: bool = False, **options: object) -> tuple[nets.SpikingNetwork,
     """Return a network of two blocks, for what takes long; its description is another's but for its data."""
     channels = 2 if events else 3
     network = nets.SpikingResNet(
-        [1, 1], [4, 8], CLASSES, STEPS, in_channels=channels, make_neuron=lambda: make_neuron("lif", 0.5),
+        [1, 1], [4, 8], CLASSES, STEPS, in_channels=channels, make_neuron=LIF,
         **options,  # type: ignore[arg-type]
     )  # fmt: skip
     return lively(network, channels), description(events)
@@ -60,7 +60,7 @@ def small(events: bool = False, **options: object) -> tuple[nets.SpikingNetwork,
 def small_vgg(pooling: str) -> tuple[nets.SpikingNetwork, Description]:
     """Return a VGG of two stages with PLIF neurons; its description is another's but for its data."""
     network = nets.SpikingVGG(
-        [[4], [8]], CLASSES, STEPS, pooling=pooling, make_neuron=lambda: make_neuron("plif", 0.4),
+        [[4], [8]], CLASSES, STEPS, pooling=pooling, make_neuron=lambda: PLIF(0.4),
     )  # type: ignore[arg-type]  # fmt: skip
     return lively(network), description()
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from functools import partial
 
 import nir
 import nirtorch
@@ -20,7 +21,7 @@ from shortcut_snn.deploy.nir_graph import DT, nir_graph
 from shortcut_snn.deploy.nir_runtime import EulerNeuron, NirRuntime
 from shortcut_snn.deploy.prepare import Prepare
 from shortcut_snn.deploy.torch_runtime import TrainedNetwork
-from shortcut_snn.neurons import make_neuron
+from shortcut_snn.neurons import IF, LIF, PLIF
 
 from .networks import FAMILIES, batch, description, family, lively
 
@@ -93,7 +94,11 @@ def test_round_trip_through_nirtorch(tmp_path):
 def test_time_constants(kind, tau):
     """tau and r of the node are those of our decay at the step that they are written for."""
     about = description(neuron=kind, tau=tau)
-    network = lively(nets.SpikingResNet([1], [4], 10, 3, make_neuron=lambda: make_neuron(kind, tau)))
+    network = lively(
+        nets.SpikingResNet(
+            [1], [4], 10, 3, make_neuron={"lif": partial(LIF, tau), "if": IF, "plif": partial(PLIF, tau)}[kind]
+        )
+    )
     node = nir_graph(fold(network), about).nodes["stem.spike"]
     assert type(node) is (nir.IF if kind == "if" else nir.LIF)
     assert node.input_type["input"].tolist() == [4, 16, 16]
@@ -110,7 +115,7 @@ def test_at_the_threshold_itself():
     """NIR and we fire above the threshold, SpikingJelly at it; the next number above makes it the same."""
     at, above = np.float32(1), np.nextafter(np.float32(1), np.float32(2))
     current = torch.tensor([[float(at), float(above)]])
-    ours = make_neuron("lif", 0.5)(current[None])[0]
+    ours = LIF()(current[None])[0]
     assert ours.tolist() == [[0, 1]]
     assert EulerNeuron(0.5, 1.0, 1.0, 0.0)(current)[0].tolist() == [[0, 1]]
 

@@ -9,16 +9,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from shortcut_snn import nets
-from shortcut_snn.nets.variants import RESNETS
 from shortcut_snn.neurons import IF, LIF, PLIF, ATan, NormNeuron, Rectangle
 
-from .helpers import awake
+from .helpers import RESNETS, awake, by_name
 
 NAMES = list(RESNETS)
 
 
 def build(name: str = "resnet18", **options) -> nets.SpikingResNet:
-    return nets.build(name, **{"num_classes": 3, "time_steps": 3, "width": 4} | options)
+    return by_name(name, **{"num_classes": 3, "time_steps": 3, "width": 4} | options)
 
 
 @pytest.mark.parametrize("make_neuron", [LIF, IF, PLIF, partial(LIF, reset="soft")], ids=["LIF", "IF", "PLIF", "soft"])

@@ -158,7 +158,7 @@ def test_a_network_against_the_authors_formulas(backend: str) -> None:
 
 def network(name: str, **options: Any) -> nets.SpikingNetwork:
     sizes = {"num_classes": 3, "time_steps": 4, "width": 4, "in_channels": 2}
-    return nets.build(name, **sizes | {"make_neuron": lambda: LIF(surrogate=ATan())} | options)
+    return getattr(nets, f"spiking_{name}")(**sizes | {"make_neuron": lambda: LIF(surrogate=ATan())} | options)
 
 
 NETWORKS = [

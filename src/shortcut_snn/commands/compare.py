@@ -6,7 +6,6 @@ import json
 import math
 import os
 import shlex
-import sys
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -151,7 +150,7 @@ def compare(plan: Plan, folder: str | Path, jobs: int = 1, tell: Callable[[str],
     tell(f"{len(plan.variants)} variants, {len(plan.seeds)} seeds: {len(todo)} runs in {folder}")
     threads = max(1, (os.cpu_count() or 1) // jobs)
     failed: dict[Path, str] = {}
-    children = Children()
+    children = Children(tell)
 
     def one(task: tuple[Variant, int]) -> None:
         variant, seed = task
@@ -194,10 +193,10 @@ def _train(recipe: Recipe, place: RunFolder, threads: int, children: Children, i
     command += [word for name in imports for word in ("--import", name)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     with log.open("ab") as output:
-        status = children.run([sys.executable, "-P", "-m", "shortcut_snn", *command], output, environment)
+        status = children.run(["-m", "shortcut_snn", *command], output, environment)
     if status:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise ValueError(why(status, lines).removeprefix("shortcut-snn: error: "))
+        raise ValueError(why(status, lines))
 
 
 def metric_of(result: Mapping[str, Any], when: str) -> float:
@@ -248,7 +247,8 @@ def summarise(plan: Plan, folder: str | Path, leave_out: Container[Path] = ()) -
         [[scale * metric_of(result, "last") for result in found[row["variant"]].values()] for row in rows],
         [row["last_interval"] for row in rows],
         folder / "comparison.png",
-        metric=first["metric"] + (", %" if first["fraction"] else ""),
+        plots.percent(first["metric"], first["fraction"]),
+        None if first["chance"] is None else scale * first["chance"],
     )
     return rows
 

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from ..nets import VARIANTS, SpikingNetwork, build
-from ..nets.block_kinds import Block
+from .. import components
+from ..nets import SpikingNetwork
+from ..nets.blocks import Block
 from ..nets.norms import Norm
 from ..nets.stems import StemKind
-from ..neurons import make_neuron
 from ..neurons.functional import Reset
-from ..neurons.kinds import Kind
 
+Kind = Literal["lif", "if", "plif"]
 DataKind = Literal["static", "events"]
 
 MOST_STEPS, MOST_CHANNELS, MOST_CLASSES, MOST_PIXELS = 10_000, 1_024, 1_000_000, 8_192
@@ -24,7 +24,7 @@ class Description:
     """Everything that is needed to build a network again and to feed it.
 
     Args:
-        name: of the network, a key of ``nets.VARIANTS``.
+        name: of the network, as registered.
         width: channels of the first stage; None for the network's own.
         time_steps: T.
         stem: of a ResNet.
@@ -69,17 +69,17 @@ class Description:
         Raises:
             ValueError: entries that do not go together.
         """
-        return build(
-            self.name,
-            len(self.classes),
-            self.time_steps,
-            self.width,
-            in_channels=self.channels,
-            stem=self.stem,
-            block=self.block,
-            norm=self.norm,
-            make_neuron=lambda: make_neuron(self.neuron, self.tau, threshold=self.threshold, reset=self.reset),
+        entries = {"kind": self.name, "time_steps": self.time_steps, "width": self.width, "norm": self.norm}
+        for name, plain in (("stem", "small"), ("block", "basic")):
+            if getattr(self, name) != plain:
+                entries[name] = getattr(self, name)
+        given = {name: value for name, value in entries.items() if value is not None}
+        decay = {} if self.neuron == "if" else {"decay": self.tau}
+        neuron = components.neuron.make(self.neuron, **decay, threshold=self.threshold, reset=self.reset)
+        network: SpikingNetwork = components.read(components.network, given, "network").build(
+            num_classes=len(self.classes), in_channels=self.channels, make_neuron=neuron.build
         )
+        return network
 
 
 def describe(entries: Mapping[str, Any]) -> Description:
@@ -92,7 +92,7 @@ def describe(entries: Mapping[str, Any]) -> Description:
     channels = read.whole("channels", 1, MOST_CHANNELS)
     height, width = read.each("image_size", 2, lambda key: read.whole(key, 1, MOST_PIXELS))
     return Description(
-        name=read.one_of("name", tuple(VARIANTS)),
+        name=read.one_of("name", tuple(components.network)),
         width=None if entries.get("width") is None else read.whole("width", 1, MOST_CHANNELS),
         time_steps=read.whole("time_steps", 1, MOST_STEPS),
         stem=read.one_of("stem", get_args(StemKind)),

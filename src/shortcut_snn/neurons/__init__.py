@@ -3,7 +3,6 @@
 from .allocator import keep_freed_memory
 from .current_neuron import CurrentNeuron
 from .kernels import Backend, get_backend, set_backend, use_backend
-from .kinds import make_neuron
 from .membrane import Membrane
 from .modules import IF, LIF, PLIF, Neuron
 from .norm_neuron import NormNeuron
@@ -31,7 +30,6 @@ __all__ = [
     "get_backend",
     "get_packing",
     "keep_freed_memory",
-    "make_neuron",
     "set_backend",
     "set_packing",
     "use_backend",

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .functional import lif, decay_tensor
+from .functional import decay_tensor, lif
 from .kernels import kernel_surrogate, kernels_run
 from .kernels.operators import norm_neuron
 from .membrane import Membrane

@@ -91,6 +91,7 @@ class LIF(Neuron):
         ValueError: a parameter out of range.
 
     Example:
+        >>> import torch
         >>> LIF(decay=0.5)(torch.full((4, 1, 1), 0.75)).flatten()
         tensor([0., 1., 0., 1.])
     """
@@ -114,6 +115,7 @@ class IF(LIF):
     """Integrate-and-fire: a LIF neuron that does not leak, so its decay is 1.
 
     Example:
+        >>> import torch
         >>> IF()(torch.full((4, 1, 1), 0.75)).flatten()
         tensor([0., 1., 0., 1.])
     """

@@ -51,6 +51,7 @@ class Rectangle:
         width: where it is not 0; its area is 1.
 
     Example:
+        >>> import torch
         >>> Rectangle(2.0)(torch.tensor([0.0, 0.9, 1.1]))
         tensor([0.5000, 0.5000, 0.0000])
     """
@@ -79,6 +80,7 @@ class Triangle:
         width: half of its base.
 
     Example:
+        >>> import torch
         >>> Triangle()(torch.tensor([0.0, 0.5, 1.1]))
         tensor([1.0000, 0.5000, 0.0000])
     """
@@ -108,6 +110,7 @@ class Tanh:
         scale: its height.
 
     Example:
+        >>> import torch
         >>> Tanh()(torch.tensor([0.0, 1.0]))
         tensor([1.0000, 0.4200])
     """
@@ -135,6 +138,7 @@ class ATan:
         alpha: twice its height; its area is 1.
 
     Example:
+        >>> import torch
         >>> ATan()(torch.tensor([0.0, 1.0]))
         tensor([1.0000, 0.0920])
     """
@@ -162,6 +166,7 @@ class Sigmoid:
         alpha: four times its height; its area is 1.
 
     Example:
+        >>> import torch
         >>> Sigmoid()(torch.tensor([0.0, 1.0]))
         tensor([1.0000, 0.0707])
     """
@@ -190,6 +195,7 @@ class NormalisedTanh:
         width: where it is not 0; at another than 1 it is as much wider as it is lower, and its area stays 1.
 
     Example:
+        >>> import torch
         >>> NormalisedTanh()(torch.tensor([0.0, 0.5, 0.6]))
         tensor([1.6572, 0.2995, 0.0000])
     """

@@ -241,10 +241,8 @@ class _Run:
             "stripped_equals_trained": sample is not None,
         }
         if trainer.is_global_zero:
-            plots.curves(rows, folder / "curves.png", metric=task.metric)
-            if task.model.branches or any(row.get("lambda") for row in rows):
-                plots.balance(rows, folder / "lambda.png")
-            plots.gradients(history.gradients, folder / "gradients.png")
+            plots.curves(rows, folder / "curves.png", task.metric, task.fraction)
+            plots.by_layer(history.gradients, folder / "gradients.png", "gradients of the weights", "RMS")
             energy = run_energy(task, self.data)
             if energy is not None:
                 folder.write_rows("energy", energy_rows(energy))
