@@ -1,5 +1,6 @@
 """Spiking networks of our own."""
 
+from .build import build_network
 from .network import SpikingNetwork
 from .resnet import SpikingResNet
 from .variants import (
@@ -22,6 +23,7 @@ __all__ = [
     "SpikingResNet",
     "SpikingVGG",
     "build",
+    "build_network",
     "spiking_resnet18",
     "spiking_resnet19",
     "spiking_resnet20",
