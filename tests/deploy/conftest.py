@@ -1,48 +1,36 @@
-"""Two small runs, trained once, digits and frames of events; and graphs, made once."""
+"""A network as a run leaves it, and graphs, made once."""
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from shortcut_snn.deploy.describe import Description
-from shortcut_snn.deploy.fold import fold
-from shortcut_snn.deploy.nir_file import write_nir
+from shortcut_snn.deploy import Description, fold
+from shortcut_snn.deploy.nir_export import write_nir
 from shortcut_snn.deploy.nir_graph import nir_graph
-from shortcut_snn.deploy.onnx_file import write_onnx
+from shortcut_snn.deploy.onnx_export import write_onnx
 from shortcut_snn.deploy.program import make_program
+from shortcut_snn.deploy.weights import save_network
 from shortcut_snn.nets import SpikingNetwork
 
-from ..data.events.recordings import nmnist, write_npz
-from ..training.small import train
-from .networks import small
+from .networks import family, small
 
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on real digits, finished."""
-    folder = tmp_path_factory.mktemp("digits") / "run"
-    assert train(folder) == 0
+    """A folder with a network of images, its norms not folded."""
+    network, about = family("basic")
+    folder = tmp_path_factory.mktemp("images") / "run"
+    save_network(network, folder / "network.safetensors", about.to_dict())
     return folder
 
 
 @pytest.fixture(scope="session")
 def event_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on recordings of N-MNIST, real ones if they are there."""
-    samples, labels = nmnist(80)
-    folder = tmp_path_factory.mktemp("recordings")
-    archive = write_npz(folder / "set.npz", samples, labels, {"is_test": np.arange(80) >= 60})
-    changes = {
-        "data__name": "nmnist_npz",
-        "data__root": archive,
-        "data__events__size": 12,
-        "data__events__cache": folder / "cache",
-        "data__batch_size": 20,
-        "network__time_steps": 3,
-        "train__epochs": 1,
-    }
-    assert train(folder / "run", **changes) == 0
-    return folder / "run"
+    """A folder with a network of events."""
+    network, about = family("basic", events=True)
+    folder = tmp_path_factory.mktemp("recordings") / "run"
+    save_network(network, folder / "network.safetensors", about.to_dict())
+    return folder
 
 
 @pytest.fixture(scope="session")

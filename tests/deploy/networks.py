@@ -4,9 +4,35 @@ import torch
 from torch import Tensor, nn
 
 from shortcut_snn import nets
-from shortcut_snn.deploy.describe import Description, describe
+from shortcut_snn.deploy import Description
 from shortcut_snn.neurons import LIF, PLIF
 
+# FALLBACK
+def _register() -> None:
+    from shortcut_snn import components
+    from shortcut_snn.neurons import IF, LIF, PLIF
+
+    if "lif" not in components.neuron:
+        @components.neuron("lif")
+        def lif(*, decay: float = 0.5, threshold: float = 1.0, reset: str = "hard"): return LIF(decay, threshold, reset=reset)
+        @components.neuron("plif")
+        def plif(*, decay: float = 0.5, threshold: float = 1.0, reset: str = "hard"): return PLIF(decay, threshold, reset=reset)
+        @components.neuron("if")
+        def if_(*, threshold: float = 1.0, reset: str = "hard"): return IF(threshold, reset=reset)
+    if "resnet20" not in components.network:
+        for each in nets.VARIANTS:
+            if each.startswith("resnet"):
+                def make(num_classes, in_channels, make_neuron, *, width: int | None = None, time_steps: int = 4, stem: str = "small", block: str = "basic", norm: str = "bn", each=each):
+                    return nets.build(each, num_classes, time_steps, width, in_channels=in_channels, make_neuron=make_neuron, stem=stem, block=block, norm=norm)
+            else:
+                def make(num_classes, in_channels, make_neuron, *, width: int | None = None, time_steps: int = 4, norm: str = "bn", each=each):
+                    return nets.build(each, num_classes, time_steps, width, in_channels=in_channels, make_neuron=make_neuron, norm=norm)
+            make.__qualname__ = each
+            components.network(each)(make)
+
+
+_register()
+# END FALLBACK
 # Name, kind of neuron, and options: every family there is.
 FAMILIES = {
     "basic": ("resnet20", "lif", {}),
@@ -43,8 +69,8 @@ def lively(network: nets.SpikingNetwork, channels: int = 3) -> nets.SpikingNetwo
 def family(name: str, events: bool = False) -> tuple[nets.SpikingNetwork, Description]:
     """Return a network of a family and what is said of it."""
     network, kind, options = FAMILIES[name]
-    about = description(events, name=network, neuron=kind, **options)
-    return lively(about.network(), about.channels), about
+    about = description(events, network={"kind": network, **options}, neuron={"kind": kind})
+    return lively(about.build(), about.images.channels), about
 
 
 def small(events: bool = False, **options: object) -> tuple[nets.SpikingNetwork, Description]:
@@ -65,22 +91,21 @@ def small_vgg(pooling: str) -> tuple[nets.SpikingNetwork, Description]:
     return lively(network), description()
 
 
-def description(events: bool = False, **entries: object) -> Description:
+def description(events: bool = False, network: object = (), neuron: object = "lif", **data: object) -> Description:
     """Return a description."""
     of_data = (
         {"channels": 2, "mean": [0.0] * 2, "std": [1.0] * 2, "kind": "events"}
         if events
         else {"channels": 3, "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25], "kind": "static"}
     )
-    rest = {"name": "resnet20", "width": 4, "time_steps": STEPS, "stem": "small", "block": "basic", "norm": "bn"}
-    neuron = {"neuron": "lif", "tau": 0.5, "threshold": 1.0, "reset": "hard"}
     classes = {"classes": [f"class {i}" for i in range(CLASSES)], "image_size": [SIDE, SIDE]}
-    return describe({**rest, **neuron, **classes, **of_data, **entries})
+    options = {"kind": "resnet20", "width": 4, "time_steps": STEPS, **dict(network)}  # type: ignore[call-overload]
+    return Description.from_about({"network": options, "neuron": neuron, "data": {**classes, **of_data, **data}})
 
 
 def batch(about: Description, count: int = 6) -> Tensor:
     """Return images, or frames of counts."""
-    if about.kind == "static":
-        return torch.randint(0, 256, (count, about.channels, *about.image_size), dtype=torch.uint8)
-    rates = torch.full((count, about.time_steps, about.channels, *about.image_size), 0.7)
+    if about.images.kind == "static":
+        return torch.randint(0, 256, (count, about.images.channels, *about.images.image_size), dtype=torch.uint8)
+    rates = torch.full((count, about.time_steps, about.images.channels, *about.images.image_size), 0.7)
     return torch.poisson(rates).to(torch.uint8)

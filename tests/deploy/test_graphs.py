@@ -11,8 +11,7 @@ import torch
 
 from shortcut_snn.deploy.check import check, first_difference
 from shortcut_snn.deploy.fold import fold
-from shortcut_snn.deploy.onnx_file import write_onnx
-from shortcut_snn.deploy.onnx_runtime import OnnxRuntime
+from shortcut_snn.deploy.onnx_export import OnnxRuntime, write_onnx
 from shortcut_snn.deploy.program import make_program
 from shortcut_snn.deploy.torch_export import ProgramRuntime, write_program
 from shortcut_snn.deploy.torch_runtime import TrainedNetwork
@@ -46,7 +45,7 @@ def agree(network, about, streaming, folder):
     program = make_program(fold(network), about, streaming)
     write_program(program, folder / "network.pt2")
     write_onnx(program, about, folder / "network.onnx")
-    for runtime in (ProgramRuntime(folder / "network.pt2", program, about), OnnxRuntime(folder / "network.onnx")):
+    for runtime in (ProgramRuntime(folder / "network.pt2", program, about), OnnxRuntime(folder / "network.onnx", about, streaming)):
         assert check(reference, runtime, images).difference < 1e-5
         assert first_difference(reference, runtime, images).startswith("all spikes are equal")
         # Any batch.
@@ -62,7 +61,7 @@ def test_onnxruntime_alone_streams(event_graphs):
     inputs = [each for each in session.get_inputs() if each.name != "frame"]
     assert inputs[0].name == "stem.spike.before"
     assert inputs[0].shape[1:] == [4, 16, 16]
-    assert isinstance(inputs[0].shape[0], str), "the batch is open"
+    assert {each.shape[0] for each in (*session.get_inputs(), *session.get_outputs())} == {"batch"}
     state = {each.name: np.zeros((4, *each.shape[1:]), np.float32) for each in inputs}
     total = 0
     for t in range(about.time_steps):

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-from functools import partial
 
 import nir
 import nirtorch
@@ -16,9 +15,8 @@ from torch import Tensor, nn
 from shortcut_snn import nets
 from shortcut_snn.deploy.check import check, first_difference
 from shortcut_snn.deploy.fold import fold
-from shortcut_snn.deploy.nir_file import read_nir, write_nir
+from shortcut_snn.deploy.nir_export import EulerNeuron, NirRuntime, write_nir
 from shortcut_snn.deploy.nir_graph import DT, nir_graph
-from shortcut_snn.deploy.nir_runtime import EulerNeuron, NirRuntime
 from shortcut_snn.deploy.prepare import Prepare
 from shortcut_snn.deploy.torch_runtime import TrainedNetwork
 from shortcut_snn.neurons import IF, LIF, PLIF
@@ -63,8 +61,7 @@ def test_spikes_are_those_of_the_network(tmp_path):
         network, about = family(name, events=True)
         reference, images = TrainedNetwork(network, about), batch(about)
         write_nir(nir_graph(fold(network), about), tmp_path / "network.nir")
-        runtime = NirRuntime(tmp_path / "network.nir")
-        assert runtime.about == about
+        runtime = NirRuntime(tmp_path / "network.nir", about)
         check(reference, runtime, images)
         assert first_difference(reference, runtime, images).startswith("all spikes are equal")
 
@@ -74,8 +71,7 @@ def test_round_trip_through_nirtorch(tmp_path):
     network, about = family("vgg, average pooling")
     graph = nir_graph(fold(network), about)
     write_nir(graph, tmp_path / "network.nir")
-    read, said = read_nir(tmp_path / "network.nir")
-    assert said == about
+    read = nir.read(tmp_path / "network.nir")
     assert set(read.edges) == set(graph.edges)
 
     def same(a: nir.NIRNode, b: nir.NIRNode) -> bool:
@@ -83,7 +79,7 @@ def test_round_trip_through_nirtorch(tmp_path):
         return mine.keys() == yours.keys() and all(np.array_equal(mine[key], yours[key]) for key in mine)
 
     assert all(same(read.nodes[name], node) for name, node in graph.nodes.items())
-    runtime = NirRuntime(tmp_path / "network.nir")
+    runtime = NirRuntime(tmp_path / "network.nir", about)
     back = nirtorch.torch_to_nir(
         runtime.module.get_submodule("classifier"), {nn.Linear: lambda m: nir.Affine(m.weight.numpy(), m.bias.numpy())}
     )
@@ -93,12 +89,9 @@ def test_round_trip_through_nirtorch(tmp_path):
 @pytest.mark.parametrize(("kind", "tau"), [("lif", 0.5), ("lif", 0.7), ("lif", 0.0), ("if", 1.0), ("plif", 0.3)])
 def test_time_constants(kind, tau):
     """tau and r of the node are those of our decay at the step that they are written for."""
-    about = description(neuron=kind, tau=tau)
-    network = lively(
-        nets.SpikingResNet(
-            [1], [4], 10, 3, make_neuron={"lif": partial(LIF, tau), "if": IF, "plif": partial(PLIF, tau)}[kind]
-        )
-    )
+    about = description()
+    make = IF if kind == "if" else lambda: {"lif": LIF, "plif": PLIF}[kind](tau)
+    network = lively(nets.SpikingResNet([1], [4], 10, 3, make_neuron=make))
     node = nir_graph(fold(network), about).nodes["stem.spike"]
     assert type(node) is (nir.IF if kind == "if" else nir.LIF)
     assert node.input_type["input"].tolist() == [4, 16, 16]
@@ -115,7 +108,7 @@ def test_at_the_threshold_itself():
     """NIR and we fire above the threshold, SpikingJelly at it; the next number above makes it the same."""
     at, above = np.float32(1), np.nextafter(np.float32(1), np.float32(2))
     current = torch.tensor([[float(at), float(above)]])
-    ours = LIF()(current[None])[0]
+    ours = LIF(0.5)(current[None])[0]
     assert ours.tolist() == [[0, 1]]
     assert EulerNeuron(0.5, 1.0, 1.0, 0.0)(current)[0].tolist() == [[0, 1]]
 
@@ -134,13 +127,13 @@ def test_at_the_threshold_itself():
 
 
 def test_what_nir_has_no_words_for():
-    about = description(reset="soft")
-    network = lively(about.network())
+    about = description(neuron={"kind": "lif", "reset": "soft"})
+    network = lively(about.build())
     with pytest.raises(ValueError, match=r"those of stem\.spike have a soft reset; export to onnx"):
         nir_graph(fold(network), about)
-    odd = description(name="vgg11", image_size=[12, 12])
+    odd = description(network={"kind": "vgg11"}, image_size=[12, 12])
     with pytest.raises(ValueError, match="NIR has no pooling that rounds up, which 3x3 pixels need"):
-        nir_graph(fold(lively(odd.network())), odd)
-    currents = description(name="resnet18", block="ms", stem="large")
+        nir_graph(fold(lively(odd.build())), odd)
+    currents = description(network={"kind": "resnet18", "block": "ms", "stem": "large"})
     with pytest.raises(ValueError, match="NIR has no max pooling, and only that of spikes"):
-        nir_graph(fold(lively(currents.network())), currents)
+        nir_graph(fold(lively(currents.build())), currents)

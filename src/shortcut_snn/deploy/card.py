@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from .. import components
 from ..files import write_text
 
 CARD, README = "card.json", "README.md"
@@ -54,20 +55,14 @@ def read_card(folder: Path) -> Card:
         said = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a card: {error}") from None
-    kinds = {"name": str, "data": dict, "recipe": dict, "accuracy": dict, "files": dict, "version": str}
     if not isinstance(said, Mapping):
         raise ValueError(f"{path} is not a card: expected an object")
-    for key, kind in kinds.items():
-        if not isinstance(said.get(key), kind):
-            raise ValueError(f"{path} is not a card: {key} is missing or is not {kind.__name__}")
-    figures = all(isinstance(value, int | float) for value in said["accuracy"].values())
-    if not figures or not all(isinstance(value, str) for value in said["files"].values()):
-        wrong = "files" if figures else "accuracy"
-        raise ValueError(f"{path} is not a card: an entry of {wrong} makes no sense")
-    energy = said.get("energy")
-    if energy is not None and not isinstance(energy, dict):
-        raise ValueError(f"{path} is not a card: energy is not dict")
-    return Card(**{key: said[key] for key in kinds}, energy=energy)
+    known = {each.name: said[each.name] for each in fields(Card) if each.name in said}
+    try:
+        card: Card = components.read(Card, known, "")
+    except ValueError as error:
+        raise ValueError(f"{path} is not a card: {error}") from None
+    return card
 
 
 def markdown(card: Card) -> str:
@@ -83,7 +78,7 @@ def markdown(card: Card) -> str:
         "",
         f"# {card.name}",
         "",
-        f"A spiking {network.get('name', 'network')} ({neuron.get('kind', '?')} neurons, "
+        f"A spiking {network.get('kind', 'network')} ({neuron.get('kind', '?')} neurons, "
         f"{network.get('time_steps', '?')} time steps) for {len(card.data.get('classes', ()))} classes of "
         f"{card.data.get('name', 'images')} ({card.data.get('channels', '?')} channels, {size} pixels), trained with "
         f"shortcut-snn {card.version}.",

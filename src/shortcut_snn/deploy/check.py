@@ -1,4 +1,10 @@
-"""An exported network beside the one that was trained, on a batch of real data."""
+"""An exported network beside the one that was trained, on a batch of real data.
+
+Rounding flips a spike whose membrane potential is at the threshold, which flips others: in a wide network the logits of
+some images differ by much more than rounding (a tenth of the largest in a ResNet-18 of 64 channels with random weights,
+for one image in five), and of two classes that are nearly equal either may win. What is wrong with an export shows in
+most images, and where one class clearly wins.
+"""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,8 +15,13 @@ from torch import Tensor
 from .runtime import Runtime
 
 TOLERANCE = 0.05
-"""Of the greatest logit. Rounding may flip a spike whose membrane potential is at the threshold, so that logits differ
-by more than rounding; a batch that differs by more than this has more than that wrong."""
+"""Of the greatest logit: most images' logits do not differ by more than this."""
+MOST_CLOSE = 0.01
+"""Share of the images that may be so close between two classes that the other one wins."""
+ROUNDING = 1e-4
+"""Of the greatest logit: where an image's logits differ by more, spikes have flipped."""
+NOISE = 0.95
+"""Quantile, over the images in which spikes have flipped, of the largest difference of an image's logits."""
 
 
 class Reference(Protocol):
@@ -31,19 +42,60 @@ class Agreement:
 
     Args:
         images: in the batch.
-        difference: the largest of the logits.
+        agree: of them, those of which both predict the same class.
+        clear: of the others, those on which the network's first two classes lie further apart than flipped spikes
+            usually bring about.
+        typical: the median, over the images, of the largest difference of an image's logits.
+        difference: the largest difference of all.
         largest: the largest logit.
     """
 
     images: int
+    agree: int
+    clear: int
+    typical: float
     difference: float
     largest: float
 
+    @property
+    def holds(self) -> bool:
+        """Whether rounding explains all differences."""
+        few = self.images - self.agree < MOST_CLOSE * self.images or self.agree == self.images
+        return few and not self.clear and self.typical <= TOLERANCE * self.largest
+
     def __str__(self) -> str:
+        close = self.images - self.agree - self.clear
+        ties = f" ({close} are as close between two classes as rounding)" if close else ""
         return (
-            f"{self.images} of {self.images} predictions agree; largest difference of the logits "
-            f"{self.difference:.2g} (the largest logit is {self.largest:.3g})"
+            f"{self.agree} of {self.images} predictions agree{ties}; largest difference of the logits "
+            f"{self.difference:.2g}, of the median image {self.typical:.2g} (the largest logit is {self.largest:.3g})"
         )
+
+
+def compare(expected: Tensor, got: Tensor) -> Agreement:
+    """Compare logits ``[N, num_classes]``.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.eye(4)
+        >>> compare(logits, logits + 1e-6).holds, compare(logits, logits * 1.2).holds
+        (True, False)
+    """
+    differences, largest = (got - expected).abs().amax(-1), expected.abs().max().item()
+    flipped = differences[differences > ROUNDING * largest]
+    noise = flipped.quantile(NOISE).item() if len(flipped) else ROUNDING * largest
+    first, second = expected.topk(2).values.unbind(-1)
+    differ = got.argmax(-1) != expected.argmax(-1)
+    # Each of the two classes may have come that much nearer.
+    clear = differ & (first - second >= 2 * noise)
+    return Agreement(
+        images=len(expected),
+        agree=int((~differ).sum()),
+        clear=int(clear.sum()),
+        typical=differences.median().item(),
+        difference=differences.max().item(),
+        largest=largest,
+    )
 
 
 def check(reference: Reference, exported: Runtime, images: Tensor) -> Agreement:
@@ -55,20 +107,16 @@ def check(reference: Reference, exported: Runtime, images: Tensor) -> Agreement:
         images: uint8 ``[N, C, H, W]``, or frames ``[N, T, C, H, W]``.
 
     Raises:
-        ValueError: a prediction differs, or logits by more than flipped spikes explain; the message says which layer
+        ValueError: predictions differ, or logits, by more than flipped spikes explain; the message says which layer
             differs first.
     """
     expected, got = reference.whole(images).float(), exported.whole(images).float()
     if got.shape != expected.shape:
         raise ValueError(f"the export gives {tuple(got.shape)} logits, the network {tuple(expected.shape)}")
-    difference, largest = (got - expected).abs().max().item(), expected.abs().max().item()
-    agree = int((got.argmax(-1) == expected.argmax(-1)).sum())
-    if agree == len(images) and difference <= TOLERANCE * largest:
-        return Agreement(len(images), difference, largest)
-    raise ValueError(
-        f"the export differs: {agree} of {len(images)} predictions agree, logits differ by up to {difference:.2g} "
-        f"(the largest logit is {largest:.3g}); {first_difference(reference, exported, images)}"
-    )
+    agreement = compare(expected, got)
+    if agreement.holds:
+        return agreement
+    raise ValueError(f"the export differs: {agreement}; {first_difference(reference, exported, images)}")
 
 
 def first_difference(reference: Reference, exported: Runtime, images: Tensor) -> str:

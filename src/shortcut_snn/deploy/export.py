@@ -3,26 +3,44 @@
 import tempfile
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..nets import SpikingNetwork
+from .. import components
 from .check import Agreement, check
 from .describe import Description
 from .fold import fold
-from .formats import FORMATS, file_name
+from .runtime import Exporter
 from .torch_runtime import TrainedNetwork
 
 
+def file_name(exporter: Exporter, streaming: bool = False) -> str:
+    """Return the name of a format's file.
+
+    Raises:
+        ValueError: the format has no file of a single time step.
+    """
+    name = exporter.streamed if streaming else exporter.file
+    if name is None:
+        kind = components.kind_and_name(exporter)[1]
+        raise ValueError(f"--streaming: there is no {kind} file of a single time step; leave it out")
+    return name
+
+
 def export_network(
-    network: SpikingNetwork, about: Description, images: Tensor, to: str, folder: Path, streaming: bool = False
+    network: nn.Module,
+    about: Description,
+    images: Tensor,
+    to: str | Exporter,
+    folder: Path,
+    streaming: bool = False,
 ) -> tuple[Path, Agreement]:
     """Write a trained network in a format and prove on a batch that the file does what the network does.
 
     Args:
-        network: as trained, in float32 on the CPU.
+        network: as trained, in float32 on the CPU; it is left as it was.
         about: what it is.
         images: real ones, uint8 ``[N, C, H, W]``, or frames of events ``[N, T, C, H, W]``.
-        to: a key of ``FORMATS``.
+        to: the format: a component of the kind ``components.exporter``, or its name.
         folder: where the file goes; created.
         streaming: a graph of one time step, whose membrane potentials are inputs and outputs.
 
@@ -33,11 +51,26 @@ def export_network(
         OSError: a package that the format needs is not installed.
         ValueError: the format has no words for the network, or what was written does not do the same; the message
             says which layer differs first. No file is left then, and one that was there before stays.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from shortcut_snn.deploy import Description, export_network, load
+        >>> data = {"classes": ["cat", "dog"], "channels": 3, "image_size": [8, 8], "kind": "static"}
+        >>> about = Description.from_about({
+        ...     "network": {"kind": "resnet20", "width": 4, "time_steps": 2}, "neuron": "lif",
+        ...     "data": data | {"mean": [0.5] * 3, "std": [0.25] * 3},
+        ... })
+        >>> images = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path, agreement = export_network(about.build(), about, images, "safetensors", Path(folder))
+        ...     path.name, agreement.agree, load(folder).classes
+        ('network.safetensors', 4, ('cat', 'dog'))
     """
-    name = file_name(to, streaming)
+    exporter: Exporter = components.exporter.make(to) if isinstance(to, str) else to
+    name = file_name(exporter, streaming)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as trial:
-        runtime = FORMATS[to].make(fold(network), about, Path(trial) / name, streaming)
+        runtime = exporter.make(fold(network, about.blank()), about, Path(trial) / name, streaming)
         agreement = check(TrainedNetwork(network, about), runtime, images)
         (Path(trial) / name).replace(folder / name)
     return folder / name, agreement

@@ -1,34 +1,53 @@
 """Batch normalisation folded into the layers before it: at inference it is a factor and a summand a channel."""
 
 import copy
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..nets import SpikingNetwork
+from ..inspection import hooked
+from ..nets.layers import SpikeConv2d
 from ..neurons import CurrentNeuron, Neuron, NormNeuron
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @torch.no_grad()
-def fold(network: SpikingNetwork) -> SpikingNetwork:
+def fold(network: M, example: Tensor | None = None) -> M:
     """Return a copy for inference: no batch norms, biases in their place; same outputs to rounding.
 
     The copy's neurons are :class:`~shortcut_snn.neurons.CurrentNeuron`; the network itself is left as it is.
 
+    Args:
+        network: with neurons of this library.
+        example: a batch as the network takes it, for a dry pass, which runs on its device (``"meta"`` costs nothing);
+            one of our networks has its own.
+
     Raises:
-        ValueError: a batch norm without running statistics, or one that follows no layer it can go into; the message
-            names it.
+        ValueError: no neurons of this library, a batch norm without running statistics, or one that follows no layer it
+            can go into; the message names it.
+
+    Example:
+        >>> import torch
+        >>> from shortcut_snn import nets
+        >>> network = nets.spiking_resnet20(10, 2, width=4).eval()
+        >>> images = torch.randn(2, 3, 8, 8)
+        >>> bool(torch.allclose(fold(network)(images), network(images), atol=1e-5))
+        True
     """
+    if not any(isinstance(module, Neuron) for module in network.modules()):
+        raise ValueError(f"{type(network).__name__} has no neurons of this library, which folding and exports need")
     folded = copy.deepcopy(network).eval()
     norms = {path: module for path, module in folded.named_modules() if isinstance(module, _BatchNorm)}
     for path, norm in norms.items():
         if norm.running_mean is None or norm.running_var is None:
             raise ValueError(f"the batch norm {path} has no running statistics, so it cannot be folded")
-    follows = _follows(folded)
+    example = network.example_input() if example is None else example  # type: ignore[operator]
+    follows = _follows(copy.deepcopy(folded).to(example.device), example)
     for path, norm in norms.items():
-        if path not in follows:
+        if list(follows.values()).count(follows.get(path, "")) != 1:
             raise ValueError(f"the batch norm {path} follows no layer that it can be folded into")
         _replace(folded, follows[path], _with_norm(folded.get_submodule(follows[path]), norm))
         _replace(folded, path, nn.Identity())
@@ -41,39 +60,37 @@ def fold(network: SpikingNetwork) -> SpikingNetwork:
     return folded.requires_grad_(False)
 
 
-def _follows(network: SpikingNetwork) -> dict[str, str]:
+def _follows(network: nn.Module, example: Tensor) -> dict[str, str]:
     """Return which layer's output each batch norm takes, by their paths, as seen in a dry pass."""
-    made: dict[int, tuple[str, Tensor]] = {}
+    made: dict[int, tuple[str, Tensor, int]] = {}
     follows: dict[str, str] = {}
 
     def memory(x: Tensor) -> int:
         # The same for all views of an output, and for tensors that hold nothing too.
         return int(x.untyped_storage()._cdata)
 
-    def note_output(path: str) -> Any:
+    def note_output(path: str, module: nn.Module, args: Any, out: Tensor) -> None:
         # The tensor is kept, so that no other gets its memory.
-        return lambda module, args, out: made.update({memory(out): (path, out)})
+        made[memory(out)] = (path, out, out._version)
 
-    def note_input(path: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            if memory(args[0]) in made:
-                follows[path] = made[memory(args[0])][0]
+    def note_input(path: str, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        layer, _, version = made.get(memory(args[0]), ("", None, 0))
+        # Nothing has worked on it in place.
+        if layer and args[0]._version == version:
+            follows[path] = layer
 
-        return hook
-
-    hooks = []
+    layers: dict[str, nn.Module] = {}
+    norms: dict[str, nn.Module] = {}
     for path, module in network.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            hooks.append(module.register_forward_hook(note_output(path)))
+        # Of another class, a layer may do more.
+        if type(module) in (nn.Conv2d, nn.Linear) or isinstance(module, SpikeConv2d):
+            layers[path] = module
         elif isinstance(module, NormNeuron):
-            hooks.append(module.register_forward_pre_hook(note_input(f"{path}.norm")))
+            norms[f"{path}.norm"] = module
         elif isinstance(module, _BatchNorm):
-            hooks.append(module.register_forward_pre_hook(note_input(path)))
-    try:
-        network(network.example_input()[:, :, :8, :8])
-    finally:
-        for hook in hooks:
-            hook.remove()
+            norms.setdefault(path, module)
+    with hooked(layers, note_output), hooked(norms, pre=note_input):
+        network(example)
     return follows
 
 

@@ -1,6 +1,5 @@
 """A trained network to be used: images in, classes out, in one call or frame by frame."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -10,9 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .describe import Description
-from .network_file import read_folded
-from .nir_runtime import NirRuntime
-from .onnx_runtime import OnnxRuntime
+from .network_file import SUFFIX, read_folded
 from .runtime import Runtime, State
 from .torch_runtime import Precision, TorchRuntime
 
@@ -25,6 +22,19 @@ class Inference:
     Args:
         runtime: what runs it.
         about: what it is.
+
+    Example:
+        >>> import torch
+        >>> from shortcut_snn.deploy import Description, Inference, fold
+        >>> from shortcut_snn.deploy.torch_runtime import TorchRuntime
+        >>> data = {"classes": ["cat", "dog"], "channels": 3, "image_size": [8, 8], "kind": "static"}
+        >>> about = Description.from_about({
+        ...     "network": {"kind": "resnet20", "width": 4, "time_steps": 2}, "neuron": "lif",
+        ...     "data": data | {"mean": [0.5] * 3, "std": [0.25] * 3},
+        ... })
+        >>> network = Inference(TorchRuntime(fold(about.build()), about), about)
+        >>> network.logits(torch.zeros(3, 8, 8, dtype=torch.uint8)).shape
+        torch.Size([1, 2])
     """
 
     def __init__(self, runtime: Runtime, about: Description) -> None:
@@ -36,7 +46,7 @@ class Inference:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes."""
-        return self.about.classes
+        return self.about.images.classes
 
     def logits(self, images: Images) -> Tensor:
         """Return logits ``[N, num_classes]``.
@@ -48,8 +58,9 @@ class Inference:
         Raises:
             ValueError: another shape or type than the network takes.
         """
-        steps = () if self.about.kind == "static" else (self.about.time_steps,)
-        return self.runtime.whole(self._batch(images, (*steps, self.about.channels, *self.about.image_size)))
+        taken = self.about.images
+        steps = () if taken.kind == "static" else (self.about.time_steps,)
+        return self.runtime.whole(self._batch(images, (*steps, taken.channels, *taken.image_size)))
 
     def predict(self, images: Images) -> Tensor:
         """Return the index of the class of each image, ``[N]``; see :meth:`logits`."""
@@ -67,7 +78,7 @@ class Inference:
         Raises:
             ValueError: another shape or type than the network takes, or another batch than the stream began with.
         """
-        batch = self._batch(frame, (self.about.channels, *self.about.image_size))
+        batch = self._batch(frame, (self.about.images.channels, *self.about.images.image_size))
         if self._sum is not None and len(self._sum) != len(batch):
             raise ValueError(f"the stream began with {len(self._sum)} frames at a time, got {len(batch)}; call reset()")
         logits, self._state = self.runtime.step(batch, self._state)
@@ -85,51 +96,30 @@ class Inference:
         if tuple(batch.shape[1:]) != shape or not len(batch):
             expected = ", ".join(map(str, shape))
             raise ValueError(f"the network takes [N, {expected}] or [{expected}], got {list(batch.shape)}")
-        if self.about.kind == "static" and batch.dtype != torch.uint8:
+        if self.about.images.kind == "static" and batch.dtype != torch.uint8:
             raise ValueError(f"images must be uint8, levels of 0 to 255, got {batch.dtype}")
         return batch
 
 
-def _torch(path: Path, precision: Precision) -> tuple[Runtime, Description]:
-    network, about = read_folded(path)
-    return TorchRuntime(network, about, precision), about
-
-
-def _onnx(path: Path, precision: Precision) -> tuple[Runtime, Description]:
-    runtime = OnnxRuntime(path)
-    return runtime, runtime.about
-
-
-def _nir(path: Path, precision: Precision) -> tuple[Runtime, Description]:
-    runtime = NirRuntime(path)
-    return runtime, runtime.about
-
-
-OPEN: dict[str, Callable[[Path, Precision], tuple[Runtime, Description]]] = {
-    ".safetensors": _torch,
-    ".onnx": _onnx,
-    ".nir": _nir,
-}
+ELSEWHERE = {".onnx": "onnxruntime", ".nir": "nirtorch", ".pt2": "torch.export.load, if you trust it"}
+"""Formats that others open."""
 
 
 def load_file(path: Path, precision: Precision = "float32") -> Inference:
     """Open a network file.
 
     Args:
-        path: of a ``.safetensors`` file (a run's or an exported one), or an exported ``.onnx`` or ``.nir``. The file is
-            checked as if it came from a stranger.
-        precision: ``"float32"``, or ``"bfloat16"`` for safetensors on processors that have it.
+        path: of a ``.safetensors`` file, a run's or an exported one. It is checked as if it came from a stranger.
+        precision: ``"float32"``, or ``"bfloat16"`` on processors that have it.
 
     Raises:
         FileNotFoundError: there is no such file.
-        OSError: a package that the format needs is not installed.
         ValueError: the file is damaged, not one of ours, or of a format that is not opened here.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no network file {path}")
-    if path.suffix not in OPEN:
-        why = "; a .pt2 file is opened with torch.export.load, if you trust it" if path.suffix == ".pt2" else ""
-        raise ValueError(f"{path} is none of {', '.join(OPEN)}{why}")
-    if precision != "float32" and path.suffix != ".safetensors":
-        raise ValueError(f"{path} runs in the precision that it was exported in; leave precision out")
-    return Inference(*OPEN[path.suffix](path, precision))
+    if path.suffix != SUFFIX:
+        other = f"; it is for {ELSEWHERE[path.suffix]}" if path.suffix in ELSEWHERE else ""
+        raise ValueError(f"{path} is no {SUFFIX} file{other}")
+    network, about = read_folded(path)
+    return Inference(TorchRuntime(network, about, precision), about)

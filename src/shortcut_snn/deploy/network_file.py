@@ -1,39 +1,60 @@
 """Networks out of safetensors files: those of a run, and folded ones."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import torch
+from torch import nn
 
-from ..nets import SpikingNetwork
-from .describe import Description, describe, from_run
+from .. import components
+from .describe import Description
 from .fold import fold
+from .runtime import Runtime
+from .torch_runtime import TorchRuntime
 from .weights import check_fits, read_network, save_network
 
+SUFFIX = ".safetensors"
+FOLDED = "folded"
+"""Under this key a file says that its batch norms are folded in."""
 
-def write_folded(network: SpikingNetwork, about: Description, path: Path) -> None:
+
+@components.exporter("safetensors")
+@dataclass(frozen=True)
+class Safetensors:
+    """Weights, and what is needed to build the network again."""
+
+    file: ClassVar[str] = f"network{SUFFIX}"
+    streamed: ClassVar[str | None] = None
+    says: ClassVar[str] = "weights with batch norms folded in, for load()"
+
+    def make(self, network: nn.Module, about: Description, path: Path, streaming: bool) -> Runtime:
+        """Write it; see :class:`~.runtime.Exporter`."""
+        write_folded(network, about, path)
+        return TorchRuntime(*read_folded(path))
+
+
+def write_folded(network: nn.Module, about: Description, path: Path) -> None:
     """Write a folded network and what is needed to build it again."""
-    save_network(network, path, {"folded": about.to_dict()})
+    save_network(network, path, {**about.to_dict(), FOLDED: True})
 
 
-def read_folded(path: Path) -> tuple[SpikingNetwork, Description]:
+def read_folded(path: Path) -> tuple[nn.Module, Description]:
     """Return a network, ready for inference, from a file of either kind, and what it is.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or not one of a network of ours.
+        ValueError: the file is damaged, or not one of a network that can be built here.
     """
     state, about = read_network(path)
-    folded = "folded" in about
+    folded = about.get(FOLDED) is True
     try:
-        described = (
-            describe(_part(about, "folded")) if folded else from_run(_part(about, "recipe"), _part(about, "data"))
-        )
+        described = Description.from_about(about)
         # Without memory: the file decides how much of it there is, once names and shapes are found to be right.
         with torch.device("meta"):
-            network = described.network().eval()
-            network = fold(network) if folded else network
+            network = described.build().eval()
+            blank = described.blank()
+            network = fold(network, blank) if folded else network
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path} does not say what network it holds: {' '.join(str(error).split())}") from None
     check_fits(network, state, path)
@@ -44,11 +65,4 @@ def read_folded(path: Path) -> tuple[SpikingNetwork, Description]:
     if bad:
         raise ValueError(f"{path} holds what is no number, in {bad[0]}")
     network.load_state_dict(state, assign=True)
-    return (network.requires_grad_(False) if folded else fold(network)), described
-
-
-def _part(about: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = about.get(name)
-    if not isinstance(part, Mapping):
-        raise ValueError(f"{name} is missing")
-    return part
+    return (network.requires_grad_(False) if folded else fold(network, blank)), described

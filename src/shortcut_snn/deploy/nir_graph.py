@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..nets import SpikingNetwork
 from ..neurons import Neuron
+from ..neurons.modules import is_plain
 from .describe import Description
 from .extra import need
 from .step import neurons_of
@@ -26,7 +27,7 @@ DT = 1e-4
 ABOUT = "shortcut_snn"
 
 
-def nir_graph(network: SpikingNetwork, about: Description) -> Any:
+def nir_graph(network: nn.Module, about: Description) -> Any:
     """Return the graph of one time step; its input is normalised, its output a step's logits.
 
     Args:
@@ -38,15 +39,19 @@ def nir_graph(network: SpikingNetwork, about: Description) -> Any:
         ValueError: NIR has no words for a part of the network; the message names it.
     """
     nir = need("nir", "NIR export")
+    if not isinstance(network, SpikingNetwork):
+        raise ValueError(f"NIR describes one time step, which {type(network).__name__} does not say; export to onnx")
     network = copy.deepcopy(network)
     recorder = _Recorder(nir, {id(parameter): path for path, parameter in network.named_parameters()})
     for path, each in neurons_of(network).items():
+        if not is_plain(each.neuron):
+            raise ValueError(f"NIR has no words for {path}, a {type(each.neuron).__name__}; export to onnx")
         if each.neuron.reset != "hard":
             raise ValueError(f"NIR resets a neuron to a value, but those of {path} have a soft reset; export to onnx")
         owner, _, name = path.rpartition(".")
         setattr(network.get_submodule(owner), name, _Layer(path, each.neuron, recorder))
     network.time_steps = 1
-    frame = torch.zeros(1, 1, about.channels, *about.image_size)
+    frame = torch.zeros(1, 1, about.images.channels, *about.images.image_size)
     recorder.nodes["input"] = nir.Input({"input": np.array(frame.shape[2:])})
     recorder.sources[id(frame)] = (frame, ["input"])
     with torch.no_grad(), recorder:

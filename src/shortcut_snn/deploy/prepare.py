@@ -11,12 +11,11 @@ class Prepare(nn.Module):
 
     def __init__(self, about: Description) -> None:
         super().__init__()
-        scale = 255.0 if about.kind == "static" else 1.0
-        self.scale = scale
+        self.scale = 255.0 if about.images.kind == "static" else 1.0
         self.mean: Tensor
         self.std: Tensor
-        self.register_buffer("mean", torch.tensor(about.mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(about.std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        for name, values in (("mean", about.images.mean), ("std", about.images.std)):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(-1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map bytes ``[N, C, H, W]`` to floats, or frames ``[N, T, C, H, W]`` to floats ``[T, N, C, H, W]``."""

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from ..nets import SpikingNetwork
 from ..neurons import use_backend
 from .describe import Description
 from .prepare import Prepare
@@ -14,7 +13,7 @@ from .step import StepNetwork, neurons_of
 
 
 class _Whole(nn.Module):
-    def __init__(self, network: SpikingNetwork, about: Description) -> None:
+    def __init__(self, network: nn.Module, about: Description) -> None:
         super().__init__()
         self.prepare, self.network = Prepare(about), network
 
@@ -24,7 +23,7 @@ class _Whole(nn.Module):
 
 
 class _Step(nn.Module):
-    def __init__(self, network: SpikingNetwork, about: Description) -> None:
+    def __init__(self, network: nn.Module, about: Description) -> None:
         super().__init__()
         self.prepare, self.steps = Prepare(about), StepNetwork(network)
 
@@ -55,10 +54,10 @@ class Program:
 
 def input_dtype(about: Description) -> torch.dtype:
     """Return the dtype of a graph's images: levels are bytes, counts of events are floats."""
-    return torch.uint8 if about.kind == "static" else torch.float32
+    return torch.uint8 if about.images.kind == "static" else torch.float32
 
 
-def make_program(network: SpikingNetwork, about: Description, streaming: bool) -> Program:
+def make_program(network: nn.Module, about: Description, streaming: bool) -> Program:
     """Trace a folded network; the size of the batch is left open.
 
     Args:
@@ -66,8 +65,8 @@ def make_program(network: SpikingNetwork, about: Description, streaming: bool) -
         about: what it is.
         streaming: one time step, its membrane potentials as inputs and outputs, instead of the whole sequence.
     """
-    steps = (about.time_steps,) if about.kind == "events" and not streaming else ()
-    images = torch.zeros(2, *steps, about.channels, *about.image_size, dtype=input_dtype(about))
+    steps = (about.time_steps,) if about.images.kind == "events" and not streaming else ()
+    images = torch.zeros(2, *steps, about.images.channels, *about.images.image_size, dtype=input_dtype(about))
     batch = {0: Dim("batch", min=1)}
     with torch.no_grad(), use_backend("eager"):
         if not streaming:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from .card import CARD, README, Card, read_card
 from .extra import need
-from .inference import OPEN, Inference, load_file
+from .inference import ELSEWHERE, Inference, load_file
+from .network_file import SUFFIX, Safetensors
 from .torch_runtime import Precision
 
 VARIABLE = "SHORTCUT_SNN_MODELS"
-WEIGHTS = "network.safetensors"
+WEIGHTS = Safetensors.file
 _HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -38,7 +39,7 @@ def find(name: str | Path, root: Path | None = None, revision: str | None = None
     named = (root or models_folder()) / name
     if not path.is_absolute() and ".." not in path.parts and named.is_dir():
         return named
-    if path.suffix not in OPEN and _HUB_NAME.fullmatch(str(name)):
+    if path.suffix not in (SUFFIX, *ELSEWHERE) and _HUB_NAME.fullmatch(str(name)):
         return fetch(str(name), revision)
     known = ", ".join(names(root)) or "none"
     raise FileNotFoundError(
@@ -76,15 +77,15 @@ def load(
     """Return a trained network, ready to use.
 
     Args:
-        name: a file (``.safetensors``, ``.onnx``, ``.nir``), a folder that holds ``network.safetensors`` (a run, or an
+        name: a ``.safetensors`` file, a folder that holds ``network.safetensors`` (a run, or an
             export), the name of a folder in ``root``, or ``owner/name`` on the Hugging Face hub.
         root: folder of named networks; see :func:`models_folder`.
         revision: of a network of the hub.
-        precision: ``"float32"``, or ``"bfloat16"`` for safetensors on processors that have it.
+        precision: ``"float32"``, or ``"bfloat16"`` on processors that have it.
 
     Raises:
         FileNotFoundError: there is no such network.
-        OSError: a package that the format needs is not installed, or the hub cannot be reached.
+        OSError: the hub cannot be reached, or its client is not installed.
         ValueError: the file is damaged or not one of ours.
     """
     found = find(name, root, revision)

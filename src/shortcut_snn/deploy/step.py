@@ -19,10 +19,17 @@ class StepNetwork(nn.Module):
 
     Args:
         network: from :func:`~shortcut_snn.deploy.fold.fold`; it keeps its number of time steps.
+
+    Raises:
+        ValueError: a network that does not say how it computes one time step.
     """
 
-    def __init__(self, network: SpikingNetwork) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
+        if not isinstance(network, SpikingNetwork):
+            raise ValueError(
+                f"{type(network).__name__} runs whole sequences; to run it step by step, derive it from SpikingNetwork"
+            )
         self.network = network
         self.neurons = list(neurons_of(network).values())
         self.names = list(neurons_of(network))

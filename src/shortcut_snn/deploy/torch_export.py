@@ -1,15 +1,17 @@
 """Networks as programs of torch.export: they run wherever torch does, without this library."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from .. import components
 from ..files import replacing
 from .describe import Description
-from .program import Program, input_dtype
-from .runtime import State, by_steps
+from .program import Program, input_dtype, make_program
+from .runtime import Runtime, State, by_steps
 from .torch_runtime import spikes_of
 
 
@@ -56,3 +58,19 @@ class ProgramRuntime:
         """Return every layer's spikes; see :class:`~.runtime.Runtime`."""
         layers = {name: self.module.get_submodule(f"{self.program.prefix}.{name}") for name in self.program.neurons}
         return spikes_of(layers, lambda: self.whole(images))
+
+
+@components.exporter("torch-export")
+@dataclass(frozen=True)
+class TorchExport:
+    """A program of torch.export."""
+
+    file: ClassVar[str] = "network.pt2"
+    streamed: ClassVar[str | None] = "network-step.pt2"
+    says: ClassVar[str] = "program for torch.export.load()"
+
+    def make(self, network: nn.Module, about: Description, path: Path, streaming: bool) -> Runtime:
+        """Write it; see :class:`~.runtime.Exporter`."""
+        program = make_program(network, about, streaming)
+        write_program(program, path)
+        return ProgramRuntime(path, program, about)

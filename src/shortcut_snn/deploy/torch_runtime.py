@@ -1,13 +1,14 @@
 """Networks run by torch."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ..nets import SpikingNetwork
+from ..inspection import hooked, preserving_state
 from ..neurons import Neuron, NormNeuron
 from .describe import Description
 from .prepare import Prepare
@@ -27,11 +28,15 @@ class TorchRuntime:
             rounds weights to 8 bits, and keeps the membrane potential in float32 within a sequence.
     """
 
-    def __init__(self, network: SpikingNetwork, about: Description, precision: Precision = "float32") -> None:
+    def __init__(self, network: nn.Module, about: Description, precision: Precision = "float32") -> None:
         self.dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self.network = for_inference(network, self.dtype)
-        self.step_network = StepNetwork(self.network)
-        self.prepare = Prepare(about).to(network.classifier.weight.device)
+        self.prepare = Prepare(about).to(next(network.parameters()).device)
+
+    @cached_property
+    def step_network(self) -> StepNetwork:
+        """The network one time step at a time."""
+        return StepNetwork(self.network)
 
     def _prepared(self, images: Tensor) -> Tensor:
         x: Tensor = self.prepare(images.to(self.prepare.mean.device)).to(self.dtype)
@@ -54,13 +59,13 @@ class TorchRuntime:
         return spikes_of(dict(neurons_of(self.network)), lambda: self.whole(images))
 
 
-def for_inference(network: SpikingNetwork, dtype: torch.dtype) -> SpikingNetwork:
+def for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Return a copy of a folded network, laid out channels-last, its layers but for the last in a dtype."""
     network = copy.deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for path, layer in network.named_modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear) and path != "classifier":
-            layer.to(dtype)
-    network.classifier.register_forward_pre_hook(_to_float)
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    for layer in layers[:-1]:
+        layer.to(dtype)
+    layers[-1].register_forward_pre_hook(_to_float)
     return network.eval()
 
 
@@ -73,24 +78,17 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.movedim(-3, -1).contiguous().movedim(-1, -3)
 
 
-def spikes_of(layers: dict[str, nn.Module], run: Callable[[], Any]) -> dict[str, Tensor]:
+def spikes_of(layers: Mapping[str, nn.Module], run: Callable[[], Any]) -> dict[str, Tensor]:
     """Run something and return the spikes that came out of some modules, by their names; calls follow in time."""
     seen: dict[str, list[Tensor]] = {name: [] for name in layers}
 
-    def note(name: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Tensor | tuple[Tensor, ...]) -> None:
-            # With the spikes a module of a graph may give its membrane potential, which has no time axis.
-            spikes = output if isinstance(output, Tensor) else max(output, key=lambda each: each.dim())
-            seen[name].append(spikes.detach())
+    def note(name: str, module: nn.Module, args: Any, output: Tensor | tuple[Tensor, ...]) -> None:
+        # With the spikes a module of a graph may give its membrane potential, which has no time axis.
+        spikes = output if isinstance(output, Tensor) else max(output, key=lambda each: each.dim())
+        seen[name].append(spikes.detach())
 
-        return hook
-
-    hooks = [module.register_forward_hook(note(name)) for name, module in layers.items()]
-    try:
+    with hooked(layers, note):
         run()
-    finally:
-        for hook in hooks:
-            hook.remove()
     return {name: torch.cat(spikes) for name, spikes in seen.items() if spikes}
 
 
@@ -98,17 +96,18 @@ class TrainedNetwork:
     """The network as it was trained, norms and all: what exports are compared with.
 
     Args:
-        network: in eval mode.
+        network: in any mode; it is left as it was.
         about: what it is.
     """
 
-    def __init__(self, network: SpikingNetwork, about: Description) -> None:
-        self.network, self.prepare = network.eval(), Prepare(about)
+    def __init__(self, network: nn.Module, about: Description) -> None:
+        self.network, self.prepare = network, Prepare(about)
 
     @torch.no_grad()
     def whole(self, images: Tensor) -> Tensor:
         """Return logits."""
-        logits: Tensor = self.network(self.prepare(images))
+        with preserving_state(self.network, training=False):
+            logits: Tensor = self.network(self.prepare(images))
         return logits
 
     def spikes(self, images: Tensor) -> dict[str, Tensor]:

@@ -1,61 +1,92 @@
-"""Networks run by onnxruntime."""
+"""Networks as ONNX graphs, and these run by onnxruntime."""
 
-import copy
 import json
-import subprocess
-import sys
+import re
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from .. import components
+from ..files import replacing
 from .describe import Description
 from .extra import need
-from .onnx_file import read_onnx
-from .program import input_dtype
-from .runtime import State, by_steps
+from .program import Program, input_dtype, make_program
+from .runtime import Runtime, State, by_steps
 
+ABOUT = "shortcut_snn"
+"""Under this key a file says what it is."""
 SCOPES = "pkg.torch.onnx.name_scopes"
 """Under this key torch's exporter notes in which module a node arose."""
 
-_TRIAL = """
-import json, sys
-try:
-    import resource
-    resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))
-except (ImportError, ValueError, OSError):
-    pass
-import numpy, onnxruntime
-options = onnxruntime.SessionOptions()
-options.log_severity_level = 4
-session = onnxruntime.InferenceSession(sys.stdin.buffer.read(), options, providers=["CPUExecutionProvider"])
-kinds = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
-shapes = {i.name: [1 if not isinstance(n, int) else n for n in i.shape] for i in session.get_inputs()}
-feeds = {i.name: numpy.zeros(shapes[i.name], kinds[i.type]) for i in session.get_inputs()}
-print(json.dumps([list(each.shape) for each in session.run(None, feeds)]))
-"""
+
+@components.exporter("onnx")
+@dataclass(frozen=True)
+class ONNX:
+    """An ONNX graph."""
+
+    file: ClassVar[str] = "network.onnx"
+    streamed: ClassVar[str | None] = "network-step.onnx"
+    says: ClassVar[str] = "graph for onnxruntime and others"
+
+    def make(self, network: nn.Module, about: Description, path: Path, streaming: bool) -> Runtime:
+        """Write it; see :class:`~.runtime.Exporter`."""
+        write_onnx(make_program(network, about, streaming), about, path)
+        return OnnxRuntime(path, about, streaming)
+
+
+def write_onnx(program: Program, about: Description, path: Path) -> None:
+    """Write a program as an ONNX file, whole or not at all.
+
+    Raises:
+        OSError: onnx or onnxscript is not installed.
+    """
+    need("onnx", "ONNX export")
+    need("onnxscript", "ONNX export")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's exporter, about its own future
+        made = torch.onnx.export(
+            program.exported,
+            dynamo=True,
+            input_names=list(program.inputs),
+            output_names=list(program.outputs),
+            external_data=False,
+            verbose=False,
+        )
+    assert made is not None
+    model = made.model_proto
+    model.producer_name = "shortcut-snn"
+    _name_batch(model.graph)
+    del model.metadata_props[:]
+    model.metadata_props.add(key=ABOUT, value=json.dumps(about.to_dict()))
+    with replacing(path) as temporary:
+        temporary.write_bytes(model.SerializeToString())
+
+
+def _name_batch(graph: Any) -> None:
+    """Call the open axis ``batch``, for which torch's exporter finds a name like ``s34``."""
+    found = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param:
+                axis.dim_param = re.sub(rf"\b{re.escape(found)}\b", "batch", axis.dim_param)
 
 
 class OnnxRuntime:
     """An ONNX file in onnxruntime.
 
     Args:
-        path: of a file that we wrote. It is checked, and first tried in a process of its own, so that not even a file
-            made to crash the runtime crashes this process.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        OSError: onnx or onnxruntime is not installed.
-        ValueError: the file is damaged, not ours, or does not run.
+        path: of a file that was just written: nothing is checked, and onnxruntime does as the file says.
+        about: what it is.
+        streaming: whether it is of a single time step.
     """
 
-    def __init__(self, path: Path) -> None:
-        need("onnxruntime", "an ONNX file")
-        self.model, self.about, self.streaming = read_onnx(path)
-        content = self.model.SerializeToString()
-        _try(content, path, self.about)
-        self.session = _session(content)
+    def __init__(self, path: Path, about: Description, streaming: bool) -> None:
+        self.path, self.about, self.streaming = path, about, streaming
+        self.session = _session(path.read_bytes())
 
     def _call(self, session: Any, feeds: dict[str, Tensor]) -> list[Tensor]:
         return [torch.from_numpy(out) for out in session.run(None, {name: x.numpy() for name, x in feeds.items()})]
@@ -82,7 +113,7 @@ class OnnxRuntime:
 
     def spikes(self, images: Tensor) -> dict[str, Tensor]:
         """Return every layer's spikes; see :class:`~.runtime.Runtime`."""
-        model = copy.deepcopy(self.model)
+        model = need("onnx", "ONNX export").load(self.path)
         values = {}
         for node in model.graph.node:
             scopes = [json.loads(each.value.replace("'", '"')) for each in node.metadata_props if each.key == SCOPES]
@@ -106,25 +137,10 @@ class OnnxRuntime:
 
 
 def _session(content: bytes) -> Any:
-    onnxruntime = need("onnxruntime", "an ONNX file")
+    onnxruntime = need("onnxruntime", "ONNX export")
+    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     # As many threads as torch uses.
     options.intra_op_num_threads = torch.get_num_threads()
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-
-def _try(content: bytes, path: Path, about: Description) -> None:
-    # -P: modules that lie beside the file are nothing to it.
-    command = [sys.executable, "-P", "-c", _TRIAL]
-    try:
-        done = subprocess.run(command, input=content, capture_output=True, timeout=600, check=False)
-    except subprocess.TimeoutExpired:
-        raise ValueError(f"{path} does not run in onnxruntime: it took more than ten minutes") from None
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        why = said[-1] if said and done.returncode > 0 else f"onnxruntime crashed ({done.returncode})"
-        raise ValueError(f"{path} does not run in onnxruntime: {why}")
-    shapes = json.loads(done.stdout)
-    if not shapes or shapes[0] != [1, len(about.classes)]:
-        raise ValueError(f"{path} does not give logits of its {len(about.classes)} classes")

@@ -1,19 +1,43 @@
-"""NIR graphs run by nirtorch, the neurons as the specification of NIR has them, a step of ``DT`` at a time."""
+"""Networks as NIR files, and these run by nirtorch: neurons as NIR specifies them, a step of ``DT`` at a time."""
 
 import copy
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .. import components
+from ..files import replacing
+from .describe import Description
 from .extra import need
-from .nir_file import read_nir
-from .nir_graph import DT
+from .nir_graph import DT, nir_graph
 from .prepare import Prepare
-from .runtime import State, by_steps
+from .runtime import Runtime, State, by_steps
 from .torch_runtime import spikes_of
+
+
+@components.exporter("nir")
+@dataclass(frozen=True)
+class NIR:
+    """A NIR graph."""
+
+    file: ClassVar[str] = "network.nir"
+    streamed: ClassVar[str | None] = None
+    says: ClassVar[str] = "graph of one time step for simulators and neuromorphic hardware"
+
+    def make(self, network: nn.Module, about: Description, path: Path, streaming: bool) -> Runtime:
+        """Write it; see :class:`~.runtime.Exporter`."""
+        write_nir(nir_graph(network, about), path)
+        return NirRuntime(path, about)
+
+
+def write_nir(graph: Any, path: Path) -> None:
+    """Write a graph as a NIR file (HDF5), whole or not at all."""
+    with replacing(path) as temporary:
+        need("nir", "NIR export").write(temporary, graph)
 
 
 class EulerNeuron(nn.Module):
@@ -68,25 +92,19 @@ class NirRuntime:
     """A NIR file in nirtorch.
 
     Args:
-        path: of a file that we wrote.
+        path: of a file that was just written: nirtorch makes Python code of its nodes' names.
+        about: what it is.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        OSError: nir, nirtorch or h5py is not installed.
-        ValueError: the file is damaged, not ours, or does not run.
+        OSError: nir or nirtorch is not installed.
     """
 
-    def __init__(self, path: Path) -> None:
-        nir, nirtorch = need("nir", "a NIR file"), need("nirtorch", "a NIR file")
-        graph, self.about = read_nir(path)
+    def __init__(self, path: Path, about: Description) -> None:
+        nir, nirtorch = need("nir", "NIR export"), need("nirtorch", "NIR export")
+        self.about, self.prepare, graph = about, Prepare(about), nir.read(path)
         self.names = [name for name, node in graph.nodes.items() if type(node) in (nir.LIF, nir.IF)]
         nodes = {nir.LIF: _lif, nir.IF: _if, nir.Conv2d: _conv, nir.Affine: _affine}
-        self.prepare = Prepare(self.about)
-        try:
-            self.module = nirtorch.nir_to_torch(graph, nodes).eval()
-            self.step(torch.zeros(1, self.about.channels, *self.about.image_size), None)
-        except Exception as error:  # whatever nirtorch and torch stumble over, the file is at fault
-            raise ValueError(f"{path} does not run: {' '.join(str(error).split())}") from None
+        self.module = nirtorch.nir_to_torch(graph, nodes).eval()
 
     def whole(self, images: Tensor) -> Tensor:
         """Return logits; see :class:`~.runtime.Runtime`."""
