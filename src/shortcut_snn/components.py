@@ -275,7 +275,7 @@ def read(inner: Any, entries: Any, path: str) -> Any:
         return settings(**values)
     except (ValueError, TypeError) as error:
         said = str(error)
-        raise ValueError(said if said.startswith(path) and path else f"{path or title}: {said}") from None
+        raise ValueError(said if said.startswith(path) else f"{path}: {said}") from None
 
 
 def _value(hint: Any, value: Any, path: str) -> Any:

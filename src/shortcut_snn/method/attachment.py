@@ -28,6 +28,7 @@ def attach(
     readout: Extract | Auto | None = "auto",
     head: Head | str | Mapping[str, Any] | None = None,
     reset: Reset | Auto | None = "auto",
+    wrap: Callable[..., Shortcut] = Shortcut,
 ) -> Shortcut:
     """Wrap a network of SpikingJelly, snnTorch, Norse or plain PyTorch for training with shortcut branches.
 
@@ -49,6 +50,7 @@ def attach(
             the output as it is.
         head: see :class:`Shortcut`.
         reset: see :class:`Shortcut`; ``"auto"`` is the library's own, None leaves the neurons' state alone.
+        wrap: what makes the wrapper of all this, as a gradient mechanism does; by default :class:`Shortcut` itself.
 
     Raises:
         ValueError: something cannot be found; the message says what to pass.
@@ -73,7 +75,7 @@ def attach(
         axes = [time_axis] * len(names)
     if num_classes is None:
         num_classes = logits.shape[1 if logits.dim() == 4 else -1]
-    return Shortcut(
+    return wrap(
         network,
         names,
         num_classes=num_classes,

@@ -337,7 +337,11 @@ def summary_text(result: Mapping[str, Any], folder: RunFolder) -> str:
 def _at_chance(result: Mapping[str, Any]) -> str:
     """Say so where nothing was learned."""
     chance, value = result["chance"], result["test_last"].get(result["metric"])
-    if chance is None or value is None or value > 1.5 * chance:
+    if chance is None or value is None:
+        return ""
+    # By so little a network that has learned nothing may be off it.
+    learned = value > min(1.5 * chance, chance + 0.1) if result["higher_is_better"] else value < 0.9 * chance
+    if learned:
         return ""
     return (
         f"\n\nThe network is at chance: it has learned nothing. Try another optimizer.lr, training.warmup=0.1, more "

@@ -121,17 +121,26 @@ def check_gradient(gradient: Gradient, objective: Objective, calibrate: bool = F
         Traceback (most recent call last):
         ValueError: gradient rate has no logits of single time steps, which tet needs: use bptt or sltt
     """
-    kind = getattr(gradient, "factory", gradient)
-    if takes_every_step(objective) and not getattr(kind, "every_step", True):
+    if takes_every_step(objective) and not getattr(getattr(gradient, "factory", gradient), "every_step", True):
         raise ValueError(
             f"gradient {_name(gradient)} has no logits of single time steps, which {_name(objective)} needs: use bptt "
             "or sltt"
         )
-    if calibrate and not getattr(kind, "calibrates", True):
+    if calibrate and not calibrates(gradient):
         raise ValueError(
             f"calibrate needs gradients through time, which gradient {_name(gradient)} has not: set it to false, or "
             "use bptt or sltt"
         )
+
+
+def calibrates(gradient: Gradient) -> bool:
+    """Say whether gradients pass through time by the surrogates' widths, so that calibrating these means something.
+
+    Example:
+        >>> calibrates(BPTT()), calibrates(Rate())
+        (True, False)
+    """
+    return bool(getattr(getattr(gradient, "factory", gradient), "calibrates", True))
 
 
 def _name(component: Any) -> str:
