@@ -30,6 +30,18 @@ class SpikingNetwork(nn.Module):
 
     Raises:
         ValueError: a size that is not positive, an unknown readout.
+
+    Example:
+        >>> from shortcut_snn.neurons import LIF
+        >>> class Flat(SpikingNetwork):
+        ...     stage_names = ["spike"]
+        ...     def __init__(self):
+        ...         super().__init__(num_classes=5, time_steps=4, in_channels=3, readout="mean")
+        ...         self.spike, self.classifier = LIF(), nn.Linear(12, 5)
+        ...     def features(self, x):
+        ...         return self.spike(x.expand(self.time_steps, *x.shape[1:])).flatten(2)
+        >>> Flat()(torch.rand(8, 3, 2, 2)).shape
+        torch.Size([8, 5])
     """
 
     stage_names: list[str]

@@ -21,6 +21,12 @@ class CurrentNeuron(nn.Module):
 
     Args:
         neuron: what fires.
+
+    Example:
+        >>> from shortcut_snn.neurons import LIF
+        >>> current, residual = torch.full((1, 1, 1), 0.5), torch.full((4, 1, 1), 0.25)
+        >>> CurrentNeuron(LIF())(current, residual, time_steps=4).flatten()
+        tensor([0., 1., 0., 1.])
     """
 
     def __init__(self, neuron: nn.Module) -> None:

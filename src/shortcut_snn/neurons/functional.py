@@ -143,6 +143,11 @@ def lif(
 
     Raises:
         ValueError: no time steps, or a parameter out of range.
+
+    Example:
+        >>> spikes, membrane = lif(torch.full((4, 1, 1), 0.75), decay=0.5)
+        >>> spikes.flatten(), membrane.flatten()
+        (tensor([0., 1., 0., 1.]), tensor([0.]))
     """
     check_call(current, decay, threshold, reset, initial)
     if is_exported():

@@ -12,6 +12,15 @@ class Membrane:
     Args:
         before: membrane potential ``[N, ...]`` before the first step, or None for 0.
         after: the one after the last step, once the layer has run.
+
+    Example:
+        >>> import torch
+        >>> from shortcut_snn.neurons import LIF, CurrentNeuron
+        >>> layer = CurrentNeuron(LIF())
+        >>> layer.membrane = Membrane()
+        >>> spikes = layer(torch.full((1, 1, 1), 0.75))
+        >>> layer.membrane.after.item()
+        0.75
     """
 
     before: Tensor | None = None

@@ -32,6 +32,13 @@ class Neuron(nn.Module):
     Raises:
         TypeError: a threshold that is no number, or a surrogate that cannot be called.
         ValueError: a parameter out of range.
+
+    Example:
+        >>> class Memoryless(Neuron):
+        ...     def forward(self, current):
+        ...         return (current > self.threshold).float()
+        >>> Memoryless()(torch.tensor([[0.5], [1.5]])).flatten()
+        tensor([0., 1.])
     """
 
     decay: float | Tensor
