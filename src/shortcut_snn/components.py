@@ -376,7 +376,7 @@ class Option:
 
 
 def options(settings: type) -> list[Option]:
-    """Return the options of a component, described by the ``Args`` of its docstring or of the class that it returns."""
+    """Return a component's options, described by the ``Args`` of its docstring or of what it returns."""
     import docstring_parser
 
     subjects = [settings, *getattr(settings, "__mro__", ())]

@@ -87,15 +87,8 @@ class LIF(Neuron):
     """Leaky integrate-and-fire.
 
     Args:
-        decay: factor on the membrane potential in a step, from 0 to 1; the paper's tau, 0.5, halves it.
-        threshold: a neuron fires where its membrane potential is greater than this.
-        surrogate: ds/du in the backward pass; ``Rectangle(1)`` by default.
-        reset: ``"hard"`` to 0, or ``"soft"``: the threshold is subtracted.
-        detach_reset: whether the gradient ignores that the reset depends on the spike.
-        detach_membrane: whether no gradient travels through time (see :mod:`.sltt`).
-
-    Raises:
-        ValueError: a parameter out of range.
+        decay: factor on the membrane potential in a step, from 0 to 1 (the paper's tau); the rest as of
+            :class:`Neuron`.
 
     Example:
         >>> import torch
@@ -143,15 +136,8 @@ class PLIF(Neuron):
     """LIF whose decay is learned, one for the layer: ``decay = sigmoid(w)`` (Fang et al., ICCV 2021).
 
     Args:
-        decay: where the learning of the factor on the membrane potential starts, between 0 and 1.
-        threshold: a neuron fires where its membrane potential is greater than this.
-        surrogate: ds/du in the backward pass; ``Rectangle(1)`` by default.
-        reset: ``"hard"`` to 0, or ``"soft"``: the threshold is subtracted.
-        detach_reset: whether the gradient ignores that the reset depends on the spike.
-        detach_membrane: whether no gradient travels through time (see :mod:`.sltt`).
-
-    Raises:
-        ValueError: a parameter out of range.
+        decay: where the learning of the factor on the membrane potential starts, between 0 and 1; the rest as of
+            :class:`Neuron`.
 
     Example:
         >>> PLIF(decay=0.5).w
