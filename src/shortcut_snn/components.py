@@ -11,6 +11,7 @@ recipes, the command's options and its help know whatever has been registered, o
         return ...
 """
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -383,7 +384,10 @@ def options(settings: type) -> list[Option]:
     if issubclass(settings, Settings):
         factory: Any = settings.factory
         # What a function says nothing of is described where the class is that it returns.
-        made = typing.get_type_hints(factory).get("return") if inspect.isfunction(factory) else factory
+        made = factory
+        if inspect.isfunction(factory):
+            with contextlib.suppress(NameError, TypeError):
+                made = typing.get_type_hints(factory).get("return")
         subjects = [factory, *getattr(made, "__mro__", ())]
     said: dict[str, str] = {}
     for subject in subjects:

@@ -84,11 +84,10 @@ class Neuron(nn.Module):
 
 @components.neuron("lif")
 class LIF(Neuron):
-    """Leaky integrate-and-fire.
+    """Leaky integrate-and-fire, with the other arguments of :class:`Neuron`.
 
     Args:
-        decay: factor on the membrane potential in a step, from 0 to 1 (the paper's tau); the rest as of
-            :class:`Neuron`.
+        decay: factor on the membrane potential in a step, from 0 to 1 (the paper's tau).
 
     Example:
         >>> import torch
@@ -136,8 +135,7 @@ class PLIF(Neuron):
     """LIF whose decay is learned, one for the layer: ``decay = sigmoid(w)`` (Fang et al., ICCV 2021).
 
     Args:
-        decay: where the learning of the factor on the membrane potential starts, between 0 and 1; the rest as of
-            :class:`Neuron`.
+        decay: where the learning of the factor on the membrane potential starts, between 0 and 1.
 
     Example:
         >>> PLIF(decay=0.5).w
