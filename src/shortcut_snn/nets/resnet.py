@@ -117,7 +117,7 @@ def spiking_resnet18(
     norm: Norm = "bn",
     classifier_std: ClassifierStd = None,
 ) -> SpikingResNet:
-    """ResNet-18: stages of 2, 2, 2, 2 blocks, doubling in width; options of :class:`SpikingResNet`.
+    """ResNet-18: stages of 2, 2, 2, 2 blocks, doubling in width; options of SpikingResNet.
 
     Args:
         width: channels of the first stage.
@@ -147,7 +147,7 @@ def spiking_resnet19(
     norm: Norm = "bn",
     classifier_std: ClassifierStd = None,
 ) -> SpikingResNet:
-    """ResNet-19: stages of 3, 3, 2 blocks, doubling in width, and a spiking hidden layer; options of :class:`SpikingResNet`.
+    """ResNet-19: stages of 3, 3, 2 blocks, doubling in width, a spiking hidden layer; options of SpikingResNet.
 
     Args:
         width: channels of the first stage; the hidden layer is twice as wide.
@@ -178,7 +178,7 @@ def spiking_resnet20(
     norm: Norm = "bn",
     classifier_std: ClassifierStd = None,
 ) -> SpikingResNet:
-    """ResNet-20: stages of 3, 3, 3 blocks, doubling in width; options of :class:`SpikingResNet`.
+    """ResNet-20: stages of 3, 3, 3 blocks, doubling in width; options of SpikingResNet.
 
     Args:
         width: channels of the first stage.
@@ -208,7 +208,7 @@ def spiking_resnet34(
     norm: Norm = "bn",
     classifier_std: ClassifierStd = None,
 ) -> SpikingResNet:
-    """ResNet-34: stages of 3, 4, 6, 3 blocks, doubling in width; options of :class:`SpikingResNet`.
+    """ResNet-34: stages of 3, 4, 6, 3 blocks, doubling in width; options of SpikingResNet.
 
     Args:
         width: channels of the first stage.
@@ -238,7 +238,7 @@ def spiking_resnet110(
     norm: Norm = "bn",
     classifier_std: ClassifierStd = None,
 ) -> SpikingResNet:
-    """ResNet-110: stages of 18, 18, 18 blocks, doubling in width (He et al., CVPR 2016); options of :class:`SpikingResNet`.
+    """ResNet-110: stages of 18, 18, 18 blocks, doubling in width (He et al., CVPR 2016); options of SpikingResNet.
 
     Args:
         width: channels of the first stage.

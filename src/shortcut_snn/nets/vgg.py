@@ -134,7 +134,7 @@ def spiking_vgg11(
     norm: Norm = "bn",
     classifier_std: ClassifierStd = None,
 ) -> SpikingVGG:
-    """VGG-11: stages of 1, 1, 2, 2, 2 layers, doubling in width up to 8 times; max pooling; options of :class:`SpikingVGG`.
+    """VGG-11: stages of 1, 1, 2, 2, 2 layers, doubling in width up to 8 times; max pooling; options of SpikingVGG.
 
     Args:
         width: channels of the first layer.
@@ -162,7 +162,7 @@ def spiking_vgg16(
     norm: Norm = "bn",
     classifier_std: ClassifierStd = None,
 ) -> SpikingVGG:
-    """VGG-16: stages of 2, 2, 3, 3, 3 layers, doubling in width up to 8 times; max pooling; options of :class:`SpikingVGG`.
+    """VGG-16: stages of 2, 2, 3, 3, 3 layers, doubling in width up to 8 times; max pooling; options of SpikingVGG.
 
     Args:
         width: channels of the first layer.
@@ -190,7 +190,7 @@ def spiking_vggsnn(
     norm: Norm = "bn",
     classifier_std: ClassifierStd = None,
 ) -> SpikingVGG:
-    """VGGSNN: four stages of 2 layers, doubling in width up to 8 times; average pooling; options of :class:`SpikingVGG`.
+    """VGGSNN: four stages of 2 layers, doubling in width up to 8 times; average pooling; options of SpikingVGG.
 
     Args:
         width: channels of the first layer.
