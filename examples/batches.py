@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from shortcut_snn.data import DataConfig, EventConfig, ImageData, Loaders, load, loaders
+from shortcut_snn.data import Digits, RecordingArchive
 
 Batch = tuple[Tensor, Tensor]
 FOLDS = 5
@@ -46,12 +46,11 @@ class Batches:
     def __init__(self, path: str | None, shape: Shape, seed: int, size: int) -> None:
         self.shape = shape
         if path is None:
-            config = DataConfig("digits", augment=(), batch_size=size)
+            self.data = Digits(augment=(), batch_size=size).load()
         else:
-            events = EventConfig(size=shape.size, folds=FOLDS, fold=seed % FOLDS)
-            config = DataConfig("nmnist_npz", path, augment=(), batch_size=size, events=events)
-        self.data: ImageData = load(config, shape.time_steps)
-        self.loaders: Loaders = loaders(self.data, config, seed)
+            fold = {"size": shape.size, "folds": FOLDS, "fold": seed % FOLDS}
+            self.data = RecordingArchive(path, augment=(), batch_size=size, **fold).load(shape.time_steps)
+        self.loaders = self.data.loaders(seed)
         # Batch normalisation takes no batch of one sample.
         self.steps = len(self.loaders.train)
 

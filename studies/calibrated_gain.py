@@ -16,8 +16,7 @@ import torch
 from shortcut_snn import nets
 from shortcut_snn.analysis.calibrate import calibrate
 from shortcut_snn.analysis.layers import examine
-from shortcut_snn.data import load, loaders, normalise
-from shortcut_snn.data.config import DataConfig
+from shortcut_snn.data import Digits, ImageArchive
 from shortcut_snn.files import write_csv
 from shortcut_snn.neurons import LIF, ATan, Rectangle, Triangle
 
@@ -35,16 +34,16 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--batch", type=int, default=64)
     options = parser.parse_args()
-    source = ("npz", str(options.data)) if options.data else ("digits", None)
-    config = DataConfig(*source, augment=(), batch_size=options.batch)
-    data = load(config)
-    stream = itertools.islice(iter(loaders(data, config, seed=0).train), 2)
-    batches = [(normalise(images, data.mean, data.std), labels) for images, labels in stream]
+    shared = {"augment": (), "batch_size": options.batch}
+    data = (ImageArchive(options.data, **shared) if options.data else Digits(**shared)).load()
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.mean, data.std))
+    stream = itertools.islice(data.loaders(seed=0).train, 2)
+    batches = [((images / 255 - mean) / std, labels) for images, labels in stream]
     rows = []
     for (name, block), (surrogate, shape) in itertools.product(NETWORKS, SURROGATES.items()):
         torch.manual_seed(0)
         net = getattr(nets, f"spiking_{name}")(
-            data.num_classes, 2, width=options.width, in_channels=data.channels, block=block,
+            len(data.classes), 2, width=options.width, in_channels=data.train.shape[0], block=block,
             make_neuron=lambda shape=shape: LIF(surrogate=shape),
         )  # fmt: skip
         before = examine(net, batches[:1]).factors[0]

@@ -1,7 +1,7 @@
-"""Put a part of CIFAR-10 into a plain ``.npz`` file that ``data.name=npz`` reads.
+"""Put a part of CIFAR-10 into a plain ``.npz`` file that ``data.kind=npz`` reads.
 
 ``source`` is the folder that holds ``cifar-10-batches-py``, which ``shortcut-snn train`` fetches with
-``--data.name cifar10 --data.download true``, or an archive of JPEG bytes. That holds, for each of ``train`` and
+``--data.kind cifar10 --data.download true``, or an archive of JPEG bytes. That holds, for each of ``train`` and
 ``test``: ``jpeg_<part>`` (uint8, all files end to end), ``off_<part>`` (n + 1 offsets) and ``y_<part>`` (labels).
 Example::
 
@@ -15,9 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from shortcut_snn.data import DataConfig
-from shortcut_snn.data.cifar import read_cifar
-from shortcut_snn.data.images import Images
+from shortcut_snn.data import CIFAR10, Images
 from shortcut_snn.files import replacing
 
 
@@ -59,10 +57,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, help="side in pixels to which images are shrunk by means of areas")
     arguments = parser.parse_args()
     if arguments.source.is_dir():
-        found = read_cifar(DataConfig(name="cifar10", root=str(arguments.source)))
+        found = CIFAR10(arguments.source).read()
         x_train, y_train = official(found.train, "train", arguments.train)
         x_test, y_test = official(found.test, "test", arguments.test)
-        extra = {"class_names": np.array(found.class_names)}
+        extra = {"class_names": np.array(found.classes)}
     else:
         with np.load(arguments.source, allow_pickle=False) as archive:
             x_train, y_train = decode(archive, "train", arguments.train)

@@ -19,8 +19,7 @@ from shortcut_snn import LogitSum, LossSum, Shortcut, nets
 from shortcut_snn.analysis.calibrate import calibrate
 from shortcut_snn.analysis.gradients import measure, signal
 from shortcut_snn.analysis.statistics import geometric_mean
-from shortcut_snn.data import load, loaders, normalise
-from shortcut_snn.data.config import DataConfig
+from shortcut_snn.data import ImageArchive
 from shortcut_snn.files import write_csv
 from shortcut_snn.neurons import LIF, Rectangle, Triangle
 
@@ -44,10 +43,10 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--calibrate", action="store_true")
     options = parser.parse_args()
-    config = DataConfig("npz", str(options.data), augment=(), batch_size=100)
-    data = load(config)
-    stream = itertools.islice(iter(loaders(data, config, seed=0).train), options.batches)
-    batches = [(normalise(images, data.mean, data.std), labels) for images, labels in stream]
+    data = ImageArchive(options.data, augment=(), batch_size=100).load()
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.mean, data.std))
+    stream = itertools.islice(data.loaders(seed=0).train, options.batches)
+    batches = [((images / 255 - mean) / std, labels) for images, labels in stream]
     rows = []
     for depth, (name, surrogate), (path, (taps, objective, balance)) in itertools.product(
         ("resnet18", "resnet34"), SURROGATES.items(), PATHS.items()

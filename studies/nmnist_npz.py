@@ -1,7 +1,7 @@
-"""Put recordings of N-MNIST into the one ``.npz`` file that ``data.name=nmnist_npz`` reads.
+"""Put recordings of N-MNIST into the one ``.npz`` file that ``data.kind=nmnist_npz`` reads.
 
 ``source`` is the folder that holds N-MNIST's Train and Test, or NMNIST with these, which ``shortcut-snn train`` fetches
-with ``--data.name nmnist --data.download true``. Takes as many of each class. Example::
+with ``--data.kind nmnist --data.download true``. Takes as many of each class. Example::
 
     python studies/nmnist_npz.py data/nmnist nmnist_small.npz --train 1000 --test 100
 """
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from shortcut_snn.data import DataConfig
+from shortcut_snn.data import NMNIST
 from shortcut_snn.data.events.images import EventImages
-from shortcut_snn.data.events.nmnist import SENSOR, read_nmnist
+from shortcut_snn.data.events.nmnist import SENSOR
 from shortcut_snn.data.split import balanced_prefix
 from shortcut_snn.files import replacing
 
@@ -29,7 +29,7 @@ def main() -> None:
     options = parser.parse_args()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it is a part only
-        found = read_nmnist(DataConfig(name="nmnist", root=str(options.source)), time_steps=1)
+        found = NMNIST(options.source).read(time_steps=1)
     events, labels, is_test = [], [], []
     for part, count, testing in ((found.train, options.train, False), (found.test, options.test, True)):
         assert isinstance(part, EventImages)

@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms import v2
 
-from shortcut_snn.data.augment import Augment, crop, cutout, flip, roll
-from shortcut_snn.data.config import Augmentation
+from shortcut_snn.data import Augmentation, AutoAugment, Crop, Cutout, Flip, Roll
+from shortcut_snn.data.augment import Augment
+from shortcut_snn.data.autoaugment import POLICY, SIGNED, magnitude, operations
 from shortcut_snn.data.counter_random import random_bits
 
-ALL: tuple[Augmentation, ...] = ("crop", "flip", "roll", "autoaugment", "cutout")
+ALL = (Crop(), Flip(), Roll(), AutoAugment(), Cutout())
 GREY = np.array([100, 110, 120], np.uint8)
 
 
@@ -19,14 +20,14 @@ def noise(count: int, side: int = 16, channels: int = 3) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, channels, side, side)).astype(np.uint8)
 
 
-def augment(images: np.ndarray, names: tuple[Augmentation, ...], epoch: int, indices: np.ndarray, seed: int = 0):
-    return Augment(names, seed, (0.4,) * images.shape[1])(images.copy(), np.full(len(images), epoch), indices)
+def augment(images: np.ndarray, steps: tuple[Augmentation, ...], epoch: int, indices: np.ndarray, seed: int = 0):
+    return Augment(steps, seed, (0.4,) * images.shape[1])(images.copy(), np.full(len(images), epoch), indices)
 
 
 def test_crop_is_torchvisions_at_every_offset_equally() -> None:
     image = noise(1)
     count = 25 * 200
-    crops = crop(np.repeat(image, count, 0), random_bits(np.arange(count)), GREY)
+    crops = Crop()(np.repeat(image, count, 0), random_bits(np.arange(count)), GREY)
     padded = v2.functional.pad(torch.from_numpy(image[0]), [2])
     seen = []
     for top in range(5):
@@ -40,14 +41,14 @@ def test_crop_is_torchvisions_at_every_offset_equally() -> None:
 @pytest.mark.parametrize(("side", "pad"), [(8, 1), (32, 4), (4, 1)])
 def test_crop_pads_an_eighth(side: int, pad: int) -> None:
     images = np.full((500, 1, side, side), 255, np.uint8)
-    crops = crop(images, random_bits(np.arange(500)), GREY)
+    crops = Crop()(images, random_bits(np.arange(500)), GREY)
     black_rows = (crops == 0).all((1, 3)).sum(1)
     assert black_rows.max() == pad
 
 
 def test_flip_is_torchvisions_half_of_the_time() -> None:
     images = noise(2000)
-    flipped = flip(images.copy(), random_bits(np.arange(2000)), GREY)
+    flipped = Flip()(images.copy(), random_bits(np.arange(2000)), GREY)
     mirrored = v2.functional.horizontal_flip(torch.from_numpy(images)).numpy()
     same, other = (flipped == images).all((1, 2, 3)), (flipped == mirrored).all((1, 2, 3))
     assert (same ^ other).all()
@@ -57,7 +58,7 @@ def test_flip_is_torchvisions_half_of_the_time() -> None:
 def test_roll_is_torchs_at_every_offset_equally() -> None:
     image = noise(1)
     count = 121 * 50
-    rolled = roll(np.repeat(image, count, 0), random_bits(np.arange(count)), GREY)
+    rolled = Roll()(np.repeat(image, count, 0), random_bits(np.arange(count)), GREY)
     seen = [
         int((rolled == torch.roll(torch.from_numpy(image[0]), (down, right), (1, 2)).numpy()).all((1, 2, 3)).sum())
         for down in range(-5, 6)
@@ -69,7 +70,7 @@ def test_roll_is_torchs_at_every_offset_equally() -> None:
 
 def test_cutout_covers_one_square_in_the_mean_colour() -> None:
     images = np.zeros((3000, 3, 16, 16), np.uint8)
-    covered = cutout(images, random_bits(np.arange(3000)), GREY)
+    covered = Cutout()(images, random_bits(np.arange(3000)), GREY)
     assert set(np.unique(covered[:, 1])) == {0, 110}
     mask = covered[:, 0] > 0
     rows, columns = mask.any(2).sum(1), mask.any(1).sum(1)
@@ -88,17 +89,17 @@ def test_a_sample_depends_on_seed_epoch_and_index_not_on_its_batch(seed: int, ep
     assert (alone[0] == whole[2]).all()
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("step", ALL)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_each_augmentation_varies_with_seed_epoch_and_index(name: Augmentation, channels: int) -> None:
+def test_each_augmentation_varies_with_seed_epoch_and_index(step: Augmentation, channels: int) -> None:
     images = np.repeat(noise(1, channels=channels), 64, 0)
-    first = augment(images, (name,), 0, np.arange(64))
+    first = augment(images, (step,), 0, np.arange(64))
     assert first.shape == images.shape
     assert first.dtype == np.uint8
     assert (first != first[:1]).any()
-    assert (first != augment(images, (name,), 1, np.arange(64))).any()
-    assert (first != augment(images, (name,), 0, np.arange(64), seed=1)).any()
-    assert (first == augment(images, (name,), 0, np.arange(64))).all()
+    assert (first != augment(images, (step,), 1, np.arange(64))).any()
+    assert (first != augment(images, (step,), 0, np.arange(64), seed=1)).any()
+    assert (first == augment(images, (step,), 0, np.arange(64))).all()
 
 
 def test_the_global_generators_stay_as_they_were() -> None:
@@ -116,10 +117,58 @@ def test_the_global_generators_do_not_matter() -> None:
 
 
 def test_crop_flip_and_cutout_are_the_same_for_ever() -> None:
-    result = augment(noise(64), ("crop", "flip", "cutout"), 2, np.arange(64))
+    result = augment(noise(64), (Crop(), Flip(), Cutout()), 2, np.arange(64))
     assert hashlib.sha256(result.tobytes()).hexdigest()[:16] == "06b3ae9c5d31d280"
 
 
 def test_width_and_height_may_differ() -> None:
     images = np.random.default_rng(0).integers(1, 256, (20, 1, 16, 24)).astype(np.uint8)
     assert augment(images, ALL, 0, np.arange(20)).shape == images.shape
+
+
+def theirs(name: str, level: int, images: np.ndarray) -> tuple[float, torch.Tensor]:
+    """torchvision's magnitude, and what it makes of each image."""
+    transform = v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10, fill=GREY.tolist())
+    levels = transform._AUGMENTATION_SPACE[name][0](10, *images.shape[2:])
+    amount = 0.0 if levels is None else float(levels[level])
+    done = [
+        transform._apply_image_or_video_transform(image, name, amount, transform.interpolation, transform._fill)
+        for image in torch.from_numpy(images)
+    ]
+    return amount, torch.stack(done)
+
+
+@pytest.mark.parametrize("name", operations())
+@pytest.mark.parametrize("size", [(32, 32), (28, 40)])
+def test_autoaugments_operations_are_torchvisions(name: str, size: tuple[int, int]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, *size)).astype(np.uint8)
+    levels = {level for pair in POLICY for operation, _, level in pair if operation == name}
+    for level in levels:
+        amount, expected = theirs(name, level, images)
+        ours = magnitude(name, level, size) if name != "Solarize" else magnitude(name, level, size) / 255
+        assert name in ("AutoContrast", "Equalize", "Invert") or ours == amount
+        made = operations()[name](torch.from_numpy(images), magnitude(name, level, size), GREY.tolist())
+        assert torch.equal(made, expected)
+
+
+def test_autoaugments_policy_is_torchvisions() -> None:
+    transform = v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10)
+    assert [tuple((n, p, level or 0) for n, p, level in pair) for pair in transform._policies] == list(POLICY)
+    signed = {name for name, (_, signed) in transform._AUGMENTATION_SPACE.items() if signed}
+    assert signed & set(operations()) == SIGNED
+
+
+def test_autoaugment_is_distributed_as_torchvisions() -> None:
+    image = noise(1, side=12)
+    count = 6000
+    ours = AutoAugment()(np.repeat(image, count, 0), random_bits(np.arange(count)), GREY)
+    transform = v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10, fill=GREY.tolist())
+    drawn = np.stack([transform(torch.from_numpy(image[0])).numpy() for _ in range(count)])
+    seen: dict[bytes, list[int]] = {}
+    for number, made in enumerate((ours, drawn)):
+        for one in made:
+            seen.setdefault(one.tobytes(), [0, 0])[number] += 1
+    frequent = np.array([pair for pair in seen.values() if sum(pair) >= 60])
+    assert len(frequent) > 20
+    assert (np.abs(frequent[:, 0] - frequent[:, 1]) < 5 * np.sqrt(frequent.sum(1))).all()
+    assert 0.7 < frequent.sum() / (2 * count) <= 1

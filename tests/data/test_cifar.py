@@ -1,4 +1,3 @@
-import dataclasses
 import hashlib
 import pickle
 import tarfile
@@ -11,24 +10,25 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torchvision.datasets import CIFAR10, CIFAR100
+from torchvision import datasets
 
-from shortcut_snn.data import DataConfig, cifar, load
+from shortcut_snn.data import CIFAR10, CIFAR100
+from shortcut_snn.data.cifar import _read_dict as read_pickle
 
 from .files import NAMES, python2_pickle, write_cifar10, write_cifar100
 
 Colour = tuple[np.ndarray, np.ndarray]
 
 
-def config(root: Path, **fields: Any) -> DataConfig:
-    return DataConfig("cifar10", str(root), **{"validation": 0, **fields})
+def config(root: Path, **fields: Any) -> CIFAR10:
+    return CIFAR10(root, **{"validation": 0, **fields})
 
 
 def md5(path: Path) -> str:
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
-def official(base: type[CIFAR10], folder: Path, **more: str) -> type[CIFAR10]:
+def official(base: type[datasets.CIFAR10], folder: Path, **more: str) -> type[datasets.CIFAR10]:
     """torchvision's class, its checksums those of the files in ``folder``."""
     lists = {
         name: [[file, md5(folder / file)] for file, _ in getattr(base, name)] for name in ("train_list", "test_list")
@@ -40,28 +40,28 @@ def official(base: type[CIFAR10], folder: Path, **more: str) -> type[CIFAR10]:
 def test_cifar10(colour: Colour, tmp_path: Path) -> None:
     images, labels = colour
     folder = write_cifar10(tmp_path, images, labels, 20)
-    data = load(config(tmp_path))
-    assert (len(data.train), len(data.test), data.class_names) == (100, 20, NAMES)
+    data = config(tmp_path).load()
+    assert (len(data.train), len(data.test), data.classes) == (100, 20, NAMES)
     assert (data.train.fetch(range(100)).numpy() == images[:100].transpose(0, 3, 1, 2)).all()
     assert (data.test.fetch(range(20)).numpy() == images[100:120].transpose(0, 3, 1, 2)).all()
     assert data.train.labels.tolist() == labels[:100].tolist()
-    assert (data.channels, data.image_size, data.mean[0]) == (3, (32, 32), 0.4914)
+    assert (data.train.shape, data.mean[0]) == ((3, 32, 32), 0.4914)
     # The files are of the official layout: torchvision's own loader reads the same from them.
-    theirs = official(CIFAR10, folder)(tmp_path, train=True)
+    theirs = official(datasets.CIFAR10, folder)(tmp_path, train=True)
     assert (theirs.data == images[:100]).all()
     assert theirs.targets == data.train.labels.tolist()
-    assert theirs.classes == data.class_names
+    assert theirs.classes == data.classes
 
 
 def test_cifar100(colour: Colour, tmp_path: Path) -> None:
     images, labels = colour[0][:300], np.arange(300) % 100
     folder = write_cifar100(tmp_path, images, labels, 100)
-    data = load(DataConfig("cifar100", str(tmp_path), validation=0.5))
+    data = CIFAR100(tmp_path, validation=0.5).load()
     assert (len(data.train), len(data.validation), len(data.test)) == (100, 100, 100)
-    assert data.class_names[99] == "fine_99"
+    assert data.classes[99] == "fine_99"
     assert (data.test.fetch(range(100)).numpy() == images[200:].transpose(0, 3, 1, 2)).all()
     assert data.mean[0] == 0.5071
-    theirs = official(CIFAR100, folder)(tmp_path, train=False)
+    theirs = official(datasets.CIFAR100, folder)(tmp_path, train=False)
     assert (theirs.data == images[200:]).all()
     assert theirs.targets == data.test.labels.tolist()
 
@@ -70,18 +70,18 @@ def test_a_batch_pickled_by_python_3_is_read_too(colour: Colour, tmp_path: Path)
     images, labels = colour
     path = write_cifar10(tmp_path, images, labels, 20) / "data_batch_3"
     path.write_bytes(pickle.dumps(pickle.loads(path.read_bytes(), encoding="latin1"), protocol=4))
-    assert (load(config(tmp_path)).train.fetch([45])[0].numpy() == images[45].transpose(2, 0, 1)).all()
+    assert (config(tmp_path).load().train.fetch([45])[0].numpy() == images[45].transpose(2, 0, 1)).all()
 
 
 def test_missing_files_say_which_and_what_to_do(colour: Colour, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"data_batch_1 is missing; set data.download=true to download cifar10"):
-        load(config(tmp_path / "nowhere"))
+        config(tmp_path / "nowhere").load()
     folder = write_cifar10(tmp_path, *colour, 20)
     (folder / "batches.meta").unlink()
     with pytest.raises(
         FileNotFoundError, match=r"batches.meta is missing; .* the folder that holds cifar-10-batches-py"
     ):
-        load(config(tmp_path))
+        config(tmp_path).load()
 
 
 @pytest.mark.parametrize("name", ["data_batch_2", "test_batch", "batches.meta"])
@@ -91,7 +91,7 @@ def test_a_file_cut_anywhere_is_refused_by_name(colour: Colour, tmp_path: Path, 
     for length in [0, 1, 2, 3, *range(5, len(whole), len(whole) // 15 + 1), len(whole) - 1]:
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match=f"^{path} is cut short, damaged .*; delete it and download") as caught:
-            load(config(tmp_path))
+            config(tmp_path).load()
         assert "\n" not in str(caught.value)
 
 
@@ -107,8 +107,49 @@ def test_code_in_a_file_is_not_run(colour: Colour, tmp_path: Path) -> None:
     path = write_cifar10(tmp_path, *colour, 10) / "data_batch_1"
     path.write_bytes(pickle.dumps({"data": Malice(tmp_path / "owned"), "labels": []}))
     with pytest.raises(ValueError, match=r"data_batch_1 is cut short, damaged or not plain data \(it asks for"):
-        load(config(tmp_path))
+        config(tmp_path).load()
     assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_code_is_not_run_in_any_protocol(tmp_path: Path, protocol: int) -> None:
+    path, target = tmp_path / "malice", tmp_path / "owned"
+    path.write_bytes(pickle.dumps({"data": Malice(target)}, protocol))
+    with pytest.raises(ValueError, match=r"malice is cut short, damaged or not plain data \(it asks for"):
+        read_pickle(path)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"data": np.zeros(3)}, "it holds an array that is not uint8, row by row"),
+        ({"data": np.zeros((3, 2), np.uint8, order="F")}, "it holds an array that is not uint8, row by row"),
+        ({"data": np.array([None])}, "it holds an array that is not uint8, row by row"),
+        ({"data": {1, 2}, "more": 1 + 2j}, "it asks for builtins.complex"),
+    ],
+)
+def test_other_data_is_refused(tmp_path: Path, content: object, reason: str) -> None:
+    path = tmp_path / "other"
+    path.write_bytes(pickle.dumps(content, protocol=4))
+    with pytest.raises(ValueError, match=reason):
+        read_pickle(path)
+
+
+def test_any_damage_is_refused_in_one_line_or_harmless(tmp_path: Path) -> None:
+    path = tmp_path / "damaged"
+    whole = python2_pickle({"labels": [1, 2], "data": np.arange(600, dtype=np.uint8).reshape(2, 300)})
+    for place in range(len(whole)):
+        for change in (0x01, 0x10, 0xFF):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ change]) + whole[place + 1 :])
+            try:
+                content = read_pickle(path)
+            except ValueError as error:
+                message = str(error)
+                assert message.startswith(str(path))
+                assert "\n" not in message
+            else:
+                assert all(not isinstance(value, np.ndarray) or value.dtype == np.uint8 for value in content.values())
 
 
 @pytest.mark.parametrize(
@@ -126,27 +167,28 @@ def test_other_content_is_refused_by_name(colour: Colour, tmp_path: Path, conten
     folder = write_cifar10(tmp_path, *colour, 10)
     (folder / "test_batch").write_bytes(python2_pickle(content))
     with pytest.raises(ValueError, match=message):
-        load(config(tmp_path))
+        config(tmp_path).load()
 
 
 def test_a_description_without_names_is_refused(colour: Colour, tmp_path: Path) -> None:
     folder = write_cifar10(tmp_path, *colour, 10)
     (folder / "batches.meta").write_bytes(python2_pickle({"fine_label_names": NAMES}))
     with pytest.raises(ValueError, match=r"batches.meta is not a CIFAR description: it has no list of label_names"):
-        load(config(tmp_path))
+        config(tmp_path).load()
 
 
 def test_a_full_batch_must_be_the_official_one(colour: Colour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_cifar10(tmp_path, *colour, 20)
-    full = dataclasses.replace(cifar.LAYOUTS["cifar10"], official=official(CIFAR10, folder), batch=20)
-    monkeypatch.setitem(cifar.LAYOUTS, "cifar10", full)
-    assert len(load(config(tmp_path)).train) == 100
+    source = official(datasets.CIFAR10, folder)
+    monkeypatch.setattr(CIFAR10, "official", staticmethod(lambda: source))
+    monkeypatch.setattr(CIFAR10, "official_batch", 20)
+    assert len(config(tmp_path).load().train) == 100
     path = folder / "data_batch_4"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(ValueError, match="data_batch_4 is damaged: its checksum is not the official one; delete it"):
-        load(config(tmp_path))
+        config(tmp_path).load()
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -158,32 +200,32 @@ class Quiet(SimpleHTTPRequestHandler):
 def archive(colour: Colour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A small CIFAR-10 to download, packed as the official one is, from a server on this machine."""
     folder = write_cifar10(tmp_path / "server", *colour, 20)
-    path = tmp_path / "server" / CIFAR10.filename
+    path = tmp_path / "server" / datasets.CIFAR10.filename
     with tarfile.open(path, "w:gz") as file:
         file.add(folder, folder.name)
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=path.parent)) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/{path.name}"
-        source = official(CIFAR10, folder, url=url, tgz_md5=md5(path))
-        monkeypatch.setitem(cifar.LAYOUTS, "cifar10", dataclasses.replace(cifar.LAYOUTS["cifar10"], official=source))
+        source = official(datasets.CIFAR10, folder, url=url, tgz_md5=md5(path))
+        monkeypatch.setattr(CIFAR10, "official", staticmethod(lambda: source))
         yield path
         server.shutdown()
 
 
 def test_download_happens_once_and_leaves_the_files_alone(archive: Path, tmp_path: Path) -> None:
     root = tmp_path / "new" / "place"
-    assert len(load(config(root, download=True)).train) == 100
+    assert len(config(root, download=True).load().train) == 100
     assert [path.name for path in root.iterdir()] == ["cifar-10-batches-py"]
     archive.unlink()
-    assert len(load(config(root, download=True)).train) == 100
-    assert len(load(config(root)).train) == 100
+    assert len(config(root, download=True).load().train) == 100
+    assert len(config(root).load().train) == 100
 
 
 def test_download_completes_an_incomplete_folder(archive: Path, tmp_path: Path) -> None:
     root = tmp_path / "place"
-    load(config(root, download=True))
+    config(root, download=True).load()
     (root / "cifar-10-batches-py" / "data_batch_5").unlink()
-    assert len(load(config(root, download=True)).train) == 100
+    assert len(config(root, download=True).load().train) == 100
 
 
 def test_a_download_that_fails_leaves_nothing(archive: Path, tmp_path: Path) -> None:
@@ -192,8 +234,8 @@ def test_a_download_that_fails_leaves_nothing(archive: Path, tmp_path: Path) -> 
     with pytest.raises(
         ValueError, match=r"cifar-10-python.tar.gz could not be downloaded to .*place: File not found or"
     ):
-        load(config(root, download=True))
+        config(root, download=True).load()
     archive.unlink()
     with pytest.raises(ValueError, match=r"could not be downloaded to .*place: HTTP Error 404"):
-        load(config(root, download=True))
+        config(root, download=True).load()
     assert list(root.iterdir()) == []

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from shortcut_snn.data import DataConfig, load, loaders
+from shortcut_snn.data import ImageFolder
 from shortcut_snn.data.folder import ImageFileError
 
 from .files import NAMES, write_folder
@@ -15,8 +15,8 @@ from .files import NAMES, write_folder
 Colour = tuple[np.ndarray, np.ndarray]
 
 
-def config(root: Path, **fields: Any) -> DataConfig:
-    return DataConfig("folder", str(root), **fields)
+def config(root: Path, **fields: Any) -> ImageFolder:
+    return ImageFolder(root, **fields)
 
 
 @pytest.fixture
@@ -29,9 +29,9 @@ def split(colour: Colour, tmp_path: Path) -> Path:
 
 
 def test_train_and_test_folders(split: Path, colour: Colour) -> None:
-    data = load(config(split, validation=0.2))
+    data = config(split, validation=0.2).load()
     assert (len(data.train), len(data.validation), len(data.test)) == (40, 10, 30)
-    assert (data.class_names, data.channels, data.image_size) == (NAMES, 3, (32, 32))
+    assert (data.classes, data.train.shape) == (NAMES, (3, 32, 32))
     # Files come class by class, by name; PNG keeps the pixels.
     expected = colour[0][50:80].reshape(3, 10, 32, 32, 3).transpose(1, 0, 4, 2, 3).reshape(30, 3, 32, 32)
     assert (data.test.fetch(range(30)).numpy() == expected).all()
@@ -43,7 +43,7 @@ def test_train_and_test_folders(split: Path, colour: Colour) -> None:
 
 def test_class_folders_alone_get_a_seeded_test_split(colour: Colour, tmp_path: Path) -> None:
     write_folder(tmp_path, colour[0][:100], colour[1][:100], NAMES, ("png",))
-    first, again, other = (load(config(tmp_path, seed=seed)).test for seed in (0, 0, 1))
+    first, again, other = (config(tmp_path, seed=seed).load().test for seed in (0, 0, 1))
     assert torch.bincount(first.labels).tolist() == [2] * 10
     assert torch.equal(first.fetch(range(20)), again.fetch(range(20)))
     assert not torch.equal(first.fetch(range(20)), other.fetch(range(20)))
@@ -51,13 +51,13 @@ def test_class_folders_alone_get_a_seeded_test_split(colour: Colour, tmp_path: P
 
 def test_val_beside_train_and_test_is_the_validation_set(split: Path, colour: Colour) -> None:
     write_folder(split / "val", colour[0][80:100], colour[1][80:100], NAMES, ("png",))
-    data = load(config(split))
+    data = config(split).load()
     assert (len(data.train), len(data.validation), len(data.test)) == (50, 20, 30)
 
 
 def test_val_without_test_is_the_test_set(split: Path) -> None:
     (split / "test").rename(split / "val")
-    data = load(config(split, validation=0.2))
+    data = config(split, validation=0.2).load()
     assert (len(data.train), len(data.validation), len(data.test)) == (40, 10, 30)
 
 
@@ -66,10 +66,10 @@ def test_images_are_resized_and_cropped(colour: Colour, tmp_path: Path) -> None:
     wide = np.zeros((20, 24, 40, 3), np.uint8)
     wide[:, :, 8:32] = colour[0][:20, :24, :24]  # black bars that a centre crop removes
     write_folder(tmp_path, wide, np.arange(20) % 2, names, ("png", "jpg"))
-    data = load(config(tmp_path, image_size=12))
-    assert data.image_size == (12, 12)
+    data = config(tmp_path, image_size=12).load()
+    assert data.train.shape == (3, 12, 12)
     assert data.train.fetch(range(8)).shape == (8, 3, 12, 12)
-    same = load(config(tmp_path, image_size=24, validation=0))
+    same = config(tmp_path, image_size=24, validation=0).load()
     path = Path(same.train.paths[0])
     assert (same.train[0][0].numpy() == wide[int(path.stem)][:, 8:32].transpose(2, 0, 1)).all() or path.suffix == ".jpg"
 
@@ -86,7 +86,7 @@ def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
             image = Image.fromarray(np.stack([pixels] * 3, 2)).convert(mode)
         for number in range(3):
             image.save(tmp_path / name / f"{number}.{kind}")
-    data = load(config(tmp_path))
+    data = config(tmp_path).load()
     for image, label in data.train:
         assert image.shape == (3, 8, 8)
         assert image.dtype == torch.uint8
@@ -99,16 +99,16 @@ def test_an_animations_first_frame_counts(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         for number in range(3):
             frames[0].save(tmp_path / name / f"{number}.gif", save_all=True, append_images=frames[1:])
-    assert int(load(config(tmp_path)).train[0][0].min()) == 200
+    assert int(config(tmp_path).load().train[0][0].min()) == 200
 
 
 def test_hidden_folders_are_passed_over(split: Path) -> None:
-    before = len(load(config(split, validation=0)).train)
+    before = len(config(split, validation=0).load().train)
     image = next((split / "train").rglob("*.png"))
     hidden = image.parent / ".thumbnails" / image.name
     hidden.parent.mkdir()
     hidden.write_bytes(image.read_bytes())
-    assert len(load(config(split, validation=0)).train) == before
+    assert len(config(split, validation=0).load().train) == before
 
 
 def test_other_files_are_passed_over(split: Path) -> None:
@@ -117,7 +117,7 @@ def test_other_files_are_passed_over(split: Path) -> None:
     (split / "train" / ".cache").mkdir()
     (split / "train" / "cat" / "more").mkdir()
     (split / "train" / "cat" / "0003.jpg").rename(split / "train" / "cat" / "more" / "0003.jpg")
-    assert len(load(config(split, validation=0)).train) == 50
+    assert len(config(split, validation=0).load().train) == 50
 
 
 def png() -> bytes:
@@ -146,60 +146,79 @@ DAMAGED = {
 # A worker process hands an error on in its own way; one case of it will do, as torch then takes 5 s to end it.
 @pytest.mark.parametrize(("name", "workers"), [*((name, 0) for name in DAMAGED), ("half.jpg", 1)])
 def test_a_damaged_image_is_named_in_one_line(split: Path, name: str, workers: int) -> None:
-    settings = config(split, validation=0, workers=workers)
-    data = load(settings)
+    data = config(split, validation=0, workers=workers).load()
     path = Path(data.train.paths[7]).with_name(name)
     Path(data.train.paths[7]).rename(path)
     data.train.paths[7] = str(path)
     path.write_bytes(DAMAGED[name])
     with pytest.raises(ImageFileError, match=f"^{path} is damaged or no image: .+") as caught:
-        list(loaders(data, settings, 0).train)
+        list(data.loaders(0).train)
     assert "\n" not in str(caught.value)
 
 
 def test_an_image_of_another_size_is_named(split: Path) -> None:
-    data = load(config(split, validation=0))
+    data = config(split, validation=0).load()
     Image.fromarray(np.zeros((30, 32, 3), np.uint8)).save(data.train.paths[3])
     with pytest.raises(ValueError, match=r"has 30x32 pixels but 32x32 are expected; set data.image_size"):
         data.train.fetch([2, 3])
-    assert load(config(split, validation=0, image_size=16)).train.fetch([3]).shape == (1, 3, 16, 16)
+    assert config(split, validation=0, image_size=16).load().train.fetch([3]).shape == (1, 3, 16, 16)
 
 
 def test_parts_of_different_size(split: Path) -> None:
     for path in (split / "test").rglob("*.png"):
         Image.fromarray(np.zeros((28, 28, 3), np.uint8)).save(path)
     with pytest.raises(ValueError, match=r"images of train and test differ in size; set data.image_size"):
-        load(config(split))
+        config(split).load()
 
 
 def test_folders_that_are_missing_or_empty(split: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"data.root: there is no folder .*nowhere"):
-        load(config(tmp_path / "nowhere"))
+        config(tmp_path / "nowhere").load()
     (tmp_path / "bare").mkdir()
     with pytest.raises(FileNotFoundError, match="bare has no class folders"):
-        load(config(tmp_path / "bare"))
+        config(tmp_path / "bare").load()
     (tmp_path / "bare" / "cat").mkdir()
     with pytest.raises(FileNotFoundError, match=r"class folder .*cat has no images \(\.gif, \.jpeg, \.jpg, \.png"):
-        load(config(tmp_path / "bare"))
+        config(tmp_path / "bare").load()
     for part in ("test", "elsewhere"):
         (split / "test").rename(split / "elsewhere") if part == "test" else None
     with pytest.raises(FileNotFoundError, match="has a folder train but neither test nor val"):
-        load(config(split))
+        config(split).load()
 
 
 def test_classes_that_do_not_match(split: Path) -> None:
     (split / "test" / "truck").rename(split / "test" / "lorry")
     with pytest.raises(ValueError, match="test has a class 'lorry' that train has not"):
-        load(config(split))
+        config(split).load()
     (split / "test" / "lorry").rename(split / "elsewhere")
     with pytest.raises(ValueError, match="train has a class 'truck' that test has not"):
-        load(config(split))
+        config(split).load()
 
 
 def test_classes_that_are_too_small_or_too_few(colour: Colour, tmp_path: Path) -> None:
     write_folder(tmp_path, colour[0][:11], colour[1][:11], NAMES, ("png",))
     with pytest.raises(ValueError, match=r"class 'automobile' has too few samples \(1\) to hold out 0.2 .* test data"):
-        load(config(tmp_path))
+        config(tmp_path).load()
     write_folder(tmp_path / "one", colour[0][:9], np.zeros(9, int), NAMES, ("png",))
     with pytest.raises(ValueError, match="at least 2 classes are needed, found 1"):
-        load(config(tmp_path / "one"))
+        config(tmp_path / "one").load()
+
+
+@pytest.mark.parametrize("target", ["..", "../..", "cat", "../dog"])
+def test_a_link_to_a_folder_that_is_there_already_is_refused(split: Path, target: str) -> None:
+    link = split / "train" / "cat" / "link"
+    link.symlink_to(Path("..") / "cat" if target == "cat" else target, target_is_directory=True)
+    with pytest.raises(ValueError, match=r"leads to the same folder as .*; remove the symbolic link") as caught:
+        config(split).load()
+    assert "\n" not in str(caught.value)
+
+
+def test_links_to_folders_and_files_elsewhere_are_followed(
+    split: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    before = len(config(split, validation=0).load().train)
+    (split / "train" / "cat").rename(elsewhere / "cat")
+    (split / "train" / "cat").symlink_to(elsewhere / "cat", target_is_directory=True)
+    (split / "train" / "dog" / "one.png").symlink_to(next((split / "test" / "dog").iterdir()))
+    assert len(config(split, validation=0).load().train) == before + 1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shortcut_snn.data import DataConfig, load
+from shortcut_snn.data import ImageArchive
 
 from .files import NAMES
 
@@ -41,8 +41,8 @@ def test_an_archive_of_jpegs_becomes_a_plain_one(
     target = tmp_path / "plain.npz"
     done = run(archive, target, "--train", 40, "--test", 20)
     assert done.returncode == 0, done.stderr
-    data = load(DataConfig("npz", str(target), validation=0))
-    assert (len(data.train), len(data.test), data.class_names, data.image_size) == (40, 20, NAMES, (32, 32))
+    data = ImageArchive(target, validation=0).load()
+    assert (len(data.train), len(data.test), data.classes, data.train.shape) == (40, 20, NAMES, (3, 32, 32))
     assert data.test.labels.tolist() == colour[1][60:80].tolist()
     error = data.train.fetch(range(40)).numpy().astype(int) - colour[0][:40].transpose(0, 3, 1, 2)
     assert np.abs(error).mean() < 12  # JPEG loses a little

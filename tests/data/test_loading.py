@@ -1,6 +1,7 @@
 import pickle
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from shortcut_snn.data import ArrayImages, DataConfig, ImageData, Loaders, load, loaders
+from shortcut_snn.data import ArrayImages, AutoAugment, Crop, Cutout, Digits, Flip, ImageData, ImageFolder, Loaders
 
 from .files import NAMES, write_folder
 
-ALL = ("crop", "flip", "autoaugment", "cutout")
+ALL = (Crop(), Flip(), AutoAugment(), Cutout())
 
 
 def numbered(count: int) -> ArrayImages:
@@ -25,9 +26,9 @@ def numbered(count: int) -> ArrayImages:
     return ArrayImages(pixels, torch.arange(count))
 
 
-def data_of(train: int, validation: int, test: int) -> ImageData:
+def data_of(train: int, validation: int, test: int, **fields: Any) -> ImageData:
     parts = [numbered(count) for count in (train, validation, test)]
-    return ImageData(*parts, ["a", "b"], 1, (2, 2), (0.5,), (0.5,))
+    return ImageData(*parts, ["a", "b"], (0.5,), (0.5,), **fields)
 
 
 def epoch(made: Loaders, number: int) -> list[tuple[Tensor, Tensor]]:
@@ -42,8 +43,7 @@ def equal(first: list[tuple[Tensor, Tensor]], second: list[tuple[Tensor, Tensor]
 
 
 def test_batches_are_uint8_images_and_int64_labels() -> None:
-    config = DataConfig(batch_size=50)
-    made = loaders(load(config), config, seed=0)
+    made = Digits(batch_size=50).load().loaders(seed=0)
     for loader in (made.train, made.validation, made.test):
         images, labels = next(iter(loader))
         assert images.dtype == torch.uint8
@@ -53,36 +53,33 @@ def test_batches_are_uint8_images_and_int64_labels() -> None:
 
 
 @pytest.fixture(scope="module", params=["memory", "files"])
-def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageData, dict[str, Any]]:
+def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ImageData:
     if request.param == "memory":
-        return load(DataConfig()), {"name": "digits"}
+        return Digits().load()
     root = tmp_path_factory.mktemp("folder")
     images, labels = request.getfixturevalue("colour")
     write_folder(root, images[:200], labels[:200], NAMES, ("png", "jpg"))
-    fields = {"name": "folder", "root": str(root)}
-    return load(DataConfig(**fields)), fields
+    return ImageFolder(root).load()
 
 
-def test_workers_resume_and_the_global_generators_change_nothing(real: tuple[ImageData, dict[str, Any]]) -> None:
-    data, fields = real
-    config = DataConfig(**fields, batch_size=32, augment=ALL)
-    alone = loaders(data, config, seed=3)
+def test_workers_resume_and_the_global_generators_change_nothing(real: ImageData) -> None:
+    data = replace(real, batch_size=32, augment=ALL)
+    alone = data.loaders(seed=3)
     torch.manual_seed(1)
     first, second = epoch(alone, 0), epoch(alone, 1)
     assert not equal(first, second)
     torch.manual_seed(2)
     np.random.seed(2)
-    with_workers = loaders(data, DataConfig(**fields, batch_size=32, augment=ALL, workers=2), seed=3)
+    with_workers = replace(data, workers=2).loaders(seed=3)
     # Not from the start, as after a resume, and backwards.
     assert equal(epoch(with_workers, 1), second)
     assert equal(epoch(with_workers, 0), first)
-    assert not equal(epoch(loaders(data, config, seed=4), 0), first)
+    assert not equal(epoch(data.loaders(seed=4), 0), first)
 
 
-def test_drawing_leaves_the_global_generators_as_they_were(real: tuple[ImageData, dict[str, Any]]) -> None:
-    data, fields = real
+def test_drawing_leaves_the_global_generators_as_they_were(real: ImageData) -> None:
     for workers in (0, 2):
-        made = loaders(data, DataConfig(**fields, batch_size=32, augment=ALL, workers=workers), seed=3)
+        made = replace(real, batch_size=32, augment=ALL, workers=workers).loaders(seed=3)
         before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
         for loader in (made.train, made.validation, made.test):
             list(loader)
@@ -91,14 +88,12 @@ def test_drawing_leaves_the_global_generators_as_they_were(real: tuple[ImageData
         assert before[1:] == after[1:]
 
 
-def test_batch_size_and_processes_change_no_sample(real: tuple[ImageData, dict[str, Any]]) -> None:
-    data, fields = real
+def test_batch_size_and_processes_change_no_sample(real: ImageData) -> None:
 
     def samples(batch_size: int, world: int) -> dict[int, bytes]:
         found = {}
         for rank in range(world):
-            config = DataConfig(**fields, batch_size=batch_size, augment=ALL)
-            made = loaders(data, config, 3, rank, world)
+            made = replace(real, batch_size=batch_size, augment=ALL).loaders(3, rank, world)
             made.train.sampler.set_epoch(5)
             indices = [index for _, index in made.train.sampler]
             images = torch.cat([batch for batch, _ in made.train])
@@ -107,13 +102,12 @@ def test_batch_size_and_processes_change_no_sample(real: tuple[ImageData, dict[s
 
     # 35 and 39: no batch of 1, which would be dropped.
     whole, parts = samples(35, 1), samples(39, 2)
-    assert len(whole) == len(data.train)
+    assert len(whole) == len(real.train)
     assert whole == parts
 
 
-def test_one_sample_at_a_time_is_the_same(real: tuple[ImageData, dict[str, Any]]) -> None:
-    data, fields = real
-    made = loaders(data, DataConfig(**fields, batch_size=16, augment=ALL), seed=3)
+def test_one_sample_at_a_time_is_the_same(real: ImageData) -> None:
+    made = replace(real, batch_size=16, augment=ALL).loaders(seed=3)
     keys = list(made.train.sampler)[:16]
     images, labels = next(iter(made.train))
     for key, image, label in zip(keys, images, labels, strict=True):
@@ -123,9 +117,8 @@ def test_one_sample_at_a_time_is_the_same(real: tuple[ImageData, dict[str, Any]]
 
 
 def test_evaluation_is_in_order_and_not_augmented() -> None:
-    config = DataConfig(batch_size=100, augment=ALL)
-    data = load(config)
-    made = loaders(data, config, seed=0)
+    data = Digits(batch_size=100, augment=ALL).load()
+    made = data.loaders(seed=0)
     images, labels = (torch.cat(parts) for parts in zip(*made.test, strict=True))
     assert torch.equal(images, data.test.fetch(range(len(data.test))))
     assert torch.equal(labels, data.test.labels)
@@ -135,11 +128,11 @@ def test_evaluation_is_in_order_and_not_augmented() -> None:
 
 @given(st.integers(2, 40), st.integers(1, 12), st.integers(1, 4))
 def test_training_drops_nothing_but_a_last_batch_of_one(count: int, size: int, world: int) -> None:
-    data, config = data_of(count, 0, 4), DataConfig(batch_size=size)
+    data = data_of(count, 0, 4, batch_size=size)
     sizes = []
     seen: list[int] = []
     for rank in range(world):
-        batches = list(loaders(data, config, 1, rank, world).train)
+        batches = list(data.loaders(1, rank, world).train)
         sizes.append([len(labels) for _, labels in batches])
         seen += [int(label) for _, labels in batches for label in labels]
     assert all(part == sizes[0] for part in sizes)
@@ -155,12 +148,12 @@ def test_training_drops_nothing_but_a_last_batch_of_one(count: int, size: int, w
 def test_evaluation_serves_every_sample_once_in_as_many_batches_for_each_process(
     count: int, size: int, world: int
 ) -> None:
-    data, config = data_of(4, count, count), DataConfig(batch_size=size)
+    data = data_of(4, count, count, batch_size=size)
     if count < world:
-        with pytest.raises(ValueError, match=f"{count} images to evaluate are too few for {world} processes"):
-            loaders(data, config, 1, 0, world)
+        with pytest.raises(ValueError, match=f"{count} samples to evaluate are too few for {world} processes"):
+            data.loaders(1, 0, world)
         return
-    made = [loaders(data, config, 1, rank, world) for rank in range(world)]
+    made = [data.loaders(1, rank, world) for rank in range(world)]
     for part in ("validation", "test"):
         batches = [list(getattr(each, part)) for each in made]
         assert len({len(process) for process in batches}) == 1
@@ -168,16 +161,32 @@ def test_evaluation_serves_every_sample_once_in_as_many_batches_for_each_process
         assert served == list(range(count))
 
 
-def test_no_validation_means_no_batches() -> None:
-    made = loaders(data_of(4, 0, 4), DataConfig(), 0)
-    assert len(made.validation) == 0
-    assert list(made.validation) == []
+def test_no_validation_means_no_loader() -> None:
+    assert data_of(4, 0, 4).loaders(0).validation is None
 
 
 def test_a_loaders_data_set_can_be_sent_to_another_process() -> None:
-    made = loaders(data_of(4, 2, 4), DataConfig(augment=ALL), 0)
+    made = data_of(4, 2, 4, augment=ALL).loaders(0)
     copy = pickle.loads(pickle.dumps(made.train.dataset))
     assert torch.equal(copy[0, 1][0], made.train.dataset[0, 1][0])
+
+
+def test_a_sample_of_the_test_part_is_shuffled_and_the_same_for_ever() -> None:
+    data = data_of(4, 2, 50)
+    images, labels = data.sample(10)
+    assert labels.tolist() == [29, 17, 23, 1, 39, 28, 12, 21, 25, 46]
+    assert torch.equal(images, data.test.fetch(labels))
+    assert sorted(data.sample(99)[1].tolist()) == list(range(50))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_begun_in_the_middle_goes_on_as_it_would_have(workers: int) -> None:
+    data = data_of(40, 0, 4, batch_size=8, augment=ALL, workers=workers)
+    whole, resumed = data.loaders(3), data.loaders(3)
+    expected = epoch(whole, 2)[3:], epoch(whole, 3)
+    resumed.begin(2, 3)
+    assert equal(list(resumed.train), expected[0])
+    assert equal(epoch(resumed, 3), expected[1])
 
 
 class Recorder(lightning.LightningModule):
@@ -208,9 +217,8 @@ def quiet() -> Iterator[None]:
 
 @pytest.mark.usefixtures("quiet")
 def test_lightning_gives_each_epoch_its_own_order(tmp_path: Path) -> None:
-    config = DataConfig(batch_size=256, workers=0)
-    data = load(config)
-    made, module = loaders(data, config, 0), Recorder()
+    data = Digits(batch_size=256).load()
+    made, module = data.loaders(0), Recorder()
     trainer = lightning.Trainer(
         default_root_dir=tmp_path,
         max_epochs=3,
@@ -222,6 +230,6 @@ def test_lightning_gives_each_epoch_its_own_order(tmp_path: Path) -> None:
         use_distributed_sampler=False,
     )
     trainer.fit(module, made.train, made.validation)
-    fresh = loaders(data, config, 0)
+    fresh = data.loaders(0)
     for number in range(3):
         assert equal(module.batches[number], epoch(fresh, number))

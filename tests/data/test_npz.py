@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from shortcut_snn.data import DataConfig, ImageData, load
+from shortcut_snn.data import ImageArchive, ImageData
 
 from .files import NAMES, write_npz
 
@@ -13,7 +13,7 @@ Colour = tuple[np.ndarray, np.ndarray]
 
 
 def read(path: Path) -> ImageData:
-    return load(DataConfig("npz", str(path), validation=0))
+    return ImageArchive(path, validation=0).load()
 
 
 def parts(colour: Colour, count: int = 40) -> dict[str, np.ndarray]:
@@ -38,17 +38,17 @@ def test_every_layout_gives_the_same_images(colour: Colour, tmp_path: Path, layo
     path = tmp_path / "set.npz"
     np.savez_compressed(path, **arrays) if layout == "compressed" else np.savez(path, **arrays)
     data = read(path)
-    assert (data.channels, data.image_size, len(data.test)) == (3, (32, 32), 40)
+    assert (data.train.shape, len(data.test)) == ((3, 32, 32), 40)
     assert (data.train.fetch(range(40)).numpy() == expected).all()
     assert data.train.labels.tolist() == colour[1][:40].tolist()
-    assert data.class_names == [str(i) for i in range(10)]
+    assert data.classes == [str(i) for i in range(10)]
 
 
 def test_grey_images_need_no_channel_axis(colour: Colour, tmp_path: Path) -> None:
     arrays = parts(colour)
     grey = {key: value[..., 0] if key.startswith("x") else value for key, value in arrays.items()}
     data = read(write_npz(tmp_path / "grey.npz", **grey))
-    assert (data.channels, data.image_size) == (1, (32, 32))
+    assert data.train.shape == (1, 32, 32)
     assert (data.train.fetch([3])[0, 0].numpy() == arrays["x_train"][3, :, :, 0]).all()
 
 
@@ -56,7 +56,7 @@ def test_labels_may_be_a_column_and_classes_may_have_names(colour: Colour, tmp_p
     arrays = parts(colour)
     arrays["y_train"] = arrays["y_train"][:, None].astype(np.uint8)
     data = read(write_npz(tmp_path / "set.npz", **arrays, class_names=np.array(NAMES)))
-    assert data.class_names == NAMES
+    assert data.classes == NAMES
     assert data.train.labels.dtype == torch.int64
 
 
@@ -141,4 +141,4 @@ def test_autoaugment_wants_grey_or_colour(colour: Colour, tmp_path: Path) -> Non
     images, labels = colour
     path = write_npz(tmp_path / "two.npz", **parts((images[..., :2], labels)))
     with pytest.raises(ValueError, match=r"autoaugment is for images of 1 or 3 channels, these have 2"):
-        load(DataConfig("npz", str(path), validation=0, augment=["autoaugment"]))
+        ImageArchive(path, validation=0, augment=["autoaugment"]).load()

@@ -8,9 +8,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from shortcut_snn.data import DataConfig, load, loaders
+from shortcut_snn.data import CIFAR10, ImageFolder, ResizedCrop
 from shortcut_snn.data.counter_random import random_bits
-from shortcut_snn.data.resized_crop import box
 
 
 @pytest.fixture
@@ -26,15 +25,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def config(folder: Path, **fields) -> DataConfig:
+def config(folder: Path, **fields) -> ImageFolder:
     settings = {"image_size": 16, "augment": ("resized_crop",), "validation": 0.0, "batch_size": 2} | fields
-    return DataConfig("folder", str(folder), **settings)
+    return ImageFolder(folder, **settings)
 
 
 def batches(folder: Path, seed: int = 0, epoch: int = 0, **fields) -> dict[int, torch.Tensor]:
     """Training images of an epoch by the number in their blue channel."""
-    settings = config(folder, **fields)
-    loader = loaders(load(settings), settings, seed).train
+    loader = config(folder, **fields).load().loaders(seed).train
     loader.sampler.set_epoch(epoch)
     images = torch.cat([images for images, _ in loader])
     return {int(image[2, 0, 0]): image for image in images}
@@ -42,7 +40,7 @@ def batches(folder: Path, seed: int = 0, epoch: int = 0, **fields) -> dict[int, 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 60), (300, 300), (30, 200), (200, 30), (1, 1), (3, 1000)])
 def test_boxes_are_distributed_as_torchvisions(height: int, width: int) -> None:
-    ours = np.array([box(height, width, own) for own in random_bits(np.arange(2000))], float)
+    ours = np.array([ResizedCrop().box(height, width, own) for own in random_bits(np.arange(2000))], float)
     image = torch.empty(1, height, width)
     theirs = [v2.RandomResizedCrop.make_params(v2.RandomResizedCrop(8), [image]) for _ in range(2000)]
     theirs = np.array([[drawn[key] for key in ("top", "left", "height", "width")] for drawn in theirs], float)
@@ -59,7 +57,7 @@ def test_boxes_are_distributed_as_torchvisions(height: int, width: int) -> None:
 
 
 def test_the_boxes_are_the_same_for_ever() -> None:
-    assert [box(300, 400, own) for own in random_bits(np.arange(3))] == [
+    assert [ResizedCrop().box(300, 400, own) for own in random_bits(np.arange(3))] == [
         (121, 22, 178, 153),
         (29, 180, 149, 196),
         (42, 274, 115, 97),
@@ -88,20 +86,26 @@ def test_a_crop_depends_on_seed_epoch_and_index_alone(folder: Path) -> None:
 
 
 def test_evaluation_takes_the_centre(folder: Path) -> None:
-    settings = config(folder)
-    data = load(settings)
-    images = torch.cat([images for images, _ in loaders(data, settings, 0).test])
+    data = config(folder).load()
+    images = torch.cat([images for images, _ in data.loaders(0).test])
     assert torch.equal(images, data.test.fetch(range(6)))
 
 
 def test_it_composes_with_a_flip(folder: Path) -> None:
-    plain, flipped = batches(folder), batches(folder, augment=("flip", "resized_crop"))
+    plain, flipped = batches(folder), batches(folder, augment=("resized_crop", "flip"))
     mirrored = [number for number in plain if torch.equal(flipped[number], plain[number].flip(-1))]
     same = [number for number in plain if torch.equal(flipped[number], plain[number])]
     assert sorted(mirrored + same) == list(range(6))
 
 
-@pytest.mark.parametrize("fields", [{"name": "cifar10", "root": "x"}, {"name": "folder", "root": "x"}])
-def test_it_needs_a_folder_and_a_size(fields: dict) -> None:
-    with pytest.raises(ValueError, match=r"data.augment: resized_crop is for a folder's images with data.image_size"):
-        DataConfig(augment=("resized_crop",), **fields)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: CIFAR10("x", augment=("resized_crop",)),
+        lambda: ImageFolder("x", augment=("resized_crop",)),
+        lambda: ImageFolder("x", image_size=8, augment=("flip", "resized_crop")),
+    ],
+)
+def test_it_needs_a_folder_and_a_size_and_comes_first(make) -> None:
+    with pytest.raises(ValueError, match=r"^augment: resized_crop is for a folder's images with image_size, and comes"):
+        make()

@@ -224,6 +224,9 @@ class ReplayedLoader:
         self.loader, self.seed, self.epoch = loader, seed, 0
         self._begun = (-1, 0)
 
+    batch_sampler = None
+    """Where Lightning looks too."""
+
     @property
     def sampler(self) -> "ReplayedLoader":
         """Where Lightning looks for ``set_epoch``."""

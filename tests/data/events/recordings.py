@@ -55,7 +55,7 @@ def synthetic(seed: int, count: int, sensor: tuple[int, int]) -> Sample:
 
 
 def structured(sample: Sample) -> np.ndarray:
-    """Return the events as tonic's functions do."""
+    """Return the events as an array with columns."""
     array = np.empty(len(sample.t), [("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", bool)])
     for name in "xytp":
         array[name] = getattr(sample, name)

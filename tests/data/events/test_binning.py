@@ -1,13 +1,12 @@
 import numpy as np
 import pytest
-import tonic
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shortcut_snn.data.events.binning import frame_size, to_frames
 from shortcut_snn.data.events.recording import Events
 
-from .recordings import Sample, nmnist, structured, synthetic
+from .recordings import Sample, nmnist, synthetic
 
 NMNIST = (34, 34)
 
@@ -46,21 +45,6 @@ def test_frames_last_as_long_or_hold_as_many(real: list[Sample]) -> None:
         by_time = to_frames(events(sample), NMNIST, NMNIST, 7, "time").sum((1, 2, 3))
         edges = sample.t[0] + np.arange(1, 7) * (sample.t[-1] - sample.t[0] + 1) / 7
         assert by_time.tolist() == np.diff(np.searchsorted(sample.t, edges), prepend=0, append=len(sample.t)).tolist()
-
-
-def test_they_are_tonics_where_tonic_loses_no_events(real: list[Sample]) -> None:
-    for sample in real:
-        # tonic drops the rest of a division.
-        whole = Sample(*(column[: len(sample.t) // 8 * 8] for column in sample))
-        theirs = tonic.transforms.ToFrame(sensor_size=(34, 34, 2), n_event_bins=8)(structured(whole))
-        assert (theirs == to_frames(events(whole), NMNIST, NMNIST, 8, "count")).all()
-        span = (sample.t[-1] - sample.t[0]) // 8 * 8
-        whole = Sample(*(np.append(column[sample.t < sample.t[0] + span], column[-1]) for column in sample))
-        whole.t[-1] = whole.t[0] + span
-        theirs = tonic.transforms.ToFrame(sensor_size=(34, 34, 2), n_time_bins=8)(structured(whole))
-        ours = to_frames(events(whole), NMNIST, NMNIST, 8, "time")
-        # Its frames end just before the last event; ours just after, so that an edge may move by a microsecond.
-        assert np.abs(theirs.astype(int) - ours).sum() <= 0.01 * len(whole.t)
 
 
 @pytest.mark.parametrize("cells", [1, 5, 17, 34, 48, 96])

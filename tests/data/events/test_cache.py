@@ -1,3 +1,4 @@
+import hashlib
 import os
 import re
 import signal
@@ -13,14 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shortcut_snn.data.events import cache as cache_module
-from shortcut_snn.data.events import code_version
+from shortcut_snn.data.events.binning import frame_size, to_frames
 from shortcut_snn.data.events.cache import FrameCache, cache_folder
-from shortcut_snn.data.events.config import EventConfig
-from shortcut_snn.data.events.formats.files import FileRecording
+from shortcut_snn.data.events.formats.files import FileRecording, read_file
 from shortcut_snn.data.events.images import FrameMaker
 from shortcut_snn.data.events.recording import FileState
 
-from .recordings import atis_bin, nmnist, write
+from .recordings import aedat2, aedat3, atis_bin, nmnist, synthetic, write
 
 WAYS = st.tuples(
     st.integers(1, 30),
@@ -38,8 +38,7 @@ def entries(folder: Path) -> list[Path]:
 def name_of(folder: Path, way: tuple[int, int | None, str, tuple[int, int], int]) -> Path:
     """Where the frames of a recording, made in some way, are kept."""
     time_steps, size, slicing, sensor, number = way
-    config = EventConfig(slicing=slicing, size=size, cache=str(folder))  # type: ignore[arg-type]
-    maker = FrameMaker.of(config, sensor, time_steps)
+    maker = FrameMaker.of(sensor, time_steps, size, slicing, str(folder))  # type: ignore[arg-type]
     assert maker.cache
     return maker.cache._path(maker.cache._key(("recording", number)))
 
@@ -54,29 +53,23 @@ def test_whatever_changes_the_frames_changes_their_name(
     assert (name_of(folder, first) == name_of(folder, second)) == (same[0] == same[1])
 
 
-def test_other_code_gives_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_gives_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     way = (10, None, "time", (34, 34), 0)
     before = name_of(tmp_path, way)
-    monkeypatch.setattr(cache_module, "code_version", lambda: "another")
+    monkeypatch.setattr(cache_module, "VERSION", cache_module.VERSION + 1)
     assert name_of(tmp_path, way) != before
 
 
-def test_the_codes_version_is_that_of_its_source_and_its_libraries(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    version = code_version.code_version.__wrapped__
-    first = version()
-    assert version() == first
-    monkeypatch.setattr(code_version.metadata, "version", lambda name: "99")
-    with_libraries = version()
-    assert with_libraries != first
-    (tmp_path / "formats").mkdir()
-    for path in ("code_version.py", "formats/aedat.py"):
-        write(tmp_path / path, b"before")
-    monkeypatch.setattr(code_version, "__file__", str(tmp_path / "code_version.py"))
-    before = version()
-    write(tmp_path / "formats" / "aedat.py", b"after")
-    assert version() not in (before, with_libraries)
+def test_the_version_stands_for_these_frames(tmp_path: Path) -> None:
+    """Where this fails, other frames are made of the same recording: raise VERSION, and write the new sum beside it."""
+    checksum = hashlib.sha256()
+    for seed, (extension, content) in enumerate(((".bin", atis_bin), (".aedat", aedat2), (".aedat", aedat3))):
+        sensor = (34, 34) if extension == ".bin" else (128, 128)
+        path = write(tmp_path / f"{seed}{extension}", content(synthetic(seed, 3000, sensor)))
+        for slicing in ("time", "count"):
+            frames = to_frames(read_file(path, sensor), sensor, frame_size(sensor, 20), 5, slicing)
+            checksum.update(frames.tobytes())
+    assert (cache_module.VERSION, checksum.hexdigest()[:16]) == (1, "b6a46dc6c6bd7dde")
 
 
 def identity(path: Path) -> tuple[str | int, ...]:
@@ -96,7 +89,7 @@ def test_another_recording_gives_another_name_even_with_the_same_size_and_time(t
 
 
 def maker(folder: Path, time_steps: int = 10) -> FrameMaker:
-    return FrameMaker.of(EventConfig(cache=str(folder)), (34, 34), time_steps)
+    return FrameMaker.of((34, 34), time_steps, cache=str(folder))
 
 
 @pytest.fixture
@@ -120,7 +113,7 @@ def test_what_was_made_once_is_not_read_again(tmp_path: Path, recordings: list[F
 
 def test_off_keeps_nothing(tmp_path: Path, recordings: list[FileRecording], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    off = FrameMaker.of(EventConfig(cache="off"), (34, 34), 10)
+    off = FrameMaker.of((34, 34), 10, cache="off")
     assert (off(recordings[0]) == maker(tmp_path / "cache")(recordings[0])).all()
     assert not (tmp_path / "home").exists()
     assert len(entries(tmp_path)) == 1
@@ -173,7 +166,7 @@ def test_every_single_bit_counts(tmp_path: Path) -> None:
 
 def test_a_folder_that_takes_nothing_is_named_at_once(tmp_path: Path) -> None:
     write(tmp_path / "file", b"")
-    with pytest.raises(ValueError, match=r"data.events.cache: .*file/below cannot be written to \(.*\); name another"):
+    with pytest.raises(ValueError, match=r"data.cache: .*file/below cannot be written to \(.*\); name another"):
         FrameCache(tmp_path / "file" / "below", {})
 
 

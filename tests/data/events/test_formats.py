@@ -2,10 +2,8 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
-import expelliarmus
 import numpy as np
 import pytest
-import tonic
 
 from shortcut_snn.data.events.formats.aedat import read_aedat3
 from shortcut_snn.data.events.formats.files import read_file
@@ -136,17 +134,21 @@ def test_a_few_late_events_are_put_in_their_place(tmp_path: Path) -> None:
         read_file(write(tmp_path / "mixed.npy", npy(mixed)), DVS128)
 
 
-def test_bin_files_read_as_tonic_and_its_data_set_read_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    samples, labels = nmnist(10)
-    for number, (sample, label) in enumerate(zip(samples, labels, strict=True)):
-        write(tmp_path / "NMNIST" / "Train" / str(label) / f"{number:05d}.bin", recordings.atis_bin(sample))
-    monkeypatch.setattr(tonic.datasets.NMNIST, "_check_exists", lambda self: True)
-    theirs = tonic.datasets.NMNIST(str(tmp_path))
-    assert len(theirs) == 10
-    for path, (events, label) in zip(theirs.data, theirs, strict=True):
-        ours = read_file(Path(path), (34, 34))
-        assert label == labels[int(Path(path).stem)]
-        assert Sample(*(events[name] for name in "txyp")).equals(ours)
+def test_bin_files_are_read_by_hand(tmp_path: Path) -> None:
+    """Five bytes an event: x, y, then the polarity's bit and 23 bits of microseconds, the highest first."""
+    rows = [
+        [3, 7, 0b1_0000000, 0x01, 0x02],  # on, at 258
+        [33, 0, 0b0_0000001, 0x00, 0x00],  # off, at 65,536
+        [0, 240, 0b0_0000001, 0x10, 0x00],  # none: the clock overflowed
+        [9, 33, 0b1_1111111, 0xFF, 0xFF],  # on, at 8,388,607 and one overflow
+        [0, 240, 0, 0, 0],
+        [1, 2, 0b0_1111111, 0xFF, 0xFF],  # off, at 8,388,607 and two
+    ]
+    content = b"".join(map(bytes, rows))
+    events = read_file(write(tmp_path / "a.bin", content), (34, 34))
+    assert events.t.tolist() == [258, 65_536, 8_388_607 + 8192, 8_388_607 + 2 * 8192]
+    assert (events.x.tolist(), events.y.tolist()) == ([3, 33, 9, 1], [7, 0, 33, 2])
+    assert events.p.tolist() == [True, False, True, False]
 
 
 def test_aedat_2_reads_as_spikingjelly_reads_cifar10_dvs(tmp_path: Path) -> None:
@@ -155,14 +157,16 @@ def test_aedat_2_reads_as_spikingjelly_reads_cifar10_dvs(tmp_path: Path) -> None
     assert Sample(*(theirs[name] for name in "txyp")).equals(read_file(path, DVS128))
 
 
-def test_aedat_2_of_a_davis_reads_as_tonic_reads_it_without_its_pictures(tmp_path: Path) -> None:
+def test_aedat_2_of_a_davis_is_read_without_its_pictures(tmp_path: Path) -> None:
     sensor = (260, 346)
     content = recordings.aedat2_davis346(synthetic(0, 900, sensor))
-    path = write(tmp_path / "a.aedat", content)
-    _, _, theirs = tonic.io.read_davis_346(str(path))
-    assert Sample(*(theirs[name] for name in "txyp")).equals(read_file(path, sensor))
+    path = tmp_path / "a.aedat"
     picture = np.array([[1 << 31 | 5 << 12, 7]] * 50, ">u4").tobytes()
     assert len(read_file(write(path, content + picture), sensor)) == 900
+    # By hand: y is the bits from 22, x the 10 from 12, both from the far corner; bit 11 says that brightness rose.
+    one = np.array([[258 << 22 | 340 << 12 | 1 << 11, 77]], ">u4").tobytes()
+    event = read_file(write(path, b"#!AER-DAT2.0\r\n" + one), sensor)
+    assert (event.t[0], event.x[0], event.y[0], event.p[0]) == (77, 5, 1, True)
 
 
 def test_aedat_2_times_may_start_again_from_0(tmp_path: Path) -> None:
@@ -196,10 +200,13 @@ def test_a_part_of_aedat_3(tmp_path: Path) -> None:
     assert len(read_aedat3(path, 10**9, 2 * 10**9)) == 0
 
 
-def test_dat_files_read_as_expelliarmus_reads_them(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.dat", recordings.prophesee_dat(synthetic(0, 900, (240, 304))))
-    theirs = expelliarmus.Wizard("dat").read(str(path))
-    assert Sample(*(theirs[name] for name in "txyp")).equals(read_file(path, (240, 304)))
+def test_dat_files_are_read_by_hand(tmp_path: Path) -> None:
+    """Time, then x (14 bits), y (14) and polarity (4) from the lowest on, little-endian."""
+    content = b"% Version 2\n" + bytes([0, 8, 5, 0, 0, 0, 0x03, 0x40, 0x00, 0x10, 0, 1, 0, 0, 0x2F, 0x81, 0x3B, 0x00])
+    events = read_file(write(tmp_path / "a.dat", content), (240, 304))
+    assert events.t.tolist() == [5, 256]
+    assert (events.x.tolist(), events.y.tolist()) == ([3, 0x12F], [1, 0xEE])
+    assert events.p.tolist() == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from shortcut_snn.data import DataConfig, EventConfig, Loaders, load, loaders
+from shortcut_snn.data import EventFolder, EventSet, Loaders, RecordingArchive
 from shortcut_snn.data.events.images import EventImages
 from shortcut_snn.data.events.npz import Archive
 
@@ -36,10 +36,10 @@ def fresh(place: Path, tmp_path: Path) -> Path:
     return copy
 
 
-def config(place: Path, cache: str = "off", **fields: object) -> DataConfig:
-    name = "nmnist_npz" if place.suffix else "events"
-    events = EventConfig(sensor=(34, 34), size=24, cache=cache)
-    return DataConfig(name, str(place), events=events, **({"augment": ("flip", "roll"), "validation": 0} | fields))  # type: ignore[arg-type]
+def config(place: Path, cache: str = "off", **fields: object) -> EventSet:
+    made = RecordingArchive if place.suffix else EventFolder
+    given = {"augment": ("flip", "roll"), "validation": 0} | fields
+    return made(place, sensor=(34, 34), size=24, cache=cache, **given)  # type: ignore[arg-type]
 
 
 def epoch(made: Loaders, number: int) -> list[tuple[Tensor, Tensor]]:
@@ -55,7 +55,7 @@ def equal(first: list[tuple[Tensor, Tensor]], second: list[tuple[Tensor, Tensor]
 
 def test_batches_are_bytes_with_the_sample_first(place: Path) -> None:
     given = config(place, batch_size=16)
-    made = loaders(load(given, T), given, 0)
+    made = given.load(T).loaders(0)
     frames, labels = next(iter(made.train))
     assert (frames.dtype, tuple(frames.shape)) == (torch.uint8, (16, T, 2, 24, 24))
     assert (labels.dtype, tuple(labels.shape)) == (torch.int64, (16,))
@@ -63,13 +63,13 @@ def test_batches_are_bytes_with_the_sample_first(place: Path) -> None:
 
 def test_workers_resume_and_cache_change_nothing(place: Path, tmp_path: Path) -> None:
     given = config(place, batch_size=16)
-    data = load(given, T)
-    alone = loaders(data, given, seed=3)
+    data = given.load(T)
+    alone = data.loaders(3)
     first, second = epoch(alone, 0), epoch(alone, 1)
     assert not equal(first, second)
-    assert not equal(epoch(loaders(data, given, seed=4), 0), first)
+    assert not equal(epoch(data.loaders(4), 0), first)
     kept = config(place, str(tmp_path / "cache"), batch_size=16, workers=2)
-    with_workers = loaders(load(kept, T), kept, seed=3)
+    with_workers = kept.load(T).loaders(3)
     # Not from the start, as after a resume, and backwards; the first of these fills the cache from two processes.
     assert equal(epoch(with_workers, 1), second)
     assert equal(epoch(with_workers, 0), first)
@@ -77,7 +77,7 @@ def test_workers_resume_and_cache_change_nothing(place: Path, tmp_path: Path) ->
 
 def test_the_second_epoch_reads_no_events(fresh: Path, tmp_path: Path) -> None:
     given = config(fresh, str(tmp_path / "cache"), batch_size=16)
-    made = loaders(load(given, T), given, 0)
+    made = given.load(T).loaders(0)
     first, test = epoch(made, 0), list(made.test)
     if fresh.is_dir():
         shutil.rmtree(fresh)
@@ -92,7 +92,7 @@ def test_the_second_epoch_reads_no_events(fresh: Path, tmp_path: Path) -> None:
 
 def test_a_second_run_reads_no_events(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = config(place, str(tmp_path / "cache"), batch_size=16)
-    made = loaders(load(given, T), given, 0)
+    made = given.load(T).loaders(0)
     first, test = epoch(made, 0), list(made.test)
 
     def fail(*_: object) -> None:
@@ -100,27 +100,27 @@ def test_a_second_run_reads_no_events(place: Path, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr("shortcut_snn.data.events.formats.files.read_file", fail)
     monkeypatch.setattr(Archive, "events", fail)
-    again = loaders(load(given, T), given, 0)
+    again = given.load(T).loaders(0)
     assert equal(epoch(again, 0), first)
     assert equal(list(again.test), test)
     with pytest.raises(AssertionError, match="events were read"):
-        load(given, T + 1).train.fetch([0])
+        given.load(T + 1).train.fetch([0])
 
 
 def test_augmentation_comes_after_the_cache(place: Path, tmp_path: Path) -> None:
     cache = str(tmp_path / "cache")
     plain = config(place, cache, augment=(), batch_size=10)
-    data = load(plain, T)
+    data = plain.load(T)
     before = data.train.fetch(range(50))
     changed = config(place, cache, batch_size=10)
-    epoch(loaders(load(changed, T), changed, 0), 0)
-    assert torch.equal(load(plain, T).train.fetch(range(50)), before)
+    epoch(changed.load(T).loaders(0), 0)
+    assert torch.equal(plain.load(T).train.fetch(range(50)), before)
 
 
 def test_all_frames_of_a_recording_change_alike_and_nothing_is_lost(place: Path) -> None:
     given = config(place, batch_size=50)
-    data = load(given, T)
-    made = loaders(data, given, 7)
+    data = given.load(T)
+    made = data.loaders(7)
     made.train.sampler.set_epoch(2)  # type: ignore[attr-defined]
     indices = [index for _, index in made.train.sampler]
     moves = set()
@@ -140,25 +140,25 @@ def test_all_frames_of_a_recording_change_alike_and_nothing_is_lost(place: Path)
 
 def test_evaluation_is_not_augmented(place: Path) -> None:
     given = config(place, batch_size=10)
-    data = load(given, T)
-    assert torch.equal(next(iter(loaders(data, given, 0).test))[0], data.test.fetch(range(10)))
+    data = given.load(T)
+    assert torch.equal(next(iter(data.loaders(0).test))[0], data.test.fetch(range(10)))
 
 
 def test_a_damaged_recording_is_named_in_one_line_by_workers_too(fresh: Path) -> None:
     if not fresh.is_dir():
         return
     given = config(fresh, batch_size=16, workers=1)
-    data = load(given, T)
+    data = given.load(T)
     assert isinstance(data.train, EventImages)
     path = fresh / data.train.recordings[7].name
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(ValueError, match=f"^{path} is cut short or no recording: 3 bytes are left") as caught:
-        list(loaders(data, given, 0).train)
+        list(data.loaders(0).train)
     assert "\n" not in str(caught.value)
 
 
 def test_a_recording_that_changes_under_way_is_named(fresh: Path) -> None:
-    data = load(config(fresh), T)
+    data = config(fresh).load(T)
     assert isinstance(data.train, EventImages)
     path = fresh / data.train.recordings[7].name if fresh.is_dir() else fresh
     content = path.read_bytes()
@@ -169,7 +169,7 @@ def test_a_recording_that_changes_under_way_is_named(fresh: Path) -> None:
 
 
 def test_a_data_set_can_be_sent_to_another_process(place: Path) -> None:
-    data = load(config(place), T)
+    data = config(place).load(T)
     data.train.fetch([0])
     sent = pickle.dumps(data.train)
     assert len(sent) < 30_000
@@ -177,13 +177,13 @@ def test_a_data_set_can_be_sent_to_another_process(place: Path) -> None:
 
 
 def test_limits_and_validation(place: Path) -> None:
-    data = load(config(place, train_limit=30, test_limit=10, validation=0.2), T)
+    data = config(place, train_limit=30, test_limit=10, validation=0.2).load(T)
     assert (len(data.train), len(data.validation), len(data.test)) == (20, 10, 10)
     assert data.split.count("validation ") == 10
     assert data.train.storage() == ""
 
 
 def test_what_is_kept_is_told(place: Path, tmp_path: Path) -> None:
-    data = load(config(place, str(tmp_path)), T)
+    data = config(place, str(tmp_path)).load(T)
     data.train.fetch(range(20))
     assert data.train.storage().startswith(f"frames of 20 recordings are kept in {tmp_path}")

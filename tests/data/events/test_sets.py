@@ -1,6 +1,7 @@
 import hashlib
 import http.server
 import importlib.util
+import tarfile
 import threading
 import warnings
 import zipfile
@@ -10,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tonic
 import torch
 
-from shortcut_snn.data import DataConfig, EventConfig, ImageData, load
+from shortcut_snn import components
+from shortcut_snn.data import CIFAR10DVS, NMNIST, DVSGesture, EventSet, ImageData
+from shortcut_snn.data.download import Archive
 from shortcut_snn.data.events.dvsgesture import CLASSES
-from shortcut_snn.data.events.formats import files
 from shortcut_snn.data.events.images import EventImages
 from shortcut_snn.data.events.recording import Events
 from shortcut_snn.data.images import Images
@@ -49,8 +50,8 @@ def default_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".home"))
 
 
-def config(name: str, root: Path, events: EventConfig | None = None, **fields: Any) -> DataConfig:
-    return DataConfig(name, str(root), events=events or EventConfig(), **fields)  # type: ignore[arg-type]
+def config(name: str, root: Path, **fields: Any) -> EventSet:
+    return components.data.make(name, root=root, **fields)  # type: ignore[no-any-return]
 
 
 def names(images: Images) -> list[str]:
@@ -71,9 +72,9 @@ def official_nmnist(tmp_path: Path, data: Data) -> Path:
 @pytest.mark.filterwarnings("ignore:.* recordings of N-MNIST's")
 class TestNMNIST:
     def test_the_official_layout(self, official_nmnist: Path, data: Data) -> None:
-        found = load(config("nmnist", official_nmnist, validation=0), 10)
-        assert (len(found.train), len(found.test), found.num_classes) == (40, 20, 10)
-        assert (found.kind, found.channels, found.image_size) == ("events", 2, (34, 34))
+        found = config("nmnist", official_nmnist, validation=0).load(10)
+        assert (len(found.train), len(found.test), len(found.classes)) == (40, 20, 10)
+        assert (found.kind, found.train.shape) == ("events", (2, 34, 34))
         for images in (found.train, found.test):
             assert isinstance(images, EventImages)
             for recording, label in zip(images.recordings, images.labels.tolist(), strict=True):
@@ -84,41 +85,33 @@ class TestNMNIST:
         assert (frames.dtype, tuple(frames.shape)) == (torch.uint8, (10, 2, 34, 34))
         assert names(found.train)[0].startswith("Train/0/")
 
-    def test_it_may_lie_in_tonics_folder(self, tmp_path: Path, data: Data) -> None:
+    def test_it_may_lie_in_the_downloads_folder(self, tmp_path: Path, data: Data) -> None:
         write_nmnist(tmp_path / "NMNIST", data, 40)
-        assert len(load(config("nmnist", tmp_path), 4).test) == 20
+        assert len(config("nmnist", tmp_path).load(4).test) == 20
 
     def test_missing_recordings_are_told(self, official_nmnist: Path) -> None:
         with pytest.warns(UserWarning, match=r"Train has 40 recordings of N-MNIST's 60,000"):
-            load(config("nmnist", official_nmnist), 4)
+            config("nmnist", official_nmnist).load(4)
 
     def test_what_is_missing_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match=r"data.root: .* has no Train and Test; set data.download=true to"):
-            load(config("nmnist", tmp_path), 4)
+            config("nmnist", tmp_path).load(4)
 
     def test_number_of_frames(self, official_nmnist: Path) -> None:
         for time_steps in (1, 7):
-            assert load(config("nmnist", official_nmnist), time_steps).train[0][0].shape[0] == time_steps
-        with pytest.raises(ValueError, match=r"data.name=nmnist: recordings need a number of frames of at least 1"):
-            load(config("nmnist", official_nmnist))
-
-    def test_without_tonic_it_says_what_to_install(
-        self, official_nmnist: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(files, "find_spec", lambda name: None)
-        with pytest.raises(ValueError, match=r"reading .bin files needs tonic: pip install 'shortcut-snn\[events\]'"):
-            load(config("nmnist", official_nmnist), 4)
+            assert config("nmnist", official_nmnist).load(time_steps).train[0][0].shape[0] == time_steps
+        with pytest.raises(ValueError, match=r"nmnist: recordings need a number of frames of at least 1"):
+            config("nmnist", official_nmnist).load()
 
     def test_folds(self, official_nmnist: Path) -> None:
         tests = []
         for fold in range(3):
-            events = EventConfig(folds=3, fold=fold)
-            found = load(config("nmnist", official_nmnist, events, validation=0), 4)
+            found = config("nmnist", official_nmnist, folds=3, fold=fold, validation=0).load(4)
             assert len(found.train) + len(found.test) == 60
             assert not set(names(found.train)) & set(names(found.test))
             tests += names(found.test)
         assert len(set(tests)) == 60
-        again = load(config("nmnist", official_nmnist, EventConfig(folds=3, fold=2), seed=1), 4)
+        again = config("nmnist", official_nmnist, folds=3, fold=2, seed=1).load(4)
         assert set(names(again.test)) != set(tests[-len(again.test) :])
 
 
@@ -130,8 +123,8 @@ def archive(tmp_path: Path) -> Path:
 @pytest.mark.filterwarnings("ignore:.* recordings of CIFAR10-DVS's")
 class TestCIFAR10DVS:
     def test_the_official_layout(self, archive: Path) -> None:
-        found = load(config("cifar10dvs", archive, EventConfig(size=48), validation=0), 10)
-        assert (len(found.train), len(found.test), found.class_names) == (90, 10, CIFAR)
+        found = config("cifar10dvs", archive, size=48, validation=0).load(10)
+        assert (len(found.train), len(found.test), found.classes) == (90, 10, CIFAR)
         assert torch.bincount(found.test.labels).tolist() == [1] * 10
         assert found.train[0][0].shape == (10, 2, 48, 48)
         assert isinstance(found.train, EventImages)
@@ -140,15 +133,15 @@ class TestCIFAR10DVS:
             assert same(recording.read(DVS128), synthetic(100 * label + number, 300, DVS128))
 
     def test_the_split_does_not_depend_on_the_folders_order_or_its_format(self, archive: Path, tmp_path: Path) -> None:
-        first = load(config("cifar10dvs", archive, validation=0), 2)
+        first = config("cifar10dvs", archive, validation=0).load(2)
         for path in archive.glob("*/*.aedat"):
             label, number = CIFAR.index(path.parent.name), int(path.stem.rsplit("_", 1)[1])
             content = aedat4(synthetic(100 * label + number, 300, DVS128), DVS128)
             write(tmp_path / "other" / "CIFAR10DVS" / path.parent.name / f"{path.stem}.aedat4", content)
-        second = load(config("cifar10dvs", tmp_path / "other", validation=0), 2)
+        second = config("cifar10dvs", tmp_path / "other", validation=0).load(2)
         assert names(first.test) == [name.removesuffix("4") for name in names(second.test)]
         assert torch.equal(first.test.fetch(range(10)), second.test.fetch(range(10)))
-        assert names(load(config("cifar10dvs", archive, seed=1), 2).test) != names(first.test)
+        assert names(config("cifar10dvs", archive, seed=1).load(2).test) != names(first.test)
 
     def test_the_split_of_the_whole_set_is_pinned(self, tmp_path: Path) -> None:
         for name in reversed(CIFAR):
@@ -157,7 +150,7 @@ class TestCIFAR10DVS:
                 (tmp_path / name / f"cifar10_{name}_{number}.aedat").touch()
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            found = load(config("cifar10dvs", tmp_path, validation=0), 10)
+            found = config("cifar10dvs", tmp_path, validation=0).load(10)
         assert torch.bincount(found.train.labels).tolist() == [900] * 10
         assert torch.bincount(found.test.labels).tolist() == [100] * 10
         assert found.split.splitlines()[9000] == "test 0 airplane/cifar10_airplane_13.aedat"
@@ -169,16 +162,16 @@ class TestCIFAR10DVS:
     def test_one_recording_in_two_formats_is_refused(self, archive: Path) -> None:
         write(archive / "cat" / "cifar10_cat_3.aedat4", b"")
         with pytest.raises(ValueError, match=r"cat_3.aedat and .*cat_3.aedat4 seem to be the same recording"):
-            load(config("cifar10dvs", archive), 2)
+            config("cifar10dvs", archive).load(2)
 
     def test_other_folders_are_passed_over_and_missing_ones_named(self, archive: Path) -> None:
         write(archive / "events_np" / "a.aedat", b"")
-        assert load(config("cifar10dvs", archive), 2).num_classes == 10
+        assert len(config("cifar10dvs", archive).load(2).classes) == 10
         with pytest.raises(FileNotFoundError, match=r"has no airplane, ... and truck; set data.download=true"):
-            load(config("cifar10dvs", archive / "cat"), 2)
+            config("cifar10dvs", archive / "cat").load(2)
 
     def test_a_damaged_recording_is_named_when_it_is_read(self, archive: Path) -> None:
-        found = load(config("cifar10dvs", archive), 2)
+        found = config("cifar10dvs", archive).load(2)
         path = archive / names(found.train)[4]
         path.write_bytes(path.read_bytes()[:-3])
         with pytest.raises(ValueError, match=f"^{path} is cut short: 5 bytes are left after the last whole event$"):
@@ -209,9 +202,20 @@ def official_gestures(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def write_gestures(root: Path) -> None:
+    """Write the same as arrays of x, y, p and milliseconds, as they are downloaded."""
+    for number, name in enumerate(("user01_led", "user02_lab", "user24_led")):
+        part = "ibmGestureTest" if number == 2 else "ibmGestureTrain"
+        for label, sample in gestures(number):
+            array = np.stack([sample.x, sample.y, sample.p, sample.t // 1000], 1).astype(np.int64)
+            path = root / "DVSGesture" / part / name / f"{label - 1}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, array)
+
+
 class TestDVSGesture:
     def check(self, found: ImageData, unit: int) -> None:
-        assert (len(found.train), len(found.test), found.class_names) == (22, 11, CLASSES)
+        assert (len(found.train), len(found.test), found.classes) == (22, 11, CLASSES)
         assert torch.bincount(found.train.labels).tolist() == [2] * 11
         for images, seeds in ((found.train, (0, 1)), (found.test, (2,))):
             assert isinstance(images, EventImages)
@@ -226,36 +230,16 @@ class TestDVSGesture:
                 assert same(recording.read(DVS128), expected[seed, label])
 
     def test_its_authors_layout(self, official_gestures: Path) -> None:
-        found = load(config("dvsgesture", official_gestures, validation=0), 8)
+        found = config("dvsgesture", official_gestures, validation=0).load(8)
         self.check(found, 1)
         assert found.train[0][0].shape == (8, 2, 128, 128)
         assert names(found.train)[:2] == ["user01_led.aedat#00", "user01_led.aedat#01"]
-        inside = load(config("dvsgesture", official_gestures / "DvsGesture", validation=0), 8)
+        inside = config("dvsgesture", official_gestures / "DvsGesture", validation=0).load(8)
         assert inside.split == found.split
 
-    def test_tonics_layout(self, tmp_path: Path) -> None:
-        for number, name in enumerate(("user01_led", "user02_lab", "user24_led")):
-            part = "ibmGestureTest" if number == 2 else "ibmGestureTrain"
-            for label, sample in gestures(number):
-                array = np.stack([sample.x, sample.y, sample.p, sample.t // 1000], 1).astype(np.uint16)
-                path = tmp_path / "DVSGesture" / part / name / f"{label - 1}.npy"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                np.save(path, array.astype(np.int64))
-        self.check(load(config("dvsgesture", tmp_path, validation=0), 8), 1000)
-        theirs = [events for events, _ in self.tonics(tmp_path)]
-        found = load(config("dvsgesture", tmp_path, validation=0), 8).train
-        assert isinstance(found, EventImages)
-        ours = [recording.read(DVS128) for recording in found.recordings]
-        by_start = sorted(ours, key=lambda e: (e.t[0], e.x[0], e.y[0]))
-        for events, other in zip(
-            by_start, sorted(theirs, key=lambda e: (e["t"][0], e["x"][0], e["y"][0])), strict=True
-        ):
-            assert Sample(*(other[name] for name in "txyp")).equals(events)
-
-    def tonics(self, root: Path) -> Any:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tonic.datasets.DVSGesture, "_check_exists", lambda self: True)
-            return list(tonic.datasets.DVSGesture(str(root)))
+    def test_the_downloads_layout(self, tmp_path: Path) -> None:
+        write_gestures(tmp_path)
+        self.check(config("dvsgesture", tmp_path, validation=0).load(8), 1000)
 
     @pytest.mark.parametrize(
         ("name", "content", "message"),
@@ -274,14 +258,14 @@ class TestDVSGesture:
     ) -> None:
         write(official_gestures / "DvsGesture" / name, content)
         with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
-            load(config("dvsgesture", official_gestures), 4)
+            config("dvsgesture", official_gestures).load(4)
         assert "\n" not in str(caught.value)
         assert name in str(caught.value)
 
     def test_a_gesture_without_events_and_a_file_cut_short_are_named(self, official_gestures: Path) -> None:
         path = official_gestures / "DvsGesture" / "user01_led.aedat"
         write(path.with_name("user01_led_labels.csv"), b"class,startTime_usec,endTime_usec\n1,90000000,90000001\n")
-        found = load(config("dvsgesture", official_gestures, train_limit=11, validation=0), 4)
+        found = config("dvsgesture", official_gestures, train_limit=11, validation=0).load(4)
         place = names(found.train).index("user01_led.aedat#00")
         with pytest.raises(ValueError, match=f"^{path} from 90000000 to 90000001 us is empty: it holds no events$"):
             found.train.fetch([place])
@@ -313,13 +297,13 @@ def own(tmp_path: Path) -> Path:
     return tmp_path
 
 
-OWN = EventConfig(sensor=(60, 80), size=30)
+OWN = {"sensor": (60, 80), "size": 30}
 
 
 class TestEvents:
     def test_class_folders_get_a_seeded_split(self, own: Path) -> None:
-        found = load(config("events", own, OWN), 5)
-        assert (found.class_names, found.image_size) == (["fall", "jump", "walk"], (30, 40))
+        found = config("events", own, **OWN).load(5)
+        assert (found.classes, found.train.shape) == (["fall", "jump", "walk"], (2, 30, 40))
         assert torch.bincount(found.test.labels).tolist() == [2, 2, 2]
         assert found.train[0][0].shape == (5, 2, 30, 40)
         assert "test 0 fall/" in found.split
@@ -331,30 +315,30 @@ class TestEvents:
             (own / name).rename(tmp_path / "split" / "train" / name)
             for part in ("test", "val"):
                 write(tmp_path / "split" / part / name / "a.txt", b"0 1 2 1\n9 3 4 0\n")
-        found = load(config("events", tmp_path / "split", OWN), 2)
+        found = config("events", tmp_path / "split", **OWN).load(2)
         assert (len(found.train), len(found.validation), len(found.test)) == (30, 3, 3)
         (tmp_path / "split" / "test" / "walk").rename(tmp_path / "split" / "test" / "run")
         with pytest.raises(ValueError, match="test has a class 'run' that train has not"):
-            load(config("events", tmp_path / "split", OWN), 2)
+            config("events", tmp_path / "split", **OWN).load(2)
 
     def test_what_is_missing_is_named(self, own: Path) -> None:
-        with pytest.raises(ValueError, match=r"data.events.sensor: the camera's height and width are needed"):
-            load(config("events", own), 2)
+        with pytest.raises(ValueError, match=r"^sensor: the camera's height and width are needed"):
+            config("events", own).load(2)
         with pytest.raises(FileNotFoundError, match=r"data.root: there is no folder .*nowhere"):
-            load(config("events", own / "nowhere", OWN), 2)
+            config("events", own / "nowhere", **OWN).load(2)
         (own / "empty").mkdir()
         with pytest.raises(FileNotFoundError, match=r"empty has no recordings \(.aedat, .aedat4, .bin, .csv, .dat"):
-            load(config("events", own, OWN), 2)
-        with pytest.raises(ValueError, match=r"data.events.size: frames cannot be larger than the sensor's 60 pixels"):
-            load(config("events", own, EventConfig(sensor=(60, 80), size=61)), 2)
+            config("events", own, **OWN).load(2)
+        with pytest.raises(ValueError, match=r"data.size: frames cannot be larger than the sensor's 60 pixels"):
+            config("events", own, sensor=(60, 80), size=61).load(2)
 
 
 class TestNpz:
     def test_recordings_and_parts(self, tmp_path: Path, data: Data) -> None:
         is_test = np.arange(60) % 3 == 0
         path = write_npz(tmp_path / "set.npz", *data, {"is_test": is_test})
-        found = load(config("nmnist_npz", path, validation=0), 6)
-        assert (len(found.train), len(found.test), found.num_classes) == (40, 20, 10)
+        found = config("nmnist_npz", path, validation=0).load(6)
+        assert (len(found.train), len(found.test), len(found.classes)) == (40, 20, 10)
         for images in (found.train, found.test):
             assert isinstance(images, EventImages)
             for recording, label in zip(images.recordings, images.labels.tolist(), strict=True):
@@ -366,14 +350,14 @@ class TestNpz:
         write_nmnist(tmp_path / "official", data, 40)
         path = write_npz(tmp_path / "set.npz", *data, {"is_test": np.arange(60) >= 40})
         with pytest.warns(UserWarning, match="recordings of N-MNIST's"):
-            official = load(config("nmnist", tmp_path / "official", validation=0), 6)
-        archived = load(config("nmnist_npz", path, validation=0), 6)
+            official = config("nmnist", tmp_path / "official", validation=0).load(6)
+        archived = config("nmnist_npz", path, validation=0).load(6)
         order = np.argsort([int(Path(name).stem) for name in names(official.train)])
         assert torch.equal(official.train.fetch(order), archived.train.fetch(range(40)))
 
     def test_without_is_test_a_fifth_is_held_out(self, tmp_path: Path, data: Data) -> None:
         path = write_npz(tmp_path / "set.npz", *data, {})
-        first, other = (load(config("nmnist_npz", path, seed=seed), 2) for seed in (0, 1))
+        first, other = (config("nmnist_npz", path, seed=seed).load(2) for seed in (0, 1))
         assert torch.bincount(first.test.labels).tolist() == [1] * 10
         assert names(first.test) != names(other.test)
 
@@ -381,13 +365,13 @@ class TestNpz:
         path = write_npz(tmp_path / "set.npz", *data, {"is_test": np.arange(60) >= 55})
         seen = []
         for fold in range(5):
-            found = load(config("nmnist_npz", path, EventConfig(folds=5, fold=fold), validation=0), 2)
+            found = config("nmnist_npz", path, folds=5, fold=fold, validation=0).load(2)
             assert len(found.test) == 12
             assert set(torch.bincount(found.test.labels).tolist()) <= {1, 2}
             seen += names(found.test)
         assert len(set(seen)) == 60
         with pytest.raises(ValueError, match=r"class '0' has too few samples \(6\) for 7 folds"):
-            load(config("nmnist_npz", path, EventConfig(folds=7)), 2)
+            config("nmnist_npz", path, folds=7).load(2)
 
     @pytest.mark.parametrize(
         ("changes", "message"),
@@ -406,7 +390,7 @@ class TestNpz:
     def test_other_archives_are_named(self, tmp_path: Path, data: Data, changes: dict, message: str) -> None:
         path = write_npz(tmp_path / "set.npz", *data, changes)
         with pytest.raises(ValueError, match=f"^{path}.*{message}") as caught:
-            load(config("nmnist_npz", path, validation=0), 2).train.fetch([0])
+            config("nmnist_npz", path, validation=0).load(2).train.fetch([0])
         assert "\n" not in str(caught.value)
 
     def test_a_damaged_archive_is_named(self, tmp_path: Path, data: Data) -> None:
@@ -414,9 +398,9 @@ class TestNpz:
         for content in (b"", whole[:1000], whole[: len(whole) - 50], b"no archive" * 100):
             path = write(tmp_path / "set.npz", content)
             with pytest.raises(ValueError, match=f"^{path} is not a readable .npz archive of plain arrays: "):
-                load(config("nmnist_npz", path), 2)
+                config("nmnist_npz", path).load(2)
         with pytest.raises(FileNotFoundError, match=r"data.root: there is no file .*nowhere.npz"):
-            load(config("nmnist_npz", tmp_path / "nowhere.npz"), 2)
+            config("nmnist_npz", tmp_path / "nowhere.npz").load(2)
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -438,32 +422,75 @@ def server(tmp_path: Path) -> Iterator[tuple[Path, str]]:
         thread.join()
 
 
+def packed(path: Path, root: Path, files: list[Path]) -> bytes:
+    """Write an archive of files, named after a folder, and return its bytes."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as made:
+            for file in files:
+                made.write(file, file.relative_to(root))
+    else:
+        with tarfile.open(path, "w:gz") as tar:
+            for file in files:
+                tar.add(file, file.relative_to(root))
+    return path.read_bytes()
+
+
+def served(folder: Path, address: str, root: Path, parts: dict[str, list[Path]]) -> tuple[Archive, ...]:
+    """Put archives of files onto the server."""
+    return tuple(
+        Archive(f"{address}/{name}", name, hashlib.md5(packed(folder / name, root, files)).hexdigest())
+        for name, files in parts.items()
+    )
+
+
 @pytest.mark.filterwarnings("ignore:.* recordings of N-MNIST's")
-def test_tonic_downloads_a_set_that_is_missing(
+def test_a_set_that_is_missing_is_downloaded(
     tmp_path: Path, data: Data, server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, address = server
     official = write_nmnist(tmp_path / "official", data, 40)
-    for part in ("Train", "Test"):
-        with zipfile.ZipFile(folder / f"{part.lower()}.zip", "w") as made:
-            for path in sorted((official / part).rglob("*.bin")):
-                made.write(path, path.relative_to(official))
-        content = (folder / f"{part.lower()}.zip").read_bytes()
-        monkeypatch.setattr(tonic.datasets.NMNIST, f"{part.lower()}_url", f"{address}/{part.lower()}.zip")
-        monkeypatch.setattr(tonic.datasets.NMNIST, f"{part.lower()}_md5", hashlib.md5(content).hexdigest())
+    parts = {f"{part.lower()}.zip": sorted((official / part).rglob("*.bin")) for part in ("Train", "Test")}
+    monkeypatch.setattr(NMNIST, "archives", served(folder, address, official, parts))
     wanted = config("nmnist", tmp_path / "here", download=True, validation=0)
-    found = load(wanted, 4)
+    found = wanted.load(4)
     assert (len(found.train), len(found.test)) == (40, 20)
     assert [entry.name for entry in (tmp_path / "here").iterdir()] == ["NMNIST"]
+    assert sorted(entry.name for entry in (tmp_path / "here" / "NMNIST").iterdir()) == ["Test", "Train"]
+    (folder / "test.zip").write_bytes(b"something else")
+    with pytest.raises(ValueError, match=r"test.zip could not be downloaded to .*other: File not found or corrupted"):
+        config("nmnist", tmp_path / "other", download=True).load(4)
     (folder / "train.zip").unlink()
-    assert load(wanted, 4).split == found.split
+    assert wanted.load(4).split == found.split
 
-    with pytest.raises(ValueError, match=r"nmnist could not be downloaded to .*there: HTTP Error 404"):
-        load(config("nmnist", tmp_path / "there", download=True), 4)
+    with pytest.raises(ValueError, match=r"train.zip could not be downloaded to .*there: HTTP Error 404"):
+        config("nmnist", tmp_path / "there", download=True).load(4)
     assert list((tmp_path / "there").iterdir()) == []
     (tmp_path / "there" / "NMNIST").mkdir()
     with pytest.raises(ValueError, match="NMNIST is not a whole nmnist; move it away to download the set"):
-        load(config("nmnist", tmp_path / "there", download=True), 4)
+        config("nmnist", tmp_path / "there", download=True).load(4)
+
+
+@pytest.mark.filterwarnings("ignore:.* recordings of CIFAR10-DVS's")
+def test_archives_in_a_downloaded_archive_are_unpacked(
+    tmp_path: Path, archive: Path, server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, address = server
+    inner = [tmp_path / f"{name}.zip" for name in CIFAR]
+    for path in inner:
+        packed(path, archive, sorted((archive / path.stem).iterdir()))
+    monkeypatch.setattr(CIFAR10DVS, "archives", served(folder, address, tmp_path, {"set.zip": inner}))
+    found = config("cifar10dvs", tmp_path / "here", download=True).load(2)
+    assert found.split == config("cifar10dvs", archive).load(2).split
+    assert sorted(entry.name for entry in (tmp_path / "here" / "CIFAR10DVS").iterdir()) == CIFAR
+
+
+def test_gestures_are_downloaded(tmp_path: Path, server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, address = server
+    write_gestures(tmp_path)
+    parts = {f"{part}.tar.gz": [tmp_path / "DVSGesture" / part] for part in DVSGesture.content}
+    monkeypatch.setattr(DVSGesture, "archives", served(folder, address, tmp_path / "DVSGesture", parts))
+    found = config("dvsgesture", tmp_path / "here", download=True).load(2)
+    assert found.split == config("dvsgesture", tmp_path).load(2).split
 
 
 def test_the_library_is_there() -> None:
@@ -476,5 +503,5 @@ def test_a_sensor_may_be_a_list(tmp_path: Path) -> None:
         for number in range(4):
             write(tmp_path / name / f"{number}.aedat", aedat2(synthetic(10 * label + number, 300, DVS128)))
     sizes: Any = [128, 128]
-    found = load(config("events", tmp_path, EventConfig(sensor=sizes, cache="off"), validation=0), 3)
+    found = config("events", tmp_path, sensor=sizes, cache="off", validation=0).load(3)
     assert found.train[0][0].shape == (3, 2, 128, 128)

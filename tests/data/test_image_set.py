@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from shortcut_snn.data import DataConfig, load
+from shortcut_snn.data import ImageArchive
 
 from .files import write_npz
 
@@ -23,21 +23,21 @@ def colours(images: torch.utils.data.Dataset[tuple[torch.Tensor, int]]) -> list[
 
 def test_limits_take_the_first_of_each_class(tmp_path: Path) -> None:
     root = archive(tmp_path, [0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1])
-    data = load(DataConfig("npz", root, validation=0, train_limit=4, test_limit=3))
+    data = ImageArchive(root, validation=0, train_limit=4, test_limit=3).load()
     assert colours(data.train) == [0, 1, 4, 5]
     assert colours(data.test) == [8, 9, 11]
-    assert len(load(DataConfig("npz", root, train_limit=1000, validation=0)).train) == 8
+    assert len(ImageArchive(root, train_limit=1000, validation=0).load().train) == 8
 
 
 def test_validation_comes_out_of_the_limited_training_set(tmp_path: Path) -> None:
     root = archive(tmp_path, [0, 1] * 20, [0, 1])
-    data = load(DataConfig("npz", root, train_limit=20, validation=0.2))
+    data = ImageArchive(root, train_limit=20, validation=0.2).load()
     assert sorted(colours(data.train) + colours(data.validation)) == list(range(20))
     assert torch.bincount(data.validation.labels).tolist() == [2, 2]
 
 
 def test_no_validation(tmp_path: Path) -> None:
-    data = load(DataConfig("npz", archive(tmp_path, [0, 1], [1, 0]), validation=0))
+    data = ImageArchive(archive(tmp_path, [0, 1], [1, 0]), validation=0).load()
     assert len(data.validation) == 0
     assert data.validation.shape == data.train.shape
 
@@ -58,19 +58,19 @@ def test_no_validation(tmp_path: Path) -> None:
 )
 def test_labels_that_cannot_be_trained_on(tmp_path: Path, y_train: list[int], y_test: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
-        load(DataConfig("npz", archive(tmp_path, y_train, y_test)))
+        ImageArchive(archive(tmp_path, y_train, y_test)).load()
     assert "\n" not in str(caught.value)
 
 
 def test_labels_beyond_the_named_classes(tmp_path: Path) -> None:
     root = archive(tmp_path, [0, 1, 2], [0, 1], class_names=np.array(["cat", "dog"]))
     with pytest.raises(ValueError, match="training labels must be 0 to 1 for 2 classes, found 2"):
-        load(DataConfig("npz", root))
+        ImageArchive(root).load()
     root = archive(tmp_path, [0, 1, 0], [0, 1], class_names=np.array(["cat", "dog", "emu"]))
     with pytest.raises(ValueError, match=r"no training image has label 2 \(class 'emu'\)"):
-        load(DataConfig("npz", root))
+        ImageArchive(root).load()
 
 
 def test_a_limit_below_the_number_of_classes(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"data.train_limit: at least one image for each of the 2 classes"):
-        load(DataConfig("npz", archive(tmp_path, [0, 1], [0, 1]), train_limit=1))
+        ImageArchive(archive(tmp_path, [0, 1], [0, 1]), train_limit=1).load()

@@ -1,0 +1,248 @@
+"""Data sets, loaders and data modules of a person's own: order and random transforms survive a resume bit by bit."""
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torchvision.transforms import v2
+
+from shortcut_snn.data import Data, Digits, Loaders, as_data
+
+
+class Numbers(Dataset[tuple[Tensor, int]]):
+    """Images whose first pixel is their number, changed by all three global generators."""
+
+    classes = ("even", "odd")
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.flip = v2.RandomHorizontalFlip()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = torch.full((1, 4, 6), float(index))
+        image[0, 1:] = self.flip(torch.arange(18.0).view(3, 6))
+        image[0, 2, 0], image[0, 2, 1] = random.random(), np.random.rand()
+        return image + torch.rand(()) / 2, index % 2
+
+
+class Module(lightning.LightningDataModule):
+    def __init__(self, workers: int) -> None:
+        super().__init__()
+        self.workers, self.calls = workers, []  # type: ignore[var-annotated]
+
+    def prepare_data(self) -> None:
+        self.calls.append("prepare")
+
+    def setup(self, stage: str) -> None:
+        self.calls.append(stage)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(Numbers(26), batch_size=4, shuffle=True, num_workers=self.workers)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(Numbers(6), batch_size=4)
+
+
+class WithTest(Module):
+    def test_dataloader(self) -> list[DataLoader[Any]]:
+        return [DataLoader(Numbers(8), batch_size=4)]
+
+
+def sets(workers: int) -> Data:
+    return as_data((Numbers(26), Numbers(6), Numbers(8)), batch_size=4, workers=workers)
+
+
+def given_loaders(workers: int) -> Data:
+    more = {"num_workers": workers, "persistent_workers": workers > 0}
+    train = DataLoader(Numbers(26), 4, shuffle=True, generator=torch.Generator(), **more)  # type: ignore[arg-type]
+    return as_data((train, DataLoader(Numbers(6), 4), DataLoader(Numbers(8), 4)))
+
+
+def plain_loaders(workers: int) -> Data:
+    train = DataLoader(Numbers(26), 4, shuffle=True, num_workers=workers)
+    return as_data([train, DataLoader(Numbers(6), 4), DataLoader(Numbers(8), 4)])
+
+
+def module(workers: int) -> Data:
+    return as_data(WithTest(workers))
+
+
+KINDS = [sets, given_loaders, plain_loaders, module]
+
+
+def epoch(made: Loaders, number: int) -> list[tuple[Tensor, Tensor]]:
+    made.train.sampler.set_epoch(number)  # type: ignore[attr-defined]
+    return list(made.train)
+
+
+def equal(first: list[Any], second: list[Any]) -> bool:
+    return len(first) == len(second) and all(
+        torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(first, second, strict=True)
+    )
+
+
+@pytest.mark.parametrize("make", KINDS)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_begun_in_the_middle_goes_on_as_it_would_have(make: Any, workers: int) -> None:
+    whole, resumed = make(workers).loaders(3), make(workers).loaders(3)
+    first, second, third = (epoch(whole, number) for number in range(3))
+    assert not equal(first, second)
+    numbers = [sorted(int(x) for images, _ in batches for x in images[:, 0, 0, 0]) for batches in (first, second)]
+    assert numbers == [list(range(26))] * 2
+    torch.manual_seed(99)
+    random.seed(99)
+    np.random.seed(99)
+    resumed.begin(1, 3)
+    assert equal(list(resumed.train), second[3:])
+    assert equal(epoch(resumed, 2), third)
+    assert not equal(epoch(make(workers).loaders(4), 1), second)
+
+
+def test_workers_change_no_sample_of_data_sets() -> None:
+    assert equal(epoch(sets(0).loaders(3), 1), epoch(sets(2).loaders(3), 1))
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_what_trains_between_batches_neither_changes_samples_nor_sees_their_random_numbers(make: Any) -> None:
+    expected = epoch(make(0).loaders(3), 0)
+    torch.manual_seed(5)
+    alone = [torch.rand(3) for _ in expected]
+    torch.manual_seed(5)
+    states = np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index, union-attr]
+    drawn, batches = [], []
+    for batch in make(0).loaders(3).train:
+        batches.append(batch)
+        drawn.append(torch.rand(3))
+    assert equal(batches, expected)
+    assert all(torch.equal(a, b) for a, b in zip(alone, drawn, strict=True))
+    assert states == (np.random.get_state()[1].tolist(), random.getstate())  # type: ignore[index, union-attr]
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_evaluation_is_the_same_every_time_and_so_is_a_sample(make: Any) -> None:
+    data = make(0)
+    made = data.loaders(3)
+    assert sum(len(labels) for _, labels in made.validation) == 6
+    first = list(made.test)
+    assert [int(x) for images, _ in first for x in images[:, 0, 0, 0]] == list(range(8))
+    assert equal(first, list(made.test))
+    images, _ = data.sample(5)
+    assert torch.equal(images, make(2).sample(5)[0])
+    numbers = images[:, 0, 0, 0].int().tolist()
+    assert len(set(numbers)) == 5
+    assert numbers != sorted(numbers)
+
+
+def test_processes_share_data_sets_and_loaders_are_refused() -> None:
+    data = as_data((Numbers(24), Numbers(8)), batch_size=4)
+    seen = [int(x) for rank in range(2) for images, _ in data.loaders(3, rank, 2).train for x in images[:, 0, 0, 0]]
+    assert sorted(seen) == list(range(24))
+    with pytest.raises(
+        ValueError, match=r"^DataLoaders cannot be dealt out to 2 processes: give the Datasets"
+    ):
+        plain_loaders(0).loaders(3, 0, 2)
+
+
+def test_a_description_is_what_the_data_tell_and_their_owner_adds() -> None:
+    assert sets(0).description == {"classes": ["even", "odd"], "channels": 1, "image_size": [4, 6]}
+    pair = as_data((Numbers(4), Numbers(4)), description={"classes": ["a", "b"], "kind": "static"})
+    assert pair.description["classes"] == ["a", "b"]
+    assert pair.loaders(0).validation is None
+    assert plain_loaders(0).description["channels"] == 1
+    assert (pair.split, pair.storage()) == ("", "")
+
+
+def test_data_are_taken_as_they_are() -> None:
+    data = Digits().load()
+    assert as_data(data) is data
+
+
+def test_a_module_is_set_up_and_its_validation_part_may_be_its_test_part() -> None:
+    given = WithTest(0)
+    as_data(given)
+    assert given.calls == ["prepare", "fit", "validate", "test"]
+    made = as_data(Module(0)).loaders(0)
+    assert made.validation is None
+    assert sum(len(labels) for _, labels in made.test) == 6
+
+
+class Stream(IterableDataset[Tensor]):
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(torch.rand(6, 2))
+
+
+def test_streams_come_in_loaders() -> None:
+    data = as_data((DataLoader(Stream(), batch_size=2), DataLoader(Stream(), batch_size=4)))
+    whole, resumed = data.loaders(0), data.loaders(0)
+    expected = list(whole.train)[1:]
+    resumed.begin(0, 1)
+    assert all(torch.equal(a, b) for a, b in zip(expected, resumed.train, strict=True))
+    assert data.sample(3).shape == (4, 2)
+
+
+class Lists(Module):
+    def train_dataloader(self) -> Any:
+        return [DataLoader(Numbers(4)), DataLoader(Numbers(4))]
+
+
+class Alone(lightning.LightningDataModule):
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(Numbers(4))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (3, r"data for training is a Data, a pair .*, got a int$"),
+        (Numbers(3), r"or a LightningDataModule, got a Numbers$"),
+        ((Numbers(3), DataLoader(Numbers(3))), r"got \(Numbers, DataLoader\)$"),
+        ((Stream(), Stream()), r"got \(Stream, Stream\)$"),
+        ((torch.rand(3), torch.rand(3)), r"got \(Tensor, Tensor\)$"),
+        ([Numbers(3)] * 6, r"got \(Numbers, Numbers, Numbers, Numbers, ...\)$"),
+        (Lists(0), r"Lists.train_dataloader\(\) must return a DataLoader, got \(DataLoader, DataLoader\)"),
+        (Alone(), "Alone needs a train_dataloader and a test_dataloader or val_dataloader"),
+    ],
+)
+def test_anything_else_is_refused_in_one_sentence(given: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        as_data(given)
+    assert "\n" not in str(caught.value)
+
+
+class Model(lightning.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: dict[int, list[Any]] = {}
+
+    def training_step(self, batch: Any, index: int) -> Tensor:
+        self.seen.setdefault(self.current_epoch, []).append(batch)
+        return self.weight * 0
+
+    def validation_step(self, batch: Any, index: int) -> None:
+        pass
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("make", [sets, plain_loaders])
+def test_lightning_gives_each_epoch_its_own_order(tmp_path: Any, make: Any) -> None:
+    made, model = make(0).loaders(0), Model()
+    trainer = lightning.Trainer(
+        default_root_dir=tmp_path, max_epochs=3, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.fit(model, made.train, made.validation)
+    fresh = make(0).loaders(0)
+    assert all(equal(model.seen[number], epoch(fresh, number)) for number in range(3))

@@ -1,0 +1,147 @@
+"""What a recipe can say about data, and what it cannot."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shortcut_snn import components, data
+from shortcut_snn.data import CIFAR10, CIFAR100, Crop, Cutout, Digits, EventFolder, Flip, ImageArchive, Roll
+
+
+def read(**entries: Any) -> Any:
+    return components.read(components.data, entries, "data")
+
+
+def test_every_public_name_is_there_and_every_set_is_public() -> None:
+    for name in data.__all__:
+        assert getattr(data, name) is not None
+    kinds = [
+        "digits",
+        "cifar10",
+        "cifar100",
+        "folder",
+        "npz",
+        "cifar10dvs",
+        "dvsgesture",
+        "nmnist",
+        "nmnist_npz",
+        "events",
+    ]
+    assert set(kinds) <= set(components.data)
+    assert all(components.data[kind].__name__ in data.__all__ for kind in kinds)
+
+
+NMNIST = {"kind": "nmnist", "root": "x"}
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"kind": "cifar"}, r"data.kind: unknown data set 'cifar' \(did you mean cifar1"),
+        ({"kind": "cifar10"}, "data: root: cifar10 needs the folder .* cifar-10-batches-py"),
+        ({"kind": "folder"}, "data: root: folder needs the folder with train/ and test/"),
+        ({"kind": "npz", "root": ""}, "root: npz needs the path of a file with x_train"),
+        ({"kind": "digits", "root": "x"}, "data.root: data set 'digits' has no entry 'root'"),
+        ({"kind": "digits", "image_size": 32}, "data.image_size: data set 'digits' has no entry 'image_size'"),
+        ({"kind": "folder", "root": "x", "image_size": 0}, "data.image_size .* greater than or equal to 1, got 0"),
+        ({"kind": "digits", "validation": 1.0}, "data.validation .* less than 1, got 1.0"),
+        ({"kind": "digits", "validation": -0.1}, "data.validation"),
+        ({"kind": "digits", "validation": float("nan")}, "data.validation"),
+        ({"kind": "digits", "augment": ["crop", "mixup"]}, r"data.augment\[1\].kind: unknown augmentation 'mixup'"),
+        ({"kind": "digits", "augment": [{"kind": "crop", "padding": 2}]}, r"data.augment\[0\].padding .* got 2"),
+        ({"kind": "digits", "train_limit": 0}, "data.train_limit .* greater than or equal to 1"),
+        ({"kind": "digits", "test_limit": -5}, "data.test_limit .* got -5"),
+        ({"kind": "digits", "batch_size": 0}, "data.batch_size .* got 0"),
+        ({"kind": "digits", "batch_size": 2.5}, "data.batch_size .* integer, got 2.5"),
+        ({"kind": "digits", "workers": -1}, "data.workers .* got -1"),
+        ({"kind": "digits", "seed": -1}, "data.seed .* got -1"),
+        ({"kind": "nmnist"}, "root: nmnist needs the folder that holds"),
+        ({"kind": "nmnist_npz"}, "root: nmnist_npz needs the path of a file with x, y, p, t, offsets"),
+        ({"kind": "digits", "size": 8}, "data.size: data set 'digits' has no entry 'size'"),
+        ({**NMNIST, "image_size": 8}, "data.image_size: data set 'nmnist' has no entry"),
+        ({**NMNIST, "augment": ["autoaugment"]}, "augment: autoaugment is for images, not for frames of events"),
+        ({**NMNIST, "sensor": [34, 34]}, "data.sensor: data set 'nmnist' has no entry"),
+        ({**NMNIST, "slicing": "space"}, "data.slicing .* 'time' or 'count', got 'space'"),
+        ({**NMNIST, "size": 0}, "data.size .* got 0"),
+        ({**NMNIST, "cache": ""}, "data.cache .* at least 1 character"),
+        ({**NMNIST, "folds": 1}, "folds: 0 or at least 2 are needed, got 1"),
+        ({**NMNIST, "folds": 5, "fold": 5}, "fold: must be 0 to 4 for 5 folds, got 5"),
+        ({**NMNIST, "fold": 1}, "fold: must be 0 without folds, got 1"),
+        ({"kind": "events", "root": "x"}, r"sensor: the camera's height and width are needed, as in \[260, 346\]"),
+        ({"kind": "events", "root": "x", "sensor": [0, 4]}, r"data.sensor\[0\] .* greater than or equal to 1"),
+    ],
+)
+def test_an_entry_that_makes_no_sense_is_named_in_one_line(entries: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        read(**entries)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("data")
+
+
+def test_fields_are_checked_in_python_too() -> None:
+    with pytest.raises(ValueError, match=r"^batch_size .* greater than or equal to 1, got 0"):
+        Digits(batch_size=0)
+    with pytest.raises(ValueError, match=r"^padding .* greater than 0, got 0"):
+        Crop(padding=0)
+    with pytest.raises(ValueError, match=r"^augment\[0\] is an augmentation or the name of one, got 3"):
+        Digits(augment=(3,))
+
+
+def test_paths_lists_and_names_are_taken_for_what_they_mean(tmp_path: Path) -> None:
+    sensor: Any = [260, 346]
+    made = EventFolder(tmp_path, sensor=sensor, augment=("flip", {"kind": "roll", "pixels": 2}))  # type: ignore[arg-type]
+    assert (made.root, made.sensor, made.augment) == (str(tmp_path), (260, 346), (Flip(), Roll(2)))
+
+
+def test_augmentations_default_to_the_sets_own_and_keep_their_order() -> None:
+    assert Digits().augmentations == (Crop(),)
+    assert CIFAR10("x").augmentations == CIFAR100("x").augmentations == (Crop(), Flip())
+    assert ImageArchive("x").augmentations == ()
+    assert EventFolder("x", sensor=(4, 4)).augmentations == ()
+    assert CIFAR100("x", augment=()).augmentations == ()
+    assert read(kind="digits", augment=["cutout", "crop"]).augmentations == (Cutout(), Crop())
+
+
+def test_a_set_is_written_and_read_back() -> None:
+    made = read(
+        kind="nmnist_npz", root="x", size=17, folds=5, fold=2, augment=["flip", {"kind": "crop", "padding": 0.25}]
+    )
+    written = components.write(made)
+    assert (written["kind"], written["sensor"], written["augment"][1]) == (
+        "nmnist_npz", [34, 34], {"kind": "crop", "padding": 0.25}
+    )  # fmt: skip
+    assert read(**written) == made
+
+
+def test_a_strangers_augmentation_is_one_class() -> None:
+    @components.augmentation("test_negative")
+    @dataclass(frozen=True)
+    class Negative:
+        share: float = 0.5
+
+        def __call__(self, images: np.ndarray, bits: np.ndarray, colour: np.ndarray) -> np.ndarray:
+            chosen = (bits >> np.uint64(11)) * 2.0**-53 < self.share
+            return np.where(chosen[:, None, None, None], 255 - images, images)
+
+    @components.augmentation("test_darker")
+    def darker(images, bits, colour, *, by=2):  # type: ignore[no-untyped-def]
+        return images // by
+
+    made = read(kind="digits", augment=[{"kind": "test_negative", "share": 0.9}, "test_darker"], batch_size=2000).load()
+    images = next(iter(made.loaders(0).train))[0]
+    plain = read(kind="digits", augment=[], batch_size=2000).load()
+    before = next(iter(plain.loaders(0).train))[0]
+    negative = ((255 - before) // 2 == images).flatten(1).all(1)
+    same = (before // 2 == images).flatten(1).all(1)
+    assert bool((negative ^ same).all())
+    assert 0.85 < negative.float().mean() < 0.95
+
+
+def test_a_second_crop_is_another_one() -> None:
+    made = read(kind="digits", augment=["crop", "crop"], batch_size=2000).load().loaders(0)
+    images = next(iter(made.train))[0]
+    # By up to two pixels, which one crop of this size never moves.
+    assert bool((images[:, :, :2] == 0).flatten(1).all(1).any())
