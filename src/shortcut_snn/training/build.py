@@ -6,9 +6,6 @@ from collections.abc import Callable
 from torch.nn import functional as F
 
 from ..data import ImageData
-from ..nets import SpikingNetwork
-from ..nets import build as build_net
-from ..neurons import ATan, Neuron, Rectangle, Sigmoid, Surrogate, Tanh, Triangle, make_neuron
 from ..method import (
     TET,
     Balance,
@@ -22,9 +19,12 @@ from ..method import (
     Shortcut,
     StepDecay,
 )
+from ..nets import SpikingNetwork
+from ..nets import build as build_net
+from ..neurons import ATan, Neuron, Rectangle, Sigmoid, Surrogate, Tanh, Triangle, make_neuron
+from ..runs.gradient_mechanisms import RateShortcut
 from .methods import KINDS, resolved
 from .module import ShortcutModule
-from ..runs.gradient_mechanisms import RateShortcut
 from .recipe import MethodConfig, NeuronConfig, Recipe, SurrogateConfig
 
 OBJECTIVES: dict[str, Callable[[MethodConfig], Objective]] = {
