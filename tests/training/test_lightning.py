@@ -15,12 +15,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from shortcut_snn import Constant, LinearDecay, LogitSum, LossSum, attach
+from shortcut_snn import TET, Constant, LinearDecay, LogitSum, LossSum, SelfDistillation, attach
 from shortcut_snn.lightning import ShortcutCallback
+from shortcut_snn.lightning.unsaved import load_states, set_aside, split_state
+from shortcut_snn.method import Objective
 
 from ..method.toys import hooks
 
 STEPS = 2
+SMOOTH = functools.partial(F.cross_entropy, label_smoothing=0.1)
 
 
 def network(mode: str = "m") -> nn.Module:
@@ -39,7 +42,7 @@ def network(mode: str = "m") -> nn.Module:
 class Mine(pl.LightningModule):
     """Knows nothing of the method, nor that its neurons have to be reset."""
 
-    def __init__(self, mode: str = "m", whole: bool = True) -> None:
+    def __init__(self, mode: str = "m", whole: bool = True, adam: bool = False) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.net = network(mode)
@@ -69,7 +72,11 @@ class Mine(pl.LightningModule):
         self.log("my_accuracy", (self.logits(images).argmax(1) == labels).float().mean())
 
     def configure_optimizers(self) -> Any:
-        parameters = self.parameters() if self.hparams.whole else self.net.parameters()
+        parameters = list(self.parameters() if self.hparams.whole else self.net.parameters())
+        if self.hparams.adam:
+            groups = [[p for p in parameters if (p.dim() > 1) == decayed] for decayed in (True, False)]
+            named = [{"params": group, "weight_decay": 0.01 * (i == 0)} for i, group in enumerate(groups)]
+            return torch.optim.AdamW(named, lr=0.01)
         optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
         return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.5)]
 
@@ -113,7 +120,7 @@ def same_start(mode: str = "m", **options: Any) -> Mine:
     return Mine(mode, **options)
 
 
-def by_hand(objective: LogitSum | LossSum, balance: Any, loaders: Any) -> dict[str, Tensor]:
+def by_hand(objective: Objective, balance: Any, loaders: Any) -> dict[str, Tensor]:
     """The same training without Lightning."""
     module = same_start()
     torch.manual_seed(1)
@@ -122,7 +129,7 @@ def by_hand(objective: LogitSum | LossSum, balance: Any, loaders: Any) -> dict[s
     step, total = 0, 2 * len(loaders[0])
     for _ in range(2):
         for images, labels in loaders[0]:
-            loss = objective(model(module.sequence(images)), labels, balance(step, total))
+            loss = objective(model(module.sequence(images)), labels, balance(step, total), SMOOTH)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -136,11 +143,17 @@ def assert_same(got: dict[str, Tensor], expected: dict[str, Tensor], atol: float
         torch.testing.assert_close(got[key], value, rtol=0, atol=atol, msg=lambda text, key=key: f"{key}: {text}")
 
 
-SMOOTH = functools.partial(F.cross_entropy, label_smoothing=0.1)
-
-
-@pytest.mark.parametrize(("name", "objective"), [("logit_sum", LogitSum(0.1)), ("loss_sum", LossSum(False, 0.1))])
-def test_three_lines_train_as_the_wrapper_does(name: str, objective: Any, loaders: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "objective"),
+    [
+        ("logit_sum", LogitSum()),
+        ("loss_sum", LossSum()),
+        (LossSum(average=True), LossSum(average=True)),
+        (SelfDistillation(0.3), SelfDistillation(0.3)),
+    ],
+    ids=str,
+)
+def test_three_lines_train_as_the_wrapper_does(name: Any, objective: Any, loaders: Any, tmp_path: Path) -> None:
     balance = LinearDecay(0.5)
     callback = ShortcutCallback("net", objective=name, balance=balance, criterion=SMOOTH)
     module = same_start()
@@ -149,7 +162,7 @@ def test_three_lines_train_as_the_wrapper_does(name: str, objective: Any, loader
     expected = by_hand(objective, balance, loaders)
     assert_same(
         {f"network.{key}": value for key, value in module.net.state_dict().items()}
-        | {f"branches.{key}": value for key, value in callback.state_dict().items()},
+        | {f"branches.{key}": value for key, value in callback.state_dict()["branches"].items()},
         expected,
         # A sum added before the mean over time is rounded otherwise than one added behind it.
         atol=1e-3 if name == "logit_sum" else 0.0,
@@ -202,7 +215,8 @@ def test_a_checkpoint_has_the_modules_keys_and_loads_without_the_callback(loader
     loaded = Mine.load_from_checkpoint(tmp_path / "epoch=0.ckpt", weights_only=True)
     assert_same(loaded.state_dict(), module.state_dict())
     kept = saved["callbacks"]["ShortcutCallback[net]"]
-    assert list(kept) == [f"{i}.classifier.{kind}" for i in range(2) for kind in ("weight", "bias")]
+    assert list(kept["branches"]) == list(kept["optimizer"])
+    assert list(kept["branches"]) == [f"{i}.classifier.{kind}" for i in range(2) for kind in ("weight", "bias")]
 
 
 def test_branches_are_trained_by_an_optimizer_of_the_network_alone(loaders: Any, tmp_path: Path) -> None:
@@ -211,7 +225,7 @@ def test_branches_are_trained_by_an_optimizer_of_the_network_alone(loaders: Any,
     fit(one, loaders, tmp_path / "one", callbacks[0], epochs=1)
     fit(other, loaders, tmp_path / "other", callbacks[1], epochs=1)
     assert_same(other.state_dict(), one.state_dict())
-    assert_same(callbacks[1].state_dict(), callbacks[0].state_dict())
+    assert_same(callbacks[1].state_dict()["branches"], callbacks[0].state_dict()["branches"])
 
 
 @pytest.mark.parametrize("objective", ["logit_sum", "loss_sum"])
@@ -243,8 +257,10 @@ class Named(nn.Module):
 
 
 def test_what_cannot_be_done_is_said(loaders: Any, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="objective must be 'logit_sum' or 'loss_sum', got 'both'"):
+    with pytest.raises(ValueError, match="unknown objective 'both'; there are: logit_sum, loss_sum, distillation, tet"):
         ShortcutCallback("net", objective="both")
+    with pytest.raises(ValueError, match="TET is no objective for branches: use it in the module's own training_step"):
+        ShortcutCallback("net", objective=TET())
     with pytest.raises(ValueError, match=r"Mine has no submodule 'model' when training starts; there are: net$"):
         fit(same_start(), loaders, tmp_path, ShortcutCallback("model"))
     with pytest.raises(ValueError, match="give the Trainer max_epochs or max_steps"):
@@ -261,7 +277,7 @@ def test_what_cannot_be_done_is_said(loaders: Any, tmp_path: Path) -> None:
         def training_step(self, batch: Any, index: int) -> Tensor:
             return self.net.head[1].weight.sum()
 
-    with pytest.raises(ValueError, match="training_step must call 'net' for its branches' losses to be added"):
+    with pytest.raises(ValueError, match=r"training_step must call self.net\(x\) for its branches' losses to be added"):
         fit(Elsewhere(), loaders, tmp_path, ShortcutCallback("net", objective="loss_sum"))
 
     class Odd(Mine):
@@ -298,3 +314,195 @@ def test_an_average_of_weights_of_lightnings_own(loaders: Any, tmp_path: Path) -
     fit(module, loaders, tmp_path, ShortcutCallback("net"), EMAWeightAveraging(decay=0.9), epochs=1)
     assert list(module.state_dict()) == list(Mine().state_dict())
     assert all(torch.isfinite(value).all() for value in module.state_dict().values())
+
+
+def digest(state: Any) -> Any:
+    """An optimizer's state as plain values, to be compared bit by bit."""
+    if isinstance(state, Tensor):
+        return state.tolist()
+    if isinstance(state, dict):
+        return {key: digest(value) for key, value in state.items()}
+    return [digest(each) for each in state] if isinstance(state, list | tuple) else state
+
+
+def saved(path: Path) -> dict[str, Any]:
+    return torch.load(path, weights_only=True)
+
+
+class Reset(pl.Callback):
+    """What anybody has to do who trains the network without ours."""
+
+    def on_train_batch_start(self, trainer: Any, module: Mine, *_: Any) -> None:
+        functional.reset_net(module.net)
+
+    on_validation_batch_start = on_train_batch_start
+
+
+KINDS = [{"whole": True}, {"whole": False}, {"adam": True}]
+
+
+@pytest.mark.parametrize("options", KINDS, ids=str)
+def test_an_optimizers_state_is_saved_as_without_the_callback(
+    options: dict[str, bool], loaders: Any, tmp_path: Path
+) -> None:
+    for folder, callback in (("silent", ShortcutCallback("net", balance=Constant(0.0))), ("vanilla", Reset())):
+        fit(same_start(**options), loaders, tmp_path / folder, callback, epochs=1)
+    ours, theirs = (saved(tmp_path / folder / "epoch=0.ckpt") for folder in ("silent", "vanilla"))
+    assert digest(ours["optimizer_states"]) == digest(theirs["optimizer_states"])
+    assert digest(ours["lr_schedulers"]) == digest(theirs["lr_schedulers"])
+
+
+@pytest.mark.parametrize("options", KINDS, ids=str)
+def test_a_run_goes_on_without_the_callback(options: dict[str, bool], loaders: Any, tmp_path: Path) -> None:
+    first = ShortcutCallback("net", balance=Constant(0.5))
+    fit(same_start(**options), loaders, tmp_path, first, epochs=1)
+    module = same_start(**options)
+    loaded: list[Any] = []
+
+    class Look(Reset):
+        def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+            loaded.append(copy.deepcopy(trainer.optimizers[0].state_dict()))
+
+    with pytest.warns(UserWarning, match=r"Please add the following callbacks: .*ShortcutCallback"):
+        fit(module, loaders, tmp_path / "on", Look(), epochs=2, resume=tmp_path / "epoch=0.ckpt")
+    assert digest(loaded) == digest(saved(tmp_path / "epoch=0.ckpt")["optimizer_states"])
+    assert torch.isfinite(module.net.layer1[0].weight).all()
+
+
+@pytest.mark.parametrize("options", KINDS, ids=str)
+def test_a_run_without_the_callback_goes_on_with_it(options: dict[str, bool], loaders: Any, tmp_path: Path) -> None:
+    fit(same_start(**options), loaders, tmp_path, Reset(), epochs=1)
+    whole, module = same_start(**options), same_start(**options)
+    fit(whole, loaders, tmp_path / "whole", Reset(), epochs=2)
+    callback = ShortcutCallback("net", balance=Constant(0.0))
+    with pytest.warns(UserWarning, match="the checkpoint has no branches of 'net': they start anew") as warned:
+        fit(module, loaders, tmp_path / "on", callback, epochs=2, resume=tmp_path / "epoch=0.ckpt")
+    assert len([each for each in warned if "branches" in str(each.message)]) == 1
+    # With a lambda of 0 it goes on as if nothing had happened, the optimizer's state too.
+    assert_same(module.state_dict(), whole.state_dict())
+    states = [saved(tmp_path / folder / "epoch=1.ckpt")["optimizer_states"] for folder in ("on", "whole")]
+    assert digest(states[0]) == digest(states[1])
+
+
+def test_adam_is_resumed_with_the_branches_state(loaders: Any, tmp_path: Path) -> None:
+    whole, resumed = same_start(adam=True), same_start(adam=True)
+    callbacks = ShortcutCallback("net", objective="loss_sum"), ShortcutCallback("net", objective="loss_sum")
+    fit(whole, loaders, tmp_path, callbacks[0], epochs=2)
+    fit(resumed, loaders, tmp_path / "resumed", callbacks[1], epochs=2, resume=tmp_path / "epoch=0.ckpt")
+    assert_same(resumed.state_dict(), whole.state_dict())
+    assert_same(callbacks[1].state_dict()["branches"], callbacks[0].state_dict()["branches"])
+
+
+def test_two_callbacks_keep_their_own_optimizer_states(loaders: Any, tmp_path: Path) -> None:
+    def run(folder: Path, **options: Any) -> dict[str, Tensor]:
+        module = same_start(adam=True)
+        module.other = copy.deepcopy(module.net)
+        logits = module.logits
+        module.logits = lambda images: logits(images) + module.other(module.sequence(images)).mean(0)
+        callbacks = [ShortcutCallback(name, example=module.example_input_array) for name in ("net", "other")]
+        fit(module, loaders, folder, *callbacks, epochs=2, **options)
+        return module.state_dict()
+
+    whole = run(tmp_path)
+    state = saved(tmp_path / "epoch=0.ckpt")
+    assert len(state["optimizer_states"][0]["state"]) == len(list(network().parameters())) * 2
+    assert all(len(state["callbacks"][f"ShortcutCallback[{name}]"]["optimizer"]) == 4 for name in ("net", "other"))
+    assert_same(run(tmp_path / "resumed", resume=tmp_path / "epoch=0.ckpt"), whole)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adagrad, torch.optim.AdamW])
+def test_parameters_set_aside_come_back_with_name_and_state(kind: type[torch.optim.Optimizer]) -> None:
+    net, extra = nn.Linear(2, 2), nn.Linear(2, 2)
+    model = nn.ModuleDict({"extra": extra, "net": net})
+    optimizer = kind(model.named_parameters(), lr=0.1)
+    put_back = set_aside([optimizer], extra.parameters())
+    assert optimizer.param_groups[0]["param_names"] == ["net.weight", "net.bias"]
+    optimizer.load_state_dict(kind(model["net"].named_parameters(), lr=0.1).state_dict())
+    put_back()
+    inside = [*net.parameters(), *extra.parameters()]
+    assert all(one is other for one, other in zip(optimizer.param_groups[0]["params"], inside, strict=True))
+    net(extra(torch.ones(2))).sum().backward()
+    optimizer.step()
+    names = {id(parameter): name for name, parameter in extra.named_parameters()}
+    alone, states = split_state(optimizer, optimizer.state_dict(), names)
+    assert alone["param_groups"][0]["params"] == [0, 1]
+    assert len(alone["param_groups"][0]["param_names"]) == 2
+    assert states.keys() == {"weight", "bias"}
+    before = digest(optimizer.state_dict())
+    later = {name: {key: value + 1 for key, value in state.items()} for name, state in states.items()}
+    load_states([optimizer], later, dict(extra.named_parameters()))
+    assert digest(optimizer.state[extra.weight]) == digest(later["weight"])
+    assert digest(optimizer.state[net.weight]) == before["state"][0]
+
+
+def test_lambda_ends_at_the_end_with_several_optimizers(loaders: Any, tmp_path: Path) -> None:
+    class Manual(Mine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch: Any, index: int) -> None:
+            images, labels = batch
+            self.manual_backward(F.cross_entropy(self.logits(images), labels))
+            for optimizer in self.optimizers():
+                optimizer.step()
+                optimizer.zero_grad()
+
+        def configure_optimizers(self) -> Any:
+            return [torch.optim.SGD(part.parameters(), lr=0.1) for part in (self.net.layer1, self.net.head)]
+
+    def lambdas(**options: Any) -> list[float]:
+        seen: list[float] = []
+
+        def schedule(step: int, total: int) -> float:
+            seen.append(step / total)
+            return 0.1
+
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "accelerator": "cpu"}
+        few = {"limit_train_batches": 10, "limit_val_batches": 0, "default_root_dir": tmp_path}
+        callback = ShortcutCallback("net", balance=schedule)
+        pl.Trainer(callbacks=[callback], **quiet, **few, **options).fit(Manual(), *loaders)
+        return seen
+
+    assert lambdas(max_epochs=2) == pytest.approx([step / 20 for step in range(20)])
+    # Two steps a batch: given their number, training ends with it.
+    assert lambdas(max_epochs=2, max_steps=10) == pytest.approx([step / 5 for step in range(5)])
+    assert lambdas(max_epochs=-1, max_steps=10) == pytest.approx([step / 5 for step in range(5)])
+
+
+class Itself(Mine):
+    """A module that is itself the network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, part in self.net.named_children():
+            self.add_module(name, part)
+        del self.net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer3(self.layer2(self.layer1(x))))
+
+    def logits(self, images: Tensor) -> Tensor:
+        return self(self.sequence(images)).mean(0)
+
+
+@pytest.mark.parametrize("objective", ["logit_sum", "loss_sum"])
+def test_a_module_that_is_itself_the_network(objective: str, loaders: Any, tmp_path: Path) -> None:
+    inner = same_start()
+    torch.manual_seed(0)
+    itself = Itself()
+    for name, module in (("", itself), ("net", inner)):
+        callback = ShortcutCallback(name, objective=objective, balance=Constant(0.5))
+        fit(module, loaders, tmp_path / f"run-{name}", callback, epochs=1)
+    assert_same(itself.state_dict(), inner.net.state_dict())
+    assert hooks(itself) == 0
+
+
+def test_a_network_that_is_never_called_as_a_module_is_warned_of_once(loaders: Any, tmp_path: Path) -> None:
+    class Bypassing(Mine):
+        def logits(self, images: Tensor) -> Tensor:
+            return self.net.forward(self.sequence(images)).mean(0)
+
+    with pytest.warns(UserWarning, match=r"call self.net\(x\), neither its forward\(x\) nor") as warned:
+        fit(Bypassing(), loaders, tmp_path, ShortcutCallback("net"), epochs=2)
+    assert len([each for each in warned if "its branches train nothing" in str(each.message)]) == 1

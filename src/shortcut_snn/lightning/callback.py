@@ -2,45 +2,73 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..method import Balance, LinearDecay, Shortcut, attach
+from .. import components
+from ..method import (
+    Balance,
+    Criterion,
+    LinearDecay,
+    LogitSum,
+    Objective,
+    Shortcut,
+    ShortcutOutput,
+    attach,
+    takes_branches,
+    takes_every_step,
+)
 from ..method.libraries import Reset, library_of
-from .counting import Criterion, add_logits, add_loss, mean_over_calls
-from .unsaved import add_unsaved
+from ..method.taps import tensor_in
+from .counting import add_logits, add_loss, mean_over_calls
+from .unsaved import State, add_unsaved, load_states, set_aside, split_state
+
+# After so many batches in which the network was not called, there must be something wrong.
+_PATIENCE = 10
 
 
 class ShortcutCallback(Callback):
     """Trains a submodule of a LightningModule with shortcut branches; its loss, optimizer and metrics stay its own.
 
     While the module trains, the branches of ``network`` are computed beside it. With ``"logit_sum"`` the network gives
-    main + lambda * sum of branches to the module's own ``training_step`` (the paper); with ``"loss_sum"`` it gives
-    the main output, and lambda * sum of the branches' losses is added to the loss that ``training_step`` returns.
-    In validation, test and prediction nothing is different. The balance follows ``trainer.global_step`` of
-    ``trainer.estimated_stepping_batches``, so a resumed run needs nothing.
+    main + lambda * sum of branches to the module's own ``training_step`` (the paper). With any other objective it
+    gives the main output, and what the objective says more with branches than without, such as lambda * sum of the
+    branches' losses, is added to the loss that ``training_step`` returns; its gradient reaches the network through the
+    branches alone. In validation, test and prediction nothing is different.
 
-    Checkpoints keep the module's own state keys and load into it without this callback; the branches are kept
-    in the callback's part. Neurons that keep state are reset between batches.
+    The balance follows the share of optimizer steps that are done (of training batches, under manual optimization), as
+    the Trainer counts them, so a resumed run needs nothing. Neurons that keep state are reset between batches.
+
+    A checkpoint is what it would be without this callback, its optimizers' states too; the branches and their
+    optimizers' states are kept in the callback's part. So a run may go on without it; where one goes on with it that
+    had none before, the branches start anew.
 
     Args:
-        network: name of the submodule to train, as in ``"net"`` for ``self.net``.
+        network: name of the submodule to train, as in ``"net"`` for ``self.net``; ``""`` for a module that is itself
+            the network, whose ``training_step`` calls ``self(x)``.
         taps: see :func:`shortcut_snn.attach`, like all of ``options``.
-        objective: how the branches count.
+        objective: how the branches count: an object such as ``LossSum(average=True)``, or the name of one.
         balance: lambda as a function of (step, total steps).
-        criterion: ``(logits, labels) -> loss`` of a branch, for ``"loss_sum"``.
-        labels: takes a batch and returns the labels, for ``"loss_sum"``; by default the batch's second entry.
+        criterion: ``(prediction, target) -> loss``, for all objectives but ``"logit_sum"``.
+        labels: takes a batch and returns the target, for these too; by default the batch's second entry.
         example: a batch as the network takes it; by default the module's ``example_input_array``.
-        options: the rest of ``attach``'s arguments: ``num_classes``, ``time_axis``, ``extract``, ``reset``, and
-            ``loop``, if one call of the network is a single time step.
+        options: the rest of ``attach``'s arguments: ``num_classes``, ``time_axis``, ``extract``, ``head``, ``reset``,
+            and ``loop``, if one call of the network is a single time step.
 
     Raises:
-        ValueError: when training starts, if the network cannot be wrapped or the module cannot be trained so.
+        ValueError: an objective that cannot be added to a module's own loss; or, when training starts, the network
+            cannot be wrapped or the module cannot be trained so.
+
+    Example:
+        >>> from shortcut_snn import LossSum
+        >>> callback = ShortcutCallback("net", objective=LossSum(average=True), balance=LinearDecay(0.25))
+        >>> trainer = pl.Trainer(callbacks=[callback], max_epochs=10, accelerator="cpu", logger=False)
     """
 
     def __init__(
@@ -48,17 +76,18 @@ class ShortcutCallback(Callback):
         network: str,
         taps: str | Sequence[str] = "stages",
         *,
-        objective: Literal["logit_sum", "loss_sum"] = "logit_sum",
+        objective: Objective | str = "logit_sum",
         balance: Balance | None = None,
         criterion: Criterion = F.cross_entropy,
         labels: Callable[[Any], Tensor] | None = None,
         example: Any = None,
         **options: Any,
     ) -> None:
-        if objective not in ("logit_sum", "loss_sum"):
-            raise ValueError(f"objective must be 'logit_sum' or 'loss_sum', got {objective!r}")
+        self.objective: Objective = components.objective.make(objective) if isinstance(objective, str) else objective
+        if takes_every_step(self.objective) or not takes_branches(self.objective):
+            named = type(self.objective).__name__
+            raise ValueError(f"{named} is no objective for branches: use it in the module's own training_step")
         self.network, self.taps, self.options = network, taps, options
-        self.objective = objective
         self.balance = LinearDecay() if balance is None else balance
         self.criterion, self.labels = criterion, labels or _second
         self.example = example
@@ -69,7 +98,10 @@ class ShortcutCallback(Callback):
         self._undo: list[Callable[[], None]] = []
         self._training = False
         self._lambda = 0.0
-        self._logits: list[list[Tensor]] = []
+        self._predictions: list[list[Tensor]] = []
+        self._unheard = 0
+        self._put_back: Callable[[], None] | None = None
+        self._saved: dict[str, Any] = {}
 
     @property
     def state_key(self) -> str:
@@ -95,7 +127,7 @@ class ShortcutCallback(Callback):
         self._undo = [taps.remove, *(handle.remove for handle in handles)]
         name = f"shortcut_branches_{self.network.replace('.', '_')}"
         self._undo.append(add_unsaved(pl_module, name, self._shortcut.branches))
-        if self.objective == "loss_sum":
+        if not isinstance(self.objective, LogitSum):
             pl_module.training_step = add_loss(pl_module.training_step, self._loss)  # type: ignore[method-assign]
             # Another callback, for another part of the module, may have wrapped it too and been taken off before.
             self._undo.append(lambda: vars(pl_module).pop("training_step", None))
@@ -110,20 +142,27 @@ class ShortcutCallback(Callback):
             ) from None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """See to it that the branches are trained, also where the module lists its network's parameters alone."""
+        """Let the module's optimizers load a state that knows nothing of the branches."""
         if not math.isfinite(trainer.estimated_stepping_batches):
             raise ValueError("the balance needs the number of training steps: give the Trainer max_epochs or max_steps")
         assert self._shortcut is not None
-        groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-        there = {id(parameter) for group in groups for parameter in group["params"]}
-        # No group of their own: a learning rate schedule has been told how many there are.
-        groups[0]["params"].extend(p for p in self._shortcut.branches.parameters() if id(p) not in there)
+        self._put_back = set_aside(trainer.optimizers, self._shortcut.branches.parameters())
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See to it that the branches are trained, also where the module lists its network's parameters alone."""
+        assert self._shortcut is not None
+        assert self._put_back is not None
+        self._put_back()
+        load_states(trainer.optimizers, self._saved, dict(self._shortcut.branches.named_parameters()))
+        self._put_back, self._saved, self._unheard = None, {}, 0
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Start from rest, with the lambda of this step."""
         self._rest()
-        self._lambda = self.balance(trainer.global_step, max(int(trainer.estimated_stepping_batches), 1))
-        self._training, self._logits = True, []
+        self._lambda = self.balance(*_progress(trainer, pl_module))
+        self._training, self._predictions = True, []
+        if self._unheard >= 0:
+            self._unheard += 1
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
         """Let recomputed layers start from rest too."""
@@ -132,6 +171,12 @@ class ShortcutCallback(Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Leave neither states nor graphs behind."""
         self._quiet()
+        if self._unheard == min(_PATIENCE, trainer.num_training_batches):
+            self._unheard = -1
+            rank_zero_warn(
+                f"training_step did not call {self._name()} with gradients in its first batches, so its branches train "
+                f"nothing: call {self._call()}(x), neither its forward(x) nor its layers one by one"
+            )
 
     def on_validation_batch_start(self, *_: Any) -> None:
         """Start from rest."""
@@ -160,15 +205,46 @@ class ShortcutCallback(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the branches' weights."""
-        return {} if self._shortcut is None else dict(self._shortcut.branches.state_dict())
+        return {} if self._shortcut is None else {"branches": dict(self._shortcut.branches.state_dict())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Put the branches' weights back."""
         if self._shortcut is not None:
-            self._shortcut.branches.load_state_dict(state_dict)
+            self._shortcut.branches.load_state_dict(state_dict["branches"])
+            self._saved = state_dict.get("optimizer", {})
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: State) -> None:
+        """Move the branches' part of the optimizers' states into the callback's."""
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        each = [callback for callback in callbacks if isinstance(callback, ShortcutCallback)]
+        if each[0] is not self or "optimizer_states" not in checkpoint:
+            # The first does it for all, since it changes the numbers of parameters.
+            return
+        names = {
+            id(parameter): (callback.state_key, name)
+            for callback in each
+            if callback._shortcut is not None
+            for name, parameter in callback._shortcut.branches.named_parameters()
+        }
+        states = checkpoint["optimizer_states"]
+        for number, optimizer in enumerate(trainer.optimizers):
+            states[number], found = split_state(optimizer, states[number], names)
+            for (key, name), state in found.items():
+                checkpoint["callbacks"][key].setdefault("optimizer", {})[name] = state
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: State) -> None:
+        """Say so where a run goes on that had no branches."""
+        if self._shortcut is not None and self.state_key not in checkpoint["callbacks"]:
+            rank_zero_warn(f"the checkpoint has no branches of {self._name()}: they start anew")
+
+    def _name(self) -> str:
+        return repr(self.network) if self.network else "the module itself"
+
+    def _call(self) -> str:
+        return f"self.{self.network}" if self.network else "self"
 
     def _quiet(self) -> None:
-        self._training, self._logits = False, []
+        self._training, self._predictions = False, []
         if self._shortcut is not None:
             # After a forward pass that failed they are still listening.
             self._shortcut.taps.cancel()
@@ -185,20 +261,43 @@ class ShortcutCallback(Callback):
     def _after(self, network: nn.Module, args: Any, output: Any) -> Any:
         if self._shortcut is None or not self._shortcut.taps.active:
             return output
-        pooled = self._shortcut.taps.stop()
-        logits = [branch(x) for branch, x in zip(self._shortcut.branches, pooled, strict=True)]
-        if self.objective == "loss_sum":
-            self._logits.append(logits)
-            return output
-        return add_logits(output, self._lambda * sum(logits[1:], logits[0]), self._axis)
+        self._unheard = -1
+        tapped, readout = self._shortcut.taps.stop(), self._shortcut.readout
+        if isinstance(self.objective, LogitSum):
+            main = tensor_in(output)
+            logits = self._shortcut.predict(tapped, tapped[0] if main is None else main)
+            return add_logits(output, self._lambda * sum(logits[1:], logits[0]), self._axis)
+        with torch.no_grad():
+            main = output if readout is None else readout(output)
+        self._predictions.append([main.detach(), *self._shortcut.predict(tapped, main)])
+        return output
 
     def _loss(self, batch: Any) -> Tensor:
-        if not self._logits:
+        if not self._predictions:
             raise ValueError(
-                f"training_step must call {self.network!r} for its branches' losses to be added to its own"
+                f"training_step must call {self._call()}(x) for its branches' losses to be added to its own"
             )
-        losses = [self.criterion(logits, self.labels(batch)) for logits in mean_over_calls(self._logits)]
-        return self._lambda * sum(losses[1:], losses[0])
+        main, *branches = mean_over_calls(self._predictions)
+        losses = [
+            self.objective(output, self.labels(batch), self._lambda, self.criterion)
+            for output in (ShortcutOutput(main, tuple(branches)), ShortcutOutput(main))
+        ]
+        return losses[0] - losses[1]
+
+
+def _progress(trainer: pl.Trainer, module: pl.LightningModule) -> tuple[int, int]:
+    """Return how far training is, and how far it goes, in what the Trainer counts."""
+    total = max(int(trainer.estimated_stepping_batches), 1)
+    if module.automatic_optimization:
+        return trainer.global_step, total
+    # Under manual optimization every optimizer's step counts, but only where the Trainer is given their number.
+    batches, steps = trainer.fit_loop.epoch_loop.total_batch_idx, (trainer.global_step, trainer.max_steps)
+    if trainer.max_steps == -1:
+        return batches, total
+    if trainer.max_epochs in (-1, None) or not math.isfinite(trainer.num_training_batches):
+        return steps
+    whole = max(int(trainer.num_training_batches) * (trainer.max_epochs or 1), 1)
+    return max(steps, (batches, whole), key=lambda pair: pair[0] / pair[1])
 
 
 def _second(batch: Any) -> Tensor:

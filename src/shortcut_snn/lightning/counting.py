@@ -6,32 +6,42 @@ from typing import Any
 
 from torch import Tensor
 
-from ..method.readout import tensor_in
-
-Criterion = Callable[[Tensor, Tensor], Tensor]
+from ..method.taps import tensor_in
 
 
 def add_logits(output: Any, logits: Tensor, time_axis: int) -> Any:
     """Add logits ``[N, classes]`` to a network's: ``[N, classes]``, of every time step, or first in a tuple.
 
-    To the logits of every step they are added whole, so that they are there once when these are averaged.
+    To the logits of every step they are added whole, so that they are there once when these are averaged. So it is
+    with predictions of other shapes.
 
     Raises:
         ValueError: the output is nothing of that kind.
+
+    Example:
+        >>> import torch
+        >>> add_logits(torch.zeros(4, 2, 3), torch.ones(2, 3), 0).shape  # T = 4
+        torch.Size([4, 2, 3])
     """
     main = tensor_in(output)
-    if main is None or main.dim() not in (2, 3):
+    if main is None or main.dim() - logits.dim() not in (0, 1):
         got = type(output).__name__ if main is None else f"shape {tuple(main.shape)}"
         raise ValueError(
             f"the branches' logits cannot be added to what the network gives, {got}: logits [N, classes], those of "
             "every time step, or a tuple that starts with them are needed; use objective='loss_sum'"
         )
-    added = main + (logits.unsqueeze(time_axis) if main.dim() == 3 else logits)
+    added = main + (logits.unsqueeze(time_axis) if main.dim() > logits.dim() else logits)
     return added if isinstance(output, Tensor) else (added, *output[1:])
 
 
 def mean_over_calls(calls: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """Return each branch's logits for a network called once, or once per time step."""
+    """Return each output's logits for a network called once, or once per time step.
+
+    Example:
+        >>> import torch
+        >>> mean_over_calls([[torch.tensor(1.0)], [torch.tensor(2.0)]])
+        [tensor(1.5000)]
+    """
     return [sum(of_branch[1:], of_branch[0]) / len(of_branch) for of_branch in zip(*calls, strict=True)]
 
 
@@ -40,6 +50,11 @@ def add_loss(training_step: Callable[..., Any], extra: Callable[[Any], Tensor]) 
 
     Raises:
         ValueError: when called, if the step returns no loss.
+
+    Example:
+        >>> import torch
+        >>> add_loss(lambda batch: batch.sum(), lambda batch: torch.tensor(0.5))(torch.ones(2))
+        tensor(2.5000)
     """
 
     @functools.wraps(training_step)

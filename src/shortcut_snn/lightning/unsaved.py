@@ -1,9 +1,13 @@
-"""A submodule that is trained and moved with its parent but is no part of its state."""
+"""A submodule that is trained and moved with its parent but is no part of its state, nor of its optimizer's."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+State = dict[str, Any]
+Name = TypeVar("Name")
 
 
 def add_unsaved(parent: nn.Module, name: str, child: nn.Module) -> Callable[[], None]:
@@ -11,9 +15,15 @@ def add_unsaved(parent: nn.Module, name: str, child: nn.Module) -> Callable[[], 
 
     Returns:
         A function that takes it away again.
+
+    Example:
+        >>> parent = nn.Linear(2, 2)
+        >>> undo = add_unsaved(parent, "child", nn.Linear(3, 3))
+        >>> list(parent.state_dict()), len(list(parent.parameters()))
+        (['weight', 'bias'], 4)
     """
 
-    def leave_out(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    def leave_out(module: nn.Module, state: State, prefix: str, _: Any) -> None:
         for key in [key for key in state if key.startswith(f"{prefix}{name}.")]:
             del state[key]
 
@@ -32,3 +42,87 @@ def add_unsaved(parent: nn.Module, name: str, child: nn.Module) -> Callable[[], 
         delattr(parent, name)
 
     return undo
+
+
+def set_aside(optimizers: Iterable[Optimizer], parameters: Iterable[Tensor]) -> Callable[[], None]:
+    """Take parameters out of optimizers until the state of these has been loaded, which then may be one without them.
+
+    Returns:
+        A function that puts them back; those that were in none come into the first group of the first optimizer.
+
+    Example:
+        >>> from torch.optim import SGD
+        >>> net, extra = nn.Linear(2, 2), nn.Linear(2, 2)
+        >>> optimizer = SGD(net.parameters(), lr=0.1)
+        >>> put_back = set_aside([optimizer], extra.parameters())
+        >>> optimizer.load_state_dict(SGD(net.parameters(), lr=0.1).state_dict())
+        >>> put_back()
+        >>> len(optimizer.param_groups[0]["params"])
+        4
+    """
+    optimizers, left = list(optimizers), {id(parameter): parameter for parameter in parameters}
+    places: list[tuple[Optimizer, int, Tensor, str | None, Any]] = []
+    for optimizer in optimizers:
+        for number, group in enumerate(optimizer.param_groups):
+            for index in reversed(range(len(group["params"]))):
+                if id(group["params"][index]) in left:
+                    parameter = group["params"].pop(index)
+                    name = group["param_names"].pop(index) if "param_names" in group else None
+                    # Some, such as Adagrad, have a state before the first step.
+                    places.append((optimizer, number, parameter, name, optimizer.state.pop(parameter, None)))
+                    del left[id(parameter)]
+    places = [(optimizers[0], 0, parameter, "branch", None) for parameter in reversed(left.values())] + places
+
+    def put_back() -> None:
+        # Loading a state makes new groups.
+        for optimizer, number, parameter, name, state in reversed(places):
+            group = optimizer.param_groups[number]
+            group["params"].append(parameter)
+            if "param_names" in group:
+                group["param_names"].append(name)
+            if state is not None:
+                optimizer.state[parameter] = state
+
+    return put_back
+
+
+def split_state(optimizer: Optimizer, state: State, names: Mapping[int, Name]) -> tuple[State, dict[Name, State]]:
+    """Return an optimizer's state as it would be without some of its parameters, and the states of these by name.
+
+    Args:
+        optimizer: whose state it is.
+        state: its ``state_dict()``.
+        names: of the parameters to be left out, by their id.
+    """
+    numbers: dict[int, int] = {}
+    out: dict[Name, State] = {}
+    groups = []
+    for group, saved in zip(optimizer.param_groups, state["param_groups"], strict=True):
+        kept = []
+        for place, (parameter, number) in enumerate(zip(group["params"], saved["params"], strict=True)):
+            if id(parameter) not in names:
+                kept.append(place)
+                numbers[number] = len(numbers)
+            elif number in state["state"]:
+                out[names[id(parameter)]] = state["state"][number]
+        lists = {key: [saved[key][place] for place in kept] for key in ("params", "param_names") if key in saved}
+        groups.append(saved | lists | {"params": [numbers[number] for number in lists["params"]]})
+    # What is kept under something else than a number is not of a parameter.
+    states = {numbers.get(key, key): value for key, value in state["state"].items() if not _of(key, numbers)}
+    return state | {"state": states, "param_groups": groups}, out
+
+
+def _of(key: Any, kept: Mapping[int, int]) -> bool:
+    """Whether a key of an optimizer's state is the number of a parameter that is left out."""
+    return isinstance(key, int) and key not in kept
+
+
+def load_states(optimizers: Iterable[Optimizer], states: Mapping[str, State], named: Mapping[str, Tensor]) -> None:
+    """Give parameters their optimizer's state back, and nothing to the others."""
+    for optimizer in optimizers:
+        ids = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
+        mine = {ids.index(id(named[name])): state for name, state in states.items() if id(named[name]) in ids}
+        if mine:
+            whole = optimizer.state_dict()
+            # Loading knows to which device and type every part of a state goes.
+            optimizer.load_state_dict(whole | {"state": whole["state"] | mine})

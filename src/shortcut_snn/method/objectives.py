@@ -36,7 +36,7 @@ class Objective(Protocol):
     """How main output and branches make a loss. Any callable will do; those here say, as attributes, what they need."""
 
     def __call__(
-        self, output: ShortcutOutput, target: Any, balance: float, criterion: Criterion = F.cross_entropy, /
+        self, output: ShortcutOutput, target: Any, balance: float, /, criterion: Criterion = F.cross_entropy
     ) -> Tensor:
         """Return the loss of a batch.
 
