@@ -19,7 +19,7 @@ INWARDS = {
     "analysis": {"method", "neurons", "nets", "files"},
     "deploy": {"method", "neurons", "nets", "files"},
     "lightning": {"method"},
-    "training": {"method", "neurons", "nets", "data", "analysis", "deploy", "files"},
+    "training": {"method", "neurons", "nets", "data", "analysis", "deploy", "files", "commands"},
 }
 
 

@@ -1,59 +1,183 @@
-"""Processes that do not outlive the one that started them."""
+"""Python processes that are asked to stop once, are waited for, and do not outlive the one that started them."""
 
+import os
 import signal
 import subprocess
+import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import IO, Any, NoReturn
+from typing import IO, Any
+
+# SIGUSR1 is what batch systems are commonly asked to send some time before they kill.
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+PARENT = "SHORTCUT_SNN_PARENT_FD"
+ERROR = "shortcut-snn: error: "
+
+
+class Stopped(Exception):
+    """A process was "stopped", or "not started", because all of them were asked to stop: nothing has failed."""
 
 
 class Children:
-    """Runs commands, from several threads; a block of it that ends by an error or a signal ends them too."""
+    """Runs Python processes from several threads; a block of it that is left early asks them to stop.
 
-    def __init__(self) -> None:
+    Each has a session of its own, so that a terminal's Ctrl-C reaches the parent alone. That passes it on as one
+    SIGTERM and waits until all have saved what they have; asked again, it kills them. A process that calls
+    :func:`follow_parent` stops in the same way when its parent is killed.
+
+    Args:
+        tell: takes a line for a person.
+
+    Example:
+        >>> import os
+        >>> from shortcut_snn.commands.children import Children
+        >>> children = Children()
+        >>> with children.block(), open(os.devnull, "wb") as output:
+        ...     children.run(["-c", "print('trained')"], output)
+        0
+    """
+
+    def __init__(self, tell: Callable[[str], None] = lambda line: None) -> None:
+        self._tell = tell
         self._live: set[subprocess.Popen[bytes]] = set()
-        self._lock, self._over = threading.Lock(), False
+        # Signals are handled in the main thread, whatever it is doing.
+        self._lock = threading.RLock()
+        self._ended = threading.Condition(self._lock)
+        self._stopping, self._number = False, 0
 
-    def run(self, command: Sequence[str], output: IO[bytes], environment: Mapping[str, str]) -> int:
-        """Run a command to its end and return its exit status, below 0 that of a signal."""
+    def run(self, arguments: Sequence[str], output: IO[bytes], environment: Mapping[str, str] | None = None) -> int:
+        """Run Python with arguments, as in ``["-m", "shortcut_snn", ...]``, to its end; not from the main thread.
+
+        Nothing is imported from the current folder; ``PYTHONPATH`` holds.
+
+        Args:
+            arguments: of Python.
+            output: takes what the process writes.
+            environment: variables; by default this process's.
+
+        Returns:
+            The exit status, below 0 that of a signal.
+
+        Raises:
+            Stopped: the process was asked to stop, or not started for that.
+        """
+        variables = dict(os.environ if environment is None else environment) | {PARENT: "0"}
         with self._lock:
-            if self._over:
-                return -signal.SIGTERM
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+            if self._stopping:
+                raise Stopped("not started")
+            # Its input is a pipe on which nothing is sent: it ends when this process does, however that comes.
+            process = subprocess.Popen(
+                [sys.executable, "-P", *arguments],
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=variables,
+                start_new_session=True,
+            )
             self._live.add(process)
         try:
-            return process.wait()
+            status = process.wait()
         finally:
-            with self._lock:
+            with self._ended:
                 self._live.discard(process)
+                _input(process).close()
+                self._ended.notify_all()
+        if status and self._stopping:
+            raise Stopped("stopped")
+        return status
 
     @contextmanager
     def block(self) -> Iterator[None]:
-        """End what still runs when the block is left by an error, Ctrl-C or SIGTERM."""
+        """Pass signals on to what runs in the block, and wait for it.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C asked to stop; raised when all have.
+            SystemExit: another signal did.
+        """
         main = threading.current_thread() is threading.main_thread()
-        before = signal.signal(signal.SIGTERM, _leave) if main else None
+        before = {number: signal.signal(number, self._handle) for number in SIGNALS} if main else {}
         try:
-            yield
-        except BaseException:
-            with self._lock:
-                self._over = True
-                for process in self._live:
-                    process.terminate()
-            raise
+            try:
+                yield
+            except BaseException as error:
+                self._stop()
+                if not (isinstance(error, Stopped) and self._number):
+                    raise
+            finally:
+                with self._ended:
+                    self._ended.wait_for(lambda: not self._live)
         finally:
-            if main:
-                signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if self._number == signal.SIGINT:
+            raise KeyboardInterrupt from None
+        if self._number:
+            raise SystemExit(128 + self._number) from None
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        again, self._number = self._number, self._number or number
+        with self._lock:
+            if again:
+                for process in self._live:
+                    process.kill()
+                return
+            self._stop()
+            count = len(self._live)
+        self._tell(f"stopping: {count} runs save what they have; once more to kill them")
+
+    def _stop(self) -> None:
+        """Ask every process once."""
+        with self._lock:
+            if self._stopping:
+                return
+            self._stopping = True
+            for process in self._live:
+                # Should this process be killed now, it has asked already.
+                with suppress(OSError):
+                    _input(process).write(b".")
+                process.terminate()
 
 
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
+def _input(process: subprocess.Popen[bytes]) -> IO[bytes]:
+    assert process.stdin is not None
+    return process.stdin
+
+
+def follow_parent() -> None:
+    """Send this process SIGTERM when the one that started it, by :class:`Children`, is gone; else do nothing.
+
+    Example:
+        >>> from shortcut_snn.commands.children import follow_parent
+        >>> follow_parent()  # started by hand: there is nobody to follow
+    """
+    # Processes of its own have another parent.
+    descriptor = os.environ.pop(PARENT, "")
+    if descriptor.isdecimal():
+        threading.Thread(target=_watch, args=(int(descriptor),), name="follow parent", daemon=True).start()
+
+
+def _watch(descriptor: int) -> None:
+    # A parent that asks by itself says so; a dead one says nothing.
+    with suppress(OSError):
+        if not os.read(descriptor, 1):
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def said(status: int, lines: Sequence[str]) -> str:
-    """Return why a command failed: the signal that ended it, or the last line of what it wrote."""
+    """Return why a command failed: the signal that ended it, its last error, or the last line of what it wrote.
+
+    Example:
+        >>> from shortcut_snn.commands.children import said
+        >>> said(1, ["epoch 1/9", "shortcut-snn: error: the loss is NaN", "epoch 2/9"])
+        'the loss is NaN'
+        >>> said(-9, ["epoch 1/9"])
+        'killed by SIGKILL (was there enough memory?)'
+    """
     if status < 0:
         name: Any = signal.Signals(-status).name
         return f"killed by {name}" + (" (was there enough memory?)" if -status == signal.SIGKILL else "")
-    return lines[-1] if lines else f"exit status {status}"
+    errors = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
+    return (errors or list(lines) or [f"exit status {status}"])[-1]

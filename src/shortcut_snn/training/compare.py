@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import math
 import os
-import sys
 from collections.abc import Callable, Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ from statistics import median
 from typing import Any, get_args
 
 from ..analysis.statistics import geometric_mean, mean_interval, with_interval
+from ..commands.children import Children, said
 from ..files import write_csv, write_text
 from . import recipe_io
-from .children import Children, said
 from .methods import KINDS, Method, carried, fits, refuse
 from .recipe import Recipe
 from .report import table
@@ -189,13 +188,13 @@ def _result(recipe: Recipe, place: Path, threads: int, children: Children) -> di
 def _train(recipe: Recipe, place: Path, threads: int, children: Children) -> None:
     config, log = place.with_suffix(".yaml"), place.with_suffix(".log")
     recipe_io.write(recipe, config)
-    command = [sys.executable, "-m", "shortcut_snn", "train", "--config", str(config), "--out", str(place), "--resume"]
+    command = ["-m", "shortcut_snn", "train", "--config", str(config), "--out", str(place), "--resume"]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     with log.open("ab") as output:
         status = children.run(command, output, environment)
     if status:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise ValueError(said(status, lines).removeprefix("shortcut-snn: error: "))
+        raise ValueError(said(status, lines))
 
 
 def summarise(
