@@ -26,10 +26,18 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 
 setup: $(VENV)/.dev  ## Make the environment for development
 
+# $(call remove,FOLDER,FILE ...): remove a folder, but only one that holds these files.
+define remove
+@if [ -e "$(1)" ]; then for file in $(2); do [ -f "$(1)/$$file" ] || \
+  { echo "$(1) is not removed: it holds no $$file, so it is not ours; name another folder"; exit 1; }; done; fi
+rm -rf -- "$(1)"
+endef
+remove_run = $(call remove,$(RUN),recipe.yaml environment.json)
+
 demo: $(VENV)/.train  ## Train a spiking ResNet on digits (about two minutes), pictures in runs/demo
-	rm -rf $(RUN)
-	$(BIN)/shortcut-snn train --config digits --out $(RUN)
-	$(BIN)/shortcut-snn gradients --config digits --out $(RUN)/at-start
+	$(remove_run)
+	$(BIN)/shortcut-snn train --config digits --out "$(RUN)"
+	$(BIN)/shortcut-snn gradients --config digits --out "$(RUN)/at-start"
 	@echo; echo "Look at the pictures in $(RUN) and $(RUN)/at-start."
 
 test: $(VENV)/.dev  ## Run the tests (under ten minutes on 2 cores)
@@ -47,4 +55,5 @@ bench: $(VENV)/.dev  ## Time training steps side by side with SpikingJelly, snnT
 	$(BIN)/python -m benchmarks
 
 clean:  ## Remove the environment and the demo's run
-	rm -rf $(VENV) $(RUN)
+	$(remove_run)
+	$(call remove,$(VENV),pyvenv.cfg)

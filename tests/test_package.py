@@ -12,15 +12,16 @@ import shortcut_snn
 ROOT = Path(shortcut_snn.__file__).parent
 # What each folder may import of the others: an arrow only points inwards.
 INWARDS = {
-    "method": set(),
-    "neurons": set(),
-    "nets": {"neurons"},
-    "data": {"files"},
-    "analysis": {"method", "neurons", "nets", "files", "inspection"},
-    "deploy": {"neurons", "nets", "files", "inspection", "components"},
-    "lightning": {"method"},
-    "runs": {"method", "neurons", "nets", "data", "analysis", "deploy", "files"},
-    "training": {"runs", "method", "neurons", "nets", "data", "analysis", "deploy", "files"},
+    "method": {"components"},
+    "neurons": {"components"},
+    "nets": {"components", "neurons"},
+    "data": {"components", "files"},
+    "analysis": {"components", "inspection", "method", "neurons", "nets", "files"},
+    "deploy": {"components", "inspection", "method", "neurons", "nets", "files"},
+    "lightning": {"components", "method"},
+    "runs": {"components", "inspection", "method", "neurons", "nets", "data", "analysis", "deploy", "files"},
+    "recipes": {"components", "method", "neurons", "nets", "data", "analysis", "deploy", "runs", "files"},
+    "commands": {"components", "method", "nets", "data", "analysis", "deploy", "runs", "recipes", "files"},
 }
 
 
@@ -54,7 +55,7 @@ def test_library_needs_little_more_than_torch():
     """The method, neurons and networks work where nothing of the `train` extra is installed."""
     code = """
 import sys
-for name in ("lightning", "torchvision", "sklearn", "matplotlib", "jsonargparse", "scipy", "yaml", "numba"):
+for name in ("lightning", "torchvision", "sklearn", "matplotlib", "scipy", "yaml", "numba"):
     sys.modules[name] = None  # importing it now fails
 import torch
 from shortcut_snn import LinearDecay, LogitSum, Shortcut, nets

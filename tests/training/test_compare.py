@@ -10,7 +10,6 @@ import time
 import pytest
 
 from shortcut_snn.cli import main
-from shortcut_snn.training import children
 from shortcut_snn.training.compare import Plan, summarise
 from shortcut_snn.training.recipe import Recipe
 
@@ -165,10 +164,3 @@ def test_a_comparison_that_is_ended_leaves_no_run_behind(tmp_path):
     assert parent.wait(60) == 143
     assert "interrupted" in log.read_text().splitlines()[-1]
     assert not (tmp_path / "c" / "vanilla" / "seed1").exists()
-
-
-def test_why_a_run_ended():
-    assert children.said(-signal.SIGKILL, ["epoch 7/10: loss 1.0"]) == "killed by SIGKILL (was there enough memory?)"
-    assert children.said(-signal.SIGSEGV, []) == "killed by SIGSEGV"
-    assert children.said(1, ["a", "shortcut-snn: error: b"]) == "shortcut-snn: error: b"
-    assert children.said(3, []) == "exit status 3"

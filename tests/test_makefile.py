@@ -1,0 +1,61 @@
+"""What ``make`` removes: its own, and nothing that a person names by mistake."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+
+
+def make(target: str, run: Path, environment: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", "-C", str(ROOT), target, f"RUN={run}", f"VENV={environment}"], capture_output=True, text=True
+    )
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """An environment in which the command only says what it is given."""
+    folder = tmp_path / "environment"
+    (folder / "bin").mkdir(parents=True)
+    for name, text in {"python": "", "shortcut-snn": 'echo "$@"\n', "../pyvenv.cfg": "", "../.train": ""}.items():
+        (folder / "bin" / name).write_text(f"#!/bin/sh\n{text}")
+        (folder / "bin" / name).chmod(0o755)
+    return folder
+
+
+def a_run(folder: Path) -> Path:
+    folder.mkdir()
+    for name in ("recipe.yaml", "environment.json"):
+        (folder / name).touch()
+    return folder
+
+
+@pytest.mark.parametrize("target", ["demo", "clean"])
+def test_a_run_is_removed(tmp_path, installed, target):
+    run = a_run(tmp_path / "my run")
+    assert make(target, run, installed).returncode == 0
+    assert not run.exists()
+    assert make(target, run, installed).returncode == 0, "nothing is there"
+    assert installed.exists() == (target == "demo")
+
+
+@pytest.mark.parametrize("target", ["demo", "clean"])
+@pytest.mark.parametrize("name", ["thesis.tex", "recipe.yaml"])
+def test_other_folders_are_kept(tmp_path, installed, target, name):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).touch()
+    done = make(target, tmp_path / "mine", installed)
+    assert done.returncode != 0
+    assert f"{tmp_path / 'mine'} is not removed: it holds no" in done.stdout
+    assert (tmp_path / "mine" / name).exists()
+
+
+def test_a_folder_that_is_no_environment_is_kept(tmp_path):
+    (tmp_path / "mine").mkdir()
+    done = make("clean", a_run(tmp_path / "run"), tmp_path / "mine")
+    assert "it holds no pyvenv.cfg" in done.stdout
+    assert (tmp_path / "mine").exists()
