@@ -4,27 +4,26 @@ from pathlib import Path
 
 import pytest
 
-from shortcut_snn.cli import main
-from shortcut_snn.training.callbacks import SaveRun
+from shortcut_snn.commands import main
+from shortcut_snn.runs.callbacks import SaveRun
 
 OPTIONS = {
-    "data.name": "digits",
+    "data.kind": "digits",
     "data.batch_size": "50",
     "data.train_limit": "300",
     "data.test_limit": "100",
-    "network.name": "resnet20",
+    "network.kind": "resnet20",
     "network.width": "4",
     "network.time_steps": "2",
-    "neuron.surrogate.name": "triangle",
-    "method.name": "evolutionary",
-    "train.epochs": "2",
+    "neuron.surrogate.kind": "triangle",
+    "training.epochs": "2",
 }
 
 
-def options(**changes: object) -> list[str]:
+def options(preset: str = "evolutionary", **changes: object) -> list[str]:
     """Return the options of a small run; keys are written with two underscores for a dot."""
     entries = OPTIONS | {key.replace("__", "."): str(value) for key, value in changes.items()}
-    return [part for key, value in entries.items() for part in (f"--{key}", value)]
+    return ["--preset", preset, *(part for key, value in entries.items() for part in (f"--{key}", value))]
 
 
 def train(folder: Path, *more: str, **changes: object) -> int:

@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from shortcut_snn import Constant, LinearDecay, LogitSum, LossSum, Shortcut, nets
 from shortcut_snn.neurons import LIF, Triangle
-from shortcut_snn.training.sync_norm import synchronise
+from shortcut_snn.runs.sync_norm import synchronise
 
 STEPS, IMAGES = 4, 12
 CASES = {

@@ -58,7 +58,7 @@ def rows(folder: Path) -> list[dict[str, float]]:
 def together(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, joined.Steps]]:
     """What each of two processes found."""
     out = tmp_path_factory.mktemp("joined") / "steps"
-    code = [sys.executable, "-m", "tests.training.joined", str(out)]
+    code = [sys.executable, "-m", "tests.runs.joined", str(out)]
     root = Path(__file__).parents[2]
     workers = [subprocess.Popen([*code, str(rank), "2"], cwd=root, env=os.environ) for rank in range(2)]
     assert [worker.wait(timeout=240) for worker in workers] == [0, 0]
