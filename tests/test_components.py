@@ -163,7 +163,11 @@ def test_merging_keeps_what_the_new_kind_has_too():
 def test_options_are_described_by_their_owner():
     found = {option.name: option for option in options(body["ball"])}
     assert list(found) == ["outline", "parts", "kind_of", "count", "sizes"]
-    assert (found["kind_of"].hint, found["kind_of"].help, found["kind_of"].default) == ("hard, soft", "a choice.", "hard")
+    assert (found["kind_of"].hint, found["kind_of"].help, found["kind_of"].default) == (
+        "hard, soft",
+        "a choice.",
+        "hard",
+    )
     assert found["outline"].hint == "a shape"
     assert found["parts"].hint == "a shapes, a list"
     assert hint_text(int | None) == "int or null"

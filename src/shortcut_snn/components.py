@@ -17,6 +17,7 @@ import difflib
 import functools
 import inspect
 import json
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -268,15 +269,18 @@ def read(inner: Any, entries: Any, path: str) -> Any:
     dot = f"{path}." if path else ""
     for key in own:
         if key not in hints:
-            raise ValueError(
-                f"{dot}{key}: {title} has no entry {key!r}{suggestion(key, hints)}; it has: {', '.join(hints) or 'none'}"
-            )
+            there = ", ".join(hints) or "none"
+            raise ValueError(f"{dot}{key}: {title} has no entry {key!r}{suggestion(key, hints)}; it has: {there}")
     values = {key: _value(hints[key], value, f"{dot}{key}") for key, value in own.items()}
     try:
         return settings(**values)
     except (ValueError, TypeError) as error:
         said = str(error)
-        raise ValueError(said if said.startswith(path) else f"{path}: {said}") from None
+        if said.startswith(path):
+            raise ValueError(said) from None
+        # A message that begins with a field is of that field.
+        joint = "." if re.split(r"\W", said, maxsplit=1)[0] in hints else ": "
+        raise ValueError(f"{path}{joint}{said}") from None
 
 
 def _value(hint: Any, value: Any, path: str) -> Any:

@@ -68,7 +68,8 @@ def test_membranes_are_kept_between_steps():
 
 
 @pytest.mark.parametrize(
-    ("name", "tool"), [("network.onnx", "onnxruntime"), ("network.nir", "nirtorch"), ("network.pt2", "torch.export.load")]
+    ("name", "tool"),
+    [("network.onnx", "onnxruntime"), ("network.nir", "nirtorch"), ("network.pt2", "torch.export.load")],
 )
 def test_other_formats_are_opened_by_others(name, tool, tmp_path):
     (tmp_path / name).write_bytes(b"something")

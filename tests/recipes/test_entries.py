@@ -52,7 +52,9 @@ def test_options_belong_to_their_owner():
     with pytest.raises(ValueError, match="network.block: network 'vgg11' has no entry 'block'"):
         recipe_of({"network": {"kind": "vgg11", "block": "ms"}})
     # What a recipe says of one network is no word on another.
-    assert recipe_of({"network": {"kind": "resnet18", "block": "ms", "width": 8}}, {"network": "vgg11"}).network.width == 8
+    assert (
+        recipe_of({"network": {"kind": "resnet18", "block": "ms", "width": 8}}, {"network": "vgg11"}).network.width == 8
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,8 +72,14 @@ def test_options_belong_to_their_owner():
         ({"neuron": {"surrogate": {"kind": "rectangle", "width": -1}}}, "neuron.surrogate.*width"),
         ({"task": {"kind": "clasification"}}, "did you mean classification"),
         ({"method": {"objective": "tet", "branches": {}}}, "tet has no use for branches"),
-        ({"method": {"objective": "tet", "gradient": "rate"}}, "gradient rate has no logits of single time steps, which tet needs"),
-        ({"method": {"gradient": "rate", "calibrate": True}}, "calibrate needs gradients through time, which gradient rate has not"),
+        (
+            {"method": {"objective": "tet", "gradient": "rate"}},
+            "gradient rate has no logits of single time steps, which tet needs",
+        ),
+        (
+            {"method": {"gradient": "rate", "calibrate": True}},
+            "calibrate needs gradients through time, which gradient rate has not",
+        ),
         ({"method": {"branches": {"taps": 3}}}, "method.branches.taps"),
         ({"data": None}, "data must have a value"),
         ({"data": {"kind": "cifar10"}}, "data.*root"),
@@ -127,7 +135,10 @@ def test_files(tmp_path):
 
 
 def test_entries_of_options():
-    assert said(["network.width=32", "data.augment=[crop]"]) == {"network": {"width": 32}, "data": {"augment": ["crop"]}}
+    assert said(["network.width=32", "data.augment=[crop]"]) == {
+        "network": {"width": 32},
+        "data": {"augment": ["crop"]},
+    }
     with pytest.raises(ValueError, match="is no entry: write KEY=VALUE"):
         said(["network.width"])
     with pytest.raises(ValueError, match="network.width: '\\[1' is no value"):

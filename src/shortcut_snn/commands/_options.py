@@ -1,16 +1,19 @@
 """A recipe as options: files and presets by name, and every entry by its dotted key."""
 
 import argparse
+import itertools
 import textwrap
 from typing import Any
 
 import yaml
 
-from ..components import Kind, hints_of, kind_and_name, options, slot, suggestion
+from ..components import Kind, hints_of, kind_and_name, slot, suggestion
+from ..components import options as options_of
 from ..recipes.entries import from_dict, layer, merged, said
 from ..recipes.imports import import_components
 from ..recipes.recipe import Recipe, sections
 from ._main import UsageError
+
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     """Add what says a recipe to a command's options."""
@@ -66,9 +69,11 @@ def run(module: Any, parser: argparse.ArgumentParser, own: argparse.ArgumentPars
 
 def _named(words: list[str], entries: list[str]) -> Recipe:
     """The recipe that the words of a command name, as far as they do, for help."""
-    pairs = list(zip(words, words[1:], strict=False))
+    pairs = list(itertools.pairwise(words))
     import_components([value for word, value in pairs if word == "--import"])
-    return from_dict(merged(*(layer(value) for word, value in pairs if word in ("--config", "--preset")), said(entries)))
+    return from_dict(
+        merged(*(layer(value) for word, value in pairs if word in ("--config", "--preset")), said(entries))
+    )
 
 
 def split(given: list[str]) -> tuple[list[str], list[str]]:
@@ -115,8 +120,9 @@ def entries_of(recipe: Recipe) -> list[tuple[str, Any, Any]]:
     found: list[tuple[str, Any, Any]] = []
 
     def walk(settings: Any, prefix: str) -> None:
-        hints = hints_of(type(settings))
-        for option in options(type(settings)):
+        owner: Any = type(settings)
+        hints = hints_of(owner)
+        for option in options_of(owner):
             value, place = getattr(settings, option.name), slot(hints[option.name])
             key = f"{prefix}{option.name}"
             if place is not None and not place.many and value is not None:
@@ -137,12 +143,18 @@ def recipe_help(recipe: Recipe) -> str:
         if key.endswith(".kind"):
             kind = _kind_at(recipe, key)
             lines.append(f"\n  --{key} {value}")
-            lines += textwrap.wrap(f"{option.help} One of: {', '.join(kind)}.", 112, initial_indent=" " * 6, subsequent_indent=" " * 6)
+            lines += textwrap.wrap(
+                f"{option.help} One of: {', '.join(kind)}.", 112, initial_indent=" " * 6, subsequent_indent=" " * 6
+            )
             continue
         shown = "null" if value is None else value
         lines.append(f"  --{key} ({option.hint}; {shown})")
-        lines += textwrap.wrap(option.help, 112, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        lines += _wrapped(option.help)
     return "\n".join(lines)
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 112, initial_indent=" " * 6, subsequent_indent=" " * 6)
 
 
 def _kind_at(recipe: Recipe, key: str) -> Kind:

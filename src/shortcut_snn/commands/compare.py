@@ -26,8 +26,8 @@ from ._main import STOPPED
 
 HELP = "compare methods over seeds"
 DESCRIPTION = (
-    "Train several methods over several seeds and compare them. Finished runs are skipped and interrupted ones go on when "
-    "the same command is given again."
+    "Train several methods over several seeds and compare them. Finished runs are skipped and interrupted ones go on "
+    "when the same command is given again."
 )
 RECIPE = True
 METHODS = ("vanilla", "shortcut", "evolutionary", "calibrated")

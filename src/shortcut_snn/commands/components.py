@@ -5,7 +5,6 @@ import argparse
 from .. import components
 from ..components import Kind, options
 from ..recipes.imports import import_components
-from ..recipes.recipe import Recipe
 from ..runs.tables import table
 from ._options import add_imports
 
@@ -15,7 +14,6 @@ DESCRIPTION = "List the components that a recipe can name: networks, neurons, su
 
 def kinds() -> dict[str, Kind]:
     """Return the kinds of components by the names under which they are registered."""
-    assert Recipe  # what it imports makes the built-in components known
     return {name: value for name, value in vars(components).items() if isinstance(value, Kind)}
 
 
@@ -45,7 +43,9 @@ def run(given: argparse.Namespace) -> int:
     import_components(given.imports)
     known = kinds()
     if given.kind is not None and given.kind not in known:
-        raise ValueError(f"no kind {given.kind!r}{components.suggestion(given.kind, known)}: use one of {', '.join(known)}")
+        raise ValueError(
+            f"no kind {given.kind!r}{components.suggestion(given.kind, known)}: use one of {', '.join(known)}"
+        )
     chosen = known if given.kind is None else {given.kind: known[given.kind]}
     print("\n\n".join(component_table(kind) for kind in chosen.values()))
     return 0

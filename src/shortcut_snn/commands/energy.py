@@ -13,8 +13,8 @@ from ._options import add_imports, add_set
 
 HELP = "operations and energy of a trained network"
 DESCRIPTION = (
-    "Count additions and multiplications of an inference from a run's spikes, and their energy in 45 nm, against the same "
-    "network with ReLUs."
+    "Count additions and multiplications of an inference from a run's spikes, and their energy in 45 nm, against the "
+    "same network with ReLUs."
 )
 
 
@@ -22,7 +22,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("run", help="folder of a run; energy.csv goes there")
     parser.add_argument("--weights", default="last", choices=["last", "best"], help="after which epoch")
-    parser.add_argument("--samples", type=int, default=SAMPLES, help="test samples to count on, drawn at random but fixed")
+    parser.add_argument(
+        "--samples", type=int, default=SAMPLES, help="test samples to count on, drawn at random but fixed"
+    )
     add_set(parser)
     add_imports(parser)
 

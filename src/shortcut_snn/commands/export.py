@@ -1,4 +1,4 @@
-"""``shortcut-snn export``: a run's network for use elsewhere, checked on the run's own test data, with a card beside it."""
+"""``shortcut-snn export``: a run's network for use elsewhere, checked on the run's own test data."""
 
 import argparse
 from pathlib import Path
@@ -19,8 +19,8 @@ from ._options import add_imports, add_set
 
 HELP = "export a trained network"
 DESCRIPTION = (
-    "Export a run's network for use elsewhere: batch norms folded into convolutions, the file run again and compared with "
-    "the network on the run's test images. What differs is refused."
+    "Export a run's network for use elsewhere: batch norms folded into convolutions, the file run again and compared "
+    "with the network on the run's test images. What differs is refused."
 )
 ENERGY = {"an input, pJ (45 nm)": "energy_pj", "the same with ReLUs, pJ": "relu_energy_pj"}
 """What a run measured of it, by how the card puts it."""
@@ -98,11 +98,15 @@ def _card(
     before = read_card(folder) if (folder / CARD).is_file() else None
     # Files of another network stay where they are, but it is not they that this card speaks of.
     same = before is not None and (before.name, before.recipe, before.accuracy) == (name, entries, accuracy)
-    sizes = {part: len(getattr(data, part)) for part in ("train", "validation", "test")} if isinstance(data, ImageData) else {}
-    kept = {key: then[key] for key in ("kind", "classes", "channels", "image_size") if key in then}
+    parts = ("train", "validation", "test") if isinstance(data, ImageData) else ()
+    kept: dict[str, Any] = {key: then[key] for key in ("kind", "classes", "channels", "image_size") if key in then}
     return Card(
         name=name,
-        data={"name": kind_and_name(recipe.data)[1], **kept, "samples": sizes},
+        data={
+            "name": kind_and_name(recipe.data)[1],
+            **kept,
+            "samples": {part: len(getattr(data, part)) for part in parts},
+        },
         recipe=write(entries),
         accuracy=accuracy,
         energy=energy if energy and weights == "last" else None,

@@ -32,8 +32,8 @@ from ..runs.trainer import seeded
 
 HELP = "look at every layer: does its gradient vanish or explode?"
 DESCRIPTION = (
-    "Look at each layer on a few batches: does it fire, does its gradient vanish or explode, and what helps? Each tip has "
-    "been measured on the network itself."
+    "Look at each layer on a few batches: does it fire, does its gradient vanish or explode, and what helps? Each tip "
+    "has been measured on the network itself."
 )
 RECIPE = True
 
@@ -106,8 +106,11 @@ def gradients(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) ->
 
 
 def _measure(task: Task, weight: float, batch: Batch) -> GradientReport:
+    def loss(output: Any, target: Any, balance: float, /, criterion: Any = None) -> torch.Tensor:
+        return task.loss_of(output, target, balance)
+
     with task.as_trained():
-        return measure(task.model, *batch, lambda output, target, balance: task.loss_of(output, target, balance), weight)
+        return measure(task.model, *batch, loss, weight)
 
 
 def _task(recipe: Recipe, data: Data, run: RunFolder | None) -> Task:
@@ -224,8 +227,7 @@ def run(options: argparse.Namespace) -> int:
     if others:
         print(f"on {len(others)} more: {', '.join(f'{factor:.3g}' for factor in others)}")
     if found.agreement is not None:
-        print(
-            f"first layer's gradient, cosine between {options.batches} batches: {found.agreement:.2f} (1: signal, 0: noise)"
-        )
+        agreement = f"{found.agreement:.2f} (1: signal, 0: noise)"
+        print(f"first layer's gradient, cosine between {options.batches} batches: {agreement}")
     print(f"\nwritten: gradients.csv, gradients.png and layers.csv in {folder}")
     return 0

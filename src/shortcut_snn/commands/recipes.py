@@ -1,4 +1,4 @@
-"""``shortcut-snn recipes``: the built-in recipes and presets: what each trains, what the paper reports, what was measured."""
+"""``shortcut-snn recipes``: the built-in recipes: what each trains, what the paper reports, what was measured."""
 
 import argparse
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ DESCRIPTION = "List the built-in recipes and presets."
 COLUMNS = ["recipe", "data", "network", "T", "paper: vanilla / shortcut / evolutionary", "ours"]
 NOTE = f"""Test accuracy in per cent, - or blank where it is not known (paper) or was not measured (ours).
 Start one with: shortcut-snn train --config RECIPE --data.root FOLDER --out runs/RECIPE
-Presets are laid over a recipe, as in --config RECIPE --preset vanilla: {', '.join(PRESETS)}.
+Presets are laid over a recipe, as in --config RECIPE --preset vanilla: {", ".join(PRESETS)}.
 shortcut-snn components lists everything that a recipe can name."""
 
 

@@ -211,7 +211,11 @@ def open_run(
     plain = dataclasses.replace(recipe, method=dataclasses.replace(recipe.method, branches=None, calibrate=False))
     task = build_task(plain, data, network)
     # The constants of training, not those of data that may have changed since.
-    return recipe.task.build(model=task.model, objective=task.objective, training=recipe.training, description=then), data, recipe
+    return (
+        recipe.task.build(model=task.model, objective=task.objective, training=recipe.training, description=then),
+        data,
+        recipe,
+    )
 
 
 def check_data(folder: RunFolder, then: Mapping[str, Any], data: Data) -> None:

@@ -1,7 +1,7 @@
 """From what a person says, in files, presets and options, to one complete recipe: merged once, then checked."""
 
-from collections.abc import Mapping, Sequence
 import re
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ class _Loader(yaml.SafeLoader):
     """YAML as people mean it: 1e-3 is a number and 1:30 is not, a key stands once, and nothing refers to elsewhere."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.events.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(None, None, "references (*name) are not taken here", mark)
         return super().compose_node(parent, index)
@@ -47,7 +47,10 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
 
 _Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
-_Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan")))
+_Loader.add_constructor(
+    "tag:yaml.org,2002:float",
+    lambda loader, node: float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan")),
+)
 
 
 def parse(text: str) -> Any:
@@ -57,7 +60,7 @@ def parse(text: str) -> Any:
         ValueError: it is no YAML; the message says where.
     """
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+        return yaml.load(text, _Loader)
     # A deep enough file exhausts the parser's stack; a date that there is not is a ValueError.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"not YAML: {' '.join(str(error).split())}") from None

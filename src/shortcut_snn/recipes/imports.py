@@ -37,7 +37,9 @@ def import_components(names: Sequence[str]) -> list[dict[str, Any]]:
         try:
             point.load()
         except Exception as error:
-            raise ValueError(f"the package of the entry point {point.value} cannot be imported: {_one_line(error)}") from error
+            raise ValueError(
+                f"the package of the entry point {point.value} cannot be imported: {_one_line(error)}"
+            ) from error
         found.append({"name": point.value, "version": None if point.dist is None else point.dist.version})
     return found
 
@@ -85,7 +87,9 @@ def _fingerprint(path: Path) -> dict[str, str]:
 def hint(imports: Iterable[dict[str, Any]]) -> str:
     """Return what to add to a command for a run that needed imports, as the end of a sentence; nothing for none."""
     names = [str(each["name"]) for each in imports if "version" not in each]
-    return f"; the run imported {', '.join(names)}: add " + " ".join(f"--import {name}" for name in names) if names else ""
+    return (
+        f"; the run imported {', '.join(names)}: add " + " ".join(f"--import {name}" for name in names) if names else ""
+    )
 
 
 def _one_line(error: BaseException) -> str:

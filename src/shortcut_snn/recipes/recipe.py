@@ -4,7 +4,6 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 from .. import components
-from ..components import Kind, slot, write
 
 # Importing them is what makes the built-in components known.
 from .. import data as _data  # noqa: F401
@@ -12,15 +11,17 @@ from .. import deploy as _deploy  # noqa: F401
 from .. import method as _method  # noqa: F401
 from .. import nets as _nets  # noqa: F401
 from .. import neurons as _neurons  # noqa: F401
+from ..components import Kind, slot, write
+from ..method import takes_branches
 from ..runs import loggers as _loggers  # noqa: F401
 from ..runs import optimizers as _optimizers  # noqa: F401
 from ..runs import task as _task  # noqa: F401
-from ..method import takes_branches
 from ..runs.gradient_mechanisms import check_gradient
 from ..runs.training import Training
 
 
 def _default(kind: Kind, name: str, **options: Any) -> Any:
+    """A field's default: a component, made anew for each."""
     return field(default_factory=lambda: kind.make(name, **options))
 
 
@@ -88,7 +89,9 @@ class Recipe:
     neuron: Annotated[Any, components.neuron] = _default(components.neuron, "lif")
     task: Annotated[Any, components.task] = _default(components.task, "classification")
     method: Method = field(default_factory=Method)
-    optimizer: Annotated[Any, components.optimizer] = _default(components.optimizer, "adamw", lr=0.01, weight_decay=0.02)
+    optimizer: Annotated[Any, components.optimizer] = _default(
+        components.optimizer, "adamw", lr=0.01, weight_decay=0.02
+    )
     lr_schedule: Annotated[Any, components.lr_schedule] = _default(components.lr_schedule, "cosine")
     training: Training = field(default_factory=Training)
     loggers: Annotated[tuple[Any, ...], components.logger] = ()
@@ -97,8 +100,8 @@ class Recipe:
         method = self.method
         if method.branches is not None and not takes_branches(method.objective):
             raise ValueError(
-                f"method.branches: the objective {components.kind_and_name(method.objective)[1]} has no use for branches; "
-                "leave them out (method.branches=null) or choose another method.objective"
+                f"method.branches: the objective {components.kind_and_name(method.objective)[1]} has no use for "
+                "branches; leave them out (method.branches=null) or choose another method.objective"
             )
         check_gradient(method.gradient, method.objective, method.calibrate)
 

@@ -17,8 +17,7 @@ from ..analysis import plots
 from ..analysis.calibrate import calibrate as calibrated_widths
 from ..analysis.gradients import shallow_to_deep
 from ..components import write
-from ..data import Data, as_data
-from ..data.loading import Loaders
+from ..data import Data, Loaders, as_data
 from ..deploy.weights import load_into, read_network
 from ..neurons import keep_freed_memory
 from .average import Average
@@ -106,7 +105,11 @@ def _entries(task: Task) -> dict[str, Any]:
     return {
         "task": f"{type(task).__module__}.{type(task).__qualname__}",
         "network": type(task.model.network).__qualname__,
-        "method": {"objective": str(task.objective), "schedule": str(task.schedule), "taps": list(task.model.taps.names)},
+        "method": {
+            "objective": str(task.objective),
+            "schedule": str(task.schedule),
+            "taps": list(task.model.taps.names),
+        },
         "optimizer": write(task.optimizer_options),
         "lr_schedule": write(task.lr_schedule),
         "training": write(task.training_options),
@@ -317,7 +320,9 @@ def summary_text(result: Mapping[str, Any], folder: RunFolder) -> str:
         lines.append(("mean firing rate", f"{result['firing_rate']:.3f} spikes per neuron and time step"))
     if result["gradient_ratio_first_epoch"] is not None and result["gradient_ratio_last_epoch"] is not None:
         ratios = f"{result['gradient_ratio_first_epoch']:.3g} after the first epoch, "
-        lines.append(("gradient, first layer / last", f"{ratios}{result['gradient_ratio_last_epoch']:.3g} after the last"))
+        lines.append(
+            ("gradient, first layer / last", f"{ratios}{result['gradient_ratio_last_epoch']:.3g} after the last")
+        )
     if result.get("energy_pj") is not None:
         energy = f"{result['energy_pj'] / 1000:.4g} nJ; with ReLUs {result['relu_energy_pj'] / 1000:.4g} nJ (45 nm)"
         lines.append(("energy of an input", energy))
@@ -344,6 +349,6 @@ def _at_chance(result: Mapping[str, Any]) -> str:
     if learned:
         return ""
     return (
-        f"\n\nThe network is at chance: it has learned nothing. Try another optimizer.lr, training.warmup=0.1, more "
-        "epochs, or `shortcut-snn gradients` with the same recipe, which says whether its gradient vanishes or explodes."
+        "\n\nThe network is at chance: it has learned nothing. Try another optimizer.lr, training.warmup=0.1 or more "
+        "epochs; `shortcut-snn gradients` with the same recipe says whether its gradient vanishes or explodes."
     )

@@ -202,7 +202,9 @@ class RunFolder:
 
     # Writing.
 
-    def begin(self, entries: Mapping[str, Any], split: str, widths: Mapping[str, float], imports: Sequence[Row]) -> None:
+    def begin(
+        self, entries: Mapping[str, Any], split: str, widths: Mapping[str, float], imports: Sequence[Row]
+    ) -> None:
         """Write what is known before the first step."""
         write_text(self.environment, json.dumps(environment(imports), indent=2) + "\n")
         if split:

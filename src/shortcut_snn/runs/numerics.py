@@ -115,6 +115,6 @@ class FiniteSteps(Callback):
 
 def _error(said: str) -> NumericsError:
     return NumericsError(
-        f"{said}; the last checkpoint is from before it. Try a lower optimizer.lr, training.clip=1, or fp32 if this is a "
-        "half-precision run; training.non_finite=skip leaves such steps out"
+        f"{said}; the last checkpoint is from before it. Try a lower optimizer.lr, training.clip=1, or fp32 if this is "
+        "a half-precision run; training.non_finite=skip leaves such steps out"
     )

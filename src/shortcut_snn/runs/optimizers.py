@@ -32,7 +32,7 @@ for _name in torch.optim.__all__:
 
 @components.optimizer("muon")
 class Muon(Optimizer):
-    """torch's Muon for the weights of layers, a convolution's as a matrix ``[outputs, inputs * kernel]``, AdamW for others.
+    """torch's Muon for the weights of layers, a convolution's as ``[outputs, inputs * kernel]``, and AdamW for others.
 
     Muon's steps are scaled to the size of AdamW's (``match_rms_adamw``), so that one learning rate serves both.
 
@@ -57,7 +57,8 @@ class Muon(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
-        muon, adamw = [], []
+        muon: list[dict[str, Any]] = []
+        adamw: list[dict[str, Any]] = []
         # What each group of ours is in the two: (group of muon or None, group of adamw or None).
         self._places: list[tuple[int | None, int | None]] = []
         self._views: list[tuple[nn.Parameter, nn.Parameter]] = []
@@ -90,7 +91,7 @@ class Muon(Optimizer):
             view.grad = None if layer.grad is None else _matrix(layer.grad, like=layer)
         for inner in (self.muon, self.adamw):
             if inner is not None:
-                inner.step()
+                inner.step()  # type: ignore[no-untyped-call]
         return loss
 
     def state_dict(self) -> dict[str, Any]:
@@ -113,7 +114,11 @@ def _matrix(x: Tensor, like: Tensor | None = None) -> Tensor:
     """Return a weight, or its gradient, as a matrix; a weight's shares its memory, however it is laid out."""
     like = x if like is None else like
     if like.dim() == 4 and not like.is_contiguous():
-        return x.detach().permute(0, 2, 3, 1).flatten(1) if x is not like else x.detach().permute(0, 2, 3, 1).view(len(x), -1)
+        return (
+            x.detach().permute(0, 2, 3, 1).flatten(1)
+            if x is not like
+            else x.detach().permute(0, 2, 3, 1).view(len(x), -1)
+        )
     return x.detach().view(len(x), -1) if x is like else x.detach().flatten(1)
 
 
@@ -243,7 +248,7 @@ def parameter_groups(model: nn.Module, everything: bool = False) -> list[dict[st
     parameters = [p for p in model.parameters() if p.requires_grad]
     if everything:
         return [{"params": parameters}]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.dim() > 1]},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
