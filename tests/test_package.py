@@ -15,7 +15,7 @@ INWARDS = {
     "method": set(),
     "neurons": set(),
     "nets": {"neurons"},
-    "data": {"files"},
+    "data": {"components", "files"},
     "analysis": {"method", "neurons", "nets", "files"},
     "deploy": {"method", "neurons", "nets", "files"},
     "lightning": {"method"},
