@@ -146,9 +146,7 @@ def test_processes_share_data_sets_and_loaders_are_refused() -> None:
     data = as_data((Numbers(24), Numbers(8)), batch_size=4)
     seen = [int(x) for rank in range(2) for images, _ in data.loaders(3, rank, 2).train for x in images[:, 0, 0, 0]]
     assert sorted(seen) == list(range(24))
-    with pytest.raises(
-        ValueError, match=r"^DataLoaders cannot be dealt out to 2 processes: give the Datasets"
-    ):
+    with pytest.raises(ValueError, match=r"^DataLoaders cannot be dealt out to 2 processes: give the Datasets"):
         plain_loaders(0).loaders(3, 0, 2)
 
 
