@@ -1,6 +1,7 @@
 """Other people's data sets, loaders and data modules as data that a run can resume on, bit by bit."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -52,9 +53,9 @@ def as_data(
         train, test, validation = given[0], given[-1], given[1] if len(given) == 3 else None
         parts = [train, test] if validation is None else [train, test, validation]
         if all(isinstance(part, DataLoader) for part in parts):
-            return LoaderData(train, validation, test, description)
+            return LoaderData(train, validation, test, _described(train.dataset, description))
         if all(_is_data_set(part) for part in parts):
-            return SampleData(train, validation, test, description, batch_size, workers)
+            return SampleData(train, validation, test, _described(train, description), batch_size, workers)
     raise ValueError(f"data for training is {ACCEPTED}, got {_said(given)}")
 
 
@@ -109,26 +110,27 @@ def _seed(*counters: int) -> int:
     return int(random_bits(*counters)[0]) >> 1
 
 
-class SampleData(Data):
-    """Map-style data sets of a person's own."""
+@dataclass(frozen=True)
+class GivenData(Data):
+    """Parts that a person gave, and what they and the person say of them."""
 
-    def __init__(
-        self,
-        train: Any,
-        validation: Any,
-        test: Any,
-        description: Mapping[str, Any] | None,
-        batch_size: int,
-        workers: int,
-    ) -> None:
-        self.train, self.validation, self.test = train, validation, test
-        self.batch_size, self.workers = batch_size, workers
-        self._description = _described(train, description)
+    train: Any
+    validation: Any
+    test: Any
+    about: dict[str, Any]
 
     @property
     def description(self) -> dict[str, Any]:
-        """What the data sets and their owner say."""
-        return self._description
+        """What the parts and their owner say."""
+        return self.about
+
+
+@dataclass(frozen=True)
+class SampleData(GivenData):
+    """Map-style data sets of a person's own."""
+
+    batch_size: int
+    workers: int
 
     def loaders(self, seed: int, rank: int = 0, world: int = 1) -> Loaders:
         """Make the loaders of one process; see :meth:`.Data.loaders`."""
@@ -173,20 +175,8 @@ def _sample(samples: Any, count: int, collate: Any) -> Any:
     return collate([seeded[0, index] for index in order.tolist()])
 
 
-class LoaderData(Data):
+class LoaderData(GivenData):
     """Loaders of a person's own, replayed."""
-
-    def __init__(
-        self, train: DataLoader[Any], validation: DataLoader[Any] | None, test: DataLoader[Any],
-        description: Mapping[str, Any] | None,
-    ) -> None:  # fmt: skip
-        self.train, self.validation, self.test = train, validation, test
-        self._description = _described(train.dataset, description)
-
-    @property
-    def description(self) -> dict[str, Any]:
-        """What the loaders' data sets and their owner say."""
-        return self._description
 
     def loaders(self, seed: int, rank: int = 0, world: int = 1) -> Loaders:
         """Make the loaders of the one process; see :meth:`.Data.loaders`."""

@@ -191,8 +191,8 @@ class RunFolder:
         if was[0] * was[1] != now[0] * now[1]:
             raise ValueError(
                 f"the run in {self} takes {was[0] * was[1]} images in a step over all processes, and this would take "
-                f"{now[0] * now[1]}; choose data.batch_size so that data.batch_size * training.devices * training.nodes "
-                f"is {was[0] * was[1]}"
+                f"{now[0] * now[1]}; choose data.batch_size so that data.batch_size * training.devices * training.nodes"
+                f" is {was[0] * was[1]}"
             )
         if was[0] != now[0] and not entries.get("training", {}).get("sync_batchnorm"):
             raise ValueError(
