@@ -93,6 +93,14 @@ def split_state(optimizer: Optimizer, state: State, names: Mapping[int, Name]) -
         optimizer: whose state it is.
         state: its ``state_dict()``.
         names: of the parameters to be left out, by their id.
+
+    Example:
+        >>> from torch.optim import SGD
+        >>> parts = nn.Linear(2, 2), nn.Linear(2, 2)
+        >>> optimizer = SGD([parameter for part in parts for parameter in part.parameters()], lr=0.1)
+        >>> state, _ = split_state(optimizer, optimizer.state_dict(), {id(parts[0].weight): "weight"})
+        >>> state["param_groups"][0]["params"]
+        [0, 1, 2]
     """
     numbers: dict[int, int] = {}
     out: dict[Name, State] = {}
@@ -118,7 +126,17 @@ def _of(key: Any, kept: Mapping[int, int]) -> bool:
 
 
 def load_states(optimizers: Iterable[Optimizer], states: Mapping[str, State], named: Mapping[str, Tensor]) -> None:
-    """Give parameters their optimizer's state back, and nothing to the others."""
+    """Give parameters their optimizer's state back, and nothing to the others.
+
+    Example:
+        >>> from torch.optim import SGD
+        >>> import torch
+        >>> net = nn.Linear(1, 1)
+        >>> optimizer = SGD(net.parameters(), lr=0.1, momentum=0.9)
+        >>> load_states([optimizer], {"bias": {"momentum_buffer": torch.ones(1)}}, dict(net.named_parameters()))
+        >>> optimizer.state[net.bias]
+        {'momentum_buffer': tensor([1.])}
+    """
     for optimizer in optimizers:
         ids = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
         mine = {ids.index(id(named[name])): state for name, state in states.items() if id(named[name]) in ids}

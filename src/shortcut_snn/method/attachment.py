@@ -97,6 +97,11 @@ class MeanOverTime:
 
     Args:
         time_axis: where time lies, 0 or 1, if there is a third axis.
+
+    Example:
+        >>> import torch
+        >>> MeanOverTime()((torch.rand(5, 2, 3), "membrane potential")).shape
+        torch.Size([2, 3])
     """
 
     time_axis: int = 0

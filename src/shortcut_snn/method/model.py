@@ -216,6 +216,12 @@ def states(network: nn.Module) -> dict[int, Any]:
     """Return copies, by id, of the tensors in a network that are results: a neuron's state after a pass.
 
     Given to ``copy.deepcopy`` as its memo, they take the place of the originals, which it refuses.
+
+    Example:
+        >>> neuron = nn.Identity()
+        >>> neuron.v = torch.ones(1, requires_grad=True) * 0.5
+        >>> list(states(neuron).values())
+        [tensor([0.5000])]
     """
     return _results(vars(module) for module in network.modules())
 
@@ -231,7 +237,12 @@ def _results(values: Iterable[Any], depth: int = 4) -> dict[int, Any]:
 
 
 def dry_copy(network: nn.Module, reset: Reset | None) -> nn.Module:
-    """Return a copy in eval mode with its neurons at rest, for a pass that leaves no trace in the network."""
+    """Return a copy in eval mode with its neurons at rest, for a pass that leaves no trace in the network.
+
+    Example:
+        >>> dry_copy(nn.Linear(2, 2), reset=None).training
+        False
+    """
     twin = copy.deepcopy(network, states(network)).eval()
     if reset is not None:
         reset(twin)
@@ -240,7 +251,16 @@ def dry_copy(network: nn.Module, reset: Reset | None) -> nn.Module:
 
 @contextmanager
 def evaluation(network: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; modes and random numbers are put back behind it."""
+    """Eval mode without gradients; modes and random numbers are put back behind it.
+
+    Example:
+        >>> network = nn.Linear(2, 2)
+        >>> with evaluation(network):
+        ...     network.training, network(torch.ones(2)).requires_grad
+        (False, False)
+        >>> network.training
+        True
+    """
     modes = [(module, module.training) for module in network.modules()]
     devices = {p.device.index for p in network.parameters() if p.device.type == "cuda"}
     try:
@@ -253,7 +273,12 @@ def evaluation(network: nn.Module) -> Iterator[None]:
 
 
 def difference(expected: Tensor, got: Tensor) -> str | None:
-    """Say in words how two tensors differ; None if they have the same shape, dtype and bits (NaN included)."""
+    """Say in words how two tensors differ; None if they have the same shape, dtype and bits (NaN included).
+
+    Example:
+        >>> difference(torch.zeros(2), torch.tensor([0.0, 0.5]))
+        '1 of 2 values differ, by up to 0.5'
+    """
     if expected.shape != got.shape or expected.dtype != got.dtype:
         return f"{expected.dtype} {tuple(expected.shape)} became {got.dtype} {tuple(got.shape)}"
     if not expected.numel():
@@ -280,6 +305,10 @@ def example_of(network: nn.Module, example: Any) -> Any:
 
     Raises:
         ValueError: there is none.
+
+    Example:
+        >>> example_of(nn.Linear(2, 2), torch.ones(2))
+        tensor([1., 1.])
     """
     if example is not None:
         return example

@@ -33,7 +33,17 @@ class ShortcutOutput(NamedTuple):
 
 
 class Objective(Protocol):
-    """How main output and branches make a loss. Any callable will do; those here say, as attributes, what they need."""
+    """How main output and branches make a loss. Any callable will do; those here say, as attributes, what they need.
+
+    ``every_step``: the main output of every time step (default: no); ``branches``: branches at all (default: yes).
+
+    Example:
+        >>> def last_branch(output, target, balance, criterion=F.cross_entropy):
+        ...     return criterion(output.main, target) + balance * criterion(output.branches[-1], target)
+        >>> objective: Objective = last_branch
+        >>> takes_every_step(objective), takes_branches(objective)
+        (False, True)
+    """
 
     def __call__(
         self, output: ShortcutOutput, target: Any, balance: float, /, criterion: Criterion = F.cross_entropy

@@ -13,7 +13,13 @@ from .. import components
 
 
 class Balance(Protocol):
-    """``(step, total steps) -> lambda``; step counts from 0, so lambda(total) is the end of training."""
+    """``(step, total steps) -> lambda``; step counts from 0, so lambda(total) is the end of training.
+
+    Example:
+        >>> schedule: Balance = lambda step, total: 0.5 if 2 * step < total else 0.0
+        >>> schedule(0, 100), schedule(50, 100)
+        (0.5, 0.0)
+    """
 
     def __call__(self, step: int, total: int, /) -> float:
         """Return lambda at a step."""

@@ -17,14 +17,24 @@ _STAGE = re.compile(r"(?:^|\.)(?:layer|stage)s?[._]?\d+$")
 
 
 def tensor_in(output: Any) -> Tensor | None:
-    """Return the output itself or, of a tuple or list, its first entry, if that is a tensor."""
+    """Return the output itself or, of a tuple or list, its first entry, if that is a tensor.
+
+    Example:
+        >>> tensor_in((torch.ones(1), "state")), tensor_in("state")
+        (tensor([1.]), None)
+    """
     if isinstance(output, tuple | list) and output:
         output = output[0]
     return output if isinstance(output, Tensor) else None
 
 
 def stages(network: nn.Module) -> list[str]:
-    """Names of a network's stages: those it declares as ``stage_names``, or submodules named so; maybe none."""
+    """Names of a network's stages: those it declares as ``stage_names``, or submodules named so; maybe none.
+
+    Example:
+        >>> stages(nn.ModuleDict({"stage1": nn.ReLU(), "stage2": nn.ReLU(), "head": nn.Identity()}))
+        ['stage1', 'stage2']
+    """
     declared = getattr(network, "stage_names", None)
     if declared is not None:
         return list(declared)
@@ -116,6 +126,10 @@ def first_tensor(output: Any) -> Tensor:
 
     Raises:
         TypeError: neither is a tensor.
+
+    Example:
+        >>> first_tensor((torch.ones(1), "state"))
+        tensor([1.])
     """
     found = tensor_in(output)
     if found is None:

@@ -44,7 +44,12 @@ class TimeLoop:
 
 
 def takes_state(network: nn.Module) -> bool:
-    """Whether a network can be given the state of the step before."""
+    """Whether a network can be given the state of the step before.
+
+    Example:
+        >>> takes_state(nn.Linear(2, 2))
+        False
+    """
     return "state" in inspect.signature(network.forward).parameters
 
 
