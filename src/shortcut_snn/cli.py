@@ -181,11 +181,9 @@ def _run(parser: Any, parsed: Any) -> int:
         energy(Path(options.run), options.weights, options.batches)
         return 0
     if name == "report":
-        from .training.page import write_page
+        from .commands import report
 
-        write_page(Path(options.folder), Path(options.out) if options.out else None)
-        return 0
-
+        return int(report.run(options))
     if name == "export":
         from .training.export import export
 

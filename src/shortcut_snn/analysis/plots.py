@@ -1,22 +1,26 @@
 """Pictures of runs, gradients and comparisons, as PNG or, by the name of the file, SVG."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from ..files import replacing
 
 Row = Mapping[str, Any]
+Lines = Mapping[str, Sequence[Sequence[float]]]
+"""By method, the values of each of its runs."""
 # Okabe and Ito's colours: told apart by colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
-
-
-def _figure(width: float = 7.0, height: float = 4.2) -> Figure:
-    return Figure(figsize=(width, height), layout="constrained")
+# So many names of layers can be read along an axis.
+NAMES = 24
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -26,38 +30,84 @@ def _save(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, dpi=130, metadata=metadata)
 
 
-def _epochs(rows: Sequence[Row]) -> list[int]:
-    return [int(row["epoch"]) + 1 for row in rows]
+def _figure(width: float = 7.0, height: float = 4.2) -> Figure:
+    return Figure(figsize=(width, height), layout="constrained")
 
 
-def curves(rows: Sequence[Row], path: Path) -> None:
-    """Draw loss and accuracy over epochs."""
-    figure = _figure(9.0)
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for part, colour in zip(("train", "validation"), COLOURS, strict=False):
-            if f"{part}_{name}" not in rows[0]:
-                continue
-            axes.plot(_epochs(rows), [row[f"{part}_{name}"] for row in rows], color=colour, marker=".", label=part)
-        axes.set(xlabel="epoch", ylabel=name, title=name)
+def _values(values: Sequence[Any], log: bool = False, scale: float = 1.0) -> list[float]:
+    """Numbers to draw: NaN, which leaves a gap, where there is none or where a logarithm has none."""
+    numbers = [math.nan if value is None or value == "" else scale * float(value) for value in values]
+    return [value if math.isfinite(value) and (value > 0 or not log) else math.nan for value in numbers]
+
+
+def _recorded(values: Sequence[float]) -> bool:
+    return not all(map(math.isnan, values))
+
+
+def _count(axes: Axes, what: str) -> None:
+    """Let the x axis count something."""
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel(what)
+
+
+def _layers(axes: Axes, names: Sequence[str]) -> None:
+    """Let the x axis run over layers, and name as many of them as can be read."""
+    every = max(1, math.ceil(len(names) / NAMES))
+    axes.set_xticks(range(1, len(names) + 1, every), names[::every], rotation=90, fontsize="x-small")
+    axes.set_xlabel("layer, from input to output")
+
+
+def percent(name: str, fraction: bool) -> str:
+    """Return the label of an axis on which a metric is drawn: fractions are drawn as per cent.
+
+    Example:
+        >>> percent("mean_squared_error", fraction=False)
+        'mean squared error'
+        >>> percent("accuracy", fraction=True)
+        'accuracy, %'
+    """
+    return name.replace("_", " ") + (", %" if fraction else "")
+
+
+def curves(rows: Sequence[Row], path: Path, metric: str, fraction: bool = False) -> None:
+    """Draw what was recorded of each epoch: loss, metric, lambda, learning rate and firing rate.
+
+    Args:
+        rows: of an epoch each: ``"epoch"``, counted from 0, and columns as in ``metrics.csv``.
+        path: where the picture goes.
+        metric: the task's metric, whose columns are ``train_<metric>`` and ``validation_<metric>``.
+        fraction: whether the metric is a fraction, to be drawn as per cent.
+    """
+    panels = {
+        "loss": {"training": "train_loss", "validation": "validation_loss"},
+        percent(metric, fraction): {
+            "training": f"train_{metric}",
+            "training, with branches": f"train_{metric}_with_branches",
+            "validation": f"validation_{metric}",
+        },
+        "lambda (weight of the branches)": {"": "lambda"},
+        "learning rate": {"": "lr"},
+        "firing rate, spikes per neuron and time step": {"": "firing_rate"},
+    }
+    epochs = [int(row["epoch"]) + 1 for row in rows]
+    drawn: dict[str, dict[str, list[float]]] = {}
+    for what, columns in panels.items():
+        scale = 100 if fraction and what == percent(metric, fraction) else 1
+        lines = {part: _values([row.get(key) for row in rows], scale=scale) for part, key in columns.items()}
+        if lines := {part: values for part, values in lines.items() if _recorded(values)}:
+            drawn[what] = lines
+    height = math.ceil(len(drawn) / 2)
+    figure = _figure(9.0, 3.2 * max(height, 1))
+    for place, (what, lines) in enumerate(drawn.items()):
+        axes = figure.add_subplot(height, 2, place + 1)
+        for (part, values), colour in zip(lines.items(), COLOURS, strict=False):
+            axes.plot(epochs, values, color=colour, marker=".", label=part)
+        axes.set_title(what, fontsize="medium")
         axes.grid(alpha=0.3)
-        axes.legend()
+        _count(axes, "epoch")
+        if len(lines) > 1:
+            axes.legend(fontsize="small")
     _save(figure, path)
-
-
-def balance(rows: Sequence[Row], path: Path) -> None:
-    """Draw lambda at the end of each epoch."""
-    figure = _figure(height=3.2)
-    axes = figure.subplots()
-    axes.plot(_epochs(rows), [row["lambda"] for row in rows], color=COLOURS[0], marker=".")
-    axes.set(xlabel="epoch", ylabel="lambda", title="weight of the branches")
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    _save(figure, path)
-
-
-def gradients(rows: Sequence[Row], path: Path) -> None:
-    """Draw each layer's gradient RMS, one line an epoch, dark to light."""
-    by_layer(rows, path, "gradients", "gradient RMS of the weights")
 
 
 def by_layer(rows: Sequence[Row], path: Path, title: str, what: str, log: bool = True) -> None:
@@ -70,33 +120,42 @@ def by_layer(rows: Sequence[Row], path: Path, title: str, what: str, log: bool =
         what: what is drawn, for the axis.
         log: on a logarithmic scale.
     """
-    figure = _figure()
+    figure = _figure(height=4.8)
     axes = figure.subplots()
-    colours = mpl.colormaps["viridis"]
+    names = [name for name in rows[0] if name != "epoch"]
     for index, row in enumerate(rows):
-        values = [value for name, value in row.items() if name != "epoch"]
-        axes.plot(range(1, len(values) + 1), values, color=colours(index / max(len(rows) - 1, 1)), linewidth=1)
-    axes.set(yscale="log" if log else "linear", xlabel="layer (1 is the shallowest)", ylabel=what)
-    axes.set_title(f"{title} by layer, epoch 1 (dark) to {len(rows)} (light)")
+        colour = mpl.colormaps["viridis"](index / max(len(rows) - 1, 1))
+        values = _values([row.get(name) for name in names], log)
+        axes.plot(range(1, len(names) + 1), values, color=colour, linewidth=1, marker=".", markersize=3)
+    axes.set(ylabel=what, title=f"{title}, epoch 1 (dark) to {len(rows)} (light)")
+    _log(axes, log)
+    _layers(axes, names)
     axes.grid(alpha=0.3)
     _save(figure, path)
 
 
+def _log(axes: Axes, log: bool) -> None:
+    # An axis without a positive number has no logarithm.
+    if log and any((np.asarray(line.get_ydata(), dtype=float) > 0).any() for line in axes.lines):
+        axes.set_yscale("log")
+
+
 def gradient_reports(rms: Mapping[str, Mapping[str, float]], first: Mapping[str, Tensor], path: Path) -> None:
     """Draw gradient RMS by layer and the first layer's histogram for several methods (paper, figure 2)."""
-    figure = _figure(11.0)
+    figure = _figure(11.0, 4.8)
     layers, histogram = figure.subplots(1, 2)
     widest = max(float(values.abs().quantile(0.99)) for values in first.values()) or 1e-12
-    for (name, by_layer), colour in zip(rms.items(), COLOURS, strict=False):
-        layers.plot(range(1, len(by_layer) + 1), list(by_layer.values()), color=colour, marker=".", label=name)
+    for (name, values), colour in zip(rms.items(), COLOURS, strict=False):
+        drawn = _values(list(values.values()), log=True)
+        layers.plot(range(1, len(values) + 1), drawn, color=colour, marker=".", label=name)
         histogram.hist(
             first[name].clamp(-widest, widest).numpy(), bins=81, range=(-widest, widest), color=colour, alpha=0.5,
             label=name,
         )  # fmt: skip
-    layers.set(yscale="log", xlabel="layer (1 is the shallowest)", ylabel="gradient RMS of the weights")
-    layers.set_title("gradient by layer")
-    histogram.set(xlabel="gradient of the first layer's weights", ylabel="number of weights")
-    histogram.set_title("first layer")
+    layers.set(ylabel="gradient RMS of the weights", title="gradient by layer")
+    _log(layers, True)
+    _layers(layers, list(next(iter(rms.values()))))
+    histogram.set(xlabel="gradient of the first layer's weights", ylabel="number of weights", title="first layer")
     for axes in (layers, histogram):
         axes.grid(alpha=0.3)
         axes.legend()
@@ -104,67 +163,124 @@ def gradient_reports(rms: Mapping[str, Mapping[str, float]], first: Mapping[str,
 
 
 def comparison(
-    labels: Sequence[str], values: Sequence[Sequence[float]], intervals: Sequence[float], path: Path
+    labels: Sequence[str],
+    values: Sequence[Sequence[float]],
+    intervals: Sequence[float],
+    path: Path,
+    what: str,
+    chance: float | None = None,
+    bounds: tuple[float, float] | None = None,
 ) -> None:
-    """Draw mean, interval and single runs of last-epoch test accuracy for several methods."""
+    """Draw mean, interval and single runs of a metric for several methods.
+
+    Args:
+        labels: the methods.
+        values: of each, the runs' metrics.
+        intervals: of each, half the width of the mean's interval; NaN draws none.
+        path: where the picture goes.
+        what: the metric, for the axis.
+        chance: where a line marks what guessing would give.
+        bounds: what the metric cannot leave, though an interval may.
+    """
     figure = _figure(height=1.2 + 0.45 * len(labels))
     axes = figure.subplots()
     for place, (runs, interval) in enumerate(zip(values, intervals, strict=True)):
-        mean = sum(runs) / len(runs)
-        axes.errorbar(mean, place, xerr=interval, fmt="o", color=COLOURS[0], capsize=4)
+        axes.errorbar(sum(runs) / len(runs), place, xerr=interval, fmt="o", color=COLOURS[0], capsize=4)
         axes.plot(runs, [place] * len(runs), "|", color=COLOURS[1], markersize=10)
+    if chance is not None:
+        axes.axvline(chance, color="0.5", linestyle=":")
+        axes.annotate(" chance", (chance, 0.02), xycoords=("data", "axes fraction"), color="0.4", fontsize="small")
+    if bounds is not None:
+        left, right = axes.get_xlim()
+        axes.set_xlim(max(left, bounds[0]), min(right, bounds[1]))
     axes.set_yticks(range(len(labels)), labels)
-    axes.invert_yaxis()
-    axes.set(xlabel="test accuracy after the last epoch, %", title="mean with 95 % interval; each run a stroke")
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set(xlabel=what, title="mean with 95 % interval; each run a stroke")
     axes.grid(alpha=0.3, axis="x")
     _save(figure, path)
 
 
 def energy(layers: Sequence[Row], path: Path) -> None:
     """Draw each layer's energy for one input, with spikes and with ReLUs."""
-    figure = _figure(9.0)
+    figure = _figure(9.0, 4.8)
     axes = figure.subplots()
-    places = range(1, len(layers) + 1)
     for key, label, colour, shift in (
         ("energy_pj", "spikes", COLOURS[0], -0.2),
         ("relu_energy_pj", "ReLUs", COLOURS[1], 0.2),
     ):
         heights = [row[key] / 1000 for row in layers]
-        axes.bar([place + shift for place in places], heights, 0.4, color=colour, label=label)
-    axes.set(xlabel="convolution or linear layer (1 is the shallowest)", ylabel="energy of an input, nJ")
-    axes.set_title("energy by layer (45 nm)")
+        axes.bar([place + 1 + shift for place in range(len(layers))], heights, 0.4, color=colour, label=label)
+    _layers(axes, [str(row["layer"]) for row in layers])
+    axes.set(ylabel="energy of an input, nJ", title="energy by layer (45 nm)")
     axes.grid(alpha=0.3, axis="y")
-    axes.legend()
+    figure.legend(loc="outside upper right", ncols=2)
     _save(figure, path)
 
 
-def several(
-    lines: Mapping[str, Sequence[Sequence[float]]],
-    path: Path,
-    title: str,
-    what: str,
-    log: bool = False,
-    across: str = "epoch",
-) -> None:
-    """Draw a figure over epochs or layers for several methods: the mean over runs, and each run as a thin line.
+def several(lines: Lines, path: Path, what: str, log: bool = False, names: Sequence[str] = ()) -> None:
+    """Draw a figure over epochs, or over layers, for several methods: the runs' mean, and their range as a band.
 
     Args:
-        lines: by method, the runs' values by epoch or layer.
+        lines: what is drawn, by epoch or layer.
         path: where the picture goes.
-        title: what the picture is called.
-        what: what is drawn, for the axis.
+        what: what is drawn, for the axis and the title.
         log: on a logarithmic scale.
-        across: what runs along the other axis.
+        names: the layers; none: it is epochs.
     """
-    figure = _figure(9.0)
+    figure = _figure()
     axes = figure.subplots()
-    for place, (name, runs) in enumerate(lines.items()):
-        colour = COLOURS[place % len(COLOURS)]
-        for run in runs:
-            axes.plot(range(1, len(run) + 1), run, color=colour, alpha=0.3, linewidth=0.8)
-        means = [sum(values) / len(values) for values in zip(*runs, strict=False)]
-        axes.plot(range(1, len(means) + 1), means, color=colour, marker=".", label=name)
-    axes.set(yscale="log" if log else "linear", xlabel=across, ylabel=what, title=title)
+    counts = {label: [range(1, len(run) + 1) for run in runs] for label, runs in lines.items()}
+    _bands(axes, counts, lines, log)
+    axes.set_title(what)
+    _log(axes, log)
+    if names:
+        _layers(axes, names)
+    else:
+        _count(axes, "epoch")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    _legend(figure, axes)
     _save(figure, path)
+
+
+def progress(lines: Lines, seconds: Lines, path: Path, what: str) -> None:
+    """Draw a metric against epochs and against seconds of training: a method's mean, and its runs' range as a band.
+
+    Args:
+        lines: the metric of each run after each epoch.
+        seconds: since each run's begin, after each epoch.
+        path: where the picture goes.
+        what: the metric, for the axis.
+    """
+    figure = _figure(10.0, 4.4)
+    left, right = figure.subplots(1, 2, sharey=True)
+    _bands(left, {label: [range(1, len(run) + 1) for run in runs] for label, runs in lines.items()}, lines)
+    _bands(right, seconds, lines)
+    left.set_ylabel(what)
+    _count(left, "epoch")
+    right.set_xlabel("seconds of training")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    _legend(figure, left)
+    _save(figure, path)
+
+
+def _bands(axes: Axes, across: Lines, lines: Lines, log: bool = False) -> None:
+    """Draw a line a method, and a band where it has several runs; of runs of unequal length what all have."""
+    for place, (label, runs) in enumerate(lines.items()):
+        colour = COLOURS[place % len(COLOURS)]
+        style = ("-", "--", ":", "-.")[place // len(COLOURS) % 4]
+        xs = [sum(values) / len(values) for values in zip(*across.get(label, ()), strict=False)]
+        columns = [_values(values, log) for values in zip(*runs, strict=False)][: len(xs)]
+        xs = xs[: len(columns)]
+        means = [sum(values) / len(values) for values in columns]
+        axes.plot(xs, means, color=colour, linestyle=style, marker=".", label=label)
+        if len(runs) > 1:
+            low, high = list(map(min, columns)), list(map(max, columns))
+            axes.fill_between(xs, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Name the methods below the picture, where nothing is covered."""
+    handles, labels = axes.get_legend_handles_labels()
+    if len(labels) > 1:
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small")

@@ -232,6 +232,7 @@ def summarise(
         [[100 * run["test_accuracy_last"] for run in runs if run["variant"] == row["variant"]] for row in rows],
         [row["last_interval"] for row in rows],
         folder / "comparison.png",
+        "test accuracy after the last epoch, %",
     )
     tell(f"\n{text}\n\nwritten: comparison.csv, comparison.md, comparison.png and runs.csv in {folder}")
     return rows

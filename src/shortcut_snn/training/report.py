@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PICTURES = "curves.png, lambda.png and gradients.png"
+PICTURES = "curves.png and gradients.png"
 
 
 def percent(value: float) -> str:

@@ -179,9 +179,8 @@ def _finish(
     _prove_stripped(module, batches)
     ratios = [shallow_to_deep({k: v for k, v in row.items() if k != "epoch"}) for row in history.gradients]
     if trainer.is_global_zero:
-        plots.curves(history.rows, folder / "curves.png")
-        plots.balance(history.rows, folder / "lambda.png")
-        plots.gradients(history.gradients, folder / "gradients.png")
+        plots.curves(history.rows, folder / "curves.png", "accuracy", fraction=True)
+        plots.by_layer(history.gradients, folder / "gradients.png", "gradients", "gradient RMS of the weights")
     seconds = sorted(row["seconds"] for row in history.seconds)
     return {
         "test_accuracy_last": last["test_accuracy"],
