@@ -93,7 +93,9 @@ def write_comparison(folder: Path, about: dict[str, object], scale: float, chanc
     for label, reached in SEEDS.items():
         place = re.sub(r"[^\w=.-]", "_", label)
         for seed, last in enumerate(reached):
-            found = write_run(folder / place / f"seed{seed}", last * scale, about, chance * scale, "null"[: len(runs)])
+            found = write_run(
+                folder / place / f"seed{seed}", last * scale, about, chance * scale, "blocks" if runs[1:] else "null"
+            )
             flat = {key: value for key, value in found.items() if not isinstance(value, dict)}
             flat |= {f"{p}.{k}": v for p in ("test_last", "test_best") for k, v in found[p].items()}
             runs.append({"variant": label, "seed": seed, "folder": place} | flat)
