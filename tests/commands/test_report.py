@@ -1,6 +1,8 @@
-"""The pages: nothing in them points outside, and a browser shows them."""
+"""The pages: what they say of runs of any task; nothing in them points outside, and a browser shows them."""
 
+import argparse
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -9,35 +11,122 @@ from pathlib import Path
 
 import pytest
 
-from shortcut_snn.cli import main
-from shortcut_snn.training.compare import Plan, summarise
-from shortcut_snn.training.recipe import Recipe
-
-from .small import train
+from shortcut_snn.commands import report
+from shortcut_snn.commands.report import write_page
+from shortcut_snn.files import write_csv
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome"))), None
 )
-SETTINGS = {"train__epochs": 2, "neuron__surrogate__calibrate": "true"}
+LAYERS = [f"layer{stage}.{block}.spike{half}" for stage in (1, 2, 3) for block in range(5) for half in (1, 2)]
+SEEDS = {"vanilla": [0.5, 0.6], "evolutionary taps=blocks": [0.81, 0.89]}
+ACCURACY = {"metric": "accuracy", "higher_is_better": True, "fraction": True}
+ERROR = {"metric": "mean_squared_error", "higher_is_better": False, "fraction": False}
 
 
-@pytest.fixture(scope="module")
-def comparison(tmp_path_factory):
-    """Two methods, a seed each, as ``compare`` leaves them."""
-    folder = tmp_path_factory.mktemp("pages") / "comparison"
-    for name in ("vanilla", "evolutionary"):
-        assert train(folder / name / "seed0", **SETTINGS, method__name=name) == 0
-    summarise(Plan.parse(Recipe(), "vanilla,evolutionary", 1), folder, tell=lambda line: None)
+def write_run(folder: Path, last: float, about: dict[str, object], chance: float, branches: str = "stages") -> dict:
+    """A finished run of three epochs, as training leaves it; return its result."""
+    name, epochs = about["metric"], range(3)
+    folder.mkdir(parents=True)
+    scores = [last * share for share in (0.5, 0.8, 1.0)]
+    write_csv(
+        folder / "metrics.csv",
+        [
+            {
+                "epoch": epoch,
+                "step": 40 * (epoch + 1),
+                "train_loss": 3.0 - epoch,
+                f"train_{name}": scores[epoch],
+                "validation_loss": 2.5 - 0.5 * epoch,
+                f"validation_{name}": scores[epoch],
+                "lambda": 0.25 - 0.1 * epoch,
+                "lr": 0.01,
+                "firing_rate": 0.2,
+            }
+            for epoch in epochs
+        ],
+    )
+    norms = {layer: 2.0 ** -(place / 4) for place, layer in enumerate(LAYERS)}
+    write_csv(folder / "gradients.csv", [{"epoch": epoch} | norms for epoch in epochs])
+    layer = {"rate": 0.2, "silent": 0.05, "saturated": 0.0, "weight_rms": 1e-3, "membrane_rms": 1e-5, "norm": 1.0}
+    write_csv(
+        folder / "layers.csv",
+        [{"epoch": epoch, "layer": each} | layer | {"gain": ""} for epoch in epochs for each in LAYERS],
+    )
+    write_csv(folder / "timing.csv", [{"epoch": e, "seconds": 2.0, "seconds_per_step": 0.05} for e in epochs])
+    write_csv(folder / "energy.csv", [{"layer": e, "energy_pj": 1e3, "relu_energy_pj": 4e3} for e in LAYERS])
+    (folder / "surrogates.json").write_text(json.dumps({LAYERS[0]: 1.25}))
+    environment = {"shortcut_snn": "0.1.0", "python": "3.12", "versions": {"torch": "2.9"}, "gpu": None}
+    environment |= {"command": "shortcut-snn train digits", "commit": "0123456789abcdef", "date": "2026-01-02 03:04"}
+    (folder / "environment.json").write_text(json.dumps(environment))
+    (folder / "recipe.yaml").write_text(
+        "data: {kind: digits, augment: [crop, flip]}\nnetwork: {kind: resnet20, width: 4}\n"
+        f"task: {{kind: some_task}}\nmethod: {{branches: {{taps: {branches}}}}}\nloggers: [{{kind: tensorboard}}]\n"
+    )
+    result = about | {
+        "task": "some_task",
+        "test_last": {"loss": 0.75, name: last},
+        "test_best": {"loss": 0.5, name: last},
+        "validation_last": {"loss": 0.75, name: last},
+        "validation_best": None,
+        "best_epoch": 3,
+        "best_chosen_on": "validation",
+        "epochs": 3,
+        "firing_rate": 0.2,
+        "gradient_ratio_first_epoch": 1.5,
+        "gradient_ratio_last_epoch": 0.75,
+        "seconds_per_epoch": 2.0,
+        "seconds_per_step": 0.05,
+        "peak_bytes_per_step": 3 * 2**20,
+        "energy_pj": 12345.0,
+        "relu_energy_pj": 54321.0,
+        "parameters": 71234,
+        "chance": chance,
+    }
+    (folder / "result.json").write_text(json.dumps(result))
+    return result
+
+
+def write_comparison(folder: Path, about: dict[str, object], scale: float, chance: float) -> Path:
+    """Two methods with two seeds each, as ``compare`` leaves them."""
+    runs, rows = [], []
+    for label, reached in SEEDS.items():
+        place = re.sub(r"[^\w=.-]", "_", label)
+        for seed, last in enumerate(reached):
+            found = write_run(
+                folder / place / f"seed{seed}", last * scale, about, chance * scale, "blocks" if runs[1:] else "null"
+            )
+            flat = {key: value for key, value in found.items() if not isinstance(value, dict)}
+            flat |= {f"{p}.{k}": v for p in ("test_last", "test_best") for k, v in found[p].items()}
+            runs.append({"variant": label, "seed": seed, "folder": place} | flat)
+        mean = scale * (100 if about["fraction"] else 1) * sum(reached) / 2
+        rows.append({"variant": label, "n": 2, "last": mean, "last_interval": mean / 50, "best": mean})
+        rows[-1] |= {"best_interval": mean / 50, "difference": mean - rows[0]["last"], "difference_interval": mean / 40}
+        rows[-1] |= {"gradient_ratio_first_epoch": 1.5, "gradient_ratio_last_epoch": 0.75, "seconds_per_epoch": 2.0}
+        rows[-1] |= {"seconds_per_step": 0.05, "peak_bytes_per_step": 3 * 2**20}
+    write_csv(folder / "runs.csv", runs)
+    write_csv(folder / "comparison.csv", rows)
+    (folder / "comparison.json").write_text(json.dumps(about | {"baseline": "vanilla"}))
     return folder
 
 
 @pytest.fixture(scope="module")
-def pages(comparison):
-    """The page of a run and the one of the comparison."""
-    run = comparison / "evolutionary" / "seed0"
-    for folder in (run, comparison):
-        assert main(["report", str(folder)]) == 0
-    return {"run": run / "report.html", "comparison": comparison / "report.html"}
+def comparison(tmp_path_factory):
+    return write_comparison(tmp_path_factory.mktemp("pages") / "comparison", ACCURACY, 1, 0.1)
+
+
+@pytest.fixture(scope="module")
+def errors(tmp_path_factory):
+    """The same of a task whose metric is an error, so that what was best is worst."""
+    return write_comparison(tmp_path_factory.mktemp("pages") / "errors", ERROR, 0.01, 1.0)
+
+
+@pytest.fixture(scope="module")
+def pages(comparison, errors):
+    """A page of each kind."""
+    run = comparison / "evolutionary_taps=blocks" / "seed0"
+    folders = {"run": run, "comparison": comparison, "errors": errors, "error run": errors / "vanilla" / "seed1"}
+    return {kind: write_page(folder) for kind, folder in folders.items()}
 
 
 class Outline(HTMLParser):
@@ -79,7 +168,7 @@ class Outline(HTMLParser):
         self.outside += re.findall(r"url\((?!#)[^)]*\)|@import[^;]*|https?://\S+", text)
 
 
-@pytest.mark.parametrize("kind", ["run", "comparison"])
+@pytest.mark.parametrize("kind", ["run", "comparison", "errors"])
 def test_a_page_refers_to_nothing_outside(pages, kind):
     outline = Outline()
     outline.feed(pages[kind].read_text())
@@ -89,7 +178,7 @@ def test_a_page_refers_to_nothing_outside(pages, kind):
     assert outline.open == []
 
 
-@pytest.mark.parametrize("kind", ["run", "comparison"])
+@pytest.mark.parametrize("kind", ["run", "comparison", "errors"])
 def test_names_within_pictures_are_unique_and_there(pages, kind):
     text = pages[kind].read_text()
     names = re.findall(r'\bid="([^"]+)"', text)
@@ -101,20 +190,92 @@ def test_names_within_pictures_are_unique_and_there(pages, kind):
 
 def test_what_the_page_of_a_run_says(pages):
     text = pages["run"].read_text()
-    result = json.loads((pages["run"].parent / "result.json").read_text())
-    assert f"{100 * result['test_accuracy_last']:.2f} %" in text
-    for said in ("Energy", "Calibrated surrogate widths", "Recipe", "Environment", "neuron.surrogate.calibrate"):
+    for said in ("81.00 %", "10.00 %", "71,234", "test accuracy, last epoch", "test accuracy, best epoch (3)"):
         assert said in text
-    for layer in ("stem.conv", "layer3.2.spike2", "layer1.0.spike1"):
-        assert f"<td>{layer}</td>" in text or f">{layer}</th>" in text
+    assert "On test data the accuracy is 81.00 %; guessing gives 10.00 %." in text
+    assert "The gradient in the last epoch is healthy: from layer3.4.spike2 back to layer1.0.spike1" in text
+    assert "resnet20 on digits, some_task" in text
+    assert "2026-01-02 03:04, commit 0123456789ab, shortcut-snn 0.1.0" in text
+    assert "<pre>shortcut-snn train digits</pre>" in text
+    for said in ("data.augment", "crop, flip", "loggers.0.kind", "method.branches.taps", "Calibrated surrogate widths"):
+        assert f"<td>{said}</td>" in text or f"{said}</h2>" in text
+    # The tile and the table are of the same measurement.
+    assert "30 nJ (ReLUs 120)" in text
+    for column in ("learning rate", "gradient norm at the spikes", "silent, %", "energy, nJ"):
+        assert f'<th scope="col">{column}</th>' in text
+    for name in ("validation_accuracy", "weight_rms", "None", "nan", "e+04"):
+        assert name not in text
+
+
+def test_layers_are_named_and_epochs_are_whole(pages):
+    ticks = re.findall(r"<text[^>]*>([^<]*)</text>", pages["run"].read_text())
+    # 30 layers: every other one.
+    assert ticks.count("layer1.0.spike1") == ticks.count("layer1.1.spike1") == 5
+    assert "layer1.0.spike2" not in ticks
+    assert ticks.count("epoch") == 5
+    assert len(re.findall(r">1</text>\s*</g>", pages["run"].read_text())) >= 5
+    assert ticks.count("accuracy, %") == 1
+
+
+def test_a_metric_that_is_an_error(pages):
+    text = pages["error run"].read_text()
+    assert "On test data the mean squared error is 0.006; guessing gives 0.01." in text
+    assert "test mean squared error, last epoch" in text
+    assert "accuracy" not in text
+    assert "%" not in re.sub(r"<style>.*?</style>|silent, %|saturated, %|>%<", "", text, flags=re.DOTALL)
+    text = pages["errors"].read_text()
+    assert "vanilla is best in mean squared error on test data: 0.00550 ± 0.00011 on average." in text
+    assert "<td>clearly worse</td>" in text
+    assert "accuracy" not in text
+
+
+def test_a_network_that_has_learned_nothing(comparison, tmp_path):
+    write_run(tmp_path / "run", 0.1, ACCURACY, 0.1)
+    assert "guessing gives 10.00 %: the network has learned nothing." in write_page(tmp_path / "run").read_text()
+    idle = write_comparison(tmp_path / "idle", ACCURACY, 0.1, 1.0)
+    assert "No method is clearly better than guessing" in write_page(idle).read_text()
 
 
 def test_what_the_page_of_a_comparison_says(pages):
     text = pages["comparison"].read_text()
-    assert "method.name" in text
-    assert "<td>vanilla</td>" in text
-    assert "accuracy on validation data" in text
-    assert "energy of an input" in text
+    assert (
+        "evolutionary taps=blocks is best in accuracy on test data: 85.00 ± 1.70 % on average; against vanilla with "
+        "the same seeds +30.00 ± 2.13: clearly better."
+    ) in text
+    for said in ("vanilla", "baseline", "85.00 ± 1.70", "clearly better", "method.branches.taps"):
+        assert f"{said}</td>" in text or f"{said}</th>" in text
+    for column in ("accuracy, last epoch, %", "against vanilla, same seed", "MiB / step", "test, last epoch: accuracy"):
+        assert f'<th scope="col">{column}</th>' in text
+    for title in ("accuracy on validation data, %", "seconds of training", "loss on validation data", " chance"):
+        assert f">{title}</text>" in text
+    assert "12.35" in text, "energy"
+    for name in ("last_interval", "gradient_ratio", "None", "nan"):
+        assert name not in text
+
+
+def test_runs_without_what_may_be_missing(tmp_path):
+    folder = write_comparison(tmp_path / "c", ACCURACY, 1, 0.1)
+    for path in folder.glob("*/*/*"):
+        if path.name not in ("recipe.yaml", "metrics.csv"):
+            path.unlink()
+    for path in folder.glob("*/*/metrics.csv"):
+        write_csv(path, [{"epoch": epoch, "step": 1, "train_accuracy": 0.5} for epoch in range(2)])
+    rows = (folder / "comparison.csv").read_text().replace("1.5,0.75,2.0,0.05,3145728", "nan,nan,,,")
+    (folder / "comparison.csv").write_text(rows)
+    text = write_page(folder).read_text()
+    assert "Accuracy on training data" in text
+    run = folder / "vanilla" / "seed0"
+    assert "not finished: 2 epochs so far" in write_page(run).read_text()
+    result = {"metric": "accuracy", "fraction": True, "test_last": {"accuracy": 0.5}, "firing_rate": None}
+    (run / "result.json").write_text(json.dumps(result))
+    assert "50.00 %" in write_page(run).read_text()
+
+
+def test_gradients_of_nothing_have_no_logarithm(tmp_path, recwarn):
+    write_run(tmp_path / "run", 0.1, ACCURACY, 0.1)
+    write_csv(tmp_path / "run" / "gradients.csv", [{"epoch": 0, "a": 0.0, "b": 0.0}, {"epoch": 1, "a": math.nan}])
+    write_page(tmp_path / "run")
+    assert not recwarn.list
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; the page's references are checked all the same")
@@ -146,50 +307,70 @@ def browse(folder: Path, page: str, *options: str, output: Path | None = None) -
     return {url for url in asked if not re.match(r"https?://[^/]*(google|gvt)[^/]*/", url)}
 
 
-def test_names_that_look_like_html_are_text(comparison, tmp_path, capsys):
+def test_names_that_look_like_html_are_text(comparison, tmp_path):
     run = tmp_path / "<script>alert(1)<"
     shutil.copytree(comparison / "vanilla" / "seed0", run)
-    assert main(["report", str(run), "--out", str(tmp_path / "page.html")]) == 0
-    assert "<script" not in (tmp_path / "page.html").read_text()
+    (run / "environment.json").write_text(json.dumps({"command": "<script>", "date": "<script>"}))
+    (run / "recipe.yaml").write_text("network: {kind: <script>}")
+    assert "<script" not in write_page(run, tmp_path / "page.html").read_text()
 
 
-def test_an_unfinished_run_and_an_old_one(comparison, tmp_path):
+def test_an_unfinished_run(comparison, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(comparison / "vanilla" / "seed0", run)
     for name in ("result.json", "layers.csv", "energy.csv", "environment.json", "surrogates.json"):
         (run / name).unlink()
-    assert main(["report", str(run)]) == 0
-    assert "not finished: 2 epochs so far" in (run / "report.html").read_text()
+    text = write_page(run).read_text()
+    assert "not finished: 3 epochs so far" in text
+    assert "validation accuracy, last epoch" in text
 
 
-def damaged(run: Path) -> str:
-    (run / "result.json").write_text("{")
-    return "result.json is damaged"
+def test_the_command_says_where_the_page_is(comparison, tmp_path, capsys):
+    parser = argparse.ArgumentParser()
+    report.arguments(parser)
+    assert report.run(parser.parse_args([str(comparison), "--out", str(tmp_path / "page.html")])) == 0
+    assert capsys.readouterr().out == f"written: {tmp_path / 'page.html'}\n"
 
 
-def empty(run: Path) -> str:
-    shutil.rmtree(run)
-    run.mkdir()
-    return "holds neither a run"
+DAMAGE = {
+    "no JSON": ("result.json", "{", "result.json is damaged"),
+    "deep JSON": ("result.json", "[" * 100_000, "result.json is damaged"),
+    "no metric": ("result.json", '{"test_accuracy_last": 1}', "names no metric"),
+    "no text": ("layers.csv", bytes(range(256)), "layers.csv is damaged"),
+    "other columns": ("metrics.csv", "hello\nworld\n", "metrics.csv is damaged: it has no column 'epoch'"),
+    "no numbers": ("metrics.csv", "epoch,train_loss\n0,low\n", "'low' in column 'train_loss' is no number"),
+    "no epoch": ("gradients.csv", "epoch,a\n,1\n", "in column 'epoch' is no number"),
+    "an epoch without end": ("timing.csv", "epoch,seconds\ninf,1\n", "in column 'epoch' is no number"),
+    "energy of nothing": ("energy.csv", "layer\na\n", "energy.csv is damaged: it has no column 'energy_pj'"),
+    "recipe": ("recipe.yaml", "a: [", "recipe.yaml is damaged"),
+    "recipe of references": ("recipe.yaml", "a: &a {b: *a}", "recipe.yaml is damaged"),
+    "recipe with code": ("recipe.yaml", "a: !!python/object/apply:os.getcwd []", "recipe.yaml is damaged"),
+    "comparison.json": ("comparison.json", "{}", "comparison.json is damaged"),
+    "comparison.csv": ("comparison.csv", "variant\nvanilla\n", "comparison.csv is damaged"),
+    "runs.csv": ("runs.csv", "variant,seed,folder,test_last.accuracy\nvanilla,x,f,0.5\n", "runs.csv is damaged"),
+    "runs.csv of others": ("runs.csv", "variant,seed,folder,test_last.accuracy\ntet,0,f,0.5\n", "runs.csv is damaged"),
+}
 
 
-def young(run: Path) -> str:
-    (run / "metrics.csv").unlink()
-    return "has not finished an epoch yet"
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damaged_files_are_named_in_a_line(comparison, tmp_path, kind):
+    name, content, said = DAMAGE[kind]
+    shutil.copytree(comparison, tmp_path / "c")
+    run = tmp_path / "c" / "vanilla" / "seed0"
+    here = tmp_path / "c" if (tmp_path / "c" / name).exists() or name == "timing.csv" else run
+    path = run / name if name == "timing.csv" else here / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    (here / "report.html").unlink(missing_ok=True)
+    with pytest.raises(ValueError, match=re.escape(said)) as raised:
+        write_page(here)
+    assert "\n" not in str(raised.value)
+    assert not (here / "report.html").exists()
 
 
-def binary(run: Path) -> str:
-    (run / "layers.csv").write_bytes(bytes(range(256)))
-    return "layers.csv is damaged"
-
-
-@pytest.mark.parametrize("harm", [damaged, empty, young, binary])
-def test_mistakes(comparison, tmp_path, capsys, harm):
-    run = tmp_path / "run"
-    shutil.copytree(comparison / "vanilla" / "seed0", run)
-    said = harm(run)
-    assert main(["report", str(run)]) == 1
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert said in error
-    assert not (run / "report.html").exists()
+def test_folders_without_a_run(comparison, tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds neither a run"):
+        write_page(tmp_path)
+    shutil.copytree(comparison / "vanilla" / "seed0", tmp_path / "run")
+    (tmp_path / "run" / "metrics.csv").unlink()
+    with pytest.raises(FileNotFoundError, match="has not finished an epoch yet"):
+        write_page(tmp_path / "run")

@@ -25,7 +25,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_holds_everything(run):
     names = {path.name for path in run.iterdir()}
     assert names >= {
-        "recipe.yaml", "environment.json", "metrics.csv", "gradients.csv", "timing.csv", "curves.png", "lambda.png",
+        "recipe.yaml", "environment.json", "metrics.csv", "gradients.csv", "timing.csv", "curves.png",
         "gradients.png", "checkpoint.ckpt", "network.safetensors", "best.safetensors", "result.json", "tensorboard",
     }  # fmt: skip
     assert any((run / "tensorboard").iterdir())

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -135,7 +136,7 @@ def by_layer(rows: Sequence[Row], path: Path, title: str, what: str, log: bool =
 
 def _log(axes: Axes, log: bool) -> None:
     # An axis without a positive number has no logarithm.
-    if log and any(_recorded(_values(line.get_ydata().tolist(), log)) for line in axes.lines):
+    if log and any((np.asarray(line.get_ydata(), dtype=float) > 0).any() for line in axes.lines):
         axes.set_yscale("log")
 
 
@@ -188,12 +189,12 @@ def comparison(
         axes.plot(runs, [place] * len(runs), "|", color=COLOURS[1], markersize=10)
     if chance is not None:
         axes.axvline(chance, color="0.5", linestyle=":")
-        axes.annotate("chance", (chance, 0), xycoords=("data", "axes fraction"), color="0.4", fontsize="small")
+        axes.annotate(" chance", (chance, 0.02), xycoords=("data", "axes fraction"), color="0.4", fontsize="small")
     if bounds is not None:
         left, right = axes.get_xlim()
         axes.set_xlim(max(left, bounds[0]), min(right, bounds[1]))
     axes.set_yticks(range(len(labels)), labels)
-    axes.invert_yaxis()
+    axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set(xlabel=what, title="mean with 95 % interval; each run a stroke")
     axes.grid(alpha=0.3, axis="x")
     _save(figure, path)

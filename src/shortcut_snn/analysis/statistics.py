@@ -17,8 +17,24 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
     return fmean(values), quantile * stdev(values) / math.sqrt(len(values))
 
 
-def with_interval(mean: float, half: float, digits: int = 2, sign: str = "") -> str:
-    """Return what :func:`mean_interval` gives as text, without the interval where there is none."""
+def with_interval(mean: float, half: float, digits: int | None = 2, sign: str = "") -> str:
+    """Return what :func:`mean_interval` gives as text, without the interval where there is none.
+
+    Args:
+        mean: the mean.
+        half: half the width of its interval, or NaN.
+        digits: behind the point; None: as many as show two digits of the interval.
+        sign: ``"+"`` shows that of a positive mean too.
+
+    Example:
+        >>> with_interval(91.234, 0.456)
+        '91.23 ± 0.46'
+        >>> with_interval(0.0123456, 0.00042, digits=None)
+        '0.01235 ± 0.00042'
+    """
+    if digits is None:
+        scale = half if half > 0 and math.isfinite(half) else abs(mean) / 100
+        digits = max(0, 1 - math.floor(math.log10(scale))) if scale > 0 and math.isfinite(scale) else 2
     spread = "" if math.isnan(half) else f" ± {half:.{digits}f}"
     return f"{mean:{sign}.{digits}f}{spread}"
 

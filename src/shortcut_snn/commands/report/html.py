@@ -3,7 +3,7 @@
 import re
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -39,7 +39,13 @@ class Page:
     subtitle: str
     facts: Sequence[tuple[str, str]]
     """What to see first: name and value."""
-    sections: Sequence[Section] = field(default_factory=list)
+    sections: Sequence[Section]
+    verdict: Sequence[str] = ()
+    """What came out, in sentences."""
+    origin: str = ""
+    """When and from what it was made."""
+    command: str = ""
+    """What was typed for it."""
 
 
 def render(page: Page) -> str:

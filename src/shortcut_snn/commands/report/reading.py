@@ -1,0 +1,128 @@
+"""What the pages read from folders, and the one sentence about what cannot be read."""
+
+import csv
+import json
+import math
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Row = dict[str, Any]
+
+
+def read_rows(path: Path, numbers: Collection[str] = (), text: Collection[str] = (), mixed: bool = False) -> list[Row]:
+    """Return the rows of a CSV file; none where there is no file.
+
+    Args:
+        path: of the file.
+        numbers: columns of numbers that have to be there; an epoch has to be known in every row.
+        text: columns of text that have to be there.
+        mixed: whether other columns may hold anything; else they are numbers too. Empty cells are NaN.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    if not path.is_file():
+        return []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [{key: cell or "" for key, cell in row.items() if key} for row in csv.DictReader(file)]
+    except (UnicodeDecodeError, csv.Error):
+        raise ValueError(f"{path} is damaged: it is no CSV file") from None
+    for column in [*numbers, *text]:
+        if rows and column not in rows[0]:
+            raise ValueError(f"{path} is damaged: it has no column {column!r}")
+    found: list[Row] = []
+    for row in rows:
+        found.append({key: cell if key in text else number(cell) for key, cell in row.items()})
+        for key, value in found[-1].items():
+            wrong = isinstance(value, str) and key not in text and (key in numbers or not mixed)
+            if wrong or (key == "epoch" and not math.isfinite(value)):
+                raise ValueError(f"{path} is damaged: {str(value)[:40]!r} in column {key!r} is no number")
+    return found
+
+
+def number(cell: Any) -> Any:
+    """Return the number that a cell's text is, NaN for an empty one, else the text."""
+    if not cell:
+        return math.nan
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return an object from a JSON file; an empty one where there is no file.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged: it holds no JSON object")
+    return found
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Return a recipe as it stands in its file; an empty one where there is no file.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        text = path.read_text(encoding="utf-8")
+        # What stands in several places at once can be larger than any memory, or without an end.
+        shared = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader))
+        found = None if shared else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged: it holds no recipe")
+    return found
+
+
+def entry(entries: Mapping[str, Any], key: str) -> Any:
+    """Return what stands under a dotted key, None where nothing does.
+
+    Example:
+        >>> entry({"network": {"kind": "resnet18"}}, "network.kind")
+        'resnet18'
+    """
+    found: Any = entries
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
+def figure(entries: Mapping[str, Any], key: str) -> float:
+    """Return the number under a dotted key, NaN where there is none."""
+    found = entry(entries, key)
+    return float(found) if isinstance(found, int | float) else math.nan
+
+
+def flat(entries: Any, before: str = "") -> list[tuple[str, str]]:
+    """Return nested entries as pairs of a dotted key and a text.
+
+    Example:
+        >>> flat({"data": {"augment": ["crop", "flip"], "cache": None}, "loggers": [{"kind": "csv"}]})
+        [('data.augment', 'crop, flip'), ('data.cache', '-'), ('loggers.0.kind', 'csv')]
+    """
+    if isinstance(entries, list) and any(isinstance(value, dict | list) for value in entries):
+        entries = dict(enumerate(entries))
+    if isinstance(entries, dict) and entries:
+        return [
+            pair for key, value in entries.items() for pair in flat(value, f"{before}.{key}" if before else f"{key}")
+        ]
+    if isinstance(entries, list):
+        return [(before, ", ".join(map(str, entries)) or "-")]
+    return [(before, "-" if entries is None or entries == {} else str(entries))]

@@ -1,1 +1,0 @@
-"""Training on Lightning: recipes, the run and its folder, comparisons."""
