@@ -225,7 +225,7 @@ def summarise(plan: Plan, folder: str | Path, leave_out: Container[Path] = ()) -
             if place.path not in leave_out and place.is_finished
         }
         runs += [
-            {"variant": variant.label, "folder": f"{variant.folder}/seed{seed}", "seed": seed} | dict(flat(result))
+            {"variant": variant.label, "folder": variant.folder, "seed": seed} | dict(flat(result))
             for seed, result in found[variant.label].items()
         ]
     if not runs:
