@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import re
 import secrets
@@ -75,6 +76,23 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return an object from a JSON file; an empty one where there is no file.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged: it holds no JSON object")
+    return found
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

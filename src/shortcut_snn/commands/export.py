@@ -9,6 +9,7 @@ from ..components import kind_and_name, write
 from ..data import Data, ImageData
 from ..deploy import Agreement, Card, Description, export_network, file_name
 from ..deploy.card import CARD, read_card, write_card
+from ..files import read_json
 from ..recipes import load_run
 from ..recipes.build import check_data
 from ..recipes.entries import said
@@ -84,7 +85,7 @@ def _card(
     folder: Path,
     files: dict[str, str],
 ) -> Card:
-    result = run.read_json(run.result)
+    result = read_json(run.result)
     entries = recipe.to_dict()
     # Where the files lay is nobody's business.
     entries["data"] |= {key: None for key in ("root", "cache") if key in entries["data"]}

@@ -12,6 +12,7 @@ from ..analysis.calibrate import set_widths
 from ..components import kind_and_name, write
 from ..data import Data
 from ..deploy.weights import load_into, read_network
+from ..files import read_json
 from ..method import Shortcut, attach
 from ..nets import build_network as build_component
 from ..runs import RunFolder, Task, fit
@@ -192,7 +193,7 @@ def run_recipe(folder: RunFolder, changes: Mapping[str, Any] | None = None) -> R
     try:
         return from_dict(merged(entries, changes or {}))
     except ValueError as error:
-        imports = folder.read_json(folder.environment).get("imports", [])
+        imports = read_json(folder.environment).get("imports", [])
         raise ValueError(f"{folder.recipe} is not a recipe: {error}{hint(imports)}") from None
 
 

@@ -1,6 +1,5 @@
 """The folder of a run: what its files are called, who may write to it, how they are written and read."""
 
-import csv
 import errno
 import json
 import os
@@ -18,7 +17,7 @@ from torch import nn
 from .. import __version__
 from ..analysis.calibrate import set_widths
 from ..deploy.weights import save_network
-from ..files import make_folder, remove_strays, write_csv, write_text
+from ..files import make_folder, read_json, remove_strays, write_csv, write_text
 from .checkpoint import read_checkpoint
 
 Row = dict[str, Any]
@@ -251,41 +250,10 @@ class RunFolder:
         Raises:
             ValueError: the file is damaged, or of an earlier version.
         """
-        result = self.read_json(self.result)
-        if not result or "metric" not in result:
+        result = read_json(self.result)
+        if "metric" not in result:
             raise ValueError(f"{self.result} is damaged, or of an earlier version; delete it and resume the run")
         return result
-
-    def read_json(self, path: Path) -> dict[str, Any]:
-        """Return what one of the folder's JSON files holds; nothing where there is none.
-
-        Raises:
-            ValueError: the file is damaged.
-        """
-        if not path.is_file():
-            return {}
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
-            raise ValueError(f"{path} is damaged; delete it and resume the run")
-        return found
-
-    def read_rows(self, name: str) -> list[Row]:
-        """Return the rows of a table, numbers as numbers; none where there is none.
-
-        Raises:
-            ValueError: the file is not a table.
-        """
-        path = self / f"{name}.csv"
-        if not path.is_file():
-            return []
-        try:
-            with path.open(encoding="utf-8", newline="") as file:
-                return [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
-        except (ValueError, csv.Error) as error:
-            raise ValueError(f"{path} is damaged: {error}") from None
 
     def set_widths(self, network: nn.Module) -> dict[str, float]:
         """Give a network the surrogate widths that the run was started with, and return them.
@@ -344,10 +312,3 @@ def _batch(entries: Mapping[str, Any]) -> tuple[int, int]:
     """Images in a batch of a process, and processes."""
     training = entries.get("training", {})
     return entries.get("data", {}).get("batch_size", 1), training.get("devices", 1) * training.get("nodes", 1)
-
-
-def _number(value: Any) -> Any:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return float("nan") if value in ("", None) else value

@@ -9,8 +9,9 @@ from pathlib import Path
 from markupsafe import Markup
 
 from ...analysis import plots
+from ...files import read_json
 from .html import Page, Section, Table, picture
-from .reading import Row, flat, read_json, read_recipe, read_rows
+from .reading import Row, flat, read_recipe, read_rows
 from .run_page import RECIPE, origin, pairs, subtitle
 from .words import COLUMNS, Metric, all_columns, human, show
 

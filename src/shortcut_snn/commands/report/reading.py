@@ -1,7 +1,6 @@
 """What the pages read from folders, and the one sentence about what cannot be read."""
 
 import csv
-import json
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -52,23 +51,6 @@ def number(cell: Any) -> Any:
         return float(cell)
     except ValueError:
         return cell
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return an object from a JSON file; an empty one where there is no file.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is damaged: it holds no JSON object")
-    return found
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from ... import __version__
 from ...analysis import plots
 from ...analysis.layers import LayerReport
 from ...analysis.verdict import judge
+from ...files import read_json
 from .html import Page, Section, Table, picture
-from .reading import Row, entry, figure, flat, read_json, read_recipe, read_rows
+from .reading import Row, entry, figure, flat, read_recipe, read_rows
 from .words import Metric, all_columns, show
 
 RECIPE = "recipe.yaml"
