@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 
+from shortcut_snn import nets
 from shortcut_snn.analysis.calibrate import calibrate
 from shortcut_snn.analysis.layers import examine
 from shortcut_snn.data import load, loaders, normalise
 from shortcut_snn.data.config import DataConfig
 from shortcut_snn.files import write_csv
-from shortcut_snn.nets import build
 from shortcut_snn.neurons import LIF, ATan, Rectangle, Triangle
 
 SURROGATES = {"rectangle 1": Rectangle(1.0), "rectangle 4": Rectangle(4.0), "triangle": Triangle(), "atan": ATan()}
@@ -43,8 +43,8 @@ def main() -> None:
     rows = []
     for (name, block), (surrogate, shape) in itertools.product(NETWORKS, SURROGATES.items()):
         torch.manual_seed(0)
-        net = build(
-            name, data.num_classes, 2, width=options.width, in_channels=data.channels, block=block,
+        net = getattr(nets, f"spiking_{name}")(
+            data.num_classes, 2, width=options.width, in_channels=data.channels, block=block,
             make_neuron=lambda shape=shape: LIF(surrogate=shape),
         )  # fmt: skip
         before = examine(net, batches[:1]).factors[0]

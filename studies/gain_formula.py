@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from shortcut_snn import nets
 from shortcut_snn.analysis.layers import chain, examine
 from shortcut_snn.analysis.probe import neurons
 from shortcut_snn.analysis.statistics import geometric_mean
 from shortcut_snn.files import write_csv
 from shortcut_snn.inspection import hooked
-from shortcut_snn.nets import build
 from shortcut_snn.neurons import LIF, ATan, Neuron, Rectangle, Triangle
 
 SURROGATES = {"rectangle 1": Rectangle(1.0), "triangle": Triangle(), "rectangle 4": Rectangle(4.0), "atan": ATan()}
@@ -37,7 +37,7 @@ CASES = {
 @torch.no_grad()
 def membranes(neuron: Neuron, current: Tensor) -> Tensor:
     """Return the membrane potentials before the reset, ``[T, N, ...]``, for a current of the same shape."""
-    decay, out, u = neuron.decay(), torch.empty_like(current), torch.zeros_like(current[0])
+    decay, out, u = neuron.decay, torch.empty_like(current), torch.zeros_like(current[0])
     for t in range(current.shape[0]):
         out[t] = decay * u + current[t]
         fired = out[t] > neuron.threshold
@@ -78,8 +78,8 @@ def predicted_gains(network: nn.Module, images: Tensor) -> dict[str, float]:
 def ratios(surrogate: object, block: str, steps: int, reset: str, detached: bool, options: argparse.Namespace) -> list:
     """Return measured over predicted gain for each layer but the last."""
     torch.manual_seed(0)
-    net = build(
-        "resnet18", 10, steps, width=options.width, block=block,
+    net = nets.spiking_resnet18(
+        10, steps, width=options.width, block=block,
         make_neuron=lambda: LIF(surrogate=surrogate, reset=reset, detach_reset=detached),
     )  # fmt: skip
     images, labels = torch.randn(options.samples, 3, 16, 16), torch.randint(10, (options.samples,))

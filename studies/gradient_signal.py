@@ -15,14 +15,13 @@ from pathlib import Path
 
 import torch
 
-from shortcut_snn import LogitSum, LossSum, Shortcut
+from shortcut_snn import LogitSum, LossSum, Shortcut, nets
 from shortcut_snn.analysis.calibrate import calibrate
 from shortcut_snn.analysis.gradients import measure, signal
 from shortcut_snn.analysis.statistics import geometric_mean
 from shortcut_snn.data import load, loaders, normalise
 from shortcut_snn.data.config import DataConfig
 from shortcut_snn.files import write_csv
-from shortcut_snn.nets import build
 from shortcut_snn.neurons import LIF, Rectangle, Triangle
 
 SURROGATES = {"rectangle 1": Rectangle(1.0), "triangle": Triangle(), "rectangle 4": Rectangle(4.0)}
@@ -54,7 +53,9 @@ def main() -> None:
         ("resnet18", "resnet34"), SURROGATES.items(), PATHS.items()
     ):
         torch.manual_seed(0)
-        net = build(depth, 10, 2, width=options.width, make_neuron=lambda surrogate=surrogate: LIF(surrogate=surrogate))
+        net = getattr(nets, f"spiking_{depth}")(
+            10, 2, width=options.width, make_neuron=lambda surrogate=surrogate: LIF(surrogate=surrogate)
+        )
         if options.calibrate:
             calibrate(net, batches[:1])
         model = Shortcut(net.to(memory_format=torch.channels_last), taps, num_classes=10)

@@ -13,10 +13,10 @@ from statistics import median
 import torch
 from torch.nn import functional as F
 
+from shortcut_snn import nets
 from shortcut_snn.analysis.layers import layer_reports
 from shortcut_snn.analysis.probe import probe
 from shortcut_snn.analysis.verdict import judge
-from shortcut_snn.nets import build
 
 
 def main() -> None:
@@ -29,7 +29,9 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=40)
     options = parser.parse_args()
-    net = build(options.network, 10, options.steps, width=options.width).to(memory_format=torch.channels_last)
+    net = getattr(nets, f"spiking_{options.network}")(10, options.steps, width=options.width).to(
+        memory_format=torch.channels_last
+    )
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
     images = torch.randn(options.batch, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(10, (options.batch,))

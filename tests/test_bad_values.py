@@ -85,8 +85,7 @@ for build in (nets.spiking_resnet20, nets.spiking_vgg11):
     }
     CALLS += [(build, (), small | {name: value}) for name, values in wrong.items() for value in values]
 CALLS += [(nets.spiking_resnet20, (), small | {"stem": "huge"}), (nets.spiking_resnet20, (), small | {"block": "odd"})]
-CALLS += [(nets.build, ("resnet99", 4, 2), {}), (nets.build, ("vgg11", 4, 2), {"block": "sew"})]
-CALLS += [(nets.build, ("vgg11", 4, 2), {"stem": "large"}), (nets.SpikingResNet, ([1, 2], [4], 3, 2), {})]
+CALLS += [(nets.SpikingResNet, ([1, 2], [4], 3, 2), {})]
 CALLS += [(nets.SpikingResNet, ([], [], 3, 2), {}), (nets.SpikingResNet, ([0], [4], 3, 2), {})]
 CALLS += [(nets.SpikingResNet, ([1], [4], 3, 2), {"hidden": -1})]
 CALLS += of(

@@ -11,13 +11,13 @@ from ..dynamics import ATAN_ALPHA, DECAY, THRESHOLD, TRIANGLE_HEIGHT
 
 def network(cell: Cell) -> nets.SpikingResNet:
     """Build the network of a cell."""
-    return nets.build(
-        cell.network,
+    built: nets.SpikingResNet = getattr(nets, f"spiking_{cell.network}")(
         cell.classes,
         cell.time_steps,
-        cell.width,
+        width=cell.width,
         make_neuron=lambda: LIF(DECAY, THRESHOLD, ATan(ATAN_ALPHA), detach_reset=True),
     )
+    return built
 
 
 def neuron() -> nn.Module:

@@ -119,8 +119,8 @@ class Kind:
         return self[name](**options)
 
 
-network = Kind("network", ("num_classes", "in_channels", "image_size", "make_neuron"))
-neuron = Kind("neuron")
+network = Kind("network", ("num_classes", "in_channels", "image_size", "make_neuron", "readout"))
+neuron = Kind("neuron", ("detach_membrane",))
 surrogate = Kind("surrogate", ("v",))
 objective = Kind("objective", ("output", "target", "balance", "criterion"))
 schedule = Kind("lambda schedule", ("step", "total"))
@@ -376,13 +376,15 @@ class Option:
 
 
 def options(settings: type) -> list[Option]:
-    """Return the options of a component, described by its docstring's ``Args``."""
+    """Return the options of a component, described by the ``Args`` of its docstring or of the class that it returns."""
     import docstring_parser
 
     subjects = [settings, *getattr(settings, "__mro__", ())]
     if issubclass(settings, Settings):
         factory: Any = settings.factory
-        subjects = [factory, *getattr(factory, "__mro__", ())]
+        # What a function says nothing of is described where the class is that it returns.
+        made = typing.get_type_hints(factory).get("return") if inspect.isfunction(factory) else factory
+        subjects = [factory, *getattr(made, "__mro__", ())]
     said: dict[str, str] = {}
     for subject in subjects:
         if subject is not object and subject.__doc__:

@@ -12,7 +12,7 @@ def network(
 ) -> nn.Module:
     """Return a thin network whose neurons have a surrogate."""
     make = lambda: LIF(surrogate=surrogate, **neuron)  # noqa: E731
-    return nets.build(name, 10, steps, width=6, block=block, make_neuron=make)
+    return getattr(nets, f"spiking_{name}")(10, steps, width=6, block=block, make_neuron=make)
 
 
 def batch(samples: int = 12, side: int = 12) -> tuple[Tensor, Tensor]:

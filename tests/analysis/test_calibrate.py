@@ -42,7 +42,7 @@ def test_the_gain_is_one_in_every_layer(surrogate, block, steps):
     assert 0.3 < examine(net, [other]).factors[0] < 3.0, "on a batch that it has not seen"
 
 
-@pytest.mark.parametrize("options", [{"reset": "soft"}, {"detach_reset": True}, {"tau": 1.0}])
+@pytest.mark.parametrize("options", [{"reset": "soft"}, {"detach_reset": True}, {"decay": 1.0}])
 def test_resets_and_leaks_are_in_what_is_measured(options):
     net = network(Rectangle(), "basic", steps=4, **options)
     one = batch()

@@ -41,7 +41,7 @@ def test_by_hand():
 
 def test_a_network_for_one_image():
     """The stem multiplies once, the rest adds for every spike, the readout of means multiplies once."""
-    net = nets.build("resnet18", 10, 3, width=4)
+    net = nets.spiking_resnet18(10, 3, width=4)
     settle(net, torch.randn(16, 3, 8, 8))
     report = measure_energy(net, [torch.randn(5, 3, 8, 8), torch.randn(3, 3, 8, 8)], 3)
     assert net.training
@@ -86,7 +86,7 @@ def test_it_is_spikingjellys_count_on_its_networks(make):
 
 @pytest.mark.parametrize("block", ["basic", "sew", "ms"])
 def test_it_is_spikingjellys_count_on_ours(block):
-    net = nets.build("resnet19", 10, 2, width=8, block=block, make_neuron=lambda: LIF(0.25))
+    net = nets.spiking_resnet19(10, 2, width=8, block=block, make_neuron=lambda: LIF(0.25))
     frames = torch.randn(2, 4, 3, 16, 16)
     settle(net, frames)
     expected = spikingjellys(net.eval(), frames)
@@ -105,7 +105,7 @@ def test_the_figures_are_the_usual_ones():
 
 def test_the_convolution_that_keeps_bits_is_counted():
     """By our count, and by torch's of operations, backward pass and all."""
-    net, images = nets.build("resnet18", 10, 2, width=8), torch.randn(4, 3, 16, 16)
+    net, images = nets.spiking_resnet18(10, 2, width=8), torch.randn(4, 3, 16, 16)
     counts, flops = [], []
     for when in ("always", "never"):
         state = {key: value.clone() for key, value in net.state_dict().items()}
@@ -119,7 +119,7 @@ def test_the_convolution_that_keeps_bits_is_counted():
 
 
 def test_modes_are_put_back_whatever_happens():
-    net = nets.build("resnet18", 10, 2, width=4)
+    net = nets.spiking_resnet18(10, 2, width=4)
     net.layer1.eval()
     before = [module.training for module in net.modules()]
     measure_energy(net, [torch.randn(2, 3, 8, 8)], 2)

@@ -165,8 +165,8 @@ def test_a_snntorch_network_is_diagnosed_and_left_as_it_was():
     assert {name: buffer.shape for name, buffer in before.items()} == {name: after[name].shape for name in before}
 
 
-def test_tau_is_no_tip_for_integrate_and_fire():
+def test_decay_is_no_tip_for_integrate_and_fire():
     net = nets.spiking_resnet20(10, 2, width=4, make_neuron=lambda: IF(surrogate=Rectangle(4.0)))
     tried = {remedy.group for remedy in of_neurons(Setup(net, F.cross_entropy), [batch()])}
     assert "threshold" in tried
-    assert "tau" not in tried
+    assert "decay" not in tried

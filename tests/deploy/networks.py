@@ -7,32 +7,6 @@ from shortcut_snn import nets
 from shortcut_snn.deploy import Description
 from shortcut_snn.neurons import LIF, PLIF
 
-# FALLBACK
-def _register() -> None:
-    from shortcut_snn import components
-    from shortcut_snn.neurons import IF, LIF, PLIF
-
-    if "lif" not in components.neuron:
-        @components.neuron("lif")
-        def lif(*, decay: float = 0.5, threshold: float = 1.0, reset: str = "hard"): return LIF(decay, threshold, reset=reset)
-        @components.neuron("plif")
-        def plif(*, decay: float = 0.5, threshold: float = 1.0, reset: str = "hard"): return PLIF(decay, threshold, reset=reset)
-        @components.neuron("if")
-        def if_(*, threshold: float = 1.0, reset: str = "hard"): return IF(threshold, reset=reset)
-    if "resnet20" not in components.network:
-        for each in nets.VARIANTS:
-            if each.startswith("resnet"):
-                def make(num_classes, in_channels, make_neuron, *, width: int | None = None, time_steps: int = 4, stem: str = "small", block: str = "basic", norm: str = "bn", each=each):
-                    return nets.build(each, num_classes, time_steps, width, in_channels=in_channels, make_neuron=make_neuron, stem=stem, block=block, norm=norm)
-            else:
-                def make(num_classes, in_channels, make_neuron, *, width: int | None = None, time_steps: int = 4, norm: str = "bn", each=each):
-                    return nets.build(each, num_classes, time_steps, width, in_channels=in_channels, make_neuron=make_neuron, norm=norm)
-            make.__qualname__ = each
-            components.network(each)(make)
-
-
-_register()
-# END FALLBACK
 # Name, kind of neuron, and options: every family there is.
 FAMILIES = {
     "basic": ("resnet20", "lif", {}),

@@ -45,7 +45,8 @@ def agree(network, about, streaming, folder):
     program = make_program(fold(network), about, streaming)
     write_program(program, folder / "network.pt2")
     write_onnx(program, about, folder / "network.onnx")
-    for runtime in (ProgramRuntime(folder / "network.pt2", program, about), OnnxRuntime(folder / "network.onnx", about, streaming)):
+    torchs = ProgramRuntime(folder / "network.pt2", program, about)
+    for runtime in (torchs, OnnxRuntime(folder / "network.onnx", about, streaming)):
         assert check(reference, runtime, images).difference < 1e-5
         assert first_difference(reference, runtime, images).startswith("all spikes are equal")
         # Any batch.

@@ -5,13 +5,13 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from shortcut_snn import Shortcut, nets
+from shortcut_snn import Shortcut, components, nets
 
 from .toys import Noisy, hooks, small, twins
 
 
 @pytest.mark.parametrize("placement", ["stages", "blocks"])
-@pytest.mark.parametrize("name", nets.VARIANTS)
+@pytest.mark.parametrize("name", components.network)
 def test_keys_and_outputs_are_those_of_a_network_that_never_was_wrapped(name: str, placement: str) -> None:
     model, twin = twins(small(name), taps=placement, num_classes=3)
     network, images = model.network, torch.rand(4, 3, 8, 8)

@@ -84,7 +84,7 @@ class Fickle(nn.Module):
 
 def small(name: str = "resnet18", **options: Any) -> nets.SpikingResNet:
     """One of our networks, small enough to train in a test."""
-    return nets.build(name, **{"num_classes": 3, "time_steps": 2, "width": 4} | options)
+    return getattr(nets, f"spiking_{name}")(**{"num_classes": 3, "time_steps": 2, "width": 4} | options)
 
 
 def twins(network: nn.Module, **options: Any) -> tuple[Shortcut, nn.Module]:

@@ -21,7 +21,7 @@ def normalised(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
 
 def spike(current: Tensor) -> Tensor:
-    """LIF neurons with tau 0.5, threshold 1, hard reset and the ATan surrogate."""
+    """LIF neurons with decay 0.5, threshold 1, hard reset and the ATan surrogate."""
     return unrolled(current, 0.5, 1.0, ATan(), "hard", False)[0]
 
 

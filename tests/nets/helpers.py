@@ -1,9 +1,19 @@
 """What several tests of networks need."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from shortcut_snn import nets
+from shortcut_snn import components, nets
+
+RESNETS = [name for name in components.network if name.startswith("resnet")]
+VGGS = [name for name in components.network if name.startswith("vgg")]
+
+
+def by_name(name: str, *sizes: int, **options: Any) -> nets.SpikingNetwork:
+    """Build a network of ours by its name."""
+    return getattr(nets, f"spiking_{name}")(*sizes, **options)
 
 
 def awake(network: nets.SpikingNetwork, x: Tensor) -> nets.SpikingNetwork:

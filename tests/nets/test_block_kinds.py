@@ -9,8 +9,7 @@ from spikingjelly.activation_based.model import sew_resnet
 from torch import Tensor, nn
 
 from shortcut_snn import nets
-from shortcut_snn.nets.ms import MSBlock
-from shortcut_snn.nets.sew import SEWBlock
+from shortcut_snn.nets.blocks import MSBlock, SEWBlock
 from shortcut_snn.neurons import LIF, ATan, Neuron, NormNeuron
 
 from .by_hand import conv, normalised, randomise, spike
@@ -92,11 +91,11 @@ def test_what_leaves_a_stage() -> None:
     images = torch.rand(4, 3, 8, 8)
     # Three SEW blocks add up: to 1 + 3 behind the stem, to 2 + 1 + 1 behind a block that projects.
     for block, most in (("basic", 1), ("sew", 4)):
-        network = nets.build("resnet20", 3, 3, width=4, block=block)
+        network = nets.spiking_resnet20(3, 3, width=4, block=block)
         for name, out in outputs_of(network, network.stage_names, images).items():
             assert torch.equal(out, out.round()), name
             assert 0 <= out.min() < out.max() <= most, name
-    network = nets.build("resnet20", 3, 3, width=4, block="ms")
+    network = nets.spiking_resnet20(3, 3, width=4, block="ms")
     for name, out in outputs_of(network, network.stage_names, images).items():
         assert not torch.equal(out, out.round()), name
         assert out.min() < 0 < out.max(), name
@@ -109,7 +108,7 @@ def test_sew_counts_grow_by_at_most_one_a_block() -> None:
 
 
 def test_an_ms_network_ends_in_a_neuron_and_has_none_in_its_stem() -> None:
-    network = nets.build("resnet18", 3, 3, width=4, block="ms")
+    network = nets.spiking_resnet18(3, 3, width=4, block="ms")
     spikes = outputs_of(network, ["last_spike"], torch.rand(2, 3, 8, 8))["last_spike"]
     assert torch.equal(spikes, spikes.bool().float())
     assert not [module for module in network.stem.modules() if isinstance(module, Neuron | NormNeuron)]
@@ -122,7 +121,7 @@ def test_an_ms_network_ends_in_a_neuron_and_has_none_in_its_stem() -> None:
 @pytest.mark.parametrize("block", ["sew", "ms"])
 def test_a_static_image_is_its_repetition_over_time(block: str, training: bool, stem: str, side: int) -> None:
     images = torch.rand(3, 3, side, side, dtype=torch.float64)
-    network = nets.build("resnet20", 3, 4, width=2, block=block, stem=stem, make_neuron=ATAN).double().train(training)
+    network = nets.spiking_resnet20(3, 4, width=2, block=block, stem=stem, make_neuron=ATAN).double().train(training)
     results = []
     for x in (images, images.repeat(4, 1, 1, 1, 1)):
         logits = network(x)

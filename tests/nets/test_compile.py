@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from shortcut_snn import Shortcut, ShortcutOutput, nets
-from shortcut_snn.neurons import PLIF, ATan
 from shortcut_snn.method import LogitSum, LossSum, Objective
+from shortcut_snn.neurons import PLIF, ATan
 
 has_compiler = pytest.mark.skipif(
     shutil.which("g++") is None and shutil.which("clang++") is None, reason="inductor on a CPU needs a C++ compiler"

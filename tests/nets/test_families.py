@@ -6,21 +6,27 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shortcut_snn import Shortcut, nets
+from shortcut_snn import Shortcut
 from shortcut_snn.analysis.firing import spiking_layers
-from shortcut_snn.nets.variants import RESNETS, VGGS
 from shortcut_snn.neurons import PLIF, ATan
+
+from .helpers import RESNETS, VGGS, by_name
 
 FAMILIES = [
     (name, block, norm) for name in RESNETS for block in ("basic", "sew", "ms", "plain") for norm in ("bn", "tdbn")
 ]
-FAMILIES += [(name, "basic", norm) for name in VGGS for norm in ("bn", "tdbn")]
+FAMILIES += [(name, None, norm) for name in VGGS for norm in ("bn", "tdbn")]
+
+
+def options(block: str | None) -> dict[str, str]:
+    """A VGG has no blocks."""
+    return {} if block is None else {"block": block}
 
 
 @pytest.mark.parametrize(("name", "block", "norm"), FAMILIES)
-def test_a_family(name: str, block: str, norm: str) -> None:
+def test_a_family(name: str, block: str | None, norm: str) -> None:
     make = partial(PLIF, surrogate=ATan())
-    network = nets.build(name, 3, 2, width=2, block=block, norm=norm, make_neuron=make)
+    network = by_name(name, 3, 2, width=2, norm=norm, **options(block), make_neuron=make)
     rates: dict[str, float] = {}
 
     def check(layer: str, spikes: Tensor) -> None:
@@ -46,9 +52,9 @@ def test_a_family(name: str, block: str, norm: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "block", "norm"), FAMILIES)
-def test_the_full_size_has_the_classifier_last(name: str, block: str, norm: str) -> None:
+def test_the_full_size_has_the_classifier_last(name: str, block: str | None, norm: str) -> None:
     with torch.device("meta"):
-        network = nets.build(name, 10, 2, block=block)
+        network = by_name(name, 10, 2, **options(block))
     layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     assert layers[-1] is network.classifier
     assert layers[0].in_channels == 3

@@ -11,6 +11,8 @@ from shortcut_snn import nets
 from shortcut_snn.nets.norms import start_at_threshold
 from shortcut_snn.neurons import LIF, NormNeuron
 
+from .helpers import by_name
+
 HALF = 0.5**0.5
 
 
@@ -41,7 +43,7 @@ def test_alpha_of_each_norm() -> None:
         "ms": {"stem": 1, "layer2.0.spike2": 1, "layer2.0.norm2": HALF, "layer2.0.project": HALF},
     }
     for block, alphas in expected.items():
-        network = nets.build("resnet19", 3, 2, width=2, block=block, norm="tdbn", make_neuron=make)
+        network = nets.spiking_resnet19(3, 2, width=2, block=block, norm="tdbn", make_neuron=make)
         found = weights(network)
         for name, alpha in (alphas | {"hidden_spike": 1}).items():
             key = name if name.endswith("norm2") else f"{name}.norm"
@@ -50,7 +52,7 @@ def test_alpha_of_each_norm() -> None:
 
 def test_a_vgg_starts_at_the_threshold() -> None:
     assert set(
-        weights(nets.build("vgg11", 3, 2, width=2, norm="tdbn", make_neuron=partial(LIF, threshold=0.3))).values()
+        weights(nets.spiking_vgg11(3, 2, width=2, norm="tdbn", make_neuron=partial(LIF, threshold=0.3))).values()
     ) == {0.3}
 
 
@@ -59,7 +61,7 @@ def test_nothing_else_changes(name: str) -> None:
     states = []
     for norm in ("bn", "tdbn"):
         torch.manual_seed(0)
-        states.append(nets.build(name, 3, 2, width=2, norm=norm).state_dict())
+        states.append(by_name(name, 3, 2, width=2, norm=norm).state_dict())
     assert states[0].keys() == states[1].keys()
     changed = {key for key in states[0] if not torch.equal(states[0][key], states[1][key])}
     summed = {key for key in states[0] if key.endswith((".spike2.norm.weight", ".project.norm.weight"))}

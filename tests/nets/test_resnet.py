@@ -9,16 +9,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from shortcut_snn import nets
-from shortcut_snn.nets.variants import RESNETS
 from shortcut_snn.neurons import IF, LIF, PLIF, ATan, NormNeuron, Rectangle
 
-from .helpers import awake
+from .helpers import RESNETS, awake, by_name
 
 NAMES = list(RESNETS)
 
 
 def build(name: str = "resnet18", **options) -> nets.SpikingResNet:
-    return nets.build(name, **{"num_classes": 3, "time_steps": 3, "width": 4} | options)
+    return by_name(name, **{"num_classes": 3, "time_steps": 3, "width": 4} | options)
 
 
 @pytest.mark.parametrize("make_neuron", [LIF, IF, PLIF, partial(LIF, reset="soft")], ids=["LIF", "IF", "PLIF", "soft"])
@@ -91,10 +90,10 @@ def test_images_of_a_batch_do_not_mix_in_eval_mode(name: str) -> None:
 
 
 def test_make_neuron_makes_each_layers_own_neuron() -> None:
-    network = build(make_neuron=partial(LIF, tau=0.25, surrogate=Rectangle(4.0)))
+    network = build(make_neuron=partial(LIF, decay=0.25, surrogate=Rectangle(4.0)))
     neurons = [module for module in network.modules() if isinstance(module, LIF)]
     assert len(neurons) == 17
-    assert {(neuron.tau, neuron.surrogate) for neuron in neurons} == {(0.25, Rectangle(4.0))}
+    assert {(neuron.decay, neuron.surrogate) for neuron in neurons} == {(0.25, Rectangle(4.0))}
     assert len({id(neuron) for neuron in neurons}) == 17
 
 

@@ -5,9 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from shortcut_snn import nets
-from shortcut_snn.nets.variants import RESNETS
 
-from .helpers import awake
+from .helpers import RESNETS, awake, by_name
 
 
 def batch_sizes(network: nets.SpikingResNet) -> dict[str, list[int]]:
@@ -27,7 +26,7 @@ def batch_sizes(network: nets.SpikingResNet) -> dict[str, list[int]]:
 
 @pytest.mark.parametrize("stem", ["small", "large"])
 def test_a_static_image_passes_the_stem_once_and_frames_pass_it_t_times(stem: str) -> None:
-    network = nets.build("resnet18", 3, 5, width=2, stem=stem)
+    network = nets.spiking_resnet18(3, 5, width=2, stem=stem)
     calls = batch_sizes(network)
     images = torch.rand(2, 3, 32, 32)
     network(images)
@@ -38,7 +37,7 @@ def test_a_static_image_passes_the_stem_once_and_frames_pass_it_t_times(stem: st
 
 def test_a_static_image_is_normalised_once() -> None:
     # The unbiased variance that batch normalisation keeps tells how many values it saw.
-    network = nets.build("resnet18", 3, 5, width=2)
+    network = nets.spiking_resnet18(3, 5, width=2)
     norm = network.stem.spike.norm
     norm.momentum = 1.0
     images = torch.rand(2, 3, 4, 4)
@@ -55,7 +54,7 @@ def test_a_static_image_is_normalised_once() -> None:
 @pytest.mark.parametrize("name", RESNETS)
 def test_a_static_image_is_its_repetition_over_time(name: str, stem: str, side: int, training: bool) -> None:
     images = torch.rand(3, 3, side, side, dtype=torch.float64).requires_grad_()
-    network = awake(nets.build(name, 3, 4, width=2, stem=stem).double(), images).train(training)
+    network = awake(by_name(name, 3, 4, width=2, stem=stem).double(), images).train(training)
     results = []
     for x in (images, images.repeat(4, 1, 1, 1, 1)):
         logits = network(x)
@@ -68,14 +67,14 @@ def test_a_static_image_is_its_repetition_over_time(name: str, stem: str, side: 
 
 def test_one_time_step() -> None:
     images = torch.rand(2, 3, 8, 8)
-    network = awake(nets.build("resnet18", 3, 1, width=2), images).eval()
+    network = awake(nets.spiking_resnet18(3, 1, width=2), images).eval()
     assert network(images).std(0).min() > 0
     assert torch.equal(network(images), network(images.unsqueeze(0)))
 
 
 def test_the_neuron_still_integrates_over_time() -> None:
     # A current of 0.7 is silent at first and fires once two steps have been added up.
-    network = nets.build("resnet18", 3, 4, width=2).eval()
+    network = nets.spiking_resnet18(3, 4, width=2).eval()
     current: Tensor = torch.full((1, 1, 2, 3, 3), 0.7)
     spikes = network.stem.spike(current, time_steps=4)
     assert spikes.mean((1, 2, 3, 4)).tolist() == [0, 1, 0, 1]

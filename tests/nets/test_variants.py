@@ -1,12 +1,16 @@
 """The variants by name: depth, the inputs they take, and what they refuse."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from shortcut_snn import nets
+from shortcut_snn import components, nets
 from shortcut_snn.nets.blocks import Projection
-from shortcut_snn.nets.variants import RESNETS
+from shortcut_snn.neurons import IF
+
+from .helpers import RESNETS, by_name
 
 INPUTS = {
     "8x8 colour": ((2, 3, 8, 8), {}),
@@ -22,7 +26,7 @@ INPUTS = {
 @pytest.mark.parametrize("name", RESNETS)
 def test_every_variant_takes_every_kind_of_input(name: str, kind: str) -> None:
     shape, options = INPUTS[kind]
-    network = nets.build(name, **{"num_classes": 5, "time_steps": 2, "width": 2} | options)
+    network = by_name(name, **{"num_classes": 5, "time_steps": 2, "width": 2} | options)
     steps, classes = network.time_steps, network.num_classes
     images = torch.rand(shape)
     logits = network(images)
@@ -37,7 +41,7 @@ def test_every_variant_takes_every_kind_of_input(name: str, kind: str) -> None:
 
 @pytest.mark.parametrize("name", RESNETS)
 def test_the_number_of_weighted_layers_is_the_name(name: str) -> None:
-    network = nets.build(name, 10, 2, width=2)
+    network = by_name(name, 10, 2, width=2)
     projections = {id(module.conv) for module in network.modules() if isinstance(module, Projection)}
     layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     assert sum(id(layer) not in projections for layer in layers) == int(name.removeprefix("resnet"))
@@ -56,7 +60,7 @@ def test_the_number_of_weighted_layers_is_the_name(name: str) -> None:
 )
 def test_the_full_size_is_that_of_the_paper(name: str, make, widths: list[int]) -> None:
     with torch.device("meta"):
-        network, built = make(100, 4), nets.build(name, 100, 4)
+        network, built = make(100, 4), components.network.make(name).build(num_classes=100)
     assert [network.get_submodule(stage)[-1].conv2.out_channels for stage in network.stage_names] == widths
     shapes = {key: value.shape for key, value in network.state_dict().items()}
     assert shapes == {key: value.shape for key, value in built.state_dict().items()}
@@ -77,19 +81,10 @@ def test_resnet18_has_as_many_weights_as_the_usual_one() -> None:
     assert sum(parameter.numel() for parameter in network.parameters()) == usual
 
 
-def test_the_functions_take_the_options_of_build() -> None:
+def test_the_functions_take_options() -> None:
     network = nets.spiking_resnet20(4, 3, width=5, in_channels=1, readout="sequence")
     assert network(torch.rand(2, 1, 8, 8)).shape == (3, 2, 4)
     assert network.layer1[0].conv1.out_channels == 5
-
-
-def test_an_unknown_name_lists_those_there_are() -> None:
-    with pytest.raises(
-        ValueError,
-        match="unknown network 'resnet50': use one of resnet18, resnet19, resnet20, resnet34, resnet110, "
-        "vgg11, vgg16, vggsnn",
-    ):
-        nets.build("resnet50", 10, 2)
 
 
 @pytest.mark.parametrize("value", [0, -1])
@@ -97,7 +92,7 @@ def test_an_unknown_name_lists_those_there_are() -> None:
 def test_a_size_below_one_is_refused_by_name(name: str, value: int) -> None:
     sizes = {"width": 2, "num_classes": 3, "time_steps": 2, "in_channels": 3} | {name: value}
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got {value}"):
-        nets.build("resnet18", **sizes)
+        nets.spiking_resnet18(**sizes)
 
 
 @pytest.mark.parametrize(
@@ -111,13 +106,60 @@ def test_a_size_below_one_is_refused_by_name(name: str, value: int) -> None:
 )
 def test_an_unknown_option_lists_those_there_are(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        nets.build("resnet18", 3, 2, width=2, **options)
+        nets.spiking_resnet18(3, 2, width=2, **options)
 
 
 def test_the_seed_decides_the_weights() -> None:
     def weights(seed: int) -> Tensor:
         torch.manual_seed(seed)
-        return nets.build("resnet18", 3, 2, width=2).layer4[1].conv2.weight
+        return nets.spiking_resnet18(3, 2, width=2).layer4[1].conv2.weight
 
     assert torch.equal(weights(1), weights(1))
     assert not torch.equal(weights(1), weights(2))
+
+
+def test_a_recipe_says_of_a_network_what_it_has() -> None:
+    read = partial(components.read, components.network, path="network")
+    network = read({"kind": "resnet20", "width": 4, "block": "sew", "classifier_std": "1/inputs"})
+    assert components.write(network) == {
+        "kind": "resnet20", "time_steps": 4, "width": 4, "stem": "small", "block": "sew", "norm": "bn",
+        "classifier_std": "1/inputs",
+    }  # fmt: skip
+    assert all(option.help for name in components.network for option in components.options(components.network[name]))
+    for entries, message in (
+        ({"kind": "vgg11", "block": "sew"}, "network.block: network 'vgg11' has no entry 'block'"),
+        ({"kind": "vgg11", "stem": "large"}, "network.stem: network 'vgg11' has no entry 'stem'"),
+        ({"kind": "resnet18", "readout": "sequence"}, "network.readout: network 'resnet18' has no entry"),
+        ({"kind": "resnet18", "width": 0}, "network.width .*greater than or equal to 1, got 0"),
+        ({"kind": "resnet18", "norm": "ln"}, "network.norm .*'bn' or 'tdbn', got 'ln'"),
+        ({"kind": "resnet50"}, "unknown network 'resnet50' .* there are: resnet18, resnet19, resnet20"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read(entries)
+
+
+def test_a_network_is_built_for_its_data() -> None:
+    network, neuron = components.network.make("resnet20", width=4), components.neuron.make("if", threshold=0.5)
+    data = {"classes": ["a", "b", "c"], "channels": 2, "image_size": [8, 8], "kind": "events", "time_steps": 7}
+    built = nets.build_network(network, neuron, data)
+    assert built(torch.rand(4, 2, 2, 8, 8)).shape == (2, 3)
+    assert {module.threshold for module in built.modules() if isinstance(module, IF)} == {0.5}
+    with pytest.raises(ValueError, match="network 'resnet20' takes num_classes"):
+        nets.build_network(network, neuron, {"channels": 2})
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg11"])
+def test_the_classifier_starts_as_told(name: str) -> None:
+    weights = {}
+    for std in (None, "1/inputs", 0.3):
+        torch.manual_seed(0)
+        classifier = by_name(name, 100, width=8, classifier_std=std).classifier
+        weights[std] = classifier.weight.detach(), classifier.bias.detach()
+    inputs = classifier.in_features
+    assert weights[None][0].abs().max() <= inputs**-0.5
+    assert weights["1/inputs"][0].std().item() == pytest.approx(1 / inputs, rel=0.05)
+    assert weights[0.3][0].std().item() == pytest.approx(0.3, rel=0.05)
+    assert not weights["1/inputs"][1].any()
+    for std in (0.0, -1.0, float("nan"), "small"):
+        with pytest.raises(ValueError, match="classifier_std must be a number > 0, '1/inputs' or None"):
+            by_name(name, 10, width=2, classifier_std=std)

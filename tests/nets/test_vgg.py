@@ -8,12 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shortcut_snn import nets
-from shortcut_snn.nets.variants import VGGS
-from shortcut_snn.neurons import LIF, ATan
 from shortcut_snn.method.taps import every_block, stage_ends
+from shortcut_snn.neurons import LIF, ATan
 
 from .by_hand import conv, normalised, randomise, spike
-from .helpers import awake
+from .helpers import VGGS, awake, by_name
 
 
 def by_hand(network: nets.SpikingVGG, frames: Tensor, pool) -> Tensor:
@@ -63,12 +62,12 @@ def test_the_full_size_is_that_of_the_papers(make, stages: list[list[int]]) -> N
 @pytest.mark.parametrize("side", [8, 28, 48, 224])
 @pytest.mark.parametrize("name", VGGS)
 def test_any_size_of_image_fits(name: str, side: int) -> None:
-    network = nets.build(name, 5, 2, width=2, in_channels=2)
+    network = by_name(name, 5, 2, width=2, in_channels=2)
     assert network(torch.rand(2, 2, 2, side, side)).shape == (2, 5)
 
 
 def test_a_branch_sees_spikes_at_each_pooling_level() -> None:
-    network = nets.build("vggsnn", 3, 2, width=2)
+    network = nets.spiking_vggsnn(3, 2, width=2)
     assert stage_ends(network) == ["stage1", "stage2", "stage3"]
     assert every_block(network) == [f"stage{i}.{j}" for i in range(1, 5) for j in range(2)][:-1]
     sizes = {}
@@ -82,7 +81,7 @@ def test_a_branch_sees_spikes_at_each_pooling_level() -> None:
 
 
 def test_a_static_image_passes_the_first_convolution_once() -> None:
-    network = nets.build("vgg11", 3, 5, width=2)
+    network = nets.spiking_vgg11(3, 5, width=2)
     calls: list[int] = []
     for layer in (network.stage1[0].conv, network.stage2[0].conv):
         layer.register_forward_hook(lambda _module, inputs, _output: calls.append(len(inputs[0])))
@@ -94,15 +93,13 @@ def test_a_static_image_passes_the_first_convolution_once() -> None:
 @pytest.mark.parametrize("name", VGGS)
 def test_a_static_image_is_its_repetition_over_time(name: str, training: bool) -> None:
     images = torch.rand(3, 3, 8, 8, dtype=torch.float64)
-    network = awake(nets.build(name, 3, 4, width=2).double(), images).train(training)
+    network = awake(by_name(name, 3, 4, width=2).double(), images).train(training)
     torch.testing.assert_close(network(images), network(images.repeat(4, 1, 1, 1, 1)), rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"block": "sew"}, "a VGG has no residual blocks, so block must be left at basic, got 'sew'"),
-        ({"stem": "large"}, "a VGG has no stem of its own, so stem must be left at small, got 'large'"),
         ({"norm": "layer"}, "unknown norm 'layer': use one of bn, tdbn"),
         ({"width": 0}, "width must be at least 1, got 0"),
         ({"readout": "last"}, "readout must be one of mean, sequence, got 'last'"),
@@ -110,7 +107,7 @@ def test_a_static_image_is_its_repetition_over_time(name: str, training: bool) -
 )
 def test_what_does_not_fit_is_refused(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        nets.build("vgg11", 3, 2, **options)
+        nets.spiking_vgg11(3, 2, **options)
 
 
 @pytest.mark.parametrize(

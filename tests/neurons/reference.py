@@ -25,7 +25,7 @@ class Spike(torch.autograd.Function):
 
 def unrolled(
     current: Tensor,
-    tau: float | Tensor,
+    decay: float | Tensor,
     threshold: float,
     surrogate: Surrogate,
     reset: str,
@@ -36,7 +36,7 @@ def unrolled(
     u = torch.zeros_like(current[0]) if initial is None else initial
     spikes = []
     for step in current:
-        u_pre = tau * u + step
+        u_pre = decay * u + step
         s = Spike.apply(u_pre - threshold, surrogate)
         spikes.append(s)
         down = s.detach() if detach_reset else s

@@ -15,7 +15,7 @@ from .reference import unrolled
 
 SURROGATES = [Rectangle(), Rectangle(4.0), Triangle(), Triangle(0.5, 2.0), Tanh(), ATan(), Sigmoid()]
 RESETS = ["hard", "soft"]
-taus = st.floats(0.0, 1.0)
+decays = st.floats(0.0, 1.0)
 thresholds = st.floats(0.2, 3.0)
 seeds = st.integers(0, 2**31)
 
@@ -28,10 +28,10 @@ def weighted(outputs: tuple[Tensor, Tensor], weights: tuple[Tensor, Tensor]) -> 
 @pytest.mark.parametrize("detach_reset", [False, True], ids=["attached", "detached"])
 @pytest.mark.parametrize("reset", RESETS)
 @pytest.mark.parametrize("surrogate", SURROGATES, ids=str)
-@given(tau=taus, threshold=thresholds, seed=seeds)
+@given(decay=decays, threshold=thresholds, seed=seeds)
 @settings(max_examples=8)
 def test_values_and_gradients_equal_the_unrolled_reference(
-    surrogate: Surrogate, reset: str, detach_reset: bool, tau: float, threshold: float, seed: int
+    surrogate: Surrogate, reset: str, detach_reset: bool, decay: float, threshold: float, seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
 
@@ -39,7 +39,7 @@ def test_values_and_gradients_equal_the_unrolled_reference(
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     for steps in range(1, 9):
-        values = (2 * random(steps, 2, 3), torch.tensor(tau, dtype=torch.float64), random(2, 3))
+        values = (2 * random(steps, 2, 3), torch.tensor(decay, dtype=torch.float64), random(2, 3))
         weights = (random(steps, 2, 3), random(2, 3))
         ours = [value.clone().requires_grad_() for value in values]
         theirs = [value.clone().requires_grad_() for value in values]
@@ -59,7 +59,7 @@ def test_values_and_gradients_equal_the_unrolled_reference(
         torch.testing.assert_close(got[1], want[1], rtol=1e-12, atol=1e-12)
         gradients = torch.autograd.grad(weighted(got, weights), ours)
         expected = torch.autograd.grad(weighted(want, weights), theirs)
-        for name, gradient, reference in zip(("current", "tau", "initial"), gradients, expected, strict=True):
+        for name, gradient, reference in zip(("current", "decay", "initial"), gradients, expected, strict=True):
             torch.testing.assert_close(
                 gradient, reference, rtol=1e-6, atol=1e-9, msg=lambda m, n=name, t=steps: f"{n}, T = {t}: {m}"
             )
@@ -69,15 +69,15 @@ def test_values_and_gradients_equal_the_unrolled_reference(
 @pytest.mark.parametrize("loss_on", ["spikes", "final"])
 def test_a_loss_on_one_output_alone_gives_the_reference_gradient(reset: str, loss_on: str) -> None:
     current = torch.randn(5, 3, 4, dtype=torch.float64).mul(2).requires_grad_()
-    tau = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    decay = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
     which = ["spikes", "final"].index(loss_on)
     weight = torch.randn(current.shape if which == 0 else current.shape[1:], dtype=torch.float64)
 
-    got = lif(current, tau, surrogate=ATan(), reset=reset)[which]
-    want = unrolled(current, tau, 1.0, ATan(), reset, False)[which]
+    got = lif(current, decay, surrogate=ATan(), reset=reset)[which]
+    want = unrolled(current, decay, 1.0, ATan(), reset, False)[which]
 
-    gradients = torch.autograd.grad((got * weight).sum(), [current, tau])
-    expected = torch.autograd.grad((want * weight).sum(), [current, tau])
+    gradients = torch.autograd.grad((got * weight).sum(), [current, decay])
+    expected = torch.autograd.grad((want * weight).sum(), [current, decay])
     torch.testing.assert_close(gradients, expected, rtol=1e-6, atol=1e-9)
 
 
@@ -86,24 +86,24 @@ def test_far_from_the_threshold_the_gradient_is_the_numerical_one(reset: str) ->
     # With a surrogate of 0 at every membrane potential visited, the backward pass claims to be exact.
     current = torch.tensor([[[0.3, 1.7, -0.5]], [[0.3, 0.2, 0.9]], [[2.0, 0.4, 0.3]]], dtype=torch.float64)
     initial = torch.tensor([[0.2, 0.1, -0.3]], dtype=torch.float64)
-    tau = torch.tensor(0.6, dtype=torch.float64)
-    assert lif(current, tau, initial=initial, reset=reset)[0].sum() >= 2
+    decay = torch.tensor(0.6, dtype=torch.float64)
+    assert lif(current, decay, initial=initial, reset=reset)[0].sum() >= 2
 
-    def final(current: Tensor, tau: Tensor, initial: Tensor) -> Tensor:
-        return lif(current, tau, surrogate=Rectangle(0.02), reset=reset, initial=initial)[1]
+    def final(current: Tensor, decay: Tensor, initial: Tensor) -> Tensor:
+        return lif(current, decay, surrogate=Rectangle(0.02), reset=reset, initial=initial)[1]
 
-    inputs = [value.requires_grad_() for value in (current, tau, initial)]
+    inputs = [value.requires_grad_() for value in (current, decay, initial)]
     assert torch.autograd.gradcheck(final, inputs, eps=1e-6, atol=1e-8)
 
 
-@given(tau=taus, seed=seeds, cuts=st.sets(st.integers(1, 8)), reset=st.sampled_from(RESETS))
-def test_a_stream_in_chunks_equals_the_whole_sequence(tau: float, seed: int, cuts: set[int], reset: str) -> None:
+@given(decay=decays, seed=seeds, cuts=st.sets(st.integers(1, 8)), reset=st.sampled_from(RESETS))
+def test_a_stream_in_chunks_equals_the_whole_sequence(decay: float, seed: int, cuts: set[int], reset: str) -> None:
     current = torch.randn(9, 2, 5, generator=torch.Generator().manual_seed(seed)) * 2
-    whole, final = lif(current, tau, reset=reset)
+    whole, final = lif(current, decay, reset=reset)
 
     membrane, chunks = None, []
     for start, stop in itertools.pairwise([0, *sorted(cuts), 9]):
-        spikes, membrane = lif(current[start:stop], tau, reset=reset, initial=membrane)
+        spikes, membrane = lif(current[start:stop], decay, reset=reset, initial=membrane)
         chunks.append(spikes)
 
     assert torch.equal(torch.cat(chunks), whole)
@@ -192,10 +192,10 @@ NAN, INF = float("nan"), float("inf")
         (torch.tensor(1.0), {}, r"\[T, N, \.\.\.\].*\(\)"),
         (torch.zeros(2, 3, dtype=torch.long), {}, "floating-point current.*int64"),
         (torch.zeros(2, 3, dtype=torch.bool), {}, "floating-point current.*bool"),
-        (torch.zeros(2, 3), {"tau": -0.1}, "tau.*-0.1"),
-        (torch.zeros(2, 3), {"tau": 1.5}, "tau.*1.5"),
-        (torch.zeros(2, 3), {"tau": NAN}, "tau.*nan"),
-        (torch.zeros(2, 3), {"tau": torch.ones(3)}, r"tau.*\(3,\)"),
+        (torch.zeros(2, 3), {"decay": -0.1}, "decay.*-0.1"),
+        (torch.zeros(2, 3), {"decay": 1.5}, "decay.*1.5"),
+        (torch.zeros(2, 3), {"decay": NAN}, "decay.*nan"),
+        (torch.zeros(2, 3), {"decay": torch.ones(3)}, r"decay.*\(3,\)"),
         (torch.zeros(2, 3), {"threshold": 0.0}, "threshold.*0.0"),
         (torch.zeros(2, 3), {"threshold": -1.0}, "threshold.*-1.0"),
         (torch.zeros(2, 3), {"threshold": NAN}, "threshold.*nan"),

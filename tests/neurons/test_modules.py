@@ -21,7 +21,7 @@ def random_current(seed: int, dtype: torch.dtype = torch.float32, steps: int = 8
     return 2 * torch.randn(steps, 4, 16, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def pair(kind: str, tau: float, reset: str, threshold: float = 1.0, detach: bool = False, surrogate: str = "ATan"):
+def pair(kind: str, decay: float, reset: str, threshold: float = 1.0, detach: bool = False, surrogate: str = "ATan"):
     """The same neuron from this library and from SpikingJelly, whose tau is 1 / (1 - ours)."""
     ours = {
         "threshold": threshold,
@@ -38,20 +38,20 @@ def pair(kind: str, tau: float, reset: str, threshold: float = 1.0, detach: bool
     }
     if kind == "IF":
         return IF(**ours), spikingjelly.IFNode(**theirs)
-    their_tau = 1 / (1 - tau)
+    their_tau = 1 / (1 - decay)
     if kind == "LIF":
-        return LIF(tau, **ours), spikingjelly.LIFNode(their_tau, decay_input=False, **theirs)
-    return PLIF(tau, **ours), spikingjelly.ParametricLIFNode(their_tau, decay_input=False, **theirs)
+        return LIF(decay, **ours), spikingjelly.LIFNode(their_tau, decay_input=False, **theirs)
+    return PLIF(decay, **ours), spikingjelly.ParametricLIFNode(their_tau, decay_input=False, **theirs)
 
 
 @pytest.mark.parametrize("reset", RESETS)
-@pytest.mark.parametrize(("kind", "tau"), [("IF", 1.0), ("LIF", 0.5), ("LIF", 0.75), ("PLIF", 0.5)])
+@pytest.mark.parametrize(("kind", "decay"), [("IF", 1.0), ("LIF", 0.5), ("LIF", 0.75), ("PLIF", 0.5)])
 @given(seed=seeds, threshold=thresholds)
 def test_spikes_and_membrane_are_spikingjellys_bit_for_bit(
-    kind: str, tau: float, reset: str, seed: int, threshold: float
+    kind: str, decay: float, reset: str, seed: int, threshold: float
 ) -> None:
-    # With these taus both libraries' products are exact, so float32 leaves no room for a difference.
-    ours, theirs = pair(kind, tau, reset, threshold)
+    # With these decays both libraries' products are exact, so float32 leaves no room for a difference.
+    ours, theirs = pair(kind, decay, reset, threshold)
     current = random_current(seed)
     spikes, membrane = ours.stream(current)
     assert torch.equal(spikes, theirs(current))
@@ -61,9 +61,11 @@ def test_spikes_and_membrane_are_spikingjellys_bit_for_bit(
 
 @pytest.mark.parametrize("reset", RESETS)
 @pytest.mark.parametrize("kind", ["LIF", "PLIF"])
-@given(seed=seeds, tau=st.floats(0.05, 0.95), threshold=thresholds)
-def test_spikes_are_spikingjellys_for_any_tau(kind: str, reset: str, seed: int, tau: float, threshold: float) -> None:
-    ours, theirs = pair(kind, tau, reset, threshold)
+@given(seed=seeds, decay=st.floats(0.05, 0.95), threshold=thresholds)
+def test_spikes_are_spikingjellys_for_any_decay(
+    kind: str, reset: str, seed: int, decay: float, threshold: float
+) -> None:
+    ours, theirs = pair(kind, decay, reset, threshold)
     current = random_current(seed, torch.float64)
     spikes, membrane = ours.double().stream(current)
     assert torch.equal(spikes, theirs.double()(current))
@@ -85,7 +87,7 @@ def test_a_tie_is_silent_here_and_fires_in_spikingjelly(kind: str, reset: str) -
 @pytest.mark.parametrize("reset", RESETS)
 @given(seed=seeds)
 def test_away_from_ties_coarse_currents_agree_and_at_ties_they_do_not(reset: str, seed: int) -> None:
-    # Currents in quarters land on the threshold often, and are exact in float32 for a tau of 1.
+    # Currents in quarters land on the threshold often, and are exact in float32 for a decay of 1.
     ours, theirs = pair("IF", 1.0, reset)
     generator = torch.Generator().manual_seed(seed)
     current = torch.randint(-4, 7, (6, 4, 64), generator=generator) / 4
@@ -138,9 +140,9 @@ def test_spikes_are_norses_ties_included(seed: int) -> None:
 @pytest.mark.parametrize("detach", [False, True], ids=["attached", "detached"])
 @pytest.mark.parametrize("reset", RESETS)
 @pytest.mark.parametrize("surrogate", ["ATan", "Sigmoid"])
-@pytest.mark.parametrize(("kind", "tau"), [("IF", 1.0), ("LIF", 0.5), ("LIF", 0.8), ("PLIF", 0.5), ("PLIF", 0.8)])
-def test_gradients_are_spikingjellys(kind: str, tau: float, surrogate: str, reset: str, detach: bool) -> None:
-    ours, theirs = pair(kind, tau, reset, detach=detach, surrogate=surrogate)
+@pytest.mark.parametrize(("kind", "decay"), [("IF", 1.0), ("LIF", 0.5), ("LIF", 0.8), ("PLIF", 0.5), ("PLIF", 0.8)])
+def test_gradients_are_spikingjellys(kind: str, decay: float, surrogate: str, reset: str, detach: bool) -> None:
+    ours, theirs = pair(kind, decay, reset, detach=detach, surrogate=surrogate)
     weight = torch.randn(8, 4, 16) / 16
     gradients = []
     for module in (ours, theirs):
@@ -149,7 +151,7 @@ def test_gradients_are_spikingjellys(kind: str, tau: float, surrogate: str, rese
         gradients.append(current.grad)
     torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
     if kind == "PLIF":
-        # Ours is sigmoid(w) = tau, theirs sigmoid(w) = 1 / tau = 1 - ours: the sign turns.
+        # Ours is sigmoid(w) = decay, theirs sigmoid(w) = 1 / tau = 1 - ours: the sign turns.
         assert abs(ours.w.grad) > 1e-3
         torch.testing.assert_close(ours.w.grad, -theirs.w.grad, rtol=1e-5, atol=1e-5)
 
@@ -175,10 +177,10 @@ def test_if_is_lif_that_does_not_leak_and_plif_starts_as_lif() -> None:
     assert torch.equal(IF()(current), LIF(1.0)(current))
     assert not torch.equal(IF()(current), LIF()(current))
     assert torch.equal(PLIF(0.5)(current), LIF(0.5)(current))
-    assert PLIF(0.3).decay().item() == pytest.approx(0.3)
+    assert PLIF(0.3).decay.item() == pytest.approx(0.3)
 
 
-def test_plif_learns_its_tau() -> None:
+def test_plif_learns_its_decay() -> None:
     target = LIF(0.9)(random_current(5)).mean(0)
     neuron = PLIF(0.5, surrogate=ATan())
     assert list(neuron.state_dict()) == ["w"]
@@ -190,7 +192,7 @@ def test_plif_learns_its_tau() -> None:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert neuron.decay().item() > 0.7
+    assert neuron.decay.item() > 0.7
     assert losses[-1] < losses[0] / 2
 
 
@@ -209,12 +211,12 @@ def test_parameters_that_make_no_sense_are_refused_when_built(make: type[Neuron]
 
 
 @pytest.mark.parametrize(
-    ("make", "tau"),
+    ("make", "decay"),
     [(LIF, -0.01), (LIF, 1.01), (LIF, float("nan")), (PLIF, 0.0), (PLIF, 1.0), (PLIF, float("nan"))],
 )
-def test_a_tau_out_of_range_is_refused_when_built(make: type[Neuron], tau: float) -> None:
-    with pytest.raises(ValueError, match=f"tau.*got {tau}"):
-        make(tau)
+def test_a_decay_out_of_range_is_refused_when_built(make: type[Neuron], decay: float) -> None:
+    with pytest.raises(ValueError, match=f"decay.*got {decay}"):
+        make(decay)
 
 
 def test_a_threshold_that_would_never_be_learned_is_refused() -> None:
@@ -224,6 +226,6 @@ def test_a_threshold_that_would_never_be_learned_is_refused() -> None:
 
 def test_the_printed_form_names_the_parameters() -> None:
     assert repr(LIF(0.25, threshold=2.0, surrogate=Rectangle(4.0), reset="soft", detach_reset=True)) == (
-        "LIF(tau=0.25, threshold=2, surrogate=Rectangle(width=4.0), reset=soft, detach_reset)"
+        "LIF(decay=0.25, threshold=2, surrogate=Rectangle(width=4.0), reset=soft, detach_reset)"
     )
-    assert "tau=0.3, threshold=1" in repr(nn.Sequential(PLIF(0.3)))
+    assert "decay=0.3, threshold=1" in repr(nn.Sequential(PLIF(0.3)))

@@ -16,11 +16,11 @@ from .reference import Spike
 BACKENDS = ("eager", "numba")
 
 
-def detached(current: Tensor, tau: float | Tensor, threshold: float, surrogate: Surrogate, reset: str) -> Tensor:
+def detached(current: Tensor, decay: float | Tensor, threshold: float, surrogate: Surrogate, reset: str) -> Tensor:
     """The paper's gradient by autograd: u[t - 1] enters step t as a constant."""
     u, spikes = torch.zeros_like(current[0]), []
     for step in current:
-        u_pre = tau * u.detach() + step
+        u_pre = decay * u.detach() + step
         s = Spike.apply(u_pre - threshold, surrogate)
         spikes.append(s)
         u = u_pre * (1 - s) if reset == "hard" else u_pre - threshold * s
@@ -31,20 +31,20 @@ def detached(current: Tensor, tau: float | Tensor, threshold: float, surrogate: 
 @given(
     seed=st.integers(0, 2**31),
     shape=st.lists(st.integers(1, 6), min_size=2, max_size=5),
-    tau=st.floats(0.0, 1.0),
+    decay=st.floats(0.0, 1.0),
     threshold=st.floats(0.3, 2.0),
     surrogate=st.sampled_from([Rectangle(), Triangle(), ATan()]),
     reset=st.sampled_from(["hard", "soft"]),
 )
 def test_equals_autograd_with_a_detached_membrane(
-    backend: str, seed: int, shape: list[int], tau: float, threshold: float, surrogate: Surrogate, reset: str
+    backend: str, seed: int, shape: list[int], decay: float, threshold: float, surrogate: Surrogate, reset: str
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     current, weight = torch.randn(shape, generator=generator) + 0.5, torch.randn(shape, generator=generator)
     gradients = []
     with use_backend(backend):
-        layer = LIF(tau, threshold, surrogate, reset, detach_membrane=True)
-        for run in (layer, lambda x: detached(x, tau, threshold, surrogate, reset)):
+        layer = LIF(decay, threshold, surrogate, reset, detach_membrane=True)
+        for run in (layer, lambda x: detached(x, decay, threshold, surrogate, reset)):
             x = current.clone().requires_grad_()
             spikes = run(x)
             gradients.append((spikes, *torch.autograd.grad((spikes * weight).sum(), x)))
@@ -87,7 +87,7 @@ def test_forward_is_that_of_any_lif(dtype: torch.dtype, backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_learned_tau_learns_at_every_step(backend: str) -> None:
+def test_a_learned_decay_learns_at_every_step(backend: str) -> None:
     current, weight = torch.randn(5, 3, 4) + 0.4, torch.randn(5, 3, 4)
     layer = PLIF(surrogate=ATan(), detach_membrane=True)
     with use_backend(backend):

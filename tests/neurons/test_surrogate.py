@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from shortcut_snn.neurons import ATan, Rectangle, Resizable, Sigmoid, Surrogate, Tanh, Triangle
+from shortcut_snn.neurons import ATan, NormalisedTanh, Rectangle, Resizable, Sigmoid, Surrogate, Tanh, Triangle
 
 sizes = st.floats(0.1, 10.0)
 surrogates = st.one_of(
@@ -19,6 +19,7 @@ surrogates = st.one_of(
     sizes.map(Tanh),
     sizes.map(ATan),
     sizes.map(Sigmoid),
+    sizes.map(NormalisedTanh),
 )
 
 
@@ -42,6 +43,8 @@ def area(surrogate: Surrogate) -> float:
         (ATan(5.0), 1.0),
         (Sigmoid(), 1.0),
         (Sigmoid(1.0), 1.0),
+        (NormalisedTanh(), 1.0),
+        (NormalisedTanh(3.0), 1.0),
     ],
     ids=str,
 )
@@ -57,6 +60,7 @@ def test_area(surrogate: Surrogate, expected: float) -> None:
         (Sigmoid(2.0), lambda v: torch.sigmoid(2.0 * v)),
         (Triangle(0.7, 1.3), lambda v: 0.7 * torch.where(v.abs() < 1.3, v - v * v.abs() / 2.6, 0.65 * v.sign())),
         (Rectangle(3.0), lambda v: v.clamp(-1.5, 1.5) / 3.0),
+        (NormalisedTanh(2.0), lambda v: torch.tanh(1.5 * v.clamp(-1.0, 1.0)) / (2 * math.tanh(1.5))),
     ],
     ids=lambda value: type(value).__name__,
 )

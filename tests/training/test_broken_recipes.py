@@ -12,7 +12,6 @@ from shortcut_snn.training import recipe_io
 from ..deploy.test_untrusted import mutated, refused
 
 
-
 def broken_recipes() -> Iterator[str]:
     text = built_in_recipes()["digits"].read_text()
     for seed in range(40):

@@ -21,8 +21,8 @@ class Plain(pl.LightningModule):
 
     def __init__(self, threshold: float = 1.0) -> None:
         super().__init__()
-        self.net = nets.build(
-            "resnet18", 10, 2, width=4, block="plain", make_neuron=lambda: LIF(0.5, threshold, Rectangle(4.0))
+        self.net = nets.spiking_resnet18(
+            10, 2, width=4, block="plain", make_neuron=lambda: LIF(0.5, threshold, Rectangle(4.0))
         )
 
     def training_step(self, batch, index):

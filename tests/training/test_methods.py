@@ -8,10 +8,8 @@ import pytest
 import torch
 
 from shortcut_snn import TET, Constant, LinearDecay, LogitSum, LossSum, SelfDistillation
-from shortcut_snn.nets.blocks import BasicBlock
-from shortcut_snn.nets.ms import MSBlock
-from shortcut_snn.nets.sew import SEWBlock
 from shortcut_snn.method import Shortcut
+from shortcut_snn.nets.blocks import BasicBlock, MSBlock, SEWBlock
 from shortcut_snn.training import build, recipe_io
 from shortcut_snn.training.compare import Plan
 from shortcut_snn.training.methods import KINDS, Method, resolved

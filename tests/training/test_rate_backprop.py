@@ -121,7 +121,7 @@ def by_formula(network: Small, x: Tensor) -> Tensor:
         return normal.detach().view_as(sequence), averaged
 
     def neuron(module: LIF, sequence: Tensor, averaged: Tensor) -> tuple[Tensor, Tensor]:
-        rate, slope = recursion(sequence, module.tau, 1.0, module.surrogate, module.reset, module.detach_reset)
+        rate, slope = recursion(sequence, module.decay, 1.0, module.surrogate, module.reset, module.detach_reset)
         answered = averaged * slope
         return module(sequence).detach(), rate + (answered - answered.detach())
 
@@ -158,7 +158,7 @@ def test_a_network_against_the_authors_formulas(backend: str) -> None:
 
 def network(name: str, **options: Any) -> nets.SpikingNetwork:
     sizes = {"num_classes": 3, "time_steps": 4, "width": 4, "in_channels": 2}
-    return nets.build(name, **sizes | {"make_neuron": lambda: LIF(surrogate=ATan())} | options)
+    return getattr(nets, f"spiking_{name}")(**sizes | {"make_neuron": lambda: LIF(surrogate=ATan())} | options)
 
 
 NETWORKS = [
@@ -325,6 +325,6 @@ def test_what_the_method_cannot_do_is_refused() -> None:
             net(torch.randn(4, 3))
 
 
-def test_a_learned_tau_is_refused() -> None:
-    with pytest.raises(ValueError, match="no gradient for a learned tau"):
+def test_a_learned_decay_is_refused() -> None:
+    with pytest.raises(ValueError, match="no gradient for a learned decay"):
         RatePasses(nn.Sequential(IF(), PLIF()))

@@ -19,13 +19,13 @@ from .probe import Reset, neurons, resetting
 from .tips import Remedy, Setup
 
 WIDTHS = (0.25, 0.5, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 8.0)
-TAUS = (0.0, 0.25, 0.5, 0.75, 1.0)
+DECAYS = (0.0, 0.25, 0.5, 0.75, 1.0)
 THRESHOLDS = (0.25, 0.5, 1.0, 2.0)
 BALANCES = (0.25, 1.0)
 
 
 def of_neurons(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
-    """Return what can be changed about the neurons: surrogate, tau, reset, threshold.
+    """Return what can be changed about the neurons: surrogate, decay, reset, threshold.
 
     Args:
         setup: the network.
@@ -49,7 +49,7 @@ def of_neurons(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
             for width in WIDTHS
         ]
     if all(isinstance(neuron, LIF) and not isinstance(neuron, IF) for neuron in ours):
-        found += _attribute(setup, "tau", TAUS, "tau {:g} (neuron.tau)")
+        found += _attribute(setup, "decay", DECAYS, "decay {:g} (neuron.decay)")
     found += _attribute(setup, "threshold", THRESHOLDS, "threshold {:g} (neuron.threshold)")
     return found + _attribute(setup, "detach_reset", (True, False), "detach_reset {} (neuron.detach_reset)")
 

@@ -183,7 +183,7 @@ def _pair(size: Any) -> tuple[int, int]:
 
 def _neuron_node(nir: Any, neuron: Neuron, shape: tuple[int, ...]) -> Any:
     """Return the node of a layer of neurons ``[C, ...]``; in double precision, so that readers find exact factors."""
-    decay = float(neuron.decay())
+    decay = float(neuron.decay)
     each = np.ones(shape)
     if decay == 1.0:
         return nir.IF(r=each / DT, v_threshold=each * neuron.threshold, v_reset=each * 0.0)

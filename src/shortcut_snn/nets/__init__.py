@@ -1,28 +1,33 @@
 """Spiking networks of our own."""
 
-from .build import build_network
-from .network import SpikingNetwork
-from .resnet import SpikingResNet
-from .variants import (
-    VARIANTS,
-    build,
+from .blocks import BasicBlock, Block, MakeNeuron, MSBlock, PlainBlock, SEWBlock
+from .network import SpikingNetwork, build_network
+from .norms import Norm
+from .resnet import (
+    SpikingResNet,
     spiking_resnet18,
     spiking_resnet19,
     spiking_resnet20,
     spiking_resnet34,
     spiking_resnet110,
-    spiking_vgg11,
-    spiking_vgg16,
-    spiking_vggsnn,
 )
-from .vgg import SpikingVGG
+from .stems import MembraneStem, Stem, StemKind
+from .vgg import SpikingVGG, spiking_vgg11, spiking_vgg16, spiking_vggsnn
 
 __all__ = [
-    "VARIANTS",
+    "BasicBlock",
+    "Block",
+    "MSBlock",
+    "MakeNeuron",
+    "MembraneStem",
+    "Norm",
+    "PlainBlock",
+    "SEWBlock",
     "SpikingNetwork",
     "SpikingResNet",
     "SpikingVGG",
-    "build",
+    "Stem",
+    "StemKind",
     "build_network",
     "spiking_resnet18",
     "spiking_resnet19",

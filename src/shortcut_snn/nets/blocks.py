@@ -1,6 +1,7 @@
-"""The residual block of the paper: ``o = spike(f(x) + x)``, the sum inside the neuron."""
+"""Residual blocks: what is added to what, and whether before or behind a neuron."""
 
 from collections.abc import Callable
+from typing import ClassVar, Literal, get_args
 
 from torch import Tensor, nn
 
@@ -8,6 +9,7 @@ from ..neurons import Neuron, NormNeuron
 from .layers import SpikePointwiseConv2d, conv3x3, over_time
 
 MakeNeuron = Callable[[], Neuron]
+Block = Literal["basic", "sew", "ms", "plain"]
 
 
 class Projection(nn.Module):
@@ -23,8 +25,34 @@ class Projection(nn.Module):
         return over_time(lambda flat: self.norm(self.conv(flat)), x)
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions; the residual is added to the second neuron's current."""
+class SpikingProjection(nn.Module):
+    """1x1 convolution, normalisation and neuron where a residual changes its shape."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, make_neuron: MakeNeuron) -> None:
+        super().__init__()
+        self.conv = SpikePointwiseConv2d(inputs, outputs, stride)
+        self.spike = NormNeuron(nn.BatchNorm2d(outputs), make_neuron())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[T, N, C, H, W]`` to spikes ``[T, N, outputs, H / stride, W / stride]``."""
+        spikes: Tensor = self.spike(over_time(self.conv, x))
+        return spikes
+
+
+class PlainBlock(nn.Module):
+    """Two 3x3 convolutions, a neuron behind each: ``o = spike(f(x))``, without a skip connection.
+
+    Example:
+        >>> import torch
+        >>> from shortcut_snn.neurons import LIF
+        >>> PlainBlock(3, 8, 2, LIF)(torch.rand(4, 2, 3, 8, 8)).shape
+        torch.Size([4, 2, 8, 4, 4])
+    """
+
+    summed: ClassVar[tuple[str, ...]] = ()
+    """Norms in it whose values are added to a residual before a neuron (see :mod:`.norms`)."""
+    carries_spikes: ClassVar[bool] = True
+    """Whether spikes go from block to block; else it is currents, and a neuron has to follow the last block."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, make_neuron: MakeNeuron) -> None:
         super().__init__()
@@ -32,11 +60,112 @@ class BasicBlock(nn.Module):
         self.spike1 = NormNeuron(nn.BatchNorm2d(outputs), make_neuron())
         self.conv2 = conv3x3(outputs, outputs)
         self.spike2 = NormNeuron(nn.BatchNorm2d(outputs), make_neuron())
-        same = stride == 1 and inputs == outputs
-        self.project: nn.Module = nn.Identity() if same else Projection(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map spikes ``[T, N, inputs, H, W]`` to spikes ``[T, N, outputs, H / stride, W / stride]``."""
+        return self._spikes(x)
+
+    def _spikes(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Return the second neuron's spikes, a residual added to its current."""
         hidden = self.spike1(over_time(self.conv1, x))
-        spikes: Tensor = self.spike2(over_time(self.conv2, hidden), residual=self.project(x))
+        spikes: Tensor = self.spike2(over_time(self.conv2, hidden), residual=residual)
         return spikes
+
+
+class BasicBlock(PlainBlock):
+    """The paper's, ``o = spike(f(x) + x)``: the residual is added to the second neuron's current.
+
+    Example:
+        >>> import torch
+        >>> from shortcut_snn.neurons import LIF
+        >>> BasicBlock(3, 8, 2, LIF)(torch.rand(4, 2, 3, 8, 8)).shape
+        torch.Size([4, 2, 8, 4, 4])
+    """
+
+    summed = ("spike2.norm", "project.norm")
+
+    def __init__(self, inputs: int, outputs: int, stride: int, make_neuron: MakeNeuron) -> None:
+        super().__init__(inputs, outputs, stride, make_neuron)
+        self.project = _projection(inputs, outputs, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map spikes ``[T, N, inputs, H, W]`` to spikes ``[T, N, outputs, H / stride, W / stride]``."""
+        return self._spikes(x, self.project(x))
+
+
+class SEWBlock(PlainBlock):
+    """Spike-element-wise with ADD, ``o = spike(f(x)) + x``: the residual's spikes are added to the second neuron's.
+
+    The outputs are small whole numbers: at most one more than the inputs', from 0 to 2 after a block that projects.
+    Fang et al., "Deep Residual Learning in Spiking Neural Networks", NeurIPS 2021.
+
+    Example:
+        >>> import torch
+        >>> from shortcut_snn.neurons import LIF
+        >>> SEWBlock(3, 8, 2, LIF)(torch.rand(4, 2, 3, 8, 8)).shape
+        torch.Size([4, 2, 8, 4, 4])
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, make_neuron: MakeNeuron) -> None:
+        super().__init__(inputs, outputs, stride, make_neuron)
+        same = stride == 1 and inputs == outputs
+        self.project = nn.Identity() if same else SpikingProjection(inputs, outputs, stride, make_neuron)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map counts ``[T, N, inputs, H, W]`` to counts ``[T, N, outputs, H / stride, W / stride]``."""
+        counts: Tensor = self._spikes(x) + self.project(x)
+        return counts
+
+
+class MSBlock(nn.Module):
+    """Membrane shortcut, ``o = f(spike(x)) + x``: a neuron before each convolution, and none behind the sum.
+
+    What leaves the block, and what a branch behind it sees, is the current of the next block's first neuron: real
+    values, through which the gradient passes the skip path undamped. Hu et al., "Advancing Spiking Neural Networks
+    towards Deep Residual Learning", 2021 (arXiv 2112.08954). Its authors start the second normalisation of a block at
+    0; ours starts where ``norm`` says.
+
+    Example:
+        >>> import torch
+        >>> from shortcut_snn.neurons import LIF
+        >>> MSBlock(3, 8, 2, LIF)(torch.rand(4, 2, 3, 8, 8)).shape
+        torch.Size([4, 2, 8, 4, 4])
+    """
+
+    summed: ClassVar[tuple[str, ...]] = ("norm2", "project.norm")
+    carries_spikes: ClassVar[bool] = False
+
+    def __init__(self, inputs: int, outputs: int, stride: int, make_neuron: MakeNeuron) -> None:
+        super().__init__()
+        self.spike1 = make_neuron()
+        self.conv1 = conv3x3(inputs, outputs, stride)
+        self.spike2 = NormNeuron(nn.BatchNorm2d(outputs), make_neuron())
+        self.conv2 = conv3x3(outputs, outputs)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.project = _projection(inputs, outputs, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map currents ``[T, N, inputs, H, W]`` to currents ``[T, N, outputs, H / stride, W / stride]``."""
+        hidden = self.spike2(over_time(self.conv1, self.spike1(x)))
+        current: Tensor = over_time(self.norm2, over_time(self.conv2, hidden)) + self.project(x)
+        return current
+
+
+BLOCKS: dict[str, type[PlainBlock | MSBlock]] = {
+    "basic": BasicBlock, "sew": SEWBlock, "ms": MSBlock, "plain": PlainBlock
+}  # fmt: skip
+
+
+def block_kind(name: str) -> type[PlainBlock | MSBlock]:
+    """Return the class of blocks of a name.
+
+    Raises:
+        ValueError: an unknown name; the message lists those there are.
+    """
+    if name not in BLOCKS:
+        raise ValueError(f"unknown block {name!r}: use one of {', '.join(get_args(Block))}")
+    return BLOCKS[name]
+
+
+def _projection(inputs: int, outputs: int, stride: int) -> nn.Module:
+    return nn.Identity() if stride == 1 and inputs == outputs else Projection(inputs, outputs, stride)

@@ -1,11 +1,19 @@
-"""What our networks share: how an input enters, how classes leave."""
+"""What our networks share: how an input enters, how classes leave, how one is built for its data."""
 
-from typing import Literal, get_args
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Literal, get_args
 
 import torch
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
+from .norms import Norm, check_norm, start_at_threshold
+
 Readout = Literal["mean", "sequence"]
+Count = Annotated[int, Ge(1)]
+ClassifierStd = Literal["1/inputs"] | Annotated[float, Gt(0)] | None
+"""Standard deviation of a classifier's first weights (its biases are 0 then); None for torch's initialisation."""
 
 
 class SpikingNetwork(nn.Module):
@@ -89,11 +97,63 @@ class SpikingNetwork(nn.Module):
         if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
             raise ValueError(f"the input is {x.dtype} and the network {weight.dtype}")
 
-    def _initialise(self) -> None:
-        """Draw the convolutions' weights."""
+    def _initialise(self, norm: Norm, classifier_std: ClassifierStd, summed: Collection[str] = ()) -> None:
+        """Draw the convolutions' weights, and set those of the norms and the classifier as told.
+
+        Args:
+            norm: where batch norms start.
+            classifier_std: see :data:`ClassifierStd`.
+            summed: see :func:`~.norms.start_at_threshold`.
+        """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        check_norm(norm)
+        if norm == "tdbn":
+            start_at_threshold(self, summed)
+        if classifier_std is not None:
+            std = 1.0 / self.classifier.in_features if classifier_std == "1/inputs" else classifier_std
+            if not (isinstance(std, float | int) and 0 < std < float("inf")):
+                raise ValueError(f"classifier_std must be a number > 0, '1/inputs' or None, got {classifier_std!r}")
+            nn.init.normal_(self.classifier.weight, 0.0, std)
+            nn.init.zeros_(self.classifier.bias)
+
+
+def build_network(network: Any, neuron: Any, description: Mapping[str, Any]) -> nn.Module:
+    """Build a network for what a data set says of itself.
+
+    Args:
+        network: options of a registered network, as ``components.network.make("resnet18", width=16)`` gives them.
+        neuron: options of a registered neuron.
+        description: ``classes`` (their names), ``channels`` and ``image_size`` of the data. What else it holds goes to
+            the network by its own name, where the network takes it and has no option of that name.
+
+    Returns:
+        The network, its weights as drawn.
+
+    Raises:
+        ValueError: an option out of range, or something that the network takes and the description does not tell.
+
+    Example:
+        >>> import torch
+        >>> from shortcut_snn import components
+        >>> network, neuron = components.network.make("resnet20", width=4), components.neuron.make("plif")
+        >>> data = {"classes": ["cat", "dog"], "channels": 3, "image_size": [8, 8]}
+        >>> build_network(network, neuron, data)(torch.rand(5, 3, 8, 8)).shape
+        torch.Size([5, 2])
+    """
+    given = {key: value for key, value in description.items() if key not in ("classes", "channels")}
+    if "classes" in description:
+        given["num_classes"] = len(description["classes"])
+    if "channels" in description:
+        given["in_channels"] = description["channels"]
+    if "image_size" in description:
+        given["image_size"] = tuple(description["image_size"])
+    options = {field.name for field in dataclasses.fields(network)}
+    built: nn.Module = network.build(
+        make_neuron=neuron.build, **{key: value for key, value in given.items() if key not in options}
+    )
+    return built
 
 
 def check_sizes(**sizes: int) -> None:

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from .. import components
 from ..neurons import LIF, Neuron, NormNeuron
-from .block_kinds import Block, block_kind
-from .blocks import MakeNeuron
+from .blocks import Block, MakeNeuron, block_kind
 from .layers import over_time
-from .membrane_stem import MembraneStem
-from .network import Readout, SpikingNetwork, check_sizes
-from .norms import Norm, check_norm, start_at_threshold
-from .stems import Stem, StemKind
+from .network import ClassifierStd, Count, Readout, SpikingNetwork, check_sizes
+from .norms import Norm
+from .stems import MembraneStem, Stem, StemKind
 
 
 class SpikingResNet(SpikingNetwork):
@@ -32,9 +31,17 @@ class SpikingResNet(SpikingNetwork):
             (``f(spike(x)) + x``), or ``"plain"`` (``spike(f(x))``, no skip connection). A stage ends in spikes, small
             whole numbers or currents, and that is what a branch behind it averages.
         norm: ``"bn"`` or ``"tdbn"``, batch normalisation that starts at the threshold.
+        classifier_std: standard deviation of the classifier's first weights, whose biases are 0 then: a number, or
+            ``"1/inputs"`` for one over their inputs; None for torch's own initialisation.
 
     Raises:
         ValueError: a size that is not positive, or an unknown option.
+
+    Example:
+        >>> import torch
+        >>> network = SpikingResNet([1, 1], [4, 8], num_classes=10, time_steps=4)
+        >>> network(torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(
@@ -51,6 +58,7 @@ class SpikingResNet(SpikingNetwork):
         hidden: int = 0,
         block: Block = "basic",
         norm: Norm = "bn",
+        classifier_std: ClassifierStd = None,
     ) -> None:
         super().__init__(num_classes, time_steps, in_channels, readout)
         check_sizes(**{f"widths[{i}]": width for i, width in enumerate(widths)})
@@ -60,14 +68,17 @@ class SpikingResNet(SpikingNetwork):
         if len(blocks) != len(widths) or not blocks:
             raise ValueError(f"as many blocks as widths are needed, got {list(blocks)} and {list(widths)}")
         kind = block_kind(block)
-        check_norm(norm)
-        self.stem = (Stem if kind.carries_spikes else MembraneStem)(stem, in_channels, widths[0], make_neuron)
+        self.stem = (
+            Stem(stem, in_channels, widths[0], make_neuron)
+            if kind.carries_spikes
+            else MembraneStem(stem, in_channels, widths[0])
+        )
         self.stage_names = [f"layer{i + 1}" for i in range(len(blocks))]
         inputs = widths[0]
         for i, (name, depth, width) in enumerate(zip(self.stage_names, blocks, widths, strict=True)):
             stage = nn.Sequential()
             for b in range(depth):
-                stage.append(kind.make(inputs, width, 2 if i and not b else 1, make_neuron))
+                stage.append(kind(inputs, width, 2 if i and not b else 1, make_neuron))
                 inputs = width
             self.add_module(name, stage)
         self.last_spike: Neuron | None = None if kind.carries_spikes else make_neuron()
@@ -77,9 +88,7 @@ class SpikingResNet(SpikingNetwork):
             self.hidden_spike = NormNeuron(nn.BatchNorm1d(hidden), make_neuron())
             inputs = hidden
         self.classifier = nn.Linear(inputs, num_classes)
-        self._initialise()
-        if norm == "tdbn":
-            start_at_threshold(self, kind.summed)
+        self._initialise(norm, classifier_std, kind.summed)
 
     def features(self, x: Tensor) -> Tensor:
         """Map images ``[1, N, C, H, W]`` or frames ``[T, N, C, H, W]`` to averaged spikes ``[T, N, F]``."""
@@ -92,3 +101,159 @@ class SpikingResNet(SpikingNetwork):
         if self.hidden is not None:
             features = self.hidden_spike(over_time(self.hidden, features))
         return features
+
+
+@components.network("resnet18")
+def spiking_resnet18(
+    num_classes: int,
+    time_steps: Count = 4,
+    *,
+    width: Count = 64,
+    in_channels: int = 3,
+    stem: StemKind = "small",
+    make_neuron: MakeNeuron = LIF,
+    readout: Readout = "mean",
+    block: Block = "basic",
+    norm: Norm = "bn",
+    classifier_std: ClassifierStd = None,
+) -> SpikingResNet:
+    """ResNet-18: stages of 2, 2, 2, 2 blocks, doubling in width.
+
+    Args:
+        width: channels of the first stage; the rest as of :class:`SpikingResNet`.
+
+    Example:
+        >>> import torch
+        >>> spiking_resnet18(num_classes=10, width=4)(torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 10])
+    """
+    return SpikingResNet(
+        (2, 2, 2, 2), _widths(width, 4), num_classes, time_steps, in_channels=in_channels, stem=stem,
+        make_neuron=make_neuron, readout=readout, block=block, norm=norm, classifier_std=classifier_std,
+    )  # fmt: skip
+
+
+@components.network("resnet19")
+def spiking_resnet19(
+    num_classes: int,
+    time_steps: Count = 4,
+    *,
+    width: Count = 128,
+    in_channels: int = 3,
+    stem: StemKind = "small",
+    make_neuron: MakeNeuron = LIF,
+    readout: Readout = "mean",
+    block: Block = "basic",
+    norm: Norm = "bn",
+    classifier_std: ClassifierStd = None,
+) -> SpikingResNet:
+    """ResNet-19: stages of 3, 3, 2 blocks, doubling in width, and a spiking hidden layer.
+
+    Args:
+        width: channels of the first stage; the hidden layer is twice as wide; the rest as of :class:`SpikingResNet`.
+
+    Example:
+        >>> import torch
+        >>> spiking_resnet19(num_classes=10, width=4)(torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 10])
+    """
+    return SpikingResNet(
+        (3, 3, 2), _widths(width, 3), num_classes, time_steps, in_channels=in_channels, stem=stem,
+        make_neuron=make_neuron, readout=readout, hidden=2 * width,
+        block=block, norm=norm, classifier_std=classifier_std,
+    )  # fmt: skip
+
+
+@components.network("resnet20")
+def spiking_resnet20(
+    num_classes: int,
+    time_steps: Count = 4,
+    *,
+    width: Count = 16,
+    in_channels: int = 3,
+    stem: StemKind = "small",
+    make_neuron: MakeNeuron = LIF,
+    readout: Readout = "mean",
+    block: Block = "basic",
+    norm: Norm = "bn",
+    classifier_std: ClassifierStd = None,
+) -> SpikingResNet:
+    """ResNet-20: stages of 3, 3, 3 blocks, doubling in width.
+
+    Args:
+        width: channels of the first stage; the rest as of :class:`SpikingResNet`.
+
+    Example:
+        >>> import torch
+        >>> spiking_resnet20(num_classes=10, width=4)(torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 10])
+    """
+    return SpikingResNet(
+        (3, 3, 3), _widths(width, 3), num_classes, time_steps, in_channels=in_channels, stem=stem,
+        make_neuron=make_neuron, readout=readout, block=block, norm=norm, classifier_std=classifier_std,
+    )  # fmt: skip
+
+
+@components.network("resnet34")
+def spiking_resnet34(
+    num_classes: int,
+    time_steps: Count = 4,
+    *,
+    width: Count = 64,
+    in_channels: int = 3,
+    stem: StemKind = "small",
+    make_neuron: MakeNeuron = LIF,
+    readout: Readout = "mean",
+    block: Block = "basic",
+    norm: Norm = "bn",
+    classifier_std: ClassifierStd = None,
+) -> SpikingResNet:
+    """ResNet-34: stages of 3, 4, 6, 3 blocks, doubling in width.
+
+    Args:
+        width: channels of the first stage; the rest as of :class:`SpikingResNet`.
+
+    Example:
+        >>> import torch
+        >>> spiking_resnet34(num_classes=10, width=4)(torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 10])
+    """
+    return SpikingResNet(
+        (3, 4, 6, 3), _widths(width, 4), num_classes, time_steps, in_channels=in_channels, stem=stem,
+        make_neuron=make_neuron, readout=readout, block=block, norm=norm, classifier_std=classifier_std,
+    )  # fmt: skip
+
+
+@components.network("resnet110")
+def spiking_resnet110(
+    num_classes: int,
+    time_steps: Count = 4,
+    *,
+    width: Count = 16,
+    in_channels: int = 3,
+    stem: StemKind = "small",
+    make_neuron: MakeNeuron = LIF,
+    readout: Readout = "mean",
+    block: Block = "basic",
+    norm: Norm = "bn",
+    classifier_std: ClassifierStd = None,
+) -> SpikingResNet:
+    """ResNet-110: stages of 18, 18, 18 blocks, doubling in width (He et al., CVPR 2016).
+
+    Args:
+        width: channels of the first stage; the rest as of :class:`SpikingResNet`.
+
+    Example:
+        >>> import torch
+        >>> spiking_resnet110(num_classes=10, width=4)(torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 10])
+    """
+    return SpikingResNet(
+        (18, 18, 18), _widths(width, 3), num_classes, time_steps, in_channels=in_channels, stem=stem,
+        make_neuron=make_neuron, readout=readout, block=block, norm=norm, classifier_std=classifier_std,
+    )  # fmt: skip
+
+
+def _widths(first: int, stages: int) -> list[int]:
+    check_sizes(width=first)
+    return [first * 2**i for i in range(stages)]

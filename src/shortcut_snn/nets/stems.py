@@ -1,4 +1,4 @@
-"""Stems: from an image or event frames to the first spikes."""
+"""Stems: from an image or event frames to the first spikes or currents."""
 
 from typing import Literal, get_args
 
@@ -11,26 +11,64 @@ from .layers import SpikeMaxPool2d, over_time
 StemKind = Literal["small", "large"]
 
 
+def _entry(kind: StemKind, inputs: int, outputs: int) -> tuple[nn.Conv2d, nn.Module]:
+    """Return the convolution and the pooling of a kind."""
+    if kind not in get_args(StemKind):
+        raise ValueError(f"unknown stem {kind!r}: use one of {', '.join(get_args(StemKind))}")
+    if kind == "small":
+        return nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False), nn.Identity()
+    return nn.Conv2d(inputs, outputs, 7, 2, 3, bias=False), SpikeMaxPool2d(3, 2, 1)
+
+
 class Stem(nn.Module):
     """Convolution, normalisation and neuron; a static image's convolution and normalisation run once.
 
     ``small``: 3x3, stride 1, no pooling (8x8 to 48x48 pixels; the paper's for CIFAR and CIFAR10-DVS).
     ``large``: 7x7, stride 2, then 3x3 max pooling, stride 2, of the spikes (224x224 pixels).
+
+    Raises:
+        ValueError: an unknown kind.
+
+    Example:
+        >>> import torch
+        >>> from shortcut_snn.neurons import LIF
+        >>> Stem("large", 3, 8, LIF)(torch.rand(1, 2, 3, 64, 64), time_steps=4).shape
+        torch.Size([4, 2, 8, 16, 16])
     """
 
     def __init__(self, kind: StemKind, inputs: int, outputs: int, make_neuron: MakeNeuron) -> None:
         super().__init__()
-        if kind not in get_args(StemKind):
-            raise ValueError(f"unknown stem {kind!r}: use one of {', '.join(get_args(StemKind))}")
-        if kind == "small":
-            self.conv = nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False)
-            self.pool: nn.Module = nn.Identity()
-        else:
-            self.conv = nn.Conv2d(inputs, outputs, 7, 2, 3, bias=False)
-            self.pool = SpikeMaxPool2d(3, 2, 1)
+        self.conv, self.pool = _entry(kind, inputs, outputs)
         self.spike = NormNeuron(nn.BatchNorm2d(outputs), make_neuron())
 
     def forward(self, x: Tensor, time_steps: int) -> Tensor:
         """Map images ``[1, N, C, H, W]`` or frames ``[T, N, C, H, W]`` to spikes ``[T, N, outputs, ...]``."""
         spikes = self.spike(over_time(self.conv, x), time_steps=time_steps)
         return over_time(self.pool, spikes)
+
+
+class MembraneStem(nn.Module):
+    """A stem without its neuron, for blocks that begin with theirs; a static image passes once.
+
+    The kinds are :class:`Stem`'s; ``large`` pools the currents (MS-ResNet's authors have a stride of 2 in the first
+    block instead).
+
+    Raises:
+        ValueError: an unknown kind.
+
+    Example:
+        >>> import torch
+        >>> MembraneStem("small", 3, 8)(torch.rand(1, 2, 3, 16, 16), time_steps=4).shape
+        torch.Size([4, 2, 8, 16, 16])
+    """
+
+    def __init__(self, kind: StemKind, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv, pool = _entry(kind, inputs, outputs)
+        self.norm = nn.BatchNorm2d(outputs)
+        self.pool = pool
+
+    def forward(self, x: Tensor, time_steps: int) -> Tensor:
+        """Map images ``[1, N, C, H, W]`` or frames ``[T, N, C, H, W]`` to currents ``[T, N, outputs, ...]``."""
+        current = over_time(lambda flat: self.pool(self.norm(self.conv(flat))), x)
+        return current.expand(time_steps, *current.shape[1:])

@@ -5,11 +5,12 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
+from .. import components
 from ..neurons import LIF, NormNeuron
 from .blocks import MakeNeuron
 from .layers import SpikeMaxPool2d, conv3x3, over_time
-from .network import Readout, SpikingNetwork, check_sizes
-from .norms import Norm, check_norm, start_at_threshold
+from .network import ClassifierStd, Count, Readout, SpikingNetwork, check_sizes
+from .norms import Norm
 
 Pooling = Literal["max", "average"]
 
@@ -64,9 +65,17 @@ class SpikingVGG(SpikingNetwork):
         readout: ``"mean"`` averages over time before the linear layer and gives ``[N, num_classes]``;
             ``"sequence"`` gives the logits of every step, ``[T, N, num_classes]``.
         norm: ``"bn"`` or ``"tdbn"``, batch normalisation that starts at the threshold.
+        classifier_std: standard deviation of the classifier's first weights, whose biases are 0 then: a number, or
+            ``"1/inputs"`` for one over their inputs; None for torch's own initialisation.
 
     Raises:
         ValueError: a size that is not positive, or an unknown option.
+
+    Example:
+        >>> import torch
+        >>> network = SpikingVGG([[4], [8, 8]], num_classes=10, time_steps=4)
+        >>> network(torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(
@@ -80,9 +89,9 @@ class SpikingVGG(SpikingNetwork):
         make_neuron: MakeNeuron = LIF,
         readout: Readout = "mean",
         norm: Norm = "bn",
+        classifier_std: ClassifierStd = None,
     ) -> None:
         super().__init__(num_classes, time_steps, in_channels, readout)
-        check_norm(norm)
         if pooling not in get_args(Pooling):
             raise ValueError(f"unknown pooling {pooling!r}: use one of {', '.join(get_args(Pooling))}")
         if not widths or not all(widths):
@@ -98,9 +107,7 @@ class SpikingVGG(SpikingNetwork):
                 inputs = width
             self.add_module(name, stage)
         self.classifier = nn.Linear(inputs, num_classes)
-        self._initialise()
-        if norm == "tdbn":
-            start_at_threshold(self)
+        self._initialise(norm, classifier_std)
 
     def features(self, x: Tensor) -> Tensor:
         """Map images ``[1, N, C, H, W]`` or frames ``[T, N, C, H, W]`` to averaged spikes ``[T, N, F]``."""
@@ -113,3 +120,92 @@ class SpikingVGG(SpikingNetwork):
 def _pool(pooling: Pooling) -> nn.Module:
     # Rounded up, so that an image too small for all poolings ends at one pixel instead of none.
     return SpikeMaxPool2d(2, ceil_mode=True) if pooling == "max" else nn.AvgPool2d(2, ceil_mode=True)
+
+
+@components.network("vgg11")
+def spiking_vgg11(
+    num_classes: int,
+    time_steps: Count = 4,
+    *,
+    width: Count = 64,
+    in_channels: int = 3,
+    make_neuron: MakeNeuron = LIF,
+    readout: Readout = "mean",
+    norm: Norm = "bn",
+    classifier_std: ClassifierStd = None,
+) -> SpikingVGG:
+    """VGG-11: stages of 1, 1, 2, 2, 2 layers, doubling in width up to 8 times; max pooling.
+
+    Args:
+        width: channels of the first layer; the rest as of :class:`SpikingVGG`.
+
+    Example:
+        >>> import torch
+        >>> spiking_vgg11(num_classes=10, width=4)(torch.rand(2, 3, 16, 16)).shape
+        torch.Size([2, 10])
+    """
+    return SpikingVGG(
+        _widths(width, ((1,), (2,), (4, 4), (8, 8), (8, 8))), num_classes, time_steps,
+        in_channels=in_channels, make_neuron=make_neuron, readout=readout, norm=norm, classifier_std=classifier_std,
+    )  # fmt: skip
+
+
+@components.network("vgg16")
+def spiking_vgg16(
+    num_classes: int,
+    time_steps: Count = 4,
+    *,
+    width: Count = 64,
+    in_channels: int = 3,
+    make_neuron: MakeNeuron = LIF,
+    readout: Readout = "mean",
+    norm: Norm = "bn",
+    classifier_std: ClassifierStd = None,
+) -> SpikingVGG:
+    """VGG-16: stages of 2, 2, 3, 3, 3 layers, doubling in width up to 8 times; max pooling.
+
+    Args:
+        width: channels of the first layer; the rest as of :class:`SpikingVGG`.
+
+    Example:
+        >>> import torch
+        >>> spiking_vgg16(num_classes=10, width=4)(torch.rand(2, 3, 16, 16)).shape
+        torch.Size([2, 10])
+    """
+    return SpikingVGG(
+        _widths(width, ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))), num_classes, time_steps,
+        in_channels=in_channels, make_neuron=make_neuron, readout=readout, norm=norm, classifier_std=classifier_std,
+    )  # fmt: skip
+
+
+@components.network("vggsnn")
+def spiking_vggsnn(
+    num_classes: int,
+    time_steps: Count = 4,
+    *,
+    width: Count = 64,
+    in_channels: int = 3,
+    make_neuron: MakeNeuron = LIF,
+    readout: Readout = "mean",
+    norm: Norm = "bn",
+    classifier_std: ClassifierStd = None,
+) -> SpikingVGG:
+    """VGGSNN: four stages of 2 layers, doubling in width up to 8 times; average pooling.
+
+    Args:
+        width: channels of the first layer; the rest as of :class:`SpikingVGG`.
+
+    Example:
+        >>> import torch
+        >>> spiking_vggsnn(num_classes=10, width=4)(torch.rand(2, 3, 16, 16)).shape
+        torch.Size([2, 10])
+    """
+    return SpikingVGG(
+        _widths(width, ((1, 2), (4, 4), (8, 8), (8, 8))), num_classes, time_steps, pooling="average",
+        in_channels=in_channels, make_neuron=make_neuron, readout=readout, norm=norm, classifier_std=classifier_std,
+    )  # fmt: skip
+
+
+def _widths(first: int, multiples: Sequence[Sequence[int]]) -> list[list[int]]:
+    check_sizes(width=first)
+    return [[first * multiple for multiple in stage] for stage in multiples]

@@ -3,12 +3,11 @@
 from .allocator import keep_freed_memory
 from .current_neuron import CurrentNeuron
 from .kernels import Backend, get_backend, set_backend, use_backend
-from .kinds import make_neuron
 from .membrane import Membrane
 from .modules import IF, LIF, PLIF, Neuron
 from .norm_neuron import NormNeuron
 from .spikes import Packing, get_packing, set_packing, use_packing
-from .surrogate import ATan, Rectangle, Resizable, Sigmoid, Surrogate, Tanh, Triangle
+from .surrogate import ATan, NormalisedTanh, Rectangle, Resizable, Sigmoid, Surrogate, Tanh, Triangle
 
 __all__ = [
     "IF",
@@ -20,6 +19,7 @@ __all__ = [
     "Membrane",
     "Neuron",
     "NormNeuron",
+    "NormalisedTanh",
     "Packing",
     "Rectangle",
     "Resizable",
@@ -30,7 +30,6 @@ __all__ = [
     "get_backend",
     "get_packing",
     "keep_freed_memory",
-    "make_neuron",
     "set_backend",
     "set_packing",
     "use_backend",

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .functional import lif, tau_tensor
+from .functional import decay_tensor, lif
 from .kernels import kernel_surrogate, kernels_run
 from .kernels.operators import norm_neuron
 from .membrane import Membrane
@@ -70,7 +70,7 @@ class CurrentNeuron(nn.Module):
         surrogate = kernel_surrogate(Rectangle())  # there is no backward pass
         assert surrogate is not None
         spikes, final, _ = norm_neuron(
-            x, residual, None, None, None, None, None, 0.0, tau_tensor(neuron.decay(), x.device), initial, time_steps,
+            x, residual, None, None, None, None, None, 0.0, decay_tensor(neuron.decay, x.device), initial, time_steps,
             neuron.threshold, *surrogate, neuron.reset == "soft", True, False, self.membrane is not None, False,
         )  # fmt: skip
         return spikes, final
@@ -82,7 +82,7 @@ class CurrentNeuron(nn.Module):
         current = current if residual is None else current + residual
         neuron = self.neuron
         if is_plain(neuron):
-            return lif(current, neuron.decay(), threshold=neuron.threshold, reset=neuron.reset, initial=initial)
+            return lif(current, neuron.decay, threshold=neuron.threshold, reset=neuron.reset, initial=initial)
         if self.membrane is None:
             return neuron(current), None
         if not _streams(neuron):

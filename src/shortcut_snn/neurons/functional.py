@@ -2,7 +2,7 @@
 
 One dynamics covers IF, LIF and PLIF (paper, preliminaries)::
 
-    u_pre[t] = tau * u[t - 1] + I[t]
+    u_pre[t] = decay * u[t - 1] + I[t]
     s[t]     = 1 if u_pre[t] > threshold else 0
     u[t]     = u_pre[t] * (1 - s[t])            hard reset
     u[t]     = u_pre[t] - threshold * s[t]      soft reset
@@ -32,7 +32,7 @@ class _Sequence(torch.autograd.Function):
     def forward(
         ctx: Any,
         current: Tensor,
-        tau: Tensor,
+        decay: Tensor,
         initial: Tensor | None,
         threshold: float,
         surrogate: Surrogate,
@@ -40,27 +40,27 @@ class _Sequence(torch.autograd.Function):
         detach_reset: bool,
     ) -> tuple[Tensor, Tensor]:
         compute = compute_dtype(current.dtype)
-        decay = tau.to(compute)
+        factor = decay.to(compute)
         pre = torch.empty(current.shape, dtype=compute, device=current.device)
         spikes = torch.empty_like(current)
         u = None if initial is None else initial.to(compute)
         for t in range(current.shape[0]):
-            pre[t], fired, u = one_step(u, current[t], decay, threshold, soft)
+            pre[t], fired, u = one_step(u, current[t], factor, threshold, soft)
             spikes[t] = fired
         assert u is not None
-        ctx.save_for_backward(pre, decay, initial)
-        ctx.rest = (threshold, surrogate, soft, detach_reset, current.dtype, tau.dtype)
+        ctx.save_for_backward(pre, factor, initial)
+        ctx.rest = (threshold, surrogate, soft, detach_reset, current.dtype, decay.dtype)
         return spikes, u.to(current.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_spikes, grad_final = grads
-        pre, decay, initial = ctx.saved_tensors
-        threshold, surrogate, soft, detach_reset, dtype, tau_dtype = ctx.rest
-        learn_tau = ctx.needs_input_grad[1]
+        pre, factor, initial = ctx.saved_tensors
+        threshold, surrogate, soft, detach_reset, dtype, decay_dtype = ctx.rest
+        learn_decay = ctx.needs_input_grad[1]
         grad_current = torch.empty(pre.shape, dtype=dtype, device=pre.device)
-        grad_tau = torch.zeros_like(decay)
+        grad_decay = torch.zeros_like(factor)
         grad_u = grad_final.to(pre.dtype)
         for t in reversed(range(pre.shape[0])):
             u_pre = pre[t]
@@ -73,18 +73,18 @@ class _Sequence(torch.autograd.Function):
                     carried = carried - grad_u * u_pre * slope
             grad_pre = grad_spikes[t] * slope + carried
             grad_current[t] = grad_pre
-            if learn_tau:
+            if learn_decay:
                 before = pre[t - 1] if t else initial
                 if before is not None:
                     if t:
                         fired = before > threshold
                         before = before - threshold * fired.to(before.dtype) if soft else before.masked_fill(fired, 0.0)
-                    grad_tau += (grad_pre * before).sum()
-            grad_u = grad_pre * decay
+                    grad_decay += (grad_pre * before).sum()
+            grad_u = grad_pre * factor
         grad_initial = None if initial is None else grad_u.to(initial.dtype)
         return (
             grad_current,
-            grad_tau.to(tau_dtype) if learn_tau else None,
+            grad_decay.to(decay_dtype) if learn_decay else None,
             grad_initial,
             None,
             None,
@@ -101,7 +101,7 @@ def one_step(
     Args:
         u: membrane potential after the step before ``[N, ...]``, or None for 0.
         current: of this step ``[N, ...]``.
-        decay: tau, 0-dimensional, in the dtype to compute in.
+        decay: factor, 0-dimensional, in the dtype to compute in.
         threshold: where a neuron fires.
         soft: whether the reset subtracts the threshold.
     """
@@ -117,7 +117,7 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def lif(
     current: Tensor,
-    tau: float | Tensor = 0.5,
+    decay: float | Tensor = 0.5,
     *,
     threshold: float = 1.0,
     surrogate: Surrogate | None = None,
@@ -129,7 +129,7 @@ def lif(
 
     Args:
         current: input current ``[T, N, ...]``.
-        tau: factor by which the membrane potential decays in a step, from 0 to 1 (snnTorch's ``beta``,
+        decay: factor by which the membrane potential decays in a step, from 0 to 1 (snnTorch's ``beta``,
             SpikingJelly's ``1 - 1 / tau``). 1 is the IF neuron. A 0-dimensional tensor may be learned (PLIF).
         threshold: a neuron fires where its membrane potential is greater than this; > 0.
         surrogate: ds/du in the backward pass; ``Rectangle(1)`` by default.
@@ -144,25 +144,25 @@ def lif(
     Raises:
         ValueError: no time steps, or a parameter out of range.
     """
-    check_call(current, tau, threshold, reset, initial)
+    check_call(current, decay, threshold, reset, initial)
     if is_exported():
-        return unrolled(current, tau, threshold, reset == "soft", initial)
-    decay = tau_tensor(tau, current.device)
+        return unrolled(current, decay, threshold, reset == "soft", initial)
     surrogate = surrogate or Rectangle()
+    factor = decay_tensor(decay, current.device)
     known = kernel_surrogate(surrogate) if kernels_run(current) else None
     if known is not None:
         spikes, final, _ = norm_neuron(
-            current, None, None, None, None, None, None, 0.0, decay, initial, current.shape[0], threshold, *known,
+            current, None, None, None, None, None, None, 0.0, factor, initial, current.shape[0], threshold, *known,
             reset == "soft", detach_reset, False, True, False,
         )  # fmt: skip
     else:
         spikes, final = _Sequence.apply(  # type: ignore[no-untyped-call]
-            current, decay, initial, threshold, surrogate, reset == "soft", detach_reset
+            current, factor, initial, threshold, surrogate, reset == "soft", detach_reset
         )
     return spikes, final
 
 
-def check_call(current: Tensor, tau: float | Tensor, threshold: float, reset: str, initial: Tensor | None) -> None:
+def check_call(current: Tensor, decay: float | Tensor, threshold: float, reset: str, initial: Tensor | None) -> None:
     """Refuse a call of :func:`lif` that makes no sense.
 
     Raises:
@@ -177,7 +177,7 @@ def check_call(current: Tensor, tau: float | Tensor, threshold: float, reset: st
         )
     if not current.is_floating_point():
         raise ValueError(f"neurons need a floating-point current, got {current.dtype}")
-    check_parameters(tau, threshold, reset)
+    check_parameters(decay, threshold, reset)
     if initial is not None and initial.shape != current.shape[1:]:
         raise ValueError(
             f"the initial membrane potential must have shape {tuple(current.shape[1:])}, got {tuple(initial.shape)}"
@@ -186,30 +186,30 @@ def check_call(current: Tensor, tau: float | Tensor, threshold: float, reset: st
         raise ValueError(f"the initial membrane potential is on {initial.device} and the current on {current.device}")
 
 
-def tau_tensor(tau: float | Tensor, device: torch.device) -> Tensor:
-    """Return tau as a 0-dimensional tensor."""
+def decay_tensor(decay: float | Tensor, device: torch.device) -> Tensor:
+    """Return a decay as a 0-dimensional tensor."""
     # Filled on the device: a copy from the CPU would wait for a GPU.
     # An Apple GPU has no float64.
     dtype = torch.float32 if device.type == "mps" else torch.float64
-    return tau if isinstance(tau, Tensor) else torch.full((), tau, dtype=dtype, device=device)
+    return decay if isinstance(decay, Tensor) else torch.full((), decay, dtype=dtype, device=device)
 
 
-def check_parameters(tau: float | Tensor, threshold: float, reset: str) -> None:
+def check_parameters(decay: float | Tensor, threshold: float, reset: str) -> None:
     """Refuse neuron parameters that make no sense.
 
     Raises:
         TypeError: naming the parameter.
         ValueError: naming the parameter.
     """
-    for name, value, kinds in (("tau", tau, Tensor | Real), ("threshold", threshold, Real)):
+    for name, value, kinds in (("decay", decay, Tensor | Real), ("threshold", threshold, Real)):
         # A threshold that is a tensor would look as if it were learned.
         if not isinstance(value, kinds):
             raise TypeError(f"a neuron's {name} must be a number, got {value!r}")
-    if isinstance(tau, Tensor):
-        if tau.dim() != 0:
-            raise ValueError(f"a learnable tau is one number (0-dimensional), got shape {tuple(tau.shape)}")
-    elif not 0.0 <= tau <= 1.0:
-        raise ValueError(f"tau is the decay of the membrane potential in a step, from 0 to 1, got {tau}")
+    if isinstance(decay, Tensor):
+        if decay.dim() != 0:
+            raise ValueError(f"a learnable decay is one number (0-dimensional), got shape {tuple(decay.shape)}")
+    elif not 0.0 <= decay <= 1.0:
+        raise ValueError(f"decay is the factor on the membrane potential in a step, from 0 to 1, got {decay}")
     if not (math.isfinite(threshold) and threshold > 0):
         raise ValueError(f"the threshold must be finite and > 0, got {threshold}")
     if reset not in get_args(Reset):

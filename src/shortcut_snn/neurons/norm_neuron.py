@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .functional import tau_tensor
+from .functional import decay_tensor
 from .kernels import kernel_surrogate, kernels_run
 from .kernels.layout import is_channels_last, merge_time
 from .kernels.operators import batch_statistics, norm_neuron
@@ -97,7 +97,7 @@ class NormNeuron(nn.Module):
         pack = packs(x)
         spikes, _, packed = norm_neuron(
             x, residual, bits, norm.weight, norm.bias, mean.float(), var.float(), norm.eps,
-            tau_tensor(neuron.decay(), x.device), None, time_steps, neuron.threshold, *surrogate,
+            decay_tensor(neuron.decay, x.device), None, time_steps, neuron.threshold, *surrogate,
             neuron.reset == "soft", neuron.detach_reset, batch, False, pack,
         )  # fmt: skip
         return attach(spikes, packed) if pack else spikes

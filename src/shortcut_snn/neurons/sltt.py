@@ -29,26 +29,26 @@ class _Spatial(torch.autograd.Function):
     def forward(
         ctx: Any,
         current: Tensor,
-        tau: Tensor,
+        decay: Tensor,
         initial: Tensor | None,
         threshold: float,
         surrogate: Surrogate,
         soft: bool,
     ) -> tuple[Tensor, Tensor]:
-        decay = tau.to(functional.compute_dtype(current.dtype))
-        u = None if initial is None else initial.to(decay.dtype)
+        factor = decay.to(functional.compute_dtype(current.dtype))
+        u = None if initial is None else initial.to(factor.dtype)
         spikes, slopes = torch.empty_like(current), torch.empty_like(current)
-        # What u[t - 1] was, for the gradient of tau.
-        before = torch.zeros_like(current, dtype=decay.dtype) if ctx.needs_input_grad[1] else None
+        # What u[t - 1] was, for the gradient of the decay.
+        before = torch.zeros_like(current, dtype=factor.dtype) if ctx.needs_input_grad[1] else None
         for t, step in enumerate(current):
             if before is not None and u is not None:
                 before[t] = u
-            u_pre, spikes[t], u = functional.one_step(u, step, decay, threshold, soft)
+            u_pre, spikes[t], u = functional.one_step(u, step, factor, threshold, soft)
             slopes[t] = surrogate(u_pre - threshold)
         assert u is not None
         final = u.to(current.dtype)
         ctx.save_for_backward(slopes, before)
-        ctx.tau_dtype = tau.dtype
+        ctx.decay_dtype = decay.dtype
         # To the steps that follow it is a number.
         ctx.mark_non_differentiable(final)
         return spikes, final
@@ -58,13 +58,13 @@ class _Spatial(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         slopes, before = ctx.saved_tensors
         grad_current = grads[0] * slopes
-        grad_tau = None if before is None else (grad_current * before).sum().to(ctx.tau_dtype)
-        return grad_current, grad_tau, None, None, None, None
+        grad_decay = None if before is None else (grad_current * before).sum().to(ctx.decay_dtype)
+        return grad_current, grad_decay, None, None, None, None
 
 
 def lif(
     current: Tensor,
-    tau: float | Tensor = 0.5,
+    decay: float | Tensor = 0.5,
     *,
     threshold: float = 1.0,
     surrogate: Surrogate | None = None,
@@ -75,7 +75,7 @@ def lif(
 
     Args:
         current: input current ``[T, N, ...]``.
-        tau: factor by which the membrane potential decays in a step; a tensor may be learned, each step for itself.
+        decay: factor by which the membrane potential decays in a step; a tensor may be learned, each step for itself.
         threshold: where a neuron fires; > 0.
         surrogate: ds/du in the backward pass; ``Rectangle(1)`` by default.
         reset: ``"hard"`` or ``"soft"``.
@@ -90,9 +90,14 @@ def lif(
     """
     start = None if initial is None else initial.detach()
     if not torch.is_grad_enabled():
-        return functional.lif(current, tau, threshold=threshold, surrogate=surrogate, reset=reset, initial=start)
-    functional.check_call(current, tau, threshold, reset, start)
+        return functional.lif(current, decay, threshold=threshold, surrogate=surrogate, reset=reset, initial=start)
+    functional.check_call(current, decay, threshold, reset, start)
     spikes, final = _Spatial.apply(  # type: ignore[no-untyped-call]
-        current, functional.tau_tensor(tau, current.device), start, threshold, surrogate or Rectangle(), reset == "soft"
+        current,
+        functional.decay_tensor(decay, current.device),
+        start,
+        threshold,
+        surrogate or Rectangle(),
+        reset == "soft",
     )
     return spikes, final

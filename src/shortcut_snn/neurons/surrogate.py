@@ -11,6 +11,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from .. import components
+
 
 @runtime_checkable
 class Surrogate(Protocol):
@@ -19,6 +21,9 @@ class Surrogate(Protocol):
     def __call__(self, v: Tensor) -> Tensor:
         """Return ds/du, of the shape and dtype of ``v``."""
         ...
+
+
+components.surrogate.type = Surrogate
 
 
 @runtime_checkable
@@ -37,9 +42,19 @@ def _positive(name: str, value: float) -> None:
         raise ValueError(f"a surrogate's {name} must be finite and > 0, got {value}")
 
 
+@components.surrogate("rectangle")
 @dataclass(frozen=True)
 class Rectangle:
-    """``1 / width`` where ``|v| < width / 2``, else 0 (paper; its ``a``)."""
+    """``1 / width`` where ``|v| < width / 2``, else 0 (paper; its ``a``).
+
+    Args:
+        width: where it is not 0; its area is 1.
+
+    Example:
+        >>> import torch
+        >>> Rectangle(2.0)(torch.tensor([0.0, 0.9, 1.1]))
+        tensor([0.5000, 0.5000, 0.0000])
+    """
 
     width: float = 1.0
 
@@ -55,9 +70,20 @@ class Rectangle:
         return Rectangle(width)
 
 
+@components.surrogate("triangle")
 @dataclass(frozen=True)
 class Triangle:
-    """``gamma * max(0, 1 - |v| / width)`` (paper, where width is V_th = 1)."""
+    """``gamma * max(0, 1 - |v| / width)`` (paper, where width is V_th = 1).
+
+    Args:
+        gamma: its height.
+        width: half of its base.
+
+    Example:
+        >>> import torch
+        >>> Triangle()(torch.tensor([0.0, 0.5, 1.1]))
+        tensor([1.0000, 0.5000, 0.0000])
+    """
 
     gamma: float = 1.0
     width: float = 1.0
@@ -75,9 +101,19 @@ class Triangle:
         return Triangle(1.0 / width, width)
 
 
+@components.surrogate("tanh")
 @dataclass(frozen=True)
 class Tanh:
-    """``scale * (1 - tanh(v)^2)`` (paper; its ``k``)."""
+    """``scale * (1 - tanh(v)^2)`` (paper; its ``k``).
+
+    Args:
+        scale: its height.
+
+    Example:
+        >>> import torch
+        >>> Tanh()(torch.tensor([0.0, 1.0]))
+        tensor([1.0000, 0.4200])
+    """
 
     scale: float = 1.0
 
@@ -93,9 +129,19 @@ class Tanh:
         return Tanh(1.0 / width)
 
 
+@components.surrogate("atan")
 @dataclass(frozen=True)
 class ATan:
-    """``alpha / 2 / (1 + (pi / 2 * alpha * v)^2)``: SpikingJelly's default for deep networks."""
+    """``alpha / 2 / (1 + (pi / 2 * alpha * v)^2)``: SpikingJelly's default for deep networks.
+
+    Args:
+        alpha: twice its height; its area is 1.
+
+    Example:
+        >>> import torch
+        >>> ATan()(torch.tensor([0.0, 1.0]))
+        tensor([1.0000, 0.0920])
+    """
 
     alpha: float = 2.0
 
@@ -111,9 +157,19 @@ class ATan:
         return ATan(2.0 / width)
 
 
+@components.surrogate("sigmoid")
 @dataclass(frozen=True)
 class Sigmoid:
-    """``alpha * sigmoid(alpha v) * (1 - sigmoid(alpha v))``."""
+    """``alpha * sigmoid(alpha v) * (1 - sigmoid(alpha v))``.
+
+    Args:
+        alpha: four times its height; its area is 1.
+
+    Example:
+        >>> import torch
+        >>> Sigmoid()(torch.tensor([0.0, 1.0]))
+        tensor([1.0000, 0.0707])
+    """
 
     alpha: float = 4.0
 
@@ -128,3 +184,33 @@ class Sigmoid:
     def resized(self, width: float) -> "Sigmoid":
         """Return it 1 / width high; its area stays 1."""
         return Sigmoid(4.0 / width)
+
+
+@components.surrogate("normalised_tanh")
+@dataclass(frozen=True)
+class NormalisedTanh:
+    """``3 (1 - tanh(3 v)^2) / (2 tanh 1.5)`` where ``|v| <= 0.5``, else 0: that of the paper's authors in earlier code.
+
+    Args:
+        width: where it is not 0; at another than 1 it is as much wider as it is lower, and its area stays 1.
+
+    Example:
+        >>> import torch
+        >>> NormalisedTanh()(torch.tensor([0.0, 0.5, 0.6]))
+        tensor([1.6572, 0.2995, 0.0000])
+    """
+
+    width: float = 1.0
+
+    def __post_init__(self) -> None:
+        _positive("width", self.width)
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """Return ds/du."""
+        height = 3.0 / (2.0 * math.tanh(1.5) * self.width)
+        slope = (1.0 - torch.tanh(v * (3.0 / self.width)).square()) * height
+        return slope.masked_fill(v.abs() > self.width / 2, 0.0)
+
+    def resized(self, width: float) -> "NormalisedTanh":
+        """Return it of that width; its area stays 1."""
+        return NormalisedTanh(width)

@@ -1,11 +1,10 @@
 """From a recipe's entries to the objects they name."""
 
 from collections.abc import Callable
+from typing import Any
 
+from .. import components
 from ..data import ImageData
-from ..nets import SpikingNetwork
-from ..nets import build as build_net
-from ..neurons import ATan, Neuron, Rectangle, Sigmoid, Surrogate, Tanh, Triangle, make_neuron
 from ..method import (
     TET,
     Balance,
@@ -19,6 +18,8 @@ from ..method import (
     Shortcut,
     StepDecay,
 )
+from ..nets import SpikingNetwork
+from ..neurons import ATan, Neuron, Rectangle, Sigmoid, Surrogate, Tanh, Triangle
 from .methods import KINDS, resolved
 from .module import ShortcutModule
 from .rate_backprop import RateShortcut
@@ -58,31 +59,35 @@ def surrogate(config: SurrogateConfig) -> Surrogate:
 
 def neuron(config: NeuronConfig) -> Neuron:
     """Return one neuron layer of a recipe."""
-    return make_neuron(
+    decay = {} if config.kind == "if" else {"decay": config.tau}
+    made: Neuron = components.neuron.make(
         config.kind,
-        config.tau,
+        **decay,
         threshold=config.threshold,
         surrogate=surrogate(config.surrogate),
         reset=config.reset,
         detach_reset=config.detach_reset,
-        detach_membrane=config.gradient == "sltt",
-    )
+    ).build(detach_membrane=config.gradient == "sltt")
+    return made
 
 
 def network(recipe: Recipe, num_classes: int, in_channels: int) -> SpikingNetwork:
     """Return the network of a recipe for a data set's classes and channels, as it is deployed."""
     recipe = resolved(recipe)
-    return build_net(
-        recipe.network.name,
-        num_classes,
-        recipe.network.time_steps,
-        width=recipe.network.width,
-        in_channels=in_channels,
-        stem=recipe.network.stem,
-        block=recipe.network.block,
-        norm=recipe.network.norm,
-        make_neuron=lambda: neuron(recipe.neuron),
+    own: SpikingNetwork = network_settings(recipe.network).build(
+        num_classes=num_classes, in_channels=in_channels, make_neuron=lambda: neuron(recipe.neuron)
     )
+    return own
+
+
+def network_settings(config: Any) -> Any:
+    """Return the options of a network."""
+    entries = {"kind": config.name, "time_steps": config.time_steps, "width": config.width, "norm": config.norm}
+    for name, plain in (("stem", "small"), ("block", "basic")):
+        if getattr(config, name) != plain:
+            entries[name] = getattr(config, name)
+    given = {name: value for name, value in entries.items() if value is not None}
+    return components.read(components.network, given, "network")
 
 
 def balance(config: MethodConfig) -> Balance:

@@ -209,7 +209,7 @@ def _over_time(logits: Tensor) -> Tensor:
 
 
 def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Split parameters into those that are decayed and those that are not (norms, biases, learned taus)."""
+    """Split parameters into those that are decayed and those that are not (norms, biases, learned decays)."""
     if config.decay_all:
         return [{"params": list(model.parameters()), "weight_decay": config.weight_decay}]
     decayed = [p for p in model.parameters() if p.dim() > 1]

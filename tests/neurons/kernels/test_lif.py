@@ -31,11 +31,11 @@ KINDS = [
 ]
 
 
-def both(current: Tensor, tau: float, initial: Tensor | None, weights: tuple[Tensor, Tensor], **options: object):
+def both(current: Tensor, decay: float, initial: Tensor | None, weights: tuple[Tensor, Tensor], **options: object):
     """Outputs and gradients of the two implementations."""
     results = []
     for backend in (KERNELS, "eager"):
-        inputs = [current.clone().requires_grad_(), torch.tensor(tau, requires_grad=True)]
+        inputs = [current.clone().requires_grad_(), torch.tensor(decay, requires_grad=True)]
         if initial is not None:
             inputs.append(initial.clone().requires_grad_())
         with use_backend(backend):
@@ -49,7 +49,7 @@ def both(current: Tensor, tau: float, initial: Tensor | None, weights: tuple[Ten
     seed=st.integers(0, 2**31),
     steps=st.integers(1, 8),
     shape=st.lists(st.integers(1, 9), min_size=1, max_size=4),
-    tau=st.floats(0.0, 1.0),
+    decay=st.floats(0.0, 1.0),
     threshold=st.floats(0.3, 2.0),
     kind=st.sampled_from(KINDS),
     streamed=st.booleans(),
@@ -58,7 +58,7 @@ def test_equals_the_loop(
     seed: int,
     steps: int,
     shape: list[int],
-    tau: float,
+    decay: float,
     threshold: float,
     kind: tuple[Surrogate, str, bool],
     streamed: bool,
@@ -73,7 +73,7 @@ def test_equals_the_loop(
     initial = random(*shape) if streamed else None
     weights = random(steps, *shape), random(*shape)
     options = {"threshold": threshold, "surrogate": surrogate, "reset": reset, "detach_reset": detach}
-    (spikes, final, grads), (want_spikes, want_final, want_grads) = both(current, tau, initial, weights, **options)
+    (spikes, final, grads), (want_spikes, want_final, want_grads) = both(current, decay, initial, weights, **options)
     # The same float32 operations in the same order.
     assert torch.equal(spikes, want_spikes)
     assert torch.equal(final, want_final)

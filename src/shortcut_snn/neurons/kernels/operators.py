@@ -65,7 +65,7 @@ def norm_neuron(
         mean: mean of each channel, float32; None: no normalisation.
         var: biased variance of each channel, float32.
         eps: added to the variance.
-        tau: decay, 0-dimensional.
+        tau: the decay, 0-dimensional.
         initial: membrane potential before the first step, or None for 0.
         time_steps: T.
         threshold: where a neuron fires.
