@@ -75,6 +75,16 @@ def test_onnxruntime_alone_streams(event_graphs):
     assert np.allclose(total / about.time_steps, expected, atol=1e-5)
 
 
+def test_onnxruntime_tells_nobody(event_graphs, monkeypatch):
+    _, about, folder = event_graphs
+    calls = []
+    monkeypatch.setattr(onnxruntime, "disable_telemetry_events", lambda: calls.append("no telemetry"))
+    session = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *a, **k: calls.append("session") or session(*a, **k))
+    OnnxRuntime(folder / "network.onnx", about, False)
+    assert calls == ["no telemetry", "session"]
+
+
 def test_a_program_runs_where_nothing_of_ours_is(tmp_path):
     network, about = small()
     images = batch(about)
