@@ -11,6 +11,7 @@ recipes, the command's options and its help know whatever has been registered, o
         return ...
 """
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -376,14 +377,17 @@ class Option:
 
 
 def options(settings: type) -> list[Option]:
-    """Return the options of a component, described by the ``Args`` of its docstring or of the class that it returns."""
+    """Return a component's options, described by the ``Args`` of its docstring or of what it returns."""
     import docstring_parser
 
     subjects = [settings, *getattr(settings, "__mro__", ())]
     if issubclass(settings, Settings):
         factory: Any = settings.factory
         # What a function says nothing of is described where the class is that it returns.
-        made = typing.get_type_hints(factory).get("return") if inspect.isfunction(factory) else factory
+        made = factory
+        if inspect.isfunction(factory):
+            with contextlib.suppress(NameError, TypeError):
+                made = typing.get_type_hints(factory).get("return")
         subjects = [factory, *getattr(made, "__mro__", ())]
     said: dict[str, str] = {}
     for subject in subjects:

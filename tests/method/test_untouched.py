@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from shortcut_snn import Shortcut, components, nets
+from shortcut_snn import Shortcut, components
 
 from .toys import Noisy, hooks, small, twins
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from shortcut_snn import components
 from shortcut_snn.neurons import ATan, NormalisedTanh, Rectangle, Resizable, Sigmoid, Surrogate, Tanh, Triangle
 
 sizes = st.floats(0.1, 10.0)
@@ -83,7 +84,7 @@ def test_it_is_symmetric_and_nowhere_negative_and_largest_at_the_threshold(surro
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.parametrize("surrogate", [Rectangle(), Triangle(), Tanh(), ATan(), Sigmoid()], ids=str)
+@pytest.mark.parametrize("surrogate", [Rectangle(), Triangle(), Tanh(), ATan(), Sigmoid(), NormalisedTanh()], ids=str)
 def test_shape_and_dtype_are_those_of_the_input(surrogate: Surrogate, dtype: torch.dtype) -> None:
     slope = surrogate(torch.linspace(-2, 2, 12, dtype=dtype).view(3, 4))
     assert slope.shape == (3, 4)
@@ -106,6 +107,7 @@ def test_the_edges_of_the_rectangle_are_outside() -> None:
         (Tanh, "scale"),
         (ATan, "alpha"),
         (Sigmoid, "alpha"),
+        (NormalisedTanh, "width"),
     ],
 )
 def test_a_parameter_that_is_not_positive_is_refused_by_name(
@@ -130,6 +132,7 @@ def test_a_surrogate_is_a_value() -> None:
         (Tanh(), Tanh(1 / 3)),
         (ATan(), ATan(2 / 3)),
         (Sigmoid(), Sigmoid(4 / 3)),
+        (NormalisedTanh(), NormalisedTanh(3.0)),
     ],
     ids=str,
 )
@@ -137,3 +140,12 @@ def test_resized(shape: Resizable, same: Surrogate) -> None:
     """Three times as wide; as wide as its own width, it is itself."""
     assert shape.resized(3.0) == same
     assert shape.resized(1.0) == shape
+
+
+def test_each_has_a_name_in_recipes() -> None:
+    made = [components.read(components.surrogate, name, "surrogate") for name in components.surrogate]
+    assert {Rectangle(), Triangle(), Tanh(), ATan(), Sigmoid(), NormalisedTanh()} <= set(made)
+    entries = {"kind": "lif", "surrogate": {"kind": "triangle", "width": 2}}
+    neuron = components.read(components.neuron, entries, "neuron")
+    assert neuron.build().surrogate == Triangle(width=2.0)
+    assert components.read(components.neuron, components.write(neuron), "neuron") == neuron

@@ -30,6 +30,18 @@ class SpikingNetwork(nn.Module):
 
     Raises:
         ValueError: a size that is not positive, an unknown readout.
+
+    Example:
+        >>> from shortcut_snn.neurons import LIF
+        >>> class Flat(SpikingNetwork):
+        ...     stage_names = ["spike"]
+        ...     def __init__(self):
+        ...         super().__init__(num_classes=5, time_steps=4, in_channels=3, readout="mean")
+        ...         self.spike, self.classifier = LIF(), nn.Linear(12, 5)
+        ...     def features(self, x):
+        ...         return self.spike(x.expand(self.time_steps, *x.shape[1:])).flatten(2)
+        >>> Flat()(torch.rand(8, 3, 2, 2)).shape
+        torch.Size([8, 5])
     """
 
     stage_names: list[str]
@@ -142,17 +154,14 @@ def build_network(network: Any, neuron: Any, description: Mapping[str, Any]) -> 
         >>> build_network(network, neuron, data)(torch.rand(5, 3, 8, 8)).shape
         torch.Size([5, 2])
     """
-    given = {key: value for key, value in description.items() if key not in ("classes", "channels")}
-    if "classes" in description:
-        given["num_classes"] = len(description["classes"])
-    if "channels" in description:
-        given["in_channels"] = description["channels"]
-    if "image_size" in description:
-        given["image_size"] = tuple(description["image_size"])
     options = {field.name for field in dataclasses.fields(network)}
-    built: nn.Module = network.build(
-        make_neuron=neuron.build, **{key: value for key, value in given.items() if key not in options}
-    )
+    given = {key: value for key, value in description.items() if key not in options}
+    for name, of, convert in (
+        ("num_classes", "classes", len), ("in_channels", "channels", int), ("image_size", "image_size", tuple)
+    ):  # fmt: skip
+        if of in given:
+            given[name] = convert(given[of])
+    built: nn.Module = network.build(make_neuron=neuron.build, **given)
     return built
 
 

@@ -20,7 +20,7 @@ class SpikingResNet(SpikingNetwork):
         blocks: blocks of each stage.
         widths: channels of each stage; the stem has the first.
         num_classes: width of the logits.
-        time_steps: T.
+        time_steps: number of time steps T.
         in_channels: 3 for colour, 1 for grey, 2 for event frames (polarities).
         stem: ``"small"`` (3x3, stride 1) or ``"large"`` (7x7, stride 2 and pooling).
         make_neuron: makes each layer's neuron; the paper's LIF by default.
@@ -117,10 +117,10 @@ def spiking_resnet18(
     norm: Norm = "bn",
     classifier_std: ClassifierStd = None,
 ) -> SpikingResNet:
-    """ResNet-18: stages of 2, 2, 2, 2 blocks, doubling in width.
+    """ResNet-18: stages of 2, 2, 2, 2 blocks, doubling in width; options of SpikingResNet.
 
     Args:
-        width: channels of the first stage; the rest as of :class:`SpikingResNet`.
+        width: channels of the first stage.
 
     Example:
         >>> import torch
@@ -147,10 +147,10 @@ def spiking_resnet19(
     norm: Norm = "bn",
     classifier_std: ClassifierStd = None,
 ) -> SpikingResNet:
-    """ResNet-19: stages of 3, 3, 2 blocks, doubling in width, and a spiking hidden layer.
+    """ResNet-19: stages of 3, 3, 2 blocks, doubling in width, a spiking hidden layer; options of SpikingResNet.
 
     Args:
-        width: channels of the first stage; the hidden layer is twice as wide; the rest as of :class:`SpikingResNet`.
+        width: channels of the first stage; the hidden layer is twice as wide.
 
     Example:
         >>> import torch
@@ -178,10 +178,10 @@ def spiking_resnet20(
     norm: Norm = "bn",
     classifier_std: ClassifierStd = None,
 ) -> SpikingResNet:
-    """ResNet-20: stages of 3, 3, 3 blocks, doubling in width.
+    """ResNet-20: stages of 3, 3, 3 blocks, doubling in width; options of SpikingResNet.
 
     Args:
-        width: channels of the first stage; the rest as of :class:`SpikingResNet`.
+        width: channels of the first stage.
 
     Example:
         >>> import torch
@@ -208,10 +208,10 @@ def spiking_resnet34(
     norm: Norm = "bn",
     classifier_std: ClassifierStd = None,
 ) -> SpikingResNet:
-    """ResNet-34: stages of 3, 4, 6, 3 blocks, doubling in width.
+    """ResNet-34: stages of 3, 4, 6, 3 blocks, doubling in width; options of SpikingResNet.
 
     Args:
-        width: channels of the first stage; the rest as of :class:`SpikingResNet`.
+        width: channels of the first stage.
 
     Example:
         >>> import torch
@@ -238,10 +238,10 @@ def spiking_resnet110(
     norm: Norm = "bn",
     classifier_std: ClassifierStd = None,
 ) -> SpikingResNet:
-    """ResNet-110: stages of 18, 18, 18 blocks, doubling in width (He et al., CVPR 2016).
+    """ResNet-110: stages of 18, 18, 18 blocks, doubling in width (He et al., CVPR 2016); options of SpikingResNet.
 
     Args:
-        width: channels of the first stage; the rest as of :class:`SpikingResNet`.
+        width: channels of the first stage.
 
     Example:
         >>> import torch

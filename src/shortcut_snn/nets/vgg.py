@@ -58,7 +58,7 @@ class SpikingVGG(SpikingNetwork):
     Args:
         widths: channels of each layer of each stage.
         num_classes: width of the logits.
-        time_steps: T.
+        time_steps: number of time steps T.
         pooling: ``"max"``, which keeps spikes spikes, or ``"average"``; both of 2x2.
         in_channels: 3 for colour, 1 for grey, 2 for event frames (polarities).
         make_neuron: makes each layer's neuron; the paper's LIF by default.
@@ -134,10 +134,10 @@ def spiking_vgg11(
     norm: Norm = "bn",
     classifier_std: ClassifierStd = None,
 ) -> SpikingVGG:
-    """VGG-11: stages of 1, 1, 2, 2, 2 layers, doubling in width up to 8 times; max pooling.
+    """VGG-11: stages of 1, 1, 2, 2, 2 layers, doubling in width up to 8 times; max pooling; options of SpikingVGG.
 
     Args:
-        width: channels of the first layer; the rest as of :class:`SpikingVGG`.
+        width: channels of the first layer.
 
     Example:
         >>> import torch
@@ -162,10 +162,10 @@ def spiking_vgg16(
     norm: Norm = "bn",
     classifier_std: ClassifierStd = None,
 ) -> SpikingVGG:
-    """VGG-16: stages of 2, 2, 3, 3, 3 layers, doubling in width up to 8 times; max pooling.
+    """VGG-16: stages of 2, 2, 3, 3, 3 layers, doubling in width up to 8 times; max pooling; options of SpikingVGG.
 
     Args:
-        width: channels of the first layer; the rest as of :class:`SpikingVGG`.
+        width: channels of the first layer.
 
     Example:
         >>> import torch
@@ -190,10 +190,10 @@ def spiking_vggsnn(
     norm: Norm = "bn",
     classifier_std: ClassifierStd = None,
 ) -> SpikingVGG:
-    """VGGSNN: four stages of 2 layers, doubling in width up to 8 times; average pooling.
+    """VGGSNN: four stages of 2 layers, doubling in width up to 8 times; average pooling; options of SpikingVGG.
 
     Args:
-        width: channels of the first layer; the rest as of :class:`SpikingVGG`.
+        width: channels of the first layer.
 
     Example:
         >>> import torch

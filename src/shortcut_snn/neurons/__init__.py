@@ -1,9 +1,8 @@
 """Spiking neurons: IF, LIF and PLIF over whole sequences, with surrogate gradients."""
 
 from .allocator import keep_freed_memory
-from .current_neuron import CurrentNeuron
+from .current_neuron import CurrentNeuron, Membrane
 from .kernels import Backend, get_backend, set_backend, use_backend
-from .membrane import Membrane
 from .modules import IF, LIF, PLIF, Neuron
 from .norm_neuron import NormNeuron
 from .spikes import Packing, get_packing, set_packing, use_packing

@@ -17,6 +17,9 @@ def keep_freed_memory() -> bool:
 
     Returns:
         Whether it was done: False where the C library is not glibc.
+
+    Example:
+        >>> kept = keep_freed_memory()  # doctest: +SKIP
     """
     if platform.libc_ver()[0] != "glibc":
         return False

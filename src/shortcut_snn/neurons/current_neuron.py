@@ -1,6 +1,7 @@
 """A neuron at inference: the normalisation before it is part of the layer that makes its current."""
 
 import inspect
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,9 +10,29 @@ from torch import Tensor, nn
 from .functional import decay_tensor, lif
 from .kernels import kernel_surrogate, kernels_run
 from .kernels.operators import norm_neuron
-from .membrane import Membrane
 from .modules import Neuron, is_plain
 from .surrogate import Rectangle
+
+
+@dataclass
+class Membrane:
+    """What a layer that is run piece by piece starts from, and where it has come to.
+
+    Args:
+        before: membrane potential ``[N, ...]`` before the first step, or None for 0.
+        after: the one after the last step, once the layer has run.
+
+    Example:
+        >>> from shortcut_snn.neurons import LIF
+        >>> layer = CurrentNeuron(LIF())
+        >>> layer.membrane = Membrane()
+        >>> spikes = layer(torch.full((1, 1, 1), 0.75))
+        >>> layer.membrane.after.item()
+        0.75
+    """
+
+    before: Tensor | None = None
+    after: Tensor | None = None
 
 
 class CurrentNeuron(nn.Module):
@@ -21,6 +42,12 @@ class CurrentNeuron(nn.Module):
 
     Args:
         neuron: what fires.
+
+    Example:
+        >>> from shortcut_snn.neurons import LIF
+        >>> current, residual = torch.full((1, 1, 1), 0.5), torch.full((4, 1, 1), 0.25)
+        >>> CurrentNeuron(LIF())(current, residual, time_steps=4).flatten()
+        tensor([0., 1., 0., 1.])
     """
 
     def __init__(self, neuron: nn.Module) -> None:

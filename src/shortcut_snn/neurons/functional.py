@@ -20,7 +20,6 @@ from .kernels import kernel_surrogate, kernels_run
 from .kernels.backend import is_exported
 from .kernels.operators import norm_neuron
 from .surrogate import Rectangle, Surrogate
-from .unrolled import unrolled
 
 Reset = Literal["hard", "soft"]
 
@@ -115,6 +114,23 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
+def unrolled(
+    current: Tensor, decay: float | Tensor, threshold: float, soft: bool, initial: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Do as :func:`lif`, forward only, in plain operators: what a file for another runtime holds."""
+    dtype = compute_dtype(current.dtype)
+    factor = decay.to(dtype) if isinstance(decay, Tensor) else decay
+    u = None if initial is None else initial.to(dtype)
+    spikes = []
+    for step in current.unbind(0):
+        u_pre = step.to(dtype) if u is None else factor * u + step
+        fired = u_pre > threshold
+        spikes.append(fired.to(current.dtype))
+        u = u_pre - threshold * fired.to(dtype) if soft else torch.where(fired, 0.0, u_pre)
+    assert u is not None
+    return torch.stack(spikes), u.to(current.dtype)
+
+
 def lif(
     current: Tensor,
     decay: float | Tensor = 0.5,
@@ -143,6 +159,11 @@ def lif(
 
     Raises:
         ValueError: no time steps, or a parameter out of range.
+
+    Example:
+        >>> spikes, membrane = lif(torch.full((4, 1, 1), 0.75), decay=0.5)
+        >>> spikes.flatten(), membrane.flatten()
+        (tensor([0., 1., 0., 1.]), tensor([0.]))
     """
     check_call(current, decay, threshold, reset, initial)
     if is_exported():

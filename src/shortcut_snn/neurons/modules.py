@@ -32,6 +32,13 @@ class Neuron(nn.Module):
     Raises:
         TypeError: a threshold that is no number, or a surrogate that cannot be called.
         ValueError: a parameter out of range.
+
+    Example:
+        >>> class Memoryless(Neuron):
+        ...     def forward(self, current):
+        ...         return (current > self.threshold).float()
+        >>> Memoryless()(torch.tensor([[0.5], [1.5]])).flatten()
+        tensor([0., 1.])
     """
 
     decay: float | Tensor
@@ -77,18 +84,10 @@ class Neuron(nn.Module):
 
 @components.neuron("lif")
 class LIF(Neuron):
-    """Leaky integrate-and-fire.
+    """Leaky integrate-and-fire, with the other arguments of :class:`Neuron`.
 
     Args:
-        decay: factor on the membrane potential in a step, from 0 to 1; the paper's tau, 0.5, halves it.
-        threshold: a neuron fires where its membrane potential is greater than this.
-        surrogate: ds/du in the backward pass; ``Rectangle(1)`` by default.
-        reset: ``"hard"`` to 0, or ``"soft"``: the threshold is subtracted.
-        detach_reset: whether the gradient ignores that the reset depends on the spike.
-        detach_membrane: whether no gradient travels through time (see :mod:`.sltt`).
-
-    Raises:
-        ValueError: a parameter out of range.
+        decay: factor on the membrane potential in a step, from 0 to 1 (the paper's tau).
 
     Example:
         >>> import torch
@@ -137,14 +136,6 @@ class PLIF(Neuron):
 
     Args:
         decay: where the learning of the factor on the membrane potential starts, between 0 and 1.
-        threshold: a neuron fires where its membrane potential is greater than this.
-        surrogate: ds/du in the backward pass; ``Rectangle(1)`` by default.
-        reset: ``"hard"`` to 0, or ``"soft"``: the threshold is subtracted.
-        detach_reset: whether the gradient ignores that the reset depends on the spike.
-        detach_membrane: whether no gradient travels through time (see :mod:`.sltt`).
-
-    Raises:
-        ValueError: a parameter out of range.
 
     Example:
         >>> PLIF(decay=0.5).w

@@ -24,6 +24,15 @@ class NormNeuron(nn.Module):
     Args:
         norm: a ``BatchNorm1d`` or ``BatchNorm2d`` over the channels.
         neuron: what fires.
+
+    Raises:
+        TypeError: one of the two is no module.
+
+    Example:
+        >>> from shortcut_snn.neurons import LIF
+        >>> layer = NormNeuron(nn.BatchNorm2d(3), LIF())
+        >>> layer(torch.rand(4, 2, 3, 8, 8)).shape
+        torch.Size([4, 2, 3, 8, 8])
     """
 
     def __init__(self, norm: nn.modules.batchnorm._BatchNorm, neuron: Neuron) -> None:

@@ -87,6 +87,12 @@ def lif(
 
     Raises:
         ValueError: no time steps, or a parameter out of range.
+
+    Example:
+        >>> current = torch.full((2, 1, 1), 0.75, requires_grad=True)
+        >>> lif(current)[0].sum().backward()
+        >>> current.grad.flatten()
+        tensor([1., 1.])
     """
     start = None if initial is None else initial.detach()
     if not torch.is_grad_enabled():

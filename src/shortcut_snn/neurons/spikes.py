@@ -35,6 +35,9 @@ def set_packing(when: Packing) -> None:
 
     Raises:
         ValueError: another choice.
+
+    Example:
+        >>> set_packing(get_packing())
     """
     global _packing
     if when not in get_args(Packing):
@@ -44,7 +47,13 @@ def set_packing(when: Packing) -> None:
 
 @contextmanager
 def use_packing(when: Packing) -> Iterator[None]:
-    """Choose within a ``with`` block; see :func:`set_packing`."""
+    """Choose within a ``with`` block; see :func:`set_packing`.
+
+    Example:
+        >>> with use_packing("never"):
+        ...     get_packing()
+        'never'
+    """
     before = _packing
     set_packing(when)
     try:

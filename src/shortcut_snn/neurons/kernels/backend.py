@@ -49,6 +49,9 @@ def set_backend(name: Backend) -> None:
     Raises:
         ValueError: an unknown name.
         ImportError: numba or triton is asked for and cannot be imported.
+
+    Example:
+        >>> set_backend(get_backend())
     """
     global _backend
     backend = _check(name)
@@ -62,7 +65,13 @@ def set_backend(name: Backend) -> None:
 
 @contextmanager
 def use_backend(name: Backend) -> Iterator[None]:
-    """Choose the implementation within a ``with`` block; see :func:`set_backend`."""
+    """Choose the implementation within a ``with`` block; see :func:`set_backend`.
+
+    Example:
+        >>> with use_backend("eager"):
+        ...     get_backend()
+        'eager'
+    """
     before = _backend
     set_backend(name)
     try:
