@@ -119,7 +119,7 @@ def test_the_convolution_that_keeps_bits_is_counted():
 
 
 def test_modes_are_put_back_whatever_happens():
-    net = nets.build("resnet18", 10, 2, width=4)
+    net = nets.spiking_resnet18(10, 2, width=4)
     net.layer1.eval()
     before = [module.training for module in net.modules()]
     measure_energy(net, [torch.randn(2, 3, 8, 8)], 2)

@@ -45,10 +45,8 @@ def agree(network, about, streaming, folder):
     program = make_program(fold(network), about, streaming)
     write_program(program, folder / "network.pt2")
     write_onnx(program, about, folder / "network.onnx")
-    for runtime in (
-        ProgramRuntime(folder / "network.pt2", program, about),
-        OnnxRuntime(folder / "network.onnx", about, streaming),
-    ):
+    torchs = ProgramRuntime(folder / "network.pt2", program, about)
+    for runtime in (torchs, OnnxRuntime(folder / "network.onnx", about, streaming)):
         assert check(reference, runtime, images).difference < 1e-5
         assert first_difference(reference, runtime, images).startswith("all spikes are equal")
         # Any batch.
@@ -75,6 +73,16 @@ def test_onnxruntime_alone_streams(event_graphs):
     assert outputs == ["logits", *(name.replace(".before", ".after") for name in state)]
     expected = TrainedNetwork(network, about).whole(frames).numpy()
     assert np.allclose(total / about.time_steps, expected, atol=1e-5)
+
+
+def test_onnxruntime_tells_nobody(event_graphs, monkeypatch):
+    _, about, folder = event_graphs
+    calls = []
+    monkeypatch.setattr(onnxruntime, "disable_telemetry_events", lambda: calls.append("no telemetry"))
+    session = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *a, **k: calls.append("session") or session(*a, **k))
+    OnnxRuntime(folder / "network.onnx", about, False)
+    assert calls == ["no telemetry", "session"]
 
 
 def test_a_program_runs_where_nothing_of_ours_is(tmp_path):

@@ -9,10 +9,10 @@ import torch
 
 from shortcut_snn.deploy import Inference, load
 from shortcut_snn.deploy.fold import fold
-from shortcut_snn.deploy.torch_runtime import TorchRuntime, TrainedNetwork
+from shortcut_snn.deploy.torch_runtime import TorchRuntime
 from shortcut_snn.neurons import IF, LIF, CurrentNeuron, Membrane
 
-from .networks import batch, description, family
+from .networks import description, family
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -69,7 +69,7 @@ def test_membranes_are_kept_between_steps():
 
 @pytest.mark.parametrize(
     ("name", "tool"),
-    [("network.onnx", "onnxruntime"), ("network.nir", "nirtorch"), ("network.pt2", "torch.export.load")],
+    [("a.onnx", "onnxruntime"), ("a.nir", "nirtorch"), ("a.pt2", "torch.export.load, if you trust it")],
 )
 def test_other_formats_are_opened_by_others(name, tool, tmp_path):
     (tmp_path / name).write_bytes(b"something")

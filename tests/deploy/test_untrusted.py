@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,7 @@ def test_mutated_files_are_refused(real, run, tmp_path):
         for seed in range(times):
             path.write_bytes(mutated(content, seed))
             assert path.read_bytes() != content
-            assert refused(lambda: load(path), path.name), f"{whole}, mutation {seed}, is taken for whole"
+            assert refused(partial(load, path), path.name), f"{whole}, mutation {seed}, is taken for whole"
 
 
 ANYTHING = st.recursive(

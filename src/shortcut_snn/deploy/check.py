@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .runtime import Runtime
 
-TOLERANCE = 0.05
+TOLERANCE = 0.02
 """Of the greatest logit: most images' logits do not differ by more than this."""
 MOST_CLOSE = 0.01
 """Share of the images that may be so close between two classes that the other one wins."""
