@@ -1,7 +1,6 @@
 """Train deep spiking neural networks with shortcut back-propagation and evolutionary training.
 
-What a network, its neurons and the method need is here at once; what trains and ships needs the extra ``train`` and is
-imported when it is asked for.
+Packages and names are imported when they are asked for: whoever only runs a network loads nothing that trains.
 """
 
 from importlib import import_module
@@ -9,38 +8,46 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0.dev0"
 
-from . import components, method, nets, neurons
-from .method import (
-    TET,
-    Constant,
-    CosineDecay,
-    LinearDecay,
-    LogitSum,
-    LossSum,
-    SelfDistillation,
-    Shortcut,
-    ShortcutOutput,
-    StepDecay,
-    TimeLoop,
-    attach,
-)
-
 if TYPE_CHECKING:
-    from . import analysis, data, deploy, recipes, runs
+    from . import analysis, components, data, deploy, lightning, method, nets, neurons, recipes, runs
     from .analysis import calibrate, diagnose, measure_energy
     from .data import as_data
     from .deploy import export_network, load
+    from .method import (
+        TET,
+        Constant,
+        CosineDecay,
+        LinearDecay,
+        LogitSum,
+        LossSum,
+        SelfDistillation,
+        Shortcut,
+        ShortcutOutput,
+        StepDecay,
+        TimeLoop,
+        attach,
+    )
     from .recipes import Recipe, recipe_of, train
     from .runs import Classification, RunFolder, Task, Training, fit
 
-_LATER = {
-    "analysis": ("calibrate", "diagnose", "measure_energy"),
-    "data": ("as_data",),
-    "deploy": ("export_network", "load"),
-    "recipes": ("Recipe", "recipe_of", "train"),
-    "runs": ("Classification", "RunFolder", "Task", "Training", "fit"),
+_PACKAGES = ("analysis", "components", "data", "deploy", "lightning", "method", "nets", "neurons", "recipes", "runs")
+_HOME = {
+    "Classification": "runs",
+    "Recipe": "recipes",
+    "RunFolder": "runs",
+    "Task": "runs",
+    "Training": "runs",
+    "as_data": "data",
+    "calibrate": "analysis",
+    "diagnose": "analysis",
+    "export_network": "deploy",
+    "fit": "runs",
+    "load": "deploy",
+    "measure_energy": "analysis",
+    "recipe_of": "recipes",
+    "train": "recipes",
 }
-"""Packages that are imported when they, or one of these names of theirs, are asked for."""
+"""Where a name is at home that is not the method's."""
 
 __all__ = [
     "TET",
@@ -70,6 +77,7 @@ __all__ = [
     "diagnose",
     "export_network",
     "fit",
+    "lightning",
     "load",
     "measure_energy",
     "method",
@@ -83,11 +91,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    for package, names in _LATER.items():
-        if name == package:
-            return import_module(f".{name}", __name__)
-        if name in names:
-            return getattr(import_module(f".{package}", __name__), name)
+    if name in _PACKAGES:
+        return import_module(f".{name}", __name__)
+    if name in __all__:
+        return getattr(import_module(f".{_HOME.get(name, 'method')}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
