@@ -8,7 +8,6 @@ import sys
 import time
 
 import pytest
-
 from shortcut_snn.cli import main
 from shortcut_snn.training.compare import Plan, summarise
 from shortcut_snn.training.recipe import Recipe

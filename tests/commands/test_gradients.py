@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 from safetensors.torch import save_file
-
 from shortcut_snn.cli import main
+
 from shortcut_snn.deploy.weights import read_network
 
 from .small import options, train

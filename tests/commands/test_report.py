@@ -8,7 +8,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-
 from shortcut_snn.cli import main
 from shortcut_snn.training.compare import Plan, summarise
 from shortcut_snn.training.recipe import Recipe

@@ -48,7 +48,7 @@ def run(module: Any, parser: argparse.ArgumentParser, own: argparse.ArgumentPars
     words, entries = split(given)
     wants_help = bool({"-h", "--help"} & set(words[: words.index("--")] if "--" in words else words))
     if wants_help:
-        options, unknown = _named(words), []
+        options, unknown = _named(words), list[str]()
     else:
         options, unknown = parser.parse_known_args(words)
     if unknown:

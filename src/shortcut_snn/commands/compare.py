@@ -370,7 +370,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Compare and print the table, of what has finished if not all has."""
-    chosen = plan(options.said, options.methods, options.seeds, options.grid, options.imports)
+    try:
+        chosen = plan(options.said, options.methods, options.seeds, options.grid, options.imports)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     _refuse_overruled(chosen, options.entries)
     try:
         rows = compare(chosen, options.out, options.jobs)
