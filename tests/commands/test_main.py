@@ -1,4 +1,4 @@
-"""Mistakes of a user: one clear line, an exit status, nothing half-written, no traceback; and what the command lists."""
+"""Mistakes of a user: one clear line, an exit status, nothing half-written, no traceback; and what commands list."""
 
 import os
 import pickle
@@ -250,7 +250,7 @@ def test_help_of_everything(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     said = capsys.readouterr().out
-    assert all(f"    {name} " in said for name in commands())
+    assert {line.split()[0] for line in said.splitlines() if line.startswith("    ")} > set(commands())
 
 
 def test_help_is_of_what_was_named(tmp_path, capsys):

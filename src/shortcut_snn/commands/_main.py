@@ -1,7 +1,6 @@
 """The command ``shortcut-snn``: which command a person typed, and errors as a line."""
 
 import argparse
-import functools
 import importlib
 import os
 import pkgutil
@@ -77,7 +76,6 @@ def _run(given: list[str]) -> int:
         description="Train deep spiking neural networks with shortcut back-propagation and evolutionary training.",
         epilog="Start with: shortcut-snn train --config digits --out runs/digits",
         allow_abbrev=False,
-        formatter_class=functools.partial(argparse.HelpFormatter, max_help_position=30),
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", title="commands", dest="command")
