@@ -17,7 +17,7 @@ from typing import Any
 from ..analysis import plots
 from ..analysis.statistics import geometric_mean, mean_interval, with_interval
 from ..files import write_csv, write_text
-from ..recipes.entries import changed, changed_entry, from_dict, layer, merged, parse, said, write_recipe
+from ..recipes.entries import changed_entry, from_dict, layer, merged, parse, said, write_recipe
 from ..recipes.recipe import Recipe
 from ..runs import RunFolder
 from ..runs.folder import flat
@@ -397,15 +397,15 @@ def _tell(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
 def _refuse_overruled(plan: Plan, entries: Sequence[str]) -> None:
     """Refuse an option for all methods of which each of them says something else."""
 
-    def overruled(variant: Variant, entry: str) -> bool:
+    def overruled(variant: Variant, key: str, value: Any) -> bool:
         try:
-            return changed(variant.recipe, said([entry])) != variant.recipe
+            return changed_entry(variant.recipe, key, value) != variant.recipe
         except ValueError:
             return True
 
-    for entry in entries:
-        if all(overruled(variant, entry) for variant in plan.variants):
+    for key, value in flat(said(entries)):
+        if all(overruled(variant, key, value) for variant in plan.variants):
             raise UsageError(
-                f"--{entry.replace('=', ' ', 1)} is overruled by every method here: say it behind a method, as in "
-                f"--methods '{plan.variants[0].label.split()[0]} {entry}', or with --grid {entry}"
+                f"--{key} {value} is overruled by every method here: say it behind a method, as in "
+                f"--methods '{plan.variants[0].label.split()[0]} {key}={value}', or with --grid {key}={value}"
             )
