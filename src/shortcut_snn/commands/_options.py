@@ -9,8 +9,9 @@ import yaml
 from ..components import Kind, hints_of, kind_and_name, slot, suggestion
 from ..components import options as options_of
 from ..recipes.entries import from_dict, layer, merged, said
-from ..recipes.imports import import_components
+from ..recipes.imports import hint, import_components
 from ..recipes.recipe import Recipe, sections
+from ..runs import RunFolder
 from ._main import Parser, UsageError
 
 
@@ -59,7 +60,7 @@ def run(module: Any, parser: argparse.ArgumentParser, own: argparse.ArgumentPars
         options.said = merged(*map(layer, options.layers), said(entries))
         options.recipe = from_dict(options.said)
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(f"{error}{_missing(options)}") from None
     if wants_help:
         own.print_help()
         print(f"\n{recipe_help(options.recipe)}")
@@ -69,6 +70,12 @@ def run(module: Any, parser: argparse.ArgumentParser, own: argparse.ArgumentPars
         return 0
     status: int = module.run(options)
     return status
+
+
+def _missing(options: argparse.Namespace) -> str:
+    """What the run that is gone on with imported, and this command has not."""
+    folder = RunFolder(getattr(options, "out", ""))
+    return hint(folder.read_json(folder.environment).get("imports", [])) if getattr(options, "resume", False) else ""
 
 
 def _named(words: list[str]) -> argparse.Namespace:
