@@ -272,6 +272,9 @@ def read(inner: Any, entries: Any, path: str) -> Any:
             there = ", ".join(hints) or "none"
             raise ValueError(f"{dot}{key}: {title} has no entry {key!r}{suggestion(key, hints)}; it has: {there}")
     values = {key: _value(hints[key], value, f"{dot}{key}") for key, value in own.items()}
+    for field in dataclasses.fields(settings):
+        if field.name not in values and field.default is field.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{dot}{field.name} is missing")
     try:
         return settings(**values)
     except (ValueError, TypeError) as error:

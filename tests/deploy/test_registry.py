@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from shortcut_snn.cli import main
+from shortcut_snn.commands import main
 from shortcut_snn.deploy import card, load, names, registry
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(scope="module")
-def models(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     folder = root / "digits-resnet20"
-    assert main(["export", str(run), "--to", "safetensors", "--out", str(folder), "--name", folder.name]) == 0
+    assert main(["export", str(trained), "--to", "safetensors", "--out", str(folder), "--name", folder.name]) == 0
     return root
 
 
@@ -33,7 +33,7 @@ def test_by_name(models, monkeypatch):
     assert torch.equal(load("digits-resnet20", models).logits(images), expected)
     monkeypatch.setenv(registry.VARIABLE, str(models))
     assert torch.equal(load("digits-resnet20").logits(images), expected)
-    assert card("digits-resnet20").recipe["data"]["name"] == "digits"
+    assert card("digits-resnet20").recipe["data"]["kind"] == "digits"
 
 
 def test_unknown_names(models, tmp_path):
@@ -53,7 +53,7 @@ def test_unknown_names(models, tmp_path):
         ("{}", "name is missing"),
         ("[" * 100_000, "is not a card"),
         (json.dumps({"name": "x", "data": {}, "recipe": {}, "accuracy": {"test": "high"}, "files": {}, "version": ""}),
-         "an entry of accuracy makes no sense"),
+         "accuracy should be a valid number"),
         (json.dumps({"name": "x", "data": [], "recipe": {}, "accuracy": {}, "files": {}, "version": ""}), "data"),
     ],
 )  # fmt: skip
