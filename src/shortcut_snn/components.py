@@ -272,6 +272,9 @@ def read(inner: Any, entries: Any, path: str) -> Any:
             there = ", ".join(hints) or "none"
             raise ValueError(f"{dot}{key}: {title} has no entry {key!r}{suggestion(key, hints)}; it has: {there}")
     values = {key: _value(hints[key], value, f"{dot}{key}") for key, value in own.items()}
+    for field in dataclasses.fields(settings):
+        if field.name not in values and field.default is field.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{dot}{field.name} is missing")
     try:
         return settings(**values)
     except (ValueError, TypeError) as error:
@@ -365,7 +368,9 @@ def merge(inner: Any, base: Any, change: Any) -> Any:
         settings = inner[name] if isinstance(name, str) and name in inner else None
         if name != base.get("kind") and settings is not None:
             kept = {key: value for key, value in base.items() if key in hints_of(settings)}
-    hints = hints_of(settings) if settings is not None else {}
+    # A layer that does not say which component it is of has its groups all the same.
+    several = [settings] if settings is not None else [inner[name] for name in inner]
+    hints = {key: hint for each in several for key, hint in hints_of(each).items()}
     for key, value in change.items():
         found = slot(hints[key]) if key in hints else None
         kept[key] = merge(found.inner, kept.get(key), value) if found and not found.many else value

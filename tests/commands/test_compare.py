@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,158 +10,282 @@ import time
 
 import pytest
 
-from shortcut_snn.cli import main
-from shortcut_snn.training.compare import Plan, summarise
-from shortcut_snn.training.recipe import Recipe
+from shortcut_snn.commands import main
+from shortcut_snn.commands.compare import plan, summarise
+from shortcut_snn.recipes import PRESETS, recipe_of
+from shortcut_snn.runs.checkpoint import position, read_checkpoint
 
-from .small import options
-
-
-def test_plan_runs_vanilla_once_whatever_the_branches():
-    plan = Plan.parse(
-        Recipe(), "vanilla,evolutionary", 3, ["method.taps=stages,blocks", "method.objective=logit_sum,loss_sum"]
-    )
-    labels = [variant.label for variant in plan.variants]
-    assert labels[0] == "vanilla"
-    assert len(labels) == 5
-    assert plan.seeds == (0, 1, 2)
-    assert len({variant.folder for variant in plan.variants}) == 5
+SHARED = ["--data.train_limit", "150", "--data.test_limit", "100", "--data.batch_size", "50"]
+SHARED += ["--network.kind", "resnet20", "--network.width", "4", "--network.time_steps", "2", "--training.threads", "1"]
 
 
-def test_plan_varies_other_entries_for_all():
-    plan = Plan.parse(Recipe(), "vanilla,shortcut", 1, ["neuron.surrogate.width=1,4"])
-    assert len(plan.variants) == 4
-    assert {variant.recipe.neuron.surrogate.width for variant in plan.variants} == {1.0, 4.0}
+def labels(*given, **named):
+    return [variant.label for variant in plan({}, *given, **named).variants]
+
+
+def table(path):
+    return list(csv.DictReader(path.open()))
+
+
+def test_vanilla_runs_once_whatever_the_branches():
+    grid = ["method.branches.taps=stages,blocks", "method.objective.kind=logit_sum,loss_sum"]
+    made = plan({}, ["vanilla,evolutionary"], 3, grid[:1])
+    assert [variant.label for variant in made.variants] == [
+        "vanilla",
+        "evolutionary taps=stages",
+        "evolutionary taps=blocks",
+    ]
+    assert made.variants[0].recipe == recipe_of("vanilla")
+    assert made.seeds == (0, 1, 2)
+    assert len(labels(["evolutionary"], 1, grid)) == 4
+    assert plan({"training": {"seed": 5}}, ["vanilla"], 2).seeds == (5, 6)
+
+
+def test_other_entries_are_varied_for_all():
+    made = plan({}, ["vanilla,shortcut"], 1, ["neuron.surrogate.width=1,4"])
+    assert len(made.variants) == 4
+    assert {variant.recipe.neuron.surrogate.width for variant in made.variants} == {1.0, 4.0}
 
 
 def test_methods_carry_entries():
-    plan = Plan.parse(Recipe(), "vanilla,evolutionary,evolutionary:taps=blocks:initial=0.5", 1)
-    assert [variant.label for variant in plan.variants] == [
+    own = "evolutionary method.branches.taps=blocks method.branches.schedule.initial=0.5"
+    made = plan({}, ["vanilla,evolutionary", own], 1)
+    assert [variant.label for variant in made.variants] == [
         "vanilla",
         "evolutionary",
         "evolutionary taps=blocks initial=0.5",
     ]
-    assert plan.variants[2].recipe.method.taps == "blocks"
-    assert plan.variants[2].recipe.method.initial == 0.5
-    assert plan.variants[1].recipe.method.taps is None, "the method's own"
+    branches = [variant.recipe.method.branches for variant in made.variants]
+    assert (branches[0], branches[1].taps) == (None, "stages")
+    assert (branches[2].taps, branches[2].schedule.initial) == ("blocks", 0.5)
+    own = ["tet method.objective.weight=0.05 network.norm=tdbn", "evolutionary method.gradient.kind=rate"]
+    first, second = (variant.recipe for variant in plan({}, own, 1).variants)
+    assert (first.method.objective.weight, first.network.norm) == (0.05, "tdbn")
+    assert second.method.gradient == recipe_of("rate").method.gradient
+    # What a method says itself is not varied.
+    assert labels([own[0]], 1, ["network.norm=bn,tdbn"]) == ["tet weight=0.05 norm=tdbn"]
+
+
+def test_all_presets_can_be_compared():
+    made = plan({"network": {"width": 4}}, list(PRESETS), 1)
+    assert [variant.label for variant in made.variants] == list(PRESETS)
+    assert {variant.label for variant in made.variants if variant.recipe.method.branches} == {
+        "shortcut", "evolutionary", "calibrated", "deep_supervision", "distillation",
+    }  # fmt: skip
+    assert all(variant.recipe == recipe_of({"network": {"width": 4}}, variant.label) for variant in made.variants)
+
+
+def test_a_grid_of_lists():
+    made = plan({}, ["evolutionary"], 1, ["method.branches.taps=[layer1],[layer1,layer2],stages"])
+    assert [variant.recipe.method.branches.taps for variant in made.variants] == [
+        ("layer1",),
+        ("layer1", "layer2"),
+        "stages",
+    ]
+    assert [variant.label for variant in made.variants] == [
+        "evolutionary taps=[layer1]",
+        "evolutionary taps=[layer1, layer2]",
+        "evolutionary taps=stages",
+    ]
+    made = plan({}, ["vanilla"], 1, ["optimizer.betas=[0.9,0.95],[0.8,0.99]", "network.kind=vgg11,resnet18"])
+    assert [variant.recipe.optimizer.betas for variant in made.variants[::2]] == [(0.9, 0.95), (0.8, 0.99)]
+    assert made.variants[0].label == "vanilla betas=[0.9, 0.95] network=vgg11"
+
+
+def test_labels_and_folders_are_unique(tmp_path):
+    # The last part of two entries is the same.
+    grid = ["neuron.surrogate.width=1,2", "network.width=1,2"]
+    made = plan({}, ["vanilla"], 1, grid).variants
+    assert made[1].label == "vanilla neuron.surrogate.width=1 network.width=2"
+    assert len({variant.folder for variant in made}) == 4
+    made = labels(["vanilla network.width=4", "vanilla neuron.surrogate.width=4", "vanilla"])
+    assert made == ["vanilla network.width=4", "vanilla neuron.surrogate.width=4", "vanilla"]
+    # Two files have one name.
+    for folder, width in (("a", 1), ("b", 2)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.yaml").write_text(f"network: {{width: {width}}}")
+    files = [str(tmp_path / folder / "mine.yaml") for folder in "ab"]
+    assert [variant.recipe.network.width for variant in plan({}, files).variants] == [1, 2]
+    assert labels(files[:1]) == ["mine"]
+    # The same twice is the same.
+    assert labels(["vanilla,vanilla"], 1, ["network.width=4,4"]) == ["vanilla width=4"]
+    taps = ", ".join(f"layer{i}.0.conv1" for i in range(1, 5) for _ in range(4))
+    (variant,) = plan({}, ["evolutionary"], 1, [f"method.branches.taps=[{taps}]"]).variants
+    assert len(variant.folder) <= 100
 
 
 @pytest.mark.parametrize(
     ("methods", "seeds", "grid", "said"),
     [
-        ("vanila", 1, [], "unknown method"),
-        ("", 1, [], "names nothing"),
-        ("evolutionary:blocks", 1, [], "KEY=VALUE"),
-        ("evolutionary:tips=blocks", 1, [], "no entry 'method.tips'"),
-        ("vanilla", 0, [], "--seeds"),
-        ("vanilla", 1, ["taps"], "KEY=A,B"),
-        ("vanilla", 1, ["network.depth=1,2"], "no entry 'network.depth'"),
-        ("vanilla", 1, ["network.width=wide"], "width"),
-        ("vanilla", 1, ["train.seed=0,10"], "say how many seeds with --seeds"),
+        (["vanila"], 1, [], "no recipe or preset 'vanila'"),
+        ([""], 1, [], "names nothing"),
+        (["evolutionary blocks"], 1, [], "'blocks' is no entry: write KEY=VALUE"),
+        (["evolutionary method.branches.tips=blocks"], 1, [], "method.branches has no entry 'tips'"),
+        (["tet method.objective.wait=1"], 1, [], "objective 'tet' has no entry 'wait'"),
+        (["tet method.branches.taps=blocks"], 1, [], "tet has no use for branches"),
+        (["vanilla"], 0, [], "--seeds"),
+        (["vanilla"], 1, ["taps"], "KEY=A,B"),
+        (["vanilla"], 1, ["network.width=[1"], "--grid network.width=.1: not YAML"),
+        (["vanilla"], 1, ["network.depth=1,2"], "has no entry 'depth'"),
+        (["vanilla"], 1, ["network.width=wide"], "width"),
+        (["vanilla"], 1, ["training.seed=0,10"], "say how many seeds with --seeds"),
+        (["vanilla training.seed=3"], 1, [], "say how many seeds with --seeds"),
+        (["vanilla network.kind=vgg11"], 1, ["network.block=basic,sew"], "'vgg11' has no entry 'block'"),
     ],
 )
 def test_plan_refuses(methods, seeds, grid, said):
     with pytest.raises(ValueError, match=said):
-        Plan.parse(Recipe(), methods, seeds, grid)
+        plan({}, methods, seeds, grid)
 
 
-def test_compare_end_to_end(tmp_path, capsys):
-    command = [
-        "compare",
-        "--out",
-        str(tmp_path / "c"),
-        "--methods",
-        "vanilla,evolutionary",
-        "--seeds",
-        "2",
-        "--jobs",
-        "2",
-    ]
-    command += options(train__epochs=1)
+def test_an_option_that_every_method_overrules_is_refused(tmp_path, capsys):
+    command = ["compare", "--out", str(tmp_path / "c"), "--methods", "vanilla", "evolutionary"]
+    assert main([*command, "--method.branches.taps", "blocks"]) == 2
+    said = capsys.readouterr().err
+    assert "--method.branches.taps blocks is overruled by every method here" in said
+    assert "--grid method.branches.taps=blocks" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """A comparison and its command."""
+    folder = tmp_path_factory.mktemp("compare") / "c"
+    command = ["compare", "--out", str(folder), "--methods", "vanilla,evolutionary", "--seeds", "2", "--jobs", "2"]
+    command += [*SHARED, "--training.epochs", "1"]
     assert main(command) == 0
-    said = capsys.readouterr().out
-    assert "| vanilla" in said
-    assert "±" in said
-    rows = list(csv.DictReader((tmp_path / "c" / "comparison.csv").open()))
+    return folder, command
+
+
+def test_compare_end_to_end(compared, capsys):
+    folder, command = compared
+    rows, runs = table(folder / "comparison.csv"), table(folder / "runs.csv")
     assert [(row["variant"], row["n"]) for row in rows] == [("vanilla", "2"), ("evolutionary", "2")]
-    runs = list(csv.DictReader((tmp_path / "c" / "runs.csv").open()))
-    assert len(runs) == 4
-    assert "| s / step | MiB / step" in said
+    assert [(run["variant"], run["seed"], run["folder"]) for run in runs] == [
+        (method, seed, f"{method}/seed{seed}") for method in ("vanilla", "evolutionary") for seed in "01"
+    ]
     for name in ("seconds_per_step", "seconds_per_epoch"):
         assert float(rows[0][name]) == pytest.approx(sum(float(run[name]) for run in runs[:2]) / 2)
-    mean = sum(100 * float(run["test_accuracy_last"]) for run in runs[:2]) / 2
-    assert float(rows[0]["last"]) == pytest.approx(mean)
-    assert (tmp_path / "c" / "comparison.png").is_file()
+    accuracies = [100 * float(run["test_last.accuracy"]) for run in runs]
+    assert float(rows[0]["last"]) == pytest.approx(sum(accuracies[:2]) / 2)
+    pairs = [accuracies[2] - accuracies[0], accuracies[3] - accuracies[1]]
+    assert float(rows[1]["difference"]) == pytest.approx(sum(pairs) / 2)
+    assert (folder / "comparison.png").is_file()
+    assert json.loads((folder / "comparison.json").read_text()) == {
+        "metric": "accuracy", "higher_is_better": True, "fraction": True, "baseline": "vanilla",
+    }  # fmt: skip
 
     # Again: nothing is trained twice, but a run that was lost is.
-    lost = tmp_path / "c" / "evolutionary" / "seed1"
-    kept = tmp_path / "c" / "vanilla" / "seed0" / "checkpoint.ckpt"
+    lost = folder / "evolutionary" / "seed1"
+    kept = folder / "vanilla" / "seed0" / "checkpoint.ckpt"
     before = kept.stat().st_mtime_ns
     (lost / "result.json").unlink()
     # A run of a version that did not measure steps is as good as any.
-    old = tmp_path / "c" / "vanilla" / "seed1" / "result.json"
+    old = folder / "vanilla" / "seed1" / "result.json"
     result = json.loads(old.read_text())
     for name in ("seconds_per_step", "peak_bytes_per_step"):
         del result[name]
     old.write_text(json.dumps(result))
     assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "| vanilla" in said
+    assert "±" in said
+    assert "| s / step | MiB / step" in said
     assert kept.stat().st_mtime_ns == before
     assert (lost / "result.json").is_file()
-    again = list(csv.DictReader((tmp_path / "c" / "comparison.csv").open()))
+    again = table(folder / "comparison.csv")
     assert [row["last"] for row in again] == [row["last"] for row in rows]
     assert float(again[0]["seconds_per_step"]) == float(runs[0]["seconds_per_step"])
 
     # Runs of another recipe are not taken for those of this one, and a damaged result spoils its own run alone.
-    capsys.readouterr()
-    assert main([*command, "--train.epochs", "3"]) == 1
+    assert main([*command, "--training.epochs", "3"]) == 1
     assert "4 of 4 runs failed" in (said := capsys.readouterr()).err
-    assert "has another recipe (train.epochs was 1 and is 3)" in said.err
-    assert "test accuracy" not in said.out
+    assert "has another recipe (training.epochs was 1 and is 3)" in said.err
+    assert ": accuracy" not in said.out
     old.write_text("{")
     assert main(command) == 1
     assert "1 of 4 runs failed" in capsys.readouterr().err
-    left = list(csv.DictReader((tmp_path / "c" / "comparison.csv").open()))
+    left = table(folder / "comparison.csv")
     assert [row["n"] for row in left] == ["1", "2"]
 
 
+def finished(folder, **changes):
+    """A result as runs leave it, made up."""
+    folder.mkdir(parents=True)
+    result = {"metric": "accuracy", "higher_is_better": True, "fraction": True, "chance": 0.1}
+    result |= {f"{part}_{when}": {"accuracy": 0.5} for part in ("test", "validation") for when in ("last", "best")}
+    result |= {"seconds_per_epoch": 1.0, "gradient_ratio_first_epoch": 1.0, "gradient_ratio_last_epoch": 1.0}
+    (folder / "result.json").write_text(json.dumps(result | changes))
+
+
 def test_what_no_run_measured_is_a_dash(tmp_path):
-    place = tmp_path / "vanilla" / "seed0"
-    place.mkdir(parents=True)
-    result = {"test_accuracy_last": 0.5, "test_accuracy_best": 0.5, "seconds_per_epoch": 1.0}
-    result |= {"gradient_ratio_first_epoch": 1.0, "gradient_ratio_last_epoch": 1.0}
-    (place / "result.json").write_text(json.dumps(result))
-    summarise(Plan.parse(Recipe(), "vanilla", 1), tmp_path)
+    finished(tmp_path / "vanilla" / "seed0")
+    summarise(plan({}, ["vanilla"], 1), tmp_path)
     assert (tmp_path / "comparison.md").read_text().splitlines()[-1].split("|")[-3:-1] == [" -        ", " -          "]
 
 
-def test_what_is_shared_may_concern_some_methods_only(tmp_path, capsys):
-    command = ["compare", "--out", str(tmp_path / "c"), "--methods", "vanilla:neuron.tau=2", "--seeds", "1"]
-    # Of TET's regulariser vanilla knows nothing, and is stopped by its own tau only.
-    assert main([*command, *options(method__tet__weight=0.05)]) == 1
-    assert "tau" in capsys.readouterr().err
+def test_what_has_no_test_data_is_compared_on_validation_data(tmp_path):
+    finished(tmp_path / "vanilla" / "seed0", test_last={}, test_best={}, validation_last={"accuracy": 0.25})
+    (row,) = summarise(plan({}, ["vanilla"], 1), tmp_path)
+    assert row["last"] == 25
 
 
-def test_failed_run_is_named_and_others_go_on(tmp_path, capsys):
-    command = ["compare", "--out", str(tmp_path / "c"), "--methods", "vanilla,evolutionary", "--seeds", "1"]
-    command += options(train__epochs=1, method__taps="[layr1]")
-    assert main(command) == 1
+def test_the_others_are_set_against_the_first_alone(tmp_path):
+    made = plan({}, ["vanilla", "shortcut", "evolutionary"], 2)
+    for method in ("shortcut", "evolutionary"):
+        for seed in (0, 1):
+            finished(tmp_path / method / f"seed{seed}", test_last={"accuracy": 0.25 * (seed + 1)})
+    rows = summarise(made, tmp_path)
+    assert [row["variant"] for row in rows] == ["shortcut", "evolutionary"]
+    assert all(row["difference"] != row["difference"] for row in rows)
+    # Of seeds that both have, the difference is one of pairs.
+    finished(tmp_path / "vanilla" / "seed1", test_last={"accuracy": 0.25})
+    rows = summarise(made, tmp_path)
+    assert [(row["variant"], row["n"], row["difference"]) for row in rows] == [
+        ("vanilla", 1, 0), ("shortcut", 2, 25), ("evolutionary", 2, 25),
+    ]  # fmt: skip
+
+
+def test_a_first_method_that_fails_is_named_and_nothing_is_set_against_the_second(tmp_path, capsys):
+    folder = tmp_path / "c"
+    command = ["compare", "--out", str(folder), "--seeds", "1", "--jobs", "2", *SHARED, "--training.epochs", "1"]
+    assert main([*command, "--methods", "evolutionary method.branches.taps=[layr1]", "vanilla"]) == 1
     streams = capsys.readouterr()
+    assert "1 of 2 runs failed" in streams.err
     assert "layr1" in streams.err
-    assert "| vanilla" in streams.out
-    assert "FAILED evolutionary" in streams.out
+    assert streams.err.count("\n") == 1
+    assert "FAILED evolutionary taps=[layr1], seed 0: " in streams.out
+    (row,) = [line.split("|") for line in streams.out.splitlines() if line.startswith("| vanilla")]
+    assert row[5].strip() == "-"
+    assert "no run of evolutionary taps=[layr1] has finished: there is nothing to set the others against" in streams.out
+    assert table(folder / "comparison.csv")[0]["difference"] == "nan"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
-def test_a_comparison_that_is_ended_leaves_no_run_behind(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_comparison_that_is_ended_loses_no_epoch_and_leaves_no_run_behind(tmp_path, number):
     command = [sys.executable, "-m", "shortcut_snn", "compare", "--out", str(tmp_path / "c"), "--methods", "vanilla"]
-    parent = subprocess.Popen([*command, "--seeds", "2", *options(train__epochs=500)], stdout=subprocess.DEVNULL)
-    log = tmp_path / "c" / "vanilla" / "seed0.log"
-    deadline = time.monotonic() + 60
-    while not (log.is_file() and "epoch 2/500" in log.read_text()):
-        assert time.monotonic() < deadline
-        assert parent.poll() is None
-        time.sleep(0.1)
-    parent.send_signal(signal.SIGTERM)
-    assert parent.wait(60) == 143
-    assert "interrupted" in log.read_text().splitlines()[-1]
+    command += ["--seeds", "2", *SHARED, "--training.epochs", "500"]
+    with (tmp_path / "said").open("wb") as said:
+        parent = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
+        log = tmp_path / "c" / "vanilla" / "seed0.log"
+        deadline = time.monotonic() + 120
+        while not (log.is_file() and "epoch 2/500" in log.read_text()):
+            assert time.monotonic() < deadline
+            assert parent.poll() is None
+            time.sleep(0.1)
+        # As Ctrl-C does, and as a batch system does.
+        os.killpg(parent.pid, number) if number == signal.SIGINT else parent.send_signal(number)
+        assert parent.wait(60) == 128 + number
+    lines = log.read_text().splitlines()
+    assert "interrupted" in lines[-1]
+    epochs = sum("/500: loss" in line for line in lines)
+    run = tmp_path / "c" / "vanilla" / "seed0"
+    assert epochs >= 2
+    assert len(table(run / "metrics.csv")) == epochs
+    assert position(read_checkpoint(run / "checkpoint.ckpt"))[0] == epochs
     assert not (tmp_path / "c" / "vanilla" / "seed1").exists()
+    text = (tmp_path / "said").read_text()
+    assert "FAILED" not in text
+    assert "stopped vanilla, seed 0" in text

@@ -1,18 +1,27 @@
-"""The commands that look at a network: what `gradients` and `energy` say and write."""
+"""The commands that look at a network: what `gradients`, `energy` and `evaluate` say and write."""
 
 import csv
 import json
 import shutil
 
+import numpy as np
 import pytest
+import torch
 from safetensors.torch import save_file
 
-from shortcut_snn.cli import main
+from shortcut_snn.analysis.firing import spiking_layers
+from shortcut_snn.commands import gradients as command
+from shortcut_snn.commands import main
+from shortcut_snn.commands.evaluate import evaluate
+from shortcut_snn.commands.gradients import gradients
 from shortcut_snn.deploy.weights import read_network
+from shortcut_snn.recipes import build, load_run, recipe_of
+from shortcut_snn.recipes.build import run_recipe
+from shortcut_snn.runs import RunFolder
 
-from .small import options, train
+from ..runs.small import options, train
 
-SETTINGS = {"train__epochs": 1, "neuron__surrogate__name": "rectangle"}
+SETTINGS = {"training__epochs": 1, "neuron__surrogate__kind": "rectangle"}
 
 
 @pytest.fixture(scope="module")
@@ -22,70 +31,150 @@ def run(tmp_path_factory):
     return folder
 
 
-def test_a_verdict_and_tips_that_were_measured(tmp_path, capsys):
-    assert main(["gradients", "--out", str(tmp_path), *options(**SETTINGS, network__name="resnet18")]) == 0
+def rows(path):
+    return list(csv.DictReader(path.open()))
+
+
+def test_layers_a_verdict_and_tips_that_were_measured(tmp_path, capsys):
+    assert main(["gradients", "--out", str(tmp_path), *options(**SETTINGS, network__kind="resnet18")]) == 0
     said = capsys.readouterr().out
     assert "explodes: from layer4.1.spike2 back to stem.spike the gradient grows" in said
     assert "calibrate each layer's surrogate width" in said
     assert "cosine between 2 batches" in said
-    rows = list(csv.DictReader((tmp_path / "layers.csv").open()))
-    assert len(rows) == 17
-    assert rows[-1]["gain"] == ""
+    assert "with / without" in said
+    assert (tmp_path / "gradients.png").stat().st_size > 10_000
+    assert [row["layer"] for row in rows(tmp_path / "gradients.csv")][:2] == ["stem.conv", "layer1.0.conv1"]
+    layers = rows(tmp_path / "layers.csv")
+    assert len(layers) == 17
+    assert layers[-1]["gain"] == ""
 
 
 def test_vanilla_has_nothing_to_compare_with(tmp_path, capsys):
-    changes = {"method__name": "vanilla", "neuron__surrogate__calibrate": "true"}
-    command = ["gradients", "--out", str(tmp_path), "--batches", "1", *options(**SETTINGS, **changes)]
-    assert main(command) == 0
-    said = capsys.readouterr().out
-    assert "with / without" not in said
-    assert "healthy: " in said, "it was calibrated before the look"
+    given = ["gradients", "--out", str(tmp_path), "--batches", "1", *options("vanilla", **SETTINGS)]
+    assert main(given) == 0
+    assert "with / without" not in capsys.readouterr().out
 
 
-def test_a_trained_network_gets_no_other_blocks(run, tmp_path, capsys, monkeypatch):
-    from shortcut_snn.training import diagnose
+def test_without_calibration_means_the_networks_own_surrogates():
+    """ResNet-34's gradient explodes; calibrated it does not, and what stands beside it is the one that does."""
+    small = {
+        "network": {"kind": "resnet34", "width": 4, "time_steps": 2},
+        "neuron": {"surrogate": {"kind": "rectangle", "width": 1.0}},
+        "data": {"batch_size": 50, "train_limit": 60, "test_limit": 10},
+    }
+    found = gradients(recipe_of("digits", "calibrated", {"method": {"branches": None}}, small), batches=1)
+    vanilla = gradients(recipe_of("digits", "vanilla", small), batches=1)
+    assert set(vanilla.reports) == {"without"}
+    assert found.reports["without"].rms == vanilla.reports["without"].rms
+    assert found.names["with"] == "no branches, calibrated surrogates"
+    assert found.reports["without"].ratio > 10 * found.reports["with"].ratio
+    assert "healthy: " in str(found.diagnosis), "it was calibrated before the look"
+    assert "explodes: " in str(vanilla.diagnosis)
 
+
+def test_a_runs_recipe_and_weights(run, tmp_path, capsys, monkeypatch):
     tried = []
-    remedies = diagnose._rebuilt
-    monkeypatch.setattr(diagnose, "_rebuilt", lambda *given: tried.extend(remedies(*given)) or [])
-    assert main(["gradients", "--out", str(tmp_path), "--run", str(run), *options(**SETTINGS)]) == 0
+    remedies = command._rebuilt
+    monkeypatch.setattr(command, "_rebuilt", lambda *given: tried.extend(remedies(*given)) or [])
+    assert main(["gradients", "--out", str(tmp_path), "--run", str(run)]) == 0
+    # A trained network gets no other blocks.
     assert {remedy.group for remedy in tried} <= {"branches"}
+    assert capsys.readouterr().out.startswith(
+        "resnet20 on digits, branches at stages, logit_sum, lambda linear from 0.25"
+    )
+    assert len(rows(tmp_path / "gradients.csv")) == 19, "a row for each of ResNet-20's convolutions"
+    recipe = run_recipe(RunFolder(run))
+    monkeypatch.setattr(command, "_rebuilt", lambda *given: [])
+    new, trained = gradients(recipe, 1), gradients(recipe, 1, RunFolder(run))
+    assert new.reports["with"].rms != trained.reports["with"].rms
+    written = {row["layer"]: float(row["with"]) for row in rows(tmp_path / "gradients.csv")}
+    assert trained.reports["with"].rms == pytest.approx(written)
+
+
+def test_a_run_brings_its_own_recipe(run, tmp_path, capsys):
+    assert main(["gradients", "--out", str(tmp_path / "g"), "--run", str(run), "--preset", "vanilla"]) == 1
+    assert "--run brings its own recipe: leave --config and --preset out" in capsys.readouterr().err
 
 
 def test_a_runs_own_tables_are_not_written_over(run, capsys):
     before = (run / "gradients.csv").read_bytes()
-    assert main(["gradients", "--run", str(run), "--out", str(run), *options(**SETTINGS)]) == 1
+    assert main(["gradients", "--run", str(run), "--out", str(run)]) == 1
     assert "holds a run" in capsys.readouterr().err
     assert (run / "gradients.csv").read_bytes() == before
 
 
-@pytest.mark.parametrize("batches", ["0", "-1"])
-@pytest.mark.parametrize("command", ["gradients", "energy"])
-def test_at_least_one_batch(run, tmp_path, capsys, command, batches):
-    given = {"gradients": ["--out", str(tmp_path / "g"), *options(**SETTINGS)], "energy": [str(run)]}[command]
-    assert main([command, *given, f"--batches={batches}"]) == 1
-    assert "--batches must be at least 1" in capsys.readouterr().err
+@pytest.mark.parametrize("count", ["0", "-1"])
+@pytest.mark.parametrize(("name", "option"), [("gradients", "batches"), ("energy", "samples")])
+def test_at_least_one(run, tmp_path, capsys, name, option, count):
+    given = {"gradients": ["--out", str(tmp_path / "g"), *options(**SETTINGS)], "energy": [str(run)]}[name]
+    assert main([name, *given, f"--{option}={count}"]) == 1
+    assert f"--{option} must be at least 1" in capsys.readouterr().err
 
 
 def test_energy_is_what_the_run_left(run, capsys):
-    left = list(csv.DictReader((run / "energy.csv").open()))
+    left = rows(run / "energy.csv")
     result = json.loads((run / "result.json").read_text())
-    assert main(["energy", str(run), "--batches", "1"]) == 0
+    assert main(["energy", str(run)]) == 0
     said = capsys.readouterr().out
-    assert list(csv.DictReader((run / "energy.csv").open())) == left
+    assert rows(run / "energy.csv") == left
     assert sum(float(row["energy_pj"]) for row in left) == pytest.approx(result["energy_pj"])
-    assert f"{result['energy_pj'] / 1000:.4g} nJ an image" in said
+    assert f"{result['energy_pj'] / 1000:.4g} nJ an input" in said
     assert len(left) == 22, "19 convolutions, two projections, the readout"
     adding = [row["layer"] for row in left if float(row["additions"])]
     assert "layer1.0.conv1" in adding
     assert not {"stem.conv", "classifier"} & set(adding)
 
 
+def test_evaluate_says_what_the_run_says(run, capsys):
+    result = json.loads((run / "result.json").read_text())
+    found = evaluate(run)
+    assert found.metrics == pytest.approx(result["test_last"])
+    assert evaluate(run, "best", "validation").metrics == pytest.approx(result["validation_best"])
+    assert main(["evaluate", str(run)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"test accuracy of {run} (last epoch): {100 * result['test_last']['accuracy']:.2f} %"
+    assert lines[1] == f"test loss: {result['test_last']['loss']:.4f}"
+    assert lines[3].split() == ["stem.spike", f"{found.rates['stem.spike']:.4f}"]
+
+
+def test_rates_are_of_all_batches(tmp_path):
+    """Sorted by class, the batches differ; the mean over all is that of the whole test set at once."""
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(2), 25)
+    images = (generator.random((50, 8, 8)) * np.where(labels == 0, 40, 255)[:, None, None]).astype(np.uint8)
+    np.savez(tmp_path / "data.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    folder = tmp_path / "run"
+    changes = {"data__kind": "npz", "data__root": tmp_path / "data.npz", "data__batch_size": 20}
+    small = [
+        part
+        for pair in {"data.train_limit": "null", "data.test_limit": "null"}.items()
+        for part in (f"--{pair[0]}", pair[1])
+    ]
+    assert train(folder, *small, **SETTINGS, **changes) == 0
+    network, recipe, _ = load_run(folder)
+    counted: dict[str, list[torch.Tensor]] = {}
+    for name, layer in spiking_layers(network).items():
+        layer.register_forward_hook(lambda module, given, out, name=name: counted.setdefault(name, []).append(out))
+    data = recipe.data.load(recipe.time_steps)
+    task, _ = build(recipe, data)
+    batches = [task.prepare(batch)[0] for batch in data.loaders(0).test]
+    assert len(batches) == 3
+    network(torch.cat(batches))
+    expected = {name: torch.as_tensor(outs[0]).float().mean().item() for name, outs in counted.items()}
+    found = evaluate(folder).rates
+    assert found == pytest.approx(expected, rel=1e-4)
+    # And the last batch has others.
+    for outs in counted.values():
+        outs.clear()
+    network(batches[-1])
+    assert counted["stem.spike"][0].float().mean().item() != pytest.approx(found["stem.spike"], rel=0.01)
+
+
 def test_a_network_file_that_does_not_say_enough(run, tmp_path, capsys):
     state, about = read_network(run / "network.safetensors")
     for changes, said in (
         ({"data": {"classes": 5}}, "does not say what data it was trained on"),
-        ({"data": {**about["data"], "mean": None}}, "does not say what data it was trained on"),
+        ({"data": None}, "does not say what data it was trained on"),
         ({"surrogate_widths": {"stem.spike": "wide"}}, "is damaged"),
     ):
         other = tmp_path / "run"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shortcut_snn.deploy import Description, fold
@@ -12,6 +13,8 @@ from shortcut_snn.deploy.program import make_program
 from shortcut_snn.deploy.weights import save_network
 from shortcut_snn.nets import SpikingNetwork
 
+from ..data.events.recordings import nmnist, write_npz
+from ..runs.small import train
 from .networks import family, small
 
 
@@ -31,6 +34,33 @@ def event_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recordings") / "run"
     save_network(network, folder / "network.safetensors", about.to_dict())
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on real digits, finished."""
+    folder = tmp_path_factory.mktemp("digits") / "run"
+    assert train(folder) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained_on_events(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on recordings of N-MNIST, real ones if they are there."""
+    samples, labels = nmnist(80)
+    folder = tmp_path_factory.mktemp("events")
+    archive = write_npz(folder / "set.npz", samples, labels, {"is_test": np.arange(80) >= 60})
+    changes = {
+        "data__kind": "nmnist_npz",
+        "data__root": archive,
+        "data__size": 12,
+        "data__cache": folder / "cache",
+        "data__batch_size": 20,
+        "network__time_steps": 3,
+        "training__epochs": 1,
+    }
+    assert train(folder / "run", **changes) == 0
+    return folder / "run"
 
 
 @pytest.fixture(scope="session")

@@ -12,36 +12,28 @@ from pathlib import Path
 import pytest
 import torch
 
-from shortcut_snn.deploy import Card, card, export_network, load, names, registry
-from shortcut_snn.deploy.card import write_card
-
-from .networks import batch, family
+from shortcut_snn.commands import main
+from shortcut_snn.deploy import card, load, names, registry
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     folder = root / "digits-resnet20"
-    network, about = family("basic")
-    path, _ = export_network(network, about, batch(about), "safetensors", folder)
-    recipe = {"network": about.to_dict()["network"], "neuron": about.to_dict()["neuron"], "data": {"kind": "digits"}}
-    files = {"safetensors": path.name}
-    write_card(Card(folder.name, {"name": "digits"}, recipe, {"test": 0.5}, {"pJ": 1.5}, files, "0.1"), folder)
+    assert main(["export", str(trained), "--to", "safetensors", "--out", str(folder), "--name", folder.name]) == 0
     return root
 
 
 def test_by_name(models, monkeypatch):
     assert names(models) == ["digits-resnet20"]
-    images = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8)
+    images = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
     expected = load(models / "digits-resnet20" / "network.safetensors").logits(images)
     assert torch.equal(load("digits-resnet20", models).logits(images), expected)
     monkeypatch.setenv(registry.VARIABLE, str(models))
     assert torch.equal(load("digits-resnet20").logits(images), expected)
     assert card("digits-resnet20").recipe["data"]["kind"] == "digits"
-    assert card(models / "digits-resnet20").energy == {"pJ": 1.5}
-    assert "A spiking resnet20 (lif neurons, 2 time steps)" in (models / "digits-resnet20" / "README.md").read_text()
 
 
 def test_unknown_names(models, tmp_path):
@@ -58,7 +50,7 @@ def test_unknown_names(models, tmp_path):
     [
         ("{", "is not a card"),
         ("[]", "expected an object"),
-        ("{}", "missing .* 'name'"),
+        ("{}", "name is missing"),
         ("[" * 100_000, "is not a card"),
         (json.dumps({"name": "x", "data": {}, "recipe": {}, "accuracy": {"test": "high"}, "files": {}, "version": ""}),
          "accuracy should be a valid number"),
@@ -138,7 +130,7 @@ import os, sys, pathlib, torch
 os.environ |= {"HF_ENDPOINT": sys.argv[1], "HF_HOME": sys.argv[2], "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
 from shortcut_snn.deploy import card, load
 network = load("someone/digits-v1.0")
-print(network.logits(torch.full((1, 3, 16, 16), 7, dtype=torch.uint8)).sum().item(), card("someone/digits-v1.0").name)
+print(network.logits(torch.full((1, 1, 8, 8), 7, dtype=torch.uint8)).sum().item(), card("someone/digits-v1.0").name)
 kept = [path for path in pathlib.Path(sys.argv[2]).rglob("*") if path.parent.name.startswith("0123")]
 print(sorted(path.name for path in kept))
 try:
@@ -150,7 +142,7 @@ except OSError as error:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     first, files, error = done.stdout.splitlines()
-    expected = load("digits-resnet20", models).logits(torch.full((1, 3, 16, 16), 7, dtype=torch.uint8)).sum().item()
+    expected = load("digits-resnet20", models).logits(torch.full((1, 1, 8, 8), 7, dtype=torch.uint8)).sum().item()
     total, name = first.split()
     assert float(total) == pytest.approx(expected)
     assert name == "digits-resnet20"

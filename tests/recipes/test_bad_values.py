@@ -18,7 +18,8 @@ from shortcut_snn import (
     StepDecay,
     nets,
 )
-from shortcut_snn.data import ArrayImages, DataConfig, EventConfig, SeededSampler, normalise
+from shortcut_snn.data import NMNIST, ArrayImages, Digits, EventFolder, ImageFolder
+from shortcut_snn.data.sampler import SeededSampler
 from shortcut_snn.neurons import (
     IF,
     LIF,
@@ -103,31 +104,31 @@ CALLS += with_(
 CALLS += [(Shortcut, (thing,), {"num_classes": 3}) for thing in (None, nn.Linear(2, 2), "net")]
 CALLS += [(Shortcut, (nn.Sequential(nn.Linear(2, 2)), ["0"]), {"num_classes": 3})]
 CALLS += with_(
-    DataConfig,
-    name=("imagine", None, "npz", "cifar10", "events"),
+    Digits,
     validation=(-1, 1, NAN, "x"),
-    augment=(("blur",), "crop", ("resized_crop",)),
+    augment=(("blur",), "blur", (3,)),
     batch_size=(0, 1.5, "x"),
     train_limit=(0, 2.5),
     test_limit=(-1,),
     workers=(-1, "x"),
     seed=(-1, 0.5),
-    image_size=(3, 0),
-    events=(EventConfig(size=3),),
 )
+CALLS += [(ImageFolder, ("images",), {"image_size": value}) for value in (0, 1.5)]
+sensor = functools.partial(EventFolder, "recordings")
+CALLS += with_(sensor, sensor=((0, 1), (1,), 3, ("a", "b"), (1, 9000)))
+events = functools.partial(NMNIST, "recordings")
 CALLS += with_(
-    EventConfig,
+    events,
     slicing=("space", None),
     size=(0, 1.5),
-    sensor=((0, 1), (1,), 3, ("a", "b"), (1, 9000)),
     cache=("",),
     folds=(1, -1, "x"),
     fold=(1, -1),
+    augment=(("autoaugment",),),
 )
-CALLS += [(EventConfig, (), {"folds": 3, "fold": 3})]
+CALLS += [(events, (), {"folds": 3, "fold": 3})]
 CALLS += [(ArrayImages, pair, {}) for pair in ((BYTES.float(), torch.zeros(2)), (BYTES[:, 0], torch.zeros(2)))]
-CALLS += [(ArrayImages, (BYTES, torch.zeros(3)), {}), (normalise, (BYTES.float(), (0,), (1,)), {})]
-CALLS += [(normalise, (BYTES, (0, 0), (1, 1)), {})]
+CALLS += [(ArrayImages, (BYTES, torch.zeros(3)), {})]
 CALLS += [
     (SeededSampler, (length, 0, True, *place), {}) for length, *place in ((-1,), (5, 2, 2), (5, -1, 2), (5, 0, 0))
 ]

@@ -6,14 +6,14 @@ What is damaged at random may be whole all the same: a recipe with another numbe
 import os
 from collections.abc import Iterator
 
-from shortcut_snn.cli import built_in_recipes, main
-from shortcut_snn.training import recipe_io
+from shortcut_snn.commands import main
+from shortcut_snn.recipes.entries import built_in, read_recipe
 
 from ..deploy.test_untrusted import mutated, refused
 
 
 def broken_recipes() -> Iterator[str]:
-    text = built_in_recipes()["digits"].read_text()
+    text = built_in()["digits"].read_text()
     for seed in range(40):
         yield mutated(text.encode(), seed).decode("latin-1")
     lines = text.splitlines()
@@ -21,19 +21,19 @@ def broken_recipes() -> Iterator[str]:
         yield "\n".join(lines[:i] + lines[i + 1 :])
         yield "\n".join([*lines[:i], " " + lines[i], *lines[i + 1 :]])
     victim = "!!python/object/apply:os.system ['touch victim']"
-    yield f"train: {victim}"
-    yield f"network:\n  name: {victim}"
+    yield f"training: {victim}"
+    yield f"network:\n  kind: {victim}"
     yield "network: !!python/name:os.system"
-    yield "train: " + "[" * 20_000
-    yield "train: {epochs: 2020-99-99}"
+    yield "training: " + "[" * 20_000
+    yield "training: {epochs: 2020-99-99}"
     yield "data: /etc/passwd"
     yield "network: recipe.yaml"
     bomb = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
     yield bomb
     yield "\x00"
-    yield "- train"
-    yield "train:\n  epochs: .nan"
-    yield "train:\n  seed: 99999999999999999999999"
+    yield "- training"
+    yield "training:\n  epochs: .nan"
+    yield "training:\n  seed: 99999999999999999999999"
 
 
 def test_broken_recipes(tmp_path, monkeypatch):
@@ -42,7 +42,7 @@ def test_broken_recipes(tmp_path, monkeypatch):
     outcomes = []
     for text in broken_recipes():
         path.write_text(text, encoding="utf-8")
-        outcomes.append(refused(lambda: recipe_io.read(path), ""))
+        outcomes.append(refused(lambda: read_recipe(path), ""))
         assert os.listdir(tmp_path) == ["recipe.yaml"], text
     assert len(outcomes) > 80
     assert sum(each is not None for each in outcomes) > len(outcomes) // 2
@@ -53,7 +53,7 @@ def test_the_command_says_one_line_of_broken_recipes(tmp_path, monkeypatch, caps
     path = tmp_path / "recipe.yaml"
     for text in list(broken_recipes())[-16:]:
         path.write_text(text, encoding="utf-8")
-        status = main(["gradients", "--config", str(path), "--out", str(tmp_path / "out"), "--data.name", "nothing"])
+        status = main(["gradients", "--config", str(path), "--out", str(tmp_path / "out"), "--data.kind", "nothing"])
         said = capsys.readouterr().err
         assert status == 2, text
         assert said.startswith("shortcut-snn: error: "), said

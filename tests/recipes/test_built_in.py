@@ -2,7 +2,6 @@
 
 import io
 from functools import cache
-from typing import get_args
 
 import lightning.pytorch as pl
 import numpy as np
@@ -10,17 +9,17 @@ import pytest
 import torch
 from PIL import Image
 
-from shortcut_snn.cli import built_in_recipes, main
-from shortcut_snn.data import load, loaders
-from shortcut_snn.training import build, recipe_io
-from shortcut_snn.training.methods import PaperMethod
-from shortcut_snn.training.recipe_list import figures
-from shortcut_snn.training.run import seed_everything
+from shortcut_snn.commands import main
+from shortcut_snn.commands.recipes import figures
+from shortcut_snn.components import kind_and_name
+from shortcut_snn.recipes import build, changed, recipe_of
+from shortcut_snn.recipes.entries import built_in
+from shortcut_snn.recipes.presets import PAPER as METHODS
 
 from ..data.events.recordings import nmnist, write_cifar10dvs, write_nmnist
 from ..data.files import colour_images, write_cifar10, write_cifar100
 
-NAMES = list(built_in_recipes())
+NAMES = list(built_in())
 # The accuracies of the paper: vanilla, shortcut, evolutionary.
 PAPER = {
     "cifar100-resnet18-t2": (71.42, 73.68, 74.02),
@@ -38,7 +37,7 @@ PAPER = {
 
 @cache
 def recipe(name: str):
-    return recipe_io.read(built_in_recipes()[name])
+    return recipe_of(name)
 
 
 @pytest.fixture(scope="module")
@@ -63,15 +62,13 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.mark.filterwarnings("ignore:::lightning", "ignore:.* recordings of N-MNIST's")
 @pytest.mark.parametrize("name", NAMES)
 def test_one_training_step_at_full_size(name: str, roots: dict[str, str]) -> None:
-    changes = {"data.batch_size": 2, "data.workers": 0}
-    if recipe(name).data.root:
-        changes["data.root"] = roots[recipe(name).data.root]
-    small = recipe_io.changed(recipe(name), changes)
-    if small.data.is_events:
-        small = recipe_io.changed(small, {"data.events.cache": "off"})
-    data = load(small.data, small.network.time_steps)
-    seed_everything(small)
-    module = build.module(small, data)
+    whole = recipe(name)
+    changes = {"batch_size": 2, "workers": 0}
+    if root := getattr(whole.data, "root", None):
+        changes["root"] = roots[root]
+    if hasattr(whole.data, "cache"):
+        changes["cache"] = "off"
+    module, data = build(changed(whole, {"data": changes}))
     model, network = module.model, module.model.network
     classes = {"cifar100": 100, "imagenet": 1000}.get(name.split("-")[0], 10)
     assert network.classifier.out_features == classes
@@ -79,7 +76,7 @@ def test_one_training_step_at_full_size(name: str, roots: dict[str, str]) -> Non
     trainer = pl.Trainer(
         accelerator="cpu", fast_dev_run=1, logger=False, enable_progress_bar=False, enable_model_summary=False
     )
-    trainer.fit(module, loaders(data, small.data, 0).train)
+    trainer.fit(module, data.loaders(0).train)
     assert trainer.global_step == 1
     assert torch.isfinite(trainer.callback_metrics["train_loss"])
     for key, weight in model.named_parameters():
@@ -87,31 +84,37 @@ def test_one_training_step_at_full_size(name: str, roots: dict[str, str]) -> Non
         assert key not in before or not torch.equal(weight, before[key]), key
 
 
-@pytest.mark.parametrize("method", get_args(PaperMethod))
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_control_is_an_option(name: str, method: str) -> None:
-    control = recipe_io.changed(recipe(name), {"method.name": method})
-    assert build.balance(control.method)(0, 10) == {"vanilla": 0.0, "shortcut": 1.0, "evolutionary": 0.25}[method]
-    assert recipe_io.changed(control, {"method.name": recipe(name).method.name}) == recipe(name)
+    control = changed(recipe(name), method)
+    branches = control.method.branches
+    assert (branches and branches.schedule(0, 10)) == {"vanilla": None, "shortcut": 1.0, "evolutionary": 0.25}[method]
+    assert changed(control, {"method": recipe(name).to_dict()["method"]}) == recipe(name)
 
 
 @pytest.mark.parametrize("name", PAPER)
 def test_a_row_of_the_paper(name: str) -> None:
     data, network, steps = name.split("-")
     row = recipe(name)
-    assert (row.network.name, f"t{row.network.time_steps}", row.network.width) == (network, steps, None)
-    assert row.data.name == ("folder" if data == "imagenet" else data)
-    optimizer = (row.optimizer.name, row.optimizer.lr, row.optimizer.weight_decay)
-    assert optimizer == ("adamw", 0.004 if data == "imagenet" else 0.01, 0.02)
-    assert (row.data.batch_size, row.train.epochs, row.method.name) == (128, 300, "evolutionary")
+    kinds = {part: kind_and_name(getattr(row, part))[1] for part in ("data", "network", "optimizer", "neuron")}
+    assert kinds["network"] == network
+    assert f"t{row.network.time_steps}" == steps
+    assert row.network.width == recipe_of({"network": network}).network.width
+    assert kinds["data"] == ("folder" if data == "imagenet" else data)
+    assert (kinds["optimizer"], row.optimizer.lr) == ("adamw", 0.004 if data == "imagenet" else 0.01)
+    assert row.optimizer.weight_decay == 0.02
+    assert (row.data.batch_size, row.training.epochs) == (128, 300)
+    assert row.method == recipe_of("evolutionary").method
     augmentations = {"imagenet": ("resized_crop", "flip"), "cifar10dvs": ("flip", "roll")}
-    assert row.data.augmentations == augmentations.get(data, ("crop", "flip", "autoaugment"))
-    assert (row.neuron.kind, row.neuron.tau, row.neuron.threshold) == ("lif", 0.5, 1.0)
+    applied = tuple(kind_and_name(each)[1] for each in row.data.augment)
+    assert applied == augmentations.get(data, ("crop", "flip", "autoaugment"))
+    assert (kinds["neuron"], row.neuron.decay, row.neuron.threshold) == ("lif", 0.5, 1.0)
 
 
 def test_the_papers_figures() -> None:
     found = figures("paper")
-    assert {name: tuple(found[name].get(method) for method in get_args(PaperMethod)) for name in found} == PAPER
+    assert {name: tuple(found[name].get(method) for method in METHODS) for name in found} == PAPER
 
 
 def test_a_figure_of_ours_says_what_was_run() -> None:
@@ -119,7 +122,7 @@ def test_a_figure_of_ours_says_what_was_run() -> None:
         assert name in NAMES
         assert entry["seeds"] >= 1
         assert f"--config {name}" in entry["command"]
-        assert set(entry) - {"seeds", "command"} <= set(get_args(PaperMethod))
+        assert set(entry) - {"seeds", "command"} <= set(METHODS)
 
 
 def test_the_list_shows_both(capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,6 +30,13 @@ def test_later_layers_win():
     assert (recipe.network.width, recipe.training.epochs, recipe.neuron.surrogate.width) == (4, 3, 1.0)
 
 
+def test_layers_that_leave_the_kind_to_others_are_merged_in_depth():
+    options = ["neuron.surrogate.kind=atan", "neuron.surrogate.alpha=3", "neuron.decay=0.25"]
+    neuron = recipe_of(said(options)).neuron
+    assert (type(neuron.surrogate).__name__, neuron.surrogate.alpha, neuron.decay) == ("ATan", 3, 0.25)
+    assert said([*options, "neuron.surrogate.kind=triangle"])["neuron"]["surrogate"] == {"kind": "triangle"}
+
+
 def test_a_preset_takes_the_place_of_another():
     base = recipe_of("digits").to_dict()
     for name in PRESETS:

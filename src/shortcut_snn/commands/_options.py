@@ -1,7 +1,6 @@
 """A recipe as options: files and presets by name, and every entry by its dotted key."""
 
 import argparse
-import itertools
 import textwrap
 from typing import Any
 
@@ -10,9 +9,10 @@ import yaml
 from ..components import Kind, hints_of, kind_and_name, slot, suggestion
 from ..components import options as options_of
 from ..recipes.entries import from_dict, layer, merged, said
-from ..recipes.imports import import_components
+from ..recipes.imports import hint, import_components
 from ..recipes.recipe import Recipe, sections
-from ._main import UsageError
+from ..runs import RunFolder
+from ._main import Parser, UsageError
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -47,19 +47,24 @@ def run(module: Any, parser: argparse.ArgumentParser, own: argparse.ArgumentPars
     """
     add_recipe(own)
     words, entries = split(given)
-    if {"-h", "--help"} & set(words):
-        own.print_help()
-        print(f"\n{recipe_help(_named(words, entries))}")
-        return 0
-    options, unknown = parser.parse_known_args(words)
+    wants_help = bool({"-h", "--help"} & set(words[: words.index("--")] if "--" in words else words))
+    if wants_help:
+        options, unknown = _named(words), list[str]()
+    else:
+        options, unknown = parser.parse_known_args(words)
     if unknown:
         refuse_unknown(unknown)
     try:
         options.imported = import_components(options.imports)
-        options.recipe = from_dict(merged(*map(layer, options.layers), said(entries)))
+        options.entries = entries
         options.said = merged(*map(layer, options.layers), said(entries))
+        options.recipe = from_dict(options.said)
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(f"{error}{_missing(options)}") from None
+    if wants_help:
+        own.print_help()
+        print(f"\n{recipe_help(options.recipe)}")
+        return 0
     if options.print_recipe:
         print(yaml.safe_dump(options.recipe.to_dict(), sort_keys=False), end="")
         return 0
@@ -67,13 +72,17 @@ def run(module: Any, parser: argparse.ArgumentParser, own: argparse.ArgumentPars
     return status
 
 
-def _named(words: list[str], entries: list[str]) -> Recipe:
-    """The recipe that the words of a command name, as far as they do, for help."""
-    pairs = list(itertools.pairwise(words))
-    import_components([value for word, value in pairs if word == "--import"])
-    return from_dict(
-        merged(*(layer(value) for word, value in pairs if word in ("--config", "--preset")), said(entries))
-    )
+def _missing(options: argparse.Namespace) -> str:
+    """What the run that is gone on with imported, and this command has not."""
+    folder = RunFolder(getattr(options, "out", ""))
+    return hint(folder.read_json(folder.environment).get("imports", [])) if getattr(options, "resume", False) else ""
+
+
+def _named(words: list[str]) -> argparse.Namespace:
+    """What says a recipe among the words of a command line that may be incomplete, as one that asks for help is."""
+    alone = Parser(add_help=False, allow_abbrev=False)
+    add_recipe(alone)
+    return alone.parse_known_args(words)[0]
 
 
 def split(given: list[str]) -> tuple[list[str], list[str]]:
@@ -90,6 +99,8 @@ def split(given: list[str]) -> tuple[list[str], list[str]]:
     entries: list[str] = []
     words = iter(given)
     for word in words:
+        if word == "--":
+            return [*rest, word, *words], entries
         name, equals, value = word.removeprefix("--").partition("=")
         if not word.startswith("--") or name.split(".")[0] not in known:
             rest.append(word)
@@ -109,7 +120,10 @@ def refuse_unknown(words: list[str]) -> None:
         UsageError: always.
     """
     known = [f"--{key}" for key, _, _ in entries_of(Recipe())]
+    words = [word for word in words if word != "--"] or words
     word = words[0].partition("=")[0]
+    if not word.startswith("--"):
+        raise UsageError(f"no argument {word!r} is expected here: entries of the recipe are written --KEY VALUE")
     last = [key for key in known if key.rpartition(".")[2] == word.removeprefix("--")]
     meant = f" (did you mean {last[0]}?)" if last else suggestion(word, known)
     raise UsageError(f"no option {word}{meant}")

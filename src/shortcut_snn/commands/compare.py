@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shlex
+import zlib
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from ..runs import RunFolder
 from ..runs.folder import flat
 from ..runs.tables import figure, table
 from ._children import Children, Stopped, why
-from ._main import STOPPED
+from ._main import STOPPED, UsageError
 
 HELP = "compare methods over seeds"
 DESCRIPTION = (
@@ -44,7 +45,8 @@ class Variant:
     @property
     def folder(self) -> str:
         """A name for its folder."""
-        return "".join(c if c.isalnum() or c in "=.-" else "_" for c in self.label)
+        name = "".join(c if c.isalnum() or c in "=.-" else "_" for c in self.label)
+        return name if len(name) <= 100 else f"{name[:91]}-{zlib.crc32(self.label.encode()):08x}"
 
 
 @dataclass(frozen=True)
@@ -91,15 +93,31 @@ def plan(
     specs = [spec for text in methods for spec in ([text] if "=" in text else text.split(",")) if spec.strip()]
     if not specs:
         raise ValueError("--methods names nothing to compare: presets, as in --methods vanilla evolutionary")
-    variants: dict[str, Variant] = {}
+    made: list[tuple[str, str, Recipe]] = []
     for point in itertools.product(*map(_axis, grid)):
         for spec in specs:
             name, *own = shlex.split(spec)
-            options = [*point, *own]
-            label = " ".join([Path(name).stem, *map(_short, options)])
-            _refuse_seed(options)
-            variants[label] = Variant(label, from_dict(merged(entries, layer(name), said(options))))
-    first = next(iter(variants.values())).recipe.training.seed
+            _refuse_seed([*point, *own])
+            method = merged(entries, layer(name), said(own))
+            branched = from_dict(method).method.branches is not None
+            known = {option.partition("=")[0] for option in own}
+            # How branches are is no matter of a method that has none, and what a method says itself is not varied.
+            varied = [
+                option for option in point
+                if option.partition("=")[0] not in known and (branched or not option.startswith("method.branches."))
+            ]  # fmt: skip
+            options = [*varied, *own]
+            recipe = from_dict(merged(method, said(varied)))
+            made.append((_label(name, options), " ".join([name, *options]), recipe))
+    variants: dict[str, Variant] = {}
+    for short, whole, recipe in made:
+        alike = all(other == recipe for label, _, other in made if label == short)
+        variant = Variant(short if alike else whole, recipe)
+        variants[variant.label] = variant
+        same = next(each for each in variants.values() if each.folder == variant.folder)
+        if same != variant:
+            raise ValueError(f"{same.label} and {variant.label} would share the folder {variant.folder}: rename a file")
+    first = made[0][2].training.seed
     return Plan(tuple(variants.values()), tuple(range(first, first + seeds)), tuple(imports))
 
 
@@ -112,16 +130,32 @@ def _axis(entry: str) -> list[str]:
     key, equals, values = entry.partition("=")
     if not equals or not values:
         raise ValueError(f"--grid takes KEY=A,B as in method.branches.taps=stages,blocks, got {entry!r}")
-    return [f"{key.strip()}={json.dumps(value)}" for value in parse(f"[{values}]")]
+    try:
+        return [f"{key.strip()}={json.dumps(value)}" for value in parse(f"[{values}]")]
+    except ValueError as error:
+        raise ValueError(f"--grid {entry}: {error}") from None
 
 
-def _short(option: str) -> str:
-    """The part of an entry that says enough in a label."""
-    key, _, value = option.partition("=")
-    parts = key.split(".")
-    # Of a component its kind says what it is.
-    parts = parts[:-1] if parts[-1] == "kind" and len(parts) > 1 else parts
-    return f"{parts[-1]}={value.strip(chr(34))}"
+def _label(name: str, options: Sequence[str]) -> str:
+    """A name and the parts of entries that say enough."""
+
+    def short(key: str) -> str:
+        parts = key.split(".")
+        # Of a component its kind says what it is.
+        return parts[-2] if parts[-1] == "kind" and len(parts) > 1 else parts[-1]
+
+    pairs = [(key, value.replace('"', "")) for key, _, value in (option.partition("=") for option in options)]
+    names = [short(key) for key, _ in pairs]
+    shown = [key if names.count(short(key)) > 1 else short(key) for key, _ in pairs]
+    return " ".join([Path(name).stem, *(f"{key}={value}" for key, (_, value) in zip(shown, pairs, strict=True))])
+
+
+class RunsFailed(ValueError):
+    """Some runs of a comparison failed; ``rows`` is the table of the others."""
+
+    def __init__(self, message: str, rows: list[dict[str, Any]]) -> None:
+        super().__init__(message)
+        self.rows = rows
 
 
 def compare(plan: Plan, folder: str | Path, jobs: int = 1, tell: Callable[[str], None] = print) -> list[dict[str, Any]]:
@@ -141,7 +175,8 @@ def compare(plan: Plan, folder: str | Path, jobs: int = 1, tell: Callable[[str],
         The rows of the table.
 
     Raises:
-        ValueError: a run failed, or its folder holds that of another recipe; the others have been done.
+        RunsFailed: a run failed, or its folder holds that of another recipe; the others have been done.
+        ValueError: less than one job.
     """
     if jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
@@ -176,7 +211,7 @@ def compare(plan: Plan, folder: str | Path, jobs: int = 1, tell: Callable[[str],
     rows = summarise(plan, folder, leave_out=failed)
     if failed:
         place, error = next(iter(failed.items()))
-        raise ValueError(f"{len(failed)} of {len(todo)} runs failed, first {place}: {error}")
+        raise RunsFailed(f"{len(failed)} of {len(todo)} runs failed, first {place}: {error}", rows)
     return rows
 
 
@@ -334,14 +369,43 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Compare and print the table."""
-    chosen = plan(options.said, options.methods, options.seeds, options.grid, options.imports)
-    rows = compare(chosen, options.out, options.jobs)
-    folder = Path(options.out)
-    if rows:
-        about = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
-        print(f"\n{comparison_table(rows, about)}")
-        if rows[0]["variant"] != about["baseline"]:
-            print(f"\nno run of {about['baseline']} has finished: there is nothing to set the others against")
-        print(f"\nwritten: comparison.csv, comparison.md, comparison.png and runs.csv in {folder}")
+    """Compare and print the table, of what has finished if not all has."""
+    try:
+        chosen = plan(options.said, options.methods, options.seeds, options.grid, options.imports)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    _refuse_overruled(chosen, options.entries)
+    try:
+        rows = compare(chosen, options.out, options.jobs)
+    except RunsFailed as error:
+        _tell(error.rows, Path(options.out))
+        raise
+    _tell(rows, Path(options.out))
     return 0
+
+
+def _tell(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    if not rows:
+        return
+    about = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+    print(f"\n{comparison_table(rows, about)}")
+    if rows[0]["variant"] != about["baseline"]:
+        print(f"\nno run of {about['baseline']} has finished: there is nothing to set the others against")
+    print(f"\nwritten: comparison.csv, comparison.md, comparison.png and runs.csv in {folder}")
+
+
+def _refuse_overruled(plan: Plan, entries: Sequence[str]) -> None:
+    """Refuse an option for all methods of which each of them says something else."""
+
+    def overruled(variant: Variant, key: str, value: Any) -> bool:
+        try:
+            return changed_entry(variant.recipe, key, value) != variant.recipe
+        except ValueError:
+            return True
+
+    for key, value in flat(said(entries)):
+        if all(overruled(variant, key, value) for variant in plan.variants):
+            raise UsageError(
+                f"--{key} {value} is overruled by every method here: say it behind a method, as in "
+                f"--methods '{plan.variants[0].label.split()[0]} {key}={value}', or with --grid {key}={value}"
+            )

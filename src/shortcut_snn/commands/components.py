@@ -6,6 +6,7 @@ from .. import components
 from ..components import Kind, options
 from ..recipes.imports import import_components
 from ..runs.tables import table
+from ._main import UsageError
 from ._options import add_imports
 
 HELP = "list what a recipe can name"
@@ -24,7 +25,7 @@ def component_table(kind: Kind) -> str:
         settings = kind[name]
         doc = (settings.__doc__ or "").strip().split("\n\n")[0]
         own = ", ".join(f"{each.name}={each.default}" for each in options(settings))
-        rows.append([name, " ".join(doc.split()), own])
+        rows.append([name, " ".join(doc.split()).replace("|", r"\|"), own])
     return table([kind.name, "what it is", "options"], rows)
 
 
@@ -38,12 +39,12 @@ def run(given: argparse.Namespace) -> int:
     """Print.
 
     Raises:
-        ValueError: an unknown kind.
+        UsageError: an unknown kind.
     """
     import_components(given.imports)
     known = kinds()
     if given.kind is not None and given.kind not in known:
-        raise ValueError(
+        raise UsageError(
             f"no kind {given.kind!r}{components.suggestion(given.kind, known)}: use one of {', '.join(known)}"
         )
     chosen = known if given.kind is None else {given.kind: known[given.kind]}

@@ -7,7 +7,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def import_components(names: Sequence[str]) -> list[dict[str, Any]]:
         names: paths of Python files, or names of modules.
 
     Returns:
-        What was imported: name and version, or name and hash of the file.
+        What was imported: name and version, or name and hash of the file; of an installed package, its name too.
 
     Raises:
         ValueError: one cannot be imported; the message says why.
@@ -40,7 +40,8 @@ def import_components(names: Sequence[str]) -> list[dict[str, Any]]:
             raise ValueError(
                 f"the package of the entry point {point.value} cannot be imported: {_one_line(error)}"
             ) from error
-        found.append({"name": point.value, "version": None if point.dist is None else point.dist.version})
+        package = {} if point.dist is None else {"package": point.dist.name, "version": point.dist.version}
+        found.append({"name": point.value} | package)
     return found
 
 
@@ -84,12 +85,26 @@ def _fingerprint(path: Path) -> dict[str, str]:
     return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
-def hint(imports: Iterable[dict[str, Any]]) -> str:
-    """Return what to add to a command for a run that needed imports, as the end of a sentence; nothing for none."""
-    names = [str(each["name"]) for each in imports if "version" not in each]
-    return (
-        f"; the run imported {', '.join(names)}: add " + " ".join(f"--import {name}" for name in names) if names else ""
-    )
+def hint(imports: Iterable[Mapping[str, Any]]) -> str:
+    """Return what to do where a run's imports are missing, as the end of a sentence; nothing where none is.
+
+    Args:
+        imports: of the run, as :func:`import_components` returned them.
+    """
+    missing = [each for each in imports if not _is_imported(str(each["name"]))]
+    names = [str(each["name"]) for each in missing if "package" not in each]
+    packages = dict.fromkeys(f"{each['package']} {each['version']}" for each in missing if "package" in each)
+    text = ""
+    if names:
+        text += f"; the run imported {', '.join(names)}: add " + " ".join(f"--import {name}" for name in names)
+    if packages:
+        text += f"; the run imported the installed package {', '.join(packages)}: install it"
+    return text
+
+
+def _is_imported(name: str) -> bool:
+    path = Path(name)
+    return (path.stem if path.suffix == ".py" else name.partition(":")[0]) in sys.modules
 
 
 def _one_line(error: BaseException) -> str:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
+import torch
+from torch import nn
+
 from .. import components
 
 # Importing them is what makes the built-in components known.
@@ -104,6 +107,11 @@ class Recipe:
                 "branches; leave them out (method.branches=null) or choose another method.objective"
             )
         check_gradient(method.gradient, method.objective, method.calibrate)
+        try:
+            # Torch's optimizers refuse their options when they are made.
+            self.optimizer.build(params=[nn.Parameter(torch.zeros(1, 1))])
+        except ValueError as error:
+            raise ValueError(f"optimizer: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain nested dictionaries, lists and values: all entries, said or not."""
