@@ -7,8 +7,8 @@
 # stop it and start it again as you like, finished runs are skipped. The tables are OUT/*/comparison.md.
 set -euo pipefail
 data=$1 out=$2
-common=(--data.name npz --data.root "$data" --data.augment '[crop,flip]' --data.batch_size 100
-  --network.width 16 --network.time_steps 2 --train.precision bf16 --seeds 3 --jobs 2)
+common=(--data.kind npz --data.root "$data" --data.augment '[crop,flip]' --data.batch_size 100
+  --network.width 16 --network.time_steps 2 --training.precision bf16 --seeds 3 --jobs 2)
 all=vanilla,shortcut
 for objective in logit_sum loss_sum; do
   for taps in stages blocks; do
@@ -18,8 +18,8 @@ done
 
 # NAME EPOCHS SURROGATE WIDTH METHODS
 table() {
-  shortcut-snn compare "${common[@]}" --out "$out/$1-$3$4" --network.name "$1" --train.epochs "$2" \
-    --neuron.surrogate.name "$3" --neuron.surrogate.width "$4" --methods "$5"
+  shortcut-snn compare "${common[@]}" --out "$out/$1-$3$4" --network.kind "$1" --training.epochs "$2" \
+    --neuron.surrogate.kind "$3" --neuron.surrogate.width "$4" --methods "$5"
 }
 table resnet34 5 rectangle 1 "$all,evolutionary:objective=loss_mean:initial=1"
 table resnet34 5 rectangle 4 vanilla,evolutionary:objective=logit_sum:taps=stages,evolutionary:objective=loss_sum:taps=stages

@@ -3,7 +3,7 @@
     python studies/evidence.py DATA OUT --set cifar10|nmnist [--tables NAME ...] [--seeds 5] [--jobs 2]
 
 DATA is for cifar10 the archive that ``studies/cifar10_npz.py --size 8 --train 5000 --test 2500`` makes, for nmnist the
-archive of recordings that data.name nmnist_npz reads. ``--list`` prints the tables with their runs. Stop it and start
+archive of recordings that data.kind nmnist_npz reads. ``--list`` prints the tables with their runs. Stop it and start
 it again as you like: finished runs are skipped, and others go on. OUT/SET-TABLE.csv has the runs of a table,
 OUT/SET-TABLE.md its means, OUT/SET-TABLE/report.html its page.
 """
@@ -67,8 +67,8 @@ class Table:
     def options(self) -> list[str]:
         """What ``compare`` is told."""
         name, _, width = self.surrogate.partition(" ")
-        said = ["--network.name", self.network, "--network.block", self.block]
-        said += ["--neuron.surrogate.name", name, "--neuron.surrogate.width", width or "1"]
+        said = ["--network.kind", self.network, "--network.block", self.block]
+        said += ["--neuron.surrogate.kind", name, "--neuron.surrogate.width", width or "1"]
         rate, decay = OPTIMIZERS[self.optimizer]
         said += ["--optimizer.name", self.optimizer, "--optimizer.lr", rate, "--optimizer.weight_decay", decay]
         return [*said, "--methods", ",".join(self.methods)]
@@ -100,11 +100,11 @@ TABLES = {
 COMMON = {"network.width": "16", "train.threads": "1", "train.silent_layers": "warn"}
 SETS = {
     "cifar10": COMMON
-    | {"data.name": "npz", "data.augment": "[flip]", "data.batch_size": "50", "network.time_steps": "2"}
+    | {"data.kind": "npz", "data.augment": "[flip]", "data.batch_size": "50", "network.time_steps": "2"}
     | {"train.epochs": "5"},
     # Half of the recordings is the test set: 100, which the archive has, are few.
     "nmnist": COMMON
-    | {"data.name": "nmnist_npz", "data.events.size": "17", "data.events.folds": "2", "data.batch_size": "32"}
+    | {"data.kind": "nmnist_npz", "data.size": "17", "data.folds": "2", "data.batch_size": "32"}
     | {"network.time_steps": "3", "train.epochs": "15"},
 }
 
@@ -187,7 +187,7 @@ def main() -> None:
         command += [word for key, value in SETS[options.set].items() for word in (f"--{key}", value)]
         command += ["--data.root", options.data, *TABLES[name].options]
         command += ["--seeds", options.seeds, "--jobs", options.jobs]
-        command += ["--train.epochs", options.epochs] if options.epochs else []
+        command += ["--training.epochs", options.epochs] if options.epochs else []
         # A run that fails is a line of the comparison; the rest of the study goes on.
         subprocess.run([str(word) for word in command], check=False)
         runs = read(place)

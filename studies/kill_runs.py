@@ -32,13 +32,13 @@ POINTS = (
 """What is being done, and at which time of doing it: 18, beside two random moments."""
 
 OPTIONS = {
-    "data.name": "nmnist_npz",
+    "data.kind": "nmnist_npz",
     "data.batch_size": 10,
-    "data.events.size": 12,
-    "network.name": "resnet20",
+    "data.size": 12,
+    "network.kind": "resnet20",
     "network.width": 2,
     "network.time_steps": 2,
-    "neuron.surrogate.name": "triangle",
+    "neuron.surrogate.kind": "triangle",
     "train.epochs": 4,
     "train.threads": 1,
     "train.checkpoint_every": 2,
@@ -70,7 +70,7 @@ def write_recordings(path: Path, count: int = 80) -> None:
 
 def arguments(folder: Path, data: Path, cache: Path) -> list[str]:
     """Return the command of a run, started or resumed."""
-    given = OPTIONS | {"data.root": data, "data.events.cache": cache}
+    given = OPTIONS | {"data.root": data, "data.cache": cache}
     entries = [f"--{key}={value}" for key, value in given.items()]
     return ["train", "--resume", "--out", str(folder), *entries]
 

@@ -4,9 +4,9 @@ Of event-camera recordings the first epoch reads the files and fills the frame c
 are shown, with the size of the cache. Takes any of the options of ``shortcut-snn train`` and, for files to read, can
 make class folders of JPEG files. Examples::
 
-    python studies/loading.py --data.name npz --data.root cifar10_10k.npz --data.augment '[crop,flip]'
-    python studies/loading.py --data.name nmnist_npz --data.root nmnist_small.npz --network.time_steps 10
-    python studies/loading.py --jpegs --data.name folder --data.root jpegs \
+    python studies/loading.py --data.kind npz --data.root cifar10_10k.npz --data.augment '[crop,flip]'
+    python studies/loading.py --data.kind nmnist_npz --data.root nmnist_small.npz --network.time_steps 10
+    python studies/loading.py --jpegs --data.kind folder --data.root jpegs \
         --data.augment '[resized_crop,flip]' --data.image_size 224
 """
 
@@ -68,9 +68,9 @@ def main() -> None:
     if options.jpegs:
         make_jpegs(Path(recipe.data.root or "jpegs"))
     with tempfile.TemporaryDirectory() as folder:
-        cache = Path(folder) if recipe.data.is_events and recipe.data.events.cache is None else None
+        cache = Path(folder) if recipe.data.is_events and recipe.data.cache is None else None
         if cache:
-            recipe = recipe_io.changed(recipe, {"data.events.cache": folder})
+            recipe = recipe_io.changed(recipe, {"data.cache": folder})
         measure(recipe, options.epochs, cache)
 
 
