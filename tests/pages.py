@@ -1,6 +1,7 @@
 """How the code blocks of the documentation run: Python as it stands, files as files, commands made short.
 
-The blocks of a page share their names, and an empty folder in which they run. What a page registers is forgotten at its end.
+The blocks of a page share their names, and an empty folder in which they run. What a page registers is forgotten when
+it ends.
 """
 
 import os
@@ -23,7 +24,7 @@ from shortcut_snn import components, recipes  # noqa: F401
 from shortcut_snn.commands import main
 
 ROOT = Path(__file__).parents[1]
-# What makes a command one of seconds, where its recipe has these entries; of an option that is given twice the last counts.
+# What makes a command one of seconds, where its recipe has such entries; of an option given twice the last counts.
 SMALL = ["--data.train_limit", "60", "--data.test_limit", "20", "--network.width", "4"]
 SHORT = {
     "train": [*SMALL, "--training.epochs", "1"],
