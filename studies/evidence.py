@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
     parser.add_argument("entries", nargs="*", metavar="KEY=VALUE", help="of the recipe, for a trial")
     parser.add_argument("--list", action="store_true", help="print the tables and train nothing")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     if options.list:
         for name, wanted in TABLES.items():
             print(f"{name}: {', '.join(wanted.methods)}")

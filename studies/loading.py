@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--config", action="append", default=[], help="a recipe")
     parser.add_argument("--epochs", type=int, default=3, help="how many")
     parser.add_argument("--jpegs", action="store_true", help="make JPEG class folders at data.root first")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     recipe = recipe_of(*options.config, said(options.entries))
     if options.jpegs:
         make_jpegs(recipe.data.path)
