@@ -37,7 +37,7 @@ CASES = {
 @torch.no_grad()
 def membranes(neuron: Neuron, current: Tensor) -> Tensor:
     """Return the membrane potentials before the reset, ``[T, N, ...]``, for a current of the same shape."""
-    decay, out, u = neuron.decay(), torch.empty_like(current), torch.zeros_like(current[0])
+    decay, out, u = neuron.decay, torch.empty_like(current), torch.zeros_like(current[0])
     for t in range(current.shape[0]):
         out[t] = decay * u + current[t]
         fired = out[t] > neuron.threshold
