@@ -1,6 +1,18 @@
 """How the documentation is built: ``make docs``."""
 
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
 from shortcut_snn import __version__
+from shortcut_snn.commands.components import kinds
+from shortcut_snn.components import Kind, options
 
 project = "shortcut-snn"
 copyright = "the shortcut-snn authors"
@@ -30,3 +42,50 @@ napoleon_numpy_docstring = False
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
 copybutton_line_continuation_character = "\\"
+
+
+def cell(text: Any) -> str:
+    """Return a docstring's text as it stands in a Markdown table."""
+    text = re.sub(r":\w+:`[~.]*([^`]+)`", r"``\1``", " ".join(str(text).split()))
+    text = re.sub(r"`([^`<]+) <[^>]+>`_", r"\1", text).rstrip(":")
+    return text.replace("|", r"\|")
+
+
+def tables(kind: Kind) -> Iterator[str]:
+    """Yield the lines of a kind's tables: its components, and what their options mean."""
+    yield "| `kind` | what it is | options and defaults |\n|---|---|---|"
+    meanings: dict[tuple[str, str, str], list[str]] = {}
+    for name in kind:
+        settings = kind[name]
+        own = options(settings)
+        first = (inspect.getdoc(settings) or "").split("\n\n")[0]
+        said = ", ".join(f"`{each.name}={each.default}`" for each in own)
+        yield f"| `{name}` | {cell(first)} | {cell(said)} |"
+        # Those of torch and Lightning are described there.
+        if getattr(settings, "factory", settings).__module__.startswith("shortcut_snn"):
+            for each in own:
+                meanings.setdefault((each.name, each.hint, each.help), []).append(name)
+    if meanings:
+        yield "\n| option | type | meaning |\n|---|---|---|"
+    for (option, hint, text), names in meanings.items():
+        whose = "" if len(names) == len(list(kind)) else f" (of {', '.join(names)})"
+        yield f"| `{option}`{whose} | {cell(hint)} | {cell(text)} |"
+
+
+class Components(SphinxDirective):
+    """``components``: a section for each kind of component, made from what is registered."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the sections."""
+        sections: list[nodes.Node] = []
+        for kind in kinds().values():
+            section = nodes.section(ids=[nodes.make_id(f"components-{kind.name}")])
+            section += nodes.title(text=kind.name.capitalize())
+            self.state.nested_parse(StringList("\n".join(tables(kind)).splitlines()), 0, section)
+            sections.append(section)
+        return sections
+
+
+def setup(app: Sphinx) -> None:
+    """Add what is ours."""
+    app.add_directive("components", Components)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from batches import Batches, Shape
-from method import train
 from torch import nn
 
+from batches import Batches, Shape
+from method import train
 from shortcut_snn import LogitSum, LossSum
 from shortcut_snn.analysis.statistics import mean_interval, with_interval
 from shortcut_snn.files import write_csv

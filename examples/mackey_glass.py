@@ -3,13 +3,14 @@
 One file of a user's own; the library knows nothing of it. From the repository's root::
 
     shortcut-snn train --import examples/mackey_glass.py --config examples/mackey_glass.yaml --out runs/mackey-glass
-    shortcut-snn compare --import examples/mackey_glass.py --config examples/mackey_glass.yaml --methods vanilla evolutionary \
-        --out runs/mackey-glass-compare
+    shortcut-snn compare --import examples/mackey_glass.py --config examples/mackey_glass.yaml \
+        --methods vanilla evolutionary --out runs/mackey-glass-compare
 
 The series is chaotic and exactly computable: dx/dt = 0.2 x(t - 17) / (1 + x(t - 17)^10) - 0.1 x(t).
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -54,12 +55,12 @@ class MackeyGlass:
         windows = series.unfold(0, self.window, 1)[: self.samples].unsqueeze(-1).contiguous()
         targets = series[self.window + self.horizon - 1 :][: self.samples].unsqueeze(-1)
         cuts = [0, int(0.7 * self.samples), int(0.85 * self.samples), self.samples]
-        parts = tuple(TensorDataset(windows[a:b], targets[a:b]) for a, b in zip(cuts, cuts[1:], strict=False))
+        parts = tuple(TensorDataset(windows[a:b], targets[a:b]) for a, b in pairwise(cuts))
         return as_data(parts, batch_size=self.batch_size, description={"features": 1})
 
 
 class Forecaster(nn.Module):
-    """Spiking layers ``layer1``, ``layer2``, ...; the forecast is read from the firing rates at the end of the window."""
+    """Spiking layers ``layer1``, ``layer2``, ...; the forecast is read from their rates at the end of the window."""
 
     def __init__(self, features: int, make_neuron, width: int, depth: int) -> None:
         super().__init__()

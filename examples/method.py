@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from batches import Batch, Batches
 from torch import nn
 
+from batches import Batch, Batches
 from shortcut_snn import LinearDecay, LogitSum, LossSum, Shortcut, attach
 
 

@@ -4,10 +4,11 @@ It goes through time by itself and starts from rest in every call; its neurons g
 largest voltages over time, as in the task.
 """
 
-from batches import Shape
-from command import run
 from norse.torch.models.conv import ConvNet4
 from torch import Tensor, nn
+
+from batches import Shape
+from command import run
 
 
 def network(events: bool) -> nn.Module:

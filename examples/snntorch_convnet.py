@@ -6,10 +6,11 @@ per time step and resets it. Logits are the last neurons' membrane potentials, a
 """
 
 import snntorch
-from batches import Shape
-from command import run
 from snntorch import surrogate
 from torch import Tensor, nn
+
+from batches import Shape
+from command import run
 
 
 def network(events: bool) -> nn.Module:

@@ -3,11 +3,12 @@
 Nothing of the network is written anew, and nobody resets it: ``attach`` sees SpikingJelly's neurons.
 """
 
-from batches import Shape
-from command import run
 from spikingjelly.activation_based import functional, neuron, surrogate
 from spikingjelly.activation_based.model.spiking_resnet import spiking_resnet18
 from torch import nn
+
+from batches import Shape
+from command import run
 
 
 def network(events: bool) -> nn.Module:

@@ -3,7 +3,7 @@
     python studies/evidence.py DATA OUT --set cifar10|nmnist [--tables NAME ...] [--seeds 5] [--jobs 2]
 
 DATA is for cifar10 the archive that ``studies/cifar10_npz.py --size 8 --train 5000 --test 2500`` makes, for nmnist the
-archive of recordings that data.name nmnist_npz reads. ``--list`` prints the tables with their runs. Stop it and start
+archive of recordings that data.kind nmnist_npz reads. ``--list`` prints the tables with their runs. Stop it and start
 it again as you like: finished runs are skipped, and others go on. OUT/SET-TABLE.csv has the runs of a table,
 OUT/SET-TABLE.md its means, OUT/SET-TABLE/report.html its page.
 """
@@ -20,28 +20,29 @@ from typing import Any
 
 from shortcut_snn.analysis.statistics import geometric_mean, mean_interval, with_interval
 from shortcut_snn.files import write_csv, write_text
-from shortcut_snn.training.compare import variant_folder
-from shortcut_snn.training.report import table
+from shortcut_snn.runs.tables import table
 
-SUM = "evolutionary:objective=loss_sum:taps=blocks"
-CALIBRATED = "neuron.surrogate.calibrate=true"
+OBJECTIVE, TAPS, SCHEDULE = "method.objective.kind", "method.branches.taps", "method.branches.schedule"
+INITIAL = f"{SCHEDULE}.initial"
+SUM = f"evolutionary {OBJECTIVE}=loss_sum {TAPS}=blocks"
+CALIBRATED = "method.calibrate=true"
 PAPER = ("vanilla", "shortcut", "evolutionary")
-CORE = (*PAPER, "evolutionary:schedule=step", SUM)
+CORE = (*PAPER, f"evolutionary {SCHEDULE}.kind=step", SUM)
 # Learning rate at the start, weight decay. AdamW, which is the paper's, rescales every weight's step; SGD does not.
 OPTIMIZERS = {"adamw": ("0.01", "0.02"), "sgd": ("0.1", "0.0005")}
 # Every choice of the method, where calibrated surrogates let it work.
 CHOICES = (
     "vanilla",
     "evolutionary",
-    *(f"evolutionary:initial={initial}" for initial in (0.05, 1.0)),
-    "evolutionary:schedule=step",
-    "evolutionary:schedule=cosine",
-    "evolutionary:taps=blocks",
-    "evolutionary:objective=loss_sum",
+    *(f"evolutionary {INITIAL}={initial}" for initial in (0.05, 1.0)),
+    f"evolutionary {SCHEDULE}.kind=step",
+    f"evolutionary {SCHEDULE}.kind=cosine",
+    f"evolutionary {TAPS}=blocks",
+    f"evolutionary {OBJECTIVE}=loss_sum",
     SUM,
-    f"{SUM}:initial=0.05",
-    f"{SUM}:initial=1.0",
-    "evolutionary:objective=loss_mean:taps=blocks:initial=1.0",
+    f"{SUM} {INITIAL}=0.05",
+    f"{SUM} {INITIAL}=1.0",
+    f"{SUM} method.objective.average=true {INITIAL}=1.0",
 )
 
 
@@ -67,16 +68,16 @@ class Table:
     def options(self) -> list[str]:
         """What ``compare`` is told."""
         name, _, width = self.surrogate.partition(" ")
-        said = ["--network.name", self.network, "--network.block", self.block]
-        said += ["--neuron.surrogate.name", name, "--neuron.surrogate.width", width or "1"]
+        said = ["--network.kind", self.network, "--network.block", self.block]
+        said += ["--neuron.surrogate.kind", name, "--neuron.surrogate.width", width or "1"]
         rate, decay = OPTIMIZERS[self.optimizer]
-        said += ["--optimizer.name", self.optimizer, "--optimizer.lr", rate, "--optimizer.weight_decay", decay]
-        return [*said, "--methods", ",".join(self.methods)]
+        said += ["--optimizer.kind", self.optimizer, "--optimizer.lr", rate, "--optimizer.weight_decay", decay]
+        return [*said, "--methods", *self.methods]
 
 
 def calibrated(methods: Iterable[str]) -> tuple[str, ...]:
     """Return methods with surrogates calibrated to the network."""
-    return tuple(f"{method}:{CALIBRATED}" for method in methods)
+    return tuple(f"{method} {CALIBRATED}" for method in methods)
 
 
 ALL = (*CORE, *calibrated(("vanilla", "evolutionary", SUM)))
@@ -96,16 +97,15 @@ TABLES = {
     "resnet34-triangle": Table("resnet34", "triangle", CORE),
     "resnet34-rectangle2": Table("resnet34", "rectangle 2", CORE),
 }
-# A network that is silent has an accuracy too: chance.
-COMMON = {"network.width": "16", "train.threads": "1", "train.silent_layers": "warn"}
+COMMON = {"network.width": "16", "training.decay": "all", "training.threads": "1"}
 SETS = {
     "cifar10": COMMON
-    | {"data.name": "npz", "data.augment": "[flip]", "data.batch_size": "50", "network.time_steps": "2"}
-    | {"train.epochs": "5"},
+    | {"data.kind": "npz", "data.augment": "[flip]", "data.batch_size": "50", "network.time_steps": "2"}
+    | {"training.epochs": "5"},
     # Half of the recordings is the test set: 100, which the archive has, are few.
     "nmnist": COMMON
-    | {"data.name": "nmnist_npz", "data.events.size": "17", "data.events.folds": "2", "data.batch_size": "32"}
-    | {"network.time_steps": "3", "train.epochs": "15"},
+    | {"data.kind": "nmnist_npz", "data.size": "17", "data.folds": "2", "data.batch_size": "32"}
+    | {"network.time_steps": "3", "training.epochs": "15"},
 }
 
 
@@ -124,10 +124,9 @@ def read(folder: Path) -> list[dict[str, Any]]:
         runs: list[dict[str, Any]] = list(csv.DictReader(file))
     # The table's first method: vanilla, in some tables with calibrated surrogates.
     first = runs[0]["variant"]
-    goals = {run["seed"]: float(run["validation_accuracy_last"]) for run in runs if run["variant"] == first}
+    goals = {run["seed"]: float(run["validation_last.accuracy"]) for run in runs if run["variant"] == first}
     for run in runs:
-        place = folder / variant_folder(run["variant"]) / f"seed{run['seed']}"
-        run["epoch_of_vanillas_last"] = epoch_of(place, goals[run["seed"]])
+        run["epoch_of_vanillas_last"] = epoch_of(folder / run["folder"], goals[run["seed"]])
     return runs
 
 
@@ -137,11 +136,11 @@ def means(runs: Sequence[dict[str, Any]]) -> str:
     for run in runs:
         by_variant.setdefault(run["variant"], []).append(run)
     first = runs[0]["variant"]
-    baseline = {run["seed"]: float(run["test_accuracy_last"]) for run in by_variant[first]}
+    baseline = {run["seed"]: float(run["test_last.accuracy"]) for run in by_variant[first]}
     rows = []
     for variant, found in by_variant.items():
-        last = [100 * float(run["test_accuracy_last"]) for run in found]
-        best = [100 * float(run["test_accuracy_best"]) for run in found]
+        last = [100 * float(run["test_last.accuracy"]) for run in found]
+        best = [100 * float(run["test_best.accuracy"]) for run in found]
         pairs = [value - 100 * baseline[run["seed"]] for value, run in zip(last, found, strict=True)]
         epochs = [run["epoch_of_vanillas_last"] for run in found if run["epoch_of_vanillas_last"] is not None]
         ratios = [
@@ -173,8 +172,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, help="default: 5 for cifar10, 15 for nmnist")
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
+    parser.add_argument("entries", nargs="*", metavar="KEY=VALUE", help="of the recipe, for a trial")
     parser.add_argument("--list", action="store_true", help="print the tables and train nothing")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     if options.list:
         for name, wanted in TABLES.items():
             print(f"{name}: {', '.join(wanted.methods)}")
@@ -187,7 +187,8 @@ def main() -> None:
         command += [word for key, value in SETS[options.set].items() for word in (f"--{key}", value)]
         command += ["--data.root", options.data, *TABLES[name].options]
         command += ["--seeds", options.seeds, "--jobs", options.jobs]
-        command += ["--train.epochs", options.epochs] if options.epochs else []
+        command += ["--training.epochs", options.epochs] if options.epochs else []
+        command += [f"--{entry}" for entry in options.entries]
         # A run that fails is a line of the comparison; the rest of the study goes on.
         subprocess.run([str(word) for word in command], check=False)
         runs = read(place)

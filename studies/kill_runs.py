@@ -32,16 +32,17 @@ POINTS = (
 """What is being done, and at which time of doing it: 18, beside two random moments."""
 
 OPTIONS = {
-    "data.name": "nmnist_npz",
+    "data.kind": "nmnist_npz",
     "data.batch_size": 10,
-    "data.events.size": 12,
-    "network.name": "resnet20",
+    "data.size": 12,
+    "network.kind": "resnet20",
     "network.width": 2,
     "network.time_steps": 2,
-    "neuron.surrogate.name": "triangle",
-    "train.epochs": 4,
-    "train.threads": 1,
-    "train.checkpoint_every": 2,
+    "neuron.surrogate.kind": "triangle",
+    "training.epochs": 4,
+    "training.threads": 1,
+    "training.checkpoint_every": 2,
+    "loggers": "tensorboard",
 }
 TIMES = {"seconds_per_epoch": 0, "seconds_per_step": 0, "peak_bytes_per_step": 0}
 FILES, NETWORKS = (
@@ -70,7 +71,7 @@ def write_recordings(path: Path, count: int = 80) -> None:
 
 def arguments(folder: Path, data: Path, cache: Path) -> list[str]:
     """Return the command of a run, started or resumed."""
-    given = OPTIONS | {"data.root": data, "data.events.cache": cache}
+    given = OPTIONS | {"data.root": data, "data.cache": cache}
     entries = [f"--{key}={value}" for key, value in given.items()]
     return ["train", "--resume", "--out", str(folder), *entries]
 
@@ -136,7 +137,7 @@ def child(command: Sequence[str], point: str | None) -> None:
     """Run the command in this process, quietly, and leave with its exit status."""
     if point:
         _arrange(point)
-    from shortcut_snn.cli import main
+    from shortcut_snn.commands import main
 
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (this process's, to its end)
     sys.exit(main(command))
@@ -147,7 +148,7 @@ class Harness:
 
     def __init__(self) -> None:
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["shortcut_snn.training.run", "tensorboard.summary.writer.record_writer"])
+        self.context.set_forkserver_preload(["shortcut_snn.commands.train", "tensorboard.summary.writer.record_writer"])
 
     def run(self, command: Sequence[str], point: str | None = None, seconds: float | None = None) -> int:
         """Run a command, up to a point or a time if given; return its exit status, -9 if it was killed."""

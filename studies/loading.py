@@ -1,27 +1,27 @@
 r"""Images or recordings per second of a recipe's loader alone, epoch by epoch.
 
 Of event-camera recordings the first epoch reads the files and fills the frame cache and the second reads that; both
-are shown, with the size of the cache. Takes any of the options of ``shortcut-snn train`` and, for files to read, can
-make class folders of JPEG files. Examples::
+are shown, with the size of the cache. Takes a recipe's entries and, for files to read, can make class folders of JPEG
+files. Examples::
 
-    python studies/loading.py --data.name npz --data.root cifar10_10k.npz --data.augment '[crop,flip]'
-    python studies/loading.py --data.name nmnist_npz --data.root nmnist_small.npz --network.time_steps 10
-    python studies/loading.py --jpegs --data.name folder --data.root jpegs \
-        --data.augment '[resized_crop,flip]' --data.image_size 224
+    python studies/loading.py data.kind=npz data.root=cifar10_10k.npz 'data.augment=[crop,flip]'
+    python studies/loading.py data.kind=nmnist_npz data.root=nmnist_small.npz network.time_steps=10
+    python studies/loading.py --jpegs data.kind=folder data.root=jpegs \
+        'data.augment=[resized_crop,flip]' data.image_size=224
 """
 
+import argparse
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from jsonargparse import ArgumentParser
 from PIL import Image
 
-from shortcut_snn.data import load, loaders
-from shortcut_snn.training import recipe_io
-from shortcut_snn.training.recipe import Recipe
+from shortcut_snn.data import EventSet
+from shortcut_snn.recipes import Recipe, changed, recipe_of
+from shortcut_snn.recipes.entries import said
 
 
 def make_jpegs(folder: Path, count: int = 200, width: int = 500, height: int = 375) -> None:
@@ -43,9 +43,9 @@ def measure(recipe: Recipe, epochs: int, cache: Path | None) -> None:
     """Go through the training set and print each epoch's figures."""
     torch.set_num_threads(1)
     begin = time.perf_counter()
-    data = load(recipe.data, recipe.network.time_steps)
+    data = recipe.data.load(recipe.time_steps)
     print(f"{len(data.train)} for training, listed or read in {time.perf_counter() - begin:.2f} s")
-    train = loaders(data, recipe.data, recipe.train.seed).train
+    train = data.loaders(recipe.training.seed).train
     for epoch in range(epochs):
         train.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
         begin, count, raw = time.perf_counter(), 0, 0
@@ -58,19 +58,19 @@ def measure(recipe: Recipe, epochs: int, cache: Path | None) -> None:
 
 def main() -> None:
     """Read the command line and measure."""
-    parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--config", action="config", help="a recipe")
-    parser.add_class_arguments(Recipe)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("entries", nargs="*", metavar="KEY=VALUE", help="of the recipe, as in data.kind=npz")
+    parser.add_argument("--config", action="append", default=[], help="a recipe")
     parser.add_argument("--epochs", type=int, default=3, help="how many")
     parser.add_argument("--jpegs", action="store_true", help="make JPEG class folders at data.root first")
-    options = parser.instantiate(parser.parse_args())
-    recipe = recipe_io.from_namespace(options)
+    options = parser.parse_intermixed_args()
+    recipe = recipe_of(*options.config, said(options.entries))
     if options.jpegs:
-        make_jpegs(Path(recipe.data.root or "jpegs"))
+        make_jpegs(recipe.data.path)
     with tempfile.TemporaryDirectory() as folder:
-        cache = Path(folder) if recipe.data.is_events and recipe.data.events.cache is None else None
+        cache = Path(folder) if isinstance(recipe.data, EventSet) and recipe.data.cache is None else None
         if cache:
-            recipe = recipe_io.changed(recipe, {"data.events.cache": folder})
+            recipe = changed(recipe, {"data": {"cache": folder}})
         measure(recipe, options.epochs, cache)
 
 

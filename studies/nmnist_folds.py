@@ -2,7 +2,7 @@
 
     python studies/nmnist_folds.py RECORDINGS.npz OUT [--seeds 3] [--folds 5] [--jobs 1]
 
-RECORDINGS.npz holds N-MNIST's events (data.name nmnist_npz); its own split is not used. The recipe is nmnist-small.
+RECORDINGS.npz holds N-MNIST's events (data.kind nmnist_npz); its own split is not used. The recipe is nmnist-small.
 Each of 30 runs is two to four minutes on one core; stop it and start it again as you like, finished runs are skipped. A
 seed's accuracy is the mean over the folds, so every recording was tested on once. OUT/folds.csv has the runs,
 OUT/folds.md the table.
@@ -19,7 +19,7 @@ from shortcut_snn.analysis.statistics import mean_interval, with_interval
 from shortcut_snn.files import write_csv, write_text
 
 METHODS = ("vanilla", "evolutionary")
-COLUMNS = {"test_accuracy_last": "last epoch", "test_accuracy_best": "best epoch in validation"}
+COLUMNS = {"test_last.accuracy": "last epoch", "test_best.accuracy": "best epoch in validation"}
 
 
 def rows(runs: Path) -> list[dict[str, str]]:
@@ -73,11 +73,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     options = parser.parse_args()
     command = [sys.executable, "-m", "shortcut_snn", "compare", "--config", "nmnist-small", "--out", options.out]
-    command += ["--methods", ",".join(METHODS), "--seeds", options.seeds, "--jobs", options.jobs]
-    command += ["--grid", f"data.events.fold={','.join(map(str, range(options.folds)))}"]
-    command += ["--data.name", "nmnist_npz", "--data.root", options.data, "--data.events.folds", options.folds]
+    command += ["--methods", *METHODS, "--seeds", options.seeds, "--jobs", options.jobs]
+    command += ["--grid", f"data.fold={','.join(map(str, range(options.folds)))}"]
+    command += ["--data.kind", "nmnist_npz", "--data.root", options.data, "--data.folds", options.folds]
     command += ["--data.train_limit", "null", "--data.test_limit", "null"]
-    command += ["--train.epochs", options.epochs, "--train.threads", 1]
+    command += ["--training.decay", "all", "--training.epochs", options.epochs, "--training.threads", 1]
     subprocess.run([str(word) for word in command], check=True)
     found = rows(options.out / "runs.csv")
     write_csv(options.out / "folds.csv", found)

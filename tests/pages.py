@@ -1,6 +1,7 @@
-"""How the code blocks of the documentation run: Python as it stands, YAML as a file, commands made short.
+"""How the code blocks of the documentation run: Python as it stands, files as files, commands made short.
 
-The blocks of a page share their names, and an empty folder in which they run.
+The blocks of a page share their names, and an empty folder in which they run. What a page registers is forgotten when
+it ends.
 """
 
 import os
@@ -8,25 +9,43 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from sybil import Example, Sybil
-from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser
 
+# Recipes know all that is built in.
+from shortcut_snn import components, recipes  # noqa: F401
 from shortcut_snn.commands import main
 
 ROOT = Path(__file__).parents[1]
-# What makes a command one of seconds; of an option that is given twice the last counts.
+# What makes a command one of seconds, where its recipe has such entries; of an option given twice the last counts.
 SMALL = ["--data.train_limit", "60", "--data.test_limit", "20", "--network.width", "4"]
 SHORT = {
     "train": [*SMALL, "--training.epochs", "1"],
     "compare": [*SMALL, "--training.epochs", "1", "--seeds", "1", "--jobs", "2"],
     "gradients": [*SMALL, "--batches", "1"],
 }
+
+
+class PythonParser(CodeBlockParser):
+    """Runs a ``python`` block, or writes it to the file that its first line names, as in ``# my_net.py``."""
+
+    language = "python"
+    run = PythonEvaluator()
+
+    def evaluate(self, example: Example) -> None:
+        """Run or write it."""
+        name = example.parsed.splitlines()[0].removeprefix("# ").strip()
+        if re.fullmatch(r"\w+\.py", name):
+            Path(name).write_text(example.parsed, encoding="utf-8")
+        else:
+            self.run(example)
 
 
 class ConsoleParser(CodeBlockParser):
@@ -67,9 +86,7 @@ class BashParser(CodeBlockParser):
                 words = shlex.split(found[1], comments=True)
                 # A recipe of the reader's own.
                 words = ["digits" if word == "recipe.yaml" else word for word in words]
-                with pytest.raises(SystemExit) as end:
-                    main([*words, "--print-recipe"])
-                assert not end.value.code, line
+                assert main([*words, "--print-recipe"]) == 0, line
 
 
 def _run(words: list[str]) -> None:
@@ -96,20 +113,29 @@ def _run(words: list[str]) -> None:
 
 
 def _run_ours(words: list[str]) -> None:
-    given = list(words)
+    given = words = [str(ROOT / word) if word.startswith("examples/") else word for word in words]
     if words[0] == "compare" and "vanilla,shortcut,evolutionary" not in words:
         # Each of its runs is a process that imports everything: one page runs them, of others the words are checked.
-        given.append("--print-recipe")
+        given = [*words, "--print-recipe"]
     root = words[words.index("--data.root") + 1] if "--data.root" in words else "."
     if words[0] in SHORT and not {"--help", "--print-recipe"} & set(words):
         # What has to be downloaded first is only read as a command line.
         here = "--data.download" not in words and Path(root).exists()
-        given += SHORT[words[0]] if here else ["--print-recipe"]
+        given = _short(given) if here else [*given, "--print-recipe"]
     try:
         status = main(given)
     except SystemExit as end:
         status = int(end.code or 0)
     assert status == 0, f"shortcut-snn {shlex.join(given)}: exit status {status}"
+
+
+def _short(words: list[str]) -> list[str]:
+    """Return a command with those of its short options that it takes."""
+    options, known = SHORT[words[0]], list(words)
+    for pair in zip(options[::2], options[1::2], strict=True):
+        if "." not in pair[0] or main([*words, *pair, "--print-recipe"]) == 0:
+            known += pair
+    return known
 
 
 def _enter(namespace: dict[str, Any]) -> None:
@@ -118,10 +144,20 @@ def _enter(namespace: dict[str, Any]) -> None:
     # Dataclasses look their module up.
     namespace["__name__"] = "__main__"
     namespace["_before"], namespace["_folder"] = os.getcwd(), tempfile.mkdtemp(prefix="page-")
+    namespace["_known"] = {kind: dict(kind._settings) for kind in _kinds()}
     os.chdir(namespace["_folder"])
 
 
+def _kinds() -> list[components.Kind]:
+    return [value for value in vars(components).values() if isinstance(value, components.Kind)]
+
+
 def _leave(namespace: dict[str, Any]) -> None:
+    for kind, known in namespace["_known"].items():
+        kind._settings = known
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(namespace["_folder"]):
+            del sys.modules[name]
     os.chdir(namespace["_before"])
     shutil.rmtree(namespace["_folder"])
 
@@ -129,7 +165,7 @@ def _leave(namespace: dict[str, Any]) -> None:
 def pages(path: Path) -> Sybil:
     """Return what collects the pages below a repository's folder."""
     return Sybil(
-        parsers=[PythonCodeBlockParser(), ConsoleParser(), BashParser(), YamlParser()],
+        parsers=[PythonParser(), ConsoleParser(), BashParser(), YamlParser()],
         patterns=["README.md", "CONTRIBUTING.md", "docs/*.md"],
         path=str(path),
         setup=_enter,

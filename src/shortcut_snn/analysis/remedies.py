@@ -40,7 +40,7 @@ def of_neurons(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
         found.append(
             Remedy(
                 "calibrated",
-                "calibrate each layer's surrogate width (neuron.surrogate.calibrate)",
+                "calibrate each layer's surrogate width (method.calibrate)",
                 _changed(setup, lambda s: calibrate(s.network, batches[:1], s.loss, model=s.model)),
             )
         )
@@ -87,7 +87,7 @@ def of_branches(
         found += [
             Remedy(
                 "branches",
-                f"branches at the {where}, lambda {weight:g} (method.taps, method.initial)",
+                f"branches at the {where}, lambda {weight:g} (method.branches.taps, method.branches.schedule)",
                 lambda where=where, weight=weight: _wrapped(setup, where, weight, wrap),  # type: ignore[misc]
             )
             for weight in BALANCES
