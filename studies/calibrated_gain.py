@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from shortcut_snn import nets
-from shortcut_snn.analysis.calibrate import calibrate
+from shortcut_snn.analysis.calibration import calibrate
 from shortcut_snn.analysis.layers import examine
 from shortcut_snn.data import Digits, ImageArchive
 from shortcut_snn.files import write_csv

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from shortcut_snn import LogitSum, LossSum, Shortcut, nets
-from shortcut_snn.analysis.calibrate import calibrate
+from shortcut_snn.analysis.calibration import calibrate
 from shortcut_snn.analysis.gradients import measure, signal
 from shortcut_snn.analysis.statistics import geometric_mean
 from shortcut_snn.data import ImageArchive

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from shortcut_snn import Shortcut, nets
-from shortcut_snn.analysis.calibrate import calibrate
+from shortcut_snn.analysis.calibration import calibrate
 from shortcut_snn.analysis.diagnosis import diagnose
 from shortcut_snn.analysis.layers import LayerReport, examine
 from shortcut_snn.analysis.remedies import of_neurons

@@ -6,7 +6,7 @@ import torch
 from shortcut_snn.deploy import export
 from shortcut_snn.deploy.check import check, compare
 from shortcut_snn.deploy.export import export_network
-from shortcut_snn.deploy.fold import fold
+from shortcut_snn.deploy.folding import fold
 from shortcut_snn.deploy.torch_runtime import TorchRuntime, TrainedNetwork
 
 from .networks import batch, description, family, lively, small

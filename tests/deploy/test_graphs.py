@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from shortcut_snn.deploy.check import check, first_difference
-from shortcut_snn.deploy.fold import fold
+from shortcut_snn.deploy.folding import fold
 from shortcut_snn.deploy.onnx_export import OnnxRuntime, write_onnx
 from shortcut_snn.deploy.program import make_program
 from shortcut_snn.deploy.torch_export import ProgramRuntime, write_program

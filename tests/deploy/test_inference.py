@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from shortcut_snn.deploy import Inference, load
-from shortcut_snn.deploy.fold import fold
+from shortcut_snn.deploy.folding import fold
 from shortcut_snn.deploy.torch_runtime import TorchRuntime
 from shortcut_snn.neurons import IF, LIF, CurrentNeuron, Membrane
 

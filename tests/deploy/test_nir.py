@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from shortcut_snn import nets
 from shortcut_snn.deploy.check import check, first_difference
-from shortcut_snn.deploy.fold import fold
+from shortcut_snn.deploy.folding import fold
 from shortcut_snn.deploy.nir_export import EulerNeuron, NirRuntime, write_nir
 from shortcut_snn.deploy.nir_graph import DT, nir_graph
 from shortcut_snn.deploy.prepare import Prepare

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from shortcut_snn import nets
-from shortcut_snn.deploy.fold import fold
+from shortcut_snn.deploy.folding import fold
 from shortcut_snn.deploy.step import StepNetwork, neurons_of
 from shortcut_snn.neurons import LIF, CurrentNeuron, Membrane, Neuron
 

@@ -1,6 +1,6 @@
 """Looking at a network: gradients of every layer, firing rates, energy, a verdict with tips, calibration."""
 
-from .calibrate import calibrate, set_widths
+from .calibration import calibrate, set_widths
 from .diagnosis import Diagnosis, diagnose
 from .energy import EnergyReport, measure_energy
 from .firing import firing_rates

@@ -13,7 +13,7 @@ from ..method import Shortcut, ShortcutOutput
 from ..method.libraries import library_of
 from ..method.taps import PLACEMENTS, resolve
 from ..neurons import IF, LIF, Neuron, Resizable
-from .calibrate import calibrate, set_widths
+from .calibration import calibrate, set_widths
 from .layers import Batch
 from .probe import Reset, neurons, resetting
 from .tips import Remedy, Setup

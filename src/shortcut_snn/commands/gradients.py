@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..analysis import plots
-from ..analysis.calibrate import set_widths
+from ..analysis.calibration import set_widths
 from ..analysis.diagnosis import Diagnosis, of_setup
 from ..analysis.gradients import GradientReport, measure, signal
 from ..analysis.layers import Batch

@@ -1,6 +1,5 @@
 """Data sets as uint8 images or frames of events, and loaders whose every sample can be drawn again."""
 
-from .as_data import as_data
 from .augment import Augmentation, Crop, Cutout, Flip, ResizedCrop, Roll
 from .autoaugment import AutoAugment
 from .cifar import CIFAR10, CIFAR100
@@ -17,6 +16,7 @@ from .image_data import ImageData
 from .image_set import ImageSet, Source, StoredSet, held_out_test
 from .images import ArrayImages, Images
 from .npz import ImageArchive
+from .user_data import as_data
 
 __all__ = [
     "CIFAR10",

@@ -6,7 +6,7 @@ from .card import Card
 from .check import Agreement
 from .describe import Description
 from .export import export_network, file_name
-from .fold import fold
+from .folding import fold
 from .inference import Inference, load_file
 from .registry import card, load, names
 from .runtime import Exporter, Runtime

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .. import components
 from .check import Agreement, check
 from .describe import Description
-from .fold import fold
+from .folding import fold
 from .runtime import Exporter
 from .torch_runtime import TrainedNetwork
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from .. import components
 from .describe import Description
-from .fold import fold
+from .folding import fold
 from .runtime import Runtime
 from .torch_runtime import TorchRuntime
 from .weights import check_fits, read_network, save_network

@@ -31,7 +31,7 @@ def nir_graph(network: nn.Module, about: Description) -> Any:
     """Return the graph of one time step; its input is normalised, its output a step's logits.
 
     Args:
-        network: from :func:`~shortcut_snn.deploy.fold.fold`.
+        network: from :func:`~shortcut_snn.deploy.folding.fold`.
         about: what it is; kept in the graph's metadata.
 
     Raises:

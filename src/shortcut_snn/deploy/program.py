@@ -61,7 +61,7 @@ def make_program(network: nn.Module, about: Description, streaming: bool) -> Pro
     """Trace a folded network; the size of the batch is left open.
 
     Args:
-        network: from :func:`~shortcut_snn.deploy.fold.fold`.
+        network: from :func:`~shortcut_snn.deploy.folding.fold`.
         about: what it is.
         streaming: one time step, its membrane potentials as inputs and outputs, instead of the whole sequence.
     """

@@ -18,7 +18,7 @@ class StepNetwork(nn.Module):
     The mean of the logits over the calls is what the network itself gives for the whole sequence.
 
     Args:
-        network: from :func:`~shortcut_snn.deploy.fold.fold`; it keeps its number of time steps.
+        network: from :func:`~shortcut_snn.deploy.folding.fold`; it keeps its number of time steps.
 
     Raises:
         ValueError: a network that does not say how it computes one time step.

@@ -22,7 +22,7 @@ class TorchRuntime:
     """A folded network on the CPU or a GPU, where the kernels of the neurons and channels-last convolutions are fast.
 
     Args:
-        network: from :func:`~shortcut_snn.deploy.fold.fold`.
+        network: from :func:`~shortcut_snn.deploy.folding.fold`.
         about: what it is.
         precision: of convolutions and what goes between layers; ``"bfloat16"`` is faster where the processor has it,
             rounds weights to 8 bits, and keeps the membrane potential in float32 within a sequence.

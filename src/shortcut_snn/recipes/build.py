@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..analysis.calibrate import set_widths
+from ..analysis.calibration import set_widths
 from ..components import kind_and_name, write
 from ..data import Data
 from ..deploy.weights import load_into, read_network

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from .. import __version__
 from ..analysis import plots
-from ..analysis.calibrate import calibrate as calibrated_widths
+from ..analysis.calibration import calibrate as calibrated_widths
 from ..analysis.gradients import shallow_to_deep
 from ..components import write
 from ..data import Data, Loaders, as_data

@@ -15,7 +15,7 @@ import yaml
 from torch import nn
 
 from .. import __version__
-from ..analysis.calibrate import set_widths
+from ..analysis.calibration import set_widths
 from ..deploy.weights import save_network
 from ..files import make_folder, read_json, remove_strays, write_csv, write_text
 from .checkpoint import read_checkpoint

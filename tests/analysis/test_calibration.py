@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from shortcut_snn import Shortcut
-from shortcut_snn.analysis.calibrate import NARROWEST, WIDEST, calibrate, set_widths
+from shortcut_snn.analysis.calibration import NARROWEST, WIDEST, calibrate, set_widths
 from shortcut_snn.analysis.layers import chain, examine
 from shortcut_snn.neurons import IF, LIF, PLIF, ATan, Rectangle, Sigmoid, Triangle
 from studies.gain_formula import membranes, predicted_gains

@@ -6,7 +6,7 @@ from torch import nn
 
 from shortcut_snn import nets
 from shortcut_snn.deploy.check import check, first_difference
-from shortcut_snn.deploy.fold import fold
+from shortcut_snn.deploy.folding import fold
 from shortcut_snn.deploy.step import StepNetwork
 from shortcut_snn.deploy.torch_runtime import TorchRuntime, TrainedNetwork
 from shortcut_snn.neurons import use_backend
