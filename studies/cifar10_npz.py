@@ -1,4 +1,4 @@
-"""Put a part of CIFAR-10 into a plain ``.npz`` file that ``data.kind=npz`` reads.
+"""Put CIFAR-10, or a part of it, into a plain ``.npz`` file that ``data.kind=npz`` reads.
 
 ``source`` is the folder that holds ``cifar-10-batches-py``, which ``shortcut-snn train`` fetches with
 ``--data.kind cifar10 --data.download true``, or an archive of JPEG bytes. That holds, for each of ``train`` and
