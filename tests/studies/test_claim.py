@@ -10,7 +10,8 @@ import torch
 from shortcut_snn.neurons import LIF, ATan, Rectangle, Sigmoid, Surrogate, Triangle
 from studies import claim, claim_tables
 
-TINY = ["--set", "network.width=2", "data.batch_size=20", "training.precision=fp32"]
+TINY = ["--set", "network.width=2", "data.batch_size=10", "training.precision=fp32"]
+TINY += ["network.block=ms", "neuron.surrogate.kind=triangle"]
 
 
 @pytest.fixture(scope="module")
@@ -40,22 +41,22 @@ def test_a_table_from_end_to_end_and_again(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["paper", str(tmp_path), "--data", str(data), "--only", "resnet18-authors", "--threads", "1"]
-    command += ["--methods", "vanilla", "loss_sum", "--seeds", "1", "--epochs", "1", "--tune-epochs", "2"]
-    command += ["--rates", "1e-6", "0.3", "--extend", "0", *TINY]
+    command += ["--methods", "vanilla", "loss_sum", "--seeds", "1", "--epochs", "1", "--tune-epochs", "3"]
+    command += ["--rates", "1e-6", "0.1", "--extend", "0", *TINY]
     assert claim.main(command) == 0
     table = tmp_path / "paper.csv"
     found = rows(table)
     assert [(row["phase"], row["method"], row["lr"]) for row in found[:4]] == [
-        ("tune", method, lr) for method in ("vanilla", "loss_sum") for lr in ("1e-06", "0.3")
+        ("tune", method, lr) for method in ("vanilla", "loss_sum") for lr in ("1e-06", "0.1")
     ]
     for method in ("vanilla", "loss_sum"):
         tried = {row["lr"]: float(row["validation_last"]) for row in found[:4] if row["method"] == method}
-        assert tried["0.3"] > tried["1e-06"]
+        assert tried["0.1"] > tried["1e-06"]
     finals = [row for row in found if row["phase"] == "final"]
     assert {row["method"] for row in finals} == {"vanilla", "loss_sum", claim.EQUAL_TIME}
     for row in finals:
-        assert row["lr"] == "0.3"
-        assert int(row["steps"]) == 10 * int(row["epochs"])
+        assert row["lr"] == "0.1"
+        assert int(row["steps"]) == 20 * int(row["epochs"])
         assert 0 <= float(row["test_last"]) <= 1
         assert row["validation_last"] == row["failed"] == ""
     assert all(row["test_last"] == "" for row in found[:4]), "nothing of the test set where something is chosen"
