@@ -2,8 +2,8 @@
 
 ``source`` is the folder that holds ``cifar-10-batches-py``, which ``shortcut-snn train`` fetches with
 ``--data.kind cifar10 --data.download true``, that of ``cifar-100-python``, or an archive of JPEG or PNG bytes. That
-holds, for each of ``train`` and ``test``: ``jpeg_<part>`` or ``png_<part>`` (uint8, all files end to end), ``off_<part>``
-(n + 1 offsets) and ``y_<part>`` (labels).
+holds, for each of ``train`` and ``test``: ``jpeg_<part>`` or ``png_<part>`` (uint8, all files end to end),
+``off_<part>`` (n + 1 offsets) and ``y_<part>`` (labels).
 Example::
 
     python studies/cifar10_npz.py data cifar10_10k.npz --train 10000 --test 5000

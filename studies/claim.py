@@ -466,8 +466,8 @@ def show_plan(planned: Sequence[tuple[Run, int]]) -> None:
     groups: dict[tuple[str, str], list[int]] = {}
     for run, steps in planned:
         groups.setdefault((run.phase, run.setting), []).append(steps)
-    for (phase, setting), steps in groups.items():
-        print(f"{phase:5} {setting:28} {len(steps):4} runs {sum(steps):8} steps")
+    for (phase, setting), each in groups.items():
+        print(f"{phase:5} {setting:28} {len(each):4} runs {sum(each):8} steps")
     print(f"in all {len(planned)} runs, {sum(steps for _, steps in planned)} steps")
 
 

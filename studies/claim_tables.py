@@ -40,19 +40,19 @@ def finals(rows: Sequence[Row]) -> str:
     times = [name for name in rows[0] | rows[-1] if name.startswith("minutes_to_") and any(row[name] for row in rows)]
     best = any(row.get("test_best") for row in rows)
     columns = ["setting", "method", "lr", "epochs", "n", "failed", "test, last epoch, %"]
-    columns += ["test, best epoch in validation, %"] * best + ["against vanilla, paired"]
+    columns += ["test, best epoch in validation, %"] * best
+    columns += ["against vanilla, paired", "against vanilla at equal time, paired"]
     columns += [f"minutes to {name.removeprefix('minutes_to_')} %" for name in times]
     columns += ["step, times vanilla's"] if not times else ["seconds a step"]
     lines = []
     for setting, methods in grouped(rows, "final").items():
-        base = {row["seed"]: accuracy(row) for row in methods.get("vanilla", [])}
-        step = _step(methods.get("vanilla", []))
+        bases = {name: methods.get(name, []) for name in ("vanilla", "vanilla_equal_time")}
+        step = _step(bases["vanilla"])
         for method, found in methods.items():
-            pairs = [accuracy(row) - base[row["seed"]] for row in found if row["seed"] in base]
             line = [setting, method, _each(found, "lr"), _each(found, "epochs"), str(len(found))]
             line += [str(sum(bool(row["failed"]) for row in found)), _mean(list(map(accuracy, found)))]
             line += [_mean([accuracy(row, "test_best") for row in found if row.get("test_best")])] * best
-            line += [_mean(pairs, "+") if method != "vanilla" and pairs else "-"]
+            line += ["-" if method == name else _paired(found, base) for name, base in bases.items()]
             line += [_minutes(found, name) for name in times]
             own = _step(found)
             line += [f"{own:.3f}" if times else f"{own / step:.2f}" if own and step else "-"]
@@ -102,6 +102,11 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 
 def _mean(values: list[float], sign: str = "") -> str:
     return with_interval(*mean_interval(values), sign=sign) if values else "-"
+
+
+def _paired(rows: Sequence[Row], others: Sequence[Row]) -> str:
+    base = {row["seed"]: accuracy(row) for row in others}
+    return _mean([accuracy(row) - base[row["seed"]] for row in rows if row["seed"] in base], "+")
 
 
 def _each(rows: Sequence[Row], name: str) -> str:

@@ -153,3 +153,26 @@ def test_time_to_accuracy_with_both_neurons(data: Path, tmp_path: Path, monkeypa
     assert all(float(row["minutes_to_0"]) >= 0 and row["minutes_to_100"] == "" for row in found)
     assert all(row["lr"] == "0.5" and not row.get("test_best") for row in found)
     assert found[0]["parameters"] == found[1]["parameters"]
+
+
+def test_tables_and_the_picture_of_depth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["phase", "setting", "method", "lr", "seed", "epochs", "chance", "failed", "test_last", "seconds_per_step"]
+    accuracies = {"vanilla": (0.5, 0.7), "loss_sum": (0.6, 0.9), claim.EQUAL_TIME: (0.6, None)}
+    found = [
+        ["final", f"{depth}-ms", method, 0.1, seed, 13, 0.1, "" if value else "the loss is nan", value or "", step]
+        for depth in (18, 34)
+        for method, values in accuracies.items()
+        for step, (seed, value) in zip((0.2, 0.3), enumerate(values), strict=True)
+    ]
+    with (tmp_path / "depth.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([names, *found])
+    claim_tables.main([str(tmp_path / "depth.csv"), "--picture", str(tmp_path / "depth.png")])
+    lines = {(cells[1], cells[2]): cells[3:-1] for cells in map(cells_of, capsys.readouterr().out.splitlines())}
+    assert lines["34-ms", "loss_sum"][3:] == ["0", "75.00 ± 190.59", "+15.00 ± 63.53", "+40.00 ± 508.25", "1.00"]
+    # The run that failed counts as guessing.
+    assert lines["34-ms", claim.EQUAL_TIME][3:6] == ["1", "35.00 ± 317.66", "-25.00 ± 444.72"]
+    assert (tmp_path / "depth.png").read_bytes().startswith(b"\x89PNG")
+
+
+def cells_of(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("|")] if "|" in line else [""] * 4
