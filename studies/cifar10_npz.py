@@ -1,8 +1,9 @@
-"""Put a part of CIFAR-10 into a plain ``.npz`` file that ``data.kind=npz`` reads.
+"""Put CIFAR-10 or CIFAR-100, or a part of it, into a plain ``.npz`` file that ``data.kind=npz`` reads.
 
 ``source`` is the folder that holds ``cifar-10-batches-py``, which ``shortcut-snn train`` fetches with
-``--data.kind cifar10 --data.download true``, or an archive of JPEG bytes. That holds, for each of ``train`` and
-``test``: ``jpeg_<part>`` (uint8, all files end to end), ``off_<part>`` (n + 1 offsets) and ``y_<part>`` (labels).
+``--data.kind cifar10 --data.download true``, that of ``cifar-100-python``, or an archive of JPEG or PNG bytes. That
+holds, for each of ``train`` and ``test``: ``jpeg_<part>`` or ``png_<part>`` (uint8, all files end to end),
+``off_<part>`` (n + 1 offsets) and ``y_<part>`` (labels).
 Example::
 
     python studies/cifar10_npz.py data cifar10_10k.npz --train 10000 --test 5000
@@ -15,13 +16,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from shortcut_snn.data import CIFAR10, Images
+from shortcut_snn.data import CIFAR10, CIFAR100, Images
 from shortcut_snn.files import replacing
 
 
 def decode(archive: np.lib.npyio.NpzFile, part: str, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the first ``limit`` images of a part, uint8 [n, H, W, 3], and their labels, int64 [n]."""
-    files, offsets = archive[f"jpeg_{part}"].tobytes(), archive[f"off_{part}"]
+    key = f"png_{part}" if f"png_{part}" in archive else f"jpeg_{part}"
+    files, offsets = archive[key].tobytes(), archive[f"off_{part}"]
     labels = archive[f"y_{part}"].astype(np.int64)
     count = counted(part, limit, len(labels))
     images = [Image.open(io.BytesIO(files[offsets[i] : offsets[i + 1]])).convert("RGB") for i in range(count)]
@@ -50,14 +52,16 @@ def counted(part: str, limit: int | None, there: int) -> int:
 def main() -> None:
     """Read the command line, convert, and write the new file whole or not at all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help="folder of CIFAR-10, or archive of JPEG bytes")
+    parser.add_argument("source", type=Path, help="folder of CIFAR-10 or CIFAR-100, or archive of bytes")
     parser.add_argument("target", type=Path, help="file to write")
     parser.add_argument("--train", type=int, help="keep the first so many training images (default: all)")
     parser.add_argument("--test", type=int, help="keep the first so many test images (default: all)")
     parser.add_argument("--size", type=int, help="side in pixels to which images are shrunk by means of areas")
     arguments = parser.parse_args()
     if arguments.source.is_dir():
-        found = CIFAR10(arguments.source).read()
+        folders = [(arguments.source / kind.official().base_folder).is_dir() for kind in (CIFAR10, CIFAR100)]
+        kind = CIFAR100 if folders == [False, True] else CIFAR10
+        found = kind(str(arguments.source)).read()
         x_train, y_train = official(found.train, "train", arguments.train)
         x_test, y_test = official(found.test, "test", arguments.test)
         extra = {"class_names": np.array(found.classes)}

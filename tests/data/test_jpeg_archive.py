@@ -49,6 +49,26 @@ def test_an_archive_of_jpegs_becomes_a_plain_one(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["jpegs.npz", "plain.npz"]
 
 
+def test_an_archive_of_pngs_loses_nothing(
+    archive: Path, colour: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    with np.load(archive) as jpegs:
+        arrays = {key: jpegs[key] for key in jpegs if not key.startswith("jpeg_")}
+    for part, span in (("train", slice(0, 60)), ("test", slice(60, 90))):
+        files = []
+        for image in colour[0][span]:
+            file = io.BytesIO()
+            Image.fromarray(image).save(file, "PNG")
+            files.append(file.getvalue())
+        arrays |= {f"png_{part}": np.frombuffer(b"".join(files), np.uint8)}
+        arrays |= {f"off_{part}": np.cumsum([0, *map(len, files)])}
+    np.savez(tmp_path / "pngs.npz", **arrays)
+    done = run(tmp_path / "pngs.npz", tmp_path / "plain.npz")
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "plain.npz") as plain:
+        np.testing.assert_array_equal(plain["x_train"], colour[0][:60])
+
+
 def test_more_images_than_there_are(archive: Path, tmp_path: Path) -> None:
     done = run(archive, tmp_path / "plain.npz", "--train", 100)
     assert done.returncode != 0

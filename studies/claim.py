@@ -1,0 +1,511 @@
+"""What the method is worth, tested as docs/protocol.md says: each method at its own best learning rate, over seeds.
+
+    python studies/claim.py TABLE OUT --data FILE.npz [--list] [--only SETTING ...] [--methods METHOD ...] [--seeds 3]
+
+FILE.npz is what ``studies/cifar10_npz.py`` makes of CIFAR-10 or CIFAR-100 (``--size 16`` for all tables but ``cpu``).
+Stop it at any moment and give the same command again: each run that has ended is a line of OUT/TABLE.csv, and one that
+was stopped goes on from its checkpoint below OUT/TABLE. ``--list`` counts runs and steps and trains nothing. For two
+cores start two tables, or two parts of one in two OUTs, with ``--threads 1`` each. ``studies/claim_tables.py`` prints
+the tables and draws.
+
+``recipes`` (a ResNet-18 without branches, CIFAR-10) searches in stages, each on validation data and from the best of
+the one before, instead of through the product of all choices:
+
+1. block (basic, sew, ms) times surrogate (rectangle, triangle, atan), each at its best learning rate with SGD;
+2. optimizer (SGD with Nesterov momentum, AdamW, Muon), each at its best learning rate;
+3. decay (0.25, 0.5) times threshold (0.5, 1), at that learning rate;
+4. weight decay, label smoothing, cutout, average of weights, one after the other; a change stays if it gains at least
+   half a point. T = 4 and twice the width are measured too and never chosen, since they cost more;
+5. over seeds, on all training data: the winner, the best of each block and optimizer, and where it all began.
+
+``paper`` (CIFAR-100) is the paper's table at another scale: ResNet-18 and ResNet-34, with the paper's neuron and with
+that of the authors' earlier code. ``depth`` (CIFAR-10) crosses depth, block and method. ``cpu`` times the recipe
+cifar10-cpu or cifar100-cpu, whichever FILE.npz has the classes of, at the recipe's own learning rate: as it is, twice
+as long, and once with SpikingJelly's neurons in the same network. It counts the seconds of training alone; the test set
+is looked at after every epoch and nothing is chosen by it. Let nothing else run beside it.
+"""
+
+import argparse
+import csv
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from torch import nn
+
+from shortcut_snn import components
+from shortcut_snn.data import ImageArchive
+from shortcut_snn.files import write_csv
+from shortcut_snn.neurons import ATan, Rectangle, Sigmoid, Surrogate, Triangle
+from shortcut_snn.recipes import Recipe, changed, recipe_of, train
+from shortcut_snn.recipes.entries import merged, said
+from shortcut_snn.runs import RunFolder
+from shortcut_snn.runs.folder import flat
+from shortcut_snn.runs.interruption import Interrupted
+from shortcut_snn.runs.numerics import NumericsError
+
+Entries = Mapping[str, Any]
+Row = dict[str, str]
+
+LEAST_STEPS = 5000
+GAIN = 0.005
+"""Accuracy that a change has to gain in a stage of the search."""
+GOALS = (0.5, 0.55, 0.58, 0.6, 0.75, 0.8, 0.85, 0.88, 0.9)
+"""Test accuracies the time to which is noted in the table ``cpu``."""
+
+OPTIMIZERS: dict[str, Entries] = {
+    "sgd": {"kind": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4},
+    "adamw": {"kind": "adamw", "weight_decay": 0.02},
+    "muon": {"kind": "muon", "momentum": 0.95, "weight_decay": 0.02},
+}
+RATES = {"sgd": (0.1, 0.3, 1.0), "adamw": (0.001, 0.003, 0.01), "muon": (0.003, 0.01, 0.03)}
+COMMON: Entries = {
+    "data": {"batch_size": 128, "augment": ["crop", "flip"]},
+    "network": {"width": 16, "time_steps": 2, "classifier_std": "1/inputs"},
+    "neuron": {"kind": "lif", "decay": 0.25, "surrogate": "triangle"},
+    "task": {"label_smoothing": 0.1},
+    "optimizer": OPTIMIZERS["sgd"],
+    "training": {"precision": "bf16", "warmup": 0.1, "checkpoint_every": 200},
+}
+NEURONS: dict[str, Entries] = {
+    "paper": {"decay": 0.5, "threshold": 1.0, "surrogate": {"kind": "rectangle", "width": 1.0}},
+    "authors": {"decay": 0.25, "threshold": 0.5, "surrogate": {"kind": "rectangle", "width": 1.0}},
+}
+
+# As small as the network's own logits, so that k heads do not begin as k opinions.
+_HEAD = {"method": {"branches": {"head": {"kind": "linear", "init_std": "1/n"}}}}
+_LOSS_SUM = {"method": {"objective": "loss_sum", "branches": {"taps": "blocks"}}}
+METHODS: dict[str, tuple[str | Entries, ...]] = {
+    "vanilla": ("vanilla",),
+    "shortcut": ("shortcut", _HEAD),
+    "evolutionary": ("evolutionary", _HEAD),
+    "loss_sum": ("evolutionary", _LOSS_SUM, _HEAD),
+    "calibrated": ("calibrated", _HEAD),
+}
+EQUAL_TIME = "vanilla_equal_time"
+"""Vanilla for as many epochs as take the time of the slowest method."""
+
+
+@components.data("npz_watched")
+@dataclasses.dataclass(frozen=True)
+class WatchedArchive(ImageArchive):
+    """An archive as ``npz`` takes it, whose test images are looked at after every epoch too."""
+
+    def read(self) -> Any:
+        """Read the archive."""
+        source = super().read()
+        return dataclasses.replace(source, validation=source.test)
+
+
+@components.neuron("spikingjelly")
+def spikingjelly_lif(
+    decay: float = 0.5,
+    threshold: float = 1.0,
+    surrogate: Surrogate | None = None,
+    reset: Literal["hard"] = "hard",
+    detach_reset: bool = False,
+) -> nn.Module:
+    """SpikingJelly's LIFNode over whole sequences, with the dynamics and the float32 membrane of our LIF.
+
+    Args:
+        decay: factor on the membrane potential in a step.
+        threshold: where it fires.
+        surrogate: a rectangle, triangle, atan or sigmoid of area 1.
+        reset: hard, to 0.
+        detach_reset: whether the gradient ignores that the reset depends on the spike.
+
+    Raises:
+        ValueError: a surrogate that SpikingJelly has none of.
+    """
+    from spikingjelly.activation_based import neuron
+    from spikingjelly.activation_based import surrogate as theirs
+
+    class Float32LIF(neuron.LIFNode):
+        """Under autocast the membrane would else be bfloat16, and SpikingJelly's fused operator not be used."""
+
+        def materialize_states(self, inputs: Any, states: Any, step_mode: str) -> Any:
+            v, *rest = super().materialize_states(inputs, states, step_mode)
+            return (v.float(), *rest)
+
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            """Start from rest, as ours do."""
+            self.reset()
+            return super().forward(*args, **kwargs)
+
+    shape: Any
+    match surrogate:
+        case None:
+            shape = theirs.Rect(1.0)
+        case Rectangle(width):
+            shape = theirs.Rect(1 / width)
+        case Triangle(gamma, width) if gamma * width == 1:
+            shape = theirs.PiecewiseQuadratic(gamma)
+        case ATan(alpha):
+            shape = theirs.ATan(alpha)
+        case Sigmoid(alpha):
+            shape = theirs.Sigmoid(alpha)
+        case _:
+            raise ValueError(f"neuron.surrogate: SpikingJelly has no {surrogate}; take a triangle of area 1")
+    return Float32LIF(
+        tau=1 / (1 - decay),
+        decay_input=False,
+        # It fires at >= its threshold: at the next float32 that is the same as > ours.
+        v_threshold=float(np.nextafter(np.float32(threshold), np.float32(np.inf))),
+        v_reset=0.0,
+        surrogate_function=shape,
+        detach_reset=detach_reset,
+        step_mode="m",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run of the plan."""
+
+    phase: Literal["tune", "final"]
+    setting: str
+    method: str
+    recipe: Recipe
+
+    @property
+    def key(self) -> str:
+        """Tells its recipe from all others, wherever it runs and the data lies."""
+        anywhere = ("data.root", "data.workers", "training.threads", "training.checkpoint_every", "loggers")
+        entries = {key: value for key, value in flat(self.recipe.to_dict()) if key not in anywhere}
+        # A letter in front, lest a table's reader takes it for a number.
+        return "r" + hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:10]
+
+    @property
+    def rate(self) -> float:
+        """Its learning rate."""
+        return float(self.recipe.optimizer.lr)
+
+    def __str__(self) -> str:
+        """Say what it is."""
+        training = self.recipe.training
+        return f"{self.phase} {self.setting} {self.method}, lr {self.rate:g}, seed {training.seed}"
+
+
+class Lab:
+    """Runs what a table asks for, unless its file has the result.
+
+    Args:
+        table: its name.
+        options: of the command line.
+        pretend: only note what would run; every result is the same.
+    """
+
+    def __init__(self, table: str, options: argparse.Namespace, pretend: bool = False) -> None:
+        self.table, self.options, self.pretend = table, options, pretend
+        self.file = options.out / f"{table}.csv"
+        self.rows: list[Row] = []
+        if self.file.is_file() and not pretend:
+            with self.file.open(newline="", encoding="utf-8") as file:
+                self.rows = list(csv.DictReader(file))
+        self.planned: list[tuple[Run, int]] = []
+        labels = np.load(options.data, allow_pickle=False)["y_train"]
+        self.images, self.classes = len(labels), int(labels.max()) + 1
+
+    def steps(self, recipe: Recipe) -> int:
+        """Return the optimizer steps of a run."""
+        data = recipe.data
+        images = min(self.images, data.train_limit or self.images)
+        held = 0 if isinstance(data, WatchedArchive) else round(images * data.validation)
+        return math.ceil((images - held) / data.batch_size) * recipe.training.epochs
+
+    def recipe(self, *layers: str | Entries, lr: float | None, epochs: int | None, **training: Any) -> Recipe:
+        """Return a recipe on this data; ``None`` for the epochs that make at least 5,000 steps."""
+        data: dict[str, Any] = {"root": str(self.options.data)}
+        recipe = recipe_of(COMMON, {"data": {"kind": "npz"} | data}, *layers, {"data": data})
+        training |= {} if self.options.threads is None else {"threads": self.options.threads}
+        held = training.pop("validation", None)
+        recipe = changed(
+            recipe,
+            {"training": training},
+            {} if lr is None else {"optimizer": {"lr": lr}},
+            {} if held is None else {"data": {"validation": held}},
+            said(self.options.set),
+        )
+        if epochs is None:
+            one = self.steps(changed(recipe, {"training": {"epochs": 1}}))
+            epochs = math.ceil(LEAST_STEPS / one)
+        return changed(recipe, {"training": {"epochs": epochs}})
+
+    def result(self, run: Run) -> Row:
+        """Return the row of a run, trained now if the table has none of its recipe."""
+        same = [row for row in self.rows if (row["phase"], row["recipe"]) == (run.phase, run.key)]
+        names = {"phase": run.phase, "setting": run.setting, "method": run.method}
+        for row in same:
+            if all(row[key] == name for key, name in names.items()):
+                return row
+        if self.pretend:
+            self.planned += [] if same else [(run, self.steps(run.recipe))]
+            figures = {"recipe": run.key, "lr": str(run.rate), "validation_last": "0", "seconds_per_step": ""}
+            row = names | figures
+        else:
+            # Stages share runs.
+            row = same[0] | names if same else {key: _text(value) for key, value in self._train(run).items()}
+        self.rows.append(row)
+        if not self.pretend:
+            write_csv(self.file, self.rows)
+        return row
+
+    def _train(self, run: Run) -> dict[str, Any]:
+        print(run, flush=True)
+        name = f"lr{run.rate:g}-seed{run.recipe.training.seed}-{run.key}"
+        folder = RunFolder(self.options.out / self.table / run.phase / run.setting / run.method / name)
+        row: dict[str, Any] = {
+            "phase": run.phase, "setting": run.setting, "method": run.method, "lr": f"{run.rate:g}",
+            "seed": run.recipe.training.seed, "epochs": run.recipe.training.epochs, "chance": 1 / self.classes,
+        }  # fmt: skip
+        try:
+            result = train(run.recipe, folder.path, resume=True, keep_memory=True, tell=_tell)
+        except NumericsError as error:
+            print(f"  failed: {error}", flush=True)
+            return row | {"failed": str(error).partition(";")[0], "recipe": run.key}
+        metrics, timing = folder.read_rows("metrics"), folder.read_rows("timing")
+        watched = isinstance(run.recipe.data, WatchedArchive)
+        row |= {"steps": int(metrics[-1]["step"]), "train_last": metrics[-1]["train_accuracy"]}
+        if result["validation_last"] and not watched:
+            row |= {f"validation_{which}": result[f"validation_{which}"]["accuracy"] for which in ("last", "best")}
+            row["best_epoch"] = result["best_epoch"]
+        if run.phase == "final":
+            row["test_last"] = result["test_last"]["accuracy"]
+            row |= {"test_best": result["test_best"]["accuracy"]} if "best_epoch" in row else {}
+        steps = [each["seconds_per_step"] for each in timing if each["seconds_per_step"] > 0]
+        row |= {
+            "seconds": round(sum(each["seconds"] for each in timing), 1),
+            # The fastest epoch says most of what a step costs on a machine that does other things too.
+            "seconds_per_step": min(steps) if steps else None,
+            **{name: result[name] for name in ("firing_rate", "parameters", "energy_pj")},
+            **{f"gradient_ratio_{when}": result[f"gradient_ratio_{when}_epoch"] for when in ("first", "last")},
+        }
+        if watched:
+            clock = list(itertools.accumulate(each["seconds"] for each in timing))
+            for goal in GOALS:
+                reached = (at for at, each in zip(clock, metrics, strict=True) if each["validation_accuracy"] >= goal)
+                at = next(reached, None)
+                row[f"minutes_to_{100 * goal:g}"] = None if at is None else round(at / 60, 2)
+        folder.checkpoint.unlink(missing_ok=True)
+        return row | {"failed": "", "recipe": run.key}
+
+    # What tables are made of.
+
+    def wanted(self, names: Iterable[str]) -> list[str]:
+        """Return the settings that ``--only`` lets through."""
+        return [name for name in names if any(fnmatch(name, only) for only in self.options.only)]
+
+    def tune(self, setting: str, method: str, entries: Entries, rates: Sequence[float] | None = None) -> Row:
+        """Return the best of a method's learning rates: validation accuracy after the last epoch of a short run.
+
+        Where the best is the least or the greatest that was tried, the next beyond it is tried too.
+        """
+        kind = entries.get("optimizer", {}).get("kind", "sgd")
+        rates = rates or self.options.rates or RATES[kind]
+        tried = {rate: self._tuned(setting, method, entries, rate) for rate in sorted(rates)}
+        for _ in range(0 if self.pretend or len(tried) < 2 else self.options.extend):
+            best = max(tried, key=lambda rate: score(tried[rate]))
+            if min(tried) < best < max(tried):
+                break
+            beyond = float(f"{best * 3 if best == max(tried) else best / 3:.1g}")
+            tried[beyond] = self._tuned(setting, method, entries, beyond)
+        return max(tried.values(), key=score)
+
+    def _tuned(self, setting: str, method: str, entries: Entries, rate: float) -> Row:
+        recipe = self.recipe(entries, *METHODS[method], lr=rate, epochs=self.options.tune_epochs, validation=0.1)
+        return self.result(Run("tune", setting, method, recipe))
+
+    def final(self, setting: str, method: str, entries: Entries, rate: float, seed: int, longer: float = 1) -> Row:
+        """Return a row of the table: a method on all training data, ``longer`` times as long as the others."""
+        layers = METHODS["vanilla" if method == EQUAL_TIME else method]
+        held = self.options.validation
+        recipe = self.recipe(entries, *layers, lr=rate, epochs=self.options.epochs, seed=seed, validation=held)
+        recipe = changed(recipe, {"training": {"epochs": round(longer * recipe.training.epochs)}})
+        return self.result(Run("final", setting, method, recipe))
+
+    def compare(self, settings: Mapping[str, Entries], methods: Sequence[str]) -> None:
+        """Tune each method in each setting; then all seeds of all, the first seed of everything first."""
+        methods = self.options.methods or methods
+        names = self.wanted(settings)
+        best = {(name, method): self.tune(name, method, settings[name]) for name in names for method in methods}
+        for seed in range(self.options.seeds):
+            for (name, method), row in best.items():
+                self.final(name, method, settings[name], float(row["lr"]), seed)
+            for name in names if {"vanilla"} < set(methods) else ():
+                vanilla = best[name, "vanilla"]
+                cost = max(self._step(name, method) for method in methods)
+                longer = cost / self._step(name, "vanilla")
+                self.final(name, EQUAL_TIME, settings[name], float(vanilla["lr"]), seed, longer)
+
+    def _step(self, setting: str, method: str) -> float:
+        rows = [row for row in self.rows if (row["phase"], row["setting"], row["method"]) == ("tune", setting, method)]
+        known = [float(row["seconds_per_step"]) for row in rows if row.get("seconds_per_step")]
+        # Until there is a time, a guess for the count of runs.
+        return min(known) if known else 1.0 if method == "vanilla" else 1.1
+
+
+def score(row: Row) -> float:
+    """Return what learning rates are chosen by; a run that failed has the least."""
+    return float(row.get("validation_last") or -1)
+
+
+def _text(value: Any) -> str:
+    return "" if value is None or value != value else str(value)
+
+
+def _tell(line: str) -> None:
+    print(f"  {line}", flush=True)
+
+
+def recipes(lab: Lab) -> None:
+    """Search for a recipe, in stages."""
+    first: dict[str, Entries] = {
+        f"{block}-{surrogate}": {"network": {"block": block}, "neuron": {"surrogate": {"kind": surrogate}}}
+        for block, surrogate in itertools.product(("basic", "sew", "ms"), ("rectangle", "triangle", "atan"))
+    }
+    first = {name: first[name] for name in lab.wanted(first)}
+    found = {name: lab.tune(name, "vanilla", entries) for name, entries in first.items()}
+    finals: dict[str, tuple[Entries, Row]] = {}
+    for name in sorted(found, key=lambda name: score(found[name]), reverse=True):
+        block = name.partition("-")[0]
+        if f"best {block}" not in finals:
+            finals[f"best {block}"] = first[name], found[name]
+    start, base = next(iter(finals.values()))
+
+    rivals = {name: merged(start, {"optimizer": optimizer}) for name, optimizer in OPTIMIZERS.items() if name != "sgd"}
+    tuned = {name: (entries, lab.tune(f"optimizer {name}", "vanilla", entries)) for name, entries in rivals.items()}
+    finals |= {f"best {name}": pair for name, pair in tuned.items()}
+    best, row = max([(start, base), *tuned.values()], key=lambda pair: score(pair[1]))
+
+    def better(name: str, change: Entries, keep: bool = True) -> None:
+        nonlocal best, row
+        entries = merged(best, change)
+        tried = lab.tune(name, "vanilla", entries, [float(row["lr"])])
+        if keep and score(tried) >= score(row) + GAIN:
+            best, row = entries, tried
+
+    for decay, threshold in itertools.product((0.25, 0.5), (1.0, 0.5)):
+        if (decay, threshold) != (0.25, 1.0):
+            better(f"decay {decay:g}, threshold {threshold:g}", {"neuron": {"decay": decay, "threshold": threshold}})
+    weight_decay = lab.recipe(best, lr=None, epochs=1).optimizer.weight_decay
+    for factor in (0.3, 3):
+        better(f"weight decay {factor * weight_decay:g}", {"optimizer": {"weight_decay": factor * weight_decay}})
+    better("no label smoothing", {"task": {"label_smoothing": 0.0}})
+    better("cutout", {"data": {"augment": ["crop", "flip", "cutout"]}})
+    better("average 0.998", {"training": {"average": 0.998}})
+    better("T = 4", {"network": {"time_steps": 4}}, keep=False)
+    better("twice as wide", {"network": {"width": 2 * lab.recipe(best, lr=None, epochs=1).network.width}}, keep=False)
+
+    finals |= {"winner": (best, row)}
+    if "basic-rectangle" in first:
+        origin = merged(first["basic-rectangle"], {"optimizer": OPTIMIZERS["adamw"]})
+        finals["basic-rectangle-adamw"] = origin, lab.tune("basic-rectangle-adamw", "vanilla", origin)
+    for seed in range(lab.options.seeds):
+        for name, (entries, chosen) in finals.items():
+            lab.final(name, "vanilla", entries, float(chosen["lr"]), seed)
+    if not lab.pretend:
+        print(json.dumps(lab.recipe(best, lr=float(row["lr"]), epochs=None).to_dict(), indent=2), flush=True)
+
+
+def paper(lab: Lab) -> None:
+    """The paper's table 1, scaled down."""
+    settings = {
+        f"{network}-{whose}": {"network": {"kind": network, "block": "basic"}, "neuron": neuron}
+        for network, (whose, neuron) in itertools.product(("resnet18", "resnet34"), NEURONS.items())
+    }
+    lab.compare(settings, list(METHODS))
+
+
+def depth(lab: Lab) -> None:
+    """Depth times block times method; the deepest is half as wide."""
+    networks = {"18": ("resnet18", 16), "34": ("resnet34", 16), "110": ("resnet110", 8)}
+    settings = {
+        f"{layers}-{block}": {"network": {"kind": kind, "width": width, "block": block}}
+        for (layers, (kind, width)), block in itertools.product(networks.items(), ("basic", "sew", "ms", "plain"))
+    }
+    lab.compare(settings, ["vanilla", "loss_sum", "calibrated"])
+
+
+def cpu(lab: Lab) -> None:
+    """Time to accuracy of the recipes for a CPU.
+
+    Raises:
+        ValueError: data of neither of them.
+    """
+    name = {10: "cifar10-cpu", 100: "cifar100-cpu"}.get(lab.classes)
+    if name is None:
+        raise ValueError(f"--data: the table cpu takes CIFAR-10 or CIFAR-100, and {lab.options.data} is neither")
+    epochs = lab.options.epochs or recipe_of(name).training.epochs
+    variants: dict[str, tuple[Entries, int, int]] = {
+        name: ({}, epochs, lab.options.seeds),
+        f"{name} twice as long": ({}, 2 * epochs, 1),
+        f"{name} SpikingJelly": ({"neuron": {"kind": "spikingjelly"}}, epochs, 1),
+    }
+    for setting in lab.wanted(variants):
+        change, long, seeds = variants[setting]
+        for seed in range(seeds):
+            recipe = lab.recipe(
+                name, {"data": {"kind": "npz_watched"}}, change, lr=None, epochs=long, seed=seed, validation=0.0
+            )
+            lab.result(Run("final", setting, "recipe", recipe))
+
+
+TABLES: dict[str, Callable[[Lab], None]] = {"recipes": recipes, "paper": paper, "depth": depth, "cpu": cpu}
+
+
+def show_plan(planned: Sequence[tuple[Run, int]]) -> None:
+    """Print how many runs and steps there are, by setting."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for run, steps in planned:
+        groups.setdefault((run.phase, run.setting), []).append(steps)
+    for (phase, setting), each in groups.items():
+        print(f"{phase:5} {setting:28} {len(each):4} runs {sum(each):8} steps")
+    print(f"in all {len(planned)} runs, {sum(steps for _, steps in planned)} steps")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the command line and run a table; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=TABLES)
+    parser.add_argument("out", type=Path, help="folder for the table and its runs")
+    parser.add_argument("--data", type=Path, required=True, metavar="FILE.npz")
+    parser.add_argument("--list", action="store_true", help="count runs and steps, and train nothing")
+    parser.add_argument(
+        "--only", nargs="+", default=["*"], metavar="SETTING", help="these settings, as in 'resnet18-*'"
+    )
+    parser.add_argument("--methods", nargs="+", choices=METHODS, help="these methods")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="threads of a run (default: all cores)")
+    parser.add_argument("--epochs", type=int, help="of final runs (default: 5,000 steps; of cpu, the recipe's)")
+    parser.add_argument("--tune-epochs", type=int, default=4, help="of the short runs that choose learning rates")
+    parser.add_argument("--rates", type=float, nargs="+", help="learning rates, instead of each optimizer's own")
+    parser.add_argument("--extend", type=int, default=2, help="how often to try beyond the learning rates")
+    parser.add_argument("--validation", type=float, default=0.0, help="fraction held out in final runs (default: 0)")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="entries to lay over every recipe")
+    options = parser.parse_args(arguments)
+    if not options.data.is_file():
+        parser.error(f"--data: there is no file {options.data}")
+    lab = Lab(options.table, options, pretend=options.list)
+    if options.list:
+        TABLES[options.table](lab)
+        show_plan(lab.planned)
+        return 0
+    try:
+        with RunFolder(options.out / options.table).locked():
+            TABLES[options.table](lab)
+    except Interrupted as stop:
+        print(f"{stop}: the same command goes on", file=sys.stderr)
+        return stop.status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""The tables of ``studies/claim.py`` in Markdown, and accuracy against depth as a picture.
+
+    python studies/claim_tables.py OUT/TABLE.csv ... [--picture depth.png] [--tuning]
+
+Means over seeds with 95 % intervals (Student's t), and differences from vanilla paired by seed. A run that failed
+counts as guessing, and is counted. ``--tuning`` prints the learning rates that were tried too.
+"""
+
+import argparse
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from shortcut_snn.analysis.plots import COLOURS
+from shortcut_snn.analysis.statistics import mean_interval, with_interval
+from shortcut_snn.runs.tables import table
+
+Row = dict[str, str]
+STYLES = ("-", "--", ":", "-.")
+
+
+def accuracy(row: Row, which: str = "test_last") -> float:
+    """Return a run's accuracy in per cent."""
+    return 100 * float(row["chance"] if row["failed"] else row[which])
+
+
+def grouped(rows: Sequence[Row], phase: str) -> dict[str, dict[str, list[Row]]]:
+    """Return the rows of a phase by setting and method."""
+    found: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        if row["phase"] == phase:
+            found.setdefault(row["setting"], {}).setdefault(row["method"], []).append(row)
+    return found
+
+
+def finals(rows: Sequence[Row]) -> str:
+    """Return the table of final runs."""
+    times = [name for name in rows[0] | rows[-1] if name.startswith("minutes_to_") and any(row[name] for row in rows)]
+    best = any(row.get("test_best") for row in rows)
+    columns = ["setting", "method", "lr", "epochs", "n", "failed", "test, last epoch, %"]
+    columns += ["test, best epoch in validation, %"] * best
+    columns += ["against vanilla, paired", "against vanilla at equal time, paired"]
+    columns += [f"minutes to {name.removeprefix('minutes_to_')} %" for name in times]
+    columns += ["step, times vanilla's"] if not times else ["seconds a step"]
+    lines = []
+    for setting, methods in grouped(rows, "final").items():
+        bases = {name: methods.get(name, []) for name in ("vanilla", "vanilla_equal_time")}
+        step = _step(bases["vanilla"])
+        for method, found in methods.items():
+            line = [setting, method, _each(found, "lr"), _each(found, "epochs"), str(len(found))]
+            line += [str(sum(bool(row["failed"]) for row in found)), _mean(list(map(accuracy, found)))]
+            line += [_mean([accuracy(row, "test_best") for row in found if row.get("test_best")])] * best
+            line += ["-" if method == name else _paired(found, base) for name, base in bases.items()]
+            line += [_minutes(found, name) for name in times]
+            own = _step(found)
+            line += [f"{own:.3f}" if times else f"{own / step:.2f}" if own and step else "-"]
+            lines.append(line)
+    return table(columns, lines) + "\n"
+
+
+def tuning(rows: Sequence[Row]) -> str:
+    """Return the table of the short runs: validation accuracy after the last epoch, and of the best, by rate."""
+    lines = []
+    for setting, methods in grouped(rows, "tune").items():
+        for method, found in methods.items():
+            tried = [
+                f"{row['lr']}: " + ("failed" if row["failed"] else f"{_percent(row, 'last')} ({_percent(row, 'best')})")
+                for row in sorted(found, key=lambda row: float(row["lr"]))
+            ]
+            lines.append([setting, method, ", ".join(tried)])
+    return table(["setting", "method", "lr: validation, last epoch (best), %"], lines) + "\n"
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Draw accuracy against depth: a colour for each block, a line style for each method."""
+    lines: dict[tuple[str, str], list[tuple[int, float, float]]] = {}
+    for setting, methods in grouped(rows, "final").items():
+        depth, _, block = setting.partition("-")
+        for method, found in methods.items():
+            lines.setdefault((block, method), []).append((int(depth), *mean_interval(list(map(accuracy, found)))))
+    blocks, names = (list(dict.fromkeys(each)) for each in zip(*lines, strict=True))
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for (block, method), points in lines.items():
+        depths, means, halves = zip(*sorted(points), strict=True)
+        # One seed has no interval.
+        halves = [half if half == half else 0.0 for half in halves]
+        colour, style = COLOURS[blocks.index(block)], STYLES[names.index(method) % len(STYLES)]
+        axes.errorbar(depths, means, yerr=halves, color=colour, linestyle=style, marker="o", markersize=4, capsize=2,
+                      label=f"{block}, {method.replace('_', ' ')}")  # fmt: skip
+    axes.set_xscale("log")
+    ticks = sorted({depth for points in lines.values() for depth, *_ in points})
+    axes.set_xticks(ticks, [str(depth) for depth in ticks])
+    axes.minorticks_off()
+    axes.set(xlabel="depth, layers", ylabel="test accuracy after the last epoch, %")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize="small")
+    figure.savefig(path, dpi=130, metadata={"Software": None} if path.suffix == ".png" else None)
+
+
+def _mean(values: list[float], sign: str = "") -> str:
+    return with_interval(*mean_interval(values), sign=sign) if values else "-"
+
+
+def _paired(rows: Sequence[Row], others: Sequence[Row]) -> str:
+    base = {row["seed"]: accuracy(row) for row in others}
+    return _mean([accuracy(row) - base[row["seed"]] for row in rows if row["seed"] in base], "+")
+
+
+def _each(rows: Sequence[Row], name: str) -> str:
+    return ", ".join(dict.fromkeys(row[name] for row in rows))
+
+
+def _minutes(rows: Sequence[Row], name: str) -> str:
+    reached = [float(row[name]) for row in rows if row[name]]
+    short = f" ({len(reached)} of {len(rows)})" if 0 < len(reached) < len(rows) else ""
+    return f"{with_interval(*mean_interval(reached), digits=1)}{short}" if reached else "not reached"
+
+
+def _step(rows: Sequence[Row]) -> float:
+    return min((float(row["seconds_per_step"]) for row in rows if row["seconds_per_step"]), default=0.0)
+
+
+def _percent(row: Row, which: str) -> str:
+    return f"{100 * float(row[f'validation_{which}']):.1f}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print and draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", type=Path, nargs="+", metavar="CSV")
+    parser.add_argument("--picture", type=Path, help="of all tables' rows, whose settings are DEPTH-BLOCK")
+    parser.add_argument("--tuning", action="store_true")
+    options = parser.parse_args(arguments)
+    everything: list[Row] = []
+    for path in options.tables:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [{key: value or "" for key, value in row.items()} for row in csv.DictReader(file)]
+        everything += rows
+        print(f"{path.stem}\n\n{finals(rows)}")
+        if options.tuning:
+            print(tuning(rows))
+    if options.picture:
+        draw(everything, options.picture)
+
+
+if __name__ == "__main__":
+    main()
