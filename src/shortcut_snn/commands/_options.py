@@ -52,6 +52,10 @@ def run(module: Any, parser: argparse.ArgumentParser, own: argparse.ArgumentPars
     if wants_help:
         options, unknown = _named(words), list[str]()
     else:
+        if "--print-recipe" in words:
+            # What the command would do with it need not be said.
+            for action in own._actions:
+                action.required = False
         options, unknown = parser.parse_known_args(words)
     if unknown:
         refuse_unknown(unknown)
