@@ -14,11 +14,11 @@ import pytest
 import torch
 
 import shortcut_snn
-from shortcut_snn.cli import main
+from shortcut_snn.commands import main
 from shortcut_snn.data.safe_pickle import read_pickle
 from shortcut_snn.deploy.weights import read_network
 from shortcut_snn.training import recipe_io
-from shortcut_snn.training.checkpoint import read_checkpoint
+from shortcut_snn.runs.checkpoint import read_checkpoint
 
 SOURCE = Path(shortcut_snn.__file__).parent
 SAFE_YAML = {"safe_load", "safe_dump", "YAMLError"}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from shortcut_snn import cli
-from shortcut_snn.cli import main
+from shortcut_snn.commands import main
 from shortcut_snn.training import recipe_io
 from shortcut_snn.training.recipe import Recipe
 
@@ -28,11 +28,11 @@ WORD = ["magic", "", "3.5", "{a: 1}"]
 ENTRIES = {
     "network.width": WHOLE,
     "network.time_steps": WHOLE,
-    "train.epochs": WHOLE,
-    "train.devices": WHOLE,
-    "train.nodes": WHOLE,
-    "train.threads": WHOLE,
-    "train.checkpoint_every": WHOLE,
+    "training.epochs": WHOLE,
+    "training.devices": WHOLE,
+    "training.nodes": WHOLE,
+    "training.threads": WHOLE,
+    "training.checkpoint_every": WHOLE,
     "data.batch_size": WHOLE,
     "optimizer.lr": REAL,
     "neuron.surrogate.width": REAL,
@@ -42,20 +42,20 @@ ENTRIES = {
     "method.initial": FRACTION,
     "data.validation": FRACTION,
     "neuron.tau": FRACTION,
-    "train.seed": [*FRACTION, "1.5", "4294967296"],
+    "training.seed": [*FRACTION, "1.5", "4294967296"],
     "network.name": WORD,
     "neuron.kind": WORD,
     "neuron.surrogate.name": WORD,
     "method.name": WORD,
     # Blank is the method's own.
     "method.taps": [word for word in WORD if word],
-    "train.precision": WORD,
-    "train.accelerator": WORD,
-    "train.strategy": WORD,
-    "train.non_finite": WORD,
+    "training.precision": WORD,
+    "training.accelerator": WORD,
+    "training.strategy": WORD,
+    "training.non_finite": WORD,
     "data.name": WORD,
     "data.augment": ["magic", "3.5", "{a: 1}"],
-    "train.sync_batchnorm": WORD,
+    "training.sync_batchnorm": WORD,
 }
 
 
@@ -76,7 +76,7 @@ def test_wrong_options(tmp_path: Path, capsys: Say) -> None:
     for number, entry in list(enumerate(ENTRIES))[::2]:
         # Every other entry with one of its bad values; all of them are checked below, without the command.
         value = ENTRIES[entry][number % len(ENTRIES[entry])]
-        given = OPTIONS | {"train.epochs": "1", entry: value}
+        given = OPTIONS | {"training.epochs": "1", entry: value}
         arguments = [f"--{key}={text}" for key, text in given.items()]
         said = refused(capsys, tmp_path / "out", "train", "--out", tmp_path / "out", *arguments)
         assert entry.split(".")[-1] in said or "augment" in entry or value in said, (entry, value, said)
@@ -133,14 +133,14 @@ CONTRADICTIONS = [
     {"data__train_limit": 5},
     {"data__validation": 0.99},
     {"data__augment": "[resized_crop]"},
-    {"data__name": "nmnist_npz", "data__root": "nowhere", "data__augment": "[autoaugment]"},
-    {"data__events__size": 12},
-    {"network__name": "vgg11", "network__stem": "large"},
-    {"network__name": "vgg11", "network__block": "sew"},
+    {"data__kind": "nmnist_npz", "data__root": "nowhere", "data__augment": "[autoaugment]"},
+    {"data__size": 12},
+    {"network__kind": "vgg11", "network__stem": "large"},
+    {"network__kind": "vgg11", "network__block": "sew"},
     {"method__taps": "[stem.conv]"},
-    {"train__strategy": "single_device", "train__devices": 2, "train__accelerator": "cpu"},
-    {"train__strategy": "single_device", "train__nodes": 2, "train__accelerator": "cpu"},
-    {"train__accelerator": "tpu"},
+    {"training__strategy": "single_device", "training__devices": 2, "training__accelerator": "cpu"},
+    {"training__strategy": "single_device", "training__nodes": 2, "training__accelerator": "cpu"},
+    {"training__accelerator": "tpu"},
 ]
 COMMANDS += [["train", "--out", "OUT", *options(**changes)] for changes in CONTRADICTIONS]
 
@@ -237,7 +237,7 @@ ARCHIVES: dict[str, dict[str, object]] = {
 
 
 def of_data(root: Path, name: str, out: Path, **changes: object) -> list[str]:
-    given = {"data__name": name, "data__root": root, "data__train_limit": 1000, "data__test_limit": 1000}
+    given = {"data__kind": name, "data__root": root, "data__train_limit": 1000, "data__test_limit": 1000}
     return ["train", "--out", str(out), *options(**given | {"data__batch_size": 4} | changes)]
 
 
@@ -324,7 +324,7 @@ def test_no_memory_is_a_line_too(tmp_path: Path, capsys: Say, monkeypatch: pytes
 def test_wrong_runs(tmp_path: Path, capsys: Say) -> None:
     """A run's folder that somebody has changed."""
     run, work = tmp_path / "whole", tmp_path / "work"
-    assert main(["train", "--out", str(run), *options(train__epochs=1)]) == 0
+    assert main(["train", "--out", str(run), *options(training__epochs=1)]) == 0
 
     def damage(name: str, content: bytes | None) -> str:
         shutil.rmtree(work, ignore_errors=True)
@@ -340,5 +340,5 @@ def test_wrong_runs(tmp_path: Path, capsys: Say) -> None:
     refused(capsys, tmp_path / "out", "evaluate", damage("recipe.yaml", b"neuron: 3"))
     refused(capsys, tmp_path / "out", "evaluate", damage("recipe.yaml", None))
     for content in (b"", b"[]", b"{", b"\xff\xfe"):
-        again = ["train", "--resume", "--out", damage("result.json", content), *options(train__epochs=1)]
+        again = ["train", "--resume", "--out", damage("result.json", content), *options(training__epochs=1)]
         assert "result.json is damaged" in refused(capsys, tmp_path / "out", *again)

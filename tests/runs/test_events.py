@@ -11,8 +11,8 @@ import torch
 from shortcut_snn.data import DataConfig, EventConfig, load, loaders
 from shortcut_snn.method import Constant, LogitSum, Shortcut
 from shortcut_snn.training import build, recipe_io
-from shortcut_snn.training.evaluate import evaluate
-from shortcut_snn.training.module import ShortcutModule
+from shortcut_snn.commands.evaluate import evaluate
+from shortcut_snn.runs import Task
 from shortcut_snn.training.recipe import OptimizerConfig, Recipe
 
 from ..data.events.recordings import nmnist, write_npz
@@ -28,10 +28,10 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def events(archive: Path, **changes: object) -> dict[str, object]:
     return {
-        "data__name": "nmnist_npz",
+        "data__kind": "nmnist_npz",
         "data__root": archive,
-        "data__events__size": 12,
-        "data__events__cache": archive.parent / "cache",
+        "data__size": 12,
+        "data__cache": archive.parent / "cache",
         "data__batch_size": 20,
         "network__time_steps": 3,
     } | changes
@@ -67,12 +67,12 @@ def test_it_can_be_tested_again_on_the_same_split_only(run: Path, capsys: pytest
 
 
 def test_the_room_that_frames_take_is_told(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train(tmp_path / "run", **events(archive, train__epochs=1)) == 0
+    assert train(tmp_path / "run", **events(archive, training__epochs=1)) == 0
     assert f"frames of 80 recordings are kept in {archive.parent / 'cache'}" in capsys.readouterr().out
 
 
 def test_a_resumed_run_is_the_same(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = events(archive, data__augment='["flip","roll"]', train__seed=5)
+    given = events(archive, data__augment='["flip","roll"]', training__seed=5)
     files = "network.safetensors", "metrics.csv", "split.txt"
     assert_resumes_bit_identically(tmp_path, monkeypatch, *files, **given)
 
@@ -80,7 +80,7 @@ def test_a_resumed_run_is_the_same(archive: Path, tmp_path: Path, monkeypatch: p
 def test_a_run_is_not_resumed_on_another_split(
     archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = events(archive, train__epochs=1)
+    given = events(archive, training__epochs=1)
     assert train(tmp_path / "run", **given) == 0
     (tmp_path / "run" / "result.json").unlink()
     assert train(tmp_path / "run", "--resume", **given) == 0
@@ -98,7 +98,7 @@ def test_frames_reach_the_network_in_time_order_as_counts(archive: Path) -> None
     recipe = Recipe(data=config)
     recipe.network.time_steps, recipe.network.width = 4, 4
     network = build.network(recipe, data.num_classes, data.channels)
-    module = ShortcutModule(
+    module = Task(
         Shortcut(network, [], num_classes=10), LogitSum(), Constant(0.0), OptimizerConfig(), data.mean, data.std
     )
     frames, _ = next(iter(loaders(data, config, 0).test))
@@ -110,7 +110,7 @@ def test_frames_reach_the_network_in_time_order_as_counts(archive: Path) -> None
 
 
 def test_gradients_can_be_looked_at(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from shortcut_snn.cli import main
+    from shortcut_snn.commands import main
 
     from .small import options
 
@@ -119,7 +119,7 @@ def test_gradients_can_be_looked_at(archive: Path, tmp_path: Path, capsys: pytes
 
 
 def test_what_is_wrong_is_one_line(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train(tmp_path / "run", **events(archive, data__events__size=50)) == 1
+    assert train(tmp_path / "run", **events(archive, data__size=50)) == 1
     assert capsys.readouterr().err == (
         "shortcut-snn: error: data.events.size: frames cannot be larger than the sensor's 34 pixels, got 50\n"
     )

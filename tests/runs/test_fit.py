@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from shortcut_snn import nets
 from shortcut_snn.training import recipe_io
-from shortcut_snn.training.evaluate import evaluate, load_run
+from shortcut_snn.commands.evaluate import evaluate, load_run
 
 from .small import train
 
@@ -84,9 +84,9 @@ def test_recipe_reads_back(run):
 def test_lambda_of_zero_trains_as_vanilla_does(run, tmp_path):
     """Item by item: the same weights, bit for bit, and so the same predictions."""
     for name, changes in {
-        "vanilla": {"method__name": "vanilla"},
-        "zero": {"method__name": "shortcut", "method__initial": 0},
-        "zero_losses": {"method__name": "shortcut", "method__initial": 0, "method__objective": "loss_sum"},
+        "vanilla": {"preset": "vanilla"},
+        "zero": {"preset": "shortcut", "method__initial": 0},
+        "zero_losses": {"preset": "shortcut", "method__initial": 0, "method__objective": "loss_sum"},
     }.items():
         assert train(tmp_path / name, **changes) == 0
     vanilla = load_file(tmp_path / "vanilla" / "network.safetensors")
@@ -110,9 +110,9 @@ def test_without_validation_the_last_epoch_is_the_best(tmp_path, capsys):
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_other_settings_run(tmp_path, optimizer):
     changes = {
-        "train__precision": "bf16",
-        "train__epochs": 1,
-        "optimizer__name": optimizer,
+        "training__precision": "bf16",
+        "training__epochs": 1,
+        "optimizer__kind": optimizer,
         "optimizer__decay_all": "false",
         "method__taps": "blocks",
         "method__schedule": "cosine",
