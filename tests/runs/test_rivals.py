@@ -4,7 +4,6 @@ import csv
 import json
 import math
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import torch
@@ -12,12 +11,13 @@ from safetensors.torch import load_file
 
 from shortcut_snn import nets
 from shortcut_snn.commands import main
-from shortcut_snn.commands.evaluate import evaluate, load_run
-from shortcut_snn.training.methods import Method, PaperMethod
+from shortcut_snn.commands.evaluate import evaluate
+from shortcut_snn.recipes import PRESETS, changed, load_run
+from shortcut_snn.recipes.presets import PAPER
 
 from .small import assert_resumes_bit_identically, options, train
 
-RIVALS = [name for name in get_args(Method) if name not in get_args(PaperMethod)]
+RIVALS = [name for name in PRESETS if name not in PAPER]
 ONE = {"data__train_limit": 150, "data__test_limit": 50, "training__epochs": 1}
 
 
@@ -43,13 +43,13 @@ def test_trains_and_is_not_vanilla(runs: Path, name: str) -> None:
 @pytest.mark.parametrize("name", RIVALS)
 def test_what_ships_is_a_plain_network_that_gives_the_run_s_accuracy(runs: Path, name: str) -> None:
     network, recipe, _ = load_run(runs / name)
-    assert recipe.method.name == name
+    assert changed(recipe, name) == recipe
     assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
     block = name if name in ("sew", "ms") else "basic"
     plain = nets.spiking_resnet20(10, 2, width=4, in_channels=1, block=block)
     assert network.state_dict().keys() == plain.state_dict().keys()
     result = json.loads((runs / name / "result.json").read_text())
-    assert evaluate(runs / name) == pytest.approx(result["test_accuracy_last"], abs=1e-6)
+    assert evaluate(runs / name).metrics == pytest.approx(result["test_last"], abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["vanilla", *RIVALS])
@@ -91,8 +91,10 @@ def test_surrogates_can_be_calibrated_first(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["tet", "sltt", "rate"])
-def test_gradients_of_a_method_without_branches(method: str, tmp_path: Path) -> None:
+def test_gradients_of_a_method_without_branches_are_its_own(method: str, tmp_path: Path) -> None:
     assert main(["gradients", "--out", str(tmp_path / "g"), *options(preset=method)]) == 0
     header, *rows = (tmp_path / "g" / "gradients.csv").read_text().splitlines()
-    assert header == "layer,without"
-    assert all(float(row.split(",")[1]) > 0 for row in rows)
+    assert header == "layer,without,with"
+    for row in rows:
+        _, without, own = row.split(",")
+        assert 0 < float(without) != float(own) > 0
