@@ -14,11 +14,11 @@ import pytest
 import torch
 
 import shortcut_snn
-from shortcut_snn.cli import main
+from shortcut_snn.commands import main
 from shortcut_snn.data.cifar import _read_dict as read_pickle
 from shortcut_snn.deploy.weights import read_network
-from shortcut_snn.training import recipe_io
-from shortcut_snn.training.checkpoint import read_checkpoint
+from shortcut_snn.recipes.entries import read_recipe
+from shortcut_snn.runs.checkpoint import read_checkpoint
 
 SOURCE = Path(shortcut_snn.__file__).parent
 SAFE_YAML = {"safe_load", "safe_dump", "YAMLError"}
@@ -114,7 +114,7 @@ def test_an_archive(tmp_path: Path, victim: Path, capsys: pytest.CaptureFixture[
     path = tmp_path / "data.npz"
     keys = ("x_train", "y_train", "x_test", "y_test", "x", "y", "p", "t", "offsets", "labels", "class_names")
     np.savez(path, **{key: np.array([Malice(victim)], dtype=object) for key in keys})
-    arguments = ["--data.name", name, "--data.root", str(path), "--data.events.cache", "off"][: 6 if "_" in name else 4]
+    arguments = ["--data.kind", name, "--data.root", str(path), "--data.cache", "off"][: 6 if "_" in name else 4]
     assert main(["train", "--out", str(tmp_path / "run"), *arguments]) == 1
     assert "data.npz" in capsys.readouterr().err
 
@@ -124,8 +124,8 @@ def test_an_array_of_events(tmp_path: Path, victim: Path, capsys: pytest.Capture
         (tmp_path / "events" / name).mkdir(parents=True)
         for number in range(4):
             np.save(tmp_path / "events" / name / f"{number}.npy", np.array([Malice(victim)], dtype=object))
-    arguments = ["--data.name", "events", "--data.root", str(tmp_path / "events"), "--data.events.sensor", "[9, 9]"]
-    arguments += ["--data.events.cache", "off", "--network.width", "2"]
+    arguments = ["--data.kind", "events", "--data.root", str(tmp_path / "events"), "--data.sensor", "[9, 9]"]
+    arguments += ["--data.cache", "off", "--network.width", "2"]
     assert main(["train", "--out", str(tmp_path / "run"), *arguments]) == 1
     assert ".npy" in capsys.readouterr().err
 
@@ -146,7 +146,7 @@ def test_a_recipe_names_no_classes(tmp_path: Path, victim: Path, capsys: pytest.
     path = tmp_path / "recipe.yaml"
     path.write_text(text.replace("VICTIM", str(victim)))
     with pytest.raises(ValueError, match=r"recipe\.yaml"):
-        recipe_io.read(path)
+        read_recipe(path)
     assert main(["train", "--config", str(path), "--out", str(tmp_path / "run")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -167,7 +167,7 @@ def test_paths_in_an_archive_stay_in_it(tmp_path: Path, capsys: pytest.CaptureFi
         for name in ("../../escaped.npy", "/tmp/escaped.npy", "x_train.npy", "y_train.npy", "x_test.npy", "y_test.npy"):
             archive.writestr(name, b"\x93NUMPY")
     before = sorted(tmp_path.rglob("*"))
-    assert main(["train", "--out", str(tmp_path / "run"), "--data.name", "npz", "--data.root", str(path)]) == 1
+    assert main(["train", "--out", str(tmp_path / "run"), "--data.kind", "npz", "--data.root", str(path)]) == 1
     assert "data.npz" in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == before
     assert not Path("/tmp/escaped.npy").exists()
@@ -184,7 +184,7 @@ def test_a_downloaded_archive_is_not_unpacked_unless_it_is_the_official_one(
         archive.add(tmp_path / "content", "cifar-10-batches-py/data_batch_1")
     monkeypatch.setattr(utils, "_urlretrieve", lambda url, path, *_: shutil.copy(tmp_path / "cifar.tar.gz", path))
     root = tmp_path / "a" / "b"
-    arguments = ["--data.name", "cifar10", "--data.root", str(root), "--data.download", "true"]
+    arguments = ["--data.kind", "cifar10", "--data.root", str(root), "--data.download", "true"]
     assert main(["train", "--out", str(tmp_path / "run"), *arguments]) == 1
     assert "could not be downloaded" in capsys.readouterr().err
     assert not list(root.rglob("*"))

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from shortcut_snn import cli
-from shortcut_snn.cli import main
-from shortcut_snn.training import recipe_io
-from shortcut_snn.training.recipe import Recipe
+from shortcut_snn.commands import _main, main
+from shortcut_snn.recipes import build, recipe_of
+from shortcut_snn.recipes.entries import from_dict, read_recipe, said
+from shortcut_snn.runs.trainer import make_trainer
 
 from .small import OPTIONS, options
 
@@ -28,34 +28,35 @@ WORD = ["magic", "", "3.5", "{a: 1}"]
 ENTRIES = {
     "network.width": WHOLE,
     "network.time_steps": WHOLE,
-    "train.epochs": WHOLE,
-    "train.devices": WHOLE,
-    "train.nodes": WHOLE,
-    "train.threads": WHOLE,
-    "train.checkpoint_every": WHOLE,
+    "training.epochs": WHOLE,
+    "training.devices": WHOLE,
+    "training.nodes": WHOLE,
+    "training.threads": WHOLE,
+    "training.checkpoint_every": WHOLE,
     "data.batch_size": WHOLE,
     "optimizer.lr": REAL,
     "neuron.surrogate.width": REAL,
     "neuron.threshold": REAL,
     "optimizer.weight_decay": FRACTION,
-    "optimizer.label_smoothing": FRACTION,
-    "method.initial": FRACTION,
+    "task.label_smoothing": FRACTION,
+    "method.branches.schedule.initial": FRACTION,
     "data.validation": FRACTION,
-    "neuron.tau": FRACTION,
-    "train.seed": [*FRACTION, "1.5", "4294967296"],
-    "network.name": WORD,
+    "neuron.decay": FRACTION,
+    "training.seed": [*FRACTION, "1.5", "4294967296"],
+    "network.kind": WORD,
     "neuron.kind": WORD,
-    "neuron.surrogate.name": WORD,
-    "method.name": WORD,
-    # Blank is the method's own.
-    "method.taps": [word for word in WORD if word],
-    "train.precision": WORD,
-    "train.accelerator": WORD,
-    "train.strategy": WORD,
-    "train.non_finite": WORD,
-    "data.name": WORD,
+    "neuron.surrogate.kind": WORD,
+    "method.branches.taps": WORD,
+    "method.branches.schedule.kind": WORD,
+    "method.objective.kind": WORD,
+    "method.gradient.kind": WORD,
+    "training.precision": WORD,
+    "training.accelerator": WORD,
+    "training.strategy": WORD,
+    "training.non_finite": WORD,
+    "data.kind": WORD,
     "data.augment": ["magic", "3.5", "{a: 1}"],
-    "train.sync_batchnorm": WORD,
+    "training.sync_batchnorm": WORD,
 }
 
 
@@ -76,22 +77,19 @@ def test_wrong_options(tmp_path: Path, capsys: Say) -> None:
     for number, entry in list(enumerate(ENTRIES))[::2]:
         # Every other entry with one of its bad values; all of them are checked below, without the command.
         value = ENTRIES[entry][number % len(ENTRIES[entry])]
-        given = OPTIONS | {"train.epochs": "1", entry: value}
-        arguments = [f"--{key}={text}" for key, text in given.items()]
-        said = refused(capsys, tmp_path / "out", "train", "--out", tmp_path / "out", *arguments)
-        assert entry.split(".")[-1] in said or "augment" in entry or value in said, (entry, value, said)
+        given = OPTIONS | {"training.epochs": "1", entry: value}
+        arguments = ["--preset", "evolutionary", *(f"--{key}={text}" for key, text in given.items())]
+        line = refused(capsys, tmp_path / "out", "train", "--out", tmp_path / "out", *arguments)
+        assert entry.split(".")[-1] in line or entry.removesuffix(".kind") in line or value in line, line
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_wrong_entries(entry: str) -> None:
-    from shortcut_snn.training import build
-    from shortcut_snn.training.trainer import make_trainer
-
     for value in ENTRIES[entry]:
         with pytest.raises(ValueError, match=r".") as error:  # noqa: PT012
-            recipe = recipe_io.changed(Recipe(), {entry: recipe_io.value(value)})
-            build.shortcut(recipe, build.network(recipe, 10, 1))
-            make_trainer(recipe, None, [], terminal=False)
+            recipe = recipe_of("evolutionary", said([f"{entry}={value}"]))
+            build(recipe)
+            make_trainer(recipe.training)
         assert "\n" not in str(error.value).strip()
 
 
@@ -119,8 +117,8 @@ COMMANDS = [
     ["compare", "--out", "OUT", "--seeds", "99999999999999999999"],
     ["compare", "--out", "OUT", "--jobs", "0"],
     ["compare", "--out", "OUT", "--methods", "magic"],
-    ["compare", "--out", "OUT", "--methods", "evolutionary:initial=-1"],
-    ["compare", "--out", "OUT", "--methods", "evolutionary:initial=[1"],
+    ["compare", "--out", "OUT", "--methods", "evolutionary method.branches.schedule.initial=-1"],
+    ["compare", "--out", "OUT", "--methods", "evolutionary method.branches.schedule.initial=[1"],
     ["compare", "--out", "OUT", "--grid", "network.width"],
     ["compare", "--out", "OUT", "--grid", "network.width=0,1"],
     ["compare", "--out", "OUT", "--grid", "network.width=[1"],
@@ -133,14 +131,16 @@ CONTRADICTIONS = [
     {"data__train_limit": 5},
     {"data__validation": 0.99},
     {"data__augment": "[resized_crop]"},
-    {"data__name": "nmnist_npz", "data__root": "nowhere", "data__augment": "[autoaugment]"},
-    {"data__events__size": 12},
-    {"network__name": "vgg11", "network__stem": "large"},
-    {"network__name": "vgg11", "network__block": "sew"},
-    {"method__taps": "[stem.conv]"},
-    {"train__strategy": "single_device", "train__devices": 2, "train__accelerator": "cpu"},
-    {"train__strategy": "single_device", "train__nodes": 2, "train__accelerator": "cpu"},
-    {"train__accelerator": "tpu"},
+    {"data__kind": "nmnist_npz", "data__root": "nowhere", "data__augment": "[autoaugment]"},
+    {"data__size": 12},
+    {"preset": "tet", "method__gradient__kind": "rate"},
+    {"preset": "vanilla", "method__objective__kind": "tet", "method__branches__taps": "stages"},
+    {"network__kind": "vgg11", "network__stem": "large"},
+    {"network__kind": "vgg11", "network__block": "sew"},
+    {"method__branches__taps": "[stem.convolution]"},
+    {"training__strategy": "single_device", "training__devices": 2, "training__accelerator": "cpu"},
+    {"training__strategy": "single_device", "training__nodes": 2, "training__accelerator": "cpu"},
+    {"training__accelerator": "tpu"},
 ]
 COMMANDS += [["train", "--out", "OUT", *options(**changes)] for changes in CONTRADICTIONS]
 
@@ -160,19 +160,19 @@ FILES = {
     "list": "[1, 2]",
     "number": "3",
     "zero byte": "\x00\x01",
-    "tab": "train:\n\t- epochs",
-    "not closed": "train: [1, 2",
+    "tab": "training:\n\t- epochs",
+    "not closed": "training: [1, 2",
     "itself": "a: &a [*a]",
     "deep": "[" * 3000,
-    "no date": "train: {epochs: 2020-99-99}",
-    "unknown": "trian: {epochs: 1}",
+    "no date": "training: {epochs: 2020-99-99}",
+    "unknown": "trianing: {epochs: 1}",
     "nothing in a group": "neuron:",
     "a number for a group": "neuron: 3",
     "a list for a group": "method: []",
-    "nothing for a number": "train: {epochs: null}",
+    "nothing for a number": "training: {epochs: null}",
     "a list for a key": "? [1]\n: 2",
     "a float for a number": "network: {time_steps: 2.0}",
-    "numbers for taps": "method: {taps: [1, 2]}",
+    "numbers for taps": "method: {branches: {taps: [1, 2]}}",
     "infinite": "optimizer: {lr: .inf}",
     "not a number": "optimizer: {weight_decay: .nan}",
 }
@@ -184,24 +184,24 @@ def test_wrong_recipe_files(tmp_path: Path, capsys: Say, name: str) -> None:
     path.write_text(FILES[name])
     refused(capsys, tmp_path / "out", "train", "--config", path, "--out", tmp_path / "out")
     with pytest.raises(ValueError, match=r"recipe\.yaml"):
-        recipe_io.read(path)
+        read_recipe(path)
 
 
 plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 trees = st.recursive(plain, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner))
-groups = ["data", "network", "neuron", "method", "optimizer", "train"]
+groups = ["data", "network", "neuron", "task", "method", "optimizer", "lr_schedule", "training", "loggers"]
 names = [name for entry in ENTRIES for name in entry.split(".")]
 
 
 @settings(max_examples=20)
 @given(st.dictionaries(st.sampled_from(groups), st.dictionaries(st.sampled_from(names), trees, max_size=3) | trees))
 def test_any_entries_are_a_recipe_or_a_line(entries: dict[str, object]) -> None:
-    said = ""
+    line = ""
     try:
-        recipe_io.from_dict(entries).check()
+        from_dict(entries)
     except ValueError as error:
-        said = str(error).strip() or "\n"
-    assert "\n" not in said
+        line = str(error).strip() or "\n"
+    assert "\n" not in line
 
 
 X = np.random.default_rng(0).integers(0, 255, (60, 8, 8), dtype=np.uint8)
@@ -237,7 +237,7 @@ ARCHIVES: dict[str, dict[str, object]] = {
 
 
 def of_data(root: Path, name: str, out: Path, **changes: object) -> list[str]:
-    given = {"data__name": name, "data__root": root, "data__train_limit": 1000, "data__test_limit": 1000}
+    given = {"data__kind": name, "data__root": root, "data__train_limit": 1000, "data__test_limit": 1000}
     return ["train", "--out", str(out), *options(**given | {"data__batch_size": 4} | changes)]
 
 
@@ -314,9 +314,9 @@ def test_no_memory_is_a_line_too(tmp_path: Path, capsys: Say, monkeypatch: pytes
     def out_of_memory(*_: object) -> int:
         raise RuntimeError(said)
 
-    monkeypatch.setattr(cli, "_run", out_of_memory)
+    monkeypatch.setattr(_main, "_run", out_of_memory)
     assert "not enough memory; try a smaller" in refused(capsys, tmp_path / "out", "recipes")
-    monkeypatch.setattr(cli, "_run", lambda *_: 1 / 0)
+    monkeypatch.setattr(_main, "_run", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["recipes"])
 
@@ -324,7 +324,7 @@ def test_no_memory_is_a_line_too(tmp_path: Path, capsys: Say, monkeypatch: pytes
 def test_wrong_runs(tmp_path: Path, capsys: Say) -> None:
     """A run's folder that somebody has changed."""
     run, work = tmp_path / "whole", tmp_path / "work"
-    assert main(["train", "--out", str(run), *options(train__epochs=1)]) == 0
+    assert main(["train", "--out", str(run), *options(training__epochs=1)]) == 0
 
     def damage(name: str, content: bytes | None) -> str:
         shutil.rmtree(work, ignore_errors=True)
@@ -340,5 +340,5 @@ def test_wrong_runs(tmp_path: Path, capsys: Say) -> None:
     refused(capsys, tmp_path / "out", "evaluate", damage("recipe.yaml", b"neuron: 3"))
     refused(capsys, tmp_path / "out", "evaluate", damage("recipe.yaml", None))
     for content in (b"", b"[]", b"{", b"\xff\xfe"):
-        again = ["train", "--resume", "--out", damage("result.json", content), *options(train__epochs=1)]
+        again = ["train", "--resume", "--out", damage("result.json", content), *options(training__epochs=1)]
         assert "result.json is damaged" in refused(capsys, tmp_path / "out", *again)

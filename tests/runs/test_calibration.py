@@ -2,18 +2,19 @@
 
 import json
 import shutil
+from importlib import import_module
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from shortcut_snn.neurons import Triangle
-from shortcut_snn.training.calibration import WIDTHS
-from shortcut_snn.training.evaluate import load_run
+from shortcut_snn.recipes import load_run
 
 from .small import train
 
-SETTINGS = {"train__epochs": 2, "train__threads": 1, "neuron__surrogate__calibrate": "true"}
+WIDTHS = "surrogates.json"
+SETTINGS = {"training__epochs": 2, "training__threads": 1, "method__calibrate": "true"}
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +36,7 @@ def test_the_network_that_ships_has_the_widths(run):
 
 def test_a_resumed_run_has_them_too_and_ends_the_same(run, tmp_path, monkeypatch):
     """Interrupted after the first epoch; calibrating a second time would be an error."""
-    from shortcut_snn.training import callbacks
-    from shortcut_snn.training import run as runs
+    from shortcut_snn.runs import callbacks
 
     folder = tmp_path / "run"
     save = callbacks.SaveRun.on_train_epoch_end
@@ -55,7 +55,7 @@ def test_a_resumed_run_has_them_too_and_ends_the_same(run, tmp_path, monkeypatch
     def never(*_):
         raise AssertionError("a resumed run calibrates again")
 
-    monkeypatch.setattr(runs, "calibrate_module", never)
+    monkeypatch.setattr(import_module("shortcut_snn.runs.fit"), "calibrate_task", never)
     assert train(folder, "--resume", **SETTINGS) == 0
     mine, whole = load_file(folder / "network.safetensors"), load_file(run / "network.safetensors")
     assert all(torch.equal(mine[key], whole[key]) for key in whole)
@@ -73,7 +73,7 @@ def test_without_its_widths_a_run_is_not_resumed(run, tmp_path, capsys):
 
 
 def test_calibration_changes_what_is_learned(run, tmp_path):
-    assert train(tmp_path / "fixed", **SETTINGS | {"neuron__surrogate__calibrate": "false"}) == 0
+    assert train(tmp_path / "fixed", **SETTINGS | {"method__calibrate": "false"}) == 0
     fixed, other = load_file(tmp_path / "fixed" / "network.safetensors"), load_file(run / "network.safetensors")
     assert not torch.equal(fixed["stem.conv.weight"], other["stem.conv.weight"])
     assert not (tmp_path / "fixed" / WIDTHS).exists()

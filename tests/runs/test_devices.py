@@ -10,26 +10,26 @@ from pathlib import Path
 import pytest
 import torch
 
-from shortcut_snn.training.averages import Averages
-from shortcut_snn.training.evaluate import evaluate
-from shortcut_snn.training.module import ShortcutModule
+from shortcut_snn.commands.evaluate import evaluate
+from shortcut_snn.runs import Task
+from shortcut_snn.runs.averages import Averages
 
 from . import joined
 from .small import options, train
 
 # 151 training images, a validation set and a test set that two processes do not share evenly.
 SETTINGS = {
-    "train__devices": 2,
-    "train__strategy": "ddp",
-    "train__accelerator": "cpu",
-    "train__sync_batchnorm": "true",
-    "train__threads": 1,
+    "training__devices": 2,
+    "training__strategy": "ddp",
+    "training__accelerator": "cpu",
+    "training__sync_batchnorm": "true",
+    "training__threads": 1,
     "data__augment": "[crop]",
     "data__train_limit": 160,
     "data__test_limit": 51,
     "data__batch_size": 24,
 }
-ALONE = {"train__devices": 1, "train__strategy": "auto", "data__batch_size": 48}
+ALONE = {"training__devices": 1, "training__strategy": "auto", "data__batch_size": 48}
 
 
 def command(folder: Path, *more: str, **changes: object) -> subprocess.CompletedProcess[str]:
@@ -86,11 +86,11 @@ def test_the_command_trains_the_same(pair, tmp_path):
     assert mine[1]["train_loss"] == pytest.approx(theirs[1]["train_loss"], rel=2e-2)
 
 
-def test_samples_count_once_in_evaluation(pair, capsys):
+def test_samples_count_once_in_evaluation(pair):
     """25 and 26 test images: neither half counts for more."""
     result = json.loads((pair / "result.json").read_text())
-    assert evaluate(pair) == pytest.approx(result["test_accuracy_last"], abs=1e-6)
-    hits = result["test_accuracy_last"] * 51
+    assert evaluate(pair).metrics == pytest.approx(result["test_last"], abs=1e-6)
+    hits = result["test_last"]["accuracy"] * 51
     assert hits == pytest.approx(round(hits), abs=1e-3)
 
 
@@ -106,20 +106,20 @@ def test_averages_weigh_by_samples():
 def test_another_number_of_processes_resumes(pair, tmp_path, monkeypatch, capsys):
     """One process starts, is stopped within an epoch, and two go on."""
     folder = tmp_path / "run"
-    step, stop = ShortcutModule.training_step, RuntimeError("stop")
+    step, stop = Task.training_step, RuntimeError("stop")
 
-    def training_step(self: ShortcutModule, batch: object, batch_index: int) -> object:
+    def training_step(self: Task, batch: object, batch_index: int) -> object:
         if self.global_step == 2:
             raise stop
         return step(self, batch, batch_index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ShortcutModule, "training_step", training_step)
+        patch.setattr(Task, "training_step", training_step)
         with pytest.raises(RuntimeError, match="stop"):
-            train(folder, **SETTINGS | ALONE | {"train__checkpoint_every": 2})
+            train(folder, **SETTINGS | ALONE | {"training__checkpoint_every": 2})
     for changes, said in (
         ({"data__batch_size": 48}, "takes 48 images in a step over all processes, and this would take 96"),
-        ({"train__sync_batchnorm": "false"}, "has another recipe (train.sync_batchnorm was True and is False)"),
+        ({"training__sync_batchnorm": "false"}, "has another recipe (training.sync_batchnorm was True and is False)"),
     ):
         assert train(folder, "--resume", **SETTINGS | changes) == 1
         assert said in capsys.readouterr().err
@@ -131,11 +131,11 @@ def test_another_number_of_processes_resumes(pair, tmp_path, monkeypatch, capsys
 
 
 def test_without_synchronised_norms_the_number_of_processes_stays(tmp_path, capsys):
-    given = SETTINGS | {"train__sync_batchnorm": "false", "train__epochs": 1}
+    given = SETTINGS | {"training__sync_batchnorm": "false", "training__epochs": 1}
     assert train(tmp_path / "run", **given | ALONE) == 0
     (tmp_path / "run" / "result.json").unlink()
     assert train(tmp_path / "run", "--resume", **given) == 1
-    assert "only a run with train.sync_batchnorm=true can change" in capsys.readouterr().err
+    assert "only a run with training.sync_batchnorm=true can change" in capsys.readouterr().err
 
 
 def test_averages_of_a_checkpoint_go_where_the_run_is():

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from shortcut_snn.cli import main
+from shortcut_snn.commands import main
 from shortcut_snn.files import WriteError, remove_strays, replacing, write_text
-from shortcut_snn.training.checkpoint import read_checkpoint
+from shortcut_snn.runs.callbacks import SaveRun
+from shortcut_snn.runs.checkpoint import read_checkpoint
 
 from .same import assert_same_run
 from .small import options, train
 
 SETTINGS = {
-    "train__epochs": 2,
-    "train__threads": 1,
+    "training__epochs": 2,
+    "training__threads": 1,
     "data__train_limit": 120,
     "data__test_limit": 40,
     "data__batch_size": 20,
@@ -39,8 +40,6 @@ def command(folder: Path, limit: int) -> subprocess.CompletedProcess[str]:
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     whole, folder = tmp_path / "whole", tmp_path / "run"
     assert train(whole, **SETTINGS) == 0
-    from shortcut_snn.training.callbacks import SaveRun
-
     save, stop = SaveRun.on_train_epoch_end, RuntimeError("after the first epoch")
 
     def once(self: SaveRun, *given: object) -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from shortcut_snn import nets
 from shortcut_snn.neurons import LIF, Rectangle
-from shortcut_snn.training.layer_watch import LayerWatch
+from shortcut_snn.runs import Health
 
 from .small import train
 
@@ -45,7 +45,7 @@ def fit(module: pl.LightningModule, *callbacks: pl.Callback, epochs: int = 2) ->
 
 def test_it_speaks_once_and_writes_every_epoch(tmp_path):
     said: list[str] = []
-    watch = LayerWatch(tmp_path / "layers.csv", every=2, tell=said.append)
+    watch = Health(tmp_path / "layers.csv", every=2, tell=said.append)
     module = Plain()
     fit(module, watch)
     (line,) = said
@@ -58,13 +58,13 @@ def test_it_speaks_once_and_writes_every_epoch(tmp_path):
 
 def test_a_dead_layer_is_named():
     said: list[str] = []
-    fit(Plain(threshold=50.0), LayerWatch(tell=said.append), epochs=1)
+    fit(Plain(threshold=50.0), Health(tell=said.append), epochs=1)
     assert "dead from net.stem.spike on: 100 % of its neurons never fire" in said[0]
 
 
 def test_training_ends_the_same_watched_or_not():
     nets_ = []
-    for watches in ([], [LayerWatch(every=1, tell=lambda line: None)]):
+    for watches in ([], [Health(every=1, tell=lambda line: None)]):
         torch.manual_seed(0)
         module = Plain()
         fit(module, *watches)
@@ -73,7 +73,7 @@ def test_training_ends_the_same_watched_or_not():
 
 
 def test_a_run_has_them(tmp_path):
-    assert train(tmp_path / "run", train__epochs=1) == 0
+    assert train(tmp_path / "run", training__epochs=1) == 0
     rows = list(csv.DictReader((tmp_path / "run" / "layers.csv").open()))
     assert len(rows) == 19
     assert rows[0]["layer"] == "stem.spike"
@@ -82,7 +82,7 @@ def test_a_run_has_them(tmp_path):
 
 def test_every_is_a_number_of_steps():
     with pytest.raises(ValueError, match="every must be at least 1"):
-        LayerWatch(every=0)
+        Health(every=0)
 
 
 def test_a_network_without_neurons_is_left_alone():
@@ -91,6 +91,6 @@ def test_a_network_without_neurons_is_left_alone():
             super().__init__()
             self.net = nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
 
-    watch = LayerWatch(tell=pytest.fail)
+    watch = Health(tell=pytest.fail)
     fit(Dull(), watch, epochs=1)
     assert watch.layers == ()

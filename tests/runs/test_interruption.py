@@ -10,16 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from shortcut_snn.training.exclusive import exclusive
-from shortcut_snn.training.module import ShortcutModule
+from shortcut_snn.runs import RunFolder, Task
 
 from .same import assert_same_run
 from .small import options, train
 
 # 108 training images: 6 steps an epoch.
 SETTINGS = {
-    "train__epochs": 2,
-    "train__threads": 1,
+    "training__epochs": 2,
+    "training__threads": 1,
     "data__augment": "[crop]",
     "data__train_limit": 120,
     "data__test_limit": 40,
@@ -36,15 +35,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def signal_at(patch: pytest.MonkeyPatch, number: int, at: int) -> list[int]:
     """Let this process get a signal within a step; return the list of steps that are taken from now on."""
-    step, taken = ShortcutModule.training_step, []
+    step, taken = Task.training_step, []
 
-    def training_step(self: ShortcutModule, batch: object, batch_index: int) -> object:
+    def training_step(self: Task, batch: object, batch_index: int) -> object:
         taken.append(self.global_step)
         if self.global_step == at and len(taken) > 1:
             os.kill(os.getpid(), number)
         return step(self, batch, batch_index)
 
-    patch.setattr(ShortcutModule, "training_step", training_step)
+    patch.setattr(Task, "training_step", training_step)
     return taken
 
 
@@ -83,16 +82,16 @@ def test_workers_serve_the_right_samples_after_it(whole, tmp_path, monkeypatch):
 
 def test_checkpoints_within_an_epoch(whole, tmp_path, monkeypatch):
     """What no signal announces costs the steps since the last of them."""
-    given = SETTINGS | {"train__checkpoint_every": 2}
-    step, lost = ShortcutModule.training_step, RuntimeError("the power failed")
+    given = SETTINGS | {"training__checkpoint_every": 2}
+    step, lost = Task.training_step, RuntimeError("the power failed")
 
-    def training_step(self: ShortcutModule, batch: object, batch_index: int) -> object:
+    def training_step(self: Task, batch: object, batch_index: int) -> object:
         if self.global_step == 9:
             raise lost
         return step(self, batch, batch_index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ShortcutModule, "training_step", training_step)
+        patch.setattr(Task, "training_step", training_step)
         with pytest.raises(RuntimeError, match="the power failed"):
             train(tmp_path / "run", **given)
     kept = torch.load(tmp_path / "run" / "checkpoint.ckpt", weights_only=True)
@@ -104,24 +103,24 @@ def test_checkpoints_within_an_epoch(whole, tmp_path, monkeypatch):
 def test_a_folder_has_one_run_at_a_time(tmp_path, capsys):
     folder = tmp_path / "run"
     folder.mkdir()
-    with exclusive(folder):
+    with RunFolder(folder).locked():
         assert train(folder, "--resume", **SETTINGS) == 1
         assert f"another process is training in {folder}" in capsys.readouterr().err
         assert not list(folder.iterdir())
-    with exclusive(folder):
+    with RunFolder(folder).locked():
         pass
 
 
 def test_a_second_signal_does_not_wait(tmp_path, monkeypatch, capsys):
-    step = ShortcutModule.training_step
+    step = Task.training_step
 
-    def training_step(self: ShortcutModule, batch: object, batch_index: int) -> object:
+    def training_step(self: Task, batch: object, batch_index: int) -> object:
         if self.global_step == 7:
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
         return step(self, batch, batch_index)
 
-    monkeypatch.setattr(ShortcutModule, "training_step", training_step)
+    monkeypatch.setattr(Task, "training_step", training_step)
     assert train(tmp_path / "run", **SETTINGS) == 130
     kept = torch.load(tmp_path / "run" / "checkpoint.ckpt", weights_only=True)
     assert kept["global_step"] == 6, "the whole epoch before"
@@ -131,7 +130,7 @@ def test_the_command_itself(tmp_path):
     folder, name = tmp_path / "run", "SIGTERM"
     command = [sys.executable, "-m", "shortcut_snn", "train", "--out", str(folder)]
     process = subprocess.Popen(
-        [*command, *options(**SETTINGS | {"train__epochs": 500})], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+        [*command, *options(**SETTINGS | {"training__epochs": 500})], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
     )
     while not (folder / "metrics.csv").is_file():
         assert process.poll() is None

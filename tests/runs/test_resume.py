@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from .small import options, train
 
 # Sums are rounded in another order with another number of threads.
-SETTINGS = {"train__epochs": 5, "train__threads": 1, "data__augment": "[crop]"}
+SETTINGS = {"training__epochs": 5, "training__threads": 1, "data__augment": "[crop]"}
 SAME = ("metrics.csv", "gradients.csv")
 
 
@@ -87,5 +87,5 @@ def test_run_is_not_overwritten(whole, capsys):
 
 
 def test_other_recipe_is_refused(whole, capsys):
-    assert train(whole, "--resume", **SETTINGS | {"train__epochs": 6}) == 1
+    assert train(whole, "--resume", **SETTINGS | {"training__epochs": 6}) == 1
     assert "has another recipe" in capsys.readouterr().err

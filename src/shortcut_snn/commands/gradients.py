@@ -128,6 +128,10 @@ def _task(recipe: Recipe, data: Data, run: RunFolder | None) -> Task:
 
 
 def _setup(task: Task, balance: float) -> Setup:
+    if task.every_step:
+        # For good: nothing else is done with this network.
+        task.model.network.readout = "sequence"  # type: ignore[assignment]
+
     def loss(output: Any, target: torch.Tensor) -> torch.Tensor:
         return task.loss_of(output, target, balance)
 

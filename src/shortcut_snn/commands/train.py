@@ -27,6 +27,7 @@ def run(options: argparse.Namespace) -> int:
     except Interrupted as interrupted:
         if interrupted.speaks:
             # A progress bar may stand in the line.
-            print(f"\nshortcut-snn: error: {interrupted}; {STOPPED}", file=sys.stderr)
+            start = "\n" if sys.stderr.isatty() else ""
+            print(f"{start}shortcut-snn: error: {interrupted}; {STOPPED}", file=sys.stderr)
             return interrupted.status
     return 0

@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def fit(
     What it does to the process (signal handlers, random state, threads, Lightning's log level) is put back.
 
     Args:
-        task: what is learned: model, objective, optimizer, how long.
+        task: what is learned: model, objective, optimizer, how long. If it has no description, it gets the data's.
         data: a data set of ours, a pair ``(train, test)`` or triple ``(train, validation, test)`` of torch Datasets or
             DataLoaders, or a LightningDataModule; see :func:`shortcut_snn.data.as_data`.
         folder: where the run goes; created.
@@ -93,6 +94,7 @@ def fit(
     """
     interruption = Interruption()
     run = _Run(task, as_data(data), RunFolder(folder), tell)
+    task.description = task.description or dict(run.data.description)
     training = task.training_options
     with interruption.listening(), quiet(), seeded(training.seed, training.threads):
         run.entries = dict(entries) if entries is not None else _entries(task)
@@ -106,14 +108,20 @@ def _entries(task: Task) -> dict[str, Any]:
         "task": f"{type(task).__module__}.{type(task).__qualname__}",
         "network": type(task.model.network).__qualname__,
         "method": {
-            "objective": str(task.objective),
-            "schedule": str(task.schedule),
+            "objective": _said(task.objective),
+            "schedule": _said(task.schedule),
+            "by_epoch": task.by_epoch,
             "taps": list(task.model.taps.names),
         },
         "optimizer": write(task.optimizer_options),
         "lr_schedule": write(task.lr_schedule),
         "training": write(task.training_options),
     }
+
+
+def _said(part: Any) -> Any:
+    """Entries of a component or a dataclass; anything else by its name, which is the same in every process."""
+    return write(part) if is_dataclass(part) else getattr(part, "__qualname__", type(part).__qualname__)
 
 
 class _Run:

@@ -38,13 +38,16 @@ class FiniteSteps(Callback):
         self._buffers: dict[str, Tensor] = {}
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
-        """Keep the statistics of batch norms, which a forward pass changes."""
+        """Begin a step, maybe of several batches: keep the statistics of batch norms, which forward passes change."""
+        if batch_idx % trainer.accumulate_grad_batches:
+            return
+        self._loss = None
         if self.action == "skip":
             self._buffers = {name: buffer.clone() for name, buffer in module.model.named_buffers()}
 
     def on_before_backward(self, trainer: pl.Trainer, module: Any, loss: Tensor) -> None:
-        """Keep the loss."""
-        self._loss = loss.detach()
+        """Keep the loss, of several batches the sum: it is not finite if one of them is not."""
+        self._loss = loss.detach() if self._loss is None else self._loss + loss.detach()
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, module: Any, optimizer: Any) -> None:
         """Look, and stop or skip.

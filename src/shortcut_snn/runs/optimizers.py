@@ -65,7 +65,8 @@ class Muon(Optimizer):
         for group in self.param_groups:
             layers = [p for p in group["params"] if p.dim() > 1]
             others = [p for p in group["params"] if p.dim() <= 1]
-            views = [nn.Parameter(_matrix(p)) for p in layers]
+            # They share the weights' memory.
+            views = [nn.Parameter(_matrix(p, p)) for p in layers]
             self._views += zip(layers, views, strict=True)
             self._places.append((len(muon) if layers else None, len(adamw) if others else None))
             options = {"lr": group["lr"], "weight_decay": group["weight_decay"]}
@@ -88,7 +89,7 @@ class Muon(Optimizer):
                 if inner is not None and place is not None:
                     inner.param_groups[place] |= {key: group[key] for key in ("lr", "weight_decay")}
         for layer, view in self._views:
-            view.grad = None if layer.grad is None else _matrix(layer.grad, like=layer)
+            view.grad = None if layer.grad is None else _matrix(layer.grad, layer)
         for inner in (self.muon, self.adamw):
             if inner is not None:
                 inner.step()  # type: ignore[no-untyped-call]
@@ -110,16 +111,10 @@ class Muon(Optimizer):
         return {name: each for name, each in (("muon", self.muon), ("adamw", self.adamw)) if each is not None}
 
 
-def _matrix(x: Tensor, like: Tensor | None = None) -> Tensor:
-    """Return a weight, or its gradient, as a matrix; a weight's shares its memory, however it is laid out."""
-    like = x if like is None else like
-    if like.dim() == 4 and not like.is_contiguous():
-        return (
-            x.detach().permute(0, 2, 3, 1).flatten(1)
-            if x is not like
-            else x.detach().permute(0, 2, 3, 1).view(len(x), -1)
-        )
-    return x.detach().view(len(x), -1) if x is like else x.detach().flatten(1)
+def _matrix(x: Tensor, layer: Tensor) -> Tensor:
+    """Return a layer's weight, or its gradient, as a matrix of columns in the order of the weight's memory."""
+    x = x.detach()
+    return (x if layer.is_contiguous() else x.movedim(1, -1)).flatten(1)
 
 
 # A schedule is built for an optimizer and a number of steps, and is asked once a step.
@@ -232,8 +227,9 @@ def scheduler(lr_schedule: Any, optimizer: Optimizer, total: int, warmup: float 
     if not first:
         built: LRScheduler = lr_schedule.build(optimizer=optimizer, total=max(total, 1))
         return built
-    rise = LinearLR(optimizer, 1 / (first + 1), 1.0, first)
-    return SequentialLR(optimizer, [rise, lr_schedule.build(optimizer=optimizer, total=max(total - first, 1))], [first])
+    # Before the rise changes the learning rate, which some schedules read.
+    rest = lr_schedule.build(optimizer=optimizer, total=max(total - first, 1))
+    return SequentialLR(optimizer, [LinearLR(optimizer, 1 / (first + 1), 1.0, first), rest], [first])
 
 
 def parameter_groups(model: nn.Module, everything: bool = False) -> list[dict[str, Any]]:
