@@ -103,6 +103,10 @@ class Kind:
         """Say whether a name is known."""
         return name in self._settings
 
+    def get(self, name: Any) -> Any:
+        """Return the class of a component's options, None where nothing has the name."""
+        return self._settings.get(name)
+
     def __getitem__(self, name: str) -> Any:
         """Return the class of a component's options.
 
@@ -168,6 +172,10 @@ def _parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return named
 
 
+_TAKEN = ("kind", "build", "factory", "given", "options")
+"""What a component's options cannot be called."""
+
+
 def _settings_of(factory: Callable[..., Any], given: frozenset[str]) -> type:
     """Make the class of the options of a function or class: its parameters that have a default and are not given."""
     subject = factory.__init__ if isinstance(factory, type) else factory  # type: ignore[misc]
@@ -175,14 +183,19 @@ def _settings_of(factory: Callable[..., Any], given: frozenset[str]) -> type:
         hints = typing.get_type_hints(subject, include_extras=True)
     except (NameError, TypeError, AttributeError):
         hints = {}
+    own = {name: each for name, each in _parameters(factory).items() if name not in given}
     options = [
-        (name, hints.get(name, Any), dataclasses.field(default=each.default))
-        for name, each in _parameters(factory).items()
-        if name not in given and each.default is not each.empty
+        (name, hints.get(name, Any), each.default) for name, each in own.items() if each.default is not each.empty
     ]
+    for name, _, default in options:
+        if name in _TAKEN:
+            raise ValueError(f"an option of {factory.__qualname__} cannot be called {name!r}: choose another name")
+        if isinstance(default, list | dict | set):
+            raise ValueError(f"the default of {factory.__qualname__}'s option {name!r} can be changed: use a tuple")
     context = frozenset(name for name in _parameters(factory) if name not in {option[0] for option in options})
+    fields = [(name, hint, dataclasses.field(default=default)) for name, hint, default in options]
     namespace = {"factory": staticmethod(factory), "given": context, "__doc__": factory.__doc__}
-    made = dataclasses.make_dataclass(factory.__name__, options, bases=(Settings,), frozen=True, namespace=namespace)
+    made = dataclasses.make_dataclass(factory.__name__, fields, bases=(Settings,), frozen=True, namespace=namespace)
     made.__module__ = factory.__module__
     return made
 
@@ -271,7 +284,8 @@ def read(inner: Any, entries: Any, path: str) -> Any:
         if key not in hints:
             there = ", ".join(hints) or "none"
             raise ValueError(f"{dot}{key}: {title} has no entry {key!r}{suggestion(key, hints)}; it has: {there}")
-    values = {key: _value(hints[key], value, f"{dot}{key}") for key, value in own.items()}
+    defaults = {field.name: _default_of(field) for field in dataclasses.fields(settings)}
+    values = {key: _value(hints[key], _over(defaults[key], value), f"{dot}{key}") for key, value in own.items()}
     for field in dataclasses.fields(settings):
         if field.name not in values and field.default is field.default_factory is dataclasses.MISSING:
             raise ValueError(f"{dot}{field.name} is missing")
@@ -284,6 +298,19 @@ def read(inner: Any, entries: Any, path: str) -> Any:
         # A message that begins with a field is of that field.
         joint = "." if re.split(r"\W", said, maxsplit=1)[0] in hints else ": "
         raise ValueError(f"{path}{joint}{said}") from None
+
+
+def _default_of(field: "dataclasses.Field[Any]") -> Any:
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+
+
+def _over(default: Any, value: Any) -> Any:
+    """Lay what is said of a component over the default where that is of the same kind, or no kind is said."""
+    if type(default) not in _NAMES or not isinstance(value, Mapping | str):
+        return value
+    kind, name = _NAMES[type(default)]
+    said = {"kind": value} if isinstance(value, str) else value
+    return merge(kind, write(default), said) if said.get("kind", name) == name else value
 
 
 def _value(hint: Any, value: Any, path: str) -> Any:
@@ -352,28 +379,28 @@ def merge(inner: Any, base: Any, change: Any) -> Any:
     that the new one has too.
 
     Args:
-        inner: a :class:`Kind`, or a dataclass: what the entries are of.
+        inner: a :class:`Kind`, or a dataclass: what the entries are of; None where that is not known.
         base: entries; None for none.
         change: entries that win.
     """
-    if isinstance(change, str) and isinstance(inner, Kind):
-        change = {"kind": change}
-    if isinstance(base, str) and isinstance(inner, Kind):
-        base = {"kind": base}
+    if isinstance(inner, Kind):
+        base, change = ({"kind": each} if isinstance(each, str) else each for each in (base, change))
     if not isinstance(base, Mapping) or not isinstance(change, Mapping):
         return change
     settings, kept = inner, dict(base)
+    name = change.get("kind", base.get("kind"))
     if isinstance(inner, Kind):
-        name = change.get("kind", base.get("kind"))
-        settings = inner[name] if isinstance(name, str) and name in inner else None
-        if name != base.get("kind") and settings is not None:
-            kept = {key: value for key, value in base.items() if key in hints_of(settings)}
-    # A layer that does not say which component it is of has its groups all the same.
-    several = [settings] if settings is not None else [inner[name] for name in inner]
-    hints = {key: hint for each in several for key, hint in hints_of(each).items()}
+        settings = inner.get(name)
+    if name != base.get("kind"):
+        known = {} if settings is None else hints_of(settings)
+        kept = {key: value for key, value in base.items() if key in known}
+    hints = {} if settings is None else hints_of(settings)
     for key, value in change.items():
         found = slot(hints[key]) if key in hints else None
-        kept[key] = merge(found.inner, kept.get(key), value) if found and not found.many else value
+        if found is not None and found.many:
+            kept[key] = value
+        else:
+            kept[key] = merge(None if found is None else found.inner, kept.get(key), value)
     return kept
 
 
@@ -416,10 +443,7 @@ def options(settings: type) -> list[Option]:
     hints = hints_of(settings)
     found = []
     for field in dataclasses.fields(settings):
-        default = field.default
-        if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
-            default = field.default_factory()
-        found.append(Option(field.name, hint_text(hints[field.name]), default, said.get(field.name, "")))
+        found.append(Option(field.name, hint_text(hints[field.name]), _default_of(field), said.get(field.name, "")))
     return found
 
 

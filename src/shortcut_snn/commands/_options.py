@@ -63,14 +63,15 @@ def run(module: Any, parser: argparse.ArgumentParser, own: argparse.ArgumentPars
         options.imported = import_components(options.imports)
         options.entries = entries
         options.said = merged(*map(layer, options.layers), said(entries))
-        options.recipe = from_dict(options.said)
+        # Of a run's network, the run says the rest.
+        options.recipe = None if getattr(options, "run", None) else from_dict(options.said)
     except ValueError as error:
         raise UsageError(f"{error}{_missing(options)}") from None
     if wants_help:
         own.print_help()
         print(f"\n{recipe_help(options.recipe)}")
         return 0
-    if options.print_recipe:
+    if options.print_recipe and options.recipe is not None:
         print(yaml.safe_dump(options.recipe.to_dict(), sort_keys=False), end="")
         return 0
     status: int = module.run(options)

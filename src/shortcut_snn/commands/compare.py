@@ -98,7 +98,7 @@ def plan(
         for spec in specs:
             name, *own = shlex.split(spec)
             _refuse_seed([*point, *own])
-            method = merged(entries, layer(name), said(own))
+            method = merged(_laid(entries, layer(name)), said(own))
             branched = from_dict(method).method.branches is not None
             known = {option.partition("=")[0] for option in own}
             # How branches are is no matter of a method that has none, and what a method says itself is not varied.
@@ -119,6 +119,17 @@ def plan(
             raise ValueError(f"{same.label} and {variant.label} would share the folder {variant.folder}: rename a file")
     first = made[0][2].training.seed
     return Plan(tuple(variants.values()), tuple(range(first, first + seeds)), tuple(imports))
+
+
+def _laid(entries: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay what all share over a preset's method, and the rest of the preset over that.
+
+    So an objective that is said for all holds for all, and a preset without branches has none.
+    """
+    method, shared = dict(preset.get("method") or {}), dict(entries)
+    if method.get("branches", method) is None and isinstance(shared.get("method"), Mapping):
+        shared["method"] = {key: value for key, value in shared["method"].items() if key != "branches"}
+    return merged({"method": method} if method else {}, shared, {k: v for k, v in preset.items() if k != "method"})
 
 
 def _refuse_seed(options: Iterable[str]) -> None:
@@ -371,10 +382,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Compare and print the table, of what has finished if not all has."""
     try:
-        chosen = plan(options.said, options.methods, options.seeds, options.grid, options.imports)
+        # The presets that a file names are one of the methods that are compared, not what these share.
+        shared = merged(*(layer(name, presets=False) for name in options.layers), said(options.entries))
+        chosen = plan(shared, options.methods, options.seeds, options.grid, options.imports)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    _refuse_overruled(chosen, options.entries)
     try:
         rows = compare(chosen, options.out, options.jobs)
     except RunsFailed as error:
@@ -392,20 +404,3 @@ def _tell(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
     if rows[0]["variant"] != about["baseline"]:
         print(f"\nno run of {about['baseline']} has finished: there is nothing to set the others against")
     print(f"\nwritten: comparison.csv, comparison.md, comparison.png and runs.csv in {folder}")
-
-
-def _refuse_overruled(plan: Plan, entries: Sequence[str]) -> None:
-    """Refuse an option for all methods of which each of them says something else."""
-
-    def overruled(variant: Variant, key: str, value: Any) -> bool:
-        try:
-            return changed_entry(variant.recipe, key, value) != variant.recipe
-        except ValueError:
-            return True
-
-    for key, value in flat(said(entries)):
-        if all(overruled(variant, key, value) for variant in plan.variants):
-            raise UsageError(
-                f"--{key} {value} is overruled by every method here: say it behind a method, as in "
-                f"--methods '{plan.variants[0].label.split()[0]} {key}={value}', or with --grid {key}={value}"
-            )

@@ -44,7 +44,9 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"the network of {options.run} has no convolutions or linear layers to count operations of")
     rows = energy_rows(report)
     folder = RunFolder(options.run)
-    folder.write_rows("energy", rows)
+    if options.weights == "last":
+        # The run's own, which its report shows.
+        folder.write_rows("energy", rows)
     keys = ("additions", "multiplications", "energy_pj", "relu_energy_pj")
     cells = [[row["layer"], *(f"{row[key]:.4g}" for key in keys)] for row in rows]
     print(f"one input of {folder} ({options.weights} epoch), mean over {options.samples} at most; energy in pJ:\n")
@@ -54,5 +56,6 @@ def run(options: argparse.Namespace) -> int:
         f"{ADDITION} pJ an addition, {MULTIPLY_ACCUMULATE} pJ a multiplication with addition (45 nm, Horowitz, ISSCC "
         f"2014); not counted: {report.updates:.4g} membrane updates, memory"
     )
-    print(f"\nwritten: {folder / 'energy.csv'}")
+    if options.weights == "last":
+        print(f"\nwritten: {folder / 'energy.csv'}")
     return 0

@@ -25,8 +25,8 @@ from ..recipes.build import run_recipe
 from ..recipes.presets import PRESETS
 from ..recipes.recipe import Recipe, method_text
 from ..runs import RunFolder, Task
-from ..runs.fit import calibrate_task
 from ..runs.gradient_mechanisms import calibrates
+from ..runs.run import calibrate_task
 from ..runs.tables import layer_rows, layer_table, table
 from ..runs.trainer import seeded
 
@@ -89,7 +89,7 @@ def gradients(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) ->
         data = recipe.data.load(recipe.time_steps)
         task = _task(recipe, data, run)
         stream = itertools.islice(iter(data.loaders(recipe.training.seed).train), batches)
-        seen = [task.prepare(batch) for batch in stream]
+        seen = [task.ready(batch) for batch in stream]
         weight = task.schedule(0, 1) if task.model.branches else 0.0
         plain = changed(recipe, "vanilla")
         measured = {"without": (_task(plain, data, run), 0.0)}

@@ -159,8 +159,8 @@ def build_network(network: Any, neuron: Any, description: Mapping[str, Any]) -> 
     for name, of, convert in (
         ("num_classes", "classes", len), ("in_channels", "channels", int), ("image_size", "image_size", tuple)
     ):  # fmt: skip
-        if of in given:
-            given[name] = convert(given[of])
+        if of in description:
+            given[name] = convert(description[of])
     built: nn.Module = network.build(make_neuron=neuron.build, **given)
     return built
 

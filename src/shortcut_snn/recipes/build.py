@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from ..analysis.calibration import set_widths
@@ -59,19 +60,20 @@ def train(
         >>> train(recipe_of("digits", small), folder, tell=lambda line: None)["metric"]
         'accuracy'
     """
-    place = RunFolder(folder)
+    place = RunFolder(folder, complete=lambda entries: from_dict(entries).to_dict())
     if resume and place.is_finished:
         place.check_same(recipe.to_dict())
         tell(f"{folder} is finished already")
         return place.read_result()
-    # Before data is read: what is there may be another run.
-    place.start_from(recipe.to_dict(), resume)
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        # Before data is read: what is there may be another run.
+        place.start_from(recipe.to_dict(), resume)
     with seeded(recipe.training.seed, recipe.training.threads):
         task, data = build(recipe)
     return fit(
         task,
         data,
-        folder,
+        place,
         resume=resume,
         calibrate=recipe.method.calibrate,
         loggers=recipe.loggers,
@@ -135,7 +137,9 @@ def build_task(recipe: Recipe, data: Data, network: nn.Module) -> Task:
     if hasattr(network, "example_input") and classes:
         task.model = gradient(network, taps, num_classes=len(classes), **options)
     else:
-        task.model = attach(network, taps, example=task.example(data), readout=task.readout, wrap=gradient, **options)
+        task.model = attach(
+            network, taps, example=task.ready(data.sample(8))[0], readout=task.readout, wrap=gradient, **options
+        )
     return task
 
 

@@ -72,15 +72,19 @@ def built_in() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def layer(name: str | Path) -> Entries:
-    """Return the entries of a preset, of a built-in recipe or of a file, with the presets that it names beneath it.
+def layer(name: str | Path, presets: bool = True) -> Entries:
+    """Return the entries of a preset, of a built-in recipe or of a file.
+
+    Args:
+        name: of the preset or recipe, or the file's path.
+        presets: whether what it says by presets is in it, beneath its own entries.
 
     Raises:
         ValueError: there is none of this name, or the file is none of entries.
     """
     known = built_in()
     if str(name) in PRESETS:
-        return PRESETS[str(name)]
+        return PRESETS[str(name)] if presets else {}
     path = known.get(str(name), Path(name))
     if not path.is_file():
         names = [*PRESETS, *known]
@@ -88,10 +92,10 @@ def layer(name: str | Path) -> Entries:
             f"no recipe or preset {str(name)!r}{suggestion(str(name), names)}: give a YAML file, a preset "
             f"({', '.join(PRESETS)}) or a built-in recipe ({', '.join(known)})"
         )
-    return read_file(path)
+    return read_file(path, presets)
 
 
-def read_file(path: Path) -> Entries:
+def read_file(path: Path, presets: bool = True) -> Entries:
     """Read a YAML file of entries; what stands under ``presets`` in it is laid beneath the rest.
 
     Raises:
@@ -107,7 +111,7 @@ def read_file(path: Path) -> Entries:
     named = [named] if isinstance(named, str) else named
     if not isinstance(named, list) or not all(each in PRESETS for each in named):
         raise ValueError(f"{path}: presets is a list of some of {', '.join(PRESETS)}, got {named!r}")
-    return merged(*(PRESETS[each] for each in named), entries)
+    return merged(*(PRESETS[each] for each in named if presets), entries)
 
 
 def merged(*layers: Mapping[str, Any]) -> Entries:
@@ -145,7 +149,7 @@ def from_dict(entries: Mapping[str, Any]) -> Recipe:
     Raises:
         ValueError: an unknown entry, or a value that makes no sense; the message names it.
     """
-    recipe: Recipe = read(Recipe, merge(Recipe, Recipe().to_dict(), entries), "")
+    recipe: Recipe = read(Recipe, entries, "")
     return recipe
 
 

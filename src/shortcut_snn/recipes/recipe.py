@@ -107,6 +107,11 @@ class Recipe:
                 "branches; leave them out (method.branches=null) or choose another method.objective"
             )
         check_gradient(method.gradient, method.objective, method.calibrate)
+        if self.training.warmup and getattr(self.lr_schedule, "warms_up", False):
+            raise ValueError(
+                f"training.warmup: {components.kind_and_name(self.lr_schedule)[1]} warms up by itself, over "
+                "lr_schedule.pct_start of the run; leave training.warmup out"
+            )
         try:
             # Torch's optimizers refuse their options when they are made.
             self.optimizer.build(params=[nn.Parameter(torch.zeros(1, 1))])

@@ -1,9 +1,9 @@
 """What happens when a network is trained: tasks, runs and their folders."""
 
-from .fit import fit
 from .folder import RunFolder
 from .health import Health
 from .interruption import Interrupted
+from .run import fit
 from .task import Classification, Task
 from .training import Training
 

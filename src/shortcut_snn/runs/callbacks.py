@@ -141,7 +141,7 @@ class SaveRun(Checkpoint):
         # The end of the epoch saves; between, gradients that have not made a step yet would be lost.
         if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        if signal or (self.every and (batch_idx + 1) % self.every == 0):
+        if signal or (self.every and trainer.global_step % self.every == 0):
             self._save(trainer)
         if signal:
             raise Interrupted(signal, trainer.is_global_zero)

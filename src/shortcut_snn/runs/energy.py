@@ -22,10 +22,7 @@ def run_energy(task: Task, data: Data, samples: int = SAMPLES) -> EnergyReport |
         data: what it was trained on.
         samples: how many inputs.
     """
-    batch = data.sample(samples)
-    if batch is None:
-        return None
-    inputs, _ = task.prepare(task.transfer_batch_to_device(batch, task.device, 0))
+    inputs, _ = task.ready(data.sample(samples))
     network: Any = task.model.network
     try:
         return measure_energy(network, [inputs], getattr(network, "time_steps", 1))

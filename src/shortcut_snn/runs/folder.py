@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -51,14 +51,17 @@ class RunFolder:
 
     Args:
         path: of the folder.
+        complete: fills in what a recipe of an earlier version does not say; by default nothing is.
 
     Example:
         >>> RunFolder("runs/digits").network("last").name
         'network.safetensors'
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(
+        self, path: str | Path, complete: Callable[[dict[str, Any]], dict[str, Any]] = lambda entries: entries
+    ) -> None:
+        self.path, self.complete = Path(path), complete
 
     def __str__(self) -> str:
         """Return the path."""
@@ -178,7 +181,7 @@ class RunFolder:
         Raises:
             ValueError: the message names what differs.
         """
-        before = self.read_entries()
+        before = self.complete(self.read_entries())
         changed = differences(before, entries)
         other = {key: pair for key, pair in changed.items() if key not in _MAY_CHANGE}
         if other:
@@ -201,11 +204,23 @@ class RunFolder:
 
     # Writing.
 
+    def changed_imports(self, imports: Sequence[Row]) -> list[str]:
+        """Return the names of imported files that are no longer those with which the run was started."""
+        before = {each["name"]: each.get("sha256") for each in read_json(self.environment).get("imports", [])}
+        return [
+            each["name"] for each in imports if each["name"] in before and before[each["name"]] != each.get("sha256")
+        ]
+
     def begin(
-        self, entries: Mapping[str, Any], split: str, widths: Mapping[str, float], imports: Sequence[Row]
+        self,
+        entries: Mapping[str, Any],
+        split: str,
+        widths: Mapping[str, float],
+        imports: Sequence[Row],
+        judged_by: Mapping[str, Any],
     ) -> None:
         """Write what is known before the first step."""
-        write_text(self.environment, json.dumps(environment(imports), indent=2) + "\n")
+        write_text(self.environment, json.dumps(environment(imports) | dict(judged_by), indent=2) + "\n")
         if split:
             write_text(self.split, split)
         if widths:

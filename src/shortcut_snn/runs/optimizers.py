@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Gt, Le
@@ -92,7 +92,7 @@ class Muon(Optimizer):
             view.grad = None if layer.grad is None else _matrix(layer.grad, layer)
         for inner in (self.muon, self.adamw):
             if inner is not None:
-                inner.step()  # type: ignore[no-untyped-call]
+                inner.step()
         return loss
 
     def state_dict(self) -> dict[str, Any]:
@@ -195,10 +195,12 @@ class OneCycle:
         anneal_strategy: cos or linear.
     """
 
+    warms_up: ClassVar[bool] = True
+
     pct_start: Annotated[float, Gt(0), Le(1)] = 0.3
     div_factor: Annotated[float, Ge(1)] = 25.0
     final_div_factor: Annotated[float, Ge(1)] = 1e4
-    anneal_strategy: str = "cos"
+    anneal_strategy: Literal["cos", "linear"] = "cos"
 
     def build(self, optimizer: Optimizer, total: int) -> LRScheduler:
         """Return torch's schedule."""
@@ -207,7 +209,7 @@ class OneCycle:
             [group["lr"] for group in optimizer.param_groups],
             total_steps=max(total, 2),
             pct_start=self.pct_start,
-            anneal_strategy=self.anneal_strategy,  # type: ignore[arg-type]
+            anneal_strategy=self.anneal_strategy,
             cycle_momentum=False,
             div_factor=self.div_factor,
             final_div_factor=self.final_div_factor,

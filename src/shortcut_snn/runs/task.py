@@ -1,16 +1,18 @@
 """A task: what is learned. A Lightning module with one model, its branches, one loss, its metrics, one optimizer."""
 
+import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import components
-from ..data import Data
 from ..method import LinearDecay, LogitSum, Shortcut, takes_every_step
 from .averages import Averages
 from .optimizers import parameter_groups, scheduler
@@ -108,10 +110,9 @@ class Task(pl.LightningModule):
 
     # What is the same for all.
 
-    def example(self, data: Data) -> Any:
-        """Return a batch of inputs as the network takes them, for a dry pass."""
-        batch = data.sample(8)
-        return self.prepare(next(iter(data.loaders(0).train)) if batch is None else batch)[0]
+    def ready(self, batch: Any) -> tuple[Any, Any]:
+        """Return what the network takes and the target, of a batch from anywhere, on the module's device."""
+        return self.prepare(self.transfer_batch_to_device(batch, self.device, 0))
 
     @contextmanager
     def as_trained(self) -> Iterator[None]:
@@ -186,7 +187,13 @@ class Task(pl.LightningModule):
         values = {"train_loss": loss}
         with torch.no_grad():
             main = self._readout(output.main)
-            values |= {f"train_{name}": value for name, value in self.metrics(main, target).items()}
+            found = self.metrics(main, target)
+            if self.metric not in ("loss", *found):
+                raise ValueError(
+                    f"{type(self).__name__}.metric is {self.metric!r}, which its metrics() does not return: "
+                    f"{', '.join(found) or 'nothing'}"
+                )
+            values |= {f"train_{name}": value for name, value in found.items()}
             if output.branches and all(branch.shape == main.shape for branch in output.branches):
                 # Where this is far above the main output's, the branches do the main output's work.
                 summed = self.metrics(main + balance * sum(output.branches), target)
@@ -238,7 +245,10 @@ class Task(pl.LightningModule):
         """Return the optimizer, and the schedule of its learning rate, step by step."""
         options = self.training_options
         groups = parameter_groups(self.model, options.decay == "all")
-        optimizer = self.optimizer_options.build(params=groups)
+        try:
+            optimizer = self.optimizer_options.build(params=groups)
+        except (ValueError, RuntimeError, AssertionError) as error:
+            raise ValueError(f"optimizer: {error}") from None
         steps = int(self.trainer.estimated_stepping_batches)
         built = scheduler(self.lr_schedule, optimizer, steps, options.warmup)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": built, "interval": "step"}}
@@ -248,6 +258,10 @@ class Task(pl.LightningModule):
         checkpoint["averages"] = self.training_averages.sums(self.sum_over_processes)
         checkpoint["total_steps"] = self.total_steps
         checkpoint["rng"] = torch.get_rng_state()
+        numpy_state: Any = np.random.get_state()
+        checkpoint["rng_numpy"] = [numpy_state[0], numpy_state[1].tolist(), *numpy_state[2:]]
+        version, numbers, gauss = random.getstate()
+        checkpoint["rng_python"] = [version, list(numbers), gauss]
         if torch.cuda.is_available():
             checkpoint["rng_cuda"] = torch.cuda.get_rng_state_all()
 
@@ -258,6 +272,9 @@ class Task(pl.LightningModule):
         self.training_averages.load(checkpoint.get("averages", {}), device, self.trainer.is_global_zero)
         self.total_steps = checkpoint.get("total_steps", 0)
         torch.set_rng_state(checkpoint["rng"].cpu())
+        np.random.set_state(tuple(checkpoint["rng_numpy"]))
+        version, numbers, gauss = checkpoint["rng_python"]
+        random.setstate((version, tuple(numbers), gauss))
         if torch.cuda.is_available() and "rng_cuda" in checkpoint:
             # There may be fewer devices than there were.
             for index, state in enumerate(checkpoint["rng_cuda"][: torch.cuda.device_count()]):
@@ -271,19 +288,16 @@ class Classification(Task):
     Args:
         model: see :class:`Task`, as all of ``options``.
         label_smoothing: how much of the target is spread over all classes, from 0 to below 1.
-
-    Raises:
-        ValueError: a smoothing that is no such fraction.
     """
 
     metric = "accuracy"
     higher_is_better = True
     fraction = True
 
-    def __init__(self, model: nn.Module, *, label_smoothing: float = 0.0, **options: Any) -> None:
+    def __init__(
+        self, model: nn.Module, *, label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0, **options: Any
+    ) -> None:
         super().__init__(model, **options)
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"task.label_smoothing is from 0 to below 1, got {label_smoothing}")
         self.label_smoothing = label_smoothing
         # Not in the checkpoint: they belong to the data.
         self.mean: Tensor | None

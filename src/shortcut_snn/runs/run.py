@@ -40,7 +40,7 @@ from .trainer import make_trainer, quiet, seeded
 def fit(
     task: Task,
     data: Any,
-    folder: str | Path,
+    folder: str | Path | RunFolder,
     *,
     resume: bool = False,
     calibrate: bool = False,
@@ -92,14 +92,60 @@ def fit(
         >>> sorted(result["test_last"])
         ['accuracy', 'loss']
     """
-    interruption = Interruption()
-    run = _Run(task, as_data(data), RunFolder(folder), tell)
-    task.description = task.description or dict(run.data.description)
-    training = task.training_options
-    with interruption.listening(), quiet(), seeded(training.seed, training.threads):
-        run.entries = dict(entries) if entries is not None else _entries(task)
-        run.about = {"version": __version__, "data": dict(task.description)} | dict(about or {})
-        return run.go(resume, calibrate, loggers, callbacks, imports, keep_memory, interruption)
+    if task.total_steps:
+        raise ValueError("this task has been trained, and its branches are gone: build another for another run")
+    data, folder = as_data(data), folder if isinstance(folder, RunFolder) else RunFolder(folder)
+    training, interruption = task.training_options, Interruption()
+    task.description = task.description or dict(data.description)
+    entries = _entries(task) if entries is None else dict(entries)
+    about = {"version": __version__, "data": task.description} | dict(about or {})
+    # With several processes one speaks for all.
+    tell = rank_zero_only(tell)
+    with interruption.listening(), quiet(), seeded(training.seed, training.threads), ExitStack() as until_the_end:
+        checkpoint = _checkpoint(folder, data, entries, resume)
+        if resume and folder.is_finished:
+            tell(f"{folder} is finished already")
+            return folder.read_result()
+        terminal = sys.stderr.isatty()
+        health = Health(
+            folder / "layers.csv",
+            network=lambda module: module.model.network,
+            silent_layers=training.silent_layers,
+            tell=tell,
+        )
+        cost, average = StepCost(), None if training.average is None else Average(decay=training.average)
+        history = History(folder, health, cost, None if terminal else tell)
+        save = SaveRun(folder, history, about, interruption, training.checkpoint_every, average)
+        watchers = [FiniteSteps(training.non_finite, tell), *([average] if average else []), health, cost]
+        trainer = make_trainer(
+            training,
+            make_loggers(tuple(loggers), folder.path),
+            [*watchers, *callbacks, history, save],
+            checkpoints=True,
+            terminal=terminal,
+        )
+        if training.sync_batchnorm and trainer.world_size > 1:
+            synchronise(task.model.network)
+        if keep_memory and trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
+        batches = data.loaders(training.seed, trainer.global_rank, trainer.world_size)
+        widths: dict[str, float] = {}
+        if calibrate:
+            widths = _widths(task, data, folder, checkpoint, trainer)
+            about["surrogate_widths"] = widths
+        if trainer.is_global_zero:
+            until_the_end.enter_context(folder.locked())
+            if checkpoint is not None and (changed := folder.changed_imports(imports)):
+                tell(f"{', '.join(changed)} is no longer the file that the run was started with")
+            folder.begin(entries, data.split, widths, imports, _judged_by(task))
+        if checkpoint is not None:
+            epoch, done = position(read_checkpoint(checkpoint))
+            batches.begin(epoch, done)
+        trainer.fit(task, batches.train, batches.validation, ckpt_path=checkpoint, weights_only=True)
+        if average is not None:
+            # Where all epochs were done before, Lightning has put the weights themselves back.
+            task.model.network.load_state_dict(average.network(task).state_dict())
+        return _finish(task, data, folder, trainer, batches, history, about, tell)
 
 
 def _entries(task: Task) -> dict[str, Any]:
@@ -124,155 +170,106 @@ def _said(part: Any) -> Any:
     return write(part) if is_dataclass(part) else getattr(part, "__qualname__", type(part).__qualname__)
 
 
-class _Run:
-    """One run, step by step."""
+def _judged_by(task: Task) -> dict[str, Any]:
+    """What the figures of a task mean."""
+    return {
+        "metric": task.metric,
+        "higher_is_better": task.higher_is_better,
+        "fraction": task.fraction,
+        "chance": task.chance,
+    }
 
-    def __init__(self, task: Task, data: Data, folder: RunFolder, tell: Callable[[str], None]) -> None:
-        self.task, self.data, self.folder = task, data, folder
-        # With several processes one speaks for all.
-        self.tell = rank_zero_only(tell)
-        self.entries: dict[str, Any] = {}
-        self.about: dict[str, Any] = {}
 
-    def go(
-        self,
-        resume: bool,
-        calibrate: bool,
-        loggers: Sequence[Any],
-        callbacks: Sequence[Callback],
-        imports: Sequence[Row],
-        keep_memory: bool,
-        interruption: Interruption,
-    ) -> dict[str, Any]:
-        """Train, test, and return the result."""
-        checkpoint = self._checkpoint(resume)
-        if resume and self.folder.is_finished:
-            self.tell(f"{self.folder} is finished already")
-            return self.folder.read_result()
-        task, training = self.task, self.task.training_options
-        terminal = sys.stderr.isatty()
-        health = Health(
-            self.folder / "layers.csv",
-            network=lambda module: module.model.network,
-            silent_layers=training.silent_layers,
-            tell=self.tell,
+def _checkpoint(folder: RunFolder, data: Data, entries: Mapping[str, Any], resume: bool) -> Path | None:
+    """Return the checkpoint to go on from, None to start anew."""
+    # The other processes would meet what the first has written since.
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        checkpoint = folder.start_from(entries, resume)
+    else:
+        checkpoint = folder.checkpoint if resume and folder.checkpoint.is_file() else None
+    if checkpoint is None:
+        return None
+    if data.split and folder.split.read_text(encoding="utf-8") != data.split:
+        raise ValueError(
+            f"the recordings or their split are no longer those of the run, which are listed in {folder.split}; put "
+            "them back, or name another folder"
         )
-        cost, average = StepCost(), None if training.average is None else Average(decay=training.average)
-        history = History(self.folder, health, cost, None if terminal else self.tell)
-        save = SaveRun(self.folder, history, self.about, interruption, training.checkpoint_every, average)
-        watchers = [FiniteSteps(training.non_finite, self.tell), *([average] if average else []), health, cost]
-        trainer = make_trainer(
-            training,
-            make_loggers(tuple(loggers), self.folder.path),
-            [*watchers, *callbacks, history, save],
-            checkpoints=True,
-            terminal=terminal,
-        )
-        if training.sync_batchnorm and trainer.world_size > 1:
-            synchronise(task.model.network)
-        if keep_memory and trainer.strategy.root_device.type == "cpu":
-            keep_freed_memory()
-        batches = self.data.loaders(training.seed, trainer.global_rank, trainer.world_size)
-        widths = self._widths(calibrate, checkpoint, trainer)
-        with ExitStack() as until_the_end:
-            if trainer.is_global_zero:
-                until_the_end.enter_context(self.folder.locked())
-                self.folder.begin(self.entries, self.data.split, widths, imports)
-            if checkpoint is not None:
-                batches.begin(*position(read_checkpoint(checkpoint)))
-            trainer.fit(task, batches.train, batches.validation, ckpt_path=checkpoint, weights_only=True)
-            return self._finish(trainer, batches, history)
+    return checkpoint
 
-    def _checkpoint(self, resume: bool) -> Path | None:
-        # The other processes would meet what the first has written since.
-        if getattr(rank_zero_only, "rank", 0) == 0:
-            checkpoint = self.folder.start_from(self.entries, resume)
-        else:
-            checkpoint = self.folder.checkpoint if resume and self.folder.checkpoint.is_file() else None
-        if checkpoint is None:
-            return None
-        split = self.data.split
-        if split and self.folder.split.read_text(encoding="utf-8") != split:
-            raise ValueError(
-                f"the recordings or their split are no longer those of the run, which are listed in "
-                f"{self.folder.split}; put them back, or name another folder"
-            )
-        return checkpoint
 
-    def _widths(self, calibrate: bool, checkpoint: Path | None, trainer: pl.Trainer) -> dict[str, float]:
-        if not calibrate:
-            return {}
-        if checkpoint is not None:
-            widths = self.folder.set_widths(self.task.model.network)
-        else:
-            # Several processes have to find the same widths, to the last digit.
-            device = trainer.strategy.root_device if trainer.world_size == 1 else torch.device("cpu")
-            widths = calibrate_task(self.task, self.data, device)
-        self.about["surrogate_widths"] = widths
-        return widths
+def _widths(
+    task: Task, data: Data, folder: RunFolder, checkpoint: Path | None, trainer: pl.Trainer
+) -> dict[str, float]:
+    if checkpoint is not None:
+        return folder.set_widths(task.model.network)
+    # Several processes have to find the same widths, to the last digit.
+    device = trainer.strategy.root_device if trainer.world_size == 1 else torch.device("cpu")
+    return calibrate_task(task, data, device)
 
-    def _finish(self, trainer: pl.Trainer, batches: Loaders, history: History) -> dict[str, Any]:
-        """Test the last and the best network, prove that what ships is what was trained, draw the pictures."""
-        task, folder = self.task, self.folder
-        tested = {}
-        for weights in ("last", "best"):
-            if weights == "last" and trainer.is_global_zero:
-                folder.save_network(task.model.network, "last", self.about)
-            trainer.strategy.barrier()
-            if weights == "best":
-                self._load("best")
-            tested[weights] = _figures(trainer, task, batches.test)
-        self._load("last")
-        sample = self._sample(batches)
-        if sample is not None:
-            task.model.strip(check=sample)
-        rows = history.rows
-        ratios = [shallow_to_deep({k: v for k, v in row.items() if k != "epoch"}) for row in history.gradients]
-        seconds = sorted(row["seconds"] for row in history.seconds)
-        validated = batches.validation is not None
-        result: dict[str, Any] = {
-            "task": self.about.get("task", type(task).__name__),
-            "metric": task.metric,
-            "higher_is_better": task.higher_is_better,
-            "fraction": task.fraction,
-            "chance": task.chance,
-            "test_last": tested["last"],
-            "test_best": tested["best"],
-            "validation_last": _of_row(rows[-1]) if validated else None,
-            "validation_best": _of_row(rows[history.best_epoch]) if validated else None,
-            "best_epoch": history.best_epoch + 1,
-            "best_chosen_on": "validation" if validated else "nothing: no validation data",
-            "epochs": len(rows),
-            "parameters": sum(parameter.numel() for parameter in task.model.network.parameters()),
-            "firing_rate": rows[-1].get("firing_rate"),
-            "gradient_ratio_first_epoch": _number(ratios[0]),
-            "gradient_ratio_last_epoch": _number(ratios[-1]),
-            "seconds_per_epoch": seconds[len(seconds) // 2],
-            **summary(history.seconds),
-            "stripped_equals_trained": sample is not None,
-        }
-        if trainer.is_global_zero:
-            plots.curves(rows, folder / "curves.png", task.metric, task.fraction)
-            plots.by_layer(history.gradients, folder / "gradients.png", "gradients of the weights", "RMS")
-            energy = run_energy(task, self.data)
-            if energy is not None:
-                folder.write_rows("energy", energy_rows(energy))
-            result["energy_pj"] = None if energy is None else energy.energy
-            result["relu_energy_pj"] = None if energy is None else energy.relu_energy
-            if kept := self.data.storage():
-                self.tell(kept)
-            folder.finish(result)
-            self.tell(summary_text(result, folder))
-        return result
 
-    def _load(self, weights: str) -> None:
-        path = self.folder.network(weights)
-        load_into(self.task.model.network, read_network(path)[0], path)
+def _finish(
+    task: Task,
+    data: Data,
+    folder: RunFolder,
+    trainer: pl.Trainer,
+    batches: Loaders,
+    history: History,
+    about: Mapping[str, Any],
+    tell: Callable[[str], None],
+) -> dict[str, Any]:
+    """Test the last and the best network, prove that what ships is what was trained, draw the pictures."""
 
-    def _sample(self, batches: Loaders) -> Any:
-        loader = batches.test if batches.test is not None else batches.train
-        batch = self.task.transfer_batch_to_device(next(iter(loader)), self.task.device, 0)
-        return self.task.prepare(batch)[0]
+    def load(weights: str) -> None:
+        path = folder.network(weights)
+        load_into(task.model.network, read_network(path)[0], path)
+
+    def test() -> dict[str, float]:
+        found = trainer.test(task, batches.test, verbose=False)[0]
+        return {name.removeprefix("test_"): float(value) for name, value in found.items()}
+
+    if trainer.is_global_zero:
+        folder.save_network(task.model.network, "last", about)
+    trainer.strategy.barrier()
+    last = test()
+    load("best")
+    best = test()
+    load("last")
+    task.model.strip(check=task.ready(data.sample(8))[0])
+    rows = history.rows
+    ratios = [shallow_to_deep({k: v for k, v in row.items() if k != "epoch"}) for row in history.gradients]
+    seconds = sorted(row["seconds"] for row in history.seconds)
+    validated = batches.validation is not None
+    result: dict[str, Any] = {
+        "task": about.get("task", type(task).__name__),
+        **_judged_by(task),
+        "test_last": last,
+        "test_best": best,
+        "validation_last": _of_row(rows[-1]) if validated else None,
+        "validation_best": _of_row(rows[history.best_epoch]) if validated else None,
+        "best_epoch": history.best_epoch + 1,
+        "best_chosen_on": "validation" if validated else "nothing: no validation data",
+        "epochs": len(rows),
+        "parameters": sum(parameter.numel() for parameter in task.model.network.parameters()),
+        "firing_rate": rows[-1].get("firing_rate"),
+        "gradient_ratio_first_epoch": _number(ratios[0]),
+        "gradient_ratio_last_epoch": _number(ratios[-1]),
+        "seconds_per_epoch": seconds[len(seconds) // 2],
+        **summary(history.seconds),
+        "stripped_equals_trained": True,
+    }
+    if trainer.is_global_zero:
+        plots.curves(rows, folder / "curves.png", task.metric, task.fraction)
+        plots.by_layer(history.gradients, folder / "gradients.png", "gradients of the weights", "RMS")
+        energy = run_energy(task, data)
+        if energy is not None:
+            folder.write_rows("energy", energy_rows(energy))
+        result["energy_pj"] = None if energy is None else energy.energy
+        result["relu_energy_pj"] = None if energy is None else energy.relu_energy
+        if kept := data.storage():
+            tell(kept)
+        folder.finish(result)
+        tell(summary_text(result, folder))
+    return result
 
 
 def calibrate_task(task: Task, data: Data, device: torch.device | str = "cpu") -> dict[str, float]:
@@ -285,7 +282,7 @@ def calibrate_task(task: Task, data: Data, device: torch.device | str = "cpu") -
     """
     task.to(device)
     batch = next(iter(data.loaders(task.training_options.seed).train))
-    inputs, target = task.prepare(task.transfer_batch_to_device(batch, torch.device(device), 0))
+    inputs, target = task.ready(batch)
     with task.as_trained():
         return calibrated_widths(
             task.model.network,
@@ -293,14 +290,6 @@ def calibrate_task(task: Task, data: Data, device: torch.device | str = "cpu") -
             lambda output, target: task.loss_of(output, target, 0.0),
             model=task.model,
         )
-
-
-def _figures(trainer: pl.Trainer, task: Task, loader: Any) -> dict[str, float]:
-    """Loss and metrics on test data, by name; none where there are none."""
-    if loader is None:
-        return {}
-    found = trainer.test(task, loader, verbose=False)[0]
-    return {name.removeprefix("test_"): float(value) for name, value in found.items()}
 
 
 def _of_row(row: Mapping[str, Any]) -> dict[str, float]:
