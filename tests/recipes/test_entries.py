@@ -56,7 +56,7 @@ def test_presets_are_what_the_papers_say():
 
 
 def test_options_belong_to_their_owner():
-    with pytest.raises(ValueError, match="network.block: network 'vgg11' has no entry 'block'"):
+    with pytest.raises(ValueError, match=r"network\.block: network 'vgg11' has no entry 'block'"):
         recipe_of({"network": {"kind": "vgg11", "block": "ms"}})
     # What a recipe says of one network is no word on another.
     assert (
@@ -105,8 +105,8 @@ def test_torchs_optimizers_have_their_own_options():
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1e-3", 0.001), ("1:30", "1:30"), ("yes", "yes"), ("true", True), ("[a, b]", ["a", "b"]), ("null", None), ("3", 3),
-     ("-.5", -0.5), (".inf", float("inf")), ("010", 10), ("2026-01-01", "2026-01-01")],
+    [("1e-3", 0.001), ("1:30", "1:30"), ("yes", "yes"), ("true", True), ("[a, b]", ["a", "b"]), ("null", None),
+     ("3", 3), ("-.5", -0.5), (".inf", float("inf")), ("010", 10), ("2026-01-01", "2026-01-01")],
 )  # fmt: skip
 def test_yaml_means_what_people_mean(text, value):
     assert parse(text) == value
@@ -148,7 +148,7 @@ def test_entries_of_options():
     }
     with pytest.raises(ValueError, match="is no entry: write KEY=VALUE"):
         said(["network.width"])
-    with pytest.raises(ValueError, match="network.width: '\\[1' is no value"):
+    with pytest.raises(ValueError, match=r"network\.width: '\[1' is no value"):
         said(["network.width=[1"])
 
 
