@@ -4,8 +4,10 @@ import errno
 import json
 import os
 import platform
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -304,6 +306,8 @@ def environment(imports: Sequence[Row]) -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "versions": versions,
         "imports": list(imports),
+        "command": sys.argv,
+        "date": datetime.now().isoformat(timespec="seconds"),
     }
 
 

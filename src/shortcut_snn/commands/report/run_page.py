@@ -38,7 +38,9 @@ def run_page(folder: Path) -> Page:
     result = read_json(folder / "result.json")
     if result and "metric" not in result:
         raise ValueError(f"{folder / 'result.json'} is damaged: it names no metric; delete it and resume the run")
-    metric = Metric.of(result) if result else _metric(metrics)
+    # Of a run that is not over its environment says by what it is judged.
+    about = result or environment
+    metric = Metric.of(about) if "metric" in about else Metric("loss", higher_is_better=False)
     layers, energy = _read_layers(folder), _read_energy(folder)
     learned = picture("curves", partial(plots.curves, metrics, metric=metric.name, fraction=metric.fraction))
     return Page(
@@ -73,13 +75,6 @@ def origin(environment: dict[str, Any]) -> tuple[str, str]:
     known = [environment.get("date"), f"commit {str(commit)[:12]}" if commit else None, f"shortcut-snn {version}"]
     words = " ".join(map(str, command)) if isinstance(command, list) else str(command or "")
     return ", ".join(str(each) for each in known if each), words
-
-
-def _metric(metrics: list[Row]) -> Metric:
-    """The metric of a run that is not over: what was recorded in training besides the loss."""
-    names = [name.removeprefix("train_") for name in metrics[0] if name.startswith("train_")]
-    others = [name for name in names if name != "loss" and not name.endswith("_with_branches")]
-    return Metric(others[0] if others else "loss")
 
 
 def _facts(result: dict[str, Any], metric: Metric, metrics: list[Row], energy: list[Row]) -> list[tuple[str, str]]:
