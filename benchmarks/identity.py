@@ -17,7 +17,7 @@ _OURS = Path(shortcut_snn.__file__).parent
 _HERE = Path(__file__).parent
 # What is timed: the report may change without a new measurement, and so may what is around nets and neurons.
 _TIMED = (
-    _OURS / "neurons", _OURS / "nets", _OURS / "method", _OURS / "deploy" / "fold.py",
+    _OURS / "neurons", _OURS / "nets", _OURS / "method", _OURS / "deploy" / "folding.py",
     _OURS / "deploy" / "torch_runtime.py", _HERE / "peers", _HERE / "tasks", _HERE / "measure",
 )  # fmt: skip
 

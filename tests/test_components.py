@@ -55,7 +55,7 @@ class Ball:
     def __init__(
         self,
         mass: float,
-        outline: Annotated[Any, shape] = Box(2.0),  # noqa: B008 (frozen)
+        outline: Annotated[Any, shape] = Box(2.0),
         parts: Annotated[tuple[Any, ...], shape] = (),
         kind_of: Literal["hard", "soft"] = "hard",
         count: int | None = None,

@@ -49,9 +49,7 @@ def test_an_archive_of_jpegs_becomes_a_plain_one(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["jpegs.npz", "plain.npz"]
 
 
-def test_an_archive_of_pngs_loses_nothing(
-    archive: Path, colour: tuple[np.ndarray, np.ndarray], tmp_path: Path
-) -> None:
+def test_an_archive_of_pngs_loses_nothing(archive: Path, colour: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
     with np.load(archive) as jpegs:
         arrays = {key: jpegs[key] for key in jpegs if not key.startswith("jpeg_")}
     for part, span in (("train", slice(0, 60)), ("test", slice(60, 90))):

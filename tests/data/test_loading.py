@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import lightning
 import numpy as np
 import pytest
 import torch
@@ -13,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+import lightning
 from shortcut_snn.data import ArrayImages, AutoAugment, Crop, Cutout, Digits, Flip, ImageData, ImageFolder, Loaders
 
 from .files import NAMES, write_folder

@@ -41,8 +41,8 @@ NMNIST = {"kind": "nmnist", "root": "x"}
     ("entries", "message"),
     [
         ({"kind": "cifar"}, r"data.kind: unknown data set 'cifar' \(did you mean cifar1"),
-        ({"kind": "cifar10"}, "data: root: cifar10 needs the folder .* cifar-10-batches-py"),
-        ({"kind": "folder"}, "data: root: folder needs the folder with train/ and test/"),
+        ({"kind": "cifar10"}, "data.root: cifar10 needs the folder .* cifar-10-batches-py"),
+        ({"kind": "folder"}, "data.root: folder needs the folder with train/ and test/"),
         ({"kind": "npz", "root": ""}, "root: npz needs the path of a file with x_train"),
         ({"kind": "digits", "root": "x"}, "data.root: data set 'digits' has no entry 'root'"),
         ({"kind": "digits", "image_size": 32}, "data.image_size: data set 'digits' has no entry 'image_size'"),

@@ -4,7 +4,6 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-import lightning
 import numpy as np
 import pytest
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torchvision.transforms import v2
 
+import lightning
 from shortcut_snn.data import Data, Digits, Loaders, as_data
 
 

@@ -43,6 +43,14 @@ def calibrate(
 
     Raises:
         ValueError: no batches, no neurons of this library, or a surrogate that has no width.
+
+    Example:
+        >>> import torch
+        >>> from shortcut_snn import nets
+        >>> network, batch = nets.spiking_resnet20(10, 2, width=4), (torch.rand(2, 3, 8, 8), torch.tensor([1, 2]))
+        >>> widths = calibrate(network, [batch])
+        >>> list(widths)[0], all(0.05 <= width <= 20 for width in widths.values())
+        ('stem.spike', True)
     """
     layers = _layers(network)
     if not batches:
@@ -65,6 +73,13 @@ def set_widths(network: nn.Module, widths: dict[str, float]) -> None:
 
     Raises:
         ValueError: a layer that the network does not have, or a surrogate that has no width.
+
+    Example:
+        >>> from shortcut_snn import nets
+        >>> network = nets.spiking_resnet20(10, 2, width=4)
+        >>> set_widths(network, {"stem.spike": 2.0})
+        >>> network.stem.spike.neuron.surrogate
+        Rectangle(width=2.0)
     """
     layers = _layers(network)
     for name, width in widths.items():

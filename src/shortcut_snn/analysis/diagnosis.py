@@ -59,6 +59,13 @@ def diagnose(
 
     Raises:
         ValueError: no batches, or no neurons that it knows.
+
+    Example:
+        >>> import torch
+        >>> from shortcut_snn import nets
+        >>> network, batch = nets.spiking_resnet20(10, 2, width=4), (torch.rand(2, 3, 8, 8), torch.tensor([1, 2]))
+        >>> diagnose(network, [batch]).verdict.kind in ("healthy", "vanishes", "explodes", "silent")
+        True
     """
     setup = Setup(network, loss)
 

@@ -93,6 +93,13 @@ def examine(
 
     Raises:
         ValueError: no batches, or no neurons that it knows.
+
+    Example:
+        >>> import torch
+        >>> from shortcut_snn import nets
+        >>> network, batch = nets.spiking_resnet20(10, 2, width=4), (torch.rand(2, 3, 8, 8), torch.tensor([1, 2]))
+        >>> [layer.layer for layer in examine(network, [batch]).layers][:2]
+        ['stem.spike', 'layer1.0.spike1']
     """
     network = model if network is None else network
     if not batches:

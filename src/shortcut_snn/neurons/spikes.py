@@ -20,7 +20,14 @@ _packing: Packing = "auto"
 
 
 def get_packing() -> Packing:
-    """Return the choice that was made: ``"auto"`` unless :func:`set_packing` said else."""
+    """Return the choice that was made: ``"auto"`` unless :func:`set_packing` said else.
+
+    Example:
+        >>> from shortcut_snn.neurons import get_packing, use_packing
+        >>> with use_packing("never"):
+        ...     get_packing()
+        'never'
+    """
     return _packing
 
 

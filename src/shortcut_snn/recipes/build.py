@@ -104,6 +104,13 @@ def build(recipe: Recipe, data: Data | None = None) -> tuple[Task, Data]:
     Raises:
         ValueError: parts that do not go together, data that cannot be used.
         FileNotFoundError: missing data.
+
+    Example:
+        >>> from shortcut_snn.recipes import recipe_of
+        >>> recipe = recipe_of("digits", {"data": {"train_limit": 40, "test_limit": 20}, "network": {"width": 2}})
+        >>> task, data = build(recipe)
+        >>> type(task).__name__, len(data.train)
+        ('Classification', 30)
     """
     data = recipe.data.load(recipe.time_steps) if data is None else data
     seed_everything(recipe.training.seed)
@@ -159,6 +166,17 @@ def load_run(
     Raises:
         FileNotFoundError: no run there, or it has not come so far yet.
         ValueError: damaged files, or components that were imported then and are not known now.
+
+    Example:
+        >>> from shortcut_snn.recipes import recipe_of
+        >>> recipe = recipe_of("digits", {"data": {"train_limit": 40, "test_limit": 20}, "network": {"width": 2}})
+        >>> import tempfile
+        >>> from shortcut_snn.recipes import train
+        >>> recipe, folder = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, epochs=1)), tempfile.mkdtemp() + "/run"
+        >>> _ = train(recipe, folder, tell=lambda line: None)
+        >>> network, recipe, data = load_run(folder)
+        >>> network.time_steps, data["channels"]
+        (4, 1)
     """
     place = RunFolder(folder)
     recipe = run_recipe(place, changes)
@@ -209,6 +227,17 @@ def open_run(
     Raises:
         FileNotFoundError: no finished run there, or its data are gone.
         ValueError: damaged files, or data that is no longer that of the run.
+
+    Example:
+        >>> from shortcut_snn.recipes import recipe_of
+        >>> recipe = recipe_of("digits", {"data": {"train_limit": 40, "test_limit": 20}, "network": {"width": 2}})
+        >>> import tempfile
+        >>> from shortcut_snn.recipes import train
+        >>> recipe, folder = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, epochs=1)), tempfile.mkdtemp() + "/run"
+        >>> _ = train(recipe, folder, tell=lambda line: None)
+        >>> task, data, recipe = open_run(folder)
+        >>> len(data.test)
+        20
     """
     network, recipe, then = load_run(folder, weights, changes)
     data = recipe.data.load(recipe.time_steps)

@@ -171,6 +171,10 @@ def changed(recipe: Recipe, *layers: str | Mapping[str, Any]) -> Recipe:
 
     Raises:
         ValueError: something unknown, or a value that makes no sense; the message names it.
+
+    Example:
+        >>> changed(recipe_of("digits"), "vanilla", {"training": {"epochs": 1}}).method.branches is None
+        True
     """
     return recipe_of(recipe.to_dict(), *layers)
 

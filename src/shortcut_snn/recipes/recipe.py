@@ -39,6 +39,10 @@ class Branches:
         by: whether lambda changes at every step or at every epoch.
         head: what makes predictions of a tapped output; null for the paper's, averaging and a linear layer (of dense
             predictions one for each pixel).
+
+    Example:
+        >>> Branches(taps="blocks").schedule(0, 100)
+        0.25
     """
 
     taps: Literal["stages", "blocks"] | tuple[str, ...] = "stages"
@@ -57,6 +61,10 @@ class Method:
         gradient: how gradients pass through time.
         calibrate: whether each layer gets a surrogate width of its own before training, at which the gradient keeps its
             size from the last layer to the first; the last layer keeps its own.
+
+    Example:
+        >>> Method(Branches("blocks"), calibrate=True).branches.taps
+        'blocks'
     """
 
     branches: Branches | None = None

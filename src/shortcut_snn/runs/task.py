@@ -288,6 +288,13 @@ class Classification(Task):
     Args:
         model: see :class:`Task`, as all of ``options``.
         label_smoothing: how much of the target is spread over all classes, from 0 to below 1.
+
+    Example:
+        >>> import torch
+        >>> from shortcut_snn import nets
+        >>> task = Classification(nets.spiking_resnet20(2, 2, width=2), label_smoothing=0.1)
+        >>> float(task.metrics(torch.tensor([[0.0, 1.0], [0.0, 1.0]]), torch.tensor([1, 0]))["accuracy"])
+        0.5
     """
 
     metric = "accuracy"

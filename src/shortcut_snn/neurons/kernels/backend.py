@@ -34,7 +34,14 @@ _working: dict[tuple[Kernels, str], bool] = {}
 
 
 def get_backend() -> Backend:
-    """Return the backend that was set: ``"auto"`` unless :func:`set_backend` or ``SHORTCUT_SNN_BACKEND`` said else."""
+    """Return the backend that was set: ``"auto"`` unless :func:`set_backend` or ``SHORTCUT_SNN_BACKEND`` said else.
+
+    Example:
+        >>> from shortcut_snn.neurons import get_backend, use_backend
+        >>> with use_backend("eager"):
+        ...     get_backend()
+        'eager'
+    """
     return _backend
 
 
