@@ -168,12 +168,11 @@ def load_run(
         ValueError: damaged files, or components that were imported then and are not known now.
 
     Example:
-        >>> from shortcut_snn.recipes import recipe_of
-        >>> recipe = recipe_of("digits", {"data": {"train_limit": 40, "test_limit": 20}, "network": {"width": 2}})
         >>> import tempfile
-        >>> from shortcut_snn.recipes import train
-        >>> recipe, folder = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, epochs=1)), tempfile.mkdtemp() + "/run"
-        >>> _ = train(recipe, folder, tell=lambda line: None)
+        >>> from shortcut_snn.recipes import recipe_of
+        >>> small = {"data": {"train_limit": 40, "test_limit": 20}, "network": {"width": 2}, "training": {"epochs": 1}}
+        >>> folder = tempfile.mkdtemp() + "/run"
+        >>> _ = train(recipe_of("digits", small), folder, tell=lambda line: None)
         >>> network, recipe, data = load_run(folder)
         >>> network.time_steps, data["channels"]
         (4, 1)
@@ -229,12 +228,11 @@ def open_run(
         ValueError: damaged files, or data that is no longer that of the run.
 
     Example:
-        >>> from shortcut_snn.recipes import recipe_of
-        >>> recipe = recipe_of("digits", {"data": {"train_limit": 40, "test_limit": 20}, "network": {"width": 2}})
         >>> import tempfile
-        >>> from shortcut_snn.recipes import train
-        >>> recipe, folder = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, epochs=1)), tempfile.mkdtemp() + "/run"
-        >>> _ = train(recipe, folder, tell=lambda line: None)
+        >>> from shortcut_snn.recipes import recipe_of
+        >>> small = {"data": {"train_limit": 40, "test_limit": 20}, "network": {"width": 2}, "training": {"epochs": 1}}
+        >>> folder = tempfile.mkdtemp() + "/run"
+        >>> _ = train(recipe_of("digits", small), folder, tell=lambda line: None)
         >>> task, data, recipe = open_run(folder)
         >>> len(data.test)
         20
