@@ -21,8 +21,8 @@ BELONGING = {
     "Agreement", "Diagnosis", "EnergyReport", "Examination", "LayerReport", "Verdict", "Card", "Exporter", "Runtime",
     "Inference", "Data", "Loaders", "Objective", "Balance", "Surrogate", "Resizable", "Backend", "Packing",
     "Interrupted", "Source", "Augmentation", "AutoAugment", "Crop", "Cutout", "Flip", "ResizedCrop", "Roll", "Images",
-    "EventSet", "held_out_test", "card", "file_name", "load", "load_file", "names", "StoredSet", "Criterion", "Membrane",
-    "Training",
+    "EventSet", "held_out_test", "card", "file_name", "load", "load_file", "names", "StoredSet", "Criterion",
+    "Membrane", "Training",
 }  # fmt: skip
 
 
