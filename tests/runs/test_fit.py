@@ -88,7 +88,11 @@ def test_lambda_of_zero_trains_as_vanilla_does(run, tmp_path):
     for name, changes in {
         "vanilla": {"preset": "vanilla"},
         "zero": {"preset": "shortcut", "method__branches__schedule__value": 0},
-        "zero_losses": {"preset": "shortcut", "method__branches__schedule__value": 0, "method__objective__kind": "loss_sum"},
+        "zero_losses": {
+            "preset": "shortcut",
+            "method__branches__schedule__value": 0,
+            "method__objective__kind": "loss_sum",
+        },
     }.items():
         assert train(tmp_path / name, **changes) == 0
     vanilla = load_file(tmp_path / "vanilla" / "network.safetensors")

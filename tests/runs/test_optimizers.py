@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from shortcut_snn import components
 from shortcut_snn.neurons import PLIF

@@ -1,11 +1,11 @@
 """What `fit` does to the process is put back, also where it fails."""
 
+import contextlib
 import logging
 import random
 import signal
 import threading
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,28 +60,20 @@ def test_a_run_leaves_the_process_as_it_was(tmp_path: Path, fails: bool) -> None
     def handler(*_: Any) -> None:
         raise AssertionError("no signal was sent")
 
-    meddle, threads = Meddle(fails), torch.get_num_threads()
-    kept: list[Callable[[], object]] = [
-        lambda before=signal.signal(signal.SIGTERM, handler): signal.signal(signal.SIGTERM, before),
-        lambda before=logging.getLogger("lightning.pytorch").level: logging.getLogger("lightning.pytorch").setLevel(
-            before
-        ),
-        lambda: torch.set_num_threads(threads),
-    ]
+    meddle, logger = Meddle(fails), logging.getLogger("lightning.pytorch")
+    kept = signal.getsignal(signal.SIGTERM), logger.level, torch.get_num_threads()
     try:
+        signal.signal(signal.SIGTERM, handler)
+        logger.setLevel(logging.INFO)
         torch.set_num_threads(3)
-        logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
-        torch.manual_seed(123)
         before = state()
-        if fails:
-            with pytest.raises(RuntimeError, match="failed"):
-                run(tmp_path / "run", task(threads=2), callbacks=[meddle])
-        else:
+        with pytest.raises(RuntimeError, match="failed") if fails else contextlib.nullcontext():
             run(tmp_path / "run", task(threads=2), callbacks=[meddle])
         after = state()
     finally:
-        for put_back in kept:
-            put_back()
+        signal.signal(signal.SIGTERM, kept[0])
+        logger.setLevel(kept[1])
+        torch.set_num_threads(kept[2])
     assert after == before
     # It was not as it is within.
     differ = {name for name in before if meddle.seen[name] != before[name]}
