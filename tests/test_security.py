@@ -12,16 +12,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import shortcut_snn
 from shortcut_snn.commands import main
 from shortcut_snn.data.cifar import _read_dict as read_pickle
 from shortcut_snn.deploy.weights import read_network
+from shortcut_snn.recipes import entries
 from shortcut_snn.recipes.entries import read_recipe
 from shortcut_snn.runs.checkpoint import read_checkpoint
 
 SOURCE = Path(shortcut_snn.__file__).parent
 SAFE_YAML = {"safe_load", "safe_dump", "YAMLError"}
+# Of the loader that is made of PyYAML's safe one, and of what looks at a file's events: nothing that makes objects.
+YAML_INSIDE = {
+    "constructor.ConstructorError",
+    "composer.ComposerError",
+    "SafeLoader.yaml_implicit_resolvers.items",
+    "parse",
+}
 
 
 def calls() -> list[tuple[str, str, ast.Call]]:
@@ -46,13 +55,21 @@ def test_the_source_loads_no_pickles_and_runs_no_text() -> None:
             assert given(call, "weights_only") == "True", where
         if name in ("np.load", "numpy.load"):
             assert given(call, "allow_pickle") == "False", where
-        if name.startswith("yaml."):
-            assert name.removeprefix("yaml.") in SAFE_YAML, where
+        if name == "yaml.load":
+            assert ast.unparse(call.args[1]) == "_Loader", where
+        elif name.startswith("yaml."):
+            assert name.removeprefix("yaml.") in SAFE_YAML | YAML_INSIDE, where
         if name.endswith(".fit"):
             assert given(call, "weights_only") == "True", where
         assert name not in ("eval", "exec", "compile", "__import__", "os.system", "os.popen", "marshal.load"), where
         assert not name.startswith(("pickle.load", "joblib.", "dill.", "shelve.", "cloudpickle.")), where
         assert given(call, "shell") in (None, "False"), where
+
+
+def test_the_loader_of_recipes_is_a_safe_one() -> None:
+    assert issubclass(entries._Loader, yaml.SafeLoader)
+    assert set(entries._Loader.yaml_constructors) == set(yaml.SafeLoader.yaml_constructors)
+    assert entries._Loader.yaml_multi_constructors == yaml.SafeLoader.yaml_multi_constructors
 
 
 def test_only_one_file_knows_of_pickles() -> None:
@@ -133,18 +150,28 @@ def test_an_array_of_events(tmp_path: Path, victim: Path, capsys: pytest.Capture
 CLASSES = [
     "neuron: {class_path: os.system, init_args: {command: 'touch VICTIM'}}",
     "neuron: {surrogate: {class_path: subprocess.Popen, init_args: {args: [touch, VICTIM]}}}",
-    "neuron: {class_path: shortcut_snn.training.recipe.NeuronConfig}",
+    "neuron: {kind: shortcut_snn.neurons.LIF}",
+    "network: {kind: os.system, command: 'touch VICTIM'}",
+    "optimizer: torch.optim.AdamW",
+    "method: {objective: os.system}",
+    "loggers: [os.system]",
+    "import: evil.py",
+    "presets: [evil.py]",
     "class_path: os.system",
-    "train: !!python/object/apply:os.system ['touch VICTIM']",
-    "train: {epochs: !!python/object/apply:os.system ['touch VICTIM']}",
-    "method: {name: !!python/name:os.system }",
+    "training: !!python/object/apply:os.system ['touch VICTIM']",
+    "training: {epochs: !!python/object/apply:os.system ['touch VICTIM']}",
+    "method: {branches: !!python/name:os.system }",
 ]
 
 
 @pytest.mark.parametrize("text", CLASSES)
-def test_a_recipe_names_no_classes(tmp_path: Path, victim: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+def test_a_recipe_names_no_classes_and_imports_nothing(
+    tmp_path: Path, victim: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(text.replace("VICTIM", str(victim)))
+    (tmp_path / "evil.py").write_text(f"open({str(victim)!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"recipe\.yaml"):
         read_recipe(path)
     assert main(["train", "--config", str(path), "--out", str(tmp_path / "run")]) == 2
@@ -152,7 +179,7 @@ def test_a_recipe_names_no_classes(tmp_path: Path, victim: Path, capsys: pytest.
 
 
 def test_options_name_no_classes(tmp_path: Path, victim: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for group in ("neuron", "neuron.surrogate", "data.events"):
+    for group in ("neuron", "neuron.surrogate", "optimizer"):
         assert main(["train", "--out", str(tmp_path / "run"), f"--{group}=os.system"]) == 2
         given = json.dumps({"class_path": "os.system", "init_args": {"command": f"touch {victim}"}})
         assert main(["train", "--out", str(tmp_path / "run"), f"--{group}={given}"]) == 2

@@ -105,7 +105,7 @@ class Kind:
 
     def get(self, name: Any) -> Any:
         """Return the class of a component's options, None where nothing has the name."""
-        return self._settings.get(name)
+        return self._settings.get(name) if isinstance(name, str) else None
 
     def __getitem__(self, name: str) -> Any:
         """Return the class of a component's options.
@@ -345,6 +345,8 @@ def check(hint: Any, value: Any, path: str) -> Any:
     """
     import pydantic
 
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError(f"{path} should be a number of at most 64 bits, got {_shown(value)}")
     try:
         # As JSON has it: strict, but that a whole number is a float too, and a list a tuple.
         return _adapter(hint).validate_json(json.dumps(value))

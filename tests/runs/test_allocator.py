@@ -22,7 +22,7 @@ def test_the_recipe_decides(entry: str, calls: int, tmp_path: Path, monkeypatch:
         raise Reached("all is ready for the first step")
 
     # The package has a function of the same name.
-    monkeypatch.setattr(import_module("shortcut_snn.runs.fit"), "keep_freed_memory", lambda: kept.append(1))
+    monkeypatch.setattr(import_module("shortcut_snn.runs.run"), "keep_freed_memory", lambda: kept.append(1))
     monkeypatch.setattr(ImageData, "loaders", stop)
     assert train(tmp_path / "run", training__keep_freed_memory=entry, training__accelerator="cpu") == 1
     assert len(kept) == calls

@@ -34,7 +34,8 @@ ENTRIES = {
     "training.threads": WHOLE,
     "training.checkpoint_every": WHOLE,
     "data.batch_size": WHOLE,
-    "optimizer.lr": REAL,
+    # Its range is torch's, which takes 0 and infinity.
+    "optimizer.lr": ["-1", "nan", "fast", "[]"],
     "neuron.surrogate.width": REAL,
     "neuron.threshold": REAL,
     "optimizer.weight_decay": FRACTION,
@@ -173,7 +174,7 @@ FILES = {
     "a list for a key": "? [1]\n: 2",
     "a float for a number": "network: {time_steps: 2.0}",
     "numbers for taps": "method: {branches: {taps: [1, 2]}}",
-    "infinite": "optimizer: {lr: .inf}",
+    "infinite": "training: {clip: 1, warmup: .inf}",
     "not a number": "optimizer: {weight_decay: .nan}",
 }
 

@@ -55,7 +55,7 @@ def test_a_resumed_run_has_them_too_and_ends_the_same(run, tmp_path, monkeypatch
     def never(*_):
         raise AssertionError("a resumed run calibrates again")
 
-    monkeypatch.setattr(import_module("shortcut_snn.runs.fit"), "calibrate_task", never)
+    monkeypatch.setattr(import_module("shortcut_snn.runs.run"), "calibrate_task", never)
     assert train(folder, "--resume", **SETTINGS) == 0
     mine, whole = load_file(folder / "network.safetensors"), load_file(run / "network.safetensors")
     assert all(torch.equal(mine[key], whole[key]) for key in whole)

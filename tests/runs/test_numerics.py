@@ -86,7 +86,7 @@ def test_or_the_step_is_left_out(tmp_path, monkeypatch, capsys):
 
 def test_late_the_answer_stops_the_run_before_anything_is_saved(tmp_path, monkeypatch):
     """As on a GPU, where nobody waits for the answer: the bad step is an epoch's last, or one before a checkpoint."""
-    monkeypatch.setattr(import_module("shortcut_snn.runs.fit"), "FiniteSteps", functools.partial(FiniteSteps, lag=True))
+    monkeypatch.setattr(import_module("shortcut_snn.runs.run"), "FiniteSteps", functools.partial(FiniteSteps, lag=True))
     for at, changes in ((11, {}), (7, {"training__checkpoint_every": 2})):
         folder = tmp_path / f"at {at}"
         with monkeypatch.context() as patch:

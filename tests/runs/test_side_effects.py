@@ -1,11 +1,11 @@
 """What `fit` does to the process is put back, also where it fails."""
 
+import contextlib
 import logging
 import random
 import signal
 import threading
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from shortcut_snn.analysis import memory
 from shortcut_snn.runs.interruption import SIGNALS
 
 from .tiny import run, task
@@ -59,28 +60,20 @@ def test_a_run_leaves_the_process_as_it_was(tmp_path: Path, fails: bool) -> None
     def handler(*_: Any) -> None:
         raise AssertionError("no signal was sent")
 
-    meddle, threads = Meddle(fails), torch.get_num_threads()
-    kept: list[Callable[[], object]] = [
-        lambda before=signal.signal(signal.SIGTERM, handler): signal.signal(signal.SIGTERM, before),
-        lambda before=logging.getLogger("lightning.pytorch").level: logging.getLogger("lightning.pytorch").setLevel(
-            before
-        ),
-        lambda: torch.set_num_threads(threads),
-    ]
+    meddle, logger = Meddle(fails), logging.getLogger("lightning.pytorch")
+    kept = signal.getsignal(signal.SIGTERM), logger.level, torch.get_num_threads()
     try:
+        signal.signal(signal.SIGTERM, handler)
+        logger.setLevel(logging.INFO)
         torch.set_num_threads(3)
-        logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
-        torch.manual_seed(123)
         before = state()
-        if fails:
-            with pytest.raises(RuntimeError, match="failed"):
-                run(tmp_path / "run", task(threads=2), callbacks=[meddle])
-        else:
+        with pytest.raises(RuntimeError, match="failed") if fails else contextlib.nullcontext():
             run(tmp_path / "run", task(threads=2), callbacks=[meddle])
         after = state()
     finally:
-        for put_back in kept:
-            put_back()
+        signal.signal(signal.SIGTERM, kept[0])
+        logger.setLevel(kept[1])
+        torch.set_num_threads(kept[2])
     assert after == before
     # It was not as it is within.
     differ = {name for name in before if meddle.seen[name] != before[name]}
@@ -94,6 +87,29 @@ def test_two_runs_are_the_same_whatever_came_before(tmp_path: Path) -> None:
         run(tmp_path / str(number), task(epochs=1))
         results.append((tmp_path / str(number) / "metrics.csv").read_bytes())
     assert results[0] == results[1]
+
+
+def test_no_thread_goes_on_measuring_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system keeps no peak, a thread looks; a step that fails must not leave it behind."""
+    monkeypatch.setattr(memory, "_CLEAR", tmp_path / "no folder" / "clear_refs")
+    monkeypatch.setattr(memory, "_STATUS", tmp_path / "status")
+    (tmp_path / "status").write_text("VmRSS:\t     8 kB\nVmHWM:\t     8 kB\n")
+    what = task(epochs=1)
+    threads: list[int] = []
+
+    step = what.training_step
+
+    def training_step(*given: Any, **named: Any) -> Any:
+        threads.append(threading.active_count())
+        if len(threads) == 3:
+            raise RuntimeError("failed")
+        return step(*given, **named)
+
+    monkeypatch.setattr(what, "training_step", training_step)
+    with pytest.raises(RuntimeError, match="failed"):
+        run(tmp_path / "run", what)
+    assert threads[2] == threads[1] + 1
+    assert threading.active_count() == threads[1]
 
 
 def test_outside_the_main_thread_signals_are_left_alone(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the entries of `training` do: warm-up, clipping, accumulation, averaged weights; and that runs resume with them."""
+"""What the entries of `training` do: warm-up, clipping, accumulation, averages; and that runs resume with them."""
 
 import csv
 from pathlib import Path

@@ -55,6 +55,12 @@ class StepCost(Callback):
         else:
             self._bytes, self._memory = self._memory.stop(), None
 
+    def on_exception(self, trainer: pl.Trainer, module: Any, exception: BaseException) -> None:
+        """Stop measuring, which may keep a thread busy."""
+        if self._memory is not None:
+            self._memory.stop()
+            self._memory = None
+
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the median over epochs of a step's seconds, and the last of its peaks; None where there are none."""
