@@ -90,9 +90,8 @@ class Muon(Optimizer):
                     inner.param_groups[place] |= {key: group[key] for key in ("lr", "weight_decay")}
         for layer, view in self._views:
             view.grad = None if layer.grad is None else _matrix(layer.grad, layer)
-        for inner in (self.muon, self.adamw):
-            if inner is not None:
-                inner.step()
+        for inner in self._inner().values():
+            inner.step()
         return loss
 
     def state_dict(self) -> dict[str, Any]:
@@ -107,7 +106,7 @@ class Muon(Optimizer):
             each.load_state_dict(state.pop(name))
         super().load_state_dict(state)
 
-    def _inner(self) -> dict[str, Optimizer]:
+    def _inner(self) -> dict[str, Any]:
         return {name: each for name, each in (("muon", self.muon), ("adamw", self.adamw)) if each is not None}
 
 
