@@ -1,6 +1,7 @@
 """What the entries of `training` do: warm-up, clipping, accumulation, averages; and that runs resume with them."""
 
 import csv
+import types
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from shortcut_snn import components
 from shortcut_snn.deploy.weights import read_network
+from shortcut_snn.runs.average import Average
 
 from .same import assert_same_run
 from .tiny import network, run, sides, task
@@ -105,6 +107,15 @@ def test_what_ships_is_the_average_of_the_weights(tmp_path: Path) -> None:
     images, labels = next(iter(sides(12).loaders(0).validation))
     hits = (validated.model.network.eval()(images).argmax(1) == labels).float().mean()
     assert float(hits) == pytest.approx(values[-1])
+
+
+def test_the_average_is_where_the_weights_train() -> None:
+    """When callbacks are set up, the weights are not there yet."""
+    what, average = task(), Average(decay=0.9)
+    trainer = types.SimpleNamespace(strategy=types.SimpleNamespace(root_device=torch.device("meta")))
+    average.setup(trainer, what, "fit")  # type: ignore[arg-type]
+    assert {each.device.type for each in average.network(what).parameters()} == {"meta"}
+    assert {each.device.type for each in what.parameters()} == {"cpu"}
 
 
 class Fail(pl.Callback):
