@@ -183,7 +183,7 @@ CURVES: list[tuple[str, dict[str, Any], Callable[[float], float]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "options", "expected"), CURVES, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("name", "options", "expected"), CURVES)
 @pytest.mark.parametrize("first", [0, 4])
 def test_a_curve_is_what_its_formula_says(
     name: str, options: dict[str, Any], expected: Callable[[float], float], first: int
