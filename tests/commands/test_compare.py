@@ -12,7 +12,9 @@ import pytest
 
 from shortcut_snn.commands import main
 from shortcut_snn.commands.compare import plan, summarise
+from shortcut_snn.components import kind_and_name
 from shortcut_snn.recipes import PRESETS, recipe_of
+from shortcut_snn.recipes.entries import layer
 from shortcut_snn.runs.checkpoint import position, read_checkpoint
 
 SHARED = ["--data.train_limit", "150", "--data.test_limit", "100", "--data.batch_size", "50"]
@@ -138,14 +140,21 @@ def test_plan_refuses(methods, seeds, grid, said):
         plan({}, methods, seeds, grid)
 
 
-def test_an_option_that_every_method_overrules_is_refused(tmp_path, capsys):
-    command = ["compare", "--out", str(tmp_path / "c"), "--methods", "vanilla", "evolutionary"]
-    assert main([*command, "--method.branches.taps", "blocks"]) == 2
-    said = capsys.readouterr().err
-    assert "--method.branches.taps blocks is overruled by every method here" in said
-    assert "--grid method.branches.taps=blocks" in said
-    assert said.count("\n") == 1
-    assert not (tmp_path / "c").exists()
+def test_what_is_said_for_all_holds_for_all():
+    shared = {"method": {"objective": {"kind": "loss_sum"}, "branches": {"taps": "blocks"}}, "network": {"block": "ms"}}
+    made = {each.label: each.recipe for each in plan(shared, ["vanilla,shortcut,sew"], 1).variants}
+    assert {kind_and_name(recipe.method.objective)[1] for recipe in made.values()} == {"loss_sum"}
+    # A method without branches has none, and what a preset is made of outside of the method stays.
+    assert made["vanilla"].method.branches is None
+    assert (made["shortcut"].method.branches.taps, made["shortcut"].method.branches.schedule(5, 10)) == ("blocks", 1.0)
+    assert (made["sew"].network.block, made["vanilla"].network.block) == ("sew", "ms")
+
+
+def test_a_files_presets_are_not_what_methods_share(tmp_path):
+    (tmp_path / "mine.yaml").write_text("presets: [calibrated]\nmethod: {objective: {kind: loss_sum}}\n")
+    shared = layer(tmp_path / "mine.yaml", presets=False)
+    made = {each.label: each.recipe for each in plan(shared, ["evolutionary"], 1).variants}
+    assert (made["evolutionary"].method.branches.taps, made["evolutionary"].method.calibrate) == ("stages", False)
 
 
 @pytest.fixture(scope="module")
