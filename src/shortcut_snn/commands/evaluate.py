@@ -9,7 +9,7 @@ from ..analysis.probe import probe
 from ..recipes import open_run
 from ..recipes.entries import said
 from ..recipes.imports import import_components
-from ..runs.tables import figure
+from ..runs.tables import Metric, show
 from ..runs.trainer import make_trainer, quiet
 from ._options import add_imports, add_set
 
@@ -24,14 +24,12 @@ class Evaluation:
     Args:
         metrics: loss and the task's metrics.
         rates: spikes per neuron and time step, by layer, over all of it.
-        metric: the name of the task's metric.
-        fraction: whether it is told as per cent.
+        metric: the task's.
     """
 
     metrics: dict[str, float]
     rates: dict[str, float]
-    metric: str
-    fraction: bool
+    metric: Metric
 
 
 def evaluate(
@@ -59,7 +57,8 @@ def evaluate(
     with quiet(), probe(task.model.network, membrane=False) as tallies:
         found = make_trainer(alone).test(task, loader, verbose=False)[0]
     metrics = {name.removeprefix("test_"): float(value) for name, value in found.items()}
-    return Evaluation(metrics, {name: tally.rate for name, tally in tallies.items()}, task.metric, task.fraction)
+    rates = {name: tally.rate for name, tally in tallies.items()}
+    return Evaluation(metrics, rates, Metric(task.metric, task.higher_is_better, task.fraction))
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     which = f"{options.split} %s of {options.run} ({options.weights} epoch)"
     for name, value in found.metrics.items():
         if name != "loss":
-            print(f"{which % name}: {figure(value, found.fraction and name == found.metric)}")
+            print(f"{which % name}: {found.metric.show(value) if name == found.metric.name else show(value)}")
     print(f"{options.split} loss: {found.metrics['loss']:.4f}")
     if found.rates:
         print("firing rates (spikes per neuron and time step):")

@@ -10,14 +10,13 @@ from markupsafe import Markup
 
 from ...analysis import plots
 from ...files import read_json
-from .html import Page, Section, Table, picture
+from ...runs.tables import Metric, show
+from ..compare import FIGURES, comparison_table
+from .html import Page, Section, Table, all_columns, picture
 from .reading import Row, flat, read_recipe, read_rows
 from .run_page import RECIPE, origin, pairs, subtitle
-from .words import COLUMNS, Metric, all_columns, human, show
 
 COMPARISON = "comparison.csv"
-RATIOS = ("gradient_ratio_first_epoch", "gradient_ratio_last_epoch")
-COSTS = ("seconds_per_epoch", "seconds_per_step", "peak_bytes_per_step")
 Places = dict[str, list[Path]]
 
 
@@ -28,7 +27,7 @@ def comparison_page(folder: Path) -> Page:
         ValueError: one of its files is damaged.
     """
     means = [f"{name}{end}" for name in ("last", "best", "difference") for end in ("", "_interval")]
-    rows = read_rows(folder / COMPARISON, ["n", *means, *RATIOS, *COSTS], ["variant"])
+    rows = read_rows(folder / COMPARISON, ["n", *means, *FIGURES], ["variant"])
     about = read_json(folder / "comparison.json")
     if not rows or "metric" not in about:
         raise ValueError(f"{folder / COMPARISON} or comparison.json is damaged: give the same compare command again")
@@ -65,7 +64,7 @@ def comparison_page(folder: Path) -> Page:
         subtitle(read_recipe(first / RECIPE)),
         facts,
         [
-            Section("Methods", text, [picture("comparison", drawn)], comparison_table(rows, metric, baseline)),
+            Section("Methods", text, [picture("comparison", drawn)], Table(*comparison_table(rows, metric, baseline))),
             *_progress(places, metric),
             *_curves(places),
             *_energy(labels, runs),
@@ -76,41 +75,6 @@ def comparison_page(folder: Path) -> Page:
         [verdict(rows, metric, baseline, chance)],
         *origin(environment),
     )
-
-
-def comparison_table(rows: Sequence[Row], metric: Metric, baseline: str) -> Table:
-    """Return the rows of ``comparison.csv`` as a person reads them.
-
-    Args:
-        rows: of the file, numbers as numbers.
-        metric: that of the comparison.
-        baseline: the method that the others are compared with.
-    """
-    columns = [
-        "method",
-        "runs",
-        metric.label("{}, last epoch"),
-        "best epoch",
-        f"against {baseline}, same seed",
-        "",
-        *map(human, (*RATIOS, *COSTS)),
-    ]
-    cells = [
-        [
-            row["variant"],
-            show(row["n"]),
-            metric.within(row["last"], row["last_interval"]),
-            metric.within(row["best"], row["best_interval"]),
-            *(
-                ("-", "baseline")
-                if row["variant"] == baseline
-                else (metric.within(row["difference"], row["difference_interval"], "+"), _clearly(row, metric))
-            ),
-            *(show(float(f"{row[name] * COLUMNS[name][1]:.3g}")) for name in (*RATIOS, *COSTS)),
-        ]
-        for row in rows
-    ]
-    return Table(columns, cells)
 
 
 def verdict(rows: Sequence[Row], metric: Metric, baseline: str, chance: float | None) -> str:
@@ -127,17 +91,9 @@ def verdict(rows: Sequence[Row], metric: Metric, baseline: str, chance: float | 
     said = f"{best['variant']} is best in {metric.words} on test data: {reached} on average"
     if best["variant"] == baseline or math.isnan(best["difference"]):
         return f"{said}."
-    difference = metric.within(best["difference"], best["difference_interval"], "+")
-    return f"{said}; against {baseline} with the same seeds {difference}: {_clearly(best, metric)}."
-
-
-def _clearly(row: Row, metric: Metric) -> str:
-    difference, half = row["difference"], row["difference_interval"]
-    if math.isnan(difference) or math.isnan(half):
-        return "too few runs to say"
-    if abs(difference) <= half:
-        return "no clear difference"
-    return "clearly better" if metric.better(difference, 0) else "clearly worse"
+    pair = (best["difference"], best["difference_interval"])
+    difference, clear = metric.within(*pair, "+"), metric.clearly(*pair)
+    return f"{said}; against {baseline} with the same seeds {difference}: {clear}."
 
 
 def _places(folder: Path, label: str, runs: list[Row]) -> list[Path]:

@@ -11,9 +11,9 @@ from ...analysis import plots
 from ...analysis.layers import LayerReport
 from ...analysis.verdict import judge
 from ...files import read_json
-from .html import Page, Section, Table, picture
+from ...runs.tables import Metric, show
+from .html import Page, Section, Table, all_columns, picture
 from .reading import Row, entry, figure, flat, read_recipe, read_rows
-from .words import Metric, all_columns, show
 
 RECIPE = "recipe.yaml"
 PARTS = {
@@ -42,7 +42,9 @@ def run_page(folder: Path) -> Page:
     about = result or environment
     metric = Metric.of(about) if "metric" in about else Metric("loss", higher_is_better=False)
     layers, energy = _read_layers(folder), _read_energy(folder)
-    learned = picture("curves", partial(plots.curves, metrics, metric=metric.name, fraction=metric.fraction))
+    learned = picture(
+        "curves", partial(plots.curves, metrics, metric=metric.name, what=metric.label(), scale=metric.scale)
+    )
     return Page(
         f"Run {folder.name}",
         subtitle(recipe),
