@@ -57,5 +57,5 @@ def run(options: argparse.Namespace) -> int:
         f"2014); not counted: {report.updates:.4g} membrane updates, memory"
     )
     if options.weights == "last":
-        print(f"\nwritten: {folder / 'energy.csv'}")
+        print(f"\nwritten: {folder.table('energy')}")
     return 0

@@ -108,7 +108,7 @@ def fit(
             return folder.read_result()
         terminal = sys.stderr.isatty()
         health = Health(
-            folder / "layers.csv",
+            folder.table("layers"),
             network=lambda module: module.model.network,
             silent_layers=training.silent_layers,
             tell=tell,

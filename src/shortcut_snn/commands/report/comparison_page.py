@@ -10,14 +10,15 @@ from markupsafe import Markup
 
 from ...analysis import plots
 from ...files import read_json
+from ...runs import RunFolder
 from ...runs.tables import Metric, show
 from ..compare import FIGURES, comparison_table
 from .html import Page, Section, Table, all_columns, picture
-from .reading import Row, flat, read_recipe, read_rows
-from .run_page import RECIPE, origin, pairs, subtitle
+from .reading import Row, read_rows, texts
+from .run_page import origin, pairs, subtitle
 
 COMPARISON = "comparison.csv"
-Places = dict[str, list[Path]]
+Places = dict[str, list[RunFolder]]
 
 
 def comparison_page(folder: Path) -> Page:
@@ -50,8 +51,8 @@ def comparison_page(folder: Path) -> Page:
         chance=chance,
         bounds=(0, 100) if metric.fraction else None,
     )
-    first = next((found[0] for found in places.values() if found), folder)
-    environment = read_json(first / "environment.json")
+    first = next((found[0] for found in places.values() if found), None)
+    environment = read_json(first.environment) if first else {}
     text = (
         "Means with 95 % intervals (Student's t over seeds), on test data. Differences are between runs with the same "
         "seed; one is clear where its interval leaves out 0. Gradient ratios are of the first layer to the last."
@@ -61,7 +62,7 @@ def comparison_page(folder: Path) -> Page:
         facts.append(("chance", metric.show(chance / metric.scale)))
     return Page(
         f"Comparison {folder.name}",
-        subtitle(read_recipe(first / RECIPE)),
+        subtitle(first.read_entries() if first else {}),
         facts,
         [
             Section("Methods", text, [picture("comparison", drawn)], Table(*comparison_table(rows, metric, baseline))),
@@ -96,9 +97,9 @@ def verdict(rows: Sequence[Row], metric: Metric, baseline: str, chance: float | 
     return f"{said}; against {baseline} with the same seeds {difference}: {clear}."
 
 
-def _places(folder: Path, label: str, runs: list[Row]) -> list[Path]:
-    found = [folder / run["folder"] / f"seed{run['seed']:.0f}" for run in runs if run["variant"] == label]
-    return [place for place in found if place.is_dir()]
+def _places(folder: Path, label: str, runs: list[Row]) -> list[RunFolder]:
+    found = [RunFolder(folder / run["folder"] / f"seed{run['seed']:.0f}") for run in runs if run["variant"] == label]
+    return [place for place in found if place.is_run]
 
 
 def _progress(places: Places, metric: Metric) -> list[Section]:
@@ -109,7 +110,7 @@ def _progress(places: Places, metric: Metric) -> list[Section]:
         for label, of_label in places.items():
             for place in of_label:
                 values = _column(place, f"{part}_{metric.name}")
-                times = [row["seconds"] for row in read_rows(place / "timing.csv", ["epoch", "seconds"])]
+                times = [row["seconds"] for row in read_rows(place.table("timing"), ["epoch", "seconds"])]
                 if values:
                     lines.setdefault(label, []).append([metric.scale * value for value in values])
                     seconds.setdefault(label, []).append(list(accumulate(times)))
@@ -120,8 +121,8 @@ def _progress(places: Places, metric: Metric) -> list[Section]:
     return []
 
 
-def _column(place: Path, column: str) -> list[float]:
-    values = [row.get(column, math.nan) for row in read_rows(place / "metrics.csv", ["epoch"])]
+def _column(place: RunFolder, column: str) -> list[float]:
+    values = [row.get(column, math.nan) for row in read_rows(place.table("metrics"), ["epoch"])]
     return [] if all(map(math.isnan, values)) else values
 
 
@@ -154,9 +155,9 @@ def _curves(places: Places) -> list[Section]:
         over(column, what, {label: [_column(place, column) for place in of] for label, of in places.items()})
     ratios = {label: [_ratios(place) for place in of] for label, of in places.items()}
     over("ratios", "gradient, first layer / last", ratios, log=True)
-    last = {label: [_last(place / "gradients.csv") for place in of] for label, of in places.items()}
+    last = {label: [_last(place.table("gradients")) for place in of] for label, of in places.items()}
     ends("gradients", "gradient RMS of the weights after the last epoch", last, log=True)
-    rates = {label: [_rates(place / "layers.csv") for place in of] for label, of in places.items()}
+    rates = {label: [_rates(place.table("layers")) for place in of] for label, of in places.items()}
     ends("layers", "firing rate after the last epoch", rates, log=False)
     text = "A line is the mean over runs, a band their range."
     return [Section("Over epochs and layers", text, drawn)] if drawn else []
@@ -172,8 +173,8 @@ def _rates(path: Path) -> dict[str, float]:
     return {row["layer"]: row["rate"] for row in rows if row["epoch"] == rows[-1]["epoch"]}
 
 
-def _ratios(place: Path) -> list[float]:
-    rows = [[value for key, value in row.items() if key != "epoch"] for row in read_rows(place / "gradients.csv")]
+def _ratios(place: RunFolder) -> list[float]:
+    rows = [[value for key, value in row.items() if key != "epoch"] for row in read_rows(place.table("gradients"))]
     return [row[0] / row[-1] for row in rows if row and row[-1]]
 
 
@@ -193,7 +194,7 @@ def _energy(labels: list[str], runs: list[Row]) -> list[Section]:
 
 def _recipes(places: Places) -> list[Section]:
     """What the methods' recipes share, and in what they differ."""
-    recipes = {label: dict(flat(read_recipe(found[0] / RECIPE))) for label, found in places.items() if found}
+    recipes = {label: dict(texts(found[0].read_entries())) for label, found in places.items() if found}
     keys = list(dict.fromkeys(key for recipe in recipes.values() for key in recipe))
     varied = [key for key in keys if len({recipe.get(key) for recipe in recipes.values()}) > 1]
     different = [[label, *(recipe.get(key, "-") for key in varied)] for label, recipe in recipes.items()]
