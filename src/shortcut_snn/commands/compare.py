@@ -17,7 +17,7 @@ from typing import Any
 from ..analysis import plots
 from ..analysis.statistics import geometric_mean, mean_interval
 from ..files import write_csv, write_text
-from ..recipes.entries import changed_entry, from_dict, layer, merged, parse, said, write_recipe
+from ..recipes.entries import changed, from_dict, layer, merged, parse, said, write_recipe
 from ..recipes.recipe import Recipe
 from ..runs import RunFolder
 from ..runs.folder import flat
@@ -204,7 +204,7 @@ def compare(plan: Plan, folder: str | Path, jobs: int = 1, tell: Callable[[str],
         variant, seed = task
         place = RunFolder(folder / variant.folder / f"seed{seed}")
         try:
-            recipe = changed_entry(variant.recipe, "training.seed", seed)
+            recipe = changed(variant.recipe, {"training": {"seed": seed}})
             if place.is_finished:
                 place.check_same(recipe.to_dict())
             else:

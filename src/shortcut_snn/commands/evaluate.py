@@ -7,14 +7,12 @@ from pathlib import Path
 
 from ..analysis.probe import probe
 from ..recipes import open_run
-from ..recipes.entries import said
-from ..recipes.imports import import_components
 from ..runs.tables import Metric, show
 from ..runs.trainer import make_trainer, quiet
-from ._options import add_imports, add_set
 
 HELP = "test a trained network again"
 DESCRIPTION = "Test a trained network again, from its run's folder."
+RUN = True
 
 
 @dataclass(frozen=True)
@@ -63,17 +61,12 @@ def evaluate(
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("run", help="folder of a run")
-    parser.add_argument("--weights", default="last", choices=["last", "best"], help="after which epoch")
     parser.add_argument("--split", default="test", choices=["test", "validation"], help="which part of the data")
-    add_set(parser)
-    add_imports(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Evaluate and print."""
-    import_components(options.imports)
-    found = evaluate(options.run, options.weights, options.split, said(options.set))
+    found = evaluate(options.run, options.weights, options.split, options.changes)
     which = f"{options.split} %s of {options.run} ({options.weights} epoch)"
     for name, value in found.metrics.items():
         if name != "loss":

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -288,7 +289,7 @@ def calibrate_task(task: Task, data: Data, device: torch.device | str = "cpu") -
         return calibrated_widths(
             task.model.network,
             [(inputs, target)],
-            lambda output, target: task.loss_of(output, target, 0.0),
+            partial(task.loss_of, weight=0.0),
             model=task.model,
         )
 
