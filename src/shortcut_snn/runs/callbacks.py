@@ -1,4 +1,4 @@
-"""What a run keeps as it goes: the history of its epochs, its networks and its checkpoint."""
+"""What a run keeps as it goes: the history of its epochs, its networks, averaged or not, and its checkpoint."""
 
 import math
 import time
@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, EMAWeightAveraging
+from torch import nn
 
-from .average import Average
 from .cost import StepCost
 from .folder import RunFolder
 from .health import Health
@@ -96,6 +96,21 @@ class History(Callback):
         """Take up where the checkpoint left off."""
         for name, value in state.items():
             setattr(self, name, value)
+
+
+class Average(EMAWeightAveraging):
+    """Lightning's callback: validated, tested and shipped are the averaged weights and statistics."""
+
+    def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+        """Put the average where the weights will be; Lightning moves these later, and would leave it where they are."""
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, module, stage)
+
+    def network(self, task: Any) -> nn.Module:
+        """Return the averaged network of a task that trains; afterwards the task's own is that."""
+        averaged: Any = self._average_model
+        found: nn.Module = task.model.network if averaged is None else averaged.module.model.network
+        return found
 
 
 class SaveRun(Checkpoint):

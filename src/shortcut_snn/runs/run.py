@@ -22,8 +22,7 @@ from ..components import write
 from ..data import Data, Loaders, as_data
 from ..deploy.weights import load_into, read_network
 from ..neurons import keep_freed_memory
-from .average import Average
-from .callbacks import History, SaveRun
+from .callbacks import Average, History, SaveRun
 from .checkpoint import position, read_checkpoint
 from .cost import StepCost, summary
 from .energy import energy_rows, run_energy
