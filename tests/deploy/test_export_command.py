@@ -19,7 +19,7 @@ from shortcut_snn.deploy import card, load
 from shortcut_snn.deploy.nir_graph import DT
 from shortcut_snn.deploy.prepare import Prepare
 from shortcut_snn.recipes.build import run_recipe
-from shortcut_snn.recipes.entries import changed_entry, write_recipe
+from shortcut_snn.recipes.entries import changed, write_recipe
 from shortcut_snn.runs import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -150,8 +150,8 @@ def test_no_run(tmp_path, capsys):
 def test_data_that_are_gone(trained_on_events, tmp_path, capsys):
     folder = tmp_path / "run"
     shutil.copytree(trained_on_events, folder)
-    changed = changed_entry(run_recipe(RunFolder(folder)), "data.root", str(tmp_path / "gone.npz"))
-    write_recipe(changed, folder / "recipe.yaml")
+    gone = changed(run_recipe(RunFolder(folder)), {"data": {"root": str(tmp_path / "gone.npz")}})
+    write_recipe(gone, folder / "recipe.yaml")
     assert main(["export", str(folder), "--to", "safetensors"]) == 1
     assert "gone.npz" in one_line(capsys)
     # The data may lie elsewhere now.

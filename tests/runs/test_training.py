@@ -13,7 +13,7 @@ from torch import Tensor
 
 from shortcut_snn import components
 from shortcut_snn.deploy.weights import read_network
-from shortcut_snn.runs.average import Average
+from shortcut_snn.runs.callbacks import Average
 
 from .same import assert_same_run
 from .tiny import network, run, sides, task

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..inspection import preserving_state
-from ..method import Objective, Shortcut
+from ..method import Shortcut, ShortcutOutput
+
+Loss = Callable[[ShortcutOutput, Tensor, float], Tensor]
 
 # What ResNets call the layer of a residual that changes its shape: ours; torchvision's and SpikingJelly's.
 _ASIDE = {"project", "downsample"}
@@ -80,7 +82,7 @@ class GradientReport:
         return shallow_to_deep(self.rms)
 
 
-def measure(model: Shortcut, images: Tensor, labels: Tensor, objective: Objective, balance: float) -> GradientReport:
+def measure(model: Shortcut, images: Tensor, labels: Tensor, loss: Loss, balance: float) -> GradientReport:
     """Run one batch forward and backward in training mode and leave the model as it was.
 
     Batch statistics are used, as in training; running statistics and gradients are put back.
@@ -89,11 +91,11 @@ def measure(model: Shortcut, images: Tensor, labels: Tensor, objective: Objectiv
         model: a wrapped network.
         images: a batch as the network takes it.
         labels: class indices ``[N]``.
-        objective: the loss.
+        loss: as an objective, of output, labels and lambda.
         balance: lambda; 0 shows what reaches the layers without the method.
     """
     with preserving_state(model):
-        objective(model(images), labels, balance).backward()  # type: ignore[no-untyped-call]
+        loss(model(images), labels, balance).backward()  # type: ignore[no-untyped-call]
         first = next(iter(weights(model.network).values())).grad
         assert first is not None
         return GradientReport(gradient_rms(model.network), first.detach().float().flatten().cpu())

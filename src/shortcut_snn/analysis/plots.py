@@ -57,30 +57,19 @@ def _layers(axes: Axes, names: Sequence[str]) -> None:
     axes.set_xlabel("layer, from input to output")
 
 
-def percent(name: str, fraction: bool) -> str:
-    """Return the label of an axis on which a metric is drawn: fractions are drawn as per cent.
-
-    Example:
-        >>> percent("mean_squared_error", fraction=False)
-        'mean squared error'
-        >>> percent("accuracy", fraction=True)
-        'accuracy, %'
-    """
-    return name.replace("_", " ") + (", %" if fraction else "")
-
-
-def curves(rows: Sequence[Row], path: Path, metric: str, fraction: bool = False) -> None:
+def curves(rows: Sequence[Row], path: Path, metric: str, what: str, scale: float = 1) -> None:
     """Draw what was recorded of each epoch: loss, metric, lambda, learning rate and firing rate.
 
     Args:
         rows: of an epoch each: ``"epoch"``, counted from 0, and columns as in ``metrics.csv``.
         path: where the picture goes.
         metric: the task's metric, whose columns are ``train_<metric>`` and ``validation_<metric>``.
-        fraction: whether the metric is a fraction, to be drawn as per cent.
+        what: the metric, for the axis.
+        scale: what the metric is multiplied by.
     """
     panels = {
         "loss": {"training": "train_loss", "validation": "validation_loss"},
-        percent(metric, fraction): {
+        what: {
             "training": f"train_{metric}",
             "training, with branches": f"train_{metric}_with_branches",
             "validation": f"validation_{metric}",
@@ -91,18 +80,18 @@ def curves(rows: Sequence[Row], path: Path, metric: str, fraction: bool = False)
     }
     epochs = [int(row["epoch"]) + 1 for row in rows]
     drawn: dict[str, dict[str, list[float]]] = {}
-    for what, columns in panels.items():
-        scale = 100 if fraction and what == percent(metric, fraction) else 1
-        lines = {part: _values([row.get(key) for row in rows], scale=scale) for part, key in columns.items()}
+    for title, columns in panels.items():
+        by = scale if title == what else 1
+        lines = {part: _values([row.get(key) for row in rows], scale=by) for part, key in columns.items()}
         if lines := {part: values for part, values in lines.items() if _recorded(values)}:
-            drawn[what] = lines
+            drawn[title] = lines
     height = math.ceil(len(drawn) / 2)
     figure = _figure(9.0, 3.2 * max(height, 1))
-    for place, (what, lines) in enumerate(drawn.items()):
+    for place, (title, lines) in enumerate(drawn.items()):
         axes = figure.add_subplot(height, 2, place + 1)
         for (part, values), colour in zip(lines.items(), COLOURS, strict=False):
             axes.plot(epochs, values, color=colour, marker=".", label=part)
-        axes.set_title(what, fontsize="medium")
+        axes.set_title(title, fontsize="medium")
         axes.grid(alpha=0.3)
         _count(axes, "epoch")
         if len(lines) > 1:

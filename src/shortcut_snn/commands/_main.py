@@ -86,10 +86,11 @@ def _run(given: list[str]) -> int:
         made = subparsers.add_parser(name, help=module.HELP, description=module.DESCRIPTION, allow_abbrev=False)
         made.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
         module.arguments(made)
-        if chosen and getattr(module, "RECIPE", False):
+        recipe, run = (getattr(module, flag, False) for flag in ("RECIPE", "RUN"))
+        if chosen and (recipe or run):
             from . import _options
 
-            return _options.run(module, parser, made, given)
+            return (_options.run if recipe else _options.run_on_run)(module, parser, made, given)
     options = parser.parse_args(given)
     status: int = modules[options.command].run(options)
     return status

@@ -34,6 +34,32 @@ def add_imports(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def run_on_run(module: Any, parser: argparse.ArgumentParser, own: argparse.ArgumentParser, given: list[str]) -> int:
+    """Run a command that takes a run's folder: with ``run``, ``weights`` and ``changes``, entries that are others now.
+
+    Args:
+        module: the command's.
+        parser: of the whole command line.
+        own: the command's.
+        given: the words.
+
+    Raises:
+        ValueError: an import or an entry that makes no sense.
+    """
+    own.add_argument("run", help="folder of a run")
+    own.add_argument("--weights", default="last", choices=["last", "best"], help="after which epoch")
+    own.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="an entry of the run's recipe that is another now, as in data.root=FOLDER; may be given several times",
+    )  # fmt: skip
+    add_imports(own)
+    options = parser.parse_args(given)
+    import_components(options.imports)
+    options.changes = said(options.set)
+    status: int = module.run(options)
+    return status
+
+
 def run(module: Any, parser: argparse.ArgumentParser, own: argparse.ArgumentParser, given: list[str]) -> int:
     """Run a command that takes a recipe.
 
@@ -182,11 +208,3 @@ def _kind_at(recipe: Recipe, key: str) -> Kind:
     for part in key.split(".")[:-1]:
         found = getattr(found, part)
     return kind_and_name(found)[0]
-
-
-def add_set(parser: argparse.ArgumentParser) -> None:
-    """Add what changes a run's recipe where it is read again."""
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE",
-        help="an entry of the run's recipe that is another now, as in data.root=FOLDER; may be given several times",
-    )  # fmt: skip

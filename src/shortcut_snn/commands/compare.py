@@ -15,13 +15,13 @@ from statistics import median
 from typing import Any
 
 from ..analysis import plots
-from ..analysis.statistics import geometric_mean, mean_interval, with_interval
+from ..analysis.statistics import geometric_mean, mean_interval
 from ..files import write_csv, write_text
-from ..recipes.entries import changed_entry, from_dict, layer, merged, parse, said, write_recipe
+from ..recipes.entries import changed, from_dict, layer, merged, parse, said, write_recipe
 from ..recipes.recipe import Recipe
 from ..runs import RunFolder
 from ..runs.folder import flat
-from ..runs.tables import figure, table
+from ..runs.tables import COLUMNS, Metric, human, show, table
 from ._children import Children, Stopped, why
 from ._main import STOPPED, UsageError
 
@@ -32,7 +32,9 @@ DESCRIPTION = (
 )
 RECIPE = True
 METHODS = ("vanilla", "shortcut", "evolutionary", "calibrated")
+RATIOS = ("gradient_ratio_first_epoch", "gradient_ratio_last_epoch")
 COSTS = ("seconds_per_epoch", "seconds_per_step", "peak_bytes_per_step")
+FIGURES = (*RATIOS, *COSTS)
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ def compare(plan: Plan, folder: str | Path, jobs: int = 1, tell: Callable[[str],
         variant, seed = task
         place = RunFolder(folder / variant.folder / f"seed{seed}")
         try:
-            recipe = changed_entry(variant.recipe, "training.seed", seed)
+            recipe = changed(variant.recipe, {"training": {"seed": seed}})
             if place.is_finished:
                 place.check_same(recipe.to_dict())
             else:
@@ -214,8 +216,9 @@ def compare(plan: Plan, folder: str | Path, jobs: int = 1, tell: Callable[[str],
             failed[place.path] = str(error)
             tell(f"FAILED {variant.label}, seed {seed}: {error} (log: {place}.log)")
         else:
-            shown = figure(metric_of(result, "last"), result["fraction"])
-            tell(f"{variant.label}, seed {seed}: {result['metric']} {shown}")
+            metric = Metric.of(result)
+            shown = metric.show(metric.reached(result, "last") / metric.scale)
+            tell(f"{variant.label}, seed {seed}: {metric.name} {shown}")
 
     with ThreadPoolExecutor(jobs) as pool, children.block():
         list(pool.map(one, todo))
@@ -245,18 +248,6 @@ def _train(recipe: Recipe, place: RunFolder, threads: int, children: Children, i
         raise ValueError(why(status, lines))
 
 
-def metric_of(result: Mapping[str, Any], when: str) -> float:
-    """Return a run's figure: on test data or, where there are none, on validation data.
-
-    Args:
-        result: of the run.
-        when: ``"last"`` or ``"best"`` epoch.
-    """
-    found = result[f"test_{when}"] or result[f"validation_{when}"] or {}
-    value: float = found.get(result["metric"], math.nan)
-    return value
-
-
 def summarise(plan: Plan, folder: str | Path, leave_out: Container[Path] = ()) -> list[dict[str, Any]]:
     """Read the finished runs but those to leave out, write the comparison's files and return the table's rows."""
     folder = Path(folder)
@@ -278,89 +269,72 @@ def summarise(plan: Plan, folder: str | Path, leave_out: Container[Path] = ()) -
         return rows
     baseline = plan.variants[0].label
     first = next(result for results in found.values() for result in results.values())
-    scale = 100 if first["fraction"] else 1
-    against = {seed: scale * metric_of(result, "last") for seed, result in found[baseline].items()}
+    metric = Metric.of(first)
+    against = {seed: metric.reached(result, "last") for seed, result in found[baseline].items()}
     for label, results in found.items():
         if results:
-            rows.append({"variant": label, "n": len(results)} | _figures(results, against, scale))
+            rows.append({"variant": label, "n": len(results)} | _figures(results, against, metric))
     about = {key: first[key] for key in ("metric", "higher_is_better", "fraction")} | {"baseline": baseline}
     write_csv(folder / "runs.csv", runs)
     write_csv(folder / "comparison.csv", rows)
     write_text(folder / "comparison.json", json.dumps(about, indent=2) + "\n")
-    write_text(folder / "comparison.md", comparison_table(rows, about) + "\n")
+    write_text(folder / "comparison.md", table(*comparison_table(rows, metric, baseline)) + "\n")
     plots.comparison(
         [row["variant"] for row in rows],
-        [[scale * metric_of(result, "last") for result in found[row["variant"]].values()] for row in rows],
+        [[metric.reached(result, "last") for result in found[row["variant"]].values()] for row in rows],
         [row["last_interval"] for row in rows],
         folder / "comparison.png",
-        plots.percent(first["metric"], first["fraction"]),
-        None if first["chance"] is None else scale * first["chance"],
+        metric.label(),
+        None if first["chance"] is None else metric.scale * first["chance"],
     )
     return rows
 
 
-def _figures(results: Mapping[int, dict[str, Any]], against: Mapping[int, float], scale: float) -> dict[str, Any]:
-    last = {seed: scale * metric_of(result, "last") for seed, result in results.items()}
+def _figures(results: Mapping[int, dict[str, Any]], against: Mapping[int, float], metric: Metric) -> dict[str, Any]:
+    last = {seed: metric.reached(result, "last") for seed, result in results.items()}
     columns = {
         "last": list(last.values()),
-        "best": [scale * metric_of(result, "best") for result in results.values()],
+        "best": [metric.reached(result, "best") for result in results.values()],
         "difference": [value - against[seed] for seed, value in last.items() if seed in against],
     }
     figures: dict[str, Any] = {}
     for name, values in columns.items():
         figures[name], figures[f"{name}_interval"] = mean_interval(values) if values else (math.nan, math.nan)
-    for when in ("first", "last"):
-        ratios = [result[f"gradient_ratio_{when}_epoch"] for result in results.values()]
-        known = [ratio for ratio in ratios if ratio]
-        figures[f"gradient_ratio_{when}_epoch"] = geometric_mean(known) if known else math.nan
+    for name in RATIOS:
+        figures[name] = geometric_mean([result[name] for result in results.values() if result[name]])
     for name in COSTS:
         known = [result[name] for result in results.values() if result.get(name) is not None]
         figures[name] = median(known) if known else math.nan
     return figures
 
 
-def comparison_table(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> str:
-    """Return the table, in Markdown.
+def comparison_table(
+    rows: Sequence[Mapping[str, Any]], metric: Metric, baseline: str
+) -> tuple[list[str], list[list[str]]]:
+    """Return columns and cells of a comparison, as a person reads it.
 
     Args:
-        rows: of ``comparison.csv``.
-        about: what ``comparison.json`` says of them.
+        rows: of ``comparison.csv``, numbers as numbers.
+        metric: what is compared.
+        baseline: the method that the others are set against.
     """
-
-    def within(row: Mapping[str, Any], name: str, sign: str = "") -> str:
-        return "-" if math.isnan(row[name]) else with_interval(row[name], row[f"{name}_interval"], sign=sign)
-
-    def known(value: float, form: str) -> str:
-        return "-" if math.isnan(value) else f"{value:{form}}"
-
-    unit = f"{about['metric']}, %" if about["fraction"] else about["metric"]
-    ratios = ("gradient_ratio_first_epoch", "gradient_ratio_last_epoch")
-    cells = [
-        [
-            row["variant"],
-            str(row["n"]),
-            within(row, "last"),
-            within(row, "best"),
-            "-" if row["variant"] == about["baseline"] else within(row, "difference", "+"),
-            " → ".join(known(row[ratio], ".3g") for ratio in ratios),
-            known(row["seconds_per_epoch"], ".1f"),
-            known(row["seconds_per_step"], ".3g"),
-            known(row["peak_bytes_per_step"] / 2**20, ".0f"),
-        ]
-        for row in rows
-    ]
-    columns = [
-        "method",
-        "n",
-        f"{unit}: last epoch",
-        "best epoch in validation",
-        f"last epoch against {about['baseline']}, paired",
-        "gradient, first layer / last: epoch 1 → end",
-        "s / epoch",
-        "s / step",
-        "MiB / step",
-    ]
-    return table(columns, cells)
+    against = f"against {baseline}, same seed"
+    columns = ["method", "runs", metric.label("{}, last epoch"), "best epoch", against, "", *map(human, FIGURES)]
+    cells = []
+    for row in rows:
+        last, best, difference = ((row[name], row[f"{name}_interval"]) for name in ("last", "best", "difference"))
+        set_against = (metric.within(*difference, "+"), metric.clearly(*difference))
+        cells.append(
+            [
+                row["variant"],
+                show(row["n"]),
+                metric.within(*last),
+                metric.within(*best),
+                *(("-", "baseline") if row["variant"] == baseline else set_against),
+                *(show(float(f"{row[name] * COLUMNS[name][1]:.3g}")) for name in FIGURES),
+            ]
+        )
+    return columns, cells
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -390,17 +364,16 @@ def run(options: argparse.Namespace) -> int:
     try:
         rows = compare(chosen, options.out, options.jobs)
     except RunsFailed as error:
-        _tell(error.rows, Path(options.out))
+        _tell(error.rows, chosen, Path(options.out))
         raise
-    _tell(rows, Path(options.out))
+    _tell(rows, chosen, Path(options.out))
     return 0
 
 
-def _tell(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
+def _tell(rows: Sequence[Mapping[str, Any]], plan: Plan, folder: Path) -> None:
     if not rows:
         return
-    about = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
-    print(f"\n{comparison_table(rows, about)}")
-    if rows[0]["variant"] != about["baseline"]:
-        print(f"\nno run of {about['baseline']} has finished: there is nothing to set the others against")
+    print("\n" + (folder / "comparison.md").read_text(encoding="utf-8"), end="")
+    if rows[0]["variant"] != (baseline := plan.variants[0].label):
+        print(f"\nno run of {baseline} has finished: there is nothing to set the others against")
     print(f"\nwritten: comparison.csv, comparison.md, comparison.png and runs.csv in {folder}")

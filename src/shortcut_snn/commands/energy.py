@@ -4,29 +4,23 @@ import argparse
 
 from ..analysis.energy import ADDITION, MULTIPLY_ACCUMULATE
 from ..recipes import open_run
-from ..recipes.entries import said
-from ..recipes.imports import import_components
 from ..runs import RunFolder
 from ..runs.energy import SAMPLES, energy_line, energy_rows, run_energy
 from ..runs.tables import table
-from ._options import add_imports, add_set
 
 HELP = "operations and energy of a trained network"
 DESCRIPTION = (
     "Count additions and multiplications of an inference from a run's spikes, and their energy in 45 nm, against the "
-    "same network with ReLUs."
+    "same network with ReLUs. After the last epoch, energy.csv in the run's folder."
 )
+RUN = True
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("run", help="folder of a run; energy.csv goes there")
-    parser.add_argument("--weights", default="last", choices=["last", "best"], help="after which epoch")
     parser.add_argument(
         "--samples", type=int, default=SAMPLES, help="test samples to count on, drawn at random but fixed"
     )
-    add_set(parser)
-    add_imports(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -37,8 +31,7 @@ def run(options: argparse.Namespace) -> int:
     """
     if options.samples < 1:
         raise ValueError(f"--samples must be at least 1, got {options.samples}")
-    import_components(options.imports)
-    task, data, _ = open_run(options.run, options.weights, said(options.set))
+    task, data, _ = open_run(options.run, options.weights, options.changes)
     report = run_energy(task, data, options.samples)
     if report is None:
         raise ValueError(f"the network of {options.run} has no convolutions or linear layers to count operations of")
@@ -57,5 +50,5 @@ def run(options: argparse.Namespace) -> int:
         f"2014); not counted: {report.updates:.4g} membrane updates, memory"
     )
     if options.weights == "last":
-        print(f"\nwritten: {folder / 'energy.csv'}")
+        print(f"\nwritten: {folder.table('energy')}")
     return 0

@@ -7,14 +7,12 @@ from pathlib import Path
 
 from ..analysis.probe import probe
 from ..recipes import open_run
-from ..recipes.entries import said
-from ..recipes.imports import import_components
-from ..runs.tables import figure
+from ..runs.tables import Metric, show
 from ..runs.trainer import make_trainer, quiet
-from ._options import add_imports, add_set
 
 HELP = "test a trained network again"
 DESCRIPTION = "Test a trained network again, from its run's folder."
+RUN = True
 
 
 @dataclass(frozen=True)
@@ -24,14 +22,12 @@ class Evaluation:
     Args:
         metrics: loss and the task's metrics.
         rates: spikes per neuron and time step, by layer, over all of it.
-        metric: the name of the task's metric.
-        fraction: whether it is told as per cent.
+        metric: the task's.
     """
 
     metrics: dict[str, float]
     rates: dict[str, float]
-    metric: str
-    fraction: bool
+    metric: Metric
 
 
 def evaluate(
@@ -59,26 +55,22 @@ def evaluate(
     with quiet(), probe(task.model.network, membrane=False) as tallies:
         found = make_trainer(alone).test(task, loader, verbose=False)[0]
     metrics = {name.removeprefix("test_"): float(value) for name, value in found.items()}
-    return Evaluation(metrics, {name: tally.rate for name, tally in tallies.items()}, task.metric, task.fraction)
+    rates = {name: tally.rate for name, tally in tallies.items()}
+    return Evaluation(metrics, rates, Metric(task.metric, task.higher_is_better, task.fraction))
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("run", help="folder of a run")
-    parser.add_argument("--weights", default="last", choices=["last", "best"], help="after which epoch")
     parser.add_argument("--split", default="test", choices=["test", "validation"], help="which part of the data")
-    add_set(parser)
-    add_imports(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Evaluate and print."""
-    import_components(options.imports)
-    found = evaluate(options.run, options.weights, options.split, said(options.set))
+    found = evaluate(options.run, options.weights, options.split, options.changes)
     which = f"{options.split} %s of {options.run} ({options.weights} epoch)"
     for name, value in found.metrics.items():
         if name != "loss":
-            print(f"{which % name}: {figure(value, found.fraction and name == found.metric)}")
+            print(f"{which % name}: {found.metric.show(value) if name == found.metric.name else show(value)}")
     print(f"{options.split} loss: {found.metrics['loss']:.4f}")
     if found.rates:
         print("firing rates (spikes per neuron and time step):")

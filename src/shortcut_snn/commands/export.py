@@ -10,19 +10,16 @@ from ..data import Data, ImageData
 from ..deploy import Agreement, Card, Description, export_network, file_name
 from ..deploy.card import CARD, read_card, write_card
 from ..files import read_json
-from ..recipes import load_run
-from ..recipes.build import check_data
-from ..recipes.entries import said
-from ..recipes.imports import import_components
+from ..recipes import open_run
 from ..recipes.recipe import Recipe
 from ..runs import RunFolder
-from ._options import add_imports, add_set
 
 HELP = "export a trained network"
 DESCRIPTION = (
     "Export a run's network for use elsewhere: batch norms folded into convolutions, the file run again and compared "
     "with the network on the run's test images. What differs is refused."
 )
+RUN = True
 ENERGY = {"an input, pJ (45 nm)": "energy_pj", "the same with ReLUs, pJ": "relu_energy_pj"}
 """What a run measured of it, by how the card puts it."""
 
@@ -63,9 +60,8 @@ def export(
     if images < 1:
         raise ValueError(f"--images: at least 1 is needed to compare, got {images}")
     folder = RunFolder(run)
-    network, recipe, then = load_run(run, weights, changes)
-    data = recipe.data.load(recipe.time_steps)
-    check_data(folder, then, data)
+    task, data, recipe = open_run(run, weights, changes)
+    network, then = task.model.strip(), task.description
     batch, _ = data.sample(images)
     place = Path(out) if out else folder / "export"
     about = Description(recipe.network, recipe.neuron, then)
@@ -118,22 +114,17 @@ def _card(
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("run", help="folder of a run")
     parser.add_argument("--to", required=True, metavar="FORMAT", help=f"one of {', '.join(components.exporter)}")
     parser.add_argument("--out", default=None, help="folder for the file and its card; default: RUN/export")
     parser.add_argument(
         "--streaming", action="store_true", help="one time step; membrane potentials are inputs and outputs"
     )
-    parser.add_argument("--weights", default="last", choices=["last", "best"], help="after which epoch")
     parser.add_argument("--images", type=int, default=256, help="how many test images are compared")
     parser.add_argument("--name", default=None, help="of the network on its card; default: the run's")
-    add_set(parser)
-    add_imports(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Export and say how near the file is."""
-    import_components(options.imports)
     path, agreement = export(
         options.run,
         options.to,
@@ -142,7 +133,7 @@ def run(options: argparse.Namespace) -> int:
         weights=options.weights,
         images=options.images,
         name=options.name,
-        changes=said(options.set),
+        changes=options.changes,
     )
     print(f"{path}: {components.exporter.make(options.to).says}\n{agreement}\ncard: {path.parent / CARD} and README.md")
     return 0

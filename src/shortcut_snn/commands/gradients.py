@@ -4,13 +4,11 @@ import argparse
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..analysis import plots
-from ..analysis.calibration import set_widths
 from ..analysis.diagnosis import Diagnosis, of_setup
 from ..analysis.gradients import GradientReport, measure, signal
 from ..analysis.layers import Batch
@@ -18,17 +16,16 @@ from ..analysis.remedies import of_neurons
 from ..analysis.tips import Remedy, Setup
 from ..analysis.verdict import judge
 from ..data import Data
-from ..deploy.weights import load_into, read_network
 from ..files import write_csv
 from ..recipes import build, changed
-from ..recipes.build import run_recipe
+from ..recipes.build import build_task, check_data, load_network, run_recipe
 from ..recipes.presets import PRESETS
 from ..recipes.recipe import Recipe, method_text
 from ..runs import RunFolder, Task
 from ..runs.gradient_mechanisms import calibrates
 from ..runs.run import calibrate_task
 from ..runs.tables import layer_rows, layer_table, table
-from ..runs.trainer import seeded
+from ..runs.trainer import seed_everything, seeded
 
 HELP = "look at every layer: does its gradient vanish or explode?"
 DESCRIPTION = (
@@ -106,24 +103,19 @@ def gradients(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) ->
 
 
 def _measure(task: Task, weight: float, batch: Batch) -> GradientReport:
-    def loss(output: Any, target: Any, balance: float, /, criterion: Any = None) -> torch.Tensor:
-        return task.loss_of(output, target, balance)
-
     with task.as_trained():
-        return measure(task.model, *batch, loss, weight)
+        return measure(task.model, *batch, task.loss_of, weight)
 
 
 def _task(recipe: Recipe, data: Data, run: RunFolder | None) -> Task:
+    if run is not None:
+        seed_everything(recipe.training.seed)
+        network, then = load_network(recipe, run, widths=recipe.method.calibrate)
+        check_data(run, then, data)
+        return build_task(recipe, data, network)
     task, _ = build(recipe, data)
-    if run is None:
-        if recipe.method.calibrate:
-            calibrate_task(task, data)
-        return task
-    path = run.network("last")
-    state, about = read_network(path)
-    load_into(task.model.network, state, path)
     if recipe.method.calibrate:
-        set_widths(task.model.network, about.get("surrogate_widths", {}))
+        calibrate_task(task, data)
     return task
 
 
@@ -131,11 +123,7 @@ def _setup(task: Task, balance: float) -> Setup:
     if task.every_step:
         # For good: nothing else is done with this network.
         task.model.network.readout = "sequence"  # type: ignore[assignment]
-
-    def loss(output: Any, target: torch.Tensor) -> torch.Tensor:
-        return task.loss_of(output, target, balance)
-
-    return Setup(task.model, loss, task.model.network)
+    return Setup(task.model, partial(task.loss_of, weight=balance), task.model.network)
 
 
 def _remedies(recipe: Recipe, setup: Setup, seen: list[Batch]) -> list[Remedy]:

@@ -19,9 +19,9 @@ from ..nets import build_network as build_component
 from ..runs import RunFolder, Task, fit
 from ..runs.folder import Row
 from ..runs.trainer import seed_everything, seeded
-from .entries import from_dict
+from .entries import from_dict, merged
 from .imports import hint
-from .recipe import Recipe
+from .recipe import Method, Recipe
 
 
 def train(
@@ -125,8 +125,8 @@ def build_network(recipe: Recipe, description: Mapping[str, Any]) -> nn.Module:
     return network
 
 
-def build_task(recipe: Recipe, data: Data, network: nn.Module) -> Task:
-    """Return the task of a recipe around a network."""
+def build_task(recipe: Recipe, data: Data, network: nn.Module, description: Mapping[str, Any] | None = None) -> Task:
+    """Return the task of a recipe around a network; by default its constants are those of the data."""
     branches, gradient = recipe.method.branches, recipe.method.gradient
     task: Task = recipe.task.build(
         model=Shortcut(network, [], num_classes=1),
@@ -136,7 +136,7 @@ def build_task(recipe: Recipe, data: Data, network: nn.Module) -> Task:
         optimizer=recipe.optimizer,
         lr_schedule=recipe.lr_schedule,
         training=recipe.training,
-        description=data.description,
+        description=data.description if description is None else description,
     )
     taps: Any = [] if branches is None else branches.taps if isinstance(branches.taps, str) else list(branches.taps)
     options: dict[str, Any] = {} if branches is None else {"head": branches.head}
@@ -177,9 +177,27 @@ def load_run(
         >>> network.time_steps, data["channels"]
         (4, 1)
     """
-    place = RunFolder(folder)
-    recipe = run_recipe(place, changes)
-    path = place.network(weights)
+    recipe = run_recipe(RunFolder(folder), changes)
+    network, description = load_network(recipe, RunFolder(folder), weights)
+    return network.eval(), recipe, description
+
+
+def load_network(
+    recipe: Recipe, folder: RunFolder, weights: str = "last", widths: bool = True
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Return a recipe's network with the weights of a run, and what the file says of its data.
+
+    Args:
+        recipe: the run's, or that of a network with the same weights.
+        folder: of the run.
+        weights: ``"last"`` or ``"best"``.
+        widths: whether its surrogates have the widths that the run calibrated.
+
+    Raises:
+        FileNotFoundError: the run has not come so far yet.
+        ValueError: damaged files, or another network than the recipe's.
+    """
+    path = folder.network(weights)
     if not path.is_file():
         raise FileNotFoundError(f"no {path.name} in {folder}: the run is not finished; go on with train --resume")
     state, said = read_network(path)
@@ -191,12 +209,12 @@ def load_run(
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} does not say what data it was trained on: {error}") from None
     load_into(network, state, path)
-    if widths := said.get("surrogate_widths"):
+    if widths and (found := said.get("surrogate_widths")):
         try:
-            set_widths(network, widths)
+            set_widths(network, found)
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is damaged: {error}") from None
-    return network.eval(), recipe, dict(description)
+    return network, dict(description)
 
 
 def run_recipe(folder: RunFolder, changes: Mapping[str, Any] | None = None) -> Recipe:
@@ -206,8 +224,6 @@ def run_recipe(folder: RunFolder, changes: Mapping[str, Any] | None = None) -> R
         FileNotFoundError: no run there.
         ValueError: its file is damaged, or names what was imported then and is not known now.
     """
-    from .entries import merged
-
     entries = folder.read_entries()
     if not isinstance(entries.get("network"), Mapping):
         raise ValueError(f"the run in {folder} was started with objects, from Python: go on with it there")
@@ -240,14 +256,9 @@ def open_run(
     network, recipe, then = load_run(folder, weights, changes)
     data = recipe.data.load(recipe.time_steps)
     check_data(RunFolder(folder), then, data)
-    plain = dataclasses.replace(recipe, method=dataclasses.replace(recipe.method, branches=None, calibrate=False))
-    task = build_task(plain, data, network)
+    plain = dataclasses.replace(recipe, method=Method(objective=recipe.method.objective))
     # The constants of training, not those of data that may have changed since.
-    return (
-        recipe.task.build(model=task.model, objective=task.objective, training=recipe.training, description=then),
-        data,
-        recipe,
-    )
+    return build_task(plain, data, network, then), data, recipe
 
 
 def check_data(folder: RunFolder, then: Mapping[str, Any], data: Data) -> None:

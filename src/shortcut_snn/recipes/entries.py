@@ -181,13 +181,6 @@ def changed(recipe: Recipe, *layers: str | Mapping[str, Any]) -> Recipe:
     return recipe_of(recipe.to_dict(), *layers)
 
 
-def changed_entry(recipe: Recipe, key: str, value: Any) -> Recipe:
-    """Return a recipe with one entry, by its dotted key, changed."""
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return changed(recipe, value)
-
-
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe from a YAML file.
 

@@ -1,4 +1,4 @@
-"""What a run keeps as it goes: the history of its epochs, its networks and its checkpoint."""
+"""What a run keeps as it goes: the history of its epochs, its networks, averaged or not, and its checkpoint."""
 
 import math
 import time
@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, EMAWeightAveraging
+from torch import nn
 
-from .average import Average
 from .cost import StepCost
 from .folder import RunFolder
 from .health import Health
 from .interruption import Interrupted, Interruption
-from .tables import figure
+from .tables import Metric
 
 
 class History(Callback):
@@ -62,28 +62,28 @@ class History(Callback):
         self.rows.append(row)
         self.gradients.append({"epoch": trainer.current_epoch} | self.health.gradients)
         self.seconds.append({"epoch": trainer.current_epoch, "seconds": round(self.spent, 3)} | self.cost.row())
-        self._choose(row.get(f"validation_{module.metric}"), module.higher_is_better, trainer.current_epoch)
+        metric = Metric(module.metric, module.higher_is_better, module.fraction)
+        self._choose(row.get(f"validation_{metric.name}"), metric, trainer.current_epoch)
         if trainer.is_global_zero:
             self.folder.write_rows("metrics", self.rows)
             self.folder.write_rows("gradients", self.gradients)
             self.folder.write_rows("timing", self.seconds)
         if self.tell:
-            self.tell(self._line(row, module, trainer.max_epochs))
+            self.tell(self._line(row, metric, bool(module.model.branches), trainer.max_epochs))
 
-    def _choose(self, value: float | None, higher: bool, epoch: int) -> None:
+    def _choose(self, value: float | None, metric: Metric, epoch: int) -> None:
         # Without validation data there is nothing to choose by: the last epoch it is.
         best = self.best_value
-        if value is None or best is None or math.isnan(best) or (value > best if higher else value < best):
+        if value is None or best is None or math.isnan(best) or metric.better(value, best):
             self.best_value, self.best_epoch = value, epoch
 
-    def _line(self, row: dict[str, Any], module: Any, epochs: int | None) -> str:
-        metric, fraction = module.metric, module.fraction
+    def _line(self, row: dict[str, Any], metric: Metric, branches: bool, epochs: int | None) -> str:
         words = [f"loss {row['train_loss']:.4f}"]
-        if metric != "loss":
-            words.append(f"{metric} {figure(row.get(f'train_{metric}'), fraction)}")
-        if f"validation_{metric}" in row:
-            words.append(f"validation {figure(row[f'validation_{metric}'], fraction)}")
-        words += [f"lambda {row['lambda']:.3f}"] * bool(module.model.branches)
+        if metric.name != "loss":
+            words.append(f"{metric.name} {metric.show(row.get(f'train_{metric.name}'))}")
+        if f"validation_{metric.name}" in row:
+            words.append(f"validation {metric.show(row[f'validation_{metric.name}'])}")
+        words += [f"lambda {row['lambda']:.3f}"] * branches
         words += [f"firing rate {row['firing_rate']:.3f}"] * ("firing_rate" in row)
         return f"epoch {row['epoch'] + 1}/{epochs}: {', '.join(words)}, {self.spent:.1f} s"
 
@@ -96,6 +96,21 @@ class History(Callback):
         """Take up where the checkpoint left off."""
         for name, value in state.items():
             setattr(self, name, value)
+
+
+class Average(EMAWeightAveraging):
+    """Lightning's callback: validated, tested and shipped are the averaged weights and statistics."""
+
+    def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+        """Put the average where the weights will be; Lightning moves these later, and would leave it where they are."""
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, module, stage)
+
+    def network(self, task: Any) -> nn.Module:
+        """Return the averaged network of a task that trains; afterwards the task's own is that."""
+        averaged: Any = self._average_model
+        found: nn.Module = task.model.network if averaged is None else averaged.module.model.network
+        return found
 
 
 class SaveRun(Checkpoint):

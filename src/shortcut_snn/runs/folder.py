@@ -103,6 +103,10 @@ class RunFolder:
         """Versions, machine, what was imported."""
         return self / "environment.json"
 
+    def table(self, name: str) -> Path:
+        """Return the path of a table, as ``"metrics"``."""
+        return self / f"{name}.csv"
+
     def network(self, weights: str) -> Path:
         """Return the path of the network after the ``"last"`` or the ``"best"`` epoch."""
         return self / {"last": "network.safetensors", "best": "best.safetensors"}[weights]
@@ -235,8 +239,8 @@ class RunFolder:
         save_network(network, self.network(weights), about)
 
     def write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write a table, as in ``"metrics"``."""
-        write_csv(self / f"{name}.csv", rows)
+        """Write a table."""
+        write_csv(self.table(name), rows)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write what came of the run."""
@@ -254,7 +258,11 @@ class RunFolder:
         if not self.is_run:
             raise FileNotFoundError(f"{self} holds no run (no {self.recipe.name})")
         try:
-            entries = yaml.safe_load(self.recipe.read_text(encoding="utf-8"))
+            text = self.recipe.read_text(encoding="utf-8")
+            # What stands in several places at once can be larger than any memory, or without an end.
+            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+                raise ValueError("references (*name) are not taken here")
+            entries = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise ValueError(f"{self.recipe} is damaged: {' '.join(str(error).split())}") from None
         if not isinstance(entries, dict):
@@ -311,11 +319,18 @@ def environment(imports: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def flat(entries: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each entry of nested ones by its dotted key."""
+def flat(entries: Mapping[str, Any], prefix: str = "", lists: bool = False) -> Iterator[tuple[str, Any]]:
+    """Yield each entry of nested ones by its dotted key; with ``lists`` those of components in a list too.
+
+    Example:
+        >>> list(flat({"data": {"seed": 0}, "loggers": [{"kind": "csv"}]}, lists=True))
+        [('data.seed', 0), ('loggers.0.kind', 'csv')]
+    """
     for key, value in entries.items():
+        if lists and isinstance(value, list) and any(isinstance(each, dict | list) for each in value):
+            value = dict(enumerate(value))
         if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.", lists)
         else:
             yield f"{prefix}{key}", value
 

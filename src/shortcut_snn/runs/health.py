@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -17,8 +17,8 @@ from ..analysis.verdict import judge
 from ..files import write_csv
 from .numerics import NumericsError
 from .tables import layer_rows
+from .training import Silent
 
-Silent = Literal["warn", "stop", "ignore"]
 PATIENCE = 3
 """A layer that is dead or saturated so many looks in a row stops a run that is to be stopped."""
 

@@ -1,14 +1,14 @@
 """Numbers that are none: named as they happen, and kept out of weights, statistics and checkpoints."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-NonFinite = Literal["stop", "skip"]
+from .training import NonFinite
 
 
 class NumericsError(ValueError):

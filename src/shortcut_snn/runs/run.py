@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,7 @@ from ..components import write
 from ..data import Data, Loaders, as_data
 from ..deploy.weights import load_into, read_network
 from ..neurons import keep_freed_memory
-from .average import Average
-from .callbacks import History, SaveRun
+from .callbacks import Average, History, SaveRun
 from .checkpoint import position, read_checkpoint
 from .cost import StepCost, summary
 from .energy import energy_rows, run_energy
@@ -32,7 +32,7 @@ from .interruption import Interruption
 from .loggers import make_loggers
 from .numerics import FiniteSteps
 from .sync_norm import synchronise
-from .tables import figure
+from .tables import Metric
 from .task import Task
 from .trainer import make_trainer, quiet, seeded
 
@@ -108,7 +108,7 @@ def fit(
             return folder.read_result()
         terminal = sys.stderr.isatty()
         health = Health(
-            folder / "layers.csv",
+            folder.table("layers"),
             network=lambda module: module.model.network,
             silent_layers=training.silent_layers,
             tell=tell,
@@ -258,7 +258,8 @@ def _finish(
         "stripped_equals_trained": True,
     }
     if trainer.is_global_zero:
-        plots.curves(rows, folder / "curves.png", task.metric, task.fraction)
+        metric = Metric.of(result)
+        plots.curves(rows, folder / "curves.png", metric.name, metric.label(), metric.scale)
         plots.by_layer(history.gradients, folder / "gradients.png", "gradients of the weights", "RMS")
         energy = run_energy(task, data)
         if energy is not None:
@@ -287,7 +288,7 @@ def calibrate_task(task: Task, data: Data, device: torch.device | str = "cpu") -
         return calibrated_widths(
             task.model.network,
             [(inputs, target)],
-            lambda output, target: task.loss_of(output, target, 0.0),
+            partial(task.loss_of, weight=0.0),
             model=task.model,
         )
 
@@ -303,16 +304,16 @@ def _number(value: float) -> float | None:
 
 def summary_text(result: Mapping[str, Any], folder: RunFolder) -> str:
     """Return what came of a run, for a person."""
-    metric, fraction = result["metric"], result["fraction"]
+    metric = Metric.of(result)
     lines = []
     if result["test_last"]:
-        best = figure(result["test_best"][metric], fraction)
+        best = metric.show(result["test_best"][metric.name])
         lines += [
-            (f"test {metric}, last epoch", figure(result["test_last"][metric], fraction)),
-            (f"test {metric}, epoch {result['best_epoch']}", f"{best} (chosen on {result['best_chosen_on']})"),
+            (f"test {metric.name}, last epoch", metric.show(result["test_last"][metric.name])),
+            (f"test {metric.name}, epoch {result['best_epoch']}", f"{best} (chosen on {result['best_chosen_on']})"),
         ]
     if result["chance"] is not None:
-        lines.append(("by chance", figure(result["chance"], fraction)))
+        lines.append(("by chance", metric.show(result["chance"])))
     if result["firing_rate"] is not None:
         lines.append(("mean firing rate", f"{result['firing_rate']:.3f} spikes per neuron and time step"))
     if result["gradient_ratio_first_epoch"] is not None and result["gradient_ratio_last_epoch"] is not None:

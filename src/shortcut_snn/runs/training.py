@@ -5,6 +5,9 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
+NonFinite = Literal["stop", "skip"]
+Silent = Literal["warn", "stop", "ignore"]
+
 
 @dataclass(frozen=True)
 class Training:
@@ -51,8 +54,8 @@ class Training:
     threads: Annotated[int, Ge(1), Le(2**12)] | None = None
     keep_freed_memory: bool = True
     checkpoint_every: Annotated[int, Ge(1), Le(2**40)] | None = None
-    non_finite: Literal["stop", "skip"] = "stop"
-    silent_layers: Literal["warn", "stop", "ignore"] = "warn"
+    non_finite: NonFinite = "stop"
+    silent_layers: Silent = "warn"
 
     @property
     def processes(self) -> int:

@@ -4,11 +4,11 @@ import argparse
 from pathlib import Path
 
 from ...files import write_text
+from ...runs import RunFolder
 from .comparison_page import COMPARISON, comparison_page
 from .html import render
-from .run_page import RECIPE, run_page
+from .run_page import run_page
 
-NAME = "report"
 HELP = "write an HTML page on a run or a comparison"
 DESCRIPTION = (
     "Write one HTML page on a run or a comparison, with all its pictures in it: it opens from disk in any browser."
@@ -41,12 +41,15 @@ def write_page(folder: Path, path: Path | None = None) -> Path:
         FileNotFoundError: the folder holds neither, or a run whose first epoch is not over.
         ValueError: one of its files is damaged.
     """
-    if (folder / RECIPE).is_file():
-        page = run_page(folder)
+    run = RunFolder(folder)
+    if run.is_run:
+        page = run_page(run)
     elif (folder / COMPARISON).is_file():
         page = comparison_page(folder)
     else:
-        raise FileNotFoundError(f"{folder} holds neither a run (no {RECIPE}) nor a comparison (no {COMPARISON})")
+        raise FileNotFoundError(
+            f"{folder} holds neither a run (no {run.recipe.name}) nor a comparison (no {COMPARISON})"
+        )
     path = folder / "report.html" if path is None else path
     write_text(path, render(page))
     return path

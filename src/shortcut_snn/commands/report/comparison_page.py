@@ -10,15 +10,15 @@ from markupsafe import Markup
 
 from ...analysis import plots
 from ...files import read_json
-from .html import Page, Section, Table, picture
-from .reading import Row, flat, read_recipe, read_rows
-from .run_page import RECIPE, origin, pairs, subtitle
-from .words import COLUMNS, Metric, all_columns, human, show
+from ...runs import RunFolder
+from ...runs.tables import Metric, show
+from ..compare import FIGURES, comparison_table
+from .html import Page, Section, Table, all_columns, picture
+from .reading import Row, read_rows, texts
+from .run_page import origin, pairs, subtitle
 
 COMPARISON = "comparison.csv"
-RATIOS = ("gradient_ratio_first_epoch", "gradient_ratio_last_epoch")
-COSTS = ("seconds_per_epoch", "seconds_per_step", "peak_bytes_per_step")
-Places = dict[str, list[Path]]
+Places = dict[str, list[RunFolder]]
 
 
 def comparison_page(folder: Path) -> Page:
@@ -28,7 +28,7 @@ def comparison_page(folder: Path) -> Page:
         ValueError: one of its files is damaged.
     """
     means = [f"{name}{end}" for name in ("last", "best", "difference") for end in ("", "_interval")]
-    rows = read_rows(folder / COMPARISON, ["n", *means, *RATIOS, *COSTS], ["variant"])
+    rows = read_rows(folder / COMPARISON, ["n", *means, *FIGURES], ["variant"])
     about = read_json(folder / "comparison.json")
     if not rows or "metric" not in about:
         raise ValueError(f"{folder / COMPARISON} or comparison.json is damaged: give the same compare command again")
@@ -51,8 +51,8 @@ def comparison_page(folder: Path) -> Page:
         chance=chance,
         bounds=(0, 100) if metric.fraction else None,
     )
-    first = next((found[0] for found in places.values() if found), folder)
-    environment = read_json(first / "environment.json")
+    first = next((found[0] for found in places.values() if found), None)
+    environment = read_json(first.environment) if first else {}
     text = (
         "Means with 95 % intervals (Student's t over seeds), on test data. Differences are between runs with the same "
         "seed; one is clear where its interval leaves out 0. Gradient ratios are of the first layer to the last."
@@ -62,10 +62,10 @@ def comparison_page(folder: Path) -> Page:
         facts.append(("chance", metric.show(chance / metric.scale)))
     return Page(
         f"Comparison {folder.name}",
-        subtitle(read_recipe(first / RECIPE)),
+        subtitle(first.read_entries() if first else {}),
         facts,
         [
-            Section("Methods", text, [picture("comparison", drawn)], comparison_table(rows, metric, baseline)),
+            Section("Methods", text, [picture("comparison", drawn)], Table(*comparison_table(rows, metric, baseline))),
             *_progress(places, metric),
             *_curves(places),
             *_energy(labels, runs),
@@ -76,41 +76,6 @@ def comparison_page(folder: Path) -> Page:
         [verdict(rows, metric, baseline, chance)],
         *origin(environment),
     )
-
-
-def comparison_table(rows: Sequence[Row], metric: Metric, baseline: str) -> Table:
-    """Return the rows of ``comparison.csv`` as a person reads them.
-
-    Args:
-        rows: of the file, numbers as numbers.
-        metric: that of the comparison.
-        baseline: the method that the others are compared with.
-    """
-    columns = [
-        "method",
-        "runs",
-        metric.label("{}, last epoch"),
-        "best epoch",
-        f"against {baseline}, same seed",
-        "",
-        *map(human, (*RATIOS, *COSTS)),
-    ]
-    cells = [
-        [
-            row["variant"],
-            show(row["n"]),
-            metric.within(row["last"], row["last_interval"]),
-            metric.within(row["best"], row["best_interval"]),
-            *(
-                ("-", "baseline")
-                if row["variant"] == baseline
-                else (metric.within(row["difference"], row["difference_interval"], "+"), _clearly(row, metric))
-            ),
-            *(show(float(f"{row[name] * COLUMNS[name][1]:.3g}")) for name in (*RATIOS, *COSTS)),
-        ]
-        for row in rows
-    ]
-    return Table(columns, cells)
 
 
 def verdict(rows: Sequence[Row], metric: Metric, baseline: str, chance: float | None) -> str:
@@ -127,22 +92,14 @@ def verdict(rows: Sequence[Row], metric: Metric, baseline: str, chance: float | 
     said = f"{best['variant']} is best in {metric.words} on test data: {reached} on average"
     if best["variant"] == baseline or math.isnan(best["difference"]):
         return f"{said}."
-    difference = metric.within(best["difference"], best["difference_interval"], "+")
-    return f"{said}; against {baseline} with the same seeds {difference}: {_clearly(best, metric)}."
+    pair = (best["difference"], best["difference_interval"])
+    difference, clear = metric.within(*pair, "+"), metric.clearly(*pair)
+    return f"{said}; against {baseline} with the same seeds {difference}: {clear}."
 
 
-def _clearly(row: Row, metric: Metric) -> str:
-    difference, half = row["difference"], row["difference_interval"]
-    if math.isnan(difference) or math.isnan(half):
-        return "too few runs to say"
-    if abs(difference) <= half:
-        return "no clear difference"
-    return "clearly better" if metric.better(difference, 0) else "clearly worse"
-
-
-def _places(folder: Path, label: str, runs: list[Row]) -> list[Path]:
-    found = [folder / run["folder"] / f"seed{run['seed']:.0f}" for run in runs if run["variant"] == label]
-    return [place for place in found if place.is_dir()]
+def _places(folder: Path, label: str, runs: list[Row]) -> list[RunFolder]:
+    found = [RunFolder(folder / run["folder"] / f"seed{run['seed']:.0f}") for run in runs if run["variant"] == label]
+    return [place for place in found if place.is_run]
 
 
 def _progress(places: Places, metric: Metric) -> list[Section]:
@@ -153,7 +110,7 @@ def _progress(places: Places, metric: Metric) -> list[Section]:
         for label, of_label in places.items():
             for place in of_label:
                 values = _column(place, f"{part}_{metric.name}")
-                times = [row["seconds"] for row in read_rows(place / "timing.csv", ["epoch", "seconds"])]
+                times = [row["seconds"] for row in read_rows(place.table("timing"), ["epoch", "seconds"])]
                 if values:
                     lines.setdefault(label, []).append([metric.scale * value for value in values])
                     seconds.setdefault(label, []).append(list(accumulate(times)))
@@ -164,8 +121,8 @@ def _progress(places: Places, metric: Metric) -> list[Section]:
     return []
 
 
-def _column(place: Path, column: str) -> list[float]:
-    values = [row.get(column, math.nan) for row in read_rows(place / "metrics.csv", ["epoch"])]
+def _column(place: RunFolder, column: str) -> list[float]:
+    values = [row.get(column, math.nan) for row in read_rows(place.table("metrics"), ["epoch"])]
     return [] if all(map(math.isnan, values)) else values
 
 
@@ -198,9 +155,9 @@ def _curves(places: Places) -> list[Section]:
         over(column, what, {label: [_column(place, column) for place in of] for label, of in places.items()})
     ratios = {label: [_ratios(place) for place in of] for label, of in places.items()}
     over("ratios", "gradient, first layer / last", ratios, log=True)
-    last = {label: [_last(place / "gradients.csv") for place in of] for label, of in places.items()}
+    last = {label: [_last(place.table("gradients")) for place in of] for label, of in places.items()}
     ends("gradients", "gradient RMS of the weights after the last epoch", last, log=True)
-    rates = {label: [_rates(place / "layers.csv") for place in of] for label, of in places.items()}
+    rates = {label: [_rates(place.table("layers")) for place in of] for label, of in places.items()}
     ends("layers", "firing rate after the last epoch", rates, log=False)
     text = "A line is the mean over runs, a band their range."
     return [Section("Over epochs and layers", text, drawn)] if drawn else []
@@ -216,8 +173,8 @@ def _rates(path: Path) -> dict[str, float]:
     return {row["layer"]: row["rate"] for row in rows if row["epoch"] == rows[-1]["epoch"]}
 
 
-def _ratios(place: Path) -> list[float]:
-    rows = [[value for key, value in row.items() if key != "epoch"] for row in read_rows(place / "gradients.csv")]
+def _ratios(place: RunFolder) -> list[float]:
+    rows = [[value for key, value in row.items() if key != "epoch"] for row in read_rows(place.table("gradients"))]
     return [row[0] / row[-1] for row in rows if row and row[-1]]
 
 
@@ -237,7 +194,7 @@ def _energy(labels: list[str], runs: list[Row]) -> list[Section]:
 
 def _recipes(places: Places) -> list[Section]:
     """What the methods' recipes share, and in what they differ."""
-    recipes = {label: dict(flat(read_recipe(found[0] / RECIPE))) for label, found in places.items() if found}
+    recipes = {label: dict(texts(found[0].read_entries())) for label, found in places.items() if found}
     keys = list(dict.fromkeys(key for recipe in recipes.values() for key in recipe))
     varied = [key for key in keys if len({recipe.get(key) for recipe in recipes.values()}) > 1]
     different = [[label, *(recipe.get(key, "-") for key in varied)] for label, recipe in recipes.items()]

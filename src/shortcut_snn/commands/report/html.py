@@ -1,14 +1,19 @@
 """From sections to a page of HTML."""
 
+import math
 import re
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup
+
+from ...runs.tables import COLUMNS, human, show
+from .reading import Row
 
 
 @dataclass(frozen=True)
@@ -73,3 +78,23 @@ def picture(name: str, draw: Callable[[Path], None]) -> Markup:
     svg = re.sub(r'<svg([^>]*?) width="[^"]*"', rf'<svg role="img" aria-label="{name}"\1', svg, count=1)
     svg = re.sub(r'<svg([^>]*?) height="[^"]*"', r"<svg\1", svg, count=1)
     return Markup(svg)
+
+
+def all_columns(rows: Sequence[Row], names: bool = True) -> Table:
+    """Return rows as a table of all their columns.
+
+    Args:
+        rows: of numbers and text; epochs are counted from 0 in files, and from 1 here.
+        names: whether columns have a person's names; those that are layers keep theirs.
+    """
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+
+    def cell(column: str, value: Any) -> str:
+        if isinstance(value, str):
+            return value
+        return show(value + 1 if column == "epoch" else value * COLUMNS.get(column, ("", 1))[1])
+
+    return Table(
+        [human(column) if names else column for column in columns],
+        [[cell(column, row.get(column, math.nan)) for column in columns] for row in rows],
+    )

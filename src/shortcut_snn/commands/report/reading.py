@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ...runs.folder import flat
 
 Row = dict[str, Any]
 
@@ -53,26 +53,6 @@ def number(cell: Any) -> Any:
         return cell
 
 
-def read_recipe(path: Path) -> dict[str, Any]:
-    """Return a recipe as it stands in its file; an empty one where there is no file.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        text = path.read_text(encoding="utf-8")
-        # What stands in several places at once can be larger than any memory, or without an end.
-        shared = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader))
-        found = None if shared else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is damaged: it holds no recipe")
-    return found
-
-
 def entry(entries: Mapping[str, Any], key: str) -> Any:
     """Return what stands under a dotted key, None where nothing does.
 
@@ -92,19 +72,16 @@ def figure(entries: Mapping[str, Any], key: str) -> float:
     return float(found) if isinstance(found, int | float) else math.nan
 
 
-def flat(entries: Any, before: str = "") -> list[tuple[str, str]]:
+def texts(entries: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return nested entries as pairs of a dotted key and a text.
 
     Example:
-        >>> flat({"data": {"augment": ["crop", "flip"], "cache": None}, "loggers": [{"kind": "csv"}]})
+        >>> texts({"data": {"augment": ["crop", "flip"], "cache": None}, "loggers": [{"kind": "csv"}]})
         [('data.augment', 'crop, flip'), ('data.cache', '-'), ('loggers.0.kind', 'csv')]
     """
-    if isinstance(entries, list) and any(isinstance(value, dict | list) for value in entries):
-        entries = dict(enumerate(entries))
-    if isinstance(entries, dict) and entries:
-        return [
-            pair for key, value in entries.items() for pair in flat(value, f"{before}.{key}" if before else f"{key}")
-        ]
-    if isinstance(entries, list):
-        return [(before, ", ".join(map(str, entries)) or "-")]
-    return [(before, "-" if entries is None or entries == {} else str(entries))]
+
+    def text(value: Any) -> str:
+        value = ", ".join(map(str, value)) if isinstance(value, list) else value
+        return "-" if value in (None, "", {}) else str(value)
+
+    return [(key, text(value)) for key, value in flat(entries, lists=True)]

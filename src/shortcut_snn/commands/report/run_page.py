@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from ... import __version__
@@ -11,11 +10,11 @@ from ...analysis import plots
 from ...analysis.layers import LayerReport
 from ...analysis.verdict import judge
 from ...files import read_json
-from .html import Page, Section, Table, picture
-from .reading import Row, entry, figure, flat, read_recipe, read_rows
-from .words import Metric, all_columns, show
+from ...runs import RunFolder
+from ...runs.tables import Metric, show
+from .html import Page, Section, Table, all_columns, picture
+from .reading import Row, entry, figure, read_rows, texts
 
-RECIPE = "recipe.yaml"
 PARTS = {
     "test_last": "test, last epoch",
     "test_best": "test, best epoch",
@@ -24,27 +23,29 @@ PARTS = {
 }
 
 
-def run_page(folder: Path) -> Page:
+def run_page(folder: RunFolder) -> Page:
     """Return the page on a run, finished or not.
 
     Raises:
         FileNotFoundError: its first epoch is not over.
         ValueError: one of its files is damaged.
     """
-    metrics = read_rows(folder / "metrics.csv", ["epoch"])
+    metrics = read_rows(folder.table("metrics"), ["epoch"])
     if not metrics:
         raise FileNotFoundError(f"the run in {folder} has not finished an epoch yet: there is nothing to report")
-    recipe, environment = read_recipe(folder / RECIPE), read_json(folder / "environment.json")
-    result = read_json(folder / "result.json")
+    recipe, environment = folder.read_entries(), read_json(folder.environment)
+    result = read_json(folder.result)
     if result and "metric" not in result:
-        raise ValueError(f"{folder / 'result.json'} is damaged: it names no metric; delete it and resume the run")
+        raise ValueError(f"{folder.result} is damaged: it names no metric; delete it and resume the run")
     # Of a run that is not over its environment says by what it is judged.
     about = result or environment
     metric = Metric.of(about) if "metric" in about else Metric("loss", higher_is_better=False)
     layers, energy = _read_layers(folder), _read_energy(folder)
-    learned = picture("curves", partial(plots.curves, metrics, metric=metric.name, fraction=metric.fraction))
+    learned = picture(
+        "curves", partial(plots.curves, metrics, metric=metric.name, what=metric.label(), scale=metric.scale)
+    )
     return Page(
-        f"Run {folder.name}",
+        f"Run {folder.path.name}",
         subtitle(recipe),
         _facts(result, metric, metrics, energy),
         [
@@ -53,7 +54,7 @@ def run_page(folder: Path) -> Page:
             *_gradients(folder),
             *_layers(layers),
             *_energy(energy),
-            *pairs("Calibrated surrogate widths", read_json(folder / "surrogates.json")),
+            *pairs("Calibrated surrogate widths", read_json(folder.widths)),
             *pairs("Recipe", recipe),
             *pairs("Environment", environment),
         ],
@@ -137,8 +138,8 @@ def _results(result: dict[str, Any], metric: Metric) -> list[Section]:
     return [Section("Results", text, table=Table(["", *(name.replace("_", " ") for name in names)], rows))]
 
 
-def _gradients(folder: Path) -> list[Section]:
-    rows = read_rows(folder / "gradients.csv", ["epoch"])
+def _gradients(folder: RunFolder) -> list[Section]:
+    rows = read_rows(folder.table("gradients"), ["epoch"])
     if not rows:
         return []
     drawn = picture("gradients", partial(plots.by_layer, rows, title="gradients", what="RMS of the weights' gradient"))
@@ -146,9 +147,9 @@ def _gradients(folder: Path) -> list[Section]:
     return [Section("Gradients of the weights", "On the last batch of each epoch.", [drawn], table, folded=True)]
 
 
-def _read_layers(folder: Path) -> list[Row]:
+def _read_layers(folder: RunFolder) -> list[Row]:
     fields = [field.name for field in dataclasses.fields(LayerReport) if field.name != "layer"]
-    return read_rows(folder / "layers.csv", ["epoch", *fields], ["layer"])
+    return read_rows(folder.table("layers"), ["epoch", *fields], ["layer"])
 
 
 def _layers(rows: list[Row]) -> list[Section]:
@@ -174,8 +175,8 @@ def _layers(rows: list[Row]) -> list[Section]:
     return [Section("Spiking layers", text, drawn, all_columns(last), folded=True)]
 
 
-def _read_energy(folder: Path) -> list[Row]:
-    return read_rows(folder / "energy.csv", ["energy_pj", "relu_energy_pj"], ["layer"])
+def _read_energy(folder: RunFolder) -> list[Row]:
+    return read_rows(folder.table("energy"), ["energy_pj", "relu_energy_pj"], ["layer"])
 
 
 def _energy(rows: list[Row]) -> list[Section]:
@@ -190,4 +191,4 @@ def _energy(rows: list[Row]) -> list[Section]:
 
 def pairs(title: str, entries: dict[str, Any]) -> list[Section]:
     """Return a section with nested entries, if there are any."""
-    return [Section(title, table=Table((), flat(entries)), folded=True)] if entries else []
+    return [Section(title, table=Table((), texts(entries)), folded=True)] if entries else []
