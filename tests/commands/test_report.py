@@ -318,11 +318,17 @@ def test_names_that_look_like_html_are_text(comparison, tmp_path):
 def test_an_unfinished_run(comparison, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(comparison / "vanilla" / "seed0", run)
-    for name in ("result.json", "layers.csv", "energy.csv", "environment.json", "surrogates.json"):
+    for name in ("result.json", "layers.csv", "energy.csv", "surrogates.json"):
         (run / name).unlink()
+    judged = {"metric": "accuracy", "higher_is_better": True, "fraction": True, "chance": 0.1}
+    (run / "environment.json").write_text(json.dumps(judged))
     text = write_page(run).read_text()
     assert "not finished: 3 epochs so far" in text
     assert "validation accuracy, last epoch" in text
+    assert " %" in text
+    # Without that there is the loss.
+    (run / "environment.json").unlink()
+    assert "validation loss, last epoch" in write_page(run).read_text()
 
 
 def test_the_command_says_where_the_page_is(comparison, tmp_path, capsys):
