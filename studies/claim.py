@@ -42,6 +42,7 @@ import numpy as np
 from torch import nn
 
 from shortcut_snn import components
+from shortcut_snn.commands.report.reading import read_rows
 from shortcut_snn.data import ImageArchive
 from shortcut_snn.files import write_csv
 from shortcut_snn.neurons import ATan, Rectangle, Sigmoid, Surrogate, Triangle
@@ -271,7 +272,7 @@ class Lab:
         except NumericsError as error:
             print(f"  failed: {error}", flush=True)
             return row | {"failed": str(error).partition(";")[0], "recipe": run.key}
-        metrics, timing = folder.read_rows("metrics"), folder.read_rows("timing")
+        metrics, timing = (read_rows(folder.table(name)) for name in ("metrics", "timing"))
         watched = isinstance(run.recipe.data, WatchedArchive)
         row |= {"steps": int(metrics[-1]["step"]), "train_last": metrics[-1]["train_accuracy"]}
         if result["validation_last"] and not watched:

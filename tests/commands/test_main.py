@@ -157,7 +157,7 @@ def test_truncated_npz(tmp_path, capsys):
 
 def test_nan_loss_names_the_step(tmp_path, capsys):
     """A learning rate that overflows: the run stops by itself and says where."""
-    assert train(tmp_path / "run", optimizer__kind="sgd", optimizer__lr=1e30) == 1
+    assert train(tmp_path / "run", optimizer__kind="sgd", optimizer__lr=1e30, optimizer__weight_decay=1) == 1
     assert "at step" in one_line(capsys)
 
 

@@ -92,8 +92,6 @@ def fit(
         >>> sorted(result["test_last"])
         ['accuracy', 'loss']
     """
-    if task.total_steps:
-        raise ValueError("this task has been trained, and its branches are gone: build another for another run")
     data, folder = as_data(data), folder if isinstance(folder, RunFolder) else RunFolder(folder)
     training, interruption = task.training_options, Interruption()
     task.description = task.description or dict(data.description)
@@ -106,6 +104,9 @@ def fit(
         if resume and folder.is_finished:
             tell(f"{folder} is finished already")
             return folder.read_result()
+        if task.finished:
+            raise ValueError("this task has been trained, and its branches are gone: build another for another run")
+        task.total_steps = 0
         terminal = sys.stderr.isatty()
         health = Health(
             folder.table("layers"),
@@ -235,6 +236,7 @@ def _finish(
     best = test()
     load("last")
     task.model.strip(check=task.ready(data.sample(8))[0])
+    task.finished = True
     rows = history.rows
     ratios = [shallow_to_deep({k: v for k, v in row.items() if k != "epoch"}) for row in history.gradients]
     seconds = sorted(row["seconds"] for row in history.seconds)

@@ -76,6 +76,8 @@ class Task(pl.LightningModule):
         self.training_options = training or Training()
         self.description = dict(description or {})
         self.total_steps = 0
+        self.finished = False
+        """Whether it has been trained to its end: the branches are gone then."""
         self.training_averages = Averages()
         self.evaluation_averages = Averages()
         if self.every_step and not hasattr(self.model.network, "readout"):
