@@ -121,7 +121,7 @@ def test_a_name_alone_stands_for_defaults_in_lists_too():
 
 
 def test_a_name_is_taken_once():
-    with pytest.raises(ValueError, match="there is a shape 'box' already"):
+    with pytest.raises(ValueError, match="the shape 'box' is there already"):
 
         @shape("box")
         def box(v: float) -> float:
@@ -170,7 +170,7 @@ def test_options_are_described_by_their_owner():
         "hard",
     )
     assert found["outline"].hint == "a shape"
-    assert found["parts"].hint == "a shapes, a list"
+    assert found["parts"].hint == "list of shapes"
     assert hint_text(int | None) == "int or null"
 
 

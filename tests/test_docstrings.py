@@ -8,6 +8,7 @@ import pkgutil
 import pytest
 
 import shortcut_snn
+from shortcut_snn import components
 
 PACKAGES = ("analysis", "data", "deploy", "lightning", "method", "nets", "neurons", "recipes", "runs")
 # Kernels for GPUs are there only where triton is.
@@ -26,8 +27,18 @@ BELONGING = {
 }  # fmt: skip
 
 
+@pytest.fixture
+def forgotten():
+    """What an example registers is forgotten behind it."""
+    kinds = [value for value in vars(components).values() if isinstance(value, components.Kind)]
+    known = [dict(kind._settings) for kind in kinds]
+    yield
+    for kind, settings in zip(kinds, known, strict=True):
+        kind._settings = settings
+
+
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_run(name, tmp_path, monkeypatch):
+def test_examples_run(name, tmp_path, monkeypatch, forgotten):
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module(name)
     failed, _ = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)

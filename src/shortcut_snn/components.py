@@ -88,7 +88,9 @@ class Kind:
             settings = made if dataclasses.is_dataclass(made) else _settings_of(made, self.given)  # type: ignore[arg-type]
             # A file that is imported anew defines the same things anew.
             if there is not None and _place(there) != _place(settings):
-                raise ValueError(f"there is a {self.name} {name!r} already, in {_place(there)[0]}: choose another name")
+                raise ValueError(
+                    f"the {self.name} {name!r} is there already, in {_place(there)[0]}: choose another name"
+                )
             self._settings[name] = settings  # type: ignore[assignment]
             _NAMES[settings] = (self, name)  # type: ignore[index]
             return made
@@ -453,8 +455,9 @@ def hint_text(hint: Any) -> str:
     """Return an annotation as a person reads it."""
     found = slot(hint)
     if found is not None:
-        inner = f"a {found.inner.name}" if isinstance(found.inner, Kind) else "a group"
-        return inner + ("s, a list" if found.many else "") + (" or null" if found.optional else "")
+        inner = found.inner.name if isinstance(found.inner, Kind) else "group"
+        article = "an" if inner[0] in "aeiou" else "a"
+        return (f"list of {inner}s" if found.many else f"{article} {inner}") + (" or null" if found.optional else "")
     if get_origin(hint) is Annotated:
         return hint_text(get_args(hint)[0])
     if get_origin(hint) is typing.Literal:

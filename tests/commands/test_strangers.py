@@ -443,7 +443,7 @@ def test_an_installed_package_that_is_broken_is_named(tmp_path, capsys, monkeypa
         ("def (", "SyntaxError"),
         ("raise SystemExit(3)", "SystemExit: 3"),
         ("from shortcut_snn import components\n@components.surrogate('rectangle')\ndef mine(v): return v\n",
-         "there is a surrogate 'rectangle' already"),
+         "the surrogate 'rectangle' is there already"),
         ("from shortcut_snn import components\n@components.surrogat('mine')\ndef mine(v): return v\n", "surrogat"),
     ],
 )  # fmt: skip
