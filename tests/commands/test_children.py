@@ -168,7 +168,9 @@ def test_nothing_is_imported_from_the_current_folder(tmp_path, monkeypatch):
     (here / "yaml.py").write_text("print('hijacked')")
     (given / "mine.py").write_text("print('mine')")
     monkeypatch.chdir(here)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(given), os.environ.get("PYTHONPATH", "")])}
+    # An empty entry would be the current folder, on the person's own word.
+    paths = [str(given), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     with (tmp_path / "log").open("wb") as output:
         assert Children().run(["-c", "import mine, yaml"], output, environment) == 0
     assert (tmp_path / "log").read_text() == "mine\n"

@@ -1,6 +1,7 @@
 """One file of a person's own: what it registers can be trained, resumed, compared, looked at, tested and exported."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -348,7 +349,7 @@ def test_a_network_of_ones_own_is_compared(stranger, tmp_path, capsys):
     assert main(["compare", "--out", str(tmp_path / "c"), "--methods", "vanilla", "evolutionary", "--seeds", "1",
                  "--jobs", "2", "--training.threads", "1", *given[2:]]) == 0  # fmt: skip
     said = capsys.readouterr().out
-    assert "| evolutionary | 1 |" in said
+    assert re.search(r"\| evolutionary \| 1 +\|", said)
 
 
 @pytest.mark.parametrize("command", ["gradients", "evaluate", "energy", "export", "report"])
