@@ -40,7 +40,7 @@ demo: $(VENV)/.train  ## Train a spiking ResNet on digits (about two minutes), p
 	$(BIN)/shortcut-snn gradients --config digits --out "$(RUN)/at-start"
 	@echo; echo "Look at the pictures in $(RUN) and $(RUN)/at-start."
 
-test: $(VENV)/.dev  ## Run the tests (under eight minutes on 2 cores)
+test: $(VENV)/.dev  ## Run the tests (eleven minutes on 2 cores)
 	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev  ## Check style and types
