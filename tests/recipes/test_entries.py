@@ -75,6 +75,7 @@ def test_options_belong_to_their_owner():
         ({"training": 3}, "training is a group of entries"),
         ({"training": {"seed": 2**32}}, "training.seed should be less than"),
         ({"optimizer": {"kind": "sdg"}}, "optimizer.kind: unknown optimizer 'sdg'.*did you mean sgd"),
+        ({"optimizer": {"foreach": True, "fused": True}}, "optimizer: .*fused.*foreach"),
         ({"optimizer": {"lr": "fast"}}, "optimizer.lr should be a valid number"),
         ({"neuron": {"surrogate": {"kind": "rectangle", "width": -1}}}, "neuron.surrogate.*width"),
         ({"task": {"kind": "clasification"}}, "did you mean classification"),

@@ -17,9 +17,9 @@ from .. import neurons as _neurons  # noqa: F401
 from ..components import Kind, slot, write
 from ..method import takes_branches
 from ..runs import loggers as _loggers  # noqa: F401
-from ..runs import optimizers as _optimizers  # noqa: F401
 from ..runs import task as _task  # noqa: F401
 from ..runs.gradient_mechanisms import check_gradient
+from ..runs.optimizers import make_optimizer
 from ..runs.training import Training
 
 
@@ -120,11 +120,7 @@ class Recipe:
                 f"training.warmup: {components.kind_and_name(self.lr_schedule)[1]} warms up by itself, over "
                 "lr_schedule.pct_start of the run; leave training.warmup out"
             )
-        try:
-            # Torch's optimizers refuse their options when they are made.
-            self.optimizer.build(params=[nn.Parameter(torch.zeros(1, 1))])
-        except ValueError as error:
-            raise ValueError(f"optimizer: {error}") from None
+        make_optimizer(self.optimizer, [nn.Parameter(torch.zeros(1, 1))])
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain nested dictionaries, lists and values: all entries, said or not."""

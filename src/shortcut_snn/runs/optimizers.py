@@ -233,6 +233,23 @@ def scheduler(lr_schedule: Any, optimizer: Optimizer, total: int, warmup: float 
     return SequentialLR(optimizer, [LinearLR(optimizer, 1 / (first + 1), 1.0, first), rest], [first])
 
 
+def make_optimizer(optimizer: Any, params: Any) -> Optimizer:
+    """Return torch's optimizer of a component; torch refuses options when it is made.
+
+    Args:
+        optimizer: a component.
+        params: parameters or groups of them.
+
+    Raises:
+        ValueError: options that make no sense, in torch's words.
+    """
+    try:
+        made: Optimizer = optimizer.build(params=params)
+    except (ValueError, RuntimeError, AssertionError) as error:
+        raise ValueError(f"optimizer: {error}") from None
+    return made
+
+
 def parameter_groups(model: nn.Module, everything: bool = False) -> list[dict[str, Any]]:
     """Split parameters into those that weight decay falls on, the weights of layers, and those that it spares.
 

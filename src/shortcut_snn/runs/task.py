@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from .. import components
 from ..method import LinearDecay, LogitSum, Shortcut, takes_every_step
 from .averages import Averages
-from .optimizers import parameter_groups, scheduler
+from .optimizers import make_optimizer, parameter_groups, scheduler
 from .training import Training
 
 
@@ -247,10 +247,7 @@ class Task(pl.LightningModule):
         """Return the optimizer, and the schedule of its learning rate, step by step."""
         options = self.training_options
         groups = parameter_groups(self.model, options.decay == "all")
-        try:
-            optimizer = self.optimizer_options.build(params=groups)
-        except (ValueError, RuntimeError, AssertionError) as error:
-            raise ValueError(f"optimizer: {error}") from None
+        optimizer = make_optimizer(self.optimizer_options, groups)
         steps = int(self.trainer.estimated_stepping_batches)
         built = scheduler(self.lr_schedule, optimizer, steps, options.warmup)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": built, "interval": "step"}}
