@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from shortcut_snn.neurons import LIF, ATan, Rectangle, Sigmoid, Surrogate, Triangle
+from shortcut_snn.recipes import recipe_of
 from studies import claim, claim_tables
 
 TINY = ["--set", "network.width=2", "data.batch_size=10", "training.precision=fp32"]
@@ -151,7 +152,7 @@ def test_time_to_accuracy_with_both_neurons(data: Path, tmp_path: Path, monkeypa
     found = rows(tmp_path / "out" / "cpu.csv")
     assert [row["setting"] for row in found] == ["cifar10-cpu", "cifar10-cpu SpikingJelly"]
     assert all(float(row["minutes_to_0"]) >= 0 and row["minutes_to_100"] == "" for row in found)
-    assert all(row["lr"] == "0.5" and not row.get("test_best") for row in found)
+    assert all(float(row["lr"]) == recipe_of("cifar10-cpu").optimizer.lr and not row.get("test_best") for row in found)
     assert found[0]["parameters"] == found[1]["parameters"]
 
 

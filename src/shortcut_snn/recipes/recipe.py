@@ -120,6 +120,8 @@ class Recipe:
                 f"training.warmup: {components.kind_and_name(self.lr_schedule)[1]} warms up by itself, over "
                 "lr_schedule.pct_start of the run; leave training.warmup out"
             )
+        if self.training.early is not None and self.time_steps is not None:
+            self.training.early.check(self.time_steps)
         make_optimizer(self.optimizer, [nn.Parameter(torch.zeros(1, 1))])
 
     def to_dict(self) -> dict[str, Any]:

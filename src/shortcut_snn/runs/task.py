@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Annotated, Any, ClassVar
 
 import lightning.pytorch as pl
@@ -182,7 +182,12 @@ class Task(pl.LightningModule):
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         """Return the loss of a batch."""
         inputs, target = self.prepare(batch)
-        with self.as_trained():
+        early = self.training_options.early
+        with ExitStack() as for_this_step:
+            if early is not None and self.global_step < early.fraction * self.total_steps:
+                for_this_step.enter_context(early.shorter(self.model.network, inputs))
+                inputs = early.reduced(inputs)
+            for_this_step.enter_context(self.as_trained())
             output = self.model(inputs)
         balance = self.balance
         loss = self.loss_of(output, target, balance)

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from .early import Early
+
 NonFinite = Literal["stop", "skip"]
 Silent = Literal["warn", "stop", "ignore"]
 
@@ -22,6 +24,7 @@ class Training:
         accumulate: batches whose gradients make one step.
         average: decay a step of an exponential moving average of the weights, which is what is tested and ships; null
             for the weights themselves.
+        early: smaller images and fewer time steps in the first part of the run; null for none.
         decay: what weight decay falls on: weights (of convolutions and linear layers), or all parameters.
         accelerator: auto, cpu, gpu or another of Lightning's.
         devices: how many, on each machine.
@@ -45,6 +48,7 @@ class Training:
     clip: Annotated[float, Gt(0)] | None = None
     accumulate: Annotated[int, Ge(1), Le(2**20)] = 1
     average: Annotated[float, Gt(0), Lt(1)] | None = None
+    early: Early | None = None
     decay: Literal["weights", "all"] = "weights"
     accelerator: str = "auto"
     devices: Annotated[int, Ge(1), Le(2**12)] = 1
