@@ -53,7 +53,7 @@ class Early:
             return images
         flat = images.flatten(0, -4) if images.dim() > 4 else images
         small = F.interpolate(flat, size=(self.size, self.size), mode="bilinear", antialias=True)
-        return small.unflatten(0, images.shape[:-3]) if images.dim() > 4 else small
+        return small.reshape(*images.shape[:-2], *small.shape[-2:])
 
     @contextmanager
     def shorter(self, network: nn.Module, inputs: Any) -> Iterator[None]:
