@@ -32,13 +32,9 @@ define remove
   { echo "$(1) is not removed: it holds no $$file, so it is not ours; name another folder"; exit 1; }; done; fi
 rm -rf -- "$(1)"
 endef
-remove_run = $(call remove,$(RUN),recipe.yaml environment.json)
-
-demo: $(VENV)/.train  ## Train a spiking ResNet on digits (about two minutes), pictures in runs/demo
-	$(remove_run)
-	$(BIN)/shortcut-snn train --config digits --out "$(RUN)"
-	$(BIN)/shortcut-snn gradients --config digits --out "$(RUN)/at-start"
-	@echo; echo "Look at the pictures in $(RUN) and $(RUN)/at-start."
+demo: $(VENV)/.train  ## Train a deep spiking network without help and with it (about a minute), picture in runs/demo
+	$(call remove,$(RUN),demo.png comparison.csv)
+	$(BIN)/shortcut-snn demo --out "$(RUN)"
 
 test: $(VENV)/.dev  ## Run the tests (eleven minutes on 2 cores)
 	$(BIN)/pytest -n 2 --dist loadfile
@@ -55,5 +51,5 @@ bench: $(VENV)/.dev  ## Time training steps side by side with SpikingJelly, snnT
 	$(BIN)/python -m benchmarks
 
 clean:  ## Remove the environment and the demo's run
-	$(remove_run)
+	$(call remove,$(RUN),demo.png comparison.csv)
 	$(call remove,$(VENV),pyvenv.cfg)

@@ -253,6 +253,39 @@ def progress(lines: Lines, seconds: Lines, path: Path, what: str) -> None:
     _save(figure, path)
 
 
+def side_by_side(
+    lines: Lines, gradients: Lines, path: Path, what: str, names: Sequence[str], chance: float | None = None
+) -> None:
+    """Draw a metric against epochs beside the gradient of each layer: a method's mean, and its runs' range as a band.
+
+    Args:
+        lines: the metric of each run after each epoch.
+        gradients: of each run, RMS by layer over the last layer's.
+        path: where the picture goes.
+        what: the metric, for the title.
+        names: the layers.
+        chance: the metric of a network that guesses, for a line.
+    """
+    figure = _figure(10.0, 4.6)
+    left, right = figure.subplots(1, 2)
+    _bands(left, {label: [range(1, len(run) + 1) for run in runs] for label, runs in lines.items()}, lines)
+    if chance is not None:
+        left.axhline(chance, color="grey", linestyle=":", linewidth=1)
+        left.annotate("by chance", (1, chance), (0, 3), textcoords="offset points", fontsize="small", color="grey")
+    left.set_title(what)
+    left.set_ylim(bottom=0)
+    _count(left, "epoch")
+    layers = {label: [range(1, len(names) + 1) for _ in runs] for label, runs in gradients.items()}
+    _bands(right, layers, gradients, log=True)
+    right.set_title("gradient by layer before training (last layer = 1)")
+    _log(right, True)
+    _layers(right, names)
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    _legend(figure, left)
+    _save(figure, path)
+
+
 def _bands(axes: Axes, across: Lines, lines: Lines, log: bool = False) -> None:
     """Draw a line a method, and a band where it has several runs; of runs of unequal length what all have."""
     for place, (label, runs) in enumerate(lines.items()):

@@ -102,6 +102,15 @@ def gradients(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) ->
     return Gradients(names, reports, found, agreement, len(seen[0][1]))
 
 
+def at_start(recipe: Recipe) -> GradientReport:
+    """Measure the gradients of a recipe's network before its first step, on its first batch."""
+    with seeded(recipe.training.seed, recipe.training.threads):
+        data = recipe.data.load(recipe.time_steps)
+        task = _task(recipe, data, None)
+        batch = task.ready(next(iter(data.loaders(recipe.training.seed).train)))
+        return _measure(task, task.schedule(0, 1) if task.model.branches else 0.0, batch)
+
+
 def _measure(task: Task, weight: float, batch: Batch) -> GradientReport:
     with task.as_trained():
         return measure(task.model, *batch, task.loss_of, weight)

@@ -71,6 +71,12 @@ def _said(given: Any) -> str:
 
 def _of_module(module: Any) -> tuple[Any, ...]:
     """Return the loaders of a LightningDataModule; without a test part, the validation part is that."""
+    for hook in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"):
+        if hasattr(module, hook) and not getattr(module, hook).__func__.__qualname__.startswith("DataHooks."):
+            raise ValueError(
+                f"{type(module).__name__}.{hook}() would not be called: the loaders alone are taken of a data module; "
+                "do its work in a task's prepare(), or in the loaders' collate_fn"
+            )
     module.prepare_data()
     loaders = []
     for part, stage in (("train", "fit"), ("val", "validate"), ("test", "test")):

@@ -1,0 +1,31 @@
+"""The demo: both networks trained, what came of it in words, and a picture."""
+
+from pathlib import Path
+
+import pytest
+
+from shortcut_snn.commands import main
+from shortcut_snn.runs import RunFolder
+
+
+def test_both_networks_are_trained_side_by_side_and_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", "--out", str(tmp_path / "demo"), "--epochs", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (epoch,) = (line for line in lines if line.startswith("epoch  1/1 "))
+    results = {}
+    for name in ("without help", "with help"):
+        place = RunFolder(tmp_path / "demo" / name.replace(" ", "_") / "seed0")
+        results[name] = place.read_result()
+        assert f"{name} {100 * results[name]['validation_last']['accuracy']:5.1f} %" in epoch
+    (sentence,) = (line for line in lines if line.startswith("Without help the network recognises"))
+    for result in results.values():
+        assert f"{100 * result['test_last']['accuracy']:.0f} %" in sentence
+    assert results["with help"]["parameters"] == results["without help"]["parameters"]
+    assert any(line.startswith("Why: ") for line in lines)
+    assert all(len(line) <= 120 for line in lines if line.startswith(("epoch", "The", "Each")))
+    assert (tmp_path / "demo" / "demo.png").read_bytes().startswith(b"\x89PNG")
+    # What is there already is not trained again, and says the same.
+    assert main(["demo", "--out", str(tmp_path / "demo"), "--epochs", "1"]) == 0
+    assert sentence in capsys.readouterr().out
