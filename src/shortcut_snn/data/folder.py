@@ -145,7 +145,7 @@ def decode(path: str, channels: int = 3) -> Tensor:
     image = image if image.dtype == torch.uint8 else to_dtype(image, torch.uint8, scale=True)
     if channels == 1:
         # Levels that are grey already stay what they are: the weights of the colours do not quite add up to 1.
-        return image[:1] if bool((image == image[:1]).all()) else rgb_to_grayscale(image)
+        image = image[:1] if bool((image == image[:1]).all()) else rgb_to_grayscale(image)
     return image
 
 

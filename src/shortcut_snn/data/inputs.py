@@ -101,8 +101,9 @@ class InputFiles:
         extension = path.suffix.lower()
         if extension not in RECORDINGS:
             raise InputError(f"{path} is no recording of events: those end in {', '.join(sorted(RECORDINGS))}")
-        sensor = tuple(self.description["sensor"])
-        maker = FrameMaker(sensor, (height, width), self.time_steps, self.description.get("slicing") or "time", None)
+        rows, columns = self.description["sensor"]
+        slicing = self.description.get("slicing") or "time"
+        maker = FrameMaker((rows, columns), (height, width), self.time_steps, slicing, None)
         try:
             check_libraries({extension})
             return torch.from_numpy(maker(FileRecording.of(str(path), path.parent)))
