@@ -13,6 +13,7 @@ from sphinx.util.docutils import SphinxDirective
 from shortcut_snn import __version__
 from shortcut_snn.commands.components import kinds
 from shortcut_snn.components import Kind, options
+from shortcut_snn.deploy import registry
 
 project = "shortcut-snn"
 copyright = "the shortcut-snn authors"
@@ -86,6 +87,28 @@ class Components(SphinxDirective):
         return sections
 
 
+class Trained(SphinxDirective):
+    """``trained``: a table of the networks that come with the package, made from their cards."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        lines = [
+            "| name | data | test accuracy | test samples | energy, nJ | with ReLUs | licence of the data |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for name in registry.names(registry.TRAINED):
+            said = registry.card(name, registry.TRAINED)
+            energy = [f"{value / 1000:,.0f}" for value in (said.energy or {}).values()] or ["-", "-"]
+            lines.append(
+                f"| `{name}` | {said.data['name']} | {100 * said.accuracy['test']:.2f} % | "
+                f"{said.data['samples']['test']:,} | {' | '.join(energy)} | {said.data['licence']} |"
+            )
+        node = nodes.container()
+        self.state.nested_parse(StringList(lines), 0, node)
+        return [node]
+
+
 def setup(app: Sphinx) -> None:
     """Add what is ours."""
     app.add_directive("components", Components)
+    app.add_directive("trained", Trained)

@@ -5,6 +5,7 @@ import torch
 
 from shortcut_snn import nets
 from shortcut_snn.analysis.firing import firing_rates, spiking_layers
+from shortcut_snn.deploy import fold
 from shortcut_snn.neurons import IF, LIF
 
 
@@ -18,6 +19,18 @@ def test_every_spiking_layer_is_listed_once():
 
 def test_bare_neurons_are_listed_too():
     assert list(spiking_layers(torch.nn.Sequential(LIF(), IF()))) == ["0", "1"]
+
+
+def test_layers_of_a_folded_network_are_those_that_run():
+    net = nets.spiking_resnet20(10, 2, width=4).eval()
+    folded, images = fold(net), torch.randn(2, 3, 16, 16)
+    assert list(spiking_layers(folded)) == list(spiking_layers(net))
+    with torch.no_grad(), firing_rates(net) as rates, firing_rates(folded) as same:
+        net(images)
+        folded(images)
+    assert {name: pytest.approx(rate.item(), abs=0.01) for name, rate in rates.items()} == {
+        name: rate.item() for name, rate in same.items()
+    }
 
 
 def test_rates_are_means_of_spikes():

@@ -6,9 +6,12 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-from shortcut_snn import components
+from shortcut_snn import components, load
 from shortcut_snn.commands import main
 from shortcut_snn.components import Kind
 from shortcut_snn.runs.callbacks import SaveRun
@@ -314,6 +317,23 @@ def stranger(tmp_path_factory):
     given = [*words(OWN_NETWORK | OWN_DATA | {"training.epochs": "2"}), "--import", str(file)]
     assert main(["train", "--out", str(folder / "run"), *given]) == 0
     return file, given, folder / "run"
+
+
+def test_a_network_of_ones_own_predicts(stranger, tmp_path, capsys):
+    file, _, run = stranger
+    image = np.full((8, 8), 30, np.uint8)
+    image[:, 3] += 180
+    Image.fromarray(image).save(tmp_path / "bar.png")
+    assert main(["predict", str(run), str(tmp_path / "bar.png"), "--json", "--import", str(file)]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    expected = load(run).logits(torch.from_numpy(image)[None]).softmax(-1)[0]
+    assert found["class"] == ["lying", "standing"][expected.argmax()]
+    assert found["probability"] == pytest.approx(expected.max().item())
+    forget()
+    assert main(["predict", str(run), str(tmp_path / "bar.png")]) == 1
+    said = one_line(capsys)
+    assert "unknown network" in said
+    assert f"the run imported {file}: add --import {file}" in said
 
 
 def test_the_run_says_what_was_imported(stranger):

@@ -100,6 +100,31 @@ def test_the_card(trained, exported):
     assert f"- an input, pJ (45 nm): {result['energy_pj']:.4g}" in text
 
 
+def test_half_precision(trained, tmp_path, capsys):
+    words = ["export", str(trained), "--to", "safetensors", "--out", str(tmp_path / "half"), "--half", "--images", "30"]
+    said = ["--licence", "cc0-1.0", "--data-name", "Digits of UCI", "--data-licence", "CC BY 4.0"]
+    assert main([*words, *said]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"\d+ of 30 predictions agree; largest difference", printed)
+    test, network, read = images_of(trained), load(tmp_path / "half"), card(tmp_path / "half")
+    accuracy = (network.predict(test.fetch(np.arange(len(test)))) == test.labels).float().mean().item()
+    assert read.accuracy == {"test": pytest.approx(accuracy)}
+    assert f"test accuracy in half precision: {100 * accuracy:.2f} %" in printed
+    assert (read.licence, read.data["name"], read.data["licence"]) == ("cc0-1.0", "Digits of UCI", "CC BY 4.0")
+    assert read.inputs.startswith("grey images, resized until they just cover 8 x 8 pixels")
+    text = (tmp_path / "half" / "README.md").read_text()
+    assert text.startswith('---\nlicense: "cc0-1.0"\n')
+    assert "- licence: CC BY 4.0" in text
+    # Every weight is the network's own, rounded once.
+    folded = load(trained).runtime.network.state_dict()
+    for name, weight in network.runtime.network.state_dict().items():
+        assert torch.equal(weight, folded[name].half().float()), name
+    size = [(path / "network.safetensors").stat().st_size for path in (tmp_path / "half", trained)]
+    assert size[0] < 0.75 * size[1]
+    assert main([*words[:3], "onnx", *words[4:]]) == 1
+    assert "--half: only safetensors files have weights in half precision, not onnx; leave it out" in one_line(capsys)
+
+
 def test_a_card_speaks_of_one_network(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
     shutil.copy(trained / "network.safetensors", tmp_path / "run" / "best.safetensors")
@@ -107,9 +132,11 @@ def test_a_card_speaks_of_one_network(trained, tmp_path):
     for to in ("onnx", "safetensors"):
         assert main([*command, to]) == 0
     assert len(card(tmp_path / "out").files) == 2
+    assert card(tmp_path / "out").weights == "after the last of 2 epochs"
     assert main([*command, "safetensors", "--weights", "best", "--name", "best"]) == 0
     read = card(tmp_path / "out")
     assert list(read.files) == ["safetensors"]
+    assert read.weights == "after the best in validation of 2 epochs"
     assert read.energy is None, "it was measured on the last epoch's"
 
 

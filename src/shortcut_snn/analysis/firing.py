@@ -7,18 +7,19 @@ import torch
 from torch import Tensor, nn
 
 from ..inspection import hooked
-from ..neurons import Neuron, NormNeuron
+from ..neurons import CurrentNeuron, Neuron, NormNeuron
 
 
 def spiking_layers(network: nn.Module) -> dict[str, nn.Module]:
     """Return the layers whose outputs are spikes, in the order of the network.
 
-    A neuron inside a :class:`NormNeuron` is not listed beside it: the two are one layer and may run as one.
+    A neuron inside a :class:`NormNeuron`, or a :class:`CurrentNeuron` of a folded network, is not listed beside it: the
+    two are one layer and may run as one.
     """
     found: dict[str, nn.Module] = {}
     for name, module in network.named_modules():
         inside = any(name == other or name.startswith(f"{other}.") for other in found)
-        if isinstance(module, NormNeuron | Neuron) and not inside:
+        if isinstance(module, NormNeuron | CurrentNeuron | Neuron) and not inside:
             found[name] = module
     return found
 

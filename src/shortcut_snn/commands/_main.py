@@ -32,6 +32,14 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
+def add_imports(parser: argparse.ArgumentParser) -> None:
+    """Add what names a user's own components to a command's options."""
+    parser.add_argument(
+        "--import", dest="imports", action="append", default=[], metavar="FILE",
+        help="a Python file or module that registers components of your own; may be given several times",
+    )  # fmt: skip
+
+
 def commands() -> list[str]:
     """Return the commands: one file each in this folder, but those that begin with an underscore."""
     folder = importlib.import_module(str(__package__)).__path__

@@ -13,7 +13,7 @@ from ..recipes.entries import from_dict, layer, merged, said
 from ..recipes.imports import hint, import_components
 from ..recipes.recipe import Recipe, sections
 from ..runs import RunFolder
-from ._main import Parser, UsageError
+from ._main import Parser, UsageError, add_imports
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -24,14 +24,6 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_imports(parser)
     parser.add_argument("--print-recipe", action="store_true", help="print the complete recipe and do nothing else")
-
-
-def add_imports(parser: argparse.ArgumentParser) -> None:
-    """Add what names a user's own components to a command's options."""
-    parser.add_argument(
-        "--import", dest="imports", action="append", default=[], metavar="FILE",
-        help="a Python file or module that registers components of your own; may be given several times",
-    )  # fmt: skip
 
 
 def run_on_run(module: Any, parser: argparse.ArgumentParser, own: argparse.ArgumentParser, given: list[str]) -> int:

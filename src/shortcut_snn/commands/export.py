@@ -1,18 +1,23 @@
 """``shortcut-snn export``: a run's network for use elsewhere, checked on the run's own test data."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .. import __version__, components
+from ..analysis import measure_energy
 from ..components import kind_and_name, write
 from ..data import Data, ImageData
-from ..deploy import Agreement, Card, Description, export_network, file_name
+from ..deploy import Agreement, Card, Description, Inference, export_network, file_name
 from ..deploy.card import CARD, read_card, write_card
+from ..deploy.inference import load_file
+from ..deploy.prepare import in_words
 from ..files import read_json
 from ..recipes import open_run
 from ..recipes.recipe import Recipe
 from ..runs import RunFolder
+from ..runs.energy import SAMPLES
 
 HELP = "export a trained network"
 DESCRIPTION = (
@@ -34,6 +39,10 @@ def export(
     images: int = 256,
     name: str | None = None,
     changes: dict[str, Any] | None = None,
+    half: bool = False,
+    licence: str | None = None,
+    data_name: str | None = None,
+    data_licence: str | None = None,
 ) -> tuple[Path, Agreement]:
     """Export a run's network; see :func:`~shortcut_snn.deploy.export_network` for what is checked.
 
@@ -46,6 +55,10 @@ def export(
         images: how many of the run's test images are compared.
         name: of the network on its card; by default that of the run's folder.
         changes: entries to lay over the run's recipe, as where the data lies now.
+        half: weights in half precision (of safetensors alone); accuracy and energy on the card are then the file's.
+        licence: of the weights, for the card, as the Hugging Face hub writes it (``"apache-2.0"``).
+        data_name: of the data set, for the card; by default what the recipe calls it.
+        data_licence: of the data set, for the card.
 
     Returns:
         The file, and how near it is to the network.
@@ -55,33 +68,58 @@ def export(
         OSError: a package that the format needs is not installed.
         ValueError: damaged files, other data than the run's, or an export that differs.
     """
-    exporter = components.exporter.make(to)
+    if half and to != "safetensors":
+        raise ValueError(f"--half: only safetensors files have weights in half precision, not {to}; leave it out")
+    exporter = components.exporter.make(to, **({"half": True} if half else {}))
     file_name(exporter, streaming)
     if images < 1:
         raise ValueError(f"--images: at least 1 is needed to compare, got {images}")
     folder = RunFolder(run)
     task, data, recipe = open_run(run, weights, changes)
-    network, then = task.model.strip(), task.description
+    # Runs of earlier versions do not say all that is known of their data now.
+    network, then = task.model.strip(), dict(data.description) | task.description
     batch, _ = data.sample(images)
     place = Path(out) if out else folder / "export"
     about = Description(recipe.network, recipe.neuron, then)
     path, agreement = export_network(network, about, batch, exporter, place, streaming)
-    files = {to + (", one time step" if streaming else ""): path.name}
-    write_card(_card(folder, recipe, data, then, weights, name or folder.path.resolve().name, place, files), place)
+    files = {to + (", half precision" if half else "") + (", one time step" if streaming else ""): path.name}
+    card = _card(folder, recipe, data, about, weights, name or folder.path.resolve().name, place, files)
+    if half:
+        # What the run measured was the network before its weights were rounded.
+        rounded: Any = load_file(path)
+        accuracy = {"test": _accuracy(rounded, data)} if task.metric == "accuracy" else {}
+        sample = rounded.runtime.prepare(data.sample(SAMPLES)[0])
+        report = measure_energy(rounded.runtime.network, [sample], about.time_steps)
+        energy = {what: getattr(report, key.removesuffix("_pj")) for what, key in ENERGY.items()}
+        card = replace(card, accuracy=accuracy, energy=energy)
+    described = {"name": data_name, "licence": data_licence}
+    card = replace(
+        card, licence=licence, data=card.data | {key: value for key, value in described.items() if value is not None}
+    )
+    write_card(card, place)
     return path, agreement
+
+
+def _accuracy(network: Inference, data: Data) -> float:
+    """What a network does on all test data, a fraction of 1."""
+    right = count = 0
+    for images, labels in data.loaders(0).test:
+        right += int((network.predict(images) == labels).sum())
+        count += len(labels)
+    return right / count
 
 
 def _card(
     run: RunFolder,
     recipe: Recipe,
     data: Data,
-    then: dict[str, Any],
+    about: Description,
     weights: str,
     name: str,
     folder: Path,
     files: dict[str, str],
 ) -> Card:
-    result = read_json(run.result)
+    result, then = read_json(run.result), about.data
     entries = recipe.to_dict()
     # Where the files lay is nobody's business.
     entries["data"] |= {key: None for key in ("root", "cache") if key in entries["data"]}
@@ -109,7 +147,17 @@ def _card(
         energy=energy if energy and weights == "last" else None,
         files=(before.files if before is not None and same else {}) | files,
         version=__version__,
+        inputs=in_words(about),
+        weights=_epoch(run, weights, recipe.training.epochs),
     )
+
+
+def _epoch(run: RunFolder, weights: str, planned: int) -> str:
+    """Say after which epoch of a run its weights are; a run that was stopped has a best one so far."""
+    table = run.table("metrics")
+    done = len(table.read_text(encoding="utf-8").splitlines()) - 1 if table.is_file() else planned
+    which = "the last" if weights == "last" else "the best in validation"
+    return f"after {which} of {done} epochs" + (f", of {planned} that were planned" if done != planned else "")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,6 +169,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--images", type=int, default=256, help="how many test images are compared")
     parser.add_argument("--name", default=None, help="of the network on its card; default: the run's")
+    parser.add_argument(
+        "--half", action="store_true", help="weights in half precision: half the file; safetensors only"
+    )
+    parser.add_argument("--licence", default=None, help="of the weights, for the card, as in apache-2.0")
+    parser.add_argument("--data-name", default=None, help="of the data set, for the card; default: the recipe's word")
+    parser.add_argument("--data-licence", default=None, help="of the data set, for the card")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -134,6 +188,13 @@ def run(options: argparse.Namespace) -> int:
         images=options.images,
         name=options.name,
         changes=options.changes,
+        half=options.half,
+        licence=options.licence,
+        data_name=options.data_name,
+        data_licence=options.data_licence,
     )
     print(f"{path}: {components.exporter.make(options.to).says}\n{agreement}\ncard: {path.parent / CARD} and README.md")
+    if options.half:
+        for part, value in read_card(path.parent).accuracy.items():
+            print(f"{part} accuracy in half precision: {100 * value:.2f} %")
     return 0

@@ -46,7 +46,8 @@ class Data(ABC):
         """What networks and files have to know, as JSON can say it.
 
         Images have ``classes`` (names), ``channels``, ``image_size`` ([H, W] in pixels), ``mean`` and ``std`` (per
-        channel; on the 0..1 scale for images, in events for frames of these), ``kind`` ("static" or "events").
+        channel; on the 0..1 scale for images, in events for frames of these), ``kind`` ("static" or "events");
+        recordings of events have the camera's ``sensor`` ([H, W] in pixels) and ``slicing`` too.
         """
 
     @property

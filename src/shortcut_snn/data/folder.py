@@ -43,7 +43,7 @@ class FolderImages(Images):
         if size is not None:
             self.shape = (3, size, size)
         elif paths:
-            _, height, width = _decode(paths[0]).shape
+            _, height, width = decode(paths[0]).shape
             self.shape = (3, height, width)
 
     def fetch(self, indices: Indices) -> Tensor:
@@ -58,7 +58,7 @@ class FolderImages(Images):
 
         parts = []
         for index, own in zip(indices, bits, strict=True):
-            image = _decode(self.paths[index])
+            image = decode(self.paths[index])
             part = box(image.shape[1], image.shape[2], own)
             parts.append(resized_crop(image, *part, list(self.shape[1:]), antialias=True))
         return torch.stack(parts)
@@ -70,13 +70,9 @@ class FolderImages(Images):
         return chosen
 
     def _read(self, path: str) -> Tensor:
-        from torchvision.transforms.v2.functional import center_crop, resize  # type: ignore[attr-defined]
-
-        image = _decode(path)
+        image = decode(path)
         if self.size is not None:
-            image = resize(image, [self.size], antialias=True)
-            cropped: Tensor = center_crop(image, [self.size, self.size])
-            return cropped
+            return fit(image, (self.size, self.size))
         if tuple(image.shape) != self.shape:
             raise ImageFileError(
                 f"{path} has {image.shape[1]}x{image.shape[2]} pixels but {self.shape[1]}x{self.shape[2]} are expected;"
@@ -128,11 +124,17 @@ class ImageFolder(StoredSet):
         return FolderImages(paths, torch.tensor(labels), self.image_size)
 
 
-def _decode(path: str) -> Tensor:
+def decode(path: str, channels: int = 3) -> Tensor:
+    """Return the image in a file, uint8 ``[channels, H, W]``: 3 for RGB, 1 for grey levels.
+
+    Raises:
+        ImageFileError: it is damaged, or no image.
+    """
     from torchvision.io import ImageReadMode, decode_image
-    from torchvision.transforms.v2.functional import to_dtype  # type: ignore[attr-defined]
+    from torchvision.transforms.v2.functional import rgb_to_grayscale, to_dtype  # type: ignore[attr-defined]
 
     try:
+        # Asked for grey levels, some decoders give colours all the same, or the numbers of a palette.
         image = decode_image(path, mode=ImageReadMode.RGB)
     except RuntimeError as error:
         # The decoder's messages begin with its own source file and go on for several sentences.
@@ -140,4 +142,25 @@ def _decode(path: str) -> Tensor:
         raise ImageFileError(f"{path} is damaged or no image: {reason}") from error
     # Of an animation, the first frame; of 16 bits, the upper 8.
     image = image[0] if image.ndim == 4 else image
-    return image if image.dtype == torch.uint8 else to_dtype(image, torch.uint8, scale=True)
+    image = image if image.dtype == torch.uint8 else to_dtype(image, torch.uint8, scale=True)
+    if channels == 1:
+        # Levels that are grey already stay what they are: the weights of the colours do not quite add up to 1.
+        image = image[:1] if bool((image == image[:1]).all()) else rgb_to_grayscale(image)
+    return image
+
+
+def fit(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return an image ``[C, H, W]`` at ``size``: as small as covers it, then the centre."""
+    from torchvision.transforms.v2.functional import center_crop, resize  # type: ignore[attr-defined]
+
+    height, width = size
+    if height == width:
+        image = resize(image, [height], antialias=True)
+    else:
+        scale = max(height / image.shape[1], width / image.shape[2])
+        image = resize(
+            image, [max(round(scale * side), least) for side, least in zip(image.shape[1:], size, strict=True)],
+            antialias=True,
+        )  # fmt: skip
+    cropped: Tensor = center_crop(image, [height, width])
+    return cropped

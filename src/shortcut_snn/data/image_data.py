@@ -59,7 +59,7 @@ class ImageData(Data):
         channels, *size = self.train.shape
         about = {
             "classes": self.classes, "channels": channels, "image_size": size, "mean": list(self.mean),
-            "std": list(self.std), "kind": self.kind,
+            "std": list(self.std), "kind": self.kind, **self.train.made_with(),
         }  # fmt: skip
         return about | ({"split_sha256": hashlib.sha256(self.split.encode()).hexdigest()} if self.split else {})
 

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -47,6 +47,10 @@ class Images(Dataset[tuple[Tensor, int]]):
     def names(self) -> Sequence[str]:
         """Return what each is called, where the record of the split tells; else nothing."""
         return ()
+
+    def made_with(self) -> dict[str, Any]:
+        """Return what, besides the shape, says how a file becomes a sample of these; entries of a description."""
+        return {}
 
     def storage(self) -> str:
         """Say in a line what is kept on disk to read these faster, nothing if nothing is."""

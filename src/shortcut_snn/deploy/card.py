@@ -18,12 +18,15 @@ class Card:
 
     Args:
         name: of the network, as in a registry.
-        data: name of the data set and what was held out.
+        data: name of the data set, its licence, its classes, and what was held out.
         recipe: all entries of the run.
         accuracy: by what it was measured on, as in ``{"test": 0.97}``, fractions of 1.
         energy: as far as it was measured, by name; None if it was not.
         files: what lies beside the card, by format.
         version: of this library.
+        inputs: how files become what the network takes, in a sentence.
+        weights: after which epoch, of how many.
+        licence: of the weights, as the Hugging Face hub writes it (``"apache-2.0"``); None where nobody said.
     """
 
     name: str
@@ -33,6 +36,9 @@ class Card:
     energy: dict[str, Any] | None = None
     files: dict[str, str] = field(default_factory=dict)
     version: str = ""
+    inputs: str = ""
+    weights: str = ""
+    licence: str | None = None
 
 
 def write_card(card: Card, folder: Path) -> None:
@@ -65,12 +71,13 @@ def read_card(folder: Path) -> Card:
     return card
 
 
-def markdown(card: Card) -> str:
-    """Return the card as a person reads it."""
+def markdown(card: Card, name: str = "path/of/this/folder") -> str:
+    """Return the card as a person reads it; ``name`` is what the network is loaded by."""
     network, neuron = card.recipe.get("network", {}), card.recipe.get("neuron", {})
     size = " x ".join(str(side) for side in card.data.get("image_size", ()))
     lines = [
         "---",
+        *([f"license: {json.dumps(card.licence)}"] if card.licence else []),
         "library_name: shortcut-snn",
         "pipeline_tag: image-classification",
         "tags: [spiking-neural-network, neuromorphic]",
@@ -82,6 +89,13 @@ def markdown(card: Card) -> str:
         f"{network.get('time_steps', '?')} time steps) for {len(card.data.get('classes', ()))} classes of "
         f"{card.data.get('name', 'images')} ({card.data.get('channels', '?')} channels, {size} pixels), trained with "
         f"shortcut-snn {card.version}.",
+        "",
+        *([f"Weights: {card.weights}.", ""] if card.weights else []),
+        "## Data",
+        "",
+        f"- licence: {card.data.get('licence') or 'not stated'}",
+        *(f"- {part}: {count:,}" for part, count in (card.data.get("samples") or {}).items()),
+        f"- classes: {', '.join(map(str, card.data.get('classes', ())))}",
         "",
         "## Accuracy",
         "",
@@ -96,15 +110,18 @@ def markdown(card: Card) -> str:
         "## Use",
         "",
         "```python",
-        "from shortcut_snn.deploy import load",
+        "from shortcut_snn import load",
         "",
-        'network = load("path/of/this/folder")',
+        f"network = load({json.dumps(name)})",
         "labels = network.predict(images)  # uint8, as they come from the data set",
         "```",
         "",
+        f"`shortcut-snn predict {name} FILE ...` does the same for files.",
+        *(["", f"Inputs: {card.inputs}"] if card.inputs else []),
+        "",
         "## Files",
         "",
-        *(f"- `{name}`: {what}" for what, name in card.files.items()),
+        *(f"- `{file}`: {what}" for what, file in card.files.items()),
         "",
         "## Recipe",
         "",

@@ -15,6 +15,8 @@ from ..nets import build_network
 MOST_STEPS, MOST_CHANNELS, MOST_CLASSES, MOST_PIXELS, MOST = 10_000, 1_024, 1_000_000, 8_192, 1_000_000
 """No network comes near these; a file that says more would only exhaust the memory."""
 
+_Side = Annotated[int, Interval(ge=1, le=MOST_PIXELS)]
+
 
 @dataclass(frozen=True)
 class Images:
@@ -28,15 +30,19 @@ class Images:
         std: likewise.
         kind: ``"static"`` images or frames of ``"events"``.
         time_steps: frames of a recording, where the network does not say it.
+        sensor: height and width of the camera, where recordings of events become frames.
+        slicing: what the frames of a recording have in common: ``"time"`` they last, or ``"count"`` of events.
     """
 
     classes: Annotated[tuple[str, ...], Len(2, MOST_CLASSES)]
     channels: Annotated[int, Interval(ge=1, le=MOST_CHANNELS)]
-    image_size: tuple[Annotated[int, Interval(ge=1, le=MOST_PIXELS)], Annotated[int, Interval(ge=1, le=MOST_PIXELS)]]
+    image_size: tuple[_Side, _Side]
     mean: tuple[Annotated[float, Interval(ge=-1e6, le=1e6)], ...]
     std: tuple[Annotated[float, Interval(ge=1e-9, le=1e6)], ...]
     kind: Literal["static", "events"]
     time_steps: Annotated[int, Interval(ge=1, le=MOST_STEPS)] | None = None
+    sensor: tuple[_Side, _Side] | None = None
+    slicing: Literal["time", "count"] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what does not go together."""

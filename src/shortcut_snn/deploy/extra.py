@@ -1,13 +1,11 @@
-"""Packages that only some formats need."""
+"""Packages that only some of it needs."""
 
 import importlib
 from typing import Any
 
-PIP = "pip install 'shortcut-snn[export]'"
 
-
-def need(package: str, what: str) -> Any:
-    """Import a package of the extra ``export``.
+def need(package: str, what: str, extra: str = "export") -> Any:
+    """Import a package of an extra.
 
     Raises:
         OSError: it is not installed; the message says how to.
@@ -17,4 +15,5 @@ def need(package: str, what: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name and not package.startswith(error.name):
             raise
-        raise OSError(f"{what} needs {package.partition('.')[0]}, which is not installed: {PIP}") from None
+        missing = package.partition(".")[0]
+        raise OSError(f"{what} needs {missing}, which is not installed: pip install 'shortcut-snn[{extra}]'") from None

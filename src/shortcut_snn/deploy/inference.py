@@ -22,6 +22,7 @@ class Inference:
     Args:
         runtime: what runs it.
         about: what it is.
+        folder: where its file lies, for :meth:`push_to_hub`.
 
     Example:
         >>> import torch
@@ -37,11 +38,41 @@ class Inference:
         torch.Size([1, 2])
     """
 
-    def __init__(self, runtime: Runtime, about: Description) -> None:
-        self.runtime, self.about = runtime, about
+    def __init__(self, runtime: Runtime, about: Description, folder: Path | None = None) -> None:
+        self.runtime, self.about, self.folder = runtime, about, folder
         self._state: State | None = None
         self._sum: Tensor | None = None
         self._steps = 0
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, revision: str | None = None, precision: Precision = "float32"
+    ) -> "Inference":
+        """Return a trained network by its name, its folder or its repository; see :func:`~.registry.load`."""
+        from .registry import load
+
+        return load(name, revision=revision, precision=precision)
+
+    def push_to_hub(self, repository: str, private: bool | None = None, token: str | None = None) -> str:
+        """Upload the network's file and card, as ``shortcut-snn export`` writes them, to the Hugging Face hub.
+
+        Args:
+            repository: ``owner/name``; made if it is not there.
+            private: whether others cannot see a repository that is made; None: as the owner's account has it.
+            token: of the account; by default the one that ``hf auth login`` keeps.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            FileNotFoundError: there is no card beside the network's file, or no file.
+            OSError: huggingface_hub is not installed, or the hub cannot be reached or refuses.
+        """
+        from .registry import push
+
+        if self.folder is None:
+            raise FileNotFoundError("this network comes from no file: shortcut-snn export writes one, with a card")
+        return push(self.folder, repository, private, token)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -122,4 +153,4 @@ def load_file(path: Path, precision: Precision = "float32") -> Inference:
         other = f"; it is for {ELSEWHERE[path.suffix]}" if path.suffix in ELSEWHERE else ""
         raise ValueError(f"{path} is no {SUFFIX} file{other}")
     network, about = read_folded(path)
-    return Inference(TorchRuntime(network, about, precision), about)
+    return Inference(TorchRuntime(network, about, precision), about, path.parent)

@@ -1,5 +1,6 @@
 """Networks out of safetensors files: those of a run, and folded ones."""
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -22,7 +23,13 @@ FOLDED = "folded"
 @components.exporter("safetensors")
 @dataclass(frozen=True)
 class Safetensors:
-    """Weights, and what is needed to build the network again."""
+    """Weights, and what is needed to build the network again.
+
+    Args:
+        half: keep the weights in half precision, in half the file; a network computes in float32 all the same.
+    """
+
+    half: bool = False
 
     file: ClassVar[str] = f"network{SUFFIX}"
     streamed: ClassVar[str | None] = None
@@ -30,12 +37,13 @@ class Safetensors:
 
     def make(self, network: nn.Module, about: Description, path: Path, streaming: bool) -> Runtime:
         """Write it; see :class:`~.runtime.Exporter`."""
-        write_folded(network, about, path)
+        write_folded(network, about, path, self.half)
         return TorchRuntime(*read_folded(path))
 
 
-def write_folded(network: nn.Module, about: Description, path: Path) -> None:
-    """Write a folded network and what is needed to build it again."""
+def write_folded(network: nn.Module, about: Description, path: Path, half: bool = False) -> None:
+    """Write a folded network and what is needed to build it again; with ``half``, floats as float16."""
+    network = copy.deepcopy(network).half() if half else network
     save_network(network, path, {**about.to_dict(), FOLDED: True})
 
 
@@ -58,7 +66,12 @@ def read_folded(path: Path) -> tuple[nn.Module, Description]:
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path} does not say what network it holds: {' '.join(str(error).split())}") from None
     check_fits(network, state, path)
-    wrong = [name for name, own in network.state_dict().items() if own.dtype != state[name].dtype]
+    owns = network.state_dict()
+    state = {
+        name: tensor.float() if (tensor.dtype, owns[name].dtype) == (torch.float16, torch.float32) else tensor
+        for name, tensor in state.items()
+    }
+    wrong = [name for name, own in owns.items() if own.dtype != state[name].dtype]
     if wrong:
         raise ValueError(f"{path} does not fit the network ({wrong[0]} is of the type {state[wrong[0]].dtype})")
     bad = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]

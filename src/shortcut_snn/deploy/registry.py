@@ -1,10 +1,15 @@
-"""Trained networks by name: out of a folder of folders, or from the Hugging Face hub."""
+"""Trained networks by name: those of this package, of a folder of folders, and of the Hugging Face hub."""
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from .card import CARD, README, Card, read_card
+from .. import __version__
+from ..components import suggestion
+from .card import CARD, README, Card, markdown, read_card
 from .extra import need
 from .inference import ELSEWHERE, Inference, load_file
 from .network_file import SUFFIX, Safetensors
@@ -12,18 +17,31 @@ from .torch_runtime import Precision
 
 VARIABLE = "SHORTCUT_SNN_MODELS"
 WEIGHTS = Safetensors.file
+TRAINED = Path(__file__).parents[1] / "trained"
+"""Networks that come with the package, a folder each as ``shortcut-snn export`` writes it."""
 _HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def models_folder() -> Path:
-    """Return the folder of named networks: ``SHORTCUT_SNN_MODELS``, or ``~/.cache/shortcut-snn/models``."""
+    """Return the folder of a person's own networks: ``SHORTCUT_SNN_MODELS``, or ``~/.cache/shortcut-snn/models``."""
     return Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "shortcut-snn" / "models")
 
 
+def places(root: Path | None = None) -> list[Path]:
+    """Return the folders in which names are looked up, the first that has one counts."""
+    return [models_folder(), TRAINED] if root is None else [root]
+
+
 def names(root: Path | None = None) -> list[str]:
-    """Return the names of the networks in a folder of them."""
-    root = root or models_folder()
-    return sorted(path.parent.name for path in root.glob(f"*/{WEIGHTS}")) if root.is_dir() else []
+    """Return the names of the networks in a folder of them; by default a person's own and those of this package.
+
+    Example:
+        >>> from shortcut_snn import load
+        >>> from shortcut_snn.deploy import card, names
+        >>> "digits-resnet18" in names(), load("digits-resnet18").classes[:3], card("digits-resnet18").data["name"]
+        (True, ('0', '1', '2'), "scikit-learn's digits")
+    """
+    return sorted({path.parent.name for place in places(root) for path in place.glob(f"*/{WEIGHTS}")})
 
 
 def find(name: str | Path, root: Path | None = None, revision: str | None = None) -> Path:
@@ -34,17 +52,40 @@ def find(name: str | Path, root: Path | None = None, revision: str | None = None
         OSError: the hub cannot be reached, or its client is not installed.
     """
     path = Path(name)
+    if path.is_file() or (path / WEIGHTS).is_file():
+        return path
+    if not path.is_absolute() and ".." not in path.parts:
+        for place in places(root):
+            if path.parts and (place / path / WEIGHTS).is_file():
+                return place / path
     if path.exists():
         return path
-    named = (root or models_folder()) / name
-    if not path.is_absolute() and ".." not in path.parts and named.is_dir():
-        return named
     if path.suffix not in (SUFFIX, *ELSEWHERE) and _HUB_NAME.fullmatch(str(name)):
         return fetch(str(name), revision)
-    known = ", ".join(names(root)) or "none"
+    known = names(root)
+    where = " and ".join("this package" if place == TRAINED else str(place) for place in places(root))
     raise FileNotFoundError(
-        f"no network {str(name)!r}: there is no such path, and in {named.parent} there are: {known}"
+        f"no network {str(name)!r}{suggestion(str(name), known)}: there is no such path, and in {where} there are: "
+        f"{', '.join(known) or 'none'}"
     )
+
+
+@contextmanager
+def _hub(repository: str, what: str) -> Iterator[Any]:
+    """Give the hub's client within a block; what it raises becomes one sentence."""
+    needed = "a network of the Hugging Face hub"
+    hub, errors = need("huggingface_hub", needed, "hub"), need("huggingface_hub.errors", needed, "hub")
+    constants = need("huggingface_hub.constants", needed, "hub")
+    before = constants.HF_HUB_DISABLE_TELEMETRY
+    # Else it tells the hub what is installed here.
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+    try:
+        yield hub
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, ValueError, OSError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise OSError(f"{repository} cannot be {what} the Hugging Face hub: {first}") from None
+    finally:
+        constants.HF_HUB_DISABLE_TELEMETRY = before
 
 
 def fetch(repository: str, revision: str | None = None) -> Path:
@@ -59,16 +100,30 @@ def fetch(repository: str, revision: str | None = None) -> Path:
     Raises:
         OSError: huggingface_hub is not installed, or the network is not there or cannot be reached.
     """
-    hub = need("huggingface_hub", "a network of the Hugging Face hub")
-    errors = need("huggingface_hub.errors", "a network of the Hugging Face hub")
-    try:
-        folder = hub.snapshot_download(repository, revision=revision, allow_patterns=[WEIGHTS, CARD, README])
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, ValueError, OSError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise OSError(f"{repository} cannot be fetched from the Hugging Face hub: {first}") from None
-    if not (Path(folder) / WEIGHTS).is_file():
+    with _hub(repository, "fetched from") as hub:
+        folder = Path(hub.snapshot_download(repository, revision=revision, allow_patterns=[WEIGHTS, CARD, README]))
+    if not (folder / WEIGHTS).is_file():
         raise FileNotFoundError(f"{repository} on the Hugging Face hub holds no {WEIGHTS}")
-    return Path(folder)
+    return folder
+
+
+def push(folder: Path, repository: str, private: bool | None = None, token: str | None = None) -> str:
+    """Upload a folder that ``shortcut-snn export`` wrote; see :meth:`.Inference.push_to_hub`."""
+    if not (folder / CARD).is_file():
+        raise FileNotFoundError(f"no card {folder / CARD}: write network and card with shortcut-snn export")
+    card = read_card(folder)
+    paths = {name: folder / name for name in (WEIGHTS, CARD, *card.files.values())}
+    # A card from elsewhere could name any file of this machine.
+    if missing := [name for name, path in paths.items() if Path(name).name != name or not path.is_file()]:
+        raise FileNotFoundError(f"the card in {folder} names what is no file there: {missing[0]}")
+    files: dict[str, str | bytes] = {name: str(path) for name, path in paths.items()}
+    files[README] = markdown(card, repository).encode()
+    with _hub(repository, "pushed to") as hub:
+        api = hub.HfApi(token=token, library_name="shortcut-snn", library_version=__version__)
+        api.create_repo(repository, private=private, exist_ok=True)
+        adds = [hub.CommitOperationAdd(path_in_repo=name, path_or_fileobj=file) for name, file in files.items()]
+        commit = api.create_commit(repository, adds, commit_message=f"{card.name}, shortcut-snn {card.version}")
+    return str(commit.commit_url)
 
 
 def load(
@@ -78,8 +133,8 @@ def load(
 
     Args:
         name: a ``.safetensors`` file, a folder that holds ``network.safetensors`` (a run, or an
-            export), the name of a folder in ``root``, or ``owner/name`` on the Hugging Face hub.
-        root: folder of named networks; see :func:`models_folder`.
+            export), a name (see :func:`names`), or ``owner/name`` on the Hugging Face hub.
+        root: folder of named networks; by default a person's own (see :func:`models_folder`), then this package's.
         revision: of a network of the hub.
         precision: ``"float32"``, or ``"bfloat16"`` on processors that have it.
 
@@ -87,9 +142,20 @@ def load(
         FileNotFoundError: there is no such network.
         OSError: the hub cannot be reached, or its client is not installed.
         ValueError: the file is damaged or not one of ours.
+
+    Example:
+        >>> import torch
+        >>> from shortcut_snn import load
+        >>> network = load("digits-resnet18")
+        >>> network.predict(torch.zeros(3, 1, 8, 8, dtype=torch.uint8)).shape
+        torch.Size([3])
     """
     found = find(name, root, revision)
-    return load_file(found / WEIGHTS if found.is_dir() else found, precision)
+    if not found.is_dir():
+        return load_file(found, precision)
+    if not (found / WEIGHTS).is_file():
+        raise FileNotFoundError(f"{found} holds no {WEIGHTS}: it is no run that has ended, nor an export for load()")
+    return load_file(found / WEIGHTS, precision)
 
 
 def card(name: str | Path, root: Path | None = None, revision: str | None = None) -> Card:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -92,6 +92,10 @@ class EventImages(Images):
     def names(self) -> Sequence[str]:
         """Return what each is called within its set."""
         return [recording.name for recording in self.recordings]
+
+    def made_with(self) -> dict[str, Any]:
+        """Return the camera's height and width, and what the frames of a recording have in common."""
+        return {"sensor": list(self.maker.sensor), "slicing": self.maker.slicing}
 
     def storage(self) -> str:
         """Say where the frames are kept and how much room they take."""

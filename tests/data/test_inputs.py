@@ -1,0 +1,104 @@
+"""Single files become what the same files are in a data set."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from shortcut_snn.data import EventFolder, ImageFolder
+from shortcut_snn.data.file_error import DataFileError
+from shortcut_snn.data.inputs import InputFiles
+
+from .events.recordings import nmnist, structured
+
+GREY = np.random.default_rng(0).integers(0, 256, (9, 12), np.uint8)
+COLOUR = np.random.default_rng(1).integers(0, 256, (9, 12, 3), np.uint8)
+
+
+def images(channels: int = 3, size: tuple[int, int] = (6, 6)) -> InputFiles:
+    return InputFiles({"kind": "static", "channels": channels, "image_size": list(size)}, time_steps=2)
+
+
+def test_images_are_resized_as_in_a_folder(tmp_path: Path) -> None:
+    for name, seed in (("cat", 0), ("dog", 1)):
+        (tmp_path / name).mkdir()
+        for number in range(6):
+            pixels = np.random.default_rng([seed, number]).integers(0, 256, (14 + number, 11, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    data = ImageFolder(tmp_path, image_size=7, validation=0).load()
+    files = InputFiles(data.description, time_steps=2)
+    for place, path in enumerate(data.test.paths):
+        assert torch.equal(files.read(Path(path)), data.test[place][0])
+
+
+def test_grey_levels_are_kept_and_colours_weighted(tmp_path: Path) -> None:
+    palette = Image.fromarray(GREY).convert("P")
+    for name, image in {"grey.png": Image.fromarray(GREY), "same.png": Image.fromarray(GREY).convert("RGBA"),
+                        "palette.png": palette, "palette.gif": palette}.items():  # fmt: skip
+        image.save(tmp_path / name)
+        assert (images(1, GREY.shape).read(tmp_path / name).numpy() == GREY).all(), name
+    Image.fromarray(COLOUR).save(tmp_path / "colour.png")
+    read = images(1, GREY.shape).read(tmp_path / "colour.png")
+    expected = COLOUR @ np.array([0.2989, 0.587, 0.114])
+    assert np.abs(read[0].numpy() - expected).max() <= 1
+    assert (images(3, GREY.shape).read(tmp_path / "grey.png").numpy() == GREY).all()
+
+
+@pytest.mark.parametrize("size", [(6, 6), (4, 9), (12, 5), (20, 30)])
+def test_images_of_any_size_fit(tmp_path: Path, size: tuple[int, int]) -> None:
+    Image.fromarray(COLOUR).save(tmp_path / "image.jpg")
+    assert images(3, size).read(tmp_path / "image.jpg").shape == (3, *size)
+
+
+@pytest.mark.parametrize("slicing", ["time", "count"])
+def test_recordings_become_the_frames_of_their_set(tmp_path: Path, slicing: str) -> None:
+    samples, labels = nmnist(20)
+    for number, (sample, label) in enumerate(zip(samples, labels, strict=True)):
+        folder = tmp_path / "set" / str(label % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / f"{number:02}.npy", structured(sample))
+    data = EventFolder(
+        tmp_path / "set", sensor=(34, 34), size=12, slicing=slicing, cache="off", validation=0
+    ).load(time_steps=3)  # fmt: skip
+    files = InputFiles(data.description, time_steps=3)
+    (sample,) = files.found(tmp_path / "set" / data.test.names()[0])
+    frames = files.read(sample)
+    assert torch.equal(frames, data.test[0][0])
+    assert (frames.dtype, frames.shape) == (torch.uint8, (3, 2, 12, 12))
+
+
+def test_what_is_taken_of_a_folder(tmp_path: Path) -> None:
+    for name in ("b.png", "a.jpg", ".hidden.png", "notes.txt", "below/c.PNG", ".cache/d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [path.relative_to(tmp_path).as_posix() for path in images().found(tmp_path)]
+    assert found == ["a.jpg", "b.png", "below/c.PNG"]
+    assert images().found(tmp_path / "notes.txt") == [tmp_path / "notes.txt"], "who names a file means it"
+
+
+def test_files_that_cannot_be_used_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing at all")
+    (tmp_path / "events.aedat4").write_bytes(b"")
+    events = InputFiles({"kind": "events", "image_size": [8, 8], "sensor": [34, 34], "slicing": "time"}, 3)
+    monkeypatch.setitem(sys.modules, "aedat", None)
+    for files, name, said in [
+        (images(), "cut.png", "cut.png is damaged or no image"),
+        (images(), "gone.png", "gone.png: there is no such file"),
+        (images(), "empty", "empty: the folder has no images"),
+        (events, "cut.png", "cut.png is no recording of events: those end in .aedat, "),
+        (events, "empty", "empty: the folder has no recordings"),
+        (events, "events.aedat4", "events.aedat4: reading .aedat4 files needs aedat: pip install"),
+    ]:
+        with pytest.raises(DataFileError, match=said):
+            [files.read(path) for path in files.found(tmp_path / name)]
+
+
+def test_networks_that_take_no_files() -> None:
+    with pytest.raises(ValueError, match="images of 4 channels, which no image file has"):
+        images(4)
+    with pytest.raises(ValueError, match=r"does not say what camera .* write it anew with shortcut-snn export RUN"):
+        InputFiles({"kind": "events", "channels": 2, "image_size": [8, 8]}, 3)

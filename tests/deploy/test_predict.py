@@ -1,0 +1,149 @@
+"""``shortcut-snn predict``: files in, classes out, by networks of the package, of runs and of exports."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from shortcut_snn import load
+from shortcut_snn.commands import main
+from shortcut_snn.commands.predict import predict
+from shortcut_snn.deploy import card
+from shortcut_snn.deploy.weights import read_network, save_network
+from shortcut_snn.recipes import open_run
+
+from ..data.events.recordings import atis_bin, nmnist, write
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One image of each digit, as PNG files of 8 x 8 grey levels."""
+    folder = tmp_path_factory.mktemp("digits")
+    for digit, pixels in enumerate(load_digits().images[:10]):
+        Image.fromarray(np.rint(pixels * 255 / 16).astype(np.uint8)).save(folder / f"{digit}.png")
+    return folder
+
+
+def test_a_digit_by_a_network_of_the_package(digits, capsys):
+    assert main(["predict", "digits-resnet18", str(digits / "3.png")]) == 0
+    heading, _, row = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["|", "file", "|", "class", "|", "probability", "|", "spikes", "|", "energy,", "nJ", "|"]
+    file, name, probability, spikes, energy = [cell.strip() for cell in row.strip("|").split("|")]
+    assert (file, name) == (str(digits / "3.png"), "3")
+    assert 50 < float(probability.removesuffix(" %")) <= 100
+    assert 1000 < int(spikes.replace(",", "")) < 100_000
+    measured = card("digits-resnet18").energy["an input, pJ (45 nm)"] / 1000
+    assert float(energy.replace(",", "")) == pytest.approx(measured, rel=0.2), "one of those it is the mean of"
+
+
+def test_a_folder_as_json(digits, capsys):
+    assert main(["predict", "digits-resnet18", str(digits), "--json", "--top", "3"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [each["class"] for each in found] == [str(digit) for digit in range(10)]
+    network = load("digits-resnet18")
+    for each in found:
+        pixels = torch.from_numpy(np.array(Image.open(each["file"])))
+        expected = network.logits(pixels[None]).softmax(-1)[0].topk(3)
+        assert [one["probability"] for one in each["top"]] == pytest.approx(expected.values.tolist())
+        assert [one["class"] for one in each["top"]] == [network.classes[label] for label in expected.indices]
+        assert each["probability"] == each["top"][0]["probability"]
+        assert each["label"] == int(each["class"])
+        spikes = sum(int(layer.sum()) for layer in network.runtime.spikes(pixels[None, None]).values())
+        assert each["spikes"] == spikes
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_goes_on(digits, tmp_path, capsys):
+    shutil.copy(digits / "5.png", tmp_path)
+    (tmp_path / "broken.png").write_bytes(b"not an image")
+    assert main(["predict", "digits-resnet18", str(tmp_path), str(tmp_path / "gone.png")]) == 1
+    said = capsys.readouterr()
+    assert said.out.count(".png") == 1
+    assert "5.png" in said.out
+    first, second = said.err.splitlines()
+    assert first.startswith(f"shortcut-snn: {tmp_path / 'broken.png'} is damaged or no image")
+    assert second == f"shortcut-snn: {tmp_path / 'gone.png'}: there is no such file"
+    with pytest.raises(ValueError, match=r"broken\.png is damaged"):
+        list(predict(load("digits-resnet18"), [tmp_path]))
+
+
+def test_a_run_on_images_as_it_was_evaluated(trained, tmp_path):
+    task, data, _ = open_run(trained)
+    images, labels = data.test.fetch(range(25)), data.test.labels[:25]
+    for number, pixels in enumerate(images[:, 0].numpy()):
+        Image.fromarray(pixels).save(tmp_path / f"{number:03}.png")
+    task.eval()
+    with torch.no_grad():
+        expected = task.model(task.ready((images, labels))[0]).main.softmax(-1).max(-1)
+    found = list(predict(load(trained), [tmp_path]))
+    assert [each.label for each in found] == expected.indices.tolist()
+    assert [each.top[0][1] for each in found] == pytest.approx(expected.values.tolist(), abs=1e-4)
+
+
+def test_a_run_on_recordings(trained_on_events, tmp_path, capsys):
+    samples, _ = nmnist(80)
+    for number in (60, 61, 62):
+        write(tmp_path / f"{number}.bin", atis_bin(samples[number]))
+    expected = load(trained_on_events).predict(open_run(trained_on_events)[1].test.fetch([0, 1, 2]))
+    for folder in (trained_on_events, tmp_path / "export"):
+        if folder.name == "export":
+            assert main(["export", str(trained_on_events), "--to", "safetensors", "--out", str(folder)]) == 0
+            capsys.readouterr()
+        assert main(["predict", str(folder), str(tmp_path), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert [Path(each["file"]).name for each in found] == ["60.bin", "61.bin", "62.bin"]
+        assert [each["label"] for each in found] == expected.tolist()
+
+
+def test_a_run_of_an_earlier_version_is_exported_with_all_that_is_known_now(trained_on_events, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(trained_on_events, run)
+    state, about = read_network(run / "network.safetensors")
+    del about["data"]["sensor"], about["data"]["slicing"]
+    network = torch.nn.Module()
+    network.state_dict = lambda: state
+    save_network(network, run / "network.safetensors", about)
+    assert main(["predict", str(run), str(tmp_path)]) == 1
+    assert "write it anew with shortcut-snn export RUN" in capsys.readouterr().err
+    assert main(["export", str(run), "--to", "safetensors"]) == 0
+    assert load(run / "export").about.images.sensor == (34, 34)
+    assert "of a camera of 34 x 34 pixels, counted into 3 frames" in card(run / "export").inputs
+
+
+def test_the_best_epoch_of_a_run(trained, digits, capsys):
+    for weights, name in (("last", "network"), ("best", "best")):
+        assert main(["predict", str(trained), str(digits / "0.png"), "--weights", weights, "--json"]) == 0
+        (found,) = json.loads(capsys.readouterr().out)
+        pixels = torch.from_numpy(np.array(Image.open(digits / "0.png")))
+        logits = load(trained / f"{name}.safetensors").logits(pixels[None])
+        assert found["probability"] == pytest.approx(logits.softmax(-1).max().item())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["digits-resnet81", "x.png"], "no network 'digits-resnet81' (did you mean digits-resnet18?)"),
+        (["digits-resnet18", "x.png", "--top", "0"], "--top must be at least 1, got 0"),
+        (["digits-resnet18", "x.png", "--weights", "best"], "is no folder of a run with best.safetensors"),
+        (["digits-resnet18"], "the following arguments are required: FILE"),
+        ([".", "x.png"], "holds no network.safetensors: it is no run that has ended"),
+    ],
+)
+def test_bad_arguments(words, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["predict", *words]) in (1, 2)
+    error = capsys.readouterr().err
+    assert error.startswith("shortcut-snn: error: ")
+    assert error.count("\n") == 1
+    assert said in error
+
+
+def test_a_network_that_is_no_classifier(digits, monkeypatch):
+    network = load("digits-resnet18")
+    monkeypatch.setattr(network, "logits", lambda batch: torch.zeros(1, 10, 8, 8))
+    with pytest.raises(ValueError, match=r"gives \[1, 10, 8, 8\] numbers for a file.*predict is for classification"):
+        list(predict(network, [digits]))
