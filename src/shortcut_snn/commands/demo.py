@@ -23,7 +23,7 @@ DESCRIPTION = (
 # Each at the best of the optimizers and learning rates that were tried: docs/demo.md.
 SGD = {"kind": "sgd", "lr": 1.0, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
 WITHOUT, WITH = "without help", "with help"
-INTRODUCTION = f"""One deep network, trained twice on 1,797 real images of digits: 19 spiking layers without skip connections.
+INTRODUCTION = f"""A deep network, trained twice on 1,797 images of digits: 19 spiking layers without skip connections.
   {WITHOUT}   as spiking networks are commonly trained
   {WITH}      auxiliary branches that fade out, and surrogate gradients fitted to each layer
 Each has the optimizer and the learning rate that suit it best. Kernels are compiled first, once: about 15 seconds.

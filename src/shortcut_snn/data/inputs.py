@@ -102,7 +102,7 @@ class InputFiles:
         if extension not in RECORDINGS:
             raise InputError(f"{path} is no recording of events: those end in {', '.join(sorted(RECORDINGS))}")
         rows, columns = self.description["sensor"]
-        slicing = self.description.get("slicing") or "time"
+        slicing: Any = self.description.get("slicing") or "time"
         maker = FrameMaker((rows, columns), (height, width), self.time_steps, slicing, None)
         try:
             check_libraries({extension})
