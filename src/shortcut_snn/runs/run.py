@@ -29,7 +29,7 @@ from .energy import energy_rows, run_energy
 from .folder import Row, RunFolder
 from .health import Health
 from .interruption import Interruption
-from .loggers import make_loggers
+from .loggers import open_loggers
 from .numerics import FiniteSteps
 from .sync_norm import synchronise
 from .tables import Metric
@@ -118,9 +118,10 @@ def fit(
         history = History(folder, health, cost, None if terminal else tell)
         save = SaveRun(folder, history, about, interruption, training.checkpoint_every, average)
         watchers = [FiniteSteps(training.non_finite, tell), *([average] if average else []), health, cost]
+        opened = until_the_end.enter_context(open_loggers(loggers, folder.path))
         trainer = make_trainer(
             training,
-            make_loggers(tuple(loggers), folder.path),
+            opened,
             [*watchers, *callbacks, history, save],
             checkpoints=True,
             terminal=terminal,
@@ -139,6 +140,8 @@ def fit(
             if checkpoint is not None and (changed := folder.changed_imports(imports)):
                 tell(f"{', '.join(changed)} is no longer the file that the run was started with")
             folder.begin(entries, data.split, widths, imports, _judged_by(task))
+        for logger in opened:
+            logger.log_hyperparams(entries)
         if checkpoint is not None:
             epoch, done = position(read_checkpoint(checkpoint))
             batches.begin(epoch, done)
