@@ -39,6 +39,7 @@ define remove
   { echo "$(1) is not removed: it holds no $$file, so it is not ours; name another folder"; exit 1; }; done; fi
 rm -rf -- "$(1)"
 endef
+
 demo: $(VENV)/.train  ## Train a deep spiking network without help and with it (about a minute), picture in runs/demo
 	$(call remove,$(RUN),demo.png comparison.csv)
 	$(BIN)/shortcut-snn demo --out "$(RUN)"
