@@ -25,7 +25,7 @@ from .probing import (
 )
 from .readout import Readout, entries
 from .sites import spread, stage_taps, stand_in
-from .states import changed_attributes, find_reset, leaks
+from .states import changed_attributes, find_reset, kept, leaks, left_over, methods, own_reset
 from .taps import PLACEMENTS, Extract, TimeAxis, Unfold, each, first_tensor, resolve, tensor_in
 from .time_loop import TimeLoop, takes_state
 
@@ -134,11 +134,15 @@ class _Finder:
         self.network, self.full, self.given_batch = network, example, batch_axis
         self.extract = first_tensor if extract is None else extract
         self.libraries = libraries_of(network)
-        self.run = _loop(network, self.libraries, loop, batch_axis, example)
-        self.prober = Prober(network, example, self.run)
+        # From rest, so far as that is known: somebody may have run the network before.
+        rest = own_reset(self.libraries) if isinstance(reset, str) else reset
+        self.run, rest = _loop(network, self.libraries, loop, batch_axis, example, rest)
+        self.prober = Prober(network, example, self.run, rest)
         self._shrink(0)
-        self.trace = self.prober.go()
         self.reset, self.reset_why = find_reset(self.prober, self.libraries, reset)
+        if self.reset is not None:
+            self.reset(self.prober.rest)
+        self.trace = self.prober.go()
         self.neurons = self._neurons()
         self.batch_axis: int | None = None
         self.length, self.mixing = 0, False
@@ -309,6 +313,7 @@ class _Finder:
             )
         if not fitting:
             if self.given_batch == "auto":
+                self._refuse_folded()
                 raise ValueError(
                     f"no axis of {type(self.network).__name__}'s input was found to hold independent samples: "
                     "where one "
@@ -320,6 +325,37 @@ class _Finder:
             fitting = candidates
         if self.batch_axis != fitting[0] or not self.altered:
             self._probe_batch(fitting[0], names, insist=True)
+
+    def _refuse_folded(self) -> None:
+        """Say so if the input itself holds all time steps of all samples in one axis."""
+        example = self.prober.example
+        rows = primary(example).shape[0]
+        numbers = list(dict.fromkeys([0, 1, rows // 2, rows - 1]))
+        base = _leaves(self.prober.go().output)
+        heard = {number: _leaves(self.prober.other(example, 0, number).output) for number in numbers}
+        for path, leaf in base.items():
+            if not leaf.dim() or leaf.shape[0] != rows:
+                continue
+            changed = {n: (changes(leaf, other[path]) or [set()])[0] for n, other in heard.items() if path in other}
+            for steps in (steps for steps in range(2, rows) if rows % steps == 0):
+                samples = rows // steps
+                ways = {
+                    f"unflatten(0, (-1, {steps}))": all(
+                        {m // steps for m in found} <= {n // steps} for n, found in changed.items()
+                    ),
+                    f"unflatten(0, ({steps}, -1))": all(
+                        {m % samples for m in found} <= {n % samples} for n, found in changed.items()
+                    ),
+                }
+                for axis, (way, fits) in zip((1, 0), ways.items(), strict=True):
+                    if fits and any(changed.values()):
+                        raise ValueError(
+                            f"the example, of shape {tuple(primary(self.full).shape)}, seems to hold {steps} time "
+                            "steps of "
+                            f"each sample in its first axis: pass batch_axis=0, time_axis={axis}, extract=lambda "
+                            f"y: y.{way} "
+                            f"and readout=lambda y: y.{way}.mean({axis})"
+                        )
 
     def _probe_batch(self, axis: int, names: list[str], insist: bool = False) -> bool:
         """Whether, when a sample along this axis of the input changes, the same sample changes in what comes out."""
@@ -522,7 +558,7 @@ class _Finder:
     def _found_readout(self, classes: int | None, time_axis: Any) -> Readout | None:
         path = self._logits(classes)
         leaf = _leaves(self.base.output)[path]
-        shown = f"the network gives {_at(path)}of shape {tuple(leaf.shape)}"
+        shown = f"the network gives {_at(path) or 'a tensor '}of shape {tuple(leaf.shape)}"
         found = self._places_of_leaf(path)
         if found is None or (self.mixing and not found):
             found = [Place(axis) for axis, size in enumerate(leaf.shape[:2]) if size == self.length]
@@ -643,30 +679,47 @@ def _at(path: tuple[Any, ...]) -> str:
 
 
 def _loop(
-    network: nn.Module, libraries: list[Library], loop: str | int, batch_axis: int | str, example: Any
-) -> TimeLoop | None:
+    network: nn.Module,
+    libraries: list[Library],
+    loop: str | int,
+    batch_axis: int | str,
+    example: Any,
+    rest: Reset | None,
+) -> tuple[TimeLoop | None, Reset | None]:
+    """Who goes through time, and what has to be called for a network that somebody has run before to run at all."""
     carry = takes_state(network)
     looped = TimeLoop(None, carry, 1 if batch_axis == 0 else 0)
     if isinstance(loop, int):
-        return TimeLoop(loop, carry)
+        return TimeLoop(loop, carry), rest
     if loop != "auto":
-        return looped if loop == "input" else None
+        return looped if loop == "input" else None, rest
     stepwise = [
         name
         for library in libraries
         for name, neuron in library.neurons(network).items()
         if library.is_stepwise(neuron)
     ]
-    prober = Prober(network, example, None)
+    prober = Prober(network, example, None, rest)
     shape = tuple(primary(example).shape)
     try:
         done = prober.go()
     except UNFIT as error:
         # Made for one time step, such as a convolution is; if that is not the reason, the same error comes again.
-        if len(shape) < 3 or not _can(network, example, looped):
+        rests = [rest, *(reset for reset, _ in methods(network))]
+        rest = next((one for one in rests if len(shape) > 2 and _can(network, example, looped, one)), _unfit)
+        if rest is _unfit:
+            rest = next((one for one in rests[1:] if _can(network, example, None, one)), _unfit)
+            if rest is not _unfit:
+                return None, rest
+            if left := left_over(network):
+                raise ValueError(
+                    f"{error}; {kept(network, left)}, which may be why: pass reset=..., a function that takes the "
+                    "network "
+                    "and puts it to rest, or a network that has not been called yet"
+                ) from error
             raise
-        if stepwise or carry or _keeps(network, example, looped.axis):
-            return looped
+        if stepwise or carry or _keeps(network, example, looped.axis, rest):
+            return looped, rest
         raise ValueError(
             f"{type(network).__name__} cannot take the example, of shape {shape}, as a whole, but can take its "
             "steps one "
@@ -677,37 +730,37 @@ def _loop(
         own = {name for name, _ in changed_attributes(prober)}
         stepwise = [name for name in own if name in done.events and name]
         calls = [done.events[name].calls for name in stepwise]
-        if any(_goes_through_time(prober, name) for name in stepwise) or not _keeps_between(prober):
-            return None
+        if any(_goes_through_time(prober, name) for name in stepwise) or not leaks(prober, None):
+            return None, rest
     if not calls or max(calls) > 1:
-        return None
+        return None, rest
     raise ValueError(
         f"{type(network).__name__} calls its neurons once for the example, of shape {shape}, and they compute one time "
         "step a call: pass loop='input' if the batch is a sequence [T, N, ...] (and batch_axis=0 too if it is "
-        "[N, T, ...]), loop=T to show a static batch for T time steps, or loop='network' if there is one time "
+        "[N, T, ...]), loop=4, say, to show a static batch for 4 time steps, or loop='network' if there is one time "
         "step alone"
     )
 
 
-def _can(network: nn.Module, example: Any, run: Run) -> bool:
+def _unfit(network: nn.Module) -> None:
+    """Stand for no reset that will do."""
+
+
+def _can(network: nn.Module, example: Any, run: Run | None, rest: Reset | None) -> bool:
     try:
-        Prober(network, example, run).go()
+        Prober(network, example, run, rest).go()
     except UNFIT:
         return False
     return True
 
 
-def _keeps(network: nn.Module, example: Any, axis: int) -> bool:
+def _keeps(network: nn.Module, example: Any, axis: int, rest: Reset | None) -> bool:
     """Whether a network that is called step by step keeps a state between steps."""
 
     def first(module: nn.Module, batch: Tensor, *args: Any, **kwargs: Any) -> Any:
         return module(batch.select(axis, 0), *args, **kwargs)
 
-    return _keeps_between(Prober(network, example, first))
-
-
-def _keeps_between(prober: Prober) -> bool:
-    return leaks(prober, None)
+    return leaks(Prober(network, example, first, rest), None)
 
 
 def _goes_through_time(prober: Prober, name: str) -> bool:

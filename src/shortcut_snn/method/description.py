@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from .readout import Readout
+
 
 @dataclass(frozen=True)
 class Tap:
@@ -86,7 +88,8 @@ class Description:
         else:
             how = "called once a batch"
         samples = "" if self.batch_axis is None else f", samples along axis {self.batch_axis}"
-        readout = "the output itself" if self.readout is None else str(self.readout)
+        found = str(self.readout) if isinstance(self.readout, Readout) else "your readout"
+        readout = "the output itself" if self.readout is None else found
         return (
             f"branches behind {branches}; {self.library}, {how}{samples}; reset: {self.reset_why}; "
             f"logits: {readout}, {self.num_classes} classes"

@@ -78,6 +78,7 @@ class Prober:
         network: to be copied; it is left as it is.
         example: a batch; floats that are all the same are replaced by random ones.
         run: calls the network on it.
+        reset: puts the copies to rest, where something does that.
 
     Example:
         >>> prober = Prober(nn.Sequential(nn.Linear(4, 5), nn.ReLU()), torch.rand(2, 4), None)
@@ -85,10 +86,14 @@ class Prober:
         ['0', '1', '']
     """
 
-    def __init__(self, network: nn.Module, example: Any, run: Run | None) -> None:
+    def __init__(
+        self, network: nn.Module, example: Any, run: Run | None, reset: Callable[[nn.Module], object] | None = None
+    ) -> None:
         self.run = run
         self.example = tree_map_only(Tensor, _varied, example)
         self.rest = copy.deepcopy(network, states(network))
+        if reset is not None:
+            reset(self.rest)
         self._gains: dict[str, float] | None = None
         if any(nn.parameter.is_lazy(tensor) for tensor in nn.Module.parameters(self.rest)):
             # Their shapes are found by a pass.

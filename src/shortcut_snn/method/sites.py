@@ -71,7 +71,7 @@ def spread(
     """
     units = _units(network, events, neurons)
     ends = sorted(events[name].end for name in units)
-    spiking = bool(neurons) and units[0] in neurons
+    spiking = any(name in neurons for name in units)
     total = len(ends)
     last = total - 1 if spiking else max(total - 2, 1)
     layer_calls = {events[name].calls for name, module in named(network) if is_layer(module) and name in events} or {1}
@@ -124,9 +124,11 @@ def _units(network: nn.Module, events: Mapping[str, Event], neurons: Collection[
     """What depth is measured in: neurons, or layers where there are no two of them."""
     spiking = [name for name in neurons if name in events]
     layers = [name for name, module in named(network) if is_layer(module) and name in events]
-    if len(spiking) > 1 or not layers:
-        return spiking or [name for name in events if name]
-    return layers
+    if len(spiking) > 1:
+        return spiking
+    if len(layers) > 1:
+        return layers
+    return [*spiking, *layers] or [name for name in events if name]
 
 
 def _ancestors(name: str) -> list[str]:

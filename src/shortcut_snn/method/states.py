@@ -1,7 +1,7 @@
 """Networks that keep something from one call to the next: finding that out, and how to put them to rest."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,15 +118,48 @@ def leaks(prober: Prober, reset: Reset | None) -> bool:
         >>> leaks(Prober(nn.Linear(2, 2), torch.rand(3, 2), None), None)
         False
     """
-    expected = prober.go(sums=True).sums
-    network = prober.fresh()
-    prober.other(prober.example, 0, None, network=network)
     try:
+        expected = prober.go(network=_rested(prober, reset), sums=True).sums
+        network = _rested(prober, reset)
+        prober.other(prober.example, 0, None, network=network)
         if reset is not None:
             reset(network)
         return prober.go(network=network, sums=True).sums != expected
     except Exception:  # of the network: a state of another shape, a reset that needs what it is not given
         return True
+
+
+def _rested(prober: Prober, reset: Reset | None) -> nn.Module:
+    network = prober.fresh()
+    if reset is not None:
+        reset(network)
+    return network
+
+
+def own_reset(libraries: list[Library]) -> Reset | None:
+    """Return what puts the neurons of some libraries to rest.
+
+    Example:
+        >>> own_reset([]) is None
+        True
+    """
+    own: tuple[Reset, ...] = tuple(library.reset for library in libraries if library.reset is not None)
+    return None if not own else own[0] if len(own) == 1 else Both(own)
+
+
+def left_over(network: nn.Module) -> list[tuple[str, str]]:
+    """Return the attributes of a network's modules that hold what an earlier call may have left.
+
+    Example:
+        >>> left_over(nn.Linear(2, 2))
+        []
+    """
+    return [
+        (name, attribute)
+        for name, module in named(network)
+        for attribute, value in vars(module).items()
+        if isinstance(value, Tensor) and value.numel() > 1 and value.any()
+    ]
 
 
 def changed_attributes(prober: Prober) -> dict[tuple[str, str], tuple[Any, Any]]:
@@ -158,16 +191,17 @@ def find_reset(prober: Prober, libraries: list[Library], given: Reset | str | No
     if not isinstance(given, str):
         if leaks(prober, given):
             raise ValueError(
-                f"{_kept(prober)}, in spite of the reset=... that is given: it must put all of that to rest"
+                f"{kept(prober.rest, list(changed_attributes(prober)))}, in spite of the reset=... that is given: "
+                "it must put all of that to rest"
             )
         return given, "yours"
     known = [library for library in libraries if library.reset is not None]
     whose = " and ".join(library.name for library in known)
-    own: tuple[Reset, ...] = tuple(library.reset for library in known if library.reset is not None)
-    reset = None if not own else own[0] if len(own) == 1 else Both(own)
+    reset = own_reset(known)
+    own = () if reset is None else (reset,)
     if not leaks(prober, reset):
         return reset, f"{whose}'s own" if whose else "none needed"
-    for named_reset, why in _methods(prober.rest):
+    for named_reset, why in methods(prober.rest):
         candidate = Both((*own, named_reset)) if own else named_reset
         if _keeps_weights(prober, candidate) and not leaks(prober, candidate):
             return candidate, why
@@ -178,13 +212,20 @@ def find_reset(prober: Prober, libraries: list[Library], given: Reset | str | No
         if not leaks(prober, restored):
             return restored, f"{_places(values)} as before the first call"
     raise ValueError(
-        f"{_kept(prober)}: pass reset=..., a function that takes the network and puts it to rest, such as "
+        f"{kept(prober.rest, list(changed_attributes(prober)))}: pass reset=..., a function that takes the "
+        "network and puts it to rest, such as "
         "lambda net: [neuron.reset() for neuron in net.modules() if hasattr(neuron, 'reset')], "
         "or a network that has not been called yet; or reset=None, if the state is to go on"
     )
 
 
-def _methods(network: nn.Module) -> list[tuple[CallReset, str]]:
+def methods(network: nn.Module) -> list[tuple[CallReset, str]]:
+    """Return what, by its name, may put a network to rest, and in words what that is.
+
+    Example:
+        >>> methods(nn.Linear(2, 2))
+        []
+    """
     found = []
     for name in NAMES:
         if callable(getattr(network, name, None)):
@@ -211,13 +252,19 @@ def _keeps_weights(prober: Prober, reset: Reset) -> bool:
     return before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
 
-def _kept(prober: Prober) -> str:
-    places = changed_attributes(prober)
-    where = f" in {_places(places)}" if places else ""
-    return f"{type(prober.rest).__name__} keeps a state from one call to the next{where}"
+def kept(network: nn.Module, where: list[tuple[str, str]]) -> str:
+    """Say in which attributes a network keeps its state.
+
+    Example:
+        >>> kept(nn.ReLU(), [("", "v")])
+        'ReLU keeps a state from one call to the next, in v'
+    """
+    return f"{type(network).__name__} keeps a state from one call to the next" + (
+        f", in {_places(where)}" if where else ""
+    )
 
 
-def _places(places: Mapping[tuple[str, str], Any], most: int = 3) -> str:
+def _places(places: Iterable[tuple[str, str]], most: int = 3) -> str:
     shown = [".".join(filter(None, place)) for place in places]
     return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
 

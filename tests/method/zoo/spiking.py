@@ -243,7 +243,9 @@ def steps_of_anything() -> nn.Module:
     return stepwise(Cell, flat=True)
 
 
-@entry(images(3, 2), widths={4, 6}, asks="loop=T to show a static batch", cure={"loop": 3}, read=steps_of(steps=3))
+@entry(
+    images(3, 2), widths={4, 6}, asks="loop=4, say, to show a static batch", cure={"loop": 3}, read=steps_of(steps=3)
+)
 def steps_of_an_image() -> nn.Module:
     return stepwise(Cell)
 
