@@ -8,6 +8,7 @@ from dataclasses import FrozenInstanceError
 import norse.torch as norse
 import pytest
 import torch
+from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
@@ -129,10 +130,12 @@ def test_reset_none_leaves_the_state_and_one_of_your_own_is_called() -> None:
     model = attach(network, ["0"], example=x, reset=None).eval()
     assert [round(3 * model(x).main[0, 0].item()) for _ in range(3)] == [1, 2, 1]
     calls: list[nn.Module] = []
-    model = attach(network, ["0"], example=x, reset=lambda net: calls.append(net))
+    model = attach(network, ["0"], example=x, reset=lambda net: calls.append(net) or functional.reset_net(net))
     calls.clear()
     model(x)
     assert calls == [network, network]
+    with pytest.raises(ValueError, match=r"keeps a state.*in 1\..*in spite of the reset=\.\.\. that is given"):
+        attach(network, ["0"], example=x, reset=lambda net: None)
 
 
 def test_static_batches_are_shown_for_a_number_of_time_steps() -> None:
@@ -156,7 +159,7 @@ def test_the_membrane_potential_may_be_the_readout() -> None:
 
 
 def test_a_loop_that_cannot_be_told_from_the_example_is_asked_for() -> None:
-    with pytest.raises(ValueError, match=r"once for the example, of shape \(2, 1, 8, 8\).*pass loop='input'.*loop=T"):
+    with pytest.raises(ValueError, match=r"for the example, of shape \(2, 1, 8, 8\).*pass loop='input'.*loop=4, say"):
         attach(snntorch_step(), example=frames()[0])
     model = attach(snntorch_step(), example=frames()[0], loop="network")
     assert model.run is None
@@ -185,11 +188,11 @@ def test_without_stages_branches_are_spread_over_the_spiking_layers() -> None:
 
 
 def test_plain_networks_with_time_in_front_without_time_and_ours() -> None:
-    images = torch.rand(2, 3, 32, 32)
+    images = torch.rand(2, 3, 8, 8)
     plain = attach(resnet18(num_classes=7), example=images)
     assert plain.taps.time_axes == [None] * 3
     assert [branch.shape for branch in plain(images).branches] == [(2, 7)] * 3
-    many = attach(resnet18(num_classes=7), example=torch.rand(64, 3, 32, 32))
+    many = attach(resnet18(num_classes=7), example=torch.rand(64, 3, 8, 8))
     assert [branch.classifier.in_features for branch in many.branches] == [64, 128, 256]
     for steps in (1, 2):
         # The network's own example has two samples.

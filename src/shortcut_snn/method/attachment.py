@@ -1,6 +1,7 @@
 """One call that wraps a network of any library, with defaults that are right for it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -623,11 +624,17 @@ class _Finder:
                 path: leaf for path, leaf in leaves.items() if classes in (leaf.shape[-1], leaf.shape[1 % leaf.dim()])
             }
             leaves = wide or leaves
-        if len({leaf.shape[-1] for leaf in leaves.values()}) == 1 and (
-            len(leaves) == 1 or isinstance(next(iter(leaves))[0], int)
-        ):
+        several = isinstance(self.base.output, tuple) and len(leaves) <= _FEW
+        if len(leaves) == 1 or (several and len({leaf.shape[-1] for leaf in leaves.values()}) == 1):
             # Such as spikes and membrane potentials of the same neurons.
             return next(iter(leaves))
+        if isinstance(self.base.output, list) and len({leaf.shape for leaf in leaves.values()}) == 1:
+            raise ValueError(
+                f"the network gives a list of {len(leaves)} tensors of shape "
+                f"{tuple(next(iter(leaves.values())).shape)}, and "
+                "whether these are time steps or predictions of their own is not told by them: pass readout=..., as in "
+                "lambda output: torch.stack(output).mean(0), or lambda output: output[0]"
+            )
         listed = ", ".join(f"{_at(path)}of shape {tuple(leaf.shape)}" for path, leaf in leaves.items())
         path, leaf = next(reversed(leaves.items()))
         mean = ".mean(0)" if leaf.dim() == 3 and leaf.shape[0] != self.length else ".mean(1)" if leaf.dim() == 3 else ""
@@ -687,12 +694,16 @@ def _loop(
     rest: Reset | None,
 ) -> tuple[TimeLoop | None, Reset | None]:
     """Who goes through time, and what has to be called for a network that somebody has run before to run at all."""
+    axis = 1 if batch_axis == 0 else 0
+    if loop == "network":
+        return None, rest
     carry = takes_state(network)
-    looped = TimeLoop(None, carry, 1 if batch_axis == 0 else 0)
-    if isinstance(loop, int):
-        return TimeLoop(loop, carry), rest
+    looped = TimeLoop(loop if isinstance(loop, int) else None, carry, 0 if isinstance(loop, int) else axis)
+    if carry and not _can(network, example, looped, rest):
+        # What is called a state may be anything.
+        carry, looped = False, replace(looped, carry=False)
     if loop != "auto":
-        return looped if loop == "input" else None, rest
+        return looped, rest
     stepwise = [
         name
         for library in libraries
@@ -707,6 +718,9 @@ def _loop(
         # Made for one time step, such as a convolution is; if that is not the reason, the same error comes again.
         rests = [rest, *(reset for reset, _ in methods(network))]
         rest = next((one for one in rests if len(shape) > 2 and _can(network, example, looped, one)), _unfit)
+        if rest is _unfit and (stepwise or carry):
+            # Its own error in a step says more.
+            return looped, rests[0]
         if rest is _unfit:
             rest = next((one for one in rests[1:] if _can(network, example, None, one)), _unfit)
             if rest is not _unfit:

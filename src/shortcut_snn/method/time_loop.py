@@ -40,7 +40,12 @@ class TimeLoop:
             return _stack([network(step, *args, **kwargs) for step in steps])
         outputs, state = [], None
         for step in steps:
-            output, state = network(step, *args, state=state, **kwargs)
+            given = network(step, *args, state=state, **kwargs)
+            if not isinstance(given, tuple) or len(given) != 2:
+                raise TypeError(
+                    f"{type(network).__name__} takes a state and gives {type(given).__name__}, not (output, next state)"
+                )
+            output, state = given
             outputs.append(output)
         return _stack(outputs)
 

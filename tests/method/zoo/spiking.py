@@ -507,3 +507,22 @@ class RecurrentSpikes(nn.Module):
             self.spike = fire(self.mem - 0.2)
             outputs.append(self.head(self.hidden(self.spike).relu()))
         return torch.stack(outputs)
+
+
+@entry(
+    sequence(),
+    batch=1,
+    widths={8, 9},
+    read=lambda net, x: torch.stack(net(x)).mean(0),
+    asks="a list of 4 tensors.*lambda output: torch.stack",
+    cure={"readout": lambda output: torch.stack(output).mean(0)},
+)
+class ListOfSteps(nn.Module):
+    """The logits of every step, in a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = Loop("pair")
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return list(self.body(x)[1])
