@@ -302,10 +302,11 @@ class _Finder:
         else:
             candidates = [0, 1]
         shape = tuple(primary(self.prober.example).shape)
-        fitting = [axis for axis in candidates if len(shape) > axis and self._probe_batch(axis, names)]
-        if len(fitting) > 1 and any(library.time_axis == 0 for library in self.libraries):
-            # These have time in front; that it left no trace may be for want of spikes.
-            fitting = [1]
+        seen = {}
+        for axis in candidates:
+            if len(shape) > axis and self._probe_batch(axis, names):
+                seen[axis] = self.length, self.base, self.altered
+        fitting = list(seen)
         if len(fitting) > 1:
             raise ValueError(
                 "samples may lie along either of the first axes of the example, of shape "
@@ -324,8 +325,11 @@ class _Finder:
                 )
             self.mixing = True
             fitting = candidates
-        if self.batch_axis != fitting[0] or not self.altered:
-            self._probe_batch(fitting[0], names, insist=True)
+        self.batch_axis = fitting[0]
+        if self.batch_axis in seen:
+            self.length, self.base, self.altered = seen[self.batch_axis]
+        else:
+            self._probe_batch(self.batch_axis, names, insist=True)
 
     def _refuse_folded(self) -> None:
         """Say so if the input itself holds all time steps of all samples in one axis."""

@@ -94,7 +94,7 @@ class Prober:
         self.rest = copy.deepcopy(network, states(network))
         if reset is not None:
             reset(self.rest)
-        self._gains: dict[str, float] | None = None
+        self._gains: dict[str, tuple[Tensor, Tensor]] | None = None
         if any(nn.parameter.is_lazy(tensor) for tensor in nn.Module.parameters(self.rest)):
             # Their shapes are found by a pass.
             with _quiet(self.rest):
@@ -126,7 +126,7 @@ class Prober:
         network = self.fresh() if network is None else network
         example = self.example if example is None else example
         done = Pass(kept={name: [] for name in listen}, network=network, example=example)
-        gains: dict[str, float] = {} if self._gains is None else self._gains
+        gains: dict[str, tuple[Tensor, Tensor]] = {} if self._gains is None else self._gains
         clock, begun = [0], {}
 
         def pre(name: str) -> Callable[..., None]:
@@ -140,7 +140,7 @@ class Prober:
             def hook(module: nn.Module, args: Any, output: Any) -> Any:
                 changed = None
                 if isinstance(module, (*_LAYERS, *_LAST, *_NORMS)):
-                    output = changed = _louder(name, output, gains)
+                    output = changed = _louder(name, module, output, gains)
                     if inject is not None and inject.layer == name:
                         output = changed = _injected(output, inject)
                 if left.get(name):
@@ -395,15 +395,22 @@ def _enliven(module: nn.Module) -> None:
         module.track_running_stats = True
 
 
-def _louder(name: str, output: Any, gains: dict[str, float]) -> Any:
-    """Multiply what a layer gives, so that neurons behind it spike: by the same number in every pass."""
+def _louder(name: str, module: nn.Module, output: Any, gains: dict[str, tuple[Tensor, Tensor]]) -> Any:
+    """Let neurons behind a layer spike now and then, whatever its weights: by channel, the same in every pass."""
     found = tensor_in(output)
     if found is None or not found.is_floating_point() or found.numel() < 2:
         return output
+    # It may be called with sequences and with single steps.
+    name = f"{name}, {found.dim()} axes"
     if name not in gains:
-        deviation = found.float().std().item()
-        gains[name] = 3 / deviation if 1e-12 < deviation < 3 else 1.0
-    return _with(output, found * gains[name])
+        channels = channel_axis_of(module, found.dim())
+        others = [axis for axis in range(found.dim()) if channels is None or axis != channels % found.dim()]
+        mean = found.float().mean(others, keepdim=True)
+        deviation = (found.float() - mean).square().mean(others, keepdim=True).sqrt()
+        still = deviation < 1e-12
+        gains[name] = torch.where(still, 0, mean), torch.where(still, 1, 2 / deviation)
+    mean, gain = gains[name]
+    return _with(output, ((found - mean) * gain).to(found.dtype))
 
 
 def _injected(output: Any, inject: Injection) -> Any:

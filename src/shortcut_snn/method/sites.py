@@ -80,7 +80,7 @@ def spread(
     for name, event in events.items():
         before = sum(end <= event.end for end in ends)
         whole = not name or not 1 <= before <= last or before == total
-        bad = event.shape is None or len(event.shape) < 2 or not event.alike or event.calls not in layer_calls
+        bad = event.shape is None or len(event.shape) < 2 or not event.alike or event.calls not in {1, *layer_calls}
         ancestors = [part for part in _ancestors(name) if part]
         attention = any(_ATTENTION.search(part) for part in [name]) or any(
             _ATTENTION_CLASS.search(type(modules[part]).__name__) for part in [*ancestors, name] if part in modules
