@@ -125,7 +125,7 @@ class ShortcutCallback(Callback):
                 example = example.to(next(network.parameters(), example).device)
             said = {"tell": print if trainer.is_global_zero else _nothing} | self.options
             self._shortcut = attach(network, self.taps, example=example, **said)
-        self._reset, self._readout = self._shortcut.description.reset, self._shortcut.readout
+        self._reset, self._readout = self._shortcut._reset, self._shortcut.readout
         if isinstance(self._readout, Readout) and self._shortcut.run is not None:
             # The module goes through time itself: a call gives the logits of one step.
             self._readout = replace(self._readout, time_axis=None)

@@ -378,17 +378,29 @@ class _Finder:
             return False
         self.batch_axis, self.length, self.base, self.altered = axis, length, base, {}
         for number in dict.fromkeys([length - 1, 0, length // 2]):
-            self.altered[number] = self.prober.other(example, axis, number, names)
-            if not insist and not self._separates():
+            for seed in range(_TRIED):
+                self.altered[number] = self.prober.other(example, axis, number, names, seed)
+                if self._hears(number):
+                    break
+            if not insist and self._separates() is False:
                 return False
-        return self._separates()
+        return bool(self._separates())
 
-    def _separates(self) -> bool:
+    def _hears(self, number: int) -> bool:
+        """Whether the output is another where this sample is."""
+        other = _leaves(self.altered[number].output)
+        return any(
+            path not in other or changes(leaf, other[path]) is not None
+            for path, leaf in _leaves(self.base.output).items()
+        )
+
+    def _separates(self) -> bool | None:
+        """Whether what changes is a sample alone, so far as was seen; None where nothing changed."""
         found = [self._places_of_leaf(path) for path, leaf in _leaves(self.base.output).items() if leaf.numel() > 1]
         told = [one for one in found if one is not None]
         if not told:
             told = [one for name in self.base.kept if (one := self._places(name)) is not None]
-        return bool(told) and all(told)
+        return all(told) if told else None
 
     def _places_of_leaf(self, path: tuple[Any, ...]) -> list[Place] | None:
         altered = {

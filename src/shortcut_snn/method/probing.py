@@ -20,6 +20,7 @@ from .model import call_on, evaluation, states
 from .taps import tensor_in
 
 Run = Callable[..., Any]
+Gains = dict[str, tuple[Tensor, Tensor]]
 # What fails where a network is given something of another form than it takes.
 UNFIT = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError, KeyError)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -94,7 +95,8 @@ class Prober:
         self.rest = copy.deepcopy(network, states(network))
         if reset is not None:
             reset(self.rest)
-        self._gains: dict[str, tuple[Tensor, Tensor]] | None = None
+        self._gains: Gains | None = None
+        self._learning = False
         if any(nn.parameter.is_lazy(tensor) for tensor in nn.Module.parameters(self.rest)):
             # Their shapes are found by a pass.
             with _quiet(self.rest):
@@ -113,7 +115,6 @@ class Prober:
         listen: Iterable[str] = (),
         inject: Injection | None = None,
         network: nn.Module | None = None,
-        run: Run | str | None = "as it is",
         training: bool = False,
         sums: bool = False,
         patch: Mapping[str, Sequence[Any]] | None = None,
@@ -122,12 +123,22 @@ class Prober:
 
         Of modules in ``patch``, what they give in their calls is put in the place of what they would.
         """
+        if self._gains is None and not self._learning:
+            # A pass of its own, so that all passes are alike that anything is told from.
+            self._learning, self._gains = True, {}
+            try:
+                self.go(training=training)
+            except BaseException:
+                self._gains = None
+                raise
+            finally:
+                self._learning = False
+        gains = {} if self._gains is None else self._gains
         left = {name: list(outputs) for name, outputs in (patch or {}).items()}
         network = self.fresh() if network is None else network
         example = self.example if example is None else example
         done = Pass(kept={name: [] for name in listen}, network=network, example=example)
-        gains: dict[str, tuple[Tensor, Tensor]] = {} if self._gains is None else self._gains
-        clock, begun = [0], {}
+        clock, begun = [0], dict[str, int]()
 
         def pre(name: str) -> Callable[..., None]:
             def hook(module: nn.Module, args: Any) -> None:
@@ -140,7 +151,7 @@ class Prober:
             def hook(module: nn.Module, args: Any, output: Any) -> Any:
                 changed = None
                 if isinstance(module, (*_LAYERS, *_LAST, *_NORMS)):
-                    output = changed = _louder(name, module, output, gains)
+                    output = changed = _louder(name, module, output, gains, self._learning)
                     if inject is not None and inject.layer == name:
                         output = changed = _injected(output, inject)
                 if left.get(name):
@@ -167,28 +178,29 @@ class Prober:
             handles += [module.register_forward_pre_hook(pre(name)), module.register_forward_hook(post(name))]
         try:
             with _quiet(network, training):
-                done.output = call_on(network, self.run if run == "as it is" else run, example)
+                done.output = call_on(network, self.run, example)
         finally:
             for handle in handles:
                 handle.remove()
-        self._gains = gains
         if sums:
             done.sums += [("", *_sums(leaf)) for leaf in tree_leaves(done.output) if isinstance(leaf, Tensor)]
         return done
 
-    def other(self, example: Any, axis: int, number: int | None, listen: Iterable[str] = (), **options: Any) -> Pass:
+    def other(
+        self, example: Any, axis: int, number: int | None, listen: Iterable[str] = (), seed: int = 0, **options: Any
+    ) -> Pass:
         """Run a batch with other values in one sample or in all: of a wide range, so that it shows, if taken."""
         try:
-            done = self.go(altered := alter(example, axis, number, 1 + (number or 0), wide=True), listen, **options)
+            done = self.go(altered := alter(example, axis, number, seed, wide=True), listen, **options)
         except UNFIT:
-            done = self.go(altered := alter(example, axis, number, 1 + (number or 0)), listen, **options)
+            done = self.go(altered := alter(example, axis, number, seed), listen, **options)
         done.example = altered
         return done
 
 
 def named(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Modules by name, also of a class that means something else by ``named_modules``."""
-    return nn.Module.named_modules(network)
+    yield from nn.Module.named_modules(network)
 
 
 def is_layer(module: nn.Module) -> bool:
@@ -279,8 +291,8 @@ def places(base: Sequence[Tensor], altered: Mapping[int, Sequence[Tensor]], leng
             if found is None:
                 continue
             axes = seen.setdefault(number, [set() for _ in found])
-            for axis, indices in zip(axes, found, strict=True):
-                axis |= indices
+            for indices, new in zip(axes, found, strict=True):
+                indices |= new
     if not seen:
         return None
     fitting = []
@@ -395,20 +407,24 @@ def _enliven(module: nn.Module) -> None:
         module.track_running_stats = True
 
 
-def _louder(name: str, module: nn.Module, output: Any, gains: dict[str, tuple[Tensor, Tensor]]) -> Any:
+def _louder(name: str, module: nn.Module, output: Any, gains: Gains, learn: bool) -> Any:
     """Let neurons behind a layer spike now and then, whatever its weights: by channel, the same in every pass."""
     found = tensor_in(output)
     if found is None or not found.is_floating_point() or found.numel() < 2:
         return output
     # It may be called with sequences and with single steps.
     name = f"{name}, {found.dim()} axes"
-    if name not in gains:
+    if name not in gains and learn:
         channels = channel_axis_of(module, found.dim())
         others = [axis for axis in range(found.dim()) if channels is None or axis != channels % found.dim()]
         mean = found.float().mean(others, keepdim=True)
         deviation = (found.float() - mean).square().mean(others, keepdim=True).sqrt()
-        still = deviation < 1e-12
-        gains[name] = torch.where(still, 0, mean), torch.where(still, 1, 2 / deviation)
+        # Of what does not vary, rounding errors would be all that is left.
+        still = deviation <= 1e-3 * found.float().abs().mean()
+        if not still.all():
+            gains[name] = torch.where(still, 0, mean), torch.where(still, 1, 2 / deviation)
+    if name not in gains:
+        return output
     mean, gain = gains[name]
     return _with(output, ((found - mean) * gain).to(found.dtype))
 

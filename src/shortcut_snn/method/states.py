@@ -275,7 +275,8 @@ def _held(module: nn.Module) -> dict[str, Any]:
     for kind in ("_parameters", "_buffers", "_non_persistent_buffers_set", "_state_dict_hooks", "training"):
         values.pop(kind, None)
     # SpikingJelly keeps a neuron's state in dictionaries of its own.
-    return values | own.get("_buffers", {})
+    values |= own.get("_buffers", {})
+    return values
 
 
 def _same(one: Any, other: Any, depth: int = 4) -> bool:

@@ -205,7 +205,9 @@ class Unfold:
         features = self.extract(output)
         if len(features) % self.steps:
             raise ValueError(f"{len(features)} samples and time steps in one axis are no multiple of T = {self.steps}")
-        return features.unflatten(0, (self.steps, -1) if self.axis == 0 else (-1, self.steps))
+        sizes = (self.steps, -1) if self.axis == 0 else (-1, self.steps)
+        unfolded: Tensor = features.unflatten(0, sizes)  # type: ignore[no-untyped-call]
+        return unfolded
 
 
 class Taps:
