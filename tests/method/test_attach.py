@@ -3,18 +3,19 @@
 import copy
 import subprocess
 import sys
+from dataclasses import FrozenInstanceError
 
 import norse.torch as norse
 import pytest
-import snntorch
 import torch
-from spikingjelly.activation_based import neuron
+from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from shortcut_snn import LossSum, Shortcut, TimeLoop, attach
+from shortcut_snn.method.taps import Unfold
 
-from .peers import CLASSES, LABELS, PEERS, STEPS, Peer, Plain, frames, integrating, snntorch_step
+from .peers import CLASSES, LABELS, PEERS, STEPS, Peer, Plain, frames, integrating, snntorch_step, spikingjelly
 from .toys import small
 
 peers = pytest.mark.parametrize("peer", PEERS.values(), ids=PEERS)
@@ -129,10 +130,12 @@ def test_reset_none_leaves_the_state_and_one_of_your_own_is_called() -> None:
     model = attach(network, ["0"], example=x, reset=None).eval()
     assert [round(3 * model(x).main[0, 0].item()) for _ in range(3)] == [1, 2, 1]
     calls: list[nn.Module] = []
-    model = attach(network, ["0"], example=x, reset=lambda net: calls.append(net))
+    model = attach(network, ["0"], example=x, reset=lambda net: calls.append(net) or functional.reset_net(net))
     calls.clear()
     model(x)
     assert calls == [network, network]
+    with pytest.raises(ValueError, match=r"keeps a state.*in 1\..*in spite of the reset=\.\.\. that is given"):
+        attach(network, ["0"], example=x, reset=lambda net: None)
 
 
 def test_static_batches_are_shown_for_a_number_of_time_steps() -> None:
@@ -156,7 +159,7 @@ def test_the_membrane_potential_may_be_the_readout() -> None:
 
 
 def test_a_loop_that_cannot_be_told_from_the_example_is_asked_for() -> None:
-    with pytest.raises(ValueError, match=r"once for the example, of shape \(2, 1, 8, 8\).*pass loop='input'.*loop=T"):
+    with pytest.raises(ValueError, match=r"for the example, of shape \(2, 1, 8, 8\).*pass loop='input'.*loop=4, say"):
         attach(snntorch_step(), example=frames()[0])
     model = attach(snntorch_step(), example=frames()[0], loop="network")
     assert model.run is None
@@ -172,22 +175,28 @@ def test_an_error_of_the_network_itself_is_shown() -> None:
         attach(snntorch_step(), example=torch.zeros(4, 2, 7, 8, 8))
 
 
-def test_without_stages_the_spiking_layers_are_listed() -> None:
-    with pytest.raises(ValueError, match=r"SnntorchLoop has no .*its snnTorch neurons: lif1, lif2, lif3$"):
-        attach(PEERS["snntorch loop"].make(), example=frames())
-    with pytest.raises(ValueError, match=r"its Norse neurons: 1, 3$"):
-        attach(PEERS["norse sequence"].make(), "blocks", example=frames())
-    with pytest.raises(ValueError, match=r"its SpikingJelly neurons: 1, 3\.0$"):
-        attach(
-            nn.Sequential(nn.Linear(4, 5), neuron.LIFNode(), nn.Tanh(), nn.Sequential(neuron.PSN(4))), example=frames()
-        )
+def test_without_stages_branches_are_spread_over_the_spiking_layers() -> None:
+    loop, sequence = PEERS["snntorch loop"].make(), PEERS["norse sequence"].make()
+    assert attach(loop, example=frames()).taps.names == ["lif1", "lif2"]
+    assert attach(loop, 1, example=frames()).taps.names == ["lif1"]
+    assert attach(loop, 0, example=frames()).taps.names == []
+    assert attach(sequence, example=frames()).taps.names == ["1"]
+    with pytest.raises(ValueError, match=r"no submodules named layer1.*its Norse neurons: 1, 3 or taps=3"):
+        attach(sequence, "blocks", example=frames())
+    with pytest.raises(ValueError, match=r"taps must be a number of branches.*got -1"):
+        attach(loop, -1, example=frames())
 
 
 def test_plain_networks_with_time_in_front_without_time_and_ours() -> None:
-    images = torch.rand(2, 3, 32, 32)
+    images = torch.rand(2, 3, 8, 8)
     plain = attach(resnet18(num_classes=7), example=images)
     assert plain.taps.time_axes == [None] * 3
     assert [branch.shape for branch in plain(images).branches] == [(2, 7)] * 3
+    many = attach(resnet18(num_classes=7), example=torch.rand(64, 3, 8, 8))
+    assert [branch.classifier.in_features for branch in many.branches] == [64, 128, 256]
+    for steps in (1, 2):
+        # The network's own example has two samples.
+        assert attach(small("resnet18", num_classes=5, time_steps=steps)).taps.time_axes == [0] * 3
     ours = attach(small("resnet18", num_classes=5, time_steps=3))
     assert ours.taps.time_axes == [0] * 3
     assert ours._reset is None
@@ -202,27 +211,64 @@ def test_time_elsewhere_is_an_argument() -> None:
 
 
 def test_an_axis_that_cannot_be_told_is_asked_for() -> None:
-    network = nn.Sequential(nn.Flatten(0, 1), nn.Linear(4, 5), nn.Unflatten(0, (3, 2)))
-    with pytest.raises(ValueError, match=r"the tap '1' gives shape \(6, 5\), and neither of .* length 2"):
-        attach(network, ["1"], example=torch.rand(3, 2, 4))
-    with pytest.raises(ValueError, match=r"the tap '1' gives shape \(2, 2, 4\), and both its first axes"):
-        attach(nn.Sequential(nn.Identity(), nn.Tanh()), ["1"], example=torch.rand(2, 2, 4))
-    behind = nn.Sequential(nn.Tanh(), nn.Flatten(1), nn.Linear(12, 7))
-    with pytest.raises(ValueError, match="its second axis may be time or channels"):
-        attach(behind, ["0"], example=torch.rand(2, 3, 4))
-    assert attach(behind, ["0"], example=torch.rand(2, 3, 4), time_axis=1).branches[0].classifier.in_features == 4
-    model = attach(network, ["1"], example=torch.rand(3, 2, 4), extract=lambda y: y.unflatten(0, (3, 2)))
-    assert model.taps.time_axes == [0]
+    network, x = nn.Sequential(nn.Flatten(0, 1), nn.Linear(4, 5), nn.Unflatten(0, (3, 2))), torch.rand(3, 2, 4)
+    with pytest.raises(ValueError, match=r"along either of the first axes.*\(3, 2, 4\): pass batch_axis=0 if"):
+        attach(network, ["1"], example=x)
+    model = attach(network, ["1"], example=x, batch_axis=1)
+    assert model.description.taps[0].extract == Unfold(3)
+    torch.testing.assert_close(model(x).branches[0], model.branches[0](network[1](x).mean(0)))
+    behind, x = nn.Sequential(nn.Tanh(), nn.Flatten(1), nn.Linear(12, 7)), torch.rand(2, 3, 4)
+    with pytest.raises(ValueError, match=r"the tap '0' gives shape.*not told by a layer: pass channel_axis=1 or 2"):
+        attach(behind, ["0"], example=x)
+    for axis, other in ((1, 2), (2, 1), (-1, 1)):
+        model = attach(behind, ["0"], example=x, channel_axis=axis)
+        torch.testing.assert_close(model(x).branches[0], model.branches[0](x.tanh().mean(other)))
+    with pytest.raises(ValueError, match="batch_axis must be 0 or 1, got 2"):
+        attach(behind, ["0"], example=x, batch_axis=2)
+
+
+class Places(nn.Module):
+    """Gives ``[N, H, W, classes]``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.conv3 = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 5, 3), nn.Conv2d(5, CLASSES, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv3(self.conv2(self.conv1(x).relu()).relu()).permute(0, 2, 3, 1)
 
 
 def test_an_output_that_is_no_logits_asks_for_a_readout() -> None:
-    with pytest.raises(ValueError, match=r"gave shape \(2, 4, 8, 8\), not logits.*pass readout"):
-        attach(nn.Sequential(nn.Conv2d(1, 4, 1), nn.Identity()), ["0"], example=torch.zeros(2, 1, 8, 8))
+    x = torch.rand(2, 1, 8, 8)
+    with pytest.raises(ValueError, match=r"gives a tensor of shape \(2, 2, 2, 3\), not logits.*pass readout"):
+        attach(Places(), example=x)
+    model = attach(Places(), example=x, readout=lambda y: y.mean((1, 2)))
+    assert model(x).main.shape == (2, CLASSES)
+    with pytest.raises(ValueError, match=r"do not hold one sample at each index.*output\.mean\(1\)"):
+        attach(Places(), example=x, readout=lambda y: y.mean(0).flatten(0, 1))
 
 
-def test_neurons_of_two_libraries_are_refused() -> None:
-    with pytest.raises(ValueError, match="neurons of SpikingJelly and of snnTorch: wrap it with Shortcut"):
-        attach(nn.Sequential(neuron.LIFNode(), snntorch.Leaky(0.5)), ["0"], example=frames())
+def test_a_tap_that_is_shared_or_never_called_is_refused() -> None:
+    network = nn.Sequential(nn.Linear(4, 5), act := nn.Tanh(), nn.Linear(5, 6), act, nn.Linear(6, 3))
+    with pytest.raises(ValueError, match="the tap '1' is called 2 times in a pass, by several layers that share it"):
+        attach(network, ["1"], example=torch.rand(2, 4))
+    network = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.ModuleList([nn.Linear(2, 2)])})
+    network.forward = network["a"].forward
+    with pytest.raises(ValueError, match="the tap 'b' is not called in a pass of the example"):
+        attach(network, ["b"], example=torch.rand(2, 2))
+
+
+def test_what_is_found_is_said_and_kept() -> None:
+    lines: list[str] = []
+    model = attach(spikingjelly("m"), example=frames(), tell=lines.append)
+    found = model.description
+    assert lines == [str(found)]
+    assert lines[0] in repr(model)
+    assert (found.library, found.batch_axis, found.time_axis, found.time_steps) == ("SpikingJelly", 1, 0, STEPS)
+    (tap,) = found.taps
+    assert (tap.name, tap.time_axis, tap.batch_axis, tap.channel_axis, tap.channels) == ("stage1", 0, 1, 2, 4)
+    with pytest.raises(FrozenInstanceError):
+        found.batch_axis = 0  # type: ignore[misc]
 
 
 def test_no_peer_is_imported_for_a_network_that_needs_none() -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -25,6 +26,7 @@ from ..method import (
     takes_every_step,
 )
 from ..method.libraries import Reset, library_of
+from ..method.readout import Readout
 from ..method.taps import tensor_in
 from .counting import add_logits, add_loss, mean_over_calls
 from .unsaved import State, add_unsaved, load_states, set_aside, split_state
@@ -58,8 +60,8 @@ class ShortcutCallback(Callback):
         criterion: ``(prediction, target) -> loss``, for all objectives but ``"logit_sum"``.
         labels: takes a batch and returns the target, for these too; by default the batch's second entry.
         example: a batch as the network takes it; by default the module's ``example_input_array``.
-        options: the rest of ``attach``'s arguments: ``num_classes``, ``time_axis``, ``extract``, ``head``, ``reset``,
-            and ``loop``, if one call of the network is a single time step.
+        options: the rest of ``attach``'s arguments, such as ``num_classes``, ``head``, ``reset``, ``channel_axis``, and
+            ``loop="network"``, if one call of the network is a single time step and the example one too.
 
     Raises:
         ValueError: an objective that cannot be added to a module's own loss; or, when training starts, the network
@@ -74,7 +76,7 @@ class ShortcutCallback(Callback):
     def __init__(
         self,
         network: str,
-        taps: str | Sequence[str] = "stages",
+        taps: str | int | Sequence[str] = "auto",
         *,
         objective: Objective | str = "logit_sum",
         balance: Balance | None = None,
@@ -95,6 +97,7 @@ class ShortcutCallback(Callback):
         self._shortcut: Shortcut | None = None
         self._target: nn.Module | None = None
         self._reset: Reset | None = None
+        self._readout: Any = None
         self._undo: list[Callable[[], None]] = []
         self._training = False
         self._lambda = 0.0
@@ -112,15 +115,20 @@ class ShortcutCallback(Callback):
         """Put the branches beside the network, before the module makes its optimizers."""
         self._detach()
         self._target = network = self._find(pl_module)
-        reset = self.options.get("reset", "auto")
-        self._reset = library_of(network).reset if reset == "auto" else reset
         if stage != "fit":
+            reset = self.options.get("reset", "auto")
+            self._reset = library_of(network).reset if reset == "auto" else reset
             return
         if self._shortcut is None or self._shortcut.network is not network:
             example = pl_module.example_input_array if self.example is None else self.example
             if isinstance(example, Tensor):
                 example = example.to(next(network.parameters(), example).device)
-            self._shortcut = attach(network, self.taps, example=example, **self.options)
+            said = {"tell": print if trainer.is_global_zero else _nothing} | self.options
+            self._shortcut = attach(network, self.taps, example=example, **said)
+        self._reset, self._readout = self._shortcut._reset, self._shortcut.readout
+        if isinstance(self._readout, Readout) and self._shortcut.run is not None:
+            # The module goes through time itself: a call gives the logits of one step.
+            self._readout = replace(self._readout, time_axis=None)
         taps = self._shortcut.taps
         taps.install()
         handles = [network.register_forward_pre_hook(self._before), network.register_forward_hook(self._after)]
@@ -262,11 +270,13 @@ class ShortcutCallback(Callback):
         if self._shortcut is None or not self._shortcut.taps.active:
             return output
         self._unheard = -1
-        tapped, readout = self._shortcut.taps.stop(), self._shortcut.readout
+        tapped, readout = self._shortcut.taps.stop(), self._readout
         if isinstance(self.objective, LogitSum):
-            main = tensor_in(output)
+            found = isinstance(readout, Readout)
+            main = readout(output) if found else tensor_in(output)
             logits = self._shortcut.predict(tapped, tapped[0] if main is None else main)
-            return add_logits(output, self._lambda * sum(logits[1:], logits[0]), self._axis)
+            extra = self._lambda * sum(logits[1:], logits[0])
+            return readout.add(output, extra) if found else add_logits(output, extra, self._axis)
         with torch.no_grad():
             main = output if readout is None else readout(output)
         self._predictions.append([main.detach(), *self._shortcut.predict(tapped, main)])
@@ -298,6 +308,10 @@ def _progress(trainer: pl.Trainer, module: pl.LightningModule) -> tuple[int, int
         return steps
     whole = max(int(trainer.num_training_batches) * (trainer.max_epochs or 1), 1)
     return max(steps, (batches, whole), key=lambda pair: pair[0] / pair[1])
+
+
+def _nothing(line: str) -> None:
+    """Tell nobody."""
 
 
 def _second(batch: Any) -> Tensor:

@@ -1,6 +1,7 @@
 """The method: shortcut back-propagation and evolutionary training, for any spiking network."""
 
 from .attachment import attach
+from .description import Description, Tap
 from .heads import Branch, ConvBranch, DenseBranch
 from .model import Shortcut
 from .objectives import (
@@ -27,6 +28,7 @@ __all__ = [
     "CosineDecay",
     "Criterion",
     "DenseBranch",
+    "Description",
     "LinearDecay",
     "LogitSum",
     "LossSum",
@@ -35,6 +37,7 @@ __all__ = [
     "Shortcut",
     "ShortcutOutput",
     "StepDecay",
+    "Tap",
     "TimeLoop",
     "attach",
     "every_block",

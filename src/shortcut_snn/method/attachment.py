@@ -1,211 +1,828 @@
 """One call that wraps a network of any library, with defaults that are right for it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
+from .description import Description, Tap
 from .heads import Head
-from .libraries import PLAIN, Library, Reset, library_of
-from .model import Shortcut, dry_copy, evaluation, example_of
-from .taps import Extract, TimeAxis, resolve, stages, tensor_in
+from .libraries import Library, Reset, libraries_of
+from .model import Shortcut, example_of
+from .probing import (
+    UNFIT,
+    Injection,
+    Pass,
+    Place,
+    Prober,
+    changes,
+    channel_axis_of,
+    named,
+    places,
+    primary,
+    resized,
+)
+from .readout import Readout, entries
+from .sites import spread, stage_taps, stand_in
+from .states import changed_attributes, find_reset, kept, leaks, left_over, methods, own_reset
+from .taps import PLACEMENTS, Extract, TimeAxis, Unfold, each, first_tensor, resolve, tensor_in
 from .time_loop import TimeLoop, takes_state
 
 Auto = Literal["auto"]
 Run = Callable[..., Any]
+_LOGITS = ("logits", "output", "outputs", "out", "prediction", "predictions", "pred", "y_hat", "cls", "main")
+_FEW, _MANY, _TRIED = 3, 4, 5
 
 
 def attach(
     network: nn.Module,
-    taps: str | Sequence[str] = "stages",
+    taps: str | int | Sequence[str] = "auto",
     *,
     example: Any = None,
     num_classes: int | None = None,
     loop: Literal["auto", "network", "input"] | int = "auto",
-    time_axis: TimeAxis | Auto = "auto",
+    batch_axis: int | Auto = "auto",
+    time_axis: TimeAxis | Auto | Sequence[TimeAxis | Auto] = "auto",
+    channel_axis: int | Auto | Sequence[int | Auto] = "auto",
     extract: Extract | None = None,
     readout: Extract | Auto | None = "auto",
     head: Head | str | Mapping[str, Any] | None = None,
     reset: Reset | Auto | None = "auto",
     wrap: Callable[..., Shortcut] = Shortcut,
+    tell: Callable[[str], object] = print,
 ) -> Shortcut:
-    """Wrap a network of SpikingJelly, snnTorch, Norse or plain PyTorch for training with shortcut branches.
+    """Wrap a network of SpikingJelly, snnTorch, Norse, sinabs, plain PyTorch or your own for training with branches.
 
-    What is left at ``"auto"`` is found from the classes of the network's neurons and by a dry pass of ``example``
-    through a copy: nothing of the network is changed, not even a neuron's state.
+    What is left at ``"auto"`` is found by passes of ``example`` through copies, some of them with one sample or one
+    channel changed: nothing of the network is changed, not even a neuron's state. What was found is told in a line,
+    and is ``description`` of the wrapper.
 
     Args:
         network: maps a batch, or one time step of it, to logits, perhaps of every time step, perhaps in a tuple.
-        taps: see :class:`Shortcut`.
-        example: a batch as training will give it; its values do not matter. May be left out for networks of ours.
+        taps: ``"auto"``: the ends of its stages, if there are any, or else 3 places evenly spread; a number: so many;
+            or see :class:`Shortcut`.
+        example: a batch as training will give it; its values do not matter. A tuple or a dictionary of several inputs
+            is given to the network as its arguments, if these are so many. May be left out for networks of ours.
         num_classes: width of the logits; by default as the network's.
         loop: who goes through time. ``"network"``: one call takes the whole batch. ``"input"``: one call takes one time
-            step, and the wrapper calls it for each of a batch ``[T, N, ...]``. An integer: likewise, on a static
-            batch shown so often. ``"auto"``: the first, unless the neurons compute one time step a call and
-            the network is not able to take the example as a whole.
+            step, and the wrapper calls it for each of a batch ``[T, N, ...]``, or ``[N, T, ...]`` with
+            ``batch_axis=0``. An integer: likewise, on a static batch shown so often. ``"auto"``: the first, unless the
+            neurons compute one time step a call and the network is not able to take the example as a whole.
+        batch_axis: where samples lie in the example, 0 or 1; ``"auto"`` finds it.
         time_axis: see :class:`Shortcut`; ``"auto"`` finds it for each tap.
+        channel_axis: see :class:`Shortcut`; ``"auto"`` finds it for each tap.
         extract: see :class:`Shortcut`.
-        readout: see :class:`Shortcut`; ``"auto"`` takes the first entry of a tuple and averages over time; None takes
-            the output as it is.
+        readout: see :class:`Shortcut`; ``"auto"`` finds the logits in a tuple or a dictionary and averages them over
+            time; None takes the output as it is.
         head: see :class:`Shortcut`.
-        reset: see :class:`Shortcut`; ``"auto"`` is the library's own, None leaves the neurons' state alone.
+        reset: see :class:`Shortcut`; ``"auto"`` finds one, None leaves the neurons' state alone.
         wrap: what makes the wrapper of all this, as a gradient mechanism does; by default :class:`Shortcut` itself.
+        tell: takes the line that says what was found.
 
     Raises:
-        ValueError: something cannot be found; the message says what to pass.
+        ValueError: something cannot be told; the message says what to pass.
 
     Example:
         >>> import torch
         >>> network = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
-        >>> attach(network, ["1"], example=torch.rand(2, 4)).branches[0].classifier
+        >>> model = attach(network, ["1"], example=torch.rand(2, 4))
+        branches behind 1 (5 channels); plain PyTorch, called once a batch, samples along axis 0; reset: none needed; \
+logits: output, 3 classes
+        >>> model.branches[0].classifier
         Linear(in_features=5, out_features=3, bias=True)
     """
-    library, example = library_of(network), example_of(network, example)
-    names = _names(network, taps, library)
-    chosen_reset = library.reset if isinstance(reset, str) else reset
-    chosen_readout = MeanOverTime(1 if time_axis == 1 else 0) if isinstance(readout, str) else readout
-    run = _loop(network, library, loop, example, chosen_reset)
-
-    seen, output = _dry_pass(network, names, run, example, chosen_reset)
-    logits = output if chosen_readout is None else chosen_readout(output)
-    if time_axis == "auto":
-        axes = [_axis(name, seen[name], extract, len(logits), example, library, run) for name in names]
-    else:
-        axes = [time_axis] * len(names)
-    if num_classes is None:
-        num_classes = logits.shape[1 if logits.dim() == 4 else -1]
-    return wrap(
-        network,
-        names,
-        num_classes=num_classes,
-        example=example,
-        time_axis=axes,
-        extract=extract,
-        readout=chosen_readout,
-        run=run,
-        head=head,
-        reset=chosen_reset,
-    )
-
-
-@dataclass(frozen=True)
-class MeanOverTime:
-    """Logits ``[N, classes]`` as they are; those of every time step averaged.
-
-    Of a tuple, as in ``(spikes, membrane potential)`` or ``(output, state)``, the first entry counts.
-
-    Args:
-        time_axis: where time lies, 0 or 1, if there is a third axis.
-
-    Example:
-        >>> import torch
-        >>> MeanOverTime()((torch.rand(5, 2, 3), "membrane potential")).shape
-        torch.Size([2, 3])
-    """
-
-    time_axis: int = 0
-
-    def __call__(self, output: Any) -> Tensor:
-        """Return logits ``[N, classes]``.
-
-        Raises:
-            ValueError: there are not 2 or 3 axes.
-        """
-        logits = tensor_in(output)
-        if logits is None or logits.dim() not in (2, 3):
-            got = type(output).__name__ if logits is None else f"shape {tuple(logits.shape)}"
-            raise ValueError(
-                f"the network gave {got}, not logits [N, classes] or [T, N, classes]: pass readout=..., which takes "
-                "the network's output and returns logits [N, classes]"
-            )
-        return logits.mean(self.time_axis) if logits.dim() == 3 else logits
-
-
-def _names(network: nn.Module, taps: str | Sequence[str], library: Library) -> list[str]:
-    neurons = list(library.neurons(network))
-    if isinstance(taps, str) and neurons and len(stages(network)) < 2:
-        raise ValueError(
-            f"{type(network).__name__} has no submodules named layer1, layer2, ... to put branches behind; pass "
-            f"taps=[...] with names of submodules, such as some of its {library.name} neurons: {', '.join(neurons)}"
-        )
-    return resolve(network, taps)
-
-
-def _loop(network: nn.Module, library: Library, loop: str | int, example: Any, reset: Reset | None) -> Run | None:
     if not isinstance(loop, int) and loop not in ("auto", "network", "input"):
         raise ValueError(f"loop must be 'auto', 'network', 'input' or a number of time steps, got {loop!r}")
-    neurons = library.neurons(network)
-    carry = library.carries_state and takes_state(network)
-    if isinstance(loop, int):
-        return TimeLoop(loop, carry)
-    if loop == "input":
-        return TimeLoop(None, carry)
-    if loop == "network" or not any(map(library.is_stepwise, neurons.values())):
-        return None
+    if isinstance(network, torch.jit.ScriptModule):
+        raise ValueError(
+            "a scripted or traced network has no submodules to tap: pass the network that it was made from"
+        )
+    example = example_of(network, example)
+    found = _Finder(network, example, loop, batch_axis, reset, extract)
+    description = found.describe(taps, time_axis, channel_axis, readout, num_classes)
+    model = wrap(
+        network,
+        [tap.name for tap in description.taps],
+        num_classes=description.num_classes,
+        example=example,
+        time_axis=[tap.time_axis for tap in description.taps],
+        channel_axis=[tap.channel_axis for tap in description.taps],
+        extract=[tap.extract for tap in description.taps],
+        readout=description.readout,
+        run=description.run,
+        head=head,
+        reset=description.reset,
+    )
+    model.description = description
+    tell(str(description))
+    return model
+
+
+class _Finder:
+    """Finds out about a network; in this order, since each needs the ones before: loop, reset, batch, taps, readout."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        example: Any,
+        loop: str | int,
+        batch_axis: int | str,
+        reset: Reset | str | None,
+        extract: Extract | None,
+    ) -> None:
+        self.network, self.full, self.given_batch = network, example, batch_axis
+        self.extract = first_tensor if extract is None else extract
+        self.libraries = libraries_of(network)
+        # From rest, so far as that is known: somebody may have run the network before.
+        rest = own_reset(self.libraries) if isinstance(reset, str) else reset
+        self.run, rest = _loop(network, self.libraries, loop, batch_axis, example, rest)
+        self.prober = Prober(network, example, self.run, rest)
+        self._shrink(0)
+        self.reset, self.reset_why = find_reset(self.prober, self.libraries, reset)
+        if self.reset is not None:
+            self.reset(self.prober.rest)
+        self.trace = self.prober.go()
+        self.neurons = self._neurons()
+        self.batch_axis: int | None = None
+        self.length, self.mixing = 0, False
+        self.base, self.altered = Pass(), dict[int, Pass]()
+
+    def describe(
+        self,
+        taps: str | int | Sequence[str],
+        time_axis: Any,
+        channel_axis: Any,
+        readout: Extract | str | None,
+        num_classes: int | None,
+    ) -> Description:
+        """Return what is found."""
+        options = self._candidates(taps)
+        self._find_batch([one[0] for one in options])
+        times, channels = each(time_axis, len(options), "time axes"), each(channel_axis, len(options), "channel axes")
+        found: list[Tap] = []
+        for names, time, channel in zip(options, times, channels, strict=True):
+            problem: Exception | None = None
+            for name in self._trunk_first(names):
+                try:
+                    tap = self._tap(name, time, channel)
+                except (ValueError, TypeError) as error:
+                    problem = problem or error
+                    continue
+                if tap.name not in [other.name for other in found]:
+                    found.append(tap)
+                break
+            else:
+                # Of places that nobody named, some may do.
+                if len(names) == 1:
+                    raise problem or ValueError(names[0])
+        if options and not found:
+            raise ValueError(
+                f"no module of {type(self.network).__name__} gives features that a branch can take: pass "
+                "taps=[...] with "
+                "names of submodules, and time_axis=..., channel_axis=... or extract=... for what they give"
+            )
+        chosen, width = self._readout(readout, num_classes, time_axis)
+        self._check_training(found, chosen)
+        return self._described(tuple(found), chosen, width)
+
+    def _described(self, taps: tuple[Tap, ...], readout: Any, width: int) -> Description:
+        shape = primary(self.full).shape
+        time: int | None = None
+        steps = next((tap.calls for tap in taps if tap.calls > 1), None)
+        for tap in taps:
+            if tap.time_axis is not None and steps is None:
+                steps = tap.shape[tap.time_axis]
+        if isinstance(self.run, TimeLoop):
+            time = None if self.run.steps is not None else self.run.axis
+            steps = self.run.steps or shape[self.run.axis]
+        elif self.batch_axis == 1:
+            time, steps = 0, shape[0]
+        elif len(shape) > 2 and any(tap.time_axis == 1 and tap.shape[1] == shape[1] for tap in taps):
+            time, steps = 1, shape[1]
+        known = " and ".join(library.name for library in self.libraries)
+        return Description(
+            known or ("neurons of its own" if self.neurons else "plain PyTorch"),
+            self.run,
+            self.reset,
+            self.reset_why,
+            self.batch_axis,
+            time,
+            steps,
+            readout,
+            width,
+            taps,
+        )
+
+    # What is tapped
+
+    def _neurons(self) -> list[str]:
+        known = [name for library in self.libraries for name in library.neurons(self.network)]
+        if known:
+            return known
+        modules = dict(named(self.prober.rest))
+        places = {name for name, _ in changed_attributes(self.prober) if name and self.reset is not None}
+        return [name for name in modules if name in places and name in self.trace.events]
+
+    def _candidates(self, taps: str | int | Sequence[str]) -> list[list[str]]:
+        """For each branch, the modules that it may be behind, the best first."""
+        events = self.trace.events
+        if isinstance(taps, int):
+            if taps < 0:
+                raise ValueError(f"taps must be a number of branches, a placement or a list of names, got {taps}")
+            return self._spread(taps)
+        if taps == "auto":
+            staged = stage_taps(self.network, events, self.neurons)
+            return [[name] for name in staged] or self._spread(_FEW)
+        if isinstance(taps, str) and taps in PLACEMENTS:
+            try:
+                names = resolve(self.network, taps)
+            except ValueError as error:
+                raise ValueError(f"{self._no_stages()} or taps=3 for so many, evenly spread") from error
+        else:
+            names = resolve(self.network, taps)
+        chosen = [stand_in(self.network, name, events) for name in names]
+        for name in chosen:
+            if name not in events:
+                raise ValueError(
+                    f"the tap {name!r} is not called in a pass of the example: tap another, as in taps=3 for "
+                    "three that "
+                    "are, evenly spread"
+                )
+        return [[name] for name in chosen]
+
+    def _spread(self, number: int) -> list[list[str]]:
+        options = list(spread(self.network, self.trace.events, self.neurons, number)) if number else []
+        if number and not options:
+            raise ValueError(f"{self._no_stages()}; or taps=[] for none")
+        return [names if len(names) > 1 else names * 2 for names in options]
+
+    def _trunk_first(self, names: list[str]) -> list[str]:
+        """Of modules that could be tapped, the first through which all that comes out goes, and then the others."""
+        if len(names) > 1:
+            example = next(iter(self.altered.values())).example
+            base = _leaves(self.base.output)
+            for name in dict.fromkeys(names[:_TRIED]):
+                self._ensure(name)
+                done = self.prober.go(example, patch={name: self.base.kept[name]})
+                if all(changes(leaf, _leaves(done.output)[path]) is None for path, leaf in base.items()):
+                    return [name, *names]
+        return names[:_TRIED]
+
+    def _no_stages(self) -> str:
+        likely = self.neurons or [name for name in self.trace.events if name]
+        shown = ", ".join(likely[:20]) + (", ..." if len(likely) > 20 else "")
+        what = f"some of its {self.libraries[0].name} neurons" if self.libraries else "some of"
+        return (
+            f"{type(self.network).__name__} has no submodules named layer1, layer2, ... to put branches behind; pass "
+            f"taps=[...] with names of submodules, such as {what}: {shown}"
+        )
+
+    # Where samples are
+
+    def _shrink(self, axis: int) -> None:
+        """A few samples tell as much as many, if the network takes them."""
+        shape = primary(self.prober.example).shape
+        if len(shape) > axis and shape[axis] > 2 * _MANY:
+            small = resized(self.prober.example, axis, _MANY)
+            try:
+                self.prober.go(small)
+            except UNFIT:
+                return
+            self.prober.example = small
+
+    def _find_batch(self, names: list[str]) -> None:
+        if self.given_batch != "auto":
+            if self.given_batch not in (0, 1):
+                raise ValueError(f"batch_axis must be 0 or 1, got {self.given_batch!r}")
+            candidates = [int(self.given_batch)]
+        elif isinstance(self.run, TimeLoop):
+            candidates = [0 if self.run.steps is not None else 1 - self.run.axis]
+        else:
+            candidates = [0, 1]
+        shape = tuple(primary(self.prober.example).shape)
+        seen = {}
+        for axis in candidates:
+            if len(shape) > axis and self._probe_batch(axis, names):
+                seen[axis] = self.length, self.base, self.altered
+        fitting = list(seen)
+        if len(fitting) > 1:
+            raise ValueError(
+                "samples may lie along either of the first axes of the example, of shape "
+                f"{tuple(primary(self.full).shape)}: "
+                "pass batch_axis=0 if it is [N, T, ...], batch_axis=1 if it is [T, N, ...]"
+            )
+        if not fitting:
+            if self.given_batch == "auto":
+                self._refuse_folded()
+                raise ValueError(
+                    f"no axis of {type(self.network).__name__}'s input was found to hold independent samples: "
+                    "where one "
+                    "changes, what it gives for others changes too, or nothing does; pass batch_axis=0 or "
+                    "batch_axis=1, "
+                    f"which of the axes of the example, of shape {tuple(primary(self.full).shape)}, is the batch's"
+                )
+            self.mixing = True
+            fitting = candidates
+        self.batch_axis = fitting[0]
+        if self.batch_axis in seen:
+            self.length, self.base, self.altered = seen[self.batch_axis]
+        else:
+            self._probe_batch(self.batch_axis, names, insist=True)
+
+    def _refuse_folded(self) -> None:
+        """Say so if the input itself holds all time steps of all samples in one axis."""
+        example = self.prober.example
+        rows = primary(example).shape[0]
+        numbers = list(dict.fromkeys([0, 1, rows // 2, rows - 1]))
+        base = _leaves(self.prober.go().output)
+        heard = {number: _leaves(self.prober.other(example, 0, number).output) for number in numbers}
+        for path, leaf in base.items():
+            if not leaf.dim() or leaf.shape[0] != rows:
+                continue
+            changed = {n: (changes(leaf, other[path]) or [set()])[0] for n, other in heard.items() if path in other}
+            for steps in (steps for steps in range(2, rows) if rows % steps == 0):
+                samples = rows // steps
+                ways = {
+                    f"unflatten(0, (-1, {steps}))": all(
+                        {m // steps for m in found} <= {n // steps} for n, found in changed.items()
+                    ),
+                    f"unflatten(0, ({steps}, -1))": all(
+                        {m % samples for m in found} <= {n % samples} for n, found in changed.items()
+                    ),
+                }
+                for axis, (way, fits) in zip((1, 0), ways.items(), strict=True):
+                    if fits and any(changed.values()):
+                        raise ValueError(
+                            f"the example, of shape {tuple(primary(self.full).shape)}, seems to hold {steps} time "
+                            "steps of "
+                            f"each sample in its first axis: pass batch_axis=0, time_axis={axis}, extract=lambda "
+                            f"y: y.{way} "
+                            f"and readout=lambda y: y.{way}.mean({axis})"
+                        )
+
+    def _probe_batch(self, axis: int, names: list[str], insist: bool = False) -> bool:
+        """Whether, when a sample along this axis of the input changes, the same sample changes in what comes out."""
+        example = self.prober.example
+        length = primary(example).shape[axis]
+        for samples in dict.fromkeys([_MANY if length > 2 * _MANY else 3 if length == 1 else length, length]):
+            try:
+                sized = example if samples == length else resized(example, axis, samples)
+                base = self.prober.go(sized, listen=names)
+            except UNFIT:
+                continue
+            length, example = samples, sized
+            break
+        else:
+            return False
+        self.batch_axis, self.length, self.base, self.altered = axis, length, base, {}
+        for number in dict.fromkeys([length - 1, 0, length // 2]):
+            for seed in range(_TRIED):
+                self.altered[number] = self.prober.other(example, axis, number, names, seed)
+                if self._hears(number):
+                    break
+            if not insist and self._separates() is False:
+                return False
+        return bool(self._separates())
+
+    def _hears(self, number: int) -> bool:
+        """Whether the output is another where this sample is."""
+        other = _leaves(self.altered[number].output)
+        return any(
+            path not in other or changes(leaf, other[path]) is not None
+            for path, leaf in _leaves(self.base.output).items()
+        )
+
+    def _separates(self) -> bool | None:
+        """Whether what changes is a sample alone, so far as was seen; None where nothing changed."""
+        found = [self._places_of_leaf(path) for path, leaf in _leaves(self.base.output).items() if leaf.numel() > 1]
+        told = [one for one in found if one is not None]
+        if not told:
+            told = [one for name in self.base.kept if (one := self._places(name)) is not None]
+        return all(told) if told else None
+
+    def _places_of_leaf(self, path: tuple[Any, ...]) -> list[Place] | None:
+        altered = {
+            number: [leaf]
+            for number, done in self.altered.items()
+            if (leaf := _leaves(done.output).get(path)) is not None
+        }
+        return places([_leaves(self.base.output)[path]], altered, self.length)
+
+    def _places(self, name: str) -> list[Place] | None:
+        altered = {number: list(map(self.extract, done.kept[name])) for number, done in self.altered.items()}
+        return places(list(map(self.extract, self.base.kept[name])), altered, self.length)
+
+    def _ensure(self, name: str) -> None:
+        if name not in self.base.kept:
+            for done in (self.base, *self.altered.values()):
+                done.kept[name] = self.prober.go(done.example, listen=[name]).kept[name]
+
+    # Axes
+
+    def _tap(self, name: str, time_axis: TimeAxis | str, channel_axis: int | str) -> Tap:
+        self._ensure(name)
+        event = self.trace.events[name]
+        features = self.extract(self.base.kept[name][0])
+        if not isinstance(features, Tensor):
+            raise TypeError(f"extract=... gives {type(features).__name__} of the tap {name!r}, not a tensor")
+        layers = {
+            self.trace.events[n].calls
+            for n, m in named(self.network)
+            if n in self.trace.events and channel_axis_of(m, 4)
+        }
+        if not event.alike or (event.calls > 1 and layers and event.calls not in layers):
+            raise ValueError(
+                f"the tap {name!r} is called {event.calls} times in a pass, by several layers that share it: tap "
+                "modules "
+                "that these have for themselves, such as the containers around them or the layers behind which it is "
+                "called, in taps=[...]"
+            )
+        extract = None if self.extract is first_tensor else self.extract
+        why = "as you said"
+        if time_axis == "auto":
+            place = self._place(
+                name, features, "tap", "time_axis=0 for [T, N, ...], 1 for [N, T, ...] or None for [N, ...]"
+            )
+            if place.folded:
+                extract = Unfold(self._steps(name), 0 if place.folded == "time" else 1, self.extract)
+                features = Unfold(features.shape[0] // self.length, extract.axis)(features)
+            batch = place.axis if not place.folded else 1 - extract.axis  # type: ignore[union-attr]
+            why = "one sample of the input changed"
+        else:
+            batch = 1 if time_axis == 0 else 0
+        view = extract if isinstance(extract, Unfold) else self.extract
+        if isinstance(extract, Unfold):
+            view = Unfold(self.base_steps(name), extract.axis, self.extract)
+        first = {"time": 2}.get("time" if batch == 1 or (isinstance(extract, Unfold)) or time_axis == 1 else "", 1)
+        rest = list(range(first, features.dim()))
+        if channel_axis == "auto":
+            channels = rest[0] if len(rest) == 1 else self._channels(name, features, rest, view)
+        else:
+            channels = int(channel_axis) % features.dim()
+        if time_axis == "auto":
+            time_axis = 0 if batch == 1 else None
+            if isinstance(extract, Unfold):
+                time_axis = extract.axis
+            elif batch == 0 and event.calls == 1 and self.run is None and channels > 1:
+                shape = primary(self.base.example).shape
+                beside = self.batch_axis == 0 and len(shape) > 2 and features.shape[1] == shape[1]
+                time_axis = 1 if features.dim() > 4 or beside else None
+        if features.dim() <= channels or not features.is_floating_point():
+            raise ValueError(
+                f"the tap {name!r} gives shape {tuple(features.shape)}, which has no channels: tap another"
+            )
+        return Tap(name, tuple(features.shape), time_axis, channels, event.calls, extract, why)  # type: ignore[arg-type]
+
+    def base_steps(self, name: str) -> int:
+        return len(self.extract(self.base.kept[name][0])) // self.length
+
+    def _place(self, name: str, features: Tensor, what: str, cure: str) -> Place:
+        found = self._places(name)
+        if found is None or (self.mixing and not found):
+            # Silent, or samples are meant to mix: lengths are all there is.
+            found = [Place(axis) for axis, size in enumerate(features.shape[:2]) if size == self.length]
+        plain = [place for place in found if not place.folded] or found
+        if len(plain) != 1:
+            how = "may hold samples along several axes" if plain else "mixes samples"
+            raise ValueError(f"the {what} {name!r} gives shape {tuple(features.shape)}, which {how}: pass {cure}")
+        (place,) = plain
+        if place.axis > (0 if place.folded else 1):
+            raise ValueError(
+                f"the {what} {name!r} gives shape {tuple(features.shape)} with its samples along axis "
+                f"{place.axis}: pass "
+                f"extract=..., as in lambda y: y.movedim({place.axis}, 0), and time_axis=None"
+            )
+        return place
+
+    def _steps(self, name: str) -> int:
+        """T where it lies in the batch axis, with the example as it was given."""
+        rows = len(self.extract(self.prober.go(self.full, listen=[name]).kept[name][0]))
+        return int(rows // primary(self.full).shape[self.batch_axis or 0])
+
+    def _channels(self, name: str, features: Tensor, rest: list[int], view: Extract) -> int:
+        end = self.trace.events[name].end
+        found, width = self._class_axis(lambda done: [view(o) for o in done.kept[name]], rest, end, [name])
+        if found is not None:
+            return found
+        alike = [axis for axis in rest if features.shape[axis] == width]
+        if len(alike) == 1:
+            return alike[0]
+        raise ValueError(
+            f"the tap {name!r} gives shape {tuple(features.shape)}, and which axis holds channels is not told by "
+            "a layer: "
+            f"pass channel_axis={' or '.join(map(str, rest))}"
+        )
+
+    def _class_axis(
+        self, tensors: Callable[[Pass], list[Tensor]], rest: list[int], end: int | None, listen: list[str]
+    ) -> tuple[int | None, int | None]:
+        """The axis along which one index alone changes with one channel of the last layer, and this layer's width."""
+        modules = dict(named(self.prober.rest))
+        layers = []
+        for layer, event in self.trace.events.items():
+            if event.shape is not None and (end is None or event.end <= end):
+                axis = channel_axis_of(modules[layer], len(event.shape))
+                if axis is not None and event.shape[axis] > 1:
+                    layers.append((layer, axis, event.shape[axis]))
+        base = tensors(self.base)
+        for layer, axis, width in reversed(layers[-_FEW:]):
+            seen = []
+            for index in (0, width // 2):
+                indices: list[set[int]] = [set() for _ in base[0].shape]
+                for sign in (1, -1):
+                    done = self.prober.go(self.base.example, listen, Injection(layer, axis, index, sign))
+                    for one, other in zip(base, tensors(done), strict=True):
+                        for all_, new in zip(indices, changes(one, other) or [], strict=False):
+                            all_ |= new
+                seen.append(indices)
+            fitting = [a for a in rest if all(len(one[a]) == 1 for one in seen) and seen[0][a] != seen[1][a]]
+            if len(fitting) == 1:
+                return fitting[0], width
+            if len(fitting) > 1:
+                break
+        return None, layers[-1][2] if layers else None
+
+    # What is predicted
+
+    def _readout(self, given: Extract | str | None, classes: int | None, time_axis: Any) -> tuple[Any, int]:
+        readout = self._found_readout(classes, time_axis) if isinstance(given, str) else given
+        output = self.base.output
+        logits = output if readout is None else readout(output)
+        if not isinstance(logits, Tensor) or not logits.dim():
+            got = type(logits).__name__ if not isinstance(logits, Tensor) else "a single number"
+            raise ValueError(
+                f"{'the network' if readout is None else 'readout=...'} gives {got}: pass readout=..., which takes "
+                "the network's output and returns logits [N, classes]"
+            )
+        for number, done in self.altered.items():
+            other = changes(logits, done.output if readout is None else readout(done.output))
+            if other is not None and not other[0] <= {number} and not self.mixing:
+                raise ValueError(
+                    f"the logits, of shape {tuple(logits.shape)}, do not hold one sample at each index of their first "
+                    "axis: pass readout=..., which takes the network's output and returns logits [N, classes], as in "
+                    "lambda output: output.mean(0) for [T, N, classes] or output.mean(1) for [N, T, classes]"
+                )
+        if len(logits) != self.length and isinstance(given, str):
+            raise ValueError(
+                f"the network gives {len(logits)} predictions for {self.length} samples: pass readout=..., which "
+                "takes its "
+                "output and returns logits [N, classes]"
+            )
+        return readout, classes or int(1 if logits.dim() == 1 else logits.shape[1 if logits.dim() > 3 else -1])
+
+    def _found_readout(self, classes: int | None, time_axis: Any) -> Readout | None:
+        path = self._logits(classes)
+        leaf = _leaves(self.base.output)[path]
+        shown = f"the network gives {_at(path) or 'a tensor '}of shape {tuple(leaf.shape)}"
+        found = self._places_of_leaf(path)
+        if found is None or (self.mixing and not found):
+            found = [Place(axis) for axis, size in enumerate(leaf.shape[:2]) if size == self.length]
+        plain = [place for place in found if not place.folded] or found
+        if len(plain) != 1 or plain[0].axis > 1:
+            raise ValueError(
+                f"{shown}, and along which axis samples lie is not told by it: pass readout=..., which takes the "
+                "network's output and returns logits [N, classes]"
+            )
+        (place,), unfold = plain, None
+        dims, batch = leaf.dim(), place.axis
+        if place.folded:
+            steps = (
+                len(_leaves(self.prober.go(self.full).output)[path]) // primary(self.full).shape[self.batch_axis or 0]
+            )
+            unfold = Unfold(steps, 0 if place.folded == "time" else 1)
+            dims, batch = dims + 1, 1 - unfold.axis
+        if dims == 1 or (dims == 2 and batch == 1) or dims > 5:
+            cure = {1: "lambda output: output.unsqueeze(1)", 2: "lambda output: output.T"}.get(dims, "...")
+            raise ValueError(f"{shown}, not logits [N, classes] or [T, N, classes]: pass readout={cure}")
+        if dims == 2:
+            return Readout(path)
+        if batch == 1:
+            return Readout(path, 0, unfold)
+        if unfold is not None:
+            return Readout(path, 1, unfold)
+        width, _ = self._class_axis(lambda done: [_leaves(done.output)[path]], list(range(1, dims)), None, [])
+        if width is None and time_axis == 1 and dims == 3:
+            width = 2
+        if dims == 3 and width is not None:
+            return Readout(path, 3 - width)
+        if dims > 3 and width == 1:
+            # Something is predicted at every place.
+            return Readout(path)
+        if dims == 5 and width == 2:
+            return Readout(path, 1)
+        raise ValueError(
+            f"{shown}, not logits [N, classes] or [T, N, classes]: pass readout=..., which takes the network's "
+            "output and "
+            "returns logits [N, classes], as in lambda output: output.mean(1) for [N, T, classes], or readout=None if "
+            "it is the prediction [N, classes, ...] as it stands"
+        )
+
+    def _logits(self, classes: int | None) -> tuple[Any, ...]:
+        leaves = {
+            path: leaf for path, leaf in _leaves(self.base.output).items() if leaf.dim() and leaf.is_floating_point()
+        }
+        if not leaves:
+            raise ValueError(
+                f"the network gave {type(self.base.output).__name__} without a tensor in it, not logits [N, "
+                "classes]: pass "
+                "readout=..., which takes the network's output and returns logits [N, classes]"
+            )
+        if len(leaves) > 1 and not isinstance(next(iter(leaves))[0], int):
+            called = [path for name in _LOGITS for path in leaves if path == (name,)]
+            if called:
+                return called[0]
+        if len(leaves) > 1:
+            leaves = {path: leaf for path, leaf in leaves.items() if leaf.dim() in (2, 3)} or leaves
+        if classes is not None and len(leaves) > 1:
+            wide = {
+                path: leaf for path, leaf in leaves.items() if classes in (leaf.shape[-1], leaf.shape[1 % leaf.dim()])
+            }
+            leaves = wide or leaves
+        several = isinstance(self.base.output, tuple) and len(leaves) <= _FEW
+        if len(leaves) == 1 or (several and len({leaf.shape[-1] for leaf in leaves.values()}) == 1):
+            # Such as spikes and membrane potentials of the same neurons.
+            return next(iter(leaves))
+        if isinstance(self.base.output, list) and len({leaf.shape for leaf in leaves.values()}) == 1:
+            raise ValueError(
+                f"the network gives a list of {len(leaves)} tensors of shape "
+                f"{tuple(next(iter(leaves.values())).shape)}, and "
+                "whether these are time steps or predictions of their own is not told by them: pass readout=..., as in "
+                "lambda output: torch.stack(output).mean(0), or lambda output: output[0]"
+            )
+        listed = ", ".join(f"{_at(path)}of shape {tuple(leaf.shape)}" for path, leaf in leaves.items())
+        path, leaf = next(reversed(leaves.items()))
+        mean = ".mean(0)" if leaf.dim() == 3 and leaf.shape[0] != self.length else ".mean(1)" if leaf.dim() == 3 else ""
+        raise ValueError(
+            f"the network gives {listed}, and which of these are the logits is not told by them: pass "
+            "readout=..., as in "
+            f"lambda output: output[{path[0]!r}]{mean}"
+        )
+
+    def _check_training(self, taps: Sequence[Tap], readout: Any) -> None:
+        """In training a network may give something else, such as heads of its own beside the logits."""
+        try:
+            done = self.prober.go(self.base.example, listen=[tap.name for tap in taps], training=True)
+        except UNFIT:
+            # Such as batch norm of a single value; the error comes again, in training, if it is one.
+            return
+        for tap in taps:
+            expected = tuple(self.extract(self.base.kept[tap.name][0]).shape)
+            found = tuple(self.extract(done.kept[tap.name][0]).shape) if done.kept[tap.name] else ()
+            if found != expected:
+                raise ValueError(
+                    f"the tap {tap.name!r} gives shape {found} in training and {expected} in evaluation: pass "
+                    "extract=..., "
+                    f"which returns the part of shape {expected}, as in lambda y: y[:{expected[0]}], or tap another in "
+                    "taps=[...]"
+                )
+        try:
+            expected = tuple((self.base.output if readout is None else readout(self.base.output)).shape)
+            found = tuple((done.output if readout is None else readout(done.output)).shape)
+        except UNFIT as error:
+            raise ValueError(f"{error}; this is so in training alone") from error
+        if found != expected:
+            raise ValueError(
+                f"the network gives logits of shape {found} in training and {expected} in evaluation: pass "
+                "readout=..., "
+                "which takes the output of either and returns logits [N, classes]"
+            )
+
+
+def _leaves(output: Any) -> dict[tuple[Any, ...], Tensor]:
+    """The tensors in an output by the key or index that leads there; nothing deeper, which holds states."""
+    if isinstance(output, Tensor):
+        return {(): output}
+    return {(key,): value for key, value in entries(output).items() if isinstance(value, Tensor)}
+
+
+def _at(path: tuple[Any, ...]) -> str:
+    return f"output[{path[0]!r}] " if path else ""
+
+
+def _loop(
+    network: nn.Module,
+    libraries: list[Library],
+    loop: str | int,
+    batch_axis: int | str,
+    example: Any,
+    rest: Reset | None,
+) -> tuple[TimeLoop | None, Reset | None]:
+    """Who goes through time, and what has to be called for a network that somebody has run before to run at all."""
+    axis = 1 if batch_axis == 0 else 0
+    if loop == "network":
+        return None, rest
+    carry = takes_state(network)
+    looped = TimeLoop(loop if isinstance(loop, int) else None, carry, 0 if isinstance(loop, int) else axis)
+    if carry and not _can(network, example, looped, rest):
+        # What is called a state may be anything.
+        carry, looped = False, replace(looped, carry=False)
+    if loop != "auto":
+        return looped, rest
+    stepwise = [
+        name
+        for library in libraries
+        for name, neuron in library.neurons(network).items()
+        if library.is_stepwise(neuron)
+    ]
+    prober = Prober(network, example, None, rest)
+    shape = tuple(primary(example).shape)
     try:
-        seen, _ = _dry_pass(network, list(neurons), None, example, reset)
-    except (RuntimeError, ValueError, TypeError):
+        done = prober.go()
+    except UNFIT as error:
         # Made for one time step, such as a convolution is; if that is not the reason, the same error comes again.
-        return TimeLoop(None, carry)
-    if any(calls.count > 1 for calls in seen.values()):
-        return None
+        rests = [rest, *(reset for reset, _ in methods(network))]
+        rest = next((one for one in rests if len(shape) > 2 and _can(network, example, looped, one)), _unfit)
+        if rest is _unfit and (stepwise or carry):
+            # Its own error in a step says more.
+            return looped, rests[0]
+        if rest is _unfit:
+            rest = next((one for one in rests[1:] if _can(network, example, None, one)), _unfit)
+            if rest is not _unfit:
+                return None, rest
+            if left := left_over(network):
+                raise ValueError(
+                    f"{error}; {kept(network, left)}, which may be why: pass reset=..., a function that takes the "
+                    "network "
+                    "and puts it to rest, or a network that has not been called yet"
+                ) from error
+            raise
+        if stepwise or carry or _keeps(network, example, looped.axis, rest):
+            return looped, rest
+        raise ValueError(
+            f"{type(network).__name__} cannot take the example, of shape {shape}, as a whole, but can take its "
+            "steps one "
+            "by one: pass loop='input' if it is a sequence [T, N, ...], and batch_axis=0 too if it is [N, T, ...]"
+        ) from error
+    calls = [done.events[name].calls for name in stepwise if name in done.events]
+    if not stepwise and not libraries:
+        own = {name for name, _ in changed_attributes(prober)}
+        stepwise = [name for name in own if name in done.events and name]
+        calls = [done.events[name].calls for name in stepwise]
+        if any(_goes_through_time(prober, name) for name in stepwise) or not leaks(prober, None):
+            return None, rest
+    if not calls or max(calls) > 1:
+        return None, rest
     raise ValueError(
-        f"{type(network).__name__} calls its neurons once for the example, of shape {tuple(example.shape)}, and they "
-        "compute one time step a call: pass loop='input' if the batch is a sequence [T, N, ...], loop=T to show a "
-        "static batch for T time steps, or loop='network' if there is one time step alone"
+        f"{type(network).__name__} calls its neurons once for the example, of shape {shape}, and they compute one time "
+        "step a call: pass loop='input' if the batch is a sequence [T, N, ...] (and batch_axis=0 too if it is "
+        "[N, T, ...]), loop=4, say, to show a static batch for 4 time steps, or loop='network' if there is one time "
+        "step alone"
     )
 
 
-@dataclass
-class _Calls:
-    """How often a module was called in a pass, and what it gave the first time."""
-
-    count: int = 0
-    first: Any = None
-
-    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
-        if not self.count:
-            self.first = output
-        self.count += 1
+def _unfit(network: nn.Module) -> None:
+    """Stand for no reset that will do."""
 
 
-def _dry_pass(
-    network: nn.Module, names: Sequence[str], run: Run | None, example: Any, reset: Reset | None
-) -> tuple[dict[str, _Calls], Any]:
-    """The calls of the named submodules, and the network's output, in a pass through a copy."""
-    probe = dry_copy(network, reset)
-    seen = {name: _Calls() for name in names}
-    for name, calls in seen.items():
-        probe.get_submodule(name).register_forward_hook(calls)
-    with evaluation(probe):
-        output = probe(example) if run is None else run(probe, example)
-    return seen, output
+def _can(network: nn.Module, example: Any, run: Run | None, rest: Reset | None) -> bool:
+    try:
+        Prober(network, example, run, rest).go()
+    except UNFIT:
+        return False
+    return True
 
 
-def _axis(
-    name: str, calls: _Calls, extract: Extract | None, batch: int, example: Any, library: Library, run: Run | None
-) -> TimeAxis:
-    """Where time lies in what a tap gives, told by how often it is called and which axis is as long as the batch."""
-    if run is not None or calls.count != 1:
-        return None
-    features = tensor_in(calls.first) if extract is None else extract(calls.first)
-    if not isinstance(features, Tensor):
-        # The wrapper says what is wrong with it.
-        return library.time_axis
-    shape = tuple(features.shape)
-    first, second = shape[:1] == (batch,), len(shape) > 2 and shape[1] == batch
-    if first and second and library is not PLAIN:
-        return library.time_axis
-    # As in a plain network that takes [N, T, ...]; but these may be channels too, as many as in the image.
-    behind = first and library is PLAIN and isinstance(example, Tensor) and example.dim() > 2 and len(shape) > 2
-    if first != second and not (behind and shape[1] == example.shape[1]):
-        return 0 if second else None
-    where = "both its first axes have" if first else "neither of its first axes has"
-    if first and not second:
-        where = "its second axis may be time or channels; its first has"
-    raise ValueError(
-        f"the tap {name!r} gives shape {shape}, and {where} the length {batch} of the batch: pass "
-        "time_axis=0 for [T, N, C, ...], 1 for [N, T, C, ...] or None for [N, C, ...], with extract=... if need be, "
-        "or an example with another number of samples"
-    )
+def _keeps(network: nn.Module, example: Any, axis: int, rest: Reset | None) -> bool:
+    """Whether a network that is called step by step keeps a state between steps."""
+
+    def first(module: nn.Module, batch: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return module(batch.select(axis, 0), *args, **kwargs)
+
+    return leaks(Prober(network, example, first, rest), None)
+
+
+def _goes_through_time(prober: Prober, name: str) -> bool:
+    """Whether one call of a module goes through time: what comes early changes what comes late, and not the reverse."""
+    network, seen = prober.fresh(), []
+    handle = network.get_submodule(name).register_forward_pre_hook(lambda module, args: seen.append(args))
+    prober.go(network=network)
+    handle.remove()
+    if not seen or not seen[0] or not isinstance(seen[0][0], Tensor):
+        return False
+    given, *others = seen[0]
+
+    def call(batch: Tensor) -> Any:
+        module = prober.fresh().get_submodule(name)
+        with torch.no_grad():
+            return tensor_in(module.eval()(batch.clone(), *others))
+
+    base = call(given)
+    if base is None:
+        return False
+    for axis, size in enumerate(given.shape):
+        if size < 2 or base.dim() <= axis or base.shape[axis] != size:
+            continue
+        late: dict[int, set[int]] = {}
+        for index in (0, size - 1):
+            late[index] = set()
+            for scale in (0.3, 1.0, -1.0, 10.0):
+                other = given.clone()
+                other.select(axis, index).add_(scale)
+                result = call(other)
+                found = None if result is None else changes(base, result)
+                late[index] |= set() if found is None else found[axis]
+        if late[size - 1] <= {size - 1} and late[0] - {0}:
+            return True
+    return False

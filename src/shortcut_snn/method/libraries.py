@@ -38,7 +38,8 @@ class Library:
 
     def neurons(self, network: nn.Module) -> dict[str, nn.Module]:
         """Return a network's spiking neurons of this library by name, in the order of the network."""
-        return {name: module for name, module in network.named_modules() if self.is_neuron(module)}
+        # Not the network's own method, since some mean something else by their own named_modules.
+        return {name: module for name, module in nn.Module.named_modules(network) if self.is_neuron(module)}
 
 
 def _is_from(module: nn.Module, package: str) -> bool:
@@ -76,6 +77,18 @@ def _reset_spikingjelly(network: nn.Module) -> None:
     import_module("spikingjelly.activation_based.functional").reset_net(network)
 
 
+def _reset_clock_driven(network: nn.Module) -> None:
+    import_module("spikingjelly.clock_driven.functional").reset_net(network)
+
+
+def _reset_sinabs(network: nn.Module) -> None:
+    for module in nn.Module.modules(network):
+        if _is_from(module, "sinabs.layers.stateful_layer"):
+            # Empty, as in a new neuron: its own reset writes zeros over what the backward pass still needs.
+            for name, state in list(module.named_buffers(recurse=False)):
+                setattr(module, name, torch.zeros(0, dtype=state.dtype, device=state.device))
+
+
 # Ours keep nothing either.
 PLAIN = Library("plain PyTorch", lambda module: False, lambda module: False, reset=None, time_axis=0)
 # 2.0.0: neurons keep their membrane potential until reset; in step mode "m" a layer takes a sequence [T, N, ...].
@@ -99,7 +112,33 @@ NORSE = Library(
     time_axis=0,
     carries_state=True,
 )
-LIBRARIES = (SPIKINGJELLY, SNNTORCH, NORSE)
+# Up to 0.0.0.0.14: neurons of one time step, and of whole sequences under names of their own.
+CLOCK_DRIVEN = Library(
+    "SpikingJelly (clock_driven)",
+    lambda module: _is_from(module, "spikingjelly.clock_driven.neuron"),
+    lambda module: not type(module).__name__.startswith("MultiStep"),
+    _reset_clock_driven,
+    time_axis=0,
+)
+# 3.1: neurons take [N, T, ...], or [N * T, ...] where they squeeze, and keep their potential until reset.
+SINABS = Library(
+    "sinabs",
+    lambda module: _is_from(module, "sinabs.layers.stateful_layer") and not type(module).__name__.startswith("ExpLeak"),
+    lambda module: False,
+    _reset_sinabs,
+    time_axis=1,
+)
+LIBRARIES = (SPIKINGJELLY, CLOCK_DRIVEN, SNNTORCH, NORSE, SINABS)
+
+
+def libraries_of(network: nn.Module) -> list[Library]:
+    """Return the libraries that a network's neurons come from, told by their classes.
+
+    Example:
+        >>> libraries_of(nn.Sequential(nn.Linear(2, 2)))
+        []
+    """
+    return [library for library in LIBRARIES if library.neurons(network)]
 
 
 def library_of(network: nn.Module) -> Library:
@@ -112,7 +151,7 @@ def library_of(network: nn.Module) -> Library:
         >>> library_of(nn.Sequential(nn.Linear(2, 2))).name
         'plain PyTorch'
     """
-    found = [library for library in LIBRARIES if library.neurons(network)]
+    found = libraries_of(network)
     if len(found) > 1:
         names = " and of ".join(library.name for library in found)
         raise ValueError(

@@ -1,6 +1,7 @@
 """The wrapper that trains a network with shortcut branches and never rewrites it."""
 
 import copy
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
@@ -8,8 +9,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map_only
 
 from .. import components
+from .description import Description
 from .heads import Branch, DenseBranch, Head
 from .libraries import Reset
 from .objectives import ShortcutOutput
@@ -33,8 +36,10 @@ class Shortcut(nn.Module):
             be left out for a network that offers ``example_input()``, as ours do.
         time_axis: where time lies in tapped outputs: 0 for ``[T, N, C, ...]``, 1 for ``[N, T, C, ...]``, None
             for networks that are called once per time step; or a list of these, one for each tap.
+        channel_axis: where channels lie in tapped outputs, as in -1 for tokens ``[N, L, C]`` or images
+            ``[N, H, W, C]``; by default the axis behind batch and time; or a list of these, one for each tap.
         extract: takes a tapped module's output and returns its tensor; by default the output itself or the
-            first entry of a tuple.
+            first entry of a tuple; or a list of these, one for each tap.
         readout: takes the network's output and returns logits ``[N, num_classes]``, as in
             ``lambda y: y.mean(0)`` for a network that gives the logits of every time step; by default the output
             itself.
@@ -69,7 +74,8 @@ class Shortcut(nn.Module):
         num_classes: int,
         example: Any = None,
         time_axis: TimeAxis | Sequence[TimeAxis] = 0,
-        extract: Extract | None = None,
+        channel_axis: int | Sequence[int | None] | None = None,
+        extract: Extract | Sequence[Extract | None] | None = None,
         readout: Extract | None = None,
         run: Callable[..., Any] | None = None,
         head: Head | str | Mapping[str, Any] | None = None,
@@ -85,14 +91,16 @@ class Shortcut(nn.Module):
         self.network = network
         names = resolve(network, taps)
         self.readout, self.run, self._reset = readout, run, reset
+        self.description: Description | None = None
+        """What :func:`shortcut_snn.attach` found out about the network."""
         self.branches = nn.ModuleList()
         if names:
             batch, probe = example_of(network, example), dry_copy(network, reset)
-            listening = Taps(probe, names, time_axis, extract)
+            listening = Taps(probe, names, time_axis, extract, channel_axis)
             listening.pools = [False] * len(names)
             with evaluation(probe):
                 listening.start()
-                main = _call(probe, run, batch)
+                main = call_on(probe, run, batch)
                 found = listening.stop()
                 main = main if readout is None else readout(main)
                 _check_samples(names, found, main)
@@ -105,7 +113,7 @@ class Shortcut(nn.Module):
                 built = [make(tapped.shape[1], num_classes) for tapped in found]
             # A network may be spread over devices.
             self.branches.extend(b.to(p.device, reference.dtype) for b, p in zip(built, found, strict=True))
-        self.taps = Taps(network, names, time_axis, extract)
+        self.taps = Taps(network, names, time_axis, extract, channel_axis)
         self.taps.pools = [getattr(branch, "pools", True) for branch in self.branches]
 
     def forward(self, *args: Any, **kwargs: Any) -> ShortcutOutput:
@@ -125,6 +133,8 @@ class Shortcut(nn.Module):
                 self.taps.start()
             main = self._main(*args, **kwargs)
             tapped = self.taps.stop() if listening else []
+            if listening:
+                _check_samples(self.taps.names, tapped, main)
         finally:
             self.taps.cancel()
             self.reset()
@@ -182,7 +192,8 @@ class Shortcut(nn.Module):
                         self.taps.start()
                     else:
                         self.taps.remove()
-                    mains.append(self._main(batch))
+                    output = call_on(self.network, self.run, batch)
+                    mains.append(output if self.readout is None else self.readout(output))
             finally:
                 self.taps.cancel()
                 self.taps.install()
@@ -205,11 +216,48 @@ class Shortcut(nn.Module):
 
     def extra_repr(self) -> str:
         """Show where the branches are."""
-        return f"taps={self.taps.names}"
+        shown = f"taps={self.taps.names}"
+        return shown if self.description is None else f"{shown}\n{self.description}"
 
 
 def _call(network: nn.Module, run: Callable[..., Any] | None, *args: Any, **kwargs: Any) -> Any:
     return network(*args, **kwargs) if run is None else run(network, *args, **kwargs)
+
+
+def call_on(network: nn.Module, run: Callable[..., Any] | None, example: Any) -> Any:
+    """Call a network on a batch that may be several inputs: a tuple, or a dictionary of its arguments.
+
+    The network gets a copy, which it may change.
+
+    Example:
+        >>> call_on(nn.Bilinear(2, 3, 4), None, (torch.ones(5, 2), torch.ones(5, 3))).shape
+        torch.Size([5, 4])
+    """
+    args, kwargs = inputs_of(network, tree_map_only(Tensor, torch.clone, example))
+    return _call(network, run, *args, **kwargs)
+
+
+def inputs_of(network: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return an example as the arguments that a network's ``forward`` takes.
+
+    Example:
+        >>> inputs_of(nn.Bilinear(2, 3, 4), {"input1": 1, "input2": 2})
+        ((), {'input1': 1, 'input2': 2})
+        >>> inputs_of(nn.ReLU(), {"image": 1})
+        (({'image': 1},), {})
+    """
+    try:
+        signature = inspect.signature(network.forward)
+        if isinstance(example, tuple):
+            signature.bind(*example)
+            return example, {}
+        if isinstance(example, Mapping) and all(isinstance(key, str) for key in example):
+            signature.bind(**example)
+            return (), dict(example)
+    except (TypeError, ValueError):
+        # One argument that is a tuple or a dictionary.
+        pass
+    return (example,), {}
 
 
 def states(network: nn.Module) -> dict[int, Any]:
@@ -296,7 +344,8 @@ def _check_samples(names: Sequence[str], found: Sequence[Tensor], main: Any) -> 
         if isinstance(main, Tensor) and main.dim() == 2 and len(pooled) != len(main):
             raise ValueError(
                 f"tap {name!r} gives {len(pooled)} samples where the network gives {len(main)}: its output is not laid "
-                f"out as time_axis says; tap a module whose output has this time axis, or give it another time_axis"
+                "out as time_axis says; tap a module whose output has this time axis, or give it another time_axis, or "
+                "say with extract=... which part of it the samples are"
             )
 
 

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -140,6 +141,75 @@ def first_tensor(output: Any) -> Tensor:
     return found
 
 
+def each(given: Any, number: int, what: str) -> list[Any]:
+    """Return a value for each tap: those that are given, or the same for all.
+
+    Raises:
+        ValueError: another number of values is given.
+
+    Example:
+        >>> each(0, 2, "time axes")
+        [0, 0]
+    """
+    values = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given] * number
+    if len(values) != number:
+        raise ValueError(f"{number} taps need as many {what}, got {len(values)}")
+    return values
+
+
+def channels_behind(features: Tensor, time_axis: TimeAxis, channel_axis: int | None) -> Tensor:
+    """Return features with their channels right behind time and batch, where pooling looks for them.
+
+    Raises:
+        ValueError: there is no such axis, or it is the batch's or time's.
+
+    Example:
+        >>> channels_behind(torch.ones(2, 16, 48), None, -1).shape  # [N, tokens, C]
+        torch.Size([2, 48, 16])
+    """
+    if channel_axis is None:
+        return features
+    place = 1 if time_axis is None else 2
+    if not -features.dim() <= channel_axis < features.dim() or channel_axis % features.dim() < place:
+        raise ValueError(
+            f"channel_axis={channel_axis} is not behind batch and time in a tap of shape {tuple(features.shape)} with "
+            f"time_axis={time_axis}"
+        )
+    return features.movedim(channel_axis, place)
+
+
+@dataclass(frozen=True)
+class Unfold:
+    """Takes a tap's tensor and gives time, which lies in the batch axis with the samples, an axis of its own.
+
+    Args:
+        steps: T.
+        axis: where time comes to lie: 0 for ``[T * N, ...]``, all samples of a step together, 1 for ``[N * T, ...]``.
+        extract: what takes the tensor from the module's output.
+
+    Example:
+        >>> Unfold(4)(torch.ones(12, 5)).shape
+        torch.Size([4, 3, 5])
+    """
+
+    steps: int
+    axis: int = 0
+    extract: Extract = first_tensor
+
+    def __call__(self, output: Any) -> Tensor:
+        """Return ``[T, N, ...]`` or ``[N, T, ...]``.
+
+        Raises:
+            ValueError: the batch axis is no multiple of T.
+        """
+        features = self.extract(output)
+        if len(features) % self.steps:
+            raise ValueError(f"{len(features)} samples and time steps in one axis are no multiple of T = {self.steps}")
+        sizes = (self.steps, -1) if self.axis == 0 else (-1, self.steps)
+        unfolded: Tensor = features.unflatten(0, sizes)  # type: ignore[no-untyped-call]
+        return unfolded
+
+
 class Taps:
     """Forward hooks on named submodules that keep the pooled output of each while active.
 
@@ -151,6 +221,7 @@ class Taps:
         names: of these.
         time_axis: see :class:`~shortcut_snn.Shortcut`.
         extract: likewise.
+        channel_axis: likewise.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 5), nn.ReLU())
@@ -166,14 +237,14 @@ class Taps:
         network: nn.Module,
         names: Sequence[str],
         time_axis: TimeAxis | Sequence[TimeAxis] = 0,
-        extract: Extract | None = None,
+        extract: Extract | Sequence[Extract | None] | None = None,
+        channel_axis: int | Sequence[int | None] | None = None,
     ) -> None:
         self.network = network
         self.names = list(names)
-        self.time_axes = list(time_axis) if isinstance(time_axis, Sequence) else [time_axis] * len(self.names)
-        if len(self.time_axes) != len(self.names):
-            raise ValueError(f"{len(self.names)} taps need as many time axes, got {len(self.time_axes)}")
-        self.extract: Extract = extract or first_tensor
+        self.time_axes = each(time_axis, len(self.names), "time axes")
+        self.channel_axes = each(channel_axis, len(self.names), "channel axes")
+        self.extracts = [one or first_tensor for one in each(extract, len(self.names), "functions to extract")]
         self.pools = [True] * len(self.names)
         """Whether a tap is averaged over space where it is taken, so that no feature maps are kept."""
         self.active = False
@@ -202,7 +273,9 @@ class Taps:
                 f"the tap {self.names[index]!r} runs without gradients, so its branch would train nothing: it is "
                 "inside torch.no_grad() or checkpoint(use_reentrant=True); use checkpoint(use_reentrant=False)"
             )
-        self._pooled[index].append(pool(self.extract(output), self.time_axes[index], self.pools[index]))
+        time, channels = self.time_axes[index], self.channel_axes[index]
+        features = channels_behind(self.extracts[index](output), time, channels)
+        self._pooled[index].append(pool(features, time, self.pools[index]))
 
     def start(self) -> None:
         """Forget what was kept and listen."""
@@ -223,7 +296,13 @@ class Taps:
         pooled, self._pooled = self._pooled, [[] for _ in self.names]
         silent = [name for name, calls in zip(self.names, pooled, strict=True) if not calls]
         if silent:
-            raise RuntimeError(f"tapped but not called in the forward pass: {', '.join(silent)}")
+            hints = [
+                f"; {name} is a {type(module).__name__}, which its network goes through by itself: tap {name}.{last[0]}"
+                for name in silent
+                if isinstance(module := self.network.get_submodule(name), nn.ModuleList | nn.ModuleDict)
+                and (last := [child for child, _ in module.named_children()][-1:])
+            ]
+            raise RuntimeError(f"tapped but not called in the forward pass: {', '.join(silent)}{''.join(hints)}")
         return [calls[0] if len(calls) == 1 else sum(calls[1:], calls[0]) / len(calls) for calls in pooled]
 
     def cancel(self) -> None:

@@ -13,8 +13,9 @@ class TimeLoop:
     """Calls a network once per time step and stacks along a first axis what it gives.
 
     Args:
-        steps: how often a static batch is shown; None for a batch ``[T, N, ...]``, one call for each time step.
+        steps: how often a static batch is shown; None for a batch with a time axis, one call for each time step.
         carry: the network is called with ``state=`` what it returned beside its output in the step before (Norse).
+        axis: where time lies in the batch: 0 for ``[T, N, ...]``, 1 for ``[N, T, ...]``.
 
     Raises:
         ValueError: no time steps.
@@ -26,19 +27,25 @@ class TimeLoop:
 
     steps: int | None = None
     carry: bool = False
+    axis: int = 0
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"a static batch is shown for at least 1 time step, got {self.steps}")
 
-    def __call__(self, network: nn.Module, batch: Tensor, **kwargs: Any) -> Any:
-        """Return the outputs of all steps: a tensor ``[T, ...]``, or a tuple of such where the network gives tuples."""
-        steps = batch if self.steps is None else [batch] * self.steps
+    def __call__(self, network: nn.Module, batch: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Return the outputs of all steps: tensors ``[T, ...]``, in tuples or dictionaries as the network does."""
+        steps = batch.unbind(self.axis) if self.steps is None else [batch] * self.steps
         if not self.carry:
-            return _stack([network(step, **kwargs) for step in steps])
+            return _stack([network(step, *args, **kwargs) for step in steps])
         outputs, state = [], None
         for step in steps:
-            output, state = network(step, state=state, **kwargs)
+            given = network(step, *args, state=state, **kwargs)
+            if not isinstance(given, tuple) or len(given) != 2:
+                raise TypeError(
+                    f"{type(network).__name__} takes a state and gives {type(given).__name__}, not (output, next state)"
+                )
+            output, state = given
             outputs.append(output)
         return _stack(outputs)
 
@@ -54,6 +61,11 @@ def takes_state(network: nn.Module) -> bool:
 
 
 def _stack(outputs: list[Any]) -> Any:
-    if isinstance(outputs[0], tuple | list):
+    """Tensors stacked along a first axis, through tuples and dictionaries; of anything else, such as states, a list."""
+    first = outputs[0]
+    if isinstance(first, dict):
+        return {key: _stack([output[key] for output in outputs]) for key in first}
+    if isinstance(first, tuple | list) and len({len(output) for output in outputs}) == 1:
         return tuple(_stack(list(entries)) for entries in zip(*outputs, strict=True))
-    return torch.stack(outputs)
+    alike = all(isinstance(output, Tensor) and output.shape == getattr(first, "shape", None) for output in outputs)
+    return torch.stack(outputs) if alike else outputs

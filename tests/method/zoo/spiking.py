@@ -1,0 +1,528 @@
+"""Spiking networks whose neurons are of no library: as papers' repositories have them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .entry import CLASSES, clips, entry, first_of, frames, images, mean, sequence, steps_of
+
+
+class Fire(torch.autograd.Function):
+    """A step, with a rectangle as its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return (x > 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grads[0] * (x.abs() < 1)
+
+
+fire: Callable[[Tensor], Tensor] = Fire.apply
+
+
+class Cell(nn.Module):
+    """One time step a call; the potential stays in the module, and nobody resets it."""
+
+    def __init__(self, threshold: float = 0.3) -> None:
+        super().__init__()
+        self.threshold, self.mem = threshold, None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mem = x if self.mem is None else 0.5 * self.mem + x
+        spike = fire(self.mem - self.threshold)
+        self.mem = self.mem * (1 - spike)
+        return spike
+
+
+class Resettable(Cell):
+    def reset(self) -> None:
+        self.mem = None
+
+
+class Detached(Cell):
+    """No gradient goes through time, so that a state which leaks shows in no error."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        spike = super().forward(x)
+        self.mem = self.mem.detach()
+        return spike
+
+
+class Multi(nn.Module):
+    """A whole sequence a call, along the first axis or the second, from rest."""
+
+    def __init__(self, axis: int = 0, keeps: bool = False) -> None:
+        super().__init__()
+        self.axis, self.keeps, self.mem = axis, keeps, 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        mem, spikes = self.mem if self.keeps else 0.0, []
+        for step in x.unbind(self.axis):
+            mem = 0.5 * mem + step
+            spikes.append(fire(mem - 0.3))
+            mem = mem * (1 - spikes[-1])
+        if self.keeps:
+            self.mem = mem
+        return torch.stack(spikes, self.axis)
+
+
+class Folded(nn.Module):
+    """A layer applied to all time steps, which are folded into the batch for it."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+def convolution(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs))
+
+
+def folded(inputs: int, outputs: int, axis: int) -> nn.Sequential:
+    return nn.Sequential(Folded(convolution(inputs, outputs)), Multi(axis))
+
+
+class BatchFirst(nn.Module):
+    """``[N, T, C, H, W]`` everywhere, and logits ``[N, T, classes]``."""
+
+    def __init__(self, channels: int = 2) -> None:
+        super().__init__()
+        self.features = nn.Sequential(*(folded(i, o, 1) for i, o in ((channels, 4), (4, 6), (6, 8), (8, 9))))
+        self.classifier = Folded(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(9, CLASSES)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x))
+
+
+@entry(clips(), read=mean(1), widths={4, 6, 8})
+def batch_first() -> nn.Module:
+    return BatchFirst()
+
+
+@entry(clips(4, 4), read=mean(1), widths={4, 6, 8})
+def batch_first_as_many_samples_as_steps() -> nn.Module:
+    return BatchFirst()
+
+
+@entry(clips(5, 4), read=mean(1), widths={4, 6, 8})
+def batch_first_as_many_samples_as_classes() -> nn.Module:
+    return BatchFirst()
+
+
+@entry(images(), read=lambda net, x: net(x).mean(1), widths={4, 6, 8})
+class InPlace(nn.Module):
+    """Shows an image for four steps, and changes the tensor that it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = BatchFirst(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x.unsqueeze_(1)
+        return self.body(x.repeat(1, 4, 1, 1, 1))
+
+
+class TimeFirst(nn.Module):
+    """``[T, N, C, H, W]``, a static image for four steps behind its stem."""
+
+    def __init__(self, static: bool = False, average: bool = True) -> None:
+        super().__init__()
+        self.static, self.average = static, average
+        self.stem = convolution(3 if static else 2, 4)
+        self.fire = Multi(0, keeps=True)
+        self.block1, self.block2, self.block3 = folded(4, 4, 0), folded(4, 6, 0), folded(6, 8, 0)
+        self.head = nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).expand(4, -1, -1, -1, -1) if self.static else Folded(self.stem)(x)
+        x = self.block3(self.block2(self.block1(self.fire(x)))).mean((3, 4))
+        return self.head(x.mean(0) if self.average else x)
+
+
+@entry(images(4), widths={4, 6})
+def static_stem() -> nn.Module:
+    return TimeFirst(static=True)
+
+
+@entry(frames(), batch=1, widths={4, 6})
+def time_first() -> nn.Module:
+    return TimeFirst()
+
+
+@entry(frames(4, 4), batch=1, widths={4, 6}, read=mean(0))
+def time_first_as_many_samples_as_steps() -> nn.Module:
+    return TimeFirst(average=False)
+
+
+class InTheBatch(nn.Module):
+    """All layers take ``[T * N, ...]`` or ``[N * T, ...]``; neurons unfold it."""
+
+    class Neuron(nn.Module):
+        def __init__(self, first: bool) -> None:
+            super().__init__()
+            self.first, self.cell = first, Multi(0 if first else 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.cell(x.unflatten(0, (4, -1) if self.first else (-1, 4))).flatten(0, 1)
+
+    def __init__(self, first: bool, average: bool) -> None:
+        super().__init__()
+        self.first, self.average = first, average
+        parts = [[convolution(i, o), self.Neuron(first)] for i, o in ((3, 4), (4, 6), (6, 8), (8, 9))]
+        self.body = nn.Sequential(*(part for both in parts for part in both))
+        self.head = nn.Linear(9, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.repeat(4, 1, 1, 1) if self.first else x.repeat_interleave(4, 0)
+        x = self.head(self.body(x).mean((2, 3)))
+        return x.unflatten(0, (4, -1) if self.first else (-1, 4)).mean(0 if self.first else 1) if self.average else x
+
+
+@entry(images(), widths={4, 6, 8})
+def steps_and_samples_in_one_axis() -> nn.Module:
+    return InTheBatch(True, True)
+
+
+@entry(images(), widths={4, 6, 8}, read=lambda net, x: net(x).unflatten(0, (4, -1)).mean(0))
+def steps_and_samples_in_one_axis_to_the_end() -> nn.Module:
+    return InTheBatch(True, False)
+
+
+@entry(images(10), widths={4, 6, 8}, read=lambda net, x: net(x).unflatten(0, (-1, 4)).mean(1))
+def samples_and_steps_in_one_axis() -> nn.Module:
+    return InTheBatch(False, False)
+
+
+def stepwise(cell: Callable[[], nn.Module], flat: bool = False) -> nn.Sequential:
+    if flat:
+        return nn.Sequential(nn.Linear(6, 8), cell(), nn.Linear(8, 9), cell(), nn.Linear(9, CLASSES))
+    return nn.Sequential(
+        *(nn.Conv2d(2, 4, 3), cell(), nn.Conv2d(4, 6, 3), cell(), nn.Conv2d(6, 8, 3), cell()),
+        *(nn.Flatten(), nn.Linear(32, CLASSES)),
+    )
+
+
+@entry(frames(), batch=1, widths={4, 6}, read=steps_of())
+def steps_in_the_users_loop() -> nn.Module:
+    return stepwise(Cell)
+
+
+@entry(frames(), batch=1, widths={4, 6}, read=steps_of())
+def steps_with_a_reset() -> nn.Module:
+    return stepwise(Resettable)
+
+
+@entry(frames(), batch=1, widths={4, 6}, read=steps_of())
+def steps_detached() -> nn.Module:
+    return stepwise(Detached)
+
+
+@entry(clips(), widths={4, 6}, read=steps_of(1), given={"loop": "input", "batch_axis": 0})
+def steps_of_clips() -> nn.Module:
+    return stepwise(Cell)
+
+
+@entry(
+    sequence(),
+    batch=1,
+    widths={8},
+    asks="pass loop='input' if the batch is a sequence",
+    cure={"loop": "input"},
+    read=steps_of(),
+)
+def steps_of_anything() -> nn.Module:
+    return stepwise(Cell, flat=True)
+
+
+@entry(
+    images(3, 2), widths={4, 6}, asks="loop=4, say, to show a static batch", cure={"loop": 3}, read=steps_of(steps=3)
+)
+def steps_of_an_image() -> nn.Module:
+    return stepwise(Cell)
+
+
+class Used(nn.Sequential):
+    """A network that somebody has run before."""
+
+    def __init__(self, cell: type[Cell]) -> None:
+        super().__init__(*stepwise(cell))
+        with torch.no_grad():
+            self(torch.rand(2, 2, 8, 8))
+
+
+def rested(network: nn.Module, x: Tensor) -> Tensor:
+    for module in network.modules():
+        if isinstance(module, Cell):
+            module.mem = None
+    return steps_of()(network, x)
+
+
+@entry(frames(), batch=1, read=rested)
+def used_with_a_reset() -> nn.Module:
+    return Used(Resettable)
+
+
+def rest(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, Cell):
+            module.mem = None
+
+
+@entry(frames(), batch=1, read=rested, asks="keeps a state.*1.mem.*pass reset=", cure={"reset": rest})
+def used_without_a_reset() -> nn.Module:
+    return Used(Cell)
+
+
+class Loop(nn.Module):
+    """Its own loop over time, with states that it hands on; spikes and potentials of every step at the end."""
+
+    def __init__(self, gives: str = "pair") -> None:
+        super().__init__()
+        self.fc1, self.fc2, self.fc3, self.gives = nn.Linear(6, 8), nn.Linear(8, 9), nn.Linear(9, CLASSES), gives
+        self.spike1, self.spike2, self.spike3 = nn.Identity(), nn.Identity(), nn.Identity()
+
+    def forward(self, x: Tensor, num_steps: int | None = None) -> Any:
+        mem1 = mem2 = mem3 = torch.zeros(1)
+        hidden, spikes, potentials = [], [], []
+        for step in x if num_steps is None else [x] * num_steps:
+            mem1 = 0.5 * mem1 + self.fc1(step)
+            spike1 = self.spike1(fire(mem1 - 0.1))
+            mem2 = 0.5 * (mem2 + self.fc2(spike1))
+            spike2 = self.spike2(fire(mem2 - 0.1))
+            mem3 = 0.9 * mem3 + self.fc3(spike2)
+            hidden.append(spike2)
+            spikes.append(self.spike3(fire(mem3 - 0.1)))
+            potentials.append(mem3)
+        last = torch.stack(potentials)
+        return {
+            "pair": (torch.stack(spikes), last),
+            "hidden": (torch.stack(hidden), last),
+            "batch first": torch.stack(potentials, 1),
+            "time last": torch.stack(potentials, 2),
+            "states": (last, {"mem1": mem1, "mem2": mem2}),
+            "rates": (last.mean(0), [torch.stack(hidden).mean(), torch.stack(spikes).mean()]),
+            "last": mem3,
+        }[self.gives]
+
+
+@entry(sequence(), batch=1, widths={8, 9}, read=mean(0, 0))
+def spikes_and_potentials() -> nn.Module:
+    return Loop()
+
+
+@entry(
+    sequence(), batch=1, widths={8, 9}, read=mean(0, 1), asks=r"output\[0\] of shape \(4, 3, 9\), output\[1\] of shape",
+    cure={"readout": lambda output: output[1].mean(0)},
+)  # fmt: skip
+def hidden_spikes_first() -> nn.Module:
+    return Loop("hidden")
+
+
+@entry(sequence(), batch=1, widths={8, 9}, read=mean(1))
+def batch_first_at_the_end() -> nn.Module:
+    return Loop("batch first")
+
+
+@entry(sequence(3, 3), batch=1, widths={8, 9}, read=mean(1))
+def batch_first_at_the_end_as_many_samples_as_steps() -> nn.Module:
+    return Loop("batch first")
+
+
+@entry(sequence(5, 3), batch=1, widths={8, 9}, read=mean(2))
+def time_last_at_the_end_as_many_classes_as_steps() -> nn.Module:
+    return Loop("time last")
+
+
+@entry(sequence(), batch=1, widths={8, 9}, read=mean(0, 0))
+def states_beside() -> nn.Module:
+    return Loop("states")
+
+
+@entry(sequence(), batch=1, widths={8, 9}, read=first_of(0))
+def firing_rates_beside() -> nn.Module:
+    return Loop("rates")
+
+
+@entry(lambda: (torch.rand(3, 6), 4), widths={8, 9}, read=lambda net, x: net(*x))
+def number_of_steps_as_an_input() -> nn.Module:
+    return Loop("last")
+
+
+@entry(lambda: {"x": torch.rand(3, 6), "num_steps": 4}, widths={8, 9}, read=lambda net, x: net(**x))
+def number_of_steps_as_a_keyword() -> nn.Module:
+    return Loop("last")
+
+
+@entry(sequence(), batch=1, widths={8, 9}, read=lambda net, x: mean(0)(net, x))
+class StepsWithStates(nn.Module):
+    """One time step a call, with the state as an argument and beside the output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2, self.fc3 = nn.Linear(6, 8), nn.Linear(8, 9), nn.Linear(9, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state, outputs = (0.0, 0.0), []
+        for step in x:
+            one = 0.5 * state[0] + self.fc1(step)
+            two = 0.5 * state[1] + self.fc2(fire(one))
+            state = (one, two)
+            outputs.append(self.fc3(fire(two)))
+        return torch.stack(outputs)
+
+
+@entry(images(), widths={4, 6, 8})
+class OneNeuronForAll(nn.Module):
+    """All layers share a neuron module, which keeps nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.conv3, self.conv4 = (
+            Folded(convolution(i, o)) for i, o in ((3, 4), (4, 6), (6, 8), (8, 9))
+        )
+        self.spike, self.fc = Multi(0), nn.Linear(9, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.expand(4, -1, -1, -1, -1)
+        for layer in (self.conv1, self.conv2, self.conv3, self.conv4):
+            x = self.spike(layer(x))
+        return self.fc(x.mean((0, 3, 4)))
+
+
+class SpikingAttention(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.proj = (nn.Linear(width, width) for _ in range(4))
+        self.q_lif, self.k_lif, self.v_lif, self.attn_lif = (Multi(0) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.q_lif(self.q(x)), self.k_lif(self.k(x)), self.v_lif(self.v(x))
+        q, k, v = (y.unflatten(-1, (2, -1)).transpose(2, 3) for y in (q, k, v))
+        return self.proj(self.attn_lif(q @ (k.transpose(-1, -2) @ v)).transpose(2, 3).flatten(3))
+
+
+class SpikingBlock(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.attn, self.lif = SpikingAttention(width), Multi(0)
+        self.mlp = nn.Sequential(nn.Linear(width, 12), Multi(0), nn.Linear(12, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(x)
+        return self.lif(x + self.mlp(x))
+
+
+class Stem(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList([folded(i, o, 0) for i, o in ((3, 4), (4, 6), (6, width))])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for stage in self.stages:
+            x = stage(x)
+        return x
+
+
+@entry(images(4), widths={8})
+class SpikingTransformer(nn.Module):
+    """Tokens ``[T, N, L, C]``, and stages of that name in its stem alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch_embed, self.pool = Stem(8), nn.AvgPool2d(2)
+        self.block = nn.ModuleList([SpikingBlock(8) for _ in range(4)])
+        self.head = nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch_embed(x.unsqueeze(0).repeat(4, 1, 1, 1, 1))
+        x = Folded(self.pool)(x).flatten(3).transpose(2, 3)
+        for layer in self.block:
+            x = layer(x)
+        return self.head(x.mean(2)).mean(0)
+
+
+@entry(images(), asks=r"in training.*extract=", cure={"taps": ["conv1"], "extract": lambda y: y[:3]}, widths={4})
+class RatesBehindSpikes(nn.Module):
+    """In training layers give spikes, and behind them, as more samples, their traces."""
+
+    class Pair(nn.Module):
+        def __init__(self, inputs: int, outputs: int) -> None:
+            super().__init__()
+            self.layer = convolution(inputs, outputs)
+
+        def forward(self, x: Tensor) -> Tensor:
+            spike = fire(self.layer(x) - 0.1)
+            return torch.cat([spike, spike.detach() * 0.5]) if self.training and len(spike) == 3 else spike
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.conv3 = self.Pair(3, 4), self.Pair(4, 6), self.Pair(6, 8)
+        self.fc = nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.conv3(self.conv2(self.conv1(x))).mean((2, 3))[: len(x)])
+
+
+@entry(images(), read=mean(0), widths={4, 6, 8})
+class Noisy(nn.Module):
+    """A static image as random spikes, in evaluation too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(folded(3, 4, 0), folded(4, 6, 0), folded(6, 8, 0), folded(8, 9, 0))
+        self.fc = nn.Linear(9, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = (torch.rand(4, *x.shape) < x).to(x.dtype)
+        return self.fc(self.body(x).mean((3, 4)))
+
+
+@entry(sequence(), batch=1, widths={8, 9}, read=mean(0))
+class RecurrentSpikes(nn.Module):
+    """Spikes go back into their own layer, and the state stays in the network itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inputs, self.back, self.hidden, self.head = (
+            nn.Linear(6, 8),
+            nn.Linear(8, 8),
+            nn.Linear(8, 9),
+            nn.Linear(9, CLASSES),
+        )
+        self.mem, self.spike = torch.zeros(1, 8), torch.zeros(1, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs = []
+        for step in x:
+            self.mem = 0.5 * self.mem + self.inputs(step) + self.back(self.spike)
+            self.spike = fire(self.mem - 0.2)
+            outputs.append(self.head(self.hidden(self.spike).relu()))
+        return torch.stack(outputs)
+
+
+@entry(
+    sequence(),
+    batch=1,
+    widths={8, 9},
+    read=lambda net, x: torch.stack(net(x)).mean(0),
+    asks="a list of 4 tensors.*lambda output: torch.stack",
+    cure={"readout": lambda output: torch.stack(output).mean(0)},
+)
+class ListOfSteps(nn.Module):
+    """The logits of every step, in a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = Loop("pair")
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return list(self.body(x)[1])
