@@ -16,7 +16,8 @@ class Membrane:
     """What a layer that is run piece by piece starts from, and where it has come to.
 
     Args:
-        before: membrane potential ``[N, ...]`` before the first step, or None for 0.
+        before: membrane potential ``[N, ...]`` before the first step, or None for 0; of a neuron of several states
+            all of them, ``[N, states, ...]``.
         after: the one after the last step, once the layer has run.
 
     Example:
@@ -35,7 +36,7 @@ class Membrane:
 class CurrentNeuron(nn.Module):
     """``neuron(x + residual)``: what a :class:`NormNeuron` is once its normalisation is folded away.
 
-    LIF, IF and PLIF may run in one pass with the addition; any other neuron runs as it is written.
+    A neuron whose step can be traced may run in one pass with the addition; any other runs as it is written.
 
     Args:
         neuron: what fires.
