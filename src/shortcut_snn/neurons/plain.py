@@ -146,13 +146,13 @@ class PlainSequence(torch.autograd.Function):
         return None, None, None, None, grad_current, grad_initial, *of_parameters
 
 
-def _full(value: Any, like: Tensor) -> Tensor:
+def _full(value: Tensor | float, like: Tensor) -> Tensor:
     return value.expand_as(like) if isinstance(value, Tensor) else torch.full_like(like, value)
 
 
 def _summed(name: str, value: Any, like: Tensor) -> Tensor:
-    value = _full(value, like)
-    return value.sum() if name[0] == "p" else value.transpose(0, 1).flatten(1).sum(1)
+    full = _full(value, like)
+    return full.sum() if name[0] == "p" else full.transpose(0, 1).flatten(1).sum(1)
 
 
 def _in(

@@ -48,7 +48,7 @@ def straight_through(value: Tensor, v: Tensor, slope: Callable[[Tensor], Tensor]
         tensor([1., 1.])
     """
     if isinstance(v, fx.Proxy):
-        return v.tracer.create_proxy("call_function", straight_through, (value, v, slope(v)), {})  # type: ignore[return-value]
+        return v.tracer.create_proxy("call_function", straight_through, (value, v, slope(v)), {})
     if torch.jit.is_tracing() or torch.compiler.is_exporting() or not torch.is_grad_enabled():  # type: ignore[attr-defined, no-untyped-call]
         return value
     out: Tensor = _Spike.apply(value.detach(), v, slope)  # type: ignore[no-untyped-call]
@@ -63,7 +63,7 @@ def per_channel(parameter: Tensor, like: Tensor) -> Tensor:
         torch.Size([3, 1, 1])
     """
     if isinstance(parameter, fx.Proxy):
-        return parameter.tracer.create_proxy("call_function", per_channel, (parameter,), {})  # type: ignore[return-value]
+        return parameter.tracer.create_proxy("call_function", per_channel, (parameter,), {})
     return parameter.view(-1, *[1] * (like.dim() - 2))
 
 

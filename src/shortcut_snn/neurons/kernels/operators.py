@@ -123,7 +123,7 @@ def norm_neuron_backward(
     """
     kernels = implementation(x)
     batch, carry, *_ = flags
-    dynamics = Dynamics(step, tuple(numbers), scalars, channels, *learn, carry)
+    dynamics = Dynamics(step, tuple(numbers), scalars, channels, learn[0], learn[1], carry)
     affine = _affine(weight, bias, mean, var, eps)
     source = Source(x, residual, residual_bits, affine, initial)
     grads = kernels.backward(grad_spikes, grad_final, source, dynamics, grad_residual)
