@@ -32,11 +32,15 @@ from shortcut_snn.neurons import (
 from .every_neuron import NEURONS, ByChannel, currents
 
 
+def by_autograd(neuron: Neuron, current: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
+    """The step as it is written, one after the other."""
+    return sequence.as_written(neuron.step, len(neuron.states), neuron.detach_membrane, current, initial)
+
+
 def results(neuron: Neuron, written: bool, current: Tensor, initial: Tensor, weights: tuple[Tensor, Tensor]) -> list:
     """Spikes, final states and gradients, of the neuron or of its step under autograd."""
     inputs = [current.detach().requires_grad_(), initial.detach().requires_grad_()]
-    run = sequence._written if written else sequence.stream
-    spikes, final = run(neuron, *inputs)
+    spikes, final = (by_autograd if written else sequence.stream)(neuron, *inputs)
     loss = (spikes * weights[0].to(spikes)).sum() + (final * weights[1].to(spikes)).sum()
     return [spikes.detach(), final.detach(), *torch.autograd.grad(loss, [*inputs, *neuron.parameters()])]
 
@@ -53,7 +57,7 @@ def test_the_derived_gradient_is_autograds(name: str, seed: int, steps: int, det
     if detach:
         # What a stream goes on from is a number then.
         inputs = [current.clone().requires_grad_() for _ in range(2)]
-        outs = [run(neuron, x, initial)[0] for run, x in zip((sequence.stream, sequence._written), inputs, strict=True)]
+        outs = [run(neuron, x, initial)[0] for run, x in zip((sequence.stream, by_autograd), inputs, strict=True)]
         got, want = (
             [out, *torch.autograd.grad((out * weights[0]).sum(), x)] for out, x in zip(outs, inputs, strict=True)
         )

@@ -38,7 +38,7 @@ class ALIF(LIF):
         super().__init__(decay, **options)
         self.adaptation, self.rise = adaptation, rise
 
-    def step(self, current: Tensor, membrane: Tensor, raised: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def step(self, current: Tensor, membrane: Tensor, raised: Tensor) -> tuple[Tensor, ...]:
         """Return spikes, the membrane potential and by how much the threshold is raised after them."""
         membrane = self.decay * membrane + current
         spike = self.fire(membrane - self.threshold - raised)

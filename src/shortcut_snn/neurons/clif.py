@@ -30,7 +30,7 @@ class CLIF(LIF):
     def __init__(self, decay: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5, **options: Any) -> None:
         super().__init__(decay, **options)
 
-    def step(self, current: Tensor, membrane: Tensor, complement: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def step(self, current: Tensor, membrane: Tensor, complement: Tensor) -> tuple[Tensor, ...]:
         """Return spikes, and both potentials after them."""
         membrane = self.decay * membrane + current
         spike = self.fire(membrane - self.threshold)

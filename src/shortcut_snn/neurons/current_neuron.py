@@ -93,7 +93,7 @@ class CurrentNeuron(nn.Module):
         self, x: Tensor, residual: Tensor | None, time_steps: int, initial: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         want = self.membrane is not None
-        spikes, final, _ = in_kernels(self.neuron, x, time_steps, initial, residual, want_final=want)
+        spikes, final, _ = in_kernels(self.neuron, x, time_steps, initial=initial, residual=residual, want_final=want)
         return spikes, final
 
     def _plain(

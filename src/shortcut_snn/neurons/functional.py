@@ -15,8 +15,11 @@ import torch
 from torch import Tensor
 
 from . import sequence
+from .kernels import kernels_run
+from .kernels.backend import is_exported
 from .modules import LIF, Reset, check_call, check_parameters
 from .surrogate import Rectangle, Surrogate
+from .trace import Traced, straight_through
 
 
 def lif(
@@ -55,30 +58,45 @@ def lif(
     """
     check_call(current, initial, 1)
     check_parameters(decay, threshold, reset)
-    learned = (decay,) if isinstance(decay, Tensor) else ()
-    neuron = _neuron(None if learned else decay, threshold, surrogate or Rectangle(), reset, detach_reset)
+    surrogate = surrogate or Rectangle()
+    runs = not is_exported() and kernels_run(current)
+    found = None
+    if runs or not (is_exported() or torch.compiler.is_compiling()):
+        found = _program(None if isinstance(decay, Tensor) else decay, threshold, surrogate, reset, detach_reset)
+    if found is None:
 
-    def step(current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:
-        membrane = decay * membrane + current
-        spike: Tensor = neuron.fire(membrane - threshold)
-        return spike, neuron.after(membrane, spike)
+        def step(current: Tensor, membrane: Tensor) -> tuple[Tensor, Tensor]:
+            membrane = decay * membrane + current
+            v = membrane - threshold
+            spike = straight_through((v > 0).to(v.dtype), v, surrogate)
+            down = spike.detach() if detach_reset else spike
+            return spike, membrane - threshold * down if reset == "soft" else membrane * (1 - down)
 
-    return sequence.stream(neuron, current, initial, learned, step)
+        return sequence.as_written(step, 1, False, current, initial)
+    scalars = [decay] if isinstance(decay, Tensor) else []
+    if not runs:
+        return sequence.in_plain_pytorch(found, scalars, [], True, current, initial)
+    steps = current.shape[0]
+    spikes, final, _ = sequence.call_kernels(found, scalars, [], True, current, steps, initial=initial, want_final=True)
+    return spikes, final
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _neuron(decay: Any, threshold: float, surrogate: Any, reset: Reset, detach_reset: bool) -> LIF:
+def _program(decay: Any, threshold: float, surrogate: Any, reset: Reset, detach_reset: bool) -> Traced | None:
+    """Return the program of a neuron, whose decay is a parameter where it is None here."""
     try:
-        return _made(decay, threshold, surrogate, reset, detach_reset)
+        neuron = _neuron(decay, threshold, surrogate, reset, detach_reset)
     except TypeError:  # A surrogate that cannot be hashed.
-        return _made.__wrapped__(decay, threshold, surrogate, reset, detach_reset)
+        neuron = _neuron.__wrapped__(decay, threshold, surrogate, reset, detach_reset)
+    return sequence.traced(neuron)
 
 
 @lru_cache(256)
-def _made(decay: Any, threshold: float, surrogate: Any, reset: Reset, detach_reset: bool) -> LIF:
-    """Return a neuron, the same one at each call, so that its step is traced once; None: its decay is given later."""
-    neuron = LIF(0.5 if decay is None else decay, threshold, surrogate, reset, detach_reset)
-    if decay is None:
-        del neuron.decay
-        neuron.register_buffer("decay", torch.zeros(()))
+def _neuron(decay: Any, threshold: float, surrogate: Any, reset: Reset, detach_reset: bool) -> LIF:
+    """Return the same neuron at each call, so that its step is traced once."""
+    if decay is not None:
+        return LIF(decay, threshold, surrogate, reset, detach_reset)
+    neuron = LIF(0.5, threshold, surrogate, reset, detach_reset)
+    del neuron.decay
+    neuron.register_buffer("decay", torch.zeros(()))
     return neuron

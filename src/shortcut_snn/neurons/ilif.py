@@ -39,7 +39,7 @@ class ILIF(LIF):
         super().__init__(decay, **options)
         self.most = most
 
-    def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:
         """Return how often each neuron fires, and the membrane potential after that."""
         membrane = self.decay * membrane + current
         count = self.fire(membrane / self.threshold)

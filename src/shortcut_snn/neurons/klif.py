@@ -29,7 +29,7 @@ class KLIF(LIF):
         super().__init__(decay, **options)
         self.k = nn.Parameter(torch.tensor(1.0))
 
-    def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:
         """Return spikes and the membrane potential after them."""
         membrane = torch.relu(self.k * (self.decay * membrane + current))
         spike = self.fire(membrane - self.threshold)

@@ -100,8 +100,9 @@ class NormNeuron(nn.Module):
         pack = neuron.binary and packs(x)
         numbers = (norm.weight, norm.bias, mean.float(), var.float())
         spikes, _, packed = in_kernels(
-            neuron, x, time_steps, None, residual, bits, numbers, norm.eps, batch, want_bits=pack
-        )
+            neuron, x, time_steps, residual=residual, residual_bits=bits, norm=numbers, eps=norm.eps, batch=batch,
+            want_bits=pack,
+        )  # fmt: skip
         return attach(spikes, packed) if pack else spikes
 
     def _track(self, mean: Tensor, var: Tensor, count: int) -> None:

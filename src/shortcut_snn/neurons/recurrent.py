@@ -34,7 +34,7 @@ class RLIF(LIF):
         super().__init__(decay, **options)
         self.recurrent = nn.Parameter(torch.tensor(float(recurrent)))
 
-    def step(self, current: Tensor, membrane: Tensor, spikes: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def step(self, current: Tensor, membrane: Tensor, spikes: Tensor) -> tuple[Tensor, ...]:
         """Return spikes, the membrane potential after them, and the spikes again."""
         membrane = self.decay * membrane + current + self.recurrent * spikes
         spike = self.fire(membrane - self.threshold)

@@ -50,17 +50,13 @@ def _say_once(kind: type, reason: str) -> None:
         )
 
 
-def parameters_of(
-    neuron: Any, found: Traced, current: Tensor, given: Sequence[Tensor] = ()
-) -> tuple[list[Tensor], list[Tensor]]:
+def parameters_of(neuron: Any, found: Traced, current: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """Return what the program reads as ``p0, ...`` and ``q0, ...``, for a current ``[T, N, C, ...]``.
-
-    ``given`` stands for the neuron's own parameters, where there is any.
 
     Raises:
         ValueError: a parameter of another shape.
     """
-    own = given or [_attribute(neuron, name) for name in found.names]
+    own = [_attribute(neuron, name) for name in found.names]
     values = ahead(found.before, (*found.scalars, *found.channels), own, found.numbers)
     scalars, channels = values[: len(found.scalars)], values[len(found.scalars) :]
     for each in scalars:
@@ -93,10 +89,21 @@ def runs_in_kernels(neuron: Any, current: Tensor) -> bool:
     return found is not None and len(found.channels) <= _MOST_CHANNELS
 
 
-def in_kernels(
-    neuron: Any,
+def in_kernels(neuron: Any, x: Tensor, time_steps: int, **options: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Run a neuron in the kernels; see :func:`call_kernels`."""
+    found = traced(neuron)
+    assert found is not None
+    return call_kernels(found, *parameters_of(neuron, found, x), not _stops(neuron), x, time_steps, **options)
+
+
+def call_kernels(
+    found: Traced,
+    scalars: list[Tensor],
+    channels: list[Tensor],
+    carry: bool,
     x: Tensor,
     time_steps: int,
+    *,
     initial: Tensor | None = None,
     residual: Tensor | None = None,
     residual_bits: Tensor | None = None,
@@ -105,18 +112,12 @@ def in_kernels(
     batch: bool = False,
     want_final: bool = False,
     want_bits: bool = False,
-    given: Sequence[Tensor] = (),
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Run a neuron in the kernels; see :func:`.kernels.operators.norm_neuron`.
+    """Run a program in the kernels; see :func:`.kernels.operators.norm_neuron`.
 
     ``norm`` are its weight, bias, mean and variance, ``initial`` and the final states as streams have them.
     """
-    found = traced(neuron)
-    assert found is not None
-    scalars, channels = parameters_of(neuron, found, x, given)
-    carry = not (neuron.detach_membrane and torch.is_grad_enabled())
-    if initial is not None:
-        initial = _states_first(initial if carry else initial.detach(), len(neuron.states))
+    initial = _states_first(initial, carry, x)
     spikes, final, bits = norm_neuron(
         x, residual, residual_bits, *norm, eps, found.text, _stacked(scalars), _stacked(channels), list(found.numbers),
         initial, time_steps, [batch, carry, want_final, want_bits],
@@ -126,62 +127,70 @@ def in_kernels(
     return spikes, final, bits
 
 
+def in_plain_pytorch(
+    found: Traced, scalars: list[Tensor], channels: list[Tensor], carry: bool, current: Tensor, initial: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Run a program in plain PyTorch."""
+    spikes, final = PlainSequence.apply(  # type: ignore[no-untyped-call]
+        found.text, found.numbers, carry, len(scalars), current, _states_first(initial, carry, current),
+        *scalars, *channels,
+    )  # fmt: skip
+    return spikes, _states_second(final)
+
+
+def _stops(neuron: Any) -> bool:
+    """Say whether no gradient travels through time."""
+    return bool(neuron.detach_membrane) and torch.is_grad_enabled()
+
+
 def _stacked(values: list[Tensor]) -> Tensor | None:
     return torch.stack(values) if values else None
 
 
-def _states_first(initial: Tensor, states: int) -> Tensor:
-    return initial.unsqueeze(0) if states == 1 else initial.movedim(1, 0)
+def _states_first(initial: Tensor | None, carry: bool, current: Tensor) -> Tensor | None:
+    if initial is None:
+        return None
+    initial = initial if carry else initial.detach()
+    # Of several states the axis behind the batch's is theirs.
+    return initial.unsqueeze(0) if initial.dim() < current.dim() else initial.movedim(1, 0)
 
 
 def _states_second(final: Tensor) -> Tensor:
     return final.squeeze(0) if final.shape[0] == 1 else final.movedim(0, 1)
 
 
-def stream(
-    neuron: Any,
-    current: Tensor,
-    initial: Tensor | None,
-    given: Sequence[Tensor] = (),
-    step: Callable[..., Any] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Return spikes ``[T, N, ...]`` and the states after them, as :meth:`~.modules.Neuron.stream` has them.
-
-    ``given`` stands for the neuron's own parameters, where there is any, and ``step`` then for its step.
-    """
-    if is_exported():
-        return _written(neuron, current, initial, step)
-    if runs_in_kernels(neuron, current):
-        spikes, final, _ = in_kernels(neuron, current, current.shape[0], initial, want_final=True, given=given)
+def stream(neuron: Any, current: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return spikes ``[T, N, ...]`` and the states after them, as :meth:`~.modules.Neuron.stream` has them."""
+    if not is_exported() and runs_in_kernels(neuron, current):
+        spikes, final, _ = in_kernels(neuron, current, current.shape[0], initial=initial, want_final=True)
         return spikes, final
-    if torch.compiler.is_compiling() or (found := traced(neuron)) is None:
-        return _written(neuron, current, initial, step)
-    scalars, channels = parameters_of(neuron, found, current, given)
-    carry = not (neuron.detach_membrane and torch.is_grad_enabled())
-    if initial is not None:
-        initial = _states_first(initial if carry else initial.detach(), len(neuron.states))
-    spikes, final = PlainSequence.apply(  # type: ignore[no-untyped-call]
-        found.text, found.numbers, carry, len(scalars), current, initial, *scalars, *channels
-    )
-    return spikes, _states_second(final)
+    found = None if is_exported() or torch.compiler.is_compiling() else traced(neuron)
+    if found is None:
+        return as_written(neuron.step, len(neuron.states), _stops(neuron), current, initial)
+    return in_plain_pytorch(found, *parameters_of(neuron, found, current), not _stops(neuron), current, initial)
 
 
-def _written(
-    neuron: Any, current: Tensor, initial: Tensor | None, step: Callable[..., Any] | None = None
+def as_written(
+    step: Callable[..., Any], count: int, outside: bool, current: Tensor, initial: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Run the step as it is written: what a file for another runtime holds, and what no kernel can be made of."""
-    dtype, count = compute_dtype(current.dtype), len(neuron.states)
+    """Run a step as it is written: what a file for another runtime holds, and what no kernel can be made of.
+
+    Args:
+        step: maps a current and states to spikes and states.
+        count: how many states.
+        outside: whether no gradient travels through time.
+        current: ``[T, N, ...]``.
+        initial: as streams have it.
+    """
+    dtype = compute_dtype(current.dtype)
+    first = _states_first(initial, True, current)
     states: Sequence[Tensor]
-    if initial is None:
-        states = [torch.zeros_like(current[0], dtype=dtype)] * count
-    else:
-        states = _states_first(initial.to(dtype), count).unbind(0)
-    outside = neuron.detach_membrane and torch.is_grad_enabled()
+    states = [torch.zeros_like(current[0], dtype=dtype)] * count if first is None else first.to(dtype).unbind(0)
     spikes = []
     for each in current.unbind(0):
         if outside:
             states = [state.detach() for state in states]
-        spike, *states = (step or neuron.step)(each.to(dtype), *states)
+        spike, *states = step(each.to(dtype), *states)
         spikes.append(spike.to(current.dtype))
     if outside:
         states = [state.detach() for state in states]

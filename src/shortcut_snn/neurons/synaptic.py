@@ -34,7 +34,7 @@ class Synaptic(LIF):
         super().__init__(decay, **options)
         self.synapse = synapse
 
-    def step(self, current: Tensor, synaptic: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def step(self, current: Tensor, synaptic: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:
         """Return spikes, the synaptic current and the membrane potential after them."""
         synaptic = self.synapse * synaptic + current
         membrane = self.decay * membrane + synaptic
