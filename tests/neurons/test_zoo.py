@@ -124,7 +124,8 @@ def test_psn_equals_spikingjellys() -> None:
 
 def test_synaptic_and_recurrent_equal_snntorchs() -> None:
     # Small enough that no potential is above the threshold after a reset too, where snnTorch resets twice.
-    current, weight = (0.2 + 0.3 * currents(8, 3, 7)).clamp(max=0.35), currents(8, 3, 7, seed=2)
+    noise, weight = currents(8, 3, 7), currents(8, 3, 7, seed=2)
+    given = {"synaptic": (0.2 + 0.3 * noise).clamp(max=0.35), "recurrent": (0.6 + 0.6 * noise).clamp(max=1.2)}
     slope = snn_surrogate.atan(alpha=2.0)
     theirs = {
         "synaptic": snntorch.Synaptic(alpha=0.6, beta=0.8, spike_grad=slope, reset_delay=False),
@@ -135,15 +136,13 @@ def test_synaptic_and_recurrent_equal_snntorchs() -> None:
         "recurrent": RLIF(0.5, -0.5, reset="soft", surrogate=ATan()),
     }
     for name, their in theirs.items():
-        first, second = current.clone().requires_grad_(), current.clone().requires_grad_()
+        first, second = given[name].clone().requires_grad_(), given[name].clone().requires_grad_()
         spikes, state = ours[name](first), None
         expected = []
         for step in second:
-            if name == "synaptic":
-                spike, *state = their(step, *state) if state else their(step)
-            else:
-                spike, *state = their(step, *state) if state else their(step)
-                state = [spike, state[-1]]
+            spike, *state = their(step, *state) if state else their(step)
+            # It takes its spikes back as a state.
+            state = [spike, *state] if name == "recurrent" else state
             expected.append(spike)
         assert torch.equal(spikes, torch.stack(expected)), name
         assert 0.02 < spikes.mean() < 0.5
