@@ -22,7 +22,7 @@ class CLIF(LIF):
 
     Example:
         >>> CLIF()(torch.full((4, 1, 1), 1.2)).flatten()
-        tensor([1., 0., 1., 0.])
+        tensor([1., 0., 1., 1.])
     """
 
     states: ClassVar[tuple[str, ...]] = ("membrane", "complement")

@@ -21,7 +21,7 @@ class KLIF(LIF):
         decay: factor on the membrane potential in a step, from 0 to 1.
 
     Example:
-        >>> KLIF()(torch.full((4, 1, 1), 0.75)).flatten()
+        >>> KLIF()(torch.full((4, 1, 1), 0.75)).detach().flatten()
         tensor([0., 1., 0., 1.])
     """
 

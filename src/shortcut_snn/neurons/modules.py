@@ -53,7 +53,7 @@ class Neuron(nn.Module):
         ...         spike = self.fire(membrane - self.threshold - fatigue)
         ...         return spike, membrane * (1 - spike), 0.9 * fatigue + spike
         >>> Quiet()(torch.full((4, 1, 1), 1.2)).flatten()
-        tensor([1., 0., 1., 0.])
+        tensor([1., 0., 0., 1.])
     """
 
     decay: float | Tensor

@@ -27,6 +27,7 @@ class NormNeuron(nn.Module):
         TypeError: one of the two is no module.
 
     Example:
+        >>> import torch
         >>> from shortcut_snn.neurons import LIF
         >>> layer = NormNeuron(nn.BatchNorm2d(3), LIF())
         >>> layer(torch.rand(4, 2, 3, 8, 8)).shape

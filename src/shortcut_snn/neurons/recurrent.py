@@ -22,7 +22,7 @@ class RLIF(LIF):
         recurrent: where the learning of the weight starts; below 0 a spike inhibits the next one.
 
     Example:
-        >>> RLIF(recurrent=-1.0)(torch.full((4, 1, 1), 1.2)).flatten()
+        >>> RLIF(recurrent=-1.0)(torch.full((4, 1, 1), 1.2)).detach().flatten()
         tensor([1., 0., 1., 0.])
     """
 
