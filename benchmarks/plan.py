@@ -12,6 +12,7 @@ TIME_STEPS = (4, 8, 2)
 # Network, width, batch.
 NETWORKS = (("resnet18", 64, 16), ("resnet18", 16, 64), ("resnet34", 16, 64))
 NEURONS = (512, 2048, 4096)
+OTHER_NEURONS = ("linear-clif", "linear-klif", "linear-ilif")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ def _full() -> Iterator[Cell]:
         if time_steps == 4:
             for neurons in NEURONS:
                 yield Cell("neuron", "linear-lif", neurons, batch=16, time_steps=500)
+            for neuron in OTHER_NEURONS:
+                yield Cell("neuron", neuron, NEURONS[1], batch=16, time_steps=500)
             for network, width, batch in NETWORKS[:2]:
                 for precision in PRECISIONS:
                     yield Cell("method", network, width, batch, time_steps, precision)

@@ -1,9 +1,11 @@
 """Our network, through the public interface."""
 
+from collections.abc import Callable
+
 from torch import nn
 
 from shortcut_snn import nets
-from shortcut_snn.neurons import LIF, ATan, Triangle
+from shortcut_snn.neurons import CLIF, ILIF, KLIF, LIF, ATan, Rectangle, Triangle
 
 from ..cell import Cell
 from ..dynamics import ATAN_ALPHA, DECAY, THRESHOLD, TRIANGLE_HEIGHT
@@ -20,6 +22,10 @@ def network(cell: Cell) -> nets.SpikingResNet:
     return built
 
 
-def neuron() -> nn.Module:
-    """Build the neuron of the part ``"neuron"``."""
-    return LIF(DECAY, THRESHOLD, Triangle(TRIANGLE_HEIGHT), detach_reset=True)
+NEURONS: dict[str, Callable[[], nn.Module]] = {
+    "linear-lif": lambda: LIF(DECAY, THRESHOLD, Triangle(TRIANGLE_HEIGHT), detach_reset=True),
+    "linear-clif": lambda: CLIF(DECAY, threshold=THRESHOLD, surrogate=Rectangle()),
+    "linear-klif": lambda: KLIF(DECAY, threshold=THRESHOLD, surrogate=ATan(ATAN_ALPHA), detach_reset=True),
+    "linear-ilif": lambda: ILIF(DECAY, threshold=THRESHOLD),
+}
+"""The neurons of the part ``"neuron"``, by the names of its networks."""

@@ -6,6 +6,8 @@ else an autograd loop. The membrane takes the dtype of the current, so under aut
 and by the loop; ``Float32LIF`` keeps the float32 membrane of the other libraries and the fused operator.
 """
 
+from collections.abc import Callable
+
 import torch
 from spikingjelly.activation_based import functional, layer, memopt, neuron, surrogate
 from torch import Tensor, nn
@@ -69,15 +71,33 @@ def memory_optimised(cell: Cell) -> SequenceNetwork:
     return built
 
 
-def linear_lif(linear: nn.Linear) -> nn.Module:
+NEURONS: dict[str, Callable[[], neuron.BaseNode]] = {
+    "linear-lif": lambda: lif(surrogate.PiecewiseQuadratic(TRIANGLE_HEIGHT)),
+    "linear-clif": lambda: neuron.ComplementaryLIFNode(
+        tau=1.0 / (1.0 - DECAY), v_threshold=NEXT_THRESHOLD, step_mode="m"
+    ),
+    "linear-klif": lambda: neuron.KLIFNode(
+        tau=1.0 / (1.0 - DECAY),
+        decay_input=False,
+        v_threshold=NEXT_THRESHOLD,
+        surrogate_function=surrogate.ATan(ATAN_ALPHA),
+        detach_reset=True,
+        step_mode="m",
+    ),
+    "linear-ilif": lambda: neuron.ILIFNode(tau=1.0 / (1.0 - DECAY), step_mode="m"),
+}
+"""The neurons of the part ``"neuron"``, by the names of its networks."""
+
+
+def linear_neuron(linear: nn.Linear, network: str) -> nn.Module:
     """Build the part ``"neuron"`` over a linear layer."""
-    return Sequence(linear, lif(surrogate.PiecewiseQuadratic(TRIANGLE_HEIGHT)))
+    return Sequence(linear, NEURONS[network]())
 
 
 class Sequence(nn.Module):
     """A linear layer and a neuron over ``[T, N, n]``."""
 
-    def __init__(self, linear: nn.Linear, node: neuron.LIFNode) -> None:
+    def __init__(self, linear: nn.Linear, node: neuron.BaseNode) -> None:
         super().__init__()
         self.linear, self.node = linear, node
 

@@ -81,11 +81,11 @@ def _neuron(library: str, cell: Cell, device: str, state: State) -> Task:
     if library == "floor":
         return NeuronTask(layer, cell, device)
     if library == "ours":
-        return NeuronTask(nn.Sequential(layer, ours.neuron()), cell, device)
+        return NeuronTask(nn.Sequential(layer, ours.NEURONS[cell.network]()), cell, device)
     if library == "spikingjelly":
         from ..peers import spikingjelly
 
-        return NeuronTask(spikingjelly.linear_lif(layer), cell, device)
+        return NeuronTask(spikingjelly.linear_neuron(layer, cell.network), cell, device)
     if library == "snntorch":
         from ..peers import snntorch
 
@@ -131,6 +131,9 @@ _BUILD: dict[str, dict[str, Build]] = {
 def names(cell: Cell) -> list[str]:
     """Return the names of a cell's contenders."""
     every = list(_BUILD[cell.part])
+    if cell.part == "neuron" and cell.network != "linear-lif":
+        # Neurons that the other two do not have.
+        every = ["ours", "spikingjelly", "floor"]
     if cell.precision == "float32":
         # In float32 its membrane is float32 anyway.
         every = [name for name in every if name != "spikingjelly, bfloat16 membrane"]

@@ -180,11 +180,14 @@ _TAKEN = ("kind", "build", "factory", "given", "options")
 
 def _settings_of(factory: Callable[..., Any], given: frozenset[str]) -> type:
     """Make the class of the options of a function or class: its parameters that have a default and are not given."""
-    subject = factory.__init__ if isinstance(factory, type) else factory  # type: ignore[misc]
-    try:
-        hints = typing.get_type_hints(subject, include_extras=True)
-    except (NameError, TypeError, AttributeError):
-        hints = {}
+    hints: dict[str, Any] = {}
+    # A class may hand keywords on to its base classes.
+    for subject in reversed(factory.__mro__) if isinstance(factory, type) else (factory,):
+        with contextlib.suppress(NameError, TypeError, AttributeError):
+            hints |= typing.get_type_hints(
+                subject.__init__ if isinstance(subject, type) else subject,  # type: ignore[misc]
+                include_extras=True,
+            )
     own = {name: each for name, each in _parameters(factory).items() if name not in given}
     options = [
         (name, hints.get(name, Any), each.default) for name, each in own.items() if each.default is not each.empty

@@ -58,6 +58,14 @@ def test_neurons_agree():
     assert 0.02 < found["ours"][0].own_rate < 0.5
 
 
+@pytest.mark.parametrize("network", ["linear-clif", "linear-klif", "linear-ilif"])
+def test_other_neurons_agree(network):
+    found = by_name(Cell("neuron", network, width=16, batch=2, time_steps=30))
+    assert list(found) == ["ours", "spikingjelly"]
+    assert all(agreement.agreed for each in found.values() for agreement in each)
+    assert found["ours"][0].own_rate > 0.02
+
+
 def test_branches_leave_the_network_alone():
     cell = replace(TINY, part="method")
     assert all(agreement.agreed for each in by_name(cell).values() for agreement in each)

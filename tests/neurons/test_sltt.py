@@ -139,7 +139,16 @@ def test_the_printed_form_says_so() -> None:
 def test_keeps_one_number_for_each_spike() -> None:
     kept: list[Tensor] = []
     current = torch.randn(6, 3, 5, requires_grad=True)
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+    with use_backend("eager"), torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
         spikes, membrane = LIF(detach_membrane=True).stream(current)
     assert [tensor.shape for tensor in kept] == [spikes.shape]
     assert not membrane.requires_grad
+
+
+def test_in_the_kernels_it_keeps_its_current_alone() -> None:
+    kept: list[Tensor] = []
+    current = torch.randn(6, 3, 5, requires_grad=True)
+    with use_backend("numba"), torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        LIF(detach_membrane=True)(current)
+    assert len(kept) == 1
+    assert kept[0].data_ptr() == current.data_ptr()

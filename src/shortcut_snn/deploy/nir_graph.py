@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..nets import SpikingNetwork
 from ..neurons import Neuron
-from ..neurons.modules import is_plain
+from ..neurons.modules import is_lif
 from .describe import Description
 from .extra import need
 from .step import neurons_of
@@ -44,7 +44,7 @@ def nir_graph(network: nn.Module, about: Description) -> Any:
     network = copy.deepcopy(network)
     recorder = _Recorder(nir, {id(parameter): path for path, parameter in network.named_parameters()})
     for path, each in neurons_of(network).items():
-        if not is_plain(each.neuron):
+        if not is_lif(each.neuron):
             raise ValueError(f"NIR has no words for {path}, a {type(each.neuron).__name__}; export to onnx")
         if each.neuron.reset != "hard":
             raise ValueError(f"NIR resets a neuron to a value, but those of {path} have a soft reset; export to onnx")

@@ -7,11 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .functional import decay_tensor, lif
-from .kernels import kernel_surrogate, kernels_run
-from .kernels.operators import norm_neuron
-from .modules import Neuron, is_plain
-from .surrogate import Rectangle
+from .modules import Neuron, is_plain, state_shape
+from .sequence import in_kernels, runs_in_kernels
 
 
 @dataclass
@@ -19,7 +16,8 @@ class Membrane:
     """What a layer that is run piece by piece starts from, and where it has come to.
 
     Args:
-        before: membrane potential ``[N, ...]`` before the first step, or None for 0.
+        before: membrane potential ``[N, ...]`` before the first step, or None for 0; of a neuron of several states
+            all of them, ``[N, states, ...]``.
         after: the one after the last step, once the layer has run.
 
     Example:
@@ -38,7 +36,7 @@ class Membrane:
 class CurrentNeuron(nn.Module):
     """``neuron(x + residual)``: what a :class:`NormNeuron` is once its normalisation is folded away.
 
-    LIF, IF and PLIF may run in one pass with the addition; any other neuron runs as it is written.
+    A neuron whose step can be traced may run in one pass with the addition; any other runs as it is written.
 
     Args:
         neuron: what fires.
@@ -84,22 +82,18 @@ class CurrentNeuron(nn.Module):
             (residual.dtype, residual.device) != (x.dtype, x.device) or residual.shape != (steps, *x.shape[1:])
         ):
             return False
-        if initial is not None and (initial.device != x.device or initial.shape != x.shape[1:]):
-            return False
         if not is_plain(self.neuron):
             return False
-        return x.shape[0] in (1, steps) and kernels_run(x) and not x.requires_grad
+        states = len(self.neuron.states)
+        if initial is not None and (initial.device != x.device or initial.shape != state_shape(x, states)):
+            return False
+        return x.shape[0] in (1, steps) and not x.requires_grad and runs_in_kernels(self.neuron, x)
 
     def _fused(
         self, x: Tensor, residual: Tensor | None, time_steps: int, initial: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        neuron = self.neuron
-        surrogate = kernel_surrogate(Rectangle())  # there is no backward pass
-        assert surrogate is not None
-        spikes, final, _ = norm_neuron(
-            x, residual, None, None, None, None, None, 0.0, decay_tensor(neuron.decay, x.device), initial, time_steps,
-            neuron.threshold, *surrogate, neuron.reset == "soft", True, False, self.membrane is not None, False,
-        )  # fmt: skip
+        want = self.membrane is not None
+        spikes, final, _ = in_kernels(self.neuron, x, time_steps, initial=initial, residual=residual, want_final=want)
         return spikes, final
 
     def _plain(
@@ -108,11 +102,9 @@ class CurrentNeuron(nn.Module):
         current = x if x.shape[0] == time_steps else x.expand(time_steps, *x.shape[1:])
         current = current if residual is None else current + residual
         neuron = self.neuron
-        if is_plain(neuron):
-            return lif(current, neuron.decay, threshold=neuron.threshold, reset=neuron.reset, initial=initial)
         if self.membrane is None:
             return neuron(current), None
-        if not _streams(neuron):
+        if not (is_plain(neuron) or _streams(neuron)):
             name = type(neuron).__name__
             raise ValueError(
                 f"{name} cannot go on from a membrane potential, as single time steps need it to: "

@@ -1,14 +1,12 @@
 """Batch normalisation and the neuron behind it, as one layer that may run in one pass."""
 
-import torch
 from torch import Tensor, nn
 
-from .functional import decay_tensor
-from .kernels import kernel_surrogate, kernels_run
 from .kernels.layout import is_channels_last, merge_time
-from .kernels.operators import batch_statistics, norm_neuron
+from .kernels.operators import batch_statistics
 from .kernels.spike_operators import pack_spikes
 from .modules import Neuron, is_plain
+from .sequence import in_kernels, runs_in_kernels
 from .spikes import attach, bits_of, packs
 
 
@@ -29,6 +27,7 @@ class NormNeuron(nn.Module):
         TypeError: one of the two is no module.
 
     Example:
+        >>> import torch
         >>> from shortcut_snn.neurons import LIF
         >>> layer = NormNeuron(nn.BatchNorm2d(3), LIF())
         >>> layer(torch.rand(4, 2, 3, 8, 8)).shape
@@ -59,7 +58,7 @@ class NormNeuron(nn.Module):
         if residual is not None:
             current = current + residual
         spikes: Tensor = self.neuron(current)
-        if is_plain(self.neuron) and not _hooked(self.neuron) and packs(spikes):
+        if is_plain(self.neuron) and self.neuron.binary and not _hooked(self.neuron) and packs(spikes):
             spikes = attach(spikes, pack_spikes(spikes.detach()))
         return spikes
 
@@ -84,9 +83,7 @@ class NormNeuron(nn.Module):
             return False
         if not is_plain(neuron) or _hooked(norm) or _hooked(neuron):
             return False
-        if neuron.detach_membrane and torch.is_grad_enabled():
-            return False
-        return kernels_run(x) and kernel_surrogate(neuron.surrogate) is not None
+        return runs_in_kernels(neuron, x)
 
     def _fused(self, x: Tensor, residual: Tensor | None, time_steps: int) -> Tensor:
         norm, neuron = self.norm, self.neuron
@@ -98,16 +95,14 @@ class NormNeuron(nn.Module):
                 self._track(mean, var, x.numel() // x.shape[2])
         assert mean is not None
         assert var is not None
-        surrogate = kernel_surrogate(neuron.surrogate)
-        assert surrogate is not None
         bits = None if residual is None else bits_of(residual)
         if residual is not None and is_channels_last(residual) != is_channels_last(x):
             bits = None
-        pack = packs(x)
-        spikes, _, packed = norm_neuron(
-            x, residual, bits, norm.weight, norm.bias, mean.float(), var.float(), norm.eps,
-            decay_tensor(neuron.decay, x.device), None, time_steps, neuron.threshold, *surrogate,
-            neuron.reset == "soft", neuron.detach_reset, batch, False, pack,
+        pack = neuron.binary and packs(x)
+        numbers = (norm.weight, norm.bias, mean.float(), var.float())
+        spikes, _, packed = in_kernels(
+            neuron, x, time_steps, residual=residual, residual_bits=bits, norm=numbers, eps=norm.eps, batch=batch,
+            want_bits=pack,
         )  # fmt: skip
         return attach(spikes, packed) if pack else spikes
 

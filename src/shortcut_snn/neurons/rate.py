@@ -77,13 +77,15 @@ class RatePasses:
         network: its neurons are :class:`~.modules.Neuron`, its normalisations batch norms.
 
     Raises:
-        ValueError: a neuron whose decay is learned, for which the method has no gradient.
+        ValueError: a neuron that learns something, for which the method has no gradient.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
-        if any(isinstance(module, PLIF) for module in network.modules()):
-            raise ValueError("rate-based back-propagation has no gradient for a learned decay: use lif or if neurons")
+        for module in network.modules():
+            if isinstance(module, Neuron) and any(True for _ in module.parameters()):
+                learned = "a learned decay" if isinstance(module, PLIF) else f"what {type(module).__name__} learns"
+                raise ValueError(f"rate-based back-propagation has no gradient for {learned}: use lif or if neurons")
         self._rates: dict[nn.Module, tuple[Tensor, Tensor]] = {}
         self._statistics: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 

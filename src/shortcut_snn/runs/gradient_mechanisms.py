@@ -49,7 +49,7 @@ class BPTT:
 @components.gradient("sltt")
 @dataclass(frozen=True)
 class SLTT:
-    """Spatial learning through time: no gradient from one time step to the one before (see :mod:`..neurons.sltt`).
+    """Spatial learning through time: no gradient from one time step to the one before (see :class:`~..neurons.Neuron`).
 
     Example:
         >>> from shortcut_snn import nets

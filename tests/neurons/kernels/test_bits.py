@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from shortcut_snn.neurons import use_backend
+from shortcut_snn.neurons import LIF, use_backend
 from shortcut_snn.neurons.kernels import spike_operators
 from shortcut_snn.neurons.kernels.bits import pack, unpack
 from shortcut_snn.neurons.kernels.contract import Affine, Dynamics, Source
 from shortcut_snn.neurons.kernels.layout import is_channels_last
+from shortcut_snn.neurons.sequence import traced
 
 from .test_norm_neuron import LAYOUTS, lay_out
 from .under_test import MANY
@@ -65,7 +66,8 @@ def test_the_neurons_kernel_packs_its_spikes_and_reads_a_residual_from_bits(dtyp
     grad = lay_out(torch.randn(shape), layout).to(dtype)
     mean, var = kernels.batch_statistics(x)
     affine = Affine(torch.rsqrt(var), torch.full((3,), 5.0) - mean, mean)
-    dynamics = Dynamics(torch.tensor(0.5), 1.0, False, False, 0, 0.5, 1.0)
+    step = traced(LIF())
+    dynamics = Dynamics(step.text, step.numbers)
     for norm in (affine, None):
         plain = kernels.forward(Source(x, residual, None, norm), 3, dynamics, False, True)
         packed = kernels.forward(Source(x, None, pack(residual), norm), 3, dynamics, False, True)
@@ -74,7 +76,7 @@ def test_the_neurons_kernel_packs_its_spikes_and_reads_a_residual_from_bits(dtyp
         assert torch.equal(plain[2], pack(plain[0]))
         assert torch.equal(plain[2], packed[2])
         results = [
-            kernels.backward(grad, None, Source(x, *kept, norm), dynamics, False, True)
+            kernels.backward(grad, None, Source(x, *kept, norm), dynamics, True)
             for kept in ((residual, None), (None, pack(residual)))
         ]
         assert torch.equal(results[0].x, results[1].x)

@@ -14,8 +14,26 @@ pytest.importorskip("triton", reason="Triton is not installed: there is none for
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
+from shortcut_snn.neurons import (
+    ALIF,
+    CLIF,
+    ILIF,
+    KLIF,
+    LIF,
+    PLIF,
+    RLIF,
+    ATan,
+    Neuron,
+    NormalisedTanh,
+    Rectangle,
+    Sigmoid,
+    Synaptic,
+    Tanh,
+    Triangle,
+)
 from shortcut_snn.neurons.kernels import gpu
 from shortcut_snn.neurons.kernels.contract import Affine, Dynamics, Source
+from shortcut_snn.neurons.sequence import traced
 
 from .test_norm_neuron import lay_out
 
@@ -54,8 +72,10 @@ def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Compiled:
     return found
 
 
-def dynamics(surrogate: int, soft: bool = False, detach: bool = False) -> Dynamics:
-    return Dynamics(torch.tensor(0.5, dtype=torch.float64), 0.8, soft, detach, surrogate, 1.0, 2.0)
+def dynamics(neuron: Neuron) -> Dynamics:
+    step = traced(neuron)
+    scalars = torch.zeros(len(step.scalars)) if step.scalars else None
+    return Dynamics(step.text, step.numbers, scalars, None, True)
 
 
 def sequence(steps: int, layout: str, dtype: torch.dtype) -> Tensor:
@@ -78,9 +98,9 @@ def test_a_layer_of_a_network(compiled: Compiled, dtype: torch.dtype, layout: st
     x, affine = sequence(4, layout, dtype), Affine(*torch.ones(3, 64))
     bits = torch.zeros(4, 1024, dtype=torch.uint8)
     gpu.batch_statistics(x)
-    source = Source(x, None, bits, affine)
-    gpu.forward(source, 4, dynamics(0), False, True)
-    gpu.backward(x, None, source, dynamics(0), False, True)
+    source, step = Source(x, None, bits, affine), dynamics(LIF())
+    gpu.forward(source, 4, step, False, True)
+    gpu.backward(x, None, source, step, True)
     gpu.input_grad(x, x, *torch.ones(3, 64), in_place=True)
     gpu.pack(x)
     gpu.unpack(bits, x)
@@ -90,13 +110,24 @@ def test_a_layer_of_a_network(compiled: Compiled, dtype: torch.dtype, layout: st
     assert_is_lean(compiled)
 
 
-@pytest.mark.parametrize("surrogate", range(4))
-def test_a_neuron_alone_with_all_there_is(compiled: Compiled, surrogate: int) -> None:
-    x, initial = torch.zeros(1, 3, 7), torch.zeros(3, 7)
-    grad = torch.zeros(5, 3, 7)
-    kind = dynamics(surrogate, soft=surrogate % 2 == 0, detach=surrogate > 1)
-    source = Source(x, grad, initial=initial)
-    gpu.forward(source, 5, kind, True, False)
-    gpu.backward(grad, initial, source, kind, True, True)
+NEURONS = [
+    PLIF(surrogate=Rectangle(), reset="soft"),
+    PLIF(surrogate=Triangle(), detach_reset=True),
+    CLIF(surrogate=ATan()),
+    ALIF(surrogate=Sigmoid()),
+    Synaptic(surrogate=Tanh()),
+    RLIF(surrogate=NormalisedTanh()),
+    KLIF(),
+    ILIF(),
+]
+
+
+@pytest.mark.parametrize("neuron", NEURONS, ids=lambda neuron: type(neuron).__name__ + type(neuron.surrogate).__name__)
+def test_a_neuron_alone_with_all_there_is(compiled: Compiled, neuron: Neuron) -> None:
+    states = len(neuron.states)
+    x, initial = torch.zeros(1, 3, 7), torch.zeros(states, 3, 7)
+    grad, source, step = torch.zeros(5, 3, 7), Source(x, torch.zeros(5, 3, 7), initial=initial), dynamics(neuron)
+    gpu.forward(source, 5, step, True, False)
+    gpu.backward(grad, initial, source, step, True)
     assert set(compiled) == {"forward_kernel", "backward_kernel"}
     assert_is_lean(compiled)

@@ -1,6 +1,7 @@
 """Normalisation, residual and neuron in the kernels against the same layer in plain PyTorch."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -314,7 +315,7 @@ def test_only_what_asks_for_a_gradient_gets_one(fused: list[int]) -> None:
 
 
 def custom(v: Tensor) -> Tensor:
-    return torch.exp(-v.abs())
+    return torch.exp(-v.abs()) if bool(v.abs().max() < 100) else torch.zeros_like(v)
 
 
 class Louder(LIF):
@@ -339,7 +340,9 @@ class OwnNorm(nn.BatchNorm2d):
 )
 def test_what_the_kernels_do_not_know_runs_in_plain_pytorch(fused: list[int], module: NormNeuron) -> None:
     x = away_from_ties((2, 4, 3, 5, 5), 4).to(module.norm.weight.dtype)
-    assert 0 < module(x).mean() < 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # said once, of the surrogate
+        assert 0 < module(x).mean() < 1
     assert not fused
 
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shortcut_snn.neurons import LIF, PLIF, ATan, NormNeuron
+from shortcut_snn.neurons import LIF, PLIF, ATan, Neuron, NormNeuron, per_channel
 from shortcut_snn.neurons.functional import lif
 from shortcut_snn.neurons.kernels import operators
+from shortcut_snn.neurons.sequence import traced
 
 CASES = list(itertools.product(["contiguous", "channels_last"], [False, True], [False, True], [False, True]))
 
@@ -21,11 +22,12 @@ def arguments(layout: str, static: bool, add: bool, stream: bool) -> tuple:
         x = x.movedim(2, -1).contiguous().movedim(-1, 2)
         residual = None if residual is None else residual.movedim(2, -1).contiguous().movedim(-1, 2)
     mean, var = operators.batch_statistics(x)
-    initial = torch.randn(shape[1:]).requires_grad_() if stream else None
+    initial = torch.randn(1, *shape[1:]).requires_grad_() if stream else None
+    step = traced(PLIF(surrogate=ATan()))
     return (
         x.requires_grad_(), None if residual is None else residual.requires_grad_(), None,
-        torch.rand(3, requires_grad=True), torch.rand(3, requires_grad=True), mean, var, 1e-5,
-        torch.tensor(0.6, requires_grad=True), initial, 4, 1.0, 2, 1.0, 3.0, False, False, True, stream, False,
+        torch.rand(3, requires_grad=True), torch.rand(3, requires_grad=True), mean, var, 1e-5, step.text,
+        torch.tensor([0.6], requires_grad=True), None, list(step.numbers), initial, 4, [True, True, stream, False],
     )  # fmt: skip
 
 
@@ -35,12 +37,22 @@ def test_opcheck(layout: str, static: bool, add: bool, stream: bool) -> None:
 
 
 def test_opcheck_of_the_neuron_alone() -> None:
-    x, initial = torch.randn(3, 2, 7, requires_grad=True), torch.randn(2, 7, requires_grad=True)
+    x, initial = torch.randn(3, 2, 7, requires_grad=True), torch.randn(1, 2, 7, requires_grad=True)
+    step = traced(LIF(reset="soft", detach_reset=True))
     none = [None] * 6
     torch.library.opcheck(
         operators.norm_neuron,
-        (x, *none, 0.0, torch.tensor(0.5), initial, 3, 1.0, 0, 0.5, 1.0, True, True, False, True, False),
+        (x, *none, 0.0, step.text, None, None, list(step.numbers), initial, 3, [False, True, True, False]),
     )
+
+
+def test_opcheck_of_a_neuron_with_all_there_is() -> None:
+    neuron = Everything()
+    step, initial = traced(neuron), torch.randn(2, 2, 3, 4, requires_grad=True)
+    x, scalars = torch.randn(3, 2, 3, 4, requires_grad=True), torch.tensor([0.3], requires_grad=True)
+    channels = torch.rand(1, 3, requires_grad=True)
+    arguments = (x, *[None] * 6, 0.0, step.text, scalars, channels, list(step.numbers), initial, 3)
+    torch.library.opcheck(operators.norm_neuron, (*arguments, [False, True, True, False]))
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
@@ -48,6 +60,21 @@ def test_opcheck_of_the_statistics(layout: str) -> None:
     x = torch.randn(2, 3, 4, 5, 5)
     x = x.movedim(2, -1).contiguous().movedim(-1, 2) if layout == "channels_last" else x
     torch.library.opcheck(operators.batch_statistics, (x,))
+
+
+class Everything(Neuron):
+    """Two states, a parameter for the layer and one for each channel."""
+
+    states = ("membrane", "trace")
+
+    def __init__(self) -> None:
+        super().__init__(surrogate=ATan())
+        self.rise, self.w = nn.Parameter(torch.tensor(0.3)), nn.Parameter(torch.rand(3))
+
+    def step(self, current: Tensor, membrane: Tensor, trace: Tensor) -> tuple[Tensor, ...]:
+        membrane = torch.sigmoid(per_channel(self.w, current)) * membrane + current
+        spike = self.fire(membrane - self.threshold - trace)
+        return spike, self.after(membrane, spike), 0.5 * trace + self.rise * spike
 
 
 class Net(nn.Module):

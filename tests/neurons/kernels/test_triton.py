@@ -19,6 +19,7 @@ TESTS = [
     "test_lif.py",
     "test_norm_neuron.py",
     "test_bits.py",
+    "test_every_neuron.py",
     "test_operators.py::test_opcheck[channels_last-False-True-True]",
     "test_operators.py::test_opcheck[contiguous-True-False-False]",
     "test_operators.py::test_opcheck_of_the_neuron_alone",

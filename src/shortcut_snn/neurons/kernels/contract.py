@@ -5,18 +5,47 @@ from typing import Protocol
 
 from torch import Tensor
 
+from ..program import Program, forward_text, read
+
 
 @dataclass(frozen=True)
 class Dynamics:
-    """Parameters of the neuron; tau is 0-dimensional, and the surrogate is needed for the way back only."""
+    """A neuron's step, and what it takes at each call.
 
-    tau: Tensor
-    threshold: float
-    soft: bool
-    detach_reset: bool
-    surrogate: int = 0
-    first: float = 0.0
-    second: float = 0.0
+    Args:
+        text: its program (see :mod:`~shortcut_snn.neurons.program`).
+        numbers: c0, c1, ...
+        scalars: p0, p1, ..., ``[P]``, or None.
+        channels: q0, q1, ..., ``[Q, C]``, or None.
+        learn_scalars: whether their gradients are wanted.
+        learn_channels: whether theirs are.
+        carry: whether the gradient travels from a step to the one before.
+    """
+
+    text: str
+    numbers: tuple[float, ...]
+    scalars: Tensor | None = None
+    channels: Tensor | None = None
+    learn_scalars: bool = False
+    learn_channels: bool = False
+    carry: bool = True
+
+    @property
+    def learn(self) -> tuple[str, ...]:
+        """Names of the parameters whose gradient is wanted."""
+        scalars = self.scalars.shape[0] if self.scalars is not None and self.learn_scalars else 0
+        channels = self.channels.shape[0] if self.channels is not None and self.learn_channels else 0
+        return (*(f"p{k}" for k in range(scalars)), *(f"q{k}" for k in range(channels)))
+
+    @property
+    def program(self) -> Program:
+        """The step."""
+        return read(self.text)
+
+    @property
+    def forward_text(self) -> str:
+        """The program without what is for the way back alone, so that neurons that fire alike share a kernel."""
+        return forward_text(self.text)
 
 
 @dataclass(frozen=True)
@@ -30,9 +59,10 @@ class Affine:
 
 @dataclass(frozen=True)
 class Source:
-    """What the membrane integrates: x, normalised if there is an affine, plus a residual; and where it starts from.
+    """What the neuron takes: x, normalised if there is an affine, plus a residual; and where its states start from.
 
-    x is ``[T, N, C, ...]`` or a constant ``[1, N, C, ...]``; the residual comes as numbers or as bits laid out as x.
+    x is ``[T, N, C, ...]`` or a constant ``[1, N, C, ...]``; the residual comes as numbers or as bits laid out as x;
+    initial is ``[states, N, C, ...]``.
     """
 
     x: Tensor
@@ -49,7 +79,8 @@ class Gradients:
     current: Tensor | None
     x: Tensor
     sums: Tensor | None
-    tau: Tensor
+    scalars: Tensor | None
+    channels: Tensor | None
     initial: Tensor | None
 
 
@@ -67,7 +98,7 @@ class Implementation(Protocol):
         want_final: bool,
         want_bits: bool,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Return spikes ``[time_steps, N, ...]``, the final membrane potential and the spikes as bits.
+        """Return spikes ``[time_steps, N, ...]``, the final states ``[states, N, ...]`` and the spikes as bits.
 
         The last two are None unless wanted.
         """
@@ -78,7 +109,6 @@ class Implementation(Protocol):
         grad_final: Tensor | None,
         source: Source,
         dynamics: Dynamics,
-        learn_tau: bool,
         grad_residual: bool,
     ) -> Gradients:
         """Return the gradients of the normalised current, before they go through the normalisation.

@@ -1,13 +1,16 @@
 """The CPU implementation: what the operators compute, by the compiled kernels."""
 
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .compiled.backward import backward_kernel
+from ..program import backward as derive
+from .compiled.backward import backward_floats, backward_kernel
 from .compiled.bits import pack_kernel, unpack_kernel
-from .compiled.forward import forward_kernel
+from .compiled.forward import forward_floats, forward_kernel
 from .compiled.input_grad import input_grad_kernel
 from .compiled.statistics import statistics_kernel
 from .contract import Dynamics, Gradients, Source
@@ -28,9 +31,25 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     partials = torch.empty(plan.tasks, 2, plan.channels, dtype=torch.float64, device="cpu")
     first = first_of_channels(x)
     fields = {"x": x, "shift": plan.row(first), "partials": partials}
-    launch(statistics_kernel(str(x.dtype)), plan, plan.floats(1, True), fields)
+    launch(statistics_kernel(str(x.dtype)), plan, plan.floats(1, 2), fields)
     means = partials.sum(0) / (x.numel() // plan.channels)
     return (means[0] + first).float(), (means[1] - means[0].square()).clamp_min(0.0).float()
+
+
+def _numbers(dynamics: Dynamics) -> Any:
+    """Return the parameters and numbers of a step, as the kernels read them."""
+    scalars = [] if dynamics.scalars is None else dynamics.scalars.tolist()
+    return np.array([*scalars, *dynamics.numbers, 0.0], np.float32)
+
+
+def _rows(dynamics: Dynamics, plan: Plan) -> Tensor | None:
+    if dynamics.channels is None:
+        return None
+    return torch.stack([plan.row(each) for each in dynamics.channels.float()])
+
+
+def _count(values: Tensor | None) -> int:
+    return 0 if values is None else values.shape[0]
 
 
 def forward(
@@ -44,19 +63,23 @@ def forward(
     residual, residual_bits, affine, initial = source.residual, source.residual_bits, source.affine, source.initial
     channels_last = is_channels_last(source.x)
     x = to_layout(source.x, channels_last)
-    plan = _plan(x, channels_last, affine is not None)
+    states, rows = dynamics.program.states, _count(dynamics.channels)
+    plan = _plan(x, channels_last, affine is not None or rows > 0)
     spikes = empty_sequence(x, time_steps, channels_last)
-    final = empty_sequence(x, 1, channels_last) if want_final else None
+    final = empty_sequence(x, states, channels_last) if want_final else None
     bits = x.new_empty((time_steps, bit_row(plan.elements)), dtype=torch.uint8) if want_bits else None
     add = residual is not None or residual_bits is not None
     launch_tiles(
-        forward_kernel(str(x.dtype), affine is not None, add, residual_bits is not None, dynamics.soft),
+        forward_kernel(
+            str(x.dtype), dynamics.forward_text, states, _count(dynamics.scalars), rows, affine is not None, add,
+            residual_bits is not None,
+        ),
         plan,
-        plan.floats(4, False),
+        plan.floats(forward_floats(states, rows), 0),
         inputs={
             "x": x,
             "residual": None if residual is None else to_layout(residual, channels_last),
-            "initial": None if initial is None else to_layout(initial.to(x.dtype)[None], channels_last),
+            "initial": None if initial is None else to_layout(initial.to(x.dtype), channels_last),
         },
         outputs={"out": spikes, "final": final},
         sums={},
@@ -64,16 +87,16 @@ def forward(
         fields={
             "scale": plan.row(affine.scale) if affine else None,
             "shift": plan.row(affine.shift) if affine else None,
+            "numbers": _numbers(dynamics),
+            "rows": _rows(dynamics, plan),
             "time_steps": time_steps,
             "x_step": plan.elements if x.shape[0] == time_steps else 0,
-            "tau": float(dynamics.tau),
-            "threshold": dynamics.threshold,
         },
-    )
+    )  # fmt: skip
     if bits is not None and plan.elements % 64:
         # Behind the last element there are neurons too, but no spikes of theirs.
         bits.view(torch.int64)[:, -1] &= (1 << plan.elements % 64) - 1
-    return spikes, None if final is None else final[0], bits
+    return spikes, final, bits
 
 
 def backward(
@@ -81,65 +104,66 @@ def backward(
     grad_final: Tensor | None,
     source: Source,
     dynamics: Dynamics,
-    learn_tau: bool,
     grad_residual: bool,
 ) -> Gradients:
     """See :class:`~.contract.Implementation`."""
     residual, residual_bits, affine, initial = source.residual, source.residual_bits, source.affine, source.initial
     channels_last = is_channels_last(source.x)
     x = to_layout(source.x, channels_last)
-    plan = _plan(x, channels_last, affine is not None)
+    states, rows, learn = dynamics.program.states, _count(dynamics.channels), dynamics.learn
+    scalars, by_channel = sum(name[0] == "p" for name in learn), sum(name[0] == "q" for name in learn)
+    kept = len(derive(dynamics.text, learn, dynamics.carry).kept)
+    plan = _plan(x, channels_last, affine is not None or rows > 0)
     time_steps = grad_spikes.shape[0]
     static = x.shape[0] != time_steps
     current = empty_sequence(x, time_steps, channels_last) if grad_residual or not static else None
     summed = empty_sequence(x, 1, channels_last) if static else None
-    partials = torch.empty(plan.tasks + 1, 2, plan.channels, dtype=torch.float64, device="cpu") if affine else None
-    tau_partials = torch.empty(plan.tasks + 1, dtype=torch.float64, device="cpu") if learn_tau else None
-    grad_initial = None if initial is None else empty_sequence(x, 1, channels_last)
+
+    def partial(*shape: int) -> Tensor:
+        return torch.empty(plan.tasks + 1, *shape, dtype=torch.float64, device="cpu")
+
+    summing = affine is not None or by_channel > 0
+    partials = partial(2 + by_channel, plan.channels) if summing else None
+    learned = partial(scalars) if scalars else None
+    grad_initial = None if initial is None else empty_sequence(x, states, channels_last)
     launch_tiles(
         backward_kernel(
-            str(x.dtype),
-            affine is not None,
-            residual is not None or residual_bits is not None,
-            residual_bits is not None,
-            static,
-            dynamics.soft,
-            not dynamics.detach_reset,
-            learn_tau,
-            dynamics.surrogate,
+            str(x.dtype), dynamics.text, states, _count(dynamics.scalars), rows, learn, kept, dynamics.carry,
+            affine is not None, residual is not None or residual_bits is not None, residual_bits is not None, static,
+            current is not None,
         ),
         plan,
-        plan.floats(8 + time_steps, True),
+        plan.floats(backward_floats(states, rows, scalars, kept, time_steps), 2 + by_channel),
         inputs={
             "x": x,
             "residual": None if residual is None else to_layout(residual, channels_last),
-            "initial": None if initial is None else to_layout(initial.to(x.dtype)[None], channels_last),
+            "initial": None if initial is None else to_layout(initial.to(x.dtype), channels_last),
             "grad_spikes": to_layout(grad_spikes, channels_last),
-            "grad_final": None if grad_final is None else to_layout(grad_final[None], channels_last),
+            "grad_final": None if grad_final is None else to_layout(grad_final, channels_last),
         },
         outputs={"grad_current": current, "grad_x": summed, "grad_initial": grad_initial},
-        sums={"partials": partials, "tau_partials": tau_partials},
+        sums={"partials": partials, "learned": learned},
         bits={"residual_bits": residual_bits},
         fields={
             "scale": plan.row(affine.scale) if affine else None,
             "shift": plan.row(affine.shift) if affine else None,
             "mean": plan.row(affine.mean) if affine else None,
+            "numbers": _numbers(dynamics),
+            "rows": _rows(dynamics, plan),
             "time_steps": time_steps,
             "x_step": 0 if static else plan.elements,
-            "tau": float(dynamics.tau),
-            "threshold": dynamics.threshold,
-            "first": dynamics.first,
-            "second": dynamics.second,
         },
-    )
+    )  # fmt: skip
     grad_x = summed if summed is not None else current
     assert grad_x is not None
+    sums = None if partials is None else partials.sum(0)
     return Gradients(
         current,
         grad_x,
-        None if partials is None else partials.sum(0),
-        torch.zeros((), dtype=torch.float64, device="cpu") if tau_partials is None else tau_partials.sum(),
-        None if grad_initial is None else grad_initial[0],
+        None if sums is None or affine is None else sums[:2],
+        None if learned is None else learned.sum(0),
+        sums[2:] if sums is not None and by_channel else None,
+        grad_initial,
     )
 
 
@@ -151,7 +175,7 @@ def input_grad(grad: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, in_plac
     out = grad if in_place else empty_sequence(x, x.shape[0], channels_last)
     rows = {"scale": plan.row(a), "mean": plan.row(b), "shift": plan.row(c)}
     fields = {"x": x, "grad_current": grad, "grad_x": out, **rows}
-    launch(input_grad_kernel(str(x.dtype)), plan, plan.floats(3, False), fields)
+    launch(input_grad_kernel(str(x.dtype)), plan, plan.floats(3, 0), fields)
     return out
 
 

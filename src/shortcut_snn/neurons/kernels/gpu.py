@@ -11,15 +11,15 @@ import torch
 import triton
 from torch import Tensor
 
+from ..program import backward as derive
 from .contract import Dynamics, Gradients, Source
 from .layout import bit_row, empty_sequence, first_of_channels, is_channels_last, run_length, to_layout
-from .triton_kernels.backward import backward_kernel
 from .triton_kernels.bits import pack_kernel, unpack_kernel
-from .triton_kernels.forward import forward_kernel
 from .triton_kernels.input_grad import input_grad_kernel
 from .triton_kernels.statistics import statistics_kernel
+from .triton_kernels.step import backward_kernel, forward_kernel
 
-INTERPRETED = not isinstance(forward_kernel, triton.JITFunction)
+INTERPRETED = not isinstance(pack_kernel, triton.JITFunction)
 
 # Elements of a program at a time: at most, and where there are fewer, at least (one for each thread).
 _TILE, _LEAST = 1024, 128
@@ -40,10 +40,9 @@ def _storable(argument: Any) -> Any:
     return argument
 
 
-def _decay(dynamics: Dynamics, x: Tensor) -> Tensor:
-    """Return tau where the kernels read it, so that nobody waits for a number from the GPU."""
-    tau = dynamics.tau.to(x.device)
-    return tau.float() if tau.element_size() < 4 else tau
+def _floats(values: Tensor | None, x: Tensor) -> Tensor | None:
+    """Return parameters where the kernels read them, so that nobody waits for a number from the GPU."""
+    return None if values is None else values.to(x.device, torch.float32).contiguous()
 
 
 @dataclass(frozen=True)
@@ -99,9 +98,8 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _sequences(x: Tensor, channels_last: bool, *others: Tensor | None) -> list[Tensor | None]:
-    """Lay out others as x, of its dtype; ``[N, ...]`` among them count as a sequence of one step."""
-    found = [other if other is None or other.dim() == x.dim() else other[None] for other in others]
-    return [None if other is None else to_layout(other.to(x.dtype), channels_last) for other in found]
+    """Lay out others as x, of its dtype."""
+    return [None if other is None else to_layout(other.to(x.dtype), channels_last) for other in others]
 
 
 def forward(
@@ -119,10 +117,11 @@ def forward(
     row = bit_row(elements)
     residual, initial = _sequences(x, channels_last, residual, initial)
     spikes = empty_sequence(x, time_steps, channels_last)
-    final = empty_sequence(x, 1, channels_last) if want_final else None
+    final = empty_sequence(x, dynamics.program.states, channels_last) if want_final else None
     bits = x.new_empty((time_steps, row), dtype=torch.uint8) if want_bits else None
+    by_channel = _floats(dynamics.channels, x)
     launch(
-        forward_kernel,
+        forward_kernel(dynamics.forward_text, len(dynamics.numbers)),
         (triton.cdiv(row, _TILE // 8),),
         x,
         residual,
@@ -130,21 +129,21 @@ def forward(
         affine and affine.scale,
         affine and affine.shift,
         initial,
-        _decay(dynamics, x),
+        _floats(dynamics.scalars, x),
+        by_channel,
         spikes,
         bits,
         final,
-        dynamics.threshold,
         time_steps,
         elements,
         elements if x.shape[0] == time_steps else 0,
         row,
         run_length(x, channels_last),
-        x.shape[2] if affine else 1,
-        SOFT=dynamics.soft,
+        x.shape[2] if affine or by_channel is not None else 1,
+        *dynamics.numbers,
         BYTES=_TILE // 8,
     )
-    return spikes, None if final is None else final[0], bits
+    return spikes, final, bits
 
 
 def backward(
@@ -152,7 +151,6 @@ def backward(
     grad_final: Tensor | None,
     source: Source,
     dynamics: Dynamics,
-    learn_tau: bool,
     grad_residual: bool,
 ) -> Gradients:
     """See :class:`~.contract.Implementation`."""
@@ -160,21 +158,28 @@ def backward(
     channels_last = is_channels_last(source.x)
     x = to_layout(source.x, channels_last)
     elements, time_steps = x[0].numel(), grad_spikes.shape[0]
-    cut = Tiles.of(elements, run_length(x, channels_last), x.shape[2]) if affine else Tiles.of(elements, elements, 1)
+    by_channel = _floats(dynamics.channels, x)
+    if affine or by_channel is not None:
+        cut = Tiles.of(elements, run_length(x, channels_last), x.shape[2])
+    else:
+        cut = Tiles.of(elements, elements, 1)
     parts, blocks = cut.grid
     static = x.shape[0] != time_steps
     residual, initial, grad_final, grads = _sequences(x, channels_last, residual, initial, grad_final, grad_spikes)
     current = empty_sequence(x, time_steps, channels_last) if grad_residual or not static else None
     summed = empty_sequence(x, 1, channels_last) if static else None
-    grad_initial = None if initial is None else empty_sequence(x, 1, channels_last)
+    grad_initial = None if initial is None else empty_sequence(x, dynamics.program.states, channels_last)
+    scalars = sum(name[0] == "p" for name in dynamics.learn)
+    channelwise = len(dynamics.learn) - scalars
+    kept = len(derive(dynamics.text, dynamics.learn, dynamics.carry).kept)
 
     def floats(*shape: int) -> Tensor:
         return x.new_empty(shape, dtype=torch.float32)
 
-    sums = floats(parts, 2, cut.channels) if affine else None
-    tau_sums = floats(parts * blocks) if learn_tau else None
+    sums = floats(parts, 2 + channelwise, cut.channels) if affine or channelwise else None
+    learned = floats(parts * blocks, scalars) if scalars else None
     launch(
-        backward_kernel,
+        backward_kernel(dynamics.text, len(dynamics.numbers), dynamics.learn, dynamics.carry),
         cut.grid,
         x,
         residual,
@@ -183,19 +188,18 @@ def backward(
         affine and affine.shift,
         affine and affine.mean,
         initial,
-        _decay(dynamics, x),
+        _floats(dynamics.scalars, x),
+        by_channel,
         grads,
         grad_final,
         current,
         summed,
         grad_initial,
         sums,
-        tau_sums,
-        floats(parts * blocks, time_steps, cut.block_p * cut.block_c),
-        dynamics.threshold,
-        dynamics.first,
-        dynamics.second,
+        learned,
+        floats(parts * blocks, time_steps, kept, cut.block_p * cut.block_c),
         time_steps,
+        kept,
         elements,
         0 if static else elements,
         bit_row(elements),
@@ -203,21 +207,21 @@ def backward(
         cut.channels,
         cut.positions,
         cut.tiles,
+        *dynamics.numbers,
         STATIC=static,
-        SOFT=dynamics.soft,
-        ATTACHED=not dynamics.detach_reset,
-        SURROGATE=dynamics.surrogate,
         BLOCK_P=cut.block_p,
         BLOCK_C=cut.block_c,
     )
     grad_x = summed if summed is not None else current
     assert grad_x is not None
+    added = None if sums is None else sums.sum(0, dtype=torch.float64)
     return Gradients(
         current,
         grad_x,
-        None if sums is None else sums.sum(0, dtype=torch.float64),
-        x.new_zeros(()) if tau_sums is None else tau_sums.sum(dtype=torch.float64),
-        None if grad_initial is None else grad_initial[0],
+        None if added is None or not affine else added[:2],
+        None if learned is None else learned.sum(0, dtype=torch.float64),
+        added[2:] if added is not None and channelwise else None,
+        grad_initial,
     )
 
 

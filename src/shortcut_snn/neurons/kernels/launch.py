@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -16,7 +17,7 @@ from .layout import bit_row
 # number of threads, so sums do not either.
 _PIECE, _PIECES = 8192, 64
 
-Field = Tensor | float | None
+Field = Tensor | NDArray[np.float32] | int | None
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,11 @@ class Plan:
         return cls(elements, run, channels, -(-elements // task_size), task_size)
 
     def row(self, numbers: Tensor) -> Tensor:
-        """Return numbers per channel as the kernels want them: channels-last, TILE more of them in a cycle."""
-        if self.run != 1:
+        """Return numbers per channel as the kernels want them: channels-last, TILE more of them in a cycle.
+
+        Where channels fill whole tiles, no tile reads behind the last.
+        """
+        if self.run != 1 or self.channels % TILE == 0:
             return numbers.contiguous()
         return numbers.repeat(-(-self._row // self.channels))[: self._row]
 
@@ -46,10 +50,10 @@ class Plan:
     def _row(self) -> int:
         return self.channels + TILE if self.run == 1 else TILE
 
-    def floats(self, rows: int, sums: bool) -> int:
-        """Return the working space of a thread: rows of a tile, and two sums per channel if wanted."""
+    def floats(self, rows: int, sums: int) -> int:
+        """Return the working space of a thread: rows of a tile, and so many sums per channel."""
         # Threads write to their parts all the time, so these must not share cache lines.
-        return -(-(rows * TILE + (2 * self._row if sums else 0)) // 32) * 32
+        return -(-(rows * TILE + sums * self._row) // 32) * 32
 
 
 def launch(kernel: int, plan: Plan, floats: int, fields: Mapping[str, Field]) -> None:
@@ -73,8 +77,14 @@ def launch(kernel: int, plan: Plan, floats: int, fields: Mapping[str, Field]) ->
     }
     for name, value in (common | dict(fields)).items():
         if value is not None:
-            sheet[name] = value.data_ptr() if isinstance(value, Tensor) else value
+            sheet[name] = _address(value)
     team.run(kernel, sheet.ctypes.data, threads)
+
+
+def _address(value: Tensor | NDArray[np.float32] | int) -> int:
+    if isinstance(value, Tensor):
+        return value.data_ptr()
+    return value if isinstance(value, int) else value.ctypes.data
 
 
 def launch_tiles(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..program import read
 from .backend import implementation
 from .contract import Affine, Dynamics, Source
 from .layout import bit_row, empty_sequence, is_channels_last
@@ -39,20 +40,15 @@ def norm_neuron(
     mean: Tensor | None,
     var: Tensor | None,
     eps: float,
-    tau: Tensor,
+    step: str,
+    scalars: Tensor | None,
+    channels: Tensor | None,
+    numbers: list[float],
     initial: Tensor | None,
     time_steps: int,
-    threshold: float,
-    surrogate: int,
-    first: float,
-    second: float,
-    soft: bool,
-    detach_reset: bool,
-    batch: bool,
-    want_final: bool,
-    want_bits: bool,
+    flags: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return spikes ``[T, N, C, ...]``, the final membrane potential ``[N, C, ...]``, and the spikes as bits.
+    """Return spikes ``[T, N, C, ...]``, the final states ``[states, N, C, ...]``, and the spikes as bits.
 
     The last two are empty if not wanted.
 
@@ -65,22 +61,19 @@ def norm_neuron(
         mean: mean of each channel, float32; None: no normalisation.
         var: biased variance of each channel, float32.
         eps: added to the variance.
-        tau: the decay, 0-dimensional.
-        initial: membrane potential before the first step, or None for 0.
+        step: the neuron's program.
+        scalars: its parameters that are one number, ``[P]``, or None.
+        channels: its parameters of which each channel has its own, ``[Q, C]``, or None.
+        numbers: its other numbers.
+        initial: states before the first step ``[states, N, C, ...]``, or None for 0.
         time_steps: T.
-        threshold: where a neuron fires.
-        surrogate: code of the surrogate gradient.
-        first: its first number.
-        second: its second number.
-        soft: soft reset.
-        detach_reset: no gradient through the reset.
-        batch: mean and var are those of x, so gradients run through them.
-        want_final: whether the final membrane potential is wanted.
-        want_bits: whether the spikes are wanted as bits.
+        flags: whether mean and var are those of x, so gradients run through them; whether the gradient travels through
+            time; whether the final states are wanted; whether the spikes are wanted as bits.
     """
-    dynamics = Dynamics(tau, threshold, soft, detach_reset)
+    _, _, want_final, want_bits = flags
     residual = None if residual_bits is not None else residual
     source = Source(x, residual, residual_bits, _affine(weight, bias, mean, var, eps), initial)
+    dynamics = Dynamics(step, tuple(numbers), scalars, channels)
     spikes, final, bits = implementation(x).forward(source, time_steps, dynamics, want_final, want_bits)
     return (
         spikes,
@@ -91,29 +84,13 @@ def norm_neuron(
 
 @norm_neuron.register_fake
 def _(
-    x: Tensor,
-    residual: Tensor | None,
-    residual_bits: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor | None,
-    var: Tensor | None,
-    eps: float,
-    tau: Tensor,
-    initial: Tensor | None,
-    time_steps: int,
-    threshold: float,
-    surrogate: int,
-    first: float,
-    second: float,
-    soft: bool,
-    detach_reset: bool,
-    batch: bool,
-    want_final: bool,
-    want_bits: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+    x: Tensor, residual: Tensor | None, residual_bits: Tensor | None, weight: Tensor | None, bias: Tensor | None,
+    mean: Tensor | None, var: Tensor | None, eps: float, step: str, scalars: Tensor | None, channels: Tensor | None,
+    numbers: list[float], initial: Tensor | None, time_steps: int, flags: list[bool],
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    _, _, want_final, want_bits = flags
     channels_last = is_channels_last(x)
-    final = empty_sequence(x, 1, channels_last)[0] if want_final else x.new_empty(0)
+    final = empty_sequence(x, read(step).states, channels_last) if want_final else x.new_empty(0)
     row = bit_row(x.numel() // x.shape[0])
     bits = x.new_empty((time_steps, row) if want_bits else (0,), dtype=torch.uint8)
     return empty_sequence(x, time_steps, channels_last), final, bits
@@ -131,24 +108,25 @@ def norm_neuron_backward(
     mean: Tensor | None,
     var: Tensor | None,
     eps: float,
-    tau: Tensor,
+    step: str,
+    scalars: Tensor | None,
+    channels: Tensor | None,
+    numbers: list[float],
     initial: Tensor | None,
-    threshold: float,
-    surrogate: int,
-    first: float,
-    second: float,
-    soft: bool,
-    detach_reset: bool,
-    batch: bool,
-    learn_tau: bool,
+    flags: list[bool],
+    learn: list[bool],
     grad_residual: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of x, residual, weight, bias, tau and initial; empty where there is none."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of x, residual, weight, bias, scalars, channels and initial; empty where there is none.
+
+    ``learn`` says whether those of scalars and of channels are wanted.
+    """
     kernels = implementation(x)
-    dynamics = Dynamics(tau, threshold, soft, detach_reset, surrogate, first, second)
+    batch, carry, *_ = flags
+    dynamics = Dynamics(step, tuple(numbers), scalars, channels, learn[0], learn[1], carry)
     affine = _affine(weight, bias, mean, var, eps)
     source = Source(x, residual, residual_bits, affine, initial)
-    grads = kernels.backward(grad_spikes, grad_final, source, dynamics, learn_tau, grad_residual)
+    grads = kernels.backward(grad_spikes, grad_final, source, dynamics, grad_residual)
     grad_x, grad_weight, grad_bias = grads.x, None, None
     if affine is not None:
         assert var is not None
@@ -163,49 +141,43 @@ def norm_neuron_backward(
             offset = affine.scale * grad_bias / -count - slope * affine.mean
         in_place = grads.x is not grads.current or not grad_residual
         grad_x = kernels.input_grad(grads.x, x, affine.scale, slope.float(), offset.float(), in_place)
+
+    def of(own: Tensor | None, grad: Tensor | None) -> Tensor:
+        return x.new_empty(0) if own is None or grad is None else grad.to(own.dtype)
+
     return (
         grad_x,
         x.new_empty(0) if grads.current is None or not grad_residual else grads.current,
-        x.new_empty(0) if weight is None or grad_weight is None else grad_weight.to(weight.dtype),
-        x.new_empty(0) if bias is None or grad_bias is None else grad_bias.to(bias.dtype),
-        grads.tau.to(tau.dtype),
-        x.new_empty(0) if initial is None or grads.initial is None else grads.initial.to(initial.dtype),
+        of(weight, grad_weight),
+        of(bias, grad_bias),
+        of(scalars, grads.scalars),
+        of(channels, grads.channels),
+        of(initial, grads.initial),
     )
 
 
 @norm_neuron_backward.register_fake
 def _(
-    grad_spikes: Tensor,
-    grad_final: Tensor | None,
-    x: Tensor,
-    residual: Tensor | None,
-    residual_bits: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor | None,
-    var: Tensor | None,
-    eps: float,
-    tau: Tensor,
-    initial: Tensor | None,
-    threshold: float,
-    surrogate: int,
-    first: float,
-    second: float,
-    soft: bool,
-    detach_reset: bool,
-    batch: bool,
-    learn_tau: bool,
-    grad_residual: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    grad_spikes: Tensor, grad_final: Tensor | None, x: Tensor, residual: Tensor | None, residual_bits: Tensor | None,
+    weight: Tensor | None, bias: Tensor | None, mean: Tensor | None, var: Tensor | None, eps: float, step: str,
+    scalars: Tensor | None, channels: Tensor | None, numbers: list[float], initial: Tensor | None, flags: list[bool],
+    learn: list[bool], grad_residual: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     channels_last = is_channels_last(x)
-    normalised = mean is not None
+
+    def like(own: Tensor | None, there: bool) -> Tensor:
+        return (
+            x.new_empty(0) if own is None or not there else torch.empty(own.shape, dtype=own.dtype, device=own.device)
+        )
+
     return (
         empty_sequence(x, x.shape[0], channels_last),
         empty_sequence(x, grad_spikes.shape[0], channels_last) if grad_residual else x.new_empty(0),
-        x.new_empty(0) if weight is None or not normalised else torch.empty_like(weight),
-        x.new_empty(0) if bias is None or not normalised else torch.empty_like(bias),
-        torch.empty_like(tau),
-        x.new_empty(0) if initial is None else empty_sequence(x, 1, channels_last)[0].to(initial.dtype),
+        like(weight, mean is not None),
+        like(bias, mean is not None),
+        like(scalars, learn[0]),
+        like(channels, learn[1]),
+        x.new_empty(0) if initial is None else empty_sequence(x, initial.shape[0], channels_last).to(initial.dtype),
     )
 
 
@@ -221,52 +193,41 @@ def _affine(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    # Nobody asks for the final membrane potential's gradient as a rule: None instead of zeros.
+    # Nobody asks for the final states' gradient as a rule: None instead of zeros.
     ctx.set_materialize_grads(False)
-    x, residual, residual_bits, weight, bias, mean, var, eps, tau, initial, *rest = inputs
-    residual = None if residual_bits is not None else residual
-    ctx.save_for_backward(x, residual, residual_bits, weight, bias, mean, var, tau, initial)
-    ctx.eps, ctx.rest = eps, rest
-
-
-def _backward(ctx: Any, grad_spikes: Tensor | None, grad_final: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
-    x, residual, residual_bits, weight, bias, mean, var, tau, initial = ctx.saved_tensors
-    time_steps, *dynamics, batch, want_final, _want_bits = ctx.rest
-    if grad_spikes is None:
-        grad_spikes = x.new_zeros(time_steps, *x.shape[1:])
-    needs = ctx.needs_input_grad
-    grads = norm_neuron_backward(
-        grad_spikes,
-        grad_final if want_final else None,
+    (
         x,
         residual,
         residual_bits,
-        weight,
-        bias,
-        mean,
-        var,
+        *norm,
         ctx.eps,
-        tau,
+        ctx.step,
+        scalars,
+        channels,
+        ctx.numbers,
         initial,
-        *dynamics,
-        batch,
-        needs[8],
-        needs[1],
-    )
-    grad_x, grad_residual, grad_weight, grad_bias, grad_tau, grad_initial = grads
-    return (
-        grad_x if needs[0] else None,
-        grad_residual if needs[1] else None,
-        None,
-        grad_weight if needs[3] else None,
-        grad_bias if needs[4] else None,
-        None,
-        None,
-        None,
-        grad_tau if needs[8] else None,
-        grad_initial if needs[9] else None,
-        *[None] * 10,
-    )
+        ctx.steps,
+        ctx.flags,
+    ) = inputs
+    residual = None if residual_bits is not None else residual
+    ctx.save_for_backward(x, residual, residual_bits, *norm, scalars, channels, initial)
+
+
+def _backward(ctx: Any, grad_spikes: Tensor | None, grad_final: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    *source, scalars, channels, initial = ctx.saved_tensors
+    x = source[0]
+    if grad_spikes is None:
+        grad_spikes = x.new_zeros(ctx.steps, *x.shape[1:])
+    if grad_final is not None and not ctx.flags[2]:
+        grad_final = None
+    needs = ctx.needs_input_grad
+    grads = norm_neuron_backward(
+        grad_spikes, grad_final, *source, ctx.eps, ctx.step, scalars, channels, ctx.numbers, initial, ctx.flags,
+        [needs[9], needs[10]], needs[1],
+    )  # fmt: skip
+    places = (0, 1, 3, 4, 9, 10, 12)
+    found = {place: grad for place, grad in zip(places, grads, strict=True) if needs[place]}
+    return tuple(found.get(place) for place in range(len(needs)))
 
 
 norm_neuron.register_autograd(_backward, setup_context=_setup_context)

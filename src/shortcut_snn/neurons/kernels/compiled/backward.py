@@ -10,97 +10,110 @@ import numpy as np
 from numba import carray, types
 
 from .bits import unpack_tile
-from .build import DIGEST, ELEMENTS, TILE, kernel, loop
+from .build import ELEMENTS, TILE, digest_of, kernel, loop
 from .memory import (
     GRAD_CURRENT,
     GRAD_SUM,
     GRAD_U,
     INITIAL,
+    LEARNED,
     MEAN,
     PARTIAL,
+    ROW,
     SCALE,
     SHIFT,
     SUM,
     SUM_X,
     U,
+    X,
     load,
     pointer,
     shifted,
     store,
     take,
 )
-from .neuron import add_sums, make_back, make_integrate, tau_sum, tau_sum_initial
-from .pattern import make_clear, make_copy, make_fold, make_spread, place
-from .surrogate import slope
+from .pattern import make_clear, make_copy, make_spread, make_spread_to, place
+from .step import make_backward, total
 
-_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
-_integrate, _integrate_add = make_integrate(False, False), make_integrate(False, True)
-_integrate_norm, _integrate_norm_add = make_integrate(True, False), make_integrate(True, True)
-_back, _back_norm, _back_static = make_back(False, False), make_back(True, False), make_back(True, True)
+# A neuron's own step: see :func:`~.build.kernel`.
+integrate: Any = None
+back: Any = None
+fold: Any = None
+clear: Any = None
+_ZERO = np.float32(0.0)
 _spread_scale, _spread_shift, _spread_mean = make_spread(SCALE), make_spread(SHIFT), make_spread(MEAN)
-_fold_sum, _fold_sum_x = make_fold(SUM), make_fold(SUM_X)
+_spread_row = make_spread_to(ROW)
 _clear_u, _clear_grad_u, _clear_grad_sum = make_clear(U, _ZERO), make_clear(GRAD_U, _ZERO), make_clear(GRAD_SUM, _ZERO)
-_clear_sum, _clear_sum_x, _clear_partial = make_clear(SUM, _ZERO), make_clear(SUM_X, _ZERO), make_clear(PARTIAL, 0.0)
+_clear_learned, _clear_partial = make_clear(LEARNED, _ZERO), make_clear(PARTIAL, 0.0)
 _start_u, _start_grad_u = make_copy(INITIAL, U), make_copy(INITIAL, GRAD_U)
-_write_sum, _write_step = make_copy(GRAD_SUM, GRAD_CURRENT), make_copy(GRAD_U, GRAD_CURRENT)
+_write_sum, _write_initial = make_copy(GRAD_SUM, GRAD_CURRENT), make_copy(GRAD_U, GRAD_CURRENT)
 
 
 @loop
-def _write_initial(grad_u: Any, out: Any, tau: float, n: int) -> None:
+def _add_sums(grad_sum: Any, x: Any, mean: Any, sums: Any, sums_x: Any, n: int) -> None:
+    """Add a static current's gradient, summed over time, to the sums over elements."""
     for j in range(n):
-        store(out, j, load(grad_u, j, GRAD_U) * tau, GRAD_CURRENT)
+        g = load(grad_sum, j, GRAD_SUM)
+        store(sums, j, load(sums, j, SUM) + g, SUM)
+        store(sums_x, j, load(sums_x, j, SUM_X) + g * (load(x, j, X) - load(mean, j, MEAN)), SUM_X)
+
+
+def backward_floats(states: int, rows: int, learned: int, kept: int, time_steps: int) -> int:
+    """Return in how many tiles of numbers a thread works, beside its sums per channel."""
+    return 5 + 2 * states + rows + learned + kept * time_steps
 
 
 @cache
 def backward_kernel(
-    dtype: str,
-    normalise: bool,
-    add: bool,
-    packed: bool,
-    static: bool,
-    soft: bool,
-    attached: bool,
-    learn_tau: bool,
-    surrogate: int,
-) -> int:
+    dtype: str, text: str, states: int, scalars: int, rows: int, learn: tuple[str, ...], kept: int, carry: bool,
+    normalise: bool, add: bool, packed: bool, static: bool, write: bool,
+) -> int:  # fmt: skip
     """Return the address of the kernel for these constants; it takes whole tiles only.
 
     Sheet: what the forward kernel read, with mean ``[C]`` if it shall ``normalise``; grad_spikes and optionally
-    grad_final. Out: grad_current ``[T, ...]`` (may be absent when static), grad_x ``[1, ...]`` (when static: the sum
-    over time), partials ``[tasks, 2, C]`` (float64: sums of the gradient, and of it times x - mean), tau_partials
-    ``[tasks]`` (float64) if it shall ``learn_tau``, and optionally grad_initial.
+    grad_final ``[states, ...]``. Out: grad_current ``[T, ...]`` if it shall ``write`` it, grad_x ``[1, ...]`` (when
+    static: the sum over time), partials ``[tasks, 2 + channelwise, C]`` (float64: sums of the gradient, of it times
+    x - mean, and of parameters that each channel has), learned ``[tasks, ...]`` (float64: sums of parameters that are
+    one number), and optionally grad_initial ``[states, ...]``.
     """
-    element, digest = ELEMENTS[dtype], DIGEST
+    made, written = make_backward(text, scalars, learn, carry, normalise, add, static, write)
+    element, digest = ELEMENTS[dtype], digest_of(written)
+    learned_p = sum(name[0] == "p" for name in learn)
+    learned_q = len(learn) - learned_p
+    by_channel = normalise or learned_q > 0
 
     def backward(sheet: Any) -> None:
         assert digest
         p = carray(sheet, 1)[0]
         run, channels, steps = p.run, p.channels, p.time_steps
         size = channels + TILE if run == 1 else TILE
+        row_size = channels + TILE if run == 1 and channels % TILE != 0 else channels
         space = pointer(p.workspace + take(p.workers) * p.worker_bytes, types.float32)
-        u, grad_u, grad_sum, slopes = space, shifted(space, TILE), shifted(space, 2 * TILE), shifted(space, 3 * TILE)
-        scale_row, shift_row, mean_row = shifted(space, 4 * TILE), shifted(space, 5 * TILE), shifted(space, 6 * TILE)
-        expanded, pre = shifted(space, 7 * TILE), shifted(space, 8 * TILE)
-        all_sums = shifted(space, (8 + steps) * TILE)
-        all_sums_x = shifted(all_sums, size)
+        grad_sum, scale_row, shift_row = space, shifted(space, TILE), shifted(space, 2 * TILE)
+        mean_row, expanded, u = shifted(space, 3 * TILE), shifted(space, 4 * TILE), shifted(space, 5 * TILE)
+        grad_u, own = shifted(u, states * TILE), shifted(u, 2 * states * TILE)
+        learned = shifted(own, rows * TILE)
+        pre = shifted(learned, learned_p * TILE)
+        all_sums = shifted(pre, steps * kept * TILE)
         x, residual, grad_spikes = pointer(p.x, element), pointer(p.residual, element), pointer(p.grad_spikes, element)
         grad_current, grad_x = pointer(p.grad_current, element), pointer(p.grad_x, element)
         initial, grad_initial = pointer(p.initial, element), pointer(p.grad_initial, element)
-        grad_final, tau_partials = pointer(p.grad_final, element), pointer(p.tau_partials, types.float64)
+        grad_final, all_learned = pointer(p.grad_final, element), pointer(p.learned, types.float64)
         scales, shifts = pointer(p.scale, types.float32), pointer(p.shift, types.float32)
         means, partials = pointer(p.mean, types.float32), pointer(p.partials, types.float64)
+        numbers, all_rows = pointer(p.numbers, types.float32), pointer(p.rows, types.float32)
         residual_bits = pointer(p.residual_bits, types.uint8)
-        tau, threshold = np.float32(p.tau), np.float32(p.threshold)
-        first, second = np.float32(p.first), np.float32(p.second)
-        scale, shift, mean, sums, sums_x = scale_row, shift_row, mean_row, all_sums, all_sums_x
+        scale, shift, mean, sums, sums_x = scale_row, shift_row, mean_row, all_sums, shifted(all_sums, size)
         ticket = take(p.ticket)
         while ticket < p.tasks:
-            partial = shifted(partials, ticket * 2 * channels)
-            if normalise:
-                _clear_partial(partial, 2 * channels)
-                _clear_sum(all_sums, size)
-                _clear_sum_x(all_sums_x, size)
-            tau_total, start = 0.0, ticket * p.task_size
+            partial = shifted(partials, ticket * (2 + learned_q) * channels)
+            totals = shifted(all_learned, ticket * learned_p)
+            if by_channel:
+                _clear_partial(partial, (2 + learned_q) * channels)
+                clear(all_sums, size)
+            _clear_partial(totals, learned_p)
+            _clear_learned(learned, learned_p * TILE)
+            start = ticket * p.task_size
             stop = min(start + p.task_size, p.elements)
             for base in range(start, stop, TILE):
                 at = p.origin + base
@@ -108,77 +121,53 @@ def backward_kernel(
                     scale = _spread_scale(scales, scale_row, at, TILE, run, channels)
                     shift = _spread_shift(shifts, shift_row, at, TILE, run, channels)
                     mean = _spread_mean(means, mean_row, at, TILE, run, channels)
-                    sums, sums_x = place(all_sums, at, run, channels), place(all_sums_x, at, run, channels)
+                if by_channel:
+                    sums = place(all_sums, at, run, channels)
+                    sums_x = shifted(sums, size)
+                for k in range(rows):
+                    _spread_row(shifted(all_rows, k * row_size), shifted(own, k * TILE), at, TILE, run, channels)
                 if p.initial != 0:
-                    _start_u(shifted(initial, base), u, TILE)
+                    for k in range(states):
+                        _start_u(shifted(initial, k * p.stride + base), shifted(u, k * TILE), TILE)
                 else:
-                    _clear_u(u, TILE)
+                    _clear_u(u, states * TILE)
                 for t in range(steps):
                     x_t, res_t = shifted(x, t * p.x_step + base), shifted(residual, t * p.stride + base)
-                    pre_t = shifted(pre, t * TILE)
+                    pre_t = shifted(pre, t * kept * TILE)
                     if packed:
                         unpack_tile(shifted(residual_bits, t * p.bits_stride + base // 8), expanded)
-                    if packed and normalise:
-                        _integrate_norm_add(x_t, expanded, scale, shift, u, pre_t, tau, threshold, soft, TILE)
-                    elif packed:
-                        _integrate_add(x_t, expanded, scale, shift, u, pre_t, tau, threshold, soft, TILE)
-                    elif normalise and add:
-                        _integrate_norm_add(x_t, res_t, scale, shift, u, pre_t, tau, threshold, soft, TILE)
-                    elif normalise:
-                        _integrate_norm(x_t, res_t, scale, shift, u, pre_t, tau, threshold, soft, TILE)
-                    elif add:
-                        _integrate_add(x_t, res_t, scale, shift, u, pre_t, tau, threshold, soft, TILE)
+                        integrate(x_t, expanded, scale, shift, u, pre_t, numbers, own, TILE)
                     else:
-                        _integrate(x_t, res_t, scale, shift, u, pre_t, tau, threshold, soft, TILE)
-                # The gradient that arrives at the final membrane potential has not decayed.
-                decay = _ONE
+                        integrate(x_t, res_t, scale, shift, u, pre_t, numbers, own, TILE)
                 if p.grad_final != 0:
-                    _start_grad_u(shifted(grad_final, base), grad_u, TILE)
+                    for k in range(states):
+                        _start_grad_u(shifted(grad_final, k * p.stride + base), shifted(grad_u, k * TILE), TILE)
                 else:
-                    _clear_grad_u(grad_u, TILE)
+                    _clear_grad_u(grad_u, states * TILE)
                 if static:
                     _clear_grad_sum(grad_sum, TILE)
                 for step in range(steps):
                     t = steps - 1 - step
-                    pre_t, offset, x_t = shifted(pre, t * TILE), t * p.stride + base, shifted(x, t * p.x_step + base)
-                    spikes_t, out_t = shifted(grad_spikes, offset), shifted(grad_current, offset)
-                    slope(surrogate, pre_t, slopes, threshold, first, second, TILE)
-                    if static:
-                        _back_static(
-                            pre_t, slopes, spikes_t, grad_u, out_t, grad_sum, x_t, mean, sums, sums_x,
-                            decay, threshold, soft, attached, TILE,
-                        )  # fmt: skip
-                        if p.grad_current != 0:
-                            _write_step(grad_u, out_t, TILE)
-                    elif normalise:
-                        _back_norm(
-                            pre_t, slopes, spikes_t, grad_u, out_t, grad_sum, x_t, mean, sums, sums_x,
-                            decay, threshold, soft, attached, TILE,
-                        )  # fmt: skip
-                    else:
-                        _back(
-                            pre_t, slopes, spikes_t, grad_u, out_t, grad_sum, x_t, mean, sums, sums_x,
-                            decay, threshold, soft, attached, TILE,
-                        )  # fmt: skip
-                    decay = tau
-                    if learn_tau:
-                        if t > 0:
-                            tau_total += tau_sum(grad_u, shifted(pre, (t - 1) * TILE), threshold, soft, TILE)
-                        elif p.initial != 0:
-                            tau_total += tau_sum_initial(grad_u, shifted(initial, base), TILE)
+                    offset = t * p.stride + base
+                    back(
+                        shifted(pre, t * kept * TILE), shifted(grad_spikes, offset), grad_u,
+                        shifted(grad_current, offset), grad_sum, shifted(x, t * p.x_step + base), mean, sums, sums_x,
+                        numbers, own, learned, size, TILE,
+                    )  # fmt: skip
+                for k in range(learned_p):
+                    store(totals, k, load(totals, k, PARTIAL) + total(shifted(learned, k * TILE), TILE), PARTIAL)
+                _clear_learned(learned, learned_p * TILE)
                 if static:
                     _write_sum(grad_sum, shifted(grad_x, base), TILE)
                     if normalise:
-                        add_sums(grad_sum, shifted(x, base), mean, sums, sums_x, TILE)
+                        _add_sums(grad_sum, shifted(x, base), mean, sums, sums_x, TILE)
                 if p.grad_initial != 0:
-                    _write_initial(grad_u, shifted(grad_initial, base), tau, TILE)
-                if normalise and (run != 1 or (base - start) % p.fold_every == 0 or base + TILE >= stop):
-                    _fold_sum(all_sums, partial, at, TILE, run, channels)
-                    _fold_sum_x(all_sums_x, shifted(partial, channels), at, TILE, run, channels)
-                    _clear_sum(all_sums, size)
-                    _clear_sum_x(all_sums_x, size)
-            if learn_tau:
-                store(tau_partials, ticket, tau_total, PARTIAL)
+                    for k in range(states):
+                        target = shifted(grad_initial, k * p.stride + base)
+                        _write_initial(shifted(grad_u, k * TILE), target, TILE)
+                if by_channel and (run != 1 or (base - start) % p.fold_every == 0 or base + TILE >= stop):
+                    fold(all_sums, partial, at, run, channels, size, TILE)
+                    clear(all_sums, size)
             ticket = take(p.ticket)
 
-    return kernel(backward)
+    return kernel(backward, made)

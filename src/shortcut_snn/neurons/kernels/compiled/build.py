@@ -1,7 +1,8 @@
 """Compiling and caching: every kernel is a C function of one pointer, to a sheet of parameters."""
 
 import hashlib
-from collections.abc import Callable
+import types as types_of_python
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,37 +21,48 @@ reduction = numba.njit(error_model="numpy", nogil=True, boundscheck=False, fastm
 
 _ADDRESSES = """
     ticket workers workspace x residual out initial final scale shift mean partials grad_spikes grad_final
-    grad_current grad_x grad_initial tau_partials bits residual_bits
+    grad_current grad_x grad_initial learned bits residual_bits numbers rows
 """
 _SIZES = "tasks task_size fold_every worker_bytes time_steps elements stride origin x_step run channels bits_stride"
-_NUMBERS = "tau threshold first second"
-SHEET = np.dtype(
-    [(name, np.int64) for name in (_ADDRESSES + _SIZES).split()] + [(name, np.float64) for name in _NUMBERS.split()]
-)
-"""Parameters of a kernel: addresses of its buffers (0: absent), sizes, and numbers."""
+SHEET = np.dtype([(name, np.int64) for name in (_ADDRESSES + _SIZES).split()])
+"""Parameters of a kernel: addresses of its buffers (0: absent), and sizes."""
 
 # How an element type of torch is kept in memory.
 ELEMENTS = {"torch.float32": types.float32, "torch.bfloat16": types.uint16, "torch.float16": types.int16}
 
 
-def _digest() -> int:
-    content = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    return int.from_bytes(hashlib.sha256(content).digest()[:7], "little")
+_SOURCES = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
 
 
-# Numba's cache looks at the one file a kernel stands in; the loops it is made of stand in others. A kernel that has
-# this number as a constant is compiled anew when any of them changes.
-DIGEST = _digest()
+def digest_of(made: str = "") -> int:
+    """Return a number that differs where these files differ, or the text that a kernel's loops are made of.
+
+    Numba's cache looks at the one file a kernel stands in; the loops it is made of stand in others, or nowhere. A
+    kernel that has this number as a constant is compiled anew when any of them changes.
+    """
+    return int.from_bytes(hashlib.sha256(_SOURCES + made.encode()).digest()[:7], "little")
 
 
-def kernel(function: Callable[[Any], None]) -> int:
-    """Compile ``function(sheet pointer)``, or load it from the cache, and return its address."""
+DIGEST = digest_of()
+
+
+def kernel(function: Callable[[Any], None], made: Mapping[str, Any] | None = None) -> int:
+    """Compile ``function(sheet pointer)``, or load it from the cache, and return its address.
+
+    Args:
+        function: the kernel.
+        made: what some names that it uses stand for. As globals, since what numba finds in a closure it takes for a
+            part of the kernel's identity, and loops that were made have none that outlasts the process.
+    """
+    names = function.__globals__ | dict(made or {})
+    own = types_of_python.FunctionType(function.__code__, names, function.__name__, None, function.__closure__)
+    own.__qualname__, own.__module__ = function.__qualname__, function.__module__
     signature = types.void(types.CPointer(numba.from_dtype(SHEET)))
     options = {"error_model": "numpy", "boundscheck": False}
     try:
-        compiled = numba.cfunc(signature, cache=True, **options)(function)
+        compiled = numba.cfunc(signature, cache=True, **options)(own)
     except RuntimeError:  # No directory to cache in may be written to.
-        compiled = numba.cfunc(signature, **options)(function)
+        compiled = numba.cfunc(signature, **options)(own)
     _KEEP.append(compiled)
     return int(compiled.address)
 

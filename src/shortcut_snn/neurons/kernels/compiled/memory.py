@@ -15,9 +15,12 @@ from numba.extending import intrinsic
 
 # Alias scopes: one for each buffer that a kernel may touch.
 X, RESIDUAL, OUT, SCALE, SHIFT, MEAN, U, PRE = 0, 1, 2, 3, 4, 5, 6, 7
-GRAD, GRAD_U, GRAD_CURRENT, GRAD_SUM, SLOPE, SUM, SUM_X = 8, 9, 10, 11, 12, 13, 14
-SOURCE, PARTIAL, INITIAL, FINAL = 15, 16, 17, 18
-_SCOPES = 19
+GRAD, GRAD_U, GRAD_CURRENT, GRAD_SUM, LEARNED, SUM, SUM_X = 8, 9, 10, 11, 12, 13, 14
+SOURCE, PARTIAL, INITIAL, FINAL, NUMBER, ROW = 15, 16, 17, 18, 19, 20
+# From here on the sums of parameters of which each channel has its own, one scope each.
+SUM_Q = 21
+MOST_Q = 8
+_SCOPES = SUM_Q + MOST_Q
 
 _F32, _I32, _I16 = ir.FloatType(), ir.IntType(32), ir.IntType(16)
 

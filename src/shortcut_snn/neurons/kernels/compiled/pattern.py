@@ -35,6 +35,20 @@ def make_spread(scope: int) -> Any:
     return spread
 
 
+def make_spread_to(scope: int) -> Any:
+    """Make ``spread(source, row, base, n, run, channels)``, which writes to ``row`` in either layout."""
+    spread, copy = make_spread(scope), make_copy(SOURCE, scope)
+
+    @loop
+    def spread_to(source: Any, row: Any, base: int, n: int, run: int, channels: int) -> None:
+        if run == 1:
+            copy(shifted(source, base % channels), row, n)
+        else:
+            spread(source, row, base, n, run, channels)
+
+    return spread_to
+
+
 @loop
 def place(sums: Any, base: int, run: int, channels: int) -> Any:
     """Return where a tile's sums go."""

@@ -1,0 +1,38 @@
+"""The complementary LIF neuron."""
+
+from typing import Annotated, Any, ClassVar
+
+import torch
+from annotated_types import Interval
+from torch import Tensor
+
+from .. import components
+from .modules import LIF
+
+
+@components.neuron("clif")
+class CLIF(LIF):
+    """LIF with a second potential that remembers spikes, and makes a reset the deeper the more there were.
+
+    Huang et al., "CLIF: Complementary Leaky Integrate-and-Fire Neuron for Spiking Neural Networks", ICML 2024. It has
+    its own reset, so ``reset`` and ``detach_reset`` say nothing here.
+
+    Args:
+        decay: factor on the membrane potential in a step, from 0 to 1.
+
+    Example:
+        >>> CLIF()(torch.full((4, 1, 1), 1.2)).flatten()
+        tensor([1., 0., 1., 1.])
+    """
+
+    states: ClassVar[tuple[str, ...]] = ("membrane", "complement")
+
+    def __init__(self, decay: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5, **options: Any) -> None:
+        super().__init__(decay, **options)
+
+    def step(self, current: Tensor, membrane: Tensor, complement: Tensor) -> tuple[Tensor, ...]:
+        """Return spikes, and both potentials after them."""
+        membrane = self.decay * membrane + current
+        spike = self.fire(membrane - self.threshold)
+        complement = complement * torch.sigmoid((1 - self.decay) * membrane) + spike
+        return spike, membrane - spike * (self.threshold + torch.sigmoid(complement)), complement

@@ -1,0 +1,95 @@
+"""What a program's operations are called, element by element in float32."""
+
+from typing import Any
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def where(condition, a, b):
+    """Return one of two numbers."""
+    return tl.where(condition, a, b)
+
+
+@triton.jit
+def number(condition):
+    """Return 1 or 0."""
+    return condition.to(tl.float32)
+
+
+@triton.jit
+def negation(condition):
+    """Return the opposite."""
+    return condition == 0
+
+
+@triton.jit
+def absolute(x):
+    """Return the absolute value."""
+    return tl.abs(x)
+
+
+@triton.jit
+def maximum(a, b):
+    """Return the larger one; NaN if the first one is."""
+    return tl.where(a < b, b, a)
+
+
+@triton.jit
+def minimum(a, b):
+    """Return the smaller one; NaN if the first one is."""
+    return tl.where(a > b, b, a)
+
+
+@triton.jit
+def exp(x):
+    """Return exp(x)."""
+    return tl.exp(x)
+
+
+@triton.jit
+def log(x):
+    """Return the natural logarithm."""
+    return tl.log(x)
+
+
+@triton.jit
+def sqrt(x):
+    """Return the square root."""
+    return tl.sqrt(x)
+
+
+@triton.jit
+def floor(x):
+    """Return the next whole number below."""
+    return tl.floor(x)
+
+
+@triton.jit
+def sigmoid(x):
+    """Return 1 / (1 + exp(-x))."""
+    e = tl.exp(-tl.abs(x))
+    return tl.where(x >= 0.0, 1.0, e) / (1.0 + e)
+
+
+@triton.jit
+def tanh(x):
+    """Return the hyperbolic tangent."""
+    e = tl.exp(-2.0 * tl.abs(x))
+    t = (1.0 - e) / (1.0 + e)
+    return tl.where(x >= 0.0, t, -t)
+
+
+@triton.jit
+def nearest(x):
+    """Return the nearest whole number, the even one of two."""
+    # The sum has no digits behind the point.
+    rounded = (x + 12582912.0) - 12582912.0
+    return tl.where(tl.abs(x) < 4194304.0, rounded, x)
+
+
+NAMES: dict[str, Any] = {
+    "where": where, "number": number, "negation": negation, "maximum": maximum, "minimum": minimum, "exp": exp,
+    "sigmoid": sigmoid, "tanh": tanh, "log": log, "sqrt": sqrt, "floor": floor, "round": nearest, "abs": absolute,
+}  # fmt: skip

@@ -1,0 +1,36 @@
+"""The LIF neuron with a learned slope."""
+
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Interval
+from torch import Tensor, nn
+
+from .. import components
+from .modules import LIF
+
+
+@components.neuron("klif")
+class KLIF(LIF):
+    """LIF whose membrane potential is scaled by a number that is learned, one for the layer, and rectified.
+
+    Jiang and Zhang, "KLIF: An optimized spiking neuron unit for tuning surrogate gradient slope and membrane
+    potential", 2023 (arXiv 2302.09238).
+
+    Args:
+        decay: factor on the membrane potential in a step, from 0 to 1.
+
+    Example:
+        >>> KLIF()(torch.full((4, 1, 1), 0.75)).detach().flatten()
+        tensor([0., 1., 0., 1.])
+    """
+
+    def __init__(self, decay: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5, **options: Any) -> None:
+        super().__init__(decay, **options)
+        self.k = nn.Parameter(torch.tensor(1.0))
+
+    def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:
+        """Return spikes and the membrane potential after them."""
+        membrane = torch.relu(self.k * (self.decay * membrane + current))
+        spike = self.fire(membrane - self.threshold)
+        return spike, self.after(membrane, spike)

@@ -1,0 +1,42 @@
+"""The LIF neuron with a synaptic current."""
+
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Interval
+from torch import Tensor
+
+from .. import components
+from .modules import LIF
+
+
+@components.neuron("synaptic")
+class Synaptic(LIF):
+    """LIF of second order: the current it gets decays too, so that it rises before it falls (snnTorch's ``Synaptic``).
+
+    Args:
+        decay: factor on the membrane potential in a step, from 0 to 1 (snnTorch's ``beta``).
+        synapse: factor on the synaptic current in a step, from 0 to 1 (its ``alpha``).
+
+    Example:
+        >>> import torch
+        >>> Synaptic()(torch.full((4, 1, 1), 0.6)).flatten()
+        tensor([0., 1., 1., 1.])
+    """
+
+    states: ClassVar[tuple[str, ...]] = ("synaptic", "membrane")
+
+    def __init__(
+        self,
+        decay: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5,
+        synapse: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5,
+        **options: Any,
+    ) -> None:
+        super().__init__(decay, **options)
+        self.synapse = synapse
+
+    def step(self, current: Tensor, synaptic: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:
+        """Return spikes, the synaptic current and the membrane potential after them."""
+        synaptic = self.synapse * synaptic + current
+        membrane = self.decay * membrane + synaptic
+        spike = self.fire(membrane - self.threshold)
+        return spike, synaptic, self.after(membrane, spike)
