@@ -113,7 +113,7 @@ def epoch_of(folder: Path, accuracy: float) -> int | None:
     """Return the first epoch, from 1, after which a run's validation accuracy is at least that."""
     with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
         reached = (
-            int(row["epoch"]) + 1 for row in csv.DictReader(file) if float(row["validation_accuracy"]) >= accuracy
+            epoch for epoch, row in enumerate(csv.DictReader(file), 1) if float(row["validation_accuracy"]) >= accuracy
         )
         return next(reached, None)
 

@@ -63,7 +63,7 @@ def test_best_is_chosen_on_validation(run):
     result = json.loads((run / "result.json").read_text())
     rows = list(csv.DictReader((run / "metrics.csv").open()))
     best = max(rows, key=lambda row: float(row["validation_accuracy"]))
-    assert result["best_epoch"] == int(best["epoch"]) + 1
+    assert result["best_epoch"] == int(best["epoch"])
     assert result["best_chosen_on"] == "validation"
 
 

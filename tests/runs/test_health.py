@@ -56,7 +56,7 @@ def test_it_speaks_once_and_writes_every_epoch(tmp_path):
     (line,) = said
     assert line.startswith("epoch 1, step 1: vanishes: from net.layer4.1.spike2 back to net.stem.spike")
     rows = list(csv.DictReader((tmp_path / "layers.csv").open()))
-    assert [row["epoch"] for row in rows] == ["0"] * 17 + ["1"] * 17
+    assert [row["epoch"] for row in rows] == ["1"] * 17 + ["2"] * 17
     assert all(0 < float(row["rate"]) < 1 for row in rows)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
 
@@ -108,7 +108,7 @@ def test_neurons_of_another_library_are_looked_at_too(tmp_path):
     said: list[str] = []
     fit(Jelly(), Health(tmp_path / "layers.csv", every=1, tell=said.append))
     rows = list(csv.DictReader((tmp_path / "layers.csv").open()))
-    assert [(row["epoch"], row["layer"]) for row in rows] == [(e, f"net.{i}") for e in "01" for i in "24"]
+    assert [(row["epoch"], row["layer"]) for row in rows] == [(e, f"net.{i}") for e in "12" for i in "24"]
     assert float(rows[0]["rate"]) > 0 == float(rows[1]["rate"])
     (line,) = said
     assert line.startswith("epoch 1, step 1: dead from net.4 on: 100 % of its neurons never fire")
@@ -186,10 +186,10 @@ def test_a_run_has_one_watcher_and_its_rows(tmp_path: Path) -> None:
     run(tmp_path / "run", task(), callbacks=[Count()])
     assert len(found) == 1
     rows = list(csv.DictReader((tmp_path / "run" / "layers.csv").open()))
-    assert [(row["epoch"], row["layer"]) for row in rows] == [(e, f"spike{i}") for e in "01" for i in "12"]
+    assert [(row["epoch"], row["layer"]) for row in rows] == [(e, f"spike{i}") for e in "12" for i in "12"]
     metrics = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
     for epoch in (0, 1):
-        mean = sum(float(row["rate"]) for row in rows if row["epoch"] == str(epoch)) / 2
+        mean = sum(float(row["rate"]) for row in rows if row["epoch"] == str(epoch + 1)) / 2
         assert float(metrics[epoch]["firing_rate"]) == pytest.approx(mean, rel=1e-5)
 
 

@@ -61,7 +61,7 @@ def curves(rows: Sequence[Row], path: Path, metric: str, what: str, scale: float
     """Draw what was recorded of each epoch: loss, metric, lambda, learning rate and firing rate.
 
     Args:
-        rows: of an epoch each: ``"epoch"``, counted from 0, and columns as in ``metrics.csv``.
+        rows: of an epoch each: ``"epoch"``, and columns as in ``metrics.csv``.
         path: where the picture goes.
         metric: the task's metric, whose columns are ``train_<metric>`` and ``validation_<metric>``.
         what: the metric, for the axis.
@@ -78,7 +78,7 @@ def curves(rows: Sequence[Row], path: Path, metric: str, what: str, scale: float
         "learning rate": {"": "lr"},
         "firing rate, spikes per neuron and time step": {"": "firing_rate"},
     }
-    epochs = [int(row["epoch"]) + 1 for row in rows]
+    epochs = [int(row["epoch"]) for row in rows]
     drawn: dict[str, dict[str, list[float]]] = {}
     for title, columns in panels.items():
         by = scale if title == what else 1

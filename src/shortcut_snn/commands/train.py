@@ -6,7 +6,6 @@ import sys
 from ..recipes import train
 from ..runs import Interrupted
 from ._children import follow_parent
-from ._main import STOPPED
 
 HELP = "train a network"
 DESCRIPTION = "Train a network as a recipe says; options change it."
@@ -26,8 +25,9 @@ def run(options: argparse.Namespace) -> int:
         train(options.recipe, options.out, resume=options.resume, imports=options.imported, keep_memory=True)
     except Interrupted as interrupted:
         if interrupted.speaks:
-            # A progress bar may stand in the line.
-            start = "\n" if sys.stderr.isatty() else ""
-            print(f"{start}shortcut-snn: error: {interrupted}; {STOPPED}", file=sys.stderr)
+            print(
+                f"shortcut-snn: error: {interrupted}; the same command with --resume goes on from there",
+                file=sys.stderr,
+            )
             return interrupted.status
     return 0

@@ -36,6 +36,20 @@ class Loaders:
     test: Loader
     begin: Callable[[int, int], None]
 
+    @property
+    def samples(self) -> dict[str, int]:
+        """How many samples each part has, where that is known."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        # A loader that is replayed holds the person's own.
+        sets = {name: getattr(getattr(part, "loader", part), "dataset", None) for name, part in parts.items()}
+        return {name: len(each) for name, each in sets.items() if hasattr(each, "__len__")}
+
+    @property
+    def batch_size(self) -> int | None:
+        """Samples in a training batch, where that is known."""
+        size = getattr(getattr(self.train, "loader", self.train), "batch_size", None)
+        return size if isinstance(size, int) else None
+
 
 class Data(ABC):
     """A data set in its parts."""

@@ -68,6 +68,7 @@ def train(
     if getattr(rank_zero_only, "rank", 0) == 0:
         # Before data is read: what is there may be another run.
         place.start_from(recipe.to_dict(), resume)
+        tell(f"{recipe}, in {folder}")
     with seeded(recipe.training.seed, recipe.training.threads):
         task, data = build(recipe)
     return fit(

@@ -24,7 +24,7 @@ class History(Callback):
     """
 
     def __init__(
-        self, folder: RunFolder, health: Health, cost: StepCost, tell: Callable[[str], None] | None = None
+        self, folder: RunFolder, health: Health, cost: StepCost, tell: Callable[[str], None] = lambda line: None
     ) -> None:
         self.folder = folder
         self.health = health
@@ -54,22 +54,23 @@ class History(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
         """Note the epoch (validation has run by now) and write the files."""
         found = {name: float(value) for name, value in trainer.callback_metrics.items()} | module.training_means()
-        row: dict[str, Any] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        # As people count.
+        epoch = trainer.current_epoch + 1
+        row: dict[str, Any] = {"epoch": epoch, "step": trainer.global_step}
         names = [name for name in found if name.startswith("train_")]
         names += [name for name in found if name.startswith("validation_")]
         row |= {name: found[name] for name in [*names, "lambda", "firing_rate"] if name in found}
         row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         self.rows.append(row)
-        self.gradients.append({"epoch": trainer.current_epoch} | self.health.gradients)
-        self.seconds.append({"epoch": trainer.current_epoch, "seconds": round(self.spent, 3)} | self.cost.row())
+        self.gradients.append({"epoch": epoch} | self.health.gradients)
+        self.seconds.append({"epoch": epoch, "seconds": round(self.spent, 3)} | self.cost.row())
         metric = Metric(module.metric, module.higher_is_better, module.fraction)
         self._choose(row.get(f"validation_{metric.name}"), metric, trainer.current_epoch)
         if trainer.is_global_zero:
             self.folder.write_rows("metrics", self.rows)
             self.folder.write_rows("gradients", self.gradients)
             self.folder.write_rows("timing", self.seconds)
-        if self.tell:
-            self.tell(self._line(row, metric, bool(module.model.branches), trainer.max_epochs))
+        self.tell(self._line(row, metric, bool(module.model.branches), trainer.max_epochs))
 
     def _choose(self, value: float | None, metric: Metric, epoch: int) -> None:
         # Without validation data there is nothing to choose by: the last epoch it is.
@@ -78,14 +79,14 @@ class History(Callback):
             self.best_value, self.best_epoch = value, epoch
 
     def _line(self, row: dict[str, Any], metric: Metric, branches: bool, epochs: int | None) -> str:
-        words = [f"loss {row['train_loss']:.4f}"]
+        # Of one output, with branches or without, so that methods can be set side by side.
+        words = [f"loss {row.get('train_main_loss', row['train_loss']):.3g}"]
         if metric.name != "loss":
-            words.append(f"{metric.name} {metric.show(row.get(f'train_{metric.name}'))}")
+            words.append(f"{metric.words} {metric.show(row.get(f'train_{metric.name}'))}")
         if f"validation_{metric.name}" in row:
             words.append(f"validation {metric.show(row[f'validation_{metric.name}'])}")
-        words += [f"lambda {row['lambda']:.3f}"] * branches
-        words += [f"firing rate {row['firing_rate']:.3f}"] * ("firing_rate" in row)
-        return f"epoch {row['epoch'] + 1}/{epochs}: {', '.join(words)}, {self.spent:.1f} s"
+        words += [f"lambda {row['lambda']:.2f}"] * branches
+        return f"epoch {row['epoch']}/{epochs}: {', '.join(words)}, {self.spent:.3g} s"
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must know."""

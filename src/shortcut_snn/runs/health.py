@@ -120,7 +120,7 @@ class Health(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
         """Note the last look of the epoch."""
-        self.rows += [{"epoch": trainer.current_epoch} | row for row in self.last]
+        self.rows += [{"epoch": trainer.current_epoch + 1} | row for row in self.last]
         if self.path is not None and trainer.is_global_zero and self.rows:
             write_csv(self.path, self.rows)
 

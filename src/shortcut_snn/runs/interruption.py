@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,6 +66,10 @@ class Interruption:
             return
         if self.can_save and not self.number:
             self.number = number
+            if number == signal.SIGINT and sys.stderr.isatty():
+                # A step can take long, and who hears nothing presses again. Past Python's buffer, which a handler may
+                # have found half written.
+                os.write(sys.stderr.fileno(), b"\r\x1b[Kstopping after this step; Ctrl-C once more loses it\r\n")
             return
         raise Interrupted(number)
 

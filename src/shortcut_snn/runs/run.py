@@ -2,6 +2,7 @@
 
 import math
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import is_dataclass
@@ -31,6 +32,7 @@ from .health import Health
 from .interruption import Interruption
 from .loggers import open_loggers
 from .numerics import FiniteSteps
+from .progress import Progress
 from .sync_norm import synchronise
 from .tables import Metric
 from .task import Task
@@ -107,7 +109,8 @@ def fit(
         if task.finished:
             raise ValueError("this task has been trained, and its branches are gone: build another for another run")
         task.total_steps = 0
-        terminal = sys.stderr.isatty()
+        progress = Progress(sys.stderr, tell) if sys.stderr.isatty() else None
+        tell = progress.tell if progress else tell
         health = Health(
             folder.table("layers"),
             network=lambda module: module.model.network,
@@ -115,24 +118,27 @@ def fit(
             tell=tell,
         )
         cost, average = StepCost(), None if training.average is None else Average(decay=training.average)
-        history = History(folder, health, cost, None if terminal else tell)
+        history = History(folder, health, cost, tell)
         save = SaveRun(folder, history, about, interruption, training.checkpoint_every, average)
         watchers = [FiniteSteps(training.non_finite, tell), *([average] if average else []), health, cost]
         opened = until_the_end.enter_context(open_loggers(loggers, folder.path))
+        watchers += [progress] if progress else []
         trainer = make_trainer(
             training,
             opened,
             [*watchers, *callbacks, history, save],
             checkpoints=True,
-            terminal=terminal,
         )
         if training.sync_batchnorm and trainer.world_size > 1:
             synchronise(task.model.network)
         if keep_memory and trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
         batches = data.loaders(training.seed, trainer.global_rank, trainer.world_size)
+        tell(_begins(task, batches))
         widths: dict[str, float] = {}
         if calibrate:
+            if progress and trainer.is_global_zero:
+                progress.draw("calibrating the surrogates on the first batch ...")
             widths = _widths(task, data, folder, checkpoint, trainer)
             about["surrogate_widths"] = widths
         if trainer.is_global_zero:
@@ -172,6 +178,20 @@ def _entries(task: Task) -> dict[str, Any]:
 def _said(part: Any) -> Any:
     """Entries of a component or a dataclass; anything else by its name, which is the same in every process."""
     return write(part) if is_dataclass(part) else getattr(part, "__qualname__", type(part).__qualname__)
+
+
+def _begins(task: Task, batches: Loaders) -> str:
+    """Say what is about to be trained, and what looks like a mistake."""
+    samples, size, steps = batches.samples, batches.batch_size, len(batches.train)
+    parts = ", ".join(f"{count:,} {part}" for part, count in samples.items())
+    about = f"{_parameters(task):,} parameters; samples: {parts or 'not known'}; {steps:,} steps an epoch"
+    if size and samples.get("train", size) < size:
+        about += f"\na batch of {size:,} is more than there are to train on: an epoch is one step; try a smaller one"
+    return about
+
+
+def _parameters(task: Task) -> int:
+    return sum(parameter.numel() for parameter in task.model.network.parameters())
 
 
 def _judged_by(task: Task) -> dict[str, Any]:
@@ -254,7 +274,8 @@ def _finish(
         "best_epoch": history.best_epoch + 1,
         "best_chosen_on": "validation" if validated else "nothing: no validation data",
         "epochs": len(rows),
-        "parameters": sum(parameter.numel() for parameter in task.model.network.parameters()),
+        "parameters": _parameters(task),
+        "samples": batches.samples,
         "firing_rate": rows[-1].get("firing_rate"),
         "gradient_ratio_first_epoch": _number(ratios[0]),
         "gradient_ratio_last_epoch": _number(ratios[-1]),
@@ -338,8 +359,15 @@ def summary_text(result: Mapping[str, Any], folder: RunFolder) -> str:
         ("network that ships", f"{folder.network('last')}: no branches, the same outputs bit for bit"),
     ]
     width = max(len(name) for name, _ in lines)
-    text = "\n" + "\n".join(f"  {name:{width}}  {value}" for name, value in lines)
-    return text + _at_chance(result)
+    text = "\n".join(_wrapped(value, f"  {name:{width}}  ", " " * (width + 4)) for name, value in lines)
+    return f"\n{text}{_at_chance(result)}"
+
+
+def _wrapped(text: str, first: str = "", then: str = "") -> str:
+    """Break lines as any terminal shows them, but no name of a file."""
+    return textwrap.fill(
+        text, 79, initial_indent=first, subsequent_indent=then, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _at_chance(result: Mapping[str, Any]) -> str:
@@ -351,7 +379,8 @@ def _at_chance(result: Mapping[str, Any]) -> str:
     learned = value > min(1.5 * chance, chance + 0.1) if result["higher_is_better"] else value < 0.9 * chance
     if learned:
         return ""
-    return (
-        "\n\nThe network is at chance: it has learned nothing. Try another optimizer.lr, training.warmup=0.1 or more "
-        "epochs; `shortcut-snn gradients` with the same recipe says whether its gradient vanishes or explodes."
+    return "\n\n" + _wrapped(
+        "The network is at chance: it has learned nothing. Try another --optimizer.lr, --training.warmup 0.1 or more "
+        "--training.epochs; `shortcut-snn gradients` with the same recipe says whether its gradient vanishes or "
+        "explodes."
     )

@@ -164,9 +164,8 @@ class Task(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's averages."""
-        shown = ("train_loss", f"train_{self.metric}")
         for name, value in self.training_means().items():
-            self.log(name, value, prog_bar=name in shown)
+            self.log(name, value)
 
     @property
     def balance(self) -> float:
@@ -201,13 +200,16 @@ class Task(pl.LightningModule):
                     f"{', '.join(found) or 'nothing'}"
                 )
             values |= {f"train_{name}": value for name, value in found.items()}
+            if output.branches:
+                # What the objective makes of several outputs is not the loss that validation reports.
+                values["train_main_loss"] = self.evaluation_loss(main, target)
             if output.branches and all(branch.shape == main.shape for branch in output.branches):
                 # Where this is far above the main output's, the branches do the main output's work.
                 summed = self.metrics(main + balance * sum(output.branches), target)
                 values |= {f"train_{name}_with_branches": value for name, value in summed.items()}
         size = self.count(target)
         self.training_averages.add(values, size)
-        self.log("lambda", balance, prog_bar=bool(self.model.branches), on_step=True, on_epoch=False, batch_size=size)
+        self.log("lambda", balance, on_step=True, on_epoch=False, batch_size=size)
         return loss
 
     def _readout(self, prediction: Tensor) -> Tensor:
@@ -242,7 +244,7 @@ class Task(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log loss and metrics of the main output."""
-        self.log_dict(self.evaluation_averages.means(self.sum_over_processes), prog_bar=True)
+        self.log_dict(self.evaluation_averages.means(self.sum_over_processes))
 
     def on_test_epoch_end(self) -> None:
         """Log loss and metrics of the main output."""

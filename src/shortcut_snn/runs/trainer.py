@@ -64,7 +64,6 @@ def make_trainer(
     callbacks: Sequence[Callback] = (),
     *,
     checkpoints: bool = False,
-    terminal: bool = False,
 ) -> pl.Trainer:
     """Return Lightning's trainer.
 
@@ -73,7 +72,6 @@ def make_trainer(
         loggers: where figures go.
         callbacks: what watches.
         checkpoints: whether callbacks save.
-        terminal: whether there is a progress bar.
 
     Raises:
         ValueError: devices that are not there, or another number of processes than was asked for.
@@ -90,7 +88,7 @@ def make_trainer(
             accumulate_grad_batches=training.accumulate,
             logger=list(loggers) or False,
             callbacks=list(callbacks),
-            enable_progress_bar=terminal,
+            enable_progress_bar=False,
             enable_model_summary=False,
             enable_checkpointing=checkpoints,
             num_sanity_val_steps=0,

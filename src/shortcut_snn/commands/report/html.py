@@ -84,7 +84,7 @@ def all_columns(rows: Sequence[Row], names: bool = True) -> Table:
     """Return rows as a table of all their columns.
 
     Args:
-        rows: of numbers and text; epochs are counted from 0 in files, and from 1 here.
+        rows: of numbers and text.
         names: whether columns have a person's names; those that are layers keep theirs.
     """
     columns = list(dict.fromkeys(column for row in rows for column in row))
@@ -92,7 +92,7 @@ def all_columns(rows: Sequence[Row], names: bool = True) -> Table:
     def cell(column: str, value: Any) -> str:
         if isinstance(value, str):
             return value
-        return show(value + 1 if column == "epoch" else value * COLUMNS.get(column, ("", 1))[1])
+        return show(value * COLUMNS.get(column, ("", 1))[1])
 
     return Table(
         [human(column) if names else column for column in columns],
