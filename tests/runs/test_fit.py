@@ -59,6 +59,16 @@ def test_last_and_best_are_what_the_files_give(run):
     assert all(0 <= rate <= 1 for rate in found.rates.values())
 
 
+def test_every_test_sample_is_counted_by_class(run):
+    result = json.loads((run / "result.json").read_text())
+    rows = list(csv.DictReader((run / "confusion.csv").open()))
+    count = {(row["class"], row["predicted"]): int(row["count"]) for row in rows}
+    assert result["samples"] == {"train": 270, "validation": 30, "test": sum(count.values())}
+    right = sum(number for (label, taken), number in count.items() if label == taken)
+    assert right / sum(count.values()) == pytest.approx(result["test_last"]["accuracy"], abs=1e-6)
+    assert {label for label, _ in count} == {str(digit) for digit in range(10)}
+
+
 def test_best_is_chosen_on_validation(run):
     result = json.loads((run / "result.json").read_text())
     rows = list(csv.DictReader((run / "metrics.csv").open()))

@@ -21,6 +21,8 @@ Lines = Mapping[str, Sequence[Sequence[float]]]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 # So many names of layers can be read along an axis.
 NAMES = 24
+# So many epochs can be told apart in one picture.
+EPOCHS = 6
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -67,8 +69,10 @@ def curves(rows: Sequence[Row], path: Path, metric: str, what: str, scale: float
         what: the metric, for the axis.
         scale: what the metric is multiplied by.
     """
+    # With branches the loss in training is that of all of them, which validation has not.
+    own = "train_main_loss" if "train_main_loss" in rows[0] else "train_loss"
     panels = {
-        "loss": {"training": "train_loss", "validation": "validation_loss"},
+        "loss of the network's own output": {"training": own, "validation": "validation_loss"},
         what: {
             "training": f"train_{metric}",
             "training, with branches": f"train_{metric}_with_branches",
@@ -100,7 +104,7 @@ def curves(rows: Sequence[Row], path: Path, metric: str, what: str, scale: float
 
 
 def by_layer(rows: Sequence[Row], path: Path, title: str, what: str, log: bool = True) -> None:
-    """Draw a figure of each layer, one line an epoch, dark to light.
+    """Draw a figure of each layer, a line for each of a few epochs from the first to the last, dark to light.
 
     Args:
         rows: of an epoch each: ``"epoch"``, and a number for every layer.
@@ -112,11 +116,22 @@ def by_layer(rows: Sequence[Row], path: Path, title: str, what: str, log: bool =
     figure = _figure(height=4.8)
     axes = figure.subplots()
     names = [name for name in rows[0] if name != "epoch"]
-    for index, row in enumerate(rows):
-        colour = mpl.colormaps["viridis"](index / max(len(rows) - 1, 1))
+    # More lines than this hide each other.
+    shown = [rows[round(place)] for place in np.linspace(0, len(rows) - 1, min(len(rows), EPOCHS))]
+    for row in shown:
+        colour = mpl.colormaps["viridis"]((row["epoch"] - 1) / max(len(rows) - 1, 1))
         values = _values([row.get(name) for name in names], log)
-        axes.plot(range(1, len(names) + 1), values, color=colour, linewidth=1, marker=".", markersize=3)
-    axes.set(ylabel=what, title=f"{title}, epoch 1 (dark) to {len(rows)} (light)")
+        axes.plot(
+            range(1, len(names) + 1),
+            values,
+            color=colour,
+            linewidth=1,
+            marker=".",
+            markersize=3,
+            label=f"epoch {row['epoch']}",
+        )
+    axes.set(ylabel=what, title=title)
+    figure.legend(loc="outside right center", fontsize="small")
     _log(axes, log)
     _layers(axes, names)
     axes.grid(alpha=0.3)
@@ -158,7 +173,6 @@ def comparison(
     path: Path,
     what: str,
     chance: float | None = None,
-    bounds: tuple[float, float] | None = None,
 ) -> None:
     """Draw mean, interval and single runs of a metric for several methods.
 
@@ -169,7 +183,6 @@ def comparison(
         path: where the picture goes.
         what: the metric, for the axis.
         chance: where a line marks what guessing would give.
-        bounds: what the metric cannot leave, though an interval may.
     """
     figure = _figure(height=1.2 + 0.45 * len(labels))
     axes = figure.subplots()
@@ -179,77 +192,10 @@ def comparison(
     if chance is not None:
         axes.axvline(chance, color="0.5", linestyle=":")
         axes.annotate(" chance", (chance, 0.02), xycoords=("data", "axes fraction"), color="0.4", fontsize="small")
-    if bounds is not None:
-        left, right = axes.get_xlim()
-        axes.set_xlim(max(left, bounds[0]), min(right, bounds[1]))
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set(xlabel=what, title="mean with 95 % interval; each run a stroke")
     axes.grid(alpha=0.3, axis="x")
-    _save(figure, path)
-
-
-def energy(layers: Sequence[Row], path: Path) -> None:
-    """Draw each layer's energy for one input, with spikes and with ReLUs."""
-    figure = _figure(9.0, 4.8)
-    axes = figure.subplots()
-    for key, label, colour, shift in (
-        ("energy_pj", "spikes", COLOURS[0], -0.2),
-        ("relu_energy_pj", "ReLUs", COLOURS[1], 0.2),
-    ):
-        heights = [row[key] / 1000 for row in layers]
-        axes.bar([place + 1 + shift for place in range(len(layers))], heights, 0.4, color=colour, label=label)
-    _layers(axes, [str(row["layer"]) for row in layers])
-    axes.set(ylabel="energy of an input, nJ", title="energy by layer (45 nm)")
-    axes.grid(alpha=0.3, axis="y")
-    figure.legend(loc="outside upper right", ncols=2)
-    _save(figure, path)
-
-
-def several(lines: Lines, path: Path, what: str, log: bool = False, names: Sequence[str] = ()) -> None:
-    """Draw a figure over epochs, or over layers, for several methods: the runs' mean, and their range as a band.
-
-    Args:
-        lines: what is drawn, by epoch or layer.
-        path: where the picture goes.
-        what: what is drawn, for the axis and the title.
-        log: on a logarithmic scale.
-        names: the layers; none: it is epochs.
-    """
-    figure = _figure()
-    axes = figure.subplots()
-    counts = {label: [range(1, len(run) + 1) for run in runs] for label, runs in lines.items()}
-    _bands(axes, counts, lines, log)
-    axes.set_title(what)
-    _log(axes, log)
-    if names:
-        _layers(axes, names)
-    else:
-        _count(axes, "epoch")
-    axes.grid(alpha=0.3)
-    _legend(figure, axes)
-    _save(figure, path)
-
-
-def progress(lines: Lines, seconds: Lines, path: Path, what: str) -> None:
-    """Draw a metric against epochs and against seconds of training: a method's mean, and its runs' range as a band.
-
-    Args:
-        lines: the metric of each run after each epoch.
-        seconds: since each run's begin, after each epoch.
-        path: where the picture goes.
-        what: the metric, for the axis.
-    """
-    figure = _figure(10.0, 4.4)
-    left, right = figure.subplots(1, 2, sharey=True)
-    _bands(left, {label: [range(1, len(run) + 1) for run in runs] for label, runs in lines.items()}, lines)
-    _bands(right, seconds, lines)
-    left.set_ylabel(what)
-    _count(left, "epoch")
-    right.set_xlabel("seconds of training")
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-    _legend(figure, left)
     _save(figure, path)
 
 

@@ -17,6 +17,23 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
     return fmean(values), quantile * stdev(values) / math.sqrt(len(values))
 
 
+def share_interval(count: int, of: int, level: float = 0.95) -> tuple[float, float]:
+    """Return the confidence interval of a share that was counted (Wilson, 1927).
+
+    Example:
+        >>> low, high = share_interval(90, 100)
+        >>> round(low, 3), round(high, 3)
+        (0.826, 0.945)
+    """
+    if of < 1:
+        return math.nan, math.nan
+    z = float(stats.norm.ppf(0.5 + level / 2))
+    share, weight = count / of, z**2 / of
+    middle = (share + weight / 2) / (1 + weight)
+    half = z * math.sqrt(share * (1 - share) / of + weight / (4 * of)) / (1 + weight)
+    return middle - half, middle + half
+
+
 def with_interval(mean: float, half: float, digits: int | None = 2, sign: str = "") -> str:
     """Return what :func:`mean_interval` gives as text, without the interval where there is none.
 

@@ -4,9 +4,10 @@ import errno
 import json
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -45,11 +46,11 @@ _MAY_CHANGE = {
 class RunFolder:
     """A run's folder.
 
-    ``recipe.yaml``, ``environment.json``, ``metrics.csv``, ``gradients.csv``, ``layers.csv``, ``timing.csv``,
-    ``energy.csv``, pictures, ``checkpoint.ckpt``, the networks that ship (``network.safetensors`` after the last epoch,
-    ``best.safetensors`` of the best epoch on validation data) and ``result.json``; of recordings of events,
-    ``split.txt`` says which were for training, validation and test; ``surrogates.json`` holds the widths of calibrated
-    surrogates.
+    ``recipe.yaml``, ``environment.json``, ``metrics.csv``, ``gradients.csv``, ``layers.csv``, ``timing.csv`` (epochs
+    count from 1), ``energy.csv``, ``confusion.csv`` of a classification's test data, pictures, ``checkpoint.ckpt``, the
+    networks that ship (``network.safetensors`` after the last epoch, ``best.safetensors`` of the best epoch on
+    validation data) and ``result.json``; of recordings of events, ``split.txt`` says which were for training,
+    validation and test; ``surrogates.json`` holds the widths of calibrated surrogates.
 
     Args:
         path: of the folder.
@@ -315,8 +316,18 @@ def environment(imports: Sequence[Row]) -> dict[str, Any]:
         "versions": versions,
         "imports": list(imports),
         "command": sys.argv,
+        "commit": commit(),
         "date": datetime.now().isoformat(timespec="seconds"),
     }
+
+
+def commit() -> str | None:
+    """Return the commit of the git repository that is the current folder's, None where there is none."""
+    # Of all questions to git, one that runs nothing of what a repository configures.
+    with suppress(OSError, subprocess.SubprocessError):
+        asked = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5)
+        return asked.stdout.strip() or None if asked.returncode == 0 else None
+    return None
 
 
 def flat(entries: Mapping[str, Any], prefix: str = "", lists: bool = False) -> Iterator[tuple[str, Any]]:

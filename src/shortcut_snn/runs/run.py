@@ -254,7 +254,7 @@ def _finish(
     if trainer.is_global_zero:
         folder.save_network(task.model.network, "last", about)
     trainer.strategy.barrier()
-    last = test()
+    last, tables = test(), task.tables()
     load("best")
     best = test()
     load("last")
@@ -287,6 +287,8 @@ def _finish(
         metric = Metric.of(result)
         plots.curves(rows, folder / "curves.png", metric.name, metric.label(), metric.scale)
         plots.by_layer(history.gradients, folder / "gradients.png", "gradients of the weights", "RMS")
+        for name, found in tables.items():
+            folder.write_rows(name, found)
         energy = run_energy(task, data)
         if energy is not None:
             folder.write_rows("energy", energy_rows(energy))

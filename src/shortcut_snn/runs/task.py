@@ -101,6 +101,13 @@ class Task(pl.LightningModule):
         """Return figures besides the loss by name: means over the batch, 0-dimensional."""
         return {}
 
+    def note(self, prediction: Tensor, target: Any) -> None:
+        """Keep of a batch of test data what :meth:`tables` is made of; by default nothing."""
+
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """Return what else was seen in the last pass over the test data: rows, by the name of a file in the folder."""
+        return {}
+
     def count(self, target: Any) -> int:
         """Return how many samples a batch has."""
         return len(target)
@@ -229,6 +236,8 @@ class Task(pl.LightningModule):
         prediction = self.model(inputs).main.float()
         values = {"loss": self.evaluation_loss(prediction, target), **self.metrics(prediction, target)}
         self.evaluation_averages.add({f"{name}_{key}": value for key, value in values.items()}, self.count(target))
+        if name == "test":
+            self.note(prediction, target)
 
     def evaluation_loss(self, prediction: Tensor, target: Any) -> Tensor:
         """Return the loss that is reported of validation and test data; by default the criterion's."""
@@ -312,6 +321,8 @@ class Classification(Task):
     ) -> None:
         super().__init__(model, **options)
         self.label_smoothing = label_smoothing
+        self.confusion: Tensor | None = None
+        """How often each class (rows) was taken for which, in the last pass over test data."""
         # Not in the checkpoint: they belong to the data.
         self.mean: Tensor | None
         self.std: Tensor | None
@@ -345,6 +356,34 @@ class Classification(Task):
     def metrics(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the accuracy."""
         return {"accuracy": (prediction.argmax(1) == target).float().mean()}
+
+    def on_test_epoch_start(self) -> None:
+        """Begin to count, besides the averages."""
+        super().on_test_epoch_start()
+        self.confusion = None
+
+    def note(self, prediction: Tensor, target: Tensor) -> None:
+        """Count which class was taken for which."""
+        classes = prediction.shape[1]
+        right, taken = target.flatten(), prediction.argmax(1).flatten()
+        # Labels outside, as the cross-entropy's -100, are of no class.
+        known = (right >= 0) & (right < classes)
+        pairs = torch.bincount(classes * right[known] + taken[known], minlength=classes**2).view(classes, classes)
+        self.confusion = pairs if self.confusion is None else self.confusion + pairs
+
+    def on_test_epoch_end(self) -> None:
+        """Add up what all processes counted."""
+        super().on_test_epoch_end()
+        if self.confusion is not None:
+            self.confusion = self.sum_over_processes(self.confusion)
+
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """Return ``confusion``: how often each class was taken for which."""
+        if self.confusion is None:
+            return {}
+        names = self.description.get("classes") or range(len(self.confusion))
+        found = [(*place, int(self.confusion[tuple(place)])) for place in self.confusion.nonzero().tolist()]
+        return {"confusion": [{"class": names[i], "predicted": names[j], "count": count} for i, j, count in found]}
 
     @property
     def chance(self) -> float | None:

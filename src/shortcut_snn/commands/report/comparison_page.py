@@ -2,23 +2,28 @@
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
-from ...analysis import plots
 from ...files import read_json
 from ...runs import RunFolder
+from ...runs.progress import duration
 from ...runs.tables import Metric, show
 from ..compare import FIGURES, comparison_table
-from .html import Page, Section, Table, all_columns, picture
+from . import chart
+from .html import Page, Section, Table, all_columns
 from .reading import Row, read_rows, texts
 from .run_page import origin, pairs, subtitle
 
 COMPARISON = "comparison.csv"
 Places = dict[str, list[RunFolder]]
+Lines = dict[str, list[list[float]]]
+"""By method, the values of each of its runs."""
+Guess = tuple[str, float] | None
+Bounds = tuple[float, float] | None
 
 
 def comparison_page(folder: Path) -> Page:
@@ -42,59 +47,67 @@ def comparison_page(folder: Path) -> Page:
     places = {label: _places(folder, label, runs) for label in labels}
     chances = [value for run in runs if isinstance(value := run.get("chance"), float)]
     chance = next((metric.scale * value for value in chances if not math.isnan(value)), None)
-    drawn = partial(
-        plots.comparison,
-        labels,
-        values,
-        [row["last_interval"] for row in rows],
-        what=metric.label("test {} after the last epoch"),
-        chance=chance,
-        bounds=(0, 100) if metric.fraction else None,
+    guessing = None if chance is None else ("chance", chance)
+    bounds = (0.0, 100.0) if metric.fraction else None
+    drawn = chart.dots(
+        metric.label("test {} after the last epoch"),
+        [
+            (label, found, row["last"], row["last_interval"])
+            for label, found, row in zip(labels, values, rows, strict=True)
+        ],
+        guessing,
+        bounds,
     )
     first = next((found[0] for found in places.values() if found), None)
     environment = read_json(first.environment) if first else {}
     text = (
-        "Means with 95 % intervals (Student's t over seeds), on test data. Differences are between runs with the same "
-        "seed; one is clear where its interval leaves out 0. Gradient ratios are of the first layer to the last."
+        "Means with 95 % intervals (Student's t over seeds), on test data; a ring is a run. Differences are between "
+        "runs with the same seed; one is clear where its interval leaves out 0. Gradient ratios are of the first layer "
+        "to the last."
     )
-    facts = [("methods", str(len(rows))), ("runs", str(len(runs)))]
+    seeds = {run["seed"] for run in runs}
+    facts = [("methods", str(len(rows))), ("seeds", str(len(seeds))), ("runs", str(len(runs)))]
     if chance is not None:
         facts.append(("chance", metric.show(chance / metric.scale)))
+    facts += _spent(places)
+    about_runs = first.read_entries() if first else {}
+    answer, said = verdict(rows, metric, baseline, chance)
     return Page(
-        f"Comparison {folder.name}",
-        subtitle(first.read_entries() if first else {}),
+        f"{subtitle(about_runs)}: comparison {folder.name}",
+        f"{', '.join(labels[:4])}{', ...' if labels[4:] else ''}",
+        answer,
+        [said],
         facts,
         [
-            Section("Methods", text, [picture("comparison", drawn)], Table(*comparison_table(rows, metric, baseline))),
-            *_progress(places, metric),
+            *_progress(places, metric, guessing, bounds),
+            Section("Methods", text, [drawn], [Table(*comparison_table(rows, metric, baseline))]),
             *_curves(places),
             *_energy(labels, runs),
-            Section("Runs", table=all_columns(runs), folded=True),
             *_recipes(places),
+            Section("Runs", tables=[all_columns(runs, "all figures of every run")]),
             *pairs("Environment of the first run", environment),
         ],
-        [verdict(rows, metric, baseline, chance)],
-        *origin(environment),
+        origin(environment)[0],
     )
 
 
-def verdict(rows: Sequence[Row], metric: Metric, baseline: str, chance: float | None) -> str:
-    """Return a sentence on which method is best, and whether that means something."""
+def verdict(rows: Sequence[Row], metric: Metric, baseline: str, chance: float | None) -> tuple[str, str]:
+    """Return the best method's figure, if it means something, and a sentence on it."""
     known = [row for row in rows if math.isfinite(row["last"])]
     if not known:
-        return f"No method reached a {metric.words} that is a number."
+        return "", f"No method reached a {metric.words} that is a number."
     best = (max if metric.higher_is_better else min)(known, key=lambda row: row["last"])
     half = 0.0 if math.isnan(best["last_interval"]) else best["last_interval"]
     worst = best["last"] - half if metric.higher_is_better else best["last"] + half
     if chance is not None and not metric.better(worst, chance):
-        return f"No method is clearly better than guessing; {best['variant']} comes first in {metric.words}."
+        return "", f"No method is clearly better than guessing; {best['variant']} comes first in {metric.words}."
     reached = f"{metric.within(best['last'], best['last_interval'])}{' %' if metric.fraction else ''}"
     said = f"{best['variant']} is best in {metric.words} on test data: {reached} on average"
     if best["variant"] == baseline or math.isnan(best["difference"]):
-        return f"{said}."
+        return reached, f"{said}."
     pair = (best["difference"], best["difference_interval"])
     difference, clear = metric.within(*pair, "+"), metric.clearly(*pair)
-    return f"{said}; against {baseline} with the same seeds {difference}: {clear}."
+    return reached, f"{said}; against {baseline} with the same seeds {difference}: {clear}."
 
 
 def _places(folder: Path, label: str, runs: list[Row]) -> list[RunFolder]:
@@ -102,41 +115,75 @@ def _places(folder: Path, label: str, runs: list[Row]) -> list[RunFolder]:
     return [place for place in found if place.is_run]
 
 
-def _progress(places: Places, metric: Metric) -> list[Section]:
+def _spent(places: Places) -> list[tuple[str, str]]:
+    """How long all of it trained."""
+    found = [row["seconds"] for of in places.values() for place in of for row in _timing(place)]
+    return [("time in training, all runs", duration(sum(found)))] if found else []
+
+
+def _timing(place: RunFolder) -> list[Row]:
+    rows = read_rows(place.table("timing"), ["epoch", "seconds"])
+    return [row for row in rows if not math.isnan(row["seconds"])]
+
+
+def _progress(places: Places, metric: Metric, guessing: Guess, bounds: Bounds) -> list[Section]:
     """The metric over epochs and over time."""
     for part, words in (("validation", "validation data"), ("train", "training data")):
-        lines: dict[str, list[list[float]]] = {}
+        runs: dict[str, list[list[float]]] = {}
         seconds: dict[str, list[list[float]]] = {}
         for label, of_label in places.items():
             for place in of_label:
-                values = _column(place, f"{part}_{metric.name}")
-                times = [row["seconds"] for row in read_rows(place.table("timing"), ["epoch", "seconds"])]
-                if values:
-                    lines.setdefault(label, []).append([metric.scale * value for value in values])
-                    seconds.setdefault(label, []).append(list(accumulate(times)))
-        if lines:
-            drawn = partial(plots.progress, lines, seconds, what=metric.label("{} on " + words))
+                if values := _column(place, f"{part}_{metric.name}"):
+                    runs.setdefault(label, []).append([metric.scale * value for value in values])
+                    seconds.setdefault(label, []).append(list(accumulate(row["seconds"] for row in _timing(place))))
+        if runs:
+            options: dict[str, Any] = {"mark": guessing, "bounds": bounds}
+            title = metric.label("{} on " + words)
+            epochs = {label: [list(range(1, len(run) + 1)) for run in of] for label, of in runs.items()}
+            drawn = [
+                chart.lines(f"{title}, against epochs", _bands(epochs, runs), "epoch", **options),
+                chart.lines(
+                    f"{title}, against time", _bands(seconds, runs), "seconds of training", whole=False, **options
+                ),
+            ]
             text = f"{metric.words.capitalize()} on {words}; a line is the mean over runs, a band their range."
-            return [Section("Against epochs and time", text, [picture("progress", drawn)])]
+            return [Section("Against epochs and time", text, drawn)]
     return []
 
 
-def _column(place: RunFolder, column: str) -> list[float]:
-    values = [row.get(column, math.nan) for row in read_rows(place.table("metrics"), ["epoch"])]
-    return [] if all(map(math.isnan, values)) else values
+def _bands(across: Lines, lines: Lines) -> list[chart.Line]:
+    """A line a method, and a band where it has several runs; of runs of unequal length what all have."""
+    drawn = []
+    for label, runs in lines.items():
+        xs = [sum(values) / len(values) for values in zip(*across[label], strict=False)]
+        columns = list(zip(*runs, strict=False))[: len(xs)]
+        points = [(x, sum(values) / len(values)) for x, values in zip(xs, columns, strict=False)]
+        low, high = ([end(values) for values in columns] if len(runs) > 1 else [] for end in (min, max))
+        drawn.append(chart.Line(label, points, low, high))
+    return drawn
+
+
+def _column(place: RunFolder, *columns: str) -> list[float]:
+    """Of the first column that says anything."""
+    rows = read_rows(place.table("metrics"), ["epoch"])
+    for column in columns:
+        values = [row.get(column, math.nan) for row in rows]
+        if not all(map(math.isnan, values)):
+            return values
+    return []
 
 
 def _curves(places: Places) -> list[Section]:
     """What else each epoch brought, and how the layers ended."""
     drawn: list[Markup] = []
 
-    def over(name: str, what: str, lines: dict[str, list[list[float]]], log: bool = False) -> None:
+    def over(title: str, lines: dict[str, list[list[float]]], log: bool = False) -> None:
         found = {label: [run for run in runs if run] for label, runs in lines.items()}
         found = {label: runs for label, runs in found.items() if runs}
-        if found:
-            drawn.append(picture(name, partial(plots.several, found, what=what, log=log)))
+        epochs = {label: [list(range(1, len(run) + 1)) for run in runs] for label, runs in found.items()}
+        drawn.append(chart.lines(title, _bands(epochs, found), "epoch", log=log))
 
-    def ends(name: str, what: str, runs: dict[str, list[dict[str, float]]], log: bool) -> None:
+    def ends(title: str, runs: dict[str, list[dict[str, float]]], log: bool) -> None:
         found = {label: [run for run in of if run] for label, of in runs.items() if any(of)}
         if found:
             names = {tuple(run) for of in found.values() for run in of}
@@ -144,21 +191,23 @@ def _curves(places: Places) -> list[Section]:
             layers = max(names, key=len) if len(names) > 1 else next(iter(names))
             shown = list(layers) if len(names) == 1 else [str(place + 1) for place in range(len(layers))]
             lines = {label: [list(run.values()) for run in of] for label, of in found.items()}
-            drawn.append(picture(name, partial(plots.several, lines, what=what, log=log, names=shown)))
+            numbers = {label: [list(range(1, len(run) + 1)) for run in of] for label, of in lines.items()}
+            drawn.append(chart.lines(title, _bands(numbers, lines), "layer", log=log, names=shown))
 
-    for column, what in (
-        ("validation_loss", "loss on validation data"),
-        ("train_loss", "loss in training, that of the branches included"),
-        ("lambda", "lambda (weight of the branches)"),
-        ("firing_rate", "firing rate"),
+    for columns, title in (
+        (["validation_loss"], "loss on validation data"),
+        (["train_main_loss", "train_loss"], "loss of the network's own output in training"),
+        (["lambda"], "lambda, the weight of the branches"),
+        (["firing_rate"], "firing rate"),
     ):
-        over(column, what, {label: [_column(place, column) for place in of] for label, of in places.items()})
+        over(title, {label: [_column(place, *columns) for place in of] for label, of in places.items()})
     ratios = {label: [_ratios(place) for place in of] for label, of in places.items()}
-    over("ratios", "gradient, first layer / last", ratios, log=True)
+    over("gradient of the weights, first layer / last", ratios, log=True)
     last = {label: [_last(place.table("gradients")) for place in of] for label, of in places.items()}
-    ends("gradients", "gradient RMS of the weights after the last epoch", last, log=True)
+    ends("gradient RMS of the weights after the last epoch", last, log=True)
     rates = {label: [_rates(place.table("layers")) for place in of] for label, of in places.items()}
-    ends("layers", "firing rate after the last epoch", rates, log=False)
+    ends("firing rate after the last epoch", rates, log=False)
+    drawn = [each for each in drawn if each]
     text = "A line is the mean over runs, a band their range."
     return [Section("Over epochs and layers", text, drawn)] if drawn else []
 
@@ -189,7 +238,7 @@ def _energy(labels: list[str], runs: list[Row]) -> list[Section]:
             ]
             rows.append([label, *(show(mean / 1000) for mean in means)])
     columns = ["method", "energy of an input, nJ (mean over runs)", "with ReLUs, nJ"]
-    return [Section("Energy", "45 nm (Horowitz, ISSCC 2014).", table=Table(columns, rows))] if rows else []
+    return [Section("Energy", "45 nm (Horowitz, ISSCC 2014).", tables=[Table(columns, rows)])] if rows else []
 
 
 def _recipes(places: Places) -> list[Section]:
@@ -199,6 +248,6 @@ def _recipes(places: Places) -> list[Section]:
     varied = [key for key in keys if len({recipe.get(key) for recipe in recipes.values()}) > 1]
     different = [[label, *(recipe.get(key, "-") for key in varied)] for label, recipe in recipes.items()]
     shared = [(key, next(iter(recipes.values()))[key]) for key in keys if key not in varied]
-    sections = [Section("Recipes: what differs", table=Table(["method", *varied], different))] if varied else []
+    sections = [Section("Recipes: what differs", tables=[Table(["method", *varied], different)])] if varied else []
     text = "Of each method's first run."
-    return [*sections, Section("Recipes: what is shared", text, table=Table((), shared), folded=True)]
+    return [*sections, Section("Recipes: what is shared", text, tables=[Table((), shared, "all entries")])]
