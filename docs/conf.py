@@ -7,6 +7,7 @@ from typing import Any
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -23,7 +24,6 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
     "sphinx_copybutton",
 ]
 myst_enable_extensions = ["dollarmath", "colon_fence"]
@@ -33,6 +33,9 @@ nitpicky = False
 
 html_theme = "furo"
 html_title = f"shortcut-snn {release}"
+html_static_path = ["_static"]
+html_css_files = ["page.css"]
+html_math_renderer = "mathml"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
@@ -108,7 +111,20 @@ class Trained(SphinxDirective):
         return [node]
 
 
+def inline_math(translator: Any, node: nodes.math) -> None:
+    """Write a formula in a line as MathML, which browsers draw by themselves: no script, no network."""
+    translator.body.append(convert(node.astext()))
+    raise nodes.SkipNode
+
+
+def display_math(translator: Any, node: nodes.math_block) -> None:
+    """Write a formula on a line of its own."""
+    translator.body.append(f"<div>{convert(node.astext(), display='block')}</div>")
+    raise nodes.SkipNode
+
+
 def setup(app: Sphinx) -> None:
     """Add what is ours."""
     app.add_directive("components", Components)
     app.add_directive("trained", Trained)
+    app.add_html_math_renderer("mathml", (inline_math, None), (display_math, None))
