@@ -18,4 +18,3 @@ def test_every_formula_becomes_mathml():
             assert "\\" not in made, f"{page.name}: {formula} has a command that is not understood"
             found += 1
     assert found > 50
-

@@ -20,7 +20,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 T = TypeVar("T")
@@ -288,7 +288,7 @@ def read(inner: Any, entries: Any, path: str) -> Any:
     for key in own:
         if key not in hints:
             there = ", ".join(hints) or "none"
-            raise ValueError(f"{dot}{key}: {title} has no entry {key!r}{suggestion(key, hints)}; it has: {there}")
+            raise ValueError(f"{dot}{key}: {title} has no entry {key!r}{_meant(key, inner, hints)}; it has: {there}")
     defaults = {field.name: _default_of(field) for field in dataclasses.fields(settings)}
     values = {key: _value(hints[key], _over(defaults[key], value), f"{dot}{key}") for key, value in own.items()}
     for field in dataclasses.fields(settings):
@@ -303,6 +303,17 @@ def read(inner: Any, entries: Any, path: str) -> Any:
         # A message that begins with a field is of that field.
         joint = "." if re.split(r"\W", said, maxsplit=1)[0] in hints else ": "
         raise ValueError(f"{path}{joint}{said}") from None
+
+
+def _meant(key: str, inner: Any, hints: Mapping[str, Any]) -> str:
+    """What an entry that there is not may have been meant to be: near by name, the kind, or an entry of a part."""
+    if isinstance(inner, Kind):
+        return suggestion(key, hints) or " (did you mean kind?)" * (key in ("name", "type", "class"))
+    parts = {field.name: type(_default_of(field)) for field in dataclasses.fields(inner)}
+    within = [
+        f"{name}.{key}" for name, part in parts.items() if dataclasses.is_dataclass(part) and key in hints_of(part)
+    ]
+    return f" (did you mean {' or '.join(within)}?)" if within else suggestion(key, hints)
 
 
 def _default_of(field: "dataclasses.Field[Any]") -> Any:
@@ -357,11 +368,34 @@ def check(hint: Any, value: Any, path: str) -> Any:
         return _adapter(hint).validate_json(json.dumps(value))
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        said = [each["msg"].removeprefix("Input ").removeprefix("Value error, ") for each in error.errors()]
         place = "".join(f"[{part}]" for part in first["loc"] if isinstance(part, int))
-        raise ValueError(f"{path}{place} {' or '.join(dict.fromkeys(said))}, got {_shown(value)}") from None
+        raise ValueError(f"{path}{place} {_wrong(error.errors(), value, hint)}, got {_shown(value)}") from None
     except TypeError:
         raise ValueError(f"{path}: {_shown(value)} is no value of a recipe") from None
+
+
+_PLAIN = {
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid boolean": "true or false",
+    "a valid array": "a list",
+    "a valid string": "text",
+}
+
+
+def _wrong(errors: Sequence[Any], value: Any, hint: Any) -> str:
+    """Say in a person's words what pydantic says of each type that a value could have been of."""
+    # Objects cannot be said in a recipe, though torch's options may be tensors.
+    said = [each["msg"] for each in errors if each["type"] != "needs_python_object"] or ["should be something else"]
+    said = [each.removeprefix("Input ").removeprefix("Value error, ") for each in said]
+    for formal, plain in _PLAIN.items():
+        said = [each.replace(formal, plain) for each in said]
+    first, *others = dict.fromkeys(said)
+    choices = [
+        str(each) for part in (hint, *get_args(hint)) if get_origin(part) is typing.Literal for each in get_args(part)
+    ]
+    meant = suggestion(value, choices) if isinstance(value, str) else ""
+    return " or ".join([first, *(each.removeprefix("should be ") for each in others)]) + meant
 
 
 def write(component: Any) -> Any:

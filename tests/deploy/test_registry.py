@@ -72,7 +72,7 @@ def test_ones_own_names_come_first(models, tmp_path, monkeypatch):
         ("{}", "name is missing"),
         ("[" * 100_000, "is not a card"),
         (json.dumps({"name": "x", "data": {}, "recipe": {}, "accuracy": {"test": "high"}, "files": {}, "version": ""}),
-         "accuracy should be a valid number"),
+         "accuracy should be a number"),
         (json.dumps({"name": "x", "data": [], "recipe": {}, "accuracy": {}, "files": {}, "version": ""}), "data"),
     ],
 )  # fmt: skip

@@ -76,7 +76,7 @@ def test_options_belong_to_their_owner():
         ({"training": {"seed": 2**32}}, "training.seed should be less than"),
         ({"optimizer": {"kind": "sdg"}}, "optimizer.kind: unknown optimizer 'sdg'.*did you mean sgd"),
         ({"optimizer": {"foreach": True, "fused": True}}, "optimizer: .*fused.*foreach"),
-        ({"optimizer": {"lr": "fast"}}, "optimizer.lr should be a valid number"),
+        ({"optimizer": {"lr": "fast"}}, "optimizer.lr should be a number"),
         ({"neuron": {"surrogate": {"kind": "rectangle", "width": -1}}}, "neuron.surrogate.*width"),
         ({"task": {"kind": "clasification"}}, "did you mean classification"),
         ({"method": {"objective": "tet", "branches": {}}}, "tet has no use for branches"),

@@ -40,18 +40,22 @@ def of_neurons(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
         found.append(
             Remedy(
                 "calibrated",
-                "calibrate each layer's surrogate width (method.calibrate)",
+                "calibrate each layer's surrogate width (--method.calibrate true)",
                 _changed(setup, lambda s: calibrate(s.network, batches[:1], s.loss, model=s.model)),
             )
         )
         found += [
-            Remedy("width", f"surrogate width {width:g} in all layers (neuron.surrogate.width)", _resized(setup, width))
+            Remedy(
+                "width",
+                f"surrogate width {width:g} in all layers (--neuron.surrogate.width {width:g})",
+                _resized(setup, width),
+            )
             for width in WIDTHS
         ]
     if all(isinstance(neuron, LIF) and not isinstance(neuron, IF) for neuron in ours):
-        found += _attribute(setup, "decay", DECAYS, "decay {:g} (neuron.decay)")
-    found += _attribute(setup, "threshold", THRESHOLDS, "threshold {:g} (neuron.threshold)")
-    return found + _attribute(setup, "detach_reset", (True, False), "detach_reset {} (neuron.detach_reset)")
+        found += _attribute(setup, "decay", DECAYS, "decay {0:g} (--neuron.decay {0:g})")
+    found += _attribute(setup, "threshold", THRESHOLDS, "threshold {0:g} (--neuron.threshold {0:g})")
+    return found + _attribute(setup, "detach_reset", (True, False), "detached reset: {0} (--neuron.detach_reset {0})")
 
 
 def of_branches(
@@ -87,7 +91,8 @@ def of_branches(
         found += [
             Remedy(
                 "branches",
-                f"branches at the {where}, lambda {weight:g} (method.branches.taps, method.branches.schedule)",
+                f"branches at the {where}, lambda from {weight:g} (Shortcut, or --preset evolutionary "
+                f"--method.branches.taps {where} --method.branches.schedule.initial {weight:g})",
                 lambda where=where, weight=weight: _wrapped(setup, where, weight, wrap),  # type: ignore[misc]
             )
             for weight in BALANCES

@@ -13,6 +13,7 @@ from ..components import suggestion
 
 STOPPED = "the same command (train: with --resume) goes on where it stopped"
 TOO_BIG = "there is not enough memory; try a smaller data.batch_size, network.width, network.time_steps or image"
+START = "Start with: shortcut-snn train --config digits --out runs/digits"
 EXTRA = "the command needs more than the library: pip install 'shortcut-snn[train]'"
 
 
@@ -77,12 +78,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: list[str]) -> int:
     known = commands()
     chosen = next((word for word in given if not word.startswith("-")), None)
+    if not given:
+        raise UsageError(f"say what to do: one of {', '.join(known)}. {START}")
     if chosen is not None and chosen not in known:
         raise UsageError(f"no command {chosen!r}{suggestion(chosen, known)}: use one of {', '.join(known)}")
     parser = Parser(
         prog="shortcut-snn",
         description="Train deep spiking neural networks with shortcut back-propagation and evolutionary training.",
-        epilog="Start with: shortcut-snn train --config digits --out runs/digits",
+        epilog=START,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")

@@ -11,6 +11,7 @@ from ..components import options as options_of
 from ..files import read_json
 from ..recipes.entries import from_dict, layer, merged, said
 from ..recipes.imports import hint, import_components
+from ..recipes.presets import PRESETS
 from ..recipes.recipe import Recipe, sections
 from ..runs import RunFolder
 from ._main import Parser, UsageError, add_imports
@@ -133,6 +134,8 @@ def split(given: list[str]) -> tuple[list[str], list[str]]:
             value = next(words, "--")
             if value.startswith("--"):
                 raise UsageError(f"--{name} needs a value, as in --{name} VALUE")
+        if name == "method" and value in PRESETS:
+            raise UsageError(f"a method by its name is a preset: --preset {value}; what it is made of is --method.KEY")
         entries.append(f"{name}={value}")
     return rest, entries
 
@@ -149,7 +152,7 @@ def refuse_unknown(words: list[str]) -> None:
     if not word.startswith("--"):
         raise UsageError(f"no argument {word!r} is expected here: entries of the recipe are written --KEY VALUE")
     last = [key for key in known if key.rpartition(".")[2] == word.removeprefix("--")]
-    meant = f" (did you mean {last[0]}?)" if last else suggestion(word, known)
+    meant = f" (did you mean {' or '.join(last)}?)" if last else suggestion(word, known)
     raise UsageError(f"no option {word}{meant}")
 
 

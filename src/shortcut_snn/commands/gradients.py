@@ -34,18 +34,24 @@ DESCRIPTION = (
 )
 RECIPE = True
 
-# What can be changed about a recipe besides its neurons, by group: options to paste, and the entries they stand for.
+# What can be changed about a recipe besides its neurons, by group: what it is, with options to paste, and the entries
+# that these stand for.
 REBUILDS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "branches": [
         (
-            f"--preset evolutionary --method.branches.taps {taps} --method.branches.schedule.initial {initial}",
+            f"branches at the {taps}, lambda from {initial:g} (--preset evolutionary --method.branches.taps {taps} "
+            f"--method.branches.schedule.initial {initial:g})",
             {"method": {"branches": {"taps": taps, "schedule": {"kind": "linear", "initial": initial}}}},
         )
         for taps in ("stages", "blocks")
         for initial in (0.25, 1.0)
     ],
-    "block": [(f"--network.block {block}", {"network": {"block": block}}) for block in ("basic", "sew", "ms")],
-    "norm": [(f"--network.norm {norm}", {"network": {"norm": norm}}) for norm in ("bn", "tdbn")],
+    "block": [
+        (f"{block} blocks (--network.block {block})", {"network": {"block": block}}) for block in ("basic", "sew", "ms")
+    ],
+    "norm": [
+        (f"{norm} for normalisation (--network.norm {norm})", {"network": {"norm": norm}}) for norm in ("bn", "tdbn")
+    ],
 }
 
 

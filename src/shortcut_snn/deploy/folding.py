@@ -26,8 +26,8 @@ def fold(network: M, example: Tensor | None = None) -> M:
             one of our networks has its own.
 
     Raises:
-        ValueError: no neurons of this library, a batch norm without running statistics, or one that follows no layer it
-            can go into; the message names it.
+        ValueError: no example where one is needed, no neurons of this library, a batch norm without running statistics,
+            or one that follows no layer it can go into; the message names it.
 
     Example:
         >>> import torch
@@ -37,6 +37,11 @@ def fold(network: M, example: Tensor | None = None) -> M:
         >>> bool(torch.allclose(fold(network)(images), network(images), atol=1e-5))
         True
     """
+    if example is None and not hasattr(network, "example_input"):
+        raise ValueError(
+            f"a {type(network).__name__} does not say what it takes: pass example=..., a batch as it takes it, whose "
+            "values do not matter"
+        )
     if not any(isinstance(module, Neuron) for module in network.modules()):
         raise ValueError(f"{type(network).__name__} has no neurons of this library, which folding and exports need")
     folded = copy.deepcopy(network).eval()
