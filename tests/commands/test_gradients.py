@@ -42,6 +42,9 @@ def test_layers_a_verdict_and_tips_that_were_measured(tmp_path, capsys):
     assert "calibrate each layer's surrogate width" in said
     assert "cosine between 2 batches" in said
     assert "with / without" in said
+    tables = [line for line in said.splitlines() if line.startswith("|")]
+    assert len(tables) > 30
+    assert max(map(len, tables)) < 80, "wider than a terminal"
     assert (tmp_path / "gradients.png").stat().st_size > 10_000
     assert [row["layer"] for row in rows(tmp_path / "gradients.csv")][:2] == ["stem.conv", "layer1.0.conv1"]
     layers = rows(tmp_path / "layers.csv")

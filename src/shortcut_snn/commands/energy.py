@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     keys = ("additions", "multiplications", "energy_pj", "relu_energy_pj")
     cells = [[row["layer"], *(f"{row[key]:.4g}" for key in keys)] for row in rows]
     print(f"one input of {folder} ({options.weights} epoch), mean over {options.samples} at most; energy in pJ:\n")
-    print(table(["layer", "additions", "multiplications", "energy", "energy with ReLU"], cells))
+    print(table(["layer", "additions", "multiplied", "energy", "with ReLUs"], cells))
     print(f"\n{energy_line(report)}")
     print(
         f"{ADDITION} pJ an addition, {MULTIPLY_ACCUMULATE} pJ a multiplication with addition (45 nm, Horowitz, ISSCC "

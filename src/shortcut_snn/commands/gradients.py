@@ -24,7 +24,7 @@ from ..recipes.recipe import Recipe, method_text
 from ..runs import RunFolder, Task
 from ..runs.gradient_mechanisms import calibrates
 from ..runs.run import calibrate_task
-from ..runs.tables import layer_rows, layer_table, table
+from ..runs.tables import LAYER_TABLE, layer_rows, layer_table, table
 from ..runs.trainer import seed_everything, seeded
 
 HELP = "look at every layer: does its gradient vanish or explode?"
@@ -229,6 +229,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"\n{found.names[key]}: first layer / last = {report.ratio:.3g}", end="")
     print("\n\nspiking layers, as the recipe trains them:\n")
     print(layer_table(found.diagnosis.layers))
+    print(f"\n{LAYER_TABLE}")
     print(f"\n{found.diagnosis}")
     others = [judge(layers).factor for layers in found.diagnosis.examination.batches[1:]]
     if others:

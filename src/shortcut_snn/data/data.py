@@ -41,7 +41,9 @@ class Loaders:
         """How many samples each part has, where that is known."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         # A loader that is replayed holds the person's own.
-        sets = {name: getattr(getattr(part, "loader", part), "dataset", None) for name, part in parts.items()}
+        sets: dict[str, Any] = {
+            name: getattr(getattr(part, "loader", part), "dataset", None) for name, part in parts.items()
+        }
         return {name: len(each) for name, each in sets.items() if hasattr(each, "__len__")}
 
     @property

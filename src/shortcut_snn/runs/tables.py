@@ -41,17 +41,24 @@ def layer_rows(layers: Sequence[LayerReport]) -> list[dict[str, Any]]:
     ]
 
 
+LAYER_TABLE = (
+    "rate: spikes per neuron and time step; silent, always: neurons that never\n"
+    "fire, or at every step; grad.: RMS of the gradient of the weights and of the\n"
+    "membrane potential; gain: by how much it grows from the next deeper layer"
+)
+
+
 def layer_table(layers: Sequence[LayerReport]) -> str:
-    """Return a table for a person."""
-    columns = ["layer", "firing rate", "silent, %", "saturated, %", "gradient of weights", "of membrane", "gain"]
+    """Return a table for a person, of a width that a terminal has; :data:`LAYER_TABLE` says what its columns are."""
+    columns = ["layer", "rate", "silent", "always", "grad. w", "grad. v", "gain"]
     return table(
         columns,
         [
             [
                 layer.layer,
                 f"{layer.rate:.3f}",
-                f"{100 * layer.silent:.0f}",
-                f"{100 * layer.saturated:.0f}",
+                f"{100 * layer.silent:.0f} %",
+                f"{100 * layer.saturated:.0f} %",
                 _number(layer.weight_rms, ".3e"),
                 _number(layer.membrane_rms, ".3e"),
                 _number(layer.gain, ".2f"),
