@@ -9,8 +9,7 @@ from shortcut_snn.deploy.check import check, first_difference
 from shortcut_snn.deploy.folding import fold
 from shortcut_snn.deploy.step import StepNetwork
 from shortcut_snn.deploy.torch_runtime import TorchRuntime, TrainedNetwork
-from shortcut_snn.nets.layers import SpikeConv2d
-from shortcut_snn.neurons import LIF, NormNeuron, use_backend
+from shortcut_snn.neurons import LIF, use_backend
 
 from .networks import FAMILIES, batch, family, lively
 
@@ -68,9 +67,6 @@ def test_a_network_that_does_not_say_what_it_takes():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), LIF()).eval()
     with pytest.raises(ValueError, match="a Sequential does not say what it takes: pass example="):
         fold(network)
-    frames = torch.rand(2, 1, 3, 8, 8)
-    network = nn.Sequential(SpikeConv2d(3, 4, 3), NormNeuron(nn.BatchNorm2d(4), LIF())).eval()
-    assert torch.allclose(fold(network, frames)(frames), network(frames), atol=1e-5)
 
 
 def test_what_cannot_be_folded_is_named():

@@ -377,9 +377,7 @@ def _at_chance(result: Mapping[str, Any]) -> str:
     chance, value = result["chance"], result["test_last"].get(result["metric"])
     if chance is None or value is None:
         return ""
-    # By so little a network that has learned nothing may be off it.
-    learned = value > min(1.5 * chance, chance + 0.1) if result["higher_is_better"] else value < 0.9 * chance
-    if learned:
+    if Metric.of(result).learned(value, chance):
         return ""
     return "\n\n" + _wrapped(
         "The network is at chance: it has learned nothing. Try another --optimizer.lr, --training.warmup 0.1 or more "

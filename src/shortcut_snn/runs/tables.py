@@ -123,6 +123,16 @@ class Metric:
         """Say whether a value is better than another."""
         return value > than if self.higher_is_better else value < than
 
+    def learned(self, value: float, chance: float) -> bool:
+        """Say whether a value is more than what a network that has learned nothing may have by luck.
+
+        Example:
+            >>> accuracy = Metric("accuracy", fraction=True)
+            >>> accuracy.learned(0.12, 0.1), accuracy.learned(0.3, 0.1), accuracy.learned(0.55, 0.5)
+            (False, True, False)
+        """
+        return value > min(1.5 * chance, chance + 0.1) if self.higher_is_better else value < 0.9 * chance
+
     def clearly(self, difference: float, half: float) -> str:
         """Say whether a mean difference, with half the width of its interval, is one."""
         if math.isnan(difference) or math.isnan(half):

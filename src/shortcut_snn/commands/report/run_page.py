@@ -130,7 +130,7 @@ def _verdict(
         said.append(f"Not finished: {len(metrics)} epochs so far.")
     if not math.isnan(reached):
         guessing = f"; guessing gives {metric.show(chance)}" if not math.isnan(chance) else ""
-        nothing = bool(guessing) and not metric.better(reached, chance)
+        nothing = bool(guessing) and not metric.learned(reached, chance)
         said.append(
             f"On {part} data the {metric.words} is {metric.show(reached)}{guessing}"
             + (": the network has learned nothing." if nothing else ".")
