@@ -1,7 +1,7 @@
 """Pictures as SVG in a page: in the page's colours, light or dark, and with every value under the pointer."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,10 +82,10 @@ def scale(
     log = log and any(value > 0 and math.isfinite(value) for value in values)
     known = [value for value in values if math.isfinite(value) and (value > 0 or not log)] or [0.0, 1.0]
     if log:
-        low, high = math.floor(math.log10(min(known))), math.ceil(math.log10(max(known)))
-        high = high if high > low else low + 1
-        every = max(1, math.ceil((high - low) / 5))
-        return Scale(low, high, start, end, True, [10.0**power for power in range(low, high + 1, every)])
+        first, last = math.floor(math.log10(min(known))), math.ceil(math.log10(max(known)))
+        last = max(last, first + 1)
+        every = max(1, math.ceil((last - first) / 5))
+        return Scale(first, last, start, end, True, [10.0**power for power in range(first, last + 1, every)])
     low, high = min(known), max(known)
     room = 0.0 if whole else 0.05 * (high - low) or abs(high) * 0.1 or 1.0
     low, high = low - room, high + room
@@ -190,7 +190,7 @@ def _frame(across: Scale, up: Scale, x: str, names: Sequence[str] = ()) -> Marku
     return Markup("").join(parts)
 
 
-def bars(title: str, names: Sequence[str], series: dict[str, Sequence[float]]) -> Markup:
+def bars(title: str, names: Sequence[str], series: Mapping[str, Sequence[float]]) -> Markup:
     """Draw a group of bars for each name, upwards from 0."""
     bottom = HEIGHT - 84
     values = [value for each in series.values() for value in each]

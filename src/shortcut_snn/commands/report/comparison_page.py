@@ -1,7 +1,7 @@
 """The page on a comparison."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from .run_page import origin, pairs, subtitle
 
 COMPARISON = "comparison.csv"
 Places = dict[str, list[RunFolder]]
-Lines = dict[str, list[list[float]]]
+Lines = Mapping[str, Sequence[Sequence[float]]]
 """By method, the values of each of its runs."""
 Guess = tuple[str, float] | None
 Bounds = tuple[float, float] | None
