@@ -5,6 +5,7 @@ What a step may consist of stands in ``_FUNCTIONS`` and ``_METHODS``: arithmetic
 """
 
 import operator
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -87,11 +88,17 @@ class Traced:
     numbers: tuple[float, ...]
 
 
+# While torch.fx traces, it stands in for every module's attributes and calls, in all threads: one trace at a time, and
+# what other threads do meanwhile passes through.
+_ONE_AT_A_TIME = threading.Lock()
+
+
 class _Tracer(fx.Tracer):
     """Knows a module's parameters and buffers by name, and takes no other tensors."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
+        self.thread = threading.get_ident()
         self.own = dict(module.named_parameters()) | dict(module.named_buffers())
         self.proxies: dict[str, fx.Proxy] = {}
 
@@ -105,8 +112,16 @@ class _Tracer(fx.Tracer):
         return None
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        found = self._known(attr_val) if isinstance(attr_val, Tensor) else None
+        if threading.get_ident() != self.thread or not isinstance(attr_val, Tensor):
+            return attr_val
+        found = self._known(attr_val)
         return attr_val if found is None else found
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Look into every module."""
+        return forward(*args, **kwargs)
 
     def create_arg(self, a: Any) -> Any:
         if isinstance(a, Tensor):
@@ -128,7 +143,8 @@ def trace(module: nn.Module, step: Callable[..., Any], states: int) -> Traced:
     names = ["current", *(f"state{k}" for k in range(states))]
     call = eval(f"lambda {', '.join(names)}: step({', '.join(names)})", {"step": step})
     try:
-        graph = _Tracer(module).trace(call)
+        with _ONE_AT_A_TIME:
+            graph = _Tracer(module).trace(call)
     except CannotTraceError:
         raise
     except fx.proxy.TraceError as error:
