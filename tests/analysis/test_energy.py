@@ -3,7 +3,7 @@
 import pytest
 import torch
 from spikingjelly.activation_based import functional, layer, neuron
-from spikingjelly.activation_based.model import sew_resnet, spiking_resnet
+from spikingjelly.activation_based.model import qkformer, sew_resnet, spikformer, spiking_resnet
 from spikingjelly.activation_based.op_counter import DispatchCounterMode, MACCounter, SynOpCounter
 from spikingjelly.activation_based.op_counter.simple_energy import SimpleEnergyCostConfig
 from torch import nn
@@ -84,9 +84,32 @@ def test_it_is_spikingjellys_count_on_its_networks(make):
     assert min(expected) > 1e6
 
 
-@pytest.mark.parametrize("block", ["basic", "sew", "ms"])
-def test_it_is_spikingjellys_count_on_ours(block):
-    net = nets.spiking_resnet19(10, 2, width=8, block=block, make_neuron=lambda: LIF(0.25))
+@pytest.mark.parametrize("make", [spikformer.Spikformer, qkformer.QKFormer])
+def test_it_is_spikingjellys_count_on_its_transformers(make):
+    options = {"num_heads": (1, 2, 2), "depths": (1, 1, 1)}
+    if make is spikformer.Spikformer:
+        options = {"img_size_h": 32, "img_size_w": 32, "patch_size": 4, "num_heads": 2, "depths": 1}
+    net = make(T=2, num_classes=10, embed_dims=32, **options)
+    frames = torch.randn(2, 3, 3, 32, 32)
+    settle(net, frames)
+    functional.reset_net(net)
+    expected = spikingjellys(net.eval(), frames)
+    functional.reset_net(net)
+    with count_operations(net) as found, torch.no_grad():
+        net(frames)
+    functional.reset_net(net)
+    ours = found.layers.values()
+    assert (sum(e.additions for e in ours), sum(e.multiplications for e in ours)) == expected
+    assert sum(e.additions for name, e in found.layers.items() if "product" in name) > 100
+
+
+@pytest.mark.parametrize(
+    ("make", "block"),
+    [(nets.spiking_resnet19, block) for block in ("basic", "sew", "ms")]
+    + [(nets.spiking_qkformer, block) for block in ("sew", "ms")],
+)
+def test_it_is_spikingjellys_count_on_ours(make, block):
+    net = make(10, 2, width=8, block=block, make_neuron=lambda: LIF(0.25))
     frames = torch.randn(2, 4, 3, 16, 16)
     settle(net, frames)
     expected = spikingjellys(net.eval(), frames)
@@ -160,6 +183,41 @@ def test_layers_of_tokens_are_no_layers_of_time_steps(over_time):
     assert embed.multiplications == embed.relu_multiplications == 4 * 3 * 6
     assert mix.relu_multiplications == 4 * 6 * 6
     assert mix.multiplications == (1 + over_time) * mix.relu_multiplications
+
+
+def test_products_of_activations():
+    """By hand: spikes with spikes, with numbers on either side, numbers with numbers."""
+
+    class Products(nn.Module):
+        def forward(self, spikes: torch.Tensor) -> None:
+            numbers = spikes * 0.5
+            spikes @ spikes.transpose(-2, -1)
+            torch.matmul(spikes, numbers.mT)
+            torch.bmm(numbers[0], spikes[0].transpose(-2, -1))
+            numbers[:1].matmul(spikes.mT)
+            numbers @ numbers.mT
+
+    spikes = torch.zeros(2, 3, 4, 5)
+    spikes[0, 0, 0, 0] = spikes[0, 0, 1, 0] = spikes[1, 2, 3, 4] = 1
+    network = nn.ModuleList([Products()])
+    with count_operations(network) as found:
+        network[0](spikes)
+    counted = [(e.additions, e.multiplications, e.dense) for e in found.layers.values()]
+    assert list(found.layers) == [f"0 product {i + 1}" for i in range(5)]
+    each = 3 * 2 * 4 * 4 * 5
+    assert counted == [(4 + 1, 0, each), (3 * 4, 0, each), (2 * 4, 0, each // 2), (3 * 4, 0, each), (0, each, each)]
+
+
+def test_the_products_of_a_transformer_for_one_image():
+    net = nets.spiking_qkformer(10, 3, width=4, heads=2)
+    settle(net, torch.randn(16, 3, 16, 16))
+    report = measure_energy(net, [torch.randn(5, 3, 16, 16)], 3)
+    found = {entry.layer: entry for entry in report.layers}
+    first, second = (found[f"layer3.0.attention product {i}"] for i in (1, 2))
+    # 16 tokens, 8 heads of 2 channels.
+    assert first.relu_multiplications == second.relu_multiplications == 16 * 8 * 2 * 2
+    assert first.multiplications == second.multiplications == 0
+    assert 0 < first.additions < second.additions < 3 * second.relu_multiplications
 
 
 def test_mistakes():

@@ -17,6 +17,8 @@ FAMILIES = {
     "large stem": ("resnet18", "lif", {"stem": "large"}),
     "vgg, max pooling": ("vgg11", "lif", {}),
     "vgg, average pooling": ("vggsnn", "lif", {}),
+    "qkformer": ("qkformer", "lif", {"block": "sew", "blocks": [1, 1], "heads": 2}),
+    "qkformer, ms": ("qkformer", "lif", {"block": "ms", "blocks": [1, 1]}),
     "plif": ("resnet20", "plif", {}),
     "if": ("resnet20", "if", {}),
 }

@@ -31,7 +31,7 @@ def test_every_family(name, events):
 
 
 @pytest.mark.parametrize("reset", ["hard", "soft"])
-@pytest.mark.parametrize("name", ["basic", "sew", "ms", "hidden", "vgg, max pooling", "plif"])
+@pytest.mark.parametrize("name", ["basic", "sew", "ms", "hidden", "vgg, max pooling", "qkformer", "plif"])
 def test_time_steps_one_by_one(name, reset):
     network, about = family(name, events=True)
     for module in network.modules():

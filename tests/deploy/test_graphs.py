@@ -16,7 +16,7 @@ from shortcut_snn.deploy.program import make_program
 from shortcut_snn.deploy.torch_export import ProgramRuntime, write_program
 from shortcut_snn.deploy.torch_runtime import TrainedNetwork
 
-from .networks import batch, small, small_vgg
+from .networks import batch, family, small, small_vgg
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -33,6 +33,10 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def test_residual_networks(options, events, streaming, tmp_path):
     network, about = small(events, **options)
     agree(network, about, streaming, tmp_path)
+
+
+def test_a_transformer(tmp_path):
+    agree(*family("qkformer"), False, tmp_path)
 
 
 @pytest.mark.parametrize(("pooling", "streaming"), [("max", True), ("average", False)])

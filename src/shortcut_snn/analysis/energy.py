@@ -1,9 +1,10 @@
 """Additions, multiplications and energy of an inference, counted from the spikes that flow.
 
 A layer that is fed spikes adds a weight for every spike and every output that it reaches; one that is fed anything
-else (an image, a current, the counts that SEW blocks pass on) multiplies and adds for every weight it uses.
-Normalisations are taken as folded into the layers before them. Not counted, as is the custom: biases, pooling, residual
-sums, and the neurons' own updates, of which the number is reported.
+else (an image, a current, the counts that SEW blocks pass on) multiplies and adds for every weight it uses. A matrix
+product of two activations, as in attention, adds 1 wherever two spikes meet, or, where one side alone is spikes, a row
+or column of the other for each of them. Normalisations are taken as folded into the layers before them. Not counted, as
+is the custom: biases, pooling, residual sums, masks, and the neurons' own updates, of which the number is reported.
 """
 
 from collections import Counter
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ..inspection import hooked, preserving_state
 from ..method.taps import first_tensor
@@ -28,7 +30,7 @@ ADDITION = 0.9
 
 @dataclass
 class LayerOperations:
-    """What one convolution or linear layer does, summed over all inputs."""
+    """What one convolution, linear layer or product of two activations does, summed over all inputs."""
 
     additions: int = 0
     """Weights added for a spike."""
@@ -38,6 +40,8 @@ class LayerOperations:
     """Multiplications if every input were a number, padding included."""
     lead: Counter[tuple[int, ...]] = field(default_factory=Counter)
     """Sizes of its inputs' axes before those of one sample, as time and batch are, and how often each came."""
+    tokens: bool = False
+    """Whether axes of tokens may stand between those of time and batch and the last."""
 
 
 @dataclass
@@ -91,8 +95,13 @@ class EnergyReport:
 
 @contextmanager
 def count_operations(network: nn.Module) -> Iterator[Operations]:
-    """Count what a network does in the passes of a block."""
+    """Count what a network does in the passes of a block.
+
+    The products of two activations are found by the functions that compute them, ``torch.matmul`` and ``torch.bmm``,
+    and named after the module that calls these, and their order in a call of it.
+    """
     found = Operations()
+    products = _Products(found.layers)
 
     @torch.no_grad()
     def layer(name: str, module: Any, args: Any, output: Any) -> None:
@@ -103,7 +112,8 @@ def count_operations(network: nn.Module) -> Iterator[Operations]:
 
     kinds = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
     layers = {name: module for name, module in network.named_modules() if isinstance(module, kinds)}
-    with hooked(layers, layer), hooked(neurons(network), update):
+    calls = hooked(dict(network.named_modules()), products.leave, products.enter)
+    with calls, hooked(layers, layer), hooked(neurons(network), update), products:
         yield found
 
 
@@ -143,8 +153,7 @@ def measure_energy(
                 network(batch)
             updates += found.updates
             for name, layer in found.layers.items():
-                linear = isinstance(network.get_submodule(name), nn.Linear)
-                steps = _steps(layer.lead, _samples(batch), time_steps, linear)
+                steps = _steps(layer, _samples(batch), time_steps)
                 seen = (layer.additions, layer.multiplications, layer.dense / steps)
                 sums[name] = [a + b for a, b in zip(sums.get(name, (0.0, 0.0, 0.0)), seen, strict=True)]
         rest(network)
@@ -159,24 +168,28 @@ def _samples(batch: Tensor) -> int:
     return batch.shape[1 if batch.dim() == 5 else 0]
 
 
-def _steps(lead: Counter[tuple[int, ...]], samples: int, time_steps: int, linear: bool) -> float:
+def _steps(layer: LayerOperations, samples: int, time_steps: int) -> float:
     """Return how often a layer saw each sample: once if it sees a constant image or a mean over time."""
     seen = 0
-    for sizes, calls in lead.items():
+    for sizes, calls in layer.lead.items():
         rows = prod(sizes)
-        # A linear layer may have more axes, of tokens, which come behind those of time and batch.
-        if linear and sizes[:2] == (time_steps, samples):
+        if layer.tokens and sizes[:2] == (time_steps, samples):
             rows = time_steps * samples
-        elif linear and sizes[:1] in ((samples,), (time_steps * samples,)):
+        elif layer.tokens and sizes[:1] in ((samples,), (time_steps * samples,)):
             rows = sizes[0]
         seen += calls * rows
     return max(seen / samples, 1.0)
 
 
+def _spikes(x: Tensor) -> bool:
+    return bool(((x == 0) | (x == 1)).all())
+
+
 def _add(layer: LayerOperations, module: nn.Conv2d | nn.Linear, x: Tensor) -> None:
-    spikes = bool(((x == 0) | (x == 1)).all())
+    spikes = _spikes(x)
     weight = module.weight
     if isinstance(module, nn.Linear):
+        layer.tokens = True
         lead = tuple(x.shape[:-1])
         used = int(x.count_nonzero()) * module.out_features if spikes else 0
         dense = prod(lead) * weight.numel()
@@ -192,3 +205,46 @@ def _add(layer: LayerOperations, module: nn.Conv2d | nn.Linear, x: Tensor) -> No
     layer.dense += dense
     layer.additions += used
     layer.multiplications += 0 if spikes else dense
+
+
+class _Products(TorchFunctionMode):
+    """Counts the matrix products of two activations in the modules that it is told of."""
+
+    FUNCTIONS = frozenset({torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm})
+
+    def __init__(self, layers: dict[str, LayerOperations]) -> None:
+        super().__init__()
+        self.layers = layers
+        # Of each module that runs, the outer ones first, its name and how many products it has computed in this call.
+        self.running: list[tuple[str, int]] = []
+
+    def enter(self, name: str, module: nn.Module, args: Any) -> None:
+        self.running.append((name, 0))
+
+    def leave(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
+        self.running.pop()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func in self.FUNCTIONS and len(args) == 2 and min(x.dim() for x in args) > 1 and self.running:
+            name, before = self.running.pop()
+            self.running.append((name, before + 1))
+            layer = self.layers.setdefault(f"{name} product {before + 1}".strip(), LayerOperations())
+            with torch.no_grad():
+                self._count(layer, args[0], args[1], out)
+        return out
+
+    def _count(self, layer: LayerOperations, x: Tensor, y: Tensor, out: Tensor) -> None:
+        dense = out.numel() * x.shape[-1]
+        first, second = _spikes(x), _spikes(y)
+        if first and second:
+            layer.additions += int(out.double().sum())
+        elif first or second:
+            # What a spike reaches: a row of the second matrix, or a column of the first.
+            spikes, reached = (x, out.shape[-1]) if first else (y, out.shape[-2])
+            layer.additions += int(spikes.count_nonzero()) * reached * (dense // (spikes.numel() * reached))
+        else:
+            layer.multiplications += dense
+        layer.tokens = True
+        layer.lead[tuple(out.shape[:-1])] += 1
+        layer.dense += dense

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..nets import SpikingNetwork
+from ..nets import SelfAttention, SpikingNetwork, TokenAttention
 from ..neurons import Neuron
 from ..neurons.modules import is_lif
 from .describe import Description
@@ -41,6 +41,9 @@ def nir_graph(network: nn.Module, about: Description) -> Any:
     nir = need("nir", "NIR export")
     if not isinstance(network, SpikingNetwork):
         raise ValueError(f"NIR describes one time step, which {type(network).__name__} does not say; export to onnx")
+    for path, module in network.named_modules():
+        if isinstance(module, TokenAttention | SelfAttention):
+            raise ValueError(f"NIR has no products of spikes with spikes, which {path} computes; export to onnx")
     network = copy.deepcopy(network)
     recorder = _Recorder(nir, {id(parameter): path for path, parameter in network.named_parameters()})
     for path, each in neurons_of(network).items():

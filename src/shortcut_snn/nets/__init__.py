@@ -12,6 +12,7 @@ from .resnet import (
     spiking_resnet110,
 )
 from .stems import MembraneStem, Stem, StemKind
+from .transformer import SelfAttention, SpikingTransformer, TokenAttention, TransformerBlock, spiking_qkformer
 from .vgg import SpikingVGG, spiking_vgg11, spiking_vgg16, spiking_vggsnn
 
 __all__ = [
@@ -23,12 +24,17 @@ __all__ = [
     "Norm",
     "PlainBlock",
     "SEWBlock",
+    "SelfAttention",
     "SpikingNetwork",
     "SpikingResNet",
+    "SpikingTransformer",
     "SpikingVGG",
     "Stem",
     "StemKind",
+    "TokenAttention",
+    "TransformerBlock",
     "build_network",
+    "spiking_qkformer",
     "spiking_resnet18",
     "spiking_resnet19",
     "spiking_resnet20",

@@ -102,9 +102,13 @@ class CurrentNeuron(nn.Module):
         current = x if x.shape[0] == time_steps else x.expand(time_steps, *x.shape[1:])
         current = current if residual is None else current + residual
         neuron = self.neuron
+        if is_plain(neuron):
+            # Not through the module: in an exported graph the spikes are this layer's.
+            spikes, final = neuron.stream(current, initial)
+            return spikes, final
         if self.membrane is None:
             return neuron(current), None
-        if not (is_plain(neuron) or _streams(neuron)):
+        if not _streams(neuron):
             name = type(neuron).__name__
             raise ValueError(
                 f"{name} cannot go on from a membrane potential, as single time steps need it to: "

@@ -1,0 +1,151 @@
+"""A dense task: which digit does each pixel belong to? A spiking encoder and decoder, with branches that keep space.
+
+One file of a user's own; the library knows nothing of it. From the repository's root::
+
+    shortcut-snn train --import examples/digit_scenes.py --config examples/digit_scenes.yaml --out runs/digit-scenes
+    shortcut-snn compare --import examples/digit_scenes.py --config examples/digit_scenes.yaml \
+        --methods vanilla evolutionary --out runs/digit-scenes-compare
+
+Scenes are real handwritten digits of 8x8 pixels, those of scikit-learn, placed at random on a noisy canvas.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import TensorDataset
+
+from shortcut_snn import components
+from shortcut_snn.data import Data, as_data
+from shortcut_snn.neurons import NormNeuron
+from shortcut_snn.runs import Task
+
+DIGIT = 8
+INK = 0.3
+
+
+def scenes(images: Tensor, labels: Tensor, count: int, side: int, draw: torch.Generator) -> TensorDataset:
+    """Return canvases ``[count, 1, side, side]`` with two digits each, and of each pixel the kind: 0 is background."""
+    canvases = 0.2 * torch.rand(count, 1, side, side, generator=draw)
+    kinds = torch.zeros(count, side, side, dtype=torch.int64)
+    chosen = torch.randint(len(images), (count, 2), generator=draw)
+    places = torch.randint(side - DIGIT + 1, (count, 2, 2), generator=draw)
+    for scene, (digits, corners) in enumerate(zip(chosen.tolist(), places.tolist(), strict=True)):
+        for digit, (top, left) in zip(digits, corners, strict=True):
+            part = (scene, slice(top, top + DIGIT), slice(left, left + DIGIT))
+            ink = images[digit] > INK
+            canvases[:, 0][part][ink] = images[digit][ink]
+            kinds[part][ink] = 1 + labels[digit]
+    return TensorDataset(canvases, kinds)
+
+
+@components.data("digit_scenes")
+@dataclass(frozen=True)
+class DigitScenes:
+    """Scenes of digits and the kind of each pixel; no digit of training is in another part.
+
+    Args:
+        samples: scenes for training; a fourth as many each for validation and test.
+        digits: kinds of digits, from 0 on.
+        side: of a scene in pixels.
+        batch_size: scenes in a batch.
+    """
+
+    samples: int = 2000
+    digits: int = 4
+    side: int = 24
+    batch_size: int = 32
+
+    def load(self, time_steps: int | None = None) -> Data:
+        """Return the data."""
+        found = load_digits(n_class=self.digits)
+        images, labels = torch.tensor(found.images, dtype=torch.float32) / 16, torch.tensor(found.target)
+        draw, part = torch.Generator().manual_seed(0), torch.arange(len(labels)) % 5
+        parts = tuple(
+            scenes(images[which], labels[which], count, self.side, draw)
+            for which, count in (
+                (part < 3, self.samples),
+                (part == 3, self.samples // 4),
+                (part == 4, self.samples // 4),
+            )
+        )
+        description = {"channels": 1, "image_size": [self.side] * 2, "kinds": self.digits + 1}
+        return as_data(parts, batch_size=self.batch_size, description=description)
+
+
+class Layer(nn.Module):
+    """A 3x3 convolution, batch norm and spiking neurons; ``[T, N, C, H, W]``."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, make_neuron) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.spike = NormNeuron(nn.BatchNorm2d(outputs), make_neuron())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return spikes."""
+        return self.spike(self.conv(x.flatten(0, 1)).unflatten(0, x.shape[:2]))
+
+
+class Segmenter(nn.Module):
+    """Layers ``layer1``, ``layer2``, ... down to a fourth of the size and up again, and a readout of rates."""
+
+    def __init__(self, channels: int, kinds: int, make_neuron, width: int, time_steps: int) -> None:
+        super().__init__()
+        self.time_steps = time_steps
+        self.layer1 = Layer(channels, width, 1, make_neuron)
+        self.layer2 = Layer(width, 2 * width, 2, make_neuron)
+        self.layer3 = Layer(2 * width, 4 * width, 2, make_neuron)
+        self.layer4 = Layer(6 * width, 2 * width, 1, make_neuron)
+        self.layer5 = Layer(3 * width, width, 1, make_neuron)
+        self.readout_layer = nn.Conv2d(width, kinds, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images ``[N, C, H, W]`` to logits of each pixel ``[N, kinds, H, W]``."""
+        fine = self.layer1(x.expand(self.time_steps, *x.shape))
+        half = self.layer2(fine)
+        x = self.layer4(torch.cat([enlarged(self.layer3(half), half), half], 2))
+        return self.readout_layer(self.layer5(torch.cat([enlarged(x, fine), fine], 2)).mean(0))
+
+
+def enlarged(x: Tensor, like: Tensor) -> Tensor:
+    """Return spikes ``[T, N, C, h, w]`` repeated until they are as many as there."""
+    return F.interpolate(x.flatten(0, 1), like.shape[-2:]).unflatten(0, x.shape[:2])
+
+
+@components.network("segmenter")
+def segmenter(in_channels, kinds, make_neuron, *, width: int = 16, time_steps: int = 2) -> Segmenter:
+    """An encoder and a decoder of spiking layers.
+
+    Args:
+        in_channels: of an image.
+        kinds: of pixels.
+        make_neuron: makes each layer's neurons.
+        width: channels of the first layer.
+        time_steps: T.
+    """
+    return Segmenter(in_channels, kinds, make_neuron, width, time_steps)
+
+
+@components.task("segmentation")
+class Segmentation(Task):
+    """A cross-entropy at each pixel; the metric is the mean intersection over union."""
+
+    metric = "iou"
+    higher_is_better = True
+    fraction = True
+    readout = None
+    """The network's output is the prediction as it is."""
+
+    def criterion(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the cross-entropy of logits ``[N, kinds, H, W]``."""
+        return F.cross_entropy(prediction, target)
+
+    def metrics(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return the IoU: for each scene the mean over the kinds that are in it or are seen there; then their mean."""
+        kinds = prediction.shape[1]
+        seen, there = (F.one_hot(each, kinds).bool() for each in (prediction.argmax(1), target))
+        both, either = (seen & there).sum((1, 2)), (seen | there).sum((1, 2))
+        iou = (both / either.clamp_min(1)).sum(1) / (either > 0).sum(1)
+        return {"iou": iou.mean(), "pixels": (prediction.argmax(1) == target).float().mean()}

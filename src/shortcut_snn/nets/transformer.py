@@ -1,0 +1,256 @@
+"""Spiking transformers: QKFormer, whose attention multiplies spikes with spikes and has no softmax.
+
+Feature maps go from block to block as ``[T, N, C, H, W]``, as everywhere here, so branches, their heads and strided
+convolutions know their axes; attention takes the same memory as tokens, ``[T, N, heads, L, C / heads]``.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal, get_args
+
+from annotated_types import Len
+from torch import Tensor, nn
+
+from .. import components
+from ..neurons import LIF
+from .blocks import MakeNeuron, Projection, SpikingProjection, block_kind
+from .network import ClassifierStd, Count, Readout, SpikingNetwork, check_sizes
+from .norms import Norm
+from .stems import MembraneStem, Stem, StemKind
+
+Residual = Literal["sew", "ms"]
+
+
+class TokenAttention(nn.Module):
+    """Q-K token attention: in each head a neuron for each token, fed with its query's spikes, lets its key pass or not.
+
+    It costs as much as it has tokens, and mixes none of them.
+
+    Example:
+        >>> import torch
+        >>> TokenAttention(8, 2, LIF)(torch.rand(4, 2, 8, 3, 3)).shape
+        torch.Size([4, 2, 8, 3, 3])
+    """
+
+    def __init__(self, width: int, heads: int, make_neuron: MakeNeuron) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query_key = SpikingProjection(width, 2 * width, 1, make_neuron)
+        self.spike = make_neuron()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[T, N, C, H, W]`` to spikes of the same shape."""
+        query, key = self.query_key(x).unflatten(2, (2, self.heads, -1)).unbind(2)
+        passes = self.spike(query.sum(3, keepdim=True))
+        spikes: Tensor = (passes * key).flatten(2, 3)
+        return spikes
+
+
+class SelfAttention(nn.Module):
+    """Spiking self-attention: a neuron behind ``query (key^T value)``, the mean over tokens times a constant.
+
+    The key and the value are multiplied first, so it costs as much as it has tokens. Where there are 64 tokens the
+    constant is Spikformer's, 1/8.
+
+    Example:
+        >>> import torch
+        >>> SelfAttention(8, 2, LIF)(torch.rand(4, 2, 8, 3, 3)).shape
+        torch.Size([4, 2, 8, 3, 3])
+    """
+
+    def __init__(self, width: int, heads: int, make_neuron: MakeNeuron) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query_key_value = SpikingProjection(width, 3 * width, 1, make_neuron)
+        self.spike = make_neuron()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[T, N, C, H, W]`` to spikes of the same shape."""
+        tokens = self.query_key_value(x).flatten(3).unflatten(2, (3, self.heads, -1))
+        query, key, value = tokens.movedim(-1, -2).unbind(2)
+        mixed = query @ (key.transpose(-2, -1) @ value) * (8 / tokens.shape[-1])
+        spikes: Tensor = self.spike(mixed).transpose(2, 3).flatten(3).movedim(-1, 2).unflatten(3, x.shape[3:])
+        return spikes
+
+
+class TransformerBlock(nn.Module):
+    """Attention, then two linear layers over each token's channels, each with a residual around it.
+
+    As in :class:`~.blocks.SEWBlock`, spikes are added to the residual, or as in :class:`~.blocks.MSBlock` currents,
+    and a neuron stands before each part.
+
+    Args:
+        width: channels.
+        heads: of attention.
+        hidden: channels between the two linear layers.
+        attention: makes the attention: ``(width, heads, make_neuron) -> module``.
+        block: ``"sew"`` or ``"ms"``.
+        make_neuron: makes each layer's neuron.
+
+    Example:
+        >>> import torch
+        >>> TransformerBlock(8, 2, 16, SelfAttention, "ms", LIF)(torch.rand(4, 2, 8, 3, 3)).shape
+        torch.Size([4, 2, 8, 3, 3])
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        attention: Callable[[int, int, MakeNeuron], nn.Module],
+        block: Residual,
+        make_neuron: MakeNeuron,
+    ) -> None:
+        super().__init__()
+
+        def enter() -> nn.Module:
+            return nn.Identity() if block == "sew" else make_neuron()
+
+        def leave(inputs: int) -> nn.Module:
+            sew = block == "sew"
+            return SpikingProjection(inputs, width, 1, make_neuron) if sew else Projection(inputs, width, 1)
+
+        self.spike1 = enter()
+        self.attention = attention(width, heads, make_neuron)
+        self.mix = leave(width)
+        self.spike2 = enter()
+        self.expand = SpikingProjection(width, hidden, 1, make_neuron)
+        self.reduce = leave(hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[T, N, C, H, W]``, counts of spikes or currents, to the same."""
+        x = x + self.mix(self.attention(self.spike1(x)))
+        out: Tensor = x + self.reduce(self.expand(self.spike2(x)))
+        return out
+
+
+class SpikingTransformer(SpikingNetwork):
+    """QKFormer: a stem, then stages of transformer blocks with a patch embedding before each, and a linear readout.
+
+    Zhou et al., "QKFormer: Hierarchical Spiking Transformer using Q-K Attention", NeurIPS 2024 (arXiv 2403.16552). A
+    patch embedding is a residual block of two 3x3 convolutions; from the second on it halves height and width, and
+    merges four tokens into one. The last stage has :class:`SelfAttention`, as Spikformer does, the others
+    :class:`TokenAttention`. What differs from the original: patches are merged by a stride, not by max pooling; the
+    constant of self-attention goes with the number of tokens, so that images of any size may be fed; residuals may
+    carry currents.
+
+    A branch at every stage sees ``layer1``, ``layer2``, ...; one at every block sees ``layer1.0``, ...
+
+    Args:
+        blocks: transformer blocks of each stage.
+        widths: channels of each stage.
+        num_classes: width of the logits.
+        time_steps: number of time steps T.
+        heads: heads of attention in the first stage; a head keeps its channels in wider stages.
+        expansion: how many times wider the hidden layer of a block is.
+        in_channels: 3 for colour, 1 for grey, 2 for event frames (polarities).
+        stem: see :class:`~.stems.Stem`.
+        make_neuron: makes each layer's neuron; the paper's LIF by default.
+        readout: ``"mean"`` averages over time before the linear layer and gives ``[N, num_classes]``;
+            ``"sequence"`` gives the logits of every step, ``[T, N, num_classes]``.
+        block: what residuals carry: ``"ms"`` for currents, ``"sew"`` for counts of spikes, which is QKFormer's.
+        norm: ``"bn"`` or ``"tdbn"``, batch normalisation that starts at the threshold.
+        classifier_std: standard deviation of the classifier's first weights, whose biases are 0 then: a number, or
+            ``"1/inputs"`` for one over their inputs; None for torch's own initialisation.
+
+    Raises:
+        ValueError: a size that is not positive, heads that do not divide the channels, or an unknown option.
+
+    Example:
+        >>> import torch
+        >>> network = SpikingTransformer([1, 1], [4, 8], num_classes=10, time_steps=4)
+        >>> network(torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[int],
+        widths: Sequence[int],
+        num_classes: int,
+        time_steps: int,
+        *,
+        heads: int = 1,
+        expansion: int = 4,
+        in_channels: int = 3,
+        stem: StemKind = "small",
+        make_neuron: MakeNeuron = LIF,
+        readout: Readout = "mean",
+        block: Residual = "ms",
+        norm: Norm = "bn",
+        classifier_std: ClassifierStd = None,
+    ) -> None:
+        super().__init__(num_classes, time_steps, in_channels, readout)
+        check_sizes(heads=heads, expansion=expansion)
+        check_sizes(**{f"widths[{i}]": width for i, width in enumerate(widths)})
+        check_sizes(**{f"blocks[{i}]": depth for i, depth in enumerate(blocks)})
+        if len(blocks) != len(widths) or not blocks:
+            raise ValueError(f"as many blocks as widths are needed, got {list(blocks)} and {list(widths)}")
+        if block not in get_args(Residual):
+            raise ValueError(f"unknown block {block!r}: use one of {', '.join(get_args(Residual))}")
+        if widths[0] % heads:
+            raise ValueError(f"heads must divide the first stage's {widths[0]} channels, got {heads}")
+        embedding = block_kind(block)
+        self.stem = (
+            Stem(stem, in_channels, widths[0], make_neuron)
+            if embedding.carries_spikes
+            else MembraneStem(stem, in_channels, widths[0])
+        )
+        self.stage_names = [f"layer{i + 1}" for i in range(len(blocks))]
+        inputs = widths[0]
+        for i, (name, depth, width) in enumerate(zip(self.stage_names, blocks, widths, strict=True)):
+            self.add_module(f"embed{i + 1}", embedding(inputs, width, 2 if i else 1, make_neuron))
+            attention = SelfAttention if i == len(blocks) - 1 else TokenAttention
+            stage = nn.Sequential()
+            for _ in range(depth):
+                count = width * heads // widths[0]
+                stage.append(TransformerBlock(width, count, expansion * width, attention, block, make_neuron))
+            self.add_module(name, stage)
+            inputs = width
+        self.last_spike = None if embedding.carries_spikes else make_neuron()
+        self.classifier = nn.Linear(inputs, num_classes)
+        self._initialise(norm, classifier_std, (*embedding.summed, "mix.norm", "reduce.norm"))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Map images ``[1, N, C, H, W]`` or frames ``[T, N, C, H, W]`` to averaged spikes ``[T, N, F]``."""
+        x = self.stem(x, self.time_steps)
+        for i, name in enumerate(self.stage_names):
+            x = self.get_submodule(name)(self.get_submodule(f"embed{i + 1}")(x))
+        if self.last_spike is not None:
+            x = self.last_spike(x)
+        return x.mean((-2, -1))
+
+
+@components.network("qkformer")
+def spiking_qkformer(
+    num_classes: int,
+    time_steps: Count = 4,
+    *,
+    width: Count = 96,
+    blocks: Annotated[tuple[Count, ...], Len(1)] = (1, 1, 2),
+    heads: Count = 1,
+    expansion: Count = 4,
+    in_channels: int = 3,
+    stem: StemKind = "small",
+    make_neuron: MakeNeuron = LIF,
+    readout: Readout = "mean",
+    block: Residual = "ms",
+    norm: Norm = "bn",
+    classifier_std: ClassifierStd = None,
+) -> SpikingTransformer:
+    """QKFormer: stages of 1, 1, 2 transformer blocks, doubling in width; options of SpikingTransformer.
+
+    Args:
+        width: channels of the first stage.
+
+    Example:
+        >>> import torch
+        >>> spiking_qkformer(num_classes=10, width=4)(torch.rand(2, 3, 16, 16)).shape
+        torch.Size([2, 10])
+    """
+    check_sizes(width=width)
+    return SpikingTransformer(
+        blocks, [width * 2**i for i in range(len(blocks))], num_classes, time_steps, heads=heads, expansion=expansion,
+        in_channels=in_channels, stem=stem, make_neuron=make_neuron, readout=readout, block=block, norm=norm,
+        classifier_std=classifier_std,
+    )  # fmt: skip

@@ -1,0 +1,161 @@
+"""Spiking transformers: against plain torch operations, tokens and branches, sizes of images, what they refuse."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from shortcut_snn import Shortcut, nets
+from shortcut_snn.analysis.calibration import calibrate
+from shortcut_snn.analysis.firing import spiking_layers
+from shortcut_snn.analysis.layers import examine
+from shortcut_snn.method.taps import every_block, stage_ends
+from shortcut_snn.neurons import LIF, ATan, use_backend
+
+from .by_hand import conv, normalised, randomise, spike
+from .helpers import awake
+
+
+def layer(module: nn.Module, x: Tensor, stride: int = 1) -> Tensor:
+    """A convolution and its norm, and its neuron if it has one."""
+    padding = module.conv.kernel_size[0] // 2
+    if isinstance(module, nets.Stem) or hasattr(module, "spike"):
+        return spike(normalised(module.spike.norm, conv(module.conv, x, stride, padding)))
+    return normalised(module.norm, conv(module.conv, x, stride, padding))
+
+
+def embedding(module: nn.Module, x: Tensor, block: str, stride: int) -> Tensor:
+    """The residual block before a stage."""
+    inside = spike(x) if block == "ms" else x
+    hidden = spike(
+        normalised(getattr(module, "spike2" if block == "ms" else "spike1").norm, conv(module.conv1, inside, stride))
+    )
+    out = conv(module.conv2, hidden)
+    out = normalised(module.norm2, out) if block == "ms" else spike(normalised(module.spike2.norm, out))
+    return out + (x if isinstance(module.project, nn.Identity) else layer(module.project, x, stride))
+
+
+def attention(module: nn.Module, x: Tensor) -> Tensor:
+    """Either kind, head by head, over tokens ``[T, N, L, C]``."""
+    heads = module.heads
+    tokens_of = module.query_key if isinstance(module, nets.TokenAttention) else module.query_key_value
+    parts = layer(tokens_of, x).flatten(3).transpose(2, 3).split(x.shape[2], dim=-1)
+    out = []
+    for each in zip(*(part.chunk(heads, -1) for part in parts), strict=True):
+        if len(each) == 2:
+            query, key = each
+            out.append(spike(query.sum(-1, keepdim=True)) * key)
+        else:
+            query, key, value = each
+            # Here in the other order: every token with every other.
+            weights = torch.einsum("tnqc,tnkc->tnqk", query, key)
+            out.append(spike(torch.einsum("tnqk,tnkc->tnqc", weights, value) * 8 / x.shape[-1] / x.shape[-2]))
+    return torch.cat(out, -1).transpose(2, 3).reshape(x.shape)
+
+
+def by_hand(network: nets.SpikingTransformer, frames: Tensor, block: str) -> Tensor:
+    """Logits of a transformer in training mode."""
+    enter = spike if block == "ms" else (lambda x: x)
+    x = layer(network.stem, frames)
+    for number, stage in enumerate(network.stage_names):
+        x = embedding(network.get_submodule(f"embed{number + 1}"), x, block, 2 if number else 1)
+        for each in network.get_submodule(stage):
+            x = x + layer(each.mix, attention(each.attention, enter(x)))
+            x = x + layer(each.reduce, layer(each.expand, enter(x)))
+    return enter(x).mean((0, 3, 4)) @ network.classifier.weight.T + network.classifier.bias
+
+
+@pytest.mark.parametrize("block", ["sew", "ms"])
+def test_values_and_gradients_are_those_of_plain_operations(block: str) -> None:
+    make = partial(LIF, surrogate=ATan())
+    network = nets.SpikingTransformer(
+        [1, 2], [6, 12], 4, 3, heads=2, expansion=2, in_channels=2, make_neuron=make, block=block
+    ).double()
+    randomise(network)
+    frames = torch.rand(3, 2, 2, 8, 8, dtype=torch.float64)
+    logits, expected = network(frames), by_hand(network, frames, block)
+    assert logits.std() > 0
+    torch.testing.assert_close(logits, expected)
+    wanted = list(network.parameters())
+    gradients = torch.autograd.grad(logits.square().sum(), wanted)
+    for gradient, reference in zip(gradients, torch.autograd.grad(expected.square().sum(), wanted), strict=True):
+        torch.testing.assert_close(gradient, reference, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("block", ["sew", "ms"])
+def test_fused_neurons_over_channels_last_tokens(block: str) -> None:
+    """As from a recipe: the kernels see channels-last memory, and give what plain PyTorch gives contiguous ones."""
+    network = nets.spiking_qkformer(5, 2, width=8, heads=2, block=block)
+    images, found = torch.randn(4, 3, 16, 16), []
+    for backend, layout in (("eager", torch.contiguous_format), ("auto", torch.channels_last)):
+        network.to(memory_format=layout).zero_grad()
+        with use_backend(backend):
+            logits = network(images.contiguous(memory_format=layout))
+            logits.square().sum().backward()
+        found.append([logits.detach(), *(parameter.grad for parameter in network.parameters())])
+    for eager, fused in zip(*found, strict=True):
+        assert (fused - eager).norm() < 1e-3 * eager.norm()
+
+
+def test_a_branch_stands_behind_each_stage_or_block_and_counts_channels() -> None:
+    network = nets.spiking_qkformer(3, 2, width=4, blocks=(1, 2, 2))
+    assert stage_ends(network) == ["layer1", "layer2"]
+    blocks = ["layer1.0", "layer2.0", "layer2.1", "layer3.0", "layer3.1"]
+    assert every_block(network) == blocks[:-1]
+    assert all(isinstance(network.get_submodule(name), nets.TransformerBlock) for name in blocks)
+    model = Shortcut(network, "blocks", num_classes=3)
+    assert [branch.classifier.in_features for branch in model.branches] == [4, 8, 8, 16]
+    convolving = Shortcut(network, "stages", num_classes=3, head="conv")
+    assert [branch.shape for branch in convolving(torch.rand(2, 3, 12, 12)).branches] == [(2, 3)] * 2
+
+
+def test_a_static_image_passes_the_stem_once() -> None:
+    network = nets.spiking_qkformer(3, 5, width=4)
+    calls: list[int] = []
+    for module in (network.stem.conv, network.layer1[0].expand.conv):
+        module.register_forward_hook(lambda _module, inputs, _output: calls.append(len(inputs[0])))
+    network(torch.rand(2, 3, 8, 8))
+    assert calls == [2, 10]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("block", ["sew", "ms"])
+def test_a_static_image_is_its_repetition_over_time(block: str, training: bool) -> None:
+    images = torch.rand(3, 3, 8, 8, dtype=torch.float64)
+    network = awake(nets.spiking_qkformer(3, 4, width=4, block=block).double(), images).train(training)
+    torch.testing.assert_close(network(images), network(images.repeat(4, 1, 1, 1, 1)), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(("side", "stem"), [(1, "small"), (13, "small"), (28, "small"), (96, "large")])
+def test_any_size_of_image_fits(side: int, stem: str) -> None:
+    network = nets.spiking_qkformer(5, 2, width=2, in_channels=2, stem=stem)
+    assert network(torch.rand(2, 2, 2, side, side)).shape == (2, 5)
+
+
+def test_calibration_keeps_the_gradient_through_all_of_it() -> None:
+    network = nets.spiking_qkformer(5, 2, width=8, heads=2, block="sew", blocks=(1, 1, 3))
+    batch = torch.randn(8, 3, 16, 16), torch.arange(8) % 5
+    before = examine(network, [batch]).factors[0]
+    widths = calibrate(network, [batch])
+    assert set(widths) == set(list(spiking_layers(network))[:-1])
+    after = examine(network, [batch]).factors[0]
+    assert abs(torch.tensor(after).log()) < 0.2 < abs(torch.tensor(before).log())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"block": "plain"}, "unknown block 'plain': use one of sew, ms"),
+        ({"heads": 3}, "heads must divide the first stage's 4 channels, got 3"),
+        ({"heads": 0}, "heads must be at least 1, got 0"),
+        ({"expansion": 0}, "expansion must be at least 1, got 0"),
+        ({"blocks": (1, 0)}, r"blocks\[1\] must be at least 1, got 0"),
+        ({"blocks": ()}, r"as many blocks as widths are needed, got \[\] and \[\]"),
+        ({"norm": "layer"}, "unknown norm 'layer': use one of bn, tdbn"),
+        ({"stem": "huge"}, "unknown stem 'huge': use one of small, large"),
+    ],
+)
+def test_what_does_not_fit_is_refused(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        nets.spiking_qkformer(3, 2, **{"width": 4, **options})
