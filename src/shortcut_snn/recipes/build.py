@@ -146,7 +146,14 @@ def build_task(recipe: Recipe, data: Data, network: nn.Module, description: Mapp
         task.model = gradient(network, taps, num_classes=len(classes), **options)
     else:
         task.model = attach(
-            network, taps, example=task.ready(data.sample(8))[0], readout=task.readout, wrap=gradient, **options
+            network,
+            taps,
+            example=task.ready(data.sample(8))[0],
+            readout=task.readout,
+            wrap=gradient,
+            # Where there are no branches nothing was chosen that a person would want to know.
+            tell=print if taps else lambda line: None,
+            **options,
         )
     return task
 
