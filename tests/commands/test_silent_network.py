@@ -13,18 +13,7 @@ from shortcut_snn.commands import main
 
 from ..runs.small import options
 
-pytestmark = pytest.mark.usefixtures("bare", "denied")
-
-
-@pytest.fixture(scope="module")
-def bare():
-    from shortcut_snn.analysis import memory, plots
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("curves", "by_layer"):
-            patch.setattr(plots, name, lambda *_, **__: None)
-        patch.setattr(memory, "trim", lambda device: None)
-        yield
+pytestmark = pytest.mark.usefixtures("denied")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +43,7 @@ def denied():
 
 
 @pytest.fixture(scope="module")
-def run(denied: None, bare: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(denied: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "run"
     small = {"training__epochs": 1, "data__train_limit": 20, "data__test_limit": 10, "network__time_steps": 1}
     assert main(["train", "--out", str(folder), *options(**small | {"data__batch_size": 10, "network__width": 2})]) == 0
