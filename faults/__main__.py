@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--case", type=int, default=None, help="try this one alone, counted from 0")
     parser.add_argument("--out", type=Path, default=None, help="JSON file for the counts and what was badly answered")
     options = parser.parse_args(given)
+    # As started from a terminal, though this may be by nohup.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     preload()
     counts: dict[str, tuple[int, list[str]]] = {}
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:

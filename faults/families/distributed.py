@@ -44,7 +44,8 @@ def _missing(name: str, bench: Bench) -> str:
     changes = {"training.nodes": 2, "training.strategy": "ddp", "training.accelerator": "cpu", "data.batch_size": 5}
     environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _port(), "NODE_RANK": "0"}
     running = bench.popen("train", "--out", bench.folder / "out", *words(changes), env=environment)
-    running.wait(30)
+    running.wait_for(lambda: "waiting for all" in (running.place / "stdout").read_text(), limit=240)
+    running.wait(10)
     running.kill(getattr(signal, name))
     answer = running.answer(90)
     return answer.wrong(also=[128 + getattr(signal, name)])

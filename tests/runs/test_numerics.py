@@ -123,7 +123,7 @@ def test_what_is_left_out_leaves_no_trace_in_the_network(tmp_path, changes):
 @pytest.mark.parametrize("action", ["stop", "skip"])
 def test_a_step_that_makes_weights_that_are_no_numbers(tmp_path: Path, action: str) -> None:
     """Loss and gradients were finite before it, and it may have been the last."""
-    wild = components.optimizer.make("sgd", lr=1.0, weight_decay=1e38)
+    wild = components.optimizer.make("sgd", lr=1e5, weight_decay=1e38)
     with pytest.raises(ValueError, match=r"the weights \S+ are not finite after step 1; .* Try a lower optimizer\.lr"):
         run(tmp_path / "run", task(optimizer=wild, epochs=1, non_finite=action), sides(batch_size=40))
     assert not (tmp_path / "run" / "best.safetensors").exists()
