@@ -186,8 +186,13 @@ def test_other_data_are_noticed(copy: Path) -> None:
 
 def test_a_runs_line_comes_after_what_it_tells_of(tmp_path: Path) -> None:
     there: list[bool] = []
-    run(tmp_path / "run", task(), tell=lambda line: there.append((tmp_path / "run" / "checkpoint.ckpt").is_file()))
-    assert there
+
+    def tell(line: str) -> None:
+        if line.startswith("epoch "):
+            there.append((tmp_path / "run" / "checkpoint.ckpt").is_file())
+
+    run(tmp_path / "run", task(), tell=tell)
+    assert len(there) == 2
     assert all(there)
 
 
