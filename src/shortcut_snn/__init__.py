@@ -3,10 +3,14 @@
 Packages and names are imported when they are asked for: whoever only runs a network loads nothing that trains.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0.dev0"
+
+# Lightning imports onnxruntime where there is one, which reports to its makers unless it is told not to.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from . import analysis, components, data, deploy, lightning, method, nets, neurons, recipes, runs

@@ -25,6 +25,18 @@ class WriteError(OSError):
         return f"{self.path} could not be written: {self.strerror}"
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with ``~`` and ``~name`` in it as the home folders they stand for.
+
+    Raises:
+        ValueError: nobody of that name is known here.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{path}: there is no home folder of that name; write the path out") from None
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder if it is not there.
 

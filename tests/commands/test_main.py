@@ -196,6 +196,10 @@ def test_truncated_checkpoint(run, capsys):
     checkpoint = run / "checkpoint.ckpt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     assert resumed(run) == 1
+    assert "checkpoint.ckpt is damaged or was changed" in one_line(capsys)
+    # As in a run of an earlier version.
+    (run / "checksums.json").unlink()
+    assert train(run, "--resume", training__epochs=1) == 1
     assert "not a whole checkpoint" in one_line(capsys)
 
 
@@ -212,8 +216,12 @@ class Malice:
 def test_malicious_checkpoint_runs_no_code(run, tmp_path, capsys):
     victim = tmp_path / "victim"
     torch.save({"state_dict": Malice(victim)}, run / "checkpoint.ckpt")
+    (run / "checksums.json").unlink()
     assert resumed(run) == 1
-    assert "not a whole checkpoint" in one_line(capsys)
+    said = one_line(capsys)
+    assert "not a whole checkpoint" in said
+    # Torch's own message says how to read it all the same.
+    assert "weights_only" not in said
     assert not victim.exists()
     # The test would notice: unpickling it without protection does run the code.
     pickle.loads(pickle.dumps(Malice(victim)))
@@ -328,3 +336,11 @@ def test_version(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     assert capsys.readouterr().out.startswith("shortcut-snn ")
+
+
+def test_a_current_folder_that_is_gone(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main(["recipes"]) == 1
+    assert "the current folder is gone: change to another one" in one_line(capsys)

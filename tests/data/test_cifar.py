@@ -239,3 +239,12 @@ def test_a_download_that_fails_leaves_nothing(archive: Path, tmp_path: Path) -> 
     with pytest.raises(ValueError, match=r"could not be downloaded to .*place: HTTP Error 404"):
         config(root, download=True).load()
     assert list(root.iterdir()) == []
+
+
+@pytest.mark.parametrize("label", [[0], {}, 0.0, True, "0", None])
+def test_labels_that_are_no_numbers(colour: Colour, tmp_path: Path, label: object) -> None:
+    folder = write_cifar10(tmp_path, *colour, per_batch=10)
+    content = {"data": np.zeros((10, 3072), np.uint8), "labels": [label] * 10}
+    (folder / "data_batch_2").write_bytes(pickle.dumps(content))
+    with pytest.raises(ValueError, match="data_batch_2 is not a CIFAR batch: its 'labels' are not 10 labels"):
+        config(tmp_path).load()

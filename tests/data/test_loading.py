@@ -1,8 +1,10 @@
+import os
 import pickle
 import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from torch import Tensor
 
 import lightning
 from shortcut_snn.data import ArrayImages, AutoAugment, Crop, Cutout, Digits, Flip, ImageData, ImageFolder, Loaders
+from shortcut_snn.data.loading import check_workers
 
 from .files import NAMES, write_folder
 
@@ -233,3 +236,19 @@ def test_lightning_gives_each_epoch_its_own_order(tmp_path: Path) -> None:
     fresh = data.loaders(0)
     for number in range(3):
         assert equal(module.batches[number], epoch(fresh, number))
+
+
+def test_more_workers_than_a_machine_can_run() -> None:
+    check_workers(16)
+    with pytest.raises(ValueError, match=r"data\.workers: 100000 loader processes are too many for the"):
+        check_workers(100_000)
+
+
+def test_batches_that_do_not_fit_in_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that finds none left fails without a word, and its batch would be waited for without end."""
+    check_workers(2, 10**6)
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=16, f_frsize=4096))
+    monkeypatch.setattr(Path, "is_dir", lambda self: True)
+    check_workers(0, 10**6)
+    with pytest.raises(ValueError, match=r"2 loader processes need 4\.8 MiB of shared memory .* has 0\.1 MiB left"):
+        check_workers(2, 10**6)

@@ -142,3 +142,25 @@ def test_autoaugment_wants_grey_or_colour(colour: Colour, tmp_path: Path) -> Non
     path = write_npz(tmp_path / "two.npz", **parts((images[..., :2], labels)))
     with pytest.raises(ValueError, match=r"autoaugment is for images of 1 or 3 channels, these have 2"):
         ImageArchive(path, validation=0, augment=["autoaugment"]).load()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"x_train": np.uint8(1)}, "x_train must be"),
+        ({"y_test": np.uint8(1)}, "y_test must be integers"),
+        ({"class_names": np.array(["same"] * 10)}, "class_names must be a list of different names"),
+        ({"class_names": np.array("ab")}, "class_names must be a list of different names"),
+    ],
+)
+def test_arrays_without_axes_and_names_that_are_no_list(
+    colour: Colour, tmp_path: Path, changes: dict[str, np.ndarray], said: str
+) -> None:
+    np.savez(tmp_path / "set.npz", **parts(colour) | changes)
+    with pytest.raises(ValueError, match=rf"set\.npz: {said}"):
+        read(tmp_path / "set.npz")
+
+
+def test_the_home_of_nobody() -> None:
+    with pytest.raises(ValueError, match=r"~nobody-of-this-name/set\.npz: there is no home folder of that name"):
+        read(Path("~nobody-of-this-name/set.npz"))

@@ -49,7 +49,7 @@ def signal_at(patch: pytest.MonkeyPatch, number: int, at: int) -> list[int]:
 
 @pytest.mark.parametrize(
     ("name", "at", "goes_on"),
-    [("SIGINT", 2, 3), ("SIGTERM", 8, 9), ("SIGUSR1", 10, 11), ("SIGTERM", 5, 6)],
+    [("SIGINT", 2, 3), ("SIGTERM", 8, 9), ("SIGUSR1", 10, 11), ("SIGTERM", 5, 6), ("SIGHUP", 3, 4)],
 )
 def test_a_signal_saves_and_the_run_goes_on_there(whole, tmp_path, monkeypatch, capsys, name, at, goes_on):
     folder, number = tmp_path / "run", getattr(signal, name)

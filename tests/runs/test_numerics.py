@@ -8,12 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from shortcut_snn import components
 from shortcut_snn.data import as_data
 from shortcut_snn.runs import Task
 from shortcut_snn.runs.numerics import FiniteSteps
 
 from .small import train
-from .tiny import Sides, run, task
+from .tiny import Sides, run, sides, task
 
 # 108 training images: 6 steps an epoch.
 SETTINGS = {
@@ -117,3 +118,13 @@ def test_what_is_left_out_leaves_no_trace_in_the_network(tmp_path, changes):
         assert all(value.isfinite().all() for value in load_file(tmp_path / "run" / f"{name}.safetensors").values())
     assert result["test_last"]["accuracy"] > 0.9
     assert result["validation_last"]["loss"] < 0.5
+
+
+@pytest.mark.parametrize("action", ["stop", "skip"])
+def test_a_step_that_makes_weights_that_are_no_numbers(tmp_path: Path, action: str) -> None:
+    """Loss and gradients were finite before it, and it may have been the last."""
+    wild = components.optimizer.make("sgd", lr=1e5, weight_decay=1e38)
+    with pytest.raises(ValueError, match=r"the weights \S+ are not finite after step 1; .* Try a lower optimizer\.lr"):
+        run(tmp_path / "run", task(optimizer=wild, epochs=1, non_finite=action), sides(batch_size=40))
+    assert not (tmp_path / "run" / "best.safetensors").exists()
+    assert not (tmp_path / "run" / "checkpoint.ckpt").exists()

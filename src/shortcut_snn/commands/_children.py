@@ -10,8 +10,9 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import IO, Any
 
-# SIGUSR1 is what batch systems are commonly asked to send some time before they kill.
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+# SIGUSR1 is what batch systems are commonly asked to send some time before they kill; SIGHUP comes when a terminal or a
+# connection is closed, but for what was started by nohup.
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)]
 PARENT = "SHORTCUT_SNN_PARENT_FD"
 ERROR = "shortcut-snn: error: "
 
@@ -98,7 +99,8 @@ class Children:
             SystemExit: another signal did.
         """
         main = threading.current_thread() is threading.main_thread()
-        before = {number: signal.signal(number, self._handle) for number in SIGNALS} if main else {}
+        ours = [each for each in SIGNALS if each.name != "SIGHUP" or signal.getsignal(each) != signal.SIG_IGN]
+        before = {number: signal.signal(number, self._handle) for number in ours} if main else {}
         try:
             try:
                 yield

@@ -6,10 +6,12 @@ import os
 import pkgutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from .. import __version__
 from ..components import suggestion
+from ._output import give_up, prepare
 
 STOPPED = "the same command (train: with --resume) goes on where it stopped"
 TOO_BIG = "there is not enough memory; try a smaller data.batch_size, network.width, network.time_steps or image"
@@ -50,15 +52,24 @@ def commands() -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0, 1 for an error of the run, 2 for one of the arguments."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    prepare()
     try:
         try:
-            return _run(given)
+            _stand()
+            status = _run(given)
+            # What waits to be printed fails here, not when Python ends.
+            sys.stdout.flush()
+            return status
         except UsageError as error:
             return _fail(_one_line(error), 2)
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("shortcut_snn"):
                 raise
             return _fail(f"{error.name} is not installed; {EXTRA}", 1)
+        except RecursionError:
+            if "--traceback" in given:
+                raise
+            return _fail("something that was given is nested too deep", 2)
         except (ValueError, OSError) as error:
             if "--traceback" in given or isinstance(error, BrokenPipeError):
                 raise
@@ -71,8 +82,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"interrupted; {STOPPED}", 130)
     except BrokenPipeError:
         # The reader of our output left (`| head`): not an error. Keep Python from flushing into the void.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up()
     return 0
+
+
+def _stand() -> None:
+    """Make sure that there is a current folder: libraries end the process where there is none.
+
+    Raises:
+        OSError: it has been removed.
+    """
+    try:
+        os.getcwd()
+    except OSError:
+        raise OSError("the current folder is gone: change to another one (cd) first") from None
 
 
 def _run(given: list[str]) -> int:
@@ -108,7 +131,8 @@ def _run(given: list[str]) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    print(f"shortcut-snn: error: {message}", file=sys.stderr)
+    with suppress(OSError, ValueError):
+        print(f"shortcut-snn: error: {message}", file=sys.stderr)
     return status
 
 

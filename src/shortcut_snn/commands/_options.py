@@ -8,7 +8,6 @@ import yaml
 
 from ..components import Kind, hints_of, kind_and_name, slot, suggestion
 from ..components import options as options_of
-from ..files import read_json
 from ..recipes.entries import from_dict, layer, merged, said
 from ..recipes.imports import hint, import_components
 from ..recipes.presets import PRESETS
@@ -100,7 +99,7 @@ def run(module: Any, parser: argparse.ArgumentParser, own: argparse.ArgumentPars
 def _missing(options: argparse.Namespace) -> str:
     """What the run that is gone on with imported, and this command has not."""
     folder = RunFolder(getattr(options, "out", ""))
-    return hint(read_json(folder.environment).get("imports", [])) if getattr(options, "resume", False) else ""
+    return hint(folder.imports()) if getattr(options, "resume", False) else ""
 
 
 def _named(words: list[str]) -> argparse.Namespace:

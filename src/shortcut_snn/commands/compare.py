@@ -24,6 +24,7 @@ from ..runs.folder import flat
 from ..runs.tables import COLUMNS, Metric, human, show, table
 from ._children import Children, Stopped, why
 from ._main import STOPPED, UsageError
+from ._output import tell
 
 HELP = "compare methods over seeds"
 DESCRIPTION = (
@@ -362,7 +363,7 @@ def run(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(str(error)) from None
     try:
-        rows = compare(chosen, options.out, options.jobs)
+        rows = compare(chosen, options.out, options.jobs, tell)
     except RunsFailed as error:
         _tell(error.rows, chosen, Path(options.out))
         raise
@@ -373,7 +374,7 @@ def run(options: argparse.Namespace) -> int:
 def _tell(rows: Sequence[Mapping[str, Any]], plan: Plan, folder: Path) -> None:
     if not rows:
         return
-    print("\n" + (folder / "comparison.md").read_text(encoding="utf-8"), end="")
+    tell("\n" + (folder / "comparison.md").read_text(encoding="utf-8").rstrip("\n"))
     if rows[0]["variant"] != (baseline := plan.variants[0].label):
-        print(f"\nno run of {baseline} has finished: there is nothing to set the others against")
-    print(f"\nwritten: comparison.csv, comparison.md, comparison.png and runs.csv in {folder}")
+        tell(f"\nno run of {baseline} has finished: there is nothing to set the others against")
+    tell(f"\nwritten: comparison.csv, comparison.md, comparison.png and runs.csv in {folder}")

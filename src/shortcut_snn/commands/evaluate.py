@@ -5,6 +5,8 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from ..analysis.probe import probe
 from ..recipes import open_run
 from ..runs.tables import Metric, show
@@ -51,7 +53,10 @@ def evaluate(
     if loader is None:
         raise ValueError(f"the run in {folder} has no {split} data")
     # One process: several would each start this program anew.
-    alone = dataclasses.replace(recipe.training, devices=1, nodes=1, strategy="auto")
+    # Weights are fp32, whatever they were trained in; there is no fp16 on a CPU.
+    precision = recipe.training.precision
+    precision = precision if precision != "fp16" or torch.cuda.is_available() else "fp32"
+    alone = dataclasses.replace(recipe.training, devices=1, nodes=1, strategy="auto", precision=precision)
     with quiet(), probe(task.model.network, membrane=False) as tallies:
         found = make_trainer(alone).test(task, loader, verbose=False)[0]
     metrics = {name.removeprefix("test_"): float(value) for name, value in found.items()}

@@ -13,7 +13,6 @@ from ..deploy import Agreement, Card, Description, Inference, export_network, fi
 from ..deploy.card import CARD, read_card, write_card
 from ..deploy.inference import load_file
 from ..deploy.prepare import in_words
-from ..files import read_json
 from ..recipes import open_run
 from ..recipes.recipe import Recipe
 from ..runs import RunFolder
@@ -81,9 +80,14 @@ def export(
     batch, _ = data.sample(images)
     place = Path(out) if out else folder / "export"
     about = Description(recipe.network, recipe.neuron, then)
-    path, agreement = export_network(network, about, batch, exporter, place, streaming)
-    files = {to + (", half precision" if half else "") + (", one time step" if streaming else ""): path.name}
+    files = {
+        to + (", half precision" if half else "") + (", one time step" if streaming else ""): file_name(
+            exporter, streaming
+        )
+    }
+    # Before anything is written: what the run says of itself may be damaged.
     card = _card(folder, recipe, data, about, weights, name or folder.path.resolve().name, place, files)
+    path, agreement = export_network(network, about, batch, exporter, place, streaming)
     if half:
         # What the run measured was the network before its weights were rounded.
         rounded: Any = load_file(path)
@@ -119,7 +123,7 @@ def _card(
     folder: Path,
     files: dict[str, str],
 ) -> Card:
-    result, then = read_json(run.result), about.data
+    result, then = run.read_result() if run.is_finished else {}, about.data
     entries = recipe.to_dict()
     # Where the files lay is nobody's business.
     entries["data"] |= {key: None for key in ("root", "cache") if key in entries["data"]}

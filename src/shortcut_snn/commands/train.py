@@ -6,6 +6,7 @@ import sys
 from ..recipes import train
 from ..runs import Interrupted
 from ._children import follow_parent
+from ._output import tell
 
 HELP = "train a network"
 DESCRIPTION = "Train a network as a recipe says; options change it."
@@ -22,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
     """Train."""
     follow_parent()
     try:
-        train(options.recipe, options.out, resume=options.resume, imports=options.imported, keep_memory=True)
+        train(options.recipe, options.out, resume=options.resume, imports=options.imported, keep_memory=True, tell=tell)
     except Interrupted as interrupted:
         if interrupted.speaks:
             print(

@@ -90,7 +90,11 @@ class CIFAR10(StoredSet):
         pixels, labels = batch.get("data"), batch.get(self.labels_key)
         if not (isinstance(pixels, np.ndarray) and pixels.shape[1:] == (3 * _SIDE * _SIDE,)):
             raise ValueError(f"{path} is not a CIFAR batch: its 'data' is not uint8 [n, 3072]")
-        if not (isinstance(labels, list) and len(labels) == len(pixels) and set(labels) <= set(range(classes))):
+        if not (
+            isinstance(labels, list)
+            and len(labels) == len(pixels)
+            and all(type(label) is int and 0 <= label < classes for label in labels)
+        ):
             raise ValueError(
                 f"{path} is not a CIFAR batch: its {self.labels_key!r} are not {len(pixels)} labels"
                 f" from 0 to {classes - 1}"

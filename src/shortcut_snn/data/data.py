@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .fingerprint import Fingerprint
+
 SAMPLE_SEED = 0
 """A sample of the test part is the same in every run."""
 
@@ -88,6 +90,10 @@ class Data(ABC):
     @abstractmethod
     def sample(self, count: int) -> Any:
         """Return a batch of ``count`` test samples (or all), the same ones in every run, chosen evenly at random."""
+
+    def fingerprint(self) -> Fingerprint:
+        """Return by what one can tell whether these are the same data later on; nothing where one cannot."""
+        return {}
 
     def storage(self) -> str:
         """Say in a line what is kept on disk to read these faster, nothing if nothing is."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from .. import components
 from .class_folders import classes_and_parts, labelled_files
 from .file_error import DataFileError
+from .fingerprint import Fingerprint, of_files
 from .image_set import Positive, Source, StoredSet, held_out_test
 from .images import Box, Images, Indices
 from .statistics import SAMPLES
@@ -68,6 +69,10 @@ class FolderImages(Images):
         chosen = type(self)([], self.labels[torch.as_tensor(indices, dtype=torch.int64)], self.size)
         chosen.paths, chosen.shape = [self.paths[index] for index in indices], self.shape
         return chosen
+
+    def fingerprint(self) -> Fingerprint:
+        """Return by what one can tell whether these are the same files later on: names, sizes, dates, a sample."""
+        return of_files(self.paths)
 
     def _read(self, path: str) -> Tensor:
         image = decode(path)

@@ -12,8 +12,9 @@ from torch.utils.data import Dataset
 from .augment import Augment, ResizedCrop
 from .counter_random import Stream, permutation
 from .data import SAMPLE_SEED, Data, Loaders
+from .fingerprint import Fingerprint, joined
 from .images import Images
-from .loading import seeded_loaders
+from .loading import check_workers, seeded_loaders
 
 Batch = tuple[Tensor, Tensor]
 """Images uint8 ``[N, C, H, W]`` or frames of events uint8 ``[N, T, 2, H, W]``, and labels int64 ``[N]``."""
@@ -73,8 +74,15 @@ class ImageData(Data):
             for name, label in zip(images.names(), images.labels.tolist(), strict=False)
         )
 
+    def fingerprint(self) -> Fingerprint:
+        """Return by what one can tell whether these are the same images later on."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return joined({part: images.fingerprint() for part, images in parts.items()})
+
     def loaders(self, seed: int, rank: int = 0, world: int = 1) -> Loaders:
         """Make the loaders of one process; see :meth:`.Data.loaders`."""
+        frames = self.train.fetch([0]) if self.workers and len(self.train) else None
+        check_workers(self.workers, 0 if frames is None else self.batch_size * frames.numel())
         # Where there are no events, there are none, whatever the augmentation.
         augment = Augment(self.augment, seed, (0.0,) if self.kind == "events" else self.mean)
         train, *others = (

@@ -10,6 +10,7 @@ import numpy as np
 from annotated_types import Ge, Interval
 
 from .. import components
+from ..files import expanded
 from .augment import ResizedCrop
 from .autoaugment import AutoAugment
 from .checked import Checked
@@ -213,7 +214,7 @@ class StoredSet(ImageSet):
     @property
     def path(self) -> Path:
         """The folder or file that holds the set."""
-        return Path(str(self.root)).expanduser()
+        return expanded(str(self.root))
 
 
 def held_out_test(images: Images, classes: list[str], seed: int, samples: int | None = None) -> Source:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .fingerprint import MOST_SAMPLES, Fingerprint, of_values, spread
+
 Indices = Sequence[int] | np.ndarray
 """Positions in a data set."""
 Box = tuple[int, int, int, int]
@@ -52,6 +54,10 @@ class Images(Dataset[tuple[Tensor, int]]):
         """Return what, besides the shape, says how a file becomes a sample of these; entries of a description."""
         return {}
 
+    def fingerprint(self) -> Fingerprint:
+        """Return by what one can tell whether these are the same images later on; here by a sample of them."""
+        return of_values([self.labels, self.fetch(spread(len(self), MOST_SAMPLES)) if len(self) else []])
+
     def storage(self) -> str:
         """Say in a line what is kept on disk to read these faster, nothing if nothing is."""
         return ""
@@ -87,6 +93,10 @@ class ArrayImages(Images):
     def fetch(self, indices: Indices) -> Tensor:
         """Return the images at ``indices``, a fresh uint8 ``[N, C, H, W]``."""
         return self.images.index_select(0, torch.as_tensor(indices, dtype=torch.int64))
+
+    def fingerprint(self) -> Fingerprint:
+        """Return by what one can tell whether these are the same images later on: by all of them."""
+        return of_values([self.labels, self.images])
 
     def subset(self, indices: Indices) -> Self:
         """Return a copy of the images at ``indices``, so that the rest can be freed."""

@@ -1,6 +1,8 @@
 """Loaders that serve the same samples whatever the number of workers, processes and resumes."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,6 +10,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from .data import Loaders
 from .sampler import SeededSampler
+
+PATIENCE = 600
+"""So many seconds a batch is waited for; a loader process that fails without a word would be waited for without end."""
 
 Keyed = Dataset[Any]
 """A data set addressed by ``(epoch, index)``, whose every sample is a function of these and a seed."""
@@ -18,6 +23,7 @@ def seeded_loaders(
     world: int, collate: Callable[[Any], Any] | None = None,
 ) -> Loaders:  # fmt: skip
     """Make the loaders of one process; see :meth:`.Data.loaders`."""
+    check_workers(workers)
     sampler = SeededSampler(len(train), seed, shuffle=True, rank=rank, world=world)  # type: ignore[arg-type]
     # Batch normalisation cannot learn from a single sample.
     lone = batch_size > 1 and len(sampler) > 1 and len(sampler) % batch_size == 1
@@ -32,6 +38,37 @@ def seeded_loaders(
         evaluation(test),
         lambda epoch, batches: sampler.begin(epoch, batches * batch_size),
     )
+
+
+def check_workers(workers: int, batch: int = 0) -> None:
+    """Refuse more loader processes than a machine can run.
+
+    Args:
+        workers: how many.
+        batch: bytes that each batch takes; 0 where nobody knows.
+
+    Raises:
+        ValueError: they are too many for its cores, or their batches for its shared memory.
+    """
+    cores = os.cpu_count() or 1
+    most = max(16, 4 * cores)
+    if workers > most:
+        raise ValueError(
+            f"data.workers: {workers} loader processes are too many for the {cores} cores of this machine; at most "
+            f"{most}, and about one a core is best"
+        )
+    # Each prepares two batches, and one is in use.
+    needed, shared = (2 * workers + 1) * batch, Path("/dev/shm")
+    if not workers or not batch or not shared.is_dir():
+        return
+    room = os.statvfs(shared)
+    free = room.f_bavail * room.f_frsize
+    if needed > free:
+        raise ValueError(
+            f"data.workers: {workers} loader processes need {needed / 2**20:,.1f} MiB of shared memory for their "
+            f"batches, and {shared} has {free / 2**20:,.1f} MiB left; choose fewer workers or a smaller "
+            "data.batch_size, or make it larger (docker run --shm-size=8g)"
+        )
 
 
 def _in_order(length: int, size: int, rank: int, world: int) -> tuple[SeededSampler, int]:
@@ -56,6 +93,7 @@ def _loader(
         drop_last=drop_last,
         num_workers=workers,
         persistent_workers=workers > 0,
+        timeout=PATIENCE if workers else 0,
         pin_memory=torch.cuda.is_available(),
         collate_fn=collate,
         # A loader draws a number on every iteration, even without workers: not from the global generator.

@@ -48,6 +48,8 @@ class ImageArchive(StoredSet):
         if train.shape != test.shape:
             raise ValueError(f"{path}: training images are {_size(train)} but test images are {_size(test)}")
         names = arrays.get("class_names")
+        if names is not None and (names.ndim != 1 or len(set(names.tolist())) != len(names)):
+            raise ValueError(f"{path}: class_names must be a list of different names, got {str(names.tolist())[:60]}")
         if names is None:
             names = np.arange(_count_classes(path, (train, test)))
         return Source(train, test, [str(name) for name in names.tolist()])
@@ -77,6 +79,8 @@ def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
 
 def _to_images(path: Path, arrays: dict[str, NDArray[np.generic]], part: str) -> ArrayImages:
     pixels, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+    if not pixels.ndim:
+        raise ValueError(f"{path}: x_{part} must be [n, H, W], [n, H, W, C] or [n, C, H, W], got a single number")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1 or labels.dtype.kind not in "iu":

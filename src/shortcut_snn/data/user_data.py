@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 
 from .counter_random import Stream, permutation, random_bits
 from .data import SAMPLE_SEED, Data, Loaders
+from .fingerprint import Fingerprint, joined, of_values, spread
 from .loading import seeded_loaders
 from .randomness import Randomness
 
@@ -16,6 +17,9 @@ ACCEPTED = (
     "a Data, a pair (train, test) or triple (train, validation, test) of torch Datasets with a length or of"
     " DataLoaders, or a LightningDataModule"
 )
+
+SAMPLES = 8
+"""So many samples of a part stand for all of them."""
 
 
 def as_data(
@@ -147,6 +151,21 @@ class SampleData(GivenData):
     def sample(self, count: int) -> Any:
         """Return a batch of ``count`` test samples (or all), the same ones in every run, chosen evenly at random."""
         return _sample(self.test, count, default_collate)
+
+    def fingerprint(self) -> Fingerprint:
+        """Return by what one can tell whether these are the same samples later on; nothing where they never are."""
+        first, second = (self._drawn() for _ in range(2))
+        return first if first == second else {}
+
+    def _drawn(self) -> Fingerprint:
+        parts = {"train": self.train, "validation": self.validation or [], "test": self.test}
+        return joined({name: of_values(self._some(part)) for name, part in parts.items()})
+
+    @staticmethod
+    def _some(part: Any) -> Iterator[Any]:
+        samples = SeededSamples(part, SAMPLE_SEED)
+        yield len(samples)
+        yield from (samples[0, index] for index in spread(len(samples), SAMPLES))
 
 
 class SeededSamples(Dataset[Any]):

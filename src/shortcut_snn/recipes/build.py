@@ -1,6 +1,8 @@
 """From a recipe to the objects it names, and from a run's folder back to its network."""
 
 import dataclasses
+import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,6 @@ from ..analysis.calibration import set_widths
 from ..components import kind_and_name, write
 from ..data import Data
 from ..deploy.weights import load_into, read_network
-from ..files import read_json
 from ..method import Shortcut, attach
 from ..nets import build_network as build_component
 from ..runs import RunFolder, Task, fit
@@ -60,8 +61,9 @@ def train(
         >>> train(recipe_of("digits", small), folder, tell=lambda line: None)["metric"]
         'accuracy'
     """
-    place = RunFolder(folder, complete=lambda entries: from_dict(entries).to_dict())
+    place = RunFolder(folder, complete=lambda entries: _completed(place, entries))
     if resume and place.is_finished:
+        place.check_whole()
         place.check_same(recipe.to_dict())
         tell(f"{folder} is finished already")
         return place.read_result()
@@ -84,6 +86,13 @@ def train(
         keep_memory=keep_memory and recipe.training.keep_freed_memory,
         tell=tell,
     )
+
+
+def _completed(folder: RunFolder, entries: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return from_dict(entries).to_dict()
+    except ValueError as error:
+        raise ValueError(f"{folder.recipe} is not a recipe: {error}{folder.made_by()}") from None
 
 
 def about(recipe: Recipe) -> dict[str, Any]:
@@ -114,8 +123,29 @@ def build(recipe: Recipe, data: Data | None = None) -> tuple[Task, Data]:
         ('Classification', 30)
     """
     data = recipe.data.load(recipe.time_steps) if data is None else data
+    _check_size(recipe, data.description)
     seed_everything(recipe.training.seed)
     return build_task(recipe, data, build_network(recipe, data.description)), data
+
+
+def _check_size(recipe: Recipe, description: Mapping[str, Any]) -> None:
+    """Refuse what cannot fit in this machine, however the network is built: a stranger's recipe may ask for anything.
+
+    Raises:
+        ValueError: the outputs of one narrow layer alone are larger than its memory.
+    """
+    size, steps = description.get("image_size"), recipe.time_steps
+    batch = getattr(recipe.data, "batch_size", 1)
+    if not size or not steps or not hasattr(os, "sysconf"):
+        return
+    # A stem may halve both sides twice.
+    needed = 4 * batch * steps * math.prod(max(1, side // 4) for side in size) * getattr(recipe.network, "width", 1)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise ValueError(
+            f"network.time_steps: {steps} steps of {batch} images need at least {needed / 2**30:,.0f} GiB, and this "
+            f"machine has {there / 2**30:,.0f} GiB; choose fewer steps, a smaller data.batch_size or network.width"
+        )
 
 
 def build_network(recipe: Recipe, description: Mapping[str, Any]) -> nn.Module:
@@ -234,12 +264,15 @@ def run_recipe(folder: RunFolder, changes: Mapping[str, Any] | None = None) -> R
     """
     entries = folder.read_entries()
     if not isinstance(entries.get("network"), Mapping):
-        raise ValueError(f"the run in {folder} was started with objects, from Python: go on with it there")
+        raise ValueError(
+            f"the run in {folder} was started with objects, from Python: go on with it there{folder.made_by()}"
+        )
     try:
         return from_dict(merged(entries, changes or {}))
     except ValueError as error:
-        imports = read_json(folder.environment).get("imports", [])
-        raise ValueError(f"{folder.recipe} is not a recipe: {error}{hint(imports)}") from None
+        raise ValueError(
+            f"{folder.recipe} is not a recipe: {error}{hint(folder.imports())}{folder.made_by()}"
+        ) from None
 
 
 def open_run(

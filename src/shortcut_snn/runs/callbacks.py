@@ -1,14 +1,19 @@
 """What a run keeps as it goes: the history of its epochs, its networks, averaged or not, and its checkpoint."""
 
 import math
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, Checkpoint, EMAWeightAveraging
 from torch import nn
 
+from ..files import WriteError
+from .checkpoint import SEALED
 from .cost import StepCost
 from .folder import RunFolder
 from .health import Health
@@ -23,13 +28,11 @@ class History(Callback):
     Times are kept apart, in ``timing.csv``, because they are never the same twice.
     """
 
-    def __init__(
-        self, folder: RunFolder, health: Health, cost: StepCost, tell: Callable[[str], None] = lambda line: None
-    ) -> None:
-        self.folder = folder
+    def __init__(self, health: Health, cost: StepCost) -> None:
         self.health = health
         self.cost = cost
-        self.tell = tell
+        self.line = ""
+        """The last epoch in a line for a person."""
         self.rows: list[dict[str, Any]] = []
         self.gradients: list[dict[str, Any]] = []
         self.seconds: list[dict[str, Any]] = []
@@ -52,7 +55,7 @@ class History(Callback):
         self.spent = time.perf_counter() - self._start
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
-        """Note the epoch (validation has run by now) and write the files."""
+        """Note the epoch (validation has run by now)."""
         found = {name: float(value) for name, value in trainer.callback_metrics.items()} | module.training_means()
         # As people count.
         epoch = trainer.current_epoch + 1
@@ -66,11 +69,15 @@ class History(Callback):
         self.seconds.append({"epoch": epoch, "seconds": round(self.spent, 3)} | self.cost.row())
         metric = Metric(module.metric, module.higher_is_better, module.fraction)
         self._choose(row.get(f"validation_{metric.name}"), metric, trainer.current_epoch)
-        if trainer.is_global_zero:
-            self.folder.write_rows("metrics", self.rows)
-            self.folder.write_rows("gradients", self.gradients)
-            self.folder.write_rows("timing", self.seconds)
-        self.tell(self._line(row, metric, bool(module.model.branches), trainer.max_epochs))
+        self.line = self._line(row, metric, bool(module.model.branches), trainer.max_epochs)
+
+    def write(self, folder: RunFolder) -> None:
+        """Write the files."""
+        folder.write_rows("metrics", self.rows)
+        folder.write_rows("gradients", self.gradients)
+        folder.write_rows("timing", self.seconds)
+        if self.health.rows:
+            folder.write_rows("layers", self.health.rows)
 
     def _choose(self, value: float | None, metric: Metric, epoch: int) -> None:
         # Without validation data there is nothing to choose by: the last epoch it is.
@@ -94,9 +101,18 @@ class History(Callback):
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up where the checkpoint left off."""
-        for name, value in state.items():
-            setattr(self, name, value)
+        """Take up where the checkpoint left off.
+
+        Raises:
+            ValueError: it says what cannot be.
+        """
+        kinds = {"rows": list, "gradients": list, "seconds": list, "best_epoch": int, "spent": int | float}
+        wrong = [name for name, kind in kinds.items() if not isinstance(state.get(name), kind)]
+        rows = [row for name in ("rows", "gradients", "seconds") if name not in wrong for row in state[name]]
+        if wrong or "best_value" not in state or not all(isinstance(row, dict) and "epoch" in row for row in rows):
+            raise ValueError(f"the history of its epochs is damaged ({', '.join(wrong) or 'rows'})")
+        for name in (*kinds, "best_value"):
+            setattr(self, name, state[name])
 
 
 class Average(EMAWeightAveraging):
@@ -115,10 +131,11 @@ class Average(EMAWeightAveraging):
 
 
 class SaveRun(Checkpoint):
-    """At the end of each epoch: the best network, if it is that, then ``checkpoint.ckpt``.
+    """At the end of each epoch: tables, the best network, if it is that, ``checkpoint.ckpt``, and then a line.
 
-    Lightning runs ``Checkpoint`` callbacks last, so the checkpoint holds what the others noted. A kill between the two
-    files is harmless, since the resumed epoch writes the same best network again.
+    Lightning runs ``Checkpoint`` callbacks last, so the checkpoint holds what the others noted. A kill between the
+    files is harmless, since the resumed epoch writes the same again. A run whose folder has been moved or removed
+    meanwhile goes on in a new one; where nothing can be written, all of it is saved elsewhere before the run ends.
 
     Args:
         folder: of the run.
@@ -128,6 +145,8 @@ class SaveRun(Checkpoint):
             last one, after the epoch.
         every: steps after which there is a checkpoint within an epoch too; None: none.
         average: holds the averaged weights, if weights are averaged.
+        begin: writes anew what a run's folder holds from its beginning.
+        tell: takes a line for a person.
     """
 
     def __init__(
@@ -138,6 +157,8 @@ class SaveRun(Checkpoint):
         interruption: Interruption,
         every: int | None,
         average: Average | None,
+        begin: Callable[[], None],
+        tell: Callable[[str], None],
     ) -> None:
         self.folder = folder
         self.history = history
@@ -145,31 +166,48 @@ class SaveRun(Checkpoint):
         self.interruption = interruption
         self.every = every
         self.average = average
+        self.begin = begin
+        self.tell = tell
+        self.restored = False
+        """Whether all that a checkpoint held has been taken up."""
+        self.started = False
+        """Whether a step has been made, with what a checkpoint held."""
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
         """From now on there is something to save."""
+        self.restored = True
         self.interruption.listen()
         self.interruption.can_save = True
 
+    def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+        """In a step nothing can be saved."""
+        self.interruption.waits = False
+
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save within an epoch."""
+        self._start(trainer)
         signal = self.interruption.agreed(trainer)
         # The end of the epoch saves; between, gradients that have not made a step yet would be lost.
         if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         if signal or (self.every and trainer.global_step % self.every == 0):
-            self._save(trainer)
+            self._kept(trainer, self._save)
         if signal:
             raise Interrupted(signal, trainer.is_global_zero)
+        self.interruption.waits = trainer.world_size == 1
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
-        """Save."""
-        if self.history.best_epoch == trainer.current_epoch and trainer.is_global_zero:
-            network = module.model.network if self.average is None else self.average.network(module)
-            self.folder.save_network(network, "best", self.about)
-        self._save(trainer)
+        """Save, then say so."""
+        self._kept(trainer, self._save_epoch)
+        self.tell(self.history.line)
         if signal := self.interruption.agreed(trainer):
             raise Interrupted(signal, trainer.is_global_zero)
+
+    def on_exception(self, trainer: pl.Trainer, module: Any, exception: BaseException) -> None:
+        """Save where the next batch does not come: the last step is over."""
+        if self.interruption.waits:
+            self.interruption.waits = False
+            self._kept(trainer, self._save)
 
     def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
         """What follows can be done again."""
@@ -179,6 +217,50 @@ class SaveRun(Checkpoint):
         """Take the signals from Lightning again."""
         self.interruption.listen()
 
+    def _start(self, trainer: pl.Trainer) -> None:
+        """Write anew what is known of a resumed run, once its checkpoint has been used."""
+        if not self.started and trainer.is_global_zero and trainer.ckpt_path is not None:
+            self.begin()
+        self.started = True
+
+    def _kept(self, trainer: pl.Trainer, save: Callable[[pl.Trainer], None]) -> None:
+        """Save in the run's folder, or else somewhere."""
+        if trainer.is_global_zero and not self.folder.is_run:
+            self._begin_anew(trainer)
+        try:
+            save(trainer)
+        except WriteError as error:
+            if trainer.world_size > 1:
+                raise
+            said, self.interruption.waits = str(error), False
+            self.folder.move(Path(tempfile.mkdtemp(prefix=f"shortcut-snn-{self.folder.path.name}-")))
+            try:
+                self._begin_anew(trainer)
+                save(trainer)
+            except OSError:
+                shutil.rmtree(self.folder.path, ignore_errors=True)
+                raise error from None
+            raise ValueError(
+                f"{said}; nothing is lost: the run is saved in {self.folder}, go on with --resume --out {self.folder}"
+            ) from None
+
+    def _begin_anew(self, trainer: pl.Trainer) -> None:
+        self.folder.hold()
+        self.begin()
+        if 0 <= self.history.best_epoch < trainer.current_epoch:
+            # The network of the best epoch so far was in the folder alone: from now on the best counts.
+            self.history.best_value, self.history.best_epoch = None, trainer.current_epoch
+        self.tell(f"the run's folder is gone, or takes no files: the run goes on in {self.folder.path}")
+
+    def _save_epoch(self, trainer: pl.Trainer) -> None:
+        module: Any = trainer.lightning_module
+        if trainer.is_global_zero:
+            self.history.write(self.folder)
+            if self.history.best_epoch == trainer.current_epoch:
+                network = module.model.network if self.average is None else self.average.network(module)
+                self.folder.save_network(network, "best", self.about)
+        self._save(trainer)
+
     def _save(self, trainer: pl.Trainer) -> None:
         # Every process takes part in collecting the state; the first one writes.
-        trainer.save_checkpoint(self.folder.checkpoint)
+        trainer.save_checkpoint(self.folder.checkpoint, storage_options=SEALED)

@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -19,11 +19,38 @@ from torch import nn
 
 from .. import __version__
 from ..analysis.calibration import set_widths
-from ..deploy.weights import save_network
-from ..files import make_folder, read_json, remove_strays, write_csv, write_text
+from ..deploy.weights import read_network, save_network
+from ..files import make_folder, read_json, remove_strays, write_csv
 from .checkpoint import read_checkpoint
+from .checksums import check, write_sealed
 
 Row = dict[str, Any]
+FORMAT = 2
+"""Of a run's folder: 1 was without hashes and without a number."""
+_RESULT: dict[str, Any] = {
+    "metric": str,
+    "test_last": dict | None,
+    "test_best": dict | None,
+    "validation_last": dict | None,
+    "validation_best": dict | None,
+    "chance": int | float | None,
+    "gradient_ratio_first_epoch": int | float | None,
+    "gradient_ratio_last_epoch": int | float | None,
+    "seconds_per_epoch": int | float,
+}
+"""What others read of a result."""
+# Locks that this process holds. A process that is forked inherits them, and would hold them when this one is killed.
+_held: set[int] = set()
+
+
+def _let_go() -> None:
+    for handle in _held:
+        os.close(handle)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 # Where a run happens, on which what it computes depends in the last bits alone, and what it does when numbers go wrong:
 # a run that was stopped for these may go on.
@@ -50,7 +77,8 @@ class RunFolder:
     count from 1), ``energy.csv``, ``confusion.csv`` of a classification's test data, pictures, ``checkpoint.ckpt``, the
     networks that ship (``network.safetensors`` after the last epoch, ``best.safetensors`` of the best epoch on
     validation data) and ``result.json``; of recordings of events, ``split.txt`` says which were for training,
-    validation and test; ``surrogates.json`` holds the widths of calibrated surrogates.
+    validation and test; ``surrogates.json`` holds the widths of calibrated surrogates, and ``checksums.json`` hashes of
+    what a resumed run reads.
 
     Args:
         path: of the folder.
@@ -65,10 +93,20 @@ class RunFolder:
         self, path: str | Path, complete: Callable[[dict[str, Any]], dict[str, Any]] = lambda entries: entries
     ) -> None:
         self.path, self.complete = Path(path), complete
+        self._said = str(self.path)
+        self._lock = ExitStack()
 
     def __str__(self) -> str:
-        """Return the path."""
-        return str(self.path)
+        """Return the path as it was given."""
+        return self._said
+
+    def anchor(self) -> None:
+        """Stay where the path leads now, whatever becomes of the current folder."""
+        self.path = self.path.absolute()
+
+    def move(self, path: Path) -> None:
+        """Go on in another folder."""
+        self.path, self._said = path, str(path)
 
     def __truediv__(self, name: str) -> Path:
         """Return the path of a file in it."""
@@ -133,26 +171,32 @@ class RunFolder:
         Raises:
             ValueError: another process holds it.
         """
+        with self._lock:
+            self.hold()
+            remove_strays(self.path)
+            yield
+
+    def hold(self) -> None:
+        """Hold the folder that is there now until :meth:`locked` ends; it may be another than at its start.
+
+        Raises:
+            ValueError: another process holds it.
+        """
         make_folder(self.path)
         try:
             import fcntl
         except ModuleNotFoundError:
-            yield
             return
         handle = os.open(self.path, os.O_RDONLY)
+        _held.add(handle)
+        self._lock.callback(_close, handle)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                os.close(handle)
                 raise ValueError(
                     f"another process is training in {self}; wait for it or end it, or name another folder"
                 ) from None
-        try:
-            remove_strays(self.path)
-            yield
-        finally:
-            os.close(handle)
 
     def start_from(self, entries: Mapping[str, Any], resume: bool) -> Path | None:
         """Return the checkpoint to go on from, None to start anew.
@@ -176,11 +220,58 @@ class RunFolder:
             return None
         if not resume:
             raise FileExistsError(f"{self} holds a run already; add --resume to go on with it, or name another folder")
+        self.check_whole()
         self.check_same(entries)
-        if not self.checkpoint.is_file():
-            return None
-        read_checkpoint(self.checkpoint)
-        return self.checkpoint
+        return self.checkpoint if self.checkpoint.is_file() else None
+
+    def check_whole(self) -> None:
+        """Make sure that all that a resumed run reads is as it was written, before anything is touched.
+
+        Raises:
+            ValueError: a file is damaged, missing, or was changed; the message names it.
+        """
+        self.check_format()
+        for path in (self.recipe, self.environment, self.split, self.widths):
+            check(path)
+        # Who deletes one of these wants it done again.
+        for path in (self.result, self.checkpoint):
+            if path.is_file():
+                check(path)
+        if self.is_finished or not self.checkpoint.is_file():
+            return
+        history = read_checkpoint(self.checkpoint)["callbacks"].get("History")
+        best = self.network("best")
+        if best.is_file():
+            read_network(best)
+        elif isinstance(history, dict) and history.get("best_epoch") != -1:
+            raise ValueError(
+                f"{best}, the network of the run's best epoch so far, is missing; put it back from a copy, or start "
+                "the run anew in another folder"
+            )
+
+    def check_format(self) -> None:
+        """Refuse a folder of a later version.
+
+        Raises:
+            ValueError: the message names the version.
+        """
+        about = read_json(self.environment)
+        number = about.get("format", 1)
+        if not isinstance(number, int) or number > FORMAT:
+            raise ValueError(
+                f"the run in {self} is of format {number!r}, written by shortcut-snn {about.get('shortcut_snn')}; this "
+                f"version ({__version__}) knows formats up to {FORMAT}: install that version or a later one"
+            )
+
+    def made_by(self) -> str:
+        """Return who wrote the run, where that is another version than this, as the end of a sentence."""
+        try:
+            version = read_json(self.environment).get("shortcut_snn")
+        except ValueError:
+            version = None
+        if version == __version__:
+            return ""
+        return f" (the run was made by shortcut-snn {version or 'of an unknown version'}; this is {__version__})"
 
     def check_same(self, entries: Mapping[str, Any]) -> None:
         """Refuse a recipe that is not, but for where it runs, that of the run.
@@ -213,7 +304,7 @@ class RunFolder:
 
     def changed_imports(self, imports: Sequence[Row]) -> list[str]:
         """Return the names of imported files that are no longer those with which the run was started."""
-        before = {each["name"]: each.get("sha256") for each in read_json(self.environment).get("imports", [])}
+        before = {each["name"]: each.get("sha256") for each in self.imports()}
         return [
             each["name"] for each in imports if each["name"] in before and before[each["name"]] != each.get("sha256")
         ]
@@ -224,16 +315,16 @@ class RunFolder:
         split: str,
         widths: Mapping[str, float],
         imports: Sequence[Row],
-        judged_by: Mapping[str, Any],
+        about: Mapping[str, Any],
     ) -> None:
         """Write what is known before the first step."""
-        write_text(self.environment, json.dumps(environment(imports) | dict(judged_by), indent=2) + "\n")
+        write_sealed(self.environment, json.dumps(environment(imports) | dict(about), indent=2) + "\n")
         if split:
-            write_text(self.split, split)
+            write_sealed(self.split, split)
         if widths:
-            write_text(self.widths, json.dumps(dict(widths), indent=2) + "\n")
+            write_sealed(self.widths, json.dumps(dict(widths), indent=2) + "\n")
         # Last: a folder with a recipe is a run.
-        write_text(self.recipe, yaml.safe_dump(dict(entries), sort_keys=False))
+        write_sealed(self.recipe, yaml.safe_dump(dict(entries), sort_keys=False))
 
     def save_network(self, network: nn.Module, weights: str, about: Mapping[str, Any]) -> None:
         """Write a network that ships."""
@@ -245,19 +336,30 @@ class RunFolder:
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write what came of the run."""
-        write_text(self.result, json.dumps(dict(result), indent=2) + "\n")
+        write_sealed(self.result, json.dumps(dict(result), indent=2) + "\n")
 
     # Reading.
+
+    def imports(self) -> list[Row]:
+        """Return what was imported when the run was started: name, and version or hash."""
+        found = read_json(self.environment).get("imports", [])
+        return [each for each in found if isinstance(each, dict) and "name" in each] if isinstance(found, list) else []
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the fingerprint of the run's data, nothing where there is none."""
+        found = read_json(self.environment).get("data")
+        return found if isinstance(found, dict) else {}
 
     def read_entries(self) -> dict[str, Any]:
         """Return the recipe's entries as they stand in the file.
 
         Raises:
             FileNotFoundError: no run there.
-            ValueError: the file is damaged.
+            ValueError: the file is damaged, or of a later version.
         """
         if not self.is_run:
             raise FileNotFoundError(f"{self} holds no run (no {self.recipe.name})")
+        self.check_format()
         try:
             text = self.recipe.read_text(encoding="utf-8")
             # What stands in several places at once can be larger than any memory, or without an end.
@@ -277,8 +379,14 @@ class RunFolder:
             ValueError: the file is damaged, or of an earlier version.
         """
         result = read_json(self.result)
-        if "metric" not in result:
-            raise ValueError(f"{self.result} is damaged, or of an earlier version; delete it and resume the run")
+        for name, kind in _RESULT.items():
+            found = result.get(name)
+            numbers = found.values() if isinstance(found, dict) else ()
+            if not isinstance(found, kind) or not all(isinstance(number, int | float) for number in numbers):
+                raise ValueError(
+                    f"{self.result} is damaged, or of an earlier version ({name!r} is missing or of another kind); "
+                    f"delete it and resume the run{self.made_by()}"
+                )
         return result
 
     def set_widths(self, network: nn.Module) -> dict[str, float]:
@@ -290,13 +398,20 @@ class RunFolder:
         try:
             widths = json.loads(self.widths.read_text(encoding="utf-8"))
             set_widths(network, widths)
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             raise ValueError(
                 f"{self.widths}, which holds the calibrated surrogate widths of the run, is missing or damaged; put it "
                 "back, or start the run anew in another folder"
             ) from None
         found: dict[str, float] = widths
         return found
+
+
+def _close(handle: int) -> None:
+    # In a forked process it is closed already.
+    if handle in _held:
+        _held.remove(handle)
+        os.close(handle)
 
 
 def environment(imports: Sequence[Row]) -> dict[str, Any]:
@@ -308,6 +423,7 @@ def environment(imports: Sequence[Row]) -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             versions[name] = "not installed"
     return {
+        "format": FORMAT,
         "shortcut_snn": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -110,10 +110,25 @@ class FiniteSteps(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
         """Look before the epoch is saved."""
         self.check_waiting()
+        self.check_weights(trainer, module)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
         """Look before anything is saved."""
         self.check_waiting()
+        self.check_weights(trainer, module)
+
+    def check_weights(self, trainer: pl.Trainer, module: Any) -> None:
+        """Stop if the last step itself, as of a huge learning rate, made weights that are no numbers.
+
+        Raises:
+            NumericsError: naming the first of them.
+        """
+        weights = {name: value.detach() for name, value in module.model.named_parameters()}
+        if weights and not torch.isfinite(torch.nn.utils.get_total_norm(list(weights.values()))):
+            bad = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+            if bad:
+                name = bad[0].removeprefix("network.")
+                raise _error(f"the weights {name} are not finite after step {trainer.global_step}")
 
 
 def _error(said: str) -> NumericsError:

@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TextIO
 
 import lightning.pytorch as pl
@@ -43,8 +44,7 @@ class Progress(Callback):
     def clear(self) -> None:
         """Take the drawn line away."""
         if self._shown:
-            self.stream.write("\r\x1b[K")
-            self.stream.flush()
+            self._write("\r\x1b[K")
             self._shown = False
 
     @property
@@ -58,9 +58,14 @@ class Progress(Callback):
     def draw(self, line: str) -> None:
         """Show a line in place of the one before; what does not fit is left out."""
         # The last column stays free: some terminals go on to the next line after it.
-        self.stream.write(f"\r\x1b[K{line[: self.columns - 1]}")
-        self.stream.flush()
+        self._write(f"\r\x1b[K{line[: self.columns - 1]}")
         self._shown, self._next = True, time.monotonic() + EVERY
+
+    def _write(self, text: str) -> None:
+        # A terminal that is gone is no reason to stop.
+        with suppress(OSError, ValueError):
+            self.stream.write(text)
+            self.stream.flush()
 
     def _due(self, trainer: pl.Trainer) -> bool:
         return trainer.is_global_zero and time.monotonic() >= self._next

@@ -21,6 +21,8 @@ from ..analysis.calibration import calibrate as calibrated_widths
 from ..analysis.gradients import shallow_to_deep
 from ..components import write
 from ..data import Data, Loaders, as_data
+from ..data.file_error import DataFileError
+from ..data.loading import PATIENCE
 from ..deploy.weights import load_into, read_network
 from ..neurons import keep_freed_memory
 from .callbacks import Average, History, SaveRun
@@ -36,7 +38,7 @@ from .progress import Progress
 from .sync_norm import synchronise
 from .tables import Metric
 from .task import Task
-from .trainer import make_trainer, quiet, seeded
+from .trainer import MEETING, make_trainer, quiet, seeded, watched
 
 
 def fit(
@@ -101,7 +103,14 @@ def fit(
     about = {"version": __version__, "data": task.description} | dict(about or {})
     # With several processes one speaks for all.
     tell = rank_zero_only(tell)
-    with interruption.listening(), quiet(), seeded(training.seed, training.threads), ExitStack() as until_the_end:
+    folder.anchor()
+    with (
+        interruption.listening(),
+        quiet(),
+        watched(),
+        seeded(training.seed, training.threads),
+        ExitStack() as until_the_end,
+    ):
         checkpoint = _checkpoint(folder, data, entries, resume)
         if resume and folder.is_finished:
             tell(f"{folder} is finished already")
@@ -109,17 +118,22 @@ def fit(
         if task.finished:
             raise ValueError("this task has been trained, and its branches are gone: build another for another run")
         task.total_steps = 0
-        progress = Progress(sys.stderr, tell) if sys.stderr.isatty() else None
+        progress = Progress(sys.stderr, tell) if sys.stderr is not None and sys.stderr.isatty() else None
         tell = progress.tell if progress else tell
         health = Health(
-            folder.table("layers"),
             network=lambda module: module.model.network,
             silent_layers=training.silent_layers,
             tell=tell,
         )
         cost, average = StepCost(), None if training.average is None else Average(decay=training.average)
-        history = History(folder, health, cost, tell)
-        save = SaveRun(folder, history, about, interruption, training.checkpoint_every, average)
+        history = History(health, cost)
+        widths: dict[str, float] = {}
+        told: dict[str, Any] = {**_judged_by(task), "data": {}}
+
+        def begin() -> None:
+            folder.begin(entries, data.split, widths, imports, told)
+
+        save = SaveRun(folder, history, about, interruption, training.checkpoint_every, average, begin, tell)
         watchers = [FiniteSteps(training.non_finite, tell), *([average] if average else []), health, cost]
         opened = until_the_end.enter_context(open_loggers(loggers, folder.path))
         watchers += [progress] if progress else []
@@ -135,23 +149,39 @@ def fit(
             keep_freed_memory()
         batches = data.loaders(training.seed, trainer.global_rank, trainer.world_size)
         tell(_begins(task, batches))
-        widths: dict[str, float] = {}
         if calibrate:
             if progress and trainer.is_global_zero:
                 progress.draw("calibrating the surrogates on the first batch ...")
-            widths = _widths(task, data, folder, checkpoint, trainer)
+            widths |= _widths(task, data, folder, checkpoint, trainer)
             about["surrogate_widths"] = widths
         if trainer.is_global_zero:
             until_the_end.enter_context(folder.locked())
             if checkpoint is not None and (changed := folder.changed_imports(imports)):
                 tell(f"{', '.join(changed)} is no longer the file that the run was started with")
-            folder.begin(entries, data.split, widths, imports, _judged_by(task))
+            told["data"] = _fingerprint(folder, data, checkpoint, tell)
+            if checkpoint is None:
+                begin()
         for logger in opened:
             logger.log_hyperparams(entries)
         if checkpoint is not None:
             epoch, done = position(read_checkpoint(checkpoint))
             batches.begin(epoch, done)
-        trainer.fit(task, batches.train, batches.validation, ckpt_path=checkpoint, weights_only=True)
+        if training.nodes > 1:
+            tell(f"waiting for all {training.nodes} machines, at most {MEETING.total_seconds() / 60:.0f} minutes")
+        try:
+            trainer.fit(task, batches.train, batches.validation, ckpt_path=checkpoint, weights_only=True)
+        except Exception as error:
+            if isinstance(error, DataFileError) and folder.is_run and trainer.is_global_zero:
+                # It is to be mended, and the data will be others then.
+                told["data"] = {}
+                begin()
+            explained = _explained(error, checkpoint, save, trainer.world_size, folder)
+            if explained is error:
+                raise
+            raise explained from error
+        if checkpoint is not None and not save.started and trainer.is_global_zero:
+            # All epochs were done before.
+            begin()
         if average is not None:
             # Where all epochs were done before, Lightning has put the weights themselves back.
             task.model.network.load_state_dict(average.network(task).state_dict())
@@ -219,6 +249,57 @@ def _checkpoint(folder: RunFolder, data: Data, entries: Mapping[str, Any], resum
             "them back, or name another folder"
         )
     return checkpoint
+
+
+def _fingerprint(folder: RunFolder, data: Data, checkpoint: Path | None, tell: Callable[[str], None]) -> dict[str, str]:
+    """Return the fingerprint of the data.
+
+    Raises:
+        ValueError: it is not that of the run which is resumed.
+    """
+    now, then = data.fingerprint(), {} if checkpoint is None else folder.fingerprint()
+    if not now or not then:
+        return now
+    if now["contents"] != then.get("contents"):
+        raise ValueError(
+            f"the data are no longer those of the run in {folder}: other samples, sizes or contents; put them back as "
+            "they were, or name another folder"
+        )
+    if now.get("dates") != then.get("dates"):
+        tell("files of the data have been moved or written since the run began; those that were looked at are the same")
+    return now
+
+
+def _explained(
+    error: Exception, checkpoint: Path | None, save: SaveRun, processes: int, folder: RunFolder
+) -> Exception:
+    """Return an error of training as a sentence, where it is known what it means; else as it is."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, RuntimeError) and "DataLoader" in said:
+        return ValueError(
+            f"a process that loads data (data.workers) was killed or gave nothing for {PATIENCE} s: is there enough "
+            f"memory, and shared memory (/dev/shm)? What the steps before have done is saved; go on with --resume, "
+            f"with fewer data.workers ({said[:200]})"
+        )
+    if isinstance(error, RuntimeError) and "without overflow" in said:
+        return ValueError(
+            "a number of the optimizer is too large for the weights' type: try a lower optimizer.lr or weight_decay"
+            f" ({said[:200]})"
+        )
+    lost = ("gloo", "nccl", "connection", "store", "socket", "timed out", "timeout")
+    if processes > 1 and isinstance(error, RuntimeError) and any(word in said.lower() for word in lost):
+        return ValueError(
+            f"another of the {processes} processes has ended or cannot be reached: look at what it said last. Start "
+            f"all of them again with --resume: the run goes on from its last checkpoint ({said[:200]})"
+        )
+    # Taken up, but not used yet: what it holds may be at fault. What is told in a sentence is told after that.
+    told = OSError if not save.restored else OSError | ValueError
+    if checkpoint is not None and not save.started and not isinstance(error, told) and "memory" not in said:
+        return ValueError(
+            f"the run in {folder} does not go on from {checkpoint} ({type(error).__name__}: {said[:200]}); if nothing "
+            "else has changed since it was written, put it back from a copy"
+        )
+    return error
 
 
 def _widths(

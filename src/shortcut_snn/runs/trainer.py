@@ -1,10 +1,17 @@
 """Lightning's trainer as a run wants it, and what a run does to the process, put back when it ends."""
 
 import logging
+import os
 import random
+import subprocess
+import sys
+import threading
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -12,10 +19,15 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies.launchers import subprocess_script
 
 from .checkpoint import WholeCheckpoint
 from .training import Training
 
+MEETING = timedelta(minutes=10)
+"""So long a process waits for the others of its run."""
+GRACE = 20.0
+"""So many seconds a process has to end by itself when another of its run has failed."""
 PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -32,6 +44,39 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """Watch the processes that Lightning starts within a block; its own watch kills this process without a word."""
+    module: Any = subprocess_script
+    before, module._launch_process_observer = module._launch_process_observer, _watch
+    try:
+        yield
+    finally:
+        module._launch_process_observer = before
+
+
+def _watch(processes: list[subprocess.Popen[bytes]]) -> None:
+    threading.Thread(target=_until_one_ends, args=(processes,), name="processes of the run", daemon=True).start()
+
+
+def _until_one_ends(processes: list[subprocess.Popen[bytes]]) -> None:
+    while not (failed := [process for process in processes if process.poll()]):
+        if all(process.poll() == 0 for process in processes):
+            return
+        time.sleep(1)
+    # Most often what it shared with this process is broken now, which ends it with an error of its own.
+    time.sleep(GRACE)
+    print(
+        f"shortcut-snn: error: a process of this run has ended with status {failed[0].returncode}: look at what it "
+        "said last. Start the run again with --resume: it goes on from its last checkpoint",
+        file=sys.stderr,
+        flush=True,
+    )
+    for process in processes:
+        process.kill()
+    os._exit(1)
 
 
 @contextmanager
@@ -76,6 +121,17 @@ def make_trainer(
     Raises:
         ValueError: devices that are not there, or another number of processes than was asked for.
     """
+    if any(word in training.strategy for word in ("spawn", "fork", "notebook", "xla")):
+        raise ValueError(
+            f"training.strategy: {training.strategy} starts processes out of this one, which a run does not outlive; "
+            "choose ddp, which starts the command anew in each"
+        )
+    started = os.environ.get("WORLD_SIZE", "1")
+    if "TORCHELASTIC_RUN_ID" in os.environ and started != str(training.processes):
+        raise ValueError(
+            f"torchrun has started {started} processes, and training.devices * training.nodes is {training.processes}: "
+            "each would train alone; say as many in both"
+        )
     try:
         trainer = pl.Trainer(
             accelerator=training.accelerator,
@@ -96,8 +152,16 @@ def make_trainer(
             use_distributed_sampler=False,
             plugins=[WholeCheckpoint()],
         )
-    except MisconfigurationException as error:
-        raise ValueError(f"training.accelerator, devices, nodes or strategy: {error}") from None
+    # What Lightning raises for a strategy that does not go with the rest depends on the strategy.
+    except (MisconfigurationException, TypeError, ImportError, RuntimeError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"training.accelerator, devices, nodes or strategy: {said}") from None
+    if training.processes > 1 and hasattr(trainer.strategy, "_timeout"):
+        # Of the first meeting, and of any later one: who is missing is not waited for without end.
+        trainer.strategy._timeout = MEETING
+    if training.precision == "fp16" and trainer.strategy.root_device.type == "cpu":
+        # Lightning would take bf16 in its place.
+        raise ValueError("training.precision: fp16 needs a GPU, and this is a CPU; choose bf16 or fp32")
     if trainer.world_size != training.processes:
         raise ValueError(
             f"training.devices * training.nodes is {training.processes} and the number of processes "

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shortcut_snn.data.events.binning import frame_size, to_frames
-from shortcut_snn.data.events.recording import Events
+from shortcut_snn.data.events.recording import Events, RecordingError, checked
 
 from .recordings import Sample, nmnist, synthetic
 
@@ -88,3 +88,15 @@ def test_a_shorter_side_is_asked_for() -> None:
     assert frame_size((128, 128), 48) == (48, 48)
     with pytest.raises(ValueError, match="frames cannot be larger than the sensor's 34 pixels, got 48"):
         frame_size((34, 40), 48)
+
+
+@pytest.mark.parametrize(
+    "last", [np.uint64(2**64 - 1), np.int64(2**63 - 1), np.float64("nan"), np.float64("inf"), np.float64(1e300)]
+)
+def test_times_that_no_clock_shows(last: np.generic) -> None:
+    """They would wrap around, to times that look like some, or to a place outside of every frame."""
+    t = np.zeros(20, last.dtype)
+    t[-1] = last
+    zeros = np.zeros(20, np.int64)
+    with pytest.raises(RecordingError, match="here is damaged or no recording: it has an event at a time that is no"):
+        checked(Events.of(t, zeros, zeros, zeros), (1, 1), "here")

@@ -245,6 +245,11 @@ class TestDVSGesture:
         ("name", "content", "message"),
         [
             ("user01_led_labels.csv", b"label,from,to\n", "its first line is not class,startTime_usec,endTime_usec"),
+            (
+                "user01_led_labels.csv",
+                b"class,startTime_usec,endTime_usec\n" + b"1" * 200_000,
+                "is no list of gestures: field larger than field limit",
+            ),
             ("user01_led_labels.csv", b"", "its first line is not class,startTime_usec,endTime_usec"),
             ("user01_led_labels.csv", b"\xff\xfe\0", "is no text: 'ascii' codec can't decode"),
             ("user01_led_labels.csv", b"class,startTime_usec,endTime_usec\n1,2\n", "'1,2' is not three whole numbers"),

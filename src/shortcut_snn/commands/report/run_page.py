@@ -49,7 +49,9 @@ def run_page(folder: RunFolder) -> Page:
     recipe, environment = folder.read_entries(), read_json(folder.environment)
     result = read_json(folder.result)
     if result and "metric" not in result:
-        raise ValueError(f"{folder.result} is damaged: it names no metric; delete it and resume the run")
+        raise ValueError(
+            f"{folder.result} is damaged: it names no metric; delete it and resume the run{folder.made_by()}"
+        )
     # Of a run that is not over its environment says by what it is judged.
     about = result or environment
     metric = Metric.of(about) if "metric" in about else Metric("loss", higher_is_better=False)

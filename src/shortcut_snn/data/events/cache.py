@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...files import replacing, write_text
+from ...files import expanded, replacing, write_text
 
 VERSION = 1
 """To be raised with every change that makes other frames of the same recording: those kept are forgotten then."""
@@ -32,9 +32,9 @@ def cache_folder(given: str | None) -> Path | None:
     if given == OFF:
         return None
     if given is not None:
-        return Path(given).expanduser()
+        return expanded(given)
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home).expanduser() / "shortcut-snn" / "frames"
+    return expanded(home) / "shortcut-snn" / "frames"
 
 
 class FrameCache:

@@ -125,7 +125,10 @@ def _trials(base: Path, listing: Path) -> Iterator[tuple[Recording, int]]:
 def _labels(path: Path) -> list[tuple[int, int, int]]:
     if not path.is_file():
         raise FileNotFoundError(f"data.root: {path} is missing")
-    heading, *rows = [[cell.strip() for cell in row] for row in csv.reader(_lines(path)) if row] or [[]]
+    try:
+        heading, *rows = [[cell.strip() for cell in row] for row in csv.reader(_lines(path)) if row] or [[]]
+    except csv.Error as error:
+        raise ValueError(f"{path} is no list of gestures: {one_line(error)}") from None
     if heading != _HEADING:
         raise ValueError(f"{path} is no list of gestures: its first line is not {','.join(_HEADING)}")
     result = []
@@ -133,7 +136,8 @@ def _labels(path: Path) -> list[tuple[int, int, int]]:
         try:
             label, start, end = (int(cell) for cell in row)
         except ValueError:
-            raise ValueError(f"{path} is no list of gestures: {','.join(row)!r} is not three whole numbers") from None
+            shown = ",".join(row)[:60]
+            raise ValueError(f"{path} is no list of gestures: {shown!r} is not three whole numbers") from None
         if not 1 <= label <= len(CLASSES) or not 0 <= start < end:
             raise ValueError(f"{path} has a gesture of class {label} from {start} to {end}, which cannot be")
         result.append((label - 1, start, end))

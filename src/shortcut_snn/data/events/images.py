@@ -8,10 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..fingerprint import Fingerprint, of_values, spread
 from ..images import Images, Indices
 from .binning import Frames, Slicing, frame_size, to_frames
 from .cache import FrameCache, cache_folder
 from .recording import Recording, Sensor
+
+SAMPLES = 16
+"""So many recordings stand for all of them."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,12 @@ class EventImages(Images):
     def made_with(self) -> dict[str, Any]:
         """Return the camera's height and width, and what the frames of a recording have in common."""
         return {"sensor": list(self.maker.sensor), "slicing": self.maker.slicing}
+
+    def fingerprint(self) -> Fingerprint:
+        """Return by what one can tell whether these are the same recordings later on: state of the files, a sample."""
+        dates = of_values([list(recording.identity()) for recording in self.recordings])
+        sample: Tensor | list[Tensor] = self.fetch(spread(len(self), SAMPLES)) if len(self) else []
+        return {"dates": dates["contents"], **of_values([self.labels, sample])}
 
     def storage(self) -> str:
         """Say where the frames are kept and how much room they take."""

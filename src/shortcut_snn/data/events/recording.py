@@ -15,6 +15,8 @@ Sensor = tuple[int, int]
 """Height and width of a camera in pixels."""
 
 _BACKWARDS = 0.1
+LATEST, LONGEST = 2**62, 2**48
+"""No event has a later time, and no recording lasts longer, in whatever unit: beyond, sums would wrap around."""
 
 
 class RecordingError(DataFileError):
@@ -36,8 +38,15 @@ class Events:
 
     @classmethod
     def of(cls, t: NDArray[Any], x: NDArray[Any], y: NDArray[Any], p: NDArray[Any]) -> "Events":
-        """Convert arrays of any integer types."""
-        return cls(t.astype(np.int64), x.astype(np.int64), y.astype(np.int64), p.astype(np.bool_))
+        """Convert arrays of any integer types, or of floats that are whole numbers."""
+        # What no clock shows would wrap around to what one does.
+        wrong = ~(np.abs(t.astype(np.float64)) < LATEST)
+        return cls(
+            np.where(wrong, -LATEST, t).astype(np.int64) if wrong.any() else t.astype(np.int64),
+            x.astype(np.int64),
+            y.astype(np.int64),
+            p.astype(np.bool_),
+        )
 
     def __len__(self) -> int:
         return len(self.t)
@@ -61,6 +70,12 @@ def checked(events: Events, sensor: Sensor, where: str) -> Events:
         raise RecordingError(
             f"{where} is no recording of a sensor of {height}x{width} pixels (height x width): it has an event at"
             f" x={events.x[first]}, y={events.y[first]}"
+        )
+    first, last = int(events.t.min()), int(events.t.max())
+    if first <= -LATEST or last - first >= LONGEST:
+        raise RecordingError(
+            f"{where} is damaged or no recording: it has an event at a time that is no number, or {last - first} after "
+            "another"
         )
     late = np.diff(events.t) < 0
     if not late.any():
