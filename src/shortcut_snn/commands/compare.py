@@ -4,7 +4,6 @@ import argparse
 import itertools
 import json
 import math
-import os
 import shlex
 import zlib
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -17,12 +16,13 @@ from typing import Any
 from ..analysis import plots
 from ..analysis.statistics import geometric_mean, mean_interval
 from ..files import write_csv, write_text
-from ..recipes.entries import changed, from_dict, layer, merged, parse, said, write_recipe
+from ..recipes.entries import changed, from_dict, layer, merged, parse, said
 from ..recipes.recipe import Recipe
 from ..runs import RunFolder
 from ..runs.folder import flat
 from ..runs.tables import COLUMNS, Metric, human, show, table
-from ._children import Children, Stopped, why
+from ._children import Children, Stopped
+from ._launchers import Launcher, Local, add_launcher, launching, train
 from ._main import STOPPED, UsageError
 
 HELP = "compare methods over seeds"
@@ -171,7 +171,13 @@ class RunsFailed(ValueError):
         self.rows = rows
 
 
-def compare(plan: Plan, folder: str | Path, jobs: int = 1, tell: Callable[[str], None] = print) -> list[dict[str, Any]]:
+def compare(
+    plan: Plan,
+    folder: str | Path,
+    jobs: int = 1,
+    tell: Callable[[str], None] = print,
+    launcher: Launcher | None = None,
+) -> list[dict[str, Any]]:
     """Run what has not run yet and write the comparison.
 
     Every run is a process of its own with a folder of its own, so one that fails or is killed takes nothing with
@@ -181,8 +187,9 @@ def compare(plan: Plan, folder: str | Path, jobs: int = 1, tell: Callable[[str],
         plan: what is compared.
         folder: where the runs, ``runs.csv``, ``comparison.csv``, ``comparison.json``, ``comparison.md`` and
             ``comparison.png`` go.
-        jobs: processes at the same time; each gets its share of the CPU threads.
+        jobs: processes at the same time; on one machine each gets its share of the CPU threads.
         tell: takes a line as each run ends.
+        launcher: what starts them; by default they are processes of this machine.
 
     Returns:
         The rows of the table.
@@ -193,10 +200,9 @@ def compare(plan: Plan, folder: str | Path, jobs: int = 1, tell: Callable[[str],
     """
     if jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
-    folder = Path(folder)
+    folder, launcher = Path(folder), launcher or Local(jobs)
     todo = [(variant, seed) for seed in plan.seeds for variant in plan.variants]
     tell(f"{len(plan.variants)} variants, {len(plan.seeds)} seeds: {len(todo)} runs in {folder}")
-    threads = max(1, (os.cpu_count() or 1) // jobs)
     failed: dict[Path, str] = {}
     children = Children(tell)
 
@@ -208,7 +214,7 @@ def compare(plan: Plan, folder: str | Path, jobs: int = 1, tell: Callable[[str],
             if place.is_finished:
                 place.check_same(recipe.to_dict())
             else:
-                _train(recipe, place, threads, children, plan.imports)
+                train(children, launcher, recipe, place, plan.imports, tell=tell)
             result = place.read_result()
         except Stopped:
             tell(f"stopped {variant.label}, seed {seed}; {STOPPED}")
@@ -227,25 +233,6 @@ def compare(plan: Plan, folder: str | Path, jobs: int = 1, tell: Callable[[str],
         place, error = next(iter(failed.items()))
         raise RunsFailed(f"{len(failed)} of {len(todo)} runs failed, first {place}: {error}", rows)
     return rows
-
-
-def _train(recipe: Recipe, place: RunFolder, threads: int, children: Children, imports: Sequence[str]) -> None:
-    """Train in a process of its own.
-
-    Raises:
-        Stopped: it was asked to stop.
-        ValueError: training failed.
-    """
-    config, log = place.path.with_suffix(".yaml"), place.path.with_suffix(".log")
-    write_recipe(recipe, config)
-    command = ["train", "--config", str(config), "--out", str(place), "--resume"]
-    command += [word for name in imports for word in ("--import", name)]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    with log.open("ab") as output:
-        status = children.run(["-m", "shortcut_snn", *command], output, environment)
-    if status:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise ValueError(why(status, lines))
 
 
 def summarise(plan: Plan, folder: str | Path, leave_out: Container[Path] = ()) -> list[dict[str, Any]]:
@@ -350,7 +337,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--grid", action="append", default=[], metavar="KEY=A,B",
         help="an entry of the recipe to vary too, as in optimizer.lr=0.003,0.01; may be given several times",
     )  # fmt: skip
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time; they share the CPU threads")
+    add_launcher(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -362,7 +349,8 @@ def run(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(str(error)) from None
     try:
-        rows = compare(chosen, options.out, options.jobs)
+        with launching(options, options.out) as launcher:
+            rows = compare(chosen, options.out, options.jobs, launcher=launcher)
     except RunsFailed as error:
         _tell(error.rows, chosen, Path(options.out))
         raise
