@@ -57,6 +57,8 @@ def comparison_page(folder: Path) -> Page:
         "Means with 95 % intervals (Student's t over seeds), on test data. Differences are between runs with the same "
         "seed; one is clear where its interval leaves out 0. Gradient ratios are of the first layer to the last."
     )
+    tuned = about.get("tuned")
+    methods = comparison_table(rows, metric, baseline, tuned if isinstance(tuned, dict) else None)
     facts = [("methods", str(len(rows))), ("runs", str(len(runs)))]
     if chance is not None:
         facts.append(("chance", metric.show(chance / metric.scale)))
@@ -65,7 +67,8 @@ def comparison_page(folder: Path) -> Page:
         subtitle(first.read_entries() if first else {}),
         facts,
         [
-            Section("Methods", text, [picture("comparison", drawn)], Table(*comparison_table(rows, metric, baseline))),
+            Section("Methods", text, [picture("comparison", drawn)], Table(*methods)),
+            *_tuning(folder),
             *_progress(places, metric),
             *_curves(places),
             *_energy(labels, runs),
@@ -95,6 +98,12 @@ def verdict(rows: Sequence[Row], metric: Metric, baseline: str, chance: float | 
     pair = (best["difference"], best["difference_interval"])
     difference, clear = metric.within(*pair, "+"), metric.clearly(*pair)
     return f"{said}; against {baseline} with the same seeds {difference}: {clear}."
+
+
+def _tuning(folder: Path) -> list[Section]:
+    rows = read_rows(folder / "tuning.csv", text=["variant", "outcome"], mixed=True)
+    text = "Each method was first given its own best of these, by validation data after the last epoch; one seed."
+    return [Section("Tuning", text, table=all_columns(rows))] if rows else []
 
 
 def _places(folder: Path, label: str, runs: list[Row]) -> list[RunFolder]:
