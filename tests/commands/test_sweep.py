@@ -2,10 +2,8 @@
 
 import csv
 import json
-import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -223,18 +221,20 @@ def test_a_search_that_is_killed_goes_on_and_its_trials_are_runs(tmp_path, capsy
     folder = tmp_path / "s"
     command = ["sweep", "--config", "digits", "--space", str(path), "--out", str(folder), "--trials", "2", *SMALL]
     command += ["--training.epochs", "5", "--pruner", "none"]
+    log, deadline = folder / "trials" / "0000.log", time.monotonic() + 1800
     with (tmp_path / "said").open("wb") as said:
         parent = subprocess.Popen([sys.executable, "-m", "shortcut_snn", *command], stdout=said, stderr=said)
-        log, deadline = folder / "trials" / "0000.log", time.monotonic() + 300
+    try:
         while not (log.is_file() and "epoch 2/5" in log.read_text()):
             assert time.monotonic() < deadline
             assert parent.poll() is None, (tmp_path / "said").read_text()
             time.sleep(0.05)
-        os.kill(parent.pid, signal.SIGKILL)
+    finally:
+        parent.kill()
         parent.wait()
-        while "interrupted" not in log.read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    while "interrupted" not in log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     drawn = json.loads(json.dumps(read_recipe(folder / "trials" / "0000.yaml").to_dict()))
     assert main(command) == 0
     assert "2 trials in" in capsys.readouterr().out
