@@ -114,7 +114,7 @@ def _run(words: list[str]) -> None:
 
 def _run_ours(words: list[str]) -> None:
     given = words = [str(ROOT / word) if word.startswith("examples/") else word for word in words]
-    if words[0] == "compare" and "vanilla,shortcut,evolutionary" not in words:
+    if words[0] == "sweep" or (words[0] == "compare" and "vanilla,shortcut,evolutionary" not in words):
         # Each of its runs is a process that imports everything: one page runs them, of others the words are checked.
         given = [*words, "--print-recipe"]
     root = words[words.index("--data.root") + 1] if "--data.root" in words else "."

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shortcut_snn.commands._children import Children, Stopped, follow_parent, why
+from shortcut_snn.commands._children import Children, Process, Stopped, follow_parent, why
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 
@@ -34,13 +34,14 @@ PARENT = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from shortcut_snn.commands._children import Children, Stopped
+from shortcut_snn.commands._children import Children, Process, Stopped
 folder = Path(sys.argv[1])
 children = Children(lambda line: print(line, flush=True))
 def one(name):
     with (folder / "log").open("ab") as output:
         try:
-            print(name, children.run([str(folder / "child.py"), str(folder), name, sys.argv[2]], output), flush=True)
+            start = lambda: Process([str(folder / "child.py"), str(folder), name, sys.argv[2]], output)
+            print(name, children.run(start), flush=True)
         except Stopped as stopped:
             print(name, stopped, flush=True)
             raise
@@ -155,9 +156,9 @@ def test_an_error_in_the_block_stops_children_too(tmp_path):
 
 def test_statuses_and_output_are_those_of_the_process(tmp_path):
     with (tmp_path / "log").open("wb") as output:
-        assert Children().run(["-c", "print('why')"], output) == 0
-        assert Children().run(["-c", "import sys; sys.exit(3)"], output) == 3
-        assert Children().run(["-c", "import os; os.kill(os.getpid(), 9)"], output) == -9
+        assert Children().run(lambda: Process(["-c", "print('why')"], output)) == 0
+        assert Children().run(lambda: Process(["-c", "import sys; sys.exit(3)"], output)) == 3
+        assert Children().run(lambda: Process(["-c", "import os; os.kill(os.getpid(), 9)"], output)) == -9
     assert (tmp_path / "log").read_text() == "why\n"
 
 
@@ -172,7 +173,7 @@ def test_nothing_is_imported_from_the_current_folder(tmp_path, monkeypatch):
     paths = [str(given), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     with (tmp_path / "log").open("wb") as output:
-        assert Children().run(["-c", "import mine, yaml"], output, environment) == 0
+        assert Children().run(lambda: Process(["-c", "import mine, yaml"], output, environment)) == 0
     assert (tmp_path / "log").read_text() == "mine\n"
 
 
@@ -181,7 +182,7 @@ def test_nothing_starts_once_it_is_over(tmp_path):
     with pytest.raises(ValueError, match="a bug"), children.block():
         raise ValueError("a bug")
     with (tmp_path / "log").open("wb") as output, pytest.raises(Stopped, match="not started"):
-        children.run(["-c", "print('started')"], output)
+        children.run(lambda: Process(["-c", "print('started')"], output))
     assert (tmp_path / "log").read_text() == ""
 
 

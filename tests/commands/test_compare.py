@@ -10,8 +10,10 @@ import time
 
 import pytest
 
+from shortcut_snn.commands import compare as compare_command
 from shortcut_snn.commands import main
 from shortcut_snn.commands.compare import plan, summarise
+from shortcut_snn.commands.report import write_page
 from shortcut_snn.components import kind_and_name
 from shortcut_snn.recipes import PRESETS, recipe_of
 from shortcut_snn.recipes.entries import layer
@@ -269,6 +271,97 @@ def test_a_first_method_that_fails_is_named_and_nothing_is_set_against_the_secon
     assert row[5].strip() == "-"
     assert "no run of evolutionary taps=[layr1] has finished: there is nothing to set the others against" in streams.out
     assert table(folder / "comparison.csv")[0]["difference"] == "nan"
+
+
+class Runs:
+    """Stands in for what trains: it leaves results that learning rate and branches decide."""
+
+    def __init__(self):
+        self.trained = []
+
+    def __call__(self, children, launcher, recipe, place, imports=(), enough=None, tell=print):
+        self.trained.append((place.path.parts[-3:], recipe.training.epochs, recipe.optimizer.lr))
+        place.path.mkdir(parents=True, exist_ok=True)
+        if recipe.optimizer.lr > 1:
+            raise ValueError("the loss is NaN")
+        # Without branches the best is the least rate, with them one between.
+        far = recipe.optimizer.lr - (0.01 if recipe.method.branches is None else 0.1)
+        shown = {"accuracy": 0.9 - abs(far)}
+        metrics = {"metric": "accuracy", "higher_is_better": True, "fraction": True, "chance": 0.1}
+        parts = {f"{part}_{when}": shown for part in ("test", "validation") for when in ("last", "best")}
+        ratios = {"gradient_ratio_first_epoch": 1.0, "gradient_ratio_last_epoch": 1.0}
+        place.begin(recipe.to_dict(), "", {}, [], metrics)
+        place.finish(metrics | parts | ratios | {"seconds_per_epoch": 1.0, "epochs": recipe.training.epochs})
+
+
+def test_each_method_gets_its_own_best_value_before_the_seeds(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compare_command, "train", runs := Runs())
+    folder = tmp_path / "c"
+    command = ["compare", "--out", str(folder), "--methods", "vanilla,evolutionary", "--seeds", "2", *SHARED]
+    command += ["--tune", "optimizer.lr=0.01,0.1,0.5,5", "--tune-epochs", "3", "--training.epochs", "7"]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "2 variants, 2 seeds: 4 runs, after 8 that tune" in said
+    assert "FAILED vanilla, trying optimizer.lr=5: the loss is NaN" in said
+    assert "vanilla trains with optimizer.lr 0.01 (the least tried)" in said
+    assert "evolutionary trains with optimizer.lr 0.1\n" in said
+    assert [epochs for _, epochs, _ in runs.trained] == [3] * 8 + [7] * 4
+    finals = {(place[1], place[2]): rate for place, epochs, rate in runs.trained if epochs == 7}
+    assert finals == {
+        ("vanilla", "seed0"): 0.01, ("vanilla", "seed1"): 0.01,
+        ("evolutionary", "seed0"): 0.1, ("evolutionary", "seed1"): 0.1,
+    }  # fmt: skip
+    rows = table(folder / "tuning.csv")
+    assert [(row["variant"], row["optimizer.lr"], row["outcome"]) for row in rows] == [
+        ("vanilla", "0.01", "chosen"), ("vanilla", "0.1", ""), ("vanilla", "0.5", ""), ("vanilla", "5", "failed"),
+        ("evolutionary", "0.01", ""), ("evolutionary", "0.1", "chosen"), ("evolutionary", "0.5", ""),
+        ("evolutionary", "5", "failed"),
+    ]  # fmt: skip
+    assert float(rows[4]["validation_accuracy"]) == pytest.approx(0.81)
+    (line,) = [line for line in said.splitlines() if line.startswith("| vanilla")]
+    assert line.split("|")[2].strip() == "0.01 (the least tried)"
+    page = write_page(folder).read_text()
+    assert "Tuning" in page
+    assert "0.01 (the least tried)" in page
+    # What has run is not run again but what failed, which may do better now.
+    before = len(runs.trained)
+    assert main(command) == 0
+    assert [rate for _, _, rate in runs.trained[before:]] == [5, 5]
+
+
+def test_a_method_none_of_whose_values_trains_has_failed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compare_command, "train", Runs())
+    command = ["compare", "--out", str(tmp_path / "c"), "--methods", "vanilla", "--seeds", "1", *SHARED]
+    assert main([*command, "--tune", "optimizer.lr=5,9"]) == 1
+    assert "1 of 1 runs failed" in (error := capsys.readouterr().err)
+    assert "the loss is NaN" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--tune", "optimizer.lrr=1,2"], "has no entry 'lrr' (did you mean lr?)"),
+        (["--tune", "optimizer.lr"], "--tune takes KEY=A,B"),
+        (["--tune", "optimizer.lr=[1"], "--tune optimizer.lr=[1: not YAML"),
+        (["--tune", "optimizer.lr=1,2", "--grid", "optimizer.lr=3,4"], "both in --grid and in --tune"),
+        (["--tune", "training.seed=1,2"], "say how many seeds with --seeds"),
+        (["--tune", "optimizer.lr=1,2", "--tune-epochs", "0"], "training.epochs"),
+        (["--tune-epochs", "2"], "--tune-epochs is for --tune"),
+        (["--tune", "optimizer.lr=1,2", "--data.validation", "0"], "holds out none: add --data.validation 0.1"),
+    ],
+    ids=range(8),
+)
+def test_tuning_that_makes_no_sense_is_refused_before_any_run(tmp_path, capsys, words, said):
+    assert main(["compare", "--out", str(tmp_path / "c"), "--methods", "vanilla", *SHARED, *words]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_what_is_no_matter_of_a_method_is_not_tuned_for_it():
+    made = plan({}, ["vanilla", "shortcut optimizer.lr=0.1"], 1, tune=["method.branches.by=step,epoch"]).variants
+    assert [len(variant.tries) for variant in made] == [0, 2]
+    made = plan({}, ["vanilla", "shortcut optimizer.lr=0.1"], 1, tune=["optimizer.lr=1,2,3"]).variants
+    assert [len(variant.tries) for variant in made] == [3, 0]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")

@@ -232,6 +232,109 @@ def side_by_side(
     _save(figure, path)
 
 
+def trials(values: Sequence[float], finished: Sequence[bool], higher: bool, path: Path, what: str) -> None:
+    """Draw the trials of a search in their order, and the best so far.
+
+    Args:
+        values: of each trial; NaN draws none.
+        finished: whether it is one of a trial that was not stopped early.
+        higher: whether a higher value is better.
+        path: where the picture goes.
+        what: the metric, for the axis.
+    """
+    figure = _figure()
+    axes = figure.subplots()
+    numbers = np.arange(len(values))
+    _dots(axes, numbers, values, finished)
+    known = np.where(np.asarray(finished, dtype=bool), np.asarray(values, dtype=float), math.nan)
+    best = (np.fmax if higher else np.fmin).accumulate(known) if len(known) else known
+    axes.step(numbers, best, where="post", color=COLOURS[1], label="best so far")
+    axes.set(title="trials", ylabel=what, xlabel="trial")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    _legend(figure, axes)
+    _save(figure, path)
+
+
+def _dots(axes: Axes, across: Any, values: Sequence[float], finished: Sequence[bool]) -> None:
+    for wanted, label, style in ((True, "finished", "o"), (False, "stopped early", "x")):
+        chosen = [place for place, each in enumerate(finished) if each == wanted and math.isfinite(values[place])]
+        if chosen:
+            drawn = [across[place] for place in chosen], [values[place] for place in chosen]
+            axes.plot(*drawn, style, color=COLOURS[0] if wanted else "0.6", label=label)
+
+
+def courses(values: Sequence[Sequence[float]], path: Path, what: str) -> None:
+    """Draw a metric over the epochs of each trial, early trials dark, late ones light.
+
+    Args:
+        values: of each trial, after each epoch.
+        path: where the picture goes.
+        what: the metric, for the axis.
+    """
+    figure = _figure()
+    axes = figure.subplots()
+    for place, each in enumerate(values):
+        colour = mpl.colormaps["viridis"](place / max(len(values) - 1, 1))
+        axes.plot(range(1, len(each) + 1), _values(each), color=colour, linewidth=1, marker=".", markersize=3)
+    axes.set(title=f"over epochs, trial 0 (dark) to {len(values) - 1} (light)", ylabel=what)
+    _count(axes, "epoch")
+    axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def importances(shares: Mapping[str, float], path: Path) -> None:
+    """Draw which share of the variance over trials each entry explains."""
+    figure = _figure(height=1.4 + 0.45 * len(shares))
+    axes = figure.subplots()
+    axes.barh(range(len(shares)), [100 * share for share in shares.values()], 0.6, color=COLOURS[0])
+    axes.set_yticks(range(len(shares)), list(shares))
+    axes.invert_yaxis()
+    axes.set(title="what mattered", xlabel="share of the variance over trials, %")
+    axes.grid(alpha=0.3, axis="x")
+    _save(figure, path)
+
+
+def slices(
+    entries: Mapping[str, Sequence[Any]],
+    values: Sequence[float],
+    finished: Sequence[bool],
+    logs: Sequence[str],
+    path: Path,
+    what: str,
+) -> None:
+    """Draw a metric against each entry that was searched for.
+
+    Args:
+        entries: by key, the value of each trial: numbers, NaN for none, or texts.
+        values: the metric of each trial.
+        finished: as for :func:`trials`.
+        logs: entries that are on a logarithmic scale.
+        path: where the picture goes.
+        what: the metric, for the axis.
+    """
+    columns = min(len(entries), 3)
+    rows = math.ceil(len(entries) / columns)
+    figure = _figure(3.6 * columns + 1, 3.0 * rows)
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for axes, (key, across) in zip(panels.flat, entries.items(), strict=False):
+        if any(isinstance(each, str) for each in across):
+            names = list(dict.fromkeys(map(str, across)))
+            _dots(axes, [names.index(str(each)) for each in across], values, finished)
+            axes.set_xticks(range(len(names)), names, rotation=20, fontsize="small")
+        else:
+            _dots(axes, across, values, finished)
+            if key in logs:
+                axes.set_xscale("log")
+        axes.set_xlabel(key)
+        axes.grid(alpha=0.3)
+    for axes in panels.flat[len(entries) :]:
+        axes.set_axis_off()
+    panels[0, 0].set_ylabel(what)
+    _legend(figure, panels[0, 0])
+    _save(figure, path)
+
+
 def _bands(axes: Axes, across: Lines, lines: Lines, log: bool = False) -> None:
     """Draw a line a method, and a band where it has several runs; of runs of unequal length what all have."""
     for place, (label, runs) in enumerate(lines.items()):

@@ -1,30 +1,181 @@
 """Python processes that are asked to stop once, are waited for, and do not outlive the one that started them."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import IO, Any, Protocol
+
+from ..files import write_text
 
 # SIGUSR1 is what batch systems are commonly asked to send some time before they kill; SIGHUP comes when a terminal or a
 # connection is closed, but for what was started by nohup.
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)]
 PARENT = "SHORTCUT_SNN_PARENT_FD"
 ERROR = "shortcut-snn: error: "
+PATIENCE = 60.0
+"""Seconds for a run to save what it has."""
 
 
 class Stopped(Exception):
     """A process was "stopped", or "not started", because all of them were asked to stop: nothing has failed."""
 
 
-class Children:
-    """Runs Python processes from several threads; a block of it that is left early asks them to stop.
+class Lost(Exception):
+    """What ran a process is gone, and the process with it: it may be started again, elsewhere."""
 
-    Each has a session of its own, so that a terminal's Ctrl-C reaches the parent alone. That passes it on as one
+
+class Job(Protocol):
+    """Something that runs, here or on another machine."""
+
+    def wait(self, seconds: float | None) -> int | None:
+        """Return the exit status, below 0 that of a signal; None where it still runs after so many seconds.
+
+        Raises:
+            Lost: what ran it is gone.
+        """
+
+    def ask(self) -> None:
+        """Ask it to save what it has and to stop."""
+
+    def kill(self) -> None:
+        """End it."""
+
+    def close(self) -> None:
+        """Free what belongs to it; it has ended."""
+
+
+class Process:
+    """Python with arguments, as in ``["-m", "shortcut_snn", ...]``, as a process of this machine.
+
+    Nothing is imported from the current folder; ``PYTHONPATH`` holds.
+
+    Args:
+        arguments: of Python.
+        output: takes what the process writes.
+        environment: variables; by default this process's.
+        folder: in which it runs; by default this process's.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        output: IO[bytes],
+        environment: Mapping[str, str] | None = None,
+        folder: str | None = None,
+    ) -> None:
+        # Its input is a pipe on which nothing is sent: it ends when this process does, however that comes.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", *arguments],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=dict(os.environ if environment is None else environment) | {PARENT: "0"},
+            cwd=folder,
+            start_new_session=True,
+        )
+
+    def wait(self, seconds: float | None) -> int | None:
+        """Wait for its end; see :class:`Job`."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def ask(self) -> None:
+        """Send SIGTERM."""
+        # Should this process be killed now, it has asked already.
+        with suppress(OSError):
+            self._input.write(b".")
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """Close the pipe."""
+        self._input.close()
+
+    @property
+    def _input(self) -> IO[bytes]:
+        assert self._process.stdin is not None
+        return self._process.stdin
+
+
+@dataclass
+class Work:
+    """A :class:`Process` on whatever machine this is called on; it is asked to stop when its ticket is gone.
+
+    Whoever may delete the ticket, a file that all machines see, can stop it, wherever it is and whoever started it.
+
+    Args:
+        arguments: of Python.
+        log: file that takes what the process writes.
+        ticket: the file.
+        folder: in which it runs.
+        threads: of the CPU.
+        status: file that takes the exit status; None for none.
+    """
+
+    arguments: tuple[str, ...]
+    log: str
+    ticket: str
+    folder: str
+    threads: int
+    status: str | None = None
+
+    def __call__(self) -> int:
+        """Run it and return the exit status.
+
+        Raises:
+            FileNotFoundError: this machine does not see the folder.
+        """
+        if not (os.path.isdir(self.folder) and os.path.isdir(os.path.dirname(self.log))):
+            raise FileNotFoundError(
+                f"{platform.node()} does not see {self.folder} and {os.path.dirname(self.log)}: runs on several "
+                "machines need folders that all of them see, by the same name"
+            )
+        asked = False
+        with open(self.log, "ab") as output:
+            environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
+            self._process = Process(self.arguments, output, environment, self.folder)
+        try:
+            while (status := self._process.wait(0.5)) is None:
+                if not asked and not os.path.exists(self.ticket):
+                    asked = True
+                    self._process.ask()
+        finally:
+            self._process.close()
+        if self.status is not None:
+            write_text(Path(self.status), str(status))
+        return status
+
+    def checkpoint(self) -> Any:
+        """Let the process save what it has, and return what goes on with it: submitit's word, before time is up."""
+        from submitit.helpers import DelayedSubmission
+
+        self._process.ask()
+        # Not without an end: this is called by a signal, which may have met the very lock that waiting takes.
+        deadline = time.monotonic() + PATIENCE
+        while self._process.wait(0.5) is None and time.monotonic() < deadline:
+            pass
+        return DelayedSubmission(Work(self.arguments, self.log, self.ticket, self.folder, self.threads, self.status))
+
+
+class Children:
+    """Runs jobs from several threads; a block of it that is left early asks them to stop.
+
+    A process has a session of its own, so that a terminal's Ctrl-C reaches the parent alone. That passes it on as one
     SIGTERM and waits until all have saved what they have; asked again, it kills them. A process that calls
     :func:`follow_parent` stops in the same way when its parent is killed.
 
@@ -33,60 +184,60 @@ class Children:
 
     Example:
         >>> import os
-        >>> from shortcut_snn.commands._children import Children
+        >>> from shortcut_snn.commands._children import Children, Process
         >>> children = Children()
         >>> with children.block(), open(os.devnull, "wb") as output:
-        ...     children.run(["-c", "print('trained')"], output)
+        ...     children.run(lambda: Process(["-c", "print('trained')"], output))
         0
     """
 
     def __init__(self, tell: Callable[[str], None] = lambda line: None) -> None:
         self._tell = tell
-        self._live: set[subprocess.Popen[bytes]] = set()
+        self._live: set[Job] = set()
         # Signals are handled in the main thread, whatever it is doing.
         self._lock = threading.RLock()
         self._ended = threading.Condition(self._lock)
         self._stopping, self._number = False, 0
 
-    def run(self, arguments: Sequence[str], output: IO[bytes], environment: Mapping[str, str] | None = None) -> int:
-        """Run Python with arguments, as in ``["-m", "shortcut_snn", ...]``, to its end; not from the main thread.
-
-        Nothing is imported from the current folder; ``PYTHONPATH`` holds.
+    def run(self, start: Callable[[], Job], enough: Callable[[], bool] | None = None) -> int:
+        """Start a job and wait for its end; not from the main thread.
 
         Args:
-            arguments: of Python.
-            output: takes what the process writes.
-            environment: variables; by default this process's.
+            start: starts it.
+            enough: is asked every second; once it says yes, the job is asked to stop.
 
         Returns:
             The exit status, below 0 that of a signal.
 
         Raises:
-            Stopped: the process was asked to stop, or not started for that.
+            Stopped: the job was asked to stop, or not started for that.
+            Lost: what ran it is gone.
         """
-        variables = dict(os.environ if environment is None else environment) | {PARENT: "0"}
         with self._lock:
             if self._stopping:
                 raise Stopped("not started")
-            # Its input is a pipe on which nothing is sent: it ends when this process does, however that comes.
-            process = subprocess.Popen(
-                [sys.executable, "-P", *arguments],
-                bufsize=0,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=variables,
-                start_new_session=True,
-            )
-            self._live.add(process)
+            job = start()
+            self._live.add(job)
+        asked = False
         try:
-            status = process.wait()
+            while (status := job.wait(None if enough is None else 1.0)) is None:
+                if enough is not None and not asked and enough():
+                    asked = True
+                    job.ask()
+        except Lost:
+            if self._stopping or asked:
+                raise Stopped("stopped") from None
+            raise
+        except BaseException:
+            job.ask()
+            job.wait(None)
+            raise
         finally:
             with self._ended:
-                self._live.discard(process)
-                _input(process).close()
+                self._live.discard(job)
+                job.close()
                 self._ended.notify_all()
-        if status and self._stopping:
+        if status and (self._stopping or asked):
             raise Stopped("stopped")
         return status
 
@@ -123,29 +274,20 @@ class Children:
         again, self._number = self._number, self._number or number
         with self._lock:
             if again:
-                for process in self._live:
-                    process.kill()
+                for job in self._live:
+                    job.kill()
                 return
             self._stop()
             count = len(self._live)
         self._tell(f"stopping: {count} runs save what they have; once more to kill them")
 
     def _stop(self) -> None:
-        """Ask every process once."""
+        """Ask every job once."""
         with self._lock:
-            if self._stopping:
-                return
-            self._stopping = True
-            for process in self._live:
-                # Should this process be killed now, it has asked already.
-                with suppress(OSError):
-                    _input(process).write(b".")
-                process.terminate()
-
-
-def _input(process: subprocess.Popen[bytes]) -> IO[bytes]:
-    assert process.stdin is not None
-    return process.stdin
+            if not self._stopping:
+                self._stopping = True
+                for job in self._live:
+                    job.ask()
 
 
 def follow_parent() -> None:

@@ -1,10 +1,10 @@
 """``shortcut-snn compare``: presets over seeds, each run resumable, one table at the end."""
 
 import argparse
+import dataclasses
 import itertools
 import json
 import math
-import os
 import shlex
 import zlib
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -17,12 +17,14 @@ from typing import Any
 from ..analysis import plots
 from ..analysis.statistics import geometric_mean, mean_interval
 from ..files import write_csv, write_text
-from ..recipes.entries import changed, from_dict, layer, merged, parse, said, write_recipe
+from ..recipes import build
+from ..recipes.entries import changed, from_dict, layer, merged, parse, said
 from ..recipes.recipe import Recipe
 from ..runs import RunFolder
 from ..runs.folder import flat
 from ..runs.tables import COLUMNS, Metric, human, show, table
-from ._children import Children, Stopped, why
+from ._children import Children, Stopped
+from ._launchers import Launcher, Local, add_launcher, launching, train
 from ._main import STOPPED, UsageError
 from ._output import tell
 
@@ -40,16 +42,27 @@ FIGURES = (*RATIOS, *COSTS)
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of the comparison: a recipe but for its seed."""
+    """One row of the comparison: a recipe but for its seed.
+
+    Args:
+        label: its name.
+        recipe: what its runs do.
+        tries: sets of entries, as ``("optimizer.lr=0.1",)``, of which the best is found first; none: nothing is tuned.
+    """
 
     label: str
     recipe: Recipe
+    tries: tuple[tuple[str, ...], ...] = ()
 
     @property
     def folder(self) -> str:
         """A name for its folder."""
-        name = "".join(c if c.isalnum() or c in "=.-" else "_" for c in self.label)
-        return name if len(name) <= 100 else f"{name[:91]}-{zlib.crc32(self.label.encode()):08x}"
+        return _folder(self.label)
+
+
+def _folder(label: str) -> str:
+    name = "".join(c if c.isalnum() or c in "=.-" else "_" for c in label)
+    return name if len(name) <= 100 else f"{name[:91]}-{zlib.crc32(label.encode()):08x}"
 
 
 @dataclass(frozen=True)
@@ -60,11 +73,13 @@ class Plan:
         variants: the rows.
         seeds: of each.
         imports: files and modules that every run imports.
+        tune_epochs: how long a run of a variant's tries is; None: as long as any other.
     """
 
     variants: tuple[Variant, ...]
     seeds: tuple[int, ...]
     imports: tuple[str, ...] = ()
+    tune_epochs: int | None = None
 
 
 def plan(
@@ -73,6 +88,8 @@ def plan(
     seeds: int = 3,
     grid: Iterable[str] = (),
     imports: Sequence[str] = (),
+    tune: Iterable[str] = (),
+    tune_epochs: int | None = None,
 ) -> Plan:
     """Return the plan of a command line.
 
@@ -83,6 +100,8 @@ def plan(
         seeds: how many, from the recipe's own on.
         grid: entries ``key=a,b`` to vary besides.
         imports: see :class:`Plan`.
+        tune: entries ``key=a,b`` of which each variant gets its own best.
+        tune_epochs: see :class:`Plan`.
 
     Raises:
         ValueError: an unknown method or entry, or nothing to compare.
@@ -96,32 +115,52 @@ def plan(
     specs = [spec for text in methods for spec in ([text] if "=" in text else text.split(",")) if spec.strip()]
     if not specs:
         raise ValueError("--methods names nothing to compare: presets, as in --methods vanilla evolutionary")
-    made: list[tuple[str, str, Recipe]] = []
+    tuned = [_axis(entry, "--tune") for entry in tune]
+    if tune_epochs is not None and not tuned:
+        raise ValueError("--tune-epochs is for --tune, as in --tune optimizer.lr=0.03,0.1,0.3")
+    made: list[tuple[str, str, Recipe, tuple[tuple[str, ...], ...]]] = []
     for point in itertools.product(*map(_axis, grid)):
         for spec in specs:
             name, *own = shlex.split(spec)
-            _refuse_seed([*point, *own])
+            _refuse_seed([*point, *own, *(axis[0] for axis in tuned)])
             method = merged(_laid(entries, layer(name)), said(own))
             branched = from_dict(method).method.branches is not None
             known = {option.partition("=")[0] for option in own}
-            # How branches are is no matter of a method that has none, and what a method says itself is not varied.
-            varied = [
-                option for option in point
-                if option.partition("=")[0] not in known and (branched or not option.startswith("method.branches."))
-            ]  # fmt: skip
+
+            def concerns(option: str, known: Container[str] = known, branched: bool = branched) -> bool:
+                # How branches are is no matter of a method that has none, and what a method says itself is not varied.
+                key = option.partition("=")[0]
+                return key not in known and (branched or not key.startswith("method.branches."))
+
+            varied = [option for option in point if concerns(option)]
             options = [*varied, *own]
             recipe = from_dict(merged(method, said(varied)))
-            made.append((_label(name, options), " ".join([name, *options]), recipe))
+            axes = [axis for axis in tuned if concerns(axis[0])]
+            tries = tuple(itertools.product(*axes)) if axes else ()
+            for each in tries:
+                if both := {option.partition("=")[0] for option in varied} & {o.partition("=")[0] for o in each}:
+                    raise ValueError(f"{both.pop()} is both in --grid and in --tune: each value, or each method's best")
+                tried(recipe, each, tune_epochs)
+            made.append((_label(name, options), " ".join([name, *options]), recipe, tries))
     variants: dict[str, Variant] = {}
-    for short, whole, recipe in made:
-        alike = all(other == recipe for label, _, other in made if label == short)
-        variant = Variant(short if alike else whole, recipe)
+    for short, whole, recipe, tries in made:
+        alike = all(other == recipe for label, _, other, _ in made if label == short)
+        variant = Variant(short if alike else whole, recipe, tries)
         variants[variant.label] = variant
         same = next(each for each in variants.values() if each.folder == variant.folder)
         if same != variant:
             raise ValueError(f"{same.label} and {variant.label} would share the folder {variant.folder}: rename a file")
     first = made[0][2].training.seed
-    return Plan(tuple(variants.values()), tuple(range(first, first + seeds)), tuple(imports))
+    return Plan(tuple(variants.values()), tuple(range(first, first + seeds)), tuple(imports), tune_epochs)
+
+
+def tried(recipe: Recipe, options: Sequence[str], epochs: int | None = None) -> Recipe:
+    """Return a variant's recipe with one of its tries, for so many epochs.
+
+    Raises:
+        ValueError: an entry that there is not, or a value that makes no sense.
+    """
+    return changed(recipe, said(options), {} if epochs is None else {"training": {"epochs": epochs}})
 
 
 def _laid(entries: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,14 +179,14 @@ def _refuse_seed(options: Iterable[str]) -> None:
         raise ValueError("training.seed is not varied like other entries: say how many seeds with --seeds")
 
 
-def _axis(entry: str) -> list[str]:
+def _axis(entry: str, option: str = "--grid") -> list[str]:
     key, equals, values = entry.partition("=")
     if not equals or not values:
-        raise ValueError(f"--grid takes KEY=A,B as in method.branches.taps=stages,blocks, got {entry!r}")
+        raise ValueError(f"{option} takes KEY=A,B as in method.branches.taps=stages,blocks, got {entry!r}")
     try:
         return [f"{key.strip()}={json.dumps(value)}" for value in parse(f"[{values}]")]
     except ValueError as error:
-        raise ValueError(f"--grid {entry}: {error}") from None
+        raise ValueError(f"{option} {entry}: {error}") from None
 
 
 def _label(name: str, options: Sequence[str]) -> str:
@@ -164,6 +203,21 @@ def _label(name: str, options: Sequence[str]) -> str:
     return " ".join([Path(name).stem, *(f"{key}={value}" for key, (_, value) in zip(shown, pairs, strict=True))])
 
 
+def held_out(recipe: Recipe) -> dict[str, Any]:
+    """Return what a recipe's runs are judged by: metric, direction, whether a fraction, chance.
+
+    Raises:
+        ValueError: it holds out no validation data.
+        FileNotFoundError: missing data.
+    """
+    task, data = build(recipe)
+    if data.loaders(recipe.training.seed).validation is None:
+        entry = ": add --data.validation 0.1" if hasattr(recipe.data, "validation") else ""
+        raise ValueError(f"values are chosen on validation data, and this recipe holds out none{entry}")
+    names = ("metric", "higher_is_better", "fraction", "chance")
+    return {name: getattr(task, name) for name in names}
+
+
 class RunsFailed(ValueError):
     """Some runs of a comparison failed; ``rows`` is the table of the others."""
 
@@ -172,7 +226,13 @@ class RunsFailed(ValueError):
         self.rows = rows
 
 
-def compare(plan: Plan, folder: str | Path, jobs: int = 1, tell: Callable[[str], None] = print) -> list[dict[str, Any]]:
+def compare(
+    plan: Plan,
+    folder: str | Path,
+    jobs: int = 1,
+    tell: Callable[[str], None] = print,
+    launcher: Launcher | None = None,
+) -> list[dict[str, Any]]:
     """Run what has not run yet and write the comparison.
 
     Every run is a process of its own with a folder of its own, so one that fails or is killed takes nothing with
@@ -182,8 +242,9 @@ def compare(plan: Plan, folder: str | Path, jobs: int = 1, tell: Callable[[str],
         plan: what is compared.
         folder: where the runs, ``runs.csv``, ``comparison.csv``, ``comparison.json``, ``comparison.md`` and
             ``comparison.png`` go.
-        jobs: processes at the same time; each gets its share of the CPU threads.
+        jobs: processes at the same time; on one machine each gets its share of the CPU threads.
         tell: takes a line as each run ends.
+        launcher: what starts them; by default they are processes of this machine.
 
     Returns:
         The rows of the table.
@@ -194,62 +255,135 @@ def compare(plan: Plan, folder: str | Path, jobs: int = 1, tell: Callable[[str],
     """
     if jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
-    folder = Path(folder)
-    todo = [(variant, seed) for seed in plan.seeds for variant in plan.variants]
-    tell(f"{len(plan.variants)} variants, {len(plan.seeds)} seeds: {len(todo)} runs in {folder}")
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    folder, launcher = Path(folder), launcher or Local(jobs)
+    runs, tries = len(plan.variants) * len(plan.seeds), sum(len(variant.tries) for variant in plan.variants)
+    first = f", after {tries} that tune" if tries else ""
+    tell(f"{len(plan.variants)} variants, {len(plan.seeds)} seeds: {runs} runs{first} in {folder}")
     failed: dict[Path, str] = {}
     children = Children(tell)
 
-    def one(task: tuple[Variant, int]) -> None:
-        variant, seed = task
-        place = RunFolder(folder / variant.folder / f"seed{seed}")
+    def one(shown: str, recipe: Recipe, place: RunFolder, when: str) -> dict[str, Any] | None:
         try:
-            recipe = changed(variant.recipe, {"training": {"seed": seed}})
             if place.is_finished:
                 place.check_same(recipe.to_dict())
             else:
-                _train(recipe, place, threads, children, plan.imports)
+                train(children, launcher, recipe, place, plan.imports, tell=tell)
             result = place.read_result()
         except Stopped:
-            tell(f"stopped {variant.label}, seed {seed}; {STOPPED}")
+            tell(f"stopped {shown}; {STOPPED}")
+            return None
         except (ValueError, OSError) as error:
             failed[place.path] = str(error)
-            tell(f"FAILED {variant.label}, seed {seed}: {error} (log: {place}.log)")
-        else:
-            metric = Metric.of(result)
-            shown = metric.show(metric.reached(result, "last") / metric.scale)
-            tell(f"{variant.label}, seed {seed}: {metric.name} {shown}")
+            tell(f"FAILED {shown}: {error} (log: {place}.log)")
+            return None
+        metric = Metric.of(result)
+        tell(f"{shown}: {when}{metric.name} {metric.show(_value(result, metric, tune=bool(when)))}")
+        return result
 
+    def tune(task: tuple[Variant, tuple[str, ...]]) -> dict[str, Any] | None:
+        variant, options = task
+        place = RunFolder(folder / variant.folder / "tune" / _folder(" ".join(options)))
+        shown = f"{variant.label}, trying {' '.join(options)}"
+        return one(shown, tried(variant.recipe, options, plan.tune_epochs), place, "validation ")
+
+    def final(task: tuple[Variant, int]) -> None:
+        variant, seed = task
+        place = RunFolder(folder / variant.folder / f"seed{seed}")
+        one(f"{variant.label}, seed {seed}", changed(variant.recipe, {"training": {"seed": seed}}), place, "")
+
+    tuned: dict[str, dict[str, str]] = {}
     with ThreadPoolExecutor(jobs) as pool, children.block():
-        list(pool.map(one, todo))
-    rows = summarise(plan, folder, leave_out=failed)
+        todo = [(variant, options) for variant in plan.variants for options in variant.tries]
+        results = list(pool.map(tune, todo))
+        # A value at which training fails is not chosen: no run of the table has failed by that.
+        unfit, stopped = dict(failed), results.count(None) > len(failed)
+        failed.clear()
+        variants = []
+        for variant in () if stopped else plan.variants:
+            found = {
+                options: result for (of, options), result in zip(todo, results, strict=True)
+                if of == variant and result is not None
+            }  # fmt: skip
+            if not variant.tries or found:
+                variant, tuned[variant.label] = chosen(variant, found)
+                variants.append(variant)
+            else:
+                place, reason = next((p, r) for p, r in unfit.items() if p.parts[-3] == variant.folder)
+                failed |= {folder / variant.folder / f"seed{seed}": f"{place}: {reason}" for seed in plan.seeds}
+        if tuned:
+            _write_tuning(folder, todo, results, tuned)
+        for label, values in tuned.items():
+            if values:
+                tell(f"{label} trains with {', '.join(f'{key} {value}' for key, value in values.items())}")
+        list(pool.map(final, [(variant, seed) for seed in plan.seeds for variant in variants]))
+    rows = summarise(plan, folder, leave_out=failed, tuned=tuned)
     if failed:
         place, error = next(iter(failed.items()))
-        raise RunsFailed(f"{len(failed)} of {len(todo)} runs failed, first {place}: {error}", rows)
+        raise RunsFailed(f"{len(failed)} of {runs} runs failed, first {place}: {error}", rows)
     return rows
 
 
-def _train(recipe: Recipe, place: RunFolder, threads: int, children: Children, imports: Sequence[str]) -> None:
-    """Train in a process of its own.
+def _value(result: Mapping[str, Any], metric: Metric, tune: bool = False) -> float:
+    """What a run reached, as a fraction where the metric is one: on validation data for those that tune."""
+    if tune:
+        return float((result["validation_last"] or {}).get(metric.name, math.nan))
+    return metric.reached(result, "last") / metric.scale
+
+
+def chosen(variant: Variant, found: Mapping[tuple[str, ...], Mapping[str, Any]]) -> tuple[Variant, dict[str, str]]:
+    """Return a variant with the best of its tries in its recipe, and what that is, by key, as a person reads it.
+
+    Args:
+        variant: what was tuned; without tries it stays what it is.
+        found: the results of its tries that did not fail.
 
     Raises:
-        Stopped: it was asked to stop.
-        ValueError: training failed.
+        ValueError: a result says nothing of validation data.
     """
-    config, log = place.path.with_suffix(".yaml"), place.path.with_suffix(".log")
-    write_recipe(recipe, config)
-    command = ["train", "--config", str(config), "--out", str(place), "--resume"]
-    command += [word for name in imports for word in ("--import", name)]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    with log.open("ab") as output:
-        status = children.run(["-m", "shortcut_snn", *command], output, environment)
-    if status:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise ValueError(why(status, lines))
+    if not variant.tries:
+        return variant, {}
+    metric = Metric.of(next(iter(found.values())))
+    values = {options: _value(result, metric, tune=True) for options, result in found.items()}
+    known = {options: value for options, value in values.items() if math.isfinite(value)}
+    if not known:
+        raise ValueError(f"{variant.label}: no run of --tune has a {metric.words} on validation data")
+    best = (max if metric.higher_is_better else min)(known, key=lambda options: known[options])
+    told = {}
+    for place, option in enumerate(best):
+        key, _, text = option.partition("=")
+        every = [json.loads(options[place].partition("=")[2]) for options in variant.tries]
+        value, told[key] = json.loads(text), text.strip('"')
+        if all(isinstance(each, int | float) and not isinstance(each, bool) for each in every) and len(set(every)) > 1:
+            ends = {min(every): "the least tried", max(every): "the greatest tried"}
+            told[key] += f" ({ends[value]})" if value in ends else ""
+    return dataclasses.replace(variant, recipe=tried(variant.recipe, best)), told
 
 
-def summarise(plan: Plan, folder: str | Path, leave_out: Container[Path] = ()) -> list[dict[str, Any]]:
+def _write_tuning(
+    folder: Path,
+    todo: Sequence[tuple[Variant, tuple[str, ...]]],
+    results: Sequence[Mapping[str, Any] | None],
+    tuned: Mapping[str, Mapping[str, str]],
+) -> None:
+    rows = []
+    for (variant, options), result in zip(todo, results, strict=True):
+        values = {key: text for key, _, text in (option.partition("=") for option in options)}
+        best = {key: text.partition(" (")[0] for key, text in tuned.get(variant.label, {}).items()}
+        is_best = best == {key: text.strip('"') for key, text in values.items()}
+        row: dict[str, Any] = {"variant": variant.label, **values}
+        if result is not None:
+            metric = Metric.of(result)
+            row |= {f"validation_{metric.name}": _value(result, metric, tune=True), "epochs": result["epochs"]}
+        rows.append(row | {"outcome": "failed" if result is None else "chosen" if is_best else ""})
+    write_csv(folder / "tuning.csv", rows)
+
+
+def summarise(
+    plan: Plan,
+    folder: str | Path,
+    leave_out: Container[Path] = (),
+    tuned: Mapping[str, Mapping[str, str]] | None = None,
+) -> list[dict[str, Any]]:
     """Read the finished runs but those to leave out, write the comparison's files and return the table's rows."""
     folder = Path(folder)
     runs: list[dict[str, Any]] = []
@@ -276,10 +410,12 @@ def summarise(plan: Plan, folder: str | Path, leave_out: Container[Path] = ()) -
         if results:
             rows.append({"variant": label, "n": len(results)} | _figures(results, against, metric))
     about = {key: first[key] for key in ("metric", "higher_is_better", "fraction")} | {"baseline": baseline}
+    tuned = {label: dict(values) for label, values in (tuned or {}).items() if values}
+    about |= {"tuned": tuned} if tuned else {}
     write_csv(folder / "runs.csv", runs)
     write_csv(folder / "comparison.csv", rows)
     write_text(folder / "comparison.json", json.dumps(about, indent=2) + "\n")
-    write_text(folder / "comparison.md", table(*comparison_table(rows, metric, baseline)) + "\n")
+    write_text(folder / "comparison.md", table(*comparison_table(rows, metric, baseline, tuned)) + "\n")
     plots.comparison(
         [row["variant"] for row in rows],
         [[metric.reached(result, "last") for result in found[row["variant"]].values()] for row in rows],
@@ -310,7 +446,10 @@ def _figures(results: Mapping[int, dict[str, Any]], against: Mapping[int, float]
 
 
 def comparison_table(
-    rows: Sequence[Mapping[str, Any]], metric: Metric, baseline: str
+    rows: Sequence[Mapping[str, Any]],
+    metric: Metric,
+    baseline: str,
+    tuned: Mapping[str, Mapping[str, str]] | None = None,
 ) -> tuple[list[str], list[list[str]]]:
     """Return columns and cells of a comparison, as a person reads it.
 
@@ -318,9 +457,11 @@ def comparison_table(
         rows: of ``comparison.csv``, numbers as numbers.
         metric: what is compared.
         baseline: the method that the others are set against.
+        tuned: of each method, what it trained with of what was tuned, by key.
     """
-    against = f"against {baseline}, same seed"
-    columns = ["method", "runs", metric.label("{}, last epoch"), "best epoch", against, "", *map(human, FIGURES)]
+    against, tuned = f"against {baseline}, same seed", tuned or {}
+    keys = list(dict.fromkeys(key for values in tuned.values() for key in values))
+    columns = ["method", *keys, "runs", metric.label("{}, last epoch"), "best epoch", against, "", *map(human, FIGURES)]
     cells = []
     for row in rows:
         last, best, difference = ((row[name], row[f"{name}_interval"]) for name in ("last", "best", "difference"))
@@ -328,6 +469,7 @@ def comparison_table(
         cells.append(
             [
                 row["variant"],
+                *(tuned.get(row["variant"], {}).get(key, "-") for key in keys),
                 show(row["n"]),
                 metric.within(*last),
                 metric.within(*best),
@@ -351,7 +493,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--grid", action="append", default=[], metavar="KEY=A,B",
         help="an entry of the recipe to vary too, as in optimizer.lr=0.003,0.01; may be given several times",
     )  # fmt: skip
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time; they share the CPU threads")
+    parser.add_argument(
+        "--tune", action="append", default=[], metavar="KEY=A,B",
+        help="an entry of which each method first gets its own best, by validation data, as in "
+        "optimizer.lr=0.03,0.1,0.3; may be given several times",
+    )  # fmt: skip
+    parser.add_argument("--tune-epochs", type=int, default=None, help="how long the runs that tune are; one seed each")
+    add_launcher(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -359,15 +507,27 @@ def run(options: argparse.Namespace) -> int:
     try:
         # The presets that a file names are one of the methods that are compared, not what these share.
         shared = merged(*(layer(name, presets=False) for name in options.layers), said(options.entries))
-        chosen = plan(shared, options.methods, options.seeds, options.grid, options.imports)
+        made = plan(
+            shared,
+            options.methods,
+            options.seeds,
+            options.grid,
+            options.imports,
+            options.tune,
+            options.tune_epochs,
+        )
+        judged = {repr((v.recipe.data, v.recipe.task)): tried(v.recipe, v.tries[0]) for v in made.variants if v.tries}
+        for recipe in judged.values():
+            held_out(recipe)
     except ValueError as error:
         raise UsageError(str(error)) from None
     try:
-        rows = compare(chosen, options.out, options.jobs, tell)
+        with launching(options, options.out) as launcher:
+            rows = compare(made, options.out, options.jobs, tell, launcher=launcher)
     except RunsFailed as error:
-        _tell(error.rows, chosen, Path(options.out))
+        _tell(error.rows, made, Path(options.out))
         raise
-    _tell(rows, chosen, Path(options.out))
+    _tell(rows, made, Path(options.out))
     return 0
 
 

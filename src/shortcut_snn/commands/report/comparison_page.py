@@ -65,6 +65,8 @@ def comparison_page(folder: Path) -> Page:
         "runs with the same seed; one is clear where its interval leaves out 0. Gradient ratios are of the first layer "
         "to the last."
     )
+    tuned = about.get("tuned")
+    methods = comparison_table(rows, metric, baseline, tuned if isinstance(tuned, dict) else None)
     seeds = {run["seed"] for run in runs}
     facts = [("methods", str(len(rows))), ("seeds", str(len(seeds))), ("runs", str(len(runs)))]
     if chance is not None:
@@ -80,7 +82,8 @@ def comparison_page(folder: Path) -> Page:
         facts,
         [
             *_progress(places, metric, guessing, bounds),
-            Section("Methods", text, [drawn], [Table(*comparison_table(rows, metric, baseline))]),
+            Section("Methods", text, [drawn], [Table(*methods)]),
+            *_tuning(folder),
             *_curves(places),
             *_energy(labels, runs),
             *_recipes(places),
@@ -108,6 +111,12 @@ def verdict(rows: Sequence[Row], metric: Metric, baseline: str, chance: float | 
     pair = (best["difference"], best["difference_interval"])
     difference, clear = metric.within(*pair, "+"), metric.clearly(*pair)
     return reached, f"{said}; against {baseline} with the same seeds {difference}: {clear}."
+
+
+def _tuning(folder: Path) -> list[Section]:
+    rows = read_rows(folder / "tuning.csv", text=["variant", "outcome"], mixed=True)
+    text = "Each method was first given its own best of these, by validation data after the last epoch; one seed."
+    return [Section("Tuning", text, tables=[all_columns(rows, "all of them")])] if rows else []
 
 
 def _places(folder: Path, label: str, runs: list[Row]) -> list[RunFolder]:
