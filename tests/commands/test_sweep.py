@@ -44,7 +44,7 @@ def space(tmp_path, text):
         ("optimizer.lr: [0.1, 1]", "write {low: 0.001"),
         ("optimizer.lr: {choices: [0.1], log: true}", "choices stand alone, without log"),
         ("optimizer.lr: {choices: 0.1}", "choices is a list"),
-        ("network.width: {low: 1.5, high: 8}", "network.width should be a valid integer"),
+        ("network.width: {low: 1.5, high: 8}", "network.width should be a whole number"),
         ("network.block: {choices: [basic, sw]}", "network.block"),
         ("optimizer.kind: {choices: [adamw, sgdd]}", "unknown optimizer 'sgdd' (did you mean sgd?)"),
         ("training.seed: {low: 0, high: 9}", "the same for all"),
@@ -121,6 +121,13 @@ def test_ends_of_ranges(tmp_path):
     assert [decay.is_end(value) for value in (0.01, 0.1, 0.9)] == [True, False, True]
 
 
+RESULT = {
+    "metric": "accuracy", "higher_is_better": True, "fraction": True, "chance": 0.1, "best_epoch": 1, "epochs": 1,
+    "best_chosen_on": "validation", "firing_rate": 0.1, "gradient_ratio_first_epoch": 1.0,
+    "gradient_ratio_last_epoch": 1.0, "seconds_per_epoch": 1.0, "seconds_per_step": 0.1, "peak_bytes_per_step": 1,
+}  # fmt: skip
+
+
 class Runs:
     """Stands in for what trains: it leaves a run's files, with a validation accuracy that the learning rate decides."""
 
@@ -138,13 +145,14 @@ class Runs:
             place.write_rows("metrics", rows)
             if enough():
                 raise sweep.Stopped("stopped")
-        place.finish({"metric": "accuracy", "validation_last": {"accuracy": rows[-1]["validation_accuracy"]}})
+        reached = {"accuracy": rows[-1]["validation_accuracy"]}
+        place.finish(RESULT | {"validation_last": reached, "test_last": reached, "test_best": reached})
 
 
 @pytest.fixture
 def no_page(monkeypatch):
     """Pictures take longer than all the rest."""
-    monkeypatch.setattr(sweep.Search, "page", lambda self: sweep.Page("", "", [], []))
+    monkeypatch.setattr(sweep.Search, "page", lambda self: sweep.Page("", "", "", [], [], []))
 
 
 def search(tmp_path, monkeypatch, runs, *words, count=12, lr="{low: 0.1, high: 0.9}"):
