@@ -33,13 +33,11 @@ REFUSED = {
     "many workers": "data: {workers: 100000}",
     "many steps": "network: {time_steps: 100000000}",
     "huge": "network: {width: 10000000}",
-    "a lambda": "method: {branches: {schedule: {initial: 1.0e+300}}}",
     "fp16 on a CPU": "training: {precision: fp16, accelerator: cpu}",
     "spawn": "training: {strategy: ddp_spawn}",
     "notebook": "training: {strategy: ddp_notebook}",
     "xla": "training: {strategy: single_xla}",
     "a strategy": "training: {strategy: deepspeed}",
-    "a learning rate": "optimizer: {lr: 1.0e+38, kind: sgd}",
     "home of nobody": "data: {kind: npz, root: ~nouser/x}",
     "cache of nobody": "data: {kind: nmnist_npz, root: /x, cache: ~nouser/x}",
     "a zero byte": "training: {epochs: 1}\x00",
@@ -59,6 +57,11 @@ KEYS = (
 )  # fmt: skip
 
 
+TRIED = {
+    # Whether they go wrong, and at which step, is the run's to say.
+    "a lambda": "method: {branches: {schedule: {initial: 1.0e+300}}}",
+    "a learning rate": "optimizer: {lr: 1.0e+38, kind: sgd}",
+}
 SMALLER = {
     "data": "--data.train_limit=20", "epochs": "--training.epochs=1", "width": "--network.width=2",
     "time_steps": "--network.time_steps=1", "name": "--network.kind=vgg11",
@@ -69,6 +72,8 @@ def cases(chance: random.Random) -> Iterator[Case]:
     """Yield what is known to be wrong, then odd values at any entry and damaged files, without end."""
     for name, text in REFUSED.items():
         yield Case(name, partial(_try, text.encode(), "refuse", True))
+    for name, text in TRIED.items():
+        yield Case(name, partial(_try, text.encode(), "either", True))
     while True:
         if chance.random() < 0.7:
             key, value = chance.choice(KEYS), chance.choice(ODD)
