@@ -45,7 +45,7 @@ demo: $(VENV)/.train  ## Train a deep spiking network without help and with it (
 	$(BIN)/shortcut-snn demo --out "$(RUN)"
 
 test: $(VENV)/.dev  ## Run the tests (eleven minutes on 2 cores)
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 trackers: $(VENV)/.dev  ## Run the tests of trackers against the real ones
 	$(BIN)/pip install --quiet -e '.[trackers]'

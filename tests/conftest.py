@@ -1,15 +1,44 @@
-"""Every test starts from the same random numbers, and property tests from the same examples."""
+"""Every test starts from the same random numbers, and property tests from the same examples.
 
+What costs most of a run of a few steps is left out where nobody looks at it: the layout of pictures, and looking for
+garbage among everything that was ever imported.
+"""
+
+import gc
 from collections.abc import Iterator
 
 import pytest
 import torch
 from hypothesis import settings
 
+from shortcut_snn.analysis import plots
+
+from .pictures import coarse
+
 # The tensors are so small that a second thread costs more than it saves, most of all on a busy machine.
 torch.set_num_threads(1)
 settings.register_profile("tests", deadline=None, max_examples=25, derandomize=True, database=None)
 settings.load_profile("tests")
+FULL = plots._save
+
+
+def pytest_collection_finish() -> None:
+    """Look no more at what is imported by now: a run collects garbage to measure memory."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def coarse_pictures() -> Iterator[None]:
+    """Draw all of a picture, but coarsely."""
+    with coarse():
+        yield
+
+
+@pytest.fixture
+def full_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw pictures as a user gets them."""
+    monkeypatch.setattr(plots, "_save", FULL)
 
 
 @pytest.fixture(autouse=True)

@@ -23,6 +23,8 @@ from sybil.parsers.markdown import CodeBlockParser
 from shortcut_snn import components, recipes  # noqa: F401
 from shortcut_snn.commands import main
 
+from .pictures import coarse
+
 ROOT = Path(__file__).parents[1]
 # What makes a command one of seconds, where its recipe has such entries; of an option given twice the last counts.
 SMALL = ["--data.train_limit", "60", "--data.test_limit", "20", "--network.width", "4"]
@@ -144,6 +146,8 @@ def _enter(namespace: dict[str, Any]) -> None:
     # Dataclasses look their module up.
     namespace["__name__"] = "__main__"
     namespace["_before"], namespace["_folder"] = os.getcwd(), tempfile.mkdtemp(prefix="page-")
+    namespace["_pictures"] = coarse()
+    namespace["_pictures"].__enter__()
     namespace["_known"] = {kind: dict(kind._settings) for kind in _kinds()}
     os.chdir(namespace["_folder"])
 
@@ -153,6 +157,7 @@ def _kinds() -> list[components.Kind]:
 
 
 def _leave(namespace: dict[str, Any]) -> None:
+    namespace["_pictures"].__exit__(None, None, None)
     for kind, known in namespace["_known"].items():
         kind._settings = known
     for name, module in list(sys.modules.items()):

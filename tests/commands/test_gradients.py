@@ -35,7 +35,7 @@ def rows(path):
     return list(csv.DictReader(path.open()))
 
 
-def test_layers_a_verdict_and_tips_that_were_measured(tmp_path, capsys):
+def test_layers_a_verdict_and_tips_that_were_measured(tmp_path, capsys, full_pictures):
     assert main(["gradients", "--out", str(tmp_path), *options(**SETTINGS, network__kind="resnet18")]) == 0
     said = capsys.readouterr().out
     assert "explodes: from layer4.1.spike2 back to stem.spike the gradient grows" in said
