@@ -163,7 +163,8 @@ def test_a_network_that_keeps_a_state_begins_each_batch_at_rest():
     torch.nn.init.constant_(net[0].bias, 0.9)
     calls = []
     measure_energy(net, batches[:1], 1, reset=lambda model: (calls.append(model), functional.reset_net(model)))
-    assert calls == [net, net]
+    assert calls
+    assert not any(model is net for model in calls), "it is measured in a copy"
 
 
 @pytest.mark.parametrize("over_time", [True, False])

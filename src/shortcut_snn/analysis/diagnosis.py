@@ -1,14 +1,21 @@
 """A network examined, judged, and given tips that were measured on it."""
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from ..method import Description, Shortcut, attach
+from ..method.attachment import describe
+from ..method.libraries import libraries_of
+from ..method.model import states
+from ..nets.network import SpikingNetwork
 from .layers import Batch, Examination, LayerReport, Loss, cross_entropy, examine
-from .probe import Reset
-from .remedies import of_branches, of_neurons
+from .probe import Reset, neurons
+from .remedies import of_branches, of_main, of_neurons
 from .tips import Remedy, Setup, Tip, tips
 from .verdict import Verdict, judge
 
@@ -20,6 +27,8 @@ class Diagnosis:
     examination: Examination
     verdict: Verdict
     tips: tuple[Tip, ...]
+    tried: int = 0
+    """How many remedies were measured."""
 
     @property
     def layers(self) -> tuple[LayerReport, ...]:
@@ -30,8 +39,10 @@ class Diagnosis:
         """Return the verdict, and a line for each tip."""
         if self.tips:
             return "\n".join([self.verdict.sentence, "measured on this network, try first:", *_lines(self.tips)])
-        rest = "" if self.verdict.kind == "healthy" else "; of the remedies tried on it none helps"
-        return self.verdict.sentence + rest
+        if self.verdict.kind == "healthy":
+            return self.verdict.sentence
+        rest = f"of the {self.tried} remedies tried on it none helps" if self.tried else "no remedy is known for it"
+        return f"{self.verdict.sentence}; {rest}"
 
 
 def _lines(found: Iterable[Tip]) -> list[str]:
@@ -49,16 +60,18 @@ def diagnose(
     """Say whether a network's gradient vanishes or explodes, whether layers are dead, and what helps.
 
     Args:
-        network: any with neurons of this library, SpikingJelly, snnTorch or Norse. It is left as it was.
+        network: any with neurons of this library, SpikingJelly, snnTorch or Norse; how it is called, put to rest and
+            read is found as :func:`shortcut_snn.attach` does. What cannot be found can be said to that: its wrapper is
+            taken too. It is left as it was.
         batches: pairs of inputs and labels; the first one's figures are told, and a tip has to help on all.
-        loss: takes the network's output and the labels; cross-entropy of logits ``[N, classes]`` by default.
+        loss: takes the network's output (of all time steps, where the network computes one a call) and the labels; by
+            default cross-entropy of the logits ``[N, classes]`` that are found in it.
         time_axis: where time lies in what a branch would tap: 0 for ``[T, N, ...]``, None where the network calls its
-            layers at every time step; by default as its neurons are called.
-        reset: called before each batch, for networks that keep a state; by default that of the library that the
-            neurons come from.
+            layers at every time step; by default as is found.
+        reset: called before each batch, for networks that keep a state; by default what is found.
 
     Raises:
-        ValueError: no batches, or no neurons that it knows.
+        ValueError: no batches, no neurons that it knows, or something cannot be told about the network.
 
     Example:
         >>> import torch
@@ -67,12 +80,57 @@ def diagnose(
         >>> diagnose(network, [batch]).verdict.kind in ("healthy", "vanishes", "explodes", "silent")
         True
     """
-    setup = Setup(network, loss)
+    setup = _setup(network, batches, loss, reset)
 
     def tried() -> list[Remedy]:
         return of_neurons(setup, batches) + of_branches(setup, batches, reset, time_axis)
 
-    return of_setup(setup, batches, tried, reset=reset)
+    return of_setup(setup, batches, tried, reset=_kept if isinstance(setup.model, Shortcut) else reset)
+
+
+def _kept(model: nn.Module) -> None:
+    """A wrapper puts its network to rest by itself."""
+
+
+def _setup(network: nn.Module, batches: Sequence[Batch], loss: Loss, reset: Reset | None) -> Setup:
+    if isinstance(network, Shortcut):
+        twin = copy.deepcopy(network)
+        return Setup(twin, of_main(loss) if loss is cross_entropy else loss, twin.network)
+    if not batches or not neurons(network) or (isinstance(network, SpikingNetwork) and not libraries_of(network)):
+        return Setup(network, loss)
+    example, found = batches[0][0], None
+
+    def find(looked_at: nn.Module) -> Description | None:
+        if loss is cross_entropy:
+            return attach(looked_at, [], example=example, reset=reset or "auto", tell=lambda line: None).description
+        return describe(looked_at, example, reset=reset or "auto")
+
+    try:
+        try:
+            found = find(copy.deepcopy(network, states(network)))
+        except ValueError:
+            found = find(_awake(network))
+    except ValueError as error:
+        raise ValueError(f"{error} (an argument of attach: what it returns can be diagnosed as well)") from error
+    assert found is not None
+    twin = copy.deepcopy(network, states(network))
+    how: dict[str, Any] = {"run": found.run, "reset": found.reset, "readout": found.readout}
+    model = Shortcut(twin, [], num_classes=max(found.num_classes, 1), **how)
+    model.description = found
+    return Setup(model, of_main(loss), twin)
+
+
+def _awake(network: nn.Module) -> nn.Module:
+    """A copy whose neurons fire, if low thresholds make them: in a silent network nothing tells where samples are."""
+    twin = copy.deepcopy(network, states(network))
+    for neuron in neurons(twin).values():
+        for name in ("threshold", "v_threshold"):
+            now = getattr(neuron, name, None)
+            if isinstance(now, Tensor) and not isinstance(now, nn.Parameter):
+                setattr(neuron, name, torch.ones_like(now))
+            elif isinstance(now, float):
+                setattr(neuron, name, 1.0)
+    return twin
 
 
 def of_setup(
@@ -87,4 +145,6 @@ def of_setup(
     verdict = judge(found.layers)
     if verdict.kind == "healthy":
         return Diagnosis(found, verdict, ())
-    return Diagnosis(found, verdict, tuple(tips(found, tried(), batches, reset=reset)))
+    remedies = list(tried())
+    helpful, built = tips(found, remedies, batches, reset=reset)
+    return Diagnosis(found, verdict, tuple(helpful), built)

@@ -7,8 +7,9 @@ or column of the other for each of them. Normalisations are taken as folded into
 is the custom: biases, pooling, residual sums, masks, and the neurons' own updates, of which the number is reported.
 """
 
+import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
@@ -19,8 +20,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..inspection import hooked, preserving_state
+from ..method import Shortcut
+from ..method.attachment import describe
+from ..method.libraries import libraries_of
+from ..method.model import call_on, dry_copy
+from ..method.probing import Run, primary
 from ..method.taps import first_tensor
-from .probe import Reset, neurons, resetting
+from ..nets.network import SpikingNetwork
+from .probe import Reset, neurons
 
 # Picojoules in 45 nm, 32-bit floating point: M. Horowitz, "Computing's energy problem (and what we can do about it)",
 # ISSCC 2014: 3.7 for a multiplication and 0.9 for an addition.
@@ -81,6 +88,8 @@ class EnergyReport:
     layers: tuple[LayerEnergy, ...]
     updates: float
     """Membrane potentials computed; left out of the energy."""
+    uncounted: tuple[str, ...] = ()
+    """Weights of modules that are not known, as of recurrent cells, or that were not called: left out of the energy."""
 
     @property
     def energy(self) -> float:
@@ -110,27 +119,34 @@ def count_operations(network: nn.Module) -> Iterator[Operations]:
     def update(name: str, module: nn.Module, args: Any, output: Any) -> None:
         found.updates += first_tensor(output).numel()
 
-    kinds = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
-    layers = {name: module for name, module in network.named_modules() if isinstance(module, kinds)}
-    calls = hooked(dict(network.named_modules()), products.leave, products.enter)
+    layers = {name: module for name, module in nn.Module.named_modules(network) if isinstance(module, _KINDS)}
+    calls = hooked(dict(nn.Module.named_modules(network)), products.leave, products.enter)
     with calls, hooked(layers, layer), hooked(neurons(network), update), products:
         yield found
 
 
+_KINDS = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+# Looked up, not multiplied with; or folded into the layers before.
+_FREE = (nn.Embedding, nn.EmbeddingBag, nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
 def measure_energy(
-    network: nn.Module, inputs: Sequence[Tensor], time_steps: int, *, reset: Reset | None = None
+    network: nn.Module, inputs: Sequence[Any], time_steps: int | None = None, *, reset: Reset | None = None
 ) -> EnergyReport:
     """Run inputs through a network in eval mode and return the energy of one of them; the network is left as it was.
 
+    How a network of others is called, where samples lie in its input, and what puts it to rest is found as
+    :func:`shortcut_snn.attach` does; each batch begins at rest. Weights that were not counted are named in a warning.
+
     Args:
-        network: any with convolutions and linear layers.
-        inputs: batches of images ``[N, C, H, W]`` or of frames ``[T, N, C, H, W]``.
-        time_steps: T.
-        reset: called before each batch and at the end, for networks that keep a state; by default that of the library
-            that the neurons come from.
+        network: any with convolutions and linear layers; or a wrapper of :func:`shortcut_snn.attach`, which is how to
+            say what cannot be found.
+        inputs: batches as the network, or wrapper, takes them.
+        time_steps: T; by default as found.
+        reset: puts the neurons to rest; by default it is found.
 
     Raises:
-        ValueError: no inputs, or none of these layers.
+        ValueError: no inputs, none of these layers, or something cannot be told about the network.
 
     Example:
         >>> from torch import nn
@@ -142,40 +158,108 @@ def measure_energy(
         >>> f"{report.energy:.1f} pJ, {report.relu_energy:.1f} pJ with ReLUs"
         '108.0 pJ, 552.0 pJ with ReLUs'
     """
-    if not sum(map(_samples, inputs)):
+    inside = network.network if isinstance(network, Shortcut) else network
+    if not any(primary(batch).numel() for batch in inputs):
         raise ValueError("give at least one input to count operations of")
+    if not any(isinstance(module, _KINDS) for module in nn.Module.modules(inside)):
+        raise ValueError(f"{type(inside).__name__} has no convolutions or linear layers to count operations of")
+    way = _way(network, inputs[0], time_steps, reset)
+    twin = way.copied(inside)
+    samples = sum(way.samples(batch) for batch in inputs)
     sums: dict[str, list[float]] = {}
-    updates, rest = 0, resetting(network, reset)
-    with preserving_state(network, training=False), torch.no_grad():
+    updates = 0
+    with preserving_state(twin, training=False), torch.no_grad():
         for batch in inputs:
-            rest(network)
-            with count_operations(network) as found:
-                network(batch)
+            way.rest(twin)
+            with count_operations(twin) as found:
+                call_on(twin, way.run, batch)
             updates += found.updates
             for name, layer in found.layers.items():
-                steps = _steps(layer, _samples(batch), time_steps)
+                steps = _steps(layer, way.samples(batch), way.lead(batch))
                 seen = (layer.additions, layer.multiplications, layer.dense / steps)
                 sums[name] = [a + b for a, b in zip(sums.get(name, (0.0, 0.0, 0.0)), seen, strict=True)]
-        rest(network)
-    if not sums:
-        raise ValueError(f"{type(network).__name__} has no convolutions or linear layers to count operations of")
-    samples = sum(map(_samples, inputs))
+    uncounted = _uncounted(inside, sums)
+    if uncounted:
+        warnings.warn(
+            f"not counted in the energy of {type(inside).__name__}: {', '.join(uncounted)}, weights of modules that "
+            "are not known, or were not called",
+            stacklevel=2,
+        )
     layers = (LayerEnergy(name, *(value / samples for value in values)) for name, values in sums.items())
-    return EnergyReport(tuple(layers), updates / samples)
+    return EnergyReport(tuple(layers), updates / samples, uncounted)
 
 
-def _samples(batch: Tensor) -> int:
-    return batch.shape[1 if batch.dim() == 5 else 0]
+@dataclass(frozen=True)
+class _Way:
+    """How batches are sent through a network."""
+
+    run: Run | None
+    reset: Reset | None
+    batch_axis: int | None
+    time_steps: int
+    stateful: bool
+
+    def copied(self, network: nn.Module) -> nn.Module:
+        """A copy that shares nothing which a pass may change; ours keep nothing."""
+        return dry_copy(network, self.reset) if self.stateful else network
+
+    def rest(self, network: nn.Module) -> None:
+        if self.reset is not None:
+            self.reset(network)
+
+    def samples(self, batch: Any) -> int:
+        shape = primary(batch).shape
+        axis = (1 if len(shape) == 5 else 0) if self.batch_axis is None else self.batch_axis
+        return int(shape[axis])
+
+    def lead(self, batch: Any) -> tuple[int, int]:
+        """The first two axes of a layer that is given all time steps of a batch."""
+        shape, samples = primary(batch).shape, self.samples(batch)
+        first = self.batch_axis == 0 and len(shape) in (3, 5) and shape[1] == self.time_steps
+        return (samples, self.time_steps) if first else (self.time_steps, samples)
 
 
-def _steps(layer: LayerOperations, samples: int, time_steps: int) -> float:
+def _way(network: nn.Module, example: Any, time_steps: int | None, reset: Reset | None) -> _Way:
+    inside = network.network if isinstance(network, Shortcut) else network
+    if isinstance(inside, SpikingNetwork) and not libraries_of(inside):
+        return _Way(None, reset, None, time_steps or inside.time_steps, reset is not None)
+    if isinstance(network, Shortcut):
+        known = network.description
+        steps = time_steps or (known and known.time_steps) or 1
+        return _Way(network.run, reset or network._reset, known and known.batch_axis, steps, True)
+    try:
+        try:
+            found = describe(network, example, reset=reset or "auto")
+        except ValueError:
+            if time_steps != 1:
+                raise
+            found = describe(network, example, loop="network", reset=reset or "auto")
+    except ValueError as error:
+        raise ValueError(f"{error} (an argument of attach: what it returns can be measured as well)") from error
+    return _Way(found.run, found.reset, found.batch_axis, time_steps or found.time_steps or 1, True)
+
+
+def _uncounted(network: nn.Module, counted: Iterable[str]) -> tuple[str, ...]:
+    """Parameters of two axes and more that belong to no layer that was counted."""
+    inside = tuple(f"{name}." for name in counted)
+    found = []
+    for name, module in nn.Module.named_modules(network):
+        if isinstance(module, _FREE) or f"{name}.".startswith(inside) or (inside == (".",) and not name):
+            continue
+        for own, weight in module._parameters.items():
+            if weight is not None and sum(size > 1 for size in weight.shape) > 1:
+                found.append(f"{name}.{own}".lstrip("."))
+    return tuple(found)
+
+
+def _steps(layer: LayerOperations, samples: int, first: tuple[int, int]) -> float:
     """Return how often a layer saw each sample: once if it sees a constant image or a mean over time."""
     seen = 0
     for sizes, calls in layer.lead.items():
         rows = prod(sizes)
-        if layer.tokens and sizes[:2] == (time_steps, samples):
-            rows = time_steps * samples
-        elif layer.tokens and sizes[:1] in ((samples,), (time_steps * samples,)):
+        if layer.tokens and sizes[:2] == first:
+            rows = prod(first)
+        elif layer.tokens and sizes[:1] in ((samples,), (prod(first),)):
             rows = sizes[0]
         seen += calls * rows
     return max(seen / samples, 1.0)

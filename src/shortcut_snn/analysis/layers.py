@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..inspection import preserving_state
+from ..method.model import inputs_of
 from .gradients import on_chain, weights
 from .probe import Reset, Tally, neurons, probe, resetting
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Any, Any]
 Loss = Callable[[Any, Tensor], Tensor]
 
 
@@ -85,7 +86,7 @@ def examine(
 
     Args:
         model: what is run: a network, or one in a wrapper.
-        batches: pairs of inputs and labels.
+        batches: pairs of inputs and labels; of several inputs, a tuple or a dictionary of arguments.
         loss: takes the model's output and the labels.
         network: the part whose layers are looked at; all of the model by default.
         reset: called before each batch and at the end, for networks that keep a state; by default that of the
@@ -112,7 +113,8 @@ def examine(
     for images, labels in batches:
         with preserving_state(model), probe(network) as tallies:
             rest(model)
-            loss(model(images), labels).backward()  # type: ignore[no-untyped-call]
+            args, kwargs = inputs_of(network, images)
+            loss(model(*args, **kwargs), labels).backward()  # type: ignore[no-untyped-call]
             found.append(layer_reports(network, tallies))
             rest(model)
     return Examination(tuple(found))

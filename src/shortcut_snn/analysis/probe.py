@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..inspection import hooked
-from ..method.libraries import library_of
+from ..method.libraries import libraries_of
+from ..method.states import own_reset
 from ..method.taps import first_tensor
 from ..neurons import NormNeuron
 from .firing import spiking_layers
@@ -21,16 +22,24 @@ Reset = Callable[[nn.Module], object]
 def neurons(network: nn.Module) -> dict[str, nn.Module]:
     """Return the neuron modules by the names of their layers (see :func:`~.firing.spiking_layers`).
 
-    Those of SpikingJelly, snnTorch and Norse are found too.
+    Those of other libraries that are known are found too.
     """
     ours = spiking_layers(network)
     found = {name: layer.neuron if isinstance(layer, NormNeuron) else layer for name, layer in ours.items()}
-    return found | library_of(network).neurons(network)
+    for library in libraries_of(network):
+        found |= library.neurons(network)
+    return found
+
+
+def stepwise(network: nn.Module) -> set[str]:
+    """Return the names of the neurons that compute one time step a call."""
+    known = [(library, library.neurons(network)) for library in libraries_of(network)]
+    return {name for library, found in known for name, module in found.items() if library.is_stepwise(module)}
 
 
 def resetting(network: nn.Module, reset: Reset | None) -> Reset:
-    """Return what puts a network's neurons to rest: what is given, or what their library does."""
-    return reset or library_of(network).reset or (lambda model: None)
+    """Return what puts a network's neurons to rest: what is given, or what their libraries do."""
+    return reset or own_reset(libraries_of(network)) or (lambda model: None)
 
 
 def square_sum(grad: Tensor) -> Tensor:
@@ -98,7 +107,7 @@ def probe(network: nn.Module, membrane: bool = True) -> Iterator[dict[str, Tally
             network runs just as it would unwatched.
     """
     tallies: dict[str, Tally] = {}
-    is_stepwise = library_of(network).is_stepwise
+    by_steps = stepwise(network)
     last_weight = ""
 
     def note_weight(name: str, module: nn.Module, args: Any) -> None:
@@ -118,7 +127,7 @@ def probe(network: nn.Module, membrane: bool = True) -> Iterator[dict[str, Tally
 
     def after(name: str, module: nn.Module, args: Any, output: Any) -> None:
         spikes = first_tensor(output)
-        tallies[name].count(spikes, not is_stepwise(module))
+        tallies[name].count(spikes, name not in by_steps)
         if not membrane and spikes.requires_grad:
             spikes.register_hook(tallies[name].gradient)  # type: ignore[no-untyped-call]
 

@@ -2,20 +2,20 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..inspection import preserving_state
-from ..method import Shortcut, ShortcutOutput
-from ..method.libraries import library_of
+from ..method import Shortcut, ShortcutOutput, TimeLoop, attach
+from ..method.readout import Readout
 from ..method.taps import PLACEMENTS, resolve
 from ..neurons import IF, LIF, Neuron, Resizable
 from .calibration import calibrate, set_widths
-from .layers import Batch
-from .probe import Reset, neurons, resetting
+from .layers import Batch, Loss
+from .probe import Reset, neurons, resetting, stepwise
 from .tips import Remedy, Setup
 
 WIDTHS = (0.25, 0.5, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 8.0)
@@ -69,11 +69,13 @@ def of_branches(
         reset: see :func:`~.layers.examine`.
         time_axis: see :func:`~.diagnosis.diagnose`.
     """
+    if isinstance(setup.model, Shortcut) and setup.model.description is not None and not setup.model.branches:
+        return _found_branches(setup, batches[0][0], reset)
     if setup.inner is not None:
         return []
     reset = resetting(setup.model, reset)
     if time_axis == "auto":
-        time_axis = None if any(map(library_of(setup.model).is_stepwise, neurons(setup.model).values())) else 0
+        time_axis = None if stepwise(setup.model) else 0
     with preserving_state(setup.model), torch.no_grad():
         reset(setup.model)
         logits = setup.model(batches[0][0])
@@ -98,6 +100,49 @@ def of_branches(
             for weight in BALANCES
         ]
     return found
+
+
+def of_main(loss: Loss) -> Loss:
+    """Return a loss of a wrapper's output, of one of what the network gives."""
+    return lambda output, labels: loss(output.main, labels)
+
+
+def _found_branches(setup: Setup, example: Any, reset: Reset | None) -> list[Remedy]:
+    """Branches where :func:`shortcut_snn.attach` finds a place; it refuses what cannot be built."""
+    bare: Any = setup.model
+
+    @cache
+    def built(taps: str | int) -> tuple[Shortcut, Any]:
+        """The wrapper, and where logits are in what the network gives."""
+        how: Any = {"reset": reset or bare.description.reset, "tell": lambda line: None}
+        if isinstance(bare.run, TimeLoop):
+            loop = "input" if bare.run.steps is None else bare.run.steps
+            how |= {"loop": loop, "batch_axis": bare.description.batch_axis}
+        if bare.readout is not None:
+            how["readout"] = bare.readout
+        model = attach(copy.deepcopy(bare).network, taps, example=example, **how)
+        found = model.readout
+        if bare.readout is None:
+            # The loss is the caller's, of what the network gives.
+            model.readout = None
+        return model, found
+
+    def apply(taps: str | int, weight: float) -> Setup:
+        model, found = built(taps)
+
+        def loss(output: ShortcutOutput, labels: Tensor) -> Tensor:
+            added = weight * sum(output.branches)
+            summed = bare.readout is None and isinstance(found, Readout)
+            main = found.add(output.main, added) if summed else output.main + added  # type: ignore[union-attr]
+            return setup.loss(ShortcutOutput(main), labels)
+
+        return Setup(model, loss, model.network)
+
+    return [
+        Remedy("branches", f"branches {text}, lambda {weight:g} (attach)", partial(apply, taps, weight))
+        for taps, text in (("stages", "at the stages"), ("blocks", "at the blocks"), (3, "at three places"))
+        for weight in BALANCES
+    ]
 
 
 def _changed(setup: Setup, change: Callable[[Setup], object]) -> Callable[[], Setup]:
@@ -134,7 +179,7 @@ def _attribute(setup: Setup, name: str, values: Sequence[Any], text: str) -> lis
 def _steepness(setup: Setup) -> list[Remedy]:
     """Remedies for SpikingJelly's surrogates, whose steepness is their ``alpha``."""
     found = [getattr(neuron, "surrogate_function", None) for neuron in neurons(setup.network).values()]
-    if not all(isinstance(getattr(surrogate, "alpha", None), float) for surrogate in found):
+    if not found or not all(isinstance(getattr(surrogate, "alpha", None), float) for surrogate in found):
         return []
 
     def setting(alpha: float) -> Callable[[Setup], None]:

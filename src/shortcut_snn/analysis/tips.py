@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from ..method.probing import UNFIT
 from .layers import Batch, Examination, Loss, examine
 from .verdict import Verdict, judge
 
@@ -47,30 +48,37 @@ class Tip:
         return f"{self.text}: {figures} ({self.after.kind})"
 
 
-def tips(before: Examination, remedies: Iterable[Remedy], batches: Sequence[Batch], **options: Any) -> list[Tip]:
-    """Measure remedies and return those that help on every batch, the best first.
+def tips(
+    before: Examination, remedies: Iterable[Remedy], batches: Sequence[Batch], **options: Any
+) -> tuple[list[Tip], int]:
+    """Measure remedies and return those that help on every batch, the best first, and how many could be measured.
 
     A healthy network needs none; for others see :func:`helps`.
 
     Args:
         before: the network as it is.
-        remedies: what to try; each is built, measured and dropped.
+        remedies: what to try; each is built, measured and dropped; one that the network is not made for is left out.
         batches: those that were examined.
         options: of :func:`~.layers.examine`.
     """
     old = [judge(layers) for layers in before.batches]
     if all(verdict.kind == "healthy" for verdict in old):
-        return []
+        return [], 0
     best: dict[str, Tip] = {}
+    measured = 0
     for remedy in remedies:
-        setup = remedy.apply()
-        after = examine(setup.model, batches, setup.loss, network=setup.network, **options)
+        try:
+            setup = remedy.apply()
+            after = examine(setup.model, batches, setup.loss, network=setup.network, **options)
+        except UNFIT:
+            continue
+        measured += 1
         new = [judge(layers) for layers in after.batches]
         known = best.get(remedy.group)
         better = known is None or new[0].distance < known.after.distance
         if better and all(helps(*pair) for pair in zip(old, new, strict=True)):
             best[remedy.group] = Tip(remedy.text, old[0], new[0])
-    return sorted(best.values(), key=lambda tip: tip.after.distance)
+    return sorted(best.values(), key=lambda tip: tip.after.distance), measured
 
 
 def helps(before: Verdict, after: Verdict) -> bool:

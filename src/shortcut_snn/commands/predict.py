@@ -101,15 +101,15 @@ def _predicted(network: Inference, path: Path, batch: Any, top: int) -> Predicti
     from ..analysis.probe import probe
 
     running: Any = network.runtime
-    logits = network.logits(batch).float()
+    with probe(running.network, membrane=False) as tallies:
+        logits = network.logits(batch).float()
     if logits.shape != (1, len(network.classes)):
         raise ValueError(
             f"the network gives {list(logits.shape)} numbers for a file, not one for each of its "
             f"{len(network.classes)} classes: predict is for classification"
         )
     probabilities = logits.softmax(-1)[0]
-    with probe(running.network, membrane=False) as tallies:
-        report = measure_energy(running.network, [running.prepare(batch)], network.about.time_steps)
+    report = measure_energy(running.network, [running.prepare(batch)], network.about.time_steps)
     values, labels = probabilities.topk(min(top, len(probabilities)))
     best = [(network.classes[label], value) for label, value in zip(labels.tolist(), values.tolist(), strict=True)]
     spikes = round(sum(float(each.spikes) for each in tallies.values()))

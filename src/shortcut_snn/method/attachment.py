@@ -120,6 +120,30 @@ logits: output, 3 classes
     return model
 
 
+def describe(
+    network: nn.Module, example: Any, *, loop: Literal["auto", "network"] = "auto", reset: Reset | Auto | None = "auto"
+) -> Description:
+    """Find how a network is called and put to rest and where samples lie; no branches, and nothing about its logits.
+
+    Args:
+        network: see :func:`attach`.
+        example: see :func:`attach`.
+        loop: see :func:`attach`.
+        reset: see :func:`attach`.
+
+    Raises:
+        ValueError: something cannot be told; the message says what to pass to :func:`attach`.
+
+    Example:
+        >>> import torch
+        >>> describe(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), torch.rand(2, 4)).batch_axis
+        0
+    """
+    finder = _Finder(network, example, loop, "auto", reset, None)
+    finder._find_batch([])
+    return finder._described((), None, 0)
+
+
 class _Finder:
     """Finds out about a network; in this order, since each needs the ones before: loop, reset, batch, taps, readout."""
 

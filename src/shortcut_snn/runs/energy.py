@@ -23,9 +23,8 @@ def run_energy(task: Task, data: Data, samples: int = SAMPLES) -> EnergyReport |
         samples: how many inputs.
     """
     inputs, _ = task.ready(data.sample(samples))
-    network: Any = task.model.network
     try:
-        return measure_energy(network, [inputs], getattr(network, "time_steps", 1))
+        return measure_energy(task.model, [inputs])
     except ValueError:
         return None
 
