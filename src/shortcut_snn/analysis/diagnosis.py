@@ -113,11 +113,11 @@ def _setup(network: nn.Module, batches: Sequence[Batch], loss: Loss, reset: Rese
     except ValueError as error:
         raise ValueError(f"{error} (an argument of attach: what it returns can be diagnosed as well)") from error
     assert found is not None
-    twin = copy.deepcopy(network, states(network))
+    inner = copy.deepcopy(network, states(network))
     how: dict[str, Any] = {"run": found.run, "reset": found.reset, "readout": found.readout}
-    model = Shortcut(twin, [], num_classes=max(found.num_classes, 1), **how)
-    model.description = found
-    return Setup(model, of_main(loss), twin)
+    wrapped = Shortcut(inner, [], num_classes=max(found.num_classes, 1), **how)
+    wrapped.description = found
+    return Setup(wrapped, of_main(loss), inner)
 
 
 def _awake(network: nn.Module) -> nn.Module:

@@ -225,8 +225,9 @@ def _way(network: nn.Module, example: Any, time_steps: int | None, reset: Reset 
         return _Way(None, reset, None, time_steps or inside.time_steps, reset is not None)
     if isinstance(network, Shortcut):
         known = network.description
-        steps = time_steps or (known and known.time_steps) or 1
-        return _Way(network.run, reset or network._reset, known and known.batch_axis, steps, True)
+        steps = time_steps or (known.time_steps if known else None) or 1
+        axis = known.batch_axis if known else None
+        return _Way(network.run, reset or network._reset, axis, steps, True)
     try:
         try:
             found = describe(network, example, reset=reset or "auto")

@@ -133,7 +133,7 @@ def _found_branches(setup: Setup, example: Any, reset: Reset | None) -> list[Rem
         def loss(output: ShortcutOutput, labels: Tensor) -> Tensor:
             added = weight * sum(output.branches)
             summed = bare.readout is None and isinstance(found, Readout)
-            main = found.add(output.main, added) if summed else output.main + added  # type: ignore[union-attr]
+            main = found.add(output.main, added) if summed else output.main + added
             return setup.loss(ShortcutOutput(main), labels)
 
         return Setup(model, loss, model.network)
