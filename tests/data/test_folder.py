@@ -1,4 +1,5 @@
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +223,12 @@ def test_links_to_folders_and_files_elsewhere_are_followed(
     (split / "train" / "cat").symlink_to(elsewhere / "cat", target_is_directory=True)
     (split / "train" / "dog" / "one.png").symlink_to(next((split / "test" / "dog").iterdir()))
     assert len(config(split, validation=0).load().train) == before + 1
+
+
+@pytest.mark.parametrize("name", ["", "cat"])
+def test_a_test_set_that_is_the_training_set(split: Path, name: str) -> None:
+    """By a link of a whole part, or of one class."""
+    shutil.rmtree(split / "test" / name)
+    (split / "test" / name).symlink_to(split / "train" / name, target_is_directory=True)
+    with pytest.raises(ValueError, match=r"leads to the same folder as .*; remove the symbolic link"):
+        config(split).load()

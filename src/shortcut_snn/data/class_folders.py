@@ -38,7 +38,7 @@ def classes_and_parts(root: Path) -> tuple[list[str], list[str]]:
 
     Raises:
         FileNotFoundError: a folder is missing.
-        ValueError: the parts do not have the same classes.
+        ValueError: the parts do not have the same classes, or a symbolic link makes two of one folder.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"data.root: there is no folder {root}")
@@ -50,6 +50,12 @@ def classes_and_parts(root: Path) -> tuple[list[str], list[str]]:
     names = class_names(root / "train")
     for part in others:
         check_same(root, names, part)
+    seen: dict[str, Path] = {}
+    for place in (root / part / name for part in ("train", *others) for name in names):
+        # The same samples for training and test would make any network look good.
+        other = seen.setdefault(os.path.realpath(place), place)
+        if other is not place:
+            raise ValueError(f"data.root: {place} leads to the same folder as {other}; remove the symbolic link")
     return names, ["train", *others]
 
 
