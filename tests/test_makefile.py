@@ -29,7 +29,7 @@ def installed(tmp_path):
 
 def a_run(folder: Path) -> Path:
     folder.mkdir()
-    for name in ("recipe.yaml", "environment.json"):
+    for name in ("demo.png", "comparison.csv"):
         (folder / name).touch()
     return folder
 
@@ -44,7 +44,7 @@ def test_a_run_is_removed(tmp_path, installed, target):
 
 
 @pytest.mark.parametrize("target", ["demo", "clean"])
-@pytest.mark.parametrize("name", ["thesis.tex", "recipe.yaml"])
+@pytest.mark.parametrize("name", ["thesis.tex", "comparison.csv"])
 def test_other_folders_are_kept(tmp_path, installed, target, name):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / name).touch()

@@ -122,8 +122,9 @@ DENSE = {
 )
 def test_compiled_wrappers_and_networks_have_the_same_gradients(name: str, whole: bool) -> None:
     torch._dynamo.reset()
-    x = 10 * torch.rand(2, 2, 4)
-    model = attach(DENSE[name](), ["1"], example=x, loop="input" if name == "snntorch" else "auto")
+    x = 10 * torch.rand(3, 2, 4)
+    options = {"snntorch": {"loop": "input"}, "spikingjelly": {"batch_axis": 1}}.get(name, {})
+    model = attach(DENSE[name](), ["1"], example=x, **options)
     expected, twin = gradients(model, x), copy.deepcopy(model)
     assert expected[0].any()
     if not whole:

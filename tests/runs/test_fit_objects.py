@@ -116,7 +116,7 @@ def test_another_run_is_not_gone_on_with(finished: Path, tmp_path: Path) -> None
 
     kept = {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()}
     (tmp_path / "run").mkdir()
-    for name in ("recipe.yaml", "checkpoint.ckpt"):
+    for name in ("recipe.yaml", "checkpoint.ckpt", "best.safetensors"):
         (tmp_path / "run" / name).write_bytes(kept[name])
     for what, said in (
         (task(epochs=2), "training.epochs was 1 and is 2"),

@@ -21,6 +21,10 @@ class Tap:
         calls: how often it is called in a pass.
         extract: takes its output and returns its tensor; None for the output itself or the first entry of a tuple.
         why: how that was told.
+
+    Example:
+        >>> Tap("layer1", (4, 2, 8, 6, 6), time_axis=0, channel_axis=2).batch_axis
+        1
     """
 
     name: str
