@@ -20,7 +20,7 @@ DESCRIPTION = (
     "Train 19 spiking layers without skip connections on scikit-learn's digits twice, side by side: as usual, and with "
     "the preset calibrated (auxiliary branches that fade out, and surrogate gradients fitted to each layer)."
 )
-# Each at the best of the optimizers and learning rates that were tried: docs/demo.md.
+# Each at one of the best of the optimizers and learning rates that were tried: docs/demo.md.
 SGD = {"kind": "sgd", "lr": 1.0, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
 WITHOUT, WITH = "without help", "with help"
 INTRODUCTION = f"""A deep network, trained twice on 1,797 images of digits: 19 spiking layers without skip connections.
