@@ -294,6 +294,14 @@ class Runs:
         place.finish(metrics | parts | ratios | {"seconds_per_epoch": 1.0, "epochs": recipe.training.epochs})
 
 
+def test_where_nothing_is_tuned_nothing_is_said_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(compare_command, "train", Runs())
+    command = ["compare", "--out", str(tmp_path / "c"), "--methods", "vanilla", "--seeds", "1", *SHARED]
+    assert main([*command, "--optimizer.lr", "0.01"]) == 0
+    assert not (tmp_path / "c" / "tuning.csv").exists()
+    assert "tuned" not in json.loads((tmp_path / "c" / "comparison.json").read_text())
+
+
 def test_each_method_gets_its_own_best_value_before_the_seeds(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(compare_command, "train", runs := Runs())
     folder = tmp_path / "c"
@@ -372,14 +380,17 @@ def test_a_comparison_that_is_ended_loses_no_epoch_and_leaves_no_run_behind(tmp_
     with (tmp_path / "said").open("wb") as said:
         parent = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
         log = tmp_path / "c" / "vanilla" / "seed0.log"
-        deadline = time.monotonic() + 120
-        while not (log.is_file() and "epoch 2/500" in log.read_text()):
-            assert time.monotonic() < deadline
-            assert parent.poll() is None
-            time.sleep(0.1)
-        # As Ctrl-C does, and as a batch system does.
-        os.killpg(parent.pid, number) if number == signal.SIGINT else parent.send_signal(number)
-        assert parent.wait(60) == 128 + number
+        deadline = time.monotonic() + 1800
+        try:
+            while not (log.is_file() and "epoch 2/500" in log.read_text()):
+                assert time.monotonic() < deadline
+                assert parent.poll() is None
+                time.sleep(0.1)
+            # As Ctrl-C does, and as a batch system does.
+            os.killpg(parent.pid, number) if number == signal.SIGINT else parent.send_signal(number)
+            assert parent.wait(600) == 128 + number
+        finally:
+            parent.kill()
     lines = log.read_text().splitlines()
     assert "interrupted" in lines[-1]
     epochs = sum("/500: loss" in line for line in lines)

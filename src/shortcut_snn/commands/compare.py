@@ -310,7 +310,7 @@ def compare(
             else:
                 place, reason = next((p, r) for p, r in unfit.items() if p.parts[-3] == variant.folder)
                 failed |= {folder / variant.folder / f"seed{seed}": f"{place}: {reason}" for seed in plan.seeds}
-        if tuned:
+        if todo and tuned:
             _write_tuning(folder, todo, results, tuned)
         for label, values in tuned.items():
             if values:
