@@ -1,0 +1,157 @@
+"""Who goes through time: a network in one call, or a loop that calls it for each time step."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .libraries import Library, Reset
+from .probing import UNFIT, Prober, changes, primary
+from .states import changed_attributes, kept, leaks, left_over, methods
+from .taps import tensor_in
+from .time_loop import TimeLoop, takes_state
+
+Run = Callable[..., Any]
+
+
+def who_calls(
+    network: nn.Module,
+    libraries: list[Library],
+    loop: str | int,
+    batch_axis: int | str,
+    example: Any,
+    rest: Reset | None,
+) -> tuple[TimeLoop | None, Reset | None]:
+    """Find who goes through time.
+
+    Args:
+        network: see :func:`~.attachment.attach`, as all but ``libraries`` and ``rest``.
+        libraries: whose neurons it has.
+        loop: see there.
+        batch_axis: see there.
+        example: see there.
+        rest: puts it to rest, so far as that is known.
+
+    Returns:
+        What calls it step by step, None where one call takes the whole batch; and what has to be called for a network
+        that somebody has run before to run at all.
+
+    Raises:
+        ValueError: it cannot be told; the message says what to pass.
+    """
+    axis = 1 if batch_axis == 0 else 0
+    if loop == "network":
+        return None, rest
+    carry = takes_state(network)
+    looped = TimeLoop(loop if isinstance(loop, int) else None, carry, 0 if isinstance(loop, int) else axis)
+    if carry and not _can(network, example, looped, rest):
+        # What is called a state may be anything.
+        carry, looped = False, replace(looped, carry=False)
+    if loop != "auto":
+        return looped, rest
+    stepwise = [
+        name
+        for library in libraries
+        for name, neuron in library.neurons(network).items()
+        if library.is_stepwise(neuron)
+    ]
+    prober = Prober(network, example, None, rest)
+    shape = tuple(primary(example).shape)
+    try:
+        done = prober.go()
+    except UNFIT as error:
+        # Made for one time step, such as a convolution is; if that is not the reason, the same error comes again.
+        rests = [rest, *(reset for reset, _ in methods(network))]
+        rest = next((one for one in rests if len(shape) > 2 and _can(network, example, looped, one)), _unfit)
+        if rest is _unfit and (stepwise or carry):
+            # Its own error in a step says more.
+            return looped, rests[0]
+        if rest is _unfit:
+            rest = next((one for one in rests[1:] if _can(network, example, None, one)), _unfit)
+            if rest is not _unfit:
+                return None, rest
+            if left := left_over(network):
+                raise ValueError(
+                    f"{error}; {kept(network, left)}, which may be why: pass reset=..., a function that takes the "
+                    "network and puts it to rest, or a network that has not been called yet"
+                ) from error
+            raise
+        if stepwise or carry or _keeps(network, example, looped.axis, rest):
+            return looped, rest
+        raise ValueError(
+            f"{type(network).__name__} cannot take the example, of shape {shape}, as a whole, but can take its steps "
+            "one by one: pass loop='input' if it is a sequence [T, N, ...], and batch_axis=0 too if it is [N, T, ...]"
+        ) from error
+    calls = [done.events[name].calls for name in stepwise if name in done.events]
+    if not stepwise and not libraries:
+        own = {name for name, _ in changed_attributes(prober)}
+        stepwise = [name for name in own if name in done.events and name]
+        calls = [done.events[name].calls for name in stepwise]
+        if any(_goes_through_time(prober, name) for name in stepwise) or not leaks(prober, None):
+            return None, rest
+    if not calls or max(calls) > 1:
+        return None, rest
+    raise ValueError(
+        f"{type(network).__name__} calls its neurons once for the example, of shape {shape}, and they compute one time "
+        "step a call: pass loop='input' if the batch is a sequence [T, N, ...] (and batch_axis=0 too if it is "
+        "[N, T, ...]), loop=4, say, to show a static batch for 4 time steps, or loop='network' if there is one time "
+        "step alone"
+    )
+
+
+def _unfit(network: nn.Module) -> None:
+    """Stand for no reset that will do."""
+
+
+def _can(network: nn.Module, example: Any, run: Run | None, rest: Reset | None) -> bool:
+    try:
+        Prober(network, example, run, rest).go()
+    except UNFIT:
+        return False
+    return True
+
+
+def _keeps(network: nn.Module, example: Any, axis: int, rest: Reset | None) -> bool:
+    """Whether a network that is called step by step keeps a state between steps."""
+
+    def first(module: nn.Module, batch: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return module(batch.select(axis, 0), *args, **kwargs)
+
+    return leaks(Prober(network, example, first, rest), None)
+
+
+def _goes_through_time(prober: Prober, name: str) -> bool:
+    """Whether one call of a module goes through time: what comes early changes what comes late, and not the reverse."""
+    network, seen = prober.fresh(), []
+    handle = network.get_submodule(name).register_forward_pre_hook(lambda module, args: seen.append(args))
+    prober.go(network=network)
+    handle.remove()
+    if not seen or not seen[0] or not isinstance(seen[0][0], Tensor):
+        return False
+    given, *others = seen[0]
+
+    def call(batch: Tensor) -> Any:
+        module = prober.fresh().get_submodule(name)
+        with torch.no_grad():
+            return tensor_in(module.eval()(batch.clone(), *others))
+
+    base = call(given)
+    if base is None:
+        return False
+    for axis, size in enumerate(given.shape):
+        if size < 2 or base.dim() <= axis or base.shape[axis] != size:
+            continue
+        late: dict[int, set[int]] = {}
+        for index in (0, size - 1):
+            late[index] = set()
+            for scale in (0.3, 1.0, -1.0, 10.0):
+                other = given.clone()
+                other.select(axis, index).add_(scale)
+                result = call(other)
+                found = None if result is None else changes(base, result)
+                late[index] |= set() if found is None else found[axis]
+        if late[size - 1] <= {size - 1} and late[0] - {0}:
+            return True
+    return False
