@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,10 @@ from sybil import Example, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
 
-# Recipes know all that is built in.
-from shortcut_snn import components, recipes  # noqa: F401
 from shortcut_snn.commands import main
 
 from .pictures import coarse
+from .registered import forgetting
 
 ROOT = Path(__file__).parents[1]
 # What makes a command one of seconds, where its recipe has such entries; of an option given twice the last counts.
@@ -146,20 +146,14 @@ def _enter(namespace: dict[str, Any]) -> None:
     # Dataclasses look their module up.
     namespace["__name__"] = "__main__"
     namespace["_before"], namespace["_folder"] = os.getcwd(), tempfile.mkdtemp(prefix="page-")
-    namespace["_pictures"] = coarse()
-    namespace["_pictures"].__enter__()
-    namespace["_known"] = {kind: dict(kind._settings) for kind in _kinds()}
+    namespace["_around"] = around = ExitStack()
+    around.enter_context(coarse())
+    around.enter_context(forgetting())
     os.chdir(namespace["_folder"])
 
 
-def _kinds() -> list[components.Kind]:
-    return [value for value in vars(components).values() if isinstance(value, components.Kind)]
-
-
 def _leave(namespace: dict[str, Any]) -> None:
-    namespace["_pictures"].__exit__(None, None, None)
-    for kind, known in namespace["_known"].items():
-        kind._settings = known
+    namespace["_around"].close()
     for name, module in list(sys.modules.items()):
         if (getattr(module, "__file__", None) or "").startswith(namespace["_folder"]):
             del sys.modules[name]

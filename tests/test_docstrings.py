@@ -8,7 +8,8 @@ import pkgutil
 import pytest
 
 import shortcut_snn
-from shortcut_snn import components
+
+from .registered import forgetting
 
 PACKAGES = ("analysis", "data", "deploy", "lightning", "method", "nets", "neurons", "recipes", "runs")
 # Kernels for GPUs are there only where triton is.
@@ -30,11 +31,8 @@ BELONGING = {
 @pytest.fixture
 def forgotten():
     """What an example registers is forgotten behind it."""
-    kinds = [value for value in vars(components).values() if isinstance(value, components.Kind)]
-    known = [dict(kind._settings) for kind in kinds]
-    yield
-    for kind, settings in zip(kinds, known, strict=True):
-        kind._settings = settings
+    with forgetting():
+        yield
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -13,6 +13,7 @@ from shortcut_snn.commands import main
 from shortcut_snn.recipes import build, recipe_of
 from shortcut_snn.runs.callbacks import SaveRun
 
+from ..registered import forgetting
 from ..runs.same import assert_same_run
 
 ROOT = Path(__file__).parents[2]
@@ -25,11 +26,9 @@ WORDS += ["--data.batch_size", "16"]
 @pytest.fixture(scope="module", autouse=True)
 def forgotten():
     """Leave the process as one that has never imported the example."""
-    yield
+    with forgetting():
+        yield
     sys.modules.pop("digit_scenes", None)
-    for kind in (components.network, components.data, components.task):
-        for name in [name for name in kind if name in ("digit_scenes", "segmenter", "segmentation")]:
-            del kind._settings[name]
 
 
 @pytest.fixture(scope="module")

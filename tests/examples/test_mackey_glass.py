@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from shortcut_snn import components
 from shortcut_snn.commands import main
 from shortcut_snn.runs.callbacks import SaveRun
 
+from ..registered import forgetting
 from ..runs.same import assert_same_run
 
 ROOT = Path(__file__).parents[2]
@@ -23,11 +23,9 @@ WORDS += ["--data.batch_size", "32", "--optimizer.lr", "0.01"]
 @pytest.fixture(scope="module", autouse=True)
 def forgotten():
     """Leave the process as one that has never imported the example."""
-    yield
+    with forgetting():
+        yield
     sys.modules.pop("mackey_glass", None)
-    for kind in (components.network, components.data, components.task):
-        for name in [name for name in kind if name in ("mackey_glass", "forecaster", "forecast")]:
-            del kind._settings[name]
 
 
 @pytest.fixture(scope="module")
