@@ -104,11 +104,8 @@ def back_text(
         at = f"j + {k * TILE}, "
         body.append(f"store(learned, {at}load(learned, {at}LEARNED) + {_to(way.grads[name])}, LEARNED)")
     for k, name in enumerate([name for name in learn if name[0] == "q"]):
-        body.append(
-            f"store(sums_q{k}, j, load(sums_q{k}, j, SUM_Q + {k}) + {_to(way.grads[name])}, SUM_Q + {k})".replace(
-                f"SUM_Q + {k}", str(SUM_Q + k)
-            )
-        )
+        scope = SUM_Q + k
+        body.append(f"store(sums_q{k}, j, load(sums_q{k}, j, {scope}) + {_to(way.grads[name])}, {scope})")
     ahead = _scalars(code, grads, scalars)
     ahead += [f"sums_q{k} = shifted(sums, {k + 2} * size)" for k in range(len(learn) - len(learned))]
     arguments = "pre, grad_spikes, grad_u, grad_current, grad_sum, x, mean, sums, sums_x, numbers, rows, learned, size"

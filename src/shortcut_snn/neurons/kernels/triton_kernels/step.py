@@ -70,12 +70,9 @@ def forward_kernel(text: str, numbers: int) -> Any:
     parts = {
         "parameters": _scalars(code, program.outputs) + _channels(code, program.outputs, "inside", ""),
         "start": [
-            line
+            f"s{k} = load(initial + {k} * whole + at, inside) if initial is not None "
+            "else tl.zeros([BYTES, 8], tl.float32)"
             for k in states
-            for line in (
-                f"s{k} = load(initial + {k} * whole + at, inside) if initial is not None "
-                "else tl.zeros([BYTES, 8], tl.float32)",
-            )
         ],
         "step": [
             *emit(code, program.outputs),
