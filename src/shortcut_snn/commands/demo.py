@@ -11,6 +11,7 @@ from ..analysis import plots
 from ..recipes import recipe_of
 from ..runs import RunFolder
 from ..runs.tables import Metric
+from ._output import tell
 from .compare import Plan, Variant, compare
 from .gradients import at_start
 from .report.reading import read_rows
@@ -45,16 +46,16 @@ def run(options: argparse.Namespace) -> int:
         Variant(WITH, recipe_of("digits-deep", "calibrated", changes)),
     )
     plan, folder = Plan(variants, tuple(range(options.seeds))), Path(options.out)
-    print(INTRODUCTION, flush=True)
+    tell(INTRODUCTION)
     with _watched(plan, folder):
         compare(plan, folder, jobs=2, tell=_failures)
-    print("\n" + _told(plan, folder))
+    tell("\n" + _told(plan, folder))
     return 0
 
 
 def _failures(line: str) -> None:
     if line.startswith(("FAILED", "stop")):
-        print(line, flush=True)
+        tell(line)
 
 
 @contextmanager
@@ -75,7 +76,7 @@ def _watched(plan: Plan, folder: Path) -> Iterator[None]:
                     f"{variant.label} {100 * line[epoch]:5.1f} % {'#' * round(20 * line[epoch]):20}"
                     for variant, line in zip(plan.variants, lines, strict=True)
                 )
-                print(f"epoch {epoch + 1:2}/{epochs}   {shown}".rstrip(), flush=True)
+                tell(f"epoch {epoch + 1:2}/{epochs}   {shown}".rstrip())
                 told = epoch + 1
 
     watcher = threading.Thread(target=watch, name="watch epochs", daemon=True)

@@ -72,7 +72,7 @@ def train(
         place.start_from(recipe.to_dict(), resume)
         tell(f"{recipe}, in {folder}")
     with seeded(recipe.training.seed, recipe.training.threads):
-        task, data = build(recipe)
+        task, data = build(recipe, tell=rank_zero_only(tell))
     return fit(
         task,
         data,
@@ -104,12 +104,13 @@ def about(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def build(recipe: Recipe, data: Data | None = None) -> tuple[Task, Data]:
+def build(recipe: Recipe, data: Data | None = None, *, tell: Callable[[str], object] = print) -> tuple[Task, Data]:
     """Return what trains and what it learns from; weights are drawn from the recipe's seed.
 
     Args:
         recipe: what to build.
         data: as the recipe names it, if it has been read already.
+        tell: takes the line that says where branches are, of a network that is not ours.
 
     Raises:
         ValueError: parts that do not go together, data that cannot be used.
@@ -125,7 +126,7 @@ def build(recipe: Recipe, data: Data | None = None) -> tuple[Task, Data]:
     data = recipe.data.load(recipe.time_steps) if data is None else data
     _check_size(recipe, data.description)
     seed_everything(recipe.training.seed)
-    return build_task(recipe, data, build_network(recipe, data.description)), data
+    return build_task(recipe, data, build_network(recipe, data.description), tell=tell), data
 
 
 def _check_size(recipe: Recipe, description: Mapping[str, Any]) -> None:
@@ -156,7 +157,14 @@ def build_network(recipe: Recipe, description: Mapping[str, Any]) -> nn.Module:
     return network
 
 
-def build_task(recipe: Recipe, data: Data, network: nn.Module, description: Mapping[str, Any] | None = None) -> Task:
+def build_task(
+    recipe: Recipe,
+    data: Data,
+    network: nn.Module,
+    description: Mapping[str, Any] | None = None,
+    *,
+    tell: Callable[[str], object] = print,
+) -> Task:
     """Return the task of a recipe around a network; by default its constants are those of the data."""
     branches, gradient = recipe.method.branches, recipe.method.gradient
     task: Task = recipe.task.build(
@@ -182,7 +190,7 @@ def build_task(recipe: Recipe, data: Data, network: nn.Module, description: Mapp
             readout=task.readout,
             wrap=gradient,
             # Where there are no branches nothing was chosen that a person would want to know.
-            tell=print if taps else lambda line: None,
+            tell=tell if taps else lambda line: None,
             **options,
         )
     return task
