@@ -367,7 +367,7 @@ class Finder:
         if time_axis == "auto":
             time_axis = 0 if batch == 1 else None
             if folded:
-                time_axis = 1 - batch  # type: ignore[assignment]
+                time_axis = 1 - batch
             elif batch == 0 and event.calls == 1 and self.run is None and channels > 1:
                 shape = primary(self.base.example).shape
                 beside = self.batch_axis == 0 and len(shape) > 2 and features.shape[1] == shape[1]
