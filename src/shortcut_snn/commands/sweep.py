@@ -3,11 +3,11 @@
 import argparse
 import csv
 import inspect
+import io
 import json
 import math
 import re
 import shlex
-import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+import numpy as np
 from markupsafe import Markup
 
-from ..analysis import plots
 from ..components import suggestion
 from ..files import read_json, write_csv, write_text
 from ..recipes.entries import Entries, from_dict, merged, parse, said, write_recipe
@@ -106,8 +107,7 @@ def read_space(path: Path, entries: Mapping[str, Any]) -> tuple[Dimension, ...]:
         ValueError: something that there is not, or that the recipe does not take; the message names it.
 
     Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "space.yaml"
+        >>>         >>> path = Path(tempfile.mkdtemp()) / "space.yaml"
         >>> _ = path.write_text("network.width: {low: 4, high: 16, log: true}")
         >>> read_space(path, {"network": "resnet20"})[0].whole
         True
@@ -391,12 +391,16 @@ class Search:
         """Return which share of the metric's variance each entry explains (fANOVA), of trials that finished."""
         if len(self.trials("COMPLETE")) < 4:
             return {}
-        evaluator = self.optuna.importance.FanovaImportanceEvaluator(seed=0)
         try:
-            return dict(self.optuna.importance.get_param_importances(self.study, evaluator=evaluator))
+            return dict(
+                self.optuna.importance.get_param_importances(self.study, evaluator=self._importance_evaluator())
+            )
         except (ValueError, RuntimeError):
             # All are the same.
             return {}
+
+    def _importance_evaluator(self) -> Any:
+        return self.optuna.importance.FanovaImportanceEvaluator(seed=0)
 
     def write(self) -> Sequence[str]:
         """Write ``trials.csv``, ``sweep.html`` and, of the best trial, ``best.yaml``; return what came out."""
@@ -413,19 +417,19 @@ class Search:
 
     def page(self) -> Page:
         """Return the page on the search: what was best, and what mattered."""
+        from optuna.visualization import matplotlib as visual
+
         trials, best, importances = self.trials(), self.best, self.importances()
-        scale, what = self.metric.scale, self.metric.label("validation {}, last epoch")
+        scale, what = self.metric.scale, f"validation {self.metric.words}"
         values = [scale * _value(trial) for trial in trials]
-        finished = [trial.state.name == "COMPLETE" for trial in trials]
         drawn = [
-            _picture("trials", partial(plots.trials, values, finished, self.metric.higher_is_better, what=what)),
-            _picture("epochs", partial(plots.courses, [self._course(trial) for trial in trials], what=what)),
+            _picture("trials", partial(visual.plot_optimization_history, self.study, target_name=what)),
+            _picture("epochs", partial(visual.plot_intermediate_values, self.study)),
         ]
         if importances:
-            drawn.append(_picture("importances", partial(plots.importances, importances)))
-        axes = {each.key: [self._axis(each, trial) for trial in trials] for each in self.space}
-        logs = [each.key for each in self.space if each.log]
-        slices = _picture("entries", partial(plots.slices, axes, values, finished, logs, what=what))
+            evaluator = self._importance_evaluator()
+            drawn.append(_picture("importances", partial(visual.plot_param_importances, self.study, evaluator)))
+        slices = _picture("entries", partial(visual.plot_slice, self.study, target_name=what))
         order = sorted(zip(trials, values, strict=True), key=lambda pair: _rank(pair[1], self.metric), reverse=True)
         cells = [
             [str(trial.number), trial.state.name.lower(), self.metric.show(value / scale),
@@ -473,13 +477,6 @@ class Search:
         if edges:
             found.append(f"The best is at an end of the range of {', '.join(edges)}: a wider one may hold a better.")
         return found
-
-    def _course(self, trial: Any) -> list[float]:
-        return [self.metric.scale * value for _, value in sorted(trial.intermediate_values.items())]
-
-    def _axis(self, dimension: Dimension, trial: Any) -> Any:
-        value = self.point(trial).get(dimension.key)
-        return _text(value) if dimension.choices else math.nan if value is None else value
 
 
 def _value(trial: Any) -> float:
@@ -586,12 +583,17 @@ def _search(options: argparse.Namespace, optuna: Any) -> int:
     return 0
 
 
-def _picture(name: str, draw: Callable[[Path], None]) -> Markup:
-    """What a plotting function draws as SVG to stand in a page; the name tells its parts from other pictures'."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{name}.svg"
-        draw(path)
-        svg = path.read_text(encoding="utf-8")
+def _picture(name: str, draw: Callable[[], Any]) -> Markup:
+    """What a function of Optuna draws, as SVG to stand in a page; the name tells its parts from other pictures'."""
+    from matplotlib import pyplot as plt
+
+    written = io.StringIO()
+    # Optuna sets a style for the whole process.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "figure.constrained_layout.use": True}):
+        figure = np.ravel(draw())[0].figure
+        figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
+        plt.close(figure)
+    svg = written.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(href="|url\()#', rf"\1#{name}-", svg)
