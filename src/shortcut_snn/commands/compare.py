@@ -16,7 +16,7 @@ from typing import Any
 
 from ..analysis import plots
 from ..analysis.statistics import geometric_mean, mean_interval
-from ..files import write_csv, write_text
+from ..files import read_json, write_csv, write_text
 from ..recipes import build
 from ..recipes.entries import changed, from_dict, layer, merged, parse, said
 from ..recipes.recipe import Recipe
@@ -534,7 +534,14 @@ def run(options: argparse.Namespace) -> int:
 def _tell(rows: Sequence[Mapping[str, Any]], plan: Plan, folder: Path) -> None:
     if not rows:
         return
-    tell("\n" + (folder / "comparison.md").read_text(encoding="utf-8").rstrip("\n"))
-    if rows[0]["variant"] != (baseline := plan.variants[0].label):
+    baseline, about = plan.variants[0].label, read_json(folder / "comparison.json")
+    columns, cells = comparison_table(rows, Metric.of(about), baseline, about.get("tuned"))
+    # In a terminal's width: what else there is, is in the files.
+    kept = [place for place, name in enumerate(columns) if name not in ("best epoch", *map(human, FIGURES))]
+    short = {columns[kept[-3]]: Metric.of(about).label(), columns[kept[-2]]: "difference"}
+    lines = [[line[place] for place in kept] for line in (columns, *cells)]
+    tell("\n" + table([short.get(name, name) for name in lines[0]], lines[1:]))
+    tell(f"\nmeans over seeds after the last epoch with 95 % intervals; differences from {baseline} with the same seed")
+    if rows[0]["variant"] != baseline:
         tell(f"\nno run of {baseline} has finished: there is nothing to set the others against")
     tell(f"\nwritten: comparison.csv, comparison.md, comparison.png and runs.csv in {folder}")
