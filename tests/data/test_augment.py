@@ -5,14 +5,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import affine_transform
 from torchvision.transforms import v2
 
-from shortcut_snn.data import Augmentation, AutoAugment, Crop, Cutout, Flip, Roll
+from shortcut_snn.data import Affine, Augmentation, AutoAugment, Crop, Cutout, Flip, Roll
 from shortcut_snn.data.augment import Augment
 from shortcut_snn.data.autoaugment import POLICY, SIGNED, magnitude, operations
-from shortcut_snn.data.counter_random import random_bits
+from shortcut_snn.data.counter_random import random_bits, uniform
 
-ALL = (Crop(), Flip(), Roll(), AutoAugment(), Cutout())
+ALL = (Crop(), Flip(), Roll(), Affine(), AutoAugment(), Cutout())
 GREY = np.array([100, 110, 120], np.uint8)
 
 
@@ -66,6 +67,30 @@ def test_roll_is_torchs_at_every_offset_equally() -> None:
     ]
     assert sum(seen) == count
     assert np.abs(np.array(seen) - 50).max() < 5 * np.sqrt(50)
+
+
+def test_affine_is_scipys() -> None:
+    images, bits = noise(20), random_bits(np.arange(20))
+    moved = Affine(degrees=40, scale=0.3, shear=0.4, shift=0.2)(images.copy(), bits, GREY)
+    centre = np.array([7.5, 7.5])
+    for number in range(20):
+        turn, grow, across, down, *shift = (2 * uniform(random_bits(bits, draw))[number] - 1 for draw in range(6))
+        angle = np.deg2rad(40 * turn)
+        # From where a pixel comes, (x, y) in pixels from the middle.
+        matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        matrix = 1.3**-grow * matrix @ np.array([[1, 0.4 * across], [0.4 * down, 1]])
+        by_row = matrix[::-1, ::-1]
+        offset = centre - by_row @ centre + 16 * 0.2 * np.array(shift[::-1])
+        for channel in range(3):
+            plane = images[number, channel].astype(float)
+            wanted = affine_transform(plane, by_row, offset, order=1, mode="grid-constant", cval=0)
+            np.testing.assert_allclose(moved[number, channel], wanted, atol=0.51)
+
+
+def test_affine_of_nothing_is_nothing() -> None:
+    images = noise(4)
+    same = Affine(degrees=0, scale=0, shear=0, shift=0)(images.copy(), random_bits(np.arange(4)), GREY)
+    assert (same == images).all()
 
 
 def test_cutout_covers_one_square_in_the_mean_colour() -> None:

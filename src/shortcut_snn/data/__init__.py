@@ -1,5 +1,6 @@
 """Data sets as uint8 images or frames of events, and loaders whose every sample can be drawn again."""
 
+from .affine import Affine
 from .augment import Augmentation, Crop, Cutout, Flip, ResizedCrop, Roll
 from .autoaugment import AutoAugment
 from .cifar import CIFAR10, CIFAR100
@@ -23,6 +24,7 @@ __all__ = [
     "CIFAR10DVS",
     "CIFAR100",
     "NMNIST",
+    "Affine",
     "ArrayImages",
     "Augmentation",
     "AutoAugment",
