@@ -303,7 +303,8 @@ def _energy(rows: list[Row]) -> list[Section]:
     # Runs of before memory was counted have none of it.
     if set(fields) <= set(rows[0]):
         layers = (LayerEnergy(**{name: row[name] for name in fields}) for row in rows)
-        drawn.append(_break_even(EnergyReport(tuple(layers))))
+        energy = EnergyReport(tuple(layers))
+        drawn += [_break_even(energy)] if energy.spike_energy else []
     return [Section("Energy", text, drawn, [all_columns(rows, "operations and energy of each layer")])]
 
 
