@@ -305,7 +305,7 @@ def measure_energy(
         raise ValueError("give at least one input to count operations of")
     if not any(isinstance(module, _KINDS) for module in nn.Module.modules(inside)):
         raise ValueError(f"{type(inside).__name__} has no convolutions or linear layers to count operations of")
-    way = _way(network, inputs[0], time_steps, reset)
+    way = way_of(network, inputs[0], time_steps, reset)
     twin = way.copied(inside)
     samples = sum(way.samples(batch) for batch in inputs)
     sums: dict[str, list[float]] = {}
@@ -335,7 +335,7 @@ def measure_energy(
 
 
 @dataclass(frozen=True)
-class _Way:
+class Way:
     """How batches are sent through a network."""
 
     run: Run | None
@@ -349,10 +349,12 @@ class _Way:
         return dry_copy(network, self.reset) if self.stateful else network
 
     def rest(self, network: nn.Module) -> None:
+        """Put its neurons to rest."""
         if self.reset is not None:
             self.reset(network)
 
     def samples(self, batch: Any) -> int:
+        """Return how many samples a batch has."""
         shape = primary(batch).shape
         axis = (1 if len(shape) == 5 else 0) if self.batch_axis is None else self.batch_axis
         return int(shape[axis])
@@ -364,15 +366,16 @@ class _Way:
         return (samples, self.time_steps) if first else (self.time_steps, samples)
 
 
-def _way(network: nn.Module, example: Any, time_steps: int | None, reset: Reset | None) -> _Way:
+def way_of(network: nn.Module, example: Any, time_steps: int | None, reset: Reset | None) -> Way:
+    """Find how batches like an example are sent through a network; see :func:`measure_energy`."""
     inside = network.network if isinstance(network, Shortcut) else network
     if isinstance(inside, SpikingNetwork) and not libraries_of(inside):
-        return _Way(None, reset, None, time_steps or inside.time_steps, reset is not None)
+        return Way(None, reset, None, time_steps or inside.time_steps, reset is not None)
     if isinstance(network, Shortcut):
         known = network.description
         steps = time_steps or (known.time_steps if known else None) or 1
         axis = known.batch_axis if known else None
-        return _Way(network.run, reset or network._reset, axis, steps, True)
+        return Way(network.run, reset or network._reset, axis, steps, True)
     try:
         try:
             found = describe(network, example, reset=reset or "auto")
@@ -382,7 +385,7 @@ def _way(network: nn.Module, example: Any, time_steps: int | None, reset: Reset 
             found = describe(network, example, loop="network", reset=reset or "auto")
     except ValueError as error:
         raise ValueError(f"{error} (an argument of attach: what it returns can be measured as well)") from error
-    return _Way(found.run, found.reset, found.batch_axis, time_steps or found.time_steps or 1, True)
+    return Way(found.run, found.reset, found.batch_axis, time_steps or found.time_steps or 1, True)
 
 
 def _uncounted(network: nn.Module, counted: Iterable[str]) -> tuple[str, ...]:
