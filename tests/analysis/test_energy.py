@@ -1,5 +1,7 @@
 """Operations counted from spikes: by hand, and as SpikingJelly's counters count them on the same networks."""
 
+import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -7,13 +9,15 @@ import torch
 from spikingjelly.activation_based import functional, layer, neuron
 from spikingjelly.activation_based.model import qkformer, sew_resnet, spikformer, spiking_resnet
 from spikingjelly.activation_based.op_counter import DispatchCounterMode, MACCounter, SynOpCounter
+from spikingjelly.activation_based.op_counter.analytical_energy import estimate_lemaire_energy
 from spikingjelly.activation_based.op_counter.simple_energy import SimpleEnergyCostConfig
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from shortcut_snn import nets
+from shortcut_snn import attach, nets
+from shortcut_snn.analysis import plots
 from shortcut_snn.analysis.energy import ADDITION, MULTIPLY_ACCUMULATE, count_operations, measure_energy
-from shortcut_snn.neurons import LIF, use_packing
+from shortcut_snn.neurons import IF, LIF, use_packing
 
 
 def settle(net: nn.Module, images: torch.Tensor) -> None:
@@ -37,6 +41,7 @@ def test_by_hand():
     assert found.layers["0"].additions == (4 + 4 + 9) * 5
     assert found.layers["0"].multiplications == 0
     assert found.layers["0"].dense == 9 * 18 * 5
+    assert found.layers["0"].synapses == (4 * 4 + 4 * 6 + 9) * 2 * 5, "of corners, edges and the middle"
     assert found.layers["1"].additions == 3 * 4
     assert found.layers["1"].multiplications == 18 * 4
 
@@ -228,3 +233,118 @@ def test_mistakes():
         measure_energy(nn.Linear(2, 2), [], 1)
     with pytest.raises(ValueError, match="no convolutions"):
         measure_energy(nn.ReLU(), [torch.rand(2, 2)], 1)
+
+
+def test_with_memory_by_hand():
+    """T = 2, three inputs, two IF neurons, two outputs, every weight 1: the accesses counted on paper.
+
+    Of the inputs, two spikes come first, then one: both neurons reach 2 > 1.5, fire once, and reach 1 after that.
+    """
+    net = nn.Sequential(nn.Linear(3, 2, bias=False), IF(threshold=1.5), nn.Linear(2, 2, bias=False))
+    for parameter in net.parameters():
+        nn.init.ones_(parameter)
+    spikes = torch.tensor([[[1.0, 0, 1]], [[0, 1.0, 0]]])
+    report = measure_energy(attach(net, [], example=spikes, batch_axis=1), [spikes], 2)
+    first, second = report.layers
+    # 6 additions: 6 weights and 6 potentials read, 6 written. 3 spikes written, 3 read. 2 neurons, 2 steps: 4 of each.
+    assert first.total_energy == pytest.approx(5 * (18 + 6 + 8) + 6 * 0.1 + 4 * (3.1 + 0.1))
+    # 4 additions: 12. 2 spikes: 4. No neuron behind it.
+    assert second.total_energy == pytest.approx(5 * (12 + 4) + 4 * 0.1)
+    # 2 bits. 6 weights of 32 bits read, 6 activations of 2 bits read, 3 written; 6 products of 2 of 32 bits.
+    assert report.bits == 2
+    assert first.quantised_energy == pytest.approx(5 * (6 + 6 / 16 + 3 / 16) + 6 * (3.1 / 16 + 0.1))
+    assert second.quantised_energy == pytest.approx(5 * (4 + 4 / 16 + 2 / 16) + 4 * (3.1 / 16 + 0.1))
+    assert (first.firing_rate, second.firing_rate, report.firing_rate) == (3 / 6, 2 / 4, 5 / 10)
+    assert report.total_energy == pytest.approx(173.4 + 80.4)
+    assert report.quantised_energy == pytest.approx(34.575 + 23.05)
+    # Of 253.8, the neurons take 4 x 13.2 whatever is fired: 4.825 is left for what are now 201 at a rate of 1/2.
+    assert report.break_even_rate == pytest.approx(4.825 / 201 / 2)
+
+
+@pytest.mark.parametrize("make", [partial(nn.Conv2d, 4, 6, 3, 2, 1, groups=2), partial(nn.Conv2d, 4, 6, 3, padding=2)])
+def test_if_all_fire_every_synapse_adds_once_a_step(make):
+    conv = make()
+    with count_operations(nn.Sequential(conv)) as found:
+        conv(torch.ones(3, 4, 5, 5))
+    (layer,) = found.layers.values()
+    assert layer.additions == layer.synapses < layer.dense
+    with count_operations(nn.Sequential(conv)) as again:
+        conv(torch.rand(3, 4, 5, 5))
+    assert again.layers["0"].synapses == layer.synapses
+
+
+def test_numbers_are_the_same_in_both():
+    """A layer that sees an image, and its means: 32 bits each, once, spiking or not."""
+    report = measure_energy(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), [torch.rand(4, 3, 2, 2)])
+    (layer,) = report.layers
+    assert layer.bits == 32
+    assert report.total_energy == report.quantised_energy == pytest.approx(60 * (3.1 + 0.1 + 10) + 12 * 5)
+    assert math.isnan(report.break_even_rate)
+    assert math.isnan(report.firing_rate)
+
+
+@pytest.mark.parametrize(("steps", "bits"), [(1, 1), (2, 2), (3, 2), (4, 3), (7, 3), (8, 4)])
+def test_bits_tell_as_many_values_apart_as_counts_of_spikes(steps, bits):
+    spikes, net = torch.ones(steps, 1, 3), nn.Sequential(nn.Linear(3, 2), IF())
+    report = measure_energy(attach(net, [], example=spikes, batch_axis=1), [spikes], steps)
+    assert report.bits == bits == math.ceil(math.log2(steps + 1))
+
+
+def test_the_rate_that_is_foretold_is_the_one_at_which_they_break_even():
+    """The same network on fewer and fewer spikes: energy falls along the line, and below the quantised one's."""
+    steps = 4
+    spikes = (torch.rand(steps, 5, 64) < 0.5).float()
+    net = attach(nn.Sequential(nn.Linear(64, 32), IF(threshold=1e9)), [], example=spikes, batch_axis=1)
+    often = measure_energy(net, [spikes], steps)
+    assert often.total_energy > often.quantised_energy
+    below = above = 0
+    for rate in torch.linspace(0.5, 1.5, 12) * often.break_even_rate:
+        found = measure_energy(net, [(torch.rand(steps, 5, 64) < rate).float()], steps)
+        assert found.total_energy == pytest.approx(often.at(found.firing_rate))
+        assert found.quantised_energy == often.quantised_energy
+        less = found.firing_rate < often.break_even_rate
+        assert less == (found.total_energy < found.quantised_energy)
+        below, above = below + less, above + (not less)
+    assert min(below, above) > 2
+    # Yan et al. (2024) find 6.4 % for 5 to 10 time steps, Dampfhoffer et al. (2023) 0.15 to 1.38 spikes a synapse.
+    assert 0.15 < steps * often.break_even_rate < 1.38
+
+
+def test_neurons_belong_to_the_layer_before_them():
+    net = nets.spiking_resnet18(10, 3, width=4)
+    found = {entry.layer: entry for entry in measure_energy(net, [torch.randn(2, 3, 8, 8)], 3).layers}
+    assert found["stem.conv"].updates == 3 * 64 * 4
+    assert found["classifier"].updates == 0
+    first = measure_energy(nn.Sequential(IF(), nn.Linear(6, 8), IF()), [torch.rand(4, 2, 6)], 4)
+    assert first.layers[0].updates == 4 * (6 + 8)
+
+
+def test_accesses_are_spikingjellys():
+    """Which counts them as Lemaire et al. do: weights, potentials, spikes, in bytes of 4 to a word."""
+    net = nn.Sequential(
+        layer.Linear(20, 16, bias=False), neuron.LIFNode(), layer.Linear(16, 8, bias=False), neuron.LIFNode()
+    )
+    functional.set_step_mode(net, "m")
+    frames = (torch.rand(4, 5, 20) < 0.4).float()
+    with torch.no_grad():
+        net[0].weight.fill_(0.5)
+    theirs = estimate_lemaire_energy(net, frames).counts
+    functional.reset_net(net)
+    report = measure_energy(net, [frames], 4)
+    additions = 5 * sum(entry.additions for entry in report.layers)
+    assert theirs["read_params_bytes"] == pytest.approx(4 * additions)
+    assert theirs["read_in_bytes"] == pytest.approx(4 * 5 * sum(entry.spikes for entry in report.layers))
+    potentials = 4 * (additions + 5 * report.updates)
+    assert theirs["read_potential_bytes"] == theirs["write_potential_bytes"] == pytest.approx(potentials)
+    assert report.layers[1].spikes > 5
+
+
+def test_the_picture(tmp_path, full_pictures):
+    torch.nn.init.constant_((silent := nn.Linear(6, 4)).bias, -9.0)
+    for name, net in (("spikes", nn.Linear(6, 4)), ("silent", nn.Sequential(silent, IF(), nn.Linear(4, 2)))):
+        given = torch.zeros(2, 3, 6) if name == "silent" else (torch.rand(2, 3, 6) < 0.5).float()
+        report = measure_energy(nn.Sequential(net, IF()), [given], 2)
+        plots.energy(report, tmp_path / f"{name}.svg")
+        text = (tmp_path / f"{name}.svg").read_text()
+        for said in ("quantised to 2 bits", "break-even", "this network", "firing rate, %"):
+            assert said in text

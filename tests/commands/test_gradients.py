@@ -18,6 +18,7 @@ from shortcut_snn.deploy.weights import read_network
 from shortcut_snn.recipes import build, load_run, recipe_of
 from shortcut_snn.recipes.build import run_recipe
 from shortcut_snn.runs import RunFolder
+from shortcut_snn.runs.tables import show
 
 from ..runs.small import options, train
 
@@ -123,9 +124,26 @@ def test_energy_is_what_the_run_left(run, capsys):
     assert sum(float(row["energy_pj"]) for row in left) == pytest.approx(result["energy_pj"])
     assert f"{result['energy_pj'] / 1000:.4g} nJ an input" in said
     assert len(left) == 22, "19 convolutions, two projections, the readout"
+    assert sum(float(row["total_energy_pj"]) for row in left) == pytest.approx(result["total_energy_pj"])
+    assert f"with memory {result['total_energy_pj'] / 1000:.4g} nJ" in said
+    assert f"quantised to 2 bits {result['quantised_energy_pj'] / 1000:.4g} nJ" in said
+    assert f"break even at {100 * result['break_even_rate']:.3g} %" in said
+    assert (run / "energy.png").stat().st_size > 500
     adding = [row["layer"] for row in left if float(row["additions"])]
     assert "layer1.0.conv1" in adding
     assert not {"stem.conv", "classifier"} & set(adding)
+
+
+def test_the_page_shows_where_a_network_breaks_even(run):
+    assert main(["report", str(run)]) == 0
+    page = (run / "report.html").read_text()
+    drawn = page[page.index("<figcaption>energy of an input with memory by firing rate") :]
+    drawn = drawn[: drawn.index("</figure>")]
+    result = json.loads((run / "result.json").read_text())
+    assert ">quantised to 2 bits</text>" in drawn
+    even = f"{100 * result['break_even_rate']:.4g}"
+    assert f"spiking, firing rate, % {even}: {show(result['quantised_energy_pj'] / 1000)}<" in drawn
+    assert f": {show(result['total_energy_pj'] / 1000)}<" in drawn
 
 
 def test_evaluate_says_what_the_run_says(run, capsys):

@@ -1,10 +1,27 @@
-"""Additions, multiplications and energy of an inference, counted from the spikes that flow.
+r"""Additions, multiplications, memory accesses and energy of an inference, counted from the spikes that flow.
 
 A layer that is fed spikes adds a weight for every spike and every output that it reaches; one that is fed anything
 else (an image, a current, the counts that SEW blocks pass on) multiplies and adds for every weight it uses. A matrix
 product of two activations, as in attention, adds 1 wherever two spikes meet, or, where one side alone is spikes, a row
 or column of the other for each of them. Normalisations are taken as folded into the layers before them. Not counted, as
-is the custom: biases, pooling, residual sums, masks, and the neurons' own updates, of which the number is reported.
+is the custom: biases, pooling, residual sums, masks; and, where operations alone are, the neurons' own updates.
+
+With memory, the accesses are those of E. Lemaire et al., "An analytical estimation of spiking neural networks energy
+efficiency", ICONIP 2022 (arXiv 2210.13107), each at the price of one 32-bit word in a small SRAM, whatever the layer's
+size. Nothing is kept in registers but the sum that a multiplication adds to:
+
+- An addition reads the weight, and reads and writes the membrane potential that it is added to.
+- A multiplication reads the weight and the number that it is multiplied with; a number that a layer is given was
+  written once.
+- A neuron reads, multiplies (its leak) and writes its membrane potential in every time step.
+- A spike is written as an address, and read, once for every layer that is given it.
+
+Beside it stands the network that Z. Yan et al., "Reconsidering the energy efficiency of spiking neural networks", 2024
+(arXiv 2409.08290) compare with: the same layers, once, on activations of :math:`\lceil\log_2(T+1)\rceil` bits, which
+tell as many values apart as counts of up to T spikes. Its weights, and the numbers that the spiking network multiplies
+with (an image, means), are the spiking network's own. Whole numbers of 32 bits; a product of fewer takes as much less.
+Zeros of padding cost neither; zeros among its activations are not made use of, nor, in either network, weights that
+could be read once for several outputs.
 """
 
 import warnings
@@ -12,7 +29,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import prod
+from math import nan, prod
 from typing import Any
 
 import torch
@@ -34,6 +51,20 @@ from .probe import Reset, neurons
 MULTIPLY_ACCUMULATE = 4.6
 ADDITION = 0.9
 
+# The same source, 32-bit whole numbers: 3.1 for a multiplication (0.2 for one of 8 bits: by the product of the widths)
+# and 0.1 for an addition; 10 for 64 bits of an SRAM of 8 KB.
+WORD = 32
+PRODUCT = 3.1
+SUM = 0.1
+ACCESS = 5.0
+UPDATE = 2 * ACCESS + PRODUCT + SUM
+
+
+def _multiplied(products: float, numbers: float, bits: int) -> float:
+    """With memory, of products with numbers of so many bits, and of the writing of these numbers."""
+    share = bits / WORD
+    return products * (share * PRODUCT + SUM + (1 + share) * ACCESS) + numbers * share * ACCESS
+
 
 @dataclass
 class LayerOperations:
@@ -45,6 +76,14 @@ class LayerOperations:
     """Weights multiplied and accumulated."""
     dense: int = 0
     """Multiplications if every input were a number, padding included."""
+    synapses: int = 0
+    """The same, padding left out: additions if every input were a spike."""
+    inputs: int = 0
+    """Spikes or numbers that it was given, zeros included."""
+    spikes: int = 0
+    """Of these, spikes."""
+    updates: int = 0
+    """Membrane potentials computed by the neurons behind it; the first layer has also those before it."""
     lead: Counter[tuple[int, ...]] = field(default_factory=Counter)
     """Sizes of its inputs' axes before those of one sample, as time and batch are, and how often each came."""
     tokens: bool = False
@@ -56,8 +95,11 @@ class Operations:
     """What a network does, summed over all inputs."""
 
     layers: dict[str, LayerOperations] = field(default_factory=dict)
-    updates: int = 0
-    """Membrane potentials computed: neurons times time steps."""
+
+    @property
+    def updates(self) -> int:
+        """Membrane potentials computed: neurons times time steps."""
+        return sum(layer.updates for layer in self.layers.values())
 
 
 @dataclass(frozen=True)
@@ -69,6 +111,18 @@ class LayerEnergy:
     multiplications: float
     relu_multiplications: float
     """Of the same layer in the same network with ReLUs, which sees the input once."""
+    synapses: float
+    """The same, padding left out: additions if every input were a spike, once."""
+    inputs: float
+    """Spikes or numbers that it is given in all time steps, zeros included."""
+    relu_inputs: float
+    """Those of the network that sees the input once."""
+    spikes: float
+    """That it is given."""
+    updates: float
+    """Membrane potentials computed by the neurons behind it."""
+    bits: int = field(kw_only=True)
+    """Of its inputs in the quantised network; 32 for those that are numbers in the spiking one."""
 
     @property
     def energy(self) -> float:
@@ -80,26 +134,104 @@ class LayerEnergy:
         """In picojoules."""
         return MULTIPLY_ACCUMULATE * self.relu_multiplications
 
+    @property
+    def firing_rate(self) -> float:
+        """Spikes per input and time step; NaN of a layer that multiplies."""
+        return nan if self.multiplications or not self.inputs else self.spikes / self.inputs
+
+    @property
+    def spike_energy(self) -> float:
+        """What depends on the firing rate of the energy with memory, in picojoules."""
+        return (SUM + 3 * ACCESS) * self.additions + 2 * ACCESS * self.spikes
+
+    @property
+    def total_energy(self) -> float:
+        """With memory, in picojoules."""
+        energy = self.spike_energy + UPDATE * self.updates
+        if self.multiplications:
+            passes = self.multiplications / self.relu_multiplications
+            energy += _multiplied(passes * self.synapses, self.inputs, WORD)
+        return energy
+
+    @property
+    def quantised_energy(self) -> float:
+        """With memory, of the same layer in the quantised network, in picojoules."""
+        return _multiplied(self.synapses, self.relu_inputs, self.bits)
+
+    @property
+    def break_even_rate(self) -> float:
+        """See :attr:`EnergyReport.break_even_rate`."""
+        return _break_even(self)
+
 
 @dataclass(frozen=True)
 class EnergyReport:
     """A network, for one input: the mean over those that were counted."""
 
     layers: tuple[LayerEnergy, ...]
-    updates: float
-    """Membrane potentials computed; left out of the energy."""
     uncounted: tuple[str, ...] = ()
     """Weights of modules that are not known, as of recurrent cells, or that were not called: left out of the energy."""
 
     @property
     def energy(self) -> float:
-        """In picojoules."""
+        """Of operations alone, in picojoules."""
         return sum(layer.energy for layer in self.layers)
 
     @property
     def relu_energy(self) -> float:
-        """In picojoules, of the same network with ReLUs."""
+        """Of operations alone, in picojoules, of the same network with ReLUs."""
         return sum(layer.relu_energy for layer in self.layers)
+
+    @property
+    def updates(self) -> float:
+        """Membrane potentials computed; left out of the energy of operations."""
+        return sum(layer.updates for layer in self.layers)
+
+    @property
+    def bits(self) -> int:
+        """Of the quantised network's activations."""
+        return min(layer.bits for layer in self.layers)
+
+    @property
+    def firing_rate(self) -> float:
+        """Spikes per input and time step of the layers that are given spikes; NaN if there are none."""
+        fed = [layer for layer in self.layers if not layer.multiplications]
+        inputs = sum(layer.inputs for layer in fed)
+        return sum(layer.spikes for layer in fed) / inputs if inputs else nan
+
+    @property
+    def spike_energy(self) -> float:
+        """What depends on the firing rate of the energy with memory, in picojoules."""
+        return sum(layer.spike_energy for layer in self.layers)
+
+    @property
+    def total_energy(self) -> float:
+        """With memory, in picojoules: see the module's text for what is counted."""
+        return sum(layer.total_energy for layer in self.layers)
+
+    @property
+    def quantised_energy(self) -> float:
+        """With memory, of the same network on activations of ``bits`` bits, which sees the input once; picojoules."""
+        return sum(layer.quantised_energy for layer in self.layers)
+
+    @property
+    def break_even_rate(self) -> float:
+        """The firing rate below which the spiking network takes less energy with memory than the quantised one.
+
+        All layers' rates are thought to rise and fall together. 0 if no rate is low enough; NaN if nothing fires.
+        """
+        return _break_even(self)
+
+    def at(self, rate: float) -> float:
+        """Return the energy with memory at another firing rate, in picojoules; NaN if nothing fires."""
+        fixed = self.total_energy - self.spike_energy
+        return fixed + self.spike_energy * rate / self.firing_rate if self.spike_energy else nan
+
+
+def _break_even(found: LayerEnergy | EnergyReport) -> float:
+    spikes = found.spike_energy
+    spare = found.quantised_energy - (found.total_energy - spikes)
+    return max(spare, 0.0) / spikes * found.firing_rate if spikes else nan
 
 
 @contextmanager
@@ -111,15 +243,21 @@ def count_operations(network: nn.Module) -> Iterator[Operations]:
     """
     found = Operations()
     products = _Products(found.layers)
+    layers = {name: module for name, module in nn.Module.named_modules(network) if isinstance(module, _KINDS)}
+    last = next(iter(layers), "")
+    before: dict[str, str] = {}
 
     @torch.no_grad()
     def layer(name: str, module: Any, args: Any, output: Any) -> None:
+        nonlocal last
+        last = name
         _add(found.layers.setdefault(name, LayerOperations()), module, args[0].detach())
 
     def update(name: str, module: nn.Module, args: Any, output: Any) -> None:
-        found.updates += first_tensor(output).numel()
+        # Found at its first call: in a loop over time what comes before it is then the step before.
+        behind = found.layers.setdefault(before.setdefault(name, last), LayerOperations())
+        behind.updates += first_tensor(output).numel()
 
-    layers = {name: module for name, module in nn.Module.named_modules(network) if isinstance(module, _KINDS)}
     calls = hooked(dict(nn.Module.named_modules(network)), products.leave, products.enter)
     with calls, hooked(layers, layer), hooked(neurons(network), update), products:
         yield found
@@ -157,40 +295,47 @@ def measure_energy(
         120.0
         >>> f"{report.energy:.1f} pJ, {report.relu_energy:.1f} pJ with ReLUs"
         '108.0 pJ, 552.0 pJ with ReLUs'
+        >>> f"with memory {report.total_energy:.1f} pJ, on {report.bits} bits {report.quantised_energy:.1f} pJ"
+        'with memory 2565.6 pJ, on 3 bits 708.8 pJ'
+        >>> f"it fires at {report.firing_rate:.0%}; break-even at {report.break_even_rate:.1%}"
+        'it fires at 25%; break-even at 1.0%'
     """
     inside = network.network if isinstance(network, Shortcut) else network
     if not any(primary(batch).numel() for batch in inputs):
         raise ValueError("give at least one input to count operations of")
     if not any(isinstance(module, _KINDS) for module in nn.Module.modules(inside)):
         raise ValueError(f"{type(inside).__name__} has no convolutions or linear layers to count operations of")
-    way = _way(network, inputs[0], time_steps, reset)
+    way = way_of(network, inputs[0], time_steps, reset)
     twin = way.copied(inside)
     samples = sum(way.samples(batch) for batch in inputs)
     sums: dict[str, list[float]] = {}
-    updates = 0
     with preserving_state(twin, training=False), torch.no_grad():
         for batch in inputs:
             way.rest(twin)
             with count_operations(twin) as found:
                 call_on(twin, way.run, batch)
-            updates += found.updates
             for name, layer in found.layers.items():
                 steps = _steps(layer, way.samples(batch), way.lead(batch))
-                seen = (layer.additions, layer.multiplications, layer.dense / steps)
-                sums[name] = [a + b for a, b in zip(sums.get(name, (0.0, 0.0, 0.0)), seen, strict=True)]
-    uncounted = _uncounted(inside, sums)
+                seen = [layer.additions, layer.multiplications, layer.dense / steps, layer.synapses / steps]
+                seen += [layer.inputs, layer.inputs / steps, layer.spikes, layer.updates]
+                sums[name] = [a + b for a, b in zip(sums.get(name, [0.0] * len(seen)), seen, strict=True)]
+    uncounted = _uncounted(inside, (name for name, values in sums.items() if values[2]))
     if uncounted:
         warnings.warn(
             f"not counted in the energy of {type(inside).__name__}: {', '.join(uncounted)}, weights of modules that "
             "are not known, or were not called",
             stacklevel=2,
         )
-    layers = (LayerEnergy(name, *(value / samples for value in values)) for name, values in sums.items())
-    return EnergyReport(tuple(layers), updates / samples, uncounted)
+    bits = way.time_steps.bit_length()  # ceil(log2(T + 1))
+    layers = (
+        LayerEnergy(name, *(value / samples for value in values), bits=WORD if values[1] else bits)
+        for name, values in sums.items()
+    )
+    return EnergyReport(tuple(layers), uncounted)
 
 
 @dataclass(frozen=True)
-class _Way:
+class Way:
     """How batches are sent through a network."""
 
     run: Run | None
@@ -204,10 +349,12 @@ class _Way:
         return dry_copy(network, self.reset) if self.stateful else network
 
     def rest(self, network: nn.Module) -> None:
+        """Put its neurons to rest."""
         if self.reset is not None:
             self.reset(network)
 
     def samples(self, batch: Any) -> int:
+        """Return how many samples a batch has."""
         shape = primary(batch).shape
         axis = (1 if len(shape) == 5 else 0) if self.batch_axis is None else self.batch_axis
         return int(shape[axis])
@@ -219,15 +366,16 @@ class _Way:
         return (samples, self.time_steps) if first else (self.time_steps, samples)
 
 
-def _way(network: nn.Module, example: Any, time_steps: int | None, reset: Reset | None) -> _Way:
+def way_of(network: nn.Module, example: Any, time_steps: int | None, reset: Reset | None) -> Way:
+    """Find how batches like an example are sent through a network; see :func:`measure_energy`."""
     inside = network.network if isinstance(network, Shortcut) else network
     if isinstance(inside, SpikingNetwork) and not libraries_of(inside):
-        return _Way(None, reset, None, time_steps or inside.time_steps, reset is not None)
+        return Way(None, reset, None, time_steps or inside.time_steps, reset is not None)
     if isinstance(network, Shortcut):
         known = network.description
         steps = time_steps or (known.time_steps if known else None) or 1
         axis = known.batch_axis if known else None
-        return _Way(network.run, reset or network._reset, axis, steps, True)
+        return Way(network.run, reset or network._reset, axis, steps, True)
     try:
         try:
             found = describe(network, example, reset=reset or "auto")
@@ -237,7 +385,7 @@ def _way(network: nn.Module, example: Any, time_steps: int | None, reset: Reset 
             found = describe(network, example, loop="network", reset=reset or "auto")
     except ValueError as error:
         raise ValueError(f"{error} (an argument of attach: what it returns can be measured as well)") from error
-    return _Way(found.run, found.reset, found.batch_axis, time_steps or found.time_steps or 1, True)
+    return Way(found.run, found.reset, found.batch_axis, time_steps or found.time_steps or 1, True)
 
 
 def _uncounted(network: nn.Module, counted: Iterable[str]) -> tuple[str, ...]:
@@ -270,24 +418,33 @@ def _spikes(x: Tensor) -> bool:
     return bool(((x == 0) | (x == 1)).all())
 
 
+def _given(layer: LayerOperations, x: Tensor, spikes: bool) -> None:
+    layer.inputs += x.numel()
+    layer.spikes += int(x.count_nonzero()) if spikes else 0
+
+
 def _add(layer: LayerOperations, module: nn.Conv2d | nn.Linear, x: Tensor) -> None:
     spikes = _spikes(x)
     weight = module.weight
+    _given(layer, x, spikes)
     if isinstance(module, nn.Linear):
         layer.tokens = True
         lead = tuple(x.shape[:-1])
         used = int(x.count_nonzero()) * module.out_features if spikes else 0
-        dense = prod(lead) * weight.numel()
+        dense = synapses = prod(lead) * weight.numel()
     else:
         lead = tuple(x.shape[: x.dim() - len(module.kernel_size) - 1])
         x = x.reshape(-1, *x.shape[len(lead) :]).float()
         # One kernel of ones a group: what reaches an output is the same for all outputs of a group.
         ones = weight.new_ones(module.groups, *weight.shape[1:], dtype=torch.float32)
-        reached = module._conv_forward(x, ones, None)
-        used = int(reached.double().sum()) * (module.out_channels // module.groups) if spikes else 0
+        reached, all_reached = (module._conv_forward(given, ones, None) for given in (x, torch.ones_like(x[:1])))
+        outputs = module.out_channels // module.groups
+        used = int(reached.double().sum()) * outputs if spikes else 0
         dense = prod(lead) * weight.numel() * prod(reached.shape[2:])
+        synapses = prod(lead) * int(all_reached.double().sum()) * outputs
     layer.lead[lead] += 1
     layer.dense += dense
+    layer.synapses += synapses
     layer.additions += used
     layer.multiplications += 0 if spikes else dense
 
@@ -322,6 +479,10 @@ class _Products(TorchFunctionMode):
     def _count(self, layer: LayerOperations, x: Tensor, y: Tensor, out: Tensor) -> None:
         dense = out.numel() * x.shape[-1]
         first, second = _spikes(x), _spikes(y)
+        for given, fires in ((x, first), (y, second)):
+            # Numbers that spikes choose from are read as weights are.
+            if fires or not (first or second):
+                _given(layer, given, fires)
         if first and second:
             layer.additions += int(out.double().sum())
         elif first or second:
@@ -333,3 +494,4 @@ class _Products(TorchFunctionMode):
         layer.tokens = True
         layer.lead[tuple(out.shape[:-1])] += 1
         layer.dense += dense
+        layer.synapses += dense

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from ..files import replacing
+from .energy import EnergyReport
 
 Row = Mapping[str, Any]
 Lines = Mapping[str, Sequence[Sequence[float]]]
@@ -163,6 +164,37 @@ def gradient_reports(rms: Mapping[str, Mapping[str, float]], first: Mapping[str,
     for axes in (layers, histogram):
         axes.grid(alpha=0.3)
         axes.legend()
+    _save(figure, path)
+
+
+def energy(report: EnergyReport, path: Path) -> None:
+    """Draw energy with memory against the firing rate, spiking and quantised, and where each layer stands.
+
+    Args:
+        report: of a network.
+        path: where the picture goes.
+    """
+    figure = _figure(11.0, 4.8)
+    whole, layers = figure.subplots(1, 2)
+    rate, even = 100 * report.firing_rate, 100 * report.break_even_rate
+    ends = [0.0, 1.25 * max([1.0, *(each for each in (rate, even) if each > 0)])]
+    whole.plot(ends, [report.at(end / 100) / 1000 for end in ends], color=COLOURS[0], label="spiking")
+    quantised = f"ANN quantised to {report.bits} bits"
+    whole.axhline(report.quantised_energy / 1000, color=COLOURS[1], linestyle="--", label=quantised)
+    whole.plot(rate, report.total_energy / 1000, "o", color=COLOURS[0], label="this network")
+    whole.axvline(even, color="0.5", linestyle=":", label="break-even")
+    whole.set(xlabel="firing rate, %", ylabel="energy of an input with memory, nJ", title="the network")
+    whole.set_ylim(bottom=0)
+    xs = range(1, len(report.layers) + 1)
+    layers.plot(xs, [100 * layer.firing_rate for layer in report.layers], "o", color=COLOURS[0], label="firing rate")
+    evens = [100 * layer.break_even_rate for layer in report.layers]
+    layers.plot(xs, evens, "_", color="0.5", markersize=9, markeredgewidth=2, label="break-even")
+    layers.set(ylabel="firing rate of its inputs, %", title="its layers")
+    layers.set_ylim(bottom=0)
+    _layers(layers, [layer.layer for layer in report.layers])
+    for axes in (whole, layers):
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
     _save(figure, path)
 
 

@@ -1,17 +1,21 @@
-"""``shortcut-snn energy``: operations and energy of a run's network, layer by layer, against ReLUs."""
+"""``shortcut-snn energy``: operations, memory and energy of a run's network by layer, against ReLUs and few bits."""
 
 import argparse
+from typing import Any
 
-from ..analysis.energy import ADDITION, MULTIPLY_ACCUMULATE
+from ..analysis import plots
+from ..analysis.energy import ACCESS, ADDITION, MULTIPLY_ACCUMULATE
 from ..recipes import open_run
 from ..runs import RunFolder
-from ..runs.energy import SAMPLES, energy_line, energy_rows, run_energy
+from ..runs.energy import SAMPLES, energy_line, energy_rows, memory_line, run_energy
 from ..runs.tables import table
 
 HELP = "operations and energy of a trained network"
 DESCRIPTION = (
     "Count additions and multiplications of an inference from a run's spikes, and their energy in 45 nm, against the "
-    "same network with ReLUs. After the last epoch, energy.csv in the run's folder."
+    "same network with ReLUs; and with memory accesses, against the same network quantised to as many bits as T time "
+    "steps tell apart, with the firing rate at which the two break even. After the last epoch, energy.csv and "
+    "energy.png in the run's folder."
 )
 RUN = True
 
@@ -24,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Count, print the table and write ``energy.csv`` into the run's folder.
+    """Count, print the tables and write ``energy.csv`` and ``energy.png`` into the run's folder.
 
     Raises:
         ValueError: no run there, or nothing to count.
@@ -40,15 +44,30 @@ def run(options: argparse.Namespace) -> int:
     if options.weights == "last":
         # The run's own, which its report shows.
         folder.write_rows("energy", rows)
-    keys = ("additions", "multiplications", "energy_pj", "relu_energy_pj")
-    cells = [[row["layer"], *(f"{row[key]:.4g}" for key in keys)] for row in rows]
+        plots.energy(report, folder / "energy.png")
     print(f"one input of {folder} ({options.weights} epoch), mean over {options.samples} at most; energy in pJ:\n")
-    print(table(["layer", "additions", "multiplied", "energy", "with ReLUs"], cells))
+    columns = {"additions": "additions", "multiplied": "multiplications", "energy": "energy_pj"}
+    print(_table(rows, columns | {"with ReLUs": "relu_energy_pj"}))
     print(f"\n{energy_line(report)}")
     print(
         f"{ADDITION} pJ an addition, {MULTIPLY_ACCUMULATE} pJ a multiplication with addition (45 nm, Horowitz, ISSCC "
-        f"2014); not counted: {report.updates:.4g} membrane updates, memory"
+        f"2014); not counted: {report.updates:.4g} membrane updates, memory\n"
+    )
+    columns = {"with memory": "total_energy_pj", "quantised": "quantised_energy_pj", "firing rate": "firing_rate"}
+    print(_table(rows, columns | {"break-even": "break_even_rate"}))
+    print(f"\n{memory_line(report)}")
+    print(
+        f"{ACCESS} pJ for 32 bits read or written, accesses as Lemaire et al. (2022) count them; quantised: the same "
+        "layers once, as many bits as T time steps tell apart (Yan et al., 2024)"
     )
     if options.weights == "last":
-        print(f"\nwritten: {folder.table('energy')}")
+        print(f"\nwritten: {folder.table('energy')}, {folder / 'energy.png'}")
     return 0
+
+
+def _table(rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
+    """Return columns of rows under other names."""
+    cells = [
+        [row["layer"], *(f"{row[key]:.4g}" if row[key] != "" else "-" for key in columns.values())] for row in rows
+    ]
+    return table(["layer", *columns], cells)

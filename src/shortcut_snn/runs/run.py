@@ -28,7 +28,7 @@ from ..neurons import keep_freed_memory
 from .callbacks import Average, History, SaveRun
 from .checkpoint import position, read_checkpoint
 from .cost import StepCost, summary
-from .energy import energy_rows, run_energy
+from .energy import ENERGIES, energy_rows, run_energy
 from .folder import Row, RunFolder
 from .health import Health
 from .interruption import Interruption
@@ -373,8 +373,8 @@ def _finish(
         energy = run_energy(task, data)
         if energy is not None:
             folder.write_rows("energy", energy_rows(energy))
-        result["energy_pj"] = None if energy is None else energy.energy
-        result["relu_energy_pj"] = None if energy is None else energy.relu_energy
+        result |= {f"{name}_pj": getattr(energy, name, None) for name in ENERGIES}
+        result["break_even_rate"] = None if energy is None else _number(energy.break_even_rate)
         if kept := data.storage():
             tell(kept)
         folder.finish(result)
@@ -433,6 +433,11 @@ def summary_text(result: Mapping[str, Any], folder: RunFolder) -> str:
     if result.get("energy_pj") is not None:
         energy = f"{result['energy_pj'] / 1000:.4g} nJ; with ReLUs {result['relu_energy_pj'] / 1000:.4g} nJ (45 nm)"
         lines.append(("energy of an input", energy))
+    if result.get("total_energy_pj") is not None:
+        energy = f"{result['total_energy_pj'] / 1000:.4g} nJ; quantised {result['quantised_energy_pj'] / 1000:.4g} nJ"
+        even = result["break_even_rate"]
+        energy += "" if even is None else f"; they break even at a firing rate of {100 * even:.3g} %"
+        lines.append(("the same with memory", energy))
     seconds, peak = result["seconds_per_step"], result["peak_bytes_per_step"]
     step = "" if seconds is None else f"; {seconds:.3g} s a step"
     step += "" if peak is None else f", with {peak / 2**20:.0f} MiB at its peak"

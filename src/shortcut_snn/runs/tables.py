@@ -12,6 +12,8 @@ from ..analysis.statistics import with_interval
 # By column of a file: its name, and what its values are multiplied by.
 COLUMNS = {
     "best_chosen_on": ("best epoch chosen on", 1),
+    "bits": ("bits of the quantised", 1),
+    "break_even_rate": ("break-even rate", 1),
     "energy_pj": ("energy, nJ", 1e-3),
     "epoch": ("epoch", 1),
     "firing_rate": ("firing rate", 1),
@@ -22,14 +24,19 @@ COLUMNS = {
     "membrane_rms": ("gradient RMS of the membrane", 1),
     "norm": ("gradient norm at the spikes", 1),
     "peak_bytes_per_step": ("MiB / step", 2**-20),
+    "quantised_energy_pj": ("quantised with memory, nJ", 1e-3),
     "rate": ("firing rate", 1),
     "relu_energy_pj": ("with ReLUs, nJ", 1e-3),
+    "relu_inputs": ("inputs with ReLUs", 1),
     "relu_multiplications": ("multiplications with ReLUs", 1),
     "saturated": ("saturated, %", 100),
     "seconds_per_epoch": ("s / epoch", 1),
     "seconds_per_step": ("s / step", 1),
     "silent": ("silent, %", 100),
     "step": ("steps", 1),
+    "synapses": ("synapses, once each", 1),
+    "total_energy_pj": ("with memory, nJ", 1e-3),
+    "updates": ("membrane updates", 1),
     "weight_rms": ("gradient RMS of the weights", 1),
 }
 

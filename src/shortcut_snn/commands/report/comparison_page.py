@@ -10,8 +10,9 @@ from markupsafe import Markup
 
 from ...files import read_json
 from ...runs import RunFolder
+from ...runs.energy import ENERGIES
 from ...runs.progress import duration
-from ...runs.tables import Metric, show
+from ...runs.tables import Metric, human, show
 from ..compare import FIGURES, comparison_table
 from . import chart
 from .html import Page, Section, Table, all_columns
@@ -242,11 +243,9 @@ def _energy(labels: list[str], runs: list[Row]) -> list[Section]:
         known = [run for run in runs if run["variant"] == label and isinstance(run.get("energy_pj"), float)]
         known = [run for run in known if not math.isnan(run["energy_pj"])]
         if known:
-            means = [
-                sum(run.get(key, math.nan) for run in known) / len(known) for key in ("energy_pj", "relu_energy_pj")
-            ]
+            means = [sum(run.get(f"{name}_pj", math.nan) for run in known) / len(known) for name in ENERGIES]
             rows.append([label, *(show(mean / 1000) for mean in means)])
-    columns = ["method", "energy of an input, nJ (mean over runs)", "with ReLUs, nJ"]
+    columns = ["method", "energy of an input, nJ (mean over runs)", *(human(f"{name}_pj") for name in ENERGIES[1:])]
     return [Section("Energy", "45 nm (Horowitz, ISSCC 2014).", tables=[Table(columns, rows)])] if rows else []
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ... import __version__
+from ...analysis.energy import EnergyReport, LayerEnergy
 from ...analysis.gradients import on_chain
 from ...analysis.layers import LayerReport
 from ...analysis.verdict import judge
@@ -289,14 +290,32 @@ def _energy(rows: list[Row]) -> list[Section]:
         return []
     text = (
         "For one input: 0.9 pJ an addition, 4.6 pJ a multiplication with addition (45 nm; Horowitz, ISSCC 2014). "
-        "Normalisations are folded; memory and the neurons' own updates are not counted."
+        "Normalisations are folded; memory and the neurons' own updates are not counted. With memory, they are: 5 pJ "
+        "for 32 bits in SRAM, accesses as Lemaire et al. (2022) count them, against the same network quantised to as "
+        "many bits as its time steps tell apart (Yan et al., 2024)."
     )
     heights = {
         label: [row[key] / 1000 for row in rows]
         for label, key in (("spikes", "energy_pj"), ("the same network with ReLUs", "relu_energy_pj"))
     }
-    drawn = chart.bars("energy of an input by layer, nJ", [str(row["layer"]) for row in rows], heights)
-    return [Section("Energy", text, [drawn], [all_columns(rows, "operations and energy of each layer")])]
+    drawn = [chart.bars("energy of an input by layer, nJ", [str(row["layer"]) for row in rows], heights)]
+    fields = [field.name for field in dataclasses.fields(LayerEnergy)]
+    # Runs of before memory was counted have none of it.
+    if set(fields) <= set(rows[0]):
+        layers = (LayerEnergy(**{name: row[name] for name in fields}) for row in rows)
+        energy = EnergyReport(tuple(layers))
+        drawn += [_break_even(energy)] if energy.spike_energy else []
+    return [Section("Energy", text, drawn, [all_columns(rows, "operations and energy of each layer")])]
+
+
+def _break_even(energy: EnergyReport) -> Markup:
+    rate, even = energy.firing_rate, energy.break_even_rate
+    rates = [0.0, *(each for each in (rate, even) if each > 0), 1.25 * max(rate, even, 0.01)]
+    points = [(100 * each, energy.at(each) / 1000) for each in sorted(rates)]
+    series = [chart.Line("spiking", points), chart.Line("this network", [(100 * rate, energy.total_energy / 1000)])]
+    quantised = f"quantised to {energy.bits:.0f} bits", energy.quantised_energy / 1000
+    title = "energy of an input with memory by firing rate, nJ"
+    return chart.lines(title, series, "firing rate, %", mark=quantised, whole=False)
 
 
 def _cost(folder: RunFolder, result: dict[str, Any], environment: dict[str, Any]) -> Section:
