@@ -214,7 +214,8 @@ def test_compare_end_to_end(compared, capsys):
 
     # Runs of another recipe are not taken for those of this one, and a damaged result spoils its own run alone.
     assert main([*command, "--training.epochs", "3", "--seeds", "1"]) == 1
-    assert "2 of 2 runs failed" in (said := capsys.readouterr()).err
+    said = capsys.readouterr()
+    assert "2 of 2 runs failed" in said.err
     assert "has another recipe (training.epochs was 1 and is 3)" in said.err
     assert ": accuracy" not in said.out
     old.write_text("{")
