@@ -40,8 +40,8 @@ class _Output:
             return None
         if self.bits is None:
             flat = spikes.detach().as_strided((1, self.elements), (self.elements, 1))
-            # A neuron of another library may give counts, or currents.
-            if not torch.equal(flat * flat, flat):
+            # A neuron of another library may give counts, or currents; most that is no spikes shows it at once.
+            if not all(torch.equal(part * part, part) for part in (flat[:, :1024], flat)):
                 self.version = -1
                 return None
             self.bits = pack(flat)
@@ -57,7 +57,7 @@ def packed_spikes(modules: Iterable[nn.Module]) -> Iterator[None]:
     do without this.
 
     Args:
-        modules: what fires, such as all neurons of a network.
+        modules: what fires, such as all neurons of a network, or all its modules.
 
     Example:
         >>> from shortcut_snn.neurons import LIF
@@ -73,7 +73,10 @@ def packed_spikes(modules: Iterable[nn.Module]) -> Iterator[None]:
         # Bits are of whole memory, from its beginning to its end.
         whole = isinstance(spikes, Tensor) and spikes.untyped_storage().nbytes() == spikes.nbytes
         if whole and spikes.is_floating_point() and spikes.numel():
-            outputs[spikes.untyped_storage()._cdata] = _Output(spikes)
+            place = spikes.untyped_storage()._cdata
+            # What holds a module gives the same tensor again.
+            if place not in outputs or outputs[place].spikes() is not spikes:
+                outputs[place] = _Output(spikes)
 
     def to_bits(x: Tensor) -> Tensor | Callable[[], Tensor]:
         found = outputs.get(x.untyped_storage()._cdata) if x.layout == torch.strided else None
