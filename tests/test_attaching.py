@@ -96,7 +96,9 @@ def test_what_is_missing_is_asked_for() -> None:
     with pytest.raises(ValueError, match="'vanilla' has no branches: leave taps out"):
         attach(network, ["1"], method="vanilla", example=x)
     silent = spikingjelly("m", lambda: neuron.LIFNode(surrogate_function=surrogate.Rect()))
-    with pytest.raises(ValueError, match=r"no gradient comes to the spiking layers.*at which they fire"):
+    with pytest.raises(
+        ValueError, match=r"at the last spiking layer, 11, is 0 with this example.*at which layers fire"
+    ):
         attach(silent, method="calibrated", example=0 * x, labels=labels)
     with pytest.raises(ValueError, match="needs the logits of every time step, which Means does not"):
         attach(Means(network), method="tet", example=x)

@@ -1,5 +1,6 @@
 """Any network, in one call, with all of a method: what :func:`.method.attach` does, and what a preset says besides."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -171,22 +172,26 @@ def _has_blocks(network: nn.Module) -> bool:
 
 
 def _calibrate(model: Shortcut, example: Any, labels: Any, tell: Callable[[str], object]) -> None:
-    from .analysis import calibrate, examine
+    from .analysis import LayerReport, calibrate, examine
 
     def loss(output: Any, labels: Any) -> Any:
         return model.objective(output, labels, 0.0)
 
-    batch = (example, labels)
-    model.widths = calibrate(model.network, [batch], loss, model=model)
-    *layers, last = examine(model, [batch], loss, network=model.network).layers
-    if not last.norm:
+    def layers() -> Sequence[LayerReport]:
+        return examine(model, [(example, labels)], loss, network=model.network).layers
+
+    (*_, last) = layers()
+    if not 0 < last.norm < math.inf:
         raise ValueError(
-            "no gradient comes to the spiking layers with this example, so that there is nothing to calibrate: pass "
-            "example=... as a batch of data at which they fire, or choose a method without calibration"
+            f"the norm of the gradient at the last spiking layer, {last.layer}, is {last.norm:g} with this example, so "
+            "that no surrogate can be calibrated by it: pass example=... as a batch of data at which layers fire, or "
+            "choose a method without calibration"
         )
-    off = [layer.layer for layer in layers if not 0.9 < layer.norm / last.norm < 1.1]
+    model.widths = calibrate(model.network, [(example, labels)], loss, model=model)
+    (*before, last) = layers()
+    off = [layer.layer for layer in before if not 0.9 < layer.norm / last.norm < 1.1]
     tell(
         "surrogates calibrated: the gradient has the norm of the last spiking layer's in "
-        f"{len(layers) - len(off)} of the {len(layers)} before it"
+        f"{len(before) - len(off)} of the {len(before)} before it"
         + (f"; out of reach in {', '.join(off)}" if off else "")
     )

@@ -141,14 +141,16 @@ def _search(cut: _Cut, target: float) -> float:
 
     def off(octave: float) -> float:
         norm = _norm(cut.gradient(_rounded(own * 2.0**octave)))
-        return math.log(norm / target) if 0 < norm < math.inf else math.copysign(math.inf, norm - target)
+        # Some surrogates overflow where they are steep.
+        return math.log(norm / target) if 0 < norm < math.inf else -math.inf if norm == 0 else math.nan
 
     grid = [off(octave) for octave in _OCTAVES]
-    if max(grid) - min(grid) < 1e-6:
+    told = {octave: value for octave, value in zip(_OCTAVES, grid, strict=True) if not math.isnan(value)}
+    if told and max(told.values()) - min(told.values()) < 1e-6:
         raise _without_width(cut.name, cut.neuron)
     crossed = [n for n in range(len(grid) - 1) if grid[n] * grid[n + 1] <= 0]
     if not crossed:
-        return _rounded(own * 2.0 ** _OCTAVES[min(range(len(grid)), key=lambda n: abs(grid[n]))])
+        return _rounded(own * 2.0 ** min(told, key=lambda octave: abs(told[octave]), default=0.0))
     first = min(crossed, key=lambda n: abs(_OCTAVES[n] + _OCTAVES[n + 1]))
     low, high, rising = _OCTAVES[first], _OCTAVES[first + 1], grid[first] < grid[first + 1]
     for _ in range(_HALVINGS):
