@@ -73,10 +73,7 @@ def packed_spikes(modules: Iterable[nn.Module]) -> Iterator[None]:
         # Bits are of whole memory, from its beginning to its end.
         whole = isinstance(spikes, Tensor) and spikes.untyped_storage().nbytes() == spikes.nbytes
         if whole and spikes.is_floating_point() and spikes.numel():
-            place = spikes.untyped_storage()._cdata
-            # What holds a module gives the same tensor again.
-            if place not in outputs or outputs[place].spikes() is not spikes:
-                outputs[place] = _Output(spikes)
+            outputs[spikes.untyped_storage()._cdata] = _Output(spikes)
 
     def to_bits(x: Tensor) -> Tensor | Callable[[], Tensor]:
         found = outputs.get(x.untyped_storage()._cdata) if x.layout == torch.strided else None
