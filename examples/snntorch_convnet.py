@@ -1,8 +1,8 @@
 """The convolutional network of snnTorch's tutorial 6, with and without shortcut branches behind its hidden neurons.
 
 It computes one time step a call and keeps its state hidden in its neurons; ``attach`` finds that out, calls it once
-per time step and resets it. Logits are the last neurons' membrane potentials, averaged over time, which
-``readout`` takes from the pair (spikes, membrane potentials).
+per time step and resets it. It is told that time comes before samples, and where the logits are: the last neurons'
+membrane potentials, averaged over time, which ``readout`` takes from the pair (spikes, membrane potentials).
 """
 
 import snntorch
@@ -41,5 +41,6 @@ if __name__ == "__main__":
         ["2", "5"],
         lambda events: Shape(2 if events else 1, 28, time_steps=8),
         lr=1e-2,
+        batch_axis=1,
         readout=membrane,
     )

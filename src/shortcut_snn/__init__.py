@@ -15,6 +15,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 if TYPE_CHECKING:
     from . import analysis, components, data, deploy, lightning, method, nets, neurons, recipes, runs
     from .analysis import calibrate, diagnose, measure_energy
+    from .attaching import attach
     from .data import as_data
     from .deploy import export_network, load
     from .method import (
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
         ShortcutOutput,
         StepDecay,
         TimeLoop,
-        attach,
     )
     from .recipes import Recipe, recipe_of, train
     from .runs import Classification, RunFolder, Task, Training, fit
@@ -42,6 +42,7 @@ _HOME = {
     "Task": "runs",
     "Training": "runs",
     "as_data": "data",
+    "attach": "attaching",
     "calibrate": "analysis",
     "diagnose": "analysis",
     "export_network": "deploy",

@@ -49,7 +49,7 @@ def main() -> None:
         x, labels = peers.frames(2 * WORLD), torch.tensor([0, 1, 2, 0])
         # In eval mode batch normalisation does not see which samples share a process.
         network = peer.make().eval()
-        model = attach(network, peer.taps, example=x)
+        model = attach(network, peer.taps, example=x, **peer.said)
         mine = slice(2 * rank, 2 * rank + 2)
         for objective, unused in ((LossSum(), False), (LogitSum(), False), (main_output_alone, True)):
             ddp = nn.parallel.DistributedDataParallel(model, find_unused_parameters=unused)

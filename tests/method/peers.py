@@ -125,6 +125,11 @@ class Peer:
     looped: bool = False
     stateful: bool = True
 
+    @property
+    def said(self) -> dict[str, int]:
+        """What has to be said: of steps ``[T, N, ...]``, that they are not ``[N, T, ...]``."""
+        return {"batch_axis": 1} if self.looped else {}
+
 
 PEERS = {
     "spikingjelly m": Peer(lambda: spikingjelly("m"), axis=0),

@@ -22,7 +22,7 @@ peers = pytest.mark.parametrize("peer", PEERS.values(), ids=PEERS)
 
 
 def wrap(peer: Peer, **options: object) -> Shortcut:
-    return attach(peer.make(), peer.taps, example=frames(), **options)
+    return attach(peer.make(), peer.taps, example=frames(), **peer.said, **options)
 
 
 def spikes_by_hand(peer: Peer, network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,7 +107,7 @@ def test_a_networks_keys_values_and_states_are_as_before(peer: Peer) -> None:
     keys, before = list(network.state_dict()), held(network)
     values = {key: value.clone() for key, value in network.state_dict().items()}
     random = torch.get_rng_state()
-    attach(network, peer.taps, example=example)
+    attach(network, peer.taps, example=example, **peer.said)
     assert torch.equal(torch.get_rng_state(), random)
     assert list(network.state_dict()) == keys
     assert all(torch.equal(value, values[key]) for key, value in network.state_dict().items())
@@ -141,7 +141,7 @@ def test_reset_none_leaves_the_state_and_one_of_your_own_is_called() -> None:
 def test_static_batches_are_shown_for_a_number_of_time_steps() -> None:
     network, images = snntorch_step(), frames()[0]
     model = attach(network, example=images, loop=5)
-    shown = attach(copy.deepcopy(network), example=images.expand(5, -1, -1, -1, -1))
+    shown = attach(copy.deepcopy(network), example=images.expand(5, -1, -1, -1, -1), batch_axis=1)
     shown.load_state_dict(model.state_dict())
     assert model.run == TimeLoop(5)
     output, expected = model(images), shown(images.expand(5, -1, -1, -1, -1))
@@ -151,7 +151,7 @@ def test_static_batches_are_shown_for_a_number_of_time_steps() -> None:
 
 def test_the_membrane_potential_may_be_the_readout() -> None:
     network, x = snntorch_step(), frames()
-    model = attach(network, example=x, readout=lambda output: output[1][-1])
+    model = attach(network, example=x, batch_axis=1, readout=lambda output: output[1][-1])
     _, expected = copy.deepcopy(network)(x[0])
     main = model(x).main
     assert main.shape == expected.shape == (2, CLASSES)
@@ -168,6 +168,24 @@ def test_a_loop_that_cannot_be_told_from_the_example_is_asked_for() -> None:
         attach(snntorch_step(), example=frames(), loop="outside")
     with pytest.raises(ValueError, match="at least 1 time step, got 0"):
         attach(snntorch_step(), example=frames(), loop=0)
+
+
+def test_which_axis_holds_the_steps_is_asked_for_where_either_may() -> None:
+    """Samples are independent of each other along both axes, whatever is taken for time."""
+    clips = frames().transpose(0, 1)
+    with pytest.raises(
+        ValueError, match=r"\(2, 4, 1, 8, 8\), may be time: pass batch_axis=1 if.*batch_axis=0 if it is"
+    ):
+        attach(snntorch_step(), example=clips)
+    network = snntorch_step()
+    expected = attach(copy.deepcopy(network), example=frames(), batch_axis=1)(clips.transpose(0, 1)).main
+    for told in ({"batch_axis": 0}, {"samples": 2}):
+        model = attach(copy.deepcopy(network), example=clips, **told)
+        assert model.description.run == TimeLoop(axis=1)
+        assert torch.equal(model(clips).main, expected)
+    assert attach(snntorch_step(), example=frames(), samples=2).description.run == TimeLoop()
+    with pytest.raises(ValueError, match="may be time"):
+        attach(snntorch_step(), example=frames(4), samples=4)  # and 4 steps
 
 
 def test_an_error_of_the_network_itself_is_shown() -> None:

@@ -23,7 +23,7 @@ peers = pytest.mark.parametrize("peer", PEERS.values(), ids=PEERS)
 
 
 def wrap(peer: Peer, example: Tensor) -> Shortcut:
-    return attach(peer.make(), peer.taps, example=example)
+    return attach(peer.make(), peer.taps, example=example, **peer.said)
 
 
 def gradients(model: nn.Module, x: Tensor) -> list[Tensor]:

@@ -17,7 +17,7 @@ from .toys import Noisy, Staged, hooks, small
 def test_a_trained_network_of_any_library_is_proven_and_given_back(peer: Peer) -> None:
     network, x = peer.make(), frames()
     keys = list(network.state_dict())
-    model = attach(network, peer.taps, example=x)
+    model = attach(network, peer.taps, example=x, **peer.said)
     LossSum()(model(x), LABELS, 0.5).backward()
     assert model.strip(check=x) is network
     assert hooks(network) == 0

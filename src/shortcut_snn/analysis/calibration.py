@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from ..inspection import hooked, preserving_state
+from ..method.libraries import steepness
 from ..neurons import Neuron, Resizable
+from .calibration_of_others import steepness_by_layer
 from .layers import Batch, Loss, cross_entropy
 from .probe import neurons, square_sum
 
@@ -32,17 +34,20 @@ def calibrate(
     The last layer keeps its own, and so gives the norm. Weights, statistics and random state stay as they were.
 
     Args:
-        network: of this library's neurons, each with a surrogate object to itself or not: each gets its own.
+        network: of this library's neurons, each with a surrogate object to itself or not: each gets its own. Or of
+            SpikingJelly's, snnTorch's or Norse's, whose surrogates have an ``alpha`` or a ``slope``.
         batches: pairs of inputs and labels; widths are geometric means over them.
         loss: takes the output of what is run, and the labels.
         model: what is run, where the network sits in a wrapper.
 
     Returns:
         The widths by layer, rounded to four digits; a width at either end of 0.05 to 20 says that the norm was out of
-        reach there.
+        reach there. Of other libraries, the values of ``alpha`` or ``slope``, from 1/32 of the neuron's own to 32 times
+        that: the one nearest to its own that will do, or else that with which the norm comes nearest.
 
     Raises:
-        ValueError: no batches, no neurons of this library, or a surrogate that has no width.
+        ValueError: no batches, no neurons that it knows, a surrogate that has no width, or, of other libraries, spikes
+            that come back to the layers before.
 
     Example:
         >>> import torch
@@ -55,9 +60,14 @@ def calibrate(
     layers = _layers(network)
     if not batches:
         raise ValueError("give at least one batch to calibrate on")
+    ours = {name: layer for name, layer in layers.items() if isinstance(layer, Neuron)}
     logs: dict[str, list[float]] = {name: [] for name in layers}
     for batch in batches:
-        for name, width in _one_batch(model or network, layers, batch, loss).items():
+        if ours:
+            found = _one_batch(model or network, ours, batch, loss)
+        else:
+            found = steepness_by_layer(model or network, layers, batch, loss)
+        for name, width in found.items():
             logs[name].append(math.log(width))
     widths = {name: _rounded(math.exp(sum(values) / len(values))) for name, values in logs.items() if values}
     set_widths(network, widths)
@@ -68,7 +78,7 @@ def set_widths(network: nn.Module, widths: dict[str, float]) -> None:
     """Give neurons surrogates of other widths.
 
     Args:
-        network: of this library's neurons.
+        network: see :func:`calibrate`.
         widths: by layer, as :func:`calibrate` returns them; layers that are not named keep theirs.
 
     Raises:
@@ -85,15 +95,23 @@ def set_widths(network: nn.Module, widths: dict[str, float]) -> None:
     for name, width in widths.items():
         if name not in layers:
             raise ValueError(f"{type(network).__name__} has no spiking layer {name!r} to set a surrogate's width of")
-        layers[name].surrogate = _resizable(name, layers[name]).resized(width)
+        layer = layers[name]
+        if isinstance(layer, Neuron):
+            layer.surrogate = _resizable(name, layer).resized(width)
+        else:
+            steepness(layer, width)
 
 
-def _layers(network: nn.Module) -> dict[str, Neuron]:
-    layers = {name: module for name, module in neurons(network).items() if isinstance(module, Neuron)}
+def _layers(network: nn.Module) -> dict[str, nn.Module]:
+    layers = neurons(network)
     if not layers:
-        raise ValueError(f"{type(network).__name__} has no neurons of this library, so no surrogate to calibrate")
+        raise ValueError(
+            f"{type(network).__name__} has no neurons of this library, SpikingJelly, snnTorch or Norse, so no "
+            "surrogate to calibrate"
+        )
     for name, neuron in layers.items():
-        _resizable(name, neuron)
+        if isinstance(neuron, Neuron):
+            _resizable(name, neuron)
     return layers
 
 

@@ -98,12 +98,16 @@ def _setup(network: nn.Module, batches: Sequence[Batch], loss: Loss, reset: Rese
         return Setup(twin, of_main(loss) if loss is cross_entropy else loss, twin.network)
     if not batches or not neurons(network) or (isinstance(network, SpikingNetwork) and not libraries_of(network)):
         return Setup(network, loss)
-    example, found = batches[0][0], None
+    (example, labels), found = batches[0], None
+    how: Any = {
+        "reset": reset or "auto",
+        "samples": len(labels) if isinstance(labels, Tensor) and labels.dim() else None,
+    }
 
     def find(looked_at: nn.Module) -> Description | None:
         if loss is cross_entropy:
-            return attach(looked_at, [], example=example, reset=reset or "auto", tell=lambda line: None).description
-        return describe(looked_at, example, reset=reset or "auto")
+            return attach(looked_at, [], example=example, tell=lambda line: None, **how).description
+        return describe(looked_at, example, **how)
 
     try:
         try:
@@ -114,8 +118,9 @@ def _setup(network: nn.Module, batches: Sequence[Batch], loss: Loss, reset: Rese
         raise ValueError(f"{error} (an argument of attach: what it returns can be diagnosed as well)") from error
     assert found is not None
     inner = copy.deepcopy(network, states(network))
-    how: dict[str, Any] = {"run": found.run, "reset": found.reset, "readout": found.readout}
-    wrapped = Shortcut(inner, [], num_classes=max(found.num_classes, 1), **how)
+    wrapped = Shortcut(
+        inner, [], num_classes=max(found.num_classes, 1), run=found.run, reset=found.reset, readout=found.readout
+    )
     wrapped.description = found
     return Setup(wrapped, of_main(loss), inner)
 

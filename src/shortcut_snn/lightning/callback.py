@@ -54,7 +54,7 @@ class ShortcutCallback(Callback):
     Args:
         network: name of the submodule to train, as in ``"net"`` for ``self.net``; ``""`` for a module that is itself
             the network, whose ``training_step`` calls ``self(x)``.
-        taps: see :func:`shortcut_snn.attach`, like all of ``options``.
+        taps: see :func:`shortcut_snn.method.attach`, like all of ``options``.
         objective: how the branches count: an object such as ``LossSum(average=True)``, or the name of one.
         balance: lambda as a function of (step, total steps).
         criterion: ``(prediction, target) -> loss``, for all objectives but ``"logit_sum"``.

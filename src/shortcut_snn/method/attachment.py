@@ -30,6 +30,7 @@ def attach(
     readout: Extract | Auto | None = "auto",
     head: Head | str | Mapping[str, Any] | None = None,
     reset: Reset | Auto | None = "auto",
+    samples: int | None = None,
     wrap: Callable[..., Shortcut] = Shortcut,
     tell: Callable[[str], object] = print,
 ) -> Shortcut:
@@ -49,7 +50,8 @@ def attach(
         loop: who goes through time. ``"network"``: one call takes the whole batch. ``"input"``: one call takes one time
             step, and the wrapper calls it for each of a batch ``[T, N, ...]``, or ``[N, T, ...]`` with
             ``batch_axis=0``. An integer: likewise, on a static batch shown so often. ``"auto"``: the first, unless the
-            neurons compute one time step a call and the network is not able to take the example as a whole.
+            neurons compute one time step a call and the network is not able to take the example as a whole; which axis
+            is then time, ``batch_axis`` or ``samples`` has to say.
         batch_axis: where samples lie in the example, 0 or 1; ``"auto"`` finds it.
         time_axis: see :class:`Shortcut`; ``"auto"`` finds it for each tap.
         channel_axis: see :class:`Shortcut`; ``"auto"`` finds it for each tap.
@@ -58,6 +60,7 @@ def attach(
             time; None takes the output as it is.
         head: see :class:`Shortcut`.
         reset: see :class:`Shortcut`; ``"auto"`` finds one, None leaves the neurons' state alone.
+        samples: how many samples the example has, where that tells time from them.
         wrap: what makes the wrapper of all this, as a gradient mechanism does; by default :class:`Shortcut` itself.
         tell: takes the line that says what was found.
 
@@ -80,7 +83,7 @@ logits: output, 3 classes
             "a scripted or traced network has no submodules to tap: pass the network that it was made from"
         )
     example = example_of(network, example)
-    found = Finder(network, example, loop, batch_axis, reset, extract)
+    found = Finder(network, example, loop, batch_axis, reset, extract, samples)
     description = found.describe(taps, time_axis, channel_axis, readout, num_classes)
     model = wrap(
         network,
@@ -101,7 +104,12 @@ logits: output, 3 classes
 
 
 def describe(
-    network: nn.Module, example: Any, *, loop: Literal["auto", "network"] = "auto", reset: Reset | Auto | None = "auto"
+    network: nn.Module,
+    example: Any,
+    *,
+    loop: Literal["auto", "network"] = "auto",
+    reset: Reset | Auto | None = "auto",
+    samples: int | None = None,
 ) -> Description:
     """Find how a network is called and put to rest and where samples lie; no branches, and nothing about its logits.
 
@@ -110,6 +118,7 @@ def describe(
         example: see :func:`attach`.
         loop: see :func:`attach`.
         reset: see :func:`attach`.
+        samples: see :func:`attach`.
 
     Raises:
         ValueError: something cannot be told; the message says what to pass to :func:`attach`.
@@ -119,6 +128,6 @@ def describe(
         >>> describe(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), torch.rand(2, 4)).batch_axis
         0
     """
-    finder = Finder(network, example, loop, "auto", reset, None)
+    finder = Finder(network, example, loop, "auto", reset, None, samples)
     finder.find_batch([])
     return finder.described((), None, 0)

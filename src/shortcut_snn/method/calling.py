@@ -23,6 +23,7 @@ def who_calls(
     batch_axis: int | str,
     example: Any,
     rest: Reset | None,
+    samples: int | None = None,
 ) -> tuple[TimeLoop | None, Reset | None]:
     """Find who goes through time.
 
@@ -33,6 +34,7 @@ def who_calls(
         batch_axis: see there.
         example: see there.
         rest: puts it to rest, so far as that is known.
+        samples: see there.
 
     Returns:
         What calls it step by step, None where one call takes the whole batch; and what has to be called for a network
@@ -79,7 +81,7 @@ def who_calls(
                 ) from error
             raise
         if stepwise or carry or _keeps(network, example, looped.axis, rest):
-            return looped, rest
+            return looped if batch_axis != "auto" else _told(network, example, looped, rest, samples), rest
         raise ValueError(
             f"{type(network).__name__} cannot take the example, of shape {shape}, as a whole, but can take its steps "
             "one by one: pass loop='input' if it is a sequence [T, N, ...], and batch_axis=0 too if it is [N, T, ...]"
@@ -99,6 +101,19 @@ def who_calls(
         "[N, T, ...]), loop=4, say, to show a static batch for 4 time steps, or loop='network' if there is one time "
         "step alone"
     )
+
+
+def _told(network: nn.Module, example: Any, looped: TimeLoop, rest: Reset | None, samples: int | None) -> TimeLoop:
+    """The loop over time where it is told which axis that is: samples are as independent in steps of either."""
+    shape = tuple(primary(example).shape)
+    ways = [replace(looped, axis=axis) for axis in (0, 1) if samples in (None, shape[1 - axis])]
+    ways = [way for way in ways if _can(network, example, way, rest)]
+    if len(ways) != 1:
+        raise ValueError(
+            f"{type(network).__name__} computes one time step a call, and either of the first axes of the example, of "
+            f"shape {shape}, may be time: pass batch_axis=1 if it is [T, N, ...], batch_axis=0 if it is [N, T, ...]"
+        )
+    return ways[0]
 
 
 def _unfit(network: nn.Module) -> None:

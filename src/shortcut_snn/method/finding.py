@@ -30,13 +30,14 @@ class Finder:
         batch_axis: int | str,
         reset: Reset | str | None,
         extract: Extract | None,
+        samples: int | None = None,
     ) -> None:
         self.network, self.full, self.given_batch = network, example, batch_axis
         self.extract = first_tensor if extract is None else extract
         self.libraries = libraries_of(network)
         # From rest, so far as that is known: somebody may have run the network before.
         rest = own_reset(self.libraries) if isinstance(reset, str) else reset
-        self.run, rest = who_calls(network, self.libraries, loop, batch_axis, example, rest)
+        self.run, rest = who_calls(network, self.libraries, loop, batch_axis, example, rest, samples)
         self.prober = Prober(network, example, self.run, rest)
         self._shrink(0)
         self.reset, self.reset_why = find_reset(self.prober, self.libraries, reset)

@@ -1,8 +1,12 @@
 """What is particular to the networks of other libraries, none of which is imported unless a network is made of it."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import update_wrapper
 from importlib import import_module
+from types import CellType, FunctionType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -159,3 +163,39 @@ def library_of(network: nn.Module) -> Library:
             "where reset puts the neurons of all of them to rest"
         )
     return found[0] if found else PLAIN
+
+
+def steepness(neuron: nn.Module, value: float | None = None) -> float | None:
+    """Return how steep the surrogate of a neuron of another library is; None where it has nothing that says so.
+
+    Args:
+        neuron: of SpikingJelly, whose surrogate has an ``alpha``; of snnTorch, whose is a function that was made with a
+            ``slope`` or an ``alpha``; of Norse, whose parameters have an ``alpha``.
+        value: what it becomes, for this neuron alone.
+
+    Example:
+        >>> steepness(nn.ReLU()) is None
+        True
+    """
+    given: Any = neuron
+    surrogate: Any = getattr(neuron, "surrogate_function", None)
+    if hasattr(surrogate, "alpha"):
+        if value is not None:
+            surrogate = given.surrogate_function = copy.copy(surrogate)
+            surrogate.alpha = value
+        return float(surrogate.alpha)
+    parameters: Any = getattr(neuron, "p", None)
+    if hasattr(parameters, "alpha") and hasattr(parameters, "_replace"):
+        if value is not None:
+            parameters = given.p = parameters._replace(alpha=torch.as_tensor(value))
+        return float(parameters.alpha)
+    function: Any = getattr(neuron, "spike_grad", None)
+    names = function.__code__.co_freevars if isinstance(function, FunctionType) else ()
+    for name in {"slope", "alpha"}.intersection(names):
+        cells = list(function.__closure__)
+        if value is not None:
+            cells[names.index(name)] = CellType(value)
+            twin = FunctionType(function.__code__, function.__globals__, closure=tuple(cells))
+            given.spike_grad = update_wrapper(twin, function)
+        return float(cells[names.index(name)].cell_contents)
+    return None

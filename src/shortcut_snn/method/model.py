@@ -93,6 +93,11 @@ class Shortcut(nn.Module):
         self.readout, self.run, self._reset = readout, run, reset
         self.description: Description | None = None
         """What :func:`shortcut_snn.attach` found out about the network."""
+        self.objective: Any = None
+        """The objective of the method by name that it was given, and the lambda schedule."""
+        self.balance: Any = None
+        self.widths: dict[str, float] = {}
+        """What it calibrated, as :func:`shortcut_snn.calibrate` returns it."""
         self.branches = nn.ModuleList()
         if names:
             batch, probe = example_of(network, example), dry_copy(network, reset)

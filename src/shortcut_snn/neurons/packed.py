@@ -40,8 +40,8 @@ class _Output:
             return None
         if self.bits is None:
             flat = spikes.detach().as_strided((1, self.elements), (self.elements, 1))
-            # A neuron of another library may give counts, or currents.
-            if not torch.equal(flat * flat, flat):
+            # A neuron of another library may give counts, or currents; most that is no spikes shows it at once.
+            if not all(torch.equal(part * part, part) for part in (flat[:, :1024], flat)):
                 self.version = -1
                 return None
             self.bits = pack(flat)
@@ -57,7 +57,7 @@ def packed_spikes(modules: Iterable[nn.Module]) -> Iterator[None]:
     do without this.
 
     Args:
-        modules: what fires, such as all neurons of a network.
+        modules: what fires, such as all neurons of a network, or all its modules.
 
     Example:
         >>> from shortcut_snn.neurons import LIF

@@ -82,6 +82,10 @@ class RatePasses:
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
+        if not any(isinstance(module, Neuron) for module in network.modules()):
+            raise ValueError(
+                f"gradient rate works on neurons of shortcut_snn, of which {type(network).__name__} has none: use bptt"
+            )
         for module in network.modules():
             if isinstance(module, Neuron) and any(True for _ in module.parameters()):
                 learned = "a learned decay" if isinstance(module, PLIF) else f"what {type(module).__name__} learns"

@@ -183,10 +183,13 @@ def build_task(
     if hasattr(network, "example_input") and classes:
         task.model = gradient(network, taps, num_classes=len(classes), **options)
     else:
+        # Seldom as many as time steps, so that their number tells them apart.
+        example, target = task.ready(data.sample(7))
         task.model = attach(
             network,
             taps,
-            example=task.ready(data.sample(8))[0],
+            example=example,
+            samples=task.count(target),
             readout=task.readout,
             wrap=gradient,
             # Where there are no branches nothing was chosen that a person would want to know.

@@ -10,7 +10,7 @@ from spikingjelly.activation_based.model.spike_driven_transformer import SpikeDr
 from spikingjelly.activation_based.model.spikformer import Spikformer
 from torch import Tensor, nn
 
-from .entry import CLASSES, entry, frames, images, mean, sequence, steps_of
+from .entry import CLASSES, TIME_FIRST, WHICH, entry, frames, images, mean, sequence, steps_of
 
 
 def lif() -> nn.Module:
@@ -36,7 +36,7 @@ def spikingjelly_as_many_samples_as_steps() -> nn.Module:
     return spikingjelly_sequence()
 
 
-@entry(frames(), batch=1, widths={4, 6, 7}, read=steps_of())
+@entry(frames(), batch=1, asks=WHICH, cure=TIME_FIRST, widths={4, 6, 7}, read=steps_of())
 def spikingjelly_steps() -> nn.Module:
     return layers()
 
@@ -120,7 +120,7 @@ def snntorch_batch_first_as_many_samples_as_steps() -> nn.Module:
     return Tutorial(1)
 
 
-@entry(frames(), batch=1, widths={4, 6, 7}, read=steps_of(0, 0))
+@entry(frames(), batch=1, asks=WHICH, cure=TIME_FIRST, widths={4, 6, 7}, read=steps_of(0, 0))
 def snntorch_hidden_states() -> nn.Module:
     hidden = {"init_hidden": True}
     return nn.Sequential(

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .entry import CLASSES, clips, entry, first_of, frames, images, mean, sequence, steps_of
+from .entry import CLASSES, TIME_FIRST, WHICH, clips, entry, first_of, frames, images, mean, sequence, steps_of
 
 
 class Fire(torch.autograd.Function):
@@ -211,22 +211,22 @@ def stepwise(cell: Callable[[], nn.Module], flat: bool = False) -> nn.Sequential
     )
 
 
-@entry(frames(), batch=1, widths={4, 6}, read=steps_of())
+@entry(frames(), batch=1, asks=WHICH, cure=TIME_FIRST, widths={4, 6}, read=steps_of())
 def steps_in_the_users_loop() -> nn.Module:
     return stepwise(Cell)
 
 
-@entry(frames(), batch=1, widths={4, 6}, read=steps_of())
+@entry(frames(), batch=1, asks=WHICH, cure=TIME_FIRST, widths={4, 6}, read=steps_of())
 def steps_with_a_reset() -> nn.Module:
     return stepwise(Resettable)
 
 
-@entry(frames(), batch=1, widths={4, 6}, read=steps_of())
+@entry(frames(), batch=1, asks=WHICH, cure=TIME_FIRST, widths={4, 6}, read=steps_of())
 def steps_detached() -> nn.Module:
     return stepwise(Detached)
 
 
-@entry(clips(), widths={4, 6}, read=steps_of(1), given={"loop": "input", "batch_axis": 0})
+@entry(clips(), widths={4, 6}, read=steps_of(1), asks=WHICH, cure={"batch_axis": 0})
 def steps_of_clips() -> nn.Module:
     return stepwise(Cell)
 
@@ -266,7 +266,7 @@ def rested(network: nn.Module, x: Tensor) -> Tensor:
     return steps_of()(network, x)
 
 
-@entry(frames(), batch=1, read=rested)
+@entry(frames(), batch=1, asks=WHICH, cure=TIME_FIRST, read=rested)
 def used_with_a_reset() -> nn.Module:
     return Used(Resettable)
 
@@ -277,7 +277,7 @@ def rest(network: nn.Module) -> None:
             module.mem = None
 
 
-@entry(frames(), batch=1, read=rested, asks="keeps a state.*1.mem.*pass reset=", cure={"reset": rest})
+@entry(frames(), batch=1, read=rested, given=TIME_FIRST, asks="keeps a state.*1.mem.*pass reset=", cure={"reset": rest})
 def used_without_a_reset() -> nn.Module:
     return Used(Cell)
 

@@ -1,0 +1,168 @@
+"""Any network in one call: all of a method by its name, and spikes kept as bits in any library's layers."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from spikingjelly.activation_based import neuron, surrogate
+from torch import Tensor, nn
+
+from shortcut_snn import LinearDecay, LossSum, Shortcut, attach
+from shortcut_snn.analysis import examine
+from shortcut_snn.method.libraries import steepness
+from shortcut_snn.recipes import PRESETS, recipe_of
+
+from .deep_peers import DEEP, DEPTH, digits, spikingjelly
+from .method.zoo import ZOO
+
+
+def ratios(model: Shortcut, x: Tensor, labels: Tensor) -> list[float]:
+    layers = examine(
+        model, [(x, labels)], lambda output, y: model.objective(output, y, 0.0), network=model.network
+    ).layers
+    return [each.norm / layers[-1].norm for each in layers]
+
+
+@pytest.mark.parametrize("case", ["spikingjelly m", "spikingjelly s", "snntorch hidden", "norse cells"])
+def test_all_of_the_calibrated_method_around_a_network_of_any_library(case: str) -> None:
+    network, (x, labels), lines = DEEP[case](), digits(), list[str]()
+    keys = list(network.state_dict())
+    model = attach(network, method="calibrated", example=x, labels=labels, tell=lines.append)
+    assert (model.objective, model.balance) == (LossSum(), LinearDecay(0.25))
+    assert len(model.branches) == 3
+    assert ratios(model, x, labels) == pytest.approx([1.0] * DEPTH, abs=0.01)
+    assert lines[1] == (
+        "surrogates calibrated: the gradient has the norm of the last spiking layer's in 5 of the 5 before it"
+    )
+    optimizer, losses = torch.optim.AdamW(model.parameters(), lr=0.01), []
+    for step in range(20):
+        output = model(x)
+        losses.append(nn.functional.cross_entropy(output.main, labels).item())
+        optimizer.zero_grad()
+        model.objective(output, labels, model.balance(step, 20)).backward()
+        optimizer.step()
+    assert losses[-1] < 0.92 * losses[0]
+    assert model.strip(check=x) is network
+    assert list(network.state_dict()) == keys
+    # Surrogates stay as they were set: they are no part of what a network computes.
+    modules = dict(network.named_modules())
+    assert {name: steepness(modules[name]) for name in model.widths} == pytest.approx(model.widths)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_given_whole_or_refused(name: str) -> None:
+    network, (x, labels) = spikingjelly("m"), digits()
+    hooks = sum(len(module._forward_hooks) for module in network.modules())
+    if name in ("tdbn", "sew", "ms", "sltt", "rate"):
+        with pytest.raises(ValueError, match=r"a change of the network's own layers|works on neurons of shortcut_snn"):
+            attach(network, method=name, example=x, labels=labels)
+        assert sum(len(module._forward_hooks) for module in network.modules()) == hooks
+        return
+    method = recipe_of(name).method
+    model = attach(network, method=name, example=x, labels=labels)
+    assert model.objective == method.objective
+    assert bool(model.branches) == (method.branches is not None)
+    assert model.balance(1, 4) == (0.0 if method.branches is None else method.branches.schedule(1, 4))
+    output = model(x)
+    assert output.main.shape == ((4, 64, 10) if name == "tet" else (64, 10))
+    model.objective(output, labels, model.balance(0, 1)).backward()
+    assert network[0].weight.grad.any()
+
+
+def test_blocks_are_those_of_stages_that_hold_the_network() -> None:
+    one = spikingjelly("m")
+    network = nn.Sequential()
+    for number in range(3):
+        stage = nn.Sequential(*(nn.Sequential(*one[4 * number + 2 * i : 4 * number + 2 * i + 2]) for i in range(2)))
+        network.add_module(f"layer{number + 1}", stage)
+    network.head = one[-1]
+    x, labels = digits()
+    model = attach(network, method="calibrated", example=x, labels=labels)
+    assert model.taps.names == ["layer1.0", "layer1.1", "layer2.0", "layer2.1", "layer3.0"]
+    transformer = ZOO["spikformer"]
+    model = attach(transformer.make(), method="calibrated", example=transformer.example(), labels=torch.tensor([0, 1]))
+    assert model.taps.names == ["patch_embed", "blocks.0", "blocks.1"]
+
+
+def test_what_is_missing_is_asked_for() -> None:
+    network, (x, labels) = spikingjelly("m"), digits()
+    with pytest.raises(ValueError, match=r"on a batch of real data: pass it as example=\.\.\., and labels="):
+        attach(network, method="calibrated", example=x)
+    with pytest.raises(ValueError, match=r"no method 'calibratd' \(did you mean calibrated\?\); there are: vanilla"):
+        attach(network, method="calibratd", example=x)
+    with pytest.raises(ValueError, match="'vanilla' has no branches: leave taps out"):
+        attach(network, ["1"], method="vanilla", example=x)
+    silent = spikingjelly("m", lambda: neuron.LIFNode(surrogate_function=surrogate.Rect()))
+    with pytest.raises(
+        ValueError, match=r"at the last spiking layer, 11, is 0 with this example.*at which layers fire"
+    ):
+        attach(silent, method="calibrated", example=0 * x, labels=labels)
+    with pytest.raises(ValueError, match="needs the logits of every time step, which Means does not"):
+        attach(Means(network), method="tet", example=x)
+    for each in (network, silent):
+        assert not any(module._forward_hooks for module in each.modules())
+
+
+class Means(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x).mean(0)
+
+
+@contextmanager
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Tensor]]:
+    """What is kept for the backward pass within a block, by its memory; parameters are there anyway."""
+    real, kept = torch.autograd.graph.saved_tensors_hooks, dict[int, Tensor]()
+
+    def hooks(pack: Callable[[Tensor], Any], unpack: Callable[[Any], Tensor]) -> Any:
+        def packed(x: Tensor) -> Any:
+            found = pack(x)
+            inside = [found] if isinstance(found, Tensor) else [each.cell_contents for each in found.__closure__]
+            for each in inside:
+                tensor = getattr(each, "bits", each)
+                if isinstance(tensor, Tensor) and not (tensor.is_leaf and tensor.requires_grad):
+                    kept[tensor.untyped_storage()._cdata] = tensor
+            return found
+
+        return real(packed, unpack)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.autograd.graph, "saved_tensors_hooks", hooks)
+        with hooks(lambda x: x, lambda x: x):
+            yield kept
+
+
+# Convolutions, linear layers and attention; neurons of three libraries, and of none.
+PACKED = ["spikingjelly_sequence", "spikingjelly_steps", "snntorch_hidden_states", "norse_sequence", "spikformer"]
+
+
+@pytest.mark.parametrize("name", [*PACKED, "time_first", "steps_of_an_image"])
+def test_spikes_are_kept_as_bits_whatever_takes_them(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = ZOO[name]
+    torch.manual_seed(0)
+    network, x = entry.make(), entry.example()
+    results = []
+    for pack in (False, True):
+        model = attach(copy.deepcopy(network), [], example=x, pack=pack, **entry.cure)
+        with counted(monkeypatch) as kept:
+            main = model(x).main
+        main.square().sum().backward()
+        grads = [parameter.grad for parameter in model.network.parameters()]
+        numbers = sorted(tensor.numel() for tensor in kept.values() if not is_spikes(tensor))
+        results.append((main, grads, sum(tensor.untyped_storage().nbytes() for tensor in kept.values()), numbers))
+        assert model.eval()(x).main.isfinite().all()
+    (main, grads, size, numbers), (other, others, smaller, same) = results
+    assert torch.equal(main, other)
+    assert all(torch.equal(one, two) for one, two in zip(grads, others, strict=True) if one is not None)
+    assert smaller < 0.95 * size
+    assert [number for number in same if number] == [number for number in numbers if number], "no spikes: untouched"
+
+
+def is_spikes(x: Tensor) -> bool:
+    return x.dtype == torch.uint8 or bool(((x == 0) | (x == 1)).all())
