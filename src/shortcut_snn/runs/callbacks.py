@@ -16,7 +16,7 @@ from ..files import WriteError
 from .checkpoint import SEALED
 from .cost import StepCost
 from .folder import RunFolder
-from .health import Health
+from .health import Health, from_one
 from .interruption import Interrupted, Interruption
 from .tables import Metric
 
@@ -112,7 +112,7 @@ class History(Callback):
         if wrong or "best_value" not in state or not all(isinstance(row, dict) and "epoch" in row for row in rows):
             raise ValueError(f"the history of its epochs is damaged ({', '.join(wrong) or 'rows'})")
         for name in (*kinds, "best_value"):
-            setattr(self, name, state[name])
+            setattr(self, name, from_one(state[name]) if kinds.get(name) is list else state[name])
 
 
 class Average(EMAWeightAveraging):
