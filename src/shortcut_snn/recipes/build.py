@@ -134,7 +134,8 @@ def _check_size(recipe: Recipe, data: Data, trains: bool) -> None:
     Raises:
         TooLarge: the message says how much memory they need.
     """
-    part, batch = getattr(data, "train" if trains else "test", None), getattr(recipe.data, "batch_size", 1)
+    part: Any = getattr(data, "train" if trains else "test", None)
+    batch = getattr(recipe.data, "batch_size", 1)
     check_size(
         recipe.network,
         recipe.neuron,
