@@ -14,14 +14,14 @@ ROOT = Path(shortcut_snn.__file__).parent
 INWARDS = {
     "method": {"components"},
     "neurons": {"components"},
-    "nets": {"components", "neurons"},
-    "data": {"components", "files"},
+    "nets": {"components", "inspection", "machine", "neurons"},
+    "data": {"components", "machine", "files"},
     "analysis": {"components", "inspection", "method", "neurons", "nets", "files"},
-    "deploy": {"components", "inspection", "method", "neurons", "nets", "files"},
+    "deploy": {"components", "inspection", "machine", "method", "neurons", "nets", "files"},
     "lightning": {"components", "method"},
-    "runs": {"components", "inspection", "method", "neurons", "nets", "data", "analysis", "deploy", "files"},
-    "recipes": {"components", "method", "neurons", "nets", "data", "analysis", "deploy", "runs", "files"},
-    "commands": {"components", "method", "nets", "data", "analysis", "deploy", "runs", "recipes", "files"},
+    "runs": {"components", "inspection", "machine", "method", "neurons", "nets", "data", "analysis", "deploy", "files"},
+    "recipes": {"components", "machine", "method", "neurons", "nets", "data", "analysis", "deploy", "runs", "files"},
+    "commands": {"components", "machine", "method", "nets", "data", "analysis", "deploy", "runs", "recipes", "files"},
 }
 
 

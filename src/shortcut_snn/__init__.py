@@ -3,6 +3,17 @@
 Packages and names are imported when they are asked for: whoever only runs a network loads nothing that trains.
 """
 
+import sys
+
+# For ``python -m`` Python puts the current folder first: a file there that is called like a library would be run in its
+# place. Before anything is imported, and only where it is this package that is run.
+if (
+    sys.argv[:1] == ["-m"]
+    and not sys.flags.safe_path
+    and sys.orig_argv[-len(sys.argv)].removeprefix("-m").partition(".")[0] == __name__
+):
+    del sys.path[0]
+
 import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

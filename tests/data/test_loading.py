@@ -240,7 +240,7 @@ def test_lightning_gives_each_epoch_its_own_order(tmp_path: Path) -> None:
 
 def test_more_workers_than_a_machine_can_run() -> None:
     check_workers(16)
-    with pytest.raises(ValueError, match=r"data\.workers: 100000 loader processes are too many for the"):
+    with pytest.raises(ValueError, match=r"data\.workers: 100,000 loader processes are too many for the"):
         check_workers(100_000)
 
 

@@ -113,7 +113,7 @@ def test_what_a_description_needs_is_named():
         (lambda state, about: about.clear(), "network is missing"),
         (lambda state, about: about["network"].update(kind="resnet1000"), "unknown network 'resnet1000'"),
         (lambda state, about: about["network"].update(width=10**9), f"network.width is at most {MOST:,}"),
-        (lambda state, about: about["network"].update(width=1024), "of another shape"),
+        (lambda state, about: about["network"].update(width=64), "of another shape"),
         (lambda state, about: about["network"].update(time_steps=10**12), "time_steps is at most 10,000"),
         (lambda state, about: about["network"].update(block="sew"), "has no entry 'block'"),
         (lambda state, about: about["data"].update(classes=["only"]), "data.classes"),

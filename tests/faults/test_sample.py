@@ -24,6 +24,13 @@ def test_a_sample(name: str, tmp_path: Path) -> None:
             assert case.act(bench) == "", case.name
 
 
+def test_two_processes_with_different_recipes(tmp_path: Path) -> None:
+    bench, cases = Bench(tmp_path), families()["distributed"].cases(random.Random(0))
+    case = next(case for case in cases if case.name == "another recipe in each: network.width")
+    with bench.case():
+        assert case.act(bench) == ""
+
+
 def test_the_same_seed_makes_the_same_cases() -> None:
     for name, family in families().items():
         once, again, other = (

@@ -11,7 +11,7 @@ from .toys import Noisy, hooks, small, twins
 
 
 @pytest.mark.parametrize("placement", ["stages", "blocks"])
-@pytest.mark.parametrize("name", components.network)
+@pytest.mark.parametrize("name", list(components.network))
 def test_keys_and_outputs_are_those_of_a_network_that_never_was_wrapped(name: str, placement: str) -> None:
     model, twin = twins(small(name), taps=placement, num_classes=3)
     network, images = model.network, torch.rand(4, 3, 8, 8)

@@ -1,14 +1,18 @@
 """Folders of runs that other versions made: read as ever, or who made them is named."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
 
+import lightning.pytorch as pl
 import pytest
+import torch
 import yaml
 
 from shortcut_snn.commands import main
 from shortcut_snn.runs import RunFolder
+from shortcut_snn.runs.callbacks import SaveRun
 from shortcut_snn.runs.folder import FORMAT
 
 from .small import options, train
@@ -58,6 +62,49 @@ def test_the_first_format_goes_on(run: Path, capsys: pytest.CaptureFixture[str])
     assert train(run, "--resume", **SMALL) == 0
     assert json.loads((run / "environment.json").read_text())["format"] == FORMAT
     assert (run / "checksums.json").is_file()
+
+
+def test_epochs_that_were_counted_from_0_go_on_from_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As checkpoints of the first versions have them, and tables of runs that were gone on with since."""
+    save, settings = SaveRun.on_train_epoch_end, SMALL | {"training__epochs": 3}
+
+    def kill(self: SaveRun, trainer: pl.Trainer, module: object) -> None:
+        save(self, trainer, module)
+        if trainer.current_epoch == 1:
+            raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SaveRun, "on_train_epoch_end", kill)
+        with pytest.raises(RuntimeError, match="killed"):
+            train(tmp_path, "--resume", **settings)
+    path = tmp_path / "checkpoint.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    for rows in (*(checkpoint["callbacks"]["History"][name] for name in ("rows", "gradients", "seconds")),
+                 checkpoint["callbacks"]["Health"]["rows"]):  # fmt: skip
+        for row in rows:
+            row["epoch"] -= 1
+    torch.save(checkpoint, path)
+    (tmp_path / "checksums.json").unlink()
+    assert train(tmp_path, "--resume", **settings) == 0
+    for name in ("metrics", "gradients", "timing", "layers"):
+        epochs = [row["epoch"] for row in csv.DictReader((tmp_path / f"{name}.csv").open())]
+        assert list(dict.fromkeys(epochs)) == ["1", "2", "3"], name
+
+
+@pytest.mark.parametrize("cut", ["a bit", "the end"])
+def test_a_damaged_checkpoint_without_a_hash_is_refused(
+    run: Path, capsys: pytest.CaptureFixture[str], cut: str
+) -> None:
+    (run / "checksums.json").unlink()
+    (run / "result.json").unlink()
+    path = run / "checkpoint.ckpt"
+    content = bytearray(path.read_bytes())
+    weights = next(iter(torch.load(path, weights_only=True)["state_dict"].values())).numpy().tobytes()
+    content[content.index(weights) + 1] ^= 1
+    path.write_bytes(content if cut == "a bit" else content[:-100])
+    assert train(run, "--resume", **SMALL) == 1
+    assert "checkpoint.ckpt" in capsys.readouterr().err
+    assert not (run / "checksums.json").exists()
 
 
 @pytest.mark.parametrize("command", ["evaluate", "report", "resume", "export"])

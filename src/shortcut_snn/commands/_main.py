@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..components import suggestion
+from ..machine import TooLarge
 from ._output import give_up, prepare
 
 STOPPED = "the same command (train: with --resume) goes on where it stopped"
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # What waits to be printed fails here, not when Python ends.
             sys.stdout.flush()
             return status
-        except UsageError as error:
+        except (UsageError, TooLarge) as error:
             return _fail(_one_line(error), 2)
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("shortcut_snn"):

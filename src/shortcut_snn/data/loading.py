@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from ..machine import TooLarge, check_processes
 from .data import Loaders
 from .sampler import SeededSampler
 
@@ -48,15 +49,9 @@ def check_workers(workers: int, batch: int = 0) -> None:
         batch: bytes that each batch takes; 0 where nobody knows.
 
     Raises:
-        ValueError: they are too many for its cores, or their batches for its shared memory.
+        TooLarge: they are too many for its cores, or their batches for its shared memory.
     """
-    cores = os.cpu_count() or 1
-    most = max(16, 4 * cores)
-    if workers > most:
-        raise ValueError(
-            f"data.workers: {workers} loader processes are too many for the {cores} cores of this machine; at most "
-            f"{most}, and about one a core is best"
-        )
+    check_processes(workers, "data.workers", "loader processes")
     # Each prepares two batches, and one is in use.
     needed, shared = (2 * workers + 1) * batch, Path("/dev/shm")
     if not workers or not batch or not shared.is_dir():
@@ -64,7 +59,7 @@ def check_workers(workers: int, batch: int = 0) -> None:
     room = os.statvfs(shared)
     free = room.f_bavail * room.f_frsize
     if needed > free:
-        raise ValueError(
+        raise TooLarge(
             f"data.workers: {workers} loader processes need {needed / 2**20:,.1f} MiB of shared memory for their "
             f"batches, and {shared} has {free / 2**20:,.1f} MiB left; choose fewer workers or a smaller "
             "data.batch_size, or make it larger (docker run --shm-size=8g)"

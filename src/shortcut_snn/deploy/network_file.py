@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from .. import components
+from ..machine import TooLarge
+from ..nets.size import check_size
 from .describe import Description
 from .folding import fold
 from .runtime import Runtime
@@ -53,16 +55,20 @@ def read_folded(path: Path) -> tuple[nn.Module, Description]:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or not one of a network that can be built here.
+        TooLarge: so many time steps of so large images do not fit into this machine.
     """
     state, about = read_network(path)
     folded = about.get(FOLDED) is True
     try:
         described = Description.from_about(about)
+        check_size(described.network, described.neuron, described.data)
         # Without memory: the file decides how much of it there is, once names and shapes are found to be right.
         with torch.device("meta"):
             network = described.build().eval()
             blank = described.blank()
             network = fold(network, blank) if folded else network
+    except TooLarge as error:
+        raise TooLarge(f"{path}: {error}") from None
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path} does not say what network it holds: {' '.join(str(error).split())}") from None
     check_fits(network, state, path)

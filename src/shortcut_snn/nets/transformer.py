@@ -7,7 +7,7 @@ convolutions know their axes; attention takes the same memory as tokens, ``[T, N
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal, get_args
 
-from annotated_types import Len
+from annotated_types import Interval, Len
 from torch import Tensor, nn
 
 from .. import components
@@ -18,6 +18,7 @@ from .norms import Norm
 from .stems import MembraneStem, Stem, StemKind
 
 Residual = Literal["sew", "ms"]
+Depth = Annotated[int, Interval(ge=1, le=1000)]
 
 
 class TokenAttention(nn.Module):
@@ -227,7 +228,7 @@ def spiking_qkformer(
     time_steps: Count = 4,
     *,
     width: Count = 96,
-    blocks: Annotated[tuple[Count, ...], Len(1)] = (1, 1, 2),
+    blocks: Annotated[tuple[Depth, ...], Len(1, 16)] = (1, 1, 2),
     heads: Count = 1,
     expansion: Count = 4,
     in_channels: int = 3,

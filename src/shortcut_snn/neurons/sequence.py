@@ -161,6 +161,10 @@ def _states_second(final: Tensor) -> Tensor:
 
 def stream(neuron: Any, current: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return spikes ``[T, N, ...]`` and the states after them, as :meth:`~.modules.Neuron.stream` has them."""
+    if current.is_meta and not current.requires_grad:
+        # There is nothing to compute: shapes are known.
+        state, count = torch.empty_like(current[0]), len(neuron.states)
+        return torch.empty_like(current), state if count == 1 else torch.stack([state] * count, 1)
     if not is_exported() and runs_in_kernels(neuron, current):
         spikes, final, _ = in_kernels(neuron, current, current.shape[0], initial=initial, want_final=True)
         return spikes, final

@@ -1,8 +1,6 @@
 """From a recipe to the objects it names, and from a run's folder back to its network."""
 
 import dataclasses
-import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,10 @@ from ..analysis.calibration import set_widths
 from ..components import kind_and_name, write
 from ..data import Data
 from ..deploy.weights import load_into, read_network
+from ..machine import TooLarge
 from ..method import Shortcut, attach
 from ..nets import build_network as build_component
+from ..nets.size import check_size
 from ..runs import RunFolder, Task, fit
 from ..runs.folder import Row
 from ..runs.trainer import seed_everything, seeded
@@ -124,33 +124,36 @@ def build(recipe: Recipe, data: Data | None = None, *, tell: Callable[[str], obj
         ('Classification', 30)
     """
     data = recipe.data.load(recipe.time_steps) if data is None else data
-    _check_size(recipe, data.description)
+    _check_size(recipe, data, trains=True)
     seed_everything(recipe.training.seed)
     return build_task(recipe, data, build_network(recipe, data.description), tell=tell), data
 
 
-def _check_size(recipe: Recipe, description: Mapping[str, Any]) -> None:
-    """Refuse what cannot fit in this machine, however the network is built: a stranger's recipe may ask for anything.
+def _check_size(recipe: Recipe, data: Data, trains: bool) -> None:
+    """Refuse batches that cannot fit into this machine.
 
     Raises:
-        ValueError: the outputs of one narrow layer alone are larger than its memory.
+        TooLarge: the message says how much memory they need.
     """
-    size, steps = description.get("image_size"), recipe.time_steps
+    part: Any = getattr(data, "train" if trains else "test", None)
     batch = getattr(recipe.data, "batch_size", 1)
-    if not size or not steps or not hasattr(os, "sysconf"):
-        return
-    # A stem may halve both sides twice.
-    needed = 4 * batch * steps * math.prod(max(1, side // 4) for side in size) * getattr(recipe.network, "width", 1)
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > there:
-        raise ValueError(
-            f"network.time_steps: {steps} steps of {batch} images need at least {needed / 2**30:,.0f} GiB, and this "
-            f"machine has {there / 2**30:,.0f} GiB; choose fewer steps, a smaller data.batch_size or network.width"
-        )
+    check_size(
+        recipe.network,
+        recipe.neuron,
+        data.description,
+        batch=min(batch, len(part)) if hasattr(part, "__len__") else batch,
+        trains=trains and kind_and_name(recipe.method.gradient)[1] == "bptt",
+        size=4 if recipe.training.precision == "fp32" else 2,
+    )
 
 
 def build_network(recipe: Recipe, description: Mapping[str, Any]) -> nn.Module:
-    """Return the network of a recipe for data that is described, as it is deployed."""
+    """Return the network of a recipe for data that is described, as it is deployed.
+
+    Raises:
+        TooLarge: it does not fit into this machine.
+    """
+    check_size(recipe.network, recipe.neuron, description)
     network = build_component(recipe.network, recipe.neuron, description)
     if description.get("kind") == "static":
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -255,6 +258,8 @@ def load_network(
         raise ValueError(f"{path} does not say what data it was trained on")
     try:
         network = build_network(recipe, description)
+    except TooLarge:
+        raise
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} does not say what data it was trained on: {error}") from None
     load_into(network, state, path)
@@ -308,6 +313,7 @@ def open_run(
     network, recipe, then = load_run(folder, weights, changes)
     data = recipe.data.load(recipe.time_steps)
     check_data(RunFolder(folder), then, data)
+    _check_size(recipe, data, trains=False)
     plain = dataclasses.replace(recipe, method=Method(objective=recipe.method.objective))
     # The constants of training, not those of data that may have changed since.
     return build_task(plain, data, network, then), data, recipe

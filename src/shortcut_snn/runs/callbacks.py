@@ -1,22 +1,24 @@
 """What a run keeps as it goes: the history of its epochs, its networks, averaged or not, and its checkpoint."""
 
+import hashlib
 import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, EMAWeightAveraging
 from torch import nn
 
 from ..files import WriteError
 from .checkpoint import SEALED
 from .cost import StepCost
-from .folder import RunFolder
-from .health import Health
+from .folder import RunFolder, flat
+from .health import Health, from_one
 from .interruption import Interrupted, Interruption
 from .tables import Metric
 
@@ -112,7 +114,36 @@ class History(Callback):
         if wrong or "best_value" not in state or not all(isinstance(row, dict) and "epoch" in row for row in rows):
             raise ValueError(f"the history of its epochs is damaged ({', '.join(wrong) or 'rows'})")
         for name in (*kinds, "best_value"):
-            setattr(self, name, state[name])
+            setattr(self, name, from_one(state[name]) if kinds.get(name) is list else state[name])
+
+
+class SameRecipe(Callback):
+    """Refuses to train in processes, perhaps on several machines, that were not started alike.
+
+    Args:
+        entries: the recipe; what may differ between machines is left out.
+    """
+
+    def __init__(self, entries: Mapping[str, Any]) -> None:
+        said = sorted((key, str(value)) for key, value in flat(entries) if key not in _OWN)
+        self.number = int(hashlib.sha256(str(said).encode()).hexdigest()[:12], 16)
+
+    def setup(self, trainer: pl.Trainer, module: Any, stage: str) -> None:
+        """Compare, before weights are.
+
+        Raises:
+            ValueError: another process has another recipe.
+        """
+        mine = torch.tensor(self.number, device=trainer.strategy.root_device)
+        low, high = (int(trainer.strategy.reduce(sign * mine, reduce_op="max")) * sign for sign in (-1, 1))
+        if low != high:
+            raise ValueError(
+                f"the {trainer.world_size} processes of this run were not started with the same recipe; start all of "
+                "them again with the same options"
+            )
+
+
+_OWN = {"data.root", "data.cache", "data.workers", "training.threads", "training.keep_freed_memory", "loggers"}
 
 
 class Average(EMAWeightAveraging):

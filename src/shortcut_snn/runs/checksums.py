@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 from ..files import read_json, replacing, write_text
 
@@ -12,7 +15,13 @@ MOST = 20
 
 
 def digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
+    """Return the SHA-256 of a file; one that has not been written meanwhile is not read again."""
+    state = path.stat()
+    return _digest(path, (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
+
+
+@lru_cache(maxsize=8)
+def _digest(path: Path, state: tuple[int, ...]) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -42,7 +51,10 @@ def write_sealed(path: Path, text: str) -> None:
 
 
 def check(path: Path) -> None:
-    """Refuse a file that is not as it was written; of one without a hash, as of an earlier version, nothing is known.
+    """Refuse a file that is not as it was written.
+
+    Of one without a hash, as of an earlier version, nothing is known, but that the parts of a checkpoint have sums of
+    their own.
 
     Raises:
         ValueError: it has changed, or is missing.
@@ -50,8 +62,15 @@ def check(path: Path) -> None:
     known = read_json(path.with_name(NAME)).get(path.name)
     if known is not None and not path.is_file():
         raise ValueError(f"{path} is missing; put it back from a copy, or start the run anew in another folder")
-    if known is not None and digest(path) not in (known if isinstance(known, list) else []):
+    wrong = known is not None and digest(path) not in (known if isinstance(known, list) else [])
+    if wrong or (known is None and is_zipfile(path) and _broken(path)):
         raise ValueError(
-            f"{path} is damaged or was changed: it is not what the run wrote ({NAME}); put it back from a copy, or "
-            "start the run anew in another folder"
+            f"{path} is damaged or was changed: it is not what the run wrote ({NAME if wrong else 'by its own sums'}); "
+            "put it back from a copy, or start the run anew in another folder"
         )
+
+
+def _broken(path: Path) -> bool:
+    with suppress(BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError), ZipFile(path) as parts:
+        return parts.testzip() is not None
+    return True

@@ -1,6 +1,6 @@
 """A callback that looks at every spiking layer while training goes on: firing, silence, gradients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -134,5 +134,16 @@ class Health(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up where the checkpoint left off."""
-        self.rows, self.last, self.told = list(state["rows"]), list(state["last"]), list(state["told"])
+        self.rows, self.last, self.told = from_one(state["rows"]), list(state["last"]), list(state["told"])
         self.looks = state["looks"]
+
+
+def from_one(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows with their epochs numbered from 1: the first versions wrote checkpoints that count from 0.
+
+    Example:
+        >>> from_one([{"epoch": 0}, {"epoch": 0}, {"epoch": 1}, {"epoch": 3}])
+        [{'epoch': 1}, {'epoch': 1}, {'epoch': 2}, {'epoch': 3}]
+    """
+    numbers = {epoch: number for number, epoch in enumerate(dict.fromkeys(row["epoch"] for row in rows), 1)}
+    return [row | {"epoch": numbers[row["epoch"]]} for row in rows]

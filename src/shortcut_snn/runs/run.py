@@ -25,7 +25,7 @@ from ..data.file_error import DataFileError
 from ..data.loading import PATIENCE
 from ..deploy.weights import load_into, read_network
 from ..neurons import keep_freed_memory
-from .callbacks import Average, History, SaveRun
+from .callbacks import Average, History, SameRecipe, SaveRun
 from .checkpoint import position, read_checkpoint
 from .cost import StepCost, summary
 from .energy import ENERGIES, energy_rows, run_energy
@@ -137,6 +137,7 @@ def fit(
         watchers = [FiniteSteps(training.non_finite, tell), *([average] if average else []), health, cost]
         opened = until_the_end.enter_context(open_loggers(loggers, folder.path))
         watchers += [progress] if progress else []
+        watchers += [SameRecipe(entries)] if training.processes > 1 else []
         trainer = make_trainer(
             training,
             opened,

@@ -21,6 +21,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies.launchers import subprocess_script
 
+from ..machine import check_processes
 from .checkpoint import WholeCheckpoint
 from .training import Training
 
@@ -119,8 +120,10 @@ def make_trainer(
         checkpoints: whether callbacks save.
 
     Raises:
+        TooLarge: more devices than this machine can have processes.
         ValueError: devices that are not there, or another number of processes than was asked for.
     """
+    check_processes(training.devices, "training.devices", "processes")
     if any(word in training.strategy for word in ("spawn", "fork", "notebook", "xla")):
         raise ValueError(
             f"training.strategy: {training.strategy} starts processes out of this one, which a run does not outlive; "

@@ -1,5 +1,6 @@
 """Recordings as a data set of frames."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...machine import check_memory
 from ..fingerprint import Fingerprint, of_values, spread
 from ..images import Images, Indices
 from .binning import Frames, Slicing, frame_size, to_frames
@@ -35,6 +37,12 @@ class FrameMaker:
     time_steps: int
     slicing: Slicing
     cache: FrameCache | None
+
+    def __post_init__(self) -> None:
+        """Refuse frames that no memory holds: the counts of one recording are 8 bytes each."""
+        needed = 8 * self.time_steps * 2 * math.prod(self.size)
+        what = f"network.time_steps: {self.time_steps:,} frames of {self.size[0]} x {self.size[1]} pixels"
+        check_memory(needed, what, "choose fewer steps or a smaller data.size")
 
     @classmethod
     def of(
