@@ -141,7 +141,9 @@ def test_an_export_may_move_about_as_many_images_as_torch_itself():
     assert not compare(logits(), moved(9)).holds
     found = compare(logits(), moved(60), moved(25))
     assert (found.images, found.agree, found.moved, found.own, found.holds) == (256, 196, 60, (231, 25), True)
-    assert "196 of 256 predictions agree; the logits of 60 images differ by more than rounding, where torch" in str(found)
+    assert "196 of 256 predictions agree; the logits of 60 images differ by more than rounding, where torch" in str(
+        found
+    )
     assert not compare(logits(), moved(100), moved(25)).holds
     assert not compare(logits(), moved(256, 0.005), moved(25)).holds, "all are moved"
     assert not compare(logits()[:1], moved(1)[:1]).holds

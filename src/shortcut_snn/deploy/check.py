@@ -1,10 +1,10 @@
 """An exported network beside the one that was trained, on a batch of real data.
 
 Rounding flips a spike whose membrane potential is at the threshold, which flips others: in a wide, deep network the
-logits of one image in five differ by a tenth of the largest, and of two classes that are nearly equal either may win. How
-many images that is depends on the network alone, so it is measured: torch runs the network a second time, its
-convolutions laid out channels-last, which is the same sum in another order. What is wrong with an export, be it a weight
-off by a thousandth, moves the logits of every image.
+logits of one image in five differ by a tenth of the largest, and of two classes that are nearly equal either may win.
+How many images that is depends on the network alone, so it is measured: torch runs the network a second time, its
+convolutions laid out channels-last, which is the same sum in another order. What is wrong with an export, be it a
+weight off by a thousandth, moves the logits of nearly every image.
 """
 
 import copy
@@ -140,7 +140,8 @@ def check(reference: Reference, exported: Runtime, images: Tensor, labels: Tenso
 
 def whole(runs: Reference | Runtime, images: Tensor) -> Tensor:
     """Return logits of many images, ``[N, num_classes]``, or ``[T * N, num_classes]`` where every step has its own."""
-    return torch.cat([runs.whole(part).float() for part in images.split(PART)], -2).flatten(0, -2)
+    parts = (images[start : start + PART] for start in range(0, len(images), PART))
+    return torch.cat([runs.whole(part).float() for part in parts], -2).flatten(0, -2)
 
 
 def in_another_order(reference: Reference) -> Reference:
