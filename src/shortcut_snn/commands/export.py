@@ -12,6 +12,7 @@ from ..data import Data, ImageData
 from ..deploy import Agreement, Card, Description, Inference, export_network, file_name
 from ..deploy.card import CARD, read_card, write_card
 from ..deploy.inference import load_file
+from ..deploy.onnx_export import OnnxRuntime
 from ..deploy.prepare import in_words
 from ..recipes import open_run
 from ..recipes.recipe import Recipe
@@ -26,6 +27,8 @@ DESCRIPTION = (
 RUN = True
 ENERGY = {"an input, pJ (45 nm)": "energy_pj", "the same with ReLUs, pJ": "relu_energy_pj"}
 """What a run measured of it, by how the card puts it."""
+COARSE = {"half": "half precision", "int8": "int8"}
+"""Options that round weights, by how the card puts it."""
 
 
 def export(
@@ -39,6 +42,7 @@ def export(
     name: str | None = None,
     changes: dict[str, Any] | None = None,
     half: bool = False,
+    int8: bool = False,
     licence: str | None = None,
     data_name: str | None = None,
     data_licence: str | None = None,
@@ -55,6 +59,7 @@ def export(
         name: of the network on its card; by default that of the run's folder.
         changes: entries to lay over the run's recipe, as where the data lies now.
         half: weights in half precision (of safetensors alone); accuracy and energy on the card are then the file's.
+        int8: weights in int8 (of onnx alone); accuracy on the card is then the file's, and energy not measured.
         licence: of the weights, for the card, as the Hugging Face hub writes it (``"apache-2.0"``).
         data_name: of the data set, for the card; by default what the recipe calls it.
         data_licence: of the data set, for the card.
@@ -69,7 +74,10 @@ def export(
     """
     if half and to != "safetensors":
         raise ValueError(f"--half: only safetensors files have weights in half precision, not {to}; leave it out")
-    exporter = components.exporter.make(to, **({"half": True} if half else {}))
+    if int8 and to != "onnx":
+        raise ValueError(f"--int8: only onnx files have weights in int8, not {to}; leave it out")
+    coarse = {name: True for name, on in {"half": half, "int8": int8}.items() if on}
+    exporter = components.exporter.make(to, **coarse)
     file_name(exporter, streaming)
     if images < 1:
         raise ValueError(f"--images: at least 1 is needed to compare, got {images}")
@@ -77,25 +85,28 @@ def export(
     task, data, recipe = open_run(run, weights, changes)
     # Runs of earlier versions do not say all that is known of their data now.
     network, then = task.model.strip(), dict(data.description) | task.description
-    batch, _ = data.sample(images)
+    batch, labels = data.sample(images)
     place = Path(out) if out else folder / "export"
     about = Description(recipe.network, recipe.neuron, then)
     files = {
-        to + (", half precision" if half else "") + (", one time step" if streaming else ""): file_name(
+        ", ".join([to, *(COARSE[each] for each in coarse), *(["one time step"] if streaming else [])]): file_name(
             exporter, streaming
         )
     }
     # Before anything is written: what the run says of itself may be damaged.
     card = _card(folder, recipe, data, about, weights, name or folder.path.resolve().name, place, files)
-    path, agreement = export_network(network, about, batch, exporter, place, streaming)
-    if half:
+    known = labels if task.metric == "accuracy" else None
+    path, agreement = export_network(network, about, batch, exporter, place, streaming, known)
+    if coarse:
         # What the run measured was the network before its weights were rounded.
-        rounded: Any = load_file(path)
+        rounded: Any = load_file(path) if half else Inference(OnnxRuntime(path, about, streaming), about)
         accuracy = {"test": _accuracy(rounded, data)} if task.metric == "accuracy" else {}
+        card = replace(card, accuracy=accuracy, energy=None)
+    if half:
         sample = rounded.runtime.prepare(data.sample(SAMPLES)[0])
         report = measure_energy(rounded.runtime.network, [sample], about.time_steps)
         energy = {what: getattr(report, key.removesuffix("_pj")) for what, key in ENERGY.items()}
-        card = replace(card, accuracy=accuracy, energy=energy)
+        card = replace(card, energy=energy)
     described = {"name": data_name, "licence": data_licence}
     card = replace(
         card, licence=licence, data=card.data | {key: value for key, value in described.items() if value is not None}
@@ -176,6 +187,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--half", action="store_true", help="weights in half precision: half the file; safetensors only"
     )
+    parser.add_argument(
+        "--int8", action="store_true", help="weights in int8: a quarter of the file, and faster; onnx only"
+    )
     parser.add_argument("--licence", default=None, help="of the weights, for the card, as in apache-2.0")
     parser.add_argument("--data-name", default=None, help="of the data set, for the card; default: the recipe's word")
     parser.add_argument("--data-licence", default=None, help="of the data set, for the card")
@@ -193,12 +207,13 @@ def run(options: argparse.Namespace) -> int:
         name=options.name,
         changes=options.changes,
         half=options.half,
+        int8=options.int8,
         licence=options.licence,
         data_name=options.data_name,
         data_licence=options.data_licence,
     )
     print(f"{path}: {components.exporter.make(options.to).says}\n{agreement}\ncard: {path.parent / CARD} and README.md")
-    if options.half:
+    for what in [said for name, said in COARSE.items() if getattr(options, name)]:
         for part, value in read_card(path.parent).accuracy.items():
-            print(f"{part} accuracy in half precision: {100 * value:.2f} %")
+            print(f"{part} accuracy in {what}: {100 * value:.2f} %")
     return 0

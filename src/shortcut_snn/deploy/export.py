@@ -7,9 +7,11 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from .. import components
-from .check import Agreement, check, compare
+from .check import PART, Agreement, check, compare, whole
 from .describe import Description
 from .folding import fold
+from .int8 import to_int8
+from .prepare import Prepare
 from .runtime import Exporter
 from .torch_runtime import TrainedNetwork
 
@@ -34,6 +36,7 @@ def export_network(
     to: str | Exporter,
     folder: Path,
     streaming: bool = False,
+    labels: Tensor | None = None,
 ) -> tuple[Path, Agreement]:
     """Write a trained network in a format and prove on a batch that the file does what the network does.
 
@@ -44,10 +47,11 @@ def export_network(
         to: the format: a component of the kind ``components.exporter``, or its name.
         folder: where the file goes; created.
         streaming: a graph of one time step, whose membrane potentials are inputs and outputs.
+        labels: of the images, ``[N]``, where there are any: accuracy may not fall (see :class:`~.check.Agreement`).
 
     Returns:
-        The file, and how near it is to the network. One with weights in half precision has to do what the network
-        with such weights does; how near that is to the network is for the caller to judge.
+        The file, and how near it is to the network. One with coarser weights, in half precision or in int8, has to do
+        what the network with such weights does; how near that is to the network is for the caller to judge.
 
     Raises:
         OSError: a package that the format needs is not installed.
@@ -73,12 +77,15 @@ def export_network(
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as trial:
         folded, trained = fold(network, about.blank()), TrainedNetwork(network, about)
+        half, int8 = getattr(exporter, "half", False), getattr(exporter, "int8", False)
+        folded = to_int8(folded, Prepare(about)(images[:PART])) if int8 else folded
         runtime = exporter.make(folded, about, Path(trial) / name, streaming)
-        if getattr(exporter, "half", False):
+        if half or int8:
             # Coarser weights flip spikes, so the file has to do what the network with such weights does.
-            check(TrainedNetwork(copy.deepcopy(folded).half().float(), about), runtime, images)
-            agreement = compare(trained.whole(images).float(), runtime.whole(images).float())
+            coarse = copy.deepcopy(folded).half().float() if half else folded
+            check(TrainedNetwork(coarse, about), runtime, images, labels)
+            agreement = compare(whole(trained, images), whole(runtime, images))
         else:
-            agreement = check(trained, runtime, images)
+            agreement = check(trained, runtime, images, labels)
         (Path(trial) / name).replace(folder / name)
     return folder / name, agreement

@@ -59,9 +59,10 @@ def fold(network: M, example: Tensor | None = None) -> M:
     done: list[str] = []
     for path, module in list(folded.named_modules()):
         # What a neuron is made of is its own business.
-        if isinstance(module, NormNeuron | Neuron) and not any(path.startswith(f"{each}.") for each in done):
+        known = isinstance(module, NormNeuron | CurrentNeuron | Neuron)
+        if known and not any(path.startswith(f"{each}.") for each in done):
             done.append(path)
-            _replace(folded, path, CurrentNeuron(module.neuron if isinstance(module, NormNeuron) else module))
+            _replace(folded, path, CurrentNeuron(module if isinstance(module, Neuron) else module.neuron))
     return folded.requires_grad_(False)
 
 

@@ -26,7 +26,14 @@ SCOPES = "pkg.torch.onnx.name_scopes"
 @components.exporter("onnx")
 @dataclass(frozen=True)
 class ONNX:
-    """An ONNX graph."""
+    """An ONNX graph.
+
+    Args:
+        int8: convolutions of spikes in 8-bit whole numbers (see :class:`~.int8.Int8Conv2d`): faster, a quarter of the
+            file, and coarser weights and currents.
+    """
+
+    int8: bool = False
 
     file: ClassVar[str] = "network.onnx"
     streamed: ClassVar[str | None] = "network-step.onnx"
@@ -60,6 +67,11 @@ def write_onnx(program: Program, about: Description, path: Path) -> None:
     model = made.model_proto
     model.producer_name = "shortcut-snn"
     _name_batch(model.graph)
+    # Where in whose source a node comes from is as long as the weights.
+    for node in model.graph.node:
+        scopes = [each for each in node.metadata_props if each.key == SCOPES]
+        del node.metadata_props[:]
+        node.metadata_props.extend(scopes)
     del model.metadata_props[:]
     model.metadata_props.add(key=ABOUT, value=json.dumps(about.to_dict()))
     with replacing(path) as temporary:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..inspection import hooked, preserving_state
-from ..neurons import Neuron, NormNeuron
+from ..neurons import CurrentNeuron, Neuron, NormNeuron
 from .describe import Description
 from .prepare import Prepare
 from .runtime import State
@@ -115,6 +115,6 @@ class TrainedNetwork:
         layers: dict[str, nn.Module] = {}
         for path, module in self.network.named_modules():
             owner = path.rpartition(".")[0]
-            if isinstance(module, NormNeuron) or (isinstance(module, Neuron) and owner not in layers):
+            if isinstance(module, NormNeuron | CurrentNeuron) or (isinstance(module, Neuron) and owner not in layers):
                 layers[path] = module
         return spikes_of(layers, lambda: self.whole(images))

@@ -1,0 +1,107 @@
+"""Seconds a batch in onnxruntime, float32 and int8, beside SpikingJelly's eval mode and the same layers with ReLUs.
+
+    python studies/int8_speed.py FOLDER
+
+Graphs are written to the folder the first time, and found there later. With one thread (OMP_NUM_THREADS=1) seconds are
+those of the processor, which others that run beside disturb little; with more they are those of the clock. All take the
+same batch of 32 x 32 pixels, T = 4.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.cell import Cell
+from benchmarks.peers import spikingjelly
+from benchmarks.tasks.build import _loaded
+from shortcut_snn.deploy import Description, fold
+from shortcut_snn.deploy.int8 import to_int8
+from shortcut_snn.deploy.onnx_export import OnnxRuntime, write_onnx
+from shortcut_snn.deploy.prepare import Prepare
+from shortcut_snn.deploy.program import make_program
+from shortcut_snn.deploy.step import neurons_of
+
+STEPS, SIDE, CLASSES, ROUNDS, RUNS = 4, 32, 100, 2, 5
+WORKLOADS = {"resnet18, 64 wide": (64, 16), "resnet18, 16 wide": (16, 64)}
+
+
+class Rectifier(nn.Module):
+    """Stands where a layer of neurons did."""
+
+    def forward(self, x: Tensor, residual: Tensor | None = None, time_steps: int | None = None) -> Tensor:
+        """Map a current ``[T, N, ...]`` to one."""
+        x = x if time_steps is None else x.expand(time_steps, *x.shape[1:])
+        return (x if residual is None else x + residual).relu()
+
+
+def rectified(network: nn.Module) -> nn.Module:
+    """Return a folded network as an ordinary one that computes each layer as often."""
+    for path in list(neurons_of(network)):
+        owner, _, name = path.rpartition(".")
+        setattr(network.get_submodule(owner), name, Rectifier())
+    return network
+
+
+def contenders(width: int, batch: int, folder: Path) -> dict[str, Callable[[], object]]:
+    """Return what is to be timed."""
+    torch.manual_seed(0)
+    data = {"classes": [str(i) for i in range(CLASSES)], "channels": 3, "image_size": [SIDE, SIDE], "kind": "static"}
+    about = Description.from_about(
+        {
+            "network": {"kind": "resnet18", "width": width, "time_steps": STEPS},
+            "neuron": "lif",
+            "data": {**data, "mean": [0.5] * 3, "std": [0.25] * 3},
+        }
+    )
+    network, images = about.build(), torch.randint(0, 256, (batch, 3, SIDE, SIDE), dtype=torch.uint8)
+    floats = Prepare(about)(images)
+    with torch.no_grad():
+        for _ in range(5):
+            network(floats)
+    folded, made = fold(network), {}
+    graphs = {"onnxruntime": lambda: folded, "onnxruntime, int8": lambda: to_int8(folded, floats)}
+    for name, build in {**graphs, "onnxruntime, ReLUs": lambda: rectified(fold(network))}.items():
+        path = folder / f"{width}-{name.replace(', ', '-')}.onnx"
+        if not path.is_file():
+            write_onnx(make_program(build(), about, False), about, path)
+        made[name] = OnnxRuntime(path, about, False)
+    runs: dict[str, Callable[[], object]] = {name: partial(runtime.whole, images) for name, runtime in made.items()}
+    for name, layout in {"": torch.contiguous_format, ", channels-last": torch.channels_last}.items():
+        peer = spikingjelly.network(Cell("inference", "resnet18", width, batch, STEPS, classes=CLASSES))
+        peer = _loaded(peer, network.state_dict()).eval().to(memory_format=layout)
+        runs[f"SpikingJelly{name}"] = partial(peer, floats.to(memory_format=layout))
+    return runs
+
+
+@torch.no_grad()
+def main() -> None:
+    """Time all and print the medians."""
+    folder, clock = Path(sys.argv[1]), time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    folder.mkdir(parents=True, exist_ok=True)
+    for workload, (width, batch) in WORKLOADS.items():
+        runs = contenders(width, batch, folder)
+        seconds: dict[str, list[float]] = {name: [] for name in runs}
+        for _ in range(ROUNDS):
+            for name, run in runs.items():
+                time.sleep(0.2)  # threads of the one before may still spin
+                run()
+                for _ in range(RUNS):
+                    start = clock()
+                    run()
+                    seconds[name].append(clock() - start)
+        median = {name: statistics.median(each) for name, each in seconds.items()}
+        peer = min(value for name, value in median.items() if name.startswith("SpikingJelly"))
+        print(f"{workload}, batch {batch}, {torch.get_num_threads()} threads")
+        for name, value in median.items():
+            spread = f"{min(seconds[name]):.3f} to {max(seconds[name]):.3f}"
+            print(f"  {name:30} {value:.3f} s ({spread}), {peer / value:.2f} times SpikingJelly's speed", flush=True)
+
+
+if __name__ == "__main__":
+    main()
