@@ -145,5 +145,7 @@ def from_one(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         >>> from_one([{"epoch": 0}, {"epoch": 0}, {"epoch": 1}, {"epoch": 3}])
         [{'epoch': 1}, {'epoch': 1}, {'epoch': 2}, {'epoch': 3}]
     """
+    if not any(row["epoch"] == 0 for row in rows):
+        return list(rows)
     numbers = {epoch: number for number, epoch in enumerate(dict.fromkeys(row["epoch"] for row in rows), 1)}
     return [row | {"epoch": numbers[row["epoch"]]} for row in rows]
