@@ -320,7 +320,7 @@ def test_what_the_method_cannot_do_is_refused() -> None:
     class Shared(nn.BatchNorm1d):
         pass
 
-    for net, said in ((Twice(), "a LIF can be called only once"), (nn.Sequential(Shared(3)), "not Shared")):
+    for net, said in ((Twice(), "a LIF can be called only once"), (nn.Sequential(Shared(3), LIF()), "not Shared")):
         with pytest.raises(ValueError, match=said), RatePasses(net).spiking():
             net(torch.randn(4, 3))
 

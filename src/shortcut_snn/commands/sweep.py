@@ -107,7 +107,8 @@ def read_space(path: Path, entries: Mapping[str, Any]) -> tuple[Dimension, ...]:
         ValueError: something that there is not, or that the recipe does not take; the message names it.
 
     Example:
-        >>>         >>> path = Path(tempfile.mkdtemp()) / "space.yaml"
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "space.yaml"
         >>> _ = path.write_text("network.width: {low: 4, high: 16, log: true}")
         >>> read_space(path, {"network": "resnet20"})[0].whole
         True

@@ -36,10 +36,10 @@ def check_size(
         >>> from shortcut_snn import components
         >>> data = {"classes": ["cat", "dog"], "channels": 3, "image_size": [32, 32], "kind": "static"}
         >>> network = components.network.make("resnet20", width=4, time_steps=10**7)
-        >>> check_size(network, components.neuron.make("lif"), data, batch=64)  # doctest: +ELLIPSIS
+        >>> check_size(network, components.neuron.make("lif"), data, batch=64)
         Traceback (most recent call last):
         ...
-        shortcut_snn.machine.TooLarge: network.time_steps: at least ...
+        shortcut_snn.machine.TooLarge: network.time_steps: for 10,000,000 steps ...
     """
     if getattr(network, "factory", type(network)).__module__.partition(".")[0] != __name__.partition(".")[0]:
         # A person's own: it need not bear to be built for nothing.
