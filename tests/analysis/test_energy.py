@@ -16,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from shortcut_snn import attach, nets
 from shortcut_snn.analysis import plots
-from shortcut_snn.analysis.energy import ADDITION, MULTIPLY_ACCUMULATE, count_operations, measure_energy
+from shortcut_snn.analysis.energy import ADDITION, MULTIPLY_ACCUMULATE, measure_energy
+from shortcut_snn.analysis.operations import count_operations
 from shortcut_snn.neurons import IF, LIF, use_packing
 
 

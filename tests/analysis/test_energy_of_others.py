@@ -11,7 +11,8 @@ from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 
 from shortcut_snn import attach
-from shortcut_snn.analysis.energy import count_operations, measure_energy
+from shortcut_snn.analysis.energy import measure_energy
+from shortcut_snn.analysis.operations import count_operations
 
 # Samples that differ; as many time steps as samples are no hint.
 FRAMES = 3 * torch.rand(4, 4, 6, generator=torch.Generator().manual_seed(0))

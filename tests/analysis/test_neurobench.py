@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from shortcut_snn import nets
 from shortcut_snn.analysis import measure_energy
-from shortcut_snn.analysis.energy import count_operations
 from shortcut_snn.analysis.neurobench import neurobench_metrics
+from shortcut_snn.analysis.operations import count_operations
 from shortcut_snn.analysis.probe import probe
 from shortcut_snn.data import Digits
 

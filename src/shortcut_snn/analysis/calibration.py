@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..inspection import hooked, preserving_state
 from ..method.libraries import steepness
 from ..neurons import Neuron, Resizable
-from .calibration_of_others import steepness_by_layer
+from .calibration_of_others import rounded, steepness_by_layer
 from .layers import Batch, Loss, cross_entropy
 from .probe import neurons, square_sum
 
@@ -69,7 +69,7 @@ def calibrate(
             found = steepness_by_layer(model or network, layers, batch, loss)
         for name, width in found.items():
             logs[name].append(math.log(width))
-    widths = {name: _rounded(math.exp(sum(values) / len(values))) for name, values in logs.items() if values}
+    widths = {name: rounded(math.exp(sum(values) / len(values))) for name, values in logs.items() if values}
     set_widths(network, widths)
     return widths
 
@@ -177,7 +177,7 @@ class _Stop:
             return None
         if not self.search.target or self.at_spikes is None:
             return None
-        width = _rounded(self.search(lambda width: _norm(self.gradient(width))))
+        width = rounded(self.search(lambda width: _norm(self.gradient(width))))
         self.widths[self.name] = width
         return self.gradient(width)
 
@@ -195,7 +195,3 @@ class _Stop:
 
 def _norm(grad: Tensor) -> float:
     return math.sqrt(float(square_sum(grad)))
-
-
-def _rounded(width: float) -> float:
-    return float(f"{width:.4g}")

@@ -140,7 +140,7 @@ def _search(cut: _Cut, target: float) -> float:
     assert own
 
     def off(octave: float) -> float:
-        norm = _norm(cut.gradient(_rounded(own * 2.0**octave)))
+        norm = _norm(cut.gradient(rounded(own * 2.0**octave)))
         # Some surrogates overflow where they are steep.
         return math.log(norm / target) if 0 < norm < math.inf else -math.inf if norm == 0 else math.nan
 
@@ -150,13 +150,13 @@ def _search(cut: _Cut, target: float) -> float:
         raise _without_width(cut.name, cut.neuron)
     crossed = [n for n in range(len(grid) - 1) if grid[n] * grid[n + 1] <= 0]
     if not crossed:
-        return _rounded(own * 2.0 ** min(told, key=lambda octave: abs(told[octave]), default=0.0))
+        return rounded(own * 2.0 ** min(told, key=lambda octave: abs(told[octave]), default=0.0))
     first = min(crossed, key=lambda n: abs(_OCTAVES[n] + _OCTAVES[n + 1]))
     low, high, rising = _OCTAVES[first], _OCTAVES[first + 1], grid[first] < grid[first + 1]
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if (off(middle) < 0) == rising else (low, middle)
-    return _rounded(own * 2.0 ** ((low + high) / 2))
+    return rounded(own * 2.0 ** ((low + high) / 2))
 
 
 def _twin(neuron: nn.Module) -> nn.Module:
@@ -178,5 +178,6 @@ def _norm(grads: Sequence[Tensor | None]) -> float:
     return math.sqrt(sum(float(square_sum(grad)) for grad in grads if grad is not None))
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
+    """Return a width as it is kept, with four digits."""
     return float(f"{value:.4g}")

@@ -25,26 +25,23 @@ could be read once for several outputs.
 """
 
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import nan, prod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import nn
 
-from ..inspection import hooked, preserving_state
+from ..inspection import preserving_state
 from ..method import Shortcut
 from ..method.attachment import describe
 from ..method.libraries import libraries_of
 from ..method.model import call_on, dry_copy
 from ..method.probing import Run, primary
-from ..method.taps import first_tensor
 from ..nets.network import SpikingNetwork
-from .probe import Reset, neurons
+from .operations import COUNTED, LayerOperations, count_operations
+from .probe import Reset
 
 # Picojoules in 45 nm, 32-bit floating point: M. Horowitz, "Computing's energy problem (and what we can do about it)",
 # ISSCC 2014: 3.7 for a multiplication and 0.9 for an addition.
@@ -64,42 +61,6 @@ def _multiplied(products: float, numbers: float, bits: int) -> float:
     """With memory, of products with numbers of so many bits, and of the writing of these numbers."""
     share = bits / WORD
     return products * (share * PRODUCT + SUM + (1 + share) * ACCESS) + numbers * share * ACCESS
-
-
-@dataclass
-class LayerOperations:
-    """What one convolution, linear layer or product of two activations does, summed over all inputs."""
-
-    additions: int = 0
-    """Weights added for a spike."""
-    multiplications: int = 0
-    """Weights multiplied and accumulated."""
-    dense: int = 0
-    """Multiplications if every input were a number, padding included."""
-    synapses: int = 0
-    """The same, padding left out: additions if every input were a spike."""
-    inputs: int = 0
-    """Spikes or numbers that it was given, zeros included."""
-    spikes: int = 0
-    """Of these, spikes."""
-    updates: int = 0
-    """Membrane potentials computed by the neurons behind it; the first layer has also those before it."""
-    lead: Counter[tuple[int, ...]] = field(default_factory=Counter)
-    """Sizes of its inputs' axes before those of one sample, as time and batch are, and how often each came."""
-    tokens: bool = False
-    """Whether axes of tokens may stand between those of time and batch and the last."""
-
-
-@dataclass
-class Operations:
-    """What a network does, summed over all inputs."""
-
-    layers: dict[str, LayerOperations] = field(default_factory=dict)
-
-    @property
-    def updates(self) -> int:
-        """Membrane potentials computed: neurons times time steps."""
-        return sum(layer.updates for layer in self.layers.values())
 
 
 @dataclass(frozen=True)
@@ -234,36 +195,6 @@ def _break_even(found: LayerEnergy | EnergyReport) -> float:
     return max(spare, 0.0) / spikes * found.firing_rate if spikes else nan
 
 
-@contextmanager
-def count_operations(network: nn.Module) -> Iterator[Operations]:
-    """Count what a network does in the passes of a block.
-
-    The products of two activations are found by the functions that compute them, ``torch.matmul`` and ``torch.bmm``,
-    and named after the module that calls these, and their order in a call of it.
-    """
-    found = Operations()
-    products = _Products(found.layers)
-    layers = {name: module for name, module in nn.Module.named_modules(network) if isinstance(module, _KINDS)}
-    last = next(iter(layers), "")
-    before: dict[str, str] = {}
-
-    @torch.no_grad()
-    def layer(name: str, module: Any, args: Any, output: Any) -> None:
-        nonlocal last
-        last = name
-        _add(found.layers.setdefault(name, LayerOperations()), module, args[0].detach())
-
-    def update(name: str, module: nn.Module, args: Any, output: Any) -> None:
-        # Found at its first call: in a loop over time what comes before it is then the step before.
-        behind = found.layers.setdefault(before.setdefault(name, last), LayerOperations())
-        behind.updates += first_tensor(output).numel()
-
-    calls = hooked(dict(nn.Module.named_modules(network)), products.leave, products.enter)
-    with calls, hooked(layers, layer), hooked(neurons(network), update), products:
-        yield found
-
-
-_KINDS = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 # Looked up, not multiplied with; or folded into the layers before.
 _FREE = (nn.Embedding, nn.EmbeddingBag, nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
@@ -303,7 +234,7 @@ def measure_energy(
     inside = network.network if isinstance(network, Shortcut) else network
     if not any(primary(batch).numel() for batch in inputs):
         raise ValueError("give at least one input to count operations of")
-    if not any(isinstance(module, _KINDS) for module in nn.Module.modules(inside)):
+    if not any(isinstance(module, COUNTED) for module in nn.Module.modules(inside)):
         raise ValueError(f"{type(inside).__name__} has no convolutions or linear layers to count operations of")
     way = way_of(network, inputs[0], time_steps, reset)
     twin = way.copied(inside)
@@ -412,86 +343,3 @@ def _steps(layer: LayerOperations, samples: int, first: tuple[int, int]) -> floa
             rows = sizes[0]
         seen += calls * rows
     return max(seen / samples, 1.0)
-
-
-def _spikes(x: Tensor) -> bool:
-    return bool(((x == 0) | (x == 1)).all())
-
-
-def _given(layer: LayerOperations, x: Tensor, spikes: bool) -> None:
-    layer.inputs += x.numel()
-    layer.spikes += int(x.count_nonzero()) if spikes else 0
-
-
-def _add(layer: LayerOperations, module: nn.Conv2d | nn.Linear, x: Tensor) -> None:
-    spikes = _spikes(x)
-    weight = module.weight
-    _given(layer, x, spikes)
-    if isinstance(module, nn.Linear):
-        layer.tokens = True
-        lead = tuple(x.shape[:-1])
-        used = int(x.count_nonzero()) * module.out_features if spikes else 0
-        dense = synapses = prod(lead) * weight.numel()
-    else:
-        lead = tuple(x.shape[: x.dim() - len(module.kernel_size) - 1])
-        x = x.reshape(-1, *x.shape[len(lead) :]).float()
-        # One kernel of ones a group: what reaches an output is the same for all outputs of a group.
-        ones = weight.new_ones(module.groups, *weight.shape[1:], dtype=torch.float32)
-        reached, all_reached = (module._conv_forward(given, ones, None) for given in (x, torch.ones_like(x[:1])))
-        outputs = module.out_channels // module.groups
-        used = int(reached.double().sum()) * outputs if spikes else 0
-        dense = prod(lead) * weight.numel() * prod(reached.shape[2:])
-        synapses = prod(lead) * int(all_reached.double().sum()) * outputs
-    layer.lead[lead] += 1
-    layer.dense += dense
-    layer.synapses += synapses
-    layer.additions += used
-    layer.multiplications += 0 if spikes else dense
-
-
-class _Products(TorchFunctionMode):
-    """Counts the matrix products of two activations in the modules that it is told of."""
-
-    FUNCTIONS = frozenset({torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm})
-
-    def __init__(self, layers: dict[str, LayerOperations]) -> None:
-        super().__init__()
-        self.layers = layers
-        # Of each module that runs, the outer ones first, its name and how many products it has computed in this call.
-        self.running: list[tuple[str, int]] = []
-
-    def enter(self, name: str, module: nn.Module, args: Any) -> None:
-        self.running.append((name, 0))
-
-    def leave(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
-        self.running.pop()
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if func in self.FUNCTIONS and len(args) == 2 and min(x.dim() for x in args) > 1 and self.running:
-            name, before = self.running.pop()
-            self.running.append((name, before + 1))
-            layer = self.layers.setdefault(f"{name} product {before + 1}".strip(), LayerOperations())
-            with torch.no_grad():
-                self._count(layer, args[0], args[1], out)
-        return out
-
-    def _count(self, layer: LayerOperations, x: Tensor, y: Tensor, out: Tensor) -> None:
-        dense = out.numel() * x.shape[-1]
-        first, second = _spikes(x), _spikes(y)
-        for given, fires in ((x, first), (y, second)):
-            # Numbers that spikes choose from are read as weights are.
-            if fires or not (first or second):
-                _given(layer, given, fires)
-        if first and second:
-            layer.additions += int(out.double().sum())
-        elif first or second:
-            # What a spike reaches: a row of the second matrix, or a column of the first.
-            spikes, reached = (x, out.shape[-1]) if first else (y, out.shape[-2])
-            layer.additions += int(spikes.count_nonzero()) * reached * (dense // (spikes.numel() * reached))
-        else:
-            layer.multiplications += dense
-        layer.tokens = True
-        layer.lead[tuple(out.shape[:-1])] += 1
-        layer.dense += dense
-        layer.synapses += dense
