@@ -69,7 +69,7 @@ OPTIMIZERS: dict[str, Entries] = {
 }
 RATES = {"sgd": (0.1, 0.3, 1.0), "adamw": (0.001, 0.003, 0.01), "muon": (0.003, 0.01, 0.03)}
 COMMON: Entries = {
-    "data": {"batch_size": 128, "augment": ["crop", "flip"]},
+    "data": {"batch_size": 64, "augment": ["crop", "flip"]},
     "network": {"width": 16, "time_steps": 2, "classifier_std": "1/inputs"},
     "neuron": {"kind": "lif", "decay": 0.25, "surrogate": "triangle"},
     "task": {"label_smoothing": 0.1},
@@ -333,14 +333,15 @@ class Lab:
         return self.result(Run("final", setting, method, recipe))
 
     def compare(self, settings: Mapping[str, Entries], methods: Sequence[str]) -> None:
-        """Tune each method in each setting; then all seeds of all, the first seed of everything first."""
+        """Tune each method in each setting; then all seeds of all, the first of everything first; equal time last."""
         methods = self.options.methods or methods
         names = self.wanted(settings)
         best = {(name, method): self.tune(name, method, settings[name]) for name in names for method in methods}
         for seed in range(self.options.seeds):
             for (name, method), row in best.items():
                 self.final(name, method, settings[name], float(row["lr"]), seed)
-            for name in names if {"vanilla"} < set(methods) else ():
+        for seed in range(self.options.seeds if {"vanilla"} < set(methods) else 0):
+            for name in names:
                 vanilla = best[name, "vanilla"]
                 cost = max(self._step(name, method) for method in methods)
                 longer = cost / self._step(name, "vanilla")
@@ -486,7 +487,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, help="threads of a run (default: all cores)")
     parser.add_argument("--epochs", type=int, help="of final runs (default: 5,000 steps; of cpu, the recipe's)")
-    parser.add_argument("--tune-epochs", type=int, default=4, help="of the short runs that choose learning rates")
+    parser.add_argument("--tune-epochs", type=int, default=2, help="of the short runs that choose learning rates")
     parser.add_argument("--rates", type=float, nargs="+", help="learning rates, instead of each optimizer's own")
     parser.add_argument("--extend", type=int, default=2, help="how often to try beyond the learning rates")
     parser.add_argument("--validation", type=float, default=0.0, help="fraction held out in final runs (default: 0)")
