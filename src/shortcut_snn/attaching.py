@@ -110,14 +110,16 @@ class EveryStep:
         return (logits if self.readout.unfold is None else self.readout.unfold(logits)).movedim(axis, 0)
 
 
-def _as_preset(
-    network: nn.Module,
-    taps: str | int | Sequence[str],
-    name: str,
-    labels: Tensor | None,
-    tell: Callable[[str], object],
-    options: dict[str, Any],
-) -> Shortcut:
+def method_named(name: str) -> Any:
+    """Return a preset's part of a recipe, ``method``.
+
+    Raises:
+        ValueError: there is none of the name, or it is a change of the network.
+
+    Example:
+        >>> method_named("calibrated").calibrate
+        True
+    """
     from .components import suggestion
     from .recipes import PRESETS, recipe_of
 
@@ -129,7 +131,18 @@ def _as_preset(
             f"the preset {name!r} is a change of the network's own layers, which attach leaves as they are: make it "
             f"there, or choose one of {', '.join(whole)}"
         )
-    method = recipe_of(name).method
+    return recipe_of(name).method
+
+
+def _as_preset(
+    network: nn.Module,
+    taps: str | int | Sequence[str],
+    name: str,
+    labels: Tensor | None,
+    tell: Callable[[str], object],
+    options: dict[str, Any],
+) -> Shortcut:
+    method = method_named(name)
     if method.calibrate and labels is None:
         raise ValueError(
             f"the method {name!r} calibrates surrogates on a batch of real data: pass it as example=..., and labels=..."

@@ -53,10 +53,21 @@ def test_spikingjelly_without_a_word(first):
     assert found.verdict.kind == "vanishes"
     assert len(found.layers) == 8
     texts = {tip.text.split()[0] for tip in found.tips}
-    assert {"alpha", "branches"} <= texts
+    assert {"alpha", "calibrate", "branches"} <= texts
     assert not any(module._forward_hooks for module in net.modules())
     again = diagnose(net, [(x, LABELS)])
     assert again.verdict.sentence == found.verdict.sentence
+
+
+def test_calibration_is_measured_on_snntorch_too():
+    flat = snntorch.surrogate.atan(alpha=0.2)
+    net = nn.Sequential(*blocks(lambda: snntorch.Leaky(beta=0.8, init_hidden=True, spike_grad=flat), 8))
+    x = 3 * torch.randn(4, 4, 6)
+    found = diagnose(attach(net, [], example=x, loop="input", batch_axis=1, tell=len), [(x, LABELS)])
+    assert found.verdict.kind == "vanishes"
+    (tip,) = (tip for tip in found.tips if tip.text.startswith("calibrate"))
+    assert tip.text == """calibrate each layer's surrogate (attach(..., method="calibrated"), or calibrate)"""
+    assert tip.after.kind == "healthy"
 
 
 def test_snntorch_of_one_step_and_no_known_remedy():

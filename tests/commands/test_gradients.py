@@ -40,7 +40,7 @@ def test_layers_a_verdict_and_tips_that_were_measured(tmp_path, capsys, full_pic
     assert main(["gradients", "--out", str(tmp_path), *options(**SETTINGS, network__kind="resnet18")]) == 0
     said = capsys.readouterr().out
     assert "explodes: from layer4.1.spike2 back to stem.spike the gradient grows" in said
-    assert "calibrate each layer's surrogate width" in said
+    assert "calibrate each layer's surrogate (--method.calibrate true)" in said
     assert "cosine between 2 batches" in said
     assert "with / without" in said
     tables = [line for line in said.splitlines() if line.startswith("|")]

@@ -19,6 +19,7 @@ from shortcut_snn import TET, Constant, LinearDecay, LogitSum, LossSum, SelfDist
 from shortcut_snn.lightning import ShortcutCallback
 from shortcut_snn.lightning.unsaved import load_states, set_aside, split_state
 from shortcut_snn.method import Objective
+from shortcut_snn.neurons import packed
 
 from ..method.toys import hooks
 
@@ -247,6 +248,69 @@ def test_two_callbacks_for_two_parts_come_off_again(loaders: Any, tmp_path: Path
     module.logits = lambda images: logits(images) + module.other(module.sequence(images)).mean(0)
     fit(module, loaders, tmp_path, *callbacks, epochs=1)
     assert module.training_step == step
+
+
+def widths(module: Mine) -> list[float]:
+    return [neuron.surrogate_function.alpha for neuron in module.net.modules() if hasattr(neuron, "surrogate_function")]
+
+
+def batch_of(module: Mine, loaders: Any) -> dict[str, Tensor]:
+    images, labels = next(iter(loaders[0]))
+    return {"example": module.sequence(images), "example_labels": labels}
+
+
+def test_a_method_by_name_trains_as_the_wrapper_does(loaders: Any, tmp_path: Path) -> None:
+    module, twin = same_start(), same_start()
+    batch = batch_of(module, loaders)
+    callback = ShortcutCallback("net", method="calibrated", criterion=SMOOTH, **batch)
+    fit(module, loaders, tmp_path, callback, epochs=1)
+    torch.manual_seed(1)
+    model = attach(twin.net, method="calibrated", example=batch["example"], labels=batch["example_labels"])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for step, (images, labels) in enumerate(loaders[0]):
+        loss = model.objective(model(twin.sequence(images)), labels, model.balance(step, len(loaders[0])), SMOOTH)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert widths(module) == widths(twin) != widths(same_start())
+    assert_same(module.state_dict(), twin.state_dict())
+
+
+def test_calibrated_widths_go_on_with_a_run(loaders: Any, tmp_path: Path) -> None:
+    whole = same_start()
+    batch = batch_of(whole, loaders)
+    fit(whole, loaders, tmp_path, ShortcutCallback("net", method="calibrated", **batch))
+    # Its weights at the start are others, and so would be the widths calibrated on them.
+    resumed = Mine()
+    last = ShortcutCallback("net", method="calibrated", **batch)
+    fit(resumed, loaders, tmp_path / "resumed", last, resume=tmp_path / "epoch=0.ckpt")
+    assert widths(resumed) == widths(whole)
+    assert_same(resumed.state_dict(), whole.state_dict())
+
+
+@pytest.mark.parametrize("mode", ["m", "s"])
+def test_spikes_as_bits_change_nothing(mode: str, loaders: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    packs: list[int] = []
+    pack = packed.pack
+    monkeypatch.setattr(packed, "pack", lambda x: (packs.append(x.numel()), pack(x))[1])
+    options = {"loop": "network"} if mode == "s" else {}
+    ends = []
+    for kept in (False, True):
+        module = same_start(mode)
+        fit(module, loaders, tmp_path / str(kept), ShortcutCallback("net", pack=kept, **options), epochs=1)
+        ends.append(module.state_dict())
+        assert bool(packs) == kept
+        assert hooks(module) == 0
+    assert_same(ends[1], ends[0])
+
+
+def test_methods_that_the_callback_has_no_use_for() -> None:
+    with pytest.raises(ValueError, match="the method 'tet' has no branches, and this callback does nothing else"):
+        ShortcutCallback("net", method="tet")
+    with pytest.raises(ValueError, match="the method 'calibrated' says objective and balance: leave them out"):
+        ShortcutCallback("net", method="calibrated", objective="loss_sum")
+    with pytest.raises(ValueError, match=r"no method 'calibrate' \(did you mean calibrated\?\)"):
+        ShortcutCallback("net", method="calibrate")
 
 
 class Named(nn.Module):

@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError
+from typing import Any
 
 import norse.torch as norse
 import pytest
@@ -302,3 +303,64 @@ model.strip(check=zeros(2, 4))
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+class OtherWords(nn.Module):
+    """As Rockpool's: batch first, states kept, layers of its own, ``modules`` and ``parameters`` that are dictionaries."""
+
+    class Matrix(nn.Module):
+        def __init__(self, inputs: int, outputs: int) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(inputs, outputs) / inputs**0.5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ self.weight
+
+    class Spiking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.v: Any = torch.zeros(1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            spikes = []
+            for step in x.unbind(1):
+                self.v = 0.5 * self.v + step
+                spikes.append(torch.sigmoid(4 * (self.v - 1)))
+                self.v = self.v - spikes[-1].detach()
+            return torch.stack(spikes, 1)
+
+        def reset_state(self) -> None:
+            self.v = torch.zeros(1)
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs, outputs in ((6, 20), (20, 20), (20, 20)):
+            layers += [self.Matrix(inputs, outputs), self.Spiking()]
+        self.layers = nn.Sequential(*layers, self.Matrix(20, 5))
+
+    def modules(self) -> Any:
+        return dict(nn.Module.named_modules(self))
+
+    def parameters(self, recurse: bool = True) -> Any:
+        return {"weights": list(nn.Module.parameters(self, recurse))}
+
+    def forward(self, x: Tensor) -> Any:
+        return self.layers(x)
+
+
+def test_a_network_that_means_something_else_by_modules_and_parameters() -> None:
+    torch.manual_seed(0)
+    net, x = OtherWords(), 3 * torch.rand(4, 7, 6)
+    with pytest.raises(
+        ValueError, match=r"layers.1, for one, gives \(4, 7, 20\); say it with time_axis=... and channel"
+    ):
+        attach(net, example=x, tell=len)
+    model = attach(net, example=x, time_axis=1, channel_axis=-1, tell=len)
+    assert model.taps.names == ["layers.1", "layers.3"]
+    for _ in range(2):
+        output = model(x)
+        (output.main.sum() + sum(branch.sum() for branch in output.branches)).backward()
+    assert [output.main.shape, *(branch.shape for branch in output.branches)] == [(4, 5)] * 3
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    model.strip(check=x)

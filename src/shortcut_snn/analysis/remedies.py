@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..inspection import preserving_state
 from ..method import Shortcut, ShortcutOutput, TimeLoop, attach
+from ..method.libraries import steepness
 from ..method.readout import Readout
 from ..method.taps import PLACEMENTS, resolve
 from ..neurons import IF, LIF, Neuron, Resizable
@@ -34,16 +35,10 @@ def of_neurons(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
     layers = neurons(setup.network)
     ours = [neuron for neuron in layers.values() if isinstance(neuron, Neuron)]
     if len(ours) < len(layers):
-        return _steepness(setup)
+        return _of_others(setup, batches)
     found: list[Remedy] = []
     if all(isinstance(neuron.surrogate, Resizable) for neuron in ours):
-        found.append(
-            Remedy(
-                "calibrated",
-                "calibrate each layer's surrogate width (--method.calibrate true)",
-                _changed(setup, lambda s: calibrate(s.network, batches[:1], s.loss, model=s.model)),
-            )
-        )
+        found.append(_calibrated(setup, batches, "--method.calibrate true"))
         found += [
             Remedy(
                 "width",
@@ -145,6 +140,12 @@ def _found_branches(setup: Setup, example: Any, reset: Reset | None) -> list[Rem
     ]
 
 
+def _calibrated(setup: Setup, batches: Sequence[Batch], how: str) -> Remedy:
+    text = f"calibrate each layer's surrogate ({how})"
+    apply = _changed(setup, lambda made: calibrate(made.network, batches[:1], made.loss, model=made.model))
+    return Remedy("calibrated", text, apply)
+
+
 def _changed(setup: Setup, change: Callable[[Setup], object]) -> Callable[[], Setup]:
     def apply() -> Setup:
         model, inner = copy.deepcopy((setup.model, setup.inner))
@@ -176,22 +177,15 @@ def _attribute(setup: Setup, name: str, values: Sequence[Any], text: str) -> lis
     ]  # fmt: skip
 
 
-def _steepness(setup: Setup) -> list[Remedy]:
-    """Remedies for SpikingJelly's surrogates, whose steepness is their ``alpha``."""
-    found = [getattr(neuron, "surrogate_function", None) for neuron in neurons(setup.network).values()]
-    if not found or not all(isinstance(getattr(surrogate, "alpha", None), float) for surrogate in found):
+def _of_others(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
+    """Remedies for surrogates of SpikingJelly, snnTorch and Norse, all of them with an ``alpha`` or a ``slope``."""
+    layers = neurons(setup.network).values()
+    if not layers or any(steepness(neuron) is None for neuron in layers):
         return []
-
-    def setting(alpha: float) -> Callable[[Setup], None]:
-        def change(made: Setup) -> None:
-            for neuron in neurons(made.network).values():
-                neuron.surrogate_function.alpha = alpha  # type: ignore[union-attr]
-
-        return change
-
     return [
-        Remedy("alpha", f"alpha {alpha:g} in all surrogates", _changed(setup, setting(alpha))) for alpha in WIDTHS
-    ]  # fmt: skip
+        _calibrated(setup, batches, 'attach(..., method="calibrated"), or calibrate'),
+        *(Remedy("width", f"alpha or slope {value:g} in all surrogates", _resized(setup, value)) for value in WIDTHS),
+    ]
 
 
 def _wrapped(setup: Setup, where: str, weight: float, wrap: Callable[[nn.Module, str], Shortcut]) -> Setup:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import components
+from ..analysis.calibration import set_widths
+from ..attaching import attach, method_named
 from ..method import (
     Balance,
     Criterion,
@@ -21,13 +24,13 @@ from ..method import (
     Objective,
     Shortcut,
     ShortcutOutput,
-    attach,
     takes_branches,
     takes_every_step,
 )
 from ..method.libraries import Reset, library_of
 from ..method.readout import Readout
 from ..method.taps import tensor_in
+from ..neurons import packed_spikes
 from .counting import add_logits, add_loss, mean_over_calls
 from .unsaved import State, add_unsaved, load_states, set_aside, split_state
 
@@ -54,18 +57,24 @@ class ShortcutCallback(Callback):
     Args:
         network: name of the submodule to train, as in ``"net"`` for ``self.net``; ``""`` for a module that is itself
             the network, whose ``training_step`` calls ``self(x)``.
-        taps: see :func:`shortcut_snn.method.attach`, like all of ``options``.
-        objective: how the branches count: an object such as ``LossSum(average=True)``, or the name of one.
-        balance: lambda as a function of (step, total steps).
+        taps: see :func:`shortcut_snn.attach`, like all of ``options``.
+        method: a preset with branches, such as ``"calibrated"``, which says where they are, what they compute, the
+            objective and the balance. One that calibrates surrogates needs ``example`` to be real data, and
+            ``example_labels``; the widths are kept in the callback's part of a checkpoint.
+        objective: how the branches count: an object such as ``LossSum(average=True)``, or the name of one; by default
+            ``"logit_sum"``.
+        balance: lambda as a function of (step, total steps); by default ``LinearDecay()``.
         criterion: ``(prediction, target) -> loss``, for all objectives but ``"logit_sum"``.
         labels: takes a batch and returns the target, for these too; by default the batch's second entry.
         example: a batch as the network takes it; by default the module's ``example_input_array``.
+        example_labels: of the example.
+        pack: in training, keep the network's spikes for the backward pass as bits; gradients are the same.
         options: the rest of ``attach``'s arguments, such as ``num_classes``, ``head``, ``reset``, ``channel_axis``, and
             ``loop="network"``, if one call of the network is a single time step and the example one too.
 
     Raises:
-        ValueError: an objective that cannot be added to a module's own loss; or, when training starts, the network
-            cannot be wrapped or the module cannot be trained so.
+        ValueError: an objective that cannot be added to a module's own loss, or a method without branches; or, when
+            training starts, the network cannot be wrapped or the module cannot be trained so.
 
     Example:
         >>> from shortcut_snn import LossSum
@@ -78,19 +87,31 @@ class ShortcutCallback(Callback):
         network: str,
         taps: str | int | Sequence[str] = "auto",
         *,
-        objective: Objective | str = "logit_sum",
+        method: str | None = None,
+        objective: Objective | str | None = None,
         balance: Balance | None = None,
         criterion: Criterion = F.cross_entropy,
         labels: Callable[[Any], Tensor] | None = None,
         example: Any = None,
+        example_labels: Tensor | None = None,
+        pack: bool = False,
         **options: Any,
     ) -> None:
+        if method is not None:
+            said = method_named(method)
+            if said.branches is None:
+                raise ValueError(f"the method {method!r} has no branches, and this callback does nothing else")
+            if objective is not None or balance is not None:
+                raise ValueError(f"the method {method!r} says objective and balance: leave them out, or leave it out")
+            objective, balance = said.objective, said.branches.schedule
+        objective = "logit_sum" if objective is None else objective
         self.objective: Objective = components.objective.make(objective) if isinstance(objective, str) else objective
         if takes_every_step(self.objective) or not takes_branches(self.objective):
             named = type(self.objective).__name__
             raise ValueError(f"{named} is no objective for branches: use it in the module's own training_step")
         self.network, self.taps, self.options = network, taps, options
-        self.balance = LinearDecay() if balance is None else balance
+        self.method, self.example_labels, self.pack = method, example_labels, pack
+        self.balance: Balance = LinearDecay() if balance is None else balance
         self.criterion, self.labels = criterion, labels or _second
         self.example = example
         self._axis = 1 if options.get("time_axis") == 1 else 0
@@ -104,6 +125,7 @@ class ShortcutCallback(Callback):
         self._predictions: list[list[Tensor]] = []
         self._unheard = 0
         self._put_back: Callable[[], None] | None = None
+        self._packing = ExitStack()
         self._saved: dict[str, Any] = {}
 
     @property
@@ -123,8 +145,8 @@ class ShortcutCallback(Callback):
             example = pl_module.example_input_array if self.example is None else self.example
             if isinstance(example, Tensor):
                 example = example.to(next(network.parameters(), example).device)
-            said = {"tell": print if trainer.is_global_zero else _nothing} | self.options
-            self._shortcut = attach(network, self.taps, example=example, **said)
+            said = {"tell": print if trainer.is_global_zero else _nothing, "labels": self.example_labels} | self.options
+            self._shortcut = attach(network, self.taps, method=self.method, example=example, **said)
         self._reset, self._readout = self._shortcut._reset, self._shortcut.readout
         if isinstance(self._readout, Readout) and self._shortcut.run is not None:
             # The module goes through time itself: a call gives the logits of one step.
@@ -212,12 +234,18 @@ class ShortcutCallback(Callback):
             self._undo.pop()()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the branches' weights."""
-        return {} if self._shortcut is None else {"branches": dict(self._shortcut.branches.state_dict())}
+        """Return the branches' weights, and the widths of surrogates that were calibrated."""
+        if self._shortcut is None:
+            return {}
+        widths = {"widths": self._shortcut.widths} if self._shortcut.widths else {}
+        return {"branches": dict(self._shortcut.branches.state_dict())} | widths
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Put the branches' weights back."""
+        """Put the branches' weights back, and the widths."""
         if self._shortcut is not None:
+            if "widths" in state_dict:
+                self._shortcut.widths = state_dict["widths"]
+                set_widths(self._shortcut.network, self._shortcut.widths)
             self._shortcut.branches.load_state_dict(state_dict["branches"])
             self._saved = state_dict.get("optimizer", {})
 
@@ -256,6 +284,7 @@ class ShortcutCallback(Callback):
         if self._shortcut is not None:
             # After a forward pass that failed they are still listening.
             self._shortcut.taps.cancel()
+        self._packing.close()
         self._rest()
 
     def _rest(self) -> None:
@@ -265,10 +294,13 @@ class ShortcutCallback(Callback):
     def _before(self, network: nn.Module, args: Any) -> None:
         if self._training and torch.is_grad_enabled() and self._shortcut is not None:
             self._shortcut.taps.start()
+            if self.pack:
+                self._packing.enter_context(packed_spikes(nn.Module.modules(network)))
 
     def _after(self, network: nn.Module, args: Any, output: Any) -> Any:
         if self._shortcut is None or not self._shortcut.taps.active:
             return output
+        self._packing.close()
         self._unheard = -1
         tapped, readout = self._shortcut.taps.stop(), self._readout
         if isinstance(self.objective, LogitSum):

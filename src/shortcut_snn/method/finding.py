@@ -78,9 +78,11 @@ class Finder:
                 if len(names) == 1:
                     raise problem or ValueError(names[0])
         if options and not found:
+            name = options[0][0]
             raise ValueError(
-                f"no module of {type(self.network).__name__} gives features that a branch can take: pass taps=[...] "
-                "with names of submodules, and time_axis=..., channel_axis=... or extract=... for what they give"
+                f"where time and channels lie is not told by {type(self.network).__name__}: {name}, for one, gives "
+                f"{self.trace.events[name].shape}; say it with time_axis=... and channel_axis=..., or pass taps=[...] "
+                "with names of other submodules, and extract=... for what is a feature in what they give"
             )
         chosen, width = self._readout(readout, num_classes, time_axis)
         self._check_training(found, chosen)

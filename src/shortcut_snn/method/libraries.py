@@ -66,7 +66,7 @@ def _reset_snntorch(network: nn.Module) -> None:
     The buffers become empty, as in a new neuron. ``reset_mem`` leaves zeros in the shape of the last batch, which
     DistributedDataParallel would broadcast to, and an average of models copy from, networks that saw another shape.
     """
-    for neuron in network.modules():
+    for neuron in nn.Module.modules(network):
         if not (_is_snntorch(neuron) and hasattr(neuron, "reset_mem")):
             continue
         neuron.reset_mem()  # type: ignore[operator]

@@ -113,7 +113,7 @@ class Shortcut(nn.Module):
                 head = DenseBranch if isinstance(main, Tensor) and main.dim() == 4 else Branch
             make: Head = components.read(components.head, head, "head") if isinstance(head, str | Mapping) else head
             # On the CPU first: the same seed gives the same branches on every device.
-            reference = next(network.parameters(), torch.empty(0))
+            reference = next(nn.Module.parameters(network), torch.empty(0))
             with torch.random.fork_rng(devices=[]), torch.device("cpu"):
                 built = [make(tapped.shape[1], num_classes) for tapped in found]
             # A network may be spread over devices.
@@ -276,7 +276,7 @@ def states(network: nn.Module) -> dict[int, Any]:
         >>> list(states(neuron).values())
         [tensor([0.5000])]
     """
-    return _results(vars(module) for module in network.modules())
+    return _results(vars(module) for module in nn.Module.modules(network))
 
 
 def _results(values: Iterable[Any], depth: int = 4) -> dict[int, Any]:
@@ -314,8 +314,8 @@ def evaluation(network: nn.Module) -> Iterator[None]:
         >>> network.training
         True
     """
-    modes = [(module, module.training) for module in network.modules()]
-    devices = {p.device.index for p in network.parameters() if p.device.type == "cuda"}
+    modes = [(module, module.training) for module in nn.Module.modules(network)]
+    devices = {p.device.index for p in nn.Module.parameters(network) if p.device.type == "cuda"}
     try:
         network.eval()
         with torch.no_grad(), torch.random.fork_rng(devices=sorted(devices)):
