@@ -12,7 +12,7 @@ from .method import attach as attach_branches
 from .method.model import example_of
 from .method.probing import is_layer, named
 from .method.readout import Readout
-from .method.taps import every_block, stages
+from .method.taps import stages
 
 
 def attach(
@@ -150,7 +150,7 @@ def _as_preset(
     branches, head = method.branches, {}
     if branches is not None:
         head = {"head": branches.head}
-        taps = "blocks" if taps == "auto" and branches.taps == "blocks" and _has_blocks(network) else taps
+        taps = "blocks" if taps == "auto" and branches.taps == "blocks" and _has_stages(network) else taps
     elif taps == "auto":
         taps = []
     else:
@@ -173,15 +173,11 @@ def _as_preset(
     return model
 
 
-def _has_blocks(network: nn.Module) -> bool:
-    """Whether it has stages that hold most of its layers, made of modules that are more than a layer."""
-    try:
-        blocks = every_block(network)
-    except ValueError:
-        return False
+def _has_stages(network: nn.Module) -> bool:
+    """Whether it has stages that hold most of its layers."""
+    names = tuple(f"{stage}." for stage in stages(network))
     layers = [name for name, module in named(network) if is_layer(module)]
-    inside = [name for name in layers if name.startswith(tuple(f"{stage}." for stage in stages(network)))]
-    return 2 * len(inside) >= len(layers) and all(any(network.get_submodule(block).children()) for block in blocks)
+    return len(names) > 1 and 2 * sum(name.startswith(names) for name in layers) >= len(layers)
 
 
 def _calibrate(model: Shortcut, example: Any, labels: Any, tell: Callable[[str], object]) -> None:

@@ -364,6 +364,31 @@ def test_a_network_of_ones_own_resumes_bit_identically(stranger, tmp_path, monke
     assert_same_run(tmp_path / "parts", run)
 
 
+def test_calibrated_surrogates_of_another_library_resume_bit_identically(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "stranger.py"
+    neuron = "neuron.LIFNode(step_mode='m', surrogate_function=surrogate.ATan(0.5))"
+    imported = "from spikingjelly.activation_based import neuron, surrogate\n"
+    file.write_text(imported + NETWORK.replace("make_neuron()\n", f"{neuron}\n") + DATA)
+    given = words(OWN_NETWORK | OWN_DATA | {"training.epochs": "2"}, ["calibrated"]) + ["--import", str(file)]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert main(["train", "--out", str(whole), *given]) == 0
+    widths = json.loads((whole / "surrogates.json").read_text())
+    assert list(widths) == ["layer1.neuron", "layer2.neuron"]
+    assert 0.5 not in widths.values()
+    end = SaveRun.on_train_epoch_end
+
+    def kill(self, trainer, module):
+        end(self, trainer, module)
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SaveRun, "on_train_epoch_end", kill)
+        with pytest.raises(RuntimeError, match="killed"):
+            main(["train", "--out", str(parts), *given])
+    assert main(["train", "--out", str(parts), *given, "--resume"]) == 0
+    assert_same_run(parts, whole)
+
+
 def test_a_network_of_ones_own_is_compared(stranger, tmp_path, capsys):
     _, given, _ = stranger
     assert main(["compare", "--out", str(tmp_path / "c"), "--methods", "vanilla", "evolutionary", "--seeds", "1",

@@ -306,7 +306,7 @@ model.strip(check=zeros(2, 4))
 
 
 class OtherWords(nn.Module):
-    """As Rockpool's: batch first, states kept, layers of its own, ``modules`` and ``parameters`` that are dictionaries."""
+    """As Rockpool's: batch first, states kept, layers of its own, ``modules`` and ``parameters`` in dictionaries."""
 
     class Matrix(nn.Module):
         def __init__(self, inputs: int, outputs: int) -> None:

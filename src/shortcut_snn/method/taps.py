@@ -67,19 +67,39 @@ def stage_ends(network: nn.Module) -> list[str]:
 
 
 def every_block(network: nn.Module) -> list[str]:
-    """Names of all blocks (the children of the stages), all but the last.
+    """Names of all blocks, all but the last: the children of the stages, or a stage whose children are single layers.
 
     Raises:
         ValueError: no stages are found (see :func:`stage_ends`).
 
     Example:
-        >>> stages = [nn.Sequential(nn.ReLU(), nn.ReLU()) for _ in range(2)]
-        >>> every_block(nn.ModuleDict({"layer1": stages[0], "layer2": stages[1]}))
-        ['layer1.0', 'layer1.1', 'layer2.0']
+        >>> block, layer = (lambda: nn.Sequential(nn.Linear(2, 2), nn.ReLU())), nn.Linear(2, 2)
+        >>> every_block(nn.ModuleDict({"layer1": nn.Sequential(block(), block()), "layer2": nn.Sequential(block())}))
+        ['layer1.0', 'layer1.1']
+        >>> every_block(nn.ModuleDict({"layer1": nn.Sequential(layer, nn.ReLU()), "layer2": nn.Sequential(block())}))
+        ['layer1']
     """
-    all_stages = [*stage_ends(network), stages(network)[-1]]
-    blocks = [f"{stage}.{child}" for stage in all_stages for child, _ in network.get_submodule(stage).named_children()]
+    blocks = []
+    for stage in [*stage_ends(network), stages(network)[-1]]:
+        inside = {f"{stage}.{name}": child for name, child in network.get_submodule(stage).named_children()}
+        inside = {name: child for name, child in inside.items() if not isinstance(child, _BETWEEN)}
+        blocks += list(inside) if inside and all(map(_is_block, inside.values())) else [stage]
     return blocks[:-1]
+
+
+_BETWEEN = (
+    nn.Identity,
+    nn.modules.dropout._DropoutNd,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+)
+
+
+def _is_block(module: nn.Module) -> bool:
+    """Whether it is made of layers, which a neuron with a surrogate in it is not."""
+    return any(True for child in module.children() for _ in nn.Module.parameters(child))
 
 
 PLACEMENTS: dict[str, Callable[[nn.Module], list[str]]] = {"stages": stage_ends, "blocks": every_block}
