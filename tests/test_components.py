@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict, Unpack
 
 import pytest
 
@@ -198,3 +198,36 @@ def test_every_built_in_component_has_help_for_every_option():
                 continue
             for option in options(kind[each]):
                 assert option.help, f"{kind.name} {each}: nothing is said of {option.name}"
+
+
+class Bodily(TypedDict, total=False):
+    mass: float
+    colour: Literal["red", "blue"]
+
+
+class Marble:
+    """A marble.
+
+    Args:
+        colour: how it looks.
+    """
+
+    def __init__(
+        self, radius: float, *, mass: float = 1.0, colour: Literal["red", "blue"] = "red", secret: int = 0
+    ) -> None:
+        self.all = radius, mass, colour, secret
+
+
+def test_keywords_that_a_function_hands_on_are_options_as_the_class_has_them() -> None:
+    @body("marble")
+    def marble(size: float = 0.5, **options: Unpack[Bodily]) -> Marble:
+        return Marble(size, **options)
+
+    (size, colour) = options(body["marble"])
+    assert (size.name, size.default) == ("size", 0.5)
+    assert (colour.name, colour.default, colour.help, colour.hint) == ("colour", "red", "how it looks.", "red, blue")
+    made = read(body, {"kind": "marble", "colour": "blue"}, "body")
+    # Mass is given in this kind; what the function does not take is no option of it.
+    assert made.build(mass=2.0).all == (0.5, 2.0, "blue", 0)
+    with pytest.raises(ValueError, match="'marble' has no entry 'secret'; it has: size, colour"):
+        read(body, {"kind": "marble", "secret": 1}, "body")

@@ -20,7 +20,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 T = TypeVar("T")
@@ -164,14 +164,33 @@ def _place(made: Any) -> tuple[str, str]:
 
 
 def _parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The named parameters; of a class that hands keywords on to its base class, the base class's too."""
+    """The named parameters; where keywords are handed on, also those of the base class or of the class returned."""
     found = inspect.signature(factory).parameters
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     named = {name: each for name, each in found.items() if each.kind not in variadic}
-    hands_on = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in found.values())
-    if hands_on and isinstance(factory, type) and factory.__mro__[1] is not object:
-        return _parameters(factory.__mro__[1]) | named
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in found.values()):
+        for behind, names in _behind(factory):
+            more = {name: each for name, each in _parameters(behind).items() if name not in named}
+            return more | named if names is None else named | {name: more[name] for name in more if name in names}
     return named
+
+
+def _behind(factory: Callable[..., Any]) -> Iterator[tuple[type, Collection[str] | None]]:
+    """To what keywords go, and which: all to a base class, or those of ``Unpack[...]`` to the class returned."""
+    if isinstance(factory, type):
+        if factory.__mro__[1] is not object:
+            yield factory.__mro__[1], None
+        return
+    hints = _hints(factory)
+    for hint in hints.values():
+        if get_origin(hint) is typing.Unpack and isinstance(hints.get("return"), type):
+            yield hints["return"], _hints(get_args(hint)[0])
+
+
+def _hints(subject: Any) -> dict[str, Any]:
+    with contextlib.suppress(NameError, TypeError, AttributeError):
+        return typing.get_type_hints(subject, include_extras=True)
+    return {}
 
 
 _TAKEN = ("kind", "build", "factory", "given", "options")
@@ -181,13 +200,9 @@ _TAKEN = ("kind", "build", "factory", "given", "options")
 def _settings_of(factory: Callable[..., Any], given: frozenset[str]) -> type:
     """Make the class of the options of a function or class: its parameters that have a default and are not given."""
     hints: dict[str, Any] = {}
-    # A class may hand keywords on to its base classes.
-    for subject in reversed(factory.__mro__) if isinstance(factory, type) else (factory,):
-        with contextlib.suppress(NameError, TypeError, AttributeError):
-            hints |= typing.get_type_hints(
-                subject.__init__ if isinstance(subject, type) else subject,  # type: ignore[misc]
-                include_extras=True,
-            )
+    behind = [] if isinstance(factory, type) else [made for made, _ in _behind(factory)]
+    for subject in reversed(factory.__mro__) if isinstance(factory, type) else (*behind, factory):
+        hints |= _hints(subject.__init__ if isinstance(subject, type) else subject)  # type: ignore[misc]
     own = {name: each for name, each in _parameters(factory).items() if name not in given}
     options = [
         (name, hints.get(name, Any), each.default) for name, each in own.items() if each.default is not each.empty

@@ -369,7 +369,7 @@ def test_calibrated_surrogates_of_another_library_resume_bit_identically(tmp_pat
     neuron = "neuron.LIFNode(step_mode='m', surrogate_function=surrogate.ATan(0.5))"
     imported = "from spikingjelly.activation_based import neuron, surrogate\n"
     file.write_text(imported + NETWORK.replace("make_neuron()\n", f"{neuron}\n") + DATA)
-    given = words(OWN_NETWORK | OWN_DATA | {"training.epochs": "2"}, ["calibrated"]) + ["--import", str(file)]
+    given = [*words(OWN_NETWORK | OWN_DATA | {"training.epochs": "2"}, ["calibrated"]), "--import", str(file)]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert main(["train", "--out", str(whole), *given]) == 0
     widths = json.loads((whole / "surrogates.json").read_text())

@@ -2,18 +2,29 @@
 
 import dataclasses
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypedDict, get_args
 
 import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
+from .blocks import MakeNeuron
 from .norms import Norm, check_norm, start_at_threshold
 
 Readout = Literal["mean", "sequence"]
 Count = Annotated[int, Ge(1)]
 ClassifierStd = Literal["1/inputs"] | Annotated[float, Gt(0)] | None
 """Standard deviation of a classifier's first weights (its biases are 0 then); None for torch's initialisation."""
+
+
+class Options(TypedDict, total=False):
+    """What a network of a given depth hands on to its class, which says what it means and has the defaults."""
+
+    in_channels: int
+    make_neuron: MakeNeuron
+    readout: Readout
+    norm: Norm
+    classifier_std: ClassifierStd
 
 
 class SpikingNetwork(nn.Module):

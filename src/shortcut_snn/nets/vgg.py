@@ -1,7 +1,7 @@
 """Spiking VGGs: plain networks, without skip connections."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal, Unpack, get_args
 
 from torch import Tensor, nn
 
@@ -9,7 +9,7 @@ from .. import components
 from ..neurons import LIF, NormNeuron
 from .blocks import MakeNeuron
 from .layers import SpikeMaxPool2d, conv3x3, over_time
-from .network import ClassifierStd, Count, Readout, SpikingNetwork, check_sizes
+from .network import ClassifierStd, Count, Options, Readout, SpikingNetwork, check_sizes
 from .norms import Norm
 
 Pooling = Literal["max", "average"]
@@ -128,11 +128,7 @@ def spiking_vgg11(
     time_steps: Count = 4,
     *,
     width: Count = 64,
-    in_channels: int = 3,
-    make_neuron: MakeNeuron = LIF,
-    readout: Readout = "mean",
-    norm: Norm = "bn",
-    classifier_std: ClassifierStd = None,
+    **options: Unpack[Options],
 ) -> SpikingVGG:
     """VGG-11: stages of 1, 1, 2, 2, 2 layers, doubling in width up to 8 times; max pooling; options of SpikingVGG.
 
@@ -144,10 +140,7 @@ def spiking_vgg11(
         >>> spiking_vgg11(num_classes=10, width=4)(torch.rand(2, 3, 16, 16)).shape
         torch.Size([2, 10])
     """
-    return SpikingVGG(
-        _widths(width, ((1,), (2,), (4, 4), (8, 8), (8, 8))), num_classes, time_steps,
-        in_channels=in_channels, make_neuron=make_neuron, readout=readout, norm=norm, classifier_std=classifier_std,
-    )  # fmt: skip
+    return SpikingVGG(_widths(width, ((1,), (2,), (4, 4), (8, 8), (8, 8))), num_classes, time_steps, **options)
 
 
 @components.network("vgg16")
@@ -156,11 +149,7 @@ def spiking_vgg16(
     time_steps: Count = 4,
     *,
     width: Count = 64,
-    in_channels: int = 3,
-    make_neuron: MakeNeuron = LIF,
-    readout: Readout = "mean",
-    norm: Norm = "bn",
-    classifier_std: ClassifierStd = None,
+    **options: Unpack[Options],
 ) -> SpikingVGG:
     """VGG-16: stages of 2, 2, 3, 3, 3 layers, doubling in width up to 8 times; max pooling; options of SpikingVGG.
 
@@ -173,9 +162,8 @@ def spiking_vgg16(
         torch.Size([2, 10])
     """
     return SpikingVGG(
-        _widths(width, ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))), num_classes, time_steps,
-        in_channels=in_channels, make_neuron=make_neuron, readout=readout, norm=norm, classifier_std=classifier_std,
-    )  # fmt: skip
+        _widths(width, ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))), num_classes, time_steps, **options
+    )
 
 
 @components.network("vggsnn")
@@ -184,11 +172,7 @@ def spiking_vggsnn(
     time_steps: Count = 4,
     *,
     width: Count = 64,
-    in_channels: int = 3,
-    make_neuron: MakeNeuron = LIF,
-    readout: Readout = "mean",
-    norm: Norm = "bn",
-    classifier_std: ClassifierStd = None,
+    **options: Unpack[Options],
 ) -> SpikingVGG:
     """VGGSNN: four stages of 2 layers, doubling in width up to 8 times; average pooling; options of SpikingVGG.
 
@@ -201,9 +185,8 @@ def spiking_vggsnn(
         torch.Size([2, 10])
     """
     return SpikingVGG(
-        _widths(width, ((1, 2), (4, 4), (8, 8), (8, 8))), num_classes, time_steps, pooling="average",
-        in_channels=in_channels, make_neuron=make_neuron, readout=readout, norm=norm, classifier_std=classifier_std,
-    )  # fmt: skip
+        _widths(width, ((1, 2), (4, 4), (8, 8), (8, 8))), num_classes, time_steps, pooling="average", **options
+    )
 
 
 def _widths(first: int, multiples: Sequence[Sequence[int]]) -> list[list[int]]:
