@@ -43,8 +43,10 @@ Compiled = dict[str, list[Any]]
 class NoGpu:
     """All that Triton asks of a driver to compile."""
 
+    capability = 80
+
     def get_current_target(self) -> GPUTarget:
-        return GPUTarget("cuda", 80, 32)
+        return GPUTarget("cuda", self.capability, 32)
 
     def get_current_device(self) -> int:
         return 0
@@ -93,8 +95,14 @@ def assert_is_lean(compiled: Compiled) -> None:
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_a_layer_of_a_network(compiled: Compiled, dtype: torch.dtype, layout: str) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "capability"),
+    [(torch.float32, 80), (torch.bfloat16, 80), (torch.float16, 80), (torch.bfloat16, 90)],
+)
+def test_a_layer_of_a_network(
+    compiled: Compiled, dtype: torch.dtype, capability: int, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NoGpu, "capability", capability)
     x, affine = sequence(4, layout, dtype), Affine(*torch.ones(3, 64))
     bits = torch.zeros(4, 1024, dtype=torch.uint8)
     gpu.batch_statistics(x)
@@ -108,6 +116,7 @@ def test_a_layer_of_a_network(compiled: Compiled, dtype: torch.dtype, layout: st
         f"{name}_kernel" for name in ("statistics", "forward", "backward", "input_grad", "pack", "unpack")
     }
     assert_is_lean(compiled)
+    assert all(f".target sm_{capability}" in kernel.asm["ptx"] for kernels in compiled.values() for kernel in kernels)
 
 
 NEURONS = [
