@@ -10,9 +10,8 @@ import time
 
 import pytest
 
-from shortcut_snn.commands import compare as compare_command
 from shortcut_snn.commands import main
-from shortcut_snn.commands.compare import plan, summarise
+from shortcut_snn.commands.compare import plan, running, summarise
 from shortcut_snn.commands.report import write_page
 from shortcut_snn.components import kind_and_name
 from shortcut_snn.recipes import PRESETS, recipe_of
@@ -299,7 +298,7 @@ class Runs:
 
 
 def test_where_nothing_is_tuned_nothing_is_said_of_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(compare_command, "train", Runs())
+    monkeypatch.setattr(running, "train", Runs())
     command = ["compare", "--out", str(tmp_path / "c"), "--methods", "vanilla", "--seeds", "1", *SHARED]
     assert main([*command, "--optimizer.lr", "0.01"]) == 0
     assert not (tmp_path / "c" / "tuning.csv").exists()
@@ -307,7 +306,7 @@ def test_where_nothing_is_tuned_nothing_is_said_of_it(tmp_path, monkeypatch):
 
 
 def test_each_method_gets_its_own_best_value_before_the_seeds(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(compare_command, "train", runs := Runs())
+    monkeypatch.setattr(running, "train", runs := Runs())
     folder = tmp_path / "c"
     command = ["compare", "--out", str(folder), "--methods", "vanilla,evolutionary", "--seeds", "2", *SHARED]
     command += ["--tune", "optimizer.lr=0.01,0.1,0.5,5", "--tune-epochs", "3", "--training.epochs", "7"]
@@ -342,7 +341,7 @@ def test_each_method_gets_its_own_best_value_before_the_seeds(tmp_path, monkeypa
 
 
 def test_a_method_none_of_whose_values_trains_has_failed(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(compare_command, "train", Runs())
+    monkeypatch.setattr(running, "train", Runs())
     command = ["compare", "--out", str(tmp_path / "c"), "--methods", "vanilla", "--seeds", "1", *SHARED]
     assert main([*command, "--tune", "optimizer.lr=5,9"]) == 1
     assert "1 of 1 runs failed" in (error := capsys.readouterr().err)

@@ -16,7 +16,10 @@ from shortcut_snn.recipes.entries import read_recipe
 
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed (extra sweep)")
 
-from shortcut_snn.commands import sweep  # noqa: E402
+from shortcut_snn.commands._children import Stopped  # noqa: E402
+from shortcut_snn.commands.report.html import Page  # noqa: E402
+from shortcut_snn.commands.sweep import search as searching  # noqa: E402
+from shortcut_snn.commands.sweep.space import at, read_space  # noqa: E402
 
 SMALL = ["--data.train_limit", "60", "--data.test_limit", "30", "--data.batch_size", "50", "--training.threads", "1"]
 SMALL += ["--network.kind", "resnet20", "--network.width", "2", "--network.time_steps", "1"]
@@ -99,7 +102,7 @@ def test_what_is_drawn_is_what_the_entries_take(tmp_path):
     network.block: {choices: [basic, sew]}
     optimizer: {choices: [{kind: sgd, momentum: 0.9}, adamw]}
     """
-    dimensions = sweep.read_space(space(tmp_path, text), {"network": "resnet20"})
+    dimensions = read_space(space(tmp_path, text), {"network": "resnet20"})
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
     for _ in range(20):
         trial = study.ask()
@@ -109,14 +112,14 @@ def test_what_is_drawn_is_what_the_entries_take(tmp_path):
         assert isinstance(drawn["network.width"], int)
         assert drawn["neuron.decay"] in (0.25, 0.5, 0.75)
         assert drawn["optimizer"] in ({"kind": "sgd", "momentum": 0.9}, "adamw")
-        made = sweep.at({"network": "resnet20"}, drawn)
+        made = at({"network": "resnet20"}, drawn)
         assert made["network"] == {"kind": "resnet20", "width": drawn["network.width"], "block": drawn["network.block"]}
         assert made["optimizer"]["kind"] == ("adamw" if drawn["optimizer"] == "adamw" else "sgd")
 
 
 def test_ends_of_ranges(tmp_path):
     text = "optimizer.lr: {low: 0.001, high: 1, log: true}\nneuron.decay: {low: 0, high: 0.9}"
-    rate, decay = sweep.read_space(space(tmp_path, text), {})
+    rate, decay = read_space(space(tmp_path, text), {})
     assert [rate.is_end(value) for value in (0.0011, 0.01, 0.9)] == [True, False, True]
     assert [decay.is_end(value) for value in (0.01, 0.1, 0.9)] == [True, False, True]
 
@@ -144,7 +147,7 @@ class Runs:
             rows.append({"epoch": epoch, "validation_accuracy": recipe.optimizer.lr * (epoch + 1) / 10})
             place.write_rows("metrics", rows)
             if enough():
-                raise sweep.Stopped("stopped")
+                raise Stopped("stopped")
         reached = {"accuracy": rows[-1]["validation_accuracy"]}
         place.finish(RESULT | {"validation_last": reached, "test_last": reached, "test_best": reached})
 
@@ -152,11 +155,11 @@ class Runs:
 @pytest.fixture
 def no_page(monkeypatch):
     """Pictures take longer than all the rest."""
-    monkeypatch.setattr(sweep.Search, "page", lambda self: sweep.Page("", "", "", [], [], []))
+    monkeypatch.setattr(searching, "page", lambda search, importances: Page("", "", "", [], [], []))
 
 
 def search(tmp_path, monkeypatch, runs, *words, count=12, lr="{low: 0.1, high: 0.9}"):
-    monkeypatch.setattr(sweep, "train", runs)
+    monkeypatch.setattr(searching, "train", runs)
     path = space(tmp_path, f"optimizer.lr: {lr}\nnetwork.block: {{choices: [basic, sew]}}")
     command = ["sweep", "--config", "digits", "--space", str(path), "--out", str(tmp_path / "s"), *SMALL]
     return main([*command, "--training.epochs", "4", "--trials", str(count), *words])
