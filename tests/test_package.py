@@ -18,7 +18,7 @@ INWARDS = {
     "data": {"components", "machine", "files"},
     "analysis": {"components", "inspection", "method", "neurons", "nets", "files"},
     "deploy": {"components", "inspection", "machine", "method", "neurons", "nets", "files"},
-    "lightning": {"components", "method"},
+    "lightning": {"components", "method", "neurons", "analysis", "attaching"},
     "runs": {"components", "inspection", "machine", "method", "neurons", "nets", "data", "analysis", "deploy", "files"},
     "recipes": {"components", "machine", "method", "neurons", "nets", "data", "analysis", "deploy", "runs", "files"},
     "commands": {"components", "machine", "method", "nets", "data", "analysis", "deploy", "runs", "recipes", "files"},
