@@ -3,17 +3,11 @@
 import errno
 import json
 import os
-import platform
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from datetime import datetime
-from importlib import metadata
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from torch import nn
 
@@ -23,6 +17,7 @@ from ..deploy.weights import read_network, save_network
 from ..files import make_folder, read_json, remove_strays, write_csv
 from .checkpoint import read_checkpoint
 from .checksums import check, write_sealed
+from .environment import environment
 
 Row = dict[str, Any]
 FORMAT = 2
@@ -318,7 +313,9 @@ class RunFolder:
         about: Mapping[str, Any],
     ) -> None:
         """Write what is known before the first step."""
-        write_sealed(self.environment, json.dumps(environment(imports) | dict(about), indent=2) + "\n")
+        write_sealed(
+            self.environment, json.dumps({"format": FORMAT} | environment(imports) | dict(about), indent=2) + "\n"
+        )
         if split:
             write_sealed(self.split, split)
         if widths:
@@ -412,38 +409,6 @@ def _close(handle: int) -> None:
     if handle in _held:
         _held.remove(handle)
         os.close(handle)
-
-
-def environment(imports: Sequence[Row]) -> dict[str, Any]:
-    """Return versions and machine."""
-    versions = {}
-    for name in ("torch", "torchvision", "lightning", "numpy", "numba", "triton"):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return {
-        "format": FORMAT,
-        "shortcut_snn": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu_threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "versions": versions,
-        "imports": list(imports),
-        "command": sys.argv,
-        "commit": commit(),
-        "date": datetime.now().isoformat(timespec="seconds"),
-    }
-
-
-def commit() -> str | None:
-    """Return the commit of the git repository that is the current folder's, None where there is none."""
-    # Of all questions to git, one that runs nothing of what a repository configures.
-    with suppress(OSError, subprocess.SubprocessError):
-        asked = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5)
-        return asked.stdout.strip() or None if asked.returncode == 0 else None
-    return None
 
 
 def flat(entries: Mapping[str, Any], prefix: str = "", lists: bool = False) -> Iterator[tuple[str, Any]]:
