@@ -64,7 +64,7 @@ def write_onnx(program: Program, about: Description, path: Path) -> None:
             verbose=False,
         )
     assert made is not None
-    model = made.model_proto
+    model = _fires_in_one(made.model_proto)
     model.producer_name = "shortcut-snn"
     _name_batch(model.graph)
     # Where in whose source a node comes from is as long as the weights.
@@ -76,6 +76,21 @@ def write_onnx(program: Program, about: Description, path: Path) -> None:
     model.metadata_props.add(key=ABOUT, value=json.dumps(about.to_dict()))
     with replacing(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
+
+
+def _fires_in_one(model: Any) -> Any:
+    """Compare each membrane potential with its threshold, not their difference with 0: spikes are the same."""
+    from onnxscript.rewriter import pattern, rewrite
+
+    def is_zero(context: Any, zero: Any, **_: Any) -> bool:
+        return zero.const_value is not None and not zero.const_value.numpy().any()
+
+    rule = pattern.RewriteRule(
+        lambda op, membrane, threshold, zero: op.Greater(op.Sub(membrane, threshold), zero),
+        lambda op, membrane, threshold, zero: op.Greater(membrane, threshold),
+        is_zero,
+    )
+    return rewrite(model, pattern_rewrite_rules=[rule])
 
 
 def _name_batch(graph: Any) -> None:

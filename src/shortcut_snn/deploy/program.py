@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from ..neurons import use_backend
+from ..neurons import Neuron, use_backend
+from ..neurons.sequence import traced
 from .describe import Description
 from .prepare import Prepare
 from .step import StepNetwork, neurons_of
@@ -68,6 +69,10 @@ def make_program(network: nn.Module, about: Description, streaming: bool) -> Pro
     steps = (about.time_steps,) if about.images.kind == "events" and not streaming else ()
     images = torch.zeros(2, *steps, about.images.channels, *about.images.image_size, dtype=input_dtype(about))
     batch = {0: Dim("batch", min=1)}
+    for each in neurons_of(network).values():
+        if isinstance(each.neuron, Neuron):
+            # Of a step that is known, less is written into the graph.
+            traced(each.neuron)
     with torch.no_grad(), use_backend("eager"):
         if not streaming:
             whole = torch.export.export(

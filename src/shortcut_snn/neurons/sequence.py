@@ -170,12 +170,24 @@ def stream(neuron: Any, current: Tensor, initial: Tensor | None) -> tuple[Tensor
         return spikes, final
     found = None if is_exported() or torch.compiler.is_compiling() else traced(neuron)
     if found is None:
-        return as_written(neuron.step, len(neuron.states), _stops(neuron), current, initial)
+        return as_written(
+            neuron.step, len(neuron.states), _stops(neuron), current, initial, is_exported() and _was_traced(neuron)
+        )
     return in_plain_pytorch(found, *parameters_of(neuron, found, current), not _stops(neuron), current, initial)
 
 
+def _was_traced(neuron: Any) -> bool:
+    """Whether the step is known to be made of operations on single elements; nothing is traced for it."""
+    return vars(neuron).get("_traced", (None, None))[1] is not None
+
+
 def as_written(
-    step: Callable[..., Any], count: int, outside: bool, current: Tensor, initial: Tensor | None
+    step: Callable[..., Any],
+    count: int,
+    outside: bool,
+    current: Tensor,
+    initial: Tensor | None,
+    elementwise: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Run a step as it is written: what a file for another runtime holds, and what no kernel can be made of.
 
@@ -185,11 +197,17 @@ def as_written(
         outside: whether no gradient travels through time.
         current: ``[T, N, ...]``.
         initial: as streams have it.
+        elementwise: states of 0 may be a single number, with which a runtime computes nothing.
     """
     dtype = compute_dtype(current.dtype)
     first = _states_first(initial, True, current)
     states: Sequence[Tensor]
-    states = [torch.zeros_like(current[0], dtype=dtype)] * count if first is None else first.to(dtype).unbind(0)
+    if first is not None:
+        states = first.to(dtype).unbind(0)
+    elif elementwise:
+        states = [torch.zeros((), dtype=dtype, device=current.device)] * count
+    else:
+        states = [torch.zeros_like(current[0], dtype=dtype)] * count
     spikes = []
     for each in current.unbind(0):
         if outside:
@@ -198,5 +216,6 @@ def as_written(
         spikes.append(spike.to(current.dtype))
     if outside:
         states = [state.detach() for state in states]
-    final = torch.stack(list(states), 1) if count > 1 else states[0]
+    states = [state.expand_as(current[0]) for state in states]
+    final = torch.stack(states, 1) if count > 1 else states[0]
     return torch.stack(spikes), final.to(current.dtype)
