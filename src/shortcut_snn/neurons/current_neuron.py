@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .kernels.backend import is_exported
 from .modules import Neuron, is_plain, state_shape
-from .sequence import in_kernels, runs_in_kernels
+from .sequence import in_kernels, runs_in_kernels, stream
 
 
 @dataclass
@@ -99,9 +100,11 @@ class CurrentNeuron(nn.Module):
     def _plain(
         self, x: Tensor, residual: Tensor | None, time_steps: int, initial: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
+        neuron = self.neuron
+        if is_exported() and is_plain(neuron) and x.shape[0] == 1 and residual is None:
+            return stream(neuron, x, initial, time_steps)
         current = x if x.shape[0] == time_steps else x.expand(time_steps, *x.shape[1:])
         current = current if residual is None else current + residual
-        neuron = self.neuron
         if is_plain(neuron):
             # Not through the module: in an exported graph the spikes are this layer's.
             spikes, final = neuron.stream(current, initial)

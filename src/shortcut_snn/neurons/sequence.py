@@ -159,8 +159,15 @@ def _states_second(final: Tensor) -> Tensor:
     return final.squeeze(0) if final.shape[0] == 1 else final.movedim(0, 1)
 
 
-def stream(neuron: Any, current: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return spikes ``[T, N, ...]`` and the states after them, as :meth:`~.modules.Neuron.stream` has them."""
+def stream(neuron: Any, current: Tensor, initial: Tensor | None, repeated: int = 1) -> tuple[Tensor, Tensor]:
+    """Return spikes ``[T, N, ...]`` and the states after them, as :meth:`~.modules.Neuron.stream` has them.
+
+    Args:
+        neuron: what fires.
+        current: ``[T, N, ...]``.
+        initial: states before the first step.
+        repeated: in an exported graph, how often the current comes, so that it need not be written out.
+    """
     if current.is_meta and not current.requires_grad:
         # There is nothing to compute: shapes are known.
         state, count = torch.empty_like(current[0]), len(neuron.states)
@@ -171,8 +178,9 @@ def stream(neuron: Any, current: Tensor, initial: Tensor | None) -> tuple[Tensor
     found = None if is_exported() or torch.compiler.is_compiling() else traced(neuron)
     if found is None:
         return as_written(
-            neuron.step, len(neuron.states), _stops(neuron), current, initial, is_exported() and _was_traced(neuron)
-        )
+            neuron.step, len(neuron.states), _stops(neuron), current, initial,
+            is_exported() and _was_traced(neuron), repeated,
+        )  # fmt: skip
     return in_plain_pytorch(found, *parameters_of(neuron, found, current), not _stops(neuron), current, initial)
 
 
@@ -188,6 +196,7 @@ def as_written(
     current: Tensor,
     initial: Tensor | None,
     elementwise: bool = False,
+    repeated: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Run a step as it is written: what a file for another runtime holds, and what no kernel can be made of.
 
@@ -198,6 +207,7 @@ def as_written(
         current: ``[T, N, ...]``.
         initial: as streams have it.
         elementwise: states of 0 may be a single number, with which a runtime computes nothing.
+        repeated: how often the current comes.
     """
     dtype = compute_dtype(current.dtype)
     first = _states_first(initial, True, current)
@@ -209,7 +219,7 @@ def as_written(
     else:
         states = [torch.zeros_like(current[0], dtype=dtype)] * count
     spikes = []
-    for each in current.unbind(0):
+    for each in current.unbind(0) * repeated:
         if outside:
             states = [state.detach() for state in states]
         spike, *states = step(each.to(dtype), *states)
