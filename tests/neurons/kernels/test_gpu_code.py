@@ -49,7 +49,8 @@ class NoGpu:
         return GPUTarget("cuda", self.capability, 32)
 
     def get_current_device(self) -> int:
-        return 0
+        # Triton keeps what it has compiled by device.
+        return self.capability
 
     def get_current_stream(self, device: int | None = None) -> int:
         return 0
