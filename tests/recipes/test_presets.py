@@ -14,7 +14,7 @@ from shortcut_snn.recipes import PRESETS, Recipe, changed, recipe_of
 from shortcut_snn.recipes.build import build
 from shortcut_snn.runs.gradient_mechanisms import RateShortcut
 
-BRANCHED = {"shortcut", "evolutionary", "calibrated", "deep_supervision", "distillation"}
+BRANCHED = {"shortcut", "evolutionary", "loss_sum", "calibrated", "deep_supervision", "distillation"}
 SMALL = {"network": {"width": 2, "time_steps": 2}, "data": {"train_limit": 60, "test_limit": 10}}
 
 
@@ -33,6 +33,7 @@ def data():
         ("vanilla", LogitSum(), None),
         ("shortcut", LogitSum(), Constant(1.0)),
         ("evolutionary", LogitSum(), LinearDecay(0.25)),
+        ("loss_sum", LossSum(), LinearDecay(0.25)),
         ("calibrated", LossSum(), LinearDecay(0.25)),
         ("deep_supervision", LossSum(), Constant(1.0)),
         ("distillation", SelfDistillation(0.1, 3.0), Constant(1.0)),
@@ -54,7 +55,7 @@ def test_what_a_name_stands_for(name: str, objective: Any, schedule: Any, data: 
         assert (task.schedule, task.balance) == (schedule, schedule(0, 1))
     else:
         assert task.balance == 0
-    assert len(model.branches) == (7 if name == "calibrated" else 3 if name in BRANCHED else 0)
+    assert len(model.branches) == (7 if name in ("loss_sum", "calibrated") else 3 if name in BRANCHED else 0)
     assert made.method.calibrate is (name == "calibrated")
     assert (type(model) is RateShortcut) == (name == "rate")
     network: Any = model.network

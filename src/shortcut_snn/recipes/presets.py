@@ -28,7 +28,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The paper's: one cross-entropy on main + lambda * sum of branches.
     "shortcut": {"method": _method(taps="stages", schedule=_ALWAYS)},
     "evolutionary": {"method": _method(taps="stages", schedule=_LINEAR)},
-    # Ours, for deep networks: a loss for a branch at every block, fading, and surrogates calibrated to the network.
+    # For deep networks: a loss for a branch at every block, fading; and ours, with calibrated surrogates besides.
+    "loss_sum": {"method": _method("loss_sum", taps="blocks", schedule=_LINEAR)},
     "calibrated": {"method": _method("loss_sum", calibrate=True, taps="blocks", schedule=_LINEAR)},
     # Rivals with branches: deep supervision (Lee et al., 2015); they also learn from the main output's soft labels.
     "deep_supervision": {"method": _method("loss_sum", taps="stages", schedule=_ALWAYS)},
