@@ -83,12 +83,11 @@ NEURONS: dict[str, Entries] = {
 
 # As small as the network's own logits, so that k heads do not begin as k opinions.
 _HEAD = {"method": {"branches": {"head": {"kind": "linear", "init_std": "1/n"}}}}
-_LOSS_SUM = {"method": {"objective": "loss_sum", "branches": {"taps": "blocks"}}}
 METHODS: dict[str, tuple[str | Entries, ...]] = {
     "vanilla": ("vanilla",),
     "shortcut": ("shortcut", _HEAD),
     "evolutionary": ("evolutionary", _HEAD),
-    "loss_sum": ("evolutionary", _LOSS_SUM, _HEAD),
+    "loss_sum": ("loss_sum", _HEAD),
     "calibrated": ("calibrated", _HEAD),
 }
 EQUAL_TIME = "vanilla_equal_time"

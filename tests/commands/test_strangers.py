@@ -343,8 +343,8 @@ def test_the_run_says_what_was_imported(stranger):
     assert len(imported["sha256"]) == 64
 
 
-def test_a_network_of_ones_own_resumes_bit_identically(stranger, tmp_path, monkeypatch, capsys):
-    file, given, run = stranger
+def train_an_epoch(run, given, monkeypatch):
+    """Begin a run that is killed behind its first epoch."""
     end = SaveRun.on_train_epoch_end
 
     def kill(self, trainer, module):
@@ -354,7 +354,12 @@ def test_a_network_of_ones_own_resumes_bit_identically(stranger, tmp_path, monke
     with monkeypatch.context() as patch:
         patch.setattr(SaveRun, "on_train_epoch_end", kill)
         with pytest.raises(RuntimeError, match="killed"):
-            main(["train", "--out", str(tmp_path / "parts"), *given])
+            main(["train", "--out", str(run), *given])
+
+
+def test_a_network_of_ones_own_resumes_bit_identically(stranger, tmp_path, monkeypatch, capsys):
+    file, given, run = stranger
+    train_an_epoch(tmp_path / "parts", given, monkeypatch)
     forget()
     capsys.readouterr()
     assert main(["train", "--out", str(tmp_path / "parts"), *given[:-2], "--resume"]) == 2
@@ -375,16 +380,7 @@ def test_calibrated_surrogates_of_another_library_resume_bit_identically(tmp_pat
     widths = json.loads((whole / "surrogates.json").read_text())
     assert list(widths) == ["layer1.neuron", "layer2.neuron"]
     assert 0.5 not in widths.values()
-    end = SaveRun.on_train_epoch_end
-
-    def kill(self, trainer, module):
-        end(self, trainer, module)
-        raise RuntimeError("killed")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SaveRun, "on_train_epoch_end", kill)
-        with pytest.raises(RuntimeError, match="killed"):
-            main(["train", "--out", str(parts), *given])
+    train_an_epoch(parts, given, monkeypatch)
     assert main(["train", "--out", str(parts), *given, "--resume"]) == 0
     assert_same_run(parts, whole)
 

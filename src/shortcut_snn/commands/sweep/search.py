@@ -227,8 +227,9 @@ class Search:
                 "trial": trial.number,
                 "state": trial.state.name.lower(),
                 f"validation_{self.metric.name}": value_of(trial),
+                "epochs": len(trial.intermediate_values),
+                **self.point(trial),
             }
-            | {"epochs": len(trial.intermediate_values), **self.point(trial)}
             for trial in self.trials()
         ]
         write_csv(self.folder / "trials.csv", rows)
