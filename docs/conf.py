@@ -96,12 +96,12 @@ class Trained(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return the table."""
         lines = [
-            "| name | data | test accuracy | test samples | energy, nJ | with ReLUs | licence of the data |",
-            "|---|---|---|---|---|---|---|",
+            "| name | data | test accuracy | test samples | energy, nJ | with ReLUs | with memory | quantised | licence of the data |",
+            "|---|---|---|---|---|---|---|---|---|",
         ]
         for name in registry.names(registry.TRAINED):
             said = registry.card(name, registry.TRAINED)
-            energy = [f"{value / 1000:,.0f}" for value in (said.energy or {}).values()] or ["-", "-"]
+            energy = [f"{value / 1000:,.0f}" for value in (said.energy or {}).values()] or ["-"] * 4
             lines.append(
                 f"| `{name}` | {said.data['name']} | {100 * said.accuracy['test']:.2f} % | "
                 f"{said.data['samples']['test']:,} | {' | '.join(energy)} | {said.data['licence']} |"

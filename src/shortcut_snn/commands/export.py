@@ -25,7 +25,12 @@ DESCRIPTION = (
     "with the network on the run's test images. What differs is refused."
 )
 RUN = True
-ENERGY = {"an input, pJ (45 nm)": "energy_pj", "the same with ReLUs, pJ": "relu_energy_pj"}
+ENERGY = {
+    "an input, pJ (45 nm)": "energy_pj",
+    "the same with ReLUs, pJ": "relu_energy_pj",
+    "an input with memory, pJ": "total_energy_pj",
+    "quantised with memory, pJ": "quantised_energy_pj",
+}
 """What a run measured of it, by how the card puts it."""
 COARSE = {"half": "half precision", "int8": "int8"}
 """Options that round weights, by how the card puts it."""

@@ -30,6 +30,7 @@ class Prediction:
         top: names of the most likely classes and their probabilities, the first first.
         spikes: of all neurons, over all time steps.
         energy_pj: of the additions and multiplications, in 45 nm; see :func:`~shortcut_snn.analysis.measure_energy`.
+        total_energy_pj: the same with reading weights and inputs and updating membrane potentials.
     """
 
     file: str
@@ -37,11 +38,12 @@ class Prediction:
     top: list[tuple[str, float]]
     spikes: int
     energy_pj: float
+    total_energy_pj: float
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON can say it, the class and its probability beside all of ``top``."""
         top = [{"class": name, "probability": value} for name, value in self.top]
-        measured = {"spikes": self.spikes, "energy_pj": self.energy_pj}
+        measured = {"spikes": self.spikes, "energy_pj": self.energy_pj, "total_energy_pj": self.total_energy_pj}
         return {"file": self.file, "label": self.label, **top[0], "top": top, **measured}
 
 
@@ -113,7 +115,7 @@ def _predicted(network: Inference, path: Path, batch: Any, top: int) -> Predicti
     values, labels = probabilities.topk(min(top, len(probabilities)))
     best = [(network.classes[label], value) for label, value in zip(labels.tolist(), values.tolist(), strict=True)]
     spikes = round(sum(float(each.spikes) for each in tallies.values()))
-    return Prediction(str(path), int(labels[0]), best, spikes, report.energy)
+    return Prediction(str(path), int(labels[0]), best, spikes, report.energy, report.total_energy)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -176,6 +178,7 @@ def _table(found: list[Prediction]) -> str:
     rows = []
     for each in found:
         for place, (name, probability) in enumerate(each.top):
-            last = ["", ""] if place else [f"{each.spikes:,}", show(each.energy_pj / 1000)]
+            energies = [show(energy / 1000) for energy in (each.energy_pj, each.total_energy_pj)]
+            last = ["", "", ""] if place else [f"{each.spikes:,}", *energies]
             rows.append(["" if place else each.file, name, f"{100 * probability:.1f} %", *last])
-    return table(["file", "class", "probability", "spikes", "energy, nJ"], rows)
+    return table(["file", "class", "probability", "spikes", "energy, nJ", "with memory, nJ"], rows)
