@@ -1,11 +1,14 @@
 """The documentation's code blocks are tests; what takes longest begins first, so that no process waits for another."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.forked import Popen
 from tests.pages import pages
 
+subprocess.Popen = Popen  # type: ignore[assignment, misc]
 pytest_collect_file = pages(Path(__file__).parent).pytest()
 
 LONGEST = (
