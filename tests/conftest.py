@@ -1,10 +1,11 @@
 """Every test starts from the same random numbers, and property tests from the same examples.
 
-What costs most of a run of a few steps is left out where nobody looks at it: the layout of pictures, and looking for
-garbage among everything that was ever imported.
+What costs most of a run of a few steps is left out where nobody looks at it: pictures, and looking for garbage among
+everything that was ever imported.
 """
 
 import gc
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import settings
 
 from shortcut_snn.analysis import plots
 
+from .forked import Usual
 from .pictures import coarse
 
 # The tensors are so small that a second thread costs more than it saves, most of all on a busy machine.
@@ -30,7 +32,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def coarse_pictures() -> Iterator[None]:
-    """Draw all of a picture, but coarsely."""
+    """Save pictures of one pixel."""
     with coarse():
         yield
 
@@ -39,6 +41,12 @@ def coarse_pictures() -> Iterator[None]:
 def full_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw pictures as a user gets them."""
     monkeypatch.setattr(plots, "_save", FULL)
+
+
+@pytest.fixture
+def nothing_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start Python processes as usual: they import themselves what they need."""
+    monkeypatch.setattr(subprocess, "Popen", Usual)
 
 
 @pytest.fixture(autouse=True)

@@ -24,9 +24,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from .pictures import coarse
+
 IMPORTED = ("lightning.pytorch", "numba", "matplotlib.figure", "matplotlib.backends.backend_agg", "sklearn.datasets")
 # Begins of variables that are read by what is imported.
-EARLY = ("PYTHON", "NUMBA_", "TRITON_", "MALLOC_", "LD_", "MPL", "SHORTCUT_SNN_BACKEND")
+EARLY = ("PYTHON", "TRITON_", "MALLOC_", "LD_", "MPL", "SHORTCUT_SNN_BACKEND")
 STREAMS = ("p2cread", "c2pwrite", "errwrite")
 PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
 USUAL: dict[str, Any] = {
@@ -77,6 +79,8 @@ def _words(given: Mapping[str, Any], variables: Mapping[str, str]) -> list[str] 
     known = {name.removeprefix("unused_"): value for name, value in given.items()}
     usual = all(known.get(name, value) == value for name, value in USUAL.items())
     early = [{k: v for k, v in each.items() if k.startswith(EARLY)} for each in (os.environ, variables)]
+    for each in early:
+        each.pop("PYTHONPATH", None)
     if python == sys.executable and rest[:1] in (["-m"], ["-c"]) and usual and early[0] == early[1]:
         return words
     return None
@@ -113,15 +117,15 @@ def serve(descriptor: int) -> None:
     ours = importlib.import_module("shortcut_snn")
     names = [each.name for each in pkgutil.walk_packages(ours.__path__, "shortcut_snn.")]
     for name in (*IMPORTED, *names):
-        if not name.endswith("__main__"):
+        if not name.endswith(("__main__", ".gpu")):
             importlib.import_module(name)
     gc.collect()
     gc.freeze()
-    with socket.socket(fileno=descriptor) as connection:
+    with coarse(), socket.socket(fileno=descriptor) as connection:
         while True:
             header, streams, _, _ = socket.recv_fds(connection, 4, len(STREAMS))
             if not header:
-                return
+                os._exit(0)
             request = json.loads(_receive(connection, int.from_bytes(header, "big")))
             reading, writing = os.pipe()
             between = os.fork()
@@ -153,10 +157,11 @@ def _run(streams: list[int], words: list[str], folder: str, variables: dict[str,
         sys.stdout = open(1, "w", buffering=1 if os.isatty(1) else -1, closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        inherited = os.environ.get("PYTHONPATH", "")
         os.environ.clear()
         os.environ.update(variables)
         os.chdir(folder)
-        _execute(words, folder)
+        _execute(words, folder, inherited)
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
         if isinstance(end.code, str):
@@ -177,10 +182,12 @@ def _run(streams: list[int], words: list[str], folder: str, variables: dict[str,
     return status & 255
 
 
-def _execute(words: list[str], folder: str) -> None:
+def _execute(words: list[str], folder: str, inherited: str) -> None:
     """Do what Python does with its arguments."""
+    import numba
     import torch
 
+    numba.config.reload_config()
     if threads := os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(int(threads))
     isolated, words = words[0] == "-P", words[words[0] == "-P" :]
@@ -188,8 +195,10 @@ def _execute(words: list[str], folder: str) -> None:
         warnings.simplefilter(words[1])  # type: ignore[arg-type]
         words = words[2:]
     kind, what, *rest = words
-    # The repository's folder.
-    del sys.path[0]
+    # The repository's folder, and what follows it.
+    before = [each for each in inherited.split(os.pathsep) if each]
+    del sys.path[: 1 + len(before)]
+    sys.path[:0] = [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
     if not isolated:
         sys.path.insert(0, folder if kind == "-m" else "")
     sys.argv = ["-c" if kind == "-c" else what, *rest]

@@ -32,6 +32,7 @@ SHORT = {
     "train": [*SMALL, "--training.epochs", "1"],
     "compare": [*SMALL, "--training.epochs", "1", "--seeds", "1", "--jobs", "2"],
     "gradients": [*SMALL, "--batches", "1"],
+    "demo": ["--epochs", "1"],
 }
 
 

@@ -51,7 +51,7 @@ def test_top_level_names_are_there():
         shortcut_snn.Shortcuts  # noqa: B018
 
 
-def test_library_needs_little_more_than_torch():
+def test_library_needs_little_more_than_torch(nothing_imported):
     """The method, neurons and networks work where nothing of the `train` extra is installed."""
     code = """
 import sys

@@ -13,6 +13,7 @@ from shortcut_snn.commands._main import commands
 
 from ..runs.small import options
 
+pytestmark = pytest.mark.usefixtures("nothing_imported")
 SMALL = {
     "training__epochs": 1, "data__train_limit": 20, "data__test_limit": 10, "network__time_steps": 1,
     "data__batch_size": 10, "network__width": 2,

@@ -22,7 +22,7 @@ def inference(events=False):
     return Inference(TorchRuntime(fold(network), about), about)
 
 
-def test_nothing_that_trains_is_imported(run):
+def test_nothing_that_trains_is_imported(run, nothing_imported):
     code = """
 import sys
 from shortcut_snn.deploy import load

@@ -221,7 +221,7 @@ print(*sorted(path.name for path in kept))
 """
 
 
-def test_to_the_hub_and_back(tmp_path):
+def test_to_the_hub_and_back(tmp_path, nothing_imported):
     folder = tmp_path / "repository"
     folder.mkdir()
     (folder / "malice.py").write_text("raise SystemExit('code was fetched')")

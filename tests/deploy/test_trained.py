@@ -30,7 +30,7 @@ def test_cards_are_complete(name):
     assert said.data["name"] != said.recipe["data"]["kind"], "what a person calls it"
     assert said.data["samples"]["test"] > 0
     assert 0.5 < said.accuracy["test"] <= 1
-    assert len(said.energy) == 2
+    assert len(said.energy) == 4
     assert said.inputs
     assert list(load(name, TRAINED).classes) == said.data["classes"]
     assert "root" not in said.recipe["data"] or said.recipe["data"]["root"] is None

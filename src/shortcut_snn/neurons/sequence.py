@@ -25,17 +25,17 @@ def traced(neuron: Any) -> Traced | None:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _traced(neuron: Any, stamp: str, training: bool) -> Traced | None:
-    own = vars(neuron)
+    # In training and in evaluation it may do different things, and networks go back and forth between the two.
+    own: dict[bool, tuple[Any, Traced | None]] = vars(neuron).setdefault("_programs", {})
     # A surrogate of somebody's may be changed in place.
-    key = (stamp, training, *getattr(neuron.surrogate, "__dict__", {}).values())
-    if own.get("_traced", (None, None))[0] != key:
+    key = (stamp, *getattr(neuron.surrogate, "__dict__", {}).values())
+    if own.get(training, (None, None))[0] != key:
         try:
-            own["_traced"] = key, trace(neuron, neuron.step, len(neuron.states))
+            own[training] = key, trace(neuron, neuron.step, len(neuron.states))
         except CannotTraceError as error:
-            own["_traced"] = key, None
+            own[training] = key, None
             _say_once(type(neuron), str(error))
-    found: Traced | None = own["_traced"][1]
-    return found
+    return own[training][1]
 
 
 _said: set[type] = set()
@@ -186,7 +186,7 @@ def stream(neuron: Any, current: Tensor, initial: Tensor | None, repeated: int =
 
 def _was_traced(neuron: Any) -> bool:
     """Whether the step is known to be made of operations on single elements; nothing is traced for it."""
-    return vars(neuron).get("_traced", (None, None))[1] is not None
+    return any(found for _, found in vars(neuron).get("_programs", {}).values())
 
 
 def as_written(

@@ -12,6 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from shortcut_snn.neurons import LIF, get_backend, set_backend, use_backend
 from shortcut_snn.neurons.kernels import backend, kernels_run
 
+pytestmark = pytest.mark.usefixtures("nothing_imported")
+
 
 def python(code: str, **environment: str) -> str:
     """Run code in a process of its own, return what it prints."""
