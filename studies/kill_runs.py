@@ -35,7 +35,7 @@ OPTIONS = {
     "data.kind": "nmnist_npz",
     "data.batch_size": 10,
     "data.size": 12,
-    "network.kind": "resnet20",
+    "network.kind": "resnet8",
     "network.width": 2,
     "network.time_steps": 2,
     "neuron.surrogate.kind": "triangle",

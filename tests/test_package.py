@@ -59,7 +59,7 @@ for name in ("lightning", "torchvision", "sklearn", "matplotlib", "scipy", "yaml
     sys.modules[name] = None  # importing it now fails
 import torch
 from shortcut_snn import LinearDecay, LogitSum, Shortcut, nets
-model = Shortcut(nets.spiking_resnet20(10, 2, width=4), num_classes=10)
+model = Shortcut(nets.spiking_resnet8(10, 2, width=4), num_classes=10)
 loss = LogitSum()(model(torch.randn(2, 3, 16, 16)), torch.tensor([1, 2]), LinearDecay()(0, 10))
 loss.backward()
 print(float(loss))

@@ -85,7 +85,7 @@ def cases(chance: random.Random) -> Iterator[Case]:
 
 TEXT = """presets: [evolutionary]
 data: {kind: digits, batch_size: 10, train_limit: 40, test_limit: 20}
-network: {kind: resnet20, width: 2, time_steps: 1}
+network: {kind: resnet8, width: 2, time_steps: 1}
 neuron: {surrogate: {kind: triangle}}
 training: {epochs: 1, threads: 1}
 """

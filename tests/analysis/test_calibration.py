@@ -29,7 +29,7 @@ from .helpers import batch, network
     ],
 )
 def test_the_gain_is_one_in_every_layer(surrogate, block, steps):
-    net = network(surrogate, block, steps=steps)
+    net = network(surrogate, block, "resnet8", steps)
     seen, other = batch(), batch()
     state, random = copy.deepcopy(net.state_dict()), torch.get_rng_state()
     widths = calibrate(net, [seen])
@@ -44,7 +44,7 @@ def test_the_gain_is_one_in_every_layer(surrogate, block, steps):
 
 @pytest.mark.parametrize("options", [{"reset": "soft"}, {"detach_reset": True}, {"decay": 1.0}])
 def test_resets_and_leaks_are_in_what_is_measured(options):
-    net = network(Rectangle(), "basic", steps=4, **options)
+    net = network(Rectangle(), "basic", "resnet8", 4, **options)
     one = batch()
     calibrate(net, [one])
     assert examine(net, [one]).factors[0] == pytest.approx(1.0, abs=0.01)
@@ -60,7 +60,7 @@ def test_a_hundred_layers_without_a_shortcut():
 
 
 def test_widths_are_means_over_batches():
-    net, batches = network(Rectangle()), [batch(), batch()]
+    net, batches = network(Rectangle(), name="resnet8"), [batch(), batch()]
     single = [calibrate(copy.deepcopy(net), [one]) for one in batches]
     both = calibrate(net, batches)
     for name, width in both.items():
@@ -68,7 +68,7 @@ def test_widths_are_means_over_batches():
 
 
 def test_a_wrapped_network_is_calibrated_on_any_loss():
-    net, one = network(Rectangle(4.0)), batch()
+    net, one = network(Rectangle(4.0), name="resnet8"), batch()
     model = Shortcut(net, "blocks", num_classes=10)
 
     def loss(output, labels):

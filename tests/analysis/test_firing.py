@@ -22,7 +22,7 @@ def test_bare_neurons_are_listed_too():
 
 
 def test_layers_of_a_folded_network_are_those_that_run():
-    net = nets.spiking_resnet20(10, 2, width=4).eval()
+    net = nets.spiking_resnet8(10, 2, width=4).eval()
     folded, images = fold(net), torch.randn(2, 3, 16, 16)
     assert list(spiking_layers(folded)) == list(spiking_layers(net))
     with torch.no_grad(), firing_rates(net) as rates, firing_rates(folded) as same:
@@ -34,7 +34,7 @@ def test_layers_of_a_folded_network_are_those_that_run():
 
 
 def test_rates_are_means_of_spikes():
-    net = nets.spiking_resnet20(10, 3, width=4).eval()
+    net = nets.spiking_resnet8(10, 3, width=4).eval()
     images = torch.randn(2, 3, 16, 16)
     seen = {}
     for name, layer in spiking_layers(net).items():
@@ -46,7 +46,7 @@ def test_rates_are_means_of_spikes():
 
 
 def test_nothing_is_measured_outside_the_block():
-    net = nets.spiking_resnet20(10, 2, width=4)
+    net = nets.spiking_resnet8(10, 2, width=4)
     with firing_rates(net) as rates:
         pass
     net(torch.randn(2, 3, 16, 16))

@@ -13,7 +13,7 @@ from shortcut_snn.analysis.gradients import gradient_rms, measure, shallow_to_de
 
 @pytest.fixture
 def model():
-    return Shortcut(nets.spiking_resnet20(10, 2, width=4), num_classes=10)
+    return Shortcut(nets.spiking_resnet8(10, 2, width=4), num_classes=10)
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def batch():
 def test_layers_run_from_stem_to_last_block(model):
     names = list(weights(model.network))
     assert names[0] == "stem.conv"
-    assert names[-1] == "layer3.2.conv2"
-    assert len(names) == 19
+    assert names[-1] == "layer3.0.conv2"
+    assert len(names) == 7
     assert not [name for name in names if "project" in name or "classifier" in name]
 
 
@@ -37,7 +37,7 @@ def test_without_the_method_it_is_the_plain_networks_gradient(model, batch):
         expected = plain.get_submodule(name).weight.grad.square().mean().sqrt().item()
         assert rms == pytest.approx(expected, rel=1e-6)
     assert torch.equal(report.first, plain.stem.conv.weight.grad.flatten())
-    assert report.ratio == report.rms["stem.conv"] / report.rms["layer3.2.conv2"]
+    assert report.ratio == report.rms["stem.conv"] / report.rms["layer3.0.conv2"]
 
 
 def test_the_method_changes_shallow_layers_more(model, batch):

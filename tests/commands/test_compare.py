@@ -19,7 +19,7 @@ from shortcut_snn.recipes.entries import layer
 from shortcut_snn.runs.checkpoint import position, read_checkpoint
 
 SHARED = ["--data.train_limit", "150", "--data.test_limit", "100", "--data.batch_size", "50"]
-SHARED += ["--network.kind", "resnet20", "--network.width", "4", "--network.time_steps", "2", "--training.threads", "1"]
+SHARED += ["--network.kind", "resnet8", "--network.width", "4", "--network.time_steps", "2", "--training.threads", "1"]
 
 
 def labels(*given, **named):

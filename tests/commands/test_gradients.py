@@ -84,9 +84,9 @@ def test_a_runs_recipe_and_weights(run, tmp_path, capsys, monkeypatch):
     # A trained network gets no other blocks.
     assert {remedy.group for remedy in tried} <= {"branches"}
     assert capsys.readouterr().out.startswith(
-        "resnet20 on digits, branches at stages, logit_sum, lambda linear from 0.25"
+        "resnet8 on digits, branches at stages, logit_sum, lambda linear from 0.25"
     )
-    assert len(rows(tmp_path / "gradients.csv")) == 19, "a row for each of ResNet-20's convolutions"
+    assert len(rows(tmp_path / "gradients.csv")) == 7, "a row for each of ResNet-8's convolutions"
     recipe = run_recipe(RunFolder(run))
     monkeypatch.setattr(command, "_rebuilt", lambda *given: [])
     new, trained = gradients(recipe, 1), gradients(recipe, 1, RunFolder(run))
@@ -123,12 +123,12 @@ def test_energy_is_what_the_run_left(run, capsys):
     assert rows(run / "energy.csv") == left
     assert sum(float(row["energy_pj"]) for row in left) == pytest.approx(result["energy_pj"])
     assert f"{result['energy_pj'] / 1000:.4g} nJ an input" in said
-    assert len(left) == 22, "19 convolutions, two projections, the readout"
+    assert len(left) == 10, "7 convolutions, two projections, the readout"
     assert sum(float(row["total_energy_pj"]) for row in left) == pytest.approx(result["total_energy_pj"])
     assert f"with memory {result['total_energy_pj'] / 1000:.4g} nJ" in said
     assert f"quantised to 2 bits {result['quantised_energy_pj'] / 1000:.4g} nJ" in said
     assert f"break even at {100 * result['break_even_rate']:.3g} %" in said
-    assert (run / "energy.png").stat().st_size > 500
+    assert (run / "energy.png").is_file()
     adding = [row["layer"] for row in left if float(row["additions"])]
     assert "layer1.0.conv1" in adding
     assert not {"stem.conv", "classifier"} & set(adding)

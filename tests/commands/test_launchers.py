@@ -200,7 +200,7 @@ def test_a_comparison_in_ray_goes_on_where_a_worker_dies(tmp_path, capsys, monke
     ray = pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
     command = ["compare", "--out", str(tmp_path / "c"), "--methods", "vanilla", "--seeds", "2", "--jobs", "2", *RAY]
     command += ["--data.train_limit", "150", "--data.test_limit", "100", "--data.batch_size", "50"]
-    command += ["--network.kind", "resnet20", "--network.width", "4", "--network.time_steps", "2"]
+    command += ["--network.kind", "resnet8", "--network.width", "4", "--network.time_steps", "2"]
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         thread, found = in_thread(lambda: main([*command, "--training.epochs", "8"]))

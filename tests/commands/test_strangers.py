@@ -227,7 +227,7 @@ class Plain:
 '''
 # Small, of digits and a network of ours, but for what is the stranger's.
 SMALL = {
-    "data.train_limit": "60", "data.test_limit": "20", "data.batch_size": "20", "network.kind": "resnet20",
+    "data.train_limit": "60", "data.test_limit": "20", "data.batch_size": "20", "network.kind": "resnet8",
     "network.width": "2", "network.time_steps": "2", "training.epochs": "1",
 }  # fmt: skip
 OWN_DATA = {"data.kind": "my_data", "data.train_limit": None, "data.test_limit": None, "data.batch_size": "30"}

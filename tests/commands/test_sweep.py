@@ -22,7 +22,7 @@ from shortcut_snn.commands.sweep import search as searching  # noqa: E402
 from shortcut_snn.commands.sweep.space import at, read_space  # noqa: E402
 
 SMALL = ["--data.train_limit", "60", "--data.test_limit", "30", "--data.batch_size", "50", "--training.threads", "1"]
-SMALL += ["--network.kind", "resnet20", "--network.width", "2", "--network.time_steps", "1"]
+SMALL += ["--network.kind", "resnet8", "--network.width", "2", "--network.time_steps", "1"]
 
 
 def space(tmp_path, text):

@@ -9,7 +9,7 @@ from shortcut_snn.neurons import LIF, PLIF
 
 # Name, kind of neuron, and options: every family there is.
 FAMILIES = {
-    "basic": ("resnet20", "lif", {}),
+    "basic": ("resnet8", "lif", {}),
     "sew": ("resnet18", "lif", {"block": "sew"}),
     "ms": ("resnet18", "lif", {"block": "ms"}),
     "plain": ("resnet18", "lif", {"block": "plain"}),
@@ -19,8 +19,8 @@ FAMILIES = {
     "vgg, average pooling": ("vggsnn", "lif", {}),
     "qkformer": ("qkformer", "lif", {"block": "sew", "blocks": [1, 1], "heads": 2}),
     "qkformer, ms": ("qkformer", "lif", {"block": "ms", "blocks": [1, 1]}),
-    "plif": ("resnet20", "plif", {}),
-    "if": ("resnet20", "if", {}),
+    "plif": ("resnet8", "plif", {}),
+    "if": ("resnet8", "if", {}),
 }
 STEPS, SIDE, CLASSES = 2, 16, 10
 
@@ -75,7 +75,7 @@ def description(events: bool = False, network: object = (), neuron: object = "li
         else {"channels": 3, "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25], "kind": "static"}
     )
     classes = {"classes": [f"class {i}" for i in range(CLASSES)], "image_size": [SIDE, SIDE]}
-    options = {"kind": "resnet20", "width": 4, "time_steps": STEPS, **dict(network)}  # type: ignore[call-overload]
+    options = {"kind": "resnet8", "width": 4, "time_steps": STEPS, **dict(network)}  # type: ignore[call-overload]
     return Description.from_about({"network": options, "neuron": neuron, "data": {**classes, **of_data, **data}})
 
 

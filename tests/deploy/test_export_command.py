@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 @pytest.fixture(scope="module")
 def exported(trained, tmp_path_factory):
     """Every format of the run on digits, in one folder."""
-    folder = tmp_path_factory.mktemp("exported") / "digits-resnet20"
+    folder = tmp_path_factory.mktemp("exported") / "digits-resnet8"
     for arguments in (["safetensors"], ["nir"], ["onnx"], ["torch-export", "--streaming"]):
         command = ["export", str(trained), "--out", str(folder), "--images", "60", "--name", folder.name, "--to"]
         assert main([*command, *arguments]) == 0
@@ -89,10 +89,10 @@ def test_files_run_without_us(trained, exported):
 def test_the_card(trained, exported):
     read = card(exported)
     result = json.loads((trained / "result.json").read_text())
-    assert read.name == "digits-resnet20"
+    assert read.name == "digits-resnet8"
     assert read.accuracy["test"] == result["test_last"]["accuracy"]
     assert read.data["samples"] == {"train": 270, "validation": 30, "test": 100}
-    assert read.recipe["network"]["kind"] == "resnet20"
+    assert read.recipe["network"]["kind"] == "resnet8"
     assert set(read.files.values()) == {path.name for path in exported.glob("network*")}
     text = (exported / "README.md").read_text()
     assert text.startswith("---\nlibrary_name: shortcut-snn\n")

@@ -24,38 +24,38 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 @pytest.fixture(scope="module")
 def models(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
-    folder = root / "digits-resnet20"
+    folder = root / "digits-resnet8"
     assert main(["export", str(trained), "--to", "safetensors", "--out", str(folder), "--name", folder.name]) == 0
     return root
 
 
 def test_by_name(models, monkeypatch):
-    assert names(models) == ["digits-resnet20"]
+    assert names(models) == ["digits-resnet8"]
     images = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
-    expected = load(models / "digits-resnet20" / "network.safetensors").logits(images)
-    assert torch.equal(load("digits-resnet20", models).logits(images), expected)
+    expected = load(models / "digits-resnet8" / "network.safetensors").logits(images)
+    assert torch.equal(load("digits-resnet8", models).logits(images), expected)
     monkeypatch.setenv(registry.VARIABLE, str(models))
-    assert torch.equal(load("digits-resnet20").logits(images), expected)
-    assert card("digits-resnet20").recipe["data"]["kind"] == "digits"
+    assert torch.equal(load("digits-resnet8").logits(images), expected)
+    assert card("digits-resnet8").recipe["data"]["kind"] == "digits"
 
 
 def test_unknown_names(models, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no network 'digits-resnet21' \(did you mean digits-resnet20\?\): .*"):
+    with pytest.raises(FileNotFoundError, match=r"no network 'digits-resnet21' \(did you mean digits-resnet8\?\): .*"):
         load("digits-resnet21", models)
-    with pytest.raises(FileNotFoundError, match=r"no network 'cats'.* there are: digits-resnet20$"):
+    with pytest.raises(FileNotFoundError, match=r"no network 'cats'.* there are: digits-resnet8$"):
         load("cats", models)
     with pytest.raises(FileNotFoundError, match=r"and this package there are: .*digits-resnet18"):
         load("cats")
     with pytest.raises(FileNotFoundError, match=r"no network '\.\./x'"):
-        load("../x", models / "digits-resnet20")
+        load("../x", models / "digits-resnet8")
     with pytest.raises(FileNotFoundError, match="there are: none"):
         load("anything", tmp_path / "nowhere")
 
 
 def test_ones_own_names_come_first(models, tmp_path, monkeypatch):
-    shutil.copytree(models / "digits-resnet20", tmp_path / "digits-resnet18")
+    shutil.copytree(models / "digits-resnet8", tmp_path / "digits-resnet18")
     monkeypatch.setenv(registry.VARIABLE, str(tmp_path))
-    assert card("digits-resnet18").name == "digits-resnet20"
+    assert card("digits-resnet18").name == "digits-resnet8"
     # A folder of that name, but with no network, is not in the way.
     (tmp_path / "here" / "digits-resnet18").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here")
@@ -246,7 +246,7 @@ def test_what_is_not_pushed(models, tmp_path, trained):
     with pytest.raises(FileNotFoundError, match="comes from no file"):
         network.push_to_hub("someone/digits-v1.0")
     # A card from elsewhere that names a file of this machine.
-    shutil.copytree(models / "digits-resnet20", tmp_path / "mine")
+    shutil.copytree(models / "digits-resnet8", tmp_path / "mine")
     (tmp_path / "secret").touch()
     said = json.loads((tmp_path / "mine" / "card.json").read_text())
     (tmp_path / "mine" / "card.json").write_text(json.dumps(said | {"files": {"onnx": "../secret"}}))

@@ -52,6 +52,7 @@ def test_the_number_of_weighted_layers_is_the_name(name: str) -> None:
     ("name", "make", "widths"),
     [
         ("resnet18", nets.spiking_resnet18, [64, 128, 256, 512]),
+        ("resnet8", nets.spiking_resnet8, [16, 32, 64]),
         ("resnet19", nets.spiking_resnet19, [128, 256, 512]),
         ("resnet20", nets.spiking_resnet20, [16, 32, 64]),
         ("resnet34", nets.spiking_resnet34, [64, 128, 256, 512]),
@@ -132,7 +133,7 @@ def test_a_recipe_says_of_a_network_what_it_has() -> None:
         ({"kind": "resnet18", "readout": "sequence"}, "network.readout: network 'resnet18' has no entry"),
         ({"kind": "resnet18", "width": 0}, "network.width .*greater than or equal to 1, got 0"),
         ({"kind": "resnet18", "norm": "ln"}, "network.norm .*'bn' or 'tdbn', got 'ln'"),
-        ({"kind": "resnet50"}, "unknown network 'resnet50' .* there are: resnet18, resnet19, resnet20"),
+        ({"kind": "resnet50"}, "unknown network 'resnet50' .* there are: resnet8, resnet18, resnet19, resnet20"),
     ):
         with pytest.raises(ValueError, match=message):
             read(entries)

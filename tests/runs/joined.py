@@ -25,7 +25,7 @@ def steps(case: str, rank: int, world: int) -> Steps:
     """Train in double precision, where rounding flips no spike; return the losses and what the network became."""
     taps, objective, balance = CASES[case]
     torch.manual_seed(0)
-    net = nets.spiking_resnet20(5, 2, width=4, make_neuron=lambda: LIF(surrogate=Triangle())).double()
+    net = nets.spiking_resnet8(5, 2, width=4, make_neuron=lambda: LIF(surrogate=Triangle())).double()
     model: torch.nn.Module = Shortcut(net, taps, num_classes=5)
     if world > 1:
         synchronise(net)

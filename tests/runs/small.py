@@ -1,4 +1,4 @@
-"""A run small enough for a test: real digits, a thin ResNet-20, two time steps."""
+"""A run small enough for a test: real digits, a thin ResNet-8, two time steps."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ OPTIONS = {
     "data.batch_size": "50",
     "data.train_limit": "300",
     "data.test_limit": "100",
-    "network.kind": "resnet20",
+    "network.kind": "resnet8",
     "network.width": "4",
     "network.time_steps": "2",
     "neuron.surrogate.kind": "triangle",

@@ -26,7 +26,7 @@ def seen(net: torch.nn.Module) -> list[tuple[bool, int, int]]:
 
 
 def test_the_first_part_is_smaller_and_shorter_and_evaluation_never_is(tmp_path: Path) -> None:
-    net = nets.spiking_resnet20(2, 3, width=2, in_channels=1)
+    net = nets.spiking_resnet8(2, 3, width=2, in_channels=1)
     data = torch.utils.data.TensorDataset(torch.rand(16, 1, 8, 8), torch.arange(16) % 2)
     batches = seen(net)
     training = Training(epochs=2, early=Early(0.5, size=6, time_steps=2), threads=1)
@@ -58,7 +58,7 @@ def test_a_run_with_cheaper_epochs_resumes_bit_identically(tmp_path: Path, monke
     [
         ({"training__early__time_steps": 3}, "the network runs for 2"),
         ({"training__early__fraction": 1}, "training.early.fraction"),
-        ({"network__kind": "resnet20", "training__early__size": 0}, "training.early.size"),
+        ({"network__kind": "resnet8", "training__early__size": 0}, "training.early.size"),
     ],
     ids=["more steps", "all of the run", "no pixels"],
 )

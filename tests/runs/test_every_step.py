@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("bare")
 
 
 def small() -> nets.SpikingNetwork:
-    return nets.spiking_resnet20(2, 2, width=2, in_channels=1)
+    return nets.spiking_resnet8(2, 2, width=2, in_channels=1)
 
 
 def task(net: nn.Module, objective: Any = None) -> Classification:

@@ -44,7 +44,7 @@ def test_metrics_follow_the_schedule(run):
 
 def test_network_that_ships_is_a_plain_one(run):
     state = load_file(run / "network.safetensors")
-    plain = nets.spiking_resnet20(10, 2, width=4, in_channels=1)
+    plain = nets.spiking_resnet8(10, 2, width=4, in_channels=1)
     assert state.keys() == plain.state_dict().keys()
     plain.load_state_dict(state)
 
@@ -55,7 +55,7 @@ def test_last_and_best_are_what_the_files_give(run):
     for weights, split in (("last", "test"), ("best", "test"), ("last", "validation"), ("best", "validation")):
         found = evaluate(run, weights, split)
         assert found.metrics == pytest.approx(result[f"{split}_{weights}"], abs=1e-6), (weights, split)
-    assert len(found.rates) == 19
+    assert len(found.rates) == 7
     assert all(0 <= rate <= 1 for rate in found.rates.values())
 
 
@@ -85,7 +85,7 @@ def test_checkpoint_needs_no_code_to_load(run):
 
 def test_recipe_reads_back(run):
     recipe = read_recipe(run / "recipe.yaml")
-    assert components.kind_and_name(recipe.network)[1] == "resnet20"
+    assert components.kind_and_name(recipe.network)[1] == "resnet8"
     assert recipe.data.train_limit == 300
     network, again, about = load_run(run)
     assert again == recipe

@@ -46,7 +46,7 @@ def test_what_ships_is_a_plain_network_that_gives_the_run_s_accuracy(runs: Path,
     assert changed(recipe, name) == recipe
     assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
     block = name if name in ("sew", "ms") else "basic"
-    plain = nets.spiking_resnet20(10, 2, width=4, in_channels=1, block=block)
+    plain = nets.spiking_resnet8(10, 2, width=4, in_channels=1, block=block)
     assert network.state_dict().keys() == plain.state_dict().keys()
     result = json.loads((runs / name / "result.json").read_text())
     assert evaluate(runs / name).metrics == pytest.approx(result["test_last"], abs=1e-6)
@@ -80,7 +80,7 @@ def test_gradients_can_be_looked_at(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_calibrated_says_its_widths(runs: Path) -> None:
-    assert len(set(json.loads((runs / "calibrated" / "surrogates.json").read_text()).values())) > 9
+    assert len(set(json.loads((runs / "calibrated" / "surrogates.json").read_text()).values())) == 6
     assert not (runs / "tet" / "surrogates.json").exists()
 
 

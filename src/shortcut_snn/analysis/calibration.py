@@ -52,7 +52,7 @@ def calibrate(
     Example:
         >>> import torch
         >>> from shortcut_snn import nets
-        >>> network, batch = nets.spiking_resnet20(10, 2, width=4), (torch.rand(2, 3, 8, 8), torch.tensor([1, 2]))
+        >>> network, batch = nets.spiking_resnet8(10, 2, width=4), (torch.rand(2, 3, 8, 8), torch.tensor([1, 2]))
         >>> widths = calibrate(network, [batch])
         >>> list(widths)[0], all(0.05 <= width <= 20 for width in widths.values())
         ('stem.spike', True)
@@ -86,7 +86,7 @@ def set_widths(network: nn.Module, widths: dict[str, float]) -> None:
 
     Example:
         >>> from shortcut_snn import nets
-        >>> network = nets.spiking_resnet20(10, 2, width=4)
+        >>> network = nets.spiking_resnet8(10, 2, width=4)
         >>> set_widths(network, {"stem.spike": 2.0})
         >>> network.stem.spike.neuron.surrogate
         Rectangle(width=2.0)

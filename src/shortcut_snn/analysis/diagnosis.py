@@ -76,7 +76,7 @@ def diagnose(
     Example:
         >>> import torch
         >>> from shortcut_snn import nets
-        >>> network, batch = nets.spiking_resnet20(10, 2, width=4), (torch.rand(2, 3, 8, 8), torch.tensor([1, 2]))
+        >>> network, batch = nets.spiking_resnet8(10, 2, width=4), (torch.rand(2, 3, 8, 8), torch.tensor([1, 2]))
         >>> diagnose(network, [batch]).verdict.kind in ("healthy", "vanishes", "explodes", "silent")
         True
     """

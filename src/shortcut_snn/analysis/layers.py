@@ -98,7 +98,7 @@ def examine(
     Example:
         >>> import torch
         >>> from shortcut_snn import nets
-        >>> network, batch = nets.spiking_resnet20(10, 2, width=4), (torch.rand(2, 3, 8, 8), torch.tensor([1, 2]))
+        >>> network, batch = nets.spiking_resnet8(10, 2, width=4), (torch.rand(2, 3, 8, 8), torch.tensor([1, 2]))
         >>> [layer.layer for layer in examine(network, [batch]).layers][:2]
         ['stem.spike', 'layer1.0.spike1']
     """

@@ -41,7 +41,7 @@ def judge(layers: Sequence[LayerReport]) -> Verdict:
     Example:
         >>> import torch
         >>> from shortcut_snn import nets
-        >>> network, batch = nets.spiking_resnet20(10, 2, width=4), (torch.rand(2, 3, 8, 8), torch.tensor([1, 2]))
+        >>> network, batch = nets.spiking_resnet8(10, 2, width=4), (torch.rand(2, 3, 8, 8), torch.tensor([1, 2]))
         >>> from shortcut_snn.analysis import examine
         >>> judge(examine(network, [batch]).layers).layer.startswith(("stem", "layer"))
         True

@@ -67,7 +67,7 @@ class Description:
         >>> from shortcut_snn.deploy import Description
         >>> data = {"classes": ["cat", "dog"], "channels": 3, "image_size": [32, 32], "kind": "static"}
         >>> about = Description.from_about({
-        ...     "network": {"kind": "resnet20", "width": 4, "time_steps": 2}, "neuron": "lif",
+        ...     "network": {"kind": "resnet8", "width": 4, "time_steps": 2}, "neuron": "lif",
         ...     "data": data | {"mean": [0.5] * 3, "std": [0.25] * 3},
         ... })
         >>> about.build().classifier.out_features, about.time_steps

@@ -63,7 +63,7 @@ def export_network(
         >>> from shortcut_snn.deploy import Description, export_network, load
         >>> data = {"classes": ["cat", "dog"], "channels": 3, "image_size": [8, 8], "kind": "static"}
         >>> about = Description.from_about({
-        ...     "network": {"kind": "resnet20", "width": 4, "time_steps": 2}, "neuron": "lif",
+        ...     "network": {"kind": "resnet8", "width": 4, "time_steps": 2}, "neuron": "lif",
         ...     "data": data | {"mean": [0.5] * 3, "std": [0.25] * 3},
         ... })
         >>> images = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)

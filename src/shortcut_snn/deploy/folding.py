@@ -32,7 +32,7 @@ def fold(network: M, example: Tensor | None = None) -> M:
     Example:
         >>> import torch
         >>> from shortcut_snn import nets
-        >>> network = nets.spiking_resnet20(10, 2, width=4).eval()
+        >>> network = nets.spiking_resnet8(10, 2, width=4).eval()
         >>> images = torch.randn(2, 3, 8, 8)
         >>> bool(torch.allclose(fold(network)(images), network(images), atol=1e-5))
         True

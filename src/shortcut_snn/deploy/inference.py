@@ -30,7 +30,7 @@ class Inference:
         >>> from shortcut_snn.deploy.torch_runtime import TorchRuntime
         >>> data = {"classes": ["cat", "dog"], "channels": 3, "image_size": [8, 8], "kind": "static"}
         >>> about = Description.from_about({
-        ...     "network": {"kind": "resnet20", "width": 4, "time_steps": 2}, "neuron": "lif",
+        ...     "network": {"kind": "resnet8", "width": 4, "time_steps": 2}, "neuron": "lif",
         ...     "data": data | {"mean": [0.5] * 3, "std": [0.25] * 3},
         ... })
         >>> network = Inference(TorchRuntime(fold(about.build()), about), about)

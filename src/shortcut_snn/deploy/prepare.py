@@ -12,7 +12,7 @@ def in_words(about: Description) -> str:
     Example:
         >>> data = {"classes": ["cat", "dog"], "channels": 1, "image_size": [8, 8], "kind": "static"}
         >>> in_words(Description.from_about({
-        ...     "network": {"kind": "resnet20", "width": 4, "time_steps": 2}, "neuron": "lif",
+        ...     "network": {"kind": "resnet8", "width": 4, "time_steps": 2}, "neuron": "lif",
         ...     "data": data | {"mean": [0.5], "std": [0.25]},
         ... }))
         'grey images, resized until they just cover 8 x 8 pixels, the centre of which is taken; levels are divided by \

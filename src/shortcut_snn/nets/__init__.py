@@ -5,6 +5,7 @@ from .network import SpikingNetwork, build_network
 from .norms import Norm
 from .resnet import (
     SpikingResNet,
+    spiking_resnet8,
     spiking_resnet18,
     spiking_resnet19,
     spiking_resnet20,
@@ -35,6 +36,7 @@ __all__ = [
     "TransformerBlock",
     "build_network",
     "spiking_qkformer",
+    "spiking_resnet8",
     "spiking_resnet18",
     "spiking_resnet19",
     "spiking_resnet20",

@@ -160,7 +160,7 @@ def build_network(network: Any, neuron: Any, description: Mapping[str, Any]) -> 
     Example:
         >>> import torch
         >>> from shortcut_snn import components
-        >>> network, neuron = components.network.make("resnet20", width=4), components.neuron.make("plif")
+        >>> network, neuron = components.network.make("resnet8", width=4), components.neuron.make("plif")
         >>> data = {"classes": ["cat", "dog"], "channels": 3, "image_size": [8, 8]}
         >>> build_network(network, neuron, data)(torch.rand(5, 3, 8, 8)).shape
         torch.Size([5, 2])

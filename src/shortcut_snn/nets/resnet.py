@@ -111,6 +111,27 @@ class ResNetOptions(Options, total=False):
     block: Block
 
 
+@components.network("resnet8")
+def spiking_resnet8(
+    num_classes: int,
+    time_steps: Count = 4,
+    *,
+    width: Count = 16,
+    **options: Unpack[ResNetOptions],
+) -> SpikingResNet:
+    """ResNet-8: stages of one block each, doubling in width (MLPerf Tiny's for images); options of SpikingResNet.
+
+    Args:
+        width: channels of the first stage.
+
+    Example:
+        >>> import torch
+        >>> spiking_resnet8(num_classes=10, width=4)(torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 10])
+    """
+    return SpikingResNet((1, 1, 1), _widths(width, 3), num_classes, time_steps, **options)
+
+
 @components.network("resnet18")
 def spiking_resnet18(
     num_classes: int,

@@ -90,7 +90,7 @@ class Recipe:
 
     Example:
         >>> from shortcut_snn.recipes import Recipe, recipe_of
-        >>> recipe = recipe_of({"network": {"kind": "resnet20", "width": 8}}, "evolutionary")
+        >>> recipe = recipe_of({"network": {"kind": "resnet8", "width": 8}}, "evolutionary")
         >>> recipe.method.branches.schedule
         LinearDecay(initial=0.25)
     """

@@ -95,7 +95,7 @@ class History(Callback):
         if f"validation_{metric.name}" in row:
             words.append(f"validation {metric.show(row[f'validation_{metric.name}'])}")
         words += [f"lambda {row['lambda']:.2f}"] * branches
-        return f"epoch {row['epoch']}/{epochs}: {', '.join(words)}, {self.spent:.3g} s"
+        return f"epoch {row['epoch']}/{epochs}: {', '.join(words)}, {self.spent:.{3 if self.spent >= 1 else 2}g} s"
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must know."""

@@ -32,7 +32,7 @@ class BPTT:
 
     Example:
         >>> from shortcut_snn import nets
-        >>> type(BPTT()(nets.spiking_resnet20(10, 2, width=4), "stages", num_classes=10)).__name__
+        >>> type(BPTT()(nets.spiking_resnet8(10, 2, width=4), "stages", num_classes=10)).__name__
         'Shortcut'
     """
 
@@ -53,7 +53,7 @@ class SLTT:
 
     Example:
         >>> from shortcut_snn import nets
-        >>> network = nets.spiking_resnet20(10, 2, width=4)
+        >>> network = nets.spiking_resnet8(10, 2, width=4)
         >>> _ = SLTT()(network, "stages", num_classes=10)
         >>> all(module.detach_membrane for module in network.modules() if isinstance(module, Neuron))
         True
@@ -85,7 +85,7 @@ class Rate:
 
     Example:
         >>> from shortcut_snn import nets
-        >>> type(Rate()(nets.spiking_resnet20(10, 2, width=4), "stages", num_classes=10)).__name__
+        >>> type(Rate()(nets.spiking_resnet8(10, 2, width=4), "stages", num_classes=10)).__name__
         'RateShortcut'
     """
 
@@ -167,7 +167,7 @@ class RateShortcut(Shortcut):
 
     Example:
         >>> from shortcut_snn import nets
-        >>> model = RateShortcut(nets.spiking_resnet20(10, 2, width=4), [], num_classes=10)
+        >>> model = RateShortcut(nets.spiking_resnet8(10, 2, width=4), [], num_classes=10)
         >>> model(torch.rand(2, 3, 8, 8)).main.shape
         torch.Size([2, 10])
     """

@@ -90,7 +90,7 @@ def fit(
         >>> from shortcut_snn import nets
         >>> from shortcut_snn.runs import Classification, Training, fit
         >>> images = torch.utils.data.TensorDataset(torch.rand(8, 1, 8, 8), torch.arange(8) % 2)
-        >>> network = nets.spiking_resnet20(2, 2, width=2, in_channels=1)
+        >>> network = nets.spiking_resnet8(2, 2, width=2, in_channels=1)
         >>> task = Classification(network, training=Training(epochs=1))
         >>> result = fit(task, (images, images), tempfile.mkdtemp() + "/run", tell=lambda line: None)
         >>> sorted(result["test_last"])

@@ -39,7 +39,7 @@ class Task(pl.LightningModule):
         >>> import torch
         >>> from shortcut_snn import Shortcut, nets
         >>> from shortcut_snn.runs import Classification
-        >>> network = nets.spiking_resnet20(10, 2, width=4)
+        >>> network = nets.spiking_resnet8(10, 2, width=4)
         >>> task = Classification(Shortcut(network, "stages", num_classes=10))
         >>> task.metric
         'accuracy'
@@ -307,7 +307,7 @@ class Classification(Task):
     Example:
         >>> import torch
         >>> from shortcut_snn import nets
-        >>> task = Classification(nets.spiking_resnet20(2, 2, width=2), label_smoothing=0.1)
+        >>> task = Classification(nets.spiking_resnet8(2, 2, width=2), label_smoothing=0.1)
         >>> float(task.metrics(torch.tensor([[0.0, 1.0], [0.0, 1.0]]), torch.tensor([1, 0]))["accuracy"])
         0.5
     """
