@@ -31,7 +31,7 @@ def _traced(neuron: Any, stamp: str, training: bool) -> Traced | None:
     key = (stamp, *getattr(neuron.surrogate, "__dict__", {}).values())
     if own.get(training, (None, None))[0] != key:
         try:
-            own[training] = key, trace(neuron, neuron.step, len(neuron.states))
+            own[training] = key, trace(neuron, len(neuron.states))
         except CannotTraceError as error:
             own[training] = key, None
             _say_once(type(neuron), str(error))

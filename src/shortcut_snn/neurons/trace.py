@@ -5,8 +5,7 @@ What a step may consist of stands in ``_FUNCTIONS`` and ``_METHODS``: arithmetic
 """
 
 import operator
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,21 +87,21 @@ class Traced:
     numbers: tuple[float, ...]
 
 
-# While torch.fx traces, it stands in for every module's attributes and calls, in all threads: one trace at a time, and
-# what other threads do meanwhile passes through.
-_ONE_AT_A_TIME = threading.Lock()
-
-
 class _Tracer(fx.Tracer):
-    """Knows a module's parameters and buffers by name, and takes no other tensors."""
+    """Knows a module's parameters and buffers by name, and takes no other tensors.
+
+    ``fx.Tracer.trace`` stands in for every module's attributes and calls meanwhile, in all threads. Here a copy of the
+    module has stand-ins for its parameters, and nothing else is touched.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.thread = threading.get_ident()
+        self.root, self.graph = module, fx.Graph()
         self.own = dict(module.named_parameters()) | dict(module.named_buffers())
         self.proxies: dict[str, fx.Proxy] = {}
 
-    def _known(self, value: Tensor) -> fx.Proxy | None:
+    def known(self, value: Tensor) -> fx.Proxy | None:
+        """Return what stands for a parameter or buffer, None for another tensor."""
         for name, each in self.own.items():
             if each is value:
                 if name not in self.proxies:
@@ -111,21 +110,20 @@ class _Tracer(fx.Tracer):
                 return self.proxies[name]
         return None
 
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        if threading.get_ident() != self.thread or not isinstance(attr_val, Tensor):
-            return attr_val
-        found = self._known(attr_val)
-        return attr_val if found is None else found
-
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        """Look into every module."""
-        return forward(*args, **kwargs)
+    def copied(self, module: nn.Module) -> nn.Module:
+        """Return a module with the same attributes, of which those that are known are stood in for."""
+        copy = object.__new__(type(module))
+        parts: dict[str, Any] = {
+            "_parameters": _Known(module._parameters, self),
+            "_buffers": _Known(module._buffers, self),
+        }
+        parts["_modules"] = {name: each and self.copied(each) for name, each in module._modules.items()}
+        copy.__dict__.update(vars(module) | parts)
+        return copy
 
     def create_arg(self, a: Any) -> Any:
         if isinstance(a, Tensor):
-            found = self._known(a)
+            found = self.known(a)
             if found is None:
                 raise CannotTraceError(
                     f"a tensor of shape {tuple(a.shape)} in it is no parameter: make it one, or register it as a buffer"
@@ -134,24 +132,38 @@ class _Tracer(fx.Tracer):
         return super().create_arg(a)
 
 
-def trace(module: nn.Module, step: Callable[..., Any], states: int) -> Traced:
-    """Trace ``step(current, *states) -> (spikes, *states)``.
+class _Known(dict[str, Any]):
+    """A module's parameters, each stood in for when it is asked for."""
+
+    def __init__(self, given: Mapping[str, Any], tracer: _Tracer) -> None:
+        super().__init__(given)
+        self.tracer = tracer
+
+    def __getitem__(self, name: str) -> Any:
+        found = super().__getitem__(name)
+        return found if found is None else self.tracer.known(found)
+
+
+def trace(module: nn.Module, states: int) -> Traced:
+    """Trace ``module.step(current, *states) -> (spikes, *states)``.
 
     Raises:
         CannotTraceError: naming the operation that there is no kernel for.
     """
-    names = ["current", *(f"state{k}" for k in range(states))]
-    call = eval(f"lambda {', '.join(names)}: step({', '.join(names)})", {"step": step})
+    tracer = _Tracer(module)
+    given = [
+        tracer.create_proxy("placeholder", name, (), {}) for name in ("current", *map("state{}".format, range(states)))
+    ]
     try:
-        with _ONE_AT_A_TIME:
-            graph = _Tracer(module).trace(call)
+        made: Any = tracer.copied(module)
+        tracer.create_node("output", "output", (tracer.create_arg(made.step(*given)),), {})
     except CannotTraceError:
         raise
     except fx.proxy.TraceError as error:
         raise CannotTraceError(f"what it does depends on values ({str(error).splitlines()[0]})") from error
     except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError) as error:
         raise CannotTraceError(f"{type(error).__name__}: {(str(error) or '?').splitlines()[0]}") from error
-    return _Lowering(graph, states).result()
+    return _Lowering(tracer.graph, states).result()
 
 
 class _Lowering:
