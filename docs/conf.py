@@ -96,7 +96,8 @@ class Trained(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return the table."""
         lines = [
-            "| name | data | test accuracy | test samples | energy, nJ | with ReLUs | with memory | quantised | licence of the data |",
+            "| name | data | test accuracy | test samples "
+            "| energy, nJ | with ReLUs | with memory | quantised | licence of the data |",
             "|---|---|---|---|---|---|---|---|---|",
         ]
         for name in registry.names(registry.TRAINED):
