@@ -526,3 +526,38 @@ class ListOfSteps(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return list(self.body(x)[1])
+
+
+class Prepared(nn.Module):
+    """A cell whose potential is there only once what goes through time has begun."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.mem is None:
+            self.mem = torch.zeros_like(x)
+        self.mem = 0.5 * self.mem + x
+        spike = fire(self.mem - 0.3)
+        self.mem = self.mem * (1 - spike)
+        return spike
+
+
+class Prepares(nn.Module):
+    """Convolves every frame of ``[N, T, C, H, W]``, from rest."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv, self.cell = nn.Conv2d(inputs, outputs, 3, padding=1), Prepared()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.cell.mem = None
+        return torch.stack([self.cell(self.conv(frame)) for frame in x.unbind(1)], 1)
+
+
+@entry(clips(), widths={4, 6, 8})
+class CellsMadeReady(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lif0, self.lif1, self.lif2 = Prepares(2, 4), Prepares(4, 6), Prepares(6, 8)
+        self.fc = nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.lif2(self.lif1(self.lif0(x))).mean((1, 3, 4)))
