@@ -1,8 +1,9 @@
 """Python processes that tests start, forked from one that has imported everything: two seconds each instead of twelve.
 
 They are processes of their own as any other, with their own arguments, folder, variables, streams and session, and
-children of the one that starts them. What asks Python for more than ``-P`` and ``-W`` before ``-m`` or ``-c``, or sets
-a variable that is read when modules are imported, starts as usual, and so does everything where there is no Linux.
+children of the one that starts them. What asks Python for more than ``-P`` and ``-W`` before ``-m``, ``-c`` or a
+script, or sets a variable that is read when modules are imported, starts as usual, and so does everything where there
+is no Linux.
 """
 
 import atexit
@@ -76,12 +77,13 @@ def _words(given: Mapping[str, Any], variables: Mapping[str, str]) -> list[str] 
     rest = words[words[:1] == ["-P"] :]
     rest = rest[2 if rest[:1] == ["-W"] else 0 :]
     # The names of what is not used begin so.
-    known = {name.removeprefix("unused_"): value for name, value in given.items()}
-    usual = all(known.get(name, value) == value for name, value in USUAL.items())
+    values = {name.removeprefix("unused_"): value for name, value in given.items()}
+    usual = all(values.get(name, value) == value for name, value in USUAL.items())
     early = [{k: v for k, v in each.items() if k.startswith(EARLY)} for each in (os.environ, variables)]
     for each in early:
         each.pop("PYTHONPATH", None)
-    if python == sys.executable and rest[:1] in (["-m"], ["-c"]) and usual and early[0] == early[1]:
+    known = rest[:1] in (["-m"], ["-c"]) or (bool(rest) and rest[0].endswith(".py"))
+    if python == sys.executable and known and usual and early[0] == early[1]:
         return words
     return None
 
@@ -194,16 +196,18 @@ def _execute(words: list[str], folder: str, inherited: str) -> None:
     if words[0] == "-W":
         warnings.simplefilter(words[1])  # type: ignore[arg-type]
         words = words[2:]
-    kind, what, *rest = words
+    kind, what, *rest = words if words[0] in ("-m", "-c") else ("", *words)
     # The repository's folder, and what follows it.
     before = [each for each in inherited.split(os.pathsep) if each]
     del sys.path[: 1 + len(before)]
     sys.path[:0] = [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
     if not isolated:
-        sys.path.insert(0, folder if kind == "-m" else "")
+        sys.path.insert(0, {"-m": folder, "-c": ""}.get(kind, os.path.dirname(os.path.abspath(what))))
     sys.argv = ["-c" if kind == "-c" else what, *rest]
     if kind == "-m":
         runpy.run_module(what, run_name="__main__", alter_sys=True)
+    elif kind == "":
+        runpy.run_path(what, run_name="__main__")
     else:
         names = vars(sys.modules["__main__"])
         names.clear()
