@@ -12,14 +12,17 @@ subprocess.Popen = Popen  # type: ignore[assignment, misc]
 pytest_collect_file = pages(Path(__file__).parent).pytest()
 
 LONGEST = (
-    "tests/runs/test_rivals.py",
+    "tests/deploy/test_graphs.py",
+    "tests/lightning/test_callback.py",
+    "tests/neurons/kernels/test_triton.py",
+    "tests/examples/test_examples.py",
+    "tests/runs/test_devices.py",
     "tests/commands/test_compare.py",
-    "tests/benchmarks/test_agreement.py",
-    "tests/commands/test_strangers.py",
     "tests/benchmarks/test_run.py",
-    "tests/neurons/kernels/test_norm_neuron.py",
-    "tests/commands/test_gradients.py",
-    "tests/data/events/test_cache.py",
+    "tests/runs/test_numerics.py",
+    "tests/runs/test_interruption.py",
+    "tests/deploy/test_export_command.py",
+    "tests/commands/test_sweep.py",
 )
 
 

@@ -11,7 +11,7 @@ from shortcut_snn.neurons import LIF, ATan, Rectangle, Sigmoid, Surrogate, Trian
 from shortcut_snn.recipes import recipe_of
 from studies import claim, claim_tables
 
-TINY = ["--set", "network.width=2", "data.batch_size=10", "training.precision=fp32"]
+TINY = ["--set", "network.kind=resnet8", "network.width=2", "data.batch_size=10", "training.precision=fp32"]
 TINY += ["network.block=ms", "neuron.surrogate.kind=triangle"]
 
 
