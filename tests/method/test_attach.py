@@ -15,6 +15,7 @@ from torchvision.models import resnet18
 
 from shortcut_snn import LossSum, Shortcut, TimeLoop, attach
 from shortcut_snn.method.taps import Unfold
+from shortcut_snn.neurons import LIF
 
 from .peers import CLASSES, LABELS, PEERS, STEPS, Peer, Plain, frames, integrating, snntorch_step, spikingjelly
 from .toys import small
@@ -265,6 +266,73 @@ def test_an_output_that_is_no_logits_asks_for_a_readout() -> None:
     assert model(x).main.shape == (2, CLASSES)
     with pytest.raises(ValueError, match=r"do not hold one sample at each index.*output\.mean\(1\)"):
         attach(Places(), example=x, readout=lambda y: y.mean(0).flatten(0, 1))
+
+
+def test_predictions_at_places_over_time_keep_their_places_or_are_asked_about() -> None:
+    """``[T, N, places, classes]``, and with classes first, as convolutions give them."""
+    network = nn.Sequential(nn.Linear(6, 8), LIF(), nn.Linear(8, 7), LIF(), nn.Linear(7, CLASSES))
+    x = torch.rand(STEPS, 2, 5, 6) * 3
+    with pytest.raises(ValueError, match=rf"of shape \({STEPS}, 2, 5, {CLASSES}\), not logits.*pass readout"):
+        attach(network, ["1"], example=x, time_axis=0, channel_axis=3)
+    model = attach(nn.Sequential(*network, Turned()), ["1"], example=x, time_axis=0, channel_axis=3)
+    assert model(x).main.shape == (2, CLASSES, 5)
+    assert model(x).branches[0].shape[:2] == (2, CLASSES)
+
+
+class Turned(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.transpose(-1, -2)
+
+
+def test_what_no_gradient_comes_through_is_not_tapped() -> None:
+    class Sign(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x > 0).to(x.dtype)
+
+    network = nn.Sequential(nn.Linear(6, 5), Sign(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, CLASSES))
+    with pytest.raises(ValueError, match="no gradient comes through the tap '1', so its branch would train nothing"):
+        attach(network, ["1"], example=torch.rand(4, 6))
+    # What is frozen now may not be later.
+    network[0].requires_grad_(False)
+    model = attach(network, ["0"], example=torch.rand(4, 6))
+    assert not any(parameter.requires_grad for parameter in network[0].parameters())
+    assert model(torch.rand(4, 6)).branches[0].shape == (4, CLASSES)
+
+
+def test_blocks_are_tapped_also_if_their_list_is_called_after_attention() -> None:
+    blocks = [nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU()) for _ in range(6)]
+    found = {}
+    for name in ("parts", "attn_blocks", "attention_layers"):
+        network = nn.Sequential()
+        network.add_module(name, nn.Sequential(*blocks))
+        network.head = nn.Linear(6, CLASSES)
+        taps = attach(network, example=torch.rand(4, 6)).description.taps
+        found[name] = [tap.name.removeprefix(f"{name}.") for tap in taps]
+    assert len(found["parts"]) == 3
+    assert found["parts"] == found["attn_blocks"] == found["attention_layers"]
+
+
+class Drawn(nn.Module):
+    """Draws spikes from a generator of its own, or from the one that it is given."""
+
+    def __init__(self, own: bool) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(20, 12), nn.ReLU(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, CLASSES))
+        self.own = torch.Generator().manual_seed(3) if own else None
+
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return self.layers((torch.rand(images.shape, generator=self.own or generator) < images).float())
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_random_numbers_of_a_generator_are_no_state(own: bool) -> None:
+    network, generator = Drawn(own), torch.Generator().manual_seed(3)
+    kept = [each.get_state() for each in (network.own, generator) if each is not None]
+    example = torch.rand(5, 20) if own else {"images": torch.rand(5, 20), "generator": generator}
+    model = attach(network, example=example)
+    assert model.description.reset is None
+    left = [each.get_state() for each in (network.own, generator) if each is not None]
+    assert all(map(torch.equal, kept, left))
 
 
 def test_a_tap_that_is_shared_or_never_called_is_refused() -> None:

@@ -164,7 +164,10 @@ def test_recomputed_stages_of_stateful_neurons_start_from_rest_again() -> None:
 
 def test_a_tap_that_no_gradient_passes_is_refused() -> None:
     x = frames()
-    model = attach(Recomputing(spikingjelly("m"), reentrant=True), example=x)
+    with pytest.raises(ValueError, match=r"no gradient comes through the tap 'stage1'.*use_reentrant=True"):
+        attach(Recomputing(spikingjelly("m"), reentrant=True), example=x)
+    model = attach(Recomputing(spikingjelly("m"), reentrant=False), example=x)
+    model.network.reentrant = True
     with pytest.raises(RuntimeError, match=r"the tap 'stage1' runs without gradients.*use_reentrant=False"):
         model(x.requires_grad_())
     with torch.no_grad():

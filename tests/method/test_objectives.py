@@ -32,6 +32,12 @@ def test_logit_sum(balance: float, ahead: float) -> None:
     assert LogitSum()(OUTPUT, LABEL, balance).item() == pytest.approx(cross_entropy(ahead))
 
 
+def test_logits_of_other_shapes_are_not_summed() -> None:
+    """With as many samples as places they would be, each branch's of one sample with another's."""
+    with pytest.raises(ValueError, match=r"a branch gives \(6, 3\) and the network \(6, 6, 3\), which cannot"):
+        LogitSum()(ShortcutOutput(torch.zeros(6, 6, 3), (torch.zeros(6, 3),)), torch.zeros(6, 3).long(), 0.5)
+
+
 @pytest.mark.parametrize("balance", [1.0, 0.25, 0.0])
 @pytest.mark.parametrize(("average", "share"), [(False, 1.0), (True, 0.5)])
 def test_loss_sum(average: bool, share: float, balance: float) -> None:

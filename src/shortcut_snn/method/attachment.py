@@ -1,10 +1,12 @@
 """One call that wraps a network of any library, with defaults that are right for it."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
 from .description import Description
 from .finding import Finder
@@ -82,7 +84,8 @@ logits: output, 3 classes
         raise ValueError(
             "a scripted or traced network has no submodules to tap: pass the network that it was made from"
         )
-    example = example_of(network, example)
+    # Nobody's random numbers are drawn from.
+    example = tree_map_only(torch.Generator, copy.deepcopy, example_of(network, example))
     found = Finder(network, example, loop, batch_axis, reset, extract, samples)
     description = found.describe(taps, time_axis, channel_axis, readout, num_classes)
     model = wrap(

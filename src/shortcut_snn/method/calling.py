@@ -95,11 +95,15 @@ def who_calls(
             return None, rest
     if not calls or max(calls) > 1:
         return None, rest
+    ways = ["loop=4, say, to show a static batch for 4 time steps"]
+    if _can(network, example, looped, rest) or _can(network, example, replace(looped, axis=1 - looped.axis), rest):
+        ways.insert(
+            0, "loop='input' if the batch is a sequence [T, N, ...] (and batch_axis=0 too if it is [N, T, ...])"
+        )
     raise ValueError(
         f"{type(network).__name__} calls its neurons once for the example, of shape {shape}, and they compute one time "
-        "step a call: pass loop='input' if the batch is a sequence [T, N, ...] (and batch_axis=0 too if it is "
-        "[N, T, ...]), loop=4, say, to show a static batch for 4 time steps, or loop='network' if there is one time "
-        "step alone"
+        f"step a call: pass {', '.join(ways)}, or loop='network' if one call is all, as where there is one time step "
+        "alone, or where time is no matter of the neurons"
     )
 
 

@@ -62,10 +62,18 @@ class Finder:
         self.find_batch([one[0] for one in options])
         times, channels = each(time_axis, len(options), "time axes"), each(channel_axis, len(options), "channel axes")
         found: list[Tap] = []
+        dead = self._without_gradient({name for names in options for name in names})
+        options = [[name for name in names if name not in dead] or names for names in options]
         for names, time, channel in zip(options, times, channels, strict=True):
             problem: Exception | None = None
             for name in self._trunk_first(names):
                 try:
+                    if name in dead:
+                        raise ValueError(
+                            f"no gradient comes through the tap {name!r}, so its branch would train nothing: what it "
+                            "gives is compared, rounded or detached, or computed in torch.no_grad() or "
+                            "checkpoint(use_reentrant=True); tap others in taps=[...]"
+                        )
                     tap = self._tap(name, time, channel)
                 except (ValueError, TypeError) as error:
                     problem = problem or error
@@ -75,7 +83,7 @@ class Finder:
                 break
             else:
                 # Of places that nobody named, some may do.
-                if len(names) == 1:
+                if len(names) == 1 or not set().union(*options) - dead:
                     raise problem or ValueError(names[0])
         if options and not found:
             name = options[0][0]
@@ -84,7 +92,7 @@ class Finder:
                 f"{self.trace.events[name].shape}; say it with time_axis=... and channel_axis=..., or pass taps=[...] "
                 "with names of other submodules, and extract=... for what is a feature in what they give"
             )
-        chosen, width = self._readout(readout, num_classes, time_axis)
+        chosen, width = self._readout(readout, num_classes, time_axis, found)
         self._check_training(found, chosen)
         return self.described(tuple(found), chosen, width)
 
@@ -92,10 +100,10 @@ class Finder:
         """Return what is known, with these taps and this readout."""
         shape = primary(self.full).shape
         time: int | None = None
-        steps = next((tap.calls for tap in taps if tap.calls > 1), None)
-        for tap in taps:
-            if tap.time_axis is not None and steps is None:
-                steps = tap.shape[tap.time_axis]
+        # A tap may lie where time has been summed already.
+        steps = next((tap.calls for tap in taps if tap.calls > 1), None) or max(
+            (tap.shape[tap.time_axis] for tap in taps if tap.time_axis is not None), default=None
+        )
         if isinstance(self.run, TimeLoop):
             time = None if self.run.steps is not None else self.run.axis
             steps = self.run.steps or shape[self.run.axis]
@@ -166,10 +174,28 @@ class Finder:
             base = _leaves(self.base.output)
             for name in dict.fromkeys(names[:_TRIED]):
                 self._ensure(name)
-                done = self.prober.go(example, patch={name: self.base.kept[name]})
+                try:
+                    done = self.prober.go(example, patch={name: self.base.kept[name]})
+                except UNFIT:
+                    # Its rows may be other ones in another batch, such as those that are not padded.
+                    continue
                 if all(changes(leaf, _leaves(done.output)[path]) is None for path, leaf in base.items()):
                     return [name, *names]
         return names[:_TRIED]
+
+    def _without_gradient(self, names: set[str]) -> set[str]:
+        """Of modules, those through which no gradient can come."""
+        try:
+            kept = self.prober.go(self.base.example, listen=names, training=True, gradients=True).kept
+        except UNFIT:
+            # Such as batch norm of a single value; the error comes again, in training, if it is one.
+            return set()
+        told = {name: [self.extract(one) for one in kept[name]] for name in names}
+        return {
+            name
+            for name, given in told.items()
+            if given and not any(isinstance(one, Tensor) and one.requires_grad for one in given)
+        }
 
     def _no_stages(self) -> str:
         likely = self.neurons or [name for name in self.trace.events if name]
@@ -450,8 +476,10 @@ class Finder:
 
     # What is predicted
 
-    def _readout(self, given: Extract | str | None, classes: int | None, time_axis: Any) -> tuple[Any, int]:
-        readout = self._found_readout(classes, time_axis) if isinstance(given, str) else given
+    def _readout(
+        self, given: Extract | str | None, classes: int | None, time_axis: Any, taps: Sequence[Tap]
+    ) -> tuple[Any, int]:
+        readout = self._found_readout(classes, time_axis, taps) if isinstance(given, str) else given
         output = self.base.output
         logits = output if readout is None else readout(output)
         if not isinstance(logits, Tensor) or not logits.dim():
@@ -473,9 +501,13 @@ class Finder:
                 f"the network gives {len(logits)} predictions for {self.length} samples: pass readout=..., which takes "
                 "its output and returns logits [N, classes]"
             )
-        return readout, classes or int(1 if logits.dim() == 1 else logits.shape[1 if logits.dim() > 3 else -1])
+        axis = 1 if logits.dim() > (2 if isinstance(given, str) else 3) else -1
+        if readout is None and logits.dim() == 3:
+            found, _ = self._class_axis(lambda done: [done.output], [1, 2], None, [])
+            axis = found or axis
+        return readout, classes or int(1 if logits.dim() == 1 else logits.shape[axis])
 
-    def _found_readout(self, classes: int | None, time_axis: Any) -> Readout | None:
+    def _found_readout(self, classes: int | None, time_axis: Any, taps: Sequence[Tap]) -> Readout | None:
         path = self._logits(classes)
         leaf = _leaves(self.base.output)[path]
         shown = f"the network gives {_at(path) or 'a tensor '}of shape {tuple(leaf.shape)}"
@@ -498,18 +530,20 @@ class Finder:
             raise ValueError(f"{shown}, not logits [N, classes] or [T, N, classes]: pass readout={cure}")
         if dims == 2:
             return Readout(path)
-        if batch == 1:
+        if dims == 3 and batch == 1:
             return Readout(path, 0, unfold)
         if unfold is not None:
-            return Readout(path, 1, unfold)
-        width, _ = self._class_axis(lambda done: [_leaves(done.output)[path]], list(range(1, dims)), None, [])
+            return Readout(path, batch ^ 1, unfold)
+        first = 1 + batch
+        width, _ = self._class_axis(lambda done: [_leaves(done.output)[path]], list(range(first, dims)), None, [])
+        if dims > 3 and (width == first or (batch == 1 and dims == 5 and width is None)):
+            # Something is predicted at every place.
+            return Readout(path, 0 if batch else None)
         if width is None and time_axis == 1 and dims == 3:
             width = 2
-        if dims == 3 and width is not None:
+        # What is averaged over has to be time: as long as that is elsewhere.
+        if dims == 3 and width is not None and leaf.shape[3 - width] in self._lengths(taps):
             return Readout(path, 3 - width)
-        if dims > 3 and width == 1:
-            # Something is predicted at every place.
-            return Readout(path)
         if dims == 5 and width == 2:
             return Readout(path, 1)
         raise ValueError(
@@ -517,6 +551,18 @@ class Finder:
             "and returns logits [N, classes], as in lambda output: output.mean(1) for [N, T, classes], or "
             "readout=None if it is the prediction [N, classes, ...] as it stands"
         )
+
+    def _lengths(self, taps: Sequence[Tap]) -> set[int]:
+        """How many time steps there are, so far as that is known."""
+        shape = primary(self.base.example).shape
+        found = {tap.shape[tap.time_axis] for tap in taps if tap.time_axis is not None}
+        found |= {tap.calls for tap in taps if tap.calls > 1}
+        found |= {self.trace.events[name].calls for name in self.neurons if name in self.trace.events} - {1}
+        if isinstance(self.run, TimeLoop):
+            found.add(self.run.steps or shape[self.run.axis])
+        elif self.batch_axis == 0 and len(shape) > 2:
+            found.add(shape[1])
+        return found
 
     def _logits(self, classes: int | None) -> tuple[Any, ...]:
         leaves = {

@@ -97,9 +97,19 @@ class LogitSum:
     def __call__(
         self, output: ShortcutOutput, target: Any, balance: float, criterion: Criterion = F.cross_entropy
     ) -> Tensor:
-        """Return the loss of a batch; see :class:`Objective`."""
+        """Return the loss of a batch; see :class:`Objective`.
+
+        Raises:
+            ValueError: a branch predicts something of another shape.
+        """
         prediction = output.main
         for branch in output.branches:
+            if branch.shape != prediction.shape:
+                raise ValueError(
+                    f"a branch gives {tuple(branch.shape)} and the network {tuple(prediction.shape)}, which cannot be "
+                    "summed: take an objective that makes a loss of each, such as LossSum, with a criterion that takes "
+                    "both, or readout=... that makes logits [N, classes] of what the network gives"
+                )
             prediction = prediction + balance * branch
         return criterion(prediction, target)
 

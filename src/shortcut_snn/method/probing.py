@@ -118,10 +118,12 @@ class Prober:
         training: bool = False,
         sums: bool = False,
         patch: Mapping[str, Sequence[Any]] | None = None,
+        gradients: bool = False,
     ) -> Pass:
         """Run a batch, by default the example, through a fresh copy or the one given.
 
-        Of modules in ``patch``, what they give in their calls is put in the place of what they would.
+        Of modules in ``patch``, what they give in their calls is put in the place of what they would. With
+        ``gradients``, all that has one, of whatever is in the network or the batch, requires it.
         """
         if self._gains is None and not self._learning:
             # A pass of its own, so that all passes are alike that anything is told from.
@@ -136,7 +138,11 @@ class Prober:
         gains = {} if self._gains is None else self._gains
         left = {name: list(outputs) for name, outputs in (patch or {}).items()}
         network = self.fresh() if network is None else network
-        example = self.example if example is None else example
+        for value in (value for module in nn.Module.modules(network) for value in vars(module).values()):
+            if isinstance(value, torch.Generator):
+                value.manual_seed(0)
+        # Of a generator of random numbers every pass begins where it stood.
+        example = tree_map_only(torch.Generator, copy.deepcopy, self.example if example is None else example)
         done = Pass(kept={name: [] for name in listen}, network=network, example=example)
         clock, begun = [0], dict[str, int]()
 
@@ -177,8 +183,9 @@ class Prober:
         for name, module in named(network):
             handles += [module.register_forward_pre_hook(pre(name)), module.register_forward_hook(post(name))]
         try:
-            with _quiet(network, training):
-                done.output = call_on(network, self.run, example)
+            with _quiet(network, training), _learning(network) if gradients else nullcontext():
+                given = tree_map_only(Tensor, _requiring, example) if gradients else example
+                done.output = call_on(network, self.run, given)
         finally:
             for handle in handles:
                 handle.remove()
@@ -451,6 +458,25 @@ def _sums(tensor: Tensor) -> tuple[Any, ...]:
     flat = tensor.detach().double().flatten().nan_to_num()
     weights = torch.linspace(1, 2, max(flat.numel(), 1), dtype=torch.float64, device=flat.device)[: flat.numel()]
     return (tuple(tensor.shape), flat.sum().item(), (flat * weights).sum().item())
+
+
+def _requiring(tensor: Tensor) -> Tensor:
+    # No leaf, since it may be changed in place.
+    return tensor.detach().requires_grad_().clone() if tensor.is_floating_point() else tensor
+
+
+@contextmanager
+def _learning(network: nn.Module) -> Iterator[None]:
+    """With gradients, of whatever may be frozen too."""
+    frozen = [p for p in nn.Module.parameters(network) if not p.requires_grad and p.is_floating_point()]
+    try:
+        for parameter in frozen:
+            parameter.requires_grad_()
+        with torch.enable_grad():
+            yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
 
 
 @contextmanager

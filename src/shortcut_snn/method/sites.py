@@ -8,8 +8,10 @@ from torch import nn
 from .probing import Event, is_layer, named
 from .taps import stages
 
-_ATTENTION = re.compile(r"attention|attn|(^|[._])ssa|(^|\.)([qkv]|qkv|q_|k_|v_|to_[qkv])(_|\.|$)", re.IGNORECASE)
+_ATTENTION = re.compile(r"attention|attn|(^|_)ssa|^([qkv]|qkv|q_|k_|v_|to_[qkv])(_|$)", re.IGNORECASE)
 _ATTENTION_CLASS = re.compile(r"attention|attn|^ssa|selfatt", re.IGNORECASE)
+# A list of blocks may be called after what is in them.
+_LIST = re.compile(r"block|layer|stage", re.IGNORECASE)
 # More than these are blocks, of which some will do.
 _MOST_STAGES = 6
 
@@ -82,7 +84,7 @@ def spread(
         whole = not name or not 1 <= before <= last or before == total
         bad = event.shape is None or len(event.shape) < 2 or not event.alike or event.calls not in {1, *layer_calls}
         ancestors = [part for part in _ancestors(name) if part]
-        attention = any(_ATTENTION.search(part) for part in [name]) or any(
+        attention = any(_ATTENTION.search(part) and not _LIST.search(part) for part in name.split(".")) or any(
             _ATTENTION_CLASS.search(type(modules[part]).__name__) for part in [*ancestors, name] if part in modules
         )
         if whole or bad or attention or isinstance(modules[name], nn.Flatten | nn.Dropout):

@@ -419,3 +419,35 @@ class SamplesMix(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.layer2(self.layer1(x).relu()).relu().mean((1, 2, 3))
         return self.head(x - x.mean(0))
+
+
+@entry(
+    sequence(3, 16, 3), asks="readout=None if it is the prediction", cure={"readout": lambda y: y.mean(2)}, read=mean(2)
+)
+class Forecast(nn.Module):
+    """From ``[N, 16 steps, 3 variables]`` to as many of each variable as there are classes: nothing here is time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Linear(16, 12), nn.Linear(12, 10), nn.Linear(10, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.third(self.second(self.first(x.transpose(1, 2)).relu()).relu()).transpose(1, 2)
+
+
+@entry(lambda: (torch.rand(5, 7, 20), torch.tensor([7, 5, 6, 3, 7])), widths={12, 11}, read=lambda net, x: net(*x))
+class Padded(nn.Module):
+    """Normalises what is no padding: as many rows as the batch has steps, whichever these are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.second = nn.Linear(20, 12), nn.BatchNorm1d(12), nn.Linear(12, 11)
+        self.act, self.other, self.head = nn.ReLU(), nn.ReLU(), nn.Linear(11, CLASSES)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        valid = torch.arange(x.shape[1]) < lengths[:, None]
+        hidden = self.first(x)
+        normed = torch.zeros_like(hidden)
+        normed[valid] = self.norm(hidden[valid])
+        hidden = self.other(self.second(self.act(normed)))
+        return (self.head(hidden) * valid[..., None]).sum(1)

@@ -6,7 +6,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .entry import CLASSES, TIME_FIRST, WHICH, clips, entry, first_of, frames, images, mean, sequence, steps_of
+from .entry import (
+    CLASSES,
+    TIME_FIRST,
+    WHICH,
+    clips,
+    entry,
+    first_of,
+    frames,
+    images,
+    mean,
+    sequence,
+    steps_of,
+)
 
 
 class Fire(torch.autograd.Function):
@@ -561,3 +573,31 @@ class CellsMadeReady(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.lif2(self.lif1(self.lif0(x))).mean((1, 3, 4)))
+
+
+class Gate(nn.Module):
+    """Open where its neurons fire, and shut to gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lif = Multi()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.lif(x) > 0).to(x.dtype)
+
+
+@entry(sequence(5, 3, 12), batch=1, widths={12})
+class Gated(nn.Module):
+    """Features pass where a gate is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(12, 12) for _ in range(3))
+        self.gates = nn.ModuleList(Gate() for _ in range(3))
+        self.head = nn.Linear(12, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer, gate in zip(self.layers, self.gates, strict=True):
+            x = layer(x)
+            x = x * gate(x)
+        return self.head(x).mean(0)
