@@ -90,7 +90,8 @@ class Finder:
             raise ValueError(
                 f"where time and channels lie is not told by {type(self.network).__name__}: {name}, for one, gives "
                 f"{self.trace.events[name].shape}; say it with time_axis=... and channel_axis=..., or pass taps=[...] "
-                "with names of other submodules, and extract=... for what is a feature in what they give"
+                "with names of other submodules, and extract=... for what is a feature in what they give, as in lambda "
+                "y: y.unflatten(0, (4, -1, 3)) where 4 time steps, samples and 3 variables share an axis"
             )
         chosen, width = self._readout(readout, num_classes, time_axis, found)
         self._check_training(found, chosen)
