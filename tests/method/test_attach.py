@@ -161,7 +161,7 @@ def test_the_membrane_potential_may_be_the_readout() -> None:
 
 
 def test_a_loop_that_cannot_be_told_from_the_example_is_asked_for() -> None:
-    with pytest.raises(ValueError, match=r"for the example, of shape \(2, 1, 8, 8\).*pass loop='input'.*loop=4, say"):
+    with pytest.raises(ValueError, match=r"example, of shape \(2, 1, 8, 8\).*pass loop=4, say.*loop='network' if one"):
         attach(snntorch_step(), example=frames()[0])
     model = attach(snntorch_step(), example=frames()[0], loop="network")
     assert model.run is None
