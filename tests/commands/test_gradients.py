@@ -115,7 +115,7 @@ def test_at_least_one(run, tmp_path, capsys, name, option, count):
     assert f"--{option} must be at least 1" in capsys.readouterr().err
 
 
-def test_energy_is_what_the_run_left(run, capsys):
+def test_energy_is_what_the_run_left(run, capsys, full_pictures):
     left = rows(run / "energy.csv")
     result = json.loads((run / "result.json").read_text())
     assert main(["energy", str(run)]) == 0
@@ -128,7 +128,7 @@ def test_energy_is_what_the_run_left(run, capsys):
     assert f"with memory {result['total_energy_pj'] / 1000:.4g} nJ" in said
     assert f"quantised to 2 bits {result['quantised_energy_pj'] / 1000:.4g} nJ" in said
     assert f"break even at {100 * result['break_even_rate']:.3g} %" in said
-    assert (run / "energy.png").is_file()
+    assert (run / "energy.png").stat().st_size > 500
     adding = [row["layer"] for row in left if float(row["additions"])]
     assert "layer1.0.conv1" in adding
     assert not {"stem.conv", "classifier"} & set(adding)
