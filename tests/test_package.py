@@ -1,6 +1,7 @@
 """The package as a whole: what it imports, and which way its imports point."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,27 @@ def test_imports_point_inwards(folder):
     for path in (ROOT / folder).rglob("*.py"):
         outwards = imported(path) - INWARDS[folder] - {folder}
         assert not outwards, f"{path.relative_to(ROOT)} imports {outwards}"
+
+
+def files(path: Path) -> set[Path]:
+    """Files of the package that a file imports, at the top or within a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+        for name in [base] if base.with_suffix(".py").is_file() else [base / alias.name for alias in node.names]:
+            inside = [name.with_suffix(".py"), name / "__init__.py", name.parent / "__init__.py"]
+            found.add(next(each for each in inside if each.is_file()))
+    # Of the package itself only the version is taken, as the test above holds.
+    return found - {ROOT / "__init__.py"}
+
+
+def test_no_file_imports_what_imports_it():
+    """A circle that an import within a function hides is one too."""
+    imports = {path: files(path) for path in ROOT.rglob("*.py")}
+    assert sum(map(len, imports.values())) > len(imports)
+    list(graphlib.TopologicalSorter(imports).static_order())
 
 
 def test_top_level_names_are_there():

@@ -20,7 +20,7 @@ from ..recipes.entries import said, write_recipe
 from ..recipes.recipe import Recipe
 from ..runs import RunFolder
 from ._children import PATIENCE, Children, Job, Lost, Process, Work, why
-from ._main import UsageError
+from ._parser import UsageError
 
 NAMES = ("local", "slurm", "ray")
 TRIES = 4

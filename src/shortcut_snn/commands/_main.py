@@ -1,47 +1,21 @@
 """The command ``shortcut-snn``: which command a person typed, and errors as a line."""
 
-import argparse
 import importlib
 import os
 import pkgutil
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NoReturn
 
 from .. import __version__
 from ..components import suggestion
 from ..machine import TooLarge
 from ._output import give_up, prepare
+from ._parser import STOPPED, Parser, UsageError
 
-STOPPED = "the same command (train: with --resume) goes on where it stopped"
 TOO_BIG = "there is not enough memory; try a smaller data.batch_size, network.width, network.time_steps or image"
 START = "Start with: shortcut-snn train --config digits --out runs/digits"
 EXTRA = "the command needs more than the library: pip install 'shortcut-snn[train]'"
-
-
-class UsageError(ValueError):
-    """Arguments that make no sense."""
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that raises what is wrong, for one line of it."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise.
-
-        Raises:
-            UsageError: always.
-        """
-        raise UsageError(message)
-
-
-def add_imports(parser: argparse.ArgumentParser) -> None:
-    """Add what names a user's own components to a command's options."""
-    parser.add_argument(
-        "--import", dest="imports", action="append", default=[], metavar="FILE",
-        help="a Python file or module that registers components of your own; may be given several times",
-    )  # fmt: skip
 
 
 def commands() -> list[str]:

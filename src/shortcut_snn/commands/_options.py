@@ -13,7 +13,7 @@ from ..recipes.imports import hint, import_components
 from ..recipes.presets import PRESETS
 from ..recipes.recipe import Recipe, sections
 from ..runs import RunFolder
-from ._main import Parser, UsageError, add_imports
+from ._parser import Parser, UsageError, add_imports
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ from .. import components
 from ..components import Kind, options
 from ..recipes.imports import import_components
 from ..runs.tables import table
-from ._main import UsageError, add_imports
+from ._parser import UsageError, add_imports
 
 HELP = "list what a recipe can name"
 DESCRIPTION = "List the components that a recipe can name: networks, neurons, surrogates, objectives, optimizers, ..."

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..deploy import Inference, load
 from ..files import read_json
-from ._main import add_imports
+from ._parser import add_imports
 
 HELP = "the class of an image, a folder of these, or a recording of events"
 DESCRIPTION = (

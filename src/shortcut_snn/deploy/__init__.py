@@ -7,8 +7,8 @@ from .check import Agreement
 from .describe import Description
 from .export import export_network, file_name
 from .folding import fold
-from .inference import Inference, load_file
-from .registry import card, load, names
+from .inference import Inference, load, load_file
+from .registry import card, names
 from .runtime import Exporter, Runtime
 
 __all__ = [

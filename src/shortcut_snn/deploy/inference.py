@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .describe import Description
-from .network_file import SUFFIX, read_folded
+from .network_file import ELSEWHERE, SUFFIX, read_folded
+from .registry import WEIGHTS, find, push
 from .runtime import Runtime, State
 from .torch_runtime import Precision, TorchRuntime
 
@@ -48,9 +49,7 @@ class Inference:
     def from_pretrained(
         cls, name: str | Path, revision: str | None = None, precision: Precision = "float32"
     ) -> "Inference":
-        """Return a trained network by its name, its folder or its repository; see :func:`~.registry.load`."""
-        from .registry import load
-
+        """Return a trained network by its name, its folder or its repository; see :func:`~.load`."""
         return load(name, revision=revision, precision=precision)
 
     def push_to_hub(self, repository: str, private: bool | None = None, token: str | None = None) -> str:
@@ -68,8 +67,6 @@ class Inference:
             FileNotFoundError: there is no card beside the network's file, or no file.
             OSError: huggingface_hub is not installed, or the hub cannot be reached or refuses.
         """
-        from .registry import push
-
         if self.folder is None:
             raise FileNotFoundError("this network comes from no file: shortcut-snn export writes one, with a card")
         return push(self.folder, repository, private, token)
@@ -132,10 +129,6 @@ class Inference:
         return batch
 
 
-ELSEWHERE = {".onnx": "onnxruntime", ".nir": "nirtorch", ".pt2": "torch.export.load, if you trust it"}
-"""Formats that others open."""
-
-
 def load_file(path: Path, precision: Precision = "float32") -> Inference:
     """Open a network file.
 
@@ -154,3 +147,35 @@ def load_file(path: Path, precision: Precision = "float32") -> Inference:
         raise ValueError(f"{path} is no {SUFFIX} file{other}")
     network, about = read_folded(path)
     return Inference(TorchRuntime(network, about, precision), about, path.parent)
+
+
+def load(
+    name: str | Path, root: Path | None = None, revision: str | None = None, precision: Precision = "float32"
+) -> Inference:
+    """Return a trained network, ready to use.
+
+    Args:
+        name: a ``.safetensors`` file, a folder that holds ``network.safetensors`` (a run, or an
+            export), a name (see :func:`names`), or ``owner/name`` on the Hugging Face hub.
+        root: folder of named networks; by default a person's own (see :func:`models_folder`), then this package's.
+        revision: of a network of the hub.
+        precision: ``"float32"``, or ``"bfloat16"`` on processors that have it.
+
+    Raises:
+        FileNotFoundError: there is no such network.
+        OSError: the hub cannot be reached, or its client is not installed.
+        ValueError: the file is damaged or not one of ours.
+
+    Example:
+        >>> import torch
+        >>> from shortcut_snn import load
+        >>> network = load("digits-resnet18")
+        >>> network.predict(torch.zeros(3, 1, 8, 8, dtype=torch.uint8)).shape
+        torch.Size([3])
+    """
+    found = find(name, root, revision)
+    if not found.is_dir():
+        return load_file(found, precision)
+    if not (found / WEIGHTS).is_file():
+        raise FileNotFoundError(f"{found} holds no {WEIGHTS}: it is no run that has ended, nor an export for load()")
+    return load_file(found / WEIGHTS, precision)

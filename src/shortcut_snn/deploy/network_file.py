@@ -18,6 +18,8 @@ from .torch_runtime import TorchRuntime
 from .weights import check_fits, read_network, save_network
 
 SUFFIX = ".safetensors"
+ELSEWHERE = {".onnx": "onnxruntime", ".nir": "nirtorch", ".pt2": "torch.export.load, if you trust it"}
+"""Formats that others open."""
 FOLDED = "folded"
 """Under this key a file says that its batch norms are folded in."""
 

@@ -11,9 +11,7 @@ from .. import __version__
 from ..components import suggestion
 from .card import CARD, README, Card, markdown, read_card
 from .extra import need
-from .inference import ELSEWHERE, Inference, load_file
-from .network_file import SUFFIX, Safetensors
-from .torch_runtime import Precision
+from .network_file import ELSEWHERE, SUFFIX, Safetensors
 
 VARIABLE = "SHORTCUT_SNN_MODELS"
 WEIGHTS = Safetensors.file
@@ -124,38 +122,6 @@ def push(folder: Path, repository: str, private: bool | None = None, token: str 
         adds = [hub.CommitOperationAdd(path_in_repo=name, path_or_fileobj=file) for name, file in files.items()]
         commit = api.create_commit(repository, adds, commit_message=f"{card.name}, shortcut-snn {card.version}")
     return str(commit.commit_url)
-
-
-def load(
-    name: str | Path, root: Path | None = None, revision: str | None = None, precision: Precision = "float32"
-) -> Inference:
-    """Return a trained network, ready to use.
-
-    Args:
-        name: a ``.safetensors`` file, a folder that holds ``network.safetensors`` (a run, or an
-            export), a name (see :func:`names`), or ``owner/name`` on the Hugging Face hub.
-        root: folder of named networks; by default a person's own (see :func:`models_folder`), then this package's.
-        revision: of a network of the hub.
-        precision: ``"float32"``, or ``"bfloat16"`` on processors that have it.
-
-    Raises:
-        FileNotFoundError: there is no such network.
-        OSError: the hub cannot be reached, or its client is not installed.
-        ValueError: the file is damaged or not one of ours.
-
-    Example:
-        >>> import torch
-        >>> from shortcut_snn import load
-        >>> network = load("digits-resnet18")
-        >>> network.predict(torch.zeros(3, 1, 8, 8, dtype=torch.uint8)).shape
-        torch.Size([3])
-    """
-    found = find(name, root, revision)
-    if not found.is_dir():
-        return load_file(found, precision)
-    if not (found / WEIGHTS).is_file():
-        raise FileNotFoundError(f"{found} holds no {WEIGHTS}: it is no run that has ended, nor an export for load()")
-    return load_file(found / WEIGHTS, precision)
 
 
 def card(name: str | Path, root: Path | None = None, revision: str | None = None) -> Card:

@@ -9,8 +9,8 @@ from ...files import read_json
 from ...recipes.entries import layer, merged, said
 from ...runs.tables import Metric, human, table
 from .._launchers import add_launcher, launching
-from .._main import UsageError
 from .._output import tell
+from .._parser import UsageError
 from .figures import FIGURES, comparison_table, summarise
 from .planning import METHODS, Plan, Variant, held_out, plan, tried
 from .running import RunsFailed, compare

@@ -15,7 +15,7 @@ from ...runs import RunFolder
 from ...runs.tables import Metric
 from .._children import Children, Stopped
 from .._launchers import Launcher, Local, train
-from .._main import STOPPED
+from .._parser import STOPPED
 from .figures import summarise
 from .planning import Plan, Variant, folder_of, tried
 

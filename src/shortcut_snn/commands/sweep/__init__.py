@@ -12,7 +12,8 @@ from ...components import suggestion
 from ...recipes.entries import said
 from ...runs import RunFolder
 from .._launchers import add_launcher, launching
-from .._main import UsageError
+from .._parser import UsageError
+from .page import write
 from .search import Search
 from .space import read_space
 
@@ -120,7 +121,7 @@ def _search(options: argparse.Namespace, optuna: Any) -> int:
             search.run(options.trials, options.jobs, launcher)
         finally:
             if search.trials():
-                verdict = search.write()
+                verdict = write(search)
     print("\n" + "\n".join(verdict))
     if search.best is None:
         raise ValueError(f"no trial has finished: the logs are in {folder / 'trials'}")

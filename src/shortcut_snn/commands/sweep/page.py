@@ -3,25 +3,44 @@
 import io
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from markupsafe import Markup
 
-from ...recipes.entries import from_dict
+from ...files import write_csv, write_text
+from ...recipes.entries import from_dict, write_recipe
 from ...runs.tables import Metric
-from ..report.html import Page, Section, Table
+from ..report.html import Page, Section, Table, render
 from ..report.reading import texts
-from .space import point_text, value_text
-
-if TYPE_CHECKING:
-    from .search import Search
+from .search import Search
+from .space import at, point_text, value_text
 
 
-def page(search: "Search", importances: Mapping[str, float]) -> Page:
+def write(search: Search) -> Sequence[str]:
+    """Write ``trials.csv``, ``sweep.html`` and, of the best trial, ``best.yaml``; return what came out."""
+    rows = [
+        {
+            "trial": trial.number,
+            "state": trial.state.name.lower(),
+            f"validation_{search.metric.name}": value_of(trial),
+            "epochs": len(trial.intermediate_values),
+            **search.point(trial),
+        }
+        for trial in search.trials()
+    ]
+    write_csv(search.folder / "trials.csv", rows)
+    if search.best is not None:
+        write_recipe(from_dict(at(search.entries, search.point(search.best))), search.folder / "best.yaml")
+    importances = search.importances()
+    write_text(search.folder / "sweep.html", render(page(search, importances)))
+    return verdict(search, importances)
+
+
+def page(search: Search, importances: Mapping[str, float]) -> Page:
     """Return the page on the search: what was best, and what mattered."""
     from optuna.visualization import matplotlib as visual
 
@@ -71,7 +90,7 @@ def page(search: "Search", importances: Mapping[str, float]) -> Page:
     )  # fmt: skip
 
 
-def verdict(search: "Search", importances: Mapping[str, float]) -> list[str]:
+def verdict(search: Search, importances: Mapping[str, float]) -> list[str]:
     """Return in sentences what came out."""
     if search.best is None:
         return ["No trial has finished."]

@@ -10,17 +10,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ...files import read_json, write_csv, write_text
-from ...recipes.entries import from_dict, write_recipe
+from ...files import read_json, write_text
+from ...recipes.entries import from_dict
 from ...runs import RunFolder
 from ...runs.folder import differences
 from ...runs.tables import Metric
 from .._children import Children, Stopped
 from .._launchers import Launcher, train
-from .._main import STOPPED
+from .._parser import STOPPED
 from ..compare import held_out
-from ..report.html import render
-from .page import page, value_of, verdict
 from .space import Dimension, at, point_text
 
 HOPELESS = 3
@@ -219,22 +217,3 @@ class Search:
     def evaluator(self) -> Any:
         """Return what says how much an entry mattered."""
         return self.optuna.importance.FanovaImportanceEvaluator(seed=0)
-
-    def write(self) -> Sequence[str]:
-        """Write ``trials.csv``, ``sweep.html`` and, of the best trial, ``best.yaml``; return what came out."""
-        rows = [
-            {
-                "trial": trial.number,
-                "state": trial.state.name.lower(),
-                f"validation_{self.metric.name}": value_of(trial),
-                "epochs": len(trial.intermediate_values),
-                **self.point(trial),
-            }
-            for trial in self.trials()
-        ]
-        write_csv(self.folder / "trials.csv", rows)
-        if self.best is not None:
-            write_recipe(from_dict(at(self.entries, self.point(self.best))), self.folder / "best.yaml")
-        importances = self.importances()
-        write_text(self.folder / "sweep.html", render(page(self, importances)))
-        return verdict(self, importances)

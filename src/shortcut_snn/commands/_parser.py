@@ -1,0 +1,30 @@
+"""What is said on a command line, and what is wrong with it."""
+
+import argparse
+from typing import NoReturn
+
+STOPPED = "the same command (train: with --resume) goes on where it stopped"
+
+
+class UsageError(ValueError):
+    """Arguments that make no sense."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises what is wrong, for one line of it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(message)
+
+
+def add_imports(parser: argparse.ArgumentParser) -> None:
+    """Add what names a user's own components to a command's options."""
+    parser.add_argument(
+        "--import", dest="imports", action="append", default=[], metavar="FILE",
+        help="a Python file or module that registers components of your own; may be given several times",
+    )  # fmt: skip
