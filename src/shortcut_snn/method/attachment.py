@@ -132,5 +132,5 @@ def describe(
         0
     """
     finder = Finder(network, example, loop, "auto", reset, None, samples)
-    finder.find_batch([])
+    finder.samples.find([])
     return finder.described((), None, 0)

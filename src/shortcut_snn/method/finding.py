@@ -1,6 +1,6 @@
 """How a network is laid out: told by passes through copies of it in which one sample, or one channel, is another."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -8,15 +8,13 @@ from torch import Tensor, nn
 from .calling import who_calls
 from .description import Description, Tap
 from .libraries import Reset, libraries_of
-from .probing import UNFIT, Injection, Pass, Place, Prober, changes, channel_axis_of, named, places, primary, resized
-from .readout import Readout, entries
+from .logits import find_readout
+from .probing import UNFIT, Pass, Prober, changes, channel_axis_of, named, primary, resized
+from .samples import FEW, MANY, TRIED, Samples, leaves_of
 from .sites import spread, stage_taps, stand_in
 from .states import changed_attributes, find_reset, own_reset
 from .taps import PLACEMENTS, Extract, TimeAxis, Unfold, each, first_tensor, resolve
 from .time_loop import TimeLoop
-
-_LOGITS = ("logits", "output", "outputs", "out", "prediction", "predictions", "pred", "y_hat", "cls", "main")
-_FEW, _MANY, _TRIED = 3, 4, 5
 
 
 class Finder:
@@ -32,7 +30,7 @@ class Finder:
         extract: Extract | None,
         samples: int | None = None,
     ) -> None:
-        self.network, self.full, self.given_batch = network, example, batch_axis
+        self.network, self.full = network, example
         self.extract = first_tensor if extract is None else extract
         self.libraries = libraries_of(network)
         # From rest, so far as that is known: somebody may have run the network before.
@@ -45,9 +43,7 @@ class Finder:
             self.reset(self.prober.rest)
         self.trace = self.prober.go()
         self.neurons = self._neurons()
-        self.batch_axis: int | None = None
-        self.length, self.mixing = 0, False
-        self.base, self.altered = Pass(), dict[int, Pass]()
+        self.samples = Samples(self.prober, example, batch_axis, self.extract, self.trace)
 
     def describe(
         self,
@@ -59,10 +55,11 @@ class Finder:
     ) -> Description:
         """Return what is found."""
         options = self._candidates(taps)
-        self.find_batch([one[0] for one in options])
+        self.samples.find([one[0] for one in options])
         times, channels = each(time_axis, len(options), "time axes"), each(channel_axis, len(options), "channel axes")
         found: list[Tap] = []
-        dead = self._without_gradient({name for names in options for name in names})
+        trained = self._train({name for names in options for name in names})
+        dead = self._without_gradient(trained)
         options = [[name for name in names if name not in dead] or names for names in options]
         for names, time, channel in zip(options, times, channels, strict=True):
             problem: Exception | None = None
@@ -93,8 +90,9 @@ class Finder:
                 "with names of other submodules, and extract=... for what is a feature in what they give, as in lambda "
                 "y: y.unflatten(0, (4, -1, 3)) where 4 time steps, samples and 3 variables share an axis"
             )
-        chosen, width = self._readout(readout, num_classes, time_axis, found)
-        self._check_training(found, chosen)
+        chosen, width = find_readout(self.samples, readout, num_classes, time_axis, lambda: self._lengths(found))
+        if trained is not None:
+            self._check_training(trained, found, chosen)
         return self.described(tuple(found), chosen, width)
 
     def described(self, taps: tuple[Tap, ...], readout: Any, width: int) -> Description:
@@ -108,7 +106,7 @@ class Finder:
         if isinstance(self.run, TimeLoop):
             time = None if self.run.steps is not None else self.run.axis
             steps = self.run.steps or shape[self.run.axis]
-        elif self.batch_axis == 1:
+        elif self.samples.batch_axis == 1:
             time, steps = 0, shape[0]
         elif len(shape) > 2 and any(tap.time_axis == 1 and tap.shape[1] == shape[1] for tap in taps):
             time, steps = 1, shape[1]
@@ -118,7 +116,7 @@ class Finder:
             self.run,
             self.reset,
             self.reset_why,
-            self.batch_axis,
+            self.samples.batch_axis,
             time,
             steps,
             readout,
@@ -145,7 +143,7 @@ class Finder:
             return self._spread(taps)
         if taps == "auto":
             staged = stage_taps(self.network, events, self.neurons)
-            return [[name] for name in staged] or self._spread(_FEW)
+            return [[name] for name in staged] or self._spread(FEW)
         if isinstance(taps, str) and taps in PLACEMENTS:
             try:
                 names = resolve(self.network, taps)
@@ -171,27 +169,30 @@ class Finder:
     def _trunk_first(self, names: list[str]) -> list[str]:
         """Of modules that could be tapped, the first through which all that comes out goes, and then the others."""
         if len(names) > 1:
-            example = next(iter(self.altered.values())).example
-            base = _leaves(self.base.output)
-            for name in dict.fromkeys(names[:_TRIED]):
-                self._ensure(name)
+            example = next(iter(self.samples.altered.values())).example
+            base = leaves_of(self.samples.base.output)
+            for name in dict.fromkeys(names[:TRIED]):
+                self.samples.ensure(name)
                 try:
-                    done = self.prober.go(example, patch={name: self.base.kept[name]})
+                    done = self.prober.go(example, patch={name: self.samples.base.kept[name]})
                 except UNFIT:
                     # Its rows may be other ones in another batch, such as those that are not padded.
                     continue
-                if all(changes(leaf, _leaves(done.output)[path]) is None for path, leaf in base.items()):
+                if all(changes(leaf, leaves_of(done.output)[path]) is None for path, leaf in base.items()):
                     return [name, *names]
-        return names[:_TRIED]
+        return names[:TRIED]
 
-    def _without_gradient(self, names: set[str]) -> set[str]:
-        """Of modules, those through which no gradient can come."""
+    def _train(self, names: set[str]) -> Pass | None:
+        """A pass in training, with gradients, in which modules are listened to; None where there is none."""
         try:
-            kept = self.prober.go(self.base.example, listen=names, training=True, gradients=True).kept
+            return self.prober.go(self.samples.base.example, listen=names, training=True, gradients=True)
         except UNFIT:
             # Such as batch norm of a single value; the error comes again, in training, if it is one.
-            return set()
-        told = {name: [self.extract(one) for one in kept[name]] for name in names}
+            return None
+
+    def _without_gradient(self, trained: Pass | None) -> set[str]:
+        """Of the modules listened to, those through which no gradient can come."""
+        told = {} if trained is None else {name: list(map(self.extract, given)) for name, given in trained.kept.items()}
         return {
             name
             for name, given in told.items()
@@ -212,152 +213,20 @@ class Finder:
     def _shrink(self, axis: int) -> None:
         """A few samples tell as much as many, if the network takes them."""
         shape = primary(self.prober.example).shape
-        if len(shape) > axis and shape[axis] > 2 * _MANY:
-            small = resized(self.prober.example, axis, _MANY)
+        if len(shape) > axis and shape[axis] > 2 * MANY:
+            small = resized(self.prober.example, axis, MANY)
             try:
                 self.prober.go(small)
             except UNFIT:
                 return
             self.prober.example = small
 
-    def find_batch(self, names: list[str]) -> None:
-        """Find the axis of samples in the example.
-
-        Args:
-            names: of submodules whose output is told from too.
-
-        Raises:
-            ValueError: none or several can be it; the message says what to pass.
-        """
-        if self.given_batch != "auto":
-            if self.given_batch not in (0, 1):
-                raise ValueError(f"batch_axis must be 0 or 1, got {self.given_batch!r}")
-            candidates = [int(self.given_batch)]
-        elif isinstance(self.run, TimeLoop):
-            candidates = [0 if self.run.steps is not None else 1 - self.run.axis]
-        else:
-            candidates = [0, 1]
-        shape = tuple(primary(self.prober.example).shape)
-        seen = {}
-        for axis in candidates:
-            if len(shape) > axis and self._probe_batch(axis, names):
-                seen[axis] = self.length, self.base, self.altered
-        fitting = list(seen)
-        if len(fitting) > 1:
-            raise ValueError(
-                "samples may lie along either of the first axes of the example, of shape "
-                f"{tuple(primary(self.full).shape)}: pass batch_axis=0 if it is [N, T, ...], batch_axis=1 if it is [T, "
-                "N, ...]"
-            )
-        if not fitting:
-            if self.given_batch == "auto":
-                self._refuse_folded()
-                raise ValueError(
-                    f"no axis of {type(self.network).__name__}'s input was found to hold independent samples: where "
-                    "one changes, what it gives for others changes too, or nothing does; pass batch_axis=0 or "
-                    f"batch_axis=1, which of the axes of the example, of shape {tuple(primary(self.full).shape)}, is "
-                    "the batch's"
-                )
-            self.mixing = True
-            fitting = candidates
-        self.batch_axis = fitting[0]
-        if self.batch_axis in seen:
-            self.length, self.base, self.altered = seen[self.batch_axis]
-        else:
-            self._probe_batch(self.batch_axis, names, insist=True)
-
-    def _refuse_folded(self) -> None:
-        """Say so if the input itself holds all time steps of all samples in one axis."""
-        example = self.prober.example
-        rows = primary(example).shape[0]
-        numbers = list(dict.fromkeys([0, 1, rows // 2, rows - 1]))
-        base = _leaves(self.prober.go().output)
-        heard = {number: _leaves(self.prober.other(example, 0, number).output) for number in numbers}
-        for path, leaf in base.items():
-            if not leaf.dim() or leaf.shape[0] != rows:
-                continue
-            changed = {n: (changes(leaf, other[path]) or [set()])[0] for n, other in heard.items() if path in other}
-            for steps in (steps for steps in range(2, rows) if rows % steps == 0):
-                samples = rows // steps
-                ways = {
-                    f"unflatten(0, (-1, {steps}))": all(
-                        {m // steps for m in found} <= {n // steps} for n, found in changed.items()
-                    ),
-                    f"unflatten(0, ({steps}, -1))": all(
-                        {m % samples for m in found} <= {n % samples} for n, found in changed.items()
-                    ),
-                }
-                for axis, (way, fits) in zip((1, 0), ways.items(), strict=True):
-                    if fits and any(changed.values()):
-                        raise ValueError(
-                            f"the example, of shape {tuple(primary(self.full).shape)}, seems to hold {steps} time "
-                            f"steps of each sample in its first axis: pass batch_axis=0, time_axis={axis}, "
-                            f"extract=lambda y: y.{way} and readout=lambda y: y.{way}.mean({axis})"
-                        )
-
-    def _probe_batch(self, axis: int, names: list[str], insist: bool = False) -> bool:
-        """Whether, when a sample along this axis of the input changes, the same sample changes in what comes out."""
-        example = self.prober.example
-        length = primary(example).shape[axis]
-        for samples in dict.fromkeys([_MANY if length > 2 * _MANY else 3 if length == 1 else length, length]):
-            try:
-                sized = example if samples == length else resized(example, axis, samples)
-                base = self.prober.go(sized, listen=names)
-            except UNFIT:
-                continue
-            length, example = samples, sized
-            break
-        else:
-            return False
-        self.batch_axis, self.length, self.base, self.altered = axis, length, base, {}
-        for number in dict.fromkeys([length - 1, 0, length // 2]):
-            for seed in range(_TRIED):
-                self.altered[number] = self.prober.other(example, axis, number, names, seed)
-                if self._hears(number):
-                    break
-            if not insist and self._separates() is False:
-                return False
-        return bool(self._separates())
-
-    def _hears(self, number: int) -> bool:
-        """Whether the output is another where this sample is."""
-        other = _leaves(self.altered[number].output)
-        return any(
-            path not in other or changes(leaf, other[path]) is not None
-            for path, leaf in _leaves(self.base.output).items()
-        )
-
-    def _separates(self) -> bool | None:
-        """Whether what changes is a sample alone, so far as was seen; None where nothing changed."""
-        found = [self._places_of_leaf(path) for path, leaf in _leaves(self.base.output).items() if leaf.numel() > 1]
-        told = [one for one in found if one is not None]
-        if not told:
-            told = [one for name in self.base.kept if (one := self._places(name)) is not None]
-        return all(told) if told else None
-
-    def _places_of_leaf(self, path: tuple[Any, ...]) -> list[Place] | None:
-        altered = {
-            number: [leaf]
-            for number, done in self.altered.items()
-            if (leaf := _leaves(done.output).get(path)) is not None
-        }
-        return places([_leaves(self.base.output)[path]], altered, self.length)
-
-    def _places(self, name: str) -> list[Place] | None:
-        altered = {number: list(map(self.extract, done.kept[name])) for number, done in self.altered.items()}
-        return places(list(map(self.extract, self.base.kept[name])), altered, self.length)
-
-    def _ensure(self, name: str) -> None:
-        if name not in self.base.kept:
-            for done in (self.base, *self.altered.values()):
-                done.kept[name] = self.prober.go(done.example, listen=[name]).kept[name]
-
     # Axes
 
     def _tap(self, name: str, time_axis: TimeAxis | str, channel_axis: int | str) -> Tap:
-        self._ensure(name)
+        self.samples.ensure(name)
         event = self.trace.events[name]
-        features = self.extract(self.base.kept[name][0])
+        features = self.extract(self.samples.base.kept[name][0])
         if not isinstance(features, Tensor):
             raise TypeError(f"extract=... gives {type(features).__name__} of the tap {name!r}, not a tensor")
         layers = {
@@ -375,17 +244,18 @@ class Finder:
         why = "as you said"
         folded, view = False, self.extract
         if time_axis == "auto":
-            place = self._place(
-                name, features, "tap", "time_axis=0 for [T, N, ...], 1 for [N, T, ...] or None for [N, ...]"
+            place = self.samples.place(
+                name, features, "time_axis=0 for [T, N, ...], 1 for [N, T, ...] or None for [N, ...]"
             )
             batch, folded = place.axis, place.folded is not None
             if folded:
                 axis = 0 if place.folded == "time" else 1
                 batch = 1 - axis
-                extract = Unfold(self._steps(name), axis, self.extract)
+                steps = self.samples.steps(lambda done: self.extract(done.kept[name][0]), [name])
+                extract = Unfold(steps, axis, self.extract)
                 # Of the probe's batch, which may hold fewer steps than the example.
-                view = Unfold(features.shape[0] // self.length, axis, self.extract)
-                features = view(self.base.kept[name][0])
+                view = Unfold(features.shape[0] // self.samples.length, axis, self.extract)
+                features = view(self.samples.base.kept[name][0])
             why = "one sample of the input changed"
         else:
             batch = 1 if time_axis == 0 else 0
@@ -399,8 +269,8 @@ class Finder:
             if folded:
                 time_axis = 1 - batch
             elif batch == 0 and event.calls == 1 and self.run is None and channels > 1:
-                shape = primary(self.base.example).shape
-                beside = self.batch_axis == 0 and len(shape) > 2 and features.shape[1] == shape[1]
+                shape = primary(self.samples.base.example).shape
+                beside = self.samples.batch_axis == 0 and len(shape) > 2 and features.shape[1] == shape[1]
                 time_axis = 1 if features.dim() > 4 or beside else None
         if features.dim() <= channels or not features.is_floating_point():
             raise ValueError(
@@ -408,34 +278,9 @@ class Finder:
             )
         return Tap(name, tuple(features.shape), time_axis, channels, event.calls, extract, why)  # type: ignore[arg-type]
 
-    def _place(self, name: str, features: Tensor, what: str, cure: str) -> Place:
-        plain = self._likely(self._places(name), features)
-        if len(plain) != 1:
-            how = "may hold samples along several axes" if plain else "mixes samples"
-            raise ValueError(f"the {what} {name!r} gives shape {tuple(features.shape)}, which {how}: pass {cure}")
-        (place,) = plain
-        if place.axis > (0 if place.folded else 1):
-            raise ValueError(
-                f"the {what} {name!r} gives shape {tuple(features.shape)} with its samples along axis {place.axis}: "
-                f"pass extract=..., as in lambda y: y.movedim({place.axis}, 0), and time_axis=None"
-            )
-        return place
-
-    def _likely(self, found: list[Place] | None, tensor: Tensor) -> list[Place]:
-        """Of the places where samples may lie those that hold nothing else, if there are any."""
-        if found is None or (self.mixing and not found):
-            # Silent, or samples are meant to mix: lengths are all there is.
-            found = [Place(axis) for axis, size in enumerate(tensor.shape[:2]) if size == self.length]
-        return [place for place in found if not place.folded] or found
-
-    def _steps(self, name: str) -> int:
-        """T where it lies in the batch axis, with the example as it was given."""
-        rows = len(self.extract(self.prober.go(self.full, listen=[name]).kept[name][0]))
-        return int(rows // primary(self.full).shape[self.batch_axis or 0])
-
     def _channels(self, name: str, features: Tensor, rest: list[int], view: Extract) -> int:
         end = self.trace.events[name].end
-        found, width = self._class_axis(lambda done: [view(o) for o in done.kept[name]], rest, end, [name])
+        found, width = self.samples.class_axis(lambda done: [view(o) for o in done.kept[name]], rest, end, [name])
         if found is not None:
             return found
         alike = [axis for axis in rest if features.shape[axis] == width]
@@ -446,173 +291,24 @@ class Finder:
             f"layer: pass channel_axis={' or '.join(map(str, rest))}"
         )
 
-    def _class_axis(
-        self, tensors: Callable[[Pass], list[Tensor]], rest: list[int], end: int | None, listen: list[str]
-    ) -> tuple[int | None, int | None]:
-        """The axis along which one index alone changes with one channel of the last layer, and this layer's width."""
-        modules = dict(named(self.prober.rest))
-        layers = []
-        for layer, event in self.trace.events.items():
-            if event.shape is not None and (end is None or event.end <= end):
-                axis = channel_axis_of(modules[layer], len(event.shape))
-                if axis is not None and event.shape[axis] > 1:
-                    layers.append((layer, axis, event.shape[axis]))
-        base = tensors(self.base)
-        for layer, axis, width in reversed(layers[-_FEW:]):
-            seen = []
-            for index in (0, width // 2):
-                indices: list[set[int]] = [set() for _ in base[0].shape]
-                for sign in (1, -1):
-                    done = self.prober.go(self.base.example, listen, Injection(layer, axis, index, sign))
-                    for one, other in zip(base, tensors(done), strict=True):
-                        for all_, new in zip(indices, changes(one, other) or [], strict=False):
-                            all_ |= new
-                seen.append(indices)
-            fitting = [a for a in rest if all(len(one[a]) == 1 for one in seen) and seen[0][a] != seen[1][a]]
-            if len(fitting) == 1:
-                return fitting[0], width
-            if len(fitting) > 1:
-                break
-        return None, layers[-1][2] if layers else None
-
     # What is predicted
-
-    def _readout(
-        self, given: Extract | str | None, classes: int | None, time_axis: Any, taps: Sequence[Tap]
-    ) -> tuple[Any, int]:
-        readout = self._found_readout(classes, time_axis, taps) if isinstance(given, str) else given
-        output = self.base.output
-        logits = output if readout is None else readout(output)
-        if not isinstance(logits, Tensor) or not logits.dim():
-            got = type(logits).__name__ if not isinstance(logits, Tensor) else "a single number"
-            raise ValueError(
-                f"{'the network' if readout is None else 'readout=...'} gives {got}: pass readout=..., which takes "
-                "the network's output and returns logits [N, classes]"
-            )
-        for number, done in self.altered.items():
-            other = changes(logits, done.output if readout is None else readout(done.output))
-            if other is not None and not other[0] <= {number} and not self.mixing:
-                raise ValueError(
-                    f"the logits, of shape {tuple(logits.shape)}, do not hold one sample at each index of their first "
-                    "axis: pass readout=..., which takes the network's output and returns logits [N, classes], as in "
-                    "lambda output: output.mean(0) for [T, N, classes] or output.mean(1) for [N, T, classes]"
-                )
-        if len(logits) != self.length and isinstance(given, str):
-            raise ValueError(
-                f"the network gives {len(logits)} predictions for {self.length} samples: pass readout=..., which takes "
-                "its output and returns logits [N, classes]"
-            )
-        axis = 1 if logits.dim() > (2 if isinstance(given, str) else 3) else -1
-        if readout is None and logits.dim() == 3:
-            found, _ = self._class_axis(lambda done: [done.output], [1, 2], None, [])
-            axis = found or axis
-        return readout, classes or int(1 if logits.dim() == 1 else logits.shape[axis])
-
-    def _found_readout(self, classes: int | None, time_axis: Any, taps: Sequence[Tap]) -> Readout | None:
-        path = self._logits(classes)
-        leaf = _leaves(self.base.output)[path]
-        shown = f"the network gives {_at(path) or 'a tensor '}of shape {tuple(leaf.shape)}"
-        plain = self._likely(self._places_of_leaf(path), leaf)
-        if len(plain) != 1 or plain[0].axis > 1:
-            raise ValueError(
-                f"{shown}, and along which axis samples lie is not told by it: pass readout=..., which takes the "
-                "network's output and returns logits [N, classes]"
-            )
-        (place,), unfold = plain, None
-        dims, batch = leaf.dim(), place.axis
-        if place.folded:
-            steps = (
-                len(_leaves(self.prober.go(self.full).output)[path]) // primary(self.full).shape[self.batch_axis or 0]
-            )
-            unfold = Unfold(steps, 0 if place.folded == "time" else 1)
-            dims, batch = dims + 1, 1 - unfold.axis
-        if dims == 1 or (dims == 2 and batch == 1) or dims > 5:
-            cure = {1: "lambda output: output.unsqueeze(1)", 2: "lambda output: output.T"}.get(dims, "...")
-            raise ValueError(f"{shown}, not logits [N, classes] or [T, N, classes]: pass readout={cure}")
-        if dims == 2:
-            return Readout(path)
-        if dims == 3 and batch == 1:
-            return Readout(path, 0, unfold)
-        if unfold is not None:
-            return Readout(path, batch ^ 1, unfold)
-        first = 1 + batch
-        width, _ = self._class_axis(lambda done: [_leaves(done.output)[path]], list(range(first, dims)), None, [])
-        if dims > 3 and (width == first or (batch == 1 and dims == 5 and width is None)):
-            # Something is predicted at every place.
-            return Readout(path, 0 if batch else None)
-        if width is None and time_axis == 1 and dims == 3:
-            width = 2
-        # What is averaged over has to be time: as long as that is elsewhere.
-        if dims == 3 and width is not None and leaf.shape[3 - width] in self._lengths(taps):
-            return Readout(path, 3 - width)
-        if dims == 5 and width == 2:
-            return Readout(path, 1)
-        raise ValueError(
-            f"{shown}, not logits [N, classes] or [T, N, classes]: pass readout=..., which takes the network's output "
-            "and returns logits [N, classes], as in lambda output: output.mean(1) for [N, T, classes], or "
-            "readout=None if it is the prediction [N, classes, ...] as it stands"
-        )
 
     def _lengths(self, taps: Sequence[Tap]) -> set[int]:
         """How many time steps there are, so far as that is known."""
-        shape = primary(self.base.example).shape
+        shape = primary(self.samples.base.example).shape
         found = {tap.shape[tap.time_axis] for tap in taps if tap.time_axis is not None}
         found |= {tap.calls for tap in taps if tap.calls > 1}
         found |= {self.trace.events[name].calls for name in self.neurons if name in self.trace.events} - {1}
         if isinstance(self.run, TimeLoop):
             found.add(self.run.steps or shape[self.run.axis])
-        elif self.batch_axis == 0 and len(shape) > 2:
+        elif self.samples.batch_axis == 0 and len(shape) > 2:
             found.add(shape[1])
         return found
 
-    def _logits(self, classes: int | None) -> tuple[Any, ...]:
-        leaves = {
-            path: leaf for path, leaf in _leaves(self.base.output).items() if leaf.dim() and leaf.is_floating_point()
-        }
-        if not leaves:
-            raise ValueError(
-                f"the network gave {type(self.base.output).__name__} without a tensor in it, not logits [N, classes]: "
-                "pass readout=..., which takes the network's output and returns logits [N, classes]"
-            )
-        if len(leaves) > 1 and not isinstance(next(iter(leaves))[0], int):
-            called = [path for name in _LOGITS for path in leaves if path == (name,)]
-            if called:
-                return called[0]
-        if len(leaves) > 1:
-            leaves = {path: leaf for path, leaf in leaves.items() if leaf.dim() in (2, 3)} or leaves
-        if classes is not None and len(leaves) > 1:
-            wide = {
-                path: leaf for path, leaf in leaves.items() if classes in (leaf.shape[-1], leaf.shape[1 % leaf.dim()])
-            }
-            leaves = wide or leaves
-        several = isinstance(self.base.output, tuple) and len(leaves) <= _FEW
-        if len(leaves) == 1 or (several and len({leaf.shape[-1] for leaf in leaves.values()}) == 1):
-            # Such as spikes and membrane potentials of the same neurons.
-            return next(iter(leaves))
-        if isinstance(self.base.output, list) and len({leaf.shape for leaf in leaves.values()}) == 1:
-            raise ValueError(
-                f"the network gives a list of {len(leaves)} tensors of shape "
-                f"{tuple(next(iter(leaves.values())).shape)}, and whether these are time steps or predictions of their "
-                "own is not told by them: pass readout=..., as in lambda output: torch.stack(output).mean(0), or "
-                "lambda output: output[0]"
-            )
-        listed = ", ".join(f"{_at(path)}of shape {tuple(leaf.shape)}" for path, leaf in leaves.items())
-        path, leaf = next(reversed(leaves.items()))
-        mean = ".mean(0)" if leaf.dim() == 3 and leaf.shape[0] != self.length else ".mean(1)" if leaf.dim() == 3 else ""
-        raise ValueError(
-            f"the network gives {listed}, and which of these are the logits is not told by them: pass readout=..., as "
-            f"in lambda output: output[{path[0]!r}]{mean}"
-        )
-
-    def _check_training(self, taps: Sequence[Tap], readout: Any) -> None:
+    def _check_training(self, done: Pass, taps: Sequence[Tap], readout: Any) -> None:
         """In training a network may give something else, such as heads of its own beside the logits."""
-        try:
-            done = self.prober.go(self.base.example, listen=[tap.name for tap in taps], training=True)
-        except UNFIT:
-            # Such as batch norm of a single value; the error comes again, in training, if it is one.
-            return
         for tap in taps:
-            expected = tuple(self.extract(self.base.kept[tap.name][0]).shape)
+            expected = tuple(self.extract(self.samples.base.kept[tap.name][0]).shape)
             found = tuple(self.extract(done.kept[tap.name][0]).shape) if done.kept[tap.name] else ()
             if found != expected:
                 raise ValueError(
@@ -621,7 +317,7 @@ class Finder:
                     "tap another in taps=[...]"
                 )
         try:
-            expected = tuple((self.base.output if readout is None else readout(self.base.output)).shape)
+            expected = tuple((self.samples.base.output if readout is None else readout(self.samples.base.output)).shape)
             found = tuple((done.output if readout is None else readout(done.output)).shape)
         except UNFIT as error:
             raise ValueError(f"{error}; this is so in training alone") from error
@@ -630,14 +326,3 @@ class Finder:
                 f"the network gives logits of shape {found} in training and {expected} in evaluation: pass "
                 "readout=..., which takes the output of either and returns logits [N, classes]"
             )
-
-
-def _leaves(output: Any) -> dict[tuple[Any, ...], Tensor]:
-    """The tensors in an output by the key or index that leads there; nothing deeper, which holds states."""
-    if isinstance(output, Tensor):
-        return {(): output}
-    return {(key,): value for key, value in entries(output).items() if isinstance(value, Tensor)}
-
-
-def _at(path: tuple[Any, ...]) -> str:
-    return f"output[{path[0]!r}] " if path else ""

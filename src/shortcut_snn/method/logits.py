@@ -1,0 +1,149 @@
+"""The logits in what a network gives: found by what changes in it with a sample, and with a channel."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from .probing import changes
+from .readout import Readout
+from .samples import FEW, Samples, leaves_of
+from .taps import Extract, Unfold
+
+_LOGITS = ("logits", "output", "outputs", "out", "prediction", "predictions", "pred", "y_hat", "cls", "main")
+
+
+def find_readout(
+    samples: Samples,
+    given: Extract | str | None,
+    classes: int | None,
+    time_axis: Any,
+    lengths: Callable[[], set[int]],
+) -> tuple[Any, int]:
+    """Return what takes the logits out of what the network gives, and how many classes there are.
+
+    Args:
+        samples: where these lie, found already.
+        given: the readout that somebody passed, or ``"auto"``.
+        classes: how many, if that is known.
+        time_axis: as it was passed to :func:`~.attachment.attach`.
+        lengths: how many time steps there may be.
+
+    Raises:
+        ValueError: it cannot be told, or what was passed gives no logits; the message says what to pass.
+    """
+    readout = _found_readout(samples, classes, time_axis, lengths) if isinstance(given, str) else given
+    output = samples.base.output
+    logits = output if readout is None else readout(output)
+    if not isinstance(logits, Tensor) or not logits.dim():
+        got = type(logits).__name__ if not isinstance(logits, Tensor) else "a single number"
+        raise ValueError(
+            f"{'the network' if readout is None else 'readout=...'} gives {got}: pass readout=..., which takes "
+            "the network's output and returns logits [N, classes]"
+        )
+    for number, done in samples.altered.items():
+        other = changes(logits, done.output if readout is None else readout(done.output))
+        if other is not None and not other[0] <= {number} and not samples.mixing:
+            raise ValueError(
+                f"the logits, of shape {tuple(logits.shape)}, do not hold one sample at each index of their first "
+                "axis: pass readout=..., which takes the network's output and returns logits [N, classes], as in "
+                "lambda output: output.mean(0) for [T, N, classes] or output.mean(1) for [N, T, classes]"
+            )
+    if len(logits) != samples.length and isinstance(given, str):
+        raise ValueError(
+            f"the network gives {len(logits)} predictions for {samples.length} samples: pass readout=..., which takes "
+            "its output and returns logits [N, classes]"
+        )
+    axis = 1 if logits.dim() > (2 if isinstance(given, str) else 3) else -1
+    if readout is None and logits.dim() == 3:
+        found, _ = samples.class_axis(lambda done: [done.output], [1, 2], None, [])
+        axis = found or axis
+    return readout, classes or int(1 if logits.dim() == 1 else logits.shape[axis])
+
+
+def _found_readout(
+    samples: Samples, classes: int | None, time_axis: Any, lengths: Callable[[], set[int]]
+) -> Readout | None:
+    path = _logits(samples, classes)
+    leaf = leaves_of(samples.base.output)[path]
+    shown = f"the network gives {_at(path) or 'a tensor '}of shape {tuple(leaf.shape)}"
+    plain = samples.likely(samples.places_of_leaf(path), leaf)
+    if len(plain) != 1 or plain[0].axis > 1:
+        raise ValueError(
+            f"{shown}, and along which axis samples lie is not told by it: pass readout=..., which takes the "
+            "network's output and returns logits [N, classes]"
+        )
+    (place,), unfold = plain, None
+    dims, batch = leaf.dim(), place.axis
+    if place.folded:
+        steps = samples.steps(lambda done: leaves_of(done.output)[path])
+        unfold = Unfold(steps, 0 if place.folded == "time" else 1)
+        dims, batch = dims + 1, 1 - unfold.axis
+    if dims == 1 or (dims == 2 and batch == 1) or dims > 5:
+        cure = {1: "lambda output: output.unsqueeze(1)", 2: "lambda output: output.T"}.get(dims, "...")
+        raise ValueError(f"{shown}, not logits [N, classes] or [T, N, classes]: pass readout={cure}")
+    if dims == 2:
+        return Readout(path)
+    if dims == 3 and batch == 1:
+        return Readout(path, 0, unfold)
+    if unfold is not None:
+        return Readout(path, batch ^ 1, unfold)
+    first = 1 + batch
+    width, _ = samples.class_axis(lambda done: [leaves_of(done.output)[path]], list(range(first, dims)), None, [])
+    if dims > 3 and (width == first or (batch == 1 and dims == 5 and width is None)):
+        # Something is predicted at every place.
+        return Readout(path, 0 if batch else None)
+    if width is None and time_axis == 1 and dims == 3:
+        width = 2
+    # What is averaged over has to be time: as long as that is elsewhere.
+    if dims == 3 and width is not None and leaf.shape[3 - width] in lengths():
+        return Readout(path, 3 - width)
+    if dims == 5 and width == 2:
+        return Readout(path, 1)
+    raise ValueError(
+        f"{shown}, not logits [N, classes] or [T, N, classes]: pass readout=..., which takes the network's output "
+        "and returns logits [N, classes], as in lambda output: output.mean(1) for [N, T, classes], or "
+        "readout=None if it is the prediction [N, classes, ...] as it stands"
+    )
+
+
+def _logits(samples: Samples, classes: int | None) -> tuple[Any, ...]:
+    leaves = {
+        path: leaf for path, leaf in leaves_of(samples.base.output).items() if leaf.dim() and leaf.is_floating_point()
+    }
+    if not leaves:
+        raise ValueError(
+            f"the network gave {type(samples.base.output).__name__} without a tensor in it, not logits [N, classes]: "
+            "pass readout=..., which takes the network's output and returns logits [N, classes]"
+        )
+    if len(leaves) > 1 and not isinstance(next(iter(leaves))[0], int):
+        called = [path for name in _LOGITS for path in leaves if path == (name,)]
+        if called:
+            return called[0]
+    if len(leaves) > 1:
+        leaves = {path: leaf for path, leaf in leaves.items() if leaf.dim() in (2, 3)} or leaves
+    if classes is not None and len(leaves) > 1:
+        wide = {path: leaf for path, leaf in leaves.items() if classes in (leaf.shape[-1], leaf.shape[1 % leaf.dim()])}
+        leaves = wide or leaves
+    several = isinstance(samples.base.output, tuple) and len(leaves) <= FEW
+    if len(leaves) == 1 or (several and len({leaf.shape[-1] for leaf in leaves.values()}) == 1):
+        # Such as spikes and membrane potentials of the same neurons.
+        return next(iter(leaves))
+    if isinstance(samples.base.output, list) and len({leaf.shape for leaf in leaves.values()}) == 1:
+        raise ValueError(
+            f"the network gives a list of {len(leaves)} tensors of shape "
+            f"{tuple(next(iter(leaves.values())).shape)}, and whether these are time steps or predictions of their "
+            "own is not told by them: pass readout=..., as in lambda output: torch.stack(output).mean(0), or "
+            "lambda output: output[0]"
+        )
+    listed = ", ".join(f"{_at(path)}of shape {tuple(leaf.shape)}" for path, leaf in leaves.items())
+    path, leaf = next(reversed(leaves.items()))
+    mean = ".mean(0)" if leaf.dim() == 3 and leaf.shape[0] != samples.length else ".mean(1)" if leaf.dim() == 3 else ""
+    raise ValueError(
+        f"the network gives {listed}, and which of these are the logits is not told by them: pass readout=..., as "
+        f"in lambda output: output[{path[0]!r}]{mean}"
+    )
+
+
+def _at(path: tuple[Any, ...]) -> str:
+    return f"output[{path[0]!r}] " if path else ""
