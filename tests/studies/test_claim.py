@@ -92,7 +92,31 @@ def test_the_search_goes_beyond_the_best_rate_at_the_edge(
     assert float(best["lr"]) == 3.0
 
 
-@pytest.mark.parametrize("table", ["recipes", "paper", "depth"])
+def test_a_transformer_beside_a_network_that_has_its_time(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pretended(lab: claim.Lab, run: claim.Run) -> claim.Row:
+        # AdamW is better, and a step of the transformer takes three halves of the time.
+        seen.append((run.phase, run.setting, run.method, run.recipe.training.epochs))
+        seconds = "3" if "qkformer" in run.setting else "2"
+        score = "0.6" if "adamw" in run.setting else "0.5"
+        return {"lr": str(run.rate), "seconds_per_step": seconds, "validation_last": score}
+
+    seen: list[tuple[str, str, str, int]] = []
+    monkeypatch.setattr(claim.Lab, "result", pretended)
+    command = ["transformer", str(tmp_path), "--data", str(data), "--seeds", "1", "--epochs", "4"]
+    assert claim.main(command) == 0
+    assert {setting for phase, setting, *_ in seen if phase == "tune"} == {
+        "qkformer-sgd", "qkformer-adamw", "resnet18-sgd",
+    }  # fmt: skip
+    assert [each for each in seen if each[0] == "final"] == [
+        ("final", "qkformer", "vanilla", 4),
+        ("final", "resnet18", "vanilla", 4),
+        ("final", "resnet18", claim.EQUAL_TIME, 6),
+    ]
+
+
+@pytest.mark.parametrize("table", ["recipes", "paper", "depth", "transformer"])
 def test_a_plan_is_at_least_5000_steps_a_run(
     table: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
