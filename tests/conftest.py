@@ -14,7 +14,7 @@ from hypothesis import settings
 
 from shortcut_snn.analysis import plots
 
-from .forked import Usual
+from .forked import Usual, import_all
 from .pictures import coarse
 
 # The tensors are so small that a second thread costs more than it saves, most of all on a busy machine.
@@ -26,8 +26,17 @@ FULL = plots._save
 
 def pytest_collection_finish() -> None:
     """Look no more at what is imported by now: a run collects garbage to measure memory."""
+    import_all()
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def little_garbage() -> None:
+    """Nor at what the tests of earlier files left for good."""
+    if len(gc.get_objects()) > 30_000:
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

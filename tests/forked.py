@@ -112,15 +112,20 @@ def _start() -> socket.socket:
     return ours
 
 
-def serve(descriptor: int) -> None:
-    """Import everything, then fork a process for each request until there are no more."""
-    # Ctrl-C is for the tests.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def import_all() -> None:
+    """Import what a run, a command or an export imports."""
     ours = importlib.import_module("shortcut_snn")
     names = [each.name for each in pkgutil.walk_packages(ours.__path__, "shortcut_snn.")]
     for name in (*IMPORTED, *names):
         if not name.endswith(("__main__", ".gpu")):
             importlib.import_module(name)
+
+
+def serve(descriptor: int) -> None:
+    """Import everything, then fork a process for each request until there are no more."""
+    # Ctrl-C is for the tests.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import_all()
     gc.collect()
     gc.freeze()
     with coarse(), socket.socket(fileno=descriptor) as connection:

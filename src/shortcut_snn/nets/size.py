@@ -1,6 +1,8 @@
 """How much memory a network takes at the least, found out without taking any."""
 
 import dataclasses
+import functools
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -49,6 +51,27 @@ def check_size(
         there = max(
             there, *(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
         )
+    described = json.dumps(description, sort_keys=True, default=str)
+    try:
+        hash((network, neuron))
+    except TypeError:
+        # A person's own neuron, with a list among its options.
+        weights, outputs = _sizes.__wrapped__(network, neuron, described)
+    else:
+        weights, outputs = _sizes(network, neuron, described)
+    check_memory(weights, "network.width", "choose a narrower or a shallower network", there)
+    check_memory(
+        size * batch * steps * (sum(outputs) if trains else max(outputs, default=0)) + weights,
+        f"network.time_steps: for {steps:,} steps of {batch:,} image{'s' * (batch > 1)} at once",
+        "choose fewer steps, smaller batches (data.batch_size) or a narrower network",
+        there,
+    )
+
+
+@functools.lru_cache
+def _sizes(network: Any, neuron: Any, described: str) -> tuple[int, tuple[int, ...]]:
+    """Bytes of a network's weights, and how many numbers each of its layers gives in a step of one image."""
+    description = json.loads(described)
     try:
         with torch.device("meta"):
             built: Any = build_network(_one_step(network), _one_step(neuron), description)
@@ -57,10 +80,9 @@ def check_size(
         if "overflow" not in str(error).lower():
             raise
         # So many that torch cannot count them.
-        weights = 2**63
-    check_memory(weights, "network.width", "choose a narrower or a shallower network", there)
+        return 2**63, ()
     if "image_size" not in description:
-        return
+        return weights, ()
     outputs: list[int] = []
 
     def note(name: str, module: nn.Module, args: Any, out: Tensor) -> None:
@@ -71,12 +93,7 @@ def check_size(
     # What does not run is for whoever runs it to say.
     with suppress(RuntimeError, ValueError), hooked(layers, note), torch.no_grad():
         built.eval()(torch.zeros(shape if description.get("kind") == "static" else (1, *shape), device="meta"))
-    check_memory(
-        size * batch * steps * (sum(outputs) if trains else max(outputs, default=0)) + weights,
-        f"network.time_steps: for {steps:,} steps of {batch:,} image{'s' * (batch > 1)} at once",
-        "choose fewer steps, smaller batches (data.batch_size) or a narrower network",
-        there,
-    )
+    return weights, tuple(outputs)
 
 
 def _one_step(options: Any) -> Any:
