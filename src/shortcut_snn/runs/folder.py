@@ -1,8 +1,6 @@
 """The folder of a run: what its files are called, who may write to it, how they are written and read."""
 
-import errno
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,6 +16,7 @@ from ..files import make_folder, read_json, remove_strays, write_csv
 from .checkpoint import read_checkpoint
 from .checksums import check, write_sealed
 from .environment import environment
+from .lock import hold, let_go
 
 Row = dict[str, Any]
 FORMAT = 2
@@ -34,19 +33,6 @@ _RESULT: dict[str, Any] = {
     "seconds_per_epoch": int | float,
 }
 """What others read of a result."""
-# Locks that this process holds. A process that is forked inherits them, and would hold them when this one is killed.
-_held: set[int] = set()
-
-
-def _let_go() -> None:
-    for handle in _held:
-        os.close(handle)
-    _held.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
-
 # Where a run happens, on which what it computes depends in the last bits alone, and what it does when numbers go wrong:
 # a run that was stopped for these may go on.
 _MAY_CHANGE = {
@@ -178,20 +164,7 @@ class RunFolder:
             ValueError: another process holds it.
         """
         make_folder(self.path)
-        try:
-            import fcntl
-        except ModuleNotFoundError:
-            return
-        handle = os.open(self.path, os.O_RDONLY)
-        _held.add(handle)
-        self._lock.callback(_close, handle)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise ValueError(
-                    f"another process is training in {self}; wait for it or end it, or name another folder"
-                ) from None
+        self._lock.callback(let_go, hold(self.path, f"another process is training in {self}"))
 
     def start_from(self, entries: Mapping[str, Any], resume: bool) -> Path | None:
         """Return the checkpoint to go on from, None to start anew.
@@ -402,13 +375,6 @@ class RunFolder:
             ) from None
         found: dict[str, float] = widths
         return found
-
-
-def _close(handle: int) -> None:
-    # In a forked process it is closed already.
-    if handle in _held:
-        _held.remove(handle)
-        os.close(handle)
 
 
 def flat(entries: Mapping[str, Any], prefix: str = "", lists: bool = False) -> Iterator[tuple[str, Any]]:
