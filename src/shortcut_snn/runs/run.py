@@ -336,13 +336,14 @@ def _finish(
     if trainer.is_global_zero:
         folder.save_network(task.model.network, "last", about)
     trainer.strategy.barrier()
-    last, tables = test(), task.tables()
-    load("best")
-    best = test()
-    load("last")
+    last, tables, rows = test(), task.tables(), history.rows
+    best = last
+    if trainer.strategy.broadcast(history.best_epoch) + 1 < len(rows):
+        load("best")
+        best = test()
+        load("last")
     task.model.strip(check=task.ready(data.sample(8))[0])
     task.finished = True
-    rows = history.rows
     ratios = [shallow_to_deep({k: v for k, v in row.items() if k != "epoch"}) for row in history.gradients]
     seconds = sorted(row["seconds"] for row in history.seconds)
     validated = batches.validation is not None
