@@ -1,5 +1,6 @@
 """Who goes through time: a network in one call, or a loop that calls it for each time step."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .libraries import Library, Reset
+from .model import states
 from .probing import UNFIT, Prober, changes, primary
 from .states import changed_attributes, kept, leaks, left_over, methods
 from .taps import tensor_in
@@ -68,6 +70,11 @@ def who_calls(
         rests = [rest, *(reset for reset, _ in methods(network))]
         rest = next((one for one in rests if len(shape) > 2 and _can(network, example, looped, one)), _unfit)
         if rest is _unfit and (stepwise or carry):
+            if mode := _forgotten(network, libraries, example, rests[0]):
+                raise ValueError(
+                    f"{type(network).__name__} cannot take the example, of shape {shape}, as its neurons are set, for "
+                    f"one time step a call ({error}), but can if they take sequences: call {mode} before"
+                ) from error
             # Its own error in a step says more.
             return looped, rests[0]
         if rest is _unfit:
@@ -100,11 +107,24 @@ def who_calls(
         ways.insert(
             0, "loop='input' if the batch is a sequence [T, N, ...] (and batch_axis=0 too if it is [N, T, ...])"
         )
+    mode = _forgotten(network, libraries, example, rest)
+    first = "" if mode is None else f"call {mode} before, if the network takes a whole sequence [T, N, ...], or else "
     raise ValueError(
         f"{type(network).__name__} calls its neurons once for the example, of shape {shape}, and they compute one time "
-        f"step a call: pass {', '.join(ways)}, or loop='network' if one call is all, as where there is one time step "
-        "alone, or where time is no matter of the neurons"
+        f"step a call: {first}pass {', '.join(ways)}, or loop='network' if one call is all, as where there is one "
+        "time step alone, or where time is no matter of the neurons"
     )
+
+
+def _forgotten(network: nn.Module, libraries: list[Library], example: Any, rest: Reset | None) -> str | None:
+    """What to call before a network can take the example as a sequence; None where that would not do."""
+    for library in libraries:
+        if library.to_sequences is not None and primary(example).dim() > 2:
+            twin = copy.deepcopy(network, states(network))
+            library.to_sequences(twin)
+            if _can(twin, example, None, rest):
+                return library.to_sequences_call
+    return None
 
 
 def _told(network: nn.Module, example: Any, looped: TimeLoop, rest: Reset | None, samples: int | None) -> TimeLoop:

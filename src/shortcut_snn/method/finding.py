@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from .calling import who_calls
 from .description import Description, Tap
 from .libraries import Reset, libraries_of
-from .logits import find_readout
-from .probing import UNFIT, Pass, Prober, changes, channel_axis_of, named, primary, resized
+from .logits import find_readout, logits_of
+from .probing import UNFIT, Pass, Prober, channel_axis_of, named, primary, resized
 from .samples import FEW, MANY, TRIED, Samples, leaves_of
 from .sites import spread, stage_taps, stand_in
 from .states import changed_attributes, find_reset, own_reset
@@ -61,9 +61,15 @@ class Finder:
         trained = self._train({name for names in options for name in names})
         dead = self._without_gradient(trained)
         options = [[name for name in names if name not in dead] or names for names in options]
+        carried: dict[str, float] = {}
         for names, time, channel in zip(options, times, channels, strict=True):
             problem: Exception | None = None
-            for name in self._trunk_first(names):
+            if len(names) > 1:
+                # First what all that comes out goes through, or most of it.
+                shares = self._carried(names, readout, num_classes)
+                carried |= shares
+                names = sorted(dict.fromkeys(names[:TRIED]), key=lambda name: -shares.get(name, 0))
+            for name in names:
                 try:
                     if name in dead:
                         raise ValueError(
@@ -90,6 +96,9 @@ class Finder:
                 "with names of other submodules, and extract=... for what is a feature in what they give, as in lambda "
                 "y: y.unflatten(0, (4, -1, 3)) where 4 time steps, samples and 3 variables share an axis"
             )
+        # Beside the trunk there are branches only where there are no two on it.
+        order = sorted((carried.get(tap.name, 1) for tap in found), reverse=True)
+        found = [tap for tap in found if carried.get(tap.name, 1) >= min(order[0] / 2, order[:2][-1])]
         chosen, width = find_readout(self.samples, readout, num_classes, time_axis, lambda: self._lengths(found))
         if trained is not None:
             self._check_training(trained, found, chosen)
@@ -166,21 +175,30 @@ class Finder:
             raise ValueError(f"{self._no_stages()}; or taps=[] for none")
         return [names if len(names) > 1 else names * 2 for names in options]
 
-    def _trunk_first(self, names: list[str]) -> list[str]:
-        """Of modules that could be tapped, the first through which all that comes out goes, and then the others."""
-        if len(names) > 1:
-            example = next(iter(self.samples.altered.values())).example
-            base = leaves_of(self.samples.base.output)
-            for name in dict.fromkeys(names[:TRIED]):
-                self.samples.ensure(name)
-                try:
-                    done = self.prober.go(example, patch={name: self.samples.base.kept[name]})
-                except UNFIT:
-                    # Its rows may be other ones in another batch, such as those that are not padded.
-                    continue
-                if all(changes(leaf, leaves_of(done.output)[path]) is None for path, leaf in base.items()):
-                    return [name, *names]
-        return names[:TRIED]
+    def _carried(self, names: list[str], readout: Extract | str | None, classes: int | None) -> dict[str, float]:
+        """Of modules that could be tapped, how much of a change of a sample comes out through each, at most 1.
+
+        Where all of it goes through one, those behind it in the list are left out.
+        """
+        if isinstance(readout, str):
+            view = logits_of(self.samples, classes)
+        else:
+            view = lambda output: leaves_of(output if readout is None else readout(output))  # noqa: E731
+        altered = next(iter(self.samples.altered.values()))
+        base, other = view(self.samples.base.output), view(altered.output)
+        shares: dict[str, float] = {}
+        for name in dict.fromkeys(names[:TRIED]):
+            self.samples.ensure(name)
+            try:
+                patched = view(self.prober.go(altered.example, patch={name: self.samples.base.kept[name]}).output)
+                left, whole = _distance(patched, base), _distance(other, base)
+            except UNFIT:
+                # Its rows may be other ones in another batch, such as those that are not padded.
+                continue
+            shares[name] = 1 - left / whole if whole > left else float(not left)
+            if not left:
+                break
+        return shares
 
     def _train(self, names: set[str]) -> Pass | None:
         """A pass in training, with gradients, in which modules are listened to; None where there is none."""
@@ -326,3 +344,12 @@ class Finder:
                 f"the network gives logits of shape {found} in training and {expected} in evaluation: pass "
                 "readout=..., which takes the output of either and returns logits [N, classes]"
             )
+
+
+def _distance(some: dict[Any, Tensor], others: dict[Any, Tensor]) -> float:
+    """How far apart tensors are, those of each key; infinite where they are not comparable."""
+    if some.keys() != others.keys() or any(one.shape != others[path].shape for path, one in some.items()):
+        return float("inf")
+    return sum(
+        (one.double() - others[path].double()).abs().nan_to_num(0, 0, 0).sum().item() for path, one in some.items()
+    )

@@ -27,6 +27,8 @@ class Library:
         time_axis: where time lies in what its layers give, if the shape leaves it open; None for nowhere.
         carries_state: whether a network of one time step is given the state of the step before as its argument
             ``state`` and returns the next one.
+        to_sequences: has a network's layers take whole sequences from then on, where that is a mode of theirs.
+        to_sequences_call: how somebody calls that on ``net``.
 
     Example:
         >>> PLAIN.neurons(nn.Sequential(nn.Linear(2, 2)))
@@ -39,6 +41,8 @@ class Library:
     reset: Reset | None
     time_axis: int | None
     carries_state: bool = False
+    to_sequences: Reset | None = None
+    to_sequences_call: str = ""
 
     def neurons(self, network: nn.Module) -> dict[str, nn.Module]:
         """Return a network's spiking neurons of this library by name, in the order of the network."""
@@ -81,6 +85,10 @@ def _reset_spikingjelly(network: nn.Module) -> None:
     import_module("spikingjelly.activation_based.functional").reset_net(network)
 
 
+def _multi_step(network: nn.Module) -> None:
+    import_module("spikingjelly.activation_based.functional").set_step_mode(network, "m")
+
+
 def _reset_clock_driven(network: nn.Module) -> None:
     import_module("spikingjelly.clock_driven.functional").reset_net(network)
 
@@ -102,6 +110,8 @@ SPIKINGJELLY = Library(
     lambda module: getattr(module, "step_mode", "m") == "s",
     _reset_spikingjelly,
     time_axis=0,
+    to_sequences=_multi_step,
+    to_sequences_call="spikingjelly.activation_based.functional.set_step_mode(net, 'm')",
 )
 # 1.0.0: neurons keep their last membrane potential as a buffer; LeakyParallel and its like take whole sequences.
 SNNTORCH = Library(

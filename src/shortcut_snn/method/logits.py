@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .probing import changes
+from .probing import UNFIT, changes
 from .readout import Readout
 from .samples import FEW, Samples, leaves_of
 from .taps import Extract, Unfold
@@ -59,6 +59,20 @@ def find_readout(
         found, _ = samples.class_axis(lambda done: [done.output], [1, 2], None, [])
         axis = found or axis
     return readout, classes or int(1 if logits.dim() == 1 else logits.shape[axis])
+
+
+def logits_of(samples: Samples, classes: int | None) -> Callable[[Any], dict[tuple[Any, ...], Tensor]]:
+    """Return what takes the tensors out of an output that may be its logits: one, where that is told.
+
+    Args:
+        samples: where these lie, found already.
+        classes: how many, if that is known.
+    """
+    try:
+        path = _logits(samples, classes)
+    except ValueError:
+        return leaves_of
+    return lambda output: {path: leaves_of(output)[path]}
 
 
 def _found_readout(
@@ -121,7 +135,9 @@ def _logits(samples: Samples, classes: int | None) -> tuple[Any, ...]:
         if called:
             return called[0]
     if len(leaves) > 1:
-        leaves = {path: leaf for path, leaf in leaves.items() if leaf.dim() in (2, 3)} or leaves
+        narrow = {path: leaf for path, leaf in leaves.items() if leaf.dim() in (2, 3)}
+        # Such as logits beside feature maps, and not what lies in between beside a picture that is made of it.
+        leaves = narrow if narrow and (len(narrow) == len(leaves) or _come_last(samples, narrow)) else leaves
     if classes is not None and len(leaves) > 1:
         wide = {path: leaf for path, leaf in leaves.items() if classes in (leaf.shape[-1], leaf.shape[1 % leaf.dim()])}
         leaves = wide or leaves
@@ -143,6 +159,21 @@ def _logits(samples: Samples, classes: int | None) -> tuple[Any, ...]:
         f"the network gives {listed}, and which of these are the logits is not told by them: pass readout=..., as "
         f"in lambda output: output[{path[0]!r}]{mean}"
     )
+
+
+def _come_last(samples: Samples, leaves: dict[tuple[Any, ...], Tensor]) -> bool:
+    """Whether all of some tensors of an output are made of what the network's last module gives."""
+    names = [name for name, event in samples.trace.events.items() if name and event.shape is not None]
+    if not names:
+        return True
+    altered = next(iter(samples.altered.values()))
+    samples.ensure(names[-1])
+    try:
+        done = samples.prober.go(altered.example, patch={names[-1]: samples.base.kept[names[-1]]})
+    except UNFIT:
+        return True
+    output = leaves_of(done.output)
+    return all(path in output and changes(leaf, output[path]) is None for path, leaf in leaves.items())
 
 
 def _at(path: tuple[Any, ...]) -> str:

@@ -59,10 +59,14 @@ class Samples:
         else:
             candidates = [0, 1]
         shape = tuple(primary(self.prober.example).shape)
-        seen = {}
-        for axis in candidates:
-            if len(shape) > axis and self._probe_batch(axis, names):
-                seen[axis] = self.length, self.base, self.altered
+        seen: dict[int, Any] = {}
+        # Beside its logits a network may give what is of the whole batch, such as firing rates.
+        for every in (True, False):
+            for axis in candidates:
+                if not seen.get(axis) and len(shape) > axis and self._probe_batch(axis, names, every=every):
+                    seen[axis] = self.length, self.base, self.altered
+            if seen or len(leaves_of(self.base.output)) < 2:
+                break
         fitting = list(seen)
         if len(fitting) > 1:
             raise ValueError(
@@ -75,9 +79,8 @@ class Samples:
                 self._refuse_folded()
                 raise ValueError(
                     f"no axis of {type(self.prober.rest).__name__}'s input was found to hold independent samples: "
-                    "where one changes, what it gives for others changes too, or nothing does; pass batch_axis=0 or "
-                    f"batch_axis=1, which of the axes of the example, of shape {tuple(primary(self.full).shape)}, is "
-                    "the batch's"
+                    f"{self._why_none(candidates)}; pass batch_axis=0 or batch_axis=1, which of the axes of the "
+                    f"example, of shape {tuple(primary(self.full).shape)}, is the batch's"
                 )
             self.mixing = True
             fitting = candidates
@@ -116,7 +119,32 @@ class Samples:
                             f"extract=lambda y: y.{way} and readout=lambda y: y.{way}.mean({axis})"
                         )
 
-    def _probe_batch(self, axis: int, names: list[str], insist: bool = False) -> bool:
+    def _why_none(self, candidates: list[int]) -> str:
+        """Say which module mixes samples, or behind which nothing changes with them."""
+        names = [name for name, event in self.trace.events.items() if name and event.shape is not None]
+        mixing = silent = -1
+        for axis in candidates:
+            if primary(self.prober.example).dim() <= axis:
+                continue
+            self._probe_batch(axis, names, insist=True)
+            told = []
+            for name in names:
+                try:
+                    told.append(self.places_of(name))
+                except (*UNFIT, StopIteration):
+                    told.append(None)
+            if any(told):
+                silent = max(silent, *(index for index, found in enumerate(told) if found))
+            if any(self._hears(number) for number in self.altered):
+                # Of the axes, samples lie along that along which they go further apart.
+                mixing = max(mixing, next((index for index, found in enumerate(told) if found == []), len(names)))
+        if mixing >= 0:
+            where = f"in what {names[mixing]!r} gives" if mixing < len(names) else "in its own forward()"
+            return f"where one changes, what it gives for others changes too, and does so first {where}"
+        behind = f"behind {names[silent]!r}" if silent >= 0 else "in all that it does"
+        return f"nothing changes {behind} where a sample changes, as it is where neurons never fire"
+
+    def _probe_batch(self, axis: int, names: list[str], insist: bool = False, every: bool = True) -> bool:
         """Whether, when a sample along this axis of the input changes, the same sample changes in what comes out."""
         example = self.prober.example
         length = primary(example).shape[axis]
@@ -136,25 +164,26 @@ class Samples:
                 self.altered[number] = self.prober.other(example, axis, number, names, seed)
                 if self._hears(number):
                     break
-            if not insist and self._separates() is False:
+            if every and not insist and self._separates() is False:
                 return False
-        return bool(self._separates())
+        return bool(self._separates(every))
 
     def _hears(self, number: int) -> bool:
         """Whether the output is another where this sample is."""
-        other = leaves_of(self.altered[number].output)
-        return any(
-            path not in other or changes(leaf, other[path]) is not None
-            for path, leaf in leaves_of(self.base.output).items()
-        )
+        base, other = leaves_of(self.base.output), leaves_of(self.altered[number].output)
+        # What has one axis alone may be of the whole batch.
+        wide = {path: leaf for path, leaf in base.items() if leaf.dim() > 1} or base
+        return any(path not in other or changes(leaf, other[path]) is not None for path, leaf in wide.items())
 
-    def _separates(self) -> bool | None:
-        """Whether what changes is a sample alone, so far as was seen; None where nothing changed."""
-        found = [self.places_of_leaf(path) for path, leaf in leaves_of(self.base.output).items() if leaf.numel() > 1]
-        told = [one for one in found if one is not None]
+    def _separates(self, every: bool = True) -> bool | None:
+        """Whether what changes is a sample alone, in every tensor of the output or in one; None if nothing changed."""
+        leaves = {path: leaf for path, leaf in leaves_of(self.base.output).items() if leaf.numel() > 1}
+        if not every:
+            leaves = {path: leaf for path, leaf in leaves.items() if leaf.dim() > 1}
+        told = [one for path in leaves if (one := self.places_of_leaf(path)) is not None]
         if not told:
             told = [one for name in self.base.kept if (one := self.places_of(name)) is not None]
-        return all(told) if told else None
+        return (all(told) if every else any(told)) if told else None
 
     def places_of_leaf(self, path: tuple[Any, ...]) -> list[Place] | None:
         """Return where samples may lie in a tensor of the output; None where nothing changed in it."""

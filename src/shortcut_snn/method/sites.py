@@ -46,7 +46,7 @@ def stage_taps(network: nn.Module, events: Mapping[str, Event], neurons: Collect
         parent, _, last = name.rpartition(".")
         groups.setdefault(f"{parent}/{re.sub(r'[._]?[0-9]+$', '', last)}", []).append(name)
     units = _units(network, events, neurons)
-    layers = [name for name, module in named(network) if is_layer(module) and name in events]
+    layers = _layers(network, events)
     best: list[str] = []
     for group in groups.values():
         held = [[unit for unit in layers if unit == name or unit.startswith(f"{name}.")] for name in group]
@@ -76,7 +76,7 @@ def spread(
     spiking = any(name in neurons for name in units)
     total = len(ends)
     last = total - 1 if spiking else max(total - 2, 1)
-    layer_calls = {events[name].calls for name, module in named(network) if is_layer(module) and name in events} or {1}
+    layer_calls = {events[name].calls for name in _layers(network, events)} or {1}
     modules = dict(named(network))
     found: list[tuple[str, int, int]] = []
     for name, event in events.items():
@@ -125,12 +125,28 @@ def spread(
 def _units(network: nn.Module, events: Mapping[str, Event], neurons: Collection[str]) -> list[str]:
     """What depth is measured in: neurons, or layers where there are no two of them."""
     spiking = [name for name in neurons if name in events]
-    layers = [name for name, module in named(network) if is_layer(module) and name in events]
+    layers = _layers(network, events)
     if len(spiking) > 1:
         return spiking
     if len(layers) > 1:
         return layers
     return [*spiking, *layers] or [name for name in events if name]
+
+
+def _layers(network: nn.Module, events: Mapping[str, Event]) -> list[str]:
+    """The layers that are called; where PyTorch's are fewer than two, modules that hold a matrix of their own."""
+    layers = [name for name, module in named(network) if is_layer(module) and name in events]
+    if len(layers) > 1:
+        return layers
+    own = [
+        name
+        for name, module in named(network)
+        if name in events
+        and not isinstance(module, nn.Embedding | nn.LayerNorm)
+        and any(p is not None and p.dim() > 1 for p in vars(module).get("_parameters", {}).values())
+    ]
+    own = [name for name in own if name and not any(other.startswith(f"{name}.") for other in own)]
+    return own if len(own) > 1 else layers
 
 
 def _ancestors(name: str) -> list[str]:

@@ -269,6 +269,7 @@ class Taps:
         """Whether a tap is averaged over space where it is taken, so that no feature maps are kept."""
         self.active = False
         self._graph = False
+        self._blind: set[int] = set()
         self._pooled: list[list[Tensor]] = [[] for _ in self.names]
         self._tapped: list[nn.Module] = []
         self._handles: list[RemovableHandle] = []
@@ -281,18 +282,13 @@ class Taps:
         self._handles = [module.register_forward_hook(_Hook(self, index)) for index, module in enumerate(self._tapped)]
 
     def record(self, index: int, output: Any) -> None:
-        """Keep the pooled output of tap ``index``.
-
-        Raises:
-            RuntimeError: no gradient can flow back from here although the forward pass as a whole has one.
-        """
+        """Keep the pooled output of tap ``index``, unless no gradient comes back from here alone."""
         if not self.active:
             return
         if self._graph and not torch.is_grad_enabled():
-            raise RuntimeError(
-                f"the tap {self.names[index]!r} runs without gradients, so its branch would train nothing: it is "
-                "inside torch.no_grad() or checkpoint(use_reentrant=True); use checkpoint(use_reentrant=False)"
-            )
+            # Such as the first of many time steps, which a network goes through to warm up.
+            self._blind.add(index)
+            return
         time, channels = self.time_axes[index], self.channel_axes[index]
         features = channels_behind(self.extracts[index](output), time, channels)
         self._pooled[index].append(pool(features, time, self.pools[index]))
@@ -303,18 +299,25 @@ class Taps:
         if [self.network.get_submodule(name) for name in self.names] != self._tapped:
             self.install()
         self._pooled = [[] for _ in self.names]
-        self._graph = torch.is_grad_enabled()
+        self._graph, self._blind = torch.is_grad_enabled(), set()
         self.active = True
 
     def stop(self) -> list[Tensor]:
         """Stop listening and return ``[N, C]``, or ``[N, C, *space]``, for each tap, averaged over its calls.
 
         Raises:
-            RuntimeError: a tapped submodule was not called in the forward pass.
+            RuntimeError: a tapped submodule was not called in the forward pass, or never with gradients although the
+                pass as a whole has them.
         """
         self.active = False
         pooled, self._pooled = self._pooled, [[] for _ in self.names]
         silent = [name for name, calls in zip(self.names, pooled, strict=True) if not calls]
+        blind = [self.names[index] for index in sorted(self._blind) if not pooled[index]]
+        if blind:
+            raise RuntimeError(
+                f"the tap {blind[0]!r} runs without gradients, so its branch would train nothing: it is "
+                "inside torch.no_grad() or checkpoint(use_reentrant=True); use checkpoint(use_reentrant=False)"
+            )
         if silent:
             hints = [
                 f"; {name} is a {type(module).__name__}, which its network goes through by itself: tap {name}.{last[0]}"
