@@ -96,9 +96,10 @@ class Finder:
                 "with names of other submodules, and extract=... for what is a feature in what they give, as in lambda "
                 "y: y.unflatten(0, (4, -1, 3)) where 4 time steps, samples and 3 variables share an axis"
             )
-        # Beside the trunk there are branches only where there are no two on it.
-        order = sorted((carried.get(tap.name, 1) for tap in found), reverse=True)
-        found = [tap for tap in found if carried.get(tap.name, 1) >= min(order[0] / 2, order[:2][-1])]
+        if found and not isinstance(taps, int):
+            # Where nobody said how many, there are branches beside the trunk only where there are no two on it.
+            order = sorted((carried.get(tap.name, 1) for tap in found), reverse=True)
+            found = [tap for tap in found if carried.get(tap.name, 1) >= min(order[0] / 2, order[:2][-1])]
         chosen, width = find_readout(self.samples, readout, num_classes, time_axis, lambda: self._lengths(found))
         if trained is not None:
             self._check_training(trained, found, chosen)
@@ -180,10 +181,11 @@ class Finder:
 
         Where all of it goes through one, those behind it in the list are left out.
         """
-        if isinstance(readout, str):
-            view = logits_of(self.samples, classes)
-        else:
-            view = lambda output: leaves_of(output if readout is None else readout(output))  # noqa: E731
+
+        def read(output: Any) -> dict[Any, Tensor]:
+            return leaves_of(readout(output) if callable(readout) else output)
+
+        view = logits_of(self.samples, classes) if isinstance(readout, str) else read
         altered = next(iter(self.samples.altered.values()))
         base, other = view(self.samples.base.output), view(altered.output)
         shares: dict[str, float] = {}
