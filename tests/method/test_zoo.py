@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from shortcut_snn import Shortcut, attach
+from shortcut_snn.method.batches import alter
 from shortcut_snn.method.model import inputs_of
-from shortcut_snn.method.probing import alter
 
 from .toys import hooks
 from .zoo import CLASSES, ZOO, Entry

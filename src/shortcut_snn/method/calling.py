@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .batches import primary
+from .changes import changes
 from .libraries import Library, Reset
 from .model import states
-from .probing import UNFIT, Prober, changes, primary
+from .probing import UNFIT, Prober
 from .states import changed_attributes, kept, leaks, left_over, methods
 from .taps import tensor_in
 from .time_loop import TimeLoop, takes_state

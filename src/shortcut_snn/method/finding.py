@@ -5,11 +5,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .batches import primary, resized
 from .calling import who_calls
 from .description import Description, Tap
 from .libraries import Reset, libraries_of
 from .logits import find_readout, logits_of
-from .probing import UNFIT, Pass, Prober, channel_axis_of, named, primary, resized
+from .probing import UNFIT, Pass, Prober, channel_axis_of, named
 from .samples import FEW, MANY, TRIED, Samples, leaves_of
 from .sites import spread, stage_taps, stand_in
 from .states import changed_attributes, find_reset, own_reset

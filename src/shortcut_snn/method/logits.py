@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from .probing import UNFIT, changes
+from .changes import changes
+from .probing import UNFIT
 from .readout import Readout
 from .samples import FEW, Samples, leaves_of
 from .taps import Extract, Unfold

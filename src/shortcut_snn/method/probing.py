@@ -1,8 +1,4 @@
-"""Passes through copies of a network, and what a change of one sample or one channel changes in them.
-
-Which axis of a tensor holds samples is not told by its length: it is the one along which, when one sample of the input
-changes, nothing but that sample changes. Likewise for channels, where one channel is changed that the last layer gave.
-"""
+"""Passes through copies of a network, of batches in which one sample is another, or with one channel changed."""
 
 import copy
 import random
@@ -16,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from .batches import alter, varied
 from .model import call_on, evaluation, states
 from .taps import tensor_in
 
@@ -91,7 +88,7 @@ class Prober:
         self, network: nn.Module, example: Any, run: Run | None, reset: Callable[[nn.Module], object] | None = None
     ) -> None:
         self.run = run
-        self.example = tree_map_only(Tensor, _varied, example)
+        self.example = tree_map_only(Tensor, varied, example)
         self.rest = copy.deepcopy(network, states(network))
         if reset is not None:
             reset(self.rest)
@@ -238,163 +235,6 @@ def channel_axis_of(module: nn.Module, dims: int) -> int | None:
         place = 2 if getattr(module, "step_mode", "s") == "m" else 1
         return place - dims if dims > place else None
     return None
-
-
-def changes(one: Tensor, other: Tensor) -> list[set[int]] | None:
-    """Return for each axis the indices at which two tensors differ; None where they do not.
-
-    Example:
-        >>> changes(torch.zeros(2, 3), torch.tensor([[0, 0, 0], [1, 1, 1]]))
-        [{1}, {0, 1, 2}]
-    """
-    if one.shape != other.shape:
-        return [set(range(length)) for length in one.shape]
-    differ = one != other
-    if one.is_floating_point():
-        differ &= ~(one.isnan() & other.isnan())
-    if not differ.any():
-        return None
-    return [
-        set(
-            differ.movedim(axis, 0).flatten(1).any(1).nonzero().flatten().tolist()
-            if one.dim() > 1
-            else differ.nonzero().flatten().tolist()
-        )
-        for axis in range(one.dim())
-    ]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where samples lie in a tensor: the axis, and whether time lies in it too, ``"time"`` or ``"batch"`` first."""
-
-    axis: int
-    folded: str | None = None
-
-
-def places(base: Sequence[Tensor], altered: Mapping[int, Sequence[Tensor]], length: int) -> list[Place] | None:
-    """Return where samples can lie in a tensor, or in the ones of several calls.
-
-    Args:
-        base: of the example.
-        altered: of the example with one sample changed, by the number of the sample.
-        length: how many samples there are.
-
-    Returns:
-        None where nothing changed.
-
-    Example:
-        >>> places([torch.zeros(5, 3)], {1: [torch.tensor([0, 1, 0]).expand(5, 3)]}, 3)
-        [Place(axis=1, folded=None)]
-    """
-    seen: dict[int, list[set[int]]] = {}
-    for number, tensors in altered.items():
-        if len(tensors) != len(base):
-            return []
-        for one, other in zip(base, tensors, strict=True):
-            if not (isinstance(one, Tensor) and isinstance(other, Tensor)) or one.dim() != base[0].dim():
-                return []
-            found = changes(one, other)
-            if found is None:
-                continue
-            axes = seen.setdefault(number, [set() for _ in found])
-            for indices, new in zip(axes, found, strict=True):
-                indices |= new
-    if not seen:
-        return None
-    fitting = []
-    for axis, size in enumerate(base[0].shape):
-        if size == length and size > 1 and all(axes[axis] <= {number} for number, axes in seen.items()):
-            fitting.append(Place(axis))
-        elif size > length > 1 and size % length == 0:
-            steps = size // length
-            if all({index % length for index in axes[axis]} <= {number} for number, axes in seen.items()):
-                fitting.append(Place(axis, "time"))
-            elif all({index // steps for index in axes[axis]} <= {number} for number, axes in seen.items()):
-                fitting.append(Place(axis, "batch"))
-    return fitting
-
-
-def alter(example: Any, axis: int, number: int | None, seed: int = 1, wide: bool = False) -> Any:
-    """Return a batch with other values in one of its samples, or in all of them: of the same range, or wider ones.
-
-    Example:
-        >>> changes(torch.rand(3, 2), alter(torch.rand(3, 2), 0, None))
-        [{0, 1, 2}, {0, 1}]
-    """
-    length = primary(example).shape[axis]
-    generator = torch.Generator().manual_seed(seed)
-
-    def change(tensor: Tensor) -> Tensor:
-        if tensor.dim() <= axis or tensor.shape[axis] != length or not tensor.numel():
-            return tensor
-        other = _other(tensor, generator, wide)
-        if number is not None:
-            mine = torch.arange(length, device=tensor.device) == number
-            other = torch.where(mine.view(-1, *[1] * (tensor.dim() - axis - 1)), other, tensor)
-        return other
-
-    return tree_map_only(Tensor, change, example)
-
-
-def primary(example: Any) -> Tensor:
-    """Return the first tensor of an example that has axes.
-
-    Raises:
-        ValueError: there is none.
-
-    Example:
-        >>> primary((torch.ones(2, 3), 4)).shape
-        torch.Size([2, 3])
-    """
-    for leaf in tree_leaves(example):
-        if isinstance(leaf, Tensor) and leaf.dim():
-            return leaf
-    raise ValueError(
-        "the example has no tensor with a batch axis: pass example=... as one batch of the network's inputs"
-    )
-
-
-def resized(example: Any, axis: int, samples: int) -> Any:
-    """Return a batch with another number of samples: the first ones, or some again.
-
-    Example:
-        >>> resized((torch.ones(8, 2), 3), 0, 4)[0].shape, resized(torch.ones(1, 2), 0, 4).shape
-        (torch.Size([4, 2]), torch.Size([4, 2]))
-    """
-    length = primary(example).shape[axis]
-
-    def take(tensor: Tensor) -> Tensor:
-        if tensor.dim() <= axis or tensor.shape[axis] != length:
-            return tensor
-        return tensor.index_select(axis, torch.arange(samples, device=tensor.device) % length)
-
-    return tree_map_only(Tensor, take, example)
-
-
-def _varied(tensor: Tensor) -> Tensor:
-    if tensor.dim() and tensor.is_floating_point() and tensor.numel() and tensor.min() == tensor.max():
-        drawn = torch.rand(tensor.shape, generator=torch.Generator().manual_seed(0))
-        return drawn.to(tensor.device, tensor.dtype)
-    return tensor.detach()
-
-
-def _other(tensor: Tensor, generator: torch.Generator, wide: bool) -> Tensor:
-    if tensor.dtype == torch.bool:
-        return ~tensor
-    if tensor.is_complex():
-        return tensor * 2 + 1
-    low, high = tensor.min(), tensor.max()
-    if not tensor.is_floating_point():
-        # Other values of those there are, such as words; one more where there is one alone.
-        return low + high - tensor if high > low else tensor + 1
-    if bool(((tensor == low) | (tensor == high)).all()):
-        return low + high - tensor if high > low else tensor + 1
-    drawn = torch.rand(tensor.shape, generator=generator)
-    if wide:
-        drawn = 6 * drawn - 2.5
-    drawn = drawn.to(tensor.device, tensor.dtype)
-    return low + (high - low) * drawn
 
 
 def _enliven(module: nn.Module) -> None:

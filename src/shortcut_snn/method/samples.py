@@ -5,7 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from .probing import UNFIT, Injection, Pass, Place, Prober, changes, channel_axis_of, named, places, primary, resized
+from .batches import primary, resized
+from .changes import Place, changes, places
+from .probing import UNFIT, Injection, Pass, Prober, channel_axis_of, named
 from .readout import entries
 from .taps import Extract
 from .time_loop import TimeLoop
