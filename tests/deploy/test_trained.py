@@ -18,7 +18,7 @@ NAMES = names(TRAINED)
 
 
 def test_they_are_there():
-    assert {"cifar10-resnet18", "digits-resnet18", "nmnist-small"} <= set(NAMES) <= set(names())
+    assert {"cifar10-resnet18", "cifar100-resnet18", "digits-resnet18", "nmnist-small"} <= set(NAMES) <= set(names())
 
 
 @pytest.mark.parametrize("name", NAMES)
