@@ -18,6 +18,7 @@ optuna = pytest.importorskip("optuna", reason="Optuna is not installed (extra sw
 
 from shortcut_snn.commands._children import Stopped  # noqa: E402
 from shortcut_snn.commands.report.html import Page  # noqa: E402
+from shortcut_snn.commands.sweep import page as paging  # noqa: E402
 from shortcut_snn.commands.sweep import search as searching  # noqa: E402
 from shortcut_snn.commands.sweep.space import at, read_space  # noqa: E402
 
@@ -155,7 +156,7 @@ class Runs:
 @pytest.fixture
 def no_page(monkeypatch):
     """Pictures take longer than all the rest."""
-    monkeypatch.setattr(searching, "page", lambda search, importances: Page("", "", "", [], [], []))
+    monkeypatch.setattr(paging, "page", lambda search, importances: Page("", "", "", [], [], []))
 
 
 def search(tmp_path, monkeypatch, runs, *words, count=12, lr="{low: 0.1, high: 0.9}"):
