@@ -14,6 +14,7 @@ def changes(one: Tensor, other: Tensor) -> list[set[int]] | None:
     """Return for each axis the indices at which two tensors differ; None where they do not.
 
     Example:
+        >>> import torch
         >>> changes(torch.zeros(2, 3), torch.tensor([[0, 0, 0], [1, 1, 1]]))
         [{1}, {0, 1, 2}]
     """
@@ -54,6 +55,7 @@ def places(base: Sequence[Tensor], altered: Mapping[int, Sequence[Tensor]], leng
         None where nothing changed.
 
     Example:
+        >>> import torch
         >>> places([torch.zeros(5, 3)], {1: [torch.tensor([0, 1, 0]).expand(5, 3)]}, 3)
         [Place(axis=1, folded=None)]
     """
