@@ -125,11 +125,25 @@ def test_time_that_is_up_is_no_end(slurm, tmp_path):
     work = Work((str(tmp_path / "run.py"), str(tmp_path), "0"), str(log), str(tmp_path / "ticket"), str(tmp_path), 1)
     thread, found = in_thread(work)
     wait_for(log, "began")
+    while not hasattr(work, "_process"):
+        # It may say so before the one that starts it knows.
+        time.sleep(0.01)
     again = work.checkpoint()
     thread.join(60)
     assert found == [143]
     assert again.function() == 0
     assert log.read_text() == "began\nwent on\n"
+
+
+def test_time_that_is_up_before_anything_began_is_no_end_either(slurm, tmp_path):
+    work = Work(
+        (str(tmp_path / "run.py"), str(tmp_path), "0"),
+        str(tmp_path / "log"),
+        str(tmp_path / "ticket"),
+        str(tmp_path),
+        1,
+    )
+    assert work.checkpoint().function.arguments == work.arguments
 
 
 def test_a_machine_that_does_not_see_the_folder_says_so(tmp_path):

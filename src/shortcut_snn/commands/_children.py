@@ -164,10 +164,13 @@ class Work:
         """Let the process save what it has, and return what goes on with it: submitit's word, before time is up."""
         from submitit.helpers import DelayedSubmission
 
-        self._process.ask()
+        process = getattr(self, "_process", None)
+        # Where time is up before it has been started there is nothing to save.
+        if process is not None:
+            process.ask()
         # Not without an end: this is called by a signal, which may have met the very lock that waiting takes.
         deadline = time.monotonic() + PATIENCE
-        while self._process.wait(0.5) is None and time.monotonic() < deadline:
+        while process is not None and process.wait(0.5) is None and time.monotonic() < deadline:
             pass
         return DelayedSubmission(Work(self.arguments, self.log, self.ticket, self.folder, self.threads, self.status))
 
