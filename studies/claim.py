@@ -266,6 +266,7 @@ class Lab:
         row: dict[str, Any] = {
             "phase": run.phase, "setting": run.setting, "method": run.method, "lr": f"{run.rate:g}",
             "seed": run.recipe.training.seed, "epochs": run.recipe.training.epochs, "chance": 1 / self.classes,
+            "precision": run.recipe.training.precision,
         }  # fmt: skip
         try:
             result = train(run.recipe, folder.path, resume=True, keep_memory=True, tell=_tell)
@@ -329,6 +330,7 @@ class Lab:
         layers = METHODS["vanilla" if method == EQUAL_TIME else method]
         held = self.options.validation
         recipe = self.recipe(entries, *layers, lr=rate, epochs=self.options.epochs, seed=seed, validation=held)
+        recipe = changed(recipe, said(self.options.set_final))
         recipe = changed(recipe, {"training": {"epochs": round(longer * recipe.training.epochs)}})
         return self.result(Run("final", setting, method, recipe))
 
@@ -337,10 +339,11 @@ class Lab:
         methods = self.options.methods or methods
         names = self.wanted(settings)
         best = {(name, method): self.tune(name, method, settings[name]) for name in names for method in methods}
-        for seed in range(self.options.seeds):
+        seeds = range(self.options.first_seed, self.options.seeds)
+        for seed in seeds:
             for (name, method), row in best.items():
                 self.final(name, method, settings[name], float(row["lr"]), seed)
-        for seed in range(self.options.seeds if {"vanilla"} < set(methods) else 0):
+        for seed in seeds if {"vanilla"} < set(methods) else ():
             for name in names:
                 vanilla = best[name, "vanilla"]
                 cost = max(self._step(name, method) for method in methods)
@@ -410,7 +413,7 @@ def recipes(lab: Lab) -> None:
     if "basic-rectangle" in first:
         origin = merged(first["basic-rectangle"], {"optimizer": OPTIMIZERS["adamw"]})
         finals["basic-rectangle-adamw"] = origin, lab.tune("basic-rectangle-adamw", "vanilla", origin)
-    for seed in range(lab.options.seeds):
+    for seed in range(lab.options.first_seed, lab.options.seeds):
         for name, (entries, chosen) in finals.items():
             lab.final(name, "vanilla", entries, float(chosen["lr"]), seed)
     if not lab.pretend:
@@ -472,7 +475,7 @@ def transformer(lab: Lab) -> None:
             tuned.append((entries, lab.tune(f"{name}-{optimizer}", "vanilla", entries)))
         best[name] = max(tuned, key=lambda pair: score(pair[1]))
     costs = {name: float(row.get("seconds_per_step") or 1) for name, (_, row) in best.items()}
-    for seed in range(lab.options.seeds):
+    for seed in range(lab.options.first_seed, lab.options.seeds):
         for name, (entries, row) in best.items():
             lab.final(name, "vanilla", entries, float(row["lr"]), seed)
             if costs[name] < max(costs.values()):
@@ -506,6 +509,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--methods", nargs="+", choices=METHODS, help="these methods")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0, help="leave out the seeds before it")
     parser.add_argument("--threads", type=int, help="threads of a run (default: all cores)")
     parser.add_argument("--epochs", type=int, help="of final runs (default: 5,000 steps; of cpu, the recipe's)")
     parser.add_argument("--tune-epochs", type=int, default=2, help="of the short runs that choose learning rates")
@@ -513,6 +517,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--extend", type=int, default=2, help="how often to try beyond the learning rates")
     parser.add_argument("--validation", type=float, default=0.0, help="fraction held out in final runs (default: 0)")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="entries to lay over every recipe")
+    parser.add_argument(
+        "--set-final", nargs="+", default=[], metavar="KEY=VALUE", help="over those of final runs alone"
+    )
     options = parser.parse_args(arguments)
     if not options.data.is_file():
         parser.error(f"--data: there is no file {options.data}")
