@@ -15,7 +15,7 @@ from benchmarks.results import Result, Store
 from benchmarks.run import measure
 
 CELL = Cell("networks", "resnet18", width=4, batch=2, time_steps=2, size=8, classes=5)
-TINY = Plan((CELL,), ("tuned",), Effort(rounds=1, untimed=1, timed=2, memory=1), ("ours", "spikingjelly", "floor"))
+TINY = Plan((CELL,), ("default",), Effort(rounds=1, untimed=1, timed=2, memory=1), ("ours", "spikingjelly", "floor"))
 
 
 def test_a_tiny_run_writes_its_files_and_goes_on(tmp_path):
@@ -61,7 +61,7 @@ def test_networks_that_are_only_used(tmp_path):
 
 
 def test_a_failing_contender_is_named():
-    with Worker("default", 1) as worker, pytest.raises(WorkerFailed, match="AssertionError"):
+    with Worker("tuned", 1) as worker, pytest.raises(WorkerFailed, match="AssertionError"):
         worker.ask("turn", what="step", untimed=0, timed=1)  # nothing is built yet
 
 

@@ -174,7 +174,7 @@ def _goes_through_time(prober: Prober, name: str) -> bool:
     given, *others = seen[0]
 
     def call(batch: Tensor) -> Any:
-        module = prober.fresh().get_submodule(name)
+        module = prober.fresh(name)
         try:
             with torch.no_grad():
                 return tensor_in(module.eval()(batch.clone(), *others))

@@ -101,10 +101,10 @@ class Prober:
         for module in nn.Module.modules(self.rest):
             _enliven(module)
 
-    def fresh(self) -> nn.Module:
-        """Return a copy of the network as it was given, which shares its weights with the other copies."""
+    def fresh(self, name: str = "") -> nn.Module:
+        """Return a copy of the network, or of a module of it, as it was given, which shares its weights with others."""
         shared = {id(tensor): tensor for tensor in nn.Module.parameters(self.rest)}
-        return copy.deepcopy(self.rest, shared)
+        return copy.deepcopy(self.rest.get_submodule(name), shared)
 
     def go(
         self,
