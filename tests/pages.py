@@ -27,7 +27,7 @@ from .registered import forgetting
 
 ROOT = Path(__file__).parents[1]
 # What makes a command one of seconds, where its recipe has such entries; of an option given twice the last counts.
-SMALL = ["--data.train_limit", "60", "--data.test_limit", "20", "--network.width", "4"]
+SMALL = ["--data.train_limit", "60", "--data.test_limit", "20", "--network.width", "4", "--network.time_steps", "2"]
 SHORT = {
     "train": [*SMALL, "--training.epochs", "1"],
     "compare": [*SMALL, "--training.epochs", "1", "--seeds", "1", "--jobs", "2"],
