@@ -50,9 +50,9 @@ from shortcut_snn.neurons import ATan, Rectangle, Sigmoid, Surrogate, Triangle
 from shortcut_snn.recipes import Recipe, changed, recipe_of, train
 from shortcut_snn.recipes.entries import merged, said
 from shortcut_snn.runs import RunFolder
-from shortcut_snn.runs.folder import flat
 from shortcut_snn.runs.interruption import Interrupted
 from shortcut_snn.runs.numerics import NumericsError
+from shortcut_snn.runs.same import flat
 
 Entries = Mapping[str, Any]
 Row = dict[str, str]

@@ -17,9 +17,10 @@ from torch import nn
 from ..files import WriteError
 from .checkpoint import SEALED
 from .cost import StepCost
-from .folder import RunFolder, flat
+from .folder import RunFolder
 from .health import Health, from_one
 from .interruption import Interrupted, Interruption
+from .same import flat
 from .tables import Metric
 
 

@@ -17,6 +17,7 @@ from .checkpoint import read_checkpoint
 from .checksums import check, write_sealed
 from .environment import environment
 from .lock import hold, let_go
+from .same import check_same
 
 Row = dict[str, Any]
 FORMAT = 2
@@ -33,22 +34,6 @@ _RESULT: dict[str, Any] = {
     "seconds_per_epoch": int | float,
 }
 """What others read of a result."""
-# Where a run happens, on which what it computes depends in the last bits alone, and what it does when numbers go wrong:
-# a run that was stopped for these may go on.
-_MAY_CHANGE = {
-    "training.accelerator",
-    "training.devices",
-    "training.nodes",
-    "training.strategy",
-    "training.threads",
-    "training.keep_freed_memory",
-    "training.checkpoint_every",
-    "training.non_finite",
-    "training.silent_layers",
-    "data.workers",
-    "data.batch_size",
-    "loggers",
-}
 
 
 class RunFolder:
@@ -247,26 +232,7 @@ class RunFolder:
         Raises:
             ValueError: the message names what differs.
         """
-        before = self.complete(self.read_entries())
-        changed = differences(before, entries)
-        other = {key: pair for key, pair in changed.items() if key not in _MAY_CHANGE}
-        if other:
-            said = ", ".join(f"{key} was {was} and is {now}" for key, (was, now) in list(other.items())[:3])
-            raise ValueError(
-                f"the run in {self} has another recipe ({said}); resume with {self.recipe} or name another folder"
-            )
-        was, now = _batch(before), _batch(entries)
-        if was[0] * was[1] != now[0] * now[1]:
-            raise ValueError(
-                f"the run in {self} takes {was[0] * was[1]} images in a step over all processes, and this would take "
-                f"{now[0] * now[1]}; choose data.batch_size so that data.batch_size * training.devices * training.nodes"
-                f" is {was[0] * was[1]}"
-            )
-        if was[0] != now[0] and not entries.get("training", {}).get("sync_batchnorm"):
-            raise ValueError(
-                f"the run in {self} normalises over {was[0]} images of each process, and with {now[0]} it would be "
-                "another one; only a run with training.sync_batchnorm=true can change the number of its processes"
-            )
+        check_same(self.complete(self.read_entries()), entries, f"the run in {self}", self.recipe)
 
     # Writing.
 
@@ -375,32 +341,3 @@ class RunFolder:
             ) from None
         found: dict[str, float] = widths
         return found
-
-
-def flat(entries: Mapping[str, Any], prefix: str = "", lists: bool = False) -> Iterator[tuple[str, Any]]:
-    """Yield each entry of nested ones by its dotted key; with ``lists`` those of components in a list too.
-
-    Example:
-        >>> list(flat({"data": {"seed": 0}, "loggers": [{"kind": "csv"}]}, lists=True))
-        [('data.seed', 0), ('loggers.0.kind', 'csv')]
-    """
-    for key, value in entries.items():
-        if lists and isinstance(value, list) and any(isinstance(each, dict | list) for each in value):
-            value = dict(enumerate(value))
-        if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{prefix}{key}.", lists)
-        else:
-            yield f"{prefix}{key}", value
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return the entries in which two sets of nested ones differ, by dotted key: before and now."""
-    olds, news = dict(flat(before)), dict(flat(now))
-    keys = [key for key in dict.fromkeys([*olds, *news]) if olds.get(key) != news.get(key)]
-    return {key: (olds.get(key), news.get(key)) for key in keys}
-
-
-def _batch(entries: Mapping[str, Any]) -> tuple[int, int]:
-    """Images in a batch of a process, and processes."""
-    training = entries.get("training", {})
-    return entries.get("data", {}).get("batch_size", 1), training.get("devices", 1) * training.get("nodes", 1)

@@ -21,13 +21,13 @@ from ..analysis.gradients import shallow_to_deep
 from ..components import write
 from ..data import Data, Loaders, as_data
 from ..data.file_error import DataFileError
-from ..data.loading import PATIENCE
 from ..deploy.weights import load_into, read_network
 from ..neurons import keep_freed_memory
 from .callbacks import Average, History, SameRecipe, SaveRun
 from .checkpoint import position, read_checkpoint
 from .cost import StepCost, summary
 from .energy import ENERGIES, energy_rows, run_energy
+from .errors import explained
 from .folder import Row, RunFolder
 from .health import Health
 from .interruption import Interruption
@@ -176,10 +176,10 @@ def fit(
                 # It is to be mended, and the data will be others then.
                 told["data"] = {}
                 begin()
-            explained = _explained(error, checkpoint, save, trainer.world_size, folder)
-            if explained is error:
+            told_as = explained(error, checkpoint, save, trainer.world_size, folder)
+            if told_as is error:
                 raise
-            raise explained from error
+            raise told_as from error
         if checkpoint is not None and not save.started and trainer.is_global_zero:
             # All epochs were done before.
             begin()
@@ -269,38 +269,6 @@ def _fingerprint(folder: RunFolder, data: Data, checkpoint: Path | None, tell: C
     if now.get("dates") != then.get("dates"):
         tell("files of the data have been moved or written since the run began; those that were looked at are the same")
     return now
-
-
-def _explained(
-    error: Exception, checkpoint: Path | None, save: SaveRun, processes: int, folder: RunFolder
-) -> Exception:
-    """Return an error of training as a sentence, where it is known what it means; else as it is."""
-    said = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, RuntimeError) and "DataLoader" in said:
-        return ValueError(
-            f"a process that loads data (data.workers) was killed or gave nothing for {PATIENCE} s: is there enough "
-            f"memory, and shared memory (/dev/shm)? What the steps before have done is saved; go on with --resume, "
-            f"with fewer data.workers ({said[:200]})"
-        )
-    if isinstance(error, RuntimeError) and "without overflow" in said:
-        return ValueError(
-            "a number of the optimizer is too large for the weights' type: try a lower optimizer.lr or weight_decay"
-            f" ({said[:200]})"
-        )
-    lost = ("gloo", "nccl", "connection", "store", "socket", "timed out", "timeout")
-    if processes > 1 and isinstance(error, RuntimeError) and any(word in said.lower() for word in lost):
-        return ValueError(
-            f"another of the {processes} processes has ended or cannot be reached: look at what it said last. Start "
-            f"all of them again with --resume: the run goes on from its last checkpoint ({said[:200]})"
-        )
-    # Taken up, but not used yet: what it holds may be at fault. What is told in a sentence is told after that.
-    told = OSError if not save.restored else OSError | ValueError
-    if checkpoint is not None and not save.started and not isinstance(error, told) and "memory" not in said:
-        return ValueError(
-            f"the run in {folder} does not go on from {checkpoint} ({type(error).__name__}: {said[:200]}); if nothing "
-            "else has changed since it was written, put it back from a copy"
-        )
-    return error
 
 
 def _widths(

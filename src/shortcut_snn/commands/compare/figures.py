@@ -11,7 +11,7 @@ from ...analysis import plots
 from ...analysis.statistics import geometric_mean, mean_interval
 from ...files import write_csv, write_text
 from ...runs import RunFolder
-from ...runs.folder import flat
+from ...runs.same import flat
 from ...runs.tables import COLUMNS, Metric, human, show, table
 from .planning import Plan
 

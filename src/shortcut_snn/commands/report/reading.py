@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...runs.folder import flat
+from ...runs.same import flat
 
 Row = dict[str, Any]
 

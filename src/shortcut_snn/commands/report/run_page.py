@@ -18,8 +18,8 @@ from ...files import read_json
 from ...recipes.entries import from_dict
 from ...recipes.recipe import method_text
 from ...runs import RunFolder
-from ...runs.folder import differences
 from ...runs.progress import duration
+from ...runs.same import differences
 from ...runs.tables import Metric, show
 from . import chart
 from .classes import Confusion, by_class, read_confusion

@@ -13,7 +13,7 @@ from typing import Any
 from ...files import read_json, write_text
 from ...recipes.entries import from_dict
 from ...runs import RunFolder
-from ...runs.folder import differences
+from ...runs.same import differences
 from ...runs.tables import Metric
 from .._children import Children, Stopped
 from .._launchers import Launcher, train
