@@ -166,3 +166,40 @@ def test_spikes_are_kept_as_bits_whatever_takes_them(name: str, monkeypatch: pyt
 
 def is_spikes(x: Tensor) -> bool:
     return x.dtype == torch.uint8 or bool(((x == 0) | (x == 1)).all())
+
+
+class Forecaster(nn.Module):
+    """Predicts the next 3 steps of 2 variables."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.past, self.between, self.ahead = nn.GRU(2, 16, 2, batch_first=True), nn.Linear(16, 16), nn.Linear(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.ahead(self.between(self.past(x)[0]).relu())[:, -3:]
+
+
+def test_branches_of_a_forecast_predict_all_of_it_and_targets_say_that_it_is_one() -> None:
+    x, target, network = torch.rand(5, 8, 2), torch.rand(5, 3, 2), Forecaster()
+    with pytest.raises(ValueError, match="readout=None if it is the prediction"):
+        attach(network, ["between"], example=x)
+    lines: list[str] = []
+    model = attach(network, ["between"], example=x, labels=target, tell=lines.append)
+    assert lines[0].endswith("prediction: the output itself, 3 x 2")
+    output = model(x)
+    assert [branch.shape for branch in output.branches] == [(5, 3, 2)]
+    LossSum()(output, target, 0.25, nn.functional.mse_loss).backward()
+    assert model.branches[0].classifier.weight.grad.abs().min() > 0
+    # Through the branch alone.
+    network.zero_grad()
+    model(x).branches[0].sum().backward()
+    assert network.past.weight_ih_l0.grad.abs().sum() > 0
+    shaped = attach(network, method="loss_sum", taps=["between"], example=x, labels=target, tell=lines.append)
+    assert shaped(x).branches[0].shape == (5, 3, 2)
+    # A head that keeps an axis of space is left to do so.
+    places = nn.Sequential(nn.Conv1d(2, 8, 3, padding=1), nn.ReLU(), nn.Conv1d(8, 4, 3, padding=1))
+    target = torch.rand(5, 4, 6)
+    for head, numbers in (("dense", 4), ("linear", 24)):
+        model = attach(places, ["1"], example=torch.rand(5, 2, 6), labels=target, head=head, tell=lines.append)
+        assert model.branches[0].classifier.out_features == numbers
+        assert model(torch.rand(5, 2, 6)).branches[0].shape == target.shape

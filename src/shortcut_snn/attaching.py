@@ -35,7 +35,7 @@ def attach(
         method: a preset such as ``"evolutionary"`` or ``"calibrated"``: the wrapper has its branches, its ``objective``
             and its lambda schedule, as ``balance``. Where it calibrates surrogates, those of the network are set, on
             ``example``, which must be real data then, and ``labels``; they stay set when the branches are gone.
-        labels: of the example.
+        labels: of the example, or its targets, which tell a forecast ``[N, steps, variables]`` from logits.
         pack: in training, keep spikes for the backward pass as bits, whatever layer takes them; gradients are the same.
         tell: takes the lines that say what was found.
         options: all other arguments of :func:`shortcut_snn.method.attach`, such as ``example`` and ``loop``.
@@ -56,6 +56,9 @@ def attach(
     """
     if labels is not None:
         options.setdefault("samples", len(labels))
+        if labels.is_floating_point() and labels.dim() > 2:
+            # Targets such as [N, steps, variables] are compared with what the network gives as it stands.
+            options.setdefault("readout", None)
     if method is None:
         model = attach_branches(network, taps, tell=tell, **options)
     else:

@@ -92,6 +92,7 @@ logits: output, 3 classes
         network,
         [tap.name for tap in description.taps],
         num_classes=description.num_classes,
+        shape=description.shape,
         example=example,
         time_axis=[tap.time_axis for tap in description.taps],
         channel_axis=[tap.channel_axis for tap in description.taps],

@@ -61,6 +61,7 @@ class Description:
         readout: takes its output and returns logits ``[N, classes]``, or what else is predicted; None for the output.
         num_classes: how many there are.
         taps: where the branches are.
+        shape: of what is predicted for a sample, where that has several axes.
 
     Example:
         >>> import torch
@@ -81,6 +82,7 @@ class Description:
     readout: Callable[[Any], Any] | None
     num_classes: int
     taps: tuple[Tap, ...]
+    shape: tuple[int, ...] | None = None
 
     def __str__(self) -> str:
         """Say it in one line."""
@@ -94,7 +96,9 @@ class Description:
         samples = "" if self.batch_axis is None else f", samples along axis {self.batch_axis}"
         found = str(self.readout) if isinstance(self.readout, Readout) else "your readout"
         readout = "the output itself" if self.readout is None else found
+        numbers = f"{self.num_classes} classes" if self.shape is None else " x ".join(map(str, self.shape))
+        what = "logits" if self.shape is None else "prediction"
         return (
             f"branches behind {branches}; {self.library}, {how}{samples}; reset: {self.reset_why}; "
-            f"logits: {readout}, {self.num_classes} classes"
+            f"{what}: {readout}, {numbers}"
         )

@@ -101,12 +101,14 @@ class Finder:
             # Where nobody said how many, there are branches beside the trunk only where there are no two on it.
             order = sorted((carried.get(tap.name, 1) for tap in found), reverse=True)
             found = [tap for tap in found if carried.get(tap.name, 1) >= min(order[0] / 2, order[:2][-1])]
-        chosen, width = find_readout(self.samples, readout, num_classes, time_axis, lambda: self._lengths(found))
+        chosen, width, shape = find_readout(self.samples, readout, num_classes, time_axis, lambda: self._lengths(found))
         if trained is not None:
             self._check_training(trained, found, chosen)
-        return self.described(tuple(found), chosen, width)
+        return self.described(tuple(found), chosen, width, shape)
 
-    def described(self, taps: tuple[Tap, ...], readout: Any, width: int) -> Description:
+    def described(
+        self, taps: tuple[Tap, ...], readout: Any, width: int, shape_of_prediction: tuple[int, ...] | None = None
+    ) -> Description:
         """Return what is known, with these taps and this readout."""
         shape = primary(self.full).shape
         time: int | None = None
@@ -133,6 +135,7 @@ class Finder:
             readout,
             width,
             taps,
+            shape_of_prediction,
         )
 
     # What is tapped

@@ -20,8 +20,8 @@ def find_readout(
     classes: int | None,
     time_axis: Any,
     lengths: Callable[[], set[int]],
-) -> tuple[Any, int]:
-    """Return what takes the logits out of what the network gives, and how many classes there are.
+) -> tuple[Any, int, tuple[int, ...] | None]:
+    """Return what takes the logits out of what the network gives, how many classes there are, and a prediction's shape.
 
     Args:
         samples: where these lie, found already.
@@ -59,7 +59,9 @@ def find_readout(
     if readout is None and logits.dim() == 3:
         found, _ = samples.class_axis(lambda done: [done.output], [1, 2], None, [])
         axis = found or axis
-    return readout, classes or int(1 if logits.dim() == 1 else logits.shape[axis])
+    # What has two axes of its own, such as steps and variables, is no logits.
+    shape = tuple(logits.shape[1:]) if logits.dim() == 3 and not isinstance(given, str) else None
+    return readout, classes or int(1 if logits.dim() == 1 else logits.shape[axis]), shape
 
 
 def logits_of(samples: Samples, classes: int | None) -> Callable[[Any], dict[tuple[Any, ...], Tensor]]:

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
@@ -32,6 +33,8 @@ class Shortcut(nn.Module):
         taps: ``"stages"`` (the end of each stage but the last), ``"blocks"`` (each block but the last), or
             names of submodules. An empty list is vanilla training.
         num_classes: width of the branches' logits; for other tasks, how many numbers are predicted.
+        shape: of what is predicted for a sample, where that has several axes, as (steps, variables) of a forecast: a
+            head that gives one axis gives all these numbers, and what it gives is brought to this shape.
         example: a batch for the dry pass that finds the branches' input widths; its values do not matter. May
             be left out for a network that offers ``example_input()``, as ours do.
         time_axis: where time lies in tapped outputs: 0 for ``[T, N, C, ...]``, 1 for ``[N, T, C, ...]``, None
@@ -72,6 +75,7 @@ class Shortcut(nn.Module):
         taps: str | Sequence[str] = "stages",
         *,
         num_classes: int,
+        shape: Sequence[int] | None = None,
         example: Any = None,
         time_axis: TimeAxis | Sequence[TimeAxis] = 0,
         channel_axis: int | Sequence[int | None] | None = None,
@@ -91,6 +95,7 @@ class Shortcut(nn.Module):
         self.network = network
         names = resolve(network, taps)
         self.readout, self.run, self._reset = readout, run, reset
+        self._shape = None if shape is None else tuple(shape)
         self.description: Description | None = None
         """What :func:`shortcut_snn.attach` found out about the network."""
         self.objective: Any = None
@@ -115,11 +120,20 @@ class Shortcut(nn.Module):
             # On the CPU first: the same seed gives the same branches on every device.
             reference = next(nn.Module.parameters(network), torch.empty(0))
             with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-                built = [make(tapped.shape[1], num_classes) for tapped in found]
+                built = [self._head(make, tapped, num_classes) for tapped in found]
             # A network may be spread over devices.
             self.branches.extend(b.to(p.device, reference.dtype) for b, p in zip(built, found, strict=True))
         self.taps = Taps(network, names, time_axis, extract, channel_axis)
         self.taps.pools = [getattr(branch, "pools", True) for branch in self.branches]
+
+    def _head(self, make: Head, tapped: Tensor, num_classes: int) -> nn.Module:
+        head = make(tapped.shape[1], num_classes)
+        if self._shape is None:
+            return head
+        pooled = tapped.flatten(2).mean(2) if getattr(head, "pools", True) and tapped.dim() > 2 else tapped
+        with evaluation(head):
+            axes = head(pooled.to("cpu", torch.get_default_dtype())).dim()
+        return make(tapped.shape[1], math.prod(self._shape)) if axes == 2 else head
 
     def forward(self, *args: Any, **kwargs: Any) -> ShortcutOutput:
         """Run the network and, in training mode, the branches.
@@ -152,6 +166,9 @@ class Shortcut(nn.Module):
         predicted = []
         for branch, x in zip(self.branches, tapped, strict=True):
             y = branch(x.to(next(branch.parameters(), x).dtype)).to(main.device)
+            if self._shape is not None and y.dim() == 2:
+                predicted.append(y.unflatten(1, self._shape))
+                continue
             # No axis of space for logits, one for sequences, two for images.
             space = main.shape[main.dim() - y.dim() + 2 :] if y.dim() > 2 else y.shape[2:]
             mode = {3: "linear", 4: "bilinear", 5: "trilinear"}.get(y.dim(), "nearest")
