@@ -4,6 +4,7 @@ import math
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 
 class TooLarge(ValueError):
@@ -27,6 +28,25 @@ def memory() -> float:
         with suppress(OSError, ValueError):
             found = min(found, int(Path("/sys/fs/cgroup", name).read_text(encoding="ascii")))
     return found
+
+
+def converts_bf16(device: str) -> bool:
+    """Return whether bfloat16 is only converted to and from float32 there, which takes longer than float32 itself.
+
+    Args:
+        device: type of it; of others than ``"cpu"`` nothing is known, nor of processors but x86.
+
+    Example:
+        >>> converts_bf16("cuda")
+        False
+    """
+    import torch
+
+    # Older versions of torch do not tell.
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)() if device == "cpu" else {}
+    return known.get("architecture") == "x86_64" and not any(
+        known.get(name) for name in ("avx512_bf16", "amx_bf16", "avx_ne_convert")
+    )
 
 
 def check_processes(count: int, name: str, what: str) -> None:

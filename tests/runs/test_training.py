@@ -153,3 +153,22 @@ def test_a_killed_run_ends_as_one_left_alone(tmp_path: Path, name: str) -> None:
             run(folder, make(), sides(train=48), resume=True, callbacks=[Fail(after)])
     run(folder, make(), sides(train=48), resume=True)
     assert_same_run(folder, tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False}, True),
+        ({"architecture": "x86_64", "avx512_bf16": True}, False),
+        ({"architecture": "aarch64"}, False),
+        ({}, False),
+    ],
+)
+def test_a_processor_without_bfloat16_is_told_of(
+    about: dict[str, Any], said: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: about, raising=False)
+    for precision in ("bf16", "fp32"):
+        lines: list[str] = []
+        run(tmp_path / precision, task(epochs=1, precision=precision), tell=lines.append)
+        assert any("training.precision=fp32 is faster here" in line for line in lines) == (said and precision == "bf16")

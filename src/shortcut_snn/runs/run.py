@@ -22,6 +22,7 @@ from ..components import write
 from ..data import Data, Loaders, as_data
 from ..data.file_error import DataFileError
 from ..deploy.weights import load_into, read_network
+from ..machine import converts_bf16
 from ..neurons import keep_freed_memory
 from .callbacks import Average, History, SameRecipe, SaveRun
 from .checkpoint import position, read_checkpoint
@@ -150,6 +151,8 @@ def fit(
             keep_freed_memory()
         batches = data.loaders(training.seed, trainer.global_rank, trainer.world_size)
         tell(_begins(task, batches))
+        if training.precision == "bf16" and converts_bf16(trainer.strategy.root_device.type):
+            tell("this processor has no instructions for bfloat16: training.precision=fp32 is faster here")
         if calibrate:
             if progress and trainer.is_global_zero:
                 progress.draw("calibrating the surrogates on the first batch ...")
