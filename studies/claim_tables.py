@@ -10,6 +10,7 @@ import argparse
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 from matplotlib.figure import Figure
 
@@ -47,15 +48,13 @@ def finals(rows: Sequence[Row]) -> str:
     lines = []
     for setting, methods in grouped(rows, "final").items():
         bases = {name: methods.get(name, []) for name in ("vanilla", "vanilla_equal_time")}
-        step = _step(bases["vanilla"])
         for method, found in methods.items():
             line = [setting, method, _each(found, "lr"), _each(found, "epochs"), str(len(found))]
             line += [str(sum(bool(row["failed"]) for row in found)), _mean(list(map(accuracy, found)))]
             line += [_mean([accuracy(row, "test_best") for row in found if row.get("test_best")])] * best
             line += ["-" if method == name else _paired(found, base) for name, base in bases.items()]
             line += [_minutes(found, name) for name in times]
-            own = _step(found)
-            line += [f"{own:.3f}" if times else f"{own / step:.2f}" if own and step else "-"]
+            line += [f"{_step(found):.3f}" if times else _cost(found, bases["vanilla"])]
             lines.append(line)
     return table(columns, lines) + "\n"
 
@@ -121,6 +120,13 @@ def _minutes(rows: Sequence[Row], name: str) -> str:
 
 def _step(rows: Sequence[Row]) -> float:
     return min((float(row["seconds_per_step"]) for row in rows if row["seconds_per_step"]), default=0.0)
+
+
+def _cost(rows: Sequence[Row], others: Sequence[Row]) -> str:
+    """How much longer a step takes: the median over seeds, for the runs of one may be from another machine."""
+    base = {row["seed"]: float(row["seconds_per_step"]) for row in others if row["seconds_per_step"]}
+    times = [float(row["seconds_per_step"]) / base[row["seed"]] for row in rows if row["seed"] in base]
+    return f"{median(times):.2f}" if times else "-"
 
 
 def _percent(row: Row, which: str) -> str:
