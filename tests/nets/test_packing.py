@@ -81,7 +81,7 @@ def test_no_spikes_are_kept_as_numbers(stem: str) -> None:
 
 def test_a_compiled_network_equals_eager() -> None:
     network = small()
-    compiled = torch.compile(copy.deepcopy(network), backend="aot_eager", fullgraph=True)
+    compiled = torch.compile(copy.deepcopy(network), backend="aot_eager", fullgraph=torch.__version__ >= "2.13")
     assert_same(results(compiled, "auto"), results(network, "auto"))
 
 

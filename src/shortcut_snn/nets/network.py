@@ -111,8 +111,12 @@ class SpikingNetwork(nn.Module):
 
     def _check_kind(self, x: Tensor) -> None:
         # The first layer's: a network that is only used may keep its last one in another precision.
-        layers = (module for module in self.modules() if isinstance(module, nn.Conv2d | nn.Linear))
-        weight = next(layers, self.classifier).weight
+        weight = self.classifier.weight
+        for module in self.modules():
+            # A tuple of types, and a loop, since torch 2.9 compiles neither their union nor a generator.
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                weight = module.weight
+                break
         if x.device != weight.device:
             raise ValueError(f"the input is on {x.device} and the network on {weight.device}")
         if not x.is_floating_point():

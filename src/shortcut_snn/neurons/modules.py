@@ -254,7 +254,7 @@ def check_parameters(decay: float | Tensor, threshold: float, reset: str) -> Non
         TypeError: naming the parameter.
         ValueError: naming the parameter.
     """
-    for name, value, kinds in (("decay", decay, Tensor | Real), ("threshold", threshold, Real)):
+    for name, value, kinds in (("decay", decay, (Tensor, Real)), ("threshold", threshold, (Real,))):
         # A threshold that is a tensor would look as if it were learned.
         if not isinstance(value, kinds):
             raise TypeError(f"a neuron's {name} must be a number, got {value!r}")
@@ -272,7 +272,9 @@ def check_parameters(decay: float | Tensor, threshold: float, reset: str) -> Non
 def is_plain(neuron: nn.Module) -> bool:
     """Say whether a neuron is its step, and nothing stands for its methods."""
     kind: Any = type(neuron)
-    replaced = {"forward", "stream", "step"} & set(vars(neuron))
+    own = vars(neuron)
+    # Written out, since torch 2.9 compiles no set of an object's attributes.
+    replaced = "forward" in own or "stream" in own or "step" in own
     return (
         isinstance(neuron, Neuron) and kind.forward is Neuron.forward and kind.stream is Neuron.stream and not replaced
     )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from .kernels.backend import is_exported
 from .program import DETACH, SPIKE, TRUTH, Instruction, Program, forward_code, is_given, live_code, needed
 
 
@@ -49,7 +50,7 @@ def straight_through(value: Tensor, v: Tensor, slope: Callable[[Tensor], Tensor]
     """
     if isinstance(v, fx.Proxy):
         return v.tracer.create_proxy("call_function", straight_through, (value, v, slope(v)), {})
-    if torch.jit.is_tracing() or torch.compiler.is_exporting() or not torch.is_grad_enabled():  # type: ignore[attr-defined, no-untyped-call]
+    if is_exported() or not torch.is_grad_enabled():
         return value
     out: Tensor = _Spike.apply(value.detach(), v, slope)  # type: ignore[no-untyped-call]
     return out

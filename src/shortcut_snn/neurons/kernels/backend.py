@@ -108,7 +108,8 @@ def implementation(x: Tensor) -> Implementation:
 def is_exported() -> bool:
     """Say whether what runs is being traced for a file, which must work without this library's operators."""
     tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    return tracing or torch.compiler.is_exporting()
+    # The compiler of torch 2.9 takes whatever it compiles for an export.
+    return tracing or (torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling())
 
 
 def _kernels(device: str) -> Kernels | None:
