@@ -82,7 +82,12 @@ def test_no_spikes_are_kept_as_numbers(stem: str) -> None:
 def test_a_compiled_network_equals_eager() -> None:
     network = small()
     compiled = torch.compile(copy.deepcopy(network), backend="aot_eager", fullgraph=torch.__version__ >= "2.13")
-    assert_same(results(compiled, "auto"), results(network, "auto"))
+    got, want = results(compiled, "auto"), results(network, "auto")
+    if torch.__version__ >= "2.13":
+        assert_same(got, want)
+    else:
+        # Where the graph breaks at neurons, what lies between them is summed in another order.
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
 
 
 def test_hooks_see_spikes_and_may_change_them() -> None:
