@@ -86,7 +86,7 @@ def test_a_compiled_network_equals_eager() -> None:
     if torch.__version__ >= "2.13":
         assert_same(got, want)
     else:
-        # Where the graph breaks at neurons, what lies between them is summed in another order.
+        # The graph breaks at neurons, and the last bits differ.
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
 
 

@@ -107,10 +107,10 @@ class Finder:
         return self.described(tuple(found), chosen, width, shape)
 
     def described(
-        self, taps: tuple[Tap, ...], readout: Any, width: int, shape_of_prediction: tuple[int, ...] | None = None
+        self, taps: tuple[Tap, ...], readout: Any, width: int, shape: tuple[int, ...] | None = None
     ) -> Description:
         """Return what is known, with these taps and this readout."""
-        shape = primary(self.full).shape
+        given = primary(self.full).shape
         time: int | None = None
         # A tap may lie where time has been summed already.
         steps = next((tap.calls for tap in taps if tap.calls > 1), None) or max(
@@ -118,11 +118,11 @@ class Finder:
         )
         if isinstance(self.run, TimeLoop):
             time = None if self.run.steps is not None else self.run.axis
-            steps = self.run.steps or shape[self.run.axis]
+            steps = self.run.steps or given[self.run.axis]
         elif self.samples.batch_axis == 1:
-            time, steps = 0, shape[0]
-        elif len(shape) > 2 and any(tap.time_axis == 1 and tap.shape[1] == shape[1] for tap in taps):
-            time, steps = 1, shape[1]
+            time, steps = 0, given[0]
+        elif len(given) > 2 and any(tap.time_axis == 1 and tap.shape[1] == given[1] for tap in taps):
+            time, steps = 1, given[1]
         known = " and ".join(library.name for library in self.libraries)
         return Description(
             known or ("neurons of its own" if self.neurons else "plain PyTorch"),
@@ -135,7 +135,7 @@ class Finder:
             readout,
             width,
             taps,
-            shape_of_prediction,
+            shape,
         )
 
     # What is tapped

@@ -81,8 +81,7 @@ def lif(
     return spikes, final
 
 
-# As in sequence.py.
-@(torch.compiler.assume_constant_result if torch.__version__ >= "2.13" else torch.compiler.disable)  # type: ignore[untyped-decorator]
+@sequence.constant  # type: ignore[untyped-decorator]
 def _program(decay: Any, threshold: float, surrogate: Any, reset: Reset, detach_reset: bool) -> Traced | None:
     """Return the program of a neuron, whose decay is a parameter where it is None here."""
     try:

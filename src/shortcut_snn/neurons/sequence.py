@@ -23,8 +23,11 @@ def traced(neuron: Any) -> Traced | None:
     return found
 
 
-# The compiler of torch 2.9 takes no such object for a constant: its graph breaks there. Tried with 2.13.
-@(torch.compiler.assume_constant_result if torch.__version__ >= "2.13" else torch.compiler.disable)  # type: ignore[untyped-decorator]
+# The compiler of torch 2.9 takes no program for a constant: its graph breaks there. Tried with 2.13.
+constant: Any = torch.compiler.assume_constant_result if torch.__version__ >= "2.13" else torch.compiler.disable
+
+
+@constant  # type: ignore[untyped-decorator]
 def _traced(neuron: Any, stamp: str, training: bool) -> Traced | None:
     # In training and in evaluation it may do different things, and networks go back and forth between the two.
     own: dict[bool, tuple[Any, Traced | None]] = vars(neuron).setdefault("_programs", {})
