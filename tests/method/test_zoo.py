@@ -16,6 +16,9 @@ from shortcut_snn.method.model import inputs_of
 from .toys import hooks
 from .zoo import CLASSES, ZOO, Entry
 
+AXES = ({"batch_axis": 0}, {"batch_axis": 1}, {"loop": "input"})
+OPEN = {name: entry for name, entry in ZOO.items() if entry.cure in AXES}
+"""Those of which the example does not tell time from samples."""
 entries = pytest.mark.parametrize("entry", ZOO.values(), ids=ZOO)
 
 
@@ -106,6 +109,15 @@ def test_what_is_found_is_right(entry: Entry) -> None:
     assert model.strip(check=x) is network
     assert list(network.state_dict()) == keys
     assert hooks(network) <= hooked
+
+
+@pytest.mark.parametrize("entry", OPEN.values(), ids=OPEN)
+def test_labels_tell_time_from_samples(entry: Entry) -> None:
+    network, x = entry.make(), entry.example()
+    asked = attach(copy.deepcopy(network), example=x, tell=lambda line: None, **entry.cure)
+    labels = torch.zeros(x.shape[entry.batch], dtype=torch.long)
+    told = attach(network, example=x, labels=labels, tell=lambda line: None)
+    assert str(told.description) == str(asked.description)
 
 
 def tensors(x: Any) -> list[Tensor]:

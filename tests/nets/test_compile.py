@@ -12,6 +12,8 @@ from shortcut_snn import Shortcut, ShortcutOutput, nets
 from shortcut_snn.method import LogitSum, LossSum, Objective
 from shortcut_snn.neurons import PLIF, ATan
 
+from ..compiling import FULLGRAPH
+
 has_compiler = pytest.mark.skipif(
     shutil.which("g++") is None and shutil.which("clang++") is None, reason="inductor on a CPU needs a C++ compiler"
 )
@@ -42,7 +44,7 @@ def step(model: nn.Module, run: Callable[..., object], loss_of: Callable[..., Te
 def assert_equals_eager(model: nn.Module, compiler: str, loss_of: Callable[..., Tensor]) -> None:
     compiled = copy.deepcopy(model)
     torch.compiler.reset()
-    got = step(compiled, torch.compile(compiled, backend=compiler, fullgraph=torch.__version__ >= "2.13"), loss_of)
+    got = step(compiled, torch.compile(compiled, backend=compiler, fullgraph=FULLGRAPH), loss_of)
     torch.testing.assert_close(got, step(model, model, loss_of), rtol=1e-5, atol=1e-6)
 
 
@@ -74,7 +76,7 @@ def test_a_network_in_the_wrapper(objective: Objective, balance: float, compiler
 
 def test_evaluation_computes_no_branches() -> None:
     model = Shortcut(small(), num_classes=3).eval()
-    compiled = torch.compile(model, backend="aot_eager", fullgraph=torch.__version__ >= "2.13")
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=FULLGRAPH)
     with torch.no_grad():
         output = compiled(images())
     assert output.branches == ()

@@ -11,6 +11,8 @@ from shortcut_snn.nets.layers import SpikeConv2d, over_time
 from shortcut_snn.neurons import LIF, NormNeuron, get_packing, set_packing, use_backend, use_packing
 from shortcut_snn.neurons.spikes import bits_of
 
+from ..compiling import FULLGRAPH
+
 
 def small(stem: str = "small") -> nets.SpikingResNet:
     torch.manual_seed(0)
@@ -81,7 +83,7 @@ def test_no_spikes_are_kept_as_numbers(stem: str) -> None:
 
 def test_a_compiled_network_equals_eager() -> None:
     network = small()
-    compiled = torch.compile(copy.deepcopy(network), backend="aot_eager", fullgraph=torch.__version__ >= "2.13")
+    compiled = torch.compile(copy.deepcopy(network), backend="aot_eager", fullgraph=FULLGRAPH)
     got, want = results(compiled, "auto"), results(network, "auto")
     if torch.__version__ >= "2.13":
         assert_same(got, want)

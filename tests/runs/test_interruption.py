@@ -51,8 +51,11 @@ def signal_at(patch: pytest.MonkeyPatch, number: int, at: int) -> list[int]:
     ("name", "at", "goes_on"),
     [("SIGINT", 2, 3), ("SIGTERM", 8, 9), ("SIGUSR1", 10, 11), ("SIGTERM", 5, 6), ("SIGHUP", 3, 4)],
 )
-def test_a_signal_saves_and_the_run_goes_on_there(whole, tmp_path, monkeypatch, capsys, name, at, goes_on):
+def test_a_signal_saves_and_the_run_goes_on_there(whole, tmp_path, monkeypatch, capsys, request, name, at, goes_on):
     folder, number = tmp_path / "run", getattr(signal, name)
+    # Below nohup a hangup is ignored, and stays so.
+    before = signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
+    request.addfinalizer(lambda: signal.signal(number, before))
     handler = signal.getsignal(number)
     with monkeypatch.context() as patch:
         signal_at(patch, number, at)

@@ -12,7 +12,8 @@ from .batches import primary
 from .changes import changes
 from .libraries import Library, Reset
 from .model import states
-from .probing import UNFIT, Prober
+from .probing import UNFIT, Pass, Prober
+from .samples import leaves_of
 from .states import changed_attributes, kept, leaks, left_over, methods
 from .taps import tensor_in
 from .time_loop import TimeLoop, takes_state
@@ -104,6 +105,12 @@ def who_calls(
             return None, rest
     if not calls or max(calls) > 1:
         return None, rest
+    told = [way for way in (0, 1) if (1 - way == batch_axis if batch_axis != "auto" else samples == shape[1 - way])]
+    if len(shape) > 2 and len(told) == 1 and _apart(prober, done, told[0]):
+        # What is no axis of samples, and along which nothing but the neurons' state goes on, is time.
+        looped = replace(looped, axis=told[0])
+        if _can(network, example, looped, rest):
+            return looped, rest
     ways = ["loop=4, say, to show a static batch for 4 time steps"]
     if _can(network, example, looped, rest) or _can(network, example, replace(looped, axis=1 - looped.axis), rest):
         ways.insert(
@@ -161,6 +168,19 @@ def _keeps(network: nn.Module, example: Any, axis: int, rest: Reset | None) -> b
         return module(batch.select(axis, 0), *args, **kwargs)
 
     return leaks(Prober(network, example, first, rest), None)
+
+
+def _apart(prober: Prober, base: Pass, axis: int) -> bool:
+    """Whether each index of an axis of the example changes the output there alone, as where nothing goes along it."""
+    heard = False
+    for number in (0, primary(prober.example).shape[axis] - 1):
+        others = leaves_of(prober.other(prober.example, axis, number).output)
+        for path, leaf in leaves_of(base.output).items():
+            found = changes(leaf, others[path])
+            if found is not None and (len(found) <= axis or not found[axis] <= {number}):
+                return False
+            heard |= found is not None
+    return heard
 
 
 def _goes_through_time(prober: Prober, name: str) -> bool:

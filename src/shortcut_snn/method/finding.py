@@ -44,7 +44,7 @@ class Finder:
             self.reset(self.prober.rest)
         self.trace = self.prober.go()
         self.neurons = self._neurons()
-        self.samples = Samples(self.prober, example, batch_axis, self.extract, self.trace)
+        self.samples = Samples(self.prober, example, batch_axis, self.extract, self.trace, samples)
 
     def describe(
         self,
@@ -191,13 +191,14 @@ class Finder:
 
         view = logits_of(self.samples, classes) if isinstance(readout, str) else read
         altered = next(iter(self.samples.altered.values()))
-        base, other = view(self.samples.base.output), view(altered.output)
+        base = view(self.samples.base.output)
+        whole = _distance(view(altered.output), base)
         shares: dict[str, float] = {}
         for name in dict.fromkeys(names[:TRIED]):
             self.samples.ensure(name)
             try:
                 patched = view(self.prober.go(altered.example, patch={name: self.samples.base.kept[name]}).output)
-                left, whole = _distance(patched, base), _distance(other, base)
+                left = _distance(patched, base)
             except UNFIT:
                 # Its rows may be other ones in another batch, such as those that are not padded.
                 continue

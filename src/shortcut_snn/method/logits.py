@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .batches import primary
 from .changes import changes
 from .probing import UNFIT
 from .readout import Readout
@@ -33,7 +34,10 @@ def find_readout(
     Raises:
         ValueError: it cannot be told, or what was passed gives no logits; the message says what to pass.
     """
-    readout = _found_readout(samples, classes, time_axis, lengths) if isinstance(given, str) else given
+    readout: Any = given
+    if isinstance(given, str):
+        listed = isinstance(samples.base.output, list) and _in_turn(samples, samples.base.output)
+        readout = Readout((), 0, listed=True) if listed else _found_readout(samples, classes, time_axis, lengths)
     output = samples.base.output
     logits = output if readout is None else readout(output)
     if not isinstance(logits, Tensor) or not logits.dim():
@@ -162,6 +166,21 @@ def _logits(samples: Samples, classes: int | None) -> tuple[Any, ...]:
         f"the network gives {listed}, and which of these are the logits is not told by them: pass readout=..., as "
         f"in lambda output: output[{path[0]!r}]{mean}"
     )
+
+
+def _in_turn(samples: Samples, output: list[Any]) -> bool:
+    """Whether a list holds a tensor [N, classes] for each time step of the example, made of the steps so far alone."""
+    example = samples.base.example
+    shape, time = primary(example).shape, 1 - (samples.batch_axis or 0)
+    if len(shape) < 3 or len(output) != shape[time] or {getattr(one, "ndim", 0) for one in output} != {2}:
+        return False
+    changed: set[int] = set()
+    for step in range(len(output)):
+        others = samples.prober.other(example, time, step).output
+        changed = {k for k, (one, other) in enumerate(zip(output, others, strict=True)) if changes(one, other)}
+        if not changed <= set(range(step, len(output))):
+            return False
+    return bool(changed)
 
 
 def _come_last(samples: Samples, leaves: dict[tuple[Any, ...], Tensor]) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .taps import Unfold
@@ -17,6 +18,7 @@ class Readout:
         path: keys and indices that lead to the logits in a tuple or a dictionary.
         time_axis: where time, or what else the logits are averaged over, lies in them; None for nowhere.
         unfold: takes time out of the batch axis first.
+        listed: the output is a list of the logits of each time step, and ``time_axis`` 0.
 
     Example:
         >>> import torch
@@ -27,6 +29,7 @@ class Readout:
     path: tuple[Any, ...] = ()
     time_axis: int | None = None
     unfold: Unfold | None = None
+    listed: bool = False
 
     def find(self, output: Any) -> Tensor:
         """Return the logits as the network gives them.
@@ -34,6 +37,8 @@ class Readout:
         Raises:
             ValueError: there are none.
         """
+        if self.listed:
+            return torch.stack(tuple(output))
         found = output
         # A network may give a tuple in training alone, as with auxiliary heads of its own.
         if not isinstance(found, Tensor):
@@ -66,10 +71,14 @@ class Readout:
         main = self.find(output)
         own = main if self.unfold is None else self.unfold(main)
         added = own + (logits if self.time_axis is None else logits.unsqueeze(self.time_axis))
+        if self.listed:
+            return list(added)
         return _replaced(output, self.path or (0,), added.view_as(main))
 
     def __str__(self) -> str:
         """Say it in words."""
+        if self.listed:
+            return "output, a list of time steps, averaged over them"
         place = "".join(f"[{key!r}]" for key in self.path)
         unfolded = "" if self.unfold is None else f" of {self.unfold.steps} time steps in the batch axis"
         over = "" if self.time_axis is None else f" averaged over {'axis ' if self.unfold is None else ''}"

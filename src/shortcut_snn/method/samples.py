@@ -24,6 +24,7 @@ class Samples:
         batch_axis: of it, if that is known, or ``"auto"``.
         extract: takes the features out of what a module gives.
         trace: a pass.
+        number: how many samples it holds, if that is known; where either axis may be theirs, it tells.
 
     Example:
         >>> import torch
@@ -36,9 +37,17 @@ class Samples:
         (0, [Place(axis=0, folded=None)])
     """
 
-    def __init__(self, prober: Prober, full: Any, batch_axis: int | str, extract: Extract, trace: Pass) -> None:
+    def __init__(
+        self,
+        prober: Prober,
+        full: Any,
+        batch_axis: int | str,
+        extract: Extract,
+        trace: Pass,
+        number: int | None = None,
+    ) -> None:
         self.prober, self.full, self.given_batch = prober, full, batch_axis
-        self.extract, self.trace = extract, trace
+        self.extract, self.trace, self.number = extract, trace, number
         self.batch_axis: int | None = None
         self.length, self.mixing = 0, False
         self.base, self.altered = Pass(), dict[int, Pass]()
@@ -69,7 +78,8 @@ class Samples:
                     seen[axis] = self.length, self.base, self.altered
             if seen or len(leaves_of(self.base.output)) < 2:
                 break
-        fitting = list(seen)
+        given = primary(self.full).shape
+        fitting = [axis for axis in seen if self.number in (None, given[axis])] or list(seen)
         if len(fitting) > 1:
             raise ValueError(
                 "samples may lie along either of the first axes of the example, of shape "

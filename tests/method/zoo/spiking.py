@@ -521,16 +521,9 @@ class RecurrentSpikes(nn.Module):
         return torch.stack(outputs)
 
 
-@entry(
-    sequence(),
-    batch=1,
-    widths={8, 9},
-    read=lambda net, x: torch.stack(net(x)).mean(0),
-    asks="a list of 4 tensors.*lambda output: torch.stack",
-    cure={"readout": lambda output: torch.stack(output).mean(0)},
-)
+@entry(sequence(), batch=1, widths={8, 9}, read=lambda net, x: torch.stack(net(x)).mean(0))
 class ListOfSteps(nn.Module):
-    """The logits of every step, in a list."""
+    """The logits of every step, in a list: none of a step before them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -538,6 +531,22 @@ class ListOfSteps(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return list(self.body(x)[1])
+
+
+@entry(
+    sequence(),
+    batch=1,
+    widths={8, 9},
+    read=lambda net, x: net(x)[0],
+    asks="a list of 4 tensors.*lambda output: torch.stack",
+    cure={"readout": lambda output: output[0]},
+)
+class ListOfHeads(ListOfSteps):
+    """As many predictions as time steps, each made of all of these."""
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        logits = self.body(x)[1].mean(0)
+        return [logits * scale for scale in range(1, 5)]
 
 
 class Prepared(nn.Module):

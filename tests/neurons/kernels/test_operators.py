@@ -11,6 +11,8 @@ from shortcut_snn.neurons.functional import lif
 from shortcut_snn.neurons.kernels import operators
 from shortcut_snn.neurons.sequence import traced
 
+from ...compiling import FULLGRAPH
+
 CASES = list(itertools.product(["contiguous", "channels_last"], [False, True], [False, True], [False, True]))
 
 
@@ -92,7 +94,7 @@ class Net(nn.Module):
 def test_a_compiled_network_has_no_graph_break_and_equals_eager() -> None:
     torch.manual_seed(0)
     net, x = Net(), torch.randn(2, 3, 8, 8)
-    compiled = torch.compile(net, backend="aot_eager", fullgraph=torch.__version__ >= "2.13")
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=FULLGRAPH)
     results = []
     for function in (net, compiled):
         net.load_state_dict({**net.state_dict(), "first.norm.running_mean": torch.zeros(6)})
@@ -105,9 +107,7 @@ def test_a_compiled_network_has_no_graph_break_and_equals_eager() -> None:
 
 def test_a_compiled_neuron_equals_eager() -> None:
     x = torch.randn(5, 3, 7) * 2
-    compiled = torch.compile(
-        lambda current: lif(current, 0.7)[0], backend="aot_eager", fullgraph=torch.__version__ >= "2.13"
-    )
+    compiled = torch.compile(lambda current: lif(current, 0.7)[0], backend="aot_eager", fullgraph=FULLGRAPH)
     assert torch.equal(compiled(x), lif(x, 0.7)[0])
 
 
