@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         Shortcut,
         ShortcutOutput,
         StepDecay,
+        StepLossSum,
         TimeLoop,
     )
     from .recipes import Recipe, recipe_of, train
@@ -79,6 +80,7 @@ __all__ = [
     "Shortcut",
     "ShortcutOutput",
     "StepDecay",
+    "StepLossSum",
     "Task",
     "TimeLoop",
     "Training",

@@ -167,7 +167,7 @@ def _as_preset(
                     f"the method {name!r} needs the logits of every time step, which {type(network).__name__} does not "
                     "give: let it return them, or choose another"
                 )
-            model.readout = EveryStep(model.readout)
+            model.readout, model.taps.every_step = EveryStep(model.readout), True
         if method.calibrate:
             _calibrate(model, example_of(network, options.get("example")), labels, tell)
     except ValueError:

@@ -73,7 +73,8 @@ def test_all_presets_can_be_compared():
     made = plan({"network": {"width": 4}}, list(PRESETS), 1)
     assert [variant.label for variant in made.variants] == list(PRESETS)
     assert {variant.label for variant in made.variants if variant.recipe.method.branches} == {
-        "shortcut", "evolutionary", "loss_sum", "calibrated", "deep_supervision", "distillation",
+        "shortcut", "evolutionary", "loss_sum", "calibrated", "deep_supervision", "stages_and_steps",
+        "distillation",
     }  # fmt: skip
     assert all(variant.recipe == recipe_of({"network": {"width": 4}}, variant.label) for variant in made.variants)
 

@@ -74,8 +74,8 @@ def test_regression_of_any_shape(shape: tuple[int, ...]) -> None:
 
 def test_every_one_is_a_component_that_says_what_it_needs() -> None:
     made = {name: components.objective.make(name) for name in components.objective}
-    assert {"logit_sum", "loss_sum", "distillation", "tet"} <= made.keys()
-    assert {name for name, each in made.items() if takes_every_step(each)} == {"tet"}
+    assert {"logit_sum", "loss_sum", "distillation", "tet", "step_loss_sum"} <= made.keys()
+    assert {name for name, each in made.items() if takes_every_step(each)} == {"tet", "step_loss_sum"}
     assert {name for name, each in made.items() if not takes_branches(each)} == {"tet"}
     read = components.read(components.objective, {"kind": "loss_sum", "average": True}, "objective")
     assert read == LossSum(average=True)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from shortcut_snn import TET, Constant, LinearDecay, LogitSum, LossSum, SelfDistillation
+from shortcut_snn import TET, Constant, LinearDecay, LogitSum, LossSum, SelfDistillation, StepLossSum
 from shortcut_snn.data import Digits
 from shortcut_snn.method import Shortcut
 from shortcut_snn.nets.blocks import BasicBlock, MSBlock, SEWBlock
@@ -14,7 +14,9 @@ from shortcut_snn.recipes import PRESETS, Recipe, changed, recipe_of
 from shortcut_snn.recipes.build import build
 from shortcut_snn.runs.gradient_mechanisms import RateShortcut
 
-BRANCHED = {"shortcut", "evolutionary", "loss_sum", "calibrated", "deep_supervision", "distillation"}
+BRANCHED = {
+    "shortcut", "evolutionary", "loss_sum", "calibrated", "deep_supervision", "stages_and_steps", "distillation",
+}  # fmt: skip
 SMALL = {"network": {"width": 2, "time_steps": 2}, "data": {"train_limit": 60, "test_limit": 10}}
 
 
@@ -36,6 +38,7 @@ def data():
         ("loss_sum", LossSum(), LinearDecay(0.25)),
         ("calibrated", LossSum(), LinearDecay(0.25)),
         ("deep_supervision", LossSum(), Constant(1.0)),
+        ("stages_and_steps", StepLossSum(), Constant(1.0)),
         ("distillation", SelfDistillation(0.1, 3.0), Constant(1.0)),
         ("tet", TET(0.001, 1.0), None),
         ("tdbn", LogitSum(), None),
@@ -56,7 +59,7 @@ def test_what_a_name_stands_for(name: str, objective: Any, schedule: Any, data: 
     else:
         assert task.balance == 0
     assert len(model.branches) == (7 if name in ("loss_sum", "calibrated") else 3 if name in BRANCHED else 0)
-    assert made.method.calibrate is (name == "calibrated")
+    assert made.method.calibrate is (name in ("calibrated", "stages_and_steps"))
     assert (type(model) is RateShortcut) == (name == "rate")
     network: Any = model.network
     assert type(network.layer1[0]) is {"sew": SEWBlock, "ms": MSBlock}.get(name, BasicBlock)

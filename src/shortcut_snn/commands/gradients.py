@@ -138,6 +138,7 @@ def _setup(task: Task, balance: float) -> Setup:
     if task.every_step:
         # For good: nothing else is done with this network.
         task.model.network.readout = "sequence"  # type: ignore[assignment]
+        task.model.taps.every_step = True
     return Setup(task.model, partial(task.loss_of, weight=balance), task.model.network)
 
 

@@ -12,6 +12,7 @@ from .objectives import (
     Objective,
     SelfDistillation,
     ShortcutOutput,
+    StepLossSum,
     takes_branches,
     takes_every_step,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "Shortcut",
     "ShortcutOutput",
     "StepDecay",
+    "StepLossSum",
     "Tap",
     "TimeLoop",
     "attach",

@@ -153,7 +153,7 @@ class Shortcut(nn.Module):
             main = self._main(*args, **kwargs)
             tapped = self.taps.stop() if listening else []
             if listening:
-                _check_samples(self.taps.names, tapped, main)
+                _check_samples(self.taps.names, tapped, main, 1 if self.taps.every_step else 0)
         finally:
             self.taps.cancel()
             self.reset()
@@ -165,14 +165,17 @@ class Shortcut(nn.Module):
         """Return what the branches predict of tapped outputs, on the device and with the space of the main output."""
         predicted = []
         for branch, x in zip(self.branches, tapped, strict=True):
+            steps = x.shape[:2] if self.taps.every_step else None
+            x = x if steps is None else x.flatten(0, 1)
             y = branch(x.to(next(branch.parameters(), x).dtype)).to(main.device)
             if self._shape is not None and y.dim() == 2:
-                predicted.append(y.unflatten(1, self._shape))
-                continue
-            # No axis of space for logits, one for sequences, two for images.
-            space = main.shape[main.dim() - y.dim() + 2 :] if y.dim() > 2 else y.shape[2:]
-            mode = {3: "linear", 4: "bilinear", 5: "trilinear"}.get(y.dim(), "nearest")
-            predicted.append(y if y.shape[2:] == space else F.interpolate(y, list(space), mode=mode))
+                y = y.unflatten(1, self._shape)
+            else:
+                # No axis of space for logits, one for sequences, two for images.
+                space = main.shape[main.dim() - y.dim() + 2 :] if y.dim() > 2 else y.shape[2:]
+                mode = {3: "linear", 4: "bilinear", 5: "trilinear"}.get(y.dim(), "nearest")
+                y = y if y.shape[2:] == space else F.interpolate(y, list(space), mode=mode)
+            predicted.append(y if steps is None else y.unflatten(0, steps))
         return predicted
 
     def _main(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -361,13 +364,13 @@ def difference(expected: Tensor, got: Tensor) -> str | None:
     return f"{int(differing.sum())} of {len(differing)} values differ, by up to {largest:g}"
 
 
-def _check_samples(names: Sequence[str], found: Sequence[Tensor], main: Any) -> None:
+def _check_samples(names: Sequence[str], found: Sequence[Tensor], main: Any, axis: int = 0) -> None:
     for name, pooled in zip(names, found, strict=True):
-        if isinstance(main, Tensor) and main.dim() == 2 and len(pooled) != len(main):
+        if isinstance(main, Tensor) and main.dim() == 2 + axis and pooled.shape[axis] != main.shape[axis]:
             raise ValueError(
-                f"tap {name!r} gives {len(pooled)} samples where the network gives {len(main)}: its output is not laid "
-                "out as time_axis says; tap a module whose output has this time axis, or give it another time_axis, or "
-                "say with extract=... which part of it the samples are"
+                f"tap {name!r} gives {pooled.shape[axis]} samples where the network gives {main.shape[axis]}: its "
+                "output is not laid out as time_axis says; tap a module whose output has this time axis, or give it "
+                "another time_axis, or say with extract=... which part of it the samples are"
             )
 
 

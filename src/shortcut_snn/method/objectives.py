@@ -35,7 +35,8 @@ class ShortcutOutput(NamedTuple):
 class Objective(Protocol):
     """How main output and branches make a loss. Any callable will do; those here say, as attributes, what they need.
 
-    ``every_step``: the main output of every time step (default: no); ``branches``: branches at all (default: yes).
+    ``every_step``: the outputs of every time step, ``[T, N, ...]``, of the branches too (default: no); ``branches``:
+    branches at all (default: yes).
 
     Example:
         >>> def last_branch(output, target, balance, criterion=F.cross_entropy):
@@ -59,7 +60,7 @@ class Objective(Protocol):
 
 
 def takes_every_step(objective: Objective) -> bool:
-    """Say whether an objective takes the main output of every time step, ``[T, N, ...]``.
+    """Say whether an objective takes the outputs of every time step, ``[T, N, ...]``.
 
     Example:
         >>> takes_every_step(TET()), takes_every_step(LogitSum())
@@ -145,6 +146,36 @@ class LossSum:
         for branch in output.branches:
             loss = loss + weight * criterion(branch, target)
         return loss
+
+
+@components.objective("step_loss_sum")
+@dataclass(frozen=True)
+class StepLossSum:
+    """Deep supervision of every time step: :class:`LossSum` of the outputs of each, averaged over the steps.
+
+    Supervision at stages and time steps, as DeepTAGE has it (ICLR 2025).
+
+    Example:
+        >>> main, branch = torch.tensor([[[1.0]], [[3.0]]]), torch.tensor([[[2.0]], [[4.0]]])  # [T, N, 1]
+        >>> StepLossSum()(ShortcutOutput(main, (branch,)), torch.tensor([[2.0]]), 0.5, F.mse_loss)  # 1 + 0.5 * 2
+        tensor(2.)
+    """
+
+    every_step: ClassVar[bool] = True
+    branches: ClassVar[bool] = True
+
+    def __call__(
+        self, output: ShortcutOutput, target: Any, balance: float, criterion: Criterion = F.cross_entropy
+    ) -> Tensor:
+        """Return the loss of a batch; see :class:`Objective`.
+
+        Raises:
+            ValueError: an output without a time axis.
+        """
+        _check_steps(output.main, target, "step_loss_sum")
+        loss, steps = LossSum(), zip(output.main, *output.branches, strict=True)
+        losses = [loss(ShortcutOutput(main, tuple(branches)), target, balance, criterion) for main, *branches in steps]
+        return torch.stack(losses).mean()
 
 
 @components.objective("distillation")
@@ -260,11 +291,7 @@ class TET:
             ValueError: an output without a time axis, or a regulariser for targets that are not of classes.
         """
         main = output.main
-        if main.dim() < 3 or (isinstance(target, Tensor) and target.dim() and main.shape[1] != len(target)):
-            raise ValueError(
-                f"TET needs the logits of every time step, [T, N, classes], got shape {tuple(main.shape)}; "
-                "networks of ours give them with readout='sequence'"
-            )
+        _check_steps(main, target, "TET")
         if self.weight and not _of_classes(main[0], target):
             raise ValueError(
                 "TET's regulariser draws the logits of all classes to one number, and this task's targets are not "
@@ -274,6 +301,14 @@ class TET:
         if self.weight == 0:
             return loss
         return (1.0 - self.weight) * loss + self.weight * F.mse_loss(main, torch.full_like(main, self.target))
+
+
+def _check_steps(main: Tensor, target: Any, name: str) -> None:
+    if main.dim() < 3 or (isinstance(target, Tensor) and target.dim() and main.shape[1] != len(target)):
+        raise ValueError(
+            f"{name} needs the logits of every time step, [T, N, classes], got shape {tuple(main.shape)}; "
+            "networks of ours give them with readout='sequence'"
+        )
 
 
 def _of_classes(prediction: Tensor, target: Any) -> bool:

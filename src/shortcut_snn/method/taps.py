@@ -267,6 +267,8 @@ class Taps:
         self.extracts = [one or first_tensor for one in each(extract, len(self.names), "functions to extract")]
         self.pools = [True] * len(self.names)
         """Whether a tap is averaged over space where it is taken, so that no feature maps are kept."""
+        self.every_step = False
+        """Whether taps keep their time axis, ``[T, N, ...]``, for objectives that take every time step."""
         self.active = False
         self._graph = False
         self._blind: set[int] = set()
@@ -291,7 +293,12 @@ class Taps:
             return
         time, channels = self.time_axes[index], self.channel_axes[index]
         features = channels_behind(self.extracts[index](output), time, channels)
-        self._pooled[index].append(pool(features, time, self.pools[index]))
+        if self.every_step and time is not None:
+            steps = features.movedim(time, 0)
+            each = pool(steps.flatten(0, 1), None, self.pools[index])
+            self._pooled[index].append(each.view(steps.shape[:2] + each.shape[1:]))
+        else:
+            self._pooled[index].append(pool(features, time, self.pools[index]))
 
     def start(self) -> None:
         """Forget what was kept and listen."""
@@ -304,6 +311,8 @@ class Taps:
 
     def stop(self) -> list[Tensor]:
         """Stop listening and return ``[N, C]``, or ``[N, C, *space]``, for each tap, averaged over its calls.
+
+        With ``every_step`` it is ``[T, N, C]``, or ``[T, N, C, *space]``.
 
         Raises:
             RuntimeError: a tapped submodule was not called in the forward pass, or never with gradients although the
@@ -326,6 +335,11 @@ class Taps:
                 and (last := [child for child, _ in module.named_children()][-1:])
             ]
             raise RuntimeError(f"tapped but not called in the forward pass: {', '.join(silent)}{''.join(hints)}")
+        if self.every_step:
+            return [
+                calls[0] if len(calls) == 1 and time is not None else torch.stack(calls)
+                for calls, time in zip(pooled, self.time_axes, strict=True)
+            ]
         return [calls[0] if len(calls) == 1 else sum(calls[1:], calls[0]) / len(calls) for calls in pooled]
 
     def cancel(self) -> None:

@@ -34,6 +34,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Rivals with branches: deep supervision (Lee et al., 2015); they also learn from the main output's soft labels.
     "deep_supervision": {"method": _method("loss_sum", taps="stages", schedule=_ALWAYS)},
     "distillation": {"method": _method("distillation", taps="stages", schedule=_ALWAYS)},
+    # Supervision at stages and time steps with surrogates that are fitted first, as DeepTAGE has it (2025).
+    "stages_and_steps": {"method": _method("step_loss_sum", calibrate=True, taps="stages", schedule=_ALWAYS)},
     # Rivals without: a loss at every time step; batch norm that starts at the threshold; other residual blocks; how
     # gradients pass through time.
     "tet": {"method": _method("tet")},

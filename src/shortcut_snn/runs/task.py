@@ -129,12 +129,12 @@ class Task(pl.LightningModule):
         network: Any = self.model.network
         before = getattr(network, "readout", None)
         if self.every_step:
-            network.readout = "sequence"
+            network.readout, self.model.taps.every_step = "sequence", True
         try:
             yield
         finally:
             if self.every_step:
-                network.readout = before
+                network.readout, self.model.taps.every_step = before, False
 
     def loss_of(self, output: Any, target: Any, weight: float) -> Tensor:
         """Return the loss of the wrapper's output at a weight of the branches."""
@@ -210,9 +210,10 @@ class Task(pl.LightningModule):
             if output.branches:
                 # What the objective makes of several outputs is not the loss that validation reports.
                 values["train_main_loss"] = self.evaluation_loss(main, target)
-            if output.branches and all(branch.shape == main.shape for branch in output.branches):
+            branches = [self._readout(branch) for branch in output.branches]
+            if branches and all(branch.shape == main.shape for branch in branches):
                 # Where this is far above the main output's, the branches do the main output's work.
-                summed = self.metrics(main + balance * sum(output.branches), target)
+                summed = self.metrics(main + balance * sum(branches), target)
                 values |= {f"train_{name}_with_branches": value for name, value in summed.items()}
         size = self.count(target)
         self.training_averages.add(values, size)

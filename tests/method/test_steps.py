@@ -1,0 +1,104 @@
+"""Losses of every time step, of the branches too."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from shortcut_snn import LossSum, Shortcut, ShortcutOutput, StepLossSum, attach, nets
+from shortcut_snn.recipes import recipe_of
+from shortcut_snn.recipes.build import build
+
+STEPS, SAMPLES, CLASSES = 3, 2, 4
+
+
+def test_is_the_mean_over_steps_of_deep_supervision_and_so_is_its_gradient() -> None:
+    main, *branches = (torch.randn(STEPS, SAMPLES, CLASSES, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    labels = torch.tensor([1, 3])
+    loss = StepLossSum()(ShortcutOutput(main, tuple(branches)), labels, 0.3)
+    each = [LossSum()(ShortcutOutput(main[t], (branches[0][t], branches[1][t])), labels, 0.3) for t in range(STEPS)]
+    torch.testing.assert_close(loss, sum(each) / STEPS)
+
+    def value(*outputs: Tensor) -> Tensor:
+        return StepLossSum()(ShortcutOutput(outputs[0], outputs[1:]), labels, 0.3)
+
+    assert torch.autograd.gradcheck(value, (main, *branches))
+
+
+def test_logits_without_time_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"step_loss_sum needs the logits of every time step.*got shape \(2, 4\)"):
+        StepLossSum()(ShortcutOutput(torch.zeros(SAMPLES, CLASSES)), torch.tensor([1, 3]), 1.0)
+
+
+class Layer(nn.Module):
+    """Linear and ReLU, on sequences or on steps."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x).relu()
+
+
+@pytest.mark.parametrize("layout", ["[T, N, C]", "[N, T, C]", "a step a call"])
+def test_branches_of_every_step_have_the_mean_that_branches_have_else(layout: str) -> None:
+    network = nn.Sequential(Layer(5, 6), Layer(6, 7), nn.Linear(7, CLASSES))
+    x = torch.randn(STEPS, SAMPLES, 5)
+    if layout == "a step a call":
+        model = attach(network, ["0", "1"], example=x, loop="input", batch_axis=1, tell=lambda line: None)
+    else:
+        x = x if layout == "[T, N, C]" else x.transpose(0, 1)
+        axis = 0 if layout == "[T, N, C]" else 1
+        model = Shortcut(
+            network, ["0", "1"], num_classes=CLASSES, example=x, time_axis=axis, readout=lambda y: y.mean(axis)
+        )
+    expected = model(x).branches
+    model.taps.every_step = True
+    found = model(x).branches
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == (STEPS, SAMPLES, CLASSES)
+        torch.testing.assert_close(one.mean(0), other)
+    # Each step by itself.
+    sequence = x if layout != "[N, T, C]" else x.transpose(0, 1)
+    by_hand = model.branches[0](network[0](sequence[1]))
+    torch.testing.assert_close(found[0][1], by_hand)
+
+
+def test_a_branch_that_keeps_space_has_it_at_every_step() -> None:
+    network = nets.spiking_resnet8(CLASSES, STEPS, width=2, readout="sequence")
+    head = {"kind": "conv", "width": 3}
+    model = Shortcut(network, num_classes=CLASSES, head=head)
+    model.taps.every_step = True
+    output = model(torch.rand(SAMPLES, 3, 8, 8))
+    assert {tuple(logits.shape) for logits in (output.main, *output.branches)} == {(STEPS, SAMPLES, CLASSES)}
+
+
+def test_a_recipe_trains_with_it() -> None:
+    recipe = recipe_of(
+        {"network": {"kind": "resnet8", "width": 2, "time_steps": 2}, "data": {"train_limit": 60, "test_limit": 10}},
+        "stages_and_steps",
+    )
+    task, data = build(recipe)
+    inputs, labels = task.ready(data.sample(7))
+    with task.as_trained():
+        output = task.model(inputs)
+    assert {tuple(logits.shape) for logits in (output.main, *output.branches)} == {(2, 7, 10)}
+    loss = task.loss_of(output, labels, 1.0)
+    expected = [F.cross_entropy(logits.flatten(0, 1), labels.repeat(2)) for logits in (output.main, *output.branches)]
+    torch.testing.assert_close(loss, sum(expected))
+    # Behind the block it is as it was.
+    assert task.model(inputs).main.shape == (7, 10)
+
+
+def test_any_network_in_one_call() -> None:
+    network = nets.spiking_resnet8(CLASSES, STEPS, width=4, readout="sequence")
+    images, labels = torch.rand(8, 3, 8, 8), torch.arange(8) % CLASSES
+    model = attach(
+        copy.deepcopy(network), method="stages_and_steps", example=images, labels=labels, tell=lambda line: None
+    )
+    output = model(images)
+    assert {tuple(logits.shape) for logits in (output.main, *output.branches)} == {(STEPS, 8, CLASSES)}
+    assert model.objective(output, labels, model.balance(0, 1)).isfinite()
