@@ -67,7 +67,7 @@ def test_every_preset_is_given_whole_or_refused(name: str) -> None:
     assert bool(model.branches) == (method.branches is not None)
     assert model.balance(1, 4) == (0.0 if method.branches is None else method.branches.schedule(1, 4))
     output = model(x)
-    assert output.main.shape == ((4, 64, 10) if name == "tet" else (64, 10))
+    assert output.main.shape == ((4, 64, 10) if name in ("tet", "stages_and_steps") else (64, 10))
     model.objective(output, labels, model.balance(0, 1)).backward()
     assert network[0].weight.grad.any()
 
@@ -177,6 +177,43 @@ class Forecaster(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.ahead(self.between(self.past(x)[0]).relu())[:, -3:]
+
+
+class StepwiseForecaster(Forecaster):
+    """The forecast of each time step of its neurons: ``[T, N, steps, variables]``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        forecast = super().forward(x)
+        return torch.stack([forecast * (1 + step) for step in range(4)])
+
+
+class VariableByVariable(nn.Module):
+    """Variables lie in the axis of samples in between: ``[N, 8 steps, 2 variables]`` to 3 steps of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folded = nn.Sequential(nn.Linear(8, 6), nn.ReLU())
+        self.ahead = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.ahead(self.folded(x.transpose(1, 2).flatten(0, 1))).unflatten(0, (-1, 2)).transpose(1, 2)
+
+
+def test_a_forecast_of_every_time_step_is_known_by_its_targets() -> None:
+    x, target = torch.rand(5, 8, 2), torch.rand(5, 3, 2)
+    lines: list[str] = []
+    model = attach(StepwiseForecaster(), ["between"], example=x, labels=target, tell=lines.append)
+    assert lines[0].endswith("prediction: output averaged over axis 0, 3 x 2")
+    output = model(x)
+    torch.testing.assert_close(output.main, model.network(x).mean(0))
+    assert output.branches[0].shape == target.shape
+
+
+def test_a_tap_with_other_samples_than_a_forecast_is_refused() -> None:
+    with pytest.raises(ValueError, match="gives 10 samples where the network gives 5"):
+        attach(
+            VariableByVariable(), ["folded"], example=torch.rand(5, 8, 2), labels=torch.rand(5, 3, 2), time_axis=None
+        )
 
 
 def test_branches_of_a_forecast_predict_all_of_it_and_targets_say_that_it_is_one() -> None:

@@ -57,8 +57,7 @@ def attach(
     if labels is not None:
         options.setdefault("samples", len(labels))
         if labels.is_floating_point() and labels.dim() > 2:
-            # Targets such as [N, steps, variables] are compared with what the network gives as it stands.
-            options.setdefault("readout", None)
+            options.setdefault("predicted", tuple(labels.shape[1:]))
     if method is None:
         model = attach_branches(network, taps, tell=tell, **options)
     else:

@@ -33,6 +33,7 @@ def attach(
     head: Head | str | Mapping[str, Any] | None = None,
     reset: Reset | Auto | None = "auto",
     samples: int | None = None,
+    predicted: tuple[int, ...] | None = None,
     wrap: Callable[..., Shortcut] = Shortcut,
     tell: Callable[[str], object] = print,
 ) -> Shortcut:
@@ -63,6 +64,7 @@ def attach(
         head: see :class:`Shortcut`.
         reset: see :class:`Shortcut`; ``"auto"`` finds one, None leaves the neurons' state alone.
         samples: how many samples the example has, where that tells time from them.
+        predicted: shape of what is predicted for a sample where that is no logits, such as ``(steps, variables)``.
         wrap: what makes the wrapper of all this, as a gradient mechanism does; by default :class:`Shortcut` itself.
         tell: takes the line that says what was found.
 
@@ -87,7 +89,7 @@ logits: output, 3 classes
     # Nobody's random numbers are drawn from.
     example = tree_map_only(torch.Generator, copy.deepcopy, example_of(network, example))
     found = Finder(network, example, loop, batch_axis, reset, extract, samples)
-    description = found.describe(taps, time_axis, channel_axis, readout, num_classes)
+    description = found.describe(taps, time_axis, channel_axis, readout, num_classes, predicted)
     model = wrap(
         network,
         [tap.name for tap in description.taps],

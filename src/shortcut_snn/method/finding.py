@@ -53,6 +53,7 @@ class Finder:
         channel_axis: Any,
         readout: Extract | str | None,
         num_classes: int | None,
+        predicted: tuple[int, ...] | None = None,
     ) -> Description:
         """Return what is found."""
         options = self._candidates(taps)
@@ -101,7 +102,9 @@ class Finder:
             # Where nobody said how many, there are branches beside the trunk only where there are no two on it.
             order = sorted((carried.get(tap.name, 1) for tap in found), reverse=True)
             found = [tap for tap in found if carried.get(tap.name, 1) >= min(order[0] / 2, order[:2][-1])]
-        chosen, width, shape = find_readout(self.samples, readout, num_classes, time_axis, lambda: self._lengths(found))
+        chosen, width, shape = find_readout(
+            self.samples, readout, num_classes, time_axis, lambda: self._lengths(found), predicted
+        )
         if trained is not None:
             self._check_training(trained, found, chosen)
         return self.described(tuple(found), chosen, width, shape)

@@ -21,6 +21,7 @@ def find_readout(
     classes: int | None,
     time_axis: Any,
     lengths: Callable[[], set[int]],
+    predicted: tuple[int, ...] | None = None,
 ) -> tuple[Any, int, tuple[int, ...] | None]:
     """Return what takes the logits out of what the network gives, how many classes there are, and a prediction's shape.
 
@@ -30,12 +31,17 @@ def find_readout(
         classes: how many, if that is known.
         time_axis: as it was passed to :func:`~.attachment.attach`.
         lengths: how many time steps there may be.
+        predicted: shape of what is predicted for a sample, if that is known and no logits.
 
     Raises:
         ValueError: it cannot be told, or what was passed gives no logits; the message says what to pass.
     """
     readout: Any = given
-    if isinstance(given, str):
+    fitting = _predictions(samples, predicted) if isinstance(given, str) and predicted else []
+    told = isinstance(given, str) and len(fitting) != 1
+    if len(fitting) == 1:
+        (readout,) = fitting
+    elif told:
         listed = isinstance(samples.base.output, list) and _in_turn(samples, samples.base.output)
         readout = Readout((), 0, listed=True) if listed else _found_readout(samples, classes, time_axis, lengths)
     output = samples.base.output
@@ -54,18 +60,32 @@ def find_readout(
                 "axis: pass readout=..., which takes the network's output and returns logits [N, classes], as in "
                 "lambda output: output.mean(0) for [T, N, classes] or output.mean(1) for [N, T, classes]"
             )
-    if len(logits) != samples.length and isinstance(given, str):
+    if len(logits) != samples.length and told:
         raise ValueError(
             f"the network gives {len(logits)} predictions for {samples.length} samples: pass readout=..., which takes "
             "its output and returns logits [N, classes]"
         )
-    axis = 1 if logits.dim() > (2 if isinstance(given, str) else 3) else -1
-    if readout is None and logits.dim() == 3:
-        found, _ = samples.class_axis(lambda done: [done.output], [1, 2], None, [])
+    axis = 1 if logits.dim() > (2 if told else 3) else -1
+    if logits.dim() == 3 and not told:
+        found, _ = samples.class_axis(
+            lambda done: [done.output if readout is None else readout(done.output)], [1, 2], None, []
+        )
         axis = found or axis
     # What has two axes of its own, such as steps and variables, is no logits.
-    shape = tuple(logits.shape[1:]) if logits.dim() == 3 and not isinstance(given, str) else None
+    shape = tuple(logits.shape[1:]) if logits.dim() == 3 and not told else None
     return readout, classes or int(1 if logits.dim() == 1 else logits.shape[axis]), shape
+
+
+def _predictions(samples: Samples, predicted: tuple[int, ...]) -> list[Readout | None]:
+    """What may take predictions of a shape out of the output: as they stand, or averaged over time in front of it."""
+    found: list[Readout | None] = []
+    for path, leaf in leaves_of(samples.base.output).items():
+        rest, places = tuple(leaf.shape[-len(predicted) :]), samples.places_of_leaf(path) or []
+        axis = next((place.axis for place in places if not place.folded), None)
+        if rest == predicted and axis is not None and axis < leaf.dim() - len(predicted) <= 2:
+            steps = leaf.dim() - len(predicted) == 2
+            found.append(Readout(path, 1 - axis) if steps else Readout(path) if path else None)
+    return found
 
 
 def logits_of(samples: Samples, classes: int | None) -> Callable[[Any], dict[tuple[Any, ...], Tensor]]:

@@ -113,7 +113,7 @@ class Shortcut(nn.Module):
                 main = call_on(probe, run, batch)
                 found = listening.stop()
                 main = main if readout is None else readout(main)
-                _check_samples(names, found, main)
+                _check_samples(names, found, main, self._shape)
             if head is None:
                 head = DenseBranch if isinstance(main, Tensor) and main.dim() == 4 else Branch
             make: Head = components.read(components.head, head, "head") if isinstance(head, str | Mapping) else head
@@ -153,7 +153,7 @@ class Shortcut(nn.Module):
             main = self._main(*args, **kwargs)
             tapped = self.taps.stop() if listening else []
             if listening:
-                _check_samples(self.taps.names, tapped, main, 1 if self.taps.every_step else 0)
+                _check_samples(self.taps.names, tapped, main, self._shape, 1 if self.taps.every_step else 0)
         finally:
             self.taps.cancel()
             self.reset()
@@ -364,9 +364,13 @@ def difference(expected: Tensor, got: Tensor) -> str | None:
     return f"{int(differing.sum())} of {len(differing)} values differ, by up to {largest:g}"
 
 
-def _check_samples(names: Sequence[str], found: Sequence[Tensor], main: Any, axis: int = 0) -> None:
+def _check_samples(
+    names: Sequence[str], found: Sequence[Tensor], main: Any, shape: tuple[int, ...] | None, axis: int = 0
+) -> None:
+    # Of logits, and of predictions whose shape is known, it is certain where samples are.
+    dims = axis + (2 if shape is None else 1 + len(shape))
     for name, pooled in zip(names, found, strict=True):
-        if isinstance(main, Tensor) and main.dim() == 2 + axis and pooled.shape[axis] != main.shape[axis]:
+        if isinstance(main, Tensor) and main.dim() == dims and pooled.shape[axis] != main.shape[axis]:
             raise ValueError(
                 f"tap {name!r} gives {pooled.shape[axis]} samples where the network gives {main.shape[axis]}: its "
                 "output is not laid out as time_axis says; tap a module whose output has this time axis, or give it "
