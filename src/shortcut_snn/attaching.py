@@ -35,7 +35,7 @@ def attach(
         method: a preset such as ``"evolutionary"`` or ``"calibrated"``: the wrapper has its branches, its ``objective``
             and its lambda schedule, as ``balance``. Where it calibrates surrogates, those of the network are set, on
             ``example``, which must be real data then, and ``labels``; they stay set when the branches are gone.
-        labels: of the example, or its targets, which tell a forecast ``[N, steps, variables]`` from logits.
+        labels: of the example, or its targets: see :func:`shortcut_snn.method.attach`.
         pack: in training, keep spikes for the backward pass as bits, whatever layer takes them; gradients are the same.
         tell: takes the lines that say what was found.
         options: all other arguments of :func:`shortcut_snn.method.attach`, such as ``example`` and ``loop``.
@@ -54,14 +54,11 @@ def attach(
         >>> model.balance, list(model.widths)
         (LinearDecay(initial=0.25), ['1', '3', '5'])
     """
-    if labels is not None:
-        options.setdefault("samples", len(labels))
-        if labels.is_floating_point() and labels.dim() > 2:
-            options.setdefault("predicted", tuple(labels.shape[1:]))
+    options["labels"] = labels
     if method is None:
         model = attach_branches(network, taps, tell=tell, **options)
     else:
-        model = _as_preset(network, taps, method, labels, tell, options)
+        model = _as_preset(network, taps, method, tell, options)
     if pack:
         model.run = PackedRun(model.run)
     return model
@@ -140,11 +137,10 @@ def _as_preset(
     network: nn.Module,
     taps: str | int | Sequence[str],
     name: str,
-    labels: Tensor | None,
     tell: Callable[[str], object],
     options: dict[str, Any],
 ) -> Shortcut:
-    method = method_named(name)
+    method, labels = method_named(name), options["labels"]
     if method.calibrate and labels is None:
         raise ValueError(
             f"the method {name!r} calibrates surrogates on a batch of real data: pass it as example=..., and labels=..."

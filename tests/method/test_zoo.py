@@ -17,8 +17,8 @@ from .toys import hooks
 from .zoo import CLASSES, ZOO, Entry
 
 AXES = ({"batch_axis": 0}, {"batch_axis": 1}, {"loop": "input"})
-OPEN = {name: entry for name, entry in ZOO.items() if entry.cure in AXES}
-"""Those of which the example does not tell time from samples."""
+OPEN = {name: entry for name, entry in ZOO.items() if entry.cure in AXES or entry.logits_by_labels}
+"""Those that labels tell enough of: time from samples, logits from hidden spikes."""
 entries = pytest.mark.parametrize("entry", ZOO.values(), ids=ZOO)
 
 
@@ -112,12 +112,19 @@ def test_what_is_found_is_right(entry: Entry) -> None:
 
 
 @pytest.mark.parametrize("entry", OPEN.values(), ids=OPEN)
-def test_labels_tell_time_from_samples(entry: Entry) -> None:
+def test_labels_tell_what_the_example_leaves_open(entry: Entry) -> None:
     network, x = entry.make(), entry.example()
     asked = attach(copy.deepcopy(network), example=x, tell=lambda line: None, **entry.cure)
-    labels = torch.zeros(x.shape[entry.batch], dtype=torch.long)
+    labels = torch.arange(x.shape[entry.batch]) + CLASSES - x.shape[entry.batch]
     told = attach(network, example=x, labels=labels, tell=lambda line: None)
-    assert str(told.description) == str(asked.description)
+    assert told.description.taps == asked.description.taps
+    assert torch.equal(told(x).main, asked(x).main)
+    if not entry.logits_by_labels:
+        assert str(told.description) == str(asked.description)
+        return
+    with pytest.raises(ValueError, match=entry.asks):
+        # Of fewer classes than there are.
+        attach(entry.make(), example=x, labels=0 * labels)
 
 
 def tensors(x: Any) -> list[Tensor]:

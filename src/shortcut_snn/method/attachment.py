@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from .description import Description
@@ -32,8 +32,8 @@ def attach(
     readout: Extract | Auto | None = "auto",
     head: Head | str | Mapping[str, Any] | None = None,
     reset: Reset | Auto | None = "auto",
+    labels: Tensor | None = None,
     samples: int | None = None,
-    predicted: tuple[int, ...] | None = None,
     wrap: Callable[..., Shortcut] = Shortcut,
     tell: Callable[[str], object] = print,
 ) -> Shortcut:
@@ -63,8 +63,9 @@ def attach(
             time; None takes the output as it is.
         head: see :class:`Shortcut`.
         reset: see :class:`Shortcut`; ``"auto"`` finds one, None leaves the neurons' state alone.
-        samples: how many samples the example has, where that tells time from them.
-        predicted: shape of what is predicted for a sample where that is no logits, such as ``(steps, variables)``.
+        labels: of the example: their number tells samples from time steps, their classes logits from what else there is
+            in a tuple, and the shape of targets ``[N, steps, variables]`` a forecast from logits.
+        samples: how many samples the example has, if that is known without labels.
         wrap: what makes the wrapper of all this, as a gradient mechanism does; by default :class:`Shortcut` itself.
         tell: takes the line that says what was found.
 
@@ -88,8 +89,9 @@ logits: output, 3 classes
         )
     # Nobody's random numbers are drawn from.
     example = tree_map_only(torch.Generator, copy.deepcopy, example_of(network, example))
+    samples = len(labels) if labels is not None and samples is None else samples
     found = Finder(network, example, loop, batch_axis, reset, extract, samples)
-    description = found.describe(taps, time_axis, channel_axis, readout, num_classes, predicted)
+    description = found.describe(taps, time_axis, channel_axis, readout, num_classes, labels)
     model = wrap(
         network,
         [tap.name for tap in description.taps],

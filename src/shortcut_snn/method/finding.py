@@ -53,7 +53,7 @@ class Finder:
         channel_axis: Any,
         readout: Extract | str | None,
         num_classes: int | None,
-        predicted: tuple[int, ...] | None = None,
+        labels: Tensor | None = None,
     ) -> Description:
         """Return what is found."""
         options = self._candidates(taps)
@@ -103,7 +103,7 @@ class Finder:
             order = sorted((carried.get(tap.name, 1) for tap in found), reverse=True)
             found = [tap for tap in found if carried.get(tap.name, 1) >= min(order[0] / 2, order[:2][-1])]
         chosen, width, shape = find_readout(
-            self.samples, readout, num_classes, time_axis, lambda: self._lengths(found), predicted
+            self.samples, readout, num_classes, time_axis, lambda: self._lengths(found), labels
         )
         if trained is not None:
             self._check_training(trained, found, chosen)

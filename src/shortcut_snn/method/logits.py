@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .batches import primary
 from .changes import changes
-from .probing import UNFIT
+from .probing import UNFIT, is_layer, named
 from .readout import Readout
 from .samples import FEW, Samples, leaves_of
 from .taps import Extract, Unfold
@@ -21,7 +21,7 @@ def find_readout(
     classes: int | None,
     time_axis: Any,
     lengths: Callable[[], set[int]],
-    predicted: tuple[int, ...] | None = None,
+    labels: Tensor | None = None,
 ) -> tuple[Any, int, tuple[int, ...] | None]:
     """Return what takes the logits out of what the network gives, how many classes there are, and a prediction's shape.
 
@@ -31,19 +31,21 @@ def find_readout(
         classes: how many, if that is known.
         time_axis: as it was passed to :func:`~.attachment.attach`.
         lengths: how many time steps there may be.
-        predicted: shape of what is predicted for a sample, if that is known and no logits.
+        labels: of the example, or its targets.
 
     Raises:
         ValueError: it cannot be told, or what was passed gives no logits; the message says what to pass.
     """
     readout: Any = given
-    fitting = _predictions(samples, predicted) if isinstance(given, str) and predicted else []
+    fitting = _predictions(samples, labels) if isinstance(given, str) and labels is not None else []
     told = isinstance(given, str) and len(fitting) != 1
     if len(fitting) == 1:
         (readout,) = fitting
     elif told:
         listed = isinstance(samples.base.output, list) and _in_turn(samples, samples.base.output)
-        readout = Readout((), 0, listed=True) if listed else _found_readout(samples, classes, time_axis, lengths)
+        readout = (
+            Readout((), 0, listed=True) if listed else _found_readout(samples, classes, time_axis, lengths, labels)
+        )
     output = samples.base.output
     logits = output if readout is None else readout(output)
     if not isinstance(logits, Tensor) or not logits.dim():
@@ -76,9 +78,12 @@ def find_readout(
     return readout, classes or int(1 if logits.dim() == 1 else logits.shape[axis]), shape
 
 
-def _predictions(samples: Samples, predicted: tuple[int, ...]) -> list[Readout | None]:
-    """What may take predictions of a shape out of the output: as they stand, or averaged over time in front of it."""
+def _predictions(samples: Samples, targets: Tensor) -> list[Readout | None]:
+    """What may take predictions of the targets' shape out of the output: as they stand, or averaged over time."""
     found: list[Readout | None] = []
+    if not targets.is_floating_point() or targets.dim() < 3:
+        return found
+    predicted = tuple(targets.shape[1:])
     for path, leaf in leaves_of(samples.base.output).items():
         rest, places = tuple(leaf.shape[-len(predicted) :]), samples.places_of_leaf(path) or []
         axis = next((place.axis for place in places if not place.folded), None)
@@ -103,9 +108,9 @@ def logits_of(samples: Samples, classes: int | None) -> Callable[[Any], dict[tup
 
 
 def _found_readout(
-    samples: Samples, classes: int | None, time_axis: Any, lengths: Callable[[], set[int]]
+    samples: Samples, classes: int | None, time_axis: Any, lengths: Callable[[], set[int]], labels: Tensor | None
 ) -> Readout | None:
-    path = _logits(samples, classes)
+    path = _logits(samples, classes, labels)
     leaf = leaves_of(samples.base.output)[path]
     shown = f"the network gives {_at(path) or 'a tensor '}of shape {tuple(leaf.shape)}"
     plain = samples.likely(samples.places_of_leaf(path), leaf)
@@ -148,7 +153,7 @@ def _found_readout(
     )
 
 
-def _logits(samples: Samples, classes: int | None) -> tuple[Any, ...]:
+def _logits(samples: Samples, classes: int | None, labels: Tensor | None = None) -> tuple[Any, ...]:
     leaves = {
         path: leaf for path, leaf in leaves_of(samples.base.output).items() if leaf.dim() and leaf.is_floating_point()
     }
@@ -179,6 +184,11 @@ def _logits(samples: Samples, classes: int | None) -> tuple[Any, ...]:
             "own is not told by them: pass readout=..., as in lambda output: torch.stack(output).mean(0), or "
             "lambda output: output[0]"
         )
+    if labels is not None and labels.dim() == 1 and not labels.is_floating_point():
+        # As wide as the labels' classes, and made of what comes last: hidden spikes and what is drawn anew are not.
+        wide = {path: leaf for path, leaf in leaves.items() if leaf.shape[-1] == int(labels.max()) + 1}
+        if len(wide) == 1 and _come_last(samples, wide, layers=True):
+            return next(iter(wide))
     listed = ", ".join(f"{_at(path)}of shape {tuple(leaf.shape)}" for path, leaf in leaves.items())
     path, leaf = next(reversed(leaves.items()))
     mean = ".mean(0)" if leaf.dim() == 3 and leaf.shape[0] != samples.length else ".mean(1)" if leaf.dim() == 3 else ""
@@ -203,11 +213,13 @@ def _in_turn(samples: Samples, output: list[Any]) -> bool:
     return bool(changed)
 
 
-def _come_last(samples: Samples, leaves: dict[tuple[Any, ...], Tensor]) -> bool:
-    """Whether all of some tensors of an output are made of what the network's last module gives."""
+def _come_last(samples: Samples, leaves: dict[tuple[Any, ...], Tensor], layers: bool = False) -> bool:
+    """Whether all of some tensors of an output are made of what the network's last module, or layer, gives."""
+    modules = dict(named(samples.prober.rest))
     names = [name for name, event in samples.trace.events.items() if name and event.shape is not None]
+    names = [name for name in names if not layers or is_layer(modules[name])]
     if not names:
-        return True
+        return not layers
     altered = next(iter(samples.altered.values()))
     samples.ensure(names[-1])
     try:

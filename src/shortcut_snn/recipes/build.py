@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_only
-from torch import nn
+from torch import Tensor, nn
 
 from ..analysis.calibration import set_widths
 from ..components import kind_and_name, write
@@ -192,6 +192,7 @@ def build_task(
             network,
             taps,
             example=example,
+            labels=target if isinstance(target, Tensor) else None,
             samples=task.count(target),
             readout=task.readout,
             wrap=gradient,

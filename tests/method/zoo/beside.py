@@ -156,3 +156,22 @@ class StepModeForgottenWithoutAnError(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x).mean(0)
+
+
+@entry(
+    features(),
+    asks=r"output\[0\] of shape \(3, 5\), output\[1\] of shape \(3, 6\), and which of these are the logits is not told",
+    cure={"readout": lambda output: output[0]},
+    read=first_of(0),
+)
+class Capsules(nn.Module):
+    """Its input is made again of its logits: what comes last are not these."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.classes = nn.Sequential(nn.Linear(6, 8), nn.Tanh()), nn.Linear(8, CLASSES)
+        self.again = nn.Sequential(nn.Linear(CLASSES, 7), nn.Tanh(), nn.Linear(7, 6))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.classes(self.hidden(x))
+        return logits, self.again(logits)

@@ -169,6 +169,7 @@ class Memory(nn.Module):
     asks=r"pass readout=.*output\[1\]\.mean\(0\)",
     cure={"readout": lambda output: output[1].mean(0)},
     first=False,
+    logits_by_labels=True,
 )
 def norse_memory() -> nn.Module:
     return Memory()

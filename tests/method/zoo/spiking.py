@@ -333,7 +333,7 @@ def spikes_and_potentials() -> nn.Module:
 
 @entry(
     sequence(), batch=1, widths={8, 9}, read=mean(0, 1), asks=r"output\[0\] of shape \(4, 3, 9\), output\[1\] of shape",
-    cure={"readout": lambda output: output[1].mean(0)},
+    cure={"readout": lambda output: output[1].mean(0)}, logits_by_labels=True,
 )  # fmt: skip
 def hidden_spikes_first() -> nn.Module:
     return Loop("hidden")
