@@ -139,8 +139,9 @@ def _found_readout(
     if dims > 3 and (width == first or (batch == 1 and dims == 5 and width is None)):
         # Something is predicted at every place.
         return Readout(path, 0 if batch else None)
-    if width is None and time_axis == 1 and dims == 3:
-        width = 2
+    if width is None and dims == 3:
+        fitting = [axis for axis in (1, 2) if leaf.shape[axis] == _classes_of(labels)]
+        width = 2 if time_axis == 1 else fitting[0] if len(fitting) == 1 else None
     # What is averaged over has to be time: as long as that is elsewhere.
     if dims == 3 and width is not None and leaf.shape[3 - width] in lengths():
         return Readout(path, 3 - width)
@@ -184,11 +185,10 @@ def _logits(samples: Samples, classes: int | None, labels: Tensor | None = None)
             "own is not told by them: pass readout=..., as in lambda output: torch.stack(output).mean(0), or "
             "lambda output: output[0]"
         )
-    if labels is not None and labels.dim() == 1 and not labels.is_floating_point():
-        # As wide as the labels' classes, and made of what comes last: hidden spikes and what is drawn anew are not.
-        wide = {path: leaf for path, leaf in leaves.items() if leaf.shape[-1] == int(labels.max()) + 1}
-        if len(wide) == 1 and _come_last(samples, wide, layers=True):
-            return next(iter(wide))
+    # As wide as the labels' classes, and made of what comes last: hidden spikes and what is drawn anew are not.
+    wide = {path: leaf for path, leaf in leaves.items() if leaf.shape[-1] == _classes_of(labels)}
+    if len(wide) == 1 and _come_last(samples, wide, layers=True):
+        return next(iter(wide))
     listed = ", ".join(f"{_at(path)}of shape {tuple(leaf.shape)}" for path, leaf in leaves.items())
     path, leaf = next(reversed(leaves.items()))
     mean = ".mean(0)" if leaf.dim() == 3 and leaf.shape[0] != samples.length else ".mean(1)" if leaf.dim() == 3 else ""
@@ -196,6 +196,12 @@ def _logits(samples: Samples, classes: int | None, labels: Tensor | None = None)
         f"the network gives {listed}, and which of these are the logits is not told by them: pass readout=..., as "
         f"in lambda output: output[{path[0]!r}]{mean}"
     )
+
+
+def _classes_of(labels: Tensor | None) -> int | None:
+    """How many classes labels speak of, if they are of classes."""
+    of_classes = labels is not None and labels.dim() == 1 and len(labels) and not labels.is_floating_point()
+    return int(labels.max()) + 1 if labels is not None and of_classes else None
 
 
 def _in_turn(samples: Samples, output: list[Any]) -> bool:

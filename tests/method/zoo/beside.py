@@ -1,11 +1,13 @@
 """Networks with something beside what most have: other outputs, layers of their own, steps that only warm up."""
 
+from functools import partial
+
 import torch
 from spikingjelly.activation_based import layer, neuron
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .entry import CLASSES, clips, entry, features, first_of, frames, images, sequence
+from .entry import CLASSES, clips, entry, features, first_of, frames, images, mean, sequence
 from .spiking import Cell, Folded, Multi, convolution, fire, folded
 
 
@@ -53,6 +55,23 @@ class Matrices(nn.Module):
             spikes, first = self.cell(step, first)
             output, second = self.readout(spikes, second)
         return output
+
+
+@entry(
+    sequence(3, 6),
+    widths={9},
+    read=mean(1),
+    asks=r"gives a tensor of shape \(3, 6, 5\), not logits",
+    cure={"readout": partial(torch.mean, dim=1)},
+    logits_by_labels=True,
+)
+class MatricesOfEveryStep(Matrices):
+    """``[N, T, features]`` in and ``[N, T, classes]`` out, and no layer that says which of these are classes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack(
+            [super(MatricesOfEveryStep, self).forward(x[:, : step + 1].transpose(0, 1)) for step in range(6)], 1
+        )
 
 
 @entry(clips(), widths={4, 6, 8})
