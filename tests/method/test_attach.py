@@ -9,7 +9,7 @@ from typing import Any
 import norse.torch as norse
 import pytest
 import torch
-from spikingjelly.activation_based import functional
+from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
@@ -432,3 +432,20 @@ def test_a_network_that_means_something_else_by_modules_and_parameters() -> None
     assert [output.main.shape, *(branch.shape for branch in output.branches)] == [(4, 5)] * 3
     assert all(parameter.grad is not None for parameter in model.parameters())
     model.strip(check=x)
+
+
+class Container(nn.Module):
+    """What its neurons give, and nothing else, as a recurrent container does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.inside = nn.Linear(6, 6), neuron.LIFNode(step_mode="m")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inside(self.before(x))
+
+
+def test_there_is_one_branch_at_a_place_whatever_its_modules_are_called() -> None:
+    network = nn.Sequential(*(Container() for _ in range(3)), nn.Linear(6, 5))
+    model = attach(network, taps=4, example=2 * torch.rand(4, 3, 6))
+    assert len({name.partition(".")[0] for name in model.taps.names}) == len(model.taps.names) == 2

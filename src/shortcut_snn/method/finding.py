@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .batches import primary, resized
@@ -83,8 +84,11 @@ class Finder:
                 except (ValueError, TypeError) as error:
                     problem = problem or error
                     continue
-                if tap.name not in [other.name for other in found]:
+                if not any(self._same(tap.name, other.name) for other in found):
                     found.append(tap)
+                elif len(names) > 1:
+                    # A container gives what the last in it gives.
+                    continue
                 break
             else:
                 # Of places that nobody named, some may do.
@@ -209,6 +213,15 @@ class Finder:
             if not left:
                 break
         return shares
+
+    def _same(self, name: str, other: str) -> bool:
+        """Whether two modules give the same."""
+        kept = self.samples.base.kept
+        pairs = zip(kept[name], kept[other], strict=False)
+        return name == other or (
+            len(kept[name]) == len(kept[other])
+            and all(torch.equal(self.extract(one), self.extract(two)) for one, two in pairs)
+        )
 
     def _train(self, names: set[str]) -> Pass | None:
         """A pass in training, with gradients, in which modules are listened to; None where there is none."""
