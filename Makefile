@@ -51,10 +51,11 @@ trackers: $(VENV)/.dev  ## Run the tests of trackers against the real ones
 	$(BIN)/pip install --quiet -e '.[trackers]'
 	$(BIN)/pytest -rs tests/runs/test_loggers.py
 
-# What takes seconds a test is left out; children are not looked into.
+# Commands and runs are left out: their tests start processes, which are not looked into.
+library = components method nets neurons data analysis recipes
 coverage: $(VENV)/.dev  ## Measure what the quick tests of the library run
-	$(BIN)/pytest -n 2 --dist loadfile --cov=shortcut_snn --cov-branch --cov-report=term:skip-covered \
-	  tests/test_components.py tests/method tests/nets tests/neurons tests/data tests/analysis tests/recipes
+	$(BIN)/pytest -n 2 --dist loadfile --cov-branch --cov-report=term:skip-covered \
+	  $(library:%=--cov=shortcut_snn.%) tests/test_components.py $(filter-out tests/components,$(library:%=tests/%))
 
 lint: $(VENV)/.dev schemas  ## Check style, types, and the files that hosts read
 	$(BIN)/ruff check .

@@ -420,11 +420,11 @@ class OtherWords(nn.Module):
 def test_a_network_that_means_something_else_by_modules_and_parameters() -> None:
     torch.manual_seed(0)
     net, x = OtherWords(), 3 * torch.rand(4, 7, 6)
-    with pytest.raises(
-        ValueError, match=r"layers.1, for one, gives \(4, 7, 20\); say it with time_axis=... and channel"
-    ):
-        attach(net, example=x, tell=len)
-    model = attach(net, example=x, time_axis=1, channel_axis=-1, tell=len)
+    said = attach(copy.deepcopy(net), example=x, time_axis=1, channel_axis=-1, tell=len).description.taps
+    model = attach(net, example=x, tell=len)
+    assert [(tap.name, tap.time_axis, tap.channels) for tap in model.description.taps] == [
+        (tap.name, tap.time_axis, tap.channels) for tap in said
+    ]
     assert model.taps.names == ["layers.1", "layers.3"]
     for _ in range(2):
         output = model(x)

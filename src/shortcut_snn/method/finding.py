@@ -325,6 +325,8 @@ class Finder:
         if found is not None:
             return found
         alike = [axis for axis in rest if features.shape[axis] == width]
+        if len(alike) != 1:
+            alike = self.samples.not_along(lambda done: view(done.kept[name][0]), rest, [name])
         if len(alike) == 1:
             return alike[0]
         raise ValueError(

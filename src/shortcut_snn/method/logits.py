@@ -79,17 +79,20 @@ def find_readout(
 
 
 def _predictions(samples: Samples, targets: Tensor) -> list[Readout | None]:
-    """What may take predictions of the targets' shape out of the output: as they stand, or averaged over time."""
+    """What may take predictions for the targets out of the output: as they stand, or averaged over time.
+
+    Targets ``[N, steps, variables]`` are compared with as many numbers, and classes ``[N, *space]`` with ``[N, classes,
+    *space]``.
+    """
     found: list[Readout | None] = []
-    if not targets.is_floating_point() or targets.dim() < 3:
+    if targets.dim() < 3:
         return found
-    predicted = tuple(targets.shape[1:])
+    rest, dims = tuple(targets.shape[1:]), targets.dim() + (not targets.is_floating_point())
     for path, leaf in leaves_of(samples.base.output).items():
-        rest, places = tuple(leaf.shape[-len(predicted) :]), samples.places_of_leaf(path) or []
+        places, lead = samples.places_of_leaf(path) or [], leaf.dim() - dims
         axis = next((place.axis for place in places if not place.folded), None)
-        if rest == predicted and axis is not None and axis < leaf.dim() - len(predicted) <= 2:
-            steps = leaf.dim() - len(predicted) == 2
-            found.append(Readout(path, 1 - axis) if steps else Readout(path) if path else None)
+        if axis is not None and axis <= lead <= 1 and tuple(leaf.shape[-len(rest) :]) == rest:
+            found.append(Readout(path, 1 - axis) if lead else Readout(path) if path else None)
     return found
 
 
@@ -141,6 +144,8 @@ def _found_readout(
         return Readout(path, 0 if batch else None)
     if width is None and dims == 3:
         fitting = [axis for axis in (1, 2) if leaf.shape[axis] == _classes_of(labels)]
+        if len(fitting) != 1:
+            fitting = samples.not_along(lambda done: leaves_of(done.output)[path], [1, 2])
         width = 2 if time_axis == 1 else fitting[0] if len(fitting) == 1 else None
     # What is averaged over has to be time: as long as that is elsewhere.
     if dims == 3 and width is not None and leaf.shape[3 - width] in lengths():
@@ -205,25 +210,45 @@ def _classes_of(labels: Tensor | None) -> int | None:
 
 
 def _in_turn(samples: Samples, output: list[Any]) -> bool:
-    """Whether a list holds a tensor [N, classes] for each time step of the example, made of the steps so far alone."""
-    example = samples.base.example
+    """Whether a list holds ``[N, classes]`` of each time step, made of the steps so far and of none that comes later.
+
+    The steps are the calls of the last layer or, where it is called once for all, those of the example.
+    """
+    if {getattr(one, "ndim", 0) for one in output} != {2}:
+        return False
+    example, number = samples.base.example, len(output)
     shape, time = primary(example).shape, 1 - (samples.batch_axis or 0)
-    if len(shape) < 3 or len(output) != shape[time] or {getattr(one, "ndim", 0) for one in output} != {2}:
+    layers = _layers(samples)
+    if layers and samples.trace.events[layers[-1]].calls == number:
+        last = layers[-1]
+        samples.ensure(last)
+        base, other = samples.base.kept[last], next(iter(samples.altered.values())).kept[last]
+        passes = [
+            samples.prober.go(example, patch={last: [*base[:step], other[step], *base[step + 1 :]]})
+            for step in range(number)
+        ]
+    elif len(shape) > 2 and shape[time] == number:
+        passes = [samples.prober.other(example, time, step) for step in range(number)]
+    else:
         return False
     changed: set[int] = set()
-    for step in range(len(output)):
-        others = samples.prober.other(example, time, step).output
-        changed = {k for k, (one, other) in enumerate(zip(output, others, strict=True)) if changes(one, other)}
-        if not changed <= set(range(step, len(output))):
+    for step, done in enumerate(passes):
+        changed = {k for k, (one, new) in enumerate(zip(output, done.output, strict=True)) if changes(one, new)}
+        if not changed <= set(range(step, number)):
             return False
     return bool(changed)
 
 
+def _layers(samples: Samples) -> list[str]:
+    """The layers that were called, in the order in which their first calls ended."""
+    modules = dict(named(samples.prober.rest))
+    return [name for name, event in samples.trace.events.items() if event.shape is not None and is_layer(modules[name])]
+
+
 def _come_last(samples: Samples, leaves: dict[tuple[Any, ...], Tensor], layers: bool = False) -> bool:
     """Whether all of some tensors of an output are made of what the network's last module, or layer, gives."""
-    modules = dict(named(samples.prober.rest))
     names = [name for name, event in samples.trace.events.items() if name and event.shape is not None]
-    names = [name for name in names if not layers or is_layer(modules[name])]
+    names = _layers(samples) if layers else names
     if not names:
         return not layers
     altered = next(iter(samples.altered.values()))

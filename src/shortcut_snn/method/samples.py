@@ -276,6 +276,22 @@ class Samples:
                 break
         return None, layers[-1][2] if layers else None
 
+    def not_along(self, tensor: Callable[[Pass], Tensor], rest: list[int], listen: Sequence[str] = ()) -> list[int]:
+        """Return the axes but those that are the input's, such as time: the last in it changes the last alone."""
+        base, given = tensor(self.base), primary(self.base.example).shape
+
+        def along(axis: int) -> bool:
+            last = base.shape[axis] - 1
+            for place in range(1, len(given)):
+                if place != self.batch_axis and last and given[place] == last + 1:
+                    other = tensor(self.prober.other(self.base.example, place, last, listen))
+                    found = changes(base, other)
+                    if found is not None and len(found) > axis and found[axis] == {last}:
+                        return True
+            return False
+
+        return [axis for axis in rest if not along(axis)]
+
 
 def leaves_of(output: Any) -> dict[tuple[Any, ...], Tensor]:
     """The tensors in an output by the key or index that leads there; nothing deeper, which holds states."""

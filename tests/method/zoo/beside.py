@@ -57,6 +57,18 @@ class Matrices(nn.Module):
         return output
 
 
+@entry(sequence(3, 6), widths={9}, read=mean(1))
+class MatricesOfEveryStep(Matrices):
+    """``[N, T, features]`` in and ``[N, T, classes]`` out, and no layer that says which of these are classes."""
+
+    late = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = x.transpose(0, 1)
+        ends = [max(end - self.late, 1) for end in range(1, 7)]
+        return torch.stack([super(MatricesOfEveryStep, self).forward(steps[:end]) for end in ends], 1)
+
+
 @entry(
     sequence(3, 6),
     widths={9},
@@ -65,13 +77,39 @@ class Matrices(nn.Module):
     cure={"readout": partial(torch.mean, dim=1)},
     logits_by_labels=True,
 )
-class MatricesOfEveryStep(Matrices):
-    """``[N, T, features]`` in and ``[N, T, classes]`` out, and no layer that says which of these are classes."""
+class MatricesOfLateSteps(MatricesOfEveryStep):
+    """Of the last step it takes nothing, so that this does not tell time."""
+
+    late = 1
+
+
+class Sums(nn.Module):
+    """Neurons of every time step with a matrix that is no layer of PyTorch's, ``[N, T, C]``."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.randn(inputs, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.stack(
-            [super(MatricesOfEveryStep, self).forward(x[:, : step + 1].transpose(0, 1)) for step in range(6)], 1
-        )
+        potential, spikes = torch.zeros(()), []
+        for step in torch.einsum("ntc,cd->ntd", x, self.matrix).unbind(1):
+            potential = 0.5 * potential + step
+            spikes.append(fire(potential - 0.3))
+            potential = potential * (1 - spikes[-1])
+        return torch.stack(spikes, 1)
+
+
+@entry(sequence(3, 6), widths={8, 9, 10})
+class SumsOfClips(nn.Module):
+    """Which axis holds channels is told by which does not: time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(Sums(6, 8), Sums(8, 9), Sums(9, 10))
+        self.head = nn.Linear(10, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layers(x).mean(1))
 
 
 @entry(clips(), widths={4, 6, 8})

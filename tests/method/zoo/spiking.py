@@ -533,6 +533,23 @@ class ListOfSteps(nn.Module):
         return list(self.body(x)[1])
 
 
+@entry(images(), widths={4}, read=lambda net, x: torch.stack(net(x)).mean(0))
+class ListOfStepsOfAnImage(nn.Module):
+    """The potentials of every step that an image is shown, in a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.cell, self.head = convolution(3, 4), Cell(), nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        self.cell.mem = None
+        potential, outputs = torch.zeros(()), []
+        for _ in range(6):
+            potential = potential + self.head(self.cell(self.conv(x)).mean((2, 3)))
+            outputs.append(potential)
+        return outputs
+
+
 @entry(
     sequence(),
     batch=1,
