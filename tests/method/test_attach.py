@@ -449,3 +449,46 @@ def test_there_is_one_branch_at_a_place_whatever_its_modules_are_called() -> Non
     network = nn.Sequential(*(Container() for _ in range(3)), nn.Linear(6, 5))
     model = attach(network, taps=4, example=2 * torch.rand(4, 3, 6))
     assert len({name.partition(".")[0] for name in model.taps.names}) == len(model.taps.names) == 2
+
+
+class TwoAxes(nn.Module):
+    """``[N, T, C]`` from neurons, then channels and features folded: which axis has channels is another for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = OtherWords.Matrix(6, 8), OtherWords.Matrix(8, 12)
+        self.apart, self.head = nn.Unflatten(2, (3, 4)), nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes = (self.first(x).sigmoid() - 0.5).cumsum(1)
+        return self.head(self.second(spikes).mean(1))
+
+
+def test_a_channel_axis_that_is_time_in_another_tap_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"'first' gives shape \(4, 7, 8\), whose axis 1 is one of the input's.*a list"
+    ):
+        attach(TwoAxes(), ["first"], example=torch.rand(4, 7, 6), channel_axis=1)
+    assert (
+        attach(TwoAxes(), ["first"], example=torch.rand(4, 7, 6), channel_axis=2).branches[0].classifier.in_features
+        == 8
+    )
+
+
+class SpikesAndPotentials(nn.Module):
+    """Spikes and potentials of the same neurons, as snnTorch gives them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.last = nn.Sequential(nn.Linear(6, 8), nn.ReLU()), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        potential = self.last(self.hidden(x))
+        return potential.sigmoid().round() - potential.detach() + potential, potential
+
+
+def test_numbers_are_no_classes_so_that_spikes_are_not_taken_for_what_is_predicted() -> None:
+    x = torch.rand(5, 6)
+    assert attach(SpikesAndPotentials(), ["hidden"], example=x, labels=torch.arange(5) % 2).description.num_classes == 2
+    with pytest.raises(ValueError, match=r"output\[0\] of shape \(5, 2\), output\[1\] of shape \(5, 2\), and which"):
+        attach(SpikesAndPotentials(), ["hidden"], example=x, labels=torch.rand(5, 2))

@@ -305,6 +305,13 @@ class Finder:
             channels = rest[0] if len(rest) == 1 else self._channels(name, features, rest, view)
         else:
             channels = int(channel_axis) % features.dim()
+            others = self.samples.not_along(lambda done: view(done.kept[name][0]), rest, [name]) if rest[1:] else []
+            if len(others) == 1 and channels in rest and channels not in others:
+                raise ValueError(
+                    f"the tap {name!r} gives shape {tuple(features.shape)}, whose axis {channels} is one of the "
+                    f"input's, such as time, and holds no channels, as axis {others[0]} does: pass channel_axis as a "
+                    "list, with one for each tap"
+                )
         if time_axis == "auto":
             time_axis = 0 if batch == 1 else None
             if folded:
@@ -331,7 +338,7 @@ class Finder:
             return alike[0]
         raise ValueError(
             f"the tap {name!r} gives shape {tuple(features.shape)}, and which axis holds channels is not told by a "
-            f"layer: pass channel_axis={' or '.join(map(str, rest))}"
+            f"layer: pass channel_axis={' or '.join(map(str, rest))}, or a list with one for each tap"
         )
 
     # What is predicted

@@ -179,7 +179,9 @@ def _logits(samples: Samples, classes: int | None, labels: Tensor | None = None)
     if classes is not None and len(leaves) > 1:
         wide = {path: leaf for path, leaf in leaves.items() if classes in (leaf.shape[-1], leaf.shape[1 % leaf.dim()])}
         leaves = wide or leaves
+    # What is compared with numbers may be the spikes of the last neurons, or their potentials.
     several = isinstance(samples.base.output, tuple) and len(leaves) <= FEW
+    several = several and not (labels is not None and labels.is_floating_point())
     if len(leaves) == 1 or (several and len({leaf.shape[-1] for leaf in leaves.values()}) == 1):
         # Such as spikes and membrane potentials of the same neurons.
         return next(iter(leaves))
