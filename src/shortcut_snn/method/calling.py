@@ -176,7 +176,7 @@ def _apart(prober: Prober, base: Pass, axis: int) -> bool:
     for number in (0, primary(prober.example).shape[axis] - 1):
         others = leaves_of(prober.other(prober.example, axis, number).output)
         for path, leaf in leaves_of(base.output).items():
-            found = changes(leaf, others[path])
+            found = changes(leaf, others[path]) if path in others else []
             if found is not None and (len(found) <= axis or not found[axis] <= {number}):
                 return False
             heard |= found is not None

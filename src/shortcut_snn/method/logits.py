@@ -225,15 +225,15 @@ def _in_turn(samples: Samples, output: list[Any]) -> bool:
         last = layers[-1]
         samples.ensure(last)
         base, other = samples.base.kept[last], next(iter(samples.altered.values())).kept[last]
-        passes = [
-            samples.prober.go(example, patch={last: [*base[:step], other[step], *base[step + 1 :]]})
-            for step in range(number)
-        ]
+        mixed = [[*base[:step], *other[step : step + 1], *base[step + 1 :]] for step in range(number)]
+        passes = [samples.prober.go(example, patch={last: calls}) for calls in mixed if len(calls) == number]
     elif len(shape) > 2 and shape[time] == number:
         passes = [samples.prober.other(example, time, step) for step in range(number)]
     else:
         return False
     changed: set[int] = set()
+    if any(len(done.output) != number for done in passes):
+        return False
     for step, done in enumerate(passes):
         changed = {k for k, (one, new) in enumerate(zip(output, done.output, strict=True)) if changes(one, new)}
         if not changed <= set(range(step, number)):
