@@ -451,13 +451,22 @@ def test_there_is_one_branch_at_a_place_whatever_its_modules_are_called() -> Non
     assert len({name.partition(".")[0] for name in model.taps.names}) == len(model.taps.names) == 2
 
 
+def test_what_is_named_has_its_branch_whatever_it_gives() -> None:
+    network = nn.Sequential(*(Container() for _ in range(3)), nn.Linear(6, 5))
+    # Neurons that never fire all give the same.
+    for container in list(network)[:3]:
+        container.inside.v_threshold = 1e9
+    names = ["0.inside", "0", "1"]
+    assert attach(network, names, example=2 * torch.rand(4, 3, 6), batch_axis=1, time_axis=0).taps.names == names
+
+
 class TwoAxes(nn.Module):
-    """``[N, T, C]`` from neurons, then channels and features folded: which axis has channels is another for each."""
+    """``[N, T, C]`` behind matrices that are no layers of PyTorch's."""
 
     def __init__(self) -> None:
         super().__init__()
         self.first, self.second = OtherWords.Matrix(6, 8), OtherWords.Matrix(8, 12)
-        self.apart, self.head = nn.Unflatten(2, (3, 4)), nn.Linear(12, 5)
+        self.head = nn.Linear(12, 5)
 
     def forward(self, x: Tensor) -> Tensor:
         spikes = (self.first(x).sigmoid() - 0.5).cumsum(1)

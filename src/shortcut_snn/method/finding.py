@@ -67,7 +67,8 @@ class Finder:
         carried: dict[str, float] = {}
         for names, time, channel in zip(options, times, channels, strict=True):
             problem: Exception | None = None
-            if len(names) > 1:
+            chosen = len(names) == 1
+            if not chosen:
                 # First what all that comes out goes through, or most of it.
                 shares = self._carried(names, readout, num_classes)
                 carried |= shares
@@ -84,10 +85,10 @@ class Finder:
                 except (ValueError, TypeError) as error:
                     problem = problem or error
                     continue
-                if not any(self._same(tap.name, other.name) for other in found):
+                same = [other.name for other in found if tap.name == other.name or self._gives_the_same(tap, other)]
+                if not same or (chosen and tap.name not in same):
                     found.append(tap)
                 elif len(names) > 1:
-                    # A container gives what the last in it gives.
                     continue
                 break
             else:
@@ -214,13 +215,14 @@ class Finder:
                 break
         return shares
 
-    def _same(self, name: str, other: str) -> bool:
-        """Whether two modules give the same."""
-        kept = self.samples.base.kept
-        pairs = zip(kept[name], kept[other], strict=False)
-        return name == other or (
-            len(kept[name]) == len(kept[other])
-            and all(torch.equal(self.extract(one), self.extract(two)) for one, two in pairs)
+    def _gives_the_same(self, tap: Tap, other: Tap) -> bool:
+        """Whether one of two modules is a container of the other that gives what this gives."""
+        within = f"{tap.name}.".startswith(f"{other.name}.") or f"{other.name}.".startswith(f"{tap.name}.")
+        some, others = self.samples.base.kept[tap.name], self.samples.base.kept[other.name]
+        return (
+            within
+            and len(some) == len(others)
+            and all(map(torch.equal, map(self.extract, some), map(self.extract, others)))
         )
 
     def _train(self, names: set[str]) -> Pass | None:

@@ -42,10 +42,7 @@ def find_readout(
     if len(fitting) == 1:
         (readout,) = fitting
     elif told:
-        listed = isinstance(samples.base.output, list) and _in_turn(samples, samples.base.output)
-        readout = (
-            Readout((), 0, listed=True) if listed else _found_readout(samples, classes, time_axis, lengths, labels)
-        )
+        readout = _found_readout(samples, classes, time_axis, lengths, labels)
     output = samples.base.output
     logits = output if readout is None else readout(output)
     if not isinstance(logits, Tensor) or not logits.dim():
@@ -113,6 +110,8 @@ def logits_of(samples: Samples, classes: int | None) -> Callable[[Any], dict[tup
 def _found_readout(
     samples: Samples, classes: int | None, time_axis: Any, lengths: Callable[[], set[int]], labels: Tensor | None
 ) -> Readout | None:
+    if isinstance(samples.base.output, list) and _in_turn(samples, samples.base.output):
+        return Readout((), 0, listed=True)
     path = _logits(samples, classes, labels)
     leaf = leaves_of(samples.base.output)[path]
     shown = f"the network gives {_at(path) or 'a tensor '}of shape {tuple(leaf.shape)}"
