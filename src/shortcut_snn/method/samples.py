@@ -283,11 +283,15 @@ class Samples:
         def along(axis: int) -> bool:
             last = base.shape[axis] - 1
             for place in range(1, len(given)):
-                if place != self.batch_axis and last and given[place] == last + 1:
-                    other = tensor(self.prober.other(self.base.example, place, last, listen))
+                if place == self.batch_axis or not last or given[place] != last + 1:
+                    continue
+                for seed in range(TRIED):
+                    other = tensor(self.prober.other(self.base.example, place, last, listen, seed))
                     found = changes(base, other)
-                    if found is not None and len(found) > axis and found[axis] == {last}:
-                        return True
+                    if found is not None:
+                        break
+                if found is not None and len(found) > axis and found[axis] == {last}:
+                    return True
             return False
 
         return [axis for axis in rest if not along(axis)]
