@@ -31,13 +31,14 @@ class Worker:
         allocator: one of ``ALLOCATORS``.
         threads: of torch, of OpenMP and of numba.
         limit: seconds that a request may take.
+        root: the clone whose code it runs.
     """
 
-    def __init__(self, allocator: str, threads: int, limit: float = 900.0) -> None:
+    def __init__(self, allocator: str, threads: int, limit: float = 900.0, root: Path = ROOT) -> None:
         names = {name for setting in ALLOCATORS.values() for name in setting}
         env = {key: value for key, value in os.environ.items() if key not in names}
         env |= ALLOCATORS[allocator] | {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "NUMBA")}
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), str(root / "src"), os.environ.get("PYTHONPATH")]))
         self.threads, self.limit = threads, limit
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in __exit__)
         self.process = subprocess.Popen(
@@ -47,6 +48,8 @@ class Worker:
             stderr=self.errors,
             text=True,
             env=env,
+            # Which comes before all others where Python looks for code.
+            cwd=root,
         )
 
     def ask(self, do: str, **request: Any) -> Any:

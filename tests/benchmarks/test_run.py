@@ -1,14 +1,15 @@
 """A tiny run measures, writes its files, and does not measure again what is there."""
 
 import csv
+import shutil
 from dataclasses import replace
 
 import pytest
 
-from benchmarks import cli, plan
+from benchmarks import against, cli, plan
 from benchmarks.cell import Cell
 from benchmarks.measure.contest import Effort
-from benchmarks.measure.process import Worker, WorkerFailed
+from benchmarks.measure.process import ROOT, Worker, WorkerFailed
 from benchmarks.plan import Plan
 from benchmarks.report.write import write
 from benchmarks.results import Result, Store
@@ -63,6 +64,18 @@ def test_networks_that_are_only_used(tmp_path):
 def test_a_failing_contender_is_named():
     with Worker("tuned", 1) as worker, pytest.raises(WorkerFailed, match="AssertionError"):
         worker.ask("turn", what="step", untimed=0, timed=1)  # nothing is built yet
+
+
+def test_another_checkout_runs_its_own_code(tmp_path, monkeypatch):
+    monkeypatch.setenv("SHORTCUT_SNN_BACKEND", "eager")  # it has no compiled kernels yet
+    for folder in ("src", "benchmarks"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "trained"))
+    worker = tmp_path / "benchmarks" / "measure" / "worker.py"
+    worker.write_text(worker.read_text().replace("time.perf_counter() - start", "7.0"))
+    here, there = against.seconds(CELL, [ROOT, tmp_path], threads=1, rounds=2)
+    assert there == [7.0] * 6
+    assert len(here) == 6
+    assert 0 < min(here) < 7
 
 
 def test_another_setting_is_another_result(tmp_path):

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Literal, cast, get_args
 
 import torch
@@ -118,6 +119,7 @@ def _kernels(device: str) -> Kernels | None:
     return _OF_DEVICE.get(device)
 
 
+@cache
 def _load(kernels: Kernels) -> Implementation:
     return cast(Implementation, importlib.import_module(f"{__package__}.{_MODULES[kernels]}"))
 

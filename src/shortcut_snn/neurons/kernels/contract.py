@@ -74,7 +74,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Gradients:
-    """What a backward pass returns; ``sums`` ``[2, C]`` are those of the gradient, and of it times x - mean."""
+    """What a backward pass returns; ``sums`` ``[2, C]`` (float32) are of the gradient, and of it times x - mean."""
 
     current: Tensor | None
     x: Tensor

@@ -30,10 +30,10 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     plan = _plan(x, channels_last, True, x.shape[0])
     partials = torch.empty(plan.tasks, 2, plan.channels, dtype=torch.float64, device="cpu")
     first = first_of_channels(x)
-    fields = {"x": x, "shift": plan.row(first), "partials": partials}
-    launch(statistics_kernel(str(x.dtype)), plan, plan.floats(1, 2), fields)
-    means = partials.sum(0) / (x.numel() // plan.channels)
-    return (means[0] + first).float(), (means[1] - means[0].square()).clamp_min(0.0).float()
+    fields = {"x": x, "shift": first, "partials": partials}
+    launch(statistics_kernel(str(x.dtype)), plan, plan.floats(1, 3), fields)
+    mean, square = (partials.sum(0) / (x.numel() // plan.channels)).unbind(0)
+    return (mean + first).float(), (square - mean.square()).clamp_min(0.0).float()
 
 
 def _numbers(dynamics: Dynamics) -> Any:
@@ -42,10 +42,10 @@ def _numbers(dynamics: Dynamics) -> Any:
     return np.array([*scalars, *dynamics.numbers, 0.0], np.float32)
 
 
-def _rows(dynamics: Dynamics, plan: Plan) -> Tensor | None:
+def _rows(dynamics: Dynamics) -> Tensor | None:
     if dynamics.channels is None:
         return None
-    return torch.stack([plan.row(each) for each in dynamics.channels.float()])
+    return dynamics.channels.float().contiguous()
 
 
 def _count(values: Tensor | None) -> int:
@@ -75,7 +75,7 @@ def forward(
             residual_bits is not None,
         ),
         plan,
-        plan.floats(forward_floats(states, rows), 0),
+        plan.floats(forward_floats(states, rows), 2 + rows),
         inputs={
             "x": x,
             "residual": None if residual is None else to_layout(residual, channels_last),
@@ -85,10 +85,10 @@ def forward(
         sums={},
         bits={"bits": bits, "residual_bits": residual_bits},
         fields={
-            "scale": plan.row(affine.scale) if affine else None,
-            "shift": plan.row(affine.shift) if affine else None,
+            "scale": affine.scale if affine else None,
+            "shift": affine.shift if affine else None,
             "numbers": _numbers(dynamics),
-            "rows": _rows(dynamics, plan),
+            "rows": _rows(dynamics),
             "time_steps": time_steps,
             "x_step": plan.elements if x.shape[0] == time_steps else 0,
         },
@@ -133,7 +133,7 @@ def backward(
             current is not None,
         ),
         plan,
-        plan.floats(backward_floats(states, rows, scalars, kept, time_steps), 2 + by_channel),
+        plan.floats(backward_floats(states, rows, scalars, kept, time_steps), 5 + by_channel + rows),
         inputs={
             "x": x,
             "residual": None if residual is None else to_layout(residual, channels_last),
@@ -145,11 +145,11 @@ def backward(
         sums={"partials": partials, "learned": learned},
         bits={"residual_bits": residual_bits},
         fields={
-            "scale": plan.row(affine.scale) if affine else None,
-            "shift": plan.row(affine.shift) if affine else None,
-            "mean": plan.row(affine.mean) if affine else None,
+            "scale": affine.scale if affine else None,
+            "shift": affine.shift if affine else None,
+            "mean": affine.mean if affine else None,
             "numbers": _numbers(dynamics),
-            "rows": _rows(dynamics, plan),
+            "rows": _rows(dynamics),
             "time_steps": time_steps,
             "x_step": 0 if static else plan.elements,
         },
@@ -160,7 +160,7 @@ def backward(
     return Gradients(
         current,
         grad_x,
-        None if sums is None or affine is None else sums[:2],
+        None if sums is None or affine is None else sums[:2].float(),
         None if learned is None else learned.sum(0),
         sums[2:] if sums is not None and by_channel else None,
         grad_initial,
@@ -173,9 +173,8 @@ def input_grad(grad: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, in_plac
     x = to_layout(x, channels_last)
     plan = _plan(x, channels_last, True, x.shape[0])
     out = grad if in_place else empty_sequence(x, x.shape[0], channels_last)
-    rows = {"scale": plan.row(a), "mean": plan.row(b), "shift": plan.row(c)}
-    fields = {"x": x, "grad_current": grad, "grad_x": out, **rows}
-    launch(input_grad_kernel(str(x.dtype)), plan, plan.floats(3, 0), fields)
+    fields = {"x": x, "grad_current": grad, "grad_x": out, "scale": a, "mean": b, "shift": c}
+    launch(input_grad_kernel(str(x.dtype)), plan, plan.floats(3, 3), fields)
     return out
 
 

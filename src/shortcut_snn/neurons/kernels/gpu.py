@@ -218,7 +218,7 @@ def backward(
     return Gradients(
         current,
         grad_x,
-        None if added is None or not affine else added[:2],
+        None if added is None or not affine else added[:2].float(),
         None if learned is None else learned.sum(0, dtype=torch.float64),
         added[2:] if added is not None and channelwise else None,
         grad_initial,

@@ -1,7 +1,9 @@
 """Running the compiled kernels over tensors: pieces of work, parameters, and the tail that fills no tile."""
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -31,37 +33,36 @@ class Plan:
     task_size: int
 
     @classmethod
+    @lru_cache(4096)
     def of(cls, elements: int, run: int = 1, channels: int = 1) -> "Plan":
         """Plan for elements that lie in memory in runs of a channel."""
         pieces = max(1, min(_PIECES, elements // _PIECE))
         task_size = -(-elements // (pieces * TILE)) * TILE
         return cls(elements, run, channels, -(-elements // task_size), task_size)
 
-    def row(self, numbers: Tensor) -> Tensor:
-        """Return numbers per channel as the kernels want them: channels-last, TILE more of them in a cycle.
-
-        Where channels fill whole tiles, no tile reads behind the last.
-        """
-        if self.run != 1 or self.channels % TILE == 0:
-            return numbers.contiguous()
-        return numbers.repeat(-(-self._row // self.channels))[: self._row]
-
     @property
     def _row(self) -> int:
         return self.channels + TILE if self.run == 1 else TILE
 
-    def floats(self, rows: int, sums: int) -> int:
-        """Return the working space of a thread: rows of a tile, and so many sums per channel."""
+    def floats(self, rows: int, numbers: int) -> int:
+        """Return the working space of a thread: rows of a tile, and so many sums and numbers per channel."""
         # Threads write to their parts all the time, so these must not share cache lines.
-        return -(-(rows * TILE + sums * self._row) // 32) * 32
+        return -(-(rows * TILE + numbers * self._row) // 32) * 32
+
+
+_PLACES = {name: place for place, name in enumerate(SHEET.names or ())}
+# The counters behind the sheet, far enough from it that threads which count do not slow those that read.
+_TICKET = len(_PLACES) + 8
+_WORDS = array("q", bytes(8 * (_TICKET + 2)))
 
 
 def launch(kernel: int, plan: Plan, floats: int, fields: Mapping[str, Field]) -> None:
     """Run a kernel with these parameters; each thread gets ``floats`` float32 to work in."""
     threads = team.thread_count() if plan.tasks > 1 else 1
     workspace = torch.empty(threads * floats, dtype=torch.float32, device="cpu")
-    counters = np.zeros(2, np.int64)
-    sheet = np.zeros(1, SHEET)
+    # A plain array: what a small layer costs is mostly what is written here.
+    sheet = _WORDS[:]
+    address, _ = sheet.buffer_info()
     common: dict[str, Field] = {
         "workspace": workspace,
         "worker_bytes": floats * 4,
@@ -72,13 +73,14 @@ def launch(kernel: int, plan: Plan, floats: int, fields: Mapping[str, Field]) ->
         "elements": plan.elements,
         "run": plan.run,
         "channels": plan.channels,
-        "ticket": counters.ctypes.data,
-        "workers": counters.ctypes.data + counters.itemsize,
+        "ticket": address + 8 * _TICKET,
+        "workers": address + 8 * (_TICKET + 1),
     }
-    for name, value in (common | dict(fields)).items():
+    common.update(fields)
+    for name, value in common.items():
         if value is not None:
-            sheet[name] = _address(value)
-    team.run(kernel, sheet.ctypes.data, threads)
+            sheet[_PLACES[name]] = value if type(value) is int else _address(value)
+    team.run(kernel, address, threads)
 
 
 def _address(value: Tensor | NDArray[np.float32] | int) -> int:

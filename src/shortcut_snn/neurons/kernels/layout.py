@@ -23,7 +23,10 @@ def merge_time(x: Tensor) -> Tensor:
 
 def to_layout(x: Tensor, channels_last: bool) -> Tensor:
     """Return ``x`` laid out this way; itself if it is already."""
-    return x.movedim(2, -1).contiguous().movedim(-1, 2) if channels_last else x.contiguous()
+    if not channels_last:
+        return x.contiguous()
+    moved = x.movedim(2, -1)
+    return x if moved.is_contiguous() else moved.contiguous().movedim(-1, 2)
 
 
 def empty_sequence(x: Tensor, time_steps: int, channels_last: bool) -> Tensor:
@@ -54,4 +57,4 @@ def first_of_channels(x: Tensor) -> Tensor:
     first = x[0, 0]
     while first.dim() > 1:
         first = first[..., 0]
-    return first.float()
+    return first.float().contiguous()

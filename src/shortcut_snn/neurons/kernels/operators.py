@@ -14,23 +14,34 @@ from ..program import read
 from .backend import implementation
 from .contract import Affine, Dynamics, Source
 from .layout import bit_row, empty_sequence, is_channels_last
+from .library import DEVICES, differentiate, operator
 
-_DEVICES = ("cpu", "cuda")
+
+def _batch_statistics_fake(x: Tensor) -> tuple[Tensor, Tensor]:
+    shape = (x.shape[2],)
+    return x.new_empty(shape, dtype=torch.float32), x.new_empty(shape, dtype=torch.float32)
 
 
-@torch.library.custom_op("shortcut_snn::batch_statistics", mutates_args=(), device_types=_DEVICES)
+@operator(_batch_statistics_fake, DEVICES)
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and biased variance ``[C]``, float32, over all axes but the channels'."""
     return implementation(x).batch_statistics(x)
 
 
-@batch_statistics.register_fake
-def _(x: Tensor) -> tuple[Tensor, Tensor]:
-    shape = (x.shape[2],)
-    return x.new_empty(shape, dtype=torch.float32), x.new_empty(shape, dtype=torch.float32)
+def _norm_neuron_fake(
+    x: Tensor, residual: Tensor | None, residual_bits: Tensor | None, weight: Tensor | None, bias: Tensor | None,
+    mean: Tensor | None, var: Tensor | None, eps: float, step: str, scalars: Tensor | None, channels: Tensor | None,
+    numbers: list[float], initial: Tensor | None, time_steps: int, flags: list[bool],
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    _, _, want_final, want_bits = flags
+    channels_last = is_channels_last(x)
+    final = empty_sequence(x, read(step).states, channels_last) if want_final else x.new_empty(0)
+    row = bit_row(x.numel() // x.shape[0])
+    bits = x.new_empty((time_steps, row) if want_bits else (0,), dtype=torch.uint8)
+    return empty_sequence(x, time_steps, channels_last), final, bits
 
 
-@torch.library.custom_op("shortcut_snn::norm_neuron", mutates_args=(), device_types=_DEVICES)
+@operator(_norm_neuron_fake, DEVICES)
 def norm_neuron(
     x: Tensor,
     residual: Tensor | None,
@@ -82,21 +93,31 @@ def norm_neuron(
     )
 
 
-@norm_neuron.register_fake
-def _(
-    x: Tensor, residual: Tensor | None, residual_bits: Tensor | None, weight: Tensor | None, bias: Tensor | None,
-    mean: Tensor | None, var: Tensor | None, eps: float, step: str, scalars: Tensor | None, channels: Tensor | None,
-    numbers: list[float], initial: Tensor | None, time_steps: int, flags: list[bool],
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    _, _, want_final, want_bits = flags
+def _norm_neuron_backward_fake(
+    grad_spikes: Tensor, grad_final: Tensor | None, x: Tensor, residual: Tensor | None, residual_bits: Tensor | None,
+    weight: Tensor | None, bias: Tensor | None, mean: Tensor | None, var: Tensor | None, eps: float, step: str,
+    scalars: Tensor | None, channels: Tensor | None, numbers: list[float], initial: Tensor | None, flags: list[bool],
+    learn: list[bool], grad_residual: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     channels_last = is_channels_last(x)
-    final = empty_sequence(x, read(step).states, channels_last) if want_final else x.new_empty(0)
-    row = bit_row(x.numel() // x.shape[0])
-    bits = x.new_empty((time_steps, row) if want_bits else (0,), dtype=torch.uint8)
-    return empty_sequence(x, time_steps, channels_last), final, bits
+
+    def like(own: Tensor | None, there: bool) -> Tensor:
+        return (
+            x.new_empty(0) if own is None or not there else torch.empty(own.shape, dtype=own.dtype, device=own.device)
+        )
+
+    return (
+        empty_sequence(x, x.shape[0], channels_last),
+        empty_sequence(x, grad_spikes.shape[0], channels_last) if grad_residual else x.new_empty(0),
+        like(weight, mean is not None),
+        like(bias, mean is not None),
+        like(scalars, learn[0]),
+        like(channels, learn[1]),
+        x.new_empty(0) if initial is None else empty_sequence(x, initial.shape[0], channels_last).to(initial.dtype),
+    )
 
 
-@torch.library.custom_op("shortcut_snn::norm_neuron_backward", mutates_args=(), device_types=_DEVICES)
+@operator(_norm_neuron_backward_fake, DEVICES)
 def norm_neuron_backward(
     grad_spikes: Tensor,
     grad_final: Tensor | None,
@@ -131,16 +152,17 @@ def norm_neuron_backward(
     if affine is not None:
         assert var is not None
         assert grads.sums is not None
-        inverse = torch.rsqrt(var.double() + eps)
+        inverse = torch.rsqrt(var + eps)
         grad_bias, grad_weight = grads.sums[0], grads.sums[1] * inverse
-        slope, offset = torch.zeros_like(inverse), torch.zeros_like(inverse)
         if batch:
             # Mean and variance depend on x: what they add is affine in x.
-            count = x.numel() // x.shape[2]
-            slope = affine.scale * inverse * grad_weight / -count
-            offset = affine.scale * grad_bias / -count - slope * affine.mean
+            share = affine.scale / -(x.numel() // x.shape[2])
+            slope = share * inverse * grad_weight
+            offset = share * grad_bias - slope * affine.mean
+        else:
+            slope = offset = torch.zeros_like(inverse)
         in_place = grads.x is not grads.current or not grad_residual
-        grad_x = kernels.input_grad(grads.x, x, affine.scale, slope.float(), offset.float(), in_place)
+        grad_x = kernels.input_grad(grads.x, x, affine.scale, slope, offset, in_place)
 
     def of(own: Tensor | None, grad: Tensor | None) -> Tensor:
         return x.new_empty(0) if own is None or grad is None else grad.to(own.dtype)
@@ -156,31 +178,6 @@ def norm_neuron_backward(
     )
 
 
-@norm_neuron_backward.register_fake
-def _(
-    grad_spikes: Tensor, grad_final: Tensor | None, x: Tensor, residual: Tensor | None, residual_bits: Tensor | None,
-    weight: Tensor | None, bias: Tensor | None, mean: Tensor | None, var: Tensor | None, eps: float, step: str,
-    scalars: Tensor | None, channels: Tensor | None, numbers: list[float], initial: Tensor | None, flags: list[bool],
-    learn: list[bool], grad_residual: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    channels_last = is_channels_last(x)
-
-    def like(own: Tensor | None, there: bool) -> Tensor:
-        return (
-            x.new_empty(0) if own is None or not there else torch.empty(own.shape, dtype=own.dtype, device=own.device)
-        )
-
-    return (
-        empty_sequence(x, x.shape[0], channels_last),
-        empty_sequence(x, grad_spikes.shape[0], channels_last) if grad_residual else x.new_empty(0),
-        like(weight, mean is not None),
-        like(bias, mean is not None),
-        like(scalars, learn[0]),
-        like(channels, learn[1]),
-        x.new_empty(0) if initial is None else empty_sequence(x, initial.shape[0], channels_last).to(initial.dtype),
-    )
-
-
 def _affine(
     weight: Tensor | None, bias: Tensor | None, mean: Tensor | None, var: Tensor | None, eps: float
 ) -> Affine | None:
@@ -188,8 +185,8 @@ def _affine(
         return None
     scale = torch.rsqrt(var + eps)
     scale = scale if weight is None else scale * weight.float()
-    shift = -mean * scale
-    return Affine(scale, shift if bias is None else shift + bias.float(), mean)
+    shift = mean * scale
+    return Affine(scale, -shift if bias is None else bias.float() - shift, mean.contiguous())
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -230,4 +227,4 @@ def _backward(ctx: Any, grad_spikes: Tensor | None, grad_final: Tensor | None, _
     return tuple(found.get(place) for place in range(len(needs)))
 
 
-norm_neuron.register_autograd(_backward, setup_context=_setup_context)
+differentiate(norm_neuron, _setup_context, _backward)

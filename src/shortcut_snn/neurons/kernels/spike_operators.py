@@ -13,20 +13,20 @@ from torch.utils.flop_counter import conv_flop_count, register_flop_formula
 
 from .bits import pack, unpack
 from .layout import bit_row, empty, is_channels_last
+from .library import differentiate, operator
 
 
-@torch.library.custom_op("shortcut_snn::pack_spikes", mutates_args=())
+def _pack_spikes_fake(spikes: Tensor) -> Tensor:
+    return spikes.new_empty((spikes.shape[0], bit_row(spikes.numel() // spikes.shape[0])), dtype=torch.uint8)
+
+
+@operator(_pack_spikes_fake)
 def pack_spikes(spikes: Tensor) -> Tensor:
     """Return spikes ``[T, N, ...]`` as bits ``[T, row]``."""
     return pack(spikes)
 
 
-@pack_spikes.register_fake
-def _(spikes: Tensor) -> Tensor:
-    return spikes.new_empty((spikes.shape[0], bit_row(spikes.numel() // spikes.shape[0])), dtype=torch.uint8)
-
-
-@torch.library.custom_op("shortcut_snn::spike_conv2d", mutates_args=())
+@operator()
 def spike_conv2d(
     spikes: Tensor,
     bits: Tensor,
@@ -41,21 +41,23 @@ def spike_conv2d(
     return functional.conv2d(spikes, weight, bias, stride, padding, dilation, groups)
 
 
-@spike_conv2d.register_fake
-def _(
-    spikes: Tensor,
+def _spike_conv2d_backward_fake(
+    grad: Tensor,
     bits: Tensor,
+    shape: list[int],
+    channels_last: bool,
     weight: Tensor,
-    bias: Tensor | None,
     stride: list[int],
     padding: list[int],
     dilation: list[int],
     groups: int,
-) -> Tensor:
-    return functional.conv2d(spikes, weight, bias, stride, padding, dilation, groups)
+    wanted: list[bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    spikes = empty(shape, channels_last, weight.dtype, bits.device).flatten(0, 1)
+    return _conv_backward(grad, spikes, weight, stride, padding, dilation, groups, wanted)
 
 
-@torch.library.custom_op("shortcut_snn::spike_conv2d_backward", mutates_args=())
+@operator(_spike_conv2d_backward_fake)
 def spike_conv2d_backward(
     grad: Tensor,
     bits: Tensor,
@@ -70,23 +72,6 @@ def spike_conv2d_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of spikes, weight and bias; empty where they are not wanted."""
     spikes = unpack(bits, shape, channels_last, weight.dtype).flatten(0, 1)
-    return _conv_backward(grad, spikes, weight, stride, padding, dilation, groups, wanted)
-
-
-@spike_conv2d_backward.register_fake
-def _(
-    grad: Tensor,
-    bits: Tensor,
-    shape: list[int],
-    channels_last: bool,
-    weight: Tensor,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-    wanted: list[bool],
-) -> tuple[Tensor, Tensor, Tensor]:
-    spikes = empty(shape, channels_last, weight.dtype, bits.device).flatten(0, 1)
     return _conv_backward(grad, spikes, weight, stride, padding, dilation, groups, wanted)
 
 
@@ -124,7 +109,7 @@ def _conv_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return spikes, None, weight, bias, None, None, None, None
 
 
-spike_conv2d.register_autograd(_conv_gradients, setup_context=_keep_conv)
+differentiate(spike_conv2d, _keep_conv, _conv_gradients)
 
 
 @register_flop_formula([torch.ops.shortcut_snn.spike_conv2d])
@@ -151,7 +136,7 @@ def _conv_backward_flops(
     return once * (bool(wanted[0]) + bool(wanted[1]))
 
 
-@torch.library.custom_op("shortcut_snn::spike_max_pool2d", mutates_args=())
+@operator()
 def spike_max_pool2d(
     spikes: Tensor,
     bits: Tensor,
@@ -166,21 +151,21 @@ def spike_max_pool2d(
     return pooled
 
 
-@spike_max_pool2d.register_fake
-def _(
-    spikes: Tensor,
+def _spike_max_pool2d_backward_fake(
+    grad: Tensor,
     bits: Tensor,
+    shape: list[int],
+    channels_last: bool,
     kernel_size: list[int],
     stride: list[int],
     padding: list[int],
     dilation: list[int],
     ceil_mode: bool,
 ) -> Tensor:
-    pooled: Tensor = functional.max_pool2d(spikes, kernel_size, stride, padding, dilation, ceil_mode)
-    return pooled
+    return empty(shape, channels_last, grad.dtype, bits.device).flatten(0, 1)
 
 
-@torch.library.custom_op("shortcut_snn::spike_max_pool2d_backward", mutates_args=())
+@operator(_spike_max_pool2d_backward_fake)
 def spike_max_pool2d_backward(
     grad: Tensor,
     bits: Tensor,
@@ -200,21 +185,6 @@ def spike_max_pool2d_backward(
     return gradient
 
 
-@spike_max_pool2d_backward.register_fake
-def _(
-    grad: Tensor,
-    bits: Tensor,
-    shape: list[int],
-    channels_last: bool,
-    kernel_size: list[int],
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    ceil_mode: bool,
-) -> Tensor:
-    return empty(shape, channels_last, grad.dtype, bits.device).flatten(0, 1)
-
-
 def _keep_pool(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     spikes, bits, *ctx.rest = inputs
     ctx.save_for_backward(bits)
@@ -228,4 +198,4 @@ def _pool_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return gradient, *[None] * 6
 
 
-spike_max_pool2d.register_autograd(_pool_gradients, setup_context=_keep_pool)
+differentiate(spike_max_pool2d, _keep_pool, _pool_gradients)

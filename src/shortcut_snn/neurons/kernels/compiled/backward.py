@@ -22,6 +22,7 @@ from .memory import (
     ROW,
     SCALE,
     SHIFT,
+    SOURCE,
     SUM,
     SUM_X,
     U,
@@ -32,7 +33,7 @@ from .memory import (
     store,
     take,
 )
-from .pattern import make_clear, make_copy, make_spread, make_spread_to, place
+from .pattern import make_clear, make_copy, make_cycle, make_spread, make_spread_to, place
 from .step import make_backward, total
 
 # A neuron's own step: see :func:`~.build.kernel`.
@@ -42,7 +43,8 @@ fold: Any = None
 clear: Any = None
 _ZERO = np.float32(0.0)
 _spread_scale, _spread_shift, _spread_mean = make_spread(SCALE), make_spread(SHIFT), make_spread(MEAN)
-_spread_row = make_spread_to(ROW)
+_cycle_scale, _cycle_shift, _cycle_mean = make_cycle(SCALE), make_cycle(SHIFT), make_cycle(MEAN)
+_spread_row, _cycle_row = make_spread_to(ROW), make_cycle(SOURCE)
 _clear_u, _clear_grad_u, _clear_grad_sum = make_clear(U, _ZERO), make_clear(GRAD_U, _ZERO), make_clear(GRAD_SUM, _ZERO)
 _clear_learned, _clear_partial = make_clear(LEARNED, _ZERO), make_clear(PARTIAL, 0.0)
 _start_u, _start_grad_u = make_copy(INITIAL, U), make_copy(INITIAL, GRAD_U)
@@ -87,7 +89,6 @@ def backward_kernel(
         p = carray(sheet, 1)[0]
         run, channels, steps = p.run, p.channels, p.time_steps
         size = channels + TILE if run == 1 else TILE
-        row_size = channels + TILE if run == 1 and channels % TILE != 0 else channels
         space = pointer(p.workspace + take(p.workers) * p.worker_bytes, types.float32)
         grad_sum, scale_row, shift_row = space, shifted(space, TILE), shifted(space, 2 * TILE)
         mean_row, expanded, u = shifted(space, 3 * TILE), shifted(space, 4 * TILE), shifted(space, 5 * TILE)
@@ -101,7 +102,17 @@ def backward_kernel(
         grad_final, all_learned = pointer(p.grad_final, element), pointer(p.learned, types.float64)
         scales, shifts = pointer(p.scale, types.float32), pointer(p.shift, types.float32)
         means, partials = pointer(p.mean, types.float32), pointer(p.partials, types.float64)
-        numbers, all_rows = pointer(p.numbers, types.float32), pointer(p.rows, types.float32)
+        numbers, all_rows, row_size = pointer(p.numbers, types.float32), pointer(p.rows, types.float32), channels
+        cycles = shifted(all_sums, (2 + learned_q) * size)
+        if normalise:
+            scales = _cycle_scale(scales, cycles, run, channels)
+            shifts = _cycle_shift(shifts, shifted(cycles, size), run, channels)
+            means = _cycle_mean(means, shifted(cycles, 2 * size), run, channels)
+        if run == 1 and channels % TILE != 0:
+            own_cycles = shifted(cycles, 3 * size)
+            for k in range(rows):
+                _cycle_row(shifted(all_rows, k * channels), shifted(own_cycles, k * size), run, channels)
+            all_rows, row_size = own_cycles, size
         residual_bits = pointer(p.residual_bits, types.uint8)
         scale, shift, mean, sums, sums_x = scale_row, shift_row, mean_row, all_sums, shifted(all_sums, size)
         ticket = take(p.ticket)

@@ -8,13 +8,14 @@ from numba import carray, types
 
 from .bits import pack_tile, unpack_tile
 from .build import ELEMENTS, TILE, digest_of, kernel
-from .memory import FINAL, INITIAL, ROW, SCALE, SHIFT, U, pointer, shifted, take
-from .pattern import make_clear, make_copy, make_spread, make_spread_to
+from .memory import FINAL, INITIAL, ROW, SCALE, SHIFT, SOURCE, U, pointer, shifted, take
+from .pattern import make_clear, make_copy, make_cycle, make_spread, make_spread_to
 from .step import make_forward
 
 # A neuron's own step: see :func:`~.build.kernel`.
 fire: Any = None
 _spread_scale, _spread_shift, _spread_row = make_spread(SCALE), make_spread(SHIFT), make_spread_to(ROW)
+_cycle_scale, _cycle_shift, _cycle_row = make_cycle(SCALE), make_cycle(SHIFT), make_cycle(SOURCE)
 _clear_u, _start_u, _finish_u = make_clear(U, np.float32(0.0)), make_copy(INITIAL, U), make_copy(U, FINAL)
 
 
@@ -45,9 +46,18 @@ def forward_kernel(
         x, residual, out = pointer(p.x, element), pointer(p.residual, element), pointer(p.out, element)
         initial, final = pointer(p.initial, element), pointer(p.final, element)
         bits, residual_bits = pointer(p.bits, types.uint8), pointer(p.residual_bits, types.uint8)
+        numbers, size = pointer(p.numbers, types.float32), p.channels + TILE
+        cycles = shifted(u, states * TILE)
         scales, shifts = pointer(p.scale, types.float32), pointer(p.shift, types.float32)
-        numbers, all_rows = pointer(p.numbers, types.float32), pointer(p.rows, types.float32)
-        size = p.channels + TILE if p.run == 1 and p.channels % TILE != 0 else p.channels
+        if normalise:
+            scales = _cycle_scale(scales, cycles, p.run, p.channels)
+            shifts = _cycle_shift(shifts, shifted(cycles, size), p.run, p.channels)
+        all_rows, row_size = pointer(p.rows, types.float32), p.channels
+        if p.run == 1 and p.channels % TILE != 0:
+            own_cycles = shifted(cycles, 2 * size)
+            for k in range(rows):
+                _cycle_row(shifted(all_rows, k * row_size), shifted(own_cycles, k * size), p.run, p.channels)
+            all_rows, row_size = own_cycles, size
         scale, shift = row, other_row
         ticket = take(p.ticket)
         while ticket < p.tasks:
@@ -58,7 +68,7 @@ def forward_kernel(
                     scale = _spread_scale(scales, row, p.origin + base, TILE, p.run, p.channels)
                     shift = _spread_shift(shifts, other_row, p.origin + base, TILE, p.run, p.channels)
                 for k in range(rows):
-                    source = shifted(all_rows, k * size)
+                    source = shifted(all_rows, k * row_size)
                     _spread_row(source, shifted(own, k * TILE), p.origin + base, TILE, p.run, p.channels)
                 if p.initial != 0:
                     for k in range(states):

@@ -7,9 +7,10 @@ from numba import carray, types
 
 from .build import DIGEST, ELEMENTS, TILE, kernel, loop
 from .memory import GRAD_CURRENT, MEAN, OUT, SCALE, SHIFT, X, load, pointer, shifted, store, take
-from .pattern import make_spread
+from .pattern import make_cycle, make_spread
 
 _spread_a, _spread_b, _spread_c = make_spread(SCALE), make_spread(MEAN), make_spread(SHIFT)
+_cycle_a, _cycle_b, _cycle_c = make_cycle(SCALE), make_cycle(MEAN), make_cycle(SHIFT)
 
 
 @loop
@@ -27,10 +28,10 @@ def _combine_in_place(grad: Any, x: Any, a: Any, b: Any, c: Any, n: int) -> None
 
 
 @loop
-def _tile(p: Any, element: Any, space: Any, base: int, n: int) -> None:
-    a = _spread_a(pointer(p.scale, types.float32), space, base, n, p.run, p.channels)
-    b = _spread_b(pointer(p.mean, types.float32), shifted(space, TILE), base, n, p.run, p.channels)
-    c = _spread_c(pointer(p.shift, types.float32), shifted(space, 2 * TILE), base, n, p.run, p.channels)
+def _tile(p: Any, element: Any, space: Any, all_a: Any, all_b: Any, all_c: Any, base: int, n: int) -> None:
+    a = _spread_a(all_a, space, base, n, p.run, p.channels)
+    b = _spread_b(all_b, shifted(space, TILE), base, n, p.run, p.channels)
+    c = _spread_c(all_c, shifted(space, 2 * TILE), base, n, p.run, p.channels)
     grad, x = shifted(pointer(p.grad_current, element), base), shifted(pointer(p.x, element), base)
     if p.grad_x == p.grad_current:
         _combine_in_place(grad, x, a, b, c, n)
@@ -51,6 +52,11 @@ def input_grad_kernel(dtype: str) -> int:
         assert digest
         p = carray(sheet, 1)[0]
         space = pointer(p.workspace + take(p.workers) * p.worker_bytes, types.float32)
+        size = p.channels + TILE
+        cycles = shifted(space, 3 * TILE)
+        a = _cycle_a(pointer(p.scale, types.float32), cycles, p.run, p.channels)
+        b = _cycle_b(pointer(p.mean, types.float32), shifted(cycles, size), p.run, p.channels)
+        c = _cycle_c(pointer(p.shift, types.float32), shifted(cycles, 2 * size), p.run, p.channels)
         ticket = take(p.ticket)
         while ticket < p.tasks:
             # Backwards: what the pass before read and wrote last is still in the cache.
@@ -58,9 +64,9 @@ def input_grad_kernel(dtype: str) -> int:
             stop = min((task + 1) * p.task_size, p.elements)
             for base in range(task * p.task_size, stop, TILE):
                 if base + TILE <= stop:
-                    _tile(p, element, space, base, TILE)
+                    _tile(p, element, space, a, b, c, base, TILE)
                 else:
-                    _tile(p, element, space, base, stop - base)
+                    _tile(p, element, space, a, b, c, base, stop - base)
             ticket = take(p.ticket)
 
     return kernel(input_grad)

@@ -1,14 +1,35 @@
 """Between numbers per channel and the elements of a tile.
 
 Element m of a time step belongs to channel ``(m // run) % channels``: run is 1 in channels-last memory and H * W in
-contiguous memory. Channels-last, numbers per channel come with their first ones repeated behind the last, TILE more
-in all, so a tile's numbers stand there in one piece; sums per channel are kept in the same form.
+contiguous memory. Channels-last, a thread writes numbers per channel down with their first ones repeated behind the
+last, TILE more in all, so a tile's numbers stand there in one piece; sums per channel are kept in the same form.
 """
 
 from typing import Any
 
 from .build import TILE, loop, reduction
 from .memory import PARTIAL, SOURCE, load, shifted, store
+
+
+def make_cycle(scope: int) -> Any:
+    """Make ``cycle(source, target, run, channels)``: numbers per channel with the first ones repeated, if need be.
+
+    Where channels fill whole tiles, no tile reads behind the last.
+    """
+
+    @loop
+    def cycle(source: Any, target: Any, run: int, channels: int) -> Any:
+        if run != 1 or channels % TILE == 0:
+            return source
+        c = 0
+        for i in range(channels + TILE):
+            store(target, i, load(source, c, SOURCE), scope)
+            c += 1
+            if c == channels:
+                c = 0
+        return target
+
+    return cycle
 
 
 def make_spread(scope: int) -> Any:

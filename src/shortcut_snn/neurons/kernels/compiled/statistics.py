@@ -11,10 +11,10 @@ from numba import carray, types
 
 from .build import DIGEST, ELEMENTS, TILE, kernel, loop
 from .memory import PARTIAL, SHIFT, SUM, SUM_X, X, load, pointer, shifted, store, take
-from .pattern import make_clear, make_fold, make_spread, place
+from .pattern import make_clear, make_cycle, make_fold, make_spread, place
 
 _ZERO = np.float32(0.0)
-_spread_shift = make_spread(SHIFT)
+_spread_shift, _cycle_shift = make_spread(SHIFT), make_cycle(SHIFT)
 _fold_sum, _fold_square = make_fold(SUM), make_fold(SUM_X)
 _clear_sum, _clear_square, _clear_partial = make_clear(SUM, _ZERO), make_clear(SUM_X, _ZERO), make_clear(PARTIAL, 0.0)
 
@@ -42,7 +42,8 @@ def statistics_kernel(dtype: str) -> int:
         size = channels + TILE if run == 1 else TILE
         row = pointer(p.workspace + take(p.workers) * p.worker_bytes, types.float32)
         sums, squares = shifted(row, TILE), shifted(row, TILE + size)
-        x, source = pointer(p.x, element), pointer(p.shift, types.float32)
+        x = pointer(p.x, element)
+        source = _cycle_shift(pointer(p.shift, types.float32), shifted(row, TILE + 2 * size), run, channels)
         ticket = take(p.ticket)
         while ticket < p.tasks:
             partial = shifted(pointer(p.partials, types.float64), ticket * 2 * channels)

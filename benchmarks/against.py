@@ -1,0 +1,58 @@
+"""A training step of this checkout beside another's: ``python -m benchmarks.against OTHER [--networks ...]``.
+
+OTHER is a clone of the repository at another commit. Both sides' networks, with the same weights and batch, take turns,
+each in a process of its own; so a change of the kernels that costs something is seen on a machine that is never quiet.
+"""
+
+import argparse
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from . import identity, tasks
+from .cell import Cell
+from .measure.process import ROOT, Worker
+from .plan import NETWORKS, PRECISIONS
+
+
+def seconds(cell: Cell, roots: list[Path], threads: int, rounds: int) -> list[list[float]]:
+    """Return the seconds of each step of our network of a cell, by checkout; a turn is an untimed step and three."""
+    found: list[list[float]] = [[] for _ in roots]
+    with ExitStack() as stack:
+        state = stack.enter_context(tempfile.NamedTemporaryFile(suffix=".pt"))
+        torch.save(tasks.shared_state(cell), state.name)
+        workers = [stack.enter_context(Worker("default", threads, root=root)) for root in roots]
+        for worker in workers:
+            worker.ask("build", cell=cell.to_dict(), contender="ours", device="cpu", state=state.name)
+        for turn in range(rounds):
+            order = range(len(roots)) if turn % 2 == 0 else reversed(range(len(roots)))
+            for side in order:
+                found[side] += workers[side].ask("turn", what="step", untimed=1, timed=3)
+    return found
+
+
+def main() -> None:
+    """Measure and print."""
+    workloads = {f"{network}-{width}": (network, width, batch) for network, width, batch in NETWORKS}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("other", type=Path, help="the other clone")
+    parser.add_argument("--networks", nargs="+", choices=workloads, default=list(workloads), metavar="NETWORK")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=identity.cpus())
+    options = parser.parse_args()
+    if not (options.other / "benchmarks").is_dir():
+        parser.error(f"{options.other} is no clone of this repository")
+    for name in options.networks:
+        cell = Cell("networks", *workloads[name], time_steps=4, precision=options.precision)
+        ours, theirs = seconds(cell, [ROOT, options.other.resolve()], options.threads, options.rounds)
+        figures = f"here {median(ours):.4g} s, there {median(theirs):.4g} s"
+        ratios = f"here / there {median(ours) / median(theirs):.3g}, of the least {min(ours) / min(theirs):.3g}"
+        print(f"{name}, T = 4, {options.precision}: {figures}; {ratios}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
