@@ -1,9 +1,8 @@
 """The CPU implementation: what the operators compute, by the compiled kernels."""
 
+from array import array
 from collections.abc import Mapping
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,10 +35,10 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     return (mean + first).float(), (square - mean.square()).clamp_min(0.0).float()
 
 
-def _numbers(dynamics: Dynamics) -> Any:
+def _numbers(dynamics: Dynamics) -> "array[float]":
     """Return the parameters and numbers of a step, as the kernels read them."""
     scalars = [] if dynamics.scalars is None else dynamics.scalars.tolist()
-    return np.array([*scalars, *dynamics.numbers, 0.0], np.float32)
+    return array("f", [*scalars, *dynamics.numbers, 0.0])
 
 
 def _rows(dynamics: Dynamics) -> Tensor | None:
@@ -69,6 +68,7 @@ def forward(
     final = empty_sequence(x, states, channels_last) if want_final else None
     bits = x.new_empty((time_steps, bit_row(plan.elements)), dtype=torch.uint8) if want_bits else None
     add = residual is not None or residual_bits is not None
+    numbers = _numbers(dynamics)
     launch_tiles(
         forward_kernel(
             str(x.dtype), dynamics.forward_text, states, _count(dynamics.scalars), rows, affine is not None, add,
@@ -87,7 +87,7 @@ def forward(
         fields={
             "scale": affine.scale if affine else None,
             "shift": affine.shift if affine else None,
-            "numbers": _numbers(dynamics),
+            "numbers": numbers.buffer_info()[0],
             "rows": _rows(dynamics),
             "time_steps": time_steps,
             "x_step": plan.elements if x.shape[0] == time_steps else 0,
@@ -126,6 +126,7 @@ def backward(
     partials = partial(2 + by_channel, plan.channels) if summing else None
     learned = partial(scalars) if scalars else None
     grad_initial = None if initial is None else empty_sequence(x, states, channels_last)
+    numbers = _numbers(dynamics)
     launch_tiles(
         backward_kernel(
             str(x.dtype), dynamics.text, states, _count(dynamics.scalars), rows, learn, kept, dynamics.carry,
@@ -148,7 +149,7 @@ def backward(
             "scale": affine.scale if affine else None,
             "shift": affine.shift if affine else None,
             "mean": affine.mean if affine else None,
-            "numbers": _numbers(dynamics),
+            "numbers": numbers.buffer_info()[0],
             "rows": _rows(dynamics),
             "time_steps": time_steps,
             "x_step": 0 if static else plan.elements,

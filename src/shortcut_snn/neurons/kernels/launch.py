@@ -4,10 +4,9 @@ from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -19,7 +18,7 @@ from .layout import bit_row
 # number of threads, so sums do not either.
 _PIECE, _PIECES = 8192, 64
 
-Field = Tensor | NDArray[np.float32] | int | None
+Field = Tensor | int | None
 
 
 @dataclass(frozen=True)
@@ -79,14 +78,8 @@ def launch(kernel: int, plan: Plan, floats: int, fields: Mapping[str, Field]) ->
     common.update(fields)
     for name, value in common.items():
         if value is not None:
-            sheet[_PLACES[name]] = value if type(value) is int else _address(value)
+            sheet[_PLACES[name]] = value if type(value) is int else cast(Tensor, value).data_ptr()
     team.run(kernel, address, threads)
-
-
-def _address(value: Tensor | NDArray[np.float32] | int) -> int:
-    if isinstance(value, Tensor):
-        return value.data_ptr()
-    return value if isinstance(value, int) else value.ctypes.data
 
 
 def launch_tiles(
