@@ -41,17 +41,20 @@ def main() -> None:
     parser.add_argument("other", type=Path, help="the other clone")
     parser.add_argument("--networks", nargs="+", choices=workloads, default=list(workloads), metavar="NETWORK")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    parser.add_argument("--time-steps", type=int, default=4)
+    parser.add_argument("--size", type=int, default=32, help="pixels of an image's side (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--threads", type=int, default=identity.cpus())
     options = parser.parse_args()
     if not (options.other / "benchmarks").is_dir():
         parser.error(f"{options.other} is no clone of this repository")
     for name in options.networks:
-        cell = Cell("networks", *workloads[name], time_steps=4, precision=options.precision)
+        cell = Cell("networks", *workloads[name], options.time_steps, options.precision, options.size)
         ours, theirs = seconds(cell, [ROOT, options.other.resolve()], options.threads, options.rounds)
         figures = f"here {median(ours):.4g} s, there {median(theirs):.4g} s"
         ratios = f"here / there {median(ours) / median(theirs):.3g}, of the least {min(ours) / min(theirs):.3g}"
-        print(f"{name}, T = 4, {options.precision}: {figures}; {ratios}", flush=True)
+        print(f"{name}, batch {cell.batch}, {cell.size} pixels, T = {cell.time_steps}, {cell.precision}: {figures}")
+        print(f"  {ratios}", flush=True)
 
 
 if __name__ == "__main__":

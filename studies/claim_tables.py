@@ -3,7 +3,8 @@
     python studies/claim_tables.py OUT/TABLE.csv ... [--picture depth.png] [--tuning]
 
 Means over seeds with 95 % intervals (Student's t), and differences from vanilla paired by seed. A run that failed
-counts as guessing, and is counted. ``--tuning`` prints the learning rates that were tried too.
+counts as guessing, and is counted. Long runs at another rate than the one that the short runs chose stand in rows of
+their own. ``--tuning`` prints the learning rates that were tried too.
 """
 
 import argparse
@@ -28,11 +29,27 @@ def accuracy(row: Row, which: str = "test_last") -> float:
 
 
 def grouped(rows: Sequence[Row], phase: str) -> dict[str, dict[str, list[Row]]]:
-    """Return the rows of a phase by setting and method."""
+    """Return the rows of a phase by setting and method; final runs at a rate that was not chosen apart."""
     found: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
         if row["phase"] == phase:
             found.setdefault(row["setting"], {}).setdefault(row["method"], []).append(row)
+    if phase == "tune":
+        return found
+    short = grouped(rows, "tune")
+    return {setting: _by_rate(methods, short.get(setting, {})) for setting, methods in found.items()}
+
+
+def _by_rate(methods: dict[str, list[Row]], short: dict[str, list[Row]]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for method, runs in methods.items():
+        tried = [row for row in short.get(method, []) if row["validation_last"]]
+        best = max(tried, key=lambda row: float(row["validation_last"]))["lr"] if tried else None
+        # A rate that was best and then not run for long is none to name the others by.
+        chosen = best if best in {row["lr"] for row in runs} else runs[0]["lr"]
+        for row in runs:
+            name = method if row["lr"] == chosen else f"{method} at {row['lr']}"
+            found.setdefault(name, []).append(row)
     return found
 
 
@@ -78,6 +95,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     for setting, methods in grouped(rows, "final").items():
         depth, _, block = setting.partition("-")
         for method, found in methods.items():
+            if " at " in method:
+                continue
             lines.setdefault((block, method), []).append((int(depth), *mean_interval(list(map(accuracy, found)))))
     blocks, names = (list(dict.fromkeys(each)) for each in zip(*lines, strict=True))
     figure = Figure(figsize=(8, 5), layout="constrained")
