@@ -111,7 +111,10 @@ def _run(words: list[str]) -> None:
     else:
         script = program
         if program.startswith("python"):
-            script = f"{rest[1]}/__main__.py" if rest[0] == "-m" else rest[0]
+            script = rest[0]
+            if script == "-m":
+                module = rest[1].replace(".", "/")
+                script = f"{module}.py" if (ROOT / f"{module}.py").is_file() else f"{module}/__main__.py"
         assert (ROOT / script).is_file() or shutil.which(script), f"nothing is known of {words}"
 
 
