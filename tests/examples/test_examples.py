@@ -63,7 +63,7 @@ def test_options(example, capsys) -> None:
 
 def test_the_study_makes_a_table_and_goes_on_where_it_was(tmp_path: Path) -> None:
     data = ARCHIVE if ARCHIVE.is_file() else write_npz(tmp_path / "nmnist.npz", *nmnist(120), {})
-    command = [sys.executable, "-W", "ignore", ROOT / "studies" / "attach.py", data, tmp_path, "--seeds", "1"]
+    command = [sys.executable, "-W", "ignore", ROOT / "studies" / "attach.py", data, tmp_path, "--seeds", "2"]
     command += ["--networks", "snntorch_convnet", "--epochs", "1", "--limit", "1", "--batch-size", "8"]
 
     def study() -> list[str]:
@@ -72,7 +72,7 @@ def test_the_study_makes_a_table_and_goes_on_where_it_was(tmp_path: Path) -> Non
         return [line for line in done.stdout.splitlines() if line.startswith("seed=")]
 
     made, path = study(), tmp_path / "snntorch_convnet.csv"
-    assert len(made) == 3
+    assert len(made) == 6
     kept, table = path.read_text(), (tmp_path / "table.md").read_text()
     assert [line.split(" | ")[:2] for line in table.splitlines()[2:]] == [
         ["| snnTorch, tutorial 6, T = 8", "last epoch"],

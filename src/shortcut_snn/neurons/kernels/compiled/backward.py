@@ -89,6 +89,7 @@ def backward_kernel(
         p = carray(sheet, 1)[0]
         run, channels, steps = p.run, p.channels, p.time_steps
         size = channels + TILE if run == 1 else TILE
+        row_size = size if run == 1 and channels % TILE != 0 else channels
         space = pointer(p.workspace + take(p.workers) * p.worker_bytes, types.float32)
         grad_sum, scale_row, shift_row = space, shifted(space, TILE), shifted(space, 2 * TILE)
         mean_row, expanded, u = shifted(space, 3 * TILE), shifted(space, 4 * TILE), shifted(space, 5 * TILE)
@@ -102,17 +103,13 @@ def backward_kernel(
         grad_final, all_learned = pointer(p.grad_final, element), pointer(p.learned, types.float64)
         scales, shifts = pointer(p.scale, types.float32), pointer(p.shift, types.float32)
         means, partials = pointer(p.mean, types.float32), pointer(p.partials, types.float64)
-        numbers, all_rows, row_size = pointer(p.numbers, types.float32), pointer(p.rows, types.float32), channels
+        numbers, all_rows = pointer(p.numbers, types.float32), pointer(p.rows, types.float32)
         cycles = shifted(all_sums, (2 + learned_q) * size)
         if normalise:
-            scales = _cycle_scale(scales, cycles, run, channels)
-            shifts = _cycle_shift(shifts, shifted(cycles, size), run, channels)
-            means = _cycle_mean(means, shifted(cycles, 2 * size), run, channels)
-        if run == 1 and channels % TILE != 0:
-            own_cycles = shifted(cycles, 3 * size)
-            for k in range(rows):
-                _cycle_row(shifted(all_rows, k * channels), shifted(own_cycles, k * size), run, channels)
-            all_rows, row_size = own_cycles, size
+            scales = _cycle_scale(scales, cycles, 1, run, channels)
+            shifts = _cycle_shift(shifts, shifted(cycles, size), 1, run, channels)
+            means = _cycle_mean(means, shifted(cycles, 2 * size), 1, run, channels)
+        all_rows = _cycle_row(all_rows, shifted(cycles, 3 * size), rows, run, channels)
         residual_bits = pointer(p.residual_bits, types.uint8)
         scale, shift, mean, sums, sums_x = scale_row, shift_row, mean_row, all_sums, shifted(all_sums, size)
         ticket = take(p.ticket)

@@ -50,14 +50,11 @@ def forward_kernel(
         cycles = shifted(u, states * TILE)
         scales, shifts = pointer(p.scale, types.float32), pointer(p.shift, types.float32)
         if normalise:
-            scales = _cycle_scale(scales, cycles, p.run, p.channels)
-            shifts = _cycle_shift(shifts, shifted(cycles, size), p.run, p.channels)
-        all_rows, row_size = pointer(p.rows, types.float32), p.channels
-        if p.run == 1 and p.channels % TILE != 0:
-            own_cycles = shifted(cycles, 2 * size)
-            for k in range(rows):
-                _cycle_row(shifted(all_rows, k * row_size), shifted(own_cycles, k * size), p.run, p.channels)
-            all_rows, row_size = own_cycles, size
+            scales = _cycle_scale(scales, cycles, 1, p.run, p.channels)
+            shifts = _cycle_shift(shifts, shifted(cycles, size), 1, p.run, p.channels)
+        all_rows = pointer(p.rows, types.float32)
+        all_rows = _cycle_row(all_rows, shifted(cycles, 2 * size), rows, p.run, p.channels)
+        row_size = size if p.run == 1 and p.channels % TILE != 0 else p.channels
         scale, shift = row, other_row
         ticket = take(p.ticket)
         while ticket < p.tasks:

@@ -54,9 +54,9 @@ def input_grad_kernel(dtype: str) -> int:
         space = pointer(p.workspace + take(p.workers) * p.worker_bytes, types.float32)
         size = p.channels + TILE
         cycles = shifted(space, 3 * TILE)
-        a = _cycle_a(pointer(p.scale, types.float32), cycles, p.run, p.channels)
-        b = _cycle_b(pointer(p.mean, types.float32), shifted(cycles, size), p.run, p.channels)
-        c = _cycle_c(pointer(p.shift, types.float32), shifted(cycles, 2 * size), p.run, p.channels)
+        a = _cycle_a(pointer(p.scale, types.float32), cycles, 1, p.run, p.channels)
+        b = _cycle_b(pointer(p.mean, types.float32), shifted(cycles, size), 1, p.run, p.channels)
+        c = _cycle_c(pointer(p.shift, types.float32), shifted(cycles, 2 * size), 1, p.run, p.channels)
         ticket = take(p.ticket)
         while ticket < p.tasks:
             # Backwards: what the pass before read and wrote last is still in the cache.

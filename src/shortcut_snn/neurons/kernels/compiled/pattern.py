@@ -12,21 +12,22 @@ from .memory import PARTIAL, SOURCE, load, shifted, store
 
 
 def make_cycle(scope: int) -> Any:
-    """Make ``cycle(source, target, run, channels)``: numbers per channel with the first ones repeated, if need be.
+    """Make ``cycle(source, target, rows, run, channels)``: rows of numbers per channel, the first ones repeated.
 
-    Where channels fill whole tiles, no tile reads behind the last.
+    Where channels fill whole tiles, no tile reads behind the last, and it returns the source.
     """
 
     @loop
-    def cycle(source: Any, target: Any, run: int, channels: int) -> Any:
+    def cycle(source: Any, target: Any, rows: int, run: int, channels: int) -> Any:
         if run != 1 or channels % TILE == 0:
             return source
-        c = 0
-        for i in range(channels + TILE):
-            store(target, i, load(source, c, SOURCE), scope)
-            c += 1
-            if c == channels:
-                c = 0
+        for k in range(rows):
+            c = 0
+            for i in range(channels + TILE):
+                store(target, k * (channels + TILE) + i, load(source, k * channels + c, SOURCE), scope)
+                c += 1
+                if c == channels:
+                    c = 0
         return target
 
     return cycle

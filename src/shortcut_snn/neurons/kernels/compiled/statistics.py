@@ -43,7 +43,7 @@ def statistics_kernel(dtype: str) -> int:
         row = pointer(p.workspace + take(p.workers) * p.worker_bytes, types.float32)
         sums, squares = shifted(row, TILE), shifted(row, TILE + size)
         x = pointer(p.x, element)
-        source = _cycle_shift(pointer(p.shift, types.float32), shifted(row, TILE + 2 * size), run, channels)
+        source = _cycle_shift(pointer(p.shift, types.float32), shifted(row, TILE + 2 * size), 1, run, channels)
         ticket = take(p.ticket)
         while ticket < p.tasks:
             partial = shifted(pointer(p.partials, types.float64), ticket * 2 * channels)
