@@ -62,5 +62,5 @@ def nothing_imported(monkeypatch: pytest.MonkeyPatch) -> None:
 def seed() -> Iterator[None]:
     """Seed torch before a test and give the caller's random state back after it."""
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         yield

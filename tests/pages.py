@@ -138,6 +138,8 @@ def _run_ours(words: list[str]) -> None:
 def _short(words: list[str]) -> list[str]:
     """Return a command with those of its short options that it takes."""
     options, known = SHORT[words[0]], list(words)
+    if "digits" in words and not any(word.startswith("--network.kind") for word in words):
+        options = ["--network.kind", "resnet8", *options]
     if main([*words, *options, "--print-recipe"]) == 0:
         return [*words, *options]
     for pair in zip(options[::2], options[1::2], strict=True):

@@ -202,6 +202,28 @@ def test_a_change_of_a_neuron_or_of_its_surrogate_is_seen() -> None:
     assert neuron(current).sum() == 0
 
 
+def test_neurons_share_a_program_only_where_they_are_alike() -> None:
+    current, factor = currents(3, 2, 4), 1.0
+
+    class Scaled(LIF):
+        def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+            return super().step(factor * current, membrane)
+
+    first = sequence.traced(LIF(0.5))
+    assert sequence.traced(LIF(0.5)) is first
+    for other in (LIF(0.25), LIF(0.5, threshold=1), LIF(0.5, surrogate=Rectangle(2.0)), LIF(0.5, reset="soft")):
+        assert sequence.traced(other) is not first
+        membrane, expected = torch.zeros(2, 4), []
+        for x in current:
+            spikes, membrane = other.step(x, membrane)
+            expected.append(spikes)
+        assert torch.equal(other(current), torch.stack(expected))
+    before = Scaled(0.5)(current)
+    factor = 0.0
+    assert before.sum() > 0
+    assert Scaled(0.5)(current).sum() == 0
+
+
 @pytest.mark.parametrize("shape", [(3,), (2, 2)])
 def test_a_parameter_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
     class Wide(LIF):

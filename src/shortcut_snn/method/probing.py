@@ -332,7 +332,9 @@ def _quiet(network: nn.Module, training: bool = False) -> Iterator[None]:
             torch.backends.mha.set_fastpath_enabled(False)
             if training:
                 network.train()
-            torch.manual_seed(0)
+            # torch.manual_seed writes down the stack, once for each kind of device, also where there is none.
+            elsewhere = any(p.device.type != "cpu" for p in nn.Module.parameters(network))
+            (torch.manual_seed if elsewhere else torch.default_generator.manual_seed)(0)
             random.seed(0)
             if numpy is not None:
                 numpy.random.seed(0)

@@ -34,12 +34,37 @@ def _traced(neuron: Any, stamp: str, training: bool) -> Traced | None:
     # A surrogate of somebody's may be changed in place.
     key = (stamp, *getattr(neuron.surrogate, "__dict__", {}).values())
     if own.get(training, (None, None))[0] != key:
+        alike = _alike(neuron)
         try:
-            own[training] = key, trace(neuron, len(neuron.states))
+            found = _PROGRAMS.get(alike) or trace(neuron, len(neuron.states))
+            own[training] = key, found
+            if alike is not None:
+                _PROGRAMS[alike] = found
         except CannotTraceError as error:
             own[training] = key, None
             _say_once(type(neuron), str(error))
     return own[training][1]
+
+
+_PROGRAMS: dict[tuple[Any, ...] | None, Traced] = {}
+
+
+def _alike(neuron: Any) -> tuple[Any, ...] | None:
+    """Return what neurons of one program have in common; None where a class is not ours: its step may read anything."""
+    parts = (neuron, neuron.surrogate)
+    if neuron._modules or not all(type(part).__module__.startswith(f"{__package__}.") for part in parts):
+        return None
+    given = {**neuron._parameters, **neuron._buffers}
+    common: list[Any] = [(name, value is None) for name, value in given.items()]
+    for part in parts:
+        common.append(type(part))
+        for name, value in vars(part).items():
+            if name[0] != "_" and value is not neuron.surrogate:
+                if not isinstance(value, int | float | str | None):
+                    return None
+                # 1 and 1.0 are equal, and another program.
+                common.append((name, type(value), value))
+    return tuple(common)
 
 
 _said: set[type] = set()

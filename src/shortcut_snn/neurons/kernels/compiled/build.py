@@ -15,9 +15,12 @@ TILE = 64
 beside the streams from memory, and a constant, so that loops over a tile unroll into a few vector instructions."""
 
 # A loop over a tile. No fast-math: forward and backward must round alike, or they would disagree on who fired.
-loop = numba.njit(error_model="numpy", nogil=True, boundscheck=False, forceinline=True)
+_INNER = {"error_model": "numpy", "nogil": True, "boundscheck": False}
+# Python calls none of them: without wrappers for it they compile sooner.
+_INNER |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+loop = numba.njit(**_INNER, forceinline=True)
 # Sums may be taken in any order.
-reduction = numba.njit(error_model="numpy", nogil=True, boundscheck=False, fastmath={"reassoc", "nsz"})
+reduction = numba.njit(**_INNER, fastmath={"reassoc", "nsz"})
 
 _ADDRESSES = """
     ticket workers workspace x residual out initial final scale shift mean partials grad_spikes grad_final

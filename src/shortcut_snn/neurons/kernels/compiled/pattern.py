@@ -5,12 +5,14 @@ contiguous memory. Channels-last, a thread writes numbers per channel down with 
 last, TILE more in all, so a tile's numbers stand there in one piece; sums per channel are kept in the same form.
 """
 
+from functools import cache
 from typing import Any
 
 from .build import TILE, loop, reduction
 from .memory import PARTIAL, SOURCE, load, shifted, store
 
 
+@cache
 def make_cycle(scope: int) -> Any:
     """Make ``cycle(source, target, rows, run, channels)``: rows of numbers per channel, the first ones repeated.
 
@@ -33,6 +35,7 @@ def make_cycle(scope: int) -> Any:
     return cycle
 
 
+@cache
 def make_spread(scope: int) -> Any:
     """Make ``spread(source, row, base, n, run, channels)``: a tile's numbers, written to ``row`` if need be."""
 
@@ -57,6 +60,7 @@ def make_spread(scope: int) -> Any:
     return spread
 
 
+@cache
 def make_spread_to(scope: int) -> Any:
     """Make ``spread(source, row, base, n, run, channels)``, which writes to ``row`` in either layout."""
     spread, copy = make_spread(scope), make_copy(SOURCE, scope)
@@ -77,6 +81,7 @@ def place(sums: Any, base: int, run: int, channels: int) -> Any:
     return shifted(sums, base % channels) if run == 1 else sums
 
 
+@cache
 def make_fold(scope: int) -> Any:
     """Make ``fold(sums, partial, base, n, run, channels)``: add to the channels' float64 sums and clear."""
 
@@ -106,6 +111,7 @@ def make_fold(scope: int) -> Any:
     return fold
 
 
+@cache
 def make_clear(scope: int, zero: Any) -> Any:
     """Make ``clear(target, n)``: zero a buffer of this alias scope; ``zero`` is of its type."""
 
@@ -117,6 +123,7 @@ def make_clear(scope: int, zero: Any) -> Any:
     return clear
 
 
+@cache
 def make_copy(source_scope: int, target_scope: int) -> Any:
     """Make ``copy(source, target, n)``: copy a buffer, converting its type."""
 

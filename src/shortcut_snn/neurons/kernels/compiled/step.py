@@ -126,23 +126,14 @@ def _sums_text(normalise: bool, count: int) -> tuple[str, str]:
     )
 
 
+@cache
 def _made(text: str) -> Any:
     """Compile a text that defines one function, as a loop."""
     names = dict(_NAMES)
     for scope in (SUM, SUM_X, *range(SUM_Q, SUM_Q + MOST_Q)):
-        names[f"fold{scope}"], names[f"clear{scope}"] = _fold(scope), _clear(scope)
+        names[f"fold{scope}"], names[f"clear{scope}"] = pattern.make_fold(scope), pattern.make_clear(scope, _ZERO)
     exec(compile(text, "<neuron>", "exec"), names)
     return loop(names[text[4 : text.index("(")]])
-
-
-@cache
-def _fold(scope: int) -> Any:
-    return pattern.make_fold(scope)
-
-
-@cache
-def _clear(scope: int) -> Any:
-    return pattern.make_clear(scope, _ZERO)
 
 
 def make_forward(text: str, scalars: int, normalise: bool, add: bool) -> tuple[dict[str, Any], str]:
