@@ -273,6 +273,15 @@ def test_help_of_everything(capsys):
     assert {line.split()[0] for line in said.splitlines() if line.startswith("    ")} > set(commands())
 
 
+def test_help_of_everything_imports_nothing_that_trains(nothing_imported):
+    code = (
+        "import sys, contextlib; from shortcut_snn.commands import main\n"
+        "with contextlib.suppress(SystemExit): main(['--help'])\n"
+        "sys.exit('torch' in sys.modules or 'lightning' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
 def test_help_is_of_what_was_named(tmp_path, capsys):
     assert main(["train", "--network.kind", "vgg11", "--help"]) == 0
     said = capsys.readouterr().out

@@ -1,11 +1,14 @@
 """The command ``shortcut-snn``: which command a person typed, and errors as a line."""
 
+import ast
 import importlib
+import importlib.util
 import os
 import pkgutil
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from .. import __version__
 from ..components import suggestion
@@ -22,6 +25,16 @@ def commands() -> list[str]:
     """Return the commands: one file each in this folder, but those that begin with an underscore."""
     folder = importlib.import_module(str(__package__)).__path__
     return [each.name for each in pkgutil.iter_modules(folder) if not each.name.startswith("_")]
+
+
+def _help_of(command: str) -> str:
+    """Return what its module says in a word, read and not run: with it comes all that trains."""
+    found = importlib.util.find_spec(f".{command}", __package__)
+    assert found is not None
+    assert found.origin is not None
+    tree = ast.parse(Path(found.origin).read_text(encoding="utf-8"))
+    said = {ast.unparse(node.targets[0]): node.value for node in tree.body if isinstance(node, ast.Assign)}
+    return str(ast.literal_eval(said["HELP"]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,20 +101,22 @@ def _run(given: list[str]) -> int:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", title="commands", dest="command")
-    modules = {}
     # Only what was asked for is imported.
-    for name in [chosen] if chosen else [] if "--version" in given else known:
-        module = modules[name] = importlib.import_module(f".{name}", __package__)
-        made = subparsers.add_parser(name, help=module.HELP, description=module.DESCRIPTION, allow_abbrev=False)
-        made.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
-        module.arguments(made)
-        recipe, run = (getattr(module, flag, False) for flag in ("RECIPE", "RUN"))
-        if chosen and (recipe or run):
-            from . import _options
+    if chosen is None:
+        for name in known:
+            subparsers.add_parser(name, help=_help_of(name))
+        parser.parse_args(given)
+        raise AssertionError("argparse ends where a command is missing")
+    module = importlib.import_module(f".{chosen}", __package__)
+    made = subparsers.add_parser(chosen, help=module.HELP, description=module.DESCRIPTION, allow_abbrev=False)
+    made.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
+    module.arguments(made)
+    recipe, run = (getattr(module, flag, False) for flag in ("RECIPE", "RUN"))
+    if recipe or run:
+        from . import _options
 
-            return (_options.run if recipe else _options.run_on_run)(module, parser, made, given)
-    options = parser.parse_args(given)
-    status: int = modules[options.command].run(options)
+        return (_options.run if recipe else _options.run_on_run)(module, parser, made, given)
+    status: int = module.run(parser.parse_args(given))
     return status
 
 
