@@ -17,11 +17,8 @@ from .memory import (
     GRAD_U,
     INITIAL,
     LEARNED,
-    MEAN,
     PARTIAL,
     ROW,
-    SCALE,
-    SHIFT,
     SOURCE,
     SUM,
     SUM_X,
@@ -42,9 +39,7 @@ back: Any = None
 fold: Any = None
 clear: Any = None
 _ZERO = np.float32(0.0)
-_spread_scale, _spread_shift, _spread_mean = make_spread(SCALE), make_spread(SHIFT), make_spread(MEAN)
-_cycle_scale, _cycle_shift, _cycle_mean = make_cycle(SCALE), make_cycle(SHIFT), make_cycle(MEAN)
-_spread_row, _cycle_row = make_spread_to(ROW), make_cycle(SOURCE)
+_spread, _spread_row, _cycle, _cycle_row = make_spread(ROW), make_spread_to(ROW), make_cycle(ROW), make_cycle(SOURCE)
 _clear_u, _clear_grad_u, _clear_grad_sum = make_clear(U, _ZERO), make_clear(GRAD_U, _ZERO), make_clear(GRAD_SUM, _ZERO)
 _clear_learned, _clear_partial = make_clear(LEARNED, _ZERO), make_clear(PARTIAL, 0.0)
 _start_u, _start_grad_u = make_copy(INITIAL, U), make_copy(INITIAL, GRAD_U)
@@ -57,7 +52,7 @@ def _add_sums(grad_sum: Any, x: Any, mean: Any, sums: Any, sums_x: Any, n: int) 
     for j in range(n):
         g = load(grad_sum, j, GRAD_SUM)
         store(sums, j, load(sums, j, SUM) + g, SUM)
-        store(sums_x, j, load(sums_x, j, SUM_X) + g * (load(x, j, X) - load(mean, j, MEAN)), SUM_X)
+        store(sums_x, j, load(sums_x, j, SUM_X) + g * (load(x, j, X) - load(mean, j, ROW)), SUM_X)
 
 
 def backward_floats(states: int, rows: int, learned: int, kept: int, time_steps: int) -> int:
@@ -106,9 +101,9 @@ def backward_kernel(
         numbers, all_rows = pointer(p.numbers, types.float32), pointer(p.rows, types.float32)
         cycles = shifted(all_sums, (2 + learned_q) * size)
         if normalise:
-            scales = _cycle_scale(scales, cycles, 1, run, channels)
-            shifts = _cycle_shift(shifts, shifted(cycles, size), 1, run, channels)
-            means = _cycle_mean(means, shifted(cycles, 2 * size), 1, run, channels)
+            scales = _cycle(scales, cycles, 1, run, channels)
+            shifts = _cycle(shifts, shifted(cycles, size), 1, run, channels)
+            means = _cycle(means, shifted(cycles, 2 * size), 1, run, channels)
         all_rows = _cycle_row(all_rows, shifted(cycles, 3 * size), rows, run, channels)
         residual_bits = pointer(p.residual_bits, types.uint8)
         scale, shift, mean, sums, sums_x = scale_row, shift_row, mean_row, all_sums, shifted(all_sums, size)
@@ -126,9 +121,9 @@ def backward_kernel(
             for base in range(start, stop, TILE):
                 at = p.origin + base
                 if normalise:
-                    scale = _spread_scale(scales, scale_row, at, TILE, run, channels)
-                    shift = _spread_shift(shifts, shift_row, at, TILE, run, channels)
-                    mean = _spread_mean(means, mean_row, at, TILE, run, channels)
+                    scale = _spread(scales, scale_row, at, TILE, run, channels)
+                    shift = _spread(shifts, shift_row, at, TILE, run, channels)
+                    mean = _spread(means, mean_row, at, TILE, run, channels)
                 if by_channel:
                     sums = place(all_sums, at, run, channels)
                     sums_x = shifted(sums, size)

@@ -8,14 +8,13 @@ from numba import carray, types
 
 from .bits import pack_tile, unpack_tile
 from .build import ELEMENTS, TILE, digest_of, kernel
-from .memory import FINAL, INITIAL, ROW, SCALE, SHIFT, SOURCE, U, pointer, shifted, take
+from .memory import FINAL, INITIAL, ROW, SOURCE, U, pointer, shifted, take
 from .pattern import make_clear, make_copy, make_cycle, make_spread, make_spread_to
 from .step import make_forward
 
 # A neuron's own step: see :func:`~.build.kernel`.
 fire: Any = None
-_spread_scale, _spread_shift, _spread_row = make_spread(SCALE), make_spread(SHIFT), make_spread_to(ROW)
-_cycle_scale, _cycle_shift, _cycle_row = make_cycle(SCALE), make_cycle(SHIFT), make_cycle(SOURCE)
+_spread, _spread_row, _cycle, _cycle_row = make_spread(ROW), make_spread_to(ROW), make_cycle(ROW), make_cycle(SOURCE)
 _clear_u, _start_u, _finish_u = make_clear(U, np.float32(0.0)), make_copy(INITIAL, U), make_copy(U, FINAL)
 
 
@@ -50,8 +49,8 @@ def forward_kernel(
         cycles = shifted(u, states * TILE)
         scales, shifts = pointer(p.scale, types.float32), pointer(p.shift, types.float32)
         if normalise:
-            scales = _cycle_scale(scales, cycles, 1, p.run, p.channels)
-            shifts = _cycle_shift(shifts, shifted(cycles, size), 1, p.run, p.channels)
+            scales = _cycle(scales, cycles, 1, p.run, p.channels)
+            shifts = _cycle(shifts, shifted(cycles, size), 1, p.run, p.channels)
         all_rows = pointer(p.rows, types.float32)
         all_rows = _cycle_row(all_rows, shifted(cycles, 2 * size), rows, p.run, p.channels)
         row_size = size if p.run == 1 and p.channels % TILE != 0 else p.channels
@@ -62,8 +61,8 @@ def forward_kernel(
             task = p.tasks - 1 - ticket
             for base in range(task * p.task_size, min((task + 1) * p.task_size, p.elements), TILE):
                 if normalise:
-                    scale = _spread_scale(scales, row, p.origin + base, TILE, p.run, p.channels)
-                    shift = _spread_shift(shifts, other_row, p.origin + base, TILE, p.run, p.channels)
+                    scale = _spread(scales, row, p.origin + base, TILE, p.run, p.channels)
+                    shift = _spread(shifts, other_row, p.origin + base, TILE, p.run, p.channels)
                 for k in range(rows):
                     source = shifted(all_rows, k * row_size)
                     _spread_row(source, shifted(own, k * TILE), p.origin + base, TILE, p.run, p.channels)

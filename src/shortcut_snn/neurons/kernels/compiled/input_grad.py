@@ -6,32 +6,31 @@ from typing import Any
 from numba import carray, types
 
 from .build import DIGEST, ELEMENTS, TILE, kernel, loop
-from .memory import GRAD_CURRENT, MEAN, OUT, SCALE, SHIFT, X, load, pointer, shifted, store, take
+from .memory import GRAD_CURRENT, OUT, ROW, X, load, pointer, shifted, store, take
 from .pattern import make_cycle, make_spread
 
-_spread_a, _spread_b, _spread_c = make_spread(SCALE), make_spread(MEAN), make_spread(SHIFT)
-_cycle_a, _cycle_b, _cycle_c = make_cycle(SCALE), make_cycle(MEAN), make_cycle(SHIFT)
+_spread, _cycle = make_spread(ROW), make_cycle(ROW)
 
 
 @loop
 def _combine(grad: Any, x: Any, a: Any, b: Any, c: Any, out: Any, n: int) -> None:
     for j in range(n):
-        value = load(a, j, SCALE) * load(grad, j, GRAD_CURRENT) + load(b, j, MEAN) * load(x, j, X)
-        store(out, j, value + load(c, j, SHIFT), OUT)
+        value = load(a, j, ROW) * load(grad, j, GRAD_CURRENT) + load(b, j, ROW) * load(x, j, X)
+        store(out, j, value + load(c, j, ROW), OUT)
 
 
 @loop
 def _combine_in_place(grad: Any, x: Any, a: Any, b: Any, c: Any, n: int) -> None:
     for j in range(n):
-        value = load(a, j, SCALE) * load(grad, j, GRAD_CURRENT) + load(b, j, MEAN) * load(x, j, X)
-        store(grad, j, value + load(c, j, SHIFT), GRAD_CURRENT)
+        value = load(a, j, ROW) * load(grad, j, GRAD_CURRENT) + load(b, j, ROW) * load(x, j, X)
+        store(grad, j, value + load(c, j, ROW), GRAD_CURRENT)
 
 
 @loop
 def _tile(p: Any, element: Any, space: Any, all_a: Any, all_b: Any, all_c: Any, base: int, n: int) -> None:
-    a = _spread_a(all_a, space, base, n, p.run, p.channels)
-    b = _spread_b(all_b, shifted(space, TILE), base, n, p.run, p.channels)
-    c = _spread_c(all_c, shifted(space, 2 * TILE), base, n, p.run, p.channels)
+    a = _spread(all_a, space, base, n, p.run, p.channels)
+    b = _spread(all_b, shifted(space, TILE), base, n, p.run, p.channels)
+    c = _spread(all_c, shifted(space, 2 * TILE), base, n, p.run, p.channels)
     grad, x = shifted(pointer(p.grad_current, element), base), shifted(pointer(p.x, element), base)
     if p.grad_x == p.grad_current:
         _combine_in_place(grad, x, a, b, c, n)
@@ -54,9 +53,9 @@ def input_grad_kernel(dtype: str) -> int:
         space = pointer(p.workspace + take(p.workers) * p.worker_bytes, types.float32)
         size = p.channels + TILE
         cycles = shifted(space, 3 * TILE)
-        a = _cycle_a(pointer(p.scale, types.float32), cycles, 1, p.run, p.channels)
-        b = _cycle_b(pointer(p.mean, types.float32), shifted(cycles, size), 1, p.run, p.channels)
-        c = _cycle_c(pointer(p.shift, types.float32), shifted(cycles, 2 * size), 1, p.run, p.channels)
+        a = _cycle(pointer(p.scale, types.float32), cycles, 1, p.run, p.channels)
+        b = _cycle(pointer(p.mean, types.float32), shifted(cycles, size), 1, p.run, p.channels)
+        c = _cycle(pointer(p.shift, types.float32), shifted(cycles, 2 * size), 1, p.run, p.channels)
         ticket = take(p.ticket)
         while ticket < p.tasks:
             # Backwards: what the pass before read and wrote last is still in the cache.

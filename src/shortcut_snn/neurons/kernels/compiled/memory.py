@@ -14,11 +14,13 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 # Alias scopes: one for each buffer that a kernel may touch.
-X, RESIDUAL, OUT, SCALE, SHIFT, MEAN, U, PRE = 0, 1, 2, 3, 4, 5, 6, 7
-GRAD, GRAD_U, GRAD_CURRENT, GRAD_SUM, LEARNED, SUM, SUM_X = 8, 9, 10, 11, 12, 13, 14
-SOURCE, PARTIAL, INITIAL, FINAL, NUMBER, ROW = 15, 16, 17, 18, 19, 20
+X, RESIDUAL, OUT, U, PRE = 0, 1, 2, 3, 4
+GRAD, GRAD_U, GRAD_CURRENT, GRAD_SUM, LEARNED, SUM, SUM_X = 5, 6, 7, 8, 9, 10, 11
+SOURCE, PARTIAL, INITIAL, FINAL, NUMBER = 12, 13, 14, 15, 16
+# A tile's numbers per channel: several buffers, of which a loop that writes one reads none.
+ROW = 17
 # From here on the sums of parameters of which each channel has its own, one scope each.
-SUM_Q = 21
+SUM_Q = 18
 MOST_Q = 8
 _SCOPES = SUM_Q + MOST_Q
 

@@ -10,11 +10,11 @@ import numpy as np
 from numba import carray, types
 
 from .build import DIGEST, ELEMENTS, TILE, kernel, loop
-from .memory import PARTIAL, SHIFT, SUM, SUM_X, X, load, pointer, shifted, store, take
+from .memory import PARTIAL, ROW, SUM, SUM_X, X, load, pointer, shifted, store, take
 from .pattern import make_clear, make_cycle, make_fold, make_spread, place
 
 _ZERO = np.float32(0.0)
-_spread_shift, _cycle_shift = make_spread(SHIFT), make_cycle(SHIFT)
+_spread, _cycle = make_spread(ROW), make_cycle(ROW)
 _fold_sum, _fold_square = make_fold(SUM), make_fold(SUM_X)
 _clear_sum, _clear_square, _clear_partial = make_clear(SUM, _ZERO), make_clear(SUM_X, _ZERO), make_clear(PARTIAL, 0.0)
 
@@ -22,7 +22,7 @@ _clear_sum, _clear_square, _clear_partial = make_clear(SUM, _ZERO), make_clear(S
 @loop
 def _accumulate(x: Any, shift: Any, sums: Any, squares: Any, n: int) -> None:
     for j in range(n):
-        value = load(x, j, X) - load(shift, j, SHIFT)
+        value = load(x, j, X) - load(shift, j, ROW)
         store(sums, j, load(sums, j, SUM) + value, SUM)
         store(squares, j, load(squares, j, SUM_X) + value * value, SUM_X)
 
@@ -43,7 +43,7 @@ def statistics_kernel(dtype: str) -> int:
         row = pointer(p.workspace + take(p.workers) * p.worker_bytes, types.float32)
         sums, squares = shifted(row, TILE), shifted(row, TILE + size)
         x = pointer(p.x, element)
-        source = _cycle_shift(pointer(p.shift, types.float32), shifted(row, TILE + 2 * size), 1, run, channels)
+        source = _cycle(pointer(p.shift, types.float32), shifted(row, TILE + 2 * size), 1, run, channels)
         ticket = take(p.ticket)
         while ticket < p.tasks:
             partial = shifted(pointer(p.partials, types.float64), ticket * 2 * channels)
@@ -54,7 +54,7 @@ def statistics_kernel(dtype: str) -> int:
             stop = min(start + p.task_size, p.elements)
             for base in range(start, stop, TILE):
                 n = min(TILE, stop - base)
-                shift = _spread_shift(source, row, base, n, run, channels)
+                shift = _spread(source, row, base, n, run, channels)
                 at_sums, at_squares = place(sums, base, run, channels), place(squares, base, run, channels)
                 if n == TILE:
                     _accumulate(shifted(x, base), shift, at_sums, at_squares, TILE)

@@ -41,7 +41,7 @@ def _elements(names: Iterable[str], buffer: str, scope: str) -> list[str]:
 def _current(normalise: bool, add: bool) -> list[str]:
     lines = ["i = load(x, j, X)"]
     if normalise:
-        lines.append("i = i * load(scale, j, SCALE) + load(shift, j, SHIFT)")
+        lines.append("i = i * load(scale, j, ROW) + load(shift, j, ROW)")
     return [*lines, "i = i + load(residual, j, RESIDUAL)"] if add else lines
 
 
@@ -97,7 +97,7 @@ def back_text(
     if normalise and not static:
         body += [
             "store(sums, j, load(sums, j, SUM) + gi, SUM)",
-            "store(sums_x, j, load(sums_x, j, SUM_X) + gi * (load(x, j, X) - load(mean, j, MEAN)), SUM_X)",
+            "store(sums_x, j, load(sums_x, j, SUM_X) + gi * (load(x, j, X) - load(mean, j, ROW)), SUM_X)",
         ]
     learned = [name for name in learn if name[0] == "p"]
     for k, name in enumerate(learned):
