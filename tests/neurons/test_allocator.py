@@ -19,6 +19,7 @@ print(done, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.usefixtures("nothing_imported")  # In the heap of a forked process there may be a hole as large.
 def test_a_large_tensor_takes_the_memory_of_the_one_before() -> None:
     done, faults = subprocess.run(
         [sys.executable, "-c", CODE], capture_output=True, text=True, check=True
