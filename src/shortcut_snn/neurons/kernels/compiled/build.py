@@ -14,10 +14,11 @@ TILE = 64
 """Elements that go through all time steps at once: few, so that all that is computed on the way stays in the L1 cache
 beside the streams from memory, and a constant, so that loops over a tile unroll into a few vector instructions."""
 
+# Kernels alone call them: without wrappers for others they compile sooner.
+_INNER = {
+    "error_model": "numpy", "nogil": True, "boundscheck": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True,
+}  # fmt: skip
 # A loop over a tile. No fast-math: forward and backward must round alike, or they would disagree on who fired.
-_INNER = {"error_model": "numpy", "nogil": True, "boundscheck": False}
-# Python calls none of them: without wrappers for it they compile sooner.
-_INNER |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 loop = numba.njit(**_INNER, forceinline=True)
 # Sums may be taken in any order.
 reduction = numba.njit(**_INNER, fastmath={"reassoc", "nsz"})
