@@ -224,6 +224,18 @@ def test_neurons_share_a_program_only_where_they_are_alike() -> None:
     assert Scaled(0.5)(current).sum() == 0
 
 
+def test_a_surrogate_that_changes_at_every_step_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequence, "_MOST_PROGRAMS", 10)
+    monkeypatch.setattr(sequence, "_PROGRAMS", {})
+    neuron = LIF(0.5)
+    for step in range(1, 35):
+        neuron.surrogate = Rectangle(1.0 + step)
+        found = sequence.traced(neuron)
+        assert found is not None
+        assert (1.0 + step) / 2 in found.numbers
+        assert len(sequence._PROGRAMS) <= 10
+
+
 @pytest.mark.parametrize("shape", [(3,), (2, 2)])
 def test_a_parameter_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
     class Wide(LIF):

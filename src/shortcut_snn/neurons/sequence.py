@@ -39,6 +39,8 @@ def _traced(neuron: Any, stamp: str, training: bool) -> Traced | None:
             found = _PROGRAMS.get(alike) or trace(neuron, len(neuron.states))
             own[training] = key, found
             if alike is not None:
+                if len(_PROGRAMS) >= _MOST_PROGRAMS:
+                    _PROGRAMS.clear()
                 _PROGRAMS[alike] = found
         except CannotTraceError as error:
             own[training] = key, None
@@ -47,6 +49,8 @@ def _traced(neuron: Any, stamp: str, training: bool) -> Traced | None:
 
 
 _PROGRAMS: dict[tuple[Any, ...] | None, Traced] = {}
+# A surrogate that is another at every training step makes as many.
+_MOST_PROGRAMS = 1000
 
 
 def _alike(neuron: Any) -> tuple[Any, ...] | None:
