@@ -3,15 +3,16 @@
     python studies/claim_tables.py OUT/TABLE.csv ... [--picture depth.png] [--tuning]
 
 Means over seeds with 95 % intervals (Student's t), and differences from vanilla paired by seed. A run that failed
-counts as guessing, and is counted. Long runs at another rate than the one that the short runs chose stand in rows of
-their own. ``--tuning`` prints the learning rates that were tried too.
+counts as guessing, and is counted. Where a method was run for long at several learning rates, it goes by the one that
+fits the training data best after the last epoch; the others stand in rows of their own. ``--tuning`` prints the short
+runs too.
 """
 
 import argparse
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 from matplotlib.figure import Figure
 
@@ -29,28 +30,30 @@ def accuracy(row: Row, which: str = "test_last") -> float:
 
 
 def grouped(rows: Sequence[Row], phase: str) -> dict[str, dict[str, list[Row]]]:
-    """Return the rows of a phase by setting and method; final runs at a rate that was not chosen apart."""
+    """Return the rows of a phase by setting and method; final runs at another rate than the method's own apart."""
     found: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
         if row["phase"] == phase:
             found.setdefault(row["setting"], {}).setdefault(row["method"], []).append(row)
-    if phase == "tune":
-        return found
-    short = grouped(rows, "tune")
-    return {setting: _by_rate(methods, short.get(setting, {})) for setting, methods in found.items()}
+    return found if phase == "tune" else {setting: _by_rate(methods) for setting, methods in found.items()}
 
 
-def _by_rate(methods: dict[str, list[Row]], short: dict[str, list[Row]]) -> dict[str, list[Row]]:
+def _by_rate(methods: dict[str, list[Row]]) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for method, runs in methods.items():
-        tried = [row for row in short.get(method, []) if row["validation_last"]]
-        best = max(tried, key=lambda row: float(row["validation_last"]))["lr"] if tried else None
-        # A rate that was best and then not run for long is none to name the others by.
-        chosen = best if best in {row["lr"] for row in runs} else runs[0]["lr"]
+        own = _best_rate(runs)
         for row in runs:
-            name = method if row["lr"] == chosen else f"{method} at {row['lr']}"
-            found.setdefault(name, []).append(row)
+            found.setdefault(method if row["lr"] == own else f"{method} at {row['lr']}", []).append(row)
     return found
+
+
+def _best_rate(runs: Sequence[Row]) -> str:
+    """Return the rate with the highest training accuracy, over the seeds that all rates have: no test data chooses."""
+    rates: dict[str, dict[str, float]] = {}
+    for row in runs:
+        rates.setdefault(row["lr"], {})[row["seed"]] = -1.0 if row["failed"] else float(row.get("train_last") or -1)
+    seeds = set.intersection(*(set(each) for each in rates.values())) or {row["seed"] for row in runs}
+    return max(rates, key=lambda rate: fmean(rates[rate].get(seed, -1.0) for seed in seeds))
 
 
 def finals(rows: Sequence[Row]) -> str:
@@ -143,8 +146,11 @@ def _step(rows: Sequence[Row]) -> float:
 
 def _cost(rows: Sequence[Row], others: Sequence[Row]) -> str:
     """How much longer a step takes: the median over seeds, for the runs of one may be from another machine."""
-    base = {row["seed"]: float(row["seconds_per_step"]) for row in others if row["seconds_per_step"]}
-    times = [float(row["seconds_per_step"]) / base[row["seed"]] for row in rows if row["seed"] in base]
+    mine, base = (
+        {row["seed"]: float(row["seconds_per_step"]) for row in each if row["seconds_per_step"]}
+        for each in (rows, others)
+    )
+    times = [step / base[seed] for seed, step in mine.items() if seed in base]
     return f"{median(times):.2f}" if times else "-"
 
 

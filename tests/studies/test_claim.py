@@ -182,5 +182,28 @@ def test_tables_and_the_picture_of_depth(tmp_path: Path, capsys: pytest.CaptureF
     assert (tmp_path / "depth.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_method_goes_by_the_rate_that_fits_the_training_data_best(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["phase", "setting", "method", "lr", "seed", "epochs", "chance", "failed", "train_last", "test_last"]
+    names += ["seconds_per_step"]
+    found = [
+        ["tune", "34-ms", "vanilla", "0.3", 0, 2, 0.1, "", 0.9, "", 0.1],
+        ["final", "34-ms", "vanilla", "0.3", 0, 7, 0.1, "", 0.4, 0.9, 0.1],
+        ["final", "34-ms", "vanilla", "0.1", 0, 7, 0.1, "", 0.5, 0.5, 0.1],
+        # Of one rate alone, so that it does not tell the two apart.
+        ["final", "34-ms", "vanilla", "0.3", 1, 7, 0.1, "", 0.9, 0.9, 0.1],
+        ["final", "34-ms", "vanilla", "1", 0, 7, 0.1, "the loss is nan", 0.8, "", ""],
+    ]
+    with (tmp_path / "depth.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([names, *found])
+    claim_tables.main([str(tmp_path / "depth.csv")])
+    lines = {(cells[1], cells[2]): cells[3:-1] for cells in map(cells_of, capsys.readouterr().out.splitlines())}
+    assert lines["34-ms", "vanilla"][:4] == ["0.1", "7", "1", "0"]
+    assert lines["34-ms", "vanilla"][4].startswith("50.00")
+    assert lines["34-ms", "vanilla at 0.3"][2] == "2"
+    assert lines["34-ms", "vanilla at 1"][3] == "1"
+
+
 def cells_of(line: str) -> list[str]:
     return [cell.strip() for cell in line.split("|")] if "|" in line else [""] * 4
