@@ -338,7 +338,13 @@ class Lab:
     def compare(self, settings: Mapping[str, Entries], methods: Sequence[str]) -> None:
         """Tune each method in each setting; then all seeds of all, the first of everything first; equal time last."""
         methods = self.options.methods or methods
-        names = self.wanted(settings)
+        optimizer = self.options.optimizer
+        suffix = "" if optimizer == "sgd" else f"-{optimizer}"
+        settings = {
+            f"{name}{suffix}": merged(settings[name], {"optimizer": OPTIMIZERS[optimizer]})
+            for name in self.wanted(settings)
+        }
+        names = list(settings)
         best = {(name, method): self.tune(name, method, settings[name]) for name in names for method in methods}
         seeds = range(self.options.first_seed, self.options.seeds)
         for seed in seeds:
@@ -509,6 +515,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--only", nargs="+", default=["*"], metavar="SETTING", help="these settings, as in 'resnet18-*'"
     )
     parser.add_argument("--methods", nargs="+", choices=METHODS, help="these methods")
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd", help="of the tables paper and depth")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0, help="leave out the seeds before it")
     parser.add_argument("--threads", type=int, help="threads of a run (default: all cores)")

@@ -207,3 +207,20 @@ def test_a_method_goes_by_the_rate_that_fits_the_training_data_best(
 
 def cells_of(line: str) -> list[str]:
     return [cell.strip() for cell in line.split("|")] if "|" in line else [""] * 4
+
+
+def test_another_optimizer_is_another_setting_with_rates_of_its_own(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pretended(lab: claim.Lab, run: claim.Run) -> claim.Row:
+        seen.append((run.phase, run.setting, run.rate, run.recipe.to_dict()["optimizer"]["kind"]))
+        return {"lr": str(run.rate), "validation_last": str(1 - abs(run.rate - 0.01))}
+
+    seen: list[tuple[str, str, float, str]] = []
+    monkeypatch.setattr(claim.Lab, "result", pretended)
+    command = ["depth", str(tmp_path), "--data", str(data), "--only", "34-ms", "--methods", "vanilla", "--seeds", "1"]
+    assert claim.main([*command, "--optimizer", "muon"]) == 0
+    assert seen == [
+        *(("tune", "34-ms-muon", rate, "muon") for rate in (0.003, 0.01, 0.03)),
+        ("final", "34-ms-muon", 0.01, "muon"),
+    ]
