@@ -44,11 +44,12 @@ if TYPE_CHECKING:
         TimeLoop,
     )
     from .recipes import Recipe, recipe_of, train
-    from .runs import Classification, RunFolder, Task, Training, fit
+    from .runs import Classification, Muon, RunFolder, Task, Training, fit
 
 _PACKAGES = ("analysis", "components", "data", "deploy", "lightning", "method", "nets", "neurons", "recipes", "runs")
 _HOME = {
     "Classification": "runs",
+    "Muon": "runs",
     "Recipe": "recipes",
     "RunFolder": "runs",
     "Task": "runs",
@@ -74,6 +75,7 @@ __all__ = [
     "LinearDecay",
     "LogitSum",
     "LossSum",
+    "Muon",
     "Recipe",
     "RunFolder",
     "SelfDistillation",

@@ -24,7 +24,7 @@ def test_both_networks_are_trained_side_by_side_and_compared(
         assert f"{100 * result['test_last']['accuracy']:.0f} %" in sentence
     assert results["with help"]["parameters"] == results["without help"]["parameters"]
     assert any(line.startswith("Why: ") for line in lines)
-    assert all(len(line) <= 120 for line in lines if line.startswith(("epoch", "A deep", "Each")))
+    assert all(len(line) <= 120 for line in lines if line.startswith(("epoch", "A deep", "Both")))
     assert (tmp_path / "demo" / "demo.png").read_bytes().startswith(b"\x89PNG")
     # What is there already is not trained again, and says the same.
     assert main(["demo", "--out", str(tmp_path / "demo"), "--epochs", "1"]) == 0

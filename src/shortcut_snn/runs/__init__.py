@@ -3,8 +3,9 @@
 from .folder import RunFolder
 from .health import Health
 from .interruption import Interrupted
+from .optimizers import Muon
 from .run import fit
 from .task import Classification, Task
 from .training import Training
 
-__all__ = ["Classification", "Health", "Interrupted", "RunFolder", "Task", "Training", "fit"]
+__all__ = ["Classification", "Health", "Interrupted", "Muon", "RunFolder", "Task", "Training", "fit"]

@@ -45,6 +45,12 @@ class Muon(Optimizer):
         nesterov: whether Muon's momentum is Nesterov's.
         ns_steps: Newton-Schulz iterations of a step of Muon.
         betas: of AdamW.
+
+    Example:
+        >>> layer = nn.Linear(4, 2)
+        >>> optimizer = Muon(layer.parameters(), lr=0.01)
+        >>> layer(torch.ones(1, 4)).sum().backward()
+        >>> optimizer.step()
     """
 
     def __init__(
