@@ -74,6 +74,15 @@ def test_the_iteration_on_gram_matrices_is_that_on_the_matrix_itself(shape: tupl
     torch.testing.assert_close(orthogonal(x, (a, b, c), steps).double(), expected, rtol=0, atol=1e-3)
 
 
+def test_what_is_left_of_a_silent_neurons_gradient_is_nothing() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(8, 20)
+    x[::2] *= 1e-20
+    found = orthogonal(x)
+    assert not found[::2].any(), "subnormal products, which are slow"
+    torch.testing.assert_close(found[1::2], orthogonal(x[1::2]))
+
+
 def test_a_matrix_of_nothing_stays_one() -> None:
     assert torch.equal(orthogonal(torch.zeros(3, 5)), torch.zeros(3, 5))
 
