@@ -128,6 +128,8 @@ class _GramMuon(torch.optim.Muon):
             for p in group["params"]:
                 if p.grad is None:
                     continue
+                if p.grad.is_sparse or p.is_complex():
+                    raise RuntimeError("Muon takes real numbers and dense gradients alone")
                 state = self.state[p]
                 if "momentum_buffer" not in state:
                     state["momentum_buffer"] = torch.zeros_like(p.grad)
@@ -136,7 +138,7 @@ class _GramMuon(torch.optim.Muon):
                 update = orthogonal(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
                 p.mul_(1 - lr * group["weight_decay"])
                 # As large as AdamW's steps are (match_rms_adamw).
-                p.add_(update, alpha=-0.2 * lr * math.sqrt(max(p.shape)))
+                p.add_(update, alpha=-lr * (0.2 * math.sqrt(max(p.shape))))
 
 
 RESTART = 5
@@ -158,12 +160,23 @@ def orthogonal(
         steps: iterations.
         eps: least norm that it is divided by.
 
+    Raises:
+        ValueError: 100 steps or more, as torch refuses them.
+
     Example:
         >>> x = torch.randn(8, 32)
         >>> bool((torch.linalg.svdvals(orthogonal(x)) - 1).abs().max() < 0.4)
         True
     """
+    if steps >= 100:
+        raise ValueError(f"{steps} Newton-Schulz iterations; take fewer than 100: 5 do")
     a, b, c = coefficients
+
+    def polynomial_of(gram: Tensor) -> Tensor:
+        found = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        found.diagonal().add_(a)
+        return found
+
     tall = x.size(0) > x.size(1)
     wide: Tensor = (x.t() if tall else x).float()
     # The mean gradient of a silent neuron falls towards 0 step by step; products of what is left of it are subnormal
@@ -171,12 +184,11 @@ def orthogonal(
     wide = nn.functional.hardshrink(wide / wide.norm().clamp(min=eps), 1e-9)
     for first in range(0, steps, RESTART):
         gram = wide @ wide.t()
-        factor = torch.eye(len(gram), device=gram.device)
-        for step in range(first, min(first + RESTART, steps)):
-            polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-            polynomial.diagonal().add_(a)
-            factor = polynomial if step == first else polynomial @ factor
+        factor = polynomial = polynomial_of(gram)
+        for _ in range(first + 1, min(first + RESTART, steps)):
             gram = polynomial @ gram @ polynomial
+            polynomial = polynomial_of(gram)
+            factor = polynomial @ factor
         wide = factor @ wide
     return wide.t() if tall else wide
 
