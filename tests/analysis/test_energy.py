@@ -18,7 +18,7 @@ from shortcut_snn import attach, nets
 from shortcut_snn.analysis import plots
 from shortcut_snn.analysis.energy import ADDITION, MULTIPLY_ACCUMULATE, measure_energy
 from shortcut_snn.analysis.operations import count_operations
-from shortcut_snn.neurons import IF, LIF, use_packing
+from shortcut_snn.neurons import IF, ILIF, LIF, unrolled_spikes, use_packing
 
 
 def settle(net: nn.Module, images: torch.Tensor) -> None:
@@ -45,6 +45,34 @@ def test_by_hand():
     assert found.layers["0"].synapses == (4 * 4 + 4 * 6 + 9) * 2 * 5, "of corners, edges and the middle"
     assert found.layers["1"].additions == 3 * 4
     assert found.layers["1"].multiplications == 18 * 4
+
+
+@pytest.mark.parametrize("block", ["ms", "basic"])
+def test_a_whole_number_of_a_neuron_is_as_many_spikes(block):
+    """Each layer adds as often as it would for the spikes themselves, of which there are up to 2 x 3."""
+    net = nets.spiking_resnet18(10, 2, width=4, block=block, make_neuron=partial(ILIF, most=3))
+    settle(net, torch.randn(16, 3, 16, 16))
+    net.eval()
+    images = torch.randn(5, 3, 16, 16)
+    given: dict[str, torch.Tensor] = {}
+    convolutions = {name: module for name, module in net.named_modules() if isinstance(module, nn.Conv2d)}
+    for name, module in convolutions.items():
+        module.register_forward_pre_hook(lambda _, args, name=name: given.update({name: args[0].detach()}))
+    report = measure_energy(net, [images])
+    found = {layer.layer: layer for layer in report.layers}
+    fed = [name for name in convolutions if found[name].additions]
+    assert len(fed) == len(convolutions) - 1 - 3 * (block == "ms"), "all but the stem, and shortcuts of currents"
+    for name in fed:
+        assert (given[name] > 1).any()
+        spikes = unrolled_spikes(given[name].unflatten(0, (2, 5)), 3)
+        twin = nn.Sequential(convolutions[name])
+        with count_operations(twin) as operations:
+            twin(spikes.flatten(0, 1))
+        expected = operations.layers["0"]
+        assert expected.multiplications == found[name].multiplications == 0
+        assert found[name].additions == pytest.approx(expected.additions / 5)
+        assert found[name].spikes == pytest.approx(expected.spikes / 5)
+    assert report.bits == 3, "as counts of up to 6 spikes"
 
 
 def test_a_network_for_one_image():

@@ -1,8 +1,8 @@
 r"""Additions, multiplications, memory accesses and energy of an inference, counted from the spikes that flow.
 
 A layer that is fed spikes adds a weight for every spike and every output that it reaches; one that is fed anything
-else (an image, a current, the counts that SEW blocks pass on) multiplies and adds for every weight it uses. A matrix
-product of two activations, as in attention, adds 1 wherever two spikes meet, or, where one side alone is spikes, a row
+else (an image, a current, the counts that SEW blocks pass on) multiplies and adds for every weight it uses. A number n
+that an I-LIF neuron gives is n spikes (see :func:`.unrolled_spikes`). A matrix product of two activations, as in attention, adds 1 wherever two spikes meet, or, where one side alone is spikes, a row
 or column of the other for each of them. Normalisations are taken as folded into the layers before them. Not counted, as
 is the custom: biases, pooling, residual sums, masks; and, where operations alone are, the neurons' own updates.
 
@@ -18,7 +18,7 @@ size. Nothing is kept in registers but the sum that a multiplication adds to:
 
 Beside it stands the network that Z. Yan et al., "Reconsidering the energy efficiency of spiking neural networks", 2024
 (arXiv 2409.08290) compare with: the same layers, once, on activations of :math:`\lceil\log_2(T+1)\rceil` bits, which
-tell as many values apart as counts of up to T spikes. Its weights, and the numbers that the spiking network multiplies
+tell as many values apart as counts of up to T spikes (behind I-LIF neurons, T times as many as one gives). Its weights, and the numbers that the spiking network multiplies
 with (an image, means), are the spiking network's own. Whole numbers of 32 bits; a product of fewer takes as much less.
 Zeros of padding cost neither; zeros among its activations are not made use of, nor, in either network, weights that
 could be read once for several outputs.
@@ -241,6 +241,7 @@ def measure_energy(
     twin = way.copied(inside)
     samples = sum(way.samples(batch) for batch in inputs)
     sums: dict[str, list[float]] = {}
+    most: dict[str, int] = {}
     with preserving_state(twin, training=False), torch.no_grad():
         for batch in inputs:
             way.rest(twin)
@@ -251,6 +252,7 @@ def measure_energy(
                 seen = [layer.additions, layer.multiplications, layer.dense / steps, layer.synapses / steps]
                 seen += [layer.inputs, layer.inputs / steps, layer.spikes, layer.updates]
                 sums[name] = [a + b for a, b in zip(sums.get(name, [0.0] * len(seen)), seen, strict=True)]
+                most[name] = max(layer.most, most.get(name, 1))
     uncounted = _uncounted(inside, (name for name, values in sums.items() if values[2]))
     if uncounted:
         warnings.warn(
@@ -258,9 +260,13 @@ def measure_energy(
             "are not known, or were not called",
             stacklevel=2,
         )
-    bits = way.time_steps.bit_length()  # ceil(log2(T + 1))
+    # ceil(log2(n + 1)) for up to n spikes.
     layers = (
-        LayerEnergy(name, *(value / samples for value in values), bits=WORD if values[1] else bits)
+        LayerEnergy(
+            name,
+            *(value / samples for value in values),
+            bits=WORD if values[1] else (way.time_steps * most[name]).bit_length(),
+        )
         for name, values in sums.items()
     )
     return EnergyReport(tuple(layers), uncounted)

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..inspection import hooked
 from ..method.taps import first_tensor
+from ..neurons import ILIF
 from .probe import neurons
 
 COUNTED = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
@@ -33,7 +35,9 @@ class LayerOperations:
     inputs: int = 0
     """Spikes or numbers that it was given, zeros included."""
     spikes: int = 0
-    """Of these, spikes."""
+    """Of these, spikes; a number n of an :class:`.ILIF` is n of them."""
+    most: int = 1
+    """Spikes that an input can be in a time step."""
     updates: int = 0
     """Membrane potentials computed by the neurons behind it; the first layer has also those before it."""
     lead: Counter[tuple[int, ...]] = field(default_factory=Counter)
@@ -66,17 +70,23 @@ def count_operations(network: nn.Module) -> Iterator[Operations]:
     layers = {name: module for name, module in nn.Module.named_modules(network) if isinstance(module, COUNTED)}
     last = next(iter(layers), "")
     before: dict[str, str] = {}
+    counts = WeakTensorKeyDictionary()
 
     @torch.no_grad()
     def layer(name: str, module: Any, args: Any, output: Any) -> None:
         nonlocal last
         last = name
-        _add(found.layers.setdefault(name, LayerOperations()), module, args[0].detach())
+        x = args[0]
+        most = counts.get(x if x._base is None else x._base, 1)
+        _add(found.layers.setdefault(name, LayerOperations()), module, x.detach(), most)
 
     def update(name: str, module: nn.Module, args: Any, output: Any) -> None:
         # Found at its first call: in a loop over time what comes before it is then the step before.
         behind = found.layers.setdefault(before.setdefault(name, last), LayerOperations())
-        behind.updates += first_tensor(output).numel()
+        fired = first_tensor(output)
+        behind.updates += fired.numel()
+        if isinstance(module, ILIF):
+            counts[fired] = module.most
 
     calls = hooked(dict(nn.Module.named_modules(network)), products.leave, products.enter)
     with calls, hooked(layers, layer), hooked(neurons(network), update), products:
@@ -89,17 +99,18 @@ def _spikes(x: Tensor) -> bool:
 
 def _given(layer: LayerOperations, x: Tensor, spikes: bool) -> None:
     layer.inputs += x.numel()
-    layer.spikes += int(x.count_nonzero()) if spikes else 0
+    layer.spikes += int(x.double().sum()) if spikes else 0
 
 
-def _add(layer: LayerOperations, module: nn.Conv2d | nn.Linear, x: Tensor) -> None:
-    spikes = _spikes(x)
+def _add(layer: LayerOperations, module: nn.Conv2d | nn.Linear, x: Tensor, most: int) -> None:
+    spikes = most > 1 or _spikes(x)
     weight = module.weight
     _given(layer, x, spikes)
+    layer.most = max(layer.most, most)
     if isinstance(module, nn.Linear):
         layer.tokens = True
         lead = tuple(x.shape[:-1])
-        used = int(x.count_nonzero()) * module.out_features if spikes else 0
+        used = int(x.double().sum()) * module.out_features if spikes else 0
         dense = synapses = prod(lead) * weight.numel()
     else:
         lead = tuple(x.shape[: x.dim() - len(module.kernel_size) - 1])
