@@ -13,17 +13,17 @@ the one before, instead of through the product of all choices:
 
 1. block (basic, sew, ms) times surrogate (rectangle, triangle, atan), each at its best learning rate with SGD;
 2. optimizer (SGD with Nesterov momentum, AdamW, Muon), each at its best learning rate;
-3. decay (0.25, 0.5) times threshold (0.5, 1), at that learning rate;
+3. decay (0.25, 0.5) times threshold (0.5, 1), at that learning rate, and I-LIF neurons at one time step;
 4. weight decay, label smoothing, cutout, average of weights, one after the other; a change stays if it gains at least
    half a point. T = 4 and twice the width are measured too and never chosen, since they cost more;
 5. over seeds, on all training data: the winner, the best of each block and optimizer, and where it all began.
 
 ``paper`` (CIFAR-100) is the paper's table at another scale: ResNet-18 and ResNet-34, with the paper's neuron and with
 that of the authors' earlier code. ``depth`` (CIFAR-10) crosses depth, block and method. ``transformer`` puts QKFormer
-beside a ResNet-18 with membrane shortcuts, trained for as many steps and for as long. ``cpu`` times the recipe
-cifar10-cpu or cifar100-cpu, whichever FILE.npz has the classes of, at the recipe's own learning rate: as it is, twice
-as long, and once with SpikingJelly's neurons in the same network. It counts the seconds of training alone; the test set
-is looked at after every epoch and nothing is chosen by it. Let nothing else run beside it.
+beside a ResNet-18 with membrane shortcuts, trained for as many steps and for as long. ``cpu`` times the recipes for a
+CPU, those of FILE.npz's classes, at their own learning rates: as they are, twice as long, and once with SpikingJelly's
+neurons in the same network. It counts the seconds of training alone; the test set is looked at after every epoch and
+nothing is chosen by it. Let nothing else run beside it.
 """
 
 import argparse
@@ -77,6 +77,7 @@ COMMON: Entries = {
     "optimizer": OPTIMIZERS["sgd"],
     "training": {"precision": "bf16", "warmup": 0.1, "checkpoint_every": 200},
 }
+ILIF: Entries = {"neuron": {"kind": "ilif"}, "network": {"time_steps": 1}}
 NEURONS: dict[str, Entries] = {
     "paper": {"decay": 0.5, "threshold": 1.0, "surrogate": {"kind": "rectangle", "width": 1.0}},
     "authors": {"decay": 0.25, "threshold": 0.5, "surrogate": {"kind": "rectangle", "width": 1.0}},
@@ -107,6 +108,44 @@ class WatchedArchive(ImageArchive):
         return dataclasses.replace(source, validation=source.test)
 
 
+class _FromRest:
+    """SpikingJelly's neurons as ours: from rest at each call, and on a float32 membrane under autocast.
+
+    With a membrane in bfloat16 SpikingJelly's fused operator would not be used.
+    """
+
+    reset: Callable[[], None]
+
+    def materialize_states(self, inputs: Any, states: Any, step_mode: str) -> Any:
+        v, *rest = super().materialize_states(inputs, states, step_mode)  # type: ignore[misc]
+        return (v.float(), *rest)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        self.reset()
+        return super().forward(*args, **kwargs)  # type: ignore[misc]
+
+
+@components.neuron("spikingjelly_ilif")
+def spikingjelly_ilif(
+    decay: float = 0.25, threshold: float = 1.0, most: int = 4, detach_reset: bool = False
+) -> nn.Module:
+    """SpikingJelly's ILIFNode over whole sequences, with the dynamics of our ILIF.
+
+    Args:
+        decay: factor on the membrane potential in a step.
+        threshold: what a count is a multiple of.
+        most: the largest number.
+        detach_reset: whether the gradient ignores that the reset depends on the count.
+    """
+    from spikingjelly.activation_based import neuron
+    from spikingjelly.activation_based.surrogate import MultiLevelSpikeCount
+
+    class Float32ILIF(_FromRest, neuron.ILIFNode):
+        pass
+
+    return Float32ILIF(1 / (1 - decay), threshold, MultiLevelSpikeCount(most), detach_reset, step_mode="m")
+
+
 @components.neuron("spikingjelly")
 def spikingjelly_lif(
     decay: float = 0.5,
@@ -130,17 +169,8 @@ def spikingjelly_lif(
     from spikingjelly.activation_based import neuron
     from spikingjelly.activation_based import surrogate as theirs
 
-    class Float32LIF(neuron.LIFNode):
-        """Under autocast the membrane would else be bfloat16, and SpikingJelly's fused operator not be used."""
-
-        def materialize_states(self, inputs: Any, states: Any, step_mode: str) -> Any:
-            v, *rest = super().materialize_states(inputs, states, step_mode)
-            return (v.float(), *rest)
-
-        def forward(self, *args: Any, **kwargs: Any) -> Any:
-            """Start from rest, as ours do."""
-            self.reset()
-            return super().forward(*args, **kwargs)
+    class Float32LIF(_FromRest, neuron.LIFNode):
+        pass
 
     shape: Any
     match surrogate:
@@ -338,12 +368,10 @@ class Lab:
     def compare(self, settings: Mapping[str, Entries], methods: Sequence[str]) -> None:
         """Tune each method in each setting; then all seeds of all, the first of everything first; equal time last."""
         methods = self.options.methods or methods
-        optimizer = self.options.optimizer
-        suffix = "" if optimizer == "sgd" else f"-{optimizer}"
-        settings = {
-            f"{name}{suffix}": merged(settings[name], {"optimizer": OPTIMIZERS[optimizer]})
-            for name in self.wanted(settings)
-        }
+        optimizer, neuron = self.options.optimizer, self.options.neuron
+        suffix = ("" if neuron == "lif" else f"-{neuron}") + ("" if optimizer == "sgd" else f"-{optimizer}")
+        change = merged({"optimizer": OPTIMIZERS[optimizer]}, ILIF if neuron == "ilif" else {})
+        settings = {f"{name}{suffix}": merged(settings[name], change) for name in self.wanted(settings)}
         names = list(settings)
         best = {(name, method): self.tune(name, method, settings[name]) for name in names for method in methods}
         seeds = range(self.options.first_seed, self.options.seeds)
@@ -407,6 +435,7 @@ def recipes(lab: Lab) -> None:
     for decay, threshold in itertools.product((0.25, 0.5), (1.0, 0.5)):
         if (decay, threshold) != (0.25, 1.0):
             better(f"decay {decay:g}, threshold {threshold:g}", {"neuron": {"decay": decay, "threshold": threshold}})
+    better("I-LIF, T = 1", ILIF)
     weight_decay = lab.recipe(best, lr=None, epochs=1).optimizer.weight_decay
     for factor in (0.3, 3):
         better(f"weight decay {factor * weight_decay:g}", {"optimizer": {"weight_decay": factor * weight_decay}})
@@ -450,19 +479,23 @@ def cpu(lab: Lab) -> None:
     """Time to accuracy of the recipes for a CPU.
 
     Raises:
-        ValueError: data of neither of them.
+        ValueError: data of none of them.
     """
-    name = {10: "cifar10-cpu", 100: "cifar100-cpu"}.get(lab.classes)
-    if name is None:
+    names = {10: ("cifar10-cpu", "cifar10-cpu-lif"), 100: ("cifar100-cpu",)}.get(lab.classes)
+    if names is None:
         raise ValueError(f"--data: the table cpu takes CIFAR-10 or CIFAR-100, and {lab.options.data} is neither")
-    epochs = lab.options.epochs or recipe_of(name).training.epochs
-    variants: dict[str, tuple[Entries, int, int]] = {
-        name: ({}, epochs, lab.options.seeds),
-        f"{name} twice as long": ({}, 2 * epochs, 1),
-        f"{name} SpikingJelly": ({"neuron": {"kind": "spikingjelly"}}, epochs, 1),
-    }
+    variants: dict[str, tuple[str, Entries, int, int]] = {}
+    for name in names:
+        recipe = recipe_of(name)
+        epochs = lab.options.epochs or recipe.training.epochs
+        theirs = {"lif": "spikingjelly", "ilif": "spikingjelly_ilif"}[recipe.to_dict()["neuron"]["kind"]]
+        variants |= {
+            name: (name, {}, epochs, lab.options.seeds),
+            f"{name} twice as long": (name, {}, 2 * epochs, 1),
+            f"{name} SpikingJelly": (name, {"neuron": {"kind": theirs}}, epochs, 1),
+        }
     for setting in lab.wanted(variants):
-        change, long, seeds = variants[setting]
+        name, change, long, seeds = variants[setting]
         for seed in range(seeds):
             recipe = lab.recipe(
                 name, {"data": {"kind": "npz_watched"}}, change, lr=None, epochs=long, seed=seed, validation=0.0
@@ -516,6 +549,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--methods", nargs="+", choices=METHODS, help="these methods")
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd", help="of the tables paper and depth")
+    parser.add_argument("--neuron", choices=("lif", "ilif"), default="lif", help="of these tables; I-LIF at T = 1")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0, help="leave out the seeds before it")
     parser.add_argument("--threads", type=int, help="threads of a run (default: all cores)")

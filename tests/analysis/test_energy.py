@@ -47,13 +47,14 @@ def test_by_hand():
     assert found.layers["1"].multiplications == 18 * 4
 
 
-@pytest.mark.parametrize("block", ["ms", "basic"])
-def test_a_whole_number_of_a_neuron_is_as_many_spikes(block):
-    """Each layer adds as often as it would for the spikes themselves, of which there are up to 2 x 3."""
-    net = nets.spiking_resnet18(10, 2, width=4, block=block, make_neuron=partial(ILIF, most=3))
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("block", "steps", "bits"), [("ms", 2, 3), ("basic", 2, 3), ("ms", 1, 2)])
+def test_a_whole_number_of_a_neuron_is_as_many_spikes(block, steps, bits, layout):
+    """Each layer adds as often as it would for the spikes themselves, of which there are up to 3 a time step."""
+    net = nets.spiking_resnet18(10, steps, width=4, block=block, make_neuron=partial(ILIF, most=3))
     settle(net, torch.randn(16, 3, 16, 16))
-    net.eval()
-    images = torch.randn(5, 3, 16, 16)
+    net.eval().to(memory_format=layout)
+    images = torch.randn(5, 3, 16, 16).contiguous(memory_format=layout)
     given: dict[str, torch.Tensor] = {}
     convolutions = {name: module for name, module in net.named_modules() if isinstance(module, nn.Conv2d)}
     for name, module in convolutions.items():
@@ -64,7 +65,7 @@ def test_a_whole_number_of_a_neuron_is_as_many_spikes(block):
     assert len(fed) == len(convolutions) - 1 - 3 * (block == "ms"), "all but the stem, and shortcuts of currents"
     for name in fed:
         assert (given[name] > 1).any()
-        spikes = unrolled_spikes(given[name].unflatten(0, (2, 5)), 3)
+        spikes = unrolled_spikes(given[name].unflatten(0, (steps, 5)), 3)
         twin = nn.Sequential(convolutions[name])
         with count_operations(twin) as operations:
             twin(spikes.flatten(0, 1))
@@ -72,7 +73,7 @@ def test_a_whole_number_of_a_neuron_is_as_many_spikes(block):
         assert expected.multiplications == found[name].multiplications == 0
         assert found[name].additions == pytest.approx(expected.additions / 5)
         assert found[name].spikes == pytest.approx(expected.spikes / 5)
-    assert report.bits == 3, "as counts of up to 6 spikes"
+    assert report.bits == bits, "as counts of up to 3 times as many spikes as time steps"
 
 
 def test_a_network_for_one_image():

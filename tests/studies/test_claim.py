@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from shortcut_snn.neurons import LIF, ATan, Rectangle, Sigmoid, Surrogate, Triangle
+from shortcut_snn.neurons import ILIF, LIF, ATan, Rectangle, Sigmoid, Surrogate, Triangle
 from shortcut_snn.recipes import recipe_of
 from studies import claim, claim_tables
 
@@ -145,8 +145,26 @@ def test_spikingjellys_neuron_is_ours(surrogate: Surrogate) -> None:
     torch.testing.assert_close(*outputs)
 
 
+def test_spikingjellys_i_lif_is_ours() -> None:
+    pytest.importorskip("spikingjelly")
+    torch.manual_seed(0)
+    current = 3 * torch.randn(4, 3, 5)
+    outputs = []
+    for neuron in (ILIF(0.5, 3, threshold=0.75), claim.spikingjelly_ilif(0.5, 0.75, 3)):
+        for _ in range(2):  # the second sequence starts from rest
+            x = current.clone().requires_grad_()
+            counts = neuron(x)
+            (counts * torch.arange(5.0)).sum().backward()
+        outputs.append((counts.detach(), x.grad))
+    assert outputs[0][0].max() == 3
+    torch.testing.assert_close(*outputs)
+
+
 @pytest.mark.filterwarnings("ignore:::lightning")
-def test_time_to_accuracy_with_both_neurons(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["cifar10-cpu", "cifar10-cpu-lif"])
+def test_time_to_accuracy_with_both_neurons(
+    name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("spikingjelly")
     ten = tmp_path / "ten.npz"
     with np.load(data) as archive:
@@ -154,12 +172,12 @@ def test_time_to_accuracy_with_both_neurons(data: Path, tmp_path: Path, monkeypa
     np.savez(ten, **(arrays | {f"y_{part}": np.arange(len(arrays[f"y_{part}"])) % 10 for part in ("train", "test")}))
     monkeypatch.setattr(claim, "GOALS", (0.0, 1.0))
     command = ["cpu", str(tmp_path / "out"), "--data", str(ten), "--seeds", "1", "--epochs", "1", "--threads", "1"]
-    command += ["--only", "cifar10-cpu", "*SpikingJelly", *TINY]
+    command += ["--only", name, f"{name} SpikingJelly", *TINY[:-1]]
     assert claim.main(command) == 0
     found = rows(tmp_path / "out" / "cpu.csv")
-    assert [row["setting"] for row in found] == ["cifar10-cpu", "cifar10-cpu SpikingJelly"]
+    assert [row["setting"] for row in found] == [name, f"{name} SpikingJelly"]
     assert all(float(row["minutes_to_0"]) >= 0 and row["minutes_to_100"] == "" for row in found)
-    assert all(float(row["lr"]) == recipe_of("cifar10-cpu").optimizer.lr and not row.get("test_best") for row in found)
+    assert all(float(row["lr"]) == recipe_of(name).optimizer.lr and not row.get("test_best") for row in found)
     assert found[0]["parameters"] == found[1]["parameters"]
 
 
@@ -209,18 +227,23 @@ def cells_of(line: str) -> list[str]:
     return [cell.strip() for cell in line.split("|")] if "|" in line else [""] * 4
 
 
-def test_another_optimizer_is_another_setting_with_rates_of_its_own(
+def test_another_optimizer_or_neuron_is_another_setting_with_rates_of_its_own(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def pretended(lab: claim.Lab, run: claim.Run) -> claim.Row:
-        seen.append((run.phase, run.setting, run.rate, run.recipe.to_dict()["optimizer"]["kind"]))
+        seen.append((run.phase, run.setting, run.rate, *(run.recipe.to_dict()[each]["kind"] for each in varied)))
         return {"lr": str(run.rate), "validation_last": str(1 - abs(run.rate - 0.01))}
 
-    seen: list[tuple[str, str, float, str]] = []
+    varied = "optimizer", "neuron"
+    seen: list[tuple[str | float, ...]] = []
     monkeypatch.setattr(claim.Lab, "result", pretended)
     command = ["depth", str(tmp_path), "--data", str(data), "--only", "34-ms", "--methods", "vanilla", "--seeds", "1"]
     assert claim.main([*command, "--optimizer", "muon"]) == 0
     assert seen == [
-        *(("tune", "34-ms-muon", rate, "muon") for rate in (0.003, 0.01, 0.03)),
-        ("final", "34-ms-muon", 0.01, "muon"),
+        *(("tune", "34-ms-muon", rate, "muon", "lif") for rate in (0.003, 0.01, 0.03)),
+        ("final", "34-ms-muon", 0.01, "muon", "lif"),
     ]
+    assert claim.main([*command, "--optimizer", "muon", "--neuron", "ilif"]) == 0
+    assert seen[-1] == ("final", "34-ms-ilif-muon", 0.01, "muon", "ilif")
+    assert claim.main([*command, "--rates", "0.01", "--neuron", "ilif"]) == 0
+    assert seen[-1] == ("final", "34-ms-ilif", 0.01, "sgd", "ilif")

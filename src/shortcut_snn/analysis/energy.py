@@ -1,10 +1,11 @@
 r"""Additions, multiplications, memory accesses and energy of an inference, counted from the spikes that flow.
 
-A layer that is fed spikes adds a weight for every spike and every output that it reaches; one that is fed anything
-else (an image, a current, the counts that SEW blocks pass on) multiplies and adds for every weight it uses. A number n
-that an I-LIF neuron gives is n spikes (see :func:`.unrolled_spikes`). A matrix product of two activations, as in attention, adds 1 wherever two spikes meet, or, where one side alone is spikes, a row
-or column of the other for each of them. Normalisations are taken as folded into the layers before them. Not counted, as
-is the custom: biases, pooling, residual sums, masks; and, where operations alone are, the neurons' own updates.
+A layer that is fed spikes adds a weight for every spike and every output that it reaches; one that is fed anything else
+(an image, a current, the counts that SEW blocks pass on) multiplies and adds for every weight it uses. A number n that
+an I-LIF neuron gives is n spikes (see :func:`.unrolled_spikes`). A matrix product of two activations, as in attention,
+adds 1 wherever two spikes meet, or, where one side alone is spikes, a row or column of the other for each of them.
+Normalisations are taken as folded into the layers before them. Not counted, as is the custom: biases, pooling, residual
+sums, masks; and, where operations alone are, the neurons' own updates.
 
 With memory, the accesses are those of E. Lemaire et al., "An analytical estimation of spiking neural networks energy
 efficiency", ICONIP 2022 (arXiv 2210.13107), each at the price of one 32-bit word in a small SRAM, whatever the layer's
@@ -18,10 +19,10 @@ size. Nothing is kept in registers but the sum that a multiplication adds to:
 
 Beside it stands the network that Z. Yan et al., "Reconsidering the energy efficiency of spiking neural networks", 2024
 (arXiv 2409.08290) compare with: the same layers, once, on activations of :math:`\lceil\log_2(T+1)\rceil` bits, which
-tell as many values apart as counts of up to T spikes (behind I-LIF neurons, T times as many as one gives). Its weights, and the numbers that the spiking network multiplies
-with (an image, means), are the spiking network's own. Whole numbers of 32 bits; a product of fewer takes as much less.
-Zeros of padding cost neither; zeros among its activations are not made use of, nor, in either network, weights that
-could be read once for several outputs.
+tell as many values apart as counts of up to T spikes (behind I-LIF neurons, T times as many as one gives). Its weights,
+and the numbers that the spiking network multiplies with (an image, means), are the spiking network's own. Whole numbers
+of 32 bits; a product of fewer takes as much less. Zeros of padding cost neither; zeros among its activations are not
+made use of, nor, in either network, weights that could be read once for several outputs.
 """
 
 import warnings

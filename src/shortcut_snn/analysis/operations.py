@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..inspection import hooked
 from ..method.taps import first_tensor
@@ -70,15 +70,16 @@ def count_operations(network: nn.Module) -> Iterator[Operations]:
     layers = {name: module for name, module in nn.Module.named_modules(network) if isinstance(module, COUNTED)}
     last = next(iter(layers), "")
     before: dict[str, str] = {}
-    counts = WeakTensorKeyDictionary()
+    # By what they are views of; a weak reference, which keeps the address from being given away, but not the numbers.
+    counts: dict[StorageWeakRef, int] = {}
 
     @torch.no_grad()
     def layer(name: str, module: Any, args: Any, output: Any) -> None:
         nonlocal last
         last = name
-        x = args[0]
-        most = counts.get(x if x._base is None else x._base, 1)
-        _add(found.layers.setdefault(name, LayerOperations()), module, x.detach(), most)
+        x = args[0].detach()
+        most = counts.get(StorageWeakRef(x.untyped_storage()), 1)
+        _add(found.layers.setdefault(name, LayerOperations()), module, x, most)
 
     def update(name: str, module: nn.Module, args: Any, output: Any) -> None:
         # Found at its first call: in a loop over time what comes before it is then the step before.
@@ -86,7 +87,7 @@ def count_operations(network: nn.Module) -> Iterator[Operations]:
         fired = first_tensor(output)
         behind.updates += fired.numel()
         if isinstance(module, ILIF):
-            counts[fired] = module.most
+            counts[StorageWeakRef(fired.untyped_storage())] = module.most
 
     calls = hooked(dict(nn.Module.named_modules(network)), products.leave, products.enter)
     with calls, hooked(layers, layer), hooked(neurons(network), update), products:
