@@ -70,15 +70,18 @@ def count_operations(network: nn.Module) -> Iterator[Operations]:
     layers = {name: module for name, module in nn.Module.named_modules(network) if isinstance(module, COUNTED)}
     last = next(iter(layers), "")
     before: dict[str, str] = {}
-    # By what they are views of; a weak reference, which keeps the address from being given away, but not the numbers.
+    # By what they are views of. A weak reference keeps the address from being given away, but not the numbers.
     counts: dict[StorageWeakRef, int] = {}
+
+    def storage(x: Tensor) -> StorageWeakRef:
+        return StorageWeakRef(x.untyped_storage())  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def layer(name: str, module: Any, args: Any, output: Any) -> None:
         nonlocal last
         last = name
         x = args[0].detach()
-        most = counts.get(StorageWeakRef(x.untyped_storage()), 1)
+        most = counts.get(storage(x), 1)
         _add(found.layers.setdefault(name, LayerOperations()), module, x, most)
 
     def update(name: str, module: nn.Module, args: Any, output: Any) -> None:
@@ -87,7 +90,7 @@ def count_operations(network: nn.Module) -> Iterator[Operations]:
         fired = first_tensor(output)
         behind.updates += fired.numel()
         if isinstance(module, ILIF):
-            counts[StorageWeakRef(fired.untyped_storage())] = module.most
+            counts[storage(fired)] = module.most
 
     calls = hooked(dict(nn.Module.named_modules(network)), products.leave, products.enter)
     with calls, hooked(layers, layer), hooked(neurons(network), update), products:
