@@ -1,6 +1,6 @@
-"""The recipe nmnist-small, with one method or several, on real N-MNIST recordings by cross-validation, and a table.
+"""A recipe for N-MNIST, with one method or several, on real recordings by cross-validation, and a table.
 
-    python studies/nmnist_folds.py RECORDINGS.npz OUT [--methods vanilla] [--seeds 1] [--folds 5] [--jobs 1]
+    python studies/nmnist_folds.py RECORDINGS.npz OUT [--recipe nmnist-small] [--methods vanilla] [--seeds 1]
 
 RECORDINGS.npz holds N-MNIST's events (data.kind nmnist_npz); its own split is not used. A run is some seven minutes on
 one core; stop it and start it again as you like, finished runs are skipped. A seed's accuracy is the mean over the
@@ -60,6 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="N-MNIST as one .npz file")
     parser.add_argument("out", type=Path, help="folder for the runs and the table")
+    parser.add_argument("--recipe", default="nmnist-small", help="nmnist-small-lif is the other")
     parser.add_argument(
         "--methods", nargs="+", default=["vanilla"], help="presets; the others are set against the first"
     )
@@ -68,7 +69,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     options = parser.parse_args()
-    command = [sys.executable, "-m", "shortcut_snn", "compare", "--config", "nmnist-small", "--out", options.out]
+    command = [sys.executable, "-m", "shortcut_snn", "compare", "--config", options.recipe, "--out", options.out]
     command += ["--methods", *options.methods, "--seeds", options.seeds, "--jobs", options.jobs]
     command += ["--grid", f"data.fold={','.join(map(str, range(options.folds)))}"]
     command += ["--data.kind", "nmnist_npz", "--data.root", options.data, "--data.folds", options.folds]
