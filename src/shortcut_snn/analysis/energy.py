@@ -253,7 +253,7 @@ def measure_energy(
                 seen = [layer.additions, layer.multiplications, layer.dense / steps, layer.synapses / steps]
                 seen += [layer.inputs, layer.inputs / steps, layer.spikes, layer.updates]
                 sums[name] = [a + b for a, b in zip(sums.get(name, [0.0] * len(seen)), seen, strict=True)]
-                most[name] = max(layer.most, most.get(name, 1))
+                most[name] = layer.most
     uncounted = _uncounted(inside, (name for name, values in sums.items() if values[2]))
     if uncounted:
         warnings.warn(

@@ -29,10 +29,10 @@ def neurobench_metrics(
     J. Yik et al., "The NeuroBench framework for benchmarking neuromorphic computing algorithms and systems", Nature
     Communications 16, 2025. It is called, put to rest and in eval mode as :func:`.measure_energy` does it. With that,
     these agree: ``Effective_ACs`` are the additions, where no weight is 0, no attention multiplies activations and no
-    :class:`.ILIF` gives whole numbers;
-    ``Dense`` the additions and multiplications if every input were one, padding left out; and ``ActivationSparsity`` is
-    1 less spikes per neuron and time step. ``Effective_MACs`` are fewer than the multiplications, of which NeuroBench
-    leaves out those with 0 and padding. Of biases, norms and the neurons' own updates it counts none either.
+    :class:`.ILIF` gives whole numbers; ``Dense`` the additions and multiplications if every input were one, padding
+    left out; and ``ActivationSparsity`` is 1 less spikes per neuron and time step. ``Effective_MACs`` are fewer than
+    the multiplications, of which NeuroBench leaves out those with 0 and padding. Of biases, norms and the neurons' own
+    updates it counts none either.
 
     Args:
         network: of this library, or any that :func:`.measure_energy` takes.

@@ -81,8 +81,7 @@ def count_operations(network: nn.Module) -> Iterator[Operations]:
         nonlocal last
         last = name
         x = args[0].detach()
-        most = counts.get(storage(x), 1)
-        _add(found.layers.setdefault(name, LayerOperations()), module, x, most)
+        _add(found.layers.setdefault(name, LayerOperations()), module, x, counts.get(storage(x), 1))
 
     def update(name: str, module: nn.Module, args: Any, output: Any) -> None:
         # Found at its first call: in a loop over time what comes before it is then the step before.
@@ -101,20 +100,22 @@ def _spikes(x: Tensor) -> bool:
     return bool(((x == 0) | (x == 1)).all())
 
 
-def _given(layer: LayerOperations, x: Tensor, spikes: bool) -> None:
+def _given(layer: LayerOperations, x: Tensor, spikes: bool) -> int:
+    fired = int(x.sum(dtype=torch.float64)) if spikes else 0
     layer.inputs += x.numel()
-    layer.spikes += int(x.double().sum()) if spikes else 0
+    layer.spikes += fired
+    return fired
 
 
 def _add(layer: LayerOperations, module: nn.Conv2d | nn.Linear, x: Tensor, most: int) -> None:
     spikes = most > 1 or _spikes(x)
     weight = module.weight
-    _given(layer, x, spikes)
+    fired = _given(layer, x, spikes)
     layer.most = max(layer.most, most)
     if isinstance(module, nn.Linear):
         layer.tokens = True
         lead = tuple(x.shape[:-1])
-        used = int(x.double().sum()) * module.out_features if spikes else 0
+        used = fired * module.out_features
         dense = synapses = prod(lead) * weight.numel()
     else:
         lead = tuple(x.shape[: x.dim() - len(module.kernel_size) - 1])
