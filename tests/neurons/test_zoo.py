@@ -12,6 +12,7 @@ from spikingjelly.activation_based import neuron as sj
 from spikingjelly.activation_based import surrogate as sj_surrogate
 from torch import Tensor, nn
 
+from shortcut_snn import components
 from shortcut_snn.neurons import (
     CLIF,
     ILIF,
@@ -156,6 +157,12 @@ def test_the_spikes_of_counts_sum_to_what_the_counts_give() -> None:
     spikes = unrolled_spikes(counts, 4)
     assert set(spikes.unique().tolist()) == {0.0, 1.0}
     torch.testing.assert_close(linear(spikes).unflatten(0, (3, 4)).sum(1), linear(counts))
+
+
+@pytest.mark.parametrize("option", [{"surrogate": "triangle"}, {"reset": "hard"}])
+def test_ilif_refuses_what_would_have_no_effect(option: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=f"neuron 'ilif' has no entry '{next(iter(option))}'"):
+        components.read(components.neuron, {"kind": "ilif"} | option, "neuron")
 
 
 class Branching(LIF):

@@ -1,14 +1,26 @@
 """The integer LIF neuron."""
 
-from typing import Annotated, Any, ClassVar
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
 from .. import components
-from .modules import LIF
+from .modules import LIF, Threshold
 from .trace import straight_through
+
+
+@dataclass(frozen=True)
+class WithinBounds:
+    """1 where a number of spikes is neither below 0 nor above ``most``: what stands for an I-LIF's surrogate."""
+
+    most: int
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """Return it for a membrane potential in thresholds."""
+        return ((v >= 0) & (v <= self.most)).to(v.dtype)
 
 
 @components.neuron("ilif")
@@ -17,11 +29,13 @@ class ILIF(LIF):
 
     Luo et al., "Integer-Valued Training and Spike-Driven Inference Spiking Neural Network for High-performance and
     Energy-efficient Object Detection", ECCV 2024. The gradient passes where the number is neither at its least nor at
-    its most, in place of a surrogate; the reset subtracts what was fired. See :func:`unrolled_spikes`.
+    its most, so there is no surrogate to choose; the reset subtracts what was fired, so there is none of these either.
+    See :func:`unrolled_spikes`.
 
     Args:
         decay: factor on the membrane potential in a step, from 0 to 1.
         most: the largest number.
+        threshold: membrane potential for a spike.
 
     Example:
         >>> ILIF()(torch.full((3, 1, 1), 1.8)).flatten()
@@ -34,20 +48,22 @@ class ILIF(LIF):
         self,
         decay: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.25,
         most: Annotated[int, Ge(1)] = 4,
-        **options: Any,
+        threshold: Threshold = 1.0,
+        detach_reset: bool = False,
+        detach_membrane: bool = False,
     ) -> None:
-        super().__init__(decay, **options)
+        super().__init__(decay, threshold, WithinBounds(most), "soft", detach_reset, detach_membrane)
         self.most = most
 
     def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:
         """Return how often each neuron fires, and the membrane potential after that."""
         membrane = self.decay * membrane + current
         count = self.fire(membrane / self.threshold)
-        return count, membrane - self.threshold * (count.detach() if self.detach_reset else count)
+        return count, self.after(membrane, count)
 
     def fire(self, v: Tensor) -> Tensor:
         """Return the nearest whole number within its bounds."""
-        return straight_through(v.clamp(0, self.most).round(), v, lambda v: ((v >= 0) & (v <= self.most)).to(v.dtype))
+        return straight_through(v.clamp(0, self.most).round(), v, self.surrogate)
 
 
 def unrolled_spikes(counts: Tensor, most: int) -> Tensor:
