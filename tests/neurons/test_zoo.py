@@ -12,7 +12,7 @@ from spikingjelly.activation_based import neuron as sj
 from spikingjelly.activation_based import surrogate as sj_surrogate
 from torch import Tensor, nn
 
-from shortcut_snn import components
+from shortcut_snn import calibrate, components, nets
 from shortcut_snn.neurons import (
     CLIF,
     ILIF,
@@ -163,6 +163,12 @@ def test_the_spikes_of_counts_sum_to_what_the_counts_give() -> None:
 def test_ilif_refuses_what_would_have_no_effect(option: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=f"neuron 'ilif' has no entry '{next(iter(option))}'"):
         components.read(components.neuron, {"kind": "ilif"} | option, "neuron")
+
+
+def test_ilif_has_no_surrogate_to_calibrate() -> None:
+    batch = torch.rand(2, 3, 16, 16), torch.arange(2)
+    with pytest.raises(ValueError, match="has no width"):
+        calibrate(nets.spiking_resnet18(4, 1, width=4, make_neuron=ILIF), [batch])
 
 
 class Branching(LIF):
