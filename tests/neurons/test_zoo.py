@@ -171,6 +171,14 @@ def test_ilif_has_no_surrogate_to_calibrate() -> None:
         calibrate(nets.spiking_resnet18(4, 1, width=4, make_neuron=ILIF), [batch])
 
 
+def test_ilif_may_be_given_another_largest_number() -> None:
+    neuron, current = ILIF(most=1), torch.full((1, 1, 1), 3.0, requires_grad=True)
+    neuron.most = 4
+    neuron(current).sum().backward()
+    assert neuron(current).item() == 3
+    assert torch.equal(current.grad, torch.ones(1, 1, 1))
+
+
 class Branching(LIF):
     """What it does depends on values."""
 

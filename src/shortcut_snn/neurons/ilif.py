@@ -43,6 +43,7 @@ class ILIF(LIF):
     """
 
     binary: ClassVar[bool] = False
+    surrogate: WithinBounds
 
     def __init__(
         self,
@@ -53,7 +54,15 @@ class ILIF(LIF):
         detach_membrane: bool = False,
     ) -> None:
         super().__init__(decay, threshold, WithinBounds(most), "soft", detach_reset, detach_membrane)
-        self.most = most
+
+    @property
+    def most(self) -> int:
+        """Return the largest number."""
+        return self.surrogate.most
+
+    @most.setter
+    def most(self, most: int) -> None:
+        self.surrogate = WithinBounds(most)
 
     def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:
         """Return how often each neuron fires, and the membrane potential after that."""
