@@ -10,9 +10,10 @@ import torch
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor, nn
 
-from shortcut_snn import LinearDecay, LossSum, Shortcut, attach
+from shortcut_snn import LinearDecay, LossSum, Shortcut, attach, nets
 from shortcut_snn.analysis import examine
 from shortcut_snn.method.libraries import steepness
+from shortcut_snn.neurons import LIF, ATan
 from shortcut_snn.recipes import PRESETS, recipe_of
 
 from .deep_peers import DEEP, DEPTH, digits, spikingjelly
@@ -166,6 +167,35 @@ def test_spikes_are_kept_as_bits_whatever_takes_them(name: str, monkeypatch: pyt
 
 def is_spikes(x: Tensor) -> bool:
     return x.dtype == torch.uint8 or bool(((x == 0) | (x == 1)).all())
+
+
+def test_packing_leaves_norm_and_neuron_one_layer() -> None:
+    network, images, labels = nets.spiking_resnet8(10, 2, width=16), torch.rand(4, 3, 16, 16), torch.arange(4)
+    gradients = []
+    for pack in (False, True):
+        model = attach(copy.deepcopy(network), example=images, labels=labels, pack=pack)
+        LossSum()(model(images), labels, 0.5).backward()
+        gradients.append([parameter.grad for parameter in model.network.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["of ours", "SpikingJelly's"])
+@pytest.mark.parametrize("given", ["dictionary", "as arguments", "as names"])
+def test_a_network_of_several_inputs_or_a_dictionary_is_calibrated_too(kind: str, given: str) -> None:
+    def fires() -> nn.Module:
+        if kind == "of ours":
+            return LIF(surrogate=ATan())
+        return neuron.LIFNode(surrogate_function=surrogate.ATan(), step_mode="m")
+
+    class Layers(nn.Sequential):
+        def forward(self, x: Any, gain: Any = None) -> Tensor:
+            return super().forward(x["image"] if gain is None else x * gain)
+
+    network = Layers(*(layer for _ in range(4) for layer in (nn.Linear(20, 20), fires())), nn.Linear(20, 3))
+    x, gain = 9 * torch.rand(4, 8, 20), torch.tensor(2.0)
+    examples = {"dictionary": {"image": x}, "as arguments": (x, gain), "as names": {"x": x, "gain": gain}}
+    model = attach(network, method="calibrated", example=examples[given], labels=torch.arange(8) % 3)
+    assert list(model.widths) == ["1", "3", "5"]
 
 
 class Forecaster(nn.Module):

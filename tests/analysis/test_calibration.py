@@ -115,6 +115,13 @@ def test_mistakes():
     with pytest.raises(ValueError, match="has no width"):
         calibrate(network(Shapeless()), [batch()])
 
+    shared = LIF(surrogate=ATan())
+    several = nn.Sequential(nn.Linear(20, 30), shared, nn.Linear(30, 30), shared, nn.Linear(30, 30), LIF())
+    with pytest.raises(ValueError, match=r"1 is called several times in a pass.*give each layer a neuron of its own"):
+        calibrate(several, [(9 * torch.rand(4, 6, 20), torch.arange(6) % 3)], lambda out, y: out.square().mean())
+    assert shared.surrogate == ATan()
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in several.modules())
+
 
 def test_membranes_are_those_that_fire():
     for neuron in (LIF(0.5), LIF(0.7, reset="soft"), IF(), PLIF(0.3)):

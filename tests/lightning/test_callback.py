@@ -13,13 +13,14 @@ from sklearn.datasets import load_digits
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
+from torchmetrics.classification import MulticlassAccuracy
 
 from shortcut_snn import TET, Constant, LinearDecay, LogitSum, LossSum, SelfDistillation, attach
 from shortcut_snn.lightning import ShortcutCallback
 from shortcut_snn.lightning.unsaved import load_states, set_aside, split_state
 from shortcut_snn.method import Objective
-from shortcut_snn.neurons import packed
+from shortcut_snn.neurons import ATan, packed, straight_through
 
 from ..method.toys import hooks
 
@@ -571,3 +572,179 @@ def test_a_network_that_is_never_called_as_a_module_is_warned_of_once(loaders: A
     with pytest.warns(UserWarning, match=r"call self.net\(x\), neither its forward\(x\) nor") as warned:
         fit(Bypassing(), loaders, tmp_path, ShortcutCallback("net"), epochs=2)
     assert len([each for each in warned if "its branches train nothing" in str(each.message)]) == 1
+
+
+def quick(module: pl.LightningModule, data: Any, *callbacks: pl.Callback, validation: Any = None) -> pl.Trainer:
+    """Train for an epoch without a trace on disk."""
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+    trainer = pl.Trainer(callbacks=list(callbacks), max_epochs=1, accelerator="cpu", num_sanity_val_steps=0, **quiet)
+    trainer.fit(module, data, validation)
+    return trainer
+
+
+def few(loaders: Any, batch: int = 24, batches: int = 4) -> DataLoader:
+    return DataLoader(Subset(loaders[0].dataset, range(batch * batches)), batch)
+
+
+def test_metrics_in_a_module_that_is_itself_the_network_keep_all_batches(loaders: Any) -> None:
+    class Measured(Itself):
+        def __init__(self) -> None:
+            super().__init__()
+            self.accuracy, self.mine, self.ends = MulticlassAccuracy(10, average="micro"), [], []
+
+        def validation_step(self, batch: Any, index: int) -> None:
+            images, labels = batch
+            found = self.logits(images).argmax(1)
+            self.accuracy.update(found, labels)
+            self.mine.append((found == labels).float())
+
+        def on_validation_epoch_end(self) -> None:
+            self.ends += [self.accuracy.compute().item(), torch.cat(self.mine).mean().item()]
+
+    torch.manual_seed(0)
+    module = Measured()
+    quick(module, few(loaders), ShortcutCallback(""), validation=few(loaders))
+    assert module.ends[0] == pytest.approx(module.ends[1])
+    assert module.accuracy._update_count == 4
+
+
+class Manual(Mine):
+    """Takes its own steps, two for each batch, between which the neurons' states go on."""
+
+    def __init__(self, chunks: int = 1) -> None:
+        super().__init__()
+        self.automatic_optimization, self.chunks, self.starts = False, chunks, []
+
+    def training_step(self, batch: Any, index: int) -> None:
+        images, labels = batch
+        optimizer = self.optimizers()
+        for chunk in self.sequence(images).chunk(self.chunks):
+            self.starts.append(float(torch.as_tensor(self.net.layer1[2].v).abs().sum()))
+            self.manual_backward(F.cross_entropy(self.net(chunk).mean(0), labels))
+            optimizer.step()
+            optimizer.zero_grad()
+            functional.detach_net(self.net)
+
+
+def test_under_manual_optimization_states_go_on_within_a_batch(loaders: Any) -> None:
+    torch.manual_seed(0)
+    module = Manual(chunks=2)
+    quick(module, few(loaders, batches=2), ShortcutCallback("net"))
+    assert [start > 0 for start in module.starts] == [False, True, False, True]
+
+
+@pytest.mark.parametrize("options", [{"objective": "loss_sum"}, {"method": "loss_sum"}])
+def test_losses_cannot_be_added_under_manual_optimization(options: dict[str, str], loaders: Any) -> None:
+    with pytest.raises(ValueError, match=r"Manual optimizes by itself .* use objective='logit_sum'"):
+        quick(Manual(), few(loaders), ShortcutCallback("net", **options))
+
+
+def test_labels_of_one_call_among_several_are_asked_for(loaders: Any) -> None:
+    class Twice(Mine):
+        def training_step(self, batch: Any, index: int) -> Tensor:
+            loss = super().training_step(batch, index)["loss"]
+            return loss + self.logits(torch.zeros_like(batch[0])).softmax(1).square().sum()
+
+    with pytest.raises(ValueError, match=r"calls self.net\(x\) 2 times, and which of them the labels belong to"):
+        quick(Twice(), few(loaders), ShortcutCallback("net", objective="loss_sum"))
+
+
+def test_a_closure_may_be_called_several_times(loaders: Any) -> None:
+    class Lbfgs(Mine):
+        def configure_optimizers(self) -> Any:
+            return torch.optim.LBFGS(self.parameters(), lr=0.01, max_iter=3)
+
+    torch.manual_seed(0)
+    module = Lbfgs()
+    callback = ShortcutCallback("net", objective="loss_sum", balance=Constant(0.5))
+    quick(module, few(loaders, batches=2), callback)
+
+    torch.manual_seed(0)
+    expected = Lbfgs()
+    model = attach(expected.net, example=expected.example_input_array)
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.01, max_iter=3)
+    for images, labels in few(loaders, batches=2):
+
+        def closure(images: Tensor = images, labels: Tensor = labels) -> Tensor:
+            optimizer.zero_grad()
+            out = model(expected.sequence(images))
+            loss = F.cross_entropy(out.main, labels, label_smoothing=0.1)
+            loss = loss + 0.5 * sum(F.cross_entropy(branch, labels) for branch in out.branches)
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+    for key, value in expected.state_dict().items():
+        torch.testing.assert_close(module.state_dict()[key], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_for_which_the_step_returns_nothing_is_left_out(loaders: Any) -> None:
+    class Skipping(Mine):
+        def training_step(self, batch: Any, index: int) -> Any:
+            return None if index % 2 else super().training_step(batch, index)
+
+    def trained(kind: type[Mine], data: Any) -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        module = kind()
+        quick(module, data, ShortcutCallback("net", objective="loss_sum", balance=Constant(0.5)))
+        return module.state_dict()
+
+    half = DataLoader(Subset(loaders[0].dataset, [*range(24), *range(48, 72)]), 24)
+    assert_same(trained(Skipping, few(loaders)), trained(Mine, half))
+
+
+def test_batches_that_are_no_pairs_need_labels(loaders: Any) -> None:
+    class Keyed(Mine):
+        def training_step(self, batch: Any, index: int) -> Any:
+            return super().training_step((batch["image"], batch["label"]), index)
+
+    data = DataLoader([{"image": image, "label": label} for image, label in few(loaders).dataset], 24)
+    with pytest.raises(ValueError, match=r"a batch is a dict, and no pair of inputs and labels: pass labels="):
+        quick(Keyed(), data, ShortcutCallback("net", objective="loss_sum"))
+    torch.manual_seed(0)
+    quick(Keyed(), data, ShortcutCallback("net", objective="loss_sum", labels=lambda batch: batch["label"]))
+
+
+def test_neurons_of_ones_own_are_put_to_rest_outside_training_too(loaders: Any) -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.v: Any = 0.0
+
+        def reset(self) -> None:
+            self.v = 0.0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.v = 0.9 * self.v + x
+            spike = straight_through((self.v > 1).float(), self.v - 1, ATan())
+            self.v = self.v * (1 - spike)
+            return spike
+
+    class Loop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer1 = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), Own())
+            self.layer2, self.head = nn.Sequential(nn.Linear(16, 16), Own()), nn.Linear(16, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([self.head(self.layer2(self.layer1(step))) for step in x])
+
+    class Module(Mine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = Loop()
+
+        def validation_step(self, batch: Any, index: int) -> None:
+            self.log("loss", F.cross_entropy(self.logits(batch[0]), batch[1]))
+
+        test_step = validation_step
+
+    torch.manual_seed(0)
+    module = Module()
+    odd = DataLoader(Subset(loaders[1].dataset, range(70)), 24)
+    trainer = quick(module, few(loaders), ShortcutCallback("net"), validation=odd)
+    expected = trainer.callback_metrics["loss"].item()
+    fresh = pl.Trainer(callbacks=[ShortcutCallback("net")], accelerator="cpu", logger=False, enable_progress_bar=False)
+    for which in (trainer, fresh):
+        assert which.validate(module, odd, verbose=False)[0]["loss"] == expected
+        assert which.test(module, odd, verbose=False)[0]["loss"] == expected

@@ -151,6 +151,17 @@ def test_static_batches_are_shown_for_a_number_of_time_steps() -> None:
     assert torch.equal(output.branches[0], expected.branches[0])
 
 
+def test_a_batch_may_have_a_name_where_a_network_takes_one_step() -> None:
+    network = nn.Sequential()
+    network.layer1 = nn.Sequential(nn.Conv2d(2, 4, 3), neuron.LIFNode())
+    network.layer2 = nn.Sequential(nn.Conv2d(4, 4, 3), neuron.LIFNode(), nn.Flatten(), nn.Linear(64, 3))
+    batch = {"input": 9 * torch.rand(4, 6, 2, 8, 8)}
+    model = attach(network, example=batch, labels=torch.arange(6) % 3)
+    assert model.description.time_steps == 4
+    assert torch.equal(model(**batch).main, model(batch["input"]).main)
+    assert model.strip(check=batch) is network
+
+
 def test_the_membrane_potential_may_be_the_readout() -> None:
     network, x = snntorch_step(), frames()
     model = attach(network, example=x, batch_axis=1, readout=lambda output: output[1][-1])

@@ -4,8 +4,10 @@ import pytest
 import torch
 from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
+from torchmetrics import MeanMetric
 
-from shortcut_snn import Shortcut
+from shortcut_snn import LogitSum, Shortcut, attach
+from shortcut_snn.neurons import ATan, straight_through
 
 from .toys import Staged, small
 
@@ -54,6 +56,73 @@ def test_both_step_modes_give_the_same_branches() -> None:
         torch.testing.assert_close(multi, single)
     functional.reset_net(models["s"])
     assert torch.equal(models["s"](x).branches[0], outputs["s"].branches[0])
+
+
+class InPlace(nn.Module):
+    """A neuron of one's own, of one time step, whose reset writes zeros over its potential."""
+
+    v: Tensor | None = None
+
+    def reset(self) -> None:
+        if self.v is not None:
+            self.v.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        v = 0.5 * (torch.zeros_like(x) if self.v is None or self.v.shape != x.shape else self.v) + x
+        spike = straight_through((v > 1).float(), v - 1, ATan())
+        self.v = v * (1 - spike)
+        return spike
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_reset_in_place_leaves_no_graph(whole: bool) -> None:
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer1 = nn.Sequential(nn.Linear(20, 16), InPlace())
+            self.layer2 = nn.Sequential(nn.Linear(16, 16), InPlace())
+            self.head = nn.Linear(16, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([self.head(self.layer2(self.layer1(step))) for step in x]).mean(0)
+
+    class Whole(Network):
+        def reset_state(self) -> None:
+            self.layer1[1].reset()
+            self.layer2[1].reset()
+
+    x, labels = 4 * torch.rand(4, 8, 20), torch.arange(8) % 3
+    said: list[str] = []
+    model = attach(Whole() if whole else Network(), example=x, labels=labels, tell=said.append)
+    assert ("the network's reset_state()" if whole else "reset() of InPlace") in said[0]
+    gradients = []
+    for _ in range(2):
+        model.zero_grad()
+        LogitSum()(model(x), labels, 0.5).backward()
+        gradients.append(model.network.layer1[0].weight.grad.clone())
+    assert gradients[0].any()
+    assert torch.equal(*gradients)
+
+
+def test_a_metric_in_the_network_is_no_state() -> None:
+    class Counting(Stateful):
+        def __init__(self) -> None:
+            super().__init__("m")
+            self.rate = MeanMetric()
+
+        def forward(self, x: Tensor) -> Tensor:
+            spikes = self.layer1(x)
+            self.rate.update(spikes)
+            return self.head(self.layer2(spikes).mean(0))
+
+    x = 10 * torch.rand(6, 2, 4)
+    model = attach(Counting(), example=x, labels=torch.tensor([0, 1]))
+    model.network.rate.reset()
+    for _ in range(2):
+        model(x)
+    assert model.network.rate.update_count == 2
+    assert model.network.rate.compute() > 0
+    assert model.network.layer1[1].v == 0.0
 
 
 def test_a_network_with_weight_normalisation_of_the_old_kind_is_wrapped() -> None:

@@ -1,13 +1,16 @@
 """``strip`` with proof: what ships computes, bit for bit, what the wrapped network computed."""
 
 import copy
+import random
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from shortcut_snn import LossSum, Shortcut, attach
 from shortcut_snn.method.model import difference
+from shortcut_snn.neurons import LIF
 
 from .peers import LABELS, PEERS, Peer, frames, integrating
 from .toys import Noisy, Staged, hooks, small
@@ -25,6 +28,35 @@ def test_a_trained_network_of_any_library_is_proven_and_given_back(peer: Peer) -
     assert model(x).branches == ()
 
 
+@pytest.mark.parametrize("whose", ["torch", "own", "numpy", "numpy's own", "python"])
+def test_noise_of_any_kind_is_the_same_in_both_passes_of_the_check(whose: str) -> None:
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.generator, self.numpy = torch.Generator(), np.random.default_rng(0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            drawn = {
+                "torch": lambda: torch.rand_like(x),
+                "own": lambda: torch.rand(x.shape, generator=self.generator),
+                "numpy": lambda: torch.from_numpy(np.random.rand(*x.shape)).float(),
+                "numpy's own": lambda: torch.from_numpy(self.numpy.random(x.shape)).float(),
+                "python": lambda: torch.tensor([random.random() for _ in range(x.numel())]).view(x.shape),
+            }
+            return (drawn[whose]() < x).float()
+
+    network = nn.Sequential(Encoder(), nn.Linear(20, 20), LIF(), nn.Linear(20, 20), LIF(), nn.Linear(20, 3))
+    with torch.no_grad():
+        for number in (1, 3):
+            network[number].weight.mul_(6)
+    x = torch.rand(4, 6, 20)
+    model = attach(network, example=x, labels=torch.arange(6) % 3)
+    before = [network[0].generator.get_state(), network[0].numpy.bit_generator.state, random.getstate()]
+    assert model.strip(check=x) is network
+    assert torch.equal(network[0].generator.get_state(), before[0])
+    assert [network[0].numpy.bit_generator.state, random.getstate()] == before[1:]
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_the_check_leaves_modes_buffers_and_random_numbers_alone(training: bool) -> None:
     images = torch.rand(4, 2, 8, 8)
@@ -32,10 +64,10 @@ def test_the_check_leaves_modes_buffers_and_random_numbers_alone(training: bool)
     model.network.layer1[1].eval()
     modes = [module.training for module in model.network.modules()]
     state = {key: value.clone() for key, value in model.network.state_dict().items()}
-    random = torch.get_rng_state()
+    drawn = torch.get_rng_state()
     # It draws a random number in every pass: the same one for both.
     network = model.strip(check=images)
-    assert torch.equal(torch.get_rng_state(), random)
+    assert torch.equal(torch.get_rng_state(), drawn)
     assert [module.training for module in network.modules()] == modes
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
 

@@ -1,6 +1,9 @@
 """Every neuron: its kernels and its loop against its own step under autograd, and against others' neurons."""
 
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import snntorch
@@ -204,6 +207,120 @@ def test_what_cannot_be_traced_runs_as_written_and_says_so_once(kind: type[LIF],
     assert str(caught[0].message).startswith(f"{kind.__name__} runs step by step in plain PyTorch")
     (gradient,) = torch.autograd.grad(spikes.sum(), current)
     assert gradient.abs().sum() > 0
+
+
+class _Own(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, v):
+        ctx.save_for_backward(v)
+        return (v > 0).to(v.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (v,) = ctx.saved_tensors
+        return grad / (1 + 10 * v.abs()) ** 2
+
+
+class FiresByFunction(LIF):
+    """A surrogate gradient as many write it."""
+
+    def fire(self, v: Tensor) -> Tensor:
+        return _Own.apply(v)
+
+
+class TiresUnseen(LIF):
+    """No gradient reaches its fatigue."""
+
+    states = ("membrane", "fatigue")
+
+    def step(self, current: Tensor, membrane: Tensor, fatigue: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        membrane = self.decay * membrane + current
+        spike = self.fire(membrane - self.threshold - fatigue)
+        with torch.no_grad():
+            fatigue = 0.9 * fatigue + spike
+        return spike, self.after(membrane, spike), fatigue
+
+
+class Whole(LIF):
+    """A count by way of an integer."""
+
+    binary = False
+
+    def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        membrane = self.decay * membrane + current
+        return straight_through(membrane.to(torch.int32).to(membrane.dtype), membrane, torch.ones_like), membrane
+
+
+class Tenths(LIF):
+    """A rounding to one place."""
+
+    binary = False
+
+    def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        membrane = self.decay * membrane + current
+        return straight_through(torch.round(membrane, decimals=1), membrane, torch.ones_like), membrane
+
+
+@pytest.mark.parametrize("kind", [FiresByFunction, TiresUnseen, Whole, Tenths])
+def test_what_a_program_would_lose_runs_as_written(kind: type[LIF]) -> None:
+    neuron, current = kind(surrogate=ATan()), 2 * currents(4, 2, 5)
+    found = []
+    for stream in (by_autograd, sequence.stream):
+        x = current.clone().requires_grad_()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            spikes, _ = stream(neuron, x, torch.zeros(2, 2, 5) if kind is TiresUnseen else torch.zeros(2, 5))
+        found.append((spikes, *torch.autograd.grad(spikes.sum(), x)))
+    assert found[0][1].any()
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_nothing_passes_a_rectified_zero_as_in_spikingjelly() -> None:
+    theirs = sj.KLIFNode(tau=2.0, decay_input=False, v_reset=0.0, surrogate_function=sj_surrogate.ATan(), step_mode="m")
+    for neuron in (KLIF(surrogate=ATan()), theirs):
+        x = torch.zeros(3, 1, 1, requires_grad=True)
+        neuron(x).sum().backward()
+        assert not x.grad.any()
+
+
+def test_what_a_neurons_parts_and_lists_hold_may_be_changed_in_place() -> None:
+    class Gated(LIF):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate, self.levels = nn.Identity(), [1.0]
+            self.gate.gain = 1.0
+
+        def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+            return super().step(current * self.gate.gain * self.levels[0], membrane)
+
+    neuron, current = Gated(), torch.full((1, 1, 1), 1.5)
+    assert neuron(current).item() == 1
+    neuron.gate.gain = 0.0
+    assert neuron(current).item() == 0
+    neuron.gate.gain = 1.0
+    assert neuron(current).item() == 1
+    neuron.levels[0] = 0.0
+    assert neuron(current).item() == 0
+
+
+def test_a_network_from_another_process_has_its_own_parameters(tmp_path: Path) -> None:
+    code = """
+import sys, torch
+from shortcut_snn.neurons import LIF
+neurons = [LIF() for _ in range(5)]
+if sys.argv[2] == "load":
+    neurons = torch.load(sys.argv[1], weights_only=False)
+for neuron in neurons:
+    neuron.threshold = 1.0 if sys.argv[2] == "save" else 2.0
+current = torch.full((1, 1, 1), 1.5)
+print(*(int(neuron(current)) for neuron in neurons))
+torch.save(neurons, sys.argv[1])
+"""
+    for what, expected in (("save", "1 1 1 1 1"), ("load", "0 0 0 0 0")):
+        run = subprocess.run(
+            [sys.executable, "-c", code, tmp_path / "neurons.pt", what], check=True, capture_output=True, text=True
+        )
+        assert run.stdout.strip() == expected
 
 
 def test_a_change_of_a_neuron_or_of_its_surrogate_is_seen() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shortcut_snn import TET, LogitSum, LossSum, Shortcut, components, nets
+from shortcut_snn import TET, LogitSum, LossSum, Shortcut, attach, components, nets
 from shortcut_snn.analysis.firing import firing_rates
 from shortcut_snn.neurons import IF, LIF, PLIF, ATan, NormNeuron, Rectangle, Surrogate, Triangle, use_backend
 from shortcut_snn.neurons.rate import RatePasses
@@ -338,6 +338,19 @@ def test_mechanisms_are_components_and_wrap_a_network() -> None:
         output = model(torch.randn(4, 2, 16, 16))
         LossSum()(output, torch.tensor([0, 1, 2, 0]), 0.5).backward()
         assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 20), (4, 6, 3, 20), (4, 6, 3, 5, 4)], ids=str)
+def test_sequences_of_any_number_of_axes_are_averaged_over_time(shape: tuple[int, ...]) -> None:
+    network = nn.Sequential(nn.Linear(shape[-1], 8), LIF(), nn.Linear(8, 8), LIF(), nn.Flatten(2), nn.LazyLinear(3))
+    x, labels = 9 * torch.rand(shape), torch.arange(6) % 3
+    network(x)
+    model = attach(network, method="rate", example=x, labels=labels)
+    output = model(x)
+    LossSum()(output, labels, 0.5).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.network.parameters())
+    assert network[0].weight.grad.any()
+    torch.testing.assert_close(output.main, model.eval()(x).main)
 
 
 def test_what_does_not_go_together_is_refused() -> None:

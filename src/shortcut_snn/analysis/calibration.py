@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..inspection import hooked, preserving_state
 from ..method.libraries import steepness
+from ..method.model import inputs_of
 from ..neurons import Neuron, Resizable
 from .calibration_of_others import rounded, steepness_by_layer
 from .layers import Batch, Loss, cross_entropy
@@ -46,8 +47,8 @@ def calibrate(
         that: the one nearest to its own that will do, or else that with which the norm comes nearest.
 
     Raises:
-        ValueError: no batches, no neurons that it knows, a surrogate that has no width, or, of other libraries, spikes
-            that come back to the layers before.
+        ValueError: no batches, no neurons that it knows, a surrogate that has no width, a neuron of this library that
+            is called several times, or, of other libraries, spikes that come back to the layers before.
 
     Example:
         >>> import torch
@@ -62,11 +63,14 @@ def calibrate(
         raise ValueError("give at least one batch to calibrate on")
     ours = {name: layer for name, layer in layers.items() if isinstance(layer, Neuron)}
     logs: dict[str, list[float]] = {name: [] for name in layers}
-    for batch in batches:
-        if ours:
-            found = _one_batch(model or network, ours, batch, loss)
-        else:
-            found = steepness_by_layer(model or network, layers, batch, loss)
+    whole = network if model is None else model
+    for inputs, labels in batches:
+        args, kwargs = inputs_of(network, inputs)
+
+        def total(args: Any = args, kwargs: Any = kwargs, labels: Any = labels) -> Tensor:
+            return loss(whole(*args, **kwargs), labels)
+
+        found = _one_batch(whole, ours, total) if ours else steepness_by_layer(whole, layers, total)
         for name, width in found.items():
             logs[name].append(math.log(width))
     widths = {name: rounded(math.exp(sum(values) / len(values))) for name, values in logs.items() if values}
@@ -121,13 +125,13 @@ def _resizable(name: str, neuron: Neuron) -> Resizable:
     return neuron.surrogate
 
 
-def _one_batch(model: nn.Module, layers: dict[str, Neuron], batch: Batch, loss: Loss) -> dict[str, float]:
+def _one_batch(model: nn.Module, layers: dict[str, Neuron], total: Callable[[], Tensor]) -> dict[str, float]:
     widths: dict[str, float] = {}
     search = _Search()
     stops = {name: _Stop(name, neuron, search, widths) for name, neuron in layers.items()}
     before, after = (lambda name, *given: stops[name].before(*given)), (lambda name, *given: stops[name].after(*given))
     with preserving_state(model), hooked(layers, after, before):
-        loss(model(batch[0]), batch[1]).backward()  # type: ignore[no-untyped-call]
+        total().backward()  # type: ignore[no-untyped-call]
     return widths
 
 
@@ -157,6 +161,11 @@ class _Stop:
     def before(self, module: nn.Module, args: Any) -> Any:
         if not args[0].requires_grad:
             return None
+        if self.current is not None:
+            raise ValueError(
+                f"{self.name} is called several times in a pass, so that its surrogate cannot be calibrated: give each "
+                "layer a neuron of its own, or choose a method without calibration"
+            )
         # A view for this neuron alone: a skip path may share the tensor.
         alias = args[0].view_as(args[0])
         self.current = args[0].detach()

@@ -7,7 +7,7 @@ repeated from rest with surrogates of other steepness, and the gradient that was
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,8 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..inspection import preserving_state
 from ..method.libraries import steepness
-from ..method.model import inputs_of, states
-from .layers import Batch, Loss
+from ..method.model import states
 from .probe import resetting, square_sum
 
 # The norm may rise with the steepness and then fall: an interval where it crosses the target comes first.
@@ -25,14 +24,15 @@ _OCTAVES = [number / 2 for number in range(-10, 11)]
 _HALVINGS = 12
 
 
-def steepness_by_layer(model: nn.Module, layers: Mapping[str, nn.Module], batch: Batch, loss: Loss) -> dict[str, float]:
+def steepness_by_layer(
+    model: nn.Module, layers: Mapping[str, nn.Module], total: Callable[[], Tensor]
+) -> dict[str, float]:
     """Return the steepness of each neuron's surrogate at which the gradient keeps the norm that it has at the last.
 
     Args:
         model: what is run; it is left as it was.
         layers: its neurons by name.
-        batch: inputs and labels.
-        loss: takes the output of what is run, and the labels.
+        total: runs it and returns the loss.
 
     Raises:
         ValueError: a surrogate that has nothing to set, or spikes that come back to the neuron that gave them.
@@ -49,15 +49,14 @@ def steepness_by_layer(model: nn.Module, layers: Mapping[str, nn.Module], batch:
             handles.append(neuron.register_forward_hook(cut.after))
         try:
             rest(model)
-            args, kwargs = inputs_of(model, batch[0])
-            total = loss(model(*args, **kwargs), batch[1])
+            whole = total()
         finally:
             for handle in handles:
                 handle.remove()
             rest(model)
         ends = [end for cut in cuts.values() for end in cut.ends if end.requires_grad]
         if ends:
-            torch.autograd.backward(total, retain_graph=True, inputs=ends)
+            torch.autograd.backward(whole, retain_graph=True, inputs=ends)
         found: dict[str, float] = {}
         target = 0.0
         for name, cut in reversed(cuts.items()):

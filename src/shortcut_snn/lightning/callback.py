@@ -27,8 +27,10 @@ from ..method import (
     takes_branches,
     takes_every_step,
 )
-from ..method.libraries import Reset, library_of
+from ..method.attachment import describe
+from ..method.libraries import Reset, libraries_of
 from ..method.readout import Readout
+from ..method.states import own_reset
 from ..method.taps import tensor_in
 from ..neurons import packed_spikes
 from .counting import add_logits, add_loss, mean_over_calls
@@ -138,9 +140,13 @@ class ShortcutCallback(Callback):
         self._detach()
         self._target = network = self._find(pl_module)
         if stage != "fit":
-            reset = self.options.get("reset", "auto")
-            self._reset = library_of(network).reset if reset == "auto" else reset
+            self._reset = self._reset_of(network, pl_module)
             return
+        if not (pl_module.automatic_optimization or isinstance(self.objective, LogitSum)):
+            raise ValueError(
+                f"{type(pl_module).__name__} optimizes by itself (automatic_optimization=False), where nothing can be "
+                "added to its loss: use objective='logit_sum'"
+            )
         if self._shortcut is None or self._shortcut.network is not network:
             example = pl_module.example_input_array if self.example is None else self.example
             if isinstance(example, Tensor):
@@ -161,6 +167,19 @@ class ShortcutCallback(Callback):
             pl_module.training_step = add_loss(pl_module.training_step, self._loss)  # type: ignore[method-assign]
             # Another callback, for another part of the module, may have wrapped it too and been taken off before.
             self._undo.append(lambda: vars(pl_module).pop("training_step", None))
+
+    def _reset_of(self, network: nn.Module, pl_module: pl.LightningModule) -> Reset | None:
+        """Return what puts the network to rest where it is not trained."""
+        reset, loop = self.options.get("reset", "auto"), self.options.get("loop", "auto")
+        if reset != "auto":
+            return reset  # type: ignore[no-any-return]
+        if self._shortcut is not None and self._shortcut.network is network:
+            return self._shortcut._reset
+        example = pl_module.example_input_array if self.example is None else self.example
+        libraries = libraries_of(network)
+        if libraries or example is None or loop not in ("auto", "network"):
+            return own_reset(libraries)
+        return describe(network, example, loop=loop).reset
 
     def _find(self, pl_module: pl.LightningModule) -> nn.Module:
         try:
@@ -195,14 +214,21 @@ class ShortcutCallback(Callback):
             self._unheard += 1
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        """Let recomputed layers start from rest too."""
-        self._rest()
+        """Let recomputed layers start from rest too; a module that optimizes by itself may go on with its states."""
+        if pl_module.automatic_optimization:
+            self._rest()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Leave neither states nor graphs behind."""
         self._quiet()
         if self._unheard == min(_PATIENCE, trainer.num_training_batches):
             self._unheard = -1
+            if not isinstance(self.objective, LogitSum):
+                # Whoever gives a loss without a call of the network is told so at once.
+                raise ValueError(
+                    "training_step must return its loss for the branches' to be added to it, and returned None for "
+                    "every batch so far"
+                )
             rank_zero_warn(
                 f"training_step did not call {self._name()} with gradients in its first batches, so its branches train "
                 f"nothing: call {self._call()}(x), neither its forward(x) nor its layers one by one"
@@ -319,7 +345,16 @@ class ShortcutCallback(Callback):
             raise ValueError(
                 f"training_step must call {self._call()}(x) for its branches' losses to be added to its own"
             )
-        main, *branches = mean_over_calls(self._predictions)
+        # A closure may be called several times for a batch.
+        calls, self._predictions = self._predictions, []
+        assert self._shortcut is not None
+        if len(calls) > 1 and self._shortcut.run is None and self.options.get("loop") != "network":
+            raise ValueError(
+                f"training_step calls {self._call()}(x) {len(calls)} times, and which of them the labels belong to "
+                "cannot be told: call it once, with all batches joined, or use objective='logit_sum'; "
+                "loop='network' says that each call is a time step"
+            )
+        main, *branches = mean_over_calls(calls)
         losses = [
             self.objective(output, self.labels(batch), self._lambda, self.criterion)
             for output in (ShortcutOutput(main, tuple(branches)), ShortcutOutput(main))
@@ -347,5 +382,10 @@ def _nothing(line: str) -> None:
 
 
 def _second(batch: Any) -> Tensor:
+    if not isinstance(batch, Sequence) or len(batch) < 2:
+        raise ValueError(
+            f"a batch is a {type(batch).__name__}, and no pair of inputs and labels: pass labels=..., a function that "
+            "takes the batch and returns its labels"
+        )
     labels: Tensor = batch[1]
     return labels

@@ -48,8 +48,10 @@ def mean_over_calls(calls: Sequence[Sequence[Tensor]]) -> list[Tensor]:
 def add_loss(training_step: Callable[..., Any], extra: Callable[[Any], Tensor]) -> Callable[..., Any]:
     """Return a ``training_step`` whose loss is larger by ``extra(batch)``, which is asked for behind the step's own.
 
+    A step that returns None, so that its batch is left out, does so still.
+
     Raises:
-        ValueError: when called, if the step returns no loss.
+        ValueError: when called, if the step returns something without a loss.
 
     Example:
         >>> import torch
@@ -60,6 +62,8 @@ def add_loss(training_step: Callable[..., Any], extra: Callable[[Any], Tensor]) 
     @functools.wraps(training_step)
     def step(batch: Any, *args: Any, **kwargs: Any) -> Any:
         outcome = training_step(batch, *args, **kwargs)
+        if outcome is None:
+            return None
         loss = outcome.get("loss") if isinstance(outcome, Mapping) else outcome
         if not isinstance(loss, Tensor):
             raise ValueError("training_step must return its loss for the branches' to be added to it")

@@ -80,17 +80,25 @@ def _reset_snntorch(network: nn.Module) -> None:
                 setattr(neuron, name, torch.zeros(0, dtype=state.dtype, device=state.device))
 
 
+def resettable(network: nn.Module, method: str) -> list[nn.Module]:
+    """Return a network's modules that have a method of a name, but for metrics: their state is their result.
+
+    Example:
+        >>> resettable(nn.ReLU(), "reset")
+        []
+    """
+    modules = list(nn.Module.modules(network))
+    return [m for m in modules if callable(getattr(m, method, None)) and not _is_from(m, "torchmetrics")]
+
+
 def _reset_spikingjelly(network: nn.Module) -> None:
-    # Long imported where there is such a network.
-    import_module("spikingjelly.activation_based.functional").reset_net(network)
+    # As its reset_net does, which would take metrics too.
+    for module in resettable(network, "reset"):
+        module.reset()  # type: ignore[operator]
 
 
 def _multi_step(network: nn.Module) -> None:
     import_module("spikingjelly.activation_based.functional").set_step_mode(network, "m")
-
-
-def _reset_clock_driven(network: nn.Module) -> None:
-    import_module("spikingjelly.clock_driven.functional").reset_net(network)
 
 
 def _reset_sinabs(network: nn.Module) -> None:
@@ -131,7 +139,7 @@ CLOCK_DRIVEN = Library(
     "SpikingJelly (clock_driven)",
     lambda module: _is_from(module, "spikingjelly.clock_driven.neuron"),
     lambda module: not type(module).__name__.startswith("MultiStep"),
-    _reset_clock_driven,
+    _reset_spikingjelly,
     time_axis=0,
 )
 # 3.1: neurons take [N, T, ...], or [N * T, ...] where they squeeze, and keep their potential until reset.

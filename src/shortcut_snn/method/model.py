@@ -3,6 +3,8 @@
 import copy
 import inspect
 import math
+import random
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
@@ -212,6 +214,7 @@ class Shortcut(nn.Module):
         for tapped in (True, False):
             self.reset()
             try:
+                # What is drawn in both passes is the same.
                 with evaluation(self.network):
                     if tapped:
                         self.taps.start()
@@ -324,7 +327,7 @@ def dry_copy(network: nn.Module, reset: Reset | None) -> nn.Module:
 
 @contextmanager
 def evaluation(network: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; modes and random numbers are put back behind it.
+    """Eval mode without gradients; modes and random numbers, also of a module's own, are put back behind it.
 
     Example:
         >>> network = nn.Linear(2, 2)
@@ -336,6 +339,11 @@ def evaluation(network: nn.Module) -> Iterator[None]:
     """
     modes = [(module, module.training) for module in nn.Module.modules(network)]
     devices = {p.device.index for p in nn.Module.parameters(network) if p.device.type == "cuda"}
+    python, numpy = random.getstate(), sys.modules.get("numpy")
+    drawn = numpy.random.get_state() if numpy is not None else None
+    own = [value for module, _ in modes for value in vars(module).values()]
+    torchs = [(value, value.get_state()) for value in own if isinstance(value, torch.Generator)]
+    numpys = [(bits, bits.state) for value in own if (bits := getattr(value, "bit_generator", None)) is not None]
     try:
         network.eval()
         with torch.no_grad(), torch.random.fork_rng(devices=sorted(devices)):
@@ -343,6 +351,13 @@ def evaluation(network: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+        for generator, state in torchs:
+            generator.set_state(state)
+        for bits, state in numpys:
+            bits.state = state
+        random.setstate(python)
+        if numpy is not None:
+            numpy.random.set_state(drawn)
 
 
 def difference(expected: Tensor, got: Tensor) -> str | None:

@@ -325,8 +325,7 @@ def _quiet(network: nn.Module, training: bool = False) -> Iterator[None]:
     fast = torch.backends.mha.get_fastpath_enabled()
     # What is compiled would be compiled anew for every copy; nothing is, where the compiler was never imported.
     eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
-    python, numpy = random.getstate(), sys.modules.get("numpy")
-    drawn = numpy.random.get_state() if numpy is not None else None
+    numpy = sys.modules.get("numpy")
     try:
         with evaluation(network), eager:
             torch.backends.mha.set_fastpath_enabled(False)
@@ -341,6 +340,3 @@ def _quiet(network: nn.Module, training: bool = False) -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-        random.setstate(python)
-        if numpy is not None:
-            numpy.random.set_state(drawn)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .libraries import Library, Reset
+from .libraries import Library, Reset, resettable
 from .probing import Prober, named
 
 NAMES = (
@@ -55,10 +55,19 @@ class CallReset:
 
     def __call__(self, network: nn.Module) -> None:
         """Put it to rest."""
-        for module in [network] if self.whole else list(nn.Module.modules(network)):
-            method = getattr(module, self.method, None)
-            if callable(method) and (self.whole or module is not network):
-                method()
+        for module in nn.Module.modules(network):
+            _let_go(module)
+        for module in [network] if self.whole else resettable(network, self.method):
+            if self.whole or module is not network:
+                getattr(module, self.method)()
+
+
+def _let_go(module: nn.Module) -> None:
+    """Take its state out of the graph, which a method that sets it to 0 in place would leave it in."""
+    for values in (vars(module), module._buffers):
+        for name, value in values.items():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                values[name] = value.detach().clone()
 
 
 @dataclass(frozen=True)
@@ -230,11 +239,7 @@ def methods(network: nn.Module) -> list[tuple[CallReset, str]]:
     for name in NAMES:
         if callable(getattr(network, name, None)):
             found.append((CallReset(name, whole=True), f"the network's {name}()"))
-        others = {
-            type(m).__name__
-            for m in nn.Module.modules(network)
-            if m is not network and callable(getattr(m, name, None))
-        }
+        others = {type(m).__name__ for m in resettable(network, name) if m is not network}
         if others:
             found.append((CallReset(name, whole=False), f"{name}() of {', '.join(sorted(others)[:3])}"))
     return found

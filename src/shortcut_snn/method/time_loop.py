@@ -33,14 +33,25 @@ class TimeLoop:
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"a static batch is shown for at least 1 time step, got {self.steps}")
 
-    def __call__(self, network: nn.Module, batch: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Return the outputs of all steps: tensors ``[T, ...]``, in tuples or dictionaries as the network does."""
+    def __call__(self, network: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """Return the outputs of all steps: tensors ``[T, ...]``, in tuples or dictionaries as the network does.
+
+        The batch is the first argument, or the first tensor of those with names.
+        """
+        name = None if args else next((key for key, value in kwargs.items() if isinstance(value, Tensor)), None)
+        batch: Tensor = args[0] if name is None else kwargs[name]
         steps = batch.unbind(self.axis) if self.steps is None else [batch] * self.steps
+
+        def call(step: Tensor, **more: Any) -> Any:
+            return (
+                network(step, *args[1:], **kwargs, **more) if name is None else network(**kwargs | {name: step} | more)
+            )
+
         if not self.carry:
-            return _stack([network(step, *args, **kwargs) for step in steps])
+            return _stack([call(step) for step in steps])
         outputs, state = [], None
         for step in steps:
-            given = network(step, *args, state=state, **kwargs)
+            given = call(step, state=state)
             if not isinstance(given, tuple) or len(given) != 2:
                 raise TypeError(
                     f"{type(network).__name__} takes a state and gives {type(given).__name__}, not (output, next state)"

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import os
+import uuid
 from numbers import Real
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
@@ -120,7 +122,7 @@ class Neuron(nn.Module):
         """Set an attribute; the step is traced anew after that."""
         super().__setattr__(name, value)
         if name != "training":
-            vars(self)["_stamp"] = f"{next(_STAMPS)}"
+            vars(self)["_stamp"] = f"{os.getpid()}-{_PROCESS}-{next(_STAMPS)}"
 
     def extra_repr(self) -> str:
         """Show the parameters."""
@@ -133,6 +135,8 @@ class Neuron(nn.Module):
 
 
 _STAMPS = itertools.count()
+# A neuron that was pickled brings its stamp along, and what was traced for it, into a process that counts anew.
+_PROCESS = uuid.uuid4().hex
 
 
 @components.neuron("lif")

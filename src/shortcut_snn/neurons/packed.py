@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .kernels.bits import pack, unpack
+from .norm_neuron import NormNeuron
 
 
 class _Kept:
@@ -67,6 +68,9 @@ def packed_spikes(modules: Iterable[nn.Module]) -> Iterator[None]:
         >>> loss.backward()
     """
     outputs: dict[int, _Output] = {}
+    modules = list(modules)
+    # With hooks inside they would not be one layer.
+    inside = {id(part) for module in modules if isinstance(module, NormNeuron) for part in module.children()}
 
     def note(module: nn.Module, args: Any, output: Any) -> None:
         spikes = output[0] if isinstance(output, tuple) else output
@@ -88,6 +92,7 @@ def packed_spikes(modules: Iterable[nn.Module]) -> Iterator[None]:
 
     with ExitStack() as stack:
         for module in modules:
-            stack.callback(module.register_forward_hook(note).remove)
+            if id(module) not in inside:
+                stack.callback(module.register_forward_hook(note).remove)
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(to_bits, from_bits))
         yield

@@ -31,8 +31,7 @@ constant: Any = torch.compiler.assume_constant_result if torch.__version__ >= "2
 def _traced(neuron: Any, stamp: str, training: bool) -> Traced | None:
     # In training and in evaluation it may do different things, and networks go back and forth between the two.
     own: dict[bool, tuple[Any, Traced | None]] = vars(neuron).setdefault("_programs", {})
-    # A surrogate of somebody's may be changed in place.
-    key = (stamp, *getattr(neuron.surrogate, "__dict__", {}).values())
+    key = (stamp, *_unseen(neuron))
     if own.get(training, (None, None))[0] != key:
         alike = _alike(neuron)
         try:
@@ -46,6 +45,17 @@ def _traced(neuron: Any, stamp: str, training: bool) -> Traced | None:
             own[training] = key, None
             _say_once(type(neuron), str(error))
     return own[training][1]
+
+
+def _unseen(neuron: Any) -> list[Any]:
+    """Return what a step may read and no assignment to the neuron tells of: what its parts and containers hold."""
+    parts = [*(neuron.modules() if neuron._modules else (neuron,)), neuron.surrogate]
+    return [
+        repr(value) if isinstance(value, list | dict | set) else value
+        for part in parts
+        for name, value in getattr(part, "__dict__", {}).items()
+        if (part is not neuron or isinstance(value, list | dict | set)) and name[0] != "_"
+    ]
 
 
 _PROGRAMS: dict[tuple[Any, ...] | None, Traced] = {}

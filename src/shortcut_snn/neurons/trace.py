@@ -122,6 +122,12 @@ class _Tracer(fx.Tracer):
         copy.__dict__.update(vars(module) | parts)
         return copy
 
+    def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
+        if kind.startswith("call") and not torch.is_grad_enabled():
+            # Both run without a gradient of what is recorded, and the latter has one of its own.
+            raise CannotTraceError("an operation in it is in torch.no_grad(), or in an autograd.Function of its own")
+        return super().create_node(kind, *args, **kwargs)
+
     def create_arg(self, a: Any) -> Any:
         if isinstance(a, Tensor):
             found = self.known(a)
@@ -157,14 +163,16 @@ def trace(module: nn.Module, states: int) -> Traced:
     ]
     try:
         made: Any = tracer.copied(module)
-        tracer.create_node("output", "output", (tracer.create_arg(made.step(*given)),), {})
+        # A program has a way back, wherever it is first asked for.
+        with torch.enable_grad():
+            tracer.create_node("output", "output", (tracer.create_arg(made.step(*given)),), {})
+        return _Lowering(tracer.graph, states).result()
     except CannotTraceError:
         raise
     except fx.proxy.TraceError as error:
         raise CannotTraceError(f"what it does depends on values ({str(error).splitlines()[0]})") from error
     except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError) as error:
         raise CannotTraceError(f"{type(error).__name__}: {(str(error) or '?').splitlines()[0]}") from error
-    return _Lowering(tracer.graph, states).result()
 
 
 class _Lowering:
@@ -280,7 +288,7 @@ def _plain(op: str) -> Callable[..., str]:
 
 
 def _no(op: str, options: dict[str, Any]) -> None:
-    left = {key: value for key, value in options.items() if value not in (None, "0", "1", 1)}
+    left = {key: value for key, value in options.items() if value not in (None, "0")}
     if left:
         raise CannotTraceError(f"there is no kernel for {op} with {', '.join(left)}")
 
@@ -347,6 +355,21 @@ def _same(t: _Lowering, a: str, *rest: Any, **options: Any) -> str:
     return t.number(a)
 
 
+def _to(t: _Lowering, a: str, *rest: Any, **options: Any) -> str:
+    kept = (torch.float32, torch.float64)
+    rounded = [each for each in (*rest, *options.values()) if isinstance(each, torch.dtype) and each not in kept]
+    if rounded and a not in t.truths:
+        raise CannotTraceError(f"there is no kernel for to({rounded[0]})")
+    return t.number(a)
+
+
+def _relu(t: _Lowering, a: str, **options: Any) -> str:
+    _no("relu", options)
+    a = t.number(a)
+    # Not a maximum, whose gradient passes at 0.
+    return t("where", t("le", a, "0"), "0", a)
+
+
 def _scaled(op: str) -> Callable[..., str]:
     """Addition and subtraction have an alpha."""
 
@@ -367,13 +390,13 @@ _NAMED: dict[str, Callable[..., str]] = {
     "ne": _plain("ne"), "square": lambda t, a: _power(t, a, 2), "pow": _power, "where": _where,
     "masked_fill": _masked_fill, "clamp": _clamp, "clip": _clamp,
     "clamp_min": lambda t, a, min: _clamp(t, a, min), "clamp_max": lambda t, a, max: _clamp(t, a, None, max),
-    "relu": lambda t, a, **_: _clamp(t, a, "0"), "reciprocal": lambda t, a: t("div", "1", t.number(a)),
+    "relu": _relu, "reciprocal": lambda t, a: t("div", "1", t.number(a)),
     "rsqrt": lambda t, a: t("div", "1", t("sqrt", t.number(a))), "logical_and": _logic("both"),
     "logical_or": _logic("either"), "logical_not": _logic("negation"), "zeros_like": _full("0"),
     "ones_like": _full("1"), "detach": lambda t, a: t(DETACH, t.number(a)), "clone": _same,
 }  # fmt: skip
 _METHODS: dict[str, Callable[..., str]] = {
-    **_NAMED, "to": _same, "float": _same, "type_as": _same, "bitwise_and": _logic("both"),
+    **_NAMED, "to": _to, "float": _same, "type_as": _same, "bitwise_and": _logic("both"),
     "bitwise_or": _logic("either"), "bitwise_not": _logic("negation"),
 }  # fmt: skip
 _FUNCTIONS: dict[Any, Callable[..., str]] = {
@@ -383,6 +406,6 @@ _FUNCTIONS: dict[Any, Callable[..., str]] = {
     abs: _plain("abs"), round: _plain("round"), operator.gt: _plain("gt"), operator.lt: _plain("lt"),
     operator.ge: _plain("ge"), operator.le: _plain("le"), operator.eq: _plain("eq"), operator.ne: _plain("ne"),
     operator.and_: _logic("both"), operator.or_: _logic("either"), operator.invert: _logic("negation"),
-    F.relu: lambda t, a, **_: _clamp(t, a, "0"), F.sigmoid: _plain("sigmoid"), F.tanh: _plain("tanh"),
+    F.relu: _relu, F.sigmoid: _plain("sigmoid"), F.tanh: _plain("tanh"),
     straight_through: _spike, per_channel: _channel,
 }  # fmt: skip

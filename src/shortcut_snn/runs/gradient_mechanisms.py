@@ -177,10 +177,12 @@ class RateShortcut(Shortcut):
         self._passes = RatePasses(network)
 
     def forward(self, x: Tensor) -> ShortcutOutput:
-        """Map images ``[N, C, H, W]`` or frames ``[T, N, C, H, W]`` to logits."""
+        """Map images ``[N, C, H, W]`` or frames ``[T, N, C, H, W]`` to logits, or what else the network takes."""
         if not (self.training and torch.is_grad_enabled()):
             return super().forward(x)
+        found = self.description
+        axis = found.time_axis if found is not None else None if x.dim() == 4 else 0
         with self._passes.spiking():
             self.network(x)
         with self._passes.averages():
-            return super().forward(x if x.dim() == 4 else x.mean(0))
+            return super().forward(x if axis is None else x.mean(axis, keepdim=True))
