@@ -18,6 +18,7 @@ from shortcut_snn import attach, nets
 from shortcut_snn.analysis import plots
 from shortcut_snn.analysis.energy import ADDITION, MULTIPLY_ACCUMULATE, measure_energy
 from shortcut_snn.analysis.operations import count_operations
+from shortcut_snn.deploy import fold
 from shortcut_snn.neurons import IF, ILIF, LIF, unrolled_spikes, use_packing
 
 
@@ -74,6 +75,18 @@ def test_a_whole_number_of_a_neuron_is_as_many_spikes(block, steps, bits, layout
         assert found[name].additions == pytest.approx(expected.additions / 5)
         assert found[name].spikes == pytest.approx(expected.spikes / 5)
     assert report.bits == bits, "as counts of up to 3 times as many spikes as time steps"
+
+
+def test_folded_counts_and_their_largest_are_spikes_too():
+    """A folded network's neurons are wrapped, and pooling makes new tensors."""
+    net = nets.spiking_vgg11(10, 2, width=4, make_neuron=partial(ILIF, most=3))
+    settle(net, torch.randn(16, 3, 16, 16))
+    net.eval()
+    images = torch.randn(5, 3, 16, 16)
+    report, folded = measure_energy(net, [images]), measure_energy(fold(net), [images])
+    assert [layer.layer for layer in report.layers if layer.multiplications] == ["stage1.0.conv", "classifier"]
+    assert folded.energy == pytest.approx(report.energy, rel=1e-3)
+    assert folded.bits == report.bits == 3
 
 
 def test_a_network_for_one_image():

@@ -10,6 +10,7 @@ from spikingjelly.activation_based.model import spiking_resnet
 from torch import nn
 from torch.nn import functional as F
 
+from shortcut_snn import nets
 from shortcut_snn.analysis.layers import chain, examine, factor
 from shortcut_snn.analysis.probe import neurons, probe
 from shortcut_snn.neurons import LIF, ATan, Rectangle
@@ -55,6 +56,15 @@ def test_figures_are_those_of_autograd():
         assert report.rate == pytest.approx(flat.mean().item(), rel=1e-5)
         assert report.silent == pytest.approx((flat.sum(0) == 0).float().mean().item())
         assert report.saturated == pytest.approx((flat.sum(0) == len(flat)).float().mean().item())
+
+
+def test_the_weights_of_a_projection_are_its_own():
+    net, x, labels = nets.spiking_resnet8(10, 2, width=4, block="sew"), torch.randn(16, 3, 8, 8), torch.arange(16) % 10
+    found = {layer.layer: layer.weight_rms for layer in examine(net, [(x, labels)]).layers}
+    F.cross_entropy(net(x), labels).backward()
+    for spikes, weights in (("layer2.0.project.spike", "layer2.0.project.conv"), ("layer2.0.spike2", "layer2.0.conv2")):
+        grad = net.get_submodule(weights).weight.grad
+        assert found[spikes] == pytest.approx(grad.square().mean().sqrt().item(), rel=1e-4)
 
 
 def test_looking_leaves_no_trace():

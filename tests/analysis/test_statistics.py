@@ -27,6 +27,13 @@ def test_one_value_has_no_interval():
     assert math.isnan(mean_interval([])[0])
 
 
+@pytest.mark.parametrize("odd", [math.inf, math.nan])
+def test_a_value_that_is_not_finite_leaves_no_interval(odd):
+    mean, half = mean_interval([1.0, 2.0, odd])
+    assert not math.isfinite(mean)
+    assert math.isnan(half)
+
+
 def test_geometric_mean():
     assert geometric_mean([1.0, 100.0]) == pytest.approx(10.0)
     assert math.isnan(geometric_mean([1.0, 0.0]))

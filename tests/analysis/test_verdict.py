@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import pytest
 import snntorch
@@ -11,7 +12,7 @@ from spikingjelly.activation_based.model import spiking_resnet
 from torch import nn
 from torch.nn import functional as F
 
-from shortcut_snn import Shortcut, nets
+from shortcut_snn import Shortcut, components, nets
 from shortcut_snn.analysis.calibration import calibrate
 from shortcut_snn.analysis.diagnosis import diagnose
 from shortcut_snn.analysis.layers import LayerReport, examine
@@ -83,6 +84,17 @@ def test_dead_neurons_live_again():
     assert found.verdict.kind == "silent"
     assert found.verdict.layer == "stem.spike"
     assert [tip.text.split()[0] for tip in found.tips] == ["threshold"]
+
+
+@pytest.mark.parametrize("kind", ["triangle", "atan", "rectangle", "sigmoid", "tanh"])
+def test_the_options_in_brackets_give_what_was_measured(kind):
+    surrogate = components.surrogate.make(kind)
+    setup = Setup(network(surrogate), F.cross_entropy, None)
+    (remedy,) = [each for each in of_neurons(setup, [batch()]) if each.text.startswith("surrogate width 1.25 ")]
+    options = re.findall(r"--neuron\.surrogate\.(\w+) (\S+?)[ )]", remedy.text)
+    given = components.surrogate.make(kind, **{name: float(value) for name, value in options})
+    resized, v = surrogate.resized(1.25), torch.linspace(-2, 2, 81)
+    torch.testing.assert_close(given(v), resized(v), rtol=1e-4, atol=1e-5)
 
 
 def test_nothing_helps_is_said():

@@ -137,7 +137,20 @@ def test_a_card_speaks_of_one_network(trained, tmp_path):
         assert main([*command, to]) == 0
     assert len(card(tmp_path / "out").files) == 2
     assert card(tmp_path / "out").weights == "after the last of 2 epochs"
+    # What is said of a network once holds for its other files.
+    words = ["--name", "two", "--licence", "cc0-1.0", "--data-name", "Digits", "--data-licence", "CC BY 4.0"]
+    assert main([*command, "onnx", *words]) == 0
+    assert main([*command, "torch-export"]) == 0
+    read = card(tmp_path / "out")
+    assert (read.name, read.licence, read.data["name"], read.data["licence"]) == (
+        "two",
+        "cc0-1.0",
+        "Digits",
+        "CC BY 4.0",
+    )
+    assert len(read.files) == 2
     assert main([*command, "safetensors", "--weights", "best", "--name", "best"]) == 0
+    assert card(tmp_path / "out").licence is None
     read = card(tmp_path / "out")
     assert list(read.files) == ["safetensors"]
     assert read.weights == "after the best in validation of 2 epochs"

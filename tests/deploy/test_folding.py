@@ -78,3 +78,39 @@ def test_what_cannot_be_folded_is_named():
     network.stem.pool = nn.Sequential(nn.ReLU(), nn.BatchNorm2d(4))
     with pytest.raises(ValueError, match=r"batch norm stem\.pool\.1 follows no layer"):
         fold(network)
+
+
+class Odd(nn.Module):
+    """A convolution, a norm and a neuron, and ways in which the norm is not the convolution's alone."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way, self.conv, self.other = way, nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 3, padding=1)
+        self.norm, self.spike, self.linear = nn.BatchNorm2d(4), LIF(threshold=0.5), nn.Linear(4, 4)
+        self.tokens = nn.BatchNorm1d(4)
+
+    def forward(self, x):
+        y = self.conv(x)
+        current = self.norm(y)
+        if self.way == "past the norm":
+            current = current + y
+        elif self.way == "past the norm by name":
+            current = torch.add(input=current, other=y)
+        elif self.way == "a norm of two":
+            current = current + self.norm(self.other(x))
+        elif self.way == "a layer for two":
+            current = current + self.conv(x.flip(-1))
+        elif self.way == "tokens":
+            return self.spike(self.tokens(self.linear(current[..., 0])).expand(2, -1, -1, -1)).mean(0)
+        return self.spike(current.expand(2, *current.shape)).mean((0, -1, -2))
+
+
+def test_a_norm_that_is_not_its_layers_alone_is_refused():
+    x = torch.randn(6, 3, 4, 4)
+    for way in ("past the norm", "past the norm by name", "a norm of two", "a layer for two", "tokens"):
+        network = Odd(way).eval()
+        with pytest.raises(ValueError, match=f"batch norm {'tokens' if way == 'tokens' else 'norm'} follows no layer"):
+            fold(network, x)
+    network = Odd("alone").eval()
+    network.tokens = nn.Identity()
+    assert torch.equal(fold(network, x)(x), network(x))

@@ -6,13 +6,19 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from shortcut_snn.deploy import Inference, load
+from shortcut_snn import components
+from shortcut_snn.deploy import Description, Inference, load
 from shortcut_snn.deploy.folding import fold
+from shortcut_snn.deploy.prepare import Prepare
 from shortcut_snn.deploy.torch_runtime import TorchRuntime
+from shortcut_snn.deploy.weights import save_network
 from shortcut_snn.neurons import IF, LIF, CurrentNeuron, Membrane
+from shortcut_snn.recipes import recipe_of
+from shortcut_snn.recipes.build import build_network
 
-from .networks import description, family
+from .networks import batch, description, family
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -145,3 +151,32 @@ def test_what_the_kernels_cannot_add_is_added_before_them():
     neuron.membrane = Membrane(torch.zeros(1, 2, 8, 8))
     with pytest.raises(ValueError, match="initial membrane potential must have shape"):
         neuron(x)
+
+
+@components.network("by_time_step")
+class ByTimeStep(nn.Module):
+    """A parameter of five axes, as that of batch norms with a factor for each time step (TEBN)."""
+
+    def __init__(self, num_classes, make_neuron, *, time_steps: int = 3):
+        super().__init__()
+        self.time_steps, self.conv, self.norm = time_steps, nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+        self.factor = nn.Parameter(torch.rand(time_steps, 1, 1, 1, 1) + 0.5)
+        self.spike, self.classifier = make_neuron(), nn.Linear(8, num_classes)
+
+    def forward(self, x):
+        current = self.norm(self.conv(x)).expand(self.time_steps, -1, -1, -1, -1) * self.factor
+        return self.classifier(self.spike(current).mean((0, -1, -2)))
+
+
+def test_parameters_of_any_number_of_axes(tmp_path):
+    about = Description.from_about({**description().to_dict(), "network": {"kind": "by_time_step"}})
+    network = build_network(recipe_of({"network": {"kind": "by_time_step"}}), about.data)
+    assert network.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    network.eval()
+    (tmp_path / "run").mkdir()
+    save_network(network, tmp_path / "run" / "network.safetensors", about.to_dict())
+    images = batch(about)
+    with torch.no_grad():
+        expected = network(Prepare(about)(images))
+    assert expected.std() > 0
+    torch.testing.assert_close(load(tmp_path / "run").logits(images), expected, rtol=1e-4, atol=1e-5)

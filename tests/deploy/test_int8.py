@@ -92,6 +92,15 @@ def test_step_by_step_and_events(tmp_path):
     assert first_difference(reference, runtime, frames).startswith("all spikes are equal")
 
 
+@pytest.mark.parametrize("factor", [0.0, 1e-10, 1e-4])
+def test_a_channel_with_next_to_no_weights_keeps_its_bias(factor):
+    conv, spikes = nn.Conv2d(3, 4, 3, padding=1), (torch.rand(2, 3, 5, 5) < 0.3).float()
+    with torch.no_grad():
+        conv.weight[0] *= factor
+        conv.bias[:] = torch.tensor([1.5, -1.5, 0.0, 0.3])
+    assert (Int8Conv2d(conv, 1.0)(spikes) - conv(spikes)).abs().max() < 0.05
+
+
 def test_a_wrong_scale_is_refused(tmp_path, monkeypatch):
     written = Int8Conv2d._as_operators
     monkeypatch.setattr(Int8Conv2d, "_as_operators", lambda layer, x: written(layer, x) * 1.01)

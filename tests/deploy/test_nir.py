@@ -12,7 +12,8 @@ from snntorch.import_nir import import_from_nir as to_snntorch
 from spikingjelly.activation_based.nir_exchange import import_from_nir as to_spikingjelly
 from torch import Tensor, nn
 
-from shortcut_snn import nets
+from shortcut_snn import components, nets
+from shortcut_snn.deploy import Description
 from shortcut_snn.deploy.check import check, first_difference
 from shortcut_snn.deploy.folding import fold
 from shortcut_snn.deploy.nir_export import EulerNeuron, NirRuntime, write_nir
@@ -124,6 +125,38 @@ def test_at_the_threshold_itself():
 
     assert spikes(1.0) == [[1, 1]]
     assert spikes(float(above)) == [[0, 1]]
+
+
+@components.network("nir_of_ones_own")
+class OfOnesOwn(nets.SpikingNetwork):
+    """Without norms, biases, and a mean over space."""
+
+    stage_names = ("spike1",)
+
+    def __init__(self, num_classes, *, in_channels=3, image_size=(16, 16), time_steps=2, make_neuron=LIF):
+        super().__init__(num_classes, time_steps, in_channels, "mean")
+        self.conv, self.spike1 = nn.Conv2d(in_channels, 4, 3, 2, 1, bias=False), make_neuron()
+        self.hidden = nn.Linear(image_size[0] * image_size[1], 12, bias=False)
+        self.spike2, self.classifier = make_neuron(), nn.Linear(12, num_classes)
+
+    def features(self, x):
+        current = self.conv(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        spikes = self.spike1(current.expand(self.time_steps, *current.shape[1:]))
+        return self.spike2(self.hidden(spikes.flatten(2)))
+
+
+def test_a_network_of_ones_own_without_biases_that_flattens(tmp_path):
+    about = Description.from_about({**description().to_dict(), "network": {"kind": "nir_of_ones_own"}})
+    network = about.build().eval()
+    with torch.no_grad():
+        network.conv.weight.mul_(3)
+        network.hidden.weight.mul_(6)
+    reference, images = TrainedNetwork(network, about), batch(about)
+    assert min(spikes.mean().item() for spikes in reference.spikes(images).values()) > 0.01
+    write_nir(nir_graph(fold(network, about.blank()), about), tmp_path / "network.nir")
+    frames = Prepare(about)(images).expand(about.time_steps, *images.shape)
+    found = mean_of_steps(to_spikingjelly(tmp_path / "network.nir", dt=DT), frames)
+    assert torch.allclose(found, reference.whole(images), atol=1e-5)
 
 
 def test_what_nir_has_no_words_for():

@@ -117,6 +117,8 @@ def test_what_a_description_needs_is_named():
         (lambda state, about: about["network"].update(time_steps=10**12), "time_steps is at most 10,000"),
         (lambda state, about: about["network"].update(block="sew"), "has no entry 'block'"),
         (lambda state, about: about["data"].update(classes=["only"]), "data.classes"),
+        (lambda state, about: about["data"].update(image_size=[2, 2], make_neuron="x"), ""),
+        (lambda state, about: about["data"].update(image_size=[2, 2], self="x"), ""),
         (lambda state, about: about["data"].update(channels=10**9), "data.channels"),
         (lambda state, about: about["data"].update(mean=[0.0]), "mean must be 3 numbers"),
         (lambda state, about: about["data"].update(std=[1.0, 1.0, float("nan")]), "data.std[2]"),

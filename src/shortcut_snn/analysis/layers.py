@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..inspection import preserving_state
 from ..method.model import inputs_of
-from .gradients import on_chain, weights
+from .gradients import on_chain
 from .probe import Reset, Tally, neurons, probe, resetting
 
 Batch = tuple[Any, Any]
@@ -123,7 +123,6 @@ def examine(
 @torch.no_grad()
 def layer_reports(network: nn.Module, tallies: dict[str, Tally]) -> tuple[LayerReport, ...]:
     """Return what a probe has tallied of a network, from input to output, after a backward pass."""
-    grads = {name: weight.grad for name, weight in weights(network).items()}
     reports: list[LayerReport] = []
     deeper = math.nan
     for name, tally in reversed(tallies.items()):
@@ -137,7 +136,7 @@ def layer_reports(network: nn.Module, tallies: dict[str, Tally]) -> tuple[LayerR
                 rate=tally.rate,
                 silent=tally.silent,
                 saturated=tally.saturated,
-                weight_rms=_rms(grads.get(tally.weight)),
+                weight_rms=_rms(network.get_submodule(tally.weight)) if tally.weight else math.nan,
                 membrane_rms=norm / max(tally.elements, 1) ** 0.5,
                 norm=norm,
                 gain=gain,
@@ -146,5 +145,6 @@ def layer_reports(network: nn.Module, tallies: dict[str, Tally]) -> tuple[LayerR
     return tuple(reversed(reports))
 
 
-def _rms(grad: Tensor | None) -> float:
-    return math.nan if grad is None else grad.float().square().mean().sqrt().item()
+def _rms(layer: nn.Module) -> float:
+    grad = layer.weight.grad
+    return grad.float().square().mean().sqrt().item() if isinstance(grad, Tensor) else math.nan

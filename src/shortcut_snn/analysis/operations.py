@@ -14,10 +14,13 @@ from torch.overrides import TorchFunctionMode
 
 from ..inspection import hooked
 from ..method.taps import first_tensor
-from ..neurons import ILIF
+from ..neurons import ILIF, CurrentNeuron
 from .probe import neurons
 
 COUNTED = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+_POOLS = (
+    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d
+)  # fmt: skip
 
 
 @dataclass
@@ -88,11 +91,18 @@ def count_operations(network: nn.Module) -> Iterator[Operations]:
         behind = found.layers.setdefault(before.setdefault(name, last), LayerOperations())
         fired = first_tensor(output)
         behind.updates += fired.numel()
-        if isinstance(module, ILIF):
-            counts[storage(fired)] = module.most
+        neuron = module.neuron if isinstance(module, CurrentNeuron) else module
+        if isinstance(neuron, ILIF):
+            counts[storage(fired)] = neuron.most
+
+    def pool(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        # The largest of counts is a count.
+        if storage(args[0]) in counts:
+            counts[storage(first_tensor(output))] = counts[storage(args[0])]
 
     calls = hooked(dict(nn.Module.named_modules(network)), products.leave, products.enter)
-    with calls, hooked(layers, layer), hooked(neurons(network), update), products:
+    pools = {name: module for name, module in nn.Module.named_modules(network) if isinstance(module, _POOLS)}
+    with calls, hooked(pools, pool), hooked(layers, layer), hooked(neurons(network), update), products:
         yield found
 
 

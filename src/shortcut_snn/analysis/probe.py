@@ -14,7 +14,6 @@ from ..method.states import own_reset
 from ..method.taps import first_tensor
 from ..neurons import NormNeuron
 from .firing import spiking_layers
-from .gradients import weights
 
 Reset = Callable[[nn.Module], object]
 
@@ -132,6 +131,7 @@ def probe(network: nn.Module, membrane: bool = True) -> Iterator[dict[str, Tally
             spikes.register_hook(tallies[name].gradient)  # type: ignore[no-untyped-call]
 
     watched = neurons(network) if membrane else spiking_layers(network) or neurons(network)
-    weighted = {name: network.get_submodule(name) for name in weights(network)}
+    kinds = (nn.modules.conv._ConvNd, nn.Linear)
+    weighted = {name: module for name, module in nn.Module.named_modules(network) if isinstance(module, kinds)}
     with hooked(watched, after, before), hooked(weighted, pre=note_weight):
         yield tallies

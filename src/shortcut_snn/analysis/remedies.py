@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from .. import components
 from ..inspection import preserving_state
 from ..method import Shortcut, ShortcutOutput, TimeLoop, attach
 from ..method.libraries import steepness
@@ -42,7 +43,7 @@ def of_neurons(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
         found += [
             Remedy(
                 "width",
-                f"surrogate width {width:g} in all layers (--neuron.surrogate.width {width:g})",
+                f"surrogate width {width:g} in all layers{_options([n.surrogate for n in ours], width)}",
                 _resized(setup, width),
             )
             for width in WIDTHS
@@ -154,6 +155,17 @@ def _changed(setup: Setup, change: Callable[[Setup], object]) -> Callable[[], Se
         return made
 
     return apply
+
+
+def _options(surrogates: Sequence[Any], width: float) -> str:
+    """Return the options that give all layers such surrogates, in brackets; nothing where there are none."""
+    (first, *_), kinds = surrogates, {type(surrogate) for surrogate in surrogates}
+    try:
+        (entries,) = [components.write(first.resized(width))] if len(kinds) == 1 else [{}]
+    except ValueError:
+        entries = {}
+    said = [f"--neuron.surrogate.{name} {value:g}" for name, value in entries.items() if isinstance(value, int | float)]
+    return f" ({' '.join(said)})" if said else ""
 
 
 def _resized(setup: Setup, width: float) -> Callable[[], Setup]:

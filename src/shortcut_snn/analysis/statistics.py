@@ -8,10 +8,13 @@ from scipy import stats
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Return the mean and half the width of its confidence interval (Student's t; NaN for fewer than 2 values)."""
+    """Return the mean and half the width of its confidence interval.
+
+    By Student's t; NaN for fewer than 2 values, or where not all are finite.
+    """
     if not values:
         return math.nan, math.nan
-    if len(values) < 2:
+    if len(values) < 2 or not all(map(math.isfinite, values)):
         return fmean(values), math.nan
     quantile = float(stats.t.ppf(0.5 + level / 2, len(values) - 1))
     return fmean(values), quantile * stdev(values) / math.sqrt(len(values))

@@ -99,7 +99,7 @@ def export(
         )
     }
     # Before anything is written: what the run says of itself may be damaged.
-    card = _card(folder, recipe, data, about, weights, name or folder.path.resolve().name, place, files)
+    card = _card(folder, recipe, data, about, weights, name, place, files)
     known = labels if task.metric == "accuracy" else None
     path, agreement = export_network(network, about, batch, exporter, place, streaming, known)
     if coarse:
@@ -114,7 +114,9 @@ def export(
         card = replace(card, energy=energy)
     described = {"name": data_name, "licence": data_licence}
     card = replace(
-        card, licence=licence, data=card.data | {key: value for key, value in described.items() if value is not None}
+        card,
+        licence=card.licence if licence is None else licence,
+        data=card.data | {key: value for key, value in described.items() if value is not None},
     )
     write_card(card, place)
     return path, agreement
@@ -135,7 +137,7 @@ def _card(
     data: Data,
     about: Description,
     weights: str,
-    name: str,
+    name: str | None,
     folder: Path,
     files: dict[str, str],
 ) -> Card:
@@ -151,24 +153,30 @@ def _card(
     # Measured on the network of the last epoch.
     energy = {what: result[key] for what, key in ENERGY.items() if result.get(key) is not None}
     before = read_card(folder) if (folder / CARD).is_file() else None
-    # Files of another network stay where they are, but it is not they that this card speaks of.
-    same = before is not None and (before.name, before.recipe, before.accuracy) == (name, entries, accuracy)
+    epoch = _epoch(run, weights, recipe.training.epochs)
+    if before is None or name not in (None, before.name) or (before.recipe, before.weights) != (entries, epoch):
+        before = Card(name or run.path.resolve().name, {}, {}, {})
+    # What nobody else can know was said of the same network already.
+    said: dict[str, Any] = {key: before.data[key] for key in ("name", "licence") if key in before.data}
     parts = ("train", "validation", "test") if isinstance(data, ImageData) else ()
     kept: dict[str, Any] = {key: then[key] for key in ("kind", "classes", "channels", "image_size") if key in then}
     return Card(
-        name=name,
+        name=before.name,
         data={
             "name": kind_and_name(recipe.data)[1],
             **kept,
             "samples": {part: len(getattr(data, part)) for part in parts},
+            **said,
         },
+        licence=before.licence,
         recipe=write(entries),
         accuracy=accuracy,
         energy=energy if energy and weights == "last" else None,
-        files=(before.files if before is not None and same else {}) | files,
+        # Files of another network stay where they are, but it is not they that this card speaks of.
+        files=(before.files if before.accuracy == accuracy else {}) | files,
         version=__version__,
         inputs=in_words(about),
-        weights=_epoch(run, weights, recipe.training.epochs),
+        weights=epoch,
     )
 
 

@@ -1,11 +1,14 @@
 """Batch normalisation folded into the layers before it: at inference it is a factor and a summand a channel."""
 
 import copy
+from collections import Counter
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from ..inspection import hooked
 from ..nets.layers import SpikeConv2d
@@ -27,7 +30,7 @@ def fold(network: M, example: Tensor | None = None) -> M:
 
     Raises:
         ValueError: no example where one is needed, no neurons of this library, a batch norm without running statistics,
-            or one that follows no layer it can go into; the message names it.
+            or one that follows no layer it can go into, or not it alone; the message names it.
 
     Example:
         >>> import torch
@@ -70,6 +73,20 @@ def _follows(network: nn.Module, example: Tensor) -> dict[str, str]:
     """Return which layer's output each batch norm takes, by their paths, as seen in a dry pass."""
     made: dict[int, tuple[str, Tensor, int]] = {}
     follows: dict[str, str] = {}
+    calls: Counter[str] = Counter()
+    elsewhere: set[str] = set()
+    inside: list[str] = []
+
+    class Uses(TorchFunctionMode):
+        """Notes which layers' outputs something takes that is no norm and no view of them."""
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, Tensor) and not inside:
+                for given in tree_leaves((args, kwargs)):
+                    if isinstance(given, Tensor) and memory(given) in made and memory(given) != memory(out):
+                        elsewhere.add(made[memory(given)][0])
+            return out
 
     def memory(x: Tensor) -> int:
         # The same for all views of an output, and for tensors that hold nothing too.
@@ -77,13 +94,22 @@ def _follows(network: nn.Module, example: Tensor) -> dict[str, str]:
 
     def note_output(path: str, module: nn.Module, args: Any, out: Tensor) -> None:
         # The tensor is kept, so that no other gets its memory.
+        calls[path] += 1
         made[memory(out)] = (path, out, out._version)
 
     def note_input(path: str, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        calls[path] += 1
+        inside.append(path)
         layer, _, version = made.get(memory(args[0]), ("", None, 0))
+        # Channels of a linear layer are its last axis, of a norm the second, or the third where it takes time too.
+        axes = 3 if isinstance(module, NormNeuron) else 2
+        alike = not isinstance(layers.get(layer), nn.Linear) or args[0].dim() == axes
         # Nothing has worked on it in place.
-        if layer and args[0]._version == version:
+        if layer and alike and args[0]._version == version:
             follows[path] = layer
+
+    def leave(path: str, module: nn.Module, args: Any, out: Any) -> None:
+        inside.pop()
 
     layers: dict[str, nn.Module] = {}
     norms: dict[str, nn.Module] = {}
@@ -95,9 +121,12 @@ def _follows(network: nn.Module, example: Tensor) -> dict[str, str]:
             norms[f"{path}.norm"] = module
         elif isinstance(module, _BatchNorm):
             norms.setdefault(path, module)
-    with hooked(layers, note_output), hooked(norms, pre=note_input):
+    with hooked(layers, note_output), hooked(norms, leave, note_input), Uses():
         network(example)
-    return follows
+    # Nor may one of the two be called twice, or what the layer gives go past its norm too.
+    return {
+        norm: layer for norm, layer in follows.items() if calls[norm] == calls[layer] == 1 and layer not in elsewhere
+    }
 
 
 def _with_norm(layer: Any, norm: Any) -> nn.Module:

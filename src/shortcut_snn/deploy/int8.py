@@ -40,8 +40,10 @@ class Int8Conv2d(nn.Module):
     def __init__(self, conv: nn.Conv2d, threshold: float) -> None:
         super().__init__()
         weight = conv.weight.detach()
-        scale = weight.abs().amax((1, 2, 3)).clamp_min(torch.finfo(weight.dtype).tiny) / LARGEST
         bias = torch.zeros(len(weight)) if conv.bias is None else conv.bias.detach()
+        # A channel may have next to no weights, and its bias has to fit into 32 bits too.
+        least = (bias.abs() / 2**30).clamp_min(torch.finfo(weight.dtype).tiny)
+        scale = torch.maximum(weight.abs().amax((1, 2, 3)) / LARGEST, least)
         self.register_buffer("weight", (weight / scale.view(-1, 1, 1, 1)).round().to(torch.int8))
         self.register_buffer("bias", (bias / scale).round().to(torch.int32))
         self.register_buffer("scale", scale)

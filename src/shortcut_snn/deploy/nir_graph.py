@@ -101,7 +101,13 @@ class _Recorder(TorchFunctionMode):
         known = [each for each in args if isinstance(each, Tensor) and id(each) in self.sources]
         if not isinstance(out, Tensor) or not known:
             return out
-        if name in _VIEWS:
+        x = known[0]
+        if name in _VIEWS and out.shape[-1] == x.numel() != x.shape[-1]:
+            # Of one sample at one time step: its axes become one.
+            count = x.dim() - out.dim() + 1
+            shape = {"input": np.array(x.shape[-count:])}
+            self.add(self._free("flatten"), self.nir.Flatten(shape, start_dim=-count, end_dim=-1), x, out)
+        elif name in _VIEWS:
             self.sources[id(out)] = (out, self.sources[id(known[0])][1])
         elif name in _SUMS:
             self.sources[id(out)] = (out, [source for each in known for source in self.sources[id(each)][1]])
@@ -125,16 +131,16 @@ class _Recorder(TorchFunctionMode):
         return self.names[id(weight)].removesuffix(".weight")
 
     def _conv(
-        self, x: Tensor, weight: Tensor, bias: Tensor, stride: Any, padding: Any, dilation: Any, groups: int
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
     ) -> tuple[str, Any]:
         sizes = {"stride": stride, "padding": padding, "dilation": dilation}
         node = self.nir.Conv2d(
-            input_shape=tuple(x.shape[2:]), weight=weight.numpy(), bias=bias.numpy(), groups=groups, **sizes
+            input_shape=tuple(x.shape[2:]), weight=weight.numpy(), bias=_numbers(bias, weight), groups=groups, **sizes
         )
         return self._layer(weight), node
 
-    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[str, Any]:
-        return self._layer(weight), self.nir.Affine(weight=weight.numpy(), bias=bias.numpy())
+    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[str, Any]:
+        return self._layer(weight), self.nir.Affine(weight=weight.numpy(), bias=_numbers(bias, weight))
 
     def _pool(self, x: Tensor, size: Any, stride: Any, padding: Any = 0, ceil: bool = False, *rest: Any) -> Any:
         self._whole_windows(x, size, stride, padding, ceil)
@@ -178,6 +184,10 @@ class _Recorder(TorchFunctionMode):
 
 _VIEWS = frozenset({"flatten", "view", "unflatten", "unsqueeze", "squeeze", "expand"})
 _SUMS = frozenset({"add", "__add__"})
+
+
+def _numbers(bias: Tensor | None, weight: Tensor) -> Any:
+    return np.zeros(len(weight), np.float32) if bias is None else bias.numpy()
 
 
 def _pair(size: Any) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..inspection import hooked, preserving_state
+from ..nets.layers import channels_last
 from ..neurons import CurrentNeuron, Neuron, NormNeuron
 from .describe import Description
 from .prepare import Prepare
@@ -61,7 +62,8 @@ class TorchRuntime:
 
 def for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Return a copy of a folded network, laid out channels-last, its layers but for the last in a dtype."""
-    network = copy.deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = copy.deepcopy(network)
+    channels_last(network)
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     for layer in layers[:-1]:
         layer.to(dtype)

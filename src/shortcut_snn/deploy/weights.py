@@ -48,12 +48,13 @@ def read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
             about = json.loads((file.metadata() or {}).get("about", "{}"))
+        # Files of earlier versions carry no hash.
+        damaged = isinstance(about, dict) and about.pop(_DIGEST, None) not in (None, _digest(state, about))
     except (SafetensorError, ValueError, OSError, RecursionError) as error:
         raise ValueError(f"{path} is not a whole safetensors file: {' '.join(str(error).split())}") from None
     if not isinstance(about, dict):
         raise ValueError(f"{path} was not written by shortcut-snn: its metadata is not an object")
-    # Files of earlier versions carry no hash.
-    if about.pop(_DIGEST, None) not in (None, _digest(state, about)):
+    if damaged:
         raise ValueError(f"{path} is damaged: its contents are not those that were written")
     return state, about
 

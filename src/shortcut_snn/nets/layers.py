@@ -19,6 +19,13 @@ def over_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return sequence if bits is None else attach(sequence, bits)
 
 
+def channels_last(network: nn.Module) -> None:
+    """Lay a network's convolutions out channels-last; other parameters may have any number of axes."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 class SpikeConv2d(nn.Conv2d):
     """A convolution that keeps its input for the backward pass as bits where that carries them.
 

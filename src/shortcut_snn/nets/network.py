@@ -170,7 +170,7 @@ def build_network(network: Any, neuron: Any, description: Mapping[str, Any]) -> 
         torch.Size([5, 2])
     """
     options = {field.name for field in dataclasses.fields(network)}
-    given = {key: value for key, value in description.items() if key not in options}
+    given = {key: value for key, value in description.items() if key not in {*options, "make_neuron", "self"}}
     for name, of, convert in (
         ("num_classes", "classes", len), ("in_channels", "channels", int), ("image_size", "image_size", tuple)
     ):  # fmt: skip

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
@@ -16,6 +15,7 @@ from ..deploy.weights import load_into, read_network
 from ..machine import TooLarge
 from ..method import Shortcut, attach
 from ..nets import build_network as build_component
+from ..nets.layers import channels_last
 from ..nets.size import check_size
 from ..runs import RunFolder, Task, fit
 from ..runs.folder import Row
@@ -156,7 +156,7 @@ def build_network(recipe: Recipe, description: Mapping[str, Any]) -> nn.Module:
     check_size(recipe.network, recipe.neuron, description)
     network = build_component(recipe.network, recipe.neuron, description)
     if description.get("kind") == "static":
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels_last(network)
     return network
 
 
