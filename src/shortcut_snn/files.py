@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-_STRAY = re.compile(r"^\..+-[a-z0-9_]{8}(\.\w+)?$")
+_PREFIX = ".shortcut-snn-"
+_STRAY = re.compile(rf"^{re.escape(_PREFIX)}.+-[0-9a-f]{{8}}(\.\w+)?$")
 
 
 class WriteError(OSError):
@@ -59,7 +60,7 @@ def replacing(path: Path) -> Iterator[Path]:
         WriteError: the folder cannot be written to, or the disk is full; the old file is as it was.
     """
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
+    temporary = path.with_name(f"{_PREFIX}{path.stem}-{secrets.token_hex(4)}{path.suffix}")
     try:
         # The umask applies by itself; asking for it would mean setting it, for all threads.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))

@@ -12,10 +12,11 @@ import pytest
 
 from shortcut_snn.commands import main
 from shortcut_snn.commands.compare import plan, running, summarise
+from shortcut_snn.commands.compare.planning import without_method
 from shortcut_snn.commands.report import write_page
 from shortcut_snn.components import kind_and_name
 from shortcut_snn.recipes import PRESETS, recipe_of
-from shortcut_snn.recipes.entries import layer
+from shortcut_snn.recipes.entries import layer, merged, write_recipe
 from shortcut_snn.runs.checkpoint import position, read_checkpoint
 
 SHARED = ["--data.train_limit", "150", "--data.test_limit", "100", "--data.batch_size", "50"]
@@ -157,6 +158,25 @@ def test_a_files_presets_are_not_what_methods_share(tmp_path):
     shared = layer(tmp_path / "mine.yaml", presets=False)
     made = {each.label: each.recipe for each in plan(shared, ["evolutionary"], 1).variants}
     assert (made["evolutionary"].method.branches.taps, made["evolutionary"].method.calibrate) == ("stages", False)
+
+
+@pytest.mark.parametrize("whose", ["vanilla", "calibrated", "evolutionary"])
+def test_a_runs_own_recipe_makes_no_methods_alike(whose, tmp_path):
+    write_recipe(recipe_of("digits", whose, {"network": {"width": 2}}), tmp_path / "whole.yaml")
+    shared = merged(without_method(tmp_path / "whole.yaml"))
+    methods = ["vanilla", "shortcut", "evolutionary", "loss_sum", "calibrated"]
+    for variant in plan(shared, methods, 1).variants:
+        assert variant.recipe == recipe_of("digits", variant.label, {"network": {"width": 2}})
+    # Of a file in which a person says some of it, that holds for all.
+    (tmp_path / "mine.yaml").write_text("method: {objective: {kind: loss_sum}}\n")
+    assert without_method(tmp_path / "mine.yaml") == {"method": {"objective": {"kind": "loss_sum"}}}
+
+
+def test_presets_of_the_network_are_shared(tmp_path):
+    assert layer("ms", presets=False) == {"network": {"block": "ms"}}
+    (tmp_path / "mine.yaml").write_text("presets: [ms, calibrated]\nnetwork: {width: 4}\n")
+    assert layer(tmp_path / "mine.yaml", presets=False) == {"network": {"block": "ms", "width": 4}}
+    assert "method" in layer(tmp_path / "mine.yaml")
 
 
 @pytest.fixture(scope="module")

@@ -146,6 +146,18 @@ def test_crop_flip_and_cutout_are_the_same_for_ever() -> None:
     assert hashlib.sha256(result.tobytes()).hexdigest()[:16] == "06b3ae9c5d31d280"
 
 
+@pytest.mark.parametrize("change", [lambda x: x * 1.5, lambda x: x / 255, lambda x: x[:, :1], lambda x: x.astype(int)])
+def test_an_augmentation_of_ones_own_has_to_give_images(change) -> None:
+    class Mine(Augmentation):
+        stream = 77
+
+        def __call__(self, images, bits, colour):
+            return change(images)
+
+    with pytest.raises(ValueError, match=r"data.augment: Mine makes \S+ .* has to return bytes of the same shape"):
+        augment(noise(3), (Mine(),), 0, np.arange(3))
+
+
 def test_width_and_height_may_differ() -> None:
     images = np.random.default_rng(0).integers(1, 256, (20, 1, 16, 24)).astype(np.uint8)
     assert augment(images, ALL, 0, np.arange(20)).shape == images.shape

@@ -205,6 +205,15 @@ def test_classes_that_are_too_small_or_too_few(colour: Colour, tmp_path: Path) -
         config(tmp_path / "one").load()
 
 
+@pytest.mark.parametrize("names", [("Train", "Test"), ("training", "testing"), ("TRAIN", "VAL")])
+def test_parts_by_other_names_are_no_classes(split: Path, names: tuple[str, str]) -> None:
+    for part, name in zip(("train", "test"), names, strict=True):
+        (split / part).rename(split / f"{name}-now")
+        (split / f"{name}-now").rename(split / name)
+    with pytest.raises(ValueError, match="which are no classes: name them train, test and val, in small letters"):
+        config(split).load()
+
+
 @pytest.mark.parametrize("target", ["..", "../..", "cat", "../dog"])
 def test_a_link_to_a_folder_that_is_there_already_is_refused(split: Path, target: str) -> None:
     link = split / "train" / "cat" / "link"

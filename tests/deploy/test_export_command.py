@@ -157,6 +157,25 @@ def test_a_card_speaks_of_one_network(trained, tmp_path):
     assert read.energy is None, "it was measured on the last epoch's"
 
 
+def test_a_runs_own_network_is_never_written_over(trained, tmp_path, capsys):
+    run = shutil.copytree(trained, tmp_path / "run")
+    before = (run / "network.safetensors").read_bytes()
+    assert main(["export", str(run), "--to", "safetensors", "--out", str(run), "--images", "20"]) == 1
+    assert f"{run} holds a run, whose own network this would replace" in one_line(capsys)
+    assert (run / "network.safetensors").read_bytes() == before
+
+
+def test_figures_of_a_run_are_not_those_of_another_network(trained, tmp_path, capsys):
+    run = shutil.copytree(trained, tmp_path / "run")
+    energy = (run / "energy.csv").read_bytes()
+    changes = ["--set", "network.time_steps=1"]
+    assert main(["export", str(run), "--to", "safetensors", "--images", "20", *changes]) == 0
+    read = card(run / "export")
+    assert (read.accuracy, read.energy) == ({}, None)
+    assert main(["energy", str(run), "--samples", "1", *changes]) == 0
+    assert (run / "energy.csv").read_bytes() == energy
+
+
 def test_a_card_names_no_folder_of_its_maker(trained_on_events, tmp_path, capsys):
     assert main(["export", str(trained_on_events), "--to", "safetensors", "--out", str(tmp_path)]) == 0
     for path in (tmp_path / "card.json", tmp_path / "README.md"):

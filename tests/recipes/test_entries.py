@@ -3,7 +3,8 @@
 import pytest
 
 from shortcut_snn.recipes import PRESETS, Recipe, changed, recipe_of
-from shortcut_snn.recipes.entries import built_in, from_dict, layer, merged, parse, read_recipe, said, write_recipe
+from shortcut_snn.recipes.entries import built_in, from_dict, layer, merged, read_recipe, said, write_recipe
+from shortcut_snn.yaml_text import as_yaml, parse
 
 
 @pytest.mark.parametrize("name", [*built_in(), *PRESETS])
@@ -35,6 +36,31 @@ def test_layers_that_leave_the_kind_to_others_are_merged_in_depth():
     neuron = recipe_of(said(options)).neuron
     assert (type(neuron.surrogate).__name__, neuron.surrogate.alpha, neuron.decay) == ("ATan", 3, 0.25)
     assert said([*options, "neuron.surrogate.kind=triangle"])["neuron"]["surrogate"] == {"kind": "triangle"}
+
+
+def test_options_may_stand_before_the_kind_that_they_are_of():
+    first = ["neuron.surrogate.alpha=3", "network.width=8", "neuron.surrogate.kind=atan", "network.kind=resnet20"]
+    recipe = recipe_of(said(first))
+    assert (recipe.neuron.surrogate.alpha, recipe.network.width) == (3, 8)
+    for option in ("network.widht=32", "neuron.surrogate.widht=2", "optimizer.momentum=0.9"):
+        with pytest.raises(ValueError, match=f"has no entry '{option.partition('=')[0].rpartition('.')[2]}'"):
+            recipe_of(said([option, "network.kind=resnet20", "neuron.surrogate.kind=triangle", "optimizer.kind=adamw"]))
+
+
+@pytest.mark.parametrize(
+    "text", ["08", "1e5", "1:30", "yes", "null", "0x10", "1_000", "2026-01-01", ".inf", "~", "plain"]
+)
+def test_a_text_stays_one_in_a_file(text, tmp_path):
+    recipe = recipe_of({"data": {"kind": "folder", "root": text}})
+    write_recipe(recipe, tmp_path / "recipe.yaml")
+    assert read_recipe(tmp_path / "recipe.yaml") == recipe
+    assert parse(as_yaml({"a": text, "b": [1, 2.5, True, None]})) == {"a": text, "b": [1, 2.5, True, None]}
+
+
+def test_presets_that_are_no_names_are_refused(tmp_path):
+    (tmp_path / "odd.yaml").write_text("presets: [{a: 1}]\n")
+    with pytest.raises(ValueError, match="presets is a list of some of"):
+        layer(tmp_path / "odd.yaml")
 
 
 def test_a_preset_takes_the_place_of_another():

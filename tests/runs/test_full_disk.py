@@ -1,5 +1,6 @@
 """A disk that is full and a folder that takes no files: one clear line, and what was whole stays so."""
 
+import json
 import os
 import resource
 import subprocess
@@ -12,6 +13,7 @@ from shortcut_snn.commands import main
 from shortcut_snn.files import WriteError, remove_strays, replacing, write_text
 from shortcut_snn.runs.callbacks import SaveRun
 from shortcut_snn.runs.checkpoint import read_checkpoint
+from shortcut_snn.runs.task import Classification
 
 from .same import assert_same_run
 from .small import options, train
@@ -103,3 +105,40 @@ def test_what_killed_writers_left_is_removed(tmp_path):
         (tmp_path / name).write_text("kept")
     remove_strays(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.ckpt", ".hidden", "notes-abcdefgh.txt"}
+
+
+def test_a_persons_own_hidden_files_stay(tmp_path):
+    for name in (names := {".notes-20260101", ".env-template", ".todo-settings", ".lab-diary_01.md"}):
+        (tmp_path / name).write_text("kept")
+    remove_strays(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_best_epoch_is_kept_where_the_disk_is_full(kept, tmp_path, monkeypatch):
+    """Of three epochs, of which the first is chosen, the second meets a full disk."""
+
+    class Falling(Classification):
+        def on_validation_epoch_end(self) -> None:
+            self.log("validation_accuracy", 1 / (1 + self.current_epoch))
+
+    settings = SETTINGS | {"training__epochs": 3}
+    folder, save, places = tmp_path / "run", SaveRun._save, []
+
+    def full(self: SaveRun, trainer: object) -> None:
+        if trainer.current_epoch == 1 and self.folder.path == folder:
+            if not kept:
+                (folder / "best.safetensors").unlink()
+            raise WriteError(folder / "checkpoint.ckpt", OSError(28, "No space left on device"))
+        places.append(self.folder.path)
+        save(self, trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SaveRun, "_save", full)
+        patch.setattr(Classification, "on_validation_epoch_end", Falling.on_validation_epoch_end)
+        assert train(folder, **settings) == 1
+        (moved,) = {place for place in places if place != folder}
+        first = (folder / "best.safetensors").read_bytes() if kept else None
+        assert train(moved, "--resume", **settings) == 0
+    assert json.loads((moved / "result.json").read_text())["best_epoch"] == (1 if kept else 2)
+    assert first is None or (moved / "best.safetensors").read_bytes() == first

@@ -4,8 +4,6 @@ import argparse
 import textwrap
 from typing import Any
 
-import yaml
-
 from ..components import Kind, hints_of, kind_and_name, slot, suggestion
 from ..components import options as options_of
 from ..recipes.entries import from_dict, layer, merged, said
@@ -13,6 +11,7 @@ from ..recipes.imports import hint, import_components
 from ..recipes.presets import PRESETS
 from ..recipes.recipe import Recipe, sections
 from ..runs import RunFolder
+from ..yaml_text import as_yaml
 from ._parser import Parser, UsageError, add_imports
 
 
@@ -89,8 +88,12 @@ def run(module: Any, parser: argparse.ArgumentParser, own: argparse.ArgumentPars
         own.print_help()
         print(f"\n{recipe_help(options.recipe)}")
         return 0
+    if options.print_recipe and options.recipe is None:
+        from ..recipes.build import run_recipe
+
+        options.recipe = run_recipe(RunFolder(options.run), options.said)
     if options.print_recipe and options.recipe is not None:
-        print(yaml.safe_dump(options.recipe.to_dict(), sort_keys=False), end="")
+        print(as_yaml(options.recipe.to_dict()), end="")
         return 0
     status: int = module.run(options)
     return status

@@ -6,6 +6,7 @@ from typing import Any
 from ..analysis import plots
 from ..analysis.energy import ACCESS, ADDITION, MULTIPLY_ACCUMULATE
 from ..recipes import open_run
+from ..recipes.build import run_recipe
 from ..runs import RunFolder
 from ..runs.energy import SAMPLES, energy_line, energy_rows, memory_line, run_energy
 from ..runs.tables import table
@@ -35,13 +36,14 @@ def run(options: argparse.Namespace) -> int:
     """
     if options.samples < 1:
         raise ValueError(f"--samples must be at least 1, got {options.samples}")
-    task, data, _ = open_run(options.run, options.weights, options.changes)
+    task, data, recipe = open_run(options.run, options.weights, options.changes)
     report = run_energy(task, data, options.samples)
     if report is None:
         raise ValueError(f"the network of {options.run} has no convolutions or linear layers to count operations of")
     rows = energy_rows(report)
     folder = RunFolder(options.run)
-    if options.weights == "last":
+    own = run_recipe(folder)
+    if options.weights == "last" and (own.network, own.neuron) == (recipe.network, recipe.neuron):
         # The run's own, which its report shows.
         folder.write_rows("energy", rows)
         plots.energy(report, folder / "energy.png")

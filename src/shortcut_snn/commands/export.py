@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .. import __version__, components
 from ..analysis import measure_energy
 from ..components import kind_and_name, write
@@ -15,6 +17,7 @@ from ..deploy.inference import load_file
 from ..deploy.onnx_export import OnnxRuntime
 from ..deploy.prepare import in_words
 from ..recipes import open_run
+from ..recipes.build import run_recipe
 from ..recipes.recipe import Recipe
 from ..runs import RunFolder
 from ..runs.energy import SAMPLES
@@ -92,6 +95,13 @@ def export(
     network, then = task.model.strip(), dict(data.description) | task.description
     batch, labels = data.sample(images)
     place = Path(out) if out else folder / "export"
+    if RunFolder(place).is_run:
+        raise ValueError(f"{place} holds a run, whose own network this would replace: name another folder with --out")
+    if then.get("kind") == "static" and batch.dtype != torch.uint8:
+        raise ValueError(
+            f"a network that is exported takes images as bytes (uint8), and this data gives {batch.dtype}: train it on "
+            "bytes, with mean and std in the data's description"
+        )
     about = Description(recipe.network, recipe.neuron, then)
     files = {
         ", ".join([to, *(COARSE[each] for each in coarse), *(["one time step"] if streaming else [])]): file_name(
@@ -141,14 +151,17 @@ def _card(
     folder: Path,
     files: dict[str, str],
 ) -> Card:
-    result, then = run.read_result() if run.is_finished else {}, about.data
+    # What a run measured is of its own network, not of one that was changed since.
+    own = run_recipe(run)
+    alike = (own.network, own.neuron) == (recipe.network, recipe.neuron)
+    result, then = run.read_result() if run.is_finished and alike else {}, about.data
     entries = recipe.to_dict()
     # Where the files lay is nobody's business.
     entries["data"] |= {key: None for key in ("root", "cache") if key in entries["data"]}
     accuracy = {
-        part: found[result["metric"]]
+        part: found["accuracy"]
         for part in ("test", "validation")
-        if (found := result.get(f"{part}_{weights}")) and result.get("metric") in found
+        if (found := result.get(f"{part}_{weights}")) and "accuracy" in found
     }
     # Measured on the network of the last epoch.
     energy = {what: result[key] for what, key in ENERGY.items() if result.get(key) is not None}
@@ -173,7 +186,12 @@ def _card(
         accuracy=accuracy,
         energy=energy if energy and weights == "last" else None,
         # Files of another network stay where they are, but it is not they that this card speaks of.
-        files=(before.files if before.accuracy == accuracy else {}) | files,
+        files={
+            what: file
+            for what, file in before.files.items()
+            if before.accuracy == accuracy and file not in files.values()
+        }
+        | files,
         version=__version__,
         inputs=in_words(about),
         weights=epoch,

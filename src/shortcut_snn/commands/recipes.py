@@ -6,9 +6,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..recipes.entries import built_in, layer, parse
+from ..recipes.entries import built_in, layer
 from ..recipes.presets import PAPER, PRESETS
 from ..runs.tables import table
+from ..yaml_text import parse
 
 HELP = "list the built-in recipes and presets"
 DESCRIPTION = "List the built-in recipes and presets."

@@ -77,7 +77,13 @@ class Augment:
         """Return uint8 ``[N, C, H, W]``, each image changed (maybe in place) as its epoch and index ``[N]`` say."""
         for place, step in enumerate(self.steps):
             if not isinstance(step, ResizedCrop):  # that has happened as the images were decoded
-                images = np.ascontiguousarray(step(images, self.bits(place, epochs, indices), self.colour), np.uint8)
+                shape = images.shape
+                images = np.ascontiguousarray(step(images, self.bits(place, epochs, indices), self.colour))
+                if images.dtype != np.uint8 or images.shape != shape:
+                    raise ValueError(
+                        f"data.augment: {type(step).__name__} makes {images.dtype} {images.shape} of images that are "
+                        f"uint8 {shape}: it has to return bytes of the same shape, from 0 to 255"
+                    )
         return images
 
     def bits(self, place: int, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Bits:

@@ -43,7 +43,13 @@ def classes_and_parts(root: Path) -> tuple[list[str], list[str]]:
     if not root.is_dir():
         raise FileNotFoundError(f"data.root: there is no folder {root}")
     if not (root / "train").is_dir():
-        return class_names(root), []
+        names = class_names(root)
+        if {name.lower() for name in names} <= {"train", "training", "test", "testing", "val", "valid", "validation"}:
+            raise ValueError(
+                f"data.root: {root} has the folders {', '.join(names)}, which are no classes: name them train, "
+                "test and val, in small letters"
+            )
+        return names, []
     others = [name for name in ("test", "val") if (root / name).is_dir()]
     if not others:
         raise FileNotFoundError(f"data.root: {root} has a folder train but neither test nor val")

@@ -1,71 +1,17 @@
 """From what a person says, in files, presets and options, to one complete recipe: merged once, then checked."""
 
-import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..components import merge, read, suggestion
 from ..files import write_text
+from ..yaml_text import as_yaml, parse
 from .presets import PRESETS
 from .recipe import Recipe
 
 Entries = dict[str, Any]
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as people mean it: 1e-3 is a number and 1:30 is not, a key stands once, and nothing refers to elsewhere."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(None, None, "references (*name) are not taken here", mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key is a plain word", key.start_mark)
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in found if tag.rpartition(":")[2] in ("null", "merge")]
-    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-for _tag, _pattern, _first in (
-    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
-    ("int", r"^[-+]?[0-9]+$", "-+0123456789"),
-    ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
-    ("float", r"^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$", "-+."),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
-
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
-_Loader.add_constructor(
-    "tag:yaml.org,2002:float",
-    lambda loader, node: float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan")),
-)
-
-
-def parse(text: str) -> Any:
-    """Return what YAML text means.
-
-    Raises:
-        ValueError: it is no YAML; the message says where.
-    """
-    try:
-        return yaml.load(text, _Loader)
-    # A deep enough file exhausts the parser's stack; a date that there is not is a ValueError.
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"not YAML: {' '.join(str(error).split())}") from None
 
 
 def built_in() -> dict[str, Path]:
@@ -79,14 +25,14 @@ def layer(name: str | Path, presets: bool = True) -> Entries:
 
     Args:
         name: of the preset or recipe, or the file's path.
-        presets: whether what it says by presets is in it, beneath its own entries.
+        presets: whether what it says by presets of the method is in it, beneath its own entries.
 
     Raises:
         ValueError: there is none of this name, or the file is none of entries.
     """
     known = built_in()
     if str(name) in PRESETS:
-        return PRESETS[str(name)] if presets else {}
+        return _preset(str(name), presets)
     path = known.get(str(name), Path(name))
     if not path.is_file():
         names = [*PRESETS, *known]
@@ -111,9 +57,13 @@ def read_file(path: Path, presets: bool = True) -> Entries:
         raise ValueError(f"{path} is not a recipe: expected entries like 'training: {{epochs: 10}}'")
     named = entries.pop("presets", [])
     named = [named] if isinstance(named, str) else named
-    if not isinstance(named, list) or not all(each in PRESETS for each in named):
+    if not isinstance(named, list) or not all(isinstance(each, str) and each in PRESETS for each in named):
         raise ValueError(f"{path}: presets is a list of some of {', '.join(PRESETS)}, got {named!r}")
-    return merged(*(PRESETS[each] for each in named if presets), entries)
+    return merged(*(_preset(each, presets) for each in named), entries)
+
+
+def _preset(name: str, method: bool) -> Entries:
+    return {key: value for key, value in PRESETS[name].items() if method or key != "method"}
 
 
 def merged(*layers: Mapping[str, Any]) -> Entries:
@@ -131,7 +81,7 @@ def said(options: Sequence[str]) -> Entries:
         ValueError: an option without a value, or whose value is no YAML.
     """
     entries: Entries = {}
-    for option in options:
+    for option in _kinds_first(options):
         key, equals, text = option.partition("=")
         if not equals:
             raise ValueError(f"{option!r} is no entry: write KEY=VALUE, as in network.width=32")
@@ -143,6 +93,14 @@ def said(options: Sequence[str]) -> Entries:
             value = {part: value}
         entries = merge(Recipe, entries, value)
     return entries
+
+
+def _kinds_first(options: Sequence[str]) -> list[str]:
+    """Put where a kind is first named in front, outer ones before inner ones: all options are held against it."""
+    keys = [option.partition("=")[0].strip() for option in options]
+    first = [n for n, key in enumerate(keys) if key.endswith(".kind") and key not in keys[:n]]
+    first.sort(key=lambda n: keys[n].count("."))
+    return [options[n] for n in [*first, *(n for n in range(len(keys)) if n not in first)]]
 
 
 def from_dict(entries: Mapping[str, Any]) -> Recipe:
@@ -199,4 +157,4 @@ def read_recipe(path: Path) -> Recipe:
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
     """Write a recipe, whole or not at all."""
-    write_text(path, yaml.safe_dump(recipe.to_dict(), sort_keys=False))
+    write_text(path, as_yaml(recipe.to_dict()))

@@ -82,6 +82,12 @@ class History(Callback):
         if self.health.rows:
             folder.write_rows("layers", self.health.rows)
 
+    def start_best(self, epoch: int, metric: str) -> None:
+        """Take this epoch for the best so far, by its value if it has ended."""
+        row = self.rows[-1] if self.rows else {}
+        self.best_epoch = epoch
+        self.best_value = row.get(f"validation_{metric}") if row.get("epoch") == epoch + 1 else None
+
     def _choose(self, value: float | None, metric: Metric, epoch: int) -> None:
         # Without validation data there is nothing to choose by: the last epoch it is.
         best = self.best_value
@@ -265,9 +271,10 @@ class SaveRun(Checkpoint):
             if trainer.world_size > 1:
                 raise
             said, self.interruption.waits = str(error), False
+            full = self.folder / "best.safetensors"
             self.folder.move(Path(tempfile.mkdtemp(prefix=f"shortcut-snn-{self.folder.path.name}-")))
             try:
-                self._begin_anew(trainer)
+                self._begin_anew(trainer, full)
                 save(trainer)
             except OSError:
                 shutil.rmtree(self.folder.path, ignore_errors=True)
@@ -276,12 +283,16 @@ class SaveRun(Checkpoint):
                 f"{said}; nothing is lost: the run is saved in {self.folder}, go on with --resume --out {self.folder}"
             ) from None
 
-    def _begin_anew(self, trainer: pl.Trainer) -> None:
+    def _begin_anew(self, trainer: pl.Trainer, best: Path | None = None) -> None:
         self.folder.hold()
         self.begin()
         if 0 <= self.history.best_epoch < trainer.current_epoch:
-            # The network of the best epoch so far was in the folder alone: from now on the best counts.
-            self.history.best_value, self.history.best_epoch = None, trainer.current_epoch
+            try:
+                shutil.copy(best or "", self.folder / "best.safetensors")
+            except OSError:
+                # The network of the best epoch so far was in the folder alone: from now on the best counts.
+                module: Any = trainer.lightning_module
+                self.history.start_best(trainer.current_epoch, module.metric)
         self.tell(f"the run's folder is gone, or takes no files: the run goes on in {self.folder.path}")
 
     def _save_epoch(self, trainer: pl.Trainer) -> None:

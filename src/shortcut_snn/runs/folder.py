@@ -13,6 +13,7 @@ from .. import __version__
 from ..analysis.calibration import set_widths
 from ..deploy.weights import read_network, save_network
 from ..files import make_folder, read_json, remove_strays, write_csv
+from ..yaml_text import as_yaml
 from .checkpoint import read_checkpoint
 from .checksums import check, write_sealed
 from .environment import environment
@@ -260,7 +261,7 @@ class RunFolder:
         if widths:
             write_sealed(self.widths, json.dumps(dict(widths), indent=2) + "\n")
         # Last: a folder with a recipe is a run.
-        write_sealed(self.recipe, yaml.safe_dump(dict(entries), sort_keys=False))
+        write_sealed(self.recipe, as_yaml(entries))
 
     def save_network(self, network: nn.Module, weights: str, about: Mapping[str, Any]) -> None:
         """Write a network that ships."""

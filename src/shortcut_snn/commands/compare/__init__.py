@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from ...files import read_json
-from ...recipes.entries import layer, merged, said
+from ...recipes.entries import merged, said
 from ...runs.tables import Metric, human, table
 from .._launchers import add_launcher, launching
 from .._output import tell
 from .._parser import UsageError
 from .figures import FIGURES, comparison_table, summarise
-from .planning import METHODS, Plan, Variant, held_out, plan, tried
+from .planning import METHODS, Plan, Variant, held_out, plan, tried, without_method
 from .running import RunsFailed, compare
 
 __all__ = [
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     """Compare and print the table, of what has finished if not all has."""
     try:
         # The presets that a file names are one of the methods that are compared, not what these share.
-        shared = merged(*(layer(name, presets=False) for name in options.layers), said(options.entries))
+        shared = merged(*map(without_method, options.layers), said(options.entries))
         made = plan(
             shared,
             options.methods,

@@ -1,5 +1,6 @@
 """What is compared: variants of a recipe, their seeds, and what of each is tuned first."""
 
+import dataclasses
 import itertools
 import json
 import shlex
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ...recipes import build
-from ...recipes.entries import changed, from_dict, layer, merged, parse, said
-from ...recipes.recipe import Recipe
+from ...recipes.entries import changed, from_dict, layer, merged, said
+from ...recipes.recipe import Method, Recipe
+from ...yaml_text import parse
 
 METHODS = ("vanilla", "shortcut", "evolutionary", "calibrated")
 
@@ -138,6 +140,17 @@ def tried(recipe: Recipe, options: Sequence[str], epochs: int | None = None) -> 
         ValueError: an entry that there is not, or a value that makes no sense.
     """
     return changed(recipe, said(options), {} if epochs is None else {"training": {"epochs": epochs}})
+
+
+def without_method(name: str) -> dict[str, Any]:
+    """Return the entries of a recipe, but for which method it is, if it says so.
+
+    A run's own recipe says all of its method, and would make all that are compared the same.
+    """
+    entries = layer(name, presets=False)
+    method = entries.get("method")
+    whole = isinstance(method, Mapping) and method.keys() >= {field.name for field in dataclasses.fields(Method)}
+    return {key: value for key, value in entries.items() if not (whole and key == "method")}
 
 
 def _laid(entries: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def _verdict(
             f"On {part} data the {metric.words} is {metric.show(reached)}{guessing}"
             + (": the network has learned nothing." if nothing else ".")
         )
-    if confusion is not None:
+    if confusion is not None and metric.name == "accuracy":
         low, high = confusion.interval
         said.append(
             f"On other samples like these {confusion.samples:,} it is between {metric.show(low)} and "

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ...components import suggestion
-from ...recipes.entries import Entries, from_dict, merged, parse
+from ...recipes.entries import Entries, from_dict, merged
 from ...runs.tables import show
+from ...yaml_text import parse
 
 WORDS = ("low", "high", "log", "step", "choices")
 # With another of these a trial would be judged on other data, or by luck.
