@@ -15,10 +15,10 @@ import torch
 import yaml
 
 import shortcut_snn
+from shortcut_snn import yaml_text
 from shortcut_snn.commands import main
 from shortcut_snn.data.cifar import _read_dict as read_pickle
 from shortcut_snn.deploy.weights import read_network
-from shortcut_snn.recipes import entries
 from shortcut_snn.recipes.entries import read_recipe
 from shortcut_snn.runs.checkpoint import read_checkpoint
 
@@ -63,6 +63,8 @@ def test_the_source_loads_no_pickles_and_runs_no_text() -> None:
             assert given(call, "allow_pickle") == "False", where
         if name == "yaml.load":
             assert ast.unparse(call.args[1]) == "_Loader", where
+        elif name == "yaml.dump":
+            assert given(call, "Dumper") == "_Dumper", where
         elif name.startswith("yaml."):
             assert name.removeprefix("yaml.") in SAFE_YAML | YAML_INSIDE, where
         if name.endswith("trainer.fit"):
@@ -75,9 +77,11 @@ def test_the_source_loads_no_pickles_and_runs_no_text() -> None:
 
 
 def test_the_loader_of_recipes_is_a_safe_one() -> None:
-    assert issubclass(entries._Loader, yaml.SafeLoader)
-    assert set(entries._Loader.yaml_constructors) == set(yaml.SafeLoader.yaml_constructors)
-    assert entries._Loader.yaml_multi_constructors == yaml.SafeLoader.yaml_multi_constructors
+    assert issubclass(yaml_text._Loader, yaml.SafeLoader)
+    assert set(yaml_text._Loader.yaml_constructors) == set(yaml.SafeLoader.yaml_constructors)
+    assert yaml_text._Loader.yaml_multi_constructors == yaml.SafeLoader.yaml_multi_constructors
+    assert issubclass(yaml_text._Dumper, yaml.SafeDumper)
+    assert yaml_text._Dumper.yaml_representers == yaml.SafeDumper.yaml_representers
 
 
 def test_only_one_file_knows_of_pickles() -> None:

@@ -50,9 +50,9 @@ class _Dumper(yaml.SafeDumper):
     """Quotes what this reader, or one by the letter of YAML 1.1, would take for something else than text."""
 
 
+_letter, _ours = yaml.SafeDumper.yaml_implicit_resolvers, _Loader.yaml_implicit_resolvers
 _Dumper.yaml_implicit_resolvers = {
-    first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *_Loader.yaml_implicit_resolvers.get(first, [])]
-    for first in [*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers]
+    first: [*_letter.get(first, []), *_ours.get(first, [])] for first in [*_letter, *_ours]
 }
 
 
