@@ -9,6 +9,7 @@ residual sums, time and attached resets are in what is measured.
 import copy
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -64,12 +65,8 @@ def calibrate(
     ours = {name: layer for name, layer in layers.items() if isinstance(layer, Neuron)}
     logs: dict[str, list[float]] = {name: [] for name in layers}
     whole = network if model is None else model
-    for inputs, labels in batches:
-        args, kwargs = inputs_of(network, inputs)
-
-        def total(args: Any = args, kwargs: Any = kwargs, labels: Any = labels) -> Tensor:
-            return loss(whole(*args, **kwargs), labels)
-
+    for batch in batches:
+        total = partial(_total, network, whole, batch, loss)
         found = _one_batch(whole, ours, total) if ours else steepness_by_layer(whole, layers, total)
         for name, width in found.items():
             logs[name].append(math.log(width))
@@ -123,6 +120,12 @@ def _resizable(name: str, neuron: Neuron) -> Resizable:
     if not isinstance(neuron.surrogate, Resizable):
         raise ValueError(f"the surrogate of {name}, {neuron.surrogate}, has no width: give it a method resized(width)")
     return neuron.surrogate
+
+
+def _total(network: nn.Module, model: nn.Module, batch: Batch, loss: Loss) -> Tensor:
+    """Return the loss of a batch; which arguments it is, the network says, also inside a wrapper."""
+    args, kwargs = inputs_of(network, batch[0])
+    return loss(model(*args, **kwargs), batch[1])
 
 
 def _one_batch(model: nn.Module, layers: dict[str, Neuron], total: Callable[[], Tensor]) -> dict[str, float]:

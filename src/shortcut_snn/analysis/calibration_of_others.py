@@ -49,14 +49,14 @@ def steepness_by_layer(
             handles.append(neuron.register_forward_hook(cut.after))
         try:
             rest(model)
-            whole = total()
+            loss = total()
         finally:
             for handle in handles:
                 handle.remove()
             rest(model)
         ends = [end for cut in cuts.values() for end in cut.ends if end.requires_grad]
         if ends:
-            torch.autograd.backward(whole, retain_graph=True, inputs=ends)
+            torch.autograd.backward(loss, retain_graph=True, inputs=ends)
         found: dict[str, float] = {}
         target = 0.0
         for name, cut in reversed(cuts.items()):

@@ -159,11 +159,12 @@ def _changed(setup: Setup, change: Callable[[Setup], object]) -> Callable[[], Se
 
 def _options(surrogates: Sequence[Any], width: float) -> str:
     """Return the options that give all layers such surrogates, in brackets; nothing where there are none."""
-    (first, *_), kinds = surrogates, {type(surrogate) for surrogate in surrogates}
+    if len({type(surrogate) for surrogate in surrogates}) > 1:
+        return ""
     try:
-        (entries,) = [components.write(first.resized(width))] if len(kinds) == 1 else [{}]
-    except ValueError:
-        entries = {}
+        entries = components.write(surrogates[0].resized(width))
+    except ValueError:  # not registered
+        return ""
     said = [f"--neuron.surrogate.{name} {value:g}" for name, value in entries.items() if isinstance(value, int | float)]
     return f" ({' '.join(said)})" if said else ""
 

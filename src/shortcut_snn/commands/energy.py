@@ -6,7 +6,7 @@ from typing import Any
 from ..analysis import plots
 from ..analysis.energy import ACCESS, ADDITION, MULTIPLY_ACCUMULATE
 from ..recipes import open_run
-from ..recipes.build import run_recipe
+from ..recipes.build import is_network_of
 from ..runs import RunFolder
 from ..runs.energy import SAMPLES, energy_line, energy_rows, memory_line, run_energy
 from ..runs.tables import table
@@ -42,8 +42,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"the network of {options.run} has no convolutions or linear layers to count operations of")
     rows = energy_rows(report)
     folder = RunFolder(options.run)
-    own = run_recipe(folder)
-    if options.weights == "last" and (own.network, own.neuron) == (recipe.network, recipe.neuron):
+    if options.weights == "last" and is_network_of(folder, recipe):
         # The run's own, which its report shows.
         folder.write_rows("energy", rows)
         plots.energy(report, folder / "energy.png")

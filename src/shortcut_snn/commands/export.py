@@ -17,7 +17,7 @@ from ..deploy.inference import load_file
 from ..deploy.onnx_export import OnnxRuntime
 from ..deploy.prepare import in_words
 from ..recipes import open_run
-from ..recipes.build import run_recipe
+from ..recipes.build import is_network_of
 from ..recipes.recipe import Recipe
 from ..runs import RunFolder
 from ..runs.energy import SAMPLES
@@ -152,9 +152,7 @@ def _card(
     files: dict[str, str],
 ) -> Card:
     # What a run measured is of its own network, not of one that was changed since.
-    own = run_recipe(run)
-    alike = (own.network, own.neuron) == (recipe.network, recipe.neuron)
-    result, then = run.read_result() if run.is_finished and alike else {}, about.data
+    result, then = run.read_result() if run.is_finished and is_network_of(run, recipe) else {}, about.data
     entries = recipe.to_dict()
     # Where the files lay is nobody's business.
     entries["data"] |= {key: None for key in ("root", "cache") if key in entries["data"]}

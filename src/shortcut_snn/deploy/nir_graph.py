@@ -108,14 +108,14 @@ class _Recorder(TorchFunctionMode):
             shape = {"input": np.array(x.shape[-count:])}
             self.add(self._free("flatten"), self.nir.Flatten(shape, start_dim=-count, end_dim=-1), x, out)
         elif name in _VIEWS:
-            self.sources[id(out)] = (out, self.sources[id(known[0])][1])
+            self.sources[id(out)] = (out, self.sources[id(x)][1])
         elif name in _SUMS:
             self.sources[id(out)] = (out, [source for each in known for source in self.sources[id(each)][1]])
         elif name in self.chains:
-            self.chains[name](known[0], out, *args[1:], **(kwargs or {}))
+            self.chains[name](x, out, *args[1:], **(kwargs or {}))
         elif name in self.layers:
             path, node = self.layers[name](*args, **(kwargs or {}))
-            self.add(path, node, known[0], out)
+            self.add(path, node, x, out)
         else:
             raise ValueError(f"NIR has no words for {name}, which the network calls; export to onnx")
         return out

@@ -31,7 +31,7 @@ class Library:
         to_sequences_call: how somebody calls that on ``net``.
 
     Example:
-        >>> PLAIN.neurons(nn.Sequential(nn.Linear(2, 2)))
+        >>> SPIKINGJELLY.neurons(nn.Sequential(nn.Linear(2, 2)))
         {}
     """
 
@@ -109,8 +109,6 @@ def _reset_sinabs(network: nn.Module) -> None:
                 setattr(module, name, torch.zeros(0, dtype=state.dtype, device=state.device))
 
 
-# Ours keep nothing either.
-PLAIN = Library("plain PyTorch", lambda module: False, lambda module: False, reset=None, time_axis=0)
 # 2.0.0: neurons keep their membrane potential until reset; in step mode "m" a layer takes a sequence [T, N, ...].
 SPIKINGJELLY = Library(
     "SpikingJelly",
@@ -161,26 +159,6 @@ def libraries_of(network: nn.Module) -> list[Library]:
         []
     """
     return [library for library in LIBRARIES if library.neurons(network)]
-
-
-def library_of(network: nn.Module) -> Library:
-    """Return the library that a network's neurons come from, told by their classes; plain PyTorch if from none.
-
-    Raises:
-        ValueError: there are neurons of more than one library, each of which keeps its state in another way.
-
-    Example:
-        >>> library_of(nn.Sequential(nn.Linear(2, 2))).name
-        'plain PyTorch'
-    """
-    found = libraries_of(network)
-    if len(found) > 1:
-        names = " and of ".join(library.name for library in found)
-        raise ValueError(
-            f"{type(network).__name__} has neurons of {names}: wrap it with Shortcut(network, taps, reset=..., ...), "
-            "where reset puts the neurons of all of them to rest"
-        )
-    return found[0] if found else PLAIN
 
 
 def steepness(neuron: nn.Module, value: float | None = None) -> float | None:

@@ -292,6 +292,12 @@ def run_recipe(folder: RunFolder, changes: Mapping[str, Any] | None = None) -> R
         ) from None
 
 
+def is_network_of(folder: RunFolder, recipe: Recipe) -> bool:
+    """Say whether a recipe's network is the one that a run in a folder has trained, as its own recipe says."""
+    own = run_recipe(folder)
+    return (own.network, own.neuron) == (recipe.network, recipe.neuron)
+
+
 def open_run(
     folder: str | Path, weights: str = "last", changes: Mapping[str, Any] | None = None
 ) -> tuple[Task, Data, Recipe]:

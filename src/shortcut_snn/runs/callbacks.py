@@ -264,17 +264,17 @@ class SaveRun(Checkpoint):
     def _kept(self, trainer: pl.Trainer, save: Callable[[pl.Trainer], None]) -> None:
         """Save in the run's folder, or else somewhere."""
         if trainer.is_global_zero and not self.folder.is_run:
-            self._begin_anew(trainer)
+            self._begin_anew(trainer, self.folder.network("best"))
         try:
             save(trainer)
         except WriteError as error:
             if trainer.world_size > 1:
                 raise
             said, self.interruption.waits = str(error), False
-            full = self.folder / "best.safetensors"
+            best = self.folder.network("best")
             self.folder.move(Path(tempfile.mkdtemp(prefix=f"shortcut-snn-{self.folder.path.name}-")))
             try:
-                self._begin_anew(trainer, full)
+                self._begin_anew(trainer, best)
                 save(trainer)
             except OSError:
                 shutil.rmtree(self.folder.path, ignore_errors=True)
@@ -283,12 +283,12 @@ class SaveRun(Checkpoint):
                 f"{said}; nothing is lost: the run is saved in {self.folder}, go on with --resume --out {self.folder}"
             ) from None
 
-    def _begin_anew(self, trainer: pl.Trainer, best: Path | None = None) -> None:
+    def _begin_anew(self, trainer: pl.Trainer, best: Path) -> None:
         self.folder.hold()
         self.begin()
         if 0 <= self.history.best_epoch < trainer.current_epoch:
             try:
-                shutil.copy(best or "", self.folder / "best.safetensors")
+                shutil.copy(best, self.folder.network("best"))
             except OSError:
                 # The network of the best epoch so far was in the folder alone: from now on the best counts.
                 module: Any = trainer.lightning_module
