@@ -1,5 +1,6 @@
 """A network as a run leaves it, and graphs, made once."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,16 @@ from shortcut_snn.deploy.weights import save_network
 from shortcut_snn.nets import SpikingNetwork
 
 from ..data.events.recordings import nmnist, write_npz
+from ..registered import forgetting
 from ..runs.small import train
 from .networks import family, small
+
+
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """Forget behind a test what it registers."""
+    with forgetting():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -153,7 +153,6 @@ def test_what_the_kernels_cannot_add_is_added_before_them():
         neuron(x)
 
 
-@components.network("by_time_step")
 class ByTimeStep(nn.Module):
     """A parameter of five axes, as that of batch norms with a factor for each time step (TEBN)."""
 
@@ -168,7 +167,8 @@ class ByTimeStep(nn.Module):
         return self.classifier(self.spike(current).mean((0, -1, -2)))
 
 
-def test_parameters_of_any_number_of_axes(tmp_path):
+def test_parameters_of_any_number_of_axes(tmp_path, forgotten):
+    components.network("by_time_step")(ByTimeStep)
     about = Description.from_about({**description().to_dict(), "network": {"kind": "by_time_step"}})
     network = build_network(recipe_of({"network": {"kind": "by_time_step"}}), about.data)
     assert network.conv.weight.is_contiguous(memory_format=torch.channels_last)

@@ -127,7 +127,6 @@ def test_at_the_threshold_itself():
     assert spikes(float(above)) == [[0, 1]]
 
 
-@components.network("nir_of_ones_own")
 class OfOnesOwn(nets.SpikingNetwork):
     """Without norms, biases, and a mean over space."""
 
@@ -145,7 +144,8 @@ class OfOnesOwn(nets.SpikingNetwork):
         return self.spike2(self.hidden(spikes.flatten(2)))
 
 
-def test_a_network_of_ones_own_without_biases_that_flattens(tmp_path):
+def test_a_network_of_ones_own_without_biases_that_flattens(tmp_path, forgotten):
+    components.network("nir_of_ones_own")(OfOnesOwn)
     about = Description.from_about({**description().to_dict(), "network": {"kind": "nir_of_ones_own"}})
     network = about.build().eval()
     with torch.no_grad():

@@ -34,10 +34,8 @@ class Net(nn.Module):
 
 
 @pytest.fixture
-def known(monkeypatch: pytest.MonkeyPatch) -> None:
+def known(forgotten: None) -> None:
     """A network and a format that are known for the length of a test."""
-    for kind in (components.network, components.exporter):
-        monkeypatch.setattr(kind, "_settings", dict(kind._settings))
     components.network("of a stranger")(Net)
 
     @components.exporter("of a stranger")
