@@ -260,6 +260,14 @@ def test_what_no_run_measured_is_a_dash(tmp_path):
     assert (tmp_path / "comparison.md").read_text().splitlines()[-1].split("|")[-3:-1] == [" -        ", " -          "]
 
 
+def test_a_gradient_that_never_arrives_is_a_ratio_of_0(tmp_path):
+    for seed, (first, last) in enumerate([(0.0, None), (4.0, 4.0)]):
+        ratios = {"gradient_ratio_first_epoch": first, "gradient_ratio_last_epoch": last}
+        finished(tmp_path / "vanilla" / f"seed{seed}", **ratios)
+    (row,) = summarise(plan({}, ["vanilla"], 2), tmp_path)
+    assert (row["gradient_ratio_first_epoch"], row["gradient_ratio_last_epoch"]) == (0, pytest.approx(4))
+
+
 def test_what_has_no_test_data_is_compared_on_validation_data(tmp_path):
     finished(tmp_path / "vanilla" / "seed0", test_last={}, test_best={}, validation_last={"accuracy": 0.25})
     (row,) = summarise(plan({}, ["vanilla"], 1), tmp_path)

@@ -29,3 +29,9 @@ def test_both_networks_are_trained_side_by_side_and_compared(
     # What is there already is not trained again, and says the same.
     assert main(["demo", "--out", str(tmp_path / "demo"), "--epochs", "1"]) == 0
     assert sentence in capsys.readouterr().out
+
+
+def test_no_seed_at_all_is_refused(tmp_path, capsys):
+    assert main(["demo", "--out", str(tmp_path / "demo"), "--seeds", "0"]) == 2
+    assert capsys.readouterr().err == "shortcut-snn: error: --seeds must be at least 1, got 0\n"
+    assert not (tmp_path / "demo").exists()

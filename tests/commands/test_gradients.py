@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from shortcut_snn.analysis.diagnosis import Diagnosis
 from shortcut_snn.analysis.firing import spiking_layers
 from shortcut_snn.commands import gradients as command
 from shortcut_snn.commands import main
@@ -111,7 +112,7 @@ def test_a_runs_own_tables_are_not_written_over(run, capsys):
 @pytest.mark.parametrize(("name", "option"), [("gradients", "batches"), ("energy", "samples")])
 def test_at_least_one(run, tmp_path, capsys, name, option, count):
     given = {"gradients": ["--out", str(tmp_path / "g"), *options(**SETTINGS)], "energy": [str(run)]}[name]
-    assert main([name, *given, f"--{option}={count}"]) == 1
+    assert main([name, *given, f"--{option}={count}"]) == 2
     assert f"--{option} must be at least 1" in capsys.readouterr().err
 
 
@@ -205,3 +206,28 @@ def test_a_network_file_that_does_not_say_enough(run, tmp_path, capsys):
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
+
+
+def test_batches_are_those_that_there_are(tmp_path, capsys):
+    given = ["gradients", "--out", str(tmp_path), "--batches", "7", *options("vanilla", **SETTINGS)]
+    assert main([*given, "--data.train_limit", "100"]) == 0
+    said = capsys.readouterr().out
+    assert "on 1 more: " in said
+    assert "cosine between 2 batches" in said
+
+
+def test_a_threshold_that_norms_start_at_is_no_tip(monkeypatch):
+    seen = []
+    monkeypatch.setattr(command, "of_setup", lambda setup, batches, remedies: seen.append(remedies()) or Diagnosis)
+    for norm in ("bn", "tdbn"):
+        gradients(recipe_of("digits", "vanilla", {"network": {"norm": norm, "width": 2}}), 1)
+    groups = [{remedy.group for remedy in remedies} for remedies in seen]
+    assert groups[0] - groups[1] == {"threshold"}
+    assert "decay" in groups[1]
+
+
+def test_what_is_said_on_the_command_line_is_not_blamed_on_a_file(run, capsys):
+    assert main(["evaluate", str(run), "--set", "data.test_limit=0"]) == 1
+    said = capsys.readouterr().err
+    assert "data.test_limit" in said
+    assert "recipe.yaml" not in said

@@ -346,6 +346,15 @@ def test_gradients_of_nothing_have_no_logarithm(tmp_path, recwarn):
     assert not recwarn.list
 
 
+def test_an_epoch_without_a_ratio_keeps_its_place(tmp_path):
+    folder = write_comparison(tmp_path / "c", ACCURACY, 1, 0.1)
+    for path in folder.glob("*/*/gradients.csv"):
+        write_csv(path, [{"epoch": 1, "a": 1.0, "b": 0.0}, {"epoch": 2, "a": 8.0, "b": 2.0}])
+    found = re.findall(r"<title>([^<]*, epoch \d: 4)</title>", write_page(folder).read_text())
+    assert found
+    assert all(", epoch 2: 4" in each for each in found)
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; the page's references are checked all the same")
 @pytest.mark.parametrize("kind", ["run", "comparison"])
 def test_a_browser_shows_it_without_a_network(pages, kind, tmp_path):

@@ -497,3 +497,18 @@ def test_a_file_that_cannot_be_imported_says_why(tmp_path, capsys, text, said):
     assert f"--import {file}: it cannot be imported: " in line
     assert said in line
     assert "stranger" not in sys.modules
+
+
+@pytest.mark.parametrize("returned", ["3", "(Bars(4, 0),)", "(Bars(4, 0), Bars(0, 0))"])
+def test_what_is_no_data_is_named(tmp_path, capsys, returned):
+    file = tmp_path / "stranger.py"
+    file.write_text(DATA.replace("return as_data(", f"return {returned}\n        return as_data("))
+    assert main(["train", "--out", str(tmp_path / "run"), *words(OWN_DATA), "--import", str(file)]) == 1
+    assert "what load() of the data 'my_data' returned: " in one_line(capsys)
+
+
+def test_a_package_that_a_file_needs_is_not_one_of_ours(tmp_path, capsys):
+    file = tmp_path / "stranger.py"
+    file.write_text(DATA.replace("description =", "import no_such_package\n        description ="))
+    assert main(["train", "--out", str(tmp_path / "run"), *words(OWN_DATA), "--import", str(file)]) == 1
+    assert one_line(capsys).endswith(f"no_such_package is not installed; {file} imports it: install it\n")

@@ -74,11 +74,13 @@ def test_a_space_that_makes_no_sense_is_refused_before_any_run(tmp_path, capsys,
         (["--sampler", ""], "--sampler: no ''"),
         (["--pruner", "mediann"], "did you mean median?"),
         (["--pruner", "median n_startup_trials=-1"], "--pruner median n_startup_trials=-1: "),
+        (["--sampler", "tpe n_startup_trials=a"], "--sampler: n_startup_trials of tpe is int, got 'a'"),
+        (["--sampler", "tpe n_startup_trials=2.5"], "--sampler: n_startup_trials of tpe is int, got 2.5"),
         (["--trials", "0"], "--trials must be at least 1"),
         (["--space", "nowhere.yaml"], "there is no file nowhere.yaml"),
         (["--data.validation", "0"], "holds out none: add --data.validation 0.1"),
     ],
-    ids=range(8),
+    ids=range(10),
 )
 def test_what_makes_no_sense_is_refused(tmp_path, capsys, words, said):
     path = space(tmp_path, "optimizer.lr: {low: 0.001, high: 0.1, log: true}")

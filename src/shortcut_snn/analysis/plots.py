@@ -116,7 +116,8 @@ def by_layer(rows: Sequence[Row], path: Path, title: str, what: str, log: bool =
     """
     figure = _figure(height=4.8)
     axes = figure.subplots()
-    names = [name for name in rows[0] if name != "epoch"]
+    # An epoch whose last step was left out has no figures.
+    names = [name for name in max(rows, key=len) if name != "epoch"]
     # More lines than this hide each other.
     shown = [rows[round(place)] for place in np.linspace(0, len(rows) - 1, min(len(rows), EPOCHS))]
     for row in shown:

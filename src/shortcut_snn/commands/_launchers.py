@@ -20,7 +20,7 @@ from ..recipes.entries import said, write_recipe
 from ..recipes.recipe import Recipe
 from ..runs import RunFolder
 from ._children import PATIENCE, Children, Job, Lost, Process, Work, why
-from ._parser import UsageError
+from ._parser import UsageError, at_least_one
 
 NAMES = ("local", "slurm", "ray")
 TRIES = 4
@@ -263,8 +263,7 @@ def launching(options: argparse.Namespace, folder: str | Path) -> Iterator[Launc
         UsageError: what is said makes no sense.
         ValueError: another command has its jobs there now.
     """
-    if options.jobs < 1:
-        raise UsageError(f"--jobs must be at least 1, got {options.jobs}")
+    at_least_one(options, "jobs")
     if options.launcher == "local":
         if options.launch:
             raise UsageError(f"--launch {options.launch[0]} is for --launcher slurm or ray")

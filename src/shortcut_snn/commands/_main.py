@@ -6,6 +6,8 @@ import importlib.util
 import os
 import pkgutil
 import sys
+import sysconfig
+import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -53,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("shortcut_snn"):
                 raise
-            return _fail(f"{error.name} is not installed; {EXTRA}", 1)
+            return _fail(f"{error.name} is not installed; {_remedy(error)}", 1)
         except RecursionError:
             if "--traceback" in given:
                 raise
@@ -124,6 +126,14 @@ def _fail(message: str, status: int) -> int:
     with suppress(OSError, ValueError):
         print(f"shortcut-snn: error: {message}", file=sys.stderr)
     return status
+
+
+def _remedy(error: ModuleNotFoundError) -> str:
+    """What to install: of what a file of a person's own imports nobody knows but the person."""
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_file()]
+    known = (Path(__file__).parents[1], *map(Path, sysconfig.get_paths().values()))
+    own = files and not any(Path(files[-1]).is_relative_to(place) for place in known)
+    return f"{files[-1]} imports it: install it" if own else EXTRA
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -22,6 +22,17 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
+def at_least_one(options: argparse.Namespace, *names: str) -> None:
+    """Refuse counts below 1.
+
+    Raises:
+        UsageError: an option of these names is one.
+    """
+    for name in names:
+        if (given := getattr(options, name)) < 1:
+            raise UsageError(f"--{name} must be at least 1, got {given}")
+
+
 def add_imports(parser: argparse.ArgumentParser) -> None:
     """Add what names a user's own components to a command's options."""
     parser.add_argument(

@@ -12,6 +12,7 @@ from ..recipes import recipe_of
 from ..runs import RunFolder
 from ..runs.tables import Metric
 from ._output import tell
+from ._parser import at_least_one
 from .compare import Plan, Variant, compare
 from .gradients import at_start
 from .report.reading import read_rows
@@ -38,6 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train both, draw the picture and say what came of it."""
+    at_least_one(options, "seeds")
     changes = {} if options.epochs is None else {"training": {"epochs": options.epochs}}
     variants = (
         Variant(WITHOUT, recipe_of("digits-deep", "vanilla", changes)),

@@ -10,6 +10,7 @@ from ..recipes.build import is_network_of
 from ..runs import RunFolder
 from ..runs.energy import SAMPLES, energy_line, energy_rows, memory_line, run_energy
 from ..runs.tables import table
+from ._parser import at_least_one
 
 HELP = "operations and energy of a trained network"
 DESCRIPTION = (
@@ -34,8 +35,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError: no run there, or nothing to count.
     """
-    if options.samples < 1:
-        raise ValueError(f"--samples must be at least 1, got {options.samples}")
+    at_least_one(options, "samples")
     task, data, recipe = open_run(options.run, options.weights, options.changes)
     report = run_energy(task, data, options.samples)
     if report is None:

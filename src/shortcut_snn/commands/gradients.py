@@ -18,7 +18,7 @@ from ..analysis.verdict import judge
 from ..data import Data
 from ..files import write_csv
 from ..recipes import build, changed
-from ..recipes.build import build_task, check_data, load_network, run_recipe
+from ..recipes.build import build_task, check_data, load_data, load_network, run_recipe
 from ..recipes.presets import PRESETS
 from ..recipes.recipe import Recipe, method_text
 from ..runs import RunFolder, Task
@@ -26,6 +26,7 @@ from ..runs.gradient_mechanisms import calibrates
 from ..runs.run import calibrate_task
 from ..runs.tables import LAYER_TABLE, layer_rows, layer_table, table
 from ..runs.trainer import seed_everything, seeded
+from ._parser import at_least_one
 
 HELP = "look at every layer: does its gradient vanish or explode?"
 DESCRIPTION = (
@@ -87,9 +88,9 @@ def gradients(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) ->
         ValueError: a recipe that makes no sense, data or files that cannot be used.
     """
     if batches < 1:
-        raise ValueError(f"--batches must be at least 1, got {batches}")
+        raise ValueError(f"batches must be at least 1, got {batches}")
     with seeded(recipe.training.seed, recipe.training.threads):
-        data = recipe.data.load(recipe.time_steps)
+        data = load_data(recipe)
         task = _task(recipe, data, run)
         stream = itertools.islice(iter(data.loaders(recipe.training.seed).train), batches)
         seen = [task.ready(batch) for batch in stream]
@@ -111,7 +112,7 @@ def gradients(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) ->
 def at_start(recipe: Recipe) -> GradientReport:
     """Measure the gradients of a recipe's network before its first step, on its first batch."""
     with seeded(recipe.training.seed, recipe.training.threads):
-        data = recipe.data.load(recipe.time_steps)
+        data = load_data(recipe)
         task = _task(recipe, data, None)
         batch = task.ready(next(iter(data.loaders(recipe.training.seed).train)))
         return _measure(task, task.schedule(0, 1) if task.model.branches else 0.0, batch)
@@ -144,7 +145,10 @@ def _setup(task: Task, balance: float) -> Setup:
 
 def _remedies(recipe: Recipe, setup: Setup, seen: list[Batch]) -> list[Remedy]:
     # Surrogates are fitted to gradients through time, which rates do not have.
-    return of_neurons(setup, seen) if calibrates(recipe.method.gradient) else []
+    found = of_neurons(setup, seen) if calibrates(recipe.method.gradient) else []
+    # Norms that start at the threshold would start at the new one: nothing but the scale changes.
+    at_threshold = getattr(recipe.network, "norm", None) == "tdbn"
+    return [remedy for remedy in found if not (at_threshold and remedy.group == "threshold")]
 
 
 def _rebuilt(recipe: Recipe, data: Data, run: RunFolder | None) -> list[Remedy]:
@@ -212,6 +216,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError: the folder holds a run, or a run's recipe and another are both named.
     """
+    at_least_one(options, "batches")
     folder, place = Path(options.out), None if options.run is None else RunFolder(options.run)
     _refuse_run(folder)
     if place is not None and options.layers:
@@ -237,6 +242,6 @@ def run(options: argparse.Namespace) -> int:
         print(f"on {len(others)} more: {', '.join(f'{factor:.3g}' for factor in others)}")
     if found.agreement is not None:
         agreement = f"{found.agreement:.2f} (1: signal, 0: noise)"
-        print(f"first layer's gradient, cosine between {options.batches} batches: {agreement}")
+        print(f"first layer's gradient, cosine between {1 + len(others)} batches: {agreement}")
     print(f"\nwritten: gradients.csv, gradients.png and layers.csv in {folder}")
     return 0

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..deploy import Inference, load
 from ..files import read_json
-from ._parser import add_imports
+from ._parser import add_imports, at_least_one
 
 HELP = "the class of an image, a folder of these, or a recording of events"
 DESCRIPTION = (
@@ -137,8 +137,7 @@ def run(options: argparse.Namespace) -> int:
         ValueError: options, or a network, that make no sense.
         FileNotFoundError: there is no such network.
     """
-    if options.top < 1:
-        raise ValueError(f"--top must be at least 1, got {options.top}")
+    at_least_one(options, "top")
     if options.imports:
         from ..recipes.imports import import_components
 

@@ -39,7 +39,7 @@ def as_data(
             and ``image_size`` are taken from data sets that tell them.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is something else, or a part of it has no samples.
 
     Example:
         >>> x, y = torch.rand(20, 3, 8, 8), torch.arange(20) % 2
@@ -56,11 +56,19 @@ def as_data(
     if isinstance(given, tuple | list) and len(given) in (2, 3):
         train, test, validation = given[0], given[-1], given[1] if len(given) == 3 else None
         parts = [train, test] if validation is None else [train, test, validation]
+        _check_filled({"training": train, "validation": validation, "test": test})
         if all(isinstance(part, DataLoader) for part in parts):
             return LoaderData(train, validation, test, _described(train.dataset, description))
         if all(_is_data_set(part) for part in parts):
             return SampleData(train, validation, test, _described(train, description), batch_size, workers)
     raise ValueError(f"data for training is {ACCEPTED}, got {_said(given)}")
+
+
+def _check_filled(parts: Mapping[str, Any]) -> None:
+    for name, part in parts.items():
+        of_samples = _is_data_set(part.dataset if isinstance(part, DataLoader) else part)
+        if part is not None and of_samples and len(part) == 0:
+            raise ValueError(f"the {name} part has no samples{'; leave it out' if name == 'validation' else ''}")
 
 
 def _is_data_set(part: Any) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..analysis.calibration import set_widths
 from ..components import kind_and_name, write
-from ..data import Data
+from ..data import Data, as_data
 from ..deploy.weights import load_into, read_network
 from ..machine import TooLarge
 from ..method import Shortcut, attach
@@ -123,10 +123,29 @@ def build(recipe: Recipe, data: Data | None = None, *, tell: Callable[[str], obj
         >>> type(task).__name__, len(data.train)
         ('Classification', 30)
     """
-    data = recipe.data.load(recipe.time_steps) if data is None else data
+    data = load_data(recipe) if data is None else data
     _check_size(recipe, data, trains=True)
     seed_everything(recipe.training.seed)
     return build_task(recipe, data, build_network(recipe, data.description), tell=tell), data
+
+
+def load_data(recipe: Recipe) -> Data:
+    """Return the data of a recipe; a component's ``load`` may return whatever :func:`.as_data` takes.
+
+    Raises:
+        ValueError: data that cannot be used.
+        FileNotFoundError: missing data.
+
+    Example:
+        >>> from shortcut_snn.recipes import recipe_of
+        >>> load_data(recipe_of("digits")).description["image_size"]
+        [8, 8]
+    """
+    loaded = recipe.data.load(recipe.time_steps)
+    try:
+        return as_data(loaded, **{"batch_size": recipe.data.batch_size} if hasattr(recipe.data, "batch_size") else {})
+    except ValueError as error:
+        raise ValueError(f"what load() of the data {kind_and_name(recipe.data)[1]!r} returned: {error}") from None
 
 
 def _check_size(recipe: Recipe, data: Data, trains: bool) -> None:
@@ -277,7 +296,8 @@ def run_recipe(folder: RunFolder, changes: Mapping[str, Any] | None = None) -> R
 
     Raises:
         FileNotFoundError: no run there.
-        ValueError: its file is damaged, or names what was imported then and is not known now.
+        ValueError: its file is damaged, or names what was imported then and is not known now; changes that make no
+            sense.
     """
     entries = folder.read_entries()
     if not isinstance(entries.get("network"), Mapping):
@@ -287,6 +307,10 @@ def run_recipe(folder: RunFolder, changes: Mapping[str, Any] | None = None) -> R
     try:
         return from_dict(merged(entries, changes or {}))
     except ValueError as error:
+        if changes:
+            # Where the file alone is right, the changes are wrong.
+            run_recipe(folder)
+            raise
         raise ValueError(
             f"{folder.recipe} is not a recipe: {error}{hint(folder.imports())}{folder.made_by()}"
         ) from None
@@ -318,7 +342,7 @@ def open_run(
         20
     """
     network, recipe, then = load_run(folder, weights, changes)
-    data = recipe.data.load(recipe.time_steps)
+    data = load_data(recipe)
     check_data(RunFolder(folder), then, data)
     _check_size(recipe, data, trains=False)
     plain = dataclasses.replace(recipe, method=Method(objective=recipe.method.objective))

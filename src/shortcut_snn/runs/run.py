@@ -381,4 +381,5 @@ def _of_row(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value
+    # JSON has no word for others.
+    return value if math.isfinite(value) else None

@@ -297,9 +297,15 @@ class Task(pl.LightningModule):
                 torch.cuda.set_rng_state(state.cpu(), index)
 
 
+UNLABELLED = -100
+"""The label that cross-entropy leaves out."""
+
+
 @components.task("classification")
 class Classification(Task):
     """One class an image or recording: cross-entropy, accuracy.
+
+    Labels are numbers of classes, integers ``[N]`` from 0, or probabilities of all classes, floats ``[N, classes]``.
 
     Args:
         model: see :class:`Task`, as all of ``options``.
@@ -339,6 +345,8 @@ class Classification(Task):
         ``[T, N, C, H, W]``.
         """
         images, labels = batch
+        if isinstance(labels, Tensor) and not labels.is_floating_point():
+            labels = labels.long()
         if self.mean is None or self.std is None or images.dtype != torch.uint8:
             return images, labels
         if self.description.get("kind") == "events":
@@ -347,16 +355,24 @@ class Classification(Task):
         return scaled.contiguous(memory_format=torch.channels_last), labels
 
     def criterion(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Return the cross-entropy of logits ``[N, classes]``, the classes smoothed."""
-        return F.cross_entropy(prediction, target, label_smoothing=self.label_smoothing)
+        """Return the cross-entropy of logits ``[N, classes]``, the classes smoothed.
+
+        Raises:
+            ValueError: labels that are no classes of these.
+        """
+        return _cross_entropy(prediction, target, self.label_smoothing)
 
     def evaluation_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Return the cross-entropy, unsmoothed: smoothing is a means of training."""
-        return F.cross_entropy(prediction, target)
+        """Return the cross-entropy, unsmoothed: smoothing is a means of training.
+
+        Raises:
+            ValueError: labels that are no classes of these.
+        """
+        return _cross_entropy(prediction, target)
 
     def metrics(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the accuracy."""
-        return {"accuracy": (prediction.argmax(1) == target).float().mean()}
+        return {"accuracy": (prediction.argmax(1) == _likeliest(target)).float().mean()}
 
     def on_test_epoch_start(self) -> None:
         """Begin to count, besides the averages."""
@@ -366,7 +382,7 @@ class Classification(Task):
     def note(self, prediction: Tensor, target: Tensor) -> None:
         """Count which class was taken for which."""
         classes = prediction.shape[1]
-        right, taken = target.flatten(), prediction.argmax(1).flatten()
+        right, taken = _likeliest(target).flatten(), prediction.argmax(1).flatten()
         # Labels outside, as the cross-entropy's -100, are of no class.
         known = (right >= 0) & (right < classes)
         pairs = torch.bincount(classes * right[known] + taken[known], minlength=classes**2).view(classes, classes)
@@ -391,3 +407,26 @@ class Classification(Task):
         """One class in so many."""
         classes = self.description.get("classes")
         return 1 / len(classes) if classes else None
+
+
+def _likeliest(target: Tensor) -> Tensor:
+    """Numbers of classes, of labels that may be probabilities of all."""
+    return target.argmax(1) if target.is_floating_point() else target
+
+
+def _cross_entropy(prediction: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
+    try:
+        return F.cross_entropy(prediction, target, label_smoothing=smoothing)
+    except (IndexError, RuntimeError, ValueError):
+        # Only now: to look at every label would make an accelerator wait in every step.
+        count, floats = prediction.shape[1], target.is_floating_point()
+        known = target[target != UNLABELLED]
+        if target.shape == (prediction.shape if floats else prediction.shape[:1]) and (
+            floats or ((known >= 0) & (known < count)).all()
+        ):
+            raise
+        least_and_most = "" if floats or not len(known) else f", {int(known.min())} to {int(known.max())}"
+        raise ValueError(
+            f"labels of {count} classes are integers [N] from 0 to {count - 1}, or probabilities, floats [N, {count}]; "
+            f"got {str(target.dtype).removeprefix('torch.')} {list(target.shape)}{least_and_most}"
+        ) from None

@@ -80,7 +80,8 @@ def _figures(results: Mapping[int, dict[str, Any]], against: Mapping[int, float]
     for name, values in columns.items():
         figures[name], figures[f"{name}_interval"] = mean_interval(values) if values else (math.nan, math.nan)
     for name in RATIOS:
-        figures[name] = geometric_mean([result[name] for result in results.values() if result[name]])
+        known = [result[name] for result in results.values() if result[name] is not None]
+        figures[name] = 0.0 if 0 in known else geometric_mean(known)
     for name in COSTS:
         known = [result[name] for result in results.values() if result.get(name) is not None]
         figures[name] = median(known) if known else math.nan

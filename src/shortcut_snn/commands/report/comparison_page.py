@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ...analysis.gradients import shallow_to_deep
 from ...files import read_json
 from ...runs import RunFolder
 from ...runs.energy import ENERGIES
@@ -233,8 +234,8 @@ def _rates(path: Path) -> dict[str, float]:
 
 
 def _ratios(place: RunFolder) -> list[float]:
-    rows = [[value for key, value in row.items() if key != "epoch"] for row in read_rows(place.table("gradients"))]
-    return [row[0] / row[-1] for row in rows if row and row[-1]]
+    rows = [{key: value for key, value in row.items() if key != "epoch"} for row in read_rows(place.table("gradients"))]
+    return [shallow_to_deep(row) for row in rows]
 
 
 def _energy(labels: list[str], runs: list[Row]) -> list[Section]:

@@ -12,7 +12,7 @@ from ...components import suggestion
 from ...recipes.entries import said
 from ...runs import RunFolder
 from .._launchers import add_launcher, launching
-from .._parser import UsageError
+from .._parser import UsageError, at_least_one
 from .page import write
 from .search import Search
 from .space import read_space
@@ -56,6 +56,10 @@ def component(option: str, text: str, known: Mapping[str, str], module: Any, **g
     for key in options:
         if key not in takes:
             raise UsageError(f"{option}: {name} takes no {key!r}{suggestion(key, takes)}; it takes {', '.join(takes)}")
+        # Optuna itself sees what is no number in the midst of the search.
+        usual = type(takes[key].default)
+        if usual in (bool, int, float) and type(options[key]) not in {usual, int if usual is float else usual}:
+            raise UsageError(f"{option}: {key} of {name} is {usual.__name__}, got {options[key]!r}")
     try:
         return made(**{key: value for key, value in given.items() if key in takes} | options)
     except (ValueError, TypeError) as error:
@@ -88,8 +92,7 @@ def run(options: argparse.Namespace) -> int:
         import optuna
     except ModuleNotFoundError:
         raise UsageError("a search needs Optuna: pip install 'shortcut-snn[sweep]'") from None
-    if options.trials < 1:
-        raise UsageError(f"--trials must be at least 1, got {options.trials}")
+    at_least_one(options, "trials")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
