@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .method import Constant, Shortcut, takes_every_step
 from .method import attach as attach_branches
-from .method.model import example_of
+from .method.passes import example_of
 from .method.probing import is_layer, named
 from .method.readout import Readout
 from .method.taps import stages

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from shortcut_snn import Shortcut, attach
 from shortcut_snn.method.batches import alter
-from shortcut_snn.method.model import inputs_of
+from shortcut_snn.method.passes import inputs_of
 
 from .toys import hooks
 from .zoo import CLASSES, ZOO, Entry

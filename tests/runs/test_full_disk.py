@@ -11,9 +11,9 @@ import pytest
 
 from shortcut_snn.commands import main
 from shortcut_snn.files import WriteError, remove_strays, replacing, write_text
+from shortcut_snn.runs import Classification
 from shortcut_snn.runs.callbacks import SaveRun
 from shortcut_snn.runs.checkpoint import read_checkpoint
-from shortcut_snn.runs.task import Classification
 
 from .same import assert_same_run
 from .small import options, train

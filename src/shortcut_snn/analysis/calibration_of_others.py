@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..inspection import preserving_state
 from ..method.libraries import steepness
-from ..method.model import states
+from ..method.passes import states
 from .probe import resetting, square_sum
 
 # The norm may rise with the steepness and then fall: an interval where it crosses the target comes first.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..method import Description, Shortcut, attach
 from ..method.attachment import describe
 from ..method.libraries import libraries_of
-from ..method.model import states
+from ..method.passes import states
 from ..nets.network import SpikingNetwork
 from .layers import Batch, Examination, LayerReport, Loss, cross_entropy, examine
 from .probe import Reset, neurons

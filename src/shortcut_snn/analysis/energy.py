@@ -39,7 +39,7 @@ from ..method import Shortcut
 from ..method.attachment import describe
 from ..method.batches import primary
 from ..method.libraries import libraries_of
-from ..method.model import call_on, dry_copy
+from ..method.passes import call_on, dry_copy
 from ..method.probing import Run
 from ..nets.network import SpikingNetwork
 from .operations import COUNTED, LayerOperations, count_operations

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..inspection import preserving_state
-from ..method.model import inputs_of
+from ..method.passes import inputs_of
 from .gradients import on_chain
 from .probe import Reset, Tally, neurons, probe, resetting
 

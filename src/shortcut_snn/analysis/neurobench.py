@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from ..inspection import preserving_state
 from ..method import Shortcut
-from ..method.model import call_on
+from ..method.passes import call_on
 from .energy import way_of
 from .probe import Reset, neurons
 

@@ -12,7 +12,8 @@ from .description import Description
 from .finding import Finder
 from .heads import Head
 from .libraries import Reset
-from .model import Shortcut, example_of
+from .model import Shortcut
+from .passes import example_of
 from .taps import Extract, TimeAxis
 
 Auto = Literal["auto"]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .batches import primary
 from .changes import changes
 from .libraries import Library, Reset
-from .model import states
+from .passes import states
 from .probing import UNFIT, Pass, Prober
 from .samples import leaves_of
 from .states import changed_attributes, kept, leaks, left_over, methods

@@ -1,24 +1,20 @@
 """The wrapper that trains a network with shortcut branches and never rewrites it."""
 
 import copy
-import inspect
 import math
-import random
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._pytree import tree_map_only
 
 from .. import components
 from .description import Description
 from .heads import Branch, DenseBranch, Head
 from .libraries import Reset
 from .objectives import ShortcutOutput
+from .passes import call_on, called, dry_copy, evaluation, example_of, states
 from .taps import Extract, Taps, TimeAxis, resolve
 
 
@@ -181,7 +177,7 @@ class Shortcut(nn.Module):
         return predicted
 
     def _main(self, *args: Any, **kwargs: Any) -> Tensor:
-        output = _call(self.network, self.run, *args, **kwargs)
+        output = called(self.network, self.run, *args, **kwargs)
         main: Tensor = output if self.readout is None else self.readout(output)
         return main
 
@@ -248,118 +244,6 @@ class Shortcut(nn.Module):
         return shown if self.description is None else f"{shown}\n{self.description}"
 
 
-def _call(network: nn.Module, run: Callable[..., Any] | None, *args: Any, **kwargs: Any) -> Any:
-    return network(*args, **kwargs) if run is None else run(network, *args, **kwargs)
-
-
-def call_on(network: nn.Module, run: Callable[..., Any] | None, example: Any) -> Any:
-    """Call a network on a batch that may be several inputs: a tuple, or a dictionary of its arguments.
-
-    The network gets a copy, which it may change.
-
-    Example:
-        >>> call_on(nn.Bilinear(2, 3, 4), None, (torch.ones(5, 2), torch.ones(5, 3))).shape
-        torch.Size([5, 4])
-    """
-    args, kwargs = inputs_of(network, tree_map_only(Tensor, torch.clone, example))
-    return _call(network, run, *args, **kwargs)
-
-
-def inputs_of(network: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return an example as the arguments that a network's ``forward`` takes.
-
-    Example:
-        >>> inputs_of(nn.Bilinear(2, 3, 4), {"input1": 1, "input2": 2})
-        ((), {'input1': 1, 'input2': 2})
-        >>> inputs_of(nn.ReLU(), {"image": 1})
-        (({'image': 1},), {})
-    """
-    try:
-        signature = inspect.signature(network.forward)
-        if isinstance(example, tuple):
-            signature.bind(*example)
-            return example, {}
-        if isinstance(example, Mapping) and all(isinstance(key, str) for key in example):
-            signature.bind(**example)
-            return (), dict(example)
-    except (TypeError, ValueError):
-        # One argument that is a tuple or a dictionary.
-        pass
-    return (example,), {}
-
-
-def states(network: nn.Module) -> dict[int, Any]:
-    """Return copies, by id, of the tensors in a network that are results: a neuron's state after a pass.
-
-    Given to ``copy.deepcopy`` as its memo, they take the place of the originals, which it refuses.
-
-    Example:
-        >>> neuron = nn.Identity()
-        >>> neuron.v = torch.ones(1, requires_grad=True) * 0.5
-        >>> list(states(neuron).values())
-        [tensor([0.5000])]
-    """
-    return _results(vars(module) for module in nn.Module.modules(network))
-
-
-def _results(values: Iterable[Any], depth: int = 4) -> dict[int, Any]:
-    copies: dict[int, Any] = {}
-    for value in values if depth else ():
-        if isinstance(value, Tensor) and not value.is_leaf:
-            copies[id(value)] = value.detach().clone()
-        elif isinstance(value, dict | list | tuple):
-            copies |= _results(value.values() if isinstance(value, dict) else value, depth - 1)
-    return copies
-
-
-def dry_copy(network: nn.Module, reset: Reset | None) -> nn.Module:
-    """Return a copy in eval mode with its neurons at rest, for a pass that leaves no trace in the network.
-
-    Example:
-        >>> dry_copy(nn.Linear(2, 2), reset=None).training
-        False
-    """
-    twin = copy.deepcopy(network, states(network)).eval()
-    if reset is not None:
-        reset(twin)
-    return twin
-
-
-@contextmanager
-def evaluation(network: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; modes and random numbers, also of a module's own, are put back behind it.
-
-    Example:
-        >>> network = nn.Linear(2, 2)
-        >>> with evaluation(network):
-        ...     network.training, network(torch.ones(2)).requires_grad
-        (False, False)
-        >>> network.training
-        True
-    """
-    modes = [(module, module.training) for module in nn.Module.modules(network)]
-    devices = {p.device.index for p in nn.Module.parameters(network) if p.device.type == "cuda"}
-    python, numpy = random.getstate(), sys.modules.get("numpy")
-    drawn = numpy.random.get_state() if numpy is not None else None
-    own = [value for module, _ in modes for value in vars(module).values()]
-    torchs = [(value, value.get_state()) for value in own if isinstance(value, torch.Generator)]
-    numpys = [(bits, bits.state) for value in own if (bits := getattr(value, "bit_generator", None)) is not None]
-    try:
-        network.eval()
-        with torch.no_grad(), torch.random.fork_rng(devices=sorted(devices)):
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for generator, state in torchs:
-            generator.set_state(state)
-        for bits, state in numpys:
-            bits.state = state
-        random.setstate(python)
-        if numpy is not None:
-            numpy.random.set_state(drawn)
-
-
 def difference(expected: Tensor, got: Tensor) -> str | None:
     """Say in words how two tensors differ; None if they have the same shape, dtype and bits (NaN included).
 
@@ -391,24 +275,3 @@ def _check_samples(
                 "output is not laid out as time_axis says; tap a module whose output has this time axis, or give it "
                 "another time_axis, or say with extract=... which part of it the samples are"
             )
-
-
-def example_of(network: nn.Module, example: Any) -> Any:
-    """Return the example given or else the network's own.
-
-    Raises:
-        ValueError: there is none.
-
-    Example:
-        >>> example_of(nn.Linear(2, 2), torch.ones(2))
-        tensor([1., 1.])
-    """
-    if example is not None:
-        return example
-    offered = getattr(network, "example_input", None)
-    if offered is None:
-        raise ValueError(
-            f"pass example=... (one batch of inputs) to find the branches' widths: "
-            f"{type(network).__name__} has no example_input()"
-        )
-    return offered()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .batches import alter, varied
-from .model import call_on, evaluation, states
+from .passes import call_on, evaluation, states
 from .taps import tensor_in
 
 Run = Callable[..., Any]

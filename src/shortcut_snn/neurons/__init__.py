@@ -7,6 +7,7 @@ from .current_neuron import CurrentNeuron, Membrane
 from .ilif import ILIF, unrolled_spikes
 from .kernels import Backend, get_backend, set_backend, use_backend
 from .klif import KLIF
+from .lowering import per_channel, straight_through
 from .modules import IF, LIF, PLIF, Neuron
 from .norm_neuron import NormNeuron
 from .packed import packed_spikes
@@ -15,7 +16,6 @@ from .recurrent import RLIF
 from .spikes import Packing, get_packing, set_packing, use_packing
 from .surrogate import ATan, NormalisedTanh, Rectangle, Resizable, Sigmoid, Surrogate, Tanh, Triangle
 from .synaptic import Synaptic
-from .trace import per_channel, straight_through
 
 __all__ = [
     "ALIF",

@@ -17,9 +17,9 @@ from torch import Tensor
 from . import sequence
 from .kernels import kernels_run
 from .kernels.backend import is_exported
+from .lowering import Traced, straight_through
 from .modules import LIF, Reset, check_call, check_parameters
 from .surrogate import Rectangle, Surrogate
-from .trace import Traced, straight_through
 
 
 def lif(

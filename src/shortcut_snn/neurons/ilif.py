@@ -8,8 +8,8 @@ from annotated_types import Ge, Interval
 from torch import Tensor
 
 from .. import components
+from .lowering import straight_through
 from .modules import LIF, Threshold
-from .trace import straight_through
 
 
 @dataclass(frozen=True)

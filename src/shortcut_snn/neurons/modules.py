@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from .. import components
 from . import sequence
+from .lowering import straight_through
 from .surrogate import Rectangle, Surrogate
-from .trace import straight_through
 
 Reset = Literal["hard", "soft"]
 Threshold = Annotated[float, Gt(0)]

@@ -10,8 +10,9 @@ from torch import Tensor
 from .kernels import kernels_run
 from .kernels.backend import is_exported
 from .kernels.operators import norm_neuron
+from .lowering import CannotTraceError, Traced
 from .plain import PlainSequence, ahead, compute_dtype
-from .trace import CannotTraceError, Traced, trace
+from .trace import trace
 
 # Parameters of which each channel has its own, at most, in the kernels.
 _MOST_CHANNELS = 8
