@@ -193,8 +193,11 @@ def _execute(words: list[str], folder: str, inherited: str) -> None:
     """Do what Python does with its arguments."""
     import numba
     import torch
+    from lightning.fabric.utilities.rank_zero import _get_rank, rank_zero_only
 
+    # What was read of the environment when these were imported.
     numba.config.reload_config()
+    rank_zero_only.rank = _get_rank() or 0
     if threads := os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(int(threads))
     isolated, words = words[0] == "-P", words[words[0] == "-P" :]
