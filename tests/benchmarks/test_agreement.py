@@ -11,7 +11,9 @@ from benchmarks.measure.agreement import ROUNDING, Agreement, check, compare
 from benchmarks.measure.operators import same_operators
 from benchmarks.tasks import Observation
 
-TINY = Cell("networks", "resnet18", width=4, batch=4, time_steps=2, size=8, classes=5)
+# Not narrower: on processors with AVX2 and no more, torch 2.13's gradient of a 1x1 convolution of stride 2 of 2 or 4
+# channels writes past its end.
+TINY = Cell("networks", "resnet18", width=8, batch=4, time_steps=2, size=8, classes=5)
 
 
 def by_name(cell: Cell, *names: str) -> dict[str, list[Agreement]]:
@@ -99,6 +101,6 @@ def test_the_floor_is_the_networks_convolutions(name):
     weights = [p for layer in layers for key, p in layer.named_parameters() if "norm" not in key]
     assert len(weights) == 1 + 2 + 16 + 3  # stem, classifier with its bias, blocks, projections
     assert all(weight.grad is not None for weight in weights)
-    assert floor.floor.spikes.grad.shape == (2 * 4, 4, 8, 8)
+    assert floor.floor.spikes.grad.shape == (2 * 4, 8, 8, 8)
     floor.release()
     assert all(weight.grad is None for weight in weights)
