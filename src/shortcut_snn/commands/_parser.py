@@ -22,15 +22,14 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
-def at_least_one(options: argparse.Namespace, *names: str) -> None:
-    """Refuse counts below 1.
+def at_least_one(options: argparse.Namespace, name: str) -> None:
+    """Refuse a count below 1.
 
     Raises:
-        UsageError: an option of these names is one.
+        UsageError: the option of this name is one.
     """
-    for name in names:
-        if (given := getattr(options, name)) < 1:
-            raise UsageError(f"--{name} must be at least 1, got {given}")
+    if (given := getattr(options, name)) < 1:
+        raise UsageError(f"--{name} must be at least 1, got {given}")
 
 
 def add_imports(parser: argparse.ArgumentParser) -> None:

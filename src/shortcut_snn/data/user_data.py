@@ -67,7 +67,7 @@ def as_data(
 def _check_filled(parts: Mapping[str, Any]) -> None:
     for name, part in parts.items():
         of_samples = _is_data_set(part.dataset if isinstance(part, DataLoader) else part)
-        if part is not None and of_samples and len(part) == 0:
+        if of_samples and len(part) == 0:
             raise ValueError(f"the {name} part has no samples{'; leave it out' if name == 'validation' else ''}")
 
 

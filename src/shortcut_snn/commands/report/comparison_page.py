@@ -212,9 +212,10 @@ def _curves(places: Places) -> list[Section]:
         (["firing_rate"], "firing rate"),
     ):
         over(title, {label: [_column(place, *columns) for place in of] for label, of in places.items()})
-    ratios = {label: [_ratios(place) for place in of] for label, of in places.items()}
+    gradients = {label: [_gradients(place) for place in of] for label, of in places.items()}
+    ratios = {label: [list(map(shallow_to_deep, rows)) for rows in of] for label, of in gradients.items()}
     over("gradient of the weights, first layer / last", ratios, log=True)
-    last = {label: [_last(place.table("gradients")) for place in of] for label, of in places.items()}
+    last = {label: [rows[-1] for rows in of if rows] for label, of in gradients.items()}
     ends("gradient RMS of the weights after the last epoch", last, log=True)
     rates = {label: [_rates(place.table("layers")) for place in of] for label, of in places.items()}
     ends("firing rate after the last epoch", rates, log=False)
@@ -223,19 +224,15 @@ def _curves(places: Places) -> list[Section]:
     return [Section("Over epochs and layers", text, drawn)] if drawn else []
 
 
-def _last(path: Path) -> dict[str, float]:
-    rows = read_rows(path, ["epoch"])
-    return {key: value for key, value in rows[-1].items() if key != "epoch"} if rows else {}
+def _gradients(place: RunFolder) -> list[dict[str, float]]:
+    """Each epoch's gradients by layer."""
+    rows = read_rows(place.table("gradients"), ["epoch"])
+    return [{key: value for key, value in row.items() if key != "epoch"} for row in rows]
 
 
 def _rates(path: Path) -> dict[str, float]:
     rows = read_rows(path, ["epoch", "rate"], ["layer"])
     return {row["layer"]: row["rate"] for row in rows if row["epoch"] == rows[-1]["epoch"]}
-
-
-def _ratios(place: RunFolder) -> list[float]:
-    rows = [{key: value for key, value in row.items() if key != "epoch"} for row in read_rows(place.table("gradients"))]
-    return [shallow_to_deep(row) for row in rows]
 
 
 def _energy(labels: list[str], runs: list[Row]) -> list[Section]:
