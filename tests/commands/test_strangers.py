@@ -512,3 +512,19 @@ def test_a_package_that_a_file_needs_is_not_one_of_ours(tmp_path, capsys):
     file.write_text(DATA.replace("description =", "import no_such_package\n        description ="))
     assert main(["train", "--out", str(tmp_path / "run"), *words(OWN_DATA), "--import", str(file)]) == 1
     assert one_line(capsys).endswith(f"no_such_package is not installed; {file} imports it: install it\n")
+
+
+def test_a_load_without_time_steps_is_told_what_it_takes(tmp_path, capsys):
+    file = tmp_path / "stranger.py"
+    file.write_text(re.sub(r"def load\(self.*\):", "def load(self):", DATA))
+    assert main(["train", "--out", str(tmp_path / "run"), *words(OWN_DATA), "--import", str(file)]) == 1
+    assert "load() of the data 'my_data' takes the number of time steps: write def load(self, t" in one_line(capsys)
+
+
+def test_a_network_of_several_outputs_is_told_what_a_task_predicts(tmp_path, capsys):
+    text = re.sub(r"return (self.classifier.*)", r"return {'logits': \1}", NETWORK)
+    file = tmp_path / "stranger.py"
+    file.write_text(text + TASK.replace("    metric,", "    readout = None\n    metric,"))
+    own = OWN_NETWORK | {"task.kind": "my_task", "task.label_smoothing": None}
+    assert main(["train", "--out", str(tmp_path / "run"), *words(own), "--import", str(file)]) == 1
+    assert "In a recipe that is the attribute readout of a task; what it gives is one tensor" in one_line(capsys)

@@ -107,3 +107,9 @@ def test_samples_that_are_never_the_same_have_none() -> None:
     assert as_data((Clock(), Clock())).fingerprint() == {}
     noise = torch.utils.data.TensorDataset(torch.rand(4, 1, 4, 4))
     assert as_data((noise, noise)).fingerprint() != {}
+
+
+def test_an_axis_of_one_entry_may_have_any_stride() -> None:
+    """As numpy gives the axis that ``y[:, None]`` makes."""
+    one = torch.from_numpy(np.zeros(3, "f4")[:, None])[0]
+    assert of_values([one]) == of_values([torch.zeros(1)])

@@ -1,4 +1,5 @@
 import io
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -241,3 +242,18 @@ def test_a_test_set_that_is_the_training_set(split: Path, name: str) -> None:
     (split / "test" / name).symlink_to(split / "train" / name, target_is_directory=True)
     with pytest.raises(ValueError, match=r"leads to the same folder as .*; remove the symbolic link"):
         config(split).load()
+
+
+@pytest.mark.parametrize("name", ["valid", "validation", "Val", "testing"])
+def test_a_part_by_another_name_is_not_passed_over(split: Path, name: str) -> None:
+    shutil.copytree(split / "test", split / name)
+    with pytest.raises(ValueError, match=f"has a folder {name} beside train, which would be passed over"):
+        ImageFolder(split).load()
+
+
+def test_a_name_that_is_no_text_is_told_all_the_same(split: Path) -> None:
+    path = next((split / "train").rglob("*.png"))
+    os.rename(os.fsencode(path), os.fsencode(path.parent) + b"/M\xfcller.png")
+    data = ImageFolder(split).load()
+    assert data.split.encode()
+    assert data.description["classes"]

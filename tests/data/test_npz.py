@@ -164,3 +164,17 @@ def test_arrays_without_axes_and_names_that_are_no_list(
 def test_the_home_of_nobody() -> None:
     with pytest.raises(ValueError, match=r"~nobody-of-this-name/set\.npz: there is no home folder of that name"):
         read(Path("~nobody-of-this-name/set.npz"))
+
+
+def test_an_archives_own_validation_part_is_used(colour: Colour, tmp_path: Path) -> None:
+    arrays, more = parts(colour), {"x_val": colour[0][80:100], "y_val": colour[1][80:100]}
+    data = ImageArchive(write_npz(tmp_path / "set.npz", **arrays, **more)).load()
+    assert (len(data.train), len(data.validation), len(data.test)) == (40, 20, 40)
+    assert (data.validation.fetch([3])[0].numpy() == colour[0][83].transpose(2, 0, 1)).all()
+    with pytest.raises(ValueError, match="x_val and y_val go together"):
+        read(write_npz(tmp_path / "half.npz", **arrays, x_val=more["x_val"]))
+
+
+def test_names_of_classes_may_be_bytes(colour: Colour, tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "set.npz", **parts(colour), class_names=np.array([name.encode() for name in NAMES]))
+    assert read(path).classes == NAMES

@@ -244,3 +244,31 @@ def test_lightning_gives_each_epoch_its_own_order(tmp_path: Any, make: Any) -> N
     trainer.fit(model, made.train, made.validation)
     fresh = make(0).loaders(0)
     assert all(equal(model.seen[number], epoch(fresh, number)) for number in range(3))
+
+
+class Odd(Dataset[Any]):
+    def __init__(self, make: Any) -> None:
+        self.make = make
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> Any:
+        return self.make(index)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda index: (object(), index), "samples of Odd make no batch: .*; they are \\(object, int\\) and"),
+        (
+            lambda index: (torch.rand(index + 1), index),
+            "make no batch: .*size.*arrays and numbers of the same size",
+        ),
+    ],
+    ids=["no tensors", "of differing size"],
+)
+def test_samples_that_make_no_batch_are_refused_before_training(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        as_data((Odd(make), Odd(make)))
+    assert "\n" not in str(caught.value)

@@ -102,3 +102,10 @@ def test_its_page(run, tmp_path):
     pytest.importorskip("shortcut_snn.commands.report")
     assert main(["report", str(run), "--out", str(tmp_path / "page.html")]) == 0
     assert "rmse" in (tmp_path / "page.html").read_text()
+
+
+def test_an_export_says_what_it_takes(run, capsys):
+    assert main(["export", str(run), "--to", "safetensors", "--import", str(FILE)]) == 1
+    said = capsys.readouterr().err
+    assert "the description of this run's data has no classes, channels, image_size, mean, std, kind: give" in said
+    assert "network.safetensors, and shortcut_snn.recipes.load_run(folder) returns it" in said

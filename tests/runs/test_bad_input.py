@@ -309,6 +309,22 @@ def test_a_damaged_image_on_the_way(tmp_path: Path, capsys: Say, workers: int) -
     assert main([*of_data(root, "folder", out, **given), "--resume"]) == 0
 
 
+def test_a_damaged_image_of_the_test_set(tmp_path: Path, capsys: Say) -> None:
+    """It is met behind the last epoch: what was trained is finished when it is mended."""
+    root, out = tmp_path / "images", tmp_path / "out"
+    images(root / "train", each=8)
+    images(root / "test")
+    broken = root / "test" / "b" / "5.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:60])
+    given = of_data(root, "folder", out, data__image_size=8, data__validation=0.2)
+    assert main(given) == 1
+    assert f"{broken} is damaged or no image" in capsys.readouterr().err
+    broken.unlink()
+    assert main([*given, "--resume"]) == 0
+    assert (out / "result.json").is_file()
+
+
 def test_no_memory_is_a_line_too(tmp_path: Path, capsys: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     said = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.\nMore"
 

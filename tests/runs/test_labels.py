@@ -10,9 +10,19 @@ from torch.utils.data import DataLoader, Dataset
 
 from shortcut_snn.commands import main
 from shortcut_snn.data import as_data
+from shortcut_snn.runs import Classification
 
 from ..registered import forgetting
-from .tiny import Sides, run, task
+from .tiny import Net, Sides, network, run, task
+
+
+class Wide(Net):
+    """It has more outputs than there are classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(4 * 16, 5)
+        self.head.bias.data[4] = 100.0
 
 
 class Labelled(Dataset[tuple[Tensor, object]]):
@@ -115,3 +125,28 @@ def test_a_pair_of_data_sets_in_the_command(tmp_path, capsys, first, status):
         error = capsys.readouterr().err.splitlines()[-1]
         assert error.startswith("shortcut-snn: error: labels of 3 classes are integers [N] from 0 to 2")
         assert error.endswith("got int64 [4], 1 to 3")
+
+
+def test_more_outputs_than_names_of_classes_have_numbers(tmp_path):
+    what = task(net=Wide())
+    result = run(tmp_path / "run", what, data(PLAIN), resume=False)
+    assert result["epochs"] == 2
+    rows = (tmp_path / "run" / "confusion.csv").read_text(encoding="utf-8").splitlines()
+    assert rows[1:] == ["left,4,6", "right,4,6"]
+
+
+@pytest.mark.parametrize("batch", [(1, 2, 3), {"image": 1, "label": 2}, 5], ids=str)
+def test_a_batch_that_is_no_pair_is_refused_in_one_sentence(batch):
+    with pytest.raises(ValueError, match=r"a sample is \(input, target\), and this data gives batches that are"):
+        task().prepare(batch)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("described", [{"mean": [0.5, 0.5], "std": [2.0, 2.0]}, {}], ids=["mean", "no mean"])
+def test_frames_of_events_get_time_first_whatever_their_type(dtype, described):
+    """As :class:`.Prepare` does where they are exported."""
+    what = Classification(network(), description={"kind": "events"} | described)
+    frames = torch.randint(0, 5, (3, 4, 2, 6, 6)).to(dtype)
+    found, _ = what.prepare((frames, torch.zeros(3)))
+    expected = frames.transpose(0, 1)
+    assert torch.equal(found, (expected.float() - 0.5) / 2 if described else expected)

@@ -102,6 +102,12 @@ def export(
             f"a network that is exported takes images as bytes (uint8), and this data gives {batch.dtype}: train it on "
             "bytes, with mean and std in the data's description"
         )
+    if lacking := [name for name in ("classes", "channels", "image_size", "mean", "std", "kind") if name not in then]:
+        raise ValueError(
+            "what is exported takes images, or frames of events, and tells classes, and the description of this run's "
+            f"data has no {', '.join(lacking)}: give what fits in as_data(..., description=...); any run's network "
+            f"is in {folder.network(weights)}, and shortcut_snn.recipes.load_run(folder) returns it"
+        )
     about = Description(recipe.network, recipe.neuron, then)
     files = {
         ", ".join([to, *(COARSE[each] for each in coarse), *(["one time step"] if streaming else [])]): file_name(

@@ -4,6 +4,8 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+_PARTS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
+
 
 def class_names(folder: Path) -> list[str]:
     """Return the names of the folders in ``folder``, sorted, but for hidden ones.
@@ -44,12 +46,18 @@ def classes_and_parts(root: Path) -> tuple[list[str], list[str]]:
         raise FileNotFoundError(f"data.root: there is no folder {root}")
     if not (root / "train").is_dir():
         names = class_names(root)
-        if {name.lower() for name in names} <= {"train", "training", "test", "testing", "val", "valid", "validation"}:
+        if {name.lower() for name in names} <= _PARTS:
             raise ValueError(
                 f"data.root: {root} has the folders {', '.join(names)}, which are no classes: name them train, "
                 "test and val, in small letters"
             )
         return names, []
+    odd = [name for name in class_names(root) if name.lower() in _PARTS and name not in ("train", "test", "val")]
+    if odd:
+        raise ValueError(
+            f"data.root: {root} has a folder {odd[0]} beside train, which would be passed over: name the parts train, "
+            "test and val, in small letters"
+        )
     others = [name for name in ("test", "val") if (root / name).is_dir()]
     if not others:
         raise FileNotFoundError(f"data.root: {root} has a folder train but neither test nor val")

@@ -69,7 +69,8 @@ def joined(parts: Mapping[str, Fingerprint]) -> Fingerprint:
 
 def _add(contents: Any, value: Any) -> None:
     if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().contiguous()
+        # Axes of one entry may have any stride in what is called contiguous.
+        value = value.detach().cpu().clone(memory_format=torch.contiguous_format)
         contents.update(f"{value.dtype} {tuple(value.shape)}".encode())
         contents.update(value.flatten().view(torch.uint8).numpy() if value.numel() else b"")
     elif isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufc":

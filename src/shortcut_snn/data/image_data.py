@@ -69,7 +69,8 @@ class ImageData(Data):
         """Which recordings are where: part, label and name, a line for each in the order of the parts."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         return "".join(
-            f"{part} {label} {name}\n"
+            # A name that is not of UTF-8 is as the system gives it, and has bytes that no text file takes.
+            f"{part} {label} {name.encode('utf-8', 'backslashreplace').decode()}\n"
             for part, images in parts.items()
             for name, label in zip(images.names(), images.labels.tolist(), strict=False)
         )

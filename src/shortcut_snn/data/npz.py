@@ -14,13 +14,14 @@ from .image_set import Source, StoredSet
 from .images import ArrayImages
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
+_MORE = ("x_val", "y_val", "class_names")
 _MOST_CHANNELS = 4
 
 
 @components.data("npz")
 @dataclass(frozen=True)
 class ImageArchive(StoredSet):
-    """A numpy archive with x_train, y_train, x_test and y_test, and maybe class_names.
+    """A numpy archive with x_train, y_train, x_test and y_test, and maybe x_val, y_val and class_names.
 
     Images are ``[n, H, W]``, ``[n, H, W, C]`` or ``[n, C, H, W]``, uint8 or float in 0..1; labels are integers
     ``[n]`` or ``[n, 1]``. Of four axes, the channels are the second or the last, whichever has 1 to 4 entries.
@@ -45,14 +46,20 @@ class ImageArchive(StoredSet):
         path = self.path
         arrays = _read_arrays(path)
         train, test = (_to_images(path, arrays, part) for part in ("train", "test"))
-        if train.shape != test.shape:
-            raise ValueError(f"{path}: training images are {_size(train)} but test images are {_size(test)}")
+        if ("x_val" in arrays) != ("y_val" in arrays):
+            raise ValueError(f"{path}: x_val and y_val go together, and it has one of them alone")
+        validation = _to_images(path, arrays, "val") if "x_val" in arrays else None
+        for what, images in (("test", test), ("validation", validation)):
+            if images is not None and train.shape != images.shape:
+                raise ValueError(f"{path}: training images are {_size(train)} but {what} images are {_size(images)}")
         names = arrays.get("class_names")
         if names is not None and (names.ndim != 1 or len(set(names.tolist())) != len(names)):
             raise ValueError(f"{path}: class_names must be a list of different names, got {str(names.tolist())[:60]}")
         if names is None:
-            names = np.arange(_count_classes(path, (train, test)))
-        return Source(train, test, [str(name) for name in names.tolist()])
+            parts = (train, test) if validation is None else (train, test, validation)
+            names = np.arange(_count_classes(path, parts))
+        called = [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names.tolist()]
+        return Source(train, test, called, validation)
 
 
 def _count_classes(path: Path, parts: tuple[ArrayImages, ...]) -> int:
@@ -68,7 +75,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             missing = [key for key in _KEYS if key not in archive]
-            arrays = {key: archive[key] for key in (*_KEYS, "class_names") if key in archive}
+            arrays = {key: archive[key] for key in (*_KEYS, *_MORE) if key in archive}
     # What numpy and zipfile raise for a damaged file depends on where the damage is.
     except Exception as error:
         raise ValueError(f"{path} is not a readable .npz archive of plain arrays: {one_line(error)}") from error

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 
 from .counter_random import Stream, permutation, random_bits
 from .data import SAMPLE_SEED, Data, Loaders
+from .file_error import one_line
 from .fingerprint import Fingerprint, joined, of_values, spread
 from .loading import seeded_loaders
 from .randomness import Randomness
@@ -60,6 +61,8 @@ def as_data(
         if all(isinstance(part, DataLoader) for part in parts):
             return LoaderData(train, validation, test, _described(train.dataset, description))
         if all(_is_data_set(part) for part in parts):
+            for part in parts:
+                _check_batch(part)
             return SampleData(train, validation, test, _described(train, description), batch_size, workers)
     raise ValueError(f"data for training is {ACCEPTED}, got {_said(given)}")
 
@@ -69,6 +72,21 @@ def _check_filled(parts: Mapping[str, Any]) -> None:
         of_samples = _is_data_set(part.dataset if isinstance(part, DataLoader) else part)
         if of_samples and len(part) == 0:
             raise ValueError(f"the {name} part has no samples{'; leave it out' if name == 'validation' else ''}")
+
+
+def _check_batch(samples: Any) -> None:
+    """Refuse samples that make no batch, before a loader does in its own words."""
+    with Randomness(0):
+        few = [samples[index] for index in range(min(2, len(samples)))]
+    try:
+        default_collate(few)
+    except (TypeError, RuntimeError) as error:
+        kinds = [_said(sample) for sample in few]
+        raise ValueError(
+            f"the samples of {type(samples).__name__} make no batch: {one_line(error)}; they are "
+            f"{' and '.join(kinds)}, where a batch takes tensors, arrays and numbers of the same size, and lists and "
+            "mappings of these"
+        ) from None
 
 
 def _is_data_set(part: Any) -> bool:

@@ -1,6 +1,7 @@
 """From a recipe to the objects it names, and from a run's folder back to its network."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -141,11 +142,18 @@ def load_data(recipe: Recipe) -> Data:
         >>> load_data(recipe_of("digits")).description["image_size"]
         [8, 8]
     """
-    loaded = recipe.data.load(recipe.time_steps)
+    load, name = recipe.data.load, kind_and_name(recipe.data)[1]
+    try:
+        inspect.signature(load).bind(None)
+    except TypeError:
+        raise ValueError(
+            f"load() of the data {name!r} takes the number of time steps: write def load(self, time_steps=None)"
+        ) from None
+    loaded = load(recipe.time_steps)
     try:
         return as_data(loaded, **{"batch_size": recipe.data.batch_size} if hasattr(recipe.data, "batch_size") else {})
     except ValueError as error:
-        raise ValueError(f"what load() of the data {kind_and_name(recipe.data)[1]!r} returned: {error}") from None
+        raise ValueError(f"what load() of the data {name!r} returned: {error}") from None
 
 
 def _check_size(recipe: Recipe, data: Data, trains: bool) -> None:
@@ -207,18 +215,26 @@ def build_task(
     else:
         # Seldom as many as time steps, so that their number tells them apart.
         example, target = task.ready(data.sample(7))
-        task.model = attach(
-            network,
-            taps,
-            example=example,
-            labels=target if isinstance(target, Tensor) else None,
-            samples=task.count(target),
-            readout=task.readout,
-            wrap=gradient,
-            # Where there are no branches nothing was chosen that a person would want to know.
-            tell=tell if taps else lambda line: None,
-            **options,
-        )
+        try:
+            task.model = attach(
+                network,
+                taps,
+                example=example,
+                labels=target if isinstance(target, Tensor) else None,
+                samples=task.count(target),
+                readout=task.readout,
+                wrap=gradient,
+                # Where there are no branches nothing was chosen that a person would want to know.
+                tell=tell if taps else lambda line: None,
+                **options,
+            )
+        except ValueError as error:
+            if "readout=" not in str(error):
+                raise
+            raise ValueError(
+                f"{error}. In a recipe that is the attribute readout of a task; what it gives is one tensor: let a "
+                "network of several outputs return them joined, and the task's criterion() and metrics() part them"
+            ) from None
     return task
 
 

@@ -26,7 +26,9 @@ class Averages:
     def add(self, values: Mapping[str, Tensor], weight: int) -> None:
         """Add means over ``weight`` samples, each 0-dimensional."""
         for name, value in values.items():
-            own = torch.stack([value.detach().float() * weight, torch.full_like(value, weight, dtype=torch.float32)])
+            # A metric may have been taken out of its tensor already.
+            mean = torch.as_tensor(value).detach().float()
+            own = torch.stack([mean * weight, torch.full_like(mean, weight)])
             self._sums[name] = own if name not in self._sums else self._sums[name].to(own.device) + own
 
     def sums(self, reduce: Reduce) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import components
-from .task import Task
+from .task import Task, pair
 
 UNLABELLED = -100
 """The label that cross-entropy leaves out."""
@@ -54,16 +54,22 @@ class Classification(Task):
     def prepare(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Turn a loader's bytes into normalised floats, on the device; what is no image of ours passes as it is.
 
-        Images ``[N, C, H, W]`` are levels of 0 to 255. Frames ``[N, T, C, H, W]`` are counts of events, and become
-        ``[T, N, C, H, W]``.
+        Images ``[N, C, H, W]`` are levels of 0 to 255. Frames ``[N, T, C, H, W]`` are counts of events, whole numbers
+        or floats, and become ``[T, N, C, H, W]``.
+
+        Raises:
+            ValueError: a batch that is no pair of inputs and labels.
         """
-        images, labels = batch
+        images, labels = pair(batch)
         if isinstance(labels, Tensor) and not labels.is_floating_point():
             labels = labels.long()
+        if self.description.get("kind") == "events" and images.dim() == 5:
+            images = images.transpose(0, 1).contiguous()
+            if self.mean is not None and self.std is not None:
+                images = (images.to(self.mean.dtype) - self.mean) / self.std
+            return images, labels
         if self.mean is None or self.std is None or images.dtype != torch.uint8:
             return images, labels
-        if self.description.get("kind") == "events":
-            return (images.transpose(0, 1).contiguous().to(self.mean.dtype) - self.mean) / self.std, labels
         scaled = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
         return scaled.contiguous(memory_format=torch.channels_last), labels
 
@@ -111,7 +117,8 @@ class Classification(Task):
         """Return ``confusion``: how often each class was taken for which."""
         if self.confusion is None:
             return {}
-        names = self.description.get("classes") or range(len(self.confusion))
+        known = tuple(self.description.get("classes") or ())
+        names = [*known, *range(len(known), len(self.confusion))]
         found = [(*place, int(self.confusion[tuple(place)])) for place in self.confusion.nonzero().tolist()]
         return {"confusion": [{"class": names[i], "predicted": names[j], "count": count} for i, j, count in found]}
 

@@ -287,6 +287,11 @@ class RunFolder:
         found = read_json(self.environment).get("data")
         return found if isinstance(found, dict) else {}
 
+    @property
+    def awaits_mending(self) -> bool:
+        """Whether a file of the run's data could not be read, so that they will be others when it goes on."""
+        return bool(read_json(self.environment).get("data") == {})
+
     def read_entries(self) -> dict[str, Any]:
         """Return the recipe's entries as they stand in the file.
 

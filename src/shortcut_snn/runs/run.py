@@ -2,8 +2,8 @@
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import is_dataclass
 from functools import partial
 from pathlib import Path
@@ -172,13 +172,22 @@ def fit(
             batches.begin(epoch, done)
         if training.nodes > 1:
             tell(f"waiting for all {training.nodes} machines, at most {MEETING.total_seconds() / 60:.0f} minutes")
+
+        @contextmanager
+        def mendable() -> Iterator[None]:
+            try:
+                yield
+            except DataFileError:
+                if folder.is_run and trainer.is_global_zero:
+                    # It is to be mended, and the data will be others then.
+                    told["data"] = {}
+                    begin()
+                raise
+
         try:
-            trainer.fit(task, batches.train, batches.validation, ckpt_path=checkpoint, weights_only=True)
+            with mendable():
+                trainer.fit(task, batches.train, batches.validation, ckpt_path=checkpoint, weights_only=True)
         except Exception as error:
-            if isinstance(error, DataFileError) and folder.is_run and trainer.is_global_zero:
-                # It is to be mended, and the data will be others then.
-                told["data"] = {}
-                begin()
             told_as = explained(error, checkpoint, save, trainer.world_size, folder)
             if told_as is error:
                 raise
@@ -189,7 +198,8 @@ def fit(
         if average is not None:
             # Where all epochs were done before, Lightning has put the weights themselves back.
             task.model.network.load_state_dict(average.network(task).state_dict())
-        return _finish(task, data, folder, trainer, batches, history, about, tell)
+        with mendable():
+            return _finish(task, data, folder, trainer, batches, history, about, tell)
 
 
 def _entries(task: Task) -> dict[str, Any]:
@@ -247,7 +257,7 @@ def _checkpoint(folder: RunFolder, data: Data, entries: Mapping[str, Any], resum
         checkpoint = folder.checkpoint if resume and folder.checkpoint.is_file() else None
     if checkpoint is None:
         return None
-    if data.split and folder.split.read_text(encoding="utf-8") != data.split:
+    if data.split and not folder.awaits_mending and folder.split.read_text(encoding="utf-8") != data.split:
         raise ValueError(
             f"the recordings or their split are no longer those of the run, which are listed in {folder.split}; put "
             "them back, or name another folder"

@@ -88,8 +88,7 @@ class Task(pl.LightningModule):
 
     def prepare(self, batch: Any) -> tuple[Any, Any]:
         """Return what the network takes and the target, of a batch as the loader gives it, on the module's device."""
-        inputs, target = batch
-        return inputs, target
+        return pair(batch)
 
     def criterion(self, prediction: Tensor, target: Any) -> Tensor:
         """Return the loss of one output, that of the network or of a branch: the mean over the batch."""
@@ -107,7 +106,16 @@ class Task(pl.LightningModule):
         return {}
 
     def count(self, target: Any) -> int:
-        """Return how many samples a batch has."""
+        """Return how many samples a batch has.
+
+        Of a target that is a mapping, a tuple or a list of tensors of one length, that length; of any other list, one
+        for each entry.
+        """
+        if isinstance(target, Mapping):
+            return self.count(next(iter(target.values())))
+        if isinstance(target, tuple | list):
+            lengths = {len(part) if isinstance(part, Tensor) and part.dim() else -1 for part in target}
+            return max(lengths) if len(lengths) == 1 and -1 not in lengths else len(target)
         return len(target)
 
     @property
@@ -293,3 +301,19 @@ class Task(pl.LightningModule):
             # There may be fewer devices than there were.
             for index, state in enumerate(checkpoint["rng_cuda"][: torch.cuda.device_count()]):
                 torch.cuda.set_rng_state(state.cpu(), index)
+
+
+def pair(batch: Any) -> tuple[Any, Any]:
+    """Return the inputs and the target of a batch that consists of these.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if isinstance(batch, tuple | list) and len(batch) == 2:
+        return batch[0], batch[1]
+    several = isinstance(batch, tuple | list | Mapping)
+    got = f"a {type(batch).__name__}" + (f" of {len(batch)}" if several else "")
+    raise ValueError(
+        f"a sample is (input, target), and this data gives batches that are {got}: say in the prepare() of a task of "
+        "your own what of it is which"
+    )

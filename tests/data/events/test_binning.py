@@ -1,12 +1,17 @@
+import warnings
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shortcut_snn.data.events.binning import frame_size, to_frames
+from shortcut_snn.data.events.formats.files import FileRecording
+from shortcut_snn.data.events.images import FrameMaker
 from shortcut_snn.data.events.recording import Events, RecordingError, checked
 
-from .recordings import Sample, nmnist, synthetic
+from .recordings import Sample, nmnist, structured, synthetic
 
 NMNIST = (34, 34)
 
@@ -100,3 +105,16 @@ def test_times_that_no_clock_shows(last: np.generic) -> None:
     zeros = np.zeros(20, np.int64)
     with pytest.raises(RecordingError, match="here is damaged or no recording: it has an event at a time that is no"):
         checked(Events.of(t, zeros, zeros, zeros), (1, 1), "here")
+
+
+def test_a_count_that_is_cut_is_said_once(tmp_path: Path) -> None:
+    """A camera of many pixels, few cells: what tells recordings apart would be gone without a word."""
+    sample, one = synthetic(0, 20_000, (64, 64)), tmp_path / "busy.npy"
+    np.save(one, structured(sample))
+    maker, recording = FrameMaker.of((64, 64), 2, size=4), FileRecording.of(str(one), tmp_path)
+    with pytest.warns(UserWarning, match=r"in the frames of busy.npy \d+ % of the cells with events hold 255 or more"):
+        maker(recording)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        maker(recording)
+        FrameMaker.of((64, 64), 2, size=32)(recording)

@@ -244,3 +244,43 @@ def test_other_arrays_are_refused(tmp_path: Path, array: np.ndarray, message: st
     np.save(tmp_path / "a.npy", array, allow_pickle=True)
     with pytest.raises(RecordingError, match=message):
         read_file(tmp_path / "a.npy", DVS128)
+
+
+@pytest.mark.parametrize("name", ["AEDAT 2, DVS128", "Prophesee", "numpy"])
+def test_a_clock_of_32_bits_that_starts_again_goes_on(tmp_path: Path, name: str) -> None:
+    extension, content, sensor = FORMATS[name]
+    sample = synthetic(0, 500, sensor)
+    wrapped = Sample((sample.t + 2**32 - 100_000) % 2**32, *sample[1:])
+    data = content(wrapped)
+    if name == "numpy":
+        file, array = io.BytesIO(), structured(wrapped)
+        np.save(file, array.astype([(each, "<u4" if each == "t" else array.dtype[each]) for each in array.dtype.names]))
+        data = file.getvalue()
+    events = read_file(write(tmp_path / f"a{extension}", data), sensor)
+    assert (np.diff(events.t) == np.diff(sample.t)).all()
+    assert (events.x == sample.x).all()
+
+
+def test_two_recordings_in_one_file_are_not_laid_on_top_of_each_other(tmp_path: Path) -> None:
+    sample = synthetic(0, 500, DVS128)
+    twice = Sample(*(np.concatenate([column, column]) for column in sample))
+    with pytest.raises(RecordingError, match=r"than one recording: its clock goes back from \d+ to \d+ at event 500"):
+        read_file(write(tmp_path / "twice.npy", npy(twice)), DVS128)
+
+
+@pytest.mark.parametrize("length", range(8))
+@pytest.mark.parametrize("ended", [True, False])
+def test_aedat_2_has_a_header_of_any_text(tmp_path: Path, length: int, ended: bool) -> None:
+    """As jAER writes it: the user's name in Latin-1, all preferences, and maybe a line that ends it."""
+    sample = synthetic(0, 100, DVS128)
+    lines = f"# User name: M\xfcller{'x' * length}\r\n".encode("latin-1") + b"#<entry key='a'/>\r\n" * 5000
+    first, rest = recordings.aedat2(sample).split(b"\r\n", 1)
+    content = first + b"\r\n" + lines + (b"#End Of ASCII Header\r\n" if ended else b"")
+    events = rest[rest.index(b"Tuesday\r\n") + 9 :]
+    assert sample.equals(read_file(write(tmp_path / "a.aedat", content + events), DVS128))
+
+
+def test_aedat_2_leaves_out_what_is_no_change_of_brightness(tmp_path: Path) -> None:
+    sample = synthetic(0, 100, DVS128)
+    signals = np.array([[1 << 15, 7], [1 << 31, 8]], ">u4").tobytes()
+    assert sample.equals(read_file(write(tmp_path / "a.aedat", recordings.aedat2(sample) + signals), DVS128))

@@ -12,8 +12,10 @@ Slicing = Literal["time", "count"]
 """What the frames of a recording have in common."""
 
 Frames = NDArray[np.uint8]
-"""Counts of events, ``[T, 2, H, W]``, at most 255: a pixel that fires more often in one slice is broken, and stays at
-255 instead of starting again from 0."""
+"""Counts of events, ``[T, 2, H, W]``, at most 255: what counts more, such as a cell of many pixels in a long slice,
+stays at 255 instead of starting again from 0."""
+
+MOST = 255
 
 # The most even sequence of points in a square (R2, by powers of the plastic number), in units of 2**-64.
 _EVEN_Y, _EVEN_X = np.uint64(0xC13FA9A902A6328F), np.uint64(0x91E10DA5C79E7B1D)
@@ -40,8 +42,8 @@ def to_frames(events: Events, sensor: Sensor, size: tuple[int, int], time_steps:
 
     Every event is counted in exactly one place. Where the grid is coarser than the sensor, a pixel that lies across
     two cells gives each its share of the events, in an even order that is the same on every machine. So cells of
-    48 pixels made of 128 all weigh the same, counts stay whole numbers, and no event is lost, as it is where frames are
-    resized by picking pixels.
+    48 pixels made of 128 all weigh the same, counts stay whole numbers, and no event is lost but beyond 255 in a cell,
+    as it is where frames are resized by picking pixels.
 
     Args:
         events: at least one, in order of time, inside the sensor.
@@ -57,7 +59,7 @@ def to_frames(events: Events, sensor: Sensor, size: tuple[int, int], time_steps:
     step = _STEP[slicing](events.t, time_steps)
     place = ((step * 2 + events.p) * height + y) * width + x
     counts = np.bincount(place, minlength=time_steps * 2 * height * width)
-    return np.minimum(counts, 255).astype(np.uint8).reshape(time_steps, 2, height, width)
+    return np.minimum(counts, MOST).astype(np.uint8).reshape(time_steps, 2, height, width)
 
 
 def _to_cells(pixel: NDArray[np.int64], pixels: int, cells: int, point: NDArray[np.uint64]) -> NDArray[np.int64]:

@@ -1,8 +1,9 @@
 """Recordings as a data set of frames."""
 
 import math
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -12,9 +13,12 @@ from torch import Tensor
 from ...machine import check_memory
 from ..fingerprint import Fingerprint, of_values, spread
 from ..images import Images, Indices
-from .binning import Frames, Slicing, frame_size, to_frames
+from .binning import MOST, Frames, Slicing, frame_size, to_frames
 from .cache import FrameCache, cache_folder
 from .recording import Recording, Sensor
+
+CUT = 0.01
+"""A larger share of cells at the greatest count is worth a warning."""
 
 SAMPLES = 16
 """So many recordings stand for all of them."""
@@ -30,6 +34,7 @@ class FrameMaker:
         time_steps: frames of each recording.
         slicing: what the frames have in common.
         cache: where they are kept; None: nowhere.
+        told: of which recordings a warning spoke.
     """
 
     sensor: Sensor
@@ -37,6 +42,7 @@ class FrameMaker:
     time_steps: int
     slicing: Slicing
     cache: FrameCache | None
+    told: list[str] = field(default_factory=list, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse frames that no memory holds: the counts of one recording are 8 bytes each."""
@@ -68,6 +74,15 @@ class FrameMaker:
             frames = to_frames(events, self.sensor, self.size, self.time_steps, self.slicing)
             if self.cache:
                 self.cache.put(identity, frames)
+        cut = int(np.count_nonzero(frames == MOST)) / max(int(np.count_nonzero(frames)), 1)
+        if cut > CUT and not self.told:
+            self.told.append(recording.name)
+            warnings.warn(
+                f"in the frames of {recording.name} {100 * cut:.0f} % of the cells with events hold {MOST} or more, "
+                f"which count as {MOST}: what tells recordings apart may be lost; choose a larger data.size or more "
+                "network.time_steps",
+                stacklevel=2,
+            )
         return frames
 
 

@@ -52,14 +52,30 @@ class Events:
         return len(self.t)
 
 
+def unwrapped(stamp: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.int64]:
+    """Undo that a clock of 32 bits starts from 0 again, after 71 minutes where it counts microseconds.
+
+    Where it does, a step is the short way round; where no step back is that long, all is as it stands.
+
+    Example:
+        >>> unwrapped(np.array([2**32 - 2, 1, 0, 5], np.uint32)).tolist()
+        [4294967294, 4294967297, 4294967296, 4294967301]
+    """
+    t = stamp.astype(np.int64)
+    if not (np.diff(t) < -(2**31)).any():
+        return t
+    steps = np.diff(stamp.astype(np.uint32)).view(np.int32)
+    return np.concatenate([t[:1], steps.astype(np.int64)]).cumsum()
+
+
 def checked(events: Events, sensor: Sensor, where: str) -> Events:
     """Return the events in order of time, if they can be those of a recording.
 
     Some cameras deliver a few events late; those are put in their place.
 
     Raises:
-        RecordingError: there are none, one lies outside the sensor, or time mostly runs anyhow, as it does in a file
-            that is something else.
+        RecordingError: there are none, one lies outside the sensor, the clock starts anew on the way, or time mostly
+            runs anyhow, as it does in a file that is something else.
     """
     if not len(events):
         raise RecordingError(f"{where} is empty: it holds no events")
@@ -83,6 +99,13 @@ def checked(events: Events, sensor: Sensor, where: str) -> Events:
     if late.mean() > _BACKWARDS:
         raise RecordingError(
             f"{where} is damaged or no recording: time runs backwards in {100 * late.mean():.0f} % of its events"
+        )
+    back = int(np.argmin(np.diff(events.t)))
+    if 2 * (events.t[back] - events.t[back + 1]) > last - first:
+        # Put in order, what came before and after would lie on top of each other.
+        raise RecordingError(
+            f"{where} holds more than one recording: its clock goes back from {events.t[back]} to "
+            f"{events.t[back + 1]} at event {back + 1:,} of {len(events):,}; divide it there"
         )
     order = np.argsort(events.t, kind="stable")
     return Events(events.t[order], events.x[order], events.y[order], events.p[order])

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..recording import Events, RecordingError, Sensor
+from ..recording import Events, RecordingError, Sensor, unwrapped
 
-# Of text only: what follows a header may begin with a # by chance.
-_HEADER_LINE = re.compile(rb"#[\t\x20-\x7e]*\r?\n")
+# Of text only, in whatever encoding: what follows a header may begin with a # by chance.
+_HEADER_LINE = re.compile(rb"#[\t\x20-\x7e\x80-\xff]*\r?\n")
+_LAST_LINE = b"#End Of ASCII Header"
 _VERSION = re.compile(rb"#!AER-DAT(\d+)\.\d+\s")
 _END_OF_HEADER = re.compile(rb"#!END-HEADER\r?\n")
 
@@ -63,7 +64,7 @@ class _Addresses:
 
 # Rows and columns are counted from the far corner. The DVS128's are those of CIFAR10-DVS, the DAVIS346's jAER's.
 _ADDRESSES = {
-    (128, 128): _Addresses(y=(1, 0x7F), x=(8, 0x7F), polarity=0, rise=0),
+    (128, 128): _Addresses(y=(1, 0x7F), x=(8, 0x7F), polarity=0, rise=0, other=1 << 31 | 1 << 15),
     (260, 346): _Addresses(y=(22, 0x1FF), x=(12, 0x3FF), polarity=11, rise=1, other=1 << 31 | 1 << 10),
 }
 
@@ -85,22 +86,16 @@ def _read2(path: Path, content: NDArray[np.uint8], sensor: Sensor) -> Events:
     address, stamp = address[chosen], stamp[chosen]
     y, x = ((address >> shift) & mask for shift, mask in (layout.y, layout.x))
     polarity = (address >> layout.polarity & 1) == layout.rise
-    return Events.of(
-        _unwrapped(stamp), sensor[1] - 1 - x.astype(np.int64), sensor[0] - 1 - y.astype(np.int64), polarity
-    )
+    return Events.of(unwrapped(stamp), sensor[1] - 1 - x.astype(np.int64), sensor[0] - 1 - y.astype(np.int64), polarity)
 
 
 def _header_end(content: NDArray[np.uint8]) -> int:
-    head, position = content[:65536].tobytes(), 0
+    head, position = content.data, 0
     while line := _HEADER_LINE.match(head, position):
         position = line.end()
+        if line[0].startswith(_LAST_LINE):
+            break
     return position
-
-
-def _unwrapped(stamp: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """Undo the start from 0 after 71 minutes: a step is the short way round."""
-    steps = np.diff(stamp).view(np.int32)
-    return np.concatenate([stamp[:1].astype(np.int64), steps.astype(np.int64)]).cumsum()
 
 
 # Type, source, bytes of an event, offset of its time, overflows of time, capacity, events, valid events.

@@ -7,8 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...file_error import one_line
-from ..recording import Events, FileState, Recording, RecordingError, Sensor, checked
+from ..recording import Events, FileState, Recording, RecordingError, Sensor, checked, unwrapped
 
 # Where each format's reader lives; only the one asked for is imported.
 _READERS = {
@@ -90,7 +92,8 @@ def columns(path: Path, array: Any) -> Events:
     wrong = [name for name in "xytp" if array[name].dtype.kind not in "iub" or array[name].ndim != 1]
     if wrong:
         raise RecordingError(f"{path} has {array[wrong[0]].dtype} for {wrong[0]}, where whole numbers are needed")
-    return Events.of(array["t"], array["x"], array["y"], array["p"] > 0)
+    t = array["t"]
+    return Events.of(unwrapped(t) if t.dtype == np.uint32 else t, array["x"], array["y"], array["p"] > 0)
 
 
 def _found(array: Any) -> str:

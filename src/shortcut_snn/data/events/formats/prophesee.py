@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..recording import Events, RecordingError, Sensor
+from ..recording import Events, RecordingError, Sensor, unwrapped
 
 _HEADER_LINE = re.compile(rb"% [\t\x20-\x7e]*\r?\n")
 _VERSION = re.compile(rb"% Version (\d+)\s")
@@ -36,4 +36,4 @@ def read_dat(path: Path, sensor: Sensor) -> Events:
     if left:
         raise RecordingError(f"{path} is cut short: {left} bytes are left after the last whole event")
     time, word = np.frombuffer(content, "<u4", offset=position + 2).reshape(-1, 2).T
-    return Events.of(time, word & 0x3FFF, word >> 14 & 0x3FFF, word >> 28 & 1)
+    return Events.of(unwrapped(time), word & 0x3FFF, word >> 14 & 0x3FFF, word >> 28 & 1)
