@@ -124,7 +124,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Tensor]]:
     def hooks(pack: Callable[[Tensor], Any], unpack: Callable[[Any], Tensor]) -> Any:
         def packed(x: Tensor) -> Any:
             found = pack(x)
-            inside = [found] if isinstance(found, Tensor) else [each.cell_contents for each in found.__closure__]
+            whole = [found] if isinstance(found, Tensor) else found if isinstance(found, tuple) else None
+            inside = whole or [each.cell_contents for each in found.__closure__]
             for each in inside:
                 tensor = getattr(each, "bits", each)
                 if isinstance(tensor, Tensor) and not (tensor.is_leaf and tensor.requires_grad):

@@ -1,5 +1,7 @@
 """Looking at a network without leaving a trace in it: hooks that go again, state that is put back."""
 
+import random
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -46,7 +48,7 @@ def hooked(
 
 @contextmanager
 def preserving_state(model: nn.Module, training: bool = True) -> Iterator[None]:
-    """Leave every module's mode, buffers, gradients and torch's random state as they were, whatever the block does.
+    """Leave every module's mode, buffers, gradients and all random states as they were, whatever the block does.
 
     In the block the parameters have no gradients.
 
@@ -65,6 +67,8 @@ def preserving_state(model: nn.Module, training: bool = True) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
     grads = {name: parameter.grad for name, parameter in model.named_parameters()}
+    numpy = sys.modules.get("numpy")
+    states = random.getstate(), None if numpy is None else numpy.random.get_state()
     devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
     try:
         model.train(training)
@@ -73,6 +77,9 @@ def preserving_state(model: nn.Module, training: bool = True) -> Iterator[None]:
         with torch.random.fork_rng(devices=sorted(devices, key=str)):
             yield
     finally:
+        random.setstate(states[0])
+        if numpy is not None:
+            numpy.random.set_state(states[1])
         for module, mode in modes.items():
             module.training = mode
         for name, parameter in model.named_parameters():

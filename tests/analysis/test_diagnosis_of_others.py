@@ -113,3 +113,29 @@ def test_a_remedy_that_cannot_be_built_is_left_out():
     found = diagnose(net, [(torch.randn(3, 4, 6), LABELS)])
     assert found.verdict.kind == "silent"
     assert not found.tips
+
+
+class OneForAll(nn.Module):
+    """One neuron module behind layers of different widths, each with a state of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(6, 12), nn.Linear(12, 8), nn.Linear(8, 3)])
+        self.neuron = snntorch.Leaky(beta=0.9)
+
+    def forward(self, x):
+        states, outputs = [torch.zeros(1)] * 3, []
+        for spikes in x:
+            for number, linear in enumerate(self.layers):
+                spikes, states[number] = self.neuron(linear(spikes), states[number])
+            outputs.append(states[-1])
+        return torch.stack(outputs).mean(0)
+
+
+def test_a_neuron_module_of_several_layers_is_watched() -> None:
+    batch = (6 * torch.rand(4, 8, 6), torch.arange(8) % 3)
+    found = diagnose(OneForAll(), [batch])
+    (layer,) = found.layers
+    assert layer.layer == "neuron"
+    assert 0 < layer.rate < 1
+    assert 0 <= layer.silent <= 1

@@ -10,9 +10,10 @@ import torch
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 
-from shortcut_snn import attach
+from shortcut_snn import Shortcut, attach
 from shortcut_snn.analysis.energy import measure_energy
 from shortcut_snn.analysis.operations import count_operations
+from shortcut_snn.neurons import LIF
 
 # Samples that differ; as many time steps as samples are no hint.
 FRAMES = 3 * torch.rand(4, 4, 6, generator=torch.Generator().manual_seed(0))
@@ -134,3 +135,66 @@ def test_nothing_is_left_behind_after_an_error_either():
     assert torch.equal(potential, before)
     assert torch.equal(torch.get_rng_state(), seen)
     assert not any(module._forward_hooks for module in net.modules())
+
+
+class Inside(nn.Module):
+    """A static input, shown for four time steps inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 3)
+        self.neuron = neuron.LIFNode(step_mode="m")
+
+    def forward(self, x):
+        return self.last(self.neuron(self.first(x.unsqueeze(0).repeat(4, 1, 1, 1)))).mean((0, 2))
+
+
+def test_time_that_is_gone_through_inside_is_seen() -> None:
+    network, x = Inside(), torch.rand(6, 5, 8)
+    found, told = measure_energy(network, [x]), measure_energy(network, [x], 4)
+    assert (found.bits, found.relu_energy, found.quantised_energy) == (3, told.relu_energy, told.quantised_energy)
+
+
+class Attention(nn.Module):
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.query = how, nn.Linear(6, 6, bias=False)
+
+    def forward(self, x):
+        q = self.query(x)
+        if self.how == "@":
+            return (q @ q.transpose(1, 2)).softmax(-1) @ q
+        if self.how == "named":
+            return torch.matmul(torch.matmul(input=q, other=q.transpose(1, 2)).softmax(-1), other=q)
+        if self.how == "fused":
+            return nn.functional.scaled_dot_product_attention(q, q, q)
+        return torch.einsum("nij,njk->nik", torch.einsum("nij,nkj->nik", q, q).softmax(-1), q)
+
+
+@pytest.mark.parametrize("how", ["named", "fused"])
+def test_attention_costs_the_same_however_it_is_written(how: str) -> None:
+    x = torch.randn(5, 4, 6)
+    expected, found = (measure_energy(Attention(each), [x], 1) for each in ("@", how))
+    assert [(layer.layer, layer.multiplications) for layer in found.layers] == [
+        (layer.layer, layer.multiplications) for layer in expected.layers
+    ]
+    assert [layer.multiplications for layer in found.layers] == [144, 96, 96]
+
+
+def test_products_that_are_not_counted_are_named() -> None:
+    with pytest.warns(UserWarning, match="not counted in the energy of Attention: einsum in the network"):
+        report = measure_energy(Attention("einsum"), [torch.randn(5, 4, 6)], 1)
+    assert report.uncounted == ("einsum in the network",)
+
+
+def test_a_wrapper_made_by_hand_costs_what_its_network_does() -> None:
+    network, x = nn.Sequential(nn.Linear(6, 8), LIF(), nn.Linear(8, 3)), 3 * torch.rand(4, 10, 6)
+    model = Shortcut(network, ["1"], num_classes=3, example=x, time_axis=0, readout=lambda output: output.mean(0))
+    found, expected = measure_energy(model, [x]), measure_energy(network, [x])
+    assert (found.energy, found.relu_energy) == (expected.energy, expected.relu_energy)
+
+
+def test_a_layer_that_is_used_twice_costs_twice() -> None:
+    first, second = nn.Linear(6, 6, bias=False), nn.Linear(6, 3, bias=False)
+    report = measure_energy(nn.Sequential(first, nn.ReLU(), first, nn.ReLU(), second), [torch.randn(5, 6)], 1)
+    assert report.energy == report.relu_energy == pytest.approx(4.6 * (36 + 36 + 18))

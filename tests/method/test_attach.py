@@ -512,3 +512,49 @@ def test_numbers_are_no_classes_so_that_spikes_are_not_taken_for_what_is_predict
     assert attach(SpikesAndPotentials(), ["hidden"], example=x, labels=torch.arange(5) % 2).description.num_classes == 2
     with pytest.raises(ValueError, match=r"output\[0\] of shape \(5, 2\), output\[1\] of shape \(5, 2\), and which"):
         attach(SpikesAndPotentials(), ["hidden"], example=x, labels=torch.rand(5, 2))
+
+
+def test_the_state_of_a_compiled_network_is_carried_too() -> None:
+    """``torch.compile`` takes any arguments; what the network itself takes is told by the one inside."""
+    cells = norse.SequentialState(nn.Linear(10, 20), norse.LIFCell(), nn.Linear(20, 3), norse.LICell())
+    frames = 20 * torch.rand(4, 6, 10)
+    options: dict[str, Any] = {
+        "example": frames,
+        "labels": torch.arange(6) % 3,
+        "loop": "input",
+        "tell": lambda line: None,
+    }
+    plain = attach(cells, **options)
+    compiled = attach(torch.compile(cells, backend="eager"), **options)
+    assert isinstance(compiled.run, TimeLoop)
+    assert compiled.run.carry
+    with torch.compiler.set_stance("force_eager"):
+        assert torch.equal(compiled(frames).main, plain(frames).main)
+
+
+class Encoded(nn.Module):
+    """Neurons encode the input; the layers behind them learn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode, self.spike1, self.spike2, self.spike3 = (LIF() for _ in range(4))
+        self.layer1, self.layer2, self.layer3, self.head = *(nn.Linear(8, 8) for _ in range(3)), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.spike1(self.layer1(self.encode(x)))
+        return self.head(self.spike3(self.layer3(self.spike2(self.layer2(x)))).mean(0))
+
+
+@pytest.mark.parametrize("frozen", ["encode", "layer1", "layer2"])
+@pytest.mark.parametrize("taps", ["auto", 2])
+def test_no_branch_where_nothing_is_trained_before_it(frozen: str, taps: Any) -> None:
+    network = Encoded()
+    for layer in ("layer1", "layer2")[: {"encode": 0, "layer1": 1, "layer2": 2}[frozen]]:
+        getattr(network, layer).requires_grad_(False)
+    example = 4 * torch.rand(4, 6, 8)
+    model = attach(network, taps, example=example, labels=torch.arange(6) % 3, tell=lambda line: None)
+    for branch in model(example).branches:
+        model.zero_grad()
+        branch.sum().backward(retain_graph=True)
+        assert any(parameter.grad is not None for parameter in network.parameters())
+    assert all(name not in model.taps.names for name in ("encode", frozen))

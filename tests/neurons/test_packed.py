@@ -101,3 +101,28 @@ def test_several_that_take_the_same_spikes_keep_them_once_and_as_bits_alone(monk
     assert numbers() is None
     sum(out.sum() for out in outs).backward()
     assert layers[0].weight.grad.abs().sum() > 0
+
+
+class InPlace(nn.Module):
+    """It changes what the way back needs, which torch refuses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.neuron = nn.Linear(6, 6), LIF(surrogate=ATan())
+
+    def forward(self, x: Tensor) -> Tensor:
+        current = torch.sigmoid(self.layer(x))
+        squares = current * current
+        current += 1.0
+        return self.neuron(squares + current)
+
+
+def test_what_torch_refuses_is_refused_with_packed_spikes_too() -> None:
+    network = InPlace()
+    x = torch.rand(3, 2, 6)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        network(x).sum().backward()
+    with packed_spikes([network.neuron]):
+        output = network(x)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.sum().backward()

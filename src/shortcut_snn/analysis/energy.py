@@ -27,23 +27,24 @@ made use of, nor, in either network, weights that could be read once for several
 
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from math import nan, prod
+from dataclasses import dataclass, field, replace
+from math import inf, nan, prod
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..inspection import preserving_state
+from ..inspection import hooked, preserving_state
 from ..method import Shortcut
 from ..method.attachment import describe
 from ..method.batches import primary
 from ..method.libraries import libraries_of
 from ..method.passes import call_on, dry_copy
 from ..method.probing import Run
+from ..method.taps import first_tensor
 from ..nets.network import SpikingNetwork
 from .operations import COUNTED, LayerOperations, count_operations
-from .probe import Reset
+from .probe import Reset, neurons, stepwise
 
 # Picojoules in 45 nm, 32-bit floating point: M. Horowitz, "Computing's energy problem (and what we can do about it)",
 # ISSCC 2014: 3.7 for a multiplication and 0.9 for an addition.
@@ -243,22 +244,26 @@ def measure_energy(
     samples = sum(way.samples(batch) for batch in inputs)
     sums: dict[str, list[float]] = {}
     most: dict[str, int] = {}
+    functions: set[str] = set()
     with preserving_state(twin, training=False), torch.no_grad():
+        if way.time_steps is None:
+            way = replace(way, time_steps=_steps_inside(way, twin, inputs[0]))
         for batch in inputs:
             way.rest(twin)
             with count_operations(twin) as found:
                 call_on(twin, way.run, batch)
+            functions |= found.uncounted
             for name, layer in found.layers.items():
-                steps = _steps(layer, way.samples(batch), way.lead(batch))
+                steps = min(_steps(layer, way.samples(batch), way.lead(batch)), way.time_steps or inf)
                 seen = [layer.additions, layer.multiplications, layer.dense / steps, layer.synapses / steps]
                 seen += [layer.inputs, layer.inputs / steps, layer.spikes, layer.updates]
                 sums[name] = [a + b for a, b in zip(sums.get(name, [0.0] * len(seen)), seen, strict=True)]
                 most[name] = layer.most
-    uncounted = _uncounted(inside, (name for name, values in sums.items() if values[2]))
+    uncounted = (*_uncounted(inside, (name for name, values in sums.items() if values[2])), *sorted(functions))
     if uncounted:
         warnings.warn(
             f"not counted in the energy of {type(inside).__name__}: {', '.join(uncounted)}, weights of modules that "
-            "are not known, or were not called",
+            "are not known, or were not called, or functions that multiply",
             stacklevel=2,
         )
     # ceil(log2(n + 1)) for up to n spikes.
@@ -266,7 +271,7 @@ def measure_energy(
         LayerEnergy(
             name,
             *(value / samples for value in values),
-            bits=WORD if values[1] else (way.time_steps * most[name]).bit_length(),
+            bits=WORD if values[1] else ((way.time_steps or 1) * most[name]).bit_length(),
         )
         for name, values in sums.items()
     )
@@ -280,7 +285,7 @@ class Way:
     run: Run | None
     reset: Reset | None
     batch_axis: int | None
-    time_steps: int
+    time_steps: int | None
     stateful: bool
 
     def copied(self, network: nn.Module) -> nn.Module:
@@ -301,8 +306,9 @@ class Way:
     def lead(self, batch: Any) -> tuple[int, int]:
         """The first two axes of a layer that is given all time steps of a batch."""
         shape, samples = primary(batch).shape, self.samples(batch)
-        first = self.batch_axis == 0 and len(shape) in (3, 5) and shape[1] == self.time_steps
-        return (samples, self.time_steps) if first else (self.time_steps, samples)
+        steps = self.time_steps or 1
+        first = self.batch_axis == 0 and len(shape) in (3, 5) and shape[1] == steps
+        return (samples, steps) if first else (steps, samples)
 
 
 def way_of(network: nn.Module, example: Any, time_steps: int | None, reset: Reset | None) -> Way:
@@ -310,21 +316,35 @@ def way_of(network: nn.Module, example: Any, time_steps: int | None, reset: Rese
     inside = network.network if isinstance(network, Shortcut) else network
     if isinstance(inside, SpikingNetwork) and not libraries_of(inside):
         return Way(None, reset, None, time_steps or inside.time_steps, reset is not None)
-    if isinstance(network, Shortcut):
+    if isinstance(network, Shortcut) and network.description is not None:
         known = network.description
-        steps = time_steps or (known.time_steps if known else None) or 1
-        axis = known.batch_axis if known else None
-        return Way(network.run, reset or network._reset, axis, steps, True)
+        return Way(network.run, reset or network._reset, known.batch_axis, time_steps or known.time_steps, True)
+    if isinstance(network, Shortcut):
+        reset = reset or network._reset
     try:
         try:
-            found = describe(network, example, reset=reset or "auto")
+            found = describe(inside, example, reset=reset or "auto")
         except ValueError:
             if time_steps != 1:
                 raise
-            found = describe(network, example, loop="network", reset=reset or "auto")
+            found = describe(inside, example, loop="network", reset=reset or "auto")
     except ValueError as error:
         raise ValueError(f"{error} (an argument of attach: what it returns can be measured as well)") from error
-    return Way(found.run, found.reset, found.batch_axis, time_steps or found.time_steps or 1, True)
+    return Way(found.run, found.reset, found.batch_axis, time_steps or found.time_steps, True)
+
+
+def _steps_inside(way: Way, network: nn.Module, batch: Any) -> int | None:
+    """Return T of a network that goes through time inside, told by what its neurons give; None if none are known."""
+    seen: dict[str, int] = {}
+    by_steps = stepwise(network)
+
+    def note(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        seen[name] = seen.get(name, 0) + 1 if name in by_steps else len(first_tensor(output))
+
+    way.rest(network)
+    with hooked(neurons(network), note):
+        call_on(network, way.run, batch)
+    return min(seen.values(), default=None)
 
 
 def _uncounted(network: nn.Module, counted: Iterable[str]) -> tuple[str, ...]:

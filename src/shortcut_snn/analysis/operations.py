@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from ..inspection import hooked
@@ -54,6 +55,8 @@ class Operations:
     """What a network does, summed over all inputs."""
 
     layers: dict[str, LayerOperations] = field(default_factory=dict)
+    uncounted: set[str] = field(default_factory=set)
+    """Functions that multiply and were not counted, and the modules that called them."""
 
     @property
     def updates(self) -> int:
@@ -65,11 +68,11 @@ class Operations:
 def count_operations(network: nn.Module) -> Iterator[Operations]:
     """Count what a network does in the passes of a block.
 
-    The products of two activations are found by the functions that compute them, ``torch.matmul`` and ``torch.bmm``,
-    and named after the module that calls these, and their order in a call of it.
+    The products of two activations are found by the functions that compute them, ``torch.matmul``, ``torch.bmm`` and
+    ``scaled_dot_product_attention``, and named after the module that calls these, and their order in a call of it.
     """
     found = Operations()
-    products = _Products(found.layers)
+    products = _Products(found)
     layers = {name: module for name, module in nn.Module.named_modules(network) if isinstance(module, COUNTED)}
     last = next(iter(layers), "")
     before: dict[str, str] = {}
@@ -148,10 +151,11 @@ class _Products(TorchFunctionMode):
     """Counts the matrix products of two activations in the modules that it is told of."""
 
     FUNCTIONS = frozenset({torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm})
+    OTHERS = frozenset({torch.einsum, torch.tensordot, torch.baddbmm, Tensor.baddbmm, torch.addbmm, Tensor.addbmm})
 
-    def __init__(self, layers: dict[str, LayerOperations]) -> None:
+    def __init__(self, found: Operations) -> None:
         super().__init__()
-        self.layers = layers
+        self.layers, self.uncounted = found.layers, found.uncounted
         # Of each module that runs, the outer ones first, its name and how many products it has computed in this call.
         self.running: list[tuple[str, int]] = []
 
@@ -162,14 +166,38 @@ class _Products(TorchFunctionMode):
         self.running.pop()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if func in self.FUNCTIONS and len(args) == 2 and min(x.dim() for x in args) > 1 and self.running:
-            name, before = self.running.pop()
-            self.running.append((name, before + 1))
-            layer = self.layers.setdefault(f"{name} product {before + 1}".strip(), LayerOperations())
-            with torch.no_grad():
-                self._count(layer, args[0], args[1], out)
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if not self.running:
+            return out
+        if func in self.FUNCTIONS:
+            given = [*args, *(kwargs[name] for name in ("input", "other", "mat2") if name in kwargs)]
+            self._product(given[0], given[1], out)
+        elif func is F.scaled_dot_product_attention:
+            self._attention(*args, **kwargs)
+        elif func in self.OTHERS:
+            self.uncounted.add(f"{func.__name__} in {self.running[-1][0] or 'the network'}")
         return out
+
+    @torch.no_grad()
+    def _product(self, x: Tensor, y: Tensor, out: Tensor) -> None:
+        if min(x.dim(), y.dim()) < 2:
+            return
+        name, before = self.running.pop()
+        self.running.append((name, before + 1))
+        self._count(self.layers.setdefault(f"{name} product {before + 1}".strip(), LayerOperations()), x, y, out)
+
+    @torch.no_grad()
+    def _attention(self, query: Tensor, key: Tensor, value: Tensor, *_: Any, **options: Any) -> None:
+        """Both products of it, whatever its mask leaves out."""
+        if options.get("enable_gqa"):
+            key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], -3) for x in (key, value))
+        across = key.transpose(-2, -1)
+        scores = query @ across
+        shares = scores.softmax(-1)
+        out = shares @ value
+        self._product(query, across, scores)
+        self._product(shares, value, out)
 
     def _count(self, layer: LayerOperations, x: Tensor, y: Tensor, out: Tensor) -> None:
         dense = out.numel() * x.shape[-1]

@@ -53,8 +53,7 @@ class Tally:
     def __init__(self) -> None:
         self.spikes: Tensor | float = 0.0
         self.samples = self.elements = self.steps = 0
-        self.fired: Tensor | None = None
-        self.always: Tensor | None = None
+        self.seen: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
         self.squares: Tensor | float = 0.0
         self.weight = ""
 
@@ -66,8 +65,10 @@ class Tally:
         # Neurons that fired for some sample at some step, and those that did for every one at every step.
         axes = (0, 1) if over_time else (0,)
         some, every = spikes.amax(axes) > 0, spikes.amin(axes) > 0
-        self.fired = some if self.fired is None else self.fired | some
-        self.always = every if self.always is None else self.always & every
+        # One module may serve layers of different widths.
+        shape = tuple(some.shape)
+        fired, always = self.seen.get(shape, (some, every))
+        self.seen[shape] = fired | some, always & every
 
     @torch.no_grad()
     def gradient(self, grad: Tensor) -> None:
@@ -82,17 +83,22 @@ class Tally:
     @property
     def silent(self) -> float:
         """Share of neurons that never fired."""
-        return 0.0 if self.fired is None else 1.0 - self.fired.float().mean().item()
+        return 1.0 - _share([fired for fired, _ in self.seen.values()]) if self.seen else 0.0
 
     @property
     def saturated(self) -> float:
         """Share of neurons that fired at every time step for every sample."""
-        return 0.0 if self.always is None else self.always.float().mean().item()
+        return _share([always for _, always in self.seen.values()]) if self.seen else 0.0
 
     @property
     def norm(self) -> float:
         """Norm of the gradient: root of the sum of its squares over neurons, time steps and samples."""
         return math.sqrt(float(self.squares))
+
+
+def _share(marks: list[Tensor]) -> float:
+    """How many of all marks are set."""
+    return torch.cat([each.flatten() for each in marks]).float().mean().item()
 
 
 @contextmanager

@@ -54,6 +54,11 @@ def call_on(network: nn.Module, run: Callable[..., Any] | None, example: Any) ->
     return called(network, run, *args, **kwargs)
 
 
+def signature_of(network: nn.Module) -> inspect.Signature:
+    """Return what a network's ``forward`` takes; of one that ``torch.compile`` wraps, its own."""
+    return inspect.signature(getattr(network, "_orig_mod", network).forward)
+
+
 def inputs_of(network: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return an example as the arguments that a network's ``forward`` takes.
 
@@ -64,7 +69,7 @@ def inputs_of(network: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[s
         (({'image': 1},), {})
     """
     try:
-        signature = inspect.signature(network.forward)
+        signature = signature_of(network)
         if isinstance(example, tuple):
             signature.bind(*example)
             return example, {}

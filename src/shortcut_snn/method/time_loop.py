@@ -1,11 +1,12 @@
 """Running a network that computes one time step a call over a whole sequence."""
 
-import inspect
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from .passes import signature_of
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def takes_state(network: nn.Module) -> bool:
         >>> takes_state(nn.Linear(2, 2))
         False
     """
-    return "state" in inspect.signature(network.forward).parameters
+    return "state" in signature_of(network).parameters
 
 
 def _stack(outputs: list[Any]) -> Any:

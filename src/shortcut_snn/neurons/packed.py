@@ -79,16 +79,25 @@ def packed_spikes(modules: Iterable[nn.Module]) -> Iterator[None]:
         if whole and spikes.is_floating_point() and spikes.numel():
             outputs[spikes.untyped_storage()._cdata] = _Output(spikes)
 
-    def to_bits(x: Tensor) -> Tensor | Callable[[], Tensor]:
+    def to_bits(x: Tensor) -> tuple[Tensor, int] | Callable[[], Tensor]:
         found = outputs.get(x.untyped_storage()._cdata) if x.layout == torch.strided else None
         kept = None if found is None else found.kept(x)
         if kept is None or found is None:
-            return x
+            return x, x._version
         elements = found.elements
         return lambda: kept.restored(elements)
 
-    def from_bits(kept: Tensor | Callable[[], Tensor]) -> Tensor:
-        return kept if isinstance(kept, Tensor) else kept()
+    def from_bits(kept: tuple[Tensor, int] | Callable[[], Tensor]) -> Tensor:
+        if not isinstance(kept, tuple):
+            return kept()
+        x, version = kept
+        # With hooks, torch leaves this to them.
+        if x._version != version:
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an inplace operation: "
+                f"a {x.type()} {list(x.shape)} is at version {x._version}; expected version {version} instead"
+            )
+        return x
 
     with ExitStack() as stack:
         for module in modules:
