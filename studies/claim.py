@@ -91,6 +91,7 @@ METHODS: dict[str, tuple[str | Entries, ...]] = {
     "evolutionary": ("evolutionary", _HEAD),
     "loss_sum": ("loss_sum", _HEAD),
     "calibrated": ("calibrated", _HEAD),
+    "calibrated_alone": ("vanilla", {"method": {"calibrate": True}}),
     "stages_and_steps": ("stages_and_steps", _HEAD),
 }
 EQUAL_TIME = "vanilla_equal_time"

@@ -198,3 +198,43 @@ def test_a_layer_that_is_used_twice_costs_twice() -> None:
     first, second = nn.Linear(6, 6, bias=False), nn.Linear(6, 3, bias=False)
     report = measure_energy(nn.Sequential(first, nn.ReLU(), first, nn.ReLU(), second), [torch.randn(5, 6)], 1)
     assert report.energy == report.relu_energy == pytest.approx(4.6 * (36 + 36 + 18))
+
+
+class Sum(nn.Module):
+    """What SEW blocks pass on: counts, at some time steps greater than 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other, self.last = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+        self.spike1, self.spike2 = neuron.IFNode(v_threshold=1.0), neuron.IFNode(v_threshold=1.0)
+        with torch.no_grad():
+            self.one.weight.copy_(torch.eye(4))
+            self.other.weight.copy_(0.6 * torch.eye(4))
+            self.one.bias.zero_()
+            self.other.bias.zero_()
+
+    def forward(self, x):
+        return self.last(self.spike1(self.one(x)) + self.spike2(self.other(x)))
+
+
+def test_counts_cost_the_same_step_by_step() -> None:
+    torch.manual_seed(0)
+    steps, sequence = Sum(), Sum()
+    sequence.load_state_dict(steps.state_dict())
+    functional.set_step_mode(sequence, "m")
+    x = torch.ones(2, 3, 4)
+    found = measure_energy(attach(steps, [], example=x, num_classes=2, loop="input"), [x])
+    expected = measure_energy(sequence, [x])
+    assert [layer.multiplications for layer in found.layers] == [layer.multiplications for layer in expected.layers]
+    assert (found.energy, found.total_energy) == (expected.energy, expected.total_energy)
+
+
+class Handmade(nn.Module):
+    def forward(self, x):
+        return (x.cumsum(0) > 1).float()
+
+
+def test_neurons_that_are_not_known_are_named() -> None:
+    network = nn.Sequential(nn.Linear(6, 8), Handmade(), nn.Linear(8, 3))
+    with pytest.warns(UserWarning, match="membrane potentials, since no neuron is of a library that is known"):
+        measure_energy(network, [3 * torch.rand(4, 10, 6)], 4)

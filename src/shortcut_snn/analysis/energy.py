@@ -255,10 +255,16 @@ def measure_energy(
             functions |= found.uncounted
             for name, layer in found.layers.items():
                 steps = min(_steps(layer, way.samples(batch), way.lead(batch)), way.time_steps or inf)
-                seen = [layer.additions, layer.multiplications, layer.dense / steps, layer.synapses / steps]
-                seen += [layer.inputs, layer.inputs / steps, layer.spikes, layer.updates]
+                counted = layer.additions, layer.multiplications, layer.spikes
+                # All are numbers if any are: the same whether time steps come in one call or each in its own.
+                added, multiplied, fired = (0, layer.dense, 0) if layer.numbers else counted
+                seen = [added, multiplied, layer.dense / steps, layer.synapses / steps]
+                seen += [layer.inputs, layer.inputs / steps, fired, layer.updates]
                 sums[name] = [a + b for a, b in zip(sums.get(name, [0.0] * len(seen)), seen, strict=True)]
                 most[name] = layer.most
+    fed_spikes = [values[0] > values[1] for values in sums.values()]
+    if any(fed_spikes[1:]) and not any(values[7] for values in sums.values()):
+        functions.add("membrane potentials, since no neuron is of a library that is known")
     uncounted = (*_uncounted(inside, (name for name, values in sums.items() if values[2])), *sorted(functions))
     if uncounted:
         warnings.warn(

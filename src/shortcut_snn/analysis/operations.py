@@ -46,6 +46,8 @@ class LayerOperations:
     """Membrane potentials computed by the neurons behind it; the first layer has also those before it."""
     lead: Counter[tuple[int, ...]] = field(default_factory=Counter)
     """Sizes of its inputs' axes before those of one sample, as time and batch are, and how often each came."""
+    numbers: bool = False
+    """Whether it was given anything else than spikes."""
     tokens: bool = False
     """Whether axes of tokens may stand between those of time and batch and the last."""
 
@@ -145,6 +147,7 @@ def _add(layer: LayerOperations, module: nn.Conv2d | nn.Linear, x: Tensor, most:
     layer.synapses += synapses
     layer.additions += used
     layer.multiplications += 0 if spikes else dense
+    layer.numbers |= not spikes
 
 
 class _Products(TorchFunctionMode):
