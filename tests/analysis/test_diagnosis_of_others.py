@@ -7,7 +7,8 @@ from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import nn
 
 from shortcut_snn import attach
-from shortcut_snn.analysis import diagnose
+from shortcut_snn.analysis import diagnose, examine
+from shortcut_snn.analysis.verdict import judge
 from shortcut_snn.neurons import LIF, Rectangle
 
 LABELS = torch.tensor([0, 1, 2, 3])
@@ -139,3 +140,32 @@ def test_a_neuron_module_of_several_layers_is_watched() -> None:
     assert layer.layer == "neuron"
     assert 0 < layer.rate < 1
     assert 0 <= layer.silent <= 1
+
+
+@pytest.mark.parametrize("frozen", [0, 1, 3])
+def test_neurons_that_need_no_gradient_are_not_dead(frozen: int) -> None:
+    """They encode the input, or lie behind frozen layers: the verdict is that of the others."""
+    torch.manual_seed(0)
+    linears = [nn.Linear(10, 20), nn.Linear(20, 20), nn.Linear(20, 20)]
+    for linear in linears:
+        linear.weight.data *= 3
+    spikes = [LIF(surrogate=Rectangle(2.0)) for _ in range(4)]
+    network = nn.Sequential(spikes[0], linears[0], spikes[1], linears[1], spikes[2], linears[2], spikes[3], Means())
+    for linear in linears[:frozen]:
+        linear.requires_grad_(False)
+    batch = (2 * torch.rand(8, 16, 10), torch.arange(16) % 3)
+    verdict = judge(examine(network, [batch]).layers)
+    if frozen == 3:
+        assert verdict.sentence == "no gradient is needed at any of its neurons: whatever lies before them is frozen"
+    else:
+        assert "dead" not in verdict.sentence
+        assert verdict.sentence.startswith("healthy: from 6 back to " + {0: "2", 1: "4"}[frozen])
+
+
+class Means(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(20, 3)
+
+    def forward(self, x):
+        return self.head(x.mean(0))

@@ -32,7 +32,7 @@ class LayerReport:
     weight_rms: float
     """Gradient RMS of the weights that feed it; NaN where none do."""
     membrane_rms: float
-    """Gradient RMS of its membrane potential (of its spikes, where a probe looks at these)."""
+    """Gradient RMS of its membrane potential (or spikes, where a probe looks at these); NaN where none is needed."""
     norm: float
     """Norm of the same gradient over neurons, time steps and samples."""
     gain: float
@@ -61,9 +61,15 @@ def chain(layers: Sequence[LayerReport]) -> list[LayerReport]:
     return [layer for layer in layers if on_chain(layer.layer)]
 
 
+def learning(layers: Sequence[LayerReport]) -> list[LayerReport]:
+    """Return those of the chain at which a gradient is needed: no neurons that encode the input, none behind what is
+    frozen."""
+    return [layer for layer in chain(layers) if layer.norm or not math.isnan(layer.membrane_rms)]
+
+
 def factor(layers: Sequence[LayerReport]) -> float:
     """Return by what the gradient's norm was multiplied on its way from the last spiking layer to the first."""
-    along = chain(layers)
+    along = learning(layers)
     if not along or not along[-1].norm:
         return math.nan
     return along[0].norm / along[-1].norm
@@ -137,7 +143,7 @@ def layer_reports(network: nn.Module, tallies: dict[str, Tally]) -> tuple[LayerR
                 silent=tally.silent,
                 saturated=tally.saturated,
                 weight_rms=_rms(network.get_submodule(tally.weight)) if tally.weight else math.nan,
-                membrane_rms=norm / max(tally.elements, 1) ** 0.5,
+                membrane_rms=norm / max(tally.elements, 1) ** 0.5 if tally.needs_gradient else math.nan,
                 norm=norm,
                 gain=gain,
             )

@@ -55,6 +55,7 @@ class Tally:
         self.samples = self.elements = self.steps = 0
         self.seen: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
         self.squares: Tensor | float = 0.0
+        self.needs_gradient = False
         self.weight = ""
 
     @torch.no_grad()
@@ -125,6 +126,7 @@ def probe(network: nn.Module, membrane: bool = True) -> Iterator[dict[str, Tally
         current = args[0]
         if not (membrane and torch.is_grad_enabled() and current.requires_grad):
             return None
+        tally.needs_gradient = True
         # A view for this neuron alone: the gradient of a skip path that shares the tensor stays out.
         alias = current.view_as(current)
         alias.register_hook(tally.gradient)
@@ -134,6 +136,7 @@ def probe(network: nn.Module, membrane: bool = True) -> Iterator[dict[str, Tally
         spikes = first_tensor(output)
         tallies[name].count(spikes, name not in by_steps)
         if not membrane and spikes.requires_grad:
+            tallies[name].needs_gradient = True
             spikes.register_hook(tallies[name].gradient)  # type: ignore[no-untyped-call]
 
     watched = neurons(network) if membrane else spiking_layers(network) or neurons(network)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .layers import LayerReport, chain, factor
+from .layers import LayerReport, chain, factor, learning
 
 Kind = Literal["healthy", "vanishes", "explodes", "silent", "saturated", "no gradient"]
 # A gradient that changes by less over the whole depth is called healthy.
@@ -58,6 +58,10 @@ def judge(layers: Sequence[LayerReport]) -> Verdict:
                 return Verdict(
                     kind, layer.layer, change, f"dead from {layer.layer} on: {100 * share:.0f} % of its neurons {what}"
                 )
+    along = learning(layers)
+    if not along:
+        what = "no gradient is needed at any of its neurons: whatever lies before them is frozen"
+        return Verdict("no gradient", layers[0].layer, change, what)
     for layer in reversed(along):
         if not 0 < layer.norm < math.inf:
             what = "no gradient reaches it" if layer.norm == 0 else f"the gradient's norm there is {layer.norm}"
