@@ -1,5 +1,6 @@
 """A folder of class folders, decoded file by file when asked for."""
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -138,9 +139,12 @@ def decode(path: str, channels: int = 3) -> Tensor:
     from torchvision.io import ImageReadMode, decode_image
     from torchvision.transforms.v2.functional import rgb_to_grayscale, to_dtype  # type: ignore[attr-defined]
 
+    # The decoder takes names in UTF-8 alone.
+    text = path.encode("utf-8", "replace") == os.fsencode(path)
     try:
         # Asked for grey levels, some decoders give colours all the same, or the numbers of a palette.
-        image = decode_image(path, mode=ImageReadMode.RGB)
+        source = path if text else torch.from_numpy(np.fromfile(path, np.uint8))
+        image = decode_image(source, mode=ImageReadMode.RGB)
     except RuntimeError as error:
         # The decoder's messages begin with its own source file and go on for several sentences.
         reason = re.sub(r"^.*\.cpp:\d+, ", "", str(error).strip().splitlines()[0]).split(". ")[0].rstrip(".")
