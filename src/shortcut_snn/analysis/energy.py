@@ -244,7 +244,7 @@ def measure_energy(
     samples = sum(way.samples(batch) for batch in inputs)
     sums: dict[str, list[float]] = {}
     most: dict[str, int] = {}
-    functions: set[str] = set()
+    others: set[str] = set()
     with preserving_state(twin, training=False), torch.no_grad():
         if way.time_steps is None:
             way = replace(way, time_steps=_steps_inside(way, twin, inputs[0]))
@@ -252,7 +252,7 @@ def measure_energy(
             way.rest(twin)
             with count_operations(twin) as found:
                 call_on(twin, way.run, batch)
-            functions |= found.uncounted
+            others |= found.uncounted
             for name, layer in found.layers.items():
                 steps = min(_steps(layer, way.samples(batch), way.lead(batch)), way.time_steps or inf)
                 counted = layer.additions, layer.multiplications, layer.spikes
@@ -264,8 +264,8 @@ def measure_energy(
                 most[name] = layer.most
     fed_spikes = [values[0] > values[1] for values in sums.values()]
     if any(fed_spikes[1:]) and not any(values[7] for values in sums.values()):
-        functions.add("membrane potentials, since no neuron is of a library that is known")
-    uncounted = (*_uncounted(inside, (name for name, values in sums.items() if values[2])), *sorted(functions))
+        others.add("membrane potentials, since no neuron is of a library that is known")
+    uncounted = (*_uncounted(inside, (name for name, values in sums.items() if values[2])), *sorted(others))
     if uncounted:
         warnings.warn(
             f"not counted in the energy of {type(inside).__name__}: {', '.join(uncounted)}, weights of modules that "

@@ -1,7 +1,7 @@
 """``shortcut-snn export``: a run's network for use elsewhere, checked on the run's own test data."""
 
 import argparse
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..components import kind_and_name, write
 from ..data import Data, ImageData
 from ..deploy import Agreement, Card, Description, Inference, export_network, file_name
 from ..deploy.card import CARD, read_card, write_card
+from ..deploy.describe import Images
 from ..deploy.inference import load_file
 from ..deploy.onnx_export import OnnxRuntime
 from ..deploy.prepare import in_words
@@ -102,7 +103,7 @@ def export(
             f"a network that is exported takes images as bytes (uint8), and this data gives {batch.dtype}: train it on "
             "bytes, with mean and std in the data's description"
         )
-    if lacking := [name for name in ("classes", "channels", "image_size", "mean", "std", "kind") if name not in then]:
+    if lacking := [each.name for each in fields(Images) if each.default is MISSING and each.name not in then]:
         raise ValueError(
             "what is exported takes images, or frames of events, and tells classes, and the description of this run's "
             f"data has no {', '.join(lacking)}: give what fits in as_data(..., description=...); any run's network "

@@ -76,8 +76,7 @@ def _check_filled(parts: Mapping[str, Any]) -> None:
 
 def _check_batch(samples: Any) -> None:
     """Refuse samples that make no batch, before a loader does in its own words."""
-    with Randomness(0):
-        few = [samples[index] for index in range(min(2, len(samples)))]
+    few = _sample(samples, 2, list)
     try:
         default_collate(few)
     except (TypeError, RuntimeError) as error:

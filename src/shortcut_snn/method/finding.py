@@ -11,9 +11,9 @@ from .calling import who_calls
 from .description import Description, Tap
 from .libraries import Reset, libraries_of
 from .logits import find_readout, logits_of
-from .probing import UNFIT, Event, Pass, Prober, channel_axis_of, named
+from .probing import UNFIT, Pass, Prober, channel_axis_of, named
 from .samples import FEW, MANY, TRIED, Samples, leaves_of
-from .sites import spread, stage_taps, stand_in
+from .sites import learning, spread, stage_taps, stand_in
 from .states import changed_attributes, find_reset, own_reset
 from .taps import PLACEMENTS, Extract, TimeAxis, Unfold, each, first_tensor, resolve
 from .time_loop import TimeLoop
@@ -164,8 +164,8 @@ class Finder:
                 raise ValueError(f"taps must be a number of branches, a placement or a list of names, got {taps}")
             return self._spread(taps)
         if taps == "auto":
-            learning = self._learning()
-            staged = [name for name in stage_taps(self.network, events, self.neurons) if name in learning]
+            places = learning(self.network, events)
+            staged = [name for name in stage_taps(self.network, events, self.neurons) if name in places]
             return [[name] for name in staged] or self._spread(FEW)
         if isinstance(taps, str) and taps in PLACEMENTS:
             try:
@@ -185,27 +185,11 @@ class Finder:
 
     def _spread(self, number: int) -> list[list[str]]:
         options: list[list[str]] = []
-        for events in (self._learning(), self.trace.events) if number else ():
+        for events in (learning(self.network, self.trace.events), self.trace.events) if number else ():
             options = options or list(spread(self.network, events, self.neurons, number))
         if number and not options:
             raise ValueError(f"{self._no_stages()}; or taps=[] for none")
         return [names if len(names) > 1 else names * 2 for names in options]
-
-    def _learning(self) -> dict[str, Event]:
-        """The modules that a branch can teach something: all but those before which nothing is trained.
-
-        Such as neurons that encode the input, and layers that are frozen. What the place of a parameter does not tell,
-        such as one of a module that is not called itself, may lie before any.
-        """
-        events = self.trace.events
-        trained = {name.rpartition(".")[0] for name, one in self.network.named_parameters() if one.requires_grad}
-        if not trained <= set(events) or not trained:
-            return events
-
-        def before(owner: str, name: str, event: Event) -> bool:
-            return not owner or f"{name}.".startswith(f"{owner}.") or events[owner].begin <= event.end
-
-        return {name: event for name, event in events.items() if any(before(owner, name, event) for owner in trained)}
 
     def _carried(self, names: list[str], readout: Extract | str | None, classes: int | None) -> dict[str, float]:
         """Of modules that could be tapped, how much of a change of a sample comes out through each, at most 1.

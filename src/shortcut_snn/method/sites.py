@@ -64,6 +64,22 @@ def stage_taps(network: nn.Module, events: Mapping[str, Event], neurons: Collect
     return order[:-1]
 
 
+def learning(network: nn.Module, events: Mapping[str, Event]) -> Mapping[str, Event]:
+    """Return the modules that a branch can teach something: all but those before which nothing is trained.
+
+    Such as neurons that encode the input, and layers that are frozen. What the place of a parameter does not tell, such
+    as one of a module that is not called itself, may lie before any.
+    """
+    trained = {name.rpartition(".")[0] for name, one in network.named_parameters() if one.requires_grad}
+    if not trained <= set(events) or not trained:
+        return events
+
+    def before(owner: str, name: str, event: Event) -> bool:
+        return not owner or f"{name}.".startswith(f"{owner}.") or events[owner].begin <= event.end
+
+    return {name: event for name, event in events.items() if any(before(owner, name, event) for owner in trained)}
+
+
 def spread(
     network: nn.Module, events: Mapping[str, Event], neurons: Collection[str], number: int
 ) -> Iterator[list[str]]:

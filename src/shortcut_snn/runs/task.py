@@ -115,7 +115,7 @@ class Task(pl.LightningModule):
             return self.count(next(iter(target.values())))
         if isinstance(target, tuple | list):
             lengths = {len(part) if isinstance(part, Tensor) and part.dim() else -1 for part in target}
-            return max(lengths) if len(lengths) == 1 and -1 not in lengths else len(target)
+            return lengths.pop() if len(lengths) == 1 and -1 not in lengths else len(target)
         return len(target)
 
     @property

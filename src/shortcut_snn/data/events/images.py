@@ -74,16 +74,20 @@ class FrameMaker:
             frames = to_frames(events, self.sensor, self.size, self.time_steps, self.slicing)
             if self.cache:
                 self.cache.put(identity, frames)
-        cut = int(np.count_nonzero(frames == MOST)) / max(int(np.count_nonzero(frames)), 1)
-        if cut > CUT and not self.told:
-            self.told.append(recording.name)
-            warnings.warn(
-                f"in the frames of {recording.name} {100 * cut:.0f} % of the cells with events hold {MOST} or more, "
-                f"which count as {MOST}: what tells recordings apart may be lost; choose a larger data.size or more "
-                "network.time_steps",
-                stacklevel=2,
-            )
+        if not self.told:
+            self._tell_what_is_cut(recording.name, frames)
         return frames
+
+    def _tell_what_is_cut(self, name: str, frames: Frames) -> None:
+        cut = int(np.count_nonzero(frames == MOST)) / max(int(np.count_nonzero(frames)), 1)
+        if cut > CUT:
+            self.told.append(name)
+            warnings.warn(
+                f"in the frames of {name} {100 * cut:.0f} % of the cells with events hold {MOST} or more, which count "
+                f"as {MOST}: what tells recordings apart may be lost; choose a larger data.size or more "
+                "network.time_steps",
+                stacklevel=3,
+            )
 
 
 class EventImages(Images):
