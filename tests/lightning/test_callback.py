@@ -360,6 +360,40 @@ def test_what_cannot_be_done_is_said(loaders: Any, tmp_path: Path) -> None:
         fit(module, loaders, tmp_path, ShortcutCallback("net", **readout))
 
 
+@pytest.mark.parametrize("hook", ["setup", "configure_model"])
+@pytest.mark.parametrize("name", ["net", ""])
+def test_a_network_that_is_made_when_training_starts(hook: str, name: str, loaders: Any, tmp_path: Path) -> None:
+    class Late(Mine):
+        """Makes its network in a hook, as Lightning has it for large ones."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = None
+
+        def logits(self, images: Tensor) -> Tensor:
+            return self(self.sequence(images)).mean(0)
+
+    def make(self: Late, stage: str = "") -> None:
+        if self.net is None:
+            with torch.random.fork_rng():
+                self.net = same_start().net
+
+    setattr(Late, hook, make)
+    expected, module, resumed = same_start(), Late(), Late()
+
+    def callback(name: str) -> ShortcutCallback:
+        return ShortcutCallback(name, [f"{'' if name else 'net.'}layer{stage}" for stage in (1, 2)])
+
+    fit(expected, loaders, tmp_path / "expected", callback("net"))
+    fit(module, loaders, tmp_path / "late", callback(name))
+    assert_same(module.state_dict(), expected.state_dict())
+    assert hooks(module) == 0
+    assert "configure_model" not in vars(module)
+    trainer = fit(resumed, loaders, tmp_path, callback(name), resume=tmp_path / "late" / "epoch=0.ckpt")
+    assert_same(resumed.state_dict(), expected.state_dict())
+    trainer.validate(Late(), loaders[1], verbose=False)
+
+
 def test_a_run_that_failed_leaves_the_module_as_it_was_and_may_be_started_again(loaders: Any, tmp_path: Path) -> None:
     module, callback = same_start(), ShortcutCallback("net", objective="loss_sum")
     keys = list(module.state_dict())

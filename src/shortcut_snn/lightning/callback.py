@@ -10,6 +10,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -34,6 +35,7 @@ from ..method.states import own_reset
 from ..method.taps import tensor_in
 from ..neurons import packed_spikes
 from .counting import add_logits, add_loss, mean_over_calls
+from .progress import progress
 from .unsaved import State, add_unsaved, load_states, set_aside, split_state
 
 # After so many batches in which the network was not called, there must be something wrong.
@@ -138,6 +140,30 @@ class ShortcutCallback(Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Put the branches beside the network, before the module makes its optimizers."""
         self._detach()
+        if not self._comes_later(pl_module):
+            self._begin(trainer, pl_module, stage)
+            return
+        configure = pl_module.configure_model
+
+        def configure_and_begin() -> None:
+            configure()
+            self._begin(trainer, pl_module, stage)
+
+        # The last hook before the optimizers, behind the module's own setup.
+        pl_module.configure_model = configure_and_begin  # type: ignore[method-assign]
+        self._undo.append(lambda: vars(pl_module).pop("configure_model", None))
+
+    def _comes_later(self, pl_module: pl.LightningModule) -> bool:
+        """Tell whether the module makes its network in ``setup`` or ``configure_model``, as it may for large ones."""
+        if self.network:
+            try:
+                pl_module.get_submodule(self.network)
+            except AttributeError:
+                return True
+            return False
+        return any(is_overridden(hook, pl_module) for hook in ("setup", "configure_model"))
+
+    def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._target = network = self._find(pl_module)
         if stage != "fit":
             self._reset = self._reset_of(network, pl_module)
@@ -151,7 +177,8 @@ class ShortcutCallback(Callback):
             example = pl_module.example_input_array if self.example is None else self.example
             if isinstance(example, Tensor):
                 example = example.to(next(network.parameters(), example).device)
-            said = {"tell": print if trainer.is_global_zero else _nothing, "labels": self.example_labels} | self.options
+            tell = print if trainer.is_global_zero else (lambda _: None)
+            said = {"tell": tell, "labels": self.example_labels} | self.options
             self._shortcut = attach(network, self.taps, method=self.method, example=example, **said)
         self._reset, self._readout = self._shortcut._reset, self._shortcut.readout
         if isinstance(self._readout, Readout) and self._shortcut.run is not None:
@@ -160,7 +187,7 @@ class ShortcutCallback(Callback):
         taps = self._shortcut.taps
         taps.install()
         handles = [network.register_forward_pre_hook(self._before), network.register_forward_hook(self._after)]
-        self._undo = [taps.remove, *(handle.remove for handle in handles)]
+        self._undo += [taps.remove, *(handle.remove for handle in handles)]
         name = f"shortcut_branches_{self.network.replace('.', '_')}"
         self._undo.append(add_unsaved(pl_module, name, self._shortcut.branches))
         if not isinstance(self.objective, LogitSum):
@@ -208,7 +235,7 @@ class ShortcutCallback(Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Start from rest, with the lambda of this step."""
         self._rest()
-        self._lambda = self.balance(*_progress(trainer, pl_module))
+        self._lambda = self.balance(*progress(trainer, pl_module))
         self._training, self._predictions = True, []
         if self._unheard >= 0:
             self._unheard += 1
@@ -360,25 +387,6 @@ class ShortcutCallback(Callback):
             for output in (ShortcutOutput(main, tuple(branches)), ShortcutOutput(main))
         ]
         return losses[0] - losses[1]
-
-
-def _progress(trainer: pl.Trainer, module: pl.LightningModule) -> tuple[int, int]:
-    """Return how far training is, and how far it goes, in what the Trainer counts."""
-    total = max(int(trainer.estimated_stepping_batches), 1)
-    if module.automatic_optimization:
-        return trainer.global_step, total
-    # Under manual optimization every optimizer's step counts, but only where the Trainer is given their number.
-    batches, steps = trainer.fit_loop.epoch_loop.total_batch_idx, (trainer.global_step, trainer.max_steps)
-    if trainer.max_steps == -1:
-        return batches, total
-    if trainer.max_epochs in (-1, None) or not math.isfinite(trainer.num_training_batches):
-        return steps
-    whole = max(int(trainer.num_training_batches) * (trainer.max_epochs or 1), 1)
-    return max(steps, (batches, whole), key=lambda pair: pair[0] / pair[1])
-
-
-def _nothing(line: str) -> None:
-    """Tell nobody."""
 
 
 def _second(batch: Any) -> Tensor:
