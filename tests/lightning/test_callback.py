@@ -8,12 +8,13 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateFinder, ModelCheckpoint
+from lightning.pytorch.tuner import Tuner
 from sklearn.datasets import load_digits
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Subset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
 from shortcut_snn import TET, Constant, LinearDecay, LogitSum, LossSum, SelfDistillation, attach
@@ -392,6 +393,111 @@ def test_a_network_that_is_made_when_training_starts(hook: str, name: str, loade
     trainer = fit(resumed, loaders, tmp_path, callback(name), resume=tmp_path / "late" / "epoch=0.ckpt")
     assert_same(resumed.state_dict(), expected.state_dict())
     trainer.validate(Late(), loaders[1], verbose=False)
+
+
+class Endless(IterableDataset):
+    """Digits without a length."""
+
+    def __iter__(self) -> Any:
+        return iter(list(zip(*digits()[0].dataset.tensors, strict=True))[:72])
+
+
+def test_data_without_a_length_need_a_number_of_steps(tmp_path: Path) -> None:
+    data, seen = DataLoader(Endless(), 24), []
+
+    def schedule(step: int, total: int) -> float:
+        seen.append((step, total))
+        return 0.1
+
+    def train(**options: Any) -> None:
+        callback = ShortcutCallback("net", balance=schedule)
+        trainer = pl.Trainer(
+            callbacks=[callback], accelerator="cpu", logger=False, default_root_dir=tmp_path, **options
+        )
+        trainer.fit(same_start(), data)
+
+    with pytest.raises(
+        ValueError, match=r"give the Trainer max_steps, or limit_train_batches, since the training data"
+    ):
+        train(max_epochs=2)
+    assert not seen
+    train(max_steps=4)
+    assert seen == [(step, 4) for step in range(4)]
+    seen.clear()
+    train(max_epochs=2, limit_train_batches=2)
+    assert seen == [(step, 4) for step in range(4)]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_branches_join_the_optimizer_that_trains_their_network(first: bool, loaders: Any, tmp_path: Path) -> None:
+    class Two(Mine):
+        """Another part of it is trained by another optimizer, as in a GAN."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.other, self.automatic_optimization = nn.Linear(64, 1), False
+
+        def training_step(self, batch: Any, index: int) -> None:
+            (images, labels), optimizers = batch, self.optimizers()
+            loss = F.cross_entropy(self.logits(images), labels) + self.other(images.flatten(1)).mean()
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            self.manual_backward(loss)
+            for optimizer in optimizers:
+                optimizer.step()
+
+        def configure_optimizers(self) -> Any:
+            slow, rest = list(self.net.layer1.parameters()), list(self.net.parameters())[4:]
+            groups = [{"params": slow, "lr": 1e-6}, {"params": [p for p in rest if p.dim() < 2]}]
+            groups.append({"params": [p for p in rest if p.dim() > 1]})
+            both = [torch.optim.SGD(groups, lr=0.1), torch.optim.Adam(self.other.parameters())]
+            return both if first else both[::-1]
+
+    callback, places = ShortcutCallback("net"), []
+
+    class Look(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            groups = trainer.optimizers[0 if first else 1].param_groups
+            branches = callback._shortcut.branches.parameters()
+            places.append([[any(b is p for p in group["params"]) for group in groups].index(True) for b in branches])
+
+    fit(Two(), loaders, tmp_path, callback, Look(), epochs=1)
+    weights = [parameter.dim() > 1 for parameter in callback._shortcut.branches.parameters()]
+    assert places[0] == [2 if weight else 1 for weight in weights]
+
+
+def test_callbacks_of_lightnings_that_leave_branches_out(loaders: Any, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"EMAWeightAveraging copies the module .*: give the Trainer ShortcutCallback first"
+    ):
+        fit(same_start(), loaders, tmp_path, EMAWeightAveraging(decay=0.9), ShortcutCallback("net"))
+    with pytest.raises(ValueError, match="LearningRateFinder leaves other callbacks out"):
+        fit(same_start(), loaders, tmp_path, ShortcutCallback("net"), LearningRateFinder())
+    trainer = pl.Trainer(callbacks=[ShortcutCallback("net")], accelerator="cpu", logger=False, max_epochs=1)
+    with pytest.raises(ValueError, match="search with a Trainer that has no ShortcutCallback"):
+        Tuner(trainer).lr_find(same_start(), *loaders)
+
+
+def test_a_step_that_an_instance_was_given_is_given_back(loaders: Any, tmp_path: Path) -> None:
+    module = same_start()
+    module.other, own = network(), module.training_step
+    module.training_step = step = lambda batch, index: own(batch, index)
+    logits = module.logits
+    module.logits = lambda images: logits(images) + module.other(module.sequence(images)).mean(0)
+    options = {"objective": "loss_sum", "example": module.example_input_array}
+    fit(module, loaders, tmp_path, *(ShortcutCallback(name, **options) for name in ("net", "other")), epochs=1)
+    assert module.training_step is step
+
+
+def test_a_module_that_is_in_double_by_now(loaders: Any, tmp_path: Path) -> None:
+    module = same_start()
+    for _ in range(2):
+        trainer = pl.Trainer(
+            callbacks=[ShortcutCallback("net")], precision="64-true", max_steps=2, accelerator="cpu", logger=False,
+            enable_checkpointing=False, enable_model_summary=False,
+        )  # fmt: skip
+        trainer.fit(module, loaders[0])
+    assert module.net.head[1].weight.dtype == torch.double
 
 
 def test_a_run_that_failed_leaves_the_module_as_it_was_and_may_be_started_again(loaders: Any, tmp_path: Path) -> None:

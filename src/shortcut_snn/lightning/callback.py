@@ -1,6 +1,5 @@
 """The callback: puts branches beside a submodule while its LightningModule trains."""
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -29,13 +28,16 @@ from ..method import (
     takes_every_step,
 )
 from ..method.attachment import describe
+from ..method.batches import like
 from ..method.libraries import Reset, libraries_of
 from ..method.readout import Readout
 from ..method.states import own_reset
 from ..method.taps import tensor_in
 from ..neurons import packed_spikes
-from .counting import add_logits, add_loss, mean_over_calls
-from .progress import progress
+from .counting import add_logits, add_loss, mean_over_calls, second_of
+from .others import check_order
+from .overriding import override
+from .progress import check_ends, progress
 from .unsaved import State, add_unsaved, load_states, set_aside, split_state
 
 # After so many batches in which the network was not called, there must be something wrong.
@@ -116,7 +118,7 @@ class ShortcutCallback(Callback):
         self.network, self.taps, self.options = network, taps, options
         self.method, self.example_labels, self.pack = method, example_labels, pack
         self.balance: Balance = LinearDecay() if balance is None else balance
-        self.criterion, self.labels = criterion, labels or _second
+        self.criterion, self.labels = criterion, labels or second_of
         self.example = example
         self._axis = 1 if options.get("time_axis") == 1 else 0
         self._shortcut: Shortcut | None = None
@@ -140,18 +142,22 @@ class ShortcutCallback(Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Put the branches beside the network, before the module makes its optimizers."""
         self._detach()
+        check_order(trainer, self)
         if not self._comes_later(pl_module):
             self._begin(trainer, pl_module, stage)
             return
-        configure = pl_module.configure_model
+        configure, begun = pl_module.configure_model, False
 
         def configure_and_begin() -> None:
+            nonlocal begun
             configure()
-            self._begin(trainer, pl_module, stage)
+            # An average of weights calls it too, and the Trainer once more.
+            if not begun:
+                begun = True
+                self._begin(trainer, pl_module, stage)
 
         # The last hook before the optimizers, behind the module's own setup.
-        pl_module.configure_model = configure_and_begin  # type: ignore[method-assign]
-        self._undo.append(lambda: vars(pl_module).pop("configure_model", None))
+        self._undo.append(override(pl_module, "configure_model", configure_and_begin))
 
     def _comes_later(self, pl_module: pl.LightningModule) -> bool:
         """Tell whether the module makes its network in ``setup`` or ``configure_model``, as it may for large ones."""
@@ -175,8 +181,8 @@ class ShortcutCallback(Callback):
             )
         if self._shortcut is None or self._shortcut.network is not network:
             example = pl_module.example_input_array if self.example is None else self.example
-            if isinstance(example, Tensor):
-                example = example.to(next(network.parameters(), example).device)
+            # The Trainer will give batches like this.
+            example = like(example, next(network.parameters(), torch.empty(0)))
             tell = print if trainer.is_global_zero else (lambda _: None)
             said = {"tell": tell, "labels": self.example_labels} | self.options
             self._shortcut = attach(network, self.taps, method=self.method, example=example, **said)
@@ -191,9 +197,8 @@ class ShortcutCallback(Callback):
         name = f"shortcut_branches_{self.network.replace('.', '_')}"
         self._undo.append(add_unsaved(pl_module, name, self._shortcut.branches))
         if not isinstance(self.objective, LogitSum):
-            pl_module.training_step = add_loss(pl_module.training_step, self._loss)  # type: ignore[method-assign]
-            # Another callback, for another part of the module, may have wrapped it too and been taken off before.
-            self._undo.append(lambda: vars(pl_module).pop("training_step", None))
+            step = add_loss(pl_module.training_step, self._loss)
+            self._undo.append(override(pl_module, "training_step", step))
 
     def _reset_of(self, network: nn.Module, pl_module: pl.LightningModule) -> Reset | None:
         """Return what puts the network to rest where it is not trained."""
@@ -219,10 +224,10 @@ class ShortcutCallback(Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the module's optimizers load a state that knows nothing of the branches."""
-        if not math.isfinite(trainer.estimated_stepping_batches):
-            raise ValueError("the balance needs the number of training steps: give the Trainer max_epochs or max_steps")
+        check_ends(trainer)
         assert self._shortcut is not None
-        self._put_back = set_aside(trainer.optimizers, self._shortcut.branches.parameters())
+        branches, network = self._shortcut.branches.parameters(), self._shortcut.network.parameters()
+        self._put_back = set_aside(trainer.optimizers, branches, beside=network)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See to it that the branches are trained, also where the module lists its network's parameters alone."""
@@ -387,13 +392,3 @@ class ShortcutCallback(Callback):
             for output in (ShortcutOutput(main, tuple(branches)), ShortcutOutput(main))
         ]
         return losses[0] - losses[1]
-
-
-def _second(batch: Any) -> Tensor:
-    if not isinstance(batch, Sequence) or len(batch) < 2:
-        raise ValueError(
-            f"a batch is a {type(batch).__name__}, and no pair of inputs and labels: pass labels=..., a function that "
-            "takes the batch and returns its labels"
-        )
-    labels: Tensor = batch[1]
-    return labels

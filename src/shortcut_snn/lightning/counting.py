@@ -71,3 +71,22 @@ def add_loss(training_step: Callable[..., Any], extra: Callable[[Any], Tensor]) 
         return {**outcome, "loss": loss} if isinstance(outcome, Mapping) else loss
 
     return step
+
+
+def second_of(batch: Any) -> Tensor:
+    """Return what a batch has beside its inputs, which most often are labels.
+
+    Raises:
+        ValueError: it is no pair.
+
+    Example:
+        >>> second_of(("images", "labels"))
+        'labels'
+    """
+    if not isinstance(batch, Sequence) or len(batch) < 2:
+        raise ValueError(
+            f"a batch is a {type(batch).__name__}, and no pair of inputs and labels: pass labels=..., a function that "
+            "takes the batch and returns its labels"
+        )
+    labels: Tensor = batch[1]
+    return labels

@@ -5,6 +5,28 @@ import math
 import lightning.pytorch as pl
 
 
+def check_ends(trainer: pl.Trainer) -> None:
+    """See to it that the number of steps of a training is known before its first.
+
+    Raises:
+        ValueError: it is not.
+
+    Example:
+        >>> check_ends(pl.Trainer(max_epochs=-1, accelerator="cpu", logger=False))
+        Traceback (most recent call last):
+        ...
+        ValueError: the balance needs the number of training steps: give the Trainer max_epochs or max_steps
+    """
+    total, needed = (
+        trainer.estimated_stepping_batches,
+        "the balance needs the number of training steps: give the Trainer ",
+    )
+    if total < 0:
+        raise ValueError(f"{needed}max_steps, or limit_train_batches, since the training data do not tell their length")
+    if not math.isfinite(total):
+        raise ValueError(f"{needed}max_epochs or max_steps")
+
+
 def progress(trainer: pl.Trainer, module: pl.LightningModule) -> tuple[int, int]:
     """Return how far training is, and how far it goes, in what the Trainer counts: optimizer steps or batches.
 

@@ -44,11 +44,19 @@ def add_unsaved(parent: nn.Module, name: str, child: nn.Module) -> Callable[[], 
     return undo
 
 
-def set_aside(optimizers: Iterable[Optimizer], parameters: Iterable[Tensor]) -> Callable[[], None]:
+def set_aside(
+    optimizers: Iterable[Optimizer], parameters: Iterable[Tensor], beside: Iterable[Tensor] = ()
+) -> Callable[[], None]:
     """Take parameters out of optimizers until the state of these has been loaded, which then may be one without them.
 
+    Args:
+        optimizers: of the module.
+        parameters: to be taken out.
+        beside: those of the network to which they belong.
+
     Returns:
-        A function that puts them back; those that were in none come into the first group of the first optimizer.
+        A function that puts them back; one that was in none comes into the group that trains most of the network, of
+        its parameters with as many axes if there are any: biases beside biases, and no bias into Muon.
 
     Example:
         >>> from torch.optim import SGD
@@ -71,7 +79,16 @@ def set_aside(optimizers: Iterable[Optimizer], parameters: Iterable[Tensor]) -> 
                     # Some, such as Adagrad, have a state before the first step.
                     places.append((optimizer, number, parameter, name, optimizer.state.pop(parameter, None)))
                     del left[id(parameter)]
-    places = [(optimizers[0], 0, parameter, "branch", None) for parameter in reversed(left.values())] + places
+    groups = [(each, number) for each in optimizers for number in range(len(each.param_groups))]
+    trained = {id(parameter) for parameter in beside}
+
+    def share(place: tuple[Optimizer, int], axes: int) -> tuple[int, int]:
+        inside = [each for each in place[0].param_groups[place[1]]["params"] if id(each) in trained]
+        return sum(each.numel() for each in inside if each.dim() == axes), sum(each.numel() for each in inside)
+
+    for parameter in left.values():
+        optimizer, number = max(groups, key=lambda place: share(place, parameter.dim()))
+        places.insert(0, (optimizer, number, parameter, "branch", None))
 
     def put_back() -> None:
         # Loading a state makes new groups.

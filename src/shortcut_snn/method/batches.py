@@ -48,6 +48,20 @@ def primary(example: Any) -> Tensor:
     )
 
 
+def like(example: Any, parameter: Tensor) -> Any:
+    """Return a batch on a parameter's device, its fractions in the parameter's type.
+
+    Example:
+        >>> like((torch.ones(1), torch.ones(1, dtype=torch.int)), torch.zeros(1, dtype=torch.double))
+        (tensor([1.], dtype=torch.float64), tensor([1], dtype=torch.int32))
+    """
+
+    def moved(tensor: Tensor) -> Tensor:
+        return tensor.to(parameter.device, parameter.dtype if tensor.is_floating_point() else tensor.dtype)
+
+    return tree_map_only(Tensor, moved, example)
+
+
 def resized(example: Any, axis: int, samples: int) -> Any:
     """Return a batch with another number of samples: the first ones, or some again.
 
