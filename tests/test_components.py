@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypedDict, Unpack
 
 import pytest
+import torch
 
 from shortcut_snn import components
 from shortcut_snn.components import Kind, hint_text, kind_and_name, merge, options, read, suggestion, write
@@ -231,3 +232,31 @@ def test_keywords_that_a_function_hands_on_are_options_as_the_class_has_them() -
     assert made.build(mass=2.0).all == (0.5, 2.0, "blue", 0)
     with pytest.raises(ValueError, match="'marble' has no entry 'secret'; it has: size, colour"):
         read(body, {"kind": "marble", "secret": 1}, "body")
+
+
+def test_what_no_recipe_can_hold_is_no_option() -> None:
+    """Classes and functions are what PyTorch people write there."""
+    kind = Kind("unheld", given=("inputs",))
+
+    @kind("made")
+    def make(
+        inputs: int,
+        act: object = torch.relu,
+        layer: type = torch.nn.Linear,
+        dtype: object = torch.float,
+        *,
+        width: int = 2,
+    ) -> object:
+        return act(layer(inputs, width, dtype=dtype)(torch.ones(inputs)))
+
+    assert write(kind.make("made")) == {"kind": "made", "width": 2}
+    assert read(kind, {"kind": "made", "width": 3}, "it").build(inputs=4).shape == (3,)
+    with pytest.raises(ValueError, match="'made' has no entry 'layer'"):
+        read(kind, {"kind": "made", "layer": "Linear"}, "it")
+
+    @dataclass(frozen=True)
+    class Fields:
+        layer: type = torch.nn.Linear
+
+    with pytest.raises(ValueError, match=r"option 'layer' is <class '.*Linear'>, which no recipe can hold: take None"):
+        kind("fields")(Fields)

@@ -393,6 +393,42 @@ def test_a_network_of_ones_own_is_compared(stranger, tmp_path, capsys):
     assert re.search(r"\| evolutionary \| 1 +\|", said)
 
 
+def test_runs_of_another_file_are_named_in_a_comparison(stranger, tmp_path, capsys):
+    original, given, _ = stranger
+    file = tmp_path / "stranger.py"
+    file.write_text(original.read_text())
+    given, folder = [*given[2:-1], str(file)], tmp_path / "c"
+    command = [
+        "compare",
+        "--out",
+        str(folder),
+        "--seeds",
+        "1",
+        *given,
+        "--training.epochs",
+        "1",
+        "--methods",
+        "vanilla",
+    ]
+    forget()
+    assert main(command) == 0
+    assert "no longer the file" not in capsys.readouterr().out
+    forget()
+    file.write_text(original.read_text().replace("(0, 60,", "(0, 90,"))
+    assert main([*command, "evolutionary"]) == 0
+    said = capsys.readouterr().out
+    run = folder / "vanilla" / "seed0"
+    assert f"{file} is no longer the file that 1 finished run ({run}) was trained with" in said
+    assert f"the data of 1 finished run ({run}) were others than those of other runs with the same data" in said
+    forget()
+    assert (
+        main(["train", "--config", str(run / "recipe.yaml"), "--resume", "--out", str(run), "--import", str(file)]) == 0
+    )
+    said = capsys.readouterr().out
+    assert "is finished already" in said
+    assert f"{file} is no longer the file that the run was started with" in said
+
+
 @pytest.mark.parametrize("command", ["gradients", "evaluate", "energy", "export", "report"])
 def test_every_command_knows_it_and_says_so_if_not(stranger, tmp_path, capsys, command):
     if command == "report":

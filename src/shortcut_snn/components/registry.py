@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import difflib
 import inspect
+import os
 import typing
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, ClassVar, TypeVar, get_args, get_origin
@@ -71,6 +72,12 @@ class Kind:
         def register(made: T) -> T:
             there = self._settings.get(name)
             settings = made if dataclasses.is_dataclass(made) else _settings_of(made, self.given)  # type: ignore[arg-type]
+            for field in dataclasses.fields(made) if dataclasses.is_dataclass(made) else ():
+                if field.default is not dataclasses.MISSING and not _fits_a_recipe(field.default):
+                    raise ValueError(
+                        f"the default of {made.__qualname__}'s option {field.name!r} is {field.default!r}, which no "  # type: ignore[attr-defined]
+                        "recipe can hold: take None, a number, a text or a component, or annotate it as a ClassVar"
+                    )
             # A file that is imported anew defines the same things anew.
             if there is not None and _place(there) != _place(settings):
                 raise ValueError(
@@ -164,14 +171,20 @@ _TAKEN = ("kind", "build", "factory", "given", "options")
 
 
 def _settings_of(factory: Callable[..., Any], given: frozenset[str]) -> type:
-    """Make the class of the options of a function or class: its parameters that have a default and are not given."""
+    """Make the class of the options of a function or class: its parameters that have a default and are not given.
+
+    Raises:
+        ValueError: an option has a name that is taken, or a default that can be changed.
+    """
     hints: dict[str, Any] = {}
     behind = [] if isinstance(factory, type) else [made for made, _ in _behind(factory)]
     for subject in reversed(factory.__mro__) if isinstance(factory, type) else (*behind, factory):
         hints |= _hints(subject.__init__ if isinstance(subject, type) else subject)  # type: ignore[misc]
     own = {name: each for name, each in _parameters(factory).items() if name not in given}
     options = [
-        (name, hints.get(name, Any), each.default) for name, each in own.items() if each.default is not each.empty
+        (name, hints.get(name, Any), each.default)
+        for name, each in own.items()
+        if each.default is not each.empty and _fits_a_recipe(each.default)
     ]
     for name, _, default in options:
         if name in _TAKEN:
@@ -184,6 +197,14 @@ def _settings_of(factory: Callable[..., Any], given: frozenset[str]) -> type:
     made = dataclasses.make_dataclass(factory.__name__, fields, bases=(Settings,), frozen=True, namespace=namespace)
     made.__module__ = factory.__module__
     return made
+
+
+def _fits_a_recipe(default: Any) -> bool:
+    """Whether a file can say it: a parameter whose default is a class or a function is no option, and keeps it."""
+    if isinstance(default, tuple | list | set):
+        return all(map(_fits_a_recipe, default))
+    plain = isinstance(default, bool | int | float | str | os.PathLike | dict | None)
+    return plain or (dataclasses.is_dataclass(default) and not isinstance(default, type))
 
 
 def suggestion(given: str, known: Iterable[str]) -> str:

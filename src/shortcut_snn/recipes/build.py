@@ -66,7 +66,7 @@ def train(
     if resume and place.is_finished:
         place.check_whole()
         place.check_same(recipe.to_dict())
-        tell(f"{folder} is finished already")
+        place.tell_finished(imports, tell)
         return place.read_result()
     if getattr(rank_zero_only, "rank", 0) == 0:
         # Before data is read: what is there may be another run.

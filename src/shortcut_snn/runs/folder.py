@@ -244,6 +244,16 @@ class RunFolder:
             each["name"] for each in imports if each["name"] in before and before[each["name"]] != each.get("sha256")
         ]
 
+    def tell_changed(self, imports: Sequence[Row], tell: Callable[[str], None]) -> None:
+        """Say which imported files are no longer those with which the run was started."""
+        if changed := self.changed_imports(imports):
+            tell(f"{', '.join(changed)} is no longer the file that the run was started with")
+
+    def tell_finished(self, imports: Sequence[Row], tell: Callable[[str], None]) -> None:
+        """Say that there is nothing to go on with."""
+        tell(f"{self} is finished already")
+        self.tell_changed(imports, tell)
+
     def begin(
         self,
         entries: Mapping[str, Any],

@@ -114,7 +114,7 @@ def fit(
     ):
         checkpoint = _checkpoint(folder, data, entries, resume)
         if resume and folder.is_finished:
-            tell(f"{folder} is finished already")
+            folder.tell_finished(imports, tell)
             return folder.read_result()
         if task.finished:
             raise ValueError("this task has been trained, and its branches are gone: build another for another run")
@@ -160,8 +160,8 @@ def fit(
             about["surrogate_widths"] = widths
         if trainer.is_global_zero:
             until_the_end.enter_context(folder.locked())
-            if checkpoint is not None and (changed := folder.changed_imports(imports)):
-                tell(f"{', '.join(changed)} is no longer the file that the run was started with")
+            if checkpoint is not None:
+                folder.tell_changed(imports, tell)
             told["data"] = _fingerprint(folder, data, checkpoint, tell)
             if checkpoint is None:
                 begin()

@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(str(error)) from None
     try:
         with launching(options, options.out) as launcher:
-            rows = compare(made, options.out, options.jobs, tell, launcher=launcher)
+            rows = compare(made, options.out, options.jobs, tell, launcher=launcher, imported=options.imported)
     except RunsFailed as error:
         _tell(error.rows, made, Path(options.out))
         raise

@@ -13,6 +13,7 @@ from ...recipes.entries import changed
 from ...recipes.recipe import Recipe
 from ...runs import RunFolder
 from ...runs.tables import Metric
+from .._changed import changed_since
 from .._children import Children, Stopped
 from .._launchers import Launcher, Local, train
 from .._parser import STOPPED
@@ -34,6 +35,7 @@ def compare(
     jobs: int = 1,
     tell: Callable[[str], None] = print,
     launcher: Launcher | None = None,
+    imported: Sequence[dict[str, Any]] = (),
 ) -> list[dict[str, Any]]:
     """Run what has not run yet and write the comparison.
 
@@ -47,6 +49,7 @@ def compare(
         jobs: processes at the same time; on one machine each gets its share of the CPU threads.
         tell: takes a line as each run ends.
         launcher: what starts them; by default they are processes of this machine.
+        imported: what is imported now; where finished runs had other files of these names, that is said.
 
     Returns:
         The rows of the table.
@@ -82,9 +85,12 @@ def compare(
         tell(f"{shown}: {when}{metric.name} {metric.show(_value(result, metric, tune=bool(when)))}")
         return result
 
+    def tried_in(variant: Variant, options: tuple[str, ...]) -> RunFolder:
+        return RunFolder(folder / variant.folder / "tune" / folder_of(" ".join(options)))
+
     def tune(task: tuple[Variant, tuple[str, ...]]) -> dict[str, Any] | None:
         variant, options = task
-        place = RunFolder(folder / variant.folder / "tune" / folder_of(" ".join(options)))
+        place = tried_in(variant, options)
         shown = f"{variant.label}, trying {' '.join(options)}"
         return one(shown, tried(variant.recipe, options, plan.tune_epochs), place, "validation ")
 
@@ -119,6 +125,10 @@ def compare(
                 tell(f"{label} trains with {', '.join(f'{key} {value}' for key, value in values.items())}")
         list(pool.map(final, [(variant, seed) for seed in plan.seeds for variant in variants]))
     rows = summarise(plan, folder, leave_out=failed, tuned=tuned)
+    places = [RunFolder(folder / each.folder / f"seed{seed}") for each in plan.variants for seed in plan.seeds]
+    places += [tried_in(*task) for task in todo]
+    for line in changed_since((place for place in places if place.path not in failed | unfit), imported):
+        tell(line)
     if failed:
         place, error = next(iter(failed.items()))
         raise RunsFailed(f"{len(failed)} of {runs} runs failed, first {place}: {error}", rows)

@@ -11,6 +11,7 @@ from typing import Any
 from ...components import suggestion
 from ...recipes.entries import said
 from ...runs import RunFolder
+from .._changed import changed_since
 from .._launchers import add_launcher, launching
 from .._parser import UsageError, at_least_one
 from .page import write
@@ -125,7 +126,8 @@ def _search(options: argparse.Namespace, optuna: Any) -> int:
         finally:
             if search.trials():
                 verdict = write(search)
-    print("\n" + "\n".join(verdict))
+    places = (search.place(trial.number) for trial in search.study.trials)
+    print("\n" + "\n".join([*changed_since(places, options.imported), *verdict]))
     if search.best is None:
         raise ValueError(f"no trial has finished: the logs are in {folder / 'trials'}")
     print(f"written: best.yaml, sweep.html and trials.csv in {folder}")
