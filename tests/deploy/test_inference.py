@@ -64,6 +64,36 @@ def test_a_stream_ends_where_the_sequence_does(event_run):
     assert torch.isfinite(so_far).all()
 
 
+def test_threads_may_share_a_network_while_one_steps():
+    network = inference(events=True)
+    frames = torch.poisson(torch.full((4, 2, 2, 16, 16), 0.5)).to(torch.uint8)
+    expected, layers = network.logits(frames), list(network.runtime.step_network.modules())
+    network.step(frames[:, 0])
+    forward, seen = CurrentNeuron.forward, []
+
+    def meanwhile(layer, *args, **kwargs):
+        # Another thread takes over within a step.
+        if any(layer is each for each in layers):
+            seen.append(network.logits(frames))
+        return forward(layer, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CurrentNeuron, "forward", meanwhile)
+        network.step(frames[:, 1])
+    assert seen
+    assert all(torch.equal(logits, expected) for logits in seen)
+    weights = [each.data_ptr() for each in network.runtime.network.parameters()]
+    assert [each.data_ptr() for each in network.runtime.step_network.parameters()] == weights
+
+
+def test_a_layer_of_neurons_that_is_called_twice_cannot_step():
+    neuron = CurrentNeuron(LIF())
+    neuron.membrane = Membrane()
+    neuron(torch.ones(1, 2, 3))
+    with pytest.raises(ValueError, match=r"a LIF is called twice in a time step, .* a layer of neurons of its own"):
+        neuron(torch.ones(1, 2, 3))
+
+
 def test_membranes_are_kept_between_steps():
     network = inference(events=True)
     frame = torch.full((1, 2, 16, 16), 1, dtype=torch.uint8)

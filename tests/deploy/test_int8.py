@@ -20,6 +20,7 @@ from shortcut_snn.deploy.onnx_export import ONNX, OnnxRuntime
 from shortcut_snn.deploy.prepare import Prepare
 from shortcut_snn.deploy.registry import TRAINED
 from shortcut_snn.deploy.torch_runtime import TrainedNetwork
+from shortcut_snn.neurons import IF, ILIF, LIF, CurrentNeuron
 
 from .networks import batch, small
 
@@ -99,6 +100,34 @@ def test_a_channel_with_next_to_no_weights_keeps_its_bias(factor):
         conv.weight[0] *= factor
         conv.bias[:] = torch.tensor([1.5, -1.5, 0.0, 0.3])
     assert (Int8Conv2d(conv, 1.0)(spikes) - conv(spikes)).abs().max() < 0.05
+
+
+class Unlike(nn.Module):
+    """Two layers of neurons, whose thresholds and greatest numbers of spikes are not the same."""
+
+    def __init__(self, first, second):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(4, 4, 3, padding=1) for _ in range(3))
+        self.neurons = nn.ModuleList([CurrentNeuron(IF()), CurrentNeuron(first), CurrentNeuron(second)])
+
+    def forward(self, x):
+        for conv, neuron in zip(self.convs, self.neurons, strict=True):
+            x = conv(x)
+            current, x = x, neuron(x.unsqueeze(0)).squeeze(0)
+        return current
+
+
+@pytest.mark.parametrize(
+    ("second", "span"), [(LIF(threshold=8.0), 32.0), (ILIF(most=16, threshold=0.5), 8.0)], ids=["threshold", "counts"]
+)
+@torch.no_grad()
+def test_currents_of_layers_that_are_not_alike(second, span):
+    network, images = Unlike(LIF(threshold=0.05), second), torch.rand(16, 4, 9, 9) * 4
+    network.convs[2].weight.mul_(1.2 * span / network(images).abs().max())
+    expected, got = network(images).clamp(-span, span), to_int8(network, images)(images)
+    assert expected.abs().max() == span
+    # But where a spike of the layer before is another.
+    assert (got - expected).abs().quantile(0.98) < 0.02 * span
 
 
 def test_a_wrong_scale_is_refused(tmp_path, monkeypatch):

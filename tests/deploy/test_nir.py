@@ -13,7 +13,7 @@ from spikingjelly.activation_based.nir_exchange import import_from_nir as to_spi
 from torch import Tensor, nn
 
 from shortcut_snn import components, nets
-from shortcut_snn.deploy import Description
+from shortcut_snn.deploy import Description, export_network
 from shortcut_snn.deploy.check import check, first_difference
 from shortcut_snn.deploy.folding import fold
 from shortcut_snn.deploy.nir_export import EulerNeuron, NirRuntime, write_nir
@@ -157,6 +157,67 @@ def test_a_network_of_ones_own_without_biases_that_flattens(tmp_path, forgotten)
     frames = Prepare(about)(images).expand(about.time_steps, *images.shape)
     found = mean_of_steps(to_spikingjelly(tmp_path / "network.nir", dt=DT), frames)
     assert torch.allclose(found, reference.whole(images), atol=1e-5)
+
+
+class Ordinary(OfOnesOwn):
+    """With parts that do nothing at inference, or that NIR says otherwise; or one that it cannot say."""
+
+    def __init__(self, num_classes, *, part: str = "", in_channels=3, time_steps=2, make_neuron=LIF):
+        nets.SpikingNetwork.__init__(
+            self, num_classes, time_steps, in_channels, "sequence" if part == "sequence" else "mean"
+        )
+        self.part, self.conv = part, nn.Conv2d(in_channels, 4, 3, padding="same", dilation=2)
+        self.dropout, self.pool = nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1 if part != "pool" else 2)
+        self.grouped = nn.Conv2d(4, 4, 3, padding=1, groups=2 if part == "groups" else 1)
+        self.spike1, self.spike2 = make_neuron(), make_neuron()
+        self.classifier = nn.Linear(16 if part == "pool" else 4, num_classes)
+
+    def features(self, x):
+        current = self.conv(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        spikes = self.spike1(current.expand(self.time_steps, *current.shape[1:]))
+        shape = spikes.shape[:2]
+        current = self.grouped(self.dropout(spikes.flatten(0, 1)))
+        current = (current + current if self.part == "twice" else current).unflatten(0, shape)
+        spikes = (self.spike1 if self.part == "shared" else self.spike2)(current)
+        return self.pool(spikes.flatten(0, 1)).flatten(1).unflatten(0, shape)
+
+
+def ordinary(part):
+    components.network("nir_ordinary")(Ordinary)
+    about = Description.from_about({**description().to_dict(), "network": {"kind": "nir_ordinary", "part": part}})
+    network = about.build().eval()
+    with torch.no_grad():
+        for conv in (network.conv, network.grouped):
+            conv.weight.mul_(3)
+    return network, about
+
+
+def test_parts_that_do_nothing_or_can_be_said_otherwise(tmp_path, forgotten):
+    network, about = ordinary("")
+    images = batch(about)
+    path, agreement = export_network(network, about, images, "nir", tmp_path)
+    assert agreement.agree == len(images)
+    reference = TrainedNetwork(network, about)
+    assert min(spikes.mean().item() for spikes in reference.spikes(images).values()) > 0.01
+    frames = Prepare(about)(images).expand(about.time_steps, *images.shape)
+    assert torch.allclose(mean_of_steps(to_spikingjelly(path, dt=DT), frames), reference.whole(images), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ("groups", "no convolutions in groups whose sizes fit together, such as grouped; export to onnx"),
+        ("twice", "spike2 takes that of grouped twice; export to onnx"),
+        ("shared", "NIR has a node for each layer, and spike1 is called twice in a time step"),
+        ("pool", "NIR has no adaptive pooling but to one pixel, and this is to 2; export to onnx"),
+        ("sequence", "the network gives logits of every time step"),
+    ],
+)
+def test_parts_that_cannot(part, message, tmp_path, forgotten):
+    network, about = ordinary(part)
+    with pytest.raises(ValueError, match=message):
+        export_network(network, about, batch(about), "nir", tmp_path)
+    assert export_network(network, about, batch(about), "onnx", tmp_path)[1].difference < 1e-5
 
 
 def test_what_nir_has_no_words_for():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from . import folder
+from .events import dvsgesture
 from .events.formats.files import EXTENSIONS as RECORDINGS
 from .events.formats.files import FileRecording, check_libraries
 from .events.images import FrameMaker
@@ -106,7 +107,10 @@ class InputFiles:
         maker = FrameMaker((rows, columns), (height, width), self.time_steps, slicing, None)
         try:
             check_libraries({extension})
-            return torch.from_numpy(maker(FileRecording.of(str(path), path.parent)))
+            # No other set has these classes, nor files of its kind.
+            gestures = self.description.get("classes") == dvsgesture.CLASSES
+            recording = dvsgesture.recording_of(path) if gestures else FileRecording.of(str(path), path.parent)
+            return torch.from_numpy(maker(recording))
         except DataFileError:
             raise
         except (ValueError, OSError) as error:

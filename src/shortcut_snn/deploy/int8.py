@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..inspection import hooked
+from ..neurons import CurrentNeuron
 from ..neurons.kernels.backend import is_exported
 from .step import neurons_of
 
 LARGEST = 127
 """Of a weight; -128 stays unused, so that weights are symmetric about 0."""
-STEPS = 31.5
-"""Steps of a current in a threshold: it spans 4 thresholds up and down, and no current lies on the threshold itself."""
+SPAN, STEPS = 4, 126
+"""A current spans so many thresholds up and down, in so many steps: none lies on the threshold itself."""
 
 
 class Int8Conv2d(nn.Module):
@@ -25,6 +26,7 @@ class Int8Conv2d(nn.Module):
     Args:
         conv: what it is made of.
         threshold: of the neurons, to which the steps of the current go by.
+        span: how many thresholds up and down are told apart.
 
     Example:
         >>> import torch
@@ -37,7 +39,7 @@ class Int8Conv2d(nn.Module):
     bias: Tensor
     scale: Tensor
 
-    def __init__(self, conv: nn.Conv2d, threshold: float) -> None:
+    def __init__(self, conv: nn.Conv2d, threshold: float, span: int = SPAN) -> None:
         super().__init__()
         weight = conv.weight.detach()
         bias = torch.zeros(len(weight)) if conv.bias is None else conv.bias.detach()
@@ -47,7 +49,7 @@ class Int8Conv2d(nn.Module):
         self.register_buffer("weight", (weight / scale.view(-1, 1, 1, 1)).round().to(torch.int8))
         self.register_buffer("bias", (bias / scale).round().to(torch.int32))
         self.register_buffer("scale", scale)
-        self.step = threshold / STEPS
+        self.step = threshold / (STEPS / span)
         self.sizes: dict[str, Any] = {name: getattr(conv, name) for name in ("stride", "padding", "dilation", "groups")}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -85,20 +87,27 @@ def to_int8(network: nn.Module, example: Tensor) -> nn.Module:
     Raises:
         ValueError: no convolution takes spikes.
     """
-    made, taken = copy.deepcopy(network), dict[str, bool]()
+    made, taken, spans = copy.deepcopy(network), dict[str, bool](), dict[str, tuple[float, int]]()
+    span = (1.0, SPAN)
 
     def note(path: str, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        nonlocal span
+        if isinstance(module, CurrentNeuron):
+            # One that gives several spikes at once tells as many thresholds apart.
+            span = float(module.neuron.threshold), max(SPAN, getattr(module.neuron, "most", 1))
+            # Of all that has been computed since the last neurons.
+            spans.update((path, span) for path in taken if path not in spans)
+            return
         x = args[0]
         taken[path] = taken.get(path, True) and bool(((x == x.round()) & (x >= 0) & (x <= 255)).all())
 
     convolutions = {path: module for path, module in made.named_modules() if isinstance(module, nn.Conv2d)}
-    with hooked(convolutions, pre=note):
+    with hooked({**convolutions, **neurons_of(made)}, pre=note):
         made(example)
     whole = [path for path in list(taken)[1:] if taken[path] and convolutions[path].padding_mode == "zeros"]
     if not whole:
         raise ValueError("int8: no convolution of this network takes spikes; leave it out")
-    threshold = float(next(iter(neurons_of(made).values())).neuron.threshold)
     for path in whole:
         owner, _, name = path.rpartition(".")
-        setattr(made.get_submodule(owner), name, Int8Conv2d(convolutions[path], threshold))
+        setattr(made.get_submodule(owner), name, Int8Conv2d(convolutions[path], *spans.get(path, span)))
     return made

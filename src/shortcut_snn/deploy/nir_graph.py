@@ -21,7 +21,7 @@ from ..neurons import Neuron
 from ..neurons.modules import is_lif
 from .describe import Description
 from .extra import need
-from .step import neurons_of
+from .step import check_steps, neurons_of
 
 DT = 1e-4
 ABOUT = "shortcut_snn"
@@ -41,6 +41,7 @@ def nir_graph(network: nn.Module, about: Description) -> Any:
     nir = need("nir", "NIR export")
     if not isinstance(network, SpikingNetwork):
         raise ValueError(f"NIR describes one time step, which {type(network).__name__} does not say; export to onnx")
+    check_steps(network)
     for path, module in network.named_modules():
         if isinstance(module, TokenAttention | SelfAttention):
             raise ValueError(f"NIR has no products of spikes with spikes, which {path} computes; export to onnx")
@@ -93,7 +94,11 @@ class _Recorder(TorchFunctionMode):
             "avg_pool2d": self._pool,
         }
         # What takes more than one node.
-        self.chains: dict[str, Callable[..., None]] = {"max_pool2d": self._max_pool, "mean": self._mean}
+        self.chains: dict[str, Callable[..., None]] = {
+            "max_pool2d": self._max_pool,
+            "mean": self._mean,
+            "adaptive_avg_pool2d": self._whole_pool,
+        }
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -107,7 +112,7 @@ class _Recorder(TorchFunctionMode):
             count = x.dim() - out.dim() + 1
             shape = {"input": np.array(x.shape[-count:])}
             self.add(self._free("flatten"), self.nir.Flatten(shape, start_dim=-count, end_dim=-1), x, out)
-        elif name in _VIEWS:
+        elif name in _VIEWS or (name == "dropout" and out is x):
             self.sources[id(out)] = (out, self.sources[id(x)][1])
         elif name in _SUMS:
             self.sources[id(out)] = (out, [source for each in known for source in self.sources[id(each)][1]])
@@ -121,9 +126,23 @@ class _Recorder(TorchFunctionMode):
         return out
 
     def add(self, path: str, node: Any, x: Tensor, out: Tensor) -> Tensor:
-        """Add a node that makes ``out`` of ``x``."""
+        """Add a node that makes ``out`` of ``x``.
+
+        Raises:
+            ValueError: a layer that is called twice, or a sum in which something stands twice.
+        """
+        sources = self.sources[id(x)][1]
+        if path in self.nodes:
+            raise ValueError(
+                f"NIR has a node for each layer, and {path} is called twice in a time step: give each place a layer of "
+                "its own"
+            )
+        if twice := [source for source in sources if sources.count(source) > 1]:
+            raise ValueError(
+                f"NIR sums what comes from other nodes, and {path} takes that of {twice[0]} twice; export to onnx"
+            )
         self.nodes[path] = node
-        self.edges += [(source, path) for source in self.sources[id(x)][1]]
+        self.edges += [(source, path) for source in sources]
         self.sources[id(out)] = (out, [path])
         return out
 
@@ -133,6 +152,16 @@ class _Recorder(TorchFunctionMode):
     def _conv(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
     ) -> tuple[str, Any]:
+        if groups > 1:
+            raise ValueError(
+                f"NIR's library has no convolutions in groups whose sizes fit together, such as {self._layer(weight)}; "
+                "export to onnx"
+            )
+        if isinstance(padding, str):
+            around = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, weight.shape[2:], strict=True)]
+            if any(each % 2 for each in around):
+                raise ValueError(f"NIR pads both sides alike, which {self._layer(weight)} does not; export to onnx")
+            padding = tuple(each // 2 for each in around)
         sizes = {"stride": stride, "padding": padding, "dilation": dilation}
         node = self.nir.Conv2d(
             input_shape=tuple(x.shape[2:]), weight=weight.numpy(), bias=_numbers(bias, weight), groups=groups, **sizes
@@ -151,6 +180,11 @@ class _Recorder(TorchFunctionMode):
         # Counted from the end, the axes are the same with a batch before them and without.
         shape = {"input": np.array([x.shape[-3], 1, 1])}
         self.add(self._free("flatten"), self.nir.Flatten(shape, start_dim=-3, end_dim=-1), pooled, out)
+
+    def _whole_pool(self, x: Tensor, out: Tensor, size: Any) -> None:
+        if out.shape[-2:] != (1, 1):
+            raise ValueError(f"NIR has no adaptive pooling but to one pixel, and this is to {size}; export to onnx")
+        self.add(self._free("pool"), self._average(x.shape[-2:], x.shape[-2:], 0), x, out)
 
     def _between(self, path: str, node: Any, x: Tensor) -> Tensor:
         """Add a node whose output no tensor of the network stands for."""

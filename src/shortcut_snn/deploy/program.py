@@ -10,7 +10,7 @@ from ..neurons import Neuron, use_backend
 from ..neurons.sequence import traced
 from .describe import Description
 from .prepare import Prepare
-from .step import StepNetwork, neurons_of
+from .step import StepNetwork, check_steps, neurons_of
 
 
 class _Whole(nn.Module):
@@ -65,7 +65,12 @@ def make_program(network: nn.Module, about: Description, streaming: bool) -> Pro
         network: from :func:`~shortcut_snn.deploy.folding.fold`.
         about: what it is.
         streaming: one time step, its membrane potentials as inputs and outputs, instead of the whole sequence.
+
+    Raises:
+        ValueError: a single time step of a network whose logits are of the whole sequence.
     """
+    if streaming:
+        check_steps(network)
     steps = (about.time_steps,) if about.images.kind == "events" and not streaming else ()
     images = torch.zeros(2, *steps, about.images.channels, *about.images.image_size, dtype=input_dtype(about))
     batch = {0: Dim("batch", min=1)}

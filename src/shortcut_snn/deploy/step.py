@@ -12,6 +12,21 @@ def neurons_of(network: nn.Module) -> dict[str, CurrentNeuron]:
     return {path: module for path, module in network.named_modules() if isinstance(module, CurrentNeuron)}
 
 
+def check_steps(network: nn.Module) -> None:
+    """See to it that the logits of single time steps make those of the network.
+
+    Raises:
+        ValueError: they do not.
+
+    Example:
+        >>> check_steps(nn.Linear(2, 2))
+    """
+    if getattr(network, "readout", "mean") == "sequence":
+        raise ValueError(
+            "the network gives logits of every time step, and a file of one step gives their mean: export to onnx"
+        )
+
+
 class StepNetwork(nn.Module):
     """A folded network that takes one frame (or image) a call.
 

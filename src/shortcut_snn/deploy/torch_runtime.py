@@ -36,8 +36,13 @@ class TorchRuntime:
 
     @cached_property
     def step_network(self) -> StepNetwork:
-        """The network one time step at a time."""
-        return StepNetwork(self.network)
+        """The network one time step at a time.
+
+        It has layers of its own, which are told where membrane potentials lie, so that other threads may give whole
+        sequences meanwhile; the weights are the same.
+        """
+        tensors = (*self.network.parameters(), *self.network.buffers())
+        return StepNetwork(copy.deepcopy(self.network, {id(tensor): tensor for tensor in tensors}))
 
     def _prepared(self, images: Tensor) -> Tensor:
         x: Tensor = self.prepare(images.to(self.prepare.mean.device)).to(self.dtype)

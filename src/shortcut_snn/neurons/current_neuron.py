@@ -64,9 +64,14 @@ class CurrentNeuron(nn.Module):
             time_steps: T of a constant current.
 
         Raises:
-            ValueError: there is a membrane potential to go on from, and the neuron cannot.
+            ValueError: there is a membrane potential to go on from, and the neuron cannot, or is called a second time.
         """
         dtype, steps = x.dtype, time_steps or x.shape[0]
+        if self.membrane is not None and self.membrane.after is not None:
+            raise ValueError(
+                f"a {type(self.neuron).__name__} is called twice in a time step, and has one membrane potential to go "
+                "on from: give each place a layer of neurons of its own"
+            )
         initial = None if self.membrane is None else self.membrane.before
         if self.membrane is not None and dtype in (torch.bfloat16, torch.float16):
             # Between calls a potential keeps the bits that it has within one.

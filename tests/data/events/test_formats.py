@@ -34,6 +34,20 @@ def csv(sample: Sample) -> bytes:
     return ("# x, y, p, t\n" + "".join(lines)).encode()
 
 
+def spreadsheet(sample: Sample) -> bytes:
+    lines = [f"{t},{x},{y},{p}\n" for t, x, y, p in zip(*sample, strict=True)]
+    return ('\ufeff"timestamp","x","y","polarity"\n' + "".join(lines)).encode()
+
+
+def in_seconds(sample: Sample) -> bytes:
+    array, file = structured(sample), io.BytesIO()
+    kinds = [(name, float if name == "t" else array.dtype[name]) for name in array.dtype.names]
+    seconds = array.astype(kinds)
+    seconds["t"] /= 1e6
+    np.save(file, seconds)
+    return file.getvalue()
+
+
 # Of each format: the extension, how it is written, and the sensor.
 FORMATS: dict[str, tuple[str, Callable[[Sample], bytes], tuple[int, int]]] = {
     "N-MNIST": (".bin", recordings.atis_bin, (34, 34)),
@@ -46,6 +60,8 @@ FORMATS: dict[str, tuple[str, Callable[[Sample], bytes], tuple[int, int]]] = {
     "numpy": (".npy", npy, (720, 1280)),
     "text": (".txt", text, (180, 240)),
     "csv": (".csv", csv, (180, 240)),
+    "csv of a spreadsheet": (".csv", spreadsheet, (180, 240)),
+    "numpy, seconds": (".npy", in_seconds, (180, 240)),
 }
 
 
@@ -218,7 +234,8 @@ def test_dat_files_are_read_by_hand(tmp_path: Path) -> None:
         ("a.aedat", recordings.AEDAT3_HEADER + bytes(28), "the head of a packet at byte 61 makes no sense"),
         ("a.dat", b"% Version 1\n" + bytes(10), "is of Prophesee version 1; version 2 is read"),
         ("a.dat", b"% Version 2\n" + bytes([14, 8]), "events of type 14 with 8 bytes, not changes of brightness"),
-        ("a.txt", b"t x y\n1 2 3\n", "is no text of events: could not convert"),
+        ("a.txt", b"t x y\n1 2 3\n", "is no text of events: its first line names t, x, y, not x, y, t and p"),
+        ("a.csv", b"when;x;y;p\n1;2;3;1\n", "its first line names when, x, y, p, not x, y, t and p"),
         ("a.txt", b"x x y p\n1 2 3 4\n", "its first line names x, x, y, p, not x, y, t and p"),
         ("a.txt", b"1 2 3\n4 5 6\n", "four numbers a line are needed, not 3"),
         ("a.txt", b"1 2.5 3 1\n", "x and y must be whole numbers"),
@@ -237,6 +254,7 @@ def test_what_is_wrong_is_said(tmp_path: Path, name: str, content: bytes, messag
         (np.zeros((5, 4)), r"with the columns x, y, t and p: it has float64 \[5, 4\]"),
         (np.zeros(5, [("x", int), ("y", int), ("t", int)]), "it has x, y, t$"),
         (np.zeros(5, [("x", float), ("y", int), ("t", int), ("p", bool)]), "has float64 for x, where whole numbers"),
+        (np.full(5, np.nan, [("x", int), ("y", int), ("t", float), ("p", bool)]), "has a t that is no number"),
         (np.array([{}], object), "is cut short, damaged or no numpy array: Object arrays cannot be loaded"),
     ],
 )

@@ -20,6 +20,7 @@ from shortcut_snn.data.events.dvsgesture import CLASSES
 from shortcut_snn.data.events.images import EventImages
 from shortcut_snn.data.events.recording import Events
 from shortcut_snn.data.images import Images
+from shortcut_snn.data.inputs import InputFiles
 
 from .recordings import (
     CIFAR,
@@ -239,7 +240,12 @@ class TestDVSGesture:
 
     def test_the_downloads_layout(self, tmp_path: Path) -> None:
         write_gestures(tmp_path)
-        self.check(config("dvsgesture", tmp_path, validation=0).load(8), 1000)
+        found = config("dvsgesture", tmp_path, validation=0).load(8)
+        self.check(found, 1000)
+        # Its files are what a trained network predicts, too.
+        files = InputFiles(found.description, time_steps=8)
+        paths = files.found(tmp_path / "DVSGesture" / "ibmGestureTest")
+        assert all(torch.equal(files.read(path), found.test[place][0]) for place, path in enumerate(paths))
 
     @pytest.mark.parametrize(
         ("name", "content", "message"),

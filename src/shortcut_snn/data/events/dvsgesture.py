@@ -16,6 +16,7 @@ from ..file_error import one_line
 from ..image_set import Source
 from .event_set import PublicEventSet, first_with
 from .formats.aedat import read_aedat3
+from .formats.files import FileRecording
 from .images import EventImages, FrameMaker
 from .recording import Events, FileState, Recording, RecordingError, Sensor, checked
 
@@ -175,6 +176,19 @@ class TrialArray(Recording):
         self.state.check()
         x, y, p, t = array.T
         return checked(Events.of(t * 1000, x, y, p > 0), sensor, path)
+
+
+def recording_of(path: Path) -> Recording:
+    """Return the recording in a file of the set: an array of one gesture, or whatever else its name says."""
+    listed = path.suffix.lower() == ".npy" and not _has_columns(path)
+    return TrialArray(path.name, FileState.of(path)) if listed else FileRecording.of(str(path), path.parent)
+
+
+def _has_columns(path: Path) -> bool:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False).dtype.names is not None
+    except Exception:  # whatever it is, its reader says so
+        return True
 
 
 def _arrays(base: Path, folder: Path) -> Iterator[tuple[Recording, int]]:

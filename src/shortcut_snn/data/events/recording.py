@@ -98,7 +98,8 @@ def checked(events: Events, sensor: Sensor, where: str) -> Events:
         return events
     if late.mean() > _BACKWARDS:
         raise RecordingError(
-            f"{where} is damaged or no recording: time runs backwards in {100 * late.mean():.0f} % of its events"
+            f"{where} is damaged or no recording: time runs backwards in {100 * late.mean():.0f} % of its events "
+            "(if they only stand in another order, sort them by t)"
         )
     back = int(np.argmin(np.diff(events.t)))
     if 2 * (events.t[back] - events.t[back + 1]) > last - first:

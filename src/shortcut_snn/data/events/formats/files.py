@@ -89,11 +89,26 @@ def columns(path: Path, array: Any) -> Events:
     missing = [name for name in "xytp" if name not in names]
     if missing or array.ndim != 1:
         raise RecordingError(f"{path} is no list of events with the columns x, y, t and p: it has {_found(array)}")
-    wrong = [name for name in "xytp" if array[name].dtype.kind not in "iub" or array[name].ndim != 1]
+    kinds = {name: "iubf" if name == "t" else "iub" for name in "xytp"}
+    wrong = [name for name, kind in kinds.items() if array[name].dtype.kind not in kind or array[name].ndim != 1]
     if wrong:
         raise RecordingError(f"{path} has {array[wrong[0]].dtype} for {wrong[0]}, where whole numbers are needed")
     t = array["t"]
+    if t.dtype.kind == "f":
+        if not np.isfinite(t).all():
+            raise RecordingError(f"{path} has a t that is no number")
+        t = microseconds(t)
     return Events.of(unwrapped(t) if t.dtype == np.uint32 else t, array["x"], array["y"], array["p"] > 0)
+
+
+def microseconds(t: Any) -> Any:
+    """Return times that are fractions: seconds where any has something behind the point, else microseconds.
+
+    Example:
+        >>> microseconds(np.array([0.5, 1.0])), microseconds(np.array([5.0, 7.0]))
+        (array([ 500000., 1000000.]), array([5., 7.]))
+    """
+    return np.rint(t.astype(np.float64) * 1e6) if (t % 1).any() else t
 
 
 def _found(array: Any) -> str:

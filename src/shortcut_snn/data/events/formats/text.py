@@ -7,8 +7,9 @@ import numpy as np
 
 from ...file_error import one_line
 from ..recording import Events, RecordingError, Sensor
+from .files import microseconds
 
-_NAMES = re.compile(r"[xytp](\s*[\s,;]\s*[xytp]){3}")
+_NAMES = {"timestamp": "t", "time": "t", "ts": "t", "polarity": "p", "pol": "p"} | {name: name for name in "xytp"}
 
 
 def read_text(path: Path, sensor: Sensor) -> Events:
@@ -20,12 +21,14 @@ def read_text(path: Path, sensor: Sensor) -> Events:
         RecordingError: the file is no such text.
     """
     try:
-        lines = path.read_text(encoding="ascii").splitlines()
-        first = lines[0].strip().lower().removeprefix("#").strip() if lines else ""
-        named = _NAMES.fullmatch(first) is not None
-        order = re.findall("[xytp]", first) if named else list("txyp")
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        first = lines[0].strip().lower() if lines else ""
+        words = [word.strip("\"'") for word in re.split(r"[\s,;]+", first.removeprefix("#").strip())]
+        # A comment may say anything.
+        named = all(word in _NAMES for word in words) or (first[:1].isalpha() or first[:1] in ('"', "'"))
+        order = [_NAMES.get(word, word) for word in words] if named else list("txyp")
         if sorted(order) != sorted("txyp"):
-            raise ValueError(f"its first line names {', '.join(order)}, not x, y, t and p")
+            raise ValueError(f"its first line names {', '.join(words)}, not x, y, t and p")
         rows = [line.partition("#")[0].replace(",", " ").replace(";", " ") for line in lines[named:]]
         if not any(row.strip() for row in rows):
             raise ValueError("it has no lines of numbers")
@@ -37,4 +40,4 @@ def read_text(path: Path, sensor: Sensor) -> Events:
     t, x, y, p = (table[:, order.index(name)] for name in "txyp")
     if not np.isfinite(table).all() or (x % 1).any() or (y % 1).any():
         raise RecordingError(f"{path} is no text of events: x and y must be whole numbers")
-    return Events.of(np.rint(t * 1e6) if (t % 1).any() else t, x, y, p > 0)
+    return Events.of(microseconds(t), x, y, p > 0)
