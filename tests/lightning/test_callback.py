@@ -88,7 +88,7 @@ def digits() -> tuple[DataLoader, DataLoader]:
     """Loaders of training and validation data."""
     data = load_digits()
     images, labels = torch.tensor(data.images / 16, dtype=torch.float32)[:, None], torch.tensor(data.target)
-    train = TensorDataset(images[:960], labels[:960])
+    train = TensorDataset(images[:480], labels[:480])
     return DataLoader(train, 24), DataLoader(TensorDataset(images[1200:1400], labels[1200:1400]), 100)
 
 
