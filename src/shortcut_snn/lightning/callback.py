@@ -142,7 +142,8 @@ class ShortcutCallback(Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Put the branches beside the network, before the module makes its optimizers."""
         self._detach()
-        check_order(trainer, self)
+        if stage == "fit":
+            check_order(trainer, self)
         if not self._comes_later(pl_module):
             self._begin(trainer, pl_module, stage)
             return
