@@ -44,7 +44,7 @@ demo: $(VENV)/.train  ## Train a deep spiking network without help and with it (
 	$(call remove,$(RUN),demo.png comparison.csv)
 	$(BIN)/shortcut-snn demo --out "$(RUN)"
 
-test: $(VENV)/.dev  ## Run the tests (8 to 12 minutes on 2 cores)
+test: $(VENV)/.dev  ## Run the tests (8 to 14 minutes on 2 cores)
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 trackers: $(VENV)/.dev  ## Run the tests of trackers against the real ones

@@ -18,7 +18,9 @@ def changed_since(places: Iterable[RunFolder], imported: Sequence[dict[str, Any]
         >>> changed_since([RunFolder("none")], [])
         []
     """
-    finished = [place for place in places if place.is_finished]
+    finished = sorted(
+        (place for place in places if place.is_finished), key=lambda place: place.result.stat().st_mtime_ns
+    )
     lines = []
     other = {place: place.changed_imports(imported) for place in finished}
     for name in dict.fromkeys(name for names in other.values() for name in names):
@@ -38,7 +40,7 @@ def changed_since(places: Iterable[RunFolder], imported: Sequence[dict[str, Any]
             )
             contents.setdefault(alike, {}).setdefault(found, []).append(place)
     for groups in contents.values():
-        # The fewest were most likely not meant.
+        # The fewest were most likely not meant, of as many the oldest.
         for those in sorted(groups.values(), key=len)[:-1]:
             lines.append(
                 f"the data of {_runs(those)} were others than those of other runs with the same data.* and seed: what "

@@ -66,25 +66,19 @@ class Kind:
         """Register what follows under a name.
 
         Raises:
-            ValueError: the name is another component's.
+            ValueError: the name is another component's, or an option of it is nothing that a recipe can hold.
         """
 
         def register(made: T) -> T:
             there = self._settings.get(name)
-            settings = made if dataclasses.is_dataclass(made) else _settings_of(made, self.given)  # type: ignore[arg-type]
-            for field in dataclasses.fields(made) if dataclasses.is_dataclass(made) else ():
-                if field.default is not dataclasses.MISSING and not _fits_a_recipe(field.default):
-                    raise ValueError(
-                        f"the default of {made.__qualname__}'s option {field.name!r} is {field.default!r}, which no "  # type: ignore[attr-defined]
-                        "recipe can hold: take None, a number, a text or a component, or annotate it as a ClassVar"
-                    )
+            settings = _checked(made) if dataclasses.is_dataclass(made) else _settings_of(made, self.given)  # type: ignore[arg-type]
             # A file that is imported anew defines the same things anew.
             if there is not None and _place(there) != _place(settings):
                 raise ValueError(
                     f"the {self.name} {name!r} is there already, in {_place(there)[0]}: choose another name"
                 )
-            self._settings[name] = settings  # type: ignore[assignment]
-            NAMES[settings] = (self, name)  # type: ignore[index]
+            self._settings[name] = settings
+            NAMES[settings] = (self, name)
             return made
 
         return register
@@ -168,6 +162,17 @@ def _hints(subject: Any) -> dict[str, Any]:
 
 _TAKEN = ("kind", "build", "factory", "given", "options")
 """What a component's options cannot be called."""
+
+
+def _checked(settings: Any) -> Any:
+    """Return a dataclass, whose fields are options."""
+    for field in dataclasses.fields(settings):
+        if field.default is not dataclasses.MISSING and not _fits_a_recipe(field.default):
+            raise ValueError(
+                f"the default of {settings.__qualname__}'s option {field.name!r} is {field.default!r}, which no recipe "
+                "can hold: take None, a number, a text or a component, or annotate it as a ClassVar"
+            )
+    return settings
 
 
 def _settings_of(factory: Callable[..., Any], given: frozenset[str]) -> type:

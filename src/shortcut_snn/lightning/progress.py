@@ -17,10 +17,8 @@ def check_ends(trainer: pl.Trainer) -> None:
         ...
         ValueError: the balance needs the number of training steps: give the Trainer max_epochs or max_steps
     """
-    total, needed = (
-        trainer.estimated_stepping_batches,
-        "the balance needs the number of training steps: give the Trainer ",
-    )
+    total = trainer.estimated_stepping_batches
+    needed = "the balance needs the number of training steps: give the Trainer "
     if total < 0:
         raise ValueError(f"{needed}max_steps, or limit_train_batches, since the training data do not tell their length")
     if not math.isfinite(total):

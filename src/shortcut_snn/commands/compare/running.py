@@ -65,6 +65,7 @@ def compare(
     first = f", after {tries} that tune" if tries else ""
     tell(f"{len(plan.variants)} variants, {len(plan.seeds)} seeds: {runs} runs{first} in {folder}")
     failed: dict[Path, str] = {}
+    done: list[RunFolder] = []
     children = Children(tell)
 
     def one(shown: str, recipe: Recipe, place: RunFolder, when: str) -> dict[str, Any] | None:
@@ -81,16 +82,14 @@ def compare(
             failed[place.path] = str(error)
             tell(f"FAILED {shown}: {error} (log: {place}.log)")
             return None
+        done.append(place)
         metric = Metric.of(result)
         tell(f"{shown}: {when}{metric.name} {metric.show(_value(result, metric, tune=bool(when)))}")
         return result
 
-    def tried_in(variant: Variant, options: tuple[str, ...]) -> RunFolder:
-        return RunFolder(folder / variant.folder / "tune" / folder_of(" ".join(options)))
-
     def tune(task: tuple[Variant, tuple[str, ...]]) -> dict[str, Any] | None:
         variant, options = task
-        place = tried_in(variant, options)
+        place = RunFolder(folder / variant.folder / "tune" / folder_of(" ".join(options)))
         shown = f"{variant.label}, trying {' '.join(options)}"
         return one(shown, tried(variant.recipe, options, plan.tune_epochs), place, "validation ")
 
@@ -125,9 +124,7 @@ def compare(
                 tell(f"{label} trains with {', '.join(f'{key} {value}' for key, value in values.items())}")
         list(pool.map(final, [(variant, seed) for seed in plan.seeds for variant in variants]))
     rows = summarise(plan, folder, leave_out=failed, tuned=tuned)
-    places = [RunFolder(folder / each.folder / f"seed{seed}") for each in plan.variants for seed in plan.seeds]
-    places += [tried_in(*task) for task in todo]
-    for line in changed_since((place for place in places if place.path not in failed | unfit), imported):
+    for line in changed_since(done, imported):
         tell(line)
     if failed:
         place, error = next(iter(failed.items()))

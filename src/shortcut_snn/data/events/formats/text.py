@@ -25,7 +25,7 @@ def read_text(path: Path, sensor: Sensor) -> Events:
         first = lines[0].strip().lower() if lines else ""
         words = [word.strip("\"'") for word in re.split(r"[\s,;]+", first.removeprefix("#").strip())]
         # A comment may say anything.
-        named = all(word in _NAMES for word in words) or (first[:1].isalpha() or first[:1] in ('"', "'"))
+        named = all(word in _NAMES for word in words) or first.lstrip("\"'")[:1].isalpha()
         order = [_NAMES.get(word, word) for word in words] if named else list("txyp")
         if sorted(order) != sorted("txyp"):
             raise ValueError(f"its first line names {', '.join(words)}, not x, y, t and p")
