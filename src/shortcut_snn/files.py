@@ -54,7 +54,7 @@ def make_folder(folder: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name beside ``path``; rename it to ``path`` if the block ends well, else remove it.
 
-    The rename is atomic, so a reader, or the next session after a kill, sees the old file or the new one.
+    The rename is atomic, so a reader, or the next process after a kill, sees the old file or the new one.
 
     Raises:
         WriteError: the folder cannot be written to, or the disk is full; the old file is as it was.

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import shutil
 
 import numpy as np
@@ -16,14 +17,38 @@ from shortcut_snn.commands import main
 from shortcut_snn.commands.evaluate import evaluate
 from shortcut_snn.commands.gradients import gradients
 from shortcut_snn.deploy.weights import read_network
-from shortcut_snn.recipes import build, load_run, recipe_of
-from shortcut_snn.recipes.build import run_recipe
-from shortcut_snn.runs import RunFolder
+from shortcut_snn.recipes import build, changed, entries, load_run, recipe_of
+from shortcut_snn.recipes.build import load_data, run_recipe
+from shortcut_snn.runs import Classification, RunFolder
 from shortcut_snn.runs.tables import show
+from shortcut_snn.runs.task import pair
+from shortcut_snn.runs.trainer import seeded
 
+from ..registered import forgetting
 from ..runs.small import options, train
 
 SETTINGS = {"training__epochs": 1, "neuron__surrogate__kind": "rectangle"}
+OWN = """
+from torch import nn
+from shortcut_snn import components
+from shortcut_snn.neurons import LIF, Rectangle
+
+@components.network("own_neurons")
+class OwnNeurons(nn.Module):
+    def __init__(self, num_classes, in_channels, image_size):
+        super().__init__()
+        sizes = [in_channels * image_size[0] * image_size[1]] + [16] * 10
+        self.linears = nn.ModuleList(nn.Linear(*pair) for pair in zip(sizes, sizes[1:]))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(16) for _ in self.linears)
+        self.spikes = nn.ModuleList(LIF(surrogate=Rectangle(4.0)) for _ in self.linears)
+        self.head = nn.Linear(16, num_classes)
+
+    def forward(self, images):
+        x = images.flatten(1).expand(2, -1, -1)
+        for linear, norm, spike in zip(self.linears, self.norms, self.spikes):
+            x = spike(norm(linear(x.flatten(0, 1))).unflatten(0, x.shape[:2]))
+        return self.head(x.mean(0))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +121,32 @@ def test_a_runs_recipe_and_weights(run, tmp_path, capsys, monkeypatch):
     assert trained.reports["with"].rms == pytest.approx(written)
 
 
+def test_a_run_that_was_not_calibrated_is_where_that_is_asked_for(run):
+    """The tip says so, and what stands in its brackets is to be pasted behind the same command."""
+    recipe = run_recipe(RunFolder(run), {"method": {"branches": None, "calibrate": True}})
+    found = gradients(recipe, 1, RunFolder(run))
+    assert found.names["with"] == "no branches, calibrated surrogates"
+    assert found.reports["with"].rms != found.reports["without"].rms
+
+
+def test_a_branch_tip_for_a_run_can_be_pasted_behind_the_same_command(run, tmp_path):
+    recipe, place = (
+        run_recipe(RunFolder(run), {"method": {"branches": None, "objective": {"kind": "tet"}}}),
+        RunFolder(run),
+    )
+    with seeded(0):
+        data = load_data(recipe)
+        tried = command._rebuilt(recipe, data, place)
+    assert len(tried) == 4
+    pasted = [shlex.split(remedy.text.partition("(")[2].rstrip(")")) for remedy in tried]
+    assert not any("--preset" in words for words in pasted)
+    words = [f"{key.removeprefix('--')}={value}" for key, value in zip(pasted[0][::2], pasted[0][1::2], strict=True)]
+    made = run_recipe(
+        place, entries.merged({"method": {"branches": None, "objective": {"kind": "tet"}}}, entries.said(words))
+    )
+    assert made == changed(recipe, "evolutionary")
+
+
 def test_a_run_brings_its_own_recipe(run, tmp_path, capsys):
     assert main(["gradients", "--out", str(tmp_path / "g"), "--run", str(run), "--preset", "vanilla"]) == 1
     assert "--run brings its own recipe: leave --config and --preset out" in capsys.readouterr().err
@@ -114,6 +165,43 @@ def test_at_least_one(run, tmp_path, capsys, name, option, count):
     given = {"gradients": ["--out", str(tmp_path / "g"), *options(**SETTINGS)], "energy": [str(run)]}[name]
     assert main([name, *given, f"--{option}={count}"]) == 2
     assert f"--{option} must be at least 1" in capsys.readouterr().err
+
+
+def test_of_neurons_that_a_network_brings_no_entry_is_a_tip(tmp_path, capsys):
+    file = tmp_path / "own.py"
+    file.write_text(OWN)
+    small = ["--data.train_limit", "60", "--data.test_limit", "20", "--neuron.surrogate.width", "2"]
+    with forgetting():
+        imported = ["--import", str(file), "--config", "digits", "--preset", "vanilla", "--network.kind", "own_neurons"]
+        assert main(["gradients", *imported, *small, "--out", str(tmp_path / "g"), "--batches", "1"]) == 0
+    told = capsys.readouterr().out
+    assert "network 'own_neurons' brings its own neurons: what neuron says has no effect" in told
+    assert "surrogate width" in told
+    assert "--neuron" not in told
+
+
+def test_samples_are_counted_as_the_task_does(monkeypatch):
+    """A target may be several tensors by name, whose number is not that of the samples."""
+    small = {
+        "data": {"train_limit": 60, "test_limit": 20, "batch_size": 20},
+        "network": {"kind": "resnet8", "width": 2},
+    }
+    monkeypatch.setattr(
+        Classification, "prepare", lambda task, batch: (pair(batch)[0] / 255, {"digit": batch[1].long()})
+    )
+    for name in ("criterion", "metrics", "evaluation_loss"):
+        usual = getattr(Classification, name)
+        monkeypatch.setattr(
+            Classification, name, lambda task, out, target, usual=usual: usual(task, out, target["digit"])
+        )
+    assert gradients(recipe_of("digits", "vanilla", small), 1).images == 20
+
+
+def test_energy_of_other_data_is_not_the_runs(run, capsys):
+    before = (run / "energy.csv").read_bytes()
+    assert main(["energy", str(run), "--samples", "3", "--set", "data.test_limit=10"]) == 0
+    assert (run / "energy.csv").read_bytes() == before
+    assert "nothing written: " in capsys.readouterr().out
 
 
 def test_energy_is_what_the_run_left(run, capsys, full_pictures):

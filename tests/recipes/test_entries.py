@@ -2,6 +2,7 @@
 
 import pytest
 
+from shortcut_snn import components
 from shortcut_snn.recipes import PRESETS, Recipe, changed, recipe_of
 from shortcut_snn.recipes.entries import built_in, from_dict, layer, merged, read_recipe, said, write_recipe
 from shortcut_snn.yaml_text import as_yaml, parse
@@ -68,6 +69,16 @@ def test_a_preset_takes_the_place_of_another():
     for name in PRESETS:
         alone, over = recipe_of(name).method, recipe_of(base, "calibrated", name).method
         assert over == alone
+
+
+@pytest.mark.parametrize("kind", list(components.objective))
+def test_a_preset_leaves_no_option_of_the_method_before_it(kind):
+    odd = {"objective": {"kind": kind}, "calibrate": False}
+    for name, now in components.write(recipe_of({"method": odd}).method.objective).items():
+        if name != "kind":
+            odd["objective"][name] = not now if isinstance(now, bool) else now / 2 + 0.25
+    for name in PRESETS:
+        assert recipe_of({"method": odd}, name).method == recipe_of(name).method, name
 
 
 def test_presets_are_what_the_papers_say():

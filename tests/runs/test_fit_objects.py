@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader
 
 from shortcut_snn import LossSum, Shortcut
 from shortcut_snn.deploy.weights import read_network
+from shortcut_snn.recipes import build, recipe_of, train
+from shortcut_snn.recipes.build import load_data
 from shortcut_snn.runs import Classification, Training, fit
 
 from .same import assert_same_run
@@ -148,3 +150,33 @@ def test_data_that_cannot_be_used_is_said_before_anything_is_written(tmp_path: P
     with pytest.raises(ValueError, match="data for training is"):
         fit(task(), [1, 2, 3, 4], tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_task_without_a_description_normalises_as_the_data_says(tmp_path):
+    """Images of ours are bytes: a network that got these would learn from 0 to 255."""
+    seen: list[torch.Tensor] = []
+
+    class Seeing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(64, 10)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(images.detach())
+            return self.head(images.float().flatten(1))
+
+    data = load_data(recipe_of("digits", {"data": {"train_limit": 60, "test_limit": 20}}))
+    run(tmp_path / "run", task(net=Seeing(), epochs=1), data)
+    mean, std = (data.description[name][0] for name in ("mean", "std"))
+    assert (float(seen[0].min()), float(seen[0].max())) == pytest.approx((-mean / std, (1 - mean) / std))
+
+
+def test_build_and_fit_calibrate_as_the_recipe_says(tmp_path):
+    small = {"network": {"width": 2}, "data": {"train_limit": 40, "test_limit": 20}, "training": {"epochs": 1}}
+    recipe = recipe_of("digits", "calibrated", small)
+    run(tmp_path / "objects", *build(recipe))
+    train(recipe, tmp_path / "recipe", tell=lambda line: None)
+    made = [(tmp_path / name / "surrogates.json").read_text() for name in ("objects", "recipe")]
+    assert made[0] == made[1]
+    run(tmp_path / "not", *build(recipe), calibrate=False)
+    assert not (tmp_path / "not" / "surrogates.json").exists()

@@ -70,7 +70,7 @@ def curves(rows: Sequence[Row], path: Path, metric: str, what: str, scale: float
         what: the metric, for the axis.
         scale: what the metric is multiplied by.
     """
-    # With branches the loss in training is that of all of them, which validation has not.
+    # What is minimised may be the loss of several outputs, or of smoothed labels, which validation has not.
     own = "train_main_loss" if "train_main_loss" in rows[0] else "train_loss"
     panels = {
         "loss of the network's own output": {"training": own, "validation": "validation_loss"},

@@ -42,8 +42,9 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"the network of {options.run} has no convolutions or linear layers to count operations of")
     rows = energy_rows(report)
     folder = RunFolder(options.run)
-    if options.weights == "last" and is_network_of(folder, recipe):
-        # The run's own, which its report shows.
+    # What the run's report shows is of its own network and data.
+    own = options.weights == "last" and is_network_of(folder, recipe, data=True)
+    if own:
         folder.write_rows("energy", rows)
         plots.energy(report, folder / "energy.png")
     print(f"one input of {folder} ({options.weights} epoch), mean over {options.samples} at most; energy in pJ:\n")
@@ -61,8 +62,9 @@ def run(options: argparse.Namespace) -> int:
         f"{ACCESS} pJ for 32 bits read or written, accesses as Lemaire et al. (2022) count them; quantised: the same "
         "layers once, as many bits as T time steps tell apart (Yan et al., 2024)"
     )
-    if options.weights == "last":
-        print(f"\nwritten: {folder.table('energy')}, {folder / 'energy.png'}")
+    written = f"written: {folder.table('energy')}, {folder / 'energy.png'}"
+    other = "nothing written: this is not the network after the last epoch on the run's own data"
+    print(f"\n{written if own else other}")
     return 0
 
 

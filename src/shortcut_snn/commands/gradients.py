@@ -3,7 +3,7 @@
 import argparse
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,7 @@ from ..analysis.verdict import judge
 from ..data import Data
 from ..files import write_csv
 from ..recipes import build, changed
-from ..recipes.build import build_task, check_data, load_data, load_network, run_recipe
-from ..recipes.presets import PRESETS
+from ..recipes.build import build_task, check_data, load_data, load_network, run_recipe, unused_neuron
 from ..recipes.recipe import Recipe, method_text
 from ..runs import RunFolder, Task
 from ..runs.gradient_mechanisms import calibrates
@@ -35,12 +34,16 @@ DESCRIPTION = (
 )
 RECIPE = True
 
+EVOLUTIONARY = "--preset evolutionary"
+# The same beside --run, whose recipe a preset would take the place of.
+OF_A_RUN = "--method.objective.kind logit_sum --method.branches.schedule.kind linear"
+
 # What can be changed about a recipe besides its neurons, by group: what it is, with options to paste, and the entries
 # that these stand for.
 REBUILDS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "branches": [
         (
-            f"branches at the {taps}, lambda from {initial:g} (--preset evolutionary --method.branches.taps {taps} "
+            f"branches at the {taps}, lambda from {initial:g} ({EVOLUTIONARY} --method.branches.taps {taps} "
             f"--method.branches.schedule.initial {initial:g})",
             {"method": {"branches": {"taps": taps, "schedule": {"kind": "linear", "initial": initial}}}},
         )
@@ -106,7 +109,7 @@ def gradients(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) ->
         setup = _setup(task, weight)
         found = of_setup(setup, seen, lambda: _remedies(recipe, setup, seen) + _rebuilt(recipe, data, run))
     agreement = float(signal(firsts)) if len(firsts) > 1 else None
-    return Gradients(names, reports, found, agreement, len(seen[0][1]))
+    return Gradients(names, reports, found, agreement, task.count(seen[0][1]))
 
 
 def at_start(recipe: Recipe) -> GradientReport:
@@ -128,9 +131,11 @@ def _task(recipe: Recipe, data: Data, run: RunFolder | None) -> Task:
         seed_everything(recipe.training.seed)
         network, then = load_network(recipe, run, widths=recipe.method.calibrate)
         check_data(run, then, data)
-        return build_task(recipe, data, network)
-    task, _ = build(recipe, data)
-    if recipe.method.calibrate:
+        task = build_task(recipe, data, network)
+    else:
+        task, _ = build(recipe, data)
+    # A run that was calibrated has its widths.
+    if recipe.method.calibrate and (run is None or not run.widths.is_file()):
         calibrate_task(task, data)
     return task
 
@@ -146,6 +151,9 @@ def _setup(task: Task, balance: float) -> Setup:
 def _remedies(recipe: Recipe, setup: Setup, seen: list[Batch]) -> list[Remedy]:
     # Surrogates are fitted to gradients through time, which rates do not have.
     found = of_neurons(setup, seen) if calibrates(recipe.method.gradient) else []
+    if not recipe.network.takes("make_neuron"):
+        # No entry changes neurons that the network brings.
+        found = [replace(remedy, text=remedy.text.partition(" (--neuron.")[0]) for remedy in found]
     # Norms that start at the threshold would start at the new one: nothing but the scale changes.
     at_threshold = getattr(recipe.network, "norm", None) == "tdbn"
     return [remedy for remedy in found if not (at_threshold and remedy.group == "threshold")]
@@ -162,12 +170,15 @@ def _rebuilt(recipe: Recipe, data: Data, run: RunFolder | None) -> list[Remedy]:
         return build_it
 
     found = []
+    branches: Any = "evolutionary" if run is None else {"method": {"objective": {"kind": "logit_sum"}}}
     for group, choices in REBUILDS.items():
         if group != "branches" and run is not None:
             continue
         for text, entries in choices:
+            if run is not None:
+                text = text.replace(EVOLUTIONARY, OF_A_RUN)
             try:
-                made = changed(recipe, *([PRESETS["evolutionary"]] if group == "branches" else []), entries)
+                made = changed(recipe, *([branches] if group == "branches" else []), entries)
             except ValueError:
                 # The network does not have it, or it contradicts the recipe's method.
                 continue
@@ -224,6 +235,8 @@ def run(options: argparse.Namespace) -> int:
     recipe = options.recipe if place is None else run_recipe(place, options.said)
     found = gradients(recipe, options.batches, place)
     write(found, folder)
+    if unused := unused_neuron(recipe):
+        print(unused)
     print(f"{recipe}; {found.images} samples; gradient RMS of the weights:\n")
     cells = []
     for layer, without in found.reports["without"].rms.items():

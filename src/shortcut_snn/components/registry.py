@@ -42,6 +42,10 @@ class Settings:
         known = {name: value for name, value in given.items() if name in takes}
         return self.factory(*args, **self.options, **known)
 
+    def takes(self, name: str) -> bool:
+        """Say whether the component has a parameter of this name, be it an option or given."""
+        return name in _parameters(self.factory)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call a component that is a function."""
         return self.factory(*args, **self.options, **kwargs)

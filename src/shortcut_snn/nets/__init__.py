@@ -1,8 +1,7 @@
 """Spiking networks of our own."""
 
-from .blocks import BasicBlock, Block, MakeNeuron, MSBlock, PlainBlock, SEWBlock
+from .blocks import BasicBlock, MSBlock, PlainBlock, SEWBlock
 from .network import SpikingNetwork, build_network
-from .norms import Norm
 from .resnet import (
     SpikingResNet,
     spiking_resnet8,
@@ -12,17 +11,13 @@ from .resnet import (
     spiking_resnet34,
     spiking_resnet110,
 )
-from .stems import MembraneStem, Stem, StemKind
+from .stems import Stem
 from .transformer import SelfAttention, SpikingTransformer, TokenAttention, TransformerBlock, spiking_qkformer
 from .vgg import SpikingVGG, spiking_vgg11, spiking_vgg16, spiking_vggsnn
 
 __all__ = [
     "BasicBlock",
-    "Block",
     "MSBlock",
-    "MakeNeuron",
-    "MembraneStem",
-    "Norm",
     "PlainBlock",
     "SEWBlock",
     "SelfAttention",
@@ -31,7 +26,6 @@ __all__ = [
     "SpikingTransformer",
     "SpikingVGG",
     "Stem",
-    "StemKind",
     "TokenAttention",
     "TransformerBlock",
     "build_network",

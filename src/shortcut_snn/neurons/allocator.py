@@ -13,7 +13,7 @@ def keep_freed_memory() -> bool:
     By default glibc takes a large tensor's memory from the system and gives it back at once, so that every step
     begins each of its tensors with page faults. After this call the process holds on to its peak memory, for good.
     It works with glibc only, and is for training on a CPU: the command's ``train`` calls it (see the recipe's
-    ``train.keep_freed_memory``), nothing else in this library does.
+    ``training.keep_freed_memory``), nothing else in this library does.
 
     Returns:
         Whether it was done: False where the C library is not glibc.

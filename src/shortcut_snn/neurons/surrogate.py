@@ -180,8 +180,6 @@ class Sigmoid(_Shape):
 class NormalisedTanh(_Shape):
     """``3 (1 - tanh(3 v)^2) / (2 tanh 1.5)`` where ``|v| <= 0.5``, else 0: that of the paper's authors in earlier code.
 
-    The compiled kernels do not know it: with it a neuron runs in plain PyTorch.
-
     Args:
         width: where it is not 0; at another than 1 it is as much wider as it is lower, and its area stays 1.
 

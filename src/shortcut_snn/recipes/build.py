@@ -20,6 +20,7 @@ from ..nets.layers import channels_last
 from ..nets.size import check_size
 from ..runs import RunFolder, Task, fit
 from ..runs.folder import Row
+from ..runs.same import MAY_CHANGE, differences
 from ..runs.trainer import seed_everything, seeded
 from .entries import from_dict, merged
 from .imports import hint
@@ -72,6 +73,8 @@ def train(
         # Before data is read: what is there may be another run.
         place.start_from(recipe.to_dict(), resume)
         tell(f"{recipe}, in {folder}")
+        if unused := unused_neuron(recipe):
+            tell(unused)
     with seeded(recipe.training.seed, recipe.training.threads):
         task, data = build(recipe, tell=rank_zero_only(tell))
     return fit(
@@ -79,7 +82,6 @@ def train(
         data,
         place,
         resume=resume,
-        calibrate=recipe.method.calibrate,
         loggers=recipe.loggers,
         entries=recipe.to_dict(),
         about=about(recipe),
@@ -156,6 +158,13 @@ def load_data(recipe: Recipe) -> Data:
         raise ValueError(f"what load() of the data {name!r} returned: {error}") from None
 
 
+def unused_neuron(recipe: Recipe) -> str:
+    """Return a line that says so where a recipe names neurons and its network brings its own; else nothing."""
+    if recipe.network.takes("make_neuron") or recipe.neuron == Recipe().neuron:
+        return ""
+    return f"network {kind_and_name(recipe.network)[1]!r} brings its own neurons: what neuron says has no effect"
+
+
 def _check_size(recipe: Recipe, data: Data, trains: bool) -> None:
     """Refuse batches that cannot fit into this machine.
 
@@ -207,6 +216,7 @@ def build_task(
         training=recipe.training,
         description=data.description if description is None else description,
     )
+    task.calibrate = recipe.method.calibrate
     taps: Any = [] if branches is None else branches.taps if isinstance(branches.taps, str) else list(branches.taps)
     options: dict[str, Any] = {} if branches is None else {"head": branches.head}
     classes = data.description.get("classes")
@@ -332,10 +342,18 @@ def run_recipe(folder: RunFolder, changes: Mapping[str, Any] | None = None) -> R
         ) from None
 
 
-def is_network_of(folder: RunFolder, recipe: Recipe) -> bool:
-    """Say whether a recipe's network is the one that a run in a folder has trained, as its own recipe says."""
+def is_network_of(folder: RunFolder, recipe: Recipe, data: bool = False) -> bool:
+    """Say whether a recipe's network is the one that a run in a folder has trained, as its own recipe says.
+
+    Args:
+        folder: of the run.
+        recipe: the run's, perhaps with changes.
+        data: whether its data must be the run's too, wherever they lie now.
+    """
     own = run_recipe(folder)
-    return (own.network, own.neuron) == (recipe.network, recipe.neuron)
+    parts = ("network", "neuron", *["data"] * data)
+    other = differences(*({part: each.to_dict()[part] for part in parts} for each in (own, recipe)))
+    return other.keys() <= {"data.root", "data.cache", *MAY_CHANGE}
 
 
 def open_run(

@@ -63,7 +63,9 @@ def read_file(path: Path, presets: bool = True) -> Entries:
 
 
 def _preset(name: str, method: bool) -> Entries:
-    return {key: value for key, value in PRESETS[name].items() if method or key != "method"}
+    # In full: options that another method leaves behind would stay.
+    entries = PRESETS[name] | {"method": from_dict(PRESETS[name]).to_dict()["method"]}
+    return {key: value for key, value in entries.items() if method or key != "method"}
 
 
 def merged(*layers: Mapping[str, Any]) -> Entries:

@@ -1,5 +1,6 @@
 """The task of most networks: one class an image or recording."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import torch
@@ -43,6 +44,10 @@ class Classification(Task):
         self.label_smoothing = label_smoothing
         self.confusion: Tensor | None = None
         """How often each class (rows) was taken for which, in the last pass over test data."""
+
+    def describe(self, description: Mapping[str, Any]) -> None:
+        """Take over what a network must know of its data, and with it how images are normalised."""
+        super().describe(description)
         # Not in the checkpoint: they belong to the data.
         self.mean: Tensor | None
         self.std: Tensor | None

@@ -253,7 +253,7 @@ class MultiStep:
     """The learning rate times ``gamma`` at each milestone.
 
     Args:
-        milestones: fractions of training.
+        milestones: fractions of training, or of what follows the warm-up where there is one.
         gamma: factor.
     """
 

@@ -48,7 +48,7 @@ def fit(
     folder: str | Path | RunFolder,
     *,
     resume: bool = False,
-    calibrate: bool = False,
+    calibrate: bool | None = None,
     loggers: Sequence[Any] = (),
     callbacks: Sequence[Callback] = (),
     entries: Mapping[str, Any] | None = None,
@@ -67,7 +67,8 @@ def fit(
             DataLoaders, or a LightningDataModule; see :func:`shortcut_snn.data.as_data`.
         folder: where the run goes; created.
         resume: go on from the folder's checkpoint, or start if it has none; a finished run is not run again.
-        calibrate: give each layer the surrogate width at which the gradient keeps its size, before the first step.
+        calibrate: give each layer the surrogate width at which the gradient keeps its size, before the first step; by
+            default as the task says, which is as its recipe does.
         loggers: components.
         callbacks: Lightning's or the user's, besides those of a run.
         entries: what the run's folder says of how it came about; by default what can be told of the task. A resumed
@@ -99,7 +100,9 @@ def fit(
     """
     data, folder = as_data(data), folder if isinstance(folder, RunFolder) else RunFolder(folder)
     training, interruption = task.training_options, Interruption()
-    task.description = task.description or dict(data.description)
+    if not task.description:
+        task.describe(data.description)
+    calibrate = task.calibrate if calibrate is None else calibrate
     entries = _entries(task) if entries is None else dict(entries)
     about = {"version": __version__, "data": task.description} | dict(about or {})
     # With several processes one speaks for all.

@@ -50,6 +50,8 @@ class Task(pl.LightningModule):
     """Whether the metric is a fraction of 1, told as per cent."""
     readout: Any = "auto"
     """What makes predictions of the network's output; see :func:`shortcut_snn.attach`."""
+    calibrate: bool = False
+    """Whether surrogates are calibrated before the first step, where :func:`~.run.fit` is not told."""
 
     def __init__(
         self,
@@ -72,7 +74,7 @@ class Task(pl.LightningModule):
         self.optimizer_options = optimizer or components.optimizer.make("adamw", lr=0.001, weight_decay=0.02)
         self.lr_schedule = lr_schedule or components.lr_schedule.make("cosine")
         self.training_options = training or Training()
-        self.description = dict(description or {})
+        self.describe(description or {})
         self.total_steps = 0
         self.finished = False
         """Whether it has been trained to its end: the branches are gone then."""
@@ -83,6 +85,10 @@ class Task(pl.LightningModule):
                 f"the objective {self.objective} needs the logits of every time step, and a "
                 f"{type(self.model.network).__name__} has no attribute readout that could be set to 'sequence'"
             )
+
+    def describe(self, description: Mapping[str, Any]) -> None:
+        """Take over what a network must know of its data."""
+        self.description = dict(description)
 
     # What a subclass says.
 
@@ -213,9 +219,8 @@ class Task(pl.LightningModule):
                     f"{', '.join(found) or 'nothing'}"
                 )
             values |= {f"train_{name}": value for name, value in found.items()}
-            if output.branches:
-                # What the objective makes of several outputs is not the loss that validation reports.
-                values["train_main_loss"] = self.evaluation_loss(main, target)
+            # What the objective makes of it, of several outputs or smoothed, is not the loss that validation reports.
+            values["train_main_loss"] = self.evaluation_loss(main, target)
             branches = [self._readout(branch) for branch in output.branches]
             if branches and all(branch.shape == main.shape for branch in branches):
                 # Where this is far above the main output's, the branches do the main output's work.

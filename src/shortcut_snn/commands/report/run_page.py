@@ -181,13 +181,17 @@ def _learning(metrics: list[Row], metric: Metric, chance: float) -> Section:
         return chart.Line(label, [(row["epoch"], by * row.get(column, math.nan)) for row in metrics])
 
     scale, name = metric.scale, metric.name
-    # With branches, the loss in training is that of all of them.
-    branches = "lambda" in metrics[0] and any(row["lambda"] for row in metrics)
-    own = "train_main_loss" if branches else "train_loss"
+    # What is minimised may be the loss of several outputs, or of smoothed labels.
+    own = "train_main_loss" if "train_main_loss" in metrics[0] else "train_loss"
+    differs = any(row.get("train_loss") != row.get(own) for row in metrics)
     guessing = None if math.isnan(chance) else ("chance", scale * chance)
     panels = [
         ("loss of the network's own output", [("training", own, 1), ("validation", "validation_loss", 1)]),
-        *([("what is minimised: the loss with that of the branches", [("", "train_loss", 1)])] if branches else []),
+        *(
+            [("what is minimised, with the branches' loss or smoothed labels", [("", "train_loss", 1)])]
+            if differs
+            else []
+        ),
         ("lambda, the weight of the branches", [("", "lambda", 1)]),
         ("learning rate", [("", "lr", 1)]),
         ("firing rate, spikes per neuron and time step", [("", "firing_rate", 1)]),
