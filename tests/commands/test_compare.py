@@ -385,11 +385,14 @@ def test_a_method_none_of_whose_values_trains_has_failed(tmp_path, monkeypatch, 
         (["--tune", "optimizer.lr=[1"], "--tune optimizer.lr=[1: not YAML"),
         (["--tune", "optimizer.lr=1,2", "--grid", "optimizer.lr=3,4"], "both in --grid and in --tune"),
         (["--tune", "training.seed=1,2"], "say how many seeds with --seeds"),
+        (["--tune", "data.validation=0.1,0.5"], "data.validation decides what the values of --tune are judged by"),
+        (["--tune", "data.train_limit=60,100"], "data.train_limit decides what the values of --tune are judged by"),
+        (["--tune", "data={seed: 0},{seed: 1}"], "data.seed decides what the values of --tune are judged by"),
         (["--tune", "optimizer.lr=1,2", "--tune-epochs", "0"], "training.epochs"),
         (["--tune-epochs", "2"], "--tune-epochs is for --tune"),
         (["--tune", "optimizer.lr=1,2", "--data.validation", "0"], "holds out none: add --data.validation 0.1"),
     ],
-    ids=range(8),
+    ids=range(11),
 )
 def test_tuning_that_makes_no_sense_is_refused_before_any_run(tmp_path, capsys, words, said):
     assert main(["compare", "--out", str(tmp_path / "c"), "--methods", "vanilla", *SHARED, *words]) == 2

@@ -4,15 +4,18 @@ import csv
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
 
 import pytest
+from markupsafe import Markup
 
 from shortcut_snn.commands import main
 from shortcut_snn.commands.report import write_page
-from shortcut_snn.recipes.entries import read_recipe
+from shortcut_snn.recipes.entries import read_recipe, write_recipe
+from shortcut_snn.recipes.imports import import_components
 
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed (extra sweep)")
 
@@ -52,10 +55,13 @@ def space(tmp_path, text):
         ("network.block: {choices: [basic, sw]}", "network.block"),
         ("optimizer.kind: {choices: [adamw, sgdd]}", "unknown optimizer 'sgdd' (did you mean sgd?)"),
         ("training.seed: {low: 0, high: 9}", "the same for all"),
+        ("training: {choices: [{seed: 0}, {seed: 1}]}", "training.seed decides what trials are judged by"),
+        ("data: {choices: [{validation: 0.1}, {validation: 0.5}]}", "data.validation decides what trials"),
+        ("data.train_limit: {low: 60, high: 1000}", "data.train_limit decides what trials are judged by"),
         ("[1", "is not YAML"),
         ("", "is no space"),
     ],
-    ids=range(19),
+    ids=range(22),
 )
 def test_a_space_that_makes_no_sense_is_refused_before_any_run(tmp_path, capsys, text, said):
     command = ["sweep", "--config", "digits", "--space", str(space(tmp_path, text)), "--out", str(tmp_path / "s")]
@@ -72,6 +78,8 @@ def test_a_space_that_makes_no_sense_is_refused_before_any_run(tmp_path, capsys,
         (["--sampler", "tp"], "--sampler: no 'tp' (did you mean tpe?)"),
         (["--sampler", "tpe n_startup_trial=3"], "tpe takes no 'n_startup_trial' (did you mean n_startup_trials?)"),
         (["--sampler", ""], "--sampler: no ''"),
+        (["--sampler", "random seed=5"], "--sampler: seed of random is the recipe's: say --training.seed 5"),
+        (["--sampler", "brute_force"], "optimizer.lr: brute_force tries all values: give a step, or choices"),
         (["--pruner", "mediann"], "did you mean median?"),
         (["--pruner", "median n_startup_trials=-1"], "--pruner median n_startup_trials=-1: "),
         (["--sampler", "tpe n_startup_trials=a"], "--sampler: n_startup_trials of tpe is int, got 'a'"),
@@ -80,7 +88,7 @@ def test_a_space_that_makes_no_sense_is_refused_before_any_run(tmp_path, capsys,
         (["--space", "nowhere.yaml"], "there is no file nowhere.yaml"),
         (["--data.validation", "0"], "holds out none: add --data.validation 0.1"),
     ],
-    ids=range(10),
+    ids=range(12),
 )
 def test_what_makes_no_sense_is_refused(tmp_path, capsys, words, said):
     path = space(tmp_path, "optimizer.lr: {low: 0.001, high: 0.1, log: true}")
@@ -120,6 +128,49 @@ def test_what_is_drawn_is_what_the_entries_take(tmp_path):
         assert made["optimizer"]["kind"] == ("adamw" if drawn["optimizer"] == "adamw" else "sgd")
 
 
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            ["method: {choices: [{branches: null}, {branches: {taps: blocks}}]}",
+             "method.branches.schedule.initial: {low: 0.1, high: 1.0}"],
+            'method={"branches": null} leaves no place for method.branches.schedule.initial=0.1',
+        ),
+        (
+            ["neuron.surrogate.kind: {choices: [triangle, atan]}", "neuron.surrogate.width: {low: 0.5, high: 4.0}"],
+            "neuron.surrogate.kind=atan: neuron.surrogate.width: surrogate 'atan' has no entry 'width'",
+        ),
+        (
+            ["optimizer: {choices: [{kind: sgd, lr: 0.1}, adamw]}", "optimizer.lr: {low: 0.01, high: 1}"],
+            'optimizer={"kind": "sgd", "lr": 0.1} leaves no place for optimizer.lr=0.01',
+        ),
+        (
+            ["neuron: {choices: [{surrogate: {width: 2}}]}", "neuron.surrogate.kind: {choices: [triangle, atan]}"],
+            "neuron.surrogate.kind=atan: neuron.surrogate.width: surrogate 'atan' has no entry 'width'",
+        ),
+        # No entry is at fault with the first of each other.
+        (
+            ["method: {choices: [{branches: null}, {branches: {taps: blocks}}]}",
+             "method.objective: {choices: [logit_sum, tet]}"],
+            "method.branches: the objective tet has no use for branches",
+        ),
+    ],
+    ids=range(5),
+)  # fmt: skip
+def test_values_that_leave_no_place_for_others_are_refused_in_any_order(tmp_path, lines, said):
+    for ordered in (lines, lines[::-1]):
+        with pytest.raises(ValueError, match=re.escape(said)):
+            read_space(space(tmp_path, "\n".join(ordered)), {})
+
+
+def test_the_order_of_lines_decides_nothing():
+    point = {"neuron.surrogate.alpha": 3.0, "neuron.surrogate.kind": "atan", "method.calibrate": True, "method": {}}
+    made = at({}, point)
+    assert made["neuron"]["surrogate"] == {"kind": "atan", "alpha": 3.0}
+    assert at({"neuron": {"surrogate": "triangle"}}, point) == made
+    assert at({}, dict(reversed(point.items()))) == made
+
+
 def test_ends_of_ranges(tmp_path):
     text = "optimizer.lr: {low: 0.001, high: 1, log: true}\nneuron.decay: {low: 0, high: 0.9}"
     rate, decay = read_space(space(tmp_path, text), {})
@@ -143,6 +194,8 @@ class Runs:
     def __call__(self, children, launcher, recipe, place, imports=(), enough=None, tell=print):
         self.trained.append(place.path.name)
         place.path.mkdir(parents=True)
+        write_recipe(recipe, place.recipe)
+        place.environment.write_text(json.dumps({"imports": import_components(imports)}))
         if self.fail(recipe):
             raise ValueError("the loss is NaN")
         rows = []
@@ -161,9 +214,9 @@ def no_page(monkeypatch):
     monkeypatch.setattr(paging, "page", lambda search, importances: Page("", "", "", [], [], []))
 
 
-def search(tmp_path, monkeypatch, runs, *words, count=12, lr="{low: 0.1, high: 0.9}"):
+def search(tmp_path, monkeypatch, runs, *words, count=12, lr="{low: 0.1, high: 0.9}", text=None):
     monkeypatch.setattr(searching, "train", runs)
-    path = space(tmp_path, f"optimizer.lr: {lr}\nnetwork.block: {{choices: [basic, sew]}}")
+    path = space(tmp_path, text or f"optimizer.lr: {lr}\nnetwork.block: {{choices: [basic, sew]}}")
     command = ["sweep", "--config", "digits", "--space", str(path), "--out", str(tmp_path / "s"), *SMALL]
     return main([*command, "--training.epochs", "4", "--trials", str(count), *words])
 
@@ -226,6 +279,71 @@ def test_a_search_of_which_nothing_comes_ends_early(tmp_path, monkeypatch, capsy
     assert search(tmp_path, monkeypatch, runs, count=40) == 1
     assert len(runs.trained) == 3
     assert "the first 3 trials failed, the last with: the loss is NaN" in capsys.readouterr().err
+
+
+def test_an_option_of_another_choice_makes_another_search(tmp_path, monkeypatch, capsys, no_page):
+    text = "optimizer.kind: {choices: [adamw, sgd]}"
+    words = ["--sampler", "brute_force", "--optimizer.kind", "sgd", "--optimizer.lr", "0.1", "--optimizer.momentum"]
+
+    def again(momentum):
+        # Of two that are as good, the best is the first.
+        runs = Runs(lambda recipe: recipe.to_dict()["optimizer"]["kind"] == "adamw")
+        return search(tmp_path, monkeypatch, runs, *words, momentum, count=2, text=text)
+
+    assert again("0.9") == again("0.9") == 0
+    capsys.readouterr()
+    assert again("0.5") == 2
+    assert 'choices.optimizer.kind="sgd".optimizer.momentum was 0.9 and is 0.5' in capsys.readouterr().err
+    # A search of an earlier version does not know, and what is best is what was trained.
+    about = json.loads((tmp_path / "s" / "sweep.json").read_text())
+    del about["choices"]
+    (tmp_path / "s" / "sweep.json").write_text(json.dumps(about))
+    assert again("0.5") == 0
+    assert read_recipe(tmp_path / "s" / "best.yaml").to_dict()["optimizer"]["momentum"] == 0.9
+
+
+@pytest.mark.parametrize("words", [[], ["--jobs", "2"]], ids=str)
+def test_brute_force_ends_when_all_has_been_tried(tmp_path, monkeypatch, capsys, no_page, words):
+    text = "network.block: {choices: [basic, sew]}\nneuron.decay: {low: 0.3, high: 0.5, step: 0.1}"
+    for trained in (6, 0):
+        runs = Runs()
+        assert search(tmp_path, monkeypatch, runs, "--sampler", "brute_force", *words, text=text) == 0
+        assert len(runs.trained) == trained
+        said = capsys.readouterr().out
+        assert "all combinations of values have been tried" in said
+        assert "is best" in said
+    rows = rows_of(tmp_path)
+    assert len({(row["network.block"], row["neuron.decay"]) for row in rows}) == len(rows) == 6
+
+
+def test_trials_that_cannot_be_trained_again_are_named(tmp_path, monkeypatch, capsys, no_page):
+    mine = tmp_path / "mine.py"
+    mine.write_text("a = 1")
+    words = ["--import", str(mine), "--pruner", "none"]
+    assert search(tmp_path, monkeypatch, Runs(), *words, count=2) == 0
+    mine.write_text("a = 2")
+    capsys.readouterr()
+    assert search(tmp_path, monkeypatch, Runs(), *words, count=2) == 0
+    said = capsys.readouterr().out
+    assert "to train with it as it is now, search anew in another folder" in said
+    assert "folders are gone" not in said
+    shutil.rmtree(tmp_path / "s" / "trials" / "0001")
+    assert search(tmp_path, monkeypatch, Runs(), *words, count=2) == 0
+    assert "values stand of trials whose folders are gone (1): to train again, search anew" in capsys.readouterr().out
+
+
+def test_the_page_says_what_was_searched_not_the_first_choice(tmp_path, monkeypatch):
+    monkeypatch.setattr(paging, "_picture", lambda name, draw: Markup(""))
+    text = "optimizer.lr: {low: 0.1, high: 0.9}\nmethod: {choices: [{branches: null}, {branches: {taps: blocks}}]}\n"
+    text += "neuron.surrogate.kind: {choices: [atan, triangle]}"
+    assert search(tmp_path, monkeypatch, Runs(), count=1, text=text) == 0
+    page = (tmp_path / "s" / "sweep.html").read_text()
+    rows = dict(re.findall(r"<tr><t[dh]>([\w.]+)</t[dh]><td>(.*?)</td>", re.sub(r">\s+<", "><", page)))
+    for key in ("method.branches", "optimizer.lr", "neuron.surrogate.kind", "neuron.surrogate.alpha"):
+        assert rows[key] == "searched", key
+    assert rows["network.kind"] == "resnet8"
+    assert "no branches" not in page
+    assert "searched: optimizer.lr, method, neuron.surrogate.kind" in page
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")

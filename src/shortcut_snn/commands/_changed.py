@@ -7,12 +7,15 @@ from typing import Any
 from ..runs import RunFolder
 
 
-def changed_since(places: Iterable[RunFolder], imported: Sequence[dict[str, Any]]) -> list[str]:
+def changed_since(
+    places: Iterable[RunFolder], imported: Sequence[dict[str, Any]], again: str = "remove their folders"
+) -> list[str]:
     """Return a sentence for each file that is no longer what finished runs imported, and for data that differ.
 
     Args:
         places: of the runs; those that have not finished say nothing.
         imported: what is imported now, as :func:`..recipes.imports.import_components` returned it.
+        again: what a person does to have them trained again.
 
     Example:
         >>> changed_since([RunFolder("none")], [])
@@ -28,7 +31,7 @@ def changed_since(places: Iterable[RunFolder], imported: Sequence[dict[str, Any]
         were = "were" if len(those) > 1 else "was"
         lines.append(
             f"{name} is no longer the file that {_runs(those)} {were} trained with, whose figures stand as they are: "
-            "to train with it as it is now, remove their folders"
+            f"to train with it as it is now, {again}"
         )
     contents: dict[str, dict[str, list[RunFolder]]] = {}
     for place in finished:
@@ -44,7 +47,7 @@ def changed_since(places: Iterable[RunFolder], imported: Sequence[dict[str, Any]
         for those in sorted(groups.values(), key=len)[:-1]:
             lines.append(
                 f"the data of {_runs(those)} were others than those of other runs with the same data.* and seed: what "
-                "the table sets against one another is not the same problem; to train again, remove their folders"
+                f"the table sets against one another is not the same problem; to train again, {again}"
             )
     return lines
 

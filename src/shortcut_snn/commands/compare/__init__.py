@@ -12,7 +12,7 @@ from .._launchers import add_launcher, launching
 from .._output import tell
 from .._parser import UsageError
 from .figures import FIGURES, comparison_table, summarise
-from .planning import METHODS, Plan, Variant, held_out, plan, tried, without_method
+from .planning import METHODS, Plan, Variant, held_out, judged_otherwise, plan, tried, without_method
 from .running import RunsFailed, compare
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "compare",
     "comparison_table",
     "held_out",
+    "judged_otherwise",
     "plan",
     "summarise",
 ]

@@ -13,9 +13,12 @@ from typing import Any
 from ...recipes import build
 from ...recipes.entries import changed, from_dict, layer, merged, said
 from ...recipes.recipe import Method, Recipe
+from ...runs.same import differences
 from ...yaml_text import parse
 
 METHODS = ("vanilla", "shortcut", "evolutionary", "calibrated")
+# With another of these a run would be judged on other data, or by luck.
+FIXED = ("training.seed", "data.seed", "data.validation", "data.train_limit")
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,8 @@ def plan(
             for each in tries:
                 if both := {option.partition("=")[0] for option in varied} & {o.partition("=")[0] for o in each}:
                     raise ValueError(f"{both.pop()} is both in --grid and in --tune: each value, or each method's best")
-                tried(recipe, each, tune_epochs)
+                if fixed := judged_otherwise(tried(recipe, tries[0], tune_epochs), tried(recipe, each, tune_epochs)):
+                    raise ValueError(f"{fixed} decides what the values of --tune are judged by: vary it with --grid")
             made.append((_label(name, options), " ".join([name, *options]), recipe, tries))
     variants: dict[str, Variant] = {}
     for short, whole, recipe, tries in made:
@@ -191,6 +195,12 @@ def _label(name: str, options: Sequence[str]) -> str:
     names = [short(key) for key, _ in pairs]
     shown = [key if names.count(short(key)) > 1 else short(key) for key, _ in pairs]
     return " ".join([Path(name).stem, *(f"{key}={value}" for key, (_, value) in zip(shown, pairs, strict=True))])
+
+
+def judged_otherwise(one: Recipe, other: Recipe) -> str:
+    """Return an entry by which two recipes' runs are judged on other data, or by luck; nothing where none is."""
+    found = differences(one.to_dict(), other.to_dict())
+    return next((key for key in FIXED if key in found), "")
 
 
 def held_out(recipe: Recipe) -> dict[str, Any]:

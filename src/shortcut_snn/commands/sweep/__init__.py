@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import math
 import shlex
 import warnings
 from collections.abc import Mapping, Sequence
@@ -55,14 +56,17 @@ def component(option: str, text: str, known: Mapping[str, str], module: Any, **g
     takes = inspect.signature(made).parameters
     options = said(words)
     for key in options:
+        if key in given:
+            raise UsageError(f"{option}: {key} of {name} is the recipe's: say --training.{key} {options[key]}")
         if key not in takes:
-            raise UsageError(f"{option}: {name} takes no {key!r}{suggestion(key, takes)}; it takes {', '.join(takes)}")
+            own = [each for each in takes if each not in given]
+            raise UsageError(f"{option}: {name} takes no {key!r}{suggestion(key, own)}; it takes {', '.join(own)}")
         # Optuna itself sees what is no number in the midst of the search.
         usual = type(takes[key].default)
         if usual in (bool, int, float) and type(options[key]) not in {usual, int if usual is float else usual}:
             raise UsageError(f"{option}: {key} of {name} is {usual.__name__}, got {options[key]!r}")
     try:
-        return made(**{key: value for key, value in given.items() if key in takes} | options)
+        return made(**{key: value for key, value in given.items() if key in takes}, **options)
     except (ValueError, TypeError) as error:
         raise UsageError(f"{option} {text}: {error}") from None
 
@@ -108,13 +112,16 @@ def _search(options: argparse.Namespace, optuna: Any) -> int:
     def sampler(number: int) -> Any:
         return component("--sampler", options.sampler, SAMPLERS, optuna.samplers, seed=seed + moves * number)
 
-    sampler(0)
+    grid = isinstance(sampler(0), optuna.samplers.BruteForceSampler)
     pruner = component("--pruner", options.pruner, PRUNERS, optuna.pruners)
     folder = Path(options.out)
     try:
         space = read_space(Path(options.space), options.said)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    for each in space if grid else ():
+        if not math.isfinite(each.size):
+            raise UsageError(f"{options.space}: {each.key}: brute_force tries all values: give a step, or choices")
     with launching(options, folder) as launcher, RunFolder(folder).locked():
         try:
             search = Search(folder, options.said, space, sampler, pruner, options.imports)
@@ -127,7 +134,11 @@ def _search(options: argparse.Namespace, optuna: Any) -> int:
             if search.trials():
                 verdict = write(search)
     places = (search.place(trial.number) for trial in search.study.trials)
-    print("\n" + "\n".join([*changed_since(places, options.imported), *verdict]))
+    again = "search anew in another folder"
+    lines = changed_since(places, options.imported, again)
+    if lost := [str(each.number) for each in search.trials("COMPLETE") if not search.place(each.number).path.is_dir()]:
+        lines.append(f"values stand of trials whose folders are gone ({', '.join(lost)}): to train again, {again}")
+    print("\n" + "\n".join([*lines, *verdict]))
     if search.best is None:
         raise ValueError(f"no trial has finished: the logs are in {folder / 'trials'}")
     print(f"written: best.yaml, sweep.html and trials.csv in {folder}")

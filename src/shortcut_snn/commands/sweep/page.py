@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup
 
 from ...files import write_csv, write_text
-from ...recipes.entries import from_dict, write_recipe
+from ...recipes.entries import from_dict, read_recipe, write_recipe
 from ...runs.tables import Metric
 from ..report.html import Page, Section, Table, render
 from ..report.reading import texts
@@ -34,7 +34,9 @@ def write(search: Search) -> Sequence[str]:
     ]
     write_csv(search.folder / "trials.csv", rows)
     if search.best is not None:
-        write_recipe(from_dict(at(search.entries, search.point(search.best))), search.folder / "best.yaml")
+        place, point = search.place(search.best.number), search.point(search.best)
+        recipe = read_recipe(place.recipe) if place.is_run else from_dict(at(search.entries, point))
+        write_recipe(recipe, search.folder / "best.yaml")
     importances = search.importances()
     write_text(search.folder / "sweep.html", render(page(search, importances)))
     return verdict(search, importances)
@@ -71,10 +73,14 @@ def page(search: Search, importances: Mapping[str, float]) -> Page:
     )
     shown = [[each.key, str(each)] for each in search.space]
     answer, *more = verdict(search, importances)
-    recipe = Table((), texts(search.about["recipe"]), "all entries")
+    recipe = [(key, "searched" if search.varies(key) else text) for key, text in texts(search.about["recipe"])]
+    headline = str(from_dict(search.about["recipe"]))
+    # It is that of the first choices.
+    if any(map(search.varies, ("network.kind", "data.kind", "method"))):
+        headline = "searched: " + ", ".join(each.key for each in search.space)
     return Page(
         f"Search {search.folder.name}",
-        str(from_dict(dict(search.about["recipe"]))),
+        headline,
         answer,
         more,
         [("best", "-" if best is None else search.metric.show(best.value))]
@@ -85,7 +91,7 @@ def page(search: Search, importances: Mapping[str, float]) -> Page:
             Section("Each entry", pictures=[slices]),
             Section("Trials", tables=[Table(columns, cells)]),
             Section("What was searched", tables=[Table((), shown)]),
-            Section("The recipe", tables=[recipe]),
+            Section("The recipe", tables=[Table((), recipe, "all entries")]),
         ],
     )  # fmt: skip
 

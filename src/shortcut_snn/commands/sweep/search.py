@@ -59,14 +59,25 @@ class Search:
         self.lock = threading.Lock()
         self.failed = 0
         self.reason = ""
-        recipe = from_dict(at(entries, {each.key: each.ends[0] for each in space}))
-        known = json.loads(json.dumps({"recipe": recipe.to_dict(), "space": {d.key: asdict(d) for d in space}}))
+        start = {each.key: each.ends[0] for each in space}
+        recipe = from_dict(at(entries, start))
+        # What a choice makes other than the first does: its own options are no part of the recipe.
+        choices = {}
+        for each in space:
+            for choice in each.choices:
+                made = from_dict(at(entries, start | {each.key: json.loads(choice)})).to_dict()
+                found = differences(recipe.to_dict(), made).items()
+                choices[f"{each.key}={choice}"] = {key: now for key, (_, now) in found}
+        shown = {"recipe": recipe.to_dict(), "space": {d.key: asdict(d) for d in space}, "choices": choices}
+        known = json.loads(json.dumps(shown))
         about = read_json(folder / "sweep.json")
         if not about:
             if folder.is_dir() and any(each.name != "jobs" for each in folder.iterdir()):
                 raise FileExistsError(f"{folder} is not empty and holds no search; name another folder")
             about = known | held_out(recipe)
             write_text(folder / "sweep.json", json.dumps(about, indent=2) + "\n")
+        # Searches of earlier versions say nothing of choices.
+        about = {"choices": known["choices"]} | about
         changed = differences({key: about.get(key) for key in known}, known)
         if changed:
             key, (was, now) = next(iter(changed.items()))
@@ -116,18 +127,26 @@ class Search:
 
         with ThreadPoolExecutor(jobs) as pool, children.block():
             list(pool.map(work, range(jobs)))
+        if self._all_tried() and not self.trials("RUNNING"):
+            self.tell("all combinations of values have been tried")
         if self._hopeless():
             raise ValueError(f"the first {self.failed} trials failed, the last with: {self.reason}")
 
     def _hopeless(self) -> bool:
         return self.failed >= HOPELESS and not self.trials("COMPLETE", "PRUNED")
 
+    def _all_tried(self) -> bool:
+        """Say whether brute force is through: asked for more, it would try some again."""
+        tried = {json.dumps(trial.params, sort_keys=True) for trial in self.trials()}
+        all_tried = len(tried) >= math.prod(each.size for each in self.space)
+        return all_tried and isinstance(self.study.sampler, self.optuna.samplers.BruteForceSampler)
+
     def _next(self, count: int) -> Any:
         with self.lock:
             if self.waiting:
                 return self.waiting.pop(0)
             number = len(self.trials())
-            if number >= count or self._hopeless():
+            if number >= count or self._hopeless() or self._all_tried():
                 return None
             self.study.sampler = self.sampler(number)
             trial = self.study.ask()
@@ -172,7 +191,12 @@ class Search:
             shown, said = f"FAILED {shown}", f"{error} (log: {place}.log)"
         with self.lock:
             self.failed += state == states.FAIL
-            self.study.tell(trial, value, state)
+            try:
+                self.study.tell(trial, value, state)
+            except RuntimeError:
+                # Brute force that is through means to stop a loop of Optuna's own; the trial has been noted by then.
+                if not self._all_tried():
+                    raise
         self.tell(f"{shown}: {said} ({point_text(point)})")
 
     def _report(self, trial: Any, place: RunFolder, reported: set[int]) -> int:
@@ -190,6 +214,12 @@ class Search:
         return len(rows)
 
     # What came of it.
+
+    def varies(self, key: str) -> bool:
+        """Say whether an entry, or a part of it, may differ between trials."""
+        ranges = {each.key for each in self.space if not each.choices}
+        found = ranges.union(*self.about["choices"].values())
+        return any(f"{key}.".startswith(f"{other}.") or other.startswith(f"{key}.") for other in found)
 
     @property
     def best(self) -> Any:

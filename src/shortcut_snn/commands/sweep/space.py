@@ -4,17 +4,19 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from decimal import Decimal
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
 
 from ...components import suggestion
 from ...recipes.entries import Entries, from_dict, merged
+from ...runs.same import flat
 from ...runs.tables import show
 from ...yaml_text import parse
+from ..compare import judged_otherwise
 
 WORDS = ("low", "high", "log", "step", "choices")
-# With another of these a trial would be judged on other data, or by luck.
-FIXED = ("training.seed", "data.seed", "data.validation")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,16 @@ class Dimension:
     def ends(self) -> list[Any]:
         """The values that a recipe has to take, for it to take all."""
         return [json.loads(each) for each in self.choices] if self.choices else [self.low, self.high]
+
+    @property
+    def size(self) -> float:
+        """How many values there are."""
+        if self.choices:
+            return len(self.choices)
+        if not self.whole and self.step is None:
+            return math.inf
+        low, high, step = (Decimal(str(x)) for x in (self.low, self.high, self.step or 1))
+        return int((high - low) // step) + 1
 
     def __str__(self) -> str:
         """Say which values there are."""
@@ -90,28 +102,59 @@ def read_space(path: Path, entries: Mapping[str, Any]) -> tuple[Dimension, ...]:
         except ValueError as error:
             raise ValueError(f"{path}: {key}: {error}") from None
     start = {each.key: each.ends[0] for each in dimensions}
-
-    def refusal(changes: Mapping[str, Any]) -> str:
-        try:
-            from_dict(at(entries, start | dict(changes)))
-        except ValueError as error:
-            return str(error)
-        return ""
-
+    points = [start | {each.key: value} for each in dimensions for value in each.ends]
+    # What goes with one choice may not go with another.
+    pairs = [
+        start | {one.key: value, other.key: its}
+        for one, other in combinations(dimensions, 2) if one.choices or other.choices
+        for value in one.ends for its in other.ends
+    ]  # fmt: skip
+    for point in [*points, *pairs]:
+        if refused := _refusal(entries, point):
+            raise ValueError(f"{path}: {_blamed(entries, point, refused)}{refused}")
+    first, *others = (from_dict(at(entries, point)) for point in points)
+    for fixed in filter(None, (judged_otherwise(first, other) for other in others)):
+        raise ValueError(f"{path}: {fixed} decides what trials are judged by, and is the same for all")
     for place, each in enumerate(dimensions):
-        for value in each.ends:
-            if refused := refusal({each.key: value}):
-                raise ValueError(f"{path}: {refused if each.key in refused else f'{each.key}: {refused}'}")
         if not each.choices and all(isinstance(x, int) for x in (each.low, each.high, each.step or 1)):
             # Whole numbers are also how people write 1.0: what the entry takes decides.
-            whole = bool(refusal({each.key: each.low + (each.high - each.low) / math.pi}))
+            whole = bool(_refusal(entries, start | {each.key: each.low + (each.high - each.low) / math.pi}))
             dimensions[place] = Dimension(**asdict(each) | {"whole": whole})
     return tuple(dimensions)
 
 
+def _refusal(entries: Mapping[str, Any], point: Mapping[str, Any]) -> str:
+    """Return why a recipe does not take a point; nothing where it does."""
+    try:
+        _check_places(point)
+        from_dict(at(entries, point))
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _blamed(entries: Mapping[str, Any], point: Mapping[str, Any], refused: str) -> str:
+    """Return the values that a refusal does not name: of what it is part of, and those without which it is none."""
+    said = ""
+    for key in point:
+        holds = refused.startswith(f"{key.removesuffix('.kind')}.")
+        if key not in refused and (holds or not _refusal(entries, {k: point[k] for k in point if k != key})):
+            said += f"{key}={value_text(point[key])}: "
+    return said
+
+
+def _check_places(point: Mapping[str, Any]) -> None:
+    """Refuse a point of which one value is nothing to lay another over, or says the same entry."""
+    leaves = [(key, *leaf) for key in sorted(point, key=_rank) for leaf in flat({key: point[key]})]
+    for (one, key, value), (other, within, _) in permutations(leaves, 2):
+        # A name alone stands for a component of this kind.
+        parts = isinstance(value, str | dict) and within != f"{key}.kind"
+        if one != other and (within == key or (within.startswith(f"{key}.") and not parts)):
+            said = f"{one}={value_text(point[one])} leaves no place for {other}={value_text(point[other])}"
+            raise ValueError(f"{said}: choose values that go with one another, or leave one of the two entries out")
+
+
 def _dimension(key: str, spec: Any) -> Dimension:
-    if key in FIXED:
-        raise ValueError("it decides what trials are judged by, and is the same for all")
     if not isinstance(spec, dict):
         raise ValueError("write {low: 0.001, high: 0.1, log: true} or {choices: [8, 16]}")
     for word in spec:
@@ -141,13 +184,17 @@ def _dimension(key: str, spec: Any) -> Dimension:
 
 
 def at(entries: Mapping[str, Any], point: Mapping[str, Any]) -> Entries:
-    """Return entries with those of a point, by dotted key, laid over them."""
+    """Return entries with those of a point, by dotted key, laid over them: groups first, kinds before their options."""
     layers = []
-    for key, value in point.items():
+    for key, value in sorted(flat(point), key=lambda leaf: _rank(leaf[0])):
         for part in reversed(key.split(".")):
             value = {part: value}
         layers.append(value)
     return merged(entries, *layers)
+
+
+def _rank(key: str) -> tuple[int, bool]:
+    return key.count("."), not key.endswith(".kind")
 
 
 def point_text(point: Mapping[str, Any]) -> str:
