@@ -1,6 +1,7 @@
 """Optimizers and learning rate schedules: torch's own under their names, and Muon against its parts."""
 
 import copy
+import io
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,8 @@ from torch import nn
 
 from shortcut_snn import components
 from shortcut_snn.neurons import PLIF
-from shortcut_snn.runs.optimizers import Muon, orthogonal, parameter_groups, scheduler
+from shortcut_snn.runs.muon import Muon, orthogonal
+from shortcut_snn.runs.optimizers import parameter_groups, scheduler
 
 RATES = {"lr": 0.02, "weight_decay": 0.1}
 
@@ -146,6 +148,100 @@ def test_muon_goes_on_from_its_state() -> None:
         with_gradients(net, 5)
         optimizer.step()
     for one, other in zip(whole.parameters(), stopped.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def anew(net: nn.Module) -> None:
+    for parameter in net.parameters():
+        parameter.data = parameter.detach().clone()
+
+
+MOVES: dict[str, Callable[[nn.Module], object]] = {
+    "channels last": lambda net: net.to(memory_format=torch.channels_last),
+    "contiguous": lambda net: net.to(memory_format=torch.contiguous_format),
+    "elsewhere": anew,
+}
+
+
+@pytest.mark.parametrize("steps", [0, 2], ids=["new", "with momentum"])
+@pytest.mark.parametrize("move", MOVES)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_weights_learn_wherever_they_lie_by_now(channels_last: bool, move: str, steps: int) -> None:
+    whole, moved = layers(channels_last), layers(channels_last)
+    first, second = (Muon(parameter_groups(net), **RATES) for net in (whole, moved))
+    for step in range(steps + 2):
+        if step == steps:
+            MOVES[move](moved)
+        before = moved[0].weight.detach().clone()
+        for net, optimizer in ((whole, first), (moved, second)):
+            with_gradients(net, step)
+            optimizer.step()
+        assert not torch.equal(moved[0].weight, before)
+    for one, other in zip(whole.parameters(), moved.parameters(), strict=True):
+        # Columns in another order are summed in another order.
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-2 * 0.02)
+
+
+def test_weights_of_another_precision_learn() -> None:
+    net, reference = layers(), layers()
+    optimizer, its = (Muon(each.parameters(), **RATES) for each in (net, reference))
+    net.double()
+    with_gradients(reference, 0)
+    for parameter, its_own in zip(net.parameters(), reference.parameters(), strict=True):
+        parameter.grad = its_own.grad.double()
+    optimizer.step()
+    its.step()
+    for parameter, its_own in zip(net.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(parameter.float(), its_own)
+
+
+@pytest.mark.parametrize("way", ["copied", "saved"])
+def test_muon_is_copied_and_saved_with_its_network(way: str) -> None:
+    net = layers(True)
+    optimizer = Muon(parameter_groups(net), **RATES)
+    with_gradients(net, 0)
+    optimizer.step()
+    if way == "copied":
+        twin, its = copy.deepcopy((net, optimizer))
+    else:
+        torch.save((net, optimizer), file := io.BytesIO())
+        file.seek(0)
+        # The class of an optimizer is no weight.
+        twin, its = torch.load(file, weights_only=False)
+    before = copy.deepcopy(net.state_dict())
+    with_gradients(twin, 1)
+    its.step()
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    with_gradients(net, 1)
+    optimizer.step()
+    assert not torch.equal(net[0].weight, before["0.weight"])
+    for one, other in zip(net.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_muon_takes_groups_later_as_from_the_start() -> None:
+    whole, later = layers(), layers()
+    first = Muon([{"params": each.parameters()} for each in (whole[4], whole[0], whole[2])], **RATES)
+    second = Muon(later[4].parameters(), **RATES)
+    second.add_param_group({"params": later[0].parameters()})
+    second.add_param_group({"params": later[2].parameters()})
+    assert first.state_dict() == second.state_dict()
+    for net, optimizer in ((whole, first), (later, second)):
+        with_gradients(net, 0)
+        optimizer.step()
+    for one, other in zip(whole.parameters(), later.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_group_of_muon_has_options_of_its_own() -> None:
+    whole, parted = layers(), layers()
+    first = Muon(whole.parameters(), **RATES, momentum=0.5, betas=(0.5, 0.6))
+    second = Muon([{"params": parted.parameters(), "momentum": 0.5, "betas": (0.5, 0.6)}], **RATES)
+    for step in range(2):
+        for net, optimizer in ((whole, first), (parted, second)):
+            with_gradients(net, step)
+            optimizer.step()
+    for one, other in zip(whole.parameters(), parted.parameters(), strict=True):
         assert torch.equal(one, other)
 
 

@@ -4,7 +4,7 @@ from .classification import Classification
 from .folder import RunFolder
 from .health import Health
 from .interruption import Interrupted
-from .optimizers import Muon
+from .muon import Muon
 from .run import fit
 from .task import Task
 from .training import Training
