@@ -13,6 +13,7 @@ from .kernels.operators import norm_neuron
 from .lowering import CannotTraceError, Traced
 from .plain import PlainSequence, ahead, compute_dtype
 from .trace import trace
+from .unseen import behind, unseen
 
 # Parameters of which each channel has its own, at most, in the kernels.
 _MOST_CHANNELS = 8
@@ -32,31 +33,20 @@ constant: Any = torch.compiler.assume_constant_result if torch.__version__ >= "2
 def _traced(neuron: Any, stamp: str, training: bool) -> Traced | None:
     # In training and in evaluation it may do different things, and networks go back and forth between the two.
     own: dict[bool, tuple[Any, Traced | None]] = vars(neuron).setdefault("_programs", {})
-    key = (stamp, *_unseen(neuron))
-    if own.get(training, (None, None))[0] != key:
+    if own.get(training, (None, None))[0] != (stamp, *unseen(neuron)):
         alike = _alike(neuron)
+        vars(neuron)["_behind"] = behind(neuron)
+        found = None
         try:
             found = _PROGRAMS.get(alike) or trace(neuron, len(neuron.states))
-            own[training] = key, found
             if alike is not None:
                 if len(_PROGRAMS) >= _MOST_PROGRAMS:
                     _PROGRAMS.clear()
                 _PROGRAMS[alike] = found
         except CannotTraceError as error:
-            own[training] = key, None
             _say_once(type(neuron), str(error))
+        own[training] = (stamp, *unseen(neuron)), found
     return own[training][1]
-
-
-def _unseen(neuron: Any) -> list[Any]:
-    """Return what a step may read and no assignment to the neuron tells of: what its parts and containers hold."""
-    parts = [*(neuron.modules() if neuron._modules else (neuron,)), neuron.surrogate]
-    return [
-        repr(value) if isinstance(value, list | dict | set) else value
-        for part in parts
-        for name, value in getattr(part, "__dict__", {}).items()
-        if (part is not neuron or isinstance(value, list | dict | set)) and name[0] != "_"
-    ]
 
 
 _PROGRAMS: dict[tuple[Any, ...] | None, Traced] = {}
