@@ -1,7 +1,7 @@
 """Networks that keep something from one call to the next: finding that out, and how to put them to rest."""
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,19 +55,25 @@ class CallReset:
 
     def __call__(self, network: nn.Module) -> None:
         """Put it to rest."""
-        for module in nn.Module.modules(network):
-            _let_go(module)
+        held = [each for module in nn.Module.modules(network) for each in _let_go(module)]
         for module in [network] if self.whole else resettable(network, self.method):
             if self.whole or module is not network:
                 getattr(module, self.method)()
+        for values, name, own, without in held:
+            # What the method leaves alone is no state: a rate that a loss is made of, a weight made before the pass.
+            # Zeros may also be written to .data, which raises no version.
+            untouched = values.get(name) is without and (without.is_inference() or not without._version)
+            if untouched and torch.equal(without, own):
+                values[name] = own
 
 
-def _let_go(module: nn.Module) -> None:
+def _let_go(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor, Tensor]]:
     """Take its state out of the graph, which a method that sets it to 0 in place would leave it in."""
     for values in (vars(module), module._buffers):
-        for name, value in values.items():
+        for name, value in list(values.items()):
             if isinstance(value, Tensor) and not value.is_leaf:
                 values[name] = value.detach().clone()
+                yield values, name, value, values[name]
 
 
 @dataclass(frozen=True)
@@ -96,9 +102,18 @@ class Restore:
                 if hasattr(module, attribute):
                     delattr(module, attribute)
             elif isinstance(value, Tensor):
-                setattr(module, attribute, value.to(now.device if isinstance(now, Tensor) else value.device, copy=True))
+                setattr(module, attribute, _placed(value, now, attribute in module._buffers))
             else:
                 setattr(module, attribute, copy.deepcopy(value))
+
+
+def _placed(value: Tensor, now: Any, buffer: bool) -> Tensor:
+    """Return a copy where a network is by now, and of a buffer in the precision that the network was brought to."""
+    if not isinstance(now, Tensor):
+        return value.clone()
+    # What a pass under autocast leaves is of a precision of its own.
+    follows = buffer and value.is_floating_point() and not torch.is_autocast_enabled(now.device.type)
+    return value.to(now.device, now.dtype if follows else value.dtype, copy=True)
 
 
 @dataclass(frozen=True)
@@ -214,18 +229,46 @@ def find_reset(prober: Prober, libraries: list[Library], given: Reset | str | No
         candidate = Both((*own, named_reset)) if own else named_reset
         if _keeps_weights(prober, candidate) and not leaks(prober, candidate):
             return candidate, why
-    values = {place: before for place, (before, _) in changed_attributes(prober).items()}
-    if values and all(map(_is_rest, values.values())):
-        restored: Reset = Restore({place: _copied(value) for place, value in values.items()})
-        restored = Both((*own, restored)) if own else restored
-        if not leaks(prober, restored):
-            return restored, f"{_places(values)} as before the first call"
+    changed = changed_attributes(prober)
+    values = {place: before for place, (before, _) in changed.items()}
+
+    def restoring(places: Iterable[tuple[str, str]]) -> Reset:
+        restored = Restore({place: copy.deepcopy(values[place]) for place in places})
+        return Both((*own, restored)) if own else restored
+
+    if values and all(map(_is_rest, values.values())) and not leaks(prober, restoring(values)):
+        places = list(values)
+        for name in dict.fromkeys(attribute for _, attribute in values):
+            # What no pass depends on is no state, and may be read behind it, or count.
+            fewer = [place for place in places if place[1] != name]
+            if fewer and not _is_read(prober, restoring(values), name, changed) and not leaks(prober, restoring(fewer)):
+                places = fewer
+        return restoring(places), f"{_places(places)} as before the first call"
     raise ValueError(
         f"{kept(prober.rest, list(changed_attributes(prober)))}: pass reset=..., a function that takes the "
         "network and puts it to rest, such as "
         "lambda net: [neuron.reset() for neuron in net.modules() if hasattr(neuron, 'reset')], "
         "or a network that has not been called yet; or reset=None, if the state is to go on"
     )
+
+
+def _is_read(prober: Prober, reset: Reset, name: str, changed: Mapping[tuple[str, str], tuple[Any, Any]]) -> bool:
+    """Whether a pass begins from an attribute, or adds to what it holds: from one that is far off, another comes."""
+    network = _rested(prober, reset)
+    for (module, attribute), (_, after) in changed.items():
+        if attribute == name:
+            far = torch.full_like(after, 1e3) if isinstance(after, Tensor) else copy.deepcopy(after)
+            setattr(network.get_submodule(module), name, far)
+    try:
+        done = prober.go(network=network, sums=True)
+    except Exception:  # of the network: a state of another shape
+        return True
+    grown = (
+        len(getattr(done.network.get_submodule(module), name)) > len(after)
+        for (module, attribute), (_, after) in changed.items()
+        if attribute == name and isinstance(after, list | dict)
+    )
+    return done.sums != prober.go(network=_rested(prober, reset), sums=True).sums or any(grown)
 
 
 def methods(network: nn.Module) -> list[tuple[CallReset, str]]:
@@ -308,7 +351,3 @@ def _is_rest(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_is_rest, value))
     return isinstance(value, int | float | str | bool | None)
-
-
-def _copied(value: Any) -> Any:
-    return copy.deepcopy(value)
