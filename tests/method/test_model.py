@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models import resnet18
 
-from shortcut_snn import Shortcut, attach
+from shortcut_snn import LossSum, Shortcut, attach
 from shortcut_snn.method.heads import pool
 
 from .toys import Fickle, Recurrent, Staged, StepByStep, hooks, small
@@ -188,3 +188,14 @@ def test_branches_are_the_same_whatever_the_default_device() -> None:
     with torch.device("meta"):
         other = Shortcut(net, num_classes=5, example=images)
     assert all(torch.equal(a, b) for a, b in zip(one.branches.parameters(), other.branches.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("given", [{}, {"labels": torch.rand(5)}])
+def test_one_number_for_each_sample_is_compared_with_one(given: dict[str, Tensor]) -> None:
+    layers = [nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1), nn.Flatten(0)]
+    x, targets, criterion = torch.rand(5, 6), torch.rand(5), nn.functional.mse_loss
+    model = attach(nn.Sequential(*layers), ["1", "2"], readout=None, example=x, **given)
+    output = model(x)
+    assert {each.shape for each in (output.main, *output.branches)} == {(5,)}
+    expected = sum(criterion(each, targets) for each in (output.main, *output.branches))
+    torch.testing.assert_close(LossSum()(output, targets, 1.0, criterion), expected)

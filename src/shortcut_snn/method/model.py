@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import torch
@@ -10,12 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import components
+from .batches import primary
 from .description import Description
 from .heads import Branch, DenseBranch, Head
 from .libraries import Reset
 from .objectives import ShortcutOutput
-from .passes import call_on, called, dry_copy, evaluation, example_of, states
-from .taps import Extract, Taps, TimeAxis, resolve
+from .passes import call_on, called, dry_copy, evaluation, example_of, inputs_of, states
+from .taps import Extract, Taps, TimeAxis, Unfold, resolve, unfolding
 
 
 class Shortcut(nn.Module):
@@ -148,7 +150,8 @@ class Shortcut(nn.Module):
         try:
             if listening:
                 self.taps.start()
-            main = self._main(*args, **kwargs)
+            with self._unfolding(args, kwargs):
+                main = self._main(*args, **kwargs)
             tapped = self.taps.stop() if listening else []
             if listening:
                 _check_samples(self.taps.names, tapped, main, self._shape, 1 if self.taps.every_step else 0)
@@ -166,7 +169,10 @@ class Shortcut(nn.Module):
             steps = x.shape[:2] if self.taps.every_step else None
             x = x if steps is None else x.flatten(0, 1)
             y = branch(x.to(next(branch.parameters(), x).dtype)).to(main.device)
-            if self._shape is not None and y.dim() == 2:
+            if y.shape[1:] == (1,) and main.dim() == (1 if steps is None else 2):
+                # One number for each sample, without an axis of its own.
+                y = y.squeeze(1)
+            elif self._shape is not None and y.dim() == 2:
                 y = y.unflatten(1, self._shape)
             else:
                 # No axis of space for logits, one for sequences, two for images.
@@ -175,6 +181,13 @@ class Shortcut(nn.Module):
                 y = y if y.shape[2:] == space else F.interpolate(y, list(space), mode=mode)
             predicted.append(y if steps is None else y.unflatten(0, steps))
         return predicted
+
+    def _unfolding(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AbstractContextManager[None]:
+        """Where time lies in the batch axis, have it as long as this batch's, which may not be the example's."""
+        axis = None if self.description is None else self.description.batch_axis
+        readout = getattr(self.readout, "readout", self.readout)
+        folded = any(isinstance(each, Unfold) for each in (*self.taps.extracts, getattr(readout, "unfold", None)))
+        return nullcontext() if axis is None or not folded else unfolding(primary((args, kwargs)).shape[axis])
 
     def _main(self, *args: Any, **kwargs: Any) -> Tensor:
         output = called(self.network, self.run, *args, **kwargs)
@@ -211,7 +224,7 @@ class Shortcut(nn.Module):
             self.reset()
             try:
                 # What is drawn in both passes is the same.
-                with evaluation(self.network):
+                with evaluation(self.network), self._unfolding(*inputs_of(self.network, batch)):
                     if tapped:
                         self.taps.start()
                     else:

@@ -2,7 +2,9 @@
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -198,12 +200,31 @@ def channels_behind(features: Tensor, time_axis: TimeAxis, channel_axis: int | N
     return features.movedim(channel_axis, place)
 
 
+_SAMPLES: ContextVar[int | None] = ContextVar("samples", default=None)
+
+
+@contextmanager
+def unfolding(samples: int | None) -> Iterator[None]:
+    """Say, within the block, how many samples a batch has, so that its T may be another than the example's.
+
+    Example:
+        >>> with unfolding(2):
+        ...     Unfold(4)(torch.ones(12, 5)).shape
+        torch.Size([6, 2, 5])
+    """
+    token = _SAMPLES.set(samples)
+    try:
+        yield
+    finally:
+        _SAMPLES.reset(token)
+
+
 @dataclass(frozen=True)
 class Unfold:
     """Takes a tap's tensor and gives time, which lies in the batch axis with the samples, an axis of its own.
 
     Args:
-        steps: T.
+        steps: T, of a batch of which it is not known how many samples it has (see :func:`unfolding`).
         axis: where time comes to lie: 0 for ``[T * N, ...]``, all samples of a step together, 1 for ``[N * T, ...]``.
         extract: what takes the tensor from the module's output.
 
@@ -220,12 +241,18 @@ class Unfold:
         """Return ``[T, N, ...]`` or ``[N, T, ...]``.
 
         Raises:
-            ValueError: the batch axis is no multiple of T.
+            ValueError: the batch axis is no multiple of the number of samples, or of T.
         """
         features = self.extract(output)
-        if len(features) % self.steps:
-            raise ValueError(f"{len(features)} samples and time steps in one axis are no multiple of T = {self.steps}")
-        sizes = (self.steps, -1) if self.axis == 0 else (-1, self.steps)
+        samples = _SAMPLES.get()
+        if len(features) % (samples or self.steps):
+            of = f"T = {self.steps}, the time steps of the example" if samples is None else f"{samples} samples"
+            raise ValueError(
+                f"{len(features)} samples and time steps in one axis are no multiple of {of}: attach the network with "
+                "an example that has as many time steps as this batch"
+            )
+        steps = len(features) // samples if samples else self.steps
+        sizes = (steps, -1) if self.axis == 0 else (-1, steps)
         unfolded: Tensor = features.unflatten(0, sizes)  # type: ignore[no-untyped-call]
         return unfolded
 
