@@ -50,7 +50,8 @@ def hooked(
 def preserving_state(model: nn.Module, training: bool = True) -> Iterator[None]:
     """Leave every module's mode, buffers, gradients and all random states as they were, whatever the block does.
 
-    In the block the parameters have no gradients.
+    In the block the parameters have no gradients. In training mode gradients are computed, whatever is so outside, and
+    what somebody has follow on them, such as a step of an optimizer, does not.
 
     Args:
         model: what is looked at.
@@ -67,19 +68,29 @@ def preserving_state(model: nn.Module, training: bool = True) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
     grads = {name: parameter.grad for name, parameter in model.named_parameters()}
+    # Such as an optimizer's step within the backward pass.
+    following = [hooks for parameter in model.parameters() if (hooks := parameter._post_accumulate_grad_hooks)]
+    hooks_before = [dict(hooks) for hooks in following]
     numpy = sys.modules.get("numpy")
     states = random.getstate(), None if numpy is None else numpy.random.get_state()
     devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
     try:
         model.train(training)
+        for hooks in following:
+            hooks.clear()
         for parameter in model.parameters():
             parameter.grad = None
-        with torch.random.fork_rng(devices=sorted(devices, key=str)):
+        with (
+            torch.random.fork_rng(devices=sorted(devices, key=str)),
+            torch.set_grad_enabled(training or torch.is_grad_enabled()),
+        ):
             yield
     finally:
         random.setstate(states[0])
         if numpy is not None:
             numpy.random.set_state(states[1])
+        for hooks, before in zip(following, hooks_before, strict=True):
+            hooks.update(before)
         for module, mode in modes.items():
             module.training = mode
         for name, parameter in model.named_parameters():

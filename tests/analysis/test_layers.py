@@ -10,11 +10,12 @@ from spikingjelly.activation_based.model import spiking_resnet
 from torch import nn
 from torch.nn import functional as F
 
-from shortcut_snn import nets
+from shortcut_snn import calibrate, diagnose, nets
 from shortcut_snn.analysis.layers import chain, examine, factor
 from shortcut_snn.analysis.probe import neurons, probe
 from shortcut_snn.neurons import LIF, ATan, Rectangle
 
+from ..deep_peers import digits, spikingjelly
 from .helpers import batch, network
 
 
@@ -148,6 +149,40 @@ def test_spikes_can_be_watched_without_taking_layers_apart():
         assert not inner._forward_hooks
         assert not inner._forward_pre_hooks
     assert tallies["layer1.0.spike1"].norm == pytest.approx(seen["grad"].norm().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("look", [examine, calibrate, diagnose])
+def test_an_optimizer_in_the_backward_pass_takes_no_step_in_a_look(look):
+    net, steps = network(Rectangle(), "basic", "resnet8"), []
+    optimizers = {p: torch.optim.SGD([p], lr=0.1) for p in net.parameters()}
+
+    def step(parameter):
+        steps.append(parameter)
+        optimizers[parameter].step()
+
+    for parameter in net.parameters():
+        parameter.register_post_accumulate_grad_hook(step)
+    weights = [p.detach().clone() for p in net.parameters()]
+    images, labels = batch()
+    look(net, [(images, labels)])
+    assert not steps
+    assert all(torch.equal(p, weight) for p, weight in zip(net.parameters(), weights, strict=True))
+    # Behind the look it steps again.
+    F.cross_entropy(net(images), labels).backward()
+    assert len(steps) == len(weights)
+
+
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+@pytest.mark.parametrize("look", [examine, calibrate, diagnose])
+def test_a_look_needs_no_gradients_outside(look, whose):
+    if whose == "ours":
+        given = network(Rectangle(), "basic", "resnet8"), [batch()]
+    else:
+        given = spikingjelly("m"), [digits()], lambda output, labels: F.cross_entropy(output.mean(0), labels)
+    with torch.no_grad():
+        found = look(*copy.deepcopy(given))
+        assert not torch.is_grad_enabled()
+    assert str(found) == str(look(*given))
 
 
 def test_what_cannot_be_looked_at():
