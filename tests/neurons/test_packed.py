@@ -103,6 +103,17 @@ def test_several_that_take_the_same_spikes_keep_them_once_and_as_bits_alone(monk
     assert layers[0].weight.grad.abs().sum() > 0
 
 
+def test_inference_has_no_spikes_to_keep() -> None:
+    network, x = theirs(), (torch.rand(3, 2, 8, 8, 8) > 0.5).float()
+    for mode in (torch.no_grad, torch.inference_mode):
+        functional.reset_net(network)
+        with mode(), packed_spikes(network.modules()):
+            found = network(x)
+        functional.reset_net(network)
+        with torch.no_grad():
+            assert torch.equal(found, network(x))
+
+
 class InPlace(nn.Module):
     """It changes what the way back needs, which torch refuses."""
 

@@ -76,7 +76,8 @@ def packed_spikes(modules: Iterable[nn.Module]) -> Iterator[None]:
         spikes = output[0] if isinstance(output, tuple) else output
         # Bits are of whole memory, from its beginning to its end.
         whole = isinstance(spikes, Tensor) and spikes.untyped_storage().nbytes() == spikes.nbytes
-        if whole and spikes.is_floating_point() and spikes.numel():
+        # For inference tensors there is no way back.
+        if whole and spikes.is_floating_point() and spikes.numel() and not spikes.is_inference():
             outputs[spikes.untyped_storage()._cdata] = _Output(spikes)
 
     def to_bits(x: Tensor) -> tuple[Tensor, int] | Callable[[], Tensor]:
