@@ -88,6 +88,14 @@ def test_blocks_are_those_of_stages_that_hold_the_network() -> None:
     assert model.taps.names == ["patch_embed", "blocks.0", "blocks.1"]
 
 
+def test_whatever_goes_wrong_in_calibration_leaves_no_hook() -> None:
+    network, (x, labels) = DEEP["spikingjelly m"](), digits()
+    hooks = sum(len(module._forward_hooks) for module in network.modules())
+    with pytest.raises(IndexError):
+        attach(network, method="calibrated", example=x, labels=labels + 100, tell=lambda line: None)
+    assert sum(len(module._forward_hooks) for module in network.modules()) == hooks
+
+
 def test_what_is_missing_is_asked_for() -> None:
     network, (x, labels) = spikingjelly("m"), digits()
     with pytest.raises(ValueError, match=r"on a batch of real data: pass it as example=\.\.\., and labels="):

@@ -165,7 +165,7 @@ def _as_preset(
             model.readout, model.taps.every_step = EveryStep(model.readout), True
         if method.calibrate:
             _calibrate(model, example_of(network, options.get("example")), labels, tell)
-    except ValueError:
+    except BaseException:
         model.strip()
         raise
     return model
