@@ -14,7 +14,7 @@ from .modules import LIF, Threshold
 
 @dataclass(frozen=True)
 class WithinBounds:
-    """1 where a number of spikes is neither below 0 nor above ``most``: what stands for an I-LIF's surrogate."""
+    """1 where a membrane potential is neither below 0 nor above ``most``: what stands for an I-LIF's surrogate."""
 
     most: int
 
@@ -28,9 +28,9 @@ class ILIF(LIF):
     """LIF that gives whole numbers from 0 to ``most`` in training; at inference each is so many spikes.
 
     Luo et al., "Integer-Valued Training and Spike-Driven Inference Spiking Neural Network for High-performance and
-    Energy-efficient Object Detection", ECCV 2024. The gradient passes where the number is neither at its least nor at
-    its most, so there is no surrogate to choose; the reset subtracts what was fired, so there is none of these either.
-    See :func:`unrolled_spikes`.
+    Energy-efficient Object Detection", ECCV 2024. The gradient passes where the membrane potential, in thresholds, is
+    between 0 and ``most``, so there is no surrogate to choose; the reset subtracts what was fired, so there is none of
+    these either. See :func:`unrolled_spikes`.
 
     Args:
         decay: factor on the membrane potential in a step, from 0 to 1.
