@@ -255,20 +255,24 @@ def find_reset(prober: Prober, libraries: list[Library], given: Reset | str | No
 def _is_read(prober: Prober, reset: Reset, name: str, changed: Mapping[tuple[str, str], tuple[Any, Any]]) -> bool:
     """Whether a pass begins from an attribute, or adds to what it holds: from one that is far off, another comes."""
     network = _rested(prober, reset)
-    for (module, attribute), (_, after) in changed.items():
-        if attribute == name:
-            far = torch.full_like(after, 1e3) if isinstance(after, Tensor) else copy.deepcopy(after)
-            setattr(network.get_submodule(module), name, far)
     try:
+        for (module, attribute), (_, after) in changed.items():
+            if attribute == name:
+                far = torch.full_like(after, 1e3) if isinstance(after, Tensor) else copy.deepcopy(after)
+                setattr(network.get_submodule(module), name, far)
         done = prober.go(network=network, sums=True)
+        grown = any(
+            _size(getattr(network.get_submodule(module), name)) > _size(after)
+            for (module, attribute), (_, after) in changed.items()
+            if attribute == name
+        )
+        return grown or done.sums != prober.go(network=_rested(prober, reset), sums=True).sums
     except Exception:  # of the network: a state of another shape
         return True
-    grown = (
-        len(getattr(done.network.get_submodule(module), name)) > len(after)
-        for (module, attribute), (_, after) in changed.items()
-        if attribute == name and isinstance(after, list | dict)
-    )
-    return done.sums != prober.go(network=_rested(prober, reset), sums=True).sums or any(grown)
+
+
+def _size(value: Any) -> int:
+    return value.numel() if isinstance(value, Tensor) else len(value) if isinstance(value, list | tuple | dict) else 0
 
 
 def methods(network: nn.Module) -> list[tuple[CallReset, str]]:

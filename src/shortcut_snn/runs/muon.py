@@ -46,7 +46,12 @@ class Muon(Optimizer):
     ) -> None:
         # Groups come one by one, and torch makes no optimizer without any.
         self.muon = _GramMuon(
-            [{"params": []}], lr, momentum=momentum, nesterov=nesterov, ns_steps=ns_steps, adjust_lr_fn="match_rms_adamw"
+            [{"params": []}],
+            lr,
+            momentum=momentum,
+            nesterov=nesterov,
+            ns_steps=ns_steps,
+            adjust_lr_fn="match_rms_adamw",
         )
         self.adamw = torch.optim.AdamW([{"params": []}], lr, betas=betas)
         for inner in (self.muon, self.adamw):
