@@ -70,7 +70,7 @@ def preserving_state(model: nn.Module, training: bool = True) -> Iterator[None]:
     grads = {name: parameter.grad for name, parameter in model.named_parameters()}
     # Such as an optimizer's step within the backward pass.
     following = [hooks for parameter in model.parameters() if (hooks := parameter._post_accumulate_grad_hooks)]
-    hooks_before = [dict(hooks) for hooks in following]
+    kept = [dict(hooks) for hooks in following]
     numpy = sys.modules.get("numpy")
     states = random.getstate(), None if numpy is None else numpy.random.get_state()
     devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
@@ -89,8 +89,8 @@ def preserving_state(model: nn.Module, training: bool = True) -> Iterator[None]:
         random.setstate(states[0])
         if numpy is not None:
             numpy.random.set_state(states[1])
-        for hooks, before in zip(following, hooks_before, strict=True):
-            hooks.update(before)
+        for hooks, held in zip(following, kept, strict=True):
+            hooks.update(held)
         for module, mode in modes.items():
             module.training = mode
         for name, parameter in model.named_parameters():
