@@ -69,7 +69,8 @@ class CallReset:
 
 def _let_go(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, Tensor, Tensor]]:
     """Take its state out of the graph, which a method that sets it to 0 in place would leave it in."""
-    for values in (vars(module), module._buffers):
+    spaces: tuple[dict[str, Any], ...] = (vars(module), module._buffers)
+    for values in spaces:
         for name, value in list(values.items()):
             if isinstance(value, Tensor) and not value.is_leaf:
                 values[name] = value.detach().clone()

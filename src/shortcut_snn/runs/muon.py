@@ -157,9 +157,7 @@ def _matrix(x: Tensor, plain: bool) -> Tensor:
 
 def _weight(matrix: Tensor, like: Tensor, plain: bool) -> Tensor:
     """Return such a matrix in the shape of a weight."""
-    if plain:
-        return matrix.unflatten(1, like.shape[1:])
-    return matrix.unflatten(1, like.movedim(1, -1).shape[1:]).movedim(-1, 1)
+    return matrix.reshape(like.shape) if plain else matrix.reshape(like.movedim(1, -1).shape).movedim(-1, 1)
 
 
 RESTART = 5
