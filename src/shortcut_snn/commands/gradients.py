@@ -18,7 +18,7 @@ from ..analysis.verdict import judge
 from ..data import Data
 from ..files import write_csv
 from ..recipes import build, changed
-from ..recipes.build import build_task, check_data, load_data, load_network, run_recipe, unused_neuron
+from ..recipes.build import build_task, check_data, load_data, load_network, run_recipe
 from ..recipes.recipe import Recipe, method_text
 from ..runs import RunFolder, Task
 from ..runs.gradient_mechanisms import calibrates
@@ -235,8 +235,8 @@ def run(options: argparse.Namespace) -> int:
     recipe = options.recipe if place is None else run_recipe(place, options.said)
     found = gradients(recipe, options.batches, place)
     write(found, folder)
-    if unused := unused_neuron(recipe):
-        print(unused)
+    if recipe.unused:
+        print(recipe.unused)
     print(f"{recipe}; {found.images} samples; gradient RMS of the weights:\n")
     cells = []
     for layer, without in found.reports["without"].rms.items():

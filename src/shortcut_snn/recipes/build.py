@@ -73,8 +73,8 @@ def train(
         # Before data is read: what is there may be another run.
         place.start_from(recipe.to_dict(), resume)
         tell(f"{recipe}, in {folder}")
-        if unused := unused_neuron(recipe):
-            tell(unused)
+        if recipe.unused:
+            tell(recipe.unused)
     with seeded(recipe.training.seed, recipe.training.threads):
         task, data = build(recipe, tell=rank_zero_only(tell))
     return fit(
@@ -156,13 +156,6 @@ def load_data(recipe: Recipe) -> Data:
         return as_data(loaded, **{"batch_size": recipe.data.batch_size} if hasattr(recipe.data, "batch_size") else {})
     except ValueError as error:
         raise ValueError(f"what load() of the data {name!r} returned: {error}") from None
-
-
-def unused_neuron(recipe: Recipe) -> str:
-    """Return a line that says so where a recipe names neurons and its network brings its own; else nothing."""
-    if recipe.network.takes("make_neuron") or recipe.neuron == Recipe().neuron:
-        return ""
-    return f"network {kind_and_name(recipe.network)[1]!r} brings its own neurons: what neuron says has no effect"
 
 
 def _check_size(recipe: Recipe, data: Data, trains: bool) -> None:

@@ -134,6 +134,14 @@ class Recipe:
         """T, where the network says it."""
         return getattr(self.network, "time_steps", None)
 
+    @property
+    def unused(self) -> str:
+        """A line that says so where neurons are named and the network brings its own; else nothing."""
+        if self.network.takes("make_neuron") or self.neuron == Recipe().neuron:
+            return ""
+        name = components.kind_and_name(self.network)[1]
+        return f"network {name!r} brings its own neurons: what neuron says has no effect"
+
     def __str__(self) -> str:
         """Say in a few words what trains on what, and how."""
         names = {field.name: getattr(self, field.name) for field in fields(self)}
