@@ -22,6 +22,7 @@ from shortcut_snn.runs.tables import table
 
 Row = dict[str, str]
 STYLES = ("-", "--", ":", "-.")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def accuracy(row: Row, which: str = "test_last") -> float:
@@ -93,12 +94,15 @@ def tuning(rows: Sequence[Row]) -> str:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Draw accuracy against depth: a colour for each block, a line style for each method."""
+    """Draw accuracy against depth: a colour for each block, a line style and a marker for each method.
+
+    Another optimizer, another neuron and controls of one method are left to the tables.
+    """
     lines: dict[tuple[str, str], list[tuple[int, float, float]]] = {}
     for setting, methods in grouped(rows, "final").items():
         depth, _, block = setting.partition("-")
         for method, found in methods.items():
-            if " at " in method:
+            if " at " in method or "-" in block or method in ("vanilla_equal_time", "loss_sum_until_half"):
                 continue
             lines.setdefault((block, method), []).append((int(depth), *mean_interval(list(map(accuracy, found)))))
     blocks, names = (list(dict.fromkeys(each)) for each in zip(*lines, strict=True))
@@ -109,7 +113,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         # One seed has no interval.
         halves = [half if half == half else 0.0 for half in halves]
         colour, style = COLOURS[blocks.index(block)], STYLES[names.index(method) % len(STYLES)]
-        axes.errorbar(depths, means, yerr=halves, color=colour, linestyle=style, marker="o", markersize=4, capsize=2,
+        marker = MARKERS[names.index(method) % len(MARKERS)]
+        axes.errorbar(depths, means, yerr=halves, color=colour, linestyle=style, marker=marker, markersize=6, capsize=2,
                       label=f"{block}, {method.replace('_', ' ')}")  # fmt: skip
     axes.set_xscale("log")
     ticks = sorted({depth for points in lines.values() for depth, *_ in points})
