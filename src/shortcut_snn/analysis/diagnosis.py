@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +54,6 @@ def diagnose(
     batches: Sequence[Batch],
     loss: Loss = cross_entropy,
     *,
-    time_axis: int | Literal["auto"] | None = "auto",
     reset: Reset | None = None,
 ) -> Diagnosis:
     """Say whether a network's gradient vanishes or explodes, whether layers are dead, and what helps.
@@ -66,8 +65,6 @@ def diagnose(
         batches: pairs of inputs and labels; the first one's figures are told, and a tip has to help on all.
         loss: takes the network's output (of all time steps, where the network computes one a call) and the labels; by
             default cross-entropy of the logits ``[N, classes]`` that are found in it.
-        time_axis: where time lies in what a branch would tap: 0 for ``[T, N, ...]``, None where the network calls its
-            layers at every time step; by default as is found.
         reset: called before each batch, for networks that keep a state; by default what is found.
 
     Raises:
@@ -83,7 +80,7 @@ def diagnose(
     setup = _setup(network, batches, loss, reset)
 
     def tried() -> list[Remedy]:
-        return of_neurons(setup, batches) + of_branches(setup, batches, reset, time_axis)
+        return of_neurons(setup, batches) + of_branches(setup, batches, reset)
 
     return of_setup(setup, batches, tried, reset=_kept if isinstance(setup.model, Shortcut) else reset)
 

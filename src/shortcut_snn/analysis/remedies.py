@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from ..method.taps import PLACEMENTS, resolve
 from ..neurons import IF, LIF, Neuron, Resizable
 from .calibration import calibrate, set_widths
 from .layers import Batch, Loss
-from .probe import Reset, neurons, resetting, stepwise
+from .probe import Reset, neurons, resetting
 from .tips import Remedy, Setup
 
 WIDTHS = (0.25, 0.5, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 8.0)
@@ -54,24 +54,19 @@ def of_neurons(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
     return found + _attribute(setup, "detach_reset", (True, False), "detached reset: {0} (--neuron.detach_reset {0})")
 
 
-def of_branches(
-    setup: Setup, batches: Sequence[Batch], reset: Reset | None, time_axis: int | Literal["auto"] | None
-) -> list[Remedy]:
+def of_branches(setup: Setup, batches: Sequence[Batch], reset: Reset | None) -> list[Remedy]:
     """Return the branches that a network without any could have.
 
     Args:
         setup: the network, not in a wrapper.
         batches: one is run to find the number of classes.
         reset: see :func:`~.layers.examine`.
-        time_axis: see :func:`~.diagnosis.diagnose`.
     """
     if isinstance(setup.model, Shortcut) and setup.model.description is not None and not setup.model.branches:
         return _found_branches(setup, batches[0][0], reset)
     if setup.inner is not None:
         return []
     reset = resetting(setup.model, reset)
-    if time_axis == "auto":
-        time_axis = None if stepwise(setup.model) else 0
     with preserving_state(setup.model), torch.no_grad():
         reset(setup.model)
         logits = setup.model(batches[0][0])
@@ -79,7 +74,7 @@ def of_branches(
     if not isinstance(logits, Tensor):
         # What to add branches' logits to, only the caller's loss knows.
         return []
-    wrap = partial(Shortcut, num_classes=logits.shape[-1], example=batches[0][0], time_axis=time_axis, reset=reset)
+    wrap = partial(Shortcut, num_classes=logits.shape[-1], example=batches[0][0], reset=reset)
     found = []
     for where in PLACEMENTS:
         try:

@@ -25,8 +25,6 @@ class Library:
         is_stepwise: whether a neuron computes one time step a call (and not a whole sequence).
         reset: puts a network's neurons to rest; None where they keep nothing between calls.
         time_axis: where time lies in what its layers give, if the shape leaves it open; None for nowhere.
-        carries_state: whether a network of one time step is given the state of the step before as its argument
-            ``state`` and returns the next one.
         to_sequences: has a network's layers take whole sequences from then on, where that is a mode of theirs.
         to_sequences_call: how somebody calls that on ``net``.
 
@@ -40,7 +38,6 @@ class Library:
     is_stepwise: Callable[[nn.Module], bool]
     reset: Reset | None
     time_axis: int | None
-    carries_state: bool = False
     to_sequences: Reset | None = None
     to_sequences_call: str = ""
 
@@ -130,7 +127,6 @@ NORSE = Library(
     lambda module: any(base.__name__ in ("SNNCell", "SNNRecurrentCell") for base in type(module).__mro__),
     reset=None,
     time_axis=0,
-    carries_state=True,
 )
 # Up to 0.0.0.0.14: neurons of one time step, and of whole sequences under names of their own.
 CLOCK_DRIVEN = Library(
