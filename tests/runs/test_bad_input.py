@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from shortcut_snn.commands import _main, main
+from shortcut_snn.data import ImageFolder
 from shortcut_snn.recipes import build, recipe_of
 from shortcut_snn.recipes.entries import from_dict, read_recipe, said
 from shortcut_snn.runs.trainer import make_trainer
@@ -323,6 +324,29 @@ def test_a_damaged_image_of_the_test_set(tmp_path: Path, capsys: Say) -> None:
     broken.unlink()
     assert main([*given, "--resume"]) == 0
     assert (out / "result.json").is_file()
+
+
+def test_a_damaged_image_of_a_drawn_test_set(tmp_path: Path, capsys: Say) -> None:
+    """Without it others would be drawn, some that were trained on: it is replaced, not removed."""
+    root, out = tmp_path / "images", tmp_path / "out"
+    images(root, each=12)
+    broken = Path(ImageFolder(str(root), image_size=8).load().test.paths[1])
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:60])
+    given = of_data(root, "folder", out, data__image_size=8)
+    assert main(given) == 1
+    broken.unlink()
+    capsys.readouterr()
+    assert main([*given, "--resume"]) == 1
+    assert "another of its class under its name" in capsys.readouterr().err
+    broken.write_bytes(whole)
+    assert main([*given, "--resume"]) == 0
+    # Nor is the finished run tested on what it was trained on.
+    assert main(["evaluate", str(out)]) == 0
+    broken.unlink()
+    capsys.readouterr()
+    assert main(["evaluate", str(out)]) == 1
+    assert "or their split are no longer those of the run" in capsys.readouterr().err
 
 
 def test_no_memory_is_a_line_too(tmp_path: Path, capsys: Say, monkeypatch: pytest.MonkeyPatch) -> None:

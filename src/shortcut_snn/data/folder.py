@@ -34,14 +34,15 @@ class FolderImages(Images):
     Args:
         paths: one file per image.
         labels: int64 ``[n]``.
+        root: the folder in which they lie, perhaps further down; names are told from there.
         size: side to which images are resized (shorter side) and centre-cropped; None: they all have the first's.
 
     Raises:
         ImageFileError: a file cannot be decoded, or has another size, when it is fetched.
     """
 
-    def __init__(self, paths: list[str], labels: Tensor, size: int | None = None) -> None:
-        self.paths, self.labels, self.size = paths, labels, size
+    def __init__(self, paths: list[str], labels: Tensor, root: Path, size: int | None = None) -> None:
+        self.paths, self.labels, self.root, self.size = paths, labels, root, size
         if size is not None:
             self.shape = (3, size, size)
         elif paths:
@@ -67,9 +68,14 @@ class FolderImages(Images):
 
     def subset(self, indices: Indices) -> Self:
         """Return the images at ``indices``, in that order."""
-        chosen = type(self)([], self.labels[torch.as_tensor(indices, dtype=torch.int64)], self.size)
+        chosen = type(self)([], self.labels[torch.as_tensor(indices, dtype=torch.int64)], self.root, self.size)
         chosen.paths, chosen.shape = [self.paths[index] for index in indices], self.shape
         return chosen
+
+    def names(self) -> list[str]:
+        """Return each file's path below the root."""
+        start = len(str(self.root / "_")) - 1
+        return [path[start:].replace(os.sep, "/") for path in self.paths]
 
     def fingerprint(self) -> Fingerprint:
         """Return by what one can tell whether these are the same files later on: names, sizes, dates, a sample."""
@@ -127,7 +133,7 @@ class ImageFolder(StoredSet):
 
     def _part(self, folder: Path, names: list[str]) -> FolderImages:
         paths, labels = labelled_files(folder, names, EXTENSIONS, "images")
-        return FolderImages(paths, torch.tensor(labels), self.image_size)
+        return FolderImages(paths, torch.tensor(labels), self.path, self.image_size)
 
 
 def decode(path: str, channels: int = 3) -> Tensor:

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -64,9 +65,9 @@ class ImageData(Data):
         }  # fmt: skip
         return about | ({"split_sha256": hashlib.sha256(self.split.encode()).hexdigest()} if self.split else {})
 
-    @property
+    @cached_property
     def split(self) -> str:
-        """Which recordings are where: part, label and name, a line for each in the order of the parts."""
+        """Which files are where: part, label and name, a line for each in the order of the parts."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         return "".join(
             # A name that is not of UTF-8 is as the system gives it, and has bytes that no text file takes.

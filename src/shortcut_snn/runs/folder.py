@@ -11,6 +11,7 @@ from torch import nn
 
 from .. import __version__
 from ..analysis.calibration import set_widths
+from ..data.split import keeps_parts
 from ..deploy.weights import read_network, save_network
 from ..files import make_folder, read_json, remove_strays, write_csv
 from ..yaml_text import as_yaml
@@ -43,7 +44,7 @@ class RunFolder:
     ``recipe.yaml``, ``environment.json``, ``metrics.csv``, ``gradients.csv``, ``layers.csv``, ``timing.csv`` (epochs
     count from 1), ``energy.csv``, ``confusion.csv`` of a classification's test data, pictures, ``checkpoint.ckpt``, the
     networks that ship (``network.safetensors`` after the last epoch, ``best.safetensors`` of the best epoch on
-    validation data) and ``result.json``; of recordings of events, ``split.txt`` says which were for training,
+    validation data) and ``result.json``; of recordings and images in files, ``split.txt`` says which were for training,
     validation and test; ``surrogates.json`` holds the widths of calibrated surrogates, and ``checksums.json`` hashes of
     what a resumed run reads.
 
@@ -235,6 +236,21 @@ class RunFolder:
         """
         check_same(self.complete(self.read_entries()), entries, f"the run in {self}", self.recipe)
 
+    def check_split(self, now: str) -> None:
+        """Refuse data of which samples are in other parts than the run had them in.
+
+        Where a file of a validation or test set was damaged, it may be gone.
+
+        Raises:
+            ValueError: they are.
+        """
+        before = self.read_split()
+        if before and now and before != now and not (self.awaits_mending and keeps_parts(before, now)):
+            raise ValueError(
+                f"the samples or their split are no longer those of the run, which are listed in {self.split}; put "
+                "them back (for a damaged file another of its class under its name), or name another folder"
+            )
+
     # Writing.
 
     def changed_imports(self, imports: Sequence[Row]) -> list[str]:
@@ -323,6 +339,10 @@ class RunFolder:
         if not isinstance(entries, dict):
             raise ValueError(f"{self.recipe} is not a recipe: expected entries like 'training: ...'")
         return entries
+
+    def read_split(self) -> str:
+        """Return the record of which samples are in which part; empty where there is none."""
+        return self.split.read_text(encoding="utf-8") if self.split.is_file() else ""
 
     def read_result(self) -> dict[str, Any]:
         """Return what came of a finished run.

@@ -260,11 +260,7 @@ def _checkpoint(folder: RunFolder, data: Data, entries: Mapping[str, Any], resum
         checkpoint = folder.checkpoint if resume and folder.checkpoint.is_file() else None
     if checkpoint is None:
         return None
-    if data.split and not folder.awaits_mending and folder.split.read_text(encoding="utf-8") != data.split:
-        raise ValueError(
-            f"the recordings or their split are no longer those of the run, which are listed in {folder.split}; put "
-            "them back, or name another folder"
-        )
+    folder.check_split(data.split)
     return checkpoint
 
 
