@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, random_split
 from torchvision.transforms import v2
 
 import lightning
@@ -167,10 +167,47 @@ def test_data_are_taken_as_they_are() -> None:
 def test_a_module_is_set_up_and_its_validation_part_may_be_its_test_part() -> None:
     given = WithTest(0)
     as_data(given)
-    assert given.calls == ["prepare", "fit", "validate", "test"]
+    assert given.calls == ["prepare", "fit", "test"]
     made = as_data(Module(0)).loaders(0)
     assert made.validation is None
     assert sum(len(labels) for _, labels in made.test) == 6
+
+
+class Splits(lightning.LightningDataModule):
+    """As in Lightning's own documentation: each setup draws another split."""
+
+    def setup(self, stage: str) -> None:
+        self.train, self.val = random_split(range(100), [80, 20])  # type: ignore[arg-type, var-annotated]
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(self.train)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(self.val)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(range(3))  # type: ignore[arg-type]
+
+
+def test_the_parts_of_a_module_share_no_sample_and_are_the_same_in_every_run() -> None:
+    def parts() -> list[list[int]]:
+        made = as_data(Splits()).loaders(0)
+        assert made.validation is not None
+        return [sorted(int(batch) for batch in part) for part in (made.train, made.validation)]
+
+    train, validation = parts()
+    assert sorted(train + validation) == list(range(100))
+    torch.rand(1)
+    assert parts() == [train, validation]
+
+
+def test_other_samples_in_loaders_are_told_from_those_before() -> None:
+    def told(count: int) -> dict[str, str]:
+        return as_data((DataLoader(Numbers(count), shuffle=True), DataLoader(Numbers(4)))).fingerprint()
+
+    assert told(8) == told(8) != {}
+    assert told(8) != told(9)
+    assert as_data((DataLoader(Stream()), DataLoader(Numbers(4)))).fingerprint() == {}
 
 
 class Stream(IterableDataset[Tensor]):
@@ -185,6 +222,8 @@ def test_streams_come_in_loaders() -> None:
     resumed.begin(0, 1)
     assert all(torch.equal(a, b) for a, b in zip(expected, resumed.train, strict=True))
     assert data.sample(3).shape == (4, 2)
+    with pytest.raises(TypeError, match="give Stream a __len__ that says how many samples it yields"):
+        len(whole.train)
 
 
 class Lists(Module):

@@ -99,22 +99,31 @@ def _said(given: Any) -> str:
 
 
 def _of_module(module: Any) -> tuple[Any, ...]:
-    """Return the loaders of a LightningDataModule; without a test part, the validation part is that."""
+    """Return the loaders of a LightningDataModule; without a test part, the validation part is that.
+
+    Training and validation come of one setup, as in Lightning's own fit: each might split anew. What it draws, it draws
+    alike in every run.
+    """
+    own = Randomness(0)
     for hook in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"):
         if hasattr(module, hook) and not getattr(module, hook).__func__.__qualname__.startswith("DataHooks."):
             raise ValueError(
                 f"{type(module).__name__}.{hook}() would not be called: the loaders alone are taken of a data module; "
                 "do its work in a task's prepare(), or in the loaders' collate_fn"
             )
-    module.prepare_data()
     loaders = []
-    for part, stage in (("train", "fit"), ("val", "validate"), ("test", "test")):
+    with own:
+        module.prepare_data()
+        module.setup("fit")
+    for part in ("train", "val", "test"):
         method = getattr(module, f"{part}_dataloader", None)
         # What it does not define, Lightning's own hooks do, which raise.
         if method is None or method.__func__.__qualname__.startswith("DataHooks."):
             continue
-        module.setup(stage)
-        loader = method()
+        with own:
+            if part == "test":
+                module.setup("test")
+            loader = method()
         if isinstance(loader, list | tuple) and len(loader) == 1:
             loader = loader[0]
         if not isinstance(loader, DataLoader):
@@ -159,6 +168,29 @@ class GivenData(Data):
         """What the parts and their owner say."""
         return self.about
 
+    def fingerprint(self) -> Fingerprint:
+        """Return by what one can tell whether these are the same samples later on; nothing where they never are.
+
+        Of streams, whose samples have no numbers, nothing is known.
+        """
+        nothing: list[Any] = []
+        parts = {
+            "train": self.train,
+            "validation": nothing if self.validation is None else self.validation,
+            "test": self.test,
+        }
+        sets = {name: part.dataset if isinstance(part, DataLoader) else part for name, part in parts.items()}
+        if not all(part is nothing or _is_data_set(part) for part in sets.values()):
+            return {}
+        first, second = (joined({name: of_values(_some(part)) for name, part in sets.items()}) for _ in range(2))
+        return first if first == second else {}
+
+
+def _some(part: Any) -> Iterator[Any]:
+    samples = SeededSamples(part, SAMPLE_SEED)
+    yield len(samples)
+    yield from (samples[0, index] for index in spread(len(samples), SAMPLES))
+
 
 @dataclass(frozen=True)
 class SampleData(GivenData):
@@ -176,21 +208,6 @@ class SampleData(GivenData):
     def sample(self, count: int) -> Any:
         """Return a batch of ``count`` test samples (or all), the same ones in every run, chosen evenly at random."""
         return _sample(self.test, count, default_collate)
-
-    def fingerprint(self) -> Fingerprint:
-        """Return by what one can tell whether these are the same samples later on; nothing where they never are."""
-        first, second = (self._drawn() for _ in range(2))
-        return first if first == second else {}
-
-    def _drawn(self) -> Fingerprint:
-        parts = {"train": self.train, "validation": self.validation or [], "test": self.test}
-        return joined({name: of_values(self._some(part)) for name, part in parts.items()})
-
-    @staticmethod
-    def _some(part: Any) -> Iterator[Any]:
-        samples = SeededSamples(part, SAMPLE_SEED)
-        yield len(samples)
-        yield from (samples[0, index] for index in spread(len(samples), SAMPLES))
 
 
 class SeededSamples(Dataset[Any]):
@@ -281,7 +298,13 @@ class ReplayedLoader:
         self.epoch, self._begun = epoch, (epoch, batches)
 
     def __len__(self) -> int:
-        return len(self.loader)
+        try:
+            return len(self.loader)
+        except TypeError:
+            kind = type(self.loader.dataset).__name__
+            raise TypeError(
+                f"a run counts its epochs in batches: give {kind} a __len__ that says how many samples it yields"
+            ) from None
 
     def __iter__(self) -> Iterator[Any]:
         own = Randomness(_seed(self.seed, Stream.ORDER, self.epoch))
