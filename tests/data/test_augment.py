@@ -69,10 +69,11 @@ def test_roll_is_torchs_at_every_offset_equally() -> None:
     assert np.abs(np.array(seen) - 50).max() < 5 * np.sqrt(50)
 
 
-def test_affine_is_scipys() -> None:
-    images, bits = noise(20), random_bits(np.arange(20))
+@pytest.mark.parametrize("size", [(16, 16), (12, 20), (24, 8)])
+def test_affine_is_scipys(size: tuple[int, int]) -> None:
+    images, bits = noise(20, max(size))[..., : size[0], : size[1]], random_bits(np.arange(20))
     moved = Affine(degrees=40, scale=0.3, shear=0.4, shift=0.2)(images.copy(), bits, GREY)
-    centre = np.array([7.5, 7.5])
+    centre = (np.array(size) - 1) / 2
     for number in range(20):
         turn, grow, across, down, *shift = (2 * uniform(random_bits(bits, draw))[number] - 1 for draw in range(6))
         angle = np.deg2rad(40 * turn)
@@ -80,7 +81,7 @@ def test_affine_is_scipys() -> None:
         matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         matrix = 1.3**-grow * matrix @ np.array([[1, 0.4 * across], [0.4 * down, 1]])
         by_row = matrix[::-1, ::-1]
-        offset = centre - by_row @ centre + 16 * 0.2 * np.array(shift[::-1])
+        offset = centre - by_row @ centre + np.array(size) * 0.2 * np.array(shift[::-1])
         for channel in range(3):
             plane = images[number, channel].astype(float)
             wanted = affine_transform(plane, by_row, offset, order=1, mode="grid-constant", cval=0)

@@ -215,6 +215,23 @@ def test_parts_by_other_names_are_no_classes(split: Path, names: tuple[str, str]
         config(split).load()
 
 
+@pytest.mark.parametrize("other", ["Meta", "images", "cat"])
+def test_parts_by_other_names_are_no_classes_whatever_lies_beside_them(split: Path, other: str) -> None:
+    for part in ("train", "test"):
+        (split / part).rename(split / part.capitalize())
+    shutil.copytree(split / "Train" / "cat", split / other)
+    with pytest.raises(ValueError, match="has the folders Test, Train, which are no classes: name them train, test"):
+        config(split).load()
+
+
+def test_a_class_may_be_called_as_a_part_is(colour: Colour, tmp_path: Path) -> None:
+    write_folder(tmp_path, colour[0][:60], colour[1][:60] % 3, ["exam", "test", "val"], ("png",))
+    assert config(tmp_path).load().classes == ["exam", "test", "val"]
+    (tmp_path / "test").rename(tmp_path / "Train")
+    (tmp_path / "val").rename(tmp_path / "plane")
+    assert config(tmp_path).load().classes == ["Train", "exam", "plane"]
+
+
 @pytest.mark.parametrize("target", ["..", "../..", "cat", "../dog"])
 def test_a_link_to_a_folder_that_is_there_already_is_refused(split: Path, target: str) -> None:
     link = split / "train" / "cat" / "link"

@@ -71,6 +71,17 @@ def test_labels_beyond_the_named_classes(tmp_path: Path) -> None:
         ImageArchive(root).load()
 
 
+@pytest.mark.parametrize("wrong", [7, -100])
+def test_labels_of_the_validation_part_are_checked_too(tmp_path: Path, wrong: int) -> None:
+    part = {"class_names": np.array(["cat", "dog"]), "x_val": np.zeros((2, 4, 4), np.uint8)}
+    root = archive(tmp_path, [0, 1], [0, 1], y_val=np.array([1, wrong]), **part)
+    with pytest.raises(ValueError, match=f"validation labels must be 0 to 1 for 2 classes, found {wrong}"):
+        ImageArchive(root).load()
+    part["x_val"] = part["x_val"][:0]
+    root = archive(tmp_path, [0, 1], [0, 1], y_val=np.array([], np.int64), **part)
+    assert len(ImageArchive(root).load().validation) == 0
+
+
 def test_a_limit_below_the_number_of_classes(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"data.train_limit: at least one image for each of the 2 classes"):
         ImageArchive(archive(tmp_path, [0, 1], [0, 1]), train_limit=1).load()

@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from shortcut_snn.data import EventFolder, ImageFolder
+from shortcut_snn.data import CIFAR10DVS, EventFolder, ImageFolder
 from shortcut_snn.data.file_error import DataFileError
 from shortcut_snn.data.inputs import InputFiles
 
-from .events.recordings import nmnist, structured
+from .events.recordings import nmnist, structured, write_cifar10dvs
 
 GREY = np.random.default_rng(0).integers(0, 256, (9, 12), np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, (9, 12, 3), np.uint8)
@@ -68,6 +68,24 @@ def test_recordings_become_the_frames_of_their_set(tmp_path: Path, slicing: str)
     frames = files.read(sample)
     assert torch.equal(frames, data.test[0][0])
     assert (frames.dtype, frames.shape) == (torch.uint8, (3, 2, 12, 12))
+
+
+@pytest.mark.filterwarnings("ignore:.* recordings of CIFAR10-DVS's")
+@pytest.mark.parametrize("kind", ["cifar10dvs", "events"])
+def test_recordings_are_read_as_the_set_reads_files_alike(tmp_path: Path, kind: str) -> None:
+    root, cache = write_cifar10dvs(tmp_path / "set"), str(tmp_path / "frames")
+    official = CIFAR10DVS(root, cache=cache, validation=0).load(time_steps=2)
+    own = EventFolder(root, sensor=(128, 128), cache=cache, validation=0).load(time_steps=2)
+    data = official if kind == "cifar10dvs" else own
+    assert data.description["turned"] == (kind == "cifar10dvs")
+    # The cache, which both share, tells them apart.
+    for each in (official, own, official):
+        name = each.test.names()[0]
+        frames = InputFiles(data.description, time_steps=2).read(root / name)
+        assert torch.equal(frames, each.test[0][0] if each is data else each.test[0][0].transpose(-2, -1))
+    unsaid = {key: value for key, value in data.description.items() if key != "turned"}
+    path = root / official.test.names()[0]
+    assert torch.equal(InputFiles(unsaid, time_steps=2).read(path), official.test[0][0])
 
 
 def test_what_is_taken_of_a_folder(tmp_path: Path) -> None:

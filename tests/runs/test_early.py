@@ -8,7 +8,7 @@ from torch import Tensor
 
 from shortcut_snn import nets
 from shortcut_snn.commands import main
-from shortcut_snn.runs import Classification, Training
+from shortcut_snn.runs import Classification, Task, Training
 from shortcut_snn.runs.early import Early
 from shortcut_snn.runs.folder import RunFolder
 
@@ -69,6 +69,42 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(
     error = capsys.readouterr().err
     assert words in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("inputs", "target", "words"),
+    [
+        (torch.rand(24, 8, 1), torch.rand(8, 1), r"for images \[..., C, H, W\], and these inputs are torch.float32"),
+        (torch.ones(8, 1, 8, 8, dtype=torch.int64), torch.ones(8), r"these inputs are torch.int64 \[8, 1, 8, 8\]"),
+        ({"image": torch.rand(8, 1, 8, 8)}, torch.ones(8), "these inputs are a dict"),
+        (torch.rand(4, 1, 8, 8), torch.ones(4, 8, 8), r"this target \[4, 8, 8\] has their height and width"),
+        (torch.rand(4, 1, 8, 8), {"mask": torch.ones(4, 1, 8, 8)}, r"this target \[4, 1, 8, 8\] has their height"),
+    ],
+    ids=["sequences", "numbers", "a mapping", "a kind for each pixel", "masks"],
+)
+def test_a_size_is_for_images_whose_targets_have_no_space(inputs: object, target: object, words: str) -> None:
+    with pytest.raises(ValueError, match=rf"^training.early.size .*{words}.*; leave it out$"):
+        Early(size=4).check_images(inputs, target)
+    Early(time_steps=1).check_images(inputs, target)
+
+
+@pytest.mark.parametrize("target", [torch.arange(8) % 2, torch.rand(8, 8), [torch.arange(8)]])
+def test_other_targets_have_a_size(target: object) -> None:
+    for inputs in (torch.rand(8, 1, 8, 8), torch.ones(4, 8, 2, 8, 8, dtype=torch.uint8)):
+        Early(size=4).check_images(inputs, target)
+
+
+def test_a_task_that_no_size_suits_ends_before_its_first_step(tmp_path: Path) -> None:
+    class Pixels(Task):
+        def criterion(self, prediction: Tensor, target: Tensor) -> Tensor:
+            return torch.nn.functional.mse_loss(prediction, target)
+
+    data = torch.utils.data.TensorDataset(torch.rand(4, 1, 8, 8), torch.rand(4, 1, 8, 8))
+    task = Pixels(torch.nn.Conv2d(1, 1, 3, padding=1), training=Training(epochs=2, early=Early(size=4), threads=1))
+    before = task.model.network.weight.clone()
+    with pytest.raises(ValueError, match=r"training\.early\.size makes images smaller, and this target"):
+        run(tmp_path / "run", task, (data, data))
+    assert torch.equal(task.model.network.weight, before)
 
 
 def test_help_names_the_entries(capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,8 +47,10 @@ class Affine(Augmentation):
         cos, sin = np.cos(angle) * size, np.sin(angle) * size
         shear_x, shear_y = self.shear * shear_x, self.shear * shear_y
         right, down = (2 * self.shift * each for each in shift)
-        # Where each pixel comes from, its image being from -1 to 1: a shear, then a turn.
-        rows = [cos - sin * shear_y, cos * shear_x - sin, right, sin + cos * shear_y, sin * shear_x + cos, down]
+        # Where each pixel comes from, its image being from -1 to 1 either way, however long: a shear, then a turn.
+        tall = images.shape[-2] / images.shape[-1]
+        across, along = (cos * shear_x - sin) * tall, (sin + cos * shear_y) / tall
+        rows = [cos - sin * shear_y, across, right, along, sin * shear_x + cos, down]
         theta = torch.from_numpy(np.stack(rows, 1).reshape(-1, 2, 3)).float()
         grid = F.affine_grid(theta, list(images.shape), align_corners=False)
         moved = F.grid_sample(torch.from_numpy(images).float(), grid, align_corners=False)

@@ -4,7 +4,8 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-_PARTS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
+_TRAINING = frozenset({"train", "training"})
+_PARTS = _TRAINING | {"test", "testing", "val", "valid", "validation"}
 
 
 def class_names(folder: Path) -> list[str]:
@@ -46,9 +47,11 @@ def classes_and_parts(root: Path) -> tuple[list[str], list[str]]:
         raise FileNotFoundError(f"data.root: there is no folder {root}")
     if not (root / "train").is_dir():
         names = class_names(root)
-        if {name.lower() for name in names} <= _PARTS:
+        parts = [name for name in names if name.lower() in _PARTS]
+        # A class may well be called test, but not one training beside it.
+        if len(parts) == len(names) or len({name.lower() in _TRAINING for name in parts}) == 2:
             raise ValueError(
-                f"data.root: {root} has the folders {', '.join(names)}, which are no classes: name them train, "
+                f"data.root: {root} has the folders {', '.join(parts)}, which are no classes: name them train, "
                 "test and val, in small letters"
             )
         return names, []

@@ -65,7 +65,8 @@ class Data(ABC):
 
         Images have ``classes`` (names), ``channels``, ``image_size`` ([H, W] in pixels), ``mean`` and ``std`` (per
         channel; on the 0..1 scale for images, in events for frames of these), ``kind`` ("static" or "events");
-        recordings of events have the camera's ``sensor`` ([H, W] in pixels) and ``slicing`` too.
+        recordings of events have the camera's ``sensor`` ([H, W] in pixels), ``slicing`` and ``turned`` (whether
+        ``.aedat`` files are, as CIFAR10-DVS's) too.
         """
 
     @property

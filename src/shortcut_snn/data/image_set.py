@@ -157,7 +157,10 @@ class ImageSet(Checked, ABC):
         where, count, shape = getattr(self, "root", None) or self.name, len(source.classes), source.train.shape
         if 0 in shape:
             raise ValueError(f"{where}: images need at least 1 pixel a side, got {list(shape)}")
-        for part, images in (("training", source.train), ("test", source.test)):
+        parts = [("training", source.train), ("test", source.test)]
+        if source.validation is not None and len(source.validation):
+            parts.append(("validation", source.validation))
+        for part, images in parts:
             if not len(images):
                 raise ValueError(f"{where}: the {part} set is empty")
             low, high = int(images.labels.min()), int(images.labels.max())

@@ -109,7 +109,9 @@ class InputFiles:
             check_libraries({extension})
             # No other set has these classes, nor files of its kind.
             gestures = self.description.get("classes") == dvsgesture.CLASSES
-            recording = dvsgesture.recording_of(path) if gestures else FileRecording.of(str(path), path.parent)
+            # Where a network's file does not say it, all that the network saw was read so.
+            turned = self.description.get("turned") is not False
+            recording = dvsgesture.recording_of(path) if gestures else FileRecording.of(str(path), path.parent, turned)
             return torch.from_numpy(maker(recording))
         except DataFileError:
             raise

@@ -32,6 +32,7 @@ class Images:
         time_steps: frames of a recording, where the network does not say it.
         sensor: height and width of the camera, where recordings of events become frames.
         slicing: what the frames of a recording have in common: ``"time"`` they last, or ``"count"`` of events.
+        turned: whether recordings in ``.aedat`` files are turned, as those of CIFAR10-DVS.
     """
 
     classes: Annotated[tuple[str, ...], Len(2, MOST_CLASSES)]
@@ -43,6 +44,7 @@ class Images:
     time_steps: Annotated[int, Interval(ge=1, le=MOST_STEPS)] | None = None
     sensor: tuple[_Side, _Side] | None = None
     slicing: Literal["time", "count"] | None = None
+    turned: bool | None = None
 
     def __post_init__(self) -> None:
         """Refuse what does not go together."""

@@ -1,10 +1,11 @@
 """Cheaper first epochs: smaller images and fewer time steps while there is much to learn and little to refine."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import torch
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,7 +19,8 @@ class Early:
 
     Args:
         fraction: the part of all steps that is cheaper.
-        size: pixels that images are reduced to, height and width alike, after augmentation; null for all.
+        size: pixels that images are reduced to, height and width alike, after augmentation; null for all. Not where the
+            target has the image's height and width.
         time_steps: T of static images; null for the network's.
 
     Example:
@@ -42,6 +44,34 @@ class Early:
                 f"training.early.time_steps is {self.time_steps}, and the network runs for {steps}: early steps are "
                 "the cheaper ones"
             )
+
+    def check_images(self, inputs: Any, target: Any) -> None:
+        """Refuse to make smaller what is no image, or an image whose target would then be too large.
+
+        Raises:
+            ValueError: saying which.
+        """
+        if self.size is None:
+            return
+        if not isinstance(inputs, Tensor):
+            raise ValueError(
+                f"training.early.size is for images, and these inputs are a {type(inputs).__name__}; leave it out"
+            )
+        if inputs.dim() < 4 or not (inputs.is_floating_point() or inputs.dtype == torch.uint8):
+            raise ValueError(
+                f"training.early.size is for images [..., C, H, W], and these inputs are {inputs.dtype} "
+                f"{list(inputs.shape)}; leave it out"
+            )
+        parts = (
+            target.values() if isinstance(target, Mapping) else target if isinstance(target, tuple | list) else [target]
+        )
+        for part in parts:
+            # Two axes alone are of samples and classes, even if there are as many of them.
+            if isinstance(part, Tensor) and part.dim() > 2 and part.shape[-2:] == inputs.shape[-2:]:
+                raise ValueError(
+                    f"training.early.size makes images smaller, and this target {list(part.shape)} has their height "
+                    "and width; leave it out"
+                )
 
     def reduced(self, images: Tensor) -> Tensor:
         """Return smaller images.

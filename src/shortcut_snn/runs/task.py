@@ -204,6 +204,7 @@ class Task(pl.LightningModule):
         with ExitStack() as for_this_step:
             if early is not None and self.global_step < early.fraction * self.total_steps:
                 for_this_step.enter_context(early.shorter(self.model.network, inputs))
+                early.check_images(inputs, target)
                 inputs = early.reduced(inputs)
             for_this_step.enter_context(self.as_trained())
             output = self.model(inputs)

@@ -84,10 +84,15 @@ def write_nmnist(root: Path, data: Data, train: int) -> Path:
 
 
 def aedat2(sample: Sample) -> bytes:
-    """CIFAR10-DVS's layout: jAER's header, then address and time of a DVS128, big-endian."""
+    """jAER's file of a DVS128: a header, then address and time, big-endian."""
     header = b"#!AER-DAT2.0\r\n# This is a raw AE data file - do not edit\r\n# Creation time: a Tuesday\r\n"
-    address = (127 - sample.x) << 8 | (127 - sample.y) << 1 | (1 - sample.p)
+    address = (127 - sample.y) << 8 | (127 - sample.x) << 1 | (1 - sample.p)
     return header + np.stack([address, sample.t], 1).astype(">u4").tobytes()
+
+
+def aedat2_turned(sample: Sample) -> bytes:
+    """CIFAR10-DVS's layout: jAER's, but x has changed places with y."""
+    return aedat2(sample._replace(x=sample.y, y=sample.x))
 
 
 def aedat2_davis346(sample: Sample) -> bytes:
@@ -186,5 +191,5 @@ def write_cifar10dvs(root: Path) -> Path:
     for label, name in reversed(list(enumerate(CIFAR))):
         for number in (3, 9, 1, 0, 7, 8, 2, 4, 6, 5):
             sample = synthetic(100 * label + number, 300, (128, 128))
-            write(root / name / f"cifar10_{name}_{number}.aedat", aedat2(sample))
+            write(root / name / f"cifar10_{name}_{number}.aedat", aedat2_turned(sample))
     return root

@@ -168,9 +168,23 @@ def test_bin_files_are_read_by_hand(tmp_path: Path) -> None:
 
 
 def test_aedat_2_reads_as_spikingjelly_reads_cifar10_dvs(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.aedat", recordings.aedat2(synthetic(0, 900, DVS128)))
+    path = write(tmp_path / "a.aedat", recordings.aedat2_turned(synthetic(0, 900, DVS128)))
     theirs = _load_origin_data(path)
-    assert Sample(*(theirs[name] for name in "txyp")).equals(read_file(path, DVS128))
+    assert Sample(*(theirs[name] for name in "txyp")).equals(read_file(path, DVS128, turned=True))
+
+
+def test_aedat_2_of_a_dvs128_is_read_by_hand(tmp_path: Path) -> None:
+    """As jAER shows it: x is the bits from 1, from the right, y those from 8, from below; bit 0 says that it fell."""
+    one = np.array([[20 << 8 | 10 << 1, 77], [50 << 8 | 100 << 1 | 1, 78]], ">u4").tobytes()
+    events = read_file(write(tmp_path / "a.aedat", b"#!AER-DAT2.0\r\n" + one), DVS128)
+    assert (events.x.tolist(), events.y.tolist(), events.p.tolist()) == ([117, 27], [107, 77], [True, False])
+
+
+def test_what_a_set_turns_is_aedat_2_of_a_dvs128_alone(tmp_path: Path) -> None:
+    for name in ("AEDAT 2, DAVIS346", "AEDAT 3", "AEDAT 4", "AEDAT 4, short name", "numpy"):
+        extension, content, sensor = FORMATS[name]
+        sample = synthetic(0, 200, sensor)
+        assert sample.equals(read_file(write(tmp_path / f"a{extension}", content(sample)), sensor, turned=True))
 
 
 def test_aedat_2_of_a_davis_is_read_without_its_pictures(tmp_path: Path) -> None:

@@ -342,6 +342,11 @@ class TestEvents:
             config("events", own, **OWN).load(2)
         with pytest.raises(ValueError, match=r"data.size: frames cannot be larger than the sensor's 60 pixels"):
             config("events", own, sensor=(60, 80), size=61).load(2)
+        (own / "empty").rmdir()
+        for name, part in {"fall": "Train", "jump": "Test", "walk": "Meta"}.items():
+            (own / name).rename(own / part)
+        with pytest.raises(ValueError, match="has the folders Test, Train, which are no classes"):
+            config("events", own, **OWN).load(2)
 
 
 class TestNpz:

@@ -155,9 +155,17 @@ def first_with(root: Path, places: Sequence[str], content: Sequence[str]) -> Pat
 
 
 def read_part(
-    root: Path, folder: Path, names: list[str], extensions: Collection[str], maker: FrameMaker
+    root: Path, folder: Path, names: list[str], extensions: Collection[str], maker: FrameMaker, turned: bool = False
 ) -> EventImages:
     """List the recordings below the class folders of ``folder``, sorted by name, and name them after ``root``.
+
+    Args:
+        root: what their names begin behind.
+        folder: holds the class folders.
+        names: of the classes.
+        extensions: of the files that are recordings.
+        maker: makes their frames.
+        turned: whether ``.aedat`` files are turned, as those of CIFAR10-DVS.
 
     Raises:
         FileNotFoundError: a class folder has none.
@@ -171,4 +179,4 @@ def read_part(
         other = seen.setdefault(os.path.splitext(path)[0], path)
         if other is not path:
             raise ValueError(f"{other} and {path} seem to be the same recording; keep one of them")
-    return EventImages([FileRecording.of(path, root) for path in paths], torch.tensor(labels), maker)
+    return EventImages([FileRecording.of(path, root, turned) for path in paths], torch.tensor(labels), maker)

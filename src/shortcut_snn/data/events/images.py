@@ -125,8 +125,9 @@ class EventImages(Images):
         return [recording.name for recording in self.recordings]
 
     def made_with(self) -> dict[str, Any]:
-        """Return the camera's height and width, and what the frames of a recording have in common."""
-        return {"sensor": list(self.maker.sensor), "slicing": self.maker.slicing}
+        """Return the camera's height and width, and how all recordings become frames."""
+        turned = any(getattr(recording, "turned", False) for recording in self.recordings)
+        return {"sensor": list(self.maker.sensor), "slicing": self.maker.slicing, "turned": turned}
 
     def fingerprint(self) -> Fingerprint:
         """Return by what one can tell whether these are the same recordings later on: state of the files, a sample."""

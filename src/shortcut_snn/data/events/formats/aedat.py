@@ -19,8 +19,13 @@ _VERSION = re.compile(rb"#!AER-DAT(\d+)\.\d+\s")
 _END_OF_HEADER = re.compile(rb"#!END-HEADER\r?\n")
 
 
-def read_aedat(path: Path, sensor: Sensor) -> Events:
+def read_aedat(path: Path, sensor: Sensor, turned: bool = False) -> Events:
     """Read a file of version 2, 3 or 4.
+
+    Args:
+        path: the file.
+        sensor: height and width of the camera.
+        turned: whether a DVS128's rows and columns have changed places in version 2, as in CIFAR10-DVS.
 
     Raises:
         RecordingError: it is another version, of a camera whose addresses are not known, cut short, or no AEDAT file.
@@ -31,7 +36,7 @@ def read_aedat(path: Path, sensor: Sensor) -> Events:
         from .aedat4 import read_aedat4
 
         return read_aedat4(path, sensor)
-    return _read2(path, content, sensor) if version == 2 else read_aedat3(path)
+    return _read2(path, content, sensor, turned) if version == 2 else read_aedat3(path)
 
 
 def _content(path: Path) -> NDArray[np.uint8]:
@@ -62,14 +67,14 @@ class _Addresses:
     """Bits that say that this is no event of brightness."""
 
 
-# Rows and columns are counted from the far corner. The DVS128's are those of CIFAR10-DVS, the DAVIS346's jAER's.
+# As jAER has them; rows and columns are counted from the far corner.
 _ADDRESSES = {
-    (128, 128): _Addresses(y=(1, 0x7F), x=(8, 0x7F), polarity=0, rise=0, other=1 << 31 | 1 << 15),
+    (128, 128): _Addresses(y=(8, 0x7F), x=(1, 0x7F), polarity=0, rise=0, other=1 << 31 | 1 << 15),
     (260, 346): _Addresses(y=(22, 0x1FF), x=(12, 0x3FF), polarity=11, rise=1, other=1 << 31 | 1 << 10),
 }
 
 
-def _read2(path: Path, content: NDArray[np.uint8], sensor: Sensor) -> Events:
+def _read2(path: Path, content: NDArray[np.uint8], sensor: Sensor, turned: bool) -> Events:
     layout = _ADDRESSES.get(sensor)
     if layout is None:
         known = ", ".join(f"{height}x{width}" for height, width in _ADDRESSES)
@@ -85,6 +90,8 @@ def _read2(path: Path, content: NDArray[np.uint8], sensor: Sensor) -> Events:
     chosen = address & np.uint32(layout.other) == 0
     address, stamp = address[chosen], stamp[chosen]
     y, x = ((address >> shift) & mask for shift, mask in (layout.y, layout.x))
+    if turned and sensor == (128, 128):
+        y, x = x, y
     polarity = (address >> layout.polarity & 1) == layout.rise
     return Events.of(unwrapped(stamp), sensor[1] - 1 - x.astype(np.int64), sensor[0] - 1 - y.astype(np.int64), polarity)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,14 +41,21 @@ def check_libraries(extensions: set[str]) -> None:
             raise ValueError(f"reading {extension} files needs {library}: pip install 'shortcut-snn[events]'")
 
 
-def read_file(path: Path, sensor: Sensor) -> Events:
+def read_file(path: Path, sensor: Sensor, turned: bool = False) -> Events:
     """Read a file of any of the formats, which its extension tells.
+
+    Args:
+        path: the file.
+        sensor: height and width of the camera.
+        turned: whether an ``.aedat`` file is turned; see :func:`.read_aedat`.
 
     Raises:
         RecordingError: it is damaged, empty or something else; the message names it.
     """
     module, function = _READERS[path.suffix.lower()].split(".")
-    read: Callable[[Path, Sensor], Events] = getattr(import_module(f".{module}", __package__), function)
+    read: Callable[..., Events] = getattr(import_module(f".{module}", __package__), function)
+    if path.suffix.lower() == ".aedat":
+        read = partial(read, turned=turned)
     try:
         if path.stat().st_size == 0:
             raise RecordingError(f"{path} is empty")
@@ -62,19 +70,22 @@ class FileRecording(Recording):
 
     name: str
     state: FileState
+    turned: bool = False
 
     @classmethod
-    def of(cls, path: str, folder: Path) -> "FileRecording":
+    def of(cls, path: str, folder: Path, turned: bool = False) -> "FileRecording":
         """Name it after its place in a folder."""
-        return cls(Path(path).relative_to(folder).as_posix(), FileState.of(path))
+        return cls(Path(path).relative_to(folder).as_posix(), FileState.of(path), turned)
 
     def identity(self) -> tuple[str | int, ...]:
-        """Return the state of its file when it was listed."""
-        return self.state.identity()
+        """Return the state of its file when it was listed, and how it is read where that may differ."""
+        # Once all of these were read turned, and a cache may hold frames of that.
+        upright = not self.turned and self.state.path.lower().endswith(".aedat")
+        return (*self.state.identity(), "upright") if upright else self.state.identity()
 
     def read(self, sensor: Sensor) -> Events:
         """Read its file."""
-        events = read_file(Path(self.state.path), sensor)
+        events = read_file(Path(self.state.path), sensor, self.turned)
         self.state.check()
         return events
 
