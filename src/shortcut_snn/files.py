@@ -6,7 +6,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,22 @@ def remove_strays(folder: Path) -> None:
     for path in folder.iterdir() if folder.is_dir() else ():
         if _STRAY.match(path.name) and path.is_file():
             path.unlink(missing_ok=True)
+
+
+def refuse_others(folder: Path, said: str, ours: Container[str] = ()) -> None:
+    """Refuse a folder that holds something else, which files of ours might replace.
+
+    Args:
+        folder: it may be missing.
+        said: begins what is said where it does.
+        ours: names of what may be there besides what killed writers left.
+
+    Raises:
+        FileExistsError: it does; the message names one of these.
+    """
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name not in ours and not _STRAY.match(path.name):
+            raise FileExistsError(f"{said}, but {path.name}; name another folder")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -127,6 +127,7 @@ def test_labels_and_folders_are_unique(tmp_path):
         (["evolutionary blocks"], 1, [], "'blocks' is no entry: write KEY=VALUE"),
         (["evolutionary method.branches.tips=blocks"], 1, [], "method.branches has no entry 'tips'"),
         (["tet method.objective.wait=1"], 1, [], "objective 'tet' has no entry 'wait'"),
+        (["vanilla 'x"], 1, [], '--methods: no closing quotation in "vanilla \'x"'),
         (["tet method.branches.taps=blocks"], 1, [], "tet has no use for branches"),
         (["vanilla"], 0, [], "--seeds"),
         (["vanilla"], 1, ["taps"], "KEY=A,B"),
@@ -326,6 +327,38 @@ class Runs:
         place.finish(metrics | parts | ratios | {"seconds_per_epoch": 1.0, "epochs": recipe.training.epochs})
 
 
+@pytest.mark.parametrize("name", ["runs.csv", "comparison.csv", "comparison.md", "comparison.png", "tuning.csv"])
+def test_a_persons_own_files_are_not_written_over(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.setattr(running, "train", runs := Runs())
+    (tmp_path / name).write_text("my own work")
+    assert main(["compare", "--out", str(tmp_path), "--methods", "vanilla", "--seeds", "1", *SHARED]) == 1
+    said = f"{tmp_path} is not empty and holds no comparison, but {name}; name another folder"
+    assert capsys.readouterr().err == f"shortcut-snn: error: {said}\n"
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "my own work"}
+    assert not runs.trained
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        "jobs/one.ticket",
+        "vanilla/.shortcut-snn-seed0-0123abcd.yaml",
+        "shortcut/seed0.yaml",
+        "shortcut/tune/optimizer.lr=1.yaml",
+        "comparison.json",
+    ],
+)
+def test_a_comparison_that_was_stopped_goes_on(tmp_path, monkeypatch, left):
+    monkeypatch.setattr(running, "train", Runs())
+    (tmp_path / left).parent.mkdir(exist_ok=True, parents=True)
+    (tmp_path / left).write_text("{}")
+    # Beside what is of a comparison a person may have notes.
+    if not left.startswith("jobs"):
+        (tmp_path / "notes.txt").write_text("my own work")
+    command = ["compare", "--out", str(tmp_path), "--methods", "vanilla", "--seeds", "1", *SHARED]
+    assert main([*command, "--optimizer.lr", "0.01"]) == 0
+
+
 def test_where_nothing_is_tuned_nothing_is_said_of_it(tmp_path, monkeypatch):
     monkeypatch.setattr(running, "train", Runs())
     command = ["compare", "--out", str(tmp_path / "c"), "--methods", "vanilla", "--seeds", "1", *SHARED]
@@ -389,10 +422,12 @@ def test_a_method_none_of_whose_values_trains_has_failed(tmp_path, monkeypatch, 
         (["--tune", "data.train_limit=60,100"], "data.train_limit decides what the values of --tune are judged by"),
         (["--tune", "data={seed: 0},{seed: 1}"], "data.seed decides what the values of --tune are judged by"),
         (["--tune", "optimizer.lr=1,2", "--tune-epochs", "0"], "training.epochs"),
+        (["--tune", "training.epochs=1,2", "--tune-epochs", "1"], "runs are: leave --tune-epochs out"),
+        (["--tune", "training={epochs: 1},{epochs: 2}", "--tune-epochs", "1"], "runs are: leave --tune-epochs out"),
         (["--tune-epochs", "2"], "--tune-epochs is for --tune"),
         (["--tune", "optimizer.lr=1,2", "--data.validation", "0"], "holds out none: add --data.validation 0.1"),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_tuning_that_makes_no_sense_is_refused_before_any_run(tmp_path, capsys, words, said):
     assert main(["compare", "--out", str(tmp_path / "c"), "--methods", "vanilla", *SHARED, *words]) == 2

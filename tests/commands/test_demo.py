@@ -31,6 +31,13 @@ def test_both_networks_are_trained_side_by_side_and_compared(
     assert sentence in capsys.readouterr().out
 
 
+def test_a_persons_own_files_are_not_written_over(tmp_path, capsys):
+    (tmp_path / "demo.png").write_text("my own work")
+    assert main(["demo", "--out", str(tmp_path), "--epochs", "1"]) == 1
+    assert "is not empty and holds no comparison, but demo.png; name another folder" in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"demo.png": "my own work"}
+
+
 def test_no_seed_at_all_is_refused(tmp_path, capsys):
     assert main(["demo", "--out", str(tmp_path / "demo"), "--seeds", "0"]) == 2
     assert capsys.readouterr().err == "shortcut-snn: error: --seeds must be at least 1, got 0\n"

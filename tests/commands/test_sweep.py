@@ -78,6 +78,7 @@ def test_a_space_that_makes_no_sense_is_refused_before_any_run(tmp_path, capsys,
         (["--sampler", "tp"], "--sampler: no 'tp' (did you mean tpe?)"),
         (["--sampler", "tpe n_startup_trial=3"], "tpe takes no 'n_startup_trial' (did you mean n_startup_trials?)"),
         (["--sampler", ""], "--sampler: no ''"),
+        (["--sampler", "tpe 'n_startup_trials=3"], '--sampler: no closing quotation in "tpe \'n_startup_trials=3"'),
         (["--sampler", "random seed=5"], "--sampler: seed of random is the recipe's: say --training.seed 5"),
         (["--sampler", "brute_force"], "optimizer.lr: brute_force tries all values: give a step, or choices"),
         (["--pruner", "mediann"], "did you mean median?"),
@@ -88,7 +89,7 @@ def test_a_space_that_makes_no_sense_is_refused_before_any_run(tmp_path, capsys,
         (["--space", "nowhere.yaml"], "there is no file nowhere.yaml"),
         (["--data.validation", "0"], "holds out none: add --data.validation 0.1"),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_what_makes_no_sense_is_refused(tmp_path, capsys, words, said):
     path = space(tmp_path, "optimizer.lr: {low: 0.001, high: 0.1, log: true}")

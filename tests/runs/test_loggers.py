@@ -13,9 +13,10 @@ import pytest
 from lightning.pytorch.callbacks import Callback
 
 from shortcut_snn import components
+from shortcut_snn.runs import Classification, Training
 from shortcut_snn.runs.loggers import open_loggers
 
-from .tiny import run, task
+from .tiny import network, run, task
 
 pytestmark = pytest.mark.usefixtures("bare")
 
@@ -52,6 +53,25 @@ def test_without_one_there_is_none_and_the_run_is_the_same(folder: Path, tmp_pat
     run(tmp_path / "run", task(epochs=3))
     assert not [path for path in (tmp_path / "run").iterdir() if path.is_dir()]
     assert (tmp_path / "run" / "metrics.csv").read_bytes() == (folder / "metrics.csv").read_bytes()
+
+
+def test_figures_of_the_last_and_the_best_network_stay_apart(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    class Falling(Classification):
+        def on_validation_epoch_end(self) -> None:
+            self.log("validation_accuracy", 1 / (1 + self.current_epoch))
+
+    what = Falling(network(), training=Training(epochs=3, accelerator="cpu", threads=1))
+    result = run(tmp_path / "run", what, loggers=[made("csv"), made("tensorboard")])
+    assert result["best_epoch"] == 1
+    assert result["test_last"]["loss"] != result["test_best"]["loss"]
+    rows = list(csv.DictReader((tmp_path / "run" / "csv" / "version_0" / "metrics.csv").open()))
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    for name, expected in (("test_loss", result["test_last"]), ("test_best_loss", result["test_best"])):
+        assert [float(row[name]) for row in rows if row[name]] == pytest.approx([expected["loss"]])
+        assert [event.value for event in events.Scalars(name)] == pytest.approx([expected["loss"]])
 
 
 def test_options_are_lightnings(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from shortcut_snn.runs import folder as folders
+
 from .same import assert_same_run
 from .small import options, train
 
@@ -75,3 +77,33 @@ def test_run_is_not_overwritten(whole, capsys):
 def test_other_recipe_is_refused(whole, capsys):
     assert train(whole, "--resume", **SETTINGS | {"training__epochs": 6}) == 1
     assert "has another recipe" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "curves.png", "environment.json", "notes.txt"])
+@pytest.mark.parametrize("more", [(), ("--resume",)])
+def test_a_persons_own_files_are_not_written_over(tmp_path, capsys, name, more):
+    (tmp_path / name).write_text("my own work")
+    assert train(tmp_path, *more, **SETTINGS) == 1
+    said = f"{tmp_path} is not empty and holds no run, but {name}; name another folder"
+    assert capsys.readouterr().err == f"shortcut-snn: error: {said}\n"
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "my own work"}
+
+
+def test_what_a_run_leaves_that_is_killed_before_its_recipe_is_written_is_gone_on_with(tmp_path, monkeypatch):
+    settings = SETTINGS | {"training__epochs": 1, "method__calibrate": "true"}
+    write, begun = folders.write_sealed, {"environment.json", "checksums.json", "surrogates.json"}
+
+    def kill(path, text):
+        if path.name == "recipe.yaml":
+            raise RuntimeError("killed")
+        write(path, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folders, "write_sealed", kill)
+        with pytest.raises(RuntimeError, match="killed"):
+            train(tmp_path, **settings)
+    assert {path.name for path in tmp_path.iterdir()} == begun
+    # Half of a file, and what a tracker makes before all else.
+    for name in (".shortcut-snn-recipe-0123abcd.yaml", "mlflow.db"):
+        (tmp_path / name).touch()
+    assert train(tmp_path, "--resume", **settings) == 0

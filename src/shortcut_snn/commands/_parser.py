@@ -1,6 +1,7 @@
 """What is said on a command line, and what is wrong with it."""
 
 import argparse
+import shlex
 from typing import NoReturn
 
 STOPPED = "the same command (train: with --resume) goes on where it stopped"
@@ -30,6 +31,18 @@ def at_least_one(options: argparse.Namespace, name: str) -> None:
     """
     if (given := getattr(options, name)) < 1:
         raise UsageError(f"--{name} must be at least 1, got {given}")
+
+
+def words(option: str, text: str) -> list[str]:
+    """Return the words of an option's text, as a shell would take them.
+
+    Raises:
+        UsageError: a quote that is not closed, or a backslash at its end.
+    """
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {str(error).lower()} in {text!r}") from None
 
 
 def add_imports(parser: argparse.ArgumentParser) -> None:

@@ -13,10 +13,10 @@ from .. import __version__
 from ..analysis.calibration import set_widths
 from ..data.split import keeps_parts
 from ..deploy.weights import read_network, save_network
-from ..files import make_folder, read_json, remove_strays, write_csv
+from ..files import make_folder, read_json, refuse_others, remove_strays, write_csv
 from ..yaml_text import as_yaml
 from .checkpoint import read_checkpoint
-from .checksums import check, write_sealed
+from .checksums import NAME, check, write_sealed
 from .environment import environment
 from .lock import hold, let_go
 from .same import check_same
@@ -161,14 +161,14 @@ class RunFolder:
             resume: whether a run that is there may go on.
 
         Raises:
-            FileExistsError: the folder holds a run already and ``resume`` is false, or something else.
+            FileExistsError: the folder holds a run already and ``resume`` is false, or something else; a resumed run
+                takes what is left of one that was killed before its recipe was written.
             ValueError: the run there is another one, or its checkpoint is damaged.
         """
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f"{self} is a file; name a folder for the run")
         if not self.is_run:
-            if self.path.is_dir() and any(self.path.iterdir()) and not resume:
-                raise FileExistsError(f"{self} is not empty and holds no run; name another folder")
+            refuse_others(self.path, f"{self} is not empty and holds no run", self._begun() if resume else ())
             return None
         if not self.checkpoint.is_file() and not self.is_finished:
             # It failed before its first checkpoint: there is nothing to lose, and its recipe may be at fault.
@@ -178,6 +178,14 @@ class RunFolder:
         self.check_whole()
         self.check_same(entries)
         return self.checkpoint if self.checkpoint.is_file() else None
+
+    def _begun(self) -> set[str]:
+        """Return the names of what a run may leave that is killed before its recipe is written."""
+        first = {path.name for path in (self.environment, self.split, self.widths, self.recipe)}
+        known = set(read_json(self / NAME))
+        # Files without a hash are not of a run, and hashes of others are not of the beginning of one. MLflow's database
+        # is made before anything else.
+        return {"mlflow.db", "mlflow.db-journal"} | ({NAME} | known if known <= first else set())
 
     def check_whole(self) -> None:
         """Make sure that all that a resumed run reads is as it was written, before anything is touched.

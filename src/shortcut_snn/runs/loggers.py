@@ -7,8 +7,9 @@ its tracker as the run it was.
 import os
 import secrets
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +228,24 @@ def open_loggers(chosen: Sequence[Any], folder: Path) -> Iterator[list[Logger]]:
         for logger in made:
             if hasattr(logger, "close"):
                 logger.close()
+
+
+def as_best(test: Callable[[], dict[str, float]], loggers: Sequence[Logger]) -> dict[str, float]:
+    """Test the network of the best epoch, whose figures loggers get as ``test_best_...``.
+
+    As ``test_...`` they would take the place of those of the last epoch's.
+
+    Args:
+        test: tests, and returns figures.
+        loggers: of the trainer.
+    """
+
+    def renamed(log: Callable[..., None], metrics: Mapping[str, float], step: int | None = None) -> None:
+        names = {name: name if name == "epoch" else f"test_best_{name.removeprefix('test_')}" for name in metrics}
+        log(metrics={names[name]: value for name, value in metrics.items()}, step=step)
+
+    with ExitStack() as afterwards:
+        for logger in loggers:
+            afterwards.callback(setattr, logger, "log_metrics", logger.log_metrics)
+            logger.log_metrics = partial(renamed, logger.log_metrics)  # type: ignore[method-assign]
+        return test()

@@ -32,7 +32,7 @@ from .errors import explained
 from .folder import Row, RunFolder
 from .health import Health
 from .interruption import Interruption
-from .loggers import open_loggers
+from .loggers import as_best, open_loggers
 from .numerics import FiniteSteps
 from .progress import Progress
 from .summary import summary_text
@@ -320,7 +320,7 @@ def _finish(
     best = last
     if trainer.strategy.broadcast(history.best_epoch) + 1 < len(rows):
         load("best")
-        best = test()
+        best = as_best(test, trainer.loggers)
         load("last")
     task.model.strip(check=task.ready(data.sample(8))[0])
     task.finished = True

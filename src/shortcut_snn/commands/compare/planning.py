@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import json
-import shlex
 import zlib
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ from typing import Any
 from ...recipes import build
 from ...recipes.entries import changed, from_dict, layer, merged, said
 from ...recipes.recipe import Method, Recipe
-from ...runs.same import differences
+from ...runs.same import differences, flat
 from ...yaml_text import parse
+from .._parser import words
 
 METHODS = ("vanilla", "shortcut", "evolutionary", "calibrated")
 # With another of these a run would be judged on other data, or by luck.
@@ -103,7 +103,7 @@ def plan(
     made: list[tuple[str, str, Recipe, tuple[tuple[str, ...], ...]]] = []
     for point in itertools.product(*map(_axis, grid)):
         for spec in specs:
-            name, *own = shlex.split(spec)
+            name, *own = words("--methods", spec)
             _refuse_seed([*point, *own, *(axis[0] for axis in tuned)])
             method = merged(_laid(entries, layer(name)), said(own))
             branched = from_dict(method).method.branches is not None
@@ -122,6 +122,8 @@ def plan(
             for each in tries:
                 if both := {option.partition("=")[0] for option in varied} & {o.partition("=")[0] for o in each}:
                     raise ValueError(f"{both.pop()} is both in --grid and in --tune: each value, or each method's best")
+                if tune_epochs is not None and "training.epochs" in dict(flat(said(each))):
+                    raise ValueError("--tune training.epochs says how long its runs are: leave --tune-epochs out")
                 if fixed := judged_otherwise(tried(recipe, tries[0], tune_epochs), tried(recipe, each, tune_epochs)):
                     raise ValueError(f"{fixed} decides what the values of --tune are judged by: vary it with --grid")
             made.append((_label(name, options), " ".join([name, *options]), recipe, tries))

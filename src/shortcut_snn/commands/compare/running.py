@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ...files import write_csv
+from ...files import refuse_others, write_csv
 from ...recipes.entries import changed
 from ...recipes.recipe import Recipe
 from ...runs import RunFolder
@@ -56,11 +56,16 @@ def compare(
 
     Raises:
         RunsFailed: a run failed, or its folder holds that of another recipe; the others have been done.
+        FileExistsError: the folder is not empty and holds no comparison.
         ValueError: less than one job.
     """
     if jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
     folder, launcher = Path(folder), launcher or Local(jobs)
+    begun = [folder / name for name in ("comparison.json", *(variant.folder for variant in plan.variants))]
+    # One that was stopped before a run had finished, perhaps of other methods, has but what stands beside its runs.
+    if not any(path.exists() for path in (*begun, *folder.glob("*/seed*.yaml"), *folder.glob("*/tune/*.yaml"))):
+        refuse_others(folder, f"{folder} is not empty and holds no comparison", {"jobs"})
     runs, tries = len(plan.variants) * len(plan.seeds), sum(len(variant.tries) for variant in plan.variants)
     first = f", after {tries} that tune" if tries else ""
     tell(f"{len(plan.variants)} variants, {len(plan.seeds)} seeds: {runs} runs{first} in {folder}")

@@ -14,7 +14,7 @@ from ...recipes.entries import said
 from ...runs import RunFolder
 from .._changed import changed_since
 from .._launchers import add_launcher, launching
-from .._parser import UsageError, at_least_one
+from .._parser import UsageError, at_least_one, words
 from .page import write
 from .search import Search
 from .space import read_space
@@ -49,18 +49,18 @@ def component(option: str, text: str, known: Mapping[str, str], module: Any, **g
     Raises:
         UsageError: there is none, or it takes no such option.
     """
-    name, *words = shlex.split(text) or [""]
+    name, *own = words(option, text) or [""]
     if name not in known:
         raise UsageError(f"{option}: no {name!r}{suggestion(name, known)}: one of {', '.join(known)}")
     made = getattr(module, known[name])
     takes = inspect.signature(made).parameters
-    options = said(words)
+    options = said(own)
     for key in options:
         if key in given:
             raise UsageError(f"{option}: {key} of {name} is the recipe's: say --training.{key} {options[key]}")
         if key not in takes:
-            own = [each for each in takes if each not in given]
-            raise UsageError(f"{option}: {name} takes no {key!r}{suggestion(key, own)}; it takes {', '.join(own)}")
+            free = [each for each in takes if each not in given]
+            raise UsageError(f"{option}: {name} takes no {key!r}{suggestion(key, free)}; it takes {', '.join(free)}")
         # Optuna itself sees what is no number in the midst of the search.
         usual = type(takes[key].default)
         if usual in (bool, int, float) and type(options[key]) not in {usual, int if usual is float else usual}:
@@ -107,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
 def _search(options: argparse.Namespace, optuna: Any) -> int:
     seed = options.recipe.training.seed
     # A quasi-random sequence is one for all trials.
-    moves = shlex.split(options.sampler)[:1] != ["qmc"]
+    moves = words("--sampler", options.sampler)[:1] != ["qmc"]
 
     def sampler(number: int) -> Any:
         return component("--sampler", options.sampler, SAMPLERS, optuna.samplers, seed=seed + moves * number)
@@ -142,7 +142,7 @@ def _search(options: argparse.Namespace, optuna: Any) -> int:
     if search.best is None:
         raise ValueError(f"no trial has finished: the logs are in {folder / 'trials'}")
     print(f"written: best.yaml, sweep.html and trials.csv in {folder}")
-    words = ["shortcut-snn", "train", "--config", str(folder / "best.yaml"), "--out", str(folder / "best")]
-    words += [word for name in options.imports for word in ("--import", name)]
-    print(f"train the best: {shlex.join(words)}")
+    command = ["shortcut-snn", "train", "--config", str(folder / "best.yaml"), "--out", str(folder / "best")]
+    command += [word for name in options.imports for word in ("--import", name)]
+    print(f"train the best: {shlex.join(command)}")
     return 0

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ...files import read_json, write_text
+from ...files import read_json, refuse_others, write_text
 from ...recipes.entries import from_dict
 from ...runs import RunFolder
 from ...runs.same import differences
@@ -72,8 +72,7 @@ class Search:
         known = json.loads(json.dumps(shown))
         about = read_json(folder / "sweep.json")
         if not about:
-            if folder.is_dir() and any(each.name != "jobs" for each in folder.iterdir()):
-                raise FileExistsError(f"{folder} is not empty and holds no search; name another folder")
+            refuse_others(folder, f"{folder} is not empty and holds no search", {"jobs"})
             about = known | held_out(recipe)
             write_text(folder / "sweep.json", json.dumps(about, indent=2) + "\n")
         # Searches of earlier versions say nothing of choices.
