@@ -15,6 +15,7 @@ from spikingjelly.activation_based.nir_exchange import import_from_nir
 
 from shortcut_snn.commands import main
 from shortcut_snn.commands.evaluate import evaluate
+from shortcut_snn.data import ImageData
 from shortcut_snn.deploy import card, load
 from shortcut_snn.deploy.nir_graph import DT
 from shortcut_snn.deploy.prepare import Prepare
@@ -163,6 +164,41 @@ def test_a_runs_own_network_is_never_written_over(trained, tmp_path, capsys):
     assert main(["export", str(run), "--to", "safetensors", "--out", str(run), "--images", "20"]) == 1
     assert f"{run} holds a run, whose own network this would replace" in one_line(capsys)
     assert (run / "network.safetensors").read_bytes() == before
+
+
+def test_a_readme_of_another_kind_is_not_written_over(trained, tmp_path, capsys):
+    (tmp_path / "README.md").write_text("# My project")
+    arguments = ["export", str(trained), "--to", "safetensors", "--out", str(tmp_path), "--images", "20"]
+    assert main(arguments) == 1
+    assert "is not a network's card, which would replace it" in one_line(capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    (tmp_path / "README.md").unlink()
+    # One of ours is.
+    assert main(arguments) == main(arguments) == 0
+
+
+def test_images_of_another_size_are_refused(trained, tmp_path, capsys, monkeypatch):
+    sample = ImageData.sample
+
+    def larger(data, count):
+        images, labels = sample(data, count)
+        return images.repeat_interleave(2, -1), labels
+
+    monkeypatch.setattr(ImageData, "sample", larger)
+    assert main(["export", str(trained), "--to", "safetensors", "--out", str(tmp_path / "out")]) == 1
+    assert "takes images of 1 x 8 x 8, and these are 1 x 8 x 16" in one_line(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_card_has_no_loggers_and_says_how_its_files_are_used(trained, tmp_path):
+    loggers = "loggers=[{kind: mlflow, tracking_uri: 'http://me:secret@localhost'}]"
+    assert (
+        main(["export", str(trained), "--to", "nir", "--out", str(tmp_path), "--images", "20", "--set", loggers]) == 0
+    )
+    said = (tmp_path / "README.md").read_text() + (tmp_path / "card.json").read_text()
+    assert "secret" not in said
+    assert "shortcut-snn predict" not in said
+    assert "runtimes of their formats" in said
 
 
 def test_figures_of_a_run_are_not_those_of_another_network(trained, tmp_path, capsys):

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -93,6 +95,8 @@ def test_a_program_runs_where_nothing_of_ours_is(tmp_path):
     network, about = small()
     images = batch(about)
     write_program(make_program(fold(network), about, False), tmp_path / "network.pt2")
+    with zipfile.ZipFile(tmp_path / "network.pt2") as file:
+        assert not any(str(Path(torch.__file__).parent).encode() in file.read(name) for name in file.namelist())
     torch.save(images, tmp_path / "images.pt")
     code = """
 import sys, torch

@@ -50,6 +50,21 @@ def test_unknown_names(models, tmp_path):
         load("../x", models / "digits-resnet8")
     with pytest.raises(FileNotFoundError, match="there are: none"):
         load("anything", tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"there are: digits-resnet8$"):
+        load("cats", str(models))
+
+
+def test_a_name_in_a_folder_here_is_not_asked_for_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "fetch", lambda *_: pytest.fail("asked"))
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"no network 'runs/digts'.* there is no such path"):
+        load("runs/digts")
+
+
+def test_a_precision_that_there_is_not():
+    with pytest.raises(ValueError, match="precision is one of float32, bfloat16, got 'bf16'"):
+        load("digits-resnet18", precision="bf16")
 
 
 def test_ones_own_names_come_first(models, tmp_path, monkeypatch):
@@ -251,6 +266,11 @@ def test_what_is_not_pushed(models, tmp_path, trained):
     said = json.loads((tmp_path / "mine" / "card.json").read_text())
     (tmp_path / "mine" / "card.json").write_text(json.dumps(said | {"files": {"onnx": "../secret"}}))
     with pytest.raises(FileNotFoundError, match=r"names what is no file there: \.\./secret"):
+        load(tmp_path / "mine").push_to_hub("someone/digits-v1.0")
+    # One that speaks of another network than the one whose weights lie there.
+    (tmp_path / "mine" / "network.onnx").touch()
+    (tmp_path / "mine" / "card.json").write_text(json.dumps(said | {"files": {"onnx": "network.onnx"}}))
+    with pytest.raises(FileNotFoundError, match=r"speaks of no network\.safetensors"):
         load(tmp_path / "mine").push_to_hub("someone/digits-v1.0")
 
 

@@ -1,6 +1,8 @@
 """``shortcut-snn export``: a run's network for use elsewhere, checked on the run's own test data."""
 
 import argparse
+import os
+from collections.abc import Sequence
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from ..analysis import measure_energy
 from ..components import kind_and_name, write
 from ..data import Data, ImageData
 from ..deploy import Agreement, Card, Description, Inference, export_network, file_name
-from ..deploy.card import CARD, read_card, write_card
+from ..deploy.card import CARD, check_ours, read_card, write_card
 from ..deploy.describe import Images
 from ..deploy.inference import load_file
 from ..deploy.onnx_export import OnnxRuntime
@@ -96,6 +98,7 @@ def export(
     network, then = task.model.strip(), dict(data.description) | task.description
     batch, labels = data.sample(images)
     place = Path(out) if out else folder / "export"
+    check_ours(place)
     if RunFolder(place).is_run:
         raise ValueError(f"{place} holds a run, whose own network this would replace: name another folder with --out")
     if then.get("kind") == "static" and batch.dtype != torch.uint8:
@@ -108,6 +111,11 @@ def export(
             "what is exported takes images, or frames of events, and tells classes, and the description of this run's "
             f"data has no {', '.join(lacking)}: give what fits in as_data(..., description=...); any run's network "
             f"is in {folder.network(weights)}, and shortcut_snn.recipes.load_run(folder) returns it"
+        )
+    if list(batch.shape[-3:]) != (takes := [then["channels"], *then["image_size"]]):
+        raise ValueError(
+            f"the network of this run takes images of {_size(takes)}, and these are {_size(batch.shape[-3:])}: leave "
+            "data.image_size and data.size as they are in the run"
         )
     about = Description(recipe.network, recipe.neuron, then)
     files = {
@@ -139,6 +147,10 @@ def export(
     return path, agreement
 
 
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
 def _accuracy(network: Inference, data: Data) -> float:
     """What a network does on all test data, a fraction of 1."""
     right = count = 0
@@ -162,7 +174,10 @@ def _card(
     result, then = run.read_result() if run.is_finished and is_network_of(run, recipe) else {}, about.data
     entries = recipe.to_dict()
     # Where the files lay is nobody's business.
-    entries["data"] |= {key: None for key in ("root", "cache") if key in entries["data"]}
+    places = [key for key, value in entries["data"].items() if isinstance(value, str) and os.path.isabs(value)]
+    entries["data"] |= {key: None for key in ("root", "cache", *places) if key in entries["data"]}
+    # They are no part of the outcome, and may hold passwords.
+    entries["loggers"] = []
     accuracy = {
         part: found["accuracy"]
         for part in ("test", "validation")

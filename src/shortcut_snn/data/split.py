@@ -74,18 +74,6 @@ def keeps_parts(before: str, now: str) -> bool:
     return new <= old and not any(line.startswith("train ") for line in old - new)
 
 
-def tests_on_seen(before: str, now: str) -> bool:
-    """Say whether a test sample of a split was there to train on or to choose by before.
-
-    Example:
-        >>> tests_on_seen("train 0 a\\ntest 0 b\\n", "train 0 c\\ntest 0 a\\n")
-        True
-    """
-    old, new = ([line.partition(" ") for line in record.split("\n")] for record in (before, now))
-    seen = {sample for part, _, sample in old if part not in ("test", "")}
-    return any(part == "test" and sample in seen for part, _, sample in new)
-
-
 def balanced_prefix(labels: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
     """Choose ``limit`` samples, evenly over the classes, the first of each class; all if there are not so many.
 

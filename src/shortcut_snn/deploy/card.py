@@ -10,6 +10,7 @@ from .. import components
 from ..files import write_text
 
 CARD, README = "card.json", "README.md"
+_OURS = "library_name: shortcut-snn"
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,17 @@ def write_card(card: Card, folder: Path) -> None:
     write_text(folder / README, markdown(card))
 
 
+def check_ours(folder: Path) -> None:
+    """Refuse a folder whose README is no card's.
+
+    Raises:
+        FileExistsError: it would be replaced.
+    """
+    path = folder / README
+    if path.is_file() and _OURS not in path.read_text(encoding="utf-8", errors="replace").splitlines()[:9]:
+        raise FileExistsError(f"{path} is not a network's card, which would replace it; name another folder with --out")
+
+
 def read_card(folder: Path) -> Card:
     """Return the card of a folder.
 
@@ -78,7 +90,7 @@ def markdown(card: Card, name: str = "path/of/this/folder") -> str:
     lines = [
         "---",
         *([f"license: {json.dumps(card.licence)}"] if card.licence else []),
-        "library_name: shortcut-snn",
+        _OURS,
         "pipeline_tag: image-classification",
         "tags: [spiking-neural-network, neuromorphic]",
         "---",
@@ -109,14 +121,7 @@ def markdown(card: Card, name: str = "path/of/this/folder") -> str:
         "",
         "## Use",
         "",
-        "```python",
-        "from shortcut_snn import load",
-        "",
-        f"network = load({json.dumps(name)})",
-        "labels = network.predict(images)  # uint8, as they come from the data set",
-        "```",
-        "",
-        f"`shortcut-snn predict {name} FILE ...` does the same for files.",
+        *(_use(name) if any(file.endswith(".safetensors") for file in card.files.values()) else [_ELSEWHERE]),
         *(["", f"Inputs: {card.inputs}"] if card.inputs else []),
         "",
         "## Files",
@@ -131,6 +136,22 @@ def markdown(card: Card, name: str = "path/of/this/folder") -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+_ELSEWHERE = "The files below are for the runtimes of their formats, not for this library's `load`."
+
+
+def _use(name: str) -> list[str]:
+    return [
+        "```python",
+        "from shortcut_snn import load",
+        "",
+        f"network = load({json.dumps(name)})",
+        "labels = network.predict(images)  # uint8, as they come from the data set",
+        "```",
+        "",
+        f"`shortcut-snn predict {name} FILE ...` does the same for files.",
+    ]
 
 
 def _short(value: Any) -> str:

@@ -1,7 +1,7 @@
 """A trained network to be used: images in, classes out, in one call or frame by frame."""
 
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -138,8 +138,11 @@ def load_file(path: Path, precision: Precision = "float32") -> Inference:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, not one of ours, or of a format that is not opened here.
+        ValueError: the file is damaged, not one of ours, or of a format that is not opened here, or there is no such
+            precision.
     """
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision is one of {', '.join(get_args(Precision))}, got {precision!r}")
     if not path.is_file():
         raise FileNotFoundError(f"no network file {path}")
     if path.suffix != SUFFIX:
@@ -150,7 +153,7 @@ def load_file(path: Path, precision: Precision = "float32") -> Inference:
 
 
 def load(
-    name: str | Path, root: Path | None = None, revision: str | None = None, precision: Precision = "float32"
+    name: str | Path, root: str | Path | None = None, revision: str | None = None, precision: Precision = "float32"
 ) -> Inference:
     """Return a trained network, ready to use.
 

@@ -25,12 +25,12 @@ def models_folder() -> Path:
     return Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "shortcut-snn" / "models")
 
 
-def places(root: Path | None = None) -> list[Path]:
+def places(root: str | Path | None = None) -> list[Path]:
     """Return the folders in which names are looked up, the first that has one counts."""
-    return [models_folder(), TRAINED] if root is None else [root]
+    return [models_folder(), TRAINED] if root is None else [Path(root)]
 
 
-def names(root: Path | None = None) -> list[str]:
+def names(root: str | Path | None = None) -> list[str]:
     """Return the names of the networks in a folder of them; by default a person's own and those of this package.
 
     Example:
@@ -42,7 +42,7 @@ def names(root: Path | None = None) -> list[str]:
     return sorted({path.parent.name for place in places(root) for path in place.glob(f"*/{WEIGHTS}")})
 
 
-def find(name: str | Path, root: Path | None = None, revision: str | None = None) -> Path:
+def find(name: str | Path, root: str | Path | None = None, revision: str | None = None) -> Path:
     """Return the file, or the folder, that a name stands for; fetch it if it is one of the hub.
 
     Raises:
@@ -58,7 +58,9 @@ def find(name: str | Path, root: Path | None = None, revision: str | None = None
                 return place / path
     if path.exists():
         return path
-    if path.suffix not in (SUFFIX, *ELSEWHERE) and _HUB_NAME.fullmatch(str(name)):
+    # A folder of that name here is most likely meant, whose networks are nobody else's business.
+    elsewhere = path.suffix not in (SUFFIX, *ELSEWHERE) and not path.parent.is_dir()
+    if elsewhere and _HUB_NAME.fullmatch(str(name)):
         return fetch(str(name), revision)
     known = names(root)
     where = " and ".join("this package" if place == TRAINED else str(place) for place in places(root))
@@ -110,10 +112,15 @@ def push(folder: Path, repository: str, private: bool | None = None, token: str 
     if not (folder / CARD).is_file():
         raise FileNotFoundError(f"no card {folder / CARD}: write network and card with shortcut-snn export")
     card = read_card(folder)
-    paths = {name: folder / name for name in (WEIGHTS, CARD, *card.files.values())}
+    paths = {name: folder / name for name in (CARD, *card.files.values())}
     # A card from elsewhere could name any file of this machine.
     if missing := [name for name, path in paths.items() if Path(name).name != name or not path.is_file()]:
         raise FileNotFoundError(f"the card in {folder} names what is no file there: {missing[0]}")
+    if WEIGHTS not in card.files.values():
+        raise FileNotFoundError(
+            f"the card in {folder} speaks of no {WEIGHTS}, without which a network of the hub cannot be loaded: export "
+            "the same run to safetensors too"
+        )
     files: dict[str, str | bytes] = {name: str(path) for name, path in paths.items()}
     files[README] = markdown(card, repository).encode()
     with _hub(repository, "pushed to") as hub:
@@ -124,7 +131,7 @@ def push(folder: Path, repository: str, private: bool | None = None, token: str 
     return str(commit.commit_url)
 
 
-def card(name: str | Path, root: Path | None = None, revision: str | None = None) -> Card:
+def card(name: str | Path, root: str | Path | None = None, revision: str | None = None) -> Card:
     """Return the card of a network: data, recipe, accuracy, and energy where it is known.
 
     Raises:

@@ -17,6 +17,10 @@ from .torch_runtime import spikes_of
 
 def write_program(program: Program, path: Path) -> None:
     """Write a program as a ``.pt2`` file, whole or not at all."""
+    for part in program.exported.graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
+            # Paths of this machine.
+            node.meta.pop("stack_trace", None)
     with replacing(path) as temporary:
         torch.export.save(program.exported, temporary)
 
