@@ -177,7 +177,7 @@ class Splits(lightning.LightningDataModule):
     """As in Lightning's own documentation: each setup draws another split."""
 
     def setup(self, stage: str) -> None:
-        self.train, self.val = random_split(range(100), [80, 20])  # type: ignore[arg-type, var-annotated]
+        self.train, self.val, self.test = random_split(range(100), [70, 20, 10])  # type: ignore[arg-type, var-annotated]
 
     def train_dataloader(self) -> DataLoader[Any]:
         return DataLoader(self.train)
@@ -186,19 +186,19 @@ class Splits(lightning.LightningDataModule):
         return DataLoader(self.val)
 
     def test_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(range(3))  # type: ignore[arg-type]
+        return DataLoader(self.test)
 
 
 def test_the_parts_of_a_module_share_no_sample_and_are_the_same_in_every_run() -> None:
     def parts() -> list[list[int]]:
         made = as_data(Splits()).loaders(0)
         assert made.validation is not None
-        return [sorted(int(batch) for batch in part) for part in (made.train, made.validation)]
+        return [sorted(int(batch) for batch in part) for part in (made.train, made.validation, made.test)]
 
-    train, validation = parts()
-    assert sorted(train + validation) == list(range(100))
+    first = parts()
+    assert sorted(number for part in first for number in part) == list(range(100))
     torch.rand(1)
-    assert parts() == [train, validation]
+    assert parts() == first
 
 
 def test_other_samples_in_loaders_are_told_from_those_before() -> None:

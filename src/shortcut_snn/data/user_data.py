@@ -101,10 +101,9 @@ def _said(given: Any) -> str:
 def _of_module(module: Any) -> tuple[Any, ...]:
     """Return the loaders of a LightningDataModule; without a test part, the validation part is that.
 
-    Training and validation come of one setup, as in Lightning's own fit: each might split anew. What it draws, it draws
-    alike in every run.
+    Training and validation come of one setup, as in Lightning's own fit: each might split anew. What is drawn is the
+    same in every run, and in the test's setup what it was in that of training, which may split off the test part too.
     """
-    own = Randomness(0)
     for hook in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"):
         if hasattr(module, hook) and not getattr(module, hook).__func__.__qualname__.startswith("DataHooks."):
             raise ValueError(
@@ -112,15 +111,16 @@ def _of_module(module: Any) -> tuple[Any, ...]:
                 "do its work in a task's prepare(), or in the loaders' collate_fn"
             )
     loaders = []
-    with own:
+    with Randomness(0):
         module.prepare_data()
+    with Randomness(0):
         module.setup("fit")
     for part in ("train", "val", "test"):
         method = getattr(module, f"{part}_dataloader", None)
         # What it does not define, Lightning's own hooks do, which raise.
         if method is None or method.__func__.__qualname__.startswith("DataHooks."):
             continue
-        with own:
+        with Randomness(0):
             if part == "test":
                 module.setup("test")
             loader = method()
