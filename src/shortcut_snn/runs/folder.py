@@ -252,7 +252,7 @@ class RunFolder:
         Raises:
             ValueError: they are.
         """
-        before = self.read_split()
+        before = self.split.read_text(encoding="utf-8") if self.split.is_file() else ""
         if before and now and before != now and not (self.awaits_mending and keeps_parts(before, now)):
             raise ValueError(
                 f"the samples or their split are no longer those of the run, which are listed in {self.split}; put "
@@ -347,10 +347,6 @@ class RunFolder:
         if not isinstance(entries, dict):
             raise ValueError(f"{self.recipe} is not a recipe: expected entries like 'training: ...'")
         return entries
-
-    def read_split(self) -> str:
-        """Return the record of which samples are in which part; empty where there is none."""
-        return self.split.read_text(encoding="utf-8") if self.split.is_file() else ""
 
     def read_result(self) -> dict[str, Any]:
         """Return what came of a finished run.
