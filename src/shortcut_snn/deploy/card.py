@@ -121,7 +121,7 @@ def markdown(card: Card, name: str = "path/of/this/folder") -> str:
         "",
         "## Use",
         "",
-        *(_use(name) if any(file.endswith(".safetensors") for file in card.files.values()) else [_ELSEWHERE]),
+        *_use(card, name),
         *(["", f"Inputs: {card.inputs}"] if card.inputs else []),
         "",
         "## Files",
@@ -138,10 +138,9 @@ def markdown(card: Card, name: str = "path/of/this/folder") -> str:
     return "\n".join(lines)
 
 
-_ELSEWHERE = "The files below are for the runtimes of their formats, not for this library's `load`."
-
-
-def _use(name: str) -> list[str]:
+def _use(card: Card, name: str) -> list[str]:
+    if not any(file.endswith(".safetensors") for file in card.files.values()):
+        return ["The files below are for the runtimes of their formats, not for this library's `load`."]
     return [
         "```python",
         "from shortcut_snn import load",
