@@ -49,10 +49,10 @@ test: $(VENV)/.dev  ## Run the tests (8 to 14 minutes on 2 cores)
 
 trackers: $(VENV)/.dev  ## Run the tests of trackers against the real ones
 	$(BIN)/pip install --quiet -e '.[trackers]'
-	$(BIN)/pytest -rs tests/runs/test_loggers.py
+	$(BIN)/pytest -rs tests/training/test_loggers.py
 
-# Commands and runs are left out: their tests start processes, which are not looked into.
-library = components method nets neurons data analysis recipes
+# Commands and training are left out: their tests start processes, which are not looked into.
+library = components method nets neurons data diagnosis energy recipes
 coverage: $(VENV)/.dev  ## Measure what the quick tests of the library run
 	$(BIN)/pytest -n 2 --dist loadfile --cov-branch --cov-report=term:skip-covered \
 	  $(library:%=--cov=shortcut_snn.%) tests/test_components.py $(filter-out tests/components,$(library:%=tests/%))

@@ -16,13 +16,13 @@ LONGEST = (
     "tests/lightning/test_callback.py",
     "tests/neurons/kernels/test_triton.py",
     "tests/examples/test_examples.py",
-    "tests/runs/test_devices.py",
-    "tests/commands/test_compare.py",
+    "tests/training/test_devices.py",
+    "tests/cli/test_compare.py",
     "tests/benchmarks/test_run.py",
-    "tests/runs/test_numerics.py",
-    "tests/runs/test_interruption.py",
+    "tests/training/test_numerics.py",
+    "tests/training/test_interruption.py",
     "tests/deploy/test_export_command.py",
-    "tests/commands/test_sweep.py",
+    "tests/cli/test_sweep.py",
 )
 
 

@@ -12,7 +12,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from shortcut_snn import __version__
-from shortcut_snn.commands.components import kinds
+from shortcut_snn.cli.components import kinds
 from shortcut_snn.components import Kind, options
 from shortcut_snn.deploy import registry
 

@@ -20,7 +20,7 @@ from torch.utils.data import TensorDataset
 from shortcut_snn import components
 from shortcut_snn.data import Data, as_data
 from shortcut_snn.neurons import NormNeuron
-from shortcut_snn.runs import Task
+from shortcut_snn.training import Task
 
 DIGIT = 8
 INK = 0.3

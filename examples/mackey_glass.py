@@ -19,7 +19,7 @@ from torch.utils.data import TensorDataset
 
 from shortcut_snn import components
 from shortcut_snn.data import Data, as_data
-from shortcut_snn.runs import Task
+from shortcut_snn.training import Task
 
 
 def mackey_glass(length: int, delay: int = 17, steps: int = 10) -> Tensor:

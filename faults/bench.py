@@ -236,8 +236,8 @@ class Bench:
 
 
 def _main(arguments: list[str], pictures: bool) -> int:
-    from shortcut_snn.analysis import plots
-    from shortcut_snn.commands import main
+    from shortcut_snn.cli import main
+    from shortcut_snn.diagnosis import plots
 
     if not pictures and arguments[:1] in (["train"], ["compare"]):
         for name in ("curves", "by_layer"):
@@ -246,7 +246,7 @@ def _main(arguments: list[str], pictures: bool) -> int:
 
 
 def _stop_after_an_epoch() -> None:
-    from shortcut_snn.runs.callbacks import SaveRun
+    from shortcut_snn.training.callbacks import SaveRun
 
     save = SaveRun.on_train_epoch_end
 
@@ -267,7 +267,7 @@ def preload() -> None:
     import sklearn.datasets  # noqa: F401
     import torchvision.io  # noqa: F401
 
-    from shortcut_snn.commands import compare, components, energy, evaluate, export, gradients, recipes, report, train
+    from shortcut_snn.cli import compare, components, energy, evaluate, export, gradients, recipes, report, train
 
     assert all((compare, components, energy, evaluate, export, gradients, recipes, report, train))
     from shortcut_snn.recipes import build, recipe_of

@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 
 from shortcut_snn import nets
-from shortcut_snn.analysis.calibration import calibrate
-from shortcut_snn.analysis.layers import examine
 from shortcut_snn.data import Digits, ImageArchive
+from shortcut_snn.diagnosis.calibration import calibrate
+from shortcut_snn.diagnosis.layers import examine
 from shortcut_snn.files import write_csv
 from shortcut_snn.neurons import LIF, ATan, Rectangle, Triangle
 

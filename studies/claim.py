@@ -43,16 +43,16 @@ import numpy as np
 from torch import nn
 
 from shortcut_snn import components
-from shortcut_snn.commands.report.reading import read_rows
+from shortcut_snn.cli.report.reading import read_rows
 from shortcut_snn.data import ImageArchive
 from shortcut_snn.files import write_csv
 from shortcut_snn.neurons import ATan, Rectangle, Sigmoid, Surrogate, Triangle
 from shortcut_snn.recipes import Recipe, changed, recipe_of, train
 from shortcut_snn.recipes.entries import merged, said
-from shortcut_snn.runs import RunFolder
-from shortcut_snn.runs.interruption import Interrupted
-from shortcut_snn.runs.numerics import NumericsError
-from shortcut_snn.runs.same import flat
+from shortcut_snn.training import RunFolder
+from shortcut_snn.training.interruption import Interrupted
+from shortcut_snn.training.numerics import NumericsError
+from shortcut_snn.training.same import flat
 
 Entries = Mapping[str, Any]
 Row = dict[str, str]

@@ -16,9 +16,9 @@ from statistics import fmean, median
 
 from matplotlib.figure import Figure
 
-from shortcut_snn.analysis.plots import COLOURS
-from shortcut_snn.analysis.statistics import mean_interval, with_interval
-from shortcut_snn.runs.tables import table
+from shortcut_snn.diagnosis.plots import COLOURS
+from shortcut_snn.diagnosis.statistics import mean_interval, with_interval
+from shortcut_snn.training.tables import table
 
 Row = dict[str, str]
 STYLES = ("-", "--", ":", "-.")

@@ -18,9 +18,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from shortcut_snn.analysis.statistics import geometric_mean, mean_interval, with_interval
+from shortcut_snn.diagnosis.statistics import geometric_mean, mean_interval, with_interval
 from shortcut_snn.files import write_csv, write_text
-from shortcut_snn.runs.tables import table
+from shortcut_snn.training.tables import table
 
 OBJECTIVE, TAPS, SCHEDULE = "method.objective.kind", "method.branches.taps", "method.branches.schedule"
 INITIAL = f"{SCHEDULE}.initial"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from shortcut_snn.analysis.plots import COLOURS
-from shortcut_snn.analysis.statistics import mean_interval
+from shortcut_snn.diagnosis.plots import COLOURS
+from shortcut_snn.diagnosis.statistics import mean_interval
 
 METHODS = {
     "shortcut": "shortcut (lambda stays 1)",

@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 
 from shortcut_snn.files import write_csv
-from shortcut_snn.runs import RunFolder
+from shortcut_snn.training import RunFolder
 
 ROOT = Path(__file__).parents[1]
 MORE = 75

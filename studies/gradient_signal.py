@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 
 from shortcut_snn import LogitSum, LossSum, Shortcut, nets
-from shortcut_snn.analysis.calibration import calibrate
-from shortcut_snn.analysis.gradients import measure, signal
-from shortcut_snn.analysis.statistics import geometric_mean
 from shortcut_snn.data import ImageArchive
+from shortcut_snn.diagnosis.calibration import calibrate
+from shortcut_snn.diagnosis.gradients import measure, signal
+from shortcut_snn.diagnosis.statistics import geometric_mean
 from shortcut_snn.files import write_csv
 from shortcut_snn.neurons import LIF, Rectangle, Triangle
 

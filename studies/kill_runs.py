@@ -137,7 +137,7 @@ def child(command: Sequence[str], point: str | None) -> None:
     """Run the command in this process, quietly, and leave with its exit status."""
     if point:
         _arrange(point)
-    from shortcut_snn.commands import main
+    from shortcut_snn.cli import main
 
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (this process's, to its end)
     sys.exit(main(command))
@@ -148,7 +148,7 @@ class Harness:
 
     def __init__(self) -> None:
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["shortcut_snn.commands.train", "tensorboard.summary.writer.record_writer"])
+        self.context.set_forkserver_preload(["shortcut_snn.cli.train", "tensorboard.summary.writer.record_writer"])
 
     def run(self, command: Sequence[str], point: str | None = None, seconds: float | None = None) -> int:
         """Run a command, up to a point or a time if given; return its exit status, -9 if it was killed."""

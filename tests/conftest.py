@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from shortcut_snn.analysis import plots
+from shortcut_snn.diagnosis import plots
 
 from .forked import Usual, import_all
 from .pictures import coarse

@@ -20,7 +20,7 @@ from sybil import Example, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
 
-from shortcut_snn.commands import main
+from shortcut_snn.cli import main
 
 from .pictures import coarse
 from .registered import forgetting

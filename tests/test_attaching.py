@@ -11,8 +11,8 @@ from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor, nn
 
 from shortcut_snn import LinearDecay, LossSum, Shortcut, attach, nets
-from shortcut_snn.analysis import examine
-from shortcut_snn.method.libraries import steepness
+from shortcut_snn.diagnosis import examine
+from shortcut_snn.introspection.libraries import steepness
 from shortcut_snn.neurons import LIF, ATan
 from shortcut_snn.recipes import PRESETS, recipe_of
 

@@ -16,11 +16,11 @@ import yaml
 
 import shortcut_snn
 from shortcut_snn import yaml_text
-from shortcut_snn.commands import main
+from shortcut_snn.cli import main
 from shortcut_snn.data.cifar import _read_dict as read_pickle
 from shortcut_snn.deploy.weights import read_network
 from shortcut_snn.recipes.entries import read_recipe
-from shortcut_snn.runs.checkpoint import read_checkpoint
+from shortcut_snn.training.checkpoint import read_checkpoint
 
 SOURCE = Path(shortcut_snn.__file__).parent
 SAFE_YAML = {"safe_load", "safe_dump", "YAMLError"}

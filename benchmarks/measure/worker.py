@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from shortcut_snn.analysis.memory import PeakMemory, trim
+from shortcut_snn.diagnosis.memory import PeakMemory, trim
 
 from .. import tasks
 from ..cell import Cell

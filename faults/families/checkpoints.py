@@ -38,7 +38,7 @@ def _try(edited: bool, hashed: str, seed: int, bench: Bench) -> str:
     if sums.is_file() and hashed == "removed":
         sums.unlink()
     elif sums.is_file() and hashed == "fits":
-        from shortcut_snn.runs.checksums import digest
+        from shortcut_snn.training.checksums import digest
 
         sums.write_text(json.dumps(json.loads(sums.read_text()) | {path.name: [digest(path)]}))
     before = state(folder)

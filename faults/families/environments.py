@@ -119,7 +119,7 @@ def _compare(name: str, bench: Bench) -> str:
 
 def _after_an_epoch(act: Callable[[Path], Any], run: Path) -> None:
     """Do something to a run's folder when its first epoch is over."""
-    from shortcut_snn.runs.callbacks import SaveRun
+    from shortcut_snn.training.callbacks import SaveRun
 
     save, done = SaveRun.on_train_epoch_end, []
 

@@ -32,7 +32,7 @@ def _arrange(name: str, place: str, at: int, twice: bool) -> None:
 
     import torch
 
-    from shortcut_snn.runs import Task
+    from shortcut_snn.training import Task
 
     owner: Any
     owner, method = {

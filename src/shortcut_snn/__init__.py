@@ -24,11 +24,25 @@ __version__ = "0.2.0.dev0"
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from . import analysis, components, data, deploy, lightning, method, nets, neurons, recipes, runs
-    from .analysis import calibrate, diagnose, measure_energy
+    from . import (
+        components,
+        data,
+        deploy,
+        diagnosis,
+        energy,
+        introspection,
+        lightning,
+        method,
+        nets,
+        neurons,
+        recipes,
+        training,
+    )
     from .attaching import attach
     from .data import as_data
     from .deploy import export_network, load
+    from .diagnosis import calibrate, diagnose
+    from .energy import measure_energy
     from .method import (
         TET,
         Constant,
@@ -44,24 +58,27 @@ if TYPE_CHECKING:
         TimeLoop,
     )
     from .recipes import Recipe, recipe_of, train
-    from .runs import Classification, Muon, RunFolder, Task, Training, fit
+    from .training import Classification, Muon, RunFolder, Task, Training, fit
 
-_PACKAGES = ("analysis", "components", "data", "deploy", "lightning", "method", "nets", "neurons", "recipes", "runs")
+_PACKAGES = (
+    "components", "data", "deploy", "diagnosis", "energy", "introspection", "lightning", "method", "nets", "neurons",
+    "recipes", "training",
+)  # fmt: skip
 _HOME = {
-    "Classification": "runs",
-    "Muon": "runs",
+    "Classification": "training",
+    "Muon": "training",
     "Recipe": "recipes",
-    "RunFolder": "runs",
-    "Task": "runs",
-    "Training": "runs",
+    "RunFolder": "training",
+    "Task": "training",
+    "Training": "training",
     "as_data": "data",
     "attach": "attaching",
-    "calibrate": "analysis",
-    "diagnose": "analysis",
+    "calibrate": "diagnosis",
+    "diagnose": "diagnosis",
     "export_network": "deploy",
-    "fit": "runs",
+    "fit": "training",
     "load": "deploy",
-    "measure_energy": "analysis",
+    "measure_energy": "energy",
     "recipe_of": "recipes",
     "train": "recipes",
 }
@@ -87,7 +104,6 @@ __all__ = [
     "TimeLoop",
     "Training",
     "__version__",
-    "analysis",
     "as_data",
     "attach",
     "calibrate",
@@ -95,8 +111,11 @@ __all__ = [
     "data",
     "deploy",
     "diagnose",
+    "diagnosis",
+    "energy",
     "export_network",
     "fit",
+    "introspection",
     "lightning",
     "load",
     "measure_energy",
@@ -105,8 +124,8 @@ __all__ = [
     "neurons",
     "recipe_of",
     "recipes",
-    "runs",
     "train",
+    "training",
 ]
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .introspection import attach as attach_branches
+from .introspection.probing import is_layer, named
 from .method import Constant, Shortcut, takes_every_step
-from .method import attach as attach_branches
 from .method.passes import example_of
-from .method.probing import is_layer, named
 from .method.readout import Readout
 from .method.taps import stages
 
@@ -179,7 +179,7 @@ def _has_stages(network: nn.Module) -> bool:
 
 
 def _calibrate(model: Shortcut, example: Any, labels: Any, tell: Callable[[str], object]) -> None:
-    from .analysis import LayerReport, calibrate, examine
+    from .diagnosis import LayerReport, calibrate, examine
 
     def loss(output: Any, labels: Any) -> Any:
         return model.objective(output, labels, 0.0)

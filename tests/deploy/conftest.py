@@ -16,7 +16,7 @@ from shortcut_snn.nets import SpikingNetwork
 
 from ..data.events.recordings import nmnist, write_npz
 from ..registered import forgetting
-from ..runs.small import train
+from ..training.small import train
 from .networks import family, small
 
 

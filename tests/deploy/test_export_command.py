@@ -13,15 +13,15 @@ import pytest
 import torch
 from spikingjelly.activation_based.nir_exchange import import_from_nir
 
-from shortcut_snn.commands import main
-from shortcut_snn.commands.evaluate import evaluate
+from shortcut_snn.cli import main
+from shortcut_snn.cli.evaluate import evaluate
 from shortcut_snn.data import ImageData
 from shortcut_snn.deploy import card, load
 from shortcut_snn.deploy.nir_graph import DT
 from shortcut_snn.deploy.prepare import Prepare
 from shortcut_snn.recipes.build import run_recipe
 from shortcut_snn.recipes.entries import changed, write_recipe
-from shortcut_snn.runs import RunFolder
+from shortcut_snn.training import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -36,8 +36,8 @@ import numpy
 network = load(sys.argv[1])
 print(network.predict(numpy.zeros((3, 3, 16, 16), numpy.uint8)).tolist(), network.classes[0])
 heavy = ("lightning", "pytorch_lightning", "torchvision", "sklearn", "tensorboard", "matplotlib", "onnx", "onnxruntime",
-         "nir", "h5py", "shortcut_snn.recipes", "shortcut_snn.runs", "shortcut_snn.commands", "shortcut_snn.data",
-         "shortcut_snn.analysis")
+         "nir", "h5py", "shortcut_snn.recipes", "shortcut_snn.training", "shortcut_snn.cli", "shortcut_snn.data",
+         "shortcut_snn.diagnosis")
 print([name for name in heavy if name in sys.modules])
 """
     command = [sys.executable, "-W", "ignore", "-c", code, str(run)]

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from shortcut_snn.commands import main
+from shortcut_snn.cli import main
 from shortcut_snn.data import Digits
 from shortcut_snn.deploy import card, export_network, fold, load
 from shortcut_snn.deploy.check import check, first_difference

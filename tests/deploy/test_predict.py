@@ -11,8 +11,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from shortcut_snn import load
-from shortcut_snn.commands import main
-from shortcut_snn.commands.predict import predict
+from shortcut_snn.cli import main
+from shortcut_snn.cli.predict import predict
 from shortcut_snn.deploy import card
 from shortcut_snn.deploy.weights import read_network, save_network
 from shortcut_snn.recipes import open_run

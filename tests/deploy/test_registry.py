@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from shortcut_snn.commands import main
+from shortcut_snn.cli import main
 from shortcut_snn.deploy import card, load, names, registry
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from shortcut_snn import components
-from shortcut_snn.commands import main
+from shortcut_snn.cli import main
 from shortcut_snn.recipes import build, recipe_of
-from shortcut_snn.runs.callbacks import SaveRun
+from shortcut_snn.training.callbacks import SaveRun
 
 from ..registered import forgetting
-from ..runs.same import assert_same_run
+from ..training.same import assert_same_run
 
 ROOT = Path(__file__).parents[2]
 FILE, CONFIG = ROOT / "examples" / "digit_scenes.py", ROOT / "examples" / "digit_scenes.yaml"

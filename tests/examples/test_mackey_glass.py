@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from shortcut_snn.commands import main
-from shortcut_snn.runs.callbacks import SaveRun
+from shortcut_snn.cli import main
+from shortcut_snn.training.callbacks import SaveRun
 
 from ..registered import forgetting
-from ..runs.same import assert_same_run
+from ..training.same import assert_same_run
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "examples" / "mackey_glass.py"
@@ -99,7 +99,7 @@ def test_methods_are_compared_over_seeds(tmp_path, capsys):
 
 
 def test_its_page(run, tmp_path):
-    pytest.importorskip("shortcut_snn.commands.report")
+    pytest.importorskip("shortcut_snn.cli.report")
     assert main(["report", str(run), "--out", str(tmp_path / "page.html")]) == 0
     assert "rmse" in (tmp_path / "page.html").read_text()
 

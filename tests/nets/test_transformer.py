@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from shortcut_snn import Shortcut, nets
-from shortcut_snn.analysis.calibration import calibrate
-from shortcut_snn.analysis.firing import spiking_layers
-from shortcut_snn.analysis.layers import examine
+from shortcut_snn.diagnosis.calibration import calibrate
+from shortcut_snn.diagnosis.layers import examine
+from shortcut_snn.introspection.neurons import spiking_layers
 from shortcut_snn.method.taps import every_block, stage_ends
 from shortcut_snn.neurons import LIF, ATan, use_backend
 

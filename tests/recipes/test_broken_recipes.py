@@ -6,7 +6,7 @@ What is damaged at random may be whole all the same: a recipe with another numbe
 import os
 from collections.abc import Iterator
 
-from shortcut_snn.commands import main
+from shortcut_snn.cli import main
 from shortcut_snn.recipes.entries import built_in, read_recipe
 
 from ..deploy.test_untrusted import mutated, refused

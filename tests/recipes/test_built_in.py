@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from shortcut_snn.commands import main
-from shortcut_snn.commands.recipes import figures
+from shortcut_snn.cli import main
+from shortcut_snn.cli.recipes import figures
 from shortcut_snn.components import kind_and_name
 from shortcut_snn.recipes import build, changed, recipe_of
 from shortcut_snn.recipes.entries import built_in

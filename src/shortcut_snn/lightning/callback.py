@@ -14,8 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import components
-from ..analysis.calibration import set_widths
 from ..attaching import attach, method_named
+from ..diagnosis.calibration import set_widths
+from ..introspection.attachment import describe
+from ..introspection.libraries import libraries_of
+from ..introspection.states import own_reset
 from ..method import (
     Balance,
     Criterion,
@@ -27,11 +30,9 @@ from ..method import (
     takes_branches,
     takes_every_step,
 )
-from ..method.attachment import describe
 from ..method.batches import like
-from ..method.libraries import Reset, libraries_of
+from ..method.passes import Reset
 from ..method.readout import Readout
-from ..method.states import own_reset
 from ..method.taps import tensor_in
 from ..neurons import packed_spikes
 from .counting import add_logits, add_loss, mean_over_calls, second_of

@@ -1,6 +1,5 @@
 """The method: shortcut back-propagation and evolutionary training, for any spiking network."""
 
-from .attachment import attach
 from .description import Description, Tap
 from .heads import Branch, ConvBranch, DenseBranch
 from .model import Shortcut
@@ -41,7 +40,6 @@ __all__ = [
     "StepLossSum",
     "Tap",
     "TimeLoop",
-    "attach",
     "every_block",
     "stage_ends",
     "takes_branches",

@@ -11,7 +11,7 @@ def alter(example: Any, axis: int, number: int | None, seed: int = 1, wide: bool
     """Return a batch with other values in one of its samples, or in all of them: of the same range, or wider ones.
 
     Example:
-        >>> from shortcut_snn.method.changes import changes
+        >>> from shortcut_snn.introspection.changes import changes
         >>> changes(torch.rand(3, 2), alter(torch.rand(3, 2), 0, None))
         [{0, 1, 2}, {0, 1}]
     """

@@ -14,9 +14,8 @@ from .. import components
 from .batches import primary
 from .description import Description
 from .heads import Branch, DenseBranch, Head
-from .libraries import Reset
 from .objectives import ShortcutOutput
-from .passes import call_on, called, dry_copy, evaluation, example_of, inputs_of, states
+from .passes import Reset, call_on, called, dry_copy, evaluation, example_of, inputs_of, states
 from .taps import Extract, Taps, TimeAxis, Unfold, resolve, unfolding
 
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from .libraries import Reset
+Reset = Callable[[nn.Module], object]
+"""Puts the neurons of a network back into their initial state."""
 
 
 def example_of(network: nn.Module, example: Any) -> Any:

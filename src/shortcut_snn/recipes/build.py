@@ -9,19 +9,20 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
-from ..analysis.calibration import set_widths
 from ..components import kind_and_name, write
 from ..data import Data, as_data
 from ..deploy.weights import load_into, read_network
+from ..diagnosis.calibration import set_widths
+from ..introspection import attach
 from ..machine import TooLarge
-from ..method import Shortcut, attach
+from ..method import Shortcut
 from ..nets import build_network as build_component
 from ..nets.layers import channels_last
 from ..nets.size import check_size
-from ..runs import RunFolder, Task, fit
-from ..runs.folder import Row
-from ..runs.same import MAY_CHANGE, differences
-from ..runs.trainer import seed_everything, seeded
+from ..training import RunFolder, Task, fit
+from ..training.folder import Row
+from ..training.same import MAY_CHANGE, differences
+from ..training.trainer import seed_everything, seeded
 from .entries import from_dict, merged
 from .imports import hint
 from .recipe import Method, Recipe
@@ -36,14 +37,14 @@ def train(
     keep_memory: bool = False,
     tell: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Train as a recipe says and leave the run in a folder: :func:`build`, then :func:`shortcut_snn.runs.fit`.
+    """Train as a recipe says and leave the run in a folder: :func:`build`, then :func:`shortcut_snn.training.fit`.
 
     Args:
         recipe: what to do.
         folder: where the run goes; created.
         resume: go on from the folder's checkpoint.
         imports: what was imported to know the recipe's components.
-        keep_memory: see :func:`~shortcut_snn.runs.fit`.
+        keep_memory: see :func:`~shortcut_snn.training.fit`.
         tell: takes lines for a person.
 
     Returns:

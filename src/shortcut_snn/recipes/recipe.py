@@ -16,11 +16,11 @@ from .. import nets as _nets  # noqa: F401
 from .. import neurons as _neurons  # noqa: F401
 from ..components import Kind, slot, write
 from ..method import takes_branches
-from ..runs import loggers as _loggers  # noqa: F401
-from ..runs import task as _task  # noqa: F401
-from ..runs.gradient_mechanisms import check_gradient
-from ..runs.optimizers import make_optimizer
-from ..runs.training import Training
+from ..training import loggers as _loggers  # noqa: F401
+from ..training import task as _task  # noqa: F401
+from ..training.gradient_mechanisms import check_gradient
+from ..training.optimizers import make_optimizer
+from ..training.training import Training
 
 
 def _default(kind: Kind, name: str, **options: Any) -> Any:

@@ -1,0 +1,260 @@
+"""``shortcut-snn gradients``: each layer with and without the method (paper, figure 2), a verdict, and what helps."""
+
+import argparse
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..data import Data
+from ..diagnosis import plots
+from ..diagnosis.diagnosis import Diagnosis, of_setup
+from ..diagnosis.gradients import GradientReport, measure, signal
+from ..diagnosis.layers import Batch
+from ..diagnosis.remedies import of_neurons
+from ..diagnosis.tips import Remedy, Setup
+from ..diagnosis.verdict import judge
+from ..files import write_csv
+from ..recipes import build, changed
+from ..recipes.build import build_task, check_data, load_data, load_network, run_recipe
+from ..recipes.recipe import Recipe, method_text
+from ..training import RunFolder, Task
+from ..training.gradient_mechanisms import calibrates
+from ..training.run import calibrate_task
+from ..training.tables import LAYER_TABLE, layer_rows, layer_table, table
+from ..training.trainer import seed_everything, seeded
+from ._parser import at_least_one
+
+HELP = "look at every layer: does its gradient vanish or explode?"
+DESCRIPTION = (
+    "Look at each layer on a few batches: does it fire, does its gradient vanish or explode, and what helps? Each tip "
+    "has been measured on the network itself."
+)
+RECIPE = True
+
+EVOLUTIONARY = "--preset evolutionary"
+# The same beside --run, whose recipe a preset would take the place of.
+OF_A_RUN = "--method.objective.kind logit_sum --method.branches.schedule.kind linear"
+
+# What can be changed about a recipe besides its neurons, by group: what it is, with options to paste, and the entries
+# that these stand for.
+REBUILDS: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "branches": [
+        (
+            f"branches at the {taps}, lambda from {initial:g} ({EVOLUTIONARY} --method.branches.taps {taps} "
+            f"--method.branches.schedule.initial {initial:g})",
+            {"method": {"branches": {"taps": taps, "schedule": {"kind": "linear", "initial": initial}}}},
+        )
+        for taps in ("stages", "blocks")
+        for initial in (0.25, 1.0)
+    ],
+    "block": [
+        (f"{block} blocks (--network.block {block})", {"network": {"block": block}}) for block in ("basic", "sew", "ms")
+    ],
+    "norm": [
+        (f"{norm} for normalisation (--network.norm {norm})", {"network": {"norm": norm}}) for norm in ("bn", "tdbn")
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What was measured.
+
+    Args:
+        names: what each report is of, for a person.
+        reports: gradients of the weights: ``"without"`` (the same network trained by nothing but its loss) and, if the
+            recipe has a method, ``"with"``.
+        diagnosis: layers, verdict and tips, as the recipe trains.
+        agreement: cosine of the first layer's gradient between batches, None of one batch.
+        images: in the first batch.
+    """
+
+    names: dict[str, str]
+    reports: dict[str, GradientReport]
+    diagnosis: Diagnosis
+    agreement: float | None
+    images: int
+
+
+def gradients(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) -> Gradients:
+    """Measure a recipe's gradients, layer by layer, with its method and without.
+
+    Args:
+        recipe: data, network and method; lambda is the schedule's at the start of training.
+        batches: how many to look at; figures are the first one's, and a tip has to help on all.
+        run: take this run's trained weights, surrogates and all; by default the network is new.
+
+    Raises:
+        ValueError: a recipe that makes no sense, data or files that cannot be used.
+    """
+    if batches < 1:
+        raise ValueError(f"batches must be at least 1, got {batches}")
+    with seeded(recipe.training.seed, recipe.training.threads):
+        data = load_data(recipe)
+        task = _task(recipe, data, run)
+        stream = itertools.islice(iter(data.loaders(recipe.training.seed).train), batches)
+        seen = [task.ready(batch) for batch in stream]
+        weight = task.schedule(0, 1) if task.model.branches else 0.0
+        plain = changed(recipe, "vanilla")
+        measured = {"without": (_task(plain, data, run), 0.0)}
+        names = {"without": "without the method"}
+        if recipe.method != plain.method:
+            measured["with"], names["with"] = (task, weight), method_text(recipe.method)
+        reports = {name: _measure(*pair, seen[0]) for name, pair in measured.items()}
+        # The first layer's, as the recipe trains: does another batch give the same direction?
+        firsts = [_measure(task, weight, batch).first for batch in seen]
+        setup = _setup(task, weight)
+        found = of_setup(setup, seen, lambda: _remedies(recipe, setup, seen) + _rebuilt(recipe, data, run))
+    agreement = float(signal(firsts)) if len(firsts) > 1 else None
+    return Gradients(names, reports, found, agreement, task.count(seen[0][1]))
+
+
+def at_start(recipe: Recipe) -> GradientReport:
+    """Measure the gradients of a recipe's network before its first step, on its first batch."""
+    with seeded(recipe.training.seed, recipe.training.threads):
+        data = load_data(recipe)
+        task = _task(recipe, data, None)
+        batch = task.ready(next(iter(data.loaders(recipe.training.seed).train)))
+        return _measure(task, task.schedule(0, 1) if task.model.branches else 0.0, batch)
+
+
+def _measure(task: Task, weight: float, batch: Batch) -> GradientReport:
+    with task.as_trained():
+        return measure(task.model, *batch, task.loss_of, weight)
+
+
+def _task(recipe: Recipe, data: Data, run: RunFolder | None) -> Task:
+    if run is not None:
+        seed_everything(recipe.training.seed)
+        network, then = load_network(recipe, run, widths=recipe.method.calibrate)
+        check_data(run, then, data)
+        task = build_task(recipe, data, network)
+    else:
+        task, _ = build(recipe, data)
+    # A run that was calibrated has its widths.
+    if recipe.method.calibrate and (run is None or not run.widths.is_file()):
+        calibrate_task(task, data)
+    return task
+
+
+def _setup(task: Task, balance: float) -> Setup:
+    if task.every_step:
+        # For good: nothing else is done with this network.
+        task.model.network.readout = "sequence"  # type: ignore[assignment]
+        task.model.taps.every_step = True
+    return Setup(task.model, partial(task.loss_of, weight=balance), task.model.network)
+
+
+def _remedies(recipe: Recipe, setup: Setup, seen: list[Batch]) -> list[Remedy]:
+    # Surrogates are fitted to gradients through time, which rates do not have.
+    found = of_neurons(setup, seen) if calibrates(recipe.method.gradient) else []
+    if not recipe.network.takes("make_neuron"):
+        # No entry changes neurons that the network brings.
+        found = [replace(remedy, text=remedy.text.partition(" (--neuron.")[0]) for remedy in found]
+    # Norms that start at the threshold would start at the new one: nothing but the scale changes.
+    at_threshold = getattr(recipe.network, "norm", None) == "tdbn"
+    return [remedy for remedy in found if not (at_threshold and remedy.group == "threshold")]
+
+
+def _rebuilt(recipe: Recipe, data: Data, run: RunFolder | None) -> list[Remedy]:
+    """Other entries of the recipe; a trained network can get other branches, but no other blocks."""
+
+    def apply(made: Recipe) -> Callable[[], Setup]:
+        def build_it() -> Setup:
+            task = _task(made, data, run)
+            return _setup(task, task.schedule(0, 1) if task.model.branches else 0.0)
+
+        return build_it
+
+    found = []
+    branches: Any = "evolutionary" if run is None else {"method": {"objective": {"kind": "logit_sum"}}}
+    for group, choices in REBUILDS.items():
+        if group != "branches" and run is not None:
+            continue
+        for text, entries in choices:
+            if run is not None:
+                text = text.replace(EVOLUTIONARY, OF_A_RUN)
+            try:
+                made = changed(recipe, *([branches] if group == "branches" else []), entries)
+            except ValueError:
+                # The network does not have it, or it contradicts the recipe's method.
+                continue
+            if made != recipe:
+                found.append(Remedy(group, text, apply(made)))
+    return found
+
+
+def write(found: Gradients, folder: Path) -> None:
+    """Write ``gradients.csv``, ``gradients.png`` and ``layers.csv``.
+
+    Raises:
+        ValueError: the folder holds a run, whose files these would replace.
+    """
+    _refuse_run(folder)
+    rows = [
+        {"layer": layer} | {name: report.rms[layer] for name, report in found.reports.items()}
+        for layer in found.reports["without"].rms
+    ]
+    write_csv(folder / "gradients.csv", rows)
+    write_csv(folder / "layers.csv", layer_rows(found.diagnosis.layers))
+    plots.gradient_reports(
+        {found.names[key]: report.rms for key, report in found.reports.items()},
+        {found.names[key]: report.first for key, report in found.reports.items()},
+        folder / "gradients.png",
+    )
+
+
+def _refuse_run(folder: Path) -> None:
+    if RunFolder(folder).is_run:
+        raise ValueError(
+            f"{folder} holds a run, whose gradients.csv and layers.csv these would replace: name another folder"
+        )
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("--out", required=True, help="folder for the tables and the picture")
+    parser.add_argument("--run", default=None, help="take the recipe and the trained network of this run")
+    parser.add_argument("--batches", type=int, default=2, help="how many batches; a tip has to help on all of them")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, print tables, verdict and tips, and write the files.
+
+    Raises:
+        ValueError: the folder holds a run, or a run's recipe and another are both named.
+    """
+    at_least_one(options, "batches")
+    folder, place = Path(options.out), None if options.run is None else RunFolder(options.run)
+    _refuse_run(folder)
+    if place is not None and options.layers:
+        raise ValueError("--run brings its own recipe: leave --config and --preset out, or --run")
+    recipe = options.recipe if place is None else run_recipe(place, options.said)
+    found = gradients(recipe, options.batches, place)
+    write(found, folder)
+    if recipe.unused:
+        print(recipe.unused)
+    print(f"{recipe}; {found.images} samples; gradient RMS of the weights:\n")
+    cells = []
+    for layer, without in found.reports["without"].rms.items():
+        values = [report.rms[layer] for report in found.reports.values()]
+        ratio = [f"{value / without:.2f}" if without else "-" for value in values[1:]]
+        cells.append([layer, *(f"{value:.3e}" for value in values), *ratio])
+    print(table(["layer", *found.reports, *(["with / without"] * ("with" in found.reports))], cells))
+    for key, report in found.reports.items():
+        print(f"\n{found.names[key]}: first layer / last = {report.ratio:.3g}", end="")
+    print("\n\nspiking layers, as the recipe trains them:\n")
+    print(layer_table(found.diagnosis.layers))
+    print(f"\n{LAYER_TABLE}")
+    print(f"\n{found.diagnosis}")
+    others = [judge(layers).factor for layers in found.diagnosis.examination.batches[1:]]
+    if others:
+        print(f"on {len(others)} more: {', '.join(f'{factor:.3g}' for factor in others)}")
+    if found.agreement is not None:
+        agreement = f"{found.agreement:.2f} (1: signal, 0: noise)"
+        print(f"first layer's gradient, cosine between {1 + len(others)} batches: {agreement}")
+    print(f"\nwritten: gradients.csv, gradients.png and layers.csv in {folder}")
+    return 0

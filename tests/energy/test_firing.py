@@ -1,0 +1,55 @@
+"""Firing rates are means of the spikes that flow."""
+
+import pytest
+import torch
+
+from shortcut_snn import nets
+from shortcut_snn.deploy import fold
+from shortcut_snn.energy.firing import firing_rates
+from shortcut_snn.introspection.neurons import spiking_layers
+from shortcut_snn.neurons import IF, LIF
+
+
+def test_every_spiking_layer_is_listed_once():
+    net = nets.spiking_resnet19(10, 2, width=4)
+    names = list(spiking_layers(net))
+    assert names[0] == "stem.spike"
+    assert len(names) == 18, "17 convolutions and a hidden layer"
+    assert not [name for name in names if name.endswith((".neuron", ".norm"))]
+
+
+def test_bare_neurons_are_listed_too():
+    assert list(spiking_layers(torch.nn.Sequential(LIF(), IF()))) == ["0", "1"]
+
+
+def test_layers_of_a_folded_network_are_those_that_run():
+    net = nets.spiking_resnet8(10, 2, width=4).eval()
+    folded, images = fold(net), torch.randn(2, 3, 16, 16)
+    assert list(spiking_layers(folded)) == list(spiking_layers(net))
+    with torch.no_grad(), firing_rates(net) as rates, firing_rates(folded) as same:
+        net(images)
+        folded(images)
+    assert {name: pytest.approx(rate.item(), abs=0.01) for name, rate in rates.items()} == {
+        name: rate.item() for name, rate in same.items()
+    }
+
+
+def test_rates_are_means_of_spikes():
+    net = nets.spiking_resnet8(10, 3, width=4).eval()
+    images = torch.randn(2, 3, 16, 16)
+    seen = {}
+    for name, layer in spiking_layers(net).items():
+        layer.register_forward_hook(lambda module, args, output, name=name: seen.update({name: output.mean().item()}))
+    with firing_rates(net) as rates, torch.no_grad():
+        net(images)
+    assert {name: pytest.approx(rate.item()) for name, rate in rates.items()} == seen
+    assert any(rate > 0 for rate in (value.item() for value in rates.values()))
+
+
+def test_nothing_is_measured_outside_the_block():
+    net = nets.spiking_resnet8(10, 2, width=4)
+    with firing_rates(net) as rates:
+        pass
+    net(torch.randn(2, 3, 16, 16))
+    assert rates == {}
+    assert not any(layer._forward_hooks for layer in spiking_layers(net).values())

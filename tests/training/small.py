@@ -1,0 +1,49 @@
+"""A run small enough for a test: real digits, a thin ResNet-8, two time steps."""
+
+from pathlib import Path
+
+import pytest
+
+from shortcut_snn.cli import main
+from shortcut_snn.training.callbacks import SaveRun
+
+OPTIONS = {
+    "data.kind": "digits",
+    "data.batch_size": "50",
+    "data.train_limit": "300",
+    "data.test_limit": "100",
+    "network.kind": "resnet8",
+    "network.width": "4",
+    "network.time_steps": "2",
+    "neuron.surrogate.kind": "triangle",
+    "training.epochs": "2",
+}
+
+
+def options(preset: str = "evolutionary", **changes: object) -> list[str]:
+    """Return the options of a small run; keys are written with two underscores for a dot."""
+    entries = OPTIONS | {key.replace("__", "."): str(value) for key, value in changes.items()}
+    return ["--preset", preset, *(part for key, value in entries.items() for part in (f"--{key}", value))]
+
+
+def train(folder: Path, *more: str, **changes: object) -> int:
+    """Run ``shortcut-snn train`` in this process and return its exit status."""
+    return main(["train", "--out", str(folder), *options(**changes), *more])
+
+
+def assert_resumes_bit_identically(folder: Path, monkeypatch: pytest.MonkeyPatch, *files: str, **given: object) -> None:
+    """Train once as a whole and once killed after its first epoch, and compare what the runs left."""
+    end, killed = SaveRun.on_train_epoch_end, RuntimeError("killed")
+
+    def kill(self: SaveRun, trainer: object, module: object) -> None:
+        end(self, trainer, module)  # type: ignore[arg-type]
+        raise killed
+
+    assert train(folder / "whole", **given) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(SaveRun, "on_train_epoch_end", kill)
+        with pytest.raises(RuntimeError, match="killed"):
+            train(folder / "parts", **given)
+    assert train(folder / "parts", "--resume", **given) == 0
+    for name in files:
+        assert (folder / "parts" / name).read_bytes() == (folder / "whole" / name).read_bytes(), name

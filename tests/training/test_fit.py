@@ -1,0 +1,146 @@
+"""A run's folder, and what is in it."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from shortcut_snn import components, nets
+from shortcut_snn.cli.evaluate import evaluate
+from shortcut_snn.recipes import load_run
+from shortcut_snn.recipes.entries import read_recipe
+
+from .small import train
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert train(folder) == 0
+    return folder
+
+
+def test_holds_everything(run):
+    names = {path.name for path in run.iterdir()}
+    assert names >= {
+        "recipe.yaml", "environment.json", "metrics.csv", "gradients.csv", "timing.csv", "layers.csv", "energy.csv",
+        "curves.png", "gradients.png", "checkpoint.ckpt", "network.safetensors", "best.safetensors", "result.json",
+    }  # fmt: skip
+    assert not [name for name in names if name.startswith(".")], "a temporary file was left"
+
+
+def test_metrics_follow_the_schedule(run):
+    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    steps = 2 * int(rows[0]["step"])
+    assert [int(row["step"]) for row in rows] == [steps // 2, steps]
+    # Logged before the last step of each epoch, of `steps` in all; 0.25 falling linearly.
+    for row in rows:
+        assert float(row["lambda"]) == pytest.approx(0.25 * (1 - (int(row["step"]) - 1) / steps), abs=1e-6)
+        assert 0 < float(row["firing_rate"]) < 1
+
+
+def test_network_that_ships_is_a_plain_one(run):
+    state = load_file(run / "network.safetensors")
+    plain = nets.spiking_resnet8(10, 2, width=4, in_channels=1)
+    assert state.keys() == plain.state_dict().keys()
+    plain.load_state_dict(state)
+
+
+def test_last_and_best_are_what_the_files_give(run):
+    result = json.loads((run / "result.json").read_text())
+    assert (result["metric"], result["chance"], result["fraction"]) == ("accuracy", 0.1, True)
+    for weights, split in (("last", "test"), ("best", "test"), ("last", "validation"), ("best", "validation")):
+        found = evaluate(run, weights, split)
+        assert found.metrics == pytest.approx(result[f"{split}_{weights}"], abs=1e-6), (weights, split)
+    assert len(found.rates) == 7
+    assert all(0 <= rate <= 1 for rate in found.rates.values())
+
+
+def test_every_test_sample_is_counted_by_class(run):
+    result = json.loads((run / "result.json").read_text())
+    rows = list(csv.DictReader((run / "confusion.csv").open()))
+    count = {(row["class"], row["predicted"]): int(row["count"]) for row in rows}
+    assert result["samples"] == {"train": 270, "validation": 30, "test": sum(count.values())}
+    right = sum(number for (label, taken), number in count.items() if label == taken)
+    assert right / sum(count.values()) == pytest.approx(result["test_last"]["accuracy"], abs=1e-6)
+    assert {label for label, _ in count} == {str(digit) for digit in range(10)}
+
+
+def test_best_is_chosen_on_validation(run):
+    result = json.loads((run / "result.json").read_text())
+    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    best = max(rows, key=lambda row: float(row["validation_accuracy"]))
+    assert result["best_epoch"] == int(best["epoch"])
+    assert result["best_chosen_on"] == "validation"
+
+
+def test_checkpoint_needs_no_code_to_load(run):
+    checkpoint = torch.load(run / "checkpoint.ckpt", weights_only=True)
+    assert any(key.startswith("model.branches.") for key in checkpoint["state_dict"])
+    assert checkpoint["epoch"] == 1
+
+
+def test_recipe_reads_back(run):
+    recipe = read_recipe(run / "recipe.yaml")
+    assert components.kind_and_name(recipe.network)[1] == "resnet8"
+    assert recipe.data.train_limit == 300
+    network, again, about = load_run(run)
+    assert again == recipe
+    assert not network.training
+    assert len(about["classes"]) == 10
+
+
+def losses(table):
+    rows = list(csv.DictReader(table.open()))
+    return [[row[name] for row in rows] for name in ("train_main_loss", "train_loss")]
+
+
+def test_lambda_of_zero_trains_as_vanilla_does(run, tmp_path):
+    """Item by item: the same weights, bit for bit, and so the same predictions."""
+    for name, changes in {
+        "vanilla": {"preset": "vanilla"},
+        "zero": {"preset": "shortcut", "method__branches__schedule__value": 0},
+        "zero_losses": {
+            "preset": "shortcut",
+            "method__branches__schedule__value": 0,
+            "method__objective__kind": "loss_sum",
+        },
+    }.items():
+        assert train(tmp_path / name, **changes, task__label_smoothing=0.3) == 0
+    # What is said of the network's own output is the same figure, whatever is minimised.
+    own, minimised = zip(*(losses(tmp_path / name / "metrics.csv") for name in ("vanilla", "zero")), strict=True)
+    assert own[0] == own[1] != minimised[0]
+    vanilla = load_file(tmp_path / "vanilla" / "network.safetensors")
+    for name in ("zero", "zero_losses"):
+        other = load_file(tmp_path / name / "network.safetensors")
+        assert all(torch.equal(vanilla[key], other[key]) for key in vanilla)
+    trained = load_file(run / "network.safetensors")
+    assert not all(torch.equal(vanilla[key], trained[key]) for key in vanilla), "the method changed nothing"
+
+
+def test_without_validation_the_last_epoch_is_the_best(tmp_path):
+    assert train(tmp_path / "run", data__validation=0) == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["best_epoch"] == 2
+    assert result["test_best"] == result["test_last"]
+    assert result["validation_best"] is None
+    assert result["best_chosen_on"].startswith("nothing")
+    with pytest.raises(ValueError, match="has no validation data"):
+        evaluate(tmp_path / "run", "last", "validation")
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_other_settings_run(tmp_path, optimizer):
+    changes = {
+        "training__precision": "bf16",
+        "training__epochs": 1,
+        "optimizer__kind": optimizer,
+        "training__decay": "all",
+        "method__branches__taps": "blocks",
+        "method__branches__schedule__kind": "cosine",
+        "neuron__kind": "plif",
+    }
+    assert train(tmp_path / "run", **changes) == 0

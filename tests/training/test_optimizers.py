@@ -1,0 +1,371 @@
+"""Optimizers and learning rate schedules: torch's own under their names, and Muon against its parts."""
+
+import copy
+import io
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from shortcut_snn import components
+from shortcut_snn.neurons import PLIF
+from shortcut_snn.training.muon import Muon, orthogonal
+from shortcut_snn.training.optimizers import parameter_groups, scheduler
+
+RATES = {"lr": 0.02, "weight_decay": 0.1}
+
+
+def layers(channels_last: bool = False) -> nn.Sequential:
+    """A convolution, a point-wise one, a norm and a linear layer."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 5))
+    return net.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
+def with_gradients(net: nn.Module, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in net.parameters():
+        drawn = torch.randn(parameter.shape, generator=generator)
+        parameter.grad = drawn.to(memory_format=torch.channels_last) if drawn.dim() == 4 else drawn
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_muon_is_torchs_muon_on_matrices_and_adamw_on_the_rest(
+    channels_last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # torch's iteration is in bfloat16: all the rest of its step with ours is held against it to the last bit.
+    monkeypatch.setattr("torch.optim._muon._zeropower_via_newtonschulz", orthogonal)
+    net, other = layers(channels_last), layers()
+    matrices = [nn.Parameter(p.detach().flatten(1).clone()) for p in other.parameters() if p.dim() > 1]
+    rest = [p for p in other.parameters() if p.dim() <= 1]
+    theirs = (
+        torch.optim.Muon(matrices, **RATES, momentum=0.9, nesterov=True, ns_steps=4, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, **RATES, betas=(0.8, 0.99)),
+    )
+    ours = Muon(net.parameters(), **RATES, momentum=0.9, ns_steps=4, betas=(0.8, 0.99))
+    for step in range(3):
+        # A schedule moves one learning rate.
+        for group in (*ours.param_groups, *(group for each in theirs for group in each.param_groups)):
+            group["lr"] = 0.02 / (step + 1)
+        for each in (net, other):
+            with_gradients(each, step)
+        for matrix, layer in zip(matrices, [p for p in other.parameters() if p.dim() > 1], strict=True):
+            matrix.grad = layer.grad.flatten(1)
+        ours.step()
+        for each in theirs:
+            each.step()
+    assert net[0].weight.is_contiguous(memory_format=torch.channels_last) == channels_last
+    found = [p for p in net.parameters() if p.dim() > 1]
+    for mine, matrix in zip(found, matrices, strict=True):
+        torch.testing.assert_close(mine.flatten(1), matrix, rtol=0, atol=1e-2 * 0.02 if channels_last else 0)
+    for mine, its in zip([p for p in net.parameters() if p.dim() <= 1], rest, strict=True):
+        assert torch.equal(mine, its)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 5, 8])
+@pytest.mark.parametrize("shape", [(1, 1), (6, 6), (10, 64), (64, 10), (64, 576), (256, 300)])
+def test_the_iteration_on_gram_matrices_is_that_on_the_matrix_itself(shape: tuple[int, int], steps: int) -> None:
+    torch.manual_seed(0)
+    # Singular values over six decades, as gradients have them.
+    x = torch.randn(shape) @ torch.diag(torch.logspace(0, -6, shape[1]))
+    a, b, c = 3.4445, -4.775, 2.0315
+    expected = x.double() / x.double().norm()
+    for _ in range(steps):
+        gram = expected @ expected.t()
+        expected = a * expected + (b * gram + c * gram @ gram) @ expected
+    torch.testing.assert_close(orthogonal(x, (a, b, c), steps).double(), expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(10, 64), (64, 10), (64, 576)])
+def test_the_iteration_is_torchs_but_for_its_rounding(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    matrix = nn.Parameter(torch.zeros(shape))
+    matrix.grad = torch.randn(shape)
+    torch.optim.Muon([matrix], lr=1.0, weight_decay=0, momentum=0, nesterov=False).step()
+    scale = max(1, shape[0] / shape[1]) ** 0.5
+    torch.testing.assert_close(orthogonal(matrix.grad), -matrix.detach() / scale, rtol=0, atol=3e-2)
+
+
+def test_what_torchs_muon_refuses_is_refused() -> None:
+    with pytest.raises(ValueError, match="fewer than 100"):
+        orthogonal(torch.ones(2, 3), steps=100)
+    table = nn.Embedding(4, 3, sparse=True)
+    table(torch.tensor([1])).sum().backward()
+    with pytest.raises(RuntimeError, match="dense"):
+        Muon(table.parameters()).step()
+    weight = nn.Parameter(torch.ones(2, 3, dtype=torch.complex64))
+    weight.grad = torch.ones_like(weight)
+    with pytest.raises(RuntimeError, match="real"):
+        Muon([weight]).step()
+
+
+def test_what_is_left_of_a_silent_neurons_gradient_is_nothing() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(8, 20)
+    x[::2] *= 1e-20
+    found = orthogonal(x)
+    assert not found[::2].any(), "subnormal products, which are slow"
+    torch.testing.assert_close(found[1::2], orthogonal(x[1::2]))
+
+
+def test_a_matrix_of_nothing_stays_one() -> None:
+    assert torch.equal(orthogonal(torch.zeros(3, 5)), torch.zeros(3, 5))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 5), (2, 3, 2, 3, 4), (4, 1, 3, 3), (4, 3, 1, 1)])
+@pytest.mark.parametrize("last", [False, True])
+def test_any_weight_is_a_matrix_however_it_is_laid_out(shape: tuple[int, ...], last: bool) -> None:
+    weight = torch.randn(shape)
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    layer = nn.Parameter(weight.clone())
+    if last and len(shape) in formats:
+        layer = nn.Parameter(layer.detach().to(memory_format=formats[len(shape)]))
+    plain = nn.Parameter(weight.clone())
+    gradient = torch.randn(shape)
+    for parameter in (layer, plain):
+        parameter.grad = gradient.clone()
+        Muon([parameter], lr=0.1).step()
+    assert not torch.equal(layer, weight)
+    torch.testing.assert_close(layer, plain, rtol=0, atol=2e-3)
+
+
+def test_muon_goes_on_from_its_state() -> None:
+    whole, stopped = layers(True), layers(True)
+    first, second = (Muon(parameter_groups(net), **RATES) for net in (whole, stopped))
+    for step in range(2):
+        for net, optimizer in ((whole, first), (stopped, second)):
+            with_gradients(net, step)
+            optimizer.step()
+    state = copy.deepcopy(second.state_dict())
+    third = Muon(parameter_groups(stopped), lr=9.0)
+    third.load_state_dict(state)
+    assert [group["lr"] for group in third.param_groups] == [0.02, 0.02]
+    assert [group["weight_decay"] for group in third.param_groups] == [0.1, 0.0]
+    for net, optimizer in ((whole, first), (stopped, third)):
+        with_gradients(net, 5)
+        optimizer.step()
+    for one, other in zip(whole.parameters(), stopped.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def anew(net: nn.Module) -> None:
+    for parameter in net.parameters():
+        parameter.data = parameter.detach().clone()
+
+
+MOVES: dict[str, Callable[[nn.Module], object]] = {
+    "channels last": lambda net: net.to(memory_format=torch.channels_last),
+    "contiguous": lambda net: net.to(memory_format=torch.contiguous_format),
+    "elsewhere": anew,
+}
+
+
+@pytest.mark.parametrize("steps", [0, 2], ids=["new", "with momentum"])
+@pytest.mark.parametrize("move", MOVES)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_weights_learn_wherever_they_lie_by_now(channels_last: bool, move: str, steps: int) -> None:
+    whole, moved = layers(channels_last), layers(channels_last)
+    first, second = (Muon(parameter_groups(net), **RATES) for net in (whole, moved))
+    for step in range(steps + 2):
+        if step == steps:
+            MOVES[move](moved)
+        before = moved[0].weight.detach().clone()
+        for net, optimizer in ((whole, first), (moved, second)):
+            with_gradients(net, step)
+            optimizer.step()
+        assert not torch.equal(moved[0].weight, before)
+    for one, other in zip(whole.parameters(), moved.parameters(), strict=True):
+        # Columns in another order are summed in another order.
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-2 * 0.02)
+
+
+def test_weights_of_another_precision_learn() -> None:
+    net, reference = layers(), layers()
+    optimizer, its = (Muon(each.parameters(), **RATES) for each in (net, reference))
+    net.double()
+    with_gradients(reference, 0)
+    for parameter, its_own in zip(net.parameters(), reference.parameters(), strict=True):
+        parameter.grad = its_own.grad.double()
+    optimizer.step()
+    its.step()
+    for parameter, its_own in zip(net.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(parameter.float(), its_own)
+
+
+@pytest.mark.parametrize("way", ["copied", "saved"])
+def test_muon_is_copied_and_saved_with_its_network(way: str) -> None:
+    net = layers(True)
+    optimizer = Muon(parameter_groups(net), **RATES)
+    with_gradients(net, 0)
+    optimizer.step()
+    if way == "copied":
+        twin, its = copy.deepcopy((net, optimizer))
+    else:
+        torch.save((net, optimizer), file := io.BytesIO())
+        file.seek(0)
+        # The class of an optimizer is no weight.
+        twin, its = torch.load(file, weights_only=False)
+    before = copy.deepcopy(net.state_dict())
+    with_gradients(twin, 1)
+    its.step()
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    with_gradients(net, 1)
+    optimizer.step()
+    assert not torch.equal(net[0].weight, before["0.weight"])
+    for one, other in zip(net.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_muon_takes_groups_later_as_from_the_start() -> None:
+    whole, later = layers(), layers()
+    first = Muon([{"params": each.parameters()} for each in (whole[4], whole[0], whole[2])], **RATES)
+    second = Muon(later[4].parameters(), **RATES)
+    second.add_param_group({"params": later[0].parameters()})
+    second.add_param_group({"params": later[2].parameters()})
+    assert first.state_dict() == second.state_dict()
+    for net, optimizer in ((whole, first), (later, second)):
+        with_gradients(net, 0)
+        optimizer.step()
+    for one, other in zip(whole.parameters(), later.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_group_of_muon_has_options_of_its_own() -> None:
+    whole, parted = layers(), layers()
+    first = Muon(whole.parameters(), **RATES, momentum=0.5, betas=(0.5, 0.6))
+    second = Muon([{"params": parted.parameters(), "momentum": 0.5, "betas": (0.5, 0.6)}], **RATES)
+    for step in range(2):
+        for net, optimizer in ((whole, first), (parted, second)):
+            with_gradients(net, step)
+            optimizer.step()
+    for one, other in zip(whole.parameters(), parted.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_muon_leaves_alone_what_has_no_gradient_and_takes_a_closure() -> None:
+    net = layers()
+    optimizer = Muon(parameter_groups(net), **RATES)
+    before = copy.deepcopy(net.state_dict())
+    optimizer.step()
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+    def closure() -> float:
+        assert torch.is_grad_enabled()
+        with_gradients(net, 0)
+        return 3.0
+
+    assert optimizer.step(closure) == 3.0
+    assert not torch.equal(net[0].weight, before["0.weight"])
+
+
+@pytest.mark.parametrize("kind", ["weights alone", "no weights"])
+def test_muon_of_one_kind_of_parameters(kind: str) -> None:
+    parameter = nn.Parameter(torch.ones(3, 3) if kind == "weights alone" else torch.ones(3))
+    optimizer = Muon([parameter], **RATES)
+    parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    assert (parameter < 1).all()
+    optimizer.load_state_dict(optimizer.state_dict())
+
+
+def test_weight_decay_falls_on_the_weights_of_layers() -> None:
+    net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), PLIF(), nn.Flatten(), nn.Linear(3, 2))
+    net[4].bias.requires_grad_(False)
+    weights, others = parameter_groups(net)
+    assert {id(p) for p in weights["params"]} == {id(net[0].weight), id(net[4].weight)}
+    assert {id(p) for p in others["params"]} == {
+        id(p) for p in (net[0].bias, net[1].weight, net[1].bias, *net[2].parameters())
+    }
+    assert ("weight_decay" in weights, others["weight_decay"]) == (False, 0.0)
+    (everything,) = parameter_groups(net, everything=True)
+    assert len(everything["params"]) == 6 + len(list(net[2].parameters())) - 1
+    assert len(parameter_groups(nn.Linear(2, 2, bias=False))) == 1
+    # What it is for: without a gradient's say, one group shrinks and the other stays.
+    optimizer = components.optimizer.make("adamw", lr=0.1, weight_decay=0.5).build(params=[weights, others])
+    before = {id(p): p.detach().clone() for p in net.parameters()}
+    for parameter in net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    torch.testing.assert_close(net[0].weight.detach(), 0.95 * before[id(net[0].weight)])
+    assert torch.equal(net[1].weight, before[id(net[1].weight)])
+
+
+@pytest.mark.parametrize("name", [name for name in components.optimizer if name != "muon"])
+def test_torchs_optimizers_take_a_step(name: str) -> None:
+    net = layers()
+    before = net[0].weight.detach().clone()
+    optimizer = components.optimizer.make(name).build(params=parameter_groups(net))
+    assert type(optimizer).__name__.lower() == name
+    with_gradients(net, 0)
+    optimizer.step()
+    assert not torch.equal(net[0].weight, before)
+
+
+TOTAL = 20
+
+
+def curve(name: str, warmup: float = 0.0, **options: Any) -> list[float]:
+    """The learning rate of each of ``TOTAL`` steps, and behind the last."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=2.0)
+    made = scheduler(components.lr_schedule.make(name, **options), optimizer, TOTAL, warmup)
+    rates = []
+    for _ in range(TOTAL):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        made.step()
+    return [*rates, optimizer.param_groups[0]["lr"]]
+
+
+def half_cosine(share: float, low: float = 0.0) -> float:
+    return low + (1 - low) * (1 + math.cos(math.pi * share)) / 2
+
+
+CURVES: list[tuple[str, dict[str, Any], Callable[[float], float]]] = [
+    ("constant", {}, lambda share: 1.0),
+    ("cosine", {}, half_cosine),
+    ("cosine", {"minimum": 0.1}, lambda share: half_cosine(share, 0.1)),
+    ("linear", {}, lambda share: 1 - share),
+    ("linear", {"minimum": 0.25}, lambda share: 1 - 0.75 * share),
+    ("multistep", {"milestones": (0.25, 0.5), "gamma": 0.5}, lambda share: 0.5 ** ((share >= 0.25) + (share >= 0.5))),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "expected"), CURVES)
+@pytest.mark.parametrize("first", [0, 4])
+def test_a_curve_is_what_its_formula_says(
+    name: str, options: dict[str, Any], expected: Callable[[float], float], first: int
+) -> None:
+    found = curve(name, first / TOTAL, **options)
+    rise = [2.0 * (step + 1) / (first + 1) for step in range(first)]
+    assert found[:first] == pytest.approx(rise)
+    rest = [2.0 * expected(step / (TOTAL - first)) for step in range(TOTAL - first + 1)]
+    assert found[first:] == pytest.approx(rest, abs=1e-6)
+
+
+def test_one_cycle_rises_and_falls() -> None:
+    found = curve("onecycle", pct_start=0.25, div_factor=10.0, final_div_factor=100.0)
+    # Its own last step is the last that is taken.
+    assert found[0] == pytest.approx(0.2)
+    assert max(found) == found[4] == pytest.approx(2.0)
+    assert found[TOTAL - 1] == pytest.approx(0.002)
+
+
+def test_one_cycle_behind_a_warm_up_starts_where_that_ends() -> None:
+    found = curve("onecycle", 0.2, pct_start=0.25, div_factor=10.0)
+    assert max(found) == pytest.approx(2.0)
+    assert found[:5] == pytest.approx([0.04, 0.08, 0.12, 0.16, 0.2])
+    assert found[5] > found[4]
+
+
+@pytest.mark.parametrize("name", list(components.lr_schedule))
+@pytest.mark.parametrize("total", [1, 2, 3])
+def test_the_shortest_runs_have_a_curve_too(name: str, total: int) -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=2.0)
+    made = scheduler(components.lr_schedule.make(name), optimizer, total, 0.5)
+    for _ in range(total):
+        optimizer.step()
+        made.step()
+        assert 0 <= optimizer.param_groups[0]["lr"] <= 2.0
