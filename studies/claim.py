@@ -49,10 +49,7 @@ from shortcut_snn.files import write_csv
 from shortcut_snn.neurons import ATan, Rectangle, Sigmoid, Surrogate, Triangle
 from shortcut_snn.recipes import Recipe, changed, recipe_of, train
 from shortcut_snn.recipes.entries import merged, said
-from shortcut_snn.training import RunFolder
-from shortcut_snn.training.interruption import Interrupted
-from shortcut_snn.training.numerics import NumericsError
-from shortcut_snn.training.same import flat
+from shortcut_snn.training import Interrupted, NumericsError, RunFolder, flatten_entries
 
 Entries = Mapping[str, Any]
 Row = dict[str, str]
@@ -212,7 +209,7 @@ class Run:
     def key(self) -> str:
         """Tells its recipe from all others, wherever it runs and the data lies."""
         anywhere = ("data.root", "data.workers", "training.threads", "training.checkpoint_every", "loggers")
-        entries = {key: value for key, value in flat(self.recipe.to_dict()) if key not in anywhere}
+        entries = {key: value for key, value in flatten_entries(self.recipe.to_dict()) if key not in anywhere}
         # A letter in front, lest a table's reader takes it for a number.
         return "r" + hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:10]
 

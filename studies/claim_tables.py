@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from shortcut_snn.diagnosis.plots import COLOURS
 from shortcut_snn.diagnosis.statistics import mean_interval, with_interval
-from shortcut_snn.training.tables import table
+from shortcut_snn.training import markdown_table
 
 Row = dict[str, str]
 STYLES = ("-", "--", ":", "-.")
@@ -77,7 +77,7 @@ def finals(rows: Sequence[Row]) -> str:
             line += [_minutes(found, name) for name in times]
             line += [f"{_step(found):.3f}" if times else _cost(found, bases["vanilla"])]
             lines.append(line)
-    return table(columns, lines) + "\n"
+    return markdown_table(columns, lines) + "\n"
 
 
 def tuning(rows: Sequence[Row]) -> str:
@@ -90,7 +90,7 @@ def tuning(rows: Sequence[Row]) -> str:
                 for row in sorted(found, key=lambda row: float(row["lr"]))
             ]
             lines.append([setting, method, ", ".join(tried)])
-    return table(["setting", "method", "lr: validation, last epoch (best), %"], lines) + "\n"
+    return markdown_table(["setting", "method", "lr: validation, last epoch (best), %"], lines) + "\n"
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from shortcut_snn.diagnosis.statistics import geometric_mean, mean_interval, with_interval
 from shortcut_snn.files import write_csv, write_text
-from shortcut_snn.training.tables import table
+from shortcut_snn.training import markdown_table
 
 OBJECTIVE, TAPS, SCHEDULE = "method.objective.kind", "method.branches.taps", "method.branches.schedule"
 INITIAL = f"{SCHEDULE}.initial"
@@ -159,7 +159,7 @@ def means(runs: Sequence[dict[str, Any]]) -> str:
         )
     columns = ["method", "n", "last epoch, %", "best epoch in validation, %", f"last epoch against {first}, paired"]
     columns += ["epoch that reaches vanilla's last validation accuracy", "gradient, first layer / last: epoch 1 → end"]
-    return table(columns, rows) + "\n"
+    return markdown_table(columns, rows) + "\n"
 
 
 def main() -> None:

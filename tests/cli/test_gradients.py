@@ -19,10 +19,7 @@ from shortcut_snn.diagnosis.diagnosis import Diagnosis
 from shortcut_snn.introspection.neurons import spiking_layers
 from shortcut_snn.recipes import build, changed, entries, load_run, recipe_of
 from shortcut_snn.recipes.build import load_data, run_recipe
-from shortcut_snn.training import Classification, RunFolder
-from shortcut_snn.training.tables import show
-from shortcut_snn.training.task import pair
-from shortcut_snn.training.trainer import seeded
+from shortcut_snn.training import Classification, RunFolder, format_value, pair, seeded
 
 from ..registered import forgetting
 from ..training.small import options, train
@@ -231,8 +228,8 @@ def test_the_page_shows_where_a_network_breaks_even(run):
     result = json.loads((run / "result.json").read_text())
     assert ">quantised to 2 bits</text>" in drawn
     even = f"{100 * result['break_even_rate']:.4g}"
-    assert f"spiking, firing rate, % {even}: {show(result['quantised_energy_pj'] / 1000)}<" in drawn
-    assert f": {show(result['total_energy_pj'] / 1000)}<" in drawn
+    assert f"spiking, firing rate, % {even}: {format_value(result['quantised_energy_pj'] / 1000)}<" in drawn
+    assert f": {format_value(result['total_energy_pj'] / 1000)}<" in drawn
 
 
 def test_evaluate_says_what_the_run_says(run, capsys):

@@ -12,7 +12,7 @@ from shortcut_snn.method import Shortcut
 from shortcut_snn.nets.blocks import BasicBlock, MSBlock, SEWBlock
 from shortcut_snn.recipes import PRESETS, Recipe, changed, recipe_of
 from shortcut_snn.recipes.build import build
-from shortcut_snn.training.gradient_mechanisms import RateShortcut
+from shortcut_snn.training import RateShortcut
 
 BRANCHED = {
     "shortcut", "evolutionary", "loss_sum", "calibrated", "deep_supervision", "stages_and_steps", "distillation",

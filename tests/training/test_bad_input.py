@@ -16,7 +16,7 @@ from shortcut_snn.cli import _main, main
 from shortcut_snn.data import ImageFolder
 from shortcut_snn.recipes import build, recipe_of
 from shortcut_snn.recipes.entries import from_dict, read_recipe, said
-from shortcut_snn.training.trainer import make_trainer
+from shortcut_snn.training import make_trainer
 
 from .small import OPTIONS, options
 

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from shortcut_snn import nets
 from shortcut_snn.cli import main
-from shortcut_snn.training import Classification, Task, Training
+from shortcut_snn.training import Classification, RunFolder, Task, Training
 from shortcut_snn.training.early import Early
-from shortcut_snn.training.folder import RunFolder
 
 from .small import assert_resumes_bit_identically, options, train
 from .tiny import run

@@ -14,9 +14,8 @@ from torch.nn import functional as F
 
 from shortcut_snn import components, nets
 from shortcut_snn.neurons import LIF, Rectangle
-from shortcut_snn.training import Health
+from shortcut_snn.training import Health, NumericsError
 from shortcut_snn.training.health import PATIENCE
-from shortcut_snn.training.numerics import NumericsError
 
 from .tiny import Net, network, run, task
 

@@ -23,10 +23,9 @@ from shortcut_snn import components
 from shortcut_snn.cli import _output
 from shortcut_snn.data import as_data
 from shortcut_snn.files import WriteError, write_text
-from shortcut_snn.training import Interrupted, RunFolder, Training, callbacks, interruption
+from shortcut_snn.training import Interrupted, RunFolder, Training, callbacks, interruption, make_trainer
 from shortcut_snn.training.checksums import NAME, check, digest, seal, write_sealed
 from shortcut_snn.training.interruption import SIGNALS, Interruption
-from shortcut_snn.training.trainer import make_trainer
 
 from .tiny import run, sides, task
 
@@ -393,7 +392,6 @@ def test_a_process_that_fails_is_told_of_before_the_others_end(tmp_path: Path) -
     code = """
 import subprocess, sys, time
 from lightning.pytorch.strategies.launchers import subprocess_script
-from shortcut_snn.training import trainer
 trainer.GRACE = 0.1
 with trainer.watched():
     texts = ("raise SystemExit(3)", "import time; time.sleep(60)")

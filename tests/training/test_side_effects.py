@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from shortcut_snn.diagnosis import memory
-from shortcut_snn.training.interruption import SIGNALS
+from shortcut_snn.training import SIGNALS
 
 from .tiny import run, task
 

@@ -5,7 +5,7 @@ import argparse
 from .. import components
 from ..components import Kind, options
 from ..recipes.imports import import_components
-from ..training.tables import table
+from ..training import markdown_table
 from ._parser import UsageError, add_imports
 
 HELP = "list what a recipe can name"
@@ -25,7 +25,7 @@ def component_table(kind: Kind) -> str:
         doc = (settings.__doc__ or "").strip().split("\n\n")[0]
         own = ", ".join(f"{each.name}={each.default}" for each in options(settings))
         rows.append([name, " ".join(doc.split()).replace("|", r"\|"), own])
-    return table([kind.name, "what it is", "options"], rows)
+    return markdown_table([kind.name, "what it is", "options"], rows)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,8 +9,7 @@ from statistics import mean
 
 from ..diagnosis import plots
 from ..recipes import recipe_of
-from ..training import RunFolder
-from ..training.tables import Metric
+from ..training import Metric, RunFolder
 from ._output import tell
 from ._parser import at_least_one
 from .compare import Plan, Variant, compare
@@ -100,7 +99,7 @@ def _told(plan: Plan, folder: Path) -> str:
     }
     results = {label: [each.read_result() for each in runs] for label, runs in places.items()}
     metric, guessing = Metric.of(results[WITH][0]), 100 * results[WITH][0]["chance"]
-    reached = {label: mean(metric.reached(each, "last") for each in runs) for label, runs in results.items()}
+    reached = {label: mean(metric.value_of(each, "last") for each in runs) for label, runs in results.items()}
     found = {variant.label: at_start(variant.recipe) for variant in plan.variants}
     plots.side_by_side(
         {label: [[100 * value for value in _accuracies(place)] for place in runs] for label, runs in places.items()},

@@ -7,9 +7,15 @@ from ..diagnosis import plots
 from ..energy.measure import ACCESS, ADDITION, MULTIPLY_ACCUMULATE
 from ..recipes import open_run
 from ..recipes.build import is_network_of
-from ..training import RunFolder
-from ..training.energy import SAMPLES, energy_line, energy_rows, memory_line, run_energy
-from ..training.tables import table
+from ..training import (
+    ENERGY_SAMPLES,
+    RunFolder,
+    energy_line,
+    energy_rows,
+    markdown_table,
+    measure_task_energy,
+    memory_energy_line,
+)
 from ._parser import at_least_one
 
 HELP = "operations and energy of a trained network"
@@ -25,7 +31,7 @@ RUN = True
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument(
-        "--samples", type=int, default=SAMPLES, help="test samples to count on, drawn at random but fixed"
+        "--samples", type=int, default=ENERGY_SAMPLES, help="test samples to count on, drawn at random but fixed"
     )
 
 
@@ -37,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     """
     at_least_one(options, "samples")
     task, data, recipe = open_run(options.run, options.weights, options.changes)
-    report = run_energy(task, data, options.samples)
+    report = measure_task_energy(task, data, options.samples)
     if report is None:
         raise ValueError(f"the network of {options.run} has no convolutions or linear layers to count operations of")
     rows = energy_rows(report)
@@ -57,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     )
     columns = {"with memory": "total_energy_pj", "quantised": "quantised_energy_pj", "firing rate": "firing_rate"}
     print(_table(rows, columns | {"break-even": "break_even_rate"}))
-    print(f"\n{memory_line(report)}")
+    print(f"\n{memory_energy_line(report)}")
     print(
         f"{ACCESS} pJ for 32 bits read or written, accesses as Lemaire et al. (2022) count them; quantised: the same "
         "layers once, as many bits as T time steps tell apart (Yan et al., 2024)"
@@ -73,4 +79,4 @@ def _table(rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
     cells = [
         [row["layer"], *(f"{row[key]:.4g}" if row[key] != "" else "-" for key in columns.values())] for row in rows
     ]
-    return table(["layer", *columns], cells)
+    return markdown_table(["layer", *columns], cells)

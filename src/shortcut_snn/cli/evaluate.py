@@ -9,8 +9,7 @@ import torch
 
 from ..diagnosis.probe import probe
 from ..recipes import open_run
-from ..training.tables import Metric, show
-from ..training.trainer import make_trainer, quiet
+from ..training import Metric, format_value, make_trainer, quiet_lightning
 
 HELP = "test a trained network again"
 DESCRIPTION = "Test a trained network again, from its run's folder."
@@ -57,7 +56,7 @@ def evaluate(
     precision = recipe.training.precision
     precision = precision if precision != "fp16" or torch.cuda.is_available() else "fp32"
     alone = dataclasses.replace(recipe.training, devices=1, nodes=1, strategy="auto", precision=precision)
-    with quiet(), probe(task.model.network, membrane=False) as tallies:
+    with quiet_lightning(), probe(task.model.network, membrane=False) as tallies:
         found = make_trainer(alone).test(task, loader, verbose=False)[0]
     metrics = {name.removeprefix("test_"): float(value) for name, value in found.items()}
     rates = {name: tally.rate for name, tally in tallies.items()}
@@ -75,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     which = f"{options.split} %s of {options.run} ({options.weights} epoch)"
     for name, value in found.metrics.items():
         if name != "loss":
-            print(f"{which % name}: {found.metric.show(value) if name == found.metric.name else show(value)}")
+            print(f"{which % name}: {found.metric.format(value) if name == found.metric.name else format_value(value)}")
     print(f"{options.split} loss: {found.metrics['loss']:.4f}")
     if found.rates:
         print("firing rates (spikes per neuron and time step):")

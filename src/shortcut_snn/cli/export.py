@@ -22,8 +22,7 @@ from ..energy import measure_energy
 from ..recipes import open_run
 from ..recipes.build import is_network_of
 from ..recipes.recipe import Recipe
-from ..training import RunFolder
-from ..training.energy import SAMPLES
+from ..training import ENERGY_SAMPLES, RunFolder
 
 HELP = "export a trained network"
 DESCRIPTION = (
@@ -133,7 +132,7 @@ def export(
         accuracy = {"test": _accuracy(rounded, data)} if task.metric == "accuracy" else {}
         card = replace(card, accuracy=accuracy, energy=None)
     if half:
-        sample = rounded.runtime.prepare(data.sample(SAMPLES)[0])
+        sample = rounded.runtime.prepare(data.sample(ENERGY_SAMPLES)[0])
         report = measure_energy(rounded.runtime.network, [sample], about.time_steps)
         energy = {what: getattr(report, key.removesuffix("_pj")) for what, key in ENERGY.items()}
         card = replace(card, energy=energy)

@@ -17,14 +17,21 @@ from ..diagnosis.remedies import of_neurons
 from ..diagnosis.tips import Remedy, Setup
 from ..diagnosis.verdict import judge
 from ..files import write_csv
+from ..random_state import seed_everything
 from ..recipes import build, changed
 from ..recipes.build import build_task, check_data, load_data, load_network, run_recipe
 from ..recipes.recipe import Recipe, method_text
-from ..training import RunFolder, Task
-from ..training.gradient_mechanisms import calibrates
-from ..training.run import calibrate_task
-from ..training.tables import LAYER_TABLE, layer_rows, layer_table, table
-from ..training.trainer import seed_everything, seeded
+from ..training import (
+    LAYER_TABLE_LEGEND,
+    RunFolder,
+    Task,
+    calibrate_task,
+    calibrates,
+    layer_rows,
+    layer_table,
+    markdown_table,
+    seeded,
+)
 from ._parser import at_least_one
 
 HELP = "look at every layer: does its gradient vanish or explode?"
@@ -243,12 +250,12 @@ def run(options: argparse.Namespace) -> int:
         values = [report.rms[layer] for report in found.reports.values()]
         ratio = [f"{value / without:.2f}" if without else "-" for value in values[1:]]
         cells.append([layer, *(f"{value:.3e}" for value in values), *ratio])
-    print(table(["layer", *found.reports, *(["with / without"] * ("with" in found.reports))], cells))
+    print(markdown_table(["layer", *found.reports, *(["with / without"] * ("with" in found.reports))], cells))
     for key, report in found.reports.items():
         print(f"\n{found.names[key]}: first layer / last = {report.ratio:.3g}", end="")
     print("\n\nspiking layers, as the recipe trains them:\n")
     print(layer_table(found.diagnosis.layers))
-    print(f"\n{LAYER_TABLE}")
+    print(f"\n{LAYER_TABLE_LEGEND}")
     print(f"\n{found.diagnosis}")
     others = [judge(layers).factor for layers in found.diagnosis.examination.batches[1:]]
     if others:

@@ -172,12 +172,12 @@ def _load(name: str, weights: str) -> Inference:
 
 
 def _table(found: list[Prediction]) -> str:
-    from ..training.tables import show, table
+    from ..training import format_value, markdown_table
 
     rows = []
     for each in found:
         for place, (name, probability) in enumerate(each.top):
-            energies = [show(energy / 1000) for energy in (each.energy_pj, each.total_energy_pj)]
+            energies = [format_value(energy / 1000) for energy in (each.energy_pj, each.total_energy_pj)]
             last = ["", "", ""] if place else [f"{each.spikes:,}", *energies]
             rows.append(["" if place else each.file, name, f"{100 * probability:.1f} %", *last])
-    return table(["file", "class", "probability", "spikes", "energy, nJ", "with memory, nJ"], rows)
+    return markdown_table(["file", "class", "probability", "spikes", "energy, nJ", "with memory, nJ"], rows)

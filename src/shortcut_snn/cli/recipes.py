@@ -8,7 +8,7 @@ from typing import Any
 
 from ..recipes.entries import built_in, layer
 from ..recipes.presets import PAPER, PRESETS
-from ..training.tables import table
+from ..training import markdown_table
 from ..yaml_text import parse
 
 HELP = "list the built-in recipes and presets"
@@ -45,7 +45,7 @@ def recipe_table() -> str:
                 _accuracies(ours.get(name, {})),
             ]
         )
-    return table(COLUMNS, rows)
+    return markdown_table(COLUMNS, rows)
 
 
 def _accuracies(entry: Mapping[str, Any]) -> str:

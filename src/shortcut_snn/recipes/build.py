@@ -19,10 +19,8 @@ from ..method import Shortcut
 from ..nets import build_network as build_component
 from ..nets.layers import channels_last
 from ..nets.size import check_size
-from ..training import RunFolder, Task, fit
-from ..training.folder import Row
-from ..training.same import MAY_CHANGE, differences
-from ..training.trainer import seed_everything, seeded
+from ..random_state import seed_everything
+from ..training import MAY_CHANGE_ON_RESUME, Row, RunFolder, Task, fit, recipe_differences, seeded
 from .entries import from_dict, merged
 from .imports import hint
 from .recipe import Method, Recipe
@@ -346,8 +344,8 @@ def is_network_of(folder: RunFolder, recipe: Recipe, data: bool = False) -> bool
     """
     own = run_recipe(folder)
     parts = ("network", "neuron", *["data"] * data)
-    other = differences(*({part: each.to_dict()[part] for part in parts} for each in (own, recipe)))
-    return other.keys() <= {"data.root", "data.cache", *MAY_CHANGE}
+    other = recipe_differences(*({part: each.to_dict()[part] for part in parts} for each in (own, recipe)))
+    return other.keys() <= {"data.root", "data.cache", *MAY_CHANGE_ON_RESUME}
 
 
 def open_run(

@@ -16,11 +16,9 @@ from .. import nets as _nets  # noqa: F401
 from .. import neurons as _neurons  # noqa: F401
 from ..components import Kind, slot, write
 from ..method import takes_branches
+from ..training import Classification as _Classification  # noqa: F401
+from ..training import Training, check_gradient, make_optimizer
 from ..training import loggers as _loggers  # noqa: F401
-from ..training import task as _task  # noqa: F401
-from ..training.gradient_mechanisms import check_gradient
-from ..training.optimizers import make_optimizer
-from ..training.training import Training
 
 
 def _default(kind: Kind, name: str, **options: Any) -> Any:

@@ -20,7 +20,7 @@ from .cost import StepCost
 from .folder import RunFolder
 from .health import Health, from_one
 from .interruption import Interrupted, Interruption
-from .same import flat
+from .same import flatten_entries
 from .tables import Metric
 
 
@@ -91,16 +91,16 @@ class History(Callback):
     def _choose(self, value: float | None, metric: Metric, epoch: int) -> None:
         # Without validation data there is nothing to choose by: the last epoch it is.
         best = self.best_value
-        if value is None or best is None or math.isnan(best) or metric.better(value, best):
+        if value is None or best is None or math.isnan(best) or metric.is_better(value, best):
             self.best_value, self.best_epoch = value, epoch
 
     def _line(self, row: dict[str, Any], metric: Metric, branches: bool, epochs: int | None) -> str:
         # Of one output, with branches or without, so that methods can be set side by side.
         words = [f"loss {row.get('train_main_loss', row['train_loss']):.3g}"]
         if metric.name != "loss":
-            words.append(f"{metric.words} {metric.show(row.get(f'train_{metric.name}'))}")
+            words.append(f"{metric.title} {metric.format(row.get(f'train_{metric.name}'))}")
         if f"validation_{metric.name}" in row:
-            words.append(f"validation {metric.show(row[f'validation_{metric.name}'])}")
+            words.append(f"validation {metric.format(row[f'validation_{metric.name}'])}")
         words += [f"lambda {row['lambda']:.2f}"] * branches
         return f"epoch {row['epoch']}/{epochs}: {', '.join(words)}, {self.spent:.{3 if self.spent >= 1 else 2}g} s"
 
@@ -132,7 +132,7 @@ class SameRecipe(Callback):
     """
 
     def __init__(self, entries: Mapping[str, Any]) -> None:
-        said = sorted((key, str(value)) for key, value in flat(entries) if key not in _OWN)
+        said = sorted((key, str(value)) for key, value in flatten_entries(entries) if key not in _OWN)
         self.number = int(hashlib.sha256(str(said).encode()).hexdigest()[:12], 16)
 
     def setup(self, trainer: pl.Trainer, module: Any, stage: str) -> None:

@@ -9,13 +9,13 @@ from ..data import Data
 from ..energy.measure import EnergyReport, measure_energy
 from .task import Task
 
-SAMPLES = 256
+ENERGY_SAMPLES = 256
 """How many test inputs are counted on by default: a fixed sample, shuffled, since test sets may be sorted by class."""
-ENERGIES = ("energy", "relu_energy", "total_energy", "quantised_energy")
+ENERGY_COLUMNS = ("energy", "relu_energy", "total_energy", "quantised_energy")
 
 
 @torch.no_grad()
-def run_energy(task: Task, data: Data, samples: int = SAMPLES) -> EnergyReport | None:
+def measure_task_energy(task: Task, data: Data, samples: int = ENERGY_SAMPLES) -> EnergyReport | None:
     """Measure a task's network on a sample of its test data; None where it has nothing to count.
 
     Args:
@@ -34,7 +34,7 @@ def energy_rows(report: EnergyReport) -> list[dict[str, Any]]:
     """Return a row a layer, for one input; a rate that there is none of is left empty."""
     rows = []
     for layer in report.layers:
-        row = dataclasses.asdict(layer) | {f"{name}_pj": getattr(layer, name) for name in ENERGIES}
+        row = dataclasses.asdict(layer) | {f"{name}_pj": getattr(layer, name) for name in ENERGY_COLUMNS}
         rates = {name: getattr(layer, name) for name in ("firing_rate", "break_even_rate")}
         rows.append(row | {name: "" if rate != rate else rate for name, rate in rates.items()})
     return rows
@@ -46,7 +46,7 @@ def energy_line(report: EnergyReport) -> str:
     return f"{spiking:.4g} nJ an input; {relu:.4g} nJ with ReLUs, {relu / spiking:.2f} times as much"
 
 
-def memory_line(report: EnergyReport) -> str:
+def memory_energy_line(report: EnergyReport) -> str:
     """Return the totals with memory, and who takes less, as a line."""
     spiking, quantised, even = report.total_energy / 1000, report.quantised_energy / 1000, report.break_even_rate
     said = f"with memory {spiking:.4g} nJ; the same network quantised to {report.bits} bits {quantised:.4g} nJ"

@@ -34,7 +34,7 @@ for _name in torch.optim.__all__:
 
 @components.lr_schedule("constant")
 @dataclass(frozen=True)
-class Constant:
+class ConstantRate:
     """The same learning rate throughout."""
 
     def build(self, optimizer: Optimizer, total: int) -> LRScheduler:

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
-from .tables import Metric
+from .tables import Metric, format_duration
 
 EVERY = 0.2
 """Seconds from one drawing to the next: reading the averages makes a GPU wait."""
@@ -88,7 +88,7 @@ class Progress(Callback):
         metric = Metric(module.metric, module.higher_is_better, module.fraction)
         words = [f"loss {found.get('train_main_loss', found.get('train_loss', math.nan)):.3g}"]
         if metric.name != "loss":
-            words.append(f"{metric.words} {metric.show(found.get(f'train_{metric.name}'))}")
+            words.append(f"{metric.title} {metric.format(found.get(f'train_{metric.name}'))}")
         words += self._left(trainer, batch_idx)
         share = (batch_idx + 1) / max(trainer.num_training_batches, 1)
         epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
@@ -100,7 +100,7 @@ class Progress(Callback):
         if self._done < 1 or epochs is None or not math.isfinite(steps):
             return []
         still = steps * epochs - (steps * trainer.current_epoch + batch_idx + 1)
-        return [f"{duration((time.monotonic() - self._start) / self._done * still)} left"]
+        return [f"{format_duration((time.monotonic() - self._start) / self._done * still)} left"]
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -146,15 +146,3 @@ def bar(before: str, share: float, after: str, columns: int) -> str:
     room = min(BAR, columns - len(before) - len(after) - 4)
     drawn = f"[{'=' * round(share * room):{room}}] " if room >= 4 else ""
     return f"{before} {drawn}{after}"
-
-
-def duration(seconds: float) -> str:
-    """Return a time as a clock shows it.
-
-    Example:
-        >>> duration(8.4), duration(312), duration(4000)
-        ('0:08', '5:12', '1:06:40')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -27,7 +27,7 @@ from ..neurons import keep_freed_memory
 from .callbacks import Average, History, SameRecipe, SaveRun
 from .checkpoint import position, read_checkpoint
 from .cost import StepCost, summary
-from .energy import ENERGIES, energy_rows, run_energy
+from .energy import ENERGY_COLUMNS, energy_rows, measure_task_energy
 from .errors import explained
 from .folder import Row, RunFolder
 from .health import Health
@@ -39,7 +39,7 @@ from .summary import summary_text
 from .sync_norm import synchronise
 from .tables import Metric
 from .task import Task
-from .trainer import MEETING, make_trainer, quiet, seeded, watched
+from .trainer import MEETING, make_trainer, quiet_lightning, seeded, watched
 
 
 def fit(
@@ -110,7 +110,7 @@ def fit(
     folder.anchor()
     with (
         interruption.listening(),
-        quiet(),
+        quiet_lightning(),
         watched(),
         seeded(training.seed, training.threads),
         ExitStack() as until_the_end,
@@ -352,10 +352,10 @@ def _finish(
         plots.by_layer(history.gradients, folder / "gradients.png", "gradients of the weights", "RMS")
         for name, found in tables.items():
             folder.write_rows(name, found)
-        energy = run_energy(task, data)
+        energy = measure_task_energy(task, data)
         if energy is not None:
             folder.write_rows("energy", energy_rows(energy))
-        result |= {f"{name}_pj": getattr(energy, name, None) for name in ENERGIES}
+        result |= {f"{name}_pj": getattr(energy, name, None) for name in ENERGY_COLUMNS}
         result["break_even_rate"] = None if energy is None else _number(energy.break_even_rate)
         if kept := data.storage():
             tell(kept)

@@ -6,7 +6,7 @@ from typing import Any
 
 # Where a run happens, on which what it computes depends in the last bits alone, and what it does when numbers go wrong:
 # a run that was stopped for these may go on.
-MAY_CHANGE = {
+MAY_CHANGE_ON_RESUME = {
     "training.accelerator",
     "training.devices",
     "training.nodes",
@@ -37,7 +37,7 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], run: str, reci
     Example:
         >>> check_same({"training": {"threads": 1}}, {"training": {"threads": 2}}, "the run", Path("recipe.yaml"))
     """
-    other = {key: pair for key, pair in differences(before, now).items() if key not in MAY_CHANGE}
+    other = {key: pair for key, pair in recipe_differences(before, now).items() if key not in MAY_CHANGE_ON_RESUME}
     if other:
         said = ", ".join(f"{key} was {was} and is {changed}" for key, (was, changed) in list(other.items())[:3])
         raise ValueError(f"{run} has another recipe ({said}); resume with {recipe} or name another folder")
@@ -55,25 +55,25 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], run: str, reci
         )
 
 
-def flat(entries: Mapping[str, Any], prefix: str = "", lists: bool = False) -> Iterator[tuple[str, Any]]:
+def flatten_entries(entries: Mapping[str, Any], prefix: str = "", lists: bool = False) -> Iterator[tuple[str, Any]]:
     """Yield each entry of nested ones by its dotted key; with ``lists`` those of components in a list too.
 
     Example:
-        >>> list(flat({"data": {"seed": 0}, "loggers": [{"kind": "csv"}]}, lists=True))
+        >>> list(flatten_entries({"data": {"seed": 0}, "loggers": [{"kind": "csv"}]}, lists=True))
         [('data.seed', 0), ('loggers.0.kind', 'csv')]
     """
     for key, value in entries.items():
         if lists and isinstance(value, list) and any(isinstance(each, dict | list) for each in value):
             value = dict(enumerate(value))
         if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{prefix}{key}.", lists)
+            yield from flatten_entries(value, f"{prefix}{key}.", lists)
         else:
             yield f"{prefix}{key}", value
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def recipe_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the entries in which two sets of nested ones differ, by dotted key: before and now."""
-    olds, news = dict(flat(before)), dict(flat(now))
+    olds, news = dict(flatten_entries(before)), dict(flatten_entries(now))
     keys = [key for key in dict.fromkeys([*olds, *news]) if olds.get(key) != news.get(key)]
     return {key: (olds.get(key), news.get(key)) for key in keys}
 

@@ -13,13 +13,13 @@ def summary_text(result: Mapping[str, Any], folder: RunFolder) -> str:
     metric = Metric.of(result)
     lines = []
     if result["test_last"]:
-        best = metric.show(result["test_best"][metric.name])
+        best = metric.format(result["test_best"][metric.name])
         lines += [
-            (f"test {metric.name}, last epoch", metric.show(result["test_last"][metric.name])),
+            (f"test {metric.name}, last epoch", metric.format(result["test_last"][metric.name])),
             (f"test {metric.name}, epoch {result['best_epoch']}", f"{best} (chosen on {result['best_chosen_on']})"),
         ]
     if result["chance"] is not None:
-        lines.append(("by chance", metric.show(result["chance"])))
+        lines.append(("by chance", metric.format(result["chance"])))
     if result["firing_rate"] is not None:
         lines.append(("mean firing rate", f"{result['firing_rate']:.3f} spikes per neuron and time step"))
     if result["gradient_ratio_first_epoch"] is not None and result["gradient_ratio_last_epoch"] is not None:
@@ -60,7 +60,7 @@ def _at_chance(result: Mapping[str, Any]) -> str:
     chance, value = result["chance"], result["test_last"].get(result["metric"])
     if chance is None or value is None:
         return ""
-    if Metric.of(result).learned(value, chance):
+    if Metric.of(result).is_above_chance(value, chance):
         return ""
     return "\n\n" + _wrapped(
         "The network is at chance: it has learned nothing. Try another --optimizer.lr, --training.warmup 0.1 or more "

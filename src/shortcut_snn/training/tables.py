@@ -10,7 +10,7 @@ from ..diagnosis.layers import LayerReport
 from ..diagnosis.statistics import with_interval
 
 # By column of a file: its name, and what its values are multiplied by.
-COLUMNS = {
+COLUMN_TITLES = {
     "best_chosen_on": ("best epoch chosen on", 1),
     "bits": ("bits of the quantised", 1),
     "break_even_rate": ("break-even rate", 1),
@@ -48,7 +48,7 @@ def layer_rows(layers: Sequence[LayerReport]) -> list[dict[str, Any]]:
     ]
 
 
-LAYER_TABLE = (
+LAYER_TABLE_LEGEND = (
     "rate: spikes per neuron and time step; silent, always: neurons that never\n"
     "fire, or at every step; grad.: RMS of the gradient of the weights and of the\n"
     "membrane potential; gain: by how much it grows from the next deeper layer"
@@ -56,9 +56,9 @@ LAYER_TABLE = (
 
 
 def layer_table(layers: Sequence[LayerReport]) -> str:
-    """Return a table for a person, of a width that a terminal has; :data:`LAYER_TABLE` says what its columns are."""
+    """Return a table that fits a terminal; :data:`LAYER_TABLE_LEGEND` explains its columns."""
     columns = ["layer", "rate", "silent", "always", "grad. w", "grad. v", "gain"]
-    return table(
+    return markdown_table(
         columns,
         [
             [
@@ -84,7 +84,7 @@ class Metric:
     """What a task is judged by.
 
     Example:
-        >>> Metric("accuracy", fraction=True).show(0.91234), Metric("mean_squared_error").show(0.0123456)
+        >>> Metric("accuracy", fraction=True).format(0.91234), Metric("mean_squared_error").format(0.0123456)
         ('91.23 %', '0.01235')
     """
 
@@ -98,7 +98,7 @@ class Metric:
         return cls(str(about["metric"]), about.get("higher_is_better") is not False, about.get("fraction") is True)
 
     @property
-    def words(self) -> str:
+    def title(self) -> str:
         """Its name."""
         return self.name.replace("_", " ")
 
@@ -109,46 +109,46 @@ class Metric:
             >>> Metric("accuracy", fraction=True).label("{}, last epoch")
             'accuracy, last epoch, %'
         """
-        return sentence.format(self.words) + (", %" if self.fraction else "")
+        return sentence.format(self.title) + (", %" if self.fraction else "")
 
     @property
     def scale(self) -> int:
         """What a value is multiplied by to be shown."""
         return 100 if self.fraction else 1
 
-    def show(self, value: Any) -> str:
+    def format(self, value: Any) -> str:
         """Return a value with its unit."""
         if not isinstance(value, int | float) or math.isnan(value):
             return "-"
-        return f"{100 * value:.2f} %" if self.fraction else show(float(value))
+        return f"{100 * value:.2f} %" if self.fraction else format_value(float(value))
 
-    def within(self, mean: float, half: float, sign: str = "") -> str:
+    def format_interval(self, mean: float, half: float, sign: str = "") -> str:
         """Return a mean, in the unit it is shown in, with its interval."""
         return "-" if math.isnan(mean) else with_interval(mean, half, 2 if self.fraction else None, sign)
 
-    def better(self, value: float, than: float) -> bool:
+    def is_better(self, value: float, than: float) -> bool:
         """Say whether a value is better than another."""
         return value > than if self.higher_is_better else value < than
 
-    def learned(self, value: float, chance: float) -> bool:
+    def is_above_chance(self, value: float, chance: float) -> bool:
         """Say whether a value is more than what a network that has learned nothing may have by luck.
 
         Example:
             >>> accuracy = Metric("accuracy", fraction=True)
-            >>> accuracy.learned(0.12, 0.1), accuracy.learned(0.3, 0.1), accuracy.learned(0.55, 0.5)
-            (False, True, False)
+            >>> accuracy.is_above_chance(0.12, 0.1), accuracy.is_above_chance(0.3, 0.1)
+            (False, True)
         """
         return value > min(1.5 * chance, chance + 0.1) if self.higher_is_better else value < 0.9 * chance
 
-    def clearly(self, difference: float, half: float) -> str:
+    def describe_difference(self, difference: float, half: float) -> str:
         """Say whether a mean difference, with half the width of its interval, is one."""
         if math.isnan(difference) or math.isnan(half):
             return "too few runs to say"
         if abs(difference) <= half:
             return "no clear difference"
-        return "clearly better" if self.better(difference, 0) else "clearly worse"
+        return "clearly better" if self.is_better(difference, 0) else "clearly worse"
 
-    def reached(self, result: Mapping[str, Any], when: str) -> float:
+    def value_of(self, result: Mapping[str, Any], when: str) -> float:
         """Return a run's value, as it is shown: on test data or, where there are none, on validation data.
 
         Args:
@@ -159,12 +159,12 @@ class Metric:
         return self.scale * float(found.get(self.name, math.nan))
 
 
-def show(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Return a figure with the digits that matter, and other things as they are.
 
     Example:
-        >>> show(40812.3), show(0.0123456), show(1.2345e-07), show(float("nan")), show("cifar10")
-        ('40,812', '0.01235', '1.23e-07', '-', 'cifar10')
+        >>> format_value(40812.3), format_value(0.0123456), format_value(float("nan"))
+        ('40,812', '0.01235', '-')
     """
     if value is None:
         return "-"
@@ -179,25 +179,37 @@ def show(value: Any) -> str:
     return f"{value:.4g}" if abs(value) >= 1e-3 else f"{value:.3g}"
 
 
-def human(column: str) -> str:
+def column_title(column: str) -> str:
     """Return the name of a file's column.
 
     Example:
-        >>> human("peak_bytes_per_step"), human("test_last.mean_squared_error")
+        >>> column_title("peak_bytes_per_step"), column_title("test_last.mean_squared_error")
         ('MiB / step', 'test, last epoch: mean squared error')
     """
-    if column in COLUMNS:
-        return COLUMNS[column][0]
+    if column in COLUMN_TITLES:
+        return COLUMN_TITLES[column][0]
     part, _, rest = column.partition(".")
     part, _, when = part.partition("_") if rest else ("", "", "")
     name = (rest or column).replace("_", " ")
     return f"{part}, {when} epoch: {name}" if rest and when else name
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table in Markdown, readable as it is."""
     widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
     lines = [columns, ["-" * width for width in widths], *rows]
     return "\n".join(
         "| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in lines
     )
+
+
+def format_duration(seconds: float) -> str:
+    """Return a time as a clock shows it.
+
+    Example:
+        >>> format_duration(8.4), format_duration(312), format_duration(4000)
+        ('0:08', '5:12', '1:06:40')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import random
 import subprocess
 import sys
 import threading
@@ -14,7 +13,6 @@ from datetime import timedelta
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
@@ -22,6 +20,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies.launchers import subprocess_script
 
 from ..machine import check_processes
+from ..random_state import preserve_random_state
 from .checkpoint import WholeCheckpoint
 from .training import Training
 
@@ -33,7 +32,7 @@ PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet_lightning() -> Iterator[None]:
     """Keep Lightning's chatter back within a block."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
@@ -82,26 +81,15 @@ def _until_one_ends(processes: list[subprocess.Popen[bytes]]) -> None:
 
 @contextmanager
 def seeded(seed: int, threads: int | None = None) -> Iterator[None]:
-    """Seed every random number generator, and set the number of threads, within a block."""
-    before = random.getstate(), np.random.get_state(), torch.get_num_threads()
-    devices = list(range(torch.cuda.device_count()))
+    """Seed all random number generators and set the number of CPU threads; restore both after the block."""
+    threads_before = torch.get_num_threads()
     try:
-        with torch.random.fork_rng(devices=devices):
-            seed_everything(seed)
+        with preserve_random_state(seed):
             if threads is not None:
                 torch.set_num_threads(threads)
             yield
     finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.set_num_threads(before[2])
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python's, numpy's and torch's random number generators."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+        torch.set_num_threads(threads_before)
 
 
 def make_trainer(

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...files import read_json
 from ...recipes.entries import merged, said
-from ...training.tables import Metric, human, table
+from ...training import Metric, column_title, markdown_table
 from .._launchers import add_launcher, launching
 from .._output import tell
 from .._parser import UsageError
@@ -94,10 +94,10 @@ def _tell(rows: Sequence[Mapping[str, Any]], plan: Plan, folder: Path) -> None:
     baseline, about = plan.variants[0].label, read_json(folder / "comparison.json")
     columns, cells = comparison_table(rows, Metric.of(about), baseline, about.get("tuned"))
     # In a terminal's width: what else there is, is in the files.
-    kept = [place for place, name in enumerate(columns) if name not in ("best epoch", *map(human, FIGURES))]
+    kept = [place for place, name in enumerate(columns) if name not in ("best epoch", *map(column_title, FIGURES))]
     short = {columns[kept[-3]]: Metric.of(about).label(), columns[kept[-2]]: "difference"}
     lines = [[line[place] for place in kept] for line in (columns, *cells)]
-    tell("\n" + table([short.get(name, name) for name in lines[0]], lines[1:]))
+    tell("\n" + markdown_table([short.get(name, name) for name in lines[0]], lines[1:]))
     tell(f"\nmeans over seeds after the last epoch with 95 % intervals; differences from {baseline} with the same seed")
     if rows[0]["variant"] != baseline:
         tell(f"\nno run of {baseline} has finished: there is nothing to set the others against")

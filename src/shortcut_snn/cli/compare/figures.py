@@ -10,9 +10,7 @@ from typing import Any
 from ...diagnosis import plots
 from ...diagnosis.statistics import geometric_mean, mean_interval
 from ...files import write_csv, write_text
-from ...training import RunFolder
-from ...training.same import flat
-from ...training.tables import COLUMNS, Metric, human, show, table
+from ...training import COLUMN_TITLES, Metric, RunFolder, column_title, flatten_entries, format_value, markdown_table
 from .planning import Plan
 
 RATIOS = ("gradient_ratio_first_epoch", "gradient_ratio_last_epoch")
@@ -39,7 +37,7 @@ def summarise(
             if place.path not in leave_out and place.is_finished
         }
         runs += [
-            {"variant": variant.label, "folder": variant.folder, "seed": seed} | dict(flat(result))
+            {"variant": variant.label, "folder": variant.folder, "seed": seed} | dict(flatten_entries(result))
             for seed, result in found[variant.label].items()
         ]
     if not runs:
@@ -47,7 +45,7 @@ def summarise(
     baseline = plan.variants[0].label
     first = next(result for results in found.values() for result in results.values())
     metric = Metric.of(first)
-    against = {seed: metric.reached(result, "last") for seed, result in found[baseline].items()}
+    against = {seed: metric.value_of(result, "last") for seed, result in found[baseline].items()}
     for label, results in found.items():
         if results:
             rows.append({"variant": label, "n": len(results)} | _figures(results, against, metric))
@@ -57,10 +55,10 @@ def summarise(
     write_csv(folder / "runs.csv", runs)
     write_csv(folder / "comparison.csv", rows)
     write_text(folder / "comparison.json", json.dumps(about, indent=2) + "\n")
-    write_text(folder / "comparison.md", table(*comparison_table(rows, metric, baseline, tuned)) + "\n")
+    write_text(folder / "comparison.md", markdown_table(*comparison_table(rows, metric, baseline, tuned)) + "\n")
     plots.comparison(
         [row["variant"] for row in rows],
-        [[metric.reached(result, "last") for result in found[row["variant"]].values()] for row in rows],
+        [[metric.value_of(result, "last") for result in found[row["variant"]].values()] for row in rows],
         [row["last_interval"] for row in rows],
         folder / "comparison.png",
         metric.label(),
@@ -70,10 +68,10 @@ def summarise(
 
 
 def _figures(results: Mapping[int, dict[str, Any]], against: Mapping[int, float], metric: Metric) -> dict[str, Any]:
-    last = {seed: metric.reached(result, "last") for seed, result in results.items()}
+    last = {seed: metric.value_of(result, "last") for seed, result in results.items()}
     columns = {
         "last": list(last.values()),
-        "best": [metric.reached(result, "best") for result in results.values()],
+        "best": [metric.value_of(result, "best") for result in results.values()],
         "difference": [value - against[seed] for seed, value in last.items() if seed in against],
     }
     figures: dict[str, Any] = {}
@@ -104,20 +102,29 @@ def comparison_table(
     """
     against, tuned = f"against {baseline}, same seed", tuned or {}
     keys = list(dict.fromkeys(key for values in tuned.values() for key in values))
-    columns = ["method", *keys, "runs", metric.label("{}, last epoch"), "best epoch", against, "", *map(human, FIGURES)]
+    columns = [
+        "method",
+        *keys,
+        "runs",
+        metric.label("{}, last epoch"),
+        "best epoch",
+        against,
+        "",
+        *map(column_title, FIGURES),
+    ]
     cells = []
     for row in rows:
         last, best, difference = ((row[name], row[f"{name}_interval"]) for name in ("last", "best", "difference"))
-        set_against = (metric.within(*difference, "+"), metric.clearly(*difference))
+        set_against = (metric.format_interval(*difference, "+"), metric.describe_difference(*difference))
         cells.append(
             [
                 row["variant"],
                 *(tuned.get(row["variant"], {}).get(key, "-") for key in keys),
-                show(row["n"]),
-                metric.within(*last),
-                metric.within(*best),
+                format_value(row["n"]),
+                metric.format_interval(*last),
+                metric.format_interval(*best),
                 *(("-", "baseline") if row["variant"] == baseline else set_against),
-                *(show(float(f"{row[name] * COLUMNS[name][1]:.3g}")) for name in FIGURES),
+                *(format_value(float(f"{row[name] * COLUMN_TITLES[name][1]:.3g}")) for name in FIGURES),
             ]
         )
     return columns, cells

@@ -12,7 +12,7 @@ from typing import Any
 from ...recipes import build
 from ...recipes.entries import changed, from_dict, layer, merged, said
 from ...recipes.recipe import Method, Recipe
-from ...training.same import differences, flat
+from ...training import flatten_entries, recipe_differences
 from ...yaml_text import parse
 from .._parser import words
 
@@ -122,7 +122,7 @@ def plan(
             for each in tries:
                 if both := {option.partition("=")[0] for option in varied} & {o.partition("=")[0] for o in each}:
                     raise ValueError(f"{both.pop()} is both in --grid and in --tune: each value, or each method's best")
-                if tune_epochs is not None and "training.epochs" in dict(flat(said(each))):
+                if tune_epochs is not None and "training.epochs" in dict(flatten_entries(said(each))):
                     raise ValueError("--tune training.epochs says how long its runs are: leave --tune-epochs out")
                 if fixed := judged_otherwise(tried(recipe, tries[0], tune_epochs), tried(recipe, each, tune_epochs)):
                     raise ValueError(f"{fixed} decides what the values of --tune are judged by: vary it with --grid")
@@ -201,7 +201,7 @@ def _label(name: str, options: Sequence[str]) -> str:
 
 def judged_otherwise(one: Recipe, other: Recipe) -> str:
     """Return an entry by which two recipes' runs are judged on other data, or by luck; nothing where none is."""
-    found = differences(one.to_dict(), other.to_dict())
+    found = recipe_differences(one.to_dict(), other.to_dict())
     return next((key for key in FIXED if key in found), "")
 
 

@@ -11,8 +11,7 @@ from typing import Any
 from ...files import refuse_others, write_csv
 from ...recipes.entries import changed
 from ...recipes.recipe import Recipe
-from ...training import RunFolder
-from ...training.tables import Metric
+from ...training import Metric, RunFolder
 from .._changed import changed_since
 from .._children import Children, Stopped
 from .._launchers import Launcher, Local, train
@@ -89,7 +88,7 @@ def compare(
             return None
         done.append(place)
         metric = Metric.of(result)
-        tell(f"{shown}: {when}{metric.name} {metric.show(_value(result, metric, tune=bool(when)))}")
+        tell(f"{shown}: {when}{metric.name} {metric.format(_value(result, metric, tune=bool(when)))}")
         return result
 
     def tune(task: tuple[Variant, tuple[str, ...]]) -> dict[str, Any] | None:
@@ -153,7 +152,7 @@ def chosen(variant: Variant, found: Mapping[tuple[str, ...], Mapping[str, Any]])
     values = {options: _value(result, metric, tune=True) for options, result in found.items()}
     known = {options: value for options, value in values.items() if math.isfinite(value)}
     if not known:
-        raise ValueError(f"{variant.label}: no run of --tune has a {metric.words} on validation data")
+        raise ValueError(f"{variant.label}: no run of --tune has a {metric.title} on validation data")
     best = (max if metric.higher_is_better else min)(known, key=lambda options: known[options])
     told = {}
     for place, option in enumerate(best):
@@ -170,7 +169,7 @@ def _value(result: Mapping[str, Any], metric: Metric, tune: bool = False) -> flo
     """What a run reached, as a fraction where the metric is one: on validation data for those that tune."""
     if tune:
         return float((result["validation_last"] or {}).get(metric.name, math.nan))
-    return metric.reached(result, "last") / metric.scale
+    return metric.value_of(result, "last") / metric.scale
 
 
 def _write_tuning(

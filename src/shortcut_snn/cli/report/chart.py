@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from ...training.tables import show
+from ...training import format_value
 
 WIDTH, HEIGHT = 560, 300
 COLOURS = 8
@@ -155,8 +155,8 @@ def _line(line: Line, colour: int, across: Scale, up: Scale, x: str, names: Sequ
             continue
         path += f"{pen}{across(place)} {up(value)}"
         pen = "L"
-        where = names[int(place) - 1] if names else f"{x} {show(float(f'{place:.4g}'))}"
-        said = f"{line.label}, {where}: {show(value)}".removeprefix(", ")
+        where = names[int(place) - 1] if names else f"{x} {format_value(float(f'{place:.4g}'))}"
+        said = f"{line.label}, {where}: {format_value(value)}".removeprefix(", ")
         dot = Markup('<circle class="dot" r="2.5" cx="{}" cy="{}"/>').format(across(place), up(value))
         hit = Markup('<circle class="hit" r="7" cx="{}" cy="{}"><title>{}</title></circle>')
         parts += [dot] * (len(line.points) <= DOTS) + [hit.format(across(place), up(value), said)]
@@ -167,7 +167,7 @@ def _frame(across: Scale, up: Scale, x: str, names: Sequence[str] = ()) -> Marku
     """Axes, with a line and a number at every tick."""
     parts = []
     for tick in up.ticks:
-        text = f"1e{round(math.log10(tick))}" if up.log and not 1e-3 <= tick <= 1e4 else show(tick)
+        text = f"1e{round(math.log10(tick))}" if up.log and not 1e-3 <= tick <= 1e4 else format_value(tick)
         parts.append(
             Markup(
                 '<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/><text class="end" x="46" y="{}">{}</text>'
@@ -185,7 +185,9 @@ def _frame(across: Scale, up: Scale, x: str, names: Sequence[str] = ()) -> Marku
             )
     else:
         for tick in across.ticks:
-            parts.append(Markup('<text class="middle" x="{}" y="{}">{}</text>').format(across(tick), foot, show(tick)))
+            parts.append(
+                Markup('<text class="middle" x="{}" y="{}">{}</text>').format(across(tick), foot, format_value(tick))
+            )
         parts.append(Markup('<text class="end" x="{}" y="{}">{}</text>').format(across.end, foot + 16, x))
     return Markup("").join(parts)
 
@@ -200,7 +202,11 @@ def bars(title: str, names: Sequence[str], series: Mapping[str, Sequence[float]]
     for place, (label, each) in enumerate(series.items()):
         drawn = [
             Markup('<rect x="{:.1f}" y="{}" width="{:.1f}" height="{:.1f}"><title>{}</title></rect>').format(
-                across(at + 0.6) + place * wide, up(value), wide, bottom - up(value), f"{name}, {label}: {show(value)}"
+                across(at + 0.6) + place * wide,
+                up(value),
+                wide,
+                bottom - up(value),
+                f"{name}, {label}: {format_value(value)}",
             )
             for at, (name, value) in enumerate(zip(names, each, strict=True))
             if up.knows(value)
@@ -241,7 +247,7 @@ def heat(
                     "<title>{}</title></rect>"
                 ).format(
                     "c1" if ratio and value > 1 else "c0", left + place * wide, 6 + row * high, wide, high,
-                    min(1.0, strength), f"{name}, {label}: {show(float(f'{value:.3g}'))}{unit}",
+                    min(1.0, strength), f"{name}, {label}: {format_value(float(f'{value:.3g}'))}{unit}",
                 )
             )  # fmt: skip
     every = max(1, math.ceil(len(names) / 18))
@@ -280,7 +286,7 @@ def dots(
     across = scale([*values, *([mark[1]] if mark else [])], left, WIDTH - 14, bounds=bounds)
     parts = [
         Markup('<line class="grid" x1="{0}" x2="{0}" y1="6" y2="{1}"/><text class="middle" x="{0}" y="{2}">{3}</text>')
-        .format(across(tick), bottom, bottom + 16, show(tick))
+        .format(across(tick), bottom, bottom + 16, format_value(tick))
         for tick in across.ticks
     ]  # fmt: skip
     if mark and across.knows(mark[1]):
@@ -293,14 +299,14 @@ def dots(
     for place, (label, runs, mean, half) in enumerate(rows):
         y = 6 + step * (place + 0.5)
         ends = [min(max(end, low), high) for end in _ends(mean, half)]
-        said = f"{label}: mean {show(mean)}" + (f" ± {show(half)}" if math.isfinite(half) else "")
+        said = f"{label}: mean {format_value(mean)}" + (f" ± {format_value(half)}" if math.isfinite(half) else "")
         body = [Markup('<text class="end ink" x="{}" y="{}">{}</text>').format(left - 8, y + 4, _short(label))]
         if ends:
             line = Markup('<line class="line" x1="{}" x2="{}" y1="{}" y2="{}"/>')
             body.append(line.format(across(ends[0]), across(ends[1]), y, y))
         body += [
             Markup('<circle class="run" r="3.5" cx="{}" cy="{}"><title>{}</title></circle>').format(
-                across(value), y, f"{label}, a run: {show(value)}"
+                across(value), y, f"{label}, a run: {format_value(value)}"
             )
             for value in runs
             if across.knows(value)

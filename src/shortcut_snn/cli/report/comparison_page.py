@@ -10,10 +10,7 @@ from markupsafe import Markup
 
 from ...diagnosis.gradients import shallow_to_deep
 from ...files import read_json
-from ...training import RunFolder
-from ...training.energy import ENERGIES
-from ...training.progress import duration
-from ...training.tables import Metric, human, show
+from ...training import ENERGY_COLUMNS, Metric, RunFolder, column_title, format_duration, format_value
 from ..compare import FIGURES, comparison_table
 from . import chart
 from .html import Page, Section, Table, all_columns
@@ -72,7 +69,7 @@ def comparison_page(folder: Path) -> Page:
     seeds = {run["seed"] for run in runs}
     facts = [("methods", str(len(rows))), ("seeds", str(len(seeds))), ("runs", str(len(runs)))]
     if chance is not None:
-        facts.append(("chance", metric.show(chance / metric.scale)))
+        facts.append(("chance", metric.format(chance / metric.scale)))
     facts += _spent(places)
     about_runs = first.read_entries() if first else {}
     answer, said = verdict(rows, metric, baseline, chance)
@@ -100,18 +97,18 @@ def verdict(rows: Sequence[Row], metric: Metric, baseline: str, chance: float | 
     """Return the best method's figure, if it means something, and a sentence on it."""
     known = [row for row in rows if math.isfinite(row["last"])]
     if not known:
-        return "", f"No method reached a {metric.words} that is a number."
+        return "", f"No method reached a {metric.title} that is a number."
     best = (max if metric.higher_is_better else min)(known, key=lambda row: row["last"])
     half = 0.0 if math.isnan(best["last_interval"]) else best["last_interval"]
     worst = best["last"] - half if metric.higher_is_better else best["last"] + half
-    if chance is not None and not metric.better(worst, chance):
-        return "", f"No method is clearly better than guessing; {best['variant']} comes first in {metric.words}."
-    reached = f"{metric.within(best['last'], best['last_interval'])}{' %' if metric.fraction else ''}"
-    said = f"{best['variant']} is best in {metric.words} on test data: {reached} on average"
+    if chance is not None and not metric.is_better(worst, chance):
+        return "", f"No method is clearly better than guessing; {best['variant']} comes first in {metric.title}."
+    reached = f"{metric.format_interval(best['last'], best['last_interval'])}{' %' if metric.fraction else ''}"
+    said = f"{best['variant']} is best in {metric.title} on test data: {reached} on average"
     if best["variant"] == baseline or math.isnan(best["difference"]):
         return reached, f"{said}."
     pair = (best["difference"], best["difference_interval"])
-    difference, clear = metric.within(*pair, "+"), metric.clearly(*pair)
+    difference, clear = metric.format_interval(*pair, "+"), metric.describe_difference(*pair)
     return reached, f"{said}; against {baseline} with the same seeds {difference}: {clear}."
 
 
@@ -129,7 +126,7 @@ def _places(folder: Path, label: str, runs: list[Row]) -> list[RunFolder]:
 def _spent(places: Places) -> list[tuple[str, str]]:
     """How long all of it trained."""
     found = [row["seconds"] for of in places.values() for place in of for row in _timing(place)]
-    return [("time in training, all runs", duration(sum(found)))] if found else []
+    return [("time in training, all runs", format_duration(sum(found)))] if found else []
 
 
 def _timing(place: RunFolder) -> list[Row]:
@@ -157,7 +154,7 @@ def _progress(places: Places, metric: Metric, guessing: Guess, bounds: Bounds) -
                     f"{title}, against time", _bands(seconds, runs), "seconds of training", whole=False, **options
                 ),
             ]
-            text = f"{metric.words.capitalize()} on {words}; a line is the mean over runs, a band their range."
+            text = f"{metric.title.capitalize()} on {words}; a line is the mean over runs, a band their range."
             return [Section("Against epochs and time", text, drawn)]
     return []
 
@@ -241,9 +238,13 @@ def _energy(labels: list[str], runs: list[Row]) -> list[Section]:
         known = [run for run in runs if run["variant"] == label and isinstance(run.get("energy_pj"), float)]
         known = [run for run in known if not math.isnan(run["energy_pj"])]
         if known:
-            means = [sum(run.get(f"{name}_pj", math.nan) for run in known) / len(known) for name in ENERGIES]
-            rows.append([label, *(show(mean / 1000) for mean in means)])
-    columns = ["method", "energy of an input, nJ (mean over runs)", *(human(f"{name}_pj") for name in ENERGIES[1:])]
+            means = [sum(run.get(f"{name}_pj", math.nan) for run in known) / len(known) for name in ENERGY_COLUMNS]
+            rows.append([label, *(format_value(mean / 1000) for mean in means)])
+    columns = [
+        "method",
+        "energy of an input, nJ (mean over runs)",
+        *(column_title(f"{name}_pj") for name in ENERGY_COLUMNS[1:]),
+    ]
     return [Section("Energy", "45 nm (Horowitz, ISSCC 2014).", tables=[Table(columns, rows)])] if rows else []
 
 

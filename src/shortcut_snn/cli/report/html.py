@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from ...training.tables import COLUMNS, human, show
+from ...training import COLUMN_TITLES, column_title, format_value
 from .reading import Row
 
 
@@ -74,10 +74,10 @@ def all_columns(rows: Sequence[Row], fold: str, names: bool = True) -> Table:
     columns = list(dict.fromkeys(column for row in rows for column in row))
 
     def cell(column: str, value: Any) -> str:
-        return value if isinstance(value, str) else show(value * COLUMNS.get(column, ("", 1))[1])
+        return value if isinstance(value, str) else format_value(value * COLUMN_TITLES.get(column, ("", 1))[1])
 
     return Table(
-        [human(column) if names else column for column in columns],
+        [column_title(column) if names else column for column in columns],
         [[cell(column, row.get(column, math.nan)) for column in columns] for row in rows],
         fold,
     )

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...training.same import flat
+from ...training import flatten_entries
 
 Row = dict[str, Any]
 
@@ -84,4 +84,4 @@ def texts(entries: Mapping[str, Any]) -> list[tuple[str, str]]:
         value = ", ".join(map(str, value)) if isinstance(value, list) else value
         return "-" if value in (None, "", {}) else str(value)
 
-    return [(key, text(value)) for key, value in flat(entries, lists=True)]
+    return [(key, text(value)) for key, value in flatten_entries(entries, lists=True)]

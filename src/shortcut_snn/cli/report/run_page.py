@@ -17,10 +17,7 @@ from ...energy.measure import EnergyReport, LayerEnergy
 from ...files import read_json
 from ...recipes.entries import from_dict
 from ...recipes.recipe import method_text
-from ...training import RunFolder
-from ...training.progress import duration
-from ...training.same import differences
-from ...training.tables import Metric, show
+from ...training import Metric, RunFolder, format_duration, format_value, recipe_differences
 from . import chart
 from .classes import Confusion, by_class, read_confusion
 from .html import Page, Section, Table, all_columns
@@ -63,7 +60,7 @@ def run_page(folder: RunFolder) -> Page:
     return Page(
         f"{subtitle(recipe)}: {folder.path.name}",
         method(recipe),
-        "" if math.isnan(reached) else metric.show(reached),
+        "" if math.isnan(reached) else metric.format(reached),
         _verdict(result, metric, metrics, layers, confusion),
         _facts(result, metric, energy),
         [
@@ -132,17 +129,17 @@ def _verdict(
     if not result:
         said.append(f"Not finished: {len(metrics)} epochs so far.")
     if not math.isnan(reached):
-        guessing = f"; guessing gives {metric.show(chance)}" if not math.isnan(chance) else ""
-        nothing = bool(guessing) and not metric.learned(reached, chance)
+        guessing = f"; guessing gives {metric.format(chance)}" if not math.isnan(chance) else ""
+        nothing = bool(guessing) and not metric.is_above_chance(reached, chance)
         said.append(
-            f"On {part} data the {metric.words} is {metric.show(reached)}{guessing}"
+            f"On {part} data the {metric.title} is {metric.format(reached)}{guessing}"
             + (": the network has learned nothing." if nothing else ".")
         )
     if confusion is not None and metric.name == "accuracy":
         low, high = confusion.interval
         said.append(
-            f"On other samples like these {confusion.samples:,} it is between {metric.show(low)} and "
-            f"{metric.show(high)} (95 % interval of this one network; another seed may differ by more)."
+            f"On other samples like these {confusion.samples:,} it is between {metric.format(low)} and "
+            f"{metric.format(high)} (95 % interval of this one network; another seed may differ by more)."
         )
     last = [row for row in layers if row["epoch"] == layers[-1]["epoch"]]
     if last:
@@ -158,14 +155,17 @@ def _facts(result: dict[str, Any], metric: Metric, energy: list[Row]) -> list[tu
     samples = {part: entry(result, f"samples.{part}") for part in ("train", "validation", "test")}
     facts = [
         (
-            f"test {metric.words}, best epoch ({show(result.get('best_epoch'))})",
-            metric.show(figure(result, f"test_best.{metric.name}")),
+            f"test {metric.title}, best epoch ({format_value(result.get('best_epoch'))})",
+            metric.format(figure(result, f"test_best.{metric.name}")),
         ),
-        ("chance", metric.show(figure(result, "chance"))),
-        ("samples: train / validation / test", " / ".join(show(count) for count in samples.values())),
-        ("parameters", show(figure(result, "parameters"))),
-        ("firing rate", show(figure(result, "firing_rate"))),
-        ("energy of an input", "-" if math.isnan(spikes) else f"{show(spikes / 1e3)} nJ (ReLUs {show(relus / 1e3)})"),
+        ("chance", metric.format(figure(result, "chance"))),
+        ("samples: train / validation / test", " / ".join(format_value(count) for count in samples.values())),
+        ("parameters", format_value(figure(result, "parameters"))),
+        ("firing rate", format_value(figure(result, "firing_rate"))),
+        (
+            "energy of an input",
+            "-" if math.isnan(spikes) else f"{format_value(spikes / 1e3)} nJ (ReLUs {format_value(relus / 1e3)})",
+        ),
     ]
     return [(name, value) for name, value in facts if value not in ("-", "- / - / -")]
 
@@ -217,10 +217,11 @@ def _results(result: dict[str, Any], metric: Metric) -> list[Section]:
         return []
 
     def cell(values: dict[str, Any], name: str) -> str:
-        return metric.show(values.get(name)) if name == metric.name else show(values.get(name))
+        return metric.format(values.get(name)) if name == metric.name else format_value(values.get(name))
 
     rows = [[words, *(cell(values, name) for name in names)] for words, values in found.items()]
-    text = f"The best epoch is {show(result.get('best_epoch'))}, chosen on {result.get('best_chosen_on', 'nothing')}."
+    best, chosen_on = format_value(result.get("best_epoch")), result.get("best_chosen_on", "nothing")
+    text = f"The best epoch is {best}, chosen on {chosen_on}."
     return [Section("Results", text, tables=[Table(["", *(name.replace("_", " ") for name in names)], rows)])]
 
 
@@ -235,7 +236,7 @@ def _by_depth(what: str, epochs: Sequence[tuple[float, dict[str, float]]], ratio
     names = [name for name in epochs[0][1] if all(name in values for _, values in epochs)]
     if not any(math.isfinite(values[name]) for _, values in epochs for name in names):
         return []
-    columns = [(f"epoch {show(epoch)}", [values[name] for name in names]) for epoch, values in epochs]
+    columns = [(f"epoch {format_value(epoch)}", [values[name] for name in names]) for epoch, values in epochs]
     chosen = {id(each): each for each in (columns[0], columns[len(columns) // 2], columns[-1])}
     series = [chart.Line(label, list(enumerate(values, 1))) for label, values in chosen.values()]
     return [
@@ -328,9 +329,9 @@ def _cost(folder: RunFolder, result: dict[str, Any], environment: dict[str, Any]
     seconds, peak = figure(result, "seconds_per_step"), figure(result, "peak_bytes_per_step")
     threads, gpu = environment.get("cpu_threads"), environment.get("gpu")
     rows = [
-        ("time in training, without validation and tests", duration(sum(known)) if known else "-"),
-        ("time of an epoch (median)", f"{show(figure(result, 'seconds_per_epoch'))} s"),
-        ("time of a step (median)", f"{show(seconds)} s"),
+        ("time in training, without validation and tests", format_duration(sum(known)) if known else "-"),
+        ("time of an epoch (median)", f"{format_value(figure(result, 'seconds_per_epoch'))} s"),
+        ("time of a step (median)", f"{format_value(seconds)} s"),
         ("memory of a step at its peak, over that at rest", "-" if math.isnan(peak) else f"{peak / 2**20:,.0f} MiB"),
         ("device", str(gpu) if gpu else f"CPU, {threads} threads" if threads else "-"),
     ]
@@ -344,7 +345,7 @@ def _recipe(recipe: dict[str, Any]) -> list[Section]:
         own, plain = from_dict(recipe).to_dict(), from_dict(_kinds(recipe)).to_dict()
     except (ValueError, TypeError):
         return [Section("Recipe", tables=[whole])]
-    changed = {key: pair[1] for key, pair in differences(plain, own).items()}
+    changed = {key: pair[1] for key, pair in recipe_differences(plain, own).items()}
     rows = [[key, value] for key, value in texts(_kinds(recipe)) + texts(changed)]
     return [Section("Recipe", "What differs from the defaults.", tables=[Table((), rows), whole])]
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from ...files import write_csv, write_text
 from ...recipes.entries import from_dict, read_recipe, write_recipe
-from ...training.tables import Metric
+from ...training import Metric
 from ..report.html import Page, Section, Table, render
 from ..report.reading import texts
 from .search import Search
@@ -47,7 +47,7 @@ def page(search: Search, importances: Mapping[str, float]) -> Page:
     from optuna.visualization import matplotlib as visual
 
     trials, best = search.trials(), search.best
-    scale, what = search.metric.scale, f"validation {search.metric.words}"
+    scale, what = search.metric.scale, f"validation {search.metric.title}"
     values = [scale * value_of(trial) for trial in trials]
     drawn = [
         _picture("trials", partial(visual.plot_optimization_history, search.study, target_name=what)),
@@ -61,10 +61,10 @@ def page(search: Search, importances: Mapping[str, float]) -> Page:
     cells = []
     for trial, value in order:
         point = search.point(trial)
-        row = [str(trial.number), trial.state.name.lower(), search.metric.show(value / scale)]
+        row = [str(trial.number), trial.state.name.lower(), search.metric.format(value / scale)]
         row += [str(len(trial.intermediate_values))]
         cells.append(row + [value_text(point.get(each.key, "-")) for each in search.space])
-    columns = ["trial", "state", f"validation {search.metric.words}", "epochs", *(each.key for each in search.space)]
+    columns = ["trial", "state", f"validation {search.metric.title}", "epochs", *(each.key for each in search.space)]
     states = [trial.state.name for trial in trials]
     text = (
         "Values are of validation data, after the last epoch; a trial that was stopped early has that of its "
@@ -83,7 +83,7 @@ def page(search: Search, importances: Mapping[str, float]) -> Page:
         headline,
         answer,
         more,
-        [("best", "-" if best is None else search.metric.show(best.value))]
+        [("best", "-" if best is None else search.metric.format(best.value))]
         + [(name.lower().replace("complete", "finished").replace("fail", "failed"), str(states.count(name)))
            for name in ("COMPLETE", "PRUNED", "FAIL")],
         [
@@ -101,8 +101,8 @@ def verdict(search: Search, importances: Mapping[str, float]) -> list[str]:
     if search.best is None:
         return ["No trial has finished."]
     point = search.point(search.best)
-    value = search.metric.show(search.best.value)
-    found = [f"Trial {search.best.number} is best: validation {search.metric.words} {value} ({point_text(point)})."]
+    value = search.metric.format(search.best.value)
+    found = [f"Trial {search.best.number} is best: validation {search.metric.title} {value} ({point_text(point)})."]
     if importances:
         key, share = max(importances.items(), key=lambda pair: pair[1])
         found.append(f"{key} mattered most: {100 * share:.0f} % of what differs between trials.")

@@ -12,9 +12,7 @@ from typing import Any
 
 from ...files import read_json, refuse_others, write_text
 from ...recipes.entries import from_dict
-from ...training import RunFolder
-from ...training.same import differences
-from ...training.tables import Metric
+from ...training import Metric, RunFolder, recipe_differences
 from .._children import Children, Stopped
 from .._launchers import Launcher, train
 from .._parser import STOPPED
@@ -66,7 +64,7 @@ class Search:
         for each in space:
             for choice in each.choices:
                 made = from_dict(at(entries, start | {each.key: json.loads(choice)})).to_dict()
-                found = differences(recipe.to_dict(), made).items()
+                found = recipe_differences(recipe.to_dict(), made).items()
                 choices[f"{each.key}={choice}"] = {key: now for key, (_, now) in found}
         shown = {"recipe": recipe.to_dict(), "space": {d.key: asdict(d) for d in space}, "choices": choices}
         known = json.loads(json.dumps(shown))
@@ -77,7 +75,7 @@ class Search:
             write_text(folder / "sweep.json", json.dumps(about, indent=2) + "\n")
         # Searches of earlier versions say nothing of choices.
         about = {"choices": known["choices"]} | about
-        changed = differences({key: about.get(key) for key in known}, known)
+        changed = recipe_differences({key: about.get(key) for key in known}, known)
         if changed:
             key, (was, now) = next(iter(changed.items()))
             raise ValueError(f"{folder} holds another search ({key} was {was} and is {now}); name another folder")
@@ -179,8 +177,8 @@ class Search:
             self._report(trial, place, reported)
             value = float((place.read_result()["validation_last"] or {}).get(self.metric.name, math.nan))
             if not math.isfinite(value):
-                raise ValueError(f"validation {self.metric.words} is {value} after the last epoch")
-            state, said = states.COMPLETE, f"{self.metric.name} {self.metric.show(value)}"
+                raise ValueError(f"validation {self.metric.title} is {value} after the last epoch")
+            state, said = states.COMPLETE, f"{self.metric.name} {self.metric.format(value)}"
         except Stopped:
             if not pruned:
                 raise

@@ -11,8 +11,7 @@ from typing import Any
 
 from ...components import suggestion
 from ...recipes.entries import Entries, from_dict, merged
-from ...training.same import flat
-from ...training.tables import show
+from ...training import flatten_entries, format_value
 from ...yaml_text import parse
 from ..compare import judged_otherwise
 
@@ -60,7 +59,7 @@ class Dimension:
             return ", ".join(self.choices)
         how = ["whole"] * self.whole + ["log"] * self.log
         how += [] if self.step is None else [f"step {self.step:g}"]
-        return f"{show(self.low)} to {show(self.high)}" + (f" ({', '.join(how)})" if how else "")
+        return f"{format_value(self.low)} to {format_value(self.high)}" + (f" ({', '.join(how)})" if how else "")
 
     def is_end(self, value: Any) -> bool:
         """Say whether a number is within a twentieth of an end of its range."""
@@ -145,7 +144,7 @@ def _blamed(entries: Mapping[str, Any], point: Mapping[str, Any], refused: str) 
 
 def _check_places(point: Mapping[str, Any]) -> None:
     """Refuse a point of which one value is nothing to lay another over, or says the same entry."""
-    leaves = [(key, *leaf) for key in sorted(point, key=_rank) for leaf in flat({key: point[key]})]
+    leaves = [(key, *leaf) for key in sorted(point, key=_rank) for leaf in flatten_entries({key: point[key]})]
     for (one, key, value), (other, within, _) in permutations(leaves, 2):
         # A name alone stands for a component of this kind.
         parts = isinstance(value, str | dict) and within != f"{key}.kind"
@@ -186,7 +185,7 @@ def _dimension(key: str, spec: Any) -> Dimension:
 def at(entries: Mapping[str, Any], point: Mapping[str, Any]) -> Entries:
     """Return entries with those of a point, by dotted key, laid over them: groups first, kinds before their options."""
     layers = []
-    for key, value in sorted(flat(point), key=lambda leaf: _rank(leaf[0])):
+    for key, value in sorted(flatten_entries(point), key=lambda leaf: _rank(leaf[0])):
         for part in reversed(key.split(".")):
             value = {part: value}
         layers.append(value)
