@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from shortcut_snn.data import NMNIST
-from shortcut_snn.data.events.images import EventImages
+from shortcut_snn.data import NMNIST, balanced_prefix
+from shortcut_snn.data.events import EventImages
 from shortcut_snn.data.events.nmnist import SENSOR
-from shortcut_snn.data.split import balanced_prefix
 from shortcut_snn.files import replacing
 
 

@@ -24,7 +24,7 @@ BELONGING = {
     "Inference", "Data", "Loaders", "Objective", "Balance", "Surrogate", "Resizable", "Backend", "Packing",
     "Interrupted", "Source", "Augmentation", "AutoAugment", "Crop", "Cutout", "Flip", "ResizedCrop", "Roll", "Images",
     "EventSet", "held_out_test", "card", "file_name", "load", "load_file", "names", "StoredSet", "Criterion",
-    "Membrane", "Training",
+    "Membrane", "Training", "DataFileError",
 }  # fmt: skip
 
 

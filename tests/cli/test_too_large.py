@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from shortcut_snn import load
 from shortcut_snn.cli import main
-from shortcut_snn.data.events.images import FrameMaker
+from shortcut_snn.data.events.event_images import FrameMaker
 from shortcut_snn.deploy.registry import TRAINED
 from shortcut_snn.deploy.weights import read_network
 from shortcut_snn.diagnosis.memory import PeakMemory

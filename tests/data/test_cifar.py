@@ -13,7 +13,7 @@ import pytest
 from torchvision import datasets
 
 from shortcut_snn.data import CIFAR10, CIFAR100
-from shortcut_snn.data.cifar import _read_dict as read_pickle
+from shortcut_snn.data.images.cifar import _read_dict as read_pickle
 
 from .files import NAMES, python2_pickle, write_cifar10, write_cifar100
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from shortcut_snn.data import ImageFolder
-from shortcut_snn.data.folder import ImageFileError
+from shortcut_snn.data.images.folder import ImageFileError
 
 from .files import NAMES, write_folder
 

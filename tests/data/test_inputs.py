@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from shortcut_snn.data import CIFAR10DVS, EventFolder, ImageFolder
-from shortcut_snn.data.file_error import DataFileError
+from shortcut_snn.data.errors import DataFileError
 from shortcut_snn.data.inputs import InputFiles
 
 from .events.recordings import nmnist, structured, write_cifar10dvs

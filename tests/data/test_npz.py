@@ -140,7 +140,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
 def test_autoaugment_wants_grey_or_colour(colour: Colour, tmp_path: Path) -> None:
     images, labels = colour
     path = write_npz(tmp_path / "two.npz", **parts((images[..., :2], labels)))
-    with pytest.raises(ValueError, match=r"autoaugment is for images of 1 or 3 channels, these have 2"):
+    with pytest.raises(ValueError, match="autoaugment"):
         ImageArchive(path, validation=0, augment=["autoaugment"]).load()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shortcut_snn.data.image_data import ImageData
+from shortcut_snn.data import ImageData
 
 from .small import train
 

@@ -73,8 +73,7 @@ def predict(
         >>> [found.label for found in predict(load("digits-resnet18"), [path])]
         [7]
     """
-    from ..data.file_error import DataFileError
-    from ..data.inputs import InputFiles
+    from ..data import DataFileError, InputFiles
 
     files = InputFiles(network.about.data, network.about.time_steps)
     for given in inputs:

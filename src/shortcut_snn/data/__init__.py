@@ -1,22 +1,33 @@
-"""Data sets as uint8 images or frames of events, and loaders whose every sample can be drawn again."""
+"""Data sets as uint8 images or frames of events, and loaders whose samples depend on (seed, epoch, index) alone."""
 
-from .affine import Affine
-from .augment import Augmentation, Crop, Cutout, Flip, ResizedCrop, Roll
-from .autoaugment import AutoAugment
-from .cifar import CIFAR10, CIFAR100
 from .data import Data, Loaders
-from .digits import Digits
-from .events.cifar10dvs import CIFAR10DVS
-from .events.dvsgesture import DVSGesture
-from .events.event_set import EventSet
-from .events.folder import EventFolder
-from .events.nmnist import NMNIST
-from .events.npz import RecordingArchive
-from .folder import ImageFolder
-from .image_data import ImageData
-from .image_set import ImageSet, Source, StoredSet, held_out_test
-from .images import ArrayImages, Images
-from .npz import ImageArchive
+from .errors import DataFileError
+from .events import CIFAR10DVS, NMNIST, DVSGesture, EventFolder, EventSet, RecordingArchive
+from .images import (
+    CIFAR10,
+    CIFAR100,
+    Affine,
+    ArrayImages,
+    Augmentation,
+    AutoAugment,
+    Crop,
+    Cutout,
+    Digits,
+    Flip,
+    ImageArchive,
+    ImageData,
+    ImageFolder,
+    Images,
+    ImageSet,
+    ResizedCrop,
+    Roll,
+    Source,
+    StoredSet,
+    held_out_test,
+)
+from .inputs import InputFiles
+from .loading import PATIENCE
+from .split import balanced_prefix, keeps_parts
 from .user_data import as_data
 
 __all__ = [
@@ -24,6 +35,7 @@ __all__ = [
     "CIFAR10DVS",
     "CIFAR100",
     "NMNIST",
+    "PATIENCE",
     "Affine",
     "ArrayImages",
     "Augmentation",
@@ -32,6 +44,7 @@ __all__ = [
     "Cutout",
     "DVSGesture",
     "Data",
+    "DataFileError",
     "Digits",
     "EventFolder",
     "EventSet",
@@ -41,6 +54,7 @@ __all__ = [
     "ImageFolder",
     "ImageSet",
     "Images",
+    "InputFiles",
     "Loaders",
     "RecordingArchive",
     "ResizedCrop",
@@ -48,5 +62,7 @@ __all__ = [
     "Source",
     "StoredSet",
     "as_data",
+    "balanced_prefix",
     "held_out_test",
+    "keeps_parts",
 ]

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import folder
-from .events import dvsgesture
+from .errors import DataFileError
+from .events import FrameMaker
+from .events.dvsgesture import CLASSES, recording_of
 from .events.formats.files import EXTENSIONS as RECORDINGS
 from .events.formats.files import FileRecording, check_libraries
-from .events.images import FrameMaker
-from .file_error import DataFileError
+from .images import EXTENSIONS as IMAGES
+from .images import decode, fit
 
 
 class InputError(DataFileError):
@@ -64,7 +65,7 @@ class InputFiles:
     @property
     def extensions(self) -> frozenset[str]:
         """Of the files that are taken out of a folder."""
-        return RECORDINGS if self.is_events else folder.EXTENSIONS
+        return RECORDINGS if self.is_events else IMAGES
 
     def found(self, path: Path) -> list[Path]:
         """Return a file itself; of a folder, the files below it that are inputs, by name, but for hidden ones.
@@ -98,7 +99,7 @@ class InputFiles:
         """
         height, width = self.description["image_size"]
         if not self.is_events:
-            return folder.fit(folder.decode(str(path), self.description["channels"]), (height, width))
+            return fit(decode(str(path), self.description["channels"]), (height, width))
         extension = path.suffix.lower()
         if extension not in RECORDINGS:
             raise InputError(f"{path} is no recording of events: those end in {', '.join(sorted(RECORDINGS))}")
@@ -108,10 +109,10 @@ class InputFiles:
         try:
             check_libraries({extension})
             # No other set has these classes, nor files of its kind.
-            gestures = self.description.get("classes") == dvsgesture.CLASSES
+            gestures = self.description.get("classes") == CLASSES
             # Where a network's file does not say it, all that the network saw was read so.
             turned = self.description.get("turned") is not False
-            recording = dvsgesture.recording_of(path) if gestures else FileRecording.of(str(path), path.parent, turned)
+            recording = recording_of(path) if gestures else FileRecording.of(str(path), path.parent, turned)
             return torch.from_numpy(maker(recording))
         except DataFileError:
             raise

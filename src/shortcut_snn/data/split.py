@@ -75,15 +75,18 @@ def keeps_parts(before: str, now: str) -> bool:
 
 
 def balanced_prefix(labels: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
-    """Choose ``limit`` samples, evenly over the classes, the first of each class; all if there are not so many.
+    """Choose ``limit`` samples, the first of each class, as evenly over the classes as their sizes allow.
 
-    A class that runs out leaves its share to the others. Where classes are interleaved and ``limit`` is a multiple
-    of their number, this is the plain prefix.
+    Where classes are interleaved and ``limit`` is a multiple of their number, this is the plain prefix.
 
     Returns:
-        The positions chosen, in ascending order.
+        The chosen positions in ascending order; all of them if there are fewer than ``limit``.
+
+    Example:
+        >>> balanced_prefix(np.array([0, 0, 0, 1, 1]), 4).tolist()
+        [0, 1, 3, 4]
     """
-    # A sample's turn is how many of its class come before it: the limit takes turn after turn.
+    # A sample's turn is the number of samples of its class before it; the limit takes turn after turn.
     order = np.argsort(labels, kind="stable")
     starts = np.searchsorted(labels[order], labels[order], side="left")
     turn = np.empty(len(labels), np.int64)

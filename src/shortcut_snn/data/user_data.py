@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 
 from .counter_random import Stream, permutation, random_bits
 from .data import SAMPLE_SEED, Data, Loaders
-from .file_error import one_line
+from .errors import one_line
 from .fingerprint import Fingerprint, joined, of_values, spread
 from .loading import seeded_loaders
 from .randomness import Randomness

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..data.loading import PATIENCE
+from ..data import PATIENCE
 from .callbacks import SaveRun
 from .folder import RunFolder
 

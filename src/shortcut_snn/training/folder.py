@@ -10,7 +10,7 @@ import yaml
 from torch import nn
 
 from .. import __version__
-from ..data.split import keeps_parts
+from ..data import keeps_parts
 from ..deploy.weights import read_network, save_network
 from ..diagnosis.calibration import set_widths
 from ..files import make_folder, read_json, refuse_others, remove_strays, write_csv

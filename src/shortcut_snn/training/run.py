@@ -16,8 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from .. import __version__
 from ..components import write
-from ..data import Data, Loaders, as_data
-from ..data.file_error import DataFileError
+from ..data import Data, DataFileError, Loaders, as_data
 from ..deploy.weights import load_into, read_network
 from ..diagnosis import plots
 from ..diagnosis.calibration import calibrate as calibrated_widths

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shortcut_snn.data.events.binning import frame_size, to_frames
+from shortcut_snn.data.events.event_images import FrameMaker
 from shortcut_snn.data.events.formats.files import FileRecording
-from shortcut_snn.data.events.images import FrameMaker
+from shortcut_snn.data.events.frames import frame_size, to_frames
 from shortcut_snn.data.events.recording import Events, RecordingError, checked
 
 from .recordings import Sample, nmnist, structured, synthetic

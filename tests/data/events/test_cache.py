@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shortcut_snn.data.events import cache as cache_module
-from shortcut_snn.data.events.binning import frame_size, to_frames
 from shortcut_snn.data.events.cache import FrameCache, cache_folder
+from shortcut_snn.data.events.event_images import FrameMaker
 from shortcut_snn.data.events.formats.files import FileRecording, read_file
-from shortcut_snn.data.events.images import FrameMaker
+from shortcut_snn.data.events.frames import frame_size, to_frames
 from shortcut_snn.data.events.recording import FileState
 
 from .recordings import aedat2, aedat3, atis_bin, nmnist, synthetic, write

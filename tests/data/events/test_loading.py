@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from shortcut_snn.data import EventFolder, EventSet, Loaders, RecordingArchive
-from shortcut_snn.data.events.images import EventImages
+from shortcut_snn.data.events.event_images import EventImages
 from shortcut_snn.data.events.npz import Archive
 
 from .recordings import atis_bin, nmnist, write, write_npz

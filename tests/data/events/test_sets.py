@@ -17,9 +17,9 @@ from shortcut_snn import components
 from shortcut_snn.data import CIFAR10DVS, NMNIST, DVSGesture, EventSet, ImageData
 from shortcut_snn.data.download import Archive
 from shortcut_snn.data.events.dvsgesture import CLASSES
-from shortcut_snn.data.events.images import EventImages
+from shortcut_snn.data.events.event_images import EventImages
 from shortcut_snn.data.events.recording import Events
-from shortcut_snn.data.images import Images
+from shortcut_snn.data.images.images import Images
 from shortcut_snn.data.inputs import InputFiles
 
 from .recordings import (

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ... import components
-from ..augment import Flip, Roll
 from ..download import Archive
-from ..image_set import Source
+from ..images import Flip, Roll, Source
 from .event_set import PublicEventSet, read_part
 
 SENSOR = (128, 128)

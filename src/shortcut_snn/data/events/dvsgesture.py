@@ -10,14 +10,13 @@ import numpy as np
 import torch
 
 from ... import components
-from ..augment import Roll
 from ..download import Archive
-from ..file_error import one_line
-from ..image_set import Source
+from ..errors import one_line
+from ..images import Roll, Source
+from .event_images import EventImages, FrameMaker
 from .event_set import PublicEventSet, first_with
 from .formats.aedat import read_aedat3
 from .formats.files import FileRecording
-from .images import EventImages, FrameMaker
 from .recording import Events, FileState, Recording, RecordingError, Sensor, checked
 
 SENSOR = (128, 128)

@@ -14,11 +14,11 @@ from annotated_types import Ge, MinLen
 from ..class_folders import labelled_files
 from ..counter_random import Stream
 from ..download import Archive, download
-from ..image_set import TEST_FRACTION, Positive, Source, StoredSet
+from ..images import TEST_FRACTION, Positive, Source, StoredSet
 from ..split import stratified_folds, stratified_split
-from .binning import Slicing
+from .event_images import EventImages, FrameMaker
 from .formats.files import FileRecording, check_libraries
-from .images import EventImages, FrameMaker
+from .frames import Slicing
 from .recording import Sensor
 
 # Counts as they are: the first layer's normalisation scales them, and a pixel without events stays 0.

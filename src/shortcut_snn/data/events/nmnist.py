@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ... import components
-from ..augment import Crop
 from ..class_folders import check_same, class_names
 from ..download import Archive
-from ..image_set import Source
+from ..images import Crop, Source
 from .event_set import PublicEventSet, read_part
 
 SENSOR = (34, 34)

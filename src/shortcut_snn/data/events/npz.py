@@ -10,12 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from ... import components
-from ..augment import Crop
-from ..file_error import one_line
-from ..image_set import Source
+from ..errors import one_line
+from ..images import Crop, Source
+from .event_images import EventImages
 from .event_set import EventSet
 from .folder import Side
-from .images import EventImages
 from .recording import Events, FileState, Recording, RecordingError, Sensor, checked
 
 _EVENTS = ("x", "y", "p", "t")

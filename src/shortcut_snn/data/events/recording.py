@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..file_error import DataFileError
+from ..errors import DataFileError
 
 Sensor = tuple[int, int]
 """Height and width of a camera in pixels."""

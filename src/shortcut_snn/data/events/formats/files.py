@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...file_error import one_line
+from ...errors import one_line
 from ..recording import Events, FileState, Recording, RecordingError, Sensor, checked, unwrapped
 
 # Where each format's reader lives; only the one asked for is imported.

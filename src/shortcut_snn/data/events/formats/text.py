@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...file_error import one_line
+from ...errors import one_line
 from ..recording import Events, RecordingError, Sensor
 from .files import microseconds
 

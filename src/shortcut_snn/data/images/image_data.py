@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .augment import Augment, ResizedCrop
-from .counter_random import Stream, permutation
-from .data import SAMPLE_SEED, Data, Loaders
-from .fingerprint import Fingerprint, joined
+from ..counter_random import Stream, permutation
+from ..data import SAMPLE_SEED, Data, Loaders
+from ..fingerprint import Fingerprint, joined
+from ..loading import check_workers, seeded_loaders
+from .augmentation import AugmentationPipeline, ResizedCrop
 from .images import Images
-from .loading import check_workers, seeded_loaders
 
 Batch = tuple[Tensor, Tensor]
 """Images uint8 ``[N, C, H, W]`` or frames of events uint8 ``[N, T, 2, H, W]``, and labels int64 ``[N]``."""
@@ -86,7 +86,7 @@ class ImageData(Data):
         frames = self.train.fetch([0]) if self.workers and len(self.train) else None
         check_workers(self.workers, 0 if frames is None else self.batch_size * frames.numel())
         # Where there are no events, there are none, whatever the augmentation.
-        augment = Augment(self.augment, seed, (0.0,) if self.kind == "events" else self.mean)
+        augment = AugmentationPipeline(self.augment, seed, (0.0,) if self.kind == "events" else self.mean)
         train, *others = (
             AugmentedImages(part, how)
             for part, how in ((self.train, augment), (self.validation, PLAIN), (self.test, PLAIN))
@@ -112,7 +112,7 @@ class AugmentedImages(Dataset[tuple[Tensor, int]]):
     A loader asks for a whole batch at once, which is what makes it fast; one at a time gives the same samples.
     """
 
-    def __init__(self, images: Images, augment: Augment) -> None:
+    def __init__(self, images: Images, augment: AugmentationPipeline) -> None:
         self.images, self.augment = images, augment
 
     def __len__(self) -> int:
@@ -138,7 +138,7 @@ class AugmentedImages(Dataset[tuple[Tensor, int]]):
         return images, self.images.labels[torch.from_numpy(indices)]
 
 
-PLAIN = Augment((), 0, (0.0,))
+PLAIN = AugmentationPipeline((), 0, (0.0,))
 
 
 def as_it_is(batch: Any) -> Any:

@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .fingerprint import MOST_SAMPLES, Fingerprint, of_values, spread
+from ..fingerprint import MOST_SAMPLES, Fingerprint, of_values, spread
+from .augmentation import Box
 
 Indices = Sequence[int] | np.ndarray
 """Positions in a data set."""
-Box = tuple[int, int, int, int]
-"""Top, left, height and width in pixels."""
 
 
 class Images(Dataset[tuple[Tensor, int]]):

@@ -1,6 +1,7 @@
 """AutoAugment's policy for CIFAR-10, applied to whole batches."""
 
 import math
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -10,70 +11,71 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import components
-from .augment import Augmentation, Bits, Colour, Pixels
-from .counter_random import below, random_bits, uniform
+from .... import components
+from ...counter_random import below, random_bits, uniform
+from .base import Augmentation, Bits, Fill, Pixels
 
 
 @components.augmentation("autoaugment")
 @dataclass(frozen=True)
 class AutoAugment(Augmentation):
-    """One of 25 pairs of operations, each with a probability of its own: the policy found for CIFAR-10.
+    """Apply one of 25 pairs of operations, each with its own probability: the policy found for CIFAR-10.
 
     Cubuk et al., "AutoAugment: Learning Augmentation Policies from Data", CVPR 2019, with torchvision's operations and
-    magnitudes; what is uncovered gets the mean colour.
+    magnitudes. Uncovered pixels get the mean colour.
     """
 
     stream: ClassVar[int] = 2
 
     def check(self, channels: int) -> None:
-        """Make sure that images have colours, and torchvision is there.
+        """Check that images have 1 or 3 channels, and import torchvision.
 
         Raises:
-            ValueError: they have not.
+            ValueError: another number of channels.
         """
         if channels not in (1, 3):
-            raise ValueError(f"data.augment: autoaugment is for images of 1 or 3 channels, these have {channels}")
-        operations()  # torchvision is imported here once, instead of once in each worker process
+            raise ValueError(f"data.augment: autoaugment needs images of 1 or 3 channels, got {channels}")
+        # Imported here once, and not in each worker process.
+        operations()
 
-    def __call__(self, images: Pixels, bits: Bits, colour: Colour) -> Pixels:
-        """Change images ``[N, C, H, W]`` in place; those that the same operation meets go through it together."""
+    def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
+        """Change images ``[N, C, H, W]`` in place; all that need the same operation go through it as one batch."""
         pairs = below(random_bits(bits, 0), len(POLICY))
-        result, fill = torch.from_numpy(images), colour.astype(float).tolist()
-        for place in range(2):
-            chosen = [POLICY[pair][place] for pair in pairs]
-            applied = uniform(random_bits(bits, 1 + 2 * place)) < [probability for _, probability, _ in chosen]
-            negative = below(random_bits(bits, 2 + 2 * place), 2) == 1
-            groups: dict[tuple[str, float], list[int]] = {}
+        result, colour = torch.from_numpy(images), fill.astype(float).tolist()
+        for position in range(2):
+            chosen = [POLICY[pair][position] for pair in pairs]
+            applied = uniform(random_bits(bits, 1 + 2 * position)) < [probability for _, probability, _ in chosen]
+            negative = below(random_bits(bits, 2 + 2 * position), 2) == 1
+            groups: dict[tuple[str, float], list[int]] = defaultdict(list)
             for index in np.flatnonzero(applied).tolist():
                 name, _, level = chosen[index]
                 amount = magnitude(name, level, images.shape[2:])
-                amount = -amount if name in SIGNED and negative[index] else amount
-                groups.setdefault((name, amount), []).append(index)
+                groups[name, -amount if name in SIGNED and negative[index] else amount].append(index)
             for (name, amount), members in groups.items():
-                result[members] = operations()[name](result[members], amount, fill)
+                result[members] = operations()[name](result[members], amount, colour)
         return images
 
 
 SIGNED = frozenset(
     {"ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast", "Sharpness"}
 )  # fmt: skip
+"""Operations whose magnitude changes its sign with probability 1/2."""
 
 
 @cache
 def magnitude(name: str, level: int, size: tuple[int, ...]) -> float:
-    """Return what a level of 0 to 9 means for an operation on images of this (H, W)."""
+    """Return the magnitude that a level of 0 to 9 means for an operation on images of ``size`` (H, W)."""
     if name == "Posterize":
         return 8 - round(level / 2.25)
     if name == "Solarize":
         return 255 * float(torch.linspace(1, 0, 10)[level])
-    most = {"ShearY": 0.3, "Rotate": 30, "TranslateX": 150 / 331 * size[1], "TranslateY": 150 / 331 * size[0]}
-    return float(torch.linspace(0, most.get(name, 0.9), 10)[level])
+    largest = {"ShearY": 0.3, "Rotate": 30, "TranslateX": 150 / 331 * size[1], "TranslateY": 150 / 331 * size[0]}
+    return float(torch.linspace(0, largest.get(name, 0.9), 10)[level])
 
 
 @cache
 def operations() -> dict[str, Callable[[Tensor, float, Any], Tensor]]:
-    """Return the policy's operations on images uint8 ``[N, C, H, W]``, given a magnitude and the colour of the void."""
+    """Return the policy's operations: functions of images uint8 ``[N, C, H, W]``, a magnitude and the fill colour."""
     # torchvision takes a second to import, and little else needs it.
     from torchvision.transforms.v2 import functional
 
@@ -105,7 +107,7 @@ def operations() -> dict[str, Callable[[Tensor, float, Any], Tensor]]:
     }
 
 
-# Operation, probability and level, twice; a level of 0 stands for none too.
+# Pairs of (operation, probability, level); operations without a magnitude have level 0.
 POLICY = (
     (("Invert", 0.1, 0), ("Contrast", 0.2, 6)), (("Rotate", 0.7, 2), ("TranslateX", 0.3, 9)),
     (("Sharpness", 0.8, 1), ("Sharpness", 0.9, 3)), (("ShearY", 0.5, 8), ("TranslateY", 0.7, 9)),

@@ -9,15 +9,14 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from annotated_types import Ge, Interval
 
-from .. import components
-from ..files import expanded
-from .augment import ResizedCrop
-from .autoaugment import AutoAugment
-from .checked import Checked
-from .counter_random import Stream
+from ... import components
+from ...files import expanded
+from ..checked import Checked
+from ..counter_random import Stream
+from ..split import balanced_prefix, stratified_split
+from .augmentation import AutoAugment, ResizedCrop
 from .image_data import ImageData
 from .images import Images
-from .split import balanced_prefix, stratified_split
 from .statistics import colour_statistics
 
 Positive = Annotated[int, Ge(1)]

@@ -6,8 +6,8 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from .. import components
-from .augment import Crop
+from ... import components
+from .augmentation import Crop
 from .image_set import ImageSet, Source, held_out_test
 from .images import ArrayImages
 

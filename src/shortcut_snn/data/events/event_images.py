@@ -13,8 +13,8 @@ from torch import Tensor
 from ...machine import check_memory
 from ..fingerprint import Fingerprint, of_values, spread
 from ..images import Images, Indices
-from .binning import MOST, Frames, Slicing, frame_size, to_frames
 from .cache import FrameCache, cache_folder
+from .frames import MOST, Frames, Slicing, frame_size, to_frames
 from .recording import Recording, Sensor
 
 CUT = 0.01

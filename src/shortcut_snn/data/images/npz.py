@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .. import components
-from .file_error import one_line
+from ... import components
+from ..errors import one_line
 from .image_set import Source, StoredSet
 from .images import ArrayImages
 

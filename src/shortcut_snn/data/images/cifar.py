@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .. import components
-from .augment import Crop, Flip
-from .download import Archive, download
+from ... import components
+from ..download import Archive, download
+from .augmentation import Crop, Flip
 from .image_set import Source, StoredSet
 from .images import ArrayImages
 

@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .. import components
-from .class_folders import classes_and_parts, labelled_files
-from .file_error import DataFileError
-from .fingerprint import Fingerprint, of_files
+from ... import components
+from ..class_folders import classes_and_parts, labelled_files
+from ..errors import DataFileError
+from ..fingerprint import Fingerprint, of_files
+from .augmentation import Box
 from .image_set import Positive, Source, StoredSet, held_out_test
-from .images import Box, Images, Indices
+from .images import Images, Indices
 from .statistics import SAMPLES
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})

@@ -1,0 +1,40 @@
+"""Image data sets as uint8 tensors, and augmentations whose every choice is a function of (seed, epoch, index)."""
+
+from .augmentation import Affine, Augmentation, AutoAugment, Crop, Cutout, Flip, ResizedCrop, Roll
+from .cifar import CIFAR10, CIFAR100
+from .digits import Digits
+from .folder import EXTENSIONS, ImageFileError, ImageFolder, decode, fit
+from .image_data import ImageData
+from .image_set import TEST_FRACTION, ImageSet, Positive, Source, StoredSet, held_out_test
+from .images import ArrayImages, Images, Indices
+from .npz import ImageArchive
+
+__all__ = [
+    "CIFAR10",
+    "CIFAR100",
+    "EXTENSIONS",
+    "TEST_FRACTION",
+    "Affine",
+    "ArrayImages",
+    "Augmentation",
+    "AutoAugment",
+    "Crop",
+    "Cutout",
+    "Digits",
+    "Flip",
+    "ImageArchive",
+    "ImageData",
+    "ImageFileError",
+    "ImageFolder",
+    "ImageSet",
+    "Images",
+    "Indices",
+    "Positive",
+    "ResizedCrop",
+    "Roll",
+    "Source",
+    "StoredSet",
+    "decode",
+    "fit",
+    "held_out_test",
+]
