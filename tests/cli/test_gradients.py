@@ -215,7 +215,7 @@ def test_energy_is_what_the_run_left(run, capsys, full_pictures):
     assert f"quantised to 2 bits {result['quantised_energy_pj'] / 1000:.4g} nJ" in said
     assert f"break even at {100 * result['break_even_rate']:.3g} %" in said
     assert (run / "energy.png").stat().st_size > 500
-    adding = [row["layer"] for row in left if float(row["additions"])]
+    adding = [row["layer"] for row in left if float(row["acs"])]
     assert "layer1.0.conv1" in adding
     assert not {"stem.conv", "classifier"} & set(adding)
 

@@ -11,8 +11,7 @@ from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 
 from shortcut_snn import Shortcut, attach
-from shortcut_snn.energy.measure import measure_energy
-from shortcut_snn.energy.operations import count_operations
+from shortcut_snn.energy import count_operations, measure_energy
 from shortcut_snn.neurons import LIF
 
 # Samples that differ; as many time steps as samples are no hint.
@@ -50,7 +49,7 @@ def by_hand(steps: nn.Module, reset) -> tuple[float, float]:
             steps(step)
     reset(steps)
     found = found.layers.values()
-    return sum(each.additions for each in found) / 4, sum(each.multiplications for each in found) / 4
+    return sum(each.acs for each in found) / 4, sum(each.macs for each in found) / 4
 
 
 def rest(net: nn.Module) -> None:
@@ -67,9 +66,9 @@ def test_every_call_gives_what_the_steps_by_hand_give(kind):
     reports = [measure_energy(net, [given], 4), measure_energy(net, [given, given], 4)]
     for report in reports:
         found = report.layers
-        assert sum(each.additions for each in found) == pytest.approx(expected[0])
-        assert sum(each.multiplications for each in found) == pytest.approx(expected[1])
-        assert [each.relu_multiplications for each in found] == [48, 40]
+        assert sum(each.acs for each in found) == pytest.approx(expected[0])
+        assert sum(each.macs for each in found) == pytest.approx(expected[1])
+        assert [each.relu_macs for each in found] == [48, 40]
         assert report.updates == 4 * 8
         assert not report.uncounted
     assert expected[0] > 0
@@ -78,19 +77,19 @@ def test_every_call_gives_what_the_steps_by_hand_give(kind):
 
 def test_a_static_batch_for_a_network_of_one_step_is_asked_about():
     net = spikingjelly("s")
-    with pytest.raises(ValueError, match=r"loop=4, say, to show a static batch.*what it returns can be measured"):
+    with pytest.raises(ValueError, match=r"loop=4, say, to show a static batch.*attach"):
         measure_energy(net, [FRAMES[0]], 4)
     wrapper = attach(net, [], example=FRAMES[0], loop=4)
     report = measure_energy(wrapper, [FRAMES[0]])
     assert [each.layer for each in report.layers] == ["0", "2"]
-    assert report.layers[0].multiplications == 4 * 48
+    assert report.layers[0].macs == 4 * 48
     assert report.updates == 4 * 8
 
 
 def test_plain_pytorch():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 5))
     report = measure_energy(net, [torch.randn(5, 3, 4, 4)])
-    assert [each.multiplications for each in report.layers] == [4 * 27 * 4, 80]
+    assert [each.macs for each in report.layers] == [4 * 27 * 4, 80]
     assert report.energy == report.relu_energy
 
 
@@ -175,10 +174,10 @@ class Attention(nn.Module):
 def test_attention_costs_the_same_however_it_is_written(how: str) -> None:
     x = torch.randn(5, 4, 6)
     expected, found = (measure_energy(Attention(each), [x], 1) for each in ("@", how))
-    assert [(layer.layer, layer.multiplications) for layer in found.layers] == [
-        (layer.layer, layer.multiplications) for layer in expected.layers
+    assert [(layer.layer, layer.macs) for layer in found.layers] == [
+        (layer.layer, layer.macs) for layer in expected.layers
     ]
-    assert [layer.multiplications for layer in found.layers] == [144, 96, 96]
+    assert [layer.macs for layer in found.layers] == [144, 96, 96]
 
 
 def test_products_that_are_not_counted_are_named() -> None:
@@ -225,7 +224,7 @@ def test_counts_cost_the_same_step_by_step() -> None:
     x = torch.ones(2, 3, 4)
     found = measure_energy(attach(steps, [], example=x, num_classes=2, loop="input"), [x])
     expected = measure_energy(sequence, [x])
-    assert [layer.multiplications for layer in found.layers] == [layer.multiplications for layer in expected.layers]
+    assert [layer.macs for layer in found.layers] == [layer.macs for layer in expected.layers]
     assert (found.energy, found.total_energy) == (expected.energy, expected.total_energy)
 
 
@@ -236,5 +235,5 @@ class Handmade(nn.Module):
 
 def test_neurons_that_are_not_known_are_named() -> None:
     network = nn.Sequential(nn.Linear(6, 8), Handmade(), nn.Linear(8, 3))
-    with pytest.warns(UserWarning, match="membrane potentials, since no neuron is of a library that is known"):
+    with pytest.warns(UserWarning, match="membrane updates"):
         measure_energy(network, [3 * torch.rand(4, 10, 6)], 4)

@@ -1,6 +1,7 @@
 """The examples run: a network of each library, trained for a few steps with and without the method, on real data."""
 
 import csv
+import re
 import runpy
 import subprocess
 import sys
@@ -83,3 +84,10 @@ def test_the_study_makes_a_table_and_goes_on_where_it_was(tmp_path: Path) -> Non
     assert study() == made[-1:]
     assert path.read_text() == kept
     assert (tmp_path / "table.md").read_text() == table
+
+
+def test_neurobench_counts_the_same_operations(example, capsys) -> None:
+    pytest.importorskip("neurobench", reason="NeuroBench is not installed: pip install neurobench")
+    example("neurobench_harness")
+    *_, theirs, ours = re.findall(r"\d+", capsys.readouterr().out.splitlines()[-1])
+    assert int(theirs) == int(ours) > 0

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shortcut_snn import TET, LogitSum, LossSum, Shortcut, attach, components, nets
-from shortcut_snn.energy.firing import firing_rates
+from shortcut_snn.energy import firing_rates
 from shortcut_snn.neurons import IF, LIF, PLIF, ATan, NormNeuron, Rectangle, Surrogate, Triangle, use_backend
 from shortcut_snn.neurons.rate import RatePasses
 from shortcut_snn.training.gradient_mechanisms import BPTT, SLTT, Rate, RateShortcut, check_gradient

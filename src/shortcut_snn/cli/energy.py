@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from ..diagnosis import plots
-from ..energy.measure import ACCESS, ADDITION, MULTIPLY_ACCUMULATE
+from ..energy import ACCESS, ACCUMULATE, MULTIPLY_ACCUMULATE
 from ..recipes import open_run
 from ..recipes.build import is_network_of
 from ..training import (
@@ -20,10 +20,10 @@ from ._parser import at_least_one
 
 HELP = "operations and energy of a trained network"
 DESCRIPTION = (
-    "Count additions and multiplications of an inference from a run's spikes, and their energy in 45 nm, against the "
-    "same network with ReLUs; and with memory accesses, against the same network quantised to as many bits as T time "
-    "steps tell apart, with the firing rate at which the two break even. After the last epoch, energy.csv and "
-    "energy.png in the run's folder."
+    "Count the accumulates (ACs) and multiply-accumulates (MACs) of an inference from the spikes of a run's network. "
+    "Print their energy in 45 nm, compared with the same network with ReLUs. Print the energy with memory accesses, "
+    "compared with the same network quantised to ceil(log2(T + 1)) bits, and the firing rate at which both break even. "
+    "For the weights of the last epoch, write energy.csv and energy.png into the run's folder."
 )
 RUN = True
 
@@ -54,12 +54,12 @@ def run(options: argparse.Namespace) -> int:
         folder.write_rows("energy", rows)
         plots.energy(report, folder / "energy.png")
     print(f"one input of {folder} ({options.weights} epoch), mean over {options.samples} at most; energy in pJ:\n")
-    columns = {"additions": "additions", "multiplied": "multiplications", "energy": "energy_pj"}
+    columns = {"ACs": "acs", "MACs": "macs", "energy": "energy_pj"}
     print(_table(rows, columns | {"with ReLUs": "relu_energy_pj"}))
     print(f"\n{energy_line(report)}")
     print(
-        f"{ADDITION} pJ an addition, {MULTIPLY_ACCUMULATE} pJ a multiplication with addition (45 nm, Horowitz, ISSCC "
-        f"2014); not counted: {report.updates:.4g} membrane updates, memory\n"
+        f"{ACCUMULATE} pJ per AC, {MULTIPLY_ACCUMULATE} pJ per MAC (45 nm, Horowitz, ISSCC 2014); not counted: "
+        f"{report.updates:.4g} membrane updates, memory\n"
     )
     columns = {"with memory": "total_energy_pj", "quantised": "quantised_energy_pj", "firing rate": "firing_rate"}
     print(_table(rows, columns | {"break-even": "break_even_rate"}))

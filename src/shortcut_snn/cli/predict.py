@@ -29,7 +29,7 @@ class Prediction:
         label: index of the most likely class.
         top: names of the most likely classes and their probabilities, the first first.
         spikes: of all neurons, over all time steps.
-        energy_pj: of the additions and multiplications, in 45 nm; see :func:`~shortcut_snn.diagnosis.measure_energy`.
+        energy_pj: of ACs and MACs in 45 nm; see :func:`~shortcut_snn.energy.measure_energy`.
         total_energy_pj: the same with reading weights and inputs and updating membrane potentials.
     """
 

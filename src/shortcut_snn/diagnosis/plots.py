@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from ..energy.measure import EnergyReport
+from ..energy import EnergyReport
 from ..files import replacing
 
 Row = Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""Firing rates of the spiking layers of our networks."""
+"""Firing rates of the spiking layers of a network."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +12,10 @@ from ..introspection.neurons import spiking_layers
 
 @contextmanager
 def firing_rates(network: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Measure spikes per neuron and time step in the passes of a block.
+    """Record the firing rate of every spiking layer in the passes inside the block.
 
-    The dictionary is filled, layer by layer, with 0-dimensional tensors of the last pass.
+    The dictionary maps the name of a layer to a 0-dimensional tensor: spikes per neuron and time step in the latest
+    pass. Layers enter it when they are called.
 
     Example:
         >>> import torch
@@ -28,8 +29,8 @@ def firing_rates(network: nn.Module) -> Iterator[dict[str, Tensor]]:
     rates: dict[str, Tensor] = {}
 
     @torch.no_grad()
-    def keep(name: str, module: nn.Module, args: object, output: Tensor) -> None:
+    def record(name: str, module: nn.Module, args: object, output: Tensor) -> None:
         rates[name] = output.detach().mean(dtype=torch.float32)
 
-    with hooked(spiking_layers(network), keep):
+    with hooked(spiking_layers(network), record):
         yield rates

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from ..data import Data
-from ..energy.measure import EnergyReport, measure_energy
+from ..energy import EnergyReport, measure_energy
 from .task import Task
 
 ENERGY_SAMPLES = 256

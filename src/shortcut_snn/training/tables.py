@@ -11,6 +11,7 @@ from ..diagnosis.statistics import with_interval
 
 # By column of a file: its name, and what its values are multiplied by.
 COLUMN_TITLES = {
+    "acs": ("ACs", 1),
     "best_chosen_on": ("best epoch chosen on", 1),
     "bits": ("bits of the quantised", 1),
     "break_even_rate": ("break-even rate", 1),
@@ -21,6 +22,7 @@ COLUMN_TITLES = {
     "gradient_ratio_first_epoch": ("gradient, first layer / last: epoch 1", 1),
     "gradient_ratio_last_epoch": ("gradient, first layer / last: end", 1),
     "lr": ("learning rate", 1),
+    "macs": ("MACs", 1),
     "membrane_rms": ("gradient RMS of the membrane", 1),
     "norm": ("gradient norm at the spikes", 1),
     "peak_bytes_per_step": ("MiB / step", 2**-20),
@@ -28,7 +30,7 @@ COLUMN_TITLES = {
     "rate": ("firing rate", 1),
     "relu_energy_pj": ("with ReLUs, nJ", 1e-3),
     "relu_inputs": ("inputs with ReLUs", 1),
-    "relu_multiplications": ("multiplications with ReLUs", 1),
+    "relu_macs": ("MACs with ReLUs", 1),
     "saturated": ("saturated, %", 100),
     "seconds_per_epoch": ("s / epoch", 1),
     "seconds_per_step": ("s / step", 1),

@@ -13,7 +13,7 @@ from ... import __version__
 from ...diagnosis.gradients import on_chain
 from ...diagnosis.layers import LayerReport
 from ...diagnosis.verdict import judge
-from ...energy.measure import EnergyReport, LayerEnergy
+from ...energy import EnergyReport, LayerEnergy
 from ...files import read_json
 from ...recipes.entries import from_dict
 from ...recipes.recipe import method_text
@@ -294,7 +294,7 @@ def _energy(rows: list[Row]) -> list[Section]:
     if not rows:
         return []
     text = (
-        "For one input: 0.9 pJ an addition, 4.6 pJ a multiplication with addition (45 nm; Horowitz, ISSCC 2014). "
+        "For one input: 0.9 pJ per AC, 4.6 pJ per MAC (45 nm; Horowitz, ISSCC 2014). "
         "Normalisations are folded; memory and the neurons' own updates are not counted. With memory, they are: 5 pJ "
         "for 32 bits in SRAM, accesses as Lemaire et al. (2022) count them, against the same network quantised to as "
         "many bits as its time steps tell apart (Yan et al., 2024)."

@@ -1,0 +1,258 @@
+"""Count the operations, spikes and membrane updates of each layer while a network runs.
+
+The rules:
+
+- A layer whose inputs are all spikes does an accumulate (AC) for every spike and every output that the spike reaches.
+- A layer with any other input (an image, a current, the counts of a SEW block) does a multiply-accumulate (MAC) for
+  every weight and every output position.
+- An integer n of an :class:`.ILIF` neuron is n spikes (see :func:`.unrolled_spikes`).
+- A matrix product of two activations, as in attention, does an AC wherever two spikes meet. If only one side is spikes,
+  each spike selects a row or a column of the other side, one AC per element.
+- Normalisations are folded into the layers before them. Biases, pooling, residual sums and masks are not counted.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from ..inspection import hooked
+from ..introspection.neurons import neurons
+from ..method.taps import first_tensor
+from ..neurons import ILIF, CurrentNeuron
+
+WEIGHT_LAYERS = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+_MAX_POOLS = (
+    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d
+)  # fmt: skip
+_MATRIX_PRODUCTS = frozenset({torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm})
+_UNCOUNTED_PRODUCTS = frozenset(
+    {torch.einsum, torch.tensordot, torch.baddbmm, Tensor.baddbmm, torch.addbmm, Tensor.addbmm}
+)
+
+
+@dataclass
+class LayerOperations:
+    """Operations of one convolution, linear layer or product of two activations, summed over all its inputs."""
+
+    acs: int = 0
+    """Accumulates: weights added for a spike."""
+    macs: int = 0
+    """Multiply-accumulates, padding included."""
+    dense: int = 0
+    """MACs if no input were spikes, padding included."""
+    synapses: int = 0
+    """ACs if every input were a spike; padding is left out."""
+    inputs: int = 0
+    """Input elements, zeros included."""
+    spikes: int = 0
+    """Input spikes; an integer n of an :class:`.ILIF` is n of them."""
+    max_spikes: int = 1
+    """Largest number of spikes that one input element can stand for in a time step."""
+    updates: int = 0
+    """Membrane potentials computed by the neurons after this layer. The first layer also has those before it."""
+    leading_sizes: Counter[tuple[int, ...]] = field(default_factory=Counter)
+    """How often an input had these sizes before the axes of one sample, such as ``(T, N)`` or ``(T * N,)``."""
+    has_numbers: bool = False
+    """Whether any input was not made of spikes."""
+    has_tokens: bool = False
+    """Whether axes of tokens may lie between those of time and batch and the last one."""
+
+
+@dataclass
+class Operations:
+    """Operations of a network, summed over all inputs."""
+
+    layers: dict[str, LayerOperations] = field(default_factory=dict)
+    uncounted: set[str] = field(default_factory=set)
+    """Products that are not counted, such as those of ``torch.einsum``, and the modules that compute them."""
+
+    @property
+    def updates(self) -> int:
+        """Membrane potentials computed: neurons times time steps."""
+        return sum(layer.updates for layer in self.layers.values())
+
+
+@contextmanager
+def count_operations(network: nn.Module) -> Iterator[Operations]:
+    """Count the operations of every pass through a network inside the block.
+
+    Products of two activations are counted where ``torch.matmul``, ``torch.bmm`` or ``scaled_dot_product_attention``
+    computes them. They are named after the calling module and their position in its call, as in
+    ``"attention product 1"``.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(3, 5))
+        >>> with count_operations(network) as operations:
+        ...     _ = network(torch.tensor([[1.0, 0.0, 1.0]]))
+        >>> operations.layers["0"].acs, operations.layers["0"].macs
+        (10, 0)
+    """
+    operations = Operations()
+    modules = dict(nn.Module.named_modules(network))
+    weighted = {name: module for name, module in modules.items() if isinstance(module, WEIGHT_LAYERS)}
+    pools = {name: module for name, module in modules.items() if isinstance(module, _MAX_POOLS)}
+    layers = _LayerCounter(operations, first_layer=next(iter(weighted), ""))
+    products = _ProductCounter(operations)
+    with (
+        hooked(modules, products.leave, products.enter),
+        hooked(pools, layers.after_pool),
+        hooked(weighted, layers.after_layer),
+        hooked(neurons(network), layers.after_neuron),
+        products,
+    ):
+        yield operations
+
+
+class _LayerCounter:
+    """Forward hooks that count weight layers, neurons, and the spikes that an integer stands for."""
+
+    def __init__(self, operations: Operations, first_layer: str) -> None:
+        self.layers = operations.layers
+        self.last_layer = first_layer
+        self.layer_of_neuron: dict[str, str] = {}
+        # By storage, so that a view of an ILIF's output counts as well. The weak reference keeps the address from being
+        # reused while it does not keep the memory.
+        self.max_spikes: dict[StorageWeakRef, int] = {}
+
+    @torch.no_grad()
+    def after_layer(self, name: str, module: Any, args: Any, output: Any) -> None:
+        self.last_layer = name
+        x = args[0].detach()
+        layer = self.layers.setdefault(name, LayerOperations())
+        _count_weight_layer(layer, module, x, self.max_spikes.get(_storage(x), 1))
+
+    def after_neuron(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
+        # The first call decides: in a loop over time, the layer before a later call belongs to the previous step.
+        layer_name = self.layer_of_neuron.setdefault(name, self.last_layer)
+        spikes = first_tensor(output)
+        self.layers.setdefault(layer_name, LayerOperations()).updates += spikes.numel()
+        neuron = module.neuron if isinstance(module, CurrentNeuron) else module
+        if isinstance(neuron, ILIF):
+            self.max_spikes[_storage(spikes)] = neuron.most
+
+    def after_pool(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
+        # The maximum of integers is one of them.
+        if _storage(args[0]) in self.max_spikes:
+            self.max_spikes[_storage(first_tensor(output))] = self.max_spikes[_storage(args[0])]
+
+
+def _storage(x: Tensor) -> StorageWeakRef:
+    return StorageWeakRef(x.untyped_storage())  # type: ignore[no-untyped-call]
+
+
+def _is_spikes(x: Tensor) -> bool:
+    return bool(((x == 0) | (x == 1)).all())
+
+
+def _count_inputs(layer: LayerOperations, x: Tensor, is_spikes: bool) -> int:
+    """Add the elements and spikes of an input to a layer's, and return the number of spikes."""
+    spikes = int(x.sum(dtype=torch.float64)) if is_spikes else 0
+    layer.inputs += x.numel()
+    layer.spikes += spikes
+    return spikes
+
+
+def _count_weight_layer(layer: LayerOperations, module: nn.Conv2d | nn.Linear, x: Tensor, max_spikes: int) -> None:
+    is_spikes = max_spikes > 1 or _is_spikes(x)
+    spikes = _count_inputs(layer, x, is_spikes)
+    weight = module.weight
+    if isinstance(module, nn.Linear):
+        leading = tuple(x.shape[:-1])
+        acs = spikes * module.out_features
+        dense = synapses = prod(leading) * weight.numel()
+        layer.has_tokens = True
+    else:
+        leading = tuple(x.shape[: x.dim() - len(module.kernel_size) - 1])
+        x = x.reshape(-1, *x.shape[len(leading) :]).float()
+        # A kernel of ones sums the spikes that reach an output. The sum is the same for all outputs of a group.
+        ones = weight.new_ones(module.groups, *weight.shape[1:], dtype=torch.float32)
+        reached = module._conv_forward(x, ones, None)
+        reached_by_all = module._conv_forward(torch.ones_like(x[:1]), ones, None)
+        outputs = module.out_channels // module.groups
+        acs = int(reached.double().sum()) * outputs if is_spikes else 0
+        dense = prod(leading) * weight.numel() * prod(reached.shape[2:])
+        synapses = prod(leading) * int(reached_by_all.double().sum()) * outputs
+    layer.leading_sizes[leading] += 1
+    layer.dense += dense
+    layer.synapses += synapses
+    layer.acs += acs
+    layer.macs += 0 if is_spikes else dense
+    layer.max_spikes = max(layer.max_spikes, max_spikes)
+    layer.has_numbers |= not is_spikes
+
+
+class _ProductCounter(TorchFunctionMode):
+    """Counts the matrix products of two activations inside the modules whose calls it observes."""
+
+    def __init__(self, operations: Operations) -> None:
+        super().__init__()
+        self.operations = operations
+        # A stack of the modules that are running, outermost first: name, and products computed in this call.
+        self.running: list[tuple[str, int]] = []
+
+    def enter(self, name: str, module: nn.Module, args: Any) -> None:
+        self.running.append((name, 0))
+
+    def leave(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
+        self.running.pop()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if not self.running:
+            return out
+        if func in _MATRIX_PRODUCTS:
+            operands = [*args, *(kwargs[name] for name in ("input", "other", "mat2") if name in kwargs)]
+            self._count_product(operands[0], operands[1], out)
+        elif func is F.scaled_dot_product_attention:
+            self._count_attention(*args, **kwargs)
+        elif func in _UNCOUNTED_PRODUCTS:
+            self.operations.uncounted.add(f"{func.__name__} in {self.running[-1][0] or 'the network'}")
+        return out
+
+    @torch.no_grad()
+    def _count_attention(self, query: Tensor, key: Tensor, value: Tensor, *_: Any, **options: Any) -> None:
+        """Count both products of an attention, masked entries included."""
+        if options.get("enable_gqa"):
+            key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], -3) for x in (key, value))
+        transposed = key.transpose(-2, -1)
+        scores = query @ transposed
+        weights = scores.softmax(-1)
+        self._count_product(query, transposed, scores)
+        self._count_product(weights, value, weights @ value)
+
+    @torch.no_grad()
+    def _count_product(self, x: Tensor, y: Tensor, out: Tensor) -> None:
+        if min(x.dim(), y.dim()) < 2:
+            return
+        name, number = self.running.pop()
+        self.running.append((name, number + 1))
+        layer = self.operations.layers.setdefault(f"{name} product {number + 1}".strip(), LayerOperations())
+        dense = out.numel() * x.shape[-1]
+        spikes_in_x, spikes_in_y = _is_spikes(x), _is_spikes(y)
+        for operand, is_spikes in ((x, spikes_in_x), (y, spikes_in_y)):
+            # Numbers from which spikes select are read as weights are, so they are not inputs.
+            if is_spikes or not (spikes_in_x or spikes_in_y):
+                _count_inputs(layer, operand, is_spikes)
+        if spikes_in_x and spikes_in_y:
+            layer.acs += int(out.double().sum())
+        elif spikes_in_x or spikes_in_y:
+            # A spike of x selects a row of y; a spike of y selects a column of x.
+            spikes, reached = (x, out.shape[-1]) if spikes_in_x else (y, out.shape[-2])
+            broadcast = dense // (spikes.numel() * reached)
+            layer.acs += int(spikes.count_nonzero()) * reached * broadcast
+        else:
+            layer.macs += dense
+        layer.has_tokens = True
+        layer.leading_sizes[tuple(out.shape[:-1])] += 1
+        layer.dense += dense
+        layer.synapses += dense
