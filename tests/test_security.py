@@ -49,7 +49,7 @@ def given(call: ast.Call, name: str) -> object:
 
 # Kernels are text that the traced operations of a neuron's step are written as: names of ours, in the step's order.
 KERNELS = tuple(
-    f"neurons/{name}.py" for name in ("kernels/compiled/step", "kernels/triton_kernels/step", "plain", "trace")
+    f"neurons/{name}.py" for name in ("cpu/kernels/step", "gpu/kernels/step", "compiler/eager", "compiler/trace")
 )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from shortcut_snn import nets
 from shortcut_snn.nets.layers import SpikeConv2d, over_time
 from shortcut_snn.neurons import LIF, NormNeuron, get_packing, set_packing, use_backend, use_packing
-from shortcut_snn.neurons.spikes import bits_of
+from shortcut_snn.neurons.packing import bits_of
 
 from ..compiling import FULLGRAPH
 
@@ -60,7 +60,7 @@ def test_gradients_are_the_same_to_the_last_bit(stem: str, amp: bool) -> None:
 
 
 def test_plain_pytorch_packs_when_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    from shortcut_snn.neurons.kernels import backend
+    from shortcut_snn.neurons import backend
 
     monkeypatch.setattr(backend, "_working", {("numba", "cpu"): False})
     network = small("large")

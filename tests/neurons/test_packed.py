@@ -8,7 +8,7 @@ import torch
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import Tensor, nn
 
-from shortcut_snn.neurons import ILIF, LIF, ATan, packed, packed_spikes
+from shortcut_snn.neurons import ILIF, LIF, ATan, packed_spikes, packing_hooks
 
 
 class Attention(nn.Module):
@@ -82,14 +82,14 @@ def test_what_was_changed_in_place_is_kept_as_it_is(dtype: torch.dtype) -> None:
 
 def test_several_that_take_the_same_spikes_keep_them_once_and_as_bits_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    pack = packed.pack
+    pack = packing_hooks.pack
 
     def counted(spikes: Tensor) -> Tensor:
         bits = pack(spikes)
         sizes.append(bits.nbytes)
         return bits
 
-    monkeypatch.setattr(packed, "pack", counted)
+    monkeypatch.setattr(packing_hooks, "pack", counted)
     lif, layers = LIF(), [nn.Linear(512, 2) for _ in range(3)]
     with packed_spikes([lif]):
         spikes = lif(2 * torch.randn(4, 8, 512))

@@ -9,7 +9,7 @@ from spikingjelly.activation_based import surrogate as sj_surrogate
 from torch import Tensor, nn
 
 from shortcut_snn.neurons import LIF, PLIF, ATan, NormNeuron, Rectangle, Surrogate, Triangle, use_backend
-from shortcut_snn.neurons.spikes import bits_of
+from shortcut_snn.neurons.packing import bits_of
 
 from .reference import Spike
 

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from ..inspection import hooked
-from ..nets.layers import SpikeConv2d
+from ..nets import SpikeConv2d
 from ..neurons import CurrentNeuron, Neuron, NormNeuron
 
 M = TypeVar("M", bound=nn.Module)

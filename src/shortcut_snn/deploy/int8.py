@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..inspection import hooked
-from ..neurons import CurrentNeuron
-from ..neurons.kernels.backend import is_exported
+from ..neurons import CurrentNeuron, is_exported
 from .step import neurons_of
 
 LARGEST = 127

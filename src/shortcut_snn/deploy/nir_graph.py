@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..nets import SelfAttention, SpikingNetwork, TokenAttention
-from ..neurons import Neuron
-from ..neurons.modules import is_lif
+from ..neurons import Neuron, is_lif
 from .describe import Description
 from .extra import need
 from .step import check_steps, neurons_of

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from ..neurons import Neuron, use_backend
-from ..neurons.sequence import traced
+from ..neurons import Neuron, traced, use_backend
 from .describe import Description
 from .prepare import Prepare
 from .step import StepNetwork, check_steps, neurons_of

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..inspection import hooked, preserving_state
-from ..nets.layers import channels_last
+from ..nets import channels_last
 from ..neurons import CurrentNeuron, Neuron, NormNeuron
 from .describe import Description
 from .prepare import Prepare

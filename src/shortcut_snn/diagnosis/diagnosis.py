@@ -14,7 +14,7 @@ from ..introspection.libraries import libraries_of
 from ..introspection.neurons import neurons
 from ..method import Description, Shortcut
 from ..method.passes import Reset, states
-from ..nets.network import SpikingNetwork
+from ..nets import SpikingNetwork
 from .layers import Batch, Examination, LayerReport, Loss, cross_entropy, examine
 from .remedies import of_branches, of_main, of_neurons
 from .tips import Remedy, Setup, Tip, tips

@@ -17,7 +17,7 @@ from ..method import Shortcut
 from ..method.batches import primary
 from ..method.passes import Reset, call_on, dry_copy
 from ..method.taps import first_tensor
-from ..nets.network import SpikingNetwork
+from ..nets import SpikingNetwork
 from ..random_state import preserve_random_state
 from .counting import WEIGHT_LAYERS, LayerOperations, count_operations
 from .report import WORD_BITS, EnergyReport, LayerEnergy

@@ -1,6 +1,7 @@
 """Spiking networks of our own."""
 
 from .blocks import BasicBlock, MSBlock, PlainBlock, SEWBlock
+from .layers import SpikeConv2d, SpikeMaxPool2d, channels_last
 from .network import SpikingNetwork, build_network
 from .resnet import (
     SpikingResNet,
@@ -21,6 +22,8 @@ __all__ = [
     "PlainBlock",
     "SEWBlock",
     "SelfAttention",
+    "SpikeConv2d",
+    "SpikeMaxPool2d",
     "SpikingNetwork",
     "SpikingResNet",
     "SpikingTransformer",
@@ -29,6 +32,7 @@ __all__ = [
     "TokenAttention",
     "TransformerBlock",
     "build_network",
+    "channels_last",
     "spiking_qkformer",
     "spiking_resnet8",
     "spiking_resnet18",

@@ -6,17 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..neurons.kernels.layout import merge_time
-from ..neurons.kernels.spike_operators import pack_spikes, spike_conv2d, spike_max_pool2d
-from ..neurons.spikes import attach, bits_of
+from ..neurons import bits_of, merge_time, pack_spikes, spike_conv2d, spike_max_pool2d, with_bits
 
 
 def over_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply a layer that knows no time to ``[T, N, ...]``."""
     flat, bits = merge_time(x), bits_of(x)
-    out = layer(flat if bits is None else attach(flat, bits))
+    out = layer(flat if bits is None else with_bits(flat, bits))
     sequence, bits = out.view(*x.shape[:2], *out.shape[1:]), bits_of(out)
-    return sequence if bits is None else attach(sequence, bits)
+    return sequence if bits is None else with_bits(sequence, bits)
 
 
 def channels_last(network: nn.Module) -> None:
@@ -81,7 +79,7 @@ class SpikeMaxPool2d(nn.MaxPool2d):
             return pooled
         sizes = [_pair(size) for size in (self.kernel_size, self.stride, self.padding, self.dilation)]
         pooled = spike_max_pool2d(input, bits, *sizes, self.ceil_mode)
-        return attach(pooled, pack_spikes(pooled.detach().view(bits.shape[0], -1, *pooled.shape[1:])))
+        return with_bits(pooled, pack_spikes(pooled.detach().view(bits.shape[0], -1, *pooled.shape[1:])))
 
 
 def _pair(size: int | tuple[int, ...]) -> list[int]:

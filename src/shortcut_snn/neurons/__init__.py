@@ -1,21 +1,25 @@
 """Spiking neurons over whole sequences, with surrogate gradients: each is one time step, written once."""
 
-from .adaptive import ALIF
 from .allocator import keep_freed_memory
-from .clif import CLIF
+from .backend import Backend, get_backend, is_exported, set_backend, use_backend
+from .compiler.lowering import per_channel, straight_through
 from .current_neuron import CurrentNeuron, Membrane
-from .ilif import ILIF, unrolled_spikes
-from .kernels import Backend, get_backend, set_backend, use_backend
-from .klif import KLIF
-from .lowering import per_channel, straight_through
-from .modules import IF, LIF, PLIF, Neuron
+from .modules import IF, LIF, PLIF, Neuron, is_lif
 from .norm_neuron import NormNeuron
-from .packed import packed_spikes
-from .psn import PSN
-from .recurrent import RLIF
-from .spikes import Packing, get_packing, set_packing, use_packing
+from .operators.layout import merge_time
+from .operators.spike_layers import pack_spikes, spike_conv2d, spike_max_pool2d
+from .packing import Packing, bits_of, get_packing, set_packing, use_packing, with_bits
+from .packing_hooks import packed_spikes
+from .rate import RatePasses
+from .sequence import traced
 from .surrogate import ATan, NormalisedTanh, Rectangle, Resizable, Sigmoid, Surrogate, Tanh, Triangle
-from .synaptic import Synaptic
+from .variants.alif import ALIF
+from .variants.clif import CLIF
+from .variants.ilif import ILIF, unrolled_spikes
+from .variants.klif import KLIF
+from .variants.psn import PSN
+from .variants.rlif import RLIF
+from .variants.synaptic import Synaptic
 
 __all__ = [
     "ALIF",
@@ -35,6 +39,7 @@ __all__ = [
     "NormNeuron",
     "NormalisedTanh",
     "Packing",
+    "RatePasses",
     "Rectangle",
     "Resizable",
     "Sigmoid",
@@ -42,15 +47,24 @@ __all__ = [
     "Synaptic",
     "Tanh",
     "Triangle",
+    "bits_of",
     "get_backend",
     "get_packing",
+    "is_exported",
+    "is_lif",
     "keep_freed_memory",
+    "merge_time",
+    "pack_spikes",
     "packed_spikes",
     "per_channel",
     "set_backend",
     "set_packing",
+    "spike_conv2d",
+    "spike_max_pool2d",
     "straight_through",
+    "traced",
     "unrolled_spikes",
     "use_backend",
     "use_packing",
+    "with_bits",
 ]

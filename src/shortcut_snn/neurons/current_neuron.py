@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .kernels.backend import is_exported
+from .backend import is_exported
 from .modules import Neuron, is_plain, state_shape
 from .sequence import in_kernels, runs_in_kernels, stream
 

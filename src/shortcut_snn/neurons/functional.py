@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from . import sequence
-from .kernels import kernels_run
-from .kernels.backend import is_exported
-from .lowering import Traced, straight_through
+from .backend import is_exported, kernels_run
+from .compiler.lowering import Traced, straight_through
 from .modules import LIF, Reset, check_call, check_parameters
 from .surrogate import Rectangle, Surrogate
 

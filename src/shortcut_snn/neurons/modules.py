@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .. import components
 from . import sequence
-from .lowering import straight_through
+from .compiler.lowering import straight_through
 from .surrogate import Rectangle, Surrogate
 
 Reset = Literal["hard", "soft"]
@@ -26,7 +26,7 @@ class Neuron(nn.Module):
 
     A neuron is its :meth:`step`, one time step in plain PyTorch, written once. It is traced, and from it come the fused
     kernels on CPU and GPU with normalisation in front and bits behind, their backward pass, single steps, folding and
-    export (see :mod:`.trace` for what a step may consist of; what cannot be traced runs in plain PyTorch, and says so).
+    export. :mod:`.compiler.lowering` lists the operations it may use; other steps run in plain PyTorch, with a warning.
     This class is the LIF neuron: a subclass that sets ``decay``, the factor on the membrane potential in a step, needs
     no more. Another neuron has a ``step`` of its own, and names its ``states``, all of which start at 0. A subclass may
     instead have a ``forward`` over a whole sequence; it is run as it is.

@@ -2,12 +2,12 @@
 
 from torch import Tensor, nn
 
-from .kernels.layout import is_channels_last, merge_time
-from .kernels.operators import batch_statistics
-from .kernels.spike_operators import pack_spikes
 from .modules import Neuron, is_plain
+from .operators.layout import is_channels_last, merge_time
+from .operators.norm_neuron import batch_statistics
+from .operators.spike_layers import pack_spikes
+from .packing import bits_of, packs, with_bits
 from .sequence import in_kernels, runs_in_kernels
-from .spikes import attach, bits_of, packs
 
 
 class NormNeuron(nn.Module):
@@ -59,7 +59,7 @@ class NormNeuron(nn.Module):
             current = current + residual
         spikes: Tensor = self.neuron(current)
         if is_plain(self.neuron) and self.neuron.binary and not _hooked(self.neuron) and packs(spikes):
-            spikes = attach(spikes, pack_spikes(spikes.detach()))
+            spikes = with_bits(spikes, pack_spikes(spikes.detach()))
         return spikes
 
     def _fuses(self, x: Tensor, residual: Tensor | None, time_steps: int | None) -> bool:
@@ -104,7 +104,7 @@ class NormNeuron(nn.Module):
             neuron, x, time_steps, residual=residual, residual_bits=bits, norm=numbers, eps=norm.eps, batch=batch,
             want_bits=pack,
         )  # fmt: skip
-        return attach(spikes, packed) if pack else spikes
+        return with_bits(spikes, packed) if pack else spikes
 
     def _track(self, mean: Tensor, var: Tensor, count: int) -> None:
         """Update the running statistics as the norm itself would."""

@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .kernels import kernels_run
-from .kernels.backend import is_exported
-from .kernels.operators import norm_neuron
-from .lowering import CannotTraceError, Traced
-from .plain import PlainSequence, ahead, compute_dtype
-from .trace import trace
+from .backend import is_exported, kernels_run
+from .compiler.eager import PlainSequence, ahead, compute_dtype
+from .compiler.lowering import CannotTraceError, Traced
+from .compiler.trace import trace
+from .operators.norm_neuron import norm_neuron
 from .unseen import behind, unseen
 
 # Parameters of which each channel has its own, at most, in the kernels.
@@ -147,7 +146,7 @@ def call_kernels(
     want_final: bool = False,
     want_bits: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Run a program in the kernels; see :func:`.kernels.operators.norm_neuron`.
+    """Run a program in the kernels; see :func:`.operators.norm_neuron.norm_neuron`.
 
     ``norm`` are its weight, bias, mean and variance, ``initial`` and the final states as streams have them.
     """

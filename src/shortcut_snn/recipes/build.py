@@ -17,7 +17,7 @@ from ..introspection import attach
 from ..machine import TooLarge
 from ..method import Shortcut
 from ..nets import build_network as build_component
-from ..nets.layers import channels_last
+from ..nets import channels_last
 from ..nets.size import check_size
 from ..random_state import seed_everything
 from ..training import MAY_CHANGE_ON_RESUME, Row, RunFolder, Task, fit, recipe_differences, seeded

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from .. import components
 from ..method import Objective, Shortcut, ShortcutOutput, takes_every_step
-from ..neurons import Neuron
-from ..neurons.rate import RatePasses
+from ..neurons import Neuron, RatePasses
 
 Taps = str | Sequence[str]
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from shortcut_snn.neurons import LIF, get_backend, set_backend, use_backend
-from shortcut_snn.neurons.kernels import backend, kernels_run
+from shortcut_snn.neurons import LIF, backend, get_backend, set_backend, use_backend
+from shortcut_snn.neurons.backend import kernels_run
 
 pytestmark = pytest.mark.usefixtures("nothing_imported")
 
@@ -99,7 +99,7 @@ def test_without_triton_neurons_on_a_gpu_run_and_say_so_once() -> None:
         sys.modules["triton"] = None
         import torch
         from shortcut_snn.neurons import set_backend
-        from shortcut_snn.neurons.kernels import backend
+        from shortcut_snn.neurons import backend
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             print([backend._works("triton", "cuda") for _ in range(3)], len(caught), str(caught[0].message))
@@ -165,7 +165,8 @@ def test_the_gpus_kernels_leave_a_cpus_tensors_to_plain_pytorch() -> None:
 def test_importing_the_neurons_imports_no_kernels() -> None:
     code = """
         import sys, shortcut_snn.neurons
-        print({"numba", "shortcut_snn.neurons.kernels.cpu", "shortcut_snn.neurons.kernels.gpu"} & set(sys.modules))
+        kernels = {f"shortcut_snn.neurons.{device}.implementation" for device in ("cpu", "gpu")}
+        print(({"numba"} | kernels) & set(sys.modules))
     """
     assert python(code).strip() == "set()"
 

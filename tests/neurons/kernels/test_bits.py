@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from shortcut_snn.neurons import LIF, use_backend
-from shortcut_snn.neurons.kernels import spike_operators
-from shortcut_snn.neurons.kernels.bits import pack, unpack
-from shortcut_snn.neurons.kernels.contract import Affine, Dynamics, Source
-from shortcut_snn.neurons.kernels.layout import is_channels_last
+from shortcut_snn.neurons.operators import spike_layers as spike_operators
+from shortcut_snn.neurons.operators.bits import pack, unpack
+from shortcut_snn.neurons.operators.interface import Affine, Dynamics, Source
+from shortcut_snn.neurons.operators.layout import is_channels_last
 from shortcut_snn.neurons.sequence import traced
 
 from .test_norm_neuron import LAYOUTS, lay_out

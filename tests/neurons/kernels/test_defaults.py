@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from shortcut_snn.neurons import PLIF, ATan, NormNeuron, use_backend
-from shortcut_snn.neurons.kernels import launch
+from shortcut_snn.neurons.cpu import launch
 
 from .under_test import KERNELS
 

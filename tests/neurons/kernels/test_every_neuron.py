@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from shortcut_snn.neurons import NormNeuron, use_backend
-from shortcut_snn.neurons.spikes import bits_of
+from shortcut_snn.neurons.packing import bits_of
 
 from ..every_neuron import NEURONS, currents
 from .test_norm_neuron import lay_out

@@ -31,8 +31,8 @@ from shortcut_snn.neurons import (
     Tanh,
     Triangle,
 )
-from shortcut_snn.neurons.kernels import gpu
-from shortcut_snn.neurons.kernels.contract import Affine, Dynamics, Source
+from shortcut_snn.neurons.gpu import implementation as gpu
+from shortcut_snn.neurons.operators.interface import Affine, Dynamics, Source
 from shortcut_snn.neurons.sequence import traced
 
 from .test_norm_neuron import lay_out

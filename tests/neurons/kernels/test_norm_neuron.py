@@ -23,7 +23,7 @@ from shortcut_snn.neurons import (
     Triangle,
     use_backend,
 )
-from shortcut_snn.neurons.kernels.contract import Source
+from shortcut_snn.neurons.operators.interface import Source
 
 from .under_test import DEVICE, KERNELS, MANY
 from .under_test import module as kernels

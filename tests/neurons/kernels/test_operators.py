@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from shortcut_snn.neurons import LIF, PLIF, ATan, Neuron, NormNeuron, per_channel
 from shortcut_snn.neurons.functional import lif
-from shortcut_snn.neurons.kernels import operators
+from shortcut_snn.neurons.operators import norm_neuron as operators
 from shortcut_snn.neurons.sequence import traced
 
 from ...compiling import FULLGRAPH

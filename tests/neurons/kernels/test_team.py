@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from shortcut_snn.neurons import LIF, ATan, NormNeuron
-from shortcut_snn.neurons.kernels import team
+from shortcut_snn.neurons.cpu import thread_pool as team
 
 
 @pytest.fixture(params=["openmp", "pool"])

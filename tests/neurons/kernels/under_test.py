@@ -10,4 +10,4 @@ KERNELS = os.environ.get("SHORTCUT_SNN_BACKEND", "numba")
 DEVICE = "cuda" if KERNELS == "triton" and os.environ.get("TRITON_INTERPRET") != "1" else "cpu"
 # Channels of a layer that is many pieces of work.
 MANY = 24 if KERNELS == "numba" else 6
-module = importlib.import_module(f"shortcut_snn.neurons.kernels.{'gpu' if KERNELS == 'triton' else 'cpu'}")
+module = importlib.import_module(f"shortcut_snn.neurons.{'gpu' if KERNELS == 'triton' else 'cpu'}.implementation")

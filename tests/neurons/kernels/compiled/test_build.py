@@ -11,9 +11,9 @@ pytest.importorskip("numba")
 from numba import carray, types
 from numba.core import caching
 
-from shortcut_snn.neurons.kernels import team
-from shortcut_snn.neurons.kernels.compiled import build
-from shortcut_snn.neurons.kernels.compiled.memory import OUT, X, load, pointer, store, take
+from shortcut_snn.neurons.cpu import thread_pool as team
+from shortcut_snn.neurons.cpu.kernels import build
+from shortcut_snn.neurons.cpu.kernels.memory import OUT, X, load, pointer, store, take
 
 
 def double(sheet: Any) -> None:

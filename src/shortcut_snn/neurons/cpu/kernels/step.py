@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...program import Instruction, backward, emit, forward_code, inputs, literal, read, simplified
+from ...compiler.program import Instruction, backward, emit, forward_code, inputs, literal, read, simplified
 from . import memory, pattern, primitives
 from .build import TILE, loop, reduction
 from .memory import LEARNED, MOST_Q, SUM, SUM_Q, SUM_X

@@ -6,8 +6,8 @@ import torch
 from annotated_types import Interval
 from torch import Tensor
 
-from .. import components
-from .modules import LIF
+from ... import components
+from ..modules import LIF
 
 
 @components.neuron("clif")

@@ -12,8 +12,8 @@ from weakref import ref
 import torch
 from torch import Tensor, nn
 
-from .kernels.bits import pack, unpack
 from .norm_neuron import NormNeuron
+from .operators.bits import pack, unpack
 
 
 class _Kept:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from . import team
-from .compiled.build import SHEET, TILE
-from .layout import bit_row
+from ..operators.layout import bit_row
+from . import thread_pool
+from .kernels.build import SHEET, TILE
 
 # Elements that a thread takes at once, at least, and how many such pieces there are at most. Neither depends on the
 # number of threads, so sums do not either.
@@ -57,7 +57,7 @@ _WORDS = array("q", bytes(8 * (_TICKET + 2)))
 
 def launch(kernel: int, plan: Plan, floats: int, fields: Mapping[str, Field]) -> None:
     """Run a kernel with these parameters; each thread gets ``floats`` float32 to work in."""
-    threads = team.thread_count() if plan.tasks > 1 else 1
+    threads = thread_pool.thread_count() if plan.tasks > 1 else 1
     workspace = torch.empty(threads * floats, dtype=torch.float32, device="cpu")
     # A plain array: what a small layer costs is mostly what is written here.
     sheet = _WORDS[:]
@@ -79,7 +79,7 @@ def launch(kernel: int, plan: Plan, floats: int, fields: Mapping[str, Field]) ->
     for name, value in common.items():
         if value is not None:
             sheet[_PLACES[name]] = value if type(value) is int else cast(Tensor, value).data_ptr()
-    team.run(kernel, address, threads)
+    thread_pool.run(kernel, address, threads)
 
 
 def launch_tiles(

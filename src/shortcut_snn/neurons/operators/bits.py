@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .backend import implementation, kernels_run
+from ..backend import implementation, kernels_run
 from .layout import bit_row, empty, is_channels_last, to_layout
 
 

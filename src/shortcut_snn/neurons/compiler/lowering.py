@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
-from .kernels.backend import is_exported
+from ..backend import is_exported
 from .program import DETACH, SPIKE, TRUTH, Instruction, Program, forward_code, is_given, live_code, needed
 
 

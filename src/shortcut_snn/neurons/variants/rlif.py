@@ -6,8 +6,8 @@ import torch
 from annotated_types import Interval
 from torch import Tensor, nn
 
-from .. import components
-from .modules import LIF
+from ... import components
+from ..modules import LIF
 
 
 @components.neuron("rlif")

@@ -11,14 +11,14 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor
 
-from .contract import Implementation
+from .operators.interface import Implementation
 
 Backend = Literal["auto", "eager", "numba", "triton"]
 Kernels = Literal["numba", "triton"]
 
 _VARIABLE = "SHORTCUT_SNN_BACKEND"
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-_MODULES: dict[Kernels, str] = {"numba": "cpu", "triton": "gpu"}
+_MODULES: dict[Kernels, str] = {"numba": "cpu.implementation", "triton": "gpu.implementation"}
 _OF_DEVICE: dict[str, Kernels] = {"cpu": "numba", "cuda": "triton"}
 _INSTALL: dict[Kernels, str] = {"numba": "pip install 'shortcut-snn[fast]'", "triton": "pip install triton"}
 
@@ -126,7 +126,7 @@ def _load(kernels: Kernels) -> Implementation:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _interpreted() -> bool:
-    from . import gpu
+    from .gpu import implementation as gpu
 
     return gpu.INTERPRETED
 

@@ -7,9 +7,9 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from .. import components
-from .modules import Neuron
-from .surrogate import ATan, Surrogate
+from ... import components
+from ..modules import Neuron
+from ..surrogate import ATan, Surrogate
 
 _ATAN = ATan()
 

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import conv_flop_count, register_flop_formula
 
 from .bits import pack, unpack
 from .layout import bit_row, empty, is_channels_last
-from .library import differentiate, operator
+from .registration import differentiate, operator
 
 
 def _pack_spikes_fake(spikes: Tensor) -> Tensor:

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..program import backward as derive
-from .compiled.backward import backward_floats, backward_kernel
-from .compiled.bits import pack_kernel, unpack_kernel
-from .compiled.forward import forward_floats, forward_kernel
-from .compiled.input_grad import input_grad_kernel
-from .compiled.statistics import statistics_kernel
-from .contract import Dynamics, Gradients, Source
+from ..compiler.program import backward as derive
+from ..operators.interface import Dynamics, Gradients, Source
+from ..operators.layout import bit_row, empty_sequence, first_of_channels, is_channels_last, run_length, to_layout
+from .kernels.backward import backward_floats, backward_kernel
+from .kernels.bits import pack_kernel, unpack_kernel
+from .kernels.forward import forward_floats, forward_kernel
+from .kernels.input_grad import input_grad_kernel
+from .kernels.statistics import statistics_kernel
 from .launch import Plan, launch, launch_tiles
-from .layout import bit_row, empty_sequence, first_of_channels, is_channels_last, run_length, to_layout
 
 
 def _plan(x: Tensor, channels_last: bool, normalise: bool, steps: int = 1) -> Plan:

@@ -7,9 +7,9 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from .. import components
-from .lowering import straight_through
-from .modules import LIF, Threshold
+from ... import components
+from ..compiler.lowering import straight_through
+from ..modules import LIF, Threshold
 
 
 @dataclass(frozen=True)

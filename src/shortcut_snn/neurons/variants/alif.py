@@ -5,8 +5,8 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from .. import components
-from .modules import LIF
+from ... import components
+from ..modules import LIF
 
 
 @components.neuron("alif")

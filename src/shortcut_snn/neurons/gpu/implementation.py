@@ -11,13 +11,13 @@ import torch
 import triton
 from torch import Tensor
 
-from ..program import backward as derive
-from .contract import Dynamics, Gradients, Source
-from .layout import bit_row, empty_sequence, first_of_channels, is_channels_last, run_length, to_layout
-from .triton_kernels.bits import pack_kernel, unpack_kernel
-from .triton_kernels.input_grad import input_grad_kernel
-from .triton_kernels.statistics import statistics_kernel
-from .triton_kernels.step import backward_kernel, forward_kernel
+from ..compiler.program import backward as derive
+from ..operators.interface import Dynamics, Gradients, Source
+from ..operators.layout import bit_row, empty_sequence, first_of_channels, is_channels_last, run_length, to_layout
+from .kernels.bits import pack_kernel, unpack_kernel
+from .kernels.input_grad import input_grad_kernel
+from .kernels.statistics import statistics_kernel
+from .kernels.step import backward_kernel, forward_kernel
 
 INTERPRETED = not isinstance(pack_kernel, triton.JITFunction)
 

@@ -1,4 +1,4 @@
-"""Spikes to bits and back; how bits lie is said in :mod:`..bits`."""
+"""Spikes to bits and back; how bits lie is said in :mod:`~shortcut_snn.neurons.operators.bits`."""
 
 import triton
 import triton.language as tl

@@ -13,7 +13,7 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from ...program import Instruction, backward, emit, forward_code, inputs, literal, read, simplified
+from ...compiler.program import Instruction, backward, emit, forward_code, inputs, literal, read, simplified
 from . import backward as backward_skeleton
 from . import elements, primitives
 from . import forward as forward_skeleton

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..program import read
-from .backend import implementation
-from .contract import Affine, Dynamics, Source
+from ..backend import implementation
+from ..compiler.program import read
+from .interface import Affine, Dynamics, Source
 from .layout import bit_row, empty_sequence, is_channels_last
-from .library import DEVICES, differentiate, operator
+from .registration import DEVICES, differentiate, operator
 
 
 def _batch_statistics_fake(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ..program import Program, forward_text, read
+from ..compiler.program import Program, forward_text, read
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class Dynamics:
     """A neuron's step, and what it takes at each call.
 
     Args:
-        text: its program (see :mod:`~shortcut_snn.neurons.program`).
+        text: its program (see :mod:`~shortcut_snn.neurons.compiler.program`).
         numbers: c0, c1, ...
         scalars: p0, p1, ..., ``[P]``, or None.
         channels: q0, q1, ..., ``[Q, C]``, or None.
@@ -85,7 +85,7 @@ class Gradients:
 
 
 class Implementation(Protocol):
-    """The modules :mod:`.cpu` and :mod:`.gpu`."""
+    """The interface of the modules ``cpu.implementation`` and ``gpu.implementation``."""
 
     def batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and biased variance ``[C]`` (float32) of ``[T, N, C, ...]`` for each channel."""

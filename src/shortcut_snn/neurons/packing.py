@@ -11,8 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from .kernels import get_backend, kernels_run
-from .kernels.backend import is_exported
+from .backend import get_backend, is_exported, kernels_run
 
 Packing = Literal["auto", "always", "never"]
 
@@ -78,7 +77,7 @@ def packs(spikes: Tensor) -> bool:
     return _packing == "always" or kernels_run(spikes)
 
 
-def attach(spikes: Tensor, bits: Tensor) -> Tensor:
+def with_bits(spikes: Tensor, bits: Tensor) -> Tensor:
     """Return a tensor of spikes with its bits hung on: itself, or in a network that is compiled a view."""
     if torch.compiler.is_compiling():
         # The compiler sets no attributes on what comes from an operator with several outputs.

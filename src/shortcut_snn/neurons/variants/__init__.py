@@ -1,0 +1,1 @@
+"""Neurons other than IF, LIF and PLIF, one file for each."""
