@@ -21,7 +21,7 @@ from shortcut_snn import TET, Constant, LinearDecay, LogitSum, LossSum, SelfDist
 from shortcut_snn.lightning import ShortcutCallback
 from shortcut_snn.lightning.unsaved import load_states, set_aside, split_state
 from shortcut_snn.method import Objective
-from shortcut_snn.neurons import ATan, packed, straight_through
+from shortcut_snn.neurons import ATan, packing_hooks, straight_through
 
 from ..method.toys import hooks
 
@@ -293,8 +293,8 @@ def test_calibrated_widths_go_on_with_a_run(loaders: Any, tmp_path: Path) -> Non
 @pytest.mark.parametrize("mode", ["m", "s"])
 def test_spikes_as_bits_change_nothing(mode: str, loaders: Any, tmp_path: Path, monkeypatch: Any) -> None:
     packs: list[int] = []
-    pack = packed.pack
-    monkeypatch.setattr(packed, "pack", lambda x: (packs.append(x.numel()), pack(x))[1])
+    pack = packing_hooks.pack
+    monkeypatch.setattr(packing_hooks, "pack", lambda x: (packs.append(x.numel()), pack(x))[1])
     options = {"loop": "network"} if mode == "s" else {}
     ends = []
     for kept in (False, True):
