@@ -11,9 +11,10 @@ from shortcut_snn import components, recipes  # noqa: F401
 def forgetting() -> Iterator[None]:
     """Forget at the end of the block what components were registered in it."""
     kinds = [value for value in vars(components).values() if isinstance(value, components.Kind)]
-    known = [dict(kind._settings) for kind in kinds]
+    before = [dict(kind) for kind in kinds]
     try:
         yield
     finally:
-        for kind, settings in zip(kinds, known, strict=True):
-            kind._settings = settings
+        for kind, registered in zip(kinds, before, strict=True):
+            kind.clear()
+            kind.update(registered)

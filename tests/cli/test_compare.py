@@ -14,7 +14,7 @@ from shortcut_snn.cli import main
 from shortcut_snn.cli.compare import plan, running, summarise
 from shortcut_snn.cli.compare.planning import without_method
 from shortcut_snn.cli.report import write_page
-from shortcut_snn.components import kind_and_name
+from shortcut_snn.components import component_of
 from shortcut_snn.recipes import PRESETS, recipe_of
 from shortcut_snn.recipes.entries import layer, merged, write_recipe
 from shortcut_snn.training.checkpoint import position, read_checkpoint
@@ -147,7 +147,7 @@ def test_plan_refuses(methods, seeds, grid, said):
 def test_what_is_said_for_all_holds_for_all():
     shared = {"method": {"objective": {"kind": "loss_sum"}, "branches": {"taps": "blocks"}}, "network": {"block": "ms"}}
     made = {each.label: each.recipe for each in plan(shared, ["vanilla,shortcut,sew"], 1).variants}
-    assert {kind_and_name(recipe.method.objective)[1] for recipe in made.values()} == {"loss_sum"}
+    assert {component_of(recipe.method.objective).name for recipe in made.values()} == {"loss_sum"}
     # A method without branches has none, and what a preset is made of outside of the method stays.
     assert made["vanilla"].method.branches is None
     assert (made["shortcut"].method.branches.taps, made["shortcut"].method.branches.schedule(5, 10)) == ("blocks", 1.0)

@@ -131,7 +131,7 @@ def test_missing_recipe_lists_the_built_in_ones(tmp_path, capsys):
         (["train", "--out", "x", "--network.width"], "--network.width needs a value"),
         (["train", "--out", "x", "--network.width", "--resume"], "--network.width needs a value"),
         (["train", "--out", "x", "--config"], "argument --config/--preset: expected one argument"),
-        (["train", "--out", "x", "--network.width", "16,32"], "network.width should be a whole number, got '16,32'"),
+        (["train", "--out", "x", "--network.width", "16,32"], "network.width should be an integer, got '16,32'"),
         (["train", "--out", "x", "--optimizer.lr", "fast"], "optimizer.lr should be a number, got 'fast'"),
         (
             ["train", "--out", "x", "--method.branches.taps", "block"],

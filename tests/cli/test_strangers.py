@@ -244,7 +244,7 @@ def forget():
     """Make this process what one is that has not imported the files of these tests."""
     for kind in (value for value in vars(components).values() if isinstance(value, Kind)):
         for name in [name for name in kind if name.startswith("my_")]:
-            del kind._settings[name]
+            del kind[name]
     for name in [name for name in sys.modules if name.startswith("stranger")]:
         del sys.modules[name]
 
@@ -442,7 +442,7 @@ def test_every_command_knows_it_and_says_so_if_not(stranger, tmp_path, capsys, c
     if command != "report":
         forget()
         assert main([command, *given]) == 1
-        assert "unknown data set 'my_data'" in (said := one_line(capsys))
+        assert "unknown data 'my_data'" in (said := one_line(capsys))
         assert f"the run imported {file}: add --import {file}" in said
     assert main([command, *given, *(["--import", str(file)] if command != "report" else [])]) == 0
     said = capsys.readouterr().out
@@ -474,7 +474,7 @@ def test_an_export_format_of_ones_own(stranger, tmp_path, capsys):
     mine.write_text(EXPORTER)
     command = ["export", str(run), "--to", "my_export", "--images", "20", "--out", str(tmp_path / "out")]
     assert main([*command, "--import", str(file)]) in (1, 2)
-    assert "unknown export format 'my_export'" in one_line(capsys)
+    assert "unknown exporter 'my_export'" in one_line(capsys)
     assert main([*command, "--import", str(file), "--import", str(mine)]) == 0
     assert "weights.pt: weights for torch.load()" in capsys.readouterr().out
     assert (tmp_path / "out" / "weights.pt").is_file()
@@ -521,7 +521,7 @@ def test_an_installed_package_that_is_broken_is_named(tmp_path, capsys, monkeypa
         ("def (", "SyntaxError"),
         ("raise SystemExit(3)", "SystemExit: 3"),
         ("from shortcut_snn import components\n@components.surrogate('rectangle')\ndef mine(v): return v\n",
-         "the surrogate 'rectangle' is there already"),
+         "the surrogate 'rectangle' exists already"),
         ("from shortcut_snn import components\n@components.surrogat('mine')\ndef mine(v): return v\n", "surrogat"),
     ],
 )  # fmt: skip

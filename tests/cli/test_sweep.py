@@ -51,7 +51,7 @@ def space(tmp_path, text):
         ("optimizer.lr: [0.1, 1]", "write {low: 0.001"),
         ("optimizer.lr: {choices: [0.1], log: true}", "choices stand alone, without log"),
         ("optimizer.lr: {choices: 0.1}", "choices is a list"),
-        ("network.width: {low: 1.5, high: 8}", "network.width should be a whole number"),
+        ("network.width: {low: 1.5, high: 8}", "network.width should be an integer"),
         ("network.block: {choices: [basic, sw]}", "network.block"),
         ("optimizer.kind: {choices: [adamw, sgdd]}", "unknown optimizer 'sgdd' (did you mean sgd?)"),
         ("training.seed: {low: 0, high: 9}", "the same for all"),

@@ -31,7 +31,7 @@ def test_every_public_name_is_there_and_every_set_is_public() -> None:
         "events",
     ]
     assert set(kinds) <= set(components.data)
-    assert all(components.data[kind].__name__ in data.__all__ for kind in kinds)
+    assert all(components.data[kind].factory.__name__ in data.__all__ for kind in kinds)
 
 
 NMNIST = {"kind": "nmnist", "root": "x"}
@@ -44,8 +44,8 @@ NMNIST = {"kind": "nmnist", "root": "x"}
         ({"kind": "cifar10"}, "data.root: cifar10 needs the folder .* cifar-10-batches-py"),
         ({"kind": "folder"}, "data.root: folder needs the folder with train/ and test/"),
         ({"kind": "npz", "root": ""}, "root: npz needs the path of a file with x_train"),
-        ({"kind": "digits", "root": "x"}, "data.root: data set 'digits' has no entry 'root'"),
-        ({"kind": "digits", "image_size": 32}, "data.image_size: data set 'digits' has no entry 'image_size'"),
+        ({"kind": "digits", "root": "x"}, "data.root: data 'digits' has no entry 'root'"),
+        ({"kind": "digits", "image_size": 32}, "data.image_size: data 'digits' has no entry 'image_size'"),
         ({"kind": "folder", "root": "x", "image_size": 0}, "data.image_size .* greater than or equal to 1, got 0"),
         ({"kind": "digits", "validation": 1.0}, "data.validation .* less than 1, got 1.0"),
         ({"kind": "digits", "validation": -0.1}, "data.validation"),
@@ -55,15 +55,15 @@ NMNIST = {"kind": "nmnist", "root": "x"}
         ({"kind": "digits", "train_limit": 0}, "data.train_limit .* greater than or equal to 1"),
         ({"kind": "digits", "test_limit": -5}, "data.test_limit .* got -5"),
         ({"kind": "digits", "batch_size": 0}, "data.batch_size .* got 0"),
-        ({"kind": "digits", "batch_size": 2.5}, "data.batch_size should be a whole number, got 2.5"),
+        ({"kind": "digits", "batch_size": 2.5}, "data.batch_size should be an integer, got 2.5"),
         ({"kind": "digits", "workers": -1}, "data.workers .* got -1"),
         ({"kind": "digits", "seed": -1}, "data.seed .* got -1"),
         ({"kind": "nmnist"}, "root: nmnist needs the folder that holds"),
         ({"kind": "nmnist_npz"}, "root: nmnist_npz needs the path of a file with x, y, p, t, offsets"),
-        ({"kind": "digits", "size": 8}, "data.size: data set 'digits' has no entry 'size'"),
-        ({**NMNIST, "image_size": 8}, "data.image_size: data set 'nmnist' has no entry"),
+        ({"kind": "digits", "size": 8}, "data.size: data 'digits' has no entry 'size'"),
+        ({**NMNIST, "image_size": 8}, "data.image_size: data 'nmnist' has no entry"),
         ({**NMNIST, "augment": ["autoaugment"]}, "augment: autoaugment is for images, not for frames of events"),
-        ({**NMNIST, "sensor": [34, 34]}, "data.sensor: data set 'nmnist' has no entry"),
+        ({**NMNIST, "sensor": [34, 34]}, "data.sensor: data 'nmnist' has no entry"),
         ({**NMNIST, "slicing": "space"}, "data.slicing .* 'time' or 'count', got 'space'"),
         ({**NMNIST, "size": 0}, "data.size .* got 0"),
         ({**NMNIST, "cache": ""}, "data.cache .* at least 1 character"),

@@ -231,7 +231,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     [
         (["--to", "safetensors", "--streaming"], "there is no safetensors file of a single time step; leave it out"),
         (["--to", "onnx", "--images", "0"], "at least 1 is needed to compare"),
-        (["--to", "tensorrt"], "unknown export format 'tensorrt'"),
+        (["--to", "tensorrt"], "unknown exporter 'tensorrt'"),
         ([], "required: --to"),
     ],
 )

@@ -102,7 +102,7 @@ def test_a_format_of_theirs_is_checked_like_ours(made, tmp_path):
         export_network(*made, batch(made[1]), exporter, tmp_path)
     with pytest.raises(ValueError, match="there is no of a stranger file of a single time step"):
         file_name(exporter, streaming=True)
-    with pytest.raises(ValueError, match=r"unknown export format 'tensorrt'.*safetensors"):
+    with pytest.raises(ValueError, match=r"unknown exporter 'tensorrt'.*safetensors"):
         export_network(*made, batch(made[1]), "tensorrt", tmp_path)
 
 

@@ -109,7 +109,7 @@ def test_what_a_description_needs_is_named():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda state, about: about.update(network=[]), "network is a group of entries"),
+        (lambda state, about: about.update(network=[]), "network must be"),
         (lambda state, about: about.clear(), "network is missing"),
         (lambda state, about: about["network"].update(kind="resnet1000"), "unknown network 'resnet1000'"),
         (lambda state, about: about["network"].update(width=10**9), f"network.width is at most {MOST:,}"),

@@ -324,7 +324,7 @@ class Named(nn.Module):
 
 def test_what_cannot_be_done_is_said(loaders: Any, tmp_path: Path) -> None:
     known = "logit_sum, loss_sum, step_loss_sum, distillation, tet"
-    with pytest.raises(ValueError, match=f"unknown objective 'both'; there are: {known}"):
+    with pytest.raises(ValueError, match=f"unknown objective 'both'; available: {known}"):
         ShortcutCallback("net", objective="both")
     with pytest.raises(ValueError, match="TET is no objective for branches: use it in the module's own training_step"):
         ShortcutCallback("net", objective=TET())

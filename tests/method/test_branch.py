@@ -123,7 +123,7 @@ def test_dense_predictions_have_dense_branches_of_their_size() -> None:
 def test_a_head_of_ones_own_may_be_any_function() -> None:
     model = Shortcut(small(), num_classes=3, head=lambda channels, outputs: nn.Linear(channels, outputs, bias=False))
     assert [head.bias for head in model.branches] == [None] * 3
-    with pytest.raises(ValueError, match="unknown branch head 'quadratic'; there are: linear, conv, dense"):
+    with pytest.raises(ValueError, match="unknown head 'quadratic'; available: linear, conv, dense"):
         Shortcut(small(), num_classes=3, head="quadratic")
 
 

@@ -126,14 +126,14 @@ def test_a_recipe_says_of_a_network_what_it_has() -> None:
         "kind": "resnet20", "time_steps": 4, "width": 4, "stem": "small", "block": "sew", "norm": "bn",
         "classifier_std": "1/inputs",
     }  # fmt: skip
-    assert all(option.help for name in components.network for option in components.options(components.network[name]))
+    assert all(all(components.option_help(component).values()) for component in components.network.values())
     for entries, message in (
         ({"kind": "vgg11", "block": "sew"}, "network.block: network 'vgg11' has no entry 'block'"),
         ({"kind": "vgg11", "stem": "large"}, "network.stem: network 'vgg11' has no entry 'stem'"),
         ({"kind": "resnet18", "readout": "sequence"}, "network.readout: network 'resnet18' has no entry"),
         ({"kind": "resnet18", "width": 0}, "network.width .*greater than or equal to 1, got 0"),
         ({"kind": "resnet18", "norm": "ln"}, "network.norm .*'bn' or 'tdbn', got 'ln'"),
-        ({"kind": "resnet50"}, "unknown network 'resnet50' .* there are: resnet8, resnet18, resnet19, resnet20"),
+        ({"kind": "resnet50"}, "unknown network 'resnet50' .* available: resnet8, resnet18, resnet19, resnet20"),
     ):
         with pytest.raises(ValueError, match=message):
             read(entries)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from shortcut_snn.cli import main
 from shortcut_snn.cli.recipes import figures
-from shortcut_snn.components import kind_and_name
+from shortcut_snn.components import component_of
 from shortcut_snn.recipes import build, changed, recipe_of
 from shortcut_snn.recipes.entries import built_in
 from shortcut_snn.recipes.presets import PAPER as METHODS
@@ -97,7 +97,7 @@ def test_a_control_is_an_option(name: str, method: str) -> None:
 def test_a_row_of_the_paper(name: str) -> None:
     data, network, steps = name.split("-")
     row = recipe(name)
-    kinds = {part: kind_and_name(getattr(row, part))[1] for part in ("data", "network", "optimizer", "neuron")}
+    kinds = {part: component_of(getattr(row, part)).name for part in ("data", "network", "optimizer", "neuron")}
     assert kinds["network"] == network
     assert f"t{row.network.time_steps}" == steps
     assert row.network.width == recipe_of({"network": network}).network.width
@@ -107,7 +107,7 @@ def test_a_row_of_the_paper(name: str) -> None:
     assert (row.data.batch_size, row.training.epochs) == (128, 300)
     assert row.method == recipe_of("evolutionary").method
     augmentations = {"imagenet": ("resized_crop", "flip"), "cifar10dvs": ("flip", "roll")}
-    applied = tuple(kind_and_name(each)[1] for each in row.data.augment)
+    applied = tuple(component_of(each).name for each in row.data.augment)
     assert applied == augmentations.get(data, ("crop", "flip", "autoaugment"))
     assert (kinds["neuron"], row.neuron.decay, row.neuron.threshold) == ("lif", 0.5, 1.0)
 

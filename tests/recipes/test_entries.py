@@ -109,7 +109,7 @@ def test_options_belong_to_their_owner():
         ({"nework": {}}, "nework: the recipe has no entry 'nework'.*did you mean network"),
         ({"training": {"epochs": 0}}, "training.epochs should be greater than or equal to 1"),
         ({"training": {"warmup": 1.5}}, "training.warmup should be less than 1"),
-        ({"training": 3}, "training is a group of entries"),
+        ({"training": 3}, "training must be"),
         ({"training": {"seed": 2**32}}, "training.seed should be less than"),
         ({"optimizer": {"kind": "sdg"}}, "optimizer.kind: unknown optimizer 'sdg'.*did you mean sgd"),
         ({"optimizer": {"foreach": True, "fused": True}}, "optimizer: .*fused.*foreach"),

@@ -85,7 +85,7 @@ def test_checkpoint_needs_no_code_to_load(run):
 
 def test_recipe_reads_back(run):
     recipe = read_recipe(run / "recipe.yaml")
-    assert components.kind_and_name(recipe.network)[1] == "resnet8"
+    assert components.component_of(recipe.network).name == "resnet8"
     assert recipe.data.train_limit == 300
     network, again, about = load_run(run)
     assert again == recipe

@@ -4,8 +4,7 @@ import argparse
 import textwrap
 from typing import Any
 
-from ..components import Kind, hints_of, kind_and_name, slot, suggestion
-from ..components import options as options_of
+from ..components import Component, Kind, component_of, fields_of, option_help, slot, suggestion, type_text
 from ..recipes.entries import from_dict, layer, merged, said
 from ..recipes.imports import hint, import_components
 from ..recipes.presets import PRESETS
@@ -148,7 +147,7 @@ def refuse_unknown(words: list[str]) -> None:
     Raises:
         UsageError: always.
     """
-    known = [f"--{key}" for key, _, _ in entries_of(Recipe())]
+    known = [f"--{key}" for key, *_ in entries_of(Recipe())]
     words = [word for word in words if word != "--"] or words
     word = words[0].partition("=")[0]
     if not word.startswith("--"):
@@ -158,50 +157,33 @@ def refuse_unknown(words: list[str]) -> None:
     raise UsageError(f"no option {word}{meant}")
 
 
-def entries_of(recipe: Recipe) -> list[tuple[str, Any, Any]]:
-    """Return the entries of a recipe: dotted key, the option as its owner describes it, and its value."""
-    found: list[tuple[str, Any, Any]] = []
+def entries_of(recipe: Recipe) -> list[tuple[str, str, str, Any]]:
+    """Return key, type, description and value of each entry of a recipe."""
+    entries: list[tuple[str, str, str, Any]] = []
 
-    def walk(settings: Any, prefix: str) -> None:
-        owner: Any = type(settings)
-        hints = hints_of(owner)
-        for option in options_of(owner):
-            value, place = getattr(settings, option.name), slot(hints[option.name])
-            key = f"{prefix}{option.name}"
-            if place is not None and not place.many and value is not None:
-                if isinstance(place.inner, Kind):
-                    found.append((f"{key}.kind", option, kind_and_name(value)[1]))
-                walk(value, f"{key}.")
+    def walk(owner: Any, settings: Any, prefix: str) -> None:
+        texts = option_help(owner)
+        options = owner.options if isinstance(owner, Component) else fields_of(owner)
+        for name, option in options.items():
+            value, inner, key = getattr(settings, name), slot(option.annotation), f"{prefix}{name}"
+            if inner is None or inner.many or value is None:
+                entries.append((key, type_text(option.annotation), texts[name], value))
+            elif isinstance(inner.content, Kind):
+                names = ", ".join(inner.content)
+                entries.append((f"{key}.kind", "", f"{texts[name]} One of: {names}.", component_of(value).name))
+                walk(component_of(value), value, f"{key}.")
             else:
-                found.append((key, option, value))
+                walk(inner.content, value, f"{key}.")
 
-    walk(recipe, "")
-    return found
+    walk(Recipe, recipe, "")
+    return entries
 
 
 def recipe_help(recipe: Recipe) -> str:
     """Return a line for every entry of a recipe, from the docstrings of those who own it."""
     lines = ["entries of the recipe (those of another kind: name it before --help):"]
-    for key, option, value in entries_of(recipe):
-        if key.endswith(".kind"):
-            kind = _kind_at(recipe, key)
-            lines.append(f"\n  --{key} {value}")
-            lines += textwrap.wrap(
-                f"{option.help} One of: {', '.join(kind)}.", 112, initial_indent=" " * 6, subsequent_indent=" " * 6
-            )
-            continue
+    for key, kind, text, value in entries_of(recipe):
         shown = "null" if value is None else value
-        lines.append(f"  --{key} ({option.hint}; {shown})")
-        lines += _wrapped(option.help)
+        lines.append(f"  --{key} ({kind}; {shown})" if kind else f"\n  --{key} {shown}")
+        lines += textwrap.wrap(text, 112, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return "\n".join(lines)
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, 112, initial_indent=" " * 6, subsequent_indent=" " * 6)
-
-
-def _kind_at(recipe: Recipe, key: str) -> Kind:
-    found: Any = recipe
-    for part in key.split(".")[:-1]:
-        found = getattr(found, part)
-    return kind_and_name(found)[0]

@@ -3,7 +3,7 @@
 import argparse
 
 from .. import components
-from ..components import Kind, options
+from ..components import Kind, first_sentence
 from ..recipes.imports import import_components
 from ..training import markdown_table
 from ._parser import UsageError, add_imports
@@ -20,11 +20,9 @@ def kinds() -> dict[str, Kind]:
 def component_table(kind: Kind) -> str:
     """Return a table of the components of a kind: name, what it is, its options and their defaults."""
     rows = []
-    for name in kind:
-        settings = kind[name]
-        doc = (settings.__doc__ or "").strip().split("\n\n")[0]
-        own = ", ".join(f"{each.name}={each.default}" for each in options(settings))
-        rows.append([name, " ".join(doc.split()).replace("|", r"\|"), own])
+    for name, component in kind.items():
+        options = ", ".join(f"{option.name}={option.value}" for option in component.options.values())
+        rows.append([name, first_sentence(component).replace("|", r"\|"), options])
     return markdown_table([kind.name, "what it is", "options"], rows)
 
 

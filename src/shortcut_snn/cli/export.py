@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from .. import __version__, components
-from ..components import kind_and_name, write
+from ..components import component_of, write
 from ..data import Data, ImageData
 from ..deploy import Agreement, Card, Description, Inference, export_network, file_name
 from ..deploy.card import CARD, check_ours, read_card, write_card
@@ -195,7 +195,7 @@ def _card(
     return Card(
         name=before.name,
         data={
-            "name": kind_and_name(recipe.data)[1],
+            "name": component_of(recipe.data).name,
             **kept,
             "samples": {part: len(getattr(data, part)) for part in parts},
             **said,

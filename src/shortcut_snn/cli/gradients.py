@@ -158,7 +158,7 @@ def _setup(task: Task, balance: float) -> Setup:
 def _remedies(recipe: Recipe, setup: Setup, seen: list[Batch]) -> list[Remedy]:
     # Surrogates are fitted to gradients through time, which rates do not have.
     found = of_neurons(setup, seen) if calibrates(recipe.method.gradient) else []
-    if not recipe.network.takes("make_neuron"):
+    if not recipe.network.accepts("make_neuron"):
         # No entry changes neurons that the network brings.
         found = [replace(remedy, text=remedy.text.partition(" (--neuron.")[0]) for remedy in found]
     # Norms that start at the threshold would start at the new one: nothing but the scale changes.

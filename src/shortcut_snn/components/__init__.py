@@ -1,8 +1,7 @@
-"""Components: what a recipe can name, each registered once, beside its definition, and its own configuration.
+"""Components: what a recipe can name. Each is registered once, where it is defined, with its options.
 
-A component is a class or a function with a name in one of the kinds below. Its options are its fields (of a dataclass)
-or the keyword arguments of its signature; their types, defaults and help come from there and from nowhere else. So
-recipes, the command's options and its help know whatever has been registered, of this package or of a user's file::
+A component is a class or a function with a name in one of the kinds below. Its options are its keyword parameters that
+have a default, or its fields if it is a dataclass. Recipes, command-line options and help texts are made from them::
 
     from shortcut_snn import components
 
@@ -11,30 +10,60 @@ recipes, the command's options and its help know whatever has been registered, o
         return ...
 """
 
-from .entries import Slot, check, hints_of, merge, read, slot, write
-from .help import Option, hint_text, options
-from .registry import Kind, Settings, kind_and_name, suggestion
+from .entries import Slot, check, fields_of, merge, read, slot, write
+from .help import first_sentence, option_help, type_text
+from .registry import KINDS, REQUIRED, Component, Config, Kind, Option, component_of, options_of, suggestion
 
 __all__ = [
-    "Kind", "Option", "Settings", "Slot", "augmentation", "check", "data", "exporter", "gradient", "head", "hint_text",
-    "hints_of", "kind_and_name", "logger", "lr_schedule", "merge", "network", "neuron", "objective", "optimizer",
-    "options", "read", "schedule", "slot", "suggestion", "surrogate", "task", "write",
+    "KINDS",
+    "REQUIRED",
+    "Component",
+    "Config",
+    "Kind",
+    "Option",
+    "Slot",
+    "augmentation",
+    "check",
+    "component_of",
+    "data",
+    "exporter",
+    "fields_of",
+    "first_sentence",
+    "gradient",
+    "head",
+    "logger",
+    "lr_schedule",
+    "merge",
+    "network",
+    "neuron",
+    "objective",
+    "optimizer",
+    "option_help",
+    "options_of",
+    "read",
+    "schedule",
+    "slot",
+    "suggestion",
+    "surrogate",
+    "task",
+    "type_text",
+    "write",
 ]  # fmt: skip
 
-network = Kind("network", ("num_classes", "in_channels", "image_size", "make_neuron", "readout"))
-neuron = Kind("neuron", ("detach_membrane",))
-surrogate = Kind("surrogate", ("v",))
-objective = Kind("objective", ("output", "target", "balance", "criterion"))
-schedule = Kind("lambda schedule", ("step", "total"))
-gradient = Kind("gradient mechanism")
-head = Kind("branch head", ("channels", "num_classes"))
+network = Kind("network", context=("num_classes", "in_channels", "image_size", "make_neuron", "readout"))
+neuron = Kind("neuron", context=("detach_membrane",))
+surrogate = Kind("surrogate", context=("v",))
+objective = Kind("objective", context=("output", "target", "balance", "criterion"))
+schedule = Kind("schedule", context=("step", "total"))
+gradient = Kind("gradient")
+head = Kind("head", context=("channels", "num_classes"))
 task = Kind(
     "task",
-    ("model", "objective", "schedule", "by_epoch", "optimizer", "lr_schedule", "training", "description"),
+    context=("model", "objective", "schedule", "by_epoch", "optimizer", "lr_schedule", "training", "description"),
 )
-optimizer = Kind("optimizer", ("params",))
-lr_schedule = Kind("learning rate schedule", ("optimizer", "total"))
+optimizer = Kind("optimizer", context=("params",))
+lr_schedule = Kind("lr_schedule", context=("optimizer", "total"))
 augmentation = Kind("augmentation")
-data = Kind("data set")
-logger = Kind("logger", ("save_dir",))
-exporter = Kind("export format")
+data = Kind("data")
+logger = Kind("logger", context=("save_dir",))
+exporter = Kind("exporter")

@@ -1,4 +1,4 @@
-"""From entries, as JSON and YAML have them, to components and back."""
+"""Convert the entries of a recipe, which are plain mappings, lists and values, to components and back."""
 
 import dataclasses
 import functools
@@ -7,241 +7,252 @@ import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from .registry import KINDS, NAMES, Kind, suggestion
+from .registry import KINDS, REQUIRED, Component, Kind, Option, component_of, is_component, options_of, suggestion
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Slot:
-    """What a field takes, where that is more than a plain value."""
+    """The content of an option that holds a component or a group of entries, not a plain value.
 
-    inner: Any
-    """A Kind, or a dataclass."""
+    Args:
+        content: a :class:`Kind`, or the dataclass of a group.
+        many: the option holds a tuple of components.
+        optional: the option may be null.
+    """
+
+    content: Any
     many: bool = False
     optional: bool = False
 
 
+def slot(annotation: Any) -> Slot | None:
+    """Return the slot of an annotation, or None if the annotation is that of a plain value."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        kind = next((note for note in arguments[1:] if isinstance(note, Kind)), None)
+        if kind is None:
+            return slot(arguments[0])
+        members = _members(arguments[0])
+        return Slot(kind, any(get_origin(member) in (tuple, list) for member in members), type(None) in members)
+    if origin in (Union, types.UnionType):
+        others = [member for member in arguments if member is not type(None)]
+        inner = slot(others[0]) if len(others) == 1 else None
+        return None if inner is None else dataclasses.replace(inner, optional=len(others) < len(arguments))
+    for kind in KINDS.values():
+        if kind.type is not None and kind.type is annotation:
+            return Slot(kind)
+    return Slot(annotation) if isinstance(annotation, type) and dataclasses.is_dataclass(annotation) else None
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    """Return the members of a union, or the annotation itself."""
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+
+
 @functools.cache
-def hints_of(settings: type) -> dict[str, Any]:
-    """Return the annotations of a dataclass's fields."""
-    try:
-        found = typing.get_type_hints(settings, include_extras=True)
-    except (NameError, TypeError):
-        found = {}
-    return {field.name: found.get(field.name, Any) for field in dataclasses.fields(settings)}
+def fields_of(group: type) -> Mapping[str, Option]:
+    """Return the options of a dataclass."""
+    return options_of(group)
 
 
-def slot(hint: Any) -> Slot | None:
-    """Return what a field of this annotation takes, None where it is a plain value."""
-    if isinstance(hint, Kind):
-        return Slot(hint)
-    if get_origin(hint) is Annotated:
-        base, *notes = get_args(hint)
-        kinds = [note for note in notes if isinstance(note, Kind)]
-        if not kinds:
-            return slot(base)
-        parts: tuple[Any, ...] = get_args(base) if get_origin(base) in (Union, types.UnionType) else (base,)
-        many = any(get_origin(part) in (tuple, list) for part in parts)
-        return Slot(kinds[0], many, type(None) in parts)
-    if get_origin(hint) in (Union, types.UnionType):
-        rest = [part for part in get_args(hint) if part is not type(None)]
-        inner = slot(rest[0]) if len(rest) == 1 else None
-        return None if inner is None else dataclasses.replace(inner, optional=len(rest) < len(get_args(hint)))
-    of_kind = [kind for kind in KINDS.values() if kind.type is not None and kind.type is hint]
-    if of_kind:
-        return Slot(of_kind[0])
-    return Slot(hint) if isinstance(hint, type) and dataclasses.is_dataclass(hint) else None
-
-
-def read(inner: Any, entries: Any, path: str) -> Any:
-    """Make a component, or a group of entries, of what a file says.
+def read(content: Any, entries: Any, path: str) -> Any:
+    """Build a component, or a group of entries, from plain entries.
 
     Args:
-        inner: a :class:`Kind`, or a dataclass.
-        entries: a mapping; of a kind, with its name as ``kind``; a name alone stands for the defaults.
-        path: where the entries stand, for messages.
+        content: a :class:`Kind`, or the dataclass of a group.
+        entries: a mapping. For a kind it names the component as ``kind``; the name alone stands for the defaults.
+        path: the position of the entries in the recipe, for messages.
 
     Raises:
-        ValueError: an entry that there is not, or whose value makes no sense; the message names it.
+        ValueError: an unknown entry or an invalid value. The message starts with its path.
     """
-    if isinstance(entries, str) and isinstance(inner, Kind):
-        entries = {"kind": entries}
-    if not isinstance(entries, Mapping):
-        form = "{kind: NAME, ...} or a name" if isinstance(inner, Kind) else "{...}"
-        raise ValueError(f"{path} is a group of entries, {form}, got {_shown(entries)}")
-    own = dict(entries)
-    settings, title = inner, path or "the recipe"
-    if isinstance(inner, Kind):
-        name = own.pop("kind", None)
-        if not isinstance(name, str):
-            raise ValueError(f"{path}.kind is missing: one of {', '.join(inner)}")
-        try:
-            settings = inner[name]
-        except ValueError as error:
-            raise ValueError(f"{path}.kind: {error}") from None
-        title = f"{inner.name} {name!r}"
-    hints = hints_of(settings)
-    dot = f"{path}." if path else ""
-    for key in own:
-        if key not in hints:
-            there = ", ".join(hints) or "none"
-            raise ValueError(f"{dot}{key}: {title} has no entry {key!r}{_meant(key, inner, hints)}; it has: {there}")
-    defaults = {field.name: default_of(field) for field in dataclasses.fields(settings)}
-    values = {key: _value(hints[key], _over(defaults[key], value), f"{dot}{key}") for key, value in own.items()}
-    for field in dataclasses.fields(settings):
-        if field.name not in values and field.default is field.default_factory is dataclasses.MISSING:
-            raise ValueError(f"{dot}{field.name} is missing")
+    if isinstance(content, Kind):
+        component, values = _named_component(content, entries, path)
+        options, configure, title = component.options, component.configure, f"{content.name} {component.name!r}"
+    else:
+        values = _mapping(entries, path, "{...}")
+        options, configure, title = fields_of(content), content, path or "the recipe"
+    prefix = f"{path}." if path else ""
+    if unknown := [name for name in values if name not in options]:
+        hint = suggestion(unknown[0], options) or _suggest_nested(unknown[0], options)
+        raise ValueError(
+            f"{prefix}{unknown[0]}: {title} has no entry {unknown[0]!r}{hint}; it has: {', '.join(options)}"
+        )
+    if missing := [name for name, option in options.items() if name not in values and option.value is REQUIRED]:
+        raise ValueError(f"{prefix}{missing[0]} is missing")
+    arguments = {name: _read_option(options[name], value, prefix + name) for name, value in values.items()}
     try:
-        return settings(**values)
+        return configure(**arguments)
     except (ValueError, TypeError) as error:
-        said = str(error)
-        if said.startswith(path):
-            raise ValueError(said) from None
-        # A message that begins with a field is of that field.
-        joint = "." if re.split(r"\W", said, maxsplit=1)[0] in hints else ": "
-        raise ValueError(f"{path}{joint}{said}") from None
+        # Constructors start the message with the name of the option, if it is about one.
+        separator = "." if re.split(r"\W", str(error), maxsplit=1)[0] in options else ": "
+        raise ValueError(f"{path}{separator}{error}" if path else str(error)) from None
 
 
-def _meant(key: str, inner: Any, hints: Mapping[str, Any]) -> str:
-    """What an entry that there is not may have been meant to be: near by name, the kind, or an entry of a part."""
-    if isinstance(inner, Kind):
-        return suggestion(key, hints) or " (did you mean kind?)" * (key in ("name", "type", "class"))
-    parts = {field.name: type(default_of(field)) for field in dataclasses.fields(inner)}
-    within = [
-        f"{name}.{key}" for name, part in parts.items() if dataclasses.is_dataclass(part) and key in hints_of(part)
+def _mapping(entries: Any, path: str, form: str) -> dict[str, Any]:
+    if not isinstance(entries, Mapping):
+        raise ValueError(f"{path} must be {form}, got {_shown(entries)}")
+    return dict(entries)
+
+
+def _named_component(kind: Kind, entries: Any, path: str) -> tuple[Component, dict[str, Any]]:
+    """Return the component that entries name, and the other entries."""
+    if isinstance(entries, str):
+        entries = {"kind": entries}
+    values = _mapping(entries, path, "{kind: NAME, ...} or a name")
+    name = values.pop("kind", None)
+    if not isinstance(name, str):
+        raise ValueError(f"{path}.kind is missing: one of {', '.join(kind)}")
+    try:
+        return kind[name], values
+    except ValueError as error:
+        raise ValueError(f"{path}.kind: {error}") from None
+
+
+def _suggest_nested(name: str, options: Mapping[str, Option]) -> str:
+    """Suggest ``kind`` for its synonyms, and entries of this name in the groups and components of the options."""
+    if name in ("name", "type", "class"):
+        return " (did you mean kind?)"
+    nested = [
+        f"{option.name}.{name}"
+        for option in options.values()
+        if dataclasses.is_dataclass(option.value) and name in _options_of_value(option.value)
     ]
-    return f" (did you mean {' or '.join(within)}?)" if within else suggestion(key, hints)
+    return f" (did you mean {' or '.join(nested)}?)" if nested else ""
 
 
-def default_of(field: "dataclasses.Field[Any]") -> Any:
-    """Return the default of a field, made if need be."""
-    return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+def _options_of_value(value: Any) -> Mapping[str, Option]:
+    """Return the options of a component, or the fields of a group."""
+    group: type = type(value)
+    return component_of(value).options if is_component(value) else fields_of(group)
 
 
-def _over(default: Any, value: Any) -> Any:
-    """Lay what is said of a component over the default where that is of the same kind, or no kind is said."""
-    if type(default) not in NAMES or not isinstance(value, Mapping | str):
-        return value
-    kind, name = NAMES[type(default)]
-    said = {"kind": value} if isinstance(value, str) else value
-    return merge(kind, write(default), said) if said.get("kind", name) == name else value
-
-
-def _value(hint: Any, value: Any, path: str) -> Any:
-    found = slot(hint)
-    if found is None:
-        return check(hint, value, path)
+def _read_option(option: Option, value: Any, path: str) -> Any:
+    inner = slot(option.annotation)
+    if inner is None:
+        return check(option.annotation, value, path)
     if value is None:
-        if found.optional:
+        if inner.optional:
             return None
         raise ValueError(f"{path} must have a value; leave the entry out for its default")
-    if not found.many:
-        return read(found.inner, value, path)
-    if isinstance(value, str | Mapping):
-        value = [value]
-    if not isinstance(value, list | tuple):
-        raise ValueError(f"{path} is a list, as in [{', '.join(list(found.inner)[:2])}], got {_shown(value)}")
-    return tuple(read(found.inner, each, f"{path}[{i}]") for i, each in enumerate(value))
+    if not inner.many:
+        return read(inner.content, _over_default(inner.content, option, value), path)
+    items = [value] if isinstance(value, str | Mapping) else value
+    if not isinstance(items, list | tuple):
+        raise ValueError(f"{path} must be a list, as in [{', '.join(list(inner.content)[:2])}], got {_shown(value)}")
+    return tuple(read(inner.content, item, f"{path}[{index}]") for index, item in enumerate(items))
 
 
-@functools.cache
-def _adapter(hint: Any) -> Any:
-    import pydantic
+def _over_default(content: Any, option: Option, value: Any) -> Any:
+    """Lay entries over the option's default, unless they name another component."""
+    default = option.value
+    if default in (None, REQUIRED) or not isinstance(content, Kind):
+        return value
+    entries = {"kind": value} if isinstance(value, str) else value
+    name = component_of(default).name
+    if not isinstance(entries, Mapping) or entries.get("kind", name) != name:
+        return value
+    return merge(content, write(default), entries)
 
-    return pydantic.TypeAdapter(hint, config=pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True))
 
-
-def check(hint: Any, value: Any, path: str) -> Any:
-    """Return a plain value in the type of an annotation: a whole number where a float is wanted, a list for a tuple.
+def check(annotation: Any, value: Any, path: str) -> Any:
+    """Return a plain value converted to its annotation. An integer becomes a float, and a list a tuple, if needed.
 
     Raises:
-        ValueError: it is not of the type; the message names the entry.
+        ValueError: the value does not have the type, or is out of range.
     """
     import pydantic
 
     if isinstance(value, int) and abs(value) >= 2**63:
         raise ValueError(f"{path} should be a number of at most 64 bits, got {_shown(value)}")
     try:
-        # As JSON has it: strict, but that a whole number is a float too, and a list a tuple.
-        return _adapter(hint).validate_json(json.dumps(value))
+        # Pydantic's strict mode accepts lists for tuples and integers for floats only from JSON.
+        return _adapter(annotation).validate_json(json.dumps(value))
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        place = "".join(f"[{part}]" for part in first["loc"] if isinstance(part, int))
-        raise ValueError(f"{path}{place} {_wrong(error.errors(), value, hint)}, got {_shown(value)}") from None
+        errors = error.errors()
+        index = "".join(f"[{part}]" for part in errors[0]["loc"] if isinstance(part, int))
+        raise ValueError(f"{path}{index} {_expected(errors, value, annotation)}, got {_shown(value)}") from None
     except TypeError:
-        raise ValueError(f"{path}: {_shown(value)} is no value of a recipe") from None
+        raise ValueError(f"{path}: a recipe cannot hold {_shown(value)}") from None
 
 
-_PLAIN = {
-    "a valid integer": "a whole number",
-    "a valid number": "a number",
-    "a valid boolean": "true or false",
-    "a valid array": "a list",
-    "a valid string": "text",
-}
+@functools.cache
+def _adapter(annotation: Any) -> Any:
+    import pydantic
+
+    return pydantic.TypeAdapter(annotation, config=pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True))
 
 
-def _wrong(errors: Sequence[Any], value: Any, hint: Any) -> str:
-    """Say in a person's words what pydantic says of each type that a value could have been of."""
-    # Objects cannot be said in a recipe, though torch's options may be tensors.
-    said = [each["msg"] for each in errors if each["type"] != "needs_python_object"] or ["should be something else"]
-    said = [each.removeprefix("Input ").removeprefix("Value error, ") for each in said]
-    for formal, plain in _PLAIN.items():
-        said = [each.replace(formal, plain) for each in said]
-    first, *others = dict.fromkeys(said)
-    choices = [
-        str(each) for part in (hint, *get_args(hint)) if get_origin(part) is typing.Literal for each in get_args(part)
+_WORDS = {"a valid integer": "an integer", "a valid number": "a number", "a valid boolean": "true or false",
+          "a valid array": "a list", "a valid string": "text"}  # fmt: skip
+
+
+def _expected(errors: Sequence[Any], value: Any, annotation: Any) -> str:
+    """Join pydantic's messages, one for each type of a union: "should be a number or 'auto'"."""
+    # A recipe cannot hold objects, which some of torch's annotations allow.
+    messages = [error["msg"] for error in errors if error["type"] != "needs_python_object"] or [
+        "should be another type"
     ]
-    meant = suggestion(value, choices) if isinstance(value, str) else ""
-    return " or ".join([first, *(each.removeprefix("should be ") for each in others)]) + meant
+    messages = [message.removeprefix("Input ").removeprefix("Value error, ") for message in messages]
+    for formal, plain in _WORDS.items():
+        messages = [message.replace(formal, plain) for message in messages]
+    first, *others = dict.fromkeys(messages)
+    choices = [
+        str(choice)
+        for part in (annotation, *get_args(annotation))
+        if get_origin(part) is typing.Literal
+        for choice in get_args(part)
+    ]
+    hint = suggestion(value, choices) if isinstance(value, str) else ""
+    return " or ".join([first, *(message.removeprefix("should be ") for message in others)]) + hint
 
 
-def write(component: Any) -> Any:
-    """Return what :func:`read` makes the same component of: plain mappings, lists and values."""
-    if dataclasses.is_dataclass(component) and not isinstance(component, type):
-        known = NAMES.get(type(component))
-        kind = {"kind": known[1]} if known else {}
-        return kind | {field.name: write(getattr(component, field.name)) for field in dataclasses.fields(component)}
-    if isinstance(component, list | tuple):
-        return [write(each) for each in component]
-    if isinstance(component, Mapping):
-        return {str(key): write(each) for key, each in component.items()}
-    if component is None or isinstance(component, str | int | float | bool):
-        return component
-    return str(component)
+def write(value: Any) -> Any:
+    """Return plain mappings, lists and values, from which :func:`read` builds the same component."""
+    if isinstance(value, Mapping):
+        return {str(key): write(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [write(item) for item in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return str(value)
+    entries = {name: write(getattr(value, name)) for name in _options_of_value(value)}
+    return {"kind": component_of(value).name} | entries if is_component(value) else entries
 
 
-def merge(inner: Any, base: Any, change: Any) -> Any:
-    """Return entries with others laid over them.
+def merge(content: Any, base: Any, changes: Any) -> Any:
+    """Return entries with changes laid over them, group by group.
 
-    Groups are merged entry by entry. Where the change names another kind, of the options that were there those stay
-    that the new one has too.
+    If the changes name another component, only those options of the base stay that the new component has too.
 
     Args:
-        inner: a :class:`Kind`, or a dataclass: what the entries are of; None where that is not known.
-        base: entries; None for none.
-        change: entries that win.
+        content: a :class:`Kind` or the dataclass of a group; None if it is unknown.
+        base: entries, or None.
+        changes: entries that override those of the base.
     """
-    if isinstance(inner, Kind):
-        base, change = ({"kind": each} if isinstance(each, str) else each for each in (base, change))
-    if not isinstance(base, Mapping) or not isinstance(change, Mapping):
-        return change
-    settings, kept = inner, dict(base)
-    name = change.get("kind", base.get("kind"))
-    if isinstance(inner, Kind):
-        settings = inner.get(name)
-    if name != base.get("kind"):
-        known = {} if settings is None else hints_of(settings)
-        kept = {key: value for key, value in base.items() if key in known}
-    hints = {} if settings is None else hints_of(settings)
-    for key, value in change.items():
-        found = slot(hints[key]) if key in hints else None
-        if found is not None and found.many:
-            kept[key] = value
-        else:
-            kept[key] = merge(None if found is None else found.inner, kept.get(key), value)
-    return kept
+    if isinstance(content, Kind):
+        base, changes = ({"kind": entries} if isinstance(entries, str) else entries for entries in (base, changes))
+    if not isinstance(base, Mapping) or not isinstance(changes, Mapping):
+        return changes
+    if isinstance(content, Kind):
+        component = content.get(changes.get("kind", base.get("kind")))
+        options: Mapping[str, Option] = {} if component is None else component.options
+    else:
+        options = {} if content is None else fields_of(content)
+    merged = dict(base)
+    if "kind" in changes and changes["kind"] != base.get("kind"):
+        merged = {name: value for name, value in base.items() if name in options}
+    for name, value in changes.items():
+        inner = slot(options[name].annotation) if name in options else None
+        # A list replaces the previous list.
+        replaces = inner is not None and inner.many
+        nested = None if inner is None else inner.content
+        merged[name] = value if replaces else merge(nested, merged.get(name), value)
+    return merged
 
 
 def _shown(value: Any) -> str:

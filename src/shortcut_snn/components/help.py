@@ -1,67 +1,65 @@
-"""What help and documentation show of a component's options."""
+"""Describe the options of a component for help texts and tables."""
 
-import contextlib
-import dataclasses
 import inspect
 import types
 import typing
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from .entries import default_of, hints_of, slot
-from .registry import Kind, Settings
+from .entries import fields_of, slot
+from .registry import Component, Kind
 
 
-@dataclasses.dataclass(frozen=True)
-class Option:
-    """One option of a component, for a person."""
+def option_help(target: Component | type) -> dict[str, str]:
+    """Return the descriptions of a component's options, or of a dataclass's fields, by name.
 
-    name: str
-    hint: str
-    default: Any
-    help: str
-
-
-def options(settings: type) -> list[Option]:
-    """Return a component's options, described by the ``Args`` of its docstring or of what it returns."""
+    They are read from the ``Args`` sections of docstrings: of the class or function, of the base classes, and of the
+    class that a function returns. Docstrings of torch and Lightning are skipped: they are long, and not plain text.
+    """
     import docstring_parser
 
-    subjects = [settings, *getattr(settings, "__mro__", ())]
-    if issubclass(settings, Settings):
-        factory: Any = settings.factory
-        # What a function says nothing of is described where the class is that it returns.
-        made = factory
-        if inspect.isfunction(factory):
-            with contextlib.suppress(NameError, TypeError):
-                made = typing.get_type_hints(factory).get("return")
-        subjects = [factory, *getattr(made, "__mro__", ())]
-    said: dict[str, str] = {}
-    for subject in subjects:
-        if subject is not object and subject.__doc__:
-            for each in docstring_parser.parse(subject.__doc__).params:
-                said.setdefault(each.arg_name, " ".join((each.description or "").split()))
-    hints = hints_of(settings)
-    found = []
-    for field in dataclasses.fields(settings):
-        found.append(Option(field.name, hint_text(hints[field.name]), default_of(field), said.get(field.name, "")))
-    return found
+    factory: Any = target.factory if isinstance(target, Component) else target
+    sources = [factory]
+    if not isinstance(factory, type):
+        sources.append(typing.get_type_hints(factory).get("return"))
+    classes = [base for source in sources for base in getattr(source, "__mro__", ())]
+    texts: dict[str, str] = {}
+    for source in [factory, *classes]:
+        if source is object or not source.__doc__ or source.__module__.startswith(("torch.", "lightning.")):
+            continue
+        for parameter in docstring_parser.parse(source.__doc__).params:
+            texts.setdefault(parameter.arg_name, " ".join((parameter.description or "").split()))
+    options = target.options if isinstance(target, Component) else fields_of(target)
+    return {name: texts.get(name, "") for name in options}
 
 
-def hint_text(hint: Any) -> str:
-    """Return an annotation as a person reads it."""
-    found = slot(hint)
-    if found is not None:
-        inner = found.inner.name if isinstance(found.inner, Kind) else "group"
-        article = "an" if inner[0] in "aeiou" else "a"
-        return (f"list of {inner}s" if found.many else f"{article} {inner}") + (" or null" if found.optional else "")
-    if get_origin(hint) is Annotated:
-        return hint_text(get_args(hint)[0])
-    if get_origin(hint) is typing.Literal:
-        return ", ".join(map(str, get_args(hint)))
-    if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(hint_text(part) for part in get_args(hint))
-    if hint is type(None):
+def first_sentence(component: Component) -> str:
+    """Return the first paragraph of a component's docstring, on one line."""
+    return " ".join((inspect.getdoc(component.factory) or "").split("\n\n")[0].split())
+
+
+def type_text(annotation: Any) -> str:
+    """Return an annotation in words.
+
+    Example:
+        >>> type_text(int | None), type_text(tuple[float, ...])
+        ('int or null', 'list of float')
+    """
+    inner = slot(annotation)
+    if inner is not None:
+        content = inner.content.name if isinstance(inner.content, Kind) else "group"
+        article = "an" if content[0] in "aeiou" else "a"
+        text = f"list of {content}s" if inner.many else f"{article} {content}"
+        return f"{text} or null" if inner.optional else text
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return type_text(arguments[0])
+    if origin is typing.Literal:
+        return ", ".join(map(str, arguments))
+    if origin in (Union, types.UnionType):
+        return " or ".join(type_text(member) for member in arguments)
+    if annotation is type(None):
         return "null"
-    if get_origin(hint) in (tuple, list):
-        parts = [part for part in get_args(hint) if part is not Ellipsis]
-        return f"list of {hint_text(parts[0])}" if parts else "list"
-    return getattr(hint, "__name__", str(hint).removeprefix("typing."))
+    if origin in (tuple, list):
+        items = [item for item in arguments if item is not Ellipsis]
+        return f"list of {type_text(items[0])}" if items else "list"
+    return getattr(annotation, "__name__", str(annotation).removeprefix("typing."))

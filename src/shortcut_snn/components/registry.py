@@ -1,222 +1,261 @@
-"""What is registered: a kind is a decorator, and a dictionary from names to the classes of their options."""
+"""The registry: a kind of component is a decorator, and a dictionary of its components by name."""
 
-import contextlib
 import dataclasses
 import difflib
 import inspect
 import os
 import typing
-from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any, ClassVar, TypeVar, get_args, get_origin
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
 
 T = TypeVar("T")
-KINDS: dict[str, "Kind"] = {}
-NAMES: dict[type, tuple["Kind", str]] = {}
+REQUIRED = dataclasses.MISSING
+"""The default of an option that has none."""
 
 
-class Settings:
-    """The options of a component that is a function or a class of objects to be built: made from its signature."""
+@dataclass(frozen=True)
+class Option:
+    """One entry that a recipe may set: a keyword parameter of a component, or a field of a dataclass."""
 
-    factory: ClassVar[Callable[..., Any]]
-    given: ClassVar[frozenset[str]]
+    name: str
+    annotation: Any
+    default: Any
+    default_factory: Callable[[], Any] | None = None
 
     @property
-    def options(self) -> dict[str, Any]:
-        """Return the options by name."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
-
-    def build(self, *args: Any, **given: Any) -> Any:
-        """Call the component with its options and, of what is given, what it takes.
-
-        Raises:
-            ValueError: it takes something that is not given.
-        """
-        takes = _parameters(self.factory)
-        missing = [
-            name for name, each in list(takes.items())[len(args) :]
-            if name in self.given and name not in given and each.default is each.empty
-        ]  # fmt: skip
-        if missing:
-            kind, name = NAMES[type(self)]
-            raise ValueError(f"{kind.name} {name!r} takes {missing[0]}, which nothing here tells")
-        known = {name: value for name, value in given.items() if name in takes}
-        return self.factory(*args, **self.options, **known)
-
-    def takes(self, name: str) -> bool:
-        """Say whether the component has a parameter of this name, be it an option or given."""
-        return name in _parameters(self.factory)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call a component that is a function."""
-        return self.factory(*args, **self.options, **kwargs)
+    def value(self) -> Any:
+        """The default value, :data:`REQUIRED` if there is none."""
+        return self.default if self.default_factory is None else self.default_factory()
 
 
-class Kind:
-    """One kind of component: a decorator, and a dictionary from names to the classes of their options.
+@dataclass(frozen=True)
+class Component:
+    """A registered class or function. Components are equal if their kind and name are.
 
     Args:
-        name: of the kind, for messages.
-        given: parameters of a factory that are no options, since they are known from elsewhere.
+        kind: name of the kind.
+        name: the name under which recipes refer to it.
+        factory: the class or function.
+        options: its options by name.
     """
 
-    def __init__(self, name: str, given: tuple[str, ...] = ()) -> None:
-        self.name, self.given = name, frozenset(given)
-        self.type: type | None = None
-        """What a field is annotated with that takes a component of this kind."""
-        self._settings: dict[str, type] = {}
-        KINDS[name] = self
+    kind: str
+    name: str
+    factory: Callable[..., Any] = field(compare=False)
+    options: Mapping[str, Option] = field(compare=False)
 
-    def __call__(self, name: str) -> Callable[[T], T]:
-        """Register what follows under a name.
+    def configure(self, **values: Any) -> Any:
+        """Return the component with values for some of its options: a dataclass instance, or a :class:`Config`."""
+        if dataclasses.is_dataclass(self.factory):
+            return self.factory(**values)
+        if unknown := values.keys() - self.options.keys():
+            raise TypeError(f"{self.kind} {self.name!r} has no option {min(unknown)!r}")
+        return Config(self, {name: option.value for name, option in self.options.items()} | values)
+
+    @cached_property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """The parameters of the factory."""
+        return inspect.signature(self.factory).parameters
+
+    def accepts(self, name: str) -> bool:
+        """Return whether the factory has this parameter, or passes the context of its kind on as ``**kwargs``."""
+        keywords = any(parameter.kind is parameter.VAR_KEYWORD for parameter in self.parameters.values())
+        return name in self.parameters or (keywords and name in KINDS[self.kind].context)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the name alone: functions that a user registers may not be importable."""
+        return _look_up, (self.kind, self.name)
+
+
+def _look_up(kind: str, name: str) -> Component:
+    return KINDS[kind][name]
+
+
+@dataclass(frozen=True)
+class Config:
+    """A registered function or class with values for its options, which are also attributes of the config.
+
+    Example:
+        >>> from shortcut_snn import components, nets
+        >>> config = components.network.make("resnet18", width=8)
+        >>> config.width, config.time_steps
+        (8, 4)
+        >>> type(config.build(num_classes=10)).__name__
+        'SpikingResNet'
+    """
+
+    component: Component
+    options: Mapping[str, Any] = field(hash=False)
+
+    def __getattr__(self, name: str) -> Any:
+        # While an object is unpickled its options are not there yet.
+        options = self.__dict__.get("options", {})
+        if name not in options:
+            raise AttributeError(f"no option {name!r}")
+        return options[name]
+
+    def accepts(self, name: str) -> bool:
+        """Return whether the component has this parameter."""
+        return self.component.accepts(name)
+
+    def build(self, *args: Any, **context: Any) -> Any:
+        """Call the component with its options, and with the part of the context that it accepts.
 
         Raises:
-            ValueError: the name is another component's, or an option of it is nothing that a recipe can hold.
+            ValueError: the component has a required parameter that is neither an option nor in the context.
+        """
+        keywords = {**self.options, **{name: value for name, value in context.items() if self.accepts(name)}}
+        try:
+            inspect.signature(self.component.factory).bind(*args, **keywords)
+        except TypeError as error:
+            raise ValueError(f"{self.component.kind} {self.component.name!r}: {error}") from None
+        return self.component.factory(*args, **keywords)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call a component that is a function, such as a surrogate or an objective."""
+        return self.component.factory(*args, **self.options, **kwargs)
+
+
+RESERVED = ("kind", *(name for name in vars(Config) if not name.startswith("_")), "component", "options")
+"""Names that an option cannot have: they have a meaning in recipes or in :class:`Config`."""
+
+
+class Kind(dict[str, Component]):
+    """A kind of component: a decorator that registers components, and a dictionary of them by name.
+
+    Args:
+        name: the module attribute under which the kind is found, as in ``components.network``.
+        context: parameters that the caller supplies when a component is built. They are not options.
+    """
+
+    def __init__(self, name: str, context: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.name, self.context = name, context
+        self.type: type | None = None
+        """The annotation of a parameter that takes a component of this kind, unless it is ``Annotated[..., kind]``."""
+        KINDS[name] = self
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __call__(self, name: str) -> Callable[[T], T]:
+        """Register the decorated class or function under a name.
+
+        Raises:
+            ValueError: the name is taken, or an option has a reserved name.
         """
 
-        def register(made: T) -> T:
-            there = self._settings.get(name)
-            settings = _checked(made) if dataclasses.is_dataclass(made) else _settings_of(made, self.given)  # type: ignore[arg-type]
-            # A file that is imported anew defines the same things anew.
-            if there is not None and _place(there) != _place(settings):
+        def register(factory: T) -> T:
+            component = Component(self.name, name, factory, options_of(factory, self.context))  # type: ignore[arg-type]
+            if reserved := [option for option in component.options if option in RESERVED]:
+                raise ValueError(f"{self.name} {name!r}: an option cannot be called {reserved[0]!r}")
+            previous = self.get(name)
+            # A file that is imported a second time replaces its own components.
+            if previous is not None and _origin(previous.factory) != _origin(factory):
                 raise ValueError(
-                    f"the {self.name} {name!r} is there already, in {_place(there)[0]}: choose another name"
+                    f"the {self.name} {name!r} exists already, in {_origin(previous.factory)[0]}: choose another name"
                 )
-            self._settings[name] = settings
-            NAMES[settings] = (self, name)
-            return made
+            self[name] = component
+            if dataclasses.is_dataclass(factory):
+                DATACLASSES[factory] = component  # type: ignore[index]
+            return factory
 
         return register
 
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the names."""
-        return iter(self._settings)
-
-    def __contains__(self, name: object) -> bool:
-        """Say whether a name is known."""
-        return name in self._settings
-
-    def get(self, name: Any) -> Any:
-        """Return the class of a component's options, None where nothing has the name."""
-        return self._settings.get(name) if isinstance(name, str) else None
-
-    def __getitem__(self, name: str) -> Any:
-        """Return the class of a component's options.
-
-        Raises:
-            ValueError: nothing has this name; the message says what has.
-        """
-        if name not in self._settings:
-            raise ValueError(
-                f"unknown {self.name} {name!r}{suggestion(name, self._settings)}; there are: {', '.join(self)}. "
-                "One of your own is known once its file is named with --import"
-            )
-        return self._settings[name]
+    def __missing__(self, name: str) -> Component:
+        raise ValueError(
+            f"unknown {self.name} {name!r}{suggestion(name, self)}; available: {', '.join(self)}. "
+            "Import the file of a custom one with --import"
+        )
 
     def make(self, name: str, **options: Any) -> Any:
-        """Return a component with some of its options."""
-        return self[name](**options)
+        """Return a component with values for some of its options."""
+        return self[name].configure(**options)
 
 
-def kind_and_name(component: Any) -> tuple[Kind, str]:
-    """Return the kind of a registered component and its name in it.
+KINDS: dict[str, Kind] = {}
+DATACLASSES: dict[type, Component] = {}
+"""Components that are dataclasses. Their instances hold their own options."""
+
+
+def is_component(value: Any) -> bool:
+    """Return whether a value is a config, or an instance of a registered dataclass."""
+    return isinstance(value, Config) or type(value) in DATACLASSES
+
+
+def component_of(value: Any) -> Component:
+    """Return the registered component of a config or of a dataclass instance.
 
     Raises:
-        ValueError: its class was never registered.
+        ValueError: the class is not registered.
     """
-    found = NAMES.get(type(component))
-    if found is None:
-        raise ValueError(f"{type(component).__name__} has no name: register it, as in @components.surrogate('mine')")
-    return found
+    component = value.component if isinstance(value, Config) else DATACLASSES.get(type(value))
+    if component is None:
+        raise ValueError(f"{type(value).__name__} is not registered: decorate it, as in @components.surrogate('mine')")
+    return component
 
 
-def _place(made: Any) -> tuple[str, str]:
-    factory = made.factory if isinstance(made, type) and issubclass(made, Settings) else made
+def options_of(target: Any, context: Iterable[str] = ()) -> dict[str, Option]:
+    """Return the options of a dataclass, a class or a function.
+
+    They are the fields of a dataclass, or else the parameters that have a default and are not part of the context.
+    A default that YAML cannot hold, such as a function or a class, makes a parameter not an option.
+
+    Args:
+        target: the dataclass, class or function.
+        context: names of parameters that are not options.
+    """
+    if dataclasses.is_dataclass(target):
+        hints = _hints(target)
+        options = [
+            Option(field.name, hints.get(field.name, Any), field.default, _factory(field))
+            for field in dataclasses.fields(target)
+        ]
+    else:
+        hints = _hints(getattr(target, "__init__") if isinstance(target, type) else target)  # noqa: B009
+        options = [
+            Option(parameter.name, hints.get(parameter.name, Any), parameter.default)
+            for parameter in inspect.signature(target).parameters.values()
+            if parameter.default is not parameter.empty and parameter.name not in context
+        ]
+    return {option.name: option for option in options if option.default is REQUIRED or _in_yaml(option.default)}
+
+
+def _factory(field: "dataclasses.Field[Any]") -> Callable[[], Any] | None:
+    return None if field.default_factory is dataclasses.MISSING else field.default_factory
+
+
+def _hints(target: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(target, include_extras=True)
+    except (NameError, TypeError, AttributeError):
+        # An annotation that cannot be evaluated: the option takes any value.
+        return {}
+
+
+def _in_yaml(value: Any) -> bool:
+    if isinstance(value, tuple | list | set):
+        return all(map(_in_yaml, value))
+    if dataclasses.is_dataclass(value):
+        return not isinstance(value, type)
+    return isinstance(value, bool | int | float | str | os.PathLike | dict | None)
+
+
+def _origin(factory: Any) -> tuple[str, str]:
     return factory.__module__, factory.__qualname__
 
 
-def _parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The named parameters; where keywords are handed on, also those of the base class or of the class returned."""
-    found = inspect.signature(factory).parameters
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    named = {name: each for name, each in found.items() if each.kind not in variadic}
-    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in found.values()):
-        for behind, names in _behind(factory):
-            more = {name: each for name, each in _parameters(behind).items() if name not in named}
-            return more | named if names is None else named | {name: more[name] for name in more if name in names}
-    return named
+def suggestion(word: str, choices: Iterable[str]) -> str:
+    """Return " (did you mean ...?)" with the closest choice, or an empty string.
 
-
-def _behind(factory: Callable[..., Any]) -> Iterator[tuple[type, Collection[str] | None]]:
-    """To what keywords go, and which: all to a base class, or those of ``Unpack[...]`` to the class returned."""
-    if isinstance(factory, type):
-        if factory.__mro__[1] is not object:
-            yield factory.__mro__[1], None
-        return
-    hints = _hints(factory)
-    for hint in hints.values():
-        if get_origin(hint) is typing.Unpack and isinstance(hints.get("return"), type):
-            yield hints["return"], _hints(get_args(hint)[0])
-
-
-def _hints(subject: Any) -> dict[str, Any]:
-    with contextlib.suppress(NameError, TypeError, AttributeError):
-        return typing.get_type_hints(subject, include_extras=True)
-    return {}
-
-
-_TAKEN = ("kind", "build", "factory", "given", "options")
-"""What a component's options cannot be called."""
-
-
-def _checked(settings: Any) -> Any:
-    """Return a dataclass, whose fields are options."""
-    for field in dataclasses.fields(settings):
-        if field.default is not dataclasses.MISSING and not _fits_a_recipe(field.default):
-            raise ValueError(
-                f"the default of {settings.__qualname__}'s option {field.name!r} is {field.default!r}, which no recipe "
-                "can hold: take None, a number, a text or a component, or annotate it as a ClassVar"
-            )
-    return settings
-
-
-def _settings_of(factory: Callable[..., Any], given: frozenset[str]) -> type:
-    """Make the class of the options of a function or class: its parameters that have a default and are not given.
-
-    Raises:
-        ValueError: an option has a name that is taken, or a default that can be changed.
+    Example:
+        >>> suggestion("widht", ["width", "depth"])
+        ' (did you mean width?)'
     """
-    hints: dict[str, Any] = {}
-    behind = [] if isinstance(factory, type) else [made for made, _ in _behind(factory)]
-    for subject in reversed(factory.__mro__) if isinstance(factory, type) else (*behind, factory):
-        hints |= _hints(subject.__init__ if isinstance(subject, type) else subject)  # type: ignore[misc]
-    own = {name: each for name, each in _parameters(factory).items() if name not in given}
-    options = [
-        (name, hints.get(name, Any), each.default)
-        for name, each in own.items()
-        if each.default is not each.empty and _fits_a_recipe(each.default)
-    ]
-    for name, _, default in options:
-        if name in _TAKEN:
-            raise ValueError(f"an option of {factory.__qualname__} cannot be called {name!r}: choose another name")
-        if isinstance(default, list | dict | set):
-            raise ValueError(f"the default of {factory.__qualname__}'s option {name!r} can be changed: use a tuple")
-    context = frozenset(name for name in _parameters(factory) if name not in {option[0] for option in options})
-    fields = [(name, hint, dataclasses.field(default=default)) for name, hint, default in options]
-    namespace = {"factory": staticmethod(factory), "given": context, "__doc__": factory.__doc__}
-    made = dataclasses.make_dataclass(factory.__name__, fields, bases=(Settings,), frozen=True, namespace=namespace)
-    made.__module__ = factory.__module__
-    return made
-
-
-def _fits_a_recipe(default: Any) -> bool:
-    """Whether a file can say it: a parameter whose default is a class or a function is no option, and keeps it."""
-    if isinstance(default, tuple | list | set):
-        return all(map(_fits_a_recipe, default))
-    plain = isinstance(default, bool | int | float | str | os.PathLike | dict | None)
-    return plain or (dataclasses.is_dataclass(default) and not isinstance(default, type))
-
-
-def suggestion(given: str, known: Iterable[str]) -> str:
-    """Return ", did you mean ...?" where a name is near a known one, else nothing."""
-    near = difflib.get_close_matches(str(given), list(known), 1, 0.6)
-    return f" (did you mean {near[0]}?)" if near else ""
+    close = difflib.get_close_matches(str(word), list(choices), 1, 0.6)
+    return f" (did you mean {close[0]}?)" if close else ""

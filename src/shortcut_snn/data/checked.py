@@ -15,8 +15,8 @@ class Checked:
 
     def __post_init__(self) -> None:
         settings: Any = type(self)
-        for name, hint in components.hints_of(settings).items():
-            if components.slot(hint) is None:
+        for name, option in components.fields_of(settings).items():
+            if components.slot(option.annotation) is None:
                 value = getattr(self, name)
                 value = os.fspath(value) if isinstance(value, os.PathLike) else value
-                object.__setattr__(self, name, components.check(hint, value, name))
+                object.__setattr__(self, name, components.check(option.annotation, value, name))

@@ -24,7 +24,7 @@ def file_name(exporter: Exporter, streaming: bool = False) -> str:
     """
     name = exporter.streamed if streaming else exporter.file
     if name is None:
-        kind = components.kind_and_name(exporter)[1]
+        kind = components.component_of(exporter).name
         raise ValueError(f"--streaming: there is no {kind} file of a single time step; leave it out")
     return name
 

@@ -1,30 +1,18 @@
 """What our networks share: how an input enters, how classes leave, how one is built for its data."""
 
-import dataclasses
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Literal, TypedDict, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from .blocks import MakeNeuron
 from .norms import Norm, check_norm, start_at_threshold
 
 Readout = Literal["mean", "sequence"]
 Count = Annotated[int, Ge(1)]
 ClassifierStd = Literal["1/inputs"] | Annotated[float, Gt(0)] | None
 """Standard deviation of a classifier's first weights (its biases are 0 then); None for torch's initialisation."""
-
-
-class Options(TypedDict, total=False):
-    """What a network of a given depth hands on to its class, which says what it means and has the defaults."""
-
-    in_channels: int
-    make_neuron: MakeNeuron
-    readout: Readout
-    norm: Norm
-    classifier_std: ClassifierStd
 
 
 class SpikingNetwork(nn.Module):
@@ -169,8 +157,7 @@ def build_network(network: Any, neuron: Any, description: Mapping[str, Any]) -> 
         >>> build_network(network, neuron, data)(torch.rand(5, 3, 8, 8)).shape
         torch.Size([5, 2])
     """
-    options = {field.name for field in dataclasses.fields(network)}
-    given = {key: value for key, value in description.items() if key not in {*options, "make_neuron", "self"}}
+    given = {key: value for key, value in description.items() if key not in {*network.options, "make_neuron", "self"}}
     for name, of, convert in (
         ("num_classes", "classes", len), ("in_channels", "channels", int), ("image_size", "image_size", tuple)
     ):  # fmt: skip

@@ -1,7 +1,6 @@
 """Spiking ResNets (paper, experiments) over static images or event frames."""
 
 from collections.abc import Sequence
-from typing import Unpack
 
 from torch import Tensor, nn
 
@@ -9,7 +8,7 @@ from .. import components
 from ..neurons import LIF, Neuron, NormNeuron
 from .blocks import Block, MakeNeuron, block_kind
 from .layers import over_time
-from .network import ClassifierStd, Count, Options, Readout, SpikingNetwork, check_sizes
+from .network import ClassifierStd, Count, Readout, SpikingNetwork, check_sizes
 from .norms import Norm
 from .stems import MembraneStem, Stem, StemKind
 
@@ -104,20 +103,19 @@ class SpikingResNet(SpikingNetwork):
         return features
 
 
-class ResNetOptions(Options, total=False):
-    """What a ResNet of a given depth hands on to :class:`SpikingResNet`."""
-
-    stem: StemKind
-    block: Block
-
-
 @components.network("resnet8")
 def spiking_resnet8(
     num_classes: int,
     time_steps: Count = 4,
     *,
     width: Count = 16,
-    **options: Unpack[ResNetOptions],
+    in_channels: Count = 3,
+    stem: StemKind = "small",
+    make_neuron: MakeNeuron = LIF,
+    readout: Readout = "mean",
+    block: Block = "basic",
+    norm: Norm = "bn",
+    classifier_std: ClassifierStd = None,
 ) -> SpikingResNet:
     """ResNet-8: stages of one block each, doubling in width (MLPerf Tiny's for images); options of SpikingResNet.
 
@@ -129,7 +127,19 @@ def spiking_resnet8(
         >>> spiking_resnet8(num_classes=10, width=4)(torch.rand(2, 3, 8, 8)).shape
         torch.Size([2, 10])
     """
-    return SpikingResNet((1, 1, 1), _widths(width, 3), num_classes, time_steps, **options)
+    return SpikingResNet(
+        (1, 1, 1),
+        _widths(width, 3),
+        num_classes,
+        time_steps,
+        in_channels=in_channels,
+        stem=stem,
+        make_neuron=make_neuron,
+        readout=readout,
+        block=block,
+        norm=norm,
+        classifier_std=classifier_std,
+    )
 
 
 @components.network("resnet18")
@@ -138,7 +148,13 @@ def spiking_resnet18(
     time_steps: Count = 4,
     *,
     width: Count = 64,
-    **options: Unpack[ResNetOptions],
+    in_channels: Count = 3,
+    stem: StemKind = "small",
+    make_neuron: MakeNeuron = LIF,
+    readout: Readout = "mean",
+    block: Block = "basic",
+    norm: Norm = "bn",
+    classifier_std: ClassifierStd = None,
 ) -> SpikingResNet:
     """ResNet-18: stages of 2, 2, 2, 2 blocks, doubling in width; options of SpikingResNet.
 
@@ -150,7 +166,19 @@ def spiking_resnet18(
         >>> spiking_resnet18(num_classes=10, width=4)(torch.rand(2, 3, 8, 8)).shape
         torch.Size([2, 10])
     """
-    return SpikingResNet((2, 2, 2, 2), _widths(width, 4), num_classes, time_steps, **options)
+    return SpikingResNet(
+        (2, 2, 2, 2),
+        _widths(width, 4),
+        num_classes,
+        time_steps,
+        in_channels=in_channels,
+        stem=stem,
+        make_neuron=make_neuron,
+        readout=readout,
+        block=block,
+        norm=norm,
+        classifier_std=classifier_std,
+    )
 
 
 @components.network("resnet19")
@@ -159,7 +187,13 @@ def spiking_resnet19(
     time_steps: Count = 4,
     *,
     width: Count = 128,
-    **options: Unpack[ResNetOptions],
+    in_channels: Count = 3,
+    stem: StemKind = "small",
+    make_neuron: MakeNeuron = LIF,
+    readout: Readout = "mean",
+    block: Block = "basic",
+    norm: Norm = "bn",
+    classifier_std: ClassifierStd = None,
 ) -> SpikingResNet:
     """ResNet-19: stages of 3, 3, 2 blocks, doubling in width, a spiking hidden layer; options of SpikingResNet.
 
@@ -171,7 +205,20 @@ def spiking_resnet19(
         >>> spiking_resnet19(num_classes=10, width=4)(torch.rand(2, 3, 8, 8)).shape
         torch.Size([2, 10])
     """
-    return SpikingResNet((3, 3, 2), _widths(width, 3), num_classes, time_steps, hidden=2 * width, **options)
+    return SpikingResNet(
+        (3, 3, 2),
+        _widths(width, 3),
+        num_classes,
+        time_steps,
+        hidden=2 * width,
+        in_channels=in_channels,
+        stem=stem,
+        make_neuron=make_neuron,
+        readout=readout,
+        block=block,
+        norm=norm,
+        classifier_std=classifier_std,
+    )
 
 
 @components.network("resnet20")
@@ -180,7 +227,13 @@ def spiking_resnet20(
     time_steps: Count = 4,
     *,
     width: Count = 16,
-    **options: Unpack[ResNetOptions],
+    in_channels: Count = 3,
+    stem: StemKind = "small",
+    make_neuron: MakeNeuron = LIF,
+    readout: Readout = "mean",
+    block: Block = "basic",
+    norm: Norm = "bn",
+    classifier_std: ClassifierStd = None,
 ) -> SpikingResNet:
     """ResNet-20: stages of 3, 3, 3 blocks, doubling in width; options of SpikingResNet.
 
@@ -192,7 +245,19 @@ def spiking_resnet20(
         >>> spiking_resnet20(num_classes=10, width=4)(torch.rand(2, 3, 8, 8)).shape
         torch.Size([2, 10])
     """
-    return SpikingResNet((3, 3, 3), _widths(width, 3), num_classes, time_steps, **options)
+    return SpikingResNet(
+        (3, 3, 3),
+        _widths(width, 3),
+        num_classes,
+        time_steps,
+        in_channels=in_channels,
+        stem=stem,
+        make_neuron=make_neuron,
+        readout=readout,
+        block=block,
+        norm=norm,
+        classifier_std=classifier_std,
+    )
 
 
 @components.network("resnet34")
@@ -201,7 +266,13 @@ def spiking_resnet34(
     time_steps: Count = 4,
     *,
     width: Count = 64,
-    **options: Unpack[ResNetOptions],
+    in_channels: Count = 3,
+    stem: StemKind = "small",
+    make_neuron: MakeNeuron = LIF,
+    readout: Readout = "mean",
+    block: Block = "basic",
+    norm: Norm = "bn",
+    classifier_std: ClassifierStd = None,
 ) -> SpikingResNet:
     """ResNet-34: stages of 3, 4, 6, 3 blocks, doubling in width; options of SpikingResNet.
 
@@ -213,7 +284,19 @@ def spiking_resnet34(
         >>> spiking_resnet34(num_classes=10, width=4)(torch.rand(2, 3, 8, 8)).shape
         torch.Size([2, 10])
     """
-    return SpikingResNet((3, 4, 6, 3), _widths(width, 4), num_classes, time_steps, **options)
+    return SpikingResNet(
+        (3, 4, 6, 3),
+        _widths(width, 4),
+        num_classes,
+        time_steps,
+        in_channels=in_channels,
+        stem=stem,
+        make_neuron=make_neuron,
+        readout=readout,
+        block=block,
+        norm=norm,
+        classifier_std=classifier_std,
+    )
 
 
 @components.network("resnet110")
@@ -222,7 +305,13 @@ def spiking_resnet110(
     time_steps: Count = 4,
     *,
     width: Count = 16,
-    **options: Unpack[ResNetOptions],
+    in_channels: Count = 3,
+    stem: StemKind = "small",
+    make_neuron: MakeNeuron = LIF,
+    readout: Readout = "mean",
+    block: Block = "basic",
+    norm: Norm = "bn",
+    classifier_std: ClassifierStd = None,
 ) -> SpikingResNet:
     """ResNet-110: stages of 18, 18, 18 blocks, doubling in width (He et al., CVPR 2016); options of SpikingResNet.
 
@@ -234,7 +323,19 @@ def spiking_resnet110(
         >>> spiking_resnet110(num_classes=10, width=4)(torch.rand(2, 3, 8, 8)).shape
         torch.Size([2, 10])
     """
-    return SpikingResNet((18, 18, 18), _widths(width, 3), num_classes, time_steps, **options)
+    return SpikingResNet(
+        (18, 18, 18),
+        _widths(width, 3),
+        num_classes,
+        time_steps,
+        in_channels=in_channels,
+        stem=stem,
+        make_neuron=make_neuron,
+        readout=readout,
+        block=block,
+        norm=norm,
+        classifier_std=classifier_std,
+    )
 
 
 def _widths(first: int, stages: int) -> list[int]:

@@ -1,7 +1,6 @@
 """How much memory a network takes at the least, found out without taking any."""
 
 import dataclasses
-import functools
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -43,7 +42,7 @@ def check_size(
         ...
         shortcut_snn.machine.TooLarge: network.time_steps: for 10,000,000 steps ...
     """
-    if getattr(network, "factory", type(network)).__module__.partition(".")[0] != __name__.partition(".")[0]:
+    if network.component.factory.__module__.partition(".")[0] != __name__.partition(".")[0]:
         # A person's own: it need not bear to be built for nothing.
         return
     steps, there = getattr(network, "time_steps", 1), memory()
@@ -52,13 +51,7 @@ def check_size(
             there, *(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
         )
     described = json.dumps(description, sort_keys=True, default=str)
-    try:
-        hash((network, neuron))
-    except TypeError:
-        # A person's own neuron, with a list among its options.
-        weights, outputs = _sizes.__wrapped__(network, neuron, described)
-    else:
-        weights, outputs = _sizes(network, neuron, described)
+    weights, outputs = _sizes(network, neuron, described)
     check_memory(weights, "network.width", "choose a narrower or a shallower network", there)
     check_memory(
         size * batch * steps * (sum(outputs) if trains else max(outputs, default=0)) + weights,
@@ -68,7 +61,6 @@ def check_size(
     )
 
 
-@functools.lru_cache
 def _sizes(network: Any, neuron: Any, described: str) -> tuple[int, tuple[int, ...]]:
     """Bytes of a network's weights, and how many numbers each of its layers gives in a step of one image."""
     description = json.loads(described)
@@ -97,4 +89,6 @@ def _sizes(network: Any, neuron: Any, described: str) -> tuple[int, tuple[int, .
 
 
 def _one_step(options: Any) -> Any:
-    return dataclasses.replace(options, time_steps=1) if getattr(options, "time_steps", None) else options
+    if getattr(options, "time_steps", None):
+        return dataclasses.replace(options, options={**options.options, "time_steps": 1})
+    return options

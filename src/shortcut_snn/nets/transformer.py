@@ -5,7 +5,7 @@ convolutions know their axes; attention takes the same memory as tokens, ``[T, N
 """
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal, Unpack, get_args
+from typing import Annotated, Literal, get_args
 
 from annotated_types import Interval, Len
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .. import components
 from ..neurons import LIF
 from .blocks import MakeNeuron, Projection, SpikingProjection, block_kind
-from .network import ClassifierStd, Count, Options, Readout, SpikingNetwork, check_sizes
+from .network import ClassifierStd, Count, Readout, SpikingNetwork, check_sizes
 from .norms import Norm
 from .stems import MembraneStem, Stem, StemKind
 
@@ -222,15 +222,6 @@ class SpikingTransformer(SpikingNetwork):
         return x.mean((-2, -1))
 
 
-class TransformerOptions(Options, total=False):
-    """What a transformer of a given depth hands on to :class:`SpikingTransformer`."""
-
-    heads: Count
-    expansion: Count
-    stem: StemKind
-    block: Residual
-
-
 @components.network("qkformer")
 def spiking_qkformer(
     num_classes: int,
@@ -238,7 +229,15 @@ def spiking_qkformer(
     *,
     width: Count = 96,
     blocks: Annotated[tuple[Depth, ...], Len(1, 16)] = (1, 1, 2),
-    **options: Unpack[TransformerOptions],
+    heads: Count = 1,
+    expansion: Count = 4,
+    in_channels: Count = 3,
+    stem: StemKind = "small",
+    make_neuron: MakeNeuron = LIF,
+    readout: Readout = "mean",
+    block: Residual = "ms",
+    norm: Norm = "bn",
+    classifier_std: ClassifierStd = None,
 ) -> SpikingTransformer:
     """QKFormer: stages of 1, 1, 2 transformer blocks, doubling in width; options of SpikingTransformer.
 
@@ -251,4 +250,18 @@ def spiking_qkformer(
         torch.Size([2, 10])
     """
     check_sizes(width=width)
-    return SpikingTransformer(blocks, [width * 2**i for i in range(len(blocks))], num_classes, time_steps, **options)
+    return SpikingTransformer(
+        blocks,
+        [width * 2**i for i in range(len(blocks))],
+        num_classes,
+        time_steps,
+        heads=heads,
+        expansion=expansion,
+        in_channels=in_channels,
+        stem=stem,
+        make_neuron=make_neuron,
+        readout=readout,
+        block=block,
+        norm=norm,
+        classifier_std=classifier_std,
+    )

@@ -1,7 +1,7 @@
 """Spiking VGGs: plain networks, without skip connections."""
 
 from collections.abc import Sequence
-from typing import Literal, Unpack, get_args
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
@@ -9,7 +9,7 @@ from .. import components
 from ..neurons import LIF, NormNeuron
 from .blocks import MakeNeuron
 from .layers import SpikeMaxPool2d, conv3x3, over_time
-from .network import ClassifierStd, Count, Options, Readout, SpikingNetwork, check_sizes
+from .network import ClassifierStd, Count, Readout, SpikingNetwork, check_sizes
 from .norms import Norm
 
 Pooling = Literal["max", "average"]
@@ -128,7 +128,11 @@ def spiking_vgg11(
     time_steps: Count = 4,
     *,
     width: Count = 64,
-    **options: Unpack[Options],
+    in_channels: Count = 3,
+    make_neuron: MakeNeuron = LIF,
+    readout: Readout = "mean",
+    norm: Norm = "bn",
+    classifier_std: ClassifierStd = None,
 ) -> SpikingVGG:
     """VGG-11: stages of 1, 1, 2, 2, 2 layers, doubling in width up to 8 times; max pooling; options of SpikingVGG.
 
@@ -140,7 +144,16 @@ def spiking_vgg11(
         >>> spiking_vgg11(num_classes=10, width=4)(torch.rand(2, 3, 16, 16)).shape
         torch.Size([2, 10])
     """
-    return SpikingVGG(_widths(width, ((1,), (2,), (4, 4), (8, 8), (8, 8))), num_classes, time_steps, **options)
+    return SpikingVGG(
+        _widths(width, ((1,), (2,), (4, 4), (8, 8), (8, 8))),
+        num_classes,
+        time_steps,
+        in_channels=in_channels,
+        make_neuron=make_neuron,
+        readout=readout,
+        norm=norm,
+        classifier_std=classifier_std,
+    )
 
 
 @components.network("vgg16")
@@ -149,7 +162,11 @@ def spiking_vgg16(
     time_steps: Count = 4,
     *,
     width: Count = 64,
-    **options: Unpack[Options],
+    in_channels: Count = 3,
+    make_neuron: MakeNeuron = LIF,
+    readout: Readout = "mean",
+    norm: Norm = "bn",
+    classifier_std: ClassifierStd = None,
 ) -> SpikingVGG:
     """VGG-16: stages of 2, 2, 3, 3, 3 layers, doubling in width up to 8 times; max pooling; options of SpikingVGG.
 
@@ -162,7 +179,14 @@ def spiking_vgg16(
         torch.Size([2, 10])
     """
     return SpikingVGG(
-        _widths(width, ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))), num_classes, time_steps, **options
+        _widths(width, ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))),
+        num_classes,
+        time_steps,
+        in_channels=in_channels,
+        make_neuron=make_neuron,
+        readout=readout,
+        norm=norm,
+        classifier_std=classifier_std,
     )
 
 
@@ -172,7 +196,11 @@ def spiking_vggsnn(
     time_steps: Count = 4,
     *,
     width: Count = 64,
-    **options: Unpack[Options],
+    in_channels: Count = 3,
+    make_neuron: MakeNeuron = LIF,
+    readout: Readout = "mean",
+    norm: Norm = "bn",
+    classifier_std: ClassifierStd = None,
 ) -> SpikingVGG:
     """VGGSNN: four stages of 2 layers, doubling in width up to 8 times; average pooling; options of SpikingVGG.
 
@@ -185,7 +213,15 @@ def spiking_vggsnn(
         torch.Size([2, 10])
     """
     return SpikingVGG(
-        _widths(width, ((1, 2), (4, 4), (8, 8), (8, 8))), num_classes, time_steps, pooling="average", **options
+        _widths(width, ((1, 2), (4, 4), (8, 8), (8, 8))),
+        num_classes,
+        time_steps,
+        pooling="average",
+        in_channels=in_channels,
+        make_neuron=make_neuron,
+        readout=readout,
+        norm=norm,
+        classifier_std=classifier_std,
     )
 
 

@@ -18,7 +18,7 @@ from .surrogate import Rectangle, Surrogate
 
 Reset = Literal["hard", "soft"]
 Threshold = Annotated[float, Gt(0)]
-_RECTANGLE = Rectangle()
+RECTANGLE = Rectangle()
 
 
 class Neuron(nn.Module):
@@ -67,7 +67,7 @@ class Neuron(nn.Module):
     def __init__(
         self,
         threshold: Threshold = 1.0,
-        surrogate: Surrogate | None = _RECTANGLE,
+        surrogate: Surrogate | None = RECTANGLE,
         reset: Reset = "hard",
         detach_reset: bool = False,
         detach_membrane: bool = False,
@@ -77,7 +77,7 @@ class Neuron(nn.Module):
         if not (surrogate is None or callable(surrogate)):
             raise TypeError(f"a surrogate is called with the distance from the threshold, got {surrogate!r}")
         self.threshold = threshold
-        self.surrogate: Surrogate = surrogate or _RECTANGLE
+        self.surrogate: Surrogate = surrogate or RECTANGLE
         self.reset: Reset = reset
         self.detach_reset = detach_reset
         self.detach_membrane = detach_membrane
@@ -156,7 +156,7 @@ class LIF(Neuron):
         self,
         decay: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5,
         threshold: Threshold = 1.0,
-        surrogate: Surrogate | None = _RECTANGLE,
+        surrogate: Surrogate | None = RECTANGLE,
         reset: Reset = "hard",
         detach_reset: bool = False,
         detach_membrane: bool = False,
@@ -179,7 +179,7 @@ class IF(LIF):
     def __init__(
         self,
         threshold: Threshold = 1.0,
-        surrogate: Surrogate | None = _RECTANGLE,
+        surrogate: Surrogate | None = RECTANGLE,
         reset: Reset = "hard",
         detach_reset: bool = False,
         detach_membrane: bool = False,
@@ -204,7 +204,7 @@ class PLIF(Neuron):
         self,
         decay: Annotated[float, Interval(gt=0.0, lt=1.0)] = 0.5,
         threshold: Threshold = 1.0,
-        surrogate: Surrogate | None = _RECTANGLE,
+        surrogate: Surrogate | None = RECTANGLE,
         reset: Reset = "hard",
         detach_reset: bool = False,
         detach_membrane: bool = False,

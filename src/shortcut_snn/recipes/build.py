@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
-from ..components import kind_and_name, write
+from ..components import component_of, write
 from ..data import Data, as_data
 from ..deploy.weights import load_into, read_network
 from ..diagnosis.calibration import set_widths
@@ -100,7 +100,7 @@ def _completed(folder: RunFolder, entries: dict[str, Any]) -> dict[str, Any]:
 def about(recipe: Recipe) -> dict[str, Any]:
     """Return what a network's file says besides its data: enough to build it again."""
     return {
-        "task": kind_and_name(recipe.task)[1],
+        "task": component_of(recipe.task).name,
         "network": write(recipe.network),
         "neuron": write(recipe.neuron),
     }
@@ -143,7 +143,7 @@ def load_data(recipe: Recipe) -> Data:
         >>> load_data(recipe_of("digits")).description["image_size"]
         [8, 8]
     """
-    load, name = recipe.data.load, kind_and_name(recipe.data)[1]
+    load, name = recipe.data.load, component_of(recipe.data).name
     try:
         inspect.signature(load).bind(None)
     except TypeError:
@@ -170,7 +170,7 @@ def _check_size(recipe: Recipe, data: Data, trains: bool) -> None:
         recipe.neuron,
         data.description,
         batch=min(batch, len(part)) if hasattr(part, "__len__") else batch,
-        trains=trains and kind_and_name(recipe.method.gradient)[1] == "bptt",
+        trains=trains and component_of(recipe.method.gradient).name == "bptt",
         size=4 if recipe.training.precision == "fp32" else 2,
     )
 

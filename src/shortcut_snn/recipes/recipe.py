@@ -109,13 +109,13 @@ class Recipe:
         method = self.method
         if method.branches is not None and not takes_branches(method.objective):
             raise ValueError(
-                f"method.branches: the objective {components.kind_and_name(method.objective)[1]} has no use for "
+                f"method.branches: the objective {components.component_of(method.objective).name} has no use for "
                 "branches; leave them out (method.branches=null) or choose another method.objective"
             )
         check_gradient(method.gradient, method.objective, method.calibrate)
         if self.training.warmup and getattr(self.lr_schedule, "warms_up", False):
             raise ValueError(
-                f"training.warmup: {components.kind_and_name(self.lr_schedule)[1]} warms up by itself, over "
+                f"training.warmup: {components.component_of(self.lr_schedule).name} warms up by itself, over "
                 "lr_schedule.pct_start of the run; leave training.warmup out"
             )
         if self.training.early is not None and self.time_steps is not None:
@@ -135,21 +135,21 @@ class Recipe:
     @property
     def unused(self) -> str:
         """A line that says so where neurons are named and the network brings its own; else nothing."""
-        if self.network.takes("make_neuron") or self.neuron == Recipe().neuron:
+        if self.network.accepts("make_neuron") or self.neuron == Recipe().neuron:
             return ""
-        name = components.kind_and_name(self.network)[1]
+        name = components.component_of(self.network).name
         return f"network {name!r} brings its own neurons: what neuron says has no effect"
 
     def __str__(self) -> str:
         """Say in a few words what trains on what, and how."""
         names = {field.name: getattr(self, field.name) for field in fields(self)}
-        data, network = (components.kind_and_name(names[name])[1] for name in ("data", "network"))
+        data, network = (components.component_of(names[name]).name for name in ("data", "network"))
         return f"{network} on {data}, {method_text(self.method)}"
 
 
 def method_text(method: Method) -> str:
     """Return a method in a few words."""
-    objective = components.kind_and_name(method.objective)[1]
+    objective = components.component_of(method.objective).name
     words = []
     if method.branches is None:
         words.append("no branches" + (f", {objective}" if not takes_branches(method.objective) else ""))
@@ -158,12 +158,14 @@ def method_text(method: Method) -> str:
         where = taps if isinstance(taps, str) else f"{len(taps)} taps"
         schedule = method.branches.schedule
         start = schedule(0, 1)
-        words.append(f"branches at {where}, {objective}, lambda {components.kind_and_name(schedule)[1]} from {start:g}")
-    gradient = components.kind_and_name(method.gradient)[1]
+        words.append(
+            f"branches at {where}, {objective}, lambda {components.component_of(schedule).name} from {start:g}"
+        )
+    gradient = components.component_of(method.gradient).name
     return ", ".join(words + [gradient] * (gradient != "bptt") + ["calibrated surrogates"] * method.calibrate)
 
 
 def sections() -> dict[str, Any]:
     """Return what each section of a recipe takes: a kind of component, or a dataclass."""
-    found = {name: slot(hint) for name, hint in components.hints_of(Recipe).items()}
-    return {name: each.inner for name, each in found.items() if each is not None}
+    found = {name: slot(option.annotation) for name, option in components.fields_of(Recipe).items()}
+    return {name: each.content for name, each in found.items() if each is not None}

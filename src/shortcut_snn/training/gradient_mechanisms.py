@@ -120,7 +120,7 @@ def check_gradient(gradient: Gradient, objective: Objective, calibrate: bool = F
         Traceback (most recent call last):
         ValueError: gradient rate has no logits of single time steps, which tet needs: use bptt or sltt
     """
-    if takes_every_step(objective) and not getattr(getattr(gradient, "factory", gradient), "every_step", True):
+    if takes_every_step(objective) and not getattr(_mechanism(gradient), "every_step", True):
         raise ValueError(
             f"gradient {_name(gradient)} has no logits of single time steps, which {_name(objective)} needs: use bptt "
             "or sltt"
@@ -139,12 +139,16 @@ def calibrates(gradient: Gradient) -> bool:
         >>> calibrates(BPTT()), calibrates(Rate())
         (True, False)
     """
-    return bool(getattr(getattr(gradient, "factory", gradient), "calibrates", True))
+    return bool(getattr(_mechanism(gradient), "calibrates", True))
+
+
+def _mechanism(gradient: Any) -> Any:
+    return gradient.component.factory if isinstance(gradient, components.Config) else gradient
 
 
 def _name(component: Any) -> str:
     try:
-        return components.kind_and_name(component)[1]
+        return components.component_of(component).name
     except ValueError:
         return type(component).__name__
 

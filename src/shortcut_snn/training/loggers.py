@@ -28,11 +28,12 @@ class CSV(CSVLogger):
     Args:
         save_dir: where its folder is made.
         name: of the folder.
-        options: the rest of Lightning's.
+        version: of a folder in that; the next free number by default.
+        prefix: put before the names of the figures.
     """
 
-    def __init__(self, save_dir: Any, name: str = "csv", **options: Any) -> None:
-        super().__init__(save_dir, name, **options)
+    def __init__(self, save_dir: Any, name: str = "csv", version: int | str | None = None, prefix: str = "") -> None:
+        super().__init__(save_dir, name, version, prefix)
 
 
 @components.logger("tensorboard")
@@ -43,13 +44,13 @@ class TensorBoard(TensorBoardLogger):
         save_dir: where its folder is made.
         name: of the folder.
         version: of a folder in that; none by default.
-        options: the rest of Lightning's, and of torch's SummaryWriter.
+        prefix: put before the names of the figures.
     """
 
     def __init__(
-        self, save_dir: Any, name: str | None = "tensorboard", version: int | str | None = "", **options: Any
+        self, save_dir: Any, name: str | None = "tensorboard", version: int | str | None = "", prefix: str = ""
     ) -> None:
-        super().__init__(save_dir, name, version, **options)
+        super().__init__(save_dir, name, version, prefix=prefix)
 
 
 @components.logger("wandb")
@@ -58,15 +59,41 @@ class WeightsAndBiases(WandbLogger):
 
     Args:
         save_dir: where its folder is made.
+        project: the W&B project.
+        name: of the run, by default one of W&B's.
+        entity: user or team that owns the project.
+        group: of runs.
+        tags: of the run.
         offline: nothing is sent; ``wandb sync`` does so later.
         id: of the run, by default one of W&B's.
-        options: the rest of Lightning's, and of ``wandb.init``.
+        prefix: put before the names of the figures.
     """
 
-    def __init__(self, save_dir: Any, offline: bool = False, id: str | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        save_dir: Any,
+        project: str | None = None,
+        name: str | None = None,
+        entity: str | None = None,
+        group: str | None = None,
+        tags: tuple[str, ...] | None = None,
+        offline: bool = False,
+        id: str | None = None,
+        prefix: str = "",
+    ) -> None:
         # Lightning's own offline=True would put every later run of the process offline.
-        options |= {"mode": "offline"} if offline else {}
-        super().__init__(save_dir=save_dir, id=id or _last_wandb_id(Path(save_dir)), **options)
+        mode: Any = {"mode": "offline"} if offline else {}
+        super().__init__(
+            name=name,
+            save_dir=save_dir,
+            id=id or _last_wandb_id(Path(save_dir)),
+            project=project,
+            prefix=prefix,
+            entity=entity,
+            group=group,
+            tags=tags,
+            **mode,
+        )
         self._failed = False
 
     def finalize(self, status: str) -> None:
@@ -96,25 +123,36 @@ class MLflow(MLFlowLogger):
         save_dir: where ``mlflow.db`` is made, and ``mlruns`` for what is no figure.
         tracking_uri: of a server or of another database; by default the environment's ``MLFLOW_TRACKING_URI``.
         run_id: of a run of theirs to go on with.
-        options: the rest of Lightning's.
+        experiment_name: the experiment to which the run belongs.
+        run_name: of the run, by default one of MLflow's.
+        prefix: put before the names of the figures.
+        artifact_location: where artifacts go.
     """
 
     def __init__(
-        self, save_dir: Any, tracking_uri: str | None = None, run_id: str | None = None, **options: Any
+        self,
+        save_dir: Any,
+        tracking_uri: str | None = None,
+        run_id: str | None = None,
+        experiment_name: str = "lightning_logs",
+        run_name: str | None = None,
+        prefix: str = "",
+        artifact_location: str | None = None,
     ) -> None:
         import mlflow
         import sqlalchemy  # noqa: F401
 
         self._mlflow, self._said_before = mlflow, os.environ.get("MLFLOW_TRACKING_URI")
         tracking_uri = tracking_uri or self._said_before
+        options: Any = {"experiment_name": experiment_name, "run_name": run_name, "prefix": prefix, "run_id": run_id}
         if tracking_uri:
-            super().__init__(tracking_uri=tracking_uri, run_id=run_id, **options)
+            super().__init__(tracking_uri=tracking_uri, artifact_location=artifact_location, **options)
             return
         # MLflow's newer versions refuse a plain folder.
         folder = Path(save_dir).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        options["artifact_location"] = options.get("artifact_location") or (folder / "mlruns").as_uri()
-        super().__init__(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}", run_id=run_id, **options)
+        options["artifact_location"] = artifact_location or (folder / "mlruns").as_uri()
+        super().__init__(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}", **options)
         experiment = self._mlflow_client.get_experiment_by_name(self._experiment_name)
         if run_id is None and experiment is not None:
             runs = self._mlflow_client.search_runs([experiment.experiment_id], max_results=1)
@@ -217,11 +255,11 @@ def open_loggers(chosen: Sequence[Any], folder: Path) -> Iterator[list[Logger]]:
     """
     made = []
     for component in chosen:
-        kind, name = components.kind_and_name(component)
+        name = components.component_of(component).name
         try:
             made.append(component.build(save_dir=folder))
         except ModuleNotFoundError as error:
-            raise ValueError(f"loggers: the {kind.name} {name} needs a package: {error}") from None
+            raise ValueError(f"loggers: the logger {name} needs a package: {error}") from None
     try:
         yield made
     finally:

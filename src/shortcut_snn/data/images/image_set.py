@@ -116,7 +116,7 @@ class ImageSet(Checked, ABC):
     @property
     def name(self) -> str:
         """What a recipe calls it."""
-        return components.kind_and_name(self)[1]
+        return components.component_of(self).name
 
     @abstractmethod
     def read(self, *args: Any, **kwargs: Any) -> Source:

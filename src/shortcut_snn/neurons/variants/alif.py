@@ -1,12 +1,13 @@
 """The LIF neuron whose threshold adapts."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Interval
 from torch import Tensor
 
 from ... import components
-from ..modules import LIF
+from ..modules import LIF, RECTANGLE, Reset, Threshold
+from ..surrogate import Surrogate
 
 
 @components.neuron("alif")
@@ -33,9 +34,13 @@ class ALIF(LIF):
         decay: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5,
         adaptation: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.9,
         rise: Annotated[float, Ge(0)] = 0.2,
-        **options: Any,
+        threshold: Threshold = 1.0,
+        surrogate: Surrogate | None = RECTANGLE,
+        reset: Reset = "hard",
+        detach_reset: bool = False,
+        detach_membrane: bool = False,
     ) -> None:
-        super().__init__(decay, **options)
+        super().__init__(decay, threshold, surrogate, reset, detach_reset, detach_membrane)
         self.adaptation, self.rise = adaptation, rise
 
     def step(self, current: Tensor, membrane: Tensor, raised: Tensor) -> tuple[Tensor, ...]:

@@ -1,13 +1,14 @@
 """The complementary LIF neuron."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Interval
 from torch import Tensor
 
 from ... import components
-from ..modules import LIF
+from ..modules import LIF, RECTANGLE, Threshold
+from ..surrogate import Surrogate
 
 
 @components.neuron("clif")
@@ -15,7 +16,7 @@ class CLIF(LIF):
     """LIF with a second potential that remembers spikes, and makes a reset the deeper the more there were.
 
     Huang et al., "CLIF: Complementary Leaky Integrate-and-Fire Neuron for Spiking Neural Networks", ICML 2024. It has
-    its own reset, so ``reset`` and ``detach_reset`` say nothing here.
+    its own reset.
 
     Args:
         decay: factor on the membrane potential in a step, from 0 to 1.
@@ -27,8 +28,14 @@ class CLIF(LIF):
 
     states: ClassVar[tuple[str, ...]] = ("membrane", "complement")
 
-    def __init__(self, decay: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5, **options: Any) -> None:
-        super().__init__(decay, **options)
+    def __init__(
+        self,
+        decay: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5,
+        threshold: Threshold = 1.0,
+        surrogate: Surrogate | None = RECTANGLE,
+        detach_membrane: bool = False,
+    ) -> None:
+        super().__init__(decay, threshold, surrogate, detach_membrane=detach_membrane)
 
     def step(self, current: Tensor, membrane: Tensor, complement: Tensor) -> tuple[Tensor, ...]:
         """Return spikes, and both potentials after them."""

@@ -1,13 +1,14 @@
 """The LIF neuron with a learned slope."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from annotated_types import Interval
 from torch import Tensor, nn
 
 from ... import components
-from ..modules import LIF
+from ..modules import LIF, RECTANGLE, Reset, Threshold
+from ..surrogate import Surrogate
 
 
 @components.neuron("klif")
@@ -25,8 +26,16 @@ class KLIF(LIF):
         tensor([0., 1., 0., 1.])
     """
 
-    def __init__(self, decay: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5, **options: Any) -> None:
-        super().__init__(decay, **options)
+    def __init__(
+        self,
+        decay: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5,
+        threshold: Threshold = 1.0,
+        surrogate: Surrogate | None = RECTANGLE,
+        reset: Reset = "hard",
+        detach_reset: bool = False,
+        detach_membrane: bool = False,
+    ) -> None:
+        super().__init__(decay, threshold, surrogate, reset, detach_reset, detach_membrane)
         self.k = nn.Parameter(torch.tensor(1.0))
 
     def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:

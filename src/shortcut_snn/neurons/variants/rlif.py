@@ -1,13 +1,14 @@
 """The recurrent LIF neuron."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Interval
 from torch import Tensor, nn
 
 from ... import components
-from ..modules import LIF
+from ..modules import LIF, RECTANGLE, Reset, Threshold
+from ..surrogate import Surrogate
 
 
 @components.neuron("rlif")
@@ -29,9 +30,16 @@ class RLIF(LIF):
     states: ClassVar[tuple[str, ...]] = ("membrane", "spikes")
 
     def __init__(
-        self, decay: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5, recurrent: float = -0.5, **options: Any
+        self,
+        decay: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5,
+        recurrent: float = -0.5,
+        threshold: Threshold = 1.0,
+        surrogate: Surrogate | None = RECTANGLE,
+        reset: Reset = "hard",
+        detach_reset: bool = False,
+        detach_membrane: bool = False,
     ) -> None:
-        super().__init__(decay, **options)
+        super().__init__(decay, threshold, surrogate, reset, detach_reset, detach_membrane)
         self.recurrent = nn.Parameter(torch.tensor(float(recurrent)))
 
     def step(self, current: Tensor, membrane: Tensor, spikes: Tensor) -> tuple[Tensor, ...]:

@@ -1,12 +1,13 @@
 """The LIF neuron with a synaptic current."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from annotated_types import Interval
 from torch import Tensor
 
 from ... import components
-from ..modules import LIF
+from ..modules import LIF, RECTANGLE, Reset, Threshold
+from ..surrogate import Surrogate
 
 
 @components.neuron("synaptic")
@@ -29,9 +30,13 @@ class Synaptic(LIF):
         self,
         decay: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5,
         synapse: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5,
-        **options: Any,
+        threshold: Threshold = 1.0,
+        surrogate: Surrogate | None = RECTANGLE,
+        reset: Reset = "hard",
+        detach_reset: bool = False,
+        detach_membrane: bool = False,
     ) -> None:
-        super().__init__(decay, **options)
+        super().__init__(decay, threshold, surrogate, reset, detach_reset, detach_membrane)
         self.synapse = synapse
 
     def step(self, current: Tensor, synaptic: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:

@@ -96,4 +96,4 @@ class AugmentationPipeline:
 
 def _stream(step: Any) -> int:
     stream = getattr(step, "stream", None)
-    return zlib.crc32(components.kind_and_name(step)[1].encode()) if stream is None else int(stream)
+    return zlib.crc32(components.component_of(step).name.encode()) if stream is None else int(stream)
