@@ -39,11 +39,11 @@ def train(
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
     total = epochs * min(batches.steps, limit or batches.steps)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
-    balance = LinearDecay(initial=0.25)
+    branch_weight = LinearDecay(initial=0.25)
     step, best = 0, {"validation": -1.0, "test": 0.0}
     for epoch in range(epochs):
         for frames, labels in batches.train(epoch, limit):
-            loss = objective(model(frames), labels, balance(step, total))
+            loss = objective(model(frames), labels, branch_weight(step, total))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -31,8 +31,8 @@ def ratios(model: Shortcut, x: Tensor, labels: Tensor) -> list[float]:
 def test_all_of_the_calibrated_method_around_a_network_of_any_library(case: str) -> None:
     network, (x, labels), lines = DEEP[case](), digits(), list[str]()
     keys = list(network.state_dict())
-    model = attach(network, method="calibrated", example=x, labels=labels, tell=lines.append)
-    assert (model.objective, model.balance) == (LossSum(), LinearDecay(0.25))
+    model = attach(network, method="calibrated", example=x, labels=labels, log=lines.append)
+    assert (model.objective, model.branch_weight) == (LossSum(), LinearDecay(0.25))
     assert len(model.branches) == 3
     assert ratios(model, x, labels) == pytest.approx([1.0] * DEPTH, abs=0.01)
     assert lines[1] == (
@@ -43,7 +43,7 @@ def test_all_of_the_calibrated_method_around_a_network_of_any_library(case: str)
         output = model(x)
         losses.append(nn.functional.cross_entropy(output.main, labels).item())
         optimizer.zero_grad()
-        model.objective(output, labels, model.balance(step, 20)).backward()
+        model.objective(output, labels, model.branch_weight(step, 20)).backward()
         optimizer.step()
     assert losses[-1] < 0.92 * losses[0]
     assert model.strip(check=x) is network
@@ -66,10 +66,10 @@ def test_every_preset_is_given_whole_or_refused(name: str) -> None:
     model = attach(network, method=name, example=x, labels=labels)
     assert model.objective == method.objective
     assert bool(model.branches) == (method.branches is not None)
-    assert model.balance(1, 4) == (0.0 if method.branches is None else method.branches.schedule(1, 4))
+    assert model.branch_weight(1, 4) == (0.0 if method.branches is None else method.branches.schedule(1, 4))
     output = model(x)
     assert output.main.shape == ((4, 64, 10) if name in ("tet", "stages_and_steps") else (64, 10))
-    model.objective(output, labels, model.balance(0, 1)).backward()
+    model.objective(output, labels, model.branch_weight(0, 1)).backward()
     assert network[0].weight.grad.any()
 
 
@@ -92,7 +92,7 @@ def test_whatever_goes_wrong_in_calibration_leaves_no_hook() -> None:
     network, (x, labels) = DEEP["spikingjelly m"](), digits()
     hooks = sum(len(module._forward_hooks) for module in network.modules())
     with pytest.raises(IndexError):
-        attach(network, method="calibrated", example=x, labels=labels + 100, tell=lambda line: None)
+        attach(network, method="calibrated", example=x, labels=labels + 100, log=lambda line: None)
     assert sum(len(module._forward_hooks) for module in network.modules()) == hooks
 
 
@@ -241,8 +241,8 @@ class VariableByVariable(nn.Module):
 def test_a_forecast_of_every_time_step_is_known_by_its_targets() -> None:
     x, target = torch.rand(5, 8, 2), torch.rand(5, 3, 2)
     lines: list[str] = []
-    model = attach(StepwiseForecaster(), ["between"], example=x, labels=target, tell=lines.append)
-    assert lines[0].endswith("prediction: output averaged over axis 0, 3 x 2")
+    model = attach(StepwiseForecaster(), ["between"], example=x, labels=target, log=lines.append)
+    assert "output averaged over axis 0, 3 x 2" in lines[0]
     output = model(x)
     torch.testing.assert_close(output.main, model.network(x).mean(0))
     assert output.branches[0].shape == target.shape
@@ -260,8 +260,8 @@ def test_branches_of_a_forecast_predict_all_of_it_and_targets_say_that_it_is_one
     with pytest.raises(ValueError, match="readout=None if it is the prediction"):
         attach(network, ["between"], example=x)
     lines: list[str] = []
-    model = attach(network, ["between"], example=x, labels=target, tell=lines.append)
-    assert lines[0].endswith("prediction: the output itself, 3 x 2")
+    model = attach(network, ["between"], example=x, labels=target, log=lines.append)
+    assert "output, 3 x 2" in lines[0]
     output = model(x)
     assert [branch.shape for branch in output.branches] == [(5, 3, 2)]
     LossSum()(output, target, 0.25, nn.functional.mse_loss).backward()
@@ -270,12 +270,12 @@ def test_branches_of_a_forecast_predict_all_of_it_and_targets_say_that_it_is_one
     network.zero_grad()
     model(x).branches[0].sum().backward()
     assert network.past.weight_ih_l0.grad.abs().sum() > 0
-    shaped = attach(network, method="loss_sum", taps=["between"], example=x, labels=target, tell=lines.append)
+    shaped = attach(network, method="loss_sum", taps=["between"], example=x, labels=target, log=lines.append)
     assert shaped(x).branches[0].shape == (5, 3, 2)
     # A head that keeps an axis of space is left to do so.
     places = nn.Sequential(nn.Conv1d(2, 8, 3, padding=1), nn.ReLU(), nn.Conv1d(8, 4, 3, padding=1))
     target = torch.rand(5, 4, 6)
     for head, numbers in (("dense", 4), ("linear", 24)):
-        model = attach(places, ["1"], example=torch.rand(5, 2, 6), labels=target, head=head, tell=lines.append)
+        model = attach(places, ["1"], example=torch.rand(5, 2, 6), labels=target, head=head, log=lines.append)
         assert model.branches[0].classifier.out_features == numbers
         assert model(torch.rand(5, 2, 6)).branches[0].shape == target.shape

@@ -21,7 +21,7 @@ MODULES = [
 # What is explained by the example of what it belongs to: bases, protocols, records that functions return.
 BELONGING = {
     "Agreement", "Diagnosis", "EnergyReport", "Examination", "LayerReport", "Verdict", "Card", "Exporter", "Runtime",
-    "Inference", "Data", "Loaders", "Objective", "Balance", "Surrogate", "Resizable", "Backend", "Packing",
+    "Inference", "Data", "Loaders", "Objective", "BranchWeight", "Surrogate", "Resizable", "Backend", "Packing",
     "Interrupted", "Source", "Augmentation", "AutoAugment", "Crop", "Cutout", "Flip", "ResizedCrop", "Roll", "Images",
     "EventSet", "held_out_test", "card", "file_name", "load", "load_file", "names", "StoredSet", "Criterion",
     "Membrane", "Training", "DataFileError",

@@ -21,7 +21,7 @@ class MethodTask(NetworkTask):
             torch.manual_seed(0)
             model = Shortcut(network, taps, num_classes=cell.classes)
         super().__init__(model, cell, device)
-        self.objective, self.balance = LogitSum(), BALANCE
+        self.objective, self.branch_weight = LogitSum(), BALANCE
 
     def logits(self, output: ShortcutOutput) -> Tensor:
         """Return the logits of the main output."""
@@ -29,12 +29,12 @@ class MethodTask(NetworkTask):
 
     def loss(self, output: ShortcutOutput, labels: Tensor) -> Tensor:
         """Return the method's loss."""
-        return self.objective(output, labels, self.balance)
+        return self.objective(output, labels, self.branch_weight)
 
     def observe(self, training: bool) -> Observation | None:
         """Return what a step computes with the branches at weight 0: what vanilla training does."""
-        self.balance = 0.0
+        self.branch_weight = 0.0
         try:
             return super().observe(training)
         finally:
-            self.balance = BALANCE
+            self.branch_weight = BALANCE

@@ -9,10 +9,7 @@ from torch import Tensor, nn
 
 from .introspection import attach as attach_branches
 from .introspection.probing import is_layer, named
-from .method import Constant, Shortcut, takes_every_step
-from .method.passes import example_of
-from .method.readout import Readout
-from .method.taps import stages
+from .method import Constant, Readout, Shortcut, example_of, stages, takes_every_step
 
 
 def attach(
@@ -22,7 +19,7 @@ def attach(
     method: str | None = None,
     labels: Tensor | None = None,
     pack: bool = False,
-    tell: Callable[[str], object] = print,
+    log: Callable[[str], object] = print,
     **options: Any,
 ) -> Shortcut:
     """Wrap a network of SpikingJelly, snnTorch, Norse, sinabs, plain PyTorch or your own for training with branches.
@@ -33,11 +30,11 @@ def attach(
         network: see :func:`shortcut_snn.method.attach`.
         taps: likewise; by default where the method has them, if the network has stages or blocks.
         method: a preset such as ``"evolutionary"`` or ``"calibrated"``: the wrapper has its branches, its ``objective``
-            and its lambda schedule, as ``balance``. Where it calibrates surrogates, those of the network are set, on
+            and its ``branch_weight``. Where it calibrates surrogates, those of the network are set, on
             ``example``, which must be real data then, and ``labels``; they stay set when the branches are gone.
         labels: of the example, or its targets: see :func:`shortcut_snn.method.attach`.
         pack: in training, keep spikes for the backward pass as bits, whatever layer takes them; gradients are the same.
-        tell: takes the lines that say what was found.
+        log: takes the lines that say what was found.
         options: all other arguments of :func:`shortcut_snn.method.attach`, such as ``example`` and ``loop``.
 
     Raises:
@@ -49,16 +46,16 @@ def attach(
         >>> layers = [[nn.Linear(20, 20), neurons.LIF(surrogate=neurons.ATan())] for _ in range(4)]
         >>> network = nn.Sequential(*(layer for pair in layers for layer in pair), nn.Linear(20, 3))
         >>> frames, labels = 9 * torch.rand(4, 8, 20), torch.arange(8) % 3  # [T, N, 20]
-        >>> model = attach(network, method="calibrated", example=frames, labels=labels, tell=lambda line: None)
-        >>> loss = model.objective(model(frames), labels, model.balance(0, 100))
-        >>> model.balance, list(model.widths)
+        >>> model = attach(network, method="calibrated", example=frames, labels=labels, log=lambda line: None)
+        >>> loss = model.objective(model(frames), labels, model.branch_weight(0, 100))
+        >>> model.branch_weight, list(model.widths)
         (LinearDecay(initial=0.25), ['1', '3', '5'])
     """
     options["labels"] = labels
     if method is None:
-        model = attach_branches(network, taps, tell=tell, **options)
+        model = attach_branches(network, taps, log=log, **options)
     else:
-        model = _as_preset(network, taps, method, tell, options)
+        model = _as_preset(network, taps, method, log, options)
     if pack:
         model.run = PackedRun(model.run)
     return model
@@ -137,7 +134,7 @@ def _as_preset(
     network: nn.Module,
     taps: str | int | Sequence[str],
     name: str,
-    tell: Callable[[str], object],
+    log: Callable[[str], object],
     options: dict[str, Any],
 ) -> Shortcut:
     method, labels = method_named(name), options["labels"]
@@ -153,8 +150,8 @@ def _as_preset(
         taps = []
     else:
         raise ValueError(f"the method {name!r} has no branches: leave taps out, or choose another")
-    model = attach_branches(network, taps, tell=tell, **{"wrap": method.gradient, **head, **options})
-    model.objective, model.balance = method.objective, Constant(0.0) if branches is None else branches.schedule
+    model = attach_branches(network, taps, log=log, **{"wrap": method.gradient, **head, **options})
+    model.objective, model.branch_weight = method.objective, Constant(0.0) if branches is None else branches.schedule
     try:
         if takes_every_step(method.objective):
             if not isinstance(model.readout, Readout) or model.readout.time_axis is None:
@@ -164,7 +161,7 @@ def _as_preset(
                 )
             model.readout, model.taps.every_step = EveryStep(model.readout), True
         if method.calibrate:
-            _calibrate(model, example_of(network, options.get("example")), labels, tell)
+            _calibrate(model, example_of(network, options.get("example")), labels, log)
     except BaseException:
         model.strip()
         raise
@@ -178,7 +175,7 @@ def _has_stages(network: nn.Module) -> bool:
     return len(names) > 1 and 2 * sum(name.startswith(names) for name in layers) >= len(layers)
 
 
-def _calibrate(model: Shortcut, example: Any, labels: Any, tell: Callable[[str], object]) -> None:
+def _calibrate(model: Shortcut, example: Any, labels: Any, log: Callable[[str], object]) -> None:
     from .diagnosis import LayerReport, calibrate, examine
 
     def loss(output: Any, labels: Any) -> Any:
@@ -197,7 +194,7 @@ def _calibrate(model: Shortcut, example: Any, labels: Any, tell: Callable[[str],
     model.widths = calibrate(model.network, [(example, labels)], loss, model=model)
     (*before, last) = layers()
     off = [layer.layer for layer in before if not 0.9 < layer.norm / last.norm < 1.1]
-    tell(
+    log(
         "surrogates calibrated: the gradient has the norm of the last spiking layer's in "
         f"{len(before) - len(off)} of the {len(before)} before it"
         + (f"; out of reach in {', '.join(off)}" if off else "")

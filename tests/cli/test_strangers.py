@@ -79,7 +79,7 @@ def deepest_branch(output, target, balance, criterion, *, power: float = 1.0):
 SCHEDULE = '''
 from shortcut_snn import components
 
-@components.schedule("my_schedule")
+@components.branch_weight("my_schedule")
 def square(step, total, *, initial: float = 0.5):
     """A parabola to 0."""
     return initial * (1 - step / total) ** 2
@@ -266,7 +266,7 @@ def one_line(capsys):
 CASES = {
     "surrogate": (SURROGATE, {"neuron.surrogate.kind": "my_surrogate", "neuron.surrogate.sigma": "0.4"}),
     "objective": (OBJECTIVE, {"method.objective.kind": "my_objective", "method.objective.power": "2"}),
-    "lambda schedule": (
+    "branch weight": (
         SCHEDULE,
         {"method.branches.schedule.kind": "my_schedule", "method.branches.schedule.initial": "0.3"},
     ),

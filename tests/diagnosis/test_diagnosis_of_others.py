@@ -64,7 +64,7 @@ def test_calibration_is_measured_on_snntorch_too():
     flat = snntorch.surrogate.atan(alpha=0.2)
     net = nn.Sequential(*blocks(lambda: snntorch.Leaky(beta=0.8, init_hidden=True, spike_grad=flat), 8))
     x = 3 * torch.randn(4, 4, 6)
-    found = diagnose(attach(net, [], example=x, loop="input", batch_axis=1, tell=len), [(x, LABELS)])
+    found = diagnose(attach(net, [], example=x, loop="input", batch_axis=1, log=len), [(x, LABELS)])
     assert found.verdict.kind == "vanishes"
     (tip,) = (tip for tip in found.tips if tip.text.startswith("calibrate"))
     assert tip.text == """calibrate each layer's surrogate (attach(..., method="calibrated"), or calibrate)"""
@@ -75,7 +75,7 @@ def test_snntorch_of_one_step_and_no_known_remedy():
     straight = snntorch.surrogate.straight_through_estimator()
     net = nn.Sequential(*blocks(lambda: snntorch.Leaky(beta=0.8, init_hidden=True, spike_grad=straight), 2))
     x = torch.randn(4, 4, 6)
-    wrapper = attach(net, 1, example=x, loop="input", tell=len)
+    wrapper = attach(net, 1, example=x, loop="input", log=len)
     for each in (net[2], net[5]):
         each.threshold.fill_(50.0)
     loss = nn.functional.cross_entropy

@@ -270,7 +270,7 @@ def test_a_method_by_name_trains_as_the_wrapper_does(loaders: Any, tmp_path: Pat
     model = attach(twin.net, method="calibrated", example=batch["example"], labels=batch["example_labels"])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for step, (images, labels) in enumerate(loaders[0]):
-        loss = model.objective(model(twin.sequence(images)), labels, model.balance(step, len(loaders[0])), SMOOTH)
+        loss = model.objective(model(twin.sequence(images)), labels, model.branch_weight(step, len(loaders[0])), SMOOTH)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

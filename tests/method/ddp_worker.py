@@ -27,13 +27,13 @@ def load_peers() -> object:
     return module
 
 
-def main_output_alone(output: ShortcutOutput, labels: Tensor, balance: float) -> Tensor:
+def main_output_alone(output: ShortcutOutput, labels: Tensor, branch_weight: float) -> Tensor:
     return F.cross_entropy(output.main, labels)
 
 
-def gradients(model: nn.Module, x: Tensor, labels: Tensor, objective: object, balance: float) -> list[Tensor]:
+def gradients(model: nn.Module, x: Tensor, labels: Tensor, objective: object, branch_weight: float) -> list[Tensor]:
     model.zero_grad()
-    objective(model(x), labels, balance).backward()
+    objective(model(x), labels, branch_weight).backward()
     return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()]
 
 
@@ -54,13 +54,13 @@ def main() -> None:
         for objective, unused in ((LossSum(), False), (LogitSum(), False), (main_output_alone, True)):
             ddp = nn.parallel.DistributedDataParallel(model, find_unused_parameters=unused)
             network.eval()
-            for balance in (0.5, 0.0, 0.0, 0.5):
-                got = gradients(ddp, x[:, mine], labels[mine], objective, balance)
-                expected = gradients(model, x, labels, objective, balance)
+            for branch_weight in (0.5, 0.0, 0.0, 0.5):
+                got = gradients(ddp, x[:, mine], labels[mine], objective, branch_weight)
+                expected = gradients(model, x, labels, objective, branch_weight)
                 error = max((a - b).abs().max().item() for a, b in zip(got, expected, strict=True))
                 silent = not any(gradient.any() for gradient in got[-2:])
                 report.setdefault(f"{name}, {getattr(objective, '__name__', type(objective).__name__)}", []).append(
-                    [balance, error, silent]
+                    [branch_weight, error, silent]
                 )
             # Batches of other sizes, another one for each process: states are not what is kept in step.
             gradients(ddp, x[:, : 1 + rank], labels[: 1 + rank], objective, 0.5)

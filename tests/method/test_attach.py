@@ -157,7 +157,7 @@ def test_a_batch_may_have_a_name_where_a_network_takes_one_step() -> None:
     network.layer2 = nn.Sequential(nn.Conv2d(4, 4, 3), neuron.LIFNode(), nn.Flatten(), nn.Linear(64, 3))
     batch = {"input": 9 * torch.rand(4, 6, 2, 8, 8)}
     model = attach(network, example=batch, labels=torch.arange(6) % 3)
-    assert model.description.time_steps == 4
+    assert model.layout.time_steps == 4
     assert torch.equal(model(**batch).main, model(batch["input"]).main)
     assert model.strip(check=batch) is network
 
@@ -194,9 +194,9 @@ def test_which_axis_holds_the_steps_is_asked_for_where_either_may() -> None:
     expected = attach(copy.deepcopy(network), example=frames(), batch_axis=1)(clips.transpose(0, 1)).main
     for told in ({"batch_axis": 0}, {"samples": 2}):
         model = attach(copy.deepcopy(network), example=clips, **told)
-        assert model.description.run == TimeLoop(axis=1)
+        assert model.layout.run == TimeLoop(axis=1)
         assert torch.equal(model(clips).main, expected)
-    assert attach(snntorch_step(), example=frames(), samples=2).description.run == TimeLoop()
+    assert attach(snntorch_step(), example=frames(), samples=2).layout.run == TimeLoop()
     with pytest.raises(ValueError, match="may be time"):
         attach(snntorch_step(), example=frames(4), samples=4)  # and 4 steps
 
@@ -246,7 +246,7 @@ def test_an_axis_that_cannot_be_told_is_asked_for() -> None:
     with pytest.raises(ValueError, match=r"along either of the first axes.*\(3, 2, 4\): pass batch_axis=0 if"):
         attach(network, ["1"], example=x)
     model = attach(network, ["1"], example=x, batch_axis=1)
-    assert model.description.taps[0].extract == Unfold(3)
+    assert model.layout.taps[0].extract == Unfold(3)
     torch.testing.assert_close(model(x).branches[0], model.branches[0](network[1](x).mean(0)))
     behind, x = nn.Sequential(nn.Tanh(), nn.Flatten(1), nn.Linear(12, 7)), torch.rand(2, 3, 4)
     with pytest.raises(ValueError, match=r"the tap '0' gives shape.*not told by a layer: pass channel_axis=1 or 2"):
@@ -317,7 +317,7 @@ def test_blocks_are_tapped_also_if_their_list_is_called_after_attention() -> Non
         network = nn.Sequential()
         network.add_module(name, nn.Sequential(*blocks))
         network.head = nn.Linear(6, CLASSES)
-        taps = attach(network, example=torch.rand(4, 6)).description.taps
+        taps = attach(network, example=torch.rand(4, 6)).layout.taps
         found[name] = [tap.name.removeprefix(f"{name}.") for tap in taps]
     assert len(found["parts"]) == 3
     assert found["parts"] == found["attn_blocks"] == found["attention_layers"]
@@ -341,7 +341,7 @@ def test_random_numbers_of_a_generator_are_no_state(own: bool) -> None:
     kept = [each.get_state() for each in (network.own, generator) if each is not None]
     example = torch.rand(5, 20) if own else {"images": torch.rand(5, 20), "generator": generator}
     model = attach(network, example=example)
-    assert model.description.reset is None
+    assert model.layout.reset is None
     left = [each.get_state() for each in (network.own, generator) if each is not None]
     assert all(map(torch.equal, kept, left))
 
@@ -358,10 +358,10 @@ def test_a_tap_that_is_shared_or_never_called_is_refused() -> None:
 
 def test_what_is_found_is_said_and_kept() -> None:
     lines: list[str] = []
-    model = attach(spikingjelly("m"), example=frames(), tell=lines.append)
-    found = model.description
-    assert lines == [str(found)]
-    assert lines[0] in repr(model)
+    model = attach(spikingjelly("m"), example=frames(), log=lines.append)
+    found = model.layout
+    assert lines == [found.summary()]
+    assert "taps:" in repr(model)
     assert (found.library, found.batch_axis, found.time_axis, found.time_steps) == ("SpikingJelly", 1, 0, STEPS)
     (tap,) = found.taps
     assert (tap.name, tap.time_axis, tap.batch_axis, tap.channel_axis, tap.channels) == ("stage1", 0, 1, 2, 4)
@@ -431,9 +431,9 @@ class OtherWords(nn.Module):
 def test_a_network_that_means_something_else_by_modules_and_parameters() -> None:
     torch.manual_seed(0)
     net, x = OtherWords(), 3 * torch.rand(4, 7, 6)
-    said = attach(copy.deepcopy(net), example=x, time_axis=1, channel_axis=-1, tell=len).description.taps
-    model = attach(net, example=x, tell=len)
-    assert [(tap.name, tap.time_axis, tap.channels) for tap in model.description.taps] == [
+    said = attach(copy.deepcopy(net), example=x, time_axis=1, channel_axis=-1, log=len).layout.taps
+    model = attach(net, example=x, log=len)
+    assert [(tap.name, tap.time_axis, tap.channels) for tap in model.layout.taps] == [
         (tap.name, tap.time_axis, tap.channels) for tap in said
     ]
     assert model.taps.names == ["layers.1", "layers.3"]
@@ -509,7 +509,7 @@ class SpikesAndPotentials(nn.Module):
 
 def test_numbers_are_no_classes_so_that_spikes_are_not_taken_for_what_is_predicted() -> None:
     x = torch.rand(5, 6)
-    assert attach(SpikesAndPotentials(), ["hidden"], example=x, labels=torch.arange(5) % 2).description.num_classes == 2
+    assert attach(SpikesAndPotentials(), ["hidden"], example=x, labels=torch.arange(5) % 2).layout.num_classes == 2
     with pytest.raises(ValueError, match=r"output\[0\] of shape \(5, 2\), output\[1\] of shape \(5, 2\), and which"):
         attach(SpikesAndPotentials(), ["hidden"], example=x, labels=torch.rand(5, 2))
 
@@ -522,7 +522,7 @@ def test_the_state_of_a_compiled_network_is_carried_too() -> None:
         "example": frames,
         "labels": torch.arange(6) % 3,
         "loop": "input",
-        "tell": lambda line: None,
+        "log": lambda line: None,
     }
     plain = attach(cells, **options)
     compiled = attach(torch.compile(cells, backend="eager"), **options)
@@ -552,7 +552,7 @@ def test_no_branch_where_nothing_is_trained_before_it(frozen: str, taps: Any) ->
     for layer in ("layer1", "layer2")[: {"encode": 0, "layer1": 1, "layer2": 2}[frozen]]:
         getattr(network, layer).requires_grad_(False)
     example = 4 * torch.rand(4, 6, 8)
-    model = attach(network, taps, example=example, labels=torch.arange(6) % 3, tell=lambda line: None)
+    model = attach(network, taps, example=example, labels=torch.arange(6) % 3, log=lambda line: None)
     for branch in model(example).branches:
         model.zero_grad()
         branch.sum().backward(retain_graph=True)

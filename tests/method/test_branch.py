@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from shortcut_snn import LossSum, Shortcut, components
-from shortcut_snn.method import ConvBranch, DenseBranch
-from shortcut_snn.method.heads import Branch, pool
+from shortcut_snn.method import ConvHead, DenseHead
+from shortcut_snn.method.heads import LinearHead, pool
 
 from .toys import small
 
@@ -41,7 +41,7 @@ def test_features_without_time_or_space_are_a_copy_in_full_precision(dtype: torc
 
 def test_pooling_before_the_linear_layer_gives_what_pooling_behind_it_gives() -> None:
     features = torch.randn(3, 2, 5, 4, 4, dtype=torch.float64)
-    branch = Branch(5, 7).double()
+    branch = LinearHead(5, 7).double()
     pointwise = nn.Conv2d(5, 7, 1).double()
     pointwise.weight.data = branch.classifier.weight.data[:, :, None, None]
     pointwise.bias.data = branch.classifier.bias.data
@@ -76,7 +76,7 @@ def test_a_silent_branch_leaves_the_paper_s_objective_vanilla_at_first() -> None
 def test_a_conv_head_on_rates() -> None:
     model = Shortcut(small(), ["layer1"], num_classes=3, head={"kind": "conv", "width": 7})
     (head,) = model.branches
-    assert isinstance(head, ConvBranch)
+    assert isinstance(head, ConvHead)
     assert head.conv.weight.shape == (7, 4, 3, 3)
     spikes = []
     model.network.layer1.register_forward_hook(lambda module, args, output: spikes.append(output))
@@ -84,8 +84,8 @@ def test_a_conv_head_on_rates() -> None:
     torch.testing.assert_close(logits, head(spikes[0].mean(0)))
     logits.sum().backward()
     assert model.network.stem.conv.weight.grad.any()
-    with pytest.raises(ValueError, match=r"needs a tap of images, .*got shape \(2, 4\): use a linear one"):
-        ConvBranch(4, 3)(torch.rand(2, 4))
+    with pytest.raises(ValueError, match="head='linear'"):
+        ConvHead(4, 3)(torch.rand(2, 4))
 
 
 def test_an_unpooled_tap_is_averaged_over_time_alone() -> None:
@@ -111,7 +111,7 @@ class Segments(nn.Module):
 def test_dense_predictions_have_dense_branches_of_their_size() -> None:
     network, x = Segments(), torch.rand(3, 3, 8, 8)
     model = Shortcut(network, ["layer1", "layer2"], num_classes=2, example=x, time_axis=None)
-    assert all(isinstance(head, DenseBranch) for head in model.branches)
+    assert all(isinstance(head, DenseHead) for head in model.branches)
     output = model(x)
     assert [y.shape for y in output.branches] == [(3, 2, 8, 8)] * 2
     pointwise = model.branches[0].classifier

@@ -39,12 +39,12 @@ def report(tmp_path_factory) -> dict[str, list[tuple[float, float, bool]]]:
 def test_gradients_are_those_of_one_process_with_the_whole_batch(report) -> None:
     assert len(report) == 12
     for case, steps in report.items():
-        assert [balance for balance, _, _ in steps] == [0.5, 0.0, 0.0, 0.5], case
+        assert [branch_weight for branch_weight, _, _ in steps] == [0.5, 0.0, 0.0, 0.5], case
         assert all(error < 1e-5 for _, error, _ in steps), case
 
 
 def test_silent_branches_get_gradients_of_0_and_nothing_waits_for_them(report) -> None:
     for case, steps in report.items():
-        assert [silent for balance, _, silent in steps if balance == 0] == [True, True], case
-        speaking = [not silent for balance, _, silent in steps if balance > 0]
+        assert [silent for branch_weight, _, silent in steps if branch_weight == 0] == [True, True], case
+        speaking = [not silent for branch_weight, _, silent in steps if branch_weight > 0]
         assert speaking == ([False, False] if "alone" in case else [True, True]), case

@@ -31,13 +31,13 @@ def numerical(loss, weight: Tensor, eps: float = 1e-6) -> Tensor:
     return gradient
 
 
-@pytest.mark.parametrize("balance", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("branch_weight", [0.0, 0.25, 1.0])
 @pytest.mark.parametrize("objective", [LogitSum(), LossSum(), LossSum(average=True)], ids=str)
-def test_gradients_of_first_layer_and_branches_are_the_numerical_ones(objective, balance: float) -> None:
+def test_gradients_of_first_layer_and_branches_are_the_numerical_ones(objective, branch_weight: float) -> None:
     model, x = wrapped(nn.Tanh)
 
     def loss() -> Tensor:
-        return objective(model(x), LABELS, balance)
+        return objective(model(x), LABELS, branch_weight)
 
     loss().backward()
     for weight in (model.network.layer1[0].weight, model.branches[1].classifier.weight):
@@ -55,17 +55,17 @@ def paths(model: Shortcut, x: Tensor, through: list[Tensor]) -> list[Tensor]:
     return [product.T @ g.T @ x.mean(0) for product, g in zip([v @ w3 @ w2, b1, b2 @ w2], through, strict=True)]
 
 
-@pytest.mark.parametrize("balance", [0.0, 0.25, 1.0])
-def test_with_logit_sum_the_first_layers_gradient_is_the_sum_over_the_paths(balance: float) -> None:
+@pytest.mark.parametrize("branch_weight", [0.0, 0.25, 1.0])
+def test_with_logit_sum_the_first_layers_gradient_is_the_sum_over_the_paths(branch_weight: float) -> None:
     model, x = wrapped(nn.Identity)
     output = model(x)
-    LogitSum()(output, LABELS, balance).backward()
-    logits = output.main + balance * sum(output.branches)
+    LogitSum()(output, LABELS, branch_weight).backward()
+    logits = output.main + branch_weight * sum(output.branches)
     # One loss, so every path carries the same gradient of the logits.
     g = (logits.softmax(1) - F.one_hot(LABELS, 3)) / 5
     main, first, second = paths(model, x, [g, g, g])
     torch.testing.assert_close(
-        model.network.layer1[0].weight.grad, main + balance * (first + second), rtol=1e-9, atol=1e-12
+        model.network.layer1[0].weight.grad, main + branch_weight * (first + second), rtol=1e-9, atol=1e-12
     )
     assert min(path.abs().max() for path in (main, first, second)) > 1e-3
 

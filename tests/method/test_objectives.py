@@ -24,12 +24,12 @@ def cross_entropy(ahead: float) -> float:
 
 
 @pytest.mark.parametrize(
-    ("balance", "ahead"),
+    ("branch_weight", "ahead"),
     # Logits (2 + 0 + 1, 0 + 4 + 1), (2 + 0 + 0.25, 0 + 1 + 0.25) and (2, 0).
     [(1.0, -2.0), (0.25, 1.0), (0.0, 2.0)],
 )
-def test_logit_sum(balance: float, ahead: float) -> None:
-    assert LogitSum()(OUTPUT, LABEL, balance).item() == pytest.approx(cross_entropy(ahead))
+def test_logit_sum(branch_weight: float, ahead: float) -> None:
+    assert LogitSum()(OUTPUT, LABEL, branch_weight).item() == pytest.approx(cross_entropy(ahead))
 
 
 def test_logits_of_other_shapes_are_not_summed() -> None:
@@ -38,11 +38,11 @@ def test_logits_of_other_shapes_are_not_summed() -> None:
         LogitSum()(ShortcutOutput(torch.zeros(6, 6, 3), (torch.zeros(6, 3),)), torch.zeros(6, 3).long(), 0.5)
 
 
-@pytest.mark.parametrize("balance", [1.0, 0.25, 0.0])
+@pytest.mark.parametrize("branch_weight", [1.0, 0.25, 0.0])
 @pytest.mark.parametrize(("average", "share"), [(False, 1.0), (True, 0.5)])
-def test_loss_sum(average: bool, share: float, balance: float) -> None:
-    expected = cross_entropy(2.0) + balance * share * (cross_entropy(-4.0) + cross_entropy(0.0))
-    assert LossSum(average=average)(OUTPUT, LABEL, balance).item() == pytest.approx(expected)
+def test_loss_sum(average: bool, share: float, branch_weight: float) -> None:
+    expected = cross_entropy(2.0) + branch_weight * share * (cross_entropy(-4.0) + cross_entropy(0.0))
+    assert LossSum(average=average)(OUTPUT, LABEL, branch_weight).item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("objective", [LogitSum(), LossSum(), LossSum(average=True)], ids=str)
@@ -54,12 +54,12 @@ def test_the_loss_is_the_mean_over_the_batch(objective: LogitSum | LossSum) -> N
 
 
 @pytest.mark.parametrize("objective", [LogitSum(), LossSum(), LossSum(average=True), SelfDistillation()], ids=str)
-@given(balance=st.floats(0, 10), smoothing=st.floats(0, 0.5))
-def test_without_branches_it_is_the_main_output_s(objective: Objective, balance: float, smoothing: float) -> None:
+@given(branch_weight=st.floats(0, 10), smoothing=st.floats(0, 0.5))
+def test_without_branches_it_is_the_main_output_s(objective: Objective, branch_weight: float, smoothing: float) -> None:
     main, labels = torch.tensor([[0.3, -1.0, 2.0], [1.0, 0.0, 0.5]]), torch.tensor([1, 2])
     log_p = main.log_softmax(1)
     expected = (1 - smoothing) * F.nll_loss(log_p, labels) - smoothing * log_p.mean()
-    torch.testing.assert_close(objective(ShortcutOutput(main), labels, balance, smooth(smoothing)), expected)
+    torch.testing.assert_close(objective(ShortcutOutput(main), labels, branch_weight, smooth(smoothing)), expected)
 
 
 @pytest.mark.parametrize("shape", [(4,), (4, 3), (4, 3, 5, 5)])
@@ -81,7 +81,7 @@ def test_every_one_is_a_component_that_says_what_it_needs() -> None:
     assert read == LossSum(average=True)
     assert components.write(TET(0.5)) == {"kind": "tet", "weight": 0.5, "target": 1.0}
     # A function of anybody's, which says nothing, has branches and one output a sample.
-    assert not takes_every_step(lambda output, target, balance, criterion: output.main.sum())
+    assert not takes_every_step(lambda output, target, branch_weight, criterion: output.main.sum())
 
 
 def test_label_smoothing_reaches_every_term() -> None:
@@ -100,3 +100,10 @@ def test_the_outputs_are_left_as_they_were() -> None:
     for objective in (LogitSum(), LossSum()):
         objective(OUTPUT, LABEL, 1.0)
     assert all(torch.equal(a, b) for a, b in zip(kept, (OUTPUT.main, *OUTPUT.branches), strict=True))
+
+
+@pytest.mark.parametrize("objective", [LogitSum(), LossSum()], ids=str)
+def test_balance_is_a_deprecated_name_of_the_branch_weight(objective: Objective) -> None:
+    expected = objective(OUTPUT, LABEL, branch_weight=0.5)
+    with pytest.warns(DeprecationWarning, match="branch_weight"):
+        assert objective(OUTPUT, LABEL, balance=0.5) == expected

@@ -59,12 +59,12 @@ def test_wherever_time_lies_the_logits_come_once(readout: Readout, logits: Any) 
 
 def test_a_tuple_that_comes_in_training_alone_is_read_at_its_first_entry() -> None:
     assert torch.equal(Readout()((LOGITS[0], LOGITS[1])), LOGITS[0])
-    with pytest.raises(ValueError, match=r"gave tuple without logits where they were: pass readout=\.\.\."):
+    with pytest.raises(ValueError, match="readout="):
         Readout((2,))((LOGITS,))
 
 
 def test_rows_that_are_no_multiple_of_the_time_steps_are_refused() -> None:
-    with pytest.raises(ValueError, match="10 samples and time steps in one axis are no multiple of T = 4"):
+    with pytest.raises(ValueError, match="T = 4"):
         Unfold(4)(torch.ones(10, 3))
 
 
@@ -90,5 +90,5 @@ class Stubborn(nn.Module):
 
 
 def test_a_step_that_takes_a_state_and_gives_none_is_named() -> None:
-    with pytest.raises(TypeError, match=r"Stubborn takes a state and gives Tensor, not \(output, next state\)"):
+    with pytest.raises(TypeError, match="Stubborn takes a state"):
         TimeLoop(carry=True)(Stubborn(), torch.rand(4, 2, 3))

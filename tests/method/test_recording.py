@@ -77,7 +77,7 @@ def frames(seed: int = 0) -> Tensor:
 
 def wrapped(kind: type[Recording]) -> tuple[Network, Shortcut]:
     network = Network(kind)
-    return network, attach(network, example=frames(), labels=LABELS, tell=lambda line: None)
+    return network, attach(network, example=frames(), labels=LABELS, log=lambda line: None)
 
 
 def rates(network: Network) -> Tensor:

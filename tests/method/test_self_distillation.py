@@ -28,8 +28,8 @@ def soft(logits: Tensor, temperature: float) -> list[list[float]]:
     return [[value / sum(row) for value in row] for row in powers]
 
 
-@given(seed=st.integers(0, 2**31), share=st.floats(0, 1), temperature=st.floats(0.5, 8), balance=st.floats(0, 2))
-def test_by_the_formula(seed: int, share: float, temperature: float, balance: float) -> None:
+@given(seed=st.integers(0, 2**31), share=st.floats(0, 1), temperature=st.floats(0.5, 8), branch_weight=st.floats(0, 2))
+def test_by_the_formula(seed: int, share: float, temperature: float, branch_weight: float) -> None:
     given_ = output(seed)
     expected = F.cross_entropy(given_.main, LABELS).item()
     teacher = soft(given_.main, temperature)
@@ -39,8 +39,8 @@ def test_by_the_formula(seed: int, share: float, temperature: float, balance: fl
             p * math.log(p / q) for ps, qs in zip(teacher, student, strict=True) for p, q in zip(ps, qs, strict=True)
         ) / len(teacher)
         hard = F.cross_entropy(branch, LABELS).item()
-        expected += balance * ((1 - share) * hard + share * temperature**2 * divergence)
-    loss = SelfDistillation(share, temperature)(given_, LABELS, balance)
+        expected += branch_weight * ((1 - share) * hard + share * temperature**2 * divergence)
+    loss = SelfDistillation(share, temperature)(given_, LABELS, branch_weight)
     assert loss.item() == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 

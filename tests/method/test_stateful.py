@@ -93,7 +93,7 @@ def test_a_reset_in_place_leaves_no_graph(whole: bool) -> None:
 
     x, labels = 4 * torch.rand(4, 8, 20), torch.arange(8) % 3
     said: list[str] = []
-    model = attach(Whole() if whole else Network(), example=x, labels=labels, tell=said.append)
+    model = attach(Whole() if whole else Network(), example=x, labels=labels, log=said.append)
     assert ("the network's reset_state()" if whole else "reset() of InPlace") in said[0]
     gradients = []
     for _ in range(2):

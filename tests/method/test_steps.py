@@ -48,7 +48,7 @@ def test_branches_of_every_step_have_the_mean_that_branches_have_else(layout: st
     network = nn.Sequential(Layer(5, 6), Layer(6, 7), nn.Linear(7, CLASSES))
     x = torch.randn(STEPS, SAMPLES, 5)
     if layout == "a step a call":
-        model = attach(network, ["0", "1"], example=x, loop="input", batch_axis=1, tell=lambda line: None)
+        model = attach(network, ["0", "1"], example=x, loop="input", batch_axis=1, log=lambda line: None)
     else:
         x = x if layout == "[T, N, C]" else x.transpose(0, 1)
         axis = 0 if layout == "[T, N, C]" else 1
@@ -97,8 +97,8 @@ def test_any_network_in_one_call() -> None:
     network = nets.spiking_resnet8(CLASSES, STEPS, width=4, readout="sequence")
     images, labels = torch.rand(8, 3, 8, 8), torch.arange(8) % CLASSES
     model = attach(
-        copy.deepcopy(network), method="stages_and_steps", example=images, labels=labels, tell=lambda line: None
+        copy.deepcopy(network), method="stages_and_steps", example=images, labels=labels, log=lambda line: None
     )
     output = model(images)
     assert {tuple(logits.shape) for logits in (output.main, *output.branches)} == {(STEPS, 8, CLASSES)}
-    assert model.objective(output, labels, model.balance(0, 1)).isfinite()
+    assert model.objective(output, labels, model.branch_weight(0, 1)).isfinite()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from shortcut_snn import LossSum, Shortcut, attach
-from shortcut_snn.method.model import difference
+from shortcut_snn.method.shortcut import difference
 from shortcut_snn.neurons import LIF
 
 from .peers import LABELS, PEERS, Peer, frames, integrating
@@ -87,9 +87,7 @@ def test_a_tap_that_changes_the_network_is_found_out() -> None:
 def test_a_state_that_is_not_reset_is_found_out_and_may_be_reset() -> None:
     network, x = integrating()
     model = attach(network, ["0"], example=x, reset=None)
-    with pytest.raises(
-        ValueError, match=r"8 of 8 values differ, by up to 0\.333333; .*give the wrapper a reset=\.\.\."
-    ):
+    with pytest.raises(ValueError, match="reset="):
         model.strip(check=x)
     assert hooks(network) == 1
     assert attach(network, ["0"], example=x).strip(check=x) is network

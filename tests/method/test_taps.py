@@ -5,8 +5,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 from shortcut_snn import Shortcut
-from shortcut_snn.method import every_block, stage_ends
-from shortcut_snn.method.taps import resolve
+from shortcut_snn.method import every_block, resolve, stage_ends
 
 from .toys import Staged, small
 

@@ -27,13 +27,13 @@ def vanilla() -> dict[str, torch.Tensor]:
     return network.state_dict()
 
 
-def shortcut(objective, placement: str, balance: float) -> dict[str, torch.Tensor]:
+def shortcut(objective, placement: str, branch_weight: float) -> dict[str, torch.Tensor]:
     torch.manual_seed(5)
     model = Shortcut(small("resnet18"), placement, num_classes=3)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.02)
     for images, labels in batches():
         optimizer.zero_grad()
-        objective(model(images), labels, balance).backward()
+        objective(model(images), labels, branch_weight).backward()
         optimizer.step()
     return model.strip().state_dict()
 

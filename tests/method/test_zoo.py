@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from shortcut_snn import Shortcut, attach
-from shortcut_snn.method.batches import alter
-from shortcut_snn.method.passes import inputs_of
+from shortcut_snn.introspection.perturb import alter
+from shortcut_snn.method.calls import inputs_of
 
 from .toys import hooks
 from .zoo import CLASSES, ZOO, Entry
@@ -24,14 +24,13 @@ entries = pytest.mark.parametrize("entry", ZOO.values(), ids=ZOO)
 
 def wrapped(entry: Entry, network: nn.Module, x: Any) -> Shortcut:
     lines: list[str] = []
-    options = {"example": x, "tell": lines.append, **entry.given}
+    options = {"example": x, "log": lines.append, **entry.given}
     if entry.asks is not None:
         with pytest.raises(ValueError, match=entry.asks):
             attach(network, **options)
         options |= entry.cure
     model = attach(network, **options)
-    assert lines == [str(model.description)]
-    assert lines[0] in repr(model)
+    assert lines == [model.layout.summary()]
     return model
 
 
@@ -76,8 +75,8 @@ def test_what_is_found_is_right(entry: Entry) -> None:
     assert hooks(network) == hooked + len(model.taps.names)
 
     # The branches are as wide as what they tap has channels, and the axes are where they are.
-    assert model.description.batch_axis == entry.batch
-    assert model.description.num_classes == CLASSES
+    assert model.layout.batch_axis == entry.batch
+    assert model.layout.num_classes == CLASSES
     widths = tuple(branch.classifier.in_features for branch in model.branches)
     assert widths
     assert entry.widths is None or set(widths) <= entry.widths, widths
@@ -114,13 +113,13 @@ def test_what_is_found_is_right(entry: Entry) -> None:
 @pytest.mark.parametrize("entry", OPEN.values(), ids=OPEN)
 def test_labels_tell_what_the_example_leaves_open(entry: Entry) -> None:
     network, x = entry.make(), entry.example()
-    asked = attach(copy.deepcopy(network), example=x, tell=lambda line: None, **entry.cure)
+    asked = attach(copy.deepcopy(network), example=x, log=lambda line: None, **entry.cure)
     labels = torch.arange(x.shape[entry.batch]) + CLASSES - x.shape[entry.batch]
-    told = attach(network, example=x, labels=labels, tell=lambda line: None)
-    assert told.description.taps == asked.description.taps
+    told = attach(network, example=x, labels=labels, log=lambda line: None)
+    assert told.layout.taps == asked.layout.taps
     assert torch.equal(told(x).main, asked(x).main)
     if not entry.logits_by_labels:
-        assert str(told.description) == str(asked.description)
+        assert told.layout.summary() == asked.layout.summary()
         return
     with pytest.raises(ValueError, match=entry.asks):
         # Of fewer classes than there are.

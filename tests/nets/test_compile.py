@@ -60,16 +60,16 @@ def test_the_other_blocks(block: str) -> None:
 
 @pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize(
-    ("objective", "balance"),
+    ("objective", "branch_weight"),
     [(LogitSum(), 0.25), (LogitSum(), 0.0), (LossSum(), 0.25)],
     ids=["logit sum", "lambda at 0", "loss sum"],
 )
-def test_a_network_in_the_wrapper(objective: Objective, balance: float, compiler: str) -> None:
+def test_a_network_in_the_wrapper(objective: Objective, branch_weight: float, compiler: str) -> None:
     labels = torch.tensor([0, 1, 2, 1])
 
     def loss(output: ShortcutOutput) -> Tensor:
         assert len(output.branches) == 1
-        return objective(output, labels, balance)
+        return objective(output, labels, branch_weight)
 
     assert_equals_eager(Shortcut(small(), num_classes=3), compiler, loss)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shortcut_snn import nets
-from shortcut_snn.method.taps import every_block, stage_ends
+from shortcut_snn.method import every_block, stage_ends
 from shortcut_snn.neurons import LIF, ATan
 
 from .by_hand import conv, normalised, randomise, spike

@@ -23,6 +23,7 @@ __all__ = [
     "Option",
     "Slot",
     "augmentation",
+    "branch_weight",
     "check",
     "component_of",
     "data",
@@ -41,7 +42,6 @@ __all__ = [
     "option_help",
     "options_of",
     "read",
-    "schedule",
     "slot",
     "suggestion",
     "surrogate",
@@ -53,8 +53,8 @@ __all__ = [
 network = Kind("network", context=("num_classes", "in_channels", "image_size", "make_neuron", "readout"))
 neuron = Kind("neuron", context=("detach_membrane",))
 surrogate = Kind("surrogate", context=("v",))
-objective = Kind("objective", context=("output", "target", "balance", "criterion"))
-schedule = Kind("schedule", context=("step", "total"))
+objective = Kind("objective", context=("output", "target", "branch_weight", "criterion"))
+branch_weight = Kind("branch_weight", context=("step", "total"))
 gradient = Kind("gradient")
 head = Kind("head", context=("channels", "num_classes"))
 task = Kind(

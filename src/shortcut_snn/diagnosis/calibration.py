@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..inspection import hooked, preserving_state
 from ..introspection.libraries import steepness
 from ..introspection.neurons import neurons
-from ..method.passes import inputs_of
+from ..method import inputs_of
 from ..neurons import Neuron, Resizable
 from .calibration_of_others import rounded, steepness_by_layer
 from .layers import Batch, Loss, cross_entropy

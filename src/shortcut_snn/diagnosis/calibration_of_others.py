@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from ..inspection import preserving_state
 from ..introspection.libraries import steepness
 from ..introspection.neurons import resetting
-from ..method.passes import states
+from ..method import detached_states
 from .probe import square_sum
 
 # The norm may rise with the steepness and then fall: an interval where it crosses the target comes first.
@@ -161,7 +161,7 @@ def _search(cut: _Cut, target: float) -> float:
 
 def _twin(neuron: nn.Module) -> nn.Module:
     """A copy with a state of its own, and without hooks, which would lead to all that they belong to."""
-    memo: dict[int, Any] = states(neuron)
+    memo: dict[int, Any] = detached_states(neuron)
     for module in neuron.modules():
         memo |= {id(value): type(value)() for key, value in vars(module).items() if "_hooks" in key}
     return copy.deepcopy(neuron, memo)

@@ -12,8 +12,7 @@ from ..introspection import attach
 from ..introspection.attachment import describe
 from ..introspection.libraries import libraries_of
 from ..introspection.neurons import neurons
-from ..method import Description, Shortcut
-from ..method.passes import Reset, states
+from ..method import Layout, Reset, Shortcut, copy_network
 from ..nets import SpikingNetwork
 from .layers import Batch, Examination, LayerReport, Loss, cross_entropy, examine
 from .remedies import of_branches, of_main, of_neurons
@@ -102,30 +101,30 @@ def _setup(network: nn.Module, batches: Sequence[Batch], loss: Loss, reset: Rese
         "samples": len(labels) if isinstance(labels, Tensor) and labels.dim() else None,
     }
 
-    def find(looked_at: nn.Module) -> Description | None:
+    def find(looked_at: nn.Module) -> Layout | None:
         if loss is cross_entropy:
-            return attach(looked_at, [], example=example, tell=lambda line: None, **how).description
+            return attach(looked_at, [], example=example, log=lambda line: None, **how).layout
         return describe(looked_at, example, **how)
 
     try:
         try:
-            found = find(copy.deepcopy(network, states(network)))
+            found = find(copy_network(network))
         except ValueError:
             found = find(_awake(network))
     except ValueError as error:
         raise ValueError(f"{error} (an argument of attach: what it returns can be diagnosed as well)") from error
     assert found is not None
-    inner = copy.deepcopy(network, states(network))
+    inner = copy_network(network)
     wrapped = Shortcut(
         inner, [], num_classes=max(found.num_classes, 1), run=found.run, reset=found.reset, readout=found.readout
     )
-    wrapped.description = found
+    wrapped.layout = found
     return Setup(wrapped, of_main(loss), inner)
 
 
 def _awake(network: nn.Module) -> nn.Module:
     """A copy whose neurons fire, if low thresholds make them: in a silent network nothing tells where samples are."""
-    twin = copy.deepcopy(network, states(network))
+    twin = copy_network(network)
     for neuron in neurons(twin).values():
         for name in ("threshold", "v_threshold"):
             now = getattr(neuron, name, None)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..inspection import preserving_state
 from ..introspection.neurons import neurons, resetting
-from ..method.passes import Reset, inputs_of
+from ..method import Reset, inputs_of
 from .gradients import on_chain
 from .probe import Tally, probe
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..inspection import hooked
 from ..introspection.neurons import neurons, spiking_layers, stepwise
-from ..method.taps import first_tensor
+from ..method import first_tensor
 
 
 def square_sum(grad: Tensor) -> Tensor:

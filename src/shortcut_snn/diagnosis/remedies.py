@@ -13,10 +13,7 @@ from ..inspection import preserving_state
 from ..introspection import attach
 from ..introspection.libraries import steepness
 from ..introspection.neurons import neurons, resetting
-from ..method import Shortcut, ShortcutOutput, TimeLoop
-from ..method.passes import Reset
-from ..method.readout import Readout
-from ..method.taps import PLACEMENTS, resolve
+from ..method import PLACEMENTS, Readout, Reset, Shortcut, ShortcutOutput, TimeLoop, resolve
 from ..neurons import IF, LIF, Neuron, Resizable
 from .calibration import calibrate, set_widths
 from .layers import Batch, Loss
@@ -64,7 +61,7 @@ def of_branches(setup: Setup, batches: Sequence[Batch], reset: Reset | None) -> 
         batches: one is run to find the number of classes.
         reset: see :func:`~.layers.examine`.
     """
-    if isinstance(setup.model, Shortcut) and setup.model.description is not None and not setup.model.branches:
+    if isinstance(setup.model, Shortcut) and setup.model.layout is not None and not setup.model.branches:
         return _found_branches(setup, batches[0][0], reset)
     if setup.inner is not None:
         return []
@@ -107,10 +104,10 @@ def _found_branches(setup: Setup, example: Any, reset: Reset | None) -> list[Rem
     @cache
     def built(taps: str | int) -> tuple[Shortcut, Any]:
         """The wrapper, and where logits are in what the network gives."""
-        how: Any = {"reset": reset or bare.description.reset, "tell": lambda line: None}
+        how: Any = {"reset": reset or bare.layout.reset, "log": lambda line: None}
         if isinstance(bare.run, TimeLoop):
             loop = "input" if bare.run.steps is None else bare.run.steps
-            how |= {"loop": loop, "batch_axis": bare.description.batch_axis}
+            how |= {"loop": loop, "batch_axis": bare.layout.batch_axis}
         if bare.readout is not None:
             how["readout"] = bare.readout
         model = attach(copy.deepcopy(bare).network, taps, example=example, **how)

@@ -26,7 +26,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..inspection import hooked
 from ..introspection.neurons import neurons
-from ..method.taps import first_tensor
+from ..method import first_tensor
 from ..neurons import ILIF, CurrentNeuron
 
 WEIGHT_LAYERS = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear

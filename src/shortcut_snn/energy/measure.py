@@ -13,10 +13,7 @@ from ..inspection import hooked
 from ..introspection.attachment import describe
 from ..introspection.libraries import libraries_of
 from ..introspection.neurons import neurons, stepwise
-from ..method import Shortcut
-from ..method.batches import primary
-from ..method.passes import Reset, call_on, dry_copy
-from ..method.taps import first_tensor
+from ..method import Reset, Shortcut, call_on, dry_copy, first_tensor, primary
 from ..nets import SpikingNetwork
 from ..random_state import preserve_random_state
 from .counting import WEIGHT_LAYERS, LayerOperations, count_operations
@@ -107,8 +104,8 @@ def _infer_call(network: nn.Module, example: Any, time_steps: int | None, reset:
         return _Call(None, reset, None, time_steps or inner.time_steps)
     if isinstance(network, Shortcut):
         reset = reset or network._reset
-        if network.description is not None:
-            layout = network.description
+        if network.layout is not None:
+            layout = network.layout
             return _Call(network.run, reset, layout.batch_axis, time_steps or layout.time_steps)
     try:
         try:

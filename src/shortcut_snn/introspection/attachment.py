@@ -8,11 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from ..method.description import Description
-from ..method.heads import Head
-from ..method.model import Shortcut
-from ..method.passes import Reset, example_of
-from ..method.taps import Extract, TimeAxis
+from ..method import Extract, Head, Layout, Reset, Shortcut, TimeAxis, example_of
 from .finding import Finder
 
 Auto = Literal["auto"]
@@ -35,7 +31,7 @@ def attach(
     labels: Tensor | None = None,
     samples: int | None = None,
     wrap: Callable[..., Shortcut] = Shortcut,
-    tell: Callable[[str], object] = print,
+    log: Callable[[str], object] = print,
 ) -> Shortcut:
     """Wrap a network of SpikingJelly, snnTorch, Norse, sinabs, plain PyTorch or your own for training with branches.
 
@@ -67,7 +63,7 @@ def attach(
             in a tuple, and the shape of targets ``[N, steps, variables]`` a forecast from logits.
         samples: how many samples the example has, if that is known without labels.
         wrap: what makes the wrapper of all this, as a gradient mechanism does; by default :class:`Shortcut` itself.
-        tell: takes the line that says what was found.
+        log: takes the lines that say what was inferred.
 
     Raises:
         ValueError: something cannot be told; the message says what to pass.
@@ -76,8 +72,12 @@ def attach(
         >>> import torch
         >>> network = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
         >>> model = attach(network, ["1"], example=torch.rand(2, 4))
-        branches behind 1 (5 channels); plain PyTorch, called once a batch, samples along axis 0; reset: none needed; \
-logits: output, 3 classes
+        neurons:    plain PyTorch
+        time loop:  one call for the whole batch
+        reset:      not needed (none needed)
+        batch axis: 0
+        readout:    output, 3 classes
+        taps:       1 (5 channels)
         >>> model.branches[0].classifier
         Linear(in_features=5, out_features=3, bias=True)
     """
@@ -105,9 +105,9 @@ logits: output, 3 classes
         run=description.run,
         head=head,
         reset=description.reset,
+        layout=description,
     )
-    model.description = description
-    tell(str(description))
+    log(description.summary())
     return model
 
 
@@ -118,7 +118,7 @@ def describe(
     loop: Literal["auto", "network"] = "auto",
     reset: Reset | Auto | None = "auto",
     samples: int | None = None,
-) -> Description:
+) -> Layout:
     """Find how a network is called and put to rest and where samples lie; no branches, and nothing about its logits.
 
     Args:

@@ -1,6 +1,5 @@
 """Who goes through time: a network in one call, or a loop that calls it for each time step."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -8,10 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..method.batches import primary
-from ..method.passes import Reset, states
-from ..method.taps import tensor_in
-from ..method.time_loop import TimeLoop, takes_state
+from ..method import Reset, TimeLoop, copy_network, primary, takes_state, tensor_in
 from .changes import changes
 from .libraries import Library
 from .probing import UNFIT, Pass, Prober
@@ -129,7 +125,7 @@ def _forgotten(network: nn.Module, libraries: list[Library], example: Any, rest:
     """What to call before a network can take the example as a sequence; None where that would not do."""
     for library in libraries:
         if library.to_sequences is not None and primary(example).dim() > 2:
-            twin = copy.deepcopy(network, states(network))
+            twin = copy_network(network)
             library.to_sequences(twin)
             if _can(twin, example, None, rest):
                 return library.to_sequences_call

@@ -6,14 +6,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..method.batches import primary, resized
-from ..method.description import Description, Tap
-from ..method.passes import Reset
-from ..method.taps import PLACEMENTS, Extract, TimeAxis, Unfold, each, first_tensor, resolve
-from ..method.time_loop import TimeLoop
+from ..method import (
+    PLACEMENTS,
+    Extract,
+    Layout,
+    Reset,
+    Tap,
+    TimeAxis,
+    TimeLoop,
+    Unfold,
+    first_tensor,
+    one_per_tap,
+    primary,
+    resolve,
+)
 from .calling import who_calls
 from .libraries import libraries_of
 from .logits import find_readout, logits_of
+from .perturb import resized
 from .probing import UNFIT, Pass, Prober, channel_axis_of, named
 from .samples import FEW, MANY, TRIED, Samples, leaves_of
 from .sites import learning, spread, stage_taps, stand_in
@@ -56,11 +66,14 @@ class Finder:
         readout: Extract | str | None,
         num_classes: int | None,
         labels: Tensor | None = None,
-    ) -> Description:
+    ) -> Layout:
         """Return what is found."""
         options = self._candidates(taps)
         self.samples.find([one[0] for one in options])
-        times, channels = each(time_axis, len(options), "time axes"), each(channel_axis, len(options), "channel axes")
+        times, channels = (
+            one_per_tap(time_axis, len(options), "time axes"),
+            one_per_tap(channel_axis, len(options), "channel axes"),
+        )
         found: list[Tap] = []
         trained = self._train({name for names in options for name in names})
         dead = self._without_gradient(trained)
@@ -117,7 +130,7 @@ class Finder:
 
     def described(
         self, taps: tuple[Tap, ...], readout: Any, width: int, shape: tuple[int, ...] | None = None
-    ) -> Description:
+    ) -> Layout:
         """Return what is known, with these taps and this readout."""
         given = primary(self.full).shape
         time: int | None = None
@@ -133,11 +146,10 @@ class Finder:
         elif len(given) > 2 and any(tap.time_axis == 1 and tap.shape[1] == given[1] for tap in taps):
             time, steps = 1, given[1]
         known = " and ".join(library.name for library in self.libraries)
-        return Description(
+        return Layout(
             known or ("neurons of its own" if self.neurons else "plain PyTorch"),
             self.run,
             self.reset,
-            self.reset_why,
             self.samples.batch_axis,
             time,
             steps,
@@ -145,6 +157,7 @@ class Finder:
             width,
             taps,
             shape,
+            {"reset": self.reset_why},
         )
 
     # What is tapped

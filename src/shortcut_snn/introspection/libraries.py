@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..method.passes import Reset
+from ..method import Reset
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..method.batches import primary
-from ..method.readout import Readout
-from ..method.taps import Extract, Unfold
+from ..method import Extract, Readout, Unfold, primary
 from .changes import changes
 from .probing import UNFIT, is_layer, named
 from .samples import FEW, Samples, leaves_of

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from ..method.passes import Reset
+from ..method import Reset
 from ..neurons import CurrentNeuron, Neuron, NormNeuron
 from .libraries import libraries_of
 from .states import own_reset

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ..method.batches import alter, varied
-from ..method.passes import call_on, evaluation, states
-from ..method.taps import tensor_in
+from ..method import call_on, copy_network, evaluation, tensor_in
+from .perturb import alter, varied
 
 Run = Callable[..., Any]
 Gains = dict[str, tuple[Tensor, Tensor]]
@@ -89,7 +88,7 @@ class Prober:
     ) -> None:
         self.run = run
         self.example = tree_map_only(Tensor, varied, example)
-        self.rest = copy.deepcopy(network, states(network))
+        self.rest = copy_network(network)
         if reset is not None:
             reset(self.rest)
         self._gains: Gains | None = None

@@ -5,11 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..method.batches import primary, resized
-from ..method.readout import entries
-from ..method.taps import Extract
-from ..method.time_loop import TimeLoop
+from ..method import Extract, TimeLoop, entries, primary
 from .changes import Place, changes, places
+from .perturb import resized
 from .probing import UNFIT, Injection, Pass, Prober, channel_axis_of, named
 
 FEW, MANY, TRIED = 3, 4, 5

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from torch import nn
 
-from ..method.taps import stages
+from ..method import stages
 from .probing import Event, is_layer, named
 
 _ATTENTION = re.compile(r"attention|attn|(^|_)ssa|^([qkv]|qkv|q_|k_|v_|to_[qkv])(_|$)", re.IGNORECASE)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..method.passes import Reset
+from ..method import Reset
 from .libraries import Library, resettable
 from .probing import Prober, named
 

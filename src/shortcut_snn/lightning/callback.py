@@ -20,20 +20,20 @@ from ..introspection.attachment import describe
 from ..introspection.libraries import libraries_of
 from ..introspection.states import own_reset
 from ..method import (
-    Balance,
+    BranchWeight,
     Criterion,
     LinearDecay,
     LogitSum,
     Objective,
+    Readout,
+    Reset,
     Shortcut,
     ShortcutOutput,
+    like,
     takes_branches,
     takes_every_step,
+    tensor_in,
 )
-from ..method.batches import like
-from ..method.passes import Reset
-from ..method.readout import Readout
-from ..method.taps import tensor_in
 from ..neurons import packed_spikes
 from .counting import add_logits, add_loss, mean_over_calls, second_of
 from .others import check_order
@@ -96,7 +96,7 @@ class ShortcutCallback(Callback):
         *,
         method: str | None = None,
         objective: Objective | str | None = None,
-        balance: Balance | None = None,
+        balance: BranchWeight | None = None,
         criterion: Criterion = F.cross_entropy,
         labels: Callable[[Any], Tensor] | None = None,
         example: Any = None,
@@ -118,7 +118,7 @@ class ShortcutCallback(Callback):
             raise ValueError(f"{named} is no objective for branches: use it in the module's own training_step")
         self.network, self.taps, self.options = network, taps, options
         self.method, self.example_labels, self.pack = method, example_labels, pack
-        self.balance: Balance = LinearDecay() if balance is None else balance
+        self.balance: BranchWeight = LinearDecay() if balance is None else balance
         self.criterion, self.labels = criterion, labels or second_of
         self.example = example
         self._axis = 1 if options.get("time_axis") == 1 else 0
@@ -186,7 +186,7 @@ class ShortcutCallback(Callback):
             # The Trainer will give batches like this.
             example = like(example, next(network.parameters(), torch.empty(0)))
             tell = print if trainer.is_global_zero else (lambda _: None)
-            said = {"tell": tell, "labels": self.example_labels} | self.options
+            said = {"log": tell, "labels": self.example_labels} | self.options
             self._shortcut = attach(network, self.taps, method=self.method, example=example, **said)
         self._reset, self._readout = self._shortcut._reset, self._shortcut.readout
         if isinstance(self._readout, Readout) and self._shortcut.run is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..method.taps import tensor_in
+from ..method import tensor_in
 
 
 def add_logits(output: Any, logits: Tensor, time_axis: int) -> Any:

@@ -1,8 +1,26 @@
-"""The method: shortcut back-propagation and evolutionary training, for any spiking network."""
+"""The paper's method: shortcut back-propagation and evolutionary training, for any spiking network.
 
-from .description import Description, Tap
-from .heads import Branch, ConvBranch, DenseBranch
-from .model import Shortcut
+A tap is a submodule whose output is read. A branch is a tap and the auxiliary head on it.
+:class:`Shortcut` wraps a network with branches, an objective makes one loss of their predictions, and the branch weight
+(lambda) decides how much the branches count at each training step.
+"""
+
+from .branch_weight import BranchWeight, Constant, CosineDecay, LinearDecay, StepDecay
+from .calls import (
+    Reset,
+    call_network,
+    call_on,
+    copy_network,
+    detached_states,
+    dry_copy,
+    evaluation,
+    example_of,
+    inputs_of,
+    like,
+    primary,
+)
+from .heads import ConvHead, DenseHead, Head, LinearHead
+from .layout import Layout, Tap
 from .objectives import (
     TET,
     Criterion,
@@ -15,33 +33,59 @@ from .objectives import (
     takes_branches,
     takes_every_step,
 )
-from .schedules import Balance, Constant, CosineDecay, LinearDecay, StepDecay
-from .taps import every_block, stage_ends
-from .time_loop import TimeLoop
+from .placement import PLACEMENTS, every_block, one_per_tap, resolve, stage_ends, stages
+from .readout import Readout, entries
+from .shortcut import Shortcut
+from .taps import Extract, TimeAxis, Unfold, first_tensor, tensor_in
+from .time_loop import TimeLoop, takes_state
 
 __all__ = [
+    "PLACEMENTS",
     "TET",
-    "Balance",
-    "Branch",
+    "BranchWeight",
     "Constant",
-    "ConvBranch",
+    "ConvHead",
     "CosineDecay",
     "Criterion",
-    "DenseBranch",
-    "Description",
+    "DenseHead",
+    "Extract",
+    "Head",
+    "Layout",
     "LinearDecay",
+    "LinearHead",
     "LogitSum",
     "LossSum",
     "Objective",
+    "Readout",
+    "Reset",
     "SelfDistillation",
     "Shortcut",
     "ShortcutOutput",
     "StepDecay",
     "StepLossSum",
     "Tap",
+    "TimeAxis",
     "TimeLoop",
+    "Unfold",
+    "call_network",
+    "call_on",
+    "copy_network",
+    "detached_states",
+    "dry_copy",
+    "entries",
+    "evaluation",
     "every_block",
+    "example_of",
+    "first_tensor",
+    "inputs_of",
+    "like",
+    "one_per_tap",
+    "primary",
+    "resolve",
     "stage_ends",
+    "stages",
     "takes_branches",
     "takes_every_step",
+    "takes_state",
+    "tensor_in",
 ]

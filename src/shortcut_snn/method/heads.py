@@ -1,7 +1,7 @@
-"""What a branch computes of a tapped output: a head, as auxiliary heads are elsewhere.
+"""Auxiliary heads: what a branch computes from the output of its tap.
 
-A head is a module made by ``(channels, outputs)``. It is given the tap averaged over time and space, ``[N, C]``; one
-that says ``pools = False`` does the averaging over space itself, if any, and is given ``[N, C, *space]``.
+A head is a module made by ``(channels, outputs)``. It takes the tap's output averaged over time and space, ``[N, C]``.
+A head with ``pools = False`` takes ``[N, C, *space]`` and averages over space itself, if at all.
 """
 
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from .. import components
 
 Head = Callable[[int, int], nn.Module]
-"""``(channels, outputs) -> module``: makes the head of a branch."""
+"""``(channels, outputs) -> module``: a factory of auxiliary heads."""
 
 
 class _Mean(torch.autograd.Function):
-    """A mean in float32 or wider whose gradient stays one number for each that was returned.
+    """A mean in float32 or wider whose gradient is an expanded view.
 
-    PyTorch's own writes it out over time and space, in float32, and converts that: three tensors as large as the
-    features for a branch that reads them once.
+    PyTorch's mean materialises its gradient over time and space in float32 and then converts it. That takes three
+    tensors of the size of the features for a branch that reads them once.
     """
 
     generate_vmap_rule = True
@@ -49,12 +49,12 @@ def pool(features: Tensor, time_axis: int | None, space: bool = True) -> Tensor:
     Args:
         features: ``[T, N, C, *space]`` with ``time_axis=0``, ``[N, T, C, *space]`` with ``time_axis=1``,
             or ``[N, C, *space]`` with ``time_axis=None`` (the network is called once per time step).
-        time_axis: where time lies.
+        time_axis: the axis of time.
         space: whether to average over space too.
 
     Returns:
-        ``[N, C]``, or ``[N, C, *space]``; in float32 for half-precision input so that the mean loses no bits, and never
-        the network's own tensor, which something behind the tap may change in place.
+        ``[N, C]``, or ``[N, C, *space]``, in float32 for half-precision input. Always a new tensor, since a later
+        layer may change the features in place.
 
     Raises:
         ValueError: there is no such time axis.
@@ -81,20 +81,20 @@ def pool(features: Tensor, time_axis: int | None, space: bool = True) -> Tensor:
 
 
 @components.head("linear")
-class Branch(nn.Module):
-    """The paper's branch: mean over time and space, then one fully connected layer.
+class LinearHead(nn.Module):
+    """The paper's head: mean over time and space, then one fully connected layer.
 
-    Pooling before the linear layer gives what pooling its outputs would, and keeps ``[N, C]`` values
-    for the backward pass instead of a whole sequence of feature maps.
+    Pooling before the linear layer equals pooling after it, and keeps ``[N, C]`` values for the backward pass instead
+    of a sequence of feature maps.
 
     Args:
         channels: C of the tapped output.
-        num_classes: how many numbers it predicts for a sample.
-        init_std: standard deviation of the weights at the start, the biases being 0; ``"1/n"`` for one over the number
-            of channels, as the paper's code has it; 0 for a branch that is silent at first; null for torch's default.
+        num_classes: number of values predicted per sample.
+        init_std: standard deviation of the initial weights, with biases 0. ``"1/n"`` is one over the number of
+            channels, as in the authors' code. 0 starts with logits of 0. null is torch's default.
 
     Example:
-        >>> Branch(16, 10, init_std=0.0)(torch.ones(2, 16)).abs().max()
+        >>> LinearHead(16, 10, init_std=0.0)(torch.ones(2, 16)).abs().max()
         tensor(0., grad_fn=<MaxBackward1>)
     """
 
@@ -116,18 +116,18 @@ class Branch(nn.Module):
 
 
 @components.head("conv")
-class ConvBranch(nn.Module):
+class ConvHead(nn.Module):
     """A 3x3 convolution with batch norm and ReLU on the firing rates, mean over space, one fully connected layer.
 
-    So are the branches of enhanced self-distillation for spiking networks: rates in, nothing that spikes.
+    Enhanced self-distillation for spiking networks (NeurIPS 2025) has branches of this kind.
 
     Args:
         channels: C of the tapped output.
-        num_classes: how many numbers it predicts for a sample.
-        width: channels of the convolution; null for as many as it is given.
+        num_classes: number of values predicted per sample.
+        width: channels of the convolution; null for the number of input channels.
 
     Example:
-        >>> ConvBranch(16, 10, width=8)(torch.rand(2, 16, 4, 4)).shape
+        >>> ConvHead(16, 10, width=8)(torch.rand(2, 16, 4, 4)).shape
         torch.Size([2, 10])
     """
 
@@ -148,25 +148,25 @@ class ConvBranch(nn.Module):
         """
         if rates.dim() != 4:
             raise ValueError(
-                f"a conv head needs a tap of images, [N, C, H, W] without time, got shape {tuple(rates.shape)}: use a "
-                "linear one"
+                f"a conv head needs a tap of images, [N, C, H, W] without time, got shape {tuple(rates.shape)}: use "
+                "head='linear'"
             )
         logits: Tensor = self.classifier(self.norm(self.conv(rates)).relu().mean((2, 3)))
         return logits
 
 
 @components.head("dense")
-class DenseBranch(nn.Module):
-    """One linear layer at every place, for networks that predict something at every place, as in segmentation.
+class DenseHead(nn.Module):
+    """One linear layer at every position, for predictions at every position, as in segmentation.
 
-    The wrapper brings what it predicts to the size of the network's own output.
+    The wrapper interpolates its predictions to the size of the network's output.
 
     Args:
         channels: C of the tapped output.
-        num_classes: how many numbers it predicts for a place.
+        num_classes: number of values predicted per position.
 
     Example:
-        >>> DenseBranch(16, 10)(torch.rand(2, 16, 4, 4)).shape
+        >>> DenseHead(16, 10)(torch.rand(2, 16, 4, 4)).shape
         torch.Size([2, 10, 4, 4])
     """
 

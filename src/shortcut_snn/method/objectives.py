@@ -1,13 +1,15 @@
-"""Objectives: ``(output, target, balance, criterion) -> scalar``, the loss of a batch with its branches.
+"""Objectives: ``(output, target, branch_weight, criterion) -> scalar``, the loss of a batch with its branches.
 
-What a prediction costs is the task's: its criterion (cross-entropy, with smoothing or without, a squared error, a loss
-of every pixel ...). How the branches count is the objective's.
+The task's criterion is the loss of one prediction: cross-entropy, squared error, a loss of every pixel.
+The objective decides how the branches enter the loss. ``branch_weight`` is the paper's lambda at this training step.
 """
 
+import functools
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -17,10 +19,17 @@ from .. import components
 
 Criterion = Callable[[Tensor, Any], Tensor]
 """``(prediction, target) -> scalar``."""
+ObjectiveCall = TypeVar("ObjectiveCall", bound=Callable[..., Tensor])
 
 
 class ShortcutOutput(NamedTuple):
-    """What the main output and every branch predict, shallowest branch first.
+    """The predictions of the network and of every branch.
+
+    Args:
+        main: the network's prediction: ``[N, classes]``, or ``[N, D]``, ``[N, K, H, W]``, ... for other tasks;
+            ``[T, N, ...]`` for an objective that takes every time step.
+        branches: the prediction of every branch, shallowest first, each in the shape of ``main``. Empty in evaluation
+            mode and for a network without branches.
 
     Example:
         >>> import torch
@@ -33,58 +42,77 @@ class ShortcutOutput(NamedTuple):
 
 
 class Objective(Protocol):
-    """How main output and branches make a loss. Any callable will do; those here say, as attributes, what they need.
+    """The loss of a batch from the main prediction and the branches' predictions.
 
-    ``every_step``: the outputs of every time step, ``[T, N, ...]``, of the branches too (default: no); ``branches``:
-    branches at all (default: yes).
+    Any callable of this signature is an objective. It may declare its needs as attributes. ``every_step``: it takes
+    predictions of every time step, ``[T, N, ...]``, default False. ``branches``: it uses branches, default True.
 
     Example:
-        >>> def last_branch(output, target, balance, criterion=F.cross_entropy):
-        ...     return criterion(output.main, target) + balance * criterion(output.branches[-1], target)
+        >>> def last_branch(output, target, branch_weight, criterion=F.cross_entropy):
+        ...     return criterion(output.main, target) + branch_weight * criterion(output.branches[-1], target)
         >>> objective: Objective = last_branch
         >>> takes_every_step(objective), takes_branches(objective)
         (False, True)
     """
 
     def __call__(
-        self, output: ShortcutOutput, target: Any, balance: float, /, criterion: Criterion = F.cross_entropy
+        self, output: ShortcutOutput, target: Any, branch_weight: float, /, criterion: Criterion = F.cross_entropy
     ) -> Tensor:
         """Return the loss of a batch.
 
         Args:
-            output: what the main output and the branches predict: ``[N, classes]``, ``[N, D]``, ``[N, K, H, W]`` ...
+            output: the predictions of the network and its branches.
             target: as the criterion takes it.
-            balance: lambda, the weight of the branches.
+            branch_weight: lambda.
             criterion: ``(prediction, target) -> scalar``.
         """
 
 
 def takes_every_step(objective: Objective) -> bool:
-    """Say whether an objective takes the outputs of every time step, ``[T, N, ...]``.
+    """Return whether an objective takes the predictions of every time step, ``[T, N, ...]``.
 
     Example:
         >>> takes_every_step(TET()), takes_every_step(LogitSum())
         (True, False)
     """
-    return bool(getattr(getattr(objective, "factory", objective), "every_step", False))
+    return bool(getattr(_declaring(objective), "every_step", False))
 
 
 def takes_branches(objective: Objective) -> bool:
-    """Say whether branches make a difference to an objective.
+    """Return whether an objective uses branches.
 
     Example:
         >>> takes_branches(TET()), takes_branches(LogitSum())
         (False, True)
     """
-    return bool(getattr(getattr(objective, "factory", objective), "branches", True))
+    return bool(getattr(_declaring(objective), "branches", True))
+
+
+def _declaring(objective: Objective) -> Any:
+    """Return what declares an objective's needs: the objective, or the function that a recipe configures."""
+    component = getattr(objective, "component", None)
+    return objective if component is None else component.factory
+
+
+def _accepts_balance(call: ObjectiveCall) -> ObjectiveCall:
+    """Accept the keyword ``balance``, the former name of ``branch_weight``, with a warning."""
+
+    @functools.wraps(call)
+    def renamed(*args: Any, **kwargs: Any) -> Tensor:
+        if "balance" in kwargs:
+            warnings.warn("balance is now called branch_weight", DeprecationWarning, stacklevel=2)
+            kwargs["branch_weight"] = kwargs.pop("balance")
+        return call(*args, **kwargs)
+
+    return cast("ObjectiveCall", renamed)
 
 
 @components.objective("logit_sum")
 @dataclass(frozen=True)
 class LogitSum:
-    """``criterion(main + balance * sum of branches, target)``: the paper's training output of the shortcut network.
+    """``criterion(main + branch_weight * sum of branches, target)``: the paper's training output.
 
-    With ``balance = 1`` this is the paper's plain shortcut; with a decaying one, its evolutionary training.
+    ``branch_weight = 1`` is the paper's plain shortcut; a decaying one is its evolutionary training.
 
     Example:
         >>> output = ShortcutOutput(torch.tensor([[2.0]]), (torch.tensor([[4.0]]),))
@@ -95,36 +123,36 @@ class LogitSum:
     every_step: ClassVar[bool] = False
     branches: ClassVar[bool] = True
 
+    @_accepts_balance
     def __call__(
-        self, output: ShortcutOutput, target: Any, balance: float, criterion: Criterion = F.cross_entropy
+        self, output: ShortcutOutput, target: Any, branch_weight: float, criterion: Criterion = F.cross_entropy
     ) -> Tensor:
         """Return the loss of a batch; see :class:`Objective`.
 
         Raises:
-            ValueError: a branch predicts something of another shape.
+            ValueError: a branch's prediction has another shape than the network's.
         """
         prediction = output.main
         for branch in output.branches:
             if branch.shape != prediction.shape:
                 raise ValueError(
                     f"a branch gives {tuple(branch.shape)} and the network {tuple(prediction.shape)}, which cannot be "
-                    "summed: take an objective that makes a loss of each, such as LossSum, with a criterion that takes "
-                    "both, or readout=... that makes logits [N, classes] of what the network gives"
+                    "summed: use LossSum, or readout=... that returns logits [N, classes]"
                 )
-            prediction = prediction + balance * branch
+            prediction = prediction + branch_weight * branch
         return criterion(prediction, target)
 
 
 @components.objective("loss_sum")
 @dataclass(frozen=True)
 class LossSum:
-    """``criterion(main) + balance * sum of criterion(branch)``: deep supervision.
+    """``criterion(main) + branch_weight * sum of criterion(branch)``: deep supervision.
 
-    The main output has to be right by itself, whatever the branches say (the paper's introduction speaks of
-    it; Lee et al., Deeply-Supervised Nets, 2015).
+    The main output has to be right by itself, whatever the branches predict. The paper's introduction mentions this
+    form; it is that of Lee et al., "Deeply-Supervised Nets", 2015.
 
     Args:
-        average: whether to take the mean over branches in place of their sum.
+        average: take the mean over branches instead of their sum.
 
     Example:
         >>> output = ShortcutOutput(torch.tensor([[2.0]]), (torch.tensor([[4.0]]),))
@@ -137,23 +165,25 @@ class LossSum:
 
     average: bool = False
 
+    @_accepts_balance
     def __call__(
-        self, output: ShortcutOutput, target: Any, balance: float, criterion: Criterion = F.cross_entropy
+        self, output: ShortcutOutput, target: Any, branch_weight: float, criterion: Criterion = F.cross_entropy
     ) -> Tensor:
         """Return the loss of a batch; see :class:`Objective`."""
         loss = criterion(output.main, target)
-        weight = balance / len(output.branches) if self.average and output.branches else balance
+        if self.average and output.branches:
+            branch_weight = branch_weight / len(output.branches)
         for branch in output.branches:
-            loss = loss + weight * criterion(branch, target)
+            loss = loss + branch_weight * criterion(branch, target)
         return loss
 
 
 @components.objective("step_loss_sum")
 @dataclass(frozen=True)
 class StepLossSum:
-    """Deep supervision of every time step: :class:`LossSum` of the outputs of each, averaged over the steps.
+    """Deep supervision of every time step: :class:`LossSum` of each step's predictions, averaged over the steps.
 
-    Supervision at stages and time steps, as DeepTAGE has it (ICLR 2025).
+    DeepTAGE (ICLR 2025) supervises stages and time steps in this way.
 
     Example:
         >>> main, branch = torch.tensor([[[1.0]], [[3.0]]]), torch.tensor([[[2.0]], [[4.0]]])  # [T, N, 1]
@@ -164,36 +194,40 @@ class StepLossSum:
     every_step: ClassVar[bool] = True
     branches: ClassVar[bool] = True
 
+    @_accepts_balance
     def __call__(
-        self, output: ShortcutOutput, target: Any, balance: float, criterion: Criterion = F.cross_entropy
+        self, output: ShortcutOutput, target: Any, branch_weight: float, criterion: Criterion = F.cross_entropy
     ) -> Tensor:
         """Return the loss of a batch; see :class:`Objective`.
 
         Raises:
-            ValueError: an output without a time axis.
+            ValueError: a prediction without a time axis.
         """
         _check_steps(output.main, target, "step_loss_sum")
-        loss, steps = LossSum(), zip(output.main, *output.branches, strict=True)
-        losses = [loss(ShortcutOutput(main, tuple(branches)), target, balance, criterion) for main, *branches in steps]
+        loss_sum, steps = LossSum(), zip(output.main, *output.branches, strict=True)
+        losses = [
+            loss_sum(ShortcutOutput(main, tuple(branches)), target, branch_weight, criterion)
+            for main, *branches in steps
+        ]
         return torch.stack(losses).mean()
 
 
 @components.objective("distillation")
 @dataclass(frozen=True)
 class SelfDistillation:
-    """``criterion(main) + balance * sum of [(1 - share) * criterion(branch) + share * KL]`` over branches.
+    """``criterion(main) + branch_weight * sum of [(1 - share) * criterion(branch) + share * KL]`` over branches.
 
     Zhang et al., "Be Your Own Teacher: Improve the Performance of Convolutional Neural Networks via Self
     Distillation", ICCV 2019, arXiv 1905.08094, its first two losses, with Hinton et al.'s factor (arXiv 1503.02531)::
 
         KL = temperature^2 * KL(softmax(main / temperature) || softmax(branch / temperature))
 
-    ``share`` is the paper's alpha, 0 for the deepest classifier, which learns from labels alone: no gradient of KL
-    reaches the main output through its logits. The paper's third loss, the distance between features, is left out:
-    its bottleneck layers are not branches as here. Outputs are logits of classes, ``[N, classes, ...]``.
+    ``share`` is Zhang et al.'s alpha. The main output is the teacher: it learns from labels alone, since no gradient of
+    KL reaches its logits. Their third loss, a distance between features, needs bottleneck layers and is left out.
+    Predictions are logits of classes, ``[N, classes, ...]``.
 
     Args:
-        share: of the main output's soft labels in a branch's loss, from 0 to 1.
+        share: the share of the teacher's soft labels in a branch's loss, from 0 to 1.
         temperature: of the soft labels; > 0.
 
     Raises:
@@ -201,8 +235,8 @@ class SelfDistillation:
 
     Example:
         >>> main = torch.tensor([[2.0, 0.0]])
-        >>> twin = ShortcutOutput(main, (main,))  # a branch that says what the main output says
-        >>> SelfDistillation(share=1.0)(twin, torch.tensor([0]), 1.0) == F.cross_entropy(main, torch.tensor([0]))
+        >>> output = ShortcutOutput(main, (main,))  # the branch agrees with its teacher
+        >>> SelfDistillation(share=1.0)(output, torch.tensor([0]), 1.0) == F.cross_entropy(main, torch.tensor([0]))
         tensor(True)
     """
 
@@ -218,17 +252,18 @@ class SelfDistillation:
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise ValueError(f"temperature, of the soft labels, must be finite and > 0, got {self.temperature}")
 
+    @_accepts_balance
     def __call__(
-        self, output: ShortcutOutput, target: Any, balance: float, criterion: Criterion = F.cross_entropy
+        self, output: ShortcutOutput, target: Any, branch_weight: float, criterion: Criterion = F.cross_entropy
     ) -> Tensor:
         """Return the loss of a batch; see :class:`Objective`.
 
         Raises:
             ValueError: a target that is not of classes.
         """
-        if not _of_classes(output.main, target):
+        if not _are_classes(output.main, target):
             raise ValueError(
-                "distillation compares probabilities of classes, which this task's targets are not: use loss_sum"
+                "distillation compares probabilities of classes, and this task's targets are not classes: use loss_sum"
             )
         loss = criterion(output.main, target)
         teacher = (output.main.detach() / self.temperature).log_softmax(1)
@@ -236,7 +271,7 @@ class SelfDistillation:
             student = (branch / self.temperature).log_softmax(1)
             divergence = F.kl_div(student, teacher, reduction="none", log_target=True).sum(1).mean()
             soft = divergence * self.temperature**2
-            loss = loss + balance * ((1.0 - self.share) * criterion(branch, target) + self.share * soft)
+            loss = loss + branch_weight * ((1.0 - self.share) * criterion(branch, target) + self.share * soft)
         return loss
 
 
@@ -248,12 +283,12 @@ class TET:
         L_TET = (1 / T) * sum over t of criterion(O[t], target of the batch)
         L_MSE = (1 / T) * sum over t of MSE(O[t], target)
 
-    The defaults are those of its authors' code. At inference the logits are averaged over time. It has no branches:
-    lambda, the weight of branches, plays no part.
+    The defaults are those of its authors' code. At inference the logits are averaged over time. TET has no branches, so
+    ``branch_weight`` has no effect.
 
     Args:
-        weight: of the regulariser, the paper's lambda, from 0 to 1.
-        target: what the regulariser draws every logit to, the paper's phi.
+        weight: of the regulariser, Deng et al.'s lambda, from 0 to 1.
+        target: the number that the regulariser draws every logit to, Deng et al.'s phi.
 
     Raises:
         ValueError: an option out of range.
@@ -276,26 +311,27 @@ class TET:
         if not math.isfinite(self.target):
             raise ValueError(f"target, of TET's regulariser, must be finite, got {self.target}")
 
+    @_accepts_balance
     def __call__(
-        self, output: ShortcutOutput, target: Any, balance: float, criterion: Criterion = F.cross_entropy
+        self, output: ShortcutOutput, target: Any, branch_weight: float, criterion: Criterion = F.cross_entropy
     ) -> Tensor:
         """Return the loss of a batch; see :class:`Objective`.
 
         Args:
-            output: its ``main`` is that of every time step, ``[T, N, ...]``.
+            output: its ``main`` is ``[T, N, ...]``.
             target: of the batch, the same at every step.
-            balance: not used.
+            branch_weight: not used.
             criterion: the loss of one step.
 
         Raises:
-            ValueError: an output without a time axis, or a regulariser for targets that are not of classes.
+            ValueError: a prediction without a time axis, or a regulariser for targets that are not classes.
         """
         main = output.main
         _check_steps(main, target, "TET")
-        if self.weight and not _of_classes(main[0], target):
+        if self.weight and not _are_classes(main[0], target):
             raise ValueError(
-                "TET's regulariser draws the logits of all classes to one number, and this task's targets are not "
-                "classes: set its weight to 0"
+                "TET's regulariser is for logits of classes, and this task's targets are not classes: set its weight "
+                "to 0"
             )
         loss = torch.stack([criterion(step, target) for step in main]).mean()
         if self.weight == 0:
@@ -307,12 +343,12 @@ def _check_steps(main: Tensor, target: Any, name: str) -> None:
     if main.dim() < 3 or (isinstance(target, Tensor) and target.dim() and main.shape[1] != len(target)):
         raise ValueError(
             f"{name} needs the logits of every time step, [T, N, classes], got shape {tuple(main.shape)}; "
-            "networks of ours give them with readout='sequence'"
+            "built-in networks return them with readout='sequence'"
         )
 
 
-def _of_classes(prediction: Tensor, target: Any) -> bool:
-    """Whether targets are indices of classes or probabilities over axis 1; what is no tensor the criterion knows."""
+def _are_classes(prediction: Tensor, target: Any) -> bool:
+    """Return whether targets are indices of classes or probabilities over axis 1; targets of other types pass."""
     if not isinstance(target, Tensor):
         return True
     if not target.is_floating_point():

@@ -1,4 +1,4 @@
-"""Where a network's logits are in what it returns, and how they are laid out."""
+"""Readout: the logits in what a network returns, averaged over time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from .taps import Unfold
 
 @dataclass(frozen=True)
 class Readout:
-    """Takes a network's output and returns its logits ``[N, classes]``, averaged over time.
+    """Map a network's output to its logits ``[N, classes]``, averaged over time.
 
     Args:
-        path: keys and indices that lead to the logits in a tuple or a dictionary.
-        time_axis: where time, or what else the logits are averaged over, lies in them; None for nowhere.
-        unfold: takes time out of the batch axis first.
-        listed: the output is a list of the logits of each time step, and ``time_axis`` 0.
+        path: the keys and indices of the logits in a tuple or a dictionary.
+        time_axis: the axis to average over; None for none.
+        unfold: splits the batch axis into time and samples first.
+        listed: the output is a list with the logits of each time step; ``time_axis`` is then 0.
 
     Example:
         >>> import torch
@@ -32,36 +32,36 @@ class Readout:
     listed: bool = False
 
     def find(self, output: Any) -> Tensor:
-        """Return the logits as the network gives them.
+        """Return the logits as the network returns them.
 
         Raises:
-            ValueError: there are none.
+            ValueError: the output has no tensor at the path.
         """
         if self.listed:
             return torch.stack(tuple(output))
-        found = output
-        # A network may give a tuple in training alone, as with auxiliary heads of its own.
-        if not isinstance(found, Tensor):
+        logits = output
+        # Some networks return a tuple in training alone, with the logits of auxiliary classifiers.
+        if not isinstance(logits, Tensor):
             for key in self.path or (0,):
-                found = entries(found).get(key)
-        if not isinstance(found, Tensor):
+                logits = entries(logits).get(key)
+        if not isinstance(logits, Tensor):
             raise ValueError(
-                f"the network gave {type(output).__name__} without logits where they were: pass readout=..."
+                f"the network returned {type(output).__name__} without the logits at {self}: pass readout=..."
             )
-        return found
+        return logits
 
     def __call__(self, output: Any) -> Tensor:
         """Return logits ``[N, classes]``.
 
         Raises:
-            ValueError: there are none.
+            ValueError: the output has no tensor at the path.
         """
         logits = self.find(output)
         logits = logits if self.unfold is None else self.unfold(logits)
         return logits if self.time_axis is None else logits.mean(self.time_axis)
 
     def add(self, output: Any, logits: Tensor) -> Any:
-        """Return the output with logits ``[N, classes]`` added to its own, those of every time step whole.
+        """Return the output with ``logits``, ``[N, classes]``, added to its own at every time step.
 
         Example:
             >>> import torch
@@ -69,25 +69,25 @@ class Readout:
             tensor(1.)
         """
         main = self.find(output)
-        own = main if self.unfold is None else self.unfold(main)
-        added = own + (logits if self.time_axis is None else logits.unsqueeze(self.time_axis))
+        unfolded = main if self.unfold is None else self.unfold(main)
+        total = unfolded + (logits if self.time_axis is None else logits.unsqueeze(self.time_axis))
         if self.listed:
-            return list(added)
-        return _replaced(output, self.path or (0,), added.view_as(main))
+            return list(total)
+        return _replaced(output, self.path or (0,), total.view_as(main))
 
     def __str__(self) -> str:
-        """Say it in words."""
+        """Describe the readout in words, as in ``output[0] averaged over axis 0``."""
         if self.listed:
             return "output, a list of time steps, averaged over them"
-        place = "".join(f"[{key!r}]" for key in self.path)
-        unfolded = "" if self.unfold is None else f" of {self.unfold.steps} time steps in the batch axis"
-        over = "" if self.time_axis is None else f" averaged over {'axis ' if self.unfold is None else ''}"
-        over += "" if self.time_axis is None else (str(self.time_axis) if self.unfold is None else "them")
-        return f"output{place}{unfolded}{over}"
+        path = "".join(f"[{key!r}]" for key in self.path)
+        if self.unfold is not None:
+            averaged = "" if self.time_axis is None else " averaged over them"
+            return f"output{path} of {self.unfold.steps} time steps in the batch axis{averaged}"
+        return f"output{path}" + ("" if self.time_axis is None else f" averaged over axis {self.time_axis}")
 
 
 def entries(output: Any) -> dict[Any, Any]:
-    """Return what there is in a tuple, a dictionary or an object with fields, by index or key.
+    """Return the entries of a tuple, a dictionary or an object with fields, by index or key.
 
     Example:
         >>> entries((1, 2)), entries({"logits": 3})
@@ -101,15 +101,17 @@ def entries(output: Any) -> dict[Any, Any]:
 
 
 def _replaced(output: Any, path: tuple[Any, ...], value: Tensor) -> Any:
+    """Return the output with another value at a path of one key."""
+    (key,) = path
     if isinstance(output, Tensor):
         return value
     if isinstance(output, tuple | list):
-        parts = [value if index == path[0] else part for index, part in enumerate(output)]
+        parts = [value if index == key else part for index, part in enumerate(output)]
         return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
     if type(output) is dict:
-        return output | {path[0]: value}
+        return output | {key: value}
     if isinstance(output, Mapping):
-        output[path[0]] = value  # type: ignore[index]
+        output[key] = value  # type: ignore[index]
     else:
-        setattr(output, path[0], value)
+        setattr(output, key, value)
     return output

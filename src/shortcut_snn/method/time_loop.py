@@ -1,4 +1,4 @@
-"""Running a network that computes one time step a call over a whole sequence."""
+"""The time loop around a network that computes one time step per call."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,20 +6,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .passes import signature_of
+from .calls import signature_of
 
 
 @dataclass(frozen=True)
 class TimeLoop:
-    """Calls a network once per time step and stacks along a first axis what it gives.
+    """Call a network once per time step and stack its outputs along a new first axis.
 
     Args:
-        steps: how often a static batch is shown; None for a batch with a time axis, one call for each time step.
-        carry: the network is called with ``state=`` what it returned beside its output in the step before (Norse).
-        axis: where time lies in the batch: 0 for ``[T, N, ...]``, 1 for ``[N, T, ...]``.
+        steps: T for a static batch, which every call gets whole; None for a batch with a time axis.
+        carry: pass ``state=`` the second output of the previous call, as Norse networks need.
+        axis: the axis of time in the batch: 0 for ``[T, N, ...]``, 1 for ``[N, T, ...]``.
 
     Raises:
-        ValueError: no time steps.
+        ValueError: fewer than one time step.
 
     Example:
         >>> TimeLoop()(nn.Linear(4, 3), torch.rand(5, 2, 4)).shape  # 5 calls
@@ -35,35 +35,36 @@ class TimeLoop:
             raise ValueError(f"a static batch is shown for at least 1 time step, got {self.steps}")
 
     def __call__(self, network: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """Return the outputs of all steps: tensors ``[T, ...]``, in tuples or dictionaries as the network does.
+        """Return the outputs of all steps: tensors ``[T, ...]``, in tuples or dictionaries as the network returns them.
 
-        The batch is the first argument, or the first tensor of those with names.
+        The batch is the first positional argument, or else the first keyword argument that is a tensor.
         """
         name = None if args else next((key for key, value in kwargs.items() if isinstance(value, Tensor)), None)
         batch: Tensor = args[0] if name is None else kwargs[name]
+
+        def call(step: Tensor, **state: Any) -> Any:
+            if name is None:
+                return network(step, *args[1:], **kwargs, **state)
+            return network(**kwargs | {name: step} | state)
+
         steps = batch.unbind(self.axis) if self.steps is None else [batch] * self.steps
-
-        def call(step: Tensor, **more: Any) -> Any:
-            return (
-                network(step, *args[1:], **kwargs, **more) if name is None else network(**kwargs | {name: step} | more)
-            )
-
         if not self.carry:
             return _stack([call(step) for step in steps])
         outputs, state = [], None
         for step in steps:
-            given = call(step, state=state)
-            if not isinstance(given, tuple) or len(given) != 2:
+            result = call(step, state=state)
+            if not isinstance(result, tuple) or len(result) != 2:
                 raise TypeError(
-                    f"{type(network).__name__} takes a state and gives {type(given).__name__}, not (output, next state)"
+                    f"{type(network).__name__} takes a state and returns {type(result).__name__}, not (output, next "
+                    "state)"
                 )
-            output, state = given
+            output, state = result
             outputs.append(output)
         return _stack(outputs)
 
 
 def takes_state(network: nn.Module) -> bool:
-    """Whether a network can be given the state of the step before.
+    """Return whether a network's ``forward`` has an argument ``state``.
 
     Example:
         >>> takes_state(nn.Linear(2, 2))
@@ -73,7 +74,7 @@ def takes_state(network: nn.Module) -> bool:
 
 
 def _stack(outputs: list[Any]) -> Any:
-    """Tensors stacked along a first axis, through tuples and dictionaries; of anything else, such as states, a list."""
+    """Stack tensors along a first axis, inside tuples and dictionaries; leave anything else as a list."""
     first = outputs[0]
     if isinstance(first, dict):
         return {key: _stack([output[key] for output in outputs]) for key in first}

@@ -227,7 +227,7 @@ def build_task(
                 readout=task.readout,
                 wrap=gradient,
                 # Where there are no branches nothing was chosen that a person would want to know.
-                tell=tell if taps else lambda line: None,
+                log=tell if taps else lambda line: None,
                 **options,
             )
         except ValueError as error:

@@ -44,7 +44,7 @@ class Branches:
     """
 
     taps: Literal["stages", "blocks"] | tuple[str, ...] = "stages"
-    schedule: Annotated[Any, components.schedule] = _default(components.schedule, "linear")
+    schedule: Annotated[Any, components.branch_weight] = _default(components.branch_weight, "linear")
     by: Literal["step", "epoch"] = "step"
     head: Annotated[Any, components.head] | None = None
 

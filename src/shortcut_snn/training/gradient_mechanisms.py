@@ -183,7 +183,7 @@ class RateShortcut(Shortcut):
         """Map images ``[N, C, H, W]`` or frames ``[T, N, C, H, W]`` to logits, or what else the network takes."""
         if not (self.training and torch.is_grad_enabled()):
             return super().forward(x)
-        found = self.description
+        found = self.layout
         axis = found.time_axis if found is not None else None if x.dim() == 4 else 0
         with self._passes.spiking():
             self.network(x)

@@ -1,7 +1,7 @@
-"""Lambda schedules: the weight of the branches as a pure function of (step, total steps).
+"""Branch weights: lambda, the weight of the branches, as a pure function of (step, total steps).
 
-A schedule has no state, so there is nothing to checkpoint and nothing to forget on resume.
-Any callable ``(step, total) -> float`` will do; those here are the usual ones.
+A branch weight has no state, so a checkpoint stores nothing of it and a resumed run continues with the same values.
+Any callable ``(step, total) -> float`` works as one.
 """
 
 import math
@@ -12,12 +12,12 @@ from typing import Protocol
 from .. import components
 
 
-class Balance(Protocol):
-    """``(step, total steps) -> lambda``; step counts from 0, so lambda(total) is the end of training.
+class BranchWeight(Protocol):
+    """``(step, total steps) -> lambda``; steps count from 0, so lambda(total) is the value at the end of training.
 
     Example:
-        >>> schedule: Balance = lambda step, total: 0.5 if 2 * step < total else 0.0
-        >>> schedule(0, 100), schedule(50, 100)
+        >>> half: BranchWeight = lambda step, total: 0.5 if 2 * step < total else 0.0
+        >>> half(0, 100), half(50, 100)
         (0.5, 0.0)
     """
 
@@ -26,22 +26,23 @@ class Balance(Protocol):
 
 
 def _progress(step: int, total: int) -> float:
+    """Return the fraction of training that is done, from 0 to 1."""
     if total < 1:
-        raise ValueError(f"a lambda schedule needs at least 1 training step in total, got {total}")
+        raise ValueError(f"the branch weight needs at least 1 training step in total, got {total}")
     if step < 0:
-        raise ValueError(f"the training step counts from 0, got {step}")
+        raise ValueError(f"training steps count from 0, got {step}")
     return min(step / total, 1.0)
 
 
-def _check(name: str, weight: float) -> None:
-    if not (isinstance(weight, Real) and math.isfinite(weight) and weight >= 0):
-        raise ValueError(f"{name}: lambda must be finite and >= 0, got {weight!r}")
+def _check_lambda(name: str, value: float) -> None:
+    if not (isinstance(value, Real) and math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name}: lambda must be finite and >= 0, got {value!r}")
 
 
-@components.schedule("constant")
+@components.branch_weight("constant")
 @dataclass(frozen=True)
 class Constant:
-    """The same lambda throughout: 1 is the paper's plain shortcut back-propagation, 0 is vanilla.
+    """The same lambda throughout: 1 is the paper's plain shortcut back-propagation, 0 is the baseline.
 
     Args:
         value: lambda.
@@ -54,17 +55,17 @@ class Constant:
     value: float = 1.0
 
     def __post_init__(self) -> None:
-        _check("value", self.value)
+        _check_lambda("value", self.value)
 
     def __call__(self, step: int, total: int) -> float:
         """Return lambda at a step."""
         return self.value
 
 
-@components.schedule("linear")
+@components.branch_weight("linear")
 @dataclass(frozen=True)
 class LinearDecay:
-    """``lambda(i) = initial * (1 - i / I)``: the paper's evolutionary training, initial 0.25.
+    """``lambda(i) = initial * (1 - i / I)``: the paper's evolutionary training, with initial 0.25.
 
     Args:
         initial: lambda at the start; it falls to 0.
@@ -77,17 +78,17 @@ class LinearDecay:
     initial: float = 0.25
 
     def __post_init__(self) -> None:
-        _check("initial", self.initial)
+        _check_lambda("initial", self.initial)
 
     def __call__(self, step: int, total: int) -> float:
         """Return lambda at a step."""
         return self.initial * (1.0 - _progress(step, total))
 
 
-@components.schedule("cosine")
+@components.branch_weight("cosine")
 @dataclass(frozen=True)
 class CosineDecay:
-    """Half a cosine from ``initial`` to 0: slower than linear at both ends (ours).
+    """Half a cosine from ``initial`` to 0: slower than linear at both ends (not in the paper).
 
     Args:
         initial: lambda at the start.
@@ -100,21 +101,21 @@ class CosineDecay:
     initial: float = 0.25
 
     def __post_init__(self) -> None:
-        _check("initial", self.initial)
+        _check_lambda("initial", self.initial)
 
     def __call__(self, step: int, total: int) -> float:
         """Return lambda at a step."""
         return self.initial * 0.5 * (1.0 + math.cos(math.pi * _progress(step, total)))
 
 
-@components.schedule("step")
+@components.branch_weight("step")
 @dataclass(frozen=True)
 class StepDecay:
-    """``initial`` until the fraction ``until`` of training, then 0 (ours).
+    """``initial`` until the fraction ``until`` of training, then 0 (not in the paper).
 
     Args:
         initial: lambda at the start.
-        until: the fraction of training that has it, from 0 to 1.
+        until: the fraction of training with this lambda, from 0 to 1.
 
     Example:
         >>> [StepDecay(0.25, until=0.5)(step, 100) for step in (0, 49, 50)]
@@ -125,7 +126,7 @@ class StepDecay:
     until: float = 0.5
 
     def __post_init__(self) -> None:
-        _check("initial", self.initial)
+        _check_lambda("initial", self.initial)
         if not (isinstance(self.until, Real) and 0.0 <= self.until <= 1.0):
             raise ValueError(f"until is a fraction of training from 0 to 1, got {self.until!r}")
 
@@ -134,4 +135,4 @@ class StepDecay:
         return self.initial if _progress(step, total) < self.until else 0.0
 
 
-components.schedule.type = Balance
+components.branch_weight.type = BranchWeight

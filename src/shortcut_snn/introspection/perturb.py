@@ -4,7 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
+
+from ..method import primary
 
 
 def alter(example: Any, axis: int, number: int | None, seed: int = 1, wide: bool = False) -> Any:
@@ -28,38 +30,6 @@ def alter(example: Any, axis: int, number: int | None, seed: int = 1, wide: bool
         return other
 
     return tree_map_only(Tensor, change, example)
-
-
-def primary(example: Any) -> Tensor:
-    """Return the first tensor of an example that has axes.
-
-    Raises:
-        ValueError: there is none.
-
-    Example:
-        >>> primary((torch.ones(2, 3), 4)).shape
-        torch.Size([2, 3])
-    """
-    for leaf in tree_leaves(example):
-        if isinstance(leaf, Tensor) and leaf.dim():
-            return leaf
-    raise ValueError(
-        "the example has no tensor with a batch axis: pass example=... as one batch of the network's inputs"
-    )
-
-
-def like(example: Any, parameter: Tensor) -> Any:
-    """Return a batch on a parameter's device, its fractions in the parameter's type.
-
-    Example:
-        >>> like((torch.ones(1), torch.ones(1, dtype=torch.int)), torch.zeros(1, dtype=torch.double))
-        (tensor([1.], dtype=torch.float64), tensor([1], dtype=torch.int32))
-    """
-
-    def moved(tensor: Tensor) -> Tensor:
-        return tensor.to(parameter.device, parameter.dtype if tensor.is_floating_point() else tensor.dtype)
-
-    return tree_map_only(Tensor, moved, example)
 
 
 def resized(example: Any, axis: int, samples: int) -> Any:

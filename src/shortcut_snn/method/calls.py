@@ -1,0 +1,199 @@
+"""Calling any network on an example, without leaving a trace in it."""
+
+import copy
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from ..random_state import preserve_random_state
+
+Reset = Callable[[nn.Module], object]
+"""Returns the neurons of a network to their initial state."""
+
+
+def example_of(network: nn.Module, example: Any) -> Any:
+    """Return the example, or the network's own ``example_input()`` if it is None.
+
+    Raises:
+        ValueError: there is neither.
+
+    Example:
+        >>> example_of(nn.Linear(2, 2), torch.ones(2))
+        tensor([1., 1.])
+    """
+    if example is not None:
+        return example
+    own_example = getattr(network, "example_input", None)
+    if own_example is None:
+        raise ValueError(
+            f"pass example=... (one batch of inputs): {type(network).__name__} has no example_input() to run instead"
+        )
+    return own_example()
+
+
+def primary(example: Any) -> Tensor:
+    """Return the first tensor of an example that has axes.
+
+    Raises:
+        ValueError: there is none.
+
+    Example:
+        >>> primary((torch.ones(2, 3), 4)).shape
+        torch.Size([2, 3])
+    """
+    for leaf in tree_leaves(example):
+        if isinstance(leaf, Tensor) and leaf.dim():
+            return leaf
+    raise ValueError(
+        "the example has no tensor with a batch axis: pass example=... as one batch of the network's inputs"
+    )
+
+
+def like(example: Any, parameter: Tensor) -> Any:
+    """Return an example on a parameter's device, with floating-point tensors in the parameter's dtype.
+
+    Example:
+        >>> like((torch.ones(1), torch.ones(1, dtype=torch.int)), torch.zeros(1, dtype=torch.double))
+        (tensor([1.], dtype=torch.float64), tensor([1], dtype=torch.int32))
+    """
+
+    def moved(tensor: Tensor) -> Tensor:
+        return tensor.to(parameter.device, parameter.dtype if tensor.is_floating_point() else tensor.dtype)
+
+    return tree_map_only(Tensor, moved, example)
+
+
+def call_network(network: nn.Module, run: Callable[..., Any] | None, *args: Any, **kwargs: Any) -> Any:
+    """Call a network through ``run``, or directly if ``run`` is None.
+
+    Example:
+        >>> call_network(nn.ReLU(), None, torch.tensor(-1.0))
+        tensor(0.)
+    """
+    return network(*args, **kwargs) if run is None else run(network, *args, **kwargs)
+
+
+def call_on(network: nn.Module, run: Callable[..., Any] | None, example: Any) -> Any:
+    """Call a network on an example of one or several inputs (a tuple, or a dictionary of its arguments).
+
+    The network gets a copy of the example, so it may change its input in place.
+
+    Example:
+        >>> call_on(nn.Bilinear(2, 3, 4), None, (torch.ones(5, 2), torch.ones(5, 3))).shape
+        torch.Size([5, 4])
+    """
+    args, kwargs = inputs_of(network, tree_map_only(Tensor, torch.clone, example))
+    return call_network(network, run, *args, **kwargs)
+
+
+def signature_of(network: nn.Module) -> inspect.Signature:
+    """Return the signature of a network's ``forward``, also through ``torch.compile``."""
+    return inspect.signature(getattr(network, "_orig_mod", network).forward)
+
+
+def inputs_of(network: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return an example as the positional and keyword arguments of a network's ``forward``.
+
+    Example:
+        >>> inputs_of(nn.Bilinear(2, 3, 4), {"input1": 1, "input2": 2})
+        ((), {'input1': 1, 'input2': 2})
+        >>> inputs_of(nn.ReLU(), {"image": 1})
+        (({'image': 1},), {})
+    """
+    try:
+        signature = signature_of(network)
+        if isinstance(example, tuple):
+            signature.bind(*example)
+            return example, {}
+        if isinstance(example, Mapping) and all(isinstance(key, str) for key in example):
+            signature.bind(**example)
+            return (), dict(example)
+    except (TypeError, ValueError):
+        # A network of one argument, which is this tuple or dictionary.
+        pass
+    return (example,), {}
+
+
+def detached_states(network: nn.Module) -> dict[int, Any]:
+    """Return detached copies, by id, of the tensors with a graph in a network: neuron state after a forward pass.
+
+    Use it as the memo of ``copy.deepcopy``, which refuses to copy tensors with a graph.
+
+    Example:
+        >>> neuron = nn.Identity()
+        >>> neuron.v = torch.ones(1, requires_grad=True) * 0.5
+        >>> list(detached_states(neuron).values())
+        [tensor([0.5000])]
+    """
+    return _detached(vars(module) for module in nn.Module.modules(network))
+
+
+def _detached(values: Iterable[Any], depth: int = 4) -> dict[int, Any]:
+    copies: dict[int, Any] = {}
+    for value in values if depth else ():
+        if isinstance(value, Tensor) and not value.is_leaf:
+            copies[id(value)] = value.detach().clone()
+        elif isinstance(value, dict | list | tuple):
+            copies |= _detached(value.values() if isinstance(value, dict) else value, depth - 1)
+    return copies
+
+
+def copy_network(network: nn.Module) -> nn.Module:
+    """Return a deep copy of a network, also after a forward pass that left neuron state with a graph.
+
+    Example:
+        >>> copy_network(nn.Linear(2, 2))
+        Linear(in_features=2, out_features=2, bias=True)
+    """
+    return copy.deepcopy(network, detached_states(network))
+
+
+def dry_copy(network: nn.Module, reset: Reset | None) -> nn.Module:
+    """Return a copy in eval mode with its neurons reset, for a forward pass that leaves no trace in the network.
+
+    Example:
+        >>> dry_copy(nn.Linear(2, 2), reset=None).training
+        False
+    """
+    twin = copy_network(network).eval()
+    if reset is not None:
+        reset(twin)
+    return twin
+
+
+@contextmanager
+def evaluation(network: nn.Module) -> Iterator[None]:
+    """Run the block in eval mode without gradients, then restore every module's mode and all random states.
+
+    Random generators that are attributes of the network's modules are restored too.
+
+    Example:
+        >>> network = nn.Linear(2, 2)
+        >>> with evaluation(network):
+        ...     network.training, network(torch.ones(2)).requires_grad
+        (False, False)
+        >>> network.training
+        True
+    """
+    modes = [(module, module.training) for module in nn.Module.modules(network)]
+    attributes = [value for module, _ in modes for value in vars(module).values()]
+    torch_generators = [(value, value.get_state()) for value in attributes if isinstance(value, torch.Generator)]
+    numpy_generators = [
+        (bits, bits.state) for value in attributes if (bits := getattr(value, "bit_generator", None)) is not None
+    ]
+    try:
+        network.eval()
+        with torch.no_grad(), preserve_random_state():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for generator, state in torch_generators:
+            generator.set_state(state)
+        for bits, state in numpy_generators:
+            bits.state = state

@@ -1,0 +1,142 @@
+"""Where taps are placed: at the ends of stages, after every block, or at named submodules."""
+
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
+
+_STAGE = re.compile(r"(?:^|\.)(?:layer|stage)s?[._]?\d+$")
+# Layers between blocks, which are not blocks themselves.
+_BETWEEN_BLOCKS = (
+    nn.Identity,
+    nn.modules.dropout._DropoutNd,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+)
+
+
+def stages(network: nn.Module) -> list[str]:
+    """Return the names of a network's stages: its ``stage_names``, or submodules named layer1, stage1, ...
+
+    Example:
+        >>> stages(nn.ModuleDict({"stage1": nn.ReLU(), "stage2": nn.ReLU(), "head": nn.Identity()}))
+        ['stage1', 'stage2']
+    """
+    declared = getattr(network, "stage_names", None)
+    if declared is not None:
+        return list(declared)
+    names = [name for name, _ in network.named_modules() if _STAGE.search(name)]
+    # A stage inside a stage (layer1.stage0) is not a stage of the network.
+    return [name for name in names if not any(name.startswith(outer + ".") for outer in names)]
+
+
+def stage_ends(network: nn.Module) -> list[str]:
+    """Return the names of all stages but the last, whose output is that of the main branch.
+
+    Raises:
+        ValueError: the network has no stages; name the taps instead.
+
+    Example:
+        >>> stage_ends(nn.ModuleDict({"layer1": nn.ReLU(), "layer2": nn.ReLU(), "head": nn.Identity()}))
+        ['layer1']
+    """
+    names = stages(network)
+    if len(names) < 2:
+        raise ValueError(
+            f"{type(network).__name__} has no submodules named layer1, layer2, ... as stages; "
+            f"name the taps yourself, among: {_some_names(network)}"
+        )
+    return names[:-1]
+
+
+def every_block(network: nn.Module) -> list[str]:
+    """Return the names of all blocks but the last.
+
+    Blocks are the children of the stages. A stage whose children are single layers is one block.
+
+    Raises:
+        ValueError: the network has no stages (see :func:`stage_ends`).
+
+    Example:
+        >>> block, layer = (lambda: nn.Sequential(nn.Linear(2, 2), nn.ReLU())), nn.Linear(2, 2)
+        >>> every_block(nn.ModuleDict({"layer1": nn.Sequential(block(), block()), "layer2": nn.Sequential(block())}))
+        ['layer1.0', 'layer1.1']
+        >>> every_block(nn.ModuleDict({"layer1": nn.Sequential(layer, nn.ReLU()), "layer2": nn.Sequential(block())}))
+        ['layer1']
+    """
+    blocks = []
+    for stage in [*stage_ends(network), stages(network)[-1]]:
+        children = {
+            f"{stage}.{name}": child
+            for name, child in network.get_submodule(stage).named_children()
+            if not isinstance(child, _BETWEEN_BLOCKS)
+        }
+        blocks += list(children) if children and all(map(_is_block, children.values())) else [stage]
+    return blocks[:-1]
+
+
+def _is_block(module: nn.Module) -> bool:
+    """Return whether a module is made of layers; a neuron, whose only child is a surrogate, is not."""
+    return any(True for child in module.children() for _ in nn.Module.parameters(child))
+
+
+PLACEMENTS: dict[str, Callable[[nn.Module], list[str]]] = {"stages": stage_ends, "blocks": every_block}
+
+
+def resolve(network: nn.Module, taps: str | Sequence[str]) -> list[str]:
+    """Return the submodule names of a placement ("stages", "blocks") or of a list of names.
+
+    Raises:
+        ValueError: an unknown placement, an unknown name, or a name twice.
+
+    Example:
+        >>> resolve(nn.Sequential(nn.ReLU(), nn.ReLU()), ["0"])
+        ['0']
+    """
+    if isinstance(taps, str):
+        if taps not in PLACEMENTS:
+            raise ValueError(
+                f"unknown placement {taps!r}: use one of {', '.join(map(repr, PLACEMENTS))}, or a list of names"
+            )
+        return PLACEMENTS[taps](network)
+    if not isinstance(taps, Sequence) or not all(isinstance(name, str) for name in taps):
+        raise TypeError(f"taps are a placement or a list of names of submodules, got {taps!r}")
+    names = list(taps)
+    modules = dict(network.named_modules())
+    for name in names:
+        if not name or name not in modules:
+            similar = difflib.get_close_matches(name, filter(None, modules), n=1)
+            hint = f"; did you mean {similar[0]!r}?" if similar else "."
+            raise ValueError(
+                f"no submodule {name!r} in {type(network).__name__}{hint} There are: {_some_names(network)}"
+            )
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"tapped more than once: {', '.join(repeated)}")
+    return names
+
+
+def _some_names(network: nn.Module, limit: int = 60) -> str:
+    names = [name for name, _ in network.named_modules() if name]
+    more = f", ... ({len(names) - limit} more)" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def one_per_tap(value: Any, taps: int, what: str) -> list[Any]:
+    """Return a list with one value per tap, from such a list or from one value for all.
+
+    Raises:
+        ValueError: a list of another length.
+
+    Example:
+        >>> one_per_tap(0, 2, "time axes")
+        [0, 0]
+    """
+    values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * taps
+    if len(values) != taps:
+        raise ValueError(f"{taps} taps need as many {what}, got {len(values)}")
+    return values

@@ -1,0 +1,297 @@
+"""Shortcut: the wrapper that trains a network with branches and never rewrites it."""
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .. import components
+from .calls import Reset, call_network, call_on, detached_states, dry_copy, evaluation, example_of, inputs_of, primary
+from .heads import DenseHead, Head, LinearHead
+from .layout import Layout
+from .objectives import ShortcutOutput
+from .placement import resolve
+from .taps import Extract, Taps, TimeAxis, Unfold, batch_of
+
+
+class Shortcut(nn.Module):
+    """Shortcut back-propagation around any spiking network (paper, method section).
+
+    A branch reads the output of a submodule, its tap, and predicts from it through an auxiliary head. The branches live
+    in the wrapper: the network keeps its parameters and state keys, and ``model.network`` is the deployed network.
+    In training mode a call returns the predictions of network and branches. In eval mode the branches do not run.
+    :func:`shortcut_snn.attach` infers the arguments for a network of any library.
+
+    Args:
+        network: maps a batch to logits ``[N, num_classes]`` or to another prediction (see ``readout``).
+        taps: ``"stages"`` (the end of each stage but the last), ``"blocks"`` (each block but the last), or
+            names of submodules. An empty list is training without branches.
+        num_classes: width of the branches' logits; for other tasks, the number of values they predict.
+        shape: of one sample's prediction, if that has several axes, as (steps, variables) of a forecast.
+        example: a batch for the dry pass that finds the width of each branch; its values do not matter. Not needed
+            for a network with ``example_input()``, such as the built-in ones.
+        time_axis: of tapped outputs: 0 for ``[T, N, C, ...]``, 1 for ``[N, T, C, ...]``, None for networks that are
+            called once per time step; or a list with one for each tap.
+        channel_axis: of tapped outputs, as in -1 for tokens ``[N, L, C]``; by default the axis after batch and time;
+            or a list with one for each tap.
+        extract: maps a tapped module's output to its tensor; by default the output itself or the first entry of a
+            tuple; or a list with one for each tap.
+        readout: maps the network's output to logits ``[N, num_classes]``, as in ``lambda y: y.mean(0)`` for logits of
+            every time step; by default the output itself.
+        run: maps the network and the wrapper's arguments to the network's output, as ``TimeLoop`` does for a network
+            that computes one time step per call; by default one call.
+        head: maps ``(channels, num_classes)`` to the auxiliary head of a branch (see :mod:`.heads`), or the recipe
+            entry of a registered one, as in ``"conv"`` or ``{"kind": "linear", "init_std": 0.0}``. By default
+            ``"linear"``, or ``"dense"`` if the network returns ``[N, K, H, W]``.
+        reset: returns the network's neurons to their initial state. The wrapper calls it before and after every forward
+            pass, so that neither state nor graph reaches the next pass. None for neurons without lasting state.
+        layout: the inferred layout, if the other arguments come from one.
+
+    Raises:
+        ValueError: an unknown tap, or no example to run.
+
+    Initialising the branches preserves torch's random state, so network and data see the same random numbers with and
+    without branches.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+        >>> model = Shortcut(network, ["1"], num_classes=3, example=torch.rand(2, 4), time_axis=None)
+        >>> [logits.shape for logits in model(torch.rand(2, 4)).branches]
+        [torch.Size([2, 3])]
+        >>> model.strip() is network
+        True
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        taps: str | Sequence[str] = "stages",
+        *,
+        num_classes: int,
+        shape: Sequence[int] | None = None,
+        example: Any = None,
+        time_axis: TimeAxis | Sequence[TimeAxis] = 0,
+        channel_axis: int | Sequence[int | None] | None = None,
+        extract: Extract | Sequence[Extract | None] | None = None,
+        readout: Extract | None = None,
+        run: Callable[..., Any] | None = None,
+        head: Head | str | Mapping[str, Any] | None = None,
+        reset: Reset | None = None,
+        layout: Layout | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"the network must be a torch.nn.Module, got {type(network).__name__}")
+        if not isinstance(num_classes, int):
+            raise TypeError(f"num_classes must be an integer, got {num_classes!r}")
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+        self.network = network
+        self.readout, self.run, self._reset = readout, run, reset
+        self._shape = None if shape is None else tuple(shape)
+        self.layout = layout
+        """The layout that :func:`shortcut_snn.attach` inferred."""
+        self.objective: Any = None
+        """The objective of the method that :func:`shortcut_snn.attach` applied."""
+        self.branch_weight: Any = None
+        """The branch weight of that method, a function of (step, total steps)."""
+        self.widths: dict[str, float] = {}
+        """The calibrated surrogate widths, as :func:`shortcut_snn.calibrate` returns them."""
+        names = resolve(network, taps)
+        self.branches = nn.ModuleList()
+        if names:
+            tapped, main = self._dry_pass(names, time_axis, extract, channel_axis, example)
+            self.branches.extend(self._make_branches(head, tapped, main, num_classes))
+        self.taps = Taps(network, names, time_axis, extract, channel_axis)
+        self.taps.pools = [getattr(branch, "pools", True) for branch in self.branches]
+
+    def _dry_pass(
+        self, names: list[str], time_axis: Any, extract: Any, channel_axis: Any, example: Any
+    ) -> tuple[list[Tensor], Any]:
+        """Return what each tap and the readout give for the example, by a pass through a copy of the network."""
+        batch, probe = example_of(self.network, example), dry_copy(self.network, self._reset)
+        taps = Taps(probe, names, time_axis, extract, channel_axis)
+        taps.pools = [False] * len(names)
+        with evaluation(probe):
+            taps.start()
+            output = call_on(probe, self.run, batch)
+            tapped = taps.stop()
+            main = output if self.readout is None else self.readout(output)
+        _check_samples(names, tapped, main, self._shape)
+        return tapped, main
+
+    def _make_branches(
+        self, head: Head | str | Mapping[str, Any] | None, tapped: list[Tensor], main: Any, num_classes: int
+    ) -> list[nn.Module]:
+        if head is None:
+            head = DenseHead if isinstance(main, Tensor) and main.dim() == 4 else LinearHead
+        make: Head = components.read(components.head, head, "head") if isinstance(head, str | Mapping) else head
+        reference = next(nn.Module.parameters(self.network), torch.empty(0))
+        # Built on the CPU, so that one seed gives the same branches on every device.
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            heads = [self._make_head(make, features, num_classes) for features in tapped]
+        # A network may be spread over devices: each branch goes to the device of its tap.
+        return [one.to(features.device, reference.dtype) for one, features in zip(heads, tapped, strict=True)]
+
+    def _make_head(self, make: Head, features: Tensor, num_classes: int) -> nn.Module:
+        """Return a head of ``num_classes`` outputs, or of all numbers of ``shape`` if it predicts one axis alone."""
+        head = make(features.shape[1], num_classes)
+        if self._shape is None:
+            return head
+        pooled = features.flatten(2).mean(2) if getattr(head, "pools", True) and features.dim() > 2 else features
+        with evaluation(head):
+            axes = head(pooled.to("cpu", torch.get_default_dtype())).dim()
+        return make(features.shape[1], math.prod(self._shape)) if axes == 2 else head
+
+    def forward(self, *args: Any, **kwargs: Any) -> ShortcutOutput:
+        """Run the network and, in training mode, the branches.
+
+        Raises:
+            RuntimeError: a tapped submodule was not called, or this is a replica of ``nn.DataParallel``.
+        """
+        if getattr(self, "_is_replica", False):
+            raise RuntimeError(
+                "nn.DataParallel runs copies that share their hooks, so branches would mix: use DistributedDataParallel"
+            )
+        listening = self.training and len(self.branches) > 0
+        self.reset()
+        try:
+            if listening:
+                self.taps.start()
+            with self._batch_size(args, kwargs):
+                output = call_network(self.network, self.run, *args, **kwargs)
+                main = output if self.readout is None else self.readout(output)
+            tapped = self.taps.stop() if listening else []
+            if listening:
+                _check_samples(self.taps.names, tapped, main, self._shape, 1 if self.taps.every_step else 0)
+        finally:
+            self.taps.cancel()
+            self.reset()
+        return ShortcutOutput(main, tuple(self.predict(tapped, main)) if listening else ())
+
+    def predict(self, tapped: Sequence[Tensor], main: Tensor) -> list[Tensor]:
+        """Return the branches' predictions from tapped outputs, in the shape and on the device of the main output."""
+        return [self._predict(branch, x, main) for branch, x in zip(self.branches, tapped, strict=True)]
+
+    def _predict(self, branch: nn.Module, features: Tensor, main: Tensor) -> Tensor:
+        steps = features.shape[:2] if self.taps.every_step else None
+        if steps is not None:
+            features = features.flatten(0, 1)
+        logits: Tensor = branch(features.to(next(branch.parameters(), features).dtype)).to(main.device)
+        if logits.shape[1:] == (1,) and main.dim() == (1 if steps is None else 2):
+            # The network predicts one number per sample, without an axis for it.
+            logits = logits.squeeze(1)
+        elif self._shape is not None and logits.dim() == 2:
+            logits = logits.unflatten(1, self._shape)  # type: ignore[no-untyped-call]
+        elif logits.dim() > 2:
+            # Predictions at every position: one axis of space for sequences, two for images.
+            space = main.shape[main.dim() - logits.dim() + 2 :]
+            mode = {3: "linear", 4: "bilinear", 5: "trilinear"}.get(logits.dim(), "nearest")
+            logits = logits if logits.shape[2:] == space else F.interpolate(logits, list(space), mode=mode)
+        return logits if steps is None else logits.unflatten(0, steps)  # type: ignore[no-untyped-call]
+
+    def _batch_size(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AbstractContextManager[None]:
+        """Set the batch size for taps or a readout that split a batch axis into time and samples."""
+        axis = None if self.layout is None else self.layout.batch_axis
+        readout = getattr(self.readout, "readout", self.readout)
+        unfolds = any(isinstance(one, Unfold) for one in (*self.taps.extracts, getattr(readout, "unfold", None)))
+        return nullcontext() if axis is None or not unfolds else batch_of(primary((args, kwargs)).shape[axis])
+
+    def reset(self) -> None:
+        """Return the network's neurons to their initial state, as before and after every forward pass.
+
+        SpikingJelly's ``functional.reset_net`` calls this method as that of every module.
+        """
+        if self._reset is not None:
+            self._reset(self.network)
+
+    def strip(self, check: Any = None) -> nn.Module:
+        """Remove the hooks and return the network.
+
+        Args:
+            check: a batch to prove it on: in eval mode, the main output with and without the taps must have the same
+                bits. The network is left as it was.
+
+        Raises:
+            ValueError: the outputs differ; the wrapper is unchanged.
+        """
+        if check is not None:
+            self._check_equal_without_taps(check)
+        self.taps.remove()
+        self.branches = nn.ModuleList()
+        return self.network
+
+    def _check_equal_without_taps(self, batch: Any) -> None:
+        outputs = []
+        for tapped in (True, False):
+            self.reset()
+            try:
+                # evaluation() restores the random state, so both passes draw the same numbers.
+                with evaluation(self.network), self._batch_size(*inputs_of(self.network, batch)):
+                    if tapped:
+                        self.taps.start()
+                    else:
+                        self.taps.remove()
+                    output = call_on(self.network, self.run, batch)
+                    outputs.append(output if self.readout is None else self.readout(output))
+            finally:
+                self.taps.cancel()
+                self.taps.install()
+                self.reset()
+        problem = difference(*outputs)
+        if problem is not None:
+            raise ValueError(
+                f"{type(self.network).__name__} gives one output with the taps and another without: {problem}; "
+                "if its neurons keep state from one call to the next, pass reset=... to the wrapper"
+            )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return a copy; neuron state with a graph, which torch refuses to copy, is detached in it."""
+        memo |= detached_states(self)
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        for name, value in vars(self).items():
+            twin.__dict__[name] = copy.deepcopy(value, memo)
+        return twin
+
+    def extra_repr(self) -> str:
+        """Show the taps and the inferred layout."""
+        taps = f"taps={self.taps.names}"
+        return taps if self.layout is None else f"{taps}\n{self.layout.summary()}"
+
+
+def difference(expected: Tensor, actual: Tensor) -> str | None:
+    """Describe how two tensors differ; None if they have the same shape, dtype and bits (NaN included).
+
+    Example:
+        >>> difference(torch.zeros(2), torch.tensor([0.0, 0.5]))
+        '1 of 2 values differ, by up to 0.5'
+    """
+    if expected.shape != actual.shape or expected.dtype != actual.dtype:
+        return f"{expected.dtype} {tuple(expected.shape)} became {actual.dtype} {tuple(actual.shape)}"
+    if not expected.numel():
+        return None
+    expected_bytes, actual_bytes = (x.detach().contiguous().view(-1, 1).view(torch.uint8) for x in (expected, actual))
+    differing = (expected_bytes != actual_bytes).any(1)
+    if not differing.any():
+        return None
+    largest = (expected.double() - actual.double()).abs().max().item()
+    return f"{int(differing.sum())} of {len(differing)} values differ, by up to {largest:g}"
+
+
+def _check_samples(
+    names: Sequence[str], tapped: Sequence[Tensor], main: Any, shape: tuple[int, ...] | None, axis: int = 0
+) -> None:
+    """Check that every tap has as many samples as the prediction, where the axis of samples is certain."""
+    dims = axis + (2 if shape is None else 1 + len(shape))
+    for name, features in zip(names, tapped, strict=True):
+        if isinstance(main, Tensor) and main.dim() == dims and features.shape[axis] != main.shape[axis]:
+            raise ValueError(
+                f"tap {name!r} gives {features.shape[axis]} samples where the network gives {main.shape[axis]}: pass "
+                "another time_axis, or extract=... that returns its features of the samples, or tap another module"
+            )
