@@ -14,7 +14,7 @@ from sphinx.util.docutils import SphinxDirective
 from shortcut_snn import __version__
 from shortcut_snn.cli.components import kinds
 from shortcut_snn.components import Kind, options
-from shortcut_snn.deploy import registry
+from shortcut_snn.deploy import TRAINED, card, names
 
 project = "shortcut-snn"
 copyright = "the shortcut-snn authors"
@@ -71,8 +71,8 @@ def tables(kind: Kind) -> Iterator[str]:
                 meanings.setdefault((each.name, each.hint, each.help), []).append(name)
     if meanings:
         yield "\n| option | type | meaning |\n|---|---|---|"
-    for (option, hint, text), names in meanings.items():
-        whose = "" if len(names) == len(list(kind)) else f" (of {', '.join(names)})"
+    for (option, hint, text), owners in meanings.items():
+        whose = "" if len(owners) == len(list(kind)) else f" (of {', '.join(owners)})"
         yield f"| `{option}`{whose} | {cell(hint)} | {cell(text)} |"
 
 
@@ -100,8 +100,8 @@ class Trained(SphinxDirective):
             "| energy, nJ | with ReLUs | with memory | quantised | licence of the data |",
             "|---|---|---|---|---|---|---|---|---|",
         ]
-        for name in registry.names(registry.TRAINED):
-            said = registry.card(name, registry.TRAINED)
+        for name in names(TRAINED):
+            said = card(name, TRAINED)
             energy = [f"{value / 1000:,.0f}" for value in (said.energy or {}).values()] or ["-"] * 4
             lines.append(
                 f"| `{name}` | {said.data['name']} | {100 * said.accuracy['test']:.2f} % | "

@@ -291,7 +291,7 @@ TABLES, NETWORKS = ("metrics.csv", "gradients.csv", "layers.csv"), ("network.saf
 
 def differences(one: Path, other: Path) -> list[str]:
     """Return the names of what differs between two finished runs, but for times."""
-    from shortcut_snn.deploy.weights import read_network
+    from shortcut_snn.deploy import read_network
 
     different = [name for name in TABLES if (one / name).read_bytes() != (other / name).read_bytes()]
     for name in NETWORKS:

@@ -20,12 +20,11 @@ from torch import Tensor, nn
 from benchmarks.cell import Cell
 from benchmarks.peers import spikingjelly
 from benchmarks.tasks.build import _loaded
-from shortcut_snn.deploy import Description, fold
+from shortcut_snn.deploy import NetworkSpec, OnnxRuntime, Prepare, fold
+from shortcut_snn.deploy.graph import make_graph
 from shortcut_snn.deploy.int8 import to_int8
-from shortcut_snn.deploy.onnx_export import OnnxRuntime, write_onnx
-from shortcut_snn.deploy.prepare import Prepare
-from shortcut_snn.deploy.program import make_program
-from shortcut_snn.deploy.step import neurons_of
+from shortcut_snn.deploy.onnx_export import write_onnx
+from shortcut_snn.introspection import spiking_layers
 
 STEPS, SIDE, CLASSES, ROUNDS, RUNS = 4, 32, 100, 2, 5
 WORKLOADS = {"resnet18, 64 wide": (64, 16), "resnet18, 16 wide": (16, 64)}
@@ -42,7 +41,7 @@ class Rectifier(nn.Module):
 
 def rectified(network: nn.Module) -> nn.Module:
     """Return a folded network as an ordinary one that computes each layer as often."""
-    for path in list(neurons_of(network)):
+    for path in list(spiking_layers(network)):
         owner, _, name = path.rpartition(".")
         setattr(network.get_submodule(owner), name, Rectifier())
     return network
@@ -52,15 +51,15 @@ def contenders(width: int, batch: int, folder: Path) -> dict[str, Callable[[], o
     """Return what is to be timed."""
     torch.manual_seed(0)
     data = {"classes": [str(i) for i in range(CLASSES)], "channels": 3, "image_size": [SIDE, SIDE], "kind": "static"}
-    about = Description.from_about(
+    spec = NetworkSpec.from_dict(
         {
             "network": {"kind": "resnet18", "width": width, "time_steps": STEPS},
             "neuron": "lif",
             "data": {**data, "mean": [0.5] * 3, "std": [0.25] * 3},
         }
     )
-    network, images = about.build(), torch.randint(0, 256, (batch, 3, SIDE, SIDE), dtype=torch.uint8)
-    floats = Prepare(about)(images)
+    network, images = spec.build(), torch.randint(0, 256, (batch, 3, SIDE, SIDE), dtype=torch.uint8)
+    floats = Prepare(spec)(images)
     with torch.no_grad():
         for _ in range(5):
             network(floats)
@@ -69,9 +68,9 @@ def contenders(width: int, batch: int, folder: Path) -> dict[str, Callable[[], o
     for name, build in {**graphs, "onnxruntime, ReLUs": lambda: rectified(fold(network))}.items():
         path = folder / f"{width}-{name.replace(', ', '-')}.onnx"
         if not path.is_file():
-            write_onnx(make_program(build(), about, False), about, path)
-        made[name] = OnnxRuntime(path, about, False)
-    runs: dict[str, Callable[[], object]] = {name: partial(runtime.whole, images) for name, runtime in made.items()}
+            write_onnx(make_graph(build(), spec, False), spec, path)
+        made[name] = OnnxRuntime(path, spec, False)
+    runs: dict[str, Callable[[], object]] = {name: partial(runtime.logits, images) for name, runtime in made.items()}
     for name, layout in {"": torch.contiguous_format, ", channels-last": torch.channels_last}.items():
         peer = spikingjelly.network(Cell("inference", "resnet18", width, batch, STEPS, classes=CLASSES))
         peer = _loaded(peer, network.state_dict()).eval().to(memory_format=layout)

@@ -164,7 +164,7 @@ class Harness:
 
 def differences(one: Path, other: Path) -> list[str]:
     """Return the names of what differs between two runs, but for times."""
-    from shortcut_snn.deploy.weights import read_network
+    from shortcut_snn.deploy import read_network
 
     different = [name for name in FILES if (one / name).read_bytes() != (other / name).read_bytes()]
     for name in NETWORKS:

@@ -18,7 +18,7 @@ import shortcut_snn
 from shortcut_snn import yaml_text
 from shortcut_snn.cli import main
 from shortcut_snn.data.images.cifar import _read_dict as read_pickle
-from shortcut_snn.deploy.weights import read_network
+from shortcut_snn.deploy import read_network
 from shortcut_snn.recipes.entries import read_recipe
 from shortcut_snn.training.checkpoint import read_checkpoint
 

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shortcut_snn.deploy.folding import fold
-from shortcut_snn.deploy.torch_runtime import for_inference
+from shortcut_snn.deploy import fold, for_inference
 from shortcut_snn.nets import SpikingResNet
 
 from ..cell import Cell

@@ -62,7 +62,7 @@ def _try(changes: dict[str, Any], must: str, bench: Bench) -> str:
         return found
     import torch
 
-    from shortcut_snn.deploy.weights import read_network
+    from shortcut_snn.deploy import read_network
 
     for name in ("network.safetensors", "best.safetensors"):
         if (out / name).is_file():

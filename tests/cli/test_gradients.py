@@ -14,7 +14,7 @@ from shortcut_snn.cli import gradients as command
 from shortcut_snn.cli import main
 from shortcut_snn.cli.evaluate import evaluate
 from shortcut_snn.cli.gradients import gradients
-from shortcut_snn.deploy.weights import read_network
+from shortcut_snn.deploy import read_network
 from shortcut_snn.diagnosis.diagnosis import Diagnosis
 from shortcut_snn.introspection.neurons import spiking_layers
 from shortcut_snn.recipes import build, changed, entries, load_run, recipe_of

@@ -229,7 +229,7 @@ def test_malicious_checkpoint_runs_no_code(run, tmp_path, capsys):
 
 
 def test_network_file_of_another_network(run, capsys):
-    from shortcut_snn.deploy.weights import read_network, save_network
+    from shortcut_snn.deploy import read_network, save_network
 
     _, about = read_network(run / "network.safetensors")
     save_network(torch.nn.Linear(2, 2), run / "network.safetensors", about)

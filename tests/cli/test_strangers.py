@@ -209,7 +209,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 import torch
 from shortcut_snn import components
-from shortcut_snn.deploy.torch_runtime import TorchRuntime
+from shortcut_snn.deploy import TorchRuntime
 
 @components.exporter("my_export")
 @dataclass(frozen=True)
@@ -217,13 +217,13 @@ class Plain:
     """Weights as torch has them."""
 
     file: ClassVar[str] = "weights.pt"
-    streamed: ClassVar[str | None] = None
-    says: ClassVar[str] = "weights for torch.load()"
+    step_file: ClassVar[str | None] = None
+    summary: ClassVar[str] = "weights for torch.load()"
 
-    def make(self, network, about, path, streaming):
+    def export(self, network, spec, path, streaming):
         torch.save(network.state_dict(), path)
         network.load_state_dict(torch.load(path, weights_only=True))
-        return TorchRuntime(network, about)
+        return TorchRuntime(network, spec)
 '''
 # Small, of digits and a network of ours, but for what is the stranger's.
 SMALL = {

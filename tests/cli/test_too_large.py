@@ -13,8 +13,7 @@ from safetensors.torch import save_file
 from shortcut_snn import load
 from shortcut_snn.cli import main
 from shortcut_snn.data.events.event_images import FrameMaker
-from shortcut_snn.deploy.registry import TRAINED
-from shortcut_snn.deploy.weights import read_network
+from shortcut_snn.deploy import TRAINED, read_network
 from shortcut_snn.diagnosis.memory import PeakMemory
 from shortcut_snn.machine import TooLarge
 from shortcut_snn.nets import size
@@ -97,7 +96,7 @@ def test_a_network(tmp_path: Path, refused: Callable[[list[str], str], None], mo
     save_file(state, path, metadata={"about": json.dumps(about)})
     Image.new("L", (8, 8)).save(image)
     # What may fit is looked at in no time, however many the steps are.
-    assert load(path).about.time_steps == 10_000
+    assert load(path).spec.time_steps == 10_000
     about["data"]["image_size"] = [8192, 8192]
     save_file(state, path, metadata={"about": json.dumps(about)})
     refused(["predict", str(path), str(image)], "network.safetensors: network.time_steps: for 10,000 steps of 1 image")

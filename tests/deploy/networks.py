@@ -1,13 +1,15 @@
-"""Networks that spike as trained ones do, of every family, and what is said of them."""
+"""Networks of every family, active as trained ones are, and their specifications."""
 
 import torch
 from torch import Tensor, nn
 
 from shortcut_snn import nets
-from shortcut_snn.deploy import Description
+from shortcut_snn.deploy import NetworkSpec, Prepare
+from shortcut_snn.inspection import hooked
+from shortcut_snn.introspection import spiking_layers
 from shortcut_snn.neurons import LIF, PLIF
 
-# Name, kind of neuron, and options: every family there is.
+# Name, kind of neuron, and options.
 FAMILIES = {
     "basic": ("resnet8", "lif", {}),
     "sew": ("resnet18", "lif", {"block": "sew"}),
@@ -25,8 +27,8 @@ FAMILIES = {
 STEPS, SIDE, CLASSES = 2, 16, 10
 
 
-def lively(network: nets.SpikingNetwork, channels: int = 3) -> nets.SpikingNetwork:
-    """Give the norms weights, biases and running statistics that are no round numbers."""
+def activated(network: nets.SpikingNetwork, channels: int = 3) -> nets.SpikingNetwork:
+    """Give the batch norms arbitrary weights, biases and running statistics, so that the neurons spike."""
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = 0.5
@@ -42,46 +44,59 @@ def lively(network: nets.SpikingNetwork, channels: int = 3) -> nets.SpikingNetwo
     return network.eval()
 
 
-def family(name: str, events: bool = False) -> tuple[nets.SpikingNetwork, Description]:
-    """Return a network of a family and what is said of it."""
+def family(name: str, events: bool = False) -> tuple[nets.SpikingNetwork, NetworkSpec]:
+    """Return a network of a family and its specification."""
     network, kind, options = FAMILIES[name]
-    about = description(events, network={"kind": network, **options}, neuron={"kind": kind})
-    return lively(about.build(), about.images.channels), about
+    spec = make_spec(events, network={"kind": network, **options}, neuron={"kind": kind})
+    return activated(spec.build(), spec.inputs.channels), spec
 
 
-def small(events: bool = False, **options: object) -> tuple[nets.SpikingNetwork, Description]:
-    """Return a network of two blocks, for what takes long; its description is another's but for its data."""
+def small(events: bool = False, **options: object) -> tuple[nets.SpikingNetwork, NetworkSpec]:
+    """Return a network of two blocks, for slow exports, and a specification that is right about its inputs only."""
     channels = 2 if events else 3
     network = nets.SpikingResNet(
         [1, 1], [4, 8], CLASSES, STEPS, in_channels=channels, make_neuron=LIF,
         **options,  # type: ignore[arg-type]
     )  # fmt: skip
-    return lively(network, channels), description(events)
+    return activated(network, channels), make_spec(events)
 
 
-def small_vgg(pooling: str) -> tuple[nets.SpikingNetwork, Description]:
-    """Return a VGG of two stages with PLIF neurons; its description is another's but for its data."""
+def small_vgg(pooling: str) -> tuple[nets.SpikingNetwork, NetworkSpec]:
+    """Return a VGG of two stages with PLIF neurons, and a specification that is right about its inputs only."""
     network = nets.SpikingVGG(
         [[4], [8]], CLASSES, STEPS, pooling=pooling, make_neuron=lambda: PLIF(0.4),
     )  # type: ignore[arg-type]  # fmt: skip
-    return lively(network), description()
+    return activated(network), make_spec()
 
 
-def description(events: bool = False, network: object = (), neuron: object = "lif", **data: object) -> Description:
-    """Return a description."""
-    of_data = (
+def make_spec(events: bool = False, network: object = (), neuron: object = "lif", **data: object) -> NetworkSpec:
+    """Return a specification."""
+    inputs = (
         {"channels": 2, "mean": [0.0] * 2, "std": [1.0] * 2, "kind": "events"}
         if events
         else {"channels": 3, "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25], "kind": "static"}
     )
     classes = {"classes": [f"class {i}" for i in range(CLASSES)], "image_size": [SIDE, SIDE]}
     options = {"kind": "resnet8", "width": 4, "time_steps": STEPS, **dict(network)}  # type: ignore[call-overload]
-    return Description.from_about({"network": options, "neuron": neuron, "data": {**classes, **of_data, **data}})
+    return NetworkSpec.from_dict({"network": options, "neuron": neuron, "data": {**classes, **inputs, **data}})
 
 
-def batch(about: Description, count: int = 6) -> Tensor:
+def batch(spec: NetworkSpec, count: int = 6) -> Tensor:
     """Return images, or frames of counts."""
-    if about.images.kind == "static":
-        return torch.randint(0, 256, (count, about.images.channels, *about.images.image_size), dtype=torch.uint8)
-    rates = torch.full((count, about.time_steps, about.images.channels, *about.images.image_size), 0.7)
+    inputs = spec.inputs
+    if inputs.kind == "static":
+        return torch.randint(0, 256, (count, inputs.channels, *inputs.image_size), dtype=torch.uint8)
+    rates = torch.full((count, spec.time_steps, inputs.channels, *inputs.image_size), 0.7)
     return torch.poisson(rates).to(torch.uint8)
+
+
+def firing_rates(network: nn.Module, spec: NetworkSpec, images: Tensor) -> dict[str, float]:
+    """Return the mean of the spikes of each layer of neurons."""
+    rates: dict[str, float] = {}
+
+    def record(name: str, module: nn.Module, args: object, spikes: Tensor) -> None:
+        rates[name] = spikes.mean().item()
+
+    with torch.no_grad(), hooked(spiking_layers(network), record):
+        network(Prepare(spec)(images))
+    return rates

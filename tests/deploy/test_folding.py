@@ -5,112 +5,111 @@ import torch
 from torch import nn
 
 from shortcut_snn import nets
-from shortcut_snn.deploy.check import check, first_difference
-from shortcut_snn.deploy.folding import fold
-from shortcut_snn.deploy.step import StepNetwork
-from shortcut_snn.deploy.torch_runtime import TorchRuntime, TrainedNetwork
+from shortcut_snn.deploy import Prepare, TorchRuntime, fold
+from shortcut_snn.deploy.single_step import SingleStep
 from shortcut_snn.neurons import LIF, use_backend
 
-from .networks import FAMILIES, batch, family, lively
+from .networks import FAMILIES, activated, batch, family, firing_rates
 
 
 @pytest.mark.parametrize("events", [False, True])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_family(name, events):
-    network, about = family(name, events)
-    reference, images = TrainedNetwork(network, about), batch(about)
-    rates = [spikes.mean().item() for spikes in reference.spikes(images).values()]
-    assert min(rates) > 0.001, "a silent network would agree with anything"
-    folded = fold(network)
+@torch.no_grad()
+def test_folding_keeps_the_logits_of_every_family(name, events):
+    network, spec = family(name, events)
+    images = batch(spec)
+    assert min(firing_rates(network, spec, images).values()) > 0.001, "a silent network would agree with anything"
+    expected, folded = network(Prepare(spec)(images)), fold(network)
     assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in folded.modules())
     for backend in ("auto", "eager"):
         with use_backend(backend):
-            runtime = TorchRuntime(folded, about)
-            assert check(reference, runtime, images).difference < 1e-5
-            assert first_difference(reference, runtime, images) == "all spikes are equal, so the classifier differs"
+            torch.testing.assert_close(TorchRuntime(folded, spec).logits(images), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("reset", ["hard", "soft"])
 @pytest.mark.parametrize("name", ["basic", "sew", "ms", "hidden", "vgg, max pooling", "qkformer", "plif"])
-def test_time_steps_one_by_one(name, reset):
-    network, about = family(name, events=True)
+@torch.no_grad()
+def test_single_steps_average_to_the_sequence(name, reset):
+    network, spec = family(name, events=True)
     for module in network.modules():
         if hasattr(module, "reset"):
             module.reset = reset
-    folded, frames = fold(network), batch(about).transpose(0, 1).float()
-    steps, state, total = StepNetwork(folded), (), torch.zeros(())
-    with torch.no_grad():
-        for frame in frames:
-            logits, *state = steps(frame, *state)
-            total = total + logits
-        assert torch.allclose(total / len(frames), folded(frames), atol=1e-6)
-        # What it starts from is 0, and what it gave back is what it needs.
-        again = steps(frames[0], *steps.start(frames[0]))
-        assert torch.equal(again[0], steps(frames[0])[0])
-    assert folded.time_steps == about.time_steps
-    assert len(state) == len(steps.names)
+    folded, frames = fold(network), batch(spec).transpose(0, 1).float()
+    single_step, state, total = SingleStep(folded), (), torch.zeros(())
+    for frame in frames:
+        logits, *state = single_step(frame, *state)
+        total = total + logits
+    assert torch.allclose(total / len(frames), folded(frames), atol=1e-6)
+    first = single_step(frames[0])[0]
+    assert torch.equal(single_step(frames[0], *single_step.initial_state(frames[0]))[0], first)
+    assert folded.time_steps == spec.time_steps
+    assert len(state) == len(single_step.names)
 
 
-def test_the_network_stays_as_it_was():
+def test_folding_does_not_change_the_network():
     network, _ = family("basic")
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    folded = fold(network)
     with torch.no_grad():
-        for parameter in folded.parameters():
+        for parameter in fold(network).parameters():
             parameter.add_(1.0)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
-    assert network.training is False
     assert any(parameter.requires_grad for parameter in network.parameters())
 
 
-def test_a_network_that_does_not_say_what_it_takes():
+def test_a_network_without_an_example_needs_one():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), LIF()).eval()
-    with pytest.raises(ValueError, match="a Sequential does not say what it takes: pass example="):
+    with pytest.raises(ValueError, match="example="):
         fold(network)
 
 
-def test_what_cannot_be_folded_is_named():
-    network = lively(nets.SpikingResNet([1], [4], 10, 2))
+def test_batch_norms_that_cannot_be_folded_are_named():
+    network = activated(nets.SpikingResNet([1], [4], 10, 2))
     network.layer1[0].spike1.norm.running_mean = None
-    with pytest.raises(ValueError, match=r"batch norm layer1\.0\.spike1\.norm has no running statistics"):
+    with pytest.raises(ValueError, match=r"layer1\.0\.spike1\.norm has no running statistics"):
         fold(network)
-    network = lively(nets.SpikingResNet([1], [4], 10, 2))
+    network = activated(nets.SpikingResNet([1], [4], 10, 2))
     network.stem.pool = nn.Sequential(nn.ReLU(), nn.BatchNorm2d(4))
-    with pytest.raises(ValueError, match=r"batch norm stem\.pool\.1 follows no layer"):
+    with pytest.raises(ValueError, match=r"stem\.pool\.1 cannot be folded"):
         fold(network)
 
 
-class Odd(nn.Module):
-    """A convolution, a norm and a neuron, and ways in which the norm is not the convolution's alone."""
+class SharedNorm(nn.Module):
+    """A convolution, a batch norm and a neuron, wired so that ``case`` decides what else reads or feeds them."""
 
-    def __init__(self, way):
+    def __init__(self, case):
         super().__init__()
-        self.way, self.conv, self.other = way, nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 3, padding=1)
+        self.case, self.conv, self.other = case, nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 3, padding=1)
         self.norm, self.spike, self.linear = nn.BatchNorm2d(4), LIF(threshold=0.5), nn.Linear(4, 4)
-        self.tokens = nn.BatchNorm1d(4)
+        self.token_norm, self.relu = nn.BatchNorm1d(4), nn.ReLU(inplace=True)
 
     def forward(self, x):
         y = self.conv(x)
-        current = self.norm(y)
-        if self.way == "past the norm":
+        current = self.norm(self.relu(y) if self.case == "changed in place" else y)
+        if self.case == "output read twice":
             current = current + y
-        elif self.way == "past the norm by name":
+        elif self.case == "output read twice by keyword":
             current = torch.add(input=current, other=y)
-        elif self.way == "a norm of two":
+        elif self.case == "norm called twice":
             current = current + self.norm(self.other(x))
-        elif self.way == "a layer for two":
+        elif self.case == "layer called twice":
             current = current + self.conv(x.flip(-1))
-        elif self.way == "tokens":
-            return self.spike(self.tokens(self.linear(current[..., 0])).expand(2, -1, -1, -1)).mean(0)
+        elif self.case == "another axis":
+            return self.spike(self.token_norm(self.linear(current[..., 0])).expand(2, -1, -1, -1)).mean(0)
         return self.spike(current.expand(2, *current.shape)).mean((0, -1, -2))
 
 
-def test_a_norm_that_is_not_its_layers_alone_is_refused():
-    x = torch.randn(6, 3, 4, 4)
-    for way in ("past the norm", "past the norm by name", "a norm of two", "a layer for two", "tokens"):
-        network = Odd(way).eval()
-        with pytest.raises(ValueError, match=f"batch norm {'tokens' if way == 'tokens' else 'norm'} follows no layer"):
-            fold(network, x)
-    network = Odd("alone").eval()
-    network.tokens = nn.Identity()
+@pytest.mark.parametrize(
+    "case",
+    ["output read twice", "output read twice by keyword", "norm called twice", "layer called twice", "another axis",
+     "changed in place"],
+)  # fmt: skip
+def test_a_norm_that_shares_its_layer_is_refused(case):
+    norm = "token_norm" if case == "another axis" else "norm"
+    with pytest.raises(ValueError, match=f"batch norm {norm} cannot be folded"):
+        fold(SharedNorm(case).eval(), torch.randn(6, 3, 4, 4))
+
+
+def test_a_norm_alone_with_its_layer_is_folded():
+    network, x = SharedNorm("alone").eval(), torch.randn(6, 3, 4, 4)
+    network.token_norm = nn.Identity()
     assert torch.equal(fold(network, x)(x), network(x))

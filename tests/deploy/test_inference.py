@@ -1,4 +1,4 @@
-"""A network in use: no training code, whole batches, streams, and clear words for wrong input."""
+"""A network in use: no training code, whole batches, streams, and clear errors for wrong input."""
 
 import subprocess
 import sys
@@ -9,26 +9,15 @@ import torch
 from torch import nn
 
 from shortcut_snn import components
-from shortcut_snn.deploy import Description, Inference, load
-from shortcut_snn.deploy.folding import fold
-from shortcut_snn.deploy.prepare import Prepare
-from shortcut_snn.deploy.torch_runtime import TorchRuntime
-from shortcut_snn.deploy.weights import save_network
-from shortcut_snn.neurons import IF, LIF, CurrentNeuron, Membrane
-from shortcut_snn.recipes import recipe_of
-from shortcut_snn.recipes.build import build_network
+from shortcut_snn.deploy import NetworkSpec, Prepare, load, save_network
+from shortcut_snn.neurons import CurrentNeuron
 
-from .networks import batch, description, family
+from .networks import batch, make_spec
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def inference(events=False):
-    network, about = family("basic", events)
-    return Inference(TorchRuntime(fold(network), about), about)
-
-
-def test_nothing_that_trains_is_imported(run, nothing_imported):
+def test_load_imports_no_training_code(run, nothing_imported):
     code = """
 import sys
 from shortcut_snn.deploy import load
@@ -36,8 +25,8 @@ import numpy
 network = load(sys.argv[1])
 print(network.predict(numpy.zeros((3, 3, 16, 16), numpy.uint8)).tolist(), network.classes[0])
 heavy = ("lightning", "pytorch_lightning", "torchvision", "sklearn", "tensorboard", "matplotlib", "onnx", "onnxruntime",
-         "nir", "h5py", "shortcut_snn.recipes", "shortcut_snn.training", "shortcut_snn.cli", "shortcut_snn.data",
-         "shortcut_snn.diagnosis")
+         "nir", "h5py", "huggingface_hub", "shortcut_snn.recipes", "shortcut_snn.training", "shortcut_snn.cli",
+         "shortcut_snn.data", "shortcut_snn.diagnosis")
 print([name for name in heavy if name in sys.modules])
 """
     command = [sys.executable, "-W", "ignore", "-c", code, str(run)]
@@ -48,143 +37,98 @@ print([name for name in heavy if name in sys.modules])
     assert heavy == "[]"
 
 
-def test_a_stream_ends_where_the_sequence_does(event_run):
+def test_a_stream_ends_with_the_logits_of_the_sequence(event_run):
     network = load(event_run)
-    frames = torch.poisson(torch.full((4, 2, 2, 16, 16), 0.5)).to(torch.uint8)
-    whole = network.logits(frames)
+    frames = batch(network.spec, 4)
+    expected = network.logits(frames)
     for _ in range(2):
-        for t in range(2):
-            so_far = network.step(frames[:, t])
-        assert torch.allclose(so_far, whole, atol=1e-6)
+        first = network.step(frames[:, 0])
+        mean = network.step(frames[:, 1])
+        assert torch.allclose(mean, expected, atol=1e-6)
+        assert not torch.equal(mean, first)
         network.reset()
-    # One camera, frame by frame, for longer than the network was trained on.
+    # One camera, for longer than T frames.
     for _ in range(5):
-        so_far = network.step(frames[0, 0].numpy())
-    assert so_far.shape == (1, 10)
-    assert torch.isfinite(so_far).all()
+        mean = network.step(frames[0, 0].numpy())
+    assert mean.shape == (1, 10)
+    assert torch.isfinite(mean).all()
 
 
-def test_threads_may_share_a_network_while_one_steps():
-    network = inference(events=True)
-    frames = torch.poisson(torch.full((4, 2, 2, 16, 16), 0.5)).to(torch.uint8)
-    expected, layers = network.logits(frames), list(network.runtime.step_network.modules())
+def test_threads_may_run_sequences_during_a_step(event_run):
+    network = load(event_run)
+    frames = batch(network.spec, 4)
+    expected, layers = network.logits(frames), set(network.runtime.single_step.modules())
     network.step(frames[:, 0])
-    forward, seen = CurrentNeuron.forward, []
+    forward, results = CurrentNeuron.forward, []
 
-    def meanwhile(layer, *args, **kwargs):
-        # Another thread takes over within a step.
-        if any(layer is each for each in layers):
-            seen.append(network.logits(frames))
+    def another_thread_takes_over(layer, *args, **kwargs):
+        if layer in layers:
+            results.append(network.logits(frames))
         return forward(layer, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CurrentNeuron, "forward", meanwhile)
+        patch.setattr(CurrentNeuron, "forward", another_thread_takes_over)
         network.step(frames[:, 1])
-    assert seen
-    assert all(torch.equal(logits, expected) for logits in seen)
-    weights = [each.data_ptr() for each in network.runtime.network.parameters()]
-    assert [each.data_ptr() for each in network.runtime.step_network.parameters()] == weights
+    assert results
+    assert all(torch.equal(logits, expected) for logits in results)
+    weights = [parameter.data_ptr() for parameter in network.runtime.network.parameters()]
+    assert [parameter.data_ptr() for parameter in network.runtime.single_step.parameters()] == weights
 
 
-def test_a_layer_of_neurons_that_is_called_twice_cannot_step():
-    neuron = CurrentNeuron(LIF())
-    neuron.membrane = Membrane()
-    neuron(torch.ones(1, 2, 3))
-    with pytest.raises(ValueError, match=r"a LIF is called twice in a time step, .* a layer of neurons of its own"):
-        neuron(torch.ones(1, 2, 3))
-
-
-def test_membranes_are_kept_between_steps():
-    network = inference(events=True)
-    frame = torch.full((1, 2, 16, 16), 1, dtype=torch.uint8)
-    first = network.step(frame).clone()
-    second = network.step(frame) * 2 - first
-    network.reset()
-    assert torch.equal(network.step(frame), first)
-    assert not torch.equal(second, first), "without its membrane potentials the second step would be the first"
-
-
-@pytest.mark.parametrize(
-    ("name", "tool"),
-    [("a.onnx", "onnxruntime"), ("a.nir", "nirtorch"), ("a.pt2", "torch.export.load, if you trust it")],
-)
-def test_other_formats_are_opened_by_others(name, tool, tmp_path):
-    (tmp_path / name).write_bytes(b"something")
-    with pytest.raises(ValueError, match=rf"{name} is no \.safetensors file; it is for {tool}"):
-        load(tmp_path / name)
-
-
-def test_bfloat16_is_near(run):
-    images = torch.randint(0, 256, (50, 3, 16, 16), dtype=torch.uint8)
-    exact, fast = load(run).logits(images), load(run, precision="bfloat16").logits(images)
-    assert fast.dtype == torch.float32
-    # Weights of 8 bits flip some spikes: near, not equal.
-    assert (fast - exact).square().mean().sqrt() < 0.5 * exact.std()
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        (torch.zeros(2, 3, 16, 16), "must be uint8, levels of 0 to 255, got torch.float32"),
-        (
-            torch.zeros(2, 1, 16, 16, dtype=torch.uint8),
-            r"takes \[N, 3, 16, 16\] or \[3, 16, 16\], got \[2, 1, 16, 16\]",
-        ),
-        (torch.zeros(2, 3, 8, 16, dtype=torch.uint8), "got"),
-        (np.zeros((0, 3, 16, 16), np.uint8), "got"),
-        (np.zeros((2, 2, 3, 16, 16), np.uint8), "got"),
-        (np.uint8(3), "got"),
-    ],
-)
-def test_wrong_images(given, said):
-    network = inference()
-    for call in (network.predict, network.step):
-        with pytest.raises(ValueError, match=said):
-            call(given)
-
-
-def test_another_batch_in_a_stream():
-    network = inference(events=True)
+def test_a_stream_keeps_its_batch_size(event_run):
+    network = load(event_run)
     network.step(torch.zeros(2, 2, 16, 16))
-    with pytest.raises(ValueError, match=r"began with 2 frames at a time, got 3; call reset\(\)"):
+    with pytest.raises(ValueError, match=r"reset\(\)"):
         network.step(torch.zeros(3, 2, 16, 16))
     network.reset()
     assert network.step(torch.zeros(3, 2, 16, 16)).shape == (3, 10)
 
 
-def test_one_image_needs_no_batch():
-    network = inference()
+@pytest.mark.parametrize(
+    ("name", "reader"), [("a.onnx", "onnxruntime"), ("a.nir", "nirtorch"), ("a.pt2", "torch.export.load")]
+)
+def test_errors_name_the_reader_of_other_formats(name, reader, tmp_path):
+    (tmp_path / name).write_bytes(b"something")
+    with pytest.raises(ValueError, match=reader):
+        load(tmp_path / name)
+
+
+def test_bfloat16_is_close_to_float32(run):
+    images = torch.randint(0, 256, (50, 3, 16, 16), dtype=torch.uint8)
+    exact, rounded = load(run).logits(images), load(run, precision="bfloat16").logits(images)
+    assert rounded.dtype == torch.float32
+    # Weights of 8 bits flip some spikes.
+    assert (rounded - exact).square().mean().sqrt() < 0.5 * exact.std()
+    with pytest.raises(ValueError, match="bf16"):
+        load(run, precision="bf16")
+
+
+@pytest.mark.parametrize(
+    ("images", "keyword"),
+    [
+        (torch.zeros(2, 3, 16, 16), "uint8"),
+        (torch.zeros(2, 1, 16, 16, dtype=torch.uint8), r"\[2, 1, 16, 16\]"),
+        (np.zeros((0, 3, 16, 16), np.uint8), r"\[0, 3, 16, 16\]"),
+        (np.zeros((2, 2, 3, 16, 16), np.uint8), r"\[N, 3, 16, 16\]"),
+        (np.uint8(3), r"\[\]"),
+    ],
+)
+def test_wrong_images_are_refused(run, images, keyword):
+    network = load(run)
+    for call in (network.predict, network.step):
+        with pytest.raises(ValueError, match=keyword):
+            call(images)
+
+
+def test_one_image_needs_no_batch_axis(run):
+    network = load(run)
     image = torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8)
     assert torch.equal(network.logits(image), network.logits(image[None]))
     assert network.predict(image.numpy()).shape == (1,)
-    assert network.classes == description().images.classes
 
 
-def test_a_stream_in_bfloat16_forgets_nothing():
-    neuron = CurrentNeuron(IF())
-    # Too small a step for a bfloat16 near 1: rounded at every call, the potential would stay where it is.
-    current, membrane = torch.full((1, 2, 3), 0.0019, dtype=torch.bfloat16), Membrane(torch.full((2, 3), 0.9))
-    for _ in range(60):
-        neuron.membrane = membrane
-        spikes = neuron(current)
-        assert spikes.dtype == torch.bfloat16
-        if spikes.any():
-            break
-        membrane = Membrane(membrane.after)
-    assert spikes.all()
-
-
-def test_what_the_kernels_cannot_add_is_added_before_them():
-    neuron = CurrentNeuron(LIF())
-    x, residual = torch.randn(3, 4, 2, 8, 8), torch.randn(1, 4, 2, 8, 8) + 1
-    assert torch.equal(neuron(x, residual), neuron(x, residual.expand_as(x).contiguous()))
-    neuron.membrane = Membrane(torch.zeros(1, 2, 8, 8))
-    with pytest.raises(ValueError, match="initial membrane potential must have shape"):
-        neuron(x)
-
-
-class ByTimeStep(nn.Module):
-    """A parameter of five axes, as that of batch norms with a factor for each time step (TEBN)."""
+class PerStepFactor(nn.Module):
+    """A network with a parameter of five axes, as batch norms have with a factor for each time step (TEBN)."""
 
     def __init__(self, num_classes, make_neuron, *, time_steps: int = 3):
         super().__init__()
@@ -197,16 +141,12 @@ class ByTimeStep(nn.Module):
         return self.classifier(self.spike(current).mean((0, -1, -2)))
 
 
-def test_parameters_of_any_number_of_axes(tmp_path, forgotten):
-    components.network("by_time_step")(ByTimeStep)
-    about = Description.from_about({**description().to_dict(), "network": {"kind": "by_time_step"}})
-    network = build_network(recipe_of({"network": {"kind": "by_time_step"}}), about.data)
-    assert network.conv.weight.is_contiguous(memory_format=torch.channels_last)
-    network.eval()
-    (tmp_path / "run").mkdir()
-    save_network(network, tmp_path / "run" / "network.safetensors", about.to_dict())
-    images = batch(about)
+def test_channels_last_leaves_parameters_of_five_axes(tmp_path, forgotten):
+    components.network("per_step_factor")(PerStepFactor)
+    spec = NetworkSpec.from_dict({**make_spec().to_dict(), "network": {"kind": "per_step_factor"}})
+    network, images = spec.build().eval(), batch(spec)
+    save_network(network, tmp_path / "network.safetensors", spec.to_dict())
     with torch.no_grad():
-        expected = network(Prepare(about)(images))
+        expected = network(Prepare(spec)(images))
     assert expected.std() > 0
-    torch.testing.assert_close(load(tmp_path / "run").logits(images), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(load(tmp_path).logits(images), expected, rtol=1e-4, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Networks by name: from a folder, and from the Hugging Face hub's own client against an endpoint of this machine."""
+"""Networks by name: from folders, and from the Hugging Face hub's client against a server on this machine."""
 
 import base64
 import hashlib
@@ -15,93 +15,78 @@ from pathlib import Path
 import pytest
 import torch
 
-from shortcut_snn.cli import main
-from shortcut_snn.deploy import card, load, names, registry
+from shortcut_snn.deploy import TRAINED, card, load, names, read_card, write_card
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(scope="module")
-def models(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one named network."""
     root = tmp_path_factory.mktemp("models")
-    folder = root / "digits-resnet8"
-    assert main(["export", str(trained), "--to", "safetensors", "--out", str(folder), "--name", folder.name]) == 0
+    shutil.copytree(TRAINED / "digits-resnet18", root / "digits-resnet8")
     return root
 
 
-def test_by_name(models, monkeypatch):
+def test_a_network_is_loaded_by_name(models, monkeypatch):
     assert names(models) == ["digits-resnet8"]
     images = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
     expected = load(models / "digits-resnet8" / "network.safetensors").logits(images)
     assert torch.equal(load("digits-resnet8", models).logits(images), expected)
-    monkeypatch.setenv(registry.VARIABLE, str(models))
+    monkeypatch.setenv("SHORTCUT_SNN_MODELS", str(models))
     assert torch.equal(load("digits-resnet8").logits(images), expected)
     assert card("digits-resnet8").recipe["data"]["kind"] == "digits"
 
 
-def test_unknown_names(models, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no network 'digits-resnet21' \(did you mean digits-resnet8\?\): .*"):
-        load("digits-resnet21", models)
-    with pytest.raises(FileNotFoundError, match=r"no network 'cats'.* there are: digits-resnet8$"):
-        load("cats", models)
-    with pytest.raises(FileNotFoundError, match=r"and this package there are: .*digits-resnet18"):
-        load("cats")
-    with pytest.raises(FileNotFoundError, match=r"no network '\.\./x'"):
-        load("../x", models / "digits-resnet8")
-    with pytest.raises(FileNotFoundError, match="there are: none"):
-        load("anything", tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"there are: digits-resnet8$"):
-        load("cats", str(models))
+@pytest.mark.parametrize(
+    ("name", "keyword"),
+    [("digits-resnet21", "did you mean digits-resnet8"), ("cats", "has: digits-resnet8$"), ("../x", r"'\.\./x'")],
+)
+def test_errors_list_the_names(models, name, keyword):
+    with pytest.raises(FileNotFoundError, match=keyword):
+        load(name, models)
 
 
-def test_a_name_in_a_folder_here_is_not_asked_for_elsewhere(tmp_path, monkeypatch):
-    monkeypatch.setattr(registry, "fetch", lambda *_: pytest.fail("asked"))
+def test_a_mistyped_path_is_not_sent_to_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setattr("shortcut_snn.deploy.registry.fetch", lambda *_: pytest.fail("sent to the hub"))
     monkeypatch.chdir(tmp_path)
     Path("runs").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"no network 'runs/digts'.* there is no such path"):
+    with pytest.raises(FileNotFoundError, match="'runs/digts'"):
         load("runs/digts")
 
 
-def test_a_precision_that_there_is_not():
-    with pytest.raises(ValueError, match="precision is one of float32, bfloat16, got 'bf16'"):
-        load("digits-resnet18", precision="bf16")
-
-
-def test_ones_own_names_come_first(models, tmp_path, monkeypatch):
-    shutil.copytree(models / "digits-resnet8", tmp_path / "digits-resnet18")
-    monkeypatch.setenv(registry.VARIABLE, str(tmp_path))
-    assert card("digits-resnet18").name == "digits-resnet8"
-    # A folder of that name, but with no network, is not in the way.
+def test_the_users_networks_come_first(models, tmp_path, monkeypatch):
+    (tmp_path / "models").mkdir()
+    mine = shutil.copytree(models / "digits-resnet8", tmp_path / "models" / "digits-resnet18")
+    write_card(read_card(TRAINED / "nmnist-small"), mine)
+    monkeypatch.setenv("SHORTCUT_SNN_MODELS", str(tmp_path / "models"))
+    assert card("digits-resnet18").name == "nmnist-small"
+    # A folder of that name without a network does not hide it.
     (tmp_path / "here" / "digits-resnet18").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here")
-    assert load("digits-resnet18").about.images.image_size == (8, 8)
-    with pytest.raises(FileNotFoundError, match=r"holds no network\.safetensors"):
+    assert load("digits-resnet18").spec.inputs.image_size == (8, 8)
+    with pytest.raises(FileNotFoundError, match=r"network\.safetensors"):
         load(tmp_path / "here")
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "keyword"),
     [
         ("{", "is not a card"),
         ("[]", "expected an object"),
         ("{}", "name is missing"),
         ("[" * 100_000, "is not a card"),
-        (json.dumps({"name": "x", "data": {}, "recipe": {}, "accuracy": {"test": "high"}, "files": {}, "version": ""}),
-         "accuracy should be a number"),
-        (json.dumps({"name": "x", "data": [], "recipe": {}, "accuracy": {}, "files": {}, "version": ""}), "data"),
+        (json.dumps({"name": "x", "data": {}, "recipe": {}, "accuracy": {"test": "high"}}), "accuracy"),
     ],
-)  # fmt: skip
-def test_damaged_cards(tmp_path, content, said):
+)
+def test_damaged_cards_are_refused(tmp_path, content, keyword):
     (tmp_path / "card.json").write_text(content)
-    with pytest.raises(ValueError, match=said):
-        card(tmp_path)
-    (tmp_path / "card.json").unlink()
-    with pytest.raises(FileNotFoundError, match="no card"):
+    with pytest.raises(ValueError, match=keyword):
         card(tmp_path)
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of the hub's interface as its client needs to fetch and to push a repository ``someone/digits-v1.0``."""
+    """The part of the hub's interface that its client uses to fetch and push the repository ``someone/digits-v1.0``."""
 
     folder: Path
     agents: set[str]
@@ -113,32 +98,34 @@ class Hub(BaseHTTPRequestHandler):
         self._answer(body=True)
 
     def do_POST(self) -> None:
-        """Make a repository, say how files are to come, take small ones in a commit."""
+        """Create a repository, say how files are uploaded, or take a commit with small files."""
         self.agents.add(self.headers["User-Agent"])
-        given, path = self.rfile.read(int(self.headers["Content-Length"])), self.path.partition("?")[0]
+        body, path = self.rfile.read(int(self.headers["Content-Length"])), self.path.partition("?")[0]
         here = f"http://{self.headers['Host']}"
         if self.headers.get("Authorization") != "Bearer token":
             self._send(401, {"error": "Invalid username or password."})
         elif path == "/api/repos/create":
-            made = json.loads(given)
-            assert (made["organization"], made["name"]) == ("someone", "digits-v1.0")
-            # Earlier clients say private, later ones visibility.
-            assert made.get("private") is True or made.get("visibility") == "private"
+            request = json.loads(body)
+            assert (request["organization"], request["name"]) == ("someone", "digits-v1.0")
+            # The key depends on the client's version.
+            assert request.get("private") is True or request.get("visibility") == "private"
             self._send(200, {"url": f"{here}/someone/digits-v1.0"})
         elif path == "/api/validate-yaml":
-            assert "license" in json.loads(given)["content"]
+            assert "license" in json.loads(body)["content"]
             self._send(200, {"errors": [], "warnings": []})
         elif path == "/api/models/someone/digits-v1.0/preupload/main":
-            modes = [(each["path"], "lfs" if each["path"].endswith(".safetensors") else "regular")
-                     for each in json.loads(given)["files"]]  # fmt: skip
+            modes = [(file["path"], "lfs" if file["path"].endswith(".safetensors") else "regular")
+                     for file in json.loads(body)["files"]]  # fmt: skip
             files = [{"path": name, "uploadMode": mode, "shouldIgnore": False} for name, mode in modes]
             self._send(200, {"files": files})
         elif path == "/someone/digits-v1.0.git/info/lfs/objects/batch":
-            wanted = json.loads(given)["objects"]
-            objects = [each | {"actions": {"upload": {"href": f"{here}/upload/{each['oid']}"}}} for each in wanted]
+            objects = [
+                file | {"actions": {"upload": {"href": f"{here}/upload/{file['oid']}"}}}
+                for file in json.loads(body)["objects"]
+            ]
             self._send(200, {"transfer": "basic", "objects": objects})
         elif path == "/api/models/someone/digits-v1.0/commit/main":
-            for line in map(json.loads, given.splitlines()):
+            for line in map(json.loads, body.splitlines()):
                 value = line["value"]
                 if line["key"] == "file":
                     (self.folder / value["path"]).write_bytes(base64.b64decode(value["content"]))
@@ -155,49 +142,43 @@ class Hub(BaseHTTPRequestHandler):
         (self.folder / f".{hashlib.sha256(content).hexdigest()}").write_bytes(content)
         self._send(200, {})
 
-    def _send(self, status: int, about: dict[str, object]) -> None:
-        content = json.dumps(about).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
     def log_message(self, format: str, *args: object) -> None:
         pass
 
     def _answer(self, body: bool) -> None:
         self.agents.add(self.headers["User-Agent"])
         path = self.path.partition("?")[0]
-        files = sorted(each.name for each in self.folder.iterdir())
+        files = sorted(file.name for file in self.folder.iterdir())
         headers = {"X-Repo-Commit": COMMIT}
-        content, status = b'{"error": "Repository not found"}', 404
         if path.startswith("/api/models/someone/digits-v1.0/tree/"):
             listed = [{"type": "file", "path": name, "size": (self.folder / name).stat().st_size, "oid": "0" * 40}
                       for name in files]  # fmt: skip
-            content, status = json.dumps(listed).encode(), 200
+            self._send(200, listed, headers, body)
         elif path.startswith("/api/models/someone/digits-v1.0"):
-            about = {"id": "someone/digits-v1.0", "modelId": "someone/digits-v1.0", "sha": COMMIT, "private": False,
-                     "siblings": [{"rfilename": name} for name in files]}  # fmt: skip
-            content, status = json.dumps(about).encode(), 200
+            info = {"id": "someone/digits-v1.0", "modelId": "someone/digits-v1.0", "sha": COMMIT, "private": False,
+                    "siblings": [{"rfilename": name} for name in files]}  # fmt: skip
+            self._send(200, info, headers, body)
         elif path.startswith(f"/someone/digits-v1.0/resolve/{COMMIT}/"):
-            content, status = (self.folder / path.rpartition("/")[2]).read_bytes(), 200
-            headers["ETag"] = f'"{hashlib.sha256(content).hexdigest()}"'
+            content = (self.folder / path.rpartition("/")[2]).read_bytes()
+            self._send(200, content, headers | {"ETag": f'"{hashlib.sha256(content).hexdigest()}"'}, body)
         else:
-            headers["X-Error-Code"] = "RepoNotFound"
+            self._send(404, {"error": "Repository not found"}, headers | {"X-Error-Code": "RepoNotFound"}, body)
+
+    def _send(self, status: int, content: object, headers: dict[str, str] | None = None, body: bool = True) -> None:
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
-        for key, value in headers.items():
+        for key, value in (headers or {}).items():
             self.send_header(key, value)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         if body:
-            self.wfile.write(content)
+            self.wfile.write(data)
 
 
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
-    """Serve a folder as the repository; nothing that is asked says what is installed here."""
+    """Serve a folder as the repository, and check that no request lists what is installed here."""
     agents: set[str] = set()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("OneHub", (Hub,), {"folder": folder, "agents": agents}))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -212,69 +193,75 @@ def serving(folder: Path) -> Iterator[str]:
     assert not [agent for agent in agents if "torch/" in agent], "telemetry is off"
 
 
-HUB = """
+PUSH_AND_FETCH = """
 import os, sys, pathlib
 os.environ |= {"HF_ENDPOINT": sys.argv[1], "HF_HOME": sys.argv[2], "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
 from shortcut_snn import load
 from shortcut_snn.deploy import Inference, card
 network = load("digits-resnet18")
 
-def refused(call, *given, **options):
+def print_error(call, *args, **kwargs):
     try:
-        call(*given, **options)
+        call(*args, **kwargs)
     except OSError as error:
         print(error)
 
-refused(network.push_to_hub, "someone/digits-v1.0", token="another")
-refused(load, "someone/else")
+print_error(network.push_to_hub, "someone/digits-v1.0", token="another")
+print_error(load, "someone/else")
 print(network.push_to_hub("someone/digits-v1.0", private=True, token="token"))
 same = Inference.from_pretrained("someone/digits-v1.0")
 print(all(a.equal(b) for a, b in zip(same.runtime.network.parameters(), network.runtime.network.parameters())))
 print(card("someone/digits-v1.0") == card("digits-resnet18"))
-kept = [path for path in pathlib.Path(sys.argv[2]).rglob("*") if path.parent.name.startswith("0123")]
-print(*sorted(path.name for path in kept))
+files = [path for path in pathlib.Path(sys.argv[2]).rglob("*") if path.parent.name.startswith("0123")]
+print(*sorted(path.name for path in files))
 """
 
 
-def test_to_the_hub_and_back(tmp_path, nothing_imported):
+def test_a_network_is_pushed_to_the_hub_and_fetched(tmp_path, nothing_imported):
     folder = tmp_path / "repository"
     folder.mkdir()
     (folder / "malice.py").write_text("raise SystemExit('code was fetched')")
     with serving(folder) as address:
-        command = [sys.executable, "-W", "ignore", "-c", HUB, address, str(tmp_path / "cache")]
+        command = [sys.executable, "-W", "ignore", "-c", PUSH_AND_FETCH, address, str(tmp_path / "cache")]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    pushed, fetched, url, *same, kept = done.stdout.splitlines()
-    assert pushed.startswith("someone/digits-v1.0 cannot be pushed to the Hugging Face hub: ")
-    assert fetched.startswith("someone/else cannot be fetched from the Hugging Face hub: ")
+    pushed, fetched, url, *same, files = done.stdout.splitlines()
+    assert pushed.startswith("someone/digits-v1.0 cannot be pushed")
+    assert fetched.startswith("someone/else cannot be fetched")
     assert url == f"{address}/someone/digits-v1.0/commit/{COMMIT}"
     assert same == ["True", "True"]
-    assert kept == "README.md card.json network.safetensors", "no code is fetched"
-    assert 'load("someone/digits-v1.0")' in (folder / "README.md").read_text()
+    assert files == "README.md card.json network.safetensors", "no code is fetched"
+    text = (folder / "README.md").read_text()
+    assert 'load("someone/digits-v1.0")' in text
+    assert text.startswith("---\n")
 
 
-def test_what_is_not_pushed(models, tmp_path, trained):
-    network = load(trained)
-    with pytest.raises(FileNotFoundError, match=r"no card .*: write network and card with shortcut-snn export"):
+@pytest.mark.parametrize(
+    ("files", "keyword"),
+    [({"onnx": "../secret"}, r"\.\./secret"), ({"onnx": "network.onnx"}, r"no network\.safetensors")],
+)
+def test_only_files_of_the_network_are_pushed(models, tmp_path, files, keyword):
+    folder = shutil.copytree(models / "digits-resnet8", tmp_path / "network")
+    (tmp_path / "secret").touch()
+    (folder / "network.onnx").touch()
+    entries = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps(entries | {"files": files}))
+    with pytest.raises(FileNotFoundError, match=keyword):
+        load(folder).push_to_hub("someone/digits-v1.0")
+
+
+def test_a_network_without_a_card_is_not_pushed(run):
+    network = load(run)
+    with pytest.raises(FileNotFoundError, match="no card"):
         network.push_to_hub("someone/digits-v1.0")
     network.folder = None
-    with pytest.raises(FileNotFoundError, match="comes from no file"):
+    with pytest.raises(FileNotFoundError, match="file"):
         network.push_to_hub("someone/digits-v1.0")
-    # A card from elsewhere that names a file of this machine.
-    shutil.copytree(models / "digits-resnet8", tmp_path / "mine")
-    (tmp_path / "secret").touch()
-    said = json.loads((tmp_path / "mine" / "card.json").read_text())
-    (tmp_path / "mine" / "card.json").write_text(json.dumps(said | {"files": {"onnx": "../secret"}}))
-    with pytest.raises(FileNotFoundError, match=r"names what is no file there: \.\./secret"):
-        load(tmp_path / "mine").push_to_hub("someone/digits-v1.0")
-    # One that speaks of another network than the one whose weights lie there.
-    (tmp_path / "mine" / "network.onnx").touch()
-    (tmp_path / "mine" / "card.json").write_text(json.dumps(said | {"files": {"onnx": "network.onnx"}}))
-    with pytest.raises(FileNotFoundError, match=r"speaks of no network\.safetensors"):
-        load(tmp_path / "mine").push_to_hub("someone/digits-v1.0")
 
 
-def test_without_the_client(monkeypatch):
+def test_without_huggingface_hub(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(OSError, match=r"needs huggingface_hub, .* pip install 'shortcut-snn\[hub\]'"):
+    with pytest.raises(OSError, match=r"shortcut-snn\[hub\]"):
         load("someone/digits-v1.0")
+    write_card(card("digits-resnet18"), tmp_path)
+    assert (tmp_path / "README.md").read_text().startswith("# digits-resnet18"), "no metadata for the hub"

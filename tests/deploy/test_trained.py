@@ -10,35 +10,37 @@ from safetensors import safe_open
 
 from shortcut_snn import load
 from shortcut_snn.data import Digits
-from shortcut_snn.deploy import card, names
-from shortcut_snn.deploy.registry import TRAINED, WEIGHTS
+from shortcut_snn.deploy import ENERGY, TRAINED, card, names
+from shortcut_snn.deploy.card import readme
+from shortcut_snn.recipes import recipe_of
 
-ROOT = Path(__file__).parents[2]
 NAMES = names(TRAINED)
 
 
-def test_they_are_there():
+def test_the_four_networks_are_found():
     assert {"cifar10-resnet18", "cifar100-resnet18", "digits-resnet18", "nmnist-small"} <= set(NAMES) <= set(names())
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_cards_are_complete(name):
-    said = card(name, TRAINED)
-    assert said.name == name
-    assert said.data["licence"]
-    assert said.licence
-    assert said.data["name"] != said.recipe["data"]["kind"], "what a person calls it"
-    assert said.data["samples"]["test"] > 0
-    assert 0.5 < said.accuracy["test"] <= 1
-    assert len(said.energy) == 4
-    assert said.inputs
-    assert list(load(name, TRAINED).classes) == said.data["classes"]
-    assert "root" not in said.recipe["data"] or said.recipe["data"]["root"] is None
+    stated = card(name, TRAINED)
+    assert stated.name == name
+    assert stated.data["licence"]
+    assert stated.licence
+    assert stated.data["name"] != stated.recipe["data"]["kind"], "the name of the set, not of its loader"
+    assert stated.data["samples"]["test"] > 0
+    assert 0.5 < stated.accuracy["test"] <= 1
+    assert stated.energy.keys() == ENERGY.keys()
+    assert list(load(name, TRAINED).classes) == stated.data["classes"]
+    data = stated.recipe["data"]
+    assert data.get("root") is None, "no path of the machine that trained it"
+    recipe_of({**stated.recipe, "data": data | ({"root": "data.npz"} if "root" in data else {})})
+    assert (TRAINED / name / "README.md").read_text() == readme(stated, name)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_weights_are_small_and_in_half_precision(name):
-    path = TRAINED / name / WEIGHTS
+def test_files_are_small_and_in_half_precision(name):
+    path = TRAINED / name / "network.safetensors"
     assert path.stat().st_size < 6e6
     with safe_open(path, framework="pt") as file:
         assert {file.get_tensor(key).dtype for key in file.keys()} == {torch.float16}  # noqa: SIM118 (no dictionary)
@@ -53,8 +55,9 @@ def test_the_accuracy_on_the_card_is_that_of_the_file():
     assert accuracy == pytest.approx(card("digits-resnet18", TRAINED).accuracy["test"], abs=0.005)
 
 
-def test_they_are_in_the_wheel():
-    files = {file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}
+def test_the_networks_are_in_the_wheel():
+    root = Path(__file__).parents[2]
+    files = {file.distribution_path for file in WheelBuilder(str(root)).recurse_included_files()}
     for name in NAMES:
-        for file in (WEIGHTS, "card.json", "README.md"):
+        for file in ("network.safetensors", "card.json", "README.md"):
             assert f"shortcut_snn/trained/{name}/{file}" in files

@@ -5,8 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from shortcut_snn import nets
-from shortcut_snn.deploy.folding import fold
-from shortcut_snn.deploy.step import StepNetwork, neurons_of
+from shortcut_snn.deploy import fold
+from shortcut_snn.deploy.single_step import SingleStep
+from shortcut_snn.introspection import spiking_layers
 from shortcut_snn.neurons import LIF, CurrentNeuron, Membrane, Neuron
 
 
@@ -71,12 +72,12 @@ def test_what_is_inside_of_a_neuron_is_left_alone() -> None:
     folded = fold(net)
     with torch.no_grad():
         assert torch.allclose(folded(images), net(images), atol=1e-9)
-    assert not any(path.endswith("inner") for path in neurons_of(folded))
+    assert not any(path.endswith("inner") for path in spiking_layers(folded))
 
 
 def test_one_that_streams_goes_on_from_where_it_was() -> None:
     net, frames = network(Half), torch.rand(3, 2, 3, 16, 16).double()
-    steps, state, total = StepNetwork(fold(net)), (), torch.zeros(())
+    steps, state, total = SingleStep(fold(net)), (), torch.zeros(())
     with torch.no_grad():
         for frame in frames:
             logits, *state = steps(frame, *state)

@@ -10,7 +10,7 @@ import torch
 
 from shortcut_snn.cli import main
 from shortcut_snn.cli.evaluate import evaluate
-from shortcut_snn.deploy.weights import read_network
+from shortcut_snn.deploy import read_network
 from shortcut_snn.recipes import build, changed, recipe_of
 from shortcut_snn.recipes.entries import read_recipe, write_recipe
 

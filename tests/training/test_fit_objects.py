@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from shortcut_snn import LossSum, Shortcut
-from shortcut_snn.deploy.weights import read_network
+from shortcut_snn.deploy import read_network
 from shortcut_snn.recipes import build, recipe_of, train
 from shortcut_snn.recipes.build import load_data
 from shortcut_snn.training import Classification, Training, fit

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from shortcut_snn import components
-from shortcut_snn.deploy.weights import read_network
+from shortcut_snn.deploy import read_network
 from shortcut_snn.training.callbacks import Average
 
 from .same import assert_same_run

@@ -1,4 +1,4 @@
-"""``shortcut-snn export``: a run's network for use elsewhere, checked on the run's own test data."""
+"""``shortcut-snn export``: write a run's network to a file for use elsewhere, checked on the run's test data."""
 
 import argparse
 import os
@@ -8,16 +8,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .. import __version__, components
 from ..components import component_of, write
 from ..data import Data, ImageData
-from ..deploy import Agreement, Card, Description, Inference, export_network, file_name
-from ..deploy.card import CARD, check_ours, read_card, write_card
-from ..deploy.describe import Images
-from ..deploy.inference import load_file
-from ..deploy.onnx_export import OnnxRuntime
-from ..deploy.prepare import in_words
+from ..deploy import (
+    CARD,
+    ENERGY,
+    Agreement,
+    Card,
+    Exporter,
+    Inference,
+    InputSpec,
+    NetworkSpec,
+    OnnxRuntime,
+    check_no_other_readme,
+    describe_inputs,
+    export_network,
+    file_name,
+    load,
+    read_card,
+    write_card,
+)
 from ..energy import measure_energy
 from ..recipes import open_run
 from ..recipes.build import is_network_of
@@ -26,19 +39,12 @@ from ..training import ENERGY_SAMPLES, RunFolder
 
 HELP = "export a trained network"
 DESCRIPTION = (
-    "Export a run's network for use elsewhere: batch norms folded into convolutions, the file run again and compared "
-    "with the network on the run's test images. What differs is refused."
+    "Export a run's network for use elsewhere: fold its batch norms into convolutions, write the file, run it, and "
+    "compare it with the network on test images of the run. A file that differs is not kept."
 )
 RUN = True
-ENERGY = {
-    "an input, pJ (45 nm)": "energy_pj",
-    "the same with ReLUs, pJ": "relu_energy_pj",
-    "an input with memory, pJ": "total_energy_pj",
-    "quantised with memory, pJ": "quantised_energy_pj",
-}
-"""What a run measured of it, by how the card puts it."""
-COARSE = {"half": "half precision", "int8": "int8"}
-"""Options that round weights, by how the card puts it."""
+ROUNDED = {"half": "half precision", "int8": "int8"}
+"""Options that round weights, and how the card calls them."""
 
 
 def export(
@@ -57,196 +63,214 @@ def export(
     data_name: str | None = None,
     data_licence: str | None = None,
 ) -> tuple[Path, Agreement]:
-    """Export a run's network; see :func:`~shortcut_snn.deploy.export_network` for what is checked.
+    """Export a run's network; :func:`~shortcut_snn.deploy.export_network` says what is checked.
 
     Args:
         run: folder of the run.
-        to: a format, as ``"safetensors"``, ``"onnx"``, ``"nir"`` or ``"torch-export"``.
-        out: folder for the file and the card; ``export`` in the run's by default.
-        streaming: a graph of one time step.
+        to: format: ``"safetensors"``, ``"onnx"``, ``"nir"``, ``"torch-export"``, or a registered one.
+        out: folder for the file and the card; by default ``export`` in the run's folder.
+        streaming: write a graph of one time step.
         weights: ``"last"`` or ``"best"``.
-        images: how many of the run's test images are compared.
-        name: of the network on its card; by default that of the run's folder.
-        changes: entries to lay over the run's recipe, as where the data lies now.
-        half: weights in half precision (of safetensors alone); accuracy and energy on the card are then the file's.
-        int8: weights in int8 (of onnx alone); accuracy on the card is then the file's, and energy not measured.
-        licence: of the weights, for the card, as the Hugging Face hub writes it (``"apache-2.0"``).
-        data_name: of the data set, for the card; by default what the recipe calls it.
-        data_licence: of the data set, for the card.
+        images: number of the run's test images that are compared.
+        name: name of the network on its card; by default that of the run's folder.
+        changes: entries that replace those of the run's recipe, such as where the data is now.
+        half: store weights in half precision (safetensors only).
+        int8: store weights in int8 (onnx only).
+        licence: licence of the weights for the card, as the Hugging Face hub writes it (``"apache-2.0"``).
+        data_name: name of the data set for the card; by default that of the recipe.
+        data_licence: licence of the data set for the card.
 
     Returns:
-        The file, and how near it is to the network.
+        The file, and its agreement with the network.
 
     Raises:
-        FileNotFoundError: no run there, or its data are gone.
+        FileNotFoundError: the run or its data do not exist.
         OSError: a package that the format needs is not installed.
-        ValueError: damaged files, other data than the run's, or an export that differs.
+        ValueError: the run is damaged, the data does not fit the network, or the file differs from the network.
     """
-    if half and to != "safetensors":
-        raise ValueError(f"--half: only safetensors files have weights in half precision, not {to}; leave it out")
-    if int8 and to != "onnx":
-        raise ValueError(f"--int8: only onnx files have weights in int8, not {to}; leave it out")
-    coarse = {name: True for name, on in {"half": half, "int8": int8}.items() if on}
-    exporter = components.exporter.make(to, **coarse)
-    file_name(exporter, streaming)
+    exporter = _exporter(to, half, int8)
+    file = file_name(exporter, streaming)
     if images < 1:
-        raise ValueError(f"--images: at least 1 is needed to compare, got {images}")
-    folder = RunFolder(run)
+        raise ValueError(f"images must be at least 1, got {images}")
+    source = RunFolder(run)
     task, data, recipe = open_run(run, weights, changes)
-    # Runs of earlier versions do not say all that is known of their data now.
-    network, then = task.model.strip(), dict(data.description) | task.description
-    batch, labels = data.sample(images)
-    place = Path(out) if out else folder / "export"
-    check_ours(place)
-    if RunFolder(place).is_run:
-        raise ValueError(f"{place} holds a run, whose own network this would replace: name another folder with --out")
-    if then.get("kind") == "static" and batch.dtype != torch.uint8:
-        raise ValueError(
-            f"a network that is exported takes images as bytes (uint8), and this data gives {batch.dtype}: train it on "
-            "bytes, with mean and std in the data's description"
-        )
-    if lacking := [each.name for each in fields(Images) if each.default is MISSING and each.name not in then]:
-        raise ValueError(
-            "what is exported takes images, or frames of events, and tells classes, and the description of this run's "
-            f"data has no {', '.join(lacking)}: give what fits in as_data(..., description=...); any run's network "
-            f"is in {folder.network(weights)}, and shortcut_snn.recipes.load_run(folder) returns it"
-        )
-    if list(batch.shape[-3:]) != (takes := [then["channels"], *then["image_size"]]):
-        raise ValueError(
-            f"the network of this run takes images of {_size(takes)}, and these are {_size(batch.shape[-3:])}: leave "
-            "data.image_size and data.size as they are in the run"
-        )
-    about = Description(recipe.network, recipe.neuron, then)
-    files = {
-        ", ".join([to, *(COARSE[each] for each in coarse), *(["one time step"] if streaming else [])]): file_name(
-            exporter, streaming
-        )
-    }
-    # Before anything is written: what the run says of itself may be damaged.
-    card = _card(folder, recipe, data, about, weights, name, place, files)
-    known = labels if task.metric == "accuracy" else None
-    path, agreement = export_network(network, about, batch, exporter, place, streaming, known)
-    if coarse:
-        # What the run measured was the network before its weights were rounded.
-        rounded: Any = load_file(path) if half else Inference(OnnxRuntime(path, about, streaming), about)
-        accuracy = {"test": _accuracy(rounded, data)} if task.metric == "accuracy" else {}
-        card = replace(card, accuracy=accuracy, energy=None)
+    folder = Path(out) if out else source / "export"
+    _check_target(folder)
+    batch, _ = data.sample(images)
+    description = dict(data.description) | task.description
+    _check_data(description, batch)
+    spec = NetworkSpec(recipe.network, recipe.neuron, description)
+    # Made before the export, which would leave a file if the run's own files turn out to be damaged.
+    card = _card(source, recipe, data, spec, weights)
+    if name is not None:
+        card = replace(card, name=name)
+    card = _with_earlier_export(card, folder, name)
+    path, agreement = export_network(task.model.strip(), spec, batch, exporter, folder, streaming)
     if half:
-        sample = rounded.runtime.prepare(data.sample(ENERGY_SAMPLES)[0])
-        report = measure_energy(rounded.runtime.network, [sample], about.time_steps)
-        energy = {what: getattr(report, key.removesuffix("_pj")) for what, key in ENERGY.items()}
-        card = replace(card, energy=energy)
-    described = {"name": data_name, "licence": data_licence}
+        card = replace(card, **_measured(load(path), data, task.metric, with_energy=True))
+    if int8:
+        rounded = Inference(OnnxRuntime(path, spec, streaming), spec)
+        card = replace(card, **_measured(rounded, data, task.metric, with_energy=False))
+    what = [to, *(ROUNDED[option] for option, on in (("half", half), ("int8", int8)) if on)]
+    what += ["one time step"] if streaming else []
+    stated = {"name": data_name, "licence": data_licence}
     card = replace(
         card,
         licence=card.licence if licence is None else licence,
-        data=card.data | {key: value for key, value in described.items() if value is not None},
+        data=card.data | {key: value for key, value in stated.items() if value is not None},
+        files={key: value for key, value in card.files.items() if value != file} | {", ".join(what): file},
     )
-    write_card(card, place)
+    write_card(card, folder)
     return path, agreement
+
+
+def _exporter(to: str, half: bool, int8: bool) -> Exporter:
+    """Return the exporter of a format.
+
+    Raises:
+        ValueError: the format does not exist, or does not store weights so.
+    """
+    if half and to != "safetensors":
+        raise ValueError(f"half: only safetensors files have half-precision weights, not {to}")
+    if int8 and to != "onnx":
+        raise ValueError(f"int8: only onnx files have int8 weights, not {to}")
+    options = {option: True for option, on in (("half", half), ("int8", int8)) if on}
+    exporter: Exporter = components.exporter.make(to, **options)
+    return exporter
+
+
+def _check_target(folder: Path) -> None:
+    """Check that an export to this folder replaces nothing but an earlier export."""
+    check_no_other_readme(folder)
+    if RunFolder(folder).is_run:
+        raise ValueError(f"{folder} holds a run, whose network the export would replace: choose another folder")
+
+
+def _check_data(description: dict[str, Any], batch: Tensor) -> None:
+    """Check that the data is what an exported network takes.
+
+    Raises:
+        ValueError: the description lacks an entry, or the images have another type or size.
+    """
+    required = [field.name for field in fields(InputSpec) if field.default is MISSING]
+    if missing := [name for name in required if name not in description]:
+        raise ValueError(
+            f"export needs images or frames of events with classes, and the data's description has no "
+            f"{', '.join(missing)}: add it in as_data(..., description=...)"
+        )
+    if description["kind"] == "static" and batch.dtype != torch.uint8:
+        raise ValueError(
+            f"an exported network takes images as uint8, and this data is {batch.dtype}: train on uint8 images, with "
+            "mean and std in the data's description"
+        )
+    expected, shape = [description["channels"], *description["image_size"]], list(batch.shape[-3:])
+    if shape != expected:
+        raise ValueError(
+            f"the network takes images of {_size(expected)}, and the data has {_size(shape)}: leave data.image_size "
+            "and data.size as they are in the run"
+        )
 
 
 def _size(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _accuracy(network: Inference, data: Data) -> float:
-    """What a network does on all test data, a fraction of 1."""
-    right = count = 0
-    for images, labels in data.loaders(0).test:
-        right += int((network.predict(images) == labels).sum())
-        count += len(labels)
-    return right / count
-
-
-def _card(
-    run: RunFolder,
-    recipe: Recipe,
-    data: Data,
-    about: Description,
-    weights: str,
-    name: str | None,
-    folder: Path,
-    files: dict[str, str],
-) -> Card:
-    # What a run measured is of its own network, not of one that was changed since.
-    result, then = run.read_result() if run.is_finished and is_network_of(run, recipe) else {}, about.data
-    entries = recipe.to_dict()
-    # Where the files lay is nobody's business.
-    places = [key for key, value in entries["data"].items() if isinstance(value, str) and os.path.isabs(value)]
-    entries["data"] |= {key: None for key in ("root", "cache", *places) if key in entries["data"]}
-    # They are no part of the outcome, and may hold passwords.
-    entries["loggers"] = []
+def _card(run: RunFolder, recipe: Recipe, data: Data, spec: NetworkSpec, weights: str) -> Card:
+    """Return the card of a run's network, without files."""
+    # The result holds for the run's own recipe only, not for one with changes.
+    result = run.read_result() if run.is_finished and is_network_of(run, recipe) else {}
     accuracy = {
-        part: found["accuracy"]
+        part: scores["accuracy"]
         for part in ("test", "validation")
-        if (found := result.get(f"{part}_{weights}")) and "accuracy" in found
+        if "accuracy" in (scores := result.get(f"{part}_{weights}") or {})
     }
-    # Measured on the network of the last epoch.
-    energy = {what: result[key] for what, key in ENERGY.items() if result.get(key) is not None}
-    before = read_card(folder) if (folder / CARD).is_file() else None
-    epoch = _epoch(run, weights, recipe.training.epochs)
-    if before is None or name not in (None, before.name) or (before.recipe, before.weights) != (entries, epoch):
-        before = Card(name or run.path.resolve().name, {}, {}, {})
-    # What nobody else can know was said of the same network already.
-    said: dict[str, Any] = {key: before.data[key] for key in ("name", "licence") if key in before.data}
+    energy = {key: result[key] for key in ENERGY if result.get(key) is not None}
     parts = ("train", "validation", "test") if isinstance(data, ImageData) else ()
-    kept: dict[str, Any] = {key: then[key] for key in ("kind", "classes", "channels", "image_size") if key in then}
+    shown = ("kind", "classes", "channels", "image_size")
     return Card(
-        name=before.name,
+        name=run.path.resolve().name,
         data={
             "name": component_of(recipe.data).name,
-            **kept,
+            **{key: spec.data[key] for key in shown if key in spec.data},
             "samples": {part: len(getattr(data, part)) for part in parts},
-            **said,
         },
-        licence=before.licence,
-        recipe=write(entries),
+        recipe=_public_recipe(recipe),
         accuracy=accuracy,
+        # Energy is measured with the weights of the last epoch.
         energy=energy if energy and weights == "last" else None,
-        # Files of another network stay where they are, but it is not they that this card speaks of.
-        files={
-            what: file
-            for what, file in before.files.items()
-            if before.accuracy == accuracy and file not in files.values()
-        }
-        | files,
         version=__version__,
-        inputs=in_words(about),
-        weights=epoch,
+        inputs=describe_inputs(spec),
+        weights=_epoch(run, weights, recipe.training.epochs),
     )
 
 
+def _public_recipe(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe's entries without paths of this machine, and without loggers, which may hold passwords."""
+    entries = recipe.to_dict()
+    paths = [key for key, value in entries["data"].items() if isinstance(value, str) and os.path.isabs(value)]
+    entries["data"] |= {key: None for key in ("root", "cache", *paths) if key in entries["data"]}
+    entries["loggers"] = []
+    public: dict[str, Any] = write(entries)
+    return public
+
+
+def _with_earlier_export(card: Card, folder: Path, name: str | None) -> Card:
+    """Keep what an earlier export of the same network wrote on the card in a folder: names, licences and files."""
+    earlier = read_card(folder) if (folder / CARD).is_file() else None
+    if earlier is None or (earlier.recipe, earlier.weights) != (card.recipe, card.weights):
+        return card
+    if name not in (None, earlier.name):
+        return card
+    stated = {key: earlier.data[key] for key in ("name", "licence") if key in earlier.data}
+    # Files with another accuracy have other weights, such as rounded ones.
+    files = earlier.files if earlier.accuracy == card.accuracy else {}
+    return replace(card, name=earlier.name, licence=earlier.licence, data=card.data | stated, files=files)
+
+
+def _measured(network: Inference, data: Data, metric: str, with_energy: bool) -> dict[str, Any]:
+    """Return the accuracy, on all test data, and the energy of a network with rounded weights, for its card."""
+    accuracy: dict[str, float] = {}
+    if metric == "accuracy":
+        right = torch.cat([network.predict(images) == labels for images, labels in data.loaders(0).test])
+        accuracy["test"] = int(right.sum()) / len(right)
+    if not with_energy:
+        return {"accuracy": accuracy, "energy": None}
+    runtime: Any = network.runtime
+    inputs = runtime.prepare(data.sample(ENERGY_SAMPLES)[0])
+    report = measure_energy(runtime.network, [inputs], network.spec.time_steps)
+    return {"accuracy": accuracy, "energy": {key: getattr(report, key.removesuffix("_pj")) for key in ENERGY}}
+
+
 def _epoch(run: RunFolder, weights: str, planned: int) -> str:
-    """Say after which epoch of a run its weights are; a run that was stopped has a best one so far."""
+    """Return a phrase on the epoch that a run's weights are from."""
     table = run.table("metrics")
     done = len(table.read_text(encoding="utf-8").splitlines()) - 1 if table.is_file() else planned
     which = "the last" if weights == "last" else "the best in validation"
-    return f"after {which} of {done} epochs" + (f", of {planned} that were planned" if done != planned else "")
+    return f"after {which} of {done} epochs" + (f" ({planned} were planned)" if done != planned else "")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("--to", required=True, metavar="FORMAT", help=f"one of {', '.join(components.exporter)}")
+    parser.add_argument("--to", required=True, metavar="FORMAT", help=f"format: {', '.join(components.exporter)}")
     parser.add_argument("--out", default=None, help="folder for the file and its card; default: RUN/export")
     parser.add_argument(
-        "--streaming", action="store_true", help="one time step; membrane potentials are inputs and outputs"
+        "--streaming", action="store_true", help="write one time step; membrane potentials are inputs and outputs"
     )
-    parser.add_argument("--images", type=int, default=256, help="how many test images are compared")
-    parser.add_argument("--name", default=None, help="of the network on its card; default: the run's")
+    parser.add_argument("--images", type=int, default=256, help="number of test images that are compared")
+    parser.add_argument("--name", default=None, help="name of the network on its card; default: the run's")
     parser.add_argument(
-        "--half", action="store_true", help="weights in half precision: half the file; safetensors only"
+        "--half", action="store_true", help="weights in half precision, in half the file; safetensors only"
     )
     parser.add_argument(
-        "--int8", action="store_true", help="weights in int8: a quarter of the file, and faster; onnx only"
+        "--int8", action="store_true", help="weights in int8, in a quarter of the file, and faster; onnx only"
     )
-    parser.add_argument("--licence", default=None, help="of the weights, for the card, as in apache-2.0")
-    parser.add_argument("--data-name", default=None, help="of the data set, for the card; default: the recipe's word")
-    parser.add_argument("--data-licence", default=None, help="of the data set, for the card")
+    parser.add_argument("--licence", default=None, help="licence of the weights for the card, such as apache-2.0")
+    parser.add_argument("--data-name", default=None, help="name of the data set for the card; default: the recipe's")
+    parser.add_argument("--data-licence", default=None, help="licence of the data set for the card")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Export and say how near the file is."""
+    """Export, and print the agreement of the file with the network."""
     path, agreement = export(
         options.run,
         options.to,
@@ -262,8 +286,9 @@ def run(options: argparse.Namespace) -> int:
         data_name=options.data_name,
         data_licence=options.data_licence,
     )
-    print(f"{path}: {components.exporter.make(options.to).says}\n{agreement}\ncard: {path.parent / CARD} and README.md")
-    for what in [said for name, said in COARSE.items() if getattr(options, name)]:
-        for part, value in read_card(path.parent).accuracy.items():
+    summary = components.exporter.make(options.to).summary
+    print(f"{path}: {summary}\n{agreement}\ncard: {path.parent / CARD} and README.md")
+    for option, what in ROUNDED.items():
+        for part, value in read_card(path.parent).accuracy.items() if getattr(options, option) else ():
             print(f"{part} accuracy in {what}: {100 * value:.2f} %")
     return 0

@@ -75,7 +75,7 @@ def predict(
     """
     from ..data import DataFileError, InputFiles
 
-    files = InputFiles(network.about.data, network.about.time_steps)
+    files = InputFiles(network.spec.data, network.spec.time_steps)
     for given in inputs:
         try:
             paths = files.found(Path(given))
@@ -110,7 +110,7 @@ def _predicted(network: Inference, path: Path, batch: Any, top: int) -> Predicti
             f"{len(network.classes)} classes: predict is for classification"
         )
     probabilities = logits.softmax(-1)[0]
-    report = measure_energy(running.network, [running.prepare(batch)], network.about.time_steps)
+    report = measure_energy(running.network, [running.prepare(batch)], network.spec.time_steps)
     values, labels = probabilities.topk(min(top, len(probabilities)))
     best = [(network.classes[label], value) for label, value in zip(labels.tolist(), values.tolist(), strict=True)]
     spikes = round(sum(float(each.spikes) for each in tallies.values()))

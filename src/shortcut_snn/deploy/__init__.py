@@ -1,28 +1,47 @@
-"""From a trained network to files that run elsewhere, and back: nothing here trains."""
+"""Deployment: from a trained network to files that run elsewhere, and back."""
 
-# Imported for the formats that they register.
-from . import nir_export, onnx_export, torch_export  # noqa: F401
-from .card import Card
+# These modules register their export formats.
+from . import nir_export, torch_export  # noqa: F401
+from .card import CARD, ENERGY, Card, check_no_other_readme, read_card, write_card
 from .check import Agreement
-from .describe import Description
 from .export import export_network, file_name
 from .folding import fold
-from .inference import Inference, load, load_file
-from .registry import card, names
+from .inference import Inference, load
+from .onnx_export import ONNX, OnnxRuntime
+from .prepare import Prepare, describe_inputs
+from .registry import TRAINED, card, names
 from .runtime import Exporter, Runtime
+from .spec import InputSpec, NetworkSpec
+from .torch_runtime import TorchRuntime, for_inference
+from .weights import load_into, read_network, save_network
 
 __all__ = [
+    "CARD",
+    "ENERGY",
+    "ONNX",
+    "TRAINED",
     "Agreement",
     "Card",
-    "Description",
     "Exporter",
     "Inference",
+    "InputSpec",
+    "NetworkSpec",
+    "OnnxRuntime",
+    "Prepare",
     "Runtime",
+    "TorchRuntime",
     "card",
+    "check_no_other_readme",
+    "describe_inputs",
     "export_network",
     "file_name",
     "fold",
+    "for_inference",
     "load",
-    "load_file",
+    "load_into",
     "names",
+    "read_card",
+    "read_network",
+    "save_network",
+    "write_card",
 ]

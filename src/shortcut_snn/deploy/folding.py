@@ -1,4 +1,9 @@
-"""Batch normalisation folded into the layers before it: at inference it is a factor and a summand a channel."""
+"""Batch-norm folding: at inference a batch norm is a factor and a bias per channel of the layer before it.
+
+1. Run the network once and record which operation reads the output of which convolution or linear layer.
+2. Fold each batch norm into its layer if the two read and feed nothing else.
+3. Replace each neuron by a :class:`~shortcut_snn.neurons.CurrentNeuron`, which takes the folded layer's current.
+"""
 
 import copy
 from collections import Counter
@@ -11,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from ..inspection import hooked
+from ..introspection import spiking_layers
 from ..nets import SpikeConv2d
 from ..neurons import CurrentNeuron, Neuron, NormNeuron
 
@@ -19,18 +25,18 @@ M = TypeVar("M", bound=nn.Module)
 
 @torch.no_grad()
 def fold(network: M, example: Tensor | None = None) -> M:
-    """Return a copy for inference: no batch norms, biases in their place; same outputs to rounding.
+    """Return a copy for inference whose batch norms are folded into biases and weights.
 
-    The copy's neurons are :class:`~shortcut_snn.neurons.CurrentNeuron`; the network itself is left as it is.
+    The outputs are equal up to rounding. The network itself does not change.
 
     Args:
-        network: with neurons of this library.
-        example: a batch as the network takes it, for a dry pass, which runs on its device (``"meta"`` costs nothing);
-            one of our networks has its own.
+        network: a network with neurons of this package.
+        example: an input, for a forward pass on its device. On ``"meta"`` the pass computes nothing. The networks of
+            this package have an example of their own.
 
     Raises:
-        ValueError: no example where one is needed, no neurons of this library, a batch norm without running statistics,
-            or one that follows no layer it can go into, or not it alone; the message names it.
+        ValueError: the example is missing, the network has no neurons of this package, or a batch norm cannot be
+            folded; the message names it.
 
     Example:
         >>> import torch
@@ -40,118 +46,132 @@ def fold(network: M, example: Tensor | None = None) -> M:
         >>> bool(torch.allclose(fold(network)(images), network(images), atol=1e-5))
         True
     """
-    if example is None and not hasattr(network, "example_input"):
-        raise ValueError(
-            f"a {type(network).__name__} does not say what it takes: pass example=..., a batch as it takes it, whose "
-            "values do not matter"
-        )
+    if example is None:
+        if not hasattr(network, "example_input"):
+            raise ValueError(f"fold needs an input to run a {type(network).__name__}: pass example=...")
+        example = network.example_input()  # type: ignore[operator]
     if not any(isinstance(module, Neuron) for module in network.modules()):
-        raise ValueError(f"{type(network).__name__} has no neurons of this library, which folding and exports need")
+        raise ValueError(f"{type(network).__name__} has no neurons of this package, which folding and exports need")
     folded = copy.deepcopy(network).eval()
     norms = {path: module for path, module in folded.named_modules() if isinstance(module, _BatchNorm)}
     for path, norm in norms.items():
         if norm.running_mean is None or norm.running_var is None:
             raise ValueError(f"the batch norm {path} has no running statistics, so it cannot be folded")
-    example = network.example_input() if example is None else example  # type: ignore[operator]
-    follows = _follows(copy.deepcopy(folded).to(example.device), example)
+    # Running a copy keeps the state of stateful layers out of the result.
+    layer_of = _layers_before_norms(copy.deepcopy(folded).to(example.device), example)
     for path, norm in norms.items():
-        if list(follows.values()).count(follows.get(path, "")) != 1:
-            raise ValueError(f"the batch norm {path} follows no layer that it can be folded into")
-        _replace(folded, follows[path], _with_norm(folded.get_submodule(follows[path]), norm))
+        if path not in layer_of:
+            raise ValueError(f"the batch norm {path} cannot be folded: no layer feeds it, and it alone")
+        layer = folded.get_submodule(layer_of[path])
+        _replace(folded, layer_of[path], _fold_into(layer, norm))
         _replace(folded, path, nn.Identity())
-    done: list[str] = []
-    for path, module in list(folded.named_modules()):
-        # What a neuron is made of is its own business.
-        known = isinstance(module, NormNeuron | CurrentNeuron | Neuron)
-        if known and not any(path.startswith(f"{each}.") for each in done):
-            done.append(path)
-            _replace(folded, path, CurrentNeuron(module if isinstance(module, Neuron) else module.neuron))
+    for path, layer in spiking_layers(folded).items():
+        neuron = layer if isinstance(layer, Neuron) else layer.neuron
+        _replace(folded, path, CurrentNeuron(neuron))  # type: ignore[arg-type]
     return folded.requires_grad_(False)
 
 
-def _follows(network: nn.Module, example: Tensor) -> dict[str, str]:
-    """Return which layer's output each batch norm takes, by their paths, as seen in a dry pass."""
-    made: dict[int, tuple[str, Tensor, int]] = {}
-    follows: dict[str, str] = {}
-    calls: Counter[str] = Counter()
-    elsewhere: set[str] = set()
-    inside: list[str] = []
-
-    class Uses(TorchFunctionMode):
-        """Notes which layers' outputs something takes that is no norm and no view of them."""
-
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            out = func(*args, **(kwargs or {}))
-            if isinstance(out, Tensor) and not inside:
-                for given in tree_leaves((args, kwargs)):
-                    if isinstance(given, Tensor) and memory(given) in made and memory(given) != memory(out):
-                        elsewhere.add(made[memory(given)][0])
-            return out
-
-    def memory(x: Tensor) -> int:
-        # The same for all views of an output, and for tensors that hold nothing too.
-        return int(x.untyped_storage()._cdata)
-
-    def note_output(path: str, module: nn.Module, args: Any, out: Tensor) -> None:
-        # The tensor is kept, so that no other gets its memory.
-        calls[path] += 1
-        made[memory(out)] = (path, out, out._version)
-
-    def note_input(path: str, module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        calls[path] += 1
-        inside.append(path)
-        layer, _, version = made.get(memory(args[0]), ("", None, 0))
-        # Channels of a linear layer are its last axis, of a norm the second, or the third where it takes time too.
-        axes = 3 if isinstance(module, NormNeuron) else 2
-        alike = not isinstance(layers.get(layer), nn.Linear) or args[0].dim() == axes
-        # Nothing has worked on it in place.
-        if layer and alike and args[0]._version == version:
-            follows[path] = layer
-
-    def leave(path: str, module: nn.Module, args: Any, out: Any) -> None:
-        inside.pop()
-
+def _layers_before_norms(network: nn.Module, example: Tensor) -> dict[str, str]:
+    """Return for each batch norm, by path, the layer whose output it reads and nothing else reads."""
     layers: dict[str, nn.Module] = {}
     norms: dict[str, nn.Module] = {}
     for path, module in network.named_modules():
-        # Of another class, a layer may do more.
+        # A subclass may compute something else, so only the exact classes count.
         if type(module) in (nn.Conv2d, nn.Linear) or isinstance(module, SpikeConv2d):
             layers[path] = module
         elif isinstance(module, NormNeuron):
+            # Its kernel normalises itself, so the batch norm inside is never called.
             norms[f"{path}.norm"] = module
         elif isinstance(module, _BatchNorm):
             norms.setdefault(path, module)
-    with hooked(layers, note_output), hooked(norms, leave, note_input), Uses():
+    reads = _Reads()
+    with hooked(layers, reads.layer_ends), hooked(norms, reads.norm_ends, reads.norm_starts), reads:
         network(example)
-    # Nor may one of the two be called twice, or what the layer gives go past its norm too.
+    by_layer = Counter(layer for layer, _ in reads.pairs)
+    by_reader = Counter(reader for _, reader in reads.pairs)
     return {
-        norm: layer for norm, layer in follows.items() if calls[norm] == calls[layer] == 1 and layer not in elsewhere
+        reader: layer
+        for layer, reader in reads.pairs
+        if layer in layers and reader in norms and by_layer[layer] == by_reader[reader] == 1
     }
 
 
-def _with_norm(layer: Any, norm: Any) -> nn.Module:
-    """Return a convolution or linear layer that does what a layer and the norm behind it do."""
+class _Reads(TorchFunctionMode):
+    """Record which operations read the outputs of layers during a forward pass.
+
+    ``pairs`` lists the path of a layer and the path of the norm that reads its output, or ``""`` for any other
+    operation. A view of an output, which shares its memory, counts as the output.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pairs: list[tuple[str, str]] = []
+        # The layer, its output and the output's version. Keeping the output keeps its memory from being reused.
+        self._outputs: dict[int, tuple[str, Tensor, int]] = {}
+        self._layer_is_linear: dict[str, bool] = {}
+        self._in_norm = False
+
+    def layer_ends(self, path: str, layer: nn.Module, args: Any, output: Tensor) -> None:
+        """Remember the output of a layer; a second call of the layer counts as a second reader."""
+        if path in self._layer_is_linear:
+            self.pairs.append((path, ""))
+        self._layer_is_linear[path] = isinstance(layer, nn.Linear)
+        self._outputs[_memory(output)] = (path, output, output._version)
+
+    def norm_starts(self, path: str, norm: nn.Module, args: tuple[Any, ...]) -> None:
+        """Record the layer whose output a batch norm reads, or ``""``."""
+        x = args[0]
+        layer, _, version = self._outputs.get(_memory(x), ("", None, 0))
+        changed_in_place = x._version != version
+        # A linear layer's channels are its last axis, a norm's the second, or the third with a time axis before it.
+        channel_axis = 2 if isinstance(norm, NormNeuron) else 1
+        other_axis = self._layer_is_linear.get(layer, False) and x.dim() != channel_axis + 1
+        self.pairs.append(("" if changed_in_place or other_axis else layer, path))
+        self._in_norm = True
+
+    def norm_ends(self, path: str, norm: nn.Module, args: Any, output: Any) -> None:
+        """Let further operations count as readers again."""
+        self._in_norm = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if isinstance(output, Tensor) and not self._in_norm:
+            for x in tree_leaves((args, kwargs)):
+                if isinstance(x, Tensor) and _memory(x) in self._outputs and _memory(x) != _memory(output):
+                    self.pairs.append((self._outputs[_memory(x)][0], ""))
+        return output
+
+
+def _memory(x: Tensor) -> int:
+    """Return a number that all views of a tensor share, on the meta device too."""
+    return int(x.untyped_storage()._cdata)
+
+
+def _fold_into(layer: Any, norm: Any) -> nn.Module:
+    """Return a plain convolution or linear layer that computes ``norm(layer(x))``."""
     # In double precision, so that only the result is rounded.
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    factor = (norm.running_var.double() + norm.eps).rsqrt()
     if norm.weight is not None:
-        scale = scale * norm.weight.double()
-    shift = -norm.running_mean.double() * scale
+        factor = factor * norm.weight.double()
+    bias = -norm.running_mean.double() * factor
     if layer.bias is not None:
-        shift = shift + layer.bias.double() * scale
+        bias = bias + layer.bias.double() * factor
     if norm.bias is not None:
-        shift = shift + norm.bias.double()
+        bias = bias + norm.bias.double()
+    folded: nn.Module
+    if isinstance(layer, nn.Conv2d):
+        names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+        options = {name: getattr(layer, name) for name in names}
+        folded = nn.Conv2d(**options, padding_mode=layer.padding_mode, device="meta")
+    else:
+        folded = nn.Linear(layer.in_features, layer.out_features, device="meta")
     weight = layer.weight
-    # The plain layer: ours may leave a bias out, and what they keep for a backward pass is not needed.
-    convolves = isinstance(layer, nn.Conv2d)
-    names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
-    given = {name: getattr(layer, name) for name in (names if convolves else ("in_features", "out_features"))}
-    new: nn.Module = (nn.Conv2d if convolves else nn.Linear)(**given, device="meta")
-    columns = scale.view(-1, *[1] * (weight.dim() - 1))
-    new.weight = nn.Parameter((weight.double() * columns).to(weight.dtype))
-    new.bias = nn.Parameter(shift.to(weight.dtype))
-    return new
+    per_channel = factor.view(-1, *[1] * (weight.dim() - 1))
+    folded.weight = nn.Parameter((weight.double() * per_channel).to(weight.dtype))
+    folded.bias = nn.Parameter(bias.to(weight.dtype))
+    return folded
 
 
-def _replace(network: nn.Module, path: str, new: nn.Module) -> None:
-    owner, _, name = path.rpartition(".")
-    setattr(network.get_submodule(owner), name, new)
+def _replace(network: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(network.get_submodule(parent), name, module)

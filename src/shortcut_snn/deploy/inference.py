@@ -1,4 +1,4 @@
-"""A trained network to be used: images in, classes out, in one call or frame by frame."""
+"""Trained networks in use: images in, classes out, for whole batches or frame by frame."""
 
 from pathlib import Path
 from typing import TypeAlias, get_args
@@ -8,39 +8,35 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .describe import Description
-from .network_file import ELSEWHERE, SUFFIX, read_folded
-from .registry import WEIGHTS, find, push
+from .hub import push
+from .registry import WEIGHTS, find
 from .runtime import Runtime, State
+from .safetensors_export import read_folded
+from .spec import NetworkSpec
 from .torch_runtime import Precision, TorchRuntime
 
 Images: TypeAlias = "Tensor | NDArray[np.generic]"
+_OTHER_READERS = {".onnx": "onnxruntime", ".nir": "nirtorch", ".pt2": "torch.export.load, if you trust the file"}
 
 
 class Inference:
-    """A network with its data's classes and normalisation; it never trains.
+    """A trained network with the classes and the normalisation of its data.
 
     Args:
-        runtime: what runs it.
-        about: what it is.
-        folder: where its file lies, for :meth:`push_to_hub`.
+        runtime: the runtime of the network.
+        spec: the network's specification.
+        folder: folder of the network's file, for :meth:`push_to_hub`.
 
     Example:
         >>> import torch
-        >>> from shortcut_snn.deploy import Description, Inference, fold
-        >>> from shortcut_snn.deploy.torch_runtime import TorchRuntime
-        >>> data = {"classes": ["cat", "dog"], "channels": 3, "image_size": [8, 8], "kind": "static"}
-        >>> about = Description.from_about({
-        ...     "network": {"kind": "resnet8", "width": 4, "time_steps": 2}, "neuron": "lif",
-        ...     "data": data | {"mean": [0.5] * 3, "std": [0.25] * 3},
-        ... })
-        >>> network = Inference(TorchRuntime(fold(about.build()), about), about)
-        >>> network.logits(torch.zeros(3, 8, 8, dtype=torch.uint8)).shape
-        torch.Size([1, 2])
+        >>> from shortcut_snn import load
+        >>> network = load("digits-resnet18")
+        >>> network.logits(torch.zeros(1, 8, 8, dtype=torch.uint8)).shape
+        torch.Size([1, 10])
     """
 
-    def __init__(self, runtime: Runtime, about: Description, folder: Path | None = None) -> None:
-        self.runtime, self.about, self.folder = runtime, about, folder
+    def __init__(self, runtime: Runtime, spec: NetworkSpec, folder: Path | None = None) -> None:
+        self.runtime, self.spec, self.folder = runtime, spec, folder
         self._state: State | None = None
         self._sum: Tensor | None = None
         self._steps = 0
@@ -56,57 +52,57 @@ class Inference:
         """Upload the network's file and card, as ``shortcut-snn export`` writes them, to the Hugging Face hub.
 
         Args:
-            repository: ``owner/name``; made if it is not there.
-            private: whether others cannot see a repository that is made; None: as the owner's account has it.
-            token: of the account; by default the one that ``hf auth login`` keeps.
+            repository: ``owner/name``; created if it does not exist.
+            private: visibility of a repository that is created; None: the default of the owner's account.
+            token: access token; by default the one that ``hf auth login`` stores.
 
         Returns:
             Address of the commit.
 
         Raises:
-            FileNotFoundError: there is no card beside the network's file, or no file.
+            FileNotFoundError: the network has no file or no card.
             OSError: huggingface_hub is not installed, or the hub cannot be reached or refuses.
         """
         if self.folder is None:
-            raise FileNotFoundError("this network comes from no file: shortcut-snn export writes one, with a card")
+            raise FileNotFoundError("this network was not loaded from a file: write one with shortcut-snn export")
         return push(self.folder, repository, private, token)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes."""
-        return self.about.images.classes
+        return self.spec.inputs.classes
 
     def logits(self, images: Images) -> Tensor:
         """Return logits ``[N, num_classes]``.
 
         Args:
-            images: uint8 levels ``[N, C, H, W]``; for a network of events, frames of counts ``[N, T, C, H, W]``.
-                Without N, a batch of one.
+            images: uint8 ``[N, C, H, W]``; for a network of events, frames of counts ``[N, T, C, H, W]``. The batch
+                axis may be missing.
 
         Raises:
-            ValueError: another shape or type than the network takes.
+            ValueError: the images have a wrong shape or type.
         """
-        taken = self.about.images
-        steps = () if taken.kind == "static" else (self.about.time_steps,)
-        return self.runtime.whole(self._batch(images, (*steps, taken.channels, *taken.image_size)))
+        inputs = self.spec.inputs
+        steps = () if inputs.kind == "static" else (self.spec.time_steps,)
+        return self.runtime.logits(self._as_batch(images, (*steps, inputs.channels, *inputs.image_size)))
 
     def predict(self, images: Images) -> Tensor:
         """Return the index of the class of each image, ``[N]``; see :meth:`logits`."""
         return self.logits(images).argmax(-1)
 
     def step(self, frame: Images) -> Tensor:
-        """Take the next frame of a stream and return the logits ``[N, num_classes]`` so far: their mean over the steps.
+        """Take the next frame of a stream and return the mean of the logits so far, ``[N, num_classes]``.
 
-        Membrane potentials are kept for the next call. After T frames the logits are those that :meth:`logits` gives
-        for these frames; a stream may go on for longer.
+        The membrane potentials are kept for the next call. After T frames the mean equals :meth:`logits` of these
+        frames. A stream may be longer than T frames.
 
         Args:
-            frame: ``[N, C, H, W]`` of counts of events, or of a static image, the same at every step.
+            frame: ``[N, C, H, W]``, counts of events or the same image at every step.
 
         Raises:
-            ValueError: another shape or type than the network takes, or another batch than the stream began with.
+            ValueError: the frame has a wrong shape or type, or another batch size than the stream.
         """
-        batch = self._batch(frame, (self.about.images.channels, *self.about.images.image_size))
+        batch = self._as_batch(frame, (self.spec.inputs.channels, *self.spec.inputs.image_size))
         if self._sum is not None and len(self._sum) != len(batch):
             raise ValueError(f"the stream began with {len(self._sum)} frames at a time, got {len(batch)}; call reset()")
         logits, self._state = self.runtime.step(batch, self._state)
@@ -115,41 +111,18 @@ class Inference:
         return self._sum / self._steps
 
     def reset(self) -> None:
-        """Begin a new stream: membrane potentials of 0."""
+        """Start a new stream, with membrane potentials of 0."""
         self._state, self._sum, self._steps = None, None, 0
 
-    def _batch(self, given: Images, shape: tuple[int, ...]) -> Tensor:
-        batch = torch.as_tensor(given)
+    def _as_batch(self, images: Images, shape: tuple[int, ...]) -> Tensor:
+        batch = torch.as_tensor(images)
         batch = batch.unsqueeze(0) if batch.dim() == len(shape) else batch
         if tuple(batch.shape[1:]) != shape or not len(batch):
             expected = ", ".join(map(str, shape))
             raise ValueError(f"the network takes [N, {expected}] or [{expected}], got {list(batch.shape)}")
-        if self.about.images.kind == "static" and batch.dtype != torch.uint8:
-            raise ValueError(f"images must be uint8, levels of 0 to 255, got {batch.dtype}")
+        if self.spec.inputs.kind == "static" and batch.dtype != torch.uint8:
+            raise ValueError(f"images must be uint8, values of 0 to 255, got {batch.dtype}")
         return batch
-
-
-def load_file(path: Path, precision: Precision = "float32") -> Inference:
-    """Open a network file.
-
-    Args:
-        path: of a ``.safetensors`` file, a run's or an exported one. It is checked as if it came from a stranger.
-        precision: ``"float32"``, or ``"bfloat16"`` on processors that have it.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, not one of ours, or of a format that is not opened here, or there is no such
-            precision.
-    """
-    if precision not in get_args(Precision):
-        raise ValueError(f"precision is one of {', '.join(get_args(Precision))}, got {precision!r}")
-    if not path.is_file():
-        raise FileNotFoundError(f"no network file {path}")
-    if path.suffix != SUFFIX:
-        other = f"; it is for {ELSEWHERE[path.suffix]}" if path.suffix in ELSEWHERE else ""
-        raise ValueError(f"{path} is no {SUFFIX} file{other}")
-    network, about = read_folded(path)
-    return Inference(TorchRuntime(network, about, precision), about, path.parent)
 
 
 def load(
@@ -158,16 +131,16 @@ def load(
     """Return a trained network, ready to use.
 
     Args:
-        name: a ``.safetensors`` file, a folder that holds ``network.safetensors`` (a run, or an
-            export), a name (see :func:`names`), or ``owner/name`` on the Hugging Face hub.
-        root: folder of named networks; by default a person's own (see :func:`models_folder`), then this package's.
-        revision: of a network of the hub.
-        precision: ``"float32"``, or ``"bfloat16"`` on processors that have it.
+        name: a ``.safetensors`` file, the folder of a run or of an export, a name (see :func:`names`), or
+            ``owner/name`` on the Hugging Face hub.
+        root: folder of named networks; by default the user's (see :func:`models_folder`), then this package's.
+        revision: branch, tag or commit of a network on the hub.
+        precision: ``"float32"``, or ``"bfloat16"`` on processors that support it.
 
     Raises:
         FileNotFoundError: there is no such network.
-        OSError: the hub cannot be reached, or its client is not installed.
-        ValueError: the file is damaged or not one of ours.
+        OSError: the hub cannot be reached, or huggingface_hub is not installed.
+        ValueError: the file is damaged, or of another format.
 
     Example:
         >>> import torch
@@ -176,9 +149,15 @@ def load(
         >>> network.predict(torch.zeros(3, 1, 8, 8, dtype=torch.uint8)).shape
         torch.Size([3])
     """
-    found = find(name, root, revision)
-    if not found.is_dir():
-        return load_file(found, precision)
-    if not (found / WEIGHTS).is_file():
-        raise FileNotFoundError(f"{found} holds no {WEIGHTS}: it is no run that has ended, nor an export for load()")
-    return load_file(found / WEIGHTS, precision)
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision is one of {', '.join(get_args(Precision))}, got {precision!r}")
+    path = find(name, root, revision)
+    if path.is_dir():
+        path = path / WEIGHTS
+        if not path.is_file():
+            raise FileNotFoundError(f"{path.parent} holds no {WEIGHTS}: it is not a finished run, nor an export")
+    if path.suffix != ".safetensors":
+        reader = f"; open it with {_OTHER_READERS[path.suffix]}" if path.suffix in _OTHER_READERS else ""
+        raise ValueError(f"{path} is not a safetensors file{reader}")
+    network, spec = read_folded(path)
+    return Inference(TorchRuntime(network, spec, precision), spec, path.parent)

@@ -1,14 +1,14 @@
 """Folded networks as NIR graphs: nodes are layers, edges are currents and spikes, edges that meet are summed.
 
 NIR (Pedersen et al., "Neuromorphic Intermediate Representation", Nature Communications 2024) describes neurons by
-differential equations, ``tau dv/dt = (v_leak - v) + r I`` for LIF and ``dv/dt = r I`` for IF, a spike where
-``v > v_threshold`` and then ``v = v_reset``. With a step of ``dt`` these are ours for ``tau = dt / (1 - decay)`` and
-``r = tau / dt``, and for IF ``r = 1 / dt``. ``DT`` is the step that snnTorch and SpikingJelly assume.
+differential equations: ``tau dv/dt = (v_leak - v) + r I`` for LIF and ``dv/dt = r I`` for IF, with a spike where
+``v > v_threshold`` and then ``v = v_reset``. With a step ``dt`` they equal the neurons of this package for
+``tau = dt / (1 - decay)`` and ``r = tau / dt``, and for IF ``r = 1 / dt``.
 """
 
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,210 +16,216 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ..introspection import spiking_layers
 from ..nets import SelfAttention, SpikingNetwork, TokenAttention
 from ..neurons import Neuron, is_lif
-from .describe import Description
-from .extra import need
-from .step import check_steps, neurons_of
+from .optional import require
+from .single_step import check_has_single_steps
+from .spec import NetworkSpec
 
 DT = 1e-4
-ABOUT = "shortcut_snn"
+"""Time step in seconds that snnTorch and SpikingJelly assume."""
+_SPEC_KEY = "shortcut_snn"
 
 
-def nir_graph(network: nn.Module, about: Description) -> Any:
-    """Return the graph of one time step; its input is normalised, its output a step's logits.
+def nir_graph(network: nn.Module, spec: NetworkSpec) -> Any:
+    """Return the NIR graph of one time step; its input is normalised, its output the logits of the step.
 
     Args:
-        network: from :func:`~shortcut_snn.deploy.folding.fold`.
-        about: what it is; kept in the graph's metadata.
+        network: from :func:`~shortcut_snn.deploy.fold`.
+        spec: the network's specification, which the metadata of the graph holds.
 
     Raises:
         OSError: nir is not installed.
-        ValueError: NIR has no words for a part of the network; the message names it.
+        ValueError: NIR cannot represent a part of the network; the message names it.
     """
-    nir = need("nir", "NIR export")
-    if not isinstance(network, SpikingNetwork):
-        raise ValueError(f"NIR describes one time step, which {type(network).__name__} does not say; export to onnx")
-    check_steps(network)
-    for path, module in network.named_modules():
-        if isinstance(module, TokenAttention | SelfAttention):
-            raise ValueError(f"NIR has no products of spikes with spikes, which {path} computes; export to onnx")
+    nir = require("nir", "NIR export")
+    check_has_single_steps(network)
+    _check_representable(network)
     network = copy.deepcopy(network)
-    recorder = _Recorder(nir, {id(parameter): path for path, parameter in network.named_parameters()})
-    for path, each in neurons_of(network).items():
-        if not is_lif(each.neuron):
-            raise ValueError(f"NIR has no words for {path}, a {type(each.neuron).__name__}; export to onnx")
-        if each.neuron.reset != "hard":
-            raise ValueError(f"NIR resets a neuron to a value, but those of {path} have a soft reset; export to onnx")
-        owner, _, name = path.rpartition(".")
-        setattr(network.get_submodule(owner), name, _Layer(path, each.neuron, recorder))
+    assert isinstance(network, SpikingNetwork)
+    recorder = _Recorder(nir, network)
+    for path, layer in spiking_layers(network).items():
+        parent, _, name = path.rpartition(".")
+        setattr(network.get_submodule(parent), name, _RecordedNeuron(path, layer.neuron, recorder))
     network.time_steps = 1
-    frame = torch.zeros(1, 1, about.images.channels, *about.images.image_size)
+    frame = torch.zeros(1, 1, spec.inputs.channels, *spec.inputs.image_size)
     recorder.nodes["input"] = nir.Input({"input": np.array(frame.shape[2:])})
     recorder.sources[id(frame)] = (frame, ["input"])
     with torch.no_grad(), recorder:
         logits = network.classifier(network.features(frame).squeeze(0))
     recorder.add("output", nir.Output({"output": np.array(logits.shape[1:])}), logits, logits)
-    return nir.NIRGraph(recorder.nodes, recorder.edges, metadata={ABOUT: json.dumps(about.to_dict())})
+    return nir.NIRGraph(recorder.nodes, recorder.edges, metadata={_SPEC_KEY: json.dumps(spec.to_dict())})
 
 
-class _Layer(nn.Module):
-    """Stands for a layer of neurons while the graph is drawn."""
+def _check_representable(network: nn.Module) -> None:
+    for path, module in network.named_modules():
+        if isinstance(module, TokenAttention | SelfAttention):
+            raise _unsupported(f"products of spikes with spikes, as in {path}")
+    for path, layer in spiking_layers(network).items():
+        neuron: Any = layer.neuron
+        if not is_lif(neuron):
+            raise _unsupported(f"{type(neuron).__name__} neurons, as in {path}")
+        if neuron.reset != "hard":
+            raise _unsupported(f"a soft reset, as in {path}")
 
-    def __init__(self, path: str, neuron: Neuron, recorder: "_Recorder") -> None:
+
+def _unsupported(what: str) -> ValueError:
+    return ValueError(f"NIR cannot represent {what}; export to onnx instead")
+
+
+class _RecordedNeuron(nn.Module):
+    """A layer of neurons that adds its node to the graph and returns zeros."""
+
+    def __init__(self, path: str, neuron: Any, recorder: "_Recorder") -> None:
         super().__init__()
         self.path, self.neuron, self.recorder = path, neuron, recorder
 
     def forward(self, x: Tensor, residual: Tensor | None = None, time_steps: int | None = None) -> Tensor:
-        """Draw the node of ``neuron(x + residual)``."""
+        """Add the node of ``neuron(x + residual)``."""
         current = x if residual is None else x + residual
         node = _neuron_node(self.recorder.nir, self.neuron, tuple(current.shape[2:]))
         return self.recorder.add(self.path, node, current, torch.zeros(current.shape))
 
 
 class _Recorder(TorchFunctionMode):
-    """Draws a node for each layer that a tensor passes, and knows of each tensor which nodes it is the sum of."""
+    """Add a node for each layer that runs, and remember for each tensor the nodes whose outputs it sums."""
 
-    def __init__(self, nir: Any, names: Mapping[int, str]) -> None:
+    def __init__(self, nir: Any, network: nn.Module) -> None:
         super().__init__()
-        self.nir, self.names = nir, names
+        self.nir = nir
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
-        # With each tensor's id the tensor itself, so that no other gets the same id.
+        # Keeping the tensor keeps its id from being reused.
         self.sources: dict[int, tuple[Tensor, list[str]]] = {}
-        self.layers: dict[str, Callable[..., tuple[str, Any]]] = {
-            "conv2d": self._conv,
+        self.layer_of = {id(weight): path.removesuffix(".weight") for path, weight in network.named_parameters()}
+        self.record: dict[str, Callable[..., None]] = {
+            "conv2d": self._conv2d,
             "linear": self._linear,
-            "avg_pool2d": self._pool,
-        }
-        # What takes more than one node.
-        self.chains: dict[str, Callable[..., None]] = {
-            "max_pool2d": self._max_pool,
+            "avg_pool2d": self._avg_pool2d,
+            "adaptive_avg_pool2d": self._adaptive_avg_pool2d,
+            "max_pool2d": self._max_pool2d,
             "mean": self._mean,
-            "adaptive_avg_pool2d": self._whole_pool,
+            "dropout": self._same,
+            "add": self._add,
+            "__add__": self._add,
         }
+        for view in ("flatten", "view", "unflatten", "unsqueeze", "squeeze", "expand"):
+            self.record[view] = self._view
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        name = func.__name__
-        known = [each for each in args if isinstance(each, Tensor) and id(each) in self.sources]
-        if not isinstance(out, Tensor) or not known:
-            return out
-        x = known[0]
-        if name in _VIEWS and out.shape[-1] == x.numel() != x.shape[-1]:
-            # Of one sample at one time step: its axes become one.
-            count = x.dim() - out.dim() + 1
-            shape = {"input": np.array(x.shape[-count:])}
-            self.add(self._free("flatten"), self.nir.Flatten(shape, start_dim=-count, end_dim=-1), x, out)
-        elif name in _VIEWS or (name == "dropout" and out is x):
-            self.sources[id(out)] = (out, self.sources[id(x)][1])
-        elif name in _SUMS:
-            self.sources[id(out)] = (out, [source for each in known for source in self.sources[id(each)][1]])
-        elif name in self.chains:
-            self.chains[name](x, out, *args[1:], **(kwargs or {}))
-        elif name in self.layers:
-            path, node = self.layers[name](*args, **(kwargs or {}))
-            self.add(path, node, x, out)
-        else:
-            raise ValueError(f"NIR has no words for {name}, which the network calls; export to onnx")
-        return out
+        output = func(*args, **(kwargs or {}))
+        if isinstance(output, Tensor) and any(id(x) in self.sources for x in args):
+            if func.__name__ not in self.record:
+                raise _unsupported(f"the function {func.__name__}")
+            self.record[func.__name__](output, *args, **(kwargs or {}))
+        return output
 
-    def add(self, path: str, node: Any, x: Tensor, out: Tensor) -> Tensor:
-        """Add a node that makes ``out`` of ``x``.
+    def add(self, path: str, node: Any, x: Tensor, output: Tensor) -> Tensor:
+        """Add a node that computes ``output`` from ``x``.
 
         Raises:
-            ValueError: a layer that is called twice, or a sum in which something stands twice.
+            ValueError: a layer is called twice, or a sum holds the same output twice.
         """
         sources = self.sources[id(x)][1]
         if path in self.nodes:
-            raise ValueError(
-                f"NIR has a node for each layer, and {path} is called twice in a time step: give each place a layer of "
-                "its own"
-            )
-        if twice := [source for source in sources if sources.count(source) > 1]:
-            raise ValueError(
-                f"NIR sums what comes from other nodes, and {path} takes that of {twice[0]} twice; export to onnx"
-            )
+            raise _unsupported(f"{path}, which is called twice in a time step")
+        for source in sources:
+            if sources.count(source) > 1:
+                raise _unsupported(f"{path}, which takes the output of {source} twice")
         self.nodes[path] = node
         self.edges += [(source, path) for source in sources]
-        self.sources[id(out)] = (out, [path])
-        return out
+        self.sources[id(output)] = (output, [path])
+        return output
 
-    def _layer(self, weight: Tensor) -> str:
-        return self.names[id(weight)].removesuffix(".weight")
-
-    def _conv(
-        self, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
-    ) -> tuple[str, Any]:
-        if groups > 1:
-            raise ValueError(
-                f"NIR's library has no convolutions in groups whose sizes fit together, such as {self._layer(weight)}; "
-                "export to onnx"
-            )
-        if isinstance(padding, str):
-            around = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, weight.shape[2:], strict=True)]
-            if any(each % 2 for each in around):
-                raise ValueError(f"NIR pads both sides alike, which {self._layer(weight)} does not; export to onnx")
-            padding = tuple(each // 2 for each in around)
-        sizes = {"stride": stride, "padding": padding, "dilation": dilation}
-        node = self.nir.Conv2d(
-            input_shape=tuple(x.shape[2:]), weight=weight.numpy(), bias=_numbers(bias, weight), groups=groups, **sizes
-        )
-        return self._layer(weight), node
-
-    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[str, Any]:
-        return self._layer(weight), self.nir.Affine(weight=weight.numpy(), bias=_numbers(bias, weight))
-
-    def _pool(self, x: Tensor, size: Any, stride: Any, padding: Any = 0, ceil: bool = False, *rest: Any) -> Any:
-        self._whole_windows(x, size, stride, padding, ceil)
-        return self._free("pool"), self._average(size, stride, padding)
-
-    def _mean(self, x: Tensor, out: Tensor, axes: tuple[int, int]) -> None:
-        pooled = self._between(self._free("pool"), self._average(x.shape[-2:], x.shape[-2:], 0), x)
-        # Counted from the end, the axes are the same with a batch before them and without.
-        shape = {"input": np.array([x.shape[-3], 1, 1])}
-        self.add(self._free("flatten"), self.nir.Flatten(shape, start_dim=-3, end_dim=-1), pooled, out)
-
-    def _whole_pool(self, x: Tensor, out: Tensor, size: Any) -> None:
-        if out.shape[-2:] != (1, 1):
-            raise ValueError(f"NIR has no adaptive pooling but to one pixel, and this is to {size}; export to onnx")
-        self.add(self._free("pool"), self._average(x.shape[-2:], x.shape[-2:], 0), x, out)
-
-    def _between(self, path: str, node: Any, x: Tensor) -> Tensor:
-        """Add a node whose output no tensor of the network stands for."""
-        return self.add(path, node, x, torch.empty(0))
-
-    def _average(self, size: Any, stride: Any, padding: Any) -> Any:
-        return self.nir.AvgPool2d(*(np.array(_pair(each)) for each in (size, stride, padding)))
-
-    def _max_pool(
-        self, x: Tensor, out: Tensor, size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool = False,
-        return_indices: bool = False,
-    ) -> None:  # fmt: skip
-        sources = self.sources[id(x)][1]
-        if not all(type(self.nodes[source]) in (self.nir.LIF, self.nir.IF) for source in sources) or len(sources) > 1:
-            raise ValueError("NIR has no max pooling, and only that of spikes can be written otherwise; export to onnx")
-        self._whole_windows(x, size, stride, padding, ceil_mode)
-        averaged = self._between(self._free("pool"), self._average(size, stride, padding), x)
-        height, width = _pair(size)
-        self.add(self._free("any"), _any_spike(self.nir, tuple(out.shape[1:]), height * width), averaged, out)
-
-    def _whole_windows(self, x: Tensor, size: Any, stride: Any, padding: Any, ceil: bool) -> None:
-        sides = zip(x.shape[-2:], _pair(size), _pair(stride), _pair(padding), strict=True)
-        if ceil and any((side + 2 * pad - window) % step for side, window, step, pad in sides):
-            raise ValueError(
-                f"NIR has no pooling that rounds up, which {x.shape[-2]}x{x.shape[-1]} pixels need; export to onnx"
-            )
-
-    def _free(self, kind: str) -> str:
+    def _unique(self, kind: str) -> str:
         return f"{kind}{sum(name.startswith(kind) for name in self.nodes)}"
 
+    # One method per torch function: its output, then its arguments.
 
-_VIEWS = frozenset({"flatten", "view", "unflatten", "unsqueeze", "squeeze", "expand"})
-_SUMS = frozenset({"add", "__add__"})
+    def _same(self, output: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> None:
+        self.sources[id(output)] = (output, self.sources[id(x)][1])
+
+    def _add(self, output: Tensor, a: Tensor, b: Any, **kwargs: Any) -> None:
+        self.sources[id(output)] = (
+            output,
+            [s for x in (a, b) if id(x) in self.sources for s in self.sources[id(x)][1]],
+        )
+
+    def _view(self, output: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> None:
+        if output.shape[-1] != x.numel() or output.shape[-1] == x.shape[-1]:
+            self._same(output, x)
+            return
+        # The batch and time axes have length 1, so the channel and image axes became one.
+        merged = x.dim() - output.dim() + 1
+        node = self.nir.Flatten({"input": np.array(x.shape[-merged:])}, start_dim=-merged, end_dim=-1)
+        self.add(self._unique("flatten"), node, x, output)
+
+    def _conv2d(
+        self, output: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any,
+        groups: int,
+    ) -> None:  # fmt: skip
+        path = self.layer_of[id(weight)]
+        if groups > 1:
+            raise _unsupported(f"grouped convolutions, as in {path}")
+        if isinstance(padding, str):
+            total = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, weight.shape[2:], strict=True)]
+            if any(pixels % 2 for pixels in total):
+                raise _unsupported(f"padding that differs between the two sides, as in {path}")
+            padding = tuple(pixels // 2 for pixels in total)
+        node = self.nir.Conv2d(
+            input_shape=tuple(x.shape[2:]), weight=weight.numpy(), bias=_bias(bias, weight), groups=groups,
+            stride=stride, padding=padding, dilation=dilation,
+        )  # fmt: skip
+        self.add(path, node, x, output)
+
+    def _linear(self, output: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
+        node = self.nir.Affine(weight=weight.numpy(), bias=_bias(bias, weight))
+        self.add(self.layer_of[id(weight)], node, x, output)
+
+    def _avg_pool2d(
+        self, output: Tensor, x: Tensor, size: Any, stride: Any, padding: Any = 0, ceil_mode: bool = False, *args: Any
+    ) -> None:
+        self._check_rounding(x, size, stride, padding, ceil_mode)
+        self._pool(output, x, size, stride, padding)
+
+    def _pool(self, output: Tensor, x: Tensor, size: Any, stride: Any, padding: Any) -> Tensor:
+        node = self.nir.AvgPool2d(*(np.array(_pair(value)) for value in (size, stride, padding)))
+        return self.add(self._unique("pool"), node, x, output)
+
+    def _adaptive_avg_pool2d(self, output: Tensor, x: Tensor, size: Any) -> None:
+        if output.shape[-2:] != (1, 1):
+            raise _unsupported(f"adaptive pooling to {size} pixels")
+        self._pool(output, x, x.shape[-2:], x.shape[-2:], 0)
+
+    def _mean(self, output: Tensor, x: Tensor, axes: Any) -> None:
+        pooled = self._pool(torch.empty(0), x, x.shape[-2:], x.shape[-2:], 0)
+        # Counted from the end, so that the axes are the same with and without a batch axis.
+        node = self.nir.Flatten({"input": np.array([x.shape[-3], 1, 1])}, start_dim=-3, end_dim=-1)
+        self.add(self._unique("flatten"), node, pooled, output)
+
+    def _max_pool2d(
+        self, output: Tensor, x: Tensor, size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool = False,
+        return_indices: bool = False,
+    ) -> None:  # fmt: skip
+        """Write the maximum of spikes as their mean and a neuron that fires where the mean is not 0."""
+        sources = self.sources[id(x)][1]
+        if len(sources) > 1 or not isinstance(self.nodes[sources[0]], self.nir.LIF | self.nir.IF):
+            raise _unsupported("max pooling of anything but spikes")
+        self._check_rounding(x, size, stride, padding, ceil_mode)
+        mean = self._pool(torch.empty(0), x, size, stride, padding)
+        height, width = _pair(size)
+        # One spike fires it, and firing resets it, so it keeps nothing from one step to the next.
+        node = _lif_node(self.nir, tuple(output.shape[1:]), decay=0.5, threshold=0.5 / (height * width))
+        self.add(self._unique("any"), node, mean, output)
+
+    def _check_rounding(self, x: Tensor, size: Any, stride: Any, padding: Any, ceil_mode: bool) -> None:
+        sides = zip(x.shape[-2:], _pair(size), _pair(stride), _pair(padding), strict=True)
+        if ceil_mode and any((side + 2 * pad - window) % step for side, window, step, pad in sides):
+            raise _unsupported(f"pooling that rounds up, as for {x.shape[-2]} x {x.shape[-1]} pixels")
 
 
-def _numbers(bias: Tensor | None, weight: Tensor) -> Any:
+def _bias(bias: Tensor | None, weight: Tensor) -> Any:
     return np.zeros(len(weight), np.float32) if bias is None else bias.numpy()
 
 
@@ -228,23 +234,18 @@ def _pair(size: Any) -> tuple[int, int]:
 
 
 def _neuron_node(nir: Any, neuron: Neuron, shape: tuple[int, ...]) -> Any:
-    """Return the node of a layer of neurons ``[C, ...]``; in double precision, so that readers find exact factors."""
+    """Return the node of a layer of neurons ``[C, ...]``."""
     decay = float(neuron.decay)
-    each = np.ones(shape)
-    if decay == 1.0:
-        return nir.IF(r=each / DT, v_threshold=each * neuron.threshold, v_reset=each * 0.0)
-    tau = DT / (1.0 - decay)
+    if decay < 1.0:
+        return _lif_node(nir, shape, decay=decay, threshold=neuron.threshold)
+    ones = np.ones(shape)
+    return nir.IF(r=ones / DT, v_threshold=ones * neuron.threshold, v_reset=ones * 0.0)
+
+
+def _lif_node(nir: Any, shape: tuple[int, ...], decay: float, threshold: float) -> Any:
+    """Return the node of ``v = decay * v + I``, in double precision, so that readers find exact factors."""
+    ones, tau = np.ones(shape), DT / (1.0 - decay)
     return nir.LIF(
-        tau=each * tau, r=each * (tau / DT), v_leak=each * 0.0, v_threshold=each * neuron.threshold, v_reset=each * 0.0
-    )
-
-
-def _any_spike(nir: Any, shape: tuple[int, ...], window: int) -> Any:
-    """Return a node that fires where the mean over a window of spikes is not 0, which makes of it their maximum.
-
-    It has no memory: what it gets is 0, or enough to fire and so to be reset.
-    """
-    each = np.ones(shape)
-    return nir.LIF(
-        tau=each * 2 * DT, r=each * 2.0, v_leak=each * 0.0, v_threshold=each * 0.5 / window, v_reset=each * 0.0
-    )
+        tau=ones * tau, r=ones * (tau / DT), v_leak=ones * 0.0, v_threshold=ones * threshold,
+        v_reset=ones * 0.0,
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Networks as ONNX graphs, and these run by onnxruntime."""
+"""ONNX graphs: written by torch's exporter, run by onnxruntime."""
 
 import json
 import re
@@ -12,15 +12,12 @@ from torch import Tensor, nn
 
 from .. import components
 from ..files import replacing
-from .describe import Description
-from .extra import need
-from .program import Program, input_dtype, make_program
-from .runtime import Runtime, State, by_steps
+from .graph import Graph, input_dtype, make_graph
+from .optional import require
+from .runtime import Runtime, State, mean_logits
+from .spec import NetworkSpec
 
-ABOUT = "shortcut_snn"
-"""Under this key a file says what it is."""
-SCOPES = "pkg.torch.onnx.name_scopes"
-"""Under this key torch's exporter notes in which module a node arose."""
+_SPEC_KEY = "shortcut_snn"
 
 
 @components.exporter("onnx")
@@ -29,57 +26,52 @@ class ONNX:
     """An ONNX graph.
 
     Args:
-        int8: convolutions of spikes in 8-bit whole numbers (see :class:`~.int8.Int8Conv2d`): faster, a quarter of the
-            file, and coarser weights and currents.
+        int8: store the weights of convolutions that take spikes in int8 (see :class:`~.int8.Int8Conv2d`): a quarter of
+            the file, faster, with coarser weights and currents.
     """
 
     int8: bool = False
 
     file: ClassVar[str] = "network.onnx"
-    streamed: ClassVar[str | None] = "network-step.onnx"
-    says: ClassVar[str] = "graph for onnxruntime and others"
+    step_file: ClassVar[str | None] = "network-step.onnx"
+    summary: ClassVar[str] = "graph for onnxruntime and others"
 
-    def make(self, network: nn.Module, about: Description, path: Path, streaming: bool) -> Runtime:
-        """Write it; see :class:`~.runtime.Exporter`."""
-        write_onnx(make_program(network, about, streaming), about, path)
-        return OnnxRuntime(path, about, streaming)
+    def export(self, network: nn.Module, spec: NetworkSpec, path: Path, streaming: bool) -> Runtime:
+        """Write the file; see :class:`~.runtime.Exporter`."""
+        write_onnx(make_graph(network, spec, streaming), spec, path)
+        return OnnxRuntime(path, spec, streaming)
 
 
-def write_onnx(program: Program, about: Description, path: Path) -> None:
-    """Write a program as an ONNX file, whole or not at all.
+def write_onnx(graph: Graph, spec: NetworkSpec, path: Path) -> None:
+    """Write a graph as an ONNX file.
 
     Raises:
         OSError: onnx or onnxscript is not installed.
     """
-    need("onnx", "ONNX export")
-    need("onnxscript", "ONNX export")
+    require("onnx", "ONNX export")
+    require("onnxscript", "ONNX export")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch's exporter, about its own future
-        made = torch.onnx.export(
-            program.exported,
-            dynamo=True,
-            input_names=list(program.inputs),
-            output_names=list(program.outputs),
-            external_data=False,
-            verbose=False,
-        )
-    assert made is not None
-    model = _fires_in_one(made.model_proto)
+        # torch's exporter warns about its own future.
+        warnings.simplefilter("ignore")
+        exported = torch.onnx.export(
+            graph.program, dynamo=True, input_names=list(graph.inputs), output_names=list(graph.outputs),
+            external_data=False, verbose=False,
+        )  # fmt: skip
+    assert exported is not None
+    model = _fuse_thresholds(exported.model_proto)
     model.producer_name = "shortcut-snn"
-    _name_batch(model.graph)
-    # Where in whose source a node comes from is as long as the weights.
+    _name_batch_axis(model.graph)
+    # Torch notes the source line of every node, with paths of this machine; the notes are as long as the weights.
     for node in model.graph.node:
-        scopes = [each for each in node.metadata_props if each.key == SCOPES]
         del node.metadata_props[:]
-        node.metadata_props.extend(scopes)
     del model.metadata_props[:]
-    model.metadata_props.add(key=ABOUT, value=json.dumps(about.to_dict()))
+    model.metadata_props.add(key=_SPEC_KEY, value=json.dumps(spec.to_dict()))
     with replacing(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
 
 
-def _fires_in_one(model: Any) -> Any:
-    """Compare each membrane potential with its threshold, not their difference with 0: spikes are the same."""
+def _fuse_thresholds(model: Any) -> Any:
+    """Replace ``v - threshold > 0`` by ``v > threshold``: the same spikes in one operator less."""
     from onnxscript.rewriter import pattern, rewrite
 
     def is_zero(context: Any, zero: Any, **_: Any) -> bool:
@@ -93,81 +85,51 @@ def _fires_in_one(model: Any) -> Any:
     return rewrite(model, pattern_rewrite_rules=[rule])
 
 
-def _name_batch(graph: Any) -> None:
-    """Call the open axis ``batch``, for which torch's exporter finds a name like ``s34``."""
-    found = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+def _name_batch_axis(graph: Any) -> None:
+    """Rename the open axis to ``batch``; torch's exporter calls it ``s34`` or the like."""
+    symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param
     for value in (*graph.input, *graph.output, *graph.value_info):
         for axis in value.type.tensor_type.shape.dim:
             if axis.dim_param:
-                axis.dim_param = re.sub(rf"\b{re.escape(found)}\b", "batch", axis.dim_param)
+                axis.dim_param = re.sub(rf"\b{re.escape(symbol)}\b", "batch", axis.dim_param)
 
 
 class OnnxRuntime:
     """An ONNX file in onnxruntime.
 
     Args:
-        path: of a file that was just written: nothing is checked, and onnxruntime does as the file says.
-        about: what it is.
-        streaming: whether it is of a single time step.
+        path: a trusted file: onnxruntime executes what the file says.
+        spec: the network's specification.
+        streaming: whether the file runs a single time step.
+
+    Raises:
+        OSError: onnxruntime is not installed.
     """
 
-    def __init__(self, path: Path, about: Description, streaming: bool) -> None:
-        self.path, self.about, self.streaming = path, about, streaming
-        self.session = _session(path.read_bytes())
+    def __init__(self, path: Path, spec: NetworkSpec, streaming: bool) -> None:
+        onnxruntime = require("onnxruntime", "ONNX export")
+        onnxruntime.disable_telemetry_events()
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = torch.get_num_threads()
+        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.spec, self.streaming = spec, streaming
 
-    def _call(self, session: Any, feeds: dict[str, Tensor]) -> list[Tensor]:
-        return [torch.from_numpy(out) for out in session.run(None, {name: x.numpy() for name, x in feeds.items()})]
-
-    def whole(self, images: Tensor) -> Tensor:
+    def logits(self, images: Tensor) -> Tensor:
         """Return logits; see :class:`~.runtime.Runtime`."""
-        if self.streaming:
-            return by_steps(self, images, self.about.time_steps)
-        return self._call(self.session, {"images": images.to(input_dtype(self.about))})[0]
+        return mean_logits(self, images, self.spec.time_steps) if self.streaming else self._run([images])[0]
 
     def step(self, frame: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Return a step's logits and the membrane potentials; see :class:`~.runtime.Runtime`."""
+        """Return the logits and membrane potentials of one step; see :class:`~.runtime.Runtime`."""
         if not self.streaming:
-            raise ValueError("this ONNX file runs whole sequences; export it with --streaming to run it step by step")
-        logits, *after = self._call(self.session, self._feeds(frame, state))
+            raise ValueError("this ONNX file runs whole sequences; export it with streaming to run single steps")
+        if state is None:
+            state = [torch.zeros(len(frame), *value.shape[1:]) for value in self.session.get_inputs()[1:]]
+        logits, *after = self._run([frame, *state])
         return logits, after
 
-    def _feeds(self, frame: Tensor, state: State | None) -> dict[str, Tensor]:
-        inputs = self.session.get_inputs()[1:]
-        if state is None:
-            state = [torch.zeros(len(frame), *each.shape[1:]) for each in inputs]
-        names = (each.name for each in inputs)
-        return {"frame": frame.to(input_dtype(self.about)), **dict(zip(names, state, strict=True))}
-
-    def spikes(self, images: Tensor) -> dict[str, Tensor]:
-        """Return every layer's spikes; see :class:`~.runtime.Runtime`."""
-        model = need("onnx", "ONNX export").load(self.path)
-        values = {}
-        for node in model.graph.node:
-            scopes = [json.loads(each.value.replace("'", '"')) for each in node.metadata_props if each.key == SCOPES]
-            # The last operation of a layer of neurons stacks its spikes over time.
-            if scopes and scopes[0][-1].startswith("stack"):
-                values[scopes[0][-2]] = node.output[0]
-        del model.graph.output[:]
-        for value in values.values():
-            model.graph.output.add(name=value)
-        session = _session(model.SerializeToString())
-        if not self.streaming:
-            found = [self._call(session, {"images": images.to(input_dtype(self.about))})]
-        else:
-            found, state = [], None
-            for t in range(self.about.time_steps):
-                frame = images[:, t] if images.dim() == 5 else images
-                found.append(self._call(session, self._feeds(frame, state)))
-                _, state = self.step(frame, state)
-        names = (name.partition("network.")[2] or name for name in values)
-        return {name: torch.cat(steps) for name, steps in zip(names, zip(*found, strict=True), strict=True)}
-
-
-def _session(content: bytes) -> Any:
-    onnxruntime = need("onnxruntime", "ONNX export")
-    onnxruntime.disable_telemetry_events()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    # As many threads as torch uses.
-    options.intra_op_num_threads = torch.get_num_threads()
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    def _run(self, inputs: list[Tensor]) -> list[Tensor]:
+        inputs[0] = inputs[0].to(input_dtype(self.spec))
+        names = [value.name for value in self.session.get_inputs()]
+        feeds = {name: x.numpy() for name, x in zip(names, inputs, strict=True)}
+        return [torch.from_numpy(output) for output in self.session.run(None, feeds)]

@@ -1,4 +1,4 @@
-"""What runs an exported network, and what exports one: the two protocols that a format fulfils."""
+"""The two protocols of an export format: what writes a file, and what runs it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,58 +7,50 @@ from typing import ClassVar, Protocol
 from torch import Tensor, nn
 
 from .. import components
-from .describe import Description
+from .spec import NetworkSpec
 
 State = Sequence[Tensor]
-"""Membrane potentials, one for each layer of neurons."""
+"""Membrane potentials, one tensor per layer of neurons."""
 
 
 class Runtime(Protocol):
-    """A network that takes bytes of images, or counts of events, as they come from a data set."""
+    """A network that takes image bytes, or counts of events, as a data set holds them."""
 
-    def whole(self, images: Tensor) -> Tensor:
-        """Map images uint8 ``[N, C, H, W]``, or frames ``[N, T, C, H, W]``, to logits ``[N, num_classes]``.
-
-        Raises:
-            ValueError: it runs single time steps only.
-        """
+    def logits(self, images: Tensor) -> Tensor:
+        """Map images uint8 ``[N, C, H, W]``, or frames ``[N, T, C, H, W]``, to logits ``[N, num_classes]``."""
         ...
 
     def step(self, frame: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Map a frame ``[N, C, H, W]`` to this time step's logits, and the state before it to the one after it.
+        """Map a frame ``[N, C, H, W]`` and the state before it to the logits of this time step and the state after it.
 
         Raises:
-            ValueError: it runs whole sequences only.
+            ValueError: the file runs whole sequences only.
         """
-        ...
-
-    def spikes(self, images: Tensor) -> dict[str, Tensor]:
-        """Return the spikes of every layer of neurons on a batch as :meth:`whole` takes it, ``[T, N, ...]`` each."""
         ...
 
 
 class Exporter(Protocol):
-    """A format: register one of your own with ``@components.exporter("NAME")`` and the command knows it."""
+    """A file format, registered with ``@components.exporter("NAME")``, for ``shortcut-snn export --to NAME``."""
 
     file: ClassVar[str]
     """Name of the file."""
-    streamed: ClassVar[str | None]
-    """Name of the file of a single time step; None where every file runs step by step, or none does."""
-    says: ClassVar[str]
-    """What the file is, for a person."""
+    step_file: ClassVar[str | None]
+    """Name of the file that runs a single time step; None if the format has none."""
+    summary: ClassVar[str]
+    """What the file is, in a few words."""
 
-    def make(self, network: nn.Module, about: Description, path: Path, streaming: bool) -> Runtime:
-        """Write a network to a path and return what runs that file.
+    def export(self, network: nn.Module, spec: NetworkSpec, path: Path, streaming: bool) -> Runtime:
+        """Write a network to a file and return a runtime of that file.
 
         Args:
             network: from :func:`~shortcut_snn.deploy.fold`.
-            about: what it is.
-            path: of the file.
-            streaming: whether it is to be a single time step.
+            spec: the network's specification.
+            path: path of the file.
+            streaming: whether the file runs a single time step.
 
         Raises:
             OSError: a package that the format needs is not installed.
-            ValueError: the format has no words for the network; the message says for what.
+            ValueError: the format cannot represent a part of the network; the message names it.
         """
         ...
 
@@ -66,12 +58,11 @@ class Exporter(Protocol):
 components.exporter.type = Exporter
 
 
-def by_steps(runtime: Runtime, images: Tensor, time_steps: int) -> Tensor:
-    """Return the logits of a whole sequence from a runtime that takes it step by step."""
-    state: State | None = None
-    total: Tensor | None = None
-    for t in range(time_steps):
+def mean_logits(runtime: Runtime, images: Tensor, time_steps: int) -> Tensor:
+    """Run a sequence step by step and return the mean of the logits over time."""
+    logits, state = runtime.step(images[:, 0] if images.dim() == 5 else images, None)
+    total = logits
+    for t in range(1, time_steps):
         logits, state = runtime.step(images[:, t] if images.dim() == 5 else images, state)
-        total = logits if total is None else total + logits
-    assert total is not None
+        total = total + logits
     return total / time_steps

@@ -1,4 +1,4 @@
-"""Networks as safetensors: weights and a few words about them, no code."""
+"""Safetensors files: the weights of a network and a JSON object about it; no code."""
 
 import hashlib
 import json
@@ -17,30 +17,29 @@ _DIGEST = "sha256"
 
 
 def save_network(network: nn.Module, path: Path, about: Mapping[str, Any]) -> None:
-    """Write a network's state and, as JSON in the file's metadata, what is said about it; and a hash of both."""
+    """Write a network's state, a JSON object about it, and a hash of both."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    # One entry of metadata: safetensors writes several in an order that changes from file to file.
-    said = json.dumps({**about, _DIGEST: _digest(state, about)})
+    # One metadata entry: safetensors writes several entries in an order that changes from file to file.
+    metadata = {"about": json.dumps({**about, _DIGEST: _digest(state, about)})}
     with replacing(path) as temporary:
-        # Not by save_file, which says of a full disk that serialising failed.
-        temporary.write_bytes(save(state, metadata={"about": said}))
+        # Not save_file, which reports a full disk as a serialisation error.
+        temporary.write_bytes(save(state, metadata=metadata))
 
 
 def _digest(state: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for name in sorted(state):
-        tensor = state[name]
+    for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
 def read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the state and what is said about it.
+    """Return the state and the JSON object of a file that :func:`save_network` wrote.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not a whole safetensors file of ours.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged, or another program wrote it.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no network file {path}")
@@ -48,19 +47,18 @@ def read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
             about = json.loads((file.metadata() or {}).get("about", "{}"))
-        # Files of earlier versions carry no hash.
-        damaged = isinstance(about, dict) and about.pop(_DIGEST, None) not in (None, _digest(state, about))
     except (SafetensorError, ValueError, OSError, RecursionError) as error:
-        raise ValueError(f"{path} is not a whole safetensors file: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path} is not a complete safetensors file: {' '.join(str(error).split())}") from None
     if not isinstance(about, dict):
         raise ValueError(f"{path} was not written by shortcut-snn: its metadata is not an object")
-    if damaged:
-        raise ValueError(f"{path} is damaged: its contents are not those that were written")
+    # A file that other code wrote may lack a hash.
+    if about.pop(_DIGEST, None) not in (None, _digest(state, about)):
+        raise ValueError(f"{path} is damaged: its contents differ from what was written")
     return state, about
 
 
 def load_into(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load a state into a network of the same shape.
+    """Load a state into a network of the same names and shapes.
 
     Raises:
         ValueError: names or shapes differ; the message names the first ones.
@@ -70,15 +68,19 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> No
 
 
 def check_fits(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse a state that is not of a network's names and shapes.
+    """Check that a state has the names and shapes of a network.
 
     Raises:
-        ValueError: the message names the first ones that differ.
+        ValueError: names or shapes differ; the message names the first ones.
     """
-    own = network.state_dict()
-    missing, foreign = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    shapes = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
-    if missing or foreign or shapes:
-        parts = {"missing": missing, "not in the network": foreign, "of another shape": sorted(shapes)}
-        said = "; ".join(f"{what}: {', '.join(names[:3])}" for what, names in parts.items() if names)
-        raise ValueError(f"{path} does not fit the network ({said})")
+    expected = network.state_dict()
+    differences = {
+        "missing": expected.keys() - state.keys(),
+        "not in the network": state.keys() - expected.keys(),
+        "of another shape": {
+            name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape
+        },
+    }
+    if any(differences.values()):
+        listed = (f"{what}: {', '.join(sorted(names)[:3])}" for what, names in differences.items() if names)
+        raise ValueError(f"{path} does not fit the network ({'; '.join(listed)})")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..components import component_of, write
 from ..data import Data, as_data
-from ..deploy.weights import load_into, read_network
+from ..deploy import load_into, read_network
 from ..diagnosis.calibration import set_widths
 from ..introspection import attach
 from ..machine import TooLarge

@@ -11,7 +11,7 @@ from torch import nn
 
 from .. import __version__
 from ..data import keeps_parts
-from ..deploy.weights import read_network, save_network
+from ..deploy import read_network, save_network
 from ..diagnosis.calibration import set_widths
 from ..files import make_folder, read_json, refuse_others, remove_strays, write_csv
 from ..yaml_text import as_yaml

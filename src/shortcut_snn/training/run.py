@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from .. import __version__
 from ..components import write
 from ..data import Data, DataFileError, Loaders, as_data
-from ..deploy.weights import load_into, read_network
+from ..deploy import load_into, read_network
 from ..diagnosis import plots
 from ..diagnosis.calibration import calibrate as calibrated_widths
 from ..diagnosis.gradients import shallow_to_deep

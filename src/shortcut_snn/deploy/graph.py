@@ -1,0 +1,94 @@
+"""Folded networks as ``torch.export`` graphs of plain operators, of a whole sequence or of one time step."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from ..introspection import spiking_layers
+from ..neurons import Neuron, traced, use_backend
+from .prepare import Prepare
+from .single_step import SingleStep
+from .spec import NetworkSpec
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A graph and the names of its inputs and outputs.
+
+    Args:
+        program: the graph.
+        inputs: ``images``; or ``frame`` and one ``LAYER.before`` per layer of neurons.
+        outputs: ``logits``; and one ``LAYER.after`` per layer of neurons if the graph is of one time step.
+    """
+
+    program: ExportedProgram
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class _Sequence(nn.Module):
+    """Normalise images and run the network."""
+
+    def __init__(self, network: nn.Module, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.prepare, self.network = Prepare(spec), network
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        return (self.network(self.prepare(images)),)
+
+
+class _Step(nn.Module):
+    """Normalise a frame and run one time step of the network."""
+
+    def __init__(self, network: nn.Module, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.prepare, self.step = Prepare(spec), SingleStep(network)
+
+    def forward(self, frame: Tensor, *before: Tensor) -> tuple[Tensor, ...]:
+        outputs: tuple[Tensor, ...] = self.step(self.prepare(frame), *before)
+        return outputs
+
+
+def input_dtype(spec: NetworkSpec) -> torch.dtype:
+    """Return the dtype of a graph's input: images are bytes, counts of events are floats."""
+    return torch.uint8 if spec.inputs.kind == "static" else torch.float32
+
+
+def make_graph(network: nn.Module, spec: NetworkSpec, streaming: bool) -> Graph:
+    """Trace a folded network for batches of any size.
+
+    Args:
+        network: from :func:`~shortcut_snn.deploy.fold`.
+        spec: the network's specification.
+        streaming: trace one time step, whose membrane potentials are inputs and outputs.
+
+    Raises:
+        ValueError: ``streaming`` with a network that runs whole sequences only.
+    """
+    inputs = spec.inputs
+    steps = (spec.time_steps,) if inputs.kind == "events" and not streaming else ()
+    images = torch.zeros(2, *steps, inputs.channels, *inputs.image_size, dtype=input_dtype(spec))
+    batch = {0: Dim("batch", min=1)}
+    for layer in spiking_layers(network).values():
+        if isinstance(layer.neuron, Neuron):
+            # The graph of a step that has been traced and simplified is smaller.
+            traced(layer.neuron)
+    with torch.no_grad(), use_backend("eager"):
+        if not streaming:
+            program = torch.export.export(
+                _Sequence(network, spec).eval(), (images,), dynamic_shapes={"images": batch},
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )  # fmt: skip
+            return Graph(program, ("images",), ("logits",))
+        module = _Step(network, spec).eval()
+        state = module.step.initial_state(module.prepare(images))
+        program = torch.export.export(
+            module, (images, *state), dynamic_shapes={"frame": batch, "before": tuple(batch for _ in state)},
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )  # fmt: skip
+    names = module.step.names
+    return Graph(
+        program, ("frame", *(f"{name}.before" for name in names)), ("logits", *(f"{name}.after" for name in names))
+    )

@@ -1,0 +1,68 @@
+"""Networks on the Hugging Face hub: fetched and pushed with huggingface_hub."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from .card import CARD, README, read_card, readme
+from .optional import require
+from .safetensors_export import Safetensors
+
+
+def fetch(repository: str, revision: str | None = None) -> Path:
+    """Fetch a network into the cache of huggingface_hub and return its folder.
+
+    Only the weights and the card are fetched; neither holds code.
+
+    Args:
+        repository: ``owner/name``.
+        revision: branch, tag or commit; only a commit always names the same network.
+
+    Raises:
+        OSError: huggingface_hub is not installed, the hub cannot be reached, or the network does not exist.
+    """
+    with _hub(f"{repository} cannot be fetched from the Hugging Face hub") as hub:
+        files = [Safetensors.file, CARD, README]
+        folder = Path(hub.snapshot_download(repository, revision=revision, allow_patterns=files))
+    if not (folder / Safetensors.file).is_file():
+        raise FileNotFoundError(f"{repository} on the Hugging Face hub holds no {Safetensors.file}")
+    return folder
+
+
+def push(folder: Path, repository: str, private: bool | None = None, token: str | None = None) -> str:
+    """Upload a folder that ``shortcut-snn export`` wrote; see :meth:`.Inference.push_to_hub`."""
+    card = read_card(folder)
+    paths: dict[str, str | bytes] = {}
+    for name in (CARD, *card.files.values()):
+        # A card from elsewhere could name any file of this machine.
+        if Path(name).name != name or not (folder / name).is_file():
+            raise FileNotFoundError(f"the card in {folder} names a file that is not in the folder: {name}")
+        paths[name] = str(folder / name)
+    if Safetensors.file not in paths:
+        raise FileNotFoundError(f"the card in {folder} has no {Safetensors.file}: export the run to safetensors first")
+    paths[README] = readme(card, repository).encode()
+    with _hub(f"{repository} cannot be pushed to the Hugging Face hub") as hub:
+        api = hub.HfApi(token=token, library_name="shortcut-snn", library_version=__version__)
+        api.create_repo(repository, private=private, exist_ok=True)
+        files = [hub.CommitOperationAdd(path_in_repo=name, path_or_fileobj=file) for name, file in paths.items()]
+        commit = api.create_commit(repository, files, commit_message=f"{card.name}, shortcut-snn {card.version}")
+    return str(commit.commit_url)
+
+
+@contextmanager
+def _hub(failure: str) -> Iterator[Any]:
+    """Provide huggingface_hub without its telemetry; any error of it becomes one OSError of one line."""
+    hub = require("huggingface_hub", "the Hugging Face hub", "hub")
+    errors, constants = require("huggingface_hub.errors", ""), require("huggingface_hub.constants", "")
+    telemetry_off = constants.HF_HUB_DISABLE_TELEMETRY
+    # Telemetry would list the packages that are installed here.
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+    try:
+        yield hub
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, ValueError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise OSError(f"{failure}: {reason}") from None
+    finally:
+        constants.HF_HUB_DISABLE_TELEMETRY = telemetry_off

@@ -1,0 +1,71 @@
+"""Safetensors files of networks: written by an export or a run, opened by :func:`~shortcut_snn.load`."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from .. import components
+from .folding import fold
+from .runtime import Runtime
+from .spec import NetworkSpec
+from .torch_runtime import TorchRuntime
+from .weights import check_fits, read_network, save_network
+
+_FOLDED = "folded"
+
+
+@components.exporter("safetensors")
+@dataclass(frozen=True)
+class Safetensors:
+    """Weights, and the specification to rebuild the network.
+
+    Args:
+        half: store weights in half precision, in half the file; the network computes in float32 all the same.
+    """
+
+    half: bool = False
+
+    file: ClassVar[str] = "network.safetensors"
+    step_file: ClassVar[str | None] = None
+    summary: ClassVar[str] = "weights with batch norms folded in, for load()"
+
+    def export(self, network: nn.Module, spec: NetworkSpec, path: Path, streaming: bool) -> Runtime:
+        """Write the file; see :class:`~.runtime.Exporter`."""
+        network = copy.deepcopy(network).half() if self.half else network
+        save_network(network, path, {**spec.to_dict(), _FOLDED: True})
+        return TorchRuntime(*read_folded(path))
+
+
+def read_folded(path: Path) -> tuple[nn.Module, NetworkSpec]:
+    """Return the folded network and the specification of a run's or an exported safetensors file.
+
+    The file may come from an untrusted source: names, shapes, types and values are checked, and it holds no code.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged, or describes a network that cannot be built.
+    """
+    state, entries = read_network(path)
+    is_folded = entries.get(_FOLDED) is True
+    try:
+        spec = NetworkSpec.from_dict(entries)
+        # On the meta device nothing is allocated before names and shapes are known to be right.
+        with torch.device("meta"):
+            network, example = spec.build().eval(), spec.example()
+            network = fold(network, example) if is_folded else network
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} does not describe a network: {' '.join(str(error).split())}") from None
+    check_fits(network, state, path)
+    for name, expected in network.state_dict().items():
+        if (state[name].dtype, expected.dtype) == (torch.float16, torch.float32):
+            state[name] = state[name].float()
+        if state[name].dtype != expected.dtype:
+            raise ValueError(f"{path} does not fit the network ({name} has the type {state[name].dtype})")
+        if not torch.isfinite(state[name]).all():
+            raise ValueError(f"{path} is damaged: {name} holds values that are not finite")
+    network.load_state_dict(state, assign=True)
+    return network.requires_grad_(False) if is_folded else fold(network, example), spec

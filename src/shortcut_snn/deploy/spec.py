@@ -1,0 +1,153 @@
+"""The specification in a network file: how to rebuild the network and how to prepare its inputs.
+
+A file may come from an untrusted source, so every number in it is checked against an upper bound before any memory is
+allocated.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Interval, Len
+from torch import Tensor, nn
+
+from .. import components
+from ..nets import build_network
+
+# Larger values than those of any real network: they would only exhaust the memory.
+MAX_STEPS, MAX_CHANNELS, MAX_CLASSES, MAX_PIXELS, MAX_NUMBER = 10_000, 1_024, 1_000_000, 8_192, 1_000_000
+
+_Side = Annotated[int, Interval(ge=1, le=MAX_PIXELS)]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The inputs of a network: their shape, their normalisation and their classes.
+
+    Args:
+        classes: names of the classes.
+        channels: number of channels of an image or a frame.
+        image_size: height and width in pixels.
+        mean: mean of each channel, of images on the scale 0 to 1 or of frames in events per pixel.
+        std: standard deviation of each channel, on the same scale.
+        kind: ``"static"`` images, or frames of ``"events"``.
+        time_steps: number of frames of a recording, if the network has no ``time_steps`` of its own.
+        sensor: height and width of the event camera in pixels.
+        slicing: frames of a recording last equally long (``"time"``) or hold equally many events (``"count"``).
+        turned: whether recordings in ``.aedat`` files are rotated as in CIFAR10-DVS.
+    """
+
+    classes: Annotated[tuple[str, ...], Len(2, MAX_CLASSES)]
+    channels: Annotated[int, Interval(ge=1, le=MAX_CHANNELS)]
+    image_size: tuple[_Side, _Side]
+    mean: tuple[Annotated[float, Interval(ge=-1e6, le=1e6)], ...]
+    std: tuple[Annotated[float, Interval(ge=1e-9, le=1e6)], ...]
+    kind: Literal["static", "events"]
+    time_steps: Annotated[int, Interval(ge=1, le=MAX_STEPS)] | None = None
+    sensor: tuple[_Side, _Side] | None = None
+    slicing: Literal["time", "count"] | None = None
+    turned: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Check that there is one mean and one standard deviation per channel."""
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != self.channels:
+                raise ValueError(f"{name} must be {self.channels} numbers, one per channel, got {len(values)}")
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Everything needed to rebuild a network and to prepare its inputs.
+
+    Args:
+        network: options of a registered network (``components.network``).
+        neuron: options of a registered neuron (``components.neuron``).
+        data: description of the data set: the entries of :class:`InputSpec` and any others that the network takes.
+
+    Raises:
+        ValueError: an entry is missing or out of bounds; the message names it.
+
+    Example:
+        >>> from shortcut_snn.deploy import NetworkSpec
+        >>> spec = NetworkSpec.from_dict({
+        ...     "network": {"kind": "resnet8", "width": 4, "time_steps": 2}, "neuron": "lif",
+        ...     "data": {"classes": ["cat", "dog"], "channels": 3, "image_size": [32, 32], "kind": "static",
+        ...              "mean": [0.5] * 3, "std": [0.25] * 3},
+        ... })
+        >>> spec.build().classifier.out_features, spec.time_steps
+        (2, 2)
+    """
+
+    network: Any
+    neuron: Any
+    data: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        """Check all entries."""
+        # Convert to what JSON can represent, so that a spec equals the one that is read back from its file.
+        object.__setattr__(self, "data", components.write(self.data))
+        self.inputs  # noqa: B018 (parses and checks ``data``)
+        _check_bounds(components.write(self.network), "network")
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any]) -> "NetworkSpec":
+        """Parse and check the entries ``network``, ``neuron`` and ``data`` of a network file; others are ignored.
+
+        Raises:
+            ValueError: an entry is missing or out of bounds; the message names it.
+        """
+        for name in ("network", "neuron", "data"):
+            if name not in entries:
+                raise ValueError(f"{name} is missing")
+        if not isinstance(entries["data"], Mapping):
+            raise ValueError("data is a group of entries, {...}")
+        return cls(
+            components.read(components.network, entries["network"], "network"),
+            components.read(components.neuron, entries["neuron"], "neuron"),
+            entries["data"],
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entries as JSON can represent them."""
+        return {field.name: components.write(getattr(self, field.name)) for field in fields(self)}
+
+    @cached_property
+    def inputs(self) -> InputSpec:
+        """The checked description of the inputs."""
+        names = {field.name for field in fields(InputSpec)}
+        inputs: InputSpec = components.read(InputSpec, {k: v for k, v in self.data.items() if k in names}, "data")
+        return inputs
+
+    @property
+    def time_steps(self) -> int:
+        """T, as the network has it, or else the data."""
+        return int(getattr(self.network, "time_steps", None) or self.inputs.time_steps or 1)
+
+    def build(self) -> nn.Module:
+        """Return the network with freshly initialised weights.
+
+        Raises:
+            ValueError: two entries contradict each other.
+        """
+        return build_network(self.network, self.neuron, self.data)
+
+    def example(self) -> Tensor:
+        """Return two blank inputs, normalised: images ``[N, C, H, W]`` or frames ``[T, N, C, H, W]``."""
+        steps = () if self.inputs.kind == "static" else (self.time_steps,)
+        return torch.zeros(*steps, 2, self.inputs.channels, *self.inputs.image_size)
+
+
+def _check_bounds(entries: Any, path: str) -> None:
+    """Raise a ValueError if any integer in nested entries is larger than a real network has."""
+    if isinstance(entries, Mapping):
+        for name, value in entries.items():
+            _check_bounds(value, f"{path}.{name}")
+    elif isinstance(entries, list):
+        for i, value in enumerate(entries):
+            _check_bounds(value, f"{path}[{i}]")
+    elif isinstance(entries, int):
+        bound = MAX_STEPS if path.endswith(".time_steps") else MAX_NUMBER
+        if abs(entries) > bound:
+            raise ValueError(f"{path} is at most {bound:,}, got {entries:,}")

@@ -1,0 +1,127 @@
+"""A user's network, neuron and export format, each registered in a file, are exported and loaded like built-in ones."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import nn
+
+from shortcut_snn import components
+from shortcut_snn.deploy import NetworkSpec, TorchRuntime, export_network, fold, load, save_network
+from shortcut_snn.deploy.check import network_logits
+from shortcut_snn.neurons import LIF
+
+from .networks import batch, make_spec, small
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+class UserNetwork(nn.Module):
+    """Two layers over time, without a base class of this package."""
+
+    def __init__(self, num_classes, image_size, make_neuron, *, width: int = 8, time_steps: int = 3):
+        super().__init__()
+        self.time_steps = time_steps
+        self.first = nn.Conv2d(3, width, 3, 2, 1, bias=False)
+        self.norm, self.spike = nn.BatchNorm2d(width), make_neuron()
+        self.last = nn.Linear(width * image_size[0] * image_size[1] // 4, num_classes)
+
+    def forward(self, x):
+        current = self.norm(self.first(x))
+        return self.last(self.spike(current.expand(self.time_steps, *current.shape)).flatten(2).mean(0))
+
+
+@dataclass(frozen=True)
+class UserFormat:
+    """Weights of torch, with the classifier multiplied by a factor."""
+
+    file: ClassVar[str] = "weights.pt"
+    step_file: ClassVar[str | None] = None
+    summary: ClassVar[str] = "weights"
+    factor: float = 1.0
+
+    def export(self, network: nn.Module, spec: NetworkSpec, path: Path, streaming: bool) -> TorchRuntime:
+        torch.save(network.state_dict(), path)
+        network.load_state_dict(torch.load(path, weights_only=True))
+        with torch.no_grad():
+            network.last.weight.mul_(self.factor)
+        return TorchRuntime(network, spec)
+
+
+@pytest.fixture
+def user(forgotten: None) -> tuple[nn.Module, NetworkSpec]:
+    """A user's network that has batch statistics, and its specification; the user's format is registered too."""
+    components.network("user_network")(UserNetwork)
+    components.exporter("user_format")(UserFormat)
+    spec = make_spec(network={"kind": "user_network", "width": 6, "time_steps": 3})
+    network = spec.build()
+    with torch.no_grad():
+        network(torch.randn(64, 3, 16, 16) * 3)
+    return network, spec
+
+
+@pytest.mark.parametrize("to", ["safetensors", "onnx", "torch-export", "user_format"])
+def test_a_users_network_is_exported(to, user, tmp_path):
+    network, spec = user
+    images = batch(spec, 8)
+    path, agreement = export_network(network, spec, images, to, tmp_path)
+    assert agreement.agree == 8
+    assert network.training, "export does not change the network"
+    if to == "safetensors":
+        loaded = load(path)
+        assert torch.allclose(loaded.logits(images), network_logits(network, spec, images), atol=1e-5)
+        with pytest.raises(ValueError, match="SpikingNetwork"):
+            loaded.step(images)
+
+
+def test_a_run_of_a_users_network_is_loaded(user, tmp_path):
+    network, spec = user
+    save_network(network, tmp_path / "network.safetensors", spec.to_dict())
+    images = batch(spec)
+    assert torch.allclose(load(tmp_path).logits(images), network_logits(network, spec, images), atol=1e-5)
+
+
+def test_errors_name_what_a_users_network_lacks(user, tmp_path):
+    network, spec = user
+    with pytest.raises(ValueError, match="SpikingNetwork"):
+        export_network(network, spec, batch(spec), "nir", tmp_path)
+    with pytest.raises(ValueError, match="SpikingNetwork"):
+        export_network(network, spec, batch(spec), "onnx", tmp_path, streaming=True)
+    network.spike = nn.ReLU()
+    with pytest.raises(ValueError, match="no neurons"):
+        fold(network, spec.example())
+
+
+def test_a_users_format_is_checked(user, tmp_path):
+    network, spec = user
+    with pytest.raises(ValueError, match="differs"):
+        export_network(network, spec, batch(spec), UserFormat(factor=1.5), tmp_path)
+    with pytest.raises(ValueError, match="user_format has no file of a single time step"):
+        export_network(network, spec, batch(spec), "user_format", tmp_path, streaming=True)
+    with pytest.raises(ValueError, match=r"'tensorrt'.*safetensors"):
+        export_network(network, spec, batch(spec), "tensorrt", tmp_path)
+
+
+def test_nir_cannot_represent_a_users_neuron(tmp_path):
+    class Half(LIF):
+        def stream(self, current, initial=None):
+            return super().stream(0.5 * current, initial)
+
+    network, spec = small()
+    network.stem.spike.neuron = Half()
+    with pytest.raises(ValueError, match=r"Half neurons, as in stem\.spike"):
+        export_network(network, spec, batch(spec), "nir", tmp_path)
+
+
+def test_a_subclass_of_a_layer_is_not_folded(user):
+    network, spec = user
+
+    class Halved(nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x) / 2
+
+    network.first = Halved(3, 6, 3, 2, 1)
+    with pytest.raises(ValueError, match="batch norm norm cannot be folded"):
+        fold(network, spec.example())
