@@ -43,7 +43,7 @@ import numpy as np
 from torch import nn
 
 from shortcut_snn import components
-from shortcut_snn.cli.report.reading import read_rows
+from shortcut_snn.cli.report import read_rows
 from shortcut_snn.data import ImageArchive
 from shortcut_snn.files import write_csv
 from shortcut_snn.neurons import ATan, Rectangle, Sigmoid, Surrogate, Triangle

@@ -1,4 +1,4 @@
-"""The pages: what they say of runs of any task; nothing in them points outside, and a browser shows them."""
+"""Pages: what they state about runs of any task, and that they need no network."""
 
 import argparse
 import json
@@ -18,36 +18,29 @@ from shortcut_snn.files import write_csv
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome"))), None
 )
-LAYERS = [f"layer{stage}.{block}.spike{half}" for stage in (1, 2, 3) for block in range(5) for half in (1, 2)]
+LAYERS = [f"layer{stage}.{block}.spike{half}" for stage in (1, 2) for block in range(2) for half in (1, 2)]
 SEEDS = {"vanilla": [0.5, 0.6], "evolutionary taps=blocks": [0.81, 0.89]}
 ACCURACY = {"metric": "accuracy", "higher_is_better": True, "fraction": True}
 ERROR = {"metric": "mean_squared_error", "higher_is_better": False, "fraction": False}
 
 
-def write_run(folder: Path, last: float, about: dict[str, object], chance: float, branches: str = "stages") -> dict:
-    """A finished run of three epochs, as training leaves it; return its result."""
-    name, epochs = about["metric"], range(1, 4)
+def write_run(folder: Path, last: float, task: dict[str, object], chance: float, branches: str = "stages") -> dict:
+    """Write a finished run of three epochs, as training leaves it; return its result."""
+    name, epochs = task["metric"], range(1, 4)
     folder.mkdir(parents=True)
     scores = [last * share for share in (0.5, 0.8, 1.0)]
     write_csv(
         folder / "metrics.csv",
         [
             {
-                "epoch": epoch,
-                "step": 40 * epoch,
-                "train_loss": 13.0 - epoch,
-                "train_main_loss": 3.0 - epoch,
-                f"train_{name}": scores[epoch - 1],
-                "validation_loss": 2.5 - 0.5 * epoch,
-                f"validation_{name}": scores[epoch - 1],
-                "lambda": 0.25 - 0.1 * epoch,
-                "lr": 0.01,
-                "firing_rate": 0.2,
+                "epoch": epoch, "step": 40 * epoch, "train_loss": 13.0 - epoch, "train_main_loss": 3.0 - epoch,
+                f"train_{name}": scores[epoch - 1], "validation_loss": 2.5 - 0.5 * epoch,
+                f"validation_{name}": scores[epoch - 1], "lambda": 0.25 - 0.1 * epoch, "lr": 0.01, "firing_rate": 0.2,
             }
             for epoch in epochs
         ],
-    )
-    norms = {layer: 2.0 ** -(place / 4) for place, layer in enumerate(LAYERS)}
+    )  # fmt: skip
+    norms = {layer: 2.0 ** -(index / 4) for index, layer in enumerate(LAYERS)}
     write_csv(folder / "gradients.csv", [{"epoch": epoch} | norms for epoch in epochs])
     layer = {"rate": 0.2, "silent": 0.05, "saturated": 0.0, "weight_rms": 1e-3, "membrane_rms": 1e-5, "norm": 1.0}
     write_csv(
@@ -56,7 +49,7 @@ def write_run(folder: Path, last: float, about: dict[str, object], chance: float
     )
     write_csv(folder / "timing.csv", [{"epoch": e, "seconds": 2.0, "seconds_per_step": 0.05} for e in epochs])
     write_csv(folder / "energy.csv", [{"layer": e, "energy_pj": 1e3, "relu_energy_pj": 4e3} for e in LAYERS])
-    if about["fraction"]:
+    if task["fraction"]:
         pairs = {("cat", "cat"): 60, ("cat", "dog"): 4, ("dog", "dog"): 21, ("dog", "cat"): 15}
         write_csv(folder / "confusion.csv", [{"class": a, "predicted": b, "count": n} for (a, b), n in pairs.items()])
     (folder / "surrogates.json").write_text(json.dumps({LAYERS[0]: 1.25}))
@@ -71,51 +64,37 @@ def write_run(folder: Path, last: float, about: dict[str, object], chance: float
         "data: {kind: digits, augment: [crop, flip]}\nnetwork: {kind: resnet20, width: 4}\n"
         f"task: {{kind: some_task}}\nmethod: {{branches: {{taps: {branches}}}}}\nloggers: [{{kind: tensorboard}}]\n"
     )
-    result = about | {
-        "task": "some_task",
-        "test_last": {"loss": 0.75, name: last},
-        "test_best": {"loss": 0.5, name: last},
-        "validation_last": {"loss": 0.75, name: last},
-        "validation_best": None,
-        "best_epoch": 3,
-        "best_chosen_on": "validation",
-        "epochs": 3,
-        "firing_rate": 0.2,
-        "gradient_ratio_first_epoch": 1.5,
-        "gradient_ratio_last_epoch": 0.75,
-        "seconds_per_epoch": 2.0,
-        "seconds_per_step": 0.05,
-        "peak_bytes_per_step": 3 * 2**20,
-        "energy_pj": 12345.0,
-        "relu_energy_pj": 54321.0,
-        "parameters": 71234,
-        "samples": {"train": 1300, "validation": 140, "test": 100},
-        "chance": chance,
-    }
+    result = task | {
+        "task": "some_task", "test_last": {"loss": 0.75, name: last}, "test_best": {"loss": 0.5, name: last},
+        "validation_last": {"loss": 0.75, name: last}, "validation_best": None, "best_epoch": 3,
+        "best_chosen_on": "validation", "epochs": 3, "firing_rate": 0.2, "gradient_ratio_first_epoch": 1.5,
+        "gradient_ratio_last_epoch": 0.75, "seconds_per_epoch": 2.0, "seconds_per_step": 0.05,
+        "peak_bytes_per_step": 3 * 2**20, "energy_pj": 12345.0, "relu_energy_pj": 54321.0, "parameters": 71234,
+        "samples": {"train": 1300, "validation": 140, "test": 100}, "chance": chance,
+    }  # fmt: skip
     (folder / "result.json").write_text(json.dumps(result))
     return result
 
 
-def write_comparison(folder: Path, about: dict[str, object], scale: float, chance: float) -> Path:
-    """Two methods with two seeds each, as ``compare`` leaves them."""
+def write_comparison(folder: Path, task: dict[str, object], scale: float, chance: float) -> Path:
+    """Write two methods with two seeds each, as ``compare`` leaves them."""
     runs, rows = [], []
     for label, reached in SEEDS.items():
-        place = re.sub(r"[^\w=.-]", "_", label)
+        name = re.sub(r"[^\w=.-]", "_", label)
         for seed, last in enumerate(reached):
-            found = write_run(
-                folder / place / f"seed{seed}", last * scale, about, chance * scale, "blocks" if runs[1:] else "null"
-            )
-            flat = {key: value for key, value in found.items() if not isinstance(value, dict)}
-            flat |= {f"{p}.{k}": v for p in ("test_last", "test_best") for k, v in found[p].items()}
-            runs.append({"variant": label, "seed": seed, "folder": place} | flat)
-        mean = scale * (100 if about["fraction"] else 1) * sum(reached) / 2
+            branches = "blocks" if runs[1:] else "null"
+            result = write_run(folder / name / f"seed{seed}", last * scale, task, chance * scale, branches)
+            flat = {key: value for key, value in result.items() if not isinstance(value, dict)}
+            flat |= {f"{p}.{k}": v for p in ("test_last", "test_best") for k, v in result[p].items()}
+            runs.append({"variant": label, "seed": seed, "folder": name} | flat)
+        mean = scale * (100 if task["fraction"] else 1) * sum(reached) / 2
         rows.append({"variant": label, "n": 2, "last": mean, "last_interval": mean / 50, "best": mean})
         rows[-1] |= {"best_interval": mean / 50, "difference": mean - rows[0]["last"], "difference_interval": mean / 40}
         rows[-1] |= {"gradient_ratio_first_epoch": 1.5, "gradient_ratio_last_epoch": 0.75, "seconds_per_epoch": 2.0}
         rows[-1] |= {"seconds_per_step": 0.05, "peak_bytes_per_step": 3 * 2**20}
     write_csv(folder / "runs.csv", runs)
     write_csv(folder / "comparison.csv", rows)
-    (folder / "comparison.json").write_text(json.dumps(about | {"baseline": "vanilla"}))
+    (folder / "comparison.json").write_text(json.dumps(task | {"baseline": "vanilla"}))
     return folder
 
 
@@ -125,23 +104,18 @@ def comparison(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def errors(tmp_path_factory):
-    """The same of a task whose metric is an error, so that what was best is worst."""
-    return write_comparison(tmp_path_factory.mktemp("pages") / "errors", ERROR, 0.01, 1.0)
-
-
-@pytest.fixture(scope="module")
-def pages(comparison, errors):
-    """A page of each kind."""
+def pages(comparison, tmp_path_factory):
+    """A page of each kind; the metric of ``errors`` is an error, so its best value is its smallest."""
+    errors = write_comparison(tmp_path_factory.mktemp("pages") / "errors", ERROR, 0.01, 1.0)
     run = comparison / "evolutionary_taps=blocks" / "seed0"
     folders = {"run": run, "comparison": comparison, "errors": errors, "error run": errors / "vanilla" / "seed1"}
     return {kind: write_page(folder) for kind, folder in folders.items()}
 
 
 class Outline(HTMLParser):
-    """What a page would fetch, and whether its tags match."""
+    """Check that tags match, and collect everything that a browser would fetch."""
 
-    VOID = frozenset({"meta", "link", "br", "img", "path", "use", "rect", "stop"})
+    VOID = frozenset({"meta", "link", "br", "img"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -151,30 +125,18 @@ class Outline(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
-        if tag not in self.VOID:
-            self.open.append(tag)
-        self.look(attributes)
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append(tag)
-        self.look(attributes)
-
-    def handle_endtag(self, tag):
-        if tag not in self.VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, text):
-        self.fetched(text if self.open and self.open[-1] == "style" else "")
-
-    def look(self, attributes):
+        self.open += [] if tag in self.VOID else [tag]
         for name, value in attributes:
             assert not name.startswith("on"), "a script"
-            if name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster"):
-                self.outside += [] if (value or "").startswith("#") else [value]
-            self.fetched(value or "") if not name.startswith("xmlns") else None
+            if name in ("src", "href", "srcset", "data", "action", "poster") and not value.startswith("data:image/"):
+                self.outside.append(value)
 
-    def fetched(self, text):
-        self.outside += re.findall(r"url\((?!#)[^)]*\)|@import[^;]*|https?://\S+", text)
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, text):
+        if self.open and self.open[-1] == "style":
+            self.outside += re.findall(r"url\([^)]*\)|@import[^;]*|https?://\S+", text)
 
 
 @pytest.mark.parametrize("kind", ["run", "comparison", "errors"])
@@ -182,145 +144,103 @@ def test_a_page_refers_to_nothing_outside(pages, kind):
     outline = Outline()
     outline.feed(pages[kind].read_text())
     assert outline.outside == []
-    assert not {"script", "link", "iframe", "img", "object", "embed"} & set(outline.tags)
-    assert outline.tags.count("svg") >= 6
+    assert not {"script", "link", "iframe", "object", "embed"} & set(outline.tags)
+    assert outline.tags.count("img") >= 3
     assert outline.open == []
 
 
-def test_every_value_is_under_the_pointer(pages):
-    """What a line, a map, a bar and a cell of the matrix say."""
-    found = re.findall(r"<title>([^<]*)</title>", pages["run"].read_text())
-    for said in (
-        "validation, epoch 3: 81", "layer1.0.spike1, epoch 2: 1", "layer3.4.spike2, spikes: 1", "epoch 2: 11",
-        "epoch 3, layer1.0.spike1: 0.2",
-    ):  # fmt: skip
-        assert said in found, said
-    assert 'title="dog taken for cat: 15 of 36 (41.7 %)">15</td>' in pages["run"].read_text()
-    found = re.findall(r"<title>([^<]*)</title>", pages["comparison"].read_text())
-    for said in (
-        "vanilla, a run: 60",
-        "vanilla: mean 55 ± 1.1",
-        "vanilla, epoch 3: 55",
-        "vanilla, seconds of training 4: 44",
-    ):
-        assert said in found, said
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; the page's references are checked all the same")
+@pytest.mark.parametrize("kind", ["run", "comparison"])
+def test_a_browser_shows_a_page_without_a_network(pages, kind, tmp_path):
+    log, picture = tmp_path / "net.json", tmp_path / "page.png"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
+    options += [f"--log-net-log={log}", f"--screenshot={picture}", "--window-size=1200,3000"]
+    subprocess.run([CHROMIUM, *options, pages[kind].as_uri()], capture_output=True, timeout=120, check=True)
+    assert picture.stat().st_size > 50_000
+    requested = re.findall(r'"url":"(https?://[^"]+)"', log.read_text())
+    assert [url for url in requested if not re.match(r"https?://[^/]*(google|gvt)[^/]*/", url)] == []
 
 
-def test_a_band_is_the_range_of_the_runs(pages):
-    text = pages["comparison"].read_text()
-    assert 'class="band"' in text
-    assert 'class="band"' not in pages["run"].read_text()
-
-
-def test_what_the_page_of_a_run_says(pages):
+def test_the_page_of_a_run(pages):
     text = pages["run"].read_text()
-    for said in ("<b>81.00 %</b>", "<b>10.00 %</b>", "71,234", "test accuracy, best epoch (3)", "1,300 / 140 / 100"):
-        assert said in text
-    assert "On other samples like these 100 it is between 72.22 % and 87.49 %" in text
+    for fact in ("<b>81.00 %</b>", "<b>10.00 %</b>", "71,234", "test accuracy, best epoch (3)", "1,300 / 140 / 100"):
+        assert fact in text
+    assert "between 72.22 % and 87.49 %" in text
     assert "<td>cat</td><td>64</td><td>93.8</td><td>dog (4)</td>" in text
-    assert "<td>device</td>" not in text, "nobody noted one"
     assert "<td>0:06</td>" in text, "three epochs of 2 s"
-    assert "On test data the accuracy is 81.00 %; guessing gives 10.00 %." in text
-    assert "The gradient in the last epoch is healthy: from layer3.4.spike2 back to layer1.0.spike1" in text
+    assert "On test data the accuracy is 81.00 %; chance is 10.00 %." in text
+    assert "healthy" in text
     assert "<h1>resnet20 on digits: seed0</h1>" in text
     assert "some_task" in text
     assert "2026-01-02 03:04, commit 0123456789ab, shortcut-snn 0.1.0" in text
     assert "<pre>shortcut-snn train --config &#39;my digits&#39;</pre>" in text
-    for said in ("data.augment", "crop, flip", "loggers.0.kind", "method.branches.taps", "Calibrated surrogate widths"):
-        assert f"<td>{said}</td>" in text or f"{said}</h2>" in text
-    # The tile and the table are of the same measurement.
-    assert "30 nJ (ReLUs 120)" in text
+    for key in ("data.augment", "loggers.0.kind", "method.branches.taps"):
+        assert f"<td>{key}</td>" in text
+    # The fact and the table are of the same measurement.
+    assert "8 nJ (with ReLUs 32)" in text
     for column in ("learning rate", "gradient norm at the spikes", "silent, %", "energy, nJ"):
         assert f'<th scope="col">{column}</th>' in text
-    for name in ("validation_accuracy", "weight_rms", "None", "nan", "e+04"):
+    for name in ("validation_accuracy", "weight_rms", "None", "nan<"):
         assert name not in text
 
 
-def test_layers_are_named_and_epochs_are_whole(pages):
-    text = pages["run"].read_text()
-    ticks = re.findall(r"<text[^>]*>([^<]*)</text>", text)
-    # 30 layers: every other one, in two maps, two pictures of lines and one of bars.
-    assert ticks.count("layer1.0.spike1") == ticks.count("layer1.1.spike1") == 5
-    assert "layer1.0.spike2" not in ticks
-    assert set(re.findall(r'class="middle"[^>]*>([^<]*)<', text)) == {"1", "2", "3"}
-    assert text.count("<figcaption>accuracy, %</figcaption>") == 1
-
-
-def test_the_loss_of_all_branches_is_not_set_against_one(pages):
-    """What is minimised is the sum of many losses: it has a picture of its own."""
-    text = pages["run"].read_text()
-    own = text[text.index("loss of the network&#39;s own output") :]
-    own = own[: own.index("</figure>")]
-    assert "training, epoch 1: 2<" in own
-    assert "validation, epoch 1: 2<" in own
-    assert "<title>epoch 1: 12</title>" in text
-
-
-def test_many_classes_are_listed_by_what_goes_wrong(tmp_path):
+def test_many_classes_are_listed_by_their_errors(tmp_path):
     write_run(tmp_path / "run", 0.5, ACCURACY, 0.01)
     rows = [{"class": f"k{i}", "predicted": f"k{i}", "count": 10} for i in range(50)]
     rows += [{"class": f"k{i}", "predicted": "k7", "count": i} for i in (3, 9)]
     write_csv(tmp_path / "run" / "confusion.csv", rows)
     text = write_page(tmp_path / "run").read_text()
-    assert "confusion matrix" not in text
+    assert "Confusion matrix" not in text
     assert "<tr><td>k9</td><td>19</td><td>52.6</td><td>k7 (9)</td></tr>" in text
     assert "<tr><td>k3</td><td>k7</td><td>3</td></tr>" in text
 
 
-def test_the_recipe_says_what_is_no_default(comparison, tmp_path):
+def test_the_recipe_shows_what_differs_from_defaults(comparison, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(comparison / "vanilla" / "seed0", run)
     (run / "recipe.yaml").write_text("network: {kind: resnet20, width: 4}\noptimizer: {kind: sgd, lr: 0.5}\n")
     text = write_page(run).read_text()
     changed = text[text.index("What differs from the defaults.") :]
     changed = changed[: changed.index("</table>")]
-    for said in ("<td>network.width</td><td>4</td>", "<td>network.kind</td><td>resnet20</td>", "optimizer.lr</td>"):
-        assert said in changed
+    for cell in ("<td>network.width</td><td>4</td>", "<td>network.kind</td><td>resnet20</td>", "optimizer.lr</td>"):
+        assert cell in changed
     assert "optimizer.momentum" not in changed
-    assert "method.objective" not in changed
 
 
 def test_a_metric_that_is_an_error(pages):
     text = pages["error run"].read_text()
-    assert "On test data the mean squared error is 0.006; guessing gives 0.01." in text
-    assert "test mean squared error, best epoch" in text
+    assert "On test data the mean squared error is 0.006; chance is 0.01." in text
     assert "accuracy" not in text
-    assert "%" not in re.sub(r"<style>.*?</style>|silent, %|saturated, %|95 % interval", "", text, flags=re.DOTALL)
     text = pages["errors"].read_text()
     assert "vanilla is best in mean squared error on test data: 0.00550 ± 0.00011 on average." in text
     assert "<td>clearly worse</td>" in text
     assert "accuracy" not in text
 
 
-def test_a_network_that_has_learned_nothing(comparison, tmp_path):
-    # As a float32 is: a little above.
+def test_a_network_that_has_learned_nothing(tmp_path):
+    # As a float32: a little above chance.
     write_run(tmp_path / "run", 0.10000000149, ACCURACY, 0.1)
-    assert "guessing gives 10.00 %: the network has learned nothing." in write_page(tmp_path / "run").read_text()
+    assert "the network has learned nothing." in write_page(tmp_path / "run").read_text()
     idle = write_comparison(tmp_path / "idle", ACCURACY, 0.1, 1.0)
-    assert "No method is clearly better than guessing" in write_page(idle).read_text()
+    assert "No method is clearly better than chance" in write_page(idle).read_text()
 
 
-def test_what_the_page_of_a_comparison_says(pages):
+def test_the_page_of_a_comparison(pages):
     text = pages["comparison"].read_text()
     assert (
         "evolutionary taps=blocks is best in accuracy on test data: 85.00 ± 1.70 % on average; against vanilla with "
         "the same seeds +30.00 ± 2.13: clearly better."
     ) in text
-    for said in ("vanilla", "baseline", "85.00 ± 1.70", "clearly better", "method.branches.taps"):
-        assert f"{said}</td>" in text or f"{said}</th>" in text
+    for cell in ("vanilla", "baseline", "85.00 ± 1.70", "clearly better", "method.branches.taps"):
+        assert f"{cell}</td>" in text or f"{cell}</th>" in text
     for column in ("accuracy, last epoch, %", "against vanilla, same seed", "MiB / step", "test, last epoch: accuracy"):
         assert f'<th scope="col">{column}</th>' in text
-    for title in ("accuracy on validation data, %, against epochs", "loss on validation data"):
-        assert f">{title}</figcaption>" in text
-    for words in ("seconds of training", "chance"):
-        assert f">{words}</text>" in text
     assert "<b>85.00 ± 1.70 %</b>" in text
-    assert "12.35" in text, "energy"
-    for name in ("last_interval", "gradient_ratio", "None", "nan"):
+    for name in ("last_interval", "gradient_ratio", "None", "nan<"):
         assert name not in text
 
 
-def test_runs_without_what_may_be_missing(tmp_path):
+def test_optional_files_may_be_missing(tmp_path):
     folder = write_comparison(tmp_path / "c", ACCURACY, 1, 0.1)
     for path in folder.glob("*/*/*"):
         if path.name not in ("recipe.yaml", "metrics.csv"):
@@ -329,8 +249,7 @@ def test_runs_without_what_may_be_missing(tmp_path):
         write_csv(path, [{"epoch": epoch, "step": 1, "train_accuracy": 0.5} for epoch in range(1, 3)])
     rows = (folder / "comparison.csv").read_text().replace("1.5,0.75,2.0,0.05,3145728", "nan,nan,,,")
     (folder / "comparison.csv").write_text(rows)
-    text = write_page(folder).read_text()
-    assert "Accuracy on training data" in text
+    assert "Accuracy on training data" in write_page(folder).read_text()
     run = folder / "vanilla" / "seed0"
     assert "Not finished: 2 epochs so far" in write_page(run).read_text()
     result = {"metric": "accuracy", "fraction": True, "test_last": {"accuracy": 0.5}, "firing_rate": None}
@@ -338,50 +257,12 @@ def test_runs_without_what_may_be_missing(tmp_path):
     assert "50.00 %" in write_page(run).read_text()
 
 
-def test_gradients_of_nothing_have_no_logarithm(tmp_path, recwarn):
+def test_gradients_of_zero_have_no_figure(tmp_path, recwarn):
     write_run(tmp_path / "run", 0.1, ACCURACY, 0.1)
     write_csv(tmp_path / "run" / "gradients.csv", [{"epoch": 1, "a": 0.0, "b": 0.0}, {"epoch": 2, "a": math.nan}])
     (tmp_path / "run" / "layers.csv").unlink()
     assert "Gradients by depth" not in write_page(tmp_path / "run").read_text()
     assert not recwarn.list
-
-
-def test_an_epoch_without_a_ratio_keeps_its_place(tmp_path):
-    folder = write_comparison(tmp_path / "c", ACCURACY, 1, 0.1)
-    for path in folder.glob("*/*/gradients.csv"):
-        write_csv(path, [{"epoch": 1, "a": 1.0, "b": 0.0}, {"epoch": 2, "a": 8.0, "b": 2.0}])
-    found = re.findall(r"<title>([^<]*, epoch \d: 4)</title>", write_page(folder).read_text())
-    assert found
-    assert all(", epoch 2: 4" in each for each in found)
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; the page's references are checked all the same")
-@pytest.mark.parametrize("kind", ["run", "comparison"])
-def test_a_browser_shows_it_without_a_network(pages, kind, tmp_path):
-    picture = tmp_path / "page.png"
-    page = pages[kind].as_uri()
-    asked = browse(tmp_path, page, f"--screenshot={picture}", "--window-size=1200,3000")
-    assert asked == set()
-    assert picture.stat().st_size > 50_000
-    shown = tmp_path / "dom.html"
-    browse(tmp_path, page, "--dump-dom", output=shown)
-    assert shown.read_text().count("<svg") == pages[kind].read_text().count("<svg")
-    # The browser would have said so.
-    (tmp_path / "control.html").write_text('<!DOCTYPE html><img src="http://127.0.0.1:9/x.png">')
-    assert browse(tmp_path, (tmp_path / "control.html").as_uri(), "--dump-dom") == {"http://127.0.0.1:9/x.png"}
-
-
-def browse(folder: Path, page: str, *options: str, output: Path | None = None) -> set[str]:
-    """Open a page and return what it asked a network for; the browser's own business is not the page's."""
-    log = folder / "net.json"
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile"]
-    done = subprocess.run(
-        [*command, f"--log-net-log={log}", *options, page], capture_output=True, text=True, timeout=120, check=True
-    )
-    if output:
-        output.write_text(done.stdout)
-    asked = set(re.findall(r'"url":"(https?://[^"]+)"', log.read_text()))
-    return {url for url in asked if not re.match(r"https?://[^/]*(google|gvt)[^/]*/", url)}
 
 
 def test_names_that_look_like_html_are_text(comparison, tmp_path):
@@ -397,18 +278,16 @@ def test_an_unfinished_run(comparison, tmp_path):
     shutil.copytree(comparison / "vanilla" / "seed0", run)
     for name in ("result.json", "layers.csv", "energy.csv", "surrogates.json", "confusion.csv"):
         (run / name).unlink()
-    judged = {"metric": "accuracy", "higher_is_better": True, "fraction": True, "chance": 0.1}
-    (run / "environment.json").write_text(json.dumps(judged))
+    (run / "environment.json").write_text(json.dumps(ACCURACY | {"chance": 0.1}))
     text = write_page(run).read_text()
     assert "Not finished: 3 epochs so far" in text
-    assert "On validation data the accuracy is " in text
-    assert " %" in text
-    # Without that there is the loss.
+    assert "On validation data the accuracy is 50.00 %" in text
+    # An older run does not name its metric.
     (run / "environment.json").unlink()
     assert "On validation data the loss is 1." in write_page(run).read_text()
 
 
-def test_the_command_says_where_the_page_is(comparison, tmp_path, capsys):
+def test_the_command_prints_the_path(comparison, tmp_path, capsys):
     parser = argparse.ArgumentParser()
     report.arguments(parser)
     assert report.run(parser.parse_args([str(comparison), "--out", str(tmp_path / "page.html")])) == 0
@@ -416,44 +295,41 @@ def test_the_command_says_where_the_page_is(comparison, tmp_path, capsys):
 
 
 DAMAGE = {
-    "no JSON": ("result.json", "{", "result.json is damaged"),
-    "deep JSON": ("result.json", "[" * 100_000, "result.json is damaged"),
-    "no metric": ("result.json", '{"test_accuracy_last": 1}', "names no metric"),
-    "no text": ("layers.csv", bytes(range(256)), "layers.csv is damaged"),
-    "other columns": ("metrics.csv", "hello\nworld\n", "metrics.csv is damaged: it has no column 'epoch'"),
-    "no numbers": ("metrics.csv", "epoch,train_loss\n0,low\n", "'low' in column 'train_loss' is no number"),
-    "no epoch": ("gradients.csv", "epoch,a\n,1\n", "in column 'epoch' is no number"),
-    "an epoch without end": ("timing.csv", "epoch,seconds\ninf,1\n", "in column 'epoch' is no number"),
-    "energy of nothing": ("energy.csv", "layer\na\n", "energy.csv is damaged: it has no column 'energy_pj'"),
-    "recipe": ("recipe.yaml", "a: [", "recipe.yaml is damaged"),
-    "recipe of references": ("recipe.yaml", "a: &a {b: *a}", "recipe.yaml is damaged"),
-    "recipe with code": ("recipe.yaml", "a: !!python/object/apply:os.getcwd []", "recipe.yaml is damaged"),
-    "comparison.json": ("comparison.json", "{}", "comparison.json is damaged"),
-    "comparison.csv": ("comparison.csv", "variant\nvanilla\n", "comparison.csv is damaged"),
-    "runs.csv": ("runs.csv", "variant,seed,folder,test_last.accuracy\nvanilla,x,f,0.5\n", "runs.csv is damaged"),
-    "runs.csv of others": ("runs.csv", "variant,seed,folder,test_last.accuracy\ntet,0,f,0.5\n", "runs.csv is damaged"),
+    "no JSON": ("result.json", "{"),
+    "deep JSON": ("result.json", "[" * 100_000),
+    "no metric": ("result.json", '{"test_accuracy_last": 1}'),
+    "no text": ("layers.csv", bytes(range(256))),
+    "no epoch column": ("metrics.csv", "hello\nworld\n"),
+    "no numbers": ("metrics.csv", "epoch,train_loss\n0,low\n"),
+    "no epoch": ("gradients.csv", "epoch,a\n,1\n"),
+    "no energy": ("energy.csv", "layer\na\n"),
+    "no YAML": ("recipe.yaml", "a: ["),
+    "references": ("recipe.yaml", "a: &a {b: *a}"),
+    "code": ("recipe.yaml", "a: !!python/object/apply:os.getcwd []"),
+    "no description": ("comparison.json", "{}"),
+    "no columns": ("comparison.csv", "variant\nvanilla\n"),
+    "no seed": ("runs.csv", "variant,seed,folder,test_last.accuracy\nvanilla,x,f,0.5\n"),
+    "another method": ("runs.csv", "variant,seed,folder,test_last.accuracy\ntet,0,f,0.5\n"),
 }
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_damaged_files_are_named_in_a_line(comparison, tmp_path, kind):
-    name, content, said = DAMAGE[kind]
+def test_damaged_files_are_named(comparison, tmp_path, kind):
+    name, content = DAMAGE[kind]
     shutil.copytree(comparison, tmp_path / "c")
-    run = tmp_path / "c" / "vanilla" / "seed0"
-    here = tmp_path / "c" if (tmp_path / "c" / name).exists() or name == "timing.csv" else run
-    path = run / name if name == "timing.csv" else here / name
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    (here / "report.html").unlink(missing_ok=True)
-    with pytest.raises(ValueError, match=re.escape(said)) as raised:
-        write_page(here)
+    folder = tmp_path / "c" if (tmp_path / "c" / name).exists() else tmp_path / "c" / "vanilla" / "seed0"
+    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    (folder / "report.html").unlink(missing_ok=True)
+    with pytest.raises(ValueError, match=re.escape(name)) as raised:
+        write_page(folder)
     assert "\n" not in str(raised.value)
-    assert not (here / "report.html").exists()
+    assert not (folder / "report.html").exists()
 
 
 def test_folders_without_a_run(comparison, tmp_path):
-    with pytest.raises(FileNotFoundError, match="holds neither a run"):
+    with pytest.raises(FileNotFoundError, match="neither a run"):
         write_page(tmp_path)
     shutil.copytree(comparison / "vanilla" / "seed0", tmp_path / "run")
     (tmp_path / "run" / "metrics.csv").unlink()
-    with pytest.raises(FileNotFoundError, match="has not finished an epoch yet"):
+    with pytest.raises(FileNotFoundError, match="epoch"):
         write_page(tmp_path / "run")

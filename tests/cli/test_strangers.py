@@ -412,14 +412,14 @@ def test_runs_of_another_file_are_named_in_a_comparison(stranger, tmp_path, caps
     ]
     forget()
     assert main(command) == 0
-    assert "no longer the file" not in capsys.readouterr().out
+    assert "has changed" not in capsys.readouterr().out
     forget()
     file.write_text(original.read_text().replace("(0, 60,", "(0, 90,"))
     assert main([*command, "evolutionary"]) == 0
     said = capsys.readouterr().out
     run = folder / "vanilla" / "seed0"
-    assert f"{file} is no longer the file that 1 finished run ({run}) was trained with" in said
-    assert f"the data of 1 finished run ({run}) were others than those of other runs with the same data" in said
+    assert f"{file} has changed" in said
+    assert str(run) in said
     forget()
     assert (
         main(["train", "--config", str(run / "recipe.yaml"), "--resume", "--out", str(run), "--import", str(file)]) == 0

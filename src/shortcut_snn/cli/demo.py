@@ -2,7 +2,7 @@
 
 import argparse
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean
@@ -14,7 +14,7 @@ from ._output import tell
 from ._parser import at_least_one
 from .compare import Plan, Variant, compare
 from .gradients import at_start
-from .report.reading import read_rows
+from .report import read_rows
 
 HELP = "one deep network trained twice, without help and with it, in about a minute"
 DESCRIPTION = (
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     plan, folder = Plan(variants, tuple(range(options.seeds))), Path(options.out)
     tell(INTRODUCTION)
     with _watched(plan, folder):
-        compare(plan, folder, jobs=2, tell=_failures)
+        compare(plan, folder, jobs=2, log=_failures)
     tell("\n" + _told(plan, folder))
     return 0
 
@@ -91,6 +91,16 @@ def _accuracies(place: RunFolder) -> list[float]:
     return [row["validation_accuracy"] for row in read_rows(place.table("metrics"))]
 
 
+def _curve(place: RunFolder) -> tuple[list[int], list[float]]:
+    values = [100 * value for value in _accuracies(place)]
+    return list(range(1, len(values) + 1)), values
+
+
+def _relative_to_last(rms: Mapping[str, float]) -> tuple[list[int], list[float]]:
+    values = list(rms.values())
+    return list(range(1, len(values) + 1)), [value / values[-1] for value in values]
+
+
 def _told(plan: Plan, folder: Path) -> str:
     """Draw the picture; return three sentences."""
     places = {
@@ -101,17 +111,22 @@ def _told(plan: Plan, folder: Path) -> str:
     metric, guessing = Metric.of(results[WITH][0]), 100 * results[WITH][0]["chance"]
     reached = {label: mean(metric.value_of(each, "last") for each in runs) for label, runs in results.items()}
     found = {variant.label: at_start(variant.recipe) for variant in plan.variants}
-    plots.side_by_side(
-        {label: [[100 * value for value in _accuracies(place)] for place in runs] for label, runs in places.items()},
-        {
-            label: [[value / list(each.rms.values())[-1] for value in each.rms.values()]]
-            for label, each in found.items()
-        },
-        folder / "demo.png",
-        "accuracy on images held out, %",
-        list(found[WITH].rms),
-        guessing,
-    )
+    panels = [
+        plots.Panel(
+            "accuracy on validation data, %",
+            "epoch",
+            {label: [_curve(place) for place in runs] for label, runs in places.items()},
+            chance=guessing,
+        ),
+        plots.Panel(
+            "gradient by layer before training (last layer = 1)",
+            "layer",
+            {label: [_relative_to_last(each.rms)] for label, each in found.items()},
+            log=True,
+            layers=list(found[WITH].rms),
+        ),
+    ]
+    plots.method_panels(panels, folder / "demo.png")
     seconds = {label: mean(each["seconds_per_epoch"] for each in runs) for label, runs in results.items()}
     more = round(100 * (seconds[WITH] / seconds[WITHOUT] - 1))
     cost = f"{more} % more time" if more > 0 else "no more time"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,9 @@ from ..energy import EnergyReport
 from ..files import replacing
 
 Row = Mapping[str, Any]
-Lines = Mapping[str, Sequence[Sequence[float]]]
-"""By method, the values of each of its runs."""
 # Okabe and Ito's colours: told apart by colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+PARTS = {"": COLOURS[2], "training": COLOURS[0], "validation": COLOURS[1], "training, with branches": COLOURS[5]}
 # So many names of layers can be read along an axis.
 NAMES = 24
 # So many epochs can be told apart in one picture.
@@ -60,46 +60,58 @@ def _layers(axes: Axes, names: Sequence[str]) -> None:
     axes.set_xlabel("layer, from input to output")
 
 
-def curves(rows: Sequence[Row], path: Path, metric: str, what: str, scale: float = 1) -> None:
-    """Draw what was recorded of each epoch: loss, metric, lambda, learning rate and firing rate.
+def curves(
+    rows: Sequence[Row], path: Path, metric: str, what: str, scale: float = 1, chance: float | None = None
+) -> None:
+    """Draw what a run recorded after each epoch: metric, loss, branch weight, learning rate and firing rate.
 
     Args:
-        rows: of an epoch each: ``"epoch"``, and columns as in ``metrics.csv``.
-        path: where the picture goes.
+        rows: one for each epoch: ``"epoch"``, and columns as in ``metrics.csv``.
+        path: where the figure goes.
         metric: the task's metric, whose columns are ``train_<metric>`` and ``validation_<metric>``.
-        what: the metric, for the axis.
-        scale: what the metric is multiplied by.
+        what: the metric with its unit, for the title.
+        scale: factor by which the metric is multiplied.
+        chance: the metric's chance level, multiplied too; None draws no line.
     """
-    # What is minimised may be the loss of several outputs, or of smoothed labels, which validation has not.
+    # The minimised loss may be that of several outputs, or of smoothed labels, which validation does not have.
     own = "train_main_loss" if "train_main_loss" in rows[0] else "train_loss"
     panels = {
-        "loss of the network's own output": {"training": own, "validation": "validation_loss"},
         what: {
             "training": f"train_{metric}",
-            "training, with branches": f"train_{metric}_with_branches",
             "validation": f"validation_{metric}",
+            "training, with branches": f"train_{metric}_with_branches",
         },
+        "loss of the network's own output": {"training": own, "validation": "validation_loss"},
         "lambda (weight of the branches)": {"": "lambda"},
         "learning rate": {"": "lr"},
-        "firing rate, spikes per neuron and time step": {"": "firing_rate"},
+        "firing rate (spikes per neuron and time step)": {"": "firing_rate"},
     }
+    if metric == "loss":
+        del panels[what]
     epochs = [int(row["epoch"]) for row in rows]
     drawn: dict[str, dict[str, list[float]]] = {}
     for title, columns in panels.items():
-        by = scale if title == what else 1
-        lines = {part: _values([row.get(key) for row in rows], scale=by) for part, key in columns.items()}
-        if lines := {part: values for part, values in lines.items() if _recorded(values)}:
+        lines = {
+            part: _values([row.get(key) for row in rows], scale=scale if title == what else 1)
+            for part, key in columns.items()
+        }
+        lines = {part: values for part, values in lines.items() if _recorded(values)}
+        # Without branches lambda is 0 throughout.
+        if lines and not (title.startswith("lambda") and not any(lines[""])):
             drawn[title] = lines
     height = math.ceil(len(drawn) / 2)
     figure = _figure(9.0, 3.2 * max(height, 1))
-    for place, (title, lines) in enumerate(drawn.items()):
-        axes = figure.add_subplot(height, 2, place + 1)
-        for (part, values), colour in zip(lines.items(), COLOURS, strict=False):
-            axes.plot(epochs, values, color=colour, marker=".", label=part)
+    for index, (title, lines) in enumerate(drawn.items()):
+        axes = figure.add_subplot(height, 2, index + 1)
+        for part, values in lines.items():
+            # A part has one colour in all panels.
+            axes.plot(epochs, values, color=PARTS[part], marker=".", label=part)
+        if title == what and chance is not None:
+            axes.axhline(chance, color="0.5", linestyle=":", label="chance")
         axes.set_title(title, fontsize="medium")
         axes.grid(alpha=0.3)
         _count(axes, "epoch")
-        if len(lines) > 1:
+        if len(axes.get_legend_handles_labels()[1]) > 1:
             axes.legend(fontsize="small")
     _save(figure, path)
 
@@ -232,56 +244,67 @@ def comparison(
     _save(figure, path)
 
 
-def side_by_side(
-    lines: Lines, gradients: Lines, path: Path, what: str, names: Sequence[str], chance: float | None = None
-) -> None:
-    """Draw a metric against epochs beside the gradient of each layer: a method's mean, and its runs' range as a band.
+@dataclass(frozen=True)
+class Panel:
+    """Curves of several methods: each method's mean over its runs as a line, and the range of the runs as a band.
 
     Args:
-        lines: the metric of each run after each epoch.
-        gradients: of each run, RMS by layer over the last layer's.
-        path: where the picture goes.
-        what: the metric, for the title.
-        names: the layers.
-        chance: the metric of a network that guesses, for a line.
+        title: the quantity, with its unit.
+        xlabel: the quantity of the x axis.
+        runs: by method, the x and the y values of each run.
+        log: whether the y axis is logarithmic.
+        layers: the names of the layers at x = 1, 2, ...; empty if x is a quantity.
+        chance: a level to mark.
     """
-    figure = _figure(10.0, 4.6)
-    left, right = figure.subplots(1, 2)
-    _bands(left, {label: [range(1, len(run) + 1) for run in runs] for label, runs in lines.items()}, lines)
-    if chance is not None:
-        left.axhline(chance, color="grey", linestyle=":", linewidth=1)
-        left.annotate("by chance", (1, chance), (0, 3), textcoords="offset points", fontsize="small", color="grey")
-    left.set_title(what)
-    left.set_ylim(bottom=0)
-    _count(left, "epoch")
-    layers = {label: [range(1, len(names) + 1) for _ in runs] for label, runs in gradients.items()}
-    _bands(right, layers, gradients, log=True)
-    right.set_title("gradient by layer before training (last layer = 1)")
-    _log(right, True)
-    _layers(right, names)
-    for axes in (left, right):
+
+    title: str
+    xlabel: str
+    runs: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]]
+    log: bool = False
+    layers: Sequence[str] = ()
+    chance: float | None = None
+
+    def draw(self, axes: Axes) -> None:
+        """Draw the panel."""
+        for index, (method, runs) in enumerate(self.runs.items()):
+            colour = COLOURS[index % len(COLOURS)]
+            style = ("-", "--", ":", "-.")[index // len(COLOURS) % 4]
+            # Of runs with different lengths the part that all have is drawn.
+            xs = [sum(values) / len(values) for values in zip(*(x for x, _ in runs), strict=False)]
+            columns = [_values(values, self.log) for values in zip(*(y for _, y in runs), strict=False)][: len(xs)]
+            means = [sum(values) / len(values) for values in columns]
+            axes.plot(xs[: len(means)], means, color=colour, linestyle=style, marker=".", label=method)
+            if len(runs) > 1:
+                low, high = list(map(min, columns)), list(map(max, columns))
+                axes.fill_between(xs[: len(means)], low, high, color=colour, alpha=0.15, linewidth=0)
+        if self.chance is not None:
+            axes.axhline(self.chance, color="0.5", linestyle=":", linewidth=1)
+            axes.annotate("chance", (0.99, self.chance), (0, 3), ("axes fraction", "data"), "offset points",
+                          ha="right", color="0.4", fontsize="small")  # fmt: skip
+        _log(axes, self.log)
+        axes.set_title(self.title, fontsize="medium")
         axes.grid(alpha=0.3)
-    _legend(figure, left)
-    _save(figure, path)
+        if self.layers:
+            _layers(axes, self.layers)
+        elif self.xlabel == "epoch":
+            _count(axes, self.xlabel)
+        else:
+            axes.set_xlabel(self.xlabel)
 
 
-def _bands(axes: Axes, across: Lines, lines: Lines, log: bool = False) -> None:
-    """Draw a line a method, and a band where it has several runs; of runs of unequal length what all have."""
-    for place, (label, runs) in enumerate(lines.items()):
-        colour = COLOURS[place % len(COLOURS)]
-        style = ("-", "--", ":", "-.")[place // len(COLOURS) % 4]
-        xs = [sum(values) / len(values) for values in zip(*across.get(label, ()), strict=False)]
-        columns = [_values(values, log) for values in zip(*runs, strict=False)][: len(xs)]
-        xs = xs[: len(columns)]
-        means = [sum(values) / len(values) for values in columns]
-        axes.plot(xs, means, color=colour, linestyle=style, marker=".", label=label)
-        if len(runs) > 1:
-            low, high = list(map(min, columns)), list(map(max, columns))
-            axes.fill_between(xs, low, high, color=colour, alpha=0.15, linewidth=0)
+def method_panels(panels: Sequence[Panel], path: Path) -> None:
+    """Draw panels in two columns, with the methods named once below them.
 
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    """Name the methods below the picture, where nothing is covered."""
-    handles, labels = axes.get_legend_handles_labels()
+    Args:
+        panels: each has the same methods in the same order.
+        path: where the figure goes.
+    """
+    height = math.ceil(len(panels) / 2)
+    figure = _figure(10.0, 0.6 + 3.6 * height)
+    axes = [figure.add_subplot(height, 2, index + 1) for index in range(len(panels))]
+    for panel, panel_axes in zip(panels, axes, strict=True):
+        panel.draw(panel_axes)
+    handles, labels = axes[0].get_legend_handles_labels()
     if len(labels) > 1:
         figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small")
+    _save(figure, path)

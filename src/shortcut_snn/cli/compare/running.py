@@ -1,23 +1,21 @@
-"""The runs of a comparison: those that tune, the choice of each variant's best, and those of all seeds."""
+"""Run a comparison: tune each variant, train all seeds, and write the tables."""
 
-import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...files import refuse_others, write_csv
-from ...recipes.entries import changed
-from ...recipes.recipe import Recipe
+from ...recipes import Recipe, changed
 from ...training import Metric, RunFolder
-from .._changed import changed_since
-from .._children import Children, Stopped
-from .._launchers import Launcher, Local, train
-from .._parser import STOPPED
-from .figures import summarise
-from .planning import Plan, Variant, folder_of, tried
+from .._launchers import Launcher, Local
+from .._scheduler import Outcome, Scheduler, TrainingRun
+from .planning import Plan, Variant, folder_name, with_candidate
+from .summary import Results, summarise
+
+Candidate = tuple[str, ...]
 
 
 class RunsFailed(ValueError):
@@ -28,164 +26,235 @@ class RunsFailed(ValueError):
         self.rows = rows
 
 
+@dataclass
+class Tuning:
+    """What the runs that tune a variant gave.
+
+    Args:
+        variant: the variant.
+        outcomes: how each candidate's run ended.
+        best: the candidate with the best validation metric; None if all failed.
+        recipe: the variant's recipe with the best candidate.
+    """
+
+    variant: Variant
+    outcomes: dict[Candidate, Outcome]
+    best: Candidate | None
+    recipe: Recipe
+
+    @property
+    def values(self) -> dict[str, str]:
+        """The chosen values by key, each with a remark if it lies at an end of those tried."""
+        values = {}
+        for index, option in enumerate(self.best or ()):
+            key, _, text = option.partition("=")
+            tried = [json.loads(candidate[index].partition("=")[2]) for candidate in self.variant.candidates]
+            values[key] = text.strip('"') + _remark(json.loads(text), tried)
+        return values
+
+
 def compare(
     plan: Plan,
     folder: str | Path,
     jobs: int = 1,
-    tell: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
     launcher: Launcher | None = None,
     imported: Sequence[dict[str, Any]] = (),
 ) -> list[dict[str, Any]]:
-    """Run what has not run yet and write the comparison.
+    """Train what a plan names and has not been trained, and write the comparison.
 
-    Every run is a process of its own with a folder of its own, so one that fails or is killed takes nothing with
-    it, and giving the same command again goes on.
+    Every run is a process with a folder of its own, so a run that fails or is killed affects no other. The same call
+    resumes a comparison that was interrupted.
 
     Args:
-        plan: what is compared.
-        folder: where the runs, ``runs.csv``, ``comparison.csv``, ``comparison.json``, ``comparison.md`` and
-            ``comparison.png`` go.
-        jobs: processes at the same time; on one machine each gets its share of the CPU threads.
-        tell: takes a line as each run ends.
-        launcher: what starts them; by default they are processes of this machine.
-        imported: what is imported now; where finished runs had other files of these names, that is said.
+        plan: what to compare.
+        folder: takes the runs, ``runs.csv``, ``comparison.csv``, ``comparison.json``, ``comparison.md`` and
+            ``comparison.png``.
+        jobs: runs at the same time; on one machine they share its CPU threads.
+        log: receives a line as each run ends.
+        launcher: starts the runs; by default they are processes of this machine.
+        imported: the files and modules imported now, to report those that changed since a finished run.
 
     Returns:
-        The rows of the table.
+        The rows of ``comparison.csv``.
 
     Raises:
-        RunsFailed: a run failed, or its folder holds that of another recipe; the others have been done.
+        RunsFailed: a run failed, or its folder holds a run of another recipe; all other runs were trained.
         FileExistsError: the folder is not empty and holds no comparison.
-        ValueError: less than one job.
+        ValueError: ``jobs`` is below 1.
     """
     if jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
-    folder, launcher = Path(folder), launcher or Local(jobs)
-    begun = [folder / name for name in ("comparison.json", *(variant.folder for variant in plan.variants))]
-    # One that was stopped before a run had finished, perhaps of other methods, has but what stands beside its runs.
-    if not any(path.exists() for path in (*begun, *folder.glob("*/seed*.yaml"), *folder.glob("*/tune/*.yaml"))):
-        refuse_others(folder, f"{folder} is not empty and holds no comparison", {"jobs"})
-    runs, tries = len(plan.variants) * len(plan.seeds), sum(len(variant.tries) for variant in plan.variants)
-    first = f", after {tries} that tune" if tries else ""
-    tell(f"{len(plan.variants)} variants, {len(plan.seeds)} seeds: {runs} runs{first} in {folder}")
-    failed: dict[Path, str] = {}
-    done: list[RunFolder] = []
-    children = Children(tell)
-
-    def one(shown: str, recipe: Recipe, place: RunFolder, when: str) -> dict[str, Any] | None:
-        try:
-            if place.is_finished:
-                place.check_same(recipe.to_dict())
-            else:
-                train(children, launcher, recipe, place, plan.imports, tell=tell)
-            result = place.read_result()
-        except Stopped:
-            tell(f"stopped {shown}; {STOPPED}")
-            return None
-        except (ValueError, OSError) as error:
-            failed[place.path] = str(error)
-            tell(f"FAILED {shown}: {error} (log: {place}.log)")
-            return None
-        done.append(place)
-        metric = Metric.of(result)
-        tell(f"{shown}: {when}{metric.name} {metric.format(_value(result, metric, tune=bool(when)))}")
-        return result
-
-    def tune(task: tuple[Variant, tuple[str, ...]]) -> dict[str, Any] | None:
-        variant, options = task
-        place = RunFolder(folder / variant.folder / "tune" / folder_of(" ".join(options)))
-        shown = f"{variant.label}, trying {' '.join(options)}"
-        return one(shown, tried(variant.recipe, options, plan.tune_epochs), place, "validation ")
-
-    def final(task: tuple[Variant, int]) -> None:
-        variant, seed = task
-        place = RunFolder(folder / variant.folder / f"seed{seed}")
-        one(f"{variant.label}, seed {seed}", changed(variant.recipe, {"training": {"seed": seed}}), place, "")
-
-    tuned: dict[str, dict[str, str]] = {}
-    with ThreadPoolExecutor(jobs) as pool, children.block():
-        todo = [(variant, options) for variant in plan.variants for options in variant.tries]
-        results = list(pool.map(tune, todo))
-        # A value at which training fails is not chosen: no run of the table has failed by that.
-        unfit, stopped = dict(failed), results.count(None) > len(failed)
-        failed.clear()
-        variants = []
-        for variant in () if stopped else plan.variants:
-            found = {
-                options: result for (of, options), result in zip(todo, results, strict=True)
-                if of == variant and result is not None
-            }  # fmt: skip
-            if not variant.tries or found:
-                variant, tuned[variant.label] = chosen(variant, found)
-                variants.append(variant)
-            else:
-                place, reason = next((p, r) for p, r in unfit.items() if p.parts[-3] == variant.folder)
-                failed |= {folder / variant.folder / f"seed{seed}": f"{place}: {reason}" for seed in plan.seeds}
-        if todo and tuned:
-            _write_tuning(folder, todo, results, tuned)
-        for label, values in tuned.items():
-            if values:
-                tell(f"{label} trains with {', '.join(f'{key} {value}' for key, value in values.items())}")
-        list(pool.map(final, [(variant, seed) for seed in plan.seeds for variant in variants]))
-    rows = summarise(plan, folder, leave_out=failed, tuned=tuned)
-    for line in changed_since(done, imported):
-        tell(line)
-    if failed:
-        place, error = next(iter(failed.items()))
-        raise RunsFailed(f"{len(failed)} of {runs} runs failed, first {place}: {error}", rows)
+    folder = Path(folder)
+    _check_folder(folder, plan)
+    log(_announcement(plan, folder))
+    scheduler = Scheduler(launcher or Local(jobs), jobs, plan.imports, log)
+    tunings = _tune(plan, folder, scheduler)
+    outcomes = _train_seeds(plan, folder, tunings, scheduler)
+    results: Results = {variant.label: {} for variant in plan.variants}
+    for (label, seed), outcome in outcomes.items():
+        if outcome.result is not None:
+            results[label][seed] = outcome.result
+    rows = summarise(plan, folder, results, {tuning.variant.label: tuning.values for tuning in tunings})
+    folders = (_folder(folder, plan, *key) for key in outcomes)
+    for line in changed_imports(folders, imported, "remove their folders to train with it"):
+        log(line)
+    failures = {key: outcome.error for key, outcome in outcomes.items() if outcome.error}
+    if failures:
+        key, error = next(iter(failures.items()))
+        raise RunsFailed(
+            f"{len(failures)} of {len(outcomes)} runs failed, first {_folder(folder, plan, *key)}: {error}", rows
+        )
     return rows
 
 
-def chosen(variant: Variant, found: Mapping[tuple[str, ...], Mapping[str, Any]]) -> tuple[Variant, dict[str, str]]:
-    """Return a variant with the best of its tries in its recipe, and what that is, by key, as a person reads it.
-
-    Args:
-        variant: what was tuned; without tries it stays what it is.
-        found: the results of its tries that did not fail.
-
-    Raises:
-        ValueError: a result says nothing of validation data.
-    """
-    if not variant.tries:
-        return variant, {}
-    metric = Metric.of(next(iter(found.values())))
-    values = {options: _value(result, metric, tune=True) for options, result in found.items()}
-    known = {options: value for options, value in values.items() if math.isfinite(value)}
-    if not known:
-        raise ValueError(f"{variant.label}: no run of --tune has a {metric.title} on validation data")
-    best = (max if metric.higher_is_better else min)(known, key=lambda options: known[options])
-    told = {}
-    for place, option in enumerate(best):
-        key, _, text = option.partition("=")
-        every = [json.loads(options[place].partition("=")[2]) for options in variant.tries]
-        value, told[key] = json.loads(text), text.strip('"')
-        if all(isinstance(each, int | float) and not isinstance(each, bool) for each in every) and len(set(every)) > 1:
-            ends = {min(every): "the least tried", max(every): "the greatest tried"}
-            told[key] += f" ({ends[value]})" if value in ends else ""
-    return dataclasses.replace(variant, recipe=tried(variant.recipe, best)), told
+def _check_folder(folder: Path, plan: Plan) -> None:
+    """Refuse a folder with files of something else, which the comparison might overwrite."""
+    parts = [folder / name for name in ("comparison.json", *(variant.folder for variant in plan.variants))]
+    # A comparison of other methods, stopped before its first run ended, has only the recipes next to its runs.
+    if not any(path.exists() for path in (*parts, *folder.glob("*/seed*.yaml"), *folder.glob("*/tune/*.yaml"))):
+        refuse_others(folder, f"{folder} is not empty and holds no comparison", {"jobs"})
 
 
-def _value(result: Mapping[str, Any], metric: Metric, tune: bool = False) -> float:
-    """What a run reached, as a fraction where the metric is one: on validation data for those that tune."""
-    if tune:
-        return float((result["validation_last"] or {}).get(metric.name, math.nan))
-    return metric.value_of(result, "last") / metric.scale
+def _announcement(plan: Plan, folder: Path) -> str:
+    runs = len(plan.variants) * len(plan.seeds)
+    tuning = sum(len(variant.candidates) for variant in plan.variants)
+    first = f", after {tuning} that tune" if tuning else ""
+    return f"{len(plan.variants)} variants, {len(plan.seeds)} seeds: {runs} runs{first} in {folder}"
 
 
-def _write_tuning(
-    folder: Path,
-    todo: Sequence[tuple[Variant, tuple[str, ...]]],
-    results: Sequence[Mapping[str, Any] | None],
-    tuned: Mapping[str, Mapping[str, str]],
-) -> None:
+# Tuning.
+
+
+def _tune(plan: Plan, folder: Path, scheduler: Scheduler) -> list[Tuning]:
+    """Train the candidates of every variant and choose the best of each; write ``tuning.csv``."""
+    variants = {variant.label: variant for variant in plan.variants}
+    outcomes: dict[str, dict[Candidate, Outcome]] = {label: {} for label in variants}
+    runs = {
+        _candidate_run(variant, candidate, folder, plan.tune_epochs): (variant.label, candidate)
+        for variant in plan.variants
+        for candidate in variant.candidates
+    }
+
+    def on_end(run: TrainingRun, outcome: Outcome) -> None:
+        label, candidate = runs[run]
+        outcomes[label][candidate] = outcome
+        _log_outcome(scheduler.log, run, outcome, tune=True)
+
+    scheduler.train(iter(runs), on_end)
+    tunings = [_choose(variants[label], outcomes[label]) for label in variants]
+    for tuning in tunings:
+        if tuning.values:
+            chosen = ", ".join(f"{key} {value}" for key, value in tuning.values.items())
+            scheduler.log(f"{tuning.variant.label} trains with {chosen}")
+    if any(tuning.best for tuning in tunings):
+        write_csv(folder / "tuning.csv", [row for tuning in tunings for row in _tuning_rows(tuning)])
+    return tunings
+
+
+def _candidate_run(variant: Variant, candidate: Candidate, folder: Path, epochs: int | None) -> TrainingRun:
+    text = " ".join(candidate)
+    return TrainingRun(
+        f"{variant.label}, trying {text}",
+        with_candidate(variant.recipe, candidate, epochs),
+        RunFolder(folder / variant.folder / "tune" / folder_name(text)),
+    )
+
+
+def _choose(variant: Variant, outcomes: dict[Candidate, Outcome]) -> Tuning:
+    """Return a variant's tuning with the candidate whose validation metric is best after the last epoch."""
+    results = {candidate: outcome.result for candidate, outcome in outcomes.items() if outcome.result is not None}
+    values = {candidate: _validation_value(result) for candidate, result in results.items()}
+    finite = {candidate: value for candidate, value in values.items() if math.isfinite(value)}
+    if not finite:
+        return Tuning(variant, outcomes, None, variant.recipe)
+    metric = Metric.of(next(iter(results.values())))
+    best = (max if metric.higher_is_better else min)(finite, key=lambda candidate: finite[candidate])
+    return Tuning(variant, outcomes, best, with_candidate(variant.recipe, best))
+
+
+def _remark(value: Any, tried: Sequence[Any]) -> str:
+    """Say that a chosen number is the least or the greatest of those tried: a better one may lie beyond it."""
+    if len(set(map(str, tried))) < 2 or any(isinstance(x, bool) or not isinstance(x, int | float) for x in tried):
+        return ""
+    ends = {min(tried): " (the least tried)", max(tried): " (the greatest tried)"}
+    return ends.get(value, "")
+
+
+def _tuning_rows(tuning: Tuning) -> list[dict[str, Any]]:
     rows = []
-    for (variant, options), result in zip(todo, results, strict=True):
-        values = {key: text for key, _, text in (option.partition("=") for option in options)}
-        best = {key: text.partition(" (")[0] for key, text in tuned.get(variant.label, {}).items()}
-        is_best = best == {key: text.strip('"') for key, text in values.items()}
-        row: dict[str, Any] = {"variant": variant.label, **values}
-        if result is not None:
-            metric = Metric.of(result)
-            row |= {f"validation_{metric.name}": _value(result, metric, tune=True), "epochs": result["epochs"]}
-        rows.append(row | {"outcome": "failed" if result is None else "chosen" if is_best else ""})
-    write_csv(folder / "tuning.csv", rows)
+    # In the plan's order: runs end in any order.
+    for candidate in tuning.variant.candidates:
+        outcome = tuning.outcomes[candidate]
+        row: dict[str, Any] = {"variant": tuning.variant.label}
+        row |= {key: text for key, _, text in (option.partition("=") for option in candidate)}
+        if outcome.result is not None:
+            name = outcome.result["metric"]
+            row |= {f"validation_{name}": _validation_value(outcome.result), "epochs": outcome.result["epochs"]}
+        chosen = "chosen" if candidate == tuning.best else ""
+        rows.append(row | {"outcome": "failed" if outcome.error else chosen})
+    return rows
+
+
+def _validation_value(result: Mapping[str, Any]) -> float:
+    return float((result["validation_last"] or {}).get(result["metric"], math.nan))
+
+
+# Seeds.
+
+
+def _train_seeds(
+    plan: Plan, folder: Path, tunings: Sequence[Tuning], scheduler: Scheduler
+) -> dict[tuple[str, int], Outcome]:
+    """Train every seed of every variant; return the outcomes by label and seed."""
+    outcomes: dict[tuple[str, int], Outcome] = {}
+    runs: dict[TrainingRun, tuple[str, int]] = {}
+    for seed in plan.seeds:
+        for tuning in tunings:
+            variant = tuning.variant
+            if variant.candidates and tuning.best is None:
+                outcomes[variant.label, seed] = Outcome(error=_why_untuned(tuning))
+                continue
+            recipe = changed(tuning.recipe, {"training": {"seed": seed}})
+            run = TrainingRun(f"{variant.label}, seed {seed}", recipe, _folder(folder, plan, variant.label, seed))
+            runs[run] = (variant.label, seed)
+
+    def on_end(run: TrainingRun, outcome: Outcome) -> None:
+        outcomes[runs[run]] = outcome
+        _log_outcome(scheduler.log, run, outcome, tune=False)
+
+    scheduler.train(iter(runs), on_end)
+    return outcomes
+
+
+def _folder(folder: Path, plan: Plan, label: str, seed: int) -> RunFolder:
+    variant = next(variant for variant in plan.variants if variant.label == label)
+    return RunFolder(folder / variant.folder / f"seed{seed}")
+
+
+def _why_untuned(tuning: Tuning) -> str:
+    errors = [f"{' '.join(candidate)}: {outcome.error}" for candidate, outcome in tuning.outcomes.items()]
+    return f"no candidate of --tune has a validation metric ({errors[0]})"
+
+
+def _log_outcome(log: Callable[[str], None], run: TrainingRun, outcome: Outcome, tune: bool) -> None:
+    if outcome.result is None:
+        log(f"FAILED {run.label}: {outcome.error} (log: {run.folder}.log)")
+        return
+    metric = Metric.of(outcome.result)
+    if tune:
+        log(f"{run.label}: validation {metric.name} {metric.format(_validation_value(outcome.result))}")
+    else:
+        log(f"{run.label}: {metric.name} {metric.format(metric.value_of(outcome.result, 'last') / metric.scale)}")
+
+
+def changed_imports(folders: Iterable[RunFolder], imported: Sequence[dict[str, Any]], remedy: str) -> list[str]:
+    """Return a line, which ends with a remedy, for each imported file that changed since runs finished with it."""
+    runs: dict[str, list[RunFolder]] = {}
+    for folder in folders:
+        for name in folder.changed_imports(imported) if folder.is_finished else ():
+            runs.setdefault(name, []).append(folder)
+    return [
+        f"{name} has changed since {len(of)} finished runs were trained with it (first {of[0]}): {remedy}"
+        for name, of in runs.items()
+    ]

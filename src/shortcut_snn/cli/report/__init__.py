@@ -1,4 +1,4 @@
-"""``shortcut-snn report``: one HTML page on a run or a comparison that needs nothing but itself."""
+"""``shortcut-snn report``: one self-contained HTML page of a run or a comparison."""
 
 import argparse
 from pathlib import Path
@@ -6,39 +6,40 @@ from pathlib import Path
 from ...files import write_text
 from ...training import RunFolder
 from .comparison_page import COMPARISON, comparison_page
-from .html import render
+from .page import Page, Picture, Section, Table, picture, render
+from .reading import entry_texts, read_rows
 from .run_page import run_page
 
-HELP = "write an HTML page on a run or a comparison"
-DESCRIPTION = (
-    "Write one HTML page on a run or a comparison, with all its pictures in it: it opens from disk in any browser."
-)
+__all__ = ["Page", "Picture", "Section", "Table", "entry_texts", "picture", "read_rows", "render", "write_page"]
+
+HELP = "write an HTML page of a run or a comparison"
+DESCRIPTION = "Write one HTML page of a run or a comparison. Its figures are in it: it opens from disk in any browser."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("folder", help="folder of a run or a comparison")
-    parser.add_argument("--out", default=None, help="the page; report.html in the folder by default")
+    parser.add_argument("--out", default=None, help="the page (default: report.html in the folder)")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the page and say where."""
+    """Write the page and print its path."""
     print(f"written: {write_page(Path(options.folder), Path(options.out) if options.out else None)}")
     return 0
 
 
 def write_page(folder: Path, path: Path | None = None) -> Path:
-    """Write the page.
+    """Write the page of a run or a comparison.
 
     Args:
         folder: of a run, finished or not, or of a comparison.
         path: of the page; by default ``report.html`` in the folder.
 
     Returns:
-        Where the page is.
+        The path of the page.
 
     Raises:
-        FileNotFoundError: the folder holds neither, or a run whose first epoch is not over.
+        FileNotFoundError: the folder holds neither, or a run that has not finished its first epoch.
         ValueError: one of its files is damaged.
     """
     run = RunFolder(folder)

@@ -1,4 +1,4 @@
-"""What the pages read from folders, and the one sentence about what cannot be read."""
+"""Read the files of runs and comparisons, and name the file that is damaged."""
 
 import csv
 import math
@@ -12,39 +12,39 @@ Row = dict[str, Any]
 
 
 def read_rows(path: Path, numbers: Collection[str] = (), text: Collection[str] = (), mixed: bool = False) -> list[Row]:
-    """Return the rows of a CSV file; none where there is no file.
+    """Return the rows of a CSV file; an empty list if there is no file.
 
     Args:
         path: of the file.
-        numbers: columns of numbers that have to be there; an epoch has to be known in every row.
-        text: columns of text that have to be there.
-        mixed: whether other columns may hold anything; else they are numbers too. Empty cells are NaN.
+        numbers: columns that must be there and hold numbers; an empty cell is NaN.
+        text: columns that must be there and hold text.
+        mixed: whether all other columns may hold text; by default they hold numbers.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: the file is damaged.
     """
     if not path.is_file():
         return []
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            rows = [{key: cell or "" for key, cell in row.items() if key} for row in csv.DictReader(file)]
+            lines = [{key: cell or "" for key, cell in line.items() if key} for line in csv.DictReader(file)]
     except (UnicodeDecodeError, csv.Error):
-        raise ValueError(f"{path} is damaged: it is no CSV file") from None
+        raise ValueError(f"{path} is damaged: it is not a CSV file") from None
     for column in [*numbers, *text]:
-        if rows and column not in rows[0]:
+        if lines and column not in lines[0]:
             raise ValueError(f"{path} is damaged: it has no column {column!r}")
-    found: list[Row] = []
+    rows: list[Row] = [{key: cell if key in text else _number(cell) for key, cell in line.items()} for line in lines]
     for row in rows:
-        found.append({key: cell if key in text else number(cell) for key, cell in row.items()})
-        for key, value in found[-1].items():
-            wrong = isinstance(value, str) and key not in text and (key in numbers or not mixed)
-            if wrong or (key == "epoch" and not math.isfinite(value)):
-                raise ValueError(f"{path} is damaged: {str(value)[:40]!r} in column {key!r} is no number")
-    return found
+        for key, value in row.items():
+            must_be_number = key not in text and (key in numbers or not mixed)
+            # Every row of a table over epochs has an epoch.
+            if (must_be_number and isinstance(value, str)) or (key == "epoch" and not math.isfinite(value)):
+                raise ValueError(f"{path} is damaged: {str(value)[:40]!r} in column {key!r} is not a number")
+    return rows
 
 
-def number(cell: Any) -> Any:
-    """Return the number that a cell's text is, NaN for an empty one, else the text."""
+def _number(cell: str) -> float | str:
+    """Return a cell as a number, NaN if it is empty, else as text."""
     if not cell:
         return math.nan
     try:
@@ -53,30 +53,30 @@ def number(cell: Any) -> Any:
         return cell
 
 
-def entry(entries: Mapping[str, Any], key: str) -> Any:
-    """Return what stands under a dotted key, None where nothing does.
+def value_at(entries: Mapping[str, Any], key: str) -> Any:
+    """Return the value under a dotted key; None if there is none.
 
     Example:
-        >>> entry({"network": {"kind": "resnet18"}}, "network.kind")
+        >>> value_at({"network": {"kind": "resnet18"}}, "network.kind")
         'resnet18'
     """
-    found: Any = entries
+    value: Any = entries
     for part in key.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    return found
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
-def figure(entries: Mapping[str, Any], key: str) -> float:
-    """Return the number under a dotted key, NaN where there is none."""
-    found = entry(entries, key)
-    return float(found) if isinstance(found, int | float) else math.nan
+def number_at(entries: Mapping[str, Any], key: str) -> float:
+    """Return the number under a dotted key; NaN if there is none."""
+    value = value_at(entries, key)
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
-def texts(entries: Mapping[str, Any]) -> list[tuple[str, str]]:
+def entry_texts(entries: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return nested entries as pairs of a dotted key and a text.
 
     Example:
-        >>> texts({"data": {"augment": ["crop", "flip"], "cache": None}, "loggers": [{"kind": "csv"}]})
+        >>> entry_texts({"data": {"augment": ["crop", "flip"], "cache": None}, "loggers": [{"kind": "csv"}]})
         [('data.augment', 'crop, flip'), ('data.cache', '-'), ('loggers.0.kind', 'csv')]
     """
 

@@ -1,246 +1,206 @@
-"""A search: Optuna's study, and the runs of its trials in a folder."""
+"""A search: a study of Optuna, and a run for each of its trials."""
 
 import csv
 import json
 import math
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...files import read_json, refuse_others, write_text
+import optuna
+from optuna.distributions import distribution_to_json
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from ...files import make_folder, refuse_others
 from ...recipes.entries import from_dict
 from ...training import Metric, RunFolder, recipe_differences
-from .._children import Children, Stopped
-from .._launchers import Launcher, train
-from .._parser import STOPPED
-from ..compare import held_out
-from .space import Dimension, at, point_text
+from .._scheduler import Outcome, Scheduler, TrainingRun
+from ..compare import validation_metric
+from .space import Space, entries_at, first_point, point_of, point_text
 
-HOPELESS = 3
-"""So many trials that fail, before any that does not, end a search."""
+MAX_FAILURES = 3
+"""The search ends when its first trials, this many of them, all fail."""
 
 
 class Search:
-    """A search in a folder: Optuna's study, and the runs of its trials.
+    """A search in a folder: ``study.db``, Optuna's study, and ``trials/``, the runs of its trials.
 
     Args:
-        folder: where it is; created.
+        folder: created; a search that it holds is continued.
         entries: of the recipe.
-        space: what is searched for.
-        sampler: makes the sampler of a trial of its number, so that a search that goes on draws what it would have.
+        space: what is searched.
+        make_sampler: returns the sampler of a trial by its number, so that a continued search draws what an
+            uninterrupted one would have drawn.
         pruner: one of Optuna's.
-        imports: files and modules that every run imports.
-        tell: takes a line as each trial ends.
+        log: receives a line as each trial ends.
 
     Raises:
-        ValueError: the folder holds another search, or something else; the recipe holds out no validation data.
+        ValueError: the folder holds another search, or the recipe has no validation data.
+        FileExistsError: the folder holds something else.
     """
 
     def __init__(
         self,
         folder: Path,
         entries: Mapping[str, Any],
-        space: Sequence[Dimension],
-        sampler: Callable[[int], Any],
-        pruner: Any,
-        imports: Sequence[str] = (),
-        tell: Callable[[str], None] = print,
+        space: Space,
+        make_sampler: Callable[[int], optuna.samplers.BaseSampler],
+        pruner: optuna.pruners.BasePruner,
+        log: Callable[[str], None] = print,
     ) -> None:
-        import optuna
-        from sqlalchemy.exc import SQLAlchemyError
+        self.folder, self.entries, self.space = folder, entries, space
+        self.make_sampler, self.pruner, self.log = make_sampler, pruner, log
+        self.study, self.metric = self._open()
+        self._trials: dict[TrainingRun, Trial] = {}
+        self._errors: list[str] = []
 
-        self.folder, self.entries, self.space, self.sampler = folder, entries, space, sampler
-        self.imports, self.tell, self.optuna = imports, tell, optuna
-        self.lock = threading.Lock()
-        self.failed = 0
-        self.reason = ""
-        start = {each.key: each.ends[0] for each in space}
-        recipe = from_dict(at(entries, start))
-        # What a choice makes other than the first does: its own options are no part of the recipe.
-        choices = {}
-        for each in space:
-            for choice in each.choices:
-                made = from_dict(at(entries, start | {each.key: json.loads(choice)})).to_dict()
-                found = recipe_differences(recipe.to_dict(), made).items()
-                choices[f"{each.key}={choice}"] = {key: now for key, (_, now) in found}
-        shown = {"recipe": recipe.to_dict(), "space": {d.key: asdict(d) for d in space}, "choices": choices}
-        known = json.loads(json.dumps(shown))
-        about = read_json(folder / "sweep.json")
-        if not about:
-            refuse_others(folder, f"{folder} is not empty and holds no search", {"jobs"})
-            about = known | held_out(recipe)
-            write_text(folder / "sweep.json", json.dumps(about, indent=2) + "\n")
-        # Searches of earlier versions say nothing of choices.
-        about = {"choices": known["choices"]} | about
-        changed = recipe_differences({key: about.get(key) for key in known}, known)
-        if changed:
-            key, (was, now) = next(iter(changed.items()))
-            raise ValueError(f"{folder} holds another search ({key} was {was} and is {now}); name another folder")
-        self.about, self.metric = about, Metric.of(about)
+    def _open(self) -> tuple[optuna.Study, Metric]:
+        """Open the folder's study, or create it; return it with the metric of its trials."""
+        path = self.folder / "study.db"
+        identity = {
+            "entries": json.loads(json.dumps(self.entries)),
+            "space": {key: json.loads(distribution_to_json(each)) for key, each in self.space.items()},
+        }
+        storage = f"sqlite:///{path.absolute()}"
         try:
-            self.study = optuna.create_study(
-                study_name="sweep",
-                storage=optuna.storages.RDBStorage(f"sqlite:///{(folder / 'study.db').absolute()}"),
-                sampler=sampler(0),
-                pruner=pruner,
-                direction="maximize" if self.metric.higher_is_better else "minimize",
-                load_if_exists=True,
-            )
-            unfinished = self.trials("RUNNING")
-        except (SQLAlchemyError, RuntimeError, AssertionError) as error:
-            raise ValueError(f"{folder / 'study.db'} is damaged: {' '.join(str(error).split())[:200]}") from None
-        self.waiting = [optuna.trial.Trial(self.study, each._trial_id) for each in unfinished]
+            if path.is_file():
+                study = optuna.load_study(
+                    study_name="sweep", storage=storage, sampler=self.make_sampler(0), pruner=self.pruner
+                )
+                before = study.user_attrs
+                for key, (was, now) in recipe_differences({key: before.get(key) for key in identity}, identity).items():
+                    raise ValueError(
+                        f"{self.folder} holds another search ({key} was {was} and is {now}); name another folder"
+                    )
+                return study, Metric.of(before["metric"])
+        except (SQLAlchemyError, RuntimeError, KeyError, AssertionError) as error:
+            raise ValueError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from None
+        refuse_others(self.folder, f"{self.folder} is not empty and holds no search", {"jobs"})
+        description = validation_metric(from_dict(entries_at(self.entries, first_point(self.space))))
+        metric = Metric.of(description)
+        make_folder(self.folder)
+        study = optuna.create_study(
+            study_name="sweep",
+            storage=storage,
+            sampler=self.make_sampler(0),
+            pruner=self.pruner,
+            direction="maximize" if metric.higher_is_better else "minimize",
+        )
+        for name, value in (identity | {"metric": description}).items():
+            study.set_user_attr(name, value)
+        return study, metric
 
-    def trials(self, *states: str) -> list[Any]:
-        """Return what Optuna knows of the trials in some states, or all."""
-        found = [getattr(self.optuna.trial.TrialState, state) for state in states]
-        known: list[Any] = self.study.get_trials(deepcopy=False, states=tuple(found) or None)
-        return known
+    def trials(self, *states: TrialState) -> Sequence[FrozenTrial]:
+        """Return the trials in some states; without an argument all trials."""
+        return self.study.get_trials(deepcopy=False, states=states or None)
 
-    def place(self, number: int) -> RunFolder:
+    def folder_of(self, number: int) -> RunFolder:
         """Return the folder of a trial's run."""
         return RunFolder(self.folder / "trials" / f"{number:04d}")
 
-    def run(self, count: int, jobs: int, launcher: Launcher) -> None:
-        """Go on until there are so many trials.
+    # Running.
+
+    def run(self, count: int, scheduler: Scheduler) -> None:
+        """Run trials until the search has ``count`` of them, those of earlier commands included.
 
         Raises:
             ValueError: the first trials all failed.
         """
-        done = len(self.trials())
-        self.tell(f"{max(done, count)} trials in {self.folder}" + (f", {done} of them begun before" if done else ""))
-        children = Children(self.tell)
+        begun = len(self.trials())
+        self.log(f"{max(begun, count)} trials in {self.folder}" + (f", {begun} of them begun before" if begun else ""))
+        scheduler.train(self._runs(count), self._on_end)
+        if self._is_hopeless():
+            raise ValueError(f"the first {MAX_FAILURES} trials failed, the last with: {self._errors[-1]}")
 
-        def work(_: int) -> None:
-            while (trial := self._next(count)) is not None:
-                try:
-                    self._try(trial, children, launcher)
-                except Stopped:
-                    self.tell(f"stopped trial {trial.number}; {STOPPED}")
-                    return
-
-        with ThreadPoolExecutor(jobs) as pool, children.block():
-            list(pool.map(work, range(jobs)))
-        if self._all_tried() and not self.trials("RUNNING"):
-            self.tell("all combinations of values have been tried")
-        if self._hopeless():
-            raise ValueError(f"the first {self.failed} trials failed, the last with: {self.reason}")
-
-    def _hopeless(self) -> bool:
-        return self.failed >= HOPELESS and not self.trials("COMPLETE", "PRUNED")
-
-    def _all_tried(self) -> bool:
-        """Say whether brute force is through: asked for more, it would try some again."""
-        tried = {json.dumps(trial.params, sort_keys=True) for trial in self.trials()}
-        all_tried = len(tried) >= math.prod(each.size for each in self.space)
-        return all_tried and isinstance(self.study.sampler, self.optuna.samplers.BruteForceSampler)
-
-    def _next(self, count: int) -> Any:
-        with self.lock:
-            if self.waiting:
-                return self.waiting.pop(0)
-            number = len(self.trials())
-            if number >= count or self._hopeless() or self._all_tried():
-                return None
-            self.study.sampler = self.sampler(number)
-            trial = self.study.ask()
-            for each in self.space:
-                each.suggest(trial)
-            return trial
-
-    def _try(self, trial: Any, children: Children, launcher: Launcher) -> None:
-        states = self.optuna.trial.TrialState
-        place, shown = self.place(trial.number), f"trial {trial.number}"
-        state, value, said = states.FAIL, None, ""
-        with self.lock:
-            # What was killed while it was drawn is drawn now.
-            point = {each.key: each.suggest(trial) for each in self.space}
-            reported = set(self.study.trials[trial.number].intermediate_values)
-        pruned = False
-
-        def enough() -> bool:
-            nonlocal pruned
-            epochs = self._report(trial, place, reported)
-            with self.lock:
-                pruned = 0 < epochs < recipe.training.epochs and trial.should_prune()
-            return pruned
-
-        try:
-            recipe = from_dict(at(self.entries, point))
-            if place.is_finished:
-                place.check_same(recipe.to_dict())
+    def _runs(self, count: int) -> Iterator[TrainingRun]:
+        """Yield the runs of interrupted trials, then those of new ones."""
+        for frozen in self.trials(TrialState.RUNNING):
+            # A trial that was killed while Optuna drew it has no values for all entries.
+            if frozen.params.keys() == self.space.keys():
+                yield from self._run_of(Trial(self.study, frozen._trial_id))
             else:
-                train(children, launcher, recipe, place, self.imports, enough, self.tell)
-            self._report(trial, place, reported)
-            value = float((place.read_result()["validation_last"] or {}).get(self.metric.name, math.nan))
-            if not math.isfinite(value):
-                raise ValueError(f"validation {self.metric.title} is {value} after the last epoch")
-            state, said = states.COMPLETE, f"{self.metric.name} {self.metric.format(value)}"
-        except Stopped:
-            if not pruned:
-                raise
-            state, said = states.PRUNED, f"stopped after {len(reported)} epochs, for others were better by then"
-        except (ValueError, OSError) as error:
-            self.reason, value = str(error), None
-            shown, said = f"FAILED {shown}", f"{error} (log: {place}.log)"
-        with self.lock:
-            self.failed += state == states.FAIL
-            try:
-                self.study.tell(trial, value, state)
-            except RuntimeError:
-                # Brute force that is through means to stop a loop of Optuna's own; the trial has been noted by then.
-                if not self._all_tried():
-                    raise
-        self.tell(f"{shown}: {said} ({point_text(point)})")
+                self.study.tell(frozen.number, state=TrialState.FAIL)
+        while (number := len(self.trials())) < count and not self._is_hopeless():
+            self.study.sampler = self.make_sampler(number)
+            yield from self._run_of(self.study.ask(self.space))
 
-    def _report(self, trial: Any, place: RunFolder, reported: set[int]) -> int:
-        """Hand on what is new of validation after each epoch; return how many epochs there are."""
+    def _run_of(self, trial: Trial) -> Iterator[TrainingRun]:
+        """Yield the run of a trial; a trial whose values the recipe refuses together fails instead."""
+        label = f"trial {trial.number} ({point_text(self.point(trial))})"
         try:
-            with place.table("metrics").open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
+            recipe = from_dict(entries_at(self.entries, self.point(trial)))
+        except ValueError as error:
+            self._fail(trial, label, str(error))
+            return
+        stops_early = partial(self._should_prune, trial, recipe.training.epochs)
+        run = TrainingRun(label, recipe, self.folder_of(trial.number), stops_early)
+        self._trials[run] = trial
+        yield run
+
+    def _should_prune(self, trial: Trial, epochs: int) -> bool:
+        """Report the validation metric of new epochs to Optuna; return whether its pruner stops the trial."""
+        reported = self.study.trials[trial.number].intermediate_values
+        values = self._validation_values(trial.number)
+        for epoch in range(len(reported) + 1, len(values) + 1):
+            trial.report(values[epoch - 1], epoch)
+        return len(reported) < len(values) < epochs and trial.should_prune()
+
+    def _validation_values(self, number: int) -> list[float]:
+        """Return the validation metric after each epoch of a trial so far."""
+        try:
+            with self.folder_of(number).table("metrics").open(encoding="utf-8", newline="") as file:
+                return [float(row.get(f"validation_{self.metric.name}") or math.nan) for row in csv.DictReader(file)]
         except FileNotFoundError:
-            return 0
-        with self.lock:
-            for epoch, row in enumerate(rows, 1):
-                if epoch not in reported:
-                    trial.report(float(row.get(f"validation_{self.metric.name}") or math.nan), epoch)
-                    reported.add(epoch)
-        return len(rows)
+            return []
 
-    # What came of it.
+    def _on_end(self, run: TrainingRun, outcome: Outcome) -> None:
+        trial = self._trials.pop(run)
+        self._should_prune(trial, run.recipe.training.epochs)
+        if outcome.stopped_early:
+            self.study.tell(trial, state=TrialState.PRUNED)
+            epochs = len(self._validation_values(trial.number))
+            self.log(f"{run.label}: stopped after {epochs} epochs, as others were better by then")
+            return
+        value = float(((outcome.result or {}).get("validation_last") or {}).get(self.metric.name, math.nan))
+        if math.isfinite(value):
+            self.study.tell(trial, value)
+            self.log(f"{run.label}: {self.metric.name} {self.metric.format(value)}")
+        else:
+            error = outcome.error or f"validation {self.metric.title} is {value} after the last epoch"
+            self._fail(trial, run.label, f"{error} (log: {run.folder}.log)")
 
-    def varies(self, key: str) -> bool:
-        """Say whether an entry, or a part of it, may differ between trials."""
-        ranges = {each.key for each in self.space if not each.choices}
-        found = ranges.union(*self.about["choices"].values())
-        return any(f"{key}.".startswith(f"{other}.") or other.startswith(f"{key}.") for other in found)
+    def _fail(self, trial: Trial, label: str, error: str) -> None:
+        self.study.tell(trial, state=TrialState.FAIL)
+        self._errors.append(error)
+        self.log(f"FAILED {label}: {error}")
+
+    def _is_hopeless(self) -> bool:
+        return len(self._errors) >= MAX_FAILURES and not self.trials(TrialState.COMPLETE, TrialState.PRUNED)
+
+    # Results.
 
     @property
-    def best(self) -> Any:
-        """The best trial, None where none has finished."""
-        return self.study.best_trial if self.trials("COMPLETE") else None
+    def best(self) -> FrozenTrial | None:
+        """The best finished trial."""
+        return self.study.best_trial if self.trials(TrialState.COMPLETE) else None
 
-    def point(self, trial: Any) -> dict[str, Any]:
+    def point(self, trial: Trial | FrozenTrial) -> dict[str, Any]:
         """Return a trial's values by key."""
-        return {
-            each.key: json.loads(trial.params[each.key]) if each.choices else trial.params[each.key]
-            for each in self.space
-            if each.key in trial.params
-        }
+        return point_of(trial.params, self.space)
 
     def importances(self) -> dict[str, float]:
-        """Return which share of the metric's variance each entry explains (fANOVA), of trials that finished."""
-        if len(self.trials("COMPLETE")) < 4:
+        """Return the share of the metric's variance over finished trials that each entry explains (fANOVA)."""
+        if len(self.trials(TrialState.COMPLETE)) < 4:
             return {}
         try:
-            return dict(self.optuna.importance.get_param_importances(self.study, evaluator=self.evaluator()))
+            return optuna.importance.get_param_importances(self.study, evaluator=evaluator())
         except (ValueError, RuntimeError):
-            # All are the same.
+            # All values are equal.
             return {}
 
-    def evaluator(self) -> Any:
-        """Return what says how much an entry mattered."""
-        return self.optuna.importance.FanovaImportanceEvaluator(seed=0)
+
+def evaluator() -> optuna.importance.BaseImportanceEvaluator:
+    """Return the evaluator of importances, with a fixed seed."""
+    return optuna.importance.FanovaImportanceEvaluator(seed=0)

@@ -1,203 +1,181 @@
-"""What a search is over: entries of a recipe, each with its choices or its range."""
+"""The search space of a sweep: entries of a recipe and Optuna's distributions over their values."""
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from decimal import Decimal
-from itertools import combinations, permutations
+from collections.abc import Iterator, Mapping
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
-from ...components import suggestion
-from ...recipes.entries import Entries, from_dict, merged
-from ...training import flatten_entries, format_value
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from ...recipes import Recipe
+from ...recipes.entries import from_dict, merged, said
 from ...yaml_text import parse
-from ..compare import judged_otherwise
+from ..compare import differing_fixed_entry
 
-WORDS = ("low", "high", "log", "step", "choices")
-
-
-@dataclass(frozen=True)
-class Dimension:
-    """An entry that is searched for: one of ``choices``, as JSON, or a number from ``low`` to ``high``."""
-
-    key: str
-    choices: tuple[str, ...] = ()
-    low: float = 0.0
-    high: float = 0.0
-    step: float | None = None
-    log: bool = False
-    whole: bool = False
-
-    def suggest(self, trial: Any) -> Any:
-        """Return a trial's value, drawn if it has none yet."""
-        if self.choices:
-            return json.loads(trial.suggest_categorical(self.key, self.choices))
-        if self.whole:
-            return trial.suggest_int(self.key, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
-        return trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log)
-
-    @property
-    def ends(self) -> list[Any]:
-        """The values that a recipe has to take, for it to take all."""
-        return [json.loads(each) for each in self.choices] if self.choices else [self.low, self.high]
-
-    @property
-    def size(self) -> float:
-        """How many values there are."""
-        if self.choices:
-            return len(self.choices)
-        if not self.whole and self.step is None:
-            return math.inf
-        low, high, step = (Decimal(str(x)) for x in (self.low, self.high, self.step or 1))
-        return int((high - low) // step) + 1
-
-    def __str__(self) -> str:
-        """Say which values there are."""
-        if self.choices:
-            return ", ".join(self.choices)
-        how = ["whole"] * self.whole + ["log"] * self.log
-        how += [] if self.step is None else [f"step {self.step:g}"]
-        return f"{format_value(self.low)} to {format_value(self.high)}" + (f" ({', '.join(how)})" if how else "")
-
-    def is_end(self, value: Any) -> bool:
-        """Say whether a number is within a twentieth of an end of its range."""
-        if self.choices:
-            return False
-        low, high, at = (math.log(x) if self.log else float(x) for x in (self.low, self.high, value))
-        return not 0.05 < (at - low) / (high - low) < 0.95
+NOTATION = "write {low: 0.001, high: 0.1, log: true}, {low: 8, high: 32, step: 8} or {choices: [8, 16]}"
+Space = dict[str, BaseDistribution]
+"""A distribution for each dotted key; those of choices are over JSON texts."""
 
 
-def read_space(path: Path, entries: Mapping[str, Any]) -> tuple[Dimension, ...]:
-    """Read a file that says what to search for, as ``optimizer.lr: {low: 0.001, high: 0.1, log: true}``.
+def read_space(path: Path, entries: Mapping[str, Any]) -> Space:
+    """Read a search space, as ``optimizer.lr: {low: 0.001, high: 0.1, log: true}``, from a YAML file.
 
     Args:
         path: of the file.
-        entries: the recipe's.
+        entries: the recipe's entries, over which the searched ones are laid.
 
     Raises:
-        ValueError: something that there is not, or that the recipe does not take; the message names it.
+        ValueError: the file is not a space, or the recipe does not accept its entries or values.
 
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "space.yaml"
         >>> _ = path.write_text("network.width: {low: 4, high: 16, log: true}")
-        >>> read_space(path, {"network": "resnet20"})[0].whole
-        True
+        >>> read_space(path, {"network": "resnet20"})
+        {'network.width': IntDistribution(high=16, log=True, low=4, step=1)}
     """
+    specs = _read_specs(path)
+    try:
+        _refuse_nested(specs)
+        _check_recipes(specs, entries)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return {key: _distribution(spec, _is_integer(specs, key, entries)) for key, spec in specs.items()}
+
+
+def _read_specs(path: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     try:
-        found = parse(path.read_text(encoding="utf-8"))
+        specs = parse(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is {error}") from None
-    if not isinstance(found, dict) or not found:
-        raise ValueError(f"{path} is no space: write lines like 'optimizer.lr: {{low: 0.001, high: 0.1, log: true}}'")
-    dimensions = []
-    for key, spec in found.items():
+    if not isinstance(specs, dict) or not specs:
+        raise ValueError(f"{path} is not a search space: for each entry {NOTATION}")
+    for key, spec in specs.items():
+        if not _is_spec(spec):
+            raise ValueError(f"{path}: {key}: {NOTATION}")
         try:
-            dimensions.append(_dimension(str(key), spec))
+            _distribution(spec, integer=False)
         except ValueError as error:
             raise ValueError(f"{path}: {key}: {error}") from None
-    start = {each.key: each.ends[0] for each in dimensions}
-    points = [start | {each.key: value} for each in dimensions for value in each.ends]
-    # What goes with one choice may not go with another.
-    pairs = [
-        start | {one.key: value, other.key: its}
-        for one, other in combinations(dimensions, 2) if one.choices or other.choices
-        for value in one.ends for its in other.ends
-    ]  # fmt: skip
-    for point in [*points, *pairs]:
-        if refused := _refusal(entries, point):
-            raise ValueError(f"{path}: {_blamed(entries, point, refused)}{refused}")
-    first, *others = (from_dict(at(entries, point)) for point in points)
-    for fixed in filter(None, (judged_otherwise(first, other) for other in others)):
-        raise ValueError(f"{path}: {fixed} decides what trials are judged by, and is the same for all")
-    for place, each in enumerate(dimensions):
-        if not each.choices and all(isinstance(x, int) for x in (each.low, each.high, each.step or 1)):
-            # Whole numbers are also how people write 1.0: what the entry takes decides.
-            whole = bool(_refusal(entries, start | {each.key: each.low + (each.high - each.low) / math.pi}))
-            dimensions[place] = Dimension(**asdict(each) | {"whole": whole})
-    return tuple(dimensions)
+    return specs
 
 
-def _refusal(entries: Mapping[str, Any], point: Mapping[str, Any]) -> str:
-    """Return why a recipe does not take a point; nothing where it does."""
-    try:
-        _check_places(point)
-        from_dict(at(entries, point))
-    except ValueError as error:
-        return str(error)
-    return ""
-
-
-def _blamed(entries: Mapping[str, Any], point: Mapping[str, Any], refused: str) -> str:
-    """Return the values that a refusal does not name: of what it is part of, and those without which it is none."""
-    said = ""
-    for key in point:
-        holds = refused.startswith(f"{key.removesuffix('.kind')}.")
-        if key not in refused and (holds or not _refusal(entries, {k: point[k] for k in point if k != key})):
-            said += f"{key}={value_text(point[key])}: "
-    return said
-
-
-def _check_places(point: Mapping[str, Any]) -> None:
-    """Refuse a point of which one value is nothing to lay another over, or says the same entry."""
-    leaves = [(key, *leaf) for key in sorted(point, key=_rank) for leaf in flatten_entries({key: point[key]})]
-    for (one, key, value), (other, within, _) in permutations(leaves, 2):
-        # A name alone stands for a component of this kind.
-        parts = isinstance(value, str | dict) and within != f"{key}.kind"
-        if one != other and (within == key or (within.startswith(f"{key}.") and not parts)):
-            said = f"{one}={value_text(point[one])} leaves no place for {other}={value_text(point[other])}"
-            raise ValueError(f"{said}: choose values that go with one another, or leave one of the two entries out")
-
-
-def _dimension(key: str, spec: Any) -> Dimension:
+def _is_spec(spec: Any) -> bool:
+    """Return whether a value has the form of :data:`NOTATION`."""
     if not isinstance(spec, dict):
-        raise ValueError("write {low: 0.001, high: 0.1, log: true} or {choices: [8, 16]}")
-    for word in spec:
-        if word not in WORDS:
-            raise ValueError(f"there is no {word!r}{suggestion(word, WORDS)}: it takes {', '.join(WORDS)}")
+        return False
+    if set(spec) == {"choices"}:
+        return isinstance(spec["choices"], list)
+    numbers = [value for word, value in spec.items() if word != "log"]
+    return (
+        {"low", "high"} <= set(spec) <= {"low", "high", "log", "step"}
+        and isinstance(spec.get("log", False), bool)
+        and all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)
+    )
+
+
+def _distribution(spec: Mapping[str, Any], integer: bool) -> BaseDistribution:
     if "choices" in spec:
-        if len(spec) > 1:
-            raise ValueError("choices stand alone, without " + ", ".join(word for word in spec if word != "choices"))
-        if not isinstance(spec["choices"], list) or not spec["choices"]:
-            raise ValueError(f"choices is a list, as in [8, 16], got {spec['choices']!r}")
-        return Dimension(key, tuple(dict.fromkeys(json.dumps(each) for each in spec["choices"])))
-    low, high, step, log = (spec.get(word, 0) for word in ("low", "high", "step", "log"))
-    for word, value in (("low", low), ("high", high), *([("step", step)] if "step" in spec else [])):
-        if word not in spec:
-            raise ValueError(f"{word} is missing: write {{low: 0.001, high: 0.1}} or {{choices: [8, 16]}}")
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-            raise ValueError(f"{word} is a number, got {value!r}")
-    if "log" in spec and not isinstance(log, bool):
-        raise ValueError(f"log is true or false, got {log!r}")
-    if not low < high:
-        raise ValueError(f"low is below high, got {low} and {high}")
-    if log and low <= 0:
-        raise ValueError(f"with log: true low is above 0, got {low}")
-    if "step" in spec and (log or not 0 < step <= high - low):
-        raise ValueError("step is for a range without log, above 0 and at most high - low")
-    return Dimension(key, (), low, high, spec.get("step"), bool(log))
+        return CategoricalDistribution([json.dumps(choice) for choice in spec["choices"]])
+    low, high, log = spec["low"], spec["high"], spec.get("log", False)
+    if integer:
+        return IntDistribution(low, high, log, spec.get("step", 1))
+    return FloatDistribution(low, high, log, spec.get("step"))
 
 
-def at(entries: Mapping[str, Any], point: Mapping[str, Any]) -> Entries:
-    """Return entries with those of a point, by dotted key, laid over them: groups first, kinds before their options."""
-    layers = []
-    for key, value in sorted(flatten_entries(point), key=lambda leaf: _rank(leaf[0])):
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        layers.append(value)
-    return merged(entries, *layers)
+def _refuse_nested(specs: Mapping[str, Any]) -> None:
+    """Refuse two keys of which one contains the other: it would be unclear which value holds."""
+    for outer in specs:
+        if inner := next((key for key in specs if key.startswith(f"{outer}.")), None):
+            raise ValueError(f"{inner} is a part of {outer}: search for one of the two")
 
 
-def _rank(key: str) -> tuple[int, bool]:
-    return key.count("."), not key.endswith(".kind")
+def _check_recipes(specs: Mapping[str, Any], entries: Mapping[str, Any]) -> None:
+    """Refuse values that the recipe does not accept, alone or in pairs, or that would change the validation data."""
+    reference: Recipe | None = None
+    for point in _points(specs):
+        shown = point_text(point)
+        try:
+            recipe = from_dict(entries_at(entries, point))
+        except ValueError as error:
+            raise ValueError(f"the recipe refuses {shown}: {error}") from None
+        reference = reference or recipe
+        if fixed := differing_fixed_entry(reference, recipe):
+            raise ValueError(f"{fixed} decides what trials are judged by, so it cannot be searched")
+
+
+def _points(specs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a point for each pair of choices or ends of two entries, with the first value of all others."""
+    values = {key: spec.get("choices") or [spec["low"], spec["high"]] for key, spec in specs.items()}
+    start = {key: options[0] for key, options in values.items()}
+    for keys in combinations(values, min(2, len(values))):
+        for pair in product(*(values[key] for key in keys)):
+            yield start | dict(zip(keys, pair, strict=True))
+
+
+def _is_integer(specs: Mapping[str, Any], key: str, entries: Mapping[str, Any]) -> bool:
+    """Return whether an entry takes integers alone: a range of a float may be written with integers too."""
+    spec = specs[key]
+    if "choices" in spec or not all(isinstance(spec[word], int) for word in spec):
+        return False
+    fraction = spec["low"] + (spec["high"] - spec["low"]) / math.pi
+    point = next(_points(specs)) | {key: fraction}
+    try:
+        from_dict(entries_at(entries, point))
+    except ValueError:
+        return True
+    return False
+
+
+def entries_at(entries: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe's entries with the values of a point laid over them, by dotted key."""
+    return merged(entries, said([f"{key}={json.dumps(value)}" for key, value in point.items()]))
+
+
+def point_of(params: Mapping[str, Any], space: Space) -> dict[str, Any]:
+    """Return the values by key of a trial's parameters, in which choices are JSON texts."""
+    return {
+        key: json.loads(value) if isinstance(space[key], CategoricalDistribution) else value
+        for key, value in params.items()
+    }
+
+
+def first_point(space: Space) -> dict[str, Any]:
+    """Return the first choice or the lower end of every entry."""
+    point = {}
+    for key, each in space.items():
+        if isinstance(each, CategoricalDistribution):
+            point[key] = json.loads(str(each.choices[0]))
+        elif isinstance(each, FloatDistribution | IntDistribution):
+            point[key] = each.low
+    return point
+
+
+def is_near_end(distribution: BaseDistribution, value: Any) -> bool:
+    """Return whether a number lies within 5 % of an end of its range."""
+    if not isinstance(distribution, FloatDistribution | IntDistribution) or distribution.single():
+        return False
+    ends = (distribution.low, distribution.high)
+    low, high, at = map(math.log, (*ends, value)) if distribution.log else (*ends, value)
+    return not 0.05 < (at - low) / (high - low) < 0.95
+
+
+def range_text(distribution: BaseDistribution) -> str:
+    """Return the values of a distribution as text."""
+    if isinstance(distribution, CategoricalDistribution):
+        return ", ".join(map(str, distribution.choices))
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    remarks = ["log scale"] * distribution.log
+    remarks += [f"step {distribution.step:g}"] if distribution.step and distribution.step != 1 else []
+    return f"{distribution.low:g} to {distribution.high:g}" + (f" ({', '.join(remarks)})" if remarks else "")
 
 
 def point_text(point: Mapping[str, Any]) -> str:
-    """Return values by key as a person reads them.
+    """Return values by key as text.
 
     Example:
         >>> point_text({"optimizer.lr": 0.012345678, "network.block": "sew"})
@@ -207,5 +185,5 @@ def point_text(point: Mapping[str, Any]) -> str:
 
 
 def value_text(value: Any) -> str:
-    """Return a value as a person reads it."""
+    """Return a value as text, numbers with four digits."""
     return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)

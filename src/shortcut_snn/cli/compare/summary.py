@@ -1,0 +1,147 @@
+"""Write the tables and the figure of a comparison."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from ...diagnosis import plots
+from ...diagnosis.statistics import geometric_mean, mean_interval
+from ...files import write_csv, write_text
+from ...training import COLUMN_TITLES, Metric, column_title, flatten_entries, format_value, markdown_table
+from .planning import Plan
+
+GRADIENT_RATIOS = ("gradient_ratio_first_epoch", "gradient_ratio_last_epoch")
+COSTS = ("seconds_per_epoch", "seconds_per_step", "peak_bytes_per_step")
+FIGURES = (*GRADIENT_RATIOS, *COSTS)
+Results = Mapping[str, dict[int, dict[str, Any]]]
+"""Results of finished runs, by label and seed."""
+
+
+def summarise(
+    plan: Plan, folder: Path, results: Results, tuned: Mapping[str, Mapping[str, str]]
+) -> list[dict[str, Any]]:
+    """Write a comparison's files and return the rows of ``comparison.csv``, one for each variant with a finished run.
+
+    Args:
+        plan: what was compared.
+        folder: takes the files.
+        results: of the finished runs.
+        tuned: by label, the values that were chosen for each tuned entry.
+    """
+    finished = {label: dict(sorted(runs.items())) for label, runs in results.items() if runs}
+    if not finished:
+        return []
+    baseline = plan.variants[0].label
+    first = next(result for runs in finished.values() for result in runs.values())
+    metric = Metric.of(first)
+    reached = {
+        label: {seed: metric.value_of(result, "last") for seed, result in runs.items()}
+        for label, runs in finished.items()
+    }
+    rows: list[dict[str, Any]] = [
+        {"variant": label, "n": len(runs)}
+        | _metric_columns(runs, reached[label], reached.get(baseline, {}), metric)
+        | _other_columns(list(runs.values()))
+        for label, runs in finished.items()
+    ]
+    description: dict[str, Any] = {key: first[key] for key in ("metric", "higher_is_better", "fraction")}
+    description["baseline"] = baseline
+    if tuned := {label: dict(values) for label, values in tuned.items() if values}:
+        description["tuned"] = tuned
+    folders = {variant.label: variant.folder for variant in plan.variants}
+    write_csv(
+        folder / "runs.csv",
+        [
+            {"variant": label, "folder": folders[label], "seed": seed} | dict(flatten_entries(result))
+            for label, runs in finished.items()
+            for seed, result in runs.items()
+        ],
+    )
+    write_csv(folder / "comparison.csv", rows)
+    write_text(folder / "comparison.json", json.dumps(description, indent=2) + "\n")
+    write_text(folder / "comparison.md", markdown_table(*comparison_table(rows, metric, baseline, tuned)) + "\n")
+    plots.comparison(
+        list(finished),
+        [list(values.values()) for values in reached.values()],
+        [row["last_interval"] for row in rows],
+        folder / "comparison.png",
+        metric.label(),
+        None if first["chance"] is None else metric.scale * first["chance"],
+    )
+    return rows
+
+
+def _metric_columns(
+    runs: Mapping[int, dict[str, Any]], last: Mapping[int, float], baseline: Mapping[int, float], metric: Metric
+) -> dict[str, float]:
+    """Return means with intervals of the metric, and of its difference from the baseline's run with the same seed."""
+    samples = {
+        "last": list(last.values()),
+        "best": [metric.value_of(result, "best") for result in runs.values()],
+        "difference": [value - baseline[seed] for seed, value in last.items() if seed in baseline],
+    }
+    columns = {}
+    for name, values in samples.items():
+        columns[name], columns[f"{name}_interval"] = mean_interval(values)
+    return columns
+
+
+def _other_columns(results: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Return mean gradient ratios and median costs; NaN for what no run measured."""
+    columns = {}
+    for name in FIGURES:
+        values = [result[name] for result in results if result.get(name) is not None]
+        if name in COSTS:
+            columns[name] = median(values) if values else math.nan
+        else:
+            # A gradient that never arrives has a ratio of 0, of which there is no geometric mean.
+            columns[name] = 0.0 if 0 in values else geometric_mean(values)
+    return columns
+
+
+def comparison_table(
+    rows: Sequence[Mapping[str, Any]],
+    metric: Metric,
+    baseline: str,
+    tuned: Mapping[str, Mapping[str, str]],
+    short: bool = False,
+) -> tuple[list[str], list[list[str]]]:
+    """Return the column names and the cells of a comparison's table.
+
+    Args:
+        rows: of ``comparison.csv``, with numbers as floats.
+        metric: what is compared.
+        baseline: the variant that the differences are from.
+        tuned: by label, the values that were chosen for each tuned entry.
+        short: leave out the best epoch and the costs, to fit a terminal.
+    """
+    keys = list(dict.fromkeys(key for values in tuned.values() for key in values))
+    columns = [
+        "method",
+        *keys,
+        "runs",
+        *([metric.label()] if short else [metric.label("{}, last epoch"), "best epoch"]),
+    ]
+    columns += ["difference" if short else f"against {baseline}, same seed", ""]
+    columns += [] if short else [column_title(name) for name in FIGURES]
+    cells = []
+    for row in rows:
+        values = tuned.get(row["variant"], {})
+        line = [row["variant"], *(values.get(key, "-") for key in keys), format_value(row["n"])]
+        line.append(metric.format_interval(row["last"], row["last_interval"]))
+        if not short:
+            line.append(metric.format_interval(row["best"], row["best_interval"]))
+        difference = (row["difference"], row["difference_interval"])
+        is_baseline = row["variant"] == baseline
+        line += (
+            ["-", "baseline"]
+            if is_baseline
+            else [metric.format_interval(*difference, "+"), metric.describe_difference(*difference)]
+        )
+        if not short:
+            line += [format_value(float(f"{row[name] * COLUMN_TITLES[name][1]:.3g}")) for name in FIGURES]
+        cells.append(line)
+    return columns, cells

@@ -1,0 +1,166 @@
+"""Child processes: they are stopped once, waited for, and never left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from shortcut_snn.cli._children import ChildProcess, failure_reason
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+
+# A run, as far as signals are concerned: it saves for a while after the first signal, and ends.
+CHILD = """
+import signal, sys, time
+from pathlib import Path
+from shortcut_snn.cli._children import follow_parent
+folder, name, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+received = []
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, frame: received.append(signal.Signals(number).name))
+follow_parent()
+(folder / f"{name}.began").touch()
+while not received:
+    time.sleep(0.01)
+time.sleep(seconds)
+(folder / f"{name}.saved").write_text(" ".join(received))
+sys.exit(143)
+"""
+PARENT = """
+import sys
+from pathlib import Path
+from shortcut_snn.cli._children import ChildProcess
+from shortcut_snn.cli._scheduler import Scheduler, TrainingRun
+from shortcut_snn.recipes import recipe_of
+from shortcut_snn.training import RunFolder
+folder, seconds, fails = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
+class Launcher:
+    def start(self, arguments, log):
+        return ChildProcess([str(folder / "child.py"), str(folder), log.stem, seconds], log)
+def runs():
+    for name in "abc":
+        yield TrainingRun(name, recipe_of(), RunFolder(folder / name))
+        while fails and not (folder / f"{name}.began").exists():
+            pass
+        if fails:
+            raise ValueError("a bug")
+scheduler = Scheduler(Launcher(), 2, log=lambda line: print(line, flush=True))
+scheduler.train(runs(), lambda run, outcome: print("ended", run.label, flush=True))
+"""
+
+
+class Terminal:
+    """A session with a parent, two running children and a third one that waits."""
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        (folder / "child.py").write_text(CHILD)
+        self.folder = folder
+        self.parent = subprocess.Popen(
+            [sys.executable, "-c", PARENT, str(folder), str(seconds)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.wait_for("a.began", "b.began")
+
+    def wait_for(self, *names: str) -> None:
+        deadline = time.monotonic() + 60
+        while not all((self.folder / name).exists() for name in names):
+            assert time.monotonic() < deadline, names
+            time.sleep(0.02)
+
+    def press_ctrl_c(self) -> None:
+        """A terminal sends SIGINT to the whole process group."""
+        os.killpg(self.parent.pid, signal.SIGINT)
+
+
+@pytest.fixture
+def terminal(tmp_path):
+    opened = []
+
+    def make(seconds: float) -> Terminal:
+        opened.append(Terminal(tmp_path, seconds))
+        return opened[-1]
+
+    yield make
+    for each in opened:
+        each.parent.kill()
+        each.parent.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_children_once_and_waits(terminal, tmp_path, number):
+    session = terminal(0.5)
+    os.killpg(session.parent.pid, number)
+    lines = session.parent.communicate(timeout=60)[0].splitlines()
+    assert sum(line.startswith("stopping: 2 runs") for line in lines) == 1
+    assert [(tmp_path / f"{name}.saved").read_text() for name in "ab"] == ["SIGTERM", "SIGTERM"]
+    assert not (tmp_path / "c.began").exists()
+    if number == signal.SIGINT:
+        assert lines[-1] == "KeyboardInterrupt"
+    else:
+        assert session.parent.returncode == 143
+
+
+def test_a_second_signal_kills_children(terminal, tmp_path):
+    session = terminal(1000)
+    session.press_ctrl_c()
+    assert session.parent.stdout.readline().startswith("stopping: 2 runs")
+    session.press_ctrl_c()
+    session.parent.communicate(timeout=60)
+    assert not list(tmp_path.glob("*.saved"))
+
+
+def test_children_of_a_killed_parent_save_and_stop(terminal, tmp_path):
+    session = terminal(0)
+    session.parent.kill()
+    session.wait_for("a.saved", "b.saved")
+    assert [(tmp_path / f"{name}.saved").read_text() for name in "ab"] == ["SIGTERM", "SIGTERM"]
+
+
+def test_an_error_in_the_parent_stops_children(tmp_path):
+    (tmp_path / "child.py").write_text(CHILD)
+    command = [sys.executable, "-c", PARENT, str(tmp_path), "0", "fails"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr.splitlines()[-1] == "ValueError: a bug"
+    assert (tmp_path / "a.saved").read_text() == "SIGTERM"
+
+
+def run(code: str, log: Path) -> int:
+    child = ChildProcess(["-c", code], log)
+    while (status := child.poll()) is None:
+        time.sleep(0.01)
+    return status
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", "SIGKILL"),
+        ("import os; os.kill(os.getpid(), 11)", "SIGSEGV"),
+        ("print('shortcut-snn: error: why'); print('epoch 2/9'); exit(1)", "why"),
+        ("{}['key']", "KeyError: 'key'"),
+        ("exit(3)", "exit status 3"),
+    ],
+)
+def test_a_failure_names_its_reason(tmp_path, code, reason):
+    status = run(code, tmp_path / "log")
+    assert reason in failure_reason(status, tmp_path / "log")
+
+
+def test_children_import_nothing_from_the_current_folder(tmp_path, monkeypatch):
+    here, listed = tmp_path / "here", tmp_path / "listed"
+    for folder in (here, listed):
+        folder.mkdir()
+    (here / "yaml.py").write_text("print('hijacked')")
+    (listed / "mine.py").write_text("print('mine')")
+    monkeypatch.chdir(here)
+    paths = [str(listed), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    assert run("import mine, yaml", tmp_path / "log") == 0
+    assert (tmp_path / "log").read_text() == "mine\n"
