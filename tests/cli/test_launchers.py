@@ -106,6 +106,9 @@ def test_a_run_saves_before_its_time_is_up(slurm, tmp_path):
     thread = threading.Thread(target=lambda: statuses.append(command()))
     thread.start()
     wait_for(tmp_path / "run.log", "began")
+    while not hasattr(command, "_child"):
+        # The child may write before the thread that started it continues.
+        time.sleep(0.01)
     again = command.checkpoint()
     thread.join(60)
     assert statuses == [143]
