@@ -1,8 +1,8 @@
-"""The same spiking networks in this library and in its peers, side by side: ``python -m benchmarks``.
+"""Benchmark the same spiking networks in this package and in its peers: ``python -m benchmarks``.
 
-- ``plan``: which cells (one network, number of time steps and precision) are measured.
-- ``peers``: the network built in each library, and the floor, its convolutions alone.
-- ``tasks``: what one contender does in a step.
-- ``measure``: agreement first, then seconds and bytes, in separate processes that take turns.
+- ``plan``: the cells to measure: one network, number of time steps and precision each.
+- ``peers``: the network in each library, and its convolutions only, which are a lower bound.
+- ``tasks``: the training step and the inference batch of each contender.
+- ``measure``: agreement of the contenders, then seconds and bytes, in separate processes that take turns.
 - ``report``: Markdown, CSV, chart and the table of targets.
 """

@@ -1,7 +1,7 @@
-"""A training step of this checkout beside another's: ``python -m benchmarks.against OTHER [--networks ...]``.
+"""Compare a training step of this checkout with another's: ``python -m benchmarks.against OTHER [--networks ...]``.
 
-OTHER is a clone of the repository at another commit. Both sides' networks, with the same weights and batch, take turns,
-each in a process of its own; so a change of the kernels that costs something is seen on a machine that is never quiet.
+OTHER is a clone of the repository at another commit. The networks of both, with the same weights and batch, take turns
+in separate processes. So the ratio of their times is meaningful on a machine that other processes use too.
 """
 
 import argparse
@@ -19,19 +19,19 @@ from .plan import NETWORKS, PRECISIONS
 
 
 def seconds(cell: Cell, roots: list[Path], threads: int, rounds: int) -> list[list[float]]:
-    """Return the seconds of each step of our network of a cell, by checkout; a turn is an untimed step and three."""
-    found: list[list[float]] = [[] for _ in roots]
+    """Return the seconds of each step by checkout; a turn is one untimed step and three timed steps."""
+    times: list[list[float]] = [[] for _ in roots]
     with ExitStack() as stack:
         state = stack.enter_context(tempfile.NamedTemporaryFile(suffix=".pt"))
         torch.save(tasks.shared_state(cell), state.name)
         workers = [stack.enter_context(Worker("default", threads, root=root)) for root in roots]
         for worker in workers:
-            worker.ask("build", cell=cell.to_dict(), contender="ours", device="cpu", state=state.name)
+            worker.ask("build", cell=cell.to_dict(), contender="shortcut-snn", device="cpu", state=state.name)
         for turn in range(rounds):
             order = range(len(roots)) if turn % 2 == 0 else reversed(range(len(roots)))
             for side in order:
-                found[side] += workers[side].ask("turn", what="step", untimed=1, timed=3)
-    return found
+                times[side] += workers[side].ask("turn", what="step", untimed=1, timed=3)
+    return times
 
 
 def main() -> None:
@@ -47,12 +47,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=identity.cpus())
     options = parser.parse_args()
     if not (options.other / "benchmarks").is_dir():
-        parser.error(f"{options.other} is no clone of this repository")
+        parser.error(f"{options.other} is not a clone of this repository")
     for name in options.networks:
         cell = Cell("networks", *workloads[name], options.time_steps, options.precision, options.size)
-        ours, theirs = seconds(cell, [ROOT, options.other.resolve()], options.threads, options.rounds)
-        figures = f"here {median(ours):.4g} s, there {median(theirs):.4g} s"
-        ratios = f"here / there {median(ours) / median(theirs):.3g}, of the least {min(ours) / min(theirs):.3g}"
+        here, there = seconds(cell, [ROOT, options.other.resolve()], options.threads, options.rounds)
+        figures = f"here {median(here):.4g} s, there {median(there):.4g} s"
+        ratios = f"here / there {median(here) / median(there):.3g}, of the minima {min(here) / min(there):.3g}"
         print(f"{name}, batch {cell.batch}, {cell.size} pixels, T = {cell.time_steps}, {cell.precision}: {figures}")
         print(f"  {ratios}", flush=True)
 

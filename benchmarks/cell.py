@@ -14,8 +14,8 @@ class Cell:
 
     Args:
         part: ``"networks"`` (a training step and an inference batch of a spiking ResNet), ``"neuron"``
-            (``Linear(width, width)`` and a neuron), ``"method"`` (our network with and without branches),
-            ``"inference"`` (networks that are only used: ours as it is deployed, SpikingJelly's in eval mode).
+            (``Linear(width, width)`` and a neuron), ``"method"`` (this package's network with and without branches),
+            ``"inference"`` (this package's network as deployed, SpikingJelly's in eval mode).
         network: ``"resnet18"``, ``"resnet34"``, or in the part ``"neuron"`` ``"linear-lif"`` or another of its neurons.
         width: channels of the first stage; in the part ``"neuron"``, neurons.
         batch: samples.

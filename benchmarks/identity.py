@@ -13,12 +13,12 @@ from typing import Any
 import shortcut_snn
 
 PACKAGES = ("torch", "numpy", "numba", "triton", "spikingjelly", "snntorch", "norse")
-_OURS = Path(shortcut_snn.__file__).parent
+_PACKAGE = Path(shortcut_snn.__file__).parent
 _HERE = Path(__file__).parent
 # What is timed: the report may change without a new measurement, and so may what is around nets and neurons.
 _TIMED = (
-    _OURS / "neurons", _OURS / "nets", _OURS / "method", _OURS / "deploy" / "folding.py",
-    _OURS / "deploy" / "torch_runtime.py", _HERE / "peers", _HERE / "tasks", _HERE / "measure",
+    _PACKAGE / "neurons", _PACKAGE / "nets", _PACKAGE / "method", _PACKAGE / "deploy" / "folding.py",
+    _PACKAGE / "deploy" / "torch_runtime.py", _HERE / "peers", _HERE / "tasks", _HERE / "measure",
 )  # fmt: skip
 
 

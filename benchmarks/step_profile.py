@@ -1,7 +1,7 @@
-"""Where a training step of ours spends its time: ``python -m benchmarks.step_profile [--networks ...] [--out FILE]``.
+"""Profile a training step of this package by kind of operator: ``python -m benchmarks.step_profile``.
 
-For each network, at T = 4: seconds a step in each kind of operator, and what moving the activations costs on this
-machine: one stream is every spiking layer's current read or written once, at the speed of a plain copy.
+For each network, at T = 4, it prints the seconds of a step in each kind of operator, and the cost of moving the
+activations: a "stream" reads or writes the current of every spiking layer once, at the speed of a plain copy.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from shortcut_snn.neurons import NormNeuron
 
 from . import identity, tasks
 from .cell import Cell
-from .peers import ours
+from .peers import this_package
 from .plan import NETWORKS, PRECISIONS
 
 # An operator's time in Python is that of its autograd node, which calls it.
@@ -42,7 +42,7 @@ def kind(operator: str) -> str:
 def seconds_by_kind(cell: Cell, threads: int, steps: int = 5) -> dict[str, float]:
     """Return the seconds of a step by kind of operator, and in all."""
     torch.set_num_threads(threads)
-    task = tasks.build(cell, "ours", "cpu", tasks.shared_state(cell))
+    task = tasks.build(cell, "shortcut-snn", "cpu", tasks.shared_state(cell))
     task.warm()
     for _ in range(WARM):
         task.step()
@@ -57,7 +57,7 @@ def seconds_by_kind(cell: Cell, threads: int, steps: int = 5) -> dict[str, float
 
 def stream_bytes(cell: Cell) -> int:
     """Return the bytes of all currents that reach spiking layers in a step."""
-    network = ours.network(cell)
+    network = this_package.network(cell)
     sizes: list[int] = []
     for layer in network.modules():
         if isinstance(layer, NormNeuron):

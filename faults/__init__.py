@@ -1,1 +1,1 @@
-"""Faults and bad input by the hundred, made with a seed, tried on the command, and judged by rule."""
+"""Faults: random damage and bad input for the command, whose answers are judged by one rule."""

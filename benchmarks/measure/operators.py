@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 from shortcut_snn import LogitSum, Shortcut
 
 from ..cell import Cell
-from ..peers import ours
+from ..peers import this_package
 from ..tasks import State
 from ..tasks.network import batch
 from ..tasks.task import autocast
@@ -47,11 +47,11 @@ def same_operators(cell: Cell, state: State) -> dict[str, Any]:
         in this order and on these shapes; ``equal``: whether the outputs are equal to the last bit.
     """
     images, labels = batch(cell, "cpu")
-    network = ours.network(cell)
+    network = this_package.network(cell)
     network.load_state_dict(state)
     model = Shortcut(network, "stages", num_classes=cell.classes).train()
     LogitSum()(model(images), labels, 0.25).backward()
-    vanilla = ours.network(cell)
+    vanilla = this_package.network(cell)
     vanilla.load_state_dict(network.state_dict())
     expected, output = inference(cell, vanilla, images)
     wrapped, wrapped_output = inference(cell, model, images)

@@ -1,1 +1,1 @@
-"""The same network in every library, and the floor."""
+"""The same network in every library, and its convolutions only."""

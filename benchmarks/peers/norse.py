@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..dynamics import DECAY, THRESHOLD, TRIANGLE_HEIGHT
 
-# The weights hold twice ours, so a gradient with respect to ours is twice that of the weights.
+# The weights are doubled, so the gradient with respect to the common weights is twice that of the doubled ones.
 WEIGHT_FACTOR = 1.0 / (1.0 - DECAY)
 
 

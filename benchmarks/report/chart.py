@@ -9,12 +9,13 @@ from .figures import Figure
 
 # What is drawn, by the start of a contender's name; of several variants, the one with the least median.
 SERIES = {
-    "ours": ("ours", "#1b6ca8"),
+    "shortcut-snn": ("shortcut-snn", "#1b6ca8"),
     "spikingjelly": ("SpikingJelly, best setting", "#d1495b"),
     "snntorch, loop": ("snnTorch, loop over time", "#edae49"),
     "snntorch": ("snnTorch, best setting", "#b07d2b"),
     "norse": ("Norse", "#66a182"),
-    "floor": ("floor: convolutions alone", "#9a9a9a"),
+    "convolutions only": ("lower bound: convolutions only", "#9a9a9a"),
+    "linear layer only": ("lower bound: linear layer only", "#9a9a9a"),
 }
 TIME_STEPS = 4
 ORDER = [f"{network}-{width}" for network, width, _ in NETWORKS]
@@ -81,13 +82,13 @@ def _times(axis: Any, figures: Sequence[Figure]) -> None:
             y = group + (row - (len(present) - 1) / 2) * height
             spread = [[best.median - best.lowest], [best.highest - best.median]]
             axis.barh(y, best.median, height * 0.9, color=colour, xerr=spread, label=label, error_kw={"lw": 0.8})
-            ratio = f" {best.to_floor:.2f}x" if best.to_floor else ""
+            ratio = f" {best.to_lower_bound:.2f}x" if best.to_lower_bound else ""
             axis.text(best.highest, y, ratio, va="center", fontsize=7)
     axis.set_yticks(range(len(precisions)), precisions)
     axis.invert_yaxis()
     axis.margins(x=0.15)
     axis.set_xlim(left=0)
-    axis.set_xlabel("seconds per training step (and ratio to the floor)")
+    axis.set_xlabel("seconds per training step (and ratio to the convolutions only)")
     axis.set_title(f"{cell.network}, {cell.width} wide, batch {cell.batch}, T = {steps}", fontsize=10)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..cell import Cell
 from ..results import Result
+from ..tasks import LOWER_BOUNDS
 
 QUANTITIES = {"step": "s", "inference": "s", "memory": "bytes"}
 LIBRARIES = ("spikingjelly", "snntorch", "norse")
@@ -26,7 +27,7 @@ class Figure:
         lowest: of the samples.
         highest: of the samples.
         samples: how many.
-        floor: median of the floor in its better layout, or None.
+        lower_bound: median of the convolutions only, in the better layout, or None.
         peer: median of the best peer, or None; without branches, in the part ``"method"``.
         best_peer: whose median that is.
     """
@@ -40,14 +41,14 @@ class Figure:
     lowest: float
     highest: float
     samples: int
-    floor: float | None = None
+    lower_bound: float | None = None
     peer: float | None = None
     best_peer: str = ""
 
     @property
-    def to_floor(self) -> float | None:
-        """Ratio to the floor."""
-        return self.median / self.floor if self.floor else None
+    def to_lower_bound(self) -> float | None:
+        """Ratio to the lower bound."""
+        return self.median / self.lower_bound if self.lower_bound else None
 
     @property
     def to_peer(self) -> float | None:
@@ -72,7 +73,7 @@ def figures(results: Iterable[Result]) -> list[Figure]:
         for quantity, unit in QUANTITIES.items():
             samples = {name: values[quantity] for name, values in result.contenders.items() if values.get(quantity)}
             medians = {name: statistics.median(values) for name, values in samples.items()}
-            floors = [median for name, median in medians.items() if name.startswith("floor")]
+            lower_bounds = [median for name, median in medians.items() if name.startswith(LOWER_BOUNDS)]
             peers = {name: median for name, median in medians.items() if is_peer(name)}
             best = min(peers, key=lambda name: peers[name], default="")
             found += [
@@ -86,7 +87,7 @@ def figures(results: Iterable[Result]) -> list[Figure]:
                     min(values),
                     max(values),
                     len(values),
-                    min(floors, default=None),
+                    min(lower_bounds, default=None),
                     peers.get(best),
                     best,
                 )
@@ -114,8 +115,8 @@ class Table:
     ) -> float | None:
         """Return the least median among the contenders whose names start with ``contender``.
 
-        ``"floor"`` is the floor in its better layout and ``"peer"`` the best peer. SpikingJelly's memory-optimised
-        variant trades time for memory and is left out unless it is named.
+        ``"peer"`` means the best peer. SpikingJelly's memory-optimised variant trades time for memory, so it counts
+        only if it is named.
         """
         wanted = [
             figure

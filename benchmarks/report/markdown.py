@@ -12,8 +12,9 @@ _HOW = """\
 Every contender runs in a process of its own; they take turns, one runs while the others wait. A step is forward,
 loss and backward; the optimizer's step is the same for all and left out. Seconds are medians over the timed runs
 of all turns, with the least and the most. Memory is the peak of a step over the process when idle, after it was
-built and ran a step on two samples: the resident set on a CPU, what is allocated on a GPU. The floor is the
-network's convolutions and classifier alone, forward and backward, in the same precision and the better layout.
+built and ran a step on two samples: the resident set on a CPU, what is allocated on a GPU. "Convolutions only" is
+a lower bound: the network's convolutions and classifier, forward and backward, in the same precision and the better
+layout.
 The default allocator is glibc's as it comes; the tuned one is kept from giving memory back
 (`MALLOC_MMAP_MAX_=0`, `MALLOC_TRIM_THRESHOLD_` huge), the same for all.
 
@@ -38,7 +39,7 @@ def markdown(results: Sequence[Result], figures: Sequence[Figure]) -> str:
         _HOW,
         *_cells(results, figures),
         "## Agreement",
-        "Each contender against ours before it is timed: to rounding on a few small images in float32, and in "
+        "Each contender against this package before it is timed: to rounding on a few small images in float32, and in "
         "statistics as it is timed (single spikes flip with the order of a sum, and a fresh deep network amplifies "
         "that). One that does not agree is not timed. Differences of loss and gradient are relative, of rates in "
         "spikes per neuron and step (the greatest of all layers), of logits over their standard deviation. Here the "
@@ -124,7 +125,8 @@ def _cells(results: Sequence[Result], figures: Sequence[Figure]) -> list[str]:
         )
         other = "without" if cell.part == "method" else "best peer"
         header = [
-            "", "step, s", "/ floor", f"/ {other}", "inference, s", "/ floor", f"/ {other}", "memory, MB", f"/ {other}",
+            "", "step, s", "/ convolutions", f"/ {other}", "inference, s", "/ convolutions", f"/ {other}", "memory, MB",
+            f"/ {other}",
         ]  # fmt: skip
         parts.append(_rows(header, rows))
     return parts
@@ -138,7 +140,7 @@ def _row(name: str, quantities: dict[str, Figure]) -> list[str]:
             row += ["", "", ""]
             continue
         spread = f"{figure.median:.4f} ({figure.lowest:.4f} to {figure.highest:.4f})"
-        row += [spread, _ratio(figure.to_floor), _ratio(figure.to_peer)]
+        row += [spread, _ratio(figure.to_lower_bound), _ratio(figure.to_peer)]
     memory = quantities.get("memory")
     if memory is None:
         return [*row, "", ""]
@@ -185,7 +187,7 @@ def agreement_in_full(results: Sequence[Result]) -> str:
                 [cell.slug, a["contender"], what, *own, f"{a['logits']:.0e}", "yes" if a["agreed"] else "**no**"]
             )
     header = ["workload", "contender", "check", "loss", "mean rate", "gradient", "logits", "agrees"]
-    return f"# Agreement\n\nIn brackets the differences from ours.\n\n{_rows(header, rows)}\n"
+    return f"# Agreement\n\nDifferences from this package in brackets.\n\n{_rows(header, rows)}\n"
 
 
 def _operators(results: Sequence[Result]) -> list[str]:

@@ -1,6 +1,6 @@
 """What a contender does in a step; which contenders a cell has."""
 
-from .build import FLOORS, SHARED, build, names, shared_state
+from .build import LOWER_BOUNDS, SHARED, build, names, shared_state
 from .task import Observation, State, Task
 
-__all__ = ["FLOORS", "SHARED", "Observation", "State", "Task", "build", "names", "shared_state"]
+__all__ = ["LOWER_BOUNDS", "SHARED", "Observation", "State", "Task", "build", "names", "shared_state"]

@@ -7,40 +7,46 @@ import torch
 from torch import nn
 
 from ..cell import Cell
-from ..peers import ours
+from ..peers import this_package
 from .inference import DeployedTask, UsedTask
 from .method import MethodTask
-from .network import FloorTask, NetworkTask
+from .network import ConvolutionsTask, NetworkTask
 from .neuron import NeuronTask, linear
 from .task import State, Task
 
 Build = Callable[[Cell, str, State], Task]
 
-FLOORS = ("floor", "floor, channels-last")
-SHARED = {"networks": "ours", "neuron": "ours", "method": "without branches", "inference": "ours, as trained"}
+LOWER_BOUNDS = ("convolutions only", "linear layer only")
+"""Contenders whose names start so do a part of the work of the others, which bounds their time from below."""
+SHARED = {
+    "networks": "shortcut-snn",
+    "neuron": "shortcut-snn",
+    "method": "without branches",
+    "inference": "shortcut-snn, as trained",
+}
 """Of each part, the contender that the others are compared with."""
 
 
 def _ours(cell: Cell, device: str, state: State) -> Task:
-    network = ours.network(cell)
+    network = this_package.network(cell)
     network.load_state_dict(state)
     return NetworkTask(network, cell, device)
 
 
-def _floor(channels_last: bool, cell: Cell, device: str, state: State) -> Task:
-    network = ours.network(cell)
+def _convolutions(channels_last: bool, cell: Cell, device: str, state: State) -> Task:
+    network = this_package.network(cell)
     network.load_state_dict(state)
-    return FloorTask(network, cell, device, channels_last)
+    return ConvolutionsTask(network, cell, device, channels_last)
 
 
 def _as_trained(cell: Cell, device: str, state: State) -> Task:
-    network = ours.network(cell)
+    network = this_package.network(cell)
     network.load_state_dict(state)
     return UsedTask(network, cell, device)
 
 
 def _deployed(cell: Cell, device: str, state: State) -> Task:
-    network = ours.network(cell)
+    network = this_package.network(cell)
     network.load_state_dict(state)
     return DeployedTask(network, cell, device)
 
@@ -71,17 +77,17 @@ def _loaded(network: nn.Module, state: State) -> nn.Module:
     inner = {key: key.replace(".module.", ".").replace("._module.", ".") for key in network.state_dict()}
     values = {key: state[name] for key, name in inner.items() if name in state}
     if len(values) != len(state):
-        raise ValueError(f"not every weight has a place in the peer: {sorted(set(state) - set(inner.values()))}")
+        raise ValueError(f"not every weight exists in the peer: {sorted(set(state) - set(inner.values()))}")
     network.load_state_dict(values, strict=False)
     return network
 
 
 def _neuron(library: str, cell: Cell, device: str, state: State) -> Task:
     layer = linear(cell, state)
-    if library == "floor":
+    if library == "linear layer only":
         return NeuronTask(layer, cell, device)
-    if library == "ours":
-        return NeuronTask(nn.Sequential(layer, ours.NEURONS[cell.network]()), cell, device)
+    if library == "shortcut-snn":
+        return NeuronTask(nn.Sequential(layer, this_package.NEURONS[cell.network]()), cell, device)
     if library == "spikingjelly":
         from ..peers import spikingjelly
 
@@ -96,14 +102,14 @@ def _neuron(library: str, cell: Cell, device: str, state: State) -> Task:
 
 
 def _method(taps: str | list[str], cell: Cell, device: str, state: State) -> Task:
-    network = ours.network(cell)
+    network = this_package.network(cell)
     network.load_state_dict(state)
     return MethodTask(network, cell, device, taps)
 
 
 _BUILD: dict[str, dict[str, Build]] = {
     "networks": {
-        "ours": _ours,
+        "shortcut-snn": _ours,
         "spikingjelly": partial(_spikingjelly, "network", False),
         "spikingjelly, channels-last": partial(_spikingjelly, "network", True),
         "spikingjelly, bfloat16 membrane": partial(_spikingjelly, "as_shipped", False),
@@ -111,18 +117,21 @@ _BUILD: dict[str, dict[str, Build]] = {
         "snntorch, loop over time": partial(_snntorch, "loop", False),
         "snntorch, fused in time": partial(_snntorch, "fused", False),
         "snntorch, fused in time, channels-last": partial(_snntorch, "fused", True),
-        "floor": partial(_floor, False),
-        "floor, channels-last": partial(_floor, True),
+        "convolutions only": partial(_convolutions, False),
+        "convolutions only, channels-last": partial(_convolutions, True),
     },
-    "neuron": {name: partial(_neuron, name) for name in ("ours", "spikingjelly", "snntorch", "norse", "floor")},
+    "neuron": {
+        name: partial(_neuron, name)
+        for name in ("shortcut-snn", "spikingjelly", "snntorch", "norse", "linear layer only")
+    },
     "inference": {
-        "ours, as trained": _as_trained,
-        "ours, deployed": _deployed,
+        "shortcut-snn, as trained": _as_trained,
+        "shortcut-snn, deployed": _deployed,
         "spikingjelly": partial(_used_spikingjelly, "network", False),
         "spikingjelly, channels-last": partial(_used_spikingjelly, "network", True),
         "spikingjelly, bfloat16 membrane": partial(_used_spikingjelly, "as_shipped", False),
-        "floor": partial(_floor, False),
-        "floor, channels-last": partial(_floor, True),
+        "convolutions only": partial(_convolutions, False),
+        "convolutions only, channels-last": partial(_convolutions, True),
     },
     "method": {"without branches": partial(_method, []), "with branches": partial(_method, "stages")},
 }
@@ -132,10 +141,10 @@ def names(cell: Cell) -> list[str]:
     """Return the names of a cell's contenders."""
     every = list(_BUILD[cell.part])
     if cell.part == "neuron" and cell.network != "linear-lif":
-        # Neurons that the other two do not have.
-        every = ["ours", "spikingjelly", "floor"]
+        # snnTorch and Norse do not have these neurons.
+        every = ["shortcut-snn", "spikingjelly", "linear layer only"]
     if cell.precision == "float32":
-        # In float32 its membrane is float32 anyway.
+        # In float32 the membrane is float32 in any case.
         every = [name for name in every if name != "spikingjelly, bfloat16 membrane"]
     return every
 
@@ -148,14 +157,14 @@ def build(cell: Cell, contender: str, device: str, state: State) -> Task:
 def shared_state(cell: Cell) -> State:
     """Return the weights that every contender of a cell is given.
 
-    Running statistics are those of the cell's batch: without them the deep layers of a fresh network are silent
+    Running statistics are those of the cell's batch: without them the deep layers of a fresh network do not spike
     in eval mode.
     """
     if cell.part == "neuron":
         return linear(cell, None).state_dict()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = ours.network(cell)
+        network = this_package.network(cell)
     task = NetworkTask(network, cell, "cpu")
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     for norm in norms:

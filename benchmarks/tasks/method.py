@@ -1,4 +1,4 @@
-"""Contenders of the part ``"method"``: our network with the method's branches, and without."""
+"""Contenders of the part ``"method"``: the network of this package with branches and without."""
 
 import torch
 from torch import Tensor
@@ -10,18 +10,18 @@ from ..cell import Cell
 from .network import NetworkTask
 from .task import Observation
 
-BALANCE = 0.25
+BRANCH_WEIGHT = 0.25
 
 
 class MethodTask(NetworkTask):
-    """A training step with ``Shortcut`` and the logit sum; with no taps it is vanilla training."""
+    """A training step with ``Shortcut`` and the logit sum; without taps it is plain training."""
 
     def __init__(self, network: SpikingResNet, cell: Cell, device: str, taps: str | list[str]) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = Shortcut(network, taps, num_classes=cell.classes)
         super().__init__(model, cell, device)
-        self.objective, self.branch_weight = LogitSum(), BALANCE
+        self.objective, self.branch_weight = LogitSum(), BRANCH_WEIGHT
 
     def logits(self, output: ShortcutOutput) -> Tensor:
         """Return the logits of the main output."""
@@ -32,9 +32,9 @@ class MethodTask(NetworkTask):
         return self.objective(output, labels, self.branch_weight)
 
     def observe(self, training: bool) -> Observation | None:
-        """Return what a step computes with the branches at weight 0: what vanilla training does."""
+        """Return what a step computes with a branch weight of 0, which equals plain training."""
         self.branch_weight = 0.0
         try:
             return super().observe(training)
         finally:
-            self.branch_weight = BALANCE
+            self.branch_weight = BRANCH_WEIGHT

@@ -1,4 +1,4 @@
-"""Contenders of the part ``"networks"``: a spiking ResNet, and the floor."""
+"""Contenders of the part ``"networks"``: a spiking ResNet, and its convolutions only."""
 
 from typing import Any, cast
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..cell import Cell
-from ..peers.floor import Floor
+from ..peers.convolutions import ConvolutionsOnly
 from .task import Observation, autocast
 
 
@@ -107,8 +107,8 @@ class NetworkTask:
             self.network(images)
 
 
-class FloorTask:
-    """The convolutions alone; nothing to agree with but their shapes, which are the network's own."""
+class ConvolutionsTask:
+    """The convolutions of a network only, as a lower bound of the time of a step."""
 
     def __init__(self, network: nn.Module, cell: Cell, device: str, channels_last: bool) -> None:
         layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -116,24 +116,24 @@ class FloorTask:
         images = batch(cell, device)[0].contiguous(memory_format=layout)
         dtype = torch.bfloat16 if cell.precision == "bfloat16" else torch.float32
         self.cell, self.device = cell, device
-        self.floor = Floor(network, images, dtype, cell.time_steps)  # type: ignore[arg-type]
+        self.convolutions = ConvolutionsOnly(network, images, dtype, cell.time_steps)  # type: ignore[arg-type]
 
     def step(self) -> None:
         self.release()
         with autocast(self.device, self.cell.precision):
-            outputs = self.floor.forward()
-        self.floor.backward(outputs)
+            outputs = self.convolutions.forward()
+        self.convolutions.backward(outputs)
 
     def infer(self) -> None:
         with torch.no_grad(), autocast(self.device, self.cell.precision):
-            self.floor.forward()
+            self.convolutions.forward()
 
     def warm(self) -> None:
         # At full size: it makes the constant gradients, which are not the step's own memory.
         self.step()
 
     def release(self) -> None:
-        for leaf in self.floor.leaves():
+        for leaf in self.convolutions.leaves():
             leaf.grad = None
 
     def observe(self, training: bool) -> Observation | None:

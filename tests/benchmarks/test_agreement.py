@@ -1,4 +1,4 @@
-"""The peers compute what our network computes, so that timing them side by side means something."""
+"""The peers compute what the network of this package computes, so that timing them side by side means something."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ def by_name(cell: Cell, *names: str) -> dict[str, list[Agreement]]:
 
 def test_networks_agree():
     found = by_name(TINY)
-    assert list(found) == [name for name in tasks.names(TINY) if not name.startswith("floor")]
+    assert list(found) == [name for name in tasks.names(TINY) if not name.startswith(tasks.LOWER_BOUNDS)]
     assert all(agreement.agreed for each in found.values() for agreement in each)
     # Batch statistics of one step are not those of all steps, so the loop is compared without them.
     assert {a.statistics for a in found["snntorch, loop over time"]} == {"running"}
@@ -45,7 +45,7 @@ def test_networks_that_are_only_used_agree():
     for precision in ("float32", "bfloat16"):
         # Large enough that a flipped spike is a small part of a layer's.
         cell = replace(TINY, part="inference", width=8, batch=16, size=16, precision=precision)
-        chosen = ["ours, deployed", "spikingjelly"]
+        chosen = ["shortcut-snn, deployed", "spikingjelly"]
         assert set(chosen) < set(tasks.names(cell))
         found = by_name(cell, *chosen)
         assert list(found) == chosen
@@ -55,17 +55,17 @@ def test_networks_that_are_only_used_agree():
 
 def test_neurons_agree():
     found = by_name(Cell("neuron", "linear-lif", width=16, batch=2, time_steps=30))
-    assert list(found) == ["ours", "spikingjelly", "snntorch", "norse"]
+    assert list(found) == ["shortcut-snn", "spikingjelly", "snntorch", "norse"]
     assert all(agreement.agreed for each in found.values() for agreement in each)
-    assert 0.02 < found["ours"][0].own_rate < 0.5
+    assert 0.02 < found["shortcut-snn"][0].own_rate < 0.5
 
 
 @pytest.mark.parametrize("network", ["linear-clif", "linear-klif", "linear-ilif"])
 def test_other_neurons_agree(network):
     found = by_name(Cell("neuron", network, width=16, batch=2, time_steps=30))
-    assert list(found) == ["ours", "spikingjelly"]
+    assert list(found) == ["shortcut-snn", "spikingjelly"]
     assert all(agreement.agreed for each in found.values() for agreement in each)
-    assert found["ours"][0].own_rate > 0.02
+    assert found["shortcut-snn"][0].own_rate > 0.02
 
 
 def test_branches_leave_the_network_alone():
@@ -93,14 +93,14 @@ def test_silent_networks_do_not_agree():
     assert not compare("same", silent, silent, ROUNDING, "batch").agreed
 
 
-@pytest.mark.parametrize("name", tasks.FLOORS)
-def test_the_floor_is_the_networks_convolutions(name):
-    floor = tasks.build(TINY, name, "cpu", tasks.shared_state(TINY))
-    floor.step()
-    layers = [floor.floor.stem, floor.floor.classifier, *floor.floor.blocks]
+@pytest.mark.parametrize("name", ["convolutions only", "convolutions only, channels-last"])
+def test_the_lower_bound_runs_the_convolutions_of_the_network(name):
+    bound = tasks.build(TINY, name, "cpu", tasks.shared_state(TINY))
+    bound.step()
+    layers = [bound.convolutions.stem, bound.convolutions.classifier, *bound.convolutions.blocks]
     weights = [p for layer in layers for key, p in layer.named_parameters() if "norm" not in key]
     assert len(weights) == 1 + 2 + 16 + 3  # stem, classifier with its bias, blocks, projections
     assert all(weight.grad is not None for weight in weights)
-    assert floor.floor.spikes.grad.shape == (2 * 4, 8, 8, 8)
-    floor.release()
+    assert bound.convolutions.spikes.grad.shape == (2 * 4, 8, 8, 8)
+    bound.release()
     assert all(weight.grad is None for weight in weights)

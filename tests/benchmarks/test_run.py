@@ -16,7 +16,12 @@ from benchmarks.results import Result, Store
 from benchmarks.run import measure
 
 CELL = Cell("networks", "resnet18", width=4, batch=2, time_steps=2, size=8, classes=5)
-TINY = Plan((CELL,), ("default",), Effort(rounds=1, untimed=1, timed=2, memory=1), ("ours", "spikingjelly", "floor"))
+TINY = Plan(
+    (CELL,),
+    ("default",),
+    Effort(rounds=1, untimed=1, timed=2, memory=1),
+    ("shortcut-snn", "spikingjelly", "convolutions only"),
+)
 
 
 def test_a_tiny_run_writes_its_files_and_goes_on(tmp_path):
@@ -33,14 +38,14 @@ def test_a_tiny_run_writes_its_files_and_goes_on(tmp_path):
     assert all(path.stat().st_size > 100 for path in paths)
     report = paths[0].read_text()
     assert "spikingjelly 2.0.0" in report
-    assert "| ours |" in report
+    assert "| shortcut-snn |" in report
     assert paths[2].read_text().count("| yes |") == 8  # two contenders, two checks, two kinds of statistics
     with open(paths[1]) as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3 * 3
-    ours = next(row for row in rows if row["contender"] == "ours" and row["quantity"] == "step")
-    assert ours["best_peer"] == "spikingjelly"
-    assert float(ours["lowest"]) <= float(ours["median"]) <= float(ours["highest"])
+    row = next(row for row in rows if row["contender"] == "shortcut-snn" and row["quantity"] == "step")
+    assert row["best_peer"] == "spikingjelly"
+    assert float(row["lowest"]) <= float(row["median"]) <= float(row["highest"])
     lines.clear()
     measure(TINY, store, "cpu", 1, lines.append)
     assert len(lines) == 2  # what there is to do, which is nothing, and how long it took
@@ -48,7 +53,7 @@ def test_a_tiny_run_writes_its_files_and_goes_on(tmp_path):
 
 
 def test_networks_that_are_only_used(tmp_path):
-    contenders = ("ours, as trained", "ours, deployed", "spikingjelly", "floor")
+    contenders = ("shortcut-snn, as trained", "shortcut-snn, deployed", "spikingjelly", "convolutions only")
     used = replace(TINY, cells=(replace(CELL, part="inference"),), contenders=contenders)
     store = Store(tmp_path / "cells", used, "cpu", 1)
     measure(used, store, "cpu", 1, lambda line: None)
@@ -102,17 +107,20 @@ def fake(cell: Cell, allocator: str, steps: dict[str, float], memory: dict[str, 
 
 def test_the_targets_are_read_off_the_figures(tmp_path):
     store = Store(tmp_path / "cells", plan.full(), "cpu", 1)
-    seconds = {"ours": 0.55, "spikingjelly": 0.8, "snntorch, fused in time": 0.7, "floor": 0.6,
-               "floor, channels-last": 0.5, "spikingjelly, memory-optimised": 0.9}  # fmt: skip
+    seconds = {"shortcut-snn": 0.55, "spikingjelly": 0.8, "snntorch, fused in time": 0.7, "convolutions only": 0.6,
+               "convolutions only, channels-last": 0.5, "spikingjelly, memory-optimised": 0.9}  # fmt: skip
     for cell in plan.full().cells:
         t, fast = cell.time_steps, 0.5 if cell.precision == "bfloat16" else 1.0
         if cell.part == "networks":
-            memory = {"ours": (100 + 10 * t) * 1e6, "spikingjelly": (100 + 200 * t) * 1e6}
+            memory = {"shortcut-snn": (100 + 10 * t) * 1e6, "spikingjelly": (100 + 200 * t) * 1e6}
             steps = {name: s * fast for name, s in seconds.items()}
         elif cell.part == "neuron":
-            steps, memory = {"ours": 1.0, "spikingjelly": 4.0, "snntorch": 4.0, "floor": 0.9}, {}
+            steps, memory = {"shortcut-snn": 1.0, "spikingjelly": 4.0, "snntorch": 4.0, "linear layer only": 0.9}, {}
         elif cell.part == "inference":
-            steps, memory = {"ours, deployed": 0.9 * fast, "spikingjelly": 1.5, "floor": 0.8 * fast}, {}
+            steps, memory = (
+                {"shortcut-snn, deployed": 0.9 * fast, "spikingjelly": 1.5, "convolutions only": 0.8 * fast},
+                {},
+            )
         else:
             steps, memory = {"without branches": 0.99, "with branches": 1.0}, {}
         store.write(fake(cell, "default", steps, memory))
@@ -121,10 +129,12 @@ def test_the_targets_are_read_off_the_figures(tmp_path):
     def line(start: str) -> str:
         return next(line for line in report.splitlines() if line.startswith(f"| {start}"))
 
-    assert line("training step / floor, resnet18-64, T = 4, float32").endswith("| <= 1.12 | 1.100 |  | met |")
+    assert line("training step / convolutions only, resnet18-64, T = 4, float32").endswith(
+        "| <= 1.12 | 1.100 |  | met |"
+    )
     assert "0.786 |  | met" in line("training step / best peer, resnet18-64, T = 4, float32")
     assert "0.786 |  | **missed**" in line("training step / best peer, resnet18-16, T = 4, float32")
-    assert "0.393 |  | met" in line("our faster precision / best peer in float32, resnet18-64")
+    assert "0.393 |  | met" in line("the faster precision / best peer in float32, resnet18-64")
     assert "0.106 |  | met" in line("peak memory of a step / spikingjelly, resnet18-64")
     assert "0.050 |  | met" in line("growth of that memory from T = 2 to 8 / spikingjelly |")
     assert "shown only" in line("peak memory of a step / spikingjelly, memory-optimised")
@@ -133,8 +143,8 @@ def test_the_targets_are_read_off_the_figures(tmp_path):
     assert "0.010 |  | met" in line("branches' share of a step, resnet18-64, T = 4, float32")
     assert line("operators at inference").endswith("met |")
     assert "0.600 |  | **missed**" in line("inference, deployed / spikingjelly, resnet18-64, T = 4, float32")
-    assert "0.300 |  | met" in line("inference, our faster precision / spikingjelly in float32, resnet18-16")
-    assert "1.125 |  | shown only" in line("inference, deployed / floor, resnet18-64, T = 4, float32")
+    assert "0.300 |  | met" in line("inference, the faster precision / spikingjelly in float32, resnet18-16")
+    assert "1.125 |  | shown only" in line("inference, deployed / convolutions only, resnet18-64, T = 4, float32")
 
 
 def test_the_command_reports_what_is_there(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""The floor: what no spiking library can go below, the network's convolutions and its classifier alone."""
+"""The convolutions and the classifier of a network only: a lower bound for the time of any spiking library."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from shortcut_snn.nets import SpikingResNet
 RATE = 0.15  # of the spikes it is fed; a dense convolution takes as long whatever they are
 
 
-class Floor:
+class ConvolutionsOnly:
     """Forward and backward of the convolutions and the classifier, at the shapes they have in the network.
 
     The convolutions of the stages form a chain without normalisation or neuron; a projection is added to it in
