@@ -47,8 +47,7 @@ from shortcut_snn.cli.report import read_rows
 from shortcut_snn.data import ImageArchive
 from shortcut_snn.files import write_csv
 from shortcut_snn.neurons import ATan, Rectangle, Sigmoid, Surrogate, Triangle
-from shortcut_snn.recipes import Recipe, changed, recipe_of, train
-from shortcut_snn.recipes.entries import merged, said
+from shortcut_snn.recipes import Recipe, changed, merged, parse_options, recipe_of, train
 from shortcut_snn.training import Interrupted, NumericsError, RunFolder, flatten_entries
 
 Entries = Mapping[str, Any]
@@ -262,7 +261,7 @@ class Lab:
             {"training": training},
             {} if lr is None else {"optimizer": {"lr": lr}},
             {} if held is None else {"data": {"validation": held}},
-            said(self.options.set),
+            parse_options(self.options.set),
         )
         if epochs is None:
             one = self.steps(changed(recipe, {"training": {"epochs": 1}}))
@@ -359,7 +358,7 @@ class Lab:
         layers = METHODS["vanilla" if method == EQUAL_TIME else method]
         held = self.options.validation
         recipe = self.recipe(entries, *layers, lr=rate, epochs=self.options.epochs, seed=seed, validation=held)
-        recipe = changed(recipe, said(self.options.set_final))
+        recipe = changed(recipe, parse_options(self.options.set_final))
         recipe = changed(recipe, {"training": {"epochs": round(longer * recipe.training.epochs)}})
         return self.result(Run("final", setting, method, recipe))
 

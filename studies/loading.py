@@ -20,8 +20,7 @@ import torch
 from PIL import Image
 
 from shortcut_snn.data import EventSet
-from shortcut_snn.recipes import Recipe, changed, recipe_of
-from shortcut_snn.recipes.entries import said
+from shortcut_snn.recipes import Recipe, changed, parse_options, recipe_of
 
 
 def make_jpegs(folder: Path, count: int = 200, width: int = 500, height: int = 375) -> None:
@@ -64,7 +63,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3, help="how many")
     parser.add_argument("--jpegs", action="store_true", help="make JPEG class folders at data.root first")
     options = parser.parse_intermixed_args()
-    recipe = recipe_of(*options.config, said(options.entries))
+    recipe = recipe_of(*options.config, parse_options(options.entries))
     if options.jpegs:
         make_jpegs(recipe.data.path)
     with tempfile.TemporaryDirectory() as folder:

@@ -19,7 +19,7 @@ from shortcut_snn import yaml_text
 from shortcut_snn.cli import main
 from shortcut_snn.data.images.cifar import _read_dict as read_pickle
 from shortcut_snn.deploy import read_network
-from shortcut_snn.recipes.entries import read_recipe
+from shortcut_snn.recipes import read_recipe
 from shortcut_snn.training.checkpoint import read_checkpoint
 
 SOURCE = Path(shortcut_snn.__file__).parent

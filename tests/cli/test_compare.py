@@ -14,8 +14,7 @@ from shortcut_snn.cli.compare import plan
 from shortcut_snn.cli.compare.planning import without_method
 from shortcut_snn.cli.report import write_page
 from shortcut_snn.components import component_of
-from shortcut_snn.recipes import PRESETS, recipe_of
-from shortcut_snn.recipes.entries import layer, merged, write_recipe
+from shortcut_snn.recipes import PRESETS, layer, merged, recipe_of, write_recipe
 from shortcut_snn.training.checkpoint import position, read_checkpoint
 
 from .fake_runs import FakeRuns, table
@@ -136,7 +135,7 @@ def test_the_complete_recipe_of_a_run_keeps_methods_different(preset, tmp_path):
     # The presets that a file names are methods too; its single entries hold for all.
     (tmp_path / "mine.yaml").write_text("presets: [calibrated]\nmethod: {objective: {kind: loss_sum}}\n")
     assert without_method(tmp_path / "mine.yaml") == {"method": {"objective": {"kind": "loss_sum"}}}
-    assert layer("ms", presets=False) == {"network": {"block": "ms"}}
+    assert layer("ms", with_method=False) == {"network": {"block": "ms"}}
 
 
 # Real runs.

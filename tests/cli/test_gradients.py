@@ -17,8 +17,7 @@ from shortcut_snn.cli.gradients import gradients
 from shortcut_snn.deploy import read_network
 from shortcut_snn.diagnosis.diagnosis import Diagnosis
 from shortcut_snn.introspection.neurons import spiking_layers
-from shortcut_snn.recipes import build, changed, entries, load_run, recipe_of
-from shortcut_snn.recipes.build import load_data, run_recipe
+from shortcut_snn.recipes import build, changed, entries, load_data, load_run, recipe_of, run_recipe
 from shortcut_snn.training import Classification, RunFolder, format_value, pair, seeded
 
 from ..registered import forgetting

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from shortcut_snn.cli import main
-from shortcut_snn.recipes.entries import read_recipe
+from shortcut_snn.recipes import read_recipe
 
 from .fake_runs import FakeRuns, table
 

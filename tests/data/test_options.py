@@ -40,7 +40,7 @@ NMNIST = {"kind": "nmnist", "root": "x"}
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ({"kind": "cifar"}, r"data.kind: unknown data set 'cifar' \(did you mean cifar1"),
+        ({"kind": "cifar"}, r"data.kind: unknown data 'cifar' \(did you mean cifar1"),
         ({"kind": "cifar10"}, "data.root: cifar10 needs the folder .* cifar-10-batches-py"),
         ({"kind": "folder"}, "data.root: folder needs the folder with train/ and test/"),
         ({"kind": "npz", "root": ""}, "root: npz needs the path of a file with x_train"),

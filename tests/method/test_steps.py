@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shortcut_snn import LossSum, Shortcut, ShortcutOutput, StepLossSum, attach, nets
-from shortcut_snn.recipes import recipe_of
-from shortcut_snn.recipes.build import build
+from shortcut_snn.recipes import build, recipe_of
 
 STEPS, SAMPLES, CLASSES = 3, 2, 4
 

@@ -10,11 +10,10 @@ import torch
 from PIL import Image
 
 from shortcut_snn.cli import main
-from shortcut_snn.cli.recipes import figures
+from shortcut_snn.cli.recipes import PAPER_METHODS as METHODS
+from shortcut_snn.cli.recipes import accuracies
 from shortcut_snn.components import component_of
-from shortcut_snn.recipes import build, changed, recipe_of
-from shortcut_snn.recipes.entries import built_in
-from shortcut_snn.recipes.presets import PAPER as METHODS
+from shortcut_snn.recipes import build, built_in, changed, recipe_of
 
 from ..data.events.recordings import nmnist, write_cifar10dvs, write_nmnist
 from ..data.files import colour_images, write_cifar10, write_cifar100
@@ -112,13 +111,13 @@ def test_a_row_of_the_paper(name: str) -> None:
     assert (kinds["neuron"], row.neuron.decay, row.neuron.threshold) == ("lif", 0.5, 1.0)
 
 
-def test_the_papers_figures() -> None:
-    found = figures("paper")
+def test_the_papers_accuracies() -> None:
+    found = accuracies("paper")
     assert {name: tuple(found[name].get(method) for method in METHODS) for name in found} == PAPER
 
 
 def test_a_figure_of_ours_says_what_was_run() -> None:
-    for name, entry in figures("ours").items():
+    for name, entry in accuracies("ours").items():
         assert name in NAMES
         assert entry["seeds"] >= 1
         assert f"--config {name}" in entry["command"]
@@ -136,4 +135,4 @@ def test_the_list_shows_both(capsys: pytest.CaptureFixture[str]) -> None:
     assert rows["imagenet-resnet18-t4"][:4] == ["imagenet", "resnet18", "4", "- / - / 65.12"]
     assert rows["digits"][:4] == ["digits", "resnet18, width 16", "4", ""]
     for name in NAMES:
-        assert bool(rows[name][4]) == (name in figures("ours")), "a figure only where there was a run"
+        assert bool(rows[name][4]) == (name in accuracies("ours")), "a figure only where there was a run"

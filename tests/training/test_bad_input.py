@@ -14,8 +14,7 @@ from PIL import Image
 
 from shortcut_snn.cli import _main, main
 from shortcut_snn.data import ImageFolder
-from shortcut_snn.recipes import build, recipe_of
-from shortcut_snn.recipes.entries import from_dict, read_recipe, said
+from shortcut_snn.recipes import build, from_dict, parse_options, read_recipe, recipe_of
 from shortcut_snn.training import make_trainer
 
 from .small import OPTIONS, options
@@ -89,7 +88,7 @@ def test_wrong_options(tmp_path: Path, capsys: Say) -> None:
 def test_wrong_entries(entry: str) -> None:
     for value in ENTRIES[entry]:
         with pytest.raises(ValueError, match=r".") as error:  # noqa: PT012
-            recipe = recipe_of("evolutionary", said([f"{entry}={value}"]))
+            recipe = recipe_of("evolutionary", parse_options([f"{entry}={value}"]))
             build(recipe)
             make_trainer(recipe.training)
         assert "\n" not in str(error.value).strip()

@@ -11,8 +11,7 @@ import torch
 from shortcut_snn.cli import main
 from shortcut_snn.cli.evaluate import evaluate
 from shortcut_snn.deploy import read_network
-from shortcut_snn.recipes import build, changed, recipe_of
-from shortcut_snn.recipes.entries import read_recipe, write_recipe
+from shortcut_snn.recipes import build, changed, read_recipe, recipe_of, write_recipe
 
 from ..data.events.recordings import nmnist, write_npz
 from .small import assert_resumes_bit_identically, options, train

@@ -10,8 +10,7 @@ from safetensors.torch import load_file
 
 from shortcut_snn import components, nets
 from shortcut_snn.cli.evaluate import evaluate
-from shortcut_snn.recipes import load_run
-from shortcut_snn.recipes.entries import read_recipe
+from shortcut_snn.recipes import load_run, read_recipe
 
 from .small import train
 

@@ -14,8 +14,7 @@ from torch.utils.data import DataLoader
 
 from shortcut_snn import LossSum, Shortcut
 from shortcut_snn.deploy import read_network
-from shortcut_snn.recipes import build, recipe_of, train
-from shortcut_snn.recipes.build import load_data
+from shortcut_snn.recipes import build, load_data, recipe_of, train
 from shortcut_snn.training import Classification, Training, fit
 
 from .same import assert_same_run

@@ -10,8 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ..recipes.entries import write_recipe
-from ..recipes.recipe import Recipe
+from ..recipes import Recipe, write_recipe
 from ..training import SIGNALS, RunFolder
 from ._children import failure_reason
 from ._launchers import Job, Launcher, WorkerLost

@@ -18,9 +18,17 @@ from ..diagnosis.tips import Remedy, Setup
 from ..diagnosis.verdict import judge
 from ..files import write_csv
 from ..random_state import seed_everything
-from ..recipes import build, changed
-from ..recipes.build import build_task, check_data, load_data, load_network, run_recipe
-from ..recipes.recipe import Recipe, method_text
+from ..recipes import (
+    Recipe,
+    build,
+    build_task,
+    changed,
+    check_data,
+    describe_method,
+    load_data,
+    load_network,
+    run_recipe,
+)
 from ..training import (
     LAYER_TABLE_LEGEND,
     RunFolder,
@@ -33,13 +41,6 @@ from ..training import (
     seeded,
 )
 from ._parser import at_least_one
-
-HELP = "look at every layer: does its gradient vanish or explode?"
-DESCRIPTION = (
-    "Look at each layer on a few batches: does it fire, does its gradient vanish or explode, and what helps? Each tip "
-    "has been measured on the network itself."
-)
-RECIPE = True
 
 EVOLUTIONARY = "--preset evolutionary"
 # The same beside --run, whose recipe a preset would take the place of.
@@ -109,7 +110,7 @@ def gradients(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) ->
         measured = {"without": (_task(plain, data, run), 0.0)}
         names = {"without": "without the method"}
         if recipe.method != plain.method:
-            measured["with"], names["with"] = (task, weight), method_text(recipe.method)
+            measured["with"], names["with"] = (task, weight), describe_method(recipe.method)
         reports = {name: _measure(*pair, seen[0]) for name, pair in measured.items()}
         # The first layer's, as the recipe trains: does another batch give the same direction?
         firsts = [_measure(task, weight, batch).first for batch in seen]
@@ -119,7 +120,7 @@ def gradients(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) ->
     return Gradients(names, reports, found, agreement, task.count(seen[0][1]))
 
 
-def at_start(recipe: Recipe) -> GradientReport:
+def gradients_at_start(recipe: Recipe) -> GradientReport:
     """Measure the gradients of a recipe's network before its first step, on its first batch."""
     with seeded(recipe.training.seed, recipe.training.threads):
         data = load_data(recipe)
@@ -221,13 +222,6 @@ def _refuse_run(folder: Path) -> None:
         )
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
-    parser.add_argument("--out", required=True, help="folder for the tables and the picture")
-    parser.add_argument("--run", default=None, help="take the recipe and the trained network of this run")
-    parser.add_argument("--batches", type=int, default=2, help="how many batches; a tip has to help on all of them")
-
-
 def run(options: argparse.Namespace) -> int:
     """Measure, print tables, verdict and tips, and write the files.
 
@@ -239,11 +233,11 @@ def run(options: argparse.Namespace) -> int:
     _refuse_run(folder)
     if place is not None and options.layers:
         raise ValueError("--run brings its own recipe: leave --config and --preset out, or --run")
-    recipe = options.recipe if place is None else run_recipe(place, options.said)
+    recipe = options.recipe if place is None else run_recipe(place, options.overrides)
     found = gradients(recipe, options.batches, place)
     write(found, folder)
-    if recipe.unused:
-        print(recipe.unused)
+    if recipe.unused_neuron:
+        print(recipe.unused_neuron)
     print(f"{recipe}; {found.images} samples; gradient RMS of the weights:\n")
     cells = []
     for layer, without in found.reports["without"].rms.items():

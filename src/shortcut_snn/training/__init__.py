@@ -6,6 +6,7 @@ Names that need Lightning are imported on first use, so that help and recipes do
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ..markdown import markdown_table
 from .folder import Row, RunFolder
 from .gradient_mechanisms import RateShortcut, calibrates, check_gradient
 from .interruption import SIGNALS, Interrupted
@@ -21,7 +22,6 @@ from .tables import (
     format_value,
     layer_rows,
     layer_table,
-    markdown_table,
 )
 from .training import Training
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..diagnosis.layers import LayerReport
 from ..diagnosis.statistics import with_interval
+from ..markdown import markdown_table
 
 # By column of a file: its name, and what its values are multiplied by.
 COLUMN_TITLES = {
@@ -194,15 +195,6 @@ def column_title(column: str) -> str:
     part, _, when = part.partition("_") if rest else ("", "", "")
     name = (rest or column).replace("_", " ")
     return f"{part}, {when} epoch: {name}" if rest and when else name
-
-
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown, readable as it is."""
-    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
-    lines = [columns, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in lines
-    )
 
 
 def format_duration(seconds: float) -> str:

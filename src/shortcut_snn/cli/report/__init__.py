@@ -12,15 +12,6 @@ from .run_page import run_page
 
 __all__ = ["Page", "Picture", "Section", "Table", "entry_texts", "picture", "read_rows", "render", "write_page"]
 
-HELP = "write an HTML page of a run or a comparison"
-DESCRIPTION = "Write one HTML page of a run or a comparison. Its figures are in it: it opens from disk in any browser."
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
-    parser.add_argument("folder", help="folder of a run or a comparison")
-    parser.add_argument("--out", default=None, help="the page (default: report.html in the folder)")
-
 
 def run(options: argparse.Namespace) -> int:
     """Write the page and print its path."""

@@ -15,8 +15,7 @@ from ...diagnosis import LayerReport, judge, plots
 from ...diagnosis.gradients import on_chain
 from ...energy import EnergyReport, LayerEnergy
 from ...files import read_json
-from ...recipes.entries import from_dict
-from ...recipes.recipe import method_text
+from ...recipes import describe_method, from_dict
 from ...training import Metric, RunFolder, format_duration, format_value, recipe_differences
 from .confusion import Confusion, read_confusion
 from .figures import energy_bars
@@ -169,7 +168,7 @@ def _task_and_method(recipe: dict[str, Any]) -> str:
     """Return the task and the method in a few words; the task alone if a component is unknown here."""
     words = [str(value_at(recipe, "task.kind") or "")]
     with suppress(ValueError, TypeError):
-        words.append(method_text(from_dict(recipe).method))
+        words.append(describe_method(from_dict(recipe).method))
     return ", ".join(filter(None, words))
 
 

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as optuna_plots
 
 from ...files import write_csv, write_text
-from ...recipes.entries import from_dict, write_recipe
+from ...recipes import from_dict, write_recipe
 from ..report import Page, Picture, Section, Table, entry_texts, picture, render
 from .search import Search, evaluator
 from .space import entries_at, is_near_end, point_text, range_text, value_text

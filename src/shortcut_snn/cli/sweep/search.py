@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from ...files import make_folder, refuse_others
-from ...recipes.entries import from_dict
+from ...recipes import from_dict
 from ...training import Metric, RunFolder, recipe_differences
 from .._scheduler import Outcome, Scheduler, TrainingRun
 from ..compare import validation_metric

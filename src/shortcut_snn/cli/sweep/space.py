@@ -9,8 +9,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from ...recipes import Recipe
-from ...recipes.entries import from_dict, merged, said
+from ...recipes import Recipe, from_dict, merged, parse_options
 from ...yaml_text import parse
 from ..compare import differing_fixed_entry
 
@@ -133,7 +132,7 @@ def _is_integer(specs: Mapping[str, Any], key: str, entries: Mapping[str, Any]) 
 
 def entries_at(entries: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
     """Return a recipe's entries with the values of a point laid over them, by dotted key."""
-    return merged(entries, said([f"{key}={json.dumps(value)}" for key, value in point.items()]))
+    return merged(entries, parse_options([f"{key}={json.dumps(value)}" for key, value in point.items()]))
 
 
 def point_of(params: Mapping[str, Any], space: Space) -> dict[str, Any]:
