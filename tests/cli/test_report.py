@@ -167,7 +167,7 @@ def test_the_page_of_a_run(pages):
         assert fact in text
     assert "between 72.22 % and 87.49 %" in text
     assert "<td>cat</td><td>64</td><td>93.8</td><td>dog (4)</td>" in text
-    assert "<td>0:06</td>" in text, "three epochs of 2 s"
+    assert "<b>0:06</b>" in text, "three epochs of 2 s"
     assert "On test data the accuracy is 81.00 %; chance is 10.00 %." in text
     assert "healthy" in text
     assert "<h1>resnet20 on digits: seed0</h1>" in text
@@ -192,7 +192,6 @@ def test_many_classes_are_listed_by_their_errors(tmp_path):
     text = write_page(tmp_path / "run").read_text()
     assert "Confusion matrix" not in text
     assert "<tr><td>k9</td><td>19</td><td>52.6</td><td>k7 (9)</td></tr>" in text
-    assert "<tr><td>k3</td><td>k7</td><td>3</td></tr>" in text
 
 
 def test_the_recipe_shows_what_differs_from_defaults(comparison, tmp_path):

@@ -127,7 +127,7 @@ def test_values_near_an_end_of_their_range(tmp_path):
 @pytest.fixture
 def no_figures(monkeypatch):
     """Optuna's figures take longer than the rest."""
-    monkeypatch.setattr(results, "_pictures", lambda search, importances: [])
+    monkeypatch.setattr(results, "_pictures", lambda search: [])
 
 
 @pytest.fixture

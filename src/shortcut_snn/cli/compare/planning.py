@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...recipes import Method, Recipe, build, changed, from_dict, layer, merged, parse_options
-from ...training import recipe_differences
+from ...training import RunFolder, recipe_differences
 from ...yaml_text import parse
 from .._parser import words
 
@@ -20,7 +20,7 @@ FIXED = ("training.seed", "data.seed", "data.validation", "data.train_limit")
 MAX_FOLDER_NAME = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Variant:
     """One row of a comparison.
 
@@ -40,6 +40,10 @@ class Variant:
         """The name of its folder."""
         return folder_name(self.label)
 
+    def run_folder(self, comparison: Path, seed: int) -> RunFolder:
+        """Return the folder of a run in the folder of a comparison."""
+        return RunFolder(comparison / self.folder / f"seed{seed}")
+
 
 def folder_name(label: str) -> str:
     """Return a label as the name of a folder."""
@@ -52,7 +56,7 @@ def folder_name(label: str) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a comparison trains.
+    """The variants and seeds that a comparison trains.
 
     Args:
         variants: the rows; the first one is the baseline.

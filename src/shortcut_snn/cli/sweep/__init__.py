@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _search(options: argparse.Namespace, optuna: Any) -> int:
-    from .results import verdict, write
+    from .results import write
     from .search import Search
     from .space import read_space
 
@@ -66,13 +66,12 @@ def _search(options: argparse.Namespace, optuna: Any) -> int:
         try:
             search.run(options.trials, Scheduler(launcher, options.jobs, options.imports, print_line))
         finally:
-            if search.trials():
-                write(search)
+            sentences = write(search) if search.trials() else []
     folders = (search.folder_of(trial.number) for trial in search.trials())
     for line in changed_imports(folders, options.imported, "use a new folder to train with it"):
         print_line(line)
-    for line in verdict(search):
-        print_line(line)
+    for sentence in sentences:
+        print_line(sentence)
     if search.best is None:
         raise ValueError(f"no trial has finished: see the logs in {folder / 'trials'}")
     print_line(f"written: best.yaml, sweep.html and trials.csv in {folder}")

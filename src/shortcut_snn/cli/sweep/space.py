@@ -10,6 +10,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from ...recipes import Recipe, from_dict, merged, parse_options
+from ...training import format_value
 from ...yaml_text import parse
 from ..compare import differing_fixed_entry
 
@@ -180,9 +181,4 @@ def point_text(point: Mapping[str, Any]) -> str:
         >>> point_text({"optimizer.lr": 0.012345678, "network.block": "sew"})
         'optimizer.lr=0.01235, network.block=sew'
     """
-    return ", ".join(f"{key}={value_text(value)}" for key, value in point.items())
-
-
-def value_text(value: Any) -> str:
-    """Return a value as text, numbers with four digits."""
-    return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+    return ", ".join(f"{key}={format_value(value)}" for key, value in point.items())
