@@ -1,6 +1,5 @@
 """Pages: what they state about runs of any task, and that they need no network."""
 
-import argparse
 import json
 import math
 import re
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shortcut_snn.cli import report
+from shortcut_snn.cli import main
 from shortcut_snn.cli.report import write_page
 from shortcut_snn.files import write_csv
 
@@ -287,9 +286,7 @@ def test_an_unfinished_run(comparison, tmp_path):
 
 
 def test_the_command_prints_the_path(comparison, tmp_path, capsys):
-    parser = argparse.ArgumentParser()
-    report.arguments(parser)
-    assert report.run(parser.parse_args([str(comparison), "--out", str(tmp_path / "page.html")])) == 0
+    assert main(["report", str(comparison), "--out", str(tmp_path / "page.html")]) == 0
     assert capsys.readouterr().out == f"written: {tmp_path / 'page.html'}\n"
 
 
