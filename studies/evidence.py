@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 OBJECTIVE, TAPS = "method.objective.kind", "method.branches.taps"
-BRANCH_WEIGHT = "method.branches.schedule"
+BRANCH_WEIGHT = "method.branches.branch_weight"
 INITIAL = f"{BRANCH_WEIGHT}.initial"
 SUM = f"evolutionary {OBJECTIVE}=loss_sum {TAPS}=blocks"
 CORE = ("vanilla", "shortcut", "evolutionary", f"evolutionary {BRANCH_WEIGHT}.kind=step", SUM)

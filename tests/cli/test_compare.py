@@ -45,7 +45,7 @@ def test_methods_without_branches_ignore_entries_of_branches():
 
 
 def test_methods_carry_entries_of_their_own():
-    spec = "evolutionary method.branches.taps=blocks method.branches.schedule.initial=0.5"
+    spec = "evolutionary method.branches.taps=blocks method.branches.branch_weight.initial=0.5"
     made = plan({}, ["vanilla,evolutionary", spec], 1).variants
     assert [variant.label for variant in made] == ["vanilla", "evolutionary", "evolutionary taps=blocks initial=0.5"]
     branches = [variant.recipe.method.branches for variant in made]

@@ -34,7 +34,7 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> str:
         ({"network__time_steps": 0}, "network.time_steps"),
         ({"data__batch_size": 0}, "batch_size"),
         ({"optimizer__lr": -1}, "optimizer: Invalid learning rate: -1"),
-        ({"method__branches__schedule__initial": -0.5}, "method.branches.schedule"),
+        ({"method__branches__branch_weight__initial": -0.5}, "method.branches.branch_weight"),
         ({"preset": "magic"}, "'magic'"),
         ({"network__kind": "resnet99"}, "network.kind"),
         ({"neuron__surrogate__width": 0}, "neuron.surrogate"),

@@ -268,7 +268,7 @@ CASES = {
     "objective": (OBJECTIVE, {"method.objective.kind": "my_objective", "method.objective.power": "2"}),
     "branch weight": (
         SCHEDULE,
-        {"method.branches.schedule.kind": "my_schedule", "method.branches.schedule.initial": "0.3"},
+        {"method.branches.branch_weight.kind": "my_schedule", "method.branches.branch_weight.initial": "0.3"},
     ),
     "data set": (DATA, OWN_DATA),
     "neuron": (NEURON, {"neuron.kind": "my_neuron", "neuron.leak": "0.6"}),

@@ -88,7 +88,9 @@ def test_one_training_step_at_full_size(name: str, roots: dict[str, str]) -> Non
 def test_a_control_is_an_option(name: str, method: str) -> None:
     control = changed(recipe(name), method)
     branches = control.method.branches
-    assert (branches and branches.schedule(0, 10)) == {"vanilla": None, "shortcut": 1.0, "evolutionary": 0.25}[method]
+    assert (branches and branches.branch_weight(0, 10)) == {"vanilla": None, "shortcut": 1.0, "evolutionary": 0.25}[
+        method
+    ]
     assert changed(control, {"method": recipe(name).to_dict()["method"]}) == recipe(name)
 
 

@@ -44,7 +44,7 @@ from ._parser import at_least_one
 
 EVOLUTIONARY = "--preset evolutionary"
 # The same beside --run, whose recipe a preset would take the place of.
-OF_A_RUN = "--method.objective.kind logit_sum --method.branches.schedule.kind linear"
+OF_A_RUN = "--method.objective.kind logit_sum --method.branches.branch_weight.kind linear"
 
 # What can be changed about a recipe besides its neurons, by group: what it is, with options to paste, and the entries
 # that these stand for.
@@ -52,8 +52,8 @@ REBUILDS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "branches": [
         (
             f"branches at the {taps}, lambda from {initial:g} ({EVOLUTIONARY} --method.branches.taps {taps} "
-            f"--method.branches.schedule.initial {initial:g})",
-            {"method": {"branches": {"taps": taps, "schedule": {"kind": "linear", "initial": initial}}}},
+            f"--method.branches.branch_weight.initial {initial:g})",
+            {"method": {"branches": {"taps": taps, "branch_weight": {"kind": "linear", "initial": initial}}}},
         )
         for taps in ("stages", "blocks")
         for initial in (0.25, 1.0)

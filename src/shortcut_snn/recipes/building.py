@@ -202,7 +202,7 @@ def build_task(
         task: Task = recipe.task.build(
             model=model,
             objective=recipe.method.objective,
-            schedule=None if branches is None else branches.schedule,
+            schedule=None if branches is None else branches.branch_weight,
             by_epoch=branches is not None and branches.by == "epoch",
             optimizer=recipe.optimizer,
             lr_schedule=recipe.lr_schedule,

@@ -32,18 +32,18 @@ class Branches:
     Args:
         taps: where they are: at the end of each stage but the last, of each residual block but the last, or at the
             submodules of a list.
-        schedule: lambda, the weight of the branches in the loss, over training.
+        branch_weight: lambda, the weight of the branches in the loss, over training.
         by: whether lambda changes at every step or at every epoch.
         head: the module that makes predictions from a tapped output; null for the paper's, average pooling and a
             linear layer (for dense predictions one per pixel).
 
     Example:
-        >>> Branches(taps="blocks").schedule(0, 100)
+        >>> Branches(taps="blocks").branch_weight(0, 100)
         0.25
     """
 
     taps: Literal["stages", "blocks"] | tuple[str, ...] = "stages"
-    schedule: Annotated[Any, components.branch_weight] = _default(components.branch_weight, "linear")
+    branch_weight: Annotated[Any, components.branch_weight] = _default(components.branch_weight, "linear")
     by: Literal["step", "epoch"] = "step"
     head: Annotated[Any, components.head] | None = None
 
@@ -91,7 +91,7 @@ class Recipe:
     Example:
         >>> from shortcut_snn.recipes import Recipe, recipe_of
         >>> recipe = recipe_of({"network": {"kind": "resnet8", "width": 8}}, "evolutionary")
-        >>> recipe.method.branches.schedule
+        >>> recipe.method.branches.branch_weight
         LinearDecay(initial=0.25)
     """
 
@@ -160,6 +160,6 @@ def describe_method(method: Method) -> str:
         parts = ["no branches"] + [objective] * (not takes_branches(method.objective))
     else:
         taps = branches.taps if isinstance(branches.taps, str) else f"{len(branches.taps)} taps"
-        schedule = component_of(branches.schedule).name
-        parts = [f"branches at {taps}", objective, f"lambda {schedule} from {branches.schedule(0, 1):g}"]
+        weight = component_of(branches.branch_weight).name
+        parts = [f"branches at {taps}", objective, f"lambda {weight} from {branches.branch_weight(0, 1):g}"]
     return ", ".join(parts + [gradient] * (gradient != "bptt") + ["calibrated surrogates"] * method.calibrate)
