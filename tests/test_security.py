@@ -17,7 +17,6 @@ import yaml
 import shortcut_snn
 from shortcut_snn import yaml_text
 from shortcut_snn.cli import main
-from shortcut_snn.data.images.cifar import _read_dict as read_pickle
 from shortcut_snn.deploy import read_network
 from shortcut_snn.recipes import read_recipe
 from shortcut_snn.training.checkpoint import read_checkpoint
@@ -84,14 +83,12 @@ def test_the_loader_of_recipes_is_a_safe_one() -> None:
     assert yaml_text._Dumper.yaml_representers == yaml.SafeDumper.yaml_representers
 
 
-def test_only_one_file_knows_of_pickles() -> None:
-    imports = []
+def test_no_file_imports_pickle() -> None:
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
-            if "pickle" in names or getattr(node, "module", None) == "pickle":
-                imports.append(path.name)
-    assert imports == ["cifar.py"], "the reader of CIFAR's files, where a file can name one harmless class"
+            assert "pickle" not in names, path
+            assert getattr(node, "module", None) != "pickle", path
 
 
 class Malice:
@@ -118,24 +115,18 @@ def test_a_checkpoint(tmp_path: Path, victim: Path) -> None:
     path = tmp_path / "checkpoint.ckpt"
     for content in ({"state_dict": Malice(victim), "loops": {}}, Malice(victim)):
         torch.save(content, path)
-        with pytest.raises(ValueError, match=r"not a whole checkpoint"):
+        with pytest.raises(ValueError, match="checkpoint"):
             read_checkpoint(path)
     path.write_bytes(pickle.dumps(Malice(victim)))
-    with pytest.raises(ValueError, match=r"not a whole checkpoint"):
+    with pytest.raises(ValueError, match="checkpoint"):
         read_checkpoint(path)
 
 
 def test_a_network(tmp_path: Path, victim: Path) -> None:
     path = tmp_path / "network.safetensors"
     torch.save({"weight": Malice(victim)}, path)
-    with pytest.raises(ValueError, match="not a whole safetensors file"):
+    with pytest.raises(ValueError, match="safetensors"):
         read_network(path)
-
-
-def test_a_batch_of_cifar(tmp_path: Path, victim: Path) -> None:
-    (tmp_path / "data_batch_1").write_bytes(pickle.dumps({"data": Malice(victim)}))
-    with pytest.raises(ValueError, match=r"asks for \w+\.system"):
-        read_pickle(tmp_path / "data_batch_1")
 
 
 @pytest.mark.parametrize("name", ["npz", "nmnist_npz"])

@@ -1,6 +1,7 @@
 """Every built-in recipe: it is one, it is listed with figures that are true, and its network takes a training step."""
 
 import io
+from collections.abc import Iterator
 from functools import cache
 
 import lightning.pytorch as pl
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import datasets
 
 from shortcut_snn.cli import main
 from shortcut_snn.cli.recipes import PAPER_METHODS as METHODS
@@ -16,7 +18,7 @@ from shortcut_snn.components import component_of
 from shortcut_snn.recipes import build, built_in, changed, recipe_of
 
 from ..data.events.recordings import nmnist, write_cifar10dvs, write_nmnist
-from ..data.files import colour_images, write_cifar10, write_cifar100
+from ..data.files import colour_images, make_official, write_cifar10, write_cifar100
 
 NAMES = list(built_in())
 # The accuracies of the paper: vanilla, shortcut, evolutionary.
@@ -40,12 +42,12 @@ def recipe(name: str):
 
 
 @pytest.fixture(scope="module")
-def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def roots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Small files in the official layouts, with all classes, under the folders that recipes name."""
     base = tmp_path_factory.mktemp("data")
     images, labels = colour_images(110)
-    write_cifar10(base / "cifar10", images[:60], labels[:60], 10)
-    write_cifar100(base / "cifar100", images, np.arange(110) % 100, 10)
+    cifar10 = write_cifar10(base / "cifar10", images[:60], labels[:60], 10)
+    cifar100 = write_cifar100(base / "cifar100", images, np.arange(110) % 100, 10)
     write_cifar10dvs(base / "cifar10dvs")
     write_nmnist(base / "nmnist", nmnist(60), 40)
     file = io.BytesIO()
@@ -55,7 +57,10 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             folder = base / "imagenet" / part / f"n{number:08d}"
             folder.mkdir(parents=True)
             (folder / "1.JPEG").write_bytes(file.getvalue())
-    return {f"data/{folder.name}": str(folder) for folder in base.iterdir()}
+    with pytest.MonkeyPatch.context() as patch:
+        make_official(patch, datasets.CIFAR10, cifar10)
+        make_official(patch, datasets.CIFAR100, cifar100)
+        yield {f"data/{folder.name}": str(folder) for folder in base.iterdir()}
 
 
 @pytest.mark.filterwarnings("ignore:::lightning", "ignore:.* recordings of N-MNIST's")

@@ -101,7 +101,7 @@ def predict(
     files = InputFiles(network.spec.data, network.spec.time_steps)
     for path in inputs:
         try:
-            for file in files.found(Path(path)):
+            for file in files.paths(Path(path)):
                 try:
                     batch = files.read(file).unsqueeze(0)
                 except DataFileError as error:

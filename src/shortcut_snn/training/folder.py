@@ -10,7 +10,6 @@ import yaml
 from torch import nn
 
 from .. import __version__
-from ..data import keeps_parts
 from ..deploy import read_network, save_network
 from ..diagnosis.calibration import set_widths
 from ..files import make_folder, read_json, refuse_others, remove_strays, write_csv
@@ -247,13 +246,11 @@ class RunFolder:
     def check_split(self, now: str) -> None:
         """Refuse data of which samples are in other parts than the run had them in.
 
-        Where a file of a validation or test set was damaged, it may be gone.
-
         Raises:
             ValueError: they are.
         """
         before = self.split.read_text(encoding="utf-8") if self.split.is_file() else ""
-        if before and now and before != now and not (self.awaits_mending and keeps_parts(before, now)):
+        if before and now and before != now:
             raise ValueError(
                 f"the samples or their split are no longer those of the run, which are listed in {self.split}; put "
                 "them back (for a damaged file another of its class under its name), or name another folder"
@@ -316,15 +313,10 @@ class RunFolder:
         found = read_json(self.environment).get("imports", [])
         return [each for each in found if isinstance(each, dict) and "name" in each] if isinstance(found, list) else []
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Return the fingerprint of the run's data, nothing where there is none."""
-        found = read_json(self.environment).get("data")
-        return found if isinstance(found, dict) else {}
-
-    @property
-    def awaits_mending(self) -> bool:
-        """Whether a file of the run's data could not be read, so that they will be others when it goes on."""
-        return bool(read_json(self.environment).get("data") == {})
+    def fingerprint(self) -> str:
+        """Return the fingerprint of the run's data; an empty string if it has none."""
+        fingerprint = read_json(self.environment).get("data")
+        return fingerprint if isinstance(fingerprint, str) else ""
 
     def read_entries(self) -> dict[str, Any]:
         """Return the recipe's entries as they stand in the file.

@@ -164,7 +164,7 @@ def fit(
             until_the_end.enter_context(folder.locked())
             if checkpoint is not None:
                 folder.tell_changed(imports, tell)
-            told["data"] = _fingerprint(folder, data, checkpoint, tell)
+            told["data"] = _fingerprint(folder, data, checkpoint)
             if checkpoint is None:
                 begin()
         for logger in opened:
@@ -263,22 +263,18 @@ def _checkpoint(folder: RunFolder, data: Data, entries: Mapping[str, Any], resum
     return checkpoint
 
 
-def _fingerprint(folder: RunFolder, data: Data, checkpoint: Path | None, tell: Callable[[str], None]) -> dict[str, str]:
-    """Return the fingerprint of the data.
+def _fingerprint(folder: RunFolder, data: Data, checkpoint: Path | None) -> str:
+    """Return the fingerprint of the data; an empty string if it has none.
 
     Raises:
-        ValueError: it is not that of the run which is resumed.
+        ValueError: it is not that of the resumed run.
     """
-    now, then = data.fingerprint(), {} if checkpoint is None else folder.fingerprint()
-    if not now or not then:
-        return now
-    if now["contents"] != then.get("contents"):
+    now, then = data.fingerprint(), "" if checkpoint is None else folder.fingerprint()
+    if now and then and now != then:
         raise ValueError(
             f"the data are no longer those of the run in {folder}: other samples, sizes or contents; put them back as "
             "they were, or name another folder"
         )
-    if now.get("dates") != then.get("dates"):
-        tell("files of the data have been moved or written since the run began; those that were looked at are the same")
     return now
 
 
