@@ -77,7 +77,7 @@ class Slurm:
             executor that tries it on this machine.
 
     Raises:
-        UsageError: submitit is missing or refuses the options, there is no time limit, or this machine has no SLURM.
+        UsageError: submitit is missing or refuses the options, the time limit is missing, or this machine has no SLURM.
     """
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
@@ -152,7 +152,7 @@ class Ray:
             machine), and what a run needs: ``num_cpus``, ``num_gpus``, ``memory``, ``resources``.
 
     Raises:
-        UsageError: Ray is missing, an option is unknown, or there is no cluster at the address.
+        UsageError: Ray is missing, an option is unknown, or no cluster answers at the address.
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:

@@ -49,16 +49,14 @@ class Outcome:
     Args:
         result: of a finished run.
         error: why it failed.
-        was_trained: whether it was trained now, rather than by an earlier command.
     """
 
     result: dict[str, Any] | None = None
     error: str = ""
-    was_trained: bool = True
 
     @property
     def stopped_early(self) -> bool:
-        """Whether it was stopped before its end."""
+        """True for a run that was stopped before its end."""
         return self.result is None and not self.error
 
 
@@ -67,6 +65,8 @@ OnEnd = Callable[[TrainingRun, Outcome], None]
 
 @dataclass
 class _Active:
+    """A run that is training."""
+
     run: TrainingRun
     job: Job
     starts: int = 1
@@ -137,7 +137,7 @@ class Scheduler:
         try:
             if run.folder.is_finished:
                 run.folder.check_same(run.recipe.to_dict())
-                return Outcome(run.folder.read_result(), was_trained=False)
+                return Outcome(run.folder.read_result())
             write_recipe(run.recipe, run.file(".yaml"))
             return _Active(run, self._start(run))
         except (ValueError, OSError) as error:

@@ -74,5 +74,5 @@ def _print_table(rows: Sequence[Mapping[str, Any]], plan: Plan, folder: Path) ->
         f"\nmeans over seeds after the last epoch with 95 % intervals; differences from {baseline} with the same seed"
     )
     if rows[0]["variant"] != baseline:
-        print_line(f"\nno run of the baseline {baseline} has finished: there are no differences")
+        print_line(f"\nthe baseline {baseline} has no finished run, so the table has no differences")
     print_line(f"\nwritten: comparison.csv, comparison.md, comparison.png and runs.csv in {folder}")

@@ -77,7 +77,7 @@ class Confusion:
 
 
 def read_confusion(path: Path) -> Confusion | None:
-    """Return the counts in a file; None if there is no file.
+    """Return the counts in a file; None if the file does not exist.
 
     Raises:
         ValueError: the file is damaged.

@@ -64,7 +64,7 @@ class Run:
 
     @property
     def judged_on(self) -> str:
-        """The part of the data whose metric judges the run: test data, or validation data if there is no test."""
+        """The part of the data whose metric judges the run: test data, or validation data without a test set."""
         has_test = not math.isnan(number_at(self.result, f"test_last.{self.metric.name}"))
         return "test" if has_test else "validation"
 

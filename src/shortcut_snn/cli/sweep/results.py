@@ -1,13 +1,14 @@
 """The results of a search: ``trials.csv``, ``best.yaml``, and the page ``sweep.html`` with Optuna's figures."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as optuna_plots
 
@@ -86,27 +87,41 @@ def _verdict(search: Search) -> list[str]:
     return sentences
 
 
-def _pictures(search: Search) -> Sequence[Picture]:
+def _pictures(search: Search) -> list[Picture]:
     """Return Optuna's figures of the study."""
-    study, name = search.study, f"validation {search.metric.title}"
-    figures: dict[str, Callable[[], Any]] = {
-        "Trials in order": lambda: optuna_plots.plot_optimization_history(study, target_name=name),
-        "Epochs of each trial": lambda: optuna_plots.plot_intermediate_values(study),
-        "Each entry": lambda: optuna_plots.plot_slice(study, target_name=name),
-    }
+    study, value = search.study, f"validation {search.metric.title}"
+    pictures = [
+        picture(
+            "Trials in order",
+            partial(_draw, lambda: optuna_plots.plot_optimization_history(study, target_name=value), xlabel="trial"),
+        ),
+        picture(
+            "Epochs of each trial",
+            partial(_draw, lambda: optuna_plots.plot_intermediate_values(study), xlabel="epoch", ylabel=value),
+        ),
+        picture("Each entry", partial(_draw, lambda: optuna_plots.plot_slice(study, target_name=value))),
+    ]
     if search.importances():
-        figures["Share of the variance over trials that an entry explains (fANOVA)"] = lambda: (
-            optuna_plots.plot_param_importances(study, evaluator=evaluator())
-        )
-    return [picture(title, partial(_draw, draw)) for title, draw in figures.items()]
+        explained = partial(optuna_plots.plot_param_importances, study, evaluator=evaluator())
+        share = "share of the variance between trials that an entry explains (fANOVA)"
+        pictures.append(picture("Importance", partial(_draw, explained, xlabel=share, ylabel="")))
+    return pictures
 
 
-def _draw(draw: Callable[[], Any], path: Path) -> None:
-    """Save the figure that one of Optuna's functions draws."""
+def _draw(draw: Callable[[], Any], path: Path, **labels: str) -> None:
+    """Save the figure that one of Optuna's functions draws, with other labels for its axes."""
     from matplotlib import pyplot as plt
 
     # Optuna sets a style for the whole process.
     with mpl.rc_context({"figure.constrained_layout.use": True}):
-        figure = np.ravel(draw())[0].figure
+        panels = np.ravel(draw())
+        for axes in panels:
+            axes.set(title="", **labels)
+            # Labels between powers of ten overlap.
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            if labels.get("xlabel") in ("trial", "epoch"):
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        figure = panels[0].figure
+        figure.suptitle("")
         figure.savefig(path, metadata={"Date": None})
         plt.close(figure)

@@ -188,7 +188,7 @@ class Search:
 
     def point(self, trial: Trial | FrozenTrial) -> dict[str, Any]:
         """Return a trial's values by key."""
-        return point_of(trial.params, self.space)
+        return point_of(trial.params)
 
     def recipe(self, trial: Trial | FrozenTrial) -> Recipe:
         """Return a trial's recipe.

@@ -16,7 +16,7 @@ from ..compare import differing_fixed_entry
 
 NOTATION = "write {low: 0.001, high: 0.1, log: true}, {low: 8, high: 32, step: 8} or {choices: [8, 16]}"
 Space = dict[str, BaseDistribution]
-"""A distribution for each dotted key; those of choices are over JSON texts."""
+"""A distribution for each dotted key; a choice that is a group or a list is a JSON text."""
 
 
 def read_space(path: Path, entries: Mapping[str, Any]) -> Space:
@@ -47,7 +47,7 @@ def read_space(path: Path, entries: Mapping[str, Any]) -> Space:
 
 def _read_specs(path: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
-        raise ValueError(f"there is no file {path}")
+        raise ValueError(f"{path} does not exist")
     try:
         specs = parse(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -80,7 +80,8 @@ def _is_spec(spec: Any) -> bool:
 
 def _distribution(spec: Mapping[str, Any], integer: bool) -> BaseDistribution:
     if "choices" in spec:
-        return CategoricalDistribution([json.dumps(choice) for choice in spec["choices"]])
+        choices = [json.dumps(each) if isinstance(each, dict | list) else each for each in spec["choices"]]
+        return CategoricalDistribution(choices)
     low, high, log = spec["low"], spec["high"], spec.get("log", False)
     if integer:
         return IntDistribution(low, high, log, spec.get("step", 1))
@@ -136,23 +137,23 @@ def entries_at(entries: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str
     return merged(entries, parse_options([f"{key}={json.dumps(value)}" for key, value in point.items()]))
 
 
-def point_of(params: Mapping[str, Any], space: Space) -> dict[str, Any]:
-    """Return the values by key of a trial's parameters, in which choices are JSON texts."""
+def point_of(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values by key of a trial's parameters."""
     return {
-        key: json.loads(value) if isinstance(space[key], CategoricalDistribution) else value
+        key: json.loads(value) if isinstance(value, str) and value.startswith(("{", "[")) else value
         for key, value in params.items()
     }
 
 
 def first_point(space: Space) -> dict[str, Any]:
     """Return the first choice or the lower end of every entry."""
-    point = {}
+    first: dict[str, Any] = {}
     for key, each in space.items():
         if isinstance(each, CategoricalDistribution):
-            point[key] = json.loads(str(each.choices[0]))
+            first[key] = each.choices[0]
         elif isinstance(each, FloatDistribution | IntDistribution):
-            point[key] = each.low
-    return point
+            first[key] = each.low
+    return point_of(first)
 
 
 def is_near_end(distribution: BaseDistribution, value: Any) -> bool:
