@@ -1,4 +1,4 @@
-"""Train a network of any library with the method, in twelve lines, or without branches."""
+"""The method in twelve lines, around a network of any library, and what it is compared with: no branches."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,15 +24,15 @@ def train(
     """Train a network, with ``taps=[]`` without the method, and return its accuracies.
 
     Args:
-        make_network: returns the network.
-        taps: names of the submodules that get branches.
-        batches: the data.
-        seed: seed of the weights.
-        epochs: number of passes through the training set.
+        make_network: builds it.
+        taps: where its branches are.
+        batches: what it learns.
+        seed: of its weights.
+        epochs: how often the training set is gone through.
         lr: learning rate at the start; it falls to 0 over half a cosine.
-        objective: adds the branches to the logits (the paper's), or gives each branch a loss.
+        objective: what the branches do: add to the logits (the paper's), or have losses of their own.
         limit: batches of each part of the data, for a trial.
-        options: options of ``attach``.
+        options: of ``attach``.
     """
     torch.manual_seed(seed)
     model = attach(make_network(), taps, example=batches.example(), num_classes=10, **options)

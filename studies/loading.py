@@ -1,7 +1,8 @@
-r"""Measure the images or recordings per second of a recipe's loader, epoch by epoch.
+r"""Images or recordings per second of a recipe's loader alone, epoch by epoch.
 
-With event recordings, the first epoch reads the files and fills the frame cache, and the second epoch reads the cache.
-The arguments are entries of a recipe. ``--jpegs`` first writes class folders of JPEG files. Examples::
+Of event-camera recordings the first epoch reads the files and fills the frame cache and the second reads that; both
+are shown, with the size of the cache. Takes a recipe's entries and, for files to read, can make class folders of JPEG
+files. Examples::
 
     python studies/loading.py data.kind=npz data.root=cifar10_10k.npz 'data.augment=[crop,flip]'
     python studies/loading.py data.kind=nmnist_npz data.root=nmnist_small.npz network.time_steps=10
@@ -19,7 +20,8 @@ import torch
 from PIL import Image
 
 from shortcut_snn.data import EventSet
-from shortcut_snn.recipes import Recipe, changed, parse_options, recipe_of
+from shortcut_snn.recipes import Recipe, changed, recipe_of
+from shortcut_snn.recipes.entries import said
 
 
 def make_jpegs(folder: Path, count: int = 200, width: int = 500, height: int = 375) -> None:
@@ -38,7 +40,7 @@ def size(folder: Path) -> int:
 
 
 def measure(recipe: Recipe, epochs: int, cache: Path | None) -> None:
-    """Iterate over the training set and print the figures of each epoch."""
+    """Go through the training set and print each epoch's figures."""
     torch.set_num_threads(1)
     begin = time.perf_counter()
     data = recipe.data.load(recipe.time_steps)
@@ -59,10 +61,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("entries", nargs="*", metavar="KEY=VALUE", help="of the recipe, as in data.kind=npz")
     parser.add_argument("--config", action="append", default=[], help="a recipe")
-    parser.add_argument("--epochs", type=int, default=3, help="number of epochs")
-    parser.add_argument("--jpegs", action="store_true", help="first write class folders of JPEG files to data.root")
+    parser.add_argument("--epochs", type=int, default=3, help="how many")
+    parser.add_argument("--jpegs", action="store_true", help="make JPEG class folders at data.root first")
     options = parser.parse_intermixed_args()
-    recipe = recipe_of(*options.config, parse_options(options.entries))
+    recipe = recipe_of(*options.config, said(options.entries))
     if options.jpegs:
         make_jpegs(recipe.data.path)
     with tempfile.TemporaryDirectory() as folder:

@@ -6,9 +6,8 @@ import json
 import os
 import re
 import secrets
-import time
 from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,19 +78,11 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def remove_strays(folder: Path, older_than: float = 0.0) -> None:
-    """Remove temporary files that killed processes left in a folder.
-
-    Args:
-        folder: it may be missing.
-        older_than: minimum age in seconds, if other processes may be writing to the folder.
-    """
+def remove_strays(folder: Path) -> None:
+    """Remove the temporary files that killed writers left in a folder that nobody writes to now."""
     for path in folder.iterdir() if folder.is_dir() else ():
-        if _STRAY.match(path.name):
-            # Another process may remove the file first, and a shared folder may be read-only.
-            with suppress(OSError):
-                if time.time() - path.stat().st_mtime >= older_than:
-                    path.unlink()
+        if _STRAY.match(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def refuse_others(folder: Path, said: str, ours: Container[str] = ()) -> None:

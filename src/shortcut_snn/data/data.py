@@ -1,19 +1,24 @@
-"""The interface between data sets and training: :class:`Data` makes :class:`Loaders`."""
+"""What training eats, whatever it is made of."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .fingerprint import Fingerprint
+
+SAMPLE_SEED = 0
+"""A sample of the test part is the same in every run."""
+
 
 class Loader(Protocol):
-    """An iterable of batches with a length, such as a torch DataLoader."""
+    """An iterable of batches, as a torch DataLoader is."""
 
     def __iter__(self) -> Iterator[Any]:
-        """Iterate over the batches of one epoch."""
+        """Return the batches of an epoch."""
 
     def __len__(self) -> int:
-        """Return the number of batches."""
+        """Return how many they are."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +26,11 @@ class Loaders:
     """One loader for each part of a data set.
 
     Attributes:
-        train: training batches. Lightning chooses the epoch through ``train.sampler.set_epoch``.
-        validation: None without a validation part.
-        test: every test sample once, in order.
-        begin: ``begin(epoch, batches)`` skips the first ``batches`` batches of ``epoch``; all other epochs are served
-            in full. Call it before the first iteration.
+        train: training batches; Lightning chooses the epoch through its ``sampler.set_epoch``.
+        validation: None where there is no such part.
+        test: every sample once, in order.
+        begin: ``begin(epoch, batches)`` goes on in an epoch after so many training batches of this process; every other
+            epoch is served whole. To be called before the first iteration.
     """
 
     train: Loader
@@ -35,34 +40,38 @@ class Loaders:
 
     @property
     def samples(self) -> dict[str, int]:
-        """Number of samples of each part whose data set has a length."""
+        """How many samples each part has, where that is known."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
-        data_sets: dict[str, Any] = {name: getattr(loader, "dataset", None) for name, loader in parts.items()}
-        return {name: len(data_set) for name, data_set in data_sets.items() if hasattr(data_set, "__len__")}
+        # A loader that is replayed holds the person's own.
+        sets: dict[str, Any] = {
+            name: getattr(getattr(part, "loader", part), "dataset", None) for name, part in parts.items()
+        }
+        return {name: len(each) for name, each in sets.items() if hasattr(each, "__len__")}
 
     @property
     def batch_size(self) -> int | None:
-        """Samples in a training batch; None if the loader does not know."""
-        size = getattr(self.train, "batch_size", None)
+        """Samples in a training batch, where that is known."""
+        size = getattr(getattr(self.train, "loader", self.train), "batch_size", None)
         return size if isinstance(size, int) else None
 
 
 class Data(ABC):
-    """A data set with a training part, a test part and perhaps a validation part."""
+    """A data set in its parts."""
 
     @property
     @abstractmethod
     def description(self) -> dict[str, Any]:
-        """Facts that networks and exported files need; JSON values only.
+        """What networks and files have to know, as JSON can say it.
 
         Images have ``classes`` (names), ``channels``, ``image_size`` ([H, W] in pixels), ``mean`` and ``std`` (per
-        channel; on the 0..1 scale for images, in events for frames) and ``kind`` ("static" or "events"). Event
-        recordings add ``sensor`` ([H, W] in pixels), ``slicing``, and ``turned`` (see :class:`.CIFAR10DVS`).
+        channel; on the 0..1 scale for images, in events for frames of these), ``kind`` ("static" or "events");
+        recordings of events have the camera's ``sensor`` ([H, W] in pixels), ``slicing`` and ``turned`` (whether
+        ``.aedat`` files are, as CIFAR10-DVS's) too.
         """
 
     @property
     def split(self) -> str:
-        """The part of each sample, one line per sample; empty if the split cannot change between runs."""
+        """Which samples are in which part, a line for each; empty where nobody needs to know."""
         return ""
 
     @abstractmethod
@@ -70,23 +79,23 @@ class Data(ABC):
         """Make the loaders of one process.
 
         Args:
-            seed: seeds the order of the training samples and their augmentation.
-            rank: index of this process.
-            world: number of processes. Training samples are shared evenly, and a few repeat if ``world`` does not
-                divide their number. Each validation and test sample is served once, in equally many batches.
+            seed: of the order of training samples and of their augmentation.
+            rank: this process among ``world``. Training samples are dealt out evenly, a few of them twice if need be;
+                validation and test samples exactly once, with as many batches for every process.
+            world: number of processes.
 
         Raises:
-            ValueError: a part has fewer samples than processes, or the data cannot be shared.
+            ValueError: there are fewer validation or test samples than processes, or they cannot be dealt out.
         """
 
     @abstractmethod
     def sample(self, count: int) -> Any:
-        """Return one batch of at most ``count`` random test samples, the same in every run."""
+        """Return a batch of ``count`` test samples (or all), the same ones in every run, chosen evenly at random."""
 
-    def fingerprint(self) -> str:
-        """Return a hash that changes with the samples, so that a run resumes on the same data; empty if unknown."""
-        return ""
+    def fingerprint(self) -> Fingerprint:
+        """Return by what one can tell whether these are the same data later on; nothing where one cannot."""
+        return {}
 
     def storage(self) -> str:
-        """Return one line on files that this data set caches on disk; empty if there are none."""
+        """Say in a line what is kept on disk to read these faster, nothing if nothing is."""
         return ""

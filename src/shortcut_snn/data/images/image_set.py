@@ -1,4 +1,4 @@
-"""Base classes of data sets, one class per set; its fields are its options in a recipe."""
+"""What every data set of images shares: one class a set, whose fields are its options in a recipe."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -21,21 +21,15 @@ from .statistics import colour_statistics
 
 Positive = Annotated[int, Ge(1)]
 TEST_FRACTION = 0.2
-"""Fraction of a data set without a test part that becomes the test set."""
+"""Part that becomes the test set where a set has none."""
 
 
 @dataclass(frozen=True)
 class Source:
     """The parts of a data set as its files hold them, before limits and the validation split.
 
-    Attributes:
-        train: training images.
-        test: test images.
-        classes: class names, by label.
-        validation: None if part of the training images may be held out.
-        mean: per channel on the 0..1 scale; None to compute ``mean`` and ``std`` from the training images.
-        std: likewise.
-        statistics_samples: number of training images to compute them from; None for all.
+    ``mean`` and ``std`` are per channel on the 0..1 scale, None where they have to be computed, from
+    ``statistics_samples`` images (None: all).
     """
 
     train: Images
@@ -49,19 +43,20 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSet(Checked, ABC):
-    """A data set of images; a subclass implements :meth:`read`.
+    """A data set of images; one of your own needs :meth:`read` alone.
 
     Args:
-        validation: fraction of the training set held out, seeded and stratified; 0 for none. A validation part in the
-            files takes its place.
-        augment: training augmentations in order; all frames of a recording change alike. The default is the set's own.
-        train_limit: number of training images to use, evenly over the classes, the first of each; the validation part
-            is taken from them.
-        test_limit: number of test images to use, evenly over the classes, the first of each.
+        validation: fraction of the training set held out, seeded and stratified; 0 for none. A set's own validation
+            part is used instead where it has one.
+        augment: training augmentations in the order in which they are applied; of a recording, to all frames alike. The
+            default is the set's own.
+        train_limit: use so many training images only, evenly over the classes, the first of each; validation comes
+            out of these.
+        test_limit: use so many test images only, evenly over the classes, the first of each.
         batch_size: images in a batch, per device.
         workers: loader processes, per device; 0 loads in the training process, which is fastest for sets held in
-            memory. Recordings need some. Results do not depend on it.
-        seed: seeds the splits only, so that runs with different seeds share their validation and test images.
+            memory; recordings want some. Results do not depend on it.
+        seed: of the splits alone, so that runs of different seeds share their validation and test images.
 
     Raises:
         ValueError: a field is out of its range; the message begins with its name.
@@ -97,49 +92,49 @@ class ImageSet(Checked, ABC):
         super().__post_init__()
         if self.augment is None:
             return
-        # In Python too, names and mappings may stand for augmentations as in a recipe.
+        # From Python, names and entries may stand for augmentations as they do in a recipe.
         steps = tuple(
-            components.read(components.augmentation, step, f"augment[{position}]")
+            components.read(components.augmentation, step, f"augment[{place}]")
             if isinstance(step, str | Mapping)
             else step
-            for position, step in enumerate(self.augment)
+            for place, step in enumerate(self.augment)
         )
         object.__setattr__(self, "augment", steps)
-        for position, step in enumerate(steps):
+        for place, step in enumerate(steps):
             if not callable(step):
-                raise ValueError(f"augment[{position}] must be an augmentation or the name of one, got {step!r}")
-            if isinstance(step, ResizedCrop) and (position or getattr(self, "image_size", None) is None):
-                raise ValueError("augment: resized_crop must come first, and needs a folder of images with image_size")
+                raise ValueError(f"augment[{place}] is an augmentation or the name of one, got {step!r}")
+            if isinstance(step, ResizedCrop) and (place or getattr(self, "image_size", None) is None):
+                raise ValueError("augment: resized_crop is for a folder's images with image_size, and comes first")
             if isinstance(step, AutoAugment) and self.kind == "events":
                 raise ValueError("augment: autoaugment is for images, not for frames of events")
 
     @property
     def augmentations(self) -> tuple[Any, ...]:
-        """The training augmentations; the set's default if none were specified."""
+        """The training augmentations, the set's own default filled in."""
         return self.default_augment if self.augment is None else self.augment
 
     @property
     def name(self) -> str:
-        """The name of the set in a recipe."""
+        """What a recipe calls it."""
         return components.component_of(self).name
 
     @abstractmethod
     def read(self, *args: Any, **kwargs: Any) -> Source:
-        """Read the set's files; only event sets get an argument (see :class:`.EventSet`).
+        """Read the set's files; nothing is given but to sets of events (see :class:`.EventSet`).
 
         Raises:
-            FileNotFoundError: files are missing.
-            ValueError: files are damaged or have another format.
+            FileNotFoundError: files are missing; the message says which and what to do.
+            ValueError: files are damaged or of another kind.
         """
 
     def load(self, time_steps: int | None = None) -> ImageData:
         """Read, check, limit and split the set.
 
         Args:
-            time_steps: number of frames of a recording, which is the network's; images ignore it.
+            time_steps: the network's, which recordings of events have as many frames as; images need none.
 
         Raises:
-            FileNotFoundError: files are missing.
+            FileNotFoundError: files are missing; the message says which and what to do.
             ValueError: files are damaged, or the set cannot be trained on.
         """
         source = self._source(time_steps)
@@ -158,33 +153,33 @@ class ImageSet(Checked, ABC):
         return self.read()
 
     def _check(self, source: Source) -> None:
-        """Raise ValueError unless the network can learn the set's classes from its parts."""
-        location, count, shape = getattr(self, "root", None) or self.name, len(source.classes), source.train.shape
+        where, count, shape = getattr(self, "root", None) or self.name, len(source.classes), source.train.shape
         if 0 in shape:
-            raise ValueError(f"{location}: images need at least 1 pixel per side, got {list(shape)}")
-        if count < 2:
-            raise ValueError(f"{location}: at least 2 classes are needed, got {count}")
-        parts = {"training": source.train, "test": source.test}
+            raise ValueError(f"{where}: images need at least 1 pixel a side, got {list(shape)}")
+        parts = [("training", source.train), ("test", source.test)]
         if source.validation is not None and len(source.validation):
-            parts["validation"] = source.validation
-        for part, images in parts.items():
+            parts.append(("validation", source.validation))
+        for part, images in parts:
             if not len(images):
-                raise ValueError(f"{location}: the {part} set is empty")
+                raise ValueError(f"{where}: the {part} set is empty")
             low, high = int(images.labels.min()), int(images.labels.max())
             if low < 0 or high >= count:
                 wrong = low if low < 0 else high
-                raise ValueError(f"{location}: {part} labels must be 0 to {count - 1} for {count} classes, got {wrong}")
-        absent = np.flatnonzero(np.bincount(source.train.labels.numpy(), minlength=count) == 0)
-        if len(absent):
-            label = int(absent[0])
-            in_test = " although the test set has it" if bool((source.test.labels == label).any()) else ""
+                raise ValueError(f"{where}: {part} labels must be 0 to {count - 1} for {count} classes, found {wrong}")
+        if count < 2:
+            raise ValueError(f"{where}: at least 2 classes are needed, found {count}")
+        present = np.bincount(source.train.labels.numpy(), minlength=count) > 0
+        if not present.all():
+            absent = int(np.flatnonzero(~present)[0])
+            in_test = " although the test set has it" if bool((source.test.labels == absent).any()) else ""
             raise ValueError(
-                f"{location}: no training image has label {label} (class {source.classes[label]!r}){in_test};"
-                f" labels must be 0 to {count - 1} without gaps"
+                f"{where}: no training image has label {absent} (class {source.classes[absent]!r}){in_test};"
+                f" labels must be 0 to {count - 1} without a gap"
             )
         if self.train_limit is not None and self.train_limit < count:
             raise ValueError(
-                f"data.train_limit: must be at least 1 image for each of the {count} classes, got {self.train_limit}"
+                f"data.train_limit: at least one image for each of the {count} classes is needed,"
+                f" got {self.train_limit}"
             )
         for step in self.augmentations:
             if isinstance(step, AutoAugment):
@@ -205,13 +200,13 @@ class StoredSet(ImageSet):
     """A data set in files.
 
     Args:
-        root: the folder or file that holds the set.
+        root: where the files lie.
     """
 
     root: str | None = None
 
     root_is: ClassVar[str]
-    """Description of ``root`` for the error if it is missing."""
+    """What has to lie at ``root``, for the message where it is not said."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -225,7 +220,7 @@ class StoredSet(ImageSet):
 
 
 def held_out_test(images: Images, classes: list[str], seed: int, samples: int | None = None) -> Source:
-    """Return a source in which a seeded, stratified 20 % of the images are the test set."""
+    """Make a source of a set without a test part: a seeded, stratified 20 % become one."""
     kept, held = stratified_split(images.labels.numpy(), TEST_FRACTION, seed, Stream.TEST_SPLIT, classes)
     return Source(images.subset(kept), images.subset(held), classes, statistics_samples=samples)
 

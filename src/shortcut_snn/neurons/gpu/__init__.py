@@ -1,1 +1,1 @@
-"""The GPU kernels, which Triton compiles; importing a module of this package imports triton."""
+"""The kernels for GPUs, which Triton compiles; importing a module of this package imports triton."""

@@ -1,1 +1,1 @@
-"""Neuron models other than IF, LIF and PLIF, one file each."""
+"""Neurons other than IF, LIF and PLIF, one file for each."""

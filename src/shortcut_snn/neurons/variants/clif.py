@@ -1,23 +1,22 @@
 """The complementary LIF neuron."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
 from ... import components
-from ..modules import LIF, RECTANGLE, Decay, Threshold
+from ..modules import LIF, RECTANGLE, Threshold
 from ..surrogate import Surrogate
 
 
 @components.neuron("clif")
 class CLIF(LIF):
-    """Complementary LIF neuron: a second potential counts recent spikes and deepens the reset.
+    """LIF with a second potential that remembers spikes, and makes a reset the deeper the more there were.
 
-    With complementary potential ``m``: ``m[t] = m[t - 1] * sigmoid((1 - decay) * u_pre[t]) + s[t]`` and
-    ``u[t] = u_pre[t] - s[t] * (threshold + sigmoid(m[t]))``, which is its reset.
-
-    Huang et al., "CLIF: Complementary Leaky Integrate-and-Fire Neuron for Spiking Neural Networks", ICML 2024.
+    Huang et al., "CLIF: Complementary Leaky Integrate-and-Fire Neuron for Spiking Neural Networks", ICML 2024. It has
+    its own reset.
 
     Args:
         decay: factor on the membrane potential in a step, from 0 to 1.
@@ -31,7 +30,7 @@ class CLIF(LIF):
 
     def __init__(
         self,
-        decay: Decay = 0.5,
+        decay: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5,
         threshold: Threshold = 1.0,
         surrogate: Surrogate | None = RECTANGLE,
         detach_membrane: bool = False,
@@ -39,7 +38,7 @@ class CLIF(LIF):
         super().__init__(decay, threshold, surrogate, detach_membrane=detach_membrane)
 
     def step(self, current: Tensor, membrane: Tensor, complement: Tensor) -> tuple[Tensor, ...]:
-        """Return spikes and both potentials."""
+        """Return spikes, and both potentials after them."""
         membrane = self.decay * membrane + current
         spike = self.fire(membrane - self.threshold)
         complement = complement * torch.sigmoid((1 - self.decay) * membrane) + spike
