@@ -1,4 +1,4 @@
-"""Real data as the networks of other libraries take it: batches ``[T, N, C, H, W]`` of float32."""
+"""Real data for networks of other libraries: batches ``[T, N, C, H, W]`` of float32."""
 
 import itertools
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Shape:
-    """What a network takes.
+    """Shape of a network's input.
 
     Args:
         channels: C. Images of one channel are repeated; to frames of events a channel of zeros is added.
         size: H and W.
         time_steps: T.
-        scale: factor of the input current.
+        scale: factor on the input current.
     """
 
     channels: int
@@ -32,15 +32,15 @@ class Shape:
 
 
 class Batches:
-    """scikit-learn's digits, shown as a constant current, or N-MNIST's recordings, cut into frames.
+    """scikit-learn's digits as a constant current, or N-MNIST's recordings as frames.
 
-    N-MNIST's archive has few test recordings, so each seed holds out another fifth of all of them.
+    N-MNIST's archive has few test recordings, so each seed holds out another fifth of all recordings.
 
     Args:
         path: N-MNIST as one ``.npz`` file; None for the digits, which need no file.
-        shape: what the network takes.
-        seed: of the order of the training samples and, with N-MNIST, of the test set.
-        size: of a batch.
+        shape: shape of the network's input.
+        seed: seed of the order of the training samples and, with N-MNIST, of the test set.
+        size: samples in a batch.
     """
 
     def __init__(self, path: str | None, shape: Shape, seed: int, size: int) -> None:
@@ -51,11 +51,10 @@ class Batches:
             fold = {"size": shape.size, "folds": FOLDS, "fold": seed % FOLDS}
             self.data = RecordingArchive(path, augment=(), batch_size=size, **fold).load(shape.time_steps)
         self.loaders = self.data.loaders(seed)
-        # Batch normalisation takes no batch of one sample.
         self.steps = len(self.loaders.train)
 
     def train(self, epoch: int, limit: int | None = None) -> Iterator[Batch]:
-        """Yield the batches of an epoch, in an order of its own."""
+        """Yield the batches of an epoch; each epoch has another order."""
         self.loaders.train.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
         yield from map(self._prepare, itertools.islice(self.loaders.train, limit))
 
@@ -64,7 +63,7 @@ class Batches:
         yield from map(self._prepare, itertools.islice(getattr(self.loaders, part), limit))
 
     def example(self) -> Tensor:
-        """Return a batch of two samples, for their shape."""
+        """Return a blank batch of two samples."""
         shape = self.shape
         return torch.zeros(shape.time_steps, 2, shape.channels, shape.size, shape.size)
 

@@ -1,6 +1,6 @@
 """A dense task: which digit does each pixel belong to? A spiking encoder and decoder, with branches that keep space.
 
-One file of a user's own; the library knows nothing of it. From the repository's root::
+This file registers a data set, a network and a task. From the root of the repository::
 
     shortcut-snn train --import examples/digit_scenes.py --config examples/digit_scenes.yaml --out runs/digit-scenes
     shortcut-snn compare --import examples/digit_scenes.py --config examples/digit_scenes.yaml \
@@ -27,13 +27,13 @@ INK = 0.3
 
 
 def scenes(images: Tensor, labels: Tensor, count: int, side: int, draw: torch.Generator) -> TensorDataset:
-    """Return canvases ``[count, 1, side, side]`` with two digits each, and of each pixel the kind: 0 is background."""
+    """Return canvases ``[count, 1, side, side]`` with two digits each, and the kind of each pixel (0: background)."""
     canvases = 0.2 * torch.rand(count, 1, side, side, generator=draw)
     kinds = torch.zeros(count, side, side, dtype=torch.int64)
     chosen = torch.randint(len(images), (count, 2), generator=draw)
-    places = torch.randint(side - DIGIT + 1, (count, 2, 2), generator=draw)
-    for scene, (digits, corners) in enumerate(zip(chosen.tolist(), places.tolist(), strict=True)):
-        for digit, (top, left) in zip(digits, corners, strict=True):
+    corners = torch.randint(side - DIGIT + 1, (count, 2, 2), generator=draw)
+    for scene, (digits, scene_corners) in enumerate(zip(chosen.tolist(), corners.tolist(), strict=True)):
+        for digit, (top, left) in zip(digits, scene_corners, strict=True):
             part = (scene, slice(top, top + DIGIT), slice(left, left + DIGIT))
             ink = images[digit] > INK
             canvases[:, 0][part][ink] = images[digit][ink]
@@ -44,12 +44,12 @@ def scenes(images: Tensor, labels: Tensor, count: int, side: int, draw: torch.Ge
 @components.data("digit_scenes")
 @dataclass(frozen=True)
 class DigitScenes:
-    """Scenes of digits and the kind of each pixel; no digit of training is in another part.
+    """Scenes of digits and the kind of each pixel; the parts share no digits.
 
     Args:
-        samples: scenes for training; a fourth as many each for validation and test.
-        digits: kinds of digits, from 0 on.
-        side: of a scene in pixels.
+        samples: number of scenes for training; validation and test have a fourth as many.
+        digits: number of kinds of digits, from 0 on.
+        side: side of a scene in pixels.
         batch_size: scenes in a batch.
     """
 
@@ -60,8 +60,8 @@ class DigitScenes:
 
     def load(self, time_steps: int | None = None) -> Data:
         """Return the data."""
-        found = load_digits(n_class=self.digits)
-        images, labels = torch.tensor(found.images, dtype=torch.float32) / 16, torch.tensor(found.target)
+        source = load_digits(n_class=self.digits)
+        images, labels = torch.tensor(source.images, dtype=torch.float32) / 16, torch.tensor(source.target)
         draw, part = torch.Generator().manual_seed(0), torch.arange(len(labels)) % 5
         parts = tuple(
             scenes(images[which], labels[which], count, self.side, draw)
@@ -110,7 +110,7 @@ class Segmenter(nn.Module):
 
 
 def enlarged(x: Tensor, like: Tensor) -> Tensor:
-    """Return spikes ``[T, N, C, h, w]`` repeated until they are as many as there."""
+    """Return spikes ``[T, N, C, h, w]`` enlarged to the size of ``like``."""
     return F.interpolate(x.flatten(0, 1), like.shape[-2:]).unflatten(0, x.shape[:2])
 
 
@@ -119,9 +119,9 @@ def segmenter(in_channels, kinds, make_neuron, *, width: int = 16, time_steps: i
     """An encoder and a decoder of spiking layers.
 
     Args:
-        in_channels: of an image.
-        kinds: of pixels.
-        make_neuron: makes each layer's neurons.
+        in_channels: channels of an image.
+        kinds: number of kinds of pixels.
+        make_neuron: returns the neurons of a layer.
         width: channels of the first layer.
         time_steps: T.
     """
@@ -130,7 +130,7 @@ def segmenter(in_channels, kinds, make_neuron, *, width: int = 16, time_steps: i
 
 @components.task("segmentation")
 class Segmentation(Task):
-    """A cross-entropy at each pixel; the metric is the mean intersection over union."""
+    """Segmentation with a cross-entropy at each pixel; its metric is the mean intersection over union."""
 
     metric = "iou"
     higher_is_better = True
@@ -143,9 +143,9 @@ class Segmentation(Task):
         return F.cross_entropy(prediction, target)
 
     def metrics(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return the IoU: for each scene the mean over the kinds that are in it or are seen there; then their mean."""
+        """Return the IoU, averaged over the kinds that a scene has or the prediction shows, then over the scenes."""
         kinds = prediction.shape[1]
-        seen, there = (F.one_hot(each, kinds).bool() for each in (prediction.argmax(1), target))
-        both, either = (seen & there).sum((1, 2)), (seen | there).sum((1, 2))
-        iou = (both / either.clamp_min(1)).sum(1) / (either > 0).sum(1)
+        predicted, true = (F.one_hot(labels, kinds).bool() for labels in (prediction.argmax(1), target))
+        intersection, union = (predicted & true).sum((1, 2)), (predicted | true).sum((1, 2))
+        iou = (intersection / union.clamp_min(1)).sum(1) / (union > 0).sum(1)
         return {"iou": iou.mean(), "pixels": (prediction.argmax(1) == target).float().mean()}

@@ -1,6 +1,6 @@
-"""A task that is not classification: forecast the Mackey-Glass series with a deep spiking network, branches and all.
+"""A task other than classification: forecast the Mackey-Glass series with a deep spiking network and branches.
 
-One file of a user's own; the library knows nothing of it. From the repository's root::
+This file registers a data set, a network and a task. From the root of the repository::
 
     shortcut-snn train --import examples/mackey_glass.py --config examples/mackey_glass.yaml --out runs/mackey-glass
     shortcut-snn compare --import examples/mackey_glass.py --config examples/mackey_glass.yaml \
@@ -23,7 +23,7 @@ from shortcut_snn.training import Task
 
 
 def mackey_glass(length: int, delay: int = 17, steps: int = 10) -> Tensor:
-    """Return the series at whole times, standardised, ``[length]`` (Euler's method, ``steps`` a unit of time)."""
+    """Return the series at integer times, standardised, ``[length]``: Euler's method, ``steps`` per unit of time."""
     x = [1.2] * (delay * steps + 1)
     for _ in range((length + 100) * steps):
         late = x[-1 - delay * steps]
@@ -35,12 +35,12 @@ def mackey_glass(length: int, delay: int = 17, steps: int = 10) -> Tensor:
 @components.data("mackey_glass")
 @dataclass(frozen=True)
 class MackeyGlass:
-    """Windows of the series and the value some steps behind each.
+    """Windows of the series, and the value some steps after each window.
 
     Args:
-        samples: windows for training, validation and test together, in this order in time.
-        window: steps that the network sees.
-        horizon: how far behind the window the target lies.
+        samples: number of windows for training, validation and test, in this order in time.
+        window: number of steps in a window.
+        horizon: number of steps from the end of the window to the target.
         batch_size: windows in a batch.
     """
 
@@ -81,17 +81,17 @@ def forecaster(features, make_neuron, *, width: int = 64, depth: int = 6) -> For
     """A stack of spiking layers.
 
     Args:
-        features: of each time step.
-        make_neuron: makes each layer's neurons.
-        width: neurons a layer.
-        depth: layers.
+        features: number of features of a time step.
+        make_neuron: returns the neurons of a layer.
+        width: number of neurons in a layer.
+        depth: number of layers.
     """
     return Forecaster(features, make_neuron, width, depth)
 
 
 @components.task("forecast")
 class Forecast(Task):
-    """The mean squared error of a forecast."""
+    """Forecasting with the mean squared error."""
 
     metric = "rmse"
 
@@ -110,5 +110,5 @@ class Forecast(Task):
 
     @property
     def chance(self) -> float:
-        """The series has a standard deviation of 1: what the mean as a forecast is off by."""
+        """The error of the mean as a forecast: the series has a standard deviation of 1."""
         return 1.0

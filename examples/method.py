@@ -1,4 +1,4 @@
-"""The method in twelve lines, around a network of any library, and what it is compared with: no branches."""
+"""Train a network of any library with the method, in twelve lines, or without branches."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,15 +24,15 @@ def train(
     """Train a network, with ``taps=[]`` without the method, and return its accuracies.
 
     Args:
-        make_network: builds it.
-        taps: where its branches are.
-        batches: what it learns.
-        seed: of its weights.
-        epochs: how often the training set is gone through.
+        make_network: returns the network.
+        taps: names of the submodules that get branches.
+        batches: the data.
+        seed: seed of the weights.
+        epochs: number of passes through the training set.
         lr: learning rate at the start; it falls to 0 over half a cosine.
-        objective: what the branches do: add to the logits (the paper's), or have losses of their own.
+        objective: adds the branches to the logits (the paper's), or gives each branch a loss.
         limit: batches of each part of the data, for a trial.
-        options: of ``attach``.
+        options: options of ``attach``.
     """
     torch.manual_seed(seed)
     model = attach(make_network(), taps, example=batches.example(), num_classes=10, **options)

@@ -1,7 +1,7 @@
-"""The convolutional network of Norse's MNIST task, with and without shortcut branches behind its first neurons.
+"""The convolutional network of Norse's MNIST task, with and without shortcut branches after its first neurons.
 
-It goes through time by itself and starts from rest in every call; its neurons give (spikes, state). Logits are the
-largest voltages over time, as in the task.
+It loops over time itself and starts from its initial state in every call; its neurons return (spikes, state). Logits
+are the largest voltages over time, as in the task.
 """
 
 from norse.torch.models.conv import ConvNet4
@@ -12,7 +12,7 @@ from command import run
 
 
 def network(events: bool) -> nn.Module:
-    """Build it as the task does."""
+    """Build the network as the task does."""
     return ConvNet4(num_channels=2 if events else 1)
 
 

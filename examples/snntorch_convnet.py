@@ -1,8 +1,8 @@
-"""The convolutional network of snnTorch's tutorial 6, with and without shortcut branches behind its hidden neurons.
+"""The convolutional network of snnTorch's tutorial 6, with and without shortcut branches after its hidden neurons.
 
-It computes one time step a call and keeps its state hidden in its neurons; ``attach`` finds that out, calls it once
-per time step and resets it. It is told that time comes before samples, and where the logits are: the last neurons'
-membrane potentials, averaged over time, which ``readout`` takes from the pair (spikes, membrane potentials).
+It computes one time step per call and keeps its state in its neurons; ``attach`` infers that, calls it once per time
+step and resets it. ``batch_axis`` says that time comes before samples. ``readout`` takes the logits from the pair
+(spikes, membrane potentials): the membrane potentials of the last neurons, averaged over time.
 """
 
 import snntorch
@@ -14,7 +14,7 @@ from command import run
 
 
 def network(events: bool) -> nn.Module:
-    """Build it as the tutorial does."""
+    """Build the network as the tutorial does."""
     neuron = {"beta": 0.5, "spike_grad": surrogate.fast_sigmoid(slope=25), "init_hidden": True}
     return nn.Sequential(
         nn.Conv2d(2 if events else 1, 12, 5),

@@ -1,6 +1,6 @@
 """SpikingJelly's spiking_resnet18, multi-step mode, with and without shortcut branches at the ends of its stages.
 
-Nothing of the network is written anew, and nobody resets it: ``attach`` sees SpikingJelly's neurons.
+The network is SpikingJelly's own, unchanged: ``attach`` recognises its neurons and resets them.
 """
 
 from spikingjelly.activation_based import functional, neuron, surrogate
@@ -12,7 +12,7 @@ from command import run
 
 
 def network(events: bool) -> nn.Module:
-    """Build it as the library's own training script does."""
+    """Build the network as the library's training script does."""
     net = spiking_resnet18(
         spiking_neuron=neuron.LIFNode, surrogate_function=surrogate.ATan(), detach_reset=True, num_classes=10
     )

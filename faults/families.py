@@ -60,7 +60,6 @@ REFUSED_RECIPES = (
     "presets: [vanilla]\nmethod: {taps: blocks}", "training: !!python/object/apply:os.system ['true']",
     "training: {epochs: !!binary aGVsbG8=}", "training: {epochs: 2020-01-01}",
     "training: {epochs: 1}\n---\ntraining: {epochs: 2}", "[" * 5000, "training: " + "{a: " * 2000 + "1" + "}" * 2000,
-    "training: {strategy: deepspeed}", "training: {strategy: ddp_spawn}", "data: {kind: npz, root: ~nouser/x}",
     "training: {epochs: 1}\x00", "training:\n\t- epochs", "[1, 2]",
 )  # fmt: skip
 ENTRIES = (

@@ -1,10 +1,10 @@
-"""Networks of other libraries with and without the method: the examples on N-MNIST over seeds, and a table.
+"""Train networks of other libraries with and without the method on N-MNIST, and write a table.
 
     python studies/attach.py NMNIST.npz OUT [--seeds 3] [--epochs 15]
 
-Each seed holds out another fifth of the recordings for testing, the same with and without the method. About an hour
-and a half on one core; stop it and start it again as you like, runs that the CSV files in OUT have are not made again.
-The table is OUT/table.md.
+Each seed holds out another fifth of the recordings for testing, the same with and without the method. It takes about
+90 minutes on one core. The same command resumes: runs in the CSV files in OUT are not repeated. The table is
+OUT/table.md.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def table(folder: Path, networks: Sequence[str]) -> str:
 
 
 def cell(values: list[float]) -> str:
-    """Return the mean, with its interval where there is more than one value."""
+    """Return the mean and, for more than one value, its interval."""
     return with_interval(*mean_interval(values), digits=1)
 
 

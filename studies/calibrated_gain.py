@@ -1,9 +1,9 @@
-"""The gradient's norm at the first spiking layer over that at the last, before calibration and after, by depth.
+"""Measure the ratio of gradient norms, first spiking layer to last, before and after calibration, by depth.
 
     python studies/calibrated_gain.py OUT.csv [--data DATA.npz] [--width 16] [--batch 64]
 
-New networks, T = 2, on two batches of real images (scikit-learn's digits unless an npz file is named): the one that is
-calibrated on, and another. Two minutes on one core with digits; on CIFAR-10 in npz about twenty.
+Untrained networks, T = 2, on two batches of real images (scikit-learn's digits, or an npz file): the batch of the
+calibration, and another. It takes two minutes on one core with digits, about twenty with CIFAR-10.
 """
 
 import argparse

@@ -16,7 +16,7 @@ for objective in logit_sum loss_sum; do
     all+=("evolutionary method.objective=$objective method.branches.taps=$taps")
   done
 done
-mean='evolutionary method.objective.kind=loss_sum method.objective.average=true method.branches.schedule.initial=1'
+mean='evolutionary method.objective.kind=loss_sum method.objective.average=true method.branches.branch_weight.initial=1'
 
 # NAME EPOCHS SURROGATE WIDTH METHOD ...
 table() {

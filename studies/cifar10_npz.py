@@ -1,4 +1,4 @@
-"""Put CIFAR-10 or CIFAR-100, or a part of it, into a plain ``.npz`` file that ``data.kind=npz`` reads.
+"""Write CIFAR-10 or CIFAR-100, or a part of it, to an ``.npz`` file for ``data.kind=npz``.
 
 ``source`` is the folder that holds ``cifar-10-batches-py``, which ``shortcut-snn train`` fetches with
 ``--data.kind cifar10 --data.download true``, that of ``cifar-100-python``, or an archive of JPEG or PNG bytes. That
@@ -31,7 +31,7 @@ def decode(archive: np.lib.npyio.NpzFile, part: str, limit: int | None) -> tuple
 
 
 def official(images: Images, part: str, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the same of the official files."""
+    """Return the first ``limit`` images and labels of a part of the official files."""
     count = counted(part, limit, len(images))
     return images.fetch(range(count)).permute(0, 2, 3, 1).numpy(), images.labels[:count].numpy()
 
@@ -42,21 +42,21 @@ def shrunk(images: np.ndarray, size: int) -> np.ndarray:
 
 
 def counted(part: str, limit: int | None, there: int) -> int:
-    """Return how many images to take; ends the program where there are not so many."""
+    """Return the number of images to take; end the program if the part has fewer."""
     count = there if limit is None else limit
     if not 0 < count <= there:
-        raise SystemExit(f"--{part} {count}: there are {there} images of this part.")
+        raise SystemExit(f"--{part} {count}: this part has {there} images.")
     return count
 
 
 def main() -> None:
-    """Read the command line, convert, and write the new file whole or not at all."""
+    """Read the images and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="folder of CIFAR-10 or CIFAR-100, or archive of bytes")
     parser.add_argument("target", type=Path, help="file to write")
-    parser.add_argument("--train", type=int, help="keep the first so many training images (default: all)")
-    parser.add_argument("--test", type=int, help="keep the first so many test images (default: all)")
-    parser.add_argument("--size", type=int, help="side in pixels to which images are shrunk by means of areas")
+    parser.add_argument("--train", type=int, help="number of training images (default: all)")
+    parser.add_argument("--test", type=int, help="number of test images (default: all)")
+    parser.add_argument("--size", type=int, help="side in pixels to which images are reduced, by area means")
     arguments = parser.parse_args()
     if arguments.source.is_dir():
         folders = [(arguments.source / kind.official().base_folder).is_dir() for kind in (CIFAR10, CIFAR100)]

@@ -1,29 +1,28 @@
-"""What the method is worth, tested as docs/protocol.md says: each method at its own best learning rate, over seeds.
+"""Measure the gain of the method as docs/protocol.md says: each method at its own best learning rate, over seeds.
 
     python studies/claim.py TABLE OUT --data FILE.npz [--list] [--only SETTING ...] [--methods METHOD ...] [--seeds 3]
 
-FILE.npz is what ``studies/cifar10_npz.py`` makes of CIFAR-10 or CIFAR-100 (``--size 16`` for all tables but ``cpu``).
-Stop it at any moment and give the same command again: each run that has ended is a line of OUT/TABLE.csv, and one that
-was stopped goes on from its checkpoint below OUT/TABLE. ``--list`` counts runs and steps and trains nothing. For two
-cores start two tables, or two parts of one in two OUTs, with ``--threads 1`` each. ``studies/claim_tables.py`` prints
-the tables and draws.
+``studies/cifar10_npz.py`` writes FILE.npz from CIFAR-10 or CIFAR-100 (``--size 16`` for all tables but ``cpu``). The
+same command resumes: each finished run is a line of OUT/TABLE.csv, and a stopped run has a checkpoint in OUT/TABLE.
+``--list`` counts runs and steps and trains nothing. On two cores, start two tables, or two parts of one in two OUTs,
+with ``--threads 1`` each. ``studies/claim_tables.py`` prints the tables and draws the picture.
 
-``recipes`` (a ResNet-18 without branches, CIFAR-10) searches in stages, each on validation data and from the best of
-the one before, instead of through the product of all choices:
+``recipes`` (a ResNet-18 without branches, CIFAR-10) searches in stages on validation data; each stage starts from the
+best of the previous one:
 
 1. block (basic, sew, ms) times surrogate (rectangle, triangle, atan), each at its best learning rate with SGD;
 2. optimizer (SGD with Nesterov momentum, AdamW, Muon), each at its best learning rate;
 3. decay (0.25, 0.5) times threshold (0.5, 1), at that learning rate, and I-LIF neurons at one time step;
 4. weight decay, label smoothing, cutout, average of weights, one after the other; a change stays if it gains at least
-   half a point. T = 4 and twice the width are measured too and never chosen, since they cost more;
-5. over seeds, on all training data: the winner, the best of each block and optimizer, and where it all began.
+   half a point. T = 4 and twice the width are measured but not chosen, since they cost more;
+5. over seeds, on all training data: the winner, the best of each block and optimizer, and the starting point.
 
 ``paper`` (CIFAR-100) is the paper's table at another scale: ResNet-18 and ResNet-34, with the paper's neuron and with
-that of the authors' earlier code. ``depth`` (CIFAR-10) crosses depth, block and method. ``transformer`` puts QKFormer
-beside a ResNet-18 with membrane shortcuts, trained for as many steps and for as long. ``cpu`` times the recipes for a
-CPU, those of FILE.npz's classes, at their own learning rates: as they are, twice as long, and once with SpikingJelly's
-neurons in the same network. It counts the seconds of training alone; the test set is looked at after every epoch and
-nothing is chosen by it. Let nothing else run beside it.
+that of the authors' earlier code. ``depth`` (CIFAR-10) crosses depth, block and method. ``transformer`` compares
+QKFormer with a ResNet-18 with membrane shortcuts, for equally many steps and for equal time. ``cpu`` times the recipes
+for a CPU at their own learning rates: unchanged, twice as long, and with SpikingJelly's neurons in the same network.
+It counts the seconds of training only; the test set is evaluated after every epoch, and nothing is chosen by it. It
+needs an idle machine.
 """
 
 import argparse
@@ -47,8 +46,7 @@ from shortcut_snn.cli.report import read_rows
 from shortcut_snn.data import ImageArchive
 from shortcut_snn.files import write_csv
 from shortcut_snn.neurons import ATan, Rectangle, Sigmoid, Surrogate, Triangle
-from shortcut_snn.recipes import Recipe, changed, recipe_of, train
-from shortcut_snn.recipes.entries import merged, said
+from shortcut_snn.recipes import Recipe, changed, merged, parse_options, recipe_of, train
 from shortcut_snn.training import Interrupted, NumericsError, RunFolder, flatten_entries
 
 Entries = Mapping[str, Any]
@@ -58,7 +56,7 @@ LEAST_STEPS = 5000
 GAIN = 0.005
 """Accuracy that a change has to gain in a stage of the search."""
 GOALS = (0.5, 0.55, 0.58, 0.6, 0.75, 0.8, 0.85, 0.88, 0.9)
-"""Test accuracies the time to which is noted in the table ``cpu``."""
+"""Test accuracies; the table ``cpu`` has the time to reach each of them."""
 
 OPTIMIZERS: dict[str, Entries] = {
     "sgd": {"kind": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4},
@@ -80,7 +78,7 @@ NEURONS: dict[str, Entries] = {
     "authors": {"decay": 0.25, "threshold": 0.5, "surrogate": {"kind": "rectangle", "width": 1.0}},
 }
 
-# As small as the network's own logits, so that k heads do not begin as k opinions.
+# The heads' initial logits are as small as those of the network, so that they do not dominate the sum.
 _HEAD = {"method": {"branches": {"head": {"kind": "linear", "init_std": "1/n"}}}}
 METHODS: dict[str, tuple[str | Entries, ...]] = {
     "vanilla": ("vanilla",),
@@ -92,13 +90,13 @@ METHODS: dict[str, tuple[str | Entries, ...]] = {
     "stages_and_steps": ("stages_and_steps", _HEAD),
 }
 EQUAL_TIME = "vanilla_equal_time"
-"""Vanilla for as many epochs as take the time of the slowest method."""
+"""Vanilla, for as many epochs as take as long as the slowest method."""
 
 
 @components.data("npz_watched")
 @dataclasses.dataclass(frozen=True)
 class WatchedArchive(ImageArchive):
-    """An archive as ``npz`` takes it, whose test images are looked at after every epoch too."""
+    """An archive of images whose test part is evaluated after every epoch."""
 
     def read(self) -> Any:
         """Read the archive."""
@@ -107,9 +105,9 @@ class WatchedArchive(ImageArchive):
 
 
 class _FromRest:
-    """SpikingJelly's neurons as ours: from rest at each call, and on a float32 membrane under autocast.
+    """Reset SpikingJelly's neurons at each call, and keep their membrane in float32 under autocast.
 
-    With a membrane in bfloat16 SpikingJelly's fused operator would not be used.
+    SpikingJelly has no fused operator for a membrane in bfloat16.
     """
 
     reset: Callable[[], None]
@@ -127,12 +125,12 @@ class _FromRest:
 def spikingjelly_ilif(
     decay: float = 0.25, threshold: float = 1.0, most: int = 4, detach_reset: bool = False
 ) -> nn.Module:
-    """SpikingJelly's ILIFNode over whole sequences, with the dynamics of our ILIF.
+    """SpikingJelly's ILIFNode over sequences, with the dynamics of :class:`shortcut_snn.neurons.ILIF`.
 
     Args:
         decay: factor on the membrane potential in a step.
-        threshold: what a count is a multiple of.
-        most: the largest number.
+        threshold: membrane potential per spike.
+        most: largest number of spikes in a step.
         detach_reset: whether the gradient ignores that the reset depends on the count.
     """
     from spikingjelly.activation_based import neuron
@@ -152,17 +150,17 @@ def spikingjelly_lif(
     reset: Literal["hard"] = "hard",
     detach_reset: bool = False,
 ) -> nn.Module:
-    """SpikingJelly's LIFNode over whole sequences, with the dynamics and the float32 membrane of our LIF.
+    """SpikingJelly's LIFNode with the dynamics and the float32 membrane of :class:`shortcut_snn.neurons.LIF`.
 
     Args:
         decay: factor on the membrane potential in a step.
-        threshold: where it fires.
+        threshold: membrane potential above which it fires.
         surrogate: a rectangle, triangle, atan or sigmoid of area 1.
         reset: hard, to 0.
         detach_reset: whether the gradient ignores that the reset depends on the spike.
 
     Raises:
-        ValueError: a surrogate that SpikingJelly has none of.
+        ValueError: SpikingJelly does not have the surrogate.
     """
     from spikingjelly.activation_based import neuron
     from spikingjelly.activation_based import surrogate as theirs
@@ -187,7 +185,7 @@ def spikingjelly_lif(
     return Float32LIF(
         tau=1 / (1 - decay),
         decay_input=False,
-        # It fires at >= its threshold: at the next float32 that is the same as > ours.
+        # SpikingJelly fires at >= its threshold; with the next float32 that equals > threshold.
         v_threshold=float(np.nextafter(np.float32(threshold), np.float32(np.inf))),
         v_reset=0.0,
         surrogate_function=shape,
@@ -207,10 +205,10 @@ class Run:
 
     @property
     def key(self) -> str:
-        """Tells its recipe from all others, wherever it runs and the data lies."""
+        """A hash of the recipe, without entries that depend on the machine."""
         anywhere = ("data.root", "data.workers", "training.threads", "training.checkpoint_every", "loggers")
         entries = {key: value for key, value in flatten_entries(self.recipe.to_dict()) if key not in anywhere}
-        # A letter in front, lest a table's reader takes it for a number.
+        # Starts with a letter, so that no reader of the table takes it for a number.
         return "r" + hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:10]
 
     @property
@@ -219,18 +217,18 @@ class Run:
         return float(self.recipe.optimizer.lr)
 
     def __str__(self) -> str:
-        """Say what it is."""
+        """Return the run in words."""
         training = self.recipe.training
         return f"{self.phase} {self.setting} {self.method}, lr {self.rate:g}, seed {training.seed}"
 
 
 class Lab:
-    """Runs what a table asks for, unless its file has the result.
+    """Train the runs of a table, unless its file has their results.
 
     Args:
         table: its name.
         options: of the command line.
-        pretend: only note what would run; every result is the same.
+        pretend: list the runs instead of training them; all have the same result.
     """
 
     def __init__(self, table: str, options: argparse.Namespace, pretend: bool = False) -> None:
@@ -262,7 +260,7 @@ class Lab:
             {"training": training},
             {} if lr is None else {"optimizer": {"lr": lr}},
             {} if held is None else {"data": {"validation": held}},
-            said(self.options.set),
+            parse_options(self.options.set),
         )
         if epochs is None:
             one = self.steps(changed(recipe, {"training": {"epochs": 1}}))
@@ -298,7 +296,7 @@ class Lab:
             "precision": run.recipe.training.precision,
         }  # fmt: skip
         try:
-            result = train(run.recipe, folder.path, resume=True, log=_tell)
+            result = train(run.recipe, folder.path, resume=True, keep_memory=True, tell=_log)
         except NumericsError as error:
             print(f"  failed: {error}", flush=True)
             return row | {"failed": str(error).partition(";")[0], "recipe": run.key}
@@ -314,7 +312,7 @@ class Lab:
         steps = [each["seconds_per_step"] for each in timing if each["seconds_per_step"] > 0]
         row |= {
             "seconds": round(sum(each["seconds"] for each in timing), 1),
-            # The fastest epoch says most of what a step costs on a machine that does other things too.
+            # The fastest epoch is disturbed least by other processes.
             "seconds_per_step": min(steps) if steps else None,
             **{name: result[name] for name in ("firing_rate", "parameters", "energy_pj")},
             **{f"gradient_ratio_{when}": result[f"gradient_ratio_{when}_epoch"] for when in ("first", "last")},
@@ -328,16 +326,16 @@ class Lab:
         folder.checkpoint.unlink(missing_ok=True)
         return row | {"failed": "", "recipe": run.key}
 
-    # What tables are made of.
+    # The parts of the tables.
 
     def wanted(self, names: Iterable[str]) -> list[str]:
-        """Return the settings that ``--only`` lets through."""
+        """Return the settings that ``--only`` selects."""
         return [name for name in names if any(fnmatch(name, only) for only in self.options.only)]
 
     def tune(self, setting: str, method: str, entries: Entries, rates: Sequence[float] | None = None) -> Row:
         """Return the best of a method's learning rates: validation accuracy after the last epoch of a short run.
 
-        Where the best is the least or the greatest that was tried, the next beyond it is tried too.
+        If the best is the smallest or the largest, the next one beyond it is tried too.
         """
         kind = entries.get("optimizer", {}).get("kind", "sgd")
         rates = rates or self.options.rates or RATES[kind]
@@ -359,7 +357,7 @@ class Lab:
         layers = METHODS["vanilla" if method == EQUAL_TIME else method]
         held = self.options.validation
         recipe = self.recipe(entries, *layers, lr=rate, epochs=self.options.epochs, seed=seed, validation=held)
-        recipe = changed(recipe, said(self.options.set_final))
+        recipe = changed(recipe, parse_options(self.options.set_final))
         recipe = changed(recipe, {"training": {"epochs": round(longer * recipe.training.epochs)}})
         return self.result(Run("final", setting, method, recipe))
 
@@ -379,19 +377,19 @@ class Lab:
         for seed in seeds if {"vanilla"} < set(methods) else ():
             for name in names:
                 vanilla = best[name, "vanilla"]
-                cost = max(self._step(name, method) for method in methods)
-                longer = cost / self._step(name, "vanilla")
+                cost = max(self._seconds_per_step(name, method) for method in methods)
+                longer = cost / self._seconds_per_step(name, "vanilla")
                 self.final(name, EQUAL_TIME, settings[name], float(vanilla["lr"]), seed, longer)
 
-    def _step(self, setting: str, method: str) -> float:
+    def _seconds_per_step(self, setting: str, method: str) -> float:
         rows = [row for row in self.rows if (row["phase"], row["setting"], row["method"]) == ("tune", setting, method)]
         known = [float(row["seconds_per_step"]) for row in rows if row.get("seconds_per_step")]
-        # Until there is a time, a guess for the count of runs.
+        # Before there is a measurement, a guess for the number of steps.
         return min(known) if known else 1.0 if method == "vanilla" else 1.1
 
 
 def score(row: Row) -> float:
-    """Return what learning rates are chosen by; a run that failed has the least."""
+    """Return the validation accuracy, by which learning rates are chosen; -1 for a failed run."""
     return float(row.get("validation_last") or -1)
 
 
@@ -399,7 +397,7 @@ def _text(value: Any) -> str:
     return "" if value is None or value != value else str(value)
 
 
-def _tell(line: str) -> None:
+def _log(line: str) -> None:
     print(f"  {line}", flush=True)
 
 
@@ -464,7 +462,7 @@ def paper(lab: Lab) -> None:
 
 
 def depth(lab: Lab) -> None:
-    """Depth times block times method; the deepest is half as wide."""
+    """Cross depth, block and method; the deepest network is half as wide."""
     networks = {"18": ("resnet18", 16), "34": ("resnet34", 16), "110": ("resnet110", 8)}
     settings = {
         f"{layers}-{block}": {"network": {"kind": kind, "width": width, "block": block}}
@@ -477,7 +475,7 @@ def cpu(lab: Lab) -> None:
     """Time to accuracy of the recipes for a CPU.
 
     Raises:
-        ValueError: data of none of them.
+        ValueError: there is no recipe for the data.
     """
     names = {10: ("cifar10-cpu", "cifar10-cpu-lif"), 100: ("cifar100-cpu",)}.get(lab.classes)
     if names is None:
@@ -502,7 +500,7 @@ def cpu(lab: Lab) -> None:
 
 
 def transformer(lab: Lab) -> None:
-    """A transformer beside a ResNet: for as many steps, and for as long."""
+    """Compare a transformer with a ResNet, for equally many steps and for equal time."""
     networks: dict[str, Entries] = {"qkformer": {}, "resnet18": {"block": "ms"}}
     kinds = {"qkformer": ("sgd", "adamw"), "resnet18": ("sgd",)}
     best: dict[str, tuple[Entries, Row]] = {}
@@ -549,7 +547,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd", help="of the tables paper and depth")
     parser.add_argument("--neuron", choices=("lif", "ilif"), default="lif", help="of these tables; I-LIF at T = 1")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--first-seed", type=int, default=0, help="leave out the seeds before it")
+    parser.add_argument("--first-seed", type=int, default=0, help="first seed")
     parser.add_argument("--threads", type=int, help="threads of a run (default: all cores)")
     parser.add_argument("--epochs", type=int, help="of final runs (default: 5,000 steps; of cpu, the recipe's)")
     parser.add_argument("--tune-epochs", type=int, default=2, help="of the short runs that choose learning rates")

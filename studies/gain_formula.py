@@ -1,9 +1,9 @@
-"""Where the formula for a layer's gain holds: measured gain over sqrt(E[surrogate^2] / Var[spikes]), layer by layer.
+"""Compare the measured gain of each layer with the formula sqrt(E[surrogate^2] / Var[spikes]).
 
     python studies/gain_formula.py OUT.csv [--width 16] [--samples 64]
 
-New networks of 18 layers on Gaussian images; geometric mean over the layers of a network, and the extremes. About a
-minute on one core.
+Untrained networks of 18 layers on Gaussian images: the geometric mean of the ratio over the layers, and the extremes.
+It takes about a minute on one core.
 """
 
 import argparse

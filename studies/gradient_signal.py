@@ -1,12 +1,12 @@
-"""How much of the gradient that reaches the first layer is signal: does another batch give the same direction?
+"""Measure the share of signal in the first layer's gradient: the mean cosine between the gradients of two batches.
 
     python studies/gradient_signal.py DATA.npz OUT.csv [--batches 8] [--width 16] [--calibrate]
 
-A new network (no step taken) sees several batches of 100 images. For each path of the loss the gradient of the first
-convolution is taken on each batch, and the mean cosine between batches is reported beside its RMS and the ratio of
-first to last layer: 1 is all signal, 0 is noise. Read what is within 0.1 of 0 as noise: another number of threads
-rounds sums in another order, single spikes flip, and such cosines change. AdamW hides the size of a gradient, not its
-noise. With --calibrate every layer's surrogate first gets the width at which the gradient keeps its size.
+An untrained network sees several batches of 100 images. For each path of the loss, the table has the mean cosine
+between the gradients of the first convolution on two batches (1 is signal only, 0 is noise), their RMS, and the ratio
+of the first layer's gradient to the last one's. A cosine within 0.1 of 0 is noise: it depends on the number of
+threads, which changes the order of sums and so flips single spikes. AdamW hides the size of a gradient, not its noise.
+With --calibrate each surrogate first gets the width at which the gradient keeps its size.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Seconds a batch in onnxruntime, float32 and int8, beside SpikingJelly's eval mode and the same layers with ReLUs.
+"""Time a batch in onnxruntime, in float32 and int8, with ReLUs in place of neurons, and in SpikingJelly.
 
     python studies/int8_speed.py FOLDER
 
-Graphs are written to the folder the first time, and found there later. With one thread (OMP_NUM_THREADS=1) seconds are
-those of the processor, which others that run beside disturb little; with more they are those of the clock. All take the
-same batch of 32 x 32 pixels, T = 4.
+Graphs are written to the folder once and reused. With one thread (OMP_NUM_THREADS=1) the seconds are processor time,
+which other processes disturb little; with more threads they are wall-clock time. All take the same batch of 32 x 32
+pixels, T = 4.
 """
 
 import statistics
@@ -31,7 +31,7 @@ WORKLOADS = {"resnet18, 64 wide": (64, 16), "resnet18, 16 wide": (16, 64)}
 
 
 class Rectifier(nn.Module):
-    """Stands where a layer of neurons did."""
+    """A ReLU in place of a layer of neurons."""
 
     def forward(self, x: Tensor, residual: Tensor | None = None, time_steps: int | None = None) -> Tensor:
         """Map a current ``[T, N, ...]`` to one."""
@@ -40,7 +40,7 @@ class Rectifier(nn.Module):
 
 
 def rectified(network: nn.Module) -> nn.Module:
-    """Return a folded network as an ordinary one that computes each layer as often."""
+    """Return a folded network with ReLUs in place of its neurons, which runs each layer as often."""
     for path in list(spiking_layers(network)):
         owner, _, name = path.rpartition(".")
         setattr(network.get_submodule(owner), name, Rectifier())
@@ -48,7 +48,7 @@ def rectified(network: nn.Module) -> nn.Module:
 
 
 def contenders(width: int, batch: int, folder: Path) -> dict[str, Callable[[], object]]:
-    """Return what is to be timed."""
+    """Return the functions to time."""
     torch.manual_seed(0)
     data = {"classes": [str(i) for i in range(CLASSES)], "channels": 3, "image_size": [SIDE, SIDE], "kind": "static"}
     spec = NetworkSpec.from_dict(
@@ -80,7 +80,7 @@ def contenders(width: int, batch: int, folder: Path) -> dict[str, Callable[[], o
 
 @torch.no_grad()
 def main() -> None:
-    """Time all and print the medians."""
+    """Time all contenders and print the medians."""
     folder, clock = Path(sys.argv[1]), time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     folder.mkdir(parents=True, exist_ok=True)
     for workload, (width, batch) in WORKLOADS.items():
@@ -88,7 +88,7 @@ def main() -> None:
         seconds: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(ROUNDS):
             for name, run in runs.items():
-                time.sleep(0.2)  # threads of the one before may still spin
+                time.sleep(0.2)  # threads of the previous contender may still spin
                 run()
                 for _ in range(RUNS):
                     start = clock()

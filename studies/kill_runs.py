@@ -1,11 +1,10 @@
-"""Kill a run again and again, in the middle of whatever it does, and compare what it ends as with a run left alone.
+"""Kill a run repeatedly with SIGKILL, resume it each time, and compare its end with that of an uninterrupted run.
 
     python -m studies.kill_runs --out runs/killed
 
-A run on recordings (so that there is a frame cache) is killed with SIGKILL at the points of ``POINTS`` and after random
-times, resumed after each, and must end with the same weights, metrics files and best score, bit for bit. The points
-are reached by functions put around Python's, torch's and TensorBoard's own in the killed process: the library has no
-part in it.
+The run trains on event recordings, so that it has a frame cache. It is killed at each of ``POINTS``, and after random
+times. Weights, metrics files and best score must be equal bit for bit in the end. Patches of Python's, torch's and
+TensorBoard's functions in the killed process reach the points; the package has no part in it.
 """
 
 import argparse
@@ -29,30 +28,19 @@ POINTS = (
     "after rename:5", "text:1", "text:4", "log:2", "before rename:7", "after rename:8", "step:1", "text:5", "save:3",
     "after rename:1",
 )  # fmt: skip
-"""What is being done, and at which time of doing it: 18, beside two random moments."""
-
-OPTIONS = {
-    "data.kind": "nmnist_npz",
-    "data.batch_size": 10,
-    "data.size": 12,
-    "network.kind": "resnet8",
-    "network.width": 2,
-    "network.time_steps": 2,
-    "neuron.surrogate.kind": "triangle",
-    "training.epochs": 4,
-    "training.threads": 1,
-    "training.checkpoint_every": 2,
-    "loggers": "tensorboard",
-}
+"""An action, and the number of the call in which the process is killed."""
+ENTRIES = {
+    "data.kind": "nmnist_npz", "data.batch_size": 10, "data.size": 12, "network.kind": "resnet8", "network.width": 2,
+    "network.time_steps": 2, "neuron.surrogate.kind": "triangle", "training.epochs": 4, "training.threads": 1,
+    "training.checkpoint_every": 2, "loggers": "tensorboard",
+}  # fmt: skip
 TIMES = {"seconds_per_epoch": 0, "seconds_per_step": 0, "peak_bytes_per_step": 0}
-FILES, NETWORKS = (
-    ("metrics.csv", "gradients.csv", "layers.csv", "split.txt"),
-    ("network.safetensors", "best.safetensors"),
-)
+FILES = ("metrics.csv", "gradients.csv", "layers.csv", "split.txt")
+NETWORKS = ("network.safetensors", "best.safetensors")
 
 
 def write_recordings(path: Path, count: int = 80) -> None:
-    """Write an archive of random events, more of them on the left for one class and on the right for the other."""
+    """Write an archive of random events, mostly on the left for one class and on the right for the other."""
     generator = np.random.default_rng(0)
     events = 200
     labels = np.arange(count) % 2
@@ -69,156 +57,132 @@ def write_recordings(path: Path, count: int = 80) -> None:
     )
 
 
-def arguments(folder: Path, data: Path, cache: Path) -> list[str]:
-    """Return the command of a run, started or resumed."""
-    given = OPTIONS | {"data.root": data, "data.cache": cache}
-    entries = [f"--{key}={value}" for key, value in given.items()]
-    return ["train", "--resume", "--out", str(folder), *entries]
-
-
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _around(owner: Any, name: str, at: int, act: Callable[..., Any]) -> None:
-    """Call ``act`` with the original function and its arguments at the ``at``-th call, counted from 1."""
-    original, calls = getattr(owner, name), [0]
-
-    def called(*given: Any, **named: Any) -> Any:
-        calls[0] += 1
-        return act(original, *given, **named) if calls[0] == at else original(*given, **named)
-
-    setattr(owner, name, called)
-
-
-def _arrange(point: str) -> None:
-    """Let this process kill itself at a point."""
+def _kill_at(point: str) -> None:
+    """Patch a function of this process so that its n-th call kills the process, before, after or half way."""
     import torch
     from tensorboard.summary.writer.record_writer import RecordWriter
 
-    what, _, count = point.partition(":")
+    def kill_before(original: Any, *args: Any, **kwargs: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
-    def first(original: Any, *given: Any, **named: Any) -> None:
-        _die()
+    def kill_after(original: Any, *args: Any, **kwargs: Any) -> None:
+        original(*args, **kwargs)
+        os.kill(os.getpid(), signal.SIGKILL)
 
-    def after(original: Any, *given: Any, **named: Any) -> None:
-        original(*given, **named)
-        _die()
+    def kill_in_write(original: Any, path: Path, content: Any, **kwargs: Any) -> None:
+        kill_after(original, path, content[: len(content) // 2], **kwargs)
 
-    def half(original: Any, path: Path, content: Any, **named: Any) -> None:
-        original(path, content[: len(content) // 2], **named)
-        _die()
-
-    def half_saved(original: Any, content: Any, file: Any) -> None:
+    def kill_in_save(original: Any, content: Any, file: Any) -> None:
         buffer = io.BytesIO()
         original(content, buffer)
         file.write(buffer.getvalue()[: buffer.tell() // 2])
-        file.flush()
-        _die()
+        kill_after(file.flush)
 
-    def half_logged(original: Any, writer: Any, content: bytes) -> None:
+    def kill_in_log(original: Any, writer: Any, content: bytes) -> None:
         writer.__dict__["_writer"].write(content[: len(content) // 2])
-        writer.flush()
-        _die()
+        kill_after(writer.flush)
 
-    owner, name, act = {
-        "step": (torch.optim.AdamW, "step", after),
-        "save": (torch, "save", half_saved),
-        "before rename": (Path, "replace", first),
-        "after rename": (Path, "replace", after),
-        "text": (Path, "write_text", half),
-        "cache": (Path, "write_bytes", half),
-        "log": (RecordWriter, "write", half_logged),
-    }[what]
-    _around(owner, name, int(count), act)
+    owner: Any
+    action, _, number = point.partition(":")
+    owner, name, patch = {
+        "step": (torch.optim.AdamW, "step", kill_after),
+        "save": (torch, "save", kill_in_save),
+        "before rename": (Path, "replace", kill_before),
+        "after rename": (Path, "replace", kill_after),
+        "text": (Path, "write_text", kill_in_write),
+        "cache": (Path, "write_bytes", kill_in_write),
+        "log": (RecordWriter, "write", kill_in_log),
+    }[action]
+    original, calls = getattr(owner, name), 0
+
+    def patched(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return patch(original, *args, **kwargs) if calls == int(number) else original(*args, **kwargs)
+
+    setattr(owner, name, patched)
 
 
-def child(command: Sequence[str], point: str | None) -> None:
-    """Run the command in this process, quietly, and leave with its exit status."""
+def _train(folder: Path, data: Path, point: str | None) -> None:
+    """Start or resume the run in this process, silently, and exit with its status."""
     if point:
-        _arrange(point)
+        _kill_at(point)
     from shortcut_snn.cli import main
 
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (this process's, to its end)
-    sys.exit(main(command))
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (open until the process ends)
+    entries = ENTRIES | {"data.root": data, "data.cache": folder.with_name(f"{folder.name}-cache")}
+    sys.exit(main(["train", "--resume", "--out", str(folder), *(f"--{key}={value}" for key, value in entries.items())]))
 
 
-class Harness:
-    """Starts processes that have the library imported, so that each costs little."""
-
-    def __init__(self) -> None:
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["shortcut_snn.cli.train", "tensorboard.summary.writer.record_writer"])
-
-    def run(self, command: Sequence[str], point: str | None = None, seconds: float | None = None) -> int:
-        """Run a command, up to a point or a time if given; return its exit status, -9 if it was killed."""
-        process = self.context.Process(target=child, args=(command, point))
-        process.start()
-        process.join(seconds)
-        if process.is_alive():
-            process.kill()
-            process.join()
-        assert process.exitcode is not None
-        return process.exitcode
+def run(folder: Path, data: Path, point: str | None = None, seconds: float | None = None) -> int:
+    """Run in a process until its end, a point or a time; return the exit status, -9 if the process was killed."""
+    # The fork server has the package imported, so that each process starts quickly.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["shortcut_snn.cli.train", "tensorboard.summary.writer.record_writer"])
+    process = context.Process(target=_train, args=(folder, data, point))
+    process.start()
+    process.join(seconds)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    assert process.exitcode is not None
+    return process.exitcode
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """Return the names of what differs between two runs, but for times."""
+    """Return the names of the files that differ between two finished runs, apart from times."""
     from shortcut_snn.deploy import read_network
 
     different = [name for name in FILES if (one / name).read_bytes() != (other / name).read_bytes()]
     for name in NETWORKS:
-        mine, theirs = (read_network(run / name)[0] for run in (one, other))
-        if mine.keys() != theirs.keys() or not all(mine[key].equal(theirs[key]) for key in mine):
+        a, b = (read_network(folder / name)[0] for folder in (one, other))
+        if a.keys() != b.keys() or not all(a[key].equal(b[key]) for key in a):
             different.append(name)
-    results = [json.loads((run / "result.json").read_text()) | TIMES for run in (one, other)]
-    strays = [path.name for path in one.iterdir() if path.name.startswith(".")]
-    return different + ["result.json"] * (results[0] != results[1]) + strays
+    a, b = (json.loads((folder / "result.json").read_text()) | TIMES for folder in (one, other))
+    temporary = [path.name for path in one.iterdir() if path.name.startswith(".")]
+    return different + ["result.json"] * (a != b) + temporary
 
 
-def kill_again_and_again(
-    folder: Path, points: Sequence[str], times: int = 0, tell: Callable[[str], None] = print
+def kill_repeatedly(
+    folder: Path, points: Sequence[str], random_times: int = 0, log: Callable[[str], None] = print
 ) -> tuple[int, list[str]]:
-    """Kill at points and at random times; return how often, and what differs in the end from a run left alone."""
+    """Kill a run at points and at random times.
+
+    Returns:
+        How often it was killed, and the files that differ in the end from those of an uninterrupted run.
+    """
     folder.mkdir(parents=True)
-    write_recordings(folder / "recordings.npz")
-    harness = Harness()
-    whole, killed = (
-        arguments(folder / name, folder / "recordings.npz", folder / f"{name}-cache") for name in ("whole", "killed")
-    )
+    data, whole, killed = folder / "recordings.npz", folder / "whole", folder / "killed"
+    write_recordings(data)
     start = time.perf_counter()
-    if harness.run(whole) != 0:
-        raise RuntimeError("the run that was left alone failed")
-    lasts = time.perf_counter() - start
-    chance, kills, left = random.Random(0), 0, list(points)
-    while kills < len(points) + times:
-        point = left.pop(0) if left else None
-        seconds = None if point else chance.uniform(0.1, 0.6) * lasts
-        status = harness.run(killed, point, seconds)
+    if run(whole, data) != 0:
+        raise RuntimeError("the uninterrupted run failed")
+    duration = time.perf_counter() - start
+    generator, kills, remaining = random.Random(0), 0, list(points)
+    while kills < len(points) + random_times:
+        point = remaining.pop(0) if remaining else None
+        seconds = None if point else generator.uniform(0.1, 0.6) * duration
+        status = run(killed, data, point, seconds)
         kills += status == -signal.SIGKILL
-        tell(
-            f"{point or f'after {seconds:.1f} s'}: {'killed' if status == -signal.SIGKILL else f'exit status {status}'}"
-        )
-        if (folder / "killed" / "result.json").is_file():
-            # It was over before: from the start again, with an empty cache.
-            tell("the run had come to its end; another one begins")
-            if found := differences(folder / "killed", folder / "whole"):
-                return kills, found
-            shutil.rmtree(folder / "killed")
+        log(f"{point or f'after {seconds:.1f} s'}: exit status {status}")
+        if (killed / "result.json").is_file():
+            # It ended before it was killed: start another one, without a cache.
+            if different := differences(killed, whole):
+                return kills, different
+            shutil.rmtree(killed)
             shutil.rmtree(folder / "killed-cache")
-    if harness.run(killed) != 0:
-        raise RuntimeError("the run that was killed failed when it was left alone")
-    return kills, differences(folder / "killed", folder / "whole")
+    if run(killed, data) != 0:
+        raise RuntimeError("the killed run failed when it was resumed")
+    return kills, differences(killed, whole)
 
 
 def main() -> None:
-    """Kill 20 times and say what came of it."""
+    """Kill 20 times, and print what differs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, required=True, help="folder; created")
-    folder = parser.parse_args().out
-    kills, found = kill_again_and_again(folder, POINTS, times=2)
-    print(f"killed {kills} times; differs from the run that was left alone: {', '.join(found) or 'nothing'}")
-    sys.exit(bool(found))
+    kills, different = kill_repeatedly(parser.parse_args().out, POINTS, random_times=2)
+    print(f"killed {kills} times; differences from the uninterrupted run: {', '.join(different) or 'none'}")
+    sys.exit(bool(different))
 
 
 if __name__ == "__main__":

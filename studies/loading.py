@@ -1,8 +1,7 @@
-r"""Images or recordings per second of a recipe's loader alone, epoch by epoch.
+r"""Measure the images or recordings per second of a recipe's loader, epoch by epoch.
 
-Of event-camera recordings the first epoch reads the files and fills the frame cache and the second reads that; both
-are shown, with the size of the cache. Takes a recipe's entries and, for files to read, can make class folders of JPEG
-files. Examples::
+With event recordings, the first epoch reads the files and fills the frame cache, and the second epoch reads the cache.
+The arguments are entries of a recipe. ``--jpegs`` first writes class folders of JPEG files. Examples::
 
     python studies/loading.py data.kind=npz data.root=cifar10_10k.npz 'data.augment=[crop,flip]'
     python studies/loading.py data.kind=nmnist_npz data.root=nmnist_small.npz network.time_steps=10
@@ -20,8 +19,7 @@ import torch
 from PIL import Image
 
 from shortcut_snn.data import EventSet
-from shortcut_snn.recipes import Recipe, changed, recipe_of
-from shortcut_snn.recipes.entries import said
+from shortcut_snn.recipes import Recipe, changed, parse_options, recipe_of
 
 
 def make_jpegs(folder: Path, count: int = 200, width: int = 500, height: int = 375) -> None:
@@ -40,7 +38,7 @@ def size(folder: Path) -> int:
 
 
 def measure(recipe: Recipe, epochs: int, cache: Path | None) -> None:
-    """Go through the training set and print each epoch's figures."""
+    """Iterate over the training set and print the figures of each epoch."""
     torch.set_num_threads(1)
     begin = time.perf_counter()
     data = recipe.data.load(recipe.time_steps)
@@ -61,10 +59,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("entries", nargs="*", metavar="KEY=VALUE", help="of the recipe, as in data.kind=npz")
     parser.add_argument("--config", action="append", default=[], help="a recipe")
-    parser.add_argument("--epochs", type=int, default=3, help="how many")
-    parser.add_argument("--jpegs", action="store_true", help="make JPEG class folders at data.root first")
+    parser.add_argument("--epochs", type=int, default=3, help="number of epochs")
+    parser.add_argument("--jpegs", action="store_true", help="first write class folders of JPEG files to data.root")
     options = parser.parse_intermixed_args()
-    recipe = recipe_of(*options.config, said(options.entries))
+    recipe = recipe_of(*options.config, parse_options(options.entries))
     if options.jpegs:
         make_jpegs(recipe.data.path)
     with tempfile.TemporaryDirectory() as folder:

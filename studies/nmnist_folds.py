@@ -1,10 +1,10 @@
-"""A recipe for N-MNIST, with one method or several, on real recordings by cross-validation, and a table.
+"""Cross-validate a recipe for N-MNIST, with one method or several, and write a table.
 
     python studies/nmnist_folds.py RECORDINGS.npz OUT [--recipe nmnist-small] [--methods vanilla] [--seeds 1]
 
-RECORDINGS.npz holds N-MNIST's events (data.kind nmnist_npz); its own split is not used. A run is some seven minutes on
-one core; stop it and start it again as you like, finished runs are skipped. A seed's accuracy is the mean over the
-folds, so every recording was tested on once. OUT/folds.csv has the runs, OUT/folds.md the table.
+RECORDINGS.npz holds N-MNIST's events (data.kind nmnist_npz); its own split is not used. A run takes some seven minutes
+on one core, and the same command skips finished runs. The accuracy of a seed is the mean over the folds, so each
+recording is tested once. OUT/folds.csv has the runs, OUT/folds.md the table.
 """
 
 import argparse

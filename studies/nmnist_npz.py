@@ -1,7 +1,7 @@
-"""Put recordings of N-MNIST into the one ``.npz`` file that ``data.kind=nmnist_npz`` reads.
+"""Write recordings of N-MNIST to one ``.npz`` file for ``data.kind=nmnist_npz``.
 
-``source`` is the folder that holds N-MNIST's Train and Test, or NMNIST with these, which ``shortcut-snn train`` fetches
-with ``--data.kind nmnist --data.download true``. Takes as many of each class. Example::
+``source`` is the folder that ``shortcut-snn train --data.kind nmnist --data.download true`` fetches. Each class gets
+equally many recordings. Example::
 
     python studies/nmnist_npz.py data/nmnist nmnist_small.npz --train 1000 --test 100
 """
@@ -19,15 +19,15 @@ from shortcut_snn.files import replacing
 
 
 def main() -> None:
-    """Read the command line, gather, and write the file whole or not at all."""
+    """Read the recordings and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="folder of N-MNIST")
     parser.add_argument("target", type=Path, help="file to write")
-    parser.add_argument("--train", type=int, default=1000, help="how many of its training recordings")
-    parser.add_argument("--test", type=int, default=100, help="how many of its test recordings")
+    parser.add_argument("--train", type=int, default=1000, help="number of training recordings")
+    parser.add_argument("--test", type=int, default=100, help="number of test recordings")
     options = parser.parse_args()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it is a part only
+        warnings.simplefilter("ignore")  # N-MNIST may be incomplete
         found = NMNIST(options.source).read(time_steps=1)
     events, labels, is_test = [], [], []
     for part, count, testing in ((found.train, options.train, False), (found.test, options.test, True)):
@@ -39,10 +39,10 @@ def main() -> None:
     with replacing(options.target) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
-            x=np.concatenate([each.x for each in events]).astype(np.uint8),
-            y=np.concatenate([each.y for each in events]).astype(np.uint8),
-            p=np.concatenate([each.p for each in events]).astype(np.uint8),
-            t=np.concatenate([each.t for each in events]).astype(np.uint32),
+            x=np.concatenate([recording.x for recording in events]).astype(np.uint8),
+            y=np.concatenate([recording.y for recording in events]).astype(np.uint8),
+            p=np.concatenate([recording.p for recording in events]).astype(np.uint8),
+            t=np.concatenate([recording.t for recording in events]).astype(np.uint32),
             offsets=np.cumsum([0, *map(len, events)]),
             labels=np.array(labels, np.int64),
             is_test=np.array(is_test),

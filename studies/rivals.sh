@@ -11,7 +11,7 @@ set -euo pipefail
 data=$1 out=$2 jobs=${3:-1}
 shortcut-snn compare --out "$out" --seeds 3 --jobs "$jobs" \
   --methods vanilla shortcut evolutionary 'evolutionary method.objective=loss_sum' \
-  deep_supervision 'deep_supervision method.branches.schedule=linear' distillation tet tdbn sew ms sltt rate \
+  deep_supervision 'deep_supervision method.branches.branch_weight=linear' distillation tet tdbn sew ms sltt rate \
   --data.kind nmnist_npz --data.root "$data" --data.folds 5 --data.size 17 --data.batch_size 32 \
   --network.kind resnet18 --network.width 16 --network.time_steps 3 --neuron.surrogate.kind triangle \
   --optimizer.lr 0.01 --task.label_smoothing 0.1 --training.decay all --training.epochs 15 --training.threads 1 "${@:4}"

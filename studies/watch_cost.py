@@ -1,9 +1,9 @@
-"""What the callback that watches layers adds to a training step, amortised over the steps between two looks.
+"""Measure the cost of the callback that watches layers, amortised over the steps between two measurements.
 
     python studies/watch_cost.py [--network resnet18] [--width 16] [--every 50] [--rounds 40]
 
-Plain and watched steps alternate on one network; the figure is the difference of their medians over the median of a
-plain step, divided by ``every``. About a minute on one core that does nothing else.
+Plain and watched steps alternate on one network. The result is the difference of their medians, relative to a plain
+step and divided by ``every``. It takes about a minute on an idle core.
 """
 
 import argparse

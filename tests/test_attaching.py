@@ -66,7 +66,7 @@ def test_every_preset_is_given_whole_or_refused(name: str) -> None:
     model = attach(network, method=name, example=x, labels=labels)
     assert model.objective == method.objective
     assert bool(model.branches) == (method.branches is not None)
-    assert model.branch_weight(1, 4) == (0.0 if method.branches is None else method.branches.schedule(1, 4))
+    assert model.branch_weight(1, 4) == (0.0 if method.branches is None else method.branches.branch_weight(1, 4))
     output = model(x)
     assert output.main.shape == ((4, 64, 10) if name in ("tet", "stages_and_steps") else (64, 10))
     model.objective(output, labels, model.branch_weight(0, 1)).backward()

@@ -17,9 +17,8 @@ import yaml
 import shortcut_snn
 from shortcut_snn import yaml_text
 from shortcut_snn.cli import main
-from shortcut_snn.data.images.cifar import _read_dict as read_pickle
 from shortcut_snn.deploy import read_network
-from shortcut_snn.recipes.entries import read_recipe
+from shortcut_snn.recipes import read_recipe
 from shortcut_snn.training.checkpoint import read_checkpoint
 
 SOURCE = Path(shortcut_snn.__file__).parent
@@ -55,7 +54,7 @@ KERNELS = tuple(
 
 def test_the_source_loads_no_pickles_and_runs_no_text() -> None:
     names = [name for _, name, _ in calls()]
-    assert {"torch.load", "np.load"} <= set(names), "the test would find them"
+    assert {"torch.load", "np.load", "yaml.safe_load"} <= set(names), "the test would find them"
     for where, name, call in calls():
         if name == "torch.load":
             assert given(call, "weights_only") == "True", where
@@ -84,14 +83,12 @@ def test_the_loader_of_recipes_is_a_safe_one() -> None:
     assert yaml_text._Dumper.yaml_representers == yaml.SafeDumper.yaml_representers
 
 
-def test_only_one_file_knows_of_pickles() -> None:
-    imports = []
+def test_no_file_imports_pickle() -> None:
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
-            if "pickle" in names or getattr(node, "module", None) == "pickle":
-                imports.append(path.name)
-    assert imports == ["cifar.py"], "the reader of CIFAR's files, where a file can name one harmless class"
+            assert "pickle" not in names, path
+            assert getattr(node, "module", None) != "pickle", path
 
 
 class Malice:
@@ -118,24 +115,18 @@ def test_a_checkpoint(tmp_path: Path, victim: Path) -> None:
     path = tmp_path / "checkpoint.ckpt"
     for content in ({"state_dict": Malice(victim), "loops": {}}, Malice(victim)):
         torch.save(content, path)
-        with pytest.raises(ValueError, match=r"not a checkpoint"):
+        with pytest.raises(ValueError, match="checkpoint"):
             read_checkpoint(path)
     path.write_bytes(pickle.dumps(Malice(victim)))
-    with pytest.raises(ValueError, match=r"not a checkpoint"):
+    with pytest.raises(ValueError, match="checkpoint"):
         read_checkpoint(path)
 
 
 def test_a_network(tmp_path: Path, victim: Path) -> None:
     path = tmp_path / "network.safetensors"
     torch.save({"weight": Malice(victim)}, path)
-    with pytest.raises(ValueError, match="not a complete safetensors file"):
+    with pytest.raises(ValueError, match="safetensors"):
         read_network(path)
-
-
-def test_a_batch_of_cifar(tmp_path: Path, victim: Path) -> None:
-    (tmp_path / "data_batch_1").write_bytes(pickle.dumps({"data": Malice(victim)}))
-    with pytest.raises(ValueError, match=r"asks for \w+\.system"):
-        read_pickle(tmp_path / "data_batch_1")
 
 
 @pytest.mark.parametrize("name", ["npz", "nmnist_npz"])

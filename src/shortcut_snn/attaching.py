@@ -151,7 +151,10 @@ def _as_preset(
     else:
         raise ValueError(f"the method {name!r} has no branches: leave taps out, or choose another")
     model = attach_branches(network, taps, log=log, **{"wrap": method.gradient, **head, **options})
-    model.objective, model.branch_weight = method.objective, Constant(0.0) if branches is None else branches.schedule
+    model.objective, model.branch_weight = (
+        method.objective,
+        Constant(0.0) if branches is None else branches.branch_weight,
+    )
     try:
         if takes_every_step(method.objective):
             if not isinstance(model.readout, Readout) or model.readout.time_axis is None:

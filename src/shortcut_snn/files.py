@@ -6,8 +6,9 @@ import json
 import os
 import re
 import secrets
+import time
 from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,19 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def remove_strays(folder: Path) -> None:
-    """Remove the temporary files that killed writers left in a folder that nobody writes to now."""
+def remove_strays(folder: Path, older_than: float = 0.0) -> None:
+    """Remove temporary files that killed processes left in a folder.
+
+    Args:
+        folder: it may be missing.
+        older_than: minimum age in seconds, if other processes may be writing to the folder.
+    """
     for path in folder.iterdir() if folder.is_dir() else ():
-        if _STRAY.match(path.name) and path.is_file():
-            path.unlink(missing_ok=True)
+        if _STRAY.match(path.name):
+            # Another process may remove the file first, and a shared folder may be read-only.
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime >= older_than:
+                    path.unlink()
 
 
 def refuse_others(folder: Path, said: str, ours: Container[str] = ()) -> None:

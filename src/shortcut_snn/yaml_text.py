@@ -1,4 +1,4 @@
-"""YAML as people mean it, read and written."""
+"""Read and write YAML. Numbers follow YAML 1.2, and anchors, repeated keys and objects are refused."""
 
 import re
 from collections.abc import Mapping
@@ -8,28 +8,30 @@ import yaml
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people mean it: 1e-3 is a number and 1:30 is not, a key stands once, and nothing refers to elsewhere."""
+    """PyYAML's safe loader with the numbers of YAML 1.2: 1e-3 is a number, and 1:30 and 2026-01-01 are text."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
+            # Nested aliases can expand to more than the memory holds.
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(None, None, "references (*name) are not taken here", mark)
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not supported", mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        seen = set()
+        keys = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key is a plain word", key.start_mark)
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
-            seen.add(key.value)
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key.start_mark)
+            if key.value in keys:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
+            keys.add(key.value)
         return super().construct_mapping(node, deep)
 
 
+_YAML_1_1 = yaml.SafeDumper.yaml_implicit_resolvers
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in found if tag.rpartition(":")[2] in ("null", "merge")]
-    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] in ("null", "merge")]
+    for first, resolvers in _YAML_1_1.items()
 }
 for _tag, _pattern, _first in (
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
@@ -38,7 +40,6 @@ for _tag, _pattern, _first in (
     ("float", r"^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$", "-+."),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
-
 _Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
 _Loader.add_constructor(
     "tag:yaml.org,2002:float",
@@ -47,20 +48,20 @@ _Loader.add_constructor(
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what this reader, or one by the letter of YAML 1.1, would take for something else than text."""
+    """PyYAML's safe dumper. It quotes text that this loader, or one of YAML 1.1, would not read as text."""
 
 
-_letter, _ours = yaml.SafeDumper.yaml_implicit_resolvers, _Loader.yaml_implicit_resolvers
+_YAML_1_2 = _Loader.yaml_implicit_resolvers
 _Dumper.yaml_implicit_resolvers = {
-    first: [*_letter.get(first, []), *_ours.get(first, [])] for first in [*_letter, *_ours]
+    first: [*_YAML_1_1.get(first, []), *_YAML_1_2.get(first, [])] for first in [*_YAML_1_1, *_YAML_1_2]
 }
 
 
 def parse(text: str) -> Any:
-    """Return what YAML text means.
+    """Return the value of YAML text.
 
     Raises:
-        ValueError: it is no YAML; the message says where.
+        ValueError: the text is not YAML. The message gives line and column.
 
     Example:
         >>> parse("{lr: 1e-3, at: 1:30}")
@@ -68,13 +69,13 @@ def parse(text: str) -> Any:
     """
     try:
         return yaml.load(text, _Loader)
-    # A deep enough file exhausts the parser's stack; a date that there is not is a ValueError.
+    # Deep nesting exhausts the stack of the parser.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"not YAML: {' '.join(str(error).split())}") from None
 
 
 def as_yaml(entries: Mapping[str, Any]) -> str:
-    """Return entries as YAML, in which a text that looks like something else stands in quotes.
+    """Return a mapping as YAML text.
 
     Example:
         >>> as_yaml({"name": "1e5", "lr": 0.1})

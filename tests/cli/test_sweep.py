@@ -1,6 +1,5 @@
 """Searches: the search space, what is refused before any run, pruning, and a search that is killed and continued."""
 
-import json
 import re
 import shlex
 import subprocess
@@ -10,7 +9,7 @@ import time
 import pytest
 
 from shortcut_snn.cli import main
-from shortcut_snn.recipes.entries import read_recipe
+from shortcut_snn.recipes import read_recipe
 
 from .fake_runs import FakeRuns, table
 
@@ -35,12 +34,9 @@ def space(tmp_path, text):
         ("optimizer.lrr: {low: 0.1, high: 1}", "lrr"),
         ("optimizer.lr: {low: 0.1, hihg: 1}", "optimizer.lr: write {low"),
         ("optimizer.lr: {low: 1, high: 0.1}", "low <= high"),
-        ("optimizer.lr: {low: 0, high: 0.1, log: true}", "log"),
         ("optimizer.lr: {low: 0.1, high: 1, log: yes}", "log: true"),
         ("optimizer.lr: {low: small, high: 1}", "write {low"),
         ("optimizer.lr: {low: -1, high: 1}", "optimizer.lr=-1"),
-        ("optimizer.lr: [0.1, 1]", "write {low"),
-        ("optimizer.lr: {choices: [0.1], log: true}", "choices"),
         ("network.width: {low: 1.5, high: 8}", "network.width"),
         ("optimizer.kind: {choices: [adamw, sgdd]}", "sgdd"),
         ("training.seed: {low: 0, high: 9}", "training.seed"),
@@ -65,11 +61,8 @@ def test_a_wrong_space_is_refused_before_any_run(tmp_path, capsys, text, keyword
     [
         (["--sampler", "tp"], "tpe"),
         (["--sampler", "tpe n_startup_trial=3"], "n_startup_trials"),
-        (["--sampler", "tpe 'n_startup_trials=3"], "--sampler"),
         (["--sampler", "random seed=5"], "--training.seed 5"),
-        (["--pruner", "mediann"], "median"),
         (["--pruner", "median n_startup_trials=-1"], "n_startup_trials"),
-        (["--trials", "0"], "--trials"),
         (["--space", "nowhere.yaml"], "nowhere.yaml"),
         (["--data.validation", "0"], "--data.validation 0.1"),
     ],
@@ -102,7 +95,7 @@ def test_drawn_values_are_what_the_entries_take(tmp_path):
     distributions = read_space(space(tmp_path, text), {"network": "resnet20"})
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
     for _ in range(10):
-        point = point_of(study.ask(distributions).params, distributions)
+        point = point_of(study.ask(distributions).params)
         # Both were written with integers; the entry decides.
         assert isinstance(point["optimizer.lr"], float)
         assert isinstance(point["network.width"], int)
@@ -127,7 +120,7 @@ def test_values_near_an_end_of_their_range(tmp_path):
 @pytest.fixture
 def no_figures(monkeypatch):
     """Optuna's figures take longer than the rest."""
-    monkeypatch.setattr(results, "_pictures", lambda search, importances: [])
+    monkeypatch.setattr(results, "_pictures", lambda search: [])
 
 
 @pytest.fixture
@@ -223,12 +216,12 @@ def test_a_killed_search_continues_its_trial(tmp_path):
     while "interrupted" not in log.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    drawn = json.loads(json.dumps(read_recipe(folder / "trials" / "0000.yaml").to_dict()))
+    drawn = read_recipe(folder / "trials" / "0000.yaml").optimizer.lr
     assert main(command) == 0
     rows = table(folder / "trials.csv")
     assert [row["state"] for row in rows] == ["complete", "complete"]
     # The trial kept its value, and its run resumed after its last epoch.
-    assert float(rows[0]["optimizer.lr"]) == drawn["optimizer"]["lr"]
+    assert float(rows[0]["optimizer.lr"]) == drawn
     assert [line.split(":")[0] for line in log.read_text().splitlines() if "/5: loss" in line] == [
         f"epoch {epoch}/5" for epoch in range(1, 6)
     ]

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -12,10 +11,8 @@ from safetensors.torch import save_file
 
 from shortcut_snn import load
 from shortcut_snn.cli import main
-from shortcut_snn.data.events.event_images import FrameMaker
 from shortcut_snn.deploy import TRAINED, read_network
 from shortcut_snn.diagnosis.memory import PeakMemory
-from shortcut_snn.machine import TooLarge
 from shortcut_snn.nets import size
 
 from ..training.small import options, train
@@ -100,9 +97,3 @@ def test_a_network(tmp_path: Path, refused: Callable[[list[str], str], None], mo
     about["data"]["image_size"] = [8192, 8192]
     save_file(state, path, metadata={"about": json.dumps(about)})
     refused(["predict", str(path), str(image)], "network.safetensors: network.time_steps: for 10,000 steps of 1 image")
-
-
-def test_frames() -> None:
-    with pytest.raises(TooLarge, match="100,000,000 frames of 128 x 128 pixels"):
-        FrameMaker.of((128, 128), 10**8, cache="off")
-    assert np.prod(FrameMaker.of((128, 128), 10, cache="off").size) == 128 * 128

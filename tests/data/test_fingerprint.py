@@ -1,4 +1,4 @@
-"""Whether data are still those that they were: told from sizes, dates and contents."""
+"""Fingerprints tell whether data are still the same."""
 
 import os
 import shutil
@@ -7,60 +7,39 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from shortcut_snn.data import ArrayImages, ImageFolder, as_data
-from shortcut_snn.data.fingerprint import joined, of_files, of_values, spread
 
-from .files import colour_images
+from .files import colour_images, write_folder
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    from PIL import Image
-
     pixels, labels = colour_images(20)
-    for number, (image, label) in enumerate(zip(pixels, labels, strict=True)):
-        path = tmp_path / "set" / "ab"[label % 2] / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image[:8, :8]).save(path)
+    write_folder(tmp_path / "set", pixels[:, :8, :8], labels % 2, ["a", "b"], ("png",))
     return tmp_path / "set"
 
 
-def test_files(folder: Path) -> None:
-    paths = sorted(map(str, folder.rglob("*.png")))
-    before = of_files(paths)
-    assert of_files(paths) == before
-    state = os.stat(paths[3])
-    # The same size and date, another content.
-    content = Path(paths[3]).read_bytes()
-    Path(paths[3]).write_bytes(content[:-1] + b"x")
-    os.utime(paths[3], ns=(state.st_atime_ns, state.st_mtime_ns))
-    after = of_files(paths)
-    assert after["contents"] != before["contents"]
-    assert after["dates"] == before["dates"]
-    # The same content, another date, as a copy has.
-    Path(paths[3]).write_bytes(content)
-    os.utime(paths[3], ns=(1, 1))
-    assert of_files(paths) == before | {"dates": of_files(paths)["dates"]} != before
-    assert of_files(paths[:-1])["contents"] != before["contents"]
-
-
-def test_a_folder_and_its_copy(folder: Path, tmp_path: Path) -> None:
-    def found(root: Path) -> dict[str, str]:
+def test_image_files_are_known_by_names_sizes_and_contents(folder: Path, tmp_path: Path) -> None:
+    def fingerprint(root: Path) -> str:
         return ImageFolder(root, validation=0.2).load().fingerprint()
 
-    before = found(folder)
-    copy = tmp_path / "copy"
-    shutil.copytree(folder, copy)
-    assert found(copy)["contents"] == before["contents"]
-    # Names stay, pixels change places.
+    before = fingerprint(folder)
+    shutil.copytree(folder, tmp_path / "copy")
+    assert fingerprint(tmp_path / "copy") == before
     one, other = sorted((folder / "a").iterdir())[:2]
-    one.rename(folder / "kept"), other.rename(one), (folder / "kept").rename(other)
-    assert found(folder)["contents"] != before["contents"]
+    content, state = one.read_bytes(), one.stat()
+    one.write_bytes(content[:-1] + b"x")
+    os.utime(one, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert fingerprint(folder) != before
+    # The same contents under exchanged names.
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    assert fingerprint(folder) != before
 
 
-def test_images_in_memory() -> None:
+def test_images_in_memory_are_known_by_every_pixel_and_label() -> None:
     pixels, labels = torch.zeros(30, 1, 4, 4, dtype=torch.uint8), torch.arange(30) % 2
     before = ArrayImages(pixels, labels).fingerprint()
     changed = pixels.clone()
@@ -70,27 +49,36 @@ def test_images_in_memory() -> None:
     assert ArrayImages(pixels, 1 - labels).fingerprint() != before
 
 
-def test_values() -> None:
-    known = [
-        torch.ones(2),
-        np.float32(3),
-        "a",
-        {"a": [1, None]},
-        b"",
-        (True, 2.5),
-        torch.zeros(0),
+class Listed(Dataset[object]):
+    def __init__(self, *samples: object) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> object:
+        return self.samples[index]
+
+
+def fingerprint_of(*samples: object) -> str:
+    loader = DataLoader(Listed(*samples), collate_fn=list)
+    return as_data((loader, loader)).fingerprint()
+
+
+def test_samples_of_all_usual_types_have_fingerprints() -> None:
+    samples = [
+        torch.ones(2), np.float32(3), "a", {"a": [1, None]}, b"", (True, 2.5), torch.zeros(0),
         torch.tensor(1).bfloat16(),
-    ]
-    assert of_values(known) == of_values(known)
-    assert len({of_values([value])["contents"] for value in known}) == len(known)
-    assert of_values([*known, object()]) == of_values([np.array([{}])]) == {}
-    assert joined({"train": {"contents": "a", "dates": "b"}, "test": {"contents": "c"}}).keys() == {"contents"}
-    assert joined({"train": {"contents": "a"}, "test": {}}) == {}
-    assert spread(0, 5) == []
+    ]  # fmt: skip
+    assert fingerprint_of(*samples) == fingerprint_of(*samples)
+    assert len({fingerprint_of(sample) for sample in samples}) == len(samples)
+    assert fingerprint_of(*samples, object()) == fingerprint_of(np.array([{}])) == ""
+    # y[:, None] of numpy gives an axis of one entry with any stride.
+    assert fingerprint_of(torch.from_numpy(np.zeros(3, "f4")[:, None])[0]) == fingerprint_of(torch.zeros(1))
 
 
 class Clock(Dataset[torch.Tensor]):
-    """Never twice the same, whatever is seeded."""
+    """Samples that differ in every call, whatever is seeded."""
 
     def __init__(self) -> None:
         self.drawn = 0
@@ -103,13 +91,7 @@ class Clock(Dataset[torch.Tensor]):
         return torch.tensor(float(self.drawn))
 
 
-def test_samples_that_are_never_the_same_have_none() -> None:
-    assert as_data((Clock(), Clock())).fingerprint() == {}
-    noise = torch.utils.data.TensorDataset(torch.rand(4, 1, 4, 4))
-    assert as_data((noise, noise)).fingerprint() != {}
-
-
-def test_an_axis_of_one_entry_may_have_any_stride() -> None:
-    """As numpy gives the axis that ``y[:, None]`` makes."""
-    one = torch.from_numpy(np.zeros(3, "f4")[:, None])[0]
-    assert of_values([one]) == of_values([torch.zeros(1)])
+def test_samples_that_always_differ_have_no_fingerprint() -> None:
+    assert as_data((Clock(), Clock())).fingerprint() == ""
+    noise = TensorDataset(torch.rand(4, 1, 4, 4))
+    assert as_data((noise, noise)).fingerprint() != ""

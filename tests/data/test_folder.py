@@ -9,8 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from shortcut_snn.data import ImageFolder
-from shortcut_snn.data.images.folder import ImageFileError
+from shortcut_snn.data import DataFileError, ImageFolder
 
 from .files import NAMES, write_folder
 
@@ -95,7 +94,7 @@ def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
         assert (image.int() - label * 255).abs().max() <= 1
 
 
-def test_an_animations_first_frame_counts(tmp_path: Path) -> None:
+def test_the_first_frame_of_an_animation_is_used(tmp_path: Path) -> None:
     frames = [Image.fromarray(np.full((8, 8, 3), level, np.uint8)) for level in (200, 0)]
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -104,7 +103,7 @@ def test_an_animations_first_frame_counts(tmp_path: Path) -> None:
     assert int(config(tmp_path).load().train[0][0].min()) == 200
 
 
-def test_hidden_folders_are_passed_over(split: Path) -> None:
+def test_hidden_folders_are_ignored(split: Path) -> None:
     before = len(config(split, validation=0).load().train)
     image = next((split / "train").rglob("*.png"))
     hidden = image.parent / ".thumbnails" / image.name
@@ -113,7 +112,7 @@ def test_hidden_folders_are_passed_over(split: Path) -> None:
     assert len(config(split, validation=0).load().train) == before
 
 
-def test_other_files_are_passed_over(split: Path) -> None:
+def test_other_files_are_ignored(split: Path) -> None:
     (split / "train" / "cat" / "notes.txt").write_text("not an image")
     (split / "train" / "cat" / "._0003.png").write_bytes(b"a system's note")
     (split / "train" / ".cache").mkdir()
@@ -145,7 +144,7 @@ DAMAGED = {
 }
 
 
-# A worker process hands an error on in its own way; one case of it will do, as torch then takes 5 s to end it.
+# One case with a worker process, which raises errors in its own way; torch takes 5 s to end it.
 @pytest.mark.parametrize(("name", "workers"), [*((name, 0) for name in DAMAGED), ("half.jpg", 1)])
 def test_a_damaged_image_is_named_in_one_line(split: Path, name: str, workers: int) -> None:
     data = config(split, validation=0, workers=workers).load()
@@ -153,78 +152,70 @@ def test_a_damaged_image_is_named_in_one_line(split: Path, name: str, workers: i
     Path(data.train.paths[7]).rename(path)
     data.train.paths[7] = str(path)
     path.write_bytes(DAMAGED[name])
-    with pytest.raises(ImageFileError, match=f"^{path} is damaged or no image: .+") as caught:
+    with pytest.raises(DataFileError, match=f"^{path} is damaged") as caught:
         list(data.loaders(0).train)
     assert "\n" not in str(caught.value)
 
 
-def test_an_image_of_another_size_is_named(split: Path) -> None:
+def test_images_of_differing_sizes_are_named(split: Path) -> None:
     data = config(split, validation=0).load()
     Image.fromarray(np.zeros((30, 32, 3), np.uint8)).save(data.train.paths[3])
-    with pytest.raises(ValueError, match=r"has 30x32 pixels but 32x32 are expected; set data.image_size"):
+    with pytest.raises(ValueError, match=r"30x32 .*data\.image_size"):
         data.train.fetch([2, 3])
     assert config(split, validation=0, image_size=16).load().train.fetch([3]).shape == (1, 3, 16, 16)
-
-
-def test_parts_of_different_size(split: Path) -> None:
     for path in (split / "test").rglob("*.png"):
         Image.fromarray(np.zeros((28, 28, 3), np.uint8)).save(path)
-    with pytest.raises(ValueError, match=r"images of train and test differ in size; set data.image_size"):
+    with pytest.raises(ValueError, match=r"train and test .*data\.image_size"):
         config(split).load()
 
 
-def test_folders_that_are_missing_or_empty(split: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"data.root: there is no folder .*nowhere"):
+def test_missing_and_empty_folders_are_named(split: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"data\.root: .*nowhere"):
         config(tmp_path / "nowhere").load()
     (tmp_path / "bare").mkdir()
     with pytest.raises(FileNotFoundError, match="bare has no class folders"):
         config(tmp_path / "bare").load()
     (tmp_path / "bare" / "cat").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"class folder .*cat has no images \(\.gif, \.jpeg, \.jpg, \.png"):
+    with pytest.raises(FileNotFoundError, match="cat has no images"):
         config(tmp_path / "bare").load()
-    for part in ("test", "elsewhere"):
-        (split / "test").rename(split / "elsewhere") if part == "test" else None
-    with pytest.raises(FileNotFoundError, match="has a folder train but neither test nor val"):
+    shutil.rmtree(split / "test")
+    with pytest.raises(FileNotFoundError, match="neither test nor val"):
         config(split).load()
 
 
-def test_classes_that_do_not_match(split: Path) -> None:
+def test_parts_with_different_classes_are_refused(split: Path) -> None:
     (split / "test" / "truck").rename(split / "test" / "lorry")
-    with pytest.raises(ValueError, match="test has a class 'lorry' that train has not"):
+    with pytest.raises(ValueError, match="test has a class 'lorry'"):
         config(split).load()
-    (split / "test" / "lorry").rename(split / "elsewhere")
-    with pytest.raises(ValueError, match="train has a class 'truck' that test has not"):
+    shutil.rmtree(split / "test" / "lorry")
+    with pytest.raises(ValueError, match="train has a class 'truck'"):
         config(split).load()
 
 
-def test_classes_that_are_too_small_or_too_few(colour: Colour, tmp_path: Path) -> None:
+def test_too_small_and_too_few_classes_are_refused(colour: Colour, tmp_path: Path) -> None:
     write_folder(tmp_path, colour[0][:11], colour[1][:11], NAMES, ("png",))
-    with pytest.raises(ValueError, match=r"class 'automobile' has too few samples \(1\) to hold out 0.2 .* test data"):
+    with pytest.raises(ValueError, match="'automobile'"):
         config(tmp_path).load()
     write_folder(tmp_path / "one", colour[0][:9], np.zeros(9, int), NAMES, ("png",))
-    with pytest.raises(ValueError, match="at least 2 classes are needed, found 1"):
+    with pytest.raises(ValueError, match="at least 2 classes"):
         config(tmp_path / "one").load()
 
 
-@pytest.mark.parametrize("names", [("Train", "Test"), ("training", "testing"), ("TRAIN", "VAL")])
-def test_parts_by_other_names_are_no_classes(split: Path, names: tuple[str, str]) -> None:
+@pytest.mark.parametrize("others", [(), ("Meta",), ("cat",)])
+@pytest.mark.parametrize(
+    "names", [("Train", "Test"), ("training", "testing"), ("train", "validation"), ("train", "Val")]
+)
+def test_parts_must_be_called_train_test_and_val(split: Path, names: tuple[str, str], others: tuple[str, ...]) -> None:
     for part, name in zip(("train", "test"), names, strict=True):
         (split / part).rename(split / f"{name}-now")
         (split / f"{name}-now").rename(split / name)
-    with pytest.raises(ValueError, match="which are no classes: name them train, test and val, in small letters"):
+    for name in others:
+        shutil.copytree(split / names[0] / "cat", split / name)
+    with pytest.raises(ValueError, match=f"name the parts .*{names[1]}"):
         config(split).load()
 
 
-@pytest.mark.parametrize("other", ["Meta", "images", "cat"])
-def test_parts_by_other_names_are_no_classes_whatever_lies_beside_them(split: Path, other: str) -> None:
-    for part in ("train", "test"):
-        (split / part).rename(split / part.capitalize())
-    shutil.copytree(split / "Train" / "cat", split / other)
-    with pytest.raises(ValueError, match="has the folders Test, Train, which are no classes: name them train, test"):
-        config(split).load()
-
-
-def test_a_class_may_be_called_as_a_part_is(colour: Colour, tmp_path: Path) -> None:
+def test_a_class_may_be_called_test_or_train(colour: Colour, tmp_path: Path) -> None:
     write_folder(tmp_path, colour[0][:60], colour[1][:60] % 3, ["exam", "test", "val"], ("png",))
     assert config(tmp_path).load().classes == ["exam", "test", "val"]
     (tmp_path / "test").rename(tmp_path / "Train")
@@ -232,16 +223,7 @@ def test_a_class_may_be_called_as_a_part_is(colour: Colour, tmp_path: Path) -> N
     assert config(tmp_path).load().classes == ["Train", "exam", "plane"]
 
 
-@pytest.mark.parametrize("target", ["..", "../..", "cat", "../dog"])
-def test_a_link_to_a_folder_that_is_there_already_is_refused(split: Path, target: str) -> None:
-    link = split / "train" / "cat" / "link"
-    link.symlink_to(Path("..") / "cat" if target == "cat" else target, target_is_directory=True)
-    with pytest.raises(ValueError, match=r"leads to the same folder as .*; remove the symbolic link") as caught:
-        config(split).load()
-    assert "\n" not in str(caught.value)
-
-
-def test_links_to_folders_and_files_elsewhere_are_followed(
+def test_symbolic_links_of_classes_and_files_are_followed(
     split: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
@@ -257,18 +239,11 @@ def test_a_test_set_that_is_the_training_set(split: Path, name: str) -> None:
     """By a link of a whole part, or of one class."""
     shutil.rmtree(split / "test" / name)
     (split / "test" / name).symlink_to(split / "train" / name, target_is_directory=True)
-    with pytest.raises(ValueError, match=r"leads to the same folder as .*; remove the symbolic link"):
+    with pytest.raises(ValueError, match="symbolic link"):
         config(split).load()
 
 
-@pytest.mark.parametrize("name", ["valid", "validation", "Val", "testing"])
-def test_a_part_by_another_name_is_not_passed_over(split: Path, name: str) -> None:
-    shutil.copytree(split / "test", split / name)
-    with pytest.raises(ValueError, match=f"has a folder {name} beside train, which would be passed over"):
-        ImageFolder(split).load()
-
-
-def test_a_name_that_is_no_text_is_told_all_the_same(split: Path) -> None:
+def test_a_file_name_that_is_not_utf8(split: Path) -> None:
     path = sorted((split / "train").rglob("*.png"))[0]
     expected = ImageFolder(split, validation=0).load().train.fetch([0])
     os.rename(os.fsencode(path), os.fsencode(path.parent) + b"/" + path.name.encode() + b"M\xfcller.png")

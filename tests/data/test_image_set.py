@@ -43,45 +43,41 @@ def test_no_validation(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("y_train", "y_test", "message"),
+    ("y_train", "y_test", "keyword"),
     [
-        ([], [0, 1], "set.npz: the training set is empty"),
-        ([0, 1], [], "set.npz: the test set is empty"),
-        ([0, 0, 0], [0, 0], "set.npz: at least 2 classes are needed, found 1"),
-        ([-1, 0, 1], [0, 1], "set.npz: training labels must be 0 to 1 for 2 classes, found -1"),
-        ([0, 2, 0], [0, 2], r"set.npz: no training image has label 1 \(class '1'\); labels must be 0 to 2"),
-        ([1, 2, 1], [1, 2], r"no training image has label 0 \(class '0'\)"),
-        ([0, 1, 0], [0, 2], r"no training image has label 2 \(class '2'\) although the test set has it"),
-        ([0, 1, 0], [0, 900], "set.npz: labels must be 0 to K - 1 for K classes, found 900"),
-        ([0, 0, 1], [0, 1], r"class '1' has too few samples \(1\) to hold out 0.1 of them as validation data"),
+        ([], [0, 1], "training set is empty"),
+        ([0, 1], [], "test set is empty"),
+        ([0, 0, 0], [0, 0], "at least 2 classes"),
+        ([-1, 0, 1], [0, 1], "training labels .* -1"),
+        ([0, 2, 0], [0, 2], "label 1 "),
+        ([0, 1, 0], [0, 2], "label 2 .* although the test set has it"),
+        ([0, 1, 0], [0, 900], "900"),
+        ([0, 0, 1], [0, 1], "class '1' .*validation"),
     ],
 )
-def test_labels_that_cannot_be_trained_on(tmp_path: Path, y_train: list[int], y_test: list[int], message: str) -> None:
-    with pytest.raises(ValueError, match=message) as caught:
+def test_labels_without_samples_or_classes_are_refused(
+    tmp_path: Path, y_train: list[int], y_test: list[int], keyword: str
+) -> None:
+    with pytest.raises(ValueError, match=keyword):
         ImageArchive(archive(tmp_path, y_train, y_test)).load()
-    assert "\n" not in str(caught.value)
 
 
-def test_labels_beyond_the_named_classes(tmp_path: Path) -> None:
-    root = archive(tmp_path, [0, 1, 2], [0, 1], class_names=np.array(["cat", "dog"]))
-    with pytest.raises(ValueError, match="training labels must be 0 to 1 for 2 classes, found 2"):
-        ImageArchive(root).load()
+def test_labels_must_fit_the_named_classes(tmp_path: Path) -> None:
+    named = {"class_names": np.array(["cat", "dog"]), "x_val": np.zeros((2, 4, 4), np.uint8)}
+    for part, changes in (("training", {"y_train": [0, 1, 2]}), ("validation", {"y_val": np.array([1, -100])})):
+        labels = {"y_train": [0, 1, 0], "y_test": [0, 1], "y_val": np.array([0, 1])} | changes
+        with pytest.raises(ValueError, match=f"{part} labels"):
+            ImageArchive(archive(tmp_path, **labels, **named)).load()  # type: ignore[arg-type]
     root = archive(tmp_path, [0, 1, 0], [0, 1], class_names=np.array(["cat", "dog", "emu"]))
-    with pytest.raises(ValueError, match=r"no training image has label 2 \(class 'emu'\)"):
+    with pytest.raises(ValueError, match="emu"):
         ImageArchive(root).load()
 
 
-@pytest.mark.parametrize("wrong", [7, -100])
-def test_labels_of_the_validation_part_are_checked_too(tmp_path: Path, wrong: int) -> None:
-    part = {"class_names": np.array(["cat", "dog"]), "x_val": np.zeros((2, 4, 4), np.uint8)}
-    root = archive(tmp_path, [0, 1], [0, 1], y_val=np.array([1, wrong]), **part)
-    with pytest.raises(ValueError, match=f"validation labels must be 0 to 1 for 2 classes, found {wrong}"):
-        ImageArchive(root).load()
-    part["x_val"] = part["x_val"][:0]
-    root = archive(tmp_path, [0, 1], [0, 1], y_val=np.array([], np.int64), **part)
-    assert len(ImageArchive(root).load().validation) == 0
+def test_an_empty_validation_part_is_allowed(tmp_path: Path) -> None:
+    empty = {"x_val": np.zeros((0, 4, 4), np.uint8), "y_val": np.array([], np.int64)}
+    assert len(ImageArchive(archive(tmp_path, [0, 1], [0, 1], **empty)).load().validation) == 0
 
 
-def test_a_limit_below_the_number_of_classes(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"data.train_limit: at least one image for each of the 2 classes"):
+def test_a_limit_below_the_number_of_classes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"data\.train_limit"):
         ImageArchive(archive(tmp_path, [0, 1], [0, 1]), train_limit=1).load()

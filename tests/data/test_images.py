@@ -42,7 +42,7 @@ def test_a_subset_keeps_order_and_may_be_empty() -> None:
 
 
 def test_other_tensors_are_refused() -> None:
-    with pytest.raises(ValueError, match="images must be uint8"):
+    with pytest.raises(ValueError, match="uint8"):
         ArrayImages(torch.zeros(2, 1, 4, 4), torch.zeros(2))
-    with pytest.raises(ValueError, match="2 images need as many labels"):
+    with pytest.raises(ValueError, match="labels"):
         ArrayImages(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(3))

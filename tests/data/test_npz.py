@@ -61,39 +61,39 @@ def test_labels_may_be_a_column_and_classes_may_have_names(colour: Colour, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "keyword"),
     [
-        ({"x_train": np.zeros((40, 3, 32, 3), np.uint8)}, r"x_train is \[40, 3, 32, 3\], but exactly one of"),
-        (
-            {"x_train": np.zeros((40, 32, 32, 32), np.uint8)},
-            "exactly one of the second and the last axis may have 1 to",
-        ),
-        ({"x_train": np.zeros((40, 1024), np.uint8)}, r"x_train must be \[n, H, W\], .* got \[40, 1024\]"),
-        ({"x_train": np.zeros((40, 32, 32, 3), np.int64)}, "x_train must be uint8 or float in 0..1, got int64"),
-        ({"x_test": np.full((40, 32, 32, 3), 255.0)}, "x_test is float, so its values must lie in 0..1"),
-        ({"x_test": np.full((40, 32, 32, 3), np.nan)}, "x_test is float, so its values must lie in 0..1"),
-        ({"x_test": np.zeros((40, 28, 28), np.uint8)}, "training images are 32x32 with 3 channels but test images are"),
-        ({"y_train": np.zeros(40)}, r"y_train must be integers \[n\], got float64 \[40\]"),
-        ({"y_train": np.zeros((40, 10), np.int64)}, r"y_train must be integers \[n\], got int64 \[40, 10\]"),
-        ({"y_train": np.zeros(39, np.int64)}, "x_train has 40 images but y_train has 39 labels"),
-        ({"y_test": None, "x_test": None}, "lacks x_test, y_test; an archive needs x_train, y_train, x_test, y_test"),
-        ({"y_test": np.array([None] * 40)}, "set.npz is not a readable .npz archive of plain arrays: Object arrays"),
+        ({"x_train": np.zeros((40, 3, 32, 3), np.uint8)}, "x_train .*exactly one"),
+        ({"x_train": np.zeros((40, 32, 32, 32), np.uint8)}, "x_train .*exactly one"),
+        ({"x_train": np.zeros((40, 1024), np.uint8)}, r"x_train .*\[40, 1024\]"),
+        ({"x_train": np.uint8(1)}, "x_train"),
+        ({"x_train": np.zeros((40, 32, 32, 3), np.int64)}, "x_train .*int64"),
+        ({"x_test": np.full((40, 32, 32, 3), 255.0)}, "x_test .*float"),
+        ({"x_test": np.full((40, 32, 32, 3), np.nan)}, "x_test .*float"),
+        ({"x_test": np.zeros((40, 28, 28), np.uint8)}, "test images"),
+        ({"y_train": np.zeros(40)}, "y_train .*float64"),
+        ({"y_train": np.zeros((40, 10), np.int64)}, "y_train"),
+        ({"y_train": np.zeros(39, np.int64)}, "39 labels"),
+        ({"y_test": None, "x_test": None}, "x_test, y_test"),
+        ({"y_test": np.array([None] * 40)}, "Object arrays"),
+        ({"class_names": np.array(["same"] * 10)}, "class_names"),
+        ({"class_names": np.array("ab")}, "class_names"),
+        ({"x_val": np.zeros((40, 28, 28), np.uint8)}, "y_val"),
     ],
 )
 def test_arrays_that_do_not_fit_are_named(
-    colour: Colour, tmp_path: Path, changes: dict[str, np.ndarray | None], message: str
+    colour: Colour, tmp_path: Path, changes: dict[str, np.ndarray | None], keyword: str
 ) -> None:
     arrays = {key: value for key, value in (parts(colour) | changes).items() if value is not None}
     path = write_npz(tmp_path / "set.npz", **arrays)
-    with pytest.raises(ValueError, match=message) as caught:
+    with pytest.raises(ValueError, match=keyword) as caught:
         read(path)
     assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
     for path in (tmp_path / "none.npz", tmp_path):
-        with pytest.raises(FileNotFoundError, match=f"data.root: there is no file {path}"):
+        with pytest.raises(FileNotFoundError, match=str(path)):
             read(path)
 
 
@@ -104,7 +104,7 @@ def test_a_file_cut_anywhere_is_refused_by_name(colour: Colour, tmp_path: Path, 
     whole = path.read_bytes()
     for length in [0, 1, 3, 4, 30, *range(100, len(whole), len(whole) // 25), len(whole) - 22, len(whole) - 1]:
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=f"^{path} is not a readable .npz archive of plain arrays: .+") as caught:
+        with pytest.raises(ValueError, match=f"^{path} is not a readable") as caught:
             read(path)
         assert "\n" not in str(caught.value)
 
@@ -144,25 +144,8 @@ def test_autoaugment_wants_grey_or_colour(colour: Colour, tmp_path: Path) -> Non
         ImageArchive(path, validation=0, augment=["autoaugment"]).load()
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"x_train": np.uint8(1)}, "x_train must be"),
-        ({"y_test": np.uint8(1)}, "y_test must be integers"),
-        ({"class_names": np.array(["same"] * 10)}, "class_names must be a list of different names"),
-        ({"class_names": np.array("ab")}, "class_names must be a list of different names"),
-    ],
-)
-def test_arrays_without_axes_and_names_that_are_no_list(
-    colour: Colour, tmp_path: Path, changes: dict[str, np.ndarray], said: str
-) -> None:
-    np.savez(tmp_path / "set.npz", **parts(colour) | changes)
-    with pytest.raises(ValueError, match=rf"set\.npz: {said}"):
-        read(tmp_path / "set.npz")
-
-
-def test_the_home_of_nobody() -> None:
-    with pytest.raises(ValueError, match=r"~nobody-of-this-name/set\.npz: there is no home folder of that name"):
+def test_an_unknown_home_folder() -> None:
+    with pytest.raises(ValueError, match="home folder"):
         read(Path("~nobody-of-this-name/set.npz"))
 
 
@@ -171,8 +154,6 @@ def test_an_archives_own_validation_part_is_used(colour: Colour, tmp_path: Path)
     data = ImageArchive(write_npz(tmp_path / "set.npz", **arrays, **more)).load()
     assert (len(data.train), len(data.validation), len(data.test)) == (40, 20, 40)
     assert (data.validation.fetch([3])[0].numpy() == colour[0][83].transpose(2, 0, 1)).all()
-    with pytest.raises(ValueError, match="x_val and y_val go together"):
-        read(write_npz(tmp_path / "half.npz", **arrays, x_val=more["x_val"]))
 
 
 def test_names_of_classes_may_be_bytes(colour: Colour, tmp_path: Path) -> None:

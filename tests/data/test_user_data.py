@@ -1,4 +1,4 @@
-"""Data sets, loaders and data modules of a person's own: order and random transforms survive a resume bit by bit."""
+"""The user's data sets, loaders and data modules: order and random transforms survive a resume bit for bit."""
 
 import random
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, random_split
 from torchvision.transforms import v2
 
 import lightning
-from shortcut_snn.data import Data, Digits, Loaders, as_data
+from shortcut_snn.data import Data, Loaders, as_data
 
 
 class Numbers(Dataset[tuple[Tensor, int]]):
@@ -92,7 +92,7 @@ def equal(first: list[Any], second: list[Any]) -> bool:
 
 @pytest.mark.parametrize("make", KINDS)
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_epoch_begun_in_the_middle_goes_on_as_it_would_have(make: Any, workers: int) -> None:
+def test_an_epoch_resumes_after_some_batches(make: Any, workers: int) -> None:
     whole, resumed = make(workers).loaders(3), make(workers).loaders(3)
     first, second, third = (epoch(whole, number) for number in range(3))
     assert not equal(first, second)
@@ -112,7 +112,7 @@ def test_workers_change_no_sample_of_data_sets() -> None:
 
 
 @pytest.mark.parametrize("make", KINDS)
-def test_what_trains_between_batches_neither_changes_samples_nor_sees_their_random_numbers(make: Any) -> None:
+def test_training_between_batches_has_its_own_random_numbers(make: Any) -> None:
     expected = epoch(make(0).loaders(3), 0)
     torch.manual_seed(5)
     alone = [torch.rand(3) for _ in expected]
@@ -128,7 +128,7 @@ def test_what_trains_between_batches_neither_changes_samples_nor_sees_their_rand
 
 
 @pytest.mark.parametrize("make", KINDS)
-def test_evaluation_is_the_same_every_time_and_so_is_a_sample(make: Any) -> None:
+def test_evaluation_and_sample_are_deterministic(make: Any) -> None:
     data = make(0)
     made = data.loaders(3)
     assert sum(len(labels) for _, labels in made.validation) == 6
@@ -142,15 +142,15 @@ def test_evaluation_is_the_same_every_time_and_so_is_a_sample(make: Any) -> None
     assert numbers != sorted(numbers)
 
 
-def test_processes_share_data_sets_and_loaders_are_refused() -> None:
+def test_processes_share_data_sets_but_not_loaders() -> None:
     data = as_data((Numbers(24), Numbers(8)), batch_size=4)
     seen = [int(x) for rank in range(2) for images, _ in data.loaders(3, rank, 2).train for x in images[:, 0, 0, 0]]
     assert sorted(seen) == list(range(24))
-    with pytest.raises(ValueError, match=r"^DataLoaders cannot be dealt out to 2 processes: give the Datasets"):
+    with pytest.raises(ValueError, match="Datasets"):
         plain_loaders(0).loaders(3, 0, 2)
 
 
-def test_a_description_is_what_the_data_tell_and_their_owner_adds() -> None:
+def test_description_comes_from_the_data_and_the_user() -> None:
     assert sets(0).description == {"classes": ["even", "odd"], "channels": 1, "image_size": [4, 6]}
     pair = as_data((Numbers(4), Numbers(4)), description={"classes": ["a", "b"], "kind": "static"})
     assert pair.description["classes"] == ["a", "b"]
@@ -159,12 +159,7 @@ def test_a_description_is_what_the_data_tell_and_their_owner_adds() -> None:
     assert (pair.split, pair.storage()) == ("", "")
 
 
-def test_data_are_taken_as_they_are() -> None:
-    data = Digits().load()
-    assert as_data(data) is data
-
-
-def test_a_module_is_set_up_and_its_validation_part_may_be_its_test_part() -> None:
+def test_data_module_without_test_part() -> None:
     given = WithTest(0)
     as_data(given)
     assert given.calls == ["prepare", "fit", "test"]
@@ -189,7 +184,7 @@ class Splits(lightning.LightningDataModule):
         return DataLoader(self.test)
 
 
-def test_the_parts_of_a_module_share_no_sample_and_are_the_same_in_every_run() -> None:
+def test_random_split_of_a_data_module_is_the_same_in_every_run() -> None:
     def parts() -> list[list[int]]:
         made = as_data(Splits()).loaders(0)
         assert made.validation is not None
@@ -199,15 +194,6 @@ def test_the_parts_of_a_module_share_no_sample_and_are_the_same_in_every_run() -
     assert sorted(number for part in first for number in part) == list(range(100))
     torch.rand(1)
     assert parts() == first
-
-
-def test_other_samples_in_loaders_are_told_from_those_before() -> None:
-    def told(count: int) -> dict[str, str]:
-        return as_data((DataLoader(Numbers(count), shuffle=True), DataLoader(Numbers(4)))).fingerprint()
-
-    assert told(8) == told(8) != {}
-    assert told(8) != told(9)
-    assert as_data((DataLoader(Stream()), DataLoader(Numbers(4)))).fingerprint() == {}
 
 
 class Stream(IterableDataset[Tensor]):
@@ -222,7 +208,8 @@ def test_streams_come_in_loaders() -> None:
     resumed.begin(0, 1)
     assert all(torch.equal(a, b) for a, b in zip(expected, resumed.train, strict=True))
     assert data.sample(3).shape == (4, 2)
-    with pytest.raises(TypeError, match="give Stream a __len__ that says how many samples it yields"):
+    assert data.fingerprint() == ""
+    with pytest.raises(TypeError, match="Stream needs a __len__"):
         len(whole.train)
 
 
@@ -237,22 +224,21 @@ class Alone(lightning.LightningDataModule):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("source", "keyword"),
     [
-        (3, r"data for training is a Data, a pair .*, got a int$"),
-        (Numbers(3), r"or a LightningDataModule, got a Numbers$"),
-        ((Numbers(3), DataLoader(Numbers(3))), r"got \(Numbers, DataLoader\)$"),
-        ((Stream(), Stream()), r"got \(Stream, Stream\)$"),
-        ((torch.rand(3), torch.rand(3)), r"got \(Tensor, Tensor\)$"),
-        ([Numbers(3)] * 6, r"got \(Numbers, Numbers, Numbers, Numbers, ...\)$"),
-        (Lists(0), r"Lists.train_dataloader\(\) must return a DataLoader, got \(DataLoader, DataLoader\)"),
-        (Alone(), "Alone needs a train_dataloader and a test_dataloader or val_dataloader"),
+        (3, "got a int$"),
+        (Numbers(3), "got a Numbers$"),
+        ((Numbers(3), DataLoader(Numbers(3))), r"\(Numbers, DataLoader\)$"),
+        ((Stream(), Stream()), r"\(Stream, Stream\)$"),
+        ([Numbers(3)] * 6, r"\(Numbers, Numbers, Numbers, Numbers, ...\)$"),
+        (Lists(0), r"train_dataloader\(\) must return a DataLoader"),
+        (Alone(), "test_dataloader or val_dataloader"),
+        ((Numbers(0), Numbers(3)), "training part"),
     ],
 )
-def test_anything_else_is_refused_in_one_sentence(given: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message) as caught:
-        as_data(given)
-    assert "\n" not in str(caught.value)
+def test_other_sources_are_refused(source: Any, keyword: str) -> None:
+    with pytest.raises(ValueError, match=keyword):
+        as_data(source)
 
 
 class Model(lightning.LightningModule):
@@ -297,17 +283,8 @@ class Odd(Dataset[Any]):
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda index: (object(), index), "samples of Odd make no batch: .*; they are \\(object, int\\) and"),
-        (
-            lambda index: (torch.rand(index + 1), index),
-            "make no batch: .*size.*arrays and numbers of the same size",
-        ),
-    ],
-    ids=["no tensors", "of differing size"],
+    "make", [lambda index: (object(), index), lambda index: torch.rand(index + 1)], ids=["objects", "differing sizes"]
 )
-def test_samples_that_make_no_batch_are_refused_before_training(make: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message) as caught:
+def test_samples_that_do_not_collate_are_refused_before_training(make: Any) -> None:
+    with pytest.raises(ValueError, match="samples of Odd"):
         as_data((Odd(make), Odd(make)))
-    assert "\n" not in str(caught.value)

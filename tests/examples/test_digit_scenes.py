@@ -1,4 +1,4 @@
-"""The example of a dense task: it learns, with branches that keep space, and all commands take it."""
+"""The example of a dense task: it learns, with branches that keep the spatial axes."""
 
 import csv
 import json
@@ -11,10 +11,8 @@ import torch
 from shortcut_snn import components
 from shortcut_snn.cli import main
 from shortcut_snn.recipes import build, recipe_of
-from shortcut_snn.training.callbacks import SaveRun
 
 from ..registered import forgetting
-from ..training.same import assert_same_run
 
 ROOT = Path(__file__).parents[2]
 FILE, CONFIG = ROOT / "examples" / "digit_scenes.py", ROOT / "examples" / "digit_scenes.yaml"
@@ -25,7 +23,7 @@ WORDS += ["--data.batch_size", "16"]
 
 @pytest.fixture(scope="module", autouse=True)
 def forgotten():
-    """Leave the process as one that has never imported the example."""
+    """Remove what the example registers."""
     with forgetting():
         yield
     sys.modules.pop("digit_scenes", None)
@@ -39,7 +37,7 @@ def run(tmp_path_factory):
 
 
 def iou_of_background() -> float:
-    """The metric on the test scenes where everything is taken for background, which most pixels are."""
+    """Return the metric of a prediction of background everywhere, which is right for most pixels."""
     scenes = components.data.make("digit_scenes", samples=320, digits=2).load().test
     kinds = torch.stack([scenes[i][1] for i in range(len(scenes))])
     background = torch.eye(3)[torch.zeros_like(kinds)].movedim(-1, 1)
@@ -59,39 +57,16 @@ def test_it_learns_with_branches(run):
 def test_the_metric_by_hand(run):
     task = sys.modules["digit_scenes"].Segmentation
     prediction = torch.nn.functional.one_hot(torch.tensor([[[0, 1], [1, 2]]]), 4).movedim(-1, 1).float()
-    found = task.metrics(None, prediction, torch.tensor([[[0, 1], [2, 2]]]))
-    # Background 1 of 1, the first kind 1 of 2, the second 1 of 2, the third nowhere.
-    assert found["iou"].item() == pytest.approx((1 + 1 / 2 + 1 / 2) / 3)
-    assert found["pixels"].item() == 0.75
+    scores = task.metrics(None, prediction, torch.tensor([[[0, 1], [2, 2]]]))
+    # Background 1 of 1, the first kind 1 of 2, the second 1 of 2; the third does not occur.
+    assert scores["iou"].item() == pytest.approx((1 + 1 / 2 + 1 / 2) / 3)
+    assert scores["pixels"].item() == 0.75
 
 
-def test_its_branches_keep_space(run):
+def test_branches_keep_the_spatial_axes(run):
     task, data = build(recipe_of(str(CONFIG), {"data": {"samples": 40}, "network": {"width": 4}}))
-    images, target = task.prepare_batch(data.sample(3))
+    images, target = task.ready(data.sample(3))
     output = task.model(images)
     assert task.model.taps.names == ["layer1", "layer2", "layer3", "layer4"]
     assert [branch.classifier.in_features for branch in task.model.branches] == [4, 8, 16, 8]
     assert {tuple(each.shape) for each in (output.main, *output.branches)} == {(3, 5, *target.shape[1:])}
-
-
-def test_it_resumes_bit_identically(run, tmp_path, monkeypatch):
-    done = SaveRun.on_train_epoch_end
-
-    def kill(self, trainer, *given, **named):
-        done(self, trainer, *given, **named)
-        raise RuntimeError("killed")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SaveRun, "on_train_epoch_end", kill)
-        with pytest.raises(RuntimeError, match="killed"):
-            main(["train", "--out", str(tmp_path / "run"), *WORDS])
-    assert main(["train", "--out", str(tmp_path / "run"), *WORDS, "--resume"]) == 0
-    assert_same_run(tmp_path / "run", run)
-
-
-def test_evaluate_and_report_tell_its_metric(run, tmp_path, capsys):
-    iou = json.loads((run / "result.json").read_text())["test_last"]["iou"]
-    assert main(["evaluate", str(run), "--import", str(FILE)]) == 0
-    assert capsys.readouterr().out.splitlines()[0] == f"test iou of {run} (last epoch): {100 * iou:.2f} %"
-    assert main(["report", str(run), "--out", str(tmp_path / "page.html")]) == 0
-    assert "iou" in (tmp_path / "page.html").read_text()

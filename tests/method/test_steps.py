@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shortcut_snn import LossSum, Shortcut, ShortcutOutput, StepLossSum, attach, nets
-from shortcut_snn.recipes import recipe_of
-from shortcut_snn.recipes.build import build
+from shortcut_snn.recipes import build, recipe_of
 
 STEPS, SAMPLES, CLASSES = 3, 2, 4
 
@@ -82,11 +81,11 @@ def test_a_recipe_trains_with_it() -> None:
         "stages_and_steps",
     )
     task, data = build(recipe)
-    inputs, labels = task.prepare_batch(data.sample(7))
-    with task.objective_outputs():
+    inputs, labels = task.ready(data.sample(7))
+    with task.as_trained():
         output = task.model(inputs)
     assert {tuple(logits.shape) for logits in (output.main, *output.branches)} == {(2, 7, 10)}
-    loss = task.compute_loss(output, labels, 1.0)
+    loss = task.loss_of(output, labels, 1.0)
     expected = [F.cross_entropy(logits.flatten(0, 1), labels.repeat(2)) for logits in (output.main, *output.branches)]
     torch.testing.assert_close(loss, sum(expected))
     # Behind the block it is as it was.

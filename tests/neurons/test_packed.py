@@ -1,4 +1,4 @@
-"""Spikes as bits for whoever takes them: gradients are the same to the last bit, and memory is what bits take."""
+"""packed_spikes for any layer: gradients are bit-identical, and only bits are saved."""
 
 from collections.abc import Callable
 from weakref import ref
@@ -12,19 +12,19 @@ from shortcut_snn.neurons import ILIF, LIF, ATan, packed_spikes, packing_hooks
 
 
 class Attention(nn.Module):
-    """Tokens that look at each other: both factors of a product are spikes."""
+    """Both factors of a product are spikes."""
 
     def forward(self, x: Tensor) -> Tensor:
         return (x @ x.transpose(-2, -1)) @ x
 
 
-def ours() -> nn.Module:
+def built_in() -> nn.Module:
     return nn.Sequential(
         nn.Linear(32, 64), LIF(surrogate=ATan()), nn.Linear(64, 32), LIF(), Attention(), nn.Linear(32, 5)
     )
 
 
-def theirs() -> nn.Module:
+def spikingjelly() -> nn.Module:
     net = nn.Sequential(
         layer.Conv2d(8, 16, 3, padding=1), neuron.LIFNode(), layer.MaxPool2d(2), layer.Conv2d(16, 8, 3), neuron.IFNode()
     )
@@ -38,9 +38,9 @@ def counting() -> nn.Module:
 
 SPIKING = (LIF, ILIF, neuron.BaseNode)
 CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "ours": (ours, (4, 2, 6, 32)),
-    "spikingjelly": (theirs, (4, 2, 8, 9, 9)),
-    # Counts stay as they are.
+    "built-in": (built_in, (4, 2, 6, 32)),
+    "spikingjelly": (spikingjelly, (4, 2, 8, 9, 9)),
+    # Counts are saved as they are.
     "counts": (counting, (4, 2, 6, 32)),
 }
 
@@ -56,18 +56,17 @@ def gradients(net: nn.Module, x: Tensor, packed: bool) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_gradients_are_the_same_to_the_last_bit(case: str) -> None:
+def test_gradients_are_bit_identical(case: str) -> None:
     make, shape = CASES[case]
     torch.manual_seed(0)
     net, x = make(), 2 * torch.randn(shape)
     plain, packed = gradients(net, x, False), gradients(net, x, True)
-    assert any(each.abs().sum() > 0 for each in plain)
-    for one, two in zip(plain, packed, strict=True):
-        assert torch.equal(one, two)
+    assert any(gradient.abs().sum() > 0 for gradient in plain)
+    assert all(torch.equal(one, two) for one, two in zip(plain, packed, strict=True))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_what_was_changed_in_place_is_kept_as_it_is(dtype: torch.dtype) -> None:
+def test_spikes_changed_in_place_are_saved_as_they_are(dtype: torch.dtype) -> None:
     lif, linear = LIF(), nn.Linear(16, 3, dtype=dtype)
     grads = []
     for modules in ([], [lif]):
@@ -80,7 +79,7 @@ def test_what_was_changed_in_place_is_kept_as_it_is(dtype: torch.dtype) -> None:
     assert torch.equal(*grads)
 
 
-def test_several_that_take_the_same_spikes_keep_them_once_and_as_bits_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spikes_are_packed_once_for_several_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     pack = packing_hooks.pack
 
@@ -93,9 +92,9 @@ def test_several_that_take_the_same_spikes_keep_them_once_and_as_bits_alone(monk
     lif, layers = LIF(), [nn.Linear(512, 2) for _ in range(3)]
     with packed_spikes([lif]):
         spikes = lif(2 * torch.randn(4, 8, 512))
-        outs = [each(spikes) for each in layers]
+        outs = [linear(spikes) for linear in layers]
     assert sizes == [4 * 8 * 512 // 8]
-    # The numbers are gone while there is still a way back.
+    # The spikes are freed before the backward pass.
     numbers = ref(spikes)
     del spikes
     assert numbers() is None
@@ -103,19 +102,19 @@ def test_several_that_take_the_same_spikes_keep_them_once_and_as_bits_alone(monk
     assert layers[0].weight.grad.abs().sum() > 0
 
 
-def test_inference_has_no_spikes_to_keep() -> None:
-    network, x = theirs(), (torch.rand(3, 2, 8, 8, 8) > 0.5).float()
+def test_inference_saves_nothing() -> None:
+    network, x = spikingjelly(), (torch.rand(3, 2, 8, 8, 8) > 0.5).float()
     for mode in (torch.no_grad, torch.inference_mode):
         functional.reset_net(network)
         with mode(), packed_spikes(network.modules()):
-            found = network(x)
+            output = network(x)
         functional.reset_net(network)
         with torch.no_grad():
-            assert torch.equal(found, network(x))
+            assert torch.equal(output, network(x))
 
 
 class InPlace(nn.Module):
-    """It changes what the way back needs, which torch refuses."""
+    """It changes a tensor that the backward pass needs, which torch refuses."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +127,7 @@ class InPlace(nn.Module):
         return self.neuron(squares + current)
 
 
-def test_what_torch_refuses_is_refused_with_packed_spikes_too() -> None:
+def test_an_in_place_change_is_refused_as_in_torch() -> None:
     network = InPlace()
     x = torch.rand(3, 2, 6)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):

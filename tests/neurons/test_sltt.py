@@ -1,4 +1,4 @@
-"""No gradient through time: against autograd with the membrane potential detached, and against SpikingJelly's."""
+"""Spatial learning through time: against autograd with a detached membrane, and against SpikingJelly."""
 
 import pytest
 import torch
@@ -8,8 +8,7 @@ from spikingjelly.activation_based import neuron as sj
 from spikingjelly.activation_based import surrogate as sj_surrogate
 from torch import Tensor, nn
 
-from shortcut_snn.neurons import LIF, PLIF, ATan, NormNeuron, Rectangle, Surrogate, Triangle, use_backend
-from shortcut_snn.neurons.packing import bits_of
+from shortcut_snn.neurons import LIF, PLIF, ATan, NormNeuron, Rectangle, Surrogate, Triangle, bits_of, use_backend
 
 from .reference import Spike
 
@@ -50,12 +49,12 @@ def test_equals_autograd_with_a_detached_membrane(
             gradients.append((spikes, *torch.autograd.grad((spikes * weight).sum(), x)))
     assert torch.equal(gradients[0][0], gradients[1][0])
     torch.testing.assert_close(gradients[0][1], gradients[1][1], rtol=1e-5, atol=1e-6)
-    # Spelt out: each step's gradient, times its own surrogate and nothing else.
+    # Each step's gradient is multiplied by its own surrogate only.
     assert gradients[0][1].abs().max() <= weight.abs().max() * surrogate(torch.zeros(1)).item() * (1 + 1e-5)
 
 
 @pytest.mark.parametrize("reset", ["hard", "soft"])
-def test_equals_spikingjellys(reset: str) -> None:
+def test_gradients_equal_spikingjelly(reset: str) -> None:
     theirs = sj.SLTTLIFNode(
         tau=2.0,
         decay_input=False,
@@ -74,7 +73,7 @@ def test_equals_spikingjellys(reset: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_forward_is_that_of_any_lif(dtype: torch.dtype, backend: str) -> None:
+def test_the_forward_pass_equals_lif(dtype: torch.dtype, backend: str) -> None:
     current = (torch.randn(6, 3, 5) + 0.4).to(dtype)
     with use_backend(backend):
         spikes, membrane = LIF().stream(current)
@@ -87,7 +86,7 @@ def test_forward_is_that_of_any_lif(dtype: torch.dtype, backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_learned_decay_learns_at_every_step(backend: str) -> None:
+def test_a_learned_decay_gets_gradients_of_every_step(backend: str) -> None:
     current, weight = torch.randn(5, 3, 4) + 0.4, torch.randn(5, 3, 4)
     layer = PLIF(surrogate=ATan(), detach_membrane=True)
     with use_backend(backend):
@@ -100,7 +99,7 @@ def test_a_learned_decay_learns_at_every_step(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_behind_a_norm(backend: str, channels_last: bool) -> None:
+def test_after_a_norm(backend: str, channels_last: bool) -> None:
     x, residual = torch.randn(4, 2, 3, 5, 5), (torch.rand(4, 2, 3, 5, 5) > 0.5).float()
     if channels_last:
         x, residual = (y.flatten(0, 1).to(memory_format=torch.channels_last).view_as(y) for y in (x, residual))
@@ -125,30 +124,13 @@ def test_behind_a_norm(backend: str, channels_last: bool) -> None:
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_without_gradients_it_is_the_ordinary_layer_bit_for_bit() -> None:
-    x = torch.randn(4, 2, 3, 5, 5)
-    with torch.no_grad():
-        outputs = [NormNeuron(nn.BatchNorm2d(3), LIF(detach_membrane=detach)).eval()(x) for detach in (False, True)]
-    assert torch.equal(*outputs)
-
-
-def test_the_printed_form_says_so() -> None:
-    assert repr(LIF(detach_membrane=True)).endswith("detach_membrane)")
-
-
-def test_keeps_one_number_for_each_spike() -> None:
-    kept: list[Tensor] = []
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_one_number_is_saved_for_each_spike(backend: str) -> None:
+    saved: list[Tensor] = []
     current = torch.randn(6, 3, 5, requires_grad=True)
-    with use_backend("eager"), torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+    with use_backend(backend), torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x) or x, lambda x: x):
         spikes, membrane = LIF(detach_membrane=True).stream(current)
-    assert [tensor.shape for tensor in kept] == [spikes.shape]
+    assert [tensor.shape for tensor in saved] == [spikes.shape]
     assert not membrane.requires_grad
-
-
-def test_in_the_kernels_it_keeps_its_current_alone() -> None:
-    kept: list[Tensor] = []
-    current = torch.randn(6, 3, 5, requires_grad=True)
-    with use_backend("numba"), torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
-        LIF(detach_membrane=True)(current)
-    assert len(kept) == 1
-    assert kept[0].data_ptr() == current.data_ptr()
+    # The kernels save their input alone, which they recompute from.
+    assert (saved[0].data_ptr() == current.data_ptr()) == (backend == "numba")

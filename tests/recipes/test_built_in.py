@@ -1,6 +1,7 @@
 """Every built-in recipe: it is one, it is listed with figures that are true, and its network takes a training step."""
 
 import io
+from collections.abc import Iterator
 from functools import cache
 
 import lightning.pytorch as pl
@@ -8,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import datasets
 
 from shortcut_snn.cli import main
-from shortcut_snn.cli.recipes import figures
+from shortcut_snn.cli.recipes import PAPER_METHODS as METHODS
+from shortcut_snn.cli.recipes import accuracies
 from shortcut_snn.components import component_of
-from shortcut_snn.recipes import build, changed, recipe_of
-from shortcut_snn.recipes.entries import built_in
-from shortcut_snn.recipes.presets import PAPER as METHODS
+from shortcut_snn.recipes import build, built_in, changed, recipe_of
 
 from ..data.events.recordings import nmnist, write_cifar10dvs, write_nmnist
-from ..data.files import colour_images, write_cifar10, write_cifar100
+from ..data.files import colour_images, make_official, write_cifar10, write_cifar100
 
 NAMES = list(built_in())
 # The accuracies of the paper: vanilla, shortcut, evolutionary.
@@ -41,12 +42,12 @@ def recipe(name: str):
 
 
 @pytest.fixture(scope="module")
-def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def roots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Small files in the official layouts, with all classes, under the folders that recipes name."""
     base = tmp_path_factory.mktemp("data")
     images, labels = colour_images(110)
-    write_cifar10(base / "cifar10", images[:60], labels[:60], 10)
-    write_cifar100(base / "cifar100", images, np.arange(110) % 100, 10)
+    cifar10 = write_cifar10(base / "cifar10", images[:60], labels[:60], 10)
+    cifar100 = write_cifar100(base / "cifar100", images, np.arange(110) % 100, 10)
     write_cifar10dvs(base / "cifar10dvs")
     write_nmnist(base / "nmnist", nmnist(60), 40)
     file = io.BytesIO()
@@ -56,7 +57,10 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             folder = base / "imagenet" / part / f"n{number:08d}"
             folder.mkdir(parents=True)
             (folder / "1.JPEG").write_bytes(file.getvalue())
-    return {f"data/{folder.name}": str(folder) for folder in base.iterdir()}
+    with pytest.MonkeyPatch.context() as patch:
+        make_official(patch, datasets.CIFAR10, cifar10)
+        make_official(patch, datasets.CIFAR100, cifar100)
+        yield {f"data/{folder.name}": str(folder) for folder in base.iterdir()}
 
 
 @pytest.mark.filterwarnings("ignore:::lightning", "ignore:.* recordings of N-MNIST's")
@@ -89,7 +93,9 @@ def test_one_training_step_at_full_size(name: str, roots: dict[str, str]) -> Non
 def test_a_control_is_an_option(name: str, method: str) -> None:
     control = changed(recipe(name), method)
     branches = control.method.branches
-    assert (branches and branches.schedule(0, 10)) == {"vanilla": None, "shortcut": 1.0, "evolutionary": 0.25}[method]
+    assert (branches and branches.branch_weight(0, 10)) == {"vanilla": None, "shortcut": 1.0, "evolutionary": 0.25}[
+        method
+    ]
     assert changed(control, {"method": recipe(name).to_dict()["method"]}) == recipe(name)
 
 
@@ -112,13 +118,13 @@ def test_a_row_of_the_paper(name: str) -> None:
     assert (kinds["neuron"], row.neuron.decay, row.neuron.threshold) == ("lif", 0.5, 1.0)
 
 
-def test_the_papers_figures() -> None:
-    found = figures("paper")
+def test_the_papers_accuracies() -> None:
+    found = accuracies("paper")
     assert {name: tuple(found[name].get(method) for method in METHODS) for name in found} == PAPER
 
 
 def test_a_figure_of_ours_says_what_was_run() -> None:
-    for name, entry in figures("ours").items():
+    for name, entry in accuracies("ours").items():
         assert name in NAMES
         assert entry["seeds"] >= 1
         assert f"--config {name}" in entry["command"]
@@ -136,4 +142,4 @@ def test_the_list_shows_both(capsys: pytest.CaptureFixture[str]) -> None:
     assert rows["imagenet-resnet18-t4"][:4] == ["imagenet", "resnet18", "4", "- / - / 65.12"]
     assert rows["digits"][:4] == ["digits", "resnet18, width 16", "4", ""]
     for name in NAMES:
-        assert bool(rows[name][4]) == (name in figures("ours")), "a figure only where there was a run"
+        assert bool(rows[name][4]) == (name in accuracies("ours")), "a figure only where there was a run"

@@ -14,8 +14,7 @@ from PIL import Image
 
 from shortcut_snn.cli import _main, main
 from shortcut_snn.data import ImageFolder
-from shortcut_snn.recipes import build, recipe_of
-from shortcut_snn.recipes.entries import from_dict, read_recipe, said
+from shortcut_snn.recipes import build, from_dict, parse_options, read_recipe, recipe_of
 from shortcut_snn.training import make_trainer
 
 from .small import OPTIONS, options
@@ -41,7 +40,7 @@ ENTRIES = {
     "neuron.threshold": REAL,
     "optimizer.weight_decay": FRACTION,
     "task.label_smoothing": FRACTION,
-    "method.branches.schedule.initial": FRACTION,
+    "method.branches.branch_weight.initial": FRACTION,
     "data.validation": FRACTION,
     "neuron.decay": FRACTION,
     "training.seed": [*FRACTION, "1.5", "4294967296"],
@@ -49,7 +48,7 @@ ENTRIES = {
     "neuron.kind": WORD,
     "neuron.surrogate.kind": WORD,
     "method.branches.taps": WORD,
-    "method.branches.schedule.kind": WORD,
+    "method.branches.branch_weight.kind": WORD,
     "method.objective.kind": WORD,
     "method.gradient.kind": WORD,
     "training.precision": WORD,
@@ -89,7 +88,7 @@ def test_wrong_options(tmp_path: Path, capsys: Say) -> None:
 def test_wrong_entries(entry: str) -> None:
     for value in ENTRIES[entry]:
         with pytest.raises(ValueError, match=r".") as error:  # noqa: PT012
-            recipe = recipe_of("evolutionary", said([f"{entry}={value}"]))
+            recipe = recipe_of("evolutionary", parse_options([f"{entry}={value}"]))
             build(recipe)
             make_trainer(recipe.training)
         assert "\n" not in str(error.value).strip()
@@ -119,8 +118,8 @@ COMMANDS = [
     ["compare", "--out", "OUT", "--seeds", "99999999999999999999"],
     ["compare", "--out", "OUT", "--jobs", "0"],
     ["compare", "--out", "OUT", "--methods", "magic"],
-    ["compare", "--out", "OUT", "--methods", "evolutionary method.branches.schedule.initial=-1"],
-    ["compare", "--out", "OUT", "--methods", "evolutionary method.branches.schedule.initial=[1"],
+    ["compare", "--out", "OUT", "--methods", "evolutionary method.branches.branch_weight.initial=-1"],
+    ["compare", "--out", "OUT", "--methods", "evolutionary method.branches.branch_weight.initial=[1"],
     ["compare", "--out", "OUT", "--grid", "network.width"],
     ["compare", "--out", "OUT", "--grid", "network.width=0,1"],
     ["compare", "--out", "OUT", "--grid", "network.width=[1"],
@@ -304,30 +303,49 @@ def test_a_damaged_image_on_the_way(tmp_path: Path, capsys: Say, workers: int) -
     given = {"data__image_size": 8, "data__workers": workers, "data__validation": 0.2}
     assert main(of_data(root, "folder", out, **given)) == 1
     said = capsys.readouterr().err
-    assert f"{root / 'train' / 'b' / '7.png'} is damaged or no image" in said
+    assert f"{root / 'train' / 'b' / '7.png'} is damaged" in said
     assert said.count("\n") == 1
     (root / "train" / "b" / "7.png").write_bytes(whole)
     assert main([*of_data(root, "folder", out, **given), "--resume"]) == 0
 
 
-def test_a_run_resumes_after_a_damaged_image_is_replaced(tmp_path: Path, capsys: Say) -> None:
-    """The image of the test set is read after the last epoch."""
+def test_a_damaged_image_of_the_test_set(tmp_path: Path, capsys: Say) -> None:
+    """It is met behind the last epoch: what was trained is finished when it is mended."""
+    root, out = tmp_path / "images", tmp_path / "out"
+    images(root / "train", each=8)
+    images(root / "test")
+    broken = root / "test" / "b" / "5.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:60])
+    given = of_data(root, "folder", out, data__image_size=8, data__validation=0.2)
+    assert main(given) == 1
+    assert f"{broken} is damaged" in capsys.readouterr().err
+    broken.write_bytes(whole)
+    assert main([*given, "--resume"]) == 0
+    assert (out / "result.json").is_file()
+
+
+def test_a_damaged_image_of_a_drawn_test_set(tmp_path: Path, capsys: Say) -> None:
+    """Without it others would be drawn, some that were trained on: it is replaced, not removed."""
     root, out = tmp_path / "images", tmp_path / "out"
     images(root, each=12)
-    damaged = Path(ImageFolder(str(root), image_size=8).load().test.paths[1])
-    whole = damaged.read_bytes()
-    damaged.write_bytes(whole[:60])
+    broken = Path(ImageFolder(str(root), image_size=8).load().test.paths[1])
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:60])
     given = of_data(root, "folder", out, data__image_size=8)
     assert main(given) == 1
-    assert str(damaged) in capsys.readouterr().err
-    damaged.unlink()
-    assert main([*given, "--resume"]) == 1, "other images would be drawn for the test set"
-    assert "split.txt" in capsys.readouterr().err
-    damaged.write_bytes(whole)
+    broken.unlink()
+    capsys.readouterr()
+    assert main([*given, "--resume"]) == 1
+    assert "another of its class under its name" in capsys.readouterr().err
+    broken.write_bytes(whole)
     assert main([*given, "--resume"]) == 0
+    # Nor is the finished run tested on what it was trained on.
     assert main(["evaluate", str(out)]) == 0
-    damaged.unlink()
+    broken.unlink()
+    capsys.readouterr()
     assert main(["evaluate", str(out)]) == 1
+    assert "or their split are no longer those of the run" in capsys.readouterr().err
 
 
 def test_no_memory_is_a_line_too(tmp_path: Path, capsys: Say, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,7 @@ import torch
 from shortcut_snn.cli import main
 from shortcut_snn.cli.evaluate import evaluate
 from shortcut_snn.deploy import read_network
-from shortcut_snn.recipes import build, changed, recipe_of
-from shortcut_snn.recipes.entries import read_recipe, write_recipe
+from shortcut_snn.recipes import build, changed, read_recipe, recipe_of, write_recipe
 
 from ..data.events.recordings import nmnist, write_npz
 from .small import assert_resumes_bit_identically, options, train
@@ -85,7 +84,11 @@ def test_a_run_is_not_resumed_on_another_split(
     (tmp_path / "run" / "split.txt").write_text(listed.replace("test 9", "train 9"))
     capsys.readouterr()
     assert train(tmp_path / "run", "--resume", **given) == 1
-    assert "split.txt" in capsys.readouterr().err
+    assert "split.txt is damaged or was changed" in capsys.readouterr().err
+    # As in a run of an earlier version.
+    (tmp_path / "run" / "checksums.json").unlink()
+    assert train(tmp_path / "run", "--resume", **given) == 1
+    assert "or their split are no longer those of the run" in capsys.readouterr().err
 
 
 def test_frames_reach_the_network_in_time_order_as_counts(archive: Path) -> None:

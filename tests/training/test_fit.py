@@ -10,8 +10,7 @@ from safetensors.torch import load_file
 
 from shortcut_snn import components, nets
 from shortcut_snn.cli.evaluate import evaluate
-from shortcut_snn.recipes import load_run
-from shortcut_snn.recipes.entries import read_recipe
+from shortcut_snn.recipes import load_run, read_recipe
 
 from .small import train
 
@@ -102,10 +101,10 @@ def test_lambda_of_zero_trains_as_vanilla_does(run, tmp_path):
     """Item by item: the same weights, bit for bit, and so the same predictions."""
     for name, changes in {
         "vanilla": {"preset": "vanilla"},
-        "zero": {"preset": "shortcut", "method__branches__schedule__value": 0},
+        "zero": {"preset": "shortcut", "method__branches__branch_weight__value": 0},
         "zero_losses": {
             "preset": "shortcut",
-            "method__branches__schedule__value": 0,
+            "method__branches__branch_weight__value": 0,
             "method__objective__kind": "loss_sum",
         },
     }.items():
@@ -140,7 +139,7 @@ def test_other_settings_run(tmp_path, optimizer):
         "optimizer__kind": optimizer,
         "training__decay": "all",
         "method__branches__taps": "blocks",
-        "method__branches__schedule__kind": "cosine",
+        "method__branches__branch_weight__kind": "cosine",
         "neuron__kind": "plif",
     }
     assert train(tmp_path / "run", **changes) == 0

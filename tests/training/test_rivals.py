@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 from shortcut_snn import nets
 from shortcut_snn.cli import main
 from shortcut_snn.cli.evaluate import evaluate
+from shortcut_snn.cli.recipes import PAPER_METHODS
 from shortcut_snn.recipes import PRESETS, changed, load_run
-from shortcut_snn.recipes.presets import PAPER
 
 from .small import assert_resumes_bit_identically, options, train
 
-RIVALS = [name for name in PRESETS if name not in PAPER]
+RIVALS = [name for name in PRESETS if name not in PAPER_METHODS]
 ONE = {"data__train_limit": 150, "data__test_limit": 50, "training__epochs": 1}
 
 

@@ -1,4 +1,4 @@
-"""What a person types: one file a command, with its options, its work and its printing."""
+"""The command line: one module per command, with a function ``run(options)``. Their options are in ``_commands.py``."""
 
 from ._main import main
 

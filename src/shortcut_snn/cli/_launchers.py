@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..components import suggestion
-from ..recipes.entries import said
+from ..recipes import parse_options
 from ..training import RunFolder
 from ._children import ChildProcess, RemoteCommand
 from ._parser import UsageError, at_least_one
@@ -77,7 +77,7 @@ class Slurm:
             executor that tries it on this machine.
 
     Raises:
-        UsageError: submitit is missing or refuses the options, there is no time limit, or this machine has no SLURM.
+        UsageError: submitit is missing or refuses the options, the time limit is missing, or this machine has no SLURM.
     """
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
@@ -152,7 +152,7 @@ class Ray:
             machine), and what a run needs: ``num_cpus``, ``num_gpus``, ``memory``, ``resources``.
 
     Raises:
-        UsageError: Ray is missing, an option is unknown, or there is no cluster at the address.
+        UsageError: Ray is missing, an option is unknown, or no cluster answers at the address.
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
@@ -212,20 +212,6 @@ def _one_line(error: object) -> str:
     return " ".join(str(error).split())[-300:]
 
 
-def add_launcher(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose a launcher."""
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time (default: 1)")
-    parser.add_argument(
-        "--launcher", default="local", choices=["local", "slurm", "ray"],
-        help="where runs execute: on this machine, in jobs of SLURM (submitit), or in a Ray cluster (default: local)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--launch", action="append", default=[], metavar="KEY=VALUE",
-        help="an option of the launcher, repeatable; slurm: submitit's, as in timeout_min=240; ray: "
-        + ", ".join(RAY_OPTIONS),
-    )  # fmt: skip
-
-
 @contextmanager
 def launching(options: argparse.Namespace, folder: str | Path) -> Iterator[Launcher]:
     """Give the launcher that a command line chooses.
@@ -244,6 +230,6 @@ def launching(options: argparse.Namespace, folder: str | Path) -> Iterator[Launc
             raise UsageError(f"--launch {options.launch[0]} needs --launcher slurm or ray")
         yield Local(options.jobs)
         return
-    launch, jobs = said(options.launch), Path(folder) / "jobs"
+    launch, jobs = parse_options(options.launch), Path(folder) / "jobs"
     with RunFolder(jobs).locked():
         yield Slurm(jobs, launch) if options.launcher == "slurm" else Ray(launch)

@@ -1,10 +1,7 @@
-"""The command ``shortcut-snn``: which command a person typed, and errors as a line."""
+"""The entry point of ``shortcut-snn``: parse the command line, run the command, print errors as one line."""
 
-import ast
 import importlib
-import importlib.util
 import os
-import pkgutil
 import sys
 import sysconfig
 import traceback
@@ -15,110 +12,100 @@ from pathlib import Path
 from .. import __version__
 from ..components import suggestion
 from ..machine import TooLarge
-from ._output import give_up, prepare
+from ._commands import COMMANDS
+from ._output import discard_output, prepare_streams
 from ._parser import STOPPED, Parser, UsageError
+from ._recipe_options import add_recipe_options, parse_with_recipe, parse_with_run
 
-TOO_BIG = "there is not enough memory; try a smaller data.batch_size, network.width, network.time_steps or image"
+OUT_OF_MEMORY = "not enough memory: reduce data.batch_size, network.width, network.time_steps or the image size"
 START = "Start with: shortcut-snn train --config digits --out runs/digits"
-EXTRA = "the command needs more than the library: pip install 'shortcut-snn[train]'"
-
-
-def commands() -> list[str]:
-    """Return the commands: one file each in this folder, but those that begin with an underscore."""
-    folder = importlib.import_module(str(__package__)).__path__
-    return [each.name for each in pkgutil.iter_modules(folder) if not each.name.startswith("_")]
-
-
-def _help_of(command: str) -> str:
-    """Return what its module says in a word, read and not run: with it comes all that trains."""
-    found = importlib.util.find_spec(f".{command}", __package__)
-    assert found is not None
-    assert found.origin is not None
-    tree = ast.parse(Path(found.origin).read_text(encoding="utf-8"))
-    said = {ast.unparse(node.targets[0]): node.value for node in tree.body if isinstance(node, ast.Assign)}
-    return str(ast.literal_eval(said["HELP"]))
+EXTRA = "the command needs pip install 'shortcut-snn[train]'"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status: 0, 1 for an error of the run, 2 for one of the arguments."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    prepare()
+    """Run a command and return its exit status: 0, 1 for an error of the run, 2 for invalid arguments."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    prepare_streams()
     try:
-        try:
-            _stand()
-            status = _run(given)
-            # What waits to be printed fails here, not when Python ends.
-            sys.stdout.flush()
-            return status
-        except (UsageError, TooLarge) as error:
-            return _fail(_one_line(error), 2)
-        except ModuleNotFoundError as error:
-            if (error.name or "").startswith("shortcut_snn"):
-                raise
-            return _fail(f"{error.name} is not installed; {_remedy(error)}", 1)
-        except RecursionError:
-            if "--traceback" in given:
-                raise
-            return _fail("something that was given is nested too deep", 2)
-        except (ValueError, OSError) as error:
-            if "--traceback" in given or isinstance(error, BrokenPipeError):
-                raise
-            return _fail(_one_line(error), 1)
-        except (MemoryError, RuntimeError) as error:
-            if "--traceback" in given or not _is_out_of_memory(error):
-                raise
-            return _fail(f"{TOO_BIG} ({_one_line(error)[:200]})", 1)
+        return _run_and_report(words)
     except KeyboardInterrupt:
         return _fail(f"interrupted; {STOPPED}", 130)
     except BrokenPipeError:
-        # The reader of our output left (`| head`): not an error. Keep Python from flushing into the void.
-        give_up()
-    return 0
+        # The reader of the output has ended, as in `| head`. That is not an error.
+        discard_output()
+        return 0
 
 
-def _stand() -> None:
-    """Make sure that there is a current folder: libraries end the process where there is none.
+def _run_and_report(words: list[str]) -> int:
+    """Run a command; turn the errors that a user can cause into a line, unless --traceback asks for more."""
+    show_traceback = "--traceback" in words
+    try:
+        _check_current_folder()
+        status = _run(words)
+        # A failure to print should be reported here, not when Python exits.
+        sys.stdout.flush()
+        return status
+    except (UsageError, TooLarge) as error:
+        return _fail(_one_line(error), 2)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("shortcut_snn"):
+            raise
+        return _fail(f"{error.name} is not installed; {_how_to_install(error)}", 1)
+    except RecursionError:
+        if show_traceback:
+            raise
+        return _fail("an argument or a file is nested too deep", 2)
+    except (ValueError, OSError) as error:
+        if show_traceback or isinstance(error, BrokenPipeError):
+            raise
+        return _fail(_one_line(error), 1)
+    except (MemoryError, RuntimeError) as error:
+        if show_traceback or not _is_out_of_memory(error):
+            raise
+        return _fail(f"{OUT_OF_MEMORY} ({_one_line(error)[:200]})", 1)
 
-    Raises:
-        OSError: it has been removed.
-    """
+
+def _check_current_folder() -> None:
+    """Refuse a current folder that was deleted: torch would end the process."""
     try:
         os.getcwd()
     except OSError:
-        raise OSError("the current folder is gone: change to another one (cd) first") from None
+        raise OSError("the current folder was deleted: change to another one") from None
 
 
-def _run(given: list[str]) -> int:
-    known = commands()
-    chosen = next((word for word in given if not word.startswith("-")), None)
-    if not given:
-        raise UsageError(f"say what to do: one of {', '.join(known)}. {START}")
-    if chosen is not None and chosen not in known:
-        raise UsageError(f"no command {chosen!r}{suggestion(chosen, known)}: use one of {', '.join(known)}")
+def _run(words: list[str]) -> int:
+    name = next((word for word in words if not word.startswith("-")), None)
+    if not words:
+        raise UsageError(f"name a command: {', '.join(COMMANDS)}. {START}")
+    if name is not None and name not in COMMANDS:
+        raise UsageError(f"no command {name!r}{suggestion(name, COMMANDS)}: use one of {', '.join(COMMANDS)}")
     parser = Parser(
         prog="shortcut-snn",
         description="Train deep spiking neural networks with shortcut back-propagation and evolutionary training.",
         epilog=START,
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", title="commands", dest="command")
-    # Only what was asked for is imported.
-    if chosen is None:
-        for name in known:
-            subparsers.add_parser(name, help=_help_of(name))
-        parser.parse_args(given)
-        raise AssertionError("argparse ends where a command is missing")
-    module = importlib.import_module(f".{chosen}", __package__)
-    made = subparsers.add_parser(chosen, help=module.HELP, description=module.DESCRIPTION, allow_abbrev=False)
-    made.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
-    module.arguments(made)
-    recipe, run = (getattr(module, flag, False) for flag in ("RECIPE", "RUN"))
-    if recipe or run:
-        from . import _options
-
-        return (_options.run if recipe else _options.run_on_run)(module, parser, made, given)
-    status: int = module.run(parser.parse_args(given))
+    if name is None:
+        for other, command in COMMANDS.items():
+            subparsers.add_parser(other, help=command.summary)
+        parser.parse_args(words)
+        raise AssertionError("argparse exits if the command is missing")
+    command = COMMANDS[name]
+    subparser = subparsers.add_parser(name, description=command.description)
+    command.add_options(subparser)
+    subparser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
+    options: object
+    if command.source == "recipe":
+        add_recipe_options(subparser)
+        options = parse_with_recipe(parser, subparser, words)
+        if options is None:
+            return 0
+    elif command.source == "run":
+        options = parse_with_run(parser, subparser, words)
+    else:
+        options = parser.parse_args(words)
+    status: int = importlib.import_module(f".{name}", __package__).run(options)
     return status
 
 
@@ -128,18 +115,19 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-def _remedy(error: ModuleNotFoundError) -> str:
-    """What to install: of what a file of a person's own imports nobody knows but the person."""
+def _how_to_install(error: ModuleNotFoundError) -> str:
+    """Name the extra of this package, or the user's file that imports a missing package."""
     files = [frame.filename for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_file()]
-    known = (Path(__file__).parents[1], *map(Path, sysconfig.get_paths().values()))
-    own = files and not any(Path(files[-1]).is_relative_to(place) for place in known)
-    return f"{files[-1]} imports it: install it" if own else EXTRA
+    installed = (Path(__file__).parents[1], *map(Path, sysconfig.get_paths().values()))
+    if files and not any(Path(files[-1]).is_relative_to(folder) for folder in installed):
+        return f"{files[-1]} imports it: install it"
+    return EXTRA
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    # On the CPU torch has no class of its own for it.
-    said = str(error)
-    return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said
+    # On a CPU torch raises a plain RuntimeError.
+    message = str(error)
+    return isinstance(error, MemoryError) or "out of memory" in message or "can't allocate memory" in message
 
 
 def _one_line(error: BaseException) -> str:

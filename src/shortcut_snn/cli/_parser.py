@@ -1,21 +1,24 @@
-"""What is said on a command line, and what is wrong with it."""
+"""Parts of the command line that several commands share."""
 
 import argparse
 import shlex
 from typing import NoReturn
 
-STOPPED = "the same command (train: with --resume) goes on where it stopped"
+STOPPED = "the same command (train: with --resume) resumes it"
 
 
 class UsageError(ValueError):
-    """Arguments that make no sense."""
+    """Invalid command-line arguments."""
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises what is wrong, for one line of it."""
+    """An argument parser that raises :class:`UsageError` instead of ending the process."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:
-        """Raise.
+        """Raise an error of argparse.
 
         Raises:
             UsageError: always.
@@ -23,21 +26,35 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Show the defaults of options, except for flags and lists."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32, width=110)
+        # Argparse forgets the indentation of commands when it aligns their help.
+        self._action_max_length = 14
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False, []):
+            return action.help
+        return super()._get_help_string(action)
+
+
 def at_least_one(options: argparse.Namespace, name: str) -> None:
     """Refuse a count below 1.
 
     Raises:
-        UsageError: the option of this name is one.
+        UsageError: the option with this name is below 1.
     """
-    if (given := getattr(options, name)) < 1:
-        raise UsageError(f"--{name} must be at least 1, got {given}")
+    if (count := getattr(options, name)) < 1:
+        raise UsageError(f"--{name} must be at least 1, got {count}")
 
 
 def words(option: str, text: str) -> list[str]:
-    """Return the words of an option's text, as a shell would take them.
+    """Split the text of an option into words, as a shell does.
 
     Raises:
-        UsageError: a quote that is not closed, or a backslash at its end.
+        UsageError: an unclosed quote, or a backslash at the end.
     """
     try:
         return shlex.split(text)
@@ -46,8 +63,8 @@ def words(option: str, text: str) -> list[str]:
 
 
 def add_imports(parser: argparse.ArgumentParser) -> None:
-    """Add what names a user's own components to a command's options."""
+    """Add the option that imports custom components."""
     parser.add_argument(
         "--import", dest="imports", action="append", default=[], metavar="FILE",
-        help="a Python file or module that registers components of your own; may be given several times",
+        help="a Python file or module that registers custom components; repeatable",
     )  # fmt: skip

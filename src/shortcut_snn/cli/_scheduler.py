@@ -10,8 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ..recipes.entries import write_recipe
-from ..recipes.recipe import Recipe
+from ..recipes import Recipe, write_recipe
 from ..training import SIGNALS, RunFolder
 from ._children import failure_reason
 from ._launchers import Job, Launcher, WorkerLost
@@ -50,16 +49,14 @@ class Outcome:
     Args:
         result: of a finished run.
         error: why it failed.
-        was_trained: whether it was trained now, rather than by an earlier command.
     """
 
     result: dict[str, Any] | None = None
     error: str = ""
-    was_trained: bool = True
 
     @property
     def stopped_early(self) -> bool:
-        """Whether it was stopped before its end."""
+        """True for a run that was stopped before its end."""
         return self.result is None and not self.error
 
 
@@ -68,6 +65,8 @@ OnEnd = Callable[[TrainingRun, Outcome], None]
 
 @dataclass
 class _Active:
+    """A run that is training."""
+
     run: TrainingRun
     job: Job
     starts: int = 1
@@ -137,8 +136,8 @@ class Scheduler:
         """Start a run, or return the outcome that its folder already holds."""
         try:
             if run.folder.is_finished:
-                run.folder.check_recipe(run.recipe.to_dict())
-                return Outcome(run.folder.read_result(), was_trained=False)
+                run.folder.check_same(run.recipe.to_dict())
+                return Outcome(run.folder.read_result())
             write_recipe(run.recipe, run.file(".yaml"))
             return _Active(run, self._start(run))
         except (ValueError, OSError) as error:

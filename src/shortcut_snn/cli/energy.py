@@ -1,14 +1,12 @@
-"""``shortcut-snn energy``: operations, memory and energy of a run's network by layer, against ReLUs and few bits."""
+"""``shortcut-snn energy``: operations, memory traffic and energy of a run's network by layer."""
 
 import argparse
 from typing import Any
 
 from ..diagnosis import plots
 from ..energy import ACCESS, ACCUMULATE, MULTIPLY_ACCUMULATE
-from ..recipes import open_run
-from ..recipes.build import is_network_of
+from ..recipes import is_network_of, open_run
 from ..training import (
-    ENERGY_SAMPLES,
     RunFolder,
     energy_line,
     energy_rows,
@@ -18,64 +16,52 @@ from ..training import (
 )
 from ._parser import at_least_one
 
-HELP = "operations and energy of a trained network"
-DESCRIPTION = (
-    "Count the accumulates (ACs) and multiply-accumulates (MACs) of an inference from the spikes of a run's network. "
-    "Print their energy in 45 nm, compared with the same network with ReLUs. Print the energy with memory accesses, "
-    "compared with the same network quantised to ceil(log2(T + 1)) bits, and the firing rate at which both break even. "
-    "For the weights of the last epoch, write energy.csv and energy.png into the run's folder."
-)
-RUN = True
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
-    parser.add_argument(
-        "--samples", type=int, default=ENERGY_SAMPLES, help="test samples to count on, drawn at random but fixed"
-    )
+OPERATIONS = {"ACs": "acs", "MACs": "macs", "energy": "energy_pj", "with ReLUs": "relu_energy_pj"}
+MEMORY = {
+    "with memory": "total_energy_pj",
+    "quantised": "quantised_energy_pj",
+    "firing rate": "firing_rate",
+    "break-even": "break_even_rate",
+}
 
 
 def run(options: argparse.Namespace) -> int:
-    """Count, print the tables and write ``energy.csv`` and ``energy.png`` into the run's folder.
+    """Measure and print the energy; write ``energy.csv`` and ``energy.png`` into the run's folder.
 
     Raises:
-        ValueError: no run there, or nothing to count.
+        ValueError: the network has no operations to count.
     """
     at_least_one(options, "samples")
     task, data, recipe = open_run(options.run, options.weights, options.changes)
     report = measure_task_energy(task, data, options.samples)
     if report is None:
         raise ValueError(f"the network of {options.run} has no convolutions or linear layers to count operations of")
-    rows = energy_rows(report)
-    folder = RunFolder(options.run)
-    # What the run's report shows is of its own network and data.
-    own = options.weights == "last" and is_network_of(folder, recipe, data=True)
-    if own:
-        folder.write_rows("energy", rows)
-        plots.energy(report, folder / "energy.png")
-    print(f"one input of {folder} ({options.weights} epoch), mean over {options.samples} at most; energy in pJ:\n")
-    columns = {"ACs": "acs", "MACs": "macs", "energy": "energy_pj"}
-    print(_table(rows, columns | {"with ReLUs": "relu_energy_pj"}))
+    rows, folder = energy_rows(report), RunFolder(options.run)
+    print(f"one input of {folder} ({options.weights} epoch), mean of {options.samples} or fewer; energy in pJ:\n")
+    print(_table(rows, OPERATIONS))
     print(f"\n{energy_line(report)}")
     print(
         f"{ACCUMULATE} pJ per AC, {MULTIPLY_ACCUMULATE} pJ per MAC (45 nm, Horowitz, ISSCC 2014); not counted: "
         f"{report.updates:.4g} membrane updates, memory\n"
     )
-    columns = {"with memory": "total_energy_pj", "quantised": "quantised_energy_pj", "firing rate": "firing_rate"}
-    print(_table(rows, columns | {"break-even": "break_even_rate"}))
+    print(_table(rows, MEMORY))
     print(f"\n{memory_energy_line(report)}")
     print(
-        f"{ACCESS} pJ for 32 bits read or written, accesses as Lemaire et al. (2022) count them; quantised: the same "
-        "layers once, as many bits as T time steps tell apart (Yan et al., 2024)"
+        f"{ACCESS} pJ per 32-bit access, counted as in Lemaire et al. (2022); quantised: the same layers run once with "
+        "activations of ceil(log2(T + 1)) bits (Yan et al., 2024)"
     )
-    written = f"written: {folder.table('energy')}, {folder / 'energy.png'}"
-    other = "nothing written: this is not the network after the last epoch on the run's own data"
-    print(f"\n{written if own else other}")
+    # The run's report shows these files, so they must be of the run's own network and data.
+    if options.weights == "last" and is_network_of(folder, recipe, with_data=True):
+        folder.write_rows("energy", rows)
+        plots.energy(report, folder / "energy.png")
+        print(f"\nwritten: {folder.table('energy')}, {folder / 'energy.png'}")
+    else:
+        print("\nnothing written: this is not the network of the last epoch on the run's own data")
     return 0
 
 
 def _table(rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
-    """Return columns of rows under other names."""
+    """Return columns of rows under new titles."""
     cells = [
         [row["layer"], *(f"{row[key]:.4g}" if row[key] != "" else "-" for key in columns.values())] for row in rows
     ]

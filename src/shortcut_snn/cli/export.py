@@ -32,17 +32,9 @@ from ..deploy import (
     write_card,
 )
 from ..energy import measure_energy
-from ..recipes import open_run
-from ..recipes.build import is_network_of
-from ..recipes.recipe import Recipe
+from ..recipes import Recipe, is_network_of, open_run
 from ..training import ENERGY_SAMPLES, RunFolder
 
-HELP = "export a trained network"
-DESCRIPTION = (
-    "Export a run's network for use elsewhere: fold its batch norms into convolutions, write the file, run it, and "
-    "compare it with the network on test images of the run. A file that differs is not kept."
-)
-RUN = True
 ROUNDED = {"half": "half precision", "int8": "int8"}
 """Options that round weights, and how the card calls them."""
 
@@ -247,26 +239,6 @@ def _epoch(run: RunFolder, weights: str, planned: int) -> str:
     done = len(table.read_text(encoding="utf-8").splitlines()) - 1 if table.is_file() else planned
     which = "the last" if weights == "last" else "the best in validation"
     return f"after {which} of {done} epochs" + (f" ({planned} were planned)" if done != planned else "")
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
-    parser.add_argument("--to", required=True, metavar="FORMAT", help=f"format: {', '.join(components.exporter)}")
-    parser.add_argument("--out", default=None, help="folder for the file and its card; default: RUN/export")
-    parser.add_argument(
-        "--streaming", action="store_true", help="write one time step; membrane potentials are inputs and outputs"
-    )
-    parser.add_argument("--images", type=int, default=256, help="number of test images that are compared")
-    parser.add_argument("--name", default=None, help="name of the network on its card; default: the run's")
-    parser.add_argument(
-        "--half", action="store_true", help="weights in half precision, in half the file; safetensors only"
-    )
-    parser.add_argument(
-        "--int8", action="store_true", help="weights in int8, in a quarter of the file, and faster; onnx only"
-    )
-    parser.add_argument("--licence", default=None, help="licence of the weights for the card, such as apache-2.0")
-    parser.add_argument("--data-name", default=None, help="name of the data set for the card; default: the recipe's")
-    parser.add_argument("--data-licence", default=None, help="licence of the data set for the card")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -18,9 +18,17 @@ from ..diagnosis.tips import Remedy, Setup
 from ..diagnosis.verdict import judge
 from ..files import write_csv
 from ..random_state import seed_everything
-from ..recipes import build, changed
-from ..recipes.build import build_task, check_data, load_data, load_network, run_recipe
-from ..recipes.recipe import Recipe, method_text
+from ..recipes import (
+    Recipe,
+    build,
+    build_task,
+    changed,
+    check_data,
+    describe_method,
+    load_data,
+    load_network,
+    run_recipe,
+)
 from ..training import (
     LAYER_TABLE_LEGEND,
     RunFolder,
@@ -34,16 +42,9 @@ from ..training import (
 )
 from ._parser import at_least_one
 
-HELP = "look at every layer: does its gradient vanish or explode?"
-DESCRIPTION = (
-    "Look at each layer on a few batches: does it fire, does its gradient vanish or explode, and what helps? Each tip "
-    "has been measured on the network itself."
-)
-RECIPE = True
-
 EVOLUTIONARY = "--preset evolutionary"
 # The same beside --run, whose recipe a preset would take the place of.
-OF_A_RUN = "--method.objective.kind logit_sum --method.branches.schedule.kind linear"
+OF_A_RUN = "--method.objective.kind logit_sum --method.branches.branch_weight.kind linear"
 
 # What can be changed about a recipe besides its neurons, by group: what it is, with options to paste, and the entries
 # that these stand for.
@@ -51,8 +52,8 @@ REBUILDS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "branches": [
         (
             f"branches at the {taps}, lambda from {initial:g} ({EVOLUTIONARY} --method.branches.taps {taps} "
-            f"--method.branches.schedule.initial {initial:g})",
-            {"method": {"branches": {"taps": taps, "schedule": {"kind": "linear", "initial": initial}}}},
+            f"--method.branches.branch_weight.initial {initial:g})",
+            {"method": {"branches": {"taps": taps, "branch_weight": {"kind": "linear", "initial": initial}}}},
         )
         for taps in ("stages", "blocks")
         for initial in (0.25, 1.0)
@@ -103,34 +104,34 @@ def gradients(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) ->
         data = load_data(recipe)
         task = _task(recipe, data, run)
         stream = itertools.islice(iter(data.loaders(recipe.training.seed).train), batches)
-        seen = [task.prepare_batch(batch) for batch in stream]
-        weight = task.branch_weight(0, 1) if task.model.branches else 0.0
+        seen = [task.ready(batch) for batch in stream]
+        weight = task.schedule(0, 1) if task.model.branches else 0.0
         plain = changed(recipe, "vanilla")
         measured = {"without": (_task(plain, data, run), 0.0)}
         names = {"without": "without the method"}
         if recipe.method != plain.method:
-            measured["with"], names["with"] = (task, weight), method_text(recipe.method)
+            measured["with"], names["with"] = (task, weight), describe_method(recipe.method)
         reports = {name: _measure(*pair, seen[0]) for name, pair in measured.items()}
         # The first layer's, as the recipe trains: does another batch give the same direction?
         firsts = [_measure(task, weight, batch).first for batch in seen]
         setup = _setup(task, weight)
         found = of_setup(setup, seen, lambda: _remedies(recipe, setup, seen) + _rebuilt(recipe, data, run))
     agreement = float(signal(firsts)) if len(firsts) > 1 else None
-    return Gradients(names, reports, found, agreement, task.count_samples(seen[0][1]))
+    return Gradients(names, reports, found, agreement, task.count(seen[0][1]))
 
 
-def at_start(recipe: Recipe) -> GradientReport:
+def gradients_at_start(recipe: Recipe) -> GradientReport:
     """Measure the gradients of a recipe's network before its first step, on its first batch."""
     with seeded(recipe.training.seed, recipe.training.threads):
         data = load_data(recipe)
         task = _task(recipe, data, None)
-        batch = task.prepare_batch(next(iter(data.loaders(recipe.training.seed).train)))
-        return _measure(task, task.branch_weight(0, 1) if task.model.branches else 0.0, batch)
+        batch = task.ready(next(iter(data.loaders(recipe.training.seed).train)))
+        return _measure(task, task.schedule(0, 1) if task.model.branches else 0.0, batch)
 
 
 def _measure(task: Task, weight: float, batch: Batch) -> GradientReport:
-    with task.objective_outputs():
-        return measure(task.model, *batch, task.compute_loss, weight)
+    with task.as_trained():
+        return measure(task.model, *batch, task.loss_of, weight)
 
 
 def _task(recipe: Recipe, data: Data, run: RunFolder | None) -> Task:
@@ -152,7 +153,7 @@ def _setup(task: Task, balance: float) -> Setup:
         # For good: nothing else is done with this network.
         task.model.network.readout = "sequence"  # type: ignore[assignment]
         task.model.taps.every_step = True
-    return Setup(task.model, partial(task.compute_loss, branch_weight=balance), task.model.network)
+    return Setup(task.model, partial(task.loss_of, weight=balance), task.model.network)
 
 
 def _remedies(recipe: Recipe, setup: Setup, seen: list[Batch]) -> list[Remedy]:
@@ -172,7 +173,7 @@ def _rebuilt(recipe: Recipe, data: Data, run: RunFolder | None) -> list[Remedy]:
     def apply(made: Recipe) -> Callable[[], Setup]:
         def build_it() -> Setup:
             task = _task(made, data, run)
-            return _setup(task, task.branch_weight(0, 1) if task.model.branches else 0.0)
+            return _setup(task, task.schedule(0, 1) if task.model.branches else 0.0)
 
         return build_it
 
@@ -221,13 +222,6 @@ def _refuse_run(folder: Path) -> None:
         )
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
-    parser.add_argument("--out", required=True, help="folder for the tables and the picture")
-    parser.add_argument("--run", default=None, help="take the recipe and the trained network of this run")
-    parser.add_argument("--batches", type=int, default=2, help="how many batches; a tip has to help on all of them")
-
-
 def run(options: argparse.Namespace) -> int:
     """Measure, print tables, verdict and tips, and write the files.
 
@@ -239,11 +233,11 @@ def run(options: argparse.Namespace) -> int:
     _refuse_run(folder)
     if place is not None and options.layers:
         raise ValueError("--run brings its own recipe: leave --config and --preset out, or --run")
-    recipe = options.recipe if place is None else run_recipe(place, options.said)
+    recipe = options.recipe if place is None else run_recipe(place, options.overrides)
     found = gradients(recipe, options.batches, place)
     write(found, folder)
-    if recipe.unused:
-        print(recipe.unused)
+    if recipe.unused_neuron:
+        print(recipe.unused_neuron)
     print(f"{recipe}; {found.images} samples; gradient RMS of the weights:\n")
     cells = []
     for layer, without in found.reports["without"].rms.items():

@@ -168,10 +168,7 @@ class Kind(dict[str, Component]):
         return register
 
     def __missing__(self, name: str) -> Component:
-        raise ValueError(
-            f"unknown {self.name} {name!r}{suggestion(name, self)}; available: {', '.join(self)}. "
-            "Import the file of a custom one with --import"
-        )
+        raise ValueError(f"unknown {self.name} {name!r:.80}{suggestion(name, self)}; available: {', '.join(self)}")
 
     def make(self, name: str, **options: Any) -> Any:
         """Return a component with values for some of its options."""

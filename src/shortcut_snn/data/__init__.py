@@ -27,7 +27,7 @@ from .images import (
 )
 from .inputs import InputFiles
 from .loading import PATIENCE
-from .split import balanced_prefix, keeps_parts
+from .split import balanced_prefix
 from .user_data import as_data
 
 __all__ = [
@@ -64,5 +64,4 @@ __all__ = [
     "as_data",
     "balanced_prefix",
     "held_out_test",
-    "keeps_parts",
 ]

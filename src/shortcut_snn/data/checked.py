@@ -1,4 +1,4 @@
-"""Dataclasses whose fields are checked by their annotations wherever they are made, not in recipes alone."""
+"""Dataclasses that check their fields against their annotations, in Python as in a recipe."""
 
 import os
 from typing import Any
@@ -7,10 +7,10 @@ from .. import components
 
 
 class Checked:
-    """A frozen dataclass that checks its plain fields, and takes a path for a string and a list for a tuple.
+    """A frozen dataclass that checks its plain fields; it accepts a path as a string and a list as a tuple.
 
     Raises:
-        ValueError: a field is not of its type or out of its range; the message begins with its name.
+        ValueError: a field has the wrong type or is out of range; the message begins with its name.
     """
 
     def __post_init__(self) -> None:

@@ -1,15 +1,15 @@
-"""Folders whose names are classes: what lies in them, in an order that every machine agrees on."""
+"""Data sets in class folders: the names of the classes, of the parts, and the files, in the same order everywhere."""
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
-_TRAINING = frozenset({"train", "training"})
-_PARTS = _TRAINING | {"test", "testing", "val", "valid", "validation"}
+_PARTS = ("train", "test", "val")
+_PART_NAMES = frozenset({*_PARTS, "training", "testing", "valid", "validation"})
 
 
 def class_names(folder: Path) -> list[str]:
-    """Return the names of the folders in ``folder``, sorted, but for hidden ones.
+    """Return the sorted names of the folders in ``folder``, except hidden ones.
 
     Raises:
         FileNotFoundError: there are none.
@@ -20,91 +20,88 @@ def class_names(folder: Path) -> list[str]:
     return names
 
 
-def check_same(root: Path, names: list[str], part: str, train: str = "train") -> None:
-    """Make sure that the folder ``part`` in ``root`` has the training folder's classes.
+def check_same_classes(root: Path, train: str, part: str) -> None:
+    """Check that two parts of a data set have the same class folders.
 
     Raises:
-        ValueError: it has not; the message names a class that is in one of them alone.
+        ValueError: they differ; the message names a class that only one of them has.
     """
-    others = class_names(root / part)
-    odd = sorted(set(names) ^ set(others))
+    training, other = class_names(root / train), class_names(root / part)
+    odd = sorted(set(training) ^ set(other))
     if odd:
-        where, lacking = (train, part) if odd[0] in names else (part, train)
-        raise ValueError(f"{root}: {where} has a class {odd[0]!r} that {lacking} has not")
+        having, lacking = (train, part) if odd[0] in training else (part, train)
+        raise ValueError(f"{root}: {having} has a class {odd[0]!r} that {lacking} does not have")
 
 
 def classes_and_parts(root: Path) -> tuple[list[str], list[str]]:
-    """Return the classes of a data folder and the names of its parts.
+    """Return the classes of a data folder and its parts: train, the test set and perhaps the validation set.
 
-    These are train, the test set, and the validation set if there is one; none where the folder holds the class folders
-    itself. With train/ and val/ but no test/, as ImageNet has it, val/ is the test set.
+    There are no parts if the folder holds the class folders themselves. With train/ and val/ but no test/, as in
+    ImageNet, val/ is the test set.
 
     Raises:
         FileNotFoundError: a folder is missing.
-        ValueError: the parts do not have the same classes, or a symbolic link makes two of one folder.
+        ValueError: the parts have different classes, share a folder, or have names such as Train or validation.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"data.root: there is no folder {root}")
-    if not (root / "train").is_dir():
-        names = class_names(root)
-        parts = [name for name in names if name.lower() in _PARTS]
-        # A class may well be called test, but not one training beside it.
-        if len(parts) == len(names) or len({name.lower() in _TRAINING for name in parts}) == 2:
-            raise ValueError(
-                f"data.root: {root} has the folders {', '.join(parts)}, which are no classes: name them train, "
-                "test and val, in small letters"
-            )
-        return names, []
-    odd = [name for name in class_names(root) if name.lower() in _PARTS and name not in ("train", "test", "val")]
-    if odd:
-        raise ValueError(
-            f"data.root: {root} has a folder {odd[0]} beside train, which would be passed over: name the parts train, "
-            "test and val, in small letters"
-        )
-    others = [name for name in ("test", "val") if (root / name).is_dir()]
-    if not others:
+    folders = class_names(root)
+    has_parts = "train" in folders
+    misnamed = [name for name in folders if name.lower() in _PART_NAMES and not (has_parts and name in _PARTS)]
+    training = [name for name in misnamed if name.lower() in ("train", "training")]
+    # A class may be called test, but a class called Train next to it is a part.
+    if misnamed and (has_parts or len(misnamed) == len(folders) or 0 < len(training) < len(misnamed)):
+        raise ValueError(f"data.root: name the parts in {root} train, test and val; it has {', '.join(misnamed)}")
+    if not has_parts:
+        return folders, []
+    evaluation = [name for name in ("test", "val") if name in folders]
+    if not evaluation:
         raise FileNotFoundError(f"data.root: {root} has a folder train but neither test nor val")
-    names = class_names(root / "train")
-    for part in others:
-        check_same(root, names, part)
-    seen: dict[str, Path] = {}
-    for place in (root / part / name for part in ("train", *others) for name in names):
-        # The same samples for training and test would make any network look good.
-        other = seen.setdefault(os.path.realpath(place), place)
-        if other is not place:
-            raise ValueError(f"data.root: {place} leads to the same folder as {other}; remove the symbolic link")
-    return names, ["train", *others]
+    for part in evaluation:
+        check_same_classes(root, "train", part)
+    parts, classes = ["train", *evaluation], class_names(root / "train")
+    # A symbolic link could make training images the test set.
+    paths = [root / part / name for part in parts for name in classes]
+    targets: dict[str, Path] = {}
+    for path in paths:
+        other = targets.setdefault(os.path.realpath(path), path)
+        if other is not path:
+            raise ValueError(f"data.root: {path} is the same folder as {other}; remove the symbolic link")
+    return classes, parts
 
 
 def labelled_files(
-    folder: Path, names: list[str], extensions: Collection[str], what: str
+    folder: Path, classes: list[str], extensions: Collection[str], noun: str
 ) -> tuple[list[str], list[int]]:
-    """Return the files with one of the extensions below each class folder, class by class, by name, and their labels.
+    """Return the files below each class folder, class by class and sorted by path, and their labels.
+
+    Args:
+        folder: holds the class folders.
+        classes: their names, by label.
+        extensions: of the files to list, such as ".png".
+        noun: what the files are, for the error.
 
     Raises:
-        FileNotFoundError: a class folder has none; ``what`` says of what.
-        ValueError: a symbolic link leads to a folder whose files are there already.
+        FileNotFoundError: a class folder has none of them.
     """
-    seen: dict[str, str] = {}
     paths: list[str] = []
     labels: list[int] = []
-    for label, name in enumerate(names):
-        files = sorted(_files(folder / name, extensions, seen))
+    for label, name in enumerate(classes):
+        files = visible_files(folder / name, extensions)
         if not files:
             kinds = ", ".join(sorted(extensions))
-            raise FileNotFoundError(f"data.root: class folder {folder / name} has no {what} ({kinds})")
+            raise FileNotFoundError(f"data.root: class folder {folder / name} has no {noun} ({kinds})")
         paths += files
         labels += [label] * len(files)
     return paths, labels
 
 
-def _files(folder: Path, extensions: Collection[str], seen: dict[str, str]) -> Iterator[str]:
-    for place, folders, names in os.walk(folder, followlinks=True):
-        other = seen.setdefault(os.path.realpath(place), place)
-        if other is not place:
-            raise ValueError(f"data.root: {place} leads to the same folder as {other}; remove the symbolic link")
-        # A name that starts with a dot is a system's or a program's note on other files, not a sample.
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+def visible_files(folder: Path, extensions: Collection[str]) -> list[str]:
+    """Return the sorted paths of all files below a folder that have one of the extensions and are not hidden."""
+    paths = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             if os.path.splitext(name)[1].lower() in extensions and not name.startswith("."):
-                yield os.path.join(place, name)
+                paths.append(os.path.join(parent, name))
+    return sorted(paths)

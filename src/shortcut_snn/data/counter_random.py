@@ -1,7 +1,8 @@
-"""Random numbers as a pure function of counters: no state, so nothing to save, restore or share.
+"""Random numbers as a pure function of counters, so that there is no state to save, restore or share.
 
-SplitMix64, in numpy: the same bits on every machine and in every version of every library. A split, the order of
-an epoch and the crop of one image each ask for the bits of their own counters, e.g. (seed, epoch, index).
+SplitMix64 in numpy (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014) gives the same bits
+on every machine and with every version of every library. A split, the order of an epoch and the crop of one image each
+ask for the bits of their own counters, such as (seed, epoch, index).
 """
 
 from enum import IntEnum
@@ -15,7 +16,7 @@ _MIX_B = np.uint64(0x94D049BB133111EB)
 
 
 class Stream(IntEnum):
-    """What random numbers are for: uses of one seed get independent ones. Never change a number."""
+    """A Stream names a use of random numbers; uses of one seed are independent. Never change a number."""
 
     TEST_SPLIT = 1
     VALIDATION_SPLIT = 2
@@ -27,10 +28,10 @@ class Stream(IntEnum):
 
 
 def random_bits(*counters: ArrayLike) -> NDArray[np.uint64]:
-    """Return 64 random bits for every tuple of counters (broadcast against each other, one axis at least)."""
+    """Return 64 random bits for every tuple of counters, which are broadcast to at least one axis."""
     bits = np.zeros(1, np.uint64)
     for counter in counters:
-        # Arrays, never scalars: numpy warns of the (intended) overflow of a scalar.
+        # Arrays, never scalars: numpy warns of the intended overflow of a scalar.
         bits = bits + (np.atleast_1d(np.asarray(counter)).astype(np.uint64) + np.uint64(1)) * _GOLDEN
         bits = (bits ^ (bits >> np.uint64(30))) * _MIX_A
         bits = (bits ^ (bits >> np.uint64(27))) * _MIX_B
@@ -44,10 +45,10 @@ def below(bits: NDArray[np.uint64], limit: int) -> NDArray[np.int64]:
 
 
 def uniform(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Map bits to numbers from 0 to below 1."""
+    """Map bits to floats in [0, 1)."""
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def permutation(length: int, *counters: int) -> NDArray[np.int64]:
-    """Return the random order of ``range(length)`` that belongs to the counters."""
+    """Return the permutation of ``range(length)`` that belongs to the counters."""
     return np.argsort(random_bits(*counters, np.arange(length)), kind="stable")

@@ -1,24 +1,19 @@
-"""What training eats, whatever it is made of."""
+"""The interface between data sets and training: :class:`Data` makes :class:`Loaders`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .fingerprint import Fingerprint
-
-SAMPLE_SEED = 0
-"""A sample of the test part is the same in every run."""
-
 
 class Loader(Protocol):
-    """An iterable of batches, as a torch DataLoader is."""
+    """An iterable of batches with a length, such as a torch DataLoader."""
 
     def __iter__(self) -> Iterator[Any]:
-        """Return the batches of an epoch."""
+        """Iterate over the batches of one epoch."""
 
     def __len__(self) -> int:
-        """Return how many they are."""
+        """Return the number of batches."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +21,11 @@ class Loaders:
     """One loader for each part of a data set.
 
     Attributes:
-        train: training batches; Lightning chooses the epoch through its ``sampler.set_epoch``.
-        validation: None where there is no such part.
-        test: every sample once, in order.
-        begin: ``begin(epoch, batches)`` goes on in an epoch after so many training batches of this process; every other
-            epoch is served whole. To be called before the first iteration.
+        train: training batches. Lightning chooses the epoch through ``train.sampler.set_epoch``.
+        validation: None without a validation part.
+        test: every test sample once, in order.
+        begin: ``begin(epoch, batches)`` skips the first ``batches`` batches of ``epoch``; all other epochs are served
+            in full. Call it before the first iteration.
     """
 
     train: Loader
@@ -40,38 +35,34 @@ class Loaders:
 
     @property
     def samples(self) -> dict[str, int]:
-        """How many samples each part has, where that is known."""
+        """Number of samples of each part whose data set has a length."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
-        # A loader that is replayed holds the person's own.
-        sets: dict[str, Any] = {
-            name: getattr(getattr(part, "loader", part), "dataset", None) for name, part in parts.items()
-        }
-        return {name: len(each) for name, each in sets.items() if hasattr(each, "__len__")}
+        data_sets: dict[str, Any] = {name: getattr(loader, "dataset", None) for name, loader in parts.items()}
+        return {name: len(data_set) for name, data_set in data_sets.items() if hasattr(data_set, "__len__")}
 
     @property
     def batch_size(self) -> int | None:
-        """Samples in a training batch, where that is known."""
-        size = getattr(getattr(self.train, "loader", self.train), "batch_size", None)
+        """Samples in a training batch; None if the loader does not know."""
+        size = getattr(self.train, "batch_size", None)
         return size if isinstance(size, int) else None
 
 
 class Data(ABC):
-    """A data set in its parts."""
+    """A data set with a training part, a test part and perhaps a validation part."""
 
     @property
     @abstractmethod
     def description(self) -> dict[str, Any]:
-        """What networks and files have to know, as JSON can say it.
+        """Facts that networks and exported files need; JSON values only.
 
         Images have ``classes`` (names), ``channels``, ``image_size`` ([H, W] in pixels), ``mean`` and ``std`` (per
-        channel; on the 0..1 scale for images, in events for frames of these), ``kind`` ("static" or "events");
-        recordings of events have the camera's ``sensor`` ([H, W] in pixels), ``slicing`` and ``turned`` (whether
-        ``.aedat`` files are, as CIFAR10-DVS's) too.
+        channel; on the 0..1 scale for images, in events for frames) and ``kind`` ("static" or "events"). Event
+        recordings add ``sensor`` ([H, W] in pixels), ``slicing``, and ``turned`` (see :class:`.CIFAR10DVS`).
         """
 
     @property
     def split(self) -> str:
-        """Which samples are in which part, a line for each; empty where nobody needs to know."""
+        """The part of each sample, one line per sample; empty if the split cannot change between runs."""
         return ""
 
     @abstractmethod
@@ -79,23 +70,23 @@ class Data(ABC):
         """Make the loaders of one process.
 
         Args:
-            seed: of the order of training samples and of their augmentation.
-            rank: this process among ``world``. Training samples are dealt out evenly, a few of them twice if need be;
-                validation and test samples exactly once, with as many batches for every process.
-            world: number of processes.
+            seed: seeds the order of the training samples and their augmentation.
+            rank: index of this process.
+            world: number of processes. Training samples are shared evenly, and a few repeat if ``world`` does not
+                divide their number. Each validation and test sample is served once, in equally many batches.
 
         Raises:
-            ValueError: there are fewer validation or test samples than processes, or they cannot be dealt out.
+            ValueError: a part has fewer samples than processes, or the data cannot be shared.
         """
 
     @abstractmethod
     def sample(self, count: int) -> Any:
-        """Return a batch of ``count`` test samples (or all), the same ones in every run, chosen evenly at random."""
+        """Return one batch of at most ``count`` random test samples, the same in every run."""
 
-    def fingerprint(self) -> Fingerprint:
-        """Return by what one can tell whether these are the same data later on; nothing where one cannot."""
-        return {}
+    def fingerprint(self) -> str:
+        """Return a hash that changes with the samples, so that a run resumes on the same data; empty if unknown."""
+        return ""
 
     def storage(self) -> str:
-        """Say in a line what is kept on disk to read these faster, nothing if nothing is."""
+        """Return one line on files that this data set caches on disk; empty if there are none."""
         return ""

@@ -1,4 +1,4 @@
-"""Archives from the net, verified, and either whole or not there."""
+"""Downloads of data sets: verified, and complete or absent."""
 
 import tempfile
 from collections.abc import Sequence
@@ -6,42 +6,40 @@ from pathlib import Path
 from typing import NamedTuple
 
 
-class Archive(NamedTuple):
-    """Where an archive is, what it is called, and its MD5 checksum."""
+class RemoteArchive(NamedTuple):
+    """An archive to download: its address, its file name and its MD5 checksum."""
 
     url: str
     filename: str
     md5: str
 
 
-def download(root: Path, folder: str, archives: Sequence[Archive], unpack_into: str = ".") -> None:
-    """Download archives, verify and unpack them, and put the folder that they make into ``root``.
+def download(root: Path, folder: str, archives: Sequence[RemoteArchive], unpack_into: str = ".") -> None:
+    """Download and unpack archives so that ``folder`` appears in ``root`` complete or not at all.
 
     Args:
-        root: made if it is not there. A folder of that name in it is replaced.
-        folder: what the archives make, or are unpacked into.
-        archives: what to download; archives inside them are unpacked too.
-        unpack_into: the folder, or "." where the archives hold it.
+        root: the folder to download into; created.
+        folder: name of the folder that holds the unpacked data set.
+        archives: files to download; zip files within them are unpacked too.
+        unpack_into: subfolder of the download in which archives are unpacked.
 
     Raises:
-        ValueError: torchvision is not installed, or the download failed.
+        ValueError: a download failed, or its checksum is wrong.
     """
-    try:
-        from torchvision.datasets.utils import download_and_extract_archive, extract_archive
-    except ModuleNotFoundError as error:
-        raise ValueError("a download needs torchvision: pip install 'shortcut-snn[train]'") from error
+    from torchvision.datasets.utils import download_and_extract_archive, extract_archive
+
     root.mkdir(parents=True, exist_ok=True)
-    # Unpacked elsewhere and renamed, so that an interrupted download leaves nothing that looks like a data set.
-    with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as scratch:
-        place = Path(scratch, unpack_into)
+    # The folder is renamed only when it is complete, so that an interrupted download cannot pass for a data set.
+    with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as temporary:
+        target = Path(temporary, unpack_into)
         for url, filename, md5 in archives:
             try:
-                download_and_extract_archive(url, str(place), filename=filename, md5=md5, remove_finished=True)
-            # What is raised depends on whether the net, the checksum or the disk is at fault.
+                download_and_extract_archive(url, str(target), filename=filename, md5=md5, remove_finished=True)
+            # OSError for the network and the disk, RuntimeError for a wrong checksum.
             except (OSError, RuntimeError) as error:
                 raise ValueError(f"{url} could not be downloaded to {root}: {error}") from error
-        for inner in sorted(place.glob("*.zip")):
-            extract_archive(str(inner), str(place), remove_finished=True)
+        for inner in sorted(target.glob("*.zip")):
+            extract_archive(str(inner), str(target), remove_finished=True)
         if (root / folder).exists():
-            (root / folder).rename(Path(scratch, "incomplete"))
-        Path(scratch, folder).rename(root / folder)
+            (root / folder).rename(Path(temporary, "incomplete"))
+        Path(temporary, folder).rename(root / folder)

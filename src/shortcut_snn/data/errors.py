@@ -1,19 +1,19 @@
-"""Errors about one file of a data set, whichever process meets them."""
+"""Errors about one file of a data set."""
 
 
 class DataFileError(ValueError):
-    """A file that cannot be used, named in one line.
+    """A file of a data set that cannot be used; the message is one line and names the file.
 
-    A loader's worker process hands errors on as a new error of the same class, its message the whole traceback:
-    the last line of that is the message.
+    A DataLoader's worker process raises errors again in the training process, with the traceback as the message. Only
+    the last line of that message is kept.
     """
 
     def __init__(self, message: str) -> None:
-        name = f"{type(self).__module__}.{type(self).__qualname__}: "
-        super().__init__(message.strip().splitlines()[-1].removeprefix(name))
+        prefix = f"{type(self).__module__}.{type(self).__qualname__}: "
+        super().__init__(message.strip().splitlines()[-1].removeprefix(prefix))
 
 
 def one_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its class where it has none."""
+    """Return the first line of an error's message, or the name of its class if the message is empty."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__

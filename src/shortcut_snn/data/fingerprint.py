@@ -1,4 +1,4 @@
-"""What a data set was like when a run began, in a few words: whether it is still the same can be told from them."""
+"""Hashes that tell whether a resumed run sees the data that it began with."""
 
 import hashlib
 import os
@@ -8,80 +8,68 @@ from typing import Any
 import numpy as np
 import torch
 
-Fingerprint = dict[str, str]
-"""``contents`` is a hash of sizes and contents, or a sample of these; ``dates`` one of when files were changed."""
-
-MOST_FILES, MOST_CONTENTS, MOST_SAMPLES = 20_000, 256, 64
-"""So many files are looked at, so many read, and so many samples drawn of a set that is not held in memory."""
+_NAMED_FILES, _READ_FILES = 20_000, 256
 
 
-def spread(count: int, most: int) -> list[int]:
-    """Return at most ``most`` positions of ``count``, evenly spread.
+def evenly_spaced(count: int, most: int) -> list[int]:
+    """Return at most ``most`` of the positions 0 to ``count - 1``, evenly spaced.
 
     Example:
-        >>> spread(10, 4)
+        >>> evenly_spaced(10, 4)
         [0, 3, 6, 9]
     """
-    found: list[int] = np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
-    return found
+    positions: list[int] = np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
+    return positions
 
 
-def of_files(paths: Sequence[str | os.PathLike[str]]) -> Fingerprint:
-    """Return the fingerprint of files: names, sizes and dates of most, the contents of some."""
-    contents, dates = hashlib.sha256(str(len(paths)).encode()), hashlib.sha256()
-    for place in spread(len(paths), MOST_FILES):
-        path, state = paths[place], os.stat(paths[place])
-        name = os.fspath(path).replace(os.sep, "/").split("/")[-2:]
-        contents.update(f"{name} {state.st_size}\n".encode("utf-8", "surrogateescape"))
-        dates.update(f"{state.st_mtime_ns}\n".encode())
-    for place in spread(len(paths), MOST_CONTENTS):
-        with open(paths[place], "rb") as file:
-            contents.update(hashlib.file_digest(file, "sha256").digest())
-    return {"contents": contents.hexdigest(), "dates": dates.hexdigest()}
+def hash_files(paths: Sequence[str]) -> str:
+    """Return a hash of the number of files, of names and sizes of up to 20,000, and of the contents of up to 256."""
+    digest = hashlib.sha256(str(len(paths)).encode())
+    for position in evenly_spaced(len(paths), _NAMED_FILES):
+        path = paths[position]
+        # The class folder and the file's name: the data set may have been moved.
+        name = path.replace(os.sep, "/").split("/")[-2:]
+        digest.update(f"{name} {os.path.getsize(path)}\n".encode("utf-8", "surrogateescape"))
+    for position in evenly_spaced(len(paths), _READ_FILES):
+        with open(paths[position], "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
-def of_values(values: Iterable[Any]) -> Fingerprint:
-    """Return the fingerprint of tensors, arrays, numbers, texts, and lists and mappings of these; of others nothing.
+def hash_values(values: Iterable[Any]) -> str:
+    """Return a hash of tensors, arrays, numbers, strings, and lists and mappings of them.
+
+    Returns:
+        The hash; an empty string if a value is of any other type.
 
     Example:
-        >>> of_values([torch.zeros(2), "a"]) == of_values([torch.zeros(2), "b"]), of_values([object()])
-        (False, {})
+        >>> hash_values([torch.zeros(2), "a"]) == hash_values([torch.zeros(2), "b"]), hash_values([object()])
+        (False, '')
     """
-    contents = hashlib.sha256()
+    digest = hashlib.sha256()
     try:
         for value in values:
-            _add(contents, value)
+            _update(digest, value)
     except TypeError:
-        return {}
-    return {"contents": contents.hexdigest()}
+        return ""
+    return digest.hexdigest()
 
 
-def joined(parts: Mapping[str, Fingerprint]) -> Fingerprint:
-    """Return the fingerprint of a set of those of its parts; nothing where a part has none."""
-    if not all(parts.values()):
-        return {}
-    keys = [key for key in ("contents", "dates") if all(key in part for part in parts.values())]
-    return {
-        key: hashlib.sha256("".join(f"{name} {part[key]}\n" for name, part in parts.items()).encode()).hexdigest()
-        for key in keys
-    }
-
-
-def _add(contents: Any, value: Any) -> None:
+def _update(digest: Any, value: Any) -> None:
     if isinstance(value, torch.Tensor):
-        # Axes of one entry may have any stride in what is called contiguous.
+        # A clone, because an axis of length 1 may have any stride in a tensor that calls itself contiguous.
         value = value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        contents.update(f"{value.dtype} {tuple(value.shape)}".encode())
-        contents.update(value.flatten().view(torch.uint8).numpy() if value.numel() else b"")
+        digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.flatten().view(torch.uint8).numpy() if value.numel() else b"")
     elif isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufc":
-        contents.update(f"{value.dtype} {value.shape}".encode() + value.tobytes())
+        digest.update(f"{value.dtype} {value.shape}".encode() + value.tobytes())
     elif isinstance(value, Mapping):
-        _add(contents, list(value.items()))
+        _update(digest, list(value.items()))
     elif isinstance(value, list | tuple):
-        contents.update(f"{len(value)}[".encode())
-        for each in value:
-            _add(contents, each)
+        digest.update(f"{len(value)}[".encode())
+        for item in value:
+            _update(digest, item)
     elif value is None or isinstance(value, str | bytes | int | float):
-        contents.update(f"{type(value).__name__} {value!r}".encode())
+        digest.update(f"{type(value).__name__} {value!r}".encode())
     else:
         raise TypeError(f"a {type(value).__name__} has no fingerprint")

@@ -1,7 +1,6 @@
-"""Single files as a trained network takes them: images, and recordings of events."""
+"""Single files as inputs of a trained network: images and recordings of events."""
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,33 +8,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .class_folders import visible_files
 from .errors import DataFileError
-from .events import FrameMaker
-from .events.dvsgesture import CLASSES, recording_of
-from .events.formats.files import EXTENSIONS as RECORDINGS
-from .events.formats.files import FileRecording, check_libraries
-from .images import EXTENSIONS as IMAGES
+from .events import EXTENSIONS as RECORDING_EXTENSIONS
+from .events import GESTURES, FileRecording, FrameMaker, Recording, check_libraries, gesture_recording
+from .images import EXTENSIONS as IMAGE_EXTENSIONS
 from .images import decode, fit
 
 
 class InputError(DataFileError):
-    """A file that is no input of the network."""
+    """A file that is not an input of the network."""
 
 
 @dataclass(frozen=True)
 class InputFiles:
-    """Reads files as evaluation reads those of the network's own data.
+    """Read files in the same way as the data set that a network was trained on.
 
     Args:
-        description: of the data that the network was trained on; see :attr:`.Data.description`.
-        time_steps: frames that a recording becomes.
+        description: of that data set; see :attr:`.Data.description`.
+        time_steps: number of frames of a recording.
 
     Raises:
-        ValueError: no files can be read for such data; the message says why.
+        ValueError: the network's inputs are not images or recordings.
 
     Example:
-        >>> about = {"kind": "static", "channels": 3, "image_size": [32, 32]}
-        >>> InputFiles(about, time_steps=4).what
+        >>> files = InputFiles({"kind": "static", "channels": 3, "image_size": [32, 32]}, time_steps=4)
+        >>> files.noun
         'images'
     """
 
@@ -43,14 +41,9 @@ class InputFiles:
     time_steps: int
 
     def __post_init__(self) -> None:
-        about = self.description
-        if self.is_events and not about.get("sensor"):
-            raise ValueError(
-                "the network's file does not say what camera its recordings are of, as those of earlier versions did "
-                "not: write it anew with shortcut-snn export RUN --to safetensors"
-            )
-        if not self.is_events and about["channels"] not in (1, 3):
-            raise ValueError(f"the network takes images of {about['channels']} channels, which no image file has")
+        channels = self.description.get("channels")
+        if not self.is_events and channels not in (1, 3):
+            raise ValueError(f"the network takes images of {channels} channels, but image files have 1 or 3")
 
     @property
     def is_events(self) -> bool:
@@ -58,61 +51,55 @@ class InputFiles:
         return bool(self.description["kind"] == "events")
 
     @property
-    def what(self) -> str:
-        """What the files are called."""
+    def noun(self) -> str:
+        """The word for the files in a message: images or recordings."""
         return "recordings" if self.is_events else "images"
 
     @property
     def extensions(self) -> frozenset[str]:
-        """Of the files that are taken out of a folder."""
-        return RECORDINGS if self.is_events else IMAGES
+        """Extensions of the files that are taken from a folder."""
+        return RECORDING_EXTENSIONS if self.is_events else IMAGE_EXTENSIONS
 
-    def found(self, path: Path) -> list[Path]:
-        """Return a file itself; of a folder, the files below it that are inputs, by name, but for hidden ones.
+    def paths(self, path: Path) -> list[Path]:
+        """Return the path of a file itself; for a folder, the sorted paths of all inputs below it.
 
         Raises:
-            InputError: there is no such file, or nothing of the kind in the folder.
+            InputError: there is no such file, or the folder holds no inputs.
         """
         if not path.is_dir():
             if not path.exists():
                 raise InputError(f"{path}: there is no such file")
             return [path]
-        paths = sorted(self._below(path))
+        paths = [Path(file) for file in visible_files(path, self.extensions)]
         if not paths:
-            raise InputError(f"{path}: the folder has no {self.what} ({', '.join(sorted(self.extensions))})")
+            raise InputError(f"{path}: the folder has no {self.noun} ({', '.join(sorted(self.extensions))})")
         return paths
 
-    def _below(self, path: Path) -> Iterator[Path]:
-        for place, folders, names in os.walk(path):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for name in names:
-                if Path(name).suffix.lower() in self.extensions and not name.startswith("."):
-                    yield Path(place, name)
-
     def read(self, path: Path) -> Tensor:
-        """Return a file as the network takes it: uint8 ``[C, H, W]``, or frames ``[T, 2, H, W]``.
+        """Return a file as the network takes it: an image uint8 ``[C, H, W]``, or frames ``[T, 2, H, W]``.
 
-        An image of another size is resized until it just covers that of the network, and its centre taken.
+        An image of another size is resized until it just covers the network's, and its centre is cropped.
 
         Raises:
-            DataFileError: it is damaged, or something else, or what reads it is not installed; the message names it.
+            DataFileError: the file is damaged or has another format, or a library to read it is missing.
         """
         height, width = self.description["image_size"]
         if not self.is_events:
             return fit(decode(str(path), self.description["channels"]), (height, width))
-        extension = path.suffix.lower()
-        if extension not in RECORDINGS:
-            raise InputError(f"{path} is no recording of events: those end in {', '.join(sorted(RECORDINGS))}")
+        if path.suffix.lower() not in RECORDING_EXTENSIONS:
+            kinds = ", ".join(sorted(RECORDING_EXTENSIONS))
+            raise InputError(f"{path} is not a recording of events: their extensions are {kinds}")
         rows, columns = self.description["sensor"]
-        slicing: Any = self.description.get("slicing") or "time"
-        maker = FrameMaker((rows, columns), (height, width), self.time_steps, slicing, None)
+        maker = FrameMaker(
+            (rows, columns), self.time_steps, min(height, width), self.description["slicing"], cache="off"
+        )
         try:
-            check_libraries({extension})
-            # No other set has these classes, nor files of its kind.
-            gestures = self.description.get("classes") == CLASSES
-            # Where a network's file does not say it, all that the network saw was read so.
-            turned = self.description.get("turned") is not False
-            recording = recording_of(path) if gestures else FileRecording.of(str(path), path.parent, turned)
+            check_libraries({path.suffix.lower()})
+            recording: Recording
+            if self.description.get("classes") == GESTURES:
+                recording = gesture_recording(path)
+            else:
+                recording = FileRecording.of(str(path), path.parent, self.description.get("turned", False))
             return torch.from_numpy(maker(recording))
         except DataFileError:
             raise

@@ -1,96 +1,107 @@
-"""Loaders that serve the same samples whatever the number of workers, processes and resumes."""
+"""Loaders whose every sample is a function of (seed, epoch, index), for any number of workers and processes."""
 
 import os
-from collections.abc import Callable
-from pathlib import Path
+from abc import abstractmethod
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ..machine import TooLarge, check_processes
-from .data import Loaders
+from ..machine import TooLarge
+from .counter_random import Stream, permutation
+from .data import Data, Loaders
 from .sampler import SeededSampler
 
 PATIENCE = 600
-"""So many seconds a batch is waited for; a loader process that fails without a word would be waited for without end."""
+"""Seconds to wait for a batch, so that a worker process that hangs does not block training for ever."""
 
-Keyed = Dataset[Any]
-"""A data set addressed by ``(epoch, index)``, whose every sample is a function of these and a seed."""
+SAMPLE_SEED = 0
+"""Seeds :meth:`.Data.sample`, which returns the same samples in every run."""
 
-
-def seeded_loaders(
-    train: Keyed, validation: Keyed | None, test: Keyed, batch_size: int, workers: int, seed: int, rank: int,
-    world: int, collate: Callable[[Any], Any] | None = None,
-) -> Loaders:  # fmt: skip
-    """Make the loaders of one process; see :meth:`.Data.loaders`."""
-    check_workers(workers)
-    sampler = SeededSampler(len(train), seed, shuffle=True, rank=rank, world=world)  # type: ignore[arg-type]
-    # Batch normalisation cannot learn from a single sample.
-    lone = batch_size > 1 and len(sampler) > 1 and len(sampler) % batch_size == 1
-
-    def evaluation(part: Keyed) -> DataLoader[Any]:
-        length: int = len(part)  # type: ignore[arg-type]
-        return _loader(part, *_in_order(length, batch_size, rank, world), False, workers, collate)
-
-    return Loaders(
-        _loader(train, sampler, batch_size, lone, workers, collate),
-        None if validation is None else evaluation(validation),
-        evaluation(test),
-        lambda epoch, batches: sampler.begin(epoch, batches * batch_size),
-    )
+Key = tuple[int, int]
+"""The epoch and the index of a sample."""
 
 
-def check_workers(workers: int, batch: int = 0) -> None:
-    """Refuse more loader processes than a machine can run.
+class SeededDataset(Dataset[Any]):
+    """Samples addressed by (epoch, index): the same key always gives the same sample."""
 
-    Args:
-        workers: how many.
-        batch: bytes that each batch takes; 0 where nobody knows.
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of samples in an epoch."""
 
-    Raises:
-        TooLarge: they are too many for its cores, or their batches for its shared memory.
+    @abstractmethod
+    def __getitems__(self, keys: list[Key]) -> Any:
+        """Return the samples as one batch."""
+
+
+class SeededData(Data):
+    """Data whose parts are :class:`SeededDataset`.
+
+    Attributes:
+        batch_size: samples in a batch, per process.
+        workers: loader processes, per process.
     """
-    check_processes(workers, "data.workers", "loader processes")
-    # Each prepares two batches, and one is in use.
-    needed, shared = (2 * workers + 1) * batch, Path("/dev/shm")
-    if not workers or not batch or not shared.is_dir():
-        return
-    room = os.statvfs(shared)
-    free = room.f_bavail * room.f_frsize
-    if needed > free:
-        raise TooLarge(
-            f"data.workers: {workers} loader processes need {needed / 2**20:,.1f} MiB of shared memory for their "
-            f"batches, and {shared} has {free / 2**20:,.1f} MiB left; choose fewer workers or a smaller "
-            "data.batch_size, or make it larger (docker run --shm-size=8g)"
+
+    batch_size: int
+    workers: int
+
+    @abstractmethod
+    def seeded(self, seed: int) -> tuple[SeededDataset, SeededDataset | None, SeededDataset]:
+        """Return the training, validation and test part, whose random choices depend on ``seed``."""
+
+    def loaders(self, seed: int, rank: int = 0, world: int = 1) -> Loaders:
+        """Make the loaders of one process; see :meth:`.Data.loaders`."""
+        most = max(16, 4 * (os.cpu_count() or 1))
+        if self.workers > most:
+            raise TooLarge(f"data.workers: {self.workers:,} loader processes are too many here; use at most {most}")
+        train, validation, test = self.seeded(seed)
+        sampler = SeededSampler(len(train), seed, shuffle=True, rank=rank, world=world)
+        # Batch normalisation cannot learn from a single sample.
+        drop_last = self.batch_size > 1 and len(sampler) > 1 and len(sampler) % self.batch_size == 1
+        return Loaders(
+            _loader(train, sampler, self.batch_size, self.workers, drop_last),
+            None if validation is None else self._evaluation_loader(validation, rank, world),
+            self._evaluation_loader(test, rank, world),
+            lambda epoch, batches: sampler.begin(epoch, batches * self.batch_size),
         )
 
+    def sample(self, count: int) -> Any:
+        """Return one batch of at most ``count`` random test samples, the same in every run."""
+        test = self.seeded(SAMPLE_SEED)[2]
+        order = permutation(len(test), SAMPLE_SEED, Stream.SAMPLE)[:count]
+        return test.__getitems__([(0, index) for index in order.tolist()])
 
-def _in_order(length: int, size: int, rank: int, world: int) -> tuple[SeededSampler, int]:
-    shortest, more = divmod(length, world)
-    if more and not shortest:
-        raise ValueError(f"{length} samples to evaluate are too few for {world} processes")
-    # Some processes have one sample more. It must not make a batch of its own: processes in step would wait for
-    # the others' batch for ever.
-    while more and shortest % size == 0:
-        size += 1
-    return SeededSampler(length, 0, shuffle=False, rank=rank, world=world, even=False), size
+    def _evaluation_loader(self, part: SeededDataset, rank: int, world: int) -> DataLoader[Any]:
+        shortest, longer = divmod(len(part), world)
+        if longer and not shortest:
+            raise ValueError(f"{len(part)} samples to evaluate are too few for {world} processes")
+        size = self.batch_size
+        # Some processes have one sample more. It must not become a batch of its own: the other processes would never
+        # reach that batch, and processes that synchronise per batch would wait for ever.
+        while longer and shortest % size == 0:
+            size += 1
+        sampler = SeededSampler(len(part), 0, shuffle=False, rank=rank, world=world, even=False)
+        return _loader(part, sampler, size, self.workers)
 
 
 def _loader(
-    samples: Keyed, sampler: SeededSampler, size: int, drop_last: bool, workers: int,
-    collate: Callable[[Any], Any] | None,
-) -> DataLoader[Any]:  # fmt: skip
+    part: SeededDataset, sampler: SeededSampler, batch_size: int, workers: int, drop_last: bool = False
+) -> DataLoader[Any]:
     return DataLoader(
-        samples,
-        batch_size=size,
+        part,
+        batch_size=batch_size,
         sampler=sampler,
         drop_last=drop_last,
         num_workers=workers,
         persistent_workers=workers > 0,
         timeout=PATIENCE if workers else 0,
         pin_memory=torch.cuda.is_available(),
-        collate_fn=collate,
-        # A loader draws a number on every iteration, even without workers: not from the global generator.
+        # __getitems__ returns batches already.
+        collate_fn=_identity,
+        # A DataLoader draws a base seed on every iteration, by default from the global generator.
         generator=torch.Generator(),
     )
+
+
+def _identity(batch: Any) -> Any:
+    return batch

@@ -8,38 +8,36 @@ from .counter_random import Stream, permutation
 
 
 class SeededSampler(Sampler[tuple[int, int]]):
-    """Yields ``(epoch, index)``: a sample's augmentation needs both, wherever it is drawn.
+    """Yield ``(epoch, index)``, the key of a sample's augmentation.
 
     Args:
-        length: samples in the data set.
-        seed: of the order.
-        shuffle: whether there is an order to seed; else samples come as they are.
-        rank: this process among ``world``.
-        world: processes that share an epoch. Each takes every ``world``-th sample.
-        even: give every process as many samples, repeating a few, as training in step with others needs; else each
-            sample is served exactly once.
-
+        length: number of samples in the data set.
+        seed: seeds the order.
+        shuffle: False yields the samples in their own order.
+        rank: index of this process.
+        world: number of processes. Each takes every ``world``-th sample of the common order.
+        even: repeat a few samples so that every process has equally many, as synchronous training needs. Without it,
+            each sample is served exactly once.
     """
 
     def __init__(self, length: int, seed: int, shuffle: bool, rank: int = 0, world: int = 1, even: bool = True) -> None:
-        if length < 0:
-            raise ValueError(f"a data set has at least 0 samples, got {length}")
         if not 0 <= rank < world:
             raise ValueError(f"rank must be 0 to {world - 1} for {world} processes, got {rank}")
         self.length, self.seed, self.shuffle = length, seed, shuffle
         self.rank, self.world, self.even = rank, world, even
         self.epoch = 0
-        self._begun = (-1, 0)
+        self._first_epoch, self._skipped = -1, 0
 
     def begin(self, epoch: int, samples: int) -> None:
-        """Go on in ``epoch`` after so many samples of this process; every other epoch is served whole.
+        """Skip the first ``samples`` samples of this process in ``epoch``; all other epochs are served in full.
 
-        To be called before the first iteration: loader workers ask for samples before anyone sets the epoch.
+        Call it before the first iteration, because loader workers prefetch before the epoch is set.
         """
-        self.epoch, self._begun = epoch, (epoch, samples)
+        self.epoch = self._first_epoch = epoch
+        self._skipped = samples
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch (from 0) whose order the next iteration yields; Lightning calls this."""
+        """Choose the epoch, from 0, that the next iteration yields; Lightning calls this."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -52,6 +50,6 @@ class SeededSampler(Sampler[tuple[int, int]]):
         order = (
             permutation(self.length, self.seed, Stream.ORDER, epoch).tolist() if self.shuffle else range(self.length)
         )
-        first = self._begun[1] if self._begun[0] == epoch else 0
+        first = self._skipped if epoch == self._first_epoch else 0
         for position in range(first, len(self)):
             yield epoch, order[(self.rank + position * self.world) % self.length]

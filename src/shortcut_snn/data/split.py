@@ -1,4 +1,7 @@
-"""Which samples go where: stratified hold-outs and balanced limits, from labels alone."""
+"""Stratified splits and balanced subsets, chosen from the labels alone.
+
+A split depends on (seed, stream, position) alone, so it is the same on every machine and in every version.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +14,13 @@ def stratified_split(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Hold out ``fraction`` of every class, rounded, but at least one sample.
 
-    The choice depends on (seed, stream, position) alone, the same on every machine and in every version.
-
     Returns:
-        The positions kept and those held out, each in ascending order.
+        The positions kept and the positions held out, each in ascending order.
 
     Raises:
-        ValueError: a class has fewer than two samples, or none would be kept.
+        ValueError: nothing would be left of a class.
     """
-    held = np.zeros(len(labels), bool)
+    held_out = np.zeros(len(labels), bool)
     keys = random_bits(seed, stream, np.arange(len(labels)))
     for label, name in enumerate(class_names):
         members = np.flatnonzero(labels == label)
@@ -29,19 +30,17 @@ def stratified_split(
             raise ValueError(
                 f"class {name!r} has too few samples ({len(members)}) to hold out {fraction:g} of them as {part} data"
             )
-        held[members[np.argsort(keys[members], kind="stable")[:count]]] = True
-    return np.flatnonzero(~held), np.flatnonzero(held)
+        held_out[members[np.argsort(keys[members], kind="stable")[:count]]] = True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
 def stratified_folds(
     labels: NDArray[np.int64], folds: int, seed: int, stream: Stream, class_names: list[str]
 ) -> NDArray[np.int64]:
-    """Deal samples out into ``folds`` parts that differ by at most one sample, of each class and in all.
-
-    The choice depends on (seed, stream, position) alone, the same on every machine and in every version.
+    """Assign samples to ``folds`` folds whose sizes differ by at most one sample, in each class and in total.
 
     Returns:
-        The part of each sample, from 0.
+        The fold of each sample, from 0.
 
     Raises:
         ValueError: a class has fewer samples than there are folds.
@@ -50,28 +49,11 @@ def stratified_folds(
         members = int((labels == label).sum())
         if members < folds:
             raise ValueError(f"class {name!r} has too few samples ({members}) for {folds} folds")
-    # Class after class, each in a random order, as cards are dealt.
+    # Order by class, randomly within a class, and deal the samples out in turn.
     order = np.lexsort((random_bits(seed, stream, np.arange(len(labels))), labels))
-    parts = np.empty(len(labels), np.int64)
-    parts[order] = np.arange(len(labels)) % folds
-    return parts
-
-
-def keeps_parts(before: str, now: str) -> bool:
-    """Say whether a run can go on with a split: every sample has its part, and all that it trains on are there.
-
-    Validation and test samples may be gone.
-
-    Args:
-        before: the record of a split (see :attr:`.Data.split`).
-        now: another one.
-
-    Example:
-        >>> keeps_parts("train 0 a\\ntest 0 b\\n", "train 0 a\\n"), keeps_parts("train 0 a\\n", "test 0 a\\n")
-        (True, False)
-    """
-    old, new = set(before.split("\n")), set(now.split("\n"))
-    return new <= old and not any(line.startswith("train ") for line in old - new)
+    assignment = np.empty(len(labels), np.int64)
+    assignment[order] = np.arange(len(labels)) % folds
+    return assignment
 
 
 def balanced_prefix(labels: NDArray[np.int64], limit: int) -> NDArray[np.int64]:

@@ -84,7 +84,7 @@ def of_branches(setup: Setup, batches: Sequence[Batch], reset: Reset | None) -> 
             Remedy(
                 "branches",
                 f"branches at the {where}, lambda from {weight:g} (Shortcut, or --preset evolutionary "
-                f"--method.branches.taps {where} --method.branches.schedule.initial {weight:g})",
+                f"--method.branches.taps {where} --method.branches.branch_weight.initial {weight:g})",
                 lambda where=where, weight=weight: _wrapped(setup, where, weight, wrap),  # type: ignore[misc]
             )
             for weight in BALANCES

@@ -110,7 +110,7 @@ class ShortcutCallback(Callback):
                 raise ValueError(f"the method {method!r} has no branches, and this callback does nothing else")
             if objective is not None or balance is not None:
                 raise ValueError(f"the method {method!r} says objective and balance: leave them out, or leave it out")
-            objective, balance = said.objective, said.branches.schedule
+            objective, balance = said.objective, said.branches.branch_weight
         objective = "logit_sum" if objective is None else objective
         self.objective: Objective = components.objective.make(objective) if isinstance(objective, str) else objective
         if takes_every_step(self.objective) or not takes_branches(self.objective):

@@ -2,7 +2,7 @@
 
 from .allocator import keep_freed_memory
 from .backend import Backend, get_backend, is_exported, set_backend, use_backend
-from .compiler.lowering import per_channel, straight_through
+from .compiler.cache import traced
 from .current_neuron import CurrentNeuron, Membrane
 from .modules import IF, LIF, PLIF, Neuron, is_lif
 from .norm_neuron import NormNeuron
@@ -11,7 +11,7 @@ from .operators.spike_layers import pack_spikes, spike_conv2d, spike_max_pool2d
 from .packing import Packing, bits_of, get_packing, set_packing, use_packing, with_bits
 from .packing_hooks import packed_spikes
 from .rate import RatePasses
-from .sequence import traced
+from .step_functions import per_channel, straight_through
 from .surrogate import ATan, NormalisedTanh, Rectangle, Resizable, Sigmoid, Surrogate, Tanh, Triangle
 from .variants.alif import ALIF
 from .variants.clif import CLIF

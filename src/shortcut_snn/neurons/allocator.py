@@ -1,25 +1,24 @@
-"""Keeping freed memory in the process: fresh pages from the system cost more than most passes over them."""
+"""Keep freed memory in the process: page faults of new memory cost more than most passes over it."""
 
 import ctypes
 import platform
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-_MOST = 2**31 - 1
+_NEVER_TRIM = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Let the C library keep the memory that large tensors free, for the tensors of the next step.
+    """Make the C library keep the memory of freed tensors for the tensors of the next step.
 
-    By default glibc takes a large tensor's memory from the system and gives it back at once, so that every step
-    begins each of its tensors with page faults. After this call the process holds on to its peak memory, for good.
-    It works with glibc only, and is for training on a CPU: the command's ``train`` calls it (see the recipe's
-    ``training.keep_freed_memory``), nothing else in this library does.
+    By default glibc returns a large tensor's memory to the system at once, so that every training step pays page faults
+    for each of its tensors. After this call the process keeps its peak memory until it ends. The setting needs glibc
+    and is meant for training on a CPU; the recipe's ``training.keep_freed_memory`` calls it.
 
     Returns:
-        Whether it was done: False where the C library is not glibc.
+        Whether the setting was applied: False if the C library is not glibc.
 
     Example:
-        >>> kept = keep_freed_memory()  # doctest: +SKIP
+        >>> applied = keep_freed_memory()  # doctest: +SKIP
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -27,4 +26,4 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _MOST))
+    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _NEVER_TRIM))

@@ -1,4 +1,4 @@
-"""Which implementation of the neurons runs: chosen by device and dtype, overridable."""
+"""Choose the implementation of the neurons, by device and dtype or for the whole process."""
 
 import importlib
 import os
@@ -18,8 +18,8 @@ Kernels = Literal["numba", "triton"]
 
 _VARIABLE = "SHORTCUT_SNN_BACKEND"
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-_MODULES: dict[Kernels, str] = {"numba": "cpu.implementation", "triton": "gpu.implementation"}
-_OF_DEVICE: dict[str, Kernels] = {"cpu": "numba", "cuda": "triton"}
+_IMPLEMENTATIONS: dict[Kernels, str] = {"numba": "cpu.implementation", "triton": "gpu.implementation"}
+_KERNELS_OF_DEVICE: dict[str, Kernels] = {"cpu": "numba", "cuda": "triton"}
 _INSTALL: dict[Kernels, str] = {"numba": "pip install 'shortcut-snn[fast]'", "triton": "pip install triton"}
 
 
@@ -30,12 +30,12 @@ def _check(name: str) -> Backend:
 
 
 _backend: Backend = _check(os.environ.get(_VARIABLE, "auto"))
-# What was found out about kernels on a type of device.
+# Whether kernels were found to work on a type of device.
 _working: dict[tuple[Kernels, str], bool] = {}
 
 
 def get_backend() -> Backend:
-    """Return the backend that was set: ``"auto"`` unless :func:`set_backend` or ``SHORTCUT_SNN_BACKEND`` said else.
+    """Return the current backend: ``"auto"``, or the one of :func:`set_backend` or ``SHORTCUT_SNN_BACKEND``.
 
     Example:
         >>> from shortcut_snn.neurons import get_backend, use_backend
@@ -50,13 +50,13 @@ def set_backend(name: Backend) -> None:
     """Choose the implementation of the neurons for the whole process.
 
     Args:
-        name: ``"auto"``: the fastest there is for a tensor's device and dtype; ``"eager"``: plain PyTorch, the
-            reference; ``"numba"``: the compiled CPU kernels; ``"triton"``: the compiled GPU kernels (with both, plain
-            PyTorch where they do not apply).
+        name: ``"auto"`` is the fastest backend for a tensor's device and dtype. ``"eager"`` is plain PyTorch, the
+            reference. ``"numba"`` is the compiled CPU kernels, ``"triton"`` the compiled GPU kernels; with both, plain
+            PyTorch runs where the kernels do not apply.
 
     Raises:
         ValueError: an unknown name.
-        ImportError: numba or triton is asked for and cannot be imported.
+        ImportError: numba or triton cannot be imported.
 
     Example:
         >>> set_backend(get_backend())
@@ -73,7 +73,7 @@ def set_backend(name: Backend) -> None:
 
 @contextmanager
 def use_backend(name: Backend) -> Iterator[None]:
-    """Choose the implementation within a ``with`` block; see :func:`set_backend`.
+    """Choose the backend within a ``with`` block; see :func:`set_backend`.
 
     Example:
         >>> with use_backend("eager"):
@@ -89,7 +89,7 @@ def use_backend(name: Backend) -> Iterator[None]:
 
 
 def kernels_run(x: Tensor) -> bool:
-    """Say whether the compiled kernels run on a tensor like this one."""
+    """Return whether compiled kernels run on tensors of this size, dtype and device."""
     if _backend == "eager" or x.dtype not in _DTYPES or x.numel() == 0 or is_exported():
         return False
     kernels = _kernels(x.device.type)
@@ -100,28 +100,28 @@ def kernels_run(x: Tensor) -> bool:
 
 
 def implementation(x: Tensor) -> Implementation:
-    """Return the implementation for tensors on a device like this one's, where kernels run."""
+    """Return the kernels for the device of a tensor."""
     device = x.device.type
-    # A backward pass may come when another backend is set.
-    return _load(_kernels(device) or _OF_DEVICE[device])
+    # A backward pass may run after another backend was set.
+    return _load(_kernels(device) or _KERNELS_OF_DEVICE[device])
 
 
 def is_exported() -> bool:
-    """Say whether what runs is being traced for a file, which must work without this library's operators."""
+    """Return whether a graph is being exported; the file must work without this library's operators."""
     tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    # The compiler of torch 2.9 takes whatever it compiles for an export.
+    # In torch 2.9, is_exporting() is also true while compiling.
     return tracing or (torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling())
 
 
 def _kernels(device: str) -> Kernels | None:
     if device == "cpu" and _backend == "triton":
         return "triton" if _interpreted() else None
-    return _OF_DEVICE.get(device)
+    return _KERNELS_OF_DEVICE.get(device)
 
 
 @cache
 def _load(kernels: Kernels) -> Implementation:
-    return cast(Implementation, importlib.import_module(f"{__package__}.{_MODULES[kernels]}"))
+    return cast(Implementation, importlib.import_module(f"{__package__}.{_IMPLEMENTATIONS[kernels]}"))
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -133,22 +133,22 @@ def _interpreted() -> bool:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _works(kernels: Kernels, device: str) -> bool:
-    """Import kernels and try them out, once; where that fails, say so once."""
-    found = _working.get((kernels, device))
-    if found is not None:
-        return found
-    where, reason = "" if device == "cpu" else "on a GPU ", ""
+    """Import kernels and test them once; warn once if they fail."""
+    if (kernels, device) in _working:
+        return _working[kernels, device]
+    reason = ""
     try:
         module = _load(kernels)
         if device != "cpu":
             if type(torch.empty(0)) is not Tensor:
-                return True  # Someone traces with tensors without data: nothing can be tried out.
-            _try_out(module, device)
+                return True  # Tensors without data are traced: a kernel cannot run now.
+            _run_test_kernel(module, device)
     except ImportError as error:
         reason = f"{kernels} cannot be imported ({error}). Install it with: {_INSTALL[kernels]}"
     except Exception as error:
         reason = f"{kernels} does not work there ({(str(error) or repr(error)).strip().splitlines()[0]})"
     if reason:
+        where = "" if device == "cpu" else "on a GPU "
         warnings.warn(
             f"Neurons {where}run in plain PyTorch, slower and with more memory, because {reason}", stacklevel=2
         )
@@ -156,8 +156,8 @@ def _works(kernels: Kernels, device: str) -> bool:
     return not reason
 
 
-def _try_out(module: Implementation, device: str) -> None:
-    """Compile and run a small kernel: a GPU may be too old, or a compiler be missing."""
-    found = module.pack(torch.ones(1, 9, dtype=torch.float32, device=device))[0].tolist()
-    if found != [255, 1, 0, 0, 0, 0, 0, 0]:
-        raise RuntimeError(f"a first kernel gave {found}")
+def _run_test_kernel(module: Implementation, device: str) -> None:
+    """Compile and run a small kernel: the GPU may be too old, or a compiler may be missing."""
+    bits = module.pack(torch.ones(1, 9, dtype=torch.float32, device=device))[0].tolist()
+    if bits != [255, 1, 0, 0, 0, 0, 0, 0]:
+        raise RuntimeError(f"a test kernel returned {bits}")

@@ -1,4 +1,4 @@
-"""A neuron at inference: the normalisation before it is part of the layer that makes its current."""
+"""The neuron of a folded network: its normalisation is part of the convolution or linear layer before it."""
 
 import inspect
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ from torch import Tensor, nn
 
 from .backend import is_exported
 from .modules import Neuron, is_plain, state_shape
-from .sequence import in_kernels, runs_in_kernels, stream
+from .sequence import run_in_kernels, runs_in_kernels, stream
 
 
 @dataclass
 class Membrane:
-    """What a layer that is run piece by piece starts from, and where it has come to.
+    """The membrane potential of a layer that runs a sequence piece by piece.
 
     Args:
-        before: membrane potential ``[N, ...]`` before the first step, or None for 0; of a neuron of several states
-            all of them, ``[N, states, ...]``.
-        after: the one after the last step, once the layer has run.
+        before: ``[N, ...]`` before the first step, or None for 0. For a neuron with several states it is all of them,
+            ``[N, states, ...]``.
+        after: the membrane potential after the last step, once the layer has run.
 
     Example:
         >>> from shortcut_snn.neurons import LIF
@@ -35,12 +35,12 @@ class Membrane:
 
 
 class CurrentNeuron(nn.Module):
-    """``neuron(x + residual)``: what a :class:`NormNeuron` is once its normalisation is folded away.
+    """``neuron(x + residual)``: a :class:`NormNeuron` after folding, for inference.
 
-    A neuron whose step can be traced may run in one pass with the addition; any other runs as it is written.
+    The addition and the neuron run in one pass if the kernels can run the neuron.
 
     Args:
-        neuron: what fires.
+        neuron: the neuron.
 
     Example:
         >>> from shortcut_snn.neurons import LIF
@@ -53,7 +53,7 @@ class CurrentNeuron(nn.Module):
         super().__init__()
         self.neuron: Any = neuron
         self.membrane: Membrane | None = None
-        """Where the membrane potential comes from and goes to; None to start from 0 and to drop it."""
+        """Where the membrane potential is read from and written to; None to start from 0 and discard it."""
 
     def forward(self, x: Tensor, residual: Tensor | None = None, time_steps: int | None = None) -> Tensor:
         """Return spikes ``[T, N, ...]``.
@@ -64,26 +64,26 @@ class CurrentNeuron(nn.Module):
             time_steps: T of a constant current.
 
         Raises:
-            ValueError: there is a membrane potential to go on from, and the neuron cannot, or is called a second time.
+            ValueError: a membrane potential is set, and the layer cannot use it or has already used it.
         """
         dtype, steps = x.dtype, time_steps or x.shape[0]
         if self.membrane is not None and self.membrane.after is not None:
             raise ValueError(
-                f"a {type(self.neuron).__name__} is called twice in a time step, and has one membrane potential to go "
-                "on from: give each place a layer of neurons of its own"
+                f"this {type(self.neuron).__name__} layer is called twice in a time step but has one membrane "
+                f"potential: use a separate layer for each call"
             )
         initial = None if self.membrane is None else self.membrane.before
         if self.membrane is not None and dtype in (torch.bfloat16, torch.float16):
-            # Between calls a potential keeps the bits that it has within one.
+            # In pieces, the membrane potential must keep the precision that it has within one call.
             x, residual = x.float(), None if residual is None else residual.float()
-        fuses = self._fuses(x, residual, steps, initial)
-        spikes, final = (self._fused if fuses else self._plain)(x, residual, steps, initial)
+        run = self._fused if self._fuses(x, residual, steps, initial) else self._unfused
+        spikes, final = run(x, residual, steps, initial)
         if self.membrane is not None:
             self.membrane.after = final
         return spikes.to(dtype)
 
     def _fuses(self, x: Tensor, residual: Tensor | None, steps: int, initial: Tensor | None) -> bool:
-        """Say whether the kernels apply, which add the residual and run the neuron in one pass; errors are lif's."""
+        """Return whether the kernels can add the residual and run the neuron; for bad inputs the neuron raises."""
         if residual is not None and (
             (residual.dtype, residual.device) != (x.dtype, x.device) or residual.shape != (steps, *x.shape[1:])
         ):
@@ -98,11 +98,12 @@ class CurrentNeuron(nn.Module):
     def _fused(
         self, x: Tensor, residual: Tensor | None, time_steps: int, initial: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        want = self.membrane is not None
-        spikes, final, _ = in_kernels(self.neuron, x, time_steps, initial=initial, residual=residual, want_final=want)
+        spikes, final, _ = run_in_kernels(
+            self.neuron, x, time_steps, initial=initial, residual=residual, want_final=self.membrane is not None
+        )
         return spikes, final
 
-    def _plain(
+    def _unfused(
         self, x: Tensor, residual: Tensor | None, time_steps: int, initial: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         neuron = self.neuron
@@ -111,23 +112,22 @@ class CurrentNeuron(nn.Module):
         current = x if x.shape[0] == time_steps else x.expand(time_steps, *x.shape[1:])
         current = current if residual is None else current + residual
         if is_plain(neuron):
-            # Not through the module: in an exported graph the spikes are this layer's.
+            # Not by calling the module: in an exported graph the spikes belong to this layer.
             spikes, final = neuron.stream(current, initial)
             return spikes, final
         if self.membrane is None:
             return neuron(current), None
-        if not _streams(neuron):
-            name = type(neuron).__name__
+        if not _has_own_stream(neuron):
             raise ValueError(
-                f"{name} cannot go on from a membrane potential, as single time steps need it to: "
-                f"write stream(current, initial) -> (spikes, membrane) for it"
+                f"{type(neuron).__name__} cannot start from a membrane potential, which single-step mode requires: "
+                f"define stream(current, initial) -> (spikes, membrane)"
             )
         spikes, final = neuron.stream(current, initial)
         return spikes, final
 
 
-def _streams(neuron: nn.Module) -> bool:
-    """Say whether a neuron has a ``stream`` of its own that takes a membrane potential."""
-    stream = getattr(neuron, "stream", None)
-    written = getattr(stream, "__func__", stream)
-    return stream is not None and written is not Neuron.stream and "initial" in inspect.signature(stream).parameters
+def _has_own_stream(neuron: nn.Module) -> bool:
+    """Return whether a neuron overrides ``stream``, with an ``initial`` membrane potential."""
+    method = getattr(neuron, "stream", None)
+    function = getattr(method, "__func__", method)
+    return method is not None and function is not Neuron.stream and "initial" in inspect.signature(method).parameters

@@ -1,8 +1,6 @@
-"""Neurons as modules: parameters held, no state kept."""
+"""The base class of neurons, and the neurons of the paper: LIF, IF and PLIF."""
 
-import itertools
 import math
-import os
 import uuid
 from numbers import Real
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -13,56 +11,60 @@ from torch import Tensor, nn
 
 from .. import components
 from . import sequence
-from .compiler.lowering import straight_through
+from .step_functions import straight_through
 from .surrogate import Rectangle, Surrogate
 
 Reset = Literal["hard", "soft"]
 Threshold = Annotated[float, Gt(0)]
+Decay = Annotated[float, Interval(ge=0.0, le=1.0)]
 RECTANGLE = Rectangle()
 
 
 class Neuron(nn.Module):
-    """Base of the neurons: maps a current ``[T, N, ...]`` to spikes of the same shape.
+    """Base class of neurons: maps an input current ``[T, N, ...]`` to spikes of the same shape.
 
-    A neuron is its :meth:`step`, one time step in plain PyTorch, written once. It is traced, and from it come the fused
-    kernels on CPU and GPU with normalisation in front and bits behind, their backward pass, single steps, folding and
-    export. :mod:`.compiler.lowering` lists the operations it may use; other steps run in plain PyTorch, with a warning.
-    This class is the LIF neuron: a subclass that sets ``decay``, the factor on the membrane potential in a step, needs
-    no more. Another neuron has a ``step`` of its own, and names its ``states``, all of which start at 0. A subclass may
-    instead have a ``forward`` over a whole sequence; it is run as it is.
+    A neuron is its :meth:`step`, one time step in plain PyTorch. The step is traced, and everything else is derived
+    from it: the fused CPU and GPU kernels (with batch norm, residual and bit-packed spikes), the backward pass,
+    streaming, folding and export. :mod:`.compiler.lowering` lists the operations that a step may use. Other steps run
+    in plain PyTorch, with a warning.
+
+    The base class is the LIF neuron, so a subclass may set ``decay`` alone. Other neurons override ``step`` and name
+    their ``states``. A neuron that is not a step overrides ``forward`` and runs as it is.
+
+    A step is traced again after an assignment to an attribute of the neuron. Changes that are not such an assignment,
+    as of a global variable or within a list, have no effect on a traced neuron.
 
     Args:
-        threshold: a neuron fires where its membrane potential is greater than this.
-        surrogate: ds/du in the backward pass; ``Rectangle(1)`` by default.
-        reset: ``"hard"`` to 0, or ``"soft"``: the threshold is subtracted.
-        detach_reset: whether the gradient ignores that the reset depends on the spike.
-        detach_membrane: whether no gradient travels from one time step to the one before: spatial learning through
-            time (SLTT; Meng et al., ICCV 2023, arXiv 2302.14311). Of the two paths on which the loss can be reached
-            from a membrane potential, through the spike of the same step and through the next step's potential, the
-            second is left out. What the paper saves beyond that it saves by going through the network one step after
-            the other; here batch norms take a whole sequence, so the gradient is SLTT's and memory still grows with T.
+        threshold: membrane potential above which a neuron fires; > 0.
+        surrogate: derivative of the spike in the backward pass; ``Rectangle(1)`` by default.
+        reset: ``"hard"`` sets the membrane potential to 0 after a spike; ``"soft"`` subtracts the threshold.
+        detach_reset: if true, no gradient flows through the reset's dependence on the spike.
+        detach_membrane: if true, no gradient flows from a time step to the one before: spatial learning through time
+            (SLTT; Meng et al., ICCV 2023, arXiv 2302.14311). Batch norms take the whole sequence, so memory grows with
+            T, unlike in the paper's training loop.
 
     Raises:
-        TypeError: a threshold that is no number, or a surrogate that cannot be called.
-        ValueError: a parameter out of range.
+        TypeError: the threshold is not a number, or the surrogate is not callable.
+        ValueError: a parameter is out of range.
 
     Example:
-        >>> class Quiet(Neuron):
+        >>> class Fatigued(Neuron):
         ...     states = ("membrane", "fatigue")
         ...
         ...     def step(self, current, membrane, fatigue):
         ...         membrane = 0.5 * membrane + current
         ...         spike = self.fire(membrane - self.threshold - fatigue)
         ...         return spike, membrane * (1 - spike), 0.9 * fatigue + spike
-        >>> Quiet()(torch.full((4, 1, 1), 1.2)).flatten()
+        >>> Fatigued()(torch.full((4, 1, 1), 1.2)).flatten()
         tensor([1., 0., 0., 1.])
     """
 
     decay: float | Tensor
+    """Factor on the membrane potential in a step."""
     states: ClassVar[tuple[str, ...]] = ("membrane",)
-    """Names of what a neuron keeps from step to step; all start at 0."""
+    """Names of the states that a neuron carries from step to step; all are 0 initially."""
     binary: ClassVar[bool] = True
-    """Whether it gives 0 and 1 alone, which may be kept as bits."""
+    """Whether outputs are 0 or 1, so that they can be stored as bits."""
 
     def __init__(
         self,
@@ -75,7 +77,7 @@ class Neuron(nn.Module):
         super().__init__()
         check_parameters(1.0, threshold, reset)
         if not (surrogate is None or callable(surrogate)):
-            raise TypeError(f"a surrogate is called with the distance from the threshold, got {surrogate!r}")
+            raise TypeError(f"surrogate must be a function of the distance from the threshold, got {surrogate!r}")
         self.threshold = threshold
         self.surrogate: Surrogate = surrogate or RECTANGLE
         self.reset: Reset = reset
@@ -83,11 +85,11 @@ class Neuron(nn.Module):
         self.detach_membrane = detach_membrane
 
     def step(self, current: Any, *states: Any) -> tuple[Any, ...]:
-        """Return the spikes of one time step and the states after it.
+        """Return the spikes of one time step and the states after it, ``[N, ...]`` each.
 
         Args:
             current: ``[N, ...]``.
-            states: before the step, ``[N, ...]`` each.
+            states: the states before the step, ``[N, ...]`` each.
         """
         (membrane,) = states
         membrane = self.decay * membrane + current
@@ -95,56 +97,63 @@ class Neuron(nn.Module):
         return spike, self.after(membrane, spike)
 
     def fire(self, v: Tensor) -> Tensor:
-        """Return 1 where ``v``, the distance from the threshold, is greater than 0, else 0; backwards the surrogate."""
+        """Return 1 where ``v``, the distance from the threshold, is above 0; its derivative is the surrogate."""
         return straight_through((v > 0).to(v.dtype), v, self.surrogate)
 
     def after(self, membrane: Tensor, spike: Tensor) -> Tensor:
         """Return the membrane potential after the reset."""
-        down = spike.detach() if self.detach_reset else spike
-        return membrane - self.threshold * down if self.reset == "soft" else membrane * (1 - down)
+        spike = spike.detach() if self.detach_reset else spike
+        return membrane - self.threshold * spike if self.reset == "soft" else membrane * (1 - spike)
 
     def forward(self, current: Tensor) -> Tensor:
-        """Return the spikes of a sequence that starts from states of 0."""
+        """Return the spikes ``[T, N, ...]`` of a sequence; the states are 0 before its first step."""
         return self.stream(current)[0]
 
     def stream(self, current: Tensor, initial: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return spikes and the states after the last step, to be passed back in with the next frames.
+        """Return spikes and the states after the last step; pass the states back in with the next frames.
 
         Args:
             current: ``[T, N, ...]``.
-            initial: states before the first step, ``[N, ...]``, or with several of them ``[N, states, ...]``; 0 by
-                default.
+            initial: states before the first step: ``[N, ...]``, or ``[N, states, ...]`` for several. None for 0.
         """
         check_call(current, initial, len(self.states))
         return sequence.stream(self, current, initial)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; the step is traced anew after that."""
+        """Set an attribute, and mark the traced step as outdated."""
         super().__setattr__(name, value)
         if name != "training":
-            vars(self)["_stamp"] = f"{os.getpid()}-{_PROCESS}-{next(_STAMPS)}"
+            # Unique in all processes, since a pickled neuron takes it along.
+            vars(self)["_attributes_version"] = uuid.uuid4().hex
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes to copy or pickle, without the traced step: its code may differ where it is loaded."""
+        return {name: value for name, value in vars(self).items() if name != "_traced_steps"}
 
     def extra_repr(self) -> str:
-        """Show the parameters."""
+        """Return the parameters as text."""
         decay = getattr(self, "decay", None)
         decay = float(decay.detach()) if isinstance(decay, Tensor) else decay
         parts = [] if decay is None else [f"decay={decay:g}"]
         parts += [f"threshold={self.threshold:g}, surrogate={self.surrogate}, reset={self.reset}"]
         flags = {"detach_reset": self.detach_reset, "detach_membrane": self.detach_membrane}
-        return ", ".join(parts + [name for name, on in flags.items() if on])
-
-
-_STAMPS = itertools.count()
-# A neuron that was pickled brings its stamp along, and what was traced for it, into a process that counts anew.
-_PROCESS = uuid.uuid4().hex
+        return ", ".join(parts + [name for name, enabled in flags.items() if enabled])
 
 
 @components.neuron("lif")
 class LIF(Neuron):
-    """Leaky integrate-and-fire, with the other arguments of :class:`Neuron`.
+    """Leaky integrate-and-fire neuron, with the other parameters of :class:`Neuron`.
+
+    In a step, with input current I, membrane potential u and spike s::
+
+        u_pre[t] = decay * u[t - 1] + I[t]
+        s[t]     = 1 if u_pre[t] > threshold else 0
+        u[t]     = u_pre[t] * (1 - s[t])            hard reset
+        u[t]     = u_pre[t] - threshold * s[t]      soft reset
 
     Args:
-        decay: factor on the membrane potential in a step, from 0 to 1 (the paper's tau).
+        decay: factor on the membrane potential in a step, from 0 to 1. It is the paper's tau, snnTorch's ``beta`` and
+            SpikingJelly's ``1 - 1 / tau``.
 
     Example:
         >>> import torch
@@ -154,7 +163,7 @@ class LIF(Neuron):
 
     def __init__(
         self,
-        decay: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5,
+        decay: Decay = 0.5,
         threshold: Threshold = 1.0,
         surrogate: Surrogate | None = RECTANGLE,
         reset: Reset = "hard",
@@ -168,7 +177,7 @@ class LIF(Neuron):
 
 @components.neuron("if")
 class IF(LIF):
-    """Integrate-and-fire: a LIF neuron that does not leak, so its decay is 1.
+    """Integrate-and-fire neuron: a LIF neuron with a decay of 1, so the membrane does not leak.
 
     Example:
         >>> import torch
@@ -189,10 +198,13 @@ class IF(LIF):
 
 @components.neuron("plif")
 class PLIF(Neuron):
-    """LIF whose decay is learned, one for the layer: ``decay = sigmoid(w)`` (Fang et al., ICCV 2021).
+    """Parametric LIF neuron: the layer learns its decay, ``decay = sigmoid(w)``.
+
+    Fang et al., "Incorporating Learnable Membrane Time Constant to Enhance Learning of Spiking Neural Networks",
+    ICCV 2021.
 
     Args:
-        decay: where the learning of the factor on the membrane potential starts, between 0 and 1.
+        decay: initial factor on the membrane potential in a step, between 0 and 1 (exclusive).
 
     Example:
         >>> PLIF(decay=0.5).w
@@ -212,79 +224,79 @@ class PLIF(Neuron):
         super().__init__(threshold, surrogate, reset, detach_reset, detach_membrane)
         check_parameters(decay, threshold, reset)
         if not 0.0 < decay < 1.0:
-            raise ValueError(f"PLIF starts from a decay between 0 and 1, both excluded, got {decay}")
+            raise ValueError(f"the initial decay of PLIF must be between 0 and 1 (exclusive), got {decay}")
         self.w = nn.Parameter(torch.tensor(math.log(decay / (1.0 - decay))))
 
     @property
     def decay(self) -> Tensor:  # type: ignore[override]
-        """Return sigmoid(w)."""
+        """Factor on the membrane potential in a step, ``sigmoid(w)``."""
         return torch.sigmoid(self.w)
 
 
 def check_call(current: Tensor, initial: Tensor | None, states: int) -> None:
-    """Refuse a sequence that makes no sense.
+    """Raise an error for a current or initial states that a neuron cannot take.
 
     Raises:
-        TypeError: naming the argument.
-        ValueError: naming the argument.
+        TypeError: the current is not a tensor.
+        ValueError: a shape, dtype or device does not fit.
     """
     if not isinstance(current, Tensor):
-        raise TypeError(f"neurons need a tensor, got {type(current).__name__}")
+        raise TypeError(f"neurons take a tensor, got {type(current).__name__}")
     if current.dim() < 2 or current.shape[0] == 0:
         raise ValueError(
-            f"neurons need a current [T, N, ...] with at least 1 time step, got shape {tuple(current.shape)}"
+            f"neurons take a current [T, N, ...] with at least 1 time step, got shape {tuple(current.shape)}"
         )
     if not current.is_floating_point():
-        raise ValueError(f"neurons need a floating-point current, got {current.dtype}")
+        raise ValueError(f"neurons take a floating-point current, got {current.dtype}")
     if initial is None:
         return
     shape = state_shape(current, states)
     if initial.shape != shape:
-        raise ValueError(f"the initial membrane potential must have shape {shape}, got {tuple(initial.shape)}")
+        raise ValueError(f"initial must have shape {shape}, got {tuple(initial.shape)}")
     if initial.device != current.device:
-        raise ValueError(f"the initial membrane potential is on {initial.device} and the current on {current.device}")
+        raise ValueError(f"initial is on {initial.device} and the current on {current.device}")
 
 
 def state_shape(current: Tensor, states: int) -> tuple[int, ...]:
-    """Return the shape of what a neuron with so many states starts a sequence from."""
-    batch, *rest = current.shape[1:]
-    return (batch, *rest) if states == 1 else (batch, states, *rest)
+    """Return the shape of the states of a neuron for a current ``[T, N, ...]``."""
+    batch, *features = current.shape[1:]
+    return (batch, *features) if states == 1 else (batch, states, *features)
 
 
 def check_parameters(decay: float | Tensor, threshold: float, reset: str) -> None:
-    """Refuse neuron parameters that make no sense.
+    """Raise an error for parameters out of range.
 
     Raises:
-        TypeError: naming the parameter.
-        ValueError: naming the parameter.
+        TypeError: a parameter is not a number.
+        ValueError: a parameter is out of range.
     """
-    for name, value, kinds in (("decay", decay, (Tensor, Real)), ("threshold", threshold, (Real,))):
-        # A threshold that is a tensor would look as if it were learned.
-        if not isinstance(value, kinds):
-            raise TypeError(f"a neuron's {name} must be a number, got {value!r}")
+    # A threshold that is a tensor would look like a learned one.
+    for name, value, types in (("decay", decay, (Tensor, Real)), ("threshold", threshold, (Real,))):
+        if not isinstance(value, types):
+            raise TypeError(f"{name} must be a number, got {value!r}")
     if isinstance(decay, Tensor):
         if decay.dim() != 0:
-            raise ValueError(f"a learnable decay is one number (0-dimensional), got shape {tuple(decay.shape)}")
+            raise ValueError(f"a learned decay must be one number (0-dimensional), got shape {tuple(decay.shape)}")
     elif not 0.0 <= decay <= 1.0:
-        raise ValueError(f"decay is the factor on the membrane potential in a step, from 0 to 1, got {decay}")
+        raise ValueError(f"decay must be from 0 to 1, got {decay}")
     if not (math.isfinite(threshold) and threshold > 0):
-        raise ValueError(f"the threshold must be finite and > 0, got {threshold}")
+        raise ValueError(f"threshold must be finite and > 0, got {threshold}")
     if reset not in get_args(Reset):
         raise ValueError(f"reset must be one of {', '.join(get_args(Reset))}, got {reset!r}")
 
 
 def is_plain(neuron: nn.Module) -> bool:
-    """Say whether a neuron is its step, and nothing stands for its methods."""
+    """Return whether a neuron is defined by its step, and no method is replaced on the instance."""
     kind: Any = type(neuron)
-    own = vars(neuron)
-    # Written out, since torch 2.9 compiles no set of an object's attributes.
-    replaced = "forward" in own or "stream" in own or "step" in own
+    attributes = vars(neuron)
+    # Written out, since torch 2.9 cannot compile a set of an object's attributes.
+    replaced = "forward" in attributes or "stream" in attributes or "step" in attributes
     return (
         isinstance(neuron, Neuron) and kind.forward is Neuron.forward and kind.stream is Neuron.stream and not replaced
     )
 
 
 def is_lif(neuron: nn.Module) -> bool:
-    """Say whether a neuron is plain and its step the LIF neuron's."""
+    """Return whether a neuron is defined by its step, and the step is that of the LIF neuron."""
     kind: Any = type(neuron)
     return is_plain(neuron) and (kind.step, kind.fire, kind.after) == (Neuron.step, Neuron.fire, Neuron.after)

@@ -1,4 +1,4 @@
-"""Batch normalisation and the neuron behind it, as one layer that may run in one pass."""
+"""Batch normalisation and the neuron after it, as one layer that may run in one fused pass."""
 
 from torch import Tensor, nn
 
@@ -6,25 +6,26 @@ from .modules import Neuron, is_plain
 from .operators.layout import is_channels_last, merge_time
 from .operators.norm_neuron import batch_statistics
 from .operators.spike_layers import pack_spikes
-from .packing import bits_of, packs, with_bits
-from .sequence import in_kernels, runs_in_kernels
+from .packing import bits_of, should_pack, with_bits
+from .sequence import run_in_kernels, runs_in_kernels
 
 
 class NormNeuron(nn.Module):
     """``neuron(norm(x) + residual)`` over a sequence.
 
-    The statistics of the normalisation run over time and batch together. Normalisation and neuron are one
-    layer because most of the time and memory of a training step outside convolutions goes to passing between
-    the two. Where compiled kernels apply (see :func:`~shortcut_snn.neurons.set_backend`) neither of the two inner
-    modules is called; with hooks on one of them, or with a norm or neuron of another kind, both are. The spikes carry
-    themselves as bits where these are wanted for a backward pass (see :func:`~shortcut_snn.neurons.set_packing`).
+    The normalisation takes its statistics over time and batch together. The two modules are one layer because passing
+    activations between them costs most of the time and memory of a training step outside convolutions.
+
+    With compiled kernels (see :func:`~shortcut_snn.neurons.set_backend`) the layer runs in one pass and calls neither
+    inner module. It calls both if one of them has hooks, or if the kernels do not support its type. The spikes carry
+    their bits if these are needed for a backward pass (see :func:`~shortcut_snn.neurons.set_packing`).
 
     Args:
         norm: a ``BatchNorm1d`` or ``BatchNorm2d`` over the channels.
-        neuron: what fires.
+        neuron: the neuron.
 
     Raises:
-        TypeError: one of the two is no module.
+        TypeError: one of the two is not a module.
 
     Example:
         >>> import torch
@@ -37,7 +38,7 @@ class NormNeuron(nn.Module):
     def __init__(self, norm: nn.modules.batchnorm._BatchNorm, neuron: Neuron) -> None:
         super().__init__()
         if not (isinstance(norm, nn.Module) and isinstance(neuron, nn.Module)):
-            raise TypeError(f"a norm and a neuron are needed, got {type(norm).__name__} and {type(neuron).__name__}")
+            raise TypeError(f"norm and neuron must be modules, got {type(norm).__name__} and {type(neuron).__name__}")
         self.norm = norm
         self.neuron = neuron
 
@@ -45,9 +46,9 @@ class NormNeuron(nn.Module):
         """Return spikes ``[T, N, C, ...]``.
 
         Args:
-            x: ``[T, N, C, ...]``, or ``[1, N, C, ...]`` with ``time_steps``: a constant current that is
-                normalised once and fed to the neuron at every step.
-            residual: added to the current, ``[T, N, C, ...]``.
+            x: ``[T, N, C, ...]``, or ``[1, N, C, ...]`` with ``time_steps``: a constant current, which is normalised
+                once and enters the neuron at every step.
+            residual: added to the normalised current, ``[T, N, C, ...]``.
             time_steps: T of a constant current.
         """
         if self._fuses(x, residual, time_steps):
@@ -58,14 +59,14 @@ class NormNeuron(nn.Module):
         if residual is not None:
             current = current + residual
         spikes: Tensor = self.neuron(current)
-        if is_plain(self.neuron) and self.neuron.binary and not _hooked(self.neuron) and packs(spikes):
+        if is_plain(self.neuron) and self.neuron.binary and not _has_hooks(self.neuron) and should_pack(spikes):
             spikes = with_bits(spikes, pack_spikes(spikes.detach()))
         return spikes
 
     def _fuses(self, x: Tensor, residual: Tensor | None, time_steps: int | None) -> bool:
-        """Say whether the kernels compute exactly what the modules would; errors are left to the modules."""
+        """Return whether the kernels compute exactly what the modules would; for bad inputs the modules raise."""
         norm, neuron = self.norm, self.neuron
-        # Axes that the norm takes, time added.
+        # Axes of the inputs that the norm takes, with time.
         axes = {nn.BatchNorm1d: (3, 4), nn.BatchNorm2d: (5,)}.get(type(norm), ())
         if x.dim() not in axes or x.shape[2] != norm.num_features or norm.momentum is None:
             return False
@@ -77,37 +78,45 @@ class NormNeuron(nn.Module):
             or residual.shape != (time_steps or x.shape[0], *x.shape[1:])
         ):
             return False
-        if any(each is not None and each.device != x.device for each in (norm.running_mean, norm.weight)):
+        if any(tensor is not None and tensor.device != x.device for tensor in (norm.running_mean, norm.weight)):
             return False
+        # torch refuses to normalise one value per channel.
         if norm.training and x.numel() == x.shape[2]:
             return False
-        if not is_plain(neuron) or _hooked(norm) or _hooked(neuron):
+        if not is_plain(neuron) or _has_hooks(norm) or _has_hooks(neuron):
             return False
         return runs_in_kernels(neuron, x)
 
     def _fused(self, x: Tensor, residual: Tensor | None, time_steps: int) -> Tensor:
         norm, neuron = self.norm, self.neuron
         mean, var = norm.running_mean, norm.running_var
-        batch = norm.training or mean is None or var is None
-        if batch:
+        from_batch = norm.training or mean is None or var is None
+        if from_batch:
             mean, var = batch_statistics(x.detach())
             if norm.training:
-                self._track(mean, var, x.numel() // x.shape[2])
+                self._update_running_statistics(mean, var, x.numel() // x.shape[2])
         assert mean is not None
         assert var is not None
         bits = None if residual is None else bits_of(residual)
+        # Bits have the memory order of their tensor, and the kernel reads them in the order of x.
         if residual is not None and is_channels_last(residual) != is_channels_last(x):
             bits = None
-        pack = neuron.binary and packs(x)
-        numbers = (norm.weight, norm.bias, mean.float(), var.float())
-        spikes, _, packed = in_kernels(
-            neuron, x, time_steps, residual=residual, residual_bits=bits, norm=numbers, eps=norm.eps, batch=batch,
+        pack = neuron.binary and should_pack(x)
+        spikes, _, packed = run_in_kernels(
+            neuron,
+            x,
+            time_steps,
+            residual=residual,
+            residual_bits=bits,
+            norm=(norm.weight, norm.bias, mean.float(), var.float()),
+            eps=norm.eps,
+            batch_statistics=from_batch,
             want_bits=pack,
-        )  # fmt: skip
+        )
         return with_bits(spikes, packed) if pack else spikes
 
-    def _track(self, mean: Tensor, var: Tensor, count: int) -> None:
-        """Update the running statistics as the norm itself would."""
+    def _update_running_statistics(self, mean: Tensor, var: Tensor, count: int) -> None:
+        """Update the running statistics as torch's batch norm does, with the unbiased variance."""
         norm = self.norm
         if norm.running_mean is None or norm.running_var is None or norm.momentum is None:
             return
@@ -117,8 +126,7 @@ class NormNeuron(nn.Module):
         norm.running_var.lerp_((var * (count / (count - 1))).to(norm.running_var.dtype), norm.momentum)
 
 
-def _hooked(module: nn.Module) -> bool:
-    """Say whether someone expects to be called when the module is."""
+def _has_hooks(module: nn.Module) -> bool:
     return bool(
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     )

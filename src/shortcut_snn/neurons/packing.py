@@ -1,7 +1,11 @@
-"""Spikes that carry themselves as bits, so that layers behind them may keep these for the backward pass.
+"""Spikes that carry their bits, so that layers after them can save the bits for the backward pass.
 
-A layer that knows its output to be spikes hangs the bits on the tensor; a layer that profits looks for them. To all
-others, hooks among them, it is a tensor as any; one that was made from it, or changed in place, carries no bits.
+A :class:`~.norm_neuron.NormNeuron` attaches the bits to its output, as an attribute of the tensor. ``SpikeConv2d``,
+``SpikeMaxPool2d`` and the residual of the next ``NormNeuron`` look for them, and save 1 bit per element instead of a
+number. Other layers and hooks see an ordinary tensor. A tensor derived from it, or changed in place, carries no bits.
+
+The operators that save bits are compiled by ``torch.compile`` without a graph break. For layers of other libraries
+there is :mod:`.packing_hooks`, which works for any layer but breaks the graph.
 """
 
 from collections.abc import Iterator
@@ -19,7 +23,7 @@ _packing: Packing = "auto"
 
 
 def get_packing() -> Packing:
-    """Return the choice that was made: ``"auto"`` unless :func:`set_packing` said else.
+    """Return the current choice: ``"auto"`` by default; see :func:`set_packing`.
 
     Example:
         >>> from shortcut_snn.neurons import get_packing, use_packing
@@ -31,29 +35,29 @@ def get_packing() -> Packing:
 
 
 def set_packing(when: Packing) -> None:
-    """Choose for the whole process when spikes are kept for the backward pass as bits, 8 to 64 times smaller.
+    """Choose for the whole process when spikes are saved as bits, 16 to 64 times smaller.
 
-    Gradients are the same to the last bit. In backend ``"eager"`` spikes are never packed.
+    Gradients stay the same to the last bit. The backend ``"eager"`` never packs spikes.
 
     Args:
-        when: ``"auto"``: where the compiled kernels do it, at next to no cost; ``"always"``: elsewhere too, in plain
-            PyTorch, at the cost of some passes over memory; ``"never"``.
+        when: ``"auto"`` packs where the compiled kernels do it, at almost no cost. ``"always"`` also packs in plain
+            PyTorch, which costs extra passes over memory. ``"never"`` does not pack.
 
     Raises:
-        ValueError: another choice.
+        ValueError: an unknown choice.
 
     Example:
         >>> set_packing(get_packing())
     """
     global _packing
     if when not in get_args(Packing):
-        raise ValueError(f"spikes can be packed {', '.join(get_args(Packing))}, got {when!r}")
+        raise ValueError(f"packing must be one of {', '.join(get_args(Packing))}, got {when!r}")
     _packing = when
 
 
 @contextmanager
 def use_packing(when: Packing) -> Iterator[None]:
-    """Choose within a ``with`` block; see :func:`set_packing`.
+    """Choose within a ``with`` block when spikes are saved as bits; see :func:`set_packing`.
 
     Example:
         >>> with use_packing("never"):
@@ -68,8 +72,8 @@ def use_packing(when: Packing) -> Iterator[None]:
         set_packing(before)
 
 
-def packs(spikes: Tensor) -> bool:
-    """Say whether spikes like these are to be packed."""
+def should_pack(spikes: Tensor) -> bool:
+    """Return whether to pack spikes of this size, dtype and device."""
     if not torch.is_grad_enabled() or _packing == "never" or get_backend() == "eager" or spikes.numel() == 0:
         return False
     if is_exported():
@@ -78,16 +82,16 @@ def packs(spikes: Tensor) -> bool:
 
 
 def with_bits(spikes: Tensor, bits: Tensor) -> Tensor:
-    """Return a tensor of spikes with its bits hung on: itself, or in a network that is compiled a view."""
+    """Return spikes that carry their bits: the same tensor, or a view of it in a compiled network."""
     if torch.compiler.is_compiling():
-        # The compiler sets no attributes on what comes from an operator with several outputs.
+        # The compiler cannot set attributes on an output of an operator with several outputs.
         spikes = spikes.view_as(spikes)
     spikes._shortcut_snn_bits = (bits, _version(spikes))  # type: ignore[attr-defined]
     return spikes
 
 
 def bits_of(spikes: Tensor) -> Tensor | None:
-    """Return the bits that a tensor carries, or None where it is not known to be spikes."""
+    """Return the bits that a tensor carries, or None without them, or if it was changed in place since."""
     carried: tuple[Tensor, int] | None = getattr(spikes, "_shortcut_snn_bits", None)
     if carried is None or not torch.is_grad_enabled():
         return None
@@ -96,5 +100,5 @@ def bits_of(spikes: Tensor) -> Tensor | None:
 
 
 def _version(x: Tensor) -> int:
-    # A compiler sees no versions: in a compiled network a hook must not change spikes in place.
+    # The compiler sees no versions: in a compiled network a hook must not change spikes in place.
     return 0 if torch.compiler.is_compiling() else x._version

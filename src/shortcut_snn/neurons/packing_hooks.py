@@ -1,7 +1,8 @@
-"""Spikes kept as bits for the backward pass of any layer that takes them, of this library or another's.
+"""Save the spikes of any module as bits, whichever layer saves them for its backward pass.
 
-``torch.autograd.graph.saved_tensors_hooks`` shows what each operation keeps. What lies in the memory that a spiking
-module's output lies in, unchanged, is kept as its bits, once for all who keep it, and written out on the way back.
+``torch.autograd.graph.saved_tensors_hooks`` shows every tensor that an operation saves. A saved tensor that shares its
+memory with the output of a spiking module is replaced by bits, once for all operations that save it. It is unpacked
+when the backward pass needs it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,49 +17,16 @@ from .norm_neuron import NormNeuron
 from .operators.bits import pack, unpack
 
 
-class _Kept:
-    """A tensor as bits, and how it lies in memory."""
-
-    def __init__(self, bits: Tensor, like: Tensor) -> None:
-        self.bits, self.dtype = bits, like.dtype
-        self.size, self.stride, self.offset = like.size(), like.stride(), like.storage_offset()
-
-    def restored(self, elements: int) -> Tensor:
-        flat = unpack(self.bits, (1, elements), False, self.dtype)
-        return flat.as_strided(self.size, self.stride, self.offset)
-
-
-class _Output:
-    """What a module gave, while anyone holds it."""
-
-    def __init__(self, spikes: Tensor) -> None:
-        self.spikes, self.version, self.elements = ref(spikes), spikes._version, spikes.numel()
-        self.bits: Tensor | None = None
-
-    def kept(self, x: Tensor) -> "_Kept | None":
-        spikes = self.spikes()
-        if spikes is None or spikes._version != self.version or x.dtype != spikes.dtype:
-            return None
-        if self.bits is None:
-            flat = spikes.detach().as_strided((1, self.elements), (self.elements, 1))
-            # A neuron of another library may give counts, or currents; most that is no spikes shows it at once.
-            if not all(torch.equal(part * part, part) for part in (flat[:, :1024], flat)):
-                self.version = -1
-                return None
-            self.bits = pack(flat)
-        return _Kept(self.bits, x)
-
-
 @contextmanager
 def packed_spikes(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Keep, within the block, what these modules give for the backward pass as bits, whoever takes it.
+    """Save, within the block, the outputs of these modules as bits, for any layer that takes them.
 
-    Gradients are the same to the last bit. What is not 0 and 1 alone, or was changed in place, is kept as it is. A
-    network that is compiled breaks its graph here; ``SpikeConv2d`` and ``SpikeMaxPool2d`` of :mod:`~shortcut_snn.nets`
-    do without this.
+    Gradients stay the same to the last bit. Outputs other than 0 and 1, and outputs changed in place, are saved as they
+    are. A compiled network breaks its graph here; ``SpikeConv2d`` and ``SpikeMaxPool2d`` of :mod:`~shortcut_snn.nets`
+    save bits without that.
 
     Args:
-        modules: what fires, such as all neurons of a network, or all its modules.
+        modules: the spiking modules, such as all neurons of a network, or simply all its modules.
 
     Example:
         >>> from shortcut_snn.neurons import LIF
@@ -69,30 +37,27 @@ def packed_spikes(modules: Iterable[nn.Module]) -> Iterator[None]:
     """
     outputs: dict[int, _Output] = {}
     modules = list(modules)
-    # With hooks inside they would not be one layer.
-    inside = {id(part) for module in modules if isinstance(module, NormNeuron) for part in module.children()}
+    # A hook on an inner module would keep the layer from running in one pass.
+    inner = {id(child) for module in modules if isinstance(module, NormNeuron) for child in module.children()}
 
-    def note(module: nn.Module, args: Any, output: Any) -> None:
+    def record(module: nn.Module, args: Any, output: Any) -> None:
         spikes = output[0] if isinstance(output, tuple) else output
-        # Bits are of whole memory, from its beginning to its end.
-        whole = isinstance(spikes, Tensor) and spikes.untyped_storage().nbytes() == spikes.nbytes
-        # For inference tensors there is no way back.
-        if whole and spikes.is_floating_point() and spikes.numel() and not spikes.is_inference():
+        # Bits stand for a whole storage, from its beginning to its end.
+        fills_storage = isinstance(spikes, Tensor) and spikes.untyped_storage().nbytes() == spikes.nbytes
+        # Inference tensors have no backward pass.
+        if fills_storage and spikes.is_floating_point() and spikes.numel() and not spikes.is_inference():
             outputs[spikes.untyped_storage()._cdata] = _Output(spikes)
 
     def to_bits(x: Tensor) -> tuple[Tensor, int] | Callable[[], Tensor]:
-        found = outputs.get(x.untyped_storage()._cdata) if x.layout == torch.strided else None
-        kept = None if found is None else found.kept(x)
-        if kept is None or found is None:
-            return x, x._version
-        elements = found.elements
-        return lambda: kept.restored(elements)
+        output = outputs.get(x.untyped_storage()._cdata) if x.layout == torch.strided else None
+        packed = None if output is None else output.packed(x)
+        return (x, x._version) if packed is None else packed.unpack
 
-    def from_bits(kept: tuple[Tensor, int] | Callable[[], Tensor]) -> Tensor:
-        if not isinstance(kept, tuple):
-            return kept()
-        x, version = kept
-        # With hooks, torch leaves this to them.
+    def from_bits(saved: tuple[Tensor, int] | Callable[[], Tensor]) -> Tensor:
+        if not isinstance(saved, tuple):
+            return saved()
+        x, version = saved
+        # With hooks, torch leaves this check to them.
         if x._version != version:
             raise RuntimeError(
                 "one of the variables needed for gradient computation has been modified by an inplace operation: "
@@ -102,7 +67,41 @@ def packed_spikes(modules: Iterable[nn.Module]) -> Iterator[None]:
 
     with ExitStack() as stack:
         for module in modules:
-            if id(module) not in inside:
-                stack.callback(module.register_forward_hook(note).remove)
+            if id(module) not in inner:
+                stack.callback(module.register_forward_hook(record).remove)
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(to_bits, from_bits))
         yield
+
+
+class _Output:
+    """The output of a module, held weakly, and its bits once an operation has saved it."""
+
+    def __init__(self, spikes: Tensor) -> None:
+        self.spikes, self.version, self.elements = ref(spikes), spikes._version, spikes.numel()
+        self.bits: Tensor | None = None
+
+    def packed(self, x: Tensor) -> "_PackedTensor | None":
+        """Return a tensor in this output's memory as bits; None if it cannot be."""
+        spikes = self.spikes()
+        if spikes is None or spikes._version != self.version or x.dtype != spikes.dtype:
+            return None
+        if self.bits is None:
+            flat = spikes.detach().as_strided((1, self.elements), (self.elements, 1))
+            # Neurons of other libraries may return counts or currents, which the first elements usually show.
+            if not all(torch.equal(part * part, part) for part in (flat[:, :1024], flat)):
+                self.version = -1
+                return None
+            self.bits = pack(flat)
+        return _PackedTensor(self.bits, self.elements, x)
+
+
+class _PackedTensor:
+    """The bits of a storage, and the view of it that was saved."""
+
+    def __init__(self, bits: Tensor, elements: int, view: Tensor) -> None:
+        self.bits, self.elements, self.dtype = bits, elements, view.dtype
+        self.size, self.stride, self.offset = view.size(), view.stride(), view.storage_offset()
+
+    def unpack(self) -> Tensor:
+        flat = unpack(self.bits, (1, self.elements), False, self.dtype)
+        return flat.as_strided(self.size, self.stride, self.offset)

@@ -1,20 +1,21 @@
-"""Rate-based back-propagation: spikes forward over T steps, gradients backward through one step of averages.
+"""Rate-based backpropagation: spikes forward over T steps, gradients backward through one step of firing rates.
 
 Yu et al., "Advancing Training Efficiency of Deep Spiking Neural Networks through Rate-based Backpropagation", NeurIPS
-2024, arXiv 2410.11488; what is computed here is the multi-step mode of its authors' code (``model/layer.py`` and
-``util/util.py`` of github.com/Tab-ct/rate-based-backpropagation). The network runs twice.
+2024, arXiv 2410.11488. This is the multi-step mode of the authors' code (``model/layer.py`` and ``util/util.py`` of
+github.com/Tab-ct/rate-based-backpropagation). The network runs twice:
 
-First over all time steps without a graph. Each neuron keeps its firing rate r, the mean of its spikes, and how that
-answers to a current c added at every step, with surrogates in place of ds/du::
+1. Over all time steps, without a graph. Each neuron stores its firing rate r, the mean of its spikes, and the
+   derivative of r with respect to a current c that is added at every step, with surrogates for ds/du::
 
-    dr/dc = (1 / T) * sum over t of surrogate(u_pre[t] - threshold) * k[t]
-    k[1] = 1;  k[t + 1] = 1 + k[t] * d u_pre[t + 1] / d u_pre[t]
+       dr/dc = (1 / T) * sum over t of surrogate(u_pre[t] - threshold) * k[t]
+       k[1] = 1;  k[t + 1] = 1 + k[t] * d u_pre[t + 1] / d u_pre[t]
 
-Each normalisation keeps mean and variance over time and batch. Then once more on the mean input, as a network without
-time in which a neuron gives its r and passes ``dL/dc = dL/dr * dr/dc`` back, and a normalisation uses what was kept
-but sends gradients through mean and variance as usual. So the backward pass costs one time step, whatever T.
+   Each batch norm stores its mean and variance over time and batch.
+2. On the mean input, as a network without time. A neuron outputs r and propagates ``dL/dc = dL/dr * dr/dc``. A batch
+   norm uses the stored statistics, and sends gradients through them as usual.
 
-The authors also divide the gradient of the whole loss by T; that is left out.
+The backward pass therefore costs one time step, for any T. The authors also divide the gradient of the loss by T, which
+is left out here.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -30,11 +31,11 @@ from torch.nn import functional as F
 from .modules import PLIF, Neuron
 
 _Norm = nn.modules.batchnorm._BatchNorm
-_KNOWN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_SUPPORTED_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-class _Answer(torch.autograd.Function):
-    """The rate of a neuron as a function of its mean current: value and derivative are known."""
+class _RateOfCurrent(torch.autograd.Function):
+    """The firing rate of a neuron as a function of its mean current, with stored value and derivative."""
 
     @staticmethod
     def forward(ctx: Any, current: Tensor, rate: Tensor, slope: Tensor) -> Tensor:
@@ -48,8 +49,8 @@ class _Answer(torch.autograd.Function):
         return grad * slope.to(grad.dtype), None, None
 
 
-class _Normalise(torch.autograd.Function):
-    """Batch normalisation by given statistics whose gradient is that of the input's own."""
+class _NormaliseWithStatistics(torch.autograd.Function):
+    """Batch normalisation with stored statistics, with the gradient of a norm that computed them from its input."""
 
     @staticmethod
     def forward(
@@ -63,33 +64,33 @@ class _Normalise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, inverse = ctx.saved_tensors
-        wanted = list(ctx.needs_input_grad[:3])
+        needed = list(ctx.needs_input_grad[:3])
         grads = torch.ops.aten.native_batch_norm_backward(
-            grad, x, weight, None, None, mean, inverse, True, ctx.eps, wanted
+            grad, x, weight, None, None, mean, inverse, True, ctx.eps, needed
         )
-        return *(g if want else None for g, want in zip(grads, wanted, strict=True)), None, None, None
+        return *(g if need else None for g, need in zip(grads, needed, strict=True)), None, None, None
 
 
 class RatePasses:
-    """The two passes of a network of ours.
+    """The two passes of rate-based backpropagation through a network.
 
     Args:
-        network: its neurons are :class:`~.modules.Neuron`, its normalisations batch norms.
+        network: a network whose neurons are :class:`~.modules.Neuron`, and whose norms are batch norms.
 
     Raises:
-        ValueError: a neuron that learns something, for which the method has no gradient.
+        ValueError: the network has no such neurons, or a neuron learns parameters, which this method cannot train.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
         if not any(isinstance(module, Neuron) for module in network.modules()):
             raise ValueError(
-                f"gradient rate works on neurons of shortcut_snn, of which {type(network).__name__} has none: use bptt"
+                f"{type(network).__name__} has no neurons of shortcut_snn, which gradient rate requires: use bptt"
             )
         for module in network.modules():
             if isinstance(module, Neuron) and any(True for _ in module.parameters()):
-                learned = "a learned decay" if isinstance(module, PLIF) else f"what {type(module).__name__} learns"
-                raise ValueError(f"rate-based back-propagation has no gradient for {learned}: use lif or if neurons")
+                learned = "a learned decay" if isinstance(module, PLIF) else f"parameters of {type(module).__name__}"
+                raise ValueError(f"rate-based backpropagation cannot train {learned}: use lif or if neurons")
         self._rates: dict[nn.Module, tuple[Tensor, Tensor]] = {}
         self._statistics: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
@@ -97,19 +98,19 @@ class RatePasses:
     def spiking(self) -> Iterator[None]:
         """Run the first pass within this block."""
         self._rates, self._statistics = {}, {}
-        with torch.no_grad(), _replaced(self.network, self._fire, self._watch):
+        with torch.no_grad(), _replaced_forwards(self.network, self._fire, self._measure):
             yield
-        # Autocast keeps the weights it converted, and those of a pass without a graph have none.
+        # Autocast caches converted weights, and those of a pass without a graph have no gradient.
         torch.clear_autocast_cache()
 
     @contextmanager
     def averages(self) -> Iterator[None]:
-        """Run the second pass within this block, on an input without time."""
+        """Run the second pass within this block, on an input averaged over time."""
         steps = vars(self.network).get("time_steps")
         try:
             if steps is not None:
                 self.network.time_steps = 1  # type: ignore[assignment]
-            with _replaced(self.network, self._answer, self._normalise):
+            with _replaced_forwards(self.network, self._rate, self._normalise):
                 yield
         finally:
             if steps is not None:
@@ -120,34 +121,32 @@ class RatePasses:
         _check_first_call(neuron, self._rates)
         with torch.enable_grad():
             leaf = current.detach().requires_grad_()
-            spikes = _own_forward(neuron, leaf)
-            # Spike times all added up, differentiated by a current at each step: summed over steps, T * dr/dc.
+            spikes = _class_forward(neuron, leaf)
+            # The gradient of the number of spikes by the current of each step; summed over steps it is T * dr/dc.
             (slopes,) = torch.autograd.grad(spikes, leaf, torch.ones_like(spikes))
         spikes = spikes.detach()
         self._rates[neuron] = _mean(spikes), _mean(slopes)
         return spikes
 
-    def _watch(self, norm: _Norm, x: Tensor) -> Tensor:
+    def _measure(self, norm: _Norm, x: Tensor) -> Tensor:
         _check_first_call(norm, self._statistics)
-        if type(norm) not in _KNOWN:
-            raise ValueError(
-                f"rate-based back-propagation knows {', '.join(kind.__name__ for kind in _KNOWN)}, with the statistics "
-                f"of one process, and not {type(norm).__name__}"
-            )
-        if _by_batch(norm):
+        if type(norm) not in _SUPPORTED_NORMS:
+            supported = ", ".join(kind.__name__ for kind in _SUPPORTED_NORMS)
+            raise ValueError(f"rate-based backpropagation supports {supported}, got {type(norm).__name__}")
+        if _uses_batch_statistics(norm):
             axes = [axis for axis in range(x.dim()) if axis != 1]
             var, mean = torch.var_mean(x.float(), axes, correction=0)
             self._statistics[norm] = mean, var
-        return _own_forward(norm, x)
+        return _class_forward(norm, x)
 
-    def _answer(self, neuron: Neuron, current: Tensor) -> Tensor:
-        out: Tensor = _Answer.apply(current, *self._rates[neuron])  # type: ignore[no-untyped-call]
+    def _rate(self, neuron: Neuron, current: Tensor) -> Tensor:
+        out: Tensor = _RateOfCurrent.apply(current, *self._rates[neuron])  # type: ignore[no-untyped-call]
         return out
 
     def _normalise(self, norm: _Norm, x: Tensor) -> Tensor:
-        if not _by_batch(norm):
-            return _own_forward(norm, x)
-        out: Tensor = _Normalise.apply(  # type: ignore[no-untyped-call]
+        if not _uses_batch_statistics(norm):
+            return _class_forward(norm, x)
+        out: Tensor = _NormaliseWithStatistics.apply(  # type: ignore[no-untyped-call]
             x, norm.weight, norm.bias, *self._statistics[norm], norm.eps
         )
         return out
@@ -156,18 +155,18 @@ class RatePasses:
 def _check_first_call(module: nn.Module, seen: Collection[nn.Module]) -> None:
     if module in seen:
         raise ValueError(
-            f"rate-based back-propagation keeps one rate for a layer, so a {type(module).__name__} can be called only "
-            f"once in a forward pass; give each place a layer of its own"
+            f"a {type(module).__name__} is called twice in a forward pass, but rate-based backpropagation stores one "
+            f"rate per layer: use a separate layer for each call"
         )
 
 
-def _by_batch(norm: _Norm) -> bool:
-    """Say whether a norm goes by the statistics of the batch, not by its running ones."""
+def _uses_batch_statistics(norm: _Norm) -> bool:
+    """Return whether a norm uses the statistics of the batch and not its running ones."""
     return norm.training or norm.running_mean is None
 
 
-def _own_forward(module: nn.Module, x: Tensor) -> Tensor:
-    """What a module's class computes, whatever stands for its forward at the moment."""
+def _class_forward(module: nn.Module, x: Tensor) -> Tensor:
+    """Run the forward of a module's class, which the instance may replace."""
     out: Tensor = type(module).forward(module, x)
     return out
 
@@ -177,16 +176,19 @@ def _mean(sequence: Tensor) -> Tensor:
 
 
 @contextmanager
-def _replaced(
+def _replaced_forwards(
     network: nn.Module, neuron: Callable[[Neuron, Tensor], Tensor], norm: Callable[[Any, Tensor], Tensor]
 ) -> Iterator[None]:
-    """Let two functions stand for the forward of all neurons and batch norms; hooks on these fire as ever."""
-    stands: list[tuple[type[nn.Module], Callable[..., Tensor]]] = [(Neuron, neuron), (_Norm, norm)]
-    there = [(module, stand) for module in network.modules() for kind, stand in stands if isinstance(module, kind)]
-    for module, stand in there:
-        vars(module)["forward"] = partial(stand, module)
+    """Replace the forward of all neurons and batch norms by two functions; hooks on these modules still run."""
+    replacements: list[tuple[type[nn.Module], Callable[..., Tensor]]] = [(Neuron, neuron), (_Norm, norm)]
+    replaced = []
+    for module in network.modules():
+        for kind, replacement in replacements:
+            if isinstance(module, kind):
+                vars(module)["forward"] = partial(replacement, module)
+                replaced.append(module)
     try:
         yield
     finally:
-        for module, _ in there:
+        for module in replaced:
             vars(module).pop("forward", None)

@@ -1,6 +1,6 @@
-"""Surrogate gradients: what the backward pass uses for ds/du, as small value objects.
+"""Surrogate gradients: derivatives of the spike that the backward pass uses, one small class each.
 
-Each is a function of ``v = u_pre - V_th``, the distance of the membrane potential from the threshold.
+A surrogate is a function of ``v = u_pre - threshold``, the distance of the membrane potential from the threshold.
 """
 
 import math
@@ -16,10 +16,10 @@ from .. import components
 
 @runtime_checkable
 class Surrogate(Protocol):
-    """The derivative ds/du as a function of the distance from the threshold, element by element."""
+    """A surrogate derivative ds/du: an elementwise function of the distance from the threshold."""
 
     def __call__(self, v: Tensor) -> Tensor:
-        """Return ds/du, of the shape and dtype of ``v``."""
+        """Return ds/du in the shape and dtype of ``v``."""
         ...
 
 
@@ -28,32 +28,32 @@ components.surrogate.type = Surrogate
 
 @runtime_checkable
 class Resizable(Protocol):
-    """A surrogate that knows how it looks at another width."""
+    """A surrogate that can be rescaled, as calibration requires."""
 
     def resized(self, width: float) -> Surrogate:
-        """Return the same shape, ``width`` wide and of its usual height at that width."""
+        """Return the surrogate of the same shape with this width, and its usual height at that width."""
         ...
 
 
 @dataclass(frozen=True)
 class _Shape:
-    """A surrogate whose numbers are all positive."""
+    """Base class: a surrogate whose parameters are all positive numbers."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not isinstance(value, Real):
-                raise TypeError(f"a surrogate's {name} must be a number, got {value!r}")
+                raise TypeError(f"{name} must be a number, got {value!r}")
             if not 0 < float(value) < math.inf:
-                raise ValueError(f"a surrogate's {name} must be finite and > 0, got {value}")
+                raise ValueError(f"{name} must be finite and > 0, got {value}")
 
 
 @components.surrogate("rectangle")
 @dataclass(frozen=True)
 class Rectangle(_Shape):
-    """``1 / width`` where ``|v| < width / 2``, else 0 (paper; its ``a``).
+    """Rectangular surrogate, ``1 / width`` where ``|v| < width / 2``, else 0; the paper's default.
 
     Args:
-        width: where it is not 0; its area is 1.
+        width: width of the rectangle (the paper's ``a``); its area is 1.
 
     Example:
         >>> import torch
@@ -68,18 +68,18 @@ class Rectangle(_Shape):
         return (v.abs() < self.width / 2).to(v.dtype) * (1.0 / self.width)
 
     def resized(self, width: float) -> "Rectangle":
-        """Return the rectangle of that width; its area stays 1."""
+        """Return the rectangle of this width; its area stays 1."""
         return Rectangle(width)
 
 
 @components.surrogate("triangle")
 @dataclass(frozen=True)
 class Triangle(_Shape):
-    """``gamma * max(0, 1 - |v| / width)`` (paper, where width is V_th = 1).
+    """Triangular surrogate, ``gamma * max(0, 1 - |v| / width)`` (the paper's, with a width of V_th = 1).
 
     Args:
-        gamma: its height.
-        width: half of its base.
+        gamma: height.
+        width: half of the base.
 
     Example:
         >>> import torch
@@ -95,17 +95,17 @@ class Triangle(_Shape):
         return (1.0 - v.abs() * (1.0 / self.width)).clamp_min(0.0) * self.gamma
 
     def resized(self, width: float) -> "Triangle":
-        """Return the triangle of that half-base; its area is 1."""
+        """Return the triangle with this half-base; its area is 1."""
         return Triangle(1.0 / width, width)
 
 
 @components.surrogate("tanh")
 @dataclass(frozen=True)
 class Tanh(_Shape):
-    """``scale * (1 - tanh(v)^2)`` (paper; its ``k``).
+    """Derivative of tanh, ``scale * (1 - tanh(v)^2)`` (from the paper).
 
     Args:
-        scale: its height.
+        scale: height (the paper's ``k``).
 
     Example:
         >>> import torch
@@ -120,17 +120,17 @@ class Tanh(_Shape):
         return (1.0 - torch.tanh(v).square()) * self.scale
 
     def resized(self, width: float) -> "Tanh":
-        """Return it 1 / width times as high: the shape has no width of its own."""
+        """Return the surrogate with a height of 1 / width; the shape has no width parameter."""
         return Tanh(1.0 / width)
 
 
 @components.surrogate("atan")
 @dataclass(frozen=True)
 class ATan(_Shape):
-    """``alpha / 2 / (1 + (pi / 2 * alpha * v)^2)``: SpikingJelly's default for deep networks.
+    """Derivative of the arc tangent, ``alpha / 2 / (1 + (pi / 2 * alpha * v)^2)`` (SpikingJelly's ``ATan``).
 
     Args:
-        alpha: twice its height; its area is 1.
+        alpha: twice the height; the area is 1.
 
     Example:
         >>> import torch
@@ -145,17 +145,17 @@ class ATan(_Shape):
         return (self.alpha / 2) / (1.0 + (math.pi / 2 * self.alpha * v).square())
 
     def resized(self, width: float) -> "ATan":
-        """Return it 1 / width high; its area stays 1."""
+        """Return the surrogate with a height of 1 / width; its area stays 1."""
         return ATan(2.0 / width)
 
 
 @components.surrogate("sigmoid")
 @dataclass(frozen=True)
 class Sigmoid(_Shape):
-    """``alpha * sigmoid(alpha v) * (1 - sigmoid(alpha v))``.
+    """Derivative of the sigmoid, ``alpha * sigmoid(alpha v) * (1 - sigmoid(alpha v))``.
 
     Args:
-        alpha: four times its height; its area is 1.
+        alpha: four times the height; the area is 1.
 
     Example:
         >>> import torch
@@ -171,17 +171,19 @@ class Sigmoid(_Shape):
         return self.alpha * s * (1.0 - s)
 
     def resized(self, width: float) -> "Sigmoid":
-        """Return it 1 / width high; its area stays 1."""
+        """Return the surrogate with a height of 1 / width; its area stays 1."""
         return Sigmoid(4.0 / width)
 
 
 @components.surrogate("normalised_tanh")
 @dataclass(frozen=True)
 class NormalisedTanh(_Shape):
-    """``3 (1 - tanh(3 v)^2) / (2 tanh 1.5)`` where ``|v| <= 0.5``, else 0: that of the paper's authors in earlier code.
+    """Truncated derivative of tanh, from earlier code of the paper's authors.
+
+    At a width of 1 it is ``3 (1 - tanh(3 v)^2) / (2 tanh 1.5)`` where ``|v| <= 0.5``, else 0.
 
     Args:
-        width: where it is not 0; at another than 1 it is as much wider as it is lower, and its area stays 1.
+        width: width of the interval where it is not 0; the area is 1 at any width.
 
     Example:
         >>> import torch
@@ -198,5 +200,5 @@ class NormalisedTanh(_Shape):
         return slope.masked_fill(v.abs() > self.width / 2, 0.0)
 
     def resized(self, width: float) -> "NormalisedTanh":
-        """Return it of that width; its area stays 1."""
+        """Return the surrogate of this width; its area stays 1."""
         return NormalisedTanh(width)

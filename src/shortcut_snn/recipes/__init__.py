@@ -1,10 +1,21 @@
-"""What can be said: recipes, presets, and how they become objects."""
+"""Recipes: the complete configuration of a run, read from files, presets and options, and built into objects."""
 
-from .build import build, load_run, open_run, train
-from .entries import changed, recipe_of
-from .imports import import_components
-from .presets import PRESETS
-from .recipe import Branches, Method, Recipe
+from .building import build, build_network, build_task, load_data, train
+from .entries import (
+    PRESETS,
+    built_in,
+    changed,
+    from_dict,
+    layer,
+    merged,
+    parse_options,
+    read_recipe,
+    recipe_of,
+    write_recipe,
+)
+from .imports import import_components, missing_imports
+from .recipe import Branches, Method, Recipe, describe_method
+from .runs import check_data, is_network_of, load_network, load_run, open_run, run_recipe
 
 __all__ = [
     "PRESETS",
@@ -12,10 +23,26 @@ __all__ = [
     "Method",
     "Recipe",
     "build",
+    "build_network",
+    "build_task",
+    "built_in",
     "changed",
+    "check_data",
+    "describe_method",
+    "from_dict",
     "import_components",
+    "is_network_of",
+    "layer",
+    "load_data",
+    "load_network",
     "load_run",
+    "merged",
+    "missing_imports",
     "open_run",
+    "parse_options",
+    "read_recipe",
     "recipe_of",
+    "run_recipe",
     "train",
+    "write_recipe",
 ]

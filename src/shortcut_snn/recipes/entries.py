@@ -1,96 +1,99 @@
-"""From what a person says, in files, presets and options, to one complete recipe: merged once, then checked."""
+"""Read the entries of a recipe from presets, files and options, and merge them. Later layers override earlier ones."""
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ..components import merge, read, suggestion
 from ..files import write_text
 from ..yaml_text import as_yaml, parse
-from .presets import PRESETS
 from .recipe import Recipe
 
 Entries = dict[str, Any]
 
+FOLDER = Path(__file__).parent
+PRESETS: dict[str, Entries] = parse((FOLDER / "presets.yaml").read_text(encoding="utf-8"))
+"""Presets by name: each a part of a recipe."""
+
 
 def built_in() -> dict[str, Path]:
-    """Return the recipes that come with the package, by name."""
-    folder = Path(str(resources.files(__package__)))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    """Return the files of the built-in recipes by name."""
+    return {path.stem: path for path in sorted((FOLDER / "built_in").glob("*.yaml"))}
 
 
-def layer(name: str | Path, presets: bool = True) -> Entries:
-    """Return the entries of a preset, of a built-in recipe or of a file.
+def layer(name: str | Path, with_method: bool = True) -> Entries:
+    """Return the entries of a preset, a built-in recipe or a YAML file.
 
     Args:
-        name: of the preset or recipe, or the file's path.
-        presets: whether what it says by presets of the method is in it, beneath its own entries.
+        name: the preset or recipe, or the path of a file.
+        with_method: whether a preset, or the presets that a file names, set the method.
 
     Raises:
-        ValueError: there is none of this name, or the file is none of entries.
+        ValueError: the name is unknown, or the file is not a mapping of entries.
     """
-    known = built_in()
     if str(name) in PRESETS:
-        return _preset(str(name), presets)
-    path = known.get(str(name), Path(name))
+        return _preset(str(name), with_method)
+    recipes = built_in()
+    path = recipes.get(str(name), Path(name))
     if not path.is_file():
-        names = [*PRESETS, *known]
+        names = [*PRESETS, *recipes]
         raise ValueError(
-            f"no recipe or preset {str(name)!r}{suggestion(str(name), names)}: give a YAML file, a preset "
-            f"({', '.join(PRESETS)}) or a built-in recipe ({', '.join(known)})"
+            f"no recipe or preset {str(name)!r}{suggestion(str(name), names)}: name a YAML file, or one of "
+            f"{', '.join(names)}"
         )
-    return read_file(path, presets)
+    return _read_file(path, with_method)
 
 
-def read_file(path: Path, presets: bool = True) -> Entries:
-    """Read a YAML file of entries; what stands under ``presets`` in it is laid beneath the rest.
-
-    Raises:
-        ValueError: it is no YAML, or not of entries.
-    """
+def _read_file(path: Path, with_method: bool = True) -> Entries:
+    """Read a YAML file of entries. The presets that it names come first, so its own entries override theirs."""
     try:
         entries = parse(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is {error}") from None
     if not isinstance(entries, dict):
         raise ValueError(f"{path} is not a recipe: expected entries like 'training: {{epochs: 10}}'")
-    named = entries.pop("presets", [])
-    named = [named] if isinstance(named, str) else named
-    if not isinstance(named, list) or not all(isinstance(each, str) and each in PRESETS for each in named):
-        raise ValueError(f"{path}: presets is a list of some of {', '.join(PRESETS)}, got {named!r}")
-    return merged(*(_preset(each, presets) for each in named), entries)
+    names = entries.pop("presets", [])
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not all(isinstance(name, str) and name in PRESETS for name in names):
+        raise ValueError(f"{path}: presets must be a list of names among {', '.join(PRESETS)}, got {names!r}")
+    return merged(*(_preset(name, with_method) for name in names), entries)
 
 
-def _preset(name: str, method: bool) -> Entries:
-    # In full: options that another method leaves behind would stay.
-    entries = PRESETS[name] | {"method": from_dict(PRESETS[name]).to_dict()["method"]}
-    return {key: value for key, value in entries.items() if method or key != "method"}
-
-
-def merged(*layers: Mapping[str, Any]) -> Entries:
-    """Return layers of entries as one; later ones win."""
-    entries: Entries = {}
-    for each in layers:
-        entries = merge(Recipe, entries, each)
+def _preset(name: str, with_method: bool) -> Entries:
+    entries = {key: value for key, value in PRESETS[name].items() if key != "method"}
+    if with_method:
+        # All options, with their defaults, so that none of a previous layer's method stays.
+        entries["method"] = from_dict(PRESETS[name]).to_dict()["method"]
     return entries
 
 
-def said(options: Sequence[str]) -> Entries:
+def merged(*layers: Mapping[str, Any]) -> Entries:
+    """Return layers of entries as one. Later ones override earlier ones."""
+    entries: Entries = {}
+    for entries_of_layer in layers:
+        entries = merge(Recipe, entries, entries_of_layer)
+    return entries
+
+
+def parse_options(options: Sequence[str]) -> Entries:
     """Return the entries of options such as ``network.width=32``.
 
     Raises:
-        ValueError: an option without a value, or whose value is no YAML.
+        ValueError: an option without a value, or whose value is not YAML.
+
+    Example:
+        >>> parse_options(["network.width=32", "training.epochs=3"])
+        {'network': {'width': 32}, 'training': {'epochs': 3}}
     """
     entries: Entries = {}
     for option in _kinds_first(options):
         key, equals, text = option.partition("=")
         if not equals:
-            raise ValueError(f"{option!r} is no entry: write KEY=VALUE, as in network.width=32")
+            raise ValueError(f"{option!r} is not an entry: write KEY=VALUE, as in network.width=32")
         try:
             value = parse(text)
         except ValueError:
-            raise ValueError(f"{key}: {text!r} is no value of an entry (it is not YAML)") from None
+            raise ValueError(f"{key}: the value {text!r} is not YAML") from None
         for part in reversed(key.strip().split(".")):
             value = {part: value}
         entries = merge(Recipe, entries, value)
@@ -98,41 +101,46 @@ def said(options: Sequence[str]) -> Entries:
 
 
 def _kinds_first(options: Sequence[str]) -> list[str]:
-    """Put where a kind is first named in front, outer ones before inner ones: all options are held against it."""
+    """Return options with those that name a kind first, outer ones before inner ones.
+
+    An option is checked against the component of its kind, so that must be known before. Only the first of two options
+    for one kind moves: the second one changes the kind later.
+    """
     keys = [option.partition("=")[0].strip() for option in options]
-    first = [n for n, key in enumerate(keys) if key.endswith(".kind") and key not in keys[:n]]
-    first.sort(key=lambda n: keys[n].count("."))
-    return [options[n] for n in [*first, *(n for n in range(len(keys)) if n not in first)]]
+    first = [index for index, key in enumerate(keys) if key.endswith(".kind") and key not in keys[:index]]
+    first.sort(key=lambda index: keys[index].count("."))
+    others = [index for index in range(len(keys)) if index not in first]
+    return [options[index] for index in [*first, *others]]
 
 
 def from_dict(entries: Mapping[str, Any]) -> Recipe:
-    """Return the recipe of nested entries; what is not named has its default.
+    """Return the recipe of nested entries. Entries that are left out have their defaults.
 
     Raises:
-        ValueError: an unknown entry, or a value that makes no sense; the message names it.
+        ValueError: an unknown entry or an invalid value. The message starts with its key.
     """
     recipe: Recipe = read(Recipe, entries, "")
     return recipe
 
 
 def recipe_of(*layers: str | Path | Mapping[str, Any]) -> Recipe:
-    """Return the recipe of presets, recipes and files by name, and of entries; later ones win.
+    """Return the recipe of presets, recipes, files and entries. Later ones override earlier ones.
 
     Raises:
-        ValueError: something unknown, or a value that makes no sense; the message names it.
+        ValueError: an unknown name or entry, or an invalid value.
 
     Example:
         >>> recipe_of("digits", "vanilla", {"training": {"epochs": 2}}).training.epochs
         2
     """
-    return from_dict(merged(*(each if isinstance(each, Mapping) else layer(each) for each in layers)))
+    return from_dict(merged(*(entries if isinstance(entries, Mapping) else layer(entries) for entries in layers)))
 
 
 def changed(recipe: Recipe, *layers: str | Mapping[str, Any]) -> Recipe:
-    """Return a recipe with presets or entries laid over it.
+    """Return a copy of a recipe with presets or entries laid over it.
 
     Raises:
-        ValueError: something unknown, or a value that makes no sense; the message names it.
+        ValueError: an unknown name or entry, or an invalid value.
 
     Example:
         >>> changed(recipe_of("digits"), "vanilla", {"training": {"epochs": 1}}).method.branches is None
@@ -145,18 +153,18 @@ def read_recipe(path: Path) -> Recipe:
     """Read a recipe from a YAML file.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no YAML or no recipe; the message names the entry.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not YAML, or not a recipe.
     """
     try:
-        return from_dict(read_file(path))
+        return from_dict(_read_file(path))
     except RecursionError:
         raise ValueError(f"{path} is not a recipe: it is nested too deep") from None
     except ValueError as error:
-        text = str(error)
-        raise ValueError(text if text.startswith(str(path)) else f"{path} is not a recipe: {text}") from None
+        message = str(error)
+        raise ValueError(message if message.startswith(str(path)) else f"{path} is not a recipe: {message}") from None
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
-    """Write a recipe, whole or not at all."""
+    """Write a recipe to a YAML file, atomically."""
     write_text(path, as_yaml(recipe.to_dict()))

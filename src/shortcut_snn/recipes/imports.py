@@ -1,6 +1,6 @@
-"""Components of a user's own: from files and modules that a person names, and from installed packages.
+"""Import custom components: files and modules named on the command line, and installed packages.
 
-A recipe never imports anything: it names kinds. What was imported is noted in the run's folder.
+A recipe names components and never imports anything. The run's folder records what was imported.
 """
 
 import hashlib
@@ -13,87 +13,86 @@ from pathlib import Path
 from typing import Any
 
 GROUP = "shortcut_snn.components"
-"""Entry points of installed packages whose modules register components."""
+"""The group of entry points by which installed packages register components."""
 
 
 def import_components(names: Sequence[str]) -> list[dict[str, Any]]:
-    """Import files and modules that register components, and those of installed packages.
+    """Import files and modules that register components, then those of installed packages.
 
     Args:
         names: paths of Python files, or names of modules.
 
     Returns:
-        What was imported: name and version, or name and hash of the file; of an installed package, its name too.
+        A record of each import: its name, and a version or the SHA-256 of the file. The record of an installed
+        package also names the package.
 
     Raises:
-        ValueError: one cannot be imported; the message says why.
+        ValueError: one of them cannot be imported.
 
     Example:
         >>> import_components(["json"])[0]["name"]
         'json'
     """
-    found = [_import(name) for name in names]
-    for point in metadata.entry_points(group=GROUP):
+    records = [_import(name) for name in names]
+    for entry_point in metadata.entry_points(group=GROUP):
         try:
-            point.load()
+            entry_point.load()
         except Exception as error:
-            raise ValueError(
-                f"the package of the entry point {point.value} cannot be imported: {_one_line(error)}"
-            ) from error
-        package = {} if point.dist is None else {"package": point.dist.name, "version": point.dist.version}
-        found.append({"name": point.value} | package)
-    return found
+            raise ValueError(f"the entry point {entry_point.value} cannot be imported: {_one_line(error)}") from error
+        package = entry_point.dist
+        version = {} if package is None else {"package": package.name, "version": package.version}
+        records.append({"name": entry_point.value} | version)
+    return records
 
 
 def _import(name: str) -> dict[str, Any]:
     path = Path(name)
     try:
         if path.suffix == ".py" or path.is_file():
-            return _import_file(path)
+            _import_file(path)
+            return {"name": name, "sha256": _sha256(path)}
         module = importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        raise ValueError(f"--import {name}: it cannot be imported: {_one_line(error)}") from error
-    top = name.partition(".")[0]
+        raise ValueError(f"{name} cannot be imported: {_one_line(error)}") from error
     try:
-        return {"name": name, "version": metadata.version(top)}
+        return {"name": name, "version": metadata.version(name.partition(".")[0])}
     except metadata.PackageNotFoundError:
-        return {"name": name} | _fingerprint(Path(module.__file__)) if module.__file__ else {"name": name}
+        return {"name": name, "sha256": _sha256(Path(module.__file__))} if module.__file__ else {"name": name}
 
 
-def _import_file(path: Path) -> dict[str, Any]:
+def _import_file(path: Path) -> None:
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+        raise FileNotFoundError("the file does not exist")
     name = path.stem
-    there = sys.modules.get(name)
-    if there is not None and Path(getattr(there, "__file__", None) or "").resolve() != path.resolve():
-        raise ValueError(f"there is a module {name} already; rename the file")
+    loaded = sys.modules.get(name)
+    if loaded is not None and Path(getattr(loaded, "__file__", None) or "").resolve() != path.resolve():
+        raise ValueError(f"another module is called {name}; rename the file")
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ValueError("it is no Python file")
+        raise ValueError("it is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    # Processes that load data find the file's classes under this name.
+    # DataLoader workers unpickle the classes of the file by this name.
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
-    return {"name": str(path)} | _fingerprint(path)
 
 
-def _fingerprint(path: Path) -> dict[str, str]:
-    return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def hint(imports: Iterable[Mapping[str, Any]]) -> str:
-    """Return what to do where a run's imports are missing, as the end of a sentence; nothing where none is.
+def missing_imports(imports: Iterable[Mapping[str, Any]]) -> str:
+    """Return how to import what a run imported and this process has not, as the end of an error message.
 
     Args:
-        imports: of the run, as :func:`import_components` returned them.
+        imports: the run's records, as :func:`import_components` returned them.
     """
-    missing = [each for each in imports if not _is_imported(str(each["name"]))]
-    names = [str(each["name"]) for each in missing if "package" not in each]
-    packages = dict.fromkeys(f"{each['package']} {each['version']}" for each in missing if "package" in each)
+    missing = [record for record in imports if not _is_imported(str(record["name"]))]
+    names = [str(record["name"]) for record in missing if "package" not in record]
+    packages = dict.fromkeys(f"{record['package']} {record['version']}" for record in missing if "package" in record)
     text = ""
     if names:
         text += f"; the run imported {', '.join(names)}: add " + " ".join(f"--import {name}" for name in names)

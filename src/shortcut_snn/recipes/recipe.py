@@ -1,6 +1,6 @@
-"""The recipe of a run: everything that decides its outcome, complete, each component with its own options."""
+"""The recipe of a run: a dataclass with every entry that decides the outcome of the run."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import torch
@@ -8,13 +8,13 @@ from torch import nn
 
 from .. import components
 
-# Importing them is what makes the built-in components known.
+# Importing these packages registers the built-in components.
 from .. import data as _data  # noqa: F401
 from .. import deploy as _deploy  # noqa: F401
 from .. import method as _method  # noqa: F401
 from .. import nets as _nets  # noqa: F401
 from .. import neurons as _neurons  # noqa: F401
-from ..components import Kind, slot, write
+from ..components import Kind, component_of, write
 from ..method import takes_branches
 from ..training import Classification as _Classification  # noqa: F401
 from ..training import Training, check_gradient, make_optimizer
@@ -22,29 +22,28 @@ from ..training import loggers as _loggers  # noqa: F401
 
 
 def _default(kind: Kind, name: str, **options: Any) -> Any:
-    """A field's default: a component, made anew for each."""
     return field(default_factory=lambda: kind.make(name, **options))
 
 
 @dataclass(frozen=True)
 class Branches:
-    """Auxiliary heads that carry the loss gradient to shallow layers while training.
+    """Auxiliary heads that carry the gradient of the loss to shallow layers during training.
 
     Args:
-        taps: where they are: at the end of each of the network's stages but the last, of each residual block but the
-            last, or at the submodules named in a list.
-        schedule: how lambda, their weight, goes over training.
+        taps: where they are: at the end of each stage but the last, of each residual block but the last, or at the
+            submodules of a list.
+        branch_weight: lambda, the weight of the branches in the loss, over training.
         by: whether lambda changes at every step or at every epoch.
-        head: what makes predictions of a tapped output; null for the paper's, averaging and a linear layer (of dense
-            predictions one for each pixel).
+        head: the module that makes predictions from a tapped output; null for the paper's, average pooling and a
+            linear layer (for dense predictions one per pixel).
 
     Example:
-        >>> Branches(taps="blocks").schedule(0, 100)
+        >>> Branches(taps="blocks").branch_weight(0, 100)
         0.25
     """
 
     taps: Literal["stages", "blocks"] | tuple[str, ...] = "stages"
-    schedule: Annotated[Any, components.branch_weight] = _default(components.branch_weight, "linear")
+    branch_weight: Annotated[Any, components.branch_weight] = _default(components.branch_weight, "linear")
     by: Literal["step", "epoch"] = "step"
     head: Annotated[Any, components.head] | None = None
 
@@ -55,10 +54,10 @@ class Method:
 
     Args:
         branches: the auxiliary heads; null for none.
-        objective: how the outputs of network and branches make one loss.
+        objective: the loss of the outputs of the network and its branches.
         gradient: how gradients pass through time.
-        calibrate: whether each layer gets a surrogate width of its own before training, at which the gradient keeps its
-            size from the last layer to the first; the last layer keeps its own.
+        calibrate: before training, fit the surrogate width of each layer but the last so that the gradient keeps its
+            size from the last layer to the first.
 
     Example:
         >>> Method(Branches("blocks"), calibrate=True).branches.taps
@@ -73,23 +72,26 @@ class Method:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the outcome of a run.
+    """Every entry that decides the outcome of a run.
 
     Args:
-        data: what it learns from.
-        network: what learns.
-        neuron: its neurons, where the network takes any.
-        task: what it learns: loss, metrics.
-        method: how the gradient reaches its shallow layers.
-        optimizer: how weights move; any of torch.optim, with its own options.
-        lr_schedule: how the learning rate goes over training, after the warm-up.
-        training: how long, where, from which seed.
-        loggers: where figures go besides the run's folder.
+        data: the data set.
+        network: the network.
+        neuron: the neurons of the network, if it takes any.
+        task: loss and metrics.
+        method: how the gradient reaches shallow layers.
+        optimizer: an optimizer of torch.optim, with its own options, or muon.
+        lr_schedule: the learning rate over training, after the warm-up.
+        training: duration, hardware, seed.
+        loggers: trackers that receive the metrics, in addition to the run's folder.
+
+    Raises:
+        ValueError: parts that contradict each other.
 
     Example:
         >>> from shortcut_snn.recipes import Recipe, recipe_of
         >>> recipe = recipe_of({"network": {"kind": "resnet8", "width": 8}}, "evolutionary")
-        >>> recipe.method.branches.schedule
+        >>> recipe.method.branches.branch_weight
         LinearDecay(initial=0.25)
     """
 
@@ -109,63 +111,55 @@ class Recipe:
         method = self.method
         if method.branches is not None and not takes_branches(method.objective):
             raise ValueError(
-                f"method.branches: the objective {components.component_of(method.objective).name} has no use for "
-                "branches; leave them out (method.branches=null) or choose another method.objective"
+                f"method.branches: the objective {component_of(method.objective).name} does not use branches; set "
+                "method.branches=null or choose another method.objective"
             )
         check_gradient(method.gradient, method.objective, method.calibrate)
         if self.training.warmup and getattr(self.lr_schedule, "warms_up", False):
             raise ValueError(
-                f"training.warmup: {components.component_of(self.lr_schedule).name} warms up by itself, over "
-                "lr_schedule.pct_start of the run; leave training.warmup out"
+                f"training.warmup: {component_of(self.lr_schedule).name} has its own warm-up, lr_schedule.pct_start; "
+                "leave training.warmup out"
             )
         if self.training.early is not None and self.time_steps is not None:
             self.training.early.check(self.time_steps)
+        # Torch checks options of an optimizer only when it is built.
         make_optimizer(self.optimizer, [nn.Parameter(torch.zeros(1, 1))])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain nested dictionaries, lists and values: all entries, said or not."""
+        """Return all entries, defaults included, as nested dictionaries, lists and plain values."""
         entries: dict[str, Any] = write(self)
         return entries
 
     @property
     def time_steps(self) -> int | None:
-        """T, where the network says it."""
+        """T, or None if the network has no such option."""
         return getattr(self.network, "time_steps", None)
 
     @property
-    def unused(self) -> str:
-        """A line that says so where neurons are named and the network brings its own; else nothing."""
+    def unused_neuron(self) -> str:
+        """A warning if the recipe configures neurons and the network has its own, else an empty string."""
         if self.network.accepts("make_neuron") or self.neuron == Recipe().neuron:
             return ""
-        name = components.component_of(self.network).name
-        return f"network {name!r} brings its own neurons: what neuron says has no effect"
+        return f"network {component_of(self.network).name!r} has its own neurons: the entries of neuron have no effect"
 
     def __str__(self) -> str:
-        """Say in a few words what trains on what, and how."""
-        names = {field.name: getattr(self, field.name) for field in fields(self)}
-        data, network = (components.component_of(names[name]).name for name in ("data", "network"))
-        return f"{network} on {data}, {method_text(self.method)}"
+        network, data = component_of(self.network).name, component_of(self.data).name
+        return f"{network} on {data}, {describe_method(self.method)}"
 
 
-def method_text(method: Method) -> str:
-    """Return a method in a few words."""
-    objective = components.component_of(method.objective).name
-    words = []
-    if method.branches is None:
-        words.append("no branches" + (f", {objective}" if not takes_branches(method.objective) else ""))
+def describe_method(method: Method) -> str:
+    """Return a method in a few words.
+
+    Example:
+        >>> describe_method(Method(Branches("blocks"), calibrate=True))
+        'branches at blocks, logit_sum, lambda linear from 0.25, calibrated surrogates'
+    """
+    objective, gradient = component_of(method.objective).name, component_of(method.gradient).name
+    branches = method.branches
+    if branches is None:
+        parts = ["no branches"] + [objective] * (not takes_branches(method.objective))
     else:
-        taps = method.branches.taps
-        where = taps if isinstance(taps, str) else f"{len(taps)} taps"
-        schedule = method.branches.schedule
-        start = schedule(0, 1)
-        words.append(
-            f"branches at {where}, {objective}, lambda {components.component_of(schedule).name} from {start:g}"
-        )
-    gradient = components.component_of(method.gradient).name
-    return ", ".join(words + [gradient] * (gradient != "bptt") + ["calibrated surrogates"] * method.calibrate)
-
-
-def sections() -> dict[str, Any]:
-    """Return what each section of a recipe takes: a kind of component, or a dataclass."""
-    found = {name: slot(option.annotation) for name, option in components.fields_of(Recipe).items()}
-    return {name: each.content for name, each in found.items() if each is not None}
+        taps = branches.taps if isinstance(branches.taps, str) else f"{len(branches.taps)} taps"
+        weight = component_of(branches.branch_weight).name
+        parts = [f"branches at {taps}", objective, f"lambda {weight} from {branches.branch_weight(0, 1):g}"]
+    return ", ".join(parts + [gradient] * (gradient != "bptt") + ["calibrated surrogates"] * method.calibrate)

@@ -6,17 +6,13 @@ Names that need Lightning are imported on first use, so that help and recipes do
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# Imported so that the loggers are registered.
-from . import loggers  # noqa: F401
-from .checkpoint import position, read_checkpoint
+from ..markdown import markdown_table
 from .folder import Row, RunFolder
 from .gradient_mechanisms import RateShortcut, calibrates, check_gradient
 from .interruption import SIGNALS, Interrupted
 from .muon import Muon
 from .optimizers import make_optimizer
-from .options import Training
-from .provenance import Provenance
-from .recipe_diff import MAY_CHANGE_ON_RESUME, flatten_entries, recipe_differences
+from .same import MAY_CHANGE_ON_RESUME, flatten_entries, recipe_differences
 from .tables import (
     COLUMN_TITLES,
     LAYER_TABLE_LEGEND,
@@ -26,8 +22,8 @@ from .tables import (
     format_value,
     layer_rows,
     layer_table,
-    markdown_table,
 )
+from .training import Training
 
 if TYPE_CHECKING:
     from .classification import Classification
@@ -39,10 +35,10 @@ if TYPE_CHECKING:
         measure_task_energy,
         memory_energy_line,
     )
-    from .finite_steps import NumericsError
     from .health import Health
+    from .numerics import NumericsError
     from .run import calibrate_task, fit
-    from .task import Task, input_and_target
+    from .task import Task, pair
     from .trainer import make_trainer, quiet_lightning, seeded
 
 _LAZY = {
@@ -50,7 +46,7 @@ _LAZY = {
     "ENERGY_COLUMNS": "energy",
     "ENERGY_SAMPLES": "energy",
     "Health": "health",
-    "NumericsError": "finite_steps",
+    "NumericsError": "numerics",
     "Task": "task",
     "calibrate_task": "run",
     "energy_line": "energy",
@@ -59,7 +55,7 @@ _LAZY = {
     "make_trainer": "trainer",
     "measure_task_energy": "energy",
     "memory_energy_line": "energy",
-    "input_and_target": "task",
+    "pair": "task",
     "quiet_lightning": "trainer",
     "seeded": "trainer",
 }
@@ -78,7 +74,6 @@ __all__ = [
     "Metric",
     "Muon",
     "NumericsError",
-    "Provenance",
     "RateShortcut",
     "Row",
     "RunFolder",
@@ -94,7 +89,6 @@ __all__ = [
     "flatten_entries",
     "format_duration",
     "format_value",
-    "input_and_target",
     "layer_rows",
     "layer_table",
     "make_optimizer",
@@ -102,9 +96,8 @@ __all__ = [
     "markdown_table",
     "measure_task_energy",
     "memory_energy_line",
-    "position",
+    "pair",
     "quiet_lightning",
-    "read_checkpoint",
     "recipe_differences",
     "seeded",
 ]

@@ -7,12 +7,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from shortcut_snn.neurons import LIF, use_backend
-from shortcut_snn.neurons.operators import spike_layers as spike_operators
+from shortcut_snn.neurons import LIF, traced, use_backend
+from shortcut_snn.neurons.operators import spike_layers
 from shortcut_snn.neurons.operators.bits import pack, unpack
 from shortcut_snn.neurons.operators.interface import Affine, Dynamics, Source
 from shortcut_snn.neurons.operators.layout import is_channels_last
-from shortcut_snn.neurons.sequence import traced
 
 from .test_norm_neuron import LAYOUTS, lay_out
 from .under_test import MANY
@@ -34,7 +33,7 @@ def spikes(*shape: int, layout: str = "contiguous", dtype: torch.dtype = torch.f
     layout=st.sampled_from(LAYOUTS),
     dtype=st.sampled_from(DTYPES),
 )
-def test_nothing_is_lost_and_plain_pytorch_packs_alike(
+def test_packing_is_lossless_and_equals_plain_pytorch(
     seed: int, steps: int, channels: int, height: int, width: int, layout: str, dtype: torch.dtype
 ) -> None:
     torch.manual_seed(seed)
@@ -49,7 +48,7 @@ def test_nothing_is_lost_and_plain_pytorch_packs_alike(
         assert torch.equal(unpack(bits, x.shape, is_channels_last(x), dtype), x)
 
 
-def test_bits_of_many_pieces_of_work_and_of_other_axes() -> None:
+def test_many_work_items_and_other_axes_are_packed() -> None:
     for x in (spikes(2, 3, MANY, 29, 31, layout="channels_last"), spikes(3, 5, 37)):
         bits = pack(x)
         assert bits.dtype == torch.uint8
@@ -59,15 +58,15 @@ def test_bits_of_many_pieces_of_work_and_of_other_axes() -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_neurons_kernel_packs_its_spikes_and_reads_a_residual_from_bits(dtype: torch.dtype, layout: str) -> None:
-    # 3 * 5 * 13 elements: a tile's tail, where neurons behind the end must leave no spikes.
+def test_the_kernel_packs_spikes_and_reads_a_residual_from_bits(dtype: torch.dtype, layout: str) -> None:
+    # 3 * 5 * 13 elements do not fill a tile; its padding must leave no spikes.
     shape = (3, 1, 3, 5, 13)
     x, residual = lay_out(torch.randn(shape), layout).to(dtype), spikes(*shape, layout=layout, dtype=dtype)
     grad = lay_out(torch.randn(shape), layout).to(dtype)
     mean, var = kernels.batch_statistics(x)
     affine = Affine(torch.rsqrt(var), torch.full((3,), 5.0) - mean, mean)
     step = traced(LIF())
-    dynamics = Dynamics(step.text, step.numbers)
+    dynamics = Dynamics(step.text, step.constants)
     for norm in (affine, None):
         plain = kernels.forward(Source(x, residual, None, norm), 3, dynamics, False, True)
         packed = kernels.forward(Source(x, None, pack(residual), norm), 3, dynamics, False, True)
@@ -76,8 +75,8 @@ def test_the_neurons_kernel_packs_its_spikes_and_reads_a_residual_from_bits(dtyp
         assert torch.equal(plain[2], pack(plain[0]))
         assert torch.equal(plain[2], packed[2])
         results = [
-            kernels.backward(grad, None, Source(x, *kept, norm), dynamics, True)
-            for kept in ((residual, None), (None, pack(residual)))
+            kernels.backward(grad, None, Source(x, *saved, norm), dynamics, True)
+            for saved in ((residual, None), (None, pack(residual)))
         ]
         assert torch.equal(results[0].x, results[1].x)
         if norm is not None:
@@ -90,7 +89,7 @@ CONVS = [(3, 1, 1, 1, True), (3, 2, 1, 1, False), (1, 2, 0, 1, False), (1, 1, 0,
 @pytest.mark.parametrize(("kernel", "stride", "padding", "groups", "bias"), CONVS)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_a_convolutions_gradients_are_the_same_to_the_last_bit(
+def test_gradients_of_a_convolution_are_bit_identical(
     dtype: torch.dtype, layout: str, kernel: int, stride: int, padding: int, groups: int, bias: bool
 ) -> None:
     x = spikes(3, 2, 16, 9, 10, layout=layout, dtype=dtype)
@@ -100,28 +99,28 @@ def test_a_convolutions_gradients_are_the_same_to_the_last_bit(
     leaves = [x.flatten(0, 1), weight] + ([torch.randn(32, dtype=dtype)] if bias else [])
     results = []
     for packed in (False, True):
-        own = [leaf.detach().requires_grad_() for leaf in leaves]
-        b = own[2] if bias else None
+        inputs = [leaf.detach().requires_grad_() for leaf in leaves]
+        b = inputs[2] if bias else None
         if packed:
             sizes = [stride] * 2, [padding] * 2, [1, 1]
-            out = spike_operators.spike_conv2d(own[0], pack(x), own[1], b, *sizes, groups)
+            out = spike_layers.spike_conv2d(inputs[0], pack(x), inputs[1], b, *sizes, groups)
         else:
-            out = F.conv2d(own[0], own[1], b, stride, padding, 1, groups)
+            out = F.conv2d(inputs[0], inputs[1], b, stride, padding, 1, groups)
         grad = torch.linspace(-1, 1, out.numel(), dtype=dtype).view_as(out)
-        results.append([out, *torch.autograd.grad(out, own, grad)])
+        results.append([out, *torch.autograd.grad(out, inputs, grad)])
     for got, want in zip(*results, strict=True):
         assert torch.equal(got, want)
         assert got.stride() == want.stride()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_gradient_of_max_pooling_is_the_same_to_the_last_bit(layout: str) -> None:
+def test_gradient_of_max_pooling_is_bit_identical(layout: str) -> None:
     x = spikes(3, 2, 5, 9, 10, layout=layout)
     results = []
     for packed in (False, True):
         flat = x.flatten(0, 1).requires_grad_()
         if packed:
-            out = spike_operators.spike_max_pool2d(flat, pack(x), [3, 3], [2, 2], [1, 1], [1, 1], False)
+            out = spike_layers.spike_max_pool2d(flat, pack(x), [3, 3], [2, 2], [1, 1], [1, 1], False)
         else:
             out = F.max_pool2d(flat, 3, 2, 1)
         results.append([out, *torch.autograd.grad(out, flat, torch.linspace(-1, 1, out.numel()).view_as(out))])
@@ -133,9 +132,9 @@ def test_the_gradient_of_max_pooling_is_the_same_to_the_last_bit(layout: str) ->
 def test_opcheck(layout: str) -> None:
     x = spikes(3, 2, 8, 6, 7, layout=layout)
     flat, weight = x.flatten(0, 1), torch.randn(4, 8, 3, 3, requires_grad=True)
-    torch.library.opcheck(spike_operators.pack_spikes, (x,))
+    torch.library.opcheck(spike_layers.pack_spikes, (x,))
     bias = torch.randn(4, requires_grad=True)
     arguments = (flat.requires_grad_(), pack(x.detach()), weight, bias, [2, 2], [1, 1], [1, 1], 1)
-    torch.library.opcheck(spike_operators.spike_conv2d, arguments)
+    torch.library.opcheck(spike_layers.spike_conv2d, arguments)
     arguments = (flat, pack(x.detach()), [3, 3], [2, 2], [1, 1], [1, 1], False)
-    torch.library.opcheck(spike_operators.spike_max_pool2d, arguments)
+    torch.library.opcheck(spike_layers.spike_max_pool2d, arguments)

@@ -1,4 +1,4 @@
-"""Kernels whose working memory does not depend on what a process makes its tensors of by default."""
+"""Kernels allocate their workspace independently of the default dtype and device."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(KERNELS != "numba", reason="pointers are numba's
 
 @pytest.fixture(params=["bfloat16", "meta"])
 def default(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Return the name of a default that is set once the test calls for it; what was there comes back."""
+    """Return the name of a default that the test sets; the previous one is restored."""
     dtype = torch.get_default_dtype()
     yield request.param
     torch.set_default_dtype(dtype)
@@ -30,7 +30,7 @@ def test_the_default_dtype_and_device_change_nothing(default: str, monkeypatch: 
     def noted(*args: object, **kwargs: object) -> torch.Tensor:
         made.append(empty(*args, **kwargs))
         if made[-1].device.type != "cpu" or made[-1].dtype == torch.bfloat16:
-            raise AssertionError("kernels would write past this tensor, or to no memory at all")
+            raise AssertionError("kernels would write past this tensor")
         return made[-1]
 
     layer, plain = NormNeuron(torch.nn.BatchNorm2d(3), PLIF(surrogate=ATan())), PLIF(0.3)

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from shortcut_snn.neurons import NormNeuron, use_backend
-from shortcut_snn.neurons.packing import bits_of
+from shortcut_snn.neurons import NormNeuron, bits_of, use_backend
 
 from ..every_neuron import NEURONS, currents
 from .test_norm_neuron import lay_out
@@ -27,24 +26,24 @@ from .under_test import DEVICE, KERNELS
         ("by-channel", "contiguous", torch.float32),
     ],
 )
-def test_behind_a_norm(name: str, layout: str, dtype: torch.dtype) -> None:
+def test_norm_and_residual_equal_plain_pytorch(name: str, layout: str, dtype: torch.dtype) -> None:
     torch.manual_seed(1)
     layer = NormNeuron(nn.BatchNorm2d(5), NEURONS[name]())
     nn.init.uniform_(layer.norm.weight, 0.5, 2.0)
     # More than one tile, and a tail.
     x = lay_out(currents(4, 2, 5, 4, 3).to(DEVICE), layout).to(dtype)
     residual = lay_out((currents(4, 2, 5, 4, 3, seed=2) > 0.5).to(DEVICE, dtype), layout)
-    found = []
+    results = []
     for backend, module, kind in ((KERNELS, layer, dtype), ("eager", copy.deepcopy(layer).double(), torch.float64)):
         leaf = x.detach().to(kind).requires_grad_()
         with use_backend(backend):
             spikes = module(leaf, residual.to(kind))
             assert (bits_of(spikes) is not None) == (backend == KERNELS and name != "ilif")
             (spikes * residual.roll(1, 0).to(kind)).sum().backward()
-        found.append([spikes.detach(), leaf.grad, *(p.grad for p in module.parameters())])
-    assert 0 < found[0][0].float().mean() < 4
-    assert torch.equal(found[0][0].double(), found[1][0])
+        results.append([spikes.detach(), leaf.grad, *(p.grad for p in module.parameters())])
+    assert 0 < results[0][0].float().mean() < 4
+    assert torch.equal(results[0][0].double(), results[1][0])
     digits = max(torch.finfo(dtype).eps, 1e-5)
-    for got, want in zip(*found, strict=True):
+    for got, want in zip(*results, strict=True):
         scale = want.abs().max().clamp_min(1.0)
         torch.testing.assert_close(got.double() / scale, want / scale, rtol=4 * digits, atol=4 * digits)

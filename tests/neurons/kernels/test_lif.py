@@ -6,21 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from shortcut_snn.neurons import ATan, Rectangle, Sigmoid, Surrogate, Tanh, Triangle, use_backend
-from shortcut_snn.neurons.functional import lif
+from shortcut_snn.neurons import LIF, ATan, Rectangle, Sigmoid, Surrogate, Tanh, Triangle, use_backend
 
+from ..test_reference import LearnedDecay
 from .under_test import DEVICE, KERNELS
 
-# How far ds/du may be off, relative to its largest value: exp is computed to about 2 units in the last place.
-SURROGATES = {
-    Rectangle(): 0.0,
-    Rectangle(3.0): 1e-7,
-    Triangle(0.7, 1.3): 1e-6,
-    ATan(): 1e-6,
-    Tanh(0.5): 1e-6,
-    Sigmoid(5.0): 1e-6,
-}
-# Every surrogate and every reset; the layer's tests have all pairs, each of which is a kernel to compile.
+# Tolerated errors of ds/du relative to its largest value: exp is computed to about 2 ulp.
+SURROGATES = {Rectangle(3.0): 1e-7, Triangle(0.7, 1.3): 1e-6, ATan(): 1e-6, Tanh(0.5): 1e-6, Sigmoid(5.0): 1e-6}
+# Every surrogate and every reset; each pair is a kernel to compile.
 KINDS = [
     (Rectangle(), "hard", False),
     (Rectangle(3.0), "soft", True),
@@ -29,20 +22,6 @@ KINDS = [
     (Tanh(0.5), "hard", False),
     (Sigmoid(5.0), "soft", False),
 ]
-
-
-def both(current: Tensor, decay: float, initial: Tensor | None, weights: tuple[Tensor, Tensor], **options: object):
-    """Outputs and gradients of the two implementations."""
-    results = []
-    for backend in (KERNELS, "eager"):
-        inputs = [current.clone().requires_grad_(), torch.tensor(decay, requires_grad=True)]
-        if initial is not None:
-            inputs.append(initial.clone().requires_grad_())
-        with use_backend(backend):
-            spikes, final = lif(*inputs[:2], initial=inputs[2] if initial is not None else None, **options)
-            loss = (spikes * weights[0]).sum() + (final * weights[1]).sum()
-            results.append((spikes, final, torch.autograd.grad(loss, inputs)))
-    return results
 
 
 @given(
@@ -54,7 +33,7 @@ def both(current: Tensor, decay: float, initial: Tensor | None, weights: tuple[T
     kind=st.sampled_from(KINDS),
     streamed=st.booleans(),
 )
-def test_equals_the_loop(
+def test_values_and_gradients_equal_plain_pytorch(
     seed: int,
     steps: int,
     shape: list[int],
@@ -69,11 +48,20 @@ def test_equals_the_loop(
     def random(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, device="cpu").to(DEVICE)
 
-    current = 2 * random(steps, *shape)
-    initial = random(*shape) if streamed else None
+    neuron = LearnedDecay(
+        torch.tensor(decay), threshold=threshold, surrogate=surrogate, reset=reset, detach_reset=detach
+    )
+    current = (2 * random(steps, *shape)).requires_grad_()
+    initial = random(*shape).requires_grad_() if streamed else None
     weights = random(steps, *shape), random(*shape)
-    options = {"threshold": threshold, "surrogate": surrogate, "reset": reset, "detach_reset": detach}
-    (spikes, final, grads), (want_spikes, want_final, want_grads) = both(current, decay, initial, weights, **options)
+    leaves = [current, neuron.decay, *([initial] if streamed else [])]
+    results = []
+    for backend in (KERNELS, "eager"):
+        with use_backend(backend):
+            spikes, final = neuron.stream(current, initial)
+            loss = (spikes * weights[0]).sum() + (final * weights[1]).sum()
+            results.append((spikes, final, torch.autograd.grad(loss, leaves)))
+    (spikes, final, grads), (want_spikes, want_final, want_grads) = results
     # The same float32 operations in the same order.
     assert torch.equal(spikes, want_spikes)
     assert torch.equal(final, want_final)
@@ -87,7 +75,7 @@ def test_the_slope_equals_the_surrogate(surrogate: Surrogate) -> None:
     v = torch.cat([torch.linspace(-3, 3, 4001), torch.tensor([0.0, 0.5, -0.5, 1.5, 30.0, -30.0, 200.0, -200.0])])
     current = (v + 1.0).view(1, 1, -1).requires_grad_()
     with use_backend(KERNELS):
-        spikes, _ = lif(current, surrogate=surrogate)
+        spikes = LIF(surrogate=surrogate)(current)
     (gradient,) = torch.autograd.grad(spikes.sum(), current)
     want = surrogate(current.detach() - 1.0)
     torch.testing.assert_close(gradient, want, rtol=2e-6, atol=SURROGATES[surrogate] * want.max().item())
@@ -98,22 +86,22 @@ def test_any_strides_are_taken(layout: str) -> None:
     base = 2 * torch.randn(4, 3, 6, 5, 4)
     current = {
         "expanded": base[:1].expand(4, 3, 6, 5, 4),
-        "transposed": base.transpose(1, 3).transpose(1, 3).flip(0).transpose(3, 4).contiguous().transpose(3, 4),
+        "transposed": base.transpose(3, 4).contiguous().transpose(3, 4),
         "channels_last": base.movedim(2, -1).contiguous().movedim(-1, 2),
         "sliced": torch.randn(4, 3, 6, 5, 9)[..., ::2][..., :4],
     }[layout]
-    weight = torch.randn(current.shape)
+    weight, neuron = torch.randn(current.shape), LIF(surrogate=ATan())
     results = []
     for backend in (KERNELS, "eager"):
         x = current.detach().requires_grad_()
         with use_backend(backend):
-            spikes, final = lif(x, surrogate=ATan())
+            spikes, final = neuron.stream(x)
         results.append((spikes, final, torch.autograd.grad((spikes * weight).sum(), x)[0]))
     torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-6)
 
 
 def test_inference_keeps_no_graph() -> None:
     with torch.inference_mode(), use_backend(KERNELS):
-        spikes, final = lif(torch.randn(3, 2, 8) * 2)
+        spikes, final = LIF().stream(torch.randn(3, 2, 8) * 2)
     assert not spikes.requires_grad
     assert final.shape == (2, 8)

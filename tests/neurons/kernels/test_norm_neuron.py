@@ -28,8 +28,18 @@ from shortcut_snn.neurons.operators.interface import Source
 from .under_test import DEVICE, KERNELS, MANY
 from .under_test import module as kernels
 
-SURROGATES = [Rectangle(1.0), Rectangle(4.0), Triangle(0.7, 1.5), Tanh(0.5), ATan(3.0), Sigmoid(2.0)]
 LAYOUTS = ["contiguous", "channels_last"]
+# Each surrogate once, and each combination of reset, detached reset and layout once.
+STEPS = [
+    (Rectangle(1.0), "hard", False, "contiguous"),
+    (Rectangle(4.0), "soft", True, "channels_last"),
+    (Triangle(0.7, 1.5), "hard", True, "contiguous"),
+    (Triangle(0.7, 1.5), "soft", False, "channels_last"),
+    (Tanh(0.5), "hard", False, "channels_last"),
+    (ATan(3.0), "soft", True, "contiguous"),
+    (ATan(3.0), "hard", True, "channels_last"),
+    (Sigmoid(2.0), "soft", False, "contiguous"),
+]
 seeds = st.integers(0, 2**31)
 
 
@@ -104,11 +114,8 @@ def away_from_ties(shape: tuple[int, ...], seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator("cpu").manual_seed(seed), device="cpu").to(DEVICE)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("detach", [False, True], ids=["attached", "detached"])
-@pytest.mark.parametrize("reset", ["hard", "soft"])
-@pytest.mark.parametrize("surrogate", SURROGATES, ids=str)
-def test_all_surrogates_and_resets(
+@pytest.mark.parametrize(("surrogate", "reset", "detach", "layout"), STEPS)
+def test_surrogates_and_resets_equal_plain_pytorch(
     fused: list[int], surrogate: Surrogate, reset: str, detach: bool, layout: str
 ) -> None:
     module = layer(5, PLIF(0.6, 0.8, surrogate, reset, detach))
@@ -131,7 +138,7 @@ def test_all_surrogates_and_resets(
     training=st.booleans(),
     affine=st.booleans(),
 )
-def test_all_sizes(
+def test_sizes_equal_plain_pytorch(
     seed: int,
     steps: int,
     batch: int,
@@ -165,9 +172,8 @@ def test_all_sizes(
         torch.testing.assert_close(value, want[2][name], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("add", [False, True], ids=["alone", "residual"])
-def test_many_pieces_of_work_and_a_tail(fused: list[int], layout: str, add: bool) -> None:
+@pytest.mark.parametrize(("layout", "add"), [("contiguous", False), ("channels_last", True)])
+def test_many_work_items_and_a_tail_equal_plain_pytorch(fused: list[int], layout: str, add: bool) -> None:
     x = lay_out(away_from_ties((2, 3, MANY, 29, 31), 7), layout)
     residual = lay_out((torch.rand(x.shape) > 0.7).float(), layout) if add else None
     assert_equals_eager(layer(MANY, LIF(surrogate=Triangle())), x, residual, 2)
@@ -175,7 +181,7 @@ def test_many_pieces_of_work_and_a_tail(fused: list[int], layout: str, add: bool
 
 
 @pytest.mark.parametrize("add", [False, True], ids=["alone", "residual"])
-def test_a_static_current(fused: list[int], add: bool) -> None:
+def test_a_constant_current_equals_plain_pytorch(fused: list[int], add: bool) -> None:
     x = lay_out(away_from_ties((1, 3, 6, 5, 7), 3), LAYOUTS[1])
     residual = torch.rand(4, 3, 6, 5, 7) if add else None
     assert_equals_eager(layer(6, IF(surrogate=Sigmoid())), x, residual, 4)
@@ -183,7 +189,7 @@ def test_a_static_current(fused: list[int], add: bool) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["batch", "running"])
-def test_the_gradient_of_a_single_image_in_plain_pytorch(training: bool) -> None:
+def test_gradient_of_a_single_image_in_plain_pytorch(training: bool) -> None:
     # Its strides are ambiguous, and PyTorch's batch norm takes them for another layout's.
     module = layer(2, LIF(surrogate=ATan())).train(training)
     x, weight = away_from_ties((1, 1, 2, 3, 4), 6), torch.randn(3, 1, 2, 3, 4)
@@ -193,9 +199,10 @@ def test_the_gradient_of_a_single_image_in_plain_pytorch(training: bool) -> None
     torch.testing.assert_close(gradients, want)
 
 
-@pytest.mark.parametrize("neuron", [IF(), LIF(0.3), PLIF(0.9, surrogate=Tanh())], ids=str)
-@pytest.mark.parametrize("training", [True, False], ids=["batch", "running"])
-def test_fully_connected_layers(fused: list[int], neuron: Neuron, training: bool) -> None:
+@pytest.mark.parametrize(
+    ("neuron", "training"), [(IF(), True), (LIF(0.3), False), (PLIF(0.9, surrogate=Tanh()), True)], ids=str
+)
+def test_fully_connected_layers_equal_plain_pytorch(fused: list[int], neuron: Neuron, training: bool) -> None:
     module = layer(37, neuron, nn.BatchNorm1d).train(training)
     module.norm.running_mean.normal_()
     module.norm.running_var.uniform_(0.5, 2.0)
@@ -204,13 +211,13 @@ def test_fully_connected_layers(fused: list[int], neuron: Neuron, training: bool
 
 
 @pytest.mark.parametrize("options", [{"affine": False}, {"track_running_stats": False}, {"momentum": 0.3}], ids=str)
-def test_the_options_of_the_norm(fused: list[int], options: dict) -> None:
+def test_options_of_the_norm_equal_plain_pytorch(fused: list[int], options: dict) -> None:
     for training in (True, False):
         assert_equals_eager(layer(4, LIF(), **options).train(training), away_from_ties((2, 3, 4, 5, 5), 8), None, 2)
     assert len(fused) == 2
 
 
-def test_the_running_statistics_follow_torchs_over_several_batches(fused: list[int]) -> None:
+def test_running_statistics_equal_torch_over_several_batches(fused: list[int]) -> None:
     ours, norm = NormNeuron(nn.BatchNorm2d(6), LIF()), nn.BatchNorm2d(6)
     for seed in range(5):
         x = 3 * away_from_ties((2, 4, 6, 5, 5), seed) + torch.arange(6).view(6, 1, 1)
@@ -222,7 +229,7 @@ def test_the_running_statistics_follow_torchs_over_several_batches(fused: list[i
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_mean_far_from_zero_costs_no_digits(layout: str) -> None:
+def test_statistics_are_exact_far_from_zero(layout: str) -> None:
     x = lay_out(away_from_ties((4, 8, 3, 16, 16), 2) + 1000.0, layout)
     mean, var = kernels.batch_statistics(x)
     exact = x.double().transpose(0, 2).flatten(1)
@@ -230,9 +237,14 @@ def test_a_mean_far_from_zero_costs_no_digits(layout: str) -> None:
     torch.testing.assert_close(var.double(), exact.var(1, unbiased=False), rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("add", [False, True], ids=["alone", "residual"])
+@pytest.mark.parametrize(
+    ("dtype", "layout", "add"),
+    [
+        (torch.bfloat16, "channels_last", True),
+        (torch.bfloat16, "contiguous", False),
+        (torch.float16, "contiguous", True),
+    ],
+)
 def test_half_precision_is_computed_in_float32(fused: list[int], dtype: torch.dtype, layout: str, add: bool) -> None:
     module = layer(6, PLIF(0.6, surrogate=ATan()))
     x = lay_out(away_from_ties((4, 3, 6, 5, 7), 11), layout).to(dtype)
@@ -303,7 +315,7 @@ def test_a_broadcast_gradient_is_taken(fused: list[int]) -> None:
     assert len(fused) == 1
 
 
-def test_only_what_asks_for_a_gradient_gets_one(fused: list[int]) -> None:
+def test_only_inputs_that_require_gradients_get_one(fused: list[int]) -> None:
     module, x = layer(4, LIF()), away_from_ties((2, 3, 4, 5, 5), 9).requires_grad_()
     residual = torch.ones(2, 3, 4, 5, 5)
     for parameter in module.parameters():
@@ -338,10 +350,10 @@ class OwnNorm(nn.BatchNorm2d):
     ],
     ids=["surrogate", "neuron", "norm", "momentum", "double"],
 )
-def test_what_the_kernels_do_not_know_runs_in_plain_pytorch(fused: list[int], module: NormNeuron) -> None:
+def test_unsupported_modules_run_in_plain_pytorch(fused: list[int], module: NormNeuron) -> None:
     x = away_from_ties((2, 4, 3, 5, 5), 4).to(module.norm.weight.dtype)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # said once, of the surrogate
+        warnings.simplefilter("ignore")  # The surrogate cannot be traced.
         assert 0 < module(x).mean() < 1
     assert not fused
 
@@ -372,7 +384,7 @@ def test_a_hook_on_the_layer_sees_the_spikes(fused: list[int]) -> None:
     [((2, 3, 4, 5), None), ((2, 3, 5, 5, 5), None), ((1, 1, 4, 1, 1), None), ((2, 3, 4, 5, 5), (2, 3, 4, 5, 6))],
     ids=["axes", "channels", "one value", "residual"],
 )
-def test_errors_are_those_of_plain_pytorch(shape: tuple[int, ...], residual: tuple[int, ...] | None) -> None:
+def test_errors_equal_those_of_plain_pytorch(shape: tuple[int, ...], residual: tuple[int, ...] | None) -> None:
     module = NormNeuron(nn.BatchNorm2d(4), LIF())
     added = None if residual is None else torch.zeros(residual)
     messages = []

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from shortcut_snn.neurons import LIF, ATan, NormNeuron
-from shortcut_snn.neurons.cpu import thread_pool as team
+from shortcut_snn.neurons.cpu import thread_pool
 
 
 @pytest.fixture(params=["openmp", "pool"])
 def two_threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     if request.param == "pool":
-        monkeypatch.setattr(team, "_openmp", lambda: None)
-    elif team._openmp() is None:
+        monkeypatch.setattr(thread_pool, "_openmp", lambda: None)
+    elif thread_pool._openmp() is None:
         pytest.skip("PyTorch is not linked to GNU OpenMP here")
     torch.set_num_threads(2)
     yield request.param
@@ -58,7 +58,7 @@ def test_a_forked_process_computes_the_same(two_threads: str) -> None:
     if child == 0:
         status = 1
         try:
-            assert team.thread_count() == 1
+            assert thread_pool.thread_count() == 1
             # PyTorch's own operators would wait for threads that the fork left behind.
             torch.set_num_threads(1)
             os.write(writer, str(step(2)[0].sum().item()).encode())

@@ -1,7 +1,7 @@
-"""The GPU kernels: the tests of this folder with Triton's kernels in the place of numba's, in a process of their own.
+"""The GPU kernels: tests of this folder with Triton's kernels instead of numba's, in a separate process.
 
-Triton reads when it is imported whether it shall interpret; what its interpreter changes of itself must not reach other
-tests. Where there is a GPU they run there too.
+Triton reads on import whether to interpret kernels, and its interpreter patches Triton itself, which must not affect
+other tests. With a GPU the tests run on it too.
 """
 
 import importlib.util
@@ -23,7 +23,6 @@ TESTS = [
     "test_bits.py",
     "test_every_neuron.py",
     "test_operators.py::test_opcheck[channels_last-False-True-True]",
-    "test_operators.py::test_opcheck[contiguous-True-False-False]",
     "test_operators.py::test_opcheck_of_the_neuron_alone",
     "test_operators.py::test_opcheck_of_the_statistics",
     "test_operators.py::test_a_compiled_network_has_no_graph_break_and_equals_eager",

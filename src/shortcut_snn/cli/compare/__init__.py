@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ...files import read_json
-from ...recipes.entries import merged, said
+from ...recipes import merged, parse_options
 from ...training import Metric, markdown_table
-from .._launchers import add_launcher, launching
-from .._output import tell
+from .._launchers import launching
+from .._output import print_line
 from .._parser import UsageError
 from .planning import METHODS, Plan, Variant, differing_fixed_entry, plan, validation_metric, with_candidate
 from .planning import without_method as _without_method
@@ -30,35 +30,6 @@ __all__ = [
     "validation_metric",
 ]
 
-HELP = "compare methods over seeds"
-DESCRIPTION = (
-    "Train several methods over several seeds and compare them. The same command resumes a comparison that was "
-    "interrupted, and trains nothing twice."
-)
-RECIPE = True
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
-    parser.add_argument("--out", required=True, help="folder of the comparison; created")
-    parser.add_argument(
-        "--methods", nargs="+", default=list(METHODS), metavar="PRESET",
-        help="presets or files to compare; the first is the baseline. Each may carry entries: "
-        "--methods vanilla 'evolutionary method.branches.taps=blocks'",
-    )  # fmt: skip
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from training.seed on (default: 3)")
-    parser.add_argument(
-        "--grid", action="append", default=[], metavar="KEY=A,B",
-        help="an entry of the recipe to vary as well, as in optimizer.lr=0.003,0.01; repeatable",
-    )  # fmt: skip
-    parser.add_argument(
-        "--tune", action="append", default=[], metavar="KEY=A,B",
-        help="an entry of which each method gets its own best value, chosen on validation data before the seeds, as "
-        "in optimizer.lr=0.03,0.1,0.3; repeatable",
-    )  # fmt: skip
-    parser.add_argument("--tune-epochs", type=int, default=None, help="epochs of the runs that tune, one seed each")
-    add_launcher(parser)
-
 
 def run(options: argparse.Namespace) -> int:
     """Compare, and print the table of all finished runs."""
@@ -69,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     rows: Sequence[Mapping[str, Any]] = []
     try:
         with launching(options, options.out) as launcher:
-            rows = compare(made, options.out, options.jobs, tell, launcher=launcher, imported=options.imported)
+            rows = compare(made, options.out, options.jobs, print_line, launcher=launcher, imported=options.imported)
     except RunsFailed as error:
         rows = error.rows
         raise
@@ -82,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
 def _plan(options: argparse.Namespace) -> Plan:
     """Return the plan of a command line, checked before anything is trained."""
     # Presets in a shared file name a method; methods are what the comparison varies.
-    shared = merged(*map(_without_method, options.layers), said(options.entries))
+    shared = merged(*map(_without_method, options.layers), parse_options(options.entries))
     made = plan(
         shared, options.methods, options.seeds, options.grid, options.imports, options.tune, options.tune_epochs
     )
@@ -98,8 +69,10 @@ def _plan(options: argparse.Namespace) -> Plan:
 def _print_table(rows: Sequence[Mapping[str, Any]], plan: Plan, folder: Path) -> None:
     baseline, description = plan.variants[0].label, read_json(folder / "comparison.json")
     tuned = description.get("tuned", {})
-    tell("\n" + markdown_table(*comparison_table(rows, Metric.of(description), baseline, tuned, short=True)))
-    tell(f"\nmeans over seeds after the last epoch with 95 % intervals; differences from {baseline} with the same seed")
+    print_line("\n" + markdown_table(*comparison_table(rows, Metric.of(description), baseline, tuned, short=True)))
+    print_line(
+        f"\nmeans over seeds after the last epoch with 95 % intervals; differences from {baseline} with the same seed"
+    )
     if rows[0]["variant"] != baseline:
-        tell(f"\nno run of the baseline {baseline} has finished: there are no differences")
-    tell(f"\nwritten: comparison.csv, comparison.md, comparison.png and runs.csv in {folder}")
+        print_line(f"\nthe baseline {baseline} has no finished run, so the table has no differences")
+    print_line(f"\nwritten: comparison.csv, comparison.md, comparison.png and runs.csv in {folder}")

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...recipes import Method, Recipe, build
-from ...recipes.entries import changed, from_dict, layer, merged, said
-from ...training import recipe_differences
+from ...recipes import Method, Recipe, build, changed, from_dict, layer, merged, parse_options
+from ...training import RunFolder, recipe_differences
 from ...yaml_text import parse
 from .._parser import words
 
@@ -21,7 +20,7 @@ FIXED = ("training.seed", "data.seed", "data.validation", "data.train_limit")
 MAX_FOLDER_NAME = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Variant:
     """One row of a comparison.
 
@@ -41,6 +40,10 @@ class Variant:
         """The name of its folder."""
         return folder_name(self.label)
 
+    def run_folder(self, comparison: Path, seed: int) -> RunFolder:
+        """Return the folder of a run in the folder of a comparison."""
+        return RunFolder(comparison / self.folder / f"seed{seed}")
+
 
 def folder_name(label: str) -> str:
     """Return a label as the name of a folder."""
@@ -53,7 +56,7 @@ def folder_name(label: str) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a comparison trains.
+    """The variants and seeds that a comparison trains.
 
     Args:
         variants: the rows; the first one is the baseline.
@@ -142,7 +145,7 @@ def _draft(entries: Mapping[str, Any], spec: str, point: Sequence[str], tune_axe
     keys = [_key(option) for option in [*point, *own_options, *(axis[0] for axis in tune_axes)]]
     if "training.seed" in keys:
         raise ValueError("training.seed cannot be varied: give the number of seeds with --seeds")
-    method_entries = merged(_laid_over_method(entries, layer(method)), said(own_options))
+    method_entries = merged(_laid_over_method(entries, layer(method)), parse_options(own_options))
     skipped = {_key(option) for option in own_options}
     has_branches = from_dict(method_entries).method.branches is not None
 
@@ -155,7 +158,7 @@ def _draft(entries: Mapping[str, Any], spec: str, point: Sequence[str], tune_axe
     return _Draft(
         method,
         (*varied, *own_options),
-        from_dict(merged(method_entries, said(varied))),
+        from_dict(merged(method_entries, parse_options(varied))),
         tuple(itertools.product(*axes)) if axes else (),
     )
 
@@ -231,7 +234,7 @@ def with_candidate(recipe: Recipe, options: Sequence[str], epochs: int | None = 
     Raises:
         ValueError: an entry is unknown, or its value is invalid.
     """
-    return changed(recipe, said(options), {} if epochs is None else {"training": {"epochs": epochs}})
+    return changed(recipe, parse_options(options), {} if epochs is None else {"training": {"epochs": epochs}})
 
 
 def without_method(name: str) -> dict[str, Any]:
@@ -239,7 +242,7 @@ def without_method(name: str) -> dict[str, Any]:
 
     The recipe of a run states its whole method, which would make all compared methods the same.
     """
-    entries = layer(name, presets=False)
+    entries = layer(name, with_method=False)
     method = entries.get("method")
     is_complete = isinstance(method, Mapping) and method.keys() >= {field.name for field in dataclasses.fields(Method)}
     return {key: value for key, value in entries.items() if not (is_complete and key == "method")}

@@ -28,7 +28,7 @@ class RunsFailed(ValueError):
 
 @dataclass
 class Tuning:
-    """What the runs that tune a variant gave.
+    """The outcomes of the runs that tune a variant.
 
     Args:
         variant: the variant.
@@ -90,21 +90,19 @@ def compare(
     log(_announcement(plan, folder))
     scheduler = Scheduler(launcher or Local(jobs), jobs, plan.imports, log)
     tunings = _tune(plan, folder, scheduler)
-    outcomes = _train_seeds(plan, folder, tunings, scheduler)
-    results: Results = {variant.label: {} for variant in plan.variants}
-    for (label, seed), outcome in outcomes.items():
+    outcomes = _train_seeds(plan.seeds, folder, tunings, scheduler)
+    results: Results = {variant: {} for variant in plan.variants}
+    for (variant, seed), outcome in outcomes.items():
         if outcome.result is not None:
-            results[label][seed] = outcome.result
-    rows = summarise(plan, folder, results, {tuning.variant.label: tuning.values for tuning in tunings})
-    folders = (_folder(folder, plan, *key) for key in outcomes)
+            results[variant][seed] = outcome.result
+    rows = summarise(folder, results, {tuning.variant.label: tuning.values for tuning in tunings})
+    folders = [variant.run_folder(folder, seed) for variant, seed in outcomes]
     for line in changed_imports(folders, imported, "remove their folders to train with it"):
         log(line)
-    failures = {key: outcome.error for key, outcome in outcomes.items() if outcome.error}
-    if failures:
-        key, error = next(iter(failures.items()))
-        raise RunsFailed(
-            f"{len(failures)} of {len(outcomes)} runs failed, first {_folder(folder, plan, *key)}: {error}", rows
-        )
+    errors = {path: outcome.error for path, outcome in zip(folders, outcomes.values(), strict=True) if outcome.error}
+    if errors:
+        path, error = next(iter(errors.items()))
+        raise RunsFailed(f"{len(errors)} of {len(outcomes)} runs failed, first {path}: {error}", rows)
     return rows
 
 
@@ -128,21 +126,20 @@ def _announcement(plan: Plan, folder: Path) -> str:
 
 def _tune(plan: Plan, folder: Path, scheduler: Scheduler) -> list[Tuning]:
     """Train the candidates of every variant and choose the best of each; write ``tuning.csv``."""
-    variants = {variant.label: variant for variant in plan.variants}
-    outcomes: dict[str, dict[Candidate, Outcome]] = {label: {} for label in variants}
+    outcomes: dict[Variant, dict[Candidate, Outcome]] = {variant: {} for variant in plan.variants}
     runs = {
-        _candidate_run(variant, candidate, folder, plan.tune_epochs): (variant.label, candidate)
+        _candidate_run(variant, candidate, folder, plan.tune_epochs): (variant, candidate)
         for variant in plan.variants
         for candidate in variant.candidates
     }
 
     def on_end(run: TrainingRun, outcome: Outcome) -> None:
-        label, candidate = runs[run]
-        outcomes[label][candidate] = outcome
+        variant, candidate = runs[run]
+        outcomes[variant][candidate] = outcome
         _log_outcome(scheduler.log, run, outcome, tune=True)
 
     scheduler.train(iter(runs), on_end)
-    tunings = [_choose(variants[label], outcomes[label]) for label in variants]
+    tunings = [_choose(variant, outcomes[variant]) for variant in plan.variants]
     for tuning in tunings:
         if tuning.values:
             chosen = ", ".join(f"{key} {value}" for key, value in tuning.values.items())
@@ -204,20 +201,20 @@ def _validation_value(result: Mapping[str, Any]) -> float:
 
 
 def _train_seeds(
-    plan: Plan, folder: Path, tunings: Sequence[Tuning], scheduler: Scheduler
-) -> dict[tuple[str, int], Outcome]:
-    """Train every seed of every variant; return the outcomes by label and seed."""
-    outcomes: dict[tuple[str, int], Outcome] = {}
-    runs: dict[TrainingRun, tuple[str, int]] = {}
-    for seed in plan.seeds:
+    seeds: Sequence[int], folder: Path, tunings: Sequence[Tuning], scheduler: Scheduler
+) -> dict[tuple[Variant, int], Outcome]:
+    """Train every seed of every variant; return how each run ended."""
+    outcomes: dict[tuple[Variant, int], Outcome] = {}
+    runs: dict[TrainingRun, tuple[Variant, int]] = {}
+    for seed in seeds:
         for tuning in tunings:
             variant = tuning.variant
             if variant.candidates and tuning.best is None:
-                outcomes[variant.label, seed] = Outcome(error=_why_untuned(tuning))
+                outcomes[variant, seed] = Outcome(error=_why_untuned(tuning))
                 continue
             recipe = changed(tuning.recipe, {"training": {"seed": seed}})
-            run = TrainingRun(f"{variant.label}, seed {seed}", recipe, _folder(folder, plan, variant.label, seed))
-            runs[run] = (variant.label, seed)
+            run = TrainingRun(f"{variant.label}, seed {seed}", recipe, variant.run_folder(folder, seed))
+            runs[run] = (variant, seed)
 
     def on_end(run: TrainingRun, outcome: Outcome) -> None:
         outcomes[runs[run]] = outcome
@@ -225,11 +222,6 @@ def _train_seeds(
 
     scheduler.train(iter(runs), on_end)
     return outcomes
-
-
-def _folder(folder: Path, plan: Plan, label: str, seed: int) -> RunFolder:
-    variant = next(variant for variant in plan.variants if variant.label == label)
-    return RunFolder(folder / variant.folder / f"seed{seed}")
 
 
 def _why_untuned(tuning: Tuning) -> str:

@@ -11,60 +11,55 @@ from ...diagnosis import plots
 from ...diagnosis.statistics import geometric_mean, mean_interval
 from ...files import write_csv, write_text
 from ...training import COLUMN_TITLES, Metric, column_title, flatten_entries, format_value, markdown_table
-from .planning import Plan
+from .planning import Variant
 
 GRADIENT_RATIOS = ("gradient_ratio_first_epoch", "gradient_ratio_last_epoch")
 COSTS = ("seconds_per_epoch", "seconds_per_step", "peak_bytes_per_step")
 FIGURES = (*GRADIENT_RATIOS, *COSTS)
-Results = Mapping[str, dict[int, dict[str, Any]]]
-"""Results of finished runs, by label and seed."""
+Results = Mapping[Variant, dict[int, dict[str, Any]]]
+"""Results of finished runs, by variant and seed; the first variant is the baseline."""
 
 
-def summarise(
-    plan: Plan, folder: Path, results: Results, tuned: Mapping[str, Mapping[str, str]]
-) -> list[dict[str, Any]]:
+def summarise(folder: Path, results: Results, tuned: Mapping[str, Mapping[str, str]]) -> list[dict[str, Any]]:
     """Write a comparison's files and return the rows of ``comparison.csv``, one for each variant with a finished run.
 
     Args:
-        plan: what was compared.
         folder: takes the files.
         results: of the finished runs.
         tuned: by label, the values that were chosen for each tuned entry.
     """
-    finished = {label: dict(sorted(runs.items())) for label, runs in results.items() if runs}
+    baseline = next(iter(results))
+    finished = {variant: dict(sorted(runs.items())) for variant, runs in results.items() if runs}
     if not finished:
         return []
-    baseline = plan.variants[0].label
     first = next(result for runs in finished.values() for result in runs.values())
     metric = Metric.of(first)
     reached = {
-        label: {seed: metric.value_of(result, "last") for seed, result in runs.items()}
-        for label, runs in finished.items()
+        variant: {seed: metric.value_of(result, "last") for seed, result in runs.items()}
+        for variant, runs in finished.items()
     }
     rows: list[dict[str, Any]] = [
-        {"variant": label, "n": len(runs)}
-        | _metric_columns(runs, reached[label], reached.get(baseline, {}), metric)
+        {"variant": variant.label, "n": len(runs)}
+        | _metric_columns(runs, reached[variant], reached.get(baseline, {}), metric)
         | _other_columns(list(runs.values()))
-        for label, runs in finished.items()
+        for variant, runs in finished.items()
+    ]
+    run_rows = [
+        {"variant": variant.label, "folder": variant.folder, "seed": seed} | dict(flatten_entries(result))
+        for variant, runs in finished.items()
+        for seed, result in runs.items()
     ]
     description: dict[str, Any] = {key: first[key] for key in ("metric", "higher_is_better", "fraction")}
-    description["baseline"] = baseline
+    description["baseline"] = baseline.label
     if tuned := {label: dict(values) for label, values in tuned.items() if values}:
         description["tuned"] = tuned
-    folders = {variant.label: variant.folder for variant in plan.variants}
-    write_csv(
-        folder / "runs.csv",
-        [
-            {"variant": label, "folder": folders[label], "seed": seed} | dict(flatten_entries(result))
-            for label, runs in finished.items()
-            for seed, result in runs.items()
-        ],
-    )
+    write_csv(folder / "runs.csv", run_rows)
     write_csv(folder / "comparison.csv", rows)
     write_text(folder / "comparison.json", json.dumps(description, indent=2) + "\n")
-    write_text(folder / "comparison.md", markdown_table(*comparison_table(rows, metric, baseline, tuned)) + "\n")
+    table = markdown_table(*comparison_table(rows, metric, baseline.label, tuned))
+    write_text(folder / "comparison.md", table + "\n")
     plots.comparison(
-        list(finished),
+        [variant.label for variant in finished],
         [list(values.values()) for values in reached.values()],
         [row["last_interval"] for row in rows],
         folder / "comparison.png",

@@ -6,20 +6,22 @@ from pathlib import Path
 from ...files import write_text
 from ...training import RunFolder
 from .comparison_page import COMPARISON, comparison_page
-from .page import Page, Picture, Section, Table, picture, render
-from .reading import entry_texts, read_rows
+from .page import Page, Picture, Section, Table, all_columns, entries_section, picture, render
+from .reading import read_rows
 from .run_page import run_page
 
-__all__ = ["Page", "Picture", "Section", "Table", "entry_texts", "picture", "read_rows", "render", "write_page"]
-
-HELP = "write an HTML page of a run or a comparison"
-DESCRIPTION = "Write one HTML page of a run or a comparison. Its figures are in it: it opens from disk in any browser."
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
-    parser.add_argument("folder", help="folder of a run or a comparison")
-    parser.add_argument("--out", default=None, help="the page (default: report.html in the folder)")
+__all__ = [
+    "Page",
+    "Picture",
+    "Section",
+    "Table",
+    "all_columns",
+    "entries_section",
+    "picture",
+    "read_rows",
+    "render",
+    "write_page",
+]
 
 
 def run(options: argparse.Namespace) -> int:

@@ -15,7 +15,6 @@ from .reading import read_rows
 
 MAX_MATRIX = 20
 """A matrix of more classes cannot be read."""
-LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,24 @@ class Confusion:
         """The 95 % confidence interval of the accuracy."""
         return share_interval(sum(self.counts[label, label] for label in self.classes), self.samples)
 
+    def section(self) -> Section:
+        """Return the section on classes: the matrix, if it can be read, and the classes from worst to best."""
+        rows = []
+        for label in self.classes:
+            predicted = {taken: self.counts[label, taken] for taken in self.classes if self.counts[label, taken]}
+            total = sum(predicted.values())
+            share = predicted.get(label, 0) / max(total, 1)
+            count, taken = max(
+                ((count, taken) for taken, count in predicted.items() if taken != label), default=(0, "")
+            )
+            confused = f"{taken} ({count})" if count else "-"
+            rows.append((share, [label, f"{total:,}", f"{100 * share:.1f}", confused]))
+        cells = [row for _, row in sorted(rows, key=lambda pair: pair[0])]
+        table = Table(["class", "test samples", "accuracy, %", "most often predicted as"], cells, "accuracy by class")
+        few = len(self.classes) <= MAX_MATRIX
+        pictures = [picture("Confusion matrix, test samples", self.draw)] if few else []
+        return Section("Classes", pictures=pictures, tables=[table])
+
     def draw(self, path: Path) -> None:
         """Draw the confusion matrix; colours are shares of a class's samples."""
         matrix = np.array([[self.counts[label, taken] for taken in self.classes] for label in self.classes])
@@ -58,46 +75,17 @@ class Confusion:
         figure.colorbar(image, label="share of the class, %")
         figure.savefig(path, metadata={"Date": None})
 
-    def section(self) -> Section:
-        """Return the section on classes: the matrix of a few classes, or the lists of what goes wrong most."""
-        columns = ["class", "test samples", "accuracy, %", "most often predicted as"]
-        rows = sorted((self._class_row(label) for label in self.classes if self._total(label)), key=lambda row: row[0])
-        if len(self.classes) <= MAX_MATRIX:
-            in_order = sorted(rows, key=lambda row: self.classes.index(row[1][0]))
-            table = Table(columns, [cells for _, cells in in_order], "accuracy by class")
-            return Section("Classes", pictures=[picture("Confusion matrix, test samples", self.draw)], tables=[table])
-        wrong = sorted(((count, pair) for pair, count in self.counts.items() if pair[0] != pair[1]), reverse=True)
-        confused = [[label, taken, f"{count:,}"] for count, (label, taken) in wrong[:LISTED]]
-        worst = [cells for _, cells in rows]
-        text = f"The {LISTED} classes with the lowest accuracy, and the most frequent confusions."
-        tables = [Table(columns, worst[:LISTED]), Table(["class", "predicted as", "times"], confused)]
-        return Section("Classes", text, tables=[*tables, Table(columns, worst, "all classes")])
-
-    def _total(self, label: str) -> int:
-        return sum(self.counts[label, taken] for taken in self.classes)
-
-    def _class_row(self, label: str) -> tuple[float, list[str]]:
-        """Return the accuracy of a class, and its row of the table."""
-        total = self._total(label)
-        share = self.counts[label, label] / total
-        wrong = [(self.counts[label, taken], taken) for taken in self.classes if taken != label]
-        count, taken = max(wrong, default=(0, ""))
-        most = f"{taken} ({count})" if count else "-"
-        return share, [label, f"{total:,}", f"{100 * share:.1f}", most]
-
 
 def read_confusion(path: Path) -> Confusion | None:
-    """Return the counts in a file; None if there is no file.
+    """Return the counts in a file; None if the file does not exist.
 
     Raises:
         ValueError: the file is damaged.
     """
     rows = read_rows(path, ["count"], ["class", "predicted"])
-    if not rows:
-        return None
     if any(not 1 <= row["count"] < math.inf for row in rows):
         raise ValueError(f"{path} is damaged: a count is not a number of samples")
     counts = Counter({(row["class"], row["predicted"]): int(row["count"]) for row in rows})
     # Rows are in the order of labels; a class without test samples comes last.
     names = [*(row["class"] for row in rows), *(row["predicted"] for row in rows)]
-    return Confusion(counts, list(dict.fromkeys(names)))
+    return Confusion(counts, list(dict.fromkeys(names))) if rows else None

@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment
 
 from ...training import COLUMN_TITLES, column_title, format_value
-from .reading import Row
+from .reading import Row, entry_texts
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ def all_columns(rows: Sequence[Row], fold: str, names: bool = True) -> Table:
     columns = list(dict.fromkeys(column for row in rows for column in row))
 
     def cell(column: str, value: Any) -> str:
-        return value if isinstance(value, str) else format_value(value * COLUMN_TITLES.get(column, ("", 1))[1])
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return format_value(value * COLUMN_TITLES.get(column, ("", 1))[1] if is_number else value)
 
     return Table(
         [column_title(column) if names else column for column in columns],
@@ -111,6 +112,6 @@ def all_columns(rows: Sequence[Row], fold: str, names: bool = True) -> Table:
     )
 
 
-def entries_section(title: str, rows: Sequence[tuple[str, str]]) -> list[Section]:
-    """Return a section with a folded table of keys and values, if there are any."""
-    return [Section(title, tables=[Table((), rows, "all entries")])] if rows else []
+def entries_section(title: str, entries: Mapping[str, Any]) -> list[Section]:
+    """Return a section with a folded table of nested entries, if there are any."""
+    return [Section(title, tables=[Table((), entry_texts(entries), "all entries")])] if entries else []

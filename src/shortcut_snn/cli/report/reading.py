@@ -12,13 +12,13 @@ Row = dict[str, Any]
 
 
 def read_rows(path: Path, numbers: Collection[str] = (), text: Collection[str] = (), mixed: bool = False) -> list[Row]:
-    """Return the rows of a CSV file; an empty list if there is no file.
+    """Return the rows of a CSV file; empty if the file does not exist.
 
     Args:
         path: of the file.
         numbers: columns that must be there and hold numbers; an empty cell is NaN.
         text: columns that must be there and hold text.
-        mixed: whether all other columns may hold text; by default they hold numbers.
+        mixed: other columns may hold text too; by default they hold numbers.
 
     Raises:
         ValueError: the file is damaged.

@@ -5,7 +5,6 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,9 @@ from ...diagnosis import LayerReport, judge, plots
 from ...diagnosis.gradients import on_chain
 from ...energy import EnergyReport, LayerEnergy
 from ...files import read_json
-from ...recipes.entries import from_dict
-from ...recipes.recipe import method_text
+from ...recipes import describe_method, from_dict
 from ...training import Metric, RunFolder, format_duration, format_value, recipe_differences
 from .confusion import Confusion, read_confusion
-from .figures import energy_bars
 from .page import Page, Picture, Section, Table, all_columns, entries_section, picture
 from .reading import Row, entry_texts, number_at, read_rows, value_at
 
@@ -33,81 +30,50 @@ SHOWN_ELSEWHERE = {"metric", "higher_is_better", "fraction", "chance", "command"
 """Entries of ``environment.json`` that other parts of the page show."""
 
 
-@dataclass(frozen=True)
 class Run:
-    """The files of a run, read.
+    """The files of a run, finished or not.
 
     Args:
         folder: of the run.
-        recipe: its entries.
-        environment: ``environment.json``.
-        result: ``result.json``; empty for an unfinished run.
-        metric: what the run is judged by.
-        metrics: ``metrics.csv``, a row for each epoch.
-        layers: ``layers.csv``, a row for each layer and epoch.
-        energy: ``energy.csv``, a row for each layer.
-        confusion: ``confusion.csv``; None if there is none.
-    """
-
-    folder: RunFolder
-    recipe: dict[str, Any]
-    environment: dict[str, Any]
-    result: dict[str, Any]
-    metric: Metric
-    metrics: list[Row]
-    layers: list[Row]
-    energy: list[Row]
-    confusion: Confusion | None
-
-    @property
-    def chance(self) -> float:
-        """The metric's chance level; NaN if it has none."""
-        return number_at(self.result or self.environment, "chance")
-
-    @property
-    def reached(self) -> tuple[str, float]:
-        """The part of the data on which the run is judged, and its metric after the last epoch."""
-        if not self.result:
-            return "validation", self.metrics[-1].get(f"validation_{self.metric.name}", math.nan)
-        for part in ("test", "validation"):
-            value = number_at(self.result, f"{part}_last.{self.metric.name}")
-            if not math.isnan(value):
-                return part, value
-        return "test", math.nan
-
-    @property
-    def last_layers(self) -> list[Row]:
-        """The rows of all layers in the last epoch."""
-        return [row for row in self.layers if row["epoch"] == self.layers[-1]["epoch"]]
-
-
-def read_run(folder: RunFolder) -> Run:
-    """Read the files of a run, finished or not.
 
     Raises:
         FileNotFoundError: the run has not finished its first epoch.
         ValueError: a file is damaged.
     """
-    metrics = read_rows(folder.table("metrics"), ["epoch"])
-    if not metrics:
-        raise FileNotFoundError(f"the run in {folder} has not finished an epoch yet: there is nothing to report")
-    result, environment = read_json(folder.result), read_json(folder.environment)
-    if result and "metric" not in result:
-        raise ValueError(f"{folder.result} is damaged: it has no metric; delete it and resume the run")
-    # The environment of an unfinished run states its metric.
-    source = result or environment
-    layer_numbers = [field.name for field in dataclasses.fields(LayerReport) if field.name != "layer"]
-    return Run(
-        folder,
-        folder.read_entries(),
-        environment,
-        result,
-        Metric.of(source) if "metric" in source else Metric("loss", higher_is_better=False),
-        metrics,
-        read_rows(folder.table("layers"), ["epoch", *layer_numbers], ["layer"]),
-        read_rows(folder.table("energy"), ["energy_pj", "relu_energy_pj"], ["layer"]),
-        read_confusion(folder.table("confusion")),
-    )
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.metrics = read_rows(folder.table("metrics"), ["epoch"])
+        if not self.metrics:
+            raise FileNotFoundError(f"the run in {folder} has not finished an epoch yet: there is nothing to report")
+        self.recipe, self.environment = folder.read_entries(), read_json(folder.environment)
+        # Empty for an unfinished run, whose environment names the metric.
+        self.result = read_json(folder.result)
+        if self.result and "metric" not in self.result:
+            raise ValueError(f"{folder.result} is damaged: it has no metric; delete it and resume the run")
+        task = self.result or self.environment
+        self.metric = Metric.of(task) if "metric" in task else Metric("loss", higher_is_better=False)
+        self.chance = number_at(task, "chance")
+        numbers = [field.name for field in dataclasses.fields(LayerReport) if field.name != "layer"]
+        self.layers = read_rows(folder.table("layers"), ["epoch", *numbers], ["layer"])
+        self.last_layers = [row for row in self.layers if row["epoch"] == self.layers[-1]["epoch"]]
+        self.gradients = read_rows(folder.table("gradients"), ["epoch"])
+        self.energy = read_rows(folder.table("energy"), ["energy_pj", "relu_energy_pj"], ["layer"])
+        self.timing = read_rows(folder.table("timing"), ["epoch", "seconds"])
+        self.confusion: Confusion | None = read_confusion(folder.table("confusion"))
+
+    @property
+    def judged_on(self) -> str:
+        """The part of the data whose metric judges the run: test data, or validation data without a test set."""
+        has_test = not math.isnan(number_at(self.result, f"test_last.{self.metric.name}"))
+        return "test" if has_test else "validation"
+
+    @property
+    def reached(self) -> float:
+        """The metric after the last epoch on those data; NaN if it was not measured."""
+        if not self.result:
+            return float(self.metrics[-1].get(f"validation_{self.metric.name}", math.nan))
+        return number_at(self.result, f"{self.judged_on}_last.{self.metric.name}")
 
 
 def run_page(folder: RunFolder) -> Page:
@@ -117,13 +83,12 @@ def run_page(folder: RunFolder) -> Page:
         FileNotFoundError: the run has not finished its first epoch.
         ValueError: a file is damaged.
     """
-    run = read_run(folder)
-    _, reached = run.reached
+    run = Run(folder)
     environment = {key: value for key, value in run.environment.items() if key not in SHOWN_ELSEWHERE}
     return Page(
         f"{network_and_data(run.recipe)}: {folder.path.name}",
         " · ".join(filter(None, [_task_and_method(run.recipe), origin(run.environment)])),
-        "" if math.isnan(reached) else run.metric.format(reached),
+        "" if math.isnan(run.reached) else run.metric.format(run.reached),
         _verdict(run),
         _facts(run),
         [
@@ -133,10 +98,9 @@ def run_page(folder: RunFolder) -> Page:
             *_gradients(run),
             *_firing(run),
             *_energy(run),
-            _cost(run),
             _recipe(run.recipe),
-            *entries_section("Calibrated surrogate widths", entry_texts(read_json(folder.widths))),
-            *entries_section("Environment", entry_texts(environment)),
+            *entries_section("Calibrated surrogate widths", read_json(folder.widths)),
+            *entries_section("Environment", environment),
         ],
         _command(run.environment),
     )
@@ -169,7 +133,7 @@ def _task_and_method(recipe: dict[str, Any]) -> str:
     """Return the task and the method in a few words; the task alone if a component is unknown here."""
     words = [str(value_at(recipe, "task.kind") or "")]
     with suppress(ValueError, TypeError):
-        words.append(method_text(from_dict(recipe).method))
+        words.append(describe_method(from_dict(recipe).method))
     return ", ".join(filter(None, words))
 
 
@@ -177,12 +141,12 @@ def _verdict(run: Run) -> list[str]:
     """Return the result in sentences."""
     sentences = [] if run.result else [f"Not finished: {len(run.metrics)} epochs so far."]
     metric, chance = run.metric, run.chance
-    part, reached = run.reached
-    if not math.isnan(reached):
-        level = "" if math.isnan(chance) else f"; chance is {metric.format(chance)}"
-        failed = bool(level) and not metric.is_above_chance(reached, chance)
-        ending = ": the network has learned nothing." if failed else "."
-        sentences.append(f"On {part} data the {metric.title} is {metric.format(reached)}{level}{ending}")
+    if not math.isnan(run.reached):
+        sentence = f"On {run.judged_on} data the {metric.title} is {metric.format(run.reached)}"
+        if not math.isnan(chance):
+            sentence += f"; chance is {metric.format(chance)}"
+            sentence += "" if metric.is_above_chance(run.reached, chance) else ": the network has learned nothing"
+        sentences.append(f"{sentence}.")
     if run.confusion is not None and metric.name == "accuracy":
         low, high = map(metric.format, run.confusion.interval)
         sentences.append(
@@ -191,15 +155,19 @@ def _verdict(run: Run) -> list[str]:
         )
     if run.layers:
         names = [field.name for field in dataclasses.fields(LayerReport)]
-        sentence = judge([LayerReport(**{name: row[name] for name in names}) for row in run.last_layers]).sentence
-        sentences.append(f"The gradient in the last epoch: {sentence}.")
+        gradient = judge([LayerReport(**{name: row[name] for name in names}) for row in run.last_layers]).sentence
+        sentences.append(f"The gradient in the last epoch: {gradient}.")
     return sentences
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
-    metric, result = run.metric, run.result
+    """Return names and values: results first, then costs."""
+    metric, result, environment = run.metric, run.result, run.environment
     samples = " / ".join(format_value(value_at(result, f"samples.{part}")) for part in ("train", "validation", "test"))
     spiking, relu = (_energy_total(run, key) / 1000 for key in ("energy_pj", "relu_energy_pj"))
+    seconds = [row["seconds"] for row in run.timing if math.isfinite(row["seconds"])]
+    step, peak = number_at(result, "seconds_per_step"), number_at(result, "peak_bytes_per_step")
+    threads, gpu = environment.get("cpu_threads"), environment.get("gpu")
     best = metric.format(number_at(result, f"test_best.{metric.name}"))
     facts = [
         (f"test {metric.title}, best epoch ({format_value(result.get('best_epoch'))})", best),
@@ -207,12 +175,14 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("samples: train / validation / test", samples),
         ("parameters", format_value(number_at(result, "parameters"))),
         ("firing rate", format_value(number_at(result, "firing_rate"))),
-        (
-            "energy of an input",
-            "-" if math.isnan(spiking) else f"{format_value(spiking)} nJ (with ReLUs {format_value(relu)})",
-        ),
+        ("energy of an input", f"{format_value(spiking)} nJ (with ReLUs {format_value(relu)})"),
+        ("time in training, without validation and tests", format_duration(sum(seconds)) if seconds else "-"),
+        ("time of a step (median)", f"{format_value(step)} s"),
+        ("peak memory of a step, above that between steps", "-" if math.isnan(peak) else f"{peak / 2**20:,.0f} MiB"),
+        ("device", str(gpu) if gpu else f"CPU, {threads} threads" if threads else "-"),
     ]
-    return [(name, value) for name, value in facts if value not in ("-", "- / - / -")]
+    # "- s" or "- / - / -": a unit without a value.
+    return [(name, value) for name, value in facts if value != "-" and not value.startswith("- ")]
 
 
 def _energy_total(run: Run, key: str) -> float:
@@ -221,8 +191,7 @@ def _energy_total(run: Run, key: str) -> float:
 
 
 def _learning(run: Run) -> Section:
-    metric = run.metric
-    chance = None if math.isnan(run.chance) else metric.scale * run.chance
+    metric, chance = run.metric, None if math.isnan(run.chance) else run.metric.scale * run.chance
 
     def draw(path: Path) -> None:
         plots.curves(run.metrics, path, metric.name, metric.label(), metric.scale, chance)
@@ -241,22 +210,21 @@ def _results(run: Run) -> list[Section]:
         return run.metric.format(values.get(name)) if name == run.metric.name else format_value(values.get(name))
 
     rows = [[words, *(cell(values, name) for name in names)] for words, values in parts.items()]
-    chosen = f"chosen on {run.result.get('best_chosen_on', 'nothing')} data"
-    text = f"The best epoch is {format_value(run.result.get('best_epoch'))}, {chosen}."
+    best, chosen_on = format_value(run.result.get("best_epoch")), run.result.get("best_chosen_on", "no")
+    text = f"The best epoch is {best}, chosen on {chosen_on} data."
     return [Section("Results", text, tables=[Table(["", *(name.replace("_", " ") for name in names)], rows)])]
 
 
 def _gradients(run: Run) -> list[Section]:
-    weights = read_rows(run.folder.table("gradients"), ["epoch"])
     at_spikes = _by_epoch(run.layers, "norm")
-    rows = [_relative_to_last(row) for row in at_spikes or weights]
+    rows = [_relative_to_last(row) for row in at_spikes or run.gradients]
     where = "at the spikes" if at_spikes else "of the weights"
     pictures = _by_layer(f"Gradient {where} by layer", rows, "gradient (last layer = 1)", log=True)
     if not pictures:
         return []
     text = "The size of the gradient at each layer, divided by that at the last layer. A line is an epoch."
-    tables = [all_columns(weights, "gradient RMS of each layer's weights", names=False)] if weights else []
-    return [Section("Gradients by depth", text, pictures, tables)]
+    tables = [all_columns(run.gradients, "gradient RMS of each layer's weights", names=False)]
+    return [Section("Gradients by depth", text, pictures, tables if run.gradients else [])]
 
 
 def _firing(run: Run) -> list[Section]:
@@ -295,44 +263,22 @@ def _by_layer(title: str, rows: Sequence[Row], ylabel: str, log: bool) -> list[P
 
 
 def _energy(run: Run) -> list[Section]:
-    rows = run.energy
-    if not rows:
+    if not run.energy:
         return []
     text = (
-        "For one input: 0.9 pJ per AC, 4.6 pJ per MAC (45 nm; Horowitz, ISSCC 2014). "
-        "Normalisations are folded; memory and membrane updates are not counted. With memory, both are: 5 pJ for 32 "
-        "bits in SRAM, accesses as in Lemaire et al. (2022). The baseline is the same network quantised to as many "
-        "bits as its time steps distinguish (Yan et al., 2024)."
+        "For one input: 0.9 pJ per AC, 4.6 pJ per MAC (45 nm; Horowitz, ISSCC 2014). Normalisations are folded; "
+        "memory and membrane updates are not counted. With memory, both are: 5 pJ for 32 bits in SRAM, accesses as in "
+        "Lemaire et al. (2022). The baseline is the same network quantised to as many bits as its time steps "
+        "distinguish (Yan et al., 2024)."
     )
-    spiking, relu = ([row[key] / 1000 for row in rows] for key in ("energy_pj", "relu_energy_pj"))
-    pictures = [
-        picture("Energy of an input by layer", partial(energy_bars, [str(row["layer"]) for row in rows], spiking, relu))
-    ]
+    pictures = []
     names = [field.name for field in dataclasses.fields(LayerEnergy)]
-    if set(names) <= set(rows[0]):
-        report = EnergyReport(tuple(LayerEnergy(**{name: row[name] for name in names}) for row in rows))
+    if set(names) <= set(run.energy[0]):
+        layers = [LayerEnergy(**{name: row[name] for name in names} | {"bits": int(row["bits"])}) for row in run.energy]
+        report = EnergyReport(tuple(layers))
         if report.spike_energy:
             pictures.append(picture("Energy with memory, and firing rates", partial(plots.energy, report)))
-    return [Section("Energy", text, pictures, [all_columns(rows, "operations and energy of each layer")])]
-
-
-def _cost(run: Run) -> Section:
-    timing = read_rows(run.folder.table("timing"), ["epoch", "seconds"])
-    seconds = [row["seconds"] for row in timing if math.isfinite(row["seconds"])]
-    peak = number_at(run.result, "peak_bytes_per_step")
-    threads, gpu = run.environment.get("cpu_threads"), run.environment.get("gpu")
-    rows = [
-        ("time in training, without validation and tests", format_duration(sum(seconds)) if seconds else "-"),
-        ("time of an epoch (median)", _seconds(number_at(run.result, "seconds_per_epoch"))),
-        ("time of a step (median)", _seconds(number_at(run.result, "seconds_per_step"))),
-        ("peak memory of a step, above that between steps", "-" if math.isnan(peak) else f"{peak / 2**20:,.0f} MiB"),
-        ("device", str(gpu) if gpu else f"CPU, {threads} threads" if threads else "-"),
-    ]
-    return Section("Cost", tables=[Table((), [row for row in rows if row[1] != "-"])])
-
-
-def _seconds(value: float) -> str:
-    return "-" if math.isnan(value) else f"{format_value(value)} s"
+    return [Section("Energy", text, pictures, [all_columns(run.energy, "operations and energy of each layer")])]
 
 
 def _recipe(recipe: dict[str, Any]) -> Section:

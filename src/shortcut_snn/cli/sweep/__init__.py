@@ -10,20 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ...components import suggestion
-from ...recipes.entries import said
+from ...recipes import parse_options
 from ...training import RunFolder
-from .._launchers import add_launcher, launching
-from .._output import tell
+from .._launchers import launching
+from .._output import print_line
 from .._parser import UsageError, at_least_one, words
 from .._scheduler import Scheduler
 from ..compare import changed_imports
 
-HELP = "search for the best entries of a recipe"
-DESCRIPTION = (
-    "Search for the entries of a recipe that are best on validation data, with Optuna. Every trial is a run, and "
-    "unpromising trials are stopped early. The same command continues a search that was interrupted."
-)
-RECIPE = True
 SAMPLERS = {"tpe": "TPESampler", "gp": "GPSampler", "random": "RandomSampler", "qmc": "QMCSampler"}
 PRUNERS = {
     "median": "MedianPruner",
@@ -33,26 +27,6 @@ PRUNERS = {
     "threshold": "ThresholdPruner",
     "none": "NopPruner",
 }
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
-    parser.add_argument("--out", required=True, help="folder of the search; created")
-    parser.add_argument(
-        "--space", required=True, metavar="FILE",
-        help="YAML file of the search space: for each entry {low: 0.001, high: 0.1, log: true}, {low: 1, high: 9, "
-        "step: 2} or {choices: [a, b]}",
-    )  # fmt: skip
-    parser.add_argument("--trials", type=int, default=40, help="trials in all, with earlier ones (default: 40)")
-    parser.add_argument(
-        "--sampler", default="tpe", metavar="NAME",
-        help=f"Optuna's sampler, optionally with options, as in 'tpe n_startup_trials=5': {', '.join(SAMPLERS)}",
-    )  # fmt: skip
-    parser.add_argument(
-        "--pruner", default="median", metavar="NAME",
-        help=f"Optuna's pruner, as in 'median n_warmup_steps=3': {', '.join(PRUNERS)}",
-    )  # fmt: skip
-    add_launcher(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -69,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _search(options: argparse.Namespace, optuna: Any) -> int:
-    from .results import verdict, write
+    from .results import write
     from .search import Search
     from .space import read_space
 
@@ -85,26 +59,25 @@ def _search(options: argparse.Namespace, optuna: Any) -> int:
     make_sampler(0)
     pruner = _component("--pruner", options.pruner, PRUNERS, optuna.pruners)
     with _usage_errors():
-        space = read_space(Path(options.space), options.said)
+        space = read_space(Path(options.space), options.overrides)
     with launching(options, folder) as launcher, RunFolder(folder).locked():
         with _usage_errors():
-            search = Search(folder, options.said, space, make_sampler, pruner, tell)
+            search = Search(folder, options.overrides, space, make_sampler, pruner, print_line)
         try:
-            search.run(options.trials, Scheduler(launcher, options.jobs, options.imports, tell))
+            search.run(options.trials, Scheduler(launcher, options.jobs, options.imports, print_line))
         finally:
-            if search.trials():
-                write(search)
+            sentences = write(search) if search.trials() else []
     folders = (search.folder_of(trial.number) for trial in search.trials())
     for line in changed_imports(folders, options.imported, "use a new folder to train with it"):
-        tell(line)
-    for line in verdict(search):
-        tell(line)
+        print_line(line)
+    for sentence in sentences:
+        print_line(sentence)
     if search.best is None:
         raise ValueError(f"no trial has finished: see the logs in {folder / 'trials'}")
-    tell(f"written: best.yaml, sweep.html and trials.csv in {folder}")
+    print_line(f"written: best.yaml, sweep.html and trials.csv in {folder}")
     command = ["shortcut-snn", "train", "--config", str(folder / "best.yaml"), "--out", str(folder / "best")]
     command += [word for name in options.imports for word in ("--import", name)]
-    tell(f"train the best: {shlex.join(command)}")
+    print_line(f"train the best: {shlex.join(command)}")
     return 0
 
 
@@ -128,7 +101,7 @@ def _component(option: str, text: str, names: Mapping[str, str], module: Any, **
     component = getattr(module, names[name])
     parameters = inspect.signature(component).parameters
     fixed = {key: value for key, value in fixed.items() if key in parameters}
-    values = said(entries)
+    values = parse_options(entries)
     free = [key for key in parameters if key not in fixed]
     for key in values:
         if key in fixed:

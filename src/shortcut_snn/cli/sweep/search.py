@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from ...files import make_folder, refuse_others
-from ...recipes.entries import from_dict
+from ...recipes import Recipe, from_dict
 from ...training import Metric, RunFolder, recipe_differences
 from .._scheduler import Outcome, Scheduler, TrainingRun
 from ..compare import validation_metric
@@ -130,7 +130,7 @@ class Search:
         """Yield the run of a trial; a trial whose values the recipe refuses together fails instead."""
         label = f"trial {trial.number} ({point_text(self.point(trial))})"
         try:
-            recipe = from_dict(entries_at(self.entries, self.point(trial)))
+            recipe = self.recipe(trial)
         except ValueError as error:
             self._fail(trial, label, str(error))
             return
@@ -188,7 +188,15 @@ class Search:
 
     def point(self, trial: Trial | FrozenTrial) -> dict[str, Any]:
         """Return a trial's values by key."""
-        return point_of(trial.params, self.space)
+        return point_of(trial.params)
+
+    def recipe(self, trial: Trial | FrozenTrial) -> Recipe:
+        """Return a trial's recipe.
+
+        Raises:
+            ValueError: the recipe refuses the trial's values together.
+        """
+        return from_dict(entries_at(self.entries, self.point(trial)))
 
     def importances(self) -> dict[str, float]:
         """Return the share of the metric's variance over finished trials that each entry explains (fANOVA)."""

@@ -9,14 +9,14 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from ...recipes import Recipe
-from ...recipes.entries import from_dict, merged, said
+from ...recipes import Recipe, from_dict, merged, parse_options
+from ...training import format_value
 from ...yaml_text import parse
 from ..compare import differing_fixed_entry
 
 NOTATION = "write {low: 0.001, high: 0.1, log: true}, {low: 8, high: 32, step: 8} or {choices: [8, 16]}"
 Space = dict[str, BaseDistribution]
-"""A distribution for each dotted key; those of choices are over JSON texts."""
+"""A distribution for each dotted key; a choice that is a group or a list is a JSON text."""
 
 
 def read_space(path: Path, entries: Mapping[str, Any]) -> Space:
@@ -47,7 +47,7 @@ def read_space(path: Path, entries: Mapping[str, Any]) -> Space:
 
 def _read_specs(path: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
-        raise ValueError(f"there is no file {path}")
+        raise ValueError(f"{path} does not exist")
     try:
         specs = parse(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -80,7 +80,8 @@ def _is_spec(spec: Any) -> bool:
 
 def _distribution(spec: Mapping[str, Any], integer: bool) -> BaseDistribution:
     if "choices" in spec:
-        return CategoricalDistribution([json.dumps(choice) for choice in spec["choices"]])
+        choices = [json.dumps(each) if isinstance(each, dict | list) else each for each in spec["choices"]]
+        return CategoricalDistribution(choices)
     low, high, log = spec["low"], spec["high"], spec.get("log", False)
     if integer:
         return IntDistribution(low, high, log, spec.get("step", 1))
@@ -133,26 +134,26 @@ def _is_integer(specs: Mapping[str, Any], key: str, entries: Mapping[str, Any]) 
 
 def entries_at(entries: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
     """Return a recipe's entries with the values of a point laid over them, by dotted key."""
-    return merged(entries, said([f"{key}={json.dumps(value)}" for key, value in point.items()]))
+    return merged(entries, parse_options([f"{key}={json.dumps(value)}" for key, value in point.items()]))
 
 
-def point_of(params: Mapping[str, Any], space: Space) -> dict[str, Any]:
-    """Return the values by key of a trial's parameters, in which choices are JSON texts."""
+def point_of(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values by key of a trial's parameters."""
     return {
-        key: json.loads(value) if isinstance(space[key], CategoricalDistribution) else value
+        key: json.loads(value) if isinstance(value, str) and value.startswith(("{", "[")) else value
         for key, value in params.items()
     }
 
 
 def first_point(space: Space) -> dict[str, Any]:
     """Return the first choice or the lower end of every entry."""
-    point = {}
+    first: dict[str, Any] = {}
     for key, each in space.items():
         if isinstance(each, CategoricalDistribution):
-            point[key] = json.loads(str(each.choices[0]))
+            first[key] = each.choices[0]
         elif isinstance(each, FloatDistribution | IntDistribution):
-            point[key] = each.low
-    return point
+            first[key] = each.low
+    return point_of(first)
 
 
 def is_near_end(distribution: BaseDistribution, value: Any) -> bool:
@@ -181,9 +182,4 @@ def point_text(point: Mapping[str, Any]) -> str:
         >>> point_text({"optimizer.lr": 0.012345678, "network.block": "sew"})
         'optimizer.lr=0.01235, network.block=sew'
     """
-    return ", ".join(f"{key}={value_text(value)}" for key, value in point.items())
-
-
-def value_text(value: Any) -> str:
-    """Return a value as text, numbers with four digits."""
-    return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+    return ", ".join(f"{key}={format_value(value)}" for key, value in point.items())

@@ -5,20 +5,29 @@ channel 1 events of rising brightness (on).
 """
 
 from .cifar10dvs import CIFAR10DVS
-from .dvsgesture import DVSGesture
+from .dvsgesture import GESTURES, DVSGesture, gesture_recording
 from .event_images import EventImages, FrameMaker
 from .event_set import EventSet
+from .file_recording import FileRecording
 from .folder import EventFolder
+from .formats import EXTENSIONS, check_libraries
 from .nmnist import NMNIST
 from .npz import RecordingArchive
+from .recording import Recording
 
 __all__ = [
     "CIFAR10DVS",
+    "EXTENSIONS",
+    "GESTURES",
     "NMNIST",
     "DVSGesture",
     "EventFolder",
     "EventImages",
     "EventSet",
+    "FileRecording",
     "FrameMaker",
+    "Recording",
     "RecordingArchive",
+    "check_libraries",
+    "gesture_recording",
 ]

@@ -1,17 +1,17 @@
-"""CIFAR10-DVS: ten class folders, of its authors' ``.aedat`` files or of ``.aedat4`` files made of these."""
+"""CIFAR10-DVS: ten class folders of the authors' ``.aedat`` files, or of ``.aedat4`` files converted from them."""
 
 import warnings
 from dataclasses import dataclass
 from typing import ClassVar
 
 from ... import components
-from ..download import Archive
+from ..download import RemoteArchive
 from ..images import Flip, Roll, Source
 from .event_set import PublicEventSet, read_part
 
 SENSOR = (128, 128)
 TEST_FRACTION = 0.1
-"""The set has no test part of its own: 1,000 of its 10,000 recordings are held out, as the paper does it."""
+"""The set has no test part: 1,000 of its 10,000 recordings are held out, as in the paper."""
 _RECORDINGS = 10_000
 
 
@@ -20,8 +20,9 @@ _RECORDINGS = 10_000
 class CIFAR10DVS(PublicEventSet):
     """CIFAR10-DVS: 10,000 recordings of 128x128 pixels, of 10 classes.
 
-    The split is seeded and stratified: 900 and 100 recordings of each class, by their place among the class's names in
-    order, so it is the same on every machine.
+    Li et al., "CIFAR10-DVS: An Event-Stream Dataset for Object Classification", 2017. The seeded, stratified split has
+    900 and 100 recordings of each class, chosen by their positions in the sorted list of names, the same on every
+    machine.
 
     Args:
         root: the folder that holds its class folders, or CIFAR10DVS with these, or will with download.
@@ -36,7 +37,7 @@ class CIFAR10DVS(PublicEventSet):
     folder: ClassVar = "CIFAR10DVS"
     content: ClassVar = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     archives: ClassVar = (
-        Archive("https://figshare.com/ndownloader/files/38023437", "set.zip", "ce3a4a0682dc0943703bd8f749a7701c"),
+        RemoteArchive("https://figshare.com/ndownloader/files/38023437", "set.zip", "ce3a4a0682dc0943703bd8f749a7701c"),
     )
 
     def read(self, time_steps: int) -> Source:

@@ -1,4 +1,4 @@
-"""DVS128 Gesture: its authors' recordings of many gestures each (``.aedat``), or arrays of one each (``.npy``)."""
+"""DVS128 Gesture: the authors' recordings of many gestures each (``.aedat``), or arrays of one gesture (``.npy``)."""
 
 import csv
 from collections.abc import Iterator
@@ -6,21 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import torch
 
 from ... import components
-from ..download import Archive
+from ..download import RemoteArchive
 from ..errors import one_line
 from ..images import Roll, Source
 from .event_images import EventImages, FrameMaker
 from .event_set import PublicEventSet, first_with
-from .formats.aedat import read_aedat3
-from .formats.files import FileRecording
-from .recording import Events, FileState, Recording, RecordingError, Sensor, checked
+from .file_recording import FileRecording
+from .formats import load_array, read_aedat3
+from .recording import Events, FileState, Recording, RecordingError, Sensor, check_events
 
 SENSOR = (128, 128)
-CLASSES = [
+GESTURES = [
     "hand clapping",
     "right hand wave",
     "left hand wave",
@@ -36,15 +35,19 @@ CLASSES = [
 _OFFICIAL = ("trials_to_train.txt", "trials_to_test.txt")
 _HEADING = ["class", "startTime_usec", "endTime_usec"]
 
+Sample = tuple[Recording, int]
+"""A recording and its label."""
+
 
 @components.data("dvsgesture")
 @dataclass(frozen=True)
 class DVSGesture(PublicEventSet):
-    """DVS128 Gesture: 11 gestures of 29 people, 128x128 pixels; its split is by people.
+    """DVS128 Gesture: 11 gestures of 29 people, 128x128 pixels; it is split by people.
 
-    Its authors' layout has ``trials_to_train.txt`` and ``trials_to_test.txt``, which name files like
-    ``user01_led.aedat``, whose gestures ``user01_led_labels.csv`` lists. What is downloaded has ``ibmGestureTrain`` and
-    ``ibmGestureTest`` with a folder for each of these files and in it an array for each gesture, named after its label.
+    Amir et al., "A Low Power, Fully Event-Based Gesture Recognition System", CVPR 2017. The authors' layout has
+    ``trials_to_train.txt`` and ``trials_to_test.txt``, which name files such as ``user01_led.aedat``, whose gestures
+    ``user01_led_labels.csv`` lists. The download has ``ibmGestureTrain`` and ``ibmGestureTest`` with one folder for
+    each of these files, which holds one array per gesture, named by its label.
 
     Args:
         root: the folder that holds either, or DvsGesture or DVSGesture with these, or will with download.
@@ -54,39 +57,48 @@ class DVSGesture(PublicEventSet):
         (Roll(pixels=5),)
     """
 
-    # A mirrored wave of the right hand is one of the left.
+    # No flip, because the mirror image of a right hand wave is a left hand wave.
     default_augment: ClassVar = (Roll(),)
     root_is: ClassVar = "folder that holds trials_to_train.txt, or ibmGestureTrain (with data.download=true, will hold)"
     folder: ClassVar = "DVSGesture"
     content: ClassVar = ("ibmGestureTrain", "ibmGestureTest")
     archives: ClassVar = (
-        Archive("https://figshare.com/ndownloader/files/38022171", "train.tar.gz", "3a8f0d4120a166bac7591f77409cb105"),
-        Archive("https://figshare.com/ndownloader/files/38020584", "test.tar.gz", "56070e45dadaa85fff82e0fbfbc06de5"),
+        RemoteArchive(
+            "https://figshare.com/ndownloader/files/38022171", "train.tar.gz", "3a8f0d4120a166bac7591f77409cb105"
+        ),
+        RemoteArchive(
+            "https://figshare.com/ndownloader/files/38020584", "test.tar.gz", "56070e45dadaa85fff82e0fbfbc06de5"
+        ),
     )
 
     def read(self, time_steps: int) -> Source:
         """List the recordings; see :meth:`.EventSet.read`.
 
         Raises:
-            FileNotFoundError: it is not there and ``download`` is false, or one of its files is not.
-            ValueError: a list is not of the layout, or the download failed.
+            FileNotFoundError: the set is missing and ``download`` is false, or one of its files is missing.
+            ValueError: a list has another format, or the download failed.
         """
         maker = self.maker(SENSOR, time_steps)
         base = first_with(self.path, ("DvsGesture", "."), _OFFICIAL)
         if base is not None:
-            parts = [_collect(_trials(base, base / name), maker) for name in _OFFICIAL]
+            train, test = (_collect(_trials(base, base / name), maker) for name in _OFFICIAL)
         else:
             base = self.find()
-            parts = [_collect(_arrays(base, base / name), maker) for name in self.content]
-        return self.parts(parts[0], parts[1], list(CLASSES))
+            train, test = (_collect(_arrays(base, base / name), maker) for name in self.content)
+        return self.parts(train, test, list(GESTURES))
 
 
-def _collect(samples: Iterator[tuple[Recording, int]], maker: FrameMaker) -> EventImages:
-    recordings, labels = [], []
-    for recording, label in samples:
-        recordings.append(recording)
-        labels.append(label)
-    return EventImages(recordings, torch.tensor(labels, dtype=torch.int64), maker)
+def gesture_recording(path: Path) -> Recording:
+    """Return the recording in a file of the set: an array of one gesture, or a file of any format."""
+    state = FileState.of(path)
+    is_gesture = path.suffix.lower() == ".npy" and load_array(path).dtype.names is None
+    return GestureArray(path.name, state) if is_gesture else FileRecording(path.name, state)
+
+
+def _collect(samples: Iterator[Sample], maker: FrameMaker) -> EventImages:
+    pairs = list(samples)
+    labels = torch.tensor([label for _, label in pairs], dtype=torch.int64)
+    return EventImages([recording for recording, _ in pairs], labels, maker)
 
 
 @dataclass(frozen=True)
@@ -99,99 +111,78 @@ class Trial(Recording):
     end: int
 
     def identity(self) -> tuple[str | int, ...]:
-        """Return the state of its file and its place there."""
+        """Return the state of the file and the gesture's time."""
         return *self.state.identity(), self.start, self.end
 
     def read(self, sensor: Sensor) -> Events:
-        """Read its part of the file."""
+        """Read the gesture's part of the file."""
+        path = self.state.path
         try:
-            events = read_aedat3(Path(self.state.path), self.start, self.end)
+            events = read_aedat3(Path(path), self.start, self.end)
         except OSError as error:
-            raise RecordingError(f"{self.state.path} cannot be read: {error.strerror}") from error
+            raise RecordingError(f"{path} cannot be read: {error.strerror}") from error
         self.state.check()
-        return checked(events, sensor, f"{self.state.path} from {self.start} to {self.end} us")
+        return check_events(events, sensor, f"{path} from {self.start} to {self.end} us")
 
 
-def _trials(base: Path, listing: Path) -> Iterator[tuple[Recording, int]]:
+def _trials(base: Path, listing: Path) -> Iterator[Sample]:
     for name in sorted(line.strip() for line in _lines(listing) if line.strip()):
         path = base / name
         if not path.is_file():
             raise FileNotFoundError(f"data.root: {listing} names {name}, but {path} is missing")
         state = FileState.of(path)
-        for number, (label, start, end) in enumerate(_labels(path.with_name(f"{path.stem}_labels.csv"))):
+        for number, (label, start, end) in enumerate(_gestures(path.with_name(f"{path.stem}_labels.csv"))):
             yield Trial(f"{name}#{number:02d}", state, start, end), label
 
 
-def _labels(path: Path) -> list[tuple[int, int, int]]:
+def _gestures(path: Path) -> list[tuple[int, int, int]]:
+    """Return label (from 0), start and end of each gesture that a file lists."""
     if not path.is_file():
         raise FileNotFoundError(f"data.root: {path} is missing")
     try:
-        heading, *rows = [[cell.strip() for cell in row] for row in csv.reader(_lines(path)) if row] or [[]]
-    except csv.Error as error:
-        raise ValueError(f"{path} is no list of gestures: {one_line(error)}") from None
-    if heading != _HEADING:
-        raise ValueError(f"{path} is no list of gestures: its first line is not {','.join(_HEADING)}")
-    result = []
-    for row in rows:
-        try:
-            label, start, end = (int(cell) for cell in row)
-        except ValueError:
-            shown = ",".join(row)[:60]
-            raise ValueError(f"{path} is no list of gestures: {shown!r} is not three whole numbers") from None
-        if not 1 <= label <= len(CLASSES) or not 0 <= start < end:
-            raise ValueError(f"{path} has a gesture of class {label} from {start} to {end}, which cannot be")
-        result.append((label - 1, start, end))
-    return result
+        rows = [[cell.strip() for cell in row] for row in csv.reader(_lines(path)) if row]
+        if not rows or rows[0] != _HEADING:
+            raise ValueError(f"its first line is not {','.join(_HEADING)}")
+        gestures = [(int(label) - 1, int(start), int(end)) for label, start, end in rows[1:]]
+    except (csv.Error, ValueError) as error:
+        raise ValueError(f"{path} is not a list of gestures: {one_line(error)}") from None
+    for label, start, end in gestures:
+        if not 0 <= label < len(GESTURES) or not 0 <= start < end:
+            raise ValueError(f"{path} has an impossible gesture, of class {label + 1} from {start} to {end}")
+    return gestures
 
 
 def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="ascii").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text: {one_line(error)}") from None
+        raise ValueError(f"{path} is not text: {one_line(error)}") from None
 
 
 @dataclass(frozen=True)
-class TrialArray(Recording):
+class GestureArray(Recording):
     """One gesture as an array ``[n, 4]`` of x, y, p and t in milliseconds."""
 
     name: str
     state: FileState
 
     def identity(self) -> tuple[str | int, ...]:
-        """Return the state of its file."""
+        """Return the state of the file."""
         return self.state.identity()
 
     def read(self, sensor: Sensor) -> Events:
-        """Read its file."""
+        """Read the file."""
         path = self.state.path
-        try:
-            array = np.load(path, allow_pickle=False)
-        # What numpy raises for a damaged file depends on where the damage is.
-        except Exception as error:
-            raise RecordingError(f"{path} is cut short, damaged or no numpy array: {one_line(error)}") from error
-        if not isinstance(array, np.ndarray) or array.ndim != 2 or array.shape[1] != 4 or array.dtype.kind not in "iuf":
-            raise RecordingError(f"{path} is no gesture: it holds no array [n, 4] of x, y, p and t")
+        array = load_array(Path(path))
+        if array.ndim != 2 or array.shape[1] != 4 or array.dtype.kind not in "iuf":
+            raise RecordingError(f"{path} is not a gesture: it holds no array [n, 4] of x, y, p and t")
         self.state.check()
         x, y, p, t = array.T
-        return checked(Events.of(t * 1000, x, y, p > 0), sensor, path)
+        return check_events(Events.of(t * 1000, x, y, p > 0), sensor, path)
 
 
-def recording_of(path: Path) -> Recording:
-    """Return the recording in a file of the set: an array of one gesture, or whatever else its name says."""
-    listed = path.suffix.lower() == ".npy" and not _has_columns(path)
-    return TrialArray(path.name, FileState.of(path)) if listed else FileRecording.of(str(path), path.parent)
-
-
-def _has_columns(path: Path) -> bool:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False).dtype.names is not None
-    except Exception:  # whatever it is, its reader says so
-        return True
-
-
-def _arrays(base: Path, folder: Path) -> Iterator[tuple[Recording, int]]:
+def _arrays(base: Path, folder: Path) -> Iterator[Sample]:
     for path in sorted(folder.glob("*/*.npy"), key=lambda path: path.relative_to(folder).as_posix()):
-        if not path.stem.isdecimal() or int(path.stem) >= len(CLASSES):
-            raise ValueError(f"{path} is no gesture: its name is no label from 0 to {len(CLASSES) - 1}")
-        yield TrialArray(path.relative_to(base).as_posix(), FileState.of(path)), int(path.stem)
+        if not path.stem.isdecimal() or int(path.stem) >= len(GESTURES):
+            raise ValueError(f"{path} is not a gesture: its name is not a label from 0 to {len(GESTURES) - 1}")
+        yield GestureArray(path.relative_to(base).as_posix(), FileState.of(path)), int(path.stem)

@@ -1,4 +1,4 @@
-"""Class folders of a user's own recordings."""
+"""Class folders of the user's own recordings."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -9,7 +9,7 @@ from ... import components
 from ..class_folders import classes_and_parts
 from ..images import Source
 from .event_set import EventSet, read_part
-from .formats.files import EXTENSIONS
+from .formats import EXTENSIONS
 
 Side = Annotated[int, Interval(ge=1, le=8192)]
 
@@ -21,7 +21,7 @@ class EventFolder(EventSet):
 
     Args:
         root: a folder with train/ and test/ (and val/), each of class folders; or one of class folders, as for images.
-        sensor: height and width of the camera in pixels, which most files do not tell.
+        sensor: height and width of the camera in pixels, because most files do not contain them.
 
     Example:
         >>> EventFolder("gestures", sensor=(260, 346), size=65, augment=("flip", "roll"), cache="off").sensor
@@ -41,7 +41,8 @@ class EventFolder(EventSet):
         """List the recordings; see :meth:`.EventSet.read`."""
         assert self.sensor is not None
         root, maker = self.path, self.maker(self.sensor, time_steps)
-        names, parts = classes_and_parts(root)
-        train, *rest = (read_part(root, root / part, names, EXTENSIONS, maker) for part in parts or ["."])
-        test, validation, *_ = [*rest, None, None]
-        return self.parts(train, test, names, validation)
+        classes, parts = classes_and_parts(root)
+        images = [read_part(root, root / part, classes, EXTENSIONS, maker) for part in parts or ["."]]
+        test = images[1] if len(images) > 1 else None
+        validation = images[2] if len(images) > 2 else None
+        return self.parts(images[0], test, classes, validation)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ... import components
-from ..class_folders import check_same, class_names
-from ..download import Archive
+from ..class_folders import check_same_classes, class_names
+from ..download import RemoteArchive
 from ..images import Crop, Source
 from .event_set import PublicEventSet, read_part
 
@@ -20,6 +20,8 @@ _FILES = "https://data.mendeley.com/public-files/datasets/468j46mzdv/files"
 class NMNIST(PublicEventSet):
     """N-MNIST: 60,000 recordings for training and 10,000 for testing, 34x34 pixels, of 10 digits.
 
+    Orchard et al., "Converting Static Image Datasets to Spiking Neuromorphic Datasets Using Saccades", 2015.
+
     Args:
         root: the folder that holds its Train and Test, or NMNIST with these, or will with download.
 
@@ -28,18 +30,18 @@ class NMNIST(PublicEventSet):
         (Crop(padding=0.125),)
     """
 
-    # A digit fills its frame: one that rolls over the border is none.
+    # A digit fills its frame, so a cyclic shift would cut it in two.
     default_augment: ClassVar = (Crop(),)
     root_is: ClassVar = "folder that holds (or, with data.download=true, will hold) Train and Test"
     folder: ClassVar = "NMNIST"
     content: ClassVar = ("Train", "Test")
     archives: ClassVar = (
-        Archive(
+        RemoteArchive(
             f"{_FILES}/39c25547-014b-4137-a934-9d29fa53c7a0/file_downloaded",
             "train.zip",
             "20959b8e626244a1b502305a9e6e2031",
         ),
-        Archive(
+        RemoteArchive(
             f"{_FILES}/05a4d654-7e03-4c15-bdfa-9bb2bcbea494/file_downloaded",
             "test.zip",
             "69ca8762b2fe404d9b9bad1103e97832",
@@ -49,9 +51,8 @@ class NMNIST(PublicEventSet):
     def read(self, time_steps: int) -> Source:
         """List the recordings; see :meth:`.EventSet.read`."""
         base = self.find()
-        classes = class_names(base / "Train")
-        check_same(base, classes, "Test", "Train")
-        maker = self.maker(SENSOR, time_steps)
+        check_same_classes(base, "Train", "Test")
+        classes, maker = class_names(base / "Train"), self.maker(SENSOR, time_steps)
         train, test = (read_part(base, base / part, classes, {".bin"}, maker) for part in _RECORDINGS)
         for (part, count), images in zip(_RECORDINGS.items(), (train, test), strict=True):
             if len(images) != count:

@@ -1,4 +1,4 @@
-"""Recordings of an event camera and the events in them."""
+"""Recordings of an event camera, and the events in them."""
 
 import os
 from abc import ABC, abstractmethod
@@ -14,9 +14,9 @@ from ..errors import DataFileError
 Sensor = tuple[int, int]
 """Height and width of a camera in pixels."""
 
-_BACKWARDS = 0.1
-LATEST, LONGEST = 2**62, 2**48
-"""No event has a later time, and no recording lasts longer, in whatever unit: beyond, sums would wrap around."""
+_MOST_LATE = 0.1
+_LONGEST = 2**48
+"""Longest duration of a recording, in any unit; sums over longer ones could overflow."""
 
 
 class RecordingError(DataFileError):
@@ -25,10 +25,13 @@ class RecordingError(DataFileError):
 
 @dataclass(frozen=True)
 class Events:
-    """Events in order of time, each an entry of four arrays ``[n]``.
+    """Events in order of time, as four arrays ``[n]``.
 
-    ``t`` is in microseconds from any start (or in any other unit: only proportions matter), ``x`` and ``y`` in pixels
-    from the upper left, ``p`` true where the brightness rose.
+    Attributes:
+        t: time in microseconds from any start, or in any other unit, because only proportions matter.
+        x: column in pixels from the left.
+        y: row in pixels from the top.
+        p: True where the brightness rose.
     """
 
     t: NDArray[np.int64]
@@ -38,75 +41,71 @@ class Events:
 
     @classmethod
     def of(cls, t: NDArray[Any], x: NDArray[Any], y: NDArray[Any], p: NDArray[Any]) -> "Events":
-        """Convert arrays of any integer types, or of floats that are whole numbers."""
-        # What no clock shows would wrap around to what one does.
-        wrong = ~(np.abs(t.astype(np.float64)) < LATEST)
-        return cls(
-            np.where(wrong, -LATEST, t).astype(np.int64) if wrong.any() else t.astype(np.int64),
-            x.astype(np.int64),
-            y.astype(np.int64),
-            p.astype(np.bool_),
-        )
+        """Convert arrays of any integer types, or of floats with integer values."""
+        # A time beyond int64 becomes its lowest value, and check_events refuses the duration.
+        with np.errstate(invalid="ignore"):
+            return cls(t.astype(np.int64), x.astype(np.int64), y.astype(np.int64), p.astype(np.bool_))
 
     def __len__(self) -> int:
         return len(self.t)
 
 
-def unwrapped(stamp: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.int64]:
-    """Undo that a clock of 32 bits starts from 0 again, after 71 minutes where it counts microseconds.
-
-    Where it does, a step is the short way round; where no step back is that long, all is as it stands.
+def unwrap(stamps: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.int64]:
+    """Undo the overflow of a 32-bit clock, which happens every 71 minutes in microseconds.
 
     Example:
-        >>> unwrapped(np.array([2**32 - 2, 1, 0, 5], np.uint32)).tolist()
+        >>> unwrap(np.array([2**32 - 2, 1, 0, 5], np.uint32)).tolist()
         [4294967294, 4294967297, 4294967296, 4294967301]
     """
-    t = stamp.astype(np.int64)
+    t = stamps.astype(np.int64)
     if not (np.diff(t) < -(2**31)).any():
         return t
-    steps = np.diff(stamp.astype(np.uint32)).view(np.int32)
+    # Modulo 2**32, each step is the shorter way round the clock.
+    steps = np.diff(stamps.astype(np.uint32)).view(np.int32)
     return np.concatenate([t[:1], steps.astype(np.int64)]).cumsum()
 
 
-def checked(events: Events, sensor: Sensor, where: str) -> Events:
-    """Return the events in order of time, if they can be those of a recording.
+def check_events(events: Events, sensor: Sensor, source: str) -> Events:
+    """Return the events in order of time, after checking that they can be a recording.
 
-    Some cameras deliver a few events late; those are put in their place.
+    Some cameras deliver a few events late; those are sorted.
+
+    Args:
+        events: as they stand in a file.
+        sensor: height and width of the camera.
+        source: name of the file, for errors.
 
     Raises:
-        RecordingError: there are none, one lies outside the sensor, the clock starts anew on the way, or time mostly
-            runs anyhow, as it does in a file that is something else.
+        RecordingError: there are no events, one lies outside the sensor, the clock restarts, or times are out of order.
     """
     if not len(events):
-        raise RecordingError(f"{where} is empty: it holds no events")
+        raise RecordingError(f"{source} is empty: it holds no events")
     height, width = sensor
     outside = (events.x < 0) | (events.x >= width) | (events.y < 0) | (events.y >= height)
     if outside.any():
         first = int(np.argmax(outside))
         raise RecordingError(
-            f"{where} is no recording of a sensor of {height}x{width} pixels (height x width): it has an event at"
+            f"{source} is not from a sensor of {height}x{width} pixels (height x width): it has an event at"
             f" x={events.x[first]}, y={events.y[first]}"
         )
-    first, last = int(events.t.min()), int(events.t.max())
-    if first <= -LATEST or last - first >= LONGEST:
-        raise RecordingError(
-            f"{where} is damaged or no recording: it has an event at a time that is no number, or {last - first} after "
-            "another"
-        )
-    late = np.diff(events.t) < 0
+    duration = int(events.t.max()) - int(events.t.min())
+    if duration >= _LONGEST:
+        raise RecordingError(f"{source} is damaged or not a recording: its times span {duration}")
+    steps = np.diff(events.t)
+    late = steps < 0
     if not late.any():
         return events
-    if late.mean() > _BACKWARDS:
+    if late.mean() > _MOST_LATE:
         raise RecordingError(
-            f"{where} is damaged or no recording: time runs backwards in {100 * late.mean():.0f} % of its events "
-            "(if they only stand in another order, sort them by t)"
+            f"{source} is damaged or not a recording: time runs backwards in {100 * late.mean():.0f} % of its events; "
+            "if they are only unordered, sort them by t"
         )
-    back = int(np.argmin(np.diff(events.t)))
-    if 2 * (events.t[back] - events.t[back + 1]) > last - first:
-        # Put in order, what came before and after would lie on top of each other.
+    jump = int(np.argmin(steps))
+    # Sorting would overlay the parts before and after a restart of the clock.
+    if -2 * steps[jump] > duration:
         raise RecordingError(
-            f"{where} holds more than one recording: its clock goes back from {events.t[back]} to "
-            f"{events.t[back + 1]} at event {back + 1:,} of {len(events):,}; divide it there"
+            f"{source} holds more than one recording: its clock goes back from {events.t[jump]} to "
+            f"{events.t[jump + 1]} at event {jump + 1:,}; split it there"
         )
     order = np.argsort(events.t, kind="stable")
     return Events(events.t[order], events.x[order], events.y[order], events.p[order])
@@ -116,30 +115,29 @@ class Recording(ABC):
     """One sample of an event set.
 
     Attributes:
-        name: what it is called within its set, the same on every machine.
+        name: the recording's name within its set, the same on every machine.
     """
 
     name: str
 
     @abstractmethod
     def identity(self) -> tuple[str | int, ...]:
-        """Return what changes whenever the recording may have: frames are kept under it."""
+        """Return values that change with the recording; its cached frames are stored under them."""
 
     @abstractmethod
     def read(self, sensor: Sensor) -> Events:
-        """Return its events, in order of time.
+        """Return the events in order of time.
 
         Raises:
-            RecordingError: the file is damaged, empty or something else; the message names it.
+            RecordingError: the file is damaged, empty or has another format; the message names it.
         """
 
 
 @dataclass(frozen=True)
 class FileState:
-    """A file as it was when the set was listed, without a look into it.
+    """The state of a file when its set was listed, from the file system alone.
 
-    The time of the last change of its entry (ctime) is part of it: unlike the time of its content, no program sets
-    that, so another content with the same size and time, as archives and copies make them, is noticed.
+    It includes ctime, which no program sets: a file replaced by one of the same size and date is noticed.
     """
 
     path: str
@@ -149,27 +147,27 @@ class FileState:
 
     @classmethod
     def of(cls, path: str | Path) -> "FileState":
-        """Ask the system about a file.
+        """Return the present state of a file.
 
         Raises:
-            OSError: it is not there.
+            OSError: the file is missing.
         """
         state = os.stat(path)
         return cls(os.path.abspath(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns)
 
     def identity(self) -> tuple[str | int, ...]:
-        """Return all of it."""
+        """Return all fields."""
         return self.path, self.size, self.modified, self.changed
 
     def check(self) -> None:
-        """Make sure that the file, which has just been read, is still the one that was listed.
+        """Check that the file, which was just read, has not changed since it was listed.
 
         Raises:
-            RecordingError: it has changed, or is gone.
+            RecordingError: the file has changed or is missing.
         """
         try:
-            now = FileState.of(self.path)
+            unchanged = FileState.of(self.path) == self
         except OSError as error:
             raise RecordingError(f"{self.path} cannot be read any more: {error.strerror}") from error
-        if now != self:
+        if not unchanged:
             raise RecordingError(f"{self.path} has changed since the set was listed; start again")

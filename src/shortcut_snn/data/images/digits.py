@@ -15,7 +15,7 @@ from .images import ArrayImages
 @components.data("digits")
 @dataclass(frozen=True)
 class Digits(ImageSet):
-    """scikit-learn's digits, 8x8; it has no test set, so a seeded, stratified 20 % become one.
+    """scikit-learn's digits, 8x8, of which a seeded, stratified 20 % become the test set.
 
     Example:
         >>> data = Digits(validation=0.1).load()

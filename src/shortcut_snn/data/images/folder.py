@@ -1,4 +1,4 @@
-"""A folder of class folders, decoded file by file when asked for."""
+"""A folder of class folders of image files, decoded when they are fetched."""
 
 import os
 import re
@@ -15,14 +15,14 @@ from torch import Tensor
 from ... import components
 from ..class_folders import classes_and_parts, labelled_files
 from ..errors import DataFileError
-from ..fingerprint import Fingerprint, of_files
+from ..fingerprint import hash_files
 from .augmentation import Box
 from .image_set import Positive, Source, StoredSet, held_out_test
 from .images import Images, Indices
 from .statistics import SAMPLES
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})
-"""What the decoder reads; other files in a class folder are passed over."""
+"""File types that the decoder reads; other files in a class folder are ignored."""
 
 
 class ImageFileError(DataFileError):
@@ -35,11 +35,11 @@ class FolderImages(Images):
     Args:
         paths: one file per image.
         labels: int64 ``[n]``.
-        root: the folder in which they lie, perhaps further down; names are told from there.
-        size: side to which images are resized (shorter side) and centre-cropped; None: they all have the first's.
+        root: the folder that holds the files at any depth; names are relative to it.
+        size: side to which images are resized (shorter side) and centre-cropped; None: they all have the first's size.
 
     Raises:
-        ImageFileError: a file cannot be decoded, or has another size, when it is fetched.
+        ImageFileError: a fetched file cannot be decoded, or has another size.
     """
 
     def __init__(self, paths: list[str], labels: Tensor, root: Path, size: int | None = None) -> None:
@@ -51,20 +51,20 @@ class FolderImages(Images):
             self.shape = (3, height, width)
 
     def fetch(self, indices: Indices) -> Tensor:
-        """Decode the images at ``indices`` into a fresh uint8 ``[N, 3, H, W]``."""
+        """Decode the images at ``indices`` into a new tensor, uint8 ``[N, 3, H, W]``."""
         return torch.stack([self._read(self.paths[index]) for index in indices])
 
     def fetch_cropped(
         self, indices: Indices, bits: NDArray[np.uint64], box: Callable[[int, int, np.uint64], Box]
     ) -> Tensor:
-        """Decode a part of each image at ``indices``, as its bits say, and resize it to ``size`` by ``size``."""
+        """Decode the part ``box(height, width, bits)`` of each image and resize it to ``shape``."""
         from torchvision.transforms.v2.functional import resized_crop  # type: ignore[attr-defined]
 
         parts = []
-        for index, own in zip(indices, bits, strict=True):
+        for index, image_bits in zip(indices, bits, strict=True):
             image = decode(self.paths[index])
-            part = box(image.shape[1], image.shape[2], own)
-            parts.append(resized_crop(image, *part, list(self.shape[1:]), antialias=True))
+            top, left, height, width = box(image.shape[1], image.shape[2], image_bits)
+            parts.append(resized_crop(image, top, left, height, width, list(self.shape[1:]), antialias=True))
         return torch.stack(parts)
 
     def subset(self, indices: Indices) -> Self:
@@ -74,13 +74,13 @@ class FolderImages(Images):
         return chosen
 
     def names(self) -> list[str]:
-        """Return each file's path below the root."""
+        """Return each file's path relative to the root."""
         start = len(str(self.root / "_")) - 1
         return [path[start:].replace(os.sep, "/") for path in self.paths]
 
-    def fingerprint(self) -> Fingerprint:
-        """Return by what one can tell whether these are the same files later on: names, sizes, dates, a sample."""
-        return of_files(self.paths)
+    def fingerprint(self) -> str:
+        """Return a hash of the files' names, sizes and some of their contents."""
+        return hash_files(self.paths)
 
     def _read(self, path: str) -> Tensor:
         image = decode(path)
@@ -97,7 +97,7 @@ class FolderImages(Images):
 @components.data("folder")
 @dataclass(frozen=True)
 class ImageFolder(StoredSet):
-    """Class folders of images: .jpg, .jpeg, .png, .webp and .gif, decoded when they are asked for.
+    """Class folders of images: .jpg, .jpeg, .png, .webp and .gif, decoded when they are needed.
 
     Args:
         root: a folder with train/ and test/ (and val/ for validation), each of class folders; or one of class folders,
@@ -121,52 +121,53 @@ class ImageFolder(StoredSet):
             FileNotFoundError: a folder is missing or holds no images.
             ValueError: the parts do not have the same classes.
         """
-        names, parts = classes_and_parts(self.path)
+        classes, parts = classes_and_parts(self.path)
         if not parts:
-            return held_out_test(self._part(self.path, names), names, self.seed, SAMPLES)
-        train, test, *validation = (self._part(self.path / part, names) for part in parts)
+            return held_out_test(self._part(self.path, classes), classes, self.seed, SAMPLES)
+        train, test, *validation = (self._part(self.path / part, classes) for part in parts)
         for part, images in zip(parts[1:], (test, *validation), strict=True):
             if images.shape != train.shape:
                 raise ValueError(
                     f"{self.path}: images of train and {part} differ in size; set data.image_size to resize them"
                 )
-        return Source(train, test, names, validation[0] if validation else None, statistics_samples=SAMPLES)
+        return Source(train, test, classes, validation[0] if validation else None, statistics_samples=SAMPLES)
 
-    def _part(self, folder: Path, names: list[str]) -> FolderImages:
-        paths, labels = labelled_files(folder, names, EXTENSIONS, "images")
+    def _part(self, folder: Path, classes: list[str]) -> FolderImages:
+        paths, labels = labelled_files(folder, classes, EXTENSIONS, "images")
         return FolderImages(paths, torch.tensor(labels), self.path, self.image_size)
 
 
 def decode(path: str, channels: int = 3) -> Tensor:
-    """Return the image in a file, uint8 ``[channels, H, W]``: 3 for RGB, 1 for grey levels.
+    """Return the image in a file, uint8 ``[channels, H, W]``: 3 channels for RGB, 1 for grey.
 
     Raises:
-        ImageFileError: it is damaged, or no image.
+        ImageFileError: the file is damaged or not an image.
     """
     from torchvision.io import ImageReadMode, decode_image
     from torchvision.transforms.v2.functional import rgb_to_grayscale, to_dtype  # type: ignore[attr-defined]
 
-    # The decoder takes names in UTF-8 alone.
-    text = path.encode("utf-8", "replace") == os.fsencode(path)
+    # The decoder opens only names that are valid UTF-8; it decodes the bytes of other files.
+    is_utf8 = path.encode("utf-8", "replace") == os.fsencode(path)
     try:
-        # Asked for grey levels, some decoders give colours all the same, or the numbers of a palette.
-        source = path if text else torch.from_numpy(np.fromfile(path, np.uint8))
+        source = path if is_utf8 else torch.from_numpy(np.fromfile(path, np.uint8))
+        # Always RGB: in grey mode, some decoders return colours or the indices of a palette.
         image = decode_image(source, mode=ImageReadMode.RGB)
     except RuntimeError as error:
-        # The decoder's messages begin with its own source file and go on for several sentences.
+        # The decoder's message starts with its own source file and continues for several sentences.
         reason = re.sub(r"^.*\.cpp:\d+, ", "", str(error).strip().splitlines()[0]).split(". ")[0].rstrip(".")
-        raise ImageFileError(f"{path} is damaged or no image: {reason}") from error
-    # Of an animation, the first frame; of 16 bits, the upper 8.
-    image = image[0] if image.ndim == 4 else image
-    image = image if image.dtype == torch.uint8 else to_dtype(image, torch.uint8, scale=True)
+        raise ImageFileError(f"{path} is damaged or not an image: {reason}") from error
+    if image.ndim == 4:  # an animation; take the first frame
+        image = image[0]
+    if image.dtype != torch.uint8:  # 16 bits per channel
+        image = to_dtype(image, torch.uint8, scale=True)
     if channels == 1:
-        # Levels that are grey already stay what they are: the weights of the colours do not quite add up to 1.
+        # Grey pixels stay as they are, because the conversion's weights do not sum to exactly 1.
         image = image[:1] if bool((image == image[:1]).all()) else rgb_to_grayscale(image)
     return image
 
 
 def fit(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return an image ``[C, H, W]`` at ``size``: as small as covers it, then the centre."""
+    """Resize an image ``[C, H, W]`` until it just covers ``size``, then crop the centre."""
     from torchvision.transforms.v2.functional import center_crop, resize  # type: ignore[attr-defined]
 
     height, width = size
@@ -174,9 +175,7 @@ def fit(image: Tensor, size: tuple[int, int]) -> Tensor:
         image = resize(image, [height], antialias=True)
     else:
         scale = max(height / image.shape[1], width / image.shape[2])
-        image = resize(
-            image, [max(round(scale * side), least) for side, least in zip(image.shape[1:], size, strict=True)],
-            antialias=True,
-        )  # fmt: skip
+        scaled = [max(round(scale * image.shape[1]), height), max(round(scale * image.shape[2]), width)]
+        image = resize(image, scaled, antialias=True)
     cropped: Tensor = center_crop(image, [height, width])
     return cropped

@@ -1,4 +1,4 @@
-"""What every data set of images shares: one class a set, whose fields are its options in a recipe."""
+"""Base classes of data sets, one class per set; its fields are its options in a recipe."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -21,15 +21,21 @@ from .statistics import colour_statistics
 
 Positive = Annotated[int, Ge(1)]
 TEST_FRACTION = 0.2
-"""Part that becomes the test set where a set has none."""
+"""Fraction of a data set without a test part that becomes the test set."""
 
 
 @dataclass(frozen=True)
 class Source:
     """The parts of a data set as its files hold them, before limits and the validation split.
 
-    ``mean`` and ``std`` are per channel on the 0..1 scale, None where they have to be computed, from
-    ``statistics_samples`` images (None: all).
+    Attributes:
+        train: training images.
+        test: test images.
+        classes: class names, by label.
+        validation: None if part of the training images may be held out.
+        mean: per channel on the 0..1 scale; None to compute ``mean`` and ``std`` from the training images.
+        std: likewise.
+        statistics_samples: number of training images to compute them from; None for all.
     """
 
     train: Images
@@ -43,20 +49,19 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSet(Checked, ABC):
-    """A data set of images; one of your own needs :meth:`read` alone.
+    """A data set of images; a subclass implements :meth:`read`.
 
     Args:
-        validation: fraction of the training set held out, seeded and stratified; 0 for none. A set's own validation
-            part is used instead where it has one.
-        augment: training augmentations in the order in which they are applied; of a recording, to all frames alike. The
-            default is the set's own.
-        train_limit: use so many training images only, evenly over the classes, the first of each; validation comes
-            out of these.
-        test_limit: use so many test images only, evenly over the classes, the first of each.
+        validation: fraction of the training set held out, seeded and stratified; 0 for none. A validation part in the
+            files takes its place.
+        augment: training augmentations in order; all frames of a recording change alike. The default is the set's own.
+        train_limit: number of training images to use, evenly over the classes, the first of each; the validation part
+            is taken from them.
+        test_limit: number of test images to use, evenly over the classes, the first of each.
         batch_size: images in a batch, per device.
         workers: loader processes, per device; 0 loads in the training process, which is fastest for sets held in
-            memory; recordings want some. Results do not depend on it.
-        seed: of the splits alone, so that runs of different seeds share their validation and test images.
+            memory. Recordings need some. Results do not depend on it.
+        seed: seeds the splits only, so that runs with different seeds share their validation and test images.
 
     Raises:
         ValueError: a field is out of its range; the message begins with its name.
@@ -92,49 +97,49 @@ class ImageSet(Checked, ABC):
         super().__post_init__()
         if self.augment is None:
             return
-        # From Python, names and entries may stand for augmentations as they do in a recipe.
+        # In Python too, names and mappings may stand for augmentations as in a recipe.
         steps = tuple(
-            components.read(components.augmentation, step, f"augment[{place}]")
+            components.read(components.augmentation, step, f"augment[{position}]")
             if isinstance(step, str | Mapping)
             else step
-            for place, step in enumerate(self.augment)
+            for position, step in enumerate(self.augment)
         )
         object.__setattr__(self, "augment", steps)
-        for place, step in enumerate(steps):
+        for position, step in enumerate(steps):
             if not callable(step):
-                raise ValueError(f"augment[{place}] is an augmentation or the name of one, got {step!r}")
-            if isinstance(step, ResizedCrop) and (place or getattr(self, "image_size", None) is None):
-                raise ValueError("augment: resized_crop is for a folder's images with image_size, and comes first")
+                raise ValueError(f"augment[{position}] must be an augmentation or the name of one, got {step!r}")
+            if isinstance(step, ResizedCrop) and (position or getattr(self, "image_size", None) is None):
+                raise ValueError("augment: resized_crop must come first, and needs a folder of images with image_size")
             if isinstance(step, AutoAugment) and self.kind == "events":
                 raise ValueError("augment: autoaugment is for images, not for frames of events")
 
     @property
     def augmentations(self) -> tuple[Any, ...]:
-        """The training augmentations, the set's own default filled in."""
+        """The training augmentations; the set's default if none were specified."""
         return self.default_augment if self.augment is None else self.augment
 
     @property
     def name(self) -> str:
-        """What a recipe calls it."""
+        """The name of the set in a recipe."""
         return components.component_of(self).name
 
     @abstractmethod
     def read(self, *args: Any, **kwargs: Any) -> Source:
-        """Read the set's files; nothing is given but to sets of events (see :class:`.EventSet`).
+        """Read the set's files; only event sets get an argument (see :class:`.EventSet`).
 
         Raises:
-            FileNotFoundError: files are missing; the message says which and what to do.
-            ValueError: files are damaged or of another kind.
+            FileNotFoundError: files are missing.
+            ValueError: files are damaged or have another format.
         """
 
     def load(self, time_steps: int | None = None) -> ImageData:
         """Read, check, limit and split the set.
 
         Args:
-            time_steps: the network's, which recordings of events have as many frames as; images need none.
+            time_steps: number of frames of a recording, which is the network's; images ignore it.
 
         Raises:
-            FileNotFoundError: files are missing; the message says which and what to do.
+            FileNotFoundError: files are missing.
             ValueError: files are damaged, or the set cannot be trained on.
         """
         source = self._source(time_steps)
@@ -153,33 +158,33 @@ class ImageSet(Checked, ABC):
         return self.read()
 
     def _check(self, source: Source) -> None:
-        where, count, shape = getattr(self, "root", None) or self.name, len(source.classes), source.train.shape
+        """Raise ValueError unless the network can learn the set's classes from its parts."""
+        location, count, shape = getattr(self, "root", None) or self.name, len(source.classes), source.train.shape
         if 0 in shape:
-            raise ValueError(f"{where}: images need at least 1 pixel a side, got {list(shape)}")
-        parts = [("training", source.train), ("test", source.test)]
+            raise ValueError(f"{location}: images need at least 1 pixel per side, got {list(shape)}")
+        if count < 2:
+            raise ValueError(f"{location}: at least 2 classes are needed, got {count}")
+        parts = {"training": source.train, "test": source.test}
         if source.validation is not None and len(source.validation):
-            parts.append(("validation", source.validation))
-        for part, images in parts:
+            parts["validation"] = source.validation
+        for part, images in parts.items():
             if not len(images):
-                raise ValueError(f"{where}: the {part} set is empty")
+                raise ValueError(f"{location}: the {part} set is empty")
             low, high = int(images.labels.min()), int(images.labels.max())
             if low < 0 or high >= count:
                 wrong = low if low < 0 else high
-                raise ValueError(f"{where}: {part} labels must be 0 to {count - 1} for {count} classes, found {wrong}")
-        if count < 2:
-            raise ValueError(f"{where}: at least 2 classes are needed, found {count}")
-        present = np.bincount(source.train.labels.numpy(), minlength=count) > 0
-        if not present.all():
-            absent = int(np.flatnonzero(~present)[0])
-            in_test = " although the test set has it" if bool((source.test.labels == absent).any()) else ""
+                raise ValueError(f"{location}: {part} labels must be 0 to {count - 1} for {count} classes, got {wrong}")
+        absent = np.flatnonzero(np.bincount(source.train.labels.numpy(), minlength=count) == 0)
+        if len(absent):
+            label = int(absent[0])
+            in_test = " although the test set has it" if bool((source.test.labels == label).any()) else ""
             raise ValueError(
-                f"{where}: no training image has label {absent} (class {source.classes[absent]!r}){in_test};"
-                f" labels must be 0 to {count - 1} without a gap"
+                f"{location}: no training image has label {label} (class {source.classes[label]!r}){in_test};"
+                f" labels must be 0 to {count - 1} without gaps"
             )
         if self.train_limit is not None and self.train_limit < count:
             raise ValueError(
-                f"data.train_limit: at least one image for each of the {count} classes is needed,"
-                f" got {self.train_limit}"
+                f"data.train_limit: must be at least 1 image for each of the {count} classes, got {self.train_limit}"
             )
         for step in self.augmentations:
             if isinstance(step, AutoAugment):
@@ -200,13 +205,13 @@ class StoredSet(ImageSet):
     """A data set in files.
 
     Args:
-        root: where the files lie.
+        root: the folder or file that holds the set.
     """
 
     root: str | None = None
 
     root_is: ClassVar[str]
-    """What has to lie at ``root``, for the message where it is not said."""
+    """Description of ``root`` for the error if it is missing."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -220,7 +225,7 @@ class StoredSet(ImageSet):
 
 
 def held_out_test(images: Images, classes: list[str], seed: int, samples: int | None = None) -> Source:
-    """Make a source of a set without a test part: a seeded, stratified 20 % become one."""
+    """Return a source in which a seeded, stratified 20 % of the images are the test set."""
     kept, held = stratified_split(images.labels.numpy(), TEST_FRACTION, seed, Stream.TEST_SPLIT, classes)
     return Source(images.subset(kept), images.subset(held), classes, statistics_samples=samples)
 

@@ -1,4 +1,4 @@
-"""Labelled images, or frames of events: what every data set becomes."""
+"""The base class of labelled images or frames of events, and images held in memory."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..fingerprint import MOST_SAMPLES, Fingerprint, of_values, spread
+from ..fingerprint import evenly_spaced, hash_values
 from .augmentation import Box
 
 Indices = Sequence[int] | np.ndarray
 """Positions in a data set."""
+
+_HASHED_IMAGES = 64
 
 
 class Images(Dataset[tuple[Tensor, int]]):
@@ -30,14 +32,14 @@ class Images(Dataset[tuple[Tensor, int]]):
 
     @abstractmethod
     def fetch(self, indices: Indices) -> Tensor:
-        """Return the images at ``indices``, a fresh uint8 ``[N, C, H, W]``."""
+        """Return the images at ``indices`` as a new tensor, uint8 ``[N, C, H, W]``."""
 
     def fetch_cropped(
         self, indices: Indices, bits: NDArray[np.uint64], box: Callable[[int, int, np.uint64], Box]
     ) -> Tensor:
-        """Return a part of each image at ``indices``, ``box(height, width, bits)``, in the size of all.
+        """Return the part ``box(height, width, bits)`` of each image, resized to ``shape``.
 
-        Only images in files, which may have more pixels than ``shape``, have this.
+        Only image files, which may have more pixels than ``shape``, implement this.
         """
         raise NotImplementedError
 
@@ -46,19 +48,20 @@ class Images(Dataset[tuple[Tensor, int]]):
         """Return the images at ``indices``, in that order, as a set of the same kind."""
 
     def names(self) -> Sequence[str]:
-        """Return what each is called, where the record of the split tells; else nothing."""
+        """Return the name of each image for the record of the split; empty if images have no names."""
         return ()
 
-    def made_with(self) -> dict[str, Any]:
-        """Return what, besides the shape, says how a file becomes a sample of these; entries of a description."""
+    def format(self) -> dict[str, Any]:
+        """Return how a file becomes an image, besides the shape, as entries of a description."""
         return {}
 
-    def fingerprint(self) -> Fingerprint:
-        """Return by what one can tell whether these are the same images later on; here by a sample of them."""
-        return of_values([self.labels, self.fetch(spread(len(self), MOST_SAMPLES)) if len(self) else []])
+    def fingerprint(self) -> str:
+        """Return a hash of the labels and of a sample of the images."""
+        sample = evenly_spaced(len(self), _HASHED_IMAGES)
+        return hash_values([self.labels, self.fetch(sample) if sample else []])
 
     def storage(self) -> str:
-        """Say in a line what is kept on disk to read these faster, nothing if nothing is."""
+        """Return one line on files cached on disk; empty if there are none."""
         return ""
 
     def __len__(self) -> int:
@@ -84,19 +87,19 @@ class ArrayImages(Images):
         if images.dtype != torch.uint8 or images.ndim != 4:
             raise ValueError(f"images must be uint8 [n, C, H, W], got {images.dtype} {list(images.shape)}")
         if labels.shape != images.shape[:1]:
-            raise ValueError(f"{len(images)} images need as many labels, got {list(labels.shape)}")
+            raise ValueError(f"labels must be [{len(images)}] for {len(images)} images, got {list(labels.shape)}")
         self.images = images.contiguous()
         self.labels = labels.to(torch.int64)
         self.shape = (images.shape[1], images.shape[2], images.shape[3])
 
     def fetch(self, indices: Indices) -> Tensor:
-        """Return the images at ``indices``, a fresh uint8 ``[N, C, H, W]``."""
+        """Return the images at ``indices`` as a new tensor, uint8 ``[N, C, H, W]``."""
         return self.images.index_select(0, torch.as_tensor(indices, dtype=torch.int64))
 
-    def fingerprint(self) -> Fingerprint:
-        """Return by what one can tell whether these are the same images later on: by all of them."""
-        return of_values([self.labels, self.images])
+    def fingerprint(self) -> str:
+        """Return a hash of all labels and images."""
+        return hash_values([self.labels, self.images])
 
     def subset(self, indices: Indices) -> Self:
-        """Return a copy of the images at ``indices``, so that the rest can be freed."""
+        """Return a copy of the images at ``indices``, so that the others can be freed."""
         return type(self)(self.fetch(indices), self.labels[torch.as_tensor(indices, dtype=torch.int64)])

@@ -1,14 +1,14 @@
-"""Mean and standard deviation of a set's colours."""
+"""Mean and standard deviation of a data set's channels."""
 
 import math
 
-import numpy as np
 import torch
 
+from ..fingerprint import evenly_spaced
 from .images import Images
 
 SAMPLES = 1000
-"""So many images, spread evenly, stand for a set that has to be decoded from files."""
+"""Number of images that are decoded for the statistics of a set of image files."""
 
 
 def colour_statistics(images: Images, samples: int | None = None) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -16,12 +16,11 @@ def colour_statistics(images: Images, samples: int | None = None) -> tuple[tuple
 
     Args:
         images: the training images.
-        samples: look at so many images only, spread evenly over the set.
+        samples: number of evenly spaced images to use; None for all.
     """
-    count = len(images) if samples is None else min(samples, len(images))
-    chosen = np.linspace(0, len(images) - 1, count).round().astype(np.int64)
+    chosen = evenly_spaced(len(images), len(images) if samples is None else samples)
     counts = torch.zeros(images.shape[0], 256, dtype=torch.int64)
-    for start in range(0, count, 256):
+    for start in range(0, len(chosen), 256):
         for channel, values in enumerate(images.fetch(chosen[start : start + 256]).unbind(1)):
             counts[channel] += torch.bincount(values.flatten(), minlength=256)
     mean, std = zip(*(_moments(channel.tolist()) for channel in counts), strict=True)
@@ -29,9 +28,10 @@ def colour_statistics(images: Images, samples: int | None = None) -> tuple[tuple
 
 
 def _moments(counts: list[int]) -> tuple[float, float]:
-    # From a histogram the sums are whole numbers, so the result is the same on every machine.
+    """Return mean and standard deviation from a histogram; integer sums give the same result on every machine."""
     n = sum(counts)
     total = sum(count * level for level, count in enumerate(counts))
     squares = sum(count * level**2 for level, count in enumerate(counts))
     std = math.sqrt(n * squares - total**2) / (255 * n)
-    return total / (255 * n), std or 1.0  # a channel of one colour is centred, not blown up
+    # A channel of one colour is centred, not scaled.
+    return total / (255 * n), std or 1.0

@@ -1,218 +1,221 @@
-"""From a graph of torch's operations to a program.
+"""Lower a graph of torch operations to a program.
 
-What a step may consist of stands in ``_FUNCTIONS`` and ``_METHODS``: arithmetic element by element, comparisons, and
-``torch.where``.
+A step may use the operations in ``_NAMED``, ``_METHODS`` and ``_FUNCTIONS``: elementwise arithmetic, comparisons and
+``torch.where``. What it computes from parameters alone is separated from the program, as the *prelude*.
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 from torch.nn import functional as F
 
-from ..backend import is_exported
-from .program import DETACH, SPIKE, TRUTH, Instruction, Program, forward_code, is_given, live_code, needed
+from ..step_functions import per_channel, straight_through
+from .program import (
+    BOOLEAN,
+    CHANNEL,
+    CONSTANT,
+    CURRENT,
+    DETACH,
+    PARAMETER,
+    SCALAR,
+    SPIKE,
+    STATE,
+    VALUE,
+    Instruction,
+    Program,
+    forward_code,
+    is_external,
+    live_code,
+    needed_code,
+)
 
 
 class CannotTraceError(ValueError):
-    """A step has an operation that no kernel can be made of; the message names it."""
-
-
-class _Spike(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, v: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
-        ctx.save_for_backward(v)
-        ctx.slope = slope
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (v,) = ctx.saved_tensors
-        return None, grads[0] * ctx.slope(v), None
-
-
-def straight_through(value: Tensor, v: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return ``value``, whose gradient goes to ``v``, times ``slope(v)``.
-
-    Args:
-        value: what is computed, as a function of ``v`` that has no useful derivative.
-        v: what the gradient goes to, of the same shape.
-        slope: what stands for the derivative.
-
-    Example:
-        >>> x = torch.tensor([0.4, 1.6], requires_grad=True)
-        >>> straight_through(x.round(), x, torch.ones_like).sum().backward()
-        >>> x.grad
-        tensor([1., 1.])
-    """
-    if isinstance(v, fx.Proxy):
-        return v.tracer.create_proxy("call_function", straight_through, (value, v, slope(v)), {})
-    if is_exported() or not torch.is_grad_enabled():
-        return value
-    out: Tensor = _Spike.apply(value.detach(), v, slope)  # type: ignore[no-untyped-call]
-    return out
-
-
-def per_channel(parameter: Tensor, like: Tensor) -> Tensor:
-    """Return a parameter ``[C]`` in a shape in which it meets ``[N, C, ...]``, channel by channel.
-
-    Example:
-        >>> per_channel(torch.ones(3), torch.ones(2, 3, 4, 4)).shape
-        torch.Size([3, 1, 1])
-    """
-    if isinstance(parameter, fx.Proxy):
-        return parameter.tracer.create_proxy("call_function", per_channel, (parameter,), {})
-    return parameter.view(-1, *[1] * (like.dim() - 2))
+    """A step uses something that cannot be compiled; the message names it."""
 
 
 @dataclass(frozen=True)
-class Traced:
-    """What a neuron's step is, and what it takes at each call.
+class TracedStep:
+    """A compiled step, and what to pass to it at each call.
 
     Args:
-        text: of the program.
-        before: of what is computed from parameters alone, in plain PyTorch, once a call.
-        names: of the parameters in the module.
-        scalars, channels: values that the program reads as ``p0, ...`` and ``q0, ...``.
-        numbers: ``c0, ...``.
+        text: its program.
+        prelude: instructions that compute the program's parameters from the module's, once a call, in plain PyTorch.
+        parameter_names: names in the module of the parameters and buffers ``w0, w1, ...``.
+        scalars: values of the prelude that the program reads as ``p0, p1, ...``.
+        channels: values of the prelude that the program reads as ``q0, q1, ...``.
+        constants: numbers that the program and the prelude read as ``c0, c1, ...``.
     """
 
     text: str
-    before: tuple[Instruction, ...]
-    names: tuple[str, ...]
+    prelude: tuple[Instruction, ...]
+    parameter_names: tuple[str, ...]
     scalars: tuple[str, ...]
     channels: tuple[str, ...]
-    numbers: tuple[float, ...]
+    constants: tuple[float, ...]
 
 
 class Lowering:
-    """Translates a graph of torch's operations, node by node."""
+    """Translates a graph of torch operations, node by node; calling it appends an instruction."""
 
     def __init__(self, graph: fx.Graph, states: int) -> None:
         self.states = states
         self.code: list[Instruction] = []
-        self.numbers: list[float] = []
-        self.names: list[str] = []
-        self.truths: set[str] = set()
-        self.channel: set[str] = set()
+        self.constants: list[float] = []
+        self.parameter_names: list[str] = []
+        self.booleans: set[str] = set()
+        self.channelwise: set[str] = set()
         self.values: dict[fx.Node, Any] = {}
         self.outputs: tuple[str, ...] = ()
         for node in graph.nodes:
-            self.values[node] = self._node(node)
+            self.values[node] = self._lower(node)
 
-    def _node(self, node: fx.Node) -> Any:
+    def _lower(self, node: fx.Node) -> Any:
         if node.op == "placeholder":
-            if "own" in node.meta:
-                self.names.append(node.meta["own"])
-                return f"w{len(self.names) - 1}"
-            return "i" if node.target == "current" else f"s{str(node.target).removeprefix('state')}"
+            return self._input(node)
         if node.op == "output":
-            found = node.args[0]
-            given = found if isinstance(found, tuple | list) else (found,)
-            if len(given) != self.states + 1:
-                raise CannotTraceError(f"it returns {len(given)} values, not spikes and {self.states} states")
-            self.outputs = tuple(self.number(self.value(each)) for each in given)
-            return None
+            return self._output(node.args[0])
         if node.op == "call_method" and str(node.target) in _METHODS:
-            return _METHODS[str(node.target)](self, *map(self.value, node.args), **self._options(node))
+            return self._call(_METHODS[str(node.target)], node)
         if node.op == "call_function" and node.target in _FUNCTIONS:
-            return _FUNCTIONS[node.target](self, *map(self.value, node.args), **self._options(node))
+            return self._call(_FUNCTIONS[node.target], node)
         if node.op == "call_function" and node.target is getattr and node.args[1] in ("dtype", "device", "shape"):
+            # Read to create a tensor like another one; a program has neither shapes nor dtypes.
             return None
         name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
         raise CannotTraceError(f"there is no kernel for {name}")
 
-    def _options(self, node: fx.Node) -> dict[str, Any]:
-        return {key: self.value(value) for key, value in node.kwargs.items()}
+    def _input(self, node: fx.Node) -> str:
+        if "parameter" in node.meta:
+            self.parameter_names.append(node.meta["parameter"])
+            return f"{PARAMETER}{len(self.parameter_names) - 1}"
+        return CURRENT if node.target == "current" else f"{STATE}{str(node.target).removeprefix('state')}"
 
-    def value(self, given: Any) -> Any:
-        """Return the name of a value; of a plain number a name or itself, if it is a whole one."""
-        if isinstance(given, fx.Node):
-            return self.values[given]
-        if isinstance(given, bool):
-            return str(int(given))
-        if isinstance(given, int):
-            return str(given)
-        if isinstance(given, float):
-            self.numbers.append(given)
-            return f"c{len(self.numbers) - 1}"
-        return given
+    def _output(self, returned: Any) -> None:
+        values = returned if isinstance(returned, tuple | list) else (returned,)
+        if len(values) != self.states + 1:
+            raise CannotTraceError(f"it returns {len(values)} values, not spikes and {self.states} states")
+        self.outputs = tuple(self.number(self.value(value)) for value in values)
+
+    def _call(self, lower: Callable[..., str], node: fx.Node) -> str:
+        options = {key: self.value(value) for key, value in node.kwargs.items()}
+        return lower(self, *map(self.value, node.args), **options)
+
+    def value(self, argument: Any) -> Any:
+        """Return the name of a value or constant, an integer as text, and other arguments as they are."""
+        if isinstance(argument, fx.Node):
+            return self.values[argument]
+        if isinstance(argument, bool | int):
+            return str(int(argument))
+        if isinstance(argument, float):
+            self.constants.append(argument)
+            return f"{CONSTANT}{len(self.constants) - 1}"
+        return argument
 
     def __call__(self, op: str, *args: str) -> str:
-        """Append an operation and return the name of its value."""
-        name = f"v{len(self.code)}"
-        self.code.append((name, op, args))
-        if op in TRUTH:
-            self.truths.add(name)
-        if self.channel & set(args):
-            self.channel.add(name)
+        """Append an instruction and return the name of its value."""
+        name = f"{VALUE}{len(self.code)}"
+        self.code.append(Instruction(name, op, args))
+        if op in BOOLEAN:
+            self.booleans.add(name)
+        if self.channelwise & set(args):
+            self.channelwise.add(name)
         return name
 
     def number(self, name: str) -> str:
-        """Return a value that is a number: true is 1."""
-        return self("number", name) if name in self.truths else name
+        """Return a value as a number: 1 for true and 0 for false."""
+        return self("number", name) if name in self.booleans else name
 
-    def result(self) -> Traced:
-        """Return the program, what goes before it, and what both take."""
-        fixed: set[str] = set()
-        for name, _, args in self.code:
-            # Of numbers alone it would be nothing to learn.
-            if all(_is_fixed(arg, fixed) for arg in args) and any(arg in fixed or arg[0] == "w" for arg in args):
-                fixed.add(name)
-        before = [line for line in self.code if line[0] in fixed]
-        program = Program(tuple(line for line in self.code if line[0] not in fixed), self.outputs)
-        live = live_code(program.code, program.outputs)
-        read = {arg for _, _, args in live for arg in args} | set(self.outputs)
-        given = [*(f"w{k}" for k in range(len(self.names))), *(line[0] for line in before)]
-        border = [name for name in given if name in read]
-        scalars = [name for name in border if name not in self.channel]
-        channels = [name for name in border if name in self.channel]
-        ahead = needed(before, border)
-        # Numbers in the order in which the way there meets them: its kernel knows nothing of a surrogate's.
-        met = [arg for _, _, args in (*forward_code(program), *live, *ahead) for arg in args if arg[0] == "c"]
-        order = list(dict.fromkeys(met))
-        numbers = {name: f"c{k}" for k, name in enumerate(order)}
-        new = numbers | {line[0]: f"v{k}" for k, line in enumerate(live)}
-        new |= {name: f"p{k}" for k, name in enumerate(scalars)} | {name: f"q{k}" for k, name in enumerate(channels)}
-        code = tuple((new[name], op, tuple(new.get(arg, arg) for arg in args)) for name, op, args in live)
-        return Traced(
-            str(Program(code, tuple(new.get(name, name) for name in self.outputs))),
-            tuple((name, op, tuple(numbers.get(arg, arg) for arg in args)) for name, op, args in ahead),
-            tuple(self.names),
+    def result(self) -> TracedStep:
+        """Return the step, split into its prelude and its program, with the values of each namespace renumbered."""
+        prelude_values = self._prelude_values()
+        prelude = [line for line in self.code if line.name in prelude_values]
+        program = Program(tuple(line for line in self.code if line.name not in prelude_values), self.outputs)
+        code = live_code(program.code, program.outputs)
+        scalars, channels = self._program_parameters(prelude, code)
+        prelude = needed_code(prelude, [*scalars, *channels])
+
+        # The forward pass comes first: constants of a surrogate must not change the text of its kernel.
+        constants = _constants_of([*forward_code(program), *code, *prelude])
+        constant_names = _numbered(constants, CONSTANT)
+        names = {
+            **constant_names,
+            **_numbered([line.name for line in code], VALUE),
+            **_numbered(scalars, SCALAR),
+            **_numbered(channels, CHANNEL),
+        }
+        renamed = Program(tuple(_renamed(code, names)), tuple(names.get(name, name) for name in self.outputs))
+        return TracedStep(
+            str(renamed),
+            # The prelude keeps its names, by which scalars and channels are looked up.
+            tuple(line._replace(args=_rename(line.args, constant_names)) for line in prelude),
+            tuple(self.parameter_names),
             tuple(scalars),
             tuple(channels),
-            tuple(self.numbers[int(name[1:])] for name in order),
+            tuple(self.constants[int(name[1:])] for name in constants),
         )
 
+    def _prelude_values(self) -> set[str]:
+        """Return the values that depend on parameters and constants alone, and on at least one parameter."""
+        prelude: set[str] = set()
+        for name, _, args in self.code:
+            fixed = all(arg in prelude or is_external(arg) for arg in args)
+            if fixed and any(arg in prelude or arg[0] == PARAMETER for arg in args):
+                prelude.add(name)
+        return prelude
 
-def _is_fixed(name: str, fixed: set[str]) -> bool:
-    return name in fixed or (is_given(name) and name[0] != "v")
+    def _program_parameters(
+        self, prelude: Sequence[Instruction], code: Sequence[Instruction]
+    ) -> tuple[list[str], list[str]]:
+        """Return the parameters that a program reads: those of the layer, and those of each channel."""
+        read = {arg for line in code for arg in line.args} | set(self.outputs)
+        available = [f"{PARAMETER}{k}" for k in range(len(self.parameter_names))] + [line.name for line in prelude]
+        parameters = [name for name in available if name in read]
+        scalars = [name for name in parameters if name not in self.channelwise]
+        return scalars, [name for name in parameters if name in self.channelwise]
 
 
-def _plain(op: str) -> Callable[..., str]:
+def _constants_of(code: Iterable[Instruction]) -> list[str]:
+    """Return the constants that code reads, each once, in the order in which it meets them."""
+    return list(dict.fromkeys(arg for line in code for arg in line.args if arg[0] == CONSTANT))
+
+
+def _numbered(names: Iterable[str], namespace: str) -> dict[str, str]:
+    return {name: f"{namespace}{k}" for k, name in enumerate(names)}
+
+
+def _renamed(code: Iterable[Instruction], names: dict[str, str]) -> list[Instruction]:
+    return [Instruction(names[line.name], line.op, _rename(line.args, names)) for line in code]
+
+
+def _rename(args: Iterable[str], names: dict[str, str]) -> tuple[str, ...]:
+    return tuple(names.get(arg, arg) for arg in args)
+
+
+# Below, one function for each kind of torch operation: it appends instructions and returns the name of the value.
+
+
+def _elementwise(op: str) -> Callable[..., str]:
     def lower(t: Lowering, *args: str, **options: Any) -> str:
-        _no(op, options)
+        _refuse_options(op, options)
         return t(op, *map(t.number, args))
 
     return lower
 
 
-def _no(op: str, options: dict[str, Any]) -> None:
-    left = {key: value for key, value in options.items() if value not in (None, "0")}
-    if left:
-        raise CannotTraceError(f"there is no kernel for {op} with {', '.join(left)}")
-
-
-def _reversed(op: str) -> Callable[..., str]:
-    return lambda t, a, b: t(op, t.number(b), t.number(a))
+def _refuse_options(op: str, options: dict[str, Any]) -> None:
+    used = [key for key, value in options.items() if value not in (None, "0")]
+    if used:
+        raise CannotTraceError(f"there is no kernel for {op} with {', '.join(used)}")
 
 
 def _logic(op: str) -> Callable[..., str]:
     def lower(t: Lowering, *args: str) -> str:
-        if not set(args) <= t.truths:
+        if not set(args) <= t.booleans:
             raise CannotTraceError("there is no kernel for bitwise operations on numbers")
         return t(op, *args)
 
@@ -221,7 +224,11 @@ def _logic(op: str) -> Callable[..., str]:
 
 def _power(t: Lowering, a: str, b: Any) -> str:
     a = t.number(a)
-    exponent = t.numbers[int(b[1:])] if isinstance(b, str) and b[0] == "c" else int(b) if str(b).isdigit() else None
+    exponent: float | None = None
+    if str(b).isdigit():
+        exponent = int(b)
+    elif isinstance(b, str) and b[0] == CONSTANT:
+        exponent = t.constants[int(b[1:])]
     if exponent in (1, 2, 3, 4):
         out = a
         for _ in range(int(exponent) - 1):
@@ -229,12 +236,12 @@ def _power(t: Lowering, a: str, b: Any) -> str:
         return out
     if exponent == 0.5:
         return t("sqrt", a)
-    raise CannotTraceError("there is no kernel for pow but with 0.5, 1, 2, 3 or 4")
+    raise CannotTraceError("there is no kernel for pow with an exponent other than 0.5, 1, 2, 3 or 4")
 
 
 def _where(t: Lowering, condition: str, a: str, b: str) -> str:
-    if condition not in t.truths:
-        raise CannotTraceError("torch.where in it needs a comparison")
+    if condition not in t.booleans:
+        raise CannotTraceError("the condition of torch.where is not a comparison")
     return t("where", condition, t.number(a), t.number(b))
 
 
@@ -242,83 +249,112 @@ def _masked_fill(t: Lowering, a: str, mask: str, value: str) -> str:
     return _where(t, mask, value, a)
 
 
-def _clamp(t: Lowering, a: str, low: str | None = None, high: str | None = None, **more: str) -> str:
-    low, high = more.get("min", low), more.get("max", high)
+def _clamp(t: Lowering, a: str, low: str | None = None, high: str | None = None, **options: str) -> str:
+    low, high = options.get("min", low), options.get("max", high)
     out = t.number(a)
     out = out if low is None else t("maximum", out, low)
     return out if high is None else t("minimum", out, high)
 
 
-def _spike(t: Lowering, value: str, v: str, slope: str) -> str:
+def _straight_through(t: Lowering, value: str, v: str, slope: str) -> str:
     return t(SPIKE, t.number(value), t.number(v), t.number(slope))
 
 
-def _channel(t: Lowering, a: str) -> str:
-    # A value of its own, so that the same parameter may be taken as one number elsewhere.
+def _per_channel(t: Lowering, a: str) -> str:
+    # A new value, so that the step may use the same parameter as a scalar elsewhere.
     name = t("mul", a, "1")
-    t.channel.add(name)
+    t.channelwise.add(name)
     return name
 
 
-def _full(value: str) -> Callable[..., str]:
+def _filled(value: str) -> Callable[..., str]:
     return lambda t, a, **options: value
 
 
-def _same(t: Lowering, a: str, *rest: Any, **options: Any) -> str:
+def _copy(t: Lowering, a: str, *args: Any, **options: Any) -> str:
     return t.number(a)
 
 
-def _to(t: Lowering, a: str, *rest: Any, **options: Any) -> str:
-    kept = (torch.float32, torch.float64)
-    rounded = [each for each in (*rest, *options.values()) if isinstance(each, torch.dtype) and each not in kept]
-    if rounded and a not in t.truths:
+def _to(t: Lowering, a: str, *args: Any, **options: Any) -> str:
+    # Half precision and integers would round; a program computes in the dtype of the kernel.
+    exact = (torch.float32, torch.float64)
+    dtypes = [arg for arg in (*args, *options.values()) if isinstance(arg, torch.dtype)]
+    rounded = [dtype for dtype in dtypes if dtype not in exact]
+    if rounded and a not in t.booleans:
         raise CannotTraceError(f"there is no kernel for to({rounded[0]})")
     return t.number(a)
 
 
 def _relu(t: Lowering, a: str, **options: Any) -> str:
-    _no("relu", options)
+    _refuse_options("relu", options)
     a = t.number(a)
-    # Not a maximum, whose gradient passes at 0.
+    # A selection and not a maximum, which would pass the gradient at 0.
     return t("where", t("le", a, "0"), "0", a)
 
 
 def _scaled(op: str) -> Callable[..., str]:
-    """Addition and subtraction have an alpha."""
+    """Lower ``add`` and ``sub``, whose ``alpha`` multiplies the second argument."""
 
     def lower(t: Lowering, a: str, b: str, alpha: str = "1", **options: Any) -> str:
-        _no(op, options)
+        _refuse_options(op, options)
         b = t.number(b)
         return t(op, t.number(a), b if alpha == "1" else t("mul", b, alpha))
 
     return lower
 
 
+_SAME_NAME = (
+    "mul", "div", "neg", "abs", "exp", "log", "sqrt", "tanh", "sigmoid", "maximum", "minimum", "round", "floor",
+    "gt", "lt", "ge", "le", "eq", "ne",
+)  # fmt: skip
 _NAMED: dict[str, Callable[..., str]] = {
-    "add": _scaled("add"), "sub": _scaled("sub"), "mul": _plain("mul"), "div": _plain("div"),
-    "true_divide": _plain("div"), "neg": _plain("neg"), "abs": _plain("abs"), "exp": _plain("exp"),
-    "log": _plain("log"), "sqrt": _plain("sqrt"), "tanh": _plain("tanh"), "sigmoid": _plain("sigmoid"),
-    "maximum": _plain("maximum"), "minimum": _plain("minimum"), "round": _plain("round"), "floor": _plain("floor"),
-    "gt": _plain("gt"), "lt": _plain("lt"), "ge": _plain("ge"), "le": _plain("le"), "eq": _plain("eq"),
-    "ne": _plain("ne"), "square": lambda t, a: _power(t, a, 2), "pow": _power, "where": _where,
-    "masked_fill": _masked_fill, "clamp": _clamp, "clip": _clamp,
-    "clamp_min": lambda t, a, min: _clamp(t, a, min), "clamp_max": lambda t, a, max: _clamp(t, a, None, max),
-    "relu": _relu, "reciprocal": lambda t, a: t("div", "1", t.number(a)),
-    "rsqrt": lambda t, a: t("div", "1", t("sqrt", t.number(a))), "logical_and": _logic("both"),
-    "logical_or": _logic("either"), "logical_not": _logic("negation"), "zeros_like": _full("0"),
-    "ones_like": _full("1"), "detach": lambda t, a: t(DETACH, t.number(a)), "clone": _same,
-}  # fmt: skip
+    **{op: _elementwise(op) for op in _SAME_NAME},
+    "add": _scaled("add"),
+    "sub": _scaled("sub"),
+    "true_divide": _elementwise("div"),
+    "square": lambda t, a: _power(t, a, 2),
+    "pow": _power,
+    "where": _where,
+    "masked_fill": _masked_fill,
+    "clamp": _clamp,
+    "clip": _clamp,
+    "clamp_min": lambda t, a, min: _clamp(t, a, min),
+    "clamp_max": lambda t, a, max: _clamp(t, a, None, max),
+    "relu": _relu,
+    "reciprocal": lambda t, a: t("div", "1", t.number(a)),
+    "rsqrt": lambda t, a: t("div", "1", t("sqrt", t.number(a))),
+    "logical_and": _logic("both"),
+    "logical_or": _logic("either"),
+    "logical_not": _logic("negation"),
+    "zeros_like": _filled("0"),
+    "ones_like": _filled("1"),
+    "detach": lambda t, a: t(DETACH, t.number(a)),
+    "clone": _copy,
+}
+"""Operations that are functions of torch and methods of a tensor."""
 _METHODS: dict[str, Callable[..., str]] = {
-    **_NAMED, "to": _to, "float": _same, "type_as": _same, "bitwise_and": _logic("both"),
-    "bitwise_or": _logic("either"), "bitwise_not": _logic("negation"),
-}  # fmt: skip
+    **_NAMED,
+    "to": _to,
+    "float": _copy,
+    "type_as": _copy,
+    "bitwise_and": _logic("both"),
+    "bitwise_or": _logic("either"),
+    "bitwise_not": _logic("negation"),
+}
+_OPERATORS = ("add", "sub", "mul", "neg", "abs", "gt", "lt", "ge", "le", "eq", "ne")
 _FUNCTIONS: dict[Any, Callable[..., str]] = {
     **{getattr(torch, name): lower for name, lower in _NAMED.items() if hasattr(torch, name)},
-    operator.add: _plain("add"), operator.sub: _plain("sub"), operator.mul: _plain("mul"),
-    operator.truediv: _plain("div"), operator.neg: _plain("neg"), operator.pow: _power, operator.abs: _plain("abs"),
-    abs: _plain("abs"), round: _plain("round"), operator.gt: _plain("gt"), operator.lt: _plain("lt"),
-    operator.ge: _plain("ge"), operator.le: _plain("le"), operator.eq: _plain("eq"), operator.ne: _plain("ne"),
-    operator.and_: _logic("both"), operator.or_: _logic("either"), operator.invert: _logic("negation"),
-    F.relu: _relu, F.sigmoid: _plain("sigmoid"), F.tanh: _plain("tanh"),
-    straight_through: _spike, per_channel: _channel,
-}  # fmt: skip
+    **{getattr(operator, op): _elementwise(op) for op in _OPERATORS},
+    operator.truediv: _elementwise("div"),
+    operator.pow: _power,
+    operator.and_: _logic("both"),
+    operator.or_: _logic("either"),
+    operator.invert: _logic("negation"),
+    abs: _elementwise("abs"),
+    round: _elementwise("round"),
+    F.relu: _relu,
+    F.sigmoid: _elementwise("sigmoid"),
+    F.tanh: _elementwise("tanh"),
+    straight_through: _straight_through,
+    per_channel: _per_channel,
+}

@@ -1,1 +1,1 @@
-"""The kernels for CPUs, which numba compiles; only :mod:`.implementation` and :mod:`.kernels` import numba."""
+"""The CPU kernels, which numba compiles. ``implementation``, ``launch`` and ``kernels`` import numba."""

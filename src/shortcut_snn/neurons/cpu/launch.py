@@ -1,8 +1,8 @@
-"""Running the compiled kernels over tensors: pieces of work, parameters, and the tail that fills no tile."""
+"""Launch compiled kernels on tensors: work items, the parameter struct, and the tail that does not fill a tile."""
 
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import cast
 
@@ -12,131 +12,135 @@ from torch.nn.functional import pad
 
 from ..operators.layout import bit_row
 from . import thread_pool
-from .kernels.build import SHEET, TILE
+from .kernels.build import PARAMS, TILE
 
-# Elements that a thread takes at once, at least, and how many such pieces there are at most. Neither depends on the
-# number of threads, so sums do not either.
-_PIECE, _PIECES = 8192, 64
+# The least elements of a work item, and the most items. Neither depends on the number of threads, so that sums do not.
+_MIN_ITEM_SIZE, _MAX_ITEMS = 8192, 64
 
 Field = Tensor | int | None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How ``elements`` are cut into pieces of work, and which channels they belong to."""
+    """How the elements of a time step are divided into work items, and which channels they belong to.
+
+    Args:
+        elements: elements of a time step.
+        run: consecutive elements in memory that belong to one channel.
+        channels: number of channels.
+        items: number of work items.
+        item_size: elements of a work item, a multiple of the tile.
+    """
 
     elements: int
     run: int
     channels: int
-    tasks: int
-    task_size: int
+    items: int
+    item_size: int
 
     @classmethod
     @lru_cache(4096)
     def of(cls, elements: int, run: int = 1, channels: int = 1) -> "Plan":
-        """Plan for elements that lie in memory in runs of a channel."""
-        pieces = max(1, min(_PIECES, elements // _PIECE))
-        task_size = -(-elements // (pieces * TILE)) * TILE
-        return cls(elements, run, channels, -(-elements // task_size), task_size)
+        """Return the plan for elements in runs of a channel."""
+        items = max(1, min(_MAX_ITEMS, elements // _MIN_ITEM_SIZE))
+        item_size = -(-elements // (items * TILE)) * TILE
+        return cls(elements, run, channels, -(-elements // item_size), item_size)
 
-    @property
-    def _row(self) -> int:
-        return self.channels + TILE if self.run == 1 else TILE
-
-    def floats(self, rows: int, numbers: int) -> int:
-        """Return the working space of a thread: rows of a tile, and so many sums and numbers per channel."""
-        # Threads write to their parts all the time, so these must not share cache lines.
-        return -(-(rows * TILE + numbers * self._row) // 32) * 32
+    def workspace(self, tiles: int, channel_rows: int) -> int:
+        """Return the float32 numbers of a thread's workspace: tiles, and rows of values or sums per channel."""
+        row = self.channels + TILE if self.run == 1 else TILE
+        # Threads write to their workspaces all the time, so these must not share cache lines.
+        return -(-(tiles * TILE + channel_rows * row) // 32) * 32
 
 
-_PLACES = {name: place for place, name in enumerate(SHEET.names or ())}
-# The counters behind the sheet, far enough from it that threads which count do not slow those that read.
-_TICKET = len(_PLACES) + 8
-_WORDS = array("q", bytes(8 * (_TICKET + 2)))
+@dataclass(frozen=True)
+class Buffers:
+    """The buffers of a kernel by their fields in :data:`~.kernels.build.PARAMS`; None if absent.
+
+    Args:
+        inputs: sequences ``[steps, ...]`` that it reads, all in one memory layout.
+        outputs: sequences that it writes, in the same layout.
+        sums: ``[items + 1, ...]``: one row for each work item, and one for the tail.
+        bits: sequences as bits, read or written. Their rows are whole words, so their tail fills a tile as it is.
+        fields: other parameters.
+    """
+
+    inputs: Mapping[str, Tensor | None] = field(default_factory=dict)
+    outputs: Mapping[str, Tensor | None] = field(default_factory=dict)
+    sums: Mapping[str, Tensor | None] = field(default_factory=dict)
+    bits: Mapping[str, Tensor | None] = field(default_factory=dict)
+    fields: Mapping[str, Field] = field(default_factory=dict)
 
 
-def launch(kernel: int, plan: Plan, floats: int, fields: Mapping[str, Field]) -> None:
-    """Run a kernel with these parameters; each thread gets ``floats`` float32 to work in."""
-    threads = thread_pool.thread_count() if plan.tasks > 1 else 1
-    workspace = torch.empty(threads * floats, dtype=torch.float32, device="cpu")
-    # A plain array: what a small layer costs is mostly what is written here.
-    sheet = _WORDS[:]
-    address, _ = sheet.buffer_info()
-    common: dict[str, Field] = {
-        "workspace": workspace,
-        "worker_bytes": floats * 4,
-        "tasks": plan.tasks,
-        "task_size": plan.task_size,
-        # Sums are float32 for so many elements, before they are added to float64.
+_INDICES = {name: index for index, name in enumerate(PARAMS.names or ())}
+# The two atomic counters follow the struct, in another cache line: counting must not slow threads that read the struct.
+_NEXT_ITEM = len(_INDICES) + 8
+_NEXT_THREAD = _NEXT_ITEM + 1
+_ZEROS = array("q", bytes(8 * (_NEXT_THREAD + 1)))
+
+
+def launch(kernel: int, plan: Plan, workspace: int, fields: Mapping[str, Field]) -> None:
+    """Run a kernel; each thread gets a workspace of this many float32 numbers."""
+    threads = thread_pool.thread_count() if plan.items > 1 else 1
+    memory = torch.empty(threads * workspace, dtype=torch.float32, device="cpu")
+    # A plain array: writing the parameters is most of what a small layer costs.
+    params = _ZEROS[:]
+    address, _ = params.buffer_info()
+    values: dict[str, Field] = {
+        "workspace": memory,
+        "thread_bytes": workspace * 4,
+        "items": plan.items,
+        "item_size": plan.item_size,
+        # Sums are float32 over this many elements, before they are added to float64.
         "fold_every": max(32, plan.channels // 8) * TILE,
         "elements": plan.elements,
         "run": plan.run,
         "channels": plan.channels,
-        "ticket": address + 8 * _TICKET,
-        "workers": address + 8 * (_TICKET + 1),
+        "next_item": address + 8 * _NEXT_ITEM,
+        "next_thread": address + 8 * _NEXT_THREAD,
     }
-    common.update(fields)
-    for name, value in common.items():
+    values.update(fields)
+    for name, value in values.items():
         if value is not None:
-            sheet[_PLACES[name]] = value if type(value) is int else cast(Tensor, value).data_ptr()
+            params[_INDICES[name]] = value if type(value) is int else cast(Tensor, value).data_ptr()
     thread_pool.run(kernel, address, threads)
 
 
-def launch_tiles(
-    kernel: int,
-    plan: Plan,
-    floats: int,
-    inputs: Mapping[str, Tensor | None],
-    outputs: Mapping[str, Tensor | None],
-    sums: Mapping[str, Tensor | None],
-    bits: Mapping[str, Tensor | None],
-    fields: Mapping[str, Field],
-) -> None:
-    """Run a kernel that takes whole tiles only.
-
-    Args:
-        kernel: its address.
-        plan: how a time step is cut.
-        floats: working space of a thread.
-        inputs: sequences ``[steps, ...]`` that it reads, all laid out alike.
-        outputs: sequences that it writes.
-        sums: ``[plan.tasks + 1, ...]``: a row for each piece of work, and one for the tail.
-        bits: sequences as bits, read or written, rows of whole words: their tail fills its tile as it is.
-        fields: other parameters.
-    """
+def launch_tiles(kernel: int, plan: Plan, workspace: int, buffers: Buffers) -> None:
+    """Run a kernel that handles whole tiles: once in place, and once on a padded copy of the tail."""
     size, tail = plan.elements, plan.elements % TILE
-    fields = {**fields, "bits_stride": bit_row(size)}
+    fields = {**buffers.fields, "bits_stride": bit_row(size)}
+    items = 0
     if size > tail:
-        whole = Plan.of(size - tail, plan.run, plan.channels)
-        launch(kernel, whole, floats, {**inputs, **outputs, **sums, **bits, **fields, "stride": size})
-        for total in sums.values():
-            if total is not None:
-                total[whole.tasks : -1] = 0
-    else:
-        for total in sums.values():
-            if total is not None:
-                total[:-1] = 0
-    if not tail:
-        for total in sums.values():
-            if total is not None:
-                total[-1] = 0
-        return
-    # Zeros behind the tail fill its tile: no gradient comes from there, so they add nothing to sums.
-    views = {name: _flat(x, size)[:, size - tail :] for name, x in inputs.items() if x is not None}
-    staged = {name: pad(view, (0, TILE - tail)) for name, view in views.items()}
-    written = {name: x.new_empty(x.shape[0], TILE) for name, x in outputs.items() if x is not None}
-    last = {name: None if total is None else total[-1] for name, total in sums.items()}
-    changed: dict[str, Field] = {"stride": TILE, "origin": size - tail}
+        body = Plan.of(size - tail, plan.run, plan.channels)
+        items = body.items
+        in_place = {**buffers.inputs, **buffers.outputs, **buffers.sums, **buffers.bits}
+        launch(kernel, body, workspace, {**in_place, **fields, "stride": size})
+    for sums in buffers.sums.values():
+        if sums is not None:
+            sums[items : -1 if tail else None] = 0
+    if tail:
+        _launch_tail(kernel, plan, workspace, buffers, fields)
+
+
+def _launch_tail(kernel: int, plan: Plan, workspace: int, buffers: Buffers, fields: Mapping[str, Field]) -> None:
+    """Run a kernel on the last elements, copied to one tile and padded with zeros, which add nothing to sums."""
+    size, tail = plan.elements, plan.elements % TILE
+    start = size - tail
+    views = {name: _flat(x, size)[:, start:] for name, x in buffers.inputs.items() if x is not None}
+    padded = {name: pad(view, (0, TILE - tail)) for name, view in views.items()}
+    written = {name: x.new_empty(x.shape[0], TILE) for name, x in buffers.outputs.items() if x is not None}
+    last_sums = {name: None if sums is None else sums[-1] for name, sums in buffers.sums.items()}
+    last_words = {name: None if bits is None else bits.data_ptr() + start // 8 for name, bits in buffers.bits.items()}
+    strides: dict[str, Field] = {"stride": TILE, "origin": start}
     if fields.get("x_step"):
-        changed["x_step"] = TILE
-    for name, rows in bits.items():
-        changed[name] = None if rows is None else rows.data_ptr() + (size - tail) // 8
-    one = Plan.of(TILE, plan.run, plan.channels)
-    launch(kernel, one, floats, {**staged, **written, **last, **fields, **changed})
+        strides["x_step"] = TILE
+    tile = Plan.of(TILE, plan.run, plan.channels)
+    launch(kernel, tile, workspace, {**padded, **written, **last_sums, **fields, **strides, **last_words})
     for name, values in written.items():
-        target = outputs[name]
+        target = buffers.outputs[name]
         assert target is not None
-        _flat(target, size)[:, size - tail :] = values[:, :tail]
+        _flat(target, size)[:, start:] = values[:, :tail]
 
 
 def _flat(x: Tensor, size: int) -> Tensor:

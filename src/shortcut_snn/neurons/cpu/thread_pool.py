@@ -1,8 +1,8 @@
-"""Running a compiled kernel on several threads.
+"""Run a compiled kernel on several threads.
 
-A kernel takes pieces of work from a shared counter until none is left, so it may be entered by any number of
-threads. Where PyTorch's operators run on GNU OpenMP, the same team of threads is used: another one would compete
-with it, because its members spin for a while after each operator. Elsewhere it is a pool of Python threads.
+A kernel takes work items until none is left, so any number of threads may enter it. If PyTorch's operators run on GNU
+OpenMP, kernels use the same threads: a second pool would compete with them, since OpenMP threads spin for a while after
+each operator. Otherwise kernels run on a pool of Python threads.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ _pool: ThreadPoolExecutor | None = None
 
 
 def _after_fork() -> None:
-    # Threads do not survive a fork, and OpenMP would wait for them for ever.
+    # Threads do not survive a fork, and OpenMP would wait for them forever.
     global _forked, _pool
     _forked, _pool = True, None
 
@@ -31,8 +31,24 @@ if hasattr(os, "register_at_fork"):
 
 
 def thread_count() -> int:
-    """Return how many threads a kernel may run on: PyTorch's setting, and 1 in a forked process."""
+    """Return how many threads a kernel may use: PyTorch's setting, or 1 in a forked process."""
     return 1 if _forked else torch.get_num_threads()
+
+
+def run(kernel: int, params: int, threads: int) -> None:
+    """Enter the kernel at an address on a number of threads, and wait for all of them.
+
+    Args:
+        kernel: address of the kernel.
+        params: address of its parameter struct.
+        threads: number of threads.
+    """
+    if threads <= 1:
+        _entry(kernel)(params)
+    elif (parallel := _openmp()) is not None:
+        parallel(kernel, params, threads, 0)
+    else:
+        _run_in_pool(_entry(kernel), params, threads)
 
 
 @cache
@@ -42,7 +58,7 @@ def _entry(address: int) -> Callable[[int], None]:
 
 @cache
 def _openmp() -> Any:
-    """Return GOMP_parallel of the OpenMP that PyTorch is linked to, or None."""
+    """Return ``GOMP_parallel`` of the OpenMP library that PyTorch is linked to, or None."""
     if not torch.backends.openmp.is_available():  # type: ignore[no-untyped-call]
         return None
     library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
@@ -55,21 +71,11 @@ def _openmp() -> Any:
     return parallel
 
 
-def run(kernel: int, sheet: int, threads: int) -> None:
-    """Enter the kernel at an address, with the address of its parameters, on a number of threads; wait for all."""
-    if threads <= 1:
-        _entry(kernel)(sheet)
-    elif (parallel := _openmp()) is not None:
-        parallel(kernel, sheet, threads, 0)
-    else:
-        _run_in_pool(_entry(kernel), sheet, threads)
-
-
-def _run_in_pool(entry: Callable[[int], None], sheet: int, threads: int) -> None:
+def _run_in_pool(entry: Callable[[int], None], params: int, threads: int) -> None:
     global _pool
     if _pool is None:
         _pool = ThreadPoolExecutor(max(threads - 1, (os.cpu_count() or 1)), "shortcut-snn")
-    helpers = [_pool.submit(entry, sheet) for _ in range(threads - 1)]
-    entry(sheet)
-    # A helper that has not begun has nothing left to do; the others must leave before the buffers may go.
-    wait([helper for helper in helpers if not helper.cancel()])
+    futures = [_pool.submit(entry, params) for _ in range(threads - 1)]
+    entry(params)
+    # A thread that has not started has nothing left to do. The others must return before the buffers are freed.
+    wait([future for future in futures if not future.cancel()])

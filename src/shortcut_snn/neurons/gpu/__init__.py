@@ -1,1 +1,1 @@
-"""The kernels for GPUs, which Triton compiles; importing a module of this package imports triton."""
+"""The GPU kernels, which Triton compiles; importing a module of this package imports triton."""

@@ -1,1 +1,1 @@
-"""Custom PyTorch operators for norm + residual + neuron and for layers over spikes, with one interface per device."""
+"""Custom PyTorch operators, with one interface (:mod:`.interface`) that the CPU and GPU kernels implement."""

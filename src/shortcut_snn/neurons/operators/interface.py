@@ -1,56 +1,80 @@
-"""What an implementation of the operators has to compute: one contract for every device."""
+"""The interface between the custom operators and the kernels of a device."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
-from ..compiler.program import Program, forward_text, read
+from ..compiler.backward import BackwardStep, derive_backward
+from ..compiler.program import Program, forward_text, parse
 
 
 @dataclass(frozen=True)
 class Dynamics:
-    """A neuron's step, and what it takes at each call.
+    """A neuron's time step and its parameters.
 
     Args:
-        text: its program (see :mod:`~shortcut_snn.neurons.compiler.program`).
-        numbers: c0, c1, ...
-        scalars: p0, p1, ..., ``[P]``, or None.
-        channels: q0, q1, ..., ``[Q, C]``, or None.
-        learn_scalars: whether their gradients are wanted.
-        learn_channels: whether theirs are.
-        carry: whether the gradient travels from a step to the one before.
+        text: the program (see :mod:`~shortcut_snn.neurons.compiler.program`).
+        constants: values of c0, c1, ...
+        scalars: values of p0, p1, ..., ``[P]``, or None.
+        channels: values of q0, q1, ..., ``[Q, C]``, or None.
+        learn_scalars: whether the gradients of the scalars are needed.
+        learn_channels: whether the gradients of the channel parameters are needed.
+        through_time: whether gradients travel from a step to the one before.
     """
 
     text: str
-    numbers: tuple[float, ...]
+    constants: tuple[float, ...]
     scalars: Tensor | None = None
     channels: Tensor | None = None
     learn_scalars: bool = False
     learn_channels: bool = False
-    carry: bool = True
+    through_time: bool = True
 
     @property
-    def learn(self) -> tuple[str, ...]:
-        """Names of the parameters whose gradient is wanted."""
-        scalars = self.scalars.shape[0] if self.scalars is not None and self.learn_scalars else 0
-        channels = self.channels.shape[0] if self.channels is not None and self.learn_channels else 0
-        return (*(f"p{k}" for k in range(scalars)), *(f"q{k}" for k in range(channels)))
+    def scalar_count(self) -> int:
+        """The number of scalars."""
+        return 0 if self.scalars is None else self.scalars.shape[0]
+
+    @property
+    def channel_count(self) -> int:
+        """The number of parameters per channel."""
+        return 0 if self.channels is None else self.channels.shape[0]
+
+    @property
+    def learned_scalars(self) -> tuple[str, ...]:
+        """Names of the scalars whose gradients are needed: all or none."""
+        return tuple(f"p{k}" for k in range(self.scalar_count)) if self.learn_scalars else ()
+
+    @property
+    def learned_channels(self) -> tuple[str, ...]:
+        """Names of the channel parameters whose gradients are needed: all or none."""
+        return tuple(f"q{k}" for k in range(self.channel_count)) if self.learn_channels else ()
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """Names of all parameters whose gradients are needed."""
+        return self.learned_scalars + self.learned_channels
 
     @property
     def program(self) -> Program:
-        """The step."""
-        return read(self.text)
+        """The step as a program."""
+        return parse(self.text)
 
     @property
     def forward_text(self) -> str:
-        """The program without what is for the way back alone, so that neurons that fire alike share a kernel."""
+        """The program without its gradient, so that neurons with other surrogates share a forward kernel."""
         return forward_text(self.text)
+
+    @property
+    def backward_step(self) -> BackwardStep:
+        """The derived backward pass."""
+        return derive_backward(self.text, self.learned, self.through_time)
 
 
 @dataclass(frozen=True)
 class Affine:
-    """A normalisation folded into ``x * scale + shift`` for each channel, float32, and the mean it came from."""
+    """A batch normalisation as ``x * scale + shift`` per channel, and its mean; ``[C]`` each, float32."""
 
     scale: Tensor
     shift: Tensor
@@ -59,10 +83,14 @@ class Affine:
 
 @dataclass(frozen=True)
 class Source:
-    """What the neuron takes: x, normalised if there is an affine, plus a residual; and where its states start from.
+    """The inputs of a neuron: x, which an affine may normalise, plus a residual; and the initial states.
 
-    x is ``[T, N, C, ...]`` or a constant ``[1, N, C, ...]``; the residual comes as numbers or as bits laid out as x;
-    initial is ``[states, N, C, ...]``.
+    Args:
+        x: ``[T, N, C, ...]``, or ``[1, N, C, ...]`` for a constant current.
+        residual: ``[T, N, C, ...]``, or None.
+        residual_bits: the residual as bits, in the memory order of x, or None.
+        affine: the normalisation, or None.
+        initial: ``[states, N, C, ...]``, or None for 0.
     """
 
     x: Tensor
@@ -71,10 +99,24 @@ class Source:
     affine: Affine | None = None
     initial: Tensor | None = None
 
+    @property
+    def has_residual(self) -> bool:
+        """Whether there is a residual, as numbers or as bits."""
+        return self.residual is not None or self.residual_bits is not None
+
 
 @dataclass(frozen=True)
 class Gradients:
-    """What a backward pass returns; ``sums`` ``[2, C]`` (float32) are of the gradient, and of it times x - mean."""
+    """The results of a backward pass; None if not needed.
+
+    Args:
+        current: of the normalised current at each step, ``[T, N, C, ...]``; it is the residual's gradient too.
+        x: ``current`` itself, or for a constant current its sum over time, ``[1, N, C, ...]``.
+        sums: sums over elements of the gradient, and of the gradient times x - mean, ``[2, C]``, float32.
+        scalars: ``[P]``.
+        channels: ``[Q, C]``.
+        initial: ``[states, N, C, ...]``.
+    """
 
     current: Tensor | None
     x: Tensor
@@ -85,18 +127,13 @@ class Gradients:
 
 
 class Implementation(Protocol):
-    """The interface of the modules ``cpu.implementation`` and ``gpu.implementation``."""
+    """The functions of the modules ``cpu.implementation`` and ``gpu.implementation``."""
 
     def batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and biased variance ``[C]`` (float32) of ``[T, N, C, ...]`` for each channel."""
+        """Return mean and biased variance ``[C]`` (float32) of ``[T, N, C, ...]`` over all other axes."""
 
     def forward(
-        self,
-        source: Source,
-        time_steps: int,
-        dynamics: Dynamics,
-        want_final: bool,
-        want_bits: bool,
+        self, source: Source, time_steps: int, dynamics: Dynamics, want_final: bool, want_bits: bool
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return spikes ``[time_steps, N, ...]``, the final states ``[states, N, ...]`` and the spikes as bits.
 
@@ -111,17 +148,13 @@ class Implementation(Protocol):
         dynamics: Dynamics,
         grad_residual: bool,
     ) -> Gradients:
-        """Return the gradients of the normalised current, before they go through the normalisation.
-
-        ``current`` is ``[T, N, ...]``; ``x`` is the same tensor, or the sum over time ``[1, N, ...]`` where x is
-        static.
-        """
+        """Return the gradients up to the normalised current, not yet through the normalisation."""
 
     def input_grad(self, grad: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, in_place: bool) -> Tensor:
-        """Return ``a * grad + b * x + c`` with ``[C]`` factors, in the memory of ``grad`` if asked."""
+        """Return ``a * grad + b * x + c`` with factors ``[C]``, in the memory of ``grad`` if ``in_place``."""
 
     def pack(self, spikes: Tensor) -> Tensor:
-        """Return spikes ``[T, ...]``, laid out in one of the two ways, as bits (see :mod:`.bits`)."""
+        """Return spikes ``[T, ...]``, contiguous or channels-last, as bits (see :mod:`.bits`)."""
 
     def unpack(self, bits: Tensor, out: Tensor) -> None:
-        """Write to ``out`` ``[T, ...]``, in the order of its memory, the spikes that bits stand for."""
+        """Write the spikes that bits stand for to ``out`` ``[T, ...]``, in the order of its memory."""

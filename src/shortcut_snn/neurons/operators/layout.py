@@ -1,4 +1,4 @@
-"""How a sequence ``[T, N, C, ...]`` lies in memory, and sequences that lie the same way."""
+"""The memory layout of a sequence ``[T, N, C, ...]``: contiguous or channels-last."""
 
 import math
 from collections.abc import Sequence
@@ -8,21 +8,24 @@ from torch import Tensor
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Say whether memory runs over T, N, space, C; ``[T, N, C]``, which is both, counts as contiguous."""
+    """Return whether memory has the order T, N, space, C; ``[T, N, C]``, which is both, counts as contiguous."""
     return x.dim() > 3 and not x.is_contiguous() and x.movedim(2, -1).is_contiguous()
 
 
 def merge_time(x: Tensor) -> Tensor:
-    """Return ``[T, N, ...]`` as ``[T * N, ...]``, to layers that know no time.
+    """Return ``[T, N, ...]`` as ``[T * N, ...]``, for layers without an axis of time.
 
-    Flattening a single sample, channels-last, would leave a stride by which PyTorch's batch norm takes it for
-    contiguous; its gradient would be wrong.
+    Example:
+        >>> merge_time(torch.zeros(4, 2, 3)).shape
+        torch.Size([8, 3])
     """
+    # Flattening a single channels-last sample leaves a stride that PyTorch's batch norm takes for contiguous memory;
+    # its gradient would be wrong.
     return x.squeeze(0) if x.shape[0] == 1 else x.flatten(0, 1)
 
 
 def to_layout(x: Tensor, channels_last: bool) -> Tensor:
-    """Return ``x`` laid out this way; itself if it is already."""
+    """Return ``x`` in a layout; without a copy if it has that layout."""
     if not channels_last:
         return x.contiguous()
     moved = x.movedim(2, -1)
@@ -30,12 +33,12 @@ def to_layout(x: Tensor, channels_last: bool) -> Tensor:
 
 
 def empty_sequence(x: Tensor, time_steps: int, channels_last: bool) -> Tensor:
-    """Return an uninitialised ``[time_steps, *x.shape[1:]]``, laid out this way."""
+    """Return an uninitialised ``[time_steps, *x.shape[1:]]`` in a layout, like x otherwise."""
     return empty((time_steps, *x.shape[1:]), channels_last, x.dtype, x.device)
 
 
 def empty(shape: Sequence[int], channels_last: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return an uninitialised ``[T, N, C, ...]``, laid out this way."""
+    """Return an uninitialised ``[T, N, C, ...]`` in a layout."""
     if channels_last:
         t, n, c, *space = shape
         return torch.empty((t, n, *space, c), dtype=dtype, device=device).movedim(-1, 2)
@@ -43,17 +46,17 @@ def empty(shape: Sequence[int], channels_last: bool, dtype: torch.dtype, device:
 
 
 def bit_row(elements: int) -> int:
-    """Return the bytes of a time step of so many elements as bits: whole words of 64."""
+    """Return the bytes that hold the bits of a time step: whole 64-bit words."""
     return -(-elements // 64) * 8
 
 
 def run_length(x: Tensor, channels_last: bool) -> int:
-    """Return how many elements that follow each other in memory share a channel."""
+    """Return how many consecutive elements in memory belong to one channel."""
     return 1 if channels_last else math.prod(x.shape[3:])
 
 
 def first_of_channels(x: Tensor) -> Tensor:
-    """Return the first value of each channel, ``[C]`` (float32): close to its mean where that is far from 0."""
+    """Return the first value of each channel, ``[C]``, float32: near the mean if that is far from 0."""
     first = x[0, 0]
     while first.dim() > 1:
         first = first[..., 0]

@@ -1,8 +1,8 @@
-"""The custom operators: normalisation, residual and neuron over a whole sequence.
+"""The custom operators of a NormNeuron: batch statistics, and normalisation + residual + neuron over a sequence.
 
-One contract for every device: ``neuron(norm(x) + residual)`` for x ``[T, N, C, ...]``, or ``[1, N, C, ...]`` as a
-constant current of ``time_steps`` steps. The backward pass recomputes what it needs from x and the residual, which is
-kept as bits if it comes with them.
+``norm_neuron`` computes ``neuron(norm(x) + residual)`` for x ``[T, N, C, ...]``, or for ``[1, N, C, ...]`` as a
+constant current of ``time_steps`` steps. It saves x and the residual (as bits if it has them); the backward pass
+recomputes everything else.
 """
 
 from typing import Any
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ..backend import implementation
-from ..compiler.program import read
+from ..compiler.program import parse
 from .interface import Affine, Dynamics, Source
 from .layout import bit_row, empty_sequence, is_channels_last
-from .registration import DEVICES, differentiate, operator
+from .registration import DEVICES, operator, register_backward
 
 
 def _batch_statistics_fake(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -24,18 +24,18 @@ def _batch_statistics_fake(x: Tensor) -> tuple[Tensor, Tensor]:
 
 @operator(_batch_statistics_fake, DEVICES)
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and biased variance ``[C]``, float32, over all axes but the channels'."""
+    """Return mean and biased variance ``[C]``, float32, over all axes but that of the channels."""
     return implementation(x).batch_statistics(x)
 
 
 def _norm_neuron_fake(
     x: Tensor, residual: Tensor | None, residual_bits: Tensor | None, weight: Tensor | None, bias: Tensor | None,
     mean: Tensor | None, var: Tensor | None, eps: float, step: str, scalars: Tensor | None, channels: Tensor | None,
-    numbers: list[float], initial: Tensor | None, time_steps: int, flags: list[bool],
+    constants: list[float], initial: Tensor | None, time_steps: int, flags: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     _, _, want_final, want_bits = flags
     channels_last = is_channels_last(x)
-    final = empty_sequence(x, read(step).states, channels_last) if want_final else x.new_empty(0)
+    final = empty_sequence(x, parse(step).states, channels_last) if want_final else x.new_empty(0)
     row = bit_row(x.numel() // x.shape[0])
     bits = x.new_empty((time_steps, row) if want_bits else (0,), dtype=torch.uint8)
     return empty_sequence(x, time_steps, channels_last), final, bits
@@ -54,7 +54,7 @@ def norm_neuron(
     step: str,
     scalars: Tensor | None,
     channels: Tensor | None,
-    numbers: list[float],
+    constants: list[float],
     initial: Tensor | None,
     time_steps: int,
     flags: list[bool],
@@ -66,25 +66,25 @@ def norm_neuron(
     Args:
         x: ``[T, N, C, ...]``, or ``[1, N, C, ...]`` for a constant current.
         residual: added to the normalised current, or None.
-        residual_bits: the same spikes as bits, if the residual is spikes laid out as x, or None.
-        weight: factor of each channel, or None.
-        bias: summand of each channel, or None.
-        mean: mean of each channel, float32; None: no normalisation.
-        var: biased variance of each channel, float32.
+        residual_bits: the residual as bits, if it is spikes in the memory layout of x, or None.
+        weight: weight of the norm, ``[C]``, or None.
+        bias: bias of the norm, ``[C]``, or None.
+        mean: ``[C]``, float32; None for no normalisation.
+        var: biased variance ``[C]``, float32.
         eps: added to the variance.
-        step: the neuron's program.
-        scalars: its parameters that are one number, ``[P]``, or None.
-        channels: its parameters of which each channel has its own, ``[Q, C]``, or None.
-        numbers: its other numbers.
+        step: the text of the neuron's program.
+        scalars: parameters that are one number for the layer, ``[P]``, or None.
+        channels: parameters with one number per channel, ``[Q, C]``, or None.
+        constants: the program's constants.
         initial: states before the first step ``[states, N, C, ...]``, or None for 0.
         time_steps: T.
-        flags: whether mean and var are those of x, so gradients run through them; whether the gradient travels through
-            time; whether the final states are wanted; whether the spikes are wanted as bits.
+        flags: whether mean and var come from x, so gradients flow through them; whether gradients travel through time;
+            whether the final states are wanted; whether the bits are wanted.
     """
     _, _, want_final, want_bits = flags
     residual = None if residual_bits is not None else residual
     source = Source(x, residual, residual_bits, _affine(weight, bias, mean, var, eps), initial)
-    dynamics = Dynamics(step, tuple(numbers), scalars, channels)
+    dynamics = Dynamics(step, tuple(constants), scalars, channels)
     spikes, final, bits = implementation(x).forward(source, time_steps, dynamics, want_final, want_bits)
     return (
         spikes,
@@ -96,15 +96,15 @@ def norm_neuron(
 def _norm_neuron_backward_fake(
     grad_spikes: Tensor, grad_final: Tensor | None, x: Tensor, residual: Tensor | None, residual_bits: Tensor | None,
     weight: Tensor | None, bias: Tensor | None, mean: Tensor | None, var: Tensor | None, eps: float, step: str,
-    scalars: Tensor | None, channels: Tensor | None, numbers: list[float], initial: Tensor | None, flags: list[bool],
+    scalars: Tensor | None, channels: Tensor | None, constants: list[float], initial: Tensor | None, flags: list[bool],
     learn: list[bool], grad_residual: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     channels_last = is_channels_last(x)
 
-    def like(own: Tensor | None, there: bool) -> Tensor:
-        return (
-            x.new_empty(0) if own is None or not there else torch.empty(own.shape, dtype=own.dtype, device=own.device)
-        )
+    def like(parameter: Tensor | None, wanted: bool) -> Tensor:
+        if parameter is None or not wanted:
+            return x.new_empty(0)
+        return torch.empty(parameter.shape, dtype=parameter.dtype, device=parameter.device)
 
     return (
         empty_sequence(x, x.shape[0], channels_last),
@@ -132,19 +132,19 @@ def norm_neuron_backward(
     step: str,
     scalars: Tensor | None,
     channels: Tensor | None,
-    numbers: list[float],
+    constants: list[float],
     initial: Tensor | None,
     flags: list[bool],
     learn: list[bool],
     grad_residual: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of x, residual, weight, bias, scalars, channels and initial; empty where there is none.
+    """Return the gradients of x, residual, weight, bias, scalars, channels and initial; empty if not wanted.
 
-    ``learn`` says whether those of scalars and of channels are wanted.
+    ``learn`` states whether the gradients of scalars and of channels are wanted.
     """
     kernels = implementation(x)
-    batch, carry, *_ = flags
-    dynamics = Dynamics(step, tuple(numbers), scalars, channels, learn[0], learn[1], carry)
+    from_batch, through_time, *_ = flags
+    dynamics = Dynamics(step, tuple(constants), scalars, channels, learn[0], learn[1], through_time)
     affine = _affine(weight, bias, mean, var, eps)
     source = Source(x, residual, residual_bits, affine, initial)
     grads = kernels.backward(grad_spikes, grad_final, source, dynamics, grad_residual)
@@ -154,27 +154,27 @@ def norm_neuron_backward(
         assert grads.sums is not None
         inverse = torch.rsqrt(var + eps)
         grad_bias, grad_weight = grads.sums[0], grads.sums[1] * inverse
-        if batch:
-            # Mean and variance depend on x: what they add is affine in x.
-            share = affine.scale / -(x.numel() // x.shape[2])
-            slope = share * inverse * grad_weight
-            offset = share * grad_bias - slope * affine.mean
+        if from_batch:
+            # Mean and variance depend on x, which adds a term that is affine in x.
+            per_element = affine.scale / -(x.numel() // x.shape[2])
+            slope = per_element * inverse * grad_weight
+            offset = per_element * grad_bias - slope * affine.mean
         else:
             slope = offset = torch.zeros_like(inverse)
         in_place = grads.x is not grads.current or not grad_residual
         grad_x = kernels.input_grad(grads.x, x, affine.scale, slope, offset, in_place)
 
-    def of(own: Tensor | None, grad: Tensor | None) -> Tensor:
-        return x.new_empty(0) if own is None or grad is None else grad.to(own.dtype)
+    def converted(grad: Tensor | None, parameter: Tensor | None) -> Tensor:
+        return x.new_empty(0) if parameter is None or grad is None else grad.to(parameter.dtype)
 
     return (
         grad_x,
         x.new_empty(0) if grads.current is None or not grad_residual else grads.current,
-        of(weight, grad_weight),
-        of(bias, grad_bias),
-        of(scalars, grads.scalars),
-        of(channels, grads.channels),
-        of(initial, grads.initial),
+        converted(grad_weight, weight),
+        converted(grad_bias, bias),
+        converted(grads.scalars, scalars),
+        converted(grads.channels, channels),
+        converted(grads.initial, initial),
     )
 
 
@@ -190,7 +190,7 @@ def _affine(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    # Nobody asks for the final states' gradient as a rule: None instead of zeros.
+    # The gradient of the final states is rarely needed: it stays None instead of zeros.
     ctx.set_materialize_grads(False)
     (
         x,
@@ -201,7 +201,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.step,
         scalars,
         channels,
-        ctx.numbers,
+        ctx.constants,
         initial,
         ctx.steps,
         ctx.flags,
@@ -219,12 +219,13 @@ def _backward(ctx: Any, grad_spikes: Tensor | None, grad_final: Tensor | None, _
         grad_final = None
     needs = ctx.needs_input_grad
     grads = norm_neuron_backward(
-        grad_spikes, grad_final, *source, ctx.eps, ctx.step, scalars, channels, ctx.numbers, initial, ctx.flags,
+        grad_spikes, grad_final, *source, ctx.eps, ctx.step, scalars, channels, ctx.constants, initial, ctx.flags,
         [needs[9], needs[10]], needs[1],
     )  # fmt: skip
-    places = (0, 1, 3, 4, 9, 10, 12)
-    found = {place: grad for place, grad in zip(places, grads, strict=True) if needs[place]}
-    return tuple(found.get(place) for place in range(len(needs)))
+    # Of the inputs: x, residual, weight, bias, scalars, channels, initial.
+    positions = (0, 1, 3, 4, 9, 10, 12)
+    by_position = {position: grad for position, grad in zip(positions, grads, strict=True) if needs[position]}
+    return tuple(by_position.get(position) for position in range(len(needs)))
 
 
-differentiate(norm_neuron, _setup_context, _backward)
+register_backward(norm_neuron, _setup_context, _backward)

@@ -1,7 +1,7 @@
-"""Operators of ours in PyTorch's dispatcher: whole to its compiler, and cheap to call.
+"""Register custom operators with PyTorch's dispatcher, with less overhead per call than ``torch.library.custom_op``.
 
-What ``torch.library.custom_op`` and ``register_autograd`` put around each call (the schema read argument by argument,
-results looked through for aliases) takes as long as all else that is done in Python for a layer.
+``custom_op`` and ``register_autograd`` check arguments against the schema, and results for aliases, at every call. That
+takes as long as everything else that Python does for a layer.
 """
 
 from collections.abc import Callable
@@ -19,44 +19,43 @@ ANY_DEVICE = ("CompositeExplicitAutograd",)
 def operator(
     fake: Callable[..., Any] | None = None, keys: tuple[str, ...] = ANY_DEVICE
 ) -> Callable[[Callable[..., Any]], Any]:
-    """Make an operator of a function of tensors, which changes none of them and returns new ones.
+    """Register a function as an operator. It must not change its arguments, and must return new tensors.
 
     Args:
-        fake: makes what it returns, without data; None where the function itself does.
-        keys: what it is for, of the dispatcher's keys.
+        fake: returns outputs without data (meta tensors); None if the function itself does for such inputs.
+        keys: dispatch keys of the devices that it runs on.
     """
-
-    # While compiled code runs, the compiler looks at all Python that is called.
-    outside: Any = torch.compiler.disable
+    # Otherwise the compiler would trace the Python code of the operator while compiled code runs.
+    not_compiled: Any = torch.compiler.disable
 
     def register(function: Callable[..., Any]) -> Any:
         name = function.__name__
         schema = torch.library.infer_schema(function, mutates_args=())
         _LIBRARY.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
         for key in keys:
-            _LIBRARY.impl(name, outside(function), key)
+            _LIBRARY.impl(name, not_compiled(function), key)
         torch.library.register_fake(f"shortcut_snn::{name}", fake or function, lib=_LIBRARY)
-        made = getattr(torch.ops.shortcut_snn, name).default
-        made.__doc__ = function.__doc__
-        return made
+        registered = getattr(torch.ops.shortcut_snn, name).default
+        registered.__doc__ = function.__doc__
+        return registered
 
     return register
 
 
-def differentiate(made: Any, keep: Callable[..., None], gradients: Callable[..., Any]) -> None:
-    """Give an operator its gradients.
+def register_backward(registered: Any, setup_context: Callable[..., None], gradients: Callable[..., Any]) -> None:
+    """Register the backward pass of an operator.
 
     Args:
-        made: the operator.
-        keep: ``keep(ctx, inputs, output)`` saves what the gradients need.
-        gradients: ``gradients(ctx, *grads)`` returns one for each input, or None.
+        registered: the operator.
+        setup_context: ``setup_context(ctx, inputs, output)`` saves what the backward pass needs.
+        gradients: ``gradients(ctx, *grads)`` returns a gradient or None for each input.
     """
 
     class Differentiated(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, *inputs: Any) -> Any:
-            output = _below(*inputs)
-            keep(ctx, inputs, output)
+            output = _below_autograd(*inputs)
+            setup_context(ctx, inputs, output)
             return output
 
         @staticmethod
@@ -64,13 +63,13 @@ def differentiate(made: Any, keep: Callable[..., None], gradients: Callable[...,
         def backward(ctx: Any, *grads: Tensor | None) -> Any:
             return gradients(ctx, *grads)
 
-    def _below(*inputs: Any) -> Any:
+    def _below_autograd(*inputs: Any) -> Any:
         with torch._C._AutoDispatchBelowAutograd():
-            return made(*inputs)
+            return registered(*inputs)
 
     def call(*inputs: Any) -> Any:
         if torch.is_grad_enabled() and torch._C._any_requires_grad(*inputs):
             return Differentiated.apply(*inputs)  # type: ignore[no-untyped-call]
-        return _below(*inputs)
+        return _below_autograd(*inputs)
 
-    _LIBRARY.impl(made._schema.name.partition("::")[2], call, "Autograd")
+    _LIBRARY.impl(registered._schema.name.partition("::")[2], call, "Autograd")

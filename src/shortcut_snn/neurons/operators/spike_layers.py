@@ -1,7 +1,6 @@
-"""The custom operators over spikes that are there as bits too: the bits are all they keep of them.
+"""Convolution and max pooling of spikes that save the bits of their input instead of the input.
 
-A convolution's gradients need its input, which is unpacked for the moment of the backward pass; so what comes out is
-what the convolution's own backward pass gives, bit for bit.
+The backward pass unpacks the bits and runs PyTorch's own operator, so gradients are the same to the last bit.
 """
 
 from typing import Any
@@ -13,7 +12,7 @@ from torch.utils.flop_counter import conv_flop_count, register_flop_formula
 
 from .bits import pack, unpack
 from .layout import bit_row, empty, is_channels_last
-from .registration import differentiate, operator
+from .registration import operator, register_backward
 
 
 def _pack_spikes_fake(spikes: Tensor) -> Tensor:
@@ -37,7 +36,7 @@ def spike_conv2d(
     dilation: list[int],
     groups: int,
 ) -> Tensor:
-    """Return the convolution of spikes ``[T * N, C, H, W]``, which are ``bits`` ``[T, row]`` too."""
+    """Return the convolution of spikes ``[T * N, C, H, W]``, whose bits are ``[T, row]``."""
     return functional.conv2d(spikes, weight, bias, stride, padding, dilation, groups)
 
 
@@ -54,7 +53,7 @@ def _spike_conv2d_backward_fake(
     wanted: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     spikes = empty(shape, channels_last, weight.dtype, bits.device).flatten(0, 1)
-    return _conv_backward(grad, spikes, weight, stride, padding, dilation, groups, wanted)
+    return _convolution_gradients(grad, spikes, weight, stride, padding, dilation, groups, wanted)
 
 
 @operator(_spike_conv2d_backward_fake)
@@ -70,12 +69,12 @@ def spike_conv2d_backward(
     groups: int,
     wanted: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of spikes, weight and bias; empty where they are not wanted."""
+    """Return the gradients of spikes, weight and bias; empty if not wanted."""
     spikes = unpack(bits, shape, channels_last, weight.dtype).flatten(0, 1)
-    return _conv_backward(grad, spikes, weight, stride, padding, dilation, groups, wanted)
+    return _convolution_gradients(grad, spikes, weight, stride, padding, dilation, groups, wanted)
 
 
-def _conv_backward(
+def _convolution_gradients(
     grad: Tensor,
     spikes: Tensor,
     weight: Tensor,
@@ -89,32 +88,32 @@ def _conv_backward(
     grads = torch.ops.aten.convolution_backward(
         grad, spikes, weight, sizes, stride, padding, dilation, False, [0, 0], groups, wanted
     )
-    first, second, third = (weight.new_empty(0) if g is None else g for g in grads)
-    return first, second, third
+    grad_spikes, grad_weight, grad_bias = (weight.new_empty(0) if g is None else g for g in grads)
+    return grad_spikes, grad_weight, grad_bias
 
 
-def _keep_conv(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    spikes, bits, weight, _, *ctx.rest = inputs
+def _setup_conv(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    spikes, bits, weight, _, *ctx.options = inputs
     ctx.save_for_backward(bits, weight)
     ctx.shape = [bits.shape[0], spikes.shape[0] // bits.shape[0], *spikes.shape[1:]]
     ctx.channels_last = is_channels_last(spikes.view(ctx.shape))
 
 
-def _conv_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _conv_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     bits, weight = ctx.saved_tensors
     needs = ctx.needs_input_grad
     wanted = [needs[0], needs[2], needs[3]]
-    grads = spike_conv2d_backward(grad, bits, ctx.shape, ctx.channels_last, weight, *ctx.rest, wanted)
+    grads = spike_conv2d_backward(grad, bits, ctx.shape, ctx.channels_last, weight, *ctx.options, wanted)
     spikes, weight, bias = (g if want else None for g, want in zip(grads, wanted, strict=True))
     return spikes, None, weight, bias, None, None, None, None
 
 
-differentiate(spike_conv2d, _keep_conv, _conv_gradients)
+register_backward(spike_conv2d, _setup_conv, _conv_backward)
 
 
 @register_flop_formula([torch.ops.shortcut_snn.spike_conv2d])
 def _conv_flops(
-    spikes: list[int], bits: list[int], weight: list[int], *rest: Any, out_shape: list[int], **_: Any
+    spikes: list[int], bits: list[int], weight: list[int], *options: Any, out_shape: list[int], **_: Any
 ) -> int:
     flops: int = conv_flop_count(spikes, weight, out_shape)
     return flops
@@ -127,13 +126,13 @@ def _conv_backward_flops(
     shape: list[int],
     channels_last: bool,
     weight: list[int],
-    *rest: Any,
+    *options: Any,
     **_: Any,
 ) -> int:
-    *_sizes, wanted = rest
-    once: int = conv_flop_count([shape[0] * shape[1], *shape[2:]], weight, grad)
-    # As many for the gradient of the spikes as for that of the weight.
-    return once * (bool(wanted[0]) + bool(wanted[1]))
+    wanted = options[-1]
+    forward: int = conv_flop_count([shape[0] * shape[1], *shape[2:]], weight, grad)
+    # The gradient of the spikes and that of the weight each cost as much as the forward pass.
+    return forward * (bool(wanted[0]) + bool(wanted[1]))
 
 
 @operator()
@@ -146,7 +145,7 @@ def spike_max_pool2d(
     dilation: list[int],
     ceil_mode: bool,
 ) -> Tensor:
-    """Return the maximum over windows of spikes ``[T * N, C, H, W]``, which are ``bits`` ``[T, row]`` too."""
+    """Return the maximum over windows of spikes ``[T * N, C, H, W]``, whose bits are ``[T, row]``."""
     pooled: Tensor = functional.max_pool2d(spikes, kernel_size, stride, padding, dilation, ceil_mode)
     return pooled
 
@@ -177,7 +176,7 @@ def spike_max_pool2d_backward(
     dilation: list[int],
     ceil_mode: bool,
 ) -> Tensor:
-    """Return the gradient of the spikes; which element was a window's maximum is found again."""
+    """Return the gradient of the spikes; the position of each maximum is recomputed."""
     spikes = unpack(bits, shape, channels_last, grad.dtype).flatten(0, 1)
     options = (kernel_size, stride, padding, dilation, ceil_mode)
     _, indices = torch.ops.aten.max_pool2d_with_indices(spikes, *options)
@@ -185,17 +184,17 @@ def spike_max_pool2d_backward(
     return gradient
 
 
-def _keep_pool(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    spikes, bits, *ctx.rest = inputs
+def _setup_pool(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    spikes, bits, *ctx.options = inputs
     ctx.save_for_backward(bits)
     ctx.shape = [bits.shape[0], spikes.shape[0] // bits.shape[0], *spikes.shape[1:]]
     ctx.channels_last = is_channels_last(spikes.view(ctx.shape))
 
 
-def _pool_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _pool_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     (bits,) = ctx.saved_tensors
-    gradient = spike_max_pool2d_backward(grad, bits, ctx.shape, ctx.channels_last, *ctx.rest)
+    gradient = spike_max_pool2d_backward(grad, bits, ctx.shape, ctx.channels_last, *ctx.options)
     return gradient, *[None] * 6
 
 
-differentiate(spike_max_pool2d, _keep_pool, _pool_gradients)
+register_backward(spike_max_pool2d, _setup_pool, _pool_backward)

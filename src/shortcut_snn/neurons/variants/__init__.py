@@ -1,1 +1,1 @@
-"""Neurons other than IF, LIF and PLIF, one file for each."""
+"""Neuron models other than IF, LIF and PLIF, one file each."""

@@ -1,4 +1,4 @@
-"""The LIF neuron whose threshold adapts."""
+"""The LIF neuron with an adaptive threshold."""
 
 from typing import Annotated, ClassVar
 
@@ -6,20 +6,23 @@ from annotated_types import Ge, Interval
 from torch import Tensor
 
 from ... import components
-from ..modules import LIF, RECTANGLE, Reset, Threshold
+from ..modules import LIF, RECTANGLE, Decay, Reset, Threshold
 from ..surrogate import Surrogate
 
 
 @components.neuron("alif")
 class ALIF(LIF):
-    """LIF whose threshold rises with each spike, and falls back by a factor in each step.
+    """Adaptive LIF neuron: each spike raises the threshold, which decays back.
+
+    With ``a`` the rise of the threshold, a neuron fires where ``u_pre[t] > threshold + a[t - 1]``, and
+    ``a[t] = adaptation * a[t - 1] + rise * s[t]``.
 
     Bellec et al., "Long short-term memory and learning-to-learn in networks of spiking neurons", NeurIPS 2018.
 
     Args:
         decay: factor on the membrane potential in a step, from 0 to 1.
         adaptation: factor on the rise of the threshold in a step, from 0 to 1.
-        rise: by how much a spike raises the threshold.
+        rise: amount by which a spike raises the threshold.
 
     Example:
         >>> import torch
@@ -31,7 +34,7 @@ class ALIF(LIF):
 
     def __init__(
         self,
-        decay: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5,
+        decay: Decay = 0.5,
         adaptation: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.9,
         rise: Annotated[float, Ge(0)] = 0.2,
         threshold: Threshold = 1.0,
@@ -44,7 +47,7 @@ class ALIF(LIF):
         self.adaptation, self.rise = adaptation, rise
 
     def step(self, current: Tensor, membrane: Tensor, raised: Tensor) -> tuple[Tensor, ...]:
-        """Return spikes, the membrane potential and by how much the threshold is raised after them."""
+        """Return spikes, the membrane potential and the rise of the threshold."""
         membrane = self.decay * membrane + current
         spike = self.fire(membrane - self.threshold - raised)
         return spike, self.after(membrane, spike), self.adaptation * raised + self.rise * spike

@@ -1,22 +1,23 @@
 """The complementary LIF neuron."""
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch
-from annotated_types import Interval
 from torch import Tensor
 
 from ... import components
-from ..modules import LIF, RECTANGLE, Threshold
+from ..modules import LIF, RECTANGLE, Decay, Threshold
 from ..surrogate import Surrogate
 
 
 @components.neuron("clif")
 class CLIF(LIF):
-    """LIF with a second potential that remembers spikes, and makes a reset the deeper the more there were.
+    """Complementary LIF neuron: a second potential counts recent spikes and deepens the reset.
 
-    Huang et al., "CLIF: Complementary Leaky Integrate-and-Fire Neuron for Spiking Neural Networks", ICML 2024. It has
-    its own reset.
+    With complementary potential ``m``: ``m[t] = m[t - 1] * sigmoid((1 - decay) * u_pre[t]) + s[t]`` and
+    ``u[t] = u_pre[t] - s[t] * (threshold + sigmoid(m[t]))``, which is its reset.
+
+    Huang et al., "CLIF: Complementary Leaky Integrate-and-Fire Neuron for Spiking Neural Networks", ICML 2024.
 
     Args:
         decay: factor on the membrane potential in a step, from 0 to 1.
@@ -30,7 +31,7 @@ class CLIF(LIF):
 
     def __init__(
         self,
-        decay: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5,
+        decay: Decay = 0.5,
         threshold: Threshold = 1.0,
         surrogate: Surrogate | None = RECTANGLE,
         detach_membrane: bool = False,
@@ -38,7 +39,7 @@ class CLIF(LIF):
         super().__init__(decay, threshold, surrogate, detach_membrane=detach_membrane)
 
     def step(self, current: Tensor, membrane: Tensor, complement: Tensor) -> tuple[Tensor, ...]:
-        """Return spikes, and both potentials after them."""
+        """Return spikes and both potentials."""
         membrane = self.decay * membrane + current
         spike = self.fire(membrane - self.threshold)
         complement = complement * torch.sigmoid((1 - self.decay) * membrane) + spike

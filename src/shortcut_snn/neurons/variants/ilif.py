@@ -4,38 +4,40 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
-from annotated_types import Ge, Interval
+from annotated_types import Ge
 from torch import Tensor
 
 from ... import components
-from ..compiler.lowering import straight_through
-from ..modules import LIF, Threshold
+from ..modules import LIF, Decay, Threshold
+from ..step_functions import straight_through
 
 
 @dataclass(frozen=True)
 class WithinBounds:
-    """1 where a membrane potential is neither below 0 nor above ``most``: what stands for an I-LIF's surrogate."""
+    """The surrogate of an I-LIF neuron: 1 where the membrane potential is from 0 to ``most``, else 0."""
 
     most: int
 
     def __call__(self, v: Tensor) -> Tensor:
-        """Return it for a membrane potential in thresholds."""
+        """Return the derivative for a membrane potential in units of the threshold."""
         return ((v >= 0) & (v <= self.most)).to(v.dtype)
 
 
 @components.neuron("ilif")
 class ILIF(LIF):
-    """LIF that gives whole numbers from 0 to ``most`` in training; at inference each is so many spikes.
+    """Integer LIF neuron: in training it outputs integers from 0 to ``most``, which are as many spikes at inference.
+
+    ``s[t] = round(clamp(u_pre[t] / threshold, 0, most))`` and ``u[t] = u_pre[t] - threshold * s[t]``. The gradient
+    passes where ``u_pre / threshold`` is from 0 to ``most``, so surrogate and reset cannot be chosen. See
+    :func:`unrolled_spikes` for the spikes.
 
     Luo et al., "Integer-Valued Training and Spike-Driven Inference Spiking Neural Network for High-performance and
-    Energy-efficient Object Detection", ECCV 2024. The gradient passes where the membrane potential, in thresholds, is
-    between 0 and ``most``, so there is no surrogate to choose; the reset subtracts what was fired, so there is none of
-    these either. See :func:`unrolled_spikes`.
+    Energy-efficient Object Detection", ECCV 2024.
 
     Args:
         decay: factor on the membrane potential in a step, from 0 to 1.
-        most: the largest number.
-        threshold: membrane potential for a spike.
+        most: largest output.
+        threshold: membrane potential of one spike.
 
     Example:
         >>> ILIF()(torch.full((3, 1, 1), 1.8)).flatten()
@@ -47,7 +49,7 @@ class ILIF(LIF):
 
     def __init__(
         self,
-        decay: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.25,
+        decay: Decay = 0.25,
         most: Annotated[int, Ge(1)] = 4,
         threshold: Threshold = 1.0,
         detach_reset: bool = False,
@@ -57,7 +59,7 @@ class ILIF(LIF):
 
     @property
     def most(self) -> int:
-        """Return the largest number."""
+        """The largest output."""
         return self.surrogate.most
 
     @most.setter
@@ -65,25 +67,25 @@ class ILIF(LIF):
         self.surrogate = WithinBounds(most)
 
     def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:
-        """Return how often each neuron fires, and the membrane potential after that."""
+        """Return the spike count of each neuron and the membrane potential."""
         membrane = self.decay * membrane + current
         count = self.fire(membrane / self.threshold)
         return count, self.after(membrane, count)
 
     def fire(self, v: Tensor) -> Tensor:
-        """Return the nearest whole number within its bounds."""
+        """Return the nearest integer from 0 to ``most``."""
         return straight_through(v.clamp(0, self.most).round(), v, self.surrogate)
 
 
 def unrolled_spikes(counts: Tensor, most: int) -> Tensor:
-    """Return counts ``[T, N, ...]`` as spikes of 0 and 1, ``[T * most, N, ...]``: the first so many of each step's.
+    """Return counts ``[T, N, ...]`` as binary spikes ``[T * most, N, ...]``: a count of n is n spikes, then zeros.
 
-    A convolution or linear layer without bias gives for them, summed over each step's ``most``, what it gives for the
-    counts: additions in place of products.
+    A convolution or linear layer without bias, summed over the ``most`` steps of a count, gives the same result for
+    the spikes as for the counts, but with accumulates (AC) instead of multiply-accumulates (MAC).
 
     Example:
         >>> unrolled_spikes(torch.tensor([[[2.0]], [[1.0]]]), 3).flatten()
         tensor([1., 1., 0., 1., 0., 0.])
     """
-    places = torch.arange(most, device=counts.device).view(1, most, *[1] * (counts.dim() - 1))
-    return (counts.unsqueeze(1) > places).to(counts.dtype).flatten(0, 1)
+    steps = torch.arange(most, device=counts.device).view(1, most, *[1] * (counts.dim() - 1))
+    return (counts.unsqueeze(1) > steps).to(counts.dtype).flatten(0, 1)

@@ -1,19 +1,16 @@
 """The LIF neuron with a learned slope."""
 
-from typing import Annotated
-
 import torch
-from annotated_types import Interval
 from torch import Tensor, nn
 
 from ... import components
-from ..modules import LIF, RECTANGLE, Reset, Threshold
+from ..modules import LIF, RECTANGLE, Decay, Reset, Threshold
 from ..surrogate import Surrogate
 
 
 @components.neuron("klif")
 class KLIF(LIF):
-    """LIF whose membrane potential is scaled by a number that is learned, one for the layer, and rectified.
+    """K-based LIF neuron: ``u_pre[t] = relu(k * (decay * u[t - 1] + I[t]))``; the layer learns k, which starts at 1.
 
     Jiang and Zhang, "KLIF: An optimized spiking neuron unit for tuning surrogate gradient slope and membrane
     potential", 2023 (arXiv 2302.09238).
@@ -28,7 +25,7 @@ class KLIF(LIF):
 
     def __init__(
         self,
-        decay: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5,
+        decay: Decay = 0.5,
         threshold: Threshold = 1.0,
         surrogate: Surrogate | None = RECTANGLE,
         reset: Reset = "hard",
@@ -39,7 +36,7 @@ class KLIF(LIF):
         self.k = nn.Parameter(torch.tensor(1.0))
 
     def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:
-        """Return spikes and the membrane potential after them."""
+        """Return spikes and the membrane potential."""
         membrane = torch.relu(self.k * (self.decay * membrane + current))
         spike = self.fire(membrane - self.threshold)
         return spike, self.after(membrane, spike)

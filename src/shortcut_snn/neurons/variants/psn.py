@@ -16,15 +16,19 @@ _ATAN = ATan()
 
 @components.neuron("psn")
 class PSN(Neuron):
-    """No state and no reset: the potentials of all time steps are a matrix, which is learned, times all currents.
+    """Parallel spiking neuron: it has no state and no reset, and computes all time steps at once.
+
+    ``u = weight @ I + bias`` over the axis of time, and ``s[t] = 1 if u[t] > 0``. The layer learns T * (T + 1) numbers,
+    so sequences have one length. It has no step: it runs in plain PyTorch, where the matrix product dominates, and it
+    cannot be streamed.
 
     Fang et al., "Parallel Spiking Neurons with High Efficiency and Ability to Learn Long-term Dependencies", NeurIPS
-    2023. There is no step to write, so it is a ``forward`` over the whole sequence, in plain PyTorch, where the matrix
-    product is most of it. It takes sequences of one length; it is folded and exported as it is, and not step by step.
+    2023.
 
     Args:
-        time_steps: T of the network; each layer has T * (T + 1) numbers to learn.
-        surrogate: ds/du in the backward pass.
+        time_steps: T of the network.
+        surrogate: derivative of the spike in the backward pass.
+        detach_membrane: must be false, since there is no membrane potential to detach.
 
     Example:
         >>> PSN(time_steps=4)(torch.randn(4, 2, 3)).shape
@@ -40,25 +44,25 @@ class PSN(Neuron):
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
 
     def forward(self, current: Tensor) -> Tensor:
-        """Return the spikes of a sequence.
+        """Return the spikes ``[T, N, ...]`` of a sequence.
 
         Raises:
-            ValueError: a sequence of another length, or gradients that shall not travel through time.
+            ValueError: another number of time steps, or ``detach_membrane`` is set.
         """
         steps = len(self.weight)
         if current.shape[0] != steps:
-            raise ValueError(f"these parallel neurons take {steps} time steps, got {current.shape[0]}: set time_steps")
+            raise ValueError(f"this PSN takes {steps} time steps, got {current.shape[0]}: set time_steps")
         if self.detach_membrane:
-            raise ValueError("parallel neurons have no membrane potential that a gradient could stop at: use bptt")
+            raise ValueError("PSN has no membrane potential to detach, as detach_membrane (SLTT) requires: use bptt")
         x = current.flatten(1)
         return self.fire(torch.addmm(self.bias.to(x.dtype), self.weight.to(x.dtype), x)).view(current.shape)
 
     def stream(self, current: Tensor, initial: Any = None) -> tuple[Tensor, Tensor]:
-        """Return the spikes of a whole sequence, and nothing to go on from.
+        """Return the spikes of a whole sequence and an empty state.
 
         Raises:
-            ValueError: there is something to go on from.
+            ValueError: an initial state is passed.
         """
         if initial is not None:
-            raise ValueError("parallel neurons take a sequence as a whole: they cannot go on from where one ended")
+            raise ValueError("PSN takes a whole sequence and cannot start from the state of an earlier one")
         return self(current), current.new_empty(0)

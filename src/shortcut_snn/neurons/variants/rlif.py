@@ -1,26 +1,25 @@
 """The recurrent LIF neuron."""
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch
-from annotated_types import Interval
 from torch import Tensor, nn
 
 from ... import components
-from ..modules import LIF, RECTANGLE, Reset, Threshold
+from ..modules import LIF, RECTANGLE, Decay, Reset, Threshold
 from ..surrogate import Surrogate
 
 
 @components.neuron("rlif")
 class RLIF(LIF):
-    """LIF that gets its own spikes of the step before, times a weight that is learned, one for the layer.
+    """Recurrent LIF neuron: ``u_pre[t] = decay * u[t - 1] + I[t] + recurrent * s[t - 1]``.
 
-    One to one: what a layer of all-to-all recurrent weights adds is a product of matrices between two steps, and no
-    kernel of single neurons (snnTorch's ``RLeaky`` with ``all_to_all=False``).
+    The recurrence is one to one, with a learned weight per layer: snnTorch's ``RLeaky`` with ``all_to_all=False``. An
+    all-to-all recurrence would be a matrix product between two steps, which a step of single neurons cannot contain.
 
     Args:
         decay: factor on the membrane potential in a step, from 0 to 1.
-        recurrent: where the learning of the weight starts; below 0 a spike inhibits the next one.
+        recurrent: initial recurrent weight; below 0 a spike inhibits the next one.
 
     Example:
         >>> RLIF(recurrent=-1.0)(torch.full((4, 1, 1), 1.2)).detach().flatten()
@@ -31,7 +30,7 @@ class RLIF(LIF):
 
     def __init__(
         self,
-        decay: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5,
+        decay: Decay = 0.5,
         recurrent: float = -0.5,
         threshold: Threshold = 1.0,
         surrogate: Surrogate | None = RECTANGLE,
@@ -43,7 +42,7 @@ class RLIF(LIF):
         self.recurrent = nn.Parameter(torch.tensor(float(recurrent)))
 
     def step(self, current: Tensor, membrane: Tensor, spikes: Tensor) -> tuple[Tensor, ...]:
-        """Return spikes, the membrane potential after them, and the spikes again."""
+        """Return spikes, the membrane potential, and the spikes again as a state."""
         membrane = self.decay * membrane + current + self.recurrent * spikes
         spike = self.fire(membrane - self.threshold)
         return spike, self.after(membrane, spike), spike

@@ -6,17 +6,20 @@ from annotated_types import Interval
 from torch import Tensor
 
 from ... import components
-from ..modules import LIF, RECTANGLE, Reset, Threshold
+from ..modules import LIF, RECTANGLE, Decay, Reset, Threshold
 from ..surrogate import Surrogate
 
 
 @components.neuron("synaptic")
 class Synaptic(LIF):
-    """LIF of second order: the current it gets decays too, so that it rises before it falls (snnTorch's ``Synaptic``).
+    """Second-order LIF neuron: the synaptic current decays as well (snnTorch's ``Synaptic``).
+
+    With synaptic current ``I_syn``: ``I_syn[t] = synapse * I_syn[t - 1] + I[t]`` and
+    ``u_pre[t] = decay * u[t - 1] + I_syn[t]``.
 
     Args:
         decay: factor on the membrane potential in a step, from 0 to 1 (snnTorch's ``beta``).
-        synapse: factor on the synaptic current in a step, from 0 to 1 (its ``alpha``).
+        synapse: factor on the synaptic current in a step, from 0 to 1 (snnTorch's ``alpha``).
 
     Example:
         >>> import torch
@@ -28,7 +31,7 @@ class Synaptic(LIF):
 
     def __init__(
         self,
-        decay: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5,
+        decay: Decay = 0.5,
         synapse: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5,
         threshold: Threshold = 1.0,
         surrogate: Surrogate | None = RECTANGLE,
@@ -40,7 +43,7 @@ class Synaptic(LIF):
         self.synapse = synapse
 
     def step(self, current: Tensor, synaptic: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:
-        """Return spikes, the synaptic current and the membrane potential after them."""
+        """Return spikes, the synaptic current and the membrane potential."""
         synaptic = self.synapse * synaptic + current
         membrane = self.decay * membrane + synaptic
         spike = self.fire(membrane - self.threshold)

@@ -1,1 +1,57 @@
-"""The files that recordings come in: one module a format, each a function from a file to its events."""
+"""Readers of event files, one module per format."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from ...errors import one_line
+from ..recording import Events, RecordingError, Sensor, check_events
+from .aedat import read_aedat, read_aedat3
+from .aedat4 import read_aedat4, require_decoder
+from .arrays import load_array, read_npy
+from .atis import read_bin
+from .prophesee import read_dat
+from .text import read_text
+
+__all__ = ["EXTENSIONS", "check_libraries", "load_array", "read_aedat3", "read_file"]
+
+_READERS = {
+    ".aedat4": read_aedat4,
+    ".bin": read_bin,
+    ".csv": read_text,
+    ".dat": read_dat,
+    ".npy": read_npy,
+    ".txt": read_text,
+}
+EXTENSIONS = frozenset({".aedat", *_READERS})
+"""File types that can be read; other files in a class folder are ignored."""
+
+
+def check_libraries(extensions: Collection[str]) -> None:
+    """Check that the libraries that read files with these extensions are installed.
+
+    Raises:
+        ValueError: a library is missing.
+    """
+    if ".aedat4" in extensions:
+        require_decoder()
+
+
+def read_file(path: Path, sensor: Sensor, turned: bool = False) -> Events:
+    """Return the events of a file, whose extension determines its format.
+
+    Args:
+        path: the file.
+        sensor: height and width of the camera.
+        turned: whether ``.aedat`` files have rows and columns exchanged; see :func:`.read_aedat`.
+
+    Raises:
+        RecordingError: the file is damaged, empty or has another format; the message names it.
+    """
+    extension = path.suffix.lower()
+    try:
+        if path.stat().st_size == 0:
+            raise RecordingError(f"{path} is empty")
+        events = read_aedat(path, sensor, turned) if extension == ".aedat" else _READERS[extension](path)
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
+    return check_events(events, sensor, str(path))

@@ -5,14 +5,14 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..recording import Events, RecordingError, Sensor, unwrapped
+from ..recording import Events, RecordingError, Sensor, unwrap
+from .aedat4 import read_aedat4
 
-# Of text only, in whatever encoding: what follows a header may begin with a # by chance.
+# A header line holds text only; without that condition, events that happen to start with # would match.
 _HEADER_LINE = re.compile(rb"#[\t\x20-\x7e\x80-\xff]*\r?\n")
 _LAST_LINE = b"#End Of ASCII Header"
 _VERSION = re.compile(rb"#!AER-DAT(\d+)\.\d+\s")
@@ -25,18 +25,16 @@ def read_aedat(path: Path, sensor: Sensor, turned: bool = False) -> Events:
     Args:
         path: the file.
         sensor: height and width of the camera.
-        turned: whether a DVS128's rows and columns have changed places in version 2, as in CIFAR10-DVS.
+        turned: whether version 2 files of a DVS128 have rows and columns exchanged, as in CIFAR10-DVS.
 
     Raises:
-        RecordingError: it is another version, of a camera whose addresses are not known, cut short, or no AEDAT file.
+        RecordingError: the file has another version, is from an unsupported camera, is cut short, or is not AEDAT.
     """
     content = _content(path)
     version = _version(path, content)
     if version == 4:
-        from .aedat4 import read_aedat4
-
-        return read_aedat4(path, sensor)
-    return _read2(path, content, sensor, turned) if version == 2 else read_aedat3(path)
+        return read_aedat4(path)
+    return _read_aedat2(path, content, sensor, turned) if version == 2 else read_aedat3(path)
 
 
 def _content(path: Path) -> NDArray[np.uint8]:
@@ -46,59 +44,66 @@ def _content(path: Path) -> NDArray[np.uint8]:
 
 
 def _version(path: Path, content: NDArray[np.uint8]) -> int:
-    found = _VERSION.match(content[:64].tobytes())
-    if found is None:
-        raise RecordingError(f"{path} is no AEDAT file: it does not begin with #!AER-DAT")
-    version = int(found[1])
+    match = _VERSION.match(content[:64].tobytes())
+    if match is None:
+        raise RecordingError(f"{path} is not an AEDAT file: it does not start with #!AER-DAT")
+    version = int(match[1])
     if version not in (2, 3, 4):
-        raise RecordingError(f"{path} is of AEDAT version {version}; versions 2, 3 and 4 are read")
+        raise RecordingError(f"{path} has AEDAT version {version}; only versions 2, 3 and 4 can be read")
     return version
 
 
 @dataclass(frozen=True)
-class _Addresses:
-    """Where an AEDAT 2 address has its row, its column and its polarity, and what stands for a rise of brightness."""
+class _AddressLayout:
+    """Positions of the fields in an AEDAT 2 address.
+
+    Attributes:
+        y: shift and mask of the row, counted from the bottom.
+        x: shift and mask of the column, counted from the right.
+        polarity: bit of the polarity.
+        rise: value of that bit where the brightness rose.
+        other: bits that are set in events of other kinds.
+    """
 
     y: tuple[int, int]
     x: tuple[int, int]
     polarity: int
     rise: int
-    other: int = 0
-    """Bits that say that this is no event of brightness."""
+    other: int
 
 
-# As jAER has them; rows and columns are counted from the far corner.
-_ADDRESSES = {
-    (128, 128): _Addresses(y=(8, 0x7F), x=(1, 0x7F), polarity=0, rise=0, other=1 << 31 | 1 << 15),
-    (260, 346): _Addresses(y=(22, 0x1FF), x=(12, 0x3FF), polarity=11, rise=1, other=1 << 31 | 1 << 10),
+# By sensor, as in jAER: DVS128 and DAVIS346.
+_LAYOUTS = {
+    (128, 128): _AddressLayout(y=(8, 0x7F), x=(1, 0x7F), polarity=0, rise=0, other=1 << 31 | 1 << 15),
+    (260, 346): _AddressLayout(y=(22, 0x1FF), x=(12, 0x3FF), polarity=11, rise=1, other=1 << 31 | 1 << 10),
 }
 
 
-def _read2(path: Path, content: NDArray[np.uint8], sensor: Sensor, turned: bool) -> Events:
-    layout = _ADDRESSES.get(sensor)
+def _read_aedat2(path: Path, content: NDArray[np.uint8], sensor: Sensor, turned: bool) -> Events:
+    layout = _LAYOUTS.get(sensor)
     if layout is None:
-        known = ", ".join(f"{height}x{width}" for height, width in _ADDRESSES)
+        supported = " and ".join(f"{height}x{width}" for height, width in _LAYOUTS)
         raise RecordingError(
-            f"{path} is of AEDAT version 2, read for sensors of {known} pixels (height x width), not of"
+            f"{path} has AEDAT version 2, which can be read for sensors of {supported} pixels (height x width), not of"
             f" {sensor[0]}x{sensor[1]}"
         )
-    start = _header_end(content)
-    left = (len(content) - start) % 8
-    if left:
-        raise RecordingError(f"{path} is cut short: {left} bytes are left after the last whole event")
-    address, stamp = content[start:].view(">u4").reshape(-1, 2).astype(np.uint32).T
+    start = _end_of_text(content)
+    remainder = (len(content) - start) % 8
+    if remainder:
+        raise RecordingError(f"{path} is cut short: {remainder} bytes follow the last event")
+    address, stamps = content[start:].view(">u4").reshape(-1, 2).astype(np.uint32).T
     chosen = address & np.uint32(layout.other) == 0
-    address, stamp = address[chosen], stamp[chosen]
-    y, x = ((address >> shift) & mask for shift, mask in (layout.y, layout.x))
+    address, stamps = address[chosen], stamps[chosen]
+    y, x = ((address >> shift & mask).astype(np.int64) for shift, mask in (layout.y, layout.x))
     if turned and sensor == (128, 128):
         y, x = x, y
-    polarity = (address >> layout.polarity & 1) == layout.rise
-    return Events.of(unwrapped(stamp), sensor[1] - 1 - x.astype(np.int64), sensor[0] - 1 - y.astype(np.int64), polarity)
+    rose = (address >> layout.polarity & 1) == layout.rise
+    return Events.of(unwrap(stamps), sensor[1] - 1 - x, sensor[0] - 1 - y, rose)
 
 
-def _header_end(content: NDArray[np.uint8]) -> int:
-    head, position = content.data, 0
-    while line := _HEADER_LINE.match(head, position):
+def _end_of_text(content: NDArray[np.uint8]) -> int:
+    position = 0
+    while line := _HEADER_LINE.match(content.data, position):
         position = line.end()
         if line[0].startswith(_LAST_LINE):
             break
@@ -107,59 +112,52 @@ def _header_end(content: NDArray[np.uint8]) -> int:
 
 # Type, source, bytes of an event, offset of its time, overflows of time, capacity, events, valid events.
 _PACKET = struct.Struct("<hhiiiiii")
-_POLARITY = 1
+_POLARITY_TYPE = 1
 _COMPRESSED = 1 << 15
 
 
 def read_aedat3(path: Path, start: int | None = None, end: int | None = None) -> Events:
-    """Read a file of version 3, or its events of ``start <= t < end`` (microseconds), skipping the other packets.
+    """Read the valid events of a version 3 file, or those with ``start <= t < end`` in microseconds.
 
     Raises:
-        RecordingError: it is cut short, damaged or no such file.
+        RecordingError: the file is cut short, damaged or has another format.
     """
     content = _content(path)
     if _version(path, content) != 3:
-        raise RecordingError(f"{path} is not of AEDAT version 3")
-    parts = []
-    for data, overflow in _packets(path, content):
-        stamps = data[:, 1].astype(np.int64) | overflow << 31
-        late, early = start is not None and stamps[-1] < start, end is not None and stamps[0] >= end
-        if late or early:
+        raise RecordingError(f"{path} does not have AEDAT version 3")
+    first = -np.inf if start is None else start
+    last = np.inf if end is None else end
+    times, words = [np.empty(0, np.int64)], [np.empty(0, np.uint32)]
+    for packet, overflows in _polarity_packets(path, content):
+        t = packet[:, 1].astype(np.int64) | overflows << 31
+        # Packets are in order of time, so most of a long file need not be filtered event by event.
+        if t[-1] < first or t[0] >= last:
             continue
-        word = data[:, 0]
-        chosen = word & 1 == 1
-        if start is not None:
-            chosen &= stamps >= start
-        if end is not None:
-            chosen &= stamps < end
-        parts.append((stamps[chosen], word[chosen]))
-    if not parts:
-        return Events.of(*(np.empty(0, np.int64) for _ in range(4)))
-    time, word = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Events.of(time, word >> 17, word >> 2 & 0x7FFF, word >> 1 & 1)
+        word = packet[:, 0]
+        chosen = (word & 1 == 1) & (t >= first) & (t < last)
+        times.append(t[chosen])
+        words.append(word[chosen])
+    word = np.concatenate(words)
+    return Events.of(np.concatenate(times), word >> 17, word >> 2 & 0x7FFF, word >> 1 & 1)
 
 
-def _packets(path: Path, content: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.uint32], int]]:
-    """Yield the events of each packet of polarities, ``[n, 2]`` of data and time, and how often time overflowed."""
-    ended = _END_OF_HEADER.search(content[:65536].tobytes())
-    if ended is None:
+def _polarity_packets(path: Path, content: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.uint32], int]]:
+    """Yield the events of each polarity packet, ``[n, 2]`` of data and time, and the number of overflows of time."""
+    header_end = _END_OF_HEADER.search(content[:65536].tobytes())
+    if header_end is None:
         raise RecordingError(f"{path} is cut short or damaged: its header has no end")
-    position = ended.end()
+    position = header_end.end()
     while position < len(content):
         body = position + _PACKET.size
         if body > len(content):
-            raise RecordingError(f"{path} is cut short: it ends within the head of a packet")
-        kind, _, size, _, overflow, capacity, number, _ = _PACKET.unpack(content[position:body].tobytes())
+            raise RecordingError(f"{path} is cut short: it ends within a packet header")
+        kind, _, size, _, overflows, capacity, number, _ = _PACKET.unpack(content[position:body].tobytes())
         if kind & _COMPRESSED:
-            raise RecordingError(f"{path} holds compressed packets, which are not read")
-        if size < 1 or not 0 <= number <= capacity or overflow < 0 or (kind == _POLARITY and size != 8):
-            raise RecordingError(f"{path} is damaged: the head of a packet at byte {position} makes no sense")
+            raise RecordingError(f"{path} holds compressed packets, which cannot be read")
+        if size < 1 or not 0 <= number <= capacity or overflows < 0 or (kind == _POLARITY_TYPE and size != 8):
+            raise RecordingError(f"{path} is damaged: the packet header at byte {position} is not valid")
         position = body + size * capacity
         if position > len(content):
             raise RecordingError(f"{path} is cut short: it ends within a packet")
-        if kind == _POLARITY and number:
-            yield _words(content[body : body + 8 * number]), overflow
-
-
-def _words(content: NDArray[np.uint8]) -> NDArray[Any]:
-    return content.view("<u4").reshape(-1, 2)
+        if kind == _POLARITY_TYPE and number:
+            yield content[body : body + 8 * number].view("<u4").reshape(-1, 2), overflows

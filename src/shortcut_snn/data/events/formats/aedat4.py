@@ -1,56 +1,67 @@
-"""AEDAT 4, of the DV software (``.aedat4``), as CIFAR10-DVS is downloaded."""
+"""AEDAT 4, the format of the DV software and of CIFAR10-DVS's download (``.aedat4``)."""
 
 import struct
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import one_line
-from ..recording import Events, RecordingError, Sensor
-from .files import check_libraries
+from ..recording import Events, RecordingError
 
 _MAGIC = b"#!AER-DAT4.0\r\n"
-_POSITION, _DESCRIPTION = 1, 2
+# Indices of the header table's fields.
+_DATA_END, _DESCRIPTION = 1, 2
 
 
-def read_aedat4(path: Path, sensor: Sensor) -> Events:
-    """Read the events of the file's first stream of them.
+def require_decoder() -> None:
+    """Check that the library ``aedat`` is installed.
 
     Raises:
-        RecordingError: it is damaged, cut short or no such file.
+        ValueError: it is missing.
     """
-    check_libraries({".aedat4"})
+    if find_spec("aedat") is None:
+        raise ValueError("reading .aedat4 files needs aedat: pip install 'shortcut-snn[events]'")
+
+
+def read_aedat4(path: Path) -> Events:
+    """Read the file's first stream of events.
+
+    Raises:
+        RecordingError: the file is damaged, cut short or has another format.
+    """
+    require_decoder()
     import aedat
 
     try:
-        _check_frame(path.read_bytes())
+        _check_packets(path.read_bytes())
         decoder = aedat.Decoder(str(path))
         first = min(stream for stream, about in decoder.id_to_stream().items() if about["type"] == "events")
         events = np.concatenate([packet["events"] for packet in decoder if packet["stream_id"] == first])
     except (KeyboardInterrupt, SystemExit):
         raise
-    # What the decoder raises depends on where the damage is; where it panics, that is not even an Exception.
+    # BaseException, because a panic of the decoder, which is written in Rust, is not an Exception.
     except BaseException as error:
-        raise RecordingError(f"{path} is cut short, damaged or no AEDAT 4 file: {one_line(error)}") from error
-    # Versions of the decoder call the polarity p or on.
+        raise RecordingError(f"{path} is cut short, damaged or not an AEDAT 4 file: {one_line(error)}") from error
+    # The fourth field is the polarity, which versions of the decoder call p or on.
     return Events.of(events["t"], events["x"], events["y"], events[(events.dtype.names or ())[3]])
 
 
-def _check_frame(content: bytes) -> None:
-    """Check the header and that the packets fill the file: the decoder trusts them, to the point of ending the process.
+def _check_packets(content: bytes) -> None:
+    """Check that the header and the packets fill the file, because the decoder crashes if they do not.
 
     Raises:
-        ValueError: they do not.
-        struct.error: an offset points out of the file.
+        ValueError: a part is not whole.
+        struct.error: an offset points outside the file.
     """
     if not content.startswith(_MAGIC):
-        raise ValueError("it does not begin with #!AER-DAT4.0")
+        raise ValueError("it does not start with #!AER-DAT4.0")
+    (size,) = struct.unpack_from("<I", content, len(_MAGIC))
     start = len(_MAGIC) + 4
-    (size,) = struct.unpack_from("<I", content, start - 4)
     header, position = content[start : start + size], start + size
     if len(header) != size:
         raise ValueError("its header is not whole")
-    end = _check_header(header)
+    end = _data_end(header)
     end = len(content) if end < 0 else end
     while position < end:
         (size,) = struct.unpack_from("<4xI", content, position)
@@ -59,24 +70,30 @@ def _check_frame(content: bytes) -> None:
         raise ValueError("its last packet is not whole")
 
 
-def _check_header(header: bytes) -> int:
-    """Follow the offsets of a flat buffer and return where the packets end, -1 if it does not say."""
+def _data_end(header: bytes) -> int:
+    """Return the position at which the packets end, from the header, a FlatBuffers table; -1 if it is not there.
+
+    A table starts with the distance back to its vtable. The vtable holds its own length, the table's length, and the
+    offset of each field within the table, 0 for a missing field. A string field holds the distance to its length.
+    """
+    damaged = ValueError("its header is damaged")
     if header[4:8] != b"IOHE":
-        raise ValueError("its header is damaged")
+        raise damaged
     (table,) = struct.unpack_from("<I", header)
-    (back,) = struct.unpack_from("<i", header, table)
-    fields = table - back
-    (length,) = struct.unpack_from("<H", header, max(fields, 0))
-    if fields < 0 or not 4 + 2 * (_DESCRIPTION + 1) <= length <= len(header) - fields:
-        raise ValueError("its header is damaged")
-    places = struct.unpack_from("<3H", header, fields + 4)
-    if not places[_DESCRIPTION]:
-        raise ValueError("its header is damaged")
-    text = table + places[_DESCRIPTION]
+    vtable = table - struct.unpack_from("<i", header, table)[0]
+    if vtable < 0:
+        raise damaged
+    (length,) = struct.unpack_from("<H", header, vtable)
+    if not 4 + 2 * (_DESCRIPTION + 1) <= length <= len(header) - vtable:
+        raise damaged
+    offsets = struct.unpack_from("<3H", header, vtable + 4)
+    if not offsets[_DESCRIPTION]:
+        raise damaged
+    text = table + offsets[_DESCRIPTION]
     text += struct.unpack_from("<I", header, text)[0]
     (length,) = struct.unpack_from("<I", header, text)
     if text + 4 + length > len(header):
-        raise ValueError("its header is damaged")
+        raise damaged
     header[text + 4 : text + 4 + length].decode("utf-8")
-    end: int = struct.unpack_from("<q", header, table + places[_POSITION])[0] if places[_POSITION] else -1
+    end: int = struct.unpack_from("<q", header, table + offsets[_DATA_END])[0] if offsets[_DATA_END] else -1
     return end

@@ -1,30 +1,27 @@
-"""N-MNIST's and N-Caltech101's files: five bytes an event, no header (``.bin``)."""
+"""The ATIS format of N-MNIST and N-Caltech101: five bytes per event, no header (``.bin``)."""
 
 from pathlib import Path
 
 import numpy as np
 
-from ..recording import Events, RecordingError, Sensor
+from ..recording import Events, RecordingError
 
 _BYTES = 5
+# An event of this row marks an overflow of the camera's clock.
+_OVERFLOW_ROW, _OVERFLOW_TIME = 240, 1 << 13
 
 
-_OVERFLOW_ROW, _OVERFLOW = 240, 1 << 13
-
-
-def read_bin(path: Path, sensor: Sensor) -> Events:
+def read_bin(path: Path) -> Events:
     """Read events of 40 bits: x (8), y (8), polarity (1) and microseconds (23), the highest byte first.
 
-    An event of row 240 is none: the camera's clock overflowed there, and all times from then on are 2**13 later.
-
     Raises:
-        RecordingError: it does not consist of whole events.
+        RecordingError: the file does not consist of whole events.
     """
     content = np.fromfile(path, np.uint8)
-    left = len(content) % _BYTES
-    if left:
-        raise RecordingError(f"{path} is cut short or no recording: {left} bytes are left after the last whole event")
+    remainder = len(content) % _BYTES
+    if remainder:
+        raise RecordingError(f"{path} is cut short or not a recording: {remainder} bytes follow the last event")
     x, y, high, middle, low = content.reshape(-1, _BYTES).astype(np.int64).T
     overflow = y == _OVERFLOW_ROW
-    t = ((high & 0x7F) << 16 | middle << 8 | low) + _OVERFLOW * np.cumsum(overflow)
+    t = ((high & 0x7F) << 16 | middle << 8 | low) + _OVERFLOW_TIME * np.cumsum(overflow)
     return Events.of(*(column[~overflow] for column in (t, x, y, high >> 7)))

@@ -1,6 +1,19 @@
-"""The backward kernel: recompute a tile's membrane potentials, then go back through time.
+"""The backward kernel: recompute the forward pass of a tile, then go back through time.
 
-What the forward pass computed on the way is not kept: x and the residual are enough.
+The forward pass saves nothing but x and the residual. For each work item, and for each tile in it:
+
+1. Expand scale, shift and mean of the norm, and the parameters per channel, to one number for each element of the tile.
+2. Set the states to their initial values. For each time step run the neuron's recompute loop (``integrate``), which
+   writes the values that the backward pass needs (chosen by ``choose_saved_values``) to ``saved``, in the L1 cache.
+3. Set the gradients of the states to those of the final states, or 0.
+4. For each time step in reverse, run the neuron's backward loop (``back``). It updates the gradients of the states, and
+   writes the gradient of the current. It adds to the tile's sums: of the gradient over elements (for the norm's bias),
+   of the gradient times x - mean (for its weight and statistics), and of the gradients of learned parameters.
+5. If the current is constant (``static``), write the gradient summed over time, and add it to the sums once.
+6. Write the gradients of the initial states, if wanted.
+
+Sums are float32 over a few tiles; ``fold`` then adds them to the float64 sums of the work item. Each item has its own
+sums, so that results depend neither on the number of threads nor on their timing.
 """
 
 from functools import cache
@@ -10,7 +23,7 @@ import numpy as np
 from numba import carray, types
 
 from .bits import unpack_tile
-from .build import ELEMENTS, TILE, digest_of, kernel, loop
+from .build import ELEMENTS, TILE, kernel, loop, source_digest
 from .memory import (
     GRAD_CURRENT,
     GRAD_SUM,
@@ -24,22 +37,22 @@ from .memory import (
     SUM_X,
     U,
     X,
+    atomic_fetch_add,
     load,
     pointer,
     shifted,
     store,
-    take,
 )
-from .pattern import make_clear, make_copy, make_cycle, make_spread, make_spread_to, place
+from .pattern import make_clear, make_copy, make_expand, make_expand_into, make_wrap, sums_at
 from .step import make_backward, total
 
-# A neuron's own step: see :func:`~.build.kernel`.
+# The neuron's generated loops, which build.kernel binds to these names.
 integrate: Any = None
 back: Any = None
 fold: Any = None
 clear: Any = None
 _ZERO = np.float32(0.0)
-_spread, _spread_row, _cycle, _cycle_row = make_spread(ROW), make_spread_to(ROW), make_cycle(ROW), make_cycle(SOURCE)
+_expand, _expand_row, _wrap, _wrap_row = make_expand(ROW), make_expand_into(ROW), make_wrap(ROW), make_wrap(SOURCE)
 _clear_u, _clear_grad_u, _clear_grad_sum = make_clear(U, _ZERO), make_clear(GRAD_U, _ZERO), make_clear(GRAD_SUM, _ZERO)
 _clear_learned, _clear_partial = make_clear(LEARNED, _ZERO), make_clear(PARTIAL, 0.0)
 _start_u, _start_grad_u = make_copy(INITIAL, U), make_copy(INITIAL, GRAD_U)
@@ -48,50 +61,54 @@ _write_sum, _write_initial = make_copy(GRAD_SUM, GRAD_CURRENT), make_copy(GRAD_U
 
 @loop
 def _add_sums(grad_sum: Any, x: Any, mean: Any, sums: Any, sums_x: Any, n: int) -> None:
-    """Add a static current's gradient, summed over time, to the sums over elements."""
+    """Add the gradient of a constant current, summed over time, to the sums over elements."""
     for j in range(n):
         g = load(grad_sum, j, GRAD_SUM)
         store(sums, j, load(sums, j, SUM) + g, SUM)
         store(sums_x, j, load(sums_x, j, SUM_X) + g * (load(x, j, X) - load(mean, j, ROW)), SUM_X)
 
 
-def backward_floats(states: int, rows: int, learned: int, kept: int, time_steps: int) -> int:
-    """Return in how many tiles of numbers a thread works, beside its sums per channel."""
-    return 5 + 2 * states + rows + learned + kept * time_steps
+def backward_floats(states: int, rows: int, learned: int, saved: int, time_steps: int) -> int:
+    """Return the workspace of a thread in tiles of float32, without its values and sums per channel."""
+    return 5 + 2 * states + rows + learned + saved * time_steps
 
 
 @cache
 def backward_kernel(
-    dtype: str, text: str, states: int, scalars: int, rows: int, learn: tuple[str, ...], kept: int, carry: bool,
-    normalise: bool, add: bool, packed: bool, static: bool, write: bool,
+    dtype: str, text: str, states: int, scalars: int, rows: int, learned: tuple[str, ...], saved: int,
+    through_time: bool, normalise: bool, add: bool, packed: bool, static: bool, write: bool,
 ) -> int:  # fmt: skip
-    """Return the address of the kernel for these constants; it takes whole tiles only.
+    """Return the address of the kernel for these compile-time constants; it handles whole tiles.
 
-    Sheet: what the forward kernel read, with mean ``[C]`` if it shall ``normalise``; grad_spikes and optionally
-    grad_final ``[states, ...]``. Out: grad_current ``[T, ...]`` if it shall ``write`` it, grad_x ``[1, ...]`` (when
-    static: the sum over time), partials ``[tasks, 2 + channelwise, C]`` (float64: sums of the gradient, of it times
-    x - mean, and of parameters that each channel has), learned ``[tasks, ...]`` (float64: sums of parameters that are
-    one number), and optionally grad_initial ``[states, ...]``.
+    It reads what the forward kernel reads, mean ``[C]`` if ``normalise``, grad_spikes, and optionally grad_final
+    ``[states, ...]``. It writes:
+
+    - grad_current ``[T, ...]`` if ``write``; grad_x ``[1, ...]``, its sum over time, if ``static``;
+    - partials ``[items, 2 + learned per channel, C]``, float64: sums of the gradient, of the gradient times x - mean,
+      and of the gradients of the learned parameters per channel;
+    - learned ``[items, learned scalars]``, float64: sums of the gradients of the learned scalars;
+    - optionally grad_initial ``[states, ...]``.
     """
-    made, written = make_backward(text, scalars, learn, carry, normalise, add, static, write)
-    element, digest = ELEMENTS[dtype], digest_of(written)
-    learned_p = sum(name[0] == "p" for name in learn)
-    learned_q = len(learn) - learned_p
+    loops, source = make_backward(text, scalars, learned, through_time, normalise, add, static, write)
+    element, digest = ELEMENTS[dtype], source_digest(source)
+    learned_p = sum(name[0] == "p" for name in learned)
+    learned_q = len(learned) - learned_p
     by_channel = normalise or learned_q > 0
 
-    def backward(sheet: Any) -> None:
-        assert digest
-        p = carray(sheet, 1)[0]
+    def backward(params: Any) -> None:
+        assert digest  # Part of the key of numba's cache.
+        p = carray(params, 1)[0]
         run, channels, steps = p.run, p.channels, p.time_steps
         size = channels + TILE if run == 1 else TILE
         row_size = size if run == 1 and channels % TILE != 0 else channels
-        space = pointer(p.workspace + take(p.workers) * p.worker_bytes, types.float32)
+        # The workspace of this thread, cut into its buffers.
+        space = pointer(p.workspace + atomic_fetch_add(p.next_thread) * p.thread_bytes, types.float32)
         grad_sum, scale_row, shift_row = space, shifted(space, TILE), shifted(space, 2 * TILE)
-        mean_row, expanded, u = shifted(space, 3 * TILE), shifted(space, 4 * TILE), shifted(space, 5 * TILE)
-        grad_u, own = shifted(u, states * TILE), shifted(u, 2 * states * TILE)
-        learned = shifted(own, rows * TILE)
-        pre = shifted(learned, learned_p * TILE)
-        all_sums = shifted(pre, steps * kept * TILE)
+        mean_row, unpacked, u = shifted(space, 3 * TILE), shifted(space, 4 * TILE), shifted(space, 5 * TILE)
+        grad_u, tile_rows = shifted(u, states * TILE), shifted(u, 2 * states * TILE)
+        learned_sums = shifted(tile_rows, rows * TILE)
+        saved_values = shifted(learned_sums, learned_p * TILE)
+        all_sums = shifted(saved_values, steps * saved * TILE)
         x, residual, grad_spikes = pointer(p.x, element), pointer(p.residual, element), pointer(p.grad_spikes, element)
         grad_current, grad_x = pointer(p.grad_current, element), pointer(p.grad_x, element)
         initial, grad_initial = pointer(p.initial, element), pointer(p.grad_initial, element)
@@ -99,36 +116,38 @@ def backward_kernel(
         scales, shifts = pointer(p.scale, types.float32), pointer(p.shift, types.float32)
         means, partials = pointer(p.mean, types.float32), pointer(p.partials, types.float64)
         numbers, all_rows = pointer(p.numbers, types.float32), pointer(p.rows, types.float32)
-        cycles = shifted(all_sums, (2 + learned_q) * size)
+        wrapped = shifted(all_sums, (2 + learned_q) * size)
         if normalise:
-            scales = _cycle(scales, cycles, 1, run, channels)
-            shifts = _cycle(shifts, shifted(cycles, size), 1, run, channels)
-            means = _cycle(means, shifted(cycles, 2 * size), 1, run, channels)
-        all_rows = _cycle_row(all_rows, shifted(cycles, 3 * size), rows, run, channels)
+            scales = _wrap(scales, wrapped, 1, run, channels)
+            shifts = _wrap(shifts, shifted(wrapped, size), 1, run, channels)
+            means = _wrap(means, shifted(wrapped, 2 * size), 1, run, channels)
+        all_rows = _wrap_row(all_rows, shifted(wrapped, 3 * size), rows, run, channels)
         residual_bits = pointer(p.residual_bits, types.uint8)
         scale, shift, mean, sums, sums_x = scale_row, shift_row, mean_row, all_sums, shifted(all_sums, size)
-        ticket = take(p.ticket)
-        while ticket < p.tasks:
-            partial = shifted(partials, ticket * (2 + learned_q) * channels)
-            totals = shifted(all_learned, ticket * learned_p)
+        item = atomic_fetch_add(p.next_item)
+        while item < p.items:
+            partial = shifted(partials, item * (2 + learned_q) * channels)
+            totals = shifted(all_learned, item * learned_p)
             if by_channel:
                 _clear_partial(partial, (2 + learned_q) * channels)
                 clear(all_sums, size)
             _clear_partial(totals, learned_p)
-            _clear_learned(learned, learned_p * TILE)
-            start = ticket * p.task_size
-            stop = min(start + p.task_size, p.elements)
+            _clear_learned(learned_sums, learned_p * TILE)
+            start = item * p.item_size
+            stop = min(start + p.item_size, p.elements)
             for base in range(start, stop, TILE):
                 at = p.origin + base
+                # Step 1.
                 if normalise:
-                    scale = _spread(scales, scale_row, at, TILE, run, channels)
-                    shift = _spread(shifts, shift_row, at, TILE, run, channels)
-                    mean = _spread(means, mean_row, at, TILE, run, channels)
+                    scale = _expand(scales, scale_row, at, TILE, run, channels)
+                    shift = _expand(shifts, shift_row, at, TILE, run, channels)
+                    mean = _expand(means, mean_row, at, TILE, run, channels)
                 if by_channel:
-                    sums = place(all_sums, at, run, channels)
+                    sums = sums_at(all_sums, at, run, channels)
                     sums_x = shifted(sums, size)
                 for k in range(rows):
-                    _spread_row(shifted(all_rows, k * row_size), shifted(own, k * TILE), at, TILE, run, channels)
+                    _expand_row(shifted(all_rows, k * row_size), shifted(tile_rows, k * TILE), at, TILE, run, channels)
+                # Step 2.
                 if p.initial != 0:
                     for k in range(states):
                         _start_u(shifted(initial, k * p.stride + base), shifted(u, k * TILE), TILE)
@@ -136,12 +155,13 @@ def backward_kernel(
                     _clear_u(u, states * TILE)
                 for t in range(steps):
                     x_t, res_t = shifted(x, t * p.x_step + base), shifted(residual, t * p.stride + base)
-                    pre_t = shifted(pre, t * kept * TILE)
+                    saved_t = shifted(saved_values, t * saved * TILE)
                     if packed:
-                        unpack_tile(shifted(residual_bits, t * p.bits_stride + base // 8), expanded)
-                        integrate(x_t, expanded, scale, shift, u, pre_t, numbers, own, TILE)
+                        unpack_tile(shifted(residual_bits, t * p.bits_stride + base // 8), unpacked)
+                        integrate(x_t, unpacked, scale, shift, u, saved_t, numbers, tile_rows, TILE)
                     else:
-                        integrate(x_t, res_t, scale, shift, u, pre_t, numbers, own, TILE)
+                        integrate(x_t, res_t, scale, shift, u, saved_t, numbers, tile_rows, TILE)
+                # Step 3.
                 if p.grad_final != 0:
                     for k in range(states):
                         _start_grad_u(shifted(grad_final, k * p.stride + base), shifted(grad_u, k * TILE), TILE)
@@ -149,17 +169,19 @@ def backward_kernel(
                     _clear_grad_u(grad_u, states * TILE)
                 if static:
                     _clear_grad_sum(grad_sum, TILE)
+                # Step 4.
                 for step in range(steps):
                     t = steps - 1 - step
                     offset = t * p.stride + base
                     back(
-                        shifted(pre, t * kept * TILE), shifted(grad_spikes, offset), grad_u,
+                        shifted(saved_values, t * saved * TILE), shifted(grad_spikes, offset), grad_u,
                         shifted(grad_current, offset), grad_sum, shifted(x, t * p.x_step + base), mean, sums, sums_x,
-                        numbers, own, learned, size, TILE,
+                        numbers, tile_rows, learned_sums, size, TILE,
                     )  # fmt: skip
                 for k in range(learned_p):
-                    store(totals, k, load(totals, k, PARTIAL) + total(shifted(learned, k * TILE), TILE), PARTIAL)
-                _clear_learned(learned, learned_p * TILE)
+                    store(totals, k, load(totals, k, PARTIAL) + total(shifted(learned_sums, k * TILE), TILE), PARTIAL)
+                _clear_learned(learned_sums, learned_p * TILE)
+                # Steps 5 and 6.
                 if static:
                     _write_sum(grad_sum, shifted(grad_x, base), TILE)
                     if normalise:
@@ -171,6 +193,6 @@ def backward_kernel(
                 if by_channel and (run != 1 or (base - start) % p.fold_every == 0 or base + TILE >= stop):
                     fold(all_sums, partial, at, run, channels, size, TILE)
                     clear(all_sums, size)
-            ticket = take(p.ticket)
+            item = atomic_fetch_add(p.next_item)
 
-    return kernel(backward, made)
+    return kernel(backward, loops)

@@ -1,4 +1,4 @@
-"""Spikes as bits: one bit for each element in the order of memory, a tile in 64 of them."""
+"""Pack spikes to bits and unpack them: a tile of 64 elements is one 64-bit word."""
 
 from functools import cache
 from typing import Any
@@ -8,10 +8,10 @@ from numba import carray, types
 from numba.extending import intrinsic
 
 from .build import DIGEST, ELEMENTS, TILE, kernel
-from .memory import pointer, shifted, take
+from .memory import atomic_fetch_add, pointer, shifted
 
 _WORD = ir.IntType(TILE)
-# A lane of a vector of elements, and how a spike looks there.
+# The LLVM type of an element, and the value of a spike in it.
 _LANES = {
     types.float32: (ir.FloatType(), 1.0),
     types.uint16: (ir.IntType(16), 0x3F80),
@@ -21,7 +21,7 @@ _LANES = {
 
 @intrinsic
 def pack_tile(typingctx: Any, elements: Any, bits: Any) -> Any:
-    """Write which elements of a tile are not 0 to the 8 bytes at ``bits``: a comparison of vectors is its bits."""
+    """Write the elements of a tile that are not 0 to the 8 bytes at ``bits``; a vector comparison yields these bits."""
     lane, _ = _LANES[elements.dtype]
     vector = ir.VectorType(lane, TILE)
 
@@ -39,7 +39,7 @@ def pack_tile(typingctx: Any, elements: Any, bits: Any) -> Any:
 
 @intrinsic
 def unpack_tile(typingctx: Any, bits: Any, elements: Any) -> Any:
-    """Write the tile of zeros and ones that the 8 bytes at ``bits`` stand for."""
+    """Write a tile of zeros and ones from the 8 bytes at ``bits``."""
     lane, spike = _LANES[elements.dtype]
     vector = ir.VectorType(lane, TILE)
 
@@ -56,32 +56,32 @@ def unpack_tile(typingctx: Any, bits: Any, elements: Any) -> Any:
 
 @cache
 def pack_kernel(dtype: str) -> int:
-    """Return the kernel's address; it takes whole tiles only. Sheet: x ``[T, ...]``; out bits."""
+    """Return the address of the kernel that writes ``bits`` from x ``[T, ...]``; it handles whole tiles."""
     return _bits_kernel(dtype, True)
 
 
 @cache
 def unpack_kernel(dtype: str) -> int:
-    """Return the kernel's address; it takes whole tiles only. Sheet: bits; out ``[T, ...]``."""
+    """Return the address of the kernel that writes out ``[T, ...]`` from ``bits``; it handles whole tiles."""
     return _bits_kernel(dtype, False)
 
 
 def _bits_kernel(dtype: str, pack: bool) -> int:
     element, digest = ELEMENTS[dtype], DIGEST
 
-    def convert(sheet: Any) -> None:
+    def convert(params: Any) -> None:
         assert digest
-        p = carray(sheet, 1)[0]
+        p = carray(params, 1)[0]
         x, out, bits = pointer(p.x, element), pointer(p.out, element), pointer(p.bits, types.uint8)
-        ticket = take(p.ticket)
-        while ticket < p.tasks:
+        item = atomic_fetch_add(p.next_item)
+        while item < p.items:
             for t in range(p.time_steps):
-                for base in range(ticket * p.task_size, min((ticket + 1) * p.task_size, p.elements), TILE):
+                for base in range(item * p.item_size, min((item + 1) * p.item_size, p.elements), TILE):
                     word = shifted(bits, t * p.bits_stride + base // 8)
                     if pack:
                         pack_tile(shifted(x, t * p.stride + base), word)
                     else:
                         unpack_tile(word, shifted(out, t * p.stride + base))
-            ticket = take(p.ticket)
+            item = atomic_fetch_add(p.next_item)
 
     return kernel(convert)

@@ -1,4 +1,13 @@
-"""The forward kernel: normalise, add the residual, integrate and fire, one tile over all time steps."""
+"""The forward kernel: normalise, add the residual, integrate and fire.
+
+For each work item, and for each tile in it:
+
+1. Expand the norm's scale and shift, and the parameters per channel, to one number for each element of the tile.
+2. Set the states to their initial values.
+3. For each time step, run the neuron's own loop (``fire``): it reads x and the residual, updates the states, and writes
+   spikes. If wanted, pack these to bits.
+4. Write the final states, if wanted.
+"""
 
 from functools import cache
 from typing import Any
@@ -7,19 +16,19 @@ import numpy as np
 from numba import carray, types
 
 from .bits import pack_tile, unpack_tile
-from .build import ELEMENTS, TILE, digest_of, kernel
-from .memory import FINAL, INITIAL, ROW, SOURCE, U, pointer, shifted, take
-from .pattern import make_clear, make_copy, make_cycle, make_spread, make_spread_to
+from .build import ELEMENTS, TILE, kernel, source_digest
+from .memory import FINAL, INITIAL, ROW, SOURCE, U, atomic_fetch_add, pointer, shifted
+from .pattern import make_clear, make_copy, make_expand, make_expand_into, make_wrap
 from .step import make_forward
 
-# A neuron's own step: see :func:`~.build.kernel`.
+# The neuron's generated loop, which build.kernel binds to this name.
 fire: Any = None
-_spread, _spread_row, _cycle, _cycle_row = make_spread(ROW), make_spread_to(ROW), make_cycle(ROW), make_cycle(SOURCE)
+_expand, _expand_row, _wrap, _wrap_row = make_expand(ROW), make_expand_into(ROW), make_wrap(ROW), make_wrap(SOURCE)
 _clear_u, _start_u, _finish_u = make_clear(U, np.float32(0.0)), make_copy(INITIAL, U), make_copy(U, FINAL)
 
 
 def forward_floats(states: int, rows: int) -> int:
-    """Return in how many tiles of numbers a thread works."""
+    """Return the workspace of a thread in tiles of float32, without its values per channel."""
     return states + rows + 3
 
 
@@ -27,45 +36,45 @@ def forward_floats(states: int, rows: int) -> int:
 def forward_kernel(
     dtype: str, text: str, states: int, scalars: int, rows: int, normalise: bool, add: bool, packed: bool
 ) -> int:
-    """Return the address of the kernel for these constants; it takes whole tiles only.
+    """Return the address of the kernel for these compile-time constants; it handles whole tiles.
 
-    Sheet: x, the residual if there is one to ``add`` (as residual_bits if ``packed``), scale and shift ``[C]``
-    (float32) if it shall ``normalise``, numbers, rows ``[rows, C]``, and optionally initial ``[states, ...]``; out
-    spikes and optionally bits and final ``[states, ...]``.
+    It reads x, numbers (scalars, then constants), rows ``[rows, C]`` (parameters per channel), if ``normalise`` scale
+    and shift ``[C]``, if ``add`` the residual (residual_bits if ``packed``), and optionally initial ``[states, ...]``.
+    It writes out, and optionally bits and final ``[states, ...]``.
     """
-    made, written = make_forward(text, scalars, normalise, add)
-    element, digest = ELEMENTS[dtype], digest_of(written)
+    loops, source = make_forward(text, scalars, normalise, add)
+    element, digest = ELEMENTS[dtype], source_digest(source)
 
-    def forward(sheet: Any) -> None:
-        assert digest
-        p = carray(sheet, 1)[0]
-        space = pointer(p.workspace + take(p.workers) * p.worker_bytes, types.float32)
-        row, other_row, expanded = space, shifted(space, TILE), shifted(space, 2 * TILE)
-        own, u = shifted(space, 3 * TILE), shifted(space, (3 + rows) * TILE)
+    def forward(params: Any) -> None:
+        assert digest  # Part of the key of numba's cache.
+        p = carray(params, 1)[0]
+        space = pointer(p.workspace + atomic_fetch_add(p.next_thread) * p.thread_bytes, types.float32)
+        scale_row, shift_row, unpacked = space, shifted(space, TILE), shifted(space, 2 * TILE)
+        tile_rows, u = shifted(space, 3 * TILE), shifted(space, (3 + rows) * TILE)
         x, residual, out = pointer(p.x, element), pointer(p.residual, element), pointer(p.out, element)
         initial, final = pointer(p.initial, element), pointer(p.final, element)
         bits, residual_bits = pointer(p.bits, types.uint8), pointer(p.residual_bits, types.uint8)
         numbers, size = pointer(p.numbers, types.float32), p.channels + TILE
-        cycles = shifted(u, states * TILE)
+        wrapped = shifted(u, states * TILE)
         scales, shifts = pointer(p.scale, types.float32), pointer(p.shift, types.float32)
         if normalise:
-            scales = _cycle(scales, cycles, 1, p.run, p.channels)
-            shifts = _cycle(shifts, shifted(cycles, size), 1, p.run, p.channels)
+            scales = _wrap(scales, wrapped, 1, p.run, p.channels)
+            shifts = _wrap(shifts, shifted(wrapped, size), 1, p.run, p.channels)
         all_rows = pointer(p.rows, types.float32)
-        all_rows = _cycle_row(all_rows, shifted(cycles, 2 * size), rows, p.run, p.channels)
+        all_rows = _wrap_row(all_rows, shifted(wrapped, 2 * size), rows, p.run, p.channels)
         row_size = size if p.run == 1 and p.channels % TILE != 0 else p.channels
-        scale, shift = row, other_row
-        ticket = take(p.ticket)
-        while ticket < p.tasks:
-            # Backwards: what the statistics read last is still in the cache.
-            task = p.tasks - 1 - ticket
-            for base in range(task * p.task_size, min((task + 1) * p.task_size, p.elements), TILE):
+        scale, shift = scale_row, shift_row
+        item = atomic_fetch_add(p.next_item)
+        while item < p.items:
+            # In reverse order: the end of x, which the statistics read last, is still in the cache.
+            item_index = p.items - 1 - item
+            for base in range(item_index * p.item_size, min((item_index + 1) * p.item_size, p.elements), TILE):
                 if normalise:
-                    scale = _spread(scales, row, p.origin + base, TILE, p.run, p.channels)
-                    shift = _spread(shifts, other_row, p.origin + base, TILE, p.run, p.channels)
+                    scale = _expand(scales, scale_row, p.origin + base, TILE, p.run, p.channels)
+                    shift = _expand(shifts, shift_row, p.origin + base, TILE, p.run, p.channels)
                 for k in range(rows):
                     source = shifted(all_rows, k * row_size)
-                    _spread_row(source, shifted(own, k * TILE), p.origin + base, TILE, p.run, p.channels)
+                    _expand_row(source, shifted(tile_rows, k * TILE), p.origin + base, TILE, p.run, p.channels)
                 if p.initial != 0:
                     for k in range(states):
                         _start_u(shifted(initial, k * p.stride + base), shifted(u, k * TILE), TILE)
@@ -76,15 +85,15 @@ def forward_kernel(
                     x_t, res_t, out_t = shifted(x, t * p.x_step + base), shifted(residual, offset), shifted(out, offset)
                     word = t * p.bits_stride + base // 8
                     if packed:
-                        unpack_tile(shifted(residual_bits, word), expanded)
-                        fire(x_t, expanded, scale, shift, u, out_t, numbers, own, TILE)
+                        unpack_tile(shifted(residual_bits, word), unpacked)
+                        fire(x_t, unpacked, scale, shift, u, out_t, numbers, tile_rows, TILE)
                     else:
-                        fire(x_t, res_t, scale, shift, u, out_t, numbers, own, TILE)
+                        fire(x_t, res_t, scale, shift, u, out_t, numbers, tile_rows, TILE)
                     if p.bits != 0:
                         pack_tile(out_t, shifted(bits, word))
                 if p.final != 0:
                     for k in range(states):
                         _finish_u(shifted(u, k * TILE), shifted(final, k * p.stride + base), TILE)
-            ticket = take(p.ticket)
+            item = atomic_fetch_add(p.next_item)
 
-    return kernel(forward, made)
+    return kernel(forward, loops)

@@ -1,4 +1,4 @@
-"""From the gradient of the normalised current to that of x: ``a * grad + b * x + c`` for each channel."""
+"""Compute the gradient of x from that of the normalised current: ``a * grad + b * x + c`` per channel."""
 
 from functools import cache
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 from numba import carray, types
 
 from .build import DIGEST, ELEMENTS, TILE, kernel, loop
-from .memory import GRAD_CURRENT, OUT, ROW, X, load, pointer, shifted, store, take
-from .pattern import make_cycle, make_spread
+from .memory import GRAD_CURRENT, OUT, ROW, X, atomic_fetch_add, load, pointer, shifted, store
+from .pattern import make_expand, make_wrap
 
-_spread, _cycle = make_spread(ROW), make_cycle(ROW)
+_expand, _wrap = make_expand(ROW), make_wrap(ROW)
 
 
 @loop
@@ -28,9 +28,9 @@ def _combine_in_place(grad: Any, x: Any, a: Any, b: Any, c: Any, n: int) -> None
 
 @loop
 def _tile(p: Any, element: Any, space: Any, all_a: Any, all_b: Any, all_c: Any, base: int, n: int) -> None:
-    a = _spread(all_a, space, base, n, p.run, p.channels)
-    b = _spread(all_b, shifted(space, TILE), base, n, p.run, p.channels)
-    c = _spread(all_c, shifted(space, 2 * TILE), base, n, p.run, p.channels)
+    a = _expand(all_a, space, base, n, p.run, p.channels)
+    b = _expand(all_b, shifted(space, TILE), base, n, p.run, p.channels)
+    c = _expand(all_c, shifted(space, 2 * TILE), base, n, p.run, p.channels)
     grad, x = shifted(pointer(p.grad_current, element), base), shifted(pointer(p.x, element), base)
     if p.grad_x == p.grad_current:
         _combine_in_place(grad, x, a, b, c, n)
@@ -40,32 +40,32 @@ def _tile(p: Any, element: Any, space: Any, all_a: Any, all_b: Any, all_c: Any, 
 
 @cache
 def input_grad_kernel(dtype: str) -> int:
-    """Return the kernel's address.
+    """Return the address of the kernel.
 
-    Sheet: x and grad_current, all time steps as one, and a, b, c ``[C]`` (float32) as scale, mean, shift; out grad_x,
-    which may be grad_current.
+    It reads x and grad_current, all time steps as one, and a, b, c ``[C]`` (float32) from the fields scale, mean and
+    shift. It writes grad_x, which may be grad_current.
     """
     element, digest = ELEMENTS[dtype], DIGEST
 
-    def input_grad(sheet: Any) -> None:
+    def input_grad(params: Any) -> None:
         assert digest
-        p = carray(sheet, 1)[0]
-        space = pointer(p.workspace + take(p.workers) * p.worker_bytes, types.float32)
+        p = carray(params, 1)[0]
+        space = pointer(p.workspace + atomic_fetch_add(p.next_thread) * p.thread_bytes, types.float32)
         size = p.channels + TILE
-        cycles = shifted(space, 3 * TILE)
-        a = _cycle(pointer(p.scale, types.float32), cycles, 1, p.run, p.channels)
-        b = _cycle(pointer(p.mean, types.float32), shifted(cycles, size), 1, p.run, p.channels)
-        c = _cycle(pointer(p.shift, types.float32), shifted(cycles, 2 * size), 1, p.run, p.channels)
-        ticket = take(p.ticket)
-        while ticket < p.tasks:
-            # Backwards: what the pass before read and wrote last is still in the cache.
-            task = p.tasks - 1 - ticket
-            stop = min((task + 1) * p.task_size, p.elements)
-            for base in range(task * p.task_size, stop, TILE):
+        wrapped = shifted(space, 3 * TILE)
+        a = _wrap(pointer(p.scale, types.float32), wrapped, 1, p.run, p.channels)
+        b = _wrap(pointer(p.mean, types.float32), shifted(wrapped, size), 1, p.run, p.channels)
+        c = _wrap(pointer(p.shift, types.float32), shifted(wrapped, 2 * size), 1, p.run, p.channels)
+        item = atomic_fetch_add(p.next_item)
+        while item < p.items:
+            # In reverse order: the end of what the previous pass touched is still in the cache.
+            item_index = p.items - 1 - item
+            stop = min((item_index + 1) * p.item_size, p.elements)
+            for base in range(item_index * p.item_size, stop, TILE):
                 if base + TILE <= stop:
                     _tile(p, element, space, a, b, c, base, TILE)
                 else:
                     _tile(p, element, space, a, b, c, base, stop - base)
-            ticket = take(p.ticket)
+            item = atomic_fetch_add(p.next_item)
 
     return kernel(input_grad)

@@ -1,9 +1,9 @@
-"""Loads, stores and counters of the compiled loops.
+"""Loads, stores and atomic counters for compiled loops, as numba intrinsics.
 
-Every buffer has a number, its alias scope: buffers of different numbers never overlap. LLVM is told so at each
-access, because it otherwise guards a loop over many buffers by so many overlap checks that it gives up vectorising.
-The element type in memory says how a float32 is kept: ``float32`` as it is, ``uint16`` as bfloat16, ``int16`` as
-float16 (numba knows neither half type).
+Every buffer has an alias scope, and buffers of different scopes never overlap. Each access carries its scope as LLVM
+metadata: otherwise LLVM guards a loop over many buffers with so many overlap checks that it gives up vectorising.
+The element type tells how a float32 is stored: ``float32`` as it is, ``uint16`` as bfloat16, ``int16`` as float16.
+Numba has neither half type.
 """
 
 from typing import Any
@@ -14,15 +14,15 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 # Alias scopes: one for each buffer that a kernel may touch.
-X, RESIDUAL, OUT, U, PRE = 0, 1, 2, 3, 4
+X, RESIDUAL, OUT, U, SAVED = 0, 1, 2, 3, 4
 GRAD, GRAD_U, GRAD_CURRENT, GRAD_SUM, LEARNED, SUM, SUM_X = 5, 6, 7, 8, 9, 10, 11
 SOURCE, PARTIAL, INITIAL, FINAL, NUMBER = 12, 13, 14, 15, 16
-# A tile's numbers per channel: several buffers, of which a loop that writes one reads none.
+# Values per channel, expanded to a tile: several buffers, but no loop writes one while it reads another.
 ROW = 17
-# From here on the sums of parameters of which each channel has its own, one scope each.
+# The sums of learned parameters per channel, one scope each from here on.
 SUM_Q = 18
-MOST_Q = 8
-_SCOPES = SUM_Q + MOST_Q
+MAX_Q = 8
+_SCOPES = SUM_Q + MAX_Q
 
 _F32, _I32, _I16 = ir.FloatType(), ir.IntType(32), ir.IntType(16)
 
@@ -45,7 +45,7 @@ def _widen(builder: Any, element: Any, value: Any) -> Any:
 def _narrow(builder: Any, element: Any, value: Any) -> Any:
     if element == types.uint16:
         bits = builder.bitcast(value, _I32)
-        # Round to nearest, ties to even; a NaN would overflow into another number, so it is made a quiet NaN.
+        # Round to nearest, ties to even. A NaN would overflow into another number, so it becomes a quiet NaN.
         odd = builder.and_(builder.lshr(bits, _I32(16)), _I32(1))
         rounded = builder.lshr(builder.add(builder.add(bits, _I32(0x7FFF)), odd), _I32(16))
         is_nan = builder.fcmp_unordered("uno", value, value)
@@ -57,7 +57,7 @@ def _narrow(builder: Any, element: Any, value: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def load(typingctx: Any, pointer: Any, index: Any, scope: Any) -> Any:
-    """Return element ``index`` of a buffer, halves widened to float32."""
+    """Return element ``index`` of a buffer; half precision is widened to float32."""
     element = pointer.dtype
     result = element if element in (types.float32, types.float64) else types.float32
 
@@ -72,7 +72,7 @@ def load(typingctx: Any, pointer: Any, index: Any, scope: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def store(typingctx: Any, pointer: Any, index: Any, value: Any, scope: Any) -> Any:
-    """Write a float to element ``index`` of a buffer, rounded to its type."""
+    """Write a float to element ``index`` of a buffer, rounded to the element type."""
     element = pointer.dtype
     source = element if element in (types.float32, types.float64) else types.float32
 
@@ -88,7 +88,7 @@ def store(typingctx: Any, pointer: Any, index: Any, value: Any, scope: Any) -> A
 
 @intrinsic
 def pointer(typingctx: Any, address: Any, element: Any) -> Any:
-    """Return an address as a pointer to a numba type of element."""
+    """Return an address as a pointer to elements of a numba type."""
     kind = types.CPointer(element.dtype)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -99,7 +99,7 @@ def pointer(typingctx: Any, address: Any, element: Any) -> Any:
 
 @intrinsic
 def shifted(typingctx: Any, base: Any, count: Any) -> Any:
-    """Return a pointer moved on by ``count`` elements."""
+    """Return a pointer advanced by ``count`` elements."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.gep(args[0], [args[1]], inbounds=True)
@@ -108,8 +108,8 @@ def shifted(typingctx: Any, base: Any, count: Any) -> Any:
 
 
 @intrinsic
-def take(typingctx: Any, address: Any) -> Any:
-    """Return a shared int64 counter and add 1 to it, in one step for all threads."""
+def atomic_fetch_add(typingctx: Any, address: Any) -> Any:
+    """Return the value of a shared int64 counter, and add 1 to it atomically."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         counter = builder.inttoptr(args[0], cgutils.intp_t.as_pointer())
@@ -130,7 +130,7 @@ def bits_of(typingctx: Any, value: Any) -> Any:
 
 @intrinsic
 def shift_to_float(typingctx: Any, bits: Any) -> Any:
-    """Return the float32 whose bits are an int32 shifted left by 23: the exponent's place."""
+    """Return the float32 whose bits are an int32 shifted left by 23, into the exponent."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(builder.shl(args[0], _I32(23)), _F32)

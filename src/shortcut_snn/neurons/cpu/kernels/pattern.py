@@ -1,8 +1,8 @@
-"""Between numbers per channel and the elements of a tile.
+"""Expand values per channel to the elements of a tile, and reduce sums of a tile to channels.
 
 Element m of a time step belongs to channel ``(m // run) % channels``: run is 1 in channels-last memory and H * W in
-contiguous memory. Channels-last, a thread writes numbers per channel down with their first ones repeated behind the
-last, TILE more in all, so a tile's numbers stand there in one piece; sums per channel are kept in the same form.
+contiguous memory. In channels-last memory a thread first *wraps* the values: it appends copies of the first TILE
+values, so that the values of a tile are consecutive wherever the tile starts. Sums per channel have the same form.
 """
 
 from functools import cache
@@ -13,14 +13,14 @@ from .memory import PARTIAL, SOURCE, load, shifted, store
 
 
 @cache
-def make_cycle(scope: int) -> Any:
-    """Make ``cycle(source, target, rows, run, channels)``: rows of numbers per channel, the first ones repeated.
+def make_wrap(scope: int) -> Any:
+    """Make ``wrap(source, target, rows, run, channels)``, which writes wrapped rows and returns them.
 
-    Where channels fill whole tiles, no tile reads behind the last, and it returns the source.
+    If channels fill whole tiles, or memory is contiguous, no wrapping is needed, and it returns the source.
     """
 
     @loop
-    def cycle(source: Any, target: Any, rows: int, run: int, channels: int) -> Any:
+    def wrap(source: Any, target: Any, rows: int, run: int, channels: int) -> Any:
         if run != 1 or channels % TILE == 0:
             return source
         for k in range(rows):
@@ -32,15 +32,15 @@ def make_cycle(scope: int) -> Any:
                     c = 0
         return target
 
-    return cycle
+    return wrap
 
 
 @cache
-def make_spread(scope: int) -> Any:
-    """Make ``spread(source, row, base, n, run, channels)``: a tile's numbers, written to ``row`` if need be."""
+def make_expand(scope: int) -> Any:
+    """Make ``expand(source, row, base, n, run, channels)``: the values of a tile, written to ``row`` only if needed."""
 
     @loop
-    def spread(source: Any, row: Any, base: int, n: int, run: int, channels: int) -> Any:
+    def expand(source: Any, row: Any, base: int, n: int, run: int, channels: int) -> Any:
         if run == 1:
             return shifted(source, base % channels)
         j = 0
@@ -57,33 +57,33 @@ def make_spread(scope: int) -> Any:
             j += count
         return row
 
-    return spread
+    return expand
 
 
 @cache
-def make_spread_to(scope: int) -> Any:
-    """Make ``spread(source, row, base, n, run, channels)``, which writes to ``row`` in either layout."""
-    spread, copy = make_spread(scope), make_copy(SOURCE, scope)
+def make_expand_into(scope: int) -> Any:
+    """Make ``expand_into(source, row, base, n, run, channels)``, which always writes to ``row``."""
+    expand, copy = make_expand(scope), make_copy(SOURCE, scope)
 
     @loop
-    def spread_to(source: Any, row: Any, base: int, n: int, run: int, channels: int) -> None:
+    def expand_into(source: Any, row: Any, base: int, n: int, run: int, channels: int) -> None:
         if run == 1:
             copy(shifted(source, base % channels), row, n)
         else:
-            spread(source, row, base, n, run, channels)
+            expand(source, row, base, n, run, channels)
 
-    return spread_to
+    return expand_into
 
 
 @loop
-def place(sums: Any, base: int, run: int, channels: int) -> Any:
-    """Return where a tile's sums go."""
+def sums_at(sums: Any, base: int, run: int, channels: int) -> Any:
+    """Return the pointer to the sums of the tile at ``base``."""
     return shifted(sums, base % channels) if run == 1 else sums
 
 
 @cache
 def make_fold(scope: int) -> Any:
-    """Make ``fold(sums, partial, base, n, run, channels)``: add to the channels' float64 sums and clear."""
+    """Make ``fold(sums, partial, base, n, run, channels)``: add a tile's sums to the channels' float64 sums."""
 
     @reduction
     def fold(sums: Any, partial: Any, base: int, n: int, run: int, channels: int) -> None:
@@ -113,7 +113,7 @@ def make_fold(scope: int) -> Any:
 
 @cache
 def make_clear(scope: int, zero: Any) -> Any:
-    """Make ``clear(target, n)``: zero a buffer of this alias scope; ``zero`` is of its type."""
+    """Make ``clear(target, n)``: set a buffer of this alias scope to ``zero``, a number of its type."""
 
     @loop
     def clear(target: Any, n: int) -> None:
@@ -125,7 +125,7 @@ def make_clear(scope: int, zero: Any) -> Any:
 
 @cache
 def make_copy(source_scope: int, target_scope: int) -> Any:
-    """Make ``copy(source, target, n)``: copy a buffer, converting its type."""
+    """Make ``copy(source, target, n)``: copy a buffer and convert its type."""
 
     @loop
     def copy(source: Any, target: Any, n: int) -> None:

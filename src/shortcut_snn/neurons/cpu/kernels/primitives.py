@@ -1,4 +1,4 @@
-"""What a program's operations are called, element by element in float32; without calls, so that loops vectorise."""
+"""The operations of a program in float32, one element at a time; inlined and without calls, so that loops vectorise."""
 
 import math
 from typing import Any
@@ -12,9 +12,9 @@ f32 = np.float32
 _ZERO, _ONE, _TWO = f32(0.0), f32(1.0), f32(2.0)
 _LOWEST, _HIGHEST, _LOG2_E = f32(-87.0), f32(88.0), f32(1.4426950408889634)
 _INFINITE = f32(np.inf)
-# ln 2 in two parts: the first has few digits, so that its multiples are exact.
+# ln 2 in two parts: the first has few significant bits, so that its multiples are exact.
 _LN2_HIGH, _LN2_LOW = f32(0.693359375), f32(-2.12194440e-4)
-# Adding it rounds a float32 to an integer, which then stands in the low bits.
+# Adding it rounds a float32 to an integer, which is then in the low bits.
 _ROUND = f32(12582912.0)
 _BIAS = np.int32(127)
 # exp(r) = 1 + r + r^2 * polynomial (Cephes), |r| <= ln 2 / 2.
@@ -24,37 +24,37 @@ _P3, _P4, _P5 = f32(4.1665795894e-2), f32(1.6666665459e-1), f32(5.0000001201e-1)
 
 @loop
 def where(condition: Any, a: Any, b: Any) -> Any:
-    """Return one of two numbers."""
+    """Return a where the condition holds, else b."""
     return a if condition else b
 
 
 @loop
 def number(condition: Any) -> Any:
-    """Return 1 or 0."""
+    """Return 1 for true and 0 for false."""
     return _ONE if condition else _ZERO
 
 
 @loop
 def negation(condition: Any) -> Any:
-    """Return the opposite."""
+    """Return the logical negation."""
     return not condition
 
 
 @loop
 def maximum(a: Any, b: Any) -> Any:
-    """Return the larger one; NaN if the first one is."""
+    """Return the larger number; NaN if the first is NaN."""
     return b if a < b else a
 
 
 @loop
 def minimum(a: Any, b: Any) -> Any:
-    """Return the smaller one; NaN if the first one is."""
+    """Return the smaller number; NaN if the first is NaN."""
     return b if a > b else a
 
 
 @loop
 def exp(x: Any) -> Any:
-    """Return exp(x), to about 2 units in the last place."""
+    """Return exp(x) to about 2 ulp."""
     within = minimum(maximum(x, _LOWEST), _HIGHEST)
     shifted = within * _LOG2_E + _ROUND
     whole = shifted - _ROUND
@@ -73,7 +73,7 @@ def sigmoid(x: Any) -> Any:
 
 @loop
 def tanh(x: Any) -> Any:
-    """Return the hyperbolic tangent; within 1e-7, not to the last digit near 0."""
+    """Return tanh(x), with an absolute error below 1e-7."""
     e = exp(-_TWO * abs(x))
     t = (_ONE - e) / (_ONE + e)
     return t if x >= _ZERO else -t
@@ -93,13 +93,13 @@ def sqrt(x: Any) -> Any:
 
 @loop
 def floor(x: Any) -> Any:
-    """Return the next whole number below."""
+    """Return the largest integer that is not greater than x."""
     return f32(math.floor(x)) if abs(x) < _ROUND else x
 
 
 @loop
 def nearest(x: Any) -> Any:
-    """Return the nearest whole number, the even one of two."""
+    """Return the nearest integer, ties to even."""
     return f32((x + _ROUND) - _ROUND) if abs(x) < _TWO * _TWO * f32(1048576.0) else x
 
 

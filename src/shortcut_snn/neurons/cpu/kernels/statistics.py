@@ -1,6 +1,6 @@
-"""Sums of a sequence and of its squares for each channel: what batch statistics are made of.
+"""Sum a sequence and its squares over all elements of each channel, for batch statistics.
 
-The values are taken relative to a first value of the channel (``shift``), so that a mean far from 0 costs no digits.
+The first value of a channel (``shift``) is subtracted from its elements, so that a mean far from 0 costs no precision.
 """
 
 from functools import cache
@@ -10,11 +10,11 @@ import numpy as np
 from numba import carray, types
 
 from .build import DIGEST, ELEMENTS, TILE, kernel, loop
-from .memory import PARTIAL, ROW, SUM, SUM_X, X, load, pointer, shifted, store, take
-from .pattern import make_clear, make_cycle, make_fold, make_spread, place
+from .memory import PARTIAL, ROW, SUM, SUM_X, X, atomic_fetch_add, load, pointer, shifted, store
+from .pattern import make_clear, make_expand, make_fold, make_wrap, sums_at
 
 _ZERO = np.float32(0.0)
-_spread, _cycle = make_spread(ROW), make_cycle(ROW)
+_expand, _wrap = make_expand(ROW), make_wrap(ROW)
 _fold_sum, _fold_square = make_fold(SUM), make_fold(SUM_X)
 _clear_sum, _clear_square, _clear_partial = make_clear(SUM, _ZERO), make_clear(SUM_X, _ZERO), make_clear(PARTIAL, 0.0)
 
@@ -29,33 +29,33 @@ def _accumulate(x: Any, shift: Any, sums: Any, squares: Any, n: int) -> None:
 
 @cache
 def statistics_kernel(dtype: str) -> int:
-    """Return the kernel's address.
+    """Return the address of the kernel.
 
-    Sheet: x, all time steps as one, shift ``[C]``; out partials ``[tasks, 2, C]`` (float64).
+    It reads x, all time steps as one, and shift ``[C]``. It writes partials ``[items, 2, C]``, float64.
     """
     element, digest = ELEMENTS[dtype], DIGEST
 
-    def statistics(sheet: Any) -> None:
+    def statistics(params: Any) -> None:
         assert digest
-        p = carray(sheet, 1)[0]
+        p = carray(params, 1)[0]
         run, channels = p.run, p.channels
         size = channels + TILE if run == 1 else TILE
-        row = pointer(p.workspace + take(p.workers) * p.worker_bytes, types.float32)
+        row = pointer(p.workspace + atomic_fetch_add(p.next_thread) * p.thread_bytes, types.float32)
         sums, squares = shifted(row, TILE), shifted(row, TILE + size)
         x = pointer(p.x, element)
-        source = _cycle(pointer(p.shift, types.float32), shifted(row, TILE + 2 * size), 1, run, channels)
-        ticket = take(p.ticket)
-        while ticket < p.tasks:
-            partial = shifted(pointer(p.partials, types.float64), ticket * 2 * channels)
+        source = _wrap(pointer(p.shift, types.float32), shifted(row, TILE + 2 * size), 1, run, channels)
+        item = atomic_fetch_add(p.next_item)
+        while item < p.items:
+            partial = shifted(pointer(p.partials, types.float64), item * 2 * channels)
             _clear_partial(partial, 2 * channels)
             _clear_sum(sums, size)
             _clear_square(squares, size)
-            start = ticket * p.task_size
-            stop = min(start + p.task_size, p.elements)
+            start = item * p.item_size
+            stop = min(start + p.item_size, p.elements)
             for base in range(start, stop, TILE):
                 n = min(TILE, stop - base)
-                shift = _spread(source, row, base, n, run, channels)
-                at_sums, at_squares = place(sums, base, run, channels), place(squares, base, run, channels)
+                shift = _expand(source, row, base, n, run, channels)
+                at_sums, at_squares = sums_at(sums, base, run, channels), sums_at(squares, base, run, channels)
                 if n == TILE:
                     _accumulate(shifted(x, base), shift, at_sums, at_squares, TILE)
                 else:
@@ -65,6 +65,6 @@ def statistics_kernel(dtype: str) -> int:
                     _fold_square(squares, shifted(partial, channels), base, n, run, channels)
                     _clear_sum(sums, size)
                     _clear_square(squares, size)
-            ticket = take(p.ticket)
+            item = atomic_fetch_add(p.next_item)
 
     return kernel(statistics)

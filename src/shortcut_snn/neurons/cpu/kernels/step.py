@@ -1,6 +1,6 @@
-"""The loops over a tile that a neuron's program is emitted into: a step forwards, the same once more, a step back.
+"""Generate the loops over a tile from a neuron's program: a step forward, the same recomputed, and a step back.
 
-States lie behind each other in ``u``, TILE numbers each, and so do their gradients and what is kept for the way back.
+States are consecutive in ``u``, TILE numbers each. So are their gradients in ``grad_u``, and the values in ``saved``.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,87 +9,89 @@ from typing import Any
 
 import numpy as np
 
-from ...compiler.program import Instruction, backward, emit, forward_code, inputs, literal, read, simplified
+from ...compiler.backward import derive_backward
+from ...compiler.program import Instruction, emit, forward_code, inputs_of, literal, parse
+from ...compiler.simplify import simplify
 from . import memory, pattern, primitives
 from .build import TILE, loop, reduction
-from .memory import LEARNED, MOST_Q, SUM, SUM_Q, SUM_X
+from .memory import LEARNED, MAX_Q, SUM, SUM_Q, SUM_X
 
 _ZERO = np.float32(0.0)
+# How an integer literal of a program is written: numba would compute with a double.
+_FLOAT32 = "f32({})"
 _NAMES: dict[str, Any] = {
     **primitives.NAMES, **{name: getattr(memory, name) for name in vars(memory) if name.isupper()},
     "load": memory.load, "store": memory.store, "shifted": memory.shifted, "TILE": TILE, "loop": loop,
 }  # fmt: skip
 
 
-def _text(name: str, arguments: str, ahead: Sequence[str], body: Sequence[str]) -> str:
-    lines = [f"def {name}({arguments}, n):", *ahead, "for j in range(n):"]
-    return "\n    ".join(lines) + "".join(f"\n        {line}" for line in body or ["pass"]) + "\n"
+def make_forward(text: str, scalars: int, normalise: bool, add: bool) -> tuple[dict[str, Any], str]:
+    """Return the loops that the forward kernel calls, by name, and their source."""
+    source = _fire_source(text, scalars, normalise, add)
+    return {"fire": _compiled(source)}, source
 
 
-def _scalars(code: Iterable[Instruction], more: Sequence[str], count: int) -> list[str]:
-    """Load what is the same for all elements, ahead of the loop: the parameters stand before the numbers."""
-    lines = list(code)
-    found = [(name, int(name[1:])) for name in inputs(lines, "p", *more)]
-    found += [(name, count + int(name[1:])) for name in inputs(lines, "c", *more)]
-    return [f"{name} = load(numbers, {place}, NUMBER)" for name, place in found]
+def make_backward(
+    text: str, scalars: int, learned: tuple[str, ...], through_time: bool, normalise: bool, add: bool, static: bool,
+    write: bool,
+) -> tuple[dict[str, Any], str]:  # fmt: skip
+    """Return the loops that the backward kernel calls, by name, and their source."""
+    saved = derive_backward(text, learned, through_time).saved
+    sources = [
+        _fire_source(text, scalars, normalise, add, saved),
+        _back_source(text, scalars, learned, through_time, normalise, static, write),
+        *_sums_sources(normalise, sum(name[0] == "q" for name in learned)),
+    ]
+    return {_function_name(source): _compiled(source) for source in sources}, "".join(sources)
 
 
-def _elements(names: Iterable[str], buffer: str, scope: str) -> list[str]:
-    return [f"{name} = load({buffer}, j + {int(name[1:]) * TILE}, {scope})" for name in names]
-
-
-def _current(normalise: bool, add: bool) -> list[str]:
-    lines = ["i = load(x, j, X)"]
-    if normalise:
-        lines.append("i = i * load(scale, j, ROW) + load(shift, j, ROW)")
-    return [*lines, "i = i + load(residual, j, RESIDUAL)"] if add else lines
-
-
-def _to(name: str) -> str:
-    return literal(name, "f32({})")
-
-
-def fire_text(text: str, scalars: int, normalise: bool, add: bool, kept: Sequence[str] | None = None) -> str:
-    """Return a step's loop, which writes spikes, or instead what the way back needs."""
-    program = read(text)
-    results = [*program.outputs[1:], *(program.outputs[:1] if kept is None else kept)]
-    code = simplified(forward_code(program, kept or ()), results)
+def _fire_source(text: str, scalars: int, normalise: bool, add: bool, saved: Sequence[str] | None = None) -> str:
+    """Return the source of ``fire``, which writes spikes; or of ``integrate``, which writes the values to save."""
+    program = parse(text)
+    spikes, *states_after = program.outputs
+    results = [*states_after, *([spikes] if saved is None else saved)]
+    code = simplify(forward_code(program, saved or ()), results)
     states = [f"s{k}" for k in range(program.states)]
-    body = [*_current(normalise, add), *_elements(states, "u", "U"), *_elements(inputs(code, "q"), "rows", "ROW")]
-    body += emit(code, results, "f32({})")
-    body += [f"store(u, j + {k * TILE}, {_to(name)}, U)" for k, name in enumerate(program.outputs[1:])]
-    if kept is None:
-        body.append(f"store(out, j, {_to(program.outputs[0])}, OUT)")
+    body = [*_load_current(normalise, add), *_load_tiles(states, "u", "U")]
+    body += _load_tiles(inputs_of(code, "q"), "rows", "ROW")
+    body += emit(code, _FLOAT32)
+    body += [f"store(u, j + {k * TILE}, {_float(name)}, U)" for k, name in enumerate(states_after)]
+    if saved is None:
+        body.append(f"store(out, j, {_float(spikes)}, OUT)")
     else:
-        body += [f"store(out, j + {k * TILE}, {name}, PRE)" for k, name in enumerate(kept)]
-    ahead = _scalars(code, results, scalars)
-    return _text(
-        "integrate" if kept is not None else "fire", "x, residual, scale, shift, u, out, numbers, rows", ahead, body
-    )
+        body += [f"store(out, j + {k * TILE}, {name}, SAVED)" for k, name in enumerate(saved)]
+    name = "fire" if saved is None else "integrate"
+    arguments = "x, residual, scale, shift, u, out, numbers, rows"
+    return _loop_source(name, arguments, _load_numbers(code, results, scalars), body)
 
 
-def back_text(
-    text: str, scalars: int, learn: tuple[str, ...], carry: bool, normalise: bool, static: bool, write: bool
+def _back_source(
+    text: str, scalars: int, learned: tuple[str, ...], through_time: bool, normalise: bool, static: bool, write: bool
 ) -> str:
-    """Return the loop of a step back.
+    """Return the source of ``back``, the loop of a step back.
 
-    ``grad_u`` holds the gradients of the states after the step and is left holding those of the states before. The
-    gradient of the current goes to ``grad_current``, or is added to ``grad_sum`` when the current is the same at all
-    steps; its sums over elements, alone and times x - mean, go to ``sums`` and ``sums_x``.
+    On entry ``grad_u`` holds the gradients of the states after the step, on return those of the states before. The
+    gradient of the current goes to ``grad_current``, and if the current is constant, it is added to ``grad_sum``. The
+    sums of the gradient, alone and times x - mean, are added to ``sums`` and ``sums_x``.
     """
-    program = read(text)
-    way = backward(text, learn, carry)
-    grads = list(way.grads.values())
-    code = simplified([*way.again, *way.code], grads)
-    read_here = {arg for _, _, args in code for arg in args} | set(grads)
-    body = [f"{name} = load(pre, j + {k * TILE}, PRE)" for k, name in enumerate(way.kept)]
-    body += _elements(inputs(code, "q", *grads), "rows", "ROW")
-    body += ["gy = load(grad_spikes, j, GRAD)"] if "gy" in read_here else []
-    body += [f"go{k} = load(grad_u, j + {k * TILE}, GRAD_U)" for k in range(program.states) if f"go{k}" in read_here]
-    body += emit(code, grads, "f32({})")
-    if carry:
-        body += [f"store(grad_u, j + {k * TILE}, {_to(way.grads[f's{k}'])}, GRAD_U)" for k in range(program.states)]
-    body.append(f"gi = {_to(way.grads['i'])}")
+    program = parse(text)
+    derived = derive_backward(text, learned, through_time)
+    gradients = derived.gradients
+    results = list(gradients.values())
+    code = simplify(derived.code, results)
+    read = {arg for line in code for arg in line.args} | set(results)
+    states = range(program.states)
+    scalar_names = [name for name in learned if name[0] == "p"]
+    channel_names = [name for name in learned if name[0] == "q"]
+
+    body = [f"{name} = load(saved, j + {k * TILE}, SAVED)" for k, name in enumerate(derived.saved)]
+    body += _load_tiles(inputs_of(code, "q", results), "rows", "ROW")
+    body += ["gy = load(grad_spikes, j, GRAD)"] if "gy" in read else []
+    body += [f"go{k} = load(grad_u, j + {k * TILE}, GRAD_U)" for k in states if f"go{k}" in read]
+    body += emit(code, _FLOAT32)
+    if through_time:
+        body += [f"store(grad_u, j + {k * TILE}, {_float(gradients[f's{k}'])}, GRAD_U)" for k in states]
+    body.append(f"gi = {_float(gradients['i'])}")
     if static:
         body.append("store(grad_sum, j, load(grad_sum, j, GRAD_SUM) + gi, GRAD_SUM)")
     if write:
@@ -99,22 +101,22 @@ def back_text(
             "store(sums, j, load(sums, j, SUM) + gi, SUM)",
             "store(sums_x, j, load(sums_x, j, SUM_X) + gi * (load(x, j, X) - load(mean, j, ROW)), SUM_X)",
         ]
-    learned = [name for name in learn if name[0] == "p"]
-    for k, name in enumerate(learned):
-        at = f"j + {k * TILE}, "
-        body.append(f"store(learned, {at}load(learned, {at}LEARNED) + {_to(way.grads[name])}, LEARNED)")
-    for k, name in enumerate([name for name in learn if name[0] == "q"]):
+    for k, name in enumerate(scalar_names):
+        index = f"j + {k * TILE}"
+        body.append(f"store(learned, {index}, load(learned, {index}, LEARNED) + {_float(gradients[name])}, LEARNED)")
+    for k, name in enumerate(channel_names):
         scope = SUM_Q + k
-        body.append(f"store(sums_q{k}, j, load(sums_q{k}, j, {scope}) + {_to(way.grads[name])}, {scope})")
-    ahead = _scalars(code, grads, scalars)
-    ahead += [f"sums_q{k} = shifted(sums, {k + 2} * size)" for k in range(len(learn) - len(learned))]
-    arguments = "pre, grad_spikes, grad_u, grad_current, grad_sum, x, mean, sums, sums_x, numbers, rows, learned, size"
-    return _text("back", arguments, ahead, body)
+        body.append(f"store(sums_q{k}, j, load(sums_q{k}, j, {scope}) + {_float(gradients[name])}, {scope})")
+
+    before_loop = _load_numbers(code, results, scalars)
+    before_loop += [f"sums_q{k} = shifted(sums, {k + 2} * size)" for k in range(len(channel_names))]
+    buffers = "saved, grad_spikes, grad_u, grad_current, grad_sum, x, mean, sums, sums_x, numbers, rows, learned"
+    return _loop_source("back", f"{buffers}, size", before_loop, body)
 
 
-def _sums_text(normalise: bool, count: int) -> tuple[str, str]:
-    """Return functions that add sums per channel to float64 ones, and that clear them."""
-    scopes = [(0, SUM), (1, SUM_X)] * normalise + [(k + 2, SUM_Q + k) for k in range(count)]
+def _sums_sources(normalise: bool, learned_channels: int) -> tuple[str, str]:
+    """Return the sources of ``fold``, which adds all sums per channel to float64 ones, and of ``clear``."""
+    scopes = [(0, SUM), (1, SUM_X)] * normalise + [(k + 2, SUM_Q + k) for k in range(learned_channels)]
     fold = [
         f"fold{scope}(shifted(sums, {k} * size), shifted(partial, {k} * channels), at, n, run, channels)"
         for k, scope in scopes
@@ -126,33 +128,47 @@ def _sums_text(normalise: bool, count: int) -> tuple[str, str]:
     )
 
 
+def _loop_source(name: str, arguments: str, before_loop: Sequence[str], body: Sequence[str]) -> str:
+    lines = [f"def {name}({arguments}, n):", *before_loop, "for j in range(n):"]
+    return "\n    ".join(lines) + "".join(f"\n        {line}" for line in body or ["pass"]) + "\n"
+
+
+def _load_numbers(code: Iterable[Instruction], results: Sequence[str], scalars: int) -> list[str]:
+    """Load scalars and constants once, before the loop; in ``numbers`` the scalars come first."""
+    code = list(code)
+    indices = {name: int(name[1:]) for name in inputs_of(code, "p", results)}
+    indices |= {name: scalars + int(name[1:]) for name in inputs_of(code, "c", results)}
+    return [f"{name} = load(numbers, {index}, NUMBER)" for name, index in indices.items()]
+
+
+def _load_current(normalise: bool, add: bool) -> list[str]:
+    lines = ["i = load(x, j, X)"]
+    if normalise:
+        lines.append("i = i * load(scale, j, ROW) + load(shift, j, ROW)")
+    return [*lines, "i = i + load(residual, j, RESIDUAL)"] if add else lines
+
+
+def _load_tiles(names: Iterable[str], buffer: str, scope: str) -> list[str]:
+    """Load values that are consecutive tiles of a buffer, by their numbers."""
+    return [f"{name} = load({buffer}, j + {int(name[1:]) * TILE}, {scope})" for name in names]
+
+
+def _float(name: str) -> str:
+    return literal(name, _FLOAT32)
+
+
+def _function_name(source: str) -> str:
+    return source.removeprefix("def ").partition("(")[0]
+
+
 @cache
-def _made(text: str) -> Any:
-    """Compile a text that defines one function, as a loop."""
+def _compiled(source: str) -> Any:
+    """Compile the source of one function as a loop."""
     names = dict(_NAMES)
-    for scope in (SUM, SUM_X, *range(SUM_Q, SUM_Q + MOST_Q)):
+    for scope in (SUM, SUM_X, *range(SUM_Q, SUM_Q + MAX_Q)):
         names[f"fold{scope}"], names[f"clear{scope}"] = pattern.make_fold(scope), pattern.make_clear(scope, _ZERO)
-    exec(compile(text, "<neuron>", "exec"), names)
-    return loop(names[text[4 : text.index("(")]])
-
-
-def make_forward(text: str, scalars: int, normalise: bool, add: bool) -> tuple[dict[str, Any], str]:
-    """Return what the forward kernel calls, and the text it is made of."""
-    fire = fire_text(text, scalars, normalise, add)
-    return {"fire": _made(fire)}, fire
-
-
-def make_backward(
-    text: str, scalars: int, learn: tuple[str, ...], carry: bool, normalise: bool, add: bool, static: bool, write: bool
-) -> tuple[dict[str, Any], str]:
-    """Return what the backward kernel calls, and the text it is made of."""
-    kept = backward(text, learn, carry).kept
-    texts = [
-        fire_text(text, scalars, normalise, add, kept),
-        back_text(text, scalars, learn, carry, normalise, static, write),
-        *_sums_text(normalise, sum(name[0] == "q" for name in learn)),
-    ]
-    return {made[4 : made.index("(")]: _made(made) for made in texts}, "".join(texts)
+    exec(compile(source, "<neuron>", "exec"), names)
+    return loop(names[_function_name(source)])
 
 
 @reduction

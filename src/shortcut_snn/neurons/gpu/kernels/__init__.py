@@ -1,1 +1,1 @@
-"""What Triton compiles for GPUs: one file for each kernel."""
+"""The Triton kernels, one file each; :mod:`.step` generates those of a neuron from its program."""

@@ -1,14 +1,20 @@
-"""The backward kernel: recompute a tile's steps, then go back through time.
+"""The template of the backward kernel.
 
-What the forward pass computed on the way is not kept: x and the residual are enough. What the way back needs of a tile
-goes through ``scratch``, which is as large as the tiles that are under way and so stays in the cache.
+The forward pass saves nothing but x and the residual. A Triton program handles some tiles of positions and channels,
+one after the other. For each tile it
+
+1. recomputes the forward pass, and stores the values that the backward pass needs to ``scratch``, which is only as
+   large as the tiles in progress and so stays in the cache;
+2. goes back through time, writes the gradient of the current, and adds to its sums per channel.
+
+It reads what the forward kernel reads, grad_spikes, and if not None grad_final. It writes, if not None, grad_current
+``[T, ...]``, grad_x ``[1, ...]`` (the sum over time of a constant current's gradient), grad_initial, and as float32
+sums ``[parts, 2 + learned per channel, C]`` and learned ``[parts * blocks, P]``. The sums are of the gradient, of the
+gradient times x - mean, and of the gradients of the learned parameters per channel. The grid is
+``[parts, blocks of channels]``.
 """
 
-# Reads what the forward kernel read, grad_spikes and grad_final; writes the gradient of the current, to grad_current
-# [T, ...] (may be None if x is static), and if it is, its sum over time to grad_x [1, ...]. Also, where they are not
-# None: grad_initial, sums [parts, 2 + channelwise, C] (of the gradient, of it times x - mean, and of parameters that
-# each channel has) and learned [parts * blocks, P], float32. Programs are [parts, blocks of channels].
-SKELETON = """
+TEMPLATE = """
 def backward_kernel(
     x,
     residual,
@@ -28,7 +34,7 @@ def backward_kernel(
     learned,
     scratch,
     time_steps,
-    kept,
+    saved_count,
     elements,
     x_step,
     bits_step,
@@ -36,7 +42,7 @@ def backward_kernel(
     channels,
     positions,
     tiles,
-    #: numbers
+    #: constants
     STATIC: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
@@ -47,13 +53,13 @@ def backward_kernel(
     channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     size = BLOCK_P * BLOCK_C
     lane = tl.arange(0, BLOCK_P)[:, None] * BLOCK_C + tl.arange(0, BLOCK_C)[None, :]
-    space = scratch + program.to(tl.int64) * time_steps * kept * size + lane
+    space = scratch + program.to(tl.int64) * time_steps * saved_count * size + lane
     whole = tl.full([1, 1], elements, tl.int64)
     if scale is not None:
-        known = channel < channels
-        factor = tl.load(scale + channel, mask=known, other=0.0)[None, :]
-        summand = tl.load(shift + channel, mask=known, other=0.0)[None, :]
-        centre = tl.load(mean + channel, mask=known, other=0.0)[None, :]
+        valid = channel < channels
+        factor = tl.load(scale + channel, mask=valid, other=0.0)[None, :]
+        summand = tl.load(shift + channel, mask=valid, other=0.0)[None, :]
+        centre = tl.load(mean + channel, mask=valid, other=0.0)[None, :]
     #: parameters
     total = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
     total_x = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
@@ -66,7 +72,7 @@ def backward_kernel(
             residual_t = residual
         if residual_bits is not None:
             bits_t = residual_bits
-        pre = space
+        saved = space
         for _ in range(time_steps):
             i = load(x_t + at, inside)
             x_t += x_step
@@ -79,7 +85,7 @@ def backward_kernel(
                 i += load_bits(bits_t, at, inside)
                 bits_t += bits_step
             #: step
-        # Who reads a value need not be the thread that wrote it.
+        # A value may be read by another thread than the one that wrote it.
         tl.debug_barrier()
         summed = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
         #: end

@@ -1,7 +1,7 @@
-"""Elements in memory and float32 numbers, which all is computed in.
+"""Load elements as float32, in which kernels compute, and store float32 as elements.
 
-bfloat16 is kept as int16 here, as torch's view of it. Its bits are the upper half of a float32's, and rounding is done
-by hand: Triton's interpreter rounds ties up and loses the carry into the exponent.
+bfloat16 is passed as int16, torch's view of it. Its bits are the upper half of a float32's. Rounding is written out,
+since Triton's interpreter rounds ties up and loses the carry into the exponent.
 """
 
 import triton
@@ -10,7 +10,7 @@ import triton.language as tl
 
 @triton.jit
 def load(pointers, mask):
-    """Return elements as float32, 0 where they are masked."""
+    """Return elements as float32; 0 where masked."""
     raw = tl.load(pointers, mask=mask, other=0)
     if pointers.dtype.element_ty == tl.int16:
         value = (raw.to(tl.int32) << 16).to(tl.float32, bitcast=True)
@@ -21,10 +21,10 @@ def load(pointers, mask):
 
 @triton.jit
 def store(pointers, value, mask):
-    """Write float32 numbers, rounded to nearest, ties to even."""
+    """Store float32 numbers, rounded to nearest, ties to even."""
     if pointers.dtype.element_ty == tl.int16:
         bits = value.to(tl.int32, bitcast=True)
-        # A NaN would overflow into another number, so it is made a quiet NaN.
+        # A NaN would overflow into another number, so it becomes a quiet NaN.
         rounded = tl.where(value == value, bits + 0x7FFF + ((bits >> 16) & 1), 0x7FC00000)
         tl.store(pointers, (rounded >> 16).to(tl.int16), mask=mask)
     else:
@@ -33,5 +33,5 @@ def store(pointers, value, mask):
 
 @triton.jit
 def load_bits(bits, at, mask):
-    """Return the elements ``at`` of a time step of spikes that are kept as bits."""
+    """Return the spikes at indices of a time step from its bits."""
     return ((tl.load(bits + (at >> 3), mask=mask, other=0).to(tl.int32) >> (at & 7).to(tl.int32)) & 1).to(tl.float32)

@@ -1,9 +1,11 @@
-"""The forward kernel: a program takes its elements through all time steps, so the states stay in registers."""
+"""The template of the forward kernel.
 
-# Reads x and what there is of residual (numbers or bits), scale and shift [C], initial [states, ...], scalars [P] and
-# by_channel [Q, C]; writes spikes and, where they are not None, bits and final [states, ...]. A program takes 8 * BYTES
-# elements in the order of memory.
-SKELETON = """
+A Triton program handles 8 * BYTES elements, in the order of memory, through all time steps, so their states stay in
+registers. It reads x, and if not None the residual (numbers or bits), scale and shift ``[C]``, initial ``[states,
+...]``, scalars ``[P]`` and by_channel ``[Q, C]``. It writes spikes, and if not None bits and final ``[states, ...]``.
+"""
+
+TEMPLATE = """
 def forward_kernel(
     x,
     residual,
@@ -22,12 +24,12 @@ def forward_kernel(
     bits_step,
     run,
     channels,
-    #: numbers
+    #: constants
     BYTES: tl.constexpr,
 ):
     byte = tl.program_id(0).to(tl.int64) * BYTES + tl.arange(0, BYTES)
-    place = tl.arange(0, 8)[None, :]
-    at = byte[:, None] * 8 + place
+    lane = tl.arange(0, 8)[None, :]
+    at = byte[:, None] * 8 + lane
     inside = at < elements
     whole = tl.full([1, 1], elements, tl.int64)
     channel = at // run % channels
@@ -51,9 +53,9 @@ def forward_kernel(
         store(spikes + at, y, inside)
         spikes += elements
         if bits is not None:
-            # Behind the last element there are no spikes.
+            # After the last element the bits must be 0.
             fired = (y != 0.0) & inside
-            packed = tl.sum(fired.to(tl.int32) << place, axis=1)
+            packed = tl.sum(fired.to(tl.int32) << lane, axis=1)
             tl.store(bits + byte, packed.to(tl.uint8), mask=byte < bits_step)
             bits += bits_step
     if final is not None:

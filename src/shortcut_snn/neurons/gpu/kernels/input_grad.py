@@ -1,4 +1,4 @@
-"""From the gradient of the normalised current to that of x: ``a * grad + b * x + c`` for each channel."""
+"""Compute the gradient of x from that of the normalised current: ``a * grad + b * x + c`` per channel."""
 
 import triton
 import triton.language as tl
@@ -8,7 +8,7 @@ from .elements import load, store
 
 @triton.jit
 def input_grad_kernel(grad, x, out, a, b, c, elements, run, channels, BLOCK: tl.constexpr):
-    """Read grad and x, all time steps as one, and a, b, c ``[C]`` (float32); write out, which may be grad."""
+    """Write out, which may be grad, from grad and x (all time steps as one) and a, b, c ``[C]`` (float32)."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < elements
     channel = at // run % channels

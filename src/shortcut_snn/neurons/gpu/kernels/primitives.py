@@ -1,4 +1,4 @@
-"""What a program's operations are called, element by element in float32."""
+"""The operations of a program, elementwise in float32."""
 
 from typing import Any
 
@@ -8,19 +8,19 @@ import triton.language as tl
 
 @triton.jit
 def where(condition, a, b):
-    """Return one of two numbers."""
+    """Return a where the condition holds, else b."""
     return tl.where(condition, a, b)
 
 
 @triton.jit
 def number(condition):
-    """Return 1 or 0."""
+    """Return 1 for true and 0 for false."""
     return condition.to(tl.float32)
 
 
 @triton.jit
 def negation(condition):
-    """Return the opposite."""
+    """Return the logical negation."""
     return condition == 0
 
 
@@ -32,13 +32,13 @@ def absolute(x):
 
 @triton.jit
 def maximum(a, b):
-    """Return the larger one; NaN if the first one is."""
+    """Return the larger number; NaN if the first is NaN."""
     return tl.where(a < b, b, a)
 
 
 @triton.jit
 def minimum(a, b):
-    """Return the smaller one; NaN if the first one is."""
+    """Return the smaller number; NaN if the first is NaN."""
     return tl.where(a > b, b, a)
 
 
@@ -62,7 +62,7 @@ def sqrt(x):
 
 @triton.jit
 def floor(x):
-    """Return the next whole number below."""
+    """Return the largest integer that is not greater than x."""
     return tl.floor(x)
 
 
@@ -75,7 +75,7 @@ def sigmoid(x):
 
 @triton.jit
 def tanh(x):
-    """Return the hyperbolic tangent."""
+    """Return tanh(x)."""
     e = tl.exp(-2.0 * tl.abs(x))
     t = (1.0 - e) / (1.0 + e)
     return tl.where(x >= 0.0, t, -t)
@@ -83,8 +83,8 @@ def tanh(x):
 
 @triton.jit
 def nearest(x):
-    """Return the nearest whole number, the even one of two."""
-    # The sum has no digits behind the point.
+    """Return the nearest integer, ties to even."""
+    # The sum has no fractional bits.
     rounded = (x + 12582912.0) - 12582912.0
     return tl.where(tl.abs(x) < 4194304.0, rounded, x)
 

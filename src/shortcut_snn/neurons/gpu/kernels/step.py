@@ -1,7 +1,7 @@
-"""The two kernels of a neuron: a skeleton's text with the neuron's own step written into it.
+"""Generate the forward and backward kernels of a neuron: a template with the neuron's program written into it.
 
-A line ``#: name`` in a skeleton stands for lines that are made from the program. Triton reads a function's source, so
-it is kept where ``inspect`` finds it.
+A line ``#: name`` in a template is replaced by lines generated from the program. Triton reads the source of a function
+with ``inspect``, so the generated source is registered with ``linecache``.
 """
 
 import hashlib
@@ -13,10 +13,12 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from ...compiler.program import Instruction, backward, emit, forward_code, inputs, literal, read, simplified
-from . import backward as backward_skeleton
+from ...compiler.backward import derive_backward
+from ...compiler.program import Instruction, emit, forward_code, inputs_of, is_external, literal, parse
+from ...compiler.simplify import simplify
+from . import backward as backward_template
 from . import elements, primitives
-from . import forward as forward_skeleton
+from . import forward as forward_template
 from .tile import tile
 
 _NAMES: dict[str, Any] = {
@@ -25,118 +27,123 @@ _NAMES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _filled(skeleton: str, parts: Mapping[str, Iterable[str]], arguments: Iterable[str]) -> str:
+def _filled(template: str, parts: Mapping[str, Iterable[str]]) -> str:
+    """Replace the marked lines of a template, with their indentation."""
     lines = []
-    for line in skeleton.strip().splitlines():
+    for line in template.strip().splitlines():
         indent, mark, name = line.partition("#: ")
-        if not mark:
-            lines.append(line)
-        else:
-            lines += [indent + part for part in (arguments if name == "numbers" else parts[name])]
+        lines += [indent + part for part in parts[name]] if mark else [line]
     return "\n".join(lines) + "\n"
 
 
-def _compiled(name: str, text: str) -> Any:
-    """Return the kernel of a text."""
-    place = f"<shortcut_snn {name} {hashlib.sha256(text.encode()).hexdigest()[:16]}>"
-    linecache.cache[place] = (len(text), None, text.splitlines(True), place)
+def _compiled(name: str, source: str) -> Any:
+    """Return the kernel of a source text."""
+    filename = f"<shortcut_snn {name} {hashlib.sha256(source.encode()).hexdigest()[:16]}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
     names = dict(_NAMES)
-    exec(compile(text, place, "exec"), names)
+    exec(compile(source, filename, "exec"), names)
     return triton.jit(names[name])
 
 
-def _scalars(code: Iterable[Instruction], results: Iterable[str]) -> list[str]:
-    return [f"{name} = tl.load(scalars + {name[1:]})" for name in inputs(list(code), "p", *results)]
+def _load_scalars(code: Iterable[Instruction], results: Iterable[str]) -> list[str]:
+    return [f"{name} = tl.load(scalars + {name[1:]})" for name in inputs_of(code, "p", results)]
 
 
-def _channels(code: Iterable[Instruction], results: Iterable[str], mask: str, rest: str) -> list[str]:
+def _load_channels(code: Iterable[Instruction], results: Iterable[str], mask: str, index: str) -> list[str]:
     return [
-        f"{name} = tl.load(by_channel + {name[1:]} * channels + channel, mask={mask}, other=0.0){rest}"
-        for name in inputs(list(code), "q", *results)
+        f"{name} = tl.load(by_channel + {name[1:]} * channels + channel, mask={mask}, other=0.0){index}"
+        for name in inputs_of(code, "q", results)
     ]
 
 
-def _block(name: str, like: str) -> str:
-    """Return a value in the shape of a tile, which all a loop carries must have."""
-    return name if name[0] in "vgsi" else f"tl.zeros_like({like}) + {literal(name)}"
+def _load_states(name: str, pointer: str, shape: str, states: range) -> list[str]:
+    """Load states, or their gradients; zeros if there is no buffer."""
+    return [
+        f"{name}{k} = load({pointer} + {k} * whole + at, inside) if {pointer} is not None "
+        f"else tl.zeros([{shape}], tl.float32)"
+        for k in states
+    ]
+
+
+def _update_states(name: str, values: Iterable[str], like: str) -> list[str]:
+    """Assign new states, all at once; a variable of a Triton loop must keep the shape of a tile."""
+    blocks = [f"n{k} = {_tile_shaped(value, like)}" for k, value in enumerate(values)]
+    return blocks + [f"{name}{k} = n{k}" for k in range(len(blocks))]
+
+
+def _tile_shaped(name: str, like: str) -> str:
+    """Return a value in the shape of a tile: parameters and literals are broadcast."""
+    return f"tl.zeros_like({like}) + {literal(name)}" if is_external(name) else name
 
 
 @cache
-def forward_kernel(text: str, numbers: int) -> Any:
-    """Return the kernel of a program; see the skeleton for what it reads and writes."""
-    program = read(text)
+def forward_kernel(text: str, constants: int) -> Any:
+    """Return the kernel of a program; its template documents what it reads and writes."""
+    program = parse(text)
+    spikes, *states_after = program.outputs
     states = range(program.states)
-    code = simplified(forward_code(program), program.outputs)
+    code = simplify(forward_code(program), program.outputs)
     parts = {
-        "parameters": _scalars(code, program.outputs) + _channels(code, program.outputs, "inside", ""),
-        "start": [
-            f"s{k} = load(initial + {k} * whole + at, inside) if initial is not None "
-            "else tl.zeros([BYTES, 8], tl.float32)"
-            for k in states
+        "constants": [f"c{k}," for k in range(constants)],
+        "parameters": [
+            *_load_scalars(code, program.outputs),
+            *_load_channels(code, program.outputs, mask="inside", index=""),
         ],
-        "step": [
-            *emit(code, program.outputs),
-            f"y = {_block(program.outputs[0], 'i')}",
-            *(f"n{k} = {_block(name, 'i')}" for k, name in enumerate(program.outputs[1:])),
-            *(f"s{k} = n{k}" for k in states),
-        ],
+        "start": _load_states("s", "initial", "BYTES, 8", states),
+        "step": [*emit(code), f"y = {_tile_shaped(spikes, 'i')}", *_update_states("s", states_after, "i")],
         "finish": [f"store(final + {k} * whole + at, s{k}, inside)" for k in states],
     }
-    return _compiled("forward_kernel", _filled(forward_skeleton.SKELETON, parts, [f"c{k}," for k in range(numbers)]))
+    return _compiled("forward_kernel", _filled(forward_template.TEMPLATE, parts))
 
 
 @cache
-def backward_kernel(text: str, numbers: int, learn: tuple[str, ...], carry: bool) -> Any:
-    """Return the kernel of a program's way back; see the skeleton for what it reads and writes."""
-    program = read(text)
-    way = backward(text, learn, carry)
+def backward_kernel(text: str, constants: int, learned: tuple[str, ...], through_time: bool) -> Any:
+    """Return the backward kernel of a program; its template documents what it reads and writes."""
+    program = parse(text)
+    derived = derive_backward(text, learned, through_time)
+    gradients, saved = derived.gradients, derived.saved
+    states_after = program.outputs[1:]
     states = range(program.states)
-    there_results = [*program.outputs[1:], *way.kept]
-    there = simplified(forward_code(program, way.kept), there_results)
-    grads = list(way.grads.values())
-    back = simplified([*way.again, *way.code], grads)
-    both, results = [*there, *back], [*there_results, *grads]
-    of_channels = [name for name in learn if name[0] == "q"]
+    forward_results = [*states_after, *saved]
+    forward = simplify(forward_code(program, saved), forward_results)
+    backward_results = list(gradients.values())
+    backward = simplify(derived.code, backward_results)
+    both, results = [*forward, *backward], [*forward_results, *backward_results]
+    scalars = [name for name in learned if name[0] == "p"]
+    channels = [name for name in learned if name[0] == "q"]
     parts = {
-        "parameters": _scalars(both, results) + _channels(both, results, "channel < channels", "[None, :]"),
-        "totals": [f"total_{name} = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)" for name in learn],
-        "start": [
-            f"s{k} = load(initial + {k} * whole + at, inside) if initial is not None "
-            "else tl.zeros([BLOCK_P, BLOCK_C], tl.float32)"
-            for k in states
+        "constants": [f"c{k}," for k in range(constants)],
+        "parameters": [
+            *_load_scalars(both, results),
+            *_load_channels(both, results, mask="channel < channels", index="[None, :]"),
         ],
+        "totals": [f"total_{name} = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)" for name in learned],
+        "start": _load_states("s", "initial", "BLOCK_P, BLOCK_C", states),
         "step": [
-            *emit(there, there_results),
-            *(f"tl.store(pre + {k} * size, {_block(name, 'i')})" for k, name in enumerate(way.kept)),
-            *(f"n{k} = {_block(name, 'i')}" for k, name in enumerate(program.outputs[1:])),
-            *(f"s{k} = n{k}" for k in states),
-            f"pre += {len(way.kept)} * size",
+            *emit(forward),
+            *(f"tl.store(saved + {k} * size, {_tile_shaped(name, 'i')})" for k, name in enumerate(saved)),
+            *_update_states("s", states_after, "i"),
+            f"saved += {len(saved)} * size",
         ],
-        "end": [
-            f"go{k} = load(grad_final + {k} * whole + at, inside) if grad_final is not None "
-            "else tl.zeros([BLOCK_P, BLOCK_C], tl.float32)"
-            for k in states
-        ],
+        "end": _load_states("go", "grad_final", "BLOCK_P, BLOCK_C", states),
         "back": [
-            f"pre -= {len(way.kept)} * size",
-            *(f"{name} = tl.load(pre + {k} * size)" for k, name in enumerate(way.kept)),
-            *emit(back, grads),
-            f"gi = {_block(way.grads['i'], 'gy')}",
-            *(f"total_{name} += {literal(way.grads[name])}" for name in learn),
-            *(f"n{k} = {_block(way.grads.get(f's{k}', '0'), 'gy')}" for k in states),
-            *(f"go{k} = n{k}" for k in states),
+            f"saved -= {len(saved)} * size",
+            *(f"{name} = tl.load(saved + {k} * size)" for k, name in enumerate(saved)),
+            *emit(backward),
+            f"gi = {_tile_shaped(gradients['i'], 'gy')}",
+            *(f"total_{name} += {literal(gradients[name])}" for name in learned),
+            *_update_states("go", [gradients[f"s{k}"] for k in states], "gy"),
         ],
         "finish": [f"store(grad_initial + {k} * whole + at, go{k}, inside)" for k in states],
         "sums": [
             f"tl.store(out + {k + 2} * channels, tl.sum(total_{name}, axis=0), mask=channel < channels)"
-            for k, name in enumerate(of_channels)
+            for k, name in enumerate(channels)
         ],
         "learned": [
-            f"tl.store(learned + program * {len(learn) - len(of_channels)} + {name[1:]}, tl.sum(total_{name}))"
-            for name in learn
-            if name[0] == "p"
+            f"tl.store(learned + program * {len(scalars)} + {name[1:]}, tl.sum(total_{name}))" for name in scalars
         ],
     }
-    parts = {name: list(lines) or ["pass"] for name, lines in parts.items()}
-    skeleton = backward_skeleton.SKELETON.replace("CHANNELWISE", str(len(of_channels)))
-    return _compiled("backward_kernel", _filled(skeleton, parts, [f"c{k}," for k in range(numbers)]))
+    # A block of Python must not be empty.
+    parts = {name: lines or ["pass"] for name, lines in parts.items()} | {"constants": parts["constants"]}
+    template = backward_template.TEMPLATE.replace("CHANNELWISE", str(len(channels)))
+    return _compiled("backward_kernel", _filled(template, parts))

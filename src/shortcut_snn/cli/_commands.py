@@ -1,0 +1,204 @@
+"""The commands and their options, apart from the modules that do the work: help need not import torch or Lightning."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from ._parser import add_imports
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command. The module of the same name has its ``run(options)``, which returns the exit status.
+
+    Args:
+        summary: a line for the list of commands.
+        description: the first paragraph of its help.
+        add_options: adds its own options to a parser.
+        source: ``"recipe"`` if its options include those of a recipe, ``"run"`` if it takes the folder of a run.
+    """
+
+    summary: str
+    description: str
+    add_options: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+    source: Literal["recipe", "run"] | None = None
+
+
+def _train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", required=True, help="folder of the run; created")
+    parser.add_argument("--resume", action="store_true", help="continue the folder's run where it was interrupted")
+
+
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--split", default="test", choices=["test", "validation"], help="part of the data")
+
+
+def _predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "network", help="a name such as digits-resnet18, the folder of a run or an export, or owner/name on the hub"
+    )
+    parser.add_argument("inputs", nargs="+", metavar="FILE", help="a file, or a folder of files")
+    parser.add_argument("--top", type=int, default=1, metavar="K", help="print the K most likely classes")
+    parser.add_argument("--json", action="store_true", help="print a JSON list with an object for each file")
+    parser.add_argument("--weights", default="last", choices=["last", "best"], help="epoch of a run's weights")
+    add_imports(parser)
+
+
+def _launcher(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
+    parser.add_argument(
+        "--launcher", default="local", choices=["local", "slurm", "ray"],
+        help="where runs execute: on this machine, in jobs of SLURM (submitit), or in a Ray cluster",
+    )  # fmt: skip
+    parser.add_argument(
+        "--launch", action="append", default=[], metavar="KEY=VALUE",
+        help="an option of the launcher, repeatable; slurm: submitit's, as in timeout_min=240; ray: address, num_cpus, "
+        "num_gpus, memory, resources",
+    )  # fmt: skip
+
+
+def _compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", required=True, help="folder of the comparison; created")
+    parser.add_argument(
+        "--methods", nargs="+", default=["vanilla", "shortcut", "evolutionary", "calibrated"], metavar="PRESET",
+        help="presets or files to compare; the first is the baseline. Each may carry entries: --methods vanilla "
+        "'evolutionary method.branches.taps=blocks'",
+    )  # fmt: skip
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from training.seed on")
+    parser.add_argument(
+        "--grid", action="append", default=[], metavar="KEY=A,B",
+        help="an entry of the recipe to vary as well, as in optimizer.lr=0.003,0.01; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tune", action="append", default=[], metavar="KEY=A,B",
+        help="an entry of which each method gets its own best value, chosen on validation data before the seeds, as "
+        "in optimizer.lr=0.03,0.1,0.3; repeatable",
+    )  # fmt: skip
+    parser.add_argument("--tune-epochs", type=int, default=None, help="epochs of the runs that tune, one seed each")
+    _launcher(parser)
+
+
+def _sweep(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", required=True, help="folder of the search; created")
+    parser.add_argument(
+        "--space", required=True, metavar="FILE",
+        help="YAML file of the search space: for each entry {low: 0.001, high: 0.1, log: true}, {low: 1, high: 9, "
+        "step: 2} or {choices: [a, b]}",
+    )  # fmt: skip
+    parser.add_argument("--trials", type=int, default=40, help="trials in all, with earlier ones")
+    parser.add_argument(
+        "--sampler", default="tpe", metavar="NAME",
+        help="Optuna's sampler, optionally with options, as in 'tpe n_startup_trials=5': tpe, gp, random, qmc",
+    )  # fmt: skip
+    parser.add_argument(
+        "--pruner", default="median", metavar="NAME",
+        help="Optuna's pruner, as in 'median n_warmup_steps=3': median, percentile, successive_halving, hyperband, "
+        "threshold, none",
+    )  # fmt: skip
+    _launcher(parser)
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", help="folder of a run or a comparison")
+    parser.add_argument("--out", default=None, help="the page; default: report.html in the folder")
+
+
+def _energy(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--samples", type=int, default=64, help="test samples to count on, drawn with a fixed seed")
+
+
+def _gradients(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", required=True, help="folder for the tables and the figure")
+    parser.add_argument("--run", default=None, help="use the recipe and the trained network of this run")
+    parser.add_argument("--batches", type=int, default=2, help="batches on which a remedy has to help")
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--to", required=True, metavar="FORMAT", help="format, listed by 'shortcut-snn components exporter'"
+    )
+    parser.add_argument("--out", default=None, help="folder for the file and its card; default: RUN/export")
+    parser.add_argument(
+        "--streaming", action="store_true", help="a graph of one time step with membrane potentials as inputs"
+    )
+    parser.add_argument("--images", type=int, default=256, help="test images to verify the file on")
+    parser.add_argument("--half", action="store_true", help="float16 weights (safetensors only)")
+    parser.add_argument("--int8", action="store_true", help="int8 weights (onnx only)")
+    parser.add_argument("--name", default=None, help="for the card: name of the network; default: the run's")
+    parser.add_argument("--licence", default=None, help="for the card: licence of the weights, as in apache-2.0")
+    parser.add_argument("--data-name", default=None, help="for the card: the data set; default: the recipe's name")
+    parser.add_argument("--data-licence", default=None, help="for the card: licence of the data set")
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", default="runs/demo", help="folder of the demo; created")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds")
+    parser.add_argument("--epochs", type=int, help="epochs; default: the recipe's")
+
+
+def _components(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kind", nargs="?", default=None, help="list one kind only, such as network or surrogate")
+    add_imports(parser)
+
+
+COMMANDS: dict[str, Command] = {
+    "train": Command("train a network", "Train the network of a recipe.", _train, "recipe"),
+    "evaluate": Command(
+        "test a trained network again", "Test the network of a run on the run's data.", _evaluate, "run"
+    ),
+    "predict": Command(
+        "classify images or event recordings",
+        "Classify images or event recordings, preprocessed as the training data was. A file that cannot be read is "
+        "reported on stderr; the exit status is then 1.",
+        _predict,
+    ),
+    "compare": Command(
+        "compare methods over seeds",
+        "Train several methods over several seeds and compare them. The same command resumes a comparison that was "
+        "interrupted, and trains nothing twice.",
+        _compare,
+        "recipe",
+    ),
+    "sweep": Command(
+        "search for the best entries of a recipe",
+        "Search for the entries of a recipe that are best on validation data, with Optuna. Every trial is a run, and "
+        "unpromising trials are stopped early. The same command continues a search that was interrupted.",
+        _sweep,
+        "recipe",
+    ),
+    "report": Command(
+        "write an HTML page of a run or a comparison",
+        "Write one HTML page of a run or a comparison. Its figures are in it: it opens from disk in any browser.",
+        _report,
+    ),
+    "gradients": Command(
+        "find vanishing or exploding gradients, and remedies",
+        "Measure firing rate and gradient of each layer on a few batches, and print remedies, each measured on the "
+        "network itself.",
+        _gradients,
+        "recipe",
+    ),
+    "energy": Command(
+        "operations and energy of a trained network",
+        "Count the accumulates (AC) and multiply-accumulates (MAC) of an inference and estimate their energy in 45 nm, "
+        "next to the same network with ReLUs, and with memory traffic next to a quantised one.",
+        _energy,
+        "run",
+    ),
+    "export": Command(
+        "export a trained network",
+        "Export the network of a run, batch norms folded into convolutions. The file is run on test images; it is "
+        "deleted if its outputs differ from the network's.",
+        _export,
+        "run",
+    ),
+    "recipes": Command("list the built-in recipes and presets", "List the built-in recipes and presets."),
+    "components": Command("list what a recipe can name", "List the components that a recipe can name.", _components),
+    "demo": Command(
+        "train a deep network with and without the method, in a minute",
+        "Train 19 spiking layers without skip connections on scikit-learn's digits twice: as usual, and with the "
+        "preset calibrated (auxiliary branches that fade out, and surrogate gradients fitted to each layer).",
+        _demo,
+    ),
+}

@@ -1,0 +1,175 @@
+"""Options of commands that take a recipe or the folder of a run. Each entry of a recipe is an option by its key."""
+
+import argparse
+import textwrap
+from typing import Any, NoReturn
+
+from ..components import suggestion
+from ._parser import Parser, UsageError, add_imports
+
+SECTIONS = ("data", "network", "neuron", "task", "method", "optimizer", "lr_schedule", "training", "loggers")
+"""The sections of a recipe, spelled out so that help does not import them."""
+
+
+def add_recipe_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name a recipe."""
+    parser.add_argument(
+        "--config", "--preset", dest="layers", action="append", default=[], metavar="NAME",
+        help="a built-in recipe, a preset, or a YAML file; repeatable, later ones override earlier ones",
+    )  # fmt: skip
+    add_imports(parser)
+    parser.add_argument("--print-recipe", action="store_true", help="print the complete recipe and exit")
+    parser.add_argument(
+        "--help-recipe", metavar="SECTION", choices=SECTIONS,
+        help="describe the entries of a section of the recipe and exit",
+    )  # fmt: skip
+    parser.epilog = (
+        "Use --help-recipe SECTION to list entries of the recipe. They are options too, as in --network.width 32. "
+        f"Sections: {', '.join(SECTIONS)}."
+    )
+
+
+def parse_with_recipe(parser: Parser, command: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace | None:
+    """Parse the words of a command that takes a recipe.
+
+    The options get ``recipe`` (None if ``--run`` names a run, which has one), ``overrides`` (the entries of its layers
+    and options, without defaults), ``entries`` (those of its options, as KEY=VALUE) and ``imported``.
+
+    Returns:
+        The options, or None if the recipe or its help was printed.
+
+    Raises:
+        UsageError: invalid arguments or entries.
+    """
+    words, entries = _split_entries(words)
+    if {"--print-recipe", "--help-recipe"} & {word.partition("=")[0] for word in words}:
+        # Options of the command itself, such as --out, are not needed to print a recipe.
+        for action in command._actions:
+            action.required = False
+    options, unknown = parser.parse_known_args(words)
+    # From here on help is printed, and the rest may take its time.
+    from ..recipes import from_dict, import_components, layer, merged, missing_imports, parse_options, run_recipe
+    from ..training import RunFolder
+    from ..yaml_text import as_yaml
+
+    if unknown:
+        _refuse(unknown)
+    options.entries = entries
+    try:
+        options.imported = import_components(options.imports)
+        options.overrides = merged(*map(layer, options.layers), parse_options(entries))
+        options.recipe = None if getattr(options, "run", None) else from_dict(options.overrides)
+    except ValueError as error:
+        resumed = RunFolder(options.out).imports() if getattr(options, "resume", False) else ()
+        raise UsageError(f"{error}{missing_imports(resumed)}") from None
+    if not (options.print_recipe or options.help_recipe):
+        return options
+    recipe = options.recipe or run_recipe(RunFolder(options.run), options.overrides)
+    print(describe_section(recipe, options.help_recipe) if options.help_recipe else as_yaml(recipe.to_dict()).rstrip())
+    return None
+
+
+def parse_with_run(parser: Parser, command: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    """Parse the words of a command that takes the folder of a run. The options get ``changes`` to the run's recipe.
+
+    Raises:
+        UsageError: invalid arguments.
+        ValueError: a failed import or an invalid entry.
+    """
+    command.add_argument("run", help="folder of a run")
+    command.add_argument("--weights", default="last", choices=["last", "best"], help="epoch of the weights")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="change an entry of the run's recipe, as in data.root=FOLDER; repeatable",
+    )  # fmt: skip
+    add_imports(command)
+    options = parser.parse_args(words)
+    from ..recipes import import_components, parse_options
+
+    import_components(options.imports)
+    options.changes = parse_options(options.set)
+    return options
+
+
+def _split_entries(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return the words that are not entries of a recipe, and the entries as KEY=VALUE.
+
+    Raises:
+        UsageError: an entry without a value.
+    """
+    others: list[str] = []
+    entries: list[str] = []
+    remaining = iter(words)
+    for word in remaining:
+        if word == "--":
+            return [*others, word, *remaining], entries
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or key.split(".")[0] not in SECTIONS:
+            others.append(word)
+            continue
+        if not equals:
+            value = next(remaining, "--")
+            if value.startswith("--"):
+                raise UsageError(f"--{key} needs a value, as in --{key} VALUE")
+        if key == "method":
+            raise UsageError(f"--method is not an option: a method is a preset, as in --preset {value}")
+        entries.append(f"{key}={value}")
+    return others, entries
+
+
+def _refuse(words: list[str]) -> NoReturn:
+    """Refuse unknown options, and suggest entries of the recipe with a similar key.
+
+    Raises:
+        UsageError: always.
+    """
+    from ..recipes import Recipe
+
+    word = next((word for word in words if word != "--"), words[0]).partition("=")[0]
+    if not word.startswith("--"):
+        raise UsageError(f"unexpected argument {word!r}: entries of the recipe are written --KEY VALUE")
+    keys = [f"--{key}" for section in SECTIONS for key, *_ in _entries(Recipe(), section)]
+    same_name = [key for key in keys if key.rpartition(".")[2] == word.removeprefix("--")]
+    hint = f" (did you mean {' or '.join(same_name)}?)" if same_name else suggestion(word, keys)
+    raise UsageError(f"no option {word}{hint}")
+
+
+def describe_section(recipe: Any, section: str) -> str:
+    """Return the entries of a section of a recipe with their types, values and descriptions."""
+    lines = []
+    for key, annotation, text, value in _entries(recipe, section):
+        lines.append(f"--{key} {'null' if value is None else value}" + (f" ({annotation})" if annotation else ""))
+        lines += textwrap.wrap(text, 108, initial_indent="    ", subsequent_indent="    ")
+    return "\n".join(lines)
+
+
+def _entries(recipe: Any, section: str) -> list[tuple[str, str, str, Any]]:
+    """Return key, type, description and value of the entries of a section."""
+    from ..components import Component, Kind, component_of, fields_of, option_help, slot, type_text
+
+    entries: list[tuple[str, str, str, Any]] = []
+
+    def add(owner: Any, values: Any, name: str, prefix: str) -> None:
+        """Add an option of a component or a group, and the options of the component or group that it holds."""
+        option = (owner.options if isinstance(owner, Component) else fields_of(owner))[name]
+        value, inner, key, text = (
+            getattr(values, name),
+            slot(option.annotation),
+            prefix + name,
+            option_help(owner)[name],
+        )
+        if inner is None or inner.many or value is None:
+            entries.append((key, type_text(option.annotation), text, value))
+            return
+        content = inner.content
+        if isinstance(content, Kind):
+            component = component_of(value)
+            entries.append((f"{key}.kind", "", f"{text} One of: {', '.join(content)}.", component.name))
+            for nested in component.options:
+                add(component, value, nested, f"{key}.")
+        else:
+            for nested in fields_of(content):
+                add(content, value, nested, f"{key}.")
+
+    add(type(recipe), recipe, section, "")
+    return entries

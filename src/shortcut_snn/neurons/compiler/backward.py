@@ -1,0 +1,207 @@
+"""The backward pass of a program: reverse-mode differentiation of one time step, instruction by instruction."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
+
+from .program import (
+    BOOLEAN,
+    CURRENT,
+    DETACH,
+    GRADIENT,
+    SPIKE,
+    STATE,
+    VALUE,
+    Instruction,
+    Program,
+    is_external,
+    live_code,
+    needed_code,
+    parse,
+)
+
+
+@dataclass(frozen=True)
+class BackwardStep:
+    """The backward pass through one time step.
+
+    Args:
+        saved: values that the forward pass saves, one number each for an element and time step.
+        recomputed: instructions of the forward pass that compute other values from the saved ones.
+        gradient_code: instructions that compute the gradients.
+        gradients: names of the gradients of the current, of each state and of each learned parameter; "0" if none.
+    """
+
+    saved: tuple[str, ...]
+    recomputed: tuple[Instruction, ...]
+    gradient_code: tuple[Instruction, ...]
+    gradients: dict[str, str]
+
+    @property
+    def code(self) -> tuple[Instruction, ...]:
+        """All instructions, in order."""
+        return self.recomputed + self.gradient_code
+
+
+@cache
+def derive_backward(text: str, learned: tuple[str, ...], through_time: bool) -> BackwardStep:
+    """Derive the backward pass of a program.
+
+    1. Mark the values between the sources (current, states, learned parameters) and the outputs.
+    2. Seed the gradients of the outputs: ``gy`` for the spikes, ``go0, ...`` for the states after the step.
+    3. Go through the instructions in reverse, and add each one's gradients to its arguments'.
+    4. Drop gradient code that no source needs.
+    5. Choose what the forward pass saves, and recompute the rest from that.
+
+    Args:
+        text: the step's program.
+        learned: names of the parameters whose gradients are wanted.
+        through_time: whether gradients travel from a step to the one before. If not, this is spatial learning through
+            time (SLTT).
+    """
+    program = parse(text)
+    states = [f"{STATE}{k}" for k in range(program.states)]
+    sources = [CURRENT, *states, *learned]
+    active = _active_values(program, {CURRENT, *learned, *(states if through_time else ())})
+
+    gradients, code = _Gradients(), _GradientCode()
+    spikes, *final_states = program.outputs
+    if spikes in active:
+        gradients.add(code, spikes, "gy")
+    for k, name in enumerate(final_states):
+        if through_time and name in active:
+            gradients.add(code, name, f"go{k}")
+    for name, op, args in reversed(program.code):
+        if name in gradients and name in active:
+            targets = [index for index, arg in enumerate(args) if arg in active]
+            for index, gradient in _argument_gradients(code, op, gradients[name], name, args).items():
+                if index in targets:
+                    gradients.add(code, args[index], gradient)
+
+    source_gradients = {name: gradients.get(name, "0") for name in sources}
+    gradient_code = live_code(code.instructions, source_gradients.values())
+    wanted = _forward_values(gradient_code, source_gradients.values())
+    saved = choose_saved_values(program, wanted)
+    recomputed = needed_code(program.code, wanted, saved)
+    return BackwardStep(saved, tuple(recomputed), tuple(gradient_code), source_gradients)
+
+
+def _active_values(program: Program, sources: set[str]) -> set[str]:
+    """Return the values that depend on a source by a path that a gradient takes."""
+    active = set(sources)
+    for name, op, args in program.code:
+        differentiable = {SPIKE: args[1:2], "where": args[1:], DETACH: ()}.get(op, args)
+        if op not in BOOLEAN and active & set(differentiable):
+            active.add(name)
+    return active
+
+
+def _forward_values(gradient_code: Iterable[Instruction], results: Iterable[str]) -> set[str]:
+    """Return the values of the forward pass that gradient code or its results read."""
+    instructions = list(gradient_code)
+    computed = {instruction.name for instruction in instructions}
+    read = {arg for instruction in instructions for arg in instruction.args} | set(results)
+    return {name for name in read - computed if name[0] in (VALUE, CURRENT, STATE)}
+
+
+class _Gradients(dict[str, str]):
+    """Names of gradients by the values that they belong to."""
+
+    def add(self, code: "_GradientCode", name: str, gradient: str) -> None:
+        """Add to the gradient of a value."""
+        self[name] = code("add", self[name], gradient) if name in self else gradient
+
+
+class _GradientCode:
+    """Appends instructions of the backward pass; factors of 1 are left out."""
+
+    def __init__(self) -> None:
+        self.instructions: list[Instruction] = []
+
+    def __call__(self, op: str, *args: str) -> str:
+        if op == "mul" and "1" in args:
+            return args[0] if args[1] == "1" else args[1]
+        if op == "neg" and args[0] == "1":
+            return "-1"
+        name = f"{GRADIENT}{len(self.instructions)}"
+        self.instructions.append(Instruction(name, op, args))
+        return name
+
+
+def _argument_gradients(code: _GradientCode, op: str, g: str, out: str, a: tuple[str, ...]) -> dict[int, str]:
+    """Return the gradients of an instruction's arguments by their index.
+
+    Args:
+        code: receives the instructions that compute them.
+        op: the operation.
+        g: the gradient of its value.
+        out: its value.
+        a: its arguments.
+    """
+    match op:
+        case "add":
+            return {0: g, 1: g}
+        case "sub":
+            return {0: g, 1: code("neg", g)}
+        case "mul":
+            return {0: code("mul", g, a[1]), 1: code("mul", g, a[0])}
+        case "div":
+            return {0: code("div", g, a[1]), 1: code("neg", code("div", code("mul", g, out), a[1]))}
+        case "neg":
+            return {0: code("neg", g)}
+        case "abs":
+            positive = code("gt", a[0], "0")
+            return {0: code("where", positive, g, code("where", code("lt", a[0], "0"), code("neg", g), "0"))}
+        case "exp":
+            return {0: code("mul", g, out)}
+        case "log":
+            return {0: code("div", g, a[0])}
+        case "sqrt":
+            return {0: code("div", g, code("add", out, out))}
+        case "tanh":
+            return {0: code("mul", g, code("sub", "1", code("mul", out, out)))}
+        case "sigmoid":
+            return {0: code("mul", g, code("mul", out, code("sub", "1", out)))}
+        case "maximum" | "minimum":
+            first = code("ge" if op == "maximum" else "le", a[0], a[1])
+            return {0: code("where", first, g, "0"), 1: code("where", first, "0", g)}
+        case "where":
+            return {1: code("where", a[0], g, "0"), 2: code("where", a[0], "0", g)}
+        case "spike":
+            return {1: code("mul", g, a[2])}
+        case _:  # Rounding, comparisons and detached values have no gradient.
+            return {}
+
+
+def choose_saved_values(program: Program, wanted: set[str]) -> tuple[str, ...]:
+    """Return the fewest values from which all wanted ones can be computed: a minimum vertex cut.
+
+    Saved values cost memory traffic at every element and time step; recomputing costs a few instructions in registers.
+    A step has few values, so all combinations are tried, the smallest first and late values before early ones.
+    """
+    definitions = {instruction.name: instruction for instruction in program.code}
+    states = [f"{STATE}{k}" for k in range(program.states)]
+    candidates = [instruction.name for instruction in reversed(program.code) if instruction.op not in BOOLEAN]
+    candidates += [*states, CURRENT]
+    for size in range(program.states + 2):
+        for saved in combinations(candidates, size):
+            if _is_cut(definitions, wanted, set(saved)):
+                return saved
+    return (CURRENT, *states)
+
+
+def _is_cut(definitions: dict[str, Instruction], wanted: set[str], saved: set[str]) -> bool:
+    """Return whether all wanted values follow from the saved ones, parameters and constants."""
+    visited: set[str] = set()
+    pending = list(wanted)
+    while pending:
+        name = pending.pop()
+        if name in saved or name in visited or is_external(name):
+            continue
+        if name not in definitions:
+            return False
+        visited.add(name)
+        instruction = definitions[name]
+        pending += instruction.args[:1] if instruction.op == SPIKE else instruction.args
+    return True

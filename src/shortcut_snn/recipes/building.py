@@ -1,0 +1,238 @@
+"""Build the objects of a recipe: data, network, model with branches, task. Train them."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor, nn
+
+from ..components import component_of
+from ..data import Data, as_data
+from ..introspection import attach
+from ..nets import build_network as build_from_options
+from ..nets import channels_last
+from ..nets.size import check_size
+from ..random_state import seed_everything
+from ..training import Row, RunFolder, Task, fit, seeded
+from .entries import from_dict
+from .recipe import Recipe
+
+Log = Callable[[str], object]
+SAMPLES = 7
+"""Samples for the introspection of a network. Time steps are seldom as many, so the batch axis is recognised."""
+
+
+def train(
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    imports: Sequence[Row] = (),
+    keep_memory: bool = False,
+    tell: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Train a recipe and leave the run in a folder: :func:`build`, then :func:`shortcut_snn.training.fit`.
+
+    Args:
+        recipe: the recipe.
+        folder: the run's folder; created.
+        resume: continue from the folder's checkpoint.
+        imports: records of the files that registered the recipe's components; see :func:`import_components`.
+        keep_memory: see :func:`~shortcut_snn.training.fit`.
+        tell: receives progress messages.
+
+    Returns:
+        The content of ``result.json``.
+
+    Raises:
+        ValueError: invalid entries, data or checkpoint; a loss that is NaN.
+        FileNotFoundError: missing data.
+        FileExistsError: the folder holds a run and ``resume`` is false.
+        Interrupted: a signal stopped the run; it can be resumed.
+
+    Example:
+        >>> import tempfile
+        >>> from shortcut_snn.recipes import recipe_of
+        >>> small = {"data": {"train_limit": 40, "test_limit": 20}, "network": {"width": 2}, "training": {"epochs": 1}}
+        >>> folder = tempfile.mkdtemp() + "/run"
+        >>> train(recipe_of("digits", small), folder, tell=lambda line: None)["metric"]
+        'accuracy'
+    """
+    entries = recipe.to_dict()
+    run = RunFolder(folder, complete=lambda entries: _with_defaults(run, entries))
+    if resume and run.is_finished:
+        run.check_whole()
+        run.check_same(entries)
+        run.tell_finished(imports, tell)
+        return run.read_result()
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        # Refuse a folder of another run before the data is read.
+        run.start_from(entries, resume)
+        tell(f"{recipe}, in {folder}")
+        if recipe.unused_neuron:
+            tell(recipe.unused_neuron)
+    with seeded(recipe.training.seed, recipe.training.threads):
+        task, data = build(recipe, tell=rank_zero_only(tell))
+    return fit(
+        task,
+        data,
+        run,
+        resume=resume,
+        loggers=recipe.loggers,
+        entries=entries,
+        about={"task": entries["task"]["kind"], "network": entries["network"], "neuron": entries["neuron"]},
+        imports=imports,
+        keep_memory=keep_memory and recipe.training.keep_freed_memory,
+        tell=tell,
+    )
+
+
+def _with_defaults(run: RunFolder, entries: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries of a run, with defaults for those that an earlier version did not have."""
+    try:
+        return from_dict(entries).to_dict()
+    except ValueError as error:
+        raise ValueError(f"{run.recipe} is not a recipe: {error}{run.made_by()}") from None
+
+
+def build(recipe: Recipe, data: Data | None = None, *, tell: Log = print) -> tuple[Task, Data]:
+    """Return the task of a recipe and its data. Weights are drawn from the recipe's seed.
+
+    Args:
+        recipe: the recipe.
+        data: its data, if already loaded.
+        tell: receives a line about the branches of a network that is not built in.
+
+    Raises:
+        ValueError: parts that do not fit together, or invalid data.
+        FileNotFoundError: missing data.
+
+    Example:
+        >>> from shortcut_snn.recipes import recipe_of
+        >>> recipe = recipe_of("digits", {"data": {"train_limit": 40, "test_limit": 20}, "network": {"width": 2}})
+        >>> task, data = build(recipe)
+        >>> type(task).__name__, len(data.train)
+        ('Classification', 30)
+    """
+    data = load_data(recipe) if data is None else data
+    check_memory(recipe, data, trains=True)
+    seed_everything(recipe.training.seed)
+    return build_task(recipe, data, build_network(recipe, data.description), tell=tell), data
+
+
+def load_data(recipe: Recipe) -> Data:
+    """Return the data of a recipe. The ``load`` of a component may return anything that :func:`.as_data` takes.
+
+    Raises:
+        ValueError: invalid data.
+        FileNotFoundError: missing data.
+
+    Example:
+        >>> from shortcut_snn.recipes import recipe_of
+        >>> load_data(recipe_of("digits")).description["image_size"]
+        [8, 8]
+    """
+    name = component_of(recipe.data).name
+    try:
+        inspect.signature(recipe.data.load).bind(None)
+    except TypeError:
+        raise ValueError(
+            f"load() of the data {name!r} needs a parameter: write def load(self, time_steps=None)"
+        ) from None
+    loaded = recipe.data.load(recipe.time_steps)
+    options = {"batch_size": recipe.data.batch_size} if hasattr(recipe.data, "batch_size") else {}
+    try:
+        return as_data(loaded, **options)
+    except ValueError as error:
+        raise ValueError(f"load() of the data {name!r}: {error}") from None
+
+
+def check_memory(recipe: Recipe, data: Data, trains: bool) -> None:
+    """Refuse batches that do not fit into the memory of this machine.
+
+    Raises:
+        TooLarge: the message gives the memory that a batch needs.
+    """
+    part: Any = getattr(data, "train" if trains else "test", None)
+    batch_size = getattr(recipe.data, "batch_size", 1)
+    check_size(
+        recipe.network,
+        recipe.neuron,
+        data.description,
+        batch=min(batch_size, len(part)) if hasattr(part, "__len__") else batch_size,
+        trains=trains and component_of(recipe.method.gradient).name == "bptt",
+        size=4 if recipe.training.precision == "fp32" else 2,
+    )
+
+
+def build_network(recipe: Recipe, description: Mapping[str, Any]) -> nn.Module:
+    """Return the network of a recipe, without branches, for data with this description."""
+    check_size(recipe.network, recipe.neuron, description)
+    network = build_from_options(recipe.network, recipe.neuron, description)
+    if description.get("kind") == "static":
+        channels_last(network)
+    return network
+
+
+def build_task(
+    recipe: Recipe,
+    data: Data,
+    network: nn.Module,
+    description: Mapping[str, Any] | None = None,
+    *,
+    tell: Log = print,
+) -> Task:
+    """Return the task of a recipe for a network.
+
+    Args:
+        recipe: the recipe.
+        data: its data.
+        network: the network without branches.
+        description: of the data that the network was trained on, by default that of ``data``.
+        tell: receives a line about the branches of a network that is not built in.
+
+    Raises:
+        ValueError: branches or objective that the network cannot have.
+    """
+    branches = recipe.method.branches
+
+    def task_of(model: nn.Module) -> Task:
+        task: Task = recipe.task.build(
+            model=model,
+            objective=recipe.method.objective,
+            schedule=None if branches is None else branches.branch_weight,
+            by_epoch=branches is not None and branches.by == "epoch",
+            optimizer=recipe.optimizer,
+            lr_schedule=recipe.lr_schedule,
+            training=recipe.training,
+            description=data.description if description is None else description,
+        )
+        task.calibrate = recipe.method.calibrate
+        return task
+
+    taps: str | list[str] = []
+    options: dict[str, Any] = {}
+    if branches is not None:
+        taps = branches.taps if isinstance(branches.taps, str) else list(branches.taps)
+        options = {"head": branches.head}
+    classes = data.description.get("classes")
+    if hasattr(network, "example_input") and classes:
+        # A built-in network: its layout is known.
+        return task_of(recipe.method.gradient(network, taps, num_classes=len(classes), **options))
+    # Only the task knows how to turn a sample into the network's input.
+    plain_task = task_of(network)
+    example, target = plain_task.ready(data.sample(SAMPLES))
+    model = attach(
+        network,
+        taps,
+        example=example,
+        labels=target if isinstance(target, Tensor) else None,
+        samples=plain_task.count(target),
+        readout=plain_task.readout,
+        wrap=recipe.method.gradient,
+        log=tell if taps else lambda line: None,
+        **options,
+    )
+    return task_of(model)

@@ -1,0 +1,172 @@
+"""Open the folder of a run: its recipe, its network, its task with the data that it was trained on."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..data import Data
+from ..deploy import load_into, read_network
+from ..diagnosis.calibration import set_widths
+from ..machine import TooLarge
+from ..training import MAY_CHANGE_ON_RESUME, RunFolder, Task, recipe_differences
+from .building import build_network, build_task, check_memory, load_data
+from .entries import from_dict, merged
+from .imports import missing_imports
+from .recipe import Method, Recipe
+
+
+def load_run(
+    folder: str | Path, weights: str = "last", changes: Mapping[str, Any] | None = None
+) -> tuple[nn.Module, Recipe, dict[str, Any]]:
+    """Return the network of a run in eval mode, the run's recipe, and the description of its data.
+
+    Args:
+        folder: the run's folder.
+        weights: ``"last"`` or ``"best"``.
+        changes: entries to lay over the run's recipe, such as a new folder of the data.
+
+    Raises:
+        FileNotFoundError: the folder holds no run, or the run has not saved its network yet.
+        ValueError: damaged files, or components that are not imported.
+
+    Example:
+        >>> import tempfile
+        >>> from shortcut_snn.recipes import recipe_of, train
+        >>> small = {"data": {"train_limit": 40, "test_limit": 20}, "network": {"width": 2}, "training": {"epochs": 1}}
+        >>> folder = tempfile.mkdtemp() + "/run"
+        >>> _ = train(recipe_of("digits", small), folder, tell=lambda line: None)
+        >>> network, recipe, data = load_run(folder)
+        >>> network.time_steps, data["channels"]
+        (4, 1)
+    """
+    run = RunFolder(folder)
+    recipe = run_recipe(run, changes)
+    network, description = load_network(recipe, run, weights)
+    return network.eval(), recipe, description
+
+
+def open_run(
+    folder: str | Path, weights: str = "last", changes: Mapping[str, Any] | None = None
+) -> tuple[Task, Data, Recipe]:
+    """Return the network of a run in its task, without branches, the run's data, and its recipe.
+
+    Args:
+        folder: the run's folder.
+        weights: ``"last"`` or ``"best"``.
+        changes: entries to lay over the run's recipe, such as a new folder of the data.
+
+    Raises:
+        FileNotFoundError: the folder holds no finished run, or its data is missing.
+        ValueError: damaged files, or data that differs from the run's.
+
+    Example:
+        >>> import tempfile
+        >>> from shortcut_snn.recipes import recipe_of, train
+        >>> small = {"data": {"train_limit": 40, "test_limit": 20}, "network": {"width": 2}, "training": {"epochs": 1}}
+        >>> folder = tempfile.mkdtemp() + "/run"
+        >>> _ = train(recipe_of("digits", small), folder, tell=lambda line: None)
+        >>> task, data, recipe = open_run(folder)
+        >>> len(data.test)
+        20
+    """
+    network, recipe, description = load_run(folder, weights, changes)
+    data = load_data(recipe)
+    check_data(RunFolder(folder), description, data)
+    check_memory(recipe, data, trains=False)
+    without_branches = dataclasses.replace(recipe, method=Method(objective=recipe.method.objective))
+    # The normalisation constants are those of the training data.
+    return build_task(without_branches, data, network, description), data, recipe
+
+
+def run_recipe(run: RunFolder, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """Return the recipe of a run.
+
+    Raises:
+        FileNotFoundError: the folder holds no run.
+        ValueError: a damaged file, components that are not imported, or invalid changes.
+    """
+    entries = run.read_entries()
+    if not isinstance(entries.get("network"), Mapping):
+        raise ValueError(f"the run in {run} was started from Python, without a recipe: use it there{run.made_by()}")
+    try:
+        recipe = from_dict(entries)
+    except ValueError as error:
+        hint = missing_imports(run.imports())
+        raise ValueError(f"{run.recipe} is not a recipe: {error}{hint}{run.made_by()}") from None
+    return from_dict(merged(entries, changes)) if changes else recipe
+
+
+def load_network(
+    recipe: Recipe, run: RunFolder, weights: str = "last", widths: bool = True
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Return a recipe's network with the weights of a run, and the description of the run's data.
+
+    Args:
+        recipe: the run's recipe, or one with a network of the same parameters.
+        run: the run's folder.
+        weights: ``"last"`` or ``"best"``.
+        widths: whether its surrogates get the widths that the run calibrated.
+
+    Raises:
+        FileNotFoundError: the run has not saved its network yet.
+        ValueError: a damaged file, or another network than the recipe's.
+    """
+    path = run.network(weights)
+    if not path.is_file():
+        raise FileNotFoundError(f"no {path.name} in {run}: the run is not finished; continue it with train --resume")
+    state, metadata = read_network(path)
+    description = metadata.get("data")
+    if not isinstance(description, Mapping):
+        raise ValueError(f"{path} does not describe its training data")
+    try:
+        network = build_network(recipe, description)
+    except TooLarge:
+        raise
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} does not describe its training data: {error}") from None
+    load_into(network, state, path)
+    if widths and "surrogate_widths" in metadata:
+        try:
+            set_widths(network, metadata["surrogate_widths"])
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is damaged: {error}") from None
+    return network, dict(description)
+
+
+def is_network_of(run: RunFolder, recipe: Recipe, with_data: bool = False) -> bool:
+    """Return whether a recipe has the network, and optionally the data, of the recipe in a run's folder.
+
+    The location of the data may differ.
+    """
+    sections = ("network", "neuron", "data") if with_data else ("network", "neuron")
+    original, current = run_recipe(run).to_dict(), recipe.to_dict()
+    differences = recipe_differences(
+        {section: original[section] for section in sections}, {section: current[section] for section in sections}
+    )
+    return differences.keys() <= {"data.root", "data.cache", *MAY_CHANGE_ON_RESUME}
+
+
+def check_data(run: RunFolder, description: Mapping[str, Any], data: Data) -> None:
+    """Refuse data that differs from the run's.
+
+    Args:
+        run: the run's folder.
+        description: of the run's data.
+        data: the data as it is now.
+
+    Raises:
+        ValueError: the message names the difference.
+    """
+    now = data.description
+    if list(now.get("classes", [])) != list(description.get("classes", [])):
+        classes, previous = (", ".join(map(str, list(d.get("classes", []))[:5])) for d in (now, description))
+        raise ValueError(f"the classes of the data are {classes}, those of the run were {previous}")
+    # Runs of earlier versions have no hash of images in files.
+    if description.get("split_sha256") not in (None, now.get("split_sha256")):
+        raise ValueError(
+            f"the samples or their split differ from those of the run, listed in {run.split}; training samples could "
+            "be in the test set: restore them"
+        )
