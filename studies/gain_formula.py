@@ -18,7 +18,7 @@ from shortcut_snn.diagnosis.layers import chain, examine
 from shortcut_snn.diagnosis.statistics import geometric_mean
 from shortcut_snn.files import write_csv
 from shortcut_snn.inspection import hooked
-from shortcut_snn.introspection.neurons import neurons
+from shortcut_snn.introspection import neurons
 from shortcut_snn.neurons import LIF, ATan, Neuron, Rectangle, Triangle
 
 SURROGATES = {"rectangle 1": Rectangle(1.0), "triangle": Triangle(), "rectangle 4": Rectangle(4.0), "atan": ATan()}

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         recipes,
         training,
     )
-    from .attaching import attach
+    from .attachment import attach
     from .data import as_data
     from .deploy import export_network, load
     from .diagnosis import calibrate, diagnose
@@ -72,7 +72,7 @@ _HOME = {
     "Task": "training",
     "Training": "training",
     "as_data": "data",
-    "attach": "attaching",
+    "attach": "attachment",
     "calibrate": "diagnosis",
     "diagnose": "diagnosis",
     "export_network": "deploy",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shortcut_snn.diagnosis import calibrate, examine, set_widths
-from shortcut_snn.introspection.libraries import steepness
+from shortcut_snn.introspection import steepness
 from shortcut_snn.neurons import IF, ATan
 
 from ..deep_peers import DEEP, DEPTH, Looped, digits, leaky, parameters, plain, spikingjelly

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from shortcut_snn import calibrate, diagnose, nets
 from shortcut_snn.diagnosis.layers import chain, examine, factor
 from shortcut_snn.diagnosis.probe import probe
-from shortcut_snn.introspection.neurons import neurons
+from shortcut_snn.introspection import neurons
 from shortcut_snn.neurons import LIF, ATan, Rectangle
 
 from ..deep_peers import digits, spikingjelly

@@ -6,7 +6,7 @@ import torch
 from shortcut_snn import nets
 from shortcut_snn.deploy import fold
 from shortcut_snn.energy import firing_rates
-from shortcut_snn.introspection.neurons import spiking_layers
+from shortcut_snn.introspection import spiking_layers
 from shortcut_snn.neurons import IF, LIF
 
 

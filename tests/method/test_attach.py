@@ -136,7 +136,7 @@ def test_reset_none_leaves_the_state_and_one_of_your_own_is_called() -> None:
     calls.clear()
     model(x)
     assert calls == [network, network]
-    with pytest.raises(ValueError, match=r"keeps a state.*in 1\..*in spite of the reset=\.\.\. that is given"):
+    with pytest.raises(ValueError, match=r"in 1\..*reset="):
         attach(network, ["0"], example=x, reset=lambda net: None)
 
 
@@ -172,7 +172,7 @@ def test_the_membrane_potential_may_be_the_readout() -> None:
 
 
 def test_a_loop_that_cannot_be_told_from_the_example_is_asked_for() -> None:
-    with pytest.raises(ValueError, match=r"example, of shape \(2, 1, 8, 8\).*pass loop=4, say.*loop='network' if one"):
+    with pytest.raises(ValueError, match=r"loop=4.*loop='network'"):
         attach(snntorch_step(), example=frames()[0])
     model = attach(snntorch_step(), example=frames()[0], loop="network")
     assert model.run is None
@@ -186,9 +186,7 @@ def test_a_loop_that_cannot_be_told_from_the_example_is_asked_for() -> None:
 def test_which_axis_holds_the_steps_is_asked_for_where_either_may() -> None:
     """Samples are independent of each other along both axes, whatever is taken for time."""
     clips = frames().transpose(0, 1)
-    with pytest.raises(
-        ValueError, match=r"\(2, 4, 1, 8, 8\), may be time: pass batch_axis=1 if.*batch_axis=0 if it is"
-    ):
+    with pytest.raises(ValueError, match=r"batch_axis=1 if.*batch_axis=0 if"):
         attach(snntorch_step(), example=clips)
     network = snntorch_step()
     expected = attach(copy.deepcopy(network), example=frames(), batch_axis=1)(clips.transpose(0, 1)).main
@@ -212,7 +210,7 @@ def test_without_stages_branches_are_spread_over_the_spiking_layers() -> None:
     assert attach(loop, 1, example=frames()).taps.names == ["lif1"]
     assert attach(loop, 0, example=frames()).taps.names == []
     assert attach(sequence, example=frames()).taps.names == ["1"]
-    with pytest.raises(ValueError, match=r"no submodules named layer1.*its Norse neurons: 1, 3 or taps=3"):
+    with pytest.raises(ValueError, match=r"Norse neurons: 1, 3.*taps=3"):
         attach(sequence, "blocks", example=frames())
     with pytest.raises(ValueError, match=r"taps must be a number of branches.*got -1"):
         attach(loop, -1, example=frames())
@@ -243,13 +241,13 @@ def test_time_elsewhere_is_an_argument() -> None:
 
 def test_an_axis_that_cannot_be_told_is_asked_for() -> None:
     network, x = nn.Sequential(nn.Flatten(0, 1), nn.Linear(4, 5), nn.Unflatten(0, (3, 2))), torch.rand(3, 2, 4)
-    with pytest.raises(ValueError, match=r"along either of the first axes.*\(3, 2, 4\): pass batch_axis=0 if"):
+    with pytest.raises(ValueError, match="batch_axis=0 if"):
         attach(network, ["1"], example=x)
     model = attach(network, ["1"], example=x, batch_axis=1)
     assert model.layout.taps[0].extract == Unfold(3)
     torch.testing.assert_close(model(x).branches[0], model.branches[0](network[1](x).mean(0)))
     behind, x = nn.Sequential(nn.Tanh(), nn.Flatten(1), nn.Linear(12, 7)), torch.rand(2, 3, 4)
-    with pytest.raises(ValueError, match=r"the tap '0' gives shape.*not told by a layer: pass channel_axis=1 or 2"):
+    with pytest.raises(ValueError, match=r"'0'.*channel_axis=1 or 2"):
         attach(behind, ["0"], example=x)
     for axis, other in ((1, 2), (2, 1), (-1, 1)):
         model = attach(behind, ["0"], example=x, channel_axis=axis)
@@ -271,11 +269,11 @@ class Places(nn.Module):
 
 def test_an_output_that_is_no_logits_asks_for_a_readout() -> None:
     x = torch.rand(2, 1, 8, 8)
-    with pytest.raises(ValueError, match=r"gives a tensor of shape \(2, 2, 2, 3\), not logits.*pass readout"):
+    with pytest.raises(ValueError, match="readout="):
         attach(Places(), example=x)
     model = attach(Places(), example=x, readout=lambda y: y.mean((1, 2)))
     assert model(x).main.shape == (2, CLASSES)
-    with pytest.raises(ValueError, match=r"do not hold one sample at each index.*output\.mean\(1\)"):
+    with pytest.raises(ValueError, match=r"readout=.*output\.mean\(1\)"):
         attach(Places(), example=x, readout=lambda y: y.mean(0).flatten(0, 1))
 
 
@@ -283,7 +281,7 @@ def test_predictions_at_places_over_time_keep_their_places_or_are_asked_about() 
     """``[T, N, places, classes]``, and with classes first, as convolutions give them."""
     network = nn.Sequential(nn.Linear(6, 8), LIF(), nn.Linear(8, 7), LIF(), nn.Linear(7, CLASSES))
     x = torch.rand(STEPS, 2, 5, 6) * 3
-    with pytest.raises(ValueError, match=rf"of shape \({STEPS}, 2, 5, {CLASSES}\), not logits.*pass readout"):
+    with pytest.raises(ValueError, match="readout="):
         attach(network, ["1"], example=x, time_axis=0, channel_axis=3)
     model = attach(nn.Sequential(*network, Turned()), ["1"], example=x, time_axis=0, channel_axis=3)
     assert model(x).main.shape == (2, CLASSES, 5)
@@ -301,7 +299,7 @@ def test_what_no_gradient_comes_through_is_not_tapped() -> None:
             return (x > 0).to(x.dtype)
 
     network = nn.Sequential(nn.Linear(6, 5), Sign(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, CLASSES))
-    with pytest.raises(ValueError, match="no gradient comes through the tap '1', so its branch would train nothing"):
+    with pytest.raises(ValueError, match="no gradient comes through the tap '1'"):
         attach(network, ["1"], example=torch.rand(4, 6))
     # What is frozen now may not be later.
     network[0].requires_grad_(False)
@@ -348,11 +346,11 @@ def test_random_numbers_of_a_generator_are_no_state(own: bool) -> None:
 
 def test_a_tap_that_is_shared_or_never_called_is_refused() -> None:
     network = nn.Sequential(nn.Linear(4, 5), act := nn.Tanh(), nn.Linear(5, 6), act, nn.Linear(6, 3))
-    with pytest.raises(ValueError, match="the tap '1' is called 2 times in a pass, by several layers that share it"):
+    with pytest.raises(ValueError, match="'1' is called 2 times"):
         attach(network, ["1"], example=torch.rand(2, 4))
     network = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.ModuleList([nn.Linear(2, 2)])})
     network.forward = network["a"].forward
-    with pytest.raises(ValueError, match="the tap 'b' is not called in a pass of the example"):
+    with pytest.raises(ValueError, match="'b' is not called"):
         attach(network, ["b"], example=torch.rand(2, 2))
 
 
@@ -485,9 +483,7 @@ class TwoAxes(nn.Module):
 
 
 def test_a_channel_axis_that_is_time_in_another_tap_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"'first' gives shape \(4, 7, 8\), whose axis 1 is one of the input's.*a list"
-    ):
+    with pytest.raises(ValueError, match=r"'first'.*channel_axis as a list"):
         attach(TwoAxes(), ["first"], example=torch.rand(4, 7, 6), channel_axis=1)
     assert (
         attach(TwoAxes(), ["first"], example=torch.rand(4, 7, 6), channel_axis=2).branches[0].classifier.in_features
@@ -510,7 +506,7 @@ class SpikesAndPotentials(nn.Module):
 def test_numbers_are_no_classes_so_that_spikes_are_not_taken_for_what_is_predicted() -> None:
     x = torch.rand(5, 6)
     assert attach(SpikesAndPotentials(), ["hidden"], example=x, labels=torch.arange(5) % 2).layout.num_classes == 2
-    with pytest.raises(ValueError, match=r"output\[0\] of shape \(5, 2\), output\[1\] of shape \(5, 2\), and which"):
+    with pytest.raises(ValueError, match=r"readout="):
         attach(SpikesAndPotentials(), ["hidden"], example=x, labels=torch.rand(5, 2))
 
 

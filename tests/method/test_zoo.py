@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from shortcut_snn import Shortcut, attach
-from shortcut_snn.introspection.perturb import alter
+from shortcut_snn.introspection import alter
 from shortcut_snn.method.calls import inputs_of
 
 from .toys import hooks

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from shortcut_snn import Shortcut
-from shortcut_snn.introspection.neurons import spiking_layers
+from shortcut_snn.introspection import spiking_layers
 from shortcut_snn.neurons import PLIF, ATan
 
 from .helpers import RESNETS, VGGS, by_name

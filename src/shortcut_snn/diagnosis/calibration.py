@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..inspection import hooked, preserving_state
-from ..introspection.libraries import steepness
-from ..introspection.neurons import neurons
+from ..introspection import neurons, steepness
 from ..method import inputs_of
 from ..neurons import Neuron, Resizable
 from .calibration_of_others import rounded, steepness_by_layer

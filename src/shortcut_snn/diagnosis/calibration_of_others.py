@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..inspection import preserving_state
-from ..introspection.libraries import steepness
-from ..introspection.neurons import resetting
+from ..introspection import reset_of, steepness
 from ..method import detached_states
 from .probe import square_sum
 
@@ -42,7 +41,7 @@ def steepness_by_layer(
         if not steepness(neuron):
             raise _without_width(name, neuron)
     cuts: dict[str, _Cut] = {}
-    rest, handles = resetting(model, None), []
+    rest, handles = reset_of(model, None), []
     with preserving_state(model):
         for name, neuron in layers.items():
             cut = _Cut(name, neuron, cuts)

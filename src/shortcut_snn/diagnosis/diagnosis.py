@@ -8,10 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..introspection import attach
-from ..introspection.attachment import describe
-from ..introspection.libraries import libraries_of
-from ..introspection.neurons import neurons
+from ..introspection import adapters_of, describe, introspect, neurons
 from ..method import Layout, Reset, Shortcut, copy_network
 from ..nets import SpikingNetwork
 from .layers import Batch, Examination, LayerReport, Loss, cross_entropy, examine
@@ -93,7 +90,7 @@ def _setup(network: nn.Module, batches: Sequence[Batch], loss: Loss, reset: Rese
     if isinstance(network, Shortcut):
         twin = copy.deepcopy(network)
         return Setup(twin, of_main(loss) if loss is cross_entropy else loss, twin.network)
-    if not batches or not neurons(network) or (isinstance(network, SpikingNetwork) and not libraries_of(network)):
+    if not batches or not neurons(network) or (isinstance(network, SpikingNetwork) and not adapters_of(network)):
         return Setup(network, loss)
     (example, labels), found = batches[0], None
     how: Any = {
@@ -103,7 +100,7 @@ def _setup(network: nn.Module, batches: Sequence[Batch], loss: Loss, reset: Rese
 
     def find(looked_at: nn.Module) -> Layout | None:
         if loss is cross_entropy:
-            return attach(looked_at, [], example=example, log=lambda line: None, **how).layout
+            return introspect(looked_at, example, taps=[], **how)
         return describe(looked_at, example, **how)
 
     try:

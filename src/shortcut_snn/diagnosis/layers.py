@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..inspection import preserving_state
-from ..introspection.neurons import neurons, resetting
+from ..introspection import neurons, reset_of
 from ..method import Reset, inputs_of
 from .gradients import on_chain
 from .probe import Tally, probe
@@ -116,7 +116,7 @@ def examine(
         raise ValueError(
             f"{type(network).__name__} has no neurons of this library, SpikingJelly, snnTorch or Norse to look at"
         )
-    found, rest = [], resetting(model, reset)
+    found, rest = [], reset_of(model, reset)
     for images, labels in batches:
         with preserving_state(model), probe(network) as tallies:
             rest(model)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..inspection import hooked
-from ..introspection.neurons import neurons, spiking_layers, stepwise
+from ..introspection import neurons, single_step_neurons, spiking_layers
 from ..method import first_tensor
 
 
@@ -85,7 +85,7 @@ def probe(network: nn.Module, membrane: bool = True) -> Iterator[dict[str, Tally
             network runs just as it would unwatched.
     """
     tallies: dict[str, Tally] = {}
-    by_steps = stepwise(network)
+    by_steps = single_step_neurons(network)
     last_weight = ""
 
     def note_weight(name: str, module: nn.Module, args: Any) -> None:

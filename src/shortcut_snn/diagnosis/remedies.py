@@ -10,9 +10,7 @@ from torch import Tensor, nn
 
 from .. import components
 from ..inspection import preserving_state
-from ..introspection import attach
-from ..introspection.libraries import steepness
-from ..introspection.neurons import neurons, resetting
+from ..introspection import introspect, neurons, reset_of, steepness, wrap_network
 from ..method import PLACEMENTS, Readout, Reset, Shortcut, ShortcutOutput, TimeLoop, resolve
 from ..neurons import IF, LIF, Neuron, Resizable
 from .calibration import calibrate, set_widths
@@ -65,7 +63,7 @@ def of_branches(setup: Setup, batches: Sequence[Batch], reset: Reset | None) -> 
         return _found_branches(setup, batches[0][0], reset)
     if setup.inner is not None:
         return []
-    reset = resetting(setup.model, reset)
+    reset = reset_of(setup.model, reset)
     with preserving_state(setup.model), torch.no_grad():
         reset(setup.model)
         logits = setup.model(batches[0][0])
@@ -104,13 +102,14 @@ def _found_branches(setup: Setup, example: Any, reset: Reset | None) -> list[Rem
     @cache
     def built(taps: str | int) -> tuple[Shortcut, Any]:
         """The wrapper, and where logits are in what the network gives."""
-        how: Any = {"reset": reset or bare.layout.reset, "log": lambda line: None}
+        how: Any = {"reset": reset or bare.layout.reset}
         if isinstance(bare.run, TimeLoop):
             loop = "input" if bare.run.steps is None else bare.run.steps
             how |= {"loop": loop, "batch_axis": bare.layout.batch_axis}
         if bare.readout is not None:
             how["readout"] = bare.readout
-        model = attach(copy.deepcopy(bare).network, taps, example=example, **how)
+        network = copy.deepcopy(bare).network
+        model = wrap_network(network, introspect(network, example, taps=taps, **how), example)
         found = model.readout
         if bare.readout is None:
             # The loss is the caller's, of what the network gives.

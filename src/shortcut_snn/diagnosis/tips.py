@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from ..introspection.probing import UNFIT
+from ..introspection import CALL_ERRORS
 from .layers import Batch, Examination, Loss, examine
 from .verdict import Verdict, judge
 
@@ -70,7 +70,7 @@ def tips(
         try:
             setup = remedy.apply()
             after = examine(setup.model, batches, setup.loss, network=setup.network, **options)
-        except UNFIT:
+        except CALL_ERRORS:
             continue
         measured += 1
         new = [judge(layers) for layers in after.batches]

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from ..inspection import hooked
-from ..introspection.neurons import neurons
+from ..introspection import neurons
 from ..method import first_tensor
 from ..neurons import ILIF, CurrentNeuron
 

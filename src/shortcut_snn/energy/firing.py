@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..inspection import hooked
-from ..introspection.neurons import spiking_layers
+from ..introspection import spiking_layers
 
 
 @contextmanager

@@ -10,9 +10,7 @@ import torch
 from torch import nn
 
 from ..inspection import hooked
-from ..introspection.attachment import describe
-from ..introspection.libraries import libraries_of
-from ..introspection.neurons import neurons, stepwise
+from ..introspection import adapters_of, describe, neurons, single_step_neurons
 from ..method import Reset, Shortcut, call_on, dry_copy, first_tensor, primary
 from ..nets import SpikingNetwork
 from ..random_state import preserve_random_state
@@ -100,7 +98,7 @@ class _Call:
 
 def _infer_call(network: nn.Module, example: Any, time_steps: int | None, reset: Reset | None) -> _Call:
     inner = network.network if isinstance(network, Shortcut) else network
-    if isinstance(inner, SpikingNetwork) and not libraries_of(inner):
+    if isinstance(inner, SpikingNetwork) and not adapters_of(inner):
         return _Call(None, reset, None, time_steps or inner.time_steps)
     if isinstance(network, Shortcut):
         reset = reset or network._reset
@@ -184,7 +182,7 @@ def _run(network: nn.Module, call: _Call, batch: Any) -> None:
 def _time_steps_of_neurons(network: nn.Module, call: _Call, batch: Any) -> int | None:
     """Return T of a network with an inner time loop, as its neurons see it; None if it has no known neurons."""
     steps: dict[str, int] = {}
-    stepwise_neurons = stepwise(network)
+    stepwise_neurons = single_step_neurons(network)
 
     def count_steps(name: str, module: nn.Module, args: Any, output: Any) -> None:
         steps[name] = steps.get(name, 0) + 1 if name in stepwise_neurons else len(first_tensor(output))

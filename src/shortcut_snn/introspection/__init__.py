@@ -1,6 +1,31 @@
-"""Introspection: how any network is called, reset, laid out and read."""
+"""Introspection: how any network is called, reset, laid out and read.
 
-from .attachment import attach
-from .neurons import spiking_layers
+:func:`introspect` asks one question after another, each in a file of its own: :mod:`.infer_time_loop`,
+:mod:`.infer_reset`, :mod:`.infer_batch_axis`, :mod:`.infer_readout`, :mod:`.infer_taps`. Adapters of known libraries
+(:mod:`.adapters`) answer first. Forward passes through copies of the network (:mod:`.probe`) answer the rest.
+"""
 
-__all__ = ["attach", "spiking_layers"]
+from .adapters import Adapter, adapters_of, library_reset, steepness
+from .answer import Answer
+from .introspect import describe, introspect, wrap_network
+from .neurons import neurons, reset_of, single_step_neurons, spiking_layers
+from .perturb import alter
+from .probe import CALL_ERRORS, is_layer
+
+__all__ = [
+    "CALL_ERRORS",
+    "Adapter",
+    "Answer",
+    "adapters_of",
+    "alter",
+    "describe",
+    "introspect",
+    "is_layer",
+    "library_reset",
+    "neurons",
+    "reset_of",
+    "single_step_neurons",
+    "spiking_layers",
+    "steepness",
+    "wrap_network",
+]

@@ -1,45 +1,45 @@
-"""The spiking neurons of a network, of this package and of other libraries."""
+"""The spiking neurons of a network, built-in and third-party, and their reset."""
 
 from torch import nn
 
 from ..method import Reset
 from ..neurons import CurrentNeuron, Neuron, NormNeuron
-from .libraries import libraries_of
-from .states import own_reset
+from .adapters import adapters_of, library_reset
 
 
 def spiking_layers(network: nn.Module) -> dict[str, nn.Module]:
-    """Return the layers whose outputs are spikes, in the order of the network.
+    """Return the built-in layers whose outputs are spikes, in the order of the network.
 
-    A neuron inside a :class:`NormNeuron`, or a :class:`CurrentNeuron` of a folded network, is not listed beside it: the
-    two are one layer and may run as one.
+    The neuron inside a :class:`NormNeuron`, or inside a :class:`CurrentNeuron` of a folded network, is not listed
+    separately: layer and neuron may run as one.
     """
-    found: dict[str, nn.Module] = {}
+    layers: dict[str, nn.Module] = {}
     for name, module in network.named_modules():
-        inside = any(name == other or name.startswith(f"{other}.") for other in found)
+        inside = any(name == outer or name.startswith(f"{outer}.") for outer in layers)
         if isinstance(module, NormNeuron | CurrentNeuron | Neuron) and not inside:
-            found[name] = module
-    return found
+            layers[name] = module
+    return layers
 
 
 def neurons(network: nn.Module) -> dict[str, nn.Module]:
-    """Return the neuron modules by the names of their layers (see :func:`~.firing.spiking_layers`).
-
-    Those of other libraries that are known are found too.
-    """
-    ours = spiking_layers(network)
-    found = {name: layer.neuron if isinstance(layer, NormNeuron) else layer for name, layer in ours.items()}
-    for library in libraries_of(network):
-        found |= library.neurons(network)
-    return found
+    """Return the neurons of a network, built-in or of a known library, by the names of their layers."""
+    layers = spiking_layers(network)
+    modules = {name: layer.neuron if isinstance(layer, NormNeuron) else layer for name, layer in layers.items()}
+    for adapter in adapters_of(network):
+        modules |= adapter.neurons(network)
+    return modules
 
 
-def stepwise(network: nn.Module) -> set[str]:
-    """Return the names of the neurons that compute one time step a call."""
-    known = [(library, library.neurons(network)) for library in libraries_of(network)]
-    return {name for library, found in known for name, module in found.items() if library.is_stepwise(module)}
+def single_step_neurons(network: nn.Module) -> set[str]:
+    """Return the names of the library neurons that compute one time step per call."""
+    return {
+        name
+        for adapter in adapters_of(network)
+        for name, neuron in adapter.neurons(network).items()
+        if adapter.is_single_step(neuron)
+    }
 
 
-def resetting(network: nn.Module, reset: Reset | None) -> Reset:
-    """Return what puts a network's neurons to rest: what is given, or what their libraries do."""
-    return reset or own_reset(libraries_of(network)) or (lambda model: None)
+def reset_of(network: nn.Module, reset: Reset | None) -> Reset:
+    """Return the caller's reset, or that of the libraries of a network's neurons, or one that does nothing."""
+    return reset or library_reset(adapters_of(network)) or (lambda model: None)

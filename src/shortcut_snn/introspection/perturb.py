@@ -1,6 +1,12 @@
-"""A batch, and others like it: of other values, or of another number of samples."""
+"""Perturbations of an example, and what they change in an output.
 
-from typing import Any
+The length of an axis does not identify it. The batch axis is identified by a perturbation: if one sample of the input
+changes, then only the same sample changes along the batch axis of every output.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -9,12 +15,18 @@ from torch.utils._pytree import tree_map_only
 from ..method import primary
 
 
-def alter(example: Any, axis: int, number: int | None, seed: int = 1, wide: bool = False) -> Any:
-    """Return a batch with other values in one of its samples, or in all of them: of the same range, or wider ones.
+def alter(example: Any, axis: int, sample: int | None, seed: int = 1, wide: bool = False) -> Any:
+    """Return an example with other values in one sample, or in all samples.
+
+    Args:
+        example: a batch.
+        axis: its batch axis.
+        sample: index of the sample to alter; None for all.
+        seed: of the values.
+        wide: draw from a range six times as wide as that of the example, instead of the same range.
 
     Example:
-        >>> from shortcut_snn.introspection.changes import changes
-        >>> changes(torch.rand(3, 2), alter(torch.rand(3, 2), 0, None))
+        >>> changed_indices(torch.rand(3, 2), alter(torch.rand(3, 2), 0, None))
         [{0, 1, 2}, {0, 1}]
     """
     length = primary(example).shape[axis]
@@ -23,17 +35,33 @@ def alter(example: Any, axis: int, number: int | None, seed: int = 1, wide: bool
     def change(tensor: Tensor) -> Tensor:
         if tensor.dim() <= axis or tensor.shape[axis] != length or not tensor.numel():
             return tensor
-        other = _other(tensor, generator, wide)
-        if number is not None:
-            mine = torch.arange(length, device=tensor.device) == number
-            other = torch.where(mine.view(-1, *[1] * (tensor.dim() - axis - 1)), other, tensor)
+        other = _other_values(tensor, generator, wide)
+        if sample is not None:
+            selected = torch.arange(length, device=tensor.device) == sample
+            other = torch.where(selected.view(-1, *[1] * (tensor.dim() - axis - 1)), other, tensor)
         return other
 
     return tree_map_only(Tensor, change, example)
 
 
+def _other_values(tensor: Tensor, generator: torch.Generator, wide: bool) -> Tensor:
+    if tensor.dtype == torch.bool:
+        return ~tensor
+    if tensor.is_complex():
+        return tensor * 2 + 1
+    low, high = tensor.min(), tensor.max()
+    two_values = not tensor.is_floating_point() or bool(((tensor == low) | (tensor == high)).all())
+    if two_values:
+        # Integers such as words, and spikes, keep to the values that occur.
+        return low + high - tensor if high > low else tensor + 1
+    drawn = torch.rand(tensor.shape, generator=generator)
+    if wide:
+        drawn = 6 * drawn - 2.5
+    return low + (high - low) * drawn.to(tensor.device, tensor.dtype)
+
+
 def resized(example: Any, axis: int, samples: int) -> Any:
-    """Return a batch with another number of samples: the first ones, or some again.
+    """Return an example with another number of samples: its first ones, repeated if there are too few.
 
     Example:
         >>> resized((torch.ones(8, 2), 3), 0, 4)[0].shape, resized(torch.ones(1, 2), 0, 4).shape
@@ -50,26 +78,84 @@ def resized(example: Any, axis: int, samples: int) -> Any:
 
 
 def varied(tensor: Tensor) -> Tensor:
-    """Return a tensor in which not all is the same, drawn at random where the one given is."""
+    """Return the tensor, or random numbers of its shape if all its values are equal."""
     if tensor.dim() and tensor.is_floating_point() and tensor.numel() and tensor.min() == tensor.max():
         drawn = torch.rand(tensor.shape, generator=torch.Generator().manual_seed(0))
         return drawn.to(tensor.device, tensor.dtype)
     return tensor.detach()
 
 
-def _other(tensor: Tensor, generator: torch.Generator, wide: bool) -> Tensor:
-    if tensor.dtype == torch.bool:
-        return ~tensor
-    if tensor.is_complex():
-        return tensor * 2 + 1
-    low, high = tensor.min(), tensor.max()
-    if not tensor.is_floating_point():
-        # Other values of those there are, such as words; one more where there is one alone.
-        return low + high - tensor if high > low else tensor + 1
-    if bool(((tensor == low) | (tensor == high)).all()):
-        return low + high - tensor if high > low else tensor + 1
-    drawn = torch.rand(tensor.shape, generator=generator)
-    if wide:
-        drawn = 6 * drawn - 2.5
-    drawn = drawn.to(tensor.device, tensor.dtype)
-    return low + (high - low) * drawn
+def changed_indices(before: Tensor, after: Tensor) -> list[set[int]] | None:
+    """Return, for each axis, the indices at which two tensors differ; None if they are equal.
+
+    Example:
+        >>> changed_indices(torch.zeros(2, 3), torch.tensor([[0, 0, 0], [1, 1, 1]]))
+        [{1}, {0, 1, 2}]
+    """
+    if before.shape != after.shape:
+        return [set(range(length)) for length in before.shape]
+    differ = before != after
+    if before.is_floating_point():
+        differ &= ~(before.isnan() & after.isnan())
+    if not differ.any():
+        return None
+    per_axis = [
+        differ.movedim(axis, 0).flatten(1).any(1) if differ.dim() > 1 else differ for axis in range(differ.dim())
+    ]
+    return [set(changed.nonzero().flatten().tolist()) for changed in per_axis]
+
+
+@dataclass(frozen=True)
+class BatchAxis:
+    """An axis that holds samples, and perhaps time steps as well.
+
+    Args:
+        axis: its index.
+        merged: None for samples alone; ``"time"`` for an axis ``T * N``, ``"batch"`` for ``N * T``.
+    """
+
+    axis: int
+    merged: Literal["time", "batch"] | None = None
+
+
+def batch_axes(base: Sequence[Tensor], altered: Mapping[int, Sequence[Tensor]], length: int) -> list[BatchAxis] | None:
+    """Return the axes that may hold samples, in a tensor or in those of several calls.
+
+    Args:
+        base: the tensors for the example.
+        altered: the tensors for the example with one sample altered, by the index of the sample.
+        length: number of samples.
+
+    Returns:
+        None if nothing changed.
+
+    Example:
+        >>> batch_axes([torch.zeros(5, 3)], {1: [torch.tensor([0, 1, 0]).expand(5, 3)]}, 3)
+        [BatchAxis(axis=1, merged=None)]
+    """
+    # For each altered sample and each axis, the indices that changed in any of the calls.
+    changed: dict[int, list[set[int]]] = {}
+    for sample, tensors in altered.items():
+        if len(tensors) != len(base):
+            return []
+        for before, after in zip(base, tensors, strict=True):
+            if not (isinstance(before, Tensor) and isinstance(after, Tensor)) or before.dim() != base[0].dim():
+                return []
+            indices = changed_indices(before, after)
+            if indices is not None:
+                total = changed.setdefault(sample, [set() for _ in indices])
+                for all_indices, new in zip(total, indices, strict=True):
+                    all_indices |= new
+    if not changed:
+        return None
+    fitting = []
+    for axis, size in enumerate(base[0].shape):
+        if size == length and size > 1 and all(axes[axis] <= {sample} for sample, axes in changed.items()):
+            fitting.append(BatchAxis(axis))
+        elif size > length > 1 and size % length == 0:
+            steps = size // length
+            if all({index % length for index in axes[axis]} <= {sample} for sample, axes in changed.items()):
+                fitting.append(BatchAxis(axis, "time"))
+            elif all({index // steps for index in axes[axis]} <= {sample} for sample, axes in changed.items()):
+                fitting.append(BatchAxis(axis, "batch"))
+    return fitting

@@ -14,11 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import components
-from ..attaching import attach, method_named
+from ..attachment import attach, method_named
 from ..diagnosis.calibration import set_widths
-from ..introspection.attachment import describe
-from ..introspection.libraries import libraries_of
-from ..introspection.states import own_reset
+from ..introspection import adapters_of, describe, library_reset
 from ..method import (
     BranchWeight,
     Criterion,
@@ -210,9 +208,9 @@ class ShortcutCallback(Callback):
         if self._shortcut is not None and self._shortcut.network is network:
             return self._shortcut._reset
         example = pl_module.example_input_array if self.example is None else self.example
-        libraries = libraries_of(network)
+        libraries = adapters_of(network)
         if libraries or example is None or loop not in ("auto", "network"):
-            return own_reset(libraries)
+            return library_reset(libraries)
         return describe(network, example, loop=loop).reset
 
     def _find(self, pl_module: pl.LightningModule) -> nn.Module:

@@ -81,13 +81,15 @@ def call_network(network: nn.Module, run: Callable[..., Any] | None, *args: Any,
 def call_on(network: nn.Module, run: Callable[..., Any] | None, example: Any) -> Any:
     """Call a network on an example of one or several inputs (a tuple, or a dictionary of its arguments).
 
-    The network gets a copy of the example, so it may change its input in place.
+    The network gets a copy of the example: it may change its input in place, or draw from a generator in it.
 
     Example:
         >>> call_on(nn.Bilinear(2, 3, 4), None, (torch.ones(5, 2), torch.ones(5, 3))).shape
         torch.Size([5, 4])
     """
-    args, kwargs = inputs_of(network, tree_map_only(Tensor, torch.clone, example))
+    example = tree_map_only(Tensor, torch.clone, example)
+    example = tree_map_only(torch.Generator, copy.deepcopy, example)
+    args, kwargs = inputs_of(network, example)
     return call_network(network, run, *args, **kwargs)
 
 

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from ..components import component_of
 from ..data import Data, as_data
-from ..introspection import attach
+from ..introspection import introspect, wrap_network
 from ..nets import build_network as build_from_options
 from ..nets import channels_last
+from ..nets.size import check_size
 from ..random_state import seed_everything
 from ..training import Row, RunFolder, Task, fit, seeded
 from .entries import from_dict
-from .memory import check_memory
 from .recipe import Recipe
 
 Log = Callable[[str], object]
@@ -103,7 +103,7 @@ def build(recipe: Recipe, data: Data | None = None, *, tell: Log = print) -> tup
     Args:
         recipe: the recipe.
         data: its data, if already loaded.
-        tell: receives a line about the branches of a network that is not built in.
+        tell: receives the layout of a network that is not built in.
 
     Raises:
         ValueError: parts that do not fit together, or invalid data.
@@ -149,8 +149,27 @@ def load_data(recipe: Recipe) -> Data:
         raise ValueError(f"load() of the data {name!r}: {error}") from None
 
 
+def check_memory(recipe: Recipe, data: Data, trains: bool) -> None:
+    """Refuse batches that do not fit into the memory of this machine.
+
+    Raises:
+        TooLarge: the message gives the memory that a batch needs.
+    """
+    part: Any = getattr(data, "train" if trains else "test", None)
+    batch_size = getattr(recipe.data, "batch_size", 1)
+    check_size(
+        recipe.network,
+        recipe.neuron,
+        data.description,
+        batch=min(batch_size, len(part)) if hasattr(part, "__len__") else batch_size,
+        trains=trains and component_of(recipe.method.gradient).name == "bptt",
+        size=4 if recipe.training.precision == "fp32" else 2,
+    )
+
+
 def build_network(recipe: Recipe, description: Mapping[str, Any]) -> nn.Module:
     """Return the network of a recipe, without branches, for data with this description."""
+    check_size(recipe.network, recipe.neuron, description)
     network = build_from_options(recipe.network, recipe.neuron, description)
     if description.get("kind") == "static":
         channels_last(network)
@@ -172,7 +191,7 @@ def build_task(
         data: its data.
         network: the network without branches.
         description: of the data that the network was trained on, by default that of ``data``.
-        tell: receives a line about the branches of a network that is not built in.
+        tell: receives the layout of a network that is not built in.
 
     Raises:
         ValueError: branches or objective that the network cannot have.
@@ -205,15 +224,15 @@ def build_task(
     # Only the task knows how to turn a sample into the network's input.
     plain_task = task_of(network)
     example, target = plain_task.ready(data.sample(SAMPLES))
-    model = attach(
+    layout = introspect(
         network,
-        taps,
-        example=example,
+        example,
+        taps=taps,
         labels=target if isinstance(target, Tensor) else None,
         samples=plain_task.count(target),
         readout=plain_task.readout,
-        wrap=recipe.method.gradient,
-        log=tell if taps else lambda line: None,
-        **options,
     )
+    model = wrap_network(network, layout, example, wrapper=recipe.method.gradient, **options)
+    if taps:
+        tell(layout.summary())
     return task_of(model)

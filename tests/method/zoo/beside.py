@@ -149,7 +149,7 @@ class Beside(nn.Module):
 
 @entry(
     images(3, 1),
-    asks=r"gives output\[0\] of shape \(3, 1, 8, 8\), output\[1\] .* which of these are the logits is not told",
+    asks=r"output\[0\] of shape \(3, 1, 8, 8\), output\[1\] .*readout=",
     cure={"readout": lambda output: output[1]},
     read=first_of(1),
 )
@@ -170,7 +170,7 @@ class Variational(nn.Module):
         return self.decoder(mean), mean, self.variance(x)
 
 
-@entry(features(), asks=r"others changes too, and does so first in what 'centre' gives; pass batch_axis=0")
+@entry(features(), asks="'centre'.*batch_axis=0")
 class Centred(nn.Module):
     """Which module mixes samples is said."""
 
@@ -198,12 +198,12 @@ class Sequences(nn.Module):
         return self.head(self.body(x).flatten(2)).mean(0)
 
 
-@entry(frames(), asks=r"can if they take sequences: call spikingjelly.*set_step_mode\(net, 'm'\) before")
+@entry(frames(), asks=r"call spikingjelly.*set_step_mode\(net, 'm'\)")
 def step_mode_forgotten() -> nn.Module:
     return Sequences()
 
 
-@entry(sequence(), asks=r"call spikingjelly.*set_step_mode\(net, 'm'\) before, if the network takes a whole sequence")
+@entry(sequence(), asks=r"call spikingjelly.*set_step_mode\(net, 'm'\)")
 class StepModeForgottenWithoutAnError(nn.Module):
     """Linear layers take sequences in any mode."""
 
@@ -217,7 +217,7 @@ class StepModeForgottenWithoutAnError(nn.Module):
 
 @entry(
     features(),
-    asks=r"output\[0\] of shape \(3, 5\), output\[1\] of shape \(3, 6\), and which of these are the logits is not told",
+    asks=r"output\[0\] of shape \(3, 5\), output\[1\] of shape \(3, 6\).*readout=",
     cure={"readout": lambda output: output[0]},
     read=first_of(0),
 )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 CLASSES = 5
-WHICH = r"may be time: pass batch_axis=1 if it is \[T, N, ...\], batch_axis=0 if it is \[N, T, ...\]"
+WHICH = "may be time: pass batch_axis=1"
 """What a network of one time step a call is asked about."""
 TIME_FIRST = {"batch_axis": 1}
 Read = Callable[[nn.Module, Any], Tensor]

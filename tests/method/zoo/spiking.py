@@ -289,7 +289,7 @@ def rest(network: nn.Module) -> None:
             module.mem = None
 
 
-@entry(frames(), batch=1, read=rested, given=TIME_FIRST, asks="keeps a state.*1.mem.*pass reset=", cure={"reset": rest})
+@entry(frames(), batch=1, read=rested, given=TIME_FIRST, asks="1.mem.*pass reset=", cure={"reset": rest})
 def used_without_a_reset() -> nn.Module:
     return Used(Cell)
 

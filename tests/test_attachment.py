@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from shortcut_snn import LinearDecay, LossSum, Shortcut, attach, nets
 from shortcut_snn.diagnosis import examine
-from shortcut_snn.introspection.libraries import steepness
+from shortcut_snn.introspection import steepness
 from shortcut_snn.neurons import LIF, ATan
 from shortcut_snn.recipes import PRESETS, recipe_of
 
@@ -58,7 +58,7 @@ def test_every_preset_is_given_whole_or_refused(name: str) -> None:
     network, (x, labels) = spikingjelly("m"), digits()
     hooks = sum(len(module._forward_hooks) for module in network.modules())
     if name in ("tdbn", "sew", "ms", "sltt", "rate"):
-        with pytest.raises(ValueError, match=r"a change of the network's own layers|works on neurons of shortcut_snn"):
+        with pytest.raises(ValueError, match=r"changes the network|use bptt"):
             attach(network, method=name, example=x, labels=labels)
         assert sum(len(module._forward_hooks) for module in network.modules()) == hooks
         return
@@ -98,18 +98,16 @@ def test_whatever_goes_wrong_in_calibration_leaves_no_hook() -> None:
 
 def test_what_is_missing_is_asked_for() -> None:
     network, (x, labels) = spikingjelly("m"), digits()
-    with pytest.raises(ValueError, match=r"on a batch of real data: pass it as example=\.\.\., and labels="):
+    with pytest.raises(ValueError, match="labels="):
         attach(network, method="calibrated", example=x)
-    with pytest.raises(ValueError, match=r"no method 'calibratd' \(did you mean calibrated\?\); there are: vanilla"):
+    with pytest.raises(ValueError, match="did you mean calibrated"):
         attach(network, method="calibratd", example=x)
-    with pytest.raises(ValueError, match="'vanilla' has no branches: leave taps out"):
+    with pytest.raises(ValueError, match="no branches"):
         attach(network, ["1"], method="vanilla", example=x)
     silent = spikingjelly("m", lambda: neuron.LIFNode(surrogate_function=surrogate.Rect()))
-    with pytest.raises(
-        ValueError, match=r"at the last spiking layer, 11, is 0 with this example.*at which layers fire"
-    ):
+    with pytest.raises(ValueError, match=r"layer, 11, .*example="):
         attach(silent, method="calibrated", example=0 * x, labels=labels)
-    with pytest.raises(ValueError, match="needs the logits of every time step, which Means does not"):
+    with pytest.raises(ValueError, match="every time step, which Means"):
         attach(Means(network), method="tet", example=x)
     for each in (network, silent):
         assert not any(module._forward_hooks for module in each.modules())

@@ -1,0 +1,259 @@
+"""One call that wraps any network with branches: introspection, then the method.
+
+The module is not called ``attach``: importing a submodule ``shortcut_snn.attach`` would replace the function.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from .introspection import introspect, is_layer, wrap_network
+from .method import (
+    Constant,
+    Extract,
+    Head,
+    Readout,
+    Reset,
+    Shortcut,
+    TimeAxis,
+    example_of,
+    stages,
+    takes_every_step,
+)
+
+Auto = Literal["auto"]
+
+
+def attach(
+    network: nn.Module,
+    taps: str | int | Sequence[str] = "auto",
+    *,
+    example: Any = None,
+    labels: Tensor | None = None,
+    method: str | None = None,
+    num_classes: int | None = None,
+    loop: Literal["auto", "network", "input"] | int = "auto",
+    batch_axis: int | Auto = "auto",
+    readout: Extract | Auto | None = "auto",
+    reset: Reset | Auto | None = "auto",
+    head: Head | str | Mapping[str, Any] | None = None,
+    time_axis: TimeAxis | Auto | Sequence[TimeAxis | Auto] = "auto",
+    channel_axis: int | Auto | Sequence[int | Auto] = "auto",
+    extract: Extract | None = None,
+    samples: int | None = None,
+    pack: bool = False,
+    log: Callable[[str], object] = print,
+) -> Shortcut:
+    """Wrap a network of SpikingJelly, snnTorch, Norse, sinabs, plain PyTorch or your own for training with branches.
+
+    Whatever is left at ``"auto"`` is inferred by forward passes of ``example`` through copies of the network. The
+    network itself, its state and all random states stay as they are. The result is ``model.layout``.
+
+    Args:
+        network: maps a batch, or one time step of it, to logits, perhaps of every time step, perhaps in a tuple.
+        taps: ``"auto"``: the ends of its stages, or else 3 places evenly spread; with a method, where the method has
+            them. A number: as many places. Or ``"stages"``, ``"blocks"`` or names; see :class:`Shortcut`.
+        example: a batch as in training; its values do not matter. A tuple or a dictionary of inputs is passed to the
+            network as its arguments, if it takes these. Not needed for built-in networks.
+        labels: of the example, or its targets. Their number tells samples from time steps, their classes tell logits
+            from other outputs, and their shape ``[N, steps, variables]`` tells a forecast from logits.
+        method: a preset such as ``"evolutionary"`` or ``"calibrated"``. The wrapper gets its branches, its
+            ``objective`` and its ``branch_weight``. A preset that calibrates surrogates sets those of the network. It
+            needs real data as ``example``, and ``labels``. They stay set when the branches are gone.
+        num_classes: width of the logits; inferred by default.
+        loop: the time loop. ``"network"``: one call takes the whole batch. ``"input"``: one call takes one time step,
+            and the wrapper calls the network for each step of a batch ``[T, N, ...]``, or ``[N, T, ...]`` with
+            ``batch_axis=0``. An integer: likewise, on a static batch shown for this number of steps.
+        batch_axis: the axis of samples in the example, 0 or 1.
+        readout: maps the network's output to logits; see :class:`Shortcut`. ``"auto"`` finds the logits in a tuple or a
+            dictionary and averages them over time. None takes the output as it is.
+        reset: returns the neurons to their initial state; see :class:`Shortcut`. None keeps their state.
+        head: the auxiliary head of each branch; see :class:`Shortcut`.
+        time_axis: of tapped outputs; see :class:`Shortcut`.
+        channel_axis: of tapped outputs; see :class:`Shortcut`.
+        extract: maps tapped outputs to tensors; see :class:`Shortcut`.
+        samples: the number of samples of the example, if there are no labels to tell it.
+        pack: in training, keep spikes for the backward pass as bits, whatever layer takes them. Gradients are the same.
+        log: takes the summary of the layout, one line for each question.
+
+    Raises:
+        ValueError: an answer remains open, and the message names the argument to pass; or the method does not fit.
+
+    Example:
+        >>> import torch
+        >>> network = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+        >>> model = attach(network, ["1"], example=torch.rand(2, 4))
+        neurons:    plain PyTorch
+        time loop:  one call for the whole batch (it takes the example and keeps no state)
+        reset:      not needed (no state outlives a forward pass)
+        batch axis: 0 (altering one sample along it changes this sample of the output alone)
+        readout:    output, 3 classes (the only tensor of the output)
+        taps:       1 (5 channels) (your taps=[...])
+        >>> model.branches[0].classifier
+        Linear(in_features=5, out_features=3, bias=True)
+    """
+    preset = None if method is None else method_named(method)
+    wrapper: Callable[..., Shortcut] = Shortcut
+    if preset is not None:
+        if preset.calibrate and labels is None:
+            raise ValueError(
+                f"the method {method!r} calibrates surrogates on real data: pass example=... and labels=..."
+            )
+        taps, wrapper = _taps_of(preset, network, taps, method), preset.gradient
+        head = preset.branches.head if head is None and preset.branches is not None else head
+    example = example_of(network, example)
+    layout = introspect(
+        network,
+        example,
+        taps=taps,
+        labels=labels,
+        num_classes=num_classes,
+        loop=loop,
+        batch_axis=batch_axis,
+        time_axis=time_axis,
+        channel_axis=channel_axis,
+        extract=extract,
+        readout=readout,
+        reset=reset,
+        samples=samples,
+    )
+    model = wrap_network(network, layout, example, head=head, wrapper=wrapper)
+    log(layout.summary())
+    if preset is not None:
+        _apply_method(model, preset, example, labels, log)
+    if pack:
+        model.run = PackedRun(model.run)
+    return model
+
+
+def method_named(name: str) -> Any:
+    """Return the method of a preset.
+
+    Raises:
+        ValueError: there is no such preset, or it changes the network.
+
+    Example:
+        >>> method_named("calibrated").calibrate
+        True
+    """
+    from .components import suggestion
+    from .recipes import PRESETS, recipe_of
+
+    methods = [preset for preset, entries in PRESETS.items() if "network" not in entries]
+    if name not in PRESETS:
+        raise ValueError(f"no method {name!r}{suggestion(name, methods)}; there are: {', '.join(methods)}")
+    if name not in methods:
+        raise ValueError(
+            f"the preset {name!r} changes the network's layers, which attach leaves as they are: build the network so, "
+            f"or use one of {', '.join(methods)}"
+        )
+    return recipe_of(name).method
+
+
+def _taps_of(
+    preset: Any, network: nn.Module, taps: str | int | Sequence[str], name: str | None
+) -> str | int | Sequence[str]:
+    """Return the caller's taps, or those of a preset."""
+    if preset.branches is None:
+        if taps != "auto":
+            raise ValueError(f"the method {name!r} has no branches: leave taps out, or choose another")
+        return []
+    wants_blocks = taps == "auto" and preset.branches.taps == "blocks"
+    return "blocks" if wants_blocks and _stages_span_most(network) else taps
+
+
+def _stages_span_most(network: nn.Module) -> bool:
+    """Return whether the stages of a network hold most of its layers."""
+    prefixes = tuple(f"{stage}." for stage in stages(network))
+    layers = [name for name, module in nn.Module.named_modules(network) if is_layer(module)]
+    return len(prefixes) > 1 and 2 * sum(name.startswith(prefixes) for name in layers) >= len(layers)
+
+
+def _apply_method(model: Shortcut, preset: Any, example: Any, labels: Any, log: Callable[[str], object]) -> None:
+    """Give a wrapper the objective and the branch weight of a preset, and calibrate surrogates."""
+    model.objective = preset.objective
+    model.branch_weight = Constant(0.0) if preset.branches is None else preset.branches.branch_weight
+    try:
+        if takes_every_step(preset.objective):
+            if not isinstance(model.readout, Readout) or model.readout.time_axis is None:
+                raise ValueError(
+                    f"the method needs the logits of every time step, which {type(model.network).__name__} does not "
+                    "return: change the network, or use another method"
+                )
+            model.readout, model.taps.every_step = EveryStep(model.readout), True
+        if preset.calibrate:
+            _calibrate(model, example, labels, log)
+    except BaseException:
+        model.strip()
+        raise
+
+
+def _calibrate(model: Shortcut, example: Any, labels: Any, log: Callable[[str], object]) -> None:
+    """Calibrate the surrogates of a wrapped network, and log in how many layers that succeeds."""
+    from .diagnosis import calibrate, examine
+
+    def loss(output: Any, labels: Any) -> Any:
+        return model.objective(output, labels, 0.0)
+
+    *_, last = examine(model, [(example, labels)], loss, network=model.network).layers
+    if not 0 < last.norm < math.inf:
+        raise ValueError(
+            f"surrogates cannot be calibrated: the gradient at the last spiking layer, {last.layer}, has the norm "
+            f"{last.norm:g}. Pass example=... as a batch of data at which layers fire"
+        )
+    model.widths = calibrate(model.network, [(example, labels)], loss, model=model)
+    *earlier, last = examine(model, [(example, labels)], loss, network=model.network).layers
+    off = [layer.layer for layer in earlier if not 0.9 < layer.norm / last.norm < 1.1]
+    missed = f"; out of reach in {', '.join(off)}" if off else ""
+    log(
+        "surrogates calibrated: the gradient has the norm of the last spiking layer's in "
+        f"{len(earlier) - len(off)} of the {len(earlier)} before it{missed}"
+    )
+
+
+@dataclass(frozen=True)
+class EveryStep:
+    """Map a network's output to the logits of every time step, ``[T, N, classes]``.
+
+    Args:
+        readout: the readout that averages them.
+
+    Example:
+        >>> import torch
+        >>> EveryStep(Readout((), 1))(torch.ones(2, 4, 3)).shape
+        torch.Size([4, 2, 3])
+    """
+
+    readout: Readout
+
+    def __call__(self, output: Any) -> Tensor:
+        """Return the logits."""
+        logits, axis = self.readout.find(output), self.readout.time_axis
+        assert axis is not None
+        return (logits if self.readout.unfold is None else self.readout.unfold(logits)).movedim(axis, 0)
+
+
+@dataclass(frozen=True)
+class PackedRun:
+    """Call a network and keep the spikes that its modules return for the backward pass as bits.
+
+    Args:
+        run: calls the network; None for one call.
+
+    Example:
+        >>> import torch
+        >>> PackedRun(None)(nn.ReLU(), torch.ones(2))
+        tensor([1., 1.])
+    """
+
+    run: Callable[..., Any] | None
+
+    def __call__(self, network: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """Return the output of the network."""
+        from .neurons import packed_spikes
+
+        with packed_spikes(nn.Module.modules(network)):
+            return network(*args, **kwargs) if self.run is None else self.run(network, *args, **kwargs)

@@ -1,0 +1,62 @@
+"""Adapter: the documented conventions of one spiking library, as facts that need no probing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from ...method import Reset
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """The conventions of one library. No library is imported until a network of it is.
+
+    Args:
+        name: of the library, as its authors write it.
+        is_neuron: whether a module is one of its spiking neurons.
+        is_single_step: whether a neuron computes one time step per call, not a whole sequence.
+        reset: returns a network's neurons to their initial state; None if they keep no state between calls.
+        time_axis: the axis of time in the output of its multi-step layers; None if they have none.
+        set_multi_step: switches a network to multi-step mode, if the library has such a mode.
+        set_multi_step_call: that call in the user's code, for a network ``net``.
+
+    Example:
+        >>> from shortcut_snn.introspection.adapters import SPIKINGJELLY
+        >>> SPIKINGJELLY.neurons(nn.Sequential(nn.Linear(2, 2)))
+        {}
+    """
+
+    name: str
+    is_neuron: Callable[[nn.Module], bool]
+    is_single_step: Callable[[nn.Module], bool]
+    reset: Reset | None
+    time_axis: int | None
+    set_multi_step: Reset | None = None
+    set_multi_step_call: str = ""
+
+    def neurons(self, network: nn.Module) -> dict[str, nn.Module]:
+        """Return a network's spiking neurons of this library by name, in the order of the network."""
+        # Not the network's own named_modules, which some classes override.
+        return {name: module for name, module in nn.Module.named_modules(network) if self.is_neuron(module)}
+
+
+def is_from(module: nn.Module, package: str) -> bool:
+    """Return whether a module's class or one of its base classes is defined in a package.
+
+    Example:
+        >>> is_from(nn.ReLU(), "torch.nn"), is_from(nn.ReLU(), "norse")
+        (True, False)
+    """
+    return any(f"{base.__module__}.".startswith(f"{package}.") for base in type(module).__mro__)
+
+
+def modules_with(network: nn.Module, method: str) -> list[nn.Module]:
+    """Return a network's modules that have a method of this name, except metrics, whose state is their result.
+
+    Example:
+        >>> modules_with(nn.ReLU(), "reset")
+        []
+    """
+    modules = list(nn.Module.modules(network))
+    return [m for m in modules if callable(getattr(m, method, None)) and not is_from(m, "torchmetrics")]

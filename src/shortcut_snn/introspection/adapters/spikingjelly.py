@@ -1,0 +1,39 @@
+"""SpikingJelly 2.0.0, and ``clock_driven`` of its versions up to 0.0.0.0.14.
+
+Neurons keep their membrane potential until ``reset()``. In multi-step mode, ``step_mode = "m"``, a layer takes a
+sequence ``[T, N, ...]``. ``clock_driven`` has other classes for that, whose names begin with ``MultiStep``.
+"""
+
+from importlib import import_module
+
+from torch import nn
+
+from .adapter import Adapter, is_from, modules_with
+
+
+def _reset(network: nn.Module) -> None:
+    # The library's reset_net would reset metrics too.
+    for module in modules_with(network, "reset"):
+        module.reset()  # type: ignore[operator]
+
+
+def _set_multi_step(network: nn.Module) -> None:
+    import_module("spikingjelly.activation_based.functional").set_step_mode(network, "m")
+
+
+SPIKINGJELLY = Adapter(
+    "SpikingJelly",
+    is_neuron=lambda module: is_from(module, "spikingjelly.activation_based.neuron"),
+    is_single_step=lambda neuron: getattr(neuron, "step_mode", "m") == "s",
+    reset=_reset,
+    time_axis=0,
+    set_multi_step=_set_multi_step,
+    set_multi_step_call="spikingjelly.activation_based.functional.set_step_mode(net, 'm')",
+)
+CLOCK_DRIVEN = Adapter(
+    "SpikingJelly (clock_driven)",
+    is_neuron=lambda module: is_from(module, "spikingjelly.clock_driven.neuron"),
+    is_single_step=lambda neuron: not type(neuron).__name__.startswith("MultiStep"),
+    reset=_reset,
+    time_axis=0,
+)

@@ -1,0 +1,336 @@
+"""Inference of the readout: the logits in what a network returns, and the axes over which they are averaged.
+
+1. A readout that the caller passes is taken as it is.
+2. An output in the shape of the labels, ``[N, steps, variables]`` or ``[N, *space]``, is the prediction.
+3. Otherwise the logits are found among the tensors of the output, by name, width, and the layer they come from. Then
+   the axes of samples and classes are inferred, and the remaining axis, if it is time, is averaged over.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..method import Readout, Unfold, primary
+from .answer import Answer
+from .channels import axes_unlike_input, infer_channel_axis
+from .infer_batch_axis import SamplePasses, total_steps
+from .outputs import Path, tensors_of
+from .perturb import changed_indices
+from .probe import CALL_ERRORS, Pass, Patch, is_layer, named_modules
+
+_LOGITS_NAMES = ("logits", "output", "outputs", "out", "prediction", "predictions", "pred", "y_hat", "cls", "main")
+_FEW_OUTPUTS = 3
+"""In a tuple of at most this many tensors of one width, the first is read, as spikes before membrane potentials."""
+_ADVICE = "pass readout=..., which maps the network's output to logits [N, classes]"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The readout of a network, and the shape of its predictions.
+
+    Args:
+        readout: maps the output to predictions; None for the output itself.
+        num_classes: width of the logits.
+        shape: of one sample's prediction, if that is not logits.
+    """
+
+    readout: Callable[[Any], Any] | None
+    num_classes: int
+    shape: tuple[int, ...] | None = None
+
+
+def infer_readout(
+    passes: SamplePasses,
+    readout: Callable[[Any], Any] | str | None,
+    *,
+    labels: Tensor | None,
+    num_classes: int | None,
+    time_lengths: Collection[int],
+    time_axis: Any,
+) -> Answer[Prediction]:
+    """Infer the readout.
+
+    Args:
+        passes: with one sample altered.
+        readout: as the caller passed it; ``"auto"`` to infer it.
+        labels: of the example, or its targets.
+        num_classes: width of the logits, if it is known.
+        time_lengths: the numbers of time steps that occur in the network.
+        time_axis: as the caller passed it; 1 means outputs ``[N, T, ...]``.
+
+    Raises:
+        ValueError: the readout remains open, or gives no logits; the message names the argument to pass.
+    """
+    return _ReadoutInference(passes, labels, num_classes, time_lengths, time_axis).infer(readout)
+
+
+@dataclass
+class _ReadoutInference:
+    """The facts that the inference shares, and its steps."""
+
+    passes: SamplePasses
+    labels: Tensor | None
+    num_classes: int | None
+    time_lengths: Collection[int]
+    time_axis: Any
+
+    def infer(self, readout: Callable[[Any], Any] | str | None) -> Answer[Prediction]:
+        if not isinstance(readout, str):
+            return self._prediction(readout, "the output, as readout=None" if readout is None else "your readout=...")
+        matching = self._readouts_matching_targets()
+        if len(matching) == 1:
+            return self._prediction(matching[0], "its shape is that of the labels")
+        return self._logits(*self._infer_logits())
+
+    def _prediction(self, readout: Callable[[Any], Any] | None, reason: str) -> Answer[Prediction]:
+        """Return the answer for a readout that need not give logits."""
+        prediction = self._read(readout)
+        axis, shape = 1 if prediction.dim() > 3 else -1, None
+        if prediction.dim() == 3:
+            # Steps and variables of a forecast, say.
+            found, _ = infer_channel_axis(self.passes, lambda done: [_apply(readout, done.output)], [1, 2])
+            axis, shape = found or axis, tuple(prediction.shape[1:])
+        width = 1 if prediction.dim() == 1 else prediction.shape[axis]
+        return Answer(Prediction(readout, self.num_classes or int(width), shape), reason)
+
+    def _logits(self, readout: Readout | None, reason: str) -> Answer[Prediction]:
+        """Return the answer for an inferred readout, which gives logits."""
+        logits = self._read(readout)
+        if len(logits) != self.passes.length:
+            raise ValueError(f"the network gives {len(logits)} predictions for {self.passes.length} samples: {_ADVICE}")
+        width = 1 if logits.dim() == 1 else logits.shape[1 if logits.dim() > 2 else -1]
+        return Answer(Prediction(readout, self.num_classes or int(width)), reason)
+
+    def _read(self, readout: Callable[[Any], Any] | None) -> Tensor:
+        """Return the predictions for the unaltered example, checked to hold samples along their first axis."""
+        prediction = _apply(readout, self.passes.base.output)
+        if not isinstance(prediction, Tensor) or not prediction.dim():
+            kind = type(prediction).__name__ if not isinstance(prediction, Tensor) else "a single number"
+            raise ValueError(f"{'the network' if readout is None else 'readout=...'} gives {kind}: {_ADVICE}")
+        for sample, done in self.passes.altered.items():
+            indices = changed_indices(prediction, _apply(readout, done.output))
+            if indices is not None and not indices[0] <= {sample} and not self.passes.mixing:
+                raise ValueError(
+                    f"the logits, of shape {tuple(prediction.shape)}, do not hold one sample at each index of their "
+                    f"first axis: {_ADVICE}, as in lambda output: output.mean(0) for [T, N, classes] or "
+                    "output.mean(1) for [N, T, classes]"
+                )
+        return prediction
+
+    # By the shape of the labels
+
+    def _readouts_matching_targets(self) -> list[Readout | None]:
+        """Return the readouts whose predictions fit the targets, as they stand or averaged over time.
+
+        Targets ``[N, steps, variables]`` fit predictions of this shape. Classes ``[N, *space]`` fit ``[N, classes,
+        *space]``.
+        """
+        targets = self.labels
+        if targets is None or targets.dim() < 3:
+            return []
+        sizes, dims = tuple(targets.shape[1:]), targets.dim() + (not targets.is_floating_point())
+        readouts: list[Readout | None] = []
+        for path, tensor in tensors_of(self.passes.base.output).items():
+            surplus = tensor.dim() - dims
+            axis = next((one.axis for one in self.passes.axes_of_output(path) or [] if not one.merged), None)
+            if axis is not None and axis <= surplus <= 1 and tuple(tensor.shape[-len(sizes) :]) == sizes:
+                readouts.append(Readout(path, 1 - axis) if surplus else Readout(path) if path else None)
+        return readouts
+
+    def _classes_of_labels(self) -> int | None:
+        """Return the number of classes in the labels, if they are indices of classes."""
+        labels = self.labels
+        if labels is None or labels.dim() != 1 or not len(labels) or labels.is_floating_point():
+            return None
+        return int(labels.max()) + 1
+
+    # By the tensors of the output
+
+    def _infer_logits(self) -> tuple[Readout, str]:
+        """Return the readout of the logits, averaged over time, and the reason."""
+        output = self.passes.base.output
+        if isinstance(output, list) and self._is_list_of_steps(output):
+            return Readout((), 0, listed=True), "each entry depends on the time steps so far"
+        path, reason = self._path_of_logits()
+        tensor = tensors_of(output)[path]
+        shape = f"the network gives {_name_of(path)}of shape {tuple(tensor.shape)}"
+        axes = self.passes.prefer_unmerged(self.passes.axes_of_output(path), tensor)
+        if len(axes) != 1 or axes[0].axis > 1:
+            raise ValueError(f"{shape}, whose axis of samples remains open: {_ADVICE}")
+        (samples,) = axes
+        dims, batch, unfold = tensor.dim(), samples.axis, None
+        if samples.merged:
+            steps = total_steps(self.passes, lambda done: tensors_of(done.output)[path])
+            unfold = Unfold(steps, 0 if samples.merged == "time" else 1)
+            dims, batch = dims + 1, 1 - unfold.axis
+        if dims == 1 or (dims == 2 and batch == 1) or dims > 5:
+            cure = {1: "lambda output: output.unsqueeze(1)", 2: "lambda output: output.T"}.get(dims, "...")
+            raise ValueError(f"{shape}, not logits [N, classes] or [T, N, classes]: pass readout={cure}")
+        if dims == 2:
+            return Readout(path), reason
+        if unfold is not None or (dims == 3 and batch == 1):
+            return Readout(path, 1 - batch, unfold), f"{reason}, averaged over time"
+        return self._infer_class_axis(path, tensor, batch, reason, shape)
+
+    def _infer_class_axis(self, path: Path, tensor: Tensor, batch: int, reason: str, shape: str) -> tuple[Readout, str]:
+        """Return the readout of a tensor of three axes or more: which are classes, time and space?"""
+        dims, first = tensor.dim(), 1 + batch
+        classes, _ = infer_channel_axis(
+            self.passes, lambda done: [tensors_of(done.output)[path]], list(range(first, dims))
+        )
+        if dims > 3 and (classes == first or (batch == 1 and dims == 5 and classes is None)):
+            return Readout(path, 0 if batch else None), f"{reason}, with a prediction at every position"
+        if classes is None and dims == 3:
+            classes = self._class_axis_by_length(path, tensor)
+        # The axis to average over has to be time, so it has a length that time has elsewhere.
+        if dims == 3 and classes is not None and tensor.shape[3 - classes] in self.time_lengths:
+            return Readout(path, 3 - classes), f"{reason}, averaged over time"
+        if dims == 5 and classes == 2:
+            return Readout(path, 1), f"{reason}, averaged over time"
+        raise ValueError(
+            f"{shape}, not logits [N, classes] or [T, N, classes]: {_ADVICE}, as in lambda output: output.mean(1) for "
+            "[N, T, classes], or readout=None if it is the prediction [N, classes, ...] as it stands"
+        )
+
+    def _class_axis_by_length(self, path: Path, tensor: Tensor) -> int | None:
+        if self.time_axis == 1:
+            return 2
+        fitting = [axis for axis in (1, 2) if tensor.shape[axis] == self._classes_of_labels()]
+        if len(fitting) != 1:
+            fitting = axes_unlike_input(self.passes, lambda done: tensors_of(done.output)[path], [1, 2])
+        return fitting[0] if len(fitting) == 1 else None
+
+    def _path_of_logits(self) -> tuple[Path, str]:
+        """Return the path of the logits, found by a sequence of rules, and the rule in words."""
+        output = self.passes.base.output
+        tensors = {p: one for p, one in tensors_of(output).items() if one.dim() and one.is_floating_point()}
+        if not tensors:
+            raise ValueError(f"the network gives {type(output).__name__} without a tensor in it: {_ADVICE}")
+        if len(tensors) == 1:
+            return next(iter(tensors)), "the only tensor of the output"
+        if not isinstance(next(iter(tensors))[0], int):
+            for name in _LOGITS_NAMES:
+                if (name,) in tensors:
+                    return (name,), "by its name"
+        tensors = self._without_feature_maps(tensors)
+        tensors = self._of_known_width(tensors)
+        if len(tensors) == 1:
+            return next(iter(tensors)), "the only tensor that may be logits"
+        if self._are_alternatives(tensors):
+            return next(iter(tensors)), "the first of tensors of the same width"
+        if isinstance(output, list) and len({tensor.shape for tensor in tensors.values()}) == 1:
+            raise ValueError(
+                f"the network gives a list of {len(tensors)} tensors of shape "
+                f"{tuple(next(iter(tensors.values())).shape)}, which may be time steps or separate predictions: pass "
+                "readout=..., as in lambda output: torch.stack(output).mean(0), or lambda output: output[0]"
+            )
+        wide = {path: tensor for path, tensor in tensors.items() if tensor.shape[-1] == self._classes_of_labels()}
+        # Hidden spikes of this width come from an earlier layer.
+        if len(wide) == 1 and self._come_from_last(wide, of_layers=True):
+            return next(iter(wide)), "as wide as the labels have classes"
+        raise ValueError(self._question_about_path(tensors))
+
+    def _without_feature_maps(self, tensors: dict[Path, Tensor]) -> dict[Path, Tensor]:
+        """Return the tensors of two or three axes, if the others are feature maps, not images made of them."""
+        narrow = {path: tensor for path, tensor in tensors.items() if tensor.dim() in (2, 3)}
+        use_narrow = narrow and (len(narrow) == len(tensors) or self._come_from_last(narrow))
+        return narrow if use_narrow else tensors
+
+    def _of_known_width(self, tensors: dict[Path, Tensor]) -> dict[Path, Tensor]:
+        """Return the tensors as wide as ``num_classes``, if there are any."""
+        if self.num_classes is None or len(tensors) == 1:
+            return tensors
+        wide = {
+            path: tensor
+            for path, tensor in tensors.items()
+            if self.num_classes in (tensor.shape[-1], tensor.shape[1 % tensor.dim()])
+        }
+        return wide or tensors
+
+    def _are_alternatives(self, tensors: dict[Path, Tensor]) -> bool:
+        """Return whether a tuple holds spikes and potentials of the same neurons, of which the first are read.
+
+        Labels that are numbers may be compared with either, so that the choice remains open.
+        """
+        numbers = self.labels is not None and self.labels.is_floating_point()
+        few = isinstance(self.passes.base.output, tuple) and len(tensors) <= _FEW_OUTPUTS
+        return few and not numbers and len({tensor.shape[-1] for tensor in tensors.values()}) == 1
+
+    def _question_about_path(self, tensors: dict[Path, Tensor]) -> str:
+        listed = ", ".join(f"{_name_of(path)}of shape {tuple(tensor.shape)}" for path, tensor in tensors.items())
+        path, last = next(reversed(tensors.items()))
+        mean = ""
+        if last.dim() == 3:
+            mean = ".mean(0)" if last.shape[0] != self.passes.length else ".mean(1)"
+        return (
+            f"the network gives {listed}, and which of these are the logits remains open: pass readout=..., as in "
+            f"lambda output: output[{path[0]!r}]{mean}"
+        )
+
+    def _layers(self) -> list[str]:
+        """Return the layers that were called, in the order in which their first calls ended."""
+        modules = dict(named_modules(self.passes.probe.initial))
+        return [
+            name
+            for name, event in self.passes.probe.trace.events.items()
+            if event.shape is not None and is_layer(modules[name])
+        ]
+
+    def _come_from_last(self, tensors: dict[Path, Tensor], of_layers: bool = False) -> bool:
+        """Return whether tensors of the output depend on the input through the last module, or layer, alone."""
+        names = [name for name, event in self.passes.probe.trace.events.items() if name and event.shape is not None]
+        names = self._layers() if of_layers else names
+        if not names:
+            return not of_layers
+        last, altered = names[-1], self.passes.first_altered
+        self.passes.listen([last])
+        try:
+            done = self.passes.probe.observe(altered.example, edit=Patch({last: self.passes.base.kept[last]}))
+        except CALL_ERRORS:
+            return True
+        output = tensors_of(done.output)
+        return all(path in output and changed_indices(tensor, output[path]) is None for path, tensor in tensors.items())
+
+    def _is_list_of_steps(self, output: list[Any]) -> bool:
+        """Return whether a list holds ``[N, classes]`` of each time step, from the steps so far and from none after.
+
+        The steps are the calls of the last layer or, if it is called once for all, those of the example.
+        """
+        if {getattr(entry, "ndim", 0) for entry in output} != {2}:
+            return False
+        passes = self._passes_with_one_step_altered(len(output))
+        if not passes or any(len(done.output) != len(output) for done in passes):
+            return False
+        changed: set[int] = set()
+        for step, done in enumerate(passes):
+            changed = {
+                index
+                for index, (before, after) in enumerate(zip(output, done.output, strict=True))
+                if changed_indices(before, after)
+            }
+            if not changed <= set(range(step, len(output))):
+                return False
+        return bool(changed)
+
+    def _passes_with_one_step_altered(self, steps: int) -> list[Pass]:
+        probe, example, layers = self.passes.probe, self.passes.example, self._layers()
+        shape, time = primary(example).shape, 1 - self.passes.axis
+        if layers and self.passes.probe.trace.events[layers[-1]].calls == steps:
+            last = layers[-1]
+            self.passes.listen([last])
+            base, other = self.passes.base.kept[last], self.passes.first_altered.kept[last]
+            mixed = [[*base[:step], *other[step : step + 1], *base[step + 1 :]] for step in range(steps)]
+            return [probe.observe(example, edit=Patch({last: calls})) for calls in mixed if len(calls) == steps]
+        if len(shape) > 2 and shape[time] == steps:
+            return [probe.observe_altered(example, time, step) for step in range(steps)]
+        return []
+
+
+def _apply(readout: Callable[[Any], Any] | None, output: Any) -> Any:
+    return output if readout is None else readout(output)
+
+
+def _name_of(path: Path) -> str:
+    return f"output[{path[0]!r}] " if path else "a tensor "

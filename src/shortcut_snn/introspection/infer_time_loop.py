@@ -1,0 +1,284 @@
+"""Inference of the time loop: one call takes the whole batch, or one call takes one time step.
+
+1. A loop that the caller passes is taken as it is.
+2. The network takes the example as a whole. One call is enough, unless its neurons compute one time step per call and
+   are called once. Then the axis of time is the one that does not have the known number of samples, if perturbing a
+   step changes the output at this step alone.
+3. The network does not take the example as a whole. It is looped if it takes single steps and keeps state between
+   them.
+
+Whatever remains open raises an error that names the argument to pass.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..method import Reset, TimeLoop, copy_network, primary, takes_state, tensor_in
+from .adapters import Adapter
+from .answer import Answer
+from .infer_reset import changed_attributes, describe_state, leaks, leftover_state, reset_methods
+from .outputs import tensors_of
+from .perturb import changed_indices
+from .probe import CALL_ERRORS, Pass, Probe, Run
+
+Loop = Literal["auto", "network", "input"] | int
+
+
+def infer_time_loop(
+    network: nn.Module,
+    adapters: list[Adapter],
+    example: Any,
+    *,
+    loop: Loop,
+    batch_axis: int | str,
+    reset: Reset | None,
+    samples: int | None,
+) -> tuple[Answer[TimeLoop | None], Probe]:
+    """Infer the time loop of a network.
+
+    Args:
+        network: the network.
+        adapters: of the libraries whose neurons it has.
+        example: a batch.
+        loop: as the caller passed it; see :func:`shortcut_snn.attach`.
+        batch_axis: as the caller passed it.
+        reset: a reset that is known so far.
+        samples: the number of samples, if it is known.
+
+    Returns:
+        The loop, None if one call takes the whole batch; and a probe that calls the network in this way.
+
+    Raises:
+        ValueError: the loop remains open; the message names the argument to pass.
+    """
+    inference = _TimeLoopInference(network, adapters, example, batch_axis, reset, samples)
+    if loop == "network":
+        return Answer(None, "loop='network'"), Probe(network, example, None, reset)
+    looped = inference.loop_by_convention(loop if isinstance(loop, int) else None)
+    if loop != "auto":
+        return Answer(looped, f"loop={loop!r}"), Probe(network, example, looped, reset)
+    whole = Probe(network, example, None, reset)
+    try:
+        trace = whole.trace
+    except CALL_ERRORS as error:
+        answer, reset = inference.after_refused_call(looped, error)
+        return answer, Probe(network, example, answer.value, reset)
+    answer = inference.after_whole_call(looped, whole, trace)
+    return answer, whole if answer.value is None else Probe(network, example, answer.value, reset)
+
+
+@dataclass
+class _TimeLoopInference:
+    """The facts that the inference shares, and its two cases."""
+
+    network: nn.Module
+    adapters: list[Adapter]
+    example: Any
+    batch_axis: int | str
+    reset: Reset | None
+    samples: int | None
+
+    @property
+    def name(self) -> str:
+        return type(self.network).__name__
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(primary(self.example).shape)
+
+    def accepts(self, run: Run | None, reset: Reset | None) -> bool:
+        """Return whether the network takes the example in this way."""
+        try:
+            return Probe(self.network, self.example, run, reset).accepts_example()
+        except CALL_ERRORS:
+            return False
+
+    def single_step_neurons(self) -> list[str]:
+        """Return the names of library neurons that compute one time step per call."""
+        return [
+            name
+            for adapter in self.adapters
+            for name, neuron in adapter.neurons(self.network).items()
+            if adapter.is_single_step(neuron)
+        ]
+
+    def loop_by_convention(self, steps: int | None) -> TimeLoop:
+        """Return the loop over ``[T, N, ...]``, or over ``[N, T, ...]`` if the caller says that samples come first."""
+        axis = 1 if self.batch_axis == 0 and steps is None else 0
+        loop = TimeLoop(steps, takes_state(self.network), axis)
+        # An argument called state may be something else.
+        return replace(loop, carry=False) if loop.carry and not self.accepts(loop, self.reset) else loop
+
+    # The network takes the example as a whole
+
+    def after_whole_call(self, looped: TimeLoop, probe: Probe, trace: Pass) -> Answer[TimeLoop | None]:
+        """Return the answer for a network that takes the example as a whole."""
+        neurons = self.single_step_neurons()
+        if not neurons and not self.adapters:
+            neurons = [name for name, _ in changed_attributes(probe) if name and name in trace.events]
+            neurons = list(dict.fromkeys(neurons))
+            if any(_goes_through_time(probe, name) for name in neurons):
+                return Answer(None, "one call of its neurons goes through time")
+            if not leaks(probe, None):
+                return Answer(None, "it takes the example and keeps no state")
+        calls = [trace.events[name].calls for name in neurons if name in trace.events]
+        if not calls:
+            libraries = " and ".join(adapter.name for adapter in self.adapters)
+            return Answer(
+                None, f"its {libraries} neurons take whole sequences" if libraries else "it takes the example"
+            )
+        if max(calls) > 1:
+            return Answer(None, f"it calls its neurons {max(calls)} times itself")
+        axis = self._time_axis_by_samples(probe, trace)
+        if axis is not None and self.accepts(replace(looped, axis=axis), self.reset):
+            reason = "neurons compute one time step per call, and the other axis has the known samples"
+            return Answer(replace(looped, axis=axis), reason)
+        raise ValueError(self._question_about_steps(looped))
+
+    def _time_axis_by_samples(self, probe: Probe, trace: Pass) -> int | None:
+        """Return the axis that is not the known batch axis, if perturbing a step there changes this step alone."""
+        if self.batch_axis != "auto":
+            axes = [axis for axis in (0, 1) if 1 - axis == self.batch_axis]
+        else:
+            axes = [axis for axis in (0, 1) if len(self.shape) > 1 and self.shape[1 - axis] == self.samples]
+        if len(self.shape) < 3 or len(axes) != 1 or not _is_independent_along(probe, trace, axes[0]):
+            return None
+        return axes[0]
+
+    def _question_about_steps(self, looped: TimeLoop) -> str:
+        ways = ["loop=4, say, to show a static batch for 4 time steps"]
+        if any(self.accepts(replace(looped, axis=axis), self.reset) for axis in (looped.axis, 1 - looped.axis)):
+            ways.insert(
+                0, "loop='input' if the batch is a sequence [T, N, ...] (and batch_axis=0 too if it is [N, T, ...])"
+            )
+        mode = self._multi_step_call(self.reset)
+        first = f"call {mode} before, if the network takes a whole sequence [T, N, ...], or else " if mode else ""
+        return (
+            f"{self.name} calls its neurons once for the example, of shape {self.shape}, and they compute one time "
+            f"step per call: {first}pass {', '.join(ways)}, or loop='network' if one call is all"
+        )
+
+    # The network does not take the example as a whole
+
+    def after_refused_call(self, looped: TimeLoop, error: Exception) -> tuple[Answer[TimeLoop | None], Reset | None]:
+        """Return the answer, and a reset that the call needs, for a network that raised ``error`` on the example."""
+        stepwise = bool(self.single_step_neurons()) or looped.carry
+        resets = [self.reset, *(method for method, _ in reset_methods(self.network))]
+        for reset in resets if len(self.shape) > 2 else ():
+            if self.accepts(looped, reset):
+                return self._loop_that_works(looped, reset, stepwise, error), reset
+        if stepwise:
+            if mode := self._multi_step_call(self.reset):
+                raise ValueError(
+                    f"{self.name} does not take the example, of shape {self.shape}, with single-step neurons "
+                    f"({error}), but does with multi-step neurons: call {mode} before"
+                ) from error
+            # The error that the network raises for a step says more.
+            return Answer(looped, "its neurons compute one time step per call"), self.reset
+        for reset in resets[1:]:
+            if self.accepts(None, reset):
+                return Answer(None, "it takes the example after a reset"), reset
+        if state := leftover_state(self.network):
+            raise ValueError(
+                f"{error}; {describe_state(self.network, state)}, which may be why: pass reset=..., a function that "
+                "resets the network, or a network that has not been called yet"
+            ) from error
+        raise error
+
+    def _loop_that_works(
+        self, looped: TimeLoop, reset: Reset | None, stepwise: bool, error: Exception
+    ) -> Answer[TimeLoop | None]:
+        if not stepwise and not self._keeps_state_between_steps(looped.axis, reset):
+            raise ValueError(
+                f"{self.name} does not take the example, of shape {self.shape}, as a whole, but takes its steps one by "
+                "one: pass loop='input' if it is a sequence [T, N, ...], and batch_axis=0 too if it is [N, T, ...]"
+            ) from error
+        reason = "it takes single time steps, not the whole example"
+        if self.batch_axis != "auto":
+            return Answer(looped, reason)
+        return Answer(self._loop_over_known_axis(looped, reset), reason)
+
+    def _loop_over_known_axis(self, looped: TimeLoop, reset: Reset | None) -> TimeLoop:
+        """Return the loop over the axis that is not that of samples; perturbations cannot tell the two apart."""
+        loops = [replace(looped, axis=axis) for axis in (0, 1) if self.samples in (None, self.shape[1 - axis])]
+        loops = [loop for loop in loops if self.accepts(loop, reset)]
+        if len(loops) != 1:
+            raise ValueError(
+                f"{self.name} computes one time step per call, and either of the first axes of the example, of shape "
+                f"{self.shape}, may be time: pass batch_axis=1 if it is [T, N, ...], batch_axis=0 if it is [N, T, ...]"
+            )
+        return loops[0]
+
+    def _keeps_state_between_steps(self, axis: int, reset: Reset | None) -> bool:
+        def call_first_step(module: nn.Module, batch: Tensor, *args: Any, **kwargs: Any) -> Any:
+            return module(batch.select(axis, 0), *args, **kwargs)
+
+        return leaks(Probe(self.network, self.example, call_first_step, reset), None)
+
+    def _multi_step_call(self, reset: Reset | None) -> str | None:
+        """Return the call that switches to multi-step mode, if the network takes the example in that mode."""
+        for adapter in self.adapters:
+            if adapter.set_multi_step is not None and primary(self.example).dim() > 2:
+                twin = copy_network(self.network)
+                adapter.set_multi_step(twin)
+                if replace(self, network=twin).accepts(None, reset):
+                    return adapter.set_multi_step_call
+        return None
+
+
+def _is_independent_along(probe: Probe, base: Pass, axis: int) -> bool:
+    """Return whether altering one index of an axis of the example changes the output at this index alone."""
+    changed = False
+    for index in (0, primary(probe.example).shape[axis] - 1):
+        after = tensors_of(probe.observe_altered(probe.example, axis, index).output)
+        for path, before in tensors_of(base.output).items():
+            indices = changed_indices(before, after[path]) if path in after else []
+            if indices is not None and (len(indices) <= axis or not indices[axis] <= {index}):
+                return False
+            changed |= indices is not None
+    return changed
+
+
+def _goes_through_time(probe: Probe, name: str) -> bool:
+    """Return whether a module is causal along an axis: early values change late ones, and not the reverse."""
+    network, inputs = probe.fresh(), list[Any]()
+    handle = network.get_submodule(name).register_forward_pre_hook(lambda module, args: inputs.append(args))
+    probe.observe(network=network)
+    handle.remove()
+    if not inputs or not inputs[0] or not isinstance(inputs[0][0], Tensor):
+        return False
+    first_input, *others = inputs[0]
+
+    def call(batch: Tensor) -> Tensor | None:
+        module = probe.fresh(name).eval()
+        try:
+            with torch.no_grad():
+                return tensor_in(module(batch.clone(), *others))
+        except CALL_ERRORS:
+            # The modules around it may have to prepare it.
+            return None
+
+    base = call(first_input)
+    return base is not None and any(
+        _is_causal(call, first_input, base, axis)
+        for axis, size in enumerate(first_input.shape)
+        if size > 1 and base.dim() > axis and base.shape[axis] == size
+    )
+
+
+def _is_causal(call: Callable[[Tensor], Tensor | None], batch: Tensor, base: Tensor, axis: int) -> bool:
+    last = batch.shape[axis] - 1
+    changed: dict[int, set[int]] = {0: set(), last: set()}
+    for index, indices in changed.items():
+        for offset in (0.3, 1.0, -1.0, 10.0):
+            altered = batch.clone()
+            altered.select(axis, index).add_(offset)
+            output = call(altered)
+            differences = None if output is None else changed_indices(base, output)
+            if differences is not None:
+                indices |= differences[axis]
+    return changed[last] <= {last} and bool(changed[0] - {0})

@@ -1,0 +1,237 @@
+"""Introspection: the layout of a network, inferred question by question."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..method import Extract, Layout, Reset, Shortcut, Tap, TimeLoop, example_of, primary
+from .adapters import Adapter, adapters_of, library_reset
+from .answer import Answer
+from .candidates import Candidates
+from .infer_batch_axis import FEW_SAMPLES, infer_batch_axis
+from .infer_readout import Prediction, infer_readout
+from .infer_reset import changed_attributes, infer_reset
+from .infer_taps import infer_taps, time_lengths
+from .infer_time_loop import Loop, infer_time_loop
+from .perturb import resized
+from .probe import Probe, named_modules
+
+
+def introspect(
+    network: nn.Module,
+    example: Any,
+    *,
+    taps: str | int | Sequence[str] = "auto",
+    labels: Tensor | None = None,
+    num_classes: int | None = None,
+    loop: Loop = "auto",
+    batch_axis: int | str = "auto",
+    time_axis: Any = "auto",
+    channel_axis: Any = "auto",
+    extract: Extract | None = None,
+    readout: Callable[[Any], Any] | str | None = "auto",
+    reset: Reset | str | None = "auto",
+    samples: int | None = None,
+) -> Layout:
+    """Infer the layout of a network by forward passes through copies of it.
+
+    Each question is answered with the answers before it: adapters of known libraries first, probing for the rest. The
+    arguments are those of :func:`shortcut_snn.attach`.
+
+    Raises:
+        ValueError: an answer remains open; the message names the argument to pass.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+        >>> layout = introspect(network, torch.rand(2, 4), taps=["1"])
+        >>> layout.batch_axis, layout.num_classes, [tap.channels for tap in layout.taps]
+        (0, 3, [5])
+    """
+    samples = len(labels) if labels is not None and samples is None else samples
+    call = infer_call(network, example, loop=loop, batch_axis=batch_axis, reset=reset, samples=samples)
+    libraries = [adapter.name for adapter in call.adapters]
+    candidates = Candidates(network, call.probe.trace.events, call.neurons, libraries).for_taps(taps)
+    axis, passes = infer_batch_axis(
+        call.probe, call.example, batch_axis=batch_axis, extract=extract, samples=samples, candidates=candidates
+    )
+    lengths = time_lengths(passes, [names[0] for names in candidates], call.neurons, call.loop.value, time_axis)
+    prediction = infer_readout(
+        passes, readout, labels=labels, num_classes=num_classes, time_lengths=lengths, time_axis=time_axis
+    )
+    tapped = infer_taps(
+        passes, taps, candidates, time_axis=time_axis, channel_axis=channel_axis, readout=prediction.value.readout
+    )
+    return call.layout(axis, prediction, tapped)
+
+
+def describe(
+    network: nn.Module,
+    example: Any,
+    *,
+    loop: Loop = "auto",
+    reset: Reset | str | None = "auto",
+    samples: int | None = None,
+) -> Layout:
+    """Infer how a network is called and reset and where its samples are, without taps and readout.
+
+    The arguments are those of :func:`shortcut_snn.attach`.
+
+    Raises:
+        ValueError: an answer remains open; the message names the argument to pass to :func:`shortcut_snn.attach`.
+
+    Example:
+        >>> describe(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), torch.rand(2, 4)).batch_axis
+        0
+    """
+    call = infer_call(network, example, loop=loop, batch_axis="auto", reset=reset, samples=samples)
+    axis, _ = infer_batch_axis(call.probe, call.example, samples=samples)
+    return call.layout(axis, Answer(Prediction(None, 0), ""), Answer((), ""))
+
+
+@dataclass
+class Call:
+    """How a network is called and reset, and a pass in this way.
+
+    Args:
+        network: the network.
+        example: the example in full size.
+        adapters: of the libraries whose neurons it has.
+        loop: the time loop.
+        reset: the reset.
+        probe: that calls the network in this way, from its initial state.
+    """
+
+    network: nn.Module
+    example: Any
+    adapters: list[Adapter]
+    loop: Answer[TimeLoop | None]
+    reset: Answer[Reset | None]
+    probe: Probe
+
+    def __post_init__(self) -> None:
+        self.neurons = self._find_neurons()
+
+    def _find_neurons(self) -> list[str]:
+        """Return the names of the network's neurons: of a library, or modules whose state a pass changes."""
+        names = [name for adapter in self.adapters for name in adapter.neurons(self.network)]
+        if names or self.reset.value is None:
+            return names
+        stateful = {name for name, _ in changed_attributes(self.probe) if name}
+        modules = dict(named_modules(self.probe.initial))
+        return [name for name in modules if name in stateful and name in self.probe.trace.events]
+
+    def layout(self, axis: Answer[int], prediction: Answer[Prediction], taps: Answer[tuple[Tap, ...]]) -> Layout:
+        """Return the layout made of all answers."""
+        time_axis, steps = self._time(axis.value, taps.value)
+        libraries = " and ".join(adapter.name for adapter in self.adapters)
+        reasons = {
+            "time loop": self.loop.reason,
+            "reset": self.reset.reason,
+            "batch axis": axis.reason,
+            "readout": prediction.reason,
+            "taps": taps.reason,
+        }
+        return Layout(
+            library=libraries or ("neurons of its own" if self.neurons else "plain PyTorch"),
+            run=self.loop.value,
+            reset=self.reset.value,
+            batch_axis=axis.value,
+            time_axis=time_axis,
+            time_steps=steps,
+            readout=prediction.value.readout,
+            num_classes=prediction.value.num_classes,
+            taps=taps.value,
+            shape=prediction.value.shape,
+            reasons=reasons,
+        )
+
+    def _time(self, batch_axis: int, taps: Sequence[Tap]) -> tuple[int | None, int | None]:
+        """Return the axis of time in the input, and the number of time steps."""
+        shape, loop = primary(self.example).shape, self.loop.value
+        if loop is not None:
+            return (loop.axis if loop.steps is None else None), loop.steps or shape[loop.axis]
+        if batch_axis == 1:
+            return 0, shape[0]
+        if len(shape) > 2 and any(tap.time_axis == 1 and tap.shape[1] == shape[1] for tap in taps):
+            return 1, shape[1]
+        # A tap may lie where time has been summed already, so the longest counts.
+        calls = next((tap.calls for tap in taps if tap.calls > 1), None)
+        lengths = (tap.shape[tap.time_axis] for tap in taps if tap.time_axis is not None)
+        return None, calls or max(lengths, default=None)
+
+
+def infer_call(
+    network: nn.Module,
+    example: Any,
+    *,
+    loop: Loop,
+    batch_axis: int | str,
+    reset: Reset | str | None,
+    samples: int | None,
+) -> Call:
+    """Infer how a network is called and reset.
+
+    Raises:
+        ValueError: an answer remains open, or the network cannot be inspected.
+    """
+    if not isinstance(loop, int) and loop not in ("auto", "network", "input"):
+        raise ValueError(f"loop must be 'auto', 'network', 'input' or a number of time steps, got {loop!r}")
+    if isinstance(network, torch.jit.ScriptModule):
+        raise ValueError("a scripted or traced network has no submodules to tap: pass the network it was made from")
+    example = example_of(network, example)
+    adapters = adapters_of(network)
+    # The network may have been called before, so it is reset as far as a reset is known.
+    known_reset = library_reset(adapters) if isinstance(reset, str) else reset
+    time_loop, probe = infer_time_loop(
+        network, adapters, example, loop=loop, batch_axis=batch_axis, reset=known_reset, samples=samples
+    )
+    if primary(probe.example).shape[0] > 2 * FEW_SAMPLES:
+        # A few samples show as much as many.
+        probe.set_example(resized(probe.example, 0, FEW_SAMPLES))
+    found_reset = infer_reset(probe, adapters, reset)
+    if found_reset.value is not None and found_reset.value is not known_reset:
+        probe.set_initial_state(found_reset.value)
+    return Call(network, example, adapters, time_loop, found_reset, probe)
+
+
+def wrap_network(
+    network: nn.Module,
+    layout: Layout,
+    example: Any,
+    *,
+    head: Any = None,
+    wrapper: Callable[..., Shortcut] = Shortcut,
+) -> Shortcut:
+    """Wrap a network with branches at the taps of its layout.
+
+    Args:
+        network: the network.
+        layout: from :func:`introspect`.
+        example: a batch.
+        head: of the branches; see :class:`~shortcut_snn.Shortcut`.
+        wrapper: makes the wrapper, as a gradient mechanism does.
+
+    Example:
+        >>> network, example = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), torch.rand(2, 4)
+        >>> model = wrap_network(network, introspect(network, example, taps=["1"]), example)
+        >>> model.branches[0].classifier
+        Linear(in_features=5, out_features=3, bias=True)
+    """
+    return wrapper(
+        network,
+        [tap.name for tap in layout.taps],
+        num_classes=layout.num_classes,
+        shape=layout.shape,
+        example=example,
+        time_axis=[tap.time_axis for tap in layout.taps],
+        channel_axis=[tap.channel_axis for tap in layout.taps],
+        extract=[tap.extract for tap in layout.taps],
+        readout=layout.readout,
+        run=layout.run,
+        head=head,
+        reset=layout.reset,
+        layout=layout,
+    )
