@@ -14,7 +14,7 @@ from hypothesis import settings
 
 from shortcut_snn.diagnosis import plots
 
-from .forked import Usual, import_all
+from .forked import OriginalPopen, import_all
 from .pictures import coarse
 
 # The tensors are so small that a second thread costs more than it saves, most of all on a busy machine.
@@ -55,7 +55,7 @@ def full_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def nothing_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start Python processes as usual: they import themselves what they need."""
-    monkeypatch.setattr(subprocess, "Popen", Usual)
+    monkeypatch.setattr(subprocess, "Popen", OriginalPopen)
 
 
 @pytest.fixture(autouse=True)

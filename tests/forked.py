@@ -1,9 +1,12 @@
-"""Python processes that tests start, forked from one that has imported everything: two seconds each instead of twelve.
+"""Fork the Python processes that tests start from a server that has imported everything: two seconds each, not twelve.
 
-They are processes of their own as any other, with their own arguments, folder, variables, streams and session, and
-children of the one that starts them. What asks Python for more than ``-P`` and ``-W`` before ``-m``, ``-c`` or a
-script, or sets a variable that is read when modules are imported, starts as usual, and so does everything where there
-is no Linux.
+1. The root ``conftest.py`` replaces ``subprocess.Popen`` by :class:`Popen`.
+2. The first Python process starts the server, :func:`serve`, which imports everything once.
+3. ``Popen`` sends the server a request: arguments, folder, environment, and the three standard streams.
+4. The server forks twice. The grandchild runs the request; the child ends, so the grandchild becomes an orphan.
+5. This process adopts the orphan as its own child (``PR_SET_CHILD_SUBREAPER``), so waiting and signals work as usual.
+
+Other programs, unusual options of ``Popen``, and variables that are read at import time use the original ``Popen``.
 """
 
 import atexit
@@ -28,68 +31,68 @@ from typing import Any, ClassVar
 from .pictures import coarse
 
 IMPORTED = ("lightning.pytorch", "numba", "matplotlib.figure", "matplotlib.backends.backend_agg", "sklearn.datasets")
-# Begins of variables that are read by what is imported.
-EARLY = ("PYTHON", "TRITON_", "MALLOC_", "LD_", "MPL", "SHORTCUT_SNN_BACKEND")
+READ_AT_IMPORT = ("PYTHON", "TRITON_", "MALLOC_", "LD_", "MPL", "SHORTCUT_SNN_BACKEND")
+"""Beginnings of variables that are read when modules are imported."""
 STREAMS = ("p2cread", "c2pwrite", "errwrite")
+"""The child's ends of stdin, stdout and stderr, as ``subprocess`` names them."""
 PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
-USUAL: dict[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     "shell": False, "preexec_fn": None, "pass_fds": (), "uid": None, "gid": None, "gids": None, "umask": -1,
     "process_group": -1,
 }  # fmt: skip
-SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
-Usual: Any = subprocess.Popen
+PR_SET_CHILD_SUBREAPER = 36
+OriginalPopen: Any = subprocess.Popen
 
 
-class Popen(Usual):  # type: ignore[misc]
-    """``subprocess.Popen``; a Python process is forked where that can be."""
+class Popen(OriginalPopen):  # type: ignore[misc]
+    """``subprocess.Popen`` that forks Python processes from the server."""
 
     _lock: ClassVar[threading.Lock] = threading.Lock()
     _server: ClassVar[socket.socket | None] = None
 
     def _execute_child(self, *args: Any) -> None:
-        given = inspect.signature(Usual._execute_child).bind(self, *args).arguments
-        variables = dict(os.environ if given["env"] is None else given["env"])
-        words = _words(given, variables)
-        if words is None:
+        call = inspect.signature(OriginalPopen._execute_child).bind(self, *args).arguments
+        environment = dict(os.environ if call["env"] is None else call["env"])
+        arguments = _python_arguments(call, environment)
+        if arguments is None:
             super()._execute_child(*args)
             return
-        folder = os.fspath(given["cwd"] or os.getcwd())
-        request = json.dumps([words, folder, variables, given["start_new_session"]]).encode()
-        streams = [number if given[name] == -1 else given[name] for number, name in enumerate(STREAMS)]
+        folder = os.fspath(call["cwd"] or os.getcwd())
+        request = json.dumps([arguments, folder, environment, call["start_new_session"]]).encode()
+        # -1 stands for a stream that is inherited.
+        streams = [number if call[name] == -1 else call[name] for number, name in enumerate(STREAMS)]
         with Popen._lock:
-            Popen._server = Popen._server or _start()
-            # Between it and that server is a process that has ended when the answer comes; an orphan is then ours.
-            _adopt(True)
+            Popen._server = Popen._server or _start_server()
+            _adopt_orphans(True)
             socket.send_fds(Popen._server, [len(request).to_bytes(4, "big")], streams)
             Popen._server.sendall(request)
             self.pid = int.from_bytes(_receive(Popen._server, 4), "big")
-            _adopt(False)
+            _adopt_orphans(False)
         self._child_created = True
-        self._close_pipe_fds(*(given[name] for name in PIPES))
+        self._close_pipe_fds(*(call[name] for name in PIPES))
 
 
-def _words(given: Mapping[str, Any], variables: Mapping[str, str]) -> list[str] | None:
-    """Return Python's arguments, or None where it is not Python or something else is unusual."""
-    called = given["args"]
-    if not sys.platform.startswith("linux") or isinstance(called, (str, bytes)) or not isinstance(called, Sequence):
+def _python_arguments(call: Mapping[str, Any], environment: Mapping[str, str]) -> list[str] | None:
+    """Return the arguments of a Python process, or None if the original ``Popen`` has to start it."""
+    command = call["args"]
+    if not sys.platform.startswith("linux") or isinstance(command, (str, bytes)) or not isinstance(command, Sequence):
         return None
-    python, *words = map(os.fspath, called)
-    rest = words[words[:1] == ["-P"] :]
-    rest = rest[2 if rest[:1] == ["-W"] else 0 :]
-    # The names of what is not used begin so.
-    values = {name.removeprefix("unused_"): value for name, value in given.items()}
-    usual = all(values.get(name, value) == value for name, value in USUAL.items())
-    early = [{k: v for k, v in each.items() if k.startswith(EARLY)} for each in (os.environ, variables)]
-    for each in early:
-        each.pop("PYTHONPATH", None)
-    known = rest[:1] in (["-m"], ["-c"]) or (bool(rest) and rest[0].endswith(".py"))
-    if python == sys.executable and known and usual and early[0] == early[1]:
-        return words
-    return None
+    python, *arguments = map(os.fspath, command)
+    program = arguments[arguments[:1] == ["-P"] :]
+    program = program[2 if program[:1] == ["-W"] else 0 :]
+    runs_program = program[:1] in (["-m"], ["-c"]) or (bool(program) and program[0].endswith(".py"))
+    # Parameters that _execute_child does not use have the prefix.
+    options = {name.removeprefix("unused_"): value for name, value in call.items()}
+    has_defaults = all(options.get(name, value) == value for name, value in DEFAULTS.items())
+    here, there = (
+        {key: value for key, value in variables.items() if key.startswith(READ_AT_IMPORT) and key != "PYTHONPATH"}
+        for variables in (os.environ, environment)
+    )
+    return arguments if python == sys.executable and runs_program and has_defaults and here == there else None
 
 
-def _adopt(on: bool) -> None:
-    ctypes.CDLL(None).prctl(SUBREAPER, int(on), 0, 0, 0)
+def _adopt_orphans(on: bool) -> None:
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0)
 
 
 def _receive(connection: socket.socket, count: int) -> bytes:
@@ -97,33 +100,34 @@ def _receive(connection: socket.socket, count: int) -> bytes:
     while len(data) < count:
         more = connection.recv(count - len(data))
         if not more:
-            raise EOFError("the process that forks has ended")
+            raise EOFError("the server has ended")
         data += more
     return data
 
 
-def _start() -> socket.socket:
-    """Start what forks; it ends when our end of the socket is closed."""
+def _start_server() -> socket.socket:
+    """Start the server and return a connection to it. The server ends when the connection is closed."""
     ours, theirs = socket.socketpair()
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\nfrom tests.forked import serve\n"
     with theirs:
         number = theirs.fileno()
-        Usual([sys.executable, "-P", "-c", f"{code}serve({number})"], pass_fds=[number], stdin=subprocess.DEVNULL)
+        arguments = [sys.executable, "-P", "-c", f"{code}serve({number})"]
+        OriginalPopen(arguments, pass_fds=[number], stdin=subprocess.DEVNULL)
     return ours
 
 
 def import_all() -> None:
-    """Import what a run, a command or an export imports."""
-    ours = importlib.import_module("shortcut_snn")
-    names = [each.name for each in pkgutil.walk_packages(ours.__path__, "shortcut_snn.")]
-    for name in (*IMPORTED, *names):
-        if not name.endswith(("__main__", ".gpu")):
+    """Import the modules of the package, and what a run, a command or an export imports."""
+    package = importlib.import_module("shortcut_snn")
+    modules = [module.name for module in pkgutil.walk_packages(package.__path__, "shortcut_snn.")]
+    for name in (*IMPORTED, *modules):
+        if not name.endswith("__main__") and ".gpu" not in name:
             importlib.import_module(name)
 
 
 def serve(descriptor: int) -> None:
-    """Import everything, then fork a process for each request until there are no more."""
-    # Ctrl-C is for the tests.
+    """Import everything, then fork a process for each request until the connection is closed."""
+    # Ctrl-C is meant for the tests.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import_all()
     gc.collect()
@@ -135,40 +139,28 @@ def serve(descriptor: int) -> None:
                 os._exit(0)
             request = json.loads(_receive(connection, int.from_bytes(header, "big")))
             reading, writing = os.pipe()
-            between = os.fork()
-            if not between:
-                child = os.fork()
-                if child:
-                    os.write(writing, child.to_bytes(4, "big"))
+            child = os.fork()
+            if not child:
+                grandchild = os.fork()
+                if grandchild:
+                    os.write(writing, grandchild.to_bytes(4, "big"))
                     os._exit(0)
                 for number in (descriptor, reading, writing):
                     os.close(number)
                 os._exit(_run(streams, *request))
-            os.waitpid(between, 0)
+            # Once the child has ended, the grandchild is an orphan and adopted.
+            os.waitpid(child, 0)
             connection.sendall(os.read(reading, 4))
             for number in (reading, writing, *streams):
                 os.close(number)
 
 
-def _run(streams: list[int], words: list[str], folder: str, variables: dict[str, str], session: bool) -> int:
-    """Be the process that was asked for, to its end but for taking modules apart; return the exit status."""
+def _run(streams: list[int], arguments: list[str], folder: str, environment: dict[str, str], session: bool) -> int:
+    """Run a request as a fresh Python process would, and return its exit status."""
     status = 0
     try:
-        if session:
-            os.setsid()
-        for number, stream in enumerate(streams):
-            os.dup2(stream, number)
-        for stream in streams:
-            os.close(stream)
-        sys.stdin = open(0, closefd=False)  # noqa: SIM115
-        sys.stdout = open(1, "w", buffering=1 if os.isatty(1) else -1, closefd=False)  # noqa: SIM115
-        sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        inherited = os.environ.get("PYTHONPATH", "")
-        os.environ.clear()
-        os.environ.update(variables)
-        os.chdir(folder)
-        _execute(words, folder, inherited)
+        inherited_path = _become_new_process(streams, folder, environment, session)
+        _execute(arguments, folder, inherited_path)
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
         if isinstance(end.code, str):
@@ -176,6 +168,7 @@ def _run(streams: list[int], words: list[str], folder: str, variables: dict[str,
     except BaseException as error:
         sys.excepthook(*sys.exc_info())
         status = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
+    # os._exit skips what Python does at its end.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     try:
@@ -189,35 +182,58 @@ def _run(streams: list[int], words: list[str], folder: str, variables: dict[str,
     return status & 255
 
 
-def _execute(words: list[str], folder: str, inherited: str) -> None:
-    """Do what Python does with its arguments."""
+def _become_new_process(streams: list[int], folder: str, environment: dict[str, str], session: bool) -> str:
+    """Set session, streams, signals, environment and folder; return the ``PYTHONPATH`` of the server."""
+    if session:
+        os.setsid()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    for stream in streams:
+        os.close(stream)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", buffering=1 if os.isatty(1) else -1, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    inherited_path = os.environ.get("PYTHONPATH", "")
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    _reread_environment()
+    return inherited_path
+
+
+def _reread_environment() -> None:
+    """Set what libraries read of the environment when they were imported."""
     import numba
     import torch
     from lightning.fabric.utilities.rank_zero import _get_rank, rank_zero_only
 
-    # What was read of the environment when these were imported.
     numba.config.reload_config()
     rank_zero_only.rank = _get_rank() or 0
     if threads := os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(int(threads))
-    isolated, words = words[0] == "-P", words[words[0] == "-P" :]
-    if words[0] == "-W":
-        warnings.simplefilter(words[1])  # type: ignore[arg-type]
-        words = words[2:]
-    kind, what, *rest = words if words[0] in ("-m", "-c") else ("", *words)
-    # The repository's folder, and what follows it.
-    before = [each for each in inherited.split(os.pathsep) if each]
-    del sys.path[: 1 + len(before)]
-    sys.path[:0] = [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
+
+
+def _execute(arguments: list[str], folder: str, inherited_path: str) -> None:
+    """Run a module, code or a script with the ``sys.path`` and ``sys.argv`` that Python gives it."""
+    isolated, arguments = arguments[0] == "-P", arguments[arguments[0] == "-P" :]
+    if arguments[0] == "-W":
+        warnings.simplefilter(arguments[1])  # type: ignore[arg-type]
+        arguments = arguments[2:]
+    option, program, *others = arguments if arguments[0] in ("-m", "-c") else ("", *arguments)
+    # The server's path starts with the repository and its own PYTHONPATH.
+    server_path = [entry for entry in inherited_path.split(os.pathsep) if entry]
+    del sys.path[: 1 + len(server_path)]
+    sys.path[:0] = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     if not isolated:
-        sys.path.insert(0, {"-m": folder, "-c": ""}.get(kind, os.path.dirname(os.path.abspath(what))))
-    sys.argv = ["-c" if kind == "-c" else what, *rest]
-    if kind == "-m":
-        runpy.run_module(what, run_name="__main__", alter_sys=True)
-    elif kind == "":
-        runpy.run_path(what, run_name="__main__")
-    else:
+        sys.path.insert(0, {"-m": folder, "-c": ""}.get(option, os.path.dirname(os.path.abspath(program))))
+    sys.argv = ["-c" if option == "-c" else program, *others]
+    if option == "-m":
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
+    elif option == "-c":
         names = vars(sys.modules["__main__"])
         names.clear()
         names["__name__"] = "__main__"
-        exec(compile(what, "<string>", "exec"), names)
+        exec(compile(program, "<string>", "exec"), names)
+    else:
+        runpy.run_path(program, run_name="__main__")

@@ -60,8 +60,8 @@ def test_a_wrong_space_is_refused_before_any_run(tmp_path, capsys, text, keyword
     ("words", "keyword"),
     [
         (["--sampler", "tp"], "tpe"),
-        (["--sampler", "tpe n_startup_trial=3"], "n_startup_trials"),
-        (["--sampler", "random seed=5"], "--training.seed 5"),
+        (["--sampler", "tpe n_startup_trial=3"], "n_startup_trial"),
+        (["--sampler", "random seed=5"], "seed"),
         (["--pruner", "median n_startup_trials=-1"], "n_startup_trials"),
         (["--space", "nowhere.yaml"], "nowhere.yaml"),
         (["--data.validation", "0"], "--data.validation 0.1"),

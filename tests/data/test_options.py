@@ -55,7 +55,7 @@ NMNIST = {"kind": "nmnist", "root": "x"}
         ({"kind": "digits", "train_limit": 0}, "data.train_limit .* greater than or equal to 1"),
         ({"kind": "digits", "test_limit": -5}, "data.test_limit .* got -5"),
         ({"kind": "digits", "batch_size": 0}, "data.batch_size .* got 0"),
-        ({"kind": "digits", "batch_size": 2.5}, "data.batch_size should be an integer, got 2.5"),
+        ({"kind": "digits", "batch_size": 2.5}, "data.batch_size should be a valid integer, got 2.5"),
         ({"kind": "digits", "workers": -1}, "data.workers .* got -1"),
         ({"kind": "digits", "seed": -1}, "data.seed .* got -1"),
         ({"kind": "nmnist"}, "root: nmnist"),

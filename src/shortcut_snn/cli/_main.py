@@ -11,7 +11,6 @@ from pathlib import Path
 
 from .. import __version__
 from ..components import suggestion
-from ..machine import TooLarge
 from ._commands import COMMANDS
 from ._output import discard_output, prepare_streams
 from ._parser import STOPPED, Parser, UsageError
@@ -45,7 +44,7 @@ def _run_and_report(words: list[str]) -> int:
         # A failure to print should be reported here, not when Python exits.
         sys.stdout.flush()
         return status
-    except (UsageError, TooLarge) as error:
+    except UsageError as error:
         return _fail(_one_line(error), 2)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("shortcut_snn"):

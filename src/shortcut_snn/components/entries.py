@@ -149,7 +149,7 @@ def _read_option(option: Option, value: Any, path: str) -> Any:
 def _over_default(content: Any, option: Option, value: Any) -> Any:
     """Lay entries over the option's default, unless they name another component."""
     default = option.value
-    if default in (None, REQUIRED) or not isinstance(content, Kind):
+    if default is None or default is REQUIRED or not isinstance(content, Kind):
         return value
     entries = {"kind": value} if isinstance(value, str) else value
     name = component_of(default).name
@@ -186,10 +186,6 @@ def _adapter(annotation: Any) -> Any:
     return pydantic.TypeAdapter(annotation, config=pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True))
 
 
-_WORDS = {"a valid integer": "an integer", "a valid number": "a number", "a valid boolean": "true or false",
-          "a valid array": "a list", "a valid string": "text"}  # fmt: skip
-
-
 def _expected(errors: Sequence[Any], value: Any, annotation: Any) -> str:
     """Join pydantic's messages, one for each type of a union: "should be a number or 'auto'"."""
     # A recipe cannot hold objects, which some of torch's annotations allow.
@@ -197,8 +193,6 @@ def _expected(errors: Sequence[Any], value: Any, annotation: Any) -> str:
         "should be another type"
     ]
     messages = [message.removeprefix("Input ").removeprefix("Value error, ") for message in messages]
-    for formal, plain in _WORDS.items():
-        messages = [message.replace(formal, plain) for message in messages]
     first, *others = dict.fromkeys(messages)
     choices = [
         str(choice)

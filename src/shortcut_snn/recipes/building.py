@@ -13,10 +13,10 @@ from ..data import Data, as_data
 from ..introspection import introspect, wrap_network
 from ..nets import build_network as build_from_options
 from ..nets import channels_last
-from ..nets.size import check_size
 from ..random_state import seed_everything
 from ..training import Row, RunFolder, Task, fit, seeded
 from .entries import from_dict
+from .memory import check_memory
 from .recipe import Recipe
 
 Log = Callable[[str], object]
@@ -149,27 +149,8 @@ def load_data(recipe: Recipe) -> Data:
         raise ValueError(f"load() of the data {name!r}: {error}") from None
 
 
-def check_memory(recipe: Recipe, data: Data, trains: bool) -> None:
-    """Refuse batches that do not fit into the memory of this machine.
-
-    Raises:
-        TooLarge: the message gives the memory that a batch needs.
-    """
-    part: Any = getattr(data, "train" if trains else "test", None)
-    batch_size = getattr(recipe.data, "batch_size", 1)
-    check_size(
-        recipe.network,
-        recipe.neuron,
-        data.description,
-        batch=min(batch_size, len(part)) if hasattr(part, "__len__") else batch_size,
-        trains=trains and component_of(recipe.method.gradient).name == "bptt",
-        size=4 if recipe.training.precision == "fp32" else 2,
-    )
-
-
 def build_network(recipe: Recipe, description: Mapping[str, Any]) -> nn.Module:
     """Return the network of a recipe, without branches, for data with this description."""
-    check_size(recipe.network, recipe.neuron, description)
     network = build_from_options(recipe.network, recipe.neuron, description)
     if description.get("kind") == "static":
         channels_last(network)

@@ -10,11 +10,11 @@ from torch import nn
 from ..data import Data
 from ..deploy import load_into, read_network
 from ..diagnosis.calibration import set_widths
-from ..machine import TooLarge
 from ..training import MAY_CHANGE_ON_RESUME, RunFolder, Task, recipe_differences
-from .building import build_network, build_task, check_memory, load_data
+from .building import build_network, build_task, load_data
 from .entries import from_dict, merged
 from .imports import missing_imports
+from .memory import check_memory
 from .recipe import Method, Recipe
 
 
@@ -123,8 +123,6 @@ def load_network(
         raise ValueError(f"{path} does not describe its training data")
     try:
         network = build_network(recipe, description)
-    except TooLarge:
-        raise
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} does not describe its training data: {error}") from None
     load_into(network, state, path)

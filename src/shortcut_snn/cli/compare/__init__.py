@@ -11,8 +11,16 @@ from ...training import Metric, markdown_table
 from .._launchers import launching
 from .._output import print_line
 from .._parser import UsageError
-from .planning import METHODS, Plan, Variant, differing_fixed_entry, plan, validation_metric, with_candidate
-from .planning import without_method as _without_method
+from .planning import (
+    METHODS,
+    Plan,
+    Variant,
+    differing_fixed_entry,
+    plan,
+    validation_metric,
+    with_candidate,
+    without_method,
+)
 from .running import RunsFailed, changed_imports, compare
 from .summary import FIGURES, comparison_table
 
@@ -28,6 +36,7 @@ __all__ = [
     "differing_fixed_entry",
     "plan",
     "validation_metric",
+    "without_method",
 ]
 
 
@@ -52,17 +61,14 @@ def run(options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> Plan:
     """Return the plan of a command line, checked before anything is trained."""
-    # Presets in a shared file name a method; methods are what the comparison varies.
-    shared = merged(*map(_without_method, options.layers), parse_options(options.entries))
+    # A method in the shared recipe would make all compared methods the same.
+    shared = merged(*map(without_method, options.layers), parse_options(options.entries))
     made = plan(
         shared, options.methods, options.seeds, options.grid, options.imports, options.tune, options.tune_epochs
     )
-    checked = set()
-    for variant in made.variants:
-        judged_by = repr((variant.recipe.data, variant.recipe.task))
-        if variant.candidates and judged_by not in checked:
-            validation_metric(with_candidate(variant.recipe, variant.candidates[0]))
-            checked.add(judged_by)
+    tuned = [variant for variant in made.variants if variant.candidates]
+    if tuned:
+        validation_metric(with_candidate(tuned[0].recipe, tuned[0].candidates[0]))
     return made
 
 

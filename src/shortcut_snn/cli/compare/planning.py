@@ -181,9 +181,8 @@ def _check_candidates(draft: _Draft, tune_epochs: int | None) -> None:
     for candidate in draft.candidates:
         if twice := varied & {_key(option) for option in candidate}:
             raise ValueError(f"{twice.pop()} is both in --grid and in --tune: use one of the two")
-        if tune_epochs is not None and with_candidate(draft.recipe, candidate).training.epochs != (
-            draft.recipe.training.epochs
-        ):
+        sets_epochs = with_candidate(draft.recipe, candidate).training.epochs != draft.recipe.training.epochs
+        if tune_epochs is not None and sets_epochs:
             raise ValueError("--tune training.epochs sets the epochs of its runs: omit --tune-epochs")
         first = with_candidate(draft.recipe, draft.candidates[0], tune_epochs)
         if fixed := differing_fixed_entry(first, with_candidate(draft.recipe, candidate, tune_epochs)):

@@ -1,7 +1,6 @@
 """``shortcut-snn sweep``: search for the best entries of a recipe with Optuna; every trial is a run."""
 
 import argparse
-import inspect
 import shlex
 import warnings
 from collections.abc import Iterator, Mapping
@@ -93,22 +92,12 @@ def _component(option: str, text: str, names: Mapping[str, str], module: Any, **
     """Return one of Optuna's samplers or pruners from text such as ``"tpe n_startup_trials=5"``.
 
     Raises:
-        UsageError: the name or an option is unknown, or a value is invalid.
+        UsageError: the name is unknown, or Optuna refuses an option.
     """
     name, *entries = words(option, text) or [""]
     if name not in names:
-        raise UsageError(f"{option}: there is no {name!r}{suggestion(name, names)}: use one of {', '.join(names)}")
-    component = getattr(module, names[name])
-    parameters = inspect.signature(component).parameters
-    fixed = {key: value for key, value in fixed.items() if key in parameters}
-    values = parse_options(entries)
-    free = [key for key in parameters if key not in fixed]
-    for key in values:
-        if key in fixed:
-            raise UsageError(f"{option}: {key} is the recipe's: use --training.{key} {values[key]}")
-        if key not in free:
-            raise UsageError(f"{option}: {name} has no option {key!r}{suggestion(key, free)}: use {', '.join(free)}")
+        raise UsageError(f"{option} {name}{suggestion(name, names)}: use one of {', '.join(names)}")
     try:
-        return component(**fixed, **values)
+        return getattr(module, names[name])(**fixed, **parse_options(entries))
     except (ValueError, TypeError) as error:
         raise UsageError(f"{option} {text}: {error}") from None

@@ -1,0 +1,510 @@
+"""Custom components: what one file registers can be trained, resumed, compared, diagnosed, tested and exported."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from shortcut_snn import load
+from shortcut_snn.cli import main
+from shortcut_snn.components import KINDS
+from shortcut_snn.recipes import missing_imports
+from shortcut_snn.training.callbacks import SaveRun
+
+from ..training.same import assert_same_run
+
+NETWORK = '''
+import torch
+from torch import nn
+from shortcut_snn import components
+
+class Layer(nn.Module):
+    def __init__(self, inputs, outputs, make_neuron):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs)
+        self.neuron = make_neuron()
+
+    def forward(self, x):
+        return self.neuron(self.norm(self.conv(x.flatten(0, 1))).unflatten(0, x.shape[:2]))
+
+@components.network("my_net")
+class Net(nn.Module):
+    """Three layers.
+
+    Args:
+        width: channels.
+        time_steps: T.
+    """
+
+    def __init__(self, num_classes, in_channels, make_neuron, *, width: int = 4, time_steps: int = 2):
+        super().__init__()
+        self.time_steps = time_steps
+        self.layer1 = Layer(in_channels, width, make_neuron)
+        self.layer2 = Layer(width, width, make_neuron)
+        self.layer3 = Layer(width, width, make_neuron)
+        self.classifier = nn.Linear(width, num_classes)
+
+    def forward(self, x):
+        if x.dim() == 4:
+            x = x.expand(self.time_steps, *x.shape)
+        return self.classifier(self.layer3(self.layer2(self.layer1(x))).mean((0, 3, 4)))
+'''
+SURROGATE = '''
+import torch
+from shortcut_snn import components
+
+@components.surrogate("my_surrogate")
+def gaussian(v, *, sigma: float = 0.5):
+    """A Gaussian.
+
+    Args:
+        sigma: standard deviation.
+    """
+    return torch.exp(-((v / sigma) ** 2) / 2)
+'''
+OBJECTIVE = '''
+from shortcut_snn import components
+
+@components.objective("my_objective")
+def deepest_branch(output, target, branch_weight, criterion, *, power: float = 1.0):
+    """The loss, and that of the deepest branch."""
+    loss = criterion(output.main, target)
+    return loss + branch_weight**power * criterion(output.branches[-1], target) if output.branches else loss
+'''
+BRANCH_WEIGHT = '''
+from shortcut_snn import components
+
+@components.branch_weight("my_branch_weight")
+def square(step, total, *, initial: float = 0.5):
+    """A parabola to 0."""
+    return initial * (1 - step / total) ** 2
+'''
+DATA = '''
+from dataclasses import dataclass
+import torch
+from shortcut_snn import components
+from shortcut_snn.data import as_data
+
+class Bars(torch.utils.data.Dataset):
+    def __init__(self, samples, first):
+        self.samples, self.first, self.classes = samples, first, ["lying", "standing"]
+
+    def __len__(self):
+        return self.samples
+
+    def __getitem__(self, index):
+        number = self.first + index
+        image = torch.randint(0, 60, (1, 8, 8), dtype=torch.uint8)
+        bar = image[:, number % 8] if number % 2 == 0 else image[:, :, number % 8]
+        bar += 180
+        return image, number % 2
+
+@components.data("my_data")
+@dataclass(frozen=True)
+class BarsData:
+    """Bars that lie or stand.
+
+    Args:
+        samples: of training.
+        batch_size: in a batch.
+    """
+
+    samples: int = 60
+    batch_size: int = 20
+
+    def load(self, time_steps=None):
+        description = {"mean": [0.2], "std": [0.3], "kind": "static"}
+        return as_data((Bars(self.samples, 0), Bars(40, 1000)), batch_size=self.batch_size, description=description)
+'''
+NEURON = '''
+import torch
+from shortcut_snn import components
+from shortcut_snn.neurons import Neuron, Rectangle, Surrogate
+
+class Spike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, distance, surrogate):
+        ctx.save_for_backward(distance)
+        ctx.surrogate = surrogate
+        return (distance > 0).to(distance.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * ctx.surrogate(ctx.saved_tensors[0]), None
+
+@components.neuron("my_neuron")
+class Adaptive(Neuron):
+    """A neuron whose leak grows with its potential.
+
+    Args:
+        leak: decay at a potential of 0.
+    """
+
+    def __init__(self, leak: float = 0.5, threshold: float = 1.0, surrogate: Surrogate | None = Rectangle()):
+        super().__init__(threshold, surrogate)
+        self.leak = leak
+
+    def stream(self, current, initial=None):
+        membrane, spikes = torch.zeros_like(current[0]) if initial is None else initial, []
+        for step in current.unbind(0):
+            membrane = self.leak * membrane / (1 + membrane.abs()) + step
+            spikes.append(Spike.apply(membrane - self.threshold, self.surrogate))
+            membrane = membrane * (1 - spikes[-1])
+        return torch.stack(spikes), membrane
+'''
+AUGMENTATION = '''
+from dataclasses import dataclass
+import numpy as np
+from shortcut_snn import components
+
+@components.augmentation("my_augmentation")
+@dataclass(frozen=True)
+class Negative:
+    """Every other image as its negative."""
+
+    share: int = 2
+
+    def __call__(self, images, bits, colour):
+        return np.where((bits % self.share == 0)[:, None, None, None], 255 - images, images)
+'''
+TASK = '''
+import torch
+from torch.nn import functional as F
+from shortcut_snn import components
+from shortcut_snn.training import Classification, Task
+
+@components.task("my_task")
+class Ranking(Classification):
+    """Classes as a one-hot regression.
+
+    Args:
+        scale: of the target.
+    """
+
+    metric, higher_is_better, fraction = "mse", False, False
+
+    def __init__(self, model, *, scale: float = 1.0, **options):
+        super().__init__(model, **options)
+        self.scale = scale
+
+    def criterion(self, prediction, target):
+        return F.mse_loss(prediction, self.scale * F.one_hot(target, prediction.shape[1]).float())
+
+    evaluation_loss = criterion
+
+    def metrics(self, prediction, target):
+        return {"mse": self.criterion(prediction, target)}
+
+    @property
+    def chance(self):
+        return None
+'''
+EXPORTER = '''
+from dataclasses import dataclass
+from typing import ClassVar
+import torch
+from shortcut_snn import components
+from shortcut_snn.deploy import TorchRuntime
+
+@components.exporter("my_export")
+@dataclass(frozen=True)
+class Plain:
+    """Weights as torch has them."""
+
+    file: ClassVar[str] = "weights.pt"
+    step_file: ClassVar[str | None] = None
+    summary: ClassVar[str] = "weights for torch.load()"
+
+    def export(self, network, spec, path, streaming):
+        torch.save(network.state_dict(), path)
+        network.load_state_dict(torch.load(path, weights_only=True))
+        return TorchRuntime(network, spec)
+'''
+SMALL = {
+    "data.train_limit": "60", "data.test_limit": "20", "data.batch_size": "20", "network.kind": "resnet8",
+    "network.width": "2", "network.time_steps": "2", "training.epochs": "1",
+}  # fmt: skip
+CUSTOM_DATA = {"data.kind": "my_data", "data.train_limit": None, "data.test_limit": None, "data.batch_size": "30"}
+CUSTOM_NETWORK = {"network.kind": "my_net", "network.width": "3"}
+
+
+def recipe_options(changes=(), presets=("evolutionary",)):
+    named = [part for preset in presets for part in ("--preset", preset)]
+    entries = {key: value for key, value in (SMALL | dict(changes)).items() if value is not None}
+    return named + [part for key, value in entries.items() for part in (f"--{key}", value)]
+
+
+def forget():
+    """Unregister and unload what the files of these tests define, as in a new process."""
+    for kind in KINDS.values():
+        for name in [name for name in kind if name.startswith("my_")]:
+            del kind[name]
+    for name in [name for name in sys.modules if name.startswith("custom")]:
+        del sys.modules[name]
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    forget()
+    yield
+    forget()
+
+
+def error_line(capsys):
+    message = capsys.readouterr().err
+    assert message.startswith("shortcut-snn: error: "), message
+    assert message.count("\n") == 1, message
+    return message
+
+
+CASES = {
+    "surrogate": (SURROGATE, {"neuron.surrogate.kind": "my_surrogate", "neuron.surrogate.sigma": "0.4"}),
+    "objective": (OBJECTIVE, {"method.objective.kind": "my_objective", "method.objective.power": "2"}),
+    "branch weight": (
+        BRANCH_WEIGHT,
+        {"method.branches.branch_weight.kind": "my_branch_weight", "method.branches.branch_weight.initial": "0.3"},
+    ),
+    "data": (DATA, CUSTOM_DATA),
+    "neuron": (NEURON, {"neuron.kind": "my_neuron", "neuron.leak": "0.6"}),
+    "augmentation": (AUGMENTATION, {"data.augment": "[crop, my_augmentation]"}),
+    "task": (TASK, {"task.kind": "my_task", "task.scale": "2"}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_custom_component_trains_and_is_tested(case, tmp_path, capsys):
+    text, entries = CASES[case]
+    file, run = tmp_path / "custom.py", tmp_path / "run"
+    file.write_text(text)
+    imports = ["--import", str(file)]
+    assert main(["train", "--out", str(run), *recipe_options(entries), *imports]) == 0
+    result = json.loads((run / "result.json").read_text())
+    assert f"test {result['metric']}, last epoch" in capsys.readouterr().out
+    assert main(["evaluate", str(run), *imports]) == 0
+    value = result["test_last"][result["metric"]]
+    assert (
+        capsys.readouterr()
+        .out.splitlines()[0]
+        .endswith(f"{100 * value:.2f} %" if result["fraction"] else f"{value:.4g}")
+    )
+    forget()
+    assert main(["evaluate", str(run)]) == 1
+    message = error_line(capsys)
+    assert "'my_" in message
+    assert f"add --import {file}" in message
+
+
+def test_help_describes_options_of_a_custom_component(tmp_path, capsys):
+    file = tmp_path / "custom.py"
+    file.write_text(SURROGATE)
+    options = recipe_options(CASES["surrogate"][1])
+    assert main(["train", *options, "--import", str(file), "--help-recipe", "neuron"]) == 0
+    assert "--neuron.surrogate.sigma 0.4 (float)\n    standard deviation." in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def custom(tmp_path_factory):
+    """The file of a custom network and data, the options of its recipe, and a run."""
+    forget()
+    folder = tmp_path_factory.mktemp("network")
+    file = folder / "custom.py"
+    file.write_text(NETWORK + DATA)
+    options = [*recipe_options(CUSTOM_NETWORK | CUSTOM_DATA | {"training.epochs": "2"}), "--import", str(file)]
+    assert main(["train", "--out", str(folder / "run"), *options]) == 0
+    return file, options, folder / "run"
+
+
+def test_a_custom_network_predicts(custom, tmp_path, capsys):
+    file, _, run = custom
+    image = np.full((8, 8), 30, np.uint8)
+    image[:, 3] += 180
+    Image.fromarray(image).save(tmp_path / "bar.png")
+    assert main(["predict", str(run), str(tmp_path / "bar.png"), "--json", "--import", str(file)]) == 0
+    (prediction,) = json.loads(capsys.readouterr().out)
+    expected = load(run).logits(torch.from_numpy(image)[None]).softmax(-1)[0]
+    assert prediction["class"] == ["lying", "standing"][expected.argmax()]
+    assert prediction["probability"] == pytest.approx(expected.max().item())
+    forget()
+    assert main(["predict", str(run), str(tmp_path / "bar.png")]) == 1
+    assert f"add --import {file}" in error_line(capsys)
+
+
+def train_one_epoch(run, options, monkeypatch):
+    """Start a run that is killed after its first epoch."""
+    end = SaveRun.on_train_epoch_end
+
+    def kill(self, trainer, module):
+        end(self, trainer, module)
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SaveRun, "on_train_epoch_end", kill)
+        with pytest.raises(RuntimeError, match="killed"):
+            main(["train", "--out", str(run), *options])
+
+
+def test_a_custom_network_resumes_bit_identically(custom, tmp_path, monkeypatch, capsys):
+    file, options, run = custom
+    imports = json.loads((run / "environment.json").read_text())["imports"]
+    assert [(record["name"], len(record["sha256"])) for record in imports] == [(str(file), 64)]
+    train_one_epoch(tmp_path / "parts", options, monkeypatch)
+    forget()
+    capsys.readouterr()
+    assert main(["train", "--out", str(tmp_path / "parts"), *options[:-2], "--resume"]) == 2
+    assert f"add --import {file}" in error_line(capsys)
+    assert main(["train", "--config", str(tmp_path / "parts" / "recipe.yaml"), "--out", str(tmp_path / "parts"),
+                 "--resume", "--import", str(file)]) == 0  # fmt: skip
+    assert_same_run(tmp_path / "parts", run)
+
+
+def test_calibrated_third_party_surrogates_resume_bit_identically(tmp_path, monkeypatch):
+    file = tmp_path / "custom.py"
+    neuron = "neuron.LIFNode(step_mode='m', surrogate_function=surrogate.ATan(0.5))"
+    imports = "from spikingjelly.activation_based import neuron, surrogate\n"
+    file.write_text(imports + NETWORK.replace("make_neuron()\n", f"{neuron}\n") + DATA)
+    entries = CUSTOM_NETWORK | CUSTOM_DATA | {"training.epochs": "2"}
+    options = [*recipe_options(entries, ["calibrated"]), "--import", str(file)]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert main(["train", "--out", str(whole), *options]) == 0
+    widths = json.loads((whole / "surrogates.json").read_text())
+    assert list(widths) == ["layer1.neuron", "layer2.neuron"]
+    assert 0.5 not in widths.values()
+    train_one_epoch(parts, options, monkeypatch)
+    assert main(["train", "--out", str(parts), *options, "--resume"]) == 0
+    assert_same_run(parts, whole)
+
+
+def test_a_comparison_reports_an_imported_file_that_changed(custom, tmp_path, capsys):
+    original, options, _ = custom
+    file, folder = tmp_path / "custom.py", tmp_path / "comparison"
+    file.write_text(original.read_text())
+    command = ["compare", "--out", str(folder), "--seeds", "1", *options[2:-1], str(file), "--training.epochs", "1"]
+    forget()
+    assert main([*command, "--methods", "vanilla"]) == 0
+    assert "has changed" not in capsys.readouterr().out
+    forget()
+    file.write_text(original.read_text().replace("(0, 60,", "(0, 90,"))
+    assert main([*command, "--methods", "vanilla", "evolutionary"]) == 0
+    output = capsys.readouterr().out
+    assert f"{file} has changed" in output
+    assert str(folder / "vanilla" / "seed0") in output
+    assert "| evolutionary | 1 " in output
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("gradients", "my_net on my_data, branches at stages, logit_sum, lambda linear from 0.25"),
+        ("evaluate", "layer2.neuron"),
+        ("energy", "layer1.conv"),
+        ("export", "20 of 20 predictions agree"),
+    ],
+)
+def test_commands_need_the_import(custom, tmp_path, capsys, command, expected):
+    file, _, finished = custom
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    words = {
+        "gradients": ["gradients", "--run", str(run), "--out", str(tmp_path / "g")],
+        "export": ["export", str(run), "--to", "safetensors", "--images", "20"],
+    }.get(command, [command, str(run)])
+    forget()
+    assert main(words) == 1
+    message = error_line(capsys)
+    assert "'my_data'" in message
+    assert f"add --import {file}" in message
+    assert main([*words, "--import", str(file)]) == 0
+    assert expected in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("to", ["onnx", "torch-export"])
+def test_a_custom_network_is_exported(custom, tmp_path, capsys, to):
+    file, _, run = custom
+    command = ["export", str(run), "--to", to, "--images", "20", "--out", str(tmp_path), "--import", str(file)]
+    assert main(command) == 0
+    assert "20 of 20 predictions agree" in capsys.readouterr().out
+
+
+def test_a_custom_exporter(custom, tmp_path, capsys):
+    file, _, run = custom
+    exporter = tmp_path / "custom_exporter.py"
+    exporter.write_text(EXPORTER)
+    command = ["export", str(run), "--to", "my_export", "--images", "20", "--out", str(tmp_path / "out")]
+    assert main([*command, "--import", str(file)]) in (1, 2)
+    assert "exporter 'my_export'" in error_line(capsys)
+    assert main([*command, "--import", str(file), "--import", str(exporter)]) == 0
+    assert "weights.pt: weights for torch.load()" in capsys.readouterr().out
+    assert (tmp_path / "out" / "weights.pt").is_file()
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Write an installed package with an entry point; return its module."""
+    metadata = tmp_path / "site" / "customs-1.5.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: customs\nVersion: 1.5\n")
+    (metadata / "entry_points.txt").write_text("[shortcut_snn.components]\nanything = custom_package\n")
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(str(metadata.parent))
+        yield metadata.parent / "custom_package.py"
+
+
+def test_an_installed_package_needs_no_import(package, tmp_path, capsys):
+    package.write_text(SURROGATE)
+    assert main(["components", "surrogate"]) == 0
+    output = capsys.readouterr().out
+    assert "| my_surrogate" in output
+    assert "sigma=0.5" in output
+    run = tmp_path / "run"
+    assert main(["train", "--out", str(run), *recipe_options(CASES["surrogate"][1])]) == 0
+    imports = json.loads((run / "environment.json").read_text())["imports"]
+    assert imports == [{"name": "custom_package", "package": "customs", "version": "1.5"}]
+    forget()
+    assert "customs 1.5: install it" in missing_imports(imports)
+
+
+def test_a_broken_installed_package_is_named(package, tmp_path, capsys):
+    package.write_text("1 / 0")
+    assert main(["train", "--out", str(tmp_path / "run"), *recipe_options()]) == 2
+    assert "custom_package cannot be imported: ZeroDivisionError" in error_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("text", "keyword"),
+    [
+        ("import no_such_module", "no_such_module"),
+        ("def (", "SyntaxError"),
+        ("raise SystemExit(3)", "SystemExit"),
+        ("from shortcut_snn import components\n@components.surrogate('rectangle')\ndef mine(v): return v\n",
+         "'rectangle'"),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_imported_is_named(tmp_path, capsys, text, keyword):
+    file = tmp_path / "custom.py"
+    file.write_text(text)
+    assert main(["train", "--out", str(tmp_path / "run"), *recipe_options(), "--import", str(file)]) == 2
+    message = error_line(capsys)
+    assert f"{file} cannot be imported" in message
+    assert keyword in message
+    assert "custom" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "keyword"),
+    [
+        ("return as_data(", "return 3\n        return as_data(", "load() of the data 'my_data'"),
+        ("return as_data(", "return (Bars(4, 0),)\n        return as_data(", "load() of the data 'my_data'"),
+        ("description =", "import no_such_package\n        description =", "no_such_package is not installed"),
+        ("def load(self, time_steps=None):", "def load(self):", "write def load(self, time_steps=None)"),
+    ],
+)
+def test_mistakes_in_custom_data_are_named(tmp_path, capsys, old, new, keyword):
+    file = tmp_path / "custom.py"
+    file.write_text(DATA.replace(old, new))
+    options = [*recipe_options(CUSTOM_DATA), "--import", str(file)]
+    assert main(["train", "--out", str(tmp_path / "run"), *options]) == 1
+    assert keyword in error_line(capsys)
