@@ -93,8 +93,8 @@ class Scheduler:
         self.launcher, self.jobs, self.imports, self.log = launcher, jobs, imports, log
         self._signals: list[int] = []
 
-    def train(self, runs: Iterator[TrainingRun], on_end: OnEnd) -> None:
-        """Train all runs.
+    def train(self, runs: Iterator[TrainingRun], on_end: OnEnd) -> dict[TrainingRun, Outcome]:
+        """Train all runs and return how they ended.
 
         Args:
             runs: the next run is drawn when a job is free.
@@ -105,12 +105,18 @@ class Scheduler:
             SystemExit: another signal stopped them.
         """
         active: list[_Active] = []
+        outcomes: dict[TrainingRun, Outcome] = {}
+
+        def end(run: TrainingRun, outcome: Outcome) -> None:
+            outcomes[run] = outcome
+            on_end(run, outcome)
+
         with self._noting_signals():
             try:
-                while self._start_runs(runs, active, on_end) or active:
+                while self._start_runs(runs, active, end) or active:
                     self._pass_signals_on(active)
                     for each in list(active):
-                        if self._has_ended(each, on_end):
+                        if self._has_ended(each, end):
                             active.remove(each)
                     time.sleep(POLL_SECONDS)
             except BaseException:
@@ -119,6 +125,7 @@ class Scheduler:
         if self._signals:
             number = self._signals[0]
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+        return outcomes
 
     def _start_runs(self, runs: Iterator[TrainingRun], active: list[_Active], on_end: OnEnd) -> bool:
         """Fill the free jobs; return whether a run was drawn."""

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,11 @@ class Tuning:
     outcomes: dict[Candidate, Outcome]
     best: Candidate | None
     recipe: Recipe
+
+    @property
+    def succeeded(self) -> bool:
+        """True if a candidate was chosen, or if nothing was to be tuned."""
+        return self.best is not None or not self.variant.candidates
 
     @property
     def values(self) -> dict[str, str]:
@@ -126,20 +132,16 @@ def _announcement(plan: Plan, folder: Path) -> str:
 
 def _tune(plan: Plan, folder: Path, scheduler: Scheduler) -> list[Tuning]:
     """Train the candidates of every variant and choose the best of each; write ``tuning.csv``."""
-    outcomes: dict[Variant, dict[Candidate, Outcome]] = {variant: {} for variant in plan.variants}
     runs = {
-        _candidate_run(variant, candidate, folder, plan.tune_epochs): (variant, candidate)
+        (variant, candidate): _candidate_run(variant, candidate, folder, plan.tune_epochs)
         for variant in plan.variants
         for candidate in variant.candidates
     }
-
-    def on_end(run: TrainingRun, outcome: Outcome) -> None:
-        variant, candidate = runs[run]
-        outcomes[variant][candidate] = outcome
-        _log_outcome(scheduler.log, run, outcome, tune=True)
-
-    scheduler.train(iter(runs), on_end)
-    tunings = [_choose(variant, outcomes[variant]) for variant in plan.variants]
+    outcomes = scheduler.train(iter(runs.values()), partial(_log_outcome, scheduler.log, tune=True))
+    tunings = [
+        _choose(variant, {candidate: outcomes[runs[variant, candidate]] for candidate in variant.candidates})
+        for variant in plan.variants
+    ]
     for tuning in tunings:
         if tuning.values:
             chosen = ", ".join(f"{key} {value}" for key, value in tuning.values.items())
@@ -180,9 +182,7 @@ def _remark(value: Any, tried: Sequence[Any]) -> str:
 
 def _tuning_rows(tuning: Tuning) -> list[dict[str, Any]]:
     rows = []
-    # In the plan's order: runs end in any order.
-    for candidate in tuning.variant.candidates:
-        outcome = tuning.outcomes[candidate]
+    for candidate, outcome in tuning.outcomes.items():
         row: dict[str, Any] = {"variant": tuning.variant.label}
         row |= {key: text for key, _, text in (option.partition("=") for option in candidate)}
         if outcome.result is not None:
@@ -204,24 +204,24 @@ def _train_seeds(
     seeds: Sequence[int], folder: Path, tunings: Sequence[Tuning], scheduler: Scheduler
 ) -> dict[tuple[Variant, int], Outcome]:
     """Train every seed of every variant; return how each run ended."""
-    outcomes: dict[tuple[Variant, int], Outcome] = {}
-    runs: dict[TrainingRun, tuple[Variant, int]] = {}
-    for seed in seeds:
-        for tuning in tunings:
-            variant = tuning.variant
-            if variant.candidates and tuning.best is None:
-                outcomes[variant, seed] = Outcome(error=_why_untuned(tuning))
-                continue
-            recipe = changed(tuning.recipe, {"training": {"seed": seed}})
-            run = TrainingRun(f"{variant.label}, seed {seed}", recipe, variant.run_folder(folder, seed))
-            runs[run] = (variant, seed)
-
-    def on_end(run: TrainingRun, outcome: Outcome) -> None:
-        outcomes[runs[run]] = outcome
-        _log_outcome(scheduler.log, run, outcome, tune=False)
-
-    scheduler.train(iter(runs), on_end)
-    return outcomes
+    runs = {
+        (tuning.variant, seed): TrainingRun(
+            f"{tuning.variant.label}, seed {seed}",
+            changed(tuning.recipe, {"training": {"seed": seed}}),
+            tuning.variant.run_folder(folder, seed),
+        )
+        for seed in seeds
+        for tuning in tunings
+        if tuning.succeeded
+    }
+    outcomes = scheduler.train(iter(runs.values()), partial(_log_outcome, scheduler.log, tune=False))
+    untuned = {
+        (tuning.variant, seed): Outcome(error=_why_untuned(tuning))
+        for tuning in tunings
+        for seed in seeds
+        if not tuning.succeeded
+    }
+    return {key: outcomes[run] for key, run in runs.items()} | untuned
 
 
 def _why_untuned(tuning: Tuning) -> str:
