@@ -1,4 +1,4 @@
-"""What several tests of networks need."""
+"""Networks, batches and gradients for several tests."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ VGGS = [name for name in components.network if name.startswith("vgg")]
 
 
 def by_name(name: str, *sizes: int, **options: Any) -> nets.SpikingNetwork:
-    """Build a network of ours by its name."""
+    """Build a built-in network by its name."""
     return getattr(nets, f"spiking_{name}")(*sizes, **options)
 
 
 def awake(network: nets.SpikingNetwork, x: Tensor) -> nets.SpikingNetwork:
-    """Give a fresh network the running statistics of a batch: without them its deep layers are silent in eval."""
+    """Give a new network the running statistics of a batch; without them its deep layers are silent in eval mode."""
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -30,20 +30,20 @@ def awake(network: nets.SpikingNetwork, x: Tensor) -> nets.SpikingNetwork:
 
 
 def two_stages(kind: type[nets.SpikingResNet] = nets.SpikingResNet) -> nets.SpikingResNet:
-    """The same small channels-last network at each call."""
+    """Return the same small channels-last network at each call."""
     torch.manual_seed(0)
     return kind([1, 1], [8, 16], 3, 2).to(memory_format=torch.channels_last)
 
 
 def batch(seed: int) -> Tensor:
-    """Images for it."""
+    """Return a batch of images for it."""
     images = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(seed))
     return images.to(memory_format=torch.channels_last)
 
 
 def gradients(network: nn.Module, images: Tensor) -> list[Tensor]:
-    """All parameters' gradients after a backward pass; none may be missing, nor be 0 everywhere."""
+    """Return the gradients of all parameters; none may be missing, or be 0 everywhere."""
     network(images).square().sum().backward()
-    found = [parameter.grad for parameter in network.parameters()]
-    assert all(gradient is not None and gradient.any() for gradient in found)
-    return found
+    grads = [parameter.grad for parameter in network.parameters()]
+    assert all(gradient is not None and gradient.any() for gradient in grads)
+    return grads

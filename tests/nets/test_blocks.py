@@ -37,7 +37,7 @@ def by_hand(block: BasicBlock, x: Tensor, stride: int, reset: str) -> Tensor:
 
 @pytest.mark.parametrize("reset", ["hard", "soft"])
 @pytest.mark.parametrize(("inputs", "outputs", "stride"), [(4, 4, 1), (4, 8, 2)])
-def test_values_and_gradients_are_those_of_the_formula(inputs: int, outputs: int, stride: int, reset: str) -> None:
+def test_values_and_gradients_equal_the_formula(inputs: int, outputs: int, stride: int, reset: str) -> None:
     block = BasicBlock(inputs, outputs, stride, partial(LIF, 0.5, surrogate=ATan(), reset=reset)).double()
     for norm in (block.spike1.norm, block.spike2.norm):
         norm.weight.data.uniform_(0.5, 2)
@@ -55,8 +55,8 @@ def test_values_and_gradients_are_those_of_the_formula(inputs: int, outputs: int
         torch.testing.assert_close(gradient, reference, rtol=1e-6, atol=1e-9)
 
 
-def test_the_sum_is_inside_the_neuron() -> None:
-    # Where f(x) is nothing, the skip path still has to reach the threshold: spikes of 1 do not exceed it.
+def test_the_residual_is_added_before_the_neuron() -> None:
+    # Where f(x) is 0, the skip connection must reach the threshold: spikes of 1 do not exceed it.
     block = BasicBlock(2, 2, 1, LIF)
     block.spike2.norm.weight.data.zero_()
     x = torch.ones(3, 1, 2, 4, 4)
@@ -65,19 +65,18 @@ def test_the_sum_is_inside_the_neuron() -> None:
 
 
 @pytest.mark.parametrize(("inputs", "outputs", "stride"), [(4, 8, 1), (4, 4, 2), (4, 8, 2)])
-def test_a_residual_that_changes_its_shape_is_projected(inputs: int, outputs: int, stride: int) -> None:
+def test_a_residual_of_another_shape_is_projected(inputs: int, outputs: int, stride: int) -> None:
     block = BasicBlock(inputs, outputs, stride, LIF)
     assert block.project.conv.weight.shape == (outputs, inputs, 1, 1)
     assert block(torch.ones(2, 3, inputs, 5, 5)).shape == (2, 3, outputs, -(-5 // stride), -(-5 // stride))
 
 
-def test_a_residual_that_keeps_its_shape_has_no_weights() -> None:
+def test_a_residual_of_the_same_shape_has_no_weights() -> None:
     assert not list(BasicBlock(4, 4, 1, LIF).project.parameters())
 
 
-@pytest.mark.parametrize("channels", [1, 4, 15, 16])
-@pytest.mark.parametrize("size", [8, 7])
-def test_a_strided_pointwise_convolution_of_few_channels_is_the_same_function(channels: int, size: int) -> None:
+@pytest.mark.parametrize(("channels", "size"), [(1, 8), (4, 7), (15, 7), (16, 8)])
+def test_a_strided_pointwise_convolution_equals_torch(channels: int, size: int) -> None:
     layer = SpikePointwiseConv2d(channels, 6, 2).double()
     x = torch.rand(3, channels, size, size, dtype=torch.float64, requires_grad=True)
     out, expected = layer(x), F.conv2d(x, layer.weight, stride=2)
@@ -92,8 +91,8 @@ def test_a_strided_pointwise_convolution_of_few_channels_is_the_same_function(ch
         torch.testing.assert_close(mine, reference)
 
 
-def test_few_channels_leave_the_heap_whole() -> None:
-    """What breaks it in oneDNN: large pixels, few channels, channels last; glibc notices where it is asked to look."""
+def test_few_channels_do_not_corrupt_the_heap() -> None:
+    """oneDNN corrupts it with large images and few channels-last channels, which glibc detects with these variables."""
     code = """
 import torch
 from shortcut_snn.nets.layers import SpikePointwiseConv2d

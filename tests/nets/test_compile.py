@@ -1,4 +1,4 @@
-"""torch.compile takes whole networks, and the wrapper around them, without a graph break; results stay eager's."""
+"""torch.compile compiles networks and their wrapper without a graph break; results equal eager ones."""
 
 import copy
 import shutil
@@ -74,7 +74,7 @@ def test_a_network_in_the_wrapper(objective: Objective, branch_weight: float, co
     assert_equals_eager(Shortcut(small(), num_classes=3), compiler, loss)
 
 
-def test_evaluation_computes_no_branches() -> None:
+def test_compiled_evaluation_computes_no_branches() -> None:
     model = Shortcut(small(), num_classes=3).eval()
     compiled = torch.compile(model, backend="aot_eager", fullgraph=FULLGRAPH)
     with torch.no_grad():

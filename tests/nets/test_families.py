@@ -1,4 +1,4 @@
-"""Every network with every block and norm: it builds, it spikes, gradients reach all of it, branches fit."""
+"""Every network, block and norm: spikes, gradients, branches, static images, and sizes of inputs."""
 
 from functools import partial
 
@@ -10,24 +10,26 @@ from shortcut_snn import Shortcut
 from shortcut_snn.introspection import spiking_layers
 from shortcut_snn.neurons import PLIF, ATan
 
-from .helpers import RESNETS, VGGS, by_name
+from .helpers import RESNETS, VGGS, awake, by_name
 
-FAMILIES = [
-    (name, block, norm) for name in RESNETS for block in ("basic", "sew", "ms", "plain") for norm in ("bn", "tdbn")
-]
-FAMILIES += [("qkformer", block, norm) for block in ("sew", "ms") for norm in ("bn", "tdbn")]
-FAMILIES += [(name, None, norm) for name in VGGS for norm in ("bn", "tdbn")]
+# Every block and every norm, and every network.
+FAMILIES = [("resnet8", block, norm) for block in ("basic", "sew", "ms", "plain") for norm in ("bn", "tdbn")]
+FAMILIES += [(name, "basic", "bn") for name in RESNETS if name not in ("resnet8", "resnet110")]
+FAMILIES += [("resnet110", "ms", "tdbn"), ("qkformer", "sew", "bn"), ("qkformer", "ms", "tdbn")]
+FAMILIES += [(name, None, "bn") for name in VGGS]
+NETWORKS = [("resnet8", "basic"), ("resnet19", "sew"), ("resnet20", "ms"), ("qkformer", "sew"), ("qkformer", "ms")]
+NETWORKS += [(name, None) for name in ("vgg11", "vggsnn")]
 
 
 def options(block: str | None) -> dict[str, str]:
-    """A VGG has no blocks."""
+    """Return the options of a block; VGGs have none."""
     return {} if block is None else {"block": block}
 
 
 @pytest.mark.parametrize(("name", "block", "norm"), FAMILIES)
-def test_a_family(name: str, block: str | None, norm: str) -> None:
+def test_spikes_gradients_and_branches(name: str, block: str | None, norm: str) -> None:
     make = partial(PLIF, surrogate=ATan())
-    # Attention counts spikes: of few tokens and channels too coarsely for every parameter to matter.
+    # With few tokens and channels, attention counts spikes too coarsely for every parameter to matter.
     width, side = (8, 16) if name == "qkformer" else (2, 8)
     network = by_name(name, 3, 2, width=width, norm=norm, **options(block), make_neuron=make)
     rates: dict[str, float] = {}
@@ -54,10 +56,40 @@ def test_a_family(name: str, block: str | None, norm: str) -> None:
         assert parameter.grad.abs().sum() > 0, key
 
 
-@pytest.mark.parametrize(("name", "block", "norm"), FAMILIES)
-def test_the_full_size_has_the_classifier_last(name: str, block: str | None, norm: str) -> None:
+@pytest.mark.parametrize(("name", "block"), NETWORKS)
+def test_the_classifier_is_the_last_layer(name: str, block: str | None) -> None:
     with torch.device("meta"):
         network = by_name(name, 10, 2, **options(block))
     layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     assert layers[-1] is network.classifier
     assert layers[0].in_channels == 3
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize(("name", "block"), NETWORKS)
+def test_a_static_image_equals_its_repetition_over_time(name: str, block: str | None, training: bool) -> None:
+    images = torch.rand(3, 3, 8, 8, dtype=torch.float64).requires_grad_()
+    network = awake(by_name(name, 3, 4, width=4, **options(block)).double(), images).train(training)
+    calls: list[int] = []
+    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    first.register_forward_hook(lambda _module, inputs, _output: calls.append(len(inputs[0])))
+    results = []
+    for x in (images, images.repeat(4, 1, 1, 1, 1)):
+        logits = network(x)
+        results.append([logits, *torch.autograd.grad(logits.square().sum(), [*network.parameters(), images])])
+    torch.testing.assert_close(*results, rtol=1e-6, atol=1e-9)
+    # The first convolution of a static image runs once.
+    assert calls == [3, 12]
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels", "large"),
+    [((2, 1, 8, 8), 1, False), ((2, 3, 13, 13), 3, False), ((2, 2, 2, 48, 48), 2, False), ((2, 3, 224, 224), 3, True)],
+    ids=["grey", "odd", "frames", "large"],
+)
+@pytest.mark.parametrize("name", ["resnet18", "vgg11", "vggsnn", "qkformer"])
+def test_images_and_frames_of_any_size_fit(name: str, shape: tuple[int, ...], channels: int, large: bool) -> None:
+    stem = {"stem": "large"} if large and not name.startswith("vgg") else {}
+    network = by_name(name, 5, 2, width=2, in_channels=channels, **stem)
+    assert network(torch.rand(shape)).shape == (2, 5)
+    assert network(network.example_input()).shape == (2, 5)

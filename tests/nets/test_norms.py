@@ -1,4 +1,4 @@
-"""tdBN against its paper's formula and SpikingJelly's layer, and which norms get which alpha."""
+"""tdBN against its paper's formula and SpikingJelly's layer, and the alpha of each norm."""
 
 from functools import partial
 
@@ -23,7 +23,7 @@ def weights(network: nets.SpikingNetwork) -> dict[str, float]:
     return {name: round(norm.weight[0].item(), 6) for name, norm in norms.items()}
 
 
-def test_it_is_the_papers_formula_and_spikingjellys_layer() -> None:
+def test_tdbn_equals_the_formula_and_spikingjelly() -> None:
     norm = NormNeuron(nn.BatchNorm2d(3), LIF(threshold=0.7)).double()
     start_at_threshold(norm)
     x = torch.randn(4, 5, 3, 6, 6, dtype=torch.float64) * 3 + 1
@@ -44,10 +44,10 @@ def test_alpha_of_each_norm() -> None:
     }
     for block, alphas in expected.items():
         network = nets.spiking_resnet19(3, 2, width=2, block=block, norm="tdbn", make_neuron=make)
-        found = weights(network)
+        initial = weights(network)
         for name, alpha in (alphas | {"hidden_spike": 1}).items():
             key = name if name.endswith("norm2") else f"{name}.norm"
-            assert found[key] == round(0.5 * alpha, 6), (block, key)
+            assert initial[key] == round(0.5 * alpha, 6), (block, key)
 
 
 def test_a_vgg_starts_at_the_threshold() -> None:
@@ -57,7 +57,7 @@ def test_a_vgg_starts_at_the_threshold() -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg11"])
-def test_nothing_else_changes(name: str) -> None:
+def test_tdbn_changes_only_the_weights_of_norms(name: str) -> None:
     states = []
     for norm in ("bn", "tdbn"):
         torch.manual_seed(0)

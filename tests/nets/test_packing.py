@@ -1,4 +1,4 @@
-"""What layers keep of spikes is bits, and nothing else about a network changes."""
+"""Networks save bits of spikes; outputs and gradients stay bit-identical."""
 
 import copy
 
@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from shortcut_snn import nets
 from shortcut_snn.nets.layers import SpikeConv2d, over_time
-from shortcut_snn.neurons import LIF, NormNeuron, get_packing, set_packing, use_backend, use_packing
-from shortcut_snn.neurons.packing import bits_of
+from shortcut_snn.neurons import LIF, NormNeuron, backend, bits_of, get_packing, set_packing, use_backend, use_packing
 
 from ..compiling import FULLGRAPH
 
@@ -36,48 +35,46 @@ def assert_same(got: tuple[Tensor, list[Tensor]], want: tuple[Tensor, list[Tenso
     assert all(gradient.abs().sum() > 0 for gradient in got[1])
 
 
-def kept_floats(network: nn.Module, packing: str) -> int:
-    """Count the floating-point numbers, parameters aside, that one forward pass keeps for the backward pass."""
-    kept: dict[int, int] = {}
+def saved_numbers(network: nn.Module, packing: str) -> int:
+    """Count the floating-point numbers, except parameters, that a forward pass saves for the backward pass."""
+    saved: dict[int, int] = {}
     parameters = {parameter.data_ptr() for parameter in network.parameters()}
 
     def note(x: Tensor) -> Tensor:
         if x.is_floating_point() and x.data_ptr() not in parameters:
-            kept[x.untyped_storage().data_ptr()] = x.numel()
+            saved[x.untyped_storage().data_ptr()] = x.numel()
         return x
 
     with use_packing(packing), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
         loss = network(torch.rand(4, 3, 12, 12)).sum()
     assert loss.requires_grad
-    return sum(kept.values())
+    return sum(saved.values())
 
 
 @pytest.mark.parametrize("amp", [False, True], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("stem", ["small", "large"])
-def test_gradients_are_the_same_to_the_last_bit(stem: str, amp: bool) -> None:
+def test_gradients_are_bit_identical(stem: str, amp: bool) -> None:
     network = small(stem)
     assert_same(results(network, "auto", amp), results(network, "never", amp))
 
 
-def test_plain_pytorch_packs_when_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    from shortcut_snn.neurons import backend
-
+def test_plain_pytorch_packs_with_always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "_working", {("numba", "cpu"): False})
     network = small("large")
-    assert kept_floats(network, "always") < kept_floats(network, "never")
-    assert kept_floats(network, "auto") == kept_floats(network, "never")
+    assert saved_numbers(network, "always") < saved_numbers(network, "never")
+    assert saved_numbers(network, "auto") == saved_numbers(network, "never")
     assert_same(results(network, "always"), results(network, "never"))
 
 
 @pytest.mark.parametrize("stem", ["small", "large"])
-def test_no_spikes_are_kept_as_numbers(stem: str) -> None:
+def test_no_spikes_are_saved_as_numbers(stem: str) -> None:
     network = small(stem)
     spikes: list[int] = []
     for module in network.modules():
         if isinstance(module, NormNeuron):
             module.register_forward_hook(lambda _module, _args, output: spikes.append(output.numel()))
-    less = kept_floats(network, "never") - kept_floats(network, "auto")
-    # All but the last layer's, which no convolution follows, in the first of two passes.
+    less = saved_numbers(network, "never") - saved_numbers(network, "auto")
+    # Of all layers but the last, which no convolution follows, in the first of two passes.
     assert less >= sum(spikes[: len(spikes) // 2 - 1])
 
 
@@ -92,7 +89,7 @@ def test_a_compiled_network_equals_eager() -> None:
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
 
 
-def test_hooks_see_spikes_and_may_change_them() -> None:
+def test_hooks_may_change_spikes() -> None:
     network, seen = small(), []
     network.layer1.register_forward_hook(lambda _module, _args, output: seen.append(output))
     results(network, "auto")
@@ -103,7 +100,7 @@ def test_hooks_see_spikes_and_may_change_them() -> None:
     assert_same(results(network, "auto"), results(network, "never"))
 
 
-def test_bits_are_carried_only_where_a_backward_pass_may_come() -> None:
+def test_bits_are_carried_only_with_gradients() -> None:
     layer, x = NormNeuron(nn.BatchNorm2d(3), LIF()), torch.randn(2, 3, 3, 4, 4)
     spikes = layer(x)
     bits = bits_of(spikes)
@@ -127,7 +124,7 @@ class Graded(LIF):
 
 
 @pytest.mark.parametrize("packing", ["auto", "always"])
-def test_what_is_not_known_to_be_spikes_carries_none(packing: str) -> None:
+def test_other_outputs_carry_no_bits(packing: str) -> None:
     x = torch.randn(2, 3, 3, 4, 4)
     hooked = NormNeuron(nn.BatchNorm2d(3), LIF())
     hooked.neuron.register_forward_hook(lambda _module, _args, output: 0.5 * output)
@@ -136,7 +133,7 @@ def test_what_is_not_known_to_be_spikes_carries_none(packing: str) -> None:
         assert bits_of(hooked(x)) is None
 
 
-def test_a_convolution_takes_what_is_not_spikes() -> None:
+def test_a_convolution_takes_any_input() -> None:
     conv, x = SpikeConv2d(3, 4, 3, padding="same", padding_mode="circular"), torch.randn(2, 3, 3, 6, 6)
     spikes = NormNeuron(nn.BatchNorm2d(3), LIF())(x)
     for sequence in (x, spikes):

@@ -1,4 +1,4 @@
-"""Spikes kept as bits under what PyTorch wraps around networks: data-parallel processes, activation checkpointing."""
+"""Packed spikes under DistributedDataParallel and activation checkpointing."""
 
 import os
 import subprocess
@@ -29,13 +29,13 @@ torch.set_num_threads(1)
 distributed.init_process_group("gloo", init_method=(folder / "meeting").as_uri(), rank=rank, world_size=2)
 for packing in ("auto", "never"):
     with use_packing(packing):
-        found = gradients(DistributedDataParallel(two_stages()), batch(rank))
-    torch.save(found, folder / f"{packing}{rank}.pt")
+        grads = gradients(DistributedDataParallel(two_stages()), batch(rank))
+    torch.save(grads, folder / f"{packing}{rank}.pt")
 distributed.destroy_process_group()
 """
 
 
-def test_two_processes_that_share_a_network(tmp_path: Path) -> None:
+def test_distributed_data_parallel(tmp_path: Path) -> None:
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", PROCESS, str(tmp_path), str(rank)],
@@ -48,17 +48,17 @@ def test_two_processes_that_share_a_network(tmp_path: Path) -> None:
     ]
     errors = [process.communicate()[1] for process in processes]
     assert not any(process.returncode for process in processes), errors
-    found = {path.stem: torch.load(path, weights_only=True) for path in tmp_path.glob("*.pt")}
+    saved = {path.stem: torch.load(path, weights_only=True) for path in tmp_path.glob("*.pt")}
     alone = [gradients(two_stages(), batch(rank)) for rank in range(2)]
     mean = [(first + second) / 2 for first, second in zip(*alone, strict=True)]
     for rank in range(2):
-        for packed, plain in zip(found[f"auto{rank}"], found[f"never{rank}"], strict=True):
+        for packed, plain in zip(saved[f"auto{rank}"], saved[f"never{rank}"], strict=True):
             assert torch.equal(packed, plain)
-        torch.testing.assert_close(found[f"auto{rank}"], mean)
+        torch.testing.assert_close(saved[f"auto{rank}"], mean)
 
 
 class Checkpointed(SpikingResNet):
-    """A network that computes its stages again in the backward pass."""
+    """A network that recomputes its stages in the backward pass."""
 
     reentrant: bool
 

@@ -320,8 +320,8 @@ def test_what_the_method_cannot_do_is_refused() -> None:
     class Shared(nn.BatchNorm1d):
         pass
 
-    for net, said in ((Twice(), "a LIF can be called only once"), (nn.Sequential(Shared(3), LIF()), "not Shared")):
-        with pytest.raises(ValueError, match=said), RatePasses(net).spiking():
+    for net, keyword in ((Twice(), "LIF is called twice"), (nn.Sequential(Shared(3), LIF()), "Shared")):
+        with pytest.raises(ValueError, match=keyword), RatePasses(net).spiking():
             net(torch.randn(4, 3))
 
 
@@ -363,10 +363,10 @@ def test_what_does_not_go_together_is_refused() -> None:
     for gradient in (BPTT(), SLTT(), Shortcut):
         check_gradient(gradient, TET(), calibrate=True)
     check_gradient(Rate(), LossSum())
-    with pytest.raises(ValueError, match="no gradient for a learned decay"):
+    with pytest.raises(ValueError, match="learned decay"):
         Rate()(network("resnet18", make_neuron=PLIF), [], num_classes=3)
 
 
 def test_a_learned_decay_is_refused() -> None:
-    with pytest.raises(ValueError, match="no gradient for a learned decay"):
+    with pytest.raises(ValueError, match="learned decay"):
         RatePasses(nn.Sequential(IF(), PLIF()))

@@ -1,4 +1,4 @@
-"""Spiking networks of our own."""
+"""Built-in spiking networks: ResNets, VGGs and a transformer."""
 
 from .blocks import BasicBlock, MSBlock, PlainBlock, SEWBlock
 from .layers import SpikeConv2d, SpikeMaxPool2d, channels_last

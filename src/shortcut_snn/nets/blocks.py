@@ -1,4 +1,4 @@
-"""Residual blocks: what is added to what, and whether before or behind a neuron."""
+"""Residual blocks. They differ in what the skip connection adds, and whether before or after a neuron."""
 
 from collections.abc import Callable
 from typing import ClassVar, Literal, get_args
@@ -13,7 +13,7 @@ Block = Literal["basic", "sew", "ms", "plain"]
 
 
 class Projection(nn.Module):
-    """1x1 convolution and normalisation where a residual changes its shape."""
+    """1x1 convolution and normalisation of a residual whose shape changes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Projection(nn.Module):
 
 
 class SpikingProjection(nn.Module):
-    """1x1 convolution, normalisation and neuron where a residual changes its shape."""
+    """1x1 convolution, normalisation and neuron of a residual whose shape changes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, make_neuron: MakeNeuron) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class SpikingProjection(nn.Module):
 
 
 class PlainBlock(nn.Module):
-    """Two 3x3 convolutions, a neuron behind each: ``o = spike(f(x))``, without a skip connection.
+    """Two 3x3 convolutions with a neuron after each: ``o = spike(f(x))``, without a skip connection.
 
     Example:
         >>> import torch
@@ -50,9 +50,9 @@ class PlainBlock(nn.Module):
     """
 
     summed: ClassVar[tuple[str, ...]] = ()
-    """Norms in it whose values are added to a residual before a neuron (see :mod:`.norms`)."""
+    """Norms whose outputs are added to a residual before a neuron (see :mod:`.norms`)."""
     carries_spikes: ClassVar[bool] = True
-    """Whether spikes go from block to block; else it is currents, and a neuron has to follow the last block."""
+    """Whether blocks output spikes. If they output currents, a neuron must follow the last block."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, make_neuron: MakeNeuron) -> None:
         super().__init__()
@@ -66,14 +66,14 @@ class PlainBlock(nn.Module):
         return self._spikes(x)
 
     def _spikes(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """Return the second neuron's spikes, a residual added to its current."""
+        """Return the second neuron's spikes, with a residual added to its current."""
         hidden = self.spike1(over_time(self.conv1, x))
         spikes: Tensor = self.spike2(over_time(self.conv2, hidden), residual=residual)
         return spikes
 
 
 class BasicBlock(PlainBlock):
-    """The paper's, ``o = spike(f(x) + x)``: the residual is added to the second neuron's current.
+    """The paper's block, ``o = spike(f(x) + x)``: the residual is added to the second neuron's current.
 
     Example:
         >>> import torch
@@ -94,9 +94,10 @@ class BasicBlock(PlainBlock):
 
 
 class SEWBlock(PlainBlock):
-    """Spike-element-wise with ADD, ``o = spike(f(x)) + x``: the residual's spikes are added to the second neuron's.
+    """Spike-element-wise (SEW) block with ADD, ``o = spike(f(x)) + x``: it adds the residual to the second neuron's
+    spikes.
 
-    The outputs are small whole numbers: at most one more than the inputs', from 0 to 2 after a block that projects.
+    The outputs are small integers: at most one more than the inputs, and from 0 to 2 after a block with a projection.
     Fang et al., "Deep Residual Learning in Spiking Neural Networks", NeurIPS 2021.
 
     Example:
@@ -118,12 +119,13 @@ class SEWBlock(PlainBlock):
 
 
 class MSBlock(nn.Module):
-    """Membrane shortcut, ``o = f(spike(x)) + x``: a neuron before each convolution, and none behind the sum.
+    """Membrane-shortcut (MS) block, ``o = f(spike(x)) + x``: a neuron before each convolution, and none after the sum.
 
-    What leaves the block, and what a branch behind it sees, is the current of the next block's first neuron: real
-    values, through which the gradient passes the skip path undamped. Hu et al., "Advancing Spiking Neural Networks
-    towards Deep Residual Learning", 2021 (arXiv 2112.08954). Its authors start the second normalisation of a block at
-    0; ours starts where ``norm`` says.
+    The block outputs real values, the current of the next block's first neuron, and a branch taps these. The gradient
+    passes the skip connection undamped. The authors initialise the second norm of a block to 0; here it is initialised
+    as the network's ``norm`` specifies.
+
+    Hu et al., "Advancing Spiking Neural Networks towards Deep Residual Learning", 2021 (arXiv 2112.08954).
 
     Example:
         >>> import torch
@@ -157,10 +159,10 @@ BLOCKS: dict[str, type[PlainBlock | MSBlock]] = {
 
 
 def block_kind(name: str) -> type[PlainBlock | MSBlock]:
-    """Return the class of blocks of a name.
+    """Return the block class of a name.
 
     Raises:
-        ValueError: an unknown name; the message lists those there are.
+        ValueError: the name is unknown; the message lists the known ones.
     """
     if name not in BLOCKS:
         raise ValueError(f"unknown block {name!r}: use one of {', '.join(get_args(Block))}")

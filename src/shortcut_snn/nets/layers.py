@@ -1,4 +1,4 @@
-"""Ordinary layers over a sequence ``[T, N, ...]``: time and batch are one batch to them."""
+"""Layers without an axis of time, applied to a sequence ``[T, N, ...]`` with time and batch merged."""
 
 from collections.abc import Callable
 
@@ -10,24 +10,28 @@ from ..neurons import bits_of, merge_time, pack_spikes, spike_conv2d, spike_max_
 
 
 def over_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Apply a layer that knows no time to ``[T, N, ...]``."""
-    flat, bits = merge_time(x), bits_of(x)
-    out = layer(flat if bits is None else with_bits(flat, bits))
-    sequence, bits = out.view(*x.shape[:2], *out.shape[1:]), bits_of(out)
-    return sequence if bits is None else with_bits(sequence, bits)
+    """Apply a layer to ``[T, N, ...]`` with time and batch merged; spikes keep the bits that they carry."""
+    flat = _with_bits_of(x, merge_time(x))
+    out = layer(flat)
+    return _with_bits_of(out, out.view(*x.shape[:2], *out.shape[1:]))
+
+
+def _with_bits_of(spikes: Tensor, view: Tensor) -> Tensor:
+    bits = bits_of(spikes)
+    return view if bits is None else with_bits(view, bits)
 
 
 def channels_last(network: nn.Module) -> None:
-    """Lay a network's convolutions out channels-last; other parameters may have any number of axes."""
+    """Convert the weights of a network's 2-D convolutions to the channels-last memory format."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 class SpikeConv2d(nn.Conv2d):
-    """A convolution that keeps its input for the backward pass as bits where that carries them.
+    """A convolution that saves the bits of its input for the backward pass, if the input carries them.
 
-    In all else it is the convolution, to the last bit of its gradients.
+    Outputs and gradients equal those of ``nn.Conv2d`` to the last bit.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -36,7 +40,7 @@ class SpikeConv2d(nn.Conv2d):
         if bits is None or isinstance(self.padding, str) or self.padding_mode != "zeros":
             return super().forward(input)
         weight, bias = self.weight, self.bias
-        # To a custom operator autocast does nothing.
+        # Autocast does not apply to custom operators.
         if torch.is_autocast_enabled(input.device.type):
             dtype = torch.get_autocast_dtype(input.device.type)
             input, weight = input.to(dtype), weight.to(dtype)
@@ -47,11 +51,11 @@ class SpikeConv2d(nn.Conv2d):
 
 
 class SpikePointwiseConv2d(SpikeConv2d):
-    """A 1x1 convolution without bias, strided, that is safe with few channels.
+    """A strided 1x1 convolution without bias that works around a bug of oneDNN with few channels.
 
-    With fewer than 16 channels, laid out channels-last, the backward pass of oneDNN's strided 1x1 convolution writes
-    past its buffer and brings the process down sooner or later (uxlfoundation/oneDNN, issue 6035). There every
-    ``stride``-th pixel is taken first, and no stride is needed: the same function.
+    With fewer than 16 channels in channels-last memory, the backward pass of oneDNN's strided 1x1 convolution writes
+    past its buffer, which crashes the process sooner or later (uxlfoundation/oneDNN, issue 6035). With few channels
+    this layer selects every ``stride``-th pixel first and convolves without a stride, which is the same function.
     """
 
     _SAFE_CHANNELS = 16
@@ -64,12 +68,12 @@ class SpikePointwiseConv2d(SpikeConv2d):
         down, across = self.stride
         if self.in_channels >= self._SAFE_CHANNELS or down == across == 1:
             return super().forward(input)
-        # A copy: a view would keep all of the input for the backward pass.
+        # A copy: with a view the backward pass would save the whole input.
         return F.conv2d(input[..., ::down, ::across].clone(), self.weight)
 
 
 class SpikeMaxPool2d(nn.MaxPool2d):
-    """Max pooling that does the same, and knows its output to be spikes."""
+    """Max pooling that saves the bits of its input, and whose output carries bits as well."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Map ``[T * N, C, H, W]``."""
@@ -87,5 +91,5 @@ def _pair(size: int | tuple[int, ...]) -> list[int]:
 
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
-    """3x3 convolution without bias (a normalisation follows)."""
+    """Return a 3x3 convolution without bias, for a normalisation to follow."""
     return SpikeConv2d(inputs, outputs, 3, stride, 1, bias=False)

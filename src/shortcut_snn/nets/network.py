@@ -1,4 +1,4 @@
-"""What our networks share: how an input enters, how classes leave, how one is built for its data."""
+"""The base class of the built-in networks, and how a network is built for its data."""
 
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, get_args
@@ -12,23 +12,23 @@ from .norms import Norm, check_norm, start_at_threshold
 Readout = Literal["mean", "sequence"]
 Count = Annotated[int, Ge(1)]
 ClassifierStd = Literal["1/inputs"] | Annotated[float, Gt(0)] | None
-"""Standard deviation of a classifier's first weights (its biases are 0 then); None for torch's initialisation."""
+"""Standard deviation of a classifier's initial weights, with biases of 0; None for torch's initialisation."""
 
 
 class SpikingNetwork(nn.Module):
-    """Base: features of every time step, then a linear readout.
+    """Base class of networks: features of every time step, then a linear readout.
 
-    A subclass sets ``stage_names``, computes :meth:`features` and ends with ``classifier``, its last submodule.
+    A subclass sets ``stage_names``, implements :meth:`features`, and creates ``classifier`` as its last submodule.
 
     Args:
         num_classes: width of the logits.
         time_steps: T.
         in_channels: 3 for colour, 1 for grey, 2 for event frames (polarities).
-        readout: ``"mean"`` averages over time before the linear layer and gives ``[N, num_classes]``;
-            ``"sequence"`` gives the logits of every step, ``[T, N, num_classes]``.
+        readout: ``"mean"`` averages over time before the linear layer and returns ``[N, num_classes]``;
+            ``"sequence"`` returns the logits of every step, ``[T, N, num_classes]``.
 
     Raises:
-        ValueError: a size that is not positive, an unknown readout.
+        ValueError: a size is not positive, or the readout is unknown.
 
     Example:
         >>> from shortcut_snn.neurons import LIF
@@ -59,7 +59,7 @@ class SpikingNetwork(nn.Module):
         raise NotImplementedError
 
     def example_input(self) -> Tensor:
-        """Return a batch of two small blank images, on the network's device, for a dry pass."""
+        """Return a batch of two 32x32 images of zeros, on the network's device, for a dry pass."""
         weight = self.classifier.weight
         return torch.zeros(2, self.in_channels, 32, 32, device=weight.device, dtype=weight.dtype)
 
@@ -71,7 +71,7 @@ class SpikingNetwork(nn.Module):
                 ``[T, N, C, H, W]``.
 
         Raises:
-            ValueError: another number of axes, channels or time steps than the network was built for.
+            ValueError: the number of axes, channels or time steps is not the network's.
         """
         features = self.features(self._sequence(x))
         if self.readout == "mean":
@@ -87,7 +87,7 @@ class SpikingNetwork(nn.Module):
         if x.shape[-3] != self.in_channels:
             raise ValueError(f"the network takes {self.in_channels} channels, got {x.shape[-3]} in {tuple(x.shape)}")
         if 0 in x.shape[-2:]:
-            raise ValueError(f"images need at least 1 pixel a side, got {tuple(x.shape)}")
+            raise ValueError(f"images need a height and width of at least 1, got {tuple(x.shape)}")
         self._check_kind(x)
         if x.dim() == 4:
             return x.unsqueeze(0)
@@ -98,10 +98,10 @@ class SpikingNetwork(nn.Module):
         return x
 
     def _check_kind(self, x: Tensor) -> None:
-        # The first layer's: a network that is only used may keep its last one in another precision.
+        # Of the first layer: a deployed network may have its classifier in another precision.
         weight = self.classifier.weight
         for module in self.modules():
-            # A tuple of types, and a loop, since torch 2.9 compiles neither their union nor a generator.
+            # A tuple of types, and a loop, since torch 2.9 cannot compile their union or a generator.
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 weight = module.weight
                 break
@@ -113,10 +113,10 @@ class SpikingNetwork(nn.Module):
             raise ValueError(f"the input is {x.dtype} and the network {weight.dtype}")
 
     def _initialise(self, norm: Norm, classifier_std: ClassifierStd, summed: Collection[str] = ()) -> None:
-        """Draw the convolutions' weights, and set those of the norms and the classifier as told.
+        """Initialise the weights of convolutions, norms and the classifier.
 
         Args:
-            norm: where batch norms start.
+            norm: the kind of batch norm.
             classifier_std: see :data:`ClassifierStd`.
             summed: see :func:`~.norms.start_at_threshold`.
         """
@@ -135,19 +135,19 @@ class SpikingNetwork(nn.Module):
 
 
 def build_network(network: Any, neuron: Any, description: Mapping[str, Any]) -> nn.Module:
-    """Build a network for what a data set says of itself.
+    """Build a network for a data set.
 
     Args:
         network: options of a registered network, as ``components.network.make("resnet18", width=16)`` gives them.
         neuron: options of a registered neuron.
-        description: ``classes`` (their names), ``channels`` and ``image_size`` of the data. What else it holds goes to
-            the network by its own name, where the network takes it and has no option of that name.
+        description: ``classes`` (their names), ``channels`` and ``image_size`` of the data. The network takes other
+            entries as arguments of the same name, unless it has an option of that name.
 
     Returns:
-        The network, its weights as drawn.
+        The network with initial weights.
 
     Raises:
-        ValueError: an option out of range, or something that the network takes and the description does not tell.
+        ValueError: an option is out of range, or the description lacks an argument of the network.
 
     Example:
         >>> import torch
@@ -168,14 +168,14 @@ def build_network(network: Any, neuron: Any, description: Mapping[str, Any]) -> 
 
 
 def check_sizes(**sizes: int) -> None:
-    """Refuse sizes below 1.
+    """Raise an error for sizes below 1.
 
     Raises:
-        TypeError: naming the size.
-        ValueError: naming the size.
+        TypeError: a size is not an integer; the message names it.
+        ValueError: a size is below 1; the message names it.
     """
     for name, size in sizes.items():
         if not isinstance(size, int):
-            raise TypeError(f"{name} must be a whole number, got {size!r}")
+            raise TypeError(f"{name} must be an integer, got {size!r}")
         if size < 1:
             raise ValueError(f"{name} must be at least 1, got {size}")

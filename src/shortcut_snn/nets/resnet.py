@@ -1,4 +1,4 @@
-"""Spiking ResNets (paper, experiments) over static images or event frames."""
+"""Spiking ResNets for static images or event frames, as in the paper's experiments."""
 
 from collections.abc import Sequence
 
@@ -23,19 +23,19 @@ class SpikingResNet(SpikingNetwork):
         time_steps: number of time steps T.
         in_channels: 3 for colour, 1 for grey, 2 for event frames (polarities).
         stem: ``"small"`` (3x3, stride 1) or ``"large"`` (7x7, stride 2 and pooling).
-        make_neuron: makes each layer's neuron; the paper's LIF by default.
-        readout: ``"mean"`` averages over time before the linear layer and gives ``[N, num_classes]``;
-            ``"sequence"`` gives the logits of every step, ``[T, N, num_classes]``.
-        hidden: width of a spiking fully connected layer before the last, or 0 for none.
+        make_neuron: creates each layer's neuron; the paper's LIF by default.
+        readout: ``"mean"`` averages over time before the linear layer and returns ``[N, num_classes]``;
+            ``"sequence"`` returns the logits of every step, ``[T, N, num_classes]``.
+        hidden: width of a spiking fully connected layer before the classifier, or 0 for none.
         block: ``"basic"`` (the paper's ``spike(f(x) + x)``), ``"sew"`` (``spike(f(x)) + x``), ``"ms"``
-            (``f(spike(x)) + x``), or ``"plain"`` (``spike(f(x))``, no skip connection). A stage ends in spikes, small
-            whole numbers or currents, and that is what a branch behind it averages.
+            (``f(spike(x)) + x``), or ``"plain"`` (``spike(f(x))``, no skip connection). A stage outputs spikes, small
+            integers or currents, and a branch after it averages these.
         norm: ``"bn"`` or ``"tdbn"``, batch normalisation that starts at the threshold.
-        classifier_std: standard deviation of the classifier's first weights, whose biases are 0 then: a number, or
-            ``"1/inputs"`` for one over their inputs; None for torch's own initialisation.
+        classifier_std: standard deviation of the classifier's initial weights, with biases of 0: a number, or
+            ``"1/inputs"`` for one over its inputs. None for torch's initialisation.
 
     Raises:
-        ValueError: a size that is not positive, or an unknown option.
+        ValueError: a size is not positive, or an option is unknown.
 
     Example:
         >>> import torch
@@ -66,7 +66,7 @@ class SpikingResNet(SpikingNetwork):
         if hidden < 0:
             raise ValueError(f"hidden must be at least 0, got {hidden}")
         if len(blocks) != len(widths) or not blocks:
-            raise ValueError(f"as many blocks as widths are needed, got {list(blocks)} and {list(widths)}")
+            raise ValueError(f"blocks and widths must have equal lengths, got {list(blocks)} and {list(widths)}")
         kind = block_kind(block)
         self.stem = (
             Stem(stem, in_channels, widths[0], make_neuron)

@@ -1,4 +1,4 @@
-"""Stems: from an image or event frames to the first spikes or currents."""
+"""Stems: the first layers, from an image or event frames to spikes or currents."""
 
 from typing import Literal, get_args
 
@@ -12,7 +12,7 @@ StemKind = Literal["small", "large"]
 
 
 def _entry(kind: StemKind, inputs: int, outputs: int) -> tuple[nn.Conv2d, nn.Module]:
-    """Return the convolution and the pooling of a kind."""
+    """Return the convolution and the pooling of a kind of stem."""
     if kind not in get_args(StemKind):
         raise ValueError(f"unknown stem {kind!r}: use one of {', '.join(get_args(StemKind))}")
     if kind == "small":
@@ -21,7 +21,7 @@ def _entry(kind: StemKind, inputs: int, outputs: int) -> tuple[nn.Conv2d, nn.Mod
 
 
 class Stem(nn.Module):
-    """Convolution, normalisation and neuron; a static image's convolution and normalisation run once.
+    """Convolution, normalisation and neuron; for a static image, convolution and normalisation run once.
 
     ``small``: 3x3, stride 1, no pooling (8x8 to 48x48 pixels; the paper's for CIFAR and CIFAR10-DVS).
     ``large``: 7x7, stride 2, then 3x3 max pooling, stride 2, of the spikes (224x224 pixels).
@@ -48,10 +48,10 @@ class Stem(nn.Module):
 
 
 class MembraneStem(nn.Module):
-    """A stem without its neuron, for blocks that begin with theirs; a static image passes once.
+    """A stem without a neuron, for blocks that start with one; for a static image it runs once.
 
-    The kinds are :class:`Stem`'s; ``large`` pools the currents (MS-ResNet's authors have a stride of 2 in the first
-    block instead).
+    The kinds are those of :class:`Stem`. ``large`` pools the currents; the authors of MS-ResNet use a stride of 2 in
+    the first block instead.
 
     Raises:
         ValueError: an unknown kind.

@@ -1,7 +1,7 @@
-"""Spiking transformers: QKFormer, whose attention multiplies spikes with spikes and has no softmax.
+"""Spiking transformers: QKFormer, whose attention multiplies spikes by spikes and has no softmax.
 
-Feature maps go from block to block as ``[T, N, C, H, W]``, as everywhere here, so branches, their heads and strided
-convolutions know their axes; attention takes the same memory as tokens, ``[T, N, heads, L, C / heads]``.
+Blocks pass feature maps ``[T, N, C, H, W]``, as in the other networks, so branches and strided convolutions know the
+axes. Attention views the same memory as tokens, ``[T, N, heads, L, C / heads]``.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,9 +22,9 @@ Depth = Annotated[int, Interval(ge=1, le=1000)]
 
 
 class TokenAttention(nn.Module):
-    """Q-K token attention: in each head a neuron for each token, fed with its query's spikes, lets its key pass or not.
+    """Q-K token attention: for each head and token, a neuron driven by the query's spikes gates the key.
 
-    It costs as much as it has tokens, and mixes none of them.
+    The cost is linear in the number of tokens. Tokens are not mixed.
 
     Example:
         >>> import torch
@@ -47,10 +47,10 @@ class TokenAttention(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Spiking self-attention: a neuron behind ``query (key^T value)``, the mean over tokens times a constant.
+    """Spiking self-attention: a neuron after ``8 / L * query (key^T value)``, with L tokens.
 
-    The key and the value are multiplied first, so it costs as much as it has tokens. Where there are 64 tokens the
-    constant is Spikformer's, 1/8.
+    Key and value are multiplied first, so the cost is linear in the number of tokens. For 64 tokens the factor is that
+    of Spikformer, 1/8.
 
     Example:
         >>> import torch
@@ -74,18 +74,18 @@ class SelfAttention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then two linear layers over each token's channels, each with a residual around it.
+    """Attention, then two linear layers over each token's channels, each part with a residual.
 
-    As in :class:`~.blocks.SEWBlock`, spikes are added to the residual, or as in :class:`~.blocks.MSBlock` currents,
-    and a neuron stands before each part.
+    Residuals carry spikes, as in :class:`~.blocks.SEWBlock`, or currents, as in :class:`~.blocks.MSBlock`, with a
+    neuron before each part.
 
     Args:
         width: channels.
-        heads: of attention.
+        heads: attention heads.
         hidden: channels between the two linear layers.
-        attention: makes the attention: ``(width, heads, make_neuron) -> module``.
+        attention: creates the attention: ``(width, heads, make_neuron) -> module``.
         block: ``"sew"`` or ``"ms"``.
-        make_neuron: makes each layer's neuron.
+        make_neuron: creates each layer's neuron.
 
     Example:
         >>> import torch
@@ -129,33 +129,33 @@ class SpikingTransformer(SpikingNetwork):
     """QKFormer: a stem, then stages of transformer blocks with a patch embedding before each, and a linear readout.
 
     Zhou et al., "QKFormer: Hierarchical Spiking Transformer using Q-K Attention", NeurIPS 2024 (arXiv 2403.16552). A
-    patch embedding is a residual block of two 3x3 convolutions; from the second on it halves height and width, and
-    merges four tokens into one. The last stage has :class:`SelfAttention`, as Spikformer does, the others
-    :class:`TokenAttention`. What differs from the original: patches are merged by a stride, not by max pooling; the
-    constant of self-attention goes with the number of tokens, so that images of any size may be fed; residuals may
+    patch embedding is a residual block of two 3x3 convolutions. From the second stage on it halves height and width,
+    which merges four tokens into one. The last stage has :class:`SelfAttention`, as in Spikformer, the others
+    :class:`TokenAttention`. Three things differ from the original: patches are merged by a stride, not by max pooling;
+    the factor of self-attention depends on the number of tokens, so that images may have any size; and residuals may
     carry currents.
 
-    A branch at every stage sees ``layer1``, ``layer2``, ...; one at every block sees ``layer1.0``, ...
+    Branches at every stage tap ``layer1``, ``layer2``, ...; branches at every block tap ``layer1.0``, ...
 
     Args:
         blocks: transformer blocks of each stage.
         widths: channels of each stage.
         num_classes: width of the logits.
         time_steps: number of time steps T.
-        heads: heads of attention in the first stage; a head keeps its channels in wider stages.
-        expansion: how many times wider the hidden layer of a block is.
+        heads: attention heads in the first stage; wider stages have more heads of the same channels.
+        expansion: width of a block's hidden layer, as a multiple of its channels.
         in_channels: 3 for colour, 1 for grey, 2 for event frames (polarities).
         stem: see :class:`~.stems.Stem`.
-        make_neuron: makes each layer's neuron; the paper's LIF by default.
-        readout: ``"mean"`` averages over time before the linear layer and gives ``[N, num_classes]``;
-            ``"sequence"`` gives the logits of every step, ``[T, N, num_classes]``.
-        block: what residuals carry: ``"ms"`` for currents, ``"sew"`` for counts of spikes, which is QKFormer's.
+        make_neuron: creates each layer's neuron; the paper's LIF by default.
+        readout: ``"mean"`` averages over time before the linear layer and returns ``[N, num_classes]``;
+            ``"sequence"`` returns the logits of every step, ``[T, N, num_classes]``.
+        block: what residuals carry: ``"ms"`` for currents, ``"sew"`` for counts of spikes, as in QKFormer.
         norm: ``"bn"`` or ``"tdbn"``, batch normalisation that starts at the threshold.
-        classifier_std: standard deviation of the classifier's first weights, whose biases are 0 then: a number, or
-            ``"1/inputs"`` for one over their inputs; None for torch's own initialisation.
+        classifier_std: standard deviation of the classifier's initial weights, with biases of 0: a number, or
+            ``"1/inputs"`` for one over its inputs. None for torch's initialisation.
 
     Raises:
-        ValueError: a size that is not positive, heads that do not divide the channels, or an unknown option.
+        ValueError: a size is not positive, heads do not divide the channels, or an option is unknown.
 
     Example:
         >>> import torch
@@ -186,7 +186,7 @@ class SpikingTransformer(SpikingNetwork):
         check_sizes(**{f"widths[{i}]": width for i, width in enumerate(widths)})
         check_sizes(**{f"blocks[{i}]": depth for i, depth in enumerate(blocks)})
         if len(blocks) != len(widths) or not blocks:
-            raise ValueError(f"as many blocks as widths are needed, got {list(blocks)} and {list(widths)}")
+            raise ValueError(f"blocks and widths must have equal lengths, got {list(blocks)} and {list(widths)}")
         if block not in get_args(Residual):
             raise ValueError(f"unknown block {block!r}: use one of {', '.join(get_args(Residual))}")
         if widths[0] % heads:

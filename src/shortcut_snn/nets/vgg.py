@@ -1,4 +1,4 @@
-"""Spiking VGGs: plain networks, without skip connections."""
+"""Spiking VGGs: networks without skip connections."""
 
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -16,7 +16,7 @@ Pooling = Literal["max", "average"]
 
 
 class ConvSpike(nn.Module):
-    """Pooling (none as a rule), 3x3 convolution, normalisation and neuron."""
+    """Pooling (``nn.Identity`` inside a stage), 3x3 convolution, normalisation and neuron."""
 
     def __init__(self, pool: nn.Module, inputs: int, outputs: int, make_neuron: MakeNeuron) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class ConvSpike(nn.Module):
         self.spike = NormNeuron(nn.BatchNorm2d(outputs), make_neuron())
 
     def forward(self, x: Tensor, time_steps: int | None = None) -> Tensor:
-        """Map ``[T, N, inputs, H, W]`` to spikes ``[T, N, outputs, H, W]`` (a pooling halves H and W).
+        """Map ``[T, N, inputs, H, W]`` to spikes ``[T, N, outputs, H, W]``; a pooling halves H and W.
 
         Args:
             x: spikes or frames, or ``[1, N, C, H, W]`` with ``time_steps``: a constant current.
@@ -36,7 +36,7 @@ class ConvSpike(nn.Module):
 
 
 class VGGStage(nn.Sequential):
-    """The layers between two poolings."""
+    """The layers of a stage, between two poolings."""
 
     def forward(self, x: Tensor, time_steps: int | None = None) -> Tensor:
         """Map ``[T, N, C, H, W]`` (or a constant current, see :class:`ConvSpike`) to the last layer's spikes."""
@@ -46,30 +46,30 @@ class VGGStage(nn.Sequential):
 
 
 class SpikingVGG(SpikingNetwork):
-    """A VGG: stages ``stage1``, ``stage2``, ... of layers with a pooling between, mean over space, linear readout.
+    """A VGG: stages ``stage1``, ``stage2``, ... with a pooling between two, mean over space, linear readout.
 
-    Any size of image fits, because space is averaged before the classifier. The originals have another pooling there,
-    and the VGGs of Simonyan & Zisserman (ICLR 2015) three fully connected layers; the one of VGGSNN (Deng et al.,
-    "Temporal Efficient Training of Spiking Neural Network via Gradient Re-weighting", ICLR 2022) sees every pixel that
-    is left, and its convolutions have biases.
+    Images may have any size, because space is averaged before the classifier. The originals pool there instead: the
+    VGGs of Simonyan & Zisserman (ICLR 2015) end in three fully connected layers, and the readout of VGGSNN (Deng et
+    al., "Temporal Efficient Training of Spiking Neural Network via Gradient Re-weighting", ICLR 2022) takes all pixels.
+    The convolutions of VGGSNN also have biases.
 
-    A stage ends in spikes, before they are pooled.
+    The output of a stage is its spikes, before they are pooled.
 
     Args:
         widths: channels of each layer of each stage.
         num_classes: width of the logits.
         time_steps: number of time steps T.
-        pooling: ``"max"``, which keeps spikes spikes, or ``"average"``; both of 2x2.
+        pooling: ``"max"``, whose outputs are spikes, or ``"average"``; both 2x2.
         in_channels: 3 for colour, 1 for grey, 2 for event frames (polarities).
-        make_neuron: makes each layer's neuron; the paper's LIF by default.
-        readout: ``"mean"`` averages over time before the linear layer and gives ``[N, num_classes]``;
-            ``"sequence"`` gives the logits of every step, ``[T, N, num_classes]``.
+        make_neuron: creates each layer's neuron; the paper's LIF by default.
+        readout: ``"mean"`` averages over time before the linear layer and returns ``[N, num_classes]``;
+            ``"sequence"`` returns the logits of every step, ``[T, N, num_classes]``.
         norm: ``"bn"`` or ``"tdbn"``, batch normalisation that starts at the threshold.
-        classifier_std: standard deviation of the classifier's first weights, whose biases are 0 then: a number, or
-            ``"1/inputs"`` for one over their inputs; None for torch's own initialisation.
+        classifier_std: standard deviation of the classifier's initial weights, with biases of 0: a number, or
+            ``"1/inputs"`` for one over its inputs. None for torch's initialisation.
 
     Raises:
-        ValueError: a size that is not positive, or an unknown option.
+        ValueError: a size is not positive, or an option is unknown.
 
     Example:
         >>> import torch
@@ -118,7 +118,7 @@ class SpikingVGG(SpikingNetwork):
 
 
 def _pool(pooling: Pooling) -> nn.Module:
-    # Rounded up, so that an image too small for all poolings ends at one pixel instead of none.
+    # Sizes are rounded up, so that an image too small for all poolings ends with one pixel.
     return SpikeMaxPool2d(2, ceil_mode=True) if pooling == "max" else nn.AvgPool2d(2, ceil_mode=True)
 
 
