@@ -296,7 +296,7 @@ class Lab:
             "precision": run.recipe.training.precision,
         }  # fmt: skip
         try:
-            result = train(run.recipe, folder.path, resume=True, keep_memory=True, tell=_log)
+            result = train(run.recipe, folder.path, resume=True, log=_log)
         except NumericsError as error:
             print(f"  failed: {error}", flush=True)
             return row | {"failed": str(error).partition(";")[0], "recipe": run.key}

@@ -18,7 +18,7 @@ from shortcut_snn.deploy import read_network
 from shortcut_snn.diagnosis.diagnosis import Diagnosis
 from shortcut_snn.introspection import spiking_layers
 from shortcut_snn.recipes import build, changed, entries, load_data, load_run, recipe_of, run_recipe
-from shortcut_snn.training import Classification, RunFolder, format_value, pair, seeded
+from shortcut_snn.training import Classification, RunFolder, format_value, input_and_target, seeded
 
 from ..registered import forgetting
 from ..training.small import options, train
@@ -183,7 +183,7 @@ def test_samples_are_counted_as_the_task_does(monkeypatch):
         "network": {"kind": "resnet8", "width": 2},
     }
     monkeypatch.setattr(
-        Classification, "prepare", lambda task, batch: (pair(batch)[0] / 255, {"digit": batch[1].long()})
+        Classification, "prepare", lambda task, batch: (input_and_target(batch)[0] / 255, {"digit": batch[1].long()})
     )
     for name in ("criterion", "metrics", "evaluation_loss"):
         usual = getattr(Classification, name)

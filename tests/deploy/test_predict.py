@@ -78,7 +78,7 @@ def test_a_run_on_images_as_it_was_evaluated(trained, tmp_path):
         Image.fromarray(pixels).save(tmp_path / f"{number:03}.png")
     task.eval()
     with torch.no_grad():
-        expected = task.model(task.ready((images, labels))[0]).main.softmax(-1).max(-1)
+        expected = task.model(task.prepare_batch((images, labels))[0]).main.softmax(-1).max(-1)
     found = list(predict(load(trained), [tmp_path]))
     assert [each.label for each in found] == expected.indices.tolist()
     assert [each.top[0][1] for each in found] == pytest.approx(expected.values.tolist(), abs=1e-4)

@@ -65,7 +65,7 @@ def test_the_metric_by_hand(run):
 
 def test_branches_keep_the_spatial_axes(run):
     task, data = build(recipe_of(str(CONFIG), {"data": {"samples": 40}, "network": {"width": 4}}))
-    images, target = task.ready(data.sample(3))
+    images, target = task.prepare_batch(data.sample(3))
     output = task.model(images)
     assert task.model.taps.names == ["layer1", "layer2", "layer3", "layer4"]
     assert [branch.classifier.in_features for branch in task.model.branches] == [4, 8, 16, 8]

@@ -81,11 +81,11 @@ def test_a_recipe_trains_with_it() -> None:
         "stages_and_steps",
     )
     task, data = build(recipe)
-    inputs, labels = task.ready(data.sample(7))
-    with task.as_trained():
+    inputs, labels = task.prepare_batch(data.sample(7))
+    with task.objective_outputs():
         output = task.model(inputs)
     assert {tuple(logits.shape) for logits in (output.main, *output.branches)} == {(2, 7, 10)}
-    loss = task.loss_of(output, labels, 1.0)
+    loss = task.compute_loss(output, labels, 1.0)
     expected = [F.cross_entropy(logits.flatten(0, 1), labels.repeat(2)) for logits in (output.main, *output.branches)]
     torch.testing.assert_close(loss, sum(expected))
     # Behind the block it is as it was.

@@ -48,7 +48,7 @@ def test_objects_of_a_preset(name: str, data: Any) -> None:
     objective, schedule, branches = EXPECTED[name]
     assert task.objective == objective
     assert (preset.method.branches and preset.method.branches.branch_weight) == schedule
-    assert task.balance == (schedule(0, 1) if schedule else 0)
+    assert task.current_branch_weight == (schedule(0, 1) if schedule else 0)
     assert len(task.model.branches) == branches
     assert preset.method.calibrate is (name in ("calibrated", "stages_and_steps"))
     assert (type(task.model) is RateShortcut) == (name == "rate")
@@ -69,7 +69,7 @@ def test_parts_of_a_method_combine(data: Any) -> None:
     assert type(build(recipe("evolutionary", method={"gradient": "rate"}), data)[0].model) is RateShortcut
     branches = {"branch_weight": {"kind": "linear", "initial": 0.3}, "taps": "blocks"}
     task, _ = build(recipe("deep_supervision", method={"branches": branches}), data)
-    assert (len(task.model.branches), task.objective, task.schedule) == (7, LossSum(), LinearDecay(0.3))
+    assert (len(task.model.branches), task.objective, task.branch_weight) == (7, LossSum(), LinearDecay(0.3))
     assert recipe("tet", method={"objective": {"weight": 0.05, "target": 0.0}}).method.objective == TET(0.05, 0.0)
     assert len(build(recipe("calibrated", method={"branches": {"taps": "stages"}}), data)[0].model.branches) == 3
     assert not build(recipe("calibrated", method={"branches": None}), data)[0].model.branches

@@ -1,4 +1,4 @@
-"""Steps of one process, or of one of several, on the same images: run by test_devices in processes of its own."""
+"""Training steps of one process, or of one of several, on the same images; test_devices runs it in processes."""
 
 import sys
 from pathlib import Path
@@ -7,34 +7,35 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from shortcut_snn import Constant, LinearDecay, LogitSum, LossSum, Shortcut, nets
-from shortcut_snn.neurons import LIF, Triangle
-from shortcut_snn.training.sync_norm import synchronise
+from shortcut_snn import Constant, LinearDecay, LogitSum, LossSum, Shortcut
+
+from .tiny import network
 
 STEPS, IMAGES = 4, 12
 CASES = {
-    "evolutionary": ("stages", LogitSum(), LinearDecay(0.25)),
-    "lambda 0": ("blocks", LogitSum(), Constant(0.0)),
-    "deep supervision": ("blocks", LossSum(), LinearDecay(0.25)),
+    "evolutionary": (["spike1"], LogitSum(), LinearDecay(0.25)),
+    "lambda 0": (["spike1"], LogitSum(), Constant(0.0)),
+    "loss sum": (["spike1", "spike2"], LossSum(), LinearDecay(0.25)),
     "vanilla": ([], LogitSum(), Constant(0.0)),
 }
 Steps = tuple[list[float], dict[str, torch.Tensor]]
 
 
 def steps(case: str, rank: int, world: int) -> Steps:
-    """Train in double precision, where rounding flips no spike; return the losses and what the network became."""
-    taps, objective, balance = CASES[case]
+    """Train in double precision, where rounding flips no spike; return losses and the network's final state."""
+    taps, objective, branch_weight = CASES[case]
     torch.manual_seed(0)
-    net = nets.spiking_resnet8(5, 2, width=4, make_neuron=lambda: LIF(surrogate=Triangle())).double()
-    model: torch.nn.Module = Shortcut(net, taps, num_classes=5)
+    # Without batch norms, whose statistics would be those of each process.
+    net = network(norm=False).double()
+    model: torch.nn.Module = Shortcut(net, taps, num_classes=2, example=torch.rand(2, 1, 4, 4).double())
     if world > 1:
-        synchronise(net)
         model = DistributedDataParallel(model)
-    images, labels = torch.rand(STEPS, IMAGES, 3, 8, 8, dtype=torch.float64), torch.randint(5, (STEPS, IMAGES))
+    images, labels = torch.rand(STEPS, IMAGES, 1, 4, 4, dtype=torch.float64), torch.randint(2, (STEPS, IMAGES))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     losses = []
     for step in range(STEPS):
-        loss = objective(model(images[step, rank::world]), labels[step, rank::world], balance(step, STEPS))
+        output = model(images[step, rank::world])
+        loss = objective(output, labels[step, rank::world], branch_weight(step, STEPS))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -117,7 +117,7 @@ def test_another_run_is_not_gone_on_with(finished: Path, tmp_path: Path) -> None
 
     kept = {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()}
     (tmp_path / "run").mkdir()
-    for name in ("recipe.yaml", "checkpoint.ckpt", "best.safetensors"):
+    for name in ("recipe.yaml", "environment.json", "checkpoint.ckpt", "best.safetensors"):
         (tmp_path / "run" / name).write_bytes(kept[name])
     for what, said in (
         (task(epochs=2), "training.epochs was 1 and is 2"),
@@ -136,7 +136,10 @@ def test_functions_have_the_same_name_in_every_process(tmp_path: Path) -> None:
             return criterion(output.main, target)
 
         return Classification(
-            network(), objective=objective, schedule=lambda step, total: 0.0, training=Training(epochs=1, threads=1)
+            network(),
+            objective=objective,
+            branch_weight=lambda step, total: 0.0,
+            training=Training(epochs=1, threads=1),
         )
 
     run(tmp_path / "run", make())
@@ -174,8 +177,10 @@ def test_build_and_fit_calibrate_as_the_recipe_says(tmp_path):
     small = {"network": {"width": 2}, "data": {"train_limit": 40, "test_limit": 20}, "training": {"epochs": 1}}
     recipe = recipe_of("digits", "calibrated", small)
     run(tmp_path / "objects", *build(recipe))
-    train(recipe, tmp_path / "recipe", tell=lambda line: None)
+    train(recipe, tmp_path / "recipe", log=lambda line: None)
     made = [(tmp_path / name / "surrogates.json").read_text() for name in ("objects", "recipe")]
     assert made[0] == made[1]
-    run(tmp_path / "not", *build(recipe), calibrate=False)
+    task, data = build(recipe)
+    task.calibrate = False
+    run(tmp_path / "not", task, data)
     assert not (tmp_path / "not" / "surrogates.json").exists()

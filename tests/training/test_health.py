@@ -47,9 +47,9 @@ def fit(module: pl.LightningModule, *callbacks: pl.Callback, epochs: int = 2) ->
     trainer.fit(module, loader)
 
 
-def test_it_speaks_once_and_writes_every_epoch(tmp_path):
+def test_a_problem_is_logged_once_and_every_epoch_written(tmp_path):
     said: list[str] = []
-    watch = Health(tmp_path / "layers.csv", every=2, tell=said.append)
+    watch = Health(tmp_path / "layers.csv", every=2, log=said.append)
     module = Plain()
     fit(module, watch)
     (line,) = said
@@ -62,13 +62,13 @@ def test_it_speaks_once_and_writes_every_epoch(tmp_path):
 
 def test_a_dead_layer_is_named():
     said: list[str] = []
-    fit(Plain(threshold=50.0), Health(tell=said.append), epochs=1)
+    fit(Plain(threshold=50.0), Health(log=said.append), epochs=1)
     assert "dead from net.stem.spike on: 100 % of its neurons never fire" in said[0]
 
 
-def test_training_ends_the_same_watched_or_not():
+def test_training_gives_the_same_result_with_and_without():
     nets_ = []
-    for watches in ([], [Health(every=1, tell=lambda line: None)]):
+    for watches in ([], [Health(every=1, log=lambda line: None)]):
         torch.manual_seed(0)
         module = Plain()
         fit(module, *watches)
@@ -85,11 +85,11 @@ def test_hooks_are_gone_after_an_exception():
 
     module = Failing()
     with pytest.raises(RuntimeError, match="failed"):
-        fit(module, Health(every=1, tell=lambda line: None))
+        fit(module, Health(every=1, log=lambda line: None))
     assert not any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in module.modules())
 
 
-def test_neurons_of_another_library_are_looked_at_too(tmp_path):
+def test_neurons_of_spikingjelly_are_measured(tmp_path):
     class Jelly(Plain):
         def __init__(self) -> None:
             super().__init__()
@@ -105,7 +105,7 @@ def test_neurons_of_another_library_are_looked_at_too(tmp_path):
             return F.cross_entropy(self.net(batch[0].expand(3, *batch[0].shape)).mean(0), batch[1])
 
     said: list[str] = []
-    fit(Jelly(), Health(tmp_path / "layers.csv", every=1, tell=said.append))
+    fit(Jelly(), Health(tmp_path / "layers.csv", every=1, log=said.append))
     rows = list(csv.DictReader((tmp_path / "layers.csv").open()))
     assert [(row["epoch"], row["layer"]) for row in rows] == [(e, f"net.{i}") for e in "12" for i in "24"]
     assert float(rows[0]["rate"]) > 0 == float(rows[1]["rate"])
@@ -113,13 +113,13 @@ def test_neurons_of_another_library_are_looked_at_too(tmp_path):
     assert line.startswith("epoch 1, step 1: dead from net.4 on: 100 % of its neurons never fire")
 
 
-def test_a_neuron_that_is_never_called_is_no_trouble():
+def test_a_neuron_that_is_never_called_is_left_out():
     class Spare(Plain):
         def __init__(self) -> None:
             super().__init__()
             self.net.spare = LIF()
 
-    watch = Health(tell=lambda line: None)
+    watch = Health(log=lambda line: None)
     fit(Spare(), watch, epochs=1)
     assert "net.spare" not in [each.layer for each in watch.layers]
 
@@ -139,9 +139,9 @@ def still(epochs: int, bias: float = -50.0, **training: Any) -> Any:
 
 @pytest.mark.usefixtures("bare")
 @pytest.mark.parametrize(("bias", "what"), [(-50.0, "never fire"), (50.0, "fire at every step")])
-def test_a_run_warns_of_a_dead_layer_and_goes_on(tmp_path: Path, bias: float, what: str) -> None:
+def test_a_run_warns_of_a_dead_layer(tmp_path: Path, bias: float, what: str) -> None:
     said: list[str] = []
-    assert run(tmp_path / "run", still(PATIENCE + 2, bias), tell=said.append)["epochs"] == PATIENCE + 2
+    assert run(tmp_path / "run", still(PATIENCE + 2, bias), log=said.append)["epochs"] == PATIENCE + 2
     lines = [line for line in said if "dead from" in line]
     assert len(lines) == 1
     assert lines[0].startswith("epoch 1, step 1: dead from spike1 on")
@@ -149,22 +149,24 @@ def test_a_run_warns_of_a_dead_layer_and_goes_on(tmp_path: Path, bias: float, wh
 
 
 @pytest.mark.usefixtures("bare")
-def test_or_it_stops_after_some_looks_and_can_go_on(tmp_path: Path) -> None:
+def test_a_run_stops_after_three_measurements(tmp_path: Path) -> None:
     """A look at the first step of each epoch, of 5 steps: the third of them stops the run."""
     folder, said = tmp_path / "run", []
-    with pytest.raises(NumericsError, match=rf"dead from spike1 on.*\(epoch {PATIENCE}, step 11, as 2 looks before\)"):
-        run(folder, still(PATIENCE + 1, silent_layers="stop"), tell=said.append)
+    with pytest.raises(
+        NumericsError, match=rf"dead from spike1 on.*\(epoch {PATIENCE}, step 11, {PATIENCE} measurements in a row\)"
+    ):
+        run(folder, still(PATIENCE + 1, silent_layers="stop"), log=said.append)
     assert torch.load(folder / "checkpoint.ckpt", weights_only=True)["global_step"] == 10
-    result = run(folder, still(PATIENCE + 1, silent_layers="warn"), resume=True, tell=said.append)
+    result = run(folder, still(PATIENCE + 1, silent_layers="warn"), resume=True, log=said.append)
     assert result["epochs"] == PATIENCE + 1
     assert len([line for line in said if "dead from" in line]) == 1
     quiet: list[str] = []
-    run(tmp_path / "quiet", still(1, silent_layers="ignore"), tell=quiet.append)
+    run(tmp_path / "quiet", still(1, silent_layers="ignore"), log=quiet.append)
     assert not [line for line in quiet if "dead" in line]
 
 
 @pytest.mark.usefixtures("bare")
-def test_looks_are_counted_in_a_row_only(tmp_path: Path) -> None:
+def test_only_measurements_in_a_row_stop_a_run(tmp_path: Path) -> None:
     what = still(PATIENCE + 3, silent_layers="stop")
 
     class Revive(pl.Callback):
@@ -175,7 +177,7 @@ def test_looks_are_counted_in_a_row_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("bare")
-def test_a_run_has_one_watcher_and_its_rows(tmp_path: Path) -> None:
+def test_a_run_has_one_callback_and_its_rows(tmp_path: Path) -> None:
     found: list[Any] = []
 
     class Count(pl.Callback):
@@ -192,17 +194,17 @@ def test_a_run_has_one_watcher_and_its_rows(tmp_path: Path) -> None:
         assert float(metrics[epoch]["firing_rate"]) == pytest.approx(mean, rel=1e-5)
 
 
-def test_every_is_a_number_of_steps():
+def test_every_must_be_positive():
     with pytest.raises(ValueError, match="every must be at least 1"):
         Health(every=0)
 
 
-def test_a_network_without_neurons_is_left_alone():
+def test_a_network_without_neurons_has_no_report():
     class Dull(Plain):
         def __init__(self) -> None:
             super().__init__()
             self.net = nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
 
-    watch = Health(tell=pytest.fail)
+    watch = Health(log=pytest.fail)
     fit(Dull(), watch, epochs=1)
     assert watch.layers == ()

@@ -1,5 +1,6 @@
-"""A run that is asked to stop saves itself in the middle of an epoch, says so, and goes on from there."""
+"""A run that a signal stops, or that is killed, saves itself and ends like one that was never interrupted."""
 
+import csv
 import os
 import signal
 import subprocess
@@ -10,12 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from shortcut_snn.training import RunFolder, Task
+from shortcut_snn.training import Task
+from studies.kill_runs import kill_again_and_again
 
 from .same import assert_same_run
 from .small import options, train
 
-# 108 training images: 6 steps an epoch.
+# 108 training images: 6 steps an epoch. Sums are rounded differently with another number of threads.
 SETTINGS = {
     "training__epochs": 2,
     "training__threads": 1,
@@ -33,14 +35,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def signal_at(patch: pytest.MonkeyPatch, number: int, at: int) -> list[int]:
-    """Let this process get a signal within a step; return the list of steps that are taken from now on."""
+def signal_at(patch: pytest.MonkeyPatch, number: int, at: int, times: int = 1) -> list[int]:
+    """Send this process a signal during a step; return the list of steps, which grows."""
     step, taken = Task.training_step, []
 
     def training_step(self: Task, batch: object, batch_index: int) -> object:
         taken.append(self.global_step)
         if self.global_step == at and len(taken) > 1:
-            os.kill(os.getpid(), number)
+            for _ in range(times):
+                os.kill(os.getpid(), number)
         return step(self, batch, batch_index)
 
     patch.setattr(Task, "training_step", training_step)
@@ -48,32 +51,31 @@ def signal_at(patch: pytest.MonkeyPatch, number: int, at: int) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("name", "at", "goes_on"),
+    ("name", "at", "resumed_at"),
     [("SIGINT", 2, 3), ("SIGTERM", 8, 9), ("SIGUSR1", 10, 11), ("SIGTERM", 5, 6), ("SIGHUP", 3, 4)],
 )
-def test_a_signal_saves_and_the_run_goes_on_there(whole, tmp_path, monkeypatch, capsys, request, name, at, goes_on):
+def test_a_run_resumes_bit_for_bit_after_a_signal(whole, tmp_path, monkeypatch, capsys, request, name, at, resumed_at):
     folder, number = tmp_path / "run", getattr(signal, name)
-    # Below nohup a hangup is ignored, and stays so.
+    # nohup ignores SIGHUP, and it stays ignored: set a default handler.
     before = signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
     request.addfinalizer(lambda: signal.signal(number, before))
     handler = signal.getsignal(number)
     with monkeypatch.context() as patch:
         signal_at(patch, number, at)
         assert train(folder, **SETTINGS) == 128 + number
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert f"interrupted by {name}" in said
-    assert "--resume" in said
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"interrupted by {name}" in error
     assert signal.getsignal(number) == handler
     with monkeypatch.context() as patch:
         taken = signal_at(patch, number, -1)
         assert train(folder, "--resume", **SETTINGS) == 0
-    assert taken == list(range(goes_on, 12))
+    assert taken == list(range(resumed_at, 12))
     assert_same_run(folder, whole)
 
 
-def test_workers_serve_the_right_samples_after_it(whole, tmp_path, monkeypatch):
-    """They fetch ahead, before Lightning tells the sampler its epoch."""
+def test_loader_processes_resume_at_the_right_samples(whole, tmp_path, monkeypatch):
+    """Workers fetch batches ahead, before Lightning sets the sampler's epoch."""
     given = SETTINGS | {"data__workers": 1}
     for at in (5, 8):
         with monkeypatch.context() as patch:
@@ -84,7 +86,6 @@ def test_workers_serve_the_right_samples_after_it(whole, tmp_path, monkeypatch):
 
 
 def test_checkpoints_within_an_epoch(whole, tmp_path, monkeypatch):
-    """What no signal announces costs the steps since the last of them."""
     given = SETTINGS | {"training__checkpoint_every": 2}
     step, lost = Task.training_step, RuntimeError("the power failed")
 
@@ -97,49 +98,72 @@ def test_checkpoints_within_an_epoch(whole, tmp_path, monkeypatch):
         patch.setattr(Task, "training_step", training_step)
         with pytest.raises(RuntimeError, match="the power failed"):
             train(tmp_path / "run", **given)
-    kept = torch.load(tmp_path / "run" / "checkpoint.ckpt", weights_only=True)
-    assert (kept["epoch"], kept["global_step"]) == (1, 8)
+    checkpoint = torch.load(tmp_path / "run" / "checkpoint.ckpt", weights_only=True)
+    assert (checkpoint["epoch"], checkpoint["global_step"]) == (1, 8)
     assert train(tmp_path / "run", "--resume", **given) == 0
     assert_same_run(tmp_path / "run", whole)
 
 
-def test_a_folder_has_one_run_at_a_time(tmp_path, capsys):
-    folder = tmp_path / "run"
-    folder.mkdir()
-    with RunFolder(folder).locked():
-        assert train(folder, "--resume", **SETTINGS) == 1
-        assert f"another process is training in {folder}" in capsys.readouterr().err
-        assert not list(folder.iterdir())
-    with RunFolder(folder).locked():
-        pass
-
-
-def test_a_second_signal_does_not_wait(tmp_path, monkeypatch, capsys):
-    step = Task.training_step
-
-    def training_step(self: Task, batch: object, batch_index: int) -> object:
-        if self.global_step == 7:
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
-        return step(self, batch, batch_index)
-
-    monkeypatch.setattr(Task, "training_step", training_step)
+def test_a_second_signal_ends_the_run_at_once(tmp_path, monkeypatch):
+    signal_at(monkeypatch, signal.SIGINT, 7, times=2)
     assert train(tmp_path / "run", **SETTINGS) == 130
-    kept = torch.load(tmp_path / "run" / "checkpoint.ckpt", weights_only=True)
-    assert kept["global_step"] == 6, "the whole epoch before"
+    checkpoint = torch.load(tmp_path / "run" / "checkpoint.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 6, "the end of the first epoch"
 
 
-def test_the_command_itself(tmp_path):
-    folder, name = tmp_path / "run", "SIGTERM"
-    command = [sys.executable, "-m", "shortcut_snn", "train", "--out", str(folder)]
-    process = subprocess.Popen(
-        [*command, *options(**SETTINGS | {"training__epochs": 500})], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+def start(folder: Path, **changes: object) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "shortcut_snn", "train", "--resume", "--out", str(folder)]
+    return subprocess.Popen(
+        [*command, *options(**SETTINGS | changes)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
     )
-    while not (folder / "metrics.csv").is_file():
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(getattr(signal, name))
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 128 + getattr(signal, name)
-    assert said.decode().splitlines()[-1].startswith(f"shortcut-snn: error: interrupted by {name}; ")
-    assert "Traceback" not in said.decode()
+
+
+def wait_for_epoch(process: subprocess.Popen[bytes], folder: Path) -> None:
+    while not ((folder / "metrics.csv").is_file() and list(csv.DictReader((folder / "metrics.csv").open()))):
+        assert process.poll() is None, process.stderr.read().decode()
+        time.sleep(0.005)
+
+
+def test_the_command_stops_on_sigterm(tmp_path):
+    process = start(tmp_path / "run", training__epochs=500)
+    wait_for_epoch(process, tmp_path / "run")
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert error.decode().splitlines()[-1].startswith("shortcut-snn: error: interrupted by SIGTERM; ")
+    assert "Traceback" not in error.decode()
+
+
+def test_a_run_resumes_bit_for_bit_after_sigkill(whole, tmp_path):
+    process = start(tmp_path / "run")
+    wait_for_epoch(process, tmp_path / "run")
+    process.kill()
+    process.wait()
+    assert train(tmp_path / "run", "--resume", **SETTINGS) == 0
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_a_run_resumes_bit_for_bit_when_killed_while_writing(tmp_path):
+    """studies/kill_runs.py kills at more points."""
+    points = ("cache:30", "save:1", "text:5", "before rename:7")
+    kills, different = kill_again_and_again(tmp_path / "runs", points)
+    assert kills == len(points)
+    assert different == []
+
+
+def test_a_finished_run_is_not_repeated(whole, capsys):
+    before = (whole / "checkpoint.ckpt").stat().st_mtime_ns
+    assert train(whole, "--resume", **SETTINGS) == 0
+    assert "finished already" in capsys.readouterr().out
+    assert (whole / "checkpoint.ckpt").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("more", "changes", "named"),
+    [((), {}, "holds a run already"), (("--resume",), {"training__epochs": 6}, "training.epochs")],
+)
+def test_a_finished_run_is_not_overwritten(whole, capsys, more, changes, named):
+    before = (whole / "metrics.csv").read_bytes()
+    assert train(whole, *more, **SETTINGS | changes) == 1
+    assert named in capsys.readouterr().err
+    assert (whole / "metrics.csv").read_bytes() == before

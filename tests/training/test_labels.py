@@ -137,7 +137,7 @@ def test_more_outputs_than_names_of_classes_have_numbers(tmp_path):
 
 @pytest.mark.parametrize("batch", [(1, 2, 3), {"image": 1, "label": 2}, 5], ids=str)
 def test_a_batch_that_is_no_pair_is_refused_in_one_sentence(batch):
-    with pytest.raises(ValueError, match=r"a sample is \(input, target\), and this data gives batches that are"):
+    with pytest.raises(ValueError, match=r"\(input, target\)"):
         task().prepare(batch)
 
 

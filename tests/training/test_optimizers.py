@@ -12,8 +12,8 @@ from torch import nn
 
 from shortcut_snn import components
 from shortcut_snn.neurons import PLIF
-from shortcut_snn.training.muon import Muon, orthogonal
-from shortcut_snn.training.optimizers import parameter_groups, scheduler
+from shortcut_snn.training.muon import Muon, orthogonalise
+from shortcut_snn.training.optimizers import make_lr_scheduler, parameter_groups
 
 RATES = {"lr": 0.02, "weight_decay": 0.1}
 
@@ -37,7 +37,10 @@ def test_muon_is_torchs_muon_on_matrices_and_adamw_on_the_rest(
     channels_last: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # torch's iteration is in bfloat16: all the rest of its step with ours is held against it to the last bit.
-    monkeypatch.setattr("torch.optim._muon._zeropower_via_newtonschulz", orthogonal)
+    monkeypatch.setattr(
+        "torch.optim._muon._zeropower_via_newtonschulz",
+        lambda matrix, coefficients, steps, eps: orthogonalise(matrix, steps, eps),
+    )
     net, other = layers(channels_last), layers()
     matrices = [nn.Parameter(p.detach().flatten(1).clone()) for p in other.parameters() if p.dim() > 1]
     rest = [p for p in other.parameters() if p.dim() <= 1]
@@ -76,7 +79,7 @@ def test_the_iteration_on_gram_matrices_is_that_on_the_matrix_itself(shape: tupl
     for _ in range(steps):
         gram = expected @ expected.t()
         expected = a * expected + (b * gram + c * gram @ gram) @ expected
-    torch.testing.assert_close(orthogonal(x, (a, b, c), steps).double(), expected, rtol=0, atol=1e-3)
+    torch.testing.assert_close(orthogonalise(x, steps).double(), expected, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(10, 64), (64, 10), (64, 576)])
@@ -86,12 +89,12 @@ def test_the_iteration_is_torchs_but_for_its_rounding(shape: tuple[int, int]) ->
     matrix.grad = torch.randn(shape)
     torch.optim.Muon([matrix], lr=1.0, weight_decay=0, momentum=0, nesterov=False).step()
     scale = max(1, shape[0] / shape[1]) ** 0.5
-    torch.testing.assert_close(orthogonal(matrix.grad), -matrix.detach() / scale, rtol=0, atol=3e-2)
+    torch.testing.assert_close(orthogonalise(matrix.grad), -matrix.detach() / scale, rtol=0, atol=3e-2)
 
 
 def test_what_torchs_muon_refuses_is_refused() -> None:
-    with pytest.raises(ValueError, match="fewer than 100"):
-        orthogonal(torch.ones(2, 3), steps=100)
+    with pytest.raises(ValueError, match="ns_steps"):
+        Muon([nn.Parameter(torch.ones(2, 3))], ns_steps=100)
     table = nn.Embedding(4, 3, sparse=True)
     table(torch.tensor([1])).sum().backward()
     with pytest.raises(RuntimeError, match="dense"):
@@ -106,13 +109,13 @@ def test_what_is_left_of_a_silent_neurons_gradient_is_nothing() -> None:
     torch.manual_seed(0)
     x = torch.randn(8, 20)
     x[::2] *= 1e-20
-    found = orthogonal(x)
+    found = orthogonalise(x)
     assert not found[::2].any(), "subnormal products, which are slow"
-    torch.testing.assert_close(found[1::2], orthogonal(x[1::2]))
+    torch.testing.assert_close(found[1::2], orthogonalise(x[1::2]))
 
 
 def test_a_matrix_of_nothing_stays_one() -> None:
-    assert torch.equal(orthogonal(torch.zeros(3, 5)), torch.zeros(3, 5))
+    assert torch.equal(orthogonalise(torch.zeros(3, 5)), torch.zeros(3, 5))
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 5), (2, 3, 2, 3, 4), (4, 1, 3, 3), (4, 3, 1, 1)])
@@ -280,7 +283,7 @@ def test_weight_decay_falls_on_the_weights_of_layers() -> None:
         id(p) for p in (net[0].bias, net[1].weight, net[1].bias, *net[2].parameters())
     }
     assert ("weight_decay" in weights, others["weight_decay"]) == (False, 0.0)
-    (everything,) = parameter_groups(net, everything=True)
+    (everything,) = parameter_groups(net, decay_all=True)
     assert len(everything["params"]) == 6 + len(list(net[2].parameters())) - 1
     assert len(parameter_groups(nn.Linear(2, 2, bias=False))) == 1
     # What it is for: without a gradient's say, one group shrinks and the other stays.
@@ -310,7 +313,7 @@ TOTAL = 20
 def curve(name: str, warmup: float = 0.0, **options: Any) -> list[float]:
     """The learning rate of each of ``TOTAL`` steps, and behind the last."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=2.0)
-    made = scheduler(components.lr_schedule.make(name, **options), optimizer, TOTAL, warmup)
+    made = make_lr_scheduler(components.lr_schedule.make(name, **options), optimizer, TOTAL, warmup)
     rates = []
     for _ in range(TOTAL):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -364,7 +367,7 @@ def test_one_cycle_behind_a_warm_up_starts_where_that_ends() -> None:
 @pytest.mark.parametrize("total", [1, 2, 3])
 def test_the_shortest_runs_have_a_curve_too(name: str, total: int) -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=2.0)
-    made = scheduler(components.lr_schedule.make(name), optimizer, total, 0.5)
+    made = make_lr_scheduler(components.lr_schedule.make(name), optimizer, total, 0.5)
     for _ in range(total):
         optimizer.step()
         made.step()

@@ -68,4 +68,4 @@ def test_how_many_samples_a_target_is_of():
         [one, {"a": 1}, 3, 4, 5, 6, 7],
         [one[:3], one[:2]] + [one] * 5,
     ):
-        assert task.count(target) == 7
+        assert task.count_samples(target) == 7

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from shortcut_snn import components
 from shortcut_snn.deploy import read_network
-from shortcut_snn.training.callbacks import Average
+from shortcut_snn.training.callbacks import WeightAverage
 
 from .same import assert_same_run
 from .tiny import network, run, sides, task
@@ -111,7 +111,7 @@ def test_what_ships_is_the_average_of_the_weights(tmp_path: Path) -> None:
 
 def test_the_average_is_where_the_weights_train() -> None:
     """When callbacks are set up, the weights are not there yet."""
-    what, average = task(), Average(decay=0.9)
+    what, average = task(), WeightAverage(decay=0.9)
     trainer = types.SimpleNamespace(strategy=types.SimpleNamespace(root_device=torch.device("meta")))
     average.setup(trainer, what, "fit")  # type: ignore[arg-type]
     assert {each.device.type for each in average.network(what).parameters()} == {"meta"}
@@ -170,5 +170,5 @@ def test_a_processor_without_bfloat16_is_told_of(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: about, raising=False)
     for precision in ("bf16", "fp32"):
         lines: list[str] = []
-        run(tmp_path / precision, task(epochs=1, precision=precision), tell=lines.append)
-        assert any("training.precision=fp32 is faster here" in line for line in lines) == (said and precision == "bf16")
+        run(tmp_path / precision, task(epochs=1, precision=precision), log=lines.append)
+        assert any("training.precision=fp32 is faster" in line for line in lines) == (said and precision == "bf16")

@@ -72,4 +72,4 @@ def sides(batch_size: int = 8, train: int = 40) -> Any:
 
 def run(folder: Path, what: Any, data: Any = None, **options: Any) -> dict[str, Any]:
     """Train without a word."""
-    return fit(what, sides() if data is None else data, folder, **{"tell": lambda line: None} | options)
+    return fit(what, sides() if data is None else data, folder, **{"log": lambda line: None} | options)

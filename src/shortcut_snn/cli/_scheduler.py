@@ -143,7 +143,7 @@ class Scheduler:
         """Start a run, or return the outcome that its folder already holds."""
         try:
             if run.folder.is_finished:
-                run.folder.check_same(run.recipe.to_dict())
+                run.folder.check_recipe(run.recipe.to_dict())
                 return Outcome(run.folder.read_result())
             write_recipe(run.recipe, run.file(".yaml"))
             return _Active(run, self._start(run))

@@ -104,8 +104,8 @@ def gradients(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) ->
         data = load_data(recipe)
         task = _task(recipe, data, run)
         stream = itertools.islice(iter(data.loaders(recipe.training.seed).train), batches)
-        seen = [task.ready(batch) for batch in stream]
-        weight = task.schedule(0, 1) if task.model.branches else 0.0
+        seen = [task.prepare_batch(batch) for batch in stream]
+        weight = task.branch_weight(0, 1) if task.model.branches else 0.0
         plain = changed(recipe, "vanilla")
         measured = {"without": (_task(plain, data, run), 0.0)}
         names = {"without": "without the method"}
@@ -117,7 +117,7 @@ def gradients(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) ->
         setup = _setup(task, weight)
         found = of_setup(setup, seen, lambda: _remedies(recipe, setup, seen) + _rebuilt(recipe, data, run))
     agreement = float(signal(firsts)) if len(firsts) > 1 else None
-    return Gradients(names, reports, found, agreement, task.count(seen[0][1]))
+    return Gradients(names, reports, found, agreement, task.count_samples(seen[0][1]))
 
 
 def gradients_at_start(recipe: Recipe) -> GradientReport:
@@ -125,13 +125,13 @@ def gradients_at_start(recipe: Recipe) -> GradientReport:
     with seeded(recipe.training.seed, recipe.training.threads):
         data = load_data(recipe)
         task = _task(recipe, data, None)
-        batch = task.ready(next(iter(data.loaders(recipe.training.seed).train)))
-        return _measure(task, task.schedule(0, 1) if task.model.branches else 0.0, batch)
+        batch = task.prepare_batch(next(iter(data.loaders(recipe.training.seed).train)))
+        return _measure(task, task.branch_weight(0, 1) if task.model.branches else 0.0, batch)
 
 
 def _measure(task: Task, weight: float, batch: Batch) -> GradientReport:
-    with task.as_trained():
-        return measure(task.model, *batch, task.loss_of, weight)
+    with task.objective_outputs():
+        return measure(task.model, *batch, task.compute_loss, weight)
 
 
 def _task(recipe: Recipe, data: Data, run: RunFolder | None) -> Task:
@@ -153,7 +153,7 @@ def _setup(task: Task, balance: float) -> Setup:
         # For good: nothing else is done with this network.
         task.model.network.readout = "sequence"  # type: ignore[assignment]
         task.model.taps.every_step = True
-    return Setup(task.model, partial(task.loss_of, weight=balance), task.model.network)
+    return Setup(task.model, partial(task.compute_loss, branch_weight=balance), task.model.network)
 
 
 def _remedies(recipe: Recipe, setup: Setup, seen: list[Batch]) -> list[Remedy]:
@@ -173,7 +173,7 @@ def _rebuilt(recipe: Recipe, data: Data, run: RunFolder | None) -> list[Remedy]:
     def apply(made: Recipe) -> Callable[[], Setup]:
         def build_it() -> Setup:
             task = _task(made, data, run)
-            return _setup(task, task.schedule(0, 1) if task.model.branches else 0.0)
+            return _setup(task, task.branch_weight(0, 1) if task.model.branches else 0.0)
 
         return build_it
 

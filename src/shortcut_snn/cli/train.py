@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from ..neurons import keep_freed_memory
 from ..recipes import train
 from ..training import Interrupted
 from ._children import follow_parent
@@ -13,16 +14,11 @@ def run(options: argparse.Namespace) -> int:
     """Train the recipe of the options."""
     follow_parent()
     try:
-        train(
-            options.recipe,
-            options.out,
-            resume=options.resume,
-            imports=options.imported,
-            keep_memory=True,
-            tell=print_line,
-        )
+        if options.recipe.training.keep_freed_memory:
+            keep_freed_memory()
+        train(options.recipe, options.out, resume=options.resume, imports=options.imported, log=print_line)
     except Interrupted as interruption:
-        if interruption.speaks:
+        if interruption.is_global_zero:
             print(f"shortcut-snn: error: {interruption}; the same command with --resume continues", file=sys.stderr)
             return interruption.status
     return 0

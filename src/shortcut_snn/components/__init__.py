@@ -30,7 +30,7 @@ gradient = Kind("gradient")
 head = Kind("head", context=("channels", "num_classes"))
 task = Kind(
     "task",
-    context=("model", "objective", "schedule", "by_epoch", "optimizer", "lr_schedule", "training", "description"),
+    context=("model", "objective", "branch_weight", "by_epoch", "optimizer", "lr_schedule", "training", "description"),
 )
 optimizer = Kind("optimizer", context=("params",))
 lr_schedule = Kind("lr_schedule", context=("optimizer", "total"))

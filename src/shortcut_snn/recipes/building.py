@@ -14,8 +14,7 @@ from ..introspection import introspect, wrap_network
 from ..nets import build_network as build_from_options
 from ..nets import channels_last
 from ..random_state import seed_everything
-from ..training import Row, RunFolder, Task, fit, seeded
-from .entries import from_dict
+from ..training import Provenance, Row, RunFolder, Task, fit, seeded
 from .memory import check_memory
 from .recipe import Recipe
 
@@ -30,8 +29,7 @@ def train(
     *,
     resume: bool = False,
     imports: Sequence[Row] = (),
-    keep_memory: bool = False,
-    tell: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Train a recipe and leave the run in a folder: :func:`build`, then :func:`shortcut_snn.training.fit`.
 
@@ -40,8 +38,7 @@ def train(
         folder: the run's folder; created.
         resume: continue from the folder's checkpoint.
         imports: records of the files that registered the recipe's components; see :func:`import_components`.
-        keep_memory: see :func:`~shortcut_snn.training.fit`.
-        tell: receives progress messages.
+        log: receives progress messages.
 
     Returns:
         The content of ``result.json``.
@@ -57,53 +54,35 @@ def train(
         >>> from shortcut_snn.recipes import recipe_of
         >>> small = {"data": {"train_limit": 40, "test_limit": 20}, "network": {"width": 2}, "training": {"epochs": 1}}
         >>> folder = tempfile.mkdtemp() + "/run"
-        >>> train(recipe_of("digits", small), folder, tell=lambda line: None)["metric"]
+        >>> train(recipe_of("digits", small), folder, log=lambda line: None)["metric"]
         'accuracy'
     """
     entries = recipe.to_dict()
-    run = RunFolder(folder, complete=lambda entries: _with_defaults(run, entries))
-    if resume and run.is_finished:
-        run.check_whole()
-        run.check_same(entries)
-        run.tell_finished(imports, tell)
-        return run.read_result()
+    metadata = {"task": entries["task"]["kind"], "network": entries["network"], "neuron": entries["neuron"]}
+    run, log_once = RunFolder(folder), rank_zero_only(log)
     if getattr(rank_zero_only, "rank", 0) == 0:
         # Refuse a folder of another run before the data is read.
-        run.start_from(entries, resume)
-        tell(f"{recipe}, in {folder}")
-        if recipe.unused_neuron:
-            tell(recipe.unused_neuron)
+        run.start(entries, resume)
+    if resume and run.is_finished:
+        log_once(f"{run} is finished already")
+        run.log_changed_imports(imports, log_once)
+        return run.read_result()
+    log_once(f"{recipe}, in {folder}")
+    if recipe.unused_neuron:
+        log_once(recipe.unused_neuron)
     with seeded(recipe.training.seed, recipe.training.threads):
-        task, data = build(recipe, tell=rank_zero_only(tell))
-    return fit(
-        task,
-        data,
-        run,
-        resume=resume,
-        loggers=recipe.loggers,
-        entries=entries,
-        about={"task": entries["task"]["kind"], "network": entries["network"], "neuron": entries["neuron"]},
-        imports=imports,
-        keep_memory=keep_memory and recipe.training.keep_freed_memory,
-        tell=tell,
-    )
+        task, data = build(recipe, log=log_once)
+    provenance = Provenance(entries, metadata, imports)
+    return fit(task, data, run, resume=resume, loggers=recipe.loggers, provenance=provenance, log=log)
 
 
-def _with_defaults(run: RunFolder, entries: dict[str, Any]) -> dict[str, Any]:
-    """Return the entries of a run, with defaults for those that an earlier version did not have."""
-    try:
-        return from_dict(entries).to_dict()
-    except ValueError as error:
-        raise ValueError(f"{run.recipe} is not a recipe: {error}{run.made_by()}") from None
-
-
-def build(recipe: Recipe, data: Data | None = None, *, tell: Log = print) -> tuple[Task, Data]:
+def build(recipe: Recipe, data: Data | None = None, *, log: Log = print) -> tuple[Task, Data]:
     """Return the task of a recipe and its data. Weights are drawn from the recipe's seed.
 
     Args:
         recipe: the recipe.
         data: its data, if already loaded.
-        tell: receives the layout of a network that is not built in.
+        log: receives the layout of a network that is not built in.
 
     Raises:
         ValueError: parts that do not fit together, or invalid data.
@@ -119,7 +98,7 @@ def build(recipe: Recipe, data: Data | None = None, *, tell: Log = print) -> tup
     data = load_data(recipe) if data is None else data
     check_memory(recipe, data, trains=True)
     seed_everything(recipe.training.seed)
-    return build_task(recipe, data, build_network(recipe, data.description), tell=tell), data
+    return build_task(recipe, data, build_network(recipe, data.description), log=log), data
 
 
 def load_data(recipe: Recipe) -> Data:
@@ -163,7 +142,7 @@ def build_task(
     network: nn.Module,
     description: Mapping[str, Any] | None = None,
     *,
-    tell: Log = print,
+    log: Log = print,
 ) -> Task:
     """Return the task of a recipe for a network.
 
@@ -172,7 +151,7 @@ def build_task(
         data: its data.
         network: the network without branches.
         description: of the data that the network was trained on, by default that of ``data``.
-        tell: receives the layout of a network that is not built in.
+        log: receives the layout of a network that is not built in.
 
     Raises:
         ValueError: branches or objective that the network cannot have.
@@ -183,7 +162,7 @@ def build_task(
         task: Task = recipe.task.build(
             model=model,
             objective=recipe.method.objective,
-            schedule=None if branches is None else branches.branch_weight,
+            branch_weight=None if branches is None else branches.branch_weight,
             by_epoch=branches is not None and branches.by == "epoch",
             optimizer=recipe.optimizer,
             lr_schedule=recipe.lr_schedule,
@@ -204,16 +183,16 @@ def build_task(
         return task_of(recipe.method.gradient(network, taps, num_classes=len(classes), **options))
     # Only the task knows how to turn a sample into the network's input.
     plain_task = task_of(network)
-    example, target = plain_task.ready(data.sample(SAMPLES))
+    example, target = plain_task.prepare_batch(data.sample(SAMPLES))
     layout = introspect(
         network,
         example,
         taps=taps,
         labels=target if isinstance(target, Tensor) else None,
-        samples=plain_task.count(target),
+        samples=plain_task.count_samples(target),
         readout=plain_task.readout,
     )
     model = wrap_network(network, layout, example, wrapper=recipe.method.gradient, **options)
     if taps:
-        tell(layout.summary())
+        log(layout.summary())
     return task_of(model)

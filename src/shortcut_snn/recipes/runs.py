@@ -37,7 +37,7 @@ def load_run(
         >>> from shortcut_snn.recipes import recipe_of, train
         >>> small = {"data": {"train_limit": 40, "test_limit": 20}, "network": {"width": 2}, "training": {"epochs": 1}}
         >>> folder = tempfile.mkdtemp() + "/run"
-        >>> _ = train(recipe_of("digits", small), folder, tell=lambda line: None)
+        >>> _ = train(recipe_of("digits", small), folder, log=lambda line: None)
         >>> network, recipe, data = load_run(folder)
         >>> network.time_steps, data["channels"]
         (4, 1)
@@ -67,7 +67,7 @@ def open_run(
         >>> from shortcut_snn.recipes import recipe_of, train
         >>> small = {"data": {"train_limit": 40, "test_limit": 20}, "network": {"width": 2}, "training": {"epochs": 1}}
         >>> folder = tempfile.mkdtemp() + "/run"
-        >>> _ = train(recipe_of("digits", small), folder, tell=lambda line: None)
+        >>> _ = train(recipe_of("digits", small), folder, log=lambda line: None)
         >>> task, data, recipe = open_run(folder)
         >>> len(data.test)
         20

@@ -7,12 +7,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..markdown import markdown_table
+
+# Imported so that the loggers are registered.
+from . import loggers  # noqa: F401
+from .checkpoint import position, read_checkpoint
 from .folder import Row, RunFolder
 from .gradient_mechanisms import RateShortcut, calibrates, check_gradient
 from .interruption import SIGNALS, Interrupted
 from .muon import Muon
 from .optimizers import make_optimizer
-from .same import MAY_CHANGE_ON_RESUME, flatten_entries, recipe_differences
+from .options import Training
+from .provenance import Provenance
+from .recipe_diff import MAY_CHANGE_ON_RESUME, flatten_entries, recipe_differences
 from .tables import (
     COLUMN_TITLES,
     LAYER_TABLE_LEGEND,
@@ -23,7 +29,6 @@ from .tables import (
     layer_rows,
     layer_table,
 )
-from .training import Training
 
 if TYPE_CHECKING:
     from .classification import Classification
@@ -35,10 +40,10 @@ if TYPE_CHECKING:
         measure_task_energy,
         memory_energy_line,
     )
+    from .finite_steps import NumericsError
     from .health import Health
-    from .numerics import NumericsError
     from .run import calibrate_task, fit
-    from .task import Task, pair
+    from .task import Task, input_and_target
     from .trainer import make_trainer, quiet_lightning, seeded
 
 _LAZY = {
@@ -46,7 +51,7 @@ _LAZY = {
     "ENERGY_COLUMNS": "energy",
     "ENERGY_SAMPLES": "energy",
     "Health": "health",
-    "NumericsError": "numerics",
+    "NumericsError": "finite_steps",
     "Task": "task",
     "calibrate_task": "run",
     "energy_line": "energy",
@@ -55,7 +60,7 @@ _LAZY = {
     "make_trainer": "trainer",
     "measure_task_energy": "energy",
     "memory_energy_line": "energy",
-    "pair": "task",
+    "input_and_target": "task",
     "quiet_lightning": "trainer",
     "seeded": "trainer",
 }
@@ -74,6 +79,7 @@ __all__ = [
     "Metric",
     "Muon",
     "NumericsError",
+    "Provenance",
     "RateShortcut",
     "Row",
     "RunFolder",
@@ -89,6 +95,7 @@ __all__ = [
     "flatten_entries",
     "format_duration",
     "format_value",
+    "input_and_target",
     "layer_rows",
     "layer_table",
     "make_optimizer",
@@ -96,8 +103,9 @@ __all__ = [
     "markdown_table",
     "measure_task_energy",
     "memory_energy_line",
-    "pair",
+    "position",
     "quiet_lightning",
+    "read_checkpoint",
     "recipe_differences",
     "seeded",
 ]

@@ -1,4 +1,4 @@
-"""The task of most networks: one class an image or recording."""
+"""Classification: one class per image or recording."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -9,21 +9,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import components
-from .task import Task, pair
+from .task import Task, input_and_target
 
-UNLABELLED = -100
-"""The label that cross-entropy leaves out."""
+_IGNORED_LABEL = -100
+"""The label that ``cross_entropy`` ignores."""
 
 
 @components.task("classification")
 class Classification(Task):
-    """One class an image or recording: cross-entropy, accuracy.
+    """One class per image or recording: cross-entropy and accuracy.
 
-    Labels are numbers of classes, integers ``[N]`` from 0, or probabilities of all classes, floats ``[N, classes]``.
+    Labels are class indices, integers ``[N]``, or probabilities of all classes, floats ``[N, classes]``.
 
     Args:
-        model: see :class:`Task`, as all of ``options``.
-        label_smoothing: how much of the target is spread over all classes, from 0 to below 1.
+        model: see :class:`Task`, like all of ``options``.
+        label_smoothing: share of the target that is spread over all classes, from 0 to below 1.
 
     Example:
         >>> import torch
@@ -43,29 +43,29 @@ class Classification(Task):
         super().__init__(model, **options)
         self.label_smoothing = label_smoothing
         self.confusion: Tensor | None = None
-        """How often each class (rows) was taken for which, in the last pass over test data."""
+        """Counts ``[true class, predicted class]`` of the last pass over the test data."""
 
     def describe(self, description: Mapping[str, Any]) -> None:
-        """Take over what a network must know of its data, and with it how images are normalised."""
+        """Set what a network must know of its data, and from it how images are normalised."""
         super().describe(description)
-        # Not in the checkpoint: they belong to the data.
         self.mean: Tensor | None
         self.std: Tensor | None
         for name in ("mean", "std"):
             values = self.description.get(name)
             tensor = None if values is None else torch.tensor(tuple(values)).view(-1, 1, 1)
+            # Not in the checkpoint, since they belong to the data.
             self.register_buffer(name, tensor, persistent=False)
 
     def prepare(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """Turn a loader's bytes into normalised floats, on the device; what is no image of ours passes as it is.
+        """Return normalised inputs and labels.
 
-        Images ``[N, C, H, W]`` are levels of 0 to 255. Frames ``[N, T, C, H, W]`` are counts of events, whole numbers
-        or floats, and become ``[T, N, C, H, W]``.
+        Images ``[N, C, H, W]`` of uint8 become normalised floats. Frames of events ``[N, T, C, H, W]`` become
+        ``[T, N, C, H, W]``. Other inputs are returned as they are.
 
         Raises:
-            ValueError: a batch that is no pair of inputs and labels.
+            ValueError: the batch is not a pair of inputs and labels.
         """
-        images, labels = pair(batch)
+        images, labels = input_and_target(batch)
         if isinstance(labels, Tensor) and not labels.is_floating_point():
             labels = labels.long()
         if self.description.get("kind") == "events" and images.dim() == 5:
@@ -79,63 +79,66 @@ class Classification(Task):
         return scaled.contiguous(memory_format=torch.channels_last), labels
 
     def criterion(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Return the cross-entropy of logits ``[N, classes]``, the classes smoothed.
+        """Return the cross-entropy of logits ``[N, classes]`` with smoothed labels.
 
         Raises:
-            ValueError: labels that are no classes of these.
+            ValueError: the labels do not fit the number of classes.
         """
         return _cross_entropy(prediction, target, self.label_smoothing)
 
     def evaluation_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Return the cross-entropy, unsmoothed: smoothing is a means of training.
+        """Return the cross-entropy without label smoothing.
 
         Raises:
-            ValueError: labels that are no classes of these.
+            ValueError: the labels do not fit the number of classes.
         """
         return _cross_entropy(prediction, target)
 
     def metrics(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the accuracy."""
-        return {"accuracy": (prediction.argmax(1) == _likeliest(target)).float().mean()}
+        return {"accuracy": (prediction.argmax(1) == _class_indices(target)).float().mean()}
 
     def on_test_epoch_start(self) -> None:
-        """Begin to count, besides the averages."""
+        """Reset means and confusion counts."""
         super().on_test_epoch_start()
         self.confusion = None
 
-    def note(self, prediction: Tensor, target: Tensor) -> None:
-        """Count which class was taken for which."""
+    def record_test_batch(self, prediction: Tensor, target: Tensor) -> None:
+        """Count true and predicted classes."""
         classes = prediction.shape[1]
-        right, taken = _likeliest(target).flatten(), prediction.argmax(1).flatten()
-        # Labels outside, as the cross-entropy's -100, are of no class.
-        known = (right >= 0) & (right < classes)
-        pairs = torch.bincount(classes * right[known] + taken[known], minlength=classes**2).view(classes, classes)
-        self.confusion = pairs if self.confusion is None else self.confusion + pairs
+        true, predicted = _class_indices(target).flatten(), prediction.argmax(1).flatten()
+        is_class = (true >= 0) & (true < classes)
+        counts = torch.bincount(classes * true[is_class] + predicted[is_class], minlength=classes**2)
+        counts = counts.view(classes, classes)
+        self.confusion = counts if self.confusion is None else self.confusion + counts
 
     def on_test_epoch_end(self) -> None:
-        """Add up what all processes counted."""
+        """Log the means, and add up the counts of all processes."""
         super().on_test_epoch_end()
         if self.confusion is not None:
-            self.confusion = self.sum_over_processes(self.confusion)
+            self.confusion = self.trainer.strategy.reduce(self.confusion.clone(), reduce_op="sum")
 
-    def tables(self) -> dict[str, list[dict[str, Any]]]:
-        """Return ``confusion``: how often each class was taken for which."""
+    def test_tables(self) -> dict[str, list[dict[str, Any]]]:
+        """Return ``confusion``: how often each class was predicted for each class."""
         if self.confusion is None:
             return {}
-        known = tuple(self.description.get("classes") or ())
-        names = [*known, *range(len(known), len(self.confusion))]
-        found = [(*place, int(self.confusion[tuple(place)])) for place in self.confusion.nonzero().tolist()]
-        return {"confusion": [{"class": names[i], "predicted": names[j], "count": count} for i, j, count in found]}
+        classes = tuple(self.description.get("classes") or ())
+        names = [*classes, *range(len(classes), len(self.confusion))]
+        rows = [
+            {"class": names[true], "predicted": names[predicted], "count": int(self.confusion[true, predicted])}
+            for true, predicted in self.confusion.nonzero().tolist()
+        ]
+        return {"confusion": rows}
 
     @property
     def chance(self) -> float | None:
-        """One class in so many."""
+        """The accuracy of guessing: one over the number of classes."""
         classes = self.description.get("classes")
         return 1 / len(classes) if classes else None
 
 
-def _likeliest(target: Tensor) -> Tensor:
-    """Numbers of classes, of labels that may be probabilities of all."""
+def _class_indices(target: Tensor) -> Tensor:
+    """Return class indices; of probabilities the most likely class."""
     return target.argmax(1) if target.is_floating_point() else target
 
 
@@ -143,15 +146,19 @@ def _cross_entropy(prediction: Tensor, target: Tensor, smoothing: float = 0.0) -
     try:
         return F.cross_entropy(prediction, target, label_smoothing=smoothing)
     except (IndexError, RuntimeError, ValueError):
-        # Only now: to look at every label would make an accelerator wait in every step.
-        count, floats = prediction.shape[1], target.is_floating_point()
-        known = target[target != UNLABELLED]
-        if target.shape == (prediction.shape if floats else prediction.shape[:1]) and (
-            floats or ((known >= 0) & (known < count)).all()
-        ):
-            raise
-        least_and_most = "" if floats or not len(known) else f", {int(known.min())} to {int(known.max())}"
-        raise ValueError(
-            f"labels of {count} classes are integers [N] from 0 to {count - 1}, or probabilities, floats [N, {count}]; "
-            f"got {str(target.dtype).removeprefix('torch.')} {list(target.shape)}{least_and_most}"
-        ) from None
+        # Labels are checked only now, since reading them in every step would make a GPU wait.
+        _check_labels(prediction, target)
+        raise
+
+
+def _check_labels(prediction: Tensor, target: Tensor) -> None:
+    count, is_float = prediction.shape[1], target.is_floating_point()
+    labels = target[target != _IGNORED_LABEL]
+    shape = prediction.shape if is_float else prediction.shape[:1]
+    if target.shape == shape and (is_float or ((labels >= 0) & (labels < count)).all()):
+        return
+    values = "" if is_float or not len(labels) else f", {int(labels.min())} to {int(labels.max())}"
+    raise ValueError(
+        f"labels of {count} classes are integers [N] from 0 to {count - 1}, or probabilities, floats [N, {count}]; "
+        f"got {str(target.dtype).removeprefix('torch.')} {list(target.shape)}{values}"
+    ) from None

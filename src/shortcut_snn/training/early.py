@@ -1,4 +1,4 @@
-"""Cheaper first epochs: smaller images and fewer time steps while there is much to learn and little to refine."""
+"""Cheaper first steps of a run: smaller images and fewer time steps."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,19 +13,20 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Early:
-    """What the first part of a run trains on; validation and tests see whole images and all time steps throughout.
+    """Progressive resizing: the first part of a run trains on smaller images and fewer time steps.
 
-    The learning-rate schedule knows nothing of it. A step costs about in proportion to the pixels and time steps.
+    Validation and tests use full images and all time steps throughout. The learning rate's schedule is not affected.
+    The cost of a step is about proportional to the pixels and time steps.
 
     Args:
         fraction: the part of all steps that is cheaper.
-        size: pixels that images are reduced to, height and width alike, after augmentation; null for all. Not where the
-            target has the image's height and width.
+        size: height and width in pixels to which images are reduced, after augmentation; null for full size. Not for
+            targets that have the image's height and width.
         time_steps: T of static images; null for the network's.
 
     Example:
         >>> import torch
-        >>> Early(0.5, size=24).reduced(torch.rand(2, 3, 32, 32)).shape
+        >>> Early(0.5, size=24).resize(torch.rand(2, 3, 32, 32)).shape
         torch.Size([2, 3, 24, 24])
     """
 
@@ -33,80 +34,67 @@ class Early:
     size: Annotated[int, Ge(1)] | None = None
     time_steps: Annotated[int, Ge(1)] | None = None
 
-    def check(self, steps: int) -> None:
-        """Refuse more time steps than a network's.
+    def check(self, time_steps: int) -> None:
+        """Raise an error if there are more time steps than the network's.
 
         Raises:
-            ValueError: naming both.
+            ValueError: the message names both.
         """
-        if self.time_steps is not None and self.time_steps > steps:
+        if self.time_steps is not None and self.time_steps > time_steps:
             raise ValueError(
-                f"training.early.time_steps is {self.time_steps}, and the network runs for {steps}: early steps are "
-                "the cheaper ones"
+                f"training.early.time_steps is {self.time_steps}, more than the network's {time_steps}; choose fewer"
             )
 
-    def check_images(self, inputs: Any, target: Any) -> None:
-        """Refuse to make smaller what is no image, or an image whose target would then be too large.
+    def resize(self, images: Any, target: Any = None) -> Any:
+        """Return images ``[..., C, H, W]`` reduced to ``size``; images as small already are returned as they are.
 
         Raises:
-            ValueError: saying which.
+            ValueError: the inputs are not images, or the target has their height and width.
         """
         if self.size is None:
-            return
-        if not isinstance(inputs, Tensor):
-            raise ValueError(
-                f"training.early.size is for images, and these inputs are a {type(inputs).__name__}; leave it out"
-            )
-        if inputs.dim() < 4 or not (inputs.is_floating_point() or inputs.dtype == torch.uint8):
-            raise ValueError(
-                f"training.early.size is for images [..., C, H, W], and these inputs are {inputs.dtype} "
-                f"{list(inputs.shape)}; leave it out"
-            )
-        parts = (
-            target.values() if isinstance(target, Mapping) else target if isinstance(target, tuple | list) else [target]
-        )
-        for part in parts:
-            # Two axes alone are of samples and classes, even if there are as many of them.
-            if isinstance(part, Tensor) and part.dim() > 2 and part.shape[-2:] == inputs.shape[-2:]:
-                raise ValueError(
-                    f"training.early.size makes images smaller, and this target {list(part.shape)} has their height "
-                    "and width; leave it out"
-                )
-
-    def reduced(self, images: Tensor) -> Tensor:
-        """Return smaller images.
-
-        Args:
-            images: ``[..., C, H, W]``; images that are as small already are returned as they are.
-        """
-        if self.size is None or max(images.shape[-2:]) <= self.size:
+            return images
+        is_image = isinstance(images, Tensor) and images.dim() >= 4
+        if not is_image or not (images.is_floating_point() or images.dtype == torch.uint8):
+            kind = f"{images.dtype} {list(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+            raise ValueError(f"training.early.size needs images [..., C, H, W], got {kind}; leave it out")
+        self._check_target(images, target)
+        if max(images.shape[-2:]) <= self.size:
             return images
         flat = images.flatten(0, -4) if images.dim() > 4 else images
         small = F.interpolate(flat, size=(self.size, self.size), mode="bilinear", antialias=True)
         return small.reshape(*images.shape[:-2], *small.shape[-2:])
 
+    def _check_target(self, images: Tensor, target: Any) -> None:
+        parts = target.values() if isinstance(target, Mapping) else target
+        for part in parts if isinstance(parts, tuple | list) or isinstance(target, Mapping) else [target]:
+            # Targets of two axes are [samples, classes], even if those equal height and width.
+            if isinstance(part, Tensor) and part.dim() > 2 and part.shape[-2:] == images.shape[-2:]:
+                raise ValueError(
+                    f"training.early.size makes images smaller, but the target {list(part.shape)} has their height and "
+                    "width; leave it out"
+                )
+
     @contextmanager
-    def shorter(self, network: nn.Module, inputs: Any) -> Iterator[None]:
-        """Let a network run for fewer time steps within a block.
+    def fewer_time_steps(self, network: nn.Module, inputs: Any) -> Iterator[None]:
+        """Set a network's number of time steps within the block.
 
         Raises:
-            ValueError: the network's time steps cannot be set, or are those of its input.
+            ValueError: the network has no settable number of time steps, or its input is a sequence.
         """
         if self.time_steps is None:
             yield
             return
-        steps: Any = getattr(network, "time_steps", None)
-        if not isinstance(steps, int):
+        settable: Any = network
+        time_steps = getattr(settable, "time_steps", None)
+        if not isinstance(time_steps, int):
             raise ValueError(
-                f"training.early.time_steps: a {type(network).__name__} has no attribute time_steps that could be set; "
-                "leave it out"
+                f"training.early.time_steps: {type(network).__name__} has no attribute time_steps to set; leave it out"
             )
         if not isinstance(inputs, Tensor) or inputs.dim() != 4:
             raise ValueError("training.early.time_steps is for images, and these are recordings; leave it out")
-        self.check(steps)
-        settable: Any = network
+        self.check(time_steps)
         settable.time_steps = self.time_steps
         try:
             yield
         finally:
-            settable.time_steps = steps
+            settable.time_steps = time_steps

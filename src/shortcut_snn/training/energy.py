@@ -1,4 +1,4 @@
-"""Energy of what a task's network does with test data."""
+"""Energy of a task's network on its test data."""
 
 import dataclasses
 from typing import Any
@@ -10,20 +10,20 @@ from ..energy import EnergyReport, measure_energy
 from .task import Task
 
 ENERGY_SAMPLES = 256
-"""How many test inputs are counted on by default: a fixed sample, shuffled, since test sets may be sorted by class."""
+"""The default number of test inputs; they are drawn at random with a fixed seed, since test sets may be sorted."""
 ENERGY_COLUMNS = ("energy", "relu_energy", "total_energy", "quantised_energy")
 
 
 @torch.no_grad()
 def measure_task_energy(task: Task, data: Data, samples: int = ENERGY_SAMPLES) -> EnergyReport | None:
-    """Measure a task's network on a sample of its test data; None where it has nothing to count.
+    """Return the energy of a task's network on a sample of the test data; None if it has no layers to count.
 
     Args:
-        task: its network is measured.
-        data: what it was trained on.
-        samples: how many inputs.
+        task: whose network is measured.
+        data: the data it was trained on.
+        samples: number of test inputs.
     """
-    inputs, _ = task.ready(data.sample(samples))
+    inputs, _ = task.prepare_batch(data.sample(samples))
     try:
         return measure_energy(task.model, [inputs])
     except ValueError:
@@ -31,7 +31,7 @@ def measure_task_energy(task: Task, data: Data, samples: int = ENERGY_SAMPLES) -
 
 
 def energy_rows(report: EnergyReport) -> list[dict[str, Any]]:
-    """Return a row a layer, for one input; a rate that there is none of is left empty."""
+    """Return one row per layer, for one input; a rate that is undefined is left empty."""
     rows = []
     for layer in report.layers:
         row = dataclasses.asdict(layer) | {f"{name}_pj": getattr(layer, name) for name in ENERGY_COLUMNS}
@@ -41,16 +41,16 @@ def energy_rows(report: EnergyReport) -> list[dict[str, Any]]:
 
 
 def energy_line(report: EnergyReport) -> str:
-    """Return the totals of operations as a line."""
+    """Return the total energy of operations as a line of text."""
     spiking, relu = report.energy / 1000, report.relu_energy / 1000
     return f"{spiking:.4g} nJ an input; {relu:.4g} nJ with ReLUs, {relu / spiking:.2f} times as much"
 
 
 def memory_energy_line(report: EnergyReport) -> str:
-    """Return the totals with memory, and who takes less, as a line."""
-    spiking, quantised, even = report.total_energy / 1000, report.quantised_energy / 1000, report.break_even_rate
-    said = f"with memory {spiking:.4g} nJ; the same network quantised to {report.bits} bits {quantised:.4g} nJ"
-    if not even >= 0:
-        return said
-    rates = f"fires at {100 * report.firing_rate:.3g} %, would break even at {100 * even:.3g} %"
-    return f"{said}; it {rates}"
+    """Return the total energy with memory accesses, next to the quantised network's, as a line of text."""
+    spiking, quantised = report.total_energy / 1000, report.quantised_energy / 1000
+    line = f"with memory {spiking:.4g} nJ; the same network quantised to {report.bits} bits {quantised:.4g} nJ"
+    if not report.break_even_rate >= 0:
+        return line
+    rate, even = 100 * report.firing_rate, 100 * report.break_even_rate
+    return f"{line}; it fires at {rate:.3g} %, would break even at {even:.3g} %"

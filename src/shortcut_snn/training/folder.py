@@ -1,29 +1,29 @@
-"""The folder of a run: what its files are called, who may write to it, how they are written and read."""
+"""The folder of a run: its files, who may write to it, and how they are written and read."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-from torch import nn
+from filelock import FileLock, Timeout
+from torch import Tensor, nn
 
 from .. import __version__
 from ..deploy import read_network, save_network
-from ..diagnosis.calibration import set_widths
-from ..files import make_folder, read_json, refuse_others, remove_strays, write_csv
-from ..yaml_text import as_yaml
-from .checkpoint import read_checkpoint
-from .checksums import NAME, check, write_sealed
-from .environment import environment
-from .lock import hold, let_go
-from .same import check_same
+from ..diagnosis import set_widths
+from ..files import make_folder, read_json, refuse_others, remove_strays, write_csv, write_text
+from ..yaml_text import as_yaml, parse
+from .provenance import Provenance, environment
+from .recipe_diff import check_resumable
 
 Row = dict[str, Any]
-FORMAT = 2
-"""Of a run's folder: 1 was without hashes and without a number."""
-_RESULT: dict[str, Any] = {
+FORMAT = 3
+"""The version of the folder's format; a run resumes only in the version that it was written in."""
+_LOCK_SECONDS = 6
+# A killed run leaves these before it has a recipe; MLflow's logger makes its database before training starts.
+_WRITTEN_FIRST = {"environment.json", "split.txt", "surrogates.json", "run.lock", "mlflow.db", "mlflow.db-journal"}
+_RESULT_TYPES: dict[str, Any] = {
     "metric": str,
     "test_last": dict | None,
     "test_best": dict | None,
@@ -34,342 +34,303 @@ _RESULT: dict[str, Any] = {
     "gradient_ratio_last_epoch": int | float | None,
     "seconds_per_epoch": int | float,
 }
-"""What others read of a result."""
 
 
 class RunFolder:
-    """A run's folder.
+    """The folder of one run.
 
-    ``recipe.yaml``, ``environment.json``, ``metrics.csv``, ``gradients.csv``, ``layers.csv``, ``timing.csv`` (epochs
-    count from 1), ``energy.csv``, ``confusion.csv`` of a classification's test data, pictures, ``checkpoint.ckpt``, the
-    networks that ship (``network.safetensors`` after the last epoch, ``best.safetensors`` of the best epoch on
-    validation data) and ``result.json``; of recordings and images in files, ``split.txt`` says which were for training,
-    validation and test; ``surrogates.json`` holds the widths of calibrated surrogates, and ``checksums.json`` hashes of
-    what a resumed run reads.
+    It holds ``recipe.yaml``, ``environment.json``, ``metrics.csv``, ``gradients.csv``, ``layers.csv``, ``timing.csv``
+    (epochs count from 1), ``energy.csv``, plots, ``checkpoint.ckpt`` and ``result.json``. The deployed networks are
+    ``network.safetensors`` (last epoch) and ``best.safetensors`` (best epoch on validation data). A classification adds
+    ``confusion.csv``, data with a fixed split ``split.txt``, and calibrated surrogates ``surrogates.json``.
 
     Args:
-        path: of the folder.
-        complete: fills in what a recipe of an earlier version does not say; by default nothing is.
+        path: of the folder; it need not exist.
 
     Example:
         >>> RunFolder("runs/digits").network("last").name
         'network.safetensors'
     """
 
-    def __init__(
-        self, path: str | Path, complete: Callable[[dict[str, Any]], dict[str, Any]] = lambda entries: entries
-    ) -> None:
-        self.path, self.complete = Path(path), complete
-        self._said = str(self.path)
-        self._lock = ExitStack()
+    def __init__(self, path: str | Path) -> None:
+        # Absolute, so that a later change of the current folder has no effect.
+        self._text, self.path = str(path), Path(path).absolute()
 
     def __str__(self) -> str:
-        """Return the path as it was given."""
-        return self._said
-
-    def anchor(self) -> None:
-        """Stay where the path leads now, whatever becomes of the current folder."""
-        self.path = self.path.absolute()
-
-    def move(self, path: Path) -> None:
-        """Go on in another folder."""
-        self.path, self._said = path, str(path)
+        """Return the path as the caller wrote it."""
+        return self._text
 
     def __truediv__(self, name: str) -> Path:
-        """Return the path of a file in it."""
+        """Return the path of a file in the folder."""
         return self.path / name
 
     @property
     def recipe(self) -> Path:
-        """The recipe: a folder that has one holds a run."""
+        """The recipe; a folder that has one holds a run."""
         return self / "recipe.yaml"
 
     @property
     def checkpoint(self) -> Path:
-        """Where the run can go on."""
+        """The state from which the run resumes."""
         return self / "checkpoint.ckpt"
 
     @property
     def result(self) -> Path:
-        """What came of it: a folder that has one is finished."""
+        """The result; a run that has one is finished."""
         return self / "result.json"
 
     @property
     def split(self) -> Path:
-        """Which recordings are where."""
+        """The samples of each part of the data, one per line."""
         return self / "split.txt"
 
     @property
     def widths(self) -> Path:
-        """Calibrated surrogate widths by layer."""
+        """The calibrated surrogate widths by layer."""
         return self / "surrogates.json"
 
     @property
     def environment(self) -> Path:
-        """Versions, machine, what was imported."""
+        """Versions, machine, imports and the data's fingerprint."""
         return self / "environment.json"
 
     def table(self, name: str) -> Path:
-        """Return the path of a table, as ``"metrics"``."""
+        """Return the path of a table such as ``"metrics"``."""
         return self / f"{name}.csv"
 
     def network(self, weights: str) -> Path:
-        """Return the path of the network after the ``"last"`` or the ``"best"`` epoch."""
+        """Return the path of the network of the ``"last"`` or the ``"best"`` epoch."""
         return self / {"last": "network.safetensors", "best": "best.safetensors"}[weights]
 
     @property
     def is_run(self) -> bool:
-        """Whether it holds a run."""
+        """Whether the folder holds a run."""
         return self.recipe.is_file()
 
     @property
     def is_finished(self) -> bool:
-        """Whether the run that it holds is over."""
+        """Whether the folder's run is finished."""
         return self.result.is_file()
 
-    # Who may write.
+    # Starting and resuming.
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder, made if need be, against other processes that ask for it; the system frees it.
-
-        Where folders cannot be held (Windows, some network disks) nothing is.
+        """Lock the folder against other processes; the operating system unlocks it if this one is killed.
 
         Raises:
-            ValueError: another process holds it.
-        """
-        with self._lock:
-            self.hold()
-            remove_strays(self.path)
-            yield
-
-    def hold(self) -> None:
-        """Hold the folder that is there now until :meth:`locked` ends; it may be another than at its start.
-
-        Raises:
-            ValueError: another process holds it.
+            ValueError: another process trains in the folder.
         """
         make_folder(self.path)
-        self._lock.callback(let_go, hold(self.path, f"another process is training in {self}"))
+        # Data loader workers inherit the lock and outlive a killed run by up to 5 s.
+        lock = FileLock(self / "run.lock", timeout=_LOCK_SECONDS)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ValueError(
+                f"another process is training in {self}; wait until it ends, or name another folder"
+            ) from None
+        except (OSError, NotImplementedError):
+            # Some network disks cannot lock files. Two runs in one folder are then the user's responsibility.
+            yield
+            return
+        try:
+            remove_strays(self.path)
+            yield
+        finally:
+            with suppress(OSError):
+                (self / "run.lock").unlink()
+            lock.release()
+            # Fails unless nothing was written.
+            with suppress(OSError):
+                self.path.rmdir()
 
-    def start_from(self, entries: Mapping[str, Any], resume: bool) -> Path | None:
-        """Return the checkpoint to go on from, None to start anew.
+    def start(self, entries: Mapping[str, Any], resume: bool) -> Path | None:
+        """Check that a run may start or resume here; return the checkpoint to resume from, None for a new run.
 
         Args:
-            entries: the recipe of the run that is to be.
-            resume: whether a run that is there may go on.
+            entries: the recipe of the run.
+            resume: whether a run in the folder may be resumed.
 
         Raises:
-            FileExistsError: the folder holds a run already and ``resume`` is false, or something else; a resumed run
-                takes what is left of one that was killed before its recipe was written.
-            ValueError: the run there is another one, or its checkpoint is damaged.
+            FileExistsError: the folder holds other files, or a run while ``resume`` is False.
+            ValueError: the run there has another recipe or another format.
         """
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f"{self} is a file; name a folder for the run")
         if not self.is_run:
-            refuse_others(self.path, f"{self} is not empty and holds no run", self._begun() if resume else ())
+            refuse_others(self.path, f"{self} is not empty and holds no run", _WRITTEN_FIRST)
             return None
         if not self.checkpoint.is_file() and not self.is_finished:
-            # It failed before its first checkpoint: there is nothing to lose, and its recipe may be at fault.
+            # The run failed before its first checkpoint, perhaps because of its recipe: start again.
             return None
         if not resume:
-            raise FileExistsError(f"{self} holds a run already; add --resume to go on with it, or name another folder")
-        self.check_whole()
-        self.check_same(entries)
+            raise FileExistsError(f"{self} holds a run already; resume it, or name another folder")
+        version = read_json(self.environment).get("format", 1)
+        if version != FORMAT:
+            raise ValueError(f"{self} has format {version}, and this version resumes format {FORMAT}{self.made_by()}")
+        self.check_recipe(entries)
         return self.checkpoint if self.checkpoint.is_file() else None
 
-    def _begun(self) -> set[str]:
-        """Return the names of what a run may leave that is killed before its recipe is written."""
-        first = {path.name for path in (self.environment, self.split, self.widths, self.recipe)}
-        known = set(read_json(self / NAME))
-        # Files without a hash are not of a run, and hashes of others are not of the beginning of one. MLflow's database
-        # is made before anything else.
-        return {"mlflow.db", "mlflow.db-journal"} | ({NAME} | known if known <= first else set())
-
-    def check_whole(self) -> None:
-        """Make sure that all that a resumed run reads is as it was written, before anything is touched.
+    def check_recipe(self, entries: Mapping[str, Any]) -> None:
+        """Raise an error unless the run in the folder can resume with these entries of a recipe.
 
         Raises:
-            ValueError: a file is damaged, missing, or was changed; the message names it.
+            ValueError: an entry differs that changes the result; the message names it.
         """
-        self.check_format()
-        for path in (self.recipe, self.environment, self.split, self.widths):
-            check(path)
-        # Who deletes one of these wants it done again.
-        for path in (self.result, self.checkpoint):
-            if path.is_file():
-                check(path)
-        if self.is_finished or not self.checkpoint.is_file():
-            return
-        history = read_checkpoint(self.checkpoint)["callbacks"].get("History")
-        best = self.network("best")
-        if best.is_file():
-            read_network(best)
-        elif isinstance(history, dict) and history.get("best_epoch") != -1:
-            raise ValueError(
-                f"{best}, the network of the run's best epoch so far, is missing; put it back from a copy, or start "
-                "the run anew in another folder"
-            )
+        check_resumable(self.read_entries(), entries, f"the run in {self}")
 
-    def check_format(self) -> None:
-        """Refuse a folder of a later version.
+    def check_data(self, split: str, fingerprint: str) -> None:
+        """Raise an error unless the data are those of the run in the folder.
+
+        Args:
+            split: the samples of each part, one per line; empty if the data set has no fixed split.
+            fingerprint: of the data's contents; empty if it has none.
 
         Raises:
-            ValueError: the message names the version.
+            ValueError: the split or the contents differ.
         """
-        about = read_json(self.environment)
-        number = about.get("format", 1)
-        if not isinstance(number, int) or number > FORMAT:
+        before = self.split.read_text(encoding="utf-8") if self.split.is_file() else ""
+        if before and split and before != split:
+            raise ValueError(f"the data's split differs from the run's, which is in {self.split}; restore the samples")
+        fingerprint_before = self.fingerprint()
+        if fingerprint_before and fingerprint and fingerprint != fingerprint_before:
             raise ValueError(
-                f"the run in {self} is of format {number!r}, written by shortcut-snn {about.get('shortcut_snn')}; this "
-                f"version ({__version__}) knows formats up to {FORMAT}: install that version or a later one"
+                f"the data differ from those of the run in {self}: other samples, sizes or contents; restore them, or "
+                "name another folder"
             )
+
+    def begin(
+        self,
+        provenance: Provenance,
+        split: str,
+        widths: Mapping[str, float],
+        metadata: Mapping[str, Any],
+    ) -> None:
+        """Write everything that is known before the first step."""
+        origin = {"format": FORMAT} | environment(provenance.imports) | dict(metadata)
+        write_text(self.environment, json.dumps(origin, indent=2) + "\n")
+        if split:
+            write_text(self.split, split)
+        if widths:
+            write_text(self.widths, json.dumps(dict(widths), indent=2) + "\n")
+        # Last, since a folder with a recipe is a run.
+        write_text(self.recipe, as_yaml(provenance.entries))
 
     def made_by(self) -> str:
-        """Return who wrote the run, where that is another version than this, as the end of a sentence."""
+        """Return which version wrote the run, as the end of a message; nothing if it is this version."""
         try:
             version = read_json(self.environment).get("shortcut_snn")
         except ValueError:
             version = None
         if version == __version__:
             return ""
-        return f" (the run was made by shortcut-snn {version or 'of an unknown version'}; this is {__version__})"
+        return f" (written by shortcut-snn {version or 'of an unknown version'}; this is {__version__})"
 
-    def check_same(self, entries: Mapping[str, Any]) -> None:
-        """Refuse a recipe that is not, but for where it runs, that of the run.
+    def changed_imports(self, imports: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Return the names of imported files whose contents have changed since the run started."""
+        before = {row["name"]: row.get("sha256") for row in self.imports()}
+        return [row["name"] for row in imports if before.get(row["name"], row.get("sha256")) != row.get("sha256")]
 
-        Raises:
-            ValueError: the message names what differs.
-        """
-        check_same(self.complete(self.read_entries()), entries, f"the run in {self}", self.recipe)
-
-    def check_split(self, now: str) -> None:
-        """Refuse data of which samples are in other parts than the run had them in.
-
-        Raises:
-            ValueError: they are.
-        """
-        before = self.split.read_text(encoding="utf-8") if self.split.is_file() else ""
-        if before and now and before != now:
-            raise ValueError(
-                f"the samples or their split are no longer those of the run, which are listed in {self.split}; put "
-                "them back (for a damaged file another of its class under its name), or name another folder"
-            )
-
-    # Writing.
-
-    def changed_imports(self, imports: Sequence[Row]) -> list[str]:
-        """Return the names of imported files that are no longer those with which the run was started."""
-        before = {each["name"]: each.get("sha256") for each in self.imports()}
-        return [
-            each["name"] for each in imports if each["name"] in before and before[each["name"]] != each.get("sha256")
-        ]
-
-    def tell_changed(self, imports: Sequence[Row], tell: Callable[[str], None]) -> None:
-        """Say which imported files are no longer those with which the run was started."""
+    def log_changed_imports(self, imports: Sequence[Mapping[str, Any]], log: Callable[[str], None]) -> None:
+        """Log a line if imported files have changed since the run started."""
         if changed := self.changed_imports(imports):
-            tell(f"{', '.join(changed)} is no longer the file that the run was started with")
+            log(f"{', '.join(changed)} changed since the run started")
 
-    def tell_finished(self, imports: Sequence[Row], tell: Callable[[str], None]) -> None:
-        """Say that there is nothing to go on with."""
-        tell(f"{self} is finished already")
-        self.tell_changed(imports, tell)
+    # Writing and reading.
 
-    def begin(
-        self,
-        entries: Mapping[str, Any],
-        split: str,
-        widths: Mapping[str, float],
-        imports: Sequence[Row],
-        about: Mapping[str, Any],
-    ) -> None:
-        """Write what is known before the first step."""
-        write_sealed(
-            self.environment, json.dumps({"format": FORMAT} | environment(imports) | dict(about), indent=2) + "\n"
-        )
-        if split:
-            write_sealed(self.split, split)
-        if widths:
-            write_sealed(self.widths, json.dumps(dict(widths), indent=2) + "\n")
-        # Last: a folder with a recipe is a run.
-        write_sealed(self.recipe, as_yaml(entries))
+    def save_network(self, network: nn.Module, weights: str, metadata: Mapping[str, Any]) -> None:
+        """Write the network of the ``"last"`` or the ``"best"`` epoch."""
+        save_network(network, self.network(weights), metadata)
 
-    def save_network(self, network: nn.Module, weights: str, about: Mapping[str, Any]) -> None:
-        """Write a network that ships."""
-        save_network(network, self.network(weights), about)
+    def read_network(self, weights: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return the state and the metadata of the network of the ``"last"`` or the ``"best"`` epoch.
+
+        Raises:
+            FileNotFoundError: the run has no such network yet.
+            ValueError: the file is damaged, or does not describe the data.
+        """
+        path = self.network(weights)
+        if not path.is_file():
+            raise FileNotFoundError(f"no {path.name} in {self}: the run is not finished; resume it")
+        state, metadata = read_network(path)
+        if not isinstance(metadata.get("data"), Mapping):
+            raise ValueError(f"{path} does not describe the data that it was trained on")
+        return state, metadata
 
     def write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write a table."""
+        """Write a table such as ``"metrics"``."""
         write_csv(self.table(name), rows)
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Write what came of the run."""
-        write_sealed(self.result, json.dumps(dict(result), indent=2) + "\n")
-
-    # Reading.
+        """Write the result, which marks the run as finished."""
+        write_text(self.result, json.dumps(dict(result), indent=2) + "\n")
 
     def imports(self) -> list[Row]:
-        """Return what was imported when the run was started: name, and version or hash."""
-        found = read_json(self.environment).get("imports", [])
-        return [each for each in found if isinstance(each, dict) and "name" in each] if isinstance(found, list) else []
+        """Return what was imported when the run started: rows with ``name``, and ``version`` or ``sha256``."""
+        rows = read_json(self.environment).get("imports", [])
+        return [row for row in rows if isinstance(row, dict) and "name" in row] if isinstance(rows, list) else []
 
     def fingerprint(self) -> str:
         """Return the fingerprint of the run's data; an empty string if it has none."""
         fingerprint = read_json(self.environment).get("data")
         return fingerprint if isinstance(fingerprint, str) else ""
 
+    def forget_fingerprint(self) -> None:
+        """Let the run resume with data of other contents."""
+        if self.is_run:
+            environment = read_json(self.environment) | {"data": ""}
+            write_text(self.environment, json.dumps(environment, indent=2) + "\n")
+
     def read_entries(self) -> dict[str, Any]:
-        """Return the recipe's entries as they stand in the file.
+        """Return the entries of the recipe, as they are in the file.
 
         Raises:
-            FileNotFoundError: no run there.
-            ValueError: the file is damaged, or of a later version.
+            FileNotFoundError: the folder holds no run.
+            ValueError: the file is damaged, or the run is of a later version.
         """
         if not self.is_run:
             raise FileNotFoundError(f"{self} holds no run (no {self.recipe.name})")
-        self.check_format()
+        version = read_json(self.environment).get("format", 1)
+        if not isinstance(version, int) or version > FORMAT:
+            raise ValueError(f"{self} has format {version}, and this version reads up to {FORMAT}{self.made_by()}")
         try:
-            text = self.recipe.read_text(encoding="utf-8")
-            # What stands in several places at once can be larger than any memory, or without an end.
-            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-                raise ValueError("references (*name) are not taken here")
-            entries = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise ValueError(f"{self.recipe} is damaged: {' '.join(str(error).split())}") from None
+            entries = parse(self.recipe.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{self.recipe} is damaged: {error}") from None
         if not isinstance(entries, dict):
             raise ValueError(f"{self.recipe} is not a recipe: expected entries like 'training: ...'")
         return entries
 
     def read_result(self) -> dict[str, Any]:
-        """Return what came of a finished run.
+        """Return the result of a finished run.
 
         Raises:
             ValueError: the file is damaged, or of an earlier version.
         """
         result = read_json(self.result)
-        for name, kind in _RESULT.items():
-            found = result.get(name)
-            numbers = found.values() if isinstance(found, dict) else ()
-            if not isinstance(found, kind) or not all(isinstance(number, int | float) for number in numbers):
+        for name, kind in _RESULT_TYPES.items():
+            value = result.get(name)
+            numbers = value.values() if isinstance(value, dict) else ()
+            if not isinstance(value, kind) or not all(isinstance(number, int | float) for number in numbers):
                 raise ValueError(
-                    f"{self.result} is damaged, or of an earlier version ({name!r} is missing or of another kind); "
-                    f"delete it and resume the run{self.made_by()}"
+                    f"{self.result} is damaged or of an earlier version (wrong {name!r}); delete it and resume the "
+                    f"run{self.made_by()}"
                 )
         return result
 
     def set_widths(self, network: nn.Module) -> dict[str, float]:
-        """Give a network the surrogate widths that the run was started with, and return them.
+        """Give a network the surrogate widths that the run calibrated, and return them.
 
         Raises:
             ValueError: their file is missing or damaged.
         """
         try:
-            widths = json.loads(self.widths.read_text(encoding="utf-8"))
+            widths: dict[str, float] = json.loads(self.widths.read_text(encoding="utf-8"))
             set_widths(network, widths)
         except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             raise ValueError(
-                f"{self.widths}, which holds the calibrated surrogate widths of the run, is missing or damaged; put it "
-                "back, or start the run anew in another folder"
+                f"{self.widths}, the run's calibrated surrogate widths, is missing or damaged; restore it, or start "
+                "again in another folder"
             ) from None
-        found: dict[str, float] = widths
-        return found
+        return widths

@@ -1,6 +1,7 @@
-"""How gradients pass through time: what wraps a network for training, ``(network, taps, **options) -> Shortcut``.
+"""Gradient mechanisms: how gradients pass through time.
 
-Any callable of this kind is a mechanism. What it cannot be joined with it says as attributes, see :class:`BPTT`.
+A mechanism is a callable ``(network, taps, **options) -> Shortcut`` that wraps a network for training. Its attributes
+say what it cannot be combined with, see :class:`BPTT`.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ Taps = str | Sequence[str]
 
 
 class Gradient(Protocol):
-    """A way for the gradient."""
+    """A gradient mechanism."""
 
     def __call__(self, network: nn.Module, taps: Taps, /, **options: Any) -> Shortcut:
         """Wrap a network; the arguments are those of :class:`~shortcut_snn.Shortcut`."""
@@ -36,9 +37,9 @@ class BPTT:
     """
 
     every_step: ClassVar[bool] = True
-    """Whether objectives can have the logits of every time step."""
+    """Whether objectives can use the logits of every time step."""
     calibrates: ClassVar[bool] = True
-    """Whether gradients pass through time by the surrogates' widths, so that calibrating these means something."""
+    """Whether gradients depend on the surrogates' widths, so that these can be calibrated."""
 
     def __call__(self, network: nn.Module, taps: Taps = "stages", **options: Any) -> Shortcut:
         """Wrap a network."""
@@ -48,7 +49,9 @@ class BPTT:
 @components.gradient("sltt")
 @dataclass(frozen=True)
 class SLTT:
-    """Spatial learning through time: no gradient from one time step to the one before (see :class:`~..neurons.Neuron`).
+    """Spatial learning through time: no gradient passes from a time step to the previous one.
+
+    Source: Meng et al., Towards memory- and time-efficient back-propagation for training SNNs, ICCV 2023.
 
     Example:
         >>> from shortcut_snn import nets
@@ -62,15 +65,15 @@ class SLTT:
     calibrates: ClassVar[bool] = True
 
     def __call__(self, network: nn.Module, taps: Taps = "stages", **options: Any) -> Shortcut:
-        """Wrap a network, whose neurons keep no gradient of their membrane from here on.
+        """Wrap a network, and detach the membrane of its neurons from the previous step.
 
         Raises:
-            ValueError: it has no neurons of ours.
+            ValueError: the network has no built-in neurons.
         """
         neurons = [module for module in network.modules() if isinstance(module, Neuron)]
         if not neurons:
             raise ValueError(
-                f"gradient sltt works on neurons of shortcut_snn, of which {type(network).__name__} has none: use bptt"
+                f"gradient sltt needs neurons of shortcut_snn, and {type(network).__name__} has none; use bptt"
             )
         for neuron in neurons:
             neuron.detach_membrane = True
@@ -80,7 +83,7 @@ class SLTT:
 @components.gradient("rate")
 @dataclass(frozen=True)
 class Rate:
-    """Rate-based back-propagation: spikes forward, gradients through averages (see :mod:`..neurons.rate`).
+    """Rate-based back-propagation: spikes in the forward pass, gradients through firing rates.
 
     Example:
         >>> from shortcut_snn import nets
@@ -95,7 +98,7 @@ class Rate:
         """Wrap a network.
 
         Raises:
-            ValueError: neurons for which there is no such gradient.
+            ValueError: the network has neurons without a rate gradient.
         """
         return RateShortcut(network, taps, **options)
 
@@ -104,36 +107,36 @@ components.gradient.type = Gradient
 
 
 def check_gradient(gradient: Gradient, objective: Objective, calibrate: bool = False) -> None:
-    """Refuse what does not go together.
+    """Raise an error for a combination that is not supported.
 
     Args:
         gradient: the mechanism.
-        objective: of the run.
-        calibrate: whether its surrogates are to be calibrated first.
+        objective: of the method.
+        calibrate: whether surrogates are calibrated before training.
 
     Raises:
-        ValueError: naming what to do.
+        ValueError: the message names an alternative.
 
     Example:
         >>> from shortcut_snn import TET
         >>> check_gradient(Rate(), TET())
         Traceback (most recent call last):
-        ValueError: gradient rate has no logits of single time steps, which tet needs: use bptt or sltt
+        ValueError: gradient rate has no logits of single time steps, which tet needs; use bptt or sltt
     """
     if takes_every_step(objective) and not getattr(_mechanism(gradient), "every_step", True):
         raise ValueError(
-            f"gradient {_name(gradient)} has no logits of single time steps, which {_name(objective)} needs: use bptt "
+            f"gradient {_name(gradient)} has no logits of single time steps, which {_name(objective)} needs; use bptt "
             "or sltt"
         )
     if calibrate and not calibrates(gradient):
         raise ValueError(
-            f"calibrate needs gradients through time, which gradient {_name(gradient)} has not: set it to false, or "
-            "use bptt or sltt"
+            f"calibrate needs gradients through time, which gradient {_name(gradient)} does not have; set it "
+            "to false, or use bptt or sltt"
         )
 
 
 def calibrates(gradient: Gradient) -> bool:
-    """Say whether gradients pass through time by the surrogates' widths, so that calibrating these means something.
+    """Return whether gradients depend on the surrogates' widths, so that these can be calibrated.
 
     Example:
         >>> calibrates(BPTT()), calibrates(Rate())
@@ -143,6 +146,7 @@ def calibrates(gradient: Gradient) -> bool:
 
 
 def _mechanism(gradient: Any) -> Any:
+    """Return the class or function that has the attributes of a mechanism."""
     return gradient.component.factory if isinstance(gradient, components.Config) else gradient
 
 
@@ -154,19 +158,19 @@ def _name(component: Any) -> str:
 
 
 class RateShortcut(Shortcut):
-    """Trains a network with gradients through its firing rates (see :mod:`..neurons.rate`), with branches or without.
+    """Trains a network with gradients through its firing rates, with or without branches.
 
-    In training mode a call runs the network twice and returns the second pass, on the input averaged
-    over time, which for the readout ``"mean"`` is what the network itself gives, but for rounding. In eval mode, and
-    where no gradients are wanted, it is the wrapper it comes from.
+    In training mode a call runs the network twice: once with spikes, and once on the input averaged over time, whose
+    output is returned. With the readout ``"mean"`` both outputs are equal up to rounding. In eval mode, and without
+    gradients, it is a plain :class:`~shortcut_snn.Shortcut`.
 
     Args:
-        network: one of ours.
-        taps: see :class:`~shortcut_snn.Shortcut`; a branch sees the same averages.
+        network: with built-in neurons.
+        taps: see :class:`~shortcut_snn.Shortcut`; branches read the averages too.
         options: the other arguments of :class:`~shortcut_snn.Shortcut`.
 
     Raises:
-        ValueError: neurons whose tau is learned.
+        ValueError: the network has neurons whose tau is learned.
 
     Example:
         >>> from shortcut_snn import nets
@@ -180,11 +184,11 @@ class RateShortcut(Shortcut):
         self._passes = RatePasses(network)
 
     def forward(self, x: Tensor) -> ShortcutOutput:
-        """Map images ``[N, C, H, W]`` or frames ``[T, N, C, H, W]`` to logits, or what else the network takes."""
+        """Return the output for images ``[N, C, H, W]`` or frames ``[T, N, C, H, W]``."""
         if not (self.training and torch.is_grad_enabled()):
             return super().forward(x)
-        found = self.layout
-        axis = found.time_axis if found is not None else None if x.dim() == 4 else 0
+        built_in_axis = None if x.dim() == 4 else 0
+        axis = built_in_axis if self.layout is None else self.layout.time_axis
         with self._passes.spiking():
             self.network(x)
         with self._passes.averages():

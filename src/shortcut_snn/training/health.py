@@ -1,6 +1,6 @@
-"""A callback that looks at every spiking layer while training goes on: firing, silence, gradients."""
+"""A callback that measures firing and gradients of every spiking layer during training."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,37 +10,37 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
+from ..diagnosis import LayerReport, judge
 from ..diagnosis.gradients import gradient_rms
-from ..diagnosis.layers import LayerReport, layer_reports
+from ..diagnosis.layers import layer_reports
 from ..diagnosis.probe import Tally, probe
-from ..diagnosis.verdict import judge
 from ..files import write_csv
-from .numerics import NumericsError
+from .finite_steps import NumericsError
+from .options import Silent
 from .tables import layer_rows
-from .training import Silent
 
 PATIENCE = 3
-"""A layer that is dead or saturated so many looks in a row stops a run that is to be stopped."""
+"""The number of measurements in a row with a silent or saturated layer after which a run stops."""
 
 
 class Health(Callback):
-    """Firing, silence, saturation and gradient of every layer, every so many steps; a line when something is wrong.
+    """Measures firing rate, silent and saturated neurons and gradient of every layer, every ``every`` steps.
 
-    Gradients are taken at the spikes, so that kernels run as ever and training ends the same, watched or not. In fp16
-    their size carries the loss scale; the factor between layers, by which they are judged, does not.
+    Gradients are measured at the spikes by hooks, so training gives the same result with and without this callback. In
+    fp16 they include the loss scale; the ratio between layers, by which they are judged, does not.
 
-    It is for any LightningModule with neurons of this library, SpikingJelly, snnTorch or Norse.
+    It works with any LightningModule whose neurons are built-in or of SpikingJelly, snnTorch, Norse or sinabs.
 
     Args:
-        path: CSV file with the last look of each epoch; None writes nothing.
-        every: steps of an epoch from one look to the next; a look costs a fraction of a step (studies/watch_cost.py).
-        network: finds the network in the Lightning module; by default all of the module.
-        silent_layers: what to do where a layer is dead or saturated: say it once, stop after three looks in a row, or
-            nothing.
-        tell: takes a line for a person, once for each kind of trouble.
+        path: CSV file for the last measurement of each epoch; None writes no file.
+        every: steps between measurements within an epoch; one costs a fraction of a step (studies/watch_cost.py).
+        network: returns the network of the Lightning module; by default the module itself.
+        silent_layers: what to do if a layer is silent or saturated: ``"warn"`` once, ``"stop"`` the run after three
+            measurements in a row, or ``"ignore"`` it.
+        log: receives one line for each kind of problem.
 
     Raises:
-        ValueError: fewer than one step from look to look.
+        ValueError: ``every`` is below 1.
 
     Example:
         >>> import lightning.pytorch as pl
@@ -53,27 +53,27 @@ class Health(Callback):
         every: int = 50,
         network: Callable[[Any], nn.Module] = lambda module: module,
         silent_layers: Silent = "warn",
-        tell: Callable[[str], None] = print,
+        log: Callable[[str], None] = print,
     ) -> None:
         if every < 1:
             raise ValueError(f"every must be at least 1 step, got {every}")
-        self.path, self.every, self.network, self.tell = path, every, network, tell
+        self.path, self.every, self.network, self.log_line = path, every, network, log
         self.silent_layers = silent_layers
         self.layers: tuple[LayerReport, ...] = ()
         self.gradients: dict[str, float] = {}
         """Gradient RMS of each layer's weights on the last batch of the epoch."""
         self.rows: list[dict[str, Any]] = []
-        # Of the last look: an epoch may be resumed after its last one.
-        self.last: list[dict[str, Any]] = []
-        self.told: list[str] = []
-        self.looks = 0
-        self._looking = ExitStack()
+        # The last measurement is part of the checkpoint: an epoch may resume after it.
+        self.last_rows: list[dict[str, Any]] = []
+        self.reported: list[str] = []
+        self.failures_in_a_row = 0
+        self._probe = ExitStack()
         self._tallies: dict[str, Tally] = {}
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
-        """Begin to look, if it is this batch's turn."""
+        """Start a measurement if it is this batch's turn."""
         if batch_idx % self.every == 0:
-            self._tallies = self._looking.enter_context(probe(self.network(module), membrane=False))
+            self._tallies = self._probe.enter_context(probe(self.network(module), membrane=False))
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, module: Any, optimizer: Any) -> None:
         """Read the gradients of the epoch's last batch."""
@@ -81,71 +81,59 @@ class Health(Callback):
             self.gradients = gradient_rms(self.network(module))
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Judge what was seen.
+        """Evaluate the measurement.
 
         Raises:
-            NumericsError: layers stay dead or saturated, and the run is to be stopped.
+            NumericsError: layers stay silent or saturated, and ``silent_layers`` is ``"stop"``.
         """
-        self._looking.close()
+        self._probe.close()
         tallies, self._tallies = self._tallies, {}
         if not tallies:
             return
         self.layers = layer_reports(self.network(module), tallies)
-        self.last = layer_rows(self.layers)
-        averages = getattr(module, "training_averages", None)
-        if averages is not None:
-            rate = sum(layer.rate for layer in self.layers) / len(self.layers)
-            averages.add({"firing_rate": torch.tensor(rate, device=module.device)}, 1)
-        self._judge(trainer, module)
+        self.last_rows = layer_rows(self.layers)
+        means = getattr(module, "train_means", None)
+        if means is not None:
+            means.update({"firing_rate": sum(layer.rate for layer in self.layers) / len(self.layers)}, 1)
+        self._report(trainer, module)
 
-    def _judge(self, trainer: pl.Trainer, module: Any) -> None:
+    def _report(self, trainer: pl.Trainer, module: Any) -> None:
         verdict = judge(self.layers)
-        dead = verdict.kind in ("silent", "saturated")
-        if dead and self.silent_layers == "ignore":
+        is_dead = verdict.kind in ("silent", "saturated")
+        if is_dead and self.silent_layers == "ignore":
             return
         where = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}"
-        if verdict.kind != "healthy" and verdict.kind not in self.told and trainer.is_global_zero:
-            self.told.append(verdict.kind)
-            self.tell(f"{where}: {verdict.sentence}")
+        if verdict.kind != "healthy" and verdict.kind not in self.reported and trainer.is_global_zero:
+            self.reported.append(verdict.kind)
+            self.log_line(f"{where}: {verdict.sentence}")
         if self.silent_layers != "stop":
             return
-        everywhere = trainer.strategy.reduce(torch.tensor(float(dead), device=module.device), reduce_op="sum")
-        self.looks = self.looks + 1 if int(everywhere) == trainer.world_size else 0
-        if self.looks >= PATIENCE:
+        # A layer counts as dead if it is in every process.
+        dead = trainer.strategy.reduce(torch.tensor(float(is_dead), device=module.device), reduce_op="sum")
+        self.failures_in_a_row = self.failures_in_a_row + 1 if int(dead) == trainer.world_size else 0
+        if self.failures_in_a_row >= PATIENCE:
             raise NumericsError(
-                f"{verdict.sentence} ({where}, as {PATIENCE - 1} looks before); the checkpoint is kept. Try another "
-                "optimizer.lr, neuron.threshold or a wider neuron.surrogate; with --resume and "
-                "training.silent_layers=warn it goes on"
+                f"{verdict.sentence} ({where}, {PATIENCE} measurements in a row). Try another optimizer.lr or "
+                "neuron.threshold, or resume with training.silent_layers=warn"
             )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
-        """Note the last look of the epoch."""
-        self.rows += [{"epoch": trainer.current_epoch + 1} | row for row in self.last]
+        """Record the last measurement of the epoch."""
+        self.rows += [{"epoch": trainer.current_epoch + 1} | row for row in self.last_rows]
         if self.path is not None and trainer.is_global_zero and self.rows:
             write_csv(self.path, self.rows)
 
     def on_exception(self, trainer: pl.Trainer, module: Any, exception: BaseException) -> None:
-        """Take the hooks off."""
-        self._looking.close()
+        """Remove the hooks."""
+        self._probe.close()
+
+    _STATE = ("rows", "last_rows", "reported", "failures_in_a_row")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run must know."""
-        return {"rows": self.rows, "last": self.last, "told": self.told, "looks": self.looks}
+        """Return the records."""
+        return {name: getattr(self, name) for name in self._STATE}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up where the checkpoint left off."""
-        self.rows, self.last, self.told = from_one(state["rows"]), list(state["last"]), list(state["told"])
-        self.looks = state["looks"]
-
-
-def from_one(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return rows with their epochs numbered from 1: the first versions wrote checkpoints that count from 0.
-
-    Example:
-        >>> from_one([{"epoch": 0}, {"epoch": 0}, {"epoch": 1}, {"epoch": 3}])
-        [{'epoch': 1}, {'epoch': 1}, {'epoch': 2}, {'epoch': 3}]
-    """
-    if not any(row["epoch"] == 0 for row in rows):
-        return list(rows)
-    numbers = {epoch: number for number, epoch in enumerate(dict.fromkeys(row["epoch"] for row in rows), 1)}
-    return [row | {"epoch": numbers[row["epoch"]]} for row in rows]
+        """Restore the records."""
+        for name in self._STATE:
+            setattr(self, name, state[name])

@@ -1,4 +1,4 @@
-"""Torch's optimizers and learning rate schedules by name, with their own options."""
+"""torch's optimizers and learning rate schedules by name, with their own options."""
 
 import math
 from dataclasses import dataclass
@@ -20,41 +20,41 @@ from torch.optim.lr_scheduler import (
 
 from .. import components
 
-_OWN = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
-"""What is not registered as it is: no optimizer, one that needs a closure, one for sparse gradients, and Muon."""
+# The base class, one that needs a closure, one for sparse gradients, and Muon, which has a file of its own here.
+_NOT_REGISTERED = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
 
 for _name in torch.optim.__all__:
     _class = getattr(torch.optim, _name, None)
-    if isinstance(_class, type) and issubclass(_class, Optimizer) and _name not in _OWN:
+    if isinstance(_class, type) and issubclass(_class, Optimizer) and _name not in _NOT_REGISTERED:
         components.optimizer(_name.lower())(_class)
 
 
-# A schedule is built for an optimizer and a number of steps, and is asked once a step.
+# A schedule is a dataclass of options; build() returns torch's scheduler for an optimizer and a number of steps.
 
 
 @components.lr_schedule("constant")
 @dataclass(frozen=True)
 class ConstantRate:
-    """The same learning rate throughout."""
+    """A constant learning rate."""
 
     def build(self, optimizer: Optimizer, total: int) -> LRScheduler:
-        """Return torch's schedule."""
+        """Return torch's scheduler."""
         return LambdaLR(optimizer, lambda step: 1.0)
 
 
 @components.lr_schedule("cosine")
 @dataclass(frozen=True)
 class Cosine:
-    """Half a cosine from the learning rate down.
+    """Decay along half a cosine.
 
     Args:
-        minimum: where it ends, as a fraction of the learning rate.
+        minimum: final value, as a fraction of the learning rate.
     """
 
     minimum: Annotated[float, Ge(0), Le(1)] = 0.0
 
     def build(self, optimizer: Optimizer, total: int) -> LRScheduler:
-        """Return torch's schedule."""
+        """Return torch's scheduler."""
         if self.minimum == 0:
             return CosineAnnealingLR(optimizer, T_max=total)
         low = self.minimum
@@ -64,46 +64,46 @@ class Cosine:
 @components.lr_schedule("linear")
 @dataclass(frozen=True)
 class Linear:
-    """A line from the learning rate down.
+    """Linear decay.
 
     Args:
-        minimum: where it ends, as a fraction of the learning rate.
+        minimum: final value, as a fraction of the learning rate.
     """
 
     minimum: Annotated[float, Ge(0), Le(1)] = 0.0
 
     def build(self, optimizer: Optimizer, total: int) -> LRScheduler:
-        """Return torch's schedule."""
+        """Return torch's scheduler."""
         return LinearLR(optimizer, 1.0, self.minimum, total)
 
 
 @components.lr_schedule("multistep")
 @dataclass(frozen=True)
 class MultiStep:
-    """The learning rate times ``gamma`` at each milestone.
+    """Decay by the factor ``gamma`` at each milestone.
 
     Args:
-        milestones: fractions of training, or of what follows the warm-up where there is one.
-        gamma: factor.
+        milestones: fractions of training, after the warm-up if there is one.
+        gamma: factor of decay.
     """
 
     milestones: tuple[Annotated[float, Ge(0), Le(1)], ...] = (0.5, 0.75)
     gamma: Annotated[float, Gt(0)] = 0.1
 
     def build(self, optimizer: Optimizer, total: int) -> LRScheduler:
-        """Return torch's schedule."""
-        return MultiStepLR(optimizer, [round(each * total) for each in self.milestones], self.gamma)
+        """Return torch's scheduler."""
+        return MultiStepLR(optimizer, [round(milestone * total) for milestone in self.milestones], self.gamma)
 
 
 @components.lr_schedule("onecycle")
 @dataclass(frozen=True)
 class OneCycle:
-    """Up to the learning rate and down again (Smith and Topin, 2018), with torch's own options.
+    """Rise to the learning rate and decay again (Smith and Topin, 2018), with torch's own options.
 
     Args:
-        pct_start: fraction of training in which it rises.
-        div_factor: the learning rate over the one at the start.
-        final_div_factor: the one at the start over the one at the end.
+        pct_start: fraction of training during which it rises.
+        div_factor: the maximum divided by the initial value.
+        final_div_factor: the initial value divided by the final one.
         anneal_strategy: cos or linear.
     """
 
@@ -115,7 +115,7 @@ class OneCycle:
     anneal_strategy: Literal["cos", "linear"] = "cos"
 
     def build(self, optimizer: Optimizer, total: int) -> LRScheduler:
-        """Return torch's schedule."""
+        """Return torch's scheduler."""
         return OneCycleLR(
             optimizer,
             [group["lr"] for group in optimizer.param_groups],
@@ -128,52 +128,53 @@ class OneCycle:
         )
 
 
-def scheduler(lr_schedule: Any, optimizer: Optimizer, total: int, warmup: float = 0.0) -> LRScheduler:
-    """Return a learning rate schedule for a number of steps, behind a linear warm-up.
+def make_lr_scheduler(lr_schedule: Any, optimizer: Optimizer, total: int, warmup: float = 0.0) -> LRScheduler:
+    """Return the scheduler of the learning rate for a number of steps, after a linear warm-up.
 
     Args:
         lr_schedule: a component.
-        optimizer: whose learning rates it moves.
-        total: all steps, those of the warm-up too.
-        warmup: fraction of them over which the learning rate rises from (next to) 0.
+        optimizer: whose learning rates it sets.
+        total: number of all steps, including the warm-up.
+        warmup: fraction of them over which the learning rate rises from near 0.
     """
-    first = round(warmup * total)
-    if not first:
-        built: LRScheduler = lr_schedule.build(optimizer=optimizer, total=max(total, 1))
-        return built
-    # Before the rise changes the learning rate, which some schedules read.
-    rest = lr_schedule.build(optimizer=optimizer, total=max(total - first, 1))
-    return SequentialLR(optimizer, [LinearLR(optimizer, 1 / (first + 1), 1.0, first), rest], [first])
+    warmup_steps = round(warmup * total)
+    if not warmup_steps:
+        scheduler: LRScheduler = lr_schedule.build(optimizer=optimizer, total=max(total, 1))
+        return scheduler
+    # Built before LinearLR changes the learning rate, which some schedules read.
+    scheduler = lr_schedule.build(optimizer=optimizer, total=max(total - warmup_steps, 1))
+    rise = LinearLR(optimizer, 1 / (warmup_steps + 1), 1.0, warmup_steps)
+    return SequentialLR(optimizer, [rise, scheduler], [warmup_steps])
 
 
 def make_optimizer(optimizer: Any, params: Any) -> Optimizer:
-    """Return torch's optimizer of a component; torch refuses options when it is made.
+    """Return the optimizer of a component.
 
     Args:
         optimizer: a component.
-        params: parameters or groups of them.
+        params: parameters, or groups of them.
 
     Raises:
-        ValueError: options that make no sense, in torch's words.
+        ValueError: torch refuses the options; the message is torch's.
     """
     try:
-        made: Optimizer = optimizer.build(params=params)
+        built: Optimizer = optimizer.build(params=params)
     except (ValueError, RuntimeError, AssertionError) as error:
         raise ValueError(f"optimizer: {error}") from None
-    return made
+    return built
 
 
-def parameter_groups(model: nn.Module, everything: bool = False) -> list[dict[str, Any]]:
-    """Split parameters into those that weight decay falls on, the weights of layers, and those that it spares.
+def parameter_groups(model: nn.Module, decay_all: bool = False) -> list[dict[str, Any]]:
+    """Return two groups: weights of layers, and the other parameters without weight decay.
 
-    Norms, biases and what neurons learn are spared: their scale is no measure of what they do.
+    The others are norms, biases and parameters of neurons, whose scale does not measure the function's complexity.
 
     Args:
-        model: whose parameters.
-        everything: whether weight decay falls on all of them.
+        model: whose parameters are grouped.
+        decay_all: whether weight decay applies to all of them, in one group.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    if everything:
+    if decay_all:
         return [{"params": parameters}]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.dim() > 1]},

@@ -1,4 +1,4 @@
-"""Figures as tables, for files and for a person."""
+"""Metrics and tables: how figures are named, formatted and compared."""
 
 import dataclasses
 import math
@@ -10,7 +10,7 @@ from ..diagnosis.layers import LayerReport
 from ..diagnosis.statistics import with_interval
 from ..markdown import markdown_table
 
-# By column of a file: its name, and what its values are multiplied by.
+# For each column of a file: its title, and the factor by which its values are multiplied for display.
 COLUMN_TITLES = {
     "acs": ("ACs", 1),
     "best_chosen_on": ("best epoch chosen on", 1),
@@ -45,7 +45,7 @@ COLUMN_TITLES = {
 
 
 def layer_rows(layers: Sequence[LayerReport]) -> list[dict[str, Any]]:
-    """Return a row a layer, for a CSV file; what there is no value of is left empty."""
+    """Return one row per layer for a CSV file; NaN becomes an empty cell."""
     return [
         {key: "" if value != value else value for key, value in dataclasses.asdict(layer).items()} for layer in layers
     ]
@@ -78,13 +78,18 @@ def layer_table(layers: Sequence[LayerReport]) -> str:
     )
 
 
-def _number(value: float, form: str) -> str:
-    return "-" if math.isnan(value) else format(value, form)
+def _number(value: float, spec: str) -> str:
+    return "-" if math.isnan(value) else format(value, spec)
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What a task is judged by.
+    """The metric by which a task's networks are compared.
+
+    Args:
+        name: key in the task's metrics.
+        higher_is_better: whether a higher value is better.
+        fraction: whether it is a fraction, which is shown in per cent.
 
     Example:
         >>> Metric("accuracy", fraction=True).format(0.91234), Metric("mean_squared_error").format(0.0123456)
@@ -96,45 +101,45 @@ class Metric:
     fraction: bool = False
 
     @classmethod
-    def of(cls, about: Mapping[str, Any]) -> "Metric":
+    def of(cls, result: Mapping[str, Any]) -> "Metric":
         """Return the metric that ``result.json`` or ``comparison.json`` names."""
-        return cls(str(about["metric"]), about.get("higher_is_better") is not False, about.get("fraction") is True)
+        return cls(str(result["metric"]), result.get("higher_is_better") is not False, result.get("fraction") is True)
 
     @property
     def title(self) -> str:
-        """Its name."""
+        """The name with spaces."""
         return self.name.replace("_", " ")
 
-    def label(self, sentence: str = "{}") -> str:
-        """Return its name within a few words, with its unit behind, as for an axis.
+    def label(self, template: str = "{}") -> str:
+        """Return the title in a template, followed by its unit, as for an axis.
 
         Example:
             >>> Metric("accuracy", fraction=True).label("{}, last epoch")
             'accuracy, last epoch, %'
         """
-        return sentence.format(self.title) + (", %" if self.fraction else "")
+        return template.format(self.title) + (", %" if self.fraction else "")
 
     @property
     def scale(self) -> int:
-        """What a value is multiplied by to be shown."""
+        """The factor by which a value is multiplied for display."""
         return 100 if self.fraction else 1
 
     def format(self, value: Any) -> str:
-        """Return a value with its unit."""
+        """Return a value with its unit; "-" if it is undefined."""
         if not isinstance(value, int | float) or math.isnan(value):
             return "-"
         return f"{100 * value:.2f} %" if self.fraction else format_value(float(value))
 
     def format_interval(self, mean: float, half: float, sign: str = "") -> str:
-        """Return a mean, in the unit it is shown in, with its interval."""
+        """Return a mean and half its interval, both in the unit of display."""
         return "-" if math.isnan(mean) else with_interval(mean, half, 2 if self.fraction else None, sign)
 
     def is_better(self, value: float, than: float) -> bool:
-        """Say whether a value is better than another."""
+        """Return whether a value is better than another."""
         return value > than if self.higher_is_better else value < than
 
     def is_above_chance(self, value: float, chance: float) -> bool:
-        """Say whether a value is more than what a network that has learned nothing may have by luck.
+        """Return whether a value is clearly better than chance.
 
         Example:
             >>> accuracy = Metric("accuracy", fraction=True)
@@ -144,26 +149,26 @@ class Metric:
         return value > min(1.5 * chance, chance + 0.1) if self.higher_is_better else value < 0.9 * chance
 
     def describe_difference(self, difference: float, half: float) -> str:
-        """Say whether a mean difference, with half the width of its interval, is one."""
+        """Describe a mean difference, given half the width of its interval."""
         if math.isnan(difference) or math.isnan(half):
             return "too few runs to say"
         if abs(difference) <= half:
             return "no clear difference"
         return "clearly better" if self.is_better(difference, 0) else "clearly worse"
 
-    def value_of(self, result: Mapping[str, Any], when: str) -> float:
-        """Return a run's value, as it is shown: on test data or, where there are none, on validation data.
+    def value_of(self, result: Mapping[str, Any], epoch: str) -> float:
+        """Return the metric of a run in the unit of display: on test data, or else on validation data.
 
         Args:
-            result: of the run.
-            when: ``"last"`` or ``"best"`` epoch.
+            result: content of ``result.json``.
+            epoch: ``"last"`` or ``"best"``.
         """
-        found = result[f"test_{when}"] or result[f"validation_{when}"] or {}
-        return self.scale * float(found.get(self.name, math.nan))
+        figures = result[f"test_{epoch}"] or result[f"validation_{epoch}"] or {}
+        return self.scale * float(figures.get(self.name, math.nan))
 
 
 def format_value(value: Any) -> str:
-    """Return a figure with the digits that matter, and other things as they are.
+    """Return a number with three or four significant digits, and other values as text.
 
     Example:
         >>> format_value(40812.3), format_value(0.0123456), format_value(float("nan"))
@@ -175,7 +180,7 @@ def format_value(value: Any) -> str:
         return str(value)
     if math.isnan(value):
         return "-"
-    if value == int(value) if math.isfinite(value) else False:
+    if math.isfinite(value) and value == int(value):
         return f"{int(value):,}" if abs(value) < 1e15 else f"{value:.3g}"
     if abs(value) >= 1000:
         return f"{value:,.0f}" if abs(value) < 1e15 else f"{value:.3g}"
@@ -183,7 +188,7 @@ def format_value(value: Any) -> str:
 
 
 def column_title(column: str) -> str:
-    """Return the name of a file's column.
+    """Return the title of a file's column.
 
     Example:
         >>> column_title("peak_bytes_per_step"), column_title("test_last.mean_squared_error")
@@ -191,19 +196,19 @@ def column_title(column: str) -> str:
     """
     if column in COLUMN_TITLES:
         return COLUMN_TITLES[column][0]
-    part, _, rest = column.partition(".")
-    part, _, when = part.partition("_") if rest else ("", "", "")
-    name = (rest or column).replace("_", " ")
-    return f"{part}, {when} epoch: {name}" if rest and when else name
+    group, dot, name = column.rpartition(".")
+    part, underscore, epoch = group.partition("_")
+    title = name.replace("_", " ")
+    return f"{part}, {epoch} epoch: {title}" if dot and underscore else title
 
 
 def format_duration(seconds: float) -> str:
-    """Return a time as a clock shows it.
+    """Return a duration as hours, minutes and seconds.
 
     Example:
         >>> format_duration(8.4), format_duration(312), format_duration(4000)
         ('0:08', '5:12', '1:06:40')
     """
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, seconds_left = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return f"{hours}:{minutes:02}:{seconds_left:02}" if hours else f"{minutes}:{seconds_left:02}"

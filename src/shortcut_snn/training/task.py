@@ -1,37 +1,39 @@
-"""A task: what is learned. A Lightning module with one model, its branches, one loss, its metrics, one optimizer."""
+"""A task: a Lightning module with one wrapped network, its loss, metrics, optimizer and schedules."""
 
-import random
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .. import components
 from ..method import LinearDecay, LogitSum, Shortcut, takes_every_step
-from .averages import Averages
-from .optimizers import make_optimizer, parameter_groups, scheduler
-from .training import Training
+from ..random_state import get_random_state, set_random_state
+from .epoch_means import EpochMeans
+from .optimizers import make_lr_scheduler, make_optimizer, parameter_groups
+from .options import Training
 
 
 class Task(pl.LightningModule):
-    """Trains a wrapped network with an objective and a lambda schedule; a subclass says what a batch and its loss are.
+    """Trains a wrapped network with an objective and a branch weight; a subclass defines batches, loss and metrics.
 
-    What a subclass must have is :meth:`criterion`; :meth:`prepare` and :meth:`metrics` where the defaults do not suit.
-    History, comparisons and reports go by :attr:`metric`.
+    A subclass must define :meth:`criterion`, and :meth:`prepare` and :meth:`metrics` where the defaults do not suit.
+    The best epoch, comparisons and reports use the metric named :attr:`metric`.
 
     Args:
-        model: the wrapper; ``model.network`` is what ships. A network alone is trained without branches.
-        objective: how the outputs of network and branches make one loss.
-        schedule: lambda, the weight of branches, as a function of (step, total steps).
-        by_epoch: whether lambda changes at every epoch in place of every step.
-        optimizer: a component, as ``components.optimizer.make("sgd", lr=0.1)``.
+        model: the wrapper, whose ``network`` is deployed; or a network alone, which trains without branches.
+        objective: combines the outputs of network and branches into one loss; by default the paper's ``LogitSum``.
+        branch_weight: lambda as a function of (step, total steps); by default ``LinearDecay``.
+        by_epoch: whether lambda changes once per epoch instead of every step.
+        optimizer: a component, such as ``components.optimizer.make("sgd", lr=0.1)``.
         lr_schedule: a component.
-        training: warm-up, and what weight decay falls on.
-        description: what a network must know of its data to be built again and used, for the network's file.
+        training: options of the run.
+        description: what a network must know of its data to be built again and used; it is saved with the network.
+
+    Raises:
+        ValueError: the objective needs the logits of every time step, and the network cannot give them.
 
     Example:
         >>> import torch
@@ -44,21 +46,21 @@ class Task(pl.LightningModule):
     """
 
     metric: ClassVar[str] = "loss"
-    """The figure that networks are chosen and compared by: a key of what :meth:`metrics` returns, or ``"loss"``."""
+    """The metric by which networks are chosen and compared: a key of what :meth:`metrics` returns, or ``"loss"``."""
     higher_is_better: ClassVar[bool] = False
     fraction: ClassVar[bool] = False
-    """Whether the metric is a fraction of 1, told as per cent."""
+    """Whether the metric is a fraction, which is printed in per cent."""
     readout: Any = "auto"
-    """What makes predictions of the network's output; see :func:`shortcut_snn.attach`."""
+    """How predictions are read from the network's output; see :func:`shortcut_snn.attach`."""
     calibrate: bool = False
-    """Whether surrogates are calibrated before the first step, where :func:`~.run.fit` is not told."""
+    """Whether surrogates are calibrated before the first step."""
 
     def __init__(
         self,
         model: nn.Module,
         *,
         objective: Any = None,
-        schedule: Any = None,
+        branch_weight: Any = None,
         by_epoch: bool = False,
         optimizer: Any = None,
         lr_schedule: Any = None,
@@ -69,56 +71,61 @@ class Task(pl.LightningModule):
         self.model = model if isinstance(model, Shortcut) else Shortcut(model, [], num_classes=1)
         self.objective = objective or LogitSum()
         self.every_step = takes_every_step(self.objective)
-        self.schedule = schedule or LinearDecay()
+        self.branch_weight = branch_weight or LinearDecay()
         self.by_epoch = by_epoch
         self.optimizer_options = optimizer or components.optimizer.make("adamw", lr=0.001, weight_decay=0.02)
         self.lr_schedule = lr_schedule or components.lr_schedule.make("cosine")
         self.training_options = training or Training()
         self.describe(description or {})
         self.total_steps = 0
-        self.finished = False
-        """Whether it has been trained to its end: the branches are gone then."""
-        self.training_averages = Averages()
-        self.evaluation_averages = Averages()
+        self.is_finished = False
+        """Whether training has ended and the branches are removed."""
+        self.train_means, self.evaluation_means = EpochMeans(), EpochMeans()
+        self.test_prefix = "test"
+        """Put before the names of test metrics; the network of the best epoch is tested as ``test_best``."""
         if self.every_step and not hasattr(self.model.network, "readout"):
             raise ValueError(
-                f"the objective {self.objective} needs the logits of every time step, and a "
-                f"{type(self.model.network).__name__} has no attribute readout that could be set to 'sequence'"
+                f"the objective {self.objective} needs the logits of every time step, but "
+                f"{type(self.model.network).__name__} has no attribute readout that can be set to 'sequence'"
             )
 
     def describe(self, description: Mapping[str, Any]) -> None:
-        """Take over what a network must know of its data."""
+        """Set what a network must know of its data."""
         self.description = dict(description)
 
-    # What a subclass says.
+    # A subclass defines these.
 
     def prepare(self, batch: Any) -> tuple[Any, Any]:
-        """Return what the network takes and the target, of a batch as the loader gives it, on the module's device."""
-        return pair(batch)
+        """Return the network's input and the target of a loader's batch, which is on the module's device."""
+        return input_and_target(batch)
 
     def criterion(self, prediction: Tensor, target: Any) -> Tensor:
-        """Return the loss of one output, that of the network or of a branch: the mean over the batch."""
+        """Return the loss of one output, the network's or a branch's: the mean over the batch."""
         raise NotImplementedError
 
     def metrics(self, prediction: Tensor, target: Any) -> dict[str, Tensor]:
-        """Return figures besides the loss by name: means over the batch, 0-dimensional."""
+        """Return metrics by name: 0-dimensional means over the batch."""
         return {}
 
-    def note(self, prediction: Tensor, target: Any) -> None:
-        """Keep of a batch of test data what :meth:`tables` is made of; by default nothing."""
+    def evaluation_loss(self, prediction: Tensor, target: Any) -> Tensor:
+        """Return the loss that is reported for validation and test data; by default the criterion's."""
+        return self.criterion(prediction, target)
 
-    def tables(self) -> dict[str, list[dict[str, Any]]]:
-        """Return what else was seen in the last pass over the test data: rows, by the name of a file in the folder."""
+    def record_test_batch(self, prediction: Tensor, target: Any) -> None:
+        """Record what :meth:`test_tables` needs of a batch of test data; by default nothing."""
+
+    def test_tables(self) -> dict[str, list[dict[str, Any]]]:
+        """Return tables of the last pass over the test data: rows by the name of a file in the run's folder."""
         return {}
 
-    def count(self, target: Any) -> int:
-        """Return how many samples a batch has.
+    def count_samples(self, target: Any) -> int:
+        """Return the number of samples of a batch.
 
-        Of a target that is a mapping, a tuple or a list of tensors of one length, that length; of any other list, one
-        for each entry.
+        A mapping counts as its first value. A tuple or list of tensors of one length counts as that length; any other
+        list has one entry per sample.
         """
         if isinstance(target, Mapping):
-            return self.count(next(iter(target.values())))
+            return self.count_samples(next(iter(target.values())))
         if isinstance(target, tuple | list):
             lengths = {len(part) if isinstance(part, Tensor) and part.dim() else -1 for part in target}
             return lengths.pop() if len(lengths) == 1 and -1 not in lengths else len(target)
@@ -126,200 +133,173 @@ class Task(pl.LightningModule):
 
     @property
     def chance(self) -> float | None:
-        """What the metric is for a network that has learned nothing; None where nobody knows."""
+        """The metric of a network that has learned nothing; None if unknown."""
         return None
 
-    # What is the same for all.
+    # The same for all tasks.
 
-    def ready(self, batch: Any) -> tuple[Any, Any]:
-        """Return what the network takes and the target, of a batch from anywhere, on the module's device."""
+    def prepare_batch(self, batch: Any) -> tuple[Any, Any]:
+        """Return input and target of a batch on any device, on the module's device."""
         return self.prepare(self.transfer_batch_to_device(batch, self.device, 0))
 
     @contextmanager
-    def as_trained(self) -> Iterator[None]:
-        """Let the network give what the objective takes within a block: the logits of every step, if it wants these."""
+    def objective_outputs(self) -> Iterator[None]:
+        """Let the network return what the objective needs within the block: maybe the logits of every time step."""
         network: Any = self.model.network
-        before = getattr(network, "readout", None)
+        readout = getattr(network, "readout", None)
         if self.every_step:
             network.readout, self.model.taps.every_step = "sequence", True
         try:
             yield
         finally:
             if self.every_step:
-                network.readout, self.model.taps.every_step = before, False
+                network.readout, self.model.taps.every_step = readout, False
 
-    def loss_of(self, output: Any, target: Any, weight: float) -> Tensor:
-        """Return the loss of the wrapper's output at a weight of the branches."""
-        loss: Tensor = self.objective(output, target, weight, self.criterion)
+    def compute_loss(self, output: Any, target: Any, branch_weight: float) -> Tensor:
+        """Return the loss of the wrapper's output."""
+        loss: Tensor = self.objective(output, target, branch_weight, self.criterion)
         return loss
 
     def on_fit_start(self) -> None:
-        """Find the number of steps, which the schedules need.
+        """Set the total number of steps, which schedules need.
 
         Raises:
-            ValueError: it is not that of the run which is resumed.
+            ValueError: the resumed run had another number.
         """
         total = int(self.trainer.estimated_stepping_batches)
         if self.total_steps not in (0, total):
             raise ValueError(
-                f"the checkpoint is of a run of {self.total_steps} steps in all, and these would be {total}: resume it "
-                "with the data and the number of processes that it had"
+                f"the checkpoint is from a run of {self.total_steps} steps, this one would have {total}; resume with "
+                "the same data and number of processes"
             )
         self.total_steps = total
 
-    def sum_over_processes(self, values: Tensor) -> Tensor:
-        """Add up a tensor over all processes."""
-        total: Tensor = self.trainer.strategy.reduce(values.clone(), reduce_op="sum")
-        return total
-
-    def training_means(self) -> dict[str, float]:
-        """Return what was averaged over the training batches of this epoch so far, over all processes."""
-        means = self.training_averages.means(self.sum_over_processes)
-        return {name: value.item() for name, value in means.items()}
-
-    def on_train_epoch_start(self) -> None:
-        """Begin an epoch's averages; an epoch that is resumed has its own back by now."""
-        self.training_averages.clear()
-
-    def on_train_epoch_end(self) -> None:
-        """Log the epoch's averages."""
-        for name, value in self.training_means().items():
-            self.log(name, value)
-
     @property
-    def balance(self) -> float:
+    def current_branch_weight(self) -> float:
         """Lambda at the current step; 0 without branches."""
         if not self.model.branches:
             return 0.0
         if self.by_epoch:
-            value: float = self.schedule(self.current_epoch, max(self.training_options.epochs, 1))
+            value: float = self.branch_weight(self.current_epoch, max(self.training_options.epochs, 1))
         else:
-            value = self.schedule(self.global_step, max(self.total_steps, 1))
+            value = self.branch_weight(self.global_step, max(self.total_steps, 1))
         return value
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         """Return the loss of a batch."""
         inputs, target = self.prepare(batch)
         early = self.training_options.early
-        with ExitStack() as for_this_step:
+        with ExitStack() as stack:
             if early is not None and self.global_step < early.fraction * self.total_steps:
-                for_this_step.enter_context(early.shorter(self.model.network, inputs))
-                early.check_images(inputs, target)
-                inputs = early.reduced(inputs)
-            for_this_step.enter_context(self.as_trained())
+                stack.enter_context(early.fewer_time_steps(self.model.network, inputs))
+                inputs = early.resize(inputs, target)
+            stack.enter_context(self.objective_outputs())
             output = self.model(inputs)
-        balance = self.balance
-        loss = self.loss_of(output, target, balance)
-        values = {"train_loss": loss}
-        with torch.no_grad():
-            main = self._readout(output.main)
-            found = self.metrics(main, target)
-            if self.metric not in ("loss", *found):
-                raise ValueError(
-                    f"{type(self).__name__}.metric is {self.metric!r}, which its metrics() does not return: "
-                    f"{', '.join(found) or 'nothing'}"
-                )
-            values |= {f"train_{name}": value for name, value in found.items()}
-            # What the objective makes of it, of several outputs or smoothed, is not the loss that validation reports.
-            values["train_main_loss"] = self.evaluation_loss(main, target)
-            branches = [self._readout(branch) for branch in output.branches]
-            if branches and all(branch.shape == main.shape for branch in branches):
-                # Where this is far above the main output's, the branches do the main output's work.
-                summed = self.metrics(main + balance * sum(branches), target)
-                values |= {f"train_{name}_with_branches": value for name, value in summed.items()}
-        size = self.count(target)
-        self.training_averages.add(values, size)
-        self.log("lambda", balance, on_step=True, on_epoch=False, batch_size=size)
+        branch_weight = self.current_branch_weight
+        loss = self.compute_loss(output, target, branch_weight)
+        samples = self.count_samples(target)
+        self.train_means.update({"train_loss": loss} | self._train_metrics(output, target, branch_weight), samples)
+        self.log("lambda", branch_weight, on_step=True, on_epoch=False, batch_size=samples)
         return loss
 
-    def _readout(self, prediction: Tensor) -> Tensor:
-        """The mean over time of what the objective takes at every step."""
-        return prediction.mean(0) if self.every_step else prediction
+    @torch.no_grad()
+    def _train_metrics(self, output: Any, target: Any, branch_weight: float) -> dict[str, Tensor]:
+        """Return loss and metrics of the network's own output, and metrics of its sum with the branches."""
+        main, *branches = [self._mean_over_time(logits) for logits in (output.main, *output.branches)]
+        metrics = self.metrics(main, target)
+        if self.metric not in ("loss", *metrics):
+            raise ValueError(
+                f"{type(self).__name__}.metric is {self.metric!r}, but metrics() returns {', '.join(metrics) or 'none'}"
+            )
+        values = {f"train_{name}": value for name, value in metrics.items()}
+        values["train_main_loss"] = self.evaluation_loss(main, target)
+        if branches and all(branch.shape == main.shape for branch in branches):
+            # If these are far above the network's own, the branches do its work.
+            summed = self.metrics(main + branch_weight * sum(branches), target)
+            values |= {f"train_{name}_with_branches": value for name, value in summed.items()}
+        return values
+
+    def _mean_over_time(self, logits: Tensor) -> Tensor:
+        return logits.mean(0) if self.every_step else logits
+
+    def on_train_epoch_start(self) -> None:
+        """Reset the means; Lightning calls this only for epochs that start, not for one that resumes."""
+        self.train_means.reset()
+
+    def training_means(self) -> dict[str, float]:
+        """Return the means over this epoch's training batches and all processes."""
+        return {name: value.item() for name, value in self.train_means.compute().items()}
+
+    def on_train_epoch_end(self) -> None:
+        """Log the means of the epoch."""
+        for name, value in self.training_means().items():
+            self.log(name, value)
 
     def validation_step(self, batch: Any, batch_index: int) -> None:
-        """Add up loss and metrics of the main output."""
-        self._evaluate(batch, "validation")
+        """Add loss and metrics of a batch to the means."""
+        self._evaluate(batch)
 
     def test_step(self, batch: Any, batch_index: int) -> None:
-        """Add up loss and metrics of the main output."""
-        self._evaluate(batch, "test")
+        """Add loss and metrics of a batch to the means."""
+        prediction, target = self._evaluate(batch)
+        self.record_test_batch(prediction, target)
 
-    def _evaluate(self, batch: Any, name: str) -> None:
+    def _evaluate(self, batch: Any) -> tuple[Tensor, Any]:
         inputs, target = self.prepare(batch)
         prediction = self.model(inputs).main.float()
         values = {"loss": self.evaluation_loss(prediction, target), **self.metrics(prediction, target)}
-        self.evaluation_averages.add({f"{name}_{key}": value for key, value in values.items()}, self.count(target))
-        if name == "test":
-            self.note(prediction, target)
-
-    def evaluation_loss(self, prediction: Tensor, target: Any) -> Tensor:
-        """Return the loss that is reported of validation and test data; by default the criterion's."""
-        return self.criterion(prediction, target)
+        self.evaluation_means.update(values, self.count_samples(target))
+        return prediction, target
 
     def on_validation_epoch_start(self) -> None:
-        """Begin the averages of a pass over the validation data."""
-        self.evaluation_averages.clear()
+        """Reset the means."""
+        self.evaluation_means.reset()
 
     def on_test_epoch_start(self) -> None:
-        """Begin the averages of a pass over the test data."""
-        self.evaluation_averages.clear()
+        """Reset the means."""
+        self.evaluation_means.reset()
 
     def on_validation_epoch_end(self) -> None:
-        """Log loss and metrics of the main output."""
-        self.log_dict(self.evaluation_averages.means(self.sum_over_processes))
+        """Log loss and metrics."""
+        self.log_dict({f"validation_{name}": value for name, value in self.evaluation_means.compute().items()})
 
     def on_test_epoch_end(self) -> None:
-        """Log loss and metrics of the main output."""
-        self.log_dict(self.evaluation_averages.means(self.sum_over_processes))
+        """Log loss and metrics."""
+        self.log_dict({f"{self.test_prefix}_{name}": value for name, value in self.evaluation_means.compute().items()})
 
     def configure_optimizers(self) -> Any:
-        """Return the optimizer, and the schedule of its learning rate, step by step."""
+        """Return the optimizer, and the learning rate's schedule by step."""
         options = self.training_options
-        groups = parameter_groups(self.model, options.decay == "all")
-        optimizer = make_optimizer(self.optimizer_options, groups)
+        optimizer = make_optimizer(self.optimizer_options, parameter_groups(self.model, options.decay == "all"))
         steps = int(self.trainer.estimated_stepping_batches)
-        built = scheduler(self.lr_schedule, optimizer, steps, options.warmup)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": built, "interval": "step"}}
+        scheduler = make_lr_scheduler(self.lr_schedule, optimizer, steps, options.warmup)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the averages of the epoch, and the random state, for networks that draw numbers as they run."""
-        checkpoint["averages"] = self.training_averages.sums(self.sum_over_processes)
+        """Add the means of the epoch so far, and the random states for networks that draw numbers."""
+        checkpoint["train_means"] = self.train_means.state_of_all_processes()
         checkpoint["total_steps"] = self.total_steps
-        checkpoint["rng"] = torch.get_rng_state()
-        numpy_state: Any = np.random.get_state()
-        checkpoint["rng_numpy"] = [numpy_state[0], numpy_state[1].tolist(), *numpy_state[2:]]
-        version, numbers, gauss = random.getstate()
-        checkpoint["rng_python"] = [version, list(numbers), gauss]
-        if torch.cuda.is_available():
-            checkpoint["rng_cuda"] = torch.cuda.get_rng_state_all()
+        checkpoint["random_state"] = get_random_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the averages and the random state back."""
-        # The module is moved to its device later than this.
+        """Restore means and random states."""
+        # Lightning moves the module to its device only later.
         device = self.trainer.strategy.root_device
-        self.training_averages.load(checkpoint.get("averages", {}), device, self.trainer.is_global_zero)
-        self.total_steps = checkpoint.get("total_steps", 0)
-        torch.set_rng_state(checkpoint["rng"].cpu())
-        np.random.set_state(tuple(checkpoint["rng_numpy"]))
-        version, numbers, gauss = checkpoint["rng_python"]
-        random.setstate((version, tuple(numbers), gauss))
-        if torch.cuda.is_available() and "rng_cuda" in checkpoint:
-            # There may be fewer devices than there were.
-            for index, state in enumerate(checkpoint["rng_cuda"][: torch.cuda.device_count()]):
-                torch.cuda.set_rng_state(state.cpu(), index)
+        self.train_means.load(checkpoint["train_means"], device, self.trainer.is_global_zero)
+        self.total_steps = checkpoint["total_steps"]
+        set_random_state(checkpoint["random_state"])
 
 
-def pair(batch: Any) -> tuple[Any, Any]:
-    """Return the inputs and the target of a batch that consists of these.
+def input_and_target(batch: Any) -> tuple[Any, Any]:
+    """Return the two parts of a batch that is a pair.
 
     Raises:
-        ValueError: it does not.
+        ValueError: the batch is not a pair.
     """
     if isinstance(batch, tuple | list) and len(batch) == 2:
         return batch[0], batch[1]
-    several = isinstance(batch, tuple | list | Mapping)
-    got = f"a {type(batch).__name__}" + (f" of {len(batch)}" if several else "")
+    has_length = isinstance(batch, tuple | list | Mapping)
+    kind = type(batch).__name__ + (f" of {len(batch)}" if has_length else "")
     raise ValueError(
-        f"a sample is (input, target), and this data gives batches that are {got}: say in the prepare() of a task of "
-        "your own what of it is which"
+        f"expected a batch (input, target), got a {kind}; define prepare() in a task of your own, which returns both"
     )

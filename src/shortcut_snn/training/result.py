@@ -1,0 +1,187 @@
+"""The end of a run: test its networks, remove the branches, and write result, tables and plots."""
+
+import math
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+
+from ..data import Data, Loaders
+from ..deploy import load_into
+from ..diagnosis import plots
+from ..diagnosis.gradients import shallow_to_deep
+from .callbacks import History
+from .energy import ENERGY_COLUMNS, energy_rows, measure_task_energy
+from .folder import RunFolder
+from .run_state import Run
+from .step_cost import summarise_step_cost
+from .tables import Metric
+from .task import Task
+
+
+def finish(task: Task, data: Data, batches: Loaders, run: Run, trainer: pl.Trainer) -> dict[str, Any]:
+    """Test the networks of the last and the best epoch, remove the branches and write the result.
+
+    Returns:
+        The content of ``result.json``.
+    """
+    history = _history(trainer)
+    if trainer.is_global_zero:
+        run.folder.save_network(task.model.network, "last", run.metadata)
+    trainer.strategy.barrier()
+    best_epoch = trainer.strategy.broadcast(history.best_epoch)
+    last = _test(task, batches, trainer)
+    tables = task.test_tables()
+    best = last
+    if best_epoch + 1 < len(history.rows):
+        _load(task, run.folder, "best")
+        best = _test(task, batches, trainer, prefix="test_best")
+        _load(task, run.folder, "last")
+    # Raises an error unless the outputs without branches equal those with them, bit for bit.
+    task.model.strip(check=task.prepare_batch(data.sample(8))[0])
+    task.is_finished = True
+    result = {
+        "task": run.metadata.get("task", type(task).__name__),
+        **metric_of(task),
+        "test_last": last,
+        "test_best": best,
+        **_training_figures(history, batches.validation is not None),
+        "parameters": sum(parameter.numel() for parameter in task.model.network.parameters()),
+        "samples": batches.samples,
+        "stripped_equals_trained": True,
+    }
+    if trainer.is_global_zero:
+        result |= _write_energy(task, data, run.folder)
+        for name, rows in tables.items():
+            run.folder.write_rows(name, rows)
+        metric = Metric.of(result)
+        plots.curves(history.rows, run.folder / "curves.png", metric.name, metric.label(), metric.scale)
+        plots.by_layer(history.gradients, run.folder / "gradients.png", "gradients of the weights", "RMS")
+        if cache := data.storage():
+            run.log(cache)
+        run.folder.finish(result)
+        run.log(summary_text(result, run.folder))
+    return result
+
+
+def metric_of(task: Task) -> dict[str, Any]:
+    """Return what the figures of a task mean."""
+    return {
+        "metric": task.metric,
+        "higher_is_better": task.higher_is_better,
+        "fraction": task.fraction,
+        "chance": task.chance,
+    }
+
+
+def _history(trainer: pl.Trainer) -> History:
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    return next(callback for callback in callbacks if isinstance(callback, History))
+
+
+def _test(task: Task, batches: Loaders, trainer: pl.Trainer, prefix: str = "test") -> dict[str, float]:
+    """Return loss and metrics on the test data; loggers receive them with the prefix."""
+    task.test_prefix = prefix
+    figures = trainer.test(task, batches.test, verbose=False)[0]
+    return {name.removeprefix(f"{prefix}_"): float(value) for name, value in figures.items()}
+
+
+def _load(task: Task, folder: RunFolder, weights: str) -> None:
+    load_into(task.model.network, folder.read_network(weights)[0], folder.network(weights))
+
+
+def _training_figures(history: History, has_validation: bool) -> dict[str, Any]:
+    rows, seconds = history.rows, sorted(row["seconds"] for row in history.seconds)
+    ratios = [
+        shallow_to_deep({name: value for name, value in row.items() if name != "epoch"}) for row in history.gradients
+    ]
+    return {
+        "validation_last": _validation_figures(rows[-1]) if has_validation else None,
+        "validation_best": _validation_figures(rows[history.best_epoch]) if has_validation else None,
+        "best_epoch": history.best_epoch + 1,
+        "best_chosen_on": "validation" if has_validation else "nothing: no validation data",
+        "epochs": len(rows),
+        "firing_rate": rows[-1].get("firing_rate"),
+        "gradient_ratio_first_epoch": _finite_or_none(ratios[0]),
+        "gradient_ratio_last_epoch": _finite_or_none(ratios[-1]),
+        "seconds_per_epoch": seconds[len(seconds) // 2],
+        **summarise_step_cost(history.seconds),
+    }
+
+
+def _validation_figures(row: Mapping[str, Any]) -> dict[str, float]:
+    prefix = "validation_"
+    return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
+
+
+def _write_energy(task: Task, data: Data, folder: RunFolder) -> dict[str, Any]:
+    """Write the energy of each layer, and return the totals."""
+    energy = measure_task_energy(task, data)
+    if energy is not None:
+        folder.write_rows("energy", energy_rows(energy))
+    totals = {f"{name}_pj": getattr(energy, name, None) for name in ENERGY_COLUMNS}
+    return totals | {"break_even_rate": None if energy is None else _finite_or_none(energy.break_even_rate)}
+
+
+def _finite_or_none(value: float) -> float | None:
+    # JSON has no NaN or infinity.
+    return value if math.isfinite(value) else None
+
+
+def summary_text(result: Mapping[str, Any], folder: RunFolder) -> str:
+    """Return the result of a run as text of 79 columns."""
+    metric = Metric.of(result)
+    lines = []
+    if result["test_last"]:
+        best = metric.format(result["test_best"][metric.name])
+        lines += [
+            (f"test {metric.name}, last epoch", metric.format(result["test_last"][metric.name])),
+            (f"test {metric.name}, epoch {result['best_epoch']}", f"{best} (chosen on {result['best_chosen_on']})"),
+        ]
+    if result["chance"] is not None:
+        lines.append(("by chance", metric.format(result["chance"])))
+    if result["firing_rate"] is not None:
+        lines.append(("mean firing rate", f"{result['firing_rate']:.3f} spikes per neuron and time step"))
+    first, last = result["gradient_ratio_first_epoch"], result["gradient_ratio_last_epoch"]
+    if first is not None and last is not None:
+        ratios = f"{first:.3g} after the first epoch, {last:.3g} after the last"
+        lines.append(("gradient, first layer / last", ratios))
+    if result.get("energy_pj") is not None:
+        energy = f"{result['energy_pj'] / 1000:.4g} nJ; with ReLUs {result['relu_energy_pj'] / 1000:.4g} nJ (45 nm)"
+        lines.append(("energy of an input", energy))
+    if result.get("total_energy_pj") is not None:
+        energy = f"{result['total_energy_pj'] / 1000:.4g} nJ; quantised {result['quantised_energy_pj'] / 1000:.4g} nJ"
+        if result["break_even_rate"] is not None:
+            energy += f"; they break even at a firing rate of {100 * result['break_even_rate']:.3g} %"
+        lines.append(("the same with memory", energy))
+    seconds, peak = result["seconds_per_step"], result["peak_bytes_per_step"]
+    step = "" if seconds is None else f"; {seconds:.3g} s a step"
+    step += "" if peak is None else f", with {peak / 2**20:.0f} MiB at its peak"
+    lines += [
+        ("time", f"{result['seconds_per_epoch']:.1f} s an epoch{step}"),
+        ("plots", f"curves.png and gradients.png in {folder}"),
+        ("deployed network", f"{folder.network('last')}: no branches, the same outputs bit for bit"),
+    ]
+    width = max(len(name) for name, _ in lines)
+    text = "\n".join(_wrap(value, f"  {name:{width}}  ", " " * (width + 4)) for name, value in lines)
+    return f"\n{text}{_chance_warning(result, metric)}"
+
+
+def _chance_warning(result: Mapping[str, Any], metric: Metric) -> str:
+    """Return a warning if the network is at chance."""
+    chance, value = result["chance"], result["test_last"].get(metric.name)
+    if chance is None or value is None or metric.is_above_chance(value, chance):
+        return ""
+    return "\n\n" + _wrap(
+        "The network is at chance: it has learned nothing. Try another optimizer.lr, training.warmup=0.1 or more "
+        "training.epochs. `shortcut-snn gradients` with the same recipe shows whether its gradient vanishes or "
+        "explodes."
+    )
+
+
+def _wrap(text: str, first: str = "", then: str = "") -> str:
+    """Wrap text for any terminal without breaking file names."""
+    return textwrap.fill(
+        text, 79, initial_indent=first, subsequent_indent=then, break_long_words=False, break_on_hyphens=False
+    )

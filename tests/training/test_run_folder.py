@@ -1,0 +1,233 @@
+"""The run folder: who may write to it, what it accepts on resume, and what a failed write leaves."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from shortcut_snn.cli import main
+from shortcut_snn.data import as_data
+from shortcut_snn.files import WriteError, remove_strays, replacing, write_text
+from shortcut_snn.training import RunFolder, read_checkpoint
+
+from .small import options, train
+from .tiny import run, sides, task
+
+pytestmark = pytest.mark.usefixtures("bare")
+
+
+class AfterFirstEpoch(pl.Callback):
+    """Calls a function when the first epoch has been saved."""
+
+    def __init__(self, act: Callable[[], Any]) -> None:
+        self.act = act
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: Any) -> None:
+        if trainer.current_epoch == 1:
+            self.act()
+
+
+def fail() -> None:
+    raise RuntimeError("the power failed")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def unfinished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that failed after its first epoch."""
+    folder = tmp_path_factory.mktemp("runs") / "unfinished"
+    with pytest.raises(RuntimeError, match="the power failed"):
+        run(folder, task(), callbacks=[AfterFirstEpoch(fail)])
+    return folder
+
+
+@pytest.fixture
+def copy(unfinished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(unfinished, tmp_path / "run"))
+
+
+def assert_refused(folder: Path, match: str, data: Any = None) -> None:
+    """A resumed run raises one line and changes nothing."""
+    before = contents(folder)
+    with pytest.raises(ValueError, match=match) as error:
+        run(folder, task(), data, resume=True)
+    assert "\n" not in str(error.value)
+    assert contents(folder) == before
+
+
+def test_a_flipped_bit_of_a_checkpoint_is_found(copy: Path) -> None:
+    """torch reads such a file without an error; the CRC of the zip archive does not match."""
+    path = copy / "checkpoint.ckpt"
+    weight = torch.load(path, weights_only=True)["state_dict"]["model.network.conv1.weight"].numpy().tobytes()
+    content = bytearray(path.read_bytes())
+    content[content.index(weight)] ^= 1
+    path.write_bytes(content)
+    torch.load(path, weights_only=True)
+    assert_refused(copy, r"checkpoint\.ckpt")
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "other entries"])
+def test_other_damage_of_a_checkpoint_is_found(copy: Path, damage: str) -> None:
+    path = copy / "checkpoint.ckpt"
+    if damage == "other entries":
+        torch.save({"weights": torch.ones(1)}, path)
+    else:
+        path.write_bytes(path.read_bytes()[:-100] if damage == "cut" else b"")
+    assert_refused(copy, r"checkpoint\.ckpt")
+
+
+def test_a_missing_best_network_is_reported_before_training(copy: Path) -> None:
+    (copy / "best.safetensors").unlink()
+    assert_refused(copy, r"best\.safetensors")
+
+
+@pytest.mark.parametrize("version", [2, 99])
+def test_a_run_resumes_only_in_its_own_format(copy: Path, version: int) -> None:
+    environment = json.loads((copy / "environment.json").read_text())
+    (copy / "environment.json").write_text(json.dumps(environment | {"format": version, "shortcut_snn": "7.0"}))
+    assert_refused(copy, rf"format {version}.*7\.0")
+    if version == 99:
+        with pytest.raises(ValueError, match="format 99"):
+            RunFolder(copy).read_entries()
+
+
+def test_other_data_are_refused(copy: Path) -> None:
+    """The same number of samples of the same shape with other pixels, and fewer samples."""
+    train, test = (TensorDataset(torch.rand(count, 1, 4, 4), torch.arange(count) % 2) for count in (40, 12))
+    assert_refused(copy, "data differ", as_data((train, test, test), batch_size=8))
+    assert_refused(copy, "data differ", sides(train=39))
+
+
+def test_a_damaged_result_is_reported(copy: Path) -> None:
+    (copy / "result.json").write_text(json.dumps({"test_accuracy_last": 0.9}))
+    with pytest.raises(ValueError, match=r"result\.json"):
+        RunFolder(copy).read_result()
+
+
+def test_a_network_that_is_not_there_yet_is_named(copy: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"network\.safetensors"):
+        RunFolder(copy).read_network("last")
+    assert RunFolder(copy).read_network("best")[1]["data"]["classes"] == ["left", "right"]
+
+
+def test_a_folder_is_locked_for_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shortcut_snn.training.folder._LOCK_SECONDS", 0)
+    with (
+        RunFolder(tmp_path / "run").locked(),
+        pytest.raises(ValueError, match="another process is training"),
+        RunFolder(tmp_path / "run").locked(),
+    ):
+        pass
+    with RunFolder(tmp_path / "run").locked():
+        pass
+    assert not (tmp_path / "run").exists(), "nothing was written"
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "curves.png", "notes.txt"])
+@pytest.mark.parametrize("more", [(), ("--resume",)])
+def test_folders_of_other_files_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, more: tuple[str, ...]
+) -> None:
+    (tmp_path / name).write_text("my own work")
+    assert train(tmp_path, *more) == 1
+    error = capsys.readouterr().err
+    assert name in error
+    assert error.count("\n") == 1
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "my own work"}
+
+
+def test_a_run_killed_before_its_recipe_was_written_starts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(path: Path, text: str) -> None:
+        if path.name == "recipe.yaml":
+            raise RuntimeError("killed")
+        write_text(path, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shortcut_snn.training.folder.write_text", write)
+        with pytest.raises(RuntimeError, match="killed"):
+            run(tmp_path, task(epochs=1))
+    assert {path.name for path in tmp_path.iterdir()} == {"environment.json"}
+    for name in (".shortcut-snn-recipe-0123abcd.yaml", "mlflow.db"):
+        (tmp_path / name).touch()
+    run(tmp_path, task(epochs=1), resume=True)
+    assert RunFolder(tmp_path).is_finished
+
+
+def test_a_removed_folder_ends_the_run(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(ValueError, match="removed"):
+        run(folder, task(), callbacks=[AfterFirstEpoch(lambda: shutil.rmtree(folder))])
+
+
+def test_a_change_of_the_current_folder_has_no_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    run(Path("run"), task(), callbacks=[AfterFirstEpoch(lambda: os.chdir("elsewhere"))])
+    assert RunFolder(tmp_path / "run").is_finished
+
+
+def test_an_epoch_is_reported_after_it_is_saved(tmp_path: Path) -> None:
+    saved: list[bool] = []
+
+    def log(line: str) -> None:
+        if line.startswith("epoch "):
+            saved.append((tmp_path / "run" / "checkpoint.ckpt").is_file())
+
+    run(tmp_path / "run", task(), log=log)
+    assert saved == [True, True]
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "run"
+
+    def fill() -> None:
+        def save(content: object, file: Any) -> None:
+            file.write(b"half of a checkpoint")
+            raise RuntimeError("unexpected pos") from OSError(28, "No space left on device")
+
+        monkeypatch.setattr(torch, "save", save)
+
+    with pytest.raises(WriteError, match="No space left on device"):
+        run(folder, task(), callbacks=[AfterFirstEpoch(fill)])
+    assert read_checkpoint(folder / "checkpoint.ckpt")["epoch"] == 0
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("train", "gradients"):
+        assert main([command, "--out", "/sys/run", *options(training__epochs=1)]) == 1
+        error = capsys.readouterr().err
+        assert "could not be written" in error
+        assert error.count("\n") == 1
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+    with pytest.raises(WriteError, match="No space left on device"), replacing(path):
+        raise OSError(28, "No space left on device")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_only_temporary_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "checkpoint.ckpt") as temporary:
+        raise KeyboardInterrupt
+    (tmp_path / temporary.name).write_text("half of a checkpoint")
+    kept = {"checkpoint.ckpt", ".hidden", "notes-abcdefgh.txt", ".notes-20260101", ".lab-diary_01.md"}
+    for name in kept:
+        (tmp_path / name).write_text("kept")
+    remove_strays(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == kept
