@@ -1,16 +1,16 @@
-"""What a test registers, forgotten behind it."""
+"""Forget what a test registers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Recipes know all that is built in, which has to be there before.
+# Importing the recipes registers the built-in components, which must stay.
 from shortcut_snn import components, recipes  # noqa: F401
 
 
 @contextmanager
 def forgetting() -> Iterator[None]:
-    """Forget at the end of the block what components were registered in it."""
-    kinds = [value for value in vars(components).values() if isinstance(value, components.Kind)]
+    """Forget at the end of the block the components that were registered in it."""
+    kinds = list(components.KINDS.values())
     before = [dict(kind) for kind in kinds]
     try:
         yield

@@ -1,4 +1,4 @@
-"""No command opens a network connection unasked, nor does a process that it starts: every test here holds to it."""
+"""Deny network connections to every command of these tests, and to the processes that they start."""
 
 import importlib.util
 import os
@@ -13,17 +13,18 @@ DENIED = Path(__file__).with_name("denied")
 
 @pytest.fixture(scope="module", autouse=True)
 def denied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Shut every way to a network, here and in processes that are started; give the file that notes attempts."""
-    note = tmp_path_factory.mktemp("denied") / "tried"
+    """Deny connections here and in child processes; yield the file that records attempts, which must not exist."""
+    record = tmp_path_factory.mktemp("denied") / "attempts"
     spec = importlib.util.spec_from_file_location("denied", DENIED / "sitecustomize.py")
     assert spec is not None
     assert spec.loader is not None
     with pytest.MonkeyPatch.context() as patch:
+        # Restores what sitecustomize.py replaces in this process.
         for name in ("connect", "connect_ex", "sendto"):
             patch.setattr(socket.socket, name, getattr(socket.socket, name))
         patch.setattr(socket, "getaddrinfo", socket.getaddrinfo)
-        patch.setenv("DENIED", str(note))
+        patch.setenv("DENIED", str(record))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(DENIED), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep))
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
-        yield note
-    assert not note.exists(), note.read_text()
+        yield record
+    assert not record.exists(), record.read_text()

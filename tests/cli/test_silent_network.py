@@ -1,4 +1,4 @@
-"""No command opens a network connection unasked, nor does a process that it starts: conftest.py shuts every way."""
+"""No command opens a network connection, nor does a process that it starts. The fixture in conftest.py denies them."""
 
 import os
 import socket
@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from shortcut_snn.cli import main
-from shortcut_snn.cli._commands import COMMANDS as ALL
+from shortcut_snn.cli._commands import COMMANDS
 
 from ..training.small import options
 
@@ -18,10 +19,22 @@ SMALL = {
     "training__epochs": 1, "data__train_limit": 20, "data__test_limit": 10, "network__time_steps": 1,
     "data__batch_size": 10, "network__width": 2,
 }  # fmt: skip
+WORDS = {
+    "train": "--out OUT/run --config digits --network.width=2 --data.train_limit=20 --training.epochs=1",
+    "evaluate": "RUN",
+    "report": "RUN",
+    "energy": "RUN",
+    "export": "RUN --to onnx",
+    "predict": "digits-resnet18 OUT/image.png",
+    "recipes": "",
+    "components": "",
+    "gradients": "--out OUT/g --config digits --network.width=2 --data.train_limit=20",
+}
+TESTED_ELSEWHERE = {"compare", "demo", "sweep"}
+"""Commands whose own tests are in this folder, so they cannot reach a network either."""
 
 
-def test_ways_are_shut_here_and_in_children(denied: Path) -> None:
-    """As commands start them."""
+def test_connections_are_denied_here_and_in_child_processes(denied: Path) -> None:
     with pytest.raises(OSError, match="no network"):
         socket.create_connection(("localhost", 1))
     call = "import socket; socket.socket().connect(('127.0.0.1', 1))"
@@ -37,59 +50,43 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-COMMANDS = {
-    "evaluate": "RUN",
-    "report": "RUN",
-    "energy": "RUN",
-    "export": "RUN --to onnx",
-    "predict": "digits-resnet18 IMAGE",
-    "recipes": "",
-    "components": "",
-    "gradients": "--out OUT/g --config digits --network.width=2 --data.train_limit=20",
-}
-ELSEWHERE = {"compare", "demo", "sweep"}
-"""Theirs are tests beside this one, which no more reach a network, nor do the processes that they start."""
-
-
-def test_none_is_left_out() -> None:
-    assert {*COMMANDS, "train", *ELSEWHERE} == set(ALL)
-    assert all(Path(__file__).with_name(f"test_{command}.py").is_file() for command in ELSEWHERE)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command(run: Path, tmp_path: Path, command: str) -> None:
-    from PIL import Image
-
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - TESTED_ELSEWHERE))
+def test_commands_open_no_connection(run: Path, tmp_path: Path, command: str) -> None:
     Image.new("L", (8, 8), 100).save(tmp_path / "image.png")
-    given = COMMANDS[command].replace("RUN", str(run)).replace("OUT", str(tmp_path))
-    arguments = given.replace("IMAGE", str(tmp_path / "image.png")).split()
-    assert main([command, *arguments]) == 0
+    words = WORDS[command].replace("RUN", str(run)).replace("OUT", str(tmp_path)).split()
+    assert main([command, *words]) == 0
 
 
-def test_nobody_else_reports_either(tmp_path: Path) -> None:
-    """Lightning imports onnxruntime, where there is one, which has a queue of its own for its makers."""
+def test_imported_libraries_send_no_telemetry(tmp_path: Path) -> None:
+    """Lightning imports onnxruntime, which would otherwise queue reports in the home folder."""
     code = "import os, shortcut_snn.training; print(os.environ['ORT_DISABLE_TELEMETRY'])"
-    kept = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=kept | {"HOME": str(tmp_path)}, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "1\n"
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    process = subprocess.run(
+        [sys.executable, "-c", code], env=environment | {"HOME": str(tmp_path)}, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert process.stdout == "1\n"
     assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in str(path)]
 
 
 def test_python_m_imports_nothing_from_the_current_folder(tmp_path: Path) -> None:
-    """Python itself puts the current folder first there."""
-    for name in ("typing", "re", "json", "numpy", "torch", "yaml", "socket"):
+    """``python -m`` puts the current folder first on the path, where a file may have the name of a library."""
+    names = ("typing", "re", "json", "numpy", "torch", "yaml", "socket")
+    for name in names:
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'victim')!r}, 'w')")
     # The second is how Lightning starts the other processes of a run.
     for words in (["shortcut_snn", "recipes"], ["shortcut_snn.__main__", "--version"]):
-        done = subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        process = subprocess.run(
+            [sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert process.returncode == 0, process.stderr
         assert not (tmp_path / "victim").exists()
-    # Of another program that is started so and uses the library, it is its own business.
-    (tmp_path / "mine.py").write_text("import shortcut_snn, beside")
-    (tmp_path / "beside.py").write_text("print('found')")
-    for name in ("typing", "re", "json", "numpy", "torch", "yaml", "socket"):
+    # The path of another program that uses the package is not changed.
+    for name in names:
         (tmp_path / f"{name}.py").unlink()
-    done = subprocess.run([sys.executable, "-m", "mine"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.stdout == "found\n", done.stderr
+    (tmp_path / "program.py").write_text("import shortcut_snn, neighbour")
+    (tmp_path / "neighbour.py").write_text("print('imported')")
+    process = subprocess.run(
+        [sys.executable, "-m", "program"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert process.stdout == "imported\n", process.stderr

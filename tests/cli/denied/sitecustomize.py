@@ -1,6 +1,6 @@
-"""Shuts every way to a network, in each Python process that has this folder on its path and the file's name.
+"""Deny network connections in a Python process that has this folder on its path and the variable ``DENIED``.
 
-Every attempt is noted in that file: one that is caught on its way counts too.
+The variable names a file that records attempts, also those whose error is caught.
 """
 
 import os
@@ -8,22 +8,24 @@ import socket
 from typing import Any
 
 
-def deny(note: str) -> None:
-    def tried(what: str) -> OSError:
-        with open(note, "a", encoding="utf-8") as file:
+def deny(record: str) -> None:
+    """Replace the functions of ``socket`` that reach a network. Connections within the machine still work."""
+
+    def attempt(what: str) -> OSError:
+        with open(record, "a", encoding="utf-8") as file:
             file.write(f"{what}\n")
         return OSError("no network")
 
-    def connect(self: socket.socket, *given: Any) -> None:
+    def connect(self: socket.socket, *args: Any) -> None:
         if self.family != getattr(socket, "AF_UNIX", None):
-            raise tried(f"a connection to {given}")
+            raise attempt(f"connection to {args}")
 
-    def name(*given: Any, **named: Any) -> None:
-        raise tried(f"the address of {given[0]}")
+    def getaddrinfo(*args: Any, **kwargs: Any) -> None:
+        raise attempt(f"address of {args[0]}")
 
     for method in ("connect", "connect_ex", "sendto"):
         setattr(socket.socket, method, connect)
-    socket.getaddrinfo = name  # type: ignore[assignment]
+    socket.getaddrinfo = getaddrinfo  # type: ignore[assignment]
 
 
 if "DENIED" in os.environ:
