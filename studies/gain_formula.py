@@ -17,8 +17,8 @@ from shortcut_snn import nets
 from shortcut_snn.diagnosis.layers import chain, examine
 from shortcut_snn.diagnosis.statistics import geometric_mean
 from shortcut_snn.files import write_csv
-from shortcut_snn.inspection import hooked
-from shortcut_snn.introspection import neurons
+from shortcut_snn.introspection import find_neurons
+from shortcut_snn.module_state import hooked
 from shortcut_snn.neurons import LIF, ATan, Neuron, Rectangle, Triangle
 
 SURROGATES = {"rectangle 1": Rectangle(1.0), "triangle": Triangle(), "rectangle 4": Rectangle(4.0), "atan": ATan()}
@@ -69,7 +69,7 @@ def predicted_gains(network: nn.Module, images: Tensor) -> dict[str, float]:
     """Return the predicted gain of every layer on a batch, whose statistics are used where the network trains."""
     gains: dict[str, float] = {}
     with hooked(
-        neurons(network), lambda name, neuron, args, out: gains.update({name: predicted_gain(neuron, args[0])})
+        find_neurons(network), lambda name, neuron, args, out: gains.update({name: predicted_gain(neuron, args[0])})
     ):
         network(images)
     return gains

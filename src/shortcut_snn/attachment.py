@@ -75,7 +75,7 @@ def attach(
         time_axis: of tapped outputs; see :class:`Shortcut`.
         channel_axis: of tapped outputs; see :class:`Shortcut`.
         extract: maps tapped outputs to tensors; see :class:`Shortcut`.
-        samples: the number of samples of the example, if there are no labels to tell it.
+        samples: the number of samples of the example, for an example without labels.
         pack: in training, keep spikes for the backward pass as bits, whatever layer takes them. Gradients are the same.
         log: takes the summary of the layout, one line for each question.
 
@@ -133,7 +133,7 @@ def method_named(name: str) -> Any:
     """Return the method of a preset.
 
     Raises:
-        ValueError: there is no such preset, or it changes the network.
+        ValueError: an unknown preset, or one that changes the network.
 
     Example:
         >>> method_named("calibrated").calibrate

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from shortcut_snn import calibrate, diagnose, nets
 from shortcut_snn.diagnosis.layers import chain, examine, factor
 from shortcut_snn.diagnosis.probe import probe
-from shortcut_snn.introspection import neurons
+from shortcut_snn.introspection import find_neurons
 from shortcut_snn.neurons import LIF, ATan, Rectangle
 
 from ..deep_peers import digits, spikingjelly
@@ -197,7 +197,7 @@ def test_snntorchs_neurons_are_found():
     import snntorch
 
     net = nn.Sequential(nn.Linear(4, 4), snntorch.Leaky(beta=0.9, init_hidden=True))
-    assert list(neurons(net)) == ["1"]
+    assert list(find_neurons(net)) == ["1"]
 
 
 def test_norses_neurons_are_found_and_examined():

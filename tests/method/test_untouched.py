@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 from shortcut_snn import Shortcut, components
-from shortcut_snn.inspection import preserving_state
+from shortcut_snn.module_state import preserving_state
 
 from .toys import Noisy, hooks, small, twins
 

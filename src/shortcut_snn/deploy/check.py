@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..inspection import preserving_state
+from ..module_state import preserving_state
 from .prepare import Prepare
 from .runtime import Runtime
 from .spec import NetworkSpec

@@ -15,8 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from ..inspection import hooked
 from ..introspection import spiking_layers
+from ..module_state import hooked
 from ..nets import SpikeConv2d
 from ..neurons import CurrentNeuron, Neuron, NormNeuron
 

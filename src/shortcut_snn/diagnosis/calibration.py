@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..inspection import hooked, preserving_state
-from ..introspection import neurons, steepness
+from ..introspection import find_neurons, steepness
 from ..method import inputs_of
+from ..module_state import hooked, preserving_state
 from ..neurons import Neuron, Resizable
 from .calibration_of_others import rounded, steepness_by_layer
 from .layers import Batch, Loss, cross_entropy
@@ -104,7 +104,7 @@ def set_widths(network: nn.Module, widths: dict[str, float]) -> None:
 
 
 def _layers(network: nn.Module) -> dict[str, nn.Module]:
-    layers = neurons(network)
+    layers = find_neurons(network)
     if not layers:
         raise ValueError(
             f"{type(network).__name__} has no neurons of this library, SpikingJelly, snnTorch or Norse, so no "

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ..inspection import preserving_state
 from ..introspection import reset_of, steepness
 from ..method import detached_states
+from ..module_state import preserving_state
 from .probe import square_sum
 
 # The norm may rise with the steepness and then fall: an interval where it crosses the target comes first.

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..introspection import adapters_of, describe, introspect, neurons
+from ..introspection import adapters_of, describe, find_neurons, introspect
 from ..method import Layout, Reset, Shortcut, copy_network
 from ..nets import SpikingNetwork
 from .layers import Batch, Examination, LayerReport, Loss, cross_entropy, examine
@@ -90,7 +90,7 @@ def _setup(network: nn.Module, batches: Sequence[Batch], loss: Loss, reset: Rese
     if isinstance(network, Shortcut):
         twin = copy.deepcopy(network)
         return Setup(twin, of_main(loss) if loss is cross_entropy else loss, twin.network)
-    if not batches or not neurons(network) or (isinstance(network, SpikingNetwork) and not adapters_of(network)):
+    if not batches or not find_neurons(network) or (isinstance(network, SpikingNetwork) and not adapters_of(network)):
         return Setup(network, loss)
     (example, labels), found = batches[0], None
     how: Any = {
@@ -122,7 +122,7 @@ def _setup(network: nn.Module, batches: Sequence[Batch], loss: Loss, reset: Rese
 def _awake(network: nn.Module) -> nn.Module:
     """A copy whose neurons fire, if low thresholds make them: in a silent network nothing tells where samples are."""
     twin = copy_network(network)
-    for neuron in neurons(twin).values():
+    for neuron in find_neurons(twin).values():
         for name in ("threshold", "v_threshold"):
             now = getattr(neuron, name, None)
             if isinstance(now, Tensor) and not isinstance(now, nn.Parameter):

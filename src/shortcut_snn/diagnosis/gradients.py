@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..inspection import preserving_state
 from ..method import Shortcut, ShortcutOutput
+from ..module_state import preserving_state
 
 Loss = Callable[[ShortcutOutput, Tensor, float], Tensor]
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..inspection import preserving_state
-from ..introspection import neurons, reset_of
+from ..introspection import find_neurons, reset_of
 from ..method import Reset, inputs_of
+from ..module_state import preserving_state
 from .gradients import on_chain
 from .probe import Tally, probe
 
@@ -112,7 +112,7 @@ def examine(
     network = model if network is None else network
     if not batches:
         raise ValueError("give at least one batch to look at")
-    if not neurons(network):
+    if not find_neurons(network):
         raise ValueError(
             f"{type(network).__name__} has no neurons of this library, SpikingJelly, snnTorch or Norse to look at"
         )

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..inspection import hooked
-from ..introspection import neurons, single_step_neurons, spiking_layers
+from ..introspection import find_neurons, single_step_neurons, spiking_layers
 from ..method import first_tensor
+from ..module_state import hooked
 
 
 def square_sum(grad: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ def probe(network: nn.Module, membrane: bool = True) -> Iterator[dict[str, Tally
             tallies[name].needs_gradient = True
             spikes.register_hook(tallies[name].gradient)  # type: ignore[no-untyped-call]
 
-    watched = neurons(network) if membrane else spiking_layers(network) or neurons(network)
+    watched = find_neurons(network) if membrane else spiking_layers(network) or find_neurons(network)
     kinds = (nn.modules.conv._ConvNd, nn.Linear)
     weighted = {name: module for name, module in nn.Module.named_modules(network) if isinstance(module, kinds)}
     with hooked(watched, after, before), hooked(weighted, pre=note_weight):

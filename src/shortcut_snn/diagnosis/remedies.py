@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from .. import components
-from ..inspection import preserving_state
-from ..introspection import introspect, neurons, reset_of, steepness, wrap_network
+from ..introspection import find_neurons, introspect, reset_of, steepness, wrap_network
 from ..method import PLACEMENTS, Readout, Reset, Shortcut, ShortcutOutput, TimeLoop, resolve
+from ..module_state import preserving_state
 from ..neurons import IF, LIF, Neuron, Resizable
 from .calibration import calibrate, set_widths
 from .layers import Batch, Loss
@@ -30,7 +30,7 @@ def of_neurons(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
         setup: the network.
         batches: to calibrate on.
     """
-    layers = neurons(setup.network)
+    layers = find_neurons(setup.network)
     ours = [neuron for neuron in layers.values() if isinstance(neuron, Neuron)]
     if len(ours) < len(layers):
         return _of_others(setup, batches)
@@ -163,7 +163,7 @@ def _options(surrogates: Sequence[Any], width: float) -> str:
 
 
 def _resized(setup: Setup, width: float) -> Callable[[], Setup]:
-    widths = dict.fromkeys(neurons(setup.network), width)
+    widths = dict.fromkeys(find_neurons(setup.network), width)
     return _changed(setup, lambda made: set_widths(made.network, widths))
 
 
@@ -172,12 +172,12 @@ def _attribute(setup: Setup, name: str, values: Sequence[Any], text: str) -> lis
 
     def setting(value: Any) -> Callable[[Setup], None]:
         def change(made: Setup) -> None:
-            for neuron in neurons(made.network).values():
+            for neuron in find_neurons(made.network).values():
                 setattr(neuron, name, value)
 
         return change
 
-    now = {getattr(neuron, name) for neuron in neurons(setup.network).values()}
+    now = {getattr(neuron, name) for neuron in find_neurons(setup.network).values()}
     return [
         Remedy(name, text.format(value), _changed(setup, setting(value))) for value in values if now != {value}
     ]  # fmt: skip
@@ -185,7 +185,7 @@ def _attribute(setup: Setup, name: str, values: Sequence[Any], text: str) -> lis
 
 def _of_others(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
     """Remedies for surrogates of SpikingJelly, snnTorch and Norse, all of them with an ``alpha`` or a ``slope``."""
-    layers = neurons(setup.network).values()
+    layers = find_neurons(setup.network).values()
     if not layers or any(steepness(neuron) is None for neuron in layers):
         return []
     return [

@@ -24,9 +24,9 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from ..inspection import hooked
-from ..introspection import neurons
+from ..introspection import find_neurons
 from ..method import first_tensor
+from ..module_state import hooked
 from ..neurons import ILIF, CurrentNeuron
 
 WEIGHT_LAYERS = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
@@ -106,7 +106,7 @@ def count_operations(network: nn.Module) -> Iterator[Operations]:
         hooked(modules, products.leave, products.enter),
         hooked(pools, layers.after_pool),
         hooked(weighted, layers.after_layer),
-        hooked(neurons(network), layers.after_neuron),
+        hooked(find_neurons(network), layers.after_neuron),
         products,
     ):
         yield operations

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..inspection import hooked
 from ..introspection import spiking_layers
+from ..module_state import hooked
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..inspection import hooked
-from ..introspection import adapters_of, describe, neurons, single_step_neurons
+from ..introspection import adapters_of, describe, find_neurons, single_step_neurons
 from ..method import Reset, Shortcut, call_on, dry_copy, first_tensor, primary
+from ..module_state import hooked
 from ..nets import SpikingNetwork
 from ..random_state import preserve_random_state
 from .counting import WEIGHT_LAYERS, LayerOperations, count_operations
@@ -187,7 +187,7 @@ def _time_steps_of_neurons(network: nn.Module, call: _Call, batch: Any) -> int |
     def count_steps(name: str, module: nn.Module, args: Any, output: Any) -> None:
         steps[name] = steps.get(name, 0) + 1 if name in stepwise_neurons else len(first_tensor(output))
 
-    with hooked(neurons(network), count_steps):
+    with hooked(find_neurons(network), count_steps):
         _run(network, call, batch)
     return min(steps.values(), default=None)
 

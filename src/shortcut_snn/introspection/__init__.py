@@ -7,8 +7,8 @@
 
 from .adapters import Adapter, adapters_of, library_reset, steepness
 from .answer import Answer
-from .introspect import describe, introspect, wrap_network
-from .neurons import neurons, reset_of, single_step_neurons, spiking_layers
+from .inference import describe, introspect, wrap_network
+from .neurons import find_neurons, reset_of, single_step_neurons, spiking_layers
 from .perturb import alter
 from .probe import CALL_ERRORS, is_layer
 
@@ -19,10 +19,10 @@ __all__ = [
     "adapters_of",
     "alter",
     "describe",
+    "find_neurons",
     "introspect",
     "is_layer",
     "library_reset",
-    "neurons",
     "reset_of",
     "single_step_neurons",
     "spiking_layers",

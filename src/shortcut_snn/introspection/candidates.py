@@ -45,7 +45,7 @@ class Candidates:
             taps: as the caller passed them.
 
         Raises:
-            ValueError: there are no stages, no candidates, or a named tap is not called.
+            ValueError: stages or candidates are missing, or a named tap is not called.
         """
         if isinstance(taps, int):
             if taps < 0:
@@ -94,11 +94,6 @@ def called_stand_in(network: nn.Module, name: str, events: Events) -> str:
     """Return a module's name, or for a container that is never called the name of its last child that is.
 
     A ``ModuleList`` is such a container.
-
-    Example:
-        >>> from torch import nn
-        >>> called_stand_in(nn.ModuleDict({"a": nn.ModuleList([nn.ReLU()])}), "a", {"a.0": Event(0, 1, (2,))})
-        'a.0'
     """
     inside = [other for other in events if other.startswith(f"{name}.")]
     if name in events or not isinstance(network.get_submodule(name), nn.Module) or not inside:

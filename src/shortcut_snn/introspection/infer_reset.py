@@ -71,12 +71,7 @@ def infer_reset(probe: Probe, adapters: list[Adapter], reset: Reset | str | None
 
 
 def leaks(probe: Probe, reset: Reset | None) -> bool:
-    """Return whether a network's output depends on the batch before, with a reset between the two.
-
-    Example:
-        >>> leaks(Probe(nn.Linear(2, 2), torch.rand(3, 2), None), None)
-        False
-    """
+    """Return whether a network's output depends on the batch before, with a reset between the two."""
     if reset is None:
         if probe.leaks_without_reset is None:
             probe.leaks_without_reset = _leaks(probe, None)
@@ -117,9 +112,6 @@ class CallMethod:
     Args:
         method: its name.
         of_network: whether it is the network's own.
-
-    Example:
-        >>> CallMethod("reset", of_network=False)(nn.Sequential(nn.ReLU()))
     """
 
     method: str
@@ -152,12 +144,7 @@ def _detach_state(module: nn.Module) -> list[tuple[dict[str, Any], str, Tensor, 
 
 
 def reset_methods(network: nn.Module) -> list[tuple[CallMethod, str]]:
-    """Return the methods named like a reset, with a description of each.
-
-    Example:
-        >>> reset_methods(nn.Linear(2, 2))
-        []
-    """
+    """Return the methods named like a reset, with a description of each."""
     methods = []
     for name in RESET_NAMES:
         if callable(getattr(network, name, None)):
@@ -189,13 +176,6 @@ class RestoreValues:
 
     Args:
         values: by the module's name and the attribute's.
-
-    Example:
-        >>> network = nn.ReLU()
-        >>> network.v = torch.ones(2)
-        >>> RestoreValues({("", "v"): 0.0})(network)
-        >>> network.v
-        0.0
     """
 
     values: Mapping[Place, Any]
@@ -279,12 +259,7 @@ def _is_initial(value: Any) -> bool:
 
 
 def changed_attributes(probe: Probe) -> dict[Place, tuple[Any, Any]]:
-    """Return the attributes of a network's modules that a pass changes, with their values before and after.
-
-    Example:
-        >>> changed_attributes(Probe(nn.Linear(2, 2), torch.rand(3, 2), None))
-        {}
-    """
+    """Return the attributes of a network's modules that a pass changes, with their values before and after."""
     untouched, called = probe.fresh(), probe.trace.network
     changed = {}
     for (name, before), (_, after) in zip(named_modules(untouched), named_modules(called), strict=False):
@@ -297,12 +272,7 @@ def changed_attributes(probe: Probe) -> dict[Place, tuple[Any, Any]]:
 
 
 def leftover_state(network: nn.Module) -> list[Place]:
-    """Return the attributes of a network's modules that may hold state of an earlier call.
-
-    Example:
-        >>> leftover_state(nn.Linear(2, 2))
-        []
-    """
+    """Return the attributes of a network's modules that may hold state of an earlier call."""
     return [
         (name, attribute)
         for name, module in named_modules(network)
@@ -312,12 +282,7 @@ def leftover_state(network: nn.Module) -> list[Place]:
 
 
 def describe_state(network: nn.Module, places: list[Place]) -> str:
-    """Say in which attributes a network keeps its state.
-
-    Example:
-        >>> describe_state(nn.ReLU(), [("", "v")])
-        'ReLU keeps state from one call to the next, in v'
-    """
+    """Say in which attributes a network keeps its state."""
     where = f", in {_list_places(places)}" if places else ""
     return f"{type(network).__name__} keeps state from one call to the next{where}"
 

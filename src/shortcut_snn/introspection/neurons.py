@@ -21,7 +21,7 @@ def spiking_layers(network: nn.Module) -> dict[str, nn.Module]:
     return layers
 
 
-def neurons(network: nn.Module) -> dict[str, nn.Module]:
+def find_neurons(network: nn.Module) -> dict[str, nn.Module]:
     """Return the neurons of a network, built-in or of a known library, by the names of their layers."""
     layers = spiking_layers(network)
     modules = {name: layer.neuron if isinstance(layer, NormNeuron) else layer for name, layer in layers.items()}

@@ -11,13 +11,7 @@ Path = tuple[Any, ...]
 
 
 def tensors_of(output: Any) -> dict[Path, Tensor]:
-    """Return the tensors of an output by path. Deeper ones, which are states, are left out.
-
-    Example:
-        >>> import torch
-        >>> tensors_of((torch.ones(2), [torch.ones(3)]))
-        {(0,): tensor([1., 1.])}
-    """
+    """Return the tensors of an output by path. Deeper ones, which are states, are left out."""
     if isinstance(output, Tensor):
         return {(): output}
     return {(key,): value for key, value in entries(output).items() if isinstance(value, Tensor)}

@@ -61,12 +61,7 @@ def _other_values(tensor: Tensor, generator: torch.Generator, wide: bool) -> Ten
 
 
 def resized(example: Any, axis: int, samples: int) -> Any:
-    """Return an example with another number of samples: its first ones, repeated if there are too few.
-
-    Example:
-        >>> resized((torch.ones(8, 2), 3), 0, 4)[0].shape, resized(torch.ones(1, 2), 0, 4).shape
-        (torch.Size([4, 2]), torch.Size([4, 2]))
-    """
+    """Return an example with another number of samples: its first ones, repeated if there are too few."""
     length = primary(example).shape[axis]
 
     def take(tensor: Tensor) -> Tensor:
@@ -86,12 +81,7 @@ def varied(tensor: Tensor) -> Tensor:
 
 
 def changed_indices(before: Tensor, after: Tensor) -> list[set[int]] | None:
-    """Return, for each axis, the indices at which two tensors differ; None if they are equal.
-
-    Example:
-        >>> changed_indices(torch.zeros(2, 3), torch.tensor([[0, 0, 0], [1, 1, 1]]))
-        [{1}, {0, 1, 2}]
-    """
+    """Return, for each axis, the indices at which two tensors differ; None if they are equal."""
     if before.shape != after.shape:
         return [set(range(length)) for length in before.shape]
     differ = before != after
@@ -128,10 +118,6 @@ def batch_axes(base: Sequence[Tensor], altered: Mapping[int, Sequence[Tensor]], 
 
     Returns:
         None if nothing changed.
-
-    Example:
-        >>> batch_axes([torch.zeros(5, 3)], {1: [torch.tensor([0, 1, 0]).expand(5, 3)]}, 3)
-        [BatchAxis(axis=1, merged=None)]
     """
     # For each altered sample and each axis, the indices that changed in any of the calls.
     changed: dict[int, list[set[int]]] = {}

@@ -93,10 +93,6 @@ class Patch:
 
     Args:
         outputs: the outputs by module.
-
-    Example:
-        >>> Patch({"0": [1]})("0", 2)
-        1
     """
 
     def __init__(self, outputs: Mapping[str, Sequence[Any]]) -> None:
@@ -116,11 +112,6 @@ class Probe:
         example: a batch; floating-point tensors of one value are replaced by random ones.
         run: calls the network; None for one call.
         reset: returns the copies to their initial state, if it is known.
-
-    Example:
-        >>> probe = Probe(nn.Sequential(nn.Linear(4, 5), nn.ReLU()), torch.rand(2, 4), None)
-        >>> list(probe.observe().events)
-        ['0', '1', '']
     """
 
     def __init__(self, network: nn.Module, example: Any, run: Run | None, reset: Reset | None = None) -> None:
@@ -322,12 +313,7 @@ def is_layer(module: nn.Module) -> bool:
 
 
 def channel_axis_of(module: nn.Module, dims: int) -> int | None:
-    """Return the channel axis of a layer's or norm's output of ``dims`` axes, counted from the end; None if unknown.
-
-    Example:
-        >>> channel_axis_of(nn.Conv2d(1, 2, 3), 4), channel_axis_of(nn.LayerNorm(8), 3), channel_axis_of(nn.ReLU(), 3)
-        (-3, -1, None)
-    """
+    """Return the channel axis of a layer's or norm's output of ``dims`` axes, counted from the end; None if unknown."""
     if isinstance(module, _CHANNELS_LAST):
         return -1
     if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):

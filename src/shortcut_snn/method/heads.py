@@ -57,7 +57,7 @@ def pool(features: Tensor, time_axis: int | None, space: bool = True) -> Tensor:
         layer may change the features in place.
 
     Raises:
-        ValueError: there is no such time axis.
+        ValueError: the time axis is not 0, 1 or None.
 
     Example:
         >>> pool(torch.ones(4, 2, 3, 8, 8), 0).shape, pool(torch.ones(4, 2, 3, 8, 8), 0, space=False).shape

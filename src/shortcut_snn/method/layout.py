@@ -58,7 +58,7 @@ class Layout:
         reset: returns the neurons to their initial state; None if no state outlives a forward pass.
         batch_axis: the axis of samples in the input; None if it was not inferred.
         time_axis: the axis of time in the input; None without one.
-        time_steps: T; None if there is no time axis, or it was not observed.
+        time_steps: T; None without a time axis, or if it was not observed.
         readout: maps the output to logits ``[N, classes]`` or to another prediction; None for the output itself.
         num_classes: width of the logits.
         taps: the tapped submodules.

@@ -1,4 +1,4 @@
-"""Where taps are placed: at the ends of stages, after every block, or at named submodules."""
+"""Placements of taps: at the ends of stages, after every block, or at named submodules."""
 
 import difflib
 import re

@@ -52,7 +52,7 @@ def channels_first(features: Tensor, time_axis: TimeAxis, channel_axis: int | No
     """Return features with the channel axis moved directly after the axes of time and batch.
 
     Raises:
-        ValueError: there is no such axis, or it is the axis of batch or time.
+        ValueError: the axis does not exist, or is that of batch or time.
 
     Example:
         >>> channels_first(torch.ones(2, 16, 48), None, -1).shape  # [N, tokens, C]

@@ -58,10 +58,6 @@ class Resets:
 
     Args:
         resets: the resets.
-
-    Example:
-        >>> Resets((lambda network: print("reset"),))(nn.ReLU())
-        reset
     """
 
     resets: tuple[Reset, ...]

@@ -42,21 +42,11 @@ class Adapter:
 
 
 def is_from(module: nn.Module, package: str) -> bool:
-    """Return whether a module's class or one of its base classes is defined in a package.
-
-    Example:
-        >>> is_from(nn.ReLU(), "torch.nn"), is_from(nn.ReLU(), "norse")
-        (True, False)
-    """
+    """Return whether a module's class or one of its base classes is defined in a package."""
     return any(f"{base.__module__}.".startswith(f"{package}.") for base in type(module).__mro__)
 
 
 def modules_with(network: nn.Module, method: str) -> list[nn.Module]:
-    """Return a network's modules that have a method of this name, except metrics, whose state is their result.
-
-    Example:
-        >>> modules_with(nn.ReLU(), "reset")
-        []
-    """
+    """Return a network's modules that have a method of this name, except metrics, whose state is their result."""
     modules = list(nn.Module.modules(network))
     return [m for m in modules if callable(getattr(m, method, None)) and not is_from(m, "torchmetrics")]

@@ -1,0 +1,98 @@
+"""Hooks on modules and changes of their state that last for one block."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from .random_state import preserve_random_state
+
+
+@contextmanager
+def hooked(
+    modules: Mapping[str, nn.Module],
+    forward: Callable[[str, Any, Any, Any], Any] | None = None,
+    pre: Callable[[str, Any, Any], Any] | None = None,
+) -> Iterator[None]:
+    """Hook modules for a block, and remove the hooks afterwards, also after an error.
+
+    Args:
+        modules: by any names.
+        forward: called with a module's name, the module, its arguments and its output, after its forward pass.
+        pre: called with a module's name, the module and its arguments, before its forward pass.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+        >>> shapes = {}
+        >>> with hooked(dict(net.named_children()), lambda name, module, args, out: shapes.update({name: out.shape})):
+        ...     _ = net(torch.zeros(1, 3))
+        >>> sorted(shapes)
+        ['0', '1']
+    """
+    handles = []
+    try:
+        for name, module in modules.items():
+            if pre is not None:
+                handles.append(module.register_forward_pre_hook(partial(pre, name)))
+            if forward is not None:
+                handles.append(module.register_forward_hook(partial(forward, name)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def preserving_state(model: nn.Module, training: bool = True) -> Iterator[None]:
+    """Restore every module's mode, buffers and gradients, and all random states, after a block.
+
+    In the block the parameters have no gradients, and hooks that follow on gradients, such as an optimizer's step in
+    the backward pass, do not run. In training mode gradients are enabled.
+
+    Args:
+        model: the model.
+        training: its mode in the block; with True, batch norm uses the statistics of the batch.
+
+    Example:
+        >>> net = nn.Sequential(nn.BatchNorm1d(3).eval(), nn.Dropout())
+        >>> with preserving_state(net):
+        ...     net(torch.randn(4, 3)).sum().backward()
+        >>> net[0].training, net[1].training, int(net[0].num_batches_tracked), net[0].weight.grad
+        (False, True, 0, None)
+    """
+    modes = {module: module.training for module in model.modules()}
+    buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    hook_tables = [hooks for p in model.parameters() if (hooks := p._post_accumulate_grad_hooks)]
+    saved_hooks = [dict(hooks) for hooks in hook_tables]
+    try:
+        model.train(training)
+        for hooks in hook_tables:
+            hooks.clear()
+        for parameter in model.parameters():
+            parameter.grad = None
+        with preserve_random_state(), torch.set_grad_enabled(training or torch.is_grad_enabled()):
+            yield
+    finally:
+        for hooks, saved in zip(hook_tables, saved_hooks, strict=True):
+            hooks.update(saved)
+        for module, mode in modes.items():
+            module.training = mode
+        for name, parameter in model.named_parameters():
+            parameter.grad = gradients[name]
+        _restore_buffers(model, buffers)
+
+
+@torch.no_grad()
+def _restore_buffers(model: nn.Module, buffers: Mapping[str, torch.Tensor]) -> None:
+    for name, buffer in list(model.named_buffers()):
+        saved = buffers.get(name, buffer)
+        if buffer.shape == saved.shape and buffer.is_leaf:
+            buffer.copy_(saved)
+        else:
+            # Neuron state that was replaced by a tensor with a graph, or of another batch size.
+            owner, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(owner), attribute, saved)
