@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Reading and writing of small files; a file is written completely or not at all."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ _STRAY = re.compile(rf"^{re.escape(_PREFIX)}.+-[0-9a-f]{{8}}(\.\w+)?$")
 
 
 class WriteError(OSError):
-    """A file that could not be written, and why, in one line."""
+    """A file that could not be written; the message gives the reason in one line."""
 
     def __init__(self, path: Path, error: OSError) -> None:
         super().__init__(error.errno, error.strerror or str(error))
@@ -28,22 +28,22 @@ class WriteError(OSError):
 
 
 def expanded(path: str | Path) -> Path:
-    """Return a path with ``~`` and ``~name`` in it as the home folders they stand for.
+    """Return a path with ``~`` and ``~name`` replaced by home folders.
 
     Raises:
-        ValueError: nobody of that name is known here.
+        ValueError: the user does not exist.
     """
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise ValueError(f"{path}: there is no home folder of that name; write the path out") from None
+        raise ValueError(f"{path}: the home folder does not exist; write the whole path") from None
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder if it is not there.
+    """Create a folder and its parents, if they are missing.
 
     Raises:
-        WriteError: it cannot be made.
+        WriteError: it cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,17 +53,17 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; rename it to ``path`` if the block ends well, else remove it.
+    """Yield a temporary file next to ``path``; rename it to ``path`` if the block succeeds, else remove it.
 
     The rename is atomic, so a reader, or the next process after a kill, sees the old file or the new one.
 
     Raises:
-        WriteError: the folder cannot be written to, or the disk is full; the old file is as it was.
+        WriteError: the folder is read-only, or the disk is full; the old file is unchanged.
     """
     make_folder(path.parent)
     temporary = path.with_name(f"{_PREFIX}{path.stem}-{secrets.token_hex(4)}{path.suffix}")
     try:
-        # The umask applies by itself; asking for it would mean setting it, for all threads.
+        # os.open applies the umask; reading the umask would mean to set it, for all threads.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise WriteError(path, error) from error
@@ -94,47 +94,47 @@ def remove_strays(folder: Path, older_than: float = 0.0) -> None:
                     path.unlink()
 
 
-def refuse_others(folder: Path, said: str, ours: Container[str] = ()) -> None:
-    """Refuse a folder that holds something else, which files of ours might replace.
+def refuse_others(folder: Path, message: str, expected: Container[str] = ()) -> None:
+    """Raise an error if a folder holds files that this package did not write and might replace.
 
     Args:
         folder: it may be missing.
-        said: begins what is said where it does.
-        ours: names of what may be there besides what killed writers left.
+        message: start of the error's message.
+        expected: names of files that may be there.
 
     Raises:
-        FileExistsError: it does; the message names one of these.
+        FileExistsError: the folder holds another file; the message names it.
     """
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.name not in ours and not _STRAY.match(path.name):
-            raise FileExistsError(f"{said}, but {path.name}; name another folder")
+        if path.name not in expected and not _STRAY.match(path.name):
+            raise FileExistsError(f"{message}, but {path.name}; name another folder")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file completely or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return an object from a JSON file; an empty one where there is no file.
+    """Return the object in a JSON file, an empty one if the file is missing.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: the file is damaged.
     """
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is damaged: it holds no JSON object")
-    return found
+        content = None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it does not hold a JSON object")
+    return content
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV, whole or not at all; columns in order of first appearance."""
+    """Write rows as a CSV file, completely or not at all; the columns are in order of first appearance."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")

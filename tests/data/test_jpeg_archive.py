@@ -70,5 +70,5 @@ def test_an_archive_of_pngs_loses_nothing(archive: Path, colour: tuple[np.ndarra
 def test_more_images_than_there_are(archive: Path, tmp_path: Path) -> None:
     done = run(archive, tmp_path / "plain.npz", "--train", 100)
     assert done.returncode != 0
-    assert done.stderr.strip() == "--train 100: there are 60 images of this part."
+    assert "60 images" in done.stderr
     assert not (tmp_path / "plain.npz").exists()

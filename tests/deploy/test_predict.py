@@ -66,7 +66,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(digits, tmp_path, cap
     assert "5.png" in said.out
     first, second = said.err.splitlines()
     assert first.startswith(f"shortcut-snn: {tmp_path / 'broken.png'} is damaged")
-    assert second == f"shortcut-snn: {tmp_path / 'gone.png'}: there is no such file"
+    assert second == f"shortcut-snn: {tmp_path / 'gone.png'}: the file does not exist"
     with pytest.raises(ValueError, match=r"broken\.png is damaged"):
         list(predict(load("digits-resnet18"), [tmp_path]))
 

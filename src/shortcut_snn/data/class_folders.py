@@ -12,7 +12,7 @@ def class_names(folder: Path) -> list[str]:
     """Return the sorted names of the folders in ``folder``, except hidden ones.
 
     Raises:
-        FileNotFoundError: there are none.
+        FileNotFoundError: the folder has no folders.
     """
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not names:
@@ -44,7 +44,7 @@ def classes_and_parts(root: Path) -> tuple[list[str], list[str]]:
         ValueError: the parts have different classes, share a folder, or have names such as Train or validation.
     """
     if not root.is_dir():
-        raise FileNotFoundError(f"data.root: there is no folder {root}")
+        raise FileNotFoundError(f"data.root: the folder {root} does not exist")
     folders = class_names(root)
     has_parts = "train" in folders
     misnamed = [name for name in folders if name.lower() in _PART_NAMES and not (has_parts and name in _PARTS)]

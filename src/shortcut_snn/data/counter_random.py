@@ -1,4 +1,4 @@
-"""Random numbers as a pure function of counters, so that there is no state to save, restore or share.
+"""Random numbers as a pure function of counters, without a state to save, restore or share.
 
 SplitMix64 in numpy (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014) gives the same bits
 on every machine and with every version of every library. A split, the order of an epoch and the crop of one image each

@@ -47,7 +47,7 @@ class InputFiles:
 
     @property
     def is_events(self) -> bool:
-        """Whether inputs are recordings of events."""
+        """True if inputs are recordings of events, False if they are images."""
         return bool(self.description["kind"] == "events")
 
     @property
@@ -64,11 +64,11 @@ class InputFiles:
         """Return the path of a file itself; for a folder, the sorted paths of all inputs below it.
 
         Raises:
-            InputError: there is no such file, or the folder holds no inputs.
+            InputError: the file does not exist, or the folder holds no inputs.
         """
         if not path.is_dir():
             if not path.exists():
-                raise InputError(f"{path}: there is no such file")
+                raise InputError(f"{path}: the file does not exist")
             return [path]
         paths = [Path(file) for file in visible_files(path, self.extensions)]
         if not paths:

@@ -1,13 +1,12 @@
 """Loaders whose every sample is a function of (seed, epoch, index), for any number of workers and processes."""
 
-import os
 from abc import abstractmethod
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ..machine import TooLarge
+from ..machine import check_processes
 from .counter_random import Stream, permutation
 from .data import Data, Loaders
 from .sampler import SeededSampler
@@ -51,9 +50,7 @@ class SeededData(Data):
 
     def loaders(self, seed: int, rank: int = 0, world: int = 1) -> Loaders:
         """Make the loaders of one process; see :meth:`.Data.loaders`."""
-        most = max(16, 4 * (os.cpu_count() or 1))
-        if self.workers > most:
-            raise TooLarge(f"data.workers: {self.workers:,} loader processes are too many here; use at most {most}")
+        check_processes(self.workers, "data.workers", "loader processes")
         train, validation, test = self.seeded(seed)
         sampler = SeededSampler(len(train), seed, shuffle=True, rank=rank, world=world)
         # Batch normalisation cannot learn from a single sample.

@@ -125,17 +125,6 @@ def test_a_damaged_recording_is_named_in_one_line_by_workers_too(fresh: Path) ->
     assert "\n" not in str(caught.value)
 
 
-def test_a_recording_that_changes_during_training_is_named(fresh: Path) -> None:
-    data = config(fresh).load(T)
-    assert isinstance(data.train, EventImages)
-    path = fresh / data.train.recordings[7].name if fresh.is_dir() else fresh
-    content = path.read_bytes()
-    path.unlink()
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"^{path} has changed"):
-        data.train.fetch([7])
-
-
 def test_a_data_set_can_be_sent_to_another_process(source: Path) -> None:
     data = config(source).load(T)
     data.train.fetch([0])

@@ -121,7 +121,6 @@ class Trial(Recording):
             events = read_aedat3(Path(path), self.start, self.end)
         except OSError as error:
             raise RecordingError(f"{path} cannot be read: {error.strerror}") from error
-        self.state.check()
         return check_events(events, sensor, f"{path} from {self.start} to {self.end} us")
 
 
@@ -176,7 +175,6 @@ class GestureArray(Recording):
         array = load_array(Path(path))
         if array.ndim != 2 or array.shape[1] != 4 or array.dtype.kind not in "iuf":
             raise RecordingError(f"{path} is not a gesture: it holds no array [n, 4] of x, y, p and t")
-        self.state.check()
         x, y, p, t = array.T
         return check_events(Events.of(t * 1000, x, y, p > 0), sensor, path)
 

@@ -46,12 +46,12 @@ class RecordingArchive(EventSet):
         """List the recordings.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError: the file does not exist.
             ValueError: the file is damaged, or its arrays do not fit together.
         """
         path = self.path
         if not path.is_file():
-            raise FileNotFoundError(f"data.root: there is no file {path}")
+            raise FileNotFoundError(f"data.root: the file {path} does not exist")
         archive = EventArchive(FileState.of(path))
         labels, is_test = archive.labels()
         recordings = [ArchivedRecording(f"{number:05d}", archive, number) for number in range(len(labels))]
@@ -106,7 +106,6 @@ class EventArchive:
 
     def _load(self, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
         arrays = read_npz(self.state.path, required, optional)
-        self.state.check()
         for name, array in arrays.items():
             if array.ndim != 1 or array.dtype.kind not in "iub":
                 raise RecordingError(

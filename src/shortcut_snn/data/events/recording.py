@@ -76,7 +76,7 @@ def check_events(events: Events, sensor: Sensor, source: str) -> Events:
         source: name of the file, for errors.
 
     Raises:
-        RecordingError: there are no events, one lies outside the sensor, the clock restarts, or times are out of order.
+        RecordingError: the recording is empty, an event is outside the sensor, or times are unordered.
     """
     if not len(events):
         raise RecordingError(f"{source} is empty: it holds no events")
@@ -137,7 +137,8 @@ class Recording(ABC):
 class FileState:
     """The state of a file when its set was listed, from the file system alone.
 
-    It includes ctime, which no program sets: a file replaced by one of the same size and date is noticed.
+    It includes ctime, which no program sets: cached frames of a file that was replaced by one of the same size and date
+    are not used.
     """
 
     path: str
@@ -158,16 +159,3 @@ class FileState:
     def identity(self) -> tuple[str | int, ...]:
         """Return all fields."""
         return self.path, self.size, self.modified, self.changed
-
-    def check(self) -> None:
-        """Check that the file, which was just read, has not changed since it was listed.
-
-        Raises:
-            RecordingError: the file has changed or is missing.
-        """
-        try:
-            unchanged = FileState.of(self.path) == self
-        except OSError as error:
-            raise RecordingError(f"{self.path} cannot be read any more: {error.strerror}") from error
-        if not unchanged:
-            raise RecordingError(f"{self.path} has changed since the set was listed; start again")

@@ -34,16 +34,10 @@ class CIFAR10(StoredSet):
 
     default_augment: ClassVar = (Crop(), Flip())
     root_is: ClassVar = "folder that holds (or, with data.download=true, will hold) cifar-10-batches-py"
+    torchvision_class: ClassVar = "CIFAR10"
     # Measured over the official training images.
     mean: ClassVar[tuple[float, ...]] = (0.4914, 0.4822, 0.4465)
     std: ClassVar[tuple[float, ...]] = (0.2470, 0.2435, 0.2616)
-
-    @staticmethod
-    def official() -> Any:
-        """Return torchvision's class of the set."""
-        from torchvision.datasets import CIFAR10 as official
-
-        return official
 
     def read(self) -> Source:
         """Read the official files, after downloading them if that is allowed.
@@ -52,7 +46,10 @@ class CIFAR10(StoredSet):
             FileNotFoundError: a file is missing and ``download`` is false.
             ValueError: a file is not the official one, or the download failed.
         """
-        official = self.official()
+        # torchvision takes a second to import, and most uses of this package do not need it.
+        from torchvision import datasets
+
+        official: Any = getattr(datasets, self.torchvision_class)
         folder = self.path / official.base_folder
         names = [name for name, _ in (*official.train_list, *official.test_list)] + [official.meta["filename"]]
         if self.download and not all((folder / name).is_file() for name in names):
@@ -88,15 +85,9 @@ class CIFAR100(CIFAR10):
     """
 
     root_is: ClassVar = "folder that holds (or, with data.download=true, will hold) cifar-100-python"
+    torchvision_class: ClassVar = "CIFAR100"
     mean: ClassVar[tuple[float, ...]] = (0.5071, 0.4865, 0.4409)
     std: ClassVar[tuple[float, ...]] = (0.2673, 0.2564, 0.2762)
-
-    @staticmethod
-    def official() -> Any:
-        """Return torchvision's class of the set."""
-        from torchvision.datasets import CIFAR100 as official
-
-        return official
 
 
 def _to_images(part: Any) -> ArrayImages:

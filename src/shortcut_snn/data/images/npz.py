@@ -42,12 +42,12 @@ class ImageArchive(StoredSet):
         """Read the archive.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError: the file does not exist.
             ValueError: the file is damaged, or its arrays do not fit together.
         """
         path = self.path
         if not path.is_file():
-            raise FileNotFoundError(f"data.root: there is no file {path}")
+            raise FileNotFoundError(f"data.root: the file {path} does not exist")
         arrays = read_npz(path, _REQUIRED, _OPTIONAL)
         if ("x_val" in arrays) != ("y_val" in arrays):
             raise ValueError(f"{path} has one of x_val and y_val without the other")
