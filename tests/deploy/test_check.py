@@ -20,9 +20,9 @@ def negated(network):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("to", ["safetensors", "nir", "onnx", "torch-export"])
+@pytest.mark.parametrize("to", ["safetensors", "nir", "onnx"])
 def test_a_wrong_export_leaves_no_file(to, tmp_path, monkeypatch):
-    network, spec = small() if to in ("onnx", "torch-export") else family("basic")
+    network, spec = small() if to == "onnx" else family("basic")
     monkeypatch.setattr("shortcut_snn.deploy.export.fold", lambda network, example: negated(network))
     with pytest.raises(ValueError, match="predictions agree"):
         export_network(network, spec, batch(spec), to, tmp_path)

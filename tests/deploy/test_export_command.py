@@ -79,7 +79,7 @@ def test_the_card_holds_what_the_run_measured(trained, exported):
     assert exported_card.recipe["network"]["kind"] == "resnet8"
     assert set(exported_card.files.values()) == {path.name for path in exported.glob("network*")}
     text = (exported / "README.md").read_text()
-    assert f"- test: {100 * result['test_last']['accuracy']:.2f} %" in text
+    assert f"{100 * result['test_last']['accuracy']:.2f} % (test)" in text
     assert "library_name: shortcut-snn" in text
 
 

@@ -1,7 +1,7 @@
 """The card of a trained network: ``card.json`` for programs, ``README.md`` for the Hugging Face hub."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,10 @@ from ..files import write_text
 
 CARD, README = "card.json", "README.md"
 ENERGY = {
-    "energy_pj": "operations of an input in 45 nm (AC and MAC)",
+    "energy_pj": "AC and MAC operations",
     "relu_energy_pj": "the same network with ReLUs",
-    "total_energy_pj": "operations and memory of an input",
-    "quantised_energy_pj": "the same network with ReLUs and quantised activations, with memory",
+    "total_energy_pj": "with memory",
+    "quantised_energy_pj": "the same network with quantised ReLUs, with memory",
 }
 """Measured energies of an input in picojoules, and how the README calls them."""
 
@@ -112,34 +112,21 @@ def readme(card: Card, name: str = "path/of/this/folder") -> str:
 
 
 _TEMPLATE = """\
-# {name}
+# {card.name}
 
-A spiking {network} ({neuron} neurons, {time_steps} time steps) for {num_classes} classes of {data} \
-({channels} channels, {size} pixels), trained with shortcut-snn {version}.
+A spiking {network[kind]} ({network[time_steps]} time steps) for {data[name]}, trained with shortcut-snn {card.version}.
 
-Weights: {weights}.
-
-## Data
-
-Licence: {licence}
-
-{samples}
-
-Classes: {classes}
-
-## Accuracy
-
-{accuracy}
-
-## Energy
-
-{energy}
+- Weights: {card.weights}
+- Inputs: {card.inputs}
+- Classes: {classes}
+- Samples: {samples}
+- Licence of the data: {data[licence]}
+- Accuracy: {accuracy}
+- Energy of an input in 45 nm: {energy}
 
 ## Use
 
 {use}
-
-Inputs: {inputs}
 
 ## Files
 
@@ -155,7 +142,7 @@ _USE = """\
 ```python
 from shortcut_snn import load
 
-network = load({name})
+network = load("{name}")
 labels = network.predict(images)  # uint8, as they come from the data set
 ```
 
@@ -163,32 +150,22 @@ labels = network.predict(images)  # uint8, as they come from the data set
 
 
 def _text(card: Card, name: str) -> str:
-    network, neuron, data = card.recipe.get("network", {}), card.recipe.get("neuron", {}), card.data
-    classes = list(map(str, data.get("classes", ())))
+    unknown = {"kind": "network", "time_steps": "?", "name": "images", "licence": None}
+    data = unknown | card.data
     has_weights = any(file.endswith(".safetensors") for file in card.files.values())
     return _TEMPLATE.format(
-        name=card.name,
-        network=network.get("kind", "network"),
-        neuron=neuron.get("kind", "?"),
-        time_steps=network.get("time_steps", "?"),
-        num_classes=len(classes),
-        data=data.get("name", "images"),
-        channels=data.get("channels", "?"),
-        size=" x ".join(map(str, data.get("image_size", ("?",)))),
-        version=card.version,
-        weights=card.weights or "not stated",
-        licence=data.get("licence") or "not stated",
-        samples=_items(f"{part}: {count:,}" for part, count in (data.get("samples") or {}).items()),
-        classes=", ".join(classes),
-        accuracy=_items(f"{part}: {100 * value:.2f} %" for part, value in card.accuracy.items()),
-        energy=_items(f"{ENERGY.get(key, key)}: {value / 1000:,.1f} nJ" for key, value in (card.energy or {}).items()),
-        use=_USE.format(name=json.dumps(name)) if has_weights else "Open a file with the runtime of its format.",
-        inputs=card.inputs or "not stated",
-        files=_items(f"`{file}`: {what}" for what, file in card.files.items()),
+        card=card,
+        network=unknown | card.recipe.get("network", {}),
+        data=data | {"licence": data["licence"] or "not stated"},
+        classes=", ".join(map(str, data.get("classes", ()))),
+        samples=_join(f"{count:,} ({part})" for part, count in data.get("samples", {}).items()),
+        accuracy=_join(f"{100 * value:.2f} % ({part})" for part, value in card.accuracy.items()),
+        energy=_join(f"{value / 1000:,.1f} nJ ({ENERGY.get(key, key)})" for key, value in (card.energy or {}).items()),
+        use=_USE.format(name=name) if has_weights else "Open a file with the runtime of its format.",
+        files="\n".join(f"- `{file}`: {what}" for what, file in card.files.items()),
         recipe=json.dumps(card.recipe, indent=2),
     )
 
 
-def _items(items: Any) -> str:
-    """Return a Markdown list, or one sentence in place of an empty one."""
-    return "\n".join(f"- {item}" for item in items) or "Not stated."
+def _join(parts: Iterable[str]) -> str:
+    return ", ".join(parts) or "not measured"

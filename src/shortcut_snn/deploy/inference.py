@@ -138,7 +138,7 @@ def load(
         precision: ``"float32"``, or ``"bfloat16"`` on processors that support it.
 
     Raises:
-        FileNotFoundError: there is no such network.
+        FileNotFoundError: the network does not exist.
         OSError: the hub cannot be reached, or huggingface_hub is not installed.
         ValueError: the file is damaged, or of another format.
 

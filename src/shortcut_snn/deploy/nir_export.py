@@ -14,7 +14,7 @@ from ..files import replacing
 from .nir_graph import DT, nir_graph
 from .optional import require
 from .prepare import Prepare
-from .runtime import Runtime, State, mean_logits
+from .runtime import FileRuntime, Runtime, State
 from .spec import NetworkSpec
 
 
@@ -35,7 +35,7 @@ class NIR:
         return NirRuntime(path, spec)
 
 
-class NirRuntime:
+class NirRuntime(FileRuntime):
     """A NIR file in nirtorch.
 
     Args:
@@ -47,14 +47,11 @@ class NirRuntime:
     """
 
     def __init__(self, path: Path, spec: NetworkSpec) -> None:
+        super().__init__(spec, streaming=True)
         nir, nirtorch = require("nir", "NIR export"), require("nirtorch", "NIR export")
-        self.spec, self.prepare = spec, Prepare(spec)
+        self.prepare = Prepare(spec)
         modules = {nir.LIF: _lif, nir.IF: _if, nir.Conv2d: _conv, nir.Affine: _linear}
         self.module = nirtorch.nir_to_torch(nir.read(path), modules).eval()
-
-    def logits(self, images: Tensor) -> Tensor:
-        """Return logits; see :class:`~.runtime.Runtime`."""
-        return mean_logits(self, images, self.spec.time_steps)
 
     @torch.inference_mode()
     def step(self, frame: Tensor, state: Any) -> tuple[Tensor, State]:

@@ -14,7 +14,7 @@ from .. import components
 from ..files import replacing
 from .graph import Graph, input_dtype, make_graph
 from .optional import require
-from .runtime import Runtime, State, mean_logits
+from .runtime import FileRuntime, Runtime, State
 from .spec import NetworkSpec
 
 _SPEC_KEY = "shortcut_snn"
@@ -94,7 +94,7 @@ def _name_batch_axis(graph: Any) -> None:
                 axis.dim_param = re.sub(rf"\b{re.escape(symbol)}\b", "batch", axis.dim_param)
 
 
-class OnnxRuntime:
+class OnnxRuntime(FileRuntime):
     """An ONNX file in onnxruntime.
 
     Args:
@@ -107,29 +107,19 @@ class OnnxRuntime:
     """
 
     def __init__(self, path: Path, spec: NetworkSpec, streaming: bool) -> None:
+        super().__init__(spec, streaming)
         onnxruntime = require("onnxruntime", "ONNX export")
         onnxruntime.disable_telemetry_events()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = torch.get_num_threads()
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        self.spec, self.streaming = spec, streaming
 
-    def logits(self, images: Tensor) -> Tensor:
-        """Return logits; see :class:`~.runtime.Runtime`."""
-        return mean_logits(self, images, self.spec.time_steps) if self.streaming else self._run([images])[0]
-
-    def step(self, frame: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Return the logits and membrane potentials of one step; see :class:`~.runtime.Runtime`."""
-        if not self.streaming:
-            raise ValueError("this ONNX file runs whole sequences; export it with streaming to run single steps")
+    def run(self, images: Tensor, state: State | None) -> list[Tensor]:
+        """Return logits, and membrane potentials; see :class:`~.runtime.FileRuntime`."""
+        first, *others = self.session.get_inputs()
         if state is None:
-            state = [torch.zeros(len(frame), *value.shape[1:]) for value in self.session.get_inputs()[1:]]
-        logits, *after = self._run([frame, *state])
-        return logits, after
-
-    def _run(self, inputs: list[Tensor]) -> list[Tensor]:
-        inputs[0] = inputs[0].to(input_dtype(self.spec))
-        names = [value.name for value in self.session.get_inputs()]
-        feeds = {name: x.numpy() for name, x in zip(names, inputs, strict=True)}
+            state = [torch.zeros(len(images), *value.shape[1:]) for value in others]
+        feeds = {first.name: images.to(input_dtype(self.spec)).numpy()}
+        feeds |= {value.name: x.numpy() for value, x in zip(others, state, strict=True)}
         return [torch.from_numpy(output) for output in self.session.run(None, feeds)]

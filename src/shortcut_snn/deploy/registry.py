@@ -71,7 +71,7 @@ def card(name: str | Path, root: str | Path | None = None, revision: str | None 
     """Return the card of a network; the arguments are those of :func:`load`.
 
     Raises:
-        FileNotFoundError: there is no such network, or it has no card.
+        FileNotFoundError: the network does not exist, or has no card.
         OSError: the hub cannot be reached, or huggingface_hub is not installed.
         ValueError: the card is damaged.
     """

@@ -1,9 +1,10 @@
-"""The two protocols of an export format: what writes a file, and what runs it."""
+"""The two protocols of an export format: an exporter writes a file, and a runtime runs it."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from .. import components
@@ -58,11 +59,34 @@ class Exporter(Protocol):
 components.exporter.type = Exporter
 
 
-def mean_logits(runtime: Runtime, images: Tensor, time_steps: int) -> Tensor:
-    """Run a sequence step by step and return the mean of the logits over time."""
-    logits, state = runtime.step(images[:, 0] if images.dim() == 5 else images, None)
-    total = logits
-    for t in range(1, time_steps):
-        logits, state = runtime.step(images[:, t] if images.dim() == 5 else images, state)
-        total = total + logits
-    return total / time_steps
+class FileRuntime:
+    """Base of runtimes of a file that takes images, or a frame and membrane potentials.
+
+    Args:
+        spec: the network's specification.
+        streaming: whether the file runs a single time step.
+    """
+
+    def __init__(self, spec: NetworkSpec, streaming: bool) -> None:
+        self.spec, self.streaming = spec, streaming
+
+    def run(self, images: Tensor, state: State | None) -> Sequence[Tensor]:
+        """Return what the file computes: logits, and membrane potentials if it runs a single time step."""
+        raise NotImplementedError
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return logits; see :class:`Runtime`."""
+        if not self.streaming:
+            return self.run(images, None)[0]
+        logits, state = [], None
+        for t in range(self.spec.time_steps):
+            step, state = self.step(images[:, t] if images.dim() == 5 else images, state)
+            logits.append(step)
+        return torch.stack(logits).mean(0)
+
+    def step(self, frame: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Return the logits and membrane potentials of one step; see :class:`Runtime`."""
+        if not self.streaming:
+            raise ValueError("this file runs whole sequences; export it with streaming to run single steps")
+        logits, *after = self.run(frame, state)
+        return logits, after

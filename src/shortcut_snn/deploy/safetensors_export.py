@@ -13,7 +13,7 @@ from .folding import fold
 from .runtime import Runtime
 from .spec import NetworkSpec
 from .torch_runtime import TorchRuntime
-from .weights import check_fits, read_network, save_network
+from .weights import load_into, read_network, save_network
 
 _FOLDED = "folded"
 
@@ -59,13 +59,12 @@ def read_folded(path: Path) -> tuple[nn.Module, NetworkSpec]:
             network = fold(network, example) if is_folded else network
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path} does not describe a network: {' '.join(str(error).split())}") from None
-    check_fits(network, state, path)
-    for name, expected in network.state_dict().items():
-        if (state[name].dtype, expected.dtype) == (torch.float16, torch.float32):
-            state[name] = state[name].float()
-        if state[name].dtype != expected.dtype:
-            raise ValueError(f"{path} does not fit the network ({name} has the type {state[name].dtype})")
-        if not torch.isfinite(state[name]).all():
+    dtypes = {name: tensor.dtype for name, tensor in network.state_dict().items()}
+    state = {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in state.items()}
+    load_into(network, state, path, assign=True)
+    for name, tensor in network.state_dict().items():
+        if tensor.dtype != dtypes[name]:
+            raise ValueError(f"{path} does not fit the network: {name} has the type {tensor.dtype}")
+        if not torch.isfinite(tensor).all():
             raise ValueError(f"{path} is damaged: {name} holds values that are not finite")
-    network.load_state_dict(state, assign=True)
     return network.requires_grad_(False) if is_folded else fold(network, example), spec

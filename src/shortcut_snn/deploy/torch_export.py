@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .. import components
 from ..files import replacing
 from .graph import Graph, input_dtype, make_graph
-from .runtime import Runtime, State, mean_logits
+from .runtime import FileRuntime, Runtime, State
 from .spec import NetworkSpec
 
 
@@ -26,7 +26,7 @@ class TorchExport:
     def export(self, network: nn.Module, spec: NetworkSpec, path: Path, streaming: bool) -> Runtime:
         """Write the file; see :class:`~.runtime.Exporter`."""
         write_program(make_graph(network, spec, streaming), path)
-        return ProgramRuntime(path, spec)
+        return ProgramRuntime(path, spec, streaming)
 
 
 def write_program(graph: Graph, path: Path) -> None:
@@ -39,33 +39,24 @@ def write_program(graph: Graph, path: Path) -> None:
         torch.export.save(graph.program, temporary)
 
 
-class ProgramRuntime:
+class ProgramRuntime(FileRuntime):
     """A ``.pt2`` file in torch.
 
     Args:
         path: a trusted file: torch gives no guarantee for others.
         spec: the network's specification.
+        streaming: whether the file runs a single time step.
     """
 
-    def __init__(self, path: Path, spec: NetworkSpec) -> None:
+    def __init__(self, path: Path, spec: NetworkSpec, streaming: bool) -> None:
+        super().__init__(spec, streaming)
         program = torch.export.load(path)
         self.module, self.examples = program.module(), program.example_inputs[0]
-        self.spec, self.streaming = spec, len(self.examples) > 1
 
-    def logits(self, images: Tensor) -> Tensor:
-        """Return logits; see :class:`~.runtime.Runtime`."""
-        return mean_logits(self, images, self.spec.time_steps) if self.streaming else self._run(images)[0]
-
-    def step(self, frame: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Return the logits and membrane potentials of one step; see :class:`~.runtime.Runtime`."""
-        if not self.streaming:
-            raise ValueError("this program runs whole sequences; export it with streaming to run single steps")
+    @torch.inference_mode()
+    def run(self, images: Tensor, state: State | None) -> tuple[Tensor, ...]:
+        """Return logits, and membrane potentials; see :class:`~.runtime.FileRuntime`."""
         if state is None:
-            state = [torch.zeros(len(frame), *example.shape[1:]) for example in self.examples[1:]]
-        logits, *after = self._run(frame, *state)
-        return logits, after
-
-    def _run(self, images: Tensor, *state: Any) -> tuple[Tensor, ...]:
-        with torch.inference_mode():
-            outputs: tuple[Tensor, ...] = self.module(images.to(input_dtype(self.spec)), *state)
+            state = [torch.zeros(len(images), *example.shape[1:]) for example in self.examples[1:]]
+        outputs: tuple[Tensor, ...] = self.module(images.to(input_dtype(self.spec)), *state)
         return outputs

@@ -57,30 +57,19 @@ def read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return state, about
 
 
-def load_into(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load a state into a network of the same names and shapes.
+def load_into(network: nn.Module, state: Mapping[str, Tensor], path: Path, assign: bool = False) -> None:
+    """Load the state of a file into a network of the same names and shapes.
+
+    Args:
+        network: the network.
+        state: the state, from :func:`read_network`.
+        path: the file, for the message.
+        assign: let the network take the tensors themselves, not their values.
 
     Raises:
         ValueError: names or shapes differ; the message names the first ones.
     """
-    check_fits(network, state, path)
-    network.load_state_dict(dict(state))
-
-
-def check_fits(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Check that a state has the names and shapes of a network.
-
-    Raises:
-        ValueError: names or shapes differ; the message names the first ones.
-    """
-    expected = network.state_dict()
-    differences = {
-        "missing": expected.keys() - state.keys(),
-        "not in the network": state.keys() - expected.keys(),
-        "of another shape": {
-            name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape
-        },
-    }
-    if any(differences.values()):
-        listed = (f"{what}: {', '.join(sorted(names)[:3])}" for what, names in differences.items() if names)
-        raise ValueError(f"{path} does not fit the network ({'; '.join(listed)})")
+    try:
+        network.load_state_dict(dict(state), assign=assign)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit the network: {' '.join(str(error).split())[:300]}") from None
