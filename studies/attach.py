@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from shortcut_snn.diagnosis.statistics import mean_interval, with_interval
+from shortcut_snn.diagnosis import mean_interval, with_interval
 from shortcut_snn.files import write_text
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -15,8 +15,7 @@ import torch
 
 from shortcut_snn import nets
 from shortcut_snn.data import Digits, ImageArchive
-from shortcut_snn.diagnosis.calibration import calibrate
-from shortcut_snn.diagnosis.layers import examine
+from shortcut_snn.diagnosis import calibrate, examine
 from shortcut_snn.files import write_csv
 from shortcut_snn.neurons import LIF, ATan, Rectangle, Triangle
 

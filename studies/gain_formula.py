@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from shortcut_snn import nets
-from shortcut_snn.diagnosis.layers import chain, examine
-from shortcut_snn.diagnosis.statistics import geometric_mean
+from shortcut_snn.diagnosis import chain, examine, geometric_mean
 from shortcut_snn.files import write_csv
 from shortcut_snn.introspection import find_neurons
 from shortcut_snn.module_state import hooked

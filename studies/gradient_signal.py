@@ -17,9 +17,7 @@ import torch
 
 from shortcut_snn import LogitSum, LossSum, Shortcut, nets
 from shortcut_snn.data import ImageArchive
-from shortcut_snn.diagnosis.calibration import calibrate
-from shortcut_snn.diagnosis.gradients import measure, signal
-from shortcut_snn.diagnosis.statistics import geometric_mean
+from shortcut_snn.diagnosis import calibrate, geometric_mean, mean_cosine, measure_gradients
 from shortcut_snn.files import write_csv
 from shortcut_snn.neurons import LIF, Rectangle, Triangle
 
@@ -58,12 +56,12 @@ def main() -> None:
         if options.calibrate:
             calibrate(net, batches[:1])
         model = Shortcut(net.to(memory_format=torch.channels_last), taps, num_classes=10)
-        reports = [measure(model, images, labels, objective, balance) for images, labels in batches]
+        reports = [measure_gradients(model, images, labels, objective, balance) for images, labels in batches]
         row = {
             "network": depth,
             "surrogate": name,
             "path": path,
-            "cosine": round(signal([report.first for report in reports]), 4),
+            "cosine": round(mean_cosine([report.first for report in reports]), 4),
             "rms": f"{geometric_mean([report.first.square().mean().sqrt().item() for report in reports]):.3g}",
             "first_to_last": f"{geometric_mean([report.ratio for report in reports]):.3g}",
         }

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from statistics import mean
 
-from shortcut_snn.diagnosis.statistics import mean_interval, with_interval
+from shortcut_snn.diagnosis import mean_interval, with_interval
 from shortcut_snn.files import write_csv, write_text
 
 

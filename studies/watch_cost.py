@@ -14,9 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from shortcut_snn import nets
-from shortcut_snn.diagnosis.layers import layer_reports
-from shortcut_snn.diagnosis.probe import probe
-from shortcut_snn.diagnosis.verdict import judge
+from shortcut_snn.diagnosis import judge, layer_reports, probe
 
 
 def main() -> None:

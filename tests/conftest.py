@@ -21,7 +21,7 @@ from .pictures import coarse
 torch.set_num_threads(1)
 settings.register_profile("tests", deadline=None, max_examples=25, derandomize=True, database=None)
 settings.load_profile("tests")
-FULL = plots._save
+FULL = plots.save_figure
 
 
 def pytest_collection_finish() -> None:
@@ -49,7 +49,7 @@ def coarse_pictures() -> Iterator[None]:
 @pytest.fixture
 def full_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw pictures as a user gets them."""
-    monkeypatch.setattr(plots, "_save", FULL)
+    monkeypatch.setattr(plots, "save_figure", FULL)
 
 
 @pytest.fixture

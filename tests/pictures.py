@@ -1,4 +1,4 @@
-"""Pictures of one pixel: half of what a tiny run takes is pictures."""
+"""Figures of one pixel, since drawing takes half the time of a tiny run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from shortcut_snn.diagnosis import plots
 
 @contextmanager
 def coarse() -> Iterator[None]:
-    """Save pictures of one pixel within the block; all but that is done as ever."""
+    """Save figures of one pixel inside the block."""
 
     def save(figure: Figure, path: Path) -> None:
         if path.suffix == ".svg":
@@ -21,5 +21,5 @@ def coarse() -> Iterator[None]:
         else:
             Image.new("RGB", (1, 1)).save(path)
 
-    with mock.patch.object(plots, "_save", save):
+    with mock.patch.object(plots, "save_figure", save):
         yield

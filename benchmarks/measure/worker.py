@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from shortcut_snn.diagnosis.memory import PeakMemory, trim
+from shortcut_snn.diagnosis import PeakMemory, release_memory
 
 from .. import tasks
 from ..cell import Cell
@@ -48,7 +48,7 @@ class Contender:
     def rest(self) -> None:
         """Hold as little as possible while the others take their turns."""
         self.task.release()
-        trim(self.device)
+        release_memory(self.device)
 
     def _drain(self) -> None:
         if self.device == "cuda":

@@ -15,7 +15,7 @@ from shortcut_snn.cli import main
 from shortcut_snn.cli.evaluate import evaluate
 from shortcut_snn.cli.gradients import gradients
 from shortcut_snn.deploy import read_network
-from shortcut_snn.diagnosis.diagnosis import Diagnosis
+from shortcut_snn.diagnosis import Diagnosis
 from shortcut_snn.introspection import spiking_layers
 from shortcut_snn.recipes import build, changed, entries, load_data, load_run, recipe_of, run_recipe
 from shortcut_snn.training import Classification, RunFolder, format_value, input_and_target, seeded

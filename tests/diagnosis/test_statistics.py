@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from shortcut_snn.diagnosis.statistics import geometric_mean, mean_interval
+from shortcut_snn.diagnosis import geometric_mean, mean_interval
 
 values = st.lists(st.floats(-100, 100), min_size=2, max_size=20).filter(lambda v: np.std(v) > 1e-3)
 

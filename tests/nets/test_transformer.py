@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from shortcut_snn import Shortcut, nets
-from shortcut_snn.diagnosis.calibration import calibrate
-from shortcut_snn.diagnosis.layers import examine
+from shortcut_snn.diagnosis import calibrate, examine
 from shortcut_snn.introspection import spiking_layers
 from shortcut_snn.method import every_block, stage_ends
 from shortcut_snn.neurons import LIF, ATan, use_backend

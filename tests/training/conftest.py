@@ -13,5 +13,5 @@ def bare() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("curves", "by_layer"):
             patch.setattr(plots, name, lambda *_: None)
-        patch.setattr(memory, "trim", lambda device: None)
+        patch.setattr(memory, "release_memory", lambda device: None)
         yield

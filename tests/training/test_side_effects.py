@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-from shortcut_snn.diagnosis import memory
 from shortcut_snn.training import SIGNALS
 
 from .tiny import run, task
@@ -87,30 +86,6 @@ def test_two_runs_are_the_same_whatever_came_before(tmp_path: Path) -> None:
         run(tmp_path / str(number), task(epochs=1))
         results.append((tmp_path / str(number) / "metrics.csv").read_bytes())
     assert results[0] == results[1]
-
-
-def test_no_thread_goes_on_measuring_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the system keeps no peak, a thread looks; a step that fails must not leave it behind."""
-    monkeypatch.setattr(memory, "_CLEAR", tmp_path / "no folder" / "clear_refs")
-    monkeypatch.setattr(memory, "_STATUS", tmp_path / "status")
-    (tmp_path / "status").write_text("VmRSS:\t     8 kB\nVmHWM:\t     8 kB\n")
-    what = task(epochs=1)
-    threads: list[int] = []
-    before = threading.active_count()
-
-    step = what.training_step
-
-    def training_step(*given: Any, **named: Any) -> Any:
-        threads.append(threading.active_count())
-        if len(threads) == 3:
-            raise RuntimeError("failed")
-        return step(*given, **named)
-
-    monkeypatch.setattr(what, "training_step", training_step)
-    with pytest.raises(RuntimeError, match="failed"):
-        run(tmp_path / "run", what)
-    assert threads[2] == threads[1] + 1
-    assert threading.active_count() == before
 
 
 def test_outside_the_main_thread_signals_are_left_alone(tmp_path: Path) -> None:

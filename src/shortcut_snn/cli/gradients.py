@@ -9,13 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from ..data import Data
-from ..diagnosis import plots
-from ..diagnosis.diagnosis import Diagnosis, of_setup
-from ..diagnosis.gradients import GradientReport, measure, signal
-from ..diagnosis.layers import Batch
-from ..diagnosis.remedies import of_neurons
-from ..diagnosis.tips import Remedy, Setup
-from ..diagnosis.verdict import judge
+from ..diagnosis import (
+    BRANCH_CHANGES,
+    NETWORK_CHANGES,
+    Batch,
+    Diagnosis,
+    GradientReport,
+    Remedy,
+    Setup,
+    diagnose_setup,
+    judge,
+    mean_cosine,
+    measure_gradients,
+    neuron_remedies,
+    plots,
+)
 from ..files import write_csv
 from ..random_state import seed_everything
 from ..recipes import (
@@ -42,29 +50,12 @@ from ..training import (
 )
 from ._parser import at_least_one
 
-EVOLUTIONARY = "--preset evolutionary"
-# The same beside --run, whose recipe a preset would take the place of.
-OF_A_RUN = "--method.objective.kind logit_sum --method.branches.branch_weight.kind linear"
-
-# What can be changed about a recipe besides its neurons, by group: what it is, with options to paste, and the entries
-# that these stand for.
-REBUILDS: dict[str, list[tuple[str, dict[str, Any]]]] = {
-    "branches": [
-        (
-            f"branches at the {taps}, lambda from {initial:g} ({EVOLUTIONARY} --method.branches.taps {taps} "
-            f"--method.branches.branch_weight.initial {initial:g})",
-            {"method": {"branches": {"taps": taps, "branch_weight": {"kind": "linear", "initial": initial}}}},
-        )
-        for taps in ("stages", "blocks")
-        for initial in (0.25, 1.0)
-    ],
-    "block": [
-        (f"{block} blocks (--network.block {block})", {"network": {"block": block}}) for block in ("basic", "sew", "ms")
-    ],
-    "norm": [
-        (f"{norm} for normalisation (--network.norm {norm})", {"network": {"norm": norm}}) for norm in ("bn", "tdbn")
-    ],
-}
+# Entries that add branches to a recipe, and the same as options. A preset would replace the recipe of a run.
+EVOLUTIONARY = "evolutionary", "--preset evolutionary"
+EVOLUTIONARY_OF_RUN = (
+    {"method": {"objective": {"kind": "logit_sum"}, "branches": {"branch_weight": {"kind": "linear"}}}},
+    "--method.objective.kind logit_sum --method.branches.branch_weight.kind linear",
+)
 
 
 @dataclass(frozen=True)
@@ -115,8 +106,8 @@ def gradients(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) ->
         # The first layer's, as the recipe trains: does another batch give the same direction?
         firsts = [_measure(task, weight, batch).first for batch in seen]
         setup = _setup(task, weight)
-        found = of_setup(setup, seen, lambda: _remedies(recipe, setup, seen) + _rebuilt(recipe, data, run))
-    agreement = float(signal(firsts)) if len(firsts) > 1 else None
+        found = diagnose_setup(setup, seen, lambda: _remedies(recipe, setup, seen) + _rebuilt(recipe, data, run))
+    agreement = float(mean_cosine(firsts)) if len(firsts) > 1 else None
     return Gradients(names, reports, found, agreement, task.count_samples(seen[0][1]))
 
 
@@ -131,7 +122,7 @@ def gradients_at_start(recipe: Recipe) -> GradientReport:
 
 def _measure(task: Task, weight: float, batch: Batch) -> GradientReport:
     with task.objective_outputs():
-        return measure(task.model, *batch, task.compute_loss, weight)
+        return measure_gradients(task.model, *batch, task.compute_loss, weight)
 
 
 def _task(recipe: Recipe, data: Data, run: RunFolder | None) -> Task:
@@ -153,12 +144,12 @@ def _setup(task: Task, balance: float) -> Setup:
         # For good: nothing else is done with this network.
         task.model.network.readout = "sequence"  # type: ignore[assignment]
         task.model.taps.every_step = True
-    return Setup(task.model, partial(task.compute_loss, branch_weight=balance), task.model.network)
+    return Setup(task.model, partial(task.compute_loss, branch_weight=balance))
 
 
 def _remedies(recipe: Recipe, setup: Setup, seen: list[Batch]) -> list[Remedy]:
     # Surrogates are fitted to gradients through time, which rates do not have.
-    found = of_neurons(setup, seen) if calibrates(recipe.method.gradient) else []
+    found = neuron_remedies(setup, seen) if calibrates(recipe.method.gradient) else []
     if not recipe.network.accepts("make_neuron"):
         # No entry changes neurons that the network brings.
         found = [replace(remedy, text=remedy.text.partition(" (--neuron.")[0]) for remedy in found]
@@ -177,22 +168,21 @@ def _rebuilt(recipe: Recipe, data: Data, run: RunFolder | None) -> list[Remedy]:
 
         return build_it
 
-    found = []
-    branches: Any = "evolutionary" if run is None else {"method": {"objective": {"kind": "logit_sum"}}}
-    for group, choices in REBUILDS.items():
-        if group != "branches" and run is not None:
+    remedies = []
+    for change in BRANCH_CHANGES if run is not None else (*BRANCH_CHANGES, *NETWORK_CHANGES):
+        preset: list[Any] = []
+        options = change.options()
+        if change.group == "branches":
+            preset = [EVOLUTIONARY[0] if run is None else EVOLUTIONARY_OF_RUN[0]]
+            options = f"{EVOLUTIONARY[1] if run is None else EVOLUTIONARY_OF_RUN[1]} {options}"
+        try:
+            made = changed(recipe, *preset, change.entries)
+        except ValueError:
+            # The network does not have it, or it contradicts the recipe's method.
             continue
-        for text, entries in choices:
-            if run is not None:
-                text = text.replace(EVOLUTIONARY, OF_A_RUN)
-            try:
-                made = changed(recipe, *([branches] if group == "branches" else []), entries)
-            except ValueError:
-                # The network does not have it, or it contradicts the recipe's method.
-                continue
-            if made != recipe:
-                found.append(Remedy(group, text, apply(made)))
-    return found
+        if made != recipe:
+            remedies.append(Remedy(change.group, f"{change.text} ({options})", apply(made)))
+    return remedies
 
 
 def write(found: Gradients, folder: Path) -> None:

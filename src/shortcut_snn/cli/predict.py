@@ -10,7 +10,7 @@ from typing import Any
 
 from ..data import DataFileError, InputFiles
 from ..deploy import Inference, load
-from ..diagnosis.probe import probe
+from ..diagnosis import probe
 from ..energy import measure_energy
 from ..files import read_json
 from ..markdown import markdown_table

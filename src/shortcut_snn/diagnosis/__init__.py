@@ -1,18 +1,61 @@
-"""Looking at a network: gradients of every layer, firing rates, energy, a verdict with tips, calibration."""
+"""Diagnose a network: gradients and firing of every layer, a verdict with tips, and calibrated surrogates.
 
-from .calibration import calibrate, set_widths
-from .diagnosis import Diagnosis, diagnose
-from .layers import Examination, LayerReport, examine
+``from shortcut_snn.diagnosis import plots`` draws the figures. It needs matplotlib, so nothing here imports it.
+"""
+
+from .calibration import NARROWEST, WIDEST, calibrate, set_widths
+from .diagnosis import Diagnosis, diagnose, diagnose_setup
+from .gradients import (
+    GradientReport,
+    first_to_last_ratio,
+    gradient_rms,
+    is_on_chain,
+    mean_cosine,
+    measure_gradients,
+)
+from .layers import Batch, Examination, LayerReport, chain, examine, gradient_factor, layer_reports
+from .memory import PeakMemory, release_memory
+from .probe import LayerTally, probe
+from .remedies import BRANCH_CHANGES, NETWORK_CHANGES, RecipeChange, neuron_remedies
+from .statistics import geometric_mean, mean_interval, share_interval, with_interval
+from .tips import Remedy, Setup
 from .verdict import Verdict, judge
 
 __all__ = [
+    "BRANCH_CHANGES",
+    "NARROWEST",
+    "NETWORK_CHANGES",
+    "WIDEST",
+    "Batch",
     "Diagnosis",
     "Examination",
+    "GradientReport",
     "LayerReport",
+    "LayerTally",
+    "PeakMemory",
+    "RecipeChange",
+    "Remedy",
+    "Setup",
     "Verdict",
     "calibrate",
+    "chain",
     "diagnose",
+    "diagnose_setup",
     "examine",
+    "first_to_last_ratio",
+    "geometric_mean",
+    "gradient_factor",
+    "gradient_rms",
+    "is_on_chain",
     "judge",
+    "layer_reports",
+    "mean_cosine",
+    "mean_interval",
+    "measure_gradients",
+    "neuron_remedies",
+    "probe",
+    "release_memory",
     "set_widths",
+    "share_interval",
+    "with_interval",
 ]

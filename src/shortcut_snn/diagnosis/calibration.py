@@ -1,55 +1,63 @@
-"""Surrogate widths at which the gradient keeps its size from the last spiking layer to the first.
+"""Calibrate surrogate gradients: choose widths at which the gradient keeps its norm through depth.
 
-A surrogate changes the backward pass only, so one forward pass serves for all widths. On its way back the gradient
-stops at each neuron, whose own backward pass is repeated at other widths until the norm of what leaves it, at the
-membrane potential, is that of the last layer; then it goes on with that. So one backward pass is all it takes, and
-residual sums, time and attached resets are in what is measured.
+A surrogate changes the backward pass only, so one forward pass serves for all widths:
+
+1. Run the model on a batch. Record the calls of every neuron and detach its output, which cuts the graph there.
+2. Backpropagate the loss to the outputs of the neurons.
+3. Visit the neurons from the last to the first. Repeat the recorded calls with other widths until the gradient at the
+   input current has the norm that it has at the last neuron. Backpropagate that gradient to the neurons before.
+
+Residual sums, time and attached resets all take part, so the norms are those of a usual backward pass. The repeated
+calls make this work for neurons that are called once a batch and for those that are called once per time step.
 """
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ..introspection import find_neurons, steepness
-from ..method import inputs_of
-from ..module_state import hooked, preserving_state
+from ..introspection import find_neurons, reset_of, steepness
+from ..method import detached_states, inputs_of
+from ..module_state import preserving_state
 from ..neurons import Neuron, Resizable
-from .calibration_of_others import rounded, steepness_by_layer
 from .layers import Batch, Loss, cross_entropy
 from .probe import square_sum
 
-# Beyond these a rectangle lets next to nothing through, or is flat over all membrane potentials there are.
+# A narrower rectangle lets next to nothing through. A wider one covers all membrane potentials.
 NARROWEST, WIDEST = 0.05, 20.0
-_HALVINGS = 14
+# The steepness of a third-party surrogate is searched from 1 / 32 of its present value to 32 times that.
+_STEEPNESS_SPAN = 32.0
+_GRID = [number / 10 for number in range(-10, 11)]
+_HALVINGS = 10
 
 
 def calibrate(
     network: nn.Module, batches: Sequence[Batch], loss: Loss = cross_entropy, *, model: nn.Module | None = None
 ) -> dict[str, float]:
-    """Set each neuron's surrogate to the width that keeps the gradient's norm through depth.
+    """Set the width of each neuron's surrogate so that the gradient keeps its norm from the last layer to the first.
 
-    The last layer keeps its own, and so gives the norm. Weights, statistics and random state stay as they were.
+    The last layer keeps its surrogate and sets the norm. Weights, statistics and random states do not change.
 
     Args:
-        network: of this library's neurons, each with a surrogate object to itself or not: each gets its own. Or of
-            SpikingJelly's, snnTorch's or Norse's, whose surrogates have an ``alpha`` or a ``slope``.
-        batches: pairs of inputs and labels; widths are geometric means over them.
-        loss: takes the output of what is run, and the labels.
-        model: what is run, where the network sits in a wrapper.
+        network: a network with built-in neurons, or with those of SpikingJelly, snnTorch or Norse whose surrogates have
+            an ``alpha`` or a ``slope``.
+        batches: pairs of inputs and labels. A width is the geometric mean over them.
+        loss: takes the output of the model and the labels.
+        model: the module to run, if the network is inside a wrapper.
 
     Returns:
-        The widths by layer, rounded to four digits; a width at either end of 0.05 to 20 says that the norm was out of
-        reach there. Of other libraries, the values of ``alpha`` or ``slope``, from 1/32 of the neuron's own to 32 times
-        that: the one nearest to its own that will do, or else that with which the norm comes nearest.
+        The widths by layer, rounded to four digits. The width of a built-in surrogate lies between 0.05 and 20; either
+        end means that the norm was out of reach. For third-party surrogates these are values of ``alpha`` or ``slope``.
 
     Raises:
-        ValueError: no batches, no neurons that it knows, a surrogate that has no width, a neuron of this library that
-            is called several times, or, of other libraries, spikes that come back to the layers before.
+        ValueError: there are no batches, no known neurons, a surrogate has no width, or a neuron is used by several
+            layers.
 
     Example:
         >>> import torch
@@ -59,31 +67,29 @@ def calibrate(
         >>> list(widths)[0], all(0.05 <= width <= 20 for width in widths.values())
         ('stem.spike', True)
     """
-    layers = _layers(network)
+    layers = _calibratable_neurons(network)
     if not batches:
-        raise ValueError("give at least one batch to calibrate on")
-    ours = {name: layer for name, layer in layers.items() if isinstance(layer, Neuron)}
-    logs: dict[str, list[float]] = {name: [] for name in layers}
-    whole = network if model is None else model
+        raise ValueError("batches is empty: pass at least one batch to calibrate on")
+    model = network if model is None else model
+    logarithms: dict[str, list[float]] = {name: [] for name in layers}
     for batch in batches:
-        total = partial(_total, network, whole, batch, loss)
-        found = _one_batch(whole, ours, total) if ours else steepness_by_layer(whole, layers, total)
-        for name, width in found.items():
-            logs[name].append(math.log(width))
-    widths = {name: rounded(math.exp(sum(values) / len(values))) for name, values in logs.items() if values}
+        run = partial(_run, network, model, batch, loss)
+        for name, width in _calibrate_on_batch(model, layers, run).items():
+            logarithms[name].append(math.log(width))
+    widths = {name: _rounded(math.exp(sum(logs) / len(logs))) for name, logs in logarithms.items() if logs}
     set_widths(network, widths)
     return widths
 
 
-def set_widths(network: nn.Module, widths: dict[str, float]) -> None:
-    """Give neurons surrogates of other widths.
+def set_widths(network: nn.Module, widths: Mapping[str, float]) -> None:
+    """Set the widths of surrogates.
 
     Args:
         network: see :func:`calibrate`.
-        widths: by layer, as :func:`calibrate` returns them; layers that are not named keep theirs.
+        widths: by layer, as :func:`calibrate` returns them. Other layers keep theirs.
 
     Raises:
-        ValueError: a layer that the network does not have, or a surrogate that has no width.
+        ValueError: the network does not have such a layer, or its surrogate has no width.
 
     Example:
         >>> from shortcut_snn import nets
@@ -92,118 +98,240 @@ def set_widths(network: nn.Module, widths: dict[str, float]) -> None:
         >>> network.stem.spike.neuron.surrogate
         Rectangle(width=2.0)
     """
-    layers = _layers(network)
+    layers = _calibratable_neurons(network)
     for name, width in widths.items():
         if name not in layers:
-            raise ValueError(f"{type(network).__name__} has no spiking layer {name!r} to set a surrogate's width of")
-        layer = layers[name]
-        if isinstance(layer, Neuron):
-            layer.surrogate = _resizable(name, layer).resized(width)
-        else:
-            steepness(layer, width)
+            raise ValueError(f"{type(network).__name__} has no spiking layer {name!r} whose width could be set")
+        _set_width(layers[name], width)
 
 
-def _layers(network: nn.Module) -> dict[str, nn.Module]:
+def _calibratable_neurons(network: nn.Module) -> dict[str, nn.Module]:
+    """Return the neurons of a network by layer, all of whose surrogates have a width."""
     layers = find_neurons(network)
     if not layers:
         raise ValueError(
-            f"{type(network).__name__} has no neurons of this library, SpikingJelly, snnTorch or Norse, so no "
-            "surrogate to calibrate"
+            f"{type(network).__name__} has no surrogate to calibrate: its neurons are neither built-in nor from "
+            "SpikingJelly, snnTorch or Norse"
         )
     for name, neuron in layers.items():
         if isinstance(neuron, Neuron):
-            _resizable(name, neuron)
+            if not isinstance(neuron.surrogate, Resizable):
+                raise _has_no_width(name, neuron, "add a method resized(width) to it")
+        elif not steepness(neuron):
+            raise _has_no_width(name, neuron, "use another surrogate")
     return layers
 
 
-def _resizable(name: str, neuron: Neuron) -> Resizable:
-    if not isinstance(neuron.surrogate, Resizable):
-        raise ValueError(f"the surrogate of {name}, {neuron.surrogate}, has no width: give it a method resized(width)")
-    return neuron.surrogate
+def _has_no_width(name: str, neuron: nn.Module, remedy: str) -> ValueError:
+    surrogate = getattr(neuron, "surrogate", type(neuron).__name__)
+    return ValueError(
+        f"the surrogate of {name}, {surrogate}, has no width: {remedy}, or choose a method without calibration"
+    )
 
 
-def _total(network: nn.Module, model: nn.Module, batch: Batch, loss: Loss) -> Tensor:
-    """Return the loss of a batch; which arguments it is, the network says, also inside a wrapper."""
+def _set_width(neuron: nn.Module, width: float) -> None:
+    if isinstance(neuron, Neuron):
+        assert isinstance(neuron.surrogate, Resizable)
+        neuron.surrogate = neuron.surrogate.resized(width)
+    else:
+        steepness(neuron, width)
+
+
+def _rounded(width: float) -> float:
+    return float(f"{width:.4g}")
+
+
+def _run(network: nn.Module, model: nn.Module, batch: Batch, loss: Loss) -> Tensor:
+    """Run the model on a batch and return the loss."""
+    # A wrapper takes the arguments of its network.
     args, kwargs = inputs_of(network, batch[0])
     return loss(model(*args, **kwargs), batch[1])
 
 
-def _one_batch(model: nn.Module, layers: dict[str, Neuron], total: Callable[[], Tensor]) -> dict[str, float]:
-    widths: dict[str, float] = {}
-    search = _Search()
-    stops = {name: _Stop(name, neuron, search, widths) for name, neuron in layers.items()}
-    before, after = (lambda name, *given: stops[name].before(*given)), (lambda name, *given: stops[name].after(*given))
-    with preserving_state(model), hooked(layers, after, before):
-        total().backward()  # type: ignore[no-untyped-call]
+def _calibrate_on_batch(
+    model: nn.Module, layers: Mapping[str, nn.Module], run: Callable[[], Tensor]
+) -> dict[str, float]:
+    """Return the widths that one batch asks for; ``run`` runs the model on it and returns the loss."""
+    with preserving_state(model):
+        recordings, loss = _record_calls(model, layers, run)
+        _backpropagate([loss], [torch.ones_like(loss)], recordings)
+        widths: dict[str, float] = {}
+        target = 0.0
+        for recording in reversed(recordings):
+            if not recording.needs_gradient:
+                continue
+            if target and (width := _search_width(recording, target)) is not None:
+                widths[recording.name] = width
+            gradients = recording.current_gradients(widths.get(recording.name))
+            target = target or _norm(gradients)
+            recording.clear_gradients()
+            _backpropagate(recording.currents, gradients, recordings)
+    for recording in recordings:
+        # All gradients were cleared. A new one comes from an earlier neuron, whose width it should have influenced.
+        if _norm(recording.gradients):
+            raise ValueError(
+                f"the neuron {recording.name} is used several times, and its spikes come back to it or to a layer "
+                "before: give each layer its own neuron, or choose a method without calibration"
+            )
     return widths
 
 
-class _Search:
-    """What the stops share: the norm that the last layer set."""
+def _record_calls(
+    model: nn.Module, layers: Mapping[str, nn.Module], run: Callable[[], Tensor]
+) -> tuple[list["_Recording"], Tensor]:
+    """Run the model and return the recordings of its neurons, in the order of their first calls, and the loss."""
+    called: list[_Recording] = []
+    handles = []
+    reset = reset_of(model, None)
+    try:
+        for name, neuron in layers.items():
+            recording = _Recording(name, neuron, called)
+            handles.append(neuron.register_forward_pre_hook(recording.before_call, with_kwargs=True))
+            # First of all hooks: a tap on the neuron has to read the output that was cut.
+            handles.append(neuron.register_forward_hook(recording.after_call, prepend=True))
+        reset(model)
+        loss = run()
+    finally:
+        for handle in handles:
+            handle.remove()
+        reset(model)
+    return called, loss
 
-    target: float | None = None
 
-    def __call__(self, norm: Callable[[float], float]) -> float:
-        """Halve the interval of log widths until the norm, which falls with the width, is the target."""
-        assert self.target is not None
-        low, high = math.log(NARROWEST), math.log(WIDEST)
-        for _ in range(_HALVINGS):
-            middle = (low + high) / 2
-            low, high = (middle, high) if norm(math.exp(middle)) > self.target else (low, middle)
-        return math.exp((low + high) / 2)
+def _backpropagate(
+    tensors: Sequence[Tensor], gradients: Sequence[Tensor | None], recordings: Sequence["_Recording"]
+) -> None:
+    """Backpropagate gradients, of the loss or at input currents, to the outputs of the neurons before them."""
+    pairs = [(x, grad) for x, grad in zip(tensors, gradients, strict=True) if x.requires_grad and grad is not None]
+    places = [(r, i) for r in recordings for i, output in enumerate(r.outputs) if output.requires_grad]
+    if not (pairs and places):
+        return
+    arrived = torch.autograd.grad(
+        [x for x, _ in pairs],
+        [recording.outputs[index] for recording, index in places],
+        [grad for _, grad in pairs],
+        retain_graph=True,
+        allow_unused=True,
+    )
+    for (recording, index), grad in zip(places, arrived, strict=True):
+        if grad is not None:
+            present = recording.gradients[index]
+            # Not in place, as in ``output.grad``: gradients of several time steps may share their memory.
+            recording.gradients[index] = grad if present is None else present + grad
 
 
-class _Stop:
-    """Where the gradient waits at one neuron until its surrogate has the right width."""
+class _Recording:
+    """The calls of one neuron in a pass, which can be repeated with a surrogate of another width."""
 
-    def __init__(self, name: str, neuron: Neuron, search: _Search, widths: dict[str, float]) -> None:
-        self.name, self.neuron, self.search, self.widths = name, neuron, search, widths
-        self.current: Tensor | None = None
-        self.at_spikes: Tensor | None = None
+    def __init__(self, name: str, neuron: nn.Module, called: list["_Recording"]) -> None:
+        self.name, self.neuron, self.called = name, neuron, called
+        self.arguments: list[tuple[Any, Any]] = []
+        self.currents: list[Tensor] = []
+        """The input current of each call, with its graph."""
+        self.results: list[Any] = []
+        """What each call returned to the network, without a graph."""
+        self.outputs: list[Tensor] = []
+        """The tensors of all results as leaves of the graph."""
+        self.gradients: list[Tensor | None] = []
+        """The gradients that have arrived at the outputs."""
+        self.needs_gradient = any(parameter.requires_grad for parameter in neuron.parameters())
 
-    def before(self, module: nn.Module, args: Any) -> Any:
-        if not args[0].requires_grad:
-            return None
-        if self.current is not None:
-            raise ValueError(
-                f"{self.name} is called several times in a pass, so that its surrogate cannot be calibrated: give each "
-                "layer a neuron of its own, or choose a method without calibration"
-            )
-        # A view for this neuron alone: a skip path may share the tensor.
-        alias = args[0].view_as(args[0])
-        self.current = args[0].detach()
-        alias.register_hook(self.settle)
-        return (alias, *args[1:])
+    def before_call(self, neuron: nn.Module, args: Any, kwargs: Any) -> Any:
+        if not self.arguments:
+            self.called.append(self)
+            self.initial = _copied(neuron)
+        self.arguments.append((args, kwargs))
+        self.currents.append(args[0])
+        self.needs_gradient |= args[0].requires_grad
+        return tree_map_only(Tensor, Tensor.detach, (args, kwargs))
 
-    def after(self, module: nn.Module, args: Any, output: Tensor) -> None:
-        if output.requires_grad:
-            output.register_hook(self.arrive)  # type: ignore[no-untyped-call]
+    def after_call(self, neuron: nn.Module, args: Any, result: Any) -> Any:
+        def cut(tensor: Tensor) -> Tensor:
+            self.outputs.append(tensor.detach().requires_grad_(self.needs_gradient and tensor.is_floating_point()))
+            self.gradients.append(None)
+            # A copy, since the network may change it in place.
+            return self.outputs[-1].clone()
 
-    def arrive(self, grad: Tensor) -> None:
-        self.at_spikes = grad.detach()
+        self.results.append(tree_map_only(Tensor, cut, result))
+        return self.results[-1]
 
-    def settle(self, grad: Tensor) -> Tensor | None:
-        """Replace the gradient at the membrane by the one at the width that was found."""
-        if self.search.target is None:
-            self.search.target = _norm(grad)
-            return None
-        if not self.search.target or self.at_spikes is None:
-            return None
-        width = rounded(self.search(lambda width: _norm(self.gradient(width))))
-        self.widths[self.name] = width
-        return self.gradient(width)
+    def clear_gradients(self) -> None:
+        self.gradients = [None] * len(self.outputs)
 
-    def gradient(self, width: float) -> Tensor:
-        """The neuron's own backward pass with a surrogate of another width."""
-        assert self.current is not None
-        twin = copy.copy(self.neuron)
-        twin.surrogate = _resizable(self.name, twin).resized(width)
+    def current_gradients(self, width: float | None = None) -> list[Tensor | None]:
+        """Return the gradient at the current of each call, with a surrogate of some width; None keeps its own."""
+        neuron = _copied(self.initial)
+        if width is not None:
+            _set_width(neuron, width)
+        # A result of one call, such as a state, may be an argument of the next.
+        repeated: dict[int, Tensor] = {}
+        currents, tensors, grads = [], [], []
+        arrived = iter(self.gradients)
         with torch.enable_grad():
-            current = self.current.clone(memory_format=torch.preserve_format).requires_grad_()
-            spikes, _ = twin.stream(current)
-        (grad,) = torch.autograd.grad(spikes, current, self.at_spikes)
-        return grad
+            for (args, kwargs), result in zip(self.arguments, self.results, strict=True):
+                (current, *others), kwargs = tree_map_only(
+                    Tensor, lambda x: repeated.get(id(x), x.detach()), (args, kwargs)
+                )
+                currents.append(current.detach().clone(memory_format=torch.preserve_format).requires_grad_())
+                new_result = neuron(currents[-1], *others, **kwargs)
+                for old, new in zip(tree_leaves(result), tree_leaves(new_result), strict=True):
+                    if not isinstance(old, Tensor):
+                        continue
+                    repeated[id(old)] = new
+                    grad = next(arrived)
+                    if grad is not None and new.requires_grad:
+                        tensors.append(new)
+                        grads.append(grad)
+        if not tensors:
+            return [None] * len(currents)
+        return list(torch.autograd.grad(tensors, currents, grads, allow_unused=True))
 
 
-def _norm(grad: Tensor) -> float:
-    return math.sqrt(float(square_sum(grad)))
+def _copied(neuron: nn.Module) -> nn.Module:
+    """Return a copy with its own state and without hooks, which may refer to the rest of the model."""
+    memo: dict[int, Any] = detached_states(neuron)
+    for module in neuron.modules():
+        memo |= {id(value): type(value)() for key, value in vars(module).items() if "_hooks" in key}
+    return copy.deepcopy(neuron, memo)
+
+
+def _norm(gradients: Sequence[Tensor | None]) -> float:
+    return math.sqrt(sum(float(square_sum(gradient)) for gradient in gradients if gradient is not None))
+
+
+def _search_width(recording: _Recording, target: float) -> float | None:
+    """Return the width at which the gradient has the target norm; None if it is 0 at all widths.
+
+    The norm may rise with the width and then fall, so a grid comes first. Of several crossings, the one nearest to the
+    middle of the range is bisected. Without a crossing, the grid point that comes nearest to the target is taken.
+    """
+    if isinstance(recording.neuron, Neuron):
+        middle, span = 1.0, WIDEST
+    else:
+        present = steepness(recording.initial)
+        assert present
+        middle, span = present, _STEEPNESS_SPAN
+
+    def width_at(exponent: float) -> float:
+        return _rounded(middle * span**exponent)
+
+    def excess(exponent: float) -> float:
+        """Return the logarithm of the norm over the target; NaN if it overflows, as steep surrogates may."""
+        norm = _norm(recording.current_gradients(width_at(exponent)))
+        return math.log(norm / target) if 0 < norm < math.inf else -math.inf if norm == 0 else math.nan
+
+    grid = {exponent: value for exponent in _GRID if not math.isnan(value := excess(exponent))}
+    if not grid or max(grid.values()) == -math.inf:
+        return None
+    if max(grid.values()) - min(grid.values()) < 1e-6:
+        raise _has_no_width(recording.name, recording.neuron, "use another surrogate")
+    exponents = list(grid)
+    crossings = [(a, b) for a, b in pairwise(exponents) if (grid[a] < 0) != (grid[b] < 0)]
+    if not crossings:
+        return width_at(min(grid, key=lambda exponent: abs(grid[exponent])))
+    low, high = min(crossings, key=lambda pair: abs(sum(pair)))
+    rises = grid[low] < 0
+    for _ in range(_HALVINGS):
+        center = (low + high) / 2
+        low, high = (center, high) if (excess(center) < 0) == rises else (low, center)
+    return width_at((low + high) / 2)

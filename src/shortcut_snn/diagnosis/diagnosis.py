@@ -1,4 +1,4 @@
-"""A network examined, judged, and given tips that were measured on it."""
+"""Diagnose a network: examine its layers, judge them, and recommend remedies that were measured to help."""
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
@@ -9,41 +9,39 @@ import torch
 from torch import Tensor, nn
 
 from ..introspection import adapters_of, describe, find_neurons, introspect
-from ..method import Layout, Reset, Shortcut, copy_network
+from ..method import Layout, Reset, Shortcut, ShortcutOutput, copy_network
 from ..nets import SpikingNetwork
-from .layers import Batch, Examination, LayerReport, Loss, cross_entropy, examine
-from .remedies import of_branches, of_main, of_neurons
-from .tips import Remedy, Setup, Tip, tips
+from .layers import Batch, Examination, LayerReport, Loss, check_can_examine, cross_entropy
+from .remedies import branch_remedies, neuron_remedies
+from .tips import Remedy, Setup, Tip, measure_remedies
 from .verdict import Verdict, judge
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Layers, verdict and tips; as text, what to tell a person."""
+    """Layers, verdict and tips. ``str`` returns the verdict and the tips, one per line."""
 
     examination: Examination
     verdict: Verdict
-    tips: tuple[Tip, ...]
-    tried: int = 0
-    """How many remedies were measured."""
+    tips: tuple[Tip, ...] = ()
+    measured: int = 0
+    """Number of remedies that were measured."""
 
     @property
     def layers(self) -> tuple[LayerReport, ...]:
-        """Every spiking layer on the first batch, from input to output."""
+        """The reports of the first batch, from input to output."""
         return self.examination.layers
 
     def __str__(self) -> str:
         """Return the verdict, and a line for each tip."""
-        if self.tips:
-            return "\n".join([self.verdict.sentence, "measured on this network, try first:", *_lines(self.tips)])
+        sentence = self.verdict.sentence
         if self.verdict.kind == "healthy":
-            return self.verdict.sentence
-        rest = f"of the {self.tried} remedies tried on it none helps" if self.tried else "no remedy is known for it"
-        return f"{self.verdict.sentence}; {rest}"
-
-
-def _lines(found: Iterable[Tip]) -> list[str]:
-    return [f"  {tip}" for tip in found]
+            return sentence
+        if self.tips:
+            return "\n".join([sentence, "measured on this network, try first:", *(f"  {tip}" for tip in self.tips)])
+        if self.measured:
+            return f"{sentence}; none of the {self.measured} remedies measured on it helps"
+        return f"{sentence}; no remedy is known for it"
 
 
 def diagnose(
@@ -53,19 +51,21 @@ def diagnose(
     *,
     reset: Reset | None = None,
 ) -> Diagnosis:
-    """Say whether a network's gradient vanishes or explodes, whether layers are dead, and what helps.
+    """Return whether the gradient vanishes or explodes, whether layers are dead, and what helps.
+
+    A copy is examined; the network is left unchanged. The time loop, the reset and the logits are inferred as in
+    :func:`shortcut_snn.attach`.
 
     Args:
-        network: any with neurons of this library, SpikingJelly, snnTorch or Norse; how it is called, put to rest and
-            read is found as :func:`shortcut_snn.attach` does. What cannot be found can be said to that: its wrapper is
-            taken too. It is left as it was.
-        batches: pairs of inputs and labels; the first one's figures are told, and a tip has to help on all.
-        loss: takes the network's output (of all time steps, where the network computes one a call) and the labels; by
-            default cross-entropy of the logits ``[N, classes]`` that are found in it.
-        reset: called before each batch, for networks that keep a state; by default what is found.
+        network: a network with built-in neurons or those of SpikingJelly, snnTorch or Norse, or a wrapper of
+            :func:`shortcut_snn.attach`. Pass the wrapper to specify what cannot be inferred.
+        batches: pairs of inputs and labels. The verdict is that of the first batch; a tip has to help on all of them.
+        loss: takes the network's output, of all time steps if it computes one per call, and the labels. The default is
+            the cross-entropy of the logits ``[N, classes]``. Of a wrapper, a loss takes the wrapper's output.
+        reset: resets the neurons before each batch; inferred by default.
 
     Raises:
-        ValueError: no batches, no neurons that it knows, or something cannot be told about the network.
+        ValueError: there are no batches or no known neurons, or a property of the network cannot be inferred.
 
     Example:
         >>> import torch
@@ -74,76 +74,75 @@ def diagnose(
         >>> diagnose(network, [batch]).verdict.kind in ("healthy", "vanishes", "explodes", "silent")
         True
     """
-    setup = _setup(network, batches, loss, reset)
-
-    def tried() -> list[Remedy]:
-        return of_neurons(setup, batches) + of_branches(setup, batches, reset)
-
-    return of_setup(setup, batches, tried, reset=_kept if isinstance(setup.model, Shortcut) else reset)
-
-
-def _kept(model: nn.Module) -> None:
-    """A wrapper puts its network to rest by itself."""
-
-
-def _setup(network: nn.Module, batches: Sequence[Batch], loss: Loss, reset: Reset | None) -> Setup:
+    check_can_examine(network, batches)
     if isinstance(network, Shortcut):
-        twin = copy.deepcopy(network)
-        return Setup(twin, of_main(loss) if loss is cross_entropy else loss, twin.network)
-    if not batches or not find_neurons(network) or (isinstance(network, SpikingNetwork) and not adapters_of(network)):
-        return Setup(network, loss)
-    (example, labels), found = batches[0], None
-    how: Any = {
-        "reset": reset or "auto",
-        "samples": len(labels) if isinstance(labels, Tensor) and labels.dim() else None,
-    }
+        setup = Setup(copy.deepcopy(network), _of_main_output(loss) if loss is cross_entropy else loss)
+    else:
+        setup = Setup(_wrap(network, batches[0], loss, reset), _of_main_output(loss))
+    return diagnose_setup(
+        setup, batches, lambda: [*neuron_remedies(setup, batches), *branch_remedies(setup, batches[0][0])]
+    )
 
-    def find(looked_at: nn.Module) -> Layout | None:
+
+def diagnose_setup(setup: Setup, batches: Sequence[Batch], make_remedies: Callable[[], Iterable[Remedy]]) -> Diagnosis:
+    """Diagnose a wrapped network with some remedies, which are made only if something is wrong."""
+    examination = setup.examine(batches)
+    verdict = judge(examination.layers)
+    if verdict.kind == "healthy":
+        return Diagnosis(examination, verdict)
+    tips, measured = measure_remedies(examination, make_remedies(), batches)
+    return Diagnosis(examination, verdict, tuple(tips), measured)
+
+
+def _of_main_output(loss: Loss) -> Loss:
+    """Turn a loss of a network's output into a loss of its wrapper's output."""
+
+    def of_main_output(output: ShortcutOutput, labels: Tensor) -> Tensor:
+        return loss(output.main, labels)
+
+    return of_main_output
+
+
+def _wrap(network: nn.Module, batch: Batch, loss: Loss, reset: Reset | None) -> Shortcut:
+    """Return a copy of a network in a wrapper without branches."""
+    if isinstance(network, SpikingNetwork) and not adapters_of(network):
+        return Shortcut(copy.deepcopy(network), [], num_classes=1, reset=reset)
+    example, labels = batch
+    samples = len(labels) if isinstance(labels, Tensor) and labels.dim() else None
+
+    def infer_layout(copied: nn.Module) -> Layout:
+        options: Any = {"reset": reset or "auto", "samples": samples}
         if loss is cross_entropy:
-            return introspect(looked_at, example, taps=[], **how)
-        return describe(looked_at, example, **how)
+            return introspect(copied, example, taps=[], **options)
+        # The logits are the business of the loss.
+        return describe(copied, example, **options)
 
     try:
         try:
-            found = find(copy_network(network))
+            layout = infer_layout(copy_network(network))
         except ValueError:
-            found = find(_awake(network))
+            layout = infer_layout(_with_low_thresholds(network))
     except ValueError as error:
-        raise ValueError(f"{error} (an argument of attach: what it returns can be diagnosed as well)") from error
-    assert found is not None
-    inner = copy_network(network)
-    wrapped = Shortcut(
-        inner, [], num_classes=max(found.num_classes, 1), run=found.run, reset=found.reset, readout=found.readout
+        raise ValueError(f"{error} (an argument of attach: diagnose the wrapper that it returns)") from error
+    return Shortcut(
+        copy_network(network),
+        [],
+        num_classes=max(layout.num_classes, 1),
+        run=layout.run,
+        reset=layout.reset,
+        readout=layout.readout,
+        layout=layout,
     )
-    wrapped.layout = found
-    return Setup(wrapped, of_main(loss), inner)
 
 
-def _awake(network: nn.Module) -> nn.Module:
-    """A copy whose neurons fire, if low thresholds make them: in a silent network nothing tells where samples are."""
-    twin = copy_network(network)
-    for neuron in find_neurons(twin).values():
+def _with_low_thresholds(network: nn.Module) -> nn.Module:
+    """Return a copy whose neurons fire: in a silent network, nothing tells where the samples lie."""
+    copied = copy_network(network)
+    for neuron in find_neurons(copied).values():
         for name in ("threshold", "v_threshold"):
-            now = getattr(neuron, name, None)
-            if isinstance(now, Tensor) and not isinstance(now, nn.Parameter):
-                setattr(neuron, name, torch.ones_like(now))
-            elif isinstance(now, float):
+            threshold = getattr(neuron, name, None)
+            if isinstance(threshold, Tensor) and not isinstance(threshold, nn.Parameter):
+                setattr(neuron, name, torch.ones_like(threshold))
+            elif isinstance(threshold, float):
                 setattr(neuron, name, 1.0)
-    return twin
-
-
-def of_setup(
-    setup: Setup,
-    batches: Sequence[Batch],
-    tried: Callable[[], Iterable[Remedy]],
-    *,
-    reset: Reset | None = None,
-) -> Diagnosis:
-    """Diagnose what runs, with remedies of the caller's, which are asked for if something is wrong."""
-    found = examine(setup.model, batches, setup.loss, network=setup.network, reset=reset)
-    verdict = judge(found.layers)
-    if verdict.kind == "healthy":
-        return Diagnosis(found, verdict, ())
-    remedies = list(tried())
-    helpful, built = tips(found, remedies, batches, reset=reset)
-    return Diagnosis(found, verdict, tuple(helpful), built)
+    return copied

@@ -1,4 +1,4 @@
-"""Gradients of every layer, with and without the method (paper, figure 2)."""
+"""Gradients of the weights of every layer, with and without the method (paper, figure 2)."""
 
 import itertools
 import math
@@ -13,27 +13,25 @@ from torch.nn import functional as F
 from ..method import Shortcut, ShortcutOutput
 from ..module_state import preserving_state
 
-Loss = Callable[[ShortcutOutput, Tensor, float], Tensor]
-
-# What ResNets call the layer of a residual that changes its shape: ours; torchvision's and SpikingJelly's.
-_ASIDE = {"project", "downsample"}
+# Names that ResNets give to the convolution of a skip path: here; in torchvision and SpikingJelly.
+_PROJECTIONS = {"project", "downsample"}
 
 
-def on_chain(name: str) -> bool:
-    """Say whether a layer lies on the chain of layers from input to output, not in a residual's projection."""
-    return _ASIDE.isdisjoint(name.split("."))
+def is_on_chain(name: str) -> bool:
+    """Return whether a layer is on the chain of layers from input to output, not in a residual's projection."""
+    return _PROJECTIONS.isdisjoint(name.split("."))
 
 
-def weights(network: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the weights of convolutions and linear layers, shallowest first.
+def chain_weights(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the weights of convolutions and linear layers from input to output.
 
-    Residual projections and the readout are left out: they are not on the chain of layers along which a
-    gradient vanishes or explodes.
+    Residual projections and the last layer, the readout, are left out. They are not on the chain of layers along which
+    a gradient vanishes or explodes.
     """
     layers = [
         (name, module)
         for name, module in network.named_modules()
-        if isinstance(module, nn.modules.conv._ConvNd | nn.Linear) and on_chain(name)
+        if isinstance(module, nn.modules.conv._ConvNd | nn.Linear) and is_on_chain(name)
     ]
     return {name: cast(nn.Parameter, module.weight) for name, module in layers[:-1]}
 
@@ -41,27 +39,28 @@ def weights(network: nn.Module) -> dict[str, nn.Parameter]:
 @torch.no_grad()
 def gradient_rms(network: nn.Module) -> dict[str, float]:
     """Return the root mean square of each layer's weight gradient after a backward pass."""
-    grads = {name: weight.grad for name, weight in weights(network).items()}
-    names = [name for name, grad in grads.items() if grad is not None]
-    if not names:
+    grads = {name: weight.grad.float() for name, weight in chain_weights(network).items() if weight.grad is not None}
+    if not grads:
         return {}
-    values = torch.stack([grads[name].float().square().mean().sqrt() for name in names])  # type: ignore[union-attr]
-    return dict(zip(names, values.tolist(), strict=True))
+    # One transfer from the device for all layers.
+    values = torch.stack([grad.square().mean().sqrt() for grad in grads.values()])
+    return dict(zip(grads, values.tolist(), strict=True))
 
 
-def shallow_to_deep(rms: Mapping[str, float]) -> float:
-    """Return the first layer's gradient RMS over the last's: above 1 it grew on the way back, below 1 it faded."""
+def first_to_last_ratio(rms: Mapping[str, float]) -> float:
+    """Return the gradient RMS of the first layer over that of the last: above 1 it grew in the backward pass."""
     values = list(rms.values())
     if not values:
-        return float("nan")
-    return values[0] / values[-1] if values[-1] else float("inf") if values[0] else float("nan")
+        return math.nan
+    first, last = values[0], values[-1]
+    return first / last if last else math.inf if first else math.nan
 
 
-def signal(gradients: Sequence[Tensor]) -> float:
+def mean_cosine(gradients: Sequence[Tensor]) -> float:
     """Return the mean cosine between gradients of different batches: 1 is all signal, 0 is noise.
 
     Args:
-        gradients: of the same weights on different batches, flat; NaN for fewer than two.
+        gradients: flat gradients of the same weights. The result is NaN for fewer than two.
     """
     pairs = [F.cosine_similarity(a, b, dim=0) for a, b in itertools.combinations(gradients, 2)]
     return torch.stack(pairs).mean().item() if pairs else math.nan
@@ -69,33 +68,39 @@ def signal(gradients: Sequence[Tensor]) -> float:
 
 @dataclass(frozen=True)
 class GradientReport:
-    """Gradients of one network on one batch."""
+    """Weight gradients of one network on one batch."""
 
     rms: dict[str, float]
-    """Root mean square by layer, shallowest first."""
+    """Root mean square by layer, from input to output."""
     first: Tensor
-    """The first layer's weight gradient, flat."""
+    """Gradient of the first layer's weights, flat."""
 
     @property
     def ratio(self) -> float:
-        """The first layer's RMS over the last's."""
-        return shallow_to_deep(self.rms)
+        """RMS of the first layer over that of the last."""
+        return first_to_last_ratio(self.rms)
 
 
-def measure(model: Shortcut, images: Tensor, labels: Tensor, loss: Loss, balance: float) -> GradientReport:
-    """Run one batch forward and backward in training mode and leave the model as it was.
+def measure_gradients(
+    model: Shortcut,
+    images: Tensor,
+    labels: Tensor,
+    objective: Callable[[ShortcutOutput, Tensor, float], Tensor],
+    branch_weight: float,
+) -> GradientReport:
+    """Return the weight gradients of one batch in training mode; the model is left unchanged.
 
-    Batch statistics are used, as in training; running statistics and gradients are put back.
+    Normalisations use batch statistics, as in training. Running statistics and gradients are restored.
 
     Args:
         model: a wrapped network.
-        images: a batch as the network takes it.
+        images: a batch of inputs.
         labels: class indices ``[N]``.
-        loss: as an objective, of output, labels and lambda.
-        balance: lambda; 0 shows what reaches the layers without the method.
+        objective: takes the output, the labels and lambda.
+        branch_weight: lambda. 0 shows the gradients without the method.
     """
     with preserving_state(model):
-        loss(model(images), labels, balance).backward()  # type: ignore[no-untyped-call]
-        first = next(iter(weights(model.network).values())).grad
+        objective(model(images), labels, branch_weight).backward()  # type: ignore[no-untyped-call]
+        first = next(iter(chain_weights(model.network).values())).grad
         assert first is not None
         return GradientReport(gradient_rms(model.network), first.detach().float().flatten().cpu())

@@ -1,4 +1,4 @@
-"""Every spiking layer of a network on a few batches: does it fire, and what gradient reaches it?"""
+"""Examine every spiking layer of a network on a few batches: its firing rate, and the gradient that reaches it."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,16 +12,18 @@ from torch.nn import functional as F
 from ..introspection import find_neurons, reset_of
 from ..method import Reset, inputs_of
 from ..module_state import preserving_state
-from .gradients import on_chain
-from .probe import Tally, probe
+from .gradients import is_on_chain
+from .probe import LayerTally, probe
 
 Batch = tuple[Any, Any]
+"""Inputs and labels. Several inputs are a tuple or a dictionary of arguments."""
 Loss = Callable[[Any, Tensor], Tensor]
+"""Takes the output of a model and the labels."""
 
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One spiking layer."""
+    """Firing and gradient of one spiking layer on one batch."""
 
     layer: str
     rate: float
@@ -29,20 +31,20 @@ class LayerReport:
     silent: float
     """Share of neurons that never fired."""
     saturated: float
-    """Share of neurons that always fired."""
+    """Share of neurons that fired at every time step for every sample."""
     weight_rms: float
-    """Gradient RMS of the weights that feed it; NaN where none do."""
+    """Gradient RMS of the weights before the layer; NaN if there are none."""
     membrane_rms: float
-    """Gradient RMS of its membrane potential (or spikes, where a probe looks at these); NaN where none is needed."""
+    """Gradient RMS of the membrane potential, or of the spikes if the probe records those; NaN if none is needed."""
     norm: float
     """Norm of the same gradient over neurons, time steps and samples."""
     gain: float
-    """Norm over that of the next deeper layer on the chain; NaN for the last one and in a residual's projection."""
+    """``norm`` over that of the next deeper layer on the chain; NaN for the last one and in a residual's projection."""
 
 
 @dataclass(frozen=True)
 class Examination:
-    """What was measured on the batches, each by itself, in the order of the network."""
+    """Reports of all spiking layers by batch, in the order of the network."""
 
     batches: tuple[tuple[LayerReport, ...], ...]
 
@@ -53,31 +55,30 @@ class Examination:
 
     @property
     def factors(self) -> list[float]:
-        """For each batch, the gradient's norm at the first layer over that at the last: see :func:`factor`."""
-        return [factor(layers) for layers in self.batches]
+        """The :func:`gradient_factor` of each batch."""
+        return [gradient_factor(layers) for layers in self.batches]
 
 
 def chain(layers: Sequence[LayerReport]) -> list[LayerReport]:
     """Return the layers from input to output, without those in residual projections."""
-    return [layer for layer in layers if on_chain(layer.layer)]
+    return [layer for layer in layers if is_on_chain(layer.layer)]
 
 
-def learning(layers: Sequence[LayerReport]) -> list[LayerReport]:
-    """Return those of the chain at which a gradient is needed: no neurons that encode the input, none behind what is
-    frozen."""
+def trained_chain(layers: Sequence[LayerReport]) -> list[LayerReport]:
+    """Return the layers of the chain that need a gradient: not those that encode the input or follow frozen layers."""
     return [layer for layer in chain(layers) if layer.norm or not math.isnan(layer.membrane_rms)]
 
 
-def factor(layers: Sequence[LayerReport]) -> float:
-    """Return by what the gradient's norm was multiplied on its way from the last spiking layer to the first."""
-    along = learning(layers)
-    if not along or not along[-1].norm:
+def gradient_factor(layers: Sequence[LayerReport]) -> float:
+    """Return the gradient's norm at the first spiking layer over that at the last; NaN if the last has none."""
+    trained = trained_chain(layers)
+    if not trained or not trained[-1].norm:
         return math.nan
-    return along[0].norm / along[-1].norm
+    return trained[0].norm / trained[-1].norm
 
 
 def cross_entropy(output: Any, labels: Tensor) -> Tensor:
-    """The loss where none is named: of logits ``[N, classes]``."""
+    """Return the cross-entropy of logits ``[N, classes]``: the default loss."""
     return F.cross_entropy(output, labels)
 
 
@@ -89,18 +90,19 @@ def examine(
     network: nn.Module | None = None,
     reset: Reset | None = None,
 ) -> Examination:
-    """Run batches forward and backward in training mode and leave the model as it was.
+    """Run batches forward and backward in training mode and report every spiking layer.
+
+    The model is left unchanged.
 
     Args:
-        model: what is run: a network, or one in a wrapper.
-        batches: pairs of inputs and labels; of several inputs, a tuple or a dictionary of arguments.
-        loss: takes the model's output and the labels.
-        network: the part whose layers are looked at; all of the model by default.
-        reset: called before each batch and at the end, for networks that keep a state; by default that of the
-            library that the neurons come from.
+        model: a network, or a wrapper of one.
+        batches: pairs of inputs and labels.
+        loss: takes the output of the model and the labels.
+        network: the part of the model to report; all of it by default.
+        reset: resets the neurons before and after each batch. By default, that of the library that they come from.
 
     Raises:
-        ValueError: no batches, or no neurons that it knows.
+        ValueError: there are no batches or no known neurons.
 
     Example:
         >>> import torch
@@ -110,40 +112,46 @@ def examine(
         ['stem.spike', 'layer1.0.spike1']
     """
     network = model if network is None else network
+    check_can_examine(network, batches)
+    reports, reset = [], reset_of(model, reset)
+    for inputs, labels in batches:
+        with preserving_state(model), probe(network) as tallies:
+            reset(model)
+            args, kwargs = inputs_of(network, inputs)
+            loss(model(*args, **kwargs), labels).backward()  # type: ignore[no-untyped-call]
+            reports.append(layer_reports(network, tallies))
+            reset(model)
+    return Examination(tuple(reports))
+
+
+def check_can_examine(network: nn.Module, batches: Sequence[Batch]) -> None:
+    """Raise ``ValueError`` if there are no batches, or no known neurons in the network."""
     if not batches:
-        raise ValueError("give at least one batch to look at")
+        raise ValueError("batches is empty: pass at least one batch of inputs and labels")
     if not find_neurons(network):
         raise ValueError(
-            f"{type(network).__name__} has no neurons of this library, SpikingJelly, snnTorch or Norse to look at"
+            f"{type(network).__name__} has no known neurons: they are neither built-in nor from SpikingJelly, "
+            "snnTorch or Norse"
         )
-    found, rest = [], reset_of(model, reset)
-    for images, labels in batches:
-        with preserving_state(model), probe(network) as tallies:
-            rest(model)
-            args, kwargs = inputs_of(network, images)
-            loss(model(*args, **kwargs), labels).backward()  # type: ignore[no-untyped-call]
-            found.append(layer_reports(network, tallies))
-            rest(model)
-    return Examination(tuple(found))
 
 
 @torch.no_grad()
-def layer_reports(network: nn.Module, tallies: dict[str, Tally]) -> tuple[LayerReport, ...]:
-    """Return what a probe has tallied of a network, from input to output, after a backward pass."""
+def layer_reports(network: nn.Module, tallies: dict[str, LayerTally]) -> tuple[LayerReport, ...]:
+    """Return the reports of the layers that a probe has recorded, from input to output, after a backward pass."""
     reports: list[LayerReport] = []
-    deeper = math.nan
+    deeper_norm = math.nan
     for name, tally in reversed(tallies.items()):
-        norm = tally.norm
-        gain = math.nan
-        if on_chain(name):
-            gain, deeper = norm / deeper if deeper else math.nan, norm
+        norm, gain = tally.norm, math.nan
+        if is_on_chain(name):
+            gain = norm / deeper_norm if deeper_norm else math.nan
+            deeper_norm = norm
         reports.append(
             LayerReport(
                 layer=name,
                 rate=tally.rate,
                 silent=tally.silent,
                 saturated=tally.saturated,
-                weight_rms=_rms(network.get_submodule(tally.weight)) if tally.weight else math.nan,
+                weight_rms=_weight_rms(network, tally.weight_name),
                 membrane_rms=norm / max(tally.elements, 1) ** 0.5 if tally.needs_gradient else math.nan,
                 norm=norm,
                 gain=gain,
@@ -152,6 +160,6 @@ def layer_reports(network: nn.Module, tallies: dict[str, Tally]) -> tuple[LayerR
     return tuple(reversed(reports))
 
 
-def _rms(layer: nn.Module) -> float:
-    grad = layer.weight.grad
+def _weight_rms(network: nn.Module, name: str) -> float:
+    grad = network.get_submodule(name).weight.grad if name else None
     return grad.float().square().mean().sqrt().item() if isinstance(grad, Tensor) else math.nan

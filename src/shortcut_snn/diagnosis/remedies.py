@@ -1,203 +1,202 @@
-"""Remedies that can be tried on a network as it stands, on a copy of it."""
+"""The changes that may help a network whose gradient vanishes or explodes, or whose neurons are dead.
+
+:func:`neuron_remedies` and :func:`branch_remedies` change a copy of the network. The recipe changes rebuild it: another
+block or normalisation cannot be put into a network that exists.
+"""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import components
-from ..introspection import find_neurons, introspect, reset_of, steepness, wrap_network
-from ..method import PLACEMENTS, Readout, Reset, Shortcut, ShortcutOutput, TimeLoop, resolve
-from ..module_state import preserving_state
+from ..introspection import find_neurons, introspect, steepness, wrap_network
+from ..method import Shortcut, ShortcutOutput, TimeLoop
+from ..nets import SpikingNetwork
 from ..neurons import IF, LIF, Neuron, Resizable
 from .calibration import calibrate, set_widths
-from .layers import Batch, Loss
+from .layers import Batch
 from .tips import Remedy, Setup
 
 WIDTHS = (0.25, 0.5, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 8.0)
 DECAYS = (0.0, 0.25, 0.5, 0.75, 1.0)
 THRESHOLDS = (0.25, 0.5, 1.0, 2.0)
-BALANCES = (0.25, 1.0)
+BRANCH_WEIGHTS = (0.25, 1.0)
 
 
-def of_neurons(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
-    """Return what can be changed about the neurons: surrogate, decay, reset, threshold.
-
-    Args:
-        setup: the network.
-        batches: to calibrate on.
-    """
-    layers = find_neurons(setup.network)
-    ours = [neuron for neuron in layers.values() if isinstance(neuron, Neuron)]
-    if len(ours) < len(layers):
-        return _of_others(setup, batches)
-    found: list[Remedy] = []
-    if all(isinstance(neuron.surrogate, Resizable) for neuron in ours):
-        found.append(_calibrated(setup, batches, "--method.calibrate true"))
-        found += [
-            Remedy(
-                "width",
-                f"surrogate width {width:g} in all layers{_options([n.surrogate for n in ours], width)}",
-                _resized(setup, width),
-            )
-            for width in WIDTHS
-        ]
-    if all(isinstance(neuron, LIF) and not isinstance(neuron, IF) for neuron in ours):
-        found += _attribute(setup, "decay", DECAYS, "decay {0:g} (--neuron.decay {0:g})")
-    found += _attribute(setup, "threshold", THRESHOLDS, "threshold {0:g} (--neuron.threshold {0:g})")
-    return found + _attribute(setup, "detach_reset", (True, False), "detached reset: {0} (--neuron.detach_reset {0})")
-
-
-def of_branches(setup: Setup, batches: Sequence[Batch], reset: Reset | None) -> list[Remedy]:
-    """Return the branches that a network without any could have.
+@dataclass(frozen=True)
+class RecipeChange:
+    """A change of a recipe that rebuilds the network.
 
     Args:
-        setup: the network, not in a wrapper.
-        batches: one is run to find the number of classes.
-        reset: see :func:`~.layers.examine`.
+        group: see :class:`Remedy`.
+        text: the change in words.
+        entries: the recipe entries that make it, nested.
     """
-    if isinstance(setup.model, Shortcut) and setup.model.layout is not None and not setup.model.branches:
-        return _found_branches(setup, batches[0][0], reset)
-    if setup.inner is not None:
-        return []
-    reset = reset_of(setup.model, reset)
-    with preserving_state(setup.model), torch.no_grad():
-        reset(setup.model)
-        logits = setup.model(batches[0][0])
-        reset(setup.model)
-    if not isinstance(logits, Tensor):
-        # What to add branches' logits to, only the caller's loss knows.
-        return []
-    wrap = partial(Shortcut, num_classes=logits.shape[-1], example=batches[0][0], reset=reset)
-    found = []
-    for where in PLACEMENTS:
-        try:
-            resolve(setup.network, where)
-        except ValueError:
-            continue
-        found += [
-            Remedy(
-                "branches",
-                f"branches at the {where}, lambda from {weight:g} (Shortcut, or --preset evolutionary "
-                f"--method.branches.taps {where} --method.branches.branch_weight.initial {weight:g})",
-                lambda where=where, weight=weight: _wrapped(setup, where, weight, wrap),  # type: ignore[misc]
-            )
-            for weight in BALANCES
-        ]
-    return found
+
+    group: str
+    text: str
+    entries: dict[str, Any]
+
+    def options(self) -> str:
+        """Return the entries as options of the command line.
+
+        Example:
+            >>> RecipeChange("block", "ms blocks", {"network": {"block": "ms"}}).options()
+            '--network.block ms'
+        """
+        return _as_options(self.entries)
 
 
-def of_main(loss: Loss) -> Loss:
-    """Return a loss of a wrapper's output, of one of what the network gives."""
-    return lambda output, labels: loss(output.main, labels)
-
-
-def _found_branches(setup: Setup, example: Any, reset: Reset | None) -> list[Remedy]:
-    """Branches where :func:`shortcut_snn.attach` finds a place; it refuses what cannot be built."""
-    bare: Any = setup.model
-
-    @cache
-    def built(taps: str | int) -> tuple[Shortcut, Any]:
-        """The wrapper, and where logits are in what the network gives."""
-        how: Any = {"reset": reset or bare.layout.reset}
-        if isinstance(bare.run, TimeLoop):
-            loop = "input" if bare.run.steps is None else bare.run.steps
-            how |= {"loop": loop, "batch_axis": bare.layout.batch_axis}
-        if bare.readout is not None:
-            how["readout"] = bare.readout
-        network = copy.deepcopy(bare).network
-        model = wrap_network(network, introspect(network, example, taps=taps, **how), example)
-        found = model.readout
-        if bare.readout is None:
-            # The loss is the caller's, of what the network gives.
-            model.readout = None
-        return model, found
-
-    def apply(taps: str | int, weight: float) -> Setup:
-        model, found = built(taps)
-
-        def loss(output: ShortcutOutput, labels: Tensor) -> Tensor:
-            added = weight * sum(output.branches)
-            summed = bare.readout is None and isinstance(found, Readout)
-            main = found.add(output.main, added) if summed else output.main + added
-            return setup.loss(ShortcutOutput(main), labels)
-
-        return Setup(model, loss, model.network)
-
-    return [
-        Remedy("branches", f"branches {text}, lambda {weight:g} (attach)", partial(apply, taps, weight))
-        for taps, text in (("stages", "at the stages"), ("blocks", "at the blocks"), (3, "at three places"))
-        for weight in BALANCES
+def _as_options(entries: dict[str, Any], prefix: str = "--") -> str:
+    options = [
+        _as_options(value, f"{prefix}{key}.") if isinstance(value, dict) else f"{prefix}{key} {value}"
+        for key, value in entries.items()
     ]
+    return " ".join(options)
 
 
-def _calibrated(setup: Setup, batches: Sequence[Batch], how: str) -> Remedy:
-    text = f"calibrate each layer's surrogate ({how})"
-    apply = _changed(setup, lambda made: calibrate(made.network, batches[:1], made.loss, model=made.model))
-    return Remedy("calibrated", text, apply)
+BRANCH_CHANGES = tuple(
+    RecipeChange(
+        "branches",
+        f"branches at the {taps}, lambda from {weight:g}",
+        {"method": {"branches": {"taps": taps, "branch_weight": {"initial": weight}}}},
+    )
+    for taps in ("stages", "blocks")
+    for weight in BRANCH_WEIGHTS
+)
+NETWORK_CHANGES = (
+    *(RecipeChange("block", f"{block} blocks", {"network": {"block": block}}) for block in ("basic", "sew", "ms")),
+    *(RecipeChange("norm", f"{norm} for normalisation", {"network": {"norm": norm}}) for norm in ("bn", "tdbn")),
+)
 
 
-def _changed(setup: Setup, change: Callable[[Setup], object]) -> Callable[[], Setup]:
+def neuron_remedies(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
+    """Return the changes of the neurons: calibrated or other surrogate widths, decay, threshold, detached reset.
+
+    Args:
+        setup: the network. Third-party neurons get other surrogates only.
+        batches: the first one is used to calibrate.
+    """
+    layers = list(find_neurons(setup.network).values())
+    built_in = [neuron for neuron in layers if isinstance(neuron, Neuron)]
+    if len(built_in) < len(layers):
+        has_steepness = all(steepness(neuron) is not None for neuron in layers)
+        return list(_third_party_remedies(setup, batches)) if has_steepness else []
+    return list(_built_in_remedies(setup, batches, built_in))
+
+
+def _third_party_remedies(setup: Setup, batches: Sequence[Batch]) -> Iterator[Remedy]:
+    yield _calibration(setup, batches, 'attach(..., method="calibrated"), or calibrate')
+    for value in WIDTHS:
+        yield Remedy("width", f"alpha or slope {value:g} in all surrogates", _with_width(setup, value))
+
+
+def _built_in_remedies(setup: Setup, batches: Sequence[Batch], layers: Sequence[Neuron]) -> Iterator[Remedy]:
+    surrogates = [neuron.surrogate for neuron in layers]
+    if all(isinstance(surrogate, Resizable) for surrogate in surrogates):
+        yield _calibration(setup, batches, "--method.calibrate true")
+        for width in WIDTHS:
+            text = f"surrogate width {width:g} in all layers{_surrogate_options(surrogates, width)}"
+            yield Remedy("width", text, _with_width(setup, width))
+    has_decay = all(isinstance(neuron, LIF) and not isinstance(neuron, IF) for neuron in layers)
+    attributes: list[tuple[str, str, tuple[Any, ...]]] = [
+        *([("decay", "decay {0:g} (--neuron.decay {0:g})", DECAYS)] if has_decay else []),
+        ("threshold", "threshold {0:g} (--neuron.threshold {0:g})", THRESHOLDS),
+        ("detach_reset", "detached reset: {0} (--neuron.detach_reset {0})", (True, False)),
+    ]
+    for name, text, values in attributes:
+        present = {getattr(neuron, name) for neuron in layers}
+        for value in values:
+            if present != {value}:
+                yield Remedy(name, text.format(value), _with_change(setup, partial(_set_attribute, name, value)))
+
+
+def _calibration(setup: Setup, batches: Sequence[Batch], instruction: str) -> Remedy:
+    def change(copied: Setup) -> None:
+        calibrate(copied.network, batches[:1], copied.loss, model=copied.model)
+
+    return Remedy("calibrated", f"calibrate each layer's surrogate ({instruction})", _with_change(setup, change))
+
+
+def _with_change(setup: Setup, change: Callable[[Setup], object]) -> Callable[[], Setup]:
     def apply() -> Setup:
-        model, inner = copy.deepcopy((setup.model, setup.inner))
-        made = Setup(model, setup.loss, inner)
-        change(made)
-        return made
+        copied = Setup(copy.deepcopy(setup.model), setup.loss)
+        change(copied)
+        return copied
 
     return apply
 
 
-def _options(surrogates: Sequence[Any], width: float) -> str:
-    """Return the options that give all layers such surrogates, in brackets; nothing where there are none."""
+def _with_width(setup: Setup, width: float) -> Callable[[], Setup]:
+    widths = dict.fromkeys(find_neurons(setup.network), width)
+    return _with_change(setup, lambda copied: set_widths(copied.network, widths))
+
+
+def _set_attribute(name: str, value: Any, setup: Setup) -> None:
+    for neuron in find_neurons(setup.network).values():
+        setattr(neuron, name, value)
+
+
+def _surrogate_options(surrogates: Sequence[Any], width: float) -> str:
+    """Return the options that give all layers such surrogates, in brackets; "" if there are none."""
     if len({type(surrogate) for surrogate in surrogates}) > 1:
         return ""
     try:
         entries = components.write(surrogates[0].resized(width))
-    except ValueError:  # not registered
+    except ValueError:
+        # The surrogate is not registered.
         return ""
-    said = [f"--neuron.surrogate.{name} {value:g}" for name, value in entries.items() if isinstance(value, int | float)]
-    return f" ({' '.join(said)})" if said else ""
+    numbers = {name: f"{value:g}" for name, value in entries.items() if isinstance(value, int | float)}
+    return f" ({_as_options({'neuron': {'surrogate': numbers}})})" if numbers else ""
 
 
-def _resized(setup: Setup, width: float) -> Callable[[], Setup]:
-    widths = dict.fromkeys(find_neurons(setup.network), width)
-    return _changed(setup, lambda made: set_widths(made.network, widths))
+def branch_remedies(setup: Setup, example: Any) -> list[Remedy]:
+    """Return the branches that a network without branches could get.
 
-
-def _attribute(setup: Setup, name: str, values: Sequence[Any], text: str) -> list[Remedy]:
-    """Remedies that give one attribute of all neurons another value."""
-
-    def setting(value: Any) -> Callable[[Setup], None]:
-        def change(made: Setup) -> None:
-            for neuron in find_neurons(made.network).values():
-                setattr(neuron, name, value)
-
-        return change
-
-    now = {getattr(neuron, name) for neuron in find_neurons(setup.network).values()}
-    return [
-        Remedy(name, text.format(value), _changed(setup, setting(value))) for value in values if now != {value}
-    ]  # fmt: skip
-
-
-def _of_others(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
-    """Remedies for surrogates of SpikingJelly, snnTorch and Norse, all of them with an ``alpha`` or a ``slope``."""
-    layers = find_neurons(setup.network).values()
-    if not layers or any(steepness(neuron) is None for neuron in layers):
+    Args:
+        setup: the network.
+        example: a batch of inputs.
+    """
+    bare = setup.model
+    is_built_in = isinstance(bare.network, SpikingNetwork)
+    if bare.branches or (bare.layout is None and not is_built_in):
         return []
+    # The same wrapper serves for all weights.
+    with_taps = cache(partial(_with_taps, bare, example))
+
+    def apply(taps: str | int, weight: float) -> Setup:
+        return Setup(with_taps(taps), partial(_loss_of_sum, setup, weight))
+
+    choices: list[tuple[str | int, str]]
+    choices = [("stages", "at the stages"), ("blocks", "at the blocks"), *([] if is_built_in else [(3, "at 3 layers")])]
     return [
-        _calibrated(setup, batches, 'attach(..., method="calibrated"), or calibrate'),
-        *(Remedy("width", f"alpha or slope {value:g} in all surrogates", _resized(setup, value)) for value in WIDTHS),
+        Remedy("branches", f"branches {place}, lambda {weight:g} (attach)", partial(apply, taps, weight))
+        for taps, place in choices
+        for weight in BRANCH_WEIGHTS
     ]
 
 
-def _wrapped(setup: Setup, where: str, weight: float, wrap: Callable[[nn.Module, str], Shortcut]) -> Setup:
-    network = copy.deepcopy(setup.model)
+def _with_taps(bare: Shortcut, example: Any, taps: str | int) -> Shortcut:
+    """Return a copy of a wrapper that has branches and calls the network in the same way."""
+    network = copy.deepcopy(bare).network
+    if isinstance(network, SpikingNetwork) and bare.layout is None:
+        # The layout of a built-in network is known.
+        return Shortcut(network, str(taps), num_classes=network.num_classes, example=example)
+    assert bare.layout is not None
+    options: dict[str, Any] = {"reset": bare.layout.reset, "readout": bare.readout}
+    if isinstance(bare.run, TimeLoop):
+        options["loop"] = "input" if bare.run.steps is None else bare.run.steps
+        options["batch_axis"] = bare.layout.batch_axis
+    return wrap_network(network, introspect(network, example, taps=taps, **options), example)
 
-    def loss(output: ShortcutOutput, labels: torch.Tensor) -> torch.Tensor:
-        return setup.loss(output.main + weight * sum(output.branches), labels)
 
-    return Setup(wrap(network, where), loss, network)
+def _loss_of_sum(setup: Setup, weight: float, output: ShortcutOutput, labels: Tensor) -> Tensor:
+    """Return the loss of the sum of main and branch logits."""
+    branches: Any = weight * sum(output.branches)
+    if output.main.shape != branches.shape:
+        raise ValueError("branch logits cannot be added to an output that is not logits [N, classes]")
+    return setup.loss(ShortcutOutput(output.main + branches), labels)

@@ -1,17 +1,17 @@
-"""Means with intervals."""
+"""Means and their confidence intervals."""
 
 import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from scipy import stats
-
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Return the mean and half the width of its confidence interval.
+    """Return the mean and half the width of its confidence interval by Student's t.
 
-    By Student's t; NaN for fewer than 2 values, or where not all are finite.
+    The half width is NaN for fewer than 2 values, or if not all are finite.
     """
+    from scipy import stats  # the package `train` installs it; a diagnosis does not need it
+
     if not values:
         return math.nan, math.nan
     if len(values) < 2 or not all(map(math.isfinite, values)):
@@ -21,13 +21,15 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
 
 
 def share_interval(count: int, of: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the confidence interval of a share that was counted (Wilson, 1927).
+    """Return the confidence interval of a share of counts (Wilson, 1927).
 
     Example:
         >>> low, high = share_interval(90, 100)
         >>> round(low, 3), round(high, 3)
         (0.826, 0.945)
     """
+    from scipy import stats
+
     if of < 1:
         return math.nan, math.nan
     z = float(stats.norm.ppf(0.5 + level / 2))
@@ -38,13 +40,13 @@ def share_interval(count: int, of: int, level: float = 0.95) -> tuple[float, flo
 
 
 def with_interval(mean: float, half: float, digits: int | None = 2, sign: str = "") -> str:
-    """Return what :func:`mean_interval` gives as text, without the interval where there is none.
+    """Return a mean and its interval as text, or the mean alone if the interval is NaN.
 
     Args:
         mean: the mean.
         half: half the width of its interval, or NaN.
-        digits: behind the point; None: as many as show two digits of the interval.
-        sign: ``"+"`` shows that of a positive mean too.
+        digits: decimal places. None shows two significant digits of the interval.
+        sign: ``"+"`` shows the sign of a positive mean.
 
     Example:
         >>> with_interval(91.234, 0.456)
@@ -55,12 +57,12 @@ def with_interval(mean: float, half: float, digits: int | None = 2, sign: str = 
     if digits is None:
         scale = half if half > 0 and math.isfinite(half) else abs(mean) / 100
         digits = max(0, 1 - math.floor(math.log10(scale))) if scale > 0 and math.isfinite(scale) else 2
-    spread = "" if math.isnan(half) else f" ± {half:.{digits}f}"
-    return f"{mean:{sign}.{digits}f}{spread}"
+    interval = "" if math.isnan(half) else f" ± {half:.{digits}f}"
+    return f"{mean:{sign}.{digits}f}{interval}"
 
 
 def geometric_mean(values: Sequence[float]) -> float:
-    """Return the geometric mean of positive values (NaN where one is not)."""
+    """Return the geometric mean of positive values; NaN if one is not positive and finite."""
     if not values or any(not (value > 0 and math.isfinite(value)) for value in values):
         return math.nan
     return math.exp(fmean(map(math.log, values)))

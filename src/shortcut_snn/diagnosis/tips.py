@@ -1,33 +1,45 @@
-"""What to try first: each remedy is measured on the very network, and one that does not help is not given."""
+"""Measure remedies on a network and recommend those that help."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
 from ..introspection import CALL_ERRORS
+from ..method import Shortcut
 from .layers import Batch, Examination, Loss, examine
 from .verdict import Verdict, judge
+
+GRADIENT_ONLY = ("calibrated", "width", "detach_reset", "branches")
+"""Groups of remedies that do not change the spikes."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Something to run: a model, a loss of its output, and the network in it, if that is not the model itself."""
+    """A wrapped network and a loss of the wrapper's output, both ready to be examined."""
 
-    model: nn.Module
+    model: Shortcut
     loss: Loss
-    inner: nn.Module | None = None
 
     @property
     def network(self) -> nn.Module:
-        """The part whose layers are looked at."""
-        return self.model if self.inner is None else self.inner
+        """The network inside the wrapper, whose layers are examined."""
+        return self.model.network
+
+    def examine(self, batches: Sequence[Batch]) -> Examination:
+        """Return the reports of the network's layers."""
+        return examine(self.model, batches, self.loss, network=self.network)
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """A change, and what runs after it; of a group only the best is recommended."""
+    """A change that may help.
+
+    Args:
+        group: the kind of change. Of each group only the best remedy is recommended.
+        text: the change in words.
+        apply: applies it to a copy and returns what to examine then.
+    """
 
     group: str
     text: str
@@ -36,58 +48,51 @@ class Remedy:
 
 @dataclass(frozen=True)
 class Tip:
-    """A remedy that was measured to help."""
+    """A remedy that helped, with the verdicts on the first batch before and after it."""
 
     text: str
     before: Verdict
     after: Verdict
 
     def __str__(self) -> str:
-        """Say it with its figures, those of the first batch."""
-        figures = f"first layer / last {self.before.factor:.3g} -> {self.after.factor:.3g}"
-        return f"{self.text}: {figures} ({self.after.kind})"
+        """Return the remedy and its effect in one line."""
+        effect = f"first layer / last {self.before.factor:.3g} -> {self.after.factor:.3g}"
+        return f"{self.text}: {effect} ({self.after.kind})"
 
 
-def tips(
-    before: Examination, remedies: Iterable[Remedy], batches: Sequence[Batch], **options: Any
+def measure_remedies(
+    before: Examination, remedies: Iterable[Remedy], batches: Sequence[Batch]
 ) -> tuple[list[Tip], int]:
-    """Measure remedies and return those that help on every batch, the best first, and how many could be measured.
-
-    A healthy network needs none; for others see :func:`helps`.
+    """Return the best remedy of each group that helps on every batch, best first, and how many were measured.
 
     Args:
-        before: the network as it is.
-        remedies: what to try; each is built, measured and dropped; one that the network is not made for is left out.
-        batches: those that were examined.
-        options: of :func:`~.layers.examine`.
+        before: the examination of the unchanged network.
+        remedies: the changes to try. Those that cannot be applied to the network are left out. If neurons are silent or
+            saturated, so are those that change the gradient alone.
+        batches: the batches of the examination.
     """
-    old = [judge(layers) for layers in before.batches]
-    if all(verdict.kind == "healthy" for verdict in old):
-        return [], 0
+    verdicts = [judge(layers) for layers in before.batches]
+    if verdicts[0].kind in ("silent", "saturated"):
+        remedies = [remedy for remedy in remedies if remedy.group not in GRADIENT_ONLY]
     best: dict[str, Tip] = {}
     measured = 0
     for remedy in remedies:
         try:
-            setup = remedy.apply()
-            after = examine(setup.model, batches, setup.loss, network=setup.network, **options)
+            after = remedy.apply().examine(batches)
         except CALL_ERRORS:
             continue
         measured += 1
-        new = [judge(layers) for layers in after.batches]
-        known = best.get(remedy.group)
-        better = known is None or new[0].distance < known.after.distance
-        if better and all(helps(*pair) for pair in zip(old, new, strict=True)):
-            best[remedy.group] = Tip(remedy.text, old[0], new[0])
+        new_verdicts = [judge(layers) for layers in after.batches]
+        if not all(_helps(old, new) for old, new in zip(verdicts, new_verdicts, strict=True)):
+            continue
+        tip = Tip(remedy.text, verdicts[0], new_verdicts[0])
+        if remedy.group not in best or tip.after.distance < best[remedy.group].after.distance:
+            best[remedy.group] = tip
     return sorted(best.values(), key=lambda tip: tip.after.distance), measured
 
 
-def helps(before: Verdict, after: Verdict) -> bool:
-    """Say whether a change is a measurable improvement.
-
-    Dead layers have to live again. Otherwise the factor from first to last layer has to come nearer to 1 by half its
-    distance in orders of magnitude.
-    """
-    dead = ("silent", "saturated", "no gradient")
-    if before.kind in dead:
-        return after.kind not in dead
-    return after.kind not in dead and after.distance <= before.distance / 2
+def _helps(before: Verdict, after: Verdict) -> bool:
+    """Return whether dead layers come alive, or the factor comes nearer to 1 by half its distance."""
+    if after.is_dead:
+        return False
+    return before.is_dead or after.distance <= before.distance / 2

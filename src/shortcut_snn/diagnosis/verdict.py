@@ -1,39 +1,44 @@
-"""One line a person understands about the gradient of a network."""
+"""One line about the gradient of a network: healthy, vanishing, exploding, or dead from a layer on."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .layers import LayerReport, chain, factor, learning
+from .layers import LayerReport, chain, gradient_factor, trained_chain
 
 Kind = Literal["healthy", "vanishes", "explodes", "silent", "saturated", "no gradient"]
-# A gradient that changes by less over the whole depth is called healthy.
+# A gradient that changes by less over the whole depth is healthy.
 TOLERANCE = 10.0
-# Share of a layer's neurons from which on it says nothing to the layers behind.
+# A layer is dead from this share of silent or saturated neurons on.
 DEAD = 0.99
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is wrong, where it begins, and by how much."""
+    """The state of a network's gradient: what is wrong, in which layer it begins, and by how much."""
 
     kind: Kind
     layer: str
-    """The layer at which it begins; for a gradient that is the first that it passes, coming from the output, out of
-    bounds."""
+    """The layer where it begins. If the gradient vanishes or explodes, this is the first layer of the backward pass at
+    which it is out of bounds."""
     factor: float
     """The gradient's norm at the first spiking layer over that at the last."""
     sentence: str
 
     @property
+    def is_dead(self) -> bool:
+        """Whether no spikes or no gradient pass a layer."""
+        return self.kind in ("silent", "saturated", "no gradient")
+
+    @property
     def distance(self) -> float:
-        """How far the factor is from 1, in orders of magnitude; infinite where there is none."""
+        """Distance of the factor from 1 in orders of magnitude; infinite if there is no factor."""
         return abs(math.log10(self.factor)) if 0 < self.factor < math.inf else math.inf
 
 
 def judge(layers: Sequence[LayerReport]) -> Verdict:
-    """Say whether a network's neurons live and whether its gradient vanishes, explodes or neither.
+    """Return whether neurons are dead, and whether the gradient vanishes, explodes or neither.
 
     Args:
         layers: all spiking layers on a batch, from input to output.
@@ -46,41 +51,47 @@ def judge(layers: Sequence[LayerReport]) -> Verdict:
         >>> judge(examine(network, [batch]).layers).layer.startswith(("stem", "layer"))
         True
     """
-    along = chain(layers)
-    change = factor(layers)
-    for layer in along:
-        kind: Kind
-        for share, kind, what in (
-            (layer.silent, "silent", "never fire: what lies behind sees no input"),
-            (layer.saturated, "saturated", "fire at every step: what lies behind sees a constant"),
-        ):
-            if share >= DEAD:
-                return Verdict(
-                    kind, layer.layer, change, f"dead from {layer.layer} on: {100 * share:.0f} % of its neurons {what}"
-                )
-    along = learning(layers)
-    if not along:
-        what = "no gradient is needed at any of its neurons: whatever lies before them is frozen"
-        return Verdict("no gradient", layers[0].layer, change, what)
-    for layer in reversed(along):
+    return _judge_firing(layers) or _judge_presence_of_gradient(layers) or _judge_size_of_gradient(layers)
+
+
+def _judge_firing(layers: Sequence[LayerReport]) -> Verdict | None:
+    factor = gradient_factor(layers)
+    for layer in chain(layers):
+        start = f"dead from {layer.layer} on: {100 * max(layer.silent, layer.saturated):.0f} % of its neurons"
+        if layer.silent >= DEAD:
+            sentence = f"{start} never fire, so the layers after it get no input"
+            return Verdict("silent", layer.layer, factor, sentence)
+        if layer.saturated >= DEAD:
+            sentence = f"{start} fire at every step, so the layers after it get a constant input"
+            return Verdict("saturated", layer.layer, factor, sentence)
+    return None
+
+
+def _judge_presence_of_gradient(layers: Sequence[LayerReport]) -> Verdict | None:
+    factor, trained = gradient_factor(layers), trained_chain(layers)
+    if not trained:
+        sentence = "no neuron needs a gradient: all layers before them are frozen"
+        return Verdict("no gradient", layers[0].layer, factor, sentence)
+    for layer in reversed(trained):
         if not 0 < layer.norm < math.inf:
-            what = "no gradient reaches it" if layer.norm == 0 else f"the gradient's norm there is {layer.norm}"
-            return Verdict("no gradient", layer.layer, change, f"dead from {layer.layer} towards the input: {what}")
-    gain = change ** (1 / max(len(along) - 1, 1))
-    way = f"from {along[-1].layer} back to {along[0].layer}"
-    if 1 / TOLERANCE <= change <= TOLERANCE:
-        sentence = f"healthy: {way} the gradient changes {_times(change)} ({gain:.2f} times a layer)"
-        return Verdict("healthy", along[0].layer, change, sentence)
-    kind = "explodes" if change > TOLERANCE else "vanishes"
-    where = next(layer.layer for layer in reversed(along) if _beyond(layer.norm / along[-1].norm, kind))
-    verb = "grows" if change > 1 else "fades"
-    sentence = f"{kind}: {way} the gradient {verb} {_times(change)} ({gain:.2f} times a layer), past {TOLERANCE:g} "
-    return Verdict(kind, where, change, f"{sentence}times from {where} on")
+            symptom = "no gradient reaches it" if layer.norm == 0 else f"the gradient's norm there is {layer.norm}"
+            return Verdict("no gradient", layer.layer, factor, f"dead from {layer.layer} towards the input: {symptom}")
+    return None
 
 
-def _beyond(ratio: float, kind: Kind) -> bool:
-    return ratio > TOLERANCE if kind == "explodes" else ratio < 1 / TOLERANCE
-
-
-def _times(change: float) -> str:
-    return f"{change if change >= 1 else 1 / change:.3g} times"
+def _judge_size_of_gradient(layers: Sequence[LayerReport]) -> Verdict:
+    factor, trained = gradient_factor(layers), trained_chain(layers)
+    first, last = trained[0], trained[-1]
+    path = f"from {last.layer} back to {first.layer} the gradient"
+    times = f"{factor if factor >= 1 else 1 / factor:.3g} times"
+    gain = f"{factor ** (1 / max(len(trained) - 1, 1)):.2f} times a layer"
+    if 1 / TOLERANCE <= factor <= TOLERANCE:
+        return Verdict("healthy", first.layer, factor, f"healthy: {path} changes {times} ({gain})")
+    kind: Kind = "explodes" if factor > TOLERANCE else "vanishes"
+    verb = "grows" if kind == "explodes" else "fades"
+    for layer in reversed(trained):
+        ratio = layer.norm / last.norm
+        if ratio > TOLERANCE if kind == "explodes" else ratio < 1 / TOLERANCE:
+            break
+    sentence = f"{kind}: {path} {verb} {times} ({gain}), past {TOLERANCE:g} times from {layer.layer} on"
+    return Verdict(kind, layer.layer, factor, sentence)

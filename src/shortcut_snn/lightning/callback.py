@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from .. import components
 from ..attachment import attach, method_named
-from ..diagnosis.calibration import set_widths
+from ..diagnosis import set_widths
 from ..introspection import adapters_of, describe, library_reset
 from ..method import (
     BranchWeight,

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..data import Data
 from ..deploy import load_into, read_network
-from ..diagnosis.calibration import set_widths
+from ..diagnosis import set_widths
 from ..training import MAY_CHANGE_ON_RESUME, RunFolder, Task, recipe_differences
 from .building import build_network, build_task, load_data
 from .entries import from_dict, merged

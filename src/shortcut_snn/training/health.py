@@ -10,10 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
-from ..diagnosis import LayerReport, judge
-from ..diagnosis.gradients import gradient_rms
-from ..diagnosis.layers import layer_reports
-from ..diagnosis.probe import Tally, probe
+from ..diagnosis import LayerReport, LayerTally, gradient_rms, judge, layer_reports, probe
 from ..files import write_csv
 from .finite_steps import NumericsError
 from .options import Silent
@@ -68,7 +65,7 @@ class Health(Callback):
         self.reported: list[str] = []
         self.failures_in_a_row = 0
         self._probe = ExitStack()
-        self._tallies: dict[str, Tally] = {}
+        self._tallies: dict[str, LayerTally] = {}
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
         """Start a measurement if it is this batch's turn."""

@@ -9,8 +9,7 @@ import lightning.pytorch as pl
 
 from ..data import Data, Loaders
 from ..deploy import load_into
-from ..diagnosis import plots
-from ..diagnosis.gradients import shallow_to_deep
+from ..diagnosis import first_to_last_ratio, plots
 from .callbacks import History
 from .energy import ENERGY_COLUMNS, energy_rows, measure_task_energy
 from .folder import RunFolder
@@ -94,7 +93,8 @@ def _load(task: Task, folder: RunFolder, weights: str) -> None:
 def _training_figures(history: History, has_validation: bool) -> dict[str, Any]:
     rows, seconds = history.rows, sorted(row["seconds"] for row in history.seconds)
     ratios = [
-        shallow_to_deep({name: value for name, value in row.items() if name != "epoch"}) for row in history.gradients
+        first_to_last_ratio({name: value for name, value in row.items() if name != "epoch"})
+        for row in history.gradients
     ]
     return {
         "validation_last": _validation_figures(rows[-1]) if has_validation else None,

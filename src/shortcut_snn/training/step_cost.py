@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from ..diagnosis.memory import PeakMemory
+from ..diagnosis import PeakMemory
 
 _MEMORY_STEP = 2
 """The step whose memory is measured: earlier ones compile kernels."""

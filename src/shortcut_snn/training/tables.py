@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..diagnosis.layers import LayerReport
-from ..diagnosis.statistics import with_interval
+from ..diagnosis import LayerReport, with_interval
 from ..markdown import markdown_table
 
 # For each column of a file: its title, and the factor by which its values are multiplied for display.

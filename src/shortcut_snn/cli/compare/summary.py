@@ -7,8 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ...diagnosis import plots
-from ...diagnosis.statistics import geometric_mean, mean_interval
+from ...diagnosis import geometric_mean, mean_interval, plots
 from ...files import write_csv, write_text
 from ...training import COLUMN_TITLES, Metric, column_title, flatten_entries, format_value, markdown_table
 from .planning import Variant

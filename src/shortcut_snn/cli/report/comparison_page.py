@@ -6,8 +6,7 @@ from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
-from ...diagnosis import plots
-from ...diagnosis.gradients import shallow_to_deep
+from ...diagnosis import first_to_last_ratio, plots
 from ...files import read_json
 from ...training import Metric, RunFolder, format_duration
 from ..compare import FIGURES, comparison_table
@@ -233,7 +232,7 @@ def _gradients(run: RunFolder) -> list[tuple[float, dict[str, float]]]:
 
 def _gradient_ratios(run: RunFolder) -> Curve:
     rows = _gradients(run)
-    return [epoch for epoch, _ in rows], [shallow_to_deep(gradients) for _, gradients in rows]
+    return [epoch for epoch, _ in rows], [first_to_last_ratio(gradients) for _, gradients in rows]
 
 
 def _last_gradients(run: RunFolder) -> dict[str, float]:

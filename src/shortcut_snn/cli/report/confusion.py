@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from ...diagnosis.statistics import share_interval
+from ...diagnosis import share_interval
 from .page import Section, Table, picture
 from .reading import read_rows
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import __version__
-from ...diagnosis import LayerReport, judge, plots
-from ...diagnosis.gradients import on_chain
+from ...diagnosis import LayerReport, is_on_chain, judge, plots
 from ...energy import EnergyReport, LayerEnergy
 from ...files import read_json
 from ...recipes import describe_method, from_dict
@@ -242,7 +241,7 @@ def _by_epoch(layers: Sequence[Row], key: str) -> list[Row]:
     """Return one column of the layers' rows as a row for each epoch, without layers in residual projections."""
     epochs: dict[float, Row] = {}
     for row in layers:
-        if on_chain(row["layer"]):
+        if is_on_chain(row["layer"]):
             epochs.setdefault(row["epoch"], {"epoch": row["epoch"]})[row["layer"]] = row[key]
     return list(epochs.values())
 

@@ -1,0 +1,272 @@
+"""Verdicts on networks that are made to vanish, explode or die, and tips that help when measured again."""
+
+import dataclasses
+import math
+import re
+
+import pytest
+import snntorch
+import torch
+from spikingjelly.activation_based import functional, layer, neuron, surrogate
+from torch import nn
+from torch.nn import functional as F
+
+from shortcut_snn import Shortcut, attach, components, nets
+from shortcut_snn.diagnosis import LayerReport, Setup, calibrate, diagnose, examine, judge, neuron_remedies
+from shortcut_snn.neurons import IF, LIF, ATan, Rectangle, Triangle
+
+from .helpers import batch, network
+
+LABELS = torch.tensor([0, 1, 2, 3])
+
+
+def reports(*norms: float, **fields: float) -> list[LayerReport]:
+    """Layers with these gradients, input first."""
+    report = LayerReport("", 0.2, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0)
+    return [dataclasses.replace(report, layer=f"l{i}", norm=norm, **fields) for i, norm in enumerate(norms)]
+
+
+def test_a_verdict_names_the_first_layer_out_of_bounds():
+    verdict = judge(reports(400.0, 30.0, 9.0, 2.0, 1.0))
+    assert (verdict.kind, verdict.layer, verdict.factor) == ("explodes", "l1", 400.0)
+    assert verdict.sentence == (
+        "explodes: from l4 back to l0 the gradient grows 400 times (4.47 times a layer), past 10 times from l1 on"
+    )
+    verdict = judge(reports(1e-4, 0.01, 0.5, 1.0))
+    assert (verdict.kind, verdict.layer) == ("vanishes", "l1")
+    assert judge(reports(9.0, 100.0, 1.0)).kind == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("layers", "kind", "name"),
+    [
+        (reports(1.0, 0.0, 1.0), "no gradient", "l1"),
+        (reports(1.0, math.nan, 1.0), "no gradient", "l1"),
+        (reports(0.0, 0.0, 0.0), "no gradient", "l2"),
+        (reports(1.0, 1.0, silent=1.0), "silent", "l0"),
+        (reports(1.0, 1.0, saturated=0.995), "saturated", "l0"),
+    ],
+)
+def test_dead_layers_are_named(layers, kind, name):
+    verdict = judge(layers)
+    assert (verdict.kind, verdict.layer) == (kind, name)
+    assert verdict.sentence.startswith(f"dead from {name}")
+
+
+@pytest.mark.parametrize("frozen", [0, 1, 3])
+def test_layers_that_need_no_gradient_are_not_dead(frozen: int) -> None:
+    """They encode the input or follow frozen layers."""
+    linears = [nn.Linear(10, 20), nn.Linear(20, 20), nn.Linear(20, 20)]
+    for linear in linears:
+        linear.weight.data *= 3
+    net = nn.Sequential(LIF(surrogate=Rectangle(2.0)))
+    for linear in linears:
+        net += nn.Sequential(linear, LIF(surrogate=Rectangle(2.0)))
+    net.append(nn.Linear(20, 3))
+    for linear in linears[:frozen]:
+        linear.requires_grad_(False)
+    data = (2 * torch.rand(8, 16, 10), torch.arange(16) % 3)
+    verdict = judge(examine(net, [data], lambda y, labels: F.cross_entropy(y.mean(0), labels)).layers)
+    if frozen == 3:
+        assert "frozen" in verdict.sentence
+    else:
+        assert verdict.sentence.startswith("healthy: from 6 back to " + {0: "2", 1: "4"}[frozen])
+
+
+@pytest.mark.parametrize(
+    ("surrogate", "kind"), [(Rectangle(1.0), "explodes"), (Rectangle(4.0), "vanishes"), (Triangle(), "healthy")]
+)
+def test_tips_help_and_the_network_does_not_change(surrogate, kind):
+    net = network(surrogate)
+    batches = [batch(), batch()]
+    state = {key: value.clone() for key, value in net.state_dict().items()}
+    diagnosis = diagnose(net, batches)
+    assert diagnosis.verdict.kind == kind
+    assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
+    assert {module.surrogate for module in net.modules() if hasattr(module, "surrogate")} == {surrogate}
+    assert bool(diagnosis.tips) == (kind != "healthy")
+    assert all(tip.after.distance <= tip.before.distance / 2 for tip in diagnosis.tips)
+    if not diagnosis.tips:
+        return
+    texts = [tip.text for tip in diagnosis.tips]
+    assert "calibrate" in texts[0]
+    assert any("surrogate width" in text for text in texts)
+    assert any("branches" in text for text in texts) == (kind == "vanishes"), "they add nothing to what explodes"
+    calibrate(net, batches[:1])
+    assert examine(net, batches).factors[0] == pytest.approx(diagnosis.tips[0].after.factor, rel=1e-3)
+    assert str(diagnosis).count("\n") == 1 + len(diagnosis.tips)
+
+
+def test_silent_neurons_get_lower_thresholds():
+    diagnosis = diagnose(network(ATan(), threshold=20.0), [batch()])
+    assert (diagnosis.verdict.kind, diagnosis.verdict.layer) == ("silent", "stem.spike")
+    assert [tip.text.split()[0] for tip in diagnosis.tips] == ["threshold"]
+
+
+@pytest.mark.parametrize("kind", ["triangle", "atan", "tanh"])
+def test_the_options_of_a_width_tip_make_the_measured_surrogate(kind):
+    surrogate = components.surrogate.make(kind)
+    setup = Setup(Shortcut(network(surrogate), [], num_classes=10), F.cross_entropy)
+    (remedy,) = [each for each in neuron_remedies(setup, [batch()]) if each.text.startswith("surrogate width 1.25 ")]
+    options = re.findall(r"--neuron\.surrogate\.(\w+) (\S+?)[ )]", remedy.text)
+    made = components.surrogate.make(kind, **{name: float(value) for name, value in options})
+    resized, v = surrogate.resized(1.25), torch.linspace(-2, 2, 81)
+    torch.testing.assert_close(made(v), resized(v), rtol=1e-4, atol=1e-5)
+
+
+def test_integrate_and_fire_gets_no_decay():
+    net = nets.spiking_resnet20(10, 2, width=4, make_neuron=lambda: IF(surrogate=Rectangle(4.0)))
+    setup = Setup(Shortcut(net, [], num_classes=10), F.cross_entropy)
+    groups = {remedy.group for remedy in neuron_remedies(setup, [batch()])}
+    assert "threshold" in groups
+    assert "decay" not in groups
+
+
+def test_a_diagnosis_without_tips_says_so():
+    net = network(Rectangle(), name="resnet18")
+    torch.nn.init.zeros_(net.classifier.weight)
+    diagnosis = diagnose(net, [batch()])
+    assert diagnosis.verdict.kind == "no gradient"
+    assert diagnosis.measured > 10
+    assert str(diagnosis).endswith("helps")
+
+
+def test_branches_change_the_gradient_of_the_network():
+    net = network(Rectangle(4.0))
+    model = Shortcut(net, "blocks", num_classes=10)
+    alone = examine(net, [one := batch()])
+    both = examine(model, [one], lambda out, y: F.cross_entropy(out.main + sum(out.branches), y), network=net)
+    assert both.factors[0] > 10 * alone.factors[0]
+
+
+def blocks(make, depth: int, linear=nn.Linear, norm=nn.BatchNorm1d) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for number in range(depth):
+        layers += [linear(6 if number == 0 else 12, 12), norm(12), make()]
+    return [*layers, linear(12, 5)]
+
+
+def spikingjelly() -> nn.Module:
+    net = nn.Sequential(
+        *blocks(
+            lambda: neuron.LIFNode(surrogate_function=surrogate.ATan(0.2)),
+            8,
+            layer.Linear,
+            lambda width: layer.SeqToANNContainer(nn.BatchNorm1d(width)),
+        )
+    )
+    functional.set_step_mode(net, "m")
+    return net
+
+
+class BatchFirst(nn.Module):
+    """Takes ``[N, T, F]`` and returns a tuple."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = spikingjelly()
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, str]:
+        return self.net(x.transpose(0, 1)).transpose(0, 1), "metadata"
+
+
+@pytest.mark.parametrize("make", [spikingjelly, BatchFirst])
+def test_the_layout_of_a_spikingjelly_network_is_inferred(make):
+    net, x = make(), 3 * torch.randn(4, 4, 6)
+    diagnosis = diagnose(net, [(x, LABELS)])
+    assert diagnosis.verdict.kind == "vanishes"
+    assert len(diagnosis.layers) == 8
+    assert {"alpha", "calibrate", "branches"} <= {tip.text.split()[0] for tip in diagnosis.tips}
+    assert not any(module._forward_hooks for module in net.modules())
+    assert all(m.surrogate_function.alpha == 0.2 for m in net.modules() if hasattr(m, "surrogate_function"))
+    assert diagnose(net, [(x, LABELS)]).verdict.sentence == diagnosis.verdict.sentence
+
+
+def test_a_loss_of_every_time_step():
+    loss = lambda y, labels: F.cross_entropy(y.mean(0), labels)  # noqa: E731
+    diagnosis = diagnose(spikingjelly(), [(3 * torch.randn(4, 4, 6), LABELS)], loss)
+    assert diagnosis.verdict.kind == "vanishes"
+    assert {tip.text.split()[0] for tip in diagnosis.tips} == {"alpha", "calibrate"}
+
+
+def test_a_wrapper_is_diagnosed_by_its_layout():
+    flat = snntorch.surrogate.atan(alpha=0.2)
+    net = nn.Sequential(*blocks(lambda: snntorch.Leaky(beta=0.8, init_hidden=True, spike_grad=flat), 8))
+    x = 3 * torch.randn(4, 4, 6)
+    diagnosis = diagnose(attach(net, [], example=x, loop="input", batch_axis=1, log=len), [(x, LABELS)])
+    assert diagnosis.verdict.kind == "vanishes"
+    (tip,) = (tip for tip in diagnosis.tips if tip.text.startswith("calibrate"))
+    assert 'method="calibrated"' in tip.text
+    assert tip.after.kind == "healthy"
+
+
+def test_a_network_with_an_inner_time_loop():
+    class Loop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(*blocks(lambda: neuron.LIFNode(surrogate_function=surrogate.ATan(0.2)), 6))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.stack([self.net(step) for step in x]).mean(0)
+
+    # Batches of two sizes: the state of a neuron has the shape of the latest.
+    batches = [(3 * torch.randn(3, count, 6), torch.randint(5, (count,))) for count in (64, 50)]
+    diagnosis = diagnose(Loop(), batches)
+    assert diagnosis.verdict.kind == "vanishes"
+    assert "branches" in {tip.text.split()[0] for tip in diagnosis.tips}
+
+
+def test_built_in_neurons_in_a_plain_network():
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(blocks(lambda: LIF(surrogate=Rectangle(4.0)), 8, norm=nn.Identity))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x.transpose(0, 1)
+            for module in self.layers:
+                x = module(x)
+            return x.transpose(0, 1)
+
+    diagnosis = diagnose(Plain(), [(20 * torch.randn(4, 4, 6), LABELS)])
+    assert len(diagnosis.layers) == 8
+    assert diagnosis.verdict.kind in ("vanishes", "silent")
+    assert diagnosis.measured > 5
+
+
+def test_a_silent_third_party_network_without_a_remedy():
+    net = nn.Sequential(layer.Linear(6, 12), neuron.LIFNode(v_threshold=99.0), layer.Linear(12, 5))
+    functional.set_step_mode(net, "m")
+    diagnosis = diagnose(net, [(torch.randn(3, 4, 6), LABELS)])
+    assert diagnosis.verdict.kind == "silent"
+    assert not diagnosis.tips
+    assert "no remedy" in str(diagnosis)
+
+
+def test_a_neuron_module_of_several_layers():
+    class OneForAll(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(6, 12), nn.Linear(12, 8), nn.Linear(8, 3)])
+            self.neuron = snntorch.Leaky(beta=0.9)
+
+        def forward(self, x):
+            states, outputs = [torch.zeros(1)] * 3, []
+            for spikes in x:
+                for number, linear in enumerate(self.layers):
+                    spikes, states[number] = self.neuron(linear(spikes), states[number])
+                outputs.append(states[-1])
+            return torch.stack(outputs).mean(0)
+
+    diagnosis = diagnose(OneForAll(), [(6 * torch.rand(4, 8, 6), torch.arange(8) % 3)])
+    (report,) = diagnosis.layers
+    assert report.layer == "neuron"
+    assert 0 < report.rate < 1
+    assert 0 <= report.silent <= 1
+
+
+def test_a_network_without_known_neurons_is_refused():
+    with pytest.raises(ValueError, match="no known neurons"):
+        diagnose(nn.Linear(2, 10), [batch()])
+    with pytest.raises(ValueError, match="batches"):
+        diagnose(network(Rectangle()), [])
