@@ -36,7 +36,7 @@ def check_same_classes(root: Path, train: str, part: str) -> None:
 def classes_and_parts(root: Path) -> tuple[list[str], list[str]]:
     """Return the classes of a data folder and its parts: train, the test set and perhaps the validation set.
 
-    There are no parts if the folder holds the class folders themselves. With train/ and val/ but no test/, as in
+    The list of parts is empty if the folder itself holds the class folders. With train/ and val/ but no test/, as in
     ImageNet, val/ is the test set.
 
     Raises:

@@ -63,7 +63,7 @@ def make_trainer(
         checkpoints: whether one of the callbacks saves checkpoints.
 
     Raises:
-        TooLarge: more devices than this machine can run processes.
+        ValueError: more devices than this machine can run processes.
         ValueError: devices, strategy or precision that are not available here.
     """
     check_processes(training.devices, "training.devices", "processes")
