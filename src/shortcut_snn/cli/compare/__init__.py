@@ -7,7 +7,7 @@ from typing import Any
 
 from ...files import read_json
 from ...recipes import merged, parse_options
-from ...training import Metric, markdown_table
+from ...training import Metric
 from .._launchers import launching
 from .._output import print_line
 from .._parser import UsageError
@@ -22,7 +22,7 @@ from .planning import (
     without_method,
 )
 from .running import RunsFailed, changed_imports, compare
-from .summary import FIGURES, comparison_table
+from .summary import FIGURES, comparison_table, terminal_table
 
 __all__ = [
     "FIGURES",
@@ -74,8 +74,9 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 def _print_table(rows: Sequence[Mapping[str, Any]], plan: Plan, folder: Path) -> None:
     baseline, description = plan.variants[0].label, read_json(folder / "comparison.json")
-    tuned = description.get("tuned", {})
-    print_line("\n" + markdown_table(*comparison_table(rows, Metric.of(description), baseline, tuned, short=True)))
+    metric = Metric.of(description)
+    columns, cells = comparison_table(rows, metric, baseline, description.get("tuned", {}))
+    print_line("\n" + terminal_table(columns, cells, metric))
     print_line(
         f"\nmeans over seeds after the last epoch with 95 % intervals; differences from {baseline} with the same seed"
     )

@@ -97,11 +97,7 @@ def _other_columns(results: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 def comparison_table(
-    rows: Sequence[Mapping[str, Any]],
-    metric: Metric,
-    baseline: str,
-    tuned: Mapping[str, Mapping[str, str]],
-    short: bool = False,
+    rows: Sequence[Mapping[str, Any]], metric: Metric, baseline: str, tuned: Mapping[str, Mapping[str, str]]
 ) -> tuple[list[str], list[list[str]]]:
     """Return the column names and the cells of a comparison's table.
 
@@ -110,32 +106,26 @@ def comparison_table(
         metric: what is compared.
         baseline: the variant that the differences are from.
         tuned: by label, the values that were chosen for each tuned entry.
-        short: leave out the best epoch and the costs, to fit a terminal.
     """
     keys = list(dict.fromkeys(key for values in tuned.values() for key in values))
-    columns = [
-        "method",
-        *keys,
-        "runs",
-        *([metric.label()] if short else [metric.label("{}, last epoch"), "best epoch"]),
-    ]
-    columns += ["difference" if short else f"against {baseline}, same seed", ""]
-    columns += [] if short else [column_title(name) for name in FIGURES]
+    columns = ["method", *keys, "runs", metric.label("{}, last epoch"), "best epoch"]
+    columns += [f"against {baseline}, same seed", "", *(column_title(name) for name in FIGURES)]
     cells = []
     for row in rows:
         values = tuned.get(row["variant"], {})
+        last, best, difference = ((row[name], row[f"{name}_interval"]) for name in ("last", "best", "difference"))
+        judged = [metric.format_interval(*difference, "+"), metric.describe_difference(*difference)]
         line = [row["variant"], *(values.get(key, "-") for key in keys), format_value(row["n"])]
-        line.append(metric.format_interval(row["last"], row["last_interval"]))
-        if not short:
-            line.append(metric.format_interval(row["best"], row["best_interval"]))
-        difference = (row["difference"], row["difference_interval"])
-        is_baseline = row["variant"] == baseline
-        line += (
-            ["-", "baseline"]
-            if is_baseline
-            else [metric.format_interval(*difference, "+"), metric.describe_difference(*difference)]
-        )
-        if not short:
-            line += [format_value(float(f"{row[name] * COLUMN_TITLES[name][1]:.3g}")) for name in FIGURES]
+        line += [metric.format_interval(*last), metric.format_interval(*best)]
+        line += ["-", "baseline"] if row["variant"] == baseline else judged
+        line += [format_value(float(f"{row[name] * COLUMN_TITLES[name][1]:.3g}")) for name in FIGURES]
         cells.append(line)
     return columns, cells
+
+
+def terminal_table(columns: Sequence[str], cells: Sequence[Sequence[str]], metric: Metric) -> str:
+    """Return a comparison's table without the best epoch and the costs, which fits a terminal."""
+    shown = [index for index, name in enumerate(columns[: -len(FIGURES)]) if name != "best epoch"]
+    names = [columns[index] for index in shown]
+    names[-3:] = [metric.label(), "difference", ""]
+    return markdown_table(names, [[line[index] for index in shown] for line in cells])
