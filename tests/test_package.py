@@ -15,7 +15,7 @@ ROOT = Path(shortcut_snn.__file__).parent
 LAYERS = (
     "components", "random_state", "module_state", "machine", "files", "markdown", "yaml_text", "method", "neurons",
     "introspection", "nets", "data", "energy", "diagnosis", "deploy", "training", "recipes", "attachment",
-    "lightning", "cli",
+    "lightning_callback", "cli",
 )  # fmt: skip
 
 

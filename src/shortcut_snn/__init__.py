@@ -31,7 +31,6 @@ if TYPE_CHECKING:
         diagnosis,
         energy,
         introspection,
-        lightning,
         method,
         nets,
         neurons,
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from .deploy import export_network, load
     from .diagnosis import calibrate, diagnose
     from .energy import measure_energy
+    from .lightning_callback import ShortcutCallback
     from .method import (
         TET,
         Constant,
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from .training import Classification, Muon, RunFolder, Task, Training, fit
 
 _PACKAGES = (
-    "components", "data", "deploy", "diagnosis", "energy", "introspection", "lightning", "method", "nets", "neurons",
+    "components", "data", "deploy", "diagnosis", "energy", "introspection", "method", "nets", "neurons",
     "recipes", "training",
 )  # fmt: skip
 _HOME = {
@@ -69,6 +69,7 @@ _HOME = {
     "Muon": "training",
     "Recipe": "recipes",
     "RunFolder": "training",
+    "ShortcutCallback": "lightning_callback",
     "Task": "training",
     "Training": "training",
     "as_data": "data",
@@ -97,6 +98,7 @@ __all__ = [
     "RunFolder",
     "SelfDistillation",
     "Shortcut",
+    "ShortcutCallback",
     "ShortcutOutput",
     "StepDecay",
     "StepLossSum",
@@ -116,7 +118,6 @@ __all__ = [
     "export_network",
     "fit",
     "introspection",
-    "lightning",
     "load",
     "measure_energy",
     "method",

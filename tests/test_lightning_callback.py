@@ -15,15 +15,12 @@ from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
-from torchmetrics.classification import MulticlassAccuracy
 
-from shortcut_snn import TET, Constant, LinearDecay, LogitSum, LossSum, SelfDistillation, attach
-from shortcut_snn.lightning import ShortcutCallback
-from shortcut_snn.lightning.unsaved import load_states, set_aside, split_state
+from shortcut_snn import TET, Constant, LinearDecay, LogitSum, LossSum, SelfDistillation, ShortcutCallback, attach
 from shortcut_snn.method import Objective
 from shortcut_snn.neurons import ATan, packing_hooks, straight_through
 
-from ..method.toys import hooks
+from .method.toys import hooks
 
 STEPS = 2
 SMOOTH = functools.partial(F.cross_entropy, label_smoothing=0.1)
@@ -123,7 +120,7 @@ def same_start(mode: str = "m", **options: Any) -> Mine:
     return Mine(mode, **options)
 
 
-def by_hand(objective: Objective, balance: Any, loaders: Any) -> dict[str, Tensor]:
+def by_hand(objective: Objective, branch_weight: Any, loaders: Any) -> dict[str, Tensor]:
     """The same training without Lightning."""
     module = same_start()
     torch.manual_seed(1)
@@ -132,7 +129,7 @@ def by_hand(objective: Objective, balance: Any, loaders: Any) -> dict[str, Tenso
     step, total = 0, 2 * len(loaders[0])
     for _ in range(2):
         for images, labels in loaders[0]:
-            loss = objective(model(module.sequence(images)), labels, balance(step, total), SMOOTH)
+            loss = objective(model(module.sequence(images)), labels, branch_weight(step, total), SMOOTH)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -156,16 +153,16 @@ def assert_same(got: dict[str, Tensor], expected: dict[str, Tensor], atol: float
     ],
     ids=str,
 )
-def test_three_lines_train_as_the_wrapper_does(name: Any, objective: Any, loaders: Any, tmp_path: Path) -> None:
-    balance = LinearDecay(0.5)
-    callback = ShortcutCallback("net", objective=name, balance=balance, criterion=SMOOTH)
+def test_the_callback_trains_like_the_wrapper(name: Any, objective: Any, loaders: Any, tmp_path: Path) -> None:
+    branch_weight = LinearDecay(0.5)
+    callback = ShortcutCallback("net", objective=name, branch_weight=branch_weight, criterion=SMOOTH)
     module = same_start()
     keys = list(module.state_dict())
     trainer = fit(module, loaders, tmp_path, callback)
-    expected = by_hand(objective, balance, loaders)
+    expected = by_hand(objective, branch_weight, loaders)
     assert_same(
         {f"network.{key}": value for key, value in module.net.state_dict().items()}
-        | {f"branches.{key}": value for key, value in callback.state_dict()["branches"].items()},
+        | {f"branches.{key}": value for key, value in callback._shortcut.branches.state_dict().items()},
         expected,
         # A sum added before the mean over time is rounded otherwise than one added behind it.
         atol=1e-3 if name == "logit_sum" else 0.0,
@@ -177,7 +174,7 @@ def test_three_lines_train_as_the_wrapper_does(name: Any, objective: Any, loader
     assert "training_step" not in vars(module)
 
 
-def test_without_the_callback_and_with_a_lambda_of_0_the_weights_are_the_same(loaders: Any, tmp_path: Path) -> None:
+def test_lambda_0_equals_training_without_the_callback(loaders: Any, tmp_path: Path) -> None:
     class Reset(pl.Callback):
         def on_train_batch_start(self, trainer: Any, module: Mine, *_: Any) -> None:
             functional.reset_net(module.net)
@@ -187,8 +184,8 @@ def test_without_the_callback_and_with_a_lambda_of_0_the_weights_are_the_same(lo
     ends = []
     for folder, callback in (
         ("vanilla", Reset()),
-        ("silent", ShortcutCallback("net", balance=Constant(0.0))),
-        ("speaking", ShortcutCallback("net", balance=Constant(0.5))),
+        ("silent", ShortcutCallback("net", branch_weight=Constant(0.0))),
+        ("speaking", ShortcutCallback("net", branch_weight=Constant(0.5))),
     ):
         module = same_start()
         fit(module, loaders, tmp_path / folder, callback)
@@ -197,12 +194,13 @@ def test_without_the_callback_and_with_a_lambda_of_0_the_weights_are_the_same(lo
     assert not torch.equal(ends[2]["net.layer1.0.weight"], ends[0]["net.layer1.0.weight"])
 
 
+@pytest.mark.parametrize("options", [{}, {"whole": False}, {"adam": True}], ids=str)
 @pytest.mark.parametrize("objective", ["logit_sum", "loss_sum"])
-def test_a_resumed_run_ends_as_one_that_was_not_interrupted(objective: str, loaders: Any, tmp_path: Path) -> None:
+def test_a_run_resumes_bit_for_bit(objective: str, options: Any, loaders: Any, tmp_path: Path) -> None:
     def callback() -> ShortcutCallback:
         return ShortcutCallback("net", objective=objective)
 
-    whole, resumed = same_start(), same_start()
+    whole, resumed = same_start(**options), same_start(**options)
     fit(whole, loaders, tmp_path, callback(), epochs=2)
     # The first epoch's checkpoint, into a module and a callback that have not been trained.
     last = callback()
@@ -210,16 +208,18 @@ def test_a_resumed_run_ends_as_one_that_was_not_interrupted(objective: str, load
     assert_same(resumed.state_dict(), whole.state_dict())
 
 
-def test_a_checkpoint_has_the_modules_keys_and_loads_without_the_callback(loaders: Any, tmp_path: Path) -> None:
+def test_a_checkpoint_contains_the_branches_and_tests_without_them(loaders: Any, tmp_path: Path) -> None:
     module = same_start()
-    fit(module, loaders, tmp_path, ShortcutCallback("net"), epochs=1)
-    saved = torch.load(tmp_path / "epoch=0.ckpt", weights_only=True)
-    assert list(saved["state_dict"]) == list(Mine().state_dict())
-    loaded = Mine.load_from_checkpoint(tmp_path / "epoch=0.ckpt", weights_only=True)
+    trainer = fit(module, loaders, tmp_path, ShortcutCallback("net"), epochs=1)
+    path = tmp_path / "epoch=0.ckpt"
+    keys = torch.load(path, weights_only=True)["state_dict"].keys()
+    assert {key for key in keys if not key.startswith("shortcut_branches_net.")} == Mine().state_dict().keys()
+    assert len(keys) == len(Mine().state_dict()) + 4
+    loaded = Mine.load_from_checkpoint(path, weights_only=True, strict=False)
     assert_same(loaded.state_dict(), module.state_dict())
-    kept = saved["callbacks"]["ShortcutCallback[net]"]
-    assert list(kept["branches"]) == list(kept["optimizer"])
-    assert list(kept["branches"]) == [f"{i}.classifier.{kind}" for i in range(2) for kind in ("weight", "bias")]
+    other = Mine()
+    trainer.validate(other, loaders[1], ckpt_path=path, verbose=False, weights_only=True)
+    assert_same(other.state_dict(), module.state_dict())
 
 
 def test_branches_are_trained_by_an_optimizer_of_the_network_alone(loaders: Any, tmp_path: Path) -> None:
@@ -228,7 +228,8 @@ def test_branches_are_trained_by_an_optimizer_of_the_network_alone(loaders: Any,
     fit(one, loaders, tmp_path / "one", callbacks[0], epochs=1)
     fit(other, loaders, tmp_path / "other", callbacks[1], epochs=1)
     assert_same(other.state_dict(), one.state_dict())
-    assert_same(callbacks[1].state_dict()["branches"], callbacks[0].state_dict()["branches"])
+    branches = [callback._shortcut.branches.state_dict() for callback in callbacks]
+    assert_same(branches[1], branches[0])
 
 
 @pytest.mark.parametrize("objective", ["logit_sum", "loss_sum"])
@@ -240,7 +241,7 @@ def test_a_loop_over_time_in_the_users_step(objective: str, loaders: Any, tmp_pa
     assert all(parameter.grad is None or parameter.grad.any() for parameter in module.net.parameters())
 
 
-def test_two_callbacks_for_two_parts_come_off_again(loaders: Any, tmp_path: Path) -> None:
+def test_two_callbacks_are_removed_again(loaders: Any, tmp_path: Path) -> None:
     module = same_start()
     module.other = copy.deepcopy(module.net)
     example = module.example_input_array
@@ -278,7 +279,7 @@ def test_a_method_by_name_trains_as_the_wrapper_does(loaders: Any, tmp_path: Pat
     assert_same(module.state_dict(), twin.state_dict())
 
 
-def test_calibrated_widths_go_on_with_a_run(loaders: Any, tmp_path: Path) -> None:
+def test_calibrated_widths_are_resumed(loaders: Any, tmp_path: Path) -> None:
     whole = same_start()
     batch = batch_of(whole, loaders)
     fit(whole, loaders, tmp_path, ShortcutCallback("net", method="calibrated", **batch))
@@ -291,7 +292,7 @@ def test_calibrated_widths_go_on_with_a_run(loaders: Any, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("mode", ["m", "s"])
-def test_spikes_as_bits_change_nothing(mode: str, loaders: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_packed_spikes_give_the_same_weights(mode: str, loaders: Any, tmp_path: Path, monkeypatch: Any) -> None:
     packs: list[int] = []
     pack = packing_hooks.pack
     monkeypatch.setattr(packing_hooks, "pack", lambda x: (packs.append(x.numel()), pack(x))[1])
@@ -306,10 +307,10 @@ def test_spikes_as_bits_change_nothing(mode: str, loaders: Any, tmp_path: Path, 
     assert_same(ends[1], ends[0])
 
 
-def test_methods_that_the_callback_has_no_use_for() -> None:
-    with pytest.raises(ValueError, match="the method 'tet' has no branches, and this callback does nothing else"):
+def test_methods_without_branches_are_refused() -> None:
+    with pytest.raises(ValueError, match="'tet' has no branches"):
         ShortcutCallback("net", method="tet")
-    with pytest.raises(ValueError, match="the method 'calibrated' says objective and balance: leave them out"):
+    with pytest.raises(ValueError, match="'calibrated' sets objective"):
         ShortcutCallback("net", method="calibrated", objective="loss_sum")
     with pytest.raises(ValueError, match=r"no method 'calibrate' \(did you mean calibrated\?\)"):
         ShortcutCallback("net", method="calibrate")
@@ -322,11 +323,11 @@ class Named(nn.Module):
         return {"logits": x}
 
 
-def test_what_cannot_be_done_is_said(loaders: Any, tmp_path: Path) -> None:
+def test_unsupported_modules_are_refused(loaders: Any, tmp_path: Path) -> None:
     known = "logit_sum, loss_sum, step_loss_sum, distillation, tet"
     with pytest.raises(ValueError, match=f"unknown objective 'both'; available: {known}"):
         ShortcutCallback("net", objective="both")
-    with pytest.raises(ValueError, match="TET is no objective for branches: use it in the module's own training_step"):
+    with pytest.raises(ValueError, match="TET does not use branches"):
         ShortcutCallback("net", objective=TET())
     with pytest.raises(ValueError, match=r"Mine has no submodule 'model' when training starts; there are: net$"):
         fit(same_start(), loaders, tmp_path, ShortcutCallback("model"))
@@ -337,14 +338,14 @@ def test_what_cannot_be_done_is_said(loaders: Any, tmp_path: Path) -> None:
         def training_step(self, batch: Any, index: int) -> None:
             return None
 
-    with pytest.raises(ValueError, match="training_step must return its loss for the branches' to be added"):
+    with pytest.raises(ValueError, match="training_step returned None"):
         fit(Silent(), loaders, tmp_path, ShortcutCallback("net", objective="loss_sum"))
 
     class Elsewhere(Mine):
         def training_step(self, batch: Any, index: int) -> Tensor:
             return self.net.head[1].weight.sum()
 
-    with pytest.raises(ValueError, match=r"training_step must call self.net\(x\) for its branches' losses to be added"):
+    with pytest.raises(ValueError, match=r"training_step must call self.net\(x\)"):
         fit(Elsewhere(), loaders, tmp_path, ShortcutCallback("net", objective="loss_sum"))
 
     class Odd(Mine):
@@ -357,13 +358,13 @@ def test_what_cannot_be_done_is_said(loaders: Any, tmp_path: Path) -> None:
     module = Odd()
     module.net.append(Named())
     readout = {"example": module.example_input_array, "readout": lambda output: output["logits"].mean(0)}
-    with pytest.raises(ValueError, match=r"cannot be added to what the network gives, dict.*use objective='loss_sum'"):
+    with pytest.raises(ValueError, match=r"cannot be added.*dict.*loss_sum"):
         fit(module, loaders, tmp_path, ShortcutCallback("net", **readout))
 
 
 @pytest.mark.parametrize("hook", ["setup", "configure_model"])
 @pytest.mark.parametrize("name", ["net", ""])
-def test_a_network_that_is_made_when_training_starts(hook: str, name: str, loaders: Any, tmp_path: Path) -> None:
+def test_a_network_may_be_made_when_training_starts(hook: str, name: str, loaders: Any, tmp_path: Path) -> None:
     class Late(Mine):
         """Makes its network in a hook, as Lightning has it for large ones."""
 
@@ -402,7 +403,7 @@ class Endless(IterableDataset):
         return iter(list(zip(*digits()[0].dataset.tensors, strict=True))[:72])
 
 
-def test_data_without_a_length_need_a_number_of_steps(tmp_path: Path) -> None:
+def test_data_without_a_length_need_max_steps(tmp_path: Path) -> None:
     data, seen = DataLoader(Endless(), 24), []
 
     def schedule(step: int, total: int) -> float:
@@ -410,15 +411,13 @@ def test_data_without_a_length_need_a_number_of_steps(tmp_path: Path) -> None:
         return 0.1
 
     def train(**options: Any) -> None:
-        callback = ShortcutCallback("net", balance=schedule)
+        callback = ShortcutCallback("net", branch_weight=schedule)
         trainer = pl.Trainer(
             callbacks=[callback], accelerator="cpu", logger=False, default_root_dir=tmp_path, **options
         )
         trainer.fit(same_start(), data)
 
-    with pytest.raises(
-        ValueError, match=r"give the Trainer max_steps, or limit_train_batches, since the training data"
-    ):
+    with pytest.raises(ValueError, match=r"max_steps or limit_train_batches"):
         train(max_epochs=2)
     assert not seen
     train(max_steps=4)
@@ -466,30 +465,17 @@ def test_branches_join_the_optimizer_that_trains_their_network(first: bool, load
     assert places[0] == [2 if weight else 1 for weight in weights]
 
 
-def test_callbacks_of_lightnings_that_leave_branches_out(loaders: Any, tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"EMAWeightAveraging copies the module .*: give the Trainer ShortcutCallback first"
-    ):
+def test_lightning_callbacks_that_ignore_branches_are_refused(loaders: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"EMAWeightAveraging copies the module.*first"):
         fit(same_start(), loaders, tmp_path, EMAWeightAveraging(decay=0.9), ShortcutCallback("net"))
-    with pytest.raises(ValueError, match="LearningRateFinder leaves other callbacks out"):
+    with pytest.raises(ValueError, match="LearningRateFinder disables other callbacks"):
         fit(same_start(), loaders, tmp_path, ShortcutCallback("net"), LearningRateFinder())
     trainer = pl.Trainer(callbacks=[ShortcutCallback("net")], accelerator="cpu", logger=False, max_epochs=1)
-    with pytest.raises(ValueError, match="search with a Trainer that has no ShortcutCallback"):
+    with pytest.raises(ValueError, match="Trainer that has no ShortcutCallback"):
         Tuner(trainer).lr_find(same_start(), *loaders)
 
 
-def test_a_step_that_an_instance_was_given_is_given_back(loaders: Any, tmp_path: Path) -> None:
-    module = same_start()
-    module.other, own = network(), module.training_step
-    module.training_step = step = lambda batch, index: own(batch, index)
-    logits = module.logits
-    module.logits = lambda images: logits(images) + module.other(module.sequence(images)).mean(0)
-    options = {"objective": "loss_sum", "example": module.example_input_array}
-    fit(module, loaders, tmp_path, *(ShortcutCallback(name, **options) for name in ("net", "other")), epochs=1)
-    assert module.training_step is step
-
-
-def test_a_module_that_is_in_double_by_now(loaders: Any, tmp_path: Path) -> None:
+def test_a_module_in_double_precision_is_trained_again(loaders: Any, tmp_path: Path) -> None:
     module = same_start()
     for _ in range(2):
         trainer = pl.Trainer(
@@ -500,7 +486,7 @@ def test_a_module_that_is_in_double_by_now(loaders: Any, tmp_path: Path) -> None
     assert module.net.head[1].weight.dtype == torch.double
 
 
-def test_a_run_that_failed_leaves_the_module_as_it_was_and_may_be_started_again(loaders: Any, tmp_path: Path) -> None:
+def test_a_failed_run_restores_the_module(loaders: Any, tmp_path: Path) -> None:
     module, callback = same_start(), ShortcutCallback("net", objective="loss_sum")
     keys = list(module.state_dict())
     images, labels = next(iter(loaders[0]))
@@ -515,130 +501,11 @@ def test_a_run_that_failed_leaves_the_module_as_it_was_and_may_be_started_again(
     assert hooks(module) == 0
 
 
-def test_an_average_of_weights_of_lightnings_own(loaders: Any, tmp_path: Path) -> None:
+def test_lightnings_weight_averaging_works(loaders: Any, tmp_path: Path) -> None:
     module = same_start()
     fit(module, loaders, tmp_path, ShortcutCallback("net"), EMAWeightAveraging(decay=0.9), epochs=1)
     assert list(module.state_dict()) == list(Mine().state_dict())
     assert all(torch.isfinite(value).all() for value in module.state_dict().values())
-
-
-def digest(state: Any) -> Any:
-    """An optimizer's state as plain values, to be compared bit by bit."""
-    if isinstance(state, Tensor):
-        return state.tolist()
-    if isinstance(state, dict):
-        return {key: digest(value) for key, value in state.items()}
-    return [digest(each) for each in state] if isinstance(state, list | tuple) else state
-
-
-def saved(path: Path) -> dict[str, Any]:
-    return torch.load(path, weights_only=True)
-
-
-class Reset(pl.Callback):
-    """What anybody has to do who trains the network without ours."""
-
-    def on_train_batch_start(self, trainer: Any, module: Mine, *_: Any) -> None:
-        functional.reset_net(module.net)
-
-    on_validation_batch_start = on_train_batch_start
-
-
-KINDS = [{"whole": True}, {"whole": False}, {"adam": True}]
-
-
-@pytest.mark.parametrize("options", KINDS, ids=str)
-def test_an_optimizers_state_is_saved_as_without_the_callback(
-    options: dict[str, bool], loaders: Any, tmp_path: Path
-) -> None:
-    for folder, callback in (("silent", ShortcutCallback("net", balance=Constant(0.0))), ("vanilla", Reset())):
-        fit(same_start(**options), loaders, tmp_path / folder, callback, epochs=1)
-    ours, theirs = (saved(tmp_path / folder / "epoch=0.ckpt") for folder in ("silent", "vanilla"))
-    assert digest(ours["optimizer_states"]) == digest(theirs["optimizer_states"])
-    assert digest(ours["lr_schedulers"]) == digest(theirs["lr_schedulers"])
-
-
-@pytest.mark.parametrize("options", KINDS, ids=str)
-def test_a_run_goes_on_without_the_callback(options: dict[str, bool], loaders: Any, tmp_path: Path) -> None:
-    first = ShortcutCallback("net", balance=Constant(0.5))
-    fit(same_start(**options), loaders, tmp_path, first, epochs=1)
-    module = same_start(**options)
-    loaded: list[Any] = []
-
-    class Look(Reset):
-        def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
-            loaded.append(copy.deepcopy(trainer.optimizers[0].state_dict()))
-
-    with pytest.warns(UserWarning, match=r"Please add the following callbacks: .*ShortcutCallback"):
-        fit(module, loaders, tmp_path / "on", Look(), epochs=2, resume=tmp_path / "epoch=0.ckpt")
-    assert digest(loaded) == digest(saved(tmp_path / "epoch=0.ckpt")["optimizer_states"])
-    assert torch.isfinite(module.net.layer1[0].weight).all()
-
-
-@pytest.mark.parametrize("options", KINDS, ids=str)
-def test_a_run_without_the_callback_goes_on_with_it(options: dict[str, bool], loaders: Any, tmp_path: Path) -> None:
-    fit(same_start(**options), loaders, tmp_path, Reset(), epochs=1)
-    whole, module = same_start(**options), same_start(**options)
-    fit(whole, loaders, tmp_path / "whole", Reset(), epochs=2)
-    callback = ShortcutCallback("net", balance=Constant(0.0))
-    with pytest.warns(UserWarning, match="the checkpoint has no branches of 'net': they start anew") as warned:
-        fit(module, loaders, tmp_path / "on", callback, epochs=2, resume=tmp_path / "epoch=0.ckpt")
-    assert len([each for each in warned if "branches" in str(each.message)]) == 1
-    # With a lambda of 0 it goes on as if nothing had happened, the optimizer's state too.
-    assert_same(module.state_dict(), whole.state_dict())
-    states = [saved(tmp_path / folder / "epoch=1.ckpt")["optimizer_states"] for folder in ("on", "whole")]
-    assert digest(states[0]) == digest(states[1])
-
-
-def test_adam_is_resumed_with_the_branches_state(loaders: Any, tmp_path: Path) -> None:
-    whole, resumed = same_start(adam=True), same_start(adam=True)
-    callbacks = ShortcutCallback("net", objective="loss_sum"), ShortcutCallback("net", objective="loss_sum")
-    fit(whole, loaders, tmp_path, callbacks[0], epochs=2)
-    fit(resumed, loaders, tmp_path / "resumed", callbacks[1], epochs=2, resume=tmp_path / "epoch=0.ckpt")
-    assert_same(resumed.state_dict(), whole.state_dict())
-    assert_same(callbacks[1].state_dict()["branches"], callbacks[0].state_dict()["branches"])
-
-
-def test_two_callbacks_keep_their_own_optimizer_states(loaders: Any, tmp_path: Path) -> None:
-    def run(folder: Path, **options: Any) -> dict[str, Tensor]:
-        module = same_start(adam=True)
-        module.other = copy.deepcopy(module.net)
-        logits = module.logits
-        module.logits = lambda images: logits(images) + module.other(module.sequence(images)).mean(0)
-        callbacks = [ShortcutCallback(name, example=module.example_input_array) for name in ("net", "other")]
-        fit(module, loaders, folder, *callbacks, epochs=2, **options)
-        return module.state_dict()
-
-    whole = run(tmp_path)
-    state = saved(tmp_path / "epoch=0.ckpt")
-    assert len(state["optimizer_states"][0]["state"]) == len(list(network().parameters())) * 2
-    assert all(len(state["callbacks"][f"ShortcutCallback[{name}]"]["optimizer"]) == 4 for name in ("net", "other"))
-    assert_same(run(tmp_path / "resumed", resume=tmp_path / "epoch=0.ckpt"), whole)
-
-
-@pytest.mark.parametrize("kind", [torch.optim.Adagrad, torch.optim.AdamW])
-def test_parameters_set_aside_come_back_with_name_and_state(kind: type[torch.optim.Optimizer]) -> None:
-    net, extra = nn.Linear(2, 2), nn.Linear(2, 2)
-    model = nn.ModuleDict({"extra": extra, "net": net})
-    optimizer = kind(model.named_parameters(), lr=0.1)
-    put_back = set_aside([optimizer], extra.parameters())
-    assert optimizer.param_groups[0]["param_names"] == ["net.weight", "net.bias"]
-    optimizer.load_state_dict(kind(model["net"].named_parameters(), lr=0.1).state_dict())
-    put_back()
-    inside = [*net.parameters(), *extra.parameters()]
-    assert all(one is other for one, other in zip(optimizer.param_groups[0]["params"], inside, strict=True))
-    net(extra(torch.ones(2))).sum().backward()
-    optimizer.step()
-    names = {id(parameter): name for name, parameter in extra.named_parameters()}
-    alone, states = split_state(optimizer, optimizer.state_dict(), names)
-    assert alone["param_groups"][0]["params"] == [0, 1]
-    assert len(alone["param_groups"][0]["param_names"]) == 2
-    assert states.keys() == {"weight", "bias"}
-    before = digest(optimizer.state_dict())
-    later = {name: {key: value + 1 for key, value in state.items()} for name, state in states.items()}
-    load_states([optimizer], later, dict(extra.named_parameters()))
-    assert digest(optimizer.state[extra.weight]) == digest(later["weight"])
-    assert digest(optimizer.state[net.weight]) == before["state"][0]
 
 
 def test_lambda_ends_at_the_end_with_several_optimizers(loaders: Any, tmp_path: Path) -> None:
@@ -666,7 +533,7 @@ def test_lambda_ends_at_the_end_with_several_optimizers(loaders: Any, tmp_path: 
 
         quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "accelerator": "cpu"}
         few = {"limit_train_batches": 10, "limit_val_batches": 0, "default_root_dir": tmp_path}
-        callback = ShortcutCallback("net", balance=schedule)
+        callback = ShortcutCallback("net", branch_weight=schedule)
         pl.Trainer(callbacks=[callback], **quiet, **few, **options).fit(Manual(), *loaders)
         return seen
 
@@ -698,18 +565,18 @@ def test_a_module_that_is_itself_the_network(objective: str, loaders: Any, tmp_p
     torch.manual_seed(0)
     itself = Itself()
     for name, module in (("", itself), ("net", inner)):
-        callback = ShortcutCallback(name, objective=objective, balance=Constant(0.5))
+        callback = ShortcutCallback(name, objective=objective, branch_weight=Constant(0.5))
         fit(module, loaders, tmp_path / f"run-{name}", callback, epochs=1)
     assert_same(itself.state_dict(), inner.net.state_dict())
     assert hooks(itself) == 0
 
 
-def test_a_network_that_is_never_called_as_a_module_is_warned_of_once(loaders: Any, tmp_path: Path) -> None:
+def test_a_network_that_is_never_called_is_warned_of_once(loaders: Any, tmp_path: Path) -> None:
     class Bypassing(Mine):
         def logits(self, images: Tensor) -> Tensor:
             return self.net.forward(self.sequence(images)).mean(0)
 
-    with pytest.warns(UserWarning, match=r"call self.net\(x\), neither its forward\(x\) nor") as warned:
+    with pytest.warns(UserWarning, match=r"call self.net\(x\), not its forward\(x\)") as warned:
         fit(Bypassing(), loaders, tmp_path, ShortcutCallback("net"), epochs=2)
     assert len([each for each in warned if "its branches train nothing" in str(each.message)]) == 1
 
@@ -724,28 +591,6 @@ def quick(module: pl.LightningModule, data: Any, *callbacks: pl.Callback, valida
 
 def few(loaders: Any, batch: int = 24, batches: int = 4) -> DataLoader:
     return DataLoader(Subset(loaders[0].dataset, range(batch * batches)), batch)
-
-
-def test_metrics_in_a_module_that_is_itself_the_network_keep_all_batches(loaders: Any) -> None:
-    class Measured(Itself):
-        def __init__(self) -> None:
-            super().__init__()
-            self.accuracy, self.mine, self.ends = MulticlassAccuracy(10, average="micro"), [], []
-
-        def validation_step(self, batch: Any, index: int) -> None:
-            images, labels = batch
-            found = self.logits(images).argmax(1)
-            self.accuracy.update(found, labels)
-            self.mine.append((found == labels).float())
-
-        def on_validation_epoch_end(self) -> None:
-            self.ends += [self.accuracy.compute().item(), torch.cat(self.mine).mean().item()]
-
-    torch.manual_seed(0)
-    module = Measured()
-    quick(module, few(loaders), ShortcutCallback(""), validation=few(loaders))
-    assert module.ends[0] == pytest.approx(module.ends[1])
-    assert module.accuracy._update_count == 4
 
 
 class Manual(Mine):
@@ -766,7 +611,7 @@ class Manual(Mine):
             functional.detach_net(self.net)
 
 
-def test_under_manual_optimization_states_go_on_within_a_batch(loaders: Any) -> None:
+def test_manual_optimization_keeps_states_within_a_batch(loaders: Any) -> None:
     torch.manual_seed(0)
     module = Manual(chunks=2)
     quick(module, few(loaders, batches=2), ShortcutCallback("net"))
@@ -775,17 +620,17 @@ def test_under_manual_optimization_states_go_on_within_a_batch(loaders: Any) -> 
 
 @pytest.mark.parametrize("options", [{"objective": "loss_sum"}, {"method": "loss_sum"}])
 def test_losses_cannot_be_added_under_manual_optimization(options: dict[str, str], loaders: Any) -> None:
-    with pytest.raises(ValueError, match=r"Manual optimizes by itself .* use objective='logit_sum'"):
+    with pytest.raises(ValueError, match=r"Manual uses manual optimization.*logit_sum"):
         quick(Manual(), few(loaders), ShortcutCallback("net", **options))
 
 
-def test_labels_of_one_call_among_several_are_asked_for(loaders: Any) -> None:
+def test_several_calls_per_batch_are_refused(loaders: Any) -> None:
     class Twice(Mine):
         def training_step(self, batch: Any, index: int) -> Tensor:
             loss = super().training_step(batch, index)["loss"]
             return loss + self.logits(torch.zeros_like(batch[0])).softmax(1).square().sum()
 
-    with pytest.raises(ValueError, match=r"calls self.net\(x\) 2 times, and which of them the labels belong to"):
+    with pytest.raises(ValueError, match=r"calls self.net\(x\) 2 times"):
         quick(Twice(), few(loaders), ShortcutCallback("net", objective="loss_sum"))
 
 
@@ -796,7 +641,7 @@ def test_a_closure_may_be_called_several_times(loaders: Any) -> None:
 
     torch.manual_seed(0)
     module = Lbfgs()
-    callback = ShortcutCallback("net", objective="loss_sum", balance=Constant(0.5))
+    callback = ShortcutCallback("net", objective="loss_sum", branch_weight=Constant(0.5))
     quick(module, few(loaders, batches=2), callback)
 
     torch.manual_seed(0)
@@ -818,7 +663,7 @@ def test_a_closure_may_be_called_several_times(loaders: Any) -> None:
         torch.testing.assert_close(module.state_dict()[key], value, rtol=1e-4, atol=1e-5)
 
 
-def test_a_batch_for_which_the_step_returns_nothing_is_left_out(loaders: Any) -> None:
+def test_a_step_that_returns_none_skips_its_batch(loaders: Any) -> None:
     class Skipping(Mine):
         def training_step(self, batch: Any, index: int) -> Any:
             return None if index % 2 else super().training_step(batch, index)
@@ -826,26 +671,26 @@ def test_a_batch_for_which_the_step_returns_nothing_is_left_out(loaders: Any) ->
     def trained(kind: type[Mine], data: Any) -> dict[str, Tensor]:
         torch.manual_seed(0)
         module = kind()
-        quick(module, data, ShortcutCallback("net", objective="loss_sum", balance=Constant(0.5)))
+        quick(module, data, ShortcutCallback("net", objective="loss_sum", branch_weight=Constant(0.5)))
         return module.state_dict()
 
     half = DataLoader(Subset(loaders[0].dataset, [*range(24), *range(48, 72)]), 24)
     assert_same(trained(Skipping, few(loaders)), trained(Mine, half))
 
 
-def test_batches_that_are_no_pairs_need_labels(loaders: Any) -> None:
+def test_batches_that_are_not_pairs_need_labels(loaders: Any) -> None:
     class Keyed(Mine):
         def training_step(self, batch: Any, index: int) -> Any:
             return super().training_step((batch["image"], batch["label"]), index)
 
     data = DataLoader([{"image": image, "label": label} for image, label in few(loaders).dataset], 24)
-    with pytest.raises(ValueError, match=r"a batch is a dict, and no pair of inputs and labels: pass labels="):
+    with pytest.raises(ValueError, match=r"a batch is a dict.*labels="):
         quick(Keyed(), data, ShortcutCallback("net", objective="loss_sum"))
     torch.manual_seed(0)
     quick(Keyed(), data, ShortcutCallback("net", objective="loss_sum", labels=lambda batch: batch["label"]))
 
 
-def test_neurons_of_ones_own_are_put_to_rest_outside_training_too(loaders: Any) -> None:
+def test_custom_neurons_are_reset_outside_training(loaders: Any) -> None:
     class Own(nn.Module):
         def __init__(self) -> None:
             super().__init__()
