@@ -156,33 +156,20 @@ def build_task(
     Raises:
         ValueError: branches or objective that the network cannot have.
     """
+    if description is None:
+        description = data.description
     branches = recipe.method.branches
-
-    def task_of(model: nn.Module) -> Task:
-        task: Task = recipe.task.build(
-            model=model,
-            objective=recipe.method.objective,
-            branch_weight=None if branches is None else branches.branch_weight,
-            by_epoch=branches is not None and branches.by == "epoch",
-            optimizer=recipe.optimizer,
-            lr_schedule=recipe.lr_schedule,
-            training=recipe.training,
-            description=data.description if description is None else description,
-        )
-        task.calibrate = recipe.method.calibrate
-        return task
-
+    options: dict[str, Any] = {} if branches is None else {"head": branches.head}
     taps: str | list[str] = []
-    options: dict[str, Any] = {}
     if branches is not None:
         taps = branches.taps if isinstance(branches.taps, str) else list(branches.taps)
-        options = {"head": branches.head}
     classes = data.description.get("classes")
     if hasattr(network, "example_input") and classes:
         # A built-in network: its layout is known.
-        return task_of(recipe.method.gradient(network, taps, num_classes=len(classes), **options))
-    # Only the task knows how to turn a sample into the network's input.
-    plain_task = task_of(network)
+        model = recipe.method.gradient(network, taps, num_classes=len(classes), **options)
+        return _make_task(recipe, model, description)
+    # Only the task knows how to turn a sample into the network's input, so one without branches comes first.
+    plain_task = _make_task(recipe, network, description)
     example, target = plain_task.prepare_batch(data.sample(SAMPLES))
     layout = introspect(
         network,
@@ -192,7 +179,23 @@ def build_task(
         samples=plain_task.count_samples(target),
         readout=plain_task.readout,
     )
-    model = wrap_network(network, layout, example, wrapper=recipe.method.gradient, **options)
     if taps:
         log(layout.summary())
-    return task_of(model)
+    model = wrap_network(network, layout, example, wrapper=recipe.method.gradient, **options)
+    return _make_task(recipe, model, description)
+
+
+def _make_task(recipe: Recipe, model: nn.Module, description: Mapping[str, Any]) -> Task:
+    branches = recipe.method.branches
+    task: Task = recipe.task.build(
+        model=model,
+        objective=recipe.method.objective,
+        branch_weight=None if branches is None else branches.branch_weight,
+        by_epoch=branches is not None and branches.by == "epoch",
+        optimizer=recipe.optimizer,
+        lr_schedule=recipe.lr_schedule,
+        training=recipe.training,
+        description=description,
+    )
+    task.calibrate = recipe.method.calibrate
+    return task
