@@ -68,7 +68,7 @@ ENTRIES = (
     "neuron.threshold", "neuron.surrogate", "neuron.surrogate.width", "task.kind", "task.label_smoothing",
     "method.branches", "method.branches.taps", "method.objective", "method.gradient", "method.calibrate",
     "optimizer.kind", "optimizer.lr", "optimizer.weight_decay", "lr_schedule.kind", "training.epochs", "training.seed",
-    "training.precision", "training.warmup", "training.clip", "training.accumulate", "training.average",
+    "training.precision", "training.warmup", "training.clip", "training.accumulate", "training.ema_decay",
     "training.accelerator", "training.devices", "training.strategy", "training.threads", "training.checkpoint_every",
     "training.non_finite", "loggers", "unknown",
 )  # fmt: skip

@@ -9,7 +9,7 @@
 set -euo pipefail
 data=$1 out=$2 options=("${@:3}")
 common=(--data.kind npz --data.root "$data" --data.augment '[crop,flip]' --data.batch_size 100
-  --network.width 16 --network.time_steps 2 --training.precision bf16 --training.decay all --seeds 3 --jobs 2)
+  --network.width 16 --network.time_steps 2 --training.precision bf16 --training.weight_decay_on all --seeds 3 --jobs 2)
 all=(vanilla shortcut)
 for objective in logit_sum loss_sum; do
   for taps in stages blocks; do

@@ -81,7 +81,7 @@ TABLES = {
     "resnet34-rectangle1": Table("resnet34", "rectangle 1", ALL),
     "resnet18-rectangle4": Table("resnet18", "rectangle 4", ALL),
 }
-COMMON = {"network.width": "16", "training.decay": "all", "training.threads": "1"}
+COMMON = {"network.width": "16", "training.weight_decay_on": "all", "training.threads": "1"}
 SETS = {
     "cifar10": COMMON
     | {"data.kind": "npz", "data.augment": "[flip]", "data.batch_size": "50", "network.time_steps": "2"}

@@ -14,4 +14,4 @@ shortcut-snn compare --out "$out" --seeds 3 --jobs "$jobs" \
   deep_supervision 'deep_supervision method.branches.branch_weight=linear' distillation tet tdbn sew ms sltt rate \
   --data.kind nmnist_npz --data.root "$data" --data.folds 5 --data.size 17 --data.batch_size 32 \
   --network.kind resnet18 --network.width 16 --network.time_steps 3 --neuron.surrogate.kind triangle \
-  --optimizer.lr 0.01 --task.label_smoothing 0.1 --training.decay all --training.epochs 15 --training.threads 1 "${@:4}"
+  --optimizer.lr 0.01 --task.label_smoothing 0.1 --training.weight_decay_on all --training.epochs 15 --training.threads 1 "${@:4}"

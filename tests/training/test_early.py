@@ -14,7 +14,11 @@ from shortcut_snn.training.early import Early
 from .small import assert_resumes_bit_identically, options, train
 from .tiny import run
 
-EARLY = {"training__early__fraction": 0.5, "training__early__size": 5, "training__early__time_steps": 1}
+EARLY = {
+    "training__progressive_resizing__fraction": 0.5,
+    "training__progressive_resizing__size": 5,
+    "training__progressive_resizing__time_steps": 1,
+}
 
 
 def seen(net: torch.nn.Module) -> list[tuple[bool, int, int]]:
@@ -28,7 +32,7 @@ def test_only_the_first_training_steps_are_reduced(tmp_path: Path) -> None:
     net = nets.spiking_resnet8(2, 3, width=2, in_channels=1)
     data = torch.utils.data.TensorDataset(torch.rand(16, 1, 8, 8), torch.arange(16) % 2)
     batches = seen(net)
-    training = Training(epochs=2, early=Early(0.5, size=6, time_steps=2), threads=1)
+    training = Training(epochs=2, progressive_resizing=Early(0.5, size=6, time_steps=2), threads=1)
     loader = torch.utils.data.DataLoader(data, batch_size=4)
     run(tmp_path / "run", Classification(net, training=training), (loader, loader, loader))
     assert [each[1:] for each in batches if each[0]] == [(6, 2)] * 4 + [(8, 3)] * 4
@@ -49,15 +53,15 @@ def test_images_are_reduced_by_torch_s_antialiased_filter(shape: tuple[int, ...]
 def test_a_run_with_cheaper_epochs_resumes_bit_identically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = ("metrics.csv", "gradients.csv", "network.safetensors")
     assert_resumes_bit_identically(tmp_path, monkeypatch, *files, training__threads=1, training__epochs=3, **EARLY)
-    assert "early" in RunFolder(tmp_path / "whole").read_entries()["training"]
+    assert "progressive_resizing" in RunFolder(tmp_path / "whole").read_entries()["training"]
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"training__early__time_steps": 3}, "training.early.time_steps"),
-        ({"training__early__fraction": 1}, "training.early.fraction"),
-        ({"network__kind": "resnet8", "training__early__size": 0}, "training.early.size"),
+        ({"training__progressive_resizing__time_steps": 3}, "training.progressive_resizing.time_steps"),
+        ({"training__progressive_resizing__fraction": 1}, "training.progressive_resizing.fraction"),
+        ({"network__kind": "resnet8", "training__progressive_resizing__size": 0}, "training.progressive_resizing.size"),
     ],
     ids=["more steps", "all of the run", "no pixels"],
 )
@@ -82,7 +86,7 @@ def test_invalid_entries_are_refused(
     ids=["sequences", "numbers", "a mapping", "a kind for each pixel", "masks"],
 )
 def test_a_size_needs_images_without_spatial_targets(inputs: object, target: object, words: str) -> None:
-    with pytest.raises(ValueError, match=rf"training.early.size .*{words}"):
+    with pytest.raises(ValueError, match=rf"training.progressive_resizing.size .*{words}"):
         Early(size=4).resize(inputs, target)
     assert Early(time_steps=1).resize(inputs, target) is inputs
 
@@ -99,13 +103,15 @@ def test_a_spatial_target_ends_the_run_before_its_first_step(tmp_path: Path) -> 
             return torch.nn.functional.mse_loss(prediction, target)
 
     data = torch.utils.data.TensorDataset(torch.rand(4, 1, 8, 8), torch.rand(4, 1, 8, 8))
-    task = Pixels(torch.nn.Conv2d(1, 1, 3, padding=1), training=Training(epochs=2, early=Early(size=4), threads=1))
+    task = Pixels(
+        torch.nn.Conv2d(1, 1, 3, padding=1), training=Training(epochs=2, progressive_resizing=Early(size=4), threads=1)
+    )
     before = task.model.network.weight.clone()
-    with pytest.raises(ValueError, match=r"training\.early\.size.*target"):
+    with pytest.raises(ValueError, match=r"training\.progressive_resizing\.size.*target"):
         run(tmp_path / "run", task, (data, data))
     assert torch.equal(task.model.network.weight, before)
 
 
 def test_help_names_the_entries(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", *options(**EARLY), "--print-recipe"]) == 0
-    assert "early:" in capsys.readouterr().out
+    assert "progressive_resizing:" in capsys.readouterr().out

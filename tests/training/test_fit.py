@@ -137,7 +137,7 @@ def test_other_settings_run(tmp_path, optimizer):
         "training__precision": "bf16",
         "training__epochs": 1,
         "optimizer__kind": optimizer,
-        "training__decay": "all",
+        "training__weight_decay_on": "all",
         "method__branches__taps": "blocks",
         "method__branches__branch_weight__kind": "cosine",
         "neuron__kind": "plif",

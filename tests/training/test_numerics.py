@@ -91,7 +91,7 @@ class Broken(Sides):
 
 
 @pytest.mark.usefixtures("bare")
-@pytest.mark.parametrize("changes", [{}, {"accumulate": 2}, {"average": 0.5}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"accumulate": 2}, {"ema_decay": 0.5}], ids=str)
 def test_a_skipped_step_leaves_no_trace_in_the_network(tmp_path, changes):
     """The forward pass has put its NaN into the running statistics by the time that the loss is seen."""
     said: list[str] = []

@@ -83,7 +83,7 @@ def test_two_batches_a_step_are_one_twice_as_large(tmp_path: Path) -> None:
 
 
 def test_what_ships_is_the_average_of_the_weights(tmp_path: Path) -> None:
-    look = looked(tmp_path / "run", task(average=0.9, epochs=3))
+    look = looked(tmp_path / "run", task(ema_decay=0.9, epochs=3))
     mean: dict[str, Tensor] = {}
     by_epoch = []
     for step, weights in enumerate(look.weights, 1):
@@ -130,9 +130,9 @@ class Fail(pl.Callback):
 
 
 KINDS: dict[str, dict[str, Any]] = {
-    "average": {"average": 0.8},
+    "average": {"ema_decay": 0.8},
     "accumulate": {"accumulate": 2},
-    "both": {"average": 0.8, "accumulate": 2, "clip": 0.5},
+    "both": {"ema_decay": 0.8, "accumulate": 2, "clip": 0.5},
     "nesterov": {"optimizer": components.optimizer.make("sgd", lr=0.1, momentum=0.9, nesterov=True), "warmup": 0.3},
     "muon": {"optimizer": components.optimizer.make("muon", lr=0.02), "warmup": 0.3},
     "one cycle": {"lr_schedule": components.lr_schedule.make("onecycle"), "warmup": 0.2},

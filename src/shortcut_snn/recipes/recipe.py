@@ -120,8 +120,8 @@ class Recipe:
                 f"training.warmup: {component_of(self.lr_schedule).name} has its own warm-up, lr_schedule.pct_start; "
                 "leave training.warmup out"
             )
-        if self.training.early is not None and self.time_steps is not None:
-            self.training.early.check(self.time_steps)
+        if self.training.progressive_resizing is not None and self.time_steps is not None:
+            self.training.progressive_resizing.check(self.time_steps)
         # Torch checks options of an optimizer only when it is built.
         make_optimizer(self.optimizer, [nn.Parameter(torch.zeros(1, 1))])
 

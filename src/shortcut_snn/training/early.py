@@ -42,7 +42,8 @@ class Early:
         """
         if self.time_steps is not None and self.time_steps > time_steps:
             raise ValueError(
-                f"training.early.time_steps is {self.time_steps}, more than the network's {time_steps}; choose fewer"
+                f"training.progressive_resizing.time_steps is {self.time_steps}, more than the network's {time_steps}; "
+                "choose fewer"
             )
 
     def resize(self, images: Any, target: Any = None) -> Any:
@@ -56,7 +57,9 @@ class Early:
         is_image = isinstance(images, Tensor) and images.dim() >= 4
         if not is_image or not (images.is_floating_point() or images.dtype == torch.uint8):
             kind = f"{images.dtype} {list(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
-            raise ValueError(f"training.early.size needs images [..., C, H, W], got {kind}; leave it out")
+            raise ValueError(
+                f"training.progressive_resizing.size needs images [..., C, H, W], got {kind}; leave it out"
+            )
         self._check_target(images, target)
         if max(images.shape[-2:]) <= self.size:
             return images
@@ -70,8 +73,8 @@ class Early:
             # Targets of two axes are [samples, classes], even if those equal height and width.
             if isinstance(part, Tensor) and part.dim() > 2 and part.shape[-2:] == images.shape[-2:]:
                 raise ValueError(
-                    f"training.early.size makes images smaller, but the target {list(part.shape)} has their height and "
-                    "width; leave it out"
+                    f"training.progressive_resizing.size makes images smaller, but the target {list(part.shape)} has "
+                    "their height and width; leave it out"
                 )
 
     @contextmanager
@@ -88,10 +91,13 @@ class Early:
         time_steps = getattr(settable, "time_steps", None)
         if not isinstance(time_steps, int):
             raise ValueError(
-                f"training.early.time_steps: {type(network).__name__} has no attribute time_steps to set; leave it out"
+                f"training.progressive_resizing.time_steps: {type(network).__name__} has no attribute time_steps to "
+                "set; leave it out"
             )
         if not isinstance(inputs, Tensor) or inputs.dim() != 4:
-            raise ValueError("training.early.time_steps is for images, and these are recordings; leave it out")
+            raise ValueError(
+                "training.progressive_resizing.time_steps is for images, and these are recordings; leave it out"
+            )
         self.check(time_steps)
         settable.time_steps = self.time_steps
         try:

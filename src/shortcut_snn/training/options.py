@@ -22,10 +22,10 @@ class Training:
         warmup: fraction of all steps over which the learning rate first rises linearly from 0.
         clip: maximum norm of all gradients together; null for no limit.
         accumulate: batches whose gradients make one step.
-        average: decay per step of an exponential moving average of the weights, which is tested and deployed; null for
-            the weights themselves.
-        early: smaller images and fewer time steps in the first part of the run; null for none.
-        decay: which parameters weight decay applies to: weights (of convolutions and linear layers), or all.
+        ema_decay: decay per step of an exponential moving average of the weights, which is tested and deployed; null
+            for the weights themselves.
+        progressive_resizing: smaller images and fewer time steps in the first part of the run; null for none.
+        weight_decay_on: which parameters weight decay applies to: weights (of convolutions and linear layers), or all.
         accelerator: auto, cpu, gpu or another one of Lightning's.
         devices: number of devices of each machine.
         nodes: number of machines.
@@ -46,9 +46,9 @@ class Training:
     warmup: Annotated[float, Ge(0), Lt(1)] = 0.0
     clip: Annotated[float, Gt(0)] | None = None
     accumulate: Annotated[int, Ge(1), Le(2**20)] = 1
-    average: Annotated[float, Gt(0), Lt(1)] | None = None
-    early: Early | None = None
-    decay: Literal["weights", "all"] = "weights"
+    ema_decay: Annotated[float, Gt(0), Lt(1)] | None = None
+    progressive_resizing: Early | None = None
+    weight_decay_on: Literal["weights", "all"] = "weights"
     accelerator: str = "auto"
     devices: Annotated[int, Ge(1), Le(2**12)] = 1
     nodes: Annotated[int, Ge(1), Le(2**16)] = 1

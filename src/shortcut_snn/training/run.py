@@ -94,7 +94,7 @@ def build_trainer(task: Task, run: Run, loggers: Sequence[Any], callbacks: Seque
     health = Health(network=lambda module: module.model.network, silent_layers=training.silent_layers, log=run.log)
     step_cost = StepCost()
     history = History(health, step_cost)
-    average = None if training.average is None else WeightAverage(decay=training.average)
+    average = None if training.ema_decay is None else WeightAverage(decay=training.ema_decay)
     save = SaveRun(run.folder, history, run.metadata, run.interruption, training.checkpoint_every, average, run.log)
     measuring = [FiniteSteps(training.non_finite, run.log), *([average] if average else []), health, step_cost]
     bar = [RunProgressBar()] if has_terminal() else []

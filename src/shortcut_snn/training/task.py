@@ -188,7 +188,7 @@ class Task(pl.LightningModule):
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         """Return the loss of a batch."""
         inputs, target = self.prepare(batch)
-        early = self.training_options.early
+        early = self.training_options.progressive_resizing
         with ExitStack() as stack:
             if early is not None and self.global_step < early.fraction * self.total_steps:
                 stack.enter_context(early.fewer_time_steps(self.model.network, inputs))
@@ -270,7 +270,9 @@ class Task(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return the optimizer, and the learning rate's schedule by step."""
         options = self.training_options
-        optimizer = make_optimizer(self.optimizer_options, parameter_groups(self.model, options.decay == "all"))
+        optimizer = make_optimizer(
+            self.optimizer_options, parameter_groups(self.model, options.weight_decay_on == "all")
+        )
         steps = int(self.trainer.estimated_stepping_batches)
         scheduler = make_lr_scheduler(self.lr_schedule, optimizer, steps, options.warmup)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
