@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from shortcut_snn.diagnosis import plots
+from shortcut_snn import plots
 
 from .forked import OriginalPopen, import_all
 from .pictures import coarse

@@ -8,7 +8,7 @@ from unittest import mock
 from matplotlib.figure import Figure
 from PIL import Image
 
-from shortcut_snn.diagnosis import plots
+from shortcut_snn import plots
 
 
 @contextmanager

@@ -163,7 +163,7 @@ def test_at_least_one(run, tmp_path, capsys, name, option, count):
     assert f"--{option} must be at least 1" in capsys.readouterr().err
 
 
-def test_of_neurons_that_a_network_brings_no_entry_is_a_tip(tmp_path, capsys):
+def test_neurons_of_a_custom_network_get_no_options(tmp_path, capsys):
     file = tmp_path / "own.py"
     file.write_text(OWN)
     small = ["--data.train_limit", "60", "--data.test_limit", "20", "--neuron.surrogate.width", "2"]
@@ -302,7 +302,8 @@ def test_batches_are_those_that_there_are(tmp_path, capsys):
 
 def test_a_threshold_that_norms_start_at_is_no_tip(monkeypatch):
     seen = []
-    monkeypatch.setattr(command, "of_setup", lambda setup, batches, remedies: seen.append(remedies()) or Diagnosis)
+    diagnose = lambda setup, batches, remedies: seen.append(remedies()) or Diagnosis  # noqa: E731
+    monkeypatch.setattr(command, "diagnose_setup", diagnose)
     for norm in ("bn", "tdbn"):
         gradients(recipe_of("digits", "vanilla", {"network": {"norm": norm, "width": 2}}), 1)
     groups = [{remedy.group for remedy in remedies} for remedies in seen]

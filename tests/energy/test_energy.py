@@ -14,9 +14,8 @@ from spikingjelly.activation_based.op_counter.simple_energy import SimpleEnergyC
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from shortcut_snn import attach, nets
+from shortcut_snn import attach, nets, plots
 from shortcut_snn.deploy import fold
-from shortcut_snn.diagnosis import plots
 from shortcut_snn.energy import ACCUMULATE, MULTIPLY_ACCUMULATE, count_operations, measure_energy
 from shortcut_snn.neurons import IF, ILIF, LIF, unrolled_spikes, use_packing
 

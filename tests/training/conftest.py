@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from shortcut_snn.diagnosis import memory, plots
+from shortcut_snn import plots
+from shortcut_snn.diagnosis import memory
 
 
 @pytest.fixture(scope="module")

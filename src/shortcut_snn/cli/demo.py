@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean
 
-from ..diagnosis import plots
+from .. import plots
 from ..recipes import recipe_of
 from ..training import Metric, RunFolder
 from ._output import print_line

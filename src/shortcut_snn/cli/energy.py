@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from ..diagnosis import plots
+from .. import plots
 from ..energy import ACCESS, ACCUMULATE, MULTIPLY_ACCUMULATE
 from ..recipes import is_network_of, open_run
 from ..training import (

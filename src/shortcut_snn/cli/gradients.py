@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .. import plots
 from ..data import Data
 from ..diagnosis import (
     BRANCH_CHANGES,
@@ -22,7 +23,6 @@ from ..diagnosis import (
     mean_cosine,
     measure_gradients,
     neuron_remedies,
-    plots,
 )
 from ..files import write_csv
 from ..random_state import seed_everything

@@ -1,7 +1,4 @@
-"""Diagnose a network: gradients and firing of every layer, a verdict with tips, and calibrated surrogates.
-
-``from shortcut_snn.diagnosis import plots`` draws the figures. It needs matplotlib, so nothing here imports it.
-"""
+"""Diagnose a network: gradients and firing of every layer, a verdict with tips, and calibrated surrogates."""
 
 from .calibration import NARROWEST, WIDEST, calibrate, set_widths
 from .diagnosis import Diagnosis, diagnose, diagnose_setup

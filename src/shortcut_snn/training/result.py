@@ -7,9 +7,10 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from .. import plots
 from ..data import Data, Loaders
 from ..deploy import load_into
-from ..diagnosis import first_to_last_ratio, plots
+from ..diagnosis import first_to_last_ratio
 from .callbacks import History
 from .energy import ENERGY_COLUMNS, energy_rows, measure_task_energy
 from .folder import RunFolder

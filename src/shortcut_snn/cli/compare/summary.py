@@ -7,7 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ...diagnosis import geometric_mean, mean_interval, plots
+from ... import plots
+from ...diagnosis import geometric_mean, mean_interval
 from ...files import write_csv, write_text
 from ...training import COLUMN_TITLES, Metric, column_title, flatten_entries, format_value, markdown_table
 from .planning import Variant

@@ -6,7 +6,8 @@ from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
-from ...diagnosis import first_to_last_ratio, plots
+from ... import plots
+from ...diagnosis import first_to_last_ratio
 from ...files import read_json
 from ...training import Metric, RunFolder, format_duration
 from ..compare import FIGURES, comparison_table

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ... import __version__
-from ...diagnosis import LayerReport, is_on_chain, judge, plots
+from ... import __version__, plots
+from ...diagnosis import LayerReport, is_on_chain, judge
 from ...energy import EnergyReport, LayerEnergy
 from ...files import read_json
 from ...recipes import describe_method, from_dict
