@@ -31,11 +31,6 @@ def spikingjelly_sequence() -> nn.Module:
     return network
 
 
-@entry(frames(4, 4), batch=1, widths={4, 6, 7}, read=mean(0))
-def spikingjelly_as_many_samples_as_steps() -> nn.Module:
-    return spikingjelly_sequence()
-
-
 @entry(frames(), batch=1, asks=WHICH, cure=TIME_FIRST, widths={4, 6, 7}, read=steps_of())
 def spikingjelly_steps() -> nn.Module:
     return layers()
@@ -45,17 +40,6 @@ def spikingjelly_steps() -> nn.Module:
 def spikingjelly_container() -> nn.Module:
     """Steps that a container goes through."""
     return layer.MultiStepContainer(*layers())
-
-
-@entry(
-    images(4, 2),
-    widths={4, 6, 7},
-    asks="loop=4, say, to show a static batch",
-    cure={"loop": 3, "taps": 2},
-    read=steps_of(steps=3),
-)
-def spikingjelly_steps_of_an_image() -> nn.Module:
-    return layers()
 
 
 @entry(images(8, 8), widths={8}, read=lambda net, x: net(x).mean(1))

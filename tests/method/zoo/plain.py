@@ -10,13 +10,6 @@ from torch.nn import functional as F
 from .entry import CLASSES, clips, entry, features, first_of, images, mean, sequence
 
 
-@entry(features(), widths={7, 8})
-def perceptron() -> nn.Module:
-    return nn.Sequential(
-        nn.Linear(6, 7), nn.ReLU(), nn.Linear(7, 8), nn.ReLU(), nn.Linear(8, 9), nn.ReLU(), nn.Linear(9, CLASSES)
-    )
-
-
 @entry(features())
 class Functional(nn.Module):
     def __init__(self) -> None:
@@ -73,7 +66,7 @@ class UnusualStages(nn.Module):
 
 
 @entry(images(4), widths={4})
-class StagesInALit(nn.Module):
+class StagesInAList(nn.Module):
     """Its stages are lists, which are never called, and the batch is as large as the channels are many."""
 
     def __init__(self) -> None:

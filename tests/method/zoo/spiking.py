@@ -12,7 +12,6 @@ from .entry import (
     WHICH,
     clips,
     entry,
-    first_of,
     frames,
     images,
     mean,
@@ -122,11 +121,6 @@ def batch_first() -> nn.Module:
 
 @entry(clips(4, 4), read=mean(1), widths={4, 6, 8})
 def batch_first_as_many_samples_as_steps() -> nn.Module:
-    return BatchFirst()
-
-
-@entry(clips(5, 4), read=mean(1), widths={4, 6, 8})
-def batch_first_as_many_samples_as_classes() -> nn.Module:
     return BatchFirst()
 
 
@@ -326,11 +320,6 @@ class Loop(nn.Module):
         }[self.gives]
 
 
-@entry(sequence(), batch=1, widths={8, 9}, read=mean(0, 0))
-def spikes_and_potentials() -> nn.Module:
-    return Loop()
-
-
 @entry(
     sequence(), batch=1, widths={8, 9}, read=mean(0, 1), asks=r"output\[0\] of shape \(4, 3, 9\), output\[1\] of shape",
     cure={"readout": lambda output: output[1].mean(0)}, logits_by_labels=True,
@@ -344,11 +333,6 @@ def batch_first_at_the_end() -> nn.Module:
     return Loop("batch first")
 
 
-@entry(sequence(3, 3), batch=1, widths={8, 9}, read=mean(1))
-def batch_first_at_the_end_as_many_samples_as_steps() -> nn.Module:
-    return Loop("batch first")
-
-
 @entry(sequence(5, 3), batch=1, widths={8, 9}, read=mean(2))
 def time_last_at_the_end_as_many_classes_as_steps() -> nn.Module:
     return Loop("time last")
@@ -359,18 +343,8 @@ def states_beside() -> nn.Module:
     return Loop("states")
 
 
-@entry(sequence(), batch=1, widths={8, 9}, read=first_of(0))
-def firing_rates_beside() -> nn.Module:
-    return Loop("rates")
-
-
 @entry(lambda: (torch.rand(3, 6), 4), widths={8, 9}, read=lambda net, x: net(*x))
 def number_of_steps_as_an_input() -> nn.Module:
-    return Loop("last")
-
-
-@entry(lambda: {"x": torch.rand(3, 6), "num_steps": 4}, widths={8, 9}, read=lambda net, x: net(**x))
-def number_of_steps_as_a_keyword() -> nn.Module:
     return Loop("last")
 
 
