@@ -8,9 +8,10 @@
 from .adapters import Adapter, adapters_of, library_reset, steepness
 from .answer import Answer
 from .inference import describe, introspect, wrap_network
+from .layers import is_layer
 from .neurons import find_neurons, reset_of, single_step_neurons, spiking_layers
 from .perturb import alter
-from .probe import CALL_ERRORS, is_layer
+from .probe import CALL_ERRORS
 
 __all__ = [
     "CALL_ERRORS",

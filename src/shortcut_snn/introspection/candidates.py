@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..method import PLACEMENTS, resolve, stages
-from .probe import Event, is_layer, named_modules
+from .layers import is_layer
+from .probe import Event, named_modules
 
 Events = Mapping[str, Event]
 DEFAULT_TAPS = 3

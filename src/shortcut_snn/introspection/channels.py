@@ -6,8 +6,9 @@ from torch import Tensor
 
 from ..method import primary
 from .infer_batch_axis import SEEDS, SamplePasses
+from .layers import channel_axis_of
 from .perturb import changed_indices
-from .probe import Injection, Pass, channel_axis_of, named_modules
+from .probe import Injection, Pass, named_modules
 
 LAYERS_TRIED = 3
 """The number of layers before a tensor whose channels are changed."""

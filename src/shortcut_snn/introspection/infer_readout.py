@@ -16,9 +16,10 @@ from ..method import Readout, Unfold, primary
 from .answer import Answer
 from .channels import axes_unlike_input, infer_channel_axis
 from .infer_batch_axis import SamplePasses, total_steps
+from .layers import is_layer
 from .outputs import Path, tensors_of
 from .perturb import changed_indices
-from .probe import CALL_ERRORS, Pass, Patch, is_layer, named_modules
+from .probe import CALL_ERRORS, Pass, Patch, named_modules
 
 _LOGITS_NAMES = ("logits", "output", "outputs", "out", "prediction", "predictions", "pred", "y_hat", "cls", "main")
 _FEW_OUTPUTS = 3

@@ -18,8 +18,9 @@ from .answer import Answer
 from .candidates import DEFAULT_TAPS
 from .channels import axes_unlike_input, infer_channel_axis
 from .infer_batch_axis import CANDIDATES_TRIED, SamplePasses, place_of_samples, total_steps
+from .layers import channel_axis_of
 from .outputs import tensors_of
-from .probe import CALL_ERRORS, Event, Pass, Patch, channel_axis_of, named_modules
+from .probe import CALL_ERRORS, Event, Pass, Patch, named_modules
 
 
 def infer_taps(

@@ -1,7 +1,8 @@
-"""Introspection: the layout of a network, inferred question by question."""
+"""The layout of a network, inferred question by question: time loop, reset, batch axis, readout, taps."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -93,7 +94,7 @@ def describe(
 
 @dataclass
 class Call:
-    """How a network is called and reset, and a pass in this way.
+    """How a network is called and reset.
 
     Args:
         network: the network.
@@ -111,11 +112,9 @@ class Call:
     reset: Answer[Reset | None]
     probe: Probe
 
-    def __post_init__(self) -> None:
-        self.neurons = self._find_neurons()
-
-    def _find_neurons(self) -> list[str]:
-        """Return the names of the network's neurons: of a library, or modules whose state a pass changes."""
+    @cached_property
+    def neurons(self) -> list[str]:
+        """The names of the network's neurons: those of a library, or modules whose state a pass changes."""
         names = [name for adapter in self.adapters for name in adapter.neurons(self.network)]
         if names or self.reset.value is None:
             return names

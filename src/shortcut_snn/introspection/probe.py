@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..method import Reset, call_on, copy_network, evaluation, tensor_in
+from .layers import Gains, has_weights, scaled, unsilence, with_first
 from .perturb import alter, varied
 
 Run = Callable[..., Any]
@@ -25,10 +26,6 @@ Edit = Callable[[str, Any], Any]
 """``(module name, output) -> output``: replaces what a module gives; returns None to leave it."""
 CALL_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError, KeyError)
 """What a network raises that is called with an input of another form than it takes."""
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_LAYERS = (nn.Linear, *_CONVOLUTIONS)
-_CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.RNNBase, nn.RNNCellBase)
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
 
 
 @dataclass
@@ -85,7 +82,7 @@ class Injection:
             return None
         tensor = tensor.clone()
         tensor.select(self.axis, self.index).add_(self.sign * (10 + 10 * tensor.float().abs().max().item()))
-        return _with_first(output, tensor)
+        return with_first(output, tensor)
 
 
 class Patch:
@@ -124,13 +121,13 @@ class Probe:
         self._trace: Pass | None = None
         self.leaks_without_reset: bool | None = None
         """Whether the output depends on the batch before without a reset, once that is known."""
-        self._gains: _Gains | None = None
+        self._gains: Gains | None = None
         if any(nn.parameter.is_lazy(tensor) for tensor in nn.Module.parameters(self.initial)):
             # A first pass sets the shapes of lazy parameters.
             with _reproducible(self.initial):
                 call_on(self.initial, run, self.example)
         for module in nn.Module.modules(self.initial):
-            _unsilence(module)
+            unsilence(module)
 
     def fresh(self, name: str = "") -> nn.Module:
         """Return a copy of the network, or of one of its modules, in its initial state; copies share their weights."""
@@ -210,10 +207,10 @@ class Probe:
         assert recorder.checksums is not None
         return recorder.checksums + [("", *_checksum(leaf)) for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
 
-    def _learn_gains(self) -> "_Gains":
+    def _learn_gains(self) -> Gains:
         """Return the scaling of layers, learned in a pass of its own at first."""
         if self._gains is None:
-            gains: _Gains = {}
+            gains: Gains = {}
             self._record(_Recorder(gains, (), None, learn=True), None, None)
             self._gains = gains
         return self._gains
@@ -236,15 +233,12 @@ class Probe:
         return recorder.done
 
 
-_Gains = dict[str, tuple[Tensor, Tensor]]
-
-
 class _Recorder:
     """The hooks of one pass: they scale and edit outputs, and record events, outputs and checksums."""
 
     def __init__(
         self,
-        gains: _Gains,
+        gains: Gains,
         listen: Iterable[str],
         edit: Edit | None,
         learn: bool = False,
@@ -277,8 +271,8 @@ class _Recorder:
     def _hook(self, name: str) -> Callable[..., Any]:
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
             original = output
-            if isinstance(module, (*_LAYERS, *_CHANNELS_LAST, *_NORMS)):
-                output = _scaled(name, module, output, self.gains, self.learn)
+            if has_weights(module):
+                output = scaled(name, module, output, self.gains, self.learn)
             edited = None if self.edit is None else self.edit(name, output)
             output = output if edited is None else edited
             self._note(name, output)
@@ -305,74 +299,6 @@ class _Recorder:
 def named_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield modules by name, also for a class that overrides ``named_modules``."""
     yield from nn.Module.named_modules(network)
-
-
-def is_layer(module: nn.Module) -> bool:
-    """Return whether a module has weights that mix channels."""
-    return isinstance(module, (*_LAYERS, nn.RNNBase, nn.RNNCellBase))
-
-
-def channel_axis_of(module: nn.Module, dims: int) -> int | None:
-    """Return the channel axis of a layer's or norm's output of ``dims`` axes, counted from the end; None if unknown."""
-    if isinstance(module, _CHANNELS_LAST):
-        return -1
-    if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
-        return -2
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d):
-        return -3
-    if isinstance(module, nn.Conv3d | nn.ConvTranspose3d | nn.BatchNorm3d):
-        return -4
-    if isinstance(module, _NORMS):
-        # SpikingJelly's one-dimensional norms take [T, N, C, L] in multi-step mode.
-        axis = 2 if getattr(module, "step_mode", "s") == "m" else 1
-        return axis - dims if dims > axis else None
-    return None
-
-
-def _unsilence(module: nn.Module) -> None:
-    """Replace parameters that are all zero, and give batch norms statistics, so that samples do not mix."""
-    for tensor in vars(module).get("_parameters", {}).values():
-        if tensor is None or tensor.is_meta or not tensor.is_floating_point() or tensor.any():
-            continue
-        if isinstance(module, _NORMS) and tensor is module.weight:
-            tensor.data.fill_(1)
-        elif isinstance(module, _LAYERS) and tensor is module.weight:
-            tensor.data.copy_(torch.rand(tensor.shape, generator=torch.Generator().manual_seed(0)) - 0.5)
-    if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
-        reference = module.weight if module.weight is not None else torch.zeros(module.num_features)
-        module.running_mean = torch.zeros_like(reference.detach())
-        module.running_var = torch.ones_like(reference.detach())
-        module.track_running_stats = True
-
-
-def _scaled(name: str, module: nn.Module, output: Any, gains: _Gains, learn: bool) -> Any:
-    """Normalise a layer's output per channel to a deviation of 2, so that neurons after it spike now and then."""
-    tensor = tensor_in(output)
-    if tensor is None or not tensor.is_floating_point() or tensor.numel() < 2:
-        return output
-    # One layer may be called with sequences and with single steps.
-    key = f"{name}, {tensor.dim()} axes"
-    if key not in gains and learn:
-        channels = channel_axis_of(module, tensor.dim())
-        others = [axis for axis in range(tensor.dim()) if channels is None or axis != channels % tensor.dim()]
-        mean = tensor.float().mean(others, keepdim=True)
-        deviation = (tensor.float() - mean).square().mean(others, keepdim=True).sqrt()
-        # A channel that does not vary is left alone: only rounding errors would be amplified.
-        constant = deviation <= 1e-3 * tensor.float().abs().mean()
-        if not constant.all():
-            gains[key] = torch.where(constant, 0, mean), torch.where(constant, 1, 2 / deviation)
-    if key not in gains:
-        return output
-    mean, gain = gains[key]
-    return _with_first(output, ((tensor - mean) * gain).to(tensor.dtype))
-
-
-def _with_first(output: Any, first: Tensor) -> Any:
-    """Return an output with another tensor as its first or only entry."""
-    if isinstance(output, Tensor):
-        return first
-    entries = [first, *list(output)[1:]]
-    return type(output)(*entries) if hasattr(output, "_fields") else type(output)(entries)
 
 
 def _checksum(tensor: Tensor) -> tuple[Any, ...]:

@@ -1,0 +1,88 @@
+"""PyTorch's layers and norms: where their channels are, and how their outputs are scaled for probing."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..method import tensor_in
+
+Gains = dict[str, tuple[Tensor, Tensor]]
+"""The mean and the factor by which the output of a layer is normalised, per channel."""
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_LAYERS = (nn.Linear, *_CONVOLUTIONS)
+_CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.RNNBase, nn.RNNCellBase)
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Return whether a module has weights that mix channels."""
+    return isinstance(module, (*_LAYERS, nn.RNNBase, nn.RNNCellBase))
+
+
+def has_weights(module: nn.Module) -> bool:
+    """Return whether a module is a layer or a norm, whose output is scaled."""
+    return isinstance(module, (*_LAYERS, *_CHANNELS_LAST, *_NORMS))
+
+
+def channel_axis_of(module: nn.Module, dims: int) -> int | None:
+    """Return the channel axis of a layer's or norm's output of ``dims`` axes, counted from the end; None if unknown."""
+    if isinstance(module, _CHANNELS_LAST):
+        return -1
+    if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
+        return -2
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d):
+        return -3
+    if isinstance(module, nn.Conv3d | nn.ConvTranspose3d | nn.BatchNorm3d):
+        return -4
+    if isinstance(module, _NORMS):
+        # SpikingJelly's one-dimensional norms take [T, N, C, L] in multi-step mode.
+        axis = 2 if getattr(module, "step_mode", "s") == "m" else 1
+        return axis - dims if dims > axis else None
+    return None
+
+
+def unsilence(module: nn.Module) -> None:
+    """Replace parameters that are all zero, and give batch norms statistics, so that samples do not mix."""
+    for tensor in vars(module).get("_parameters", {}).values():
+        if tensor is None or tensor.is_meta or not tensor.is_floating_point() or tensor.any():
+            continue
+        if isinstance(module, _NORMS) and tensor is module.weight:
+            tensor.data.fill_(1)
+        elif isinstance(module, _LAYERS) and tensor is module.weight:
+            tensor.data.copy_(torch.rand(tensor.shape, generator=torch.Generator().manual_seed(0)) - 0.5)
+    if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+        reference = module.weight if module.weight is not None else torch.zeros(module.num_features)
+        module.running_mean = torch.zeros_like(reference.detach())
+        module.running_var = torch.ones_like(reference.detach())
+        module.track_running_stats = True
+
+
+def scaled(name: str, module: nn.Module, output: Any, gains: Gains, learn: bool) -> Any:
+    """Normalise a layer's output per channel to a deviation of 2, so that neurons after it spike now and then."""
+    tensor = tensor_in(output)
+    if tensor is None or not tensor.is_floating_point() or tensor.numel() < 2:
+        return output
+    # One layer may be called with sequences and with single steps.
+    key = f"{name}, {tensor.dim()} axes"
+    if key not in gains and learn:
+        channels = channel_axis_of(module, tensor.dim())
+        others = [axis for axis in range(tensor.dim()) if channels is None or axis != channels % tensor.dim()]
+        mean = tensor.float().mean(others, keepdim=True)
+        deviation = (tensor.float() - mean).square().mean(others, keepdim=True).sqrt()
+        # A channel that does not vary is left alone: only rounding errors would be amplified.
+        constant = deviation <= 1e-3 * tensor.float().abs().mean()
+        if not constant.all():
+            gains[key] = torch.where(constant, 0, mean), torch.where(constant, 1, 2 / deviation)
+    if key not in gains:
+        return output
+    mean, gain = gains[key]
+    return with_first(output, ((tensor - mean) * gain).to(tensor.dtype))
+
+
+def with_first(output: Any, first: Tensor) -> Any:
+    """Return an output with another tensor as its first or only entry."""
+    if isinstance(output, Tensor):
+        return first
+    entries = [first, *list(output)[1:]]
+    return type(output)(*entries) if hasattr(output, "_fields") else type(output)(entries)
