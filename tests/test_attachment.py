@@ -28,7 +28,7 @@ def ratios(model: Shortcut, x: Tensor, labels: Tensor) -> list[float]:
 
 
 @pytest.mark.parametrize("case", ["spikingjelly m", "spikingjelly s", "snntorch hidden", "norse cells"])
-def test_all_of_the_calibrated_method_around_a_network_of_any_library(case: str) -> None:
+def test_calibrated_method_trains_a_network_of_any_library(case: str) -> None:
     network, (x, labels), lines = DEEP[case](), digits(), list[str]()
     keys = list(network.state_dict())
     model = attach(network, method="calibrated", example=x, labels=labels, log=lines.append)
@@ -54,7 +54,7 @@ def test_all_of_the_calibrated_method_around_a_network_of_any_library(case: str)
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_is_given_whole_or_refused(name: str) -> None:
+def test_every_preset_is_applied_or_refused(name: str) -> None:
     network, (x, labels) = spikingjelly("m"), digits()
     hooks = sum(len(module._forward_hooks) for module in network.modules())
     if name in ("tdbn", "sew", "ms", "sltt", "rate"):
@@ -73,7 +73,7 @@ def test_every_preset_is_given_whole_or_refused(name: str) -> None:
     assert network[0].weight.grad.any()
 
 
-def test_blocks_are_those_of_stages_that_hold_the_network() -> None:
+def test_blocks_need_stages_that_span_the_network() -> None:
     one = spikingjelly("m")
     network = nn.Sequential()
     for number in range(3):
@@ -88,7 +88,7 @@ def test_blocks_are_those_of_stages_that_hold_the_network() -> None:
     assert model.taps.names == ["patch_embed", "blocks.0", "blocks.1"]
 
 
-def test_whatever_goes_wrong_in_calibration_leaves_no_hook() -> None:
+def test_a_failed_calibration_leaves_no_hook() -> None:
     network, (x, labels) = DEEP["spikingjelly m"](), digits()
     hooks = sum(len(module._forward_hooks) for module in network.modules())
     with pytest.raises(IndexError):
@@ -96,7 +96,7 @@ def test_whatever_goes_wrong_in_calibration_leaves_no_hook() -> None:
     assert sum(len(module._forward_hooks) for module in network.modules()) == hooks
 
 
-def test_what_is_missing_is_asked_for() -> None:
+def test_missing_arguments_raise() -> None:
     network, (x, labels) = spikingjelly("m"), digits()
     with pytest.raises(ValueError, match="labels="):
         attach(network, method="calibrated", example=x)
@@ -151,7 +151,7 @@ PACKED = ["spikingjelly_sequence", "spikingjelly_steps", "snntorch_hidden_states
 
 
 @pytest.mark.parametrize("name", [*PACKED, "time_first", "steps_of_an_image"])
-def test_spikes_are_kept_as_bits_whatever_takes_them(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pack_keeps_spikes_as_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = ZOO[name]
     torch.manual_seed(0)
     network, x = entry.make(), entry.example()
@@ -188,7 +188,7 @@ def test_packing_leaves_norm_and_neuron_one_layer() -> None:
 
 @pytest.mark.parametrize("kind", ["of ours", "SpikingJelly's"])
 @pytest.mark.parametrize("given", ["dictionary", "as arguments", "as names"])
-def test_a_network_of_several_inputs_or_a_dictionary_is_calibrated_too(kind: str, given: str) -> None:
+def test_calibration_takes_several_inputs_or_a_dictionary(kind: str, given: str) -> None:
     def fires() -> nn.Module:
         if kind == "of ours":
             return LIF(surrogate=ATan())
@@ -253,7 +253,7 @@ def test_a_tap_with_other_samples_than_a_forecast_is_refused() -> None:
         )
 
 
-def test_branches_of_a_forecast_predict_all_of_it_and_targets_say_that_it_is_one() -> None:
+def test_targets_identify_a_forecast_and_branches_predict_all_of_it() -> None:
     x, target, network = torch.rand(5, 8, 2), torch.rand(5, 3, 2), Forecaster()
     with pytest.raises(ValueError, match="readout=None if it is the prediction"):
         attach(network, ["between"], example=x)

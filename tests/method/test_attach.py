@@ -44,7 +44,7 @@ def spikes_by_hand(peer: Peer, network: nn.Module, x: Tensor) -> tuple[Tensor, T
 
 
 @peers
-def test_what_is_found_out_about_a_network(peer: Peer) -> None:
+def test_layout_of_each_library(peer: Peer) -> None:
     model = wrap(peer)
     assert model.taps.time_axes == [peer.axis]
     assert (model.run is not None) == peer.looped
@@ -53,7 +53,7 @@ def test_what_is_found_out_about_a_network(peer: Peer) -> None:
 
 
 @peers
-def test_main_output_and_branch_are_the_means_over_time_of_what_the_network_gives(peer: Peer) -> None:
+def test_main_output_and_branch_are_means_over_time(peer: Peer) -> None:
     model, x = wrap(peer), frames()
     tapped, outputs = spikes_by_hand(peer, model.network, x)
     assert tapped.shape == (STEPS, 2, 4, 6, 6)
@@ -64,7 +64,7 @@ def test_main_output_and_branch_are_the_means_over_time_of_what_the_network_give
 
 
 @peers
-def test_training_needs_no_reset_and_each_pass_starts_from_rest(peer: Peer) -> None:
+def test_each_pass_starts_from_the_initial_state(peer: Peer) -> None:
     model, x = wrap(peer), frames()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     losses = []
@@ -102,7 +102,7 @@ def held(network: nn.Module) -> dict[tuple[str, str], object]:
 
 
 @peers
-def test_a_networks_keys_values_and_states_are_as_before(peer: Peer) -> None:
+def test_attach_leaves_keys_values_and_state_unchanged(peer: Peer) -> None:
     network, example = peer.make(), frames()
     # A state that an earlier pass left, with its graph.
     network(example if not peer.looped else example[0])
@@ -127,7 +127,7 @@ def test_only_the_wrapped_networks_neurons_are_reset() -> None:
     assert model.network.stage1[1].mem.shape == (0,)
 
 
-def test_reset_none_leaves_the_state_and_one_of_your_own_is_called() -> None:
+def test_reset_none_keeps_the_state_and_a_function_is_called() -> None:
     network, x = integrating()
     model = attach(network, ["0"], example=x, reset=None).eval()
     assert [round(3 * model(x).main[0, 0].item()) for _ in range(3)] == [1, 2, 1]
@@ -171,7 +171,7 @@ def test_the_membrane_potential_may_be_the_readout() -> None:
     assert torch.equal(main, TimeLoop()(copy.deepcopy(network), x)[1][-1])
 
 
-def test_a_loop_that_cannot_be_told_from_the_example_is_asked_for() -> None:
+def test_ambiguous_time_loop_raises() -> None:
     with pytest.raises(ValueError, match=r"loop=4.*loop='network'"):
         attach(snntorch_step(), example=frames()[0])
     model = attach(snntorch_step(), example=frames()[0], loop="network")
@@ -183,7 +183,7 @@ def test_a_loop_that_cannot_be_told_from_the_example_is_asked_for() -> None:
         attach(snntorch_step(), example=frames(), loop=0)
 
 
-def test_which_axis_holds_the_steps_is_asked_for_where_either_may() -> None:
+def test_ambiguous_time_axis_raises() -> None:
     """Samples are independent of each other along both axes, whatever is taken for time."""
     clips = frames().transpose(0, 1)
     with pytest.raises(ValueError, match=r"batch_axis=1 if.*batch_axis=0 if"):
@@ -204,7 +204,7 @@ def test_an_error_of_the_network_itself_is_shown() -> None:
         attach(snntorch_step(), example=torch.zeros(4, 2, 7, 8, 8))
 
 
-def test_without_stages_branches_are_spread_over_the_spiking_layers() -> None:
+def test_without_stages_taps_are_spread_over_spiking_layers() -> None:
     loop, sequence = PEERS["snntorch loop"].make(), PEERS["norse sequence"].make()
     assert attach(loop, example=frames()).taps.names == ["lif1", "lif2"]
     assert attach(loop, 1, example=frames()).taps.names == ["lif1"]
@@ -216,7 +216,7 @@ def test_without_stages_branches_are_spread_over_the_spiking_layers() -> None:
         attach(loop, -1, example=frames())
 
 
-def test_plain_networks_with_time_in_front_without_time_and_ours() -> None:
+def test_plain_and_built_in_networks() -> None:
     images = torch.rand(2, 3, 8, 8)
     plain = attach(resnet18(num_classes=7), example=images)
     assert plain.taps.time_axes == [None] * 3
@@ -239,7 +239,7 @@ def test_time_elsewhere_is_an_argument() -> None:
     torch.testing.assert_close(model(x).branches[0], model.branches[0](tapped.mean((2, 3, 4))))
 
 
-def test_an_axis_that_cannot_be_told_is_asked_for() -> None:
+def test_ambiguous_axes_raise() -> None:
     network, x = nn.Sequential(nn.Flatten(0, 1), nn.Linear(4, 5), nn.Unflatten(0, (3, 2))), torch.rand(3, 2, 4)
     with pytest.raises(ValueError, match="batch_axis=0 if"):
         attach(network, ["1"], example=x)
@@ -267,7 +267,7 @@ class Places(nn.Module):
         return self.conv3(self.conv2(self.conv1(x).relu()).relu()).permute(0, 2, 3, 1)
 
 
-def test_an_output_that_is_no_logits_asks_for_a_readout() -> None:
+def test_an_output_without_logits_needs_a_readout() -> None:
     x = torch.rand(2, 1, 8, 8)
     with pytest.raises(ValueError, match="readout="):
         attach(Places(), example=x)
@@ -277,7 +277,7 @@ def test_an_output_that_is_no_logits_asks_for_a_readout() -> None:
         attach(Places(), example=x, readout=lambda y: y.mean(0).flatten(0, 1))
 
 
-def test_predictions_at_places_over_time_keep_their_places_or_are_asked_about() -> None:
+def test_predictions_at_positions_over_time_keep_their_positions() -> None:
     """``[T, N, places, classes]``, and with classes first, as convolutions give them."""
     network = nn.Sequential(nn.Linear(6, 8), LIF(), nn.Linear(8, 7), LIF(), nn.Linear(7, CLASSES))
     x = torch.rand(STEPS, 2, 5, 6) * 3
@@ -293,7 +293,7 @@ class Turned(nn.Module):
         return x.transpose(-1, -2)
 
 
-def test_what_no_gradient_comes_through_is_not_tapped() -> None:
+def test_taps_without_gradient_are_refused() -> None:
     class Sign(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return (x > 0).to(x.dtype)
@@ -308,7 +308,7 @@ def test_what_no_gradient_comes_through_is_not_tapped() -> None:
     assert model(torch.rand(4, 6)).branches[0].shape == (4, CLASSES)
 
 
-def test_blocks_are_tapped_also_if_their_list_is_called_after_attention() -> None:
+def test_blocks_in_a_list_named_after_attention_are_tapped() -> None:
     blocks = [nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU()) for _ in range(6)]
     found = {}
     for name in ("parts", "attn_blocks", "attention_layers"):
@@ -334,7 +334,7 @@ class Drawn(nn.Module):
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_random_numbers_of_a_generator_are_no_state(own: bool) -> None:
+def test_generators_are_not_state(own: bool) -> None:
     network, generator = Drawn(own), torch.Generator().manual_seed(3)
     kept = [each.get_state() for each in (network.own, generator) if each is not None]
     example = torch.rand(5, 20) if own else {"images": torch.rand(5, 20), "generator": generator}
@@ -354,7 +354,7 @@ def test_a_tap_that_is_shared_or_never_called_is_refused() -> None:
         attach(network, ["b"], example=torch.rand(2, 2))
 
 
-def test_what_is_found_is_said_and_kept() -> None:
+def test_layout_is_logged_and_stored() -> None:
     lines: list[str] = []
     model = attach(spikingjelly("m"), example=frames(), log=lines.append)
     found = model.layout
@@ -426,7 +426,7 @@ class OtherWords(nn.Module):
         return self.layers(x)
 
 
-def test_a_network_that_means_something_else_by_modules_and_parameters() -> None:
+def test_overridden_modules_and_parameters_are_supported() -> None:
     torch.manual_seed(0)
     net, x = OtherWords(), 3 * torch.rand(4, 7, 6)
     said = attach(copy.deepcopy(net), example=x, time_axis=1, channel_axis=-1, log=len).layout.taps
@@ -454,13 +454,13 @@ class Container(nn.Module):
         return self.inside(self.before(x))
 
 
-def test_there_is_one_branch_at_a_place_whatever_its_modules_are_called() -> None:
+def test_nested_modules_with_one_output_get_one_branch() -> None:
     network = nn.Sequential(*(Container() for _ in range(3)), nn.Linear(6, 5))
     model = attach(network, taps=4, example=2 * torch.rand(4, 3, 6))
     assert len({name.partition(".")[0] for name in model.taps.names}) == len(model.taps.names) == 2
 
 
-def test_what_is_named_has_its_branch_whatever_it_gives() -> None:
+def test_named_taps_get_a_branch_even_with_equal_outputs() -> None:
     network = nn.Sequential(*(Container() for _ in range(3)), nn.Linear(6, 5))
     # Neurons that never fire all give the same.
     for container in list(network)[:3]:
@@ -503,14 +503,14 @@ class SpikesAndPotentials(nn.Module):
         return potential.sigmoid().round() - potential.detach() + potential, potential
 
 
-def test_numbers_are_no_classes_so_that_spikes_are_not_taken_for_what_is_predicted() -> None:
+def test_float_targets_leave_spikes_or_potentials_open() -> None:
     x = torch.rand(5, 6)
     assert attach(SpikesAndPotentials(), ["hidden"], example=x, labels=torch.arange(5) % 2).layout.num_classes == 2
     with pytest.raises(ValueError, match=r"readout="):
         attach(SpikesAndPotentials(), ["hidden"], example=x, labels=torch.rand(5, 2))
 
 
-def test_the_state_of_a_compiled_network_is_carried_too() -> None:
+def test_state_of_a_compiled_network_is_carried() -> None:
     """``torch.compile`` takes any arguments; what the network itself takes is told by the one inside."""
     cells = norse.SequentialState(nn.Linear(10, 20), norse.LIFCell(), nn.Linear(20, 3), norse.LICell())
     frames = 20 * torch.rand(4, 6, 10)

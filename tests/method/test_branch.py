@@ -31,7 +31,7 @@ def test_the_mean_of_half_precision_spikes_loses_no_bits(dtype: torch.dtype) -> 
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_features_without_time_or_space_are_a_copy_in_full_precision(dtype: torch.dtype) -> None:
+def test_pooling_without_time_and_space_copies_in_float32(dtype: torch.dtype) -> None:
     features = torch.ones(2, 3, dtype=dtype)
     pooled = pool(features, None)
     features.mul_(0)
@@ -39,7 +39,7 @@ def test_features_without_time_or_space_are_a_copy_in_full_precision(dtype: torc
     assert pooled.sum() == 6
 
 
-def test_pooling_before_the_linear_layer_gives_what_pooling_behind_it_gives() -> None:
+def test_pooling_commutes_with_the_linear_layer() -> None:
     features = torch.randn(3, 2, 5, 4, 4, dtype=torch.float64)
     branch = LinearHead(5, 7).double()
     pointwise = nn.Conv2d(5, 7, 1).double()
@@ -68,7 +68,7 @@ def test_a_linear_head_starts_as_wide_as_one_says(init_std: float | str) -> None
     assert head.classifier.weight.std().item() == pytest.approx(expected, rel=0.05)
 
 
-def test_a_silent_branch_leaves_the_paper_s_objective_vanilla_at_first() -> None:
+def test_zero_initialised_branches_leave_logit_sum_unchanged() -> None:
     model = Shortcut(small(), num_classes=3, head={"kind": "linear", "init_std": 0.0})
     assert not any(logits.any() for logits in model(torch.rand(2, 3, 8, 8)).branches)
 

@@ -55,7 +55,7 @@ def test_the_linear_decay_is_the_formula_of_the_paper(initial: float, total: int
 
 
 @pytest.mark.parametrize("schedule", [LinearDecay(), CosineDecay(), StepDecay()], ids=str)
-def test_a_run_without_steps_or_a_step_before_the_first_is_refused(schedule: BranchWeight) -> None:
+def test_branch_weight_checks_step_and_total(schedule: BranchWeight) -> None:
     with pytest.raises(ValueError, match="1 training step"):
         schedule(0, 0)
     with pytest.raises(ValueError, match="from 0, got -1"):

@@ -43,7 +43,7 @@ def test_gradients_are_those_of_one_process_with_the_whole_batch(report) -> None
         assert all(error < 1e-5 for _, error, _ in steps), case
 
 
-def test_silent_branches_get_gradients_of_0_and_nothing_waits_for_them(report) -> None:
+def test_branches_at_lambda_0_get_zero_gradients_under_ddp(report) -> None:
     for case, steps in report.items():
         assert [silent for branch_weight, _, silent in steps if branch_weight == 0] == [True, True], case
         speaking = [not silent for branch_weight, _, silent in steps if branch_weight > 0]

@@ -89,7 +89,7 @@ def test_an_exponential_moving_average_of_the_wrapper(peer: Peer) -> None:
     assert list(average.module.network.state_dict()) == list(model.network.state_dict())
 
 
-def test_modules_that_a_conversion_puts_in_the_place_of_others_are_tapped() -> None:
+def test_taps_follow_modules_that_a_conversion_replaces() -> None:
     images = torch.rand(4, 3, 32, 32)
     model = attach(resnet18(num_classes=3), ["layer1.0.bn1", "layer2"], example=images)
     keys, twin = list(model.state_dict()), copy.deepcopy(model)
@@ -149,7 +149,7 @@ class Recomputing(nn.Module):
         return self.head(checkpoint(lambda y: self.stage2(self.stage1(y)), x, use_reentrant=self.reentrant))
 
 
-def test_recomputed_stages_of_stateful_neurons_start_from_rest_again() -> None:
+def test_recomputed_stages_start_from_the_initial_state() -> None:
     network, x = spikingjelly("m"), 3 * frames()
     model = attach(network, example=x)
     recomputing = attach(Recomputing(copy.deepcopy(network), reentrant=False), example=x)

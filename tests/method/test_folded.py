@@ -53,7 +53,7 @@ def test_predictions_are_those_of_this_batchs_time_steps(average: bool, steps: i
     assert isinstance(model.strip(check=x), Folded)
 
 
-def test_what_cannot_be_told_is_refused() -> None:
+def test_unfold_needs_a_multiple() -> None:
     with pytest.raises(ValueError, match="T = 4"):
         Unfold(4)(torch.ones(10, 3))
     with batch_of(3), pytest.raises(ValueError, match="3 samples"):

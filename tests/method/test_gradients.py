@@ -33,7 +33,7 @@ def numerical(loss, weight: Tensor, eps: float = 1e-6) -> Tensor:
 
 @pytest.mark.parametrize("branch_weight", [0.0, 0.25, 1.0])
 @pytest.mark.parametrize("objective", [LogitSum(), LossSum(), LossSum(average=True)], ids=str)
-def test_gradients_of_first_layer_and_branches_are_the_numerical_ones(objective, branch_weight: float) -> None:
+def test_gradients_of_first_layer_and_branches_equal_numerical_ones(objective, branch_weight: float) -> None:
     model, x = wrapped(nn.Tanh)
 
     def loss() -> Tensor:
@@ -56,7 +56,7 @@ def paths(model: Shortcut, x: Tensor, through: list[Tensor]) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("branch_weight", [0.0, 0.25, 1.0])
-def test_with_logit_sum_the_first_layers_gradient_is_the_sum_over_the_paths(branch_weight: float) -> None:
+def test_logit_sum_gradient_of_the_first_layer_sums_over_paths(branch_weight: float) -> None:
     model, x = wrapped(nn.Identity)
     output = model(x)
     LogitSum()(output, LABELS, branch_weight).backward()
@@ -82,7 +82,7 @@ def test_with_loss_sum_each_path_carries_its_own_gradient(average: bool, share: 
     )
 
 
-def test_a_branch_sends_no_gradient_to_what_lies_behind_its_tap() -> None:
+def test_a_branch_sends_no_gradient_to_later_layers() -> None:
     model, x = wrapped(nn.Tanh)
     model(x).branches[0].square().sum().backward()
     assert model.network.layer1[0].weight.grad.abs().max() > 0

@@ -26,7 +26,7 @@ def test_every_branch_of_our_networks_gives_logits(name: str, placement: str) ->
     )
 
 
-def test_a_branch_is_its_linear_layer_on_the_pooled_output_of_its_tap() -> None:
+def test_a_branch_is_a_linear_layer_on_the_pooled_tap() -> None:
     network, x = Staged(), torch.randn(6, 2, 4)
     model = Shortcut(network, ["layer2", "layer1"], num_classes=7, example=x)
     output = model(x)
@@ -59,7 +59,7 @@ def test_time_on_the_second_axis() -> None:
     torch.testing.assert_close(model(x).branches[0], model.branches[0](network[0](x).mean(1)))
 
 
-def test_a_module_called_once_per_time_step_counts_with_its_average() -> None:
+def test_outputs_of_a_single_step_module_are_averaged() -> None:
     network, x = StepByStep(), torch.randn(5, 2, 4)
     model = Shortcut(network, ["layer"], num_classes=3, example=x, time_axis=None)
     logits = model(x).branches[0]

@@ -57,13 +57,13 @@ def test_wherever_time_lies_the_logits_come_once(readout: Readout, logits: Any) 
     torch.testing.assert_close(readout(added), expected + 1)
 
 
-def test_a_tuple_that_comes_in_training_alone_is_read_at_its_first_entry() -> None:
+def test_a_tuple_returned_in_training_alone_is_read_at_its_first_entry() -> None:
     assert torch.equal(Readout()((LOGITS[0], LOGITS[1])), LOGITS[0])
     with pytest.raises(ValueError, match="readout="):
         Readout((2,))((LOGITS,))
 
 
-def test_rows_that_are_no_multiple_of_the_time_steps_are_refused() -> None:
+def test_unfold_checks_the_number_of_rows() -> None:
     with pytest.raises(ValueError, match="T = 4"):
         Unfold(4)(torch.ones(10, 3))
 
@@ -73,7 +73,7 @@ class Step(nn.Module):
         return {"out": scale * x, "states": {"mem": None}}, (x, "state")
 
 
-def test_a_loop_over_time_stacks_tensors_wherever_they_are_and_lists_the_rest() -> None:
+def test_time_loop_stacks_nested_tensors_and_lists_other_outputs() -> None:
     x = torch.rand(4, 2, 3)
     outputs, pair = TimeLoop()(Step(), x, 2.0)
     assert torch.equal(outputs["out"], 2 * x)

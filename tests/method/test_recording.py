@@ -115,7 +115,7 @@ def test_what_was_prepared_before_a_pass_learns() -> None:
     torch.testing.assert_close(network.neuron1.w.grad, plain.neuron1.w.grad)
 
 
-def test_what_counts_goes_on_and_what_only_grows_is_emptied() -> None:
+def test_counters_persist_and_growing_lists_are_emptied() -> None:
     network, model = wrapped(Growing)
     for _ in range(3):
         model(frames())

@@ -44,7 +44,7 @@ def test_by_the_formula(seed: int, share: float, temperature: float, branch_weig
     assert loss.item() == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
-def test_gradient_is_numerical_for_branches_and_labels_only_for_the_main_output() -> None:
+def test_gradients_equal_numerical_ones_and_spare_the_teacher() -> None:
     given_ = output()
     main = given_.main.requires_grad_()
     branches = [branch.requires_grad_() for branch in given_.branches]
@@ -62,7 +62,7 @@ def test_without_soft_labels_it_is_deep_supervision() -> None:
     )
 
 
-def test_a_branch_that_says_what_the_main_output_says_has_nothing_to_learn_from_it() -> None:
+def test_a_branch_equal_to_its_teacher_has_no_soft_loss() -> None:
     main = output().main
     branch = main.clone().requires_grad_()
     loss = SelfDistillation(share=1.0)(ShortcutOutput(main, (branch,)), LABELS, 1.0)
@@ -79,7 +79,7 @@ def test_of_every_pixel_it_is_the_mean_over_pixels() -> None:
     torch.testing.assert_close(whole, SelfDistillation(0.4)(ShortcutOutput(flat[0], (flat[1],)), target.flatten(), 0.8))
 
 
-def test_targets_without_classes_are_refused_and_probabilities_are_not() -> None:
+def test_targets_must_be_classes_or_probabilities() -> None:
     given_ = output()
     with pytest.raises(ValueError, match=r"compares probabilities of classes.*use loss_sum"):
         SelfDistillation()(given_, torch.randn(2, 3), 1.0, F.mse_loss)

@@ -125,7 +125,7 @@ def test_a_metric_in_the_network_is_no_state() -> None:
     assert model.network.layer1[1].v == 0.0
 
 
-def test_a_network_with_weight_normalisation_of_the_old_kind_is_wrapped() -> None:
+def test_old_style_weight_norm_is_supported() -> None:
     network = Staged()
     with pytest.warns(FutureWarning, match="weight_norm"):
         nn.utils.weight_norm(network.layer1[0])
@@ -136,7 +136,7 @@ def test_a_network_with_weight_normalisation_of_the_old_kind_is_wrapped() -> Non
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_readout_turns_the_logits_of_every_step_into_those_of_the_whole(training: bool) -> None:
+def test_readout_averages_the_logits_of_every_step(training: bool) -> None:
     model = Shortcut(small(readout="sequence"), num_classes=3, readout=lambda logits: logits.mean(0)).train(training)
     plain = Shortcut(small(), num_classes=3).train(training)
     plain.load_state_dict(model.state_dict())

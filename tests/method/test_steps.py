@@ -13,7 +13,7 @@ from shortcut_snn.recipes import build, recipe_of
 STEPS, SAMPLES, CLASSES = 3, 2, 4
 
 
-def test_is_the_mean_over_steps_of_deep_supervision_and_so_is_its_gradient() -> None:
+def test_step_loss_sum_is_the_mean_of_loss_sums_with_its_gradient() -> None:
     main, *branches = (torch.randn(STEPS, SAMPLES, CLASSES, dtype=torch.float64, requires_grad=True) for _ in range(3))
     labels = torch.tensor([1, 3])
     loss = StepLossSum()(ShortcutOutput(main, tuple(branches)), labels, 0.3)
@@ -43,7 +43,7 @@ class Layer(nn.Module):
 
 
 @pytest.mark.parametrize("layout", ["[T, N, C]", "[N, T, C]", "a step a call"])
-def test_branches_of_every_step_have_the_mean_that_branches_have_else(layout: str) -> None:
+def test_branches_of_every_step_average_to_the_plain_branches(layout: str) -> None:
     network = nn.Sequential(Layer(5, 6), Layer(6, 7), nn.Linear(7, CLASSES))
     x = torch.randn(STEPS, SAMPLES, 5)
     if layout == "a step a call":

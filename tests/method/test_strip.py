@@ -17,7 +17,7 @@ from .toys import Noisy, Staged, hooks, small
 
 
 @pytest.mark.parametrize("peer", PEERS.values(), ids=PEERS)
-def test_a_trained_network_of_any_library_is_proven_and_given_back(peer: Peer) -> None:
+def test_strip_checks_and_returns_a_trained_network(peer: Peer) -> None:
     network, x = peer.make(), frames()
     keys = list(network.state_dict())
     model = attach(network, peer.taps, example=x, **peer.said)
@@ -29,7 +29,7 @@ def test_a_trained_network_of_any_library_is_proven_and_given_back(peer: Peer) -
 
 
 @pytest.mark.parametrize("whose", ["torch", "own", "numpy", "numpy's own", "python"])
-def test_noise_of_any_kind_is_the_same_in_both_passes_of_the_check(whose: str) -> None:
+def test_both_passes_of_the_check_draw_the_same_noise(whose: str) -> None:
     class Encoder(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -84,7 +84,7 @@ def test_a_tap_that_changes_the_network_is_found_out() -> None:
     assert len(model(x).branches) == 1
 
 
-def test_a_state_that_is_not_reset_is_found_out_and_may_be_reset() -> None:
+def test_strip_detects_state_that_is_not_reset() -> None:
     network, x = integrating()
     model = attach(network, ["0"], example=x, reset=None)
     with pytest.raises(ValueError, match="reset="):

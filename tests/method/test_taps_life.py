@@ -39,7 +39,7 @@ def test_a_tap_that_is_not_called_is_named() -> None:
     assert hooks(network) == 0
 
 
-def test_a_tap_that_is_skipped_in_training_is_named_and_training_can_go_on() -> None:
+def test_a_skipped_tap_is_named_and_training_resumes() -> None:
     model, x = fickle(), torch.randn(2, 4)
     before = model(x)
     seen = watch(model.network)
@@ -50,7 +50,7 @@ def test_a_tap_that_is_skipped_in_training_is_named_and_training_can_go_on() -> 
     assert all(torch.equal(a, b) for a, b in zip(model(x).branches, before.branches, strict=True))
 
 
-def test_after_a_failed_forward_pass_nothing_is_kept_and_training_can_go_on() -> None:
+def test_training_resumes_after_a_failed_forward_pass() -> None:
     model, x = fickle(), torch.randn(2, 4)
     before = model(x)
     seen = watch(model.network)
@@ -61,7 +61,7 @@ def test_after_a_failed_forward_pass_nothing_is_kept_and_training_can_go_on() ->
     assert all(torch.equal(a, b) for a, b in zip(model(x).branches, before.branches, strict=True))
 
 
-def test_nothing_is_kept_after_a_forward_pass_whose_output_is_gone() -> None:
+def test_no_tensor_outlives_the_output() -> None:
     model, x = fickle(), torch.randn(2, 4)
     seen = watch(model.network)
     output = model(x)
@@ -109,7 +109,7 @@ def test_stripping_a_copy_leaves_the_original_wrapped() -> None:
     assert len(model(torch.rand(2, 3, 8, 8)).branches) == 3
 
 
-def test_a_copy_of_the_network_alone_computes_what_the_network_does() -> None:
+def test_a_copy_of_the_network_gives_the_same_output() -> None:
     model, images = Shortcut(small(), num_classes=3), torch.rand(2, 3, 8, 8)
     alone = copy.deepcopy(model.network)
     assert torch.equal(alone(images), model.network(images))

@@ -50,7 +50,7 @@ def test_is_the_mean_of_the_losses_of_the_steps(
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-9)
 
 
-def test_gradient_is_the_numerical_one_and_reaches_every_step_by_its_own_error() -> None:
+def test_gradient_of_every_step_equals_the_numerical_one() -> None:
     logits = torch.randn(3, 2, 4, dtype=torch.float64, requires_grad=True)
     labels = torch.tensor([1, 3])
     assert torch.autograd.gradcheck(lambda x: TET(0.2)(ShortcutOutput(x), labels, 0.0), logits)

@@ -16,7 +16,7 @@ from .toys import Noisy, hooks, small, twins
 
 @pytest.mark.parametrize("placement", ["stages", "blocks"])
 @pytest.mark.parametrize("name", list(components.network))
-def test_keys_and_outputs_are_those_of_a_network_that_never_was_wrapped(name: str, placement: str) -> None:
+def test_state_keys_and_outputs_equal_an_unwrapped_network(name: str, placement: str) -> None:
     model, twin = twins(small(name), taps=placement, num_classes=3)
     network, images = model.network, torch.rand(4, 3, 8, 8)
     assert list(network.state_dict()) == list(twin.state_dict())
@@ -103,7 +103,7 @@ def test_a_dry_pass_that_fails_leaves_no_trace_either() -> None:
     assert torch.equal(torch.get_rng_state(), random)
 
 
-def test_branches_are_drawn_from_the_seed_and_leave_torchs_random_state() -> None:
+def test_initialising_branches_preserves_the_random_state() -> None:
     def build(seed: int) -> Shortcut:
         torch.manual_seed(seed)
         network = small()
@@ -148,7 +148,7 @@ def test_a_network_without_parameters_gets_branches_too() -> None:
     assert model(torch.randn(2, 3, 4)).branches[0].shape == (3, 2)
 
 
-def test_looking_at_a_network_draws_no_random_numbers() -> None:
+def test_introspection_draws_no_random_numbers() -> None:
     """Not torch's, nor those of Python and numpy, which a network may draw from too."""
 
     class Drawing(nn.Module):

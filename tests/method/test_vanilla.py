@@ -40,7 +40,7 @@ def shortcut(objective, placement: str, branch_weight: float) -> dict[str, torch
 
 @pytest.mark.parametrize("placement", ["stages", "blocks"])
 @pytest.mark.parametrize("objective", [LogitSum(), LossSum(), LossSum(average=True)], ids=str)
-def test_five_steps_with_lambda_0_leave_the_weights_of_vanilla_training(objective, placement: str) -> None:
+def test_five_steps_with_lambda_0_equal_training_without_branches(objective, placement: str) -> None:
     expected, got = vanilla(), shortcut(objective, placement, 0.0)
     assert list(got) == list(expected)
     for key, value in expected.items():
@@ -48,6 +48,6 @@ def test_five_steps_with_lambda_0_leave_the_weights_of_vanilla_training(objectiv
 
 
 @pytest.mark.parametrize("objective", [LogitSum(), LossSum()], ids=str)
-def test_with_lambda_above_0_the_first_layer_learns_something_else(objective) -> None:
+def test_lambda_above_0_changes_the_first_layer(objective) -> None:
     expected, got = vanilla(), shortcut(objective, "stages", 0.25)
     assert not torch.equal(got["stem.conv.weight"], expected["stem.conv.weight"])

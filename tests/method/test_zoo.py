@@ -48,7 +48,7 @@ def by_hand(entry: Entry, network: nn.Module, x: Any) -> Tensor:
 
 
 @entries
-def test_what_is_found_is_right(entry: Entry) -> None:
+def test_inferred_layout_is_right(entry: Entry) -> None:
     torch.manual_seed(1)
     network, x = entry.make(), entry.example()
     if not any(map(nn.parameter.is_lazy, network.parameters())):
@@ -111,7 +111,7 @@ def test_what_is_found_is_right(entry: Entry) -> None:
 
 
 @pytest.mark.parametrize("entry", OPEN.values(), ids=OPEN)
-def test_labels_tell_what_the_example_leaves_open(entry: Entry) -> None:
+def test_labels_resolve_what_the_example_leaves_open(entry: Entry) -> None:
     network, x = entry.make(), entry.example()
     asked = attach(copy.deepcopy(network), example=x, log=lambda line: None, **entry.cure)
     labels = torch.arange(x.shape[entry.batch]) + CLASSES - x.shape[entry.batch]
