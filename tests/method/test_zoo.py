@@ -119,7 +119,8 @@ def test_labels_resolve_what_the_example_leaves_open(entry: Entry) -> None:
     assert told.layout.taps == asked.layout.taps
     assert torch.equal(told(x).main, asked(x).main)
     if not entry.logits_by_labels:
-        assert told.layout.summary() == asked.layout.summary()
+        fields = ("library", "run", "batch_axis", "time_axis", "time_steps", "readout", "num_classes")
+        assert [getattr(told.layout, name) for name in fields] == [getattr(asked.layout, name) for name in fields]
         return
     with pytest.raises(ValueError, match=entry.asks):
         # Of fewer classes than there are.
