@@ -1,6 +1,6 @@
 """Wrap the user's data sets, DataLoaders and LightningDataModules so that a run resumes on them bit for bit."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate
 from ..random_state import RandomStream
 from .counter_random import Stream, permutation, random_bits
 from .data import Data, Loaders
+from .data_module import loaders_of_module
 from .errors import one_line
 from .fingerprint import evenly_spaced, hash_values
 from .loading import SAMPLE_SEED, Key, SeededData, SeededDataset
@@ -52,7 +53,7 @@ def as_data(
     """
     if isinstance(source, Data):
         return source
-    parts = _loaders_of_module(source) if hasattr(source, "train_dataloader") else source
+    parts = loaders_of_module(source) if hasattr(source, "train_dataloader") else source
     if isinstance(parts, tuple | list) and len(parts) in (2, 3):
         train, test, validation = parts[0], parts[-1], parts[1] if len(parts) == 3 else None
         named = {"training": train, "test": test} | ({} if validation is None else {"validation": validation})
@@ -69,8 +70,7 @@ def as_data(
 
 def _check_not_empty(parts: Mapping[str, Any]) -> None:
     for name, part in parts.items():
-        data_set = part.dataset if isinstance(part, DataLoader) else part
-        if _is_map_style(data_set) and len(part) == 0:
+        if _is_map_style(_data_set_of(part)) and len(part) == 0:
             raise ValueError(f"the {name} part has no samples{'; leave it out' if name == 'validation' else ''}")
 
 
@@ -93,50 +93,13 @@ def _is_map_style(part: Any) -> bool:
     return not excluded and hasattr(part, "__getitem__") and hasattr(part, "__len__")
 
 
+def _data_set_of(part: Any) -> Any:
+    return part.dataset if isinstance(part, DataLoader) else part
+
+
 def _type_names(source: Any) -> str:
     names = [type(part).__name__ for part in source] if isinstance(source, tuple | list) else []
     return f"({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})" if names else f"a {type(source).__name__}"
-
-
-def _loaders_of_module(module: Any) -> tuple[Any, ...]:
-    """Return the loaders of a LightningDataModule; without a test loader, the validation loader takes its place.
-
-    Training and validation come from one ``setup("fit")``, as in Lightning, because each setup may split at random.
-    Every hook runs with the same seed, so the split is the same in every run and in ``setup("test")``.
-    """
-    name = type(module).__name__
-    for hook in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"):
-        if _overrides(module, hook):
-            raise ValueError(
-                f"{name}.{hook}() would not run, because only the loaders of a data module are used; move its work to "
-                "the loaders' collate_fn"
-            )
-    with RandomStream(0):
-        module.prepare_data()
-    with RandomStream(0):
-        module.setup("fit")
-    loaders = []
-    for part in ("train", "val", "test"):
-        if not _overrides(module, f"{part}_dataloader"):
-            continue
-        with RandomStream(0):
-            if part == "test":
-                module.setup("test")
-            loader = getattr(module, f"{part}_dataloader")()
-        if isinstance(loader, list | tuple) and len(loader) == 1:
-            loader = loader[0]
-        if not isinstance(loader, DataLoader):
-            raise ValueError(f"{name}.{part}_dataloader() must return a DataLoader, got {_type_names(loader)}")
-        loaders.append(loader)
-    if len(loaders) < 2:
-        raise ValueError(f"{name} needs a train_dataloader and a test_dataloader or val_dataloader")
-    return tuple(loaders)
-
-
-def _overrides(module: Any, hook: str) -> bool:
-    """Return whether a data module defines a hook itself; Lightning's own are methods of DataHooks."""
-    method = getattr(module, hook, None)
-    return method is not None and not method.__func__.__qualname__.startswith("DataHooks.")
 
 
 def _describe(data_set: Any, description: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -151,22 +114,6 @@ def _describe(data_set: Any, description: Mapping[str, Any] | None) -> dict[str,
         if isinstance(image, torch.Tensor) and image.ndim == 3:
             facts |= {"channels": image.shape[0], "image_size": list(image.shape[1:])}
     return facts | dict(description or {})
-
-
-def _fingerprint(*parts: Any) -> str:
-    """Return a hash of the length and of a few samples of map-style data sets; of anything else an empty string."""
-    if not all(_is_map_style(part) for part in parts):
-        return ""
-
-    def values() -> Any:
-        for part in parts:
-            samples = SeededSamples(part, SAMPLE_SEED)
-            yield len(samples)
-            yield from (samples[0, index] for index in evenly_spaced(len(samples), _HASHED_SAMPLES))
-
-    first, second = hash_values(values()), hash_values(values())
-    # A data set that draws from its own generator never gives the same samples twice.
-    return first if first == second else ""
 
 
 class SeededSamples(SeededDataset):
@@ -200,38 +147,12 @@ class SeededSamples(SeededDataset):
 
 
 @dataclass(frozen=True)
-class SampleData(SeededData):
-    """A user's map-style data sets."""
+class UserData(Data):
+    """A user's data sets or DataLoaders, and the facts that they and the user give."""
 
     train: Any
     validation: Any
     test: Any
-    facts: dict[str, Any]
-    batch_size: int
-    workers: int
-
-    @property
-    def description(self) -> dict[str, Any]:
-        """Facts from the data sets and from the user."""
-        return self.facts
-
-    def fingerprint(self) -> str:
-        """Return a hash of a few samples; empty if they are never the same twice."""
-        return _fingerprint(self.train, *([] if self.validation is None else [self.validation]), self.test)
-
-    def seeded(self, seed: int) -> tuple[SeededSamples, SeededSamples | None, SeededSamples]:
-        """Return the parts with random transforms that depend on ``seed``."""
-        validation = None if self.validation is None else SeededSamples(self.validation, seed)
-        return SeededSamples(self.train, seed), validation, SeededSamples(self.test, seed)
-
-
-@dataclass(frozen=True)
-class LoaderData(Data):
-    """A user's DataLoaders, replayed from seeds."""
-
-    train: DataLoader[Any]
-    validation: DataLoader[Any] | None
-    test: DataLoader[Any]
     facts: dict[str, Any]
 
     @property
@@ -240,9 +161,37 @@ class LoaderData(Data):
         return self.facts
 
     def fingerprint(self) -> str:
-        """Return a hash of a few samples; empty for iterable data sets."""
-        validation = [] if self.validation is None else [self.validation.dataset]
-        return _fingerprint(self.train.dataset, *validation, self.test.dataset)
+        """Return a hash of the length and of a few samples of each part; empty for iterable data sets."""
+        parts = [_data_set_of(part) for part in (self.train, self.validation, self.test) if part is not None]
+        if not all(_is_map_style(part) for part in parts):
+            return ""
+        first, second = hash_values(_some_samples(parts)), hash_values(_some_samples(parts))
+        # A data set that draws from its own generator never gives the same samples twice.
+        return first if first == second else ""
+
+
+def _some_samples(parts: list[Any]) -> Iterator[Any]:
+    for part in parts:
+        samples = SeededSamples(part, SAMPLE_SEED)
+        yield len(samples)
+        yield from (samples[0, index] for index in evenly_spaced(len(samples), _HASHED_SAMPLES))
+
+
+@dataclass(frozen=True)
+class SampleData(UserData, SeededData):
+    """A user's map-style data sets."""
+
+    batch_size: int
+    workers: int
+
+    def seeded(self, seed: int) -> tuple[SeededSamples, SeededSamples | None, SeededSamples]:
+        """Return the parts with random transforms that depend on ``seed``."""
+        validation = None if self.validation is None else SeededSamples(self.validation, seed)
+        return SeededSamples(self.train, seed), validation, SeededSamples(self.test, seed)
+
+
+class LoaderData(UserData):
+    """A user's DataLoaders, replayed from seeds."""
 
     def loaders(self, seed: int, rank: int = 0, world: int = 1) -> Loaders:
         """Make the loaders of the only process; see :meth:`.Data.loaders`."""
