@@ -1,4 +1,4 @@
-"""A cell of the benchmark: one workload, on which the contenders are measured side by side."""
+"""Cells: the workloads on which the contenders are compared."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -13,16 +13,16 @@ class Cell:
     """One workload.
 
     Args:
-        part: ``"networks"`` (a training step and an inference batch of a spiking ResNet), ``"neuron"``
-            (``Linear(width, width)`` and a neuron), ``"method"`` (this package's network with and without branches),
-            ``"inference"`` (this package's network as deployed, SpikingJelly's in eval mode).
+        part: one of four. ``"networks"``: a training step and an inference batch of a spiking ResNet. ``"neuron"``:
+            ``Linear(width, width)`` and a neuron. ``"method"``: this package's network with and without branches.
+            ``"inference"``: this package's network as deployed, SpikingJelly's in eval mode.
         network: ``"resnet18"``, ``"resnet34"``, or in the part ``"neuron"`` ``"linear-lif"`` or another of its neurons.
         width: channels of the first stage; in the part ``"neuron"``, neurons.
-        batch: samples.
+        batch: number of samples.
         time_steps: T.
         precision: ``"float32"``, or ``"bfloat16"`` under autocast.
-        size: pixels of an image's side.
-        classes: width of the logits.
+        size: side of an image in pixels.
+        classes: number of classes.
     """
 
     part: Part
@@ -36,17 +36,17 @@ class Cell:
 
     @property
     def workload(self) -> str:
-        """Name without the time steps and the precision, as ``resnet18-64``."""
+        """Name without time steps and precision, such as ``resnet18-64``."""
         return f"{self.network}-{self.width}"
 
     @property
     def timed(self) -> tuple[str, ...]:
-        """What is timed: ``"step"``, forward and backward, and ``"inference"``; the first of these gives the memory."""
+        """The timed quantities: ``"step"`` (forward and backward) and ``"inference"``. Memory is that of the first."""
         return ("inference",) if self.part == "inference" else ("step", "inference")
 
     @property
     def slug(self) -> str:
-        """Name for a file."""
+        """Name of a file."""
         size = "" if self.part == "neuron" else f"-{self.size}px"
         return f"{self.part}-{self.workload}-n{self.batch}-t{self.time_steps}{size}-{self.precision}"
 

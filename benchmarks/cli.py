@@ -18,55 +18,55 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     made = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Time spiking networks side by side with SpikingJelly, snnTorch and Norse. A run that was "
-        "stopped goes on where it was when it is called again.",
+        description="Compare the time of spiking networks with SpikingJelly, snnTorch and Norse. The same command "
+        "resumes a run that was stopped.",
     )
     made.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder of results (default: %(default)s)")
-    made.add_argument("--quick", action="store_true", help="one small cell of each part, to see that all works")
+    made.add_argument("--quick", action="store_true", help="one small cell of each part, as a trial")
     made.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS))
     workloads = [f"{network}-{width}" for network, width, _ in NETWORKS]
     made.add_argument("--networks", nargs="+", choices=workloads, metavar="NETWORK", help=", ".join(workloads))
     made.add_argument("--time-steps", nargs="+", type=int, choices=TIME_STEPS, metavar="T", help="2, 4, 8")
     made.add_argument("--precisions", nargs="+", choices=PRECISIONS, metavar="PRECISION", help=", ".join(PRECISIONS))
     made.add_argument("--allocators", nargs="+", choices=ALLOCATORS, metavar="ALLOCATOR", help=", ".join(ALLOCATORS))
-    made.add_argument("--rounds", type=int, metavar="N", help="turns of a contender (default: 5)")
+    made.add_argument("--rounds", type=int, metavar="N", help="turns per contender (default: 5)")
     made.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     made.add_argument("--threads", type=int, default=identity.cpus(), help="default: %(default)s")
-    made.add_argument("--report", action="store_true", help="write the report of what is measured, measure nothing")
+    made.add_argument("--report", action="store_true", help="write the report of the existing results, measure nothing")
     return made
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure what is not there yet and write the report."""
-    asked = parser().parse_args(arguments)
+    """Measure the cells that have no result, and write the report."""
+    options = parser().parse_args(arguments)
 
     def keep(cell: Cell) -> bool:
         deep = cell.part != "neuron"
         return (
-            cell.part in asked.only
-            and (not asked.networks or not deep or cell.workload in asked.networks)
-            and (not asked.time_steps or not deep or cell.time_steps in asked.time_steps)
-            and (not asked.precisions or not deep or cell.precision in asked.precisions)
+            cell.part in options.only
+            and (not options.networks or not deep or cell.workload in options.networks)
+            and (not options.time_steps or not deep or cell.time_steps in options.time_steps)
+            and (not options.precisions or not deep or cell.precision in options.precisions)
         )
 
-    plan = (quick() if asked.quick else full()).only(keep)
-    if asked.allocators:
-        plan = replace(plan, allocators=tuple(asked.allocators))
-    if asked.rounds:
-        plan = replace(plan, effort=replace(plan.effort, rounds=asked.rounds))
-    device = asked.device or _device()
-    asked.out.mkdir(parents=True, exist_ok=True)
-    with open(asked.out / "progress.log", "a") as progress:
+    plan = (quick() if options.quick else full()).only(keep)
+    if options.allocators:
+        plan = replace(plan, allocators=tuple(options.allocators))
+    if options.rounds:
+        plan = replace(plan, effort=replace(plan.effort, rounds=options.rounds))
+    device = options.device or _device()
+    options.out.mkdir(parents=True, exist_ok=True)
+    with open(options.out / "progress.log", "a") as progress:
 
         def log(line: str) -> None:
             print(line, flush=True)
             progress.write(f"{time.strftime('%H:%M:%S')} {line}\n")
             progress.flush()
 
-        store = Store(asked.out / "cells", plan, device, asked.threads)
-        if not asked.report:
-            measure(plan, store, device, asked.threads, log)
-        for path in write(store, asked.out):
+        store = Store(options.out / "cells", plan, device, options.threads)
+        if not options.report:
+            measure(plan, store, device, options.threads, log)
+        for path in write(store, options.out):
             log(f"wrote {path}")
 
 

@@ -1,8 +1,7 @@
-"""The dynamics every contender is given: the paper's LIF neuron, whose reset carries no gradient.
+"""The common dynamics of all contenders: the paper's LIF neuron, whose reset has no gradient.
 
 ``u_pre[t] = u[t - 1] / 2 + I[t]``, a spike where ``u_pre > 1``, then ``u = 0``. snnTorch detaches the reset from
-the graph, so the others are told to. The two surrogates are those that every library in question runs on its
-own fastest path.
+the graph, so the others do too. Every library runs the two surrogates on its fastest path.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""What a result depends on: the code, the versions and the machine."""
+"""The code, the versions and the machine that a result depends on."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ import shortcut_snn
 PACKAGES = ("torch", "numpy", "numba", "triton", "spikingjelly", "snntorch", "norse")
 _PACKAGE = Path(shortcut_snn.__file__).parent
 _HERE = Path(__file__).parent
-# What is timed: the report may change without a new measurement, and so may what is around nets and neurons.
+# The code that is timed. A change of other code, such as the report, needs no new measurement.
 _TIMED = (
     _PACKAGE / "neurons", _PACKAGE / "nets", _PACKAGE / "method", _PACKAGE / "deploy" / "folding.py",
     _PACKAGE / "deploy" / "torch_runtime.py", _HERE / "peers", _HERE / "tasks", _HERE / "measure",
@@ -32,7 +32,7 @@ def code() -> str:
 
 
 def commit() -> str:
-    """Return the commit that is checked out, or nothing outside a repository."""
+    """Return the commit that is checked out, or an empty string outside a repository."""
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"],
         cwd=_HERE, capture_output=True, text=True, check=False,
@@ -41,18 +41,18 @@ def commit() -> str:
 
 
 def cpus() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
-    return found[1].strip() if found else platform.processor() or platform.machine()
+    model = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
+    return model[1].strip() if model else platform.processor() or platform.machine()
 
 
 def _flags() -> list[str]:
-    """Instruction sets that decide how fast convolutions are."""
+    """Return the instruction sets of the processor that speed up convolutions."""
     info = Path("/proc/cpuinfo")
     text = info.read_text() if info.exists() else ""
     wanted = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
@@ -61,27 +61,27 @@ def _flags() -> list[str]:
 
 def machine(device: str, threads: int) -> dict[str, Any]:
     """Describe the machine."""
-    found: dict[str, Any] = {"processor": _processor(), "instructions": _flags(), "threads": threads}
+    description: dict[str, Any] = {"processor": _processor(), "instructions": _flags(), "threads": threads}
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        found["memory_gib"] = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30)
+        description["memory_gib"] = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30)
     if device == "cuda":
         import torch
 
-        found["gpu"] = torch.cuda.get_device_name()
-    return found | {"device": device, "system": platform.system()}
+        description["gpu"] = torch.cuda.get_device_name()
+    return description | {"device": device, "system": platform.system()}
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what is measured; packages that are not installed are left out."""
-    found = {"python": platform.python_version()}
+    """Return the versions of the installed packages that are measured."""
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def key(*parts: Any) -> str:
-    """Return a short hash of what a result depends on."""
+    """Return a short hash of JSON values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]

@@ -1,4 +1,4 @@
-"""Which cells are measured, in which order."""
+"""The cells to measure, in order."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from .cell import Cell, Precision
 from .measure.contest import Effort
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
-# Those of the targets first, so that a run that is cut short has them.
+# The targets need T = 4, so a run that is stopped early has it.
 TIME_STEPS = (4, 8, 2)
 # Network, width, batch.
 NETWORKS = (("resnet18", 64, 16), ("resnet18", 16, 64), ("resnet34", 16, 64))
@@ -17,13 +17,13 @@ OTHER_NEURONS = ("linear-clif", "linear-klif", "linear-ilif")
 
 @dataclass(frozen=True)
 class Plan:
-    """Cells, the allocators they are measured under, and how much is measured.
+    """Cells, allocators, and the number of measurements.
 
     Args:
-        cells: in order.
+        cells: cells in order.
         allocators: keys of ``measure.process.ALLOCATORS``.
-        effort: turns and runs.
-        contenders: names of those that are measured; all where empty.
+        effort: number of turns and runs.
+        contenders: names of the contenders; all if empty.
     """
 
     cells: tuple[Cell, ...]
@@ -55,12 +55,12 @@ def _full() -> Iterator[Cell]:
 
 
 def full() -> Plan:
-    """Return everything."""
+    """Return the full plan."""
     return Plan(tuple(_full()))
 
 
 def quick() -> Plan:
-    """Return one small cell of each part, to see that all works (about two minutes)."""
+    """Return one small cell of each part, as a trial (about two minutes on an idle machine)."""
     cells = (
         Cell("networks", "resnet18", 16, batch=16, time_steps=2),
         Cell("neuron", "linear-lif", 256, batch=16, time_steps=100),

@@ -1,4 +1,4 @@
-"""Results on disk: one JSON file for a cell under one allocator, kept so that a long run can go on."""
+"""Results on disk: one JSON file for a cell under one allocator, from which a long run resumes."""
 
 import json
 import os
@@ -19,8 +19,8 @@ class Result:
         cell: the workload.
         allocator: a key of ``measure.process.ALLOCATORS``.
         contenders: for each, ``step`` and ``inference`` seconds and ``memory`` bytes over idle, or ``error``.
-        agreement: what each contender computes, compared.
-        operators: of inference, in the part ``"method"``.
+        agreement: the checks of all contenders.
+        operators: the operators at inference, in the part ``"method"``.
         about: machine, versions, commit, settings and when it was measured.
     """
 
@@ -36,10 +36,10 @@ class Store:
     """The folder of results that belong to this code on this machine.
 
     Args:
-        folder: made when needed.
+        folder: folder of the results; created when needed.
         plan: whose effort and contenders the results must have been measured with.
         device: ``"cpu"`` or ``"cuda"``.
-        threads: of a contender.
+        threads: threads of a contender.
     """
 
     def __init__(self, folder: Path, plan: Plan, device: str, threads: int) -> None:
@@ -54,15 +54,15 @@ class Store:
         self.key = identity.key(self.about)
 
     def path(self, cell: Cell, allocator: str) -> Path:
-        """Return where a result is kept."""
+        """Return the path of a result."""
         return self.folder / f"{cell.slug}-{allocator}-{self.key}.json"
 
     def has(self, cell: Cell, allocator: str) -> bool:
-        """Say whether a result is there."""
+        """Return whether a result exists."""
         return self.path(cell, allocator).exists()
 
     def write(self, result: Result) -> None:
-        """Keep a result; a run that is killed leaves no half of it."""
+        """Write a result atomically."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.path(result.cell, result.allocator)
         partial = path.with_suffix(".partial")
@@ -70,9 +70,9 @@ class Store:
         os.replace(partial, path)
 
     def read(self) -> list[Result]:
-        """Return all results of this code on this machine, whatever run measured them."""
-        found = []
+        """Return all results of this code on this machine, from all runs."""
+        results = []
         for path in sorted(self.folder.glob(f"*-{self.key}.json")):
             fields = json.loads(path.read_text())
-            found.append(Result(**(fields | {"cell": Cell(**fields["cell"])})))
-        return found
+            results.append(Result(**(fields | {"cell": Cell(**fields["cell"])})))
+        return results

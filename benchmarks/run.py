@@ -1,4 +1,4 @@
-"""Measures what is not there yet."""
+"""Measure the cells of a plan that have no result."""
 
 import tempfile
 import time
@@ -16,7 +16,7 @@ Log = Callable[[str], None]
 
 
 def measure(plan: Plan, store: Store, device: str, threads: int, log: Log) -> None:
-    """Measure every cell of a plan under every allocator, but those whose results are in the store."""
+    """Measure each cell of a plan under each allocator, unless the store has its result."""
     begin = time.monotonic()
     todo = [(cell, [a for a in plan.allocators if not store.has(cell, a)]) for cell in plan.cells]
     done = sum(not allocators for _, allocators in todo)
@@ -39,24 +39,24 @@ def measure(plan: Plan, store: Store, device: str, threads: int, log: Log) -> No
                 log(f"  {line}")
             for allocator in allocators:
                 log(f"  {allocator} allocator: {', '.join(names)}")
-                found = contest(cell, names, state, allocator, device, threads, plan.effort, log)
+                figures_of = contest(cell, names, state, allocator, device, threads, plan.effort, log)
                 about = store.about | {"commit": identity.commit(), "when": time.strftime("%Y-%m-%d %H:%M")}
-                everyone = found | {name: {"error": why} for name, why in refused.items()}
+                everyone = figures_of | {name: {"error": why} for name, why in refused.items()}
                 store.write(Result(cell, allocator, everyone, checked["agreement"], checked["operators"], about))
-                for name, figures in found.items():
+                for name, figures in figures_of.items():
                     if seconds := sorted(figures.get(cell.timed[0], [])):
                         log(f"    {name}: {seconds[len(seconds) // 2]:.4f} s, {cell.timed[0]}")
     log(f"measured in {_minutes(time.monotonic() - begin)}")
 
 
 def _verdict(wanted: list[str], agreement: list[dict[str, Any]]) -> tuple[list[str], dict[str, str]]:
-    """Return the contenders to time, and why the others are not."""
+    """Return the contenders to time, and for each of the others the reason why not."""
     refused = {a["contender"]: f"not timed: does not agree {a['check']}" for a in agreement if not a["agreed"]}
     return [name for name in wanted if name not in refused], refused
 
 
 def agreement_lines(agreement: list[dict[str, Any]]) -> list[str]:
-    """Return the check as text."""
+    """Return the checks as text."""
     return [
         f"{'agrees' if a['agreed'] else 'DIFFERS'} {a['check']}, {a['statistics']} statistics: {a['contender']}: "
         f"loss {a['own_loss']:.5f}, rate {a['own_rate']:.5f}, gradient {a['own_gradient']:.4g}; differences: "

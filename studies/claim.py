@@ -475,7 +475,7 @@ def cpu(lab: Lab) -> None:
     """Time to accuracy of the recipes for a CPU.
 
     Raises:
-        ValueError: there is no recipe for the data.
+        ValueError: the data is neither CIFAR-10 nor CIFAR-100.
     """
     names = {10: ("cifar10-cpu", "cifar10-cpu-lif"), 100: ("cifar100-cpu",)}.get(lab.classes)
     if names is None:
@@ -560,7 +560,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     if not options.data.is_file():
-        parser.error(f"--data: there is no file {options.data}")
+        parser.error(f"--data: {options.data} does not exist")
     lab = Lab(options.table, options, pretend=options.list)
     if options.list:
         TABLES[options.table](lab)

@@ -48,8 +48,8 @@ def membranes(neuron: Neuron, current: Tensor) -> Tensor:
 def predicted_gain(neuron: Neuron, current: Tensor) -> float:
     """Return ``sqrt(E[surrogate^2] / Var[spikes])`` of a neuron layer.
 
-    This is the factor from the membrane potential of the layer behind to its own where a convolution and a batch norm
-    lie between the two and nothing else: no residual, no time step before, no gradient through a reset.
+    This is the factor on the gradient, from the next layer's membrane potential to this one's, if only a convolution
+    and a batch norm lie between them: no residual, no earlier time step, no gradient through a reset.
 
     Args:
         neuron: the layer.

@@ -3,10 +3,10 @@
     python studies/gradient_signal.py DATA.npz OUT.csv [--batches 8] [--width 16] [--calibrate]
 
 An untrained network sees several batches of 100 images. For each path of the loss, the table has the mean cosine
-between the gradients of the first convolution on two batches (1 is signal only, 0 is noise), their RMS, and the ratio
-of the first layer's gradient to the last one's. A cosine within 0.1 of 0 is noise: it depends on the number of
-threads, which changes the order of sums and so flips single spikes. AdamW hides the size of a gradient, not its noise.
-With --calibrate each surrogate first gets the width at which the gradient keeps its size.
+between the gradients of the first convolution on two batches: 1 is signal only, 0 is noise. It also has their RMS, and
+the ratio of the first layer's gradient to that of the last layer. A cosine within 0.1 of 0 is noise: it depends on the
+number of threads, which changes the order of sums and so flips single spikes. AdamW hides the size of a gradient, not
+its noise. With --calibrate each surrogate first gets the width at which the gradient keeps its size.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Contenders must compute the same thing before they are timed.
+"""Agreement of the contenders, which must compute the same before they are timed.
 
-A sum in another order may flip a spike whose membrane potential is at the threshold to seven digits, and a fresh
-deep network amplifies one flipped spike until its logits are others. So agreement is judged twice: to rounding on
-a few small images, where flips are rare and another batch is tried when there is one; and by rates, loss and
-gradient in the workload and precision that are timed.
+A sum in another order may flip a spike whose membrane potential lies at the threshold. An untrained deep network
+amplifies one flipped spike until its logits are different. So agreement is judged twice: to rounding on a few small
+images, where flips are rare (after a flip another batch is tried), and by rates, loss and gradient on the workload
+that is timed.
 """
 
 import gc
@@ -24,11 +24,11 @@ class Tolerance:
     """Largest differences that still agree.
 
     Args:
-        name: of the check.
-        rate: of a layer's firing rate, spikes per neuron and step.
-        loss: relative.
-        gradient: of the first layer's gradient norm, relative.
-        logits: root mean square over the logits' standard deviation; None where they are shown but not judged.
+        name: name of the check.
+        rate: difference of a layer's firing rate, in spikes per neuron and step.
+        loss: relative difference of the loss.
+        gradient: relative difference of the first layer's gradient norm.
+        logits: root mean square difference over the logits' standard deviation; None if it is shown but not judged.
     """
 
     name: str
@@ -44,7 +44,7 @@ STATISTICS = Tolerance("in statistics", rate=0.02, loss=0.05, gradient=0.5, logi
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a contender is from the one it is compared with, in the units of :class:`Tolerance`."""
+    """Differences of a contender from the reference, in the units of :class:`Tolerance`."""
 
     contender: str
     check: str
@@ -71,7 +71,7 @@ def compare(
     statistics: str,
     trained: bool = True,
 ) -> Agreement:
-    """Compare what two contenders compute; a network that is only used has no gradient."""
+    """Compare two contenders; a deployed network has no gradient."""
     if len(mine.rates) != len(shared.rates):
         raise ValueError(f"{contender} has {len(mine.rates)} layers of neurons, not {len(shared.rates)}")
     rate = max((abs(a - b) for a, b in zip(mine.rates, shared.rates, strict=True)), default=0.0)
@@ -81,7 +81,7 @@ def compare(
     logits = (mine.logits - shared.logits).square().mean().sqrt().item() / spread
     far = [rate > tolerance.rate, loss > tolerance.loss, gradient > tolerance.gradient]
     far.append(tolerance.logits is not None and logits > tolerance.logits)
-    # A silent network agrees with anything.
+    # A network without spikes agrees with anything.
     alive = min(shared.rates, default=0.0) > 0.0 and (shared.gradient > 0.0 or not trained)
     mean_rate = sum(mine.rates) / max(len(mine.rates), 1)
     return Agreement(
@@ -91,7 +91,7 @@ def compare(
 
 
 def _checks(cell: Cell) -> list[tuple[list[Cell], Tolerance]]:
-    """Each check of a cell: batches to try, one after the other, and the tolerance."""
+    """Return the checks of a cell: batches to try in order, and the tolerance."""
     if cell.part not in ("networks", "inference"):
         return [([cell], ROUNDING)]
     small = [replace(cell, batch=n, size=min(SMALL_SIZE, cell.size), precision="float32") for n in SMALL_BATCHES]
@@ -99,14 +99,14 @@ def _checks(cell: Cell) -> list[tuple[list[Cell], Tolerance]]:
 
 
 def check(cell: Cell, device: str, names: Sequence[str]) -> Iterator[Agreement]:
-    """Compare contenders of a cell with the shared one, first to rounding and then in statistics."""
+    """Compare the contenders of a cell with the reference, first to rounding and then in statistics."""
     shared_name = tasks.SHARED[cell.part]
     for batches, tolerance in _checks(cell):
         waiting = [name for name in names if not name.startswith(tasks.LOWER_BOUNDS)]
         for attempt in batches:
             state = tasks.shared_state(attempt)
             shared = _observe(attempt, shared_name, device, state)
-            # The shared one too: a fresh build of it must repeat itself.
+            # The reference is compared with itself too: another build of it must compute the same.
             verdicts = {name: _verdicts(attempt, name, device, state, shared, tolerance) for name in waiting}
             waiting = [name for name in waiting if not all(v.agreed for v in verdicts[name])]
             last = attempt is batches[-1]
@@ -123,7 +123,7 @@ Observed = dict[str, Observation]
 def _observe(cell: Cell, name: str, device: str, state: State) -> Observed:
     found = {}
     for statistics in ("batch", "running"):
-        # Built anew: a step in training mode changes the running statistics.
+        # Built again, since a step in training mode changes the running statistics.
         seen = tasks.build(cell, name, device, state).observe(training=statistics == "batch")
         if seen is not None:
             found[statistics] = seen

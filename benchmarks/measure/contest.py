@@ -1,4 +1,4 @@
-"""One cell under one allocator: all contenders that agree, taking turns."""
+"""Measure one cell under one allocator: all contenders that agree take turns."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -13,13 +13,13 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured.
+    """Number of measurements.
 
     Args:
-        rounds: in which each contender has a turn of steps and one of inference batches.
-        untimed: runs at the start of a turn; the caches and the pages are another contender's before it.
-        timed: runs of a turn whose seconds count.
-        memory: steps whose peak counts.
+        rounds: rounds, in each of which a contender has a turn of steps and one of inference batches.
+        untimed: runs at the start of a turn, which refill the caches.
+        timed: timed runs of a turn.
+        memory: steps whose peak memory is measured.
     """
 
     rounds: int = 5
@@ -31,13 +31,13 @@ class Effort:
 def contest(
     cell: Cell, names: list[str], state: str, allocator: str, device: str, threads: int, effort: Effort, log: Log
 ) -> dict[str, Any]:
-    """Measure the contenders side by side.
+    """Measure the contenders in turns.
 
     Returns:
         For each contender ``{"step": [s, ...], "inference": [s, ...], "memory": [bytes, ...]}`` as far as timed, or
         ``{"error": why}``.
     """
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     with ExitStack() as stack:
         workers: dict[str, Worker] = {}
         for name in names:
@@ -46,23 +46,23 @@ def contest(
                 worker.ask("build", cell=cell.to_dict(), contender=name, device=device, state=state)
                 memory = worker.ask("memory", times=effort.memory)
             except WorkerFailed as failure:
-                found[name] = {"error": str(failure)}
+                figures[name] = {"error": str(failure)}
                 log(f"  {name}: {failure}")
                 continue
             workers[name] = worker
-            found[name] = {"memory": memory or [], **{what: [] for what in cell.timed}}
+            figures[name] = {"memory": memory or [], **{what: [] for what in cell.timed}}
         for what in cell.timed:
             for turn in range(effort.rounds):
-                # Each round starts with another contender, and goes the other way round every second time.
+                # Each round starts with another contender, and every second round is reversed.
                 order = list(workers)
                 order = order[turn % len(order) :] + order[: turn % len(order)] if order else order
                 for name in order[:: 1 if turn % 2 == 0 else -1]:
                     try:
                         seconds = workers[name].ask("turn", what=what, untimed=effort.untimed, timed=effort.timed)
                     except WorkerFailed as failure:
-                        found[name] = {"error": str(failure)}
+                        figures[name] = {"error": str(failure)}
                         log(f"  {name}: {failure}")
                         del workers[name]
                         continue
-                    found[name][what] += seconds
-    return found
+                    figures[name][what] += seconds
+    return figures

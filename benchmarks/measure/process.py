@@ -13,7 +13,7 @@ from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
 HUGE = str(2**40)
-# glibc's allocator: as it comes, and kept from giving memory back, so that tensors reuse pages they have.
+# glibc's allocator: the default, and one that keeps memory, so that tensors reuse their pages.
 ALLOCATORS: dict[str, dict[str, str]] = {
     "default": {},
     "tuned": {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": HUGE},
@@ -29,9 +29,9 @@ class Worker:
 
     Args:
         allocator: one of ``ALLOCATORS``.
-        threads: of torch, of OpenMP and of numba.
-        limit: seconds that a request may take.
-        root: the clone whose code it runs.
+        threads: threads of torch, OpenMP and numba.
+        limit: time limit of a request in seconds.
+        root: clone whose code the process runs.
     """
 
     def __init__(self, allocator: str, threads: int, limit: float = 900.0, root: Path = ROOT) -> None:
@@ -48,7 +48,6 @@ class Worker:
             stderr=self.errors,
             text=True,
             env=env,
-            # Which comes before all others where Python looks for code.
             cwd=root,
         )
 

@@ -31,22 +31,22 @@ class Contender:
     device: str
     memory: PeakMemory
     heaviest: str
-    """What the peak of memory is that of."""
+    """The quantity whose peak memory is measured: ``"step"`` or ``"inference"``."""
 
     def run(self, what: str) -> Callable[[], None]:
-        """Return what ``"step"`` or ``"inference"`` runs."""
+        """Return the function of ``"step"`` or ``"inference"``."""
         return self.task.step if what == "step" else self.task.infer
 
     def seconds(self, run: Callable[[], None]) -> float:
-        """Return how long a run takes, the device's queue drained before and after."""
+        """Return the seconds of a run; the device's queue is empty before and after."""
         self._drain()
         start = time.perf_counter()
         run()
         self._drain()
         return time.perf_counter() - start
 
-    def rest(self) -> None:
-        """Hold as little as possible while the others take their turns."""
+    def release(self) -> None:
+        """Release memory while the other contenders take their turns."""
         self.task.release()
         release_memory(self.device)
 
@@ -57,11 +57,11 @@ class Contender:
 
 def _check(request: dict[str, Any]) -> dict[str, Any]:
     cell = Cell(**request["cell"])
-    found = [agreement.to_dict() for agreement in check(cell, request["device"], request["contenders"])]
+    agreement = [verdict.to_dict() for verdict in check(cell, request["device"], request["contenders"])]
     state = tasks.shared_state(cell)
     torch.save(state, request["state"])
     operators = same_operators(cell, state) if cell.part == "method" else None
-    return {"agreement": found, "operators": operators}
+    return {"agreement": agreement, "operators": operators}
 
 
 def _build(request: dict[str, Any]) -> Contender:
@@ -81,7 +81,7 @@ def _memory(contender: Contender, times: int) -> list[int] | None:
     peaks = []
     for _ in range(times):
         peaks.append(contender.memory.during(contender.run(contender.heaviest)))
-        contender.rest()
+        contender.release()
     return peaks
 
 
@@ -89,13 +89,13 @@ def _turn(contender: Contender, what: str, untimed: int, timed: int) -> list[flo
     run = contender.run(what)
     for _ in range(untimed):
         run()
-    found = [contender.seconds(run) for _ in range(timed)]
-    contender.rest()
-    return found
+    times = [contender.seconds(run) for _ in range(timed)]
+    contender.release()
+    return times
 
 
 def serve(requests: Any, answers: Any) -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until the input ends."""
     contender: Contender | None = None
     for line in requests:
         request = json.loads(line)

@@ -22,14 +22,14 @@ class Figure:
         contender: its name.
         quantity: ``"step"`` (forward, loss and backward), ``"inference"`` (a batch) or ``"memory"`` (peak of a
             step over idle).
-        unit: of the next three.
-        median: over the samples.
-        lowest: of the samples.
-        highest: of the samples.
-        samples: how many.
+        unit: unit of the next three.
+        median: median of the samples.
+        lowest: smallest sample.
+        highest: largest sample.
+        samples: number of samples.
         lower_bound: median of the convolutions only, in the better layout, or None.
         peer: median of the best peer, or None; without branches, in the part ``"method"``.
-        best_peer: whose median that is.
+        best_peer: name of that peer.
     """
 
     cell: Cell
@@ -57,12 +57,12 @@ class Figure:
 
     @property
     def library(self) -> str:
-        """The library behind the contender."""
+        """The library of the contender."""
         return self.contender.partition(",")[0]
 
 
 def is_peer(contender: str) -> bool:
-    """Say whether others are compared with this contender."""
+    """Return whether contenders of this package are compared with this one."""
     return contender.startswith(LIBRARIES) or contender == "without branches"
 
 
@@ -98,7 +98,7 @@ def figures(results: Iterable[Result]) -> list[Figure]:
 
 @dataclass(frozen=True)
 class Table:
-    """Figures to ask for one."""
+    """Figures, from which targets look up single medians."""
 
     figures: list[Figure]
 

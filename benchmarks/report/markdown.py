@@ -9,19 +9,19 @@ from .figures import Figure, Table
 from .targets import Target, targets
 
 _HOW = """\
-Every contender runs in a process of its own; they take turns, one runs while the others wait. A step is forward,
-loss and backward; the optimizer's step is the same for all and left out. Seconds are medians over the timed runs
-of all turns, with the least and the most. Memory is the peak of a step over the process when idle, after it was
-built and ran a step on two samples: the resident set on a CPU, what is allocated on a GPU. "Convolutions only" is
+Each contender runs in its own process; they take turns, and one runs while the others wait. A step is forward, loss
+and backward; the optimizer's step is the same for all and left out. Seconds are medians over the timed runs of all
+turns, with minimum and maximum. Memory is the peak of a step minus that of the idle process: the resident set on a
+CPU, allocated memory on a GPU. "Convolutions only" is
 a lower bound: the network's convolutions and classifier, forward and backward, in the same precision and the better
 layout.
-The default allocator is glibc's as it comes; the tuned one is kept from giving memory back
+The default allocator is glibc's; the tuned one does not return memory
 (`MALLOC_MMAP_MAX_=0`, `MALLOC_TRIM_THRESHOLD_` huge), the same for all.
 
 "snntorch, loop over time" runs the whole network once per time step, as its tutorials do, so its batch
 normalisation has the statistics of each step; all others have them over time and batch together. It is compared
 with running statistics only. "spikingjelly" has a float32 membrane under autocast too, as the other libraries
-do; "bfloat16 membrane" is its `LIFNode` as it comes. "memory-optimised" is its `memopt` at level 1: blocks are
+do; "bfloat16 membrane" is its unchanged `LIFNode`. "memory-optimised" is its `memopt` at level 1: blocks are
 recomputed and their spikes kept as bits."""
 
 
@@ -33,17 +33,17 @@ def markdown(results: Sequence[Result], figures: Sequence[Figure]) -> str:
         "# Benchmark",
         about(results),
         "## Targets",
-        "Ratios of medians of one run. Met or missed is what a user gets: with the default allocator.",
+        "Ratios of medians of one run. A target is met or missed with the default allocator.",
         target_table(targets(Table(list(figures))), results),
         "## Time and memory",
         _HOW,
         *_cells(results, figures),
         "## Agreement",
-        "Each contender against this package before it is timed: to rounding on a few small images in float32, and in "
-        "statistics as it is timed (single spikes flip with the order of a sum, and a fresh deep network amplifies "
-        "that). One that does not agree is not timed. Differences of loss and gradient are relative, of rates in "
-        "spikes per neuron and step (the greatest of all layers), of logits over their standard deviation. Here the "
-        "greatest differences; every contender's are in agreement.md.",
+        "Each contender is compared with this package before it is timed: to rounding on a few small images in "
+        "float32, and in statistics on the workload that is timed. Single spikes flip with the order of a sum, and an "
+        "untrained deep network amplifies that. A contender that does not agree is not timed. Differences of loss and "
+        "gradient are relative. Those of rates are in spikes per neuron and step (the largest of all layers), those of "
+        "logits in standard deviations. The table has the largest differences; agreement.md has all.",
         agreement_table(results),
         *_operators(results),
     ]
@@ -51,13 +51,13 @@ def markdown(results: Sequence[Result], figures: Sequence[Figure]) -> str:
 
 
 def about(results: Sequence[Result]) -> str:
-    """Return what was measured where."""
+    """Return machine, versions and dates as a list."""
     lines = [f"- {line}" for line in about_lines(results)]
     return "\n".join(lines)
 
 
 def about_lines(results: Sequence[Result]) -> list[str]:
-    """Return machine, versions and dates, a line each."""
+    """Return machine, versions and dates, one line each."""
     machine, versions = results[0].about["machine"], results[0].about["versions"]
     whens = sorted(result.about["when"] for result in results)
     commits = sorted({result.about["commit"] for result in results} - {""})
@@ -154,7 +154,7 @@ def agreement_table(results: Sequence[Result]) -> str:
     for cell, agreement in {result.cell: result.agreement for result in results}.items():
         for check in dict.fromkeys(a["check"] for a in agreement):
             found = [a for a in agreement if a["check"] == check]
-            # The first is the one that the others are compared with.
+            # The first is the reference.
             shared, apart = found[0], [a["contender"] for a in found if not a["agreed"]]
             most = [f"{max(a[key] for a in found):.0e}" for key in ("loss", "rate", "gradient", "logits")]
             own = [f"{shared['own_loss']:.5f}", f"{shared['own_rate']:.5f}", f"{shared['own_gradient']:.4g}"]

@@ -1,4 +1,4 @@
-"""What this library aims for, and whether it is there."""
+"""The targets of this package, and the figures that decide whether they are met."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ WIDE, THIN = "resnet18-64", "resnet18-16"
 
 @dataclass(frozen=True)
 class Target:
-    """One aim.
+    """One target.
 
     Args:
-        text: what is compared.
-        limit: the figure must not be greater; None for a figure that is only shown.
-        of: returns the figure under an allocator, or None where it was not measured.
+        text: the two figures that are compared.
+        limit: upper limit; None for a figure that is only shown.
+        of: returns the figure under an allocator, or None if it was not measured.
     """
 
     text: str
@@ -33,7 +33,7 @@ def _difference(a: float | None, b: float | None) -> float | None:
 
 
 def targets(table: Table) -> list[Target]:
-    """Return every target over the figures of a table."""
+    """Return the targets with the figures of a table."""
 
     def step(allocator: str, contender: str, workload: str, precision: str, time_steps: int = 4) -> float | None:
         return table.median(allocator, "step", contender, workload=workload, time_steps=time_steps, precision=precision)

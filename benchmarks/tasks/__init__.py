@@ -1,4 +1,4 @@
-"""What a contender does in a step; which contenders a cell has."""
+"""Tasks: the steps of a contender, and the contenders of a cell."""
 
 from .build import LOWER_BOUNDS, SHARED, build, names, shared_state
 from .task import Observation, State, Task

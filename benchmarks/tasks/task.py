@@ -1,4 +1,4 @@
-"""What is measured: a training step and an inference batch; and what has to agree."""
+"""The protocol of a task: a training step and an inference batch, and an observation that has to agree."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -12,13 +12,13 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Observation:
-    """What a contender computes in one step.
+    """Results of one step of a contender.
 
     Args:
-        logits: what the step is judged by, in float32.
-        loss: of the step.
-        rates: mean of the spikes of each layer, spikes per neuron and time step.
-        gradient: norm of the loss's gradient with respect to the first layer's weights.
+        logits: logits in float32.
+        loss: loss of the step.
+        rates: firing rate of each layer, in spikes per neuron and time step.
+        gradient: norm of the gradient of the first layer's weights.
     """
 
     logits: Tensor
@@ -37,13 +37,13 @@ class Task(Protocol):
         """Run a batch in eval mode without gradients."""
 
     def warm(self) -> None:
-        """Run both on two samples: compiles and loads what there is to, and leaves little behind."""
+        """Run both on two samples, which compiles and loads everything and keeps little memory."""
 
     def release(self) -> None:
         """Drop the gradients."""
 
     def observe(self, training: bool) -> Observation | None:
-        """Return what a step computes, with batch or with running statistics; None where it has no such mode."""
+        """Return the results of a step with batch or with running statistics; None without such a mode."""
 
 
 def autocast(device: str, precision: str) -> torch.autocast:

@@ -1,4 +1,4 @@
-"""The study behind the claim: its plan, its table, and that it goes on where it was."""
+"""The protocol of studies/claim.py: its plan, its table, and that it resumes."""
 
 import csv
 from pathlib import Path
