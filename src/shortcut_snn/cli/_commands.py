@@ -105,7 +105,7 @@ def _report(parser: argparse.ArgumentParser) -> None:
 
 
 def _energy(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--samples", type=int, default=64, help="test samples to count on, drawn with a fixed seed")
+    parser.add_argument("--samples", type=int, default=256, help="test samples to count on, drawn with a fixed seed")
 
 
 def _gradients(parser: argparse.ArgumentParser) -> None:

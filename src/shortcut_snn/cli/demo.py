@@ -13,7 +13,7 @@ from ..training import Metric, RunFolder
 from ._output import print_line
 from ._parser import at_least_one
 from .compare import Plan, Variant, compare
-from .gradients import gradients_at_start
+from .gradients import measure_at_start
 from .report import read_rows
 
 BASELINE, METHOD = "baseline", "with branches"
@@ -104,7 +104,7 @@ def _summary(plan: Plan, folder: Path) -> str:
     """Draw the figure and return a few sentences about the result."""
     runs = _runs(plan, folder)
     results = {label: [run.read_result() for run in seeds] for label, seeds in runs.items()}
-    gradients = {variant.label: gradients_at_start(variant.recipe) for variant in plan.variants}
+    gradients = {variant.label: measure_at_start(variant.recipe) for variant in plan.variants}
     chance = 100 * results[METHOD][0]["chance"]
     panels = [
         plots.Panel(

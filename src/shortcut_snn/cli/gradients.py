@@ -1,8 +1,8 @@
-"""``shortcut-snn gradients``: each layer with and without the method (paper, figure 2), a verdict, and what helps."""
+"""``shortcut-snn gradients``: the gradient of each layer with and without the method (paper, fig. 2), and remedies."""
 
 import argparse
 import itertools
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from ..diagnosis import (
     Batch,
     Diagnosis,
     GradientReport,
+    RecipeChange,
     Remedy,
     Setup,
     diagnose_setup,
@@ -25,6 +26,7 @@ from ..diagnosis import (
     neuron_remedies,
 )
 from ..files import write_csv
+from ..markdown import markdown_table
 from ..random_state import seed_everything
 from ..recipes import (
     Recipe,
@@ -45,207 +47,214 @@ from ..training import (
     calibrates,
     layer_rows,
     layer_table,
-    markdown_table,
     seeded,
 )
 from ._parser import at_least_one
 
-# Entries that add branches to a recipe, and the same as options. A preset would replace the recipe of a run.
-EVOLUTIONARY = "evolutionary", "--preset evolutionary"
-EVOLUTIONARY_OF_RUN = (
+# What the changes of branches are relative to: entries, and the same as options. The preset would replace the recipe
+# of a run, so the options for a run are spelled out.
+EVOLUTIONARY: tuple[Any, str] = ("evolutionary", "--preset evolutionary")
+EVOLUTIONARY_OF_RUN: tuple[Any, str] = (
     {"method": {"objective": {"kind": "logit_sum"}, "branches": {"branch_weight": {"kind": "linear"}}}},
     "--method.objective.kind logit_sum --method.branches.branch_weight.kind linear",
 )
 
 
+def run(options: argparse.Namespace) -> int:
+    """Measure the gradients; print tables, verdict and remedies; write the files.
+
+    Raises:
+        ValueError: the folder holds a run, or a run and another recipe are both named.
+    """
+    at_least_one(options, "batches")
+    folder, run = Path(options.out), None if options.run is None else RunFolder(options.run)
+    if RunFolder(folder).is_run:
+        raise ValueError(f"{folder} holds a run, whose gradients.csv would be replaced: name another folder")
+    if run is not None and options.layers:
+        raise ValueError("--run has its own recipe: leave --config and --preset out, or --run")
+    recipe = options.recipe if run is None else run_recipe(run, options.overrides)
+    gradients = measure(recipe, options.batches, run)
+    _write(gradients, folder)
+    _print(gradients, recipe)
+    print(f"\nwritten: gradients.csv, gradients.png and layers.csv in {folder}")
+    return 0
+
+
 @dataclass(frozen=True)
 class Gradients:
-    """What was measured.
+    """The gradients of a recipe's network.
 
     Args:
-        names: what each report is of, for a person.
-        reports: gradients of the weights: ``"without"`` (the same network trained by nothing but its loss) and, if the
-            recipe has a method, ``"with"``.
-        diagnosis: layers, verdict and tips, as the recipe trains.
-        agreement: cosine of the first layer's gradient between batches, None of one batch.
-        images: in the first batch.
+        titles: a title of each report.
+        reports: ``"without"``, the gradients of the weights without the method, and ``"with"`` if the recipe has one.
+        diagnosis: layers, verdict and remedies, with the recipe's method.
+        agreement: mean cosine of the first layer's gradient between batches; None for one batch.
+        samples: number of samples in the first batch, from which the reports are.
     """
 
-    names: dict[str, str]
+    titles: dict[str, str]
     reports: dict[str, GradientReport]
     diagnosis: Diagnosis
     agreement: float | None
-    images: int
+    samples: int
 
 
-def gradients(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) -> Gradients:
-    """Measure a recipe's gradients, layer by layer, with its method and without.
+def measure(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) -> Gradients:
+    """Measure the gradient of each layer with the method of a recipe and without it.
 
     Args:
-        recipe: data, network and method; lambda is the schedule's at the start of training.
-        batches: how many to look at; figures are the first one's, and a tip has to help on all.
-        run: take this run's trained weights, surrogates and all; by default the network is new.
+        recipe: the recipe. Lambda is that of the first step.
+        batches: number of batches. The reports are of the first one; a remedy has to help on all.
+        run: use the trained weights and surrogates of this run; by default the network is new.
 
     Raises:
-        ValueError: a recipe that makes no sense, data or files that cannot be used.
+        ValueError: an invalid recipe, data or run.
     """
     if batches < 1:
         raise ValueError(f"batches must be at least 1, got {batches}")
     with seeded(recipe.training.seed, recipe.training.threads):
-        data = load_data(recipe)
-        task = _task(recipe, data, run)
-        stream = itertools.islice(iter(data.loaders(recipe.training.seed).train), batches)
-        seen = [task.prepare_batch(batch) for batch in stream]
-        weight = task.branch_weight(0, 1) if task.model.branches else 0.0
-        plain = changed(recipe, "vanilla")
-        measured = {"without": (_task(plain, data, run), 0.0)}
-        names = {"without": "without the method"}
-        if recipe.method != plain.method:
-            measured["with"], names["with"] = (task, weight), describe_method(recipe.method)
-        reports = {name: _measure(*pair, seen[0]) for name, pair in measured.items()}
-        # The first layer's, as the recipe trains: does another batch give the same direction?
-        firsts = [_measure(task, weight, batch).first for batch in seen]
-        setup = _setup(task, weight)
-        found = diagnose_setup(setup, seen, lambda: _remedies(recipe, setup, seen) + _rebuilt(recipe, data, run))
-    agreement = float(mean_cosine(firsts)) if len(firsts) > 1 else None
-    return Gradients(names, reports, found, agreement, task.count_samples(seen[0][1]))
+        source = _Source(load_data(recipe), run)
+        task = source.task(recipe)
+        stream = itertools.islice(source.data.loaders(recipe.training.seed).train, batches)
+        inputs = [task.prepare_batch(batch) for batch in stream]
+        vanilla = changed(recipe, "vanilla")
+        titles, reports = {"without": "without the method"}, {"without": _report(source.task(vanilla), inputs[0])}
+        if recipe.method != vanilla.method:
+            titles["with"], reports["with"] = describe_method(recipe.method), _report(task, inputs[0])
+        first_layer = [_report(task, batch).first for batch in inputs]
+        setup = _setup(task)
+        diagnosis = diagnose_setup(setup, inputs, partial(_remedies, recipe, source, setup, inputs))
+    agreement = float(mean_cosine(first_layer)) if len(first_layer) > 1 else None
+    return Gradients(titles, reports, diagnosis, agreement, task.count_samples(inputs[0][1]))
 
 
-def gradients_at_start(recipe: Recipe) -> GradientReport:
+def measure_at_start(recipe: Recipe) -> GradientReport:
     """Measure the gradients of a recipe's network before its first step, on its first batch."""
     with seeded(recipe.training.seed, recipe.training.threads):
-        data = load_data(recipe)
-        task = _task(recipe, data, None)
-        batch = task.prepare_batch(next(iter(data.loaders(recipe.training.seed).train)))
-        return _measure(task, task.branch_weight(0, 1) if task.model.branches else 0.0, batch)
+        source = _Source(load_data(recipe), None)
+        task = source.task(recipe)
+        return _report(task, task.prepare_batch(next(iter(source.data.loaders(recipe.training.seed).train))))
 
 
-def _measure(task: Task, weight: float, batch: Batch) -> GradientReport:
+@dataclass(frozen=True)
+class _Source:
+    """The data of all measurements, and the run whose weights they use, if any."""
+
+    data: Data
+    run: RunFolder | None
+
+    def task(self, recipe: Recipe) -> Task:
+        """Return the task of a recipe, with new weights or those of the run, calibrated if the recipe says so."""
+        if self.run is None:
+            task, _ = build(recipe, self.data)
+        else:
+            seed_everything(recipe.training.seed)
+            network, description = load_network(recipe, self.run, widths=recipe.method.calibrate)
+            check_data(self.run, description, self.data)
+            task = build_task(recipe, self.data, network)
+        # The network of a run that was calibrated has its widths already.
+        if recipe.method.calibrate and (self.run is None or not self.run.widths.is_file()):
+            calibrate_task(task, self.data)
+        return task
+
+    def setup(self, recipe: Recipe) -> Setup:
+        """Return the network of a recipe and its loss at the first step."""
+        return _setup(self.task(recipe))
+
+
+def _initial_weight(task: Task) -> float:
+    """Return lambda at the first step, 0 without branches."""
+    return float(task.branch_weight(0, 1)) if task.model.branches else 0.0
+
+
+def _report(task: Task, batch: Batch) -> GradientReport:
     with task.objective_outputs():
-        return measure_gradients(task.model, *batch, task.compute_loss, weight)
+        return measure_gradients(task.model, *batch, task.compute_loss, _initial_weight(task))
 
 
-def _task(recipe: Recipe, data: Data, run: RunFolder | None) -> Task:
-    if run is not None:
-        seed_everything(recipe.training.seed)
-        network, then = load_network(recipe, run, widths=recipe.method.calibrate)
-        check_data(run, then, data)
-        task = build_task(recipe, data, network)
-    else:
-        task, _ = build(recipe, data)
-    # A run that was calibrated has its widths.
-    if recipe.method.calibrate and (run is None or not run.widths.is_file()):
-        calibrate_task(task, data)
-    return task
-
-
-def _setup(task: Task, balance: float) -> Setup:
+def _setup(task: Task) -> Setup:
     if task.every_step:
-        # For good: nothing else is done with this network.
-        task.model.network.readout = "sequence"  # type: ignore[assignment]
-        task.model.taps.every_step = True
-    return Setup(task.model, partial(task.compute_loss, branch_weight=balance))
+        # The task is not used otherwise, so this is not undone.
+        network: Any = task.model.network
+        network.readout, task.model.taps.every_step = "sequence", True
+    return Setup(task.model, partial(task.compute_loss, branch_weight=_initial_weight(task)))
 
 
-def _remedies(recipe: Recipe, setup: Setup, seen: list[Batch]) -> list[Remedy]:
-    # Surrogates are fitted to gradients through time, which rates do not have.
-    found = neuron_remedies(setup, seen) if calibrates(recipe.method.gradient) else []
+def _remedies(recipe: Recipe, source: _Source, setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
+    """Return changes of the neurons, then changes of the recipe, each with options to paste."""
+    # Calibration needs gradients through time.
+    remedies = neuron_remedies(setup, batches) if calibrates(recipe.method.gradient) else []
     if not recipe.network.accepts("make_neuron"):
-        # No entry changes neurons that the network brings.
-        found = [replace(remedy, text=remedy.text.partition(" (--neuron.")[0]) for remedy in found]
-    # Norms that start at the threshold would start at the new one: nothing but the scale changes.
-    at_threshold = getattr(recipe.network, "norm", None) == "tdbn"
-    return [remedy for remedy in found if not (at_threshold and remedy.group == "threshold")]
+        # No entry of a recipe changes the neurons of such a network.
+        remedies = [replace(remedy, text=remedy.text.partition(" (--neuron.")[0]) for remedy in remedies]
+    if getattr(recipe.network, "norm", None) == "tdbn":
+        # These norms are scaled to the threshold, so another one changes nothing.
+        remedies = [remedy for remedy in remedies if remedy.group != "threshold"]
+    return remedies + recipe_remedies(recipe, source)
 
 
-def _rebuilt(recipe: Recipe, data: Data, run: RunFolder | None) -> list[Remedy]:
-    """Other entries of the recipe; a trained network can get other branches, but no other blocks."""
-
-    def apply(made: Recipe) -> Callable[[], Setup]:
-        def build_it() -> Setup:
-            task = _task(made, data, run)
-            return _setup(task, task.branch_weight(0, 1) if task.model.branches else 0.0)
-
-        return build_it
-
+def recipe_remedies(recipe: Recipe, source: _Source) -> list[Remedy]:
+    """Return changes of the recipe that rebuild the network. A trained network can only get other branches."""
+    entries, options = EVOLUTIONARY if source.run is None else EVOLUTIONARY_OF_RUN
+    candidates: list[tuple[RecipeChange, list[Any], str]] = [
+        (change, [entries, change.entries], f"{options} {change.options()}") for change in BRANCH_CHANGES
+    ]
+    if source.run is None:
+        candidates += [(change, [change.entries], change.options()) for change in NETWORK_CHANGES]
     remedies = []
-    for change in BRANCH_CHANGES if run is not None else (*BRANCH_CHANGES, *NETWORK_CHANGES):
-        preset: list[Any] = []
-        options = change.options()
-        if change.group == "branches":
-            preset = [EVOLUTIONARY[0] if run is None else EVOLUTIONARY_OF_RUN[0]]
-            options = f"{EVOLUTIONARY[1] if run is None else EVOLUTIONARY_OF_RUN[1]} {options}"
+    for change, layers, text in candidates:
         try:
-            made = changed(recipe, *preset, change.entries)
+            changed_recipe = changed(recipe, *layers)
         except ValueError:
-            # The network does not have it, or it contradicts the recipe's method.
+            # The network has no such option, or it contradicts the method.
             continue
-        if made != recipe:
-            remedies.append(Remedy(change.group, f"{change.text} ({options})", apply(made)))
+        if changed_recipe != recipe:
+            remedies.append(Remedy(change.group, f"{change.text} ({text})", partial(source.setup, changed_recipe)))
     return remedies
 
 
-def write(found: Gradients, folder: Path) -> None:
-    """Write ``gradients.csv``, ``gradients.png`` and ``layers.csv``.
-
-    Raises:
-        ValueError: the folder holds a run, whose files these would replace.
-    """
-    _refuse_run(folder)
+def _write(gradients: Gradients, folder: Path) -> None:
+    """Write ``gradients.csv``, ``layers.csv`` and ``gradients.png``."""
+    reports = gradients.reports
     rows = [
-        {"layer": layer} | {name: report.rms[layer] for name, report in found.reports.items()}
-        for layer in found.reports["without"].rms
+        {"layer": layer} | {name: report.rms[layer] for name, report in reports.items()}
+        for layer in reports["without"].rms
     ]
     write_csv(folder / "gradients.csv", rows)
-    write_csv(folder / "layers.csv", layer_rows(found.diagnosis.layers))
+    write_csv(folder / "layers.csv", layer_rows(gradients.diagnosis.layers))
     plots.gradient_reports(
-        {found.names[key]: report.rms for key, report in found.reports.items()},
-        {found.names[key]: report.first for key, report in found.reports.items()},
+        {gradients.titles[name]: report.rms for name, report in reports.items()},
+        {gradients.titles[name]: report.first for name, report in reports.items()},
         folder / "gradients.png",
     )
 
 
-def _refuse_run(folder: Path) -> None:
-    if RunFolder(folder).is_run:
-        raise ValueError(
-            f"{folder} holds a run, whose gradients.csv and layers.csv these would replace: name another folder"
+def _print(gradients: Gradients, recipe: Recipe) -> None:
+    """Print the gradients of the weights, the layers as trained, the verdict and the remedies."""
+    if recipe.unused_neuron:
+        print(recipe.unused_neuron)
+    print(f"{recipe}; {gradients.samples} samples; gradient RMS of the weights:\n")
+    print(_gradient_table(gradients.reports))
+    for name, report in gradients.reports.items():
+        print(f"\n{gradients.titles[name]}: first layer / last = {report.ratio:.3g}", end="")
+    print("\n\nspiking layers, as the recipe trains them:\n")
+    print(layer_table(gradients.diagnosis.layers))
+    print(f"\n{LAYER_TABLE_LEGEND}")
+    print(f"\n{gradients.diagnosis}")
+    factors = [judge(layers).factor for layers in gradients.diagnosis.examination.batches[1:]]
+    if factors:
+        print(f"on {len(factors)} more: {', '.join(f'{factor:.3g}' for factor in factors)}")
+    if gradients.agreement is not None:
+        print(
+            f"first layer's gradient, cosine between {1 + len(factors)} batches: {gradients.agreement:.2f} (1: signal, "
+            "0: noise)"
         )
 
 
-def run(options: argparse.Namespace) -> int:
-    """Measure, print tables, verdict and tips, and write the files.
-
-    Raises:
-        ValueError: the folder holds a run, or a run's recipe and another are both named.
-    """
-    at_least_one(options, "batches")
-    folder, place = Path(options.out), None if options.run is None else RunFolder(options.run)
-    _refuse_run(folder)
-    if place is not None and options.layers:
-        raise ValueError("--run brings its own recipe: leave --config and --preset out, or --run")
-    recipe = options.recipe if place is None else run_recipe(place, options.overrides)
-    found = gradients(recipe, options.batches, place)
-    write(found, folder)
-    if recipe.unused_neuron:
-        print(recipe.unused_neuron)
-    print(f"{recipe}; {found.images} samples; gradient RMS of the weights:\n")
-    cells = []
-    for layer, without in found.reports["without"].rms.items():
-        values = [report.rms[layer] for report in found.reports.values()]
-        ratio = [f"{value / without:.2f}" if without else "-" for value in values[1:]]
-        cells.append([layer, *(f"{value:.3e}" for value in values), *ratio])
-    print(markdown_table(["layer", *found.reports, *(["with / without"] * ("with" in found.reports))], cells))
-    for key, report in found.reports.items():
-        print(f"\n{found.names[key]}: first layer / last = {report.ratio:.3g}", end="")
-    print("\n\nspiking layers, as the recipe trains them:\n")
-    print(layer_table(found.diagnosis.layers))
-    print(f"\n{LAYER_TABLE_LEGEND}")
-    print(f"\n{found.diagnosis}")
-    others = [judge(layers).factor for layers in found.diagnosis.examination.batches[1:]]
-    if others:
-        print(f"on {len(others)} more: {', '.join(f'{factor:.3g}' for factor in others)}")
-    if found.agreement is not None:
-        agreement = f"{found.agreement:.2f} (1: signal, 0: noise)"
-        print(f"first layer's gradient, cosine between {1 + len(others)} batches: {agreement}")
-    print(f"\nwritten: gradients.csv, gradients.png and layers.csv in {folder}")
-    return 0
+def _gradient_table(reports: dict[str, GradientReport]) -> str:
+    rows = []
+    for layer, without in reports["without"].rms.items():
+        values = [report.rms[layer] for report in reports.values()]
+        ratios = [f"{value / without:.2f}" if without else "-" for value in values[1:]]
+        rows.append([layer, *(f"{value:.3e}" for value in values), *ratios])
+    return markdown_table(["layer", *reports, *(["with / without"] if "with" in reports else [])], rows)

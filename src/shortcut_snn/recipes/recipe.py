@@ -18,7 +18,6 @@ from ..components import Kind, component_of, write
 from ..method import takes_branches
 from ..training import Classification as _Classification  # noqa: F401
 from ..training import Training, check_gradient, make_optimizer
-from ..training import loggers as _loggers  # noqa: F401
 
 
 def _default(kind: Kind, name: str, **options: Any) -> Any:

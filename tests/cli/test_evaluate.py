@@ -1,0 +1,125 @@
+"""The commands evaluate and energy: they repeat what the run measured."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from shortcut_snn.cli import main
+from shortcut_snn.cli._commands import COMMANDS
+from shortcut_snn.cli._parser import Parser
+from shortcut_snn.cli.evaluate import evaluate
+from shortcut_snn.deploy import read_network
+from shortcut_snn.introspection import spiking_layers
+from shortcut_snn.recipes import build, load_run
+from shortcut_snn.training import ENERGY_SAMPLES
+
+from ..training.small import train
+
+SETTINGS = {"training__epochs": 1, "neuron__surrogate__kind": "rectangle"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluate") / "run"
+    assert train(folder, **SETTINGS) == 0
+    return folder
+
+
+def test_evaluate_repeats_the_run(run, capsys):
+    result = json.loads((run / "result.json").read_text())
+    evaluation = evaluate(run)
+    assert evaluation.metrics == pytest.approx(result["test_last"])
+    assert evaluate(run, "best", "validation").metrics == pytest.approx(result["validation_best"])
+    assert main(["evaluate", str(run)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"test accuracy of {run} (last epoch): {100 * result['test_last']['accuracy']:.2f} %"
+    assert lines[1] == f"test loss: {result['test_last']['loss']:.4f}"
+    assert lines[3].split() == ["stem.spike", f"{evaluation.rates['stem.spike']:.4f}"]
+
+
+def test_firing_rates_are_means_over_all_batches(tmp_path):
+    """Sorted by class, the batches differ; the mean over all is that of the whole test set at once."""
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(2), 25)
+    images = (generator.random((50, 8, 8)) * np.where(labels == 0, 40, 255)[:, None, None]).astype(np.uint8)
+    np.savez(tmp_path / "data.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    folder = tmp_path / "run"
+    changes = {"data__kind": "npz", "data__root": tmp_path / "data.npz", "data__batch_size": 20}
+    changes |= {"data__train_limit": "null", "data__test_limit": "null"}
+    assert train(folder, **SETTINGS, **changes) == 0
+    network, recipe, _ = load_run(folder)
+    spikes: dict[str, list[torch.Tensor]] = {}
+    for name, layer in spiking_layers(network).items():
+        layer.register_forward_hook(lambda module, args, out, name=name: spikes.setdefault(name, []).append(out))
+    data = recipe.data.load(recipe.time_steps)
+    task, _ = build(recipe, data)
+    batches = [task.prepare(batch)[0] for batch in data.loaders(0).test]
+    assert len(batches) == 3
+    network(torch.cat(batches))
+    network(batches[-1])
+    whole, last = ({name: out[i].float().mean().item() for name, out in spikes.items()} for i in (0, 1))
+    rates = evaluate(folder).rates
+    assert rates == pytest.approx(whole, rel=1e-4)
+    assert rates["stem.spike"] != pytest.approx(last["stem.spike"], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"data": {"classes": 5}}, {"data": None}, {"surrogate_widths": {"stem.spike": "wide"}}],
+    ids=str,
+)
+def test_a_network_file_with_invalid_metadata_is_refused(run, tmp_path, capsys, changes):
+    state, metadata = read_network(run / "network.safetensors")
+    copy = shutil.copytree(run, tmp_path / "run")
+    save_file(state, copy / "network.safetensors", metadata={"about": json.dumps({**metadata, **changes})})
+    assert main(["evaluate", str(copy)]) == 1
+    message = capsys.readouterr().err
+    assert "network.safetensors" in message
+    assert message.count("\n") == 1
+
+
+def test_invalid_changes_do_not_blame_the_recipe_file(run, capsys):
+    assert main(["evaluate", str(run), "--set", "data.test_limit=0"]) == 1
+    message = capsys.readouterr().err
+    assert "data.test_limit" in message
+    assert "recipe.yaml" not in message
+
+
+def test_energy_repeats_the_run(run, capsys, full_pictures):
+    def rows():
+        return list(csv.DictReader((run / "energy.csv").open()))
+
+    before, result = rows(), json.loads((run / "result.json").read_text())
+    assert main(["energy", str(run)]) == 0
+    output = capsys.readouterr().out
+    assert rows() == before
+    assert len(before) == 10, "7 convolutions, two projections, the readout"
+    for key in ("energy_pj", "total_energy_pj"):
+        assert sum(float(row[key]) for row in before) == pytest.approx(result[key])
+    for value in ("energy_pj", "total_energy_pj", "quantised_energy_pj"):
+        assert f"{result[value] / 1000:.4g} nJ" in output
+    assert f"{100 * result['break_even_rate']:.3g} %" in output
+    assert (run / "energy.png").stat().st_size > 500
+    with_acs = [row["layer"] for row in before if float(row["acs"])]
+    assert "layer1.0.conv1" in with_acs
+    assert not {"stem.conv", "classifier"} & set(with_acs)
+
+
+def test_energy_on_other_data_is_not_written(run, capsys):
+    before = (run / "energy.csv").read_bytes()
+    assert main(["energy", str(run), "--samples", "3", "--set", "data.test_limit=10"]) == 0
+    assert (run / "energy.csv").read_bytes() == before
+    assert "nothing written" in capsys.readouterr().out
+    assert main(["energy", str(run), "--samples", "0"]) == 2
+    assert "--samples" in capsys.readouterr().err
+
+
+def test_the_default_number_of_samples_is_that_of_a_run():
+    parser = Parser()
+    COMMANDS["energy"].add_options(parser)
+    assert parser.parse_args([]).samples == ENERGY_SAMPLES
