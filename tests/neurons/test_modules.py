@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from shortcut_snn import calibrate, components, nets
+from shortcut_snn import components
 from shortcut_snn.neurons import (
     IF,
     ILIF,
@@ -114,12 +114,6 @@ def test_unrolled_spikes_sum_to_the_result_of_counts() -> None:
 def test_ilif_has_no_options_without_effect(option: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=next(iter(option))):
         components.read(components.neuron, {"kind": "ilif"} | option, "neuron")
-
-
-def test_ilif_cannot_be_calibrated() -> None:
-    batch = torch.rand(2, 3, 16, 16), torch.arange(2)
-    with pytest.raises(ValueError, match="width"):
-        calibrate(nets.spiking_resnet18(4, 1, width=4, make_neuron=ILIF), [batch])
 
 
 def test_ilif_takes_another_largest_output() -> None:

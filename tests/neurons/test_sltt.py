@@ -72,20 +72,6 @@ def test_gradients_equal_spikingjelly(reset: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_forward_pass_equals_lif(dtype: torch.dtype, backend: str) -> None:
-    current = (torch.randn(6, 3, 5) + 0.4).to(dtype)
-    with use_backend(backend):
-        spikes, membrane = LIF().stream(current)
-        for grad in (True, False):
-            with torch.set_grad_enabled(grad):
-                same, final = LIF(detach_membrane=True).stream(current.clone().requires_grad_(grad))
-            assert torch.equal(same, spikes)
-            assert torch.equal(final, membrane)
-            assert same.requires_grad is grad
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_learned_decay_gets_gradients_of_every_step(backend: str) -> None:
     current, weight = torch.randn(5, 3, 4) + 0.4, torch.randn(5, 3, 4)
     layer = PLIF(surrogate=ATan(), detach_membrane=True)

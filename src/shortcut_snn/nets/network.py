@@ -157,13 +157,15 @@ def build_network(network: Any, neuron: Any, description: Mapping[str, Any]) -> 
         >>> build_network(network, neuron, data)(torch.rand(5, 3, 8, 8)).shape
         torch.Size([5, 2])
     """
-    given = {key: value for key, value in description.items() if key not in {*network.options, "make_neuron", "self"}}
-    for name, of, convert in (
-        ("num_classes", "classes", len), ("in_channels", "channels", int), ("image_size", "image_size", tuple)
-    ):  # fmt: skip
-        if of in description:
-            given[name] = convert(description[of])
-    built: nn.Module = network.build(make_neuron=neuron.build, **given)
+    reserved = {*network.options, "make_neuron", "self"}
+    arguments = {key: value for key, value in description.items() if key not in reserved}
+    if "classes" in description:
+        arguments["num_classes"] = len(description["classes"])
+    if "channels" in description:
+        arguments["in_channels"] = int(description["channels"])
+    if "image_size" in description:
+        arguments["image_size"] = tuple(description["image_size"])
+    built: nn.Module = network.build(make_neuron=neuron.build, **arguments)
     return built
 
 

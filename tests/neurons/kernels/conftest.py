@@ -1,4 +1,4 @@
-"""Tensors are made where the kernels under test run; Triton's interpreter, which is slow, gets fewer examples."""
+"""Create tensors on the device of the kernels under test; Triton's slow interpreter gets fewer examples."""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from .under_test import DEVICE
 
 
 def _patch_once(interpreter: Any) -> None:
-    """Let the interpreter change its language once, and not at every call of a function: half of the time it takes."""
+    """Let the interpreter patch its language once instead of at every call, which takes half of its time."""
     patch, done = interpreter._patch_lang, set()
     languages = {id(interpreter.tl), id(interpreter.tl.core)}
 
@@ -32,13 +32,13 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 
     if hasattr(interpreter, "_patch_lang"):
         _patch_once(interpreter)
-    settings.register_profile("interpreted", settings.get_profile("tests"), max_examples=6)
+    settings.register_profile("interpreted", settings.get_profile("tests"), max_examples=3)
     settings.load_profile("interpreted")
 
 
 @pytest.fixture(autouse=True)
 def device() -> Iterator[None]:
-    """Let factories make their tensors on the device."""
+    """Create the tensors of a test on the device."""
     if DEVICE == "cpu":
         yield
         return

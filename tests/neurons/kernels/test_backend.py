@@ -53,11 +53,6 @@ def test_an_unknown_backend_is_refused_by_name() -> None:
     assert get_backend() == "auto"
 
 
-def test_the_environment_chooses() -> None:
-    code = "from shortcut_snn.neurons import get_backend; print(get_backend())"
-    assert python(code, SHORTCUT_SNN_BACKEND="eager").strip() == "eager"
-
-
 def test_without_numba_neurons_run_and_warn_once() -> None:
     output = python(
         """
@@ -141,13 +136,6 @@ def test_a_backward_pass_may_run_under_another_backend() -> None:
         with use_backend(name):
             spikes.sum().backward()
         assert current.grad.any()
-
-
-def test_gpu_kernels_leave_cpu_tensors_to_plain_pytorch() -> None:
-    pytest.importorskip("triton", reason="Triton is not installed: there is none for this platform")
-    with use_backend("triton"):
-        assert not kernels_run(torch.ones(2, 3))
-        assert LIF()(torch.full((3, 2), 2.0)).sum() == 6
 
 
 def test_importing_the_neurons_imports_no_kernels() -> None:

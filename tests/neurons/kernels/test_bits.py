@@ -87,10 +87,9 @@ CONVS = [(3, 1, 1, 1, True), (3, 2, 1, 1, False), (1, 2, 0, 1, False), (1, 1, 0,
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding", "groups", "bias"), CONVS)
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(("layout", "dtype"), [("contiguous", torch.float64), ("channels_last", torch.bfloat16)])
 def test_gradients_of_a_convolution_are_bit_identical(
-    dtype: torch.dtype, layout: str, kernel: int, stride: int, padding: int, groups: int, bias: bool
+    layout: str, dtype: torch.dtype, kernel: int, stride: int, padding: int, groups: int, bias: bool
 ) -> None:
     x = spikes(3, 2, 16, 9, 10, layout=layout, dtype=dtype)
     weight = torch.randn(32, 16 // groups, kernel, kernel, dtype=dtype)

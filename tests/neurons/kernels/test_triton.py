@@ -23,10 +23,9 @@ TESTS = [
     "test_bits.py",
     "test_every_neuron.py",
     "test_operators.py::test_opcheck[channels_last-False-True-True]",
-    "test_operators.py::test_opcheck_of_the_neuron_alone",
-    "test_operators.py::test_opcheck_of_the_statistics",
-    "test_operators.py::test_a_compiled_network_has_no_graph_break_and_equals_eager",
 ]
+# Tests of numbers. The others are about modules and operators, and independent of the kernels.
+SELECTED = "(equal or half or bfloat16 or slope or statistics or bit or opcheck) and not (test_bits and opcheck)"
 THERE = importlib.util.find_spec("triton") is not None
 TRITON = tuple(map(int, version("triton").split(".")[:2])) if THERE else (0, 0)
 needs_triton = pytest.mark.skipif(not THERE, reason="Triton is not installed: there is none for this platform")
@@ -35,7 +34,16 @@ needs_triton = pytest.mark.skipif(not THERE, reason="Triton is not installed: th
 def run_tests(**environment: str) -> int:
     """Run the tests with Triton's kernels and return how many passed."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *(str(FOLDER / test) for test in TESTS)],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            *(str(FOLDER / test) for test in TESTS),
+            "-k",
+            SELECTED,
+        ],
         capture_output=True,
         text=True,
         cwd=FOLDER.parents[2],
@@ -45,9 +53,9 @@ def run_tests(**environment: str) -> int:
     summary = done.stdout.strip().rpartition("\n")[2]
     assert done.returncode == 0, f"{done.stdout[-8000:]}\n{done.stderr[-4000:]}"
     assert not re.search("failed|error|skipped", summary), summary
-    found = re.search(r"(\d+) passed", summary)
-    assert found, summary
-    return int(found.group(1))
+    passed = re.search(r"(\d+) passed", summary)
+    assert passed, summary
+    return int(passed.group(1))
 
 
 @needs_triton
@@ -56,10 +64,10 @@ def run_tests(**environment: str) -> int:
     reason="the interpreter of Triton 3.5 fails with numpy 2.4",
 )
 def test_the_kernels_equal_plain_pytorch_in_tritons_interpreter() -> None:
-    assert run_tests(TRITON_INTERPRET="1") > 100
+    assert run_tests(TRITON_INTERPRET="1") > 50
 
 
 @needs_triton
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_the_kernels_equal_plain_pytorch_on_a_gpu() -> None:
-    assert run_tests(TRITON_INTERPRET="0") > 100
+    assert run_tests(TRITON_INTERPRET="0") > 50

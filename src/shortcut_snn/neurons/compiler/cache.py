@@ -22,8 +22,8 @@ def traced(neuron: Any) -> TracedStep | None:
 
     Example:
         >>> from shortcut_snn.neurons import LIF
-        >>> traced(LIF(decay=0.5)).constants
-        (0.5, 1.0)
+        >>> traced(LIF(decay=0.5)).text.split(";")[:2]
+        ['v0=mul c0 s0', 'v1=add v0 i']
     """
     step: TracedStep | None = _traced(neuron, neuron._attributes_version, neuron.training)
     return step
