@@ -22,7 +22,14 @@ def _with_bits_of(spikes: Tensor, view: Tensor) -> Tensor:
 
 
 def channels_last(network: nn.Module) -> None:
-    """Convert the weights of a network's 2-D convolutions to the channels-last memory format."""
+    """Convert the weights of a network's 2-D convolutions to the channels-last memory format.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(3, 4, 3))
+        >>> channels_last(network)
+        >>> network[0].weight.is_contiguous(memory_format=torch.channels_last)
+        True
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -32,6 +39,10 @@ class SpikeConv2d(nn.Conv2d):
     """A convolution that saves the bits of its input for the backward pass, if the input carries them.
 
     Outputs and gradients equal those of ``nn.Conv2d`` to the last bit.
+
+    Example:
+        >>> SpikeConv2d(3, 4, 3)(torch.ones(2, 3, 8, 8)).shape
+        torch.Size([2, 4, 6, 6])
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -73,7 +84,12 @@ class SpikePointwiseConv2d(SpikeConv2d):
 
 
 class SpikeMaxPool2d(nn.MaxPool2d):
-    """Max pooling that saves the bits of its input, and whose output carries bits as well."""
+    """Max pooling that saves the bits of its input, and whose output carries bits as well.
+
+    Example:
+        >>> SpikeMaxPool2d(2)(torch.ones(2, 3, 8, 8)).shape
+        torch.Size([2, 3, 4, 4])
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         """Map ``[T * N, C, H, W]``."""

@@ -82,7 +82,14 @@ def should_pack(spikes: Tensor) -> bool:
 
 
 def with_bits(spikes: Tensor, bits: Tensor) -> Tensor:
-    """Return spikes that carry their bits: the same tensor, or a view of it in a compiled network."""
+    """Return spikes that carry their bits: the same tensor, or a view of it in a compiled network.
+
+    Example:
+        >>> from shortcut_snn.neurons import pack_spikes
+        >>> spikes = torch.ones(1, 2, 32)
+        >>> bits_of(with_bits(spikes, pack_spikes(spikes))).shape
+        torch.Size([1, 8])
+    """
     if torch.compiler.is_compiling():
         # The compiler cannot set attributes on an output of an operator with several outputs.
         spikes = spikes.view_as(spikes)
@@ -91,7 +98,12 @@ def with_bits(spikes: Tensor, bits: Tensor) -> Tensor:
 
 
 def bits_of(spikes: Tensor) -> Tensor | None:
-    """Return the bits that a tensor carries, or None without them, or if it was changed in place since."""
+    """Return the bits that a tensor carries, or None without them, or if it was changed in place since.
+
+    Example:
+        >>> print(bits_of(torch.ones(1, 2, 32)))
+        None
+    """
     carried: tuple[Tensor, int] | None = getattr(spikes, "_shortcut_snn_bits", None)
     if carried is None or not torch.is_grad_enabled():
         return None

@@ -79,6 +79,17 @@ class RatePasses:
 
     Raises:
         ValueError: the network has no such neurons, or a neuron learns parameters, which this method cannot train.
+
+    Example:
+        >>> from shortcut_snn.neurons import LIF
+        >>> network, x = nn.Sequential(nn.Linear(3, 5), LIF()), torch.rand(4, 2, 3)
+        >>> passes = RatePasses(network)
+        >>> with passes.spiking():
+        ...     spikes = network(x)
+        >>> with passes.averages():
+        ...     network(x.mean(0, keepdim=True)).sum().backward()
+        >>> network[0].weight.grad.shape
+        torch.Size([5, 3])
     """
 
     def __init__(self, network: nn.Module) -> None:
