@@ -154,9 +154,9 @@ def test_trials_are_pruned_and_the_best_is_reported(tmp_path, runs, capsys):
 
 def test_a_continued_search_draws_what_an_uninterrupted_one_would(tmp_path, runs, capsys, no_figures):
     (tmp_path / "once").mkdir()
-    words = ["--sampler", "tpe n_startup_trials=3"]
-    assert search(tmp_path / "once", *words, count=8) == 0
-    for count, trained in ((3, 3), (8, 5), (8, 0)):
+    words = ["--sampler", "tpe n_startup_trials=2"]
+    assert search(tmp_path / "once", *words, count=5) == 0
+    for count, trained in ((2, 2), (5, 3), (5, 0)):
         runs.trained.clear()
         assert search(tmp_path, *words, count=count) == 0
         assert len(runs.trained) == trained

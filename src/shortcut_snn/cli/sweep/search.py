@@ -77,7 +77,7 @@ class Search:
                 return study, Metric.of(before["metric"])
         except (SQLAlchemyError, RuntimeError, KeyError, AssertionError) as error:
             raise ValueError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from None
-        refuse_others(self.folder, f"{self.folder} is not empty and holds no search", {"jobs"})
+        refuse_others(self.folder, f"{self.folder} is not empty and holds no search", {"jobs", "run.lock"})
         description = validation_metric(from_dict(entries_at(self.entries, first_point(self.space))))
         metric = Metric.of(description)
         make_folder(self.folder)
