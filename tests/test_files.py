@@ -1,4 +1,4 @@
-"""A file is whole or not there."""
+"""Files are written completely or not at all."""
 
 import os
 import stat
@@ -12,13 +12,13 @@ from shortcut_snn.files import replacing, write_text
 def fail_half_way(path):
     with replacing(path) as temporary:
         temporary.write_text("half of the n")
-        raise RuntimeError("on the way")
+        raise RuntimeError("half way")
 
 
 def test_failure_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
     path = tmp_path / "file.txt"
     write_text(path, "old")
-    with pytest.raises(RuntimeError, match="on the way"):
+    with pytest.raises(RuntimeError, match="half way"):
         fail_half_way(path)
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file.txt"]
@@ -34,7 +34,7 @@ def test_folder_is_made_and_mode_is_ordinary(tmp_path):
 
 
 def test_writers_in_threads_never_touch_the_umask(tmp_path, monkeypatch):
-    """Whoever sets it, be it for an instant, makes files of other threads writable for all."""
+    """Setting it, even for an instant, would change the mode of files that other threads write."""
     real, asked = os.umask, []
 
     def umask(mask):

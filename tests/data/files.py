@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision import datasets
 
 ARCHIVE = Path(__file__).parents[2].parent / "shared" / "data" / "cifar10_jpegs.npz"
-"""CIFAR-10 as JPEG files, classes interleaved; looked for beside the repository."""
+"""CIFAR-10 as JPEG files, classes interleaved; expected next to the repository."""
 
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 

@@ -50,7 +50,7 @@ def test_class_folders_alone_get_a_seeded_test_split(colour: Colour, tmp_path: P
     assert not torch.equal(first.fetch(range(20)), other.fetch(range(20)))
 
 
-def test_val_beside_train_and_test_is_the_validation_set(split: Path, colour: Colour) -> None:
+def test_val_is_the_validation_set(split: Path, colour: Colour) -> None:
     write_folder(split / "val", colour[0][80:100], colour[1][80:100], NAMES, ("png",))
     data = config(split).load()
     assert (len(data.train), len(data.validation), len(data.test)) == (50, 20, 30)

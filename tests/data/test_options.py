@@ -1,4 +1,4 @@
-"""What a recipe can say about data, and what it cannot."""
+"""The options of data sets, in recipes and in Python."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +95,7 @@ def test_paths_lists_and_names_are_converted(tmp_path: Path) -> None:
     assert (made.root, made.sensor, made.augment) == (str(tmp_path), (260, 346), (Flip(), Roll(2)))
 
 
-def test_augmentations_default_to_the_sets_own_and_keep_their_order() -> None:
+def test_default_augmentations_and_their_order() -> None:
     assert Digits().augmentations == (Crop(),)
     assert CIFAR10("x").augmentations == CIFAR100("x").augmentations == (Crop(), Flip())
     assert ImageArchive("x").augmentations == ()

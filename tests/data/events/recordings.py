@@ -12,7 +12,7 @@ from unittest.mock import MagicMock
 import numpy as np
 
 ARCHIVE = Path(__file__).parents[3].parent / "shared" / "data" / "nmnist_small.npz"
-"""1,100 recordings of N-MNIST; looked for beside the repository."""
+"""1,100 recordings of N-MNIST; expected next to the repository."""
 
 
 class Sample(NamedTuple):

@@ -91,7 +91,7 @@ def test_augmentation_comes_after_the_cache(source: Path, tmp_path: Path) -> Non
     assert torch.equal(plain.load(T).train.fetch(range(50)), before)
 
 
-def test_all_frames_of_a_recording_change_alike_and_nothing_is_lost(source: Path) -> None:
+def test_all_frames_of_a_recording_are_augmented_alike(source: Path) -> None:
     given = config(source, batch_size=50)
     data = given.load(T)
     made = data.loaders(7)
@@ -112,7 +112,7 @@ def test_all_frames_of_a_recording_change_alike_and_nothing_is_lost(source: Path
     assert len(moves) > 25
 
 
-def test_a_damaged_recording_is_named_in_one_line_by_workers_too(fresh: Path) -> None:
+def test_a_worker_names_a_damaged_recording_in_one_line(fresh: Path) -> None:
     if not fresh.is_dir():
         return
     given = config(fresh, batch_size=16, workers=1)
