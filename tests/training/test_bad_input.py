@@ -336,7 +336,7 @@ def test_no_memory_is_a_line_too(tmp_path: Path, capsys: Say, monkeypatch: pytes
         raise RuntimeError(said)
 
     monkeypatch.setattr(_main, "_run", out_of_memory)
-    assert "not enough memory; try a smaller" in refused(capsys, tmp_path / "out", "recipes")
+    assert "not enough memory" in refused(capsys, tmp_path / "out", "recipes")
     monkeypatch.setattr(_main, "_run", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["recipes"])

@@ -233,7 +233,9 @@ def merge(content: Any, base: Any, changes: Any) -> Any:
     if not isinstance(base, Mapping) or not isinstance(changes, Mapping):
         return changes
     if isinstance(content, Kind):
-        component = content.get(changes.get("kind", base.get("kind")))
+        name = changes.get("kind", base.get("kind"))
+        # A name that is not text is an error of read(), which knows its path.
+        component = content.get(name) if isinstance(name, str) else None
         options: Mapping[str, Option] = {} if component is None else component.options
     else:
         options = {} if content is None else fields_of(content)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from ..data import Data
-from ..deploy import load_into, read_network
+from ..deploy import load_into
 from ..diagnosis import set_widths
 from ..training import MAY_CHANGE_ON_RESUME, RunFolder, Task, recipe_differences
 from .building import build_network, build_task, load_data
@@ -114,13 +114,8 @@ def load_network(
         FileNotFoundError: the run has not saved its network yet.
         ValueError: a damaged file, or another network than the recipe's.
     """
-    path = run.network(weights)
-    if not path.is_file():
-        raise FileNotFoundError(f"no {path.name} in {run}: the run is not finished; continue it with train --resume")
-    state, metadata = read_network(path)
-    description = metadata.get("data")
-    if not isinstance(description, Mapping):
-        raise ValueError(f"{path} does not describe its training data")
+    state, metadata = run.read_network(weights)
+    path, description = run.network(weights), metadata["data"]
     try:
         network = build_network(recipe, description)
     except (ValueError, TypeError, KeyError) as error:
