@@ -117,9 +117,7 @@ DENSE = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "whole"), [("spikingjelly", True), ("spikingjelly", False), ("snntorch", True), ("norse", True)]
-)
+@pytest.mark.parametrize(("name", "whole"), [("spikingjelly", False), ("norse", True)])
 def test_compiled_wrappers_and_networks_have_the_same_gradients(name: str, whole: bool) -> None:
     torch._dynamo.reset()
     x = 10 * torch.rand(3, 2, 4)
