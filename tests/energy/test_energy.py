@@ -1,4 +1,4 @@
-"""Operations counted from spikes: by hand, and as SpikingJelly's counters count them on the same networks."""
+"""Operations and energy, counted by hand and by SpikingJelly's counters on the same networks."""
 
 import math
 from functools import partial
@@ -10,13 +10,11 @@ from spikingjelly.activation_based import functional, layer, neuron
 from spikingjelly.activation_based.model import qkformer, sew_resnet, spikformer, spiking_resnet
 from spikingjelly.activation_based.op_counter import DispatchCounterMode, MACCounter, SynOpCounter
 from spikingjelly.activation_based.op_counter.analytical_energy import estimate_lemaire_energy
-from spikingjelly.activation_based.op_counter.simple_energy import SimpleEnergyCostConfig
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from shortcut_snn import attach, nets, plots
-from shortcut_snn.deploy import fold
-from shortcut_snn.energy import ACCUMULATE, MULTIPLY_ACCUMULATE, count_operations, measure_energy
+from shortcut_snn.energy import count_operations, measure_energy
 from shortcut_snn.neurons import IF, ILIF, LIF, unrolled_spikes, use_packing
 
 
@@ -29,7 +27,7 @@ def settle(net: nn.Module, images: torch.Tensor) -> None:
         net.train()(images)
 
 
-def test_by_hand():
+def test_operations_counted_by_hand():
     """Two spikes in a corner and one in the middle of a 3x3 image, through a 3x3 convolution that pads."""
     spikes = torch.zeros(1, 2, 3, 3)
     spikes[0, 0, 0, 0] = spikes[0, 1, 0, 0] = spikes[0, 1, 1, 1] = 1
@@ -47,9 +45,9 @@ def test_by_hand():
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize(("block", "steps", "bits"), [("ms", 2, 3), ("basic", 2, 3), ("ms", 1, 2)])
-def test_a_whole_number_of_a_neuron_is_as_many_spikes(block, steps, bits, layout):
-    """Each layer adds as often as it would for the spikes themselves, of which there are up to 3 a time step."""
+@pytest.mark.parametrize(("block", "steps", "bits"), [("ms", 2, 3), ("basic", 1, 2)])
+def test_an_integer_of_ilif_counts_as_that_many_spikes(block, steps, bits, layout):
+    """Each layer does the ACs of the unrolled spikes, up to 3 per time step."""
     net = nets.spiking_resnet18(10, steps, width=4, block=block, make_neuron=partial(ILIF, most=3))
     settle(net, torch.randn(16, 3, 16, 16))
     net.eval().to(memory_format=layout)
@@ -75,20 +73,7 @@ def test_a_whole_number_of_a_neuron_is_as_many_spikes(block, steps, bits, layout
     assert report.bits == bits, "as counts of up to 3 times as many spikes as time steps"
 
 
-def test_folded_counts_and_their_largest_are_spikes_too():
-    """A folded network's neurons are wrapped, and pooling makes new tensors."""
-    net = nets.spiking_vgg11(10, 2, width=4, make_neuron=partial(ILIF, most=3))
-    settle(net, torch.randn(16, 3, 16, 16))
-    net.eval()
-    images = torch.randn(5, 3, 16, 16)
-    report, folded = measure_energy(net, [images]), measure_energy(fold(net), [images])
-    assert [layer.layer for layer in report.layers if layer.macs] == ["stage1.0.conv", "classifier"]
-    assert folded.energy == pytest.approx(report.energy, rel=1e-3)
-    assert folded.bits == report.bits == 3
-
-
-def test_a_network_for_one_image():
-    """The stem multiplies once, the rest adds for every spike, the readout of means multiplies once."""
+def test_stem_and_readout_do_macs_and_the_rest_does_acs():
     net = nets.spiking_resnet18(10, 3, width=4)
     settle(net, torch.randn(16, 3, 8, 8))
     report = measure_energy(net, [torch.randn(5, 3, 8, 8), torch.randn(3, 3, 8, 8)], 3)
@@ -105,18 +90,18 @@ def test_a_network_for_one_image():
     assert report.relu_energy == pytest.approx(4.6 * sum(entry.relu_macs for entry in report.layers))
 
 
-def spikingjellys(net: nn.Module, x: torch.Tensor) -> tuple[int, int]:
-    """Additions and multiplications by SpikingJelly's counters; norms are folded, so not counted."""
+def counts_of_spikingjelly(net: nn.Module, x: torch.Tensor) -> tuple[int, int]:
+    """ACs and MACs by SpikingJelly's counters, without norms, which are folded."""
     norms = [nn.BatchNorm2d, layer.BatchNorm2d, nn.BatchNorm1d]
-    adds, multiplications = SynOpCounter(extra_ignore_modules=norms), MACCounter(extra_ignore_modules=norms)
-    with torch.no_grad(), DispatchCounterMode([adds, multiplications]):
+    acs, macs = SynOpCounter(extra_ignore_modules=norms), MACCounter(extra_ignore_modules=norms)
+    with torch.no_grad(), DispatchCounterMode([acs, macs]):
         net(x)
-    return adds.get_total(), multiplications.get_total()
+    return acs.get_total(), macs.get_total()
 
 
-def counted_twice(net: nn.Module, frames: torch.Tensor) -> tuple[dict[str, Any], tuple[int, int]]:
+def counted_by_both(net: nn.Module, frames: torch.Tensor) -> tuple[dict[str, Any], tuple[int, int]]:
     """Count by layer and as SpikingJelly does, which must agree."""
-    expected = spikingjellys(net, frames)
+    expected = counts_of_spikingjelly(net, frames)
     functional.reset_net(net)
     with count_operations(net) as found, torch.no_grad():
         net(frames)
@@ -127,17 +112,17 @@ def counted_twice(net: nn.Module, frames: torch.Tensor) -> tuple[dict[str, Any],
 
 
 @pytest.mark.parametrize("make", [spiking_resnet.spiking_resnet18, sew_resnet.sew_resnet18])
-def test_it_is_spikingjellys_count_on_its_networks(make):
+def test_counts_agree_with_spikingjelly_on_its_networks(make):
     options = {"cnf": "ADD"} if make is sew_resnet.sew_resnet18 else {}
     net = make(spiking_neuron=neuron.LIFNode, num_classes=10, **options)
     functional.set_step_mode(net, "m")
     frames = torch.rand(2, 3, 3, 32, 32)
-    _, expected = counted_twice(net, frames)
+    _, expected = counted_by_both(net, frames)
     assert min(expected) > 1e6
 
 
 @pytest.mark.parametrize("make", [spikformer.Spikformer, qkformer.QKFormer])
-def test_it_is_spikingjellys_count_on_its_transformers(make):
+def test_counts_agree_with_spikingjelly_on_its_transformers(make):
     options = {"num_heads": (1, 2, 2), "depths": (1, 1, 1)}
     if make is spikformer.Spikformer:
         options = {"img_size_h": 32, "img_size_w": 32, "patch_size": 4, "num_heads": 2, "depths": 1}
@@ -145,7 +130,7 @@ def test_it_is_spikingjellys_count_on_its_transformers(make):
     frames = torch.randn(2, 3, 3, 32, 32)
     settle(net, frames)
     functional.reset_net(net)
-    found, _ = counted_twice(net.eval(), frames)
+    found, _ = counted_by_both(net.eval(), frames)
     assert sum(e.acs for name, e in found.items() if "product" in name) > 100
 
 
@@ -154,23 +139,18 @@ def test_it_is_spikingjellys_count_on_its_transformers(make):
     [(nets.spiking_resnet19, block) for block in ("basic", "sew", "ms")]
     + [(nets.spiking_qkformer, block) for block in ("sew", "ms")],
 )
-def test_it_is_spikingjellys_count_on_ours(make, block):
+def test_counts_agree_with_spikingjelly_on_built_in_networks(make, block):
     net = make(10, 2, width=8, block=block, make_neuron=lambda: LIF(0.25))
     frames = torch.randn(2, 4, 3, 16, 16)
     settle(net, frames)
-    expected = spikingjellys(net.eval(), frames)
+    expected = counts_of_spikingjelly(net.eval(), frames)
     report = measure_energy(net, [frames], 2)
-    additions, multiplications = (sum(getattr(entry, name) for entry in report.layers) * 4 for name in ("acs", "macs"))
-    assert (additions, multiplications) == expected
-    assert additions > 1e5
+    acs, macs = (sum(getattr(entry, name) for entry in report.layers) * 4 for name in ("acs", "macs"))
+    assert (acs, macs) == expected
+    assert acs > 1e5
 
 
-def test_the_figures_are_the_usual_ones():
-    usual = SimpleEnergyCostConfig.fp32()
-    assert (usual.e_mac_pj, usual.e_ac_pj) == (MULTIPLY_ACCUMULATE, ACCUMULATE)
-
-
-def test_the_convolution_that_keeps_bits_is_counted():
+def test_packed_spikes_do_not_change_the_counts():
     """By our count, and by torch's of operations, backward pass and all."""
     net, images = nets.spiking_resnet18(10, 2, width=8), torch.randn(4, 3, 16, 16)
     counts, flops = [], []
@@ -185,19 +165,7 @@ def test_the_convolution_that_keeps_bits_is_counted():
     assert flops[0] == flops[1] > 3 * 2 * sum(e.dense for e in counts[0].layers.values()) * 0.9
 
 
-def test_modes_are_put_back_whatever_happens():
-    net = nets.spiking_resnet18(10, 2, width=4)
-    net.layer1.eval()
-    before = [module.training for module in net.modules()]
-    measure_energy(net, [torch.randn(2, 3, 8, 8)], 2)
-    assert [module.training for module in net.modules()] == before
-    with pytest.raises(ValueError, match="takes 3 channels"):
-        measure_energy(net, [torch.randn(2, 5, 8, 8)], 2)
-    assert [module.training for module in net.modules()] == before
-    assert not any(module._forward_hooks for module in net.modules())
-
-
-def test_a_network_that_keeps_a_state_begins_each_batch_at_rest():
+def test_each_batch_starts_from_the_initial_state():
     net = nn.Sequential(nn.Linear(3, 8), neuron.LIFNode(), nn.Linear(8, 10))
     batches = [torch.rand(4, 3) * 4, torch.rand(2, 3) * 4]
     both = measure_energy(net, batches, 1)
@@ -212,7 +180,7 @@ def test_a_network_that_keeps_a_state_begins_each_batch_at_rest():
 
 
 @pytest.mark.parametrize("over_time", [True, False])
-def test_layers_of_tokens_are_no_layers_of_time_steps(over_time):
+def test_tokens_are_not_taken_for_time_steps(over_time):
     """Of 4 tokens and 2 steps, a linear layer that runs once sees as many rows as divide by T."""
 
     class Tokens(nn.Module):
@@ -230,7 +198,7 @@ def test_layers_of_tokens_are_no_layers_of_time_steps(over_time):
     assert mix.macs == (1 + over_time) * mix.relu_macs
 
 
-def test_products_of_activations():
+def test_matrix_products_of_activations():
     """By hand: spikes with spikes, with numbers on either side, numbers with numbers."""
 
     class Products(nn.Module):
@@ -253,26 +221,14 @@ def test_products_of_activations():
     assert counted == [(4 + 1, 0, each), (3 * 4, 0, each), (2 * 4, 0, each // 2), (3 * 4, 0, each), (0, each, each)]
 
 
-def test_the_products_of_a_transformer_for_one_image():
-    net = nets.spiking_qkformer(10, 3, width=4, heads=2)
-    settle(net, torch.randn(16, 3, 16, 16))
-    report = measure_energy(net, [torch.randn(5, 3, 16, 16)], 3)
-    found = {entry.layer: entry for entry in report.layers}
-    first, second = (found[f"layer3.0.attention product {i}"] for i in (1, 2))
-    # 16 tokens, 8 heads of 2 channels.
-    assert first.relu_macs == second.relu_macs == 16 * 8 * 2 * 2
-    assert first.macs == second.macs == 0
-    assert 0 < first.acs < second.acs < 3 * second.relu_macs
-
-
-def test_mistakes():
+def test_errors_name_the_cause():
     with pytest.raises(ValueError, match="inputs"):
         measure_energy(nn.Linear(2, 2), [], 1)
     with pytest.raises(ValueError, match="no convolutions"):
         measure_energy(nn.ReLU(), [torch.rand(2, 2)], 1)
 
 
-def test_with_memory_by_hand():
+def test_energy_with_memory_calculated_by_hand():
     """T = 2, three inputs, two IF neurons, two outputs, every weight 1: the accesses counted on paper.
 
     Of the inputs, two spikes come first, then one: both neurons reach 2 > 1.5, fire once, and reach 1 after that.
@@ -299,7 +255,7 @@ def test_with_memory_by_hand():
 
 
 @pytest.mark.parametrize("make", [partial(nn.Conv2d, 4, 6, 3, 2, 1, groups=2), partial(nn.Conv2d, 4, 6, 3, padding=2)])
-def test_if_all_fire_every_synapse_adds_once_a_step(make):
+def test_synapses_are_the_acs_of_an_input_of_ones(make):
     conv = make()
     with count_operations(nn.Sequential(conv)) as found:
         conv(torch.ones(3, 4, 5, 5))
@@ -310,7 +266,7 @@ def test_if_all_fire_every_synapse_adds_once_a_step(make):
     assert again.layers["0"].synapses == layer.synapses
 
 
-def test_numbers_are_the_same_in_both():
+def test_numbers_cost_the_same_in_the_quantised_network():
     """A layer that sees an image, and its means: 32 bits each, once, spiking or not."""
     report = measure_energy(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), [torch.rand(4, 3, 2, 2)])
     (layer,) = report.layers
@@ -321,13 +277,13 @@ def test_numbers_are_the_same_in_both():
 
 
 @pytest.mark.parametrize(("steps", "bits"), [(1, 1), (2, 2), (3, 2), (4, 3), (7, 3), (8, 4)])
-def test_bits_tell_as_many_values_apart_as_counts_of_spikes(steps, bits):
+def test_bits_of_the_quantised_network(steps, bits):
     spikes, net = torch.ones(steps, 1, 3), nn.Sequential(nn.Linear(3, 2), IF())
     report = measure_energy(attach(net, [], example=spikes, batch_axis=1), [spikes], steps)
     assert report.bits == bits == math.ceil(math.log2(steps + 1))
 
 
-def test_the_rate_that_is_foretold_is_the_one_at_which_they_break_even():
+def test_energies_are_equal_at_the_break_even_rate():
     """The same network on fewer and fewer spikes: energy falls along the line, and below the quantised one's."""
     steps = 4
     spikes = (torch.rand(steps, 5, 64) < 0.5).float()
@@ -347,7 +303,7 @@ def test_the_rate_that_is_foretold_is_the_one_at_which_they_break_even():
     assert 0.15 < steps * often.break_even_rate < 1.38
 
 
-def test_neurons_belong_to_the_layer_before_them():
+def test_updates_belong_to_the_layer_before_the_neurons():
     net = nets.spiking_resnet18(10, 3, width=4)
     found = {entry.layer: entry for entry in measure_energy(net, [torch.randn(2, 3, 8, 8)], 3).layers}
     assert found["stem.conv"].updates == 3 * 64 * 4
@@ -356,7 +312,7 @@ def test_neurons_belong_to_the_layer_before_them():
     assert first.layers[0].updates == 4 * (6 + 8)
 
 
-def test_accesses_are_spikingjellys():
+def test_accesses_are_counts_of_spikingjelly():
     """Which counts them as Lemaire et al. do: weights, potentials, spikes, in bytes of 4 to a word."""
     net = nn.Sequential(
         layer.Linear(20, 16, bias=False), neuron.LIFNode(), layer.Linear(16, 8, bias=False), neuron.LIFNode()
@@ -376,7 +332,7 @@ def test_accesses_are_spikingjellys():
     assert report.layers[1].spikes > 5
 
 
-def test_the_picture(tmp_path, full_pictures):
+def test_the_figure_names_its_parts(tmp_path, full_pictures):
     torch.nn.init.constant_((silent := nn.Linear(6, 4)).bias, -9.0)
     for name, net in (("spikes", nn.Linear(6, 4)), ("silent", nn.Sequential(silent, IF(), nn.Linear(4, 2)))):
         given = torch.zeros(2, 3, 6) if name == "silent" else (torch.rand(2, 3, 6) < 0.5).float()

@@ -33,6 +33,7 @@ from .probe import square_sum
 NARROWEST, WIDEST = 0.05, 20.0
 # The steepness of a third-party surrogate is searched from 1 / 32 of its present value to 32 times that.
 _STEEPNESS_SPAN = 32.0
+# Widths are searched as middle * span ** exponent.
 _GRID = [number / 10 for number in range(-10, 11)]
 _HALVINGS = 10
 
@@ -260,31 +261,36 @@ class _Recording:
 
     def current_gradients(self, width: float | None = None) -> list[Tensor | None]:
         """Return the gradient at the current of each call, with a surrogate of some width; None keeps its own."""
+        currents, results = self._repeat_calls(width)
+        outputs = [leaf for leaf in tree_leaves(results) if isinstance(leaf, Tensor)]
+        arrived = [
+            (output, gradient)
+            for output, gradient in zip(outputs, self.gradients, strict=True)
+            if gradient is not None and output.requires_grad
+        ]
+        if not arrived:
+            return [None] * len(currents)
+        tensors, gradients = zip(*arrived, strict=True)
+        return list(torch.autograd.grad(tensors, currents, gradients, allow_unused=True))
+
+    @torch.enable_grad()
+    def _repeat_calls(self, width: float | None) -> tuple[list[Tensor], list[Any]]:
+        """Return the currents of all calls as leaves, and what the calls return with another width."""
         neuron = _copied(self.initial)
         if width is not None:
             _set_width(neuron, width)
-        # A result of one call, such as a state, may be an argument of the next.
+        currents: list[Tensor] = []
+        results: list[Any] = []
+        # By id of a recorded tensor: a result of one call, such as a state, may be an argument of the next.
         repeated: dict[int, Tensor] = {}
-        currents, tensors, grads = [], [], []
-        arrived = iter(self.gradients)
-        with torch.enable_grad():
-            for (args, kwargs), result in zip(self.arguments, self.results, strict=True):
-                (current, *others), kwargs = tree_map_only(
-                    Tensor, lambda x: repeated.get(id(x), x.detach()), (args, kwargs)
-                )
-                currents.append(current.detach().clone(memory_format=torch.preserve_format).requires_grad_())
-                new_result = neuron(currents[-1], *others, **kwargs)
-                for old, new in zip(tree_leaves(result), tree_leaves(new_result), strict=True):
-                    if not isinstance(old, Tensor):
-                        continue
+        for arguments, recorded in zip(self.arguments, self.results, strict=True):
+            (current, *others), kwargs = tree_map_only(Tensor, lambda x: repeated.get(id(x), x.detach()), arguments)
+            currents.append(current.detach().clone(memory_format=torch.preserve_format).requires_grad_())
+            results.append(neuron(currents[-1], *others, **kwargs))
+            for old, new in zip(tree_leaves(recorded), tree_leaves(results[-1]), strict=True):
+                if isinstance(old, Tensor):
                     repeated[id(old)] = new
-                    grad = next(arrived)
-                    if grad is not None and new.requires_grad:
-                        tensors.append(new)
-                        grads.append(grad)
-        if not tensors:
-            return [None] * len(currents)
-        return list(torch.autograd.grad(tensors, currents, grads, allow_unused=True))
+        return currents, results
 
 
 def _copied(neuron: nn.Module) -> nn.Module:
@@ -300,11 +306,7 @@ def _norm(gradients: Sequence[Tensor | None]) -> float:
 
 
 def _search_width(recording: _Recording, target: float) -> float | None:
-    """Return the width at which the gradient has the target norm; None if it is 0 at all widths.
-
-    The norm may rise with the width and then fall, so a grid comes first. Of several crossings, the one nearest to the
-    middle of the range is bisected. Without a crossing, the grid point that comes nearest to the target is taken.
-    """
+    """Return the width at which the gradient has the target norm; None if it is 0 at all widths."""
     if isinstance(recording.neuron, Neuron):
         middle, span = 1.0, WIDEST
     else:
@@ -325,13 +327,22 @@ def _search_width(recording: _Recording, target: float) -> float | None:
         return None
     if max(grid.values()) - min(grid.values()) < 1e-6:
         raise _has_no_width(recording.name, recording.neuron, "use another surrogate")
-    exponents = list(grid)
-    crossings = [(a, b) for a, b in pairwise(exponents) if (grid[a] < 0) != (grid[b] < 0)]
+    return width_at(_find_root(excess, grid))
+
+
+def _find_root(function: Callable[[float], float], grid: Mapping[float, float]) -> float:
+    """Return the root of a function that is nearest to 0, or else the grid point whose value is nearest to 0.
+
+    Args:
+        function: may rise and then fall, so the grid comes before the bisection.
+        grid: its values at increasing points.
+    """
+    crossings = [(a, b) for a, b in pairwise(grid) if (grid[a] < 0) != (grid[b] < 0)]
     if not crossings:
-        return width_at(min(grid, key=lambda exponent: abs(grid[exponent])))
+        return min(grid, key=lambda point: abs(grid[point]))
     low, high = min(crossings, key=lambda pair: abs(sum(pair)))
     rises = grid[low] < 0
     for _ in range(_HALVINGS):
         center = (low + high) / 2
-        low, high = (center, high) if (excess(center) < 0) == rises else (low, center)
-    return width_at((low + high) / 2)
+        low, high = (center, high) if (function(center) < 0) == rises else (low, center)
+    return (low + high) / 2

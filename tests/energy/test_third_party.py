@@ -1,4 +1,4 @@
-"""Energy of networks that others wrote: called, put to rest and divided by samples as they are meant to be."""
+"""Energy of third-party networks, whose time loop, reset and batch axis are inferred."""
 
 import copy
 import warnings
@@ -14,7 +14,7 @@ from shortcut_snn import Shortcut, attach
 from shortcut_snn.energy import count_operations, measure_energy
 from shortcut_snn.neurons import LIF
 
-# Samples that differ; as many time steps as samples are no hint.
+# Different samples. Equal numbers of samples and time steps give no hint.
 FRAMES = 3 * torch.rand(4, 4, 6, generator=torch.Generator().manual_seed(0))
 
 
@@ -42,7 +42,7 @@ class BatchFirst(nn.Module):
 
 
 def by_hand(steps: nn.Module, reset) -> tuple[float, float]:
-    """Additions and multiplications a sample of a network of one step, of frames ``[T, N, ...]``."""
+    """ACs and MACs per sample of a single-step network on frames ``[T, N, ...]``."""
     reset(steps)
     with count_operations(steps) as found, torch.no_grad():
         for step in FRAMES:
@@ -52,14 +52,14 @@ def by_hand(steps: nn.Module, reset) -> tuple[float, float]:
     return sum(each.acs for each in found) / 4, sum(each.macs for each in found) / 4
 
 
-def rest(net: nn.Module) -> None:
+def reset(net: nn.Module) -> None:
     net[1].reset_mem()
 
 
 @pytest.mark.parametrize("kind", ["m", "s", "batch first", "snntorch"])
-def test_every_call_gives_what_the_steps_by_hand_give(kind):
+def test_every_layout_gives_the_counts_of_single_steps(kind):
     make = {"batch first": BatchFirst, "snntorch": leaky}.get(kind, lambda: spikingjelly(kind))
-    expected = by_hand(leaky(), rest) if kind == "snntorch" else by_hand(spikingjelly("s"), functional.reset_net)
+    expected = by_hand(leaky(), reset) if kind == "snntorch" else by_hand(spikingjelly("s"), functional.reset_net)
     net, given = make(), FRAMES.transpose(0, 1) if kind == "batch first" else FRAMES
     if kind in ("s", "snntorch"):
         net = attach(net, [], example=FRAMES, loop="input")
@@ -75,7 +75,7 @@ def test_every_call_gives_what_the_steps_by_hand_give(kind):
     assert expected[1] == 4 * 48
 
 
-def test_a_static_batch_for_a_network_of_one_step_is_asked_about():
+def test_a_static_batch_for_single_steps_needs_a_wrapper():
     net = spikingjelly("s")
     with pytest.raises(ValueError, match=r"loop=4, say, to show a static batch.*attach"):
         measure_energy(net, [FRAMES[0]], 4)
@@ -86,14 +86,7 @@ def test_a_static_batch_for_a_network_of_one_step_is_asked_about():
     assert report.updates == 4 * 8
 
 
-def test_plain_pytorch():
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 5))
-    report = measure_energy(net, [torch.randn(5, 3, 4, 4)])
-    assert [each.macs for each in report.layers] == [4 * 27 * 4, 80]
-    assert report.energy == report.relu_energy
-
-
-def test_weights_that_are_not_counted_are_named():
+def test_uncounted_weights_are_named():
     torch.manual_seed(0)
     net = norse.SequentialState(norse.LIFRecurrent(6, 8), nn.Linear(8, 5), norse.LI())
     with pytest.warns(UserWarning, match=r"not counted .* 0\.input_weights, 0\.recurrent_weights"):
@@ -116,7 +109,7 @@ class Breaks(nn.Module):
         return x
 
 
-def test_nothing_is_left_behind_after_an_error_either():
+def test_the_network_is_unchanged_after_an_error():
     net = Breaks().train()
     net.norm.eval()
     net(FRAMES)
@@ -148,7 +141,7 @@ class Inside(nn.Module):
         return self.last(self.neuron(self.first(x.unsqueeze(0).repeat(4, 1, 1, 1)))).mean((0, 2))
 
 
-def test_time_that_is_gone_through_inside_is_seen() -> None:
+def test_an_inner_time_loop_is_seen() -> None:
     network, x = Inside(), torch.rand(6, 5, 8)
     found, told = measure_energy(network, [x]), measure_energy(network, [x], 4)
     assert (found.bits, found.relu_energy, found.quantised_energy) == (3, told.relu_energy, told.quantised_energy)
@@ -171,7 +164,7 @@ class Attention(nn.Module):
 
 
 @pytest.mark.parametrize("how", ["named", "fused"])
-def test_attention_costs_the_same_however_it_is_written(how: str) -> None:
+def test_attention_costs_the_same_in_every_spelling(how: str) -> None:
     x = torch.randn(5, 4, 6)
     expected, found = (measure_energy(Attention(each), [x], 1) for each in ("@", how))
     assert [(layer.layer, layer.macs) for layer in found.layers] == [
@@ -180,13 +173,13 @@ def test_attention_costs_the_same_however_it_is_written(how: str) -> None:
     assert [layer.macs for layer in found.layers] == [144, 96, 96]
 
 
-def test_products_that_are_not_counted_are_named() -> None:
+def test_uncounted_products_are_named() -> None:
     with pytest.warns(UserWarning, match="not counted in the energy of Attention: einsum in the network"):
         report = measure_energy(Attention("einsum"), [torch.randn(5, 4, 6)], 1)
     assert report.uncounted == ("einsum in the network",)
 
 
-def test_a_wrapper_made_by_hand_costs_what_its_network_does() -> None:
+def test_a_wrapper_costs_what_its_network_costs() -> None:
     network, x = nn.Sequential(nn.Linear(6, 8), LIF(), nn.Linear(8, 3)), 3 * torch.rand(4, 10, 6)
     model = Shortcut(network, ["1"], num_classes=3, example=x, time_axis=0, readout=lambda output: output.mean(0))
     found, expected = measure_energy(model, [x]), measure_energy(network, [x])
@@ -216,7 +209,7 @@ class Sum(nn.Module):
         return self.last(self.spike1(self.one(x)) + self.spike2(self.other(x)))
 
 
-def test_counts_cost_the_same_step_by_step() -> None:
+def test_integers_of_residual_sums_cost_the_same_step_by_step() -> None:
     torch.manual_seed(0)
     steps, sequence = Sum(), Sum()
     sequence.load_state_dict(steps.state_dict())
@@ -233,7 +226,7 @@ class Handmade(nn.Module):
         return (x.cumsum(0) > 1).float()
 
 
-def test_neurons_that_are_not_known_are_named() -> None:
+def test_unknown_neurons_are_named() -> None:
     network = nn.Sequential(nn.Linear(6, 8), Handmade(), nn.Linear(8, 3))
     with pytest.warns(UserWarning, match="membrane updates"):
         measure_energy(network, [3 * torch.rand(4, 10, 6)], 4)
