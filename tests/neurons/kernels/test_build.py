@@ -1,4 +1,4 @@
-"""Compiling where nothing may be written to."""
+"""Kernels compile where no cache directory is writable."""
 
 from typing import Any
 

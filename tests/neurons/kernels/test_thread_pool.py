@@ -1,4 +1,4 @@
-"""Kernels on several threads, from several threads, and after a fork."""
+"""Kernels run on several threads, from several threads, and after a fork."""
 
 import os
 from collections.abc import Iterator
