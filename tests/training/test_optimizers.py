@@ -1,7 +1,6 @@
 """Optimizers and learning rate schedules: torch's own under their names, and Muon against its parts."""
 
 import copy
-import io
 import math
 from collections.abc import Callable
 from typing import Any
@@ -33,9 +32,7 @@ def with_gradients(net: nn.Module, seed: int) -> None:
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_muon_is_torchs_muon_on_matrices_and_adamw_on_the_rest(
-    channels_last: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_muon_equals_torchs_muon_and_adamw(channels_last: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     # torch's iteration is in bfloat16: all the rest of its step with ours is held against it to the last bit.
     monkeypatch.setattr(
         "torch.optim._muon._zeropower_via_newtonschulz",
@@ -70,7 +67,7 @@ def test_muon_is_torchs_muon_on_matrices_and_adamw_on_the_rest(
 
 @pytest.mark.parametrize("steps", [1, 4, 5, 8])
 @pytest.mark.parametrize("shape", [(1, 1), (6, 6), (10, 64), (64, 10), (64, 576), (256, 300)])
-def test_the_iteration_on_gram_matrices_is_that_on_the_matrix_itself(shape: tuple[int, int], steps: int) -> None:
+def test_gram_iteration_equals_iteration_on_the_matrix(shape: tuple[int, int], steps: int) -> None:
     torch.manual_seed(0)
     # Singular values over six decades, as gradients have them.
     x = torch.randn(shape) @ torch.diag(torch.logspace(0, -6, shape[1]))
@@ -83,7 +80,7 @@ def test_the_iteration_on_gram_matrices_is_that_on_the_matrix_itself(shape: tupl
 
 
 @pytest.mark.parametrize("shape", [(10, 64), (64, 10), (64, 576)])
-def test_the_iteration_is_torchs_but_for_its_rounding(shape: tuple[int, int]) -> None:
+def test_gram_iteration_equals_torchs_up_to_rounding(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
     matrix = nn.Parameter(torch.zeros(shape))
     matrix.grad = torch.randn(shape)
@@ -92,7 +89,7 @@ def test_the_iteration_is_torchs_but_for_its_rounding(shape: tuple[int, int]) ->
     torch.testing.assert_close(orthogonalise(matrix.grad), -matrix.detach() / scale, rtol=0, atol=3e-2)
 
 
-def test_what_torchs_muon_refuses_is_refused() -> None:
+def test_muon_refuses_what_torchs_muon_refuses() -> None:
     with pytest.raises(ValueError, match="ns_steps"):
         Muon([nn.Parameter(torch.ones(2, 3))], ns_steps=100)
     table = nn.Embedding(4, 3, sparse=True)
@@ -105,7 +102,7 @@ def test_what_torchs_muon_refuses_is_refused() -> None:
         Muon([weight]).step()
 
 
-def test_what_is_left_of_a_silent_neurons_gradient_is_nothing() -> None:
+def test_subnormal_gradients_become_zero() -> None:
     torch.manual_seed(0)
     x = torch.randn(8, 20)
     x[::2] *= 1e-20
@@ -114,13 +111,9 @@ def test_what_is_left_of_a_silent_neurons_gradient_is_nothing() -> None:
     torch.testing.assert_close(found[1::2], orthogonalise(x[1::2]))
 
 
-def test_a_matrix_of_nothing_stays_one() -> None:
-    assert torch.equal(orthogonalise(torch.zeros(3, 5)), torch.zeros(3, 5))
-
-
 @pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 5), (2, 3, 2, 3, 4), (4, 1, 3, 3), (4, 3, 1, 1)])
 @pytest.mark.parametrize("last", [False, True])
-def test_any_weight_is_a_matrix_however_it_is_laid_out(shape: tuple[int, ...], last: bool) -> None:
+def test_weights_of_any_memory_format(shape: tuple[int, ...], last: bool) -> None:
     weight = torch.randn(shape)
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     layer = nn.Parameter(weight.clone())
@@ -135,7 +128,7 @@ def test_any_weight_is_a_matrix_however_it_is_laid_out(shape: tuple[int, ...], l
     torch.testing.assert_close(layer, plain, rtol=0, atol=2e-3)
 
 
-def test_muon_goes_on_from_its_state() -> None:
+def test_muon_resumes_from_its_state() -> None:
     whole, stopped = layers(True), layers(True)
     first, second = (Muon(parameter_groups(net), **RATES) for net in (whole, stopped))
     for step in range(2):
@@ -154,101 +147,7 @@ def test_muon_goes_on_from_its_state() -> None:
         assert torch.equal(one, other)
 
 
-def anew(net: nn.Module) -> None:
-    for parameter in net.parameters():
-        parameter.data = parameter.detach().clone()
-
-
-MOVES: dict[str, Callable[[nn.Module], object]] = {
-    "channels last": lambda net: net.to(memory_format=torch.channels_last),
-    "contiguous": lambda net: net.to(memory_format=torch.contiguous_format),
-    "elsewhere": anew,
-}
-
-
-@pytest.mark.parametrize("steps", [0, 2], ids=["new", "with momentum"])
-@pytest.mark.parametrize("move", MOVES)
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_weights_learn_wherever_they_lie_by_now(channels_last: bool, move: str, steps: int) -> None:
-    whole, moved = layers(channels_last), layers(channels_last)
-    first, second = (Muon(parameter_groups(net), **RATES) for net in (whole, moved))
-    for step in range(steps + 2):
-        if step == steps:
-            MOVES[move](moved)
-        before = moved[0].weight.detach().clone()
-        for net, optimizer in ((whole, first), (moved, second)):
-            with_gradients(net, step)
-            optimizer.step()
-        assert not torch.equal(moved[0].weight, before)
-    for one, other in zip(whole.parameters(), moved.parameters(), strict=True):
-        # Columns in another order are summed in another order.
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-2 * 0.02)
-
-
-def test_weights_of_another_precision_learn() -> None:
-    net, reference = layers(), layers()
-    optimizer, its = (Muon(each.parameters(), **RATES) for each in (net, reference))
-    net.double()
-    with_gradients(reference, 0)
-    for parameter, its_own in zip(net.parameters(), reference.parameters(), strict=True):
-        parameter.grad = its_own.grad.double()
-    optimizer.step()
-    its.step()
-    for parameter, its_own in zip(net.parameters(), reference.parameters(), strict=True):
-        torch.testing.assert_close(parameter.float(), its_own)
-
-
-@pytest.mark.parametrize("way", ["copied", "saved"])
-def test_muon_is_copied_and_saved_with_its_network(way: str) -> None:
-    net = layers(True)
-    optimizer = Muon(parameter_groups(net), **RATES)
-    with_gradients(net, 0)
-    optimizer.step()
-    if way == "copied":
-        twin, its = copy.deepcopy((net, optimizer))
-    else:
-        torch.save((net, optimizer), file := io.BytesIO())
-        file.seek(0)
-        # The class of an optimizer is no weight.
-        twin, its = torch.load(file, weights_only=False)
-    before = copy.deepcopy(net.state_dict())
-    with_gradients(twin, 1)
-    its.step()
-    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
-    with_gradients(net, 1)
-    optimizer.step()
-    assert not torch.equal(net[0].weight, before["0.weight"])
-    for one, other in zip(net.parameters(), twin.parameters(), strict=True):
-        assert torch.equal(one, other)
-
-
-def test_muon_takes_groups_later_as_from_the_start() -> None:
-    whole, later = layers(), layers()
-    first = Muon([{"params": each.parameters()} for each in (whole[4], whole[0], whole[2])], **RATES)
-    second = Muon(later[4].parameters(), **RATES)
-    second.add_param_group({"params": later[0].parameters()})
-    second.add_param_group({"params": later[2].parameters()})
-    assert first.state_dict() == second.state_dict()
-    for net, optimizer in ((whole, first), (later, second)):
-        with_gradients(net, 0)
-        optimizer.step()
-    for one, other in zip(whole.parameters(), later.parameters(), strict=True):
-        assert torch.equal(one, other)
-
-
-def test_a_group_of_muon_has_options_of_its_own() -> None:
-    whole, parted = layers(), layers()
-    first = Muon(whole.parameters(), **RATES, momentum=0.5, betas=(0.5, 0.6))
-    second = Muon([{"params": parted.parameters(), "momentum": 0.5, "betas": (0.5, 0.6)}], **RATES)
-    for step in range(2):
-        for net, optimizer in ((whole, first), (parted, second)):
-            with_gradients(net, step)
-            optimizer.step()
-    for one, other in zip(whole.parameters(), parted.parameters(), strict=True):
-        assert torch.equal(one, other)
-
-
-def test_muon_leaves_alone_what_has_no_gradient_and_takes_a_closure() -> None:
+def test_muon_skips_parameters_without_gradient() -> None:
     net = layers()
     optimizer = Muon(parameter_groups(net), **RATES)
     before = copy.deepcopy(net.state_dict())
@@ -264,17 +163,7 @@ def test_muon_leaves_alone_what_has_no_gradient_and_takes_a_closure() -> None:
     assert not torch.equal(net[0].weight, before["0.weight"])
 
 
-@pytest.mark.parametrize("kind", ["weights alone", "no weights"])
-def test_muon_of_one_kind_of_parameters(kind: str) -> None:
-    parameter = nn.Parameter(torch.ones(3, 3) if kind == "weights alone" else torch.ones(3))
-    optimizer = Muon([parameter], **RATES)
-    parameter.grad = torch.ones_like(parameter)
-    optimizer.step()
-    assert (parameter < 1).all()
-    optimizer.load_state_dict(optimizer.state_dict())
-
-
-def test_weight_decay_falls_on_the_weights_of_layers() -> None:
+def test_weight_decay_applies_to_weights_of_layers() -> None:
     net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), PLIF(), nn.Flatten(), nn.Linear(3, 2))
     net[4].bias.requires_grad_(False)
     weights, others = parameter_groups(net)
@@ -338,7 +227,7 @@ CURVES: list[tuple[str, dict[str, Any], Callable[[float], float]]] = [
 
 @pytest.mark.parametrize(("name", "options", "expected"), CURVES)
 @pytest.mark.parametrize("first", [0, 4])
-def test_a_curve_is_what_its_formula_says(
+def test_schedules_follow_their_formula(
     name: str, options: dict[str, Any], expected: Callable[[float], float], first: int
 ) -> None:
     found = curve(name, first / TOTAL, **options)
@@ -356,7 +245,7 @@ def test_one_cycle_rises_and_falls() -> None:
     assert found[TOTAL - 1] == pytest.approx(0.002)
 
 
-def test_one_cycle_behind_a_warm_up_starts_where_that_ends() -> None:
+def test_one_cycle_after_a_warm_up() -> None:
     found = curve("onecycle", 0.2, pct_start=0.25, div_factor=10.0)
     assert max(found) == pytest.approx(2.0)
     assert found[:5] == pytest.approx([0.04, 0.08, 0.12, 0.16, 0.2])
@@ -365,7 +254,7 @@ def test_one_cycle_behind_a_warm_up_starts_where_that_ends() -> None:
 
 @pytest.mark.parametrize("name", list(components.lr_schedule))
 @pytest.mark.parametrize("total", [1, 2, 3])
-def test_the_shortest_runs_have_a_curve_too(name: str, total: int) -> None:
+def test_schedules_of_very_short_runs(name: str, total: int) -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=2.0)
     made = make_lr_scheduler(components.lr_schedule.make(name), optimizer, total, 0.5)
     for _ in range(total):

@@ -13,8 +13,8 @@ from ..data import Data, as_data
 from ..introspection import introspect, wrap_network
 from ..nets import build_network as build_from_options
 from ..nets import channels_last
-from ..random_state import seed_everything
-from ..training import Provenance, Row, RunFolder, Task, fit, seeded
+from ..random_state import preserve_random_state, seed_everything
+from ..training import Provenance, Row, RunFolder, Task, fit
 from .memory import check_memory
 from .recipe import Recipe
 
@@ -70,7 +70,8 @@ def train(
     log_once(f"{recipe}, in {folder}")
     if recipe.unused_neuron:
         log_once(recipe.unused_neuron)
-    with seeded(recipe.training.seed, recipe.training.threads):
+    # build() draws the weights from the recipe's seed, and fit() starts from it again.
+    with preserve_random_state():
         task, data = build(recipe, log=log_once)
     provenance = Provenance(entries, metadata, imports)
     return fit(task, data, run, resume=resume, loggers=recipe.loggers, provenance=provenance, log=log)
