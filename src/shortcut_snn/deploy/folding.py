@@ -61,7 +61,7 @@ def fold(network: M, example: Tensor | None = None) -> M:
     layer_of = _layers_before_norms(copy.deepcopy(folded).to(example.device), example)
     for path, norm in norms.items():
         if path not in layer_of:
-            raise ValueError(f"the batch norm {path} cannot be folded: no layer feeds it, and it alone")
+            raise ValueError(f"the batch norm {path} cannot be folded: no layer passes its output to this norm only")
         layer = folded.get_submodule(layer_of[path])
         _replace(folded, layer_of[path], _fold_into(layer, norm))
         _replace(folded, path, nn.Identity())

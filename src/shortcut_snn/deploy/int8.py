@@ -114,7 +114,7 @@ def to_int8(network: nn.Module, example: Tensor) -> nn.Module:
         if not takes_integers[path] or conv.padding_mode != "zeros":
             continue
         neuron: Any = neuron_of.get(path, last)
-        # A neuron that fires several spikes at once tells as many thresholds apart.
+        # A neuron that fires several spikes in a step needs a current of as many thresholds.
         quantised = Int8Conv2d(conv, float(neuron.threshold), max(SPAN, getattr(neuron, "most", 1)))
         parent, _, name = path.rpartition(".")
         setattr(network.get_submodule(parent), name, quantised)
