@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from shortcut_snn.cli import main
-from shortcut_snn.cli.gradients import _Source, measure, recipe_remedies
+from shortcut_snn.cli.gradients import Source, measure, recipe_remedies
 from shortcut_snn.recipes import changed, load_data, merged, parse_options, recipe_of, run_recipe
 from shortcut_snn.training import RunFolder, seeded
 
@@ -110,7 +110,7 @@ def test_remedies_for_a_run_are_branches_with_options_to_paste(run):
     tet = {"method": {"branches": None, "objective": {"kind": "tet"}}}
     recipe = run_recipe(RunFolder(run), tet)
     with seeded(0):
-        remedies = recipe_remedies(recipe, _Source(load_data(recipe), RunFolder(run)))
+        remedies = recipe_remedies(recipe, Source(load_data(recipe), RunFolder(run)))
     assert [remedy.group for remedy in remedies] == ["branches"] * 4
     words = shlex.split(remedies[0].text.partition("(")[2].rstrip(")"))
     pasted = [f"{key.removeprefix('--')}={value}" for key, value in zip(words[::2], words[1::2], strict=True)]

@@ -113,7 +113,7 @@ def measure(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) -> G
     if batches < 1:
         raise ValueError(f"batches must be at least 1, got {batches}")
     with seeded(recipe.training.seed, recipe.training.threads):
-        source = _Source(load_data(recipe), run)
+        source = Source(load_data(recipe), run)
         task = source.task(recipe)
         stream = itertools.islice(source.data.loaders(recipe.training.seed).train, batches)
         inputs = [task.prepare_batch(batch) for batch in stream]
@@ -131,13 +131,13 @@ def measure(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) -> G
 def measure_at_start(recipe: Recipe) -> GradientReport:
     """Measure the gradients of a recipe's network before its first step, on its first batch."""
     with seeded(recipe.training.seed, recipe.training.threads):
-        source = _Source(load_data(recipe), None)
+        source = Source(load_data(recipe), None)
         task = source.task(recipe)
         return _report(task, task.prepare_batch(next(iter(source.data.loaders(recipe.training.seed).train))))
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """The data of all measurements, and the run whose weights they use, if any."""
 
     data: Data
@@ -180,7 +180,7 @@ def _setup(task: Task) -> Setup:
     return Setup(task.model, partial(task.compute_loss, branch_weight=_initial_weight(task)))
 
 
-def _remedies(recipe: Recipe, source: _Source, setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
+def _remedies(recipe: Recipe, source: Source, setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
     """Return changes of the neurons, then changes of the recipe, each with options to paste."""
     # Calibration needs gradients through time.
     remedies = neuron_remedies(setup, batches) if calibrates(recipe.method.gradient) else []
@@ -193,7 +193,7 @@ def _remedies(recipe: Recipe, source: _Source, setup: Setup, batches: Sequence[B
     return remedies + recipe_remedies(recipe, source)
 
 
-def recipe_remedies(recipe: Recipe, source: _Source) -> list[Remedy]:
+def recipe_remedies(recipe: Recipe, source: Source) -> list[Remedy]:
     """Return changes of the recipe that rebuild the network. A trained network can only get other branches."""
     entries, options = EVOLUTIONARY if source.run is None else EVOLUTIONARY_OF_RUN
     candidates: list[tuple[RecipeChange, list[Any], str]] = [
