@@ -1,4 +1,4 @@
-"""What is measured of a layer is what autograd and counting by hand give, on our networks and on peers'."""
+"""Reports of layers agree with autograd and with counting by hand, for built-in and third-party networks."""
 
 import copy
 import math
@@ -35,7 +35,7 @@ class ByHand(nn.Module):
         return self.out(self.s2.mean(0)) + self.first.mean((0, 2), keepdim=False)[:, None]
 
 
-def test_figures_are_those_of_autograd():
+def test_reports_agree_with_autograd():
     net, x, labels = ByHand(), torch.randn(3, 20, 5), torch.randint(0, 10, (20,))
     first, second = examine(net, [(x, labels)]).layers
     loss = F.cross_entropy(net(x), labels)
@@ -67,7 +67,7 @@ def test_the_weights_of_a_projection_are_its_own():
         assert found[spikes] == pytest.approx(grad.square().mean().sqrt().item(), rel=1e-4)
 
 
-def test_looking_leaves_no_trace():
+def test_examining_changes_nothing():
     net = network(Rectangle(), "basic").eval()
     images, labels = batch()
     F.cross_entropy(net(images), labels).backward()
@@ -93,7 +93,7 @@ def test_layers_come_in_the_order_of_the_network(block):
     assert all(layer.weight_rms > 0 for layer in layers)
 
 
-def test_saturated_and_silent_layers_are_seen():
+def test_saturated_and_silent_layers():
     net = network(ATan(), threshold=1e-3)
     with torch.no_grad():
         net.layer2[0].spike1.norm.bias.fill_(50.0)
@@ -133,8 +133,7 @@ def test_a_spikingjelly_network_in_either_mode(mode):
     assert all(layer.norm > 0 and layer.weight_rms > 0 for layer in layers)
 
 
-def test_spikes_can_be_watched_without_taking_layers_apart():
-    """At the spikes the gradient is what reaches them, and the fused layer still runs."""
+def test_a_probe_at_the_spikes_keeps_layers_fused():
     net, (images, labels) = network(ATan(), "basic"), batch()
     seen = {}
 
@@ -170,17 +169,17 @@ def test_optimizers_in_backward_hooks_take_no_step(look):
     assert len(steps) == len(weights)
 
 
-@pytest.mark.parametrize("whose", ["ours", "theirs"])
+@pytest.mark.parametrize("origin", ["built-in", "third-party"])
 @pytest.mark.parametrize("look", [examine, calibrate, diagnose])
-def test_no_grad_outside_does_not_matter(look, whose):
-    if whose == "ours":
-        given = network(Rectangle(), "basic", "resnet8"), [batch()]
+def test_no_grad_outside_does_not_matter(look, origin):
+    if origin == "built-in":
+        arguments = network(Rectangle(), "basic", "resnet8"), [batch()]
     else:
-        given = spikingjelly("m"), [digits()], lambda output, labels: F.cross_entropy(output.mean(0), labels)
+        arguments = spikingjelly("m"), [digits()], lambda output, labels: F.cross_entropy(output.mean(0), labels)
     with torch.no_grad():
-        found = look(*copy.deepcopy(given))
+        found = look(*copy.deepcopy(arguments))
         assert not torch.is_grad_enabled()
-    assert str(found) == str(look(*given))
+    assert str(found) == str(look(*arguments))
 
 
 def test_norses_neurons_are_found_and_examined():

@@ -123,6 +123,8 @@ def _calibration(setup: Setup, batches: Sequence[Batch], instruction: str) -> Re
 
 
 def _with_change(setup: Setup, change: Callable[[Setup], object]) -> Callable[[], Setup]:
+    """Return a function that applies a change to a copy, for :attr:`Remedy.apply`."""
+
     def apply() -> Setup:
         copied = Setup(copy.deepcopy(setup.model), setup.loss)
         change(copied)
@@ -142,7 +144,7 @@ def _set_attribute(name: str, value: Any, setup: Setup) -> None:
 
 
 def _surrogate_options(surrogates: Sequence[Any], width: float) -> str:
-    """Return the options that give all layers such surrogates, in brackets; "" if there are none."""
+    """Return the options that give all layers surrogates of this width, in brackets; "" if no options do."""
     if len({type(surrogate) for surrogate in surrogates}) > 1:
         return ""
     try:
