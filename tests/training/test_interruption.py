@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from shortcut_snn.training import Task
-from studies.kill_runs import kill_again_and_again
+from studies.kill_runs import kill_repeatedly
 
 from .same import assert_same_run
 from .small import options, train
@@ -146,7 +146,7 @@ def test_a_run_resumes_bit_for_bit_after_sigkill(whole, tmp_path):
 def test_a_run_resumes_bit_for_bit_when_killed_while_writing(tmp_path):
     """studies/kill_runs.py kills at more points."""
     points = ("cache:30", "save:1", "text:5", "before rename:7")
-    kills, different = kill_again_and_again(tmp_path / "runs", points)
+    kills, different = kill_repeatedly(tmp_path / "runs", points)
     assert kills == len(points)
     assert different == []
 
