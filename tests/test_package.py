@@ -39,6 +39,25 @@ def test_imports_point_downwards(layer):
         assert not upwards, f"{path.relative_to(ROOT)} imports {upwards}"
 
 
+def inner_imports(path: Path) -> list[str]:
+    """Return the imports of a file that go past the ``__init__`` of another package."""
+    parts = path.relative_to(ROOT).parts
+    past = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom) or node.level != len(parts) or not node.module:
+            continue
+        package, *inner = node.module.split(".")
+        inner += [alias.name for alias in node.names if (ROOT / package / f"{alias.name}.py").is_file()]
+        if package != parts[0] and (ROOT / package).is_dir() and inner:
+            past.append(ast.unparse(node))
+    return past
+
+
+def test_packages_import_one_another_through_their_front_door():
+    past = {str(path.relative_to(ROOT)): found for path in ROOT.rglob("*.py") if (found := inner_imports(path))}
+    assert not past, past
+
+
 def files(path: Path) -> set[Path]:
     """Files of the package that a file imports, at the top or within a function."""
     found = set()
