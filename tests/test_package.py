@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -47,8 +48,10 @@ def inner_imports(path: Path) -> list[str]:
         if not isinstance(node, ast.ImportFrom) or node.level != len(parts) or not node.module:
             continue
         package, *inner = node.module.split(".")
-        inner += [alias.name for alias in node.names if (ROOT / package / f"{alias.name}.py").is_file()]
-        if package != parts[0] and (ROOT / package).is_dir() and inner:
+        if package == parts[0] or not (ROOT / package).is_dir():
+            continue
+        public = importlib.import_module(f"shortcut_snn.{package}").__all__
+        if inner or any(alias.name not in public for alias in node.names):
             past.append(ast.unparse(node))
     return past
 

@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import lightning
 import numpy as np
 import pytest
 import torch
@@ -11,7 +12,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, random_split
 from torchvision.transforms import v2
 
-import lightning
 from shortcut_snn.data import Data, Loaders, as_data
 
 
