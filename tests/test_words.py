@@ -16,8 +16,8 @@ ROOT = Path(shortcut_snn.__file__).parent
 MOST_WORDS = 30
 # Phrases that a native speaker has to decode, with the words to use in their place.
 BANNED = {
-    r"is no (?!longer|need|more)": "is not a",
-    r"are no (?!longer|more)": "are not",
+    r"(?<![Tt]here )is no (?!longer|need|more)": "is not a",
+    r"(?<![Tt]here )are no (?!longer|more)": "are not",
     r"puts? to rest|from rest|at rest": "reset, initial state",
     r"so many|so often": "N, N times",
     r"anew": "again",
@@ -52,9 +52,10 @@ def texts(path: Path) -> Iterator[tuple[int, str, bool]]:
 def sentences(text: str) -> Iterator[str]:
     """Yield the sentences of a text without its examples, literal blocks, tables and code."""
     text = re.split(r"^\s*Examples?:", text, flags=re.MULTILINE)[0]
-    text = re.sub(r"::\n\n(?:\s{4,}.*\n|\n)+|^\s*(?:\||>>>|\.\.|-{3}|={3}).*$", "\n\n", text, flags=re.MULTILINE)
+    text = re.sub(r"::\n\n(?:\s{4,}.*\n|\n)+|^\s*(?:\||>>>|\.\.|-{3}).*$", "\n\n", text, flags=re.MULTILINE)
+    text = re.sub(r"^={4,}.*?^={4,}[ =]*\n(.*?^={4,}[ =]*$)?", "\n\n", text, flags=re.MULTILINE | re.DOTALL)
     text = re.sub(r":\w+:`[^`]*`|`+[^`]*`+", "x", text)
-    yield from re.split(r"[.:;!?)]+\s|\n\s*\n|\n\s*[-*] |\n\s+\w+: ", text)
+    yield from re.split(r"[.:;!?)]+\s|\n\s*\n|\n\s*(?:[-*]|\d+\.) |\n\s+\w+: |\n``", text)
 
 
 def faults(path: Path) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Train deep spiking neural networks with shortcut back-propagation and evolutionary training.
 
-Packages and names are imported when they are asked for: whoever only runs a network loads nothing that trains.
+Packages and names are imported on first use: a program that only runs a network loads nothing for training.
 """
 
 import sys

@@ -4,8 +4,8 @@ Yu et al., "Advancing Training Efficiency of Deep Spiking Neural Networks throug
 2024, arXiv 2410.11488. This is the multi-step mode of the authors' code (``model/layer.py`` and ``util/util.py`` of
 github.com/Tab-ct/rate-based-backpropagation). The network runs twice:
 
-1. Over all time steps, without a graph. Each neuron stores its firing rate r, the mean of its spikes, and the
-   derivative of r with respect to a current c that is added at every step, with surrogates for ds/du::
+1. Over all time steps, without a graph. Each neuron stores its firing rate r, the mean of its spikes. It also stores
+   the derivative of r with respect to a current c that is added at every step, with surrogates for ds/du::
 
        dr/dc = (1 / T) * sum over t of surrogate(u_pre[t] - threshold) * k[t]
        k[1] = 1;  k[t + 1] = 1 + k[t] * d u_pre[t + 1] / d u_pre[t]

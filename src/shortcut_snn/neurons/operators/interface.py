@@ -101,7 +101,7 @@ class Source:
 
     @property
     def has_residual(self) -> bool:
-        """Whether there is a residual, as numbers or as bits."""
+        """True if there is a residual, as numbers or as bits."""
         return self.residual is not None or self.residual_bits is not None
 
 

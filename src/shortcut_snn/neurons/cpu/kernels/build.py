@@ -11,8 +11,11 @@ import numpy as np
 from numba import types
 
 TILE = 64
-"""Elements that pass all time steps together. They are few, so that their intermediate values stay in the L1 cache
-along with the streams from memory, and a constant, so that loops over a tile unroll into a few vector instructions."""
+"""Number of elements that pass all time steps together.
+
+It is small, so that intermediate values stay in the L1 cache along with the streams from memory. It is a constant, so
+that loops over a tile unroll into a few vector instructions.
+"""
 
 # Only kernels call these functions: without the wrappers for Python and C they compile faster.
 _INNER = {

@@ -1,7 +1,7 @@
 """Loads, stores and atomic counters for compiled loops, as numba intrinsics.
 
 Every buffer has an alias scope, and buffers of different scopes never overlap. Each access carries its scope as LLVM
-metadata: otherwise LLVM guards a loop over many buffers with so many overlap checks that it gives up vectorising.
+metadata. Without it, LLVM guards a loop over many buffers with overlap checks, and gives up vectorising.
 The element type tells how a float32 is stored: ``float32`` as it is, ``uint16`` as bfloat16, ``int16`` as float16.
 Numba has neither half type.
 """

@@ -3,8 +3,8 @@
 The forward pass saves nothing but x and the residual. A Triton program handles some tiles of positions and channels,
 one after the other. For each tile it
 
-1. recomputes the forward pass, and stores the values that the backward pass needs to ``scratch``, which is only as
-   large as the tiles in progress and so stays in the cache;
+1. recomputes the forward pass, and stores the values that the backward pass needs to ``scratch``. That buffer is only
+   as large as the tiles in progress, so it stays in the cache;
 2. goes back through time, writes the gradient of the current, and adds to its sums per channel.
 
 It reads what the forward kernel reads, grad_spikes, and if not None grad_final. It writes, if not None, grad_current
