@@ -33,7 +33,7 @@ class PeakMemory:
 
     @property
     def available(self) -> bool:
-        """Whether the system can measure it: a CPU needs Linux with a writable ``/proc/self/clear_refs``."""
+        """True if the system can measure it: a CPU needs Linux with a writable ``/proc/self/clear_refs``."""
         return self.device == "cuda" or (self.device == "cpu" and os.access(_RESET_PEAK, os.W_OK))
 
     def start(self) -> None:

@@ -28,7 +28,7 @@ class Verdict:
 
     @property
     def is_dead(self) -> bool:
-        """Whether no spikes or no gradient pass a layer."""
+        """True if no spikes or no gradient pass a layer."""
         return self.kind in ("silent", "saturated", "no gradient")
 
     @property

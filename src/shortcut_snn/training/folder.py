@@ -104,12 +104,12 @@ class RunFolder:
 
     @property
     def is_run(self) -> bool:
-        """Whether the folder holds a run."""
+        """True if the folder holds a run."""
         return self.recipe.is_file()
 
     @property
     def is_finished(self) -> bool:
-        """Whether the folder's run is finished."""
+        """True if the run of the folder is finished."""
         return self.result.is_file()
 
     # Starting and resuming.

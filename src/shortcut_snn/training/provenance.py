@@ -18,7 +18,7 @@ from ..components import write
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a run's folder and its network files record about their origin.
+    """The origin of a run, as its folder and its network files record it.
 
     Args:
         entries: the recipe, as nested mappings; a resumed run must have the same.
