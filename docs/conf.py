@@ -1,6 +1,5 @@
-"""How the documentation is built: ``make docs``."""
+"""The configuration of Sphinx, for ``make docs``."""
 
-import inspect
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -11,9 +10,9 @@ from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+import shortcut_snn.recipes  # noqa: F401  (registers all components)
 from shortcut_snn import __version__
-from shortcut_snn.cli.components import kinds
-from shortcut_snn.components import Kind, options
+from shortcut_snn.components import KINDS, Kind, first_sentence, option_help, type_text
 from shortcut_snn.deploy import TRAINED, card, names
 
 project = "shortcut-snn"
@@ -49,49 +48,48 @@ copybutton_line_continuation_character = "\\"
 
 
 def cell(text: Any) -> str:
-    """Return a docstring's text as it stands in a Markdown table."""
+    """Return the text of a docstring as a cell of a Markdown table."""
     text = re.sub(r":\w+:`[~.]*([^`]+)`", r"``\1``", " ".join(str(text).split()))
     text = re.sub(r"`([^`<]+) <[^>]+>`_", r"\1", text).rstrip(":")
     return text.replace("|", r"\|")
 
 
 def tables(kind: Kind) -> Iterator[str]:
-    """Yield the lines of a kind's tables: its components, and what their options mean."""
-    yield "| `kind` | what it is | options and defaults |\n|---|---|---|"
-    meanings: dict[tuple[str, str, str], list[str]] = {}
-    for name in kind:
-        settings = kind[name]
-        own = options(settings)
-        first = (inspect.getdoc(settings) or "").split("\n\n")[0]
-        said = ", ".join(f"`{each.name}={each.default}`" for each in own)
-        yield f"| `{name}` | {cell(first)} | {cell(said)} |"
-        # Those of torch and Lightning are described there.
-        if getattr(settings, "factory", settings).__module__.startswith("shortcut_snn"):
-            for each in own:
-                meanings.setdefault((each.name, each.hint, each.help), []).append(name)
-    if meanings:
-        yield "\n| option | type | meaning |\n|---|---|---|"
-    for (option, hint, text), owners in meanings.items():
-        whose = "" if len(owners) == len(list(kind)) else f" (of {', '.join(owners)})"
-        yield f"| `{option}`{whose} | {cell(hint)} | {cell(text)} |"
+    """Yield the lines of a table of a kind's components, and of a table of their options."""
+    yield "| `kind` | description | options and defaults |\n|---|---|---|"
+    owners: dict[tuple[str, str, str], list[str]] = {}
+    for name, component in kind.items():
+        defaults = ", ".join(f"`{option.name}={option.value}`" for option in component.options.values())
+        yield f"| `{name}` | {cell(first_sentence(component))} | {cell(defaults)} |"
+        # PyTorch and Lightning document the options of their own classes.
+        if component.factory.__module__.startswith("shortcut_snn"):
+            texts = option_help(component)
+            for option in component.options.values():
+                row = (option.name, type_text(option.annotation), texts[option.name])
+                owners.setdefault(row, []).append(name)
+    if owners:
+        yield "\n| option | type | description |\n|---|---|---|"
+    for (option, type_name, text), components in owners.items():
+        only = "" if len(components) == len(kind) else f" (of {', '.join(components)})"
+        yield f"| `{option}`{only} | {cell(type_name)} | {cell(text)} |"
 
 
 class Components(SphinxDirective):
-    """``components``: a section for each kind of component, made from what is registered."""
+    """The directive ``components``: a section for each kind of registered component."""
 
     def run(self) -> list[nodes.Node]:
         """Return the sections."""
         sections: list[nodes.Node] = []
-        for kind in kinds().values():
+        for kind in KINDS.values():
             section = nodes.section(ids=[nodes.make_id(f"components-{kind.name}")])
-            section += nodes.title(text=kind.name.capitalize())
+            section += nodes.title(text=kind.name.capitalize().replace("_", " "))
             self.state.nested_parse(StringList("\n".join(tables(kind)).splitlines()), 0, section)
             sections.append(section)
         return sections
 
 
 class Trained(SphinxDirective):
-    """``trained``: a table of the networks that come with the package, made from their cards."""
+    """The directive ``trained``: a table of the trained networks in the package, from their cards."""
 
     def run(self) -> list[nodes.Node]:
         """Return the table."""
@@ -101,11 +99,11 @@ class Trained(SphinxDirective):
             "|---|---|---|---|---|---|---|---|---|",
         ]
         for name in names(TRAINED):
-            said = card(name, TRAINED)
-            energy = [f"{value / 1000:,.0f}" for value in (said.energy or {}).values()] or ["-"] * 4
+            network = card(name, TRAINED)
+            energy = [f"{value / 1000:,.0f}" for value in (network.energy or {}).values()] or ["-"] * 4
             lines.append(
-                f"| `{name}` | {said.data['name']} | {100 * said.accuracy['test']:.2f} % | "
-                f"{said.data['samples']['test']:,} | {' | '.join(energy)} | {said.data['licence']} |"
+                f"| `{name}` | {network.data['name']} | {100 * network.accuracy['test']:.2f} % | "
+                f"{network.data['samples']['test']:,} | {' | '.join(energy)} | {network.data['licence']} |"
             )
         node = nodes.container()
         self.state.nested_parse(StringList(lines), 0, node)
@@ -113,19 +111,19 @@ class Trained(SphinxDirective):
 
 
 def inline_math(translator: Any, node: nodes.math) -> None:
-    """Write a formula in a line as MathML, which browsers draw by themselves: no script, no network."""
+    """Write an inline formula as MathML, which browsers render without a script."""
     translator.body.append(convert(node.astext()))
     raise nodes.SkipNode
 
 
 def display_math(translator: Any, node: nodes.math_block) -> None:
-    """Write a formula on a line of its own."""
+    """Write a displayed formula as MathML."""
     translator.body.append(f"<div>{convert(node.astext(), display='block')}</div>")
     raise nodes.SkipNode
 
 
 def setup(app: Sphinx) -> None:
-    """Add what is ours."""
+    """Register the directives and the renderer of formulas."""
     app.add_directive("components", Components)
     app.add_directive("trained", Trained)
     app.add_html_math_renderer("mathml", (inline_math, None), (display_math, None))
