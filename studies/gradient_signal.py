@@ -46,7 +46,7 @@ def main() -> None:
     stream = itertools.islice(data.loaders(seed=0).train, options.batches)
     batches = [((images / 255 - mean) / std, labels) for images, labels in stream]
     rows = []
-    for depth, (name, surrogate), (path, (taps, objective, balance)) in itertools.product(
+    for depth, (name, surrogate), (path, (taps, objective, branch_weight)) in itertools.product(
         ("resnet18", "resnet34"), SURROGATES.items(), PATHS.items()
     ):
         torch.manual_seed(0)
@@ -56,7 +56,7 @@ def main() -> None:
         if options.calibrate:
             calibrate(net, batches[:1])
         model = Shortcut(net.to(memory_format=torch.channels_last), taps, num_classes=10)
-        reports = [measure_gradients(model, images, labels, objective, balance) for images, labels in batches]
+        reports = [measure_gradients(model, images, labels, objective, branch_weight) for images, labels in batches]
         row = {
             "network": depth,
             "surrogate": name,
