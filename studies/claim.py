@@ -437,7 +437,7 @@ def recipes(lab: Lab) -> None:
         better(f"weight decay {factor * weight_decay:g}", {"optimizer": {"weight_decay": factor * weight_decay}})
     better("no label smoothing", {"task": {"label_smoothing": 0.0}})
     better("cutout", {"data": {"augment": ["crop", "flip", "cutout"]}})
-    better("average 0.998", {"training": {"average": 0.998}})
+    better("average 0.998", {"training": {"ema_decay": 0.998}})
     better("T = 4", {"network": {"time_steps": 4}}, keep=False)
     better("twice as wide", {"network": {"width": 2 * lab.recipe(best, lr=None, epochs=1).network.width}}, keep=False)
 

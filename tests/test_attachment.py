@@ -124,26 +124,27 @@ class Means(nn.Module):
 
 @contextmanager
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Tensor]]:
-    """What is kept for the backward pass within a block, by its memory; parameters are there anyway."""
-    real, kept = torch.autograd.graph.saved_tensors_hooks, dict[int, Tensor]()
+    """Collect the tensors that are saved for the backward pass within a block, by their memory, without parameters."""
+    real, saved = torch.autograd.graph.saved_tensors_hooks, dict[int, Tensor]()
 
     def hooks(pack: Callable[[Tensor], Any], unpack: Callable[[Any], Tensor]) -> Any:
         def packed(x: Tensor) -> Any:
-            found = pack(x)
-            whole = [found] if isinstance(found, Tensor) else found if isinstance(found, tuple) else None
-            inside = whole or [each.cell_contents for each in found.__closure__]
-            for each in inside:
-                tensor = getattr(each, "bits", each)
-                if isinstance(tensor, Tensor) and not (tensor.is_leaf and tensor.requires_grad):
-                    kept[tensor.untyped_storage()._cdata] = tensor
-            return found
+            handle = pack(x)
+            # The hooks of pack=True return (tensor, version), or a method of the object that holds the bits.
+            if isinstance(handle, tuple):
+                tensor = handle[0]
+            else:
+                tensor = handle if isinstance(handle, Tensor) else handle.__self__.bits
+            if not (tensor.is_leaf and tensor.requires_grad):
+                saved[tensor.untyped_storage()._cdata] = tensor
+            return handle
 
         return real(packed, unpack)
 
     with monkeypatch.context() as patch:
         patch.setattr(torch.autograd.graph, "saved_tensors_hooks", hooks)
         with hooks(lambda x: x, lambda x: x):
-            yield kept
+            yield saved
 
 
 # Convolutions, linear layers and attention; neurons of three libraries, and of none.

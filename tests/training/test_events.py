@@ -56,7 +56,7 @@ def test_it_can_be_tested_again_on_the_same_split_only(run: Path) -> None:
     assert evaluate(run).metrics == pytest.approx(result["test_last"], abs=1e-6)
     recipe = read_recipe(run / "recipe.yaml")
     write_recipe(changed(recipe, {"data": {"seed": 1}}), run / "recipe.yaml")
-    with pytest.raises(ValueError, match=r"or their split are no longer those of the run, .*listed in .*split.txt"):
+    with pytest.raises(ValueError, match=r"split.*split\.txt"):
         evaluate(run)
     write_recipe(recipe, run / "recipe.yaml")
 

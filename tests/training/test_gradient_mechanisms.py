@@ -358,7 +358,7 @@ def test_what_does_not_go_together_is_refused() -> None:
         SLTT()(nn.Sequential(nn.Linear(2, 2)), [], num_classes=2)
     with pytest.raises(ValueError, match="gradient rate has no logits of single time steps, which tet needs"):
         check_gradient(Rate(), TET())
-    with pytest.raises(ValueError, match="calibrate needs gradients through time, which gradient rate has not"):
+    with pytest.raises(ValueError, match=r"calibrate.*rate"):
         check_gradient(Rate(), LogitSum(), calibrate=True)
     for gradient in (BPTT(), SLTT(), Shortcut):
         check_gradient(gradient, TET(), calibrate=True)
