@@ -6,6 +6,7 @@ and whether the branches' gradients are all 0.
 
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -66,8 +67,10 @@ def main() -> None:
             gradients(ddp, x[:, : 1 + rank], labels[: 1 + rank], objective, 0.5)
             gradients(ddp, x[:, mine], labels[mine], objective, 0.5)
     if rank == 0:
-        print(json.dumps(report))
-    torch.distributed.destroy_process_group()
+        print(json.dumps(report), flush=True)
+    # Wait for the other process, then end at once: torch can deadlock when it destroys DDP after its process group.
+    torch.distributed.barrier()
+    os._exit(0)
 
 
 if __name__ == "__main__":
