@@ -92,7 +92,7 @@ def _other_columns(results: Sequence[dict[str, Any]]) -> dict[str, float]:
         if name in COSTS:
             columns[name] = median(values) if values else math.nan
         else:
-            # A gradient that never arrives has a ratio of 0, of which there is no geometric mean.
+            # A gradient that never arrives has a ratio of 0, and a geometric mean cannot include 0.
             columns[name] = 0.0 if 0 in values else geometric_mean(values)
     return columns
 

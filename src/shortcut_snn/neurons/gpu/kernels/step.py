@@ -57,7 +57,7 @@ def _load_channels(code: Iterable[Instruction], results: Iterable[str], mask: st
 
 
 def _load_states(name: str, pointer: str, shape: str, states: range) -> list[str]:
-    """Load states, or their gradients; zeros if there is no buffer."""
+    """Load states or their gradients, or zeros without a buffer."""
     return [
         f"{name}{k} = load({pointer} + {k} * whole + at, inside) if {pointer} is not None "
         f"else tl.zeros([{shape}], tl.float32)"
