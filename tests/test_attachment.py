@@ -17,7 +17,7 @@ from shortcut_snn.neurons import LIF, ATan
 from shortcut_snn.recipes import PRESETS, recipe_of
 
 from .deep_peers import DEEP, DEPTH, digits, spikingjelly
-from .method.zoo import ZOO
+from .introspection.zoo import ZOO
 
 
 def ratios(model: Shortcut, x: Tensor, labels: Tensor) -> list[float]:

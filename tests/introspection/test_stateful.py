@@ -9,7 +9,7 @@ from torchmetrics import MeanMetric
 from shortcut_snn import LogitSum, Shortcut, attach
 from shortcut_snn.neurons import ATan, straight_through
 
-from .toys import Staged, small
+from ..method.toys import Staged, small
 
 
 class Stateful(nn.Module):

@@ -17,8 +17,8 @@ from shortcut_snn import LossSum, Shortcut, TimeLoop, attach
 from shortcut_snn.method.taps import Unfold
 from shortcut_snn.neurons import LIF
 
-from .peers import CLASSES, LABELS, PEERS, STEPS, Peer, Plain, frames, integrating, snntorch_step, spikingjelly
-from .toys import small
+from ..method.peers import CLASSES, LABELS, PEERS, STEPS, Peer, Plain, frames, integrating, snntorch_step, spikingjelly
+from ..method.toys import small
 
 peers = pytest.mark.parametrize("peer", PEERS.values(), ids=PEERS)
 

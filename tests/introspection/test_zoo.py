@@ -13,7 +13,7 @@ from shortcut_snn import Shortcut, attach
 from shortcut_snn.introspection import alter
 from shortcut_snn.method.calls import inputs_of
 
-from .toys import hooks
+from ..method.toys import hooks
 from .zoo import CLASSES, ZOO, Entry
 
 AXES = ({"batch_axis": 0}, {"batch_axis": 1}, {"loop": "input"})
