@@ -62,7 +62,7 @@ def tables(kind: Kind) -> Iterator[str]:
         defaults = ", ".join(f"`{option.name}={option.value}`" for option in component.options.values())
         yield f"| `{name}` | {cell(first_sentence(component))} | {cell(defaults)} |"
         # PyTorch and Lightning document the options of their own classes.
-        if component.factory.__module__.startswith("shortcut_snn"):
+        if component.definition.__module__.startswith("shortcut_snn"):
             texts = option_help(component)
             for option in component.options.values():
                 row = (option.name, type_text(option.annotation), texts[option.name])

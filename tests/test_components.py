@@ -197,9 +197,9 @@ def test_every_built_in_option_has_help():
         if not isinstance(kind, Kind):
             continue
         for component in kind.values():
-            module = component.factory.__module__
+            module = component.definition.__module__
             # Components of docstring examples are in no module; those of torch have no help.
-            if module.startswith("shortcut_snn") and hasattr(sys.modules[module], component.factory.__name__):
+            if module.startswith("shortcut_snn") and hasattr(sys.modules[module], component.definition.__name__):
                 missing = [name for name, text in option_help(component).items() if not text]
                 assert not missing, f"{kind.name} {component.name}: {missing}"
 

@@ -51,11 +51,13 @@ def family(name: str, events: bool = False) -> tuple[nets.SpikingNetwork, Networ
     return activated(spec.build(), spec.inputs.channels), spec
 
 
-def small(events: bool = False, **options: object) -> tuple[nets.SpikingNetwork, NetworkSpec]:
+def small(
+    events: bool = False, kind: type[nets.SpikingResNet] = nets.SpikingResNet, **options: object
+) -> tuple[nets.SpikingNetwork, NetworkSpec]:
     """Return a network of two blocks, for slow exports, and a specification that is right about its inputs only."""
     channels = 2 if events else 3
-    network = nets.SpikingResNet(
-        [1, 1], [4, 8], CLASSES, STEPS, in_channels=channels, make_neuron=LIF,
+    network = kind(
+        [1, 1], CLASSES, STEPS, width=4, in_channels=channels, make_neuron=LIF,
         **options,  # type: ignore[arg-type]
     )  # fmt: skip
     return activated(network, channels), make_spec(events)
@@ -64,7 +66,7 @@ def small(events: bool = False, **options: object) -> tuple[nets.SpikingNetwork,
 def small_vgg(pooling: str) -> tuple[nets.SpikingNetwork, NetworkSpec]:
     """Return a VGG of two stages with PLIF neurons, and a specification that is right about its inputs only."""
     network = nets.SpikingVGG(
-        [[4], [8]], CLASSES, STEPS, pooling=pooling, make_neuron=lambda: PLIF(0.4),
+        [[1], [2]], pooling, CLASSES, STEPS, width=4, make_neuron=lambda: PLIF(0.4),
     )  # type: ignore[arg-type]  # fmt: skip
     return activated(network), make_spec()
 

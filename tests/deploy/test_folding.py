@@ -63,11 +63,11 @@ def test_a_network_without_an_example_needs_one():
 
 
 def test_batch_norms_that_cannot_be_folded_are_named():
-    network = activated(nets.SpikingResNet([1], [4], 10, 2))
+    network = activated(nets.SpikingResNet([1], 10, 2, width=4))
     network.layer1[0].spike1.norm.running_mean = None
     with pytest.raises(ValueError, match=r"layer1\.0\.spike1\.norm has no running statistics"):
         fold(network)
-    network = activated(nets.SpikingResNet([1], [4], 10, 2))
+    network = activated(nets.SpikingResNet([1], 10, 2, width=4))
     network.stem.pool = nn.Sequential(nn.ReLU(), nn.BatchNorm2d(4))
     with pytest.raises(ValueError, match=r"stem\.pool\.1 cannot be folded"):
         fold(network)

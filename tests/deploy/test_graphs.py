@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 
+from shortcut_snn import nets
 from shortcut_snn.deploy import OnnxRuntime, export_network
 from shortcut_snn.deploy.check import network_logits
 
@@ -19,7 +20,7 @@ from .networks import batch, family, small, small_vgg
 pytestmark = pytest.mark.filterwarnings("ignore")
 CASES = {
     "basic": (lambda: small(block="basic"), False),
-    "sew, hidden layer, streaming": (lambda: small(True, block="sew", hidden=6), True),
+    "sew, hidden layer, streaming": (lambda: small(True, nets.SpikingResNet19, block="sew"), True),
     "ms, events": (lambda: small(True, block="ms"), False),
     "large stem, streaming": (lambda: small(block="ms", stem="large"), True),
     "transformer": (lambda: family("qkformer"), False),

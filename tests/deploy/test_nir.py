@@ -62,7 +62,7 @@ def test_networks_of_events(name, tmp_path):
 @pytest.mark.parametrize(("kind", "decay"), [("lif", 0.5), ("lif", 0.7), ("lif", 0.0), ("if", 1.0), ("plif", 0.3)])
 def test_time_constants_give_the_decay_at_dt(kind, decay):
     make = IF if kind == "if" else lambda: {"lif": LIF, "plif": PLIF}[kind](decay)
-    network = activated(nets.SpikingResNet([1], [4], 10, 3, make_neuron=make))
+    network = activated(nets.SpikingResNet([1], 10, 3, width=4, make_neuron=make))
     node = nir_graph(fold(network), make_spec()).nodes["stem.spike"]
     assert type(node) is (nir.IF if kind == "if" else nir.LIF)
     assert node.input_type["input"].tolist() == [4, 16, 16]

@@ -137,7 +137,7 @@ def test_counts_agree_with_spikingjelly_on_its_transformers(make):
 @pytest.mark.parametrize(
     ("make", "block"),
     [(nets.spiking_resnet19, block) for block in ("basic", "sew", "ms")]
-    + [(nets.spiking_qkformer, block) for block in ("sew", "ms")],
+    + [(nets.SpikingTransformer, block) for block in ("sew", "ms")],
 )
 def test_counts_agree_with_spikingjelly_on_built_in_networks(make, block):
     net = make(10, 2, width=8, block=block, make_neuron=lambda: LIF(0.25))

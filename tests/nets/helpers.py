@@ -13,7 +13,7 @@ VGGS = [name for name in components.network if name.startswith("vgg")]
 
 def by_name(name: str, *sizes: int, **options: Any) -> nets.SpikingNetwork:
     """Build a built-in network by its name."""
-    return getattr(nets, f"spiking_{name}")(*sizes, **options)
+    return components.network[name].factory(*sizes, **options)
 
 
 def awake(network: nets.SpikingNetwork, x: Tensor) -> nets.SpikingNetwork:
@@ -32,7 +32,7 @@ def awake(network: nets.SpikingNetwork, x: Tensor) -> nets.SpikingNetwork:
 def two_stages(kind: type[nets.SpikingResNet] = nets.SpikingResNet) -> nets.SpikingResNet:
     """Return the same small channels-last network at each call."""
     torch.manual_seed(0)
-    return kind([1, 1], [8, 16], 3, 2).to(memory_format=torch.channels_last)
+    return kind([1, 1], 3, 2, width=8).to(memory_format=torch.channels_last)
 
 
 def batch(seed: int) -> Tensor:

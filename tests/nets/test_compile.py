@@ -23,7 +23,7 @@ Step = tuple[Tensor, list[Tensor], dict[str, Tensor]]
 
 def small(block: str = "basic") -> nets.SpikingResNet:
     torch.manual_seed(0)
-    network = nets.SpikingResNet([1, 1], [4, 8], 3, 2, block=block, make_neuron=lambda: PLIF(surrogate=ATan()))
+    network = nets.SpikingResNet([1, 1], 3, 2, width=4, block=block, make_neuron=lambda: PLIF(surrogate=ATan()))
     return network.to(memory_format=torch.channels_last)
 
 

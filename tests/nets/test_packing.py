@@ -15,7 +15,7 @@ from ..compiling import FULLGRAPH
 
 def small(stem: str = "small") -> nets.SpikingResNet:
     torch.manual_seed(0)
-    return nets.SpikingResNet([1, 1], [8, 16], 3, 2, stem=stem).to(memory_format=torch.channels_last)
+    return nets.SpikingResNet([1, 1], 3, 2, width=8, stem=stem).to(memory_format=torch.channels_last)
 
 
 def results(network: nn.Module, packing: str, amp: bool = False) -> tuple[Tensor, list[Tensor]]:

@@ -68,7 +68,7 @@ def by_hand(network: nets.SpikingTransformer, frames: Tensor, block: str) -> Ten
 def test_values_and_gradients_equal_plain_operations(block: str) -> None:
     make = partial(LIF, surrogate=ATan())
     network = nets.SpikingTransformer(
-        [1, 2], [6, 12], 4, 3, heads=2, expansion=2, in_channels=2, make_neuron=make, block=block
+        4, 3, width=6, blocks=(1, 2), heads=2, expansion=2, in_channels=2, make_neuron=make, block=block
     ).double()
     randomise(network)
     frames = torch.rand(3, 2, 2, 8, 8, dtype=torch.float64)
@@ -84,7 +84,7 @@ def test_values_and_gradients_equal_plain_operations(block: str) -> None:
 @pytest.mark.parametrize("block", ["sew", "ms"])
 def test_fused_neurons_over_channels_last_tokens(block: str) -> None:
     """The kernels on channels-last memory against plain PyTorch on contiguous memory."""
-    network = nets.spiking_qkformer(5, 2, width=8, heads=2, block=block)
+    network = nets.SpikingTransformer(5, 2, width=8, heads=2, block=block)
     images, results = torch.randn(4, 3, 16, 16), []
     for backend, layout in (("eager", torch.contiguous_format), ("auto", torch.channels_last)):
         network.to(memory_format=layout).zero_grad()
@@ -97,7 +97,7 @@ def test_fused_neurons_over_channels_last_tokens(block: str) -> None:
 
 
 def test_branches_tap_stages_or_blocks() -> None:
-    network = nets.spiking_qkformer(3, 2, width=4, blocks=(1, 2, 2))
+    network = nets.SpikingTransformer(3, 2, width=4, blocks=(1, 2, 2))
     assert stage_ends(network) == ["layer1", "layer2"]
     blocks = ["layer1.0", "layer2.0", "layer2.1", "layer3.0", "layer3.1"]
     assert every_block(network) == blocks[:-1]
@@ -109,7 +109,7 @@ def test_branches_tap_stages_or_blocks() -> None:
 
 
 def test_calibration_preserves_the_gradient() -> None:
-    network = nets.spiking_qkformer(5, 2, width=8, heads=2, block="sew", blocks=(1, 1, 3))
+    network = nets.SpikingTransformer(5, 2, width=8, heads=2, block="sew", blocks=(1, 1, 3))
     batch = torch.randn(8, 3, 16, 16), torch.arange(8) % 5
     before = examine(network, [batch]).factors[0]
     widths = calibrate(network, [batch])
@@ -126,9 +126,9 @@ def test_calibration_preserves_the_gradient() -> None:
         ({"heads": 0}, "heads"),
         ({"expansion": 0}, "expansion"),
         ({"blocks": (1, 0)}, r"blocks\[1\]"),
-        ({"blocks": ()}, "blocks and widths"),
+        ({"blocks": ()}, "blocks"),
     ],
 )
 def test_bad_options_are_refused(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        nets.spiking_qkformer(3, 2, **{"width": 4, **options})
+        nets.SpikingTransformer(3, 2, **{"width": 4, **options})

@@ -28,7 +28,7 @@ def by_hand(network: nets.SpikingVGG, frames: Tensor, pool) -> Tensor:
 @pytest.mark.parametrize(("pooling", "pool"), [("max", F.max_pool2d), ("average", F.avg_pool2d)])
 def test_values_and_gradients_equal_plain_operations(pooling: str, pool) -> None:
     make = partial(LIF, surrogate=ATan())
-    network = nets.SpikingVGG([[3, 4], [5], [6, 6]], 4, 3, pooling=pooling, in_channels=2, make_neuron=make).double()
+    network = nets.SpikingVGG([[1, 2], [3], [2, 2]], pooling, 4, 3, width=3, in_channels=2, make_neuron=make).double()
     randomise(network)
     frames = torch.rand(3, 2, 2, 8, 8, dtype=torch.float64)
     logits, expected = network(frames), by_hand(network, frames, pool)
@@ -73,14 +73,14 @@ def test_a_branch_taps_spikes_at_each_pooling_level() -> None:
 
 
 @pytest.mark.parametrize(
-    ("widths", "options", "message"),
+    ("widths", "pooling", "message"),
     [
-        ([], {}, r"widths \[\]"),
-        ([[2], []], {}, r"widths \[\[2\], \[\]\]"),
-        ([[2], [2, 0]], {}, r"widths\[1\]\[1\]"),
-        ([[2]], {"pooling": "sum"}, "sum.*max, average"),
+        ([], "max", r"widths \[\]"),
+        ([[2], []], "max", r"widths \[\[2\], \[\]\]"),
+        ([[2], [2, 0]], "max", r"widths\[1\]\[1\]"),
+        ([[2]], "sum", "sum.*max, average"),
     ],
 )
-def test_bad_sizes_are_refused(widths, options: dict, message: str) -> None:
+def test_bad_sizes_are_refused(widths, pooling: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        nets.SpikingVGG(widths, 3, 2, **options)
+        nets.SpikingVGG(widths, pooling, 3, 2)

@@ -1,5 +1,6 @@
 """Describe the options of a component for help texts and tables."""
 
+import functools
 import inspect
 import types
 import typing
@@ -17,7 +18,7 @@ def option_help(target: Component | type) -> dict[str, str]:
     """
     import docstring_parser
 
-    factory: Any = target.factory if isinstance(target, Component) else target
+    factory: Any = target.definition if isinstance(target, Component) else target
     sources = [factory]
     if not isinstance(factory, type):
         sources.append(typing.get_type_hints(factory).get("return"))
@@ -33,8 +34,12 @@ def option_help(target: Component | type) -> dict[str, str]:
 
 
 def first_sentence(component: Component) -> str:
-    """Return the first paragraph of a component's docstring, on one line."""
-    return " ".join((inspect.getdoc(component.factory) or "").split("\n\n")[0].split())
+    """Return the first paragraph of a component's docstring, on one line, and the arguments of a variant."""
+    text = " ".join((inspect.getdoc(component.definition) or "").split("\n\n")[0].split())
+    if not isinstance(component.factory, functools.partial):
+        return text
+    given = inspect.signature(component.definition).bind_partial(*component.factory.args, **component.factory.keywords)
+    return f"{text} With {', '.join(f'{name} {value}' for name, value in given.arguments.items())}."
 
 
 def type_text(annotation: Any) -> str:

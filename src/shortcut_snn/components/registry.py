@@ -2,12 +2,12 @@
 
 import dataclasses
 import difflib
+import functools
 import inspect
 import os
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class Component:
     Args:
         kind: name of the kind.
         name: the name under which recipes refer to it.
-        factory: the class or function.
+        factory: the class or function, or a variant of one: a ``functools.partial``.
         options: its options by name.
     """
 
@@ -54,7 +54,12 @@ class Component:
             raise TypeError(f"{self.kind} {self.name!r} has no option {min(unknown)!r}")
         return Config(self, {name: option.value for name, option in self.options.items()} | values)
 
-    @cached_property
+    @property
+    def definition(self) -> Any:
+        """The class or function itself, also if the factory is a variant of it."""
+        return _definition(self.factory)
+
+    @functools.cached_property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
         """The parameters of the factory."""
         return inspect.signature(self.factory).parameters
@@ -146,6 +151,8 @@ class Kind(dict[str, Component]):
     def __call__(self, name: str) -> Callable[[T], T]:
         """Register the decorated class or function under a name.
 
+        A variant is a ``functools.partial``: positional arguments are fixed, keyword arguments are its defaults.
+
         Raises:
             ValueError: the name is taken, or an option has a reserved name.
         """
@@ -214,7 +221,8 @@ def options_of(target: Any, context: Iterable[str] = ()) -> dict[str, Option]:
             for field in dataclasses.fields(target)
         ]
     else:
-        hints = _hints(getattr(target, "__init__") if isinstance(target, type) else target)  # noqa: B009
+        definition = _definition(target)
+        hints = _hints(getattr(definition, "__init__") if isinstance(definition, type) else definition)  # noqa: B009
         options = [
             Option(parameter.name, hints.get(parameter.name, Any), parameter.default)
             for parameter in inspect.signature(target).parameters.values()
@@ -243,8 +251,13 @@ def _in_yaml(value: Any) -> bool:
     return isinstance(value, bool | int | float | str | os.PathLike | dict | None)
 
 
+def _definition(factory: Any) -> Any:
+    return factory.func if isinstance(factory, functools.partial) else factory
+
+
 def _origin(factory: Any) -> tuple[str, str]:
-    return factory.__module__, factory.__qualname__
+    definition = _definition(factory)
+    return definition.__module__, definition.__qualname__
 
 
 def suggestion(word: str, choices: Iterable[str]) -> str:

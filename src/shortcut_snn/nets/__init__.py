@@ -5,6 +5,7 @@ from .layers import SpikeConv2d, SpikeMaxPool2d, channels_last
 from .network import SpikingNetwork, build_network
 from .resnet import (
     SpikingResNet,
+    SpikingResNet19,
     spiking_resnet8,
     spiking_resnet18,
     spiking_resnet19,
@@ -13,7 +14,7 @@ from .resnet import (
     spiking_resnet110,
 )
 from .stems import Stem
-from .transformer import SelfAttention, SpikingTransformer, TokenAttention, TransformerBlock, spiking_qkformer
+from .transformer import SelfAttention, SpikingTransformer, TokenAttention, TransformerBlock
 from .vgg import SpikingVGG, spiking_vgg11, spiking_vgg16, spiking_vggsnn
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "SpikeMaxPool2d",
     "SpikingNetwork",
     "SpikingResNet",
+    "SpikingResNet19",
     "SpikingTransformer",
     "SpikingVGG",
     "Stem",
@@ -33,7 +35,6 @@ __all__ = [
     "TransformerBlock",
     "build_network",
     "channels_last",
-    "spiking_qkformer",
     "spiking_resnet8",
     "spiking_resnet18",
     "spiking_resnet19",

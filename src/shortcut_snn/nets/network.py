@@ -19,13 +19,18 @@ class SpikingNetwork(nn.Module):
     """Base class of networks: features of every time step, then a linear readout.
 
     A subclass sets ``stage_names``, implements :meth:`features`, and creates ``classifier`` as its last submodule.
+    The built-in networks take all of these arguments; the constructor of this class takes the first four.
 
     Args:
         num_classes: width of the logits.
-        time_steps: T.
+        time_steps: number of time steps T.
         in_channels: 3 for colour, 1 for grey, 2 for event frames (polarities).
         readout: ``"mean"`` averages over time before the linear layer and returns ``[N, num_classes]``;
             ``"sequence"`` returns the logits of every step, ``[T, N, num_classes]``.
+        make_neuron: creates each layer's neuron; the paper's LIF by default.
+        norm: ``"bn"`` or ``"tdbn"``, batch normalisation that starts at the threshold.
+        classifier_std: standard deviation of the classifier's initial weights, with biases of 0: a number, or
+            ``"1/inputs"`` for one over its inputs. None for torch's initialisation.
 
     Raises:
         ValueError: a size is not positive, or the readout is unknown.

@@ -1,6 +1,8 @@
 """Spiking ResNets for static images or event frames, as in the paper's experiments."""
 
 from collections.abc import Sequence
+from functools import partial
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -16,74 +18,68 @@ from .stems import MembraneStem, Stem, StemKind
 class SpikingResNet(SpikingNetwork):
     """A ResNet of spiking blocks: stem, stages ``layer1``, ``layer2``, ..., mean over space, linear readout.
 
+    It also takes the options of :class:`SpikingNetwork`.
+
     Args:
         blocks: blocks of each stage.
-        widths: channels of each stage; the stem has the first.
         num_classes: width of the logits.
         time_steps: number of time steps T.
-        in_channels: 3 for colour, 1 for grey, 2 for event frames (polarities).
+        width: channels of the stem and the first stage; each further stage has twice as many.
         stem: ``"small"`` (3x3, stride 1) or ``"large"`` (7x7, stride 2 and pooling).
-        make_neuron: creates each layer's neuron; the paper's LIF by default.
-        readout: ``"mean"`` averages over time before the linear layer and returns ``[N, num_classes]``;
-            ``"sequence"`` returns the logits of every step, ``[T, N, num_classes]``.
-        hidden: width of a spiking fully connected layer before the classifier, or 0 for none.
         block: ``"basic"`` (the paper's ``spike(f(x) + x)``), ``"sew"`` (``spike(f(x)) + x``), ``"ms"``
             (``f(spike(x)) + x``), or ``"plain"`` (``spike(f(x))``, no skip connection). A stage outputs spikes, small
             integers or currents, and a branch after it averages these.
-        norm: ``"bn"`` or ``"tdbn"``, batch normalisation that starts at the threshold.
-        classifier_std: standard deviation of the classifier's initial weights, with biases of 0: a number, or
-            ``"1/inputs"`` for one over its inputs. None for torch's initialisation.
 
     Raises:
         ValueError: a size is not positive, or an option is unknown.
 
     Example:
         >>> import torch
-        >>> network = SpikingResNet([1, 1], [4, 8], num_classes=10, time_steps=4)
+        >>> network = SpikingResNet([1, 1], num_classes=10, width=4)
         >>> network(torch.rand(2, 3, 8, 8)).shape
         torch.Size([2, 10])
     """
 
+    hidden_ratio: ClassVar[int] = 0
+    """Width of a spiking fully connected layer before the classifier, relative to ``width``; 0 for no such layer."""
+
     def __init__(
         self,
         blocks: Sequence[int],
-        widths: Sequence[int],
         num_classes: int,
-        time_steps: int,
+        time_steps: Count = 4,
         *,
-        in_channels: int = 3,
+        width: Count = 64,
+        in_channels: Count = 3,
         stem: StemKind = "small",
         make_neuron: MakeNeuron = LIF,
         readout: Readout = "mean",
-        hidden: int = 0,
         block: Block = "basic",
         norm: Norm = "bn",
         classifier_std: ClassifierStd = None,
     ) -> None:
         super().__init__(num_classes, time_steps, in_channels, readout)
-        check_sizes(**{f"widths[{i}]": width for i, width in enumerate(widths)})
-        check_sizes(**{f"blocks[{i}]": depth for i, depth in enumerate(blocks)})
-        if hidden < 0:
-            raise ValueError(f"hidden must be at least 0, got {hidden}")
-        if len(blocks) != len(widths) or not blocks:
-            raise ValueError(f"blocks and widths must have equal lengths, got {list(blocks)} and {list(widths)}")
+        if not blocks:
+            raise ValueError("blocks must name at least one stage, as in (2, 2, 2, 2)")
+        check_sizes(width=width, **{f"blocks[{i}]": depth for i, depth in enumerate(blocks)})
         kind = block_kind(block)
         self.stem = (
-            Stem(stem, in_channels, widths[0], make_neuron)
+            Stem(stem, in_channels, width, make_neuron)
             if kind.carries_spikes
-            else MembraneStem(stem, in_channels, widths[0])
+            else MembraneStem(stem, in_channels, width)
         )
         self.stage_names = [f"layer{i + 1}" for i in range(len(blocks))]
-        inputs = widths[0]
-        for i, (name, depth, width) in enumerate(zip(self.stage_names, blocks, widths, strict=True)):
-            stage = nn.Sequential()
+        inputs = width
+        for i, (name, depth) in enumerate(zip(self.stage_names, blocks, strict=True)):
+            stage, outputs = nn.Sequential(), width * 2**i
             for b in range(depth):
-                stage.append(kind(inputs, width, 2 if i and not b else 1, make_neuron))
-                inputs = width
+                stage.append(kind(inputs, outputs, 2 if i and not b else 1, make_neuron))
+                inputs = outputs
             self.add_module(name, stage)
         self.last_spike: Neuron | None = None if kind.carries_spikes else make_neuron()
         self.hidden: nn.Module | None = None
-        if hidden:
+        if self.hidden_ratio:
+            hidden = self.hidden_ratio * width
             self.hidden = nn.Linear(inputs, hidden, bias=False)
             self.hidden_spike = NormNeuron(nn.BatchNorm1d(hidden), make_neuron())
             inputs = hidden
@@ -103,241 +99,29 @@ class SpikingResNet(SpikingNetwork):
         return features
 
 
-@components.network("resnet8")
-def spiking_resnet8(
-    num_classes: int,
-    time_steps: Count = 4,
-    *,
-    width: Count = 16,
-    in_channels: Count = 3,
-    stem: StemKind = "small",
-    make_neuron: MakeNeuron = LIF,
-    readout: Readout = "mean",
-    block: Block = "basic",
-    norm: Norm = "bn",
-    classifier_std: ClassifierStd = None,
-) -> SpikingResNet:
-    """ResNet-8: stages of one block each, doubling in width (MLPerf Tiny's for images); options of SpikingResNet.
+class SpikingResNet19(SpikingResNet):
+    """A ResNet with a spiking fully connected layer before the classifier, twice as wide as the first stage.
 
-    Args:
-        width: channels of the first stage.
-
-    Example:
-        >>> import torch
-        >>> spiking_resnet8(num_classes=10, width=4)(torch.rand(2, 3, 8, 8)).shape
-        torch.Size([2, 10])
+    Zheng et al., "Going Deeper With Directly-Trained Larger Spiking Neural Networks", AAAI 2021.
     """
-    return SpikingResNet(
-        (1, 1, 1),
-        _widths(width, 3),
-        num_classes,
-        time_steps,
-        in_channels=in_channels,
-        stem=stem,
-        make_neuron=make_neuron,
-        readout=readout,
-        block=block,
-        norm=norm,
-        classifier_std=classifier_std,
-    )
+
+    hidden_ratio = 2
 
 
-@components.network("resnet18")
-def spiking_resnet18(
-    num_classes: int,
-    time_steps: Count = 4,
-    *,
-    width: Count = 64,
-    in_channels: Count = 3,
-    stem: StemKind = "small",
-    make_neuron: MakeNeuron = LIF,
-    readout: Readout = "mean",
-    block: Block = "basic",
-    norm: Norm = "bn",
-    classifier_std: ClassifierStd = None,
-) -> SpikingResNet:
-    """ResNet-18: stages of 2, 2, 2, 2 blocks, doubling in width; options of SpikingResNet.
+spiking_resnet8 = components.network("resnet8")(partial(SpikingResNet, (1, 1, 1), width=16))
+"""ResNet-8, MLPerf Tiny's for images."""
 
-    Args:
-        width: channels of the first stage.
+spiking_resnet18 = components.network("resnet18")(partial(SpikingResNet, (2, 2, 2, 2), width=64))
+"""ResNet-18."""
 
-    Example:
-        >>> import torch
-        >>> spiking_resnet18(num_classes=10, width=4)(torch.rand(2, 3, 8, 8)).shape
-        torch.Size([2, 10])
-    """
-    return SpikingResNet(
-        (2, 2, 2, 2),
-        _widths(width, 4),
-        num_classes,
-        time_steps,
-        in_channels=in_channels,
-        stem=stem,
-        make_neuron=make_neuron,
-        readout=readout,
-        block=block,
-        norm=norm,
-        classifier_std=classifier_std,
-    )
+spiking_resnet19 = components.network("resnet19")(partial(SpikingResNet19, (3, 3, 2), width=128))
+"""ResNet-19."""
 
+spiking_resnet20 = components.network("resnet20")(partial(SpikingResNet, (3, 3, 3), width=16))
+"""ResNet-20."""
 
-@components.network("resnet19")
-def spiking_resnet19(
-    num_classes: int,
-    time_steps: Count = 4,
-    *,
-    width: Count = 128,
-    in_channels: Count = 3,
-    stem: StemKind = "small",
-    make_neuron: MakeNeuron = LIF,
-    readout: Readout = "mean",
-    block: Block = "basic",
-    norm: Norm = "bn",
-    classifier_std: ClassifierStd = None,
-) -> SpikingResNet:
-    """ResNet-19: stages of 3, 3, 2 blocks, doubling in width, a spiking hidden layer; options of SpikingResNet.
+spiking_resnet34 = components.network("resnet34")(partial(SpikingResNet, (3, 4, 6, 3), width=64))
+"""ResNet-34."""
 
-    Args:
-        width: channels of the first stage; the hidden layer is twice as wide.
-
-    Example:
-        >>> import torch
-        >>> spiking_resnet19(num_classes=10, width=4)(torch.rand(2, 3, 8, 8)).shape
-        torch.Size([2, 10])
-    """
-    return SpikingResNet(
-        (3, 3, 2),
-        _widths(width, 3),
-        num_classes,
-        time_steps,
-        hidden=2 * width,
-        in_channels=in_channels,
-        stem=stem,
-        make_neuron=make_neuron,
-        readout=readout,
-        block=block,
-        norm=norm,
-        classifier_std=classifier_std,
-    )
-
-
-@components.network("resnet20")
-def spiking_resnet20(
-    num_classes: int,
-    time_steps: Count = 4,
-    *,
-    width: Count = 16,
-    in_channels: Count = 3,
-    stem: StemKind = "small",
-    make_neuron: MakeNeuron = LIF,
-    readout: Readout = "mean",
-    block: Block = "basic",
-    norm: Norm = "bn",
-    classifier_std: ClassifierStd = None,
-) -> SpikingResNet:
-    """ResNet-20: stages of 3, 3, 3 blocks, doubling in width; options of SpikingResNet.
-
-    Args:
-        width: channels of the first stage.
-
-    Example:
-        >>> import torch
-        >>> spiking_resnet20(num_classes=10, width=4)(torch.rand(2, 3, 8, 8)).shape
-        torch.Size([2, 10])
-    """
-    return SpikingResNet(
-        (3, 3, 3),
-        _widths(width, 3),
-        num_classes,
-        time_steps,
-        in_channels=in_channels,
-        stem=stem,
-        make_neuron=make_neuron,
-        readout=readout,
-        block=block,
-        norm=norm,
-        classifier_std=classifier_std,
-    )
-
-
-@components.network("resnet34")
-def spiking_resnet34(
-    num_classes: int,
-    time_steps: Count = 4,
-    *,
-    width: Count = 64,
-    in_channels: Count = 3,
-    stem: StemKind = "small",
-    make_neuron: MakeNeuron = LIF,
-    readout: Readout = "mean",
-    block: Block = "basic",
-    norm: Norm = "bn",
-    classifier_std: ClassifierStd = None,
-) -> SpikingResNet:
-    """ResNet-34: stages of 3, 4, 6, 3 blocks, doubling in width; options of SpikingResNet.
-
-    Args:
-        width: channels of the first stage.
-
-    Example:
-        >>> import torch
-        >>> spiking_resnet34(num_classes=10, width=4)(torch.rand(2, 3, 8, 8)).shape
-        torch.Size([2, 10])
-    """
-    return SpikingResNet(
-        (3, 4, 6, 3),
-        _widths(width, 4),
-        num_classes,
-        time_steps,
-        in_channels=in_channels,
-        stem=stem,
-        make_neuron=make_neuron,
-        readout=readout,
-        block=block,
-        norm=norm,
-        classifier_std=classifier_std,
-    )
-
-
-@components.network("resnet110")
-def spiking_resnet110(
-    num_classes: int,
-    time_steps: Count = 4,
-    *,
-    width: Count = 16,
-    in_channels: Count = 3,
-    stem: StemKind = "small",
-    make_neuron: MakeNeuron = LIF,
-    readout: Readout = "mean",
-    block: Block = "basic",
-    norm: Norm = "bn",
-    classifier_std: ClassifierStd = None,
-) -> SpikingResNet:
-    """ResNet-110: stages of 18, 18, 18 blocks, doubling in width (He et al., CVPR 2016); options of SpikingResNet.
-
-    Args:
-        width: channels of the first stage.
-
-    Example:
-        >>> import torch
-        >>> spiking_resnet110(num_classes=10, width=4)(torch.rand(2, 3, 8, 8)).shape
-        torch.Size([2, 10])
-    """
-    return SpikingResNet(
-        (18, 18, 18),
-        _widths(width, 3),
-        num_classes,
-        time_steps,
-        in_channels=in_channels,
-        stem=stem,
-        make_neuron=make_neuron,
-        readout=readout,
-        block=block,
-        norm=norm,
-        classifier_std=classifier_std,
-    )
-
-
-def _widths(first: int, stages: int) -> list[int]:
-    check_sizes(width=first)
-    return [first * 2**i for i in range(stages)]
+spiking_resnet110 = components.network("resnet110")(partial(SpikingResNet, (18, 18, 18), width=16))
+"""ResNet-110 (He et al., CVPR 2016)."""

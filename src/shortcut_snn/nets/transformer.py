@@ -4,7 +4,7 @@ Blocks pass feature maps ``[T, N, C, H, W]``, as in the other networks, so branc
 axes. Attention views the same memory as tokens, ``[T, N, heads, L, C / heads]``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Literal, get_args
 
 from annotated_types import Interval, Len
@@ -125,6 +125,7 @@ class TransformerBlock(nn.Module):
         return out
 
 
+@components.network("qkformer")
 class SpikingTransformer(SpikingNetwork):
     """QKFormer: a stem, then stages of transformer blocks with a patch embedding before each, and a linear readout.
 
@@ -137,43 +138,38 @@ class SpikingTransformer(SpikingNetwork):
 
     Branches at every stage tap ``layer1``, ``layer2``, ...; branches at every block tap ``layer1.0``, ...
 
+    It also takes the options of :class:`SpikingNetwork`.
+
     Args:
-        blocks: transformer blocks of each stage.
-        widths: channels of each stage.
         num_classes: width of the logits.
         time_steps: number of time steps T.
+        width: channels of the first stage; each further stage has twice as many.
+        blocks: transformer blocks of each stage.
         heads: attention heads in the first stage; wider stages have more heads of the same channels.
         expansion: width of a block's hidden layer, as a multiple of its channels.
-        in_channels: 3 for colour, 1 for grey, 2 for event frames (polarities).
         stem: see :class:`~.stems.Stem`.
-        make_neuron: creates each layer's neuron; the paper's LIF by default.
-        readout: ``"mean"`` averages over time before the linear layer and returns ``[N, num_classes]``;
-            ``"sequence"`` returns the logits of every step, ``[T, N, num_classes]``.
         block: what residuals carry: ``"ms"`` for currents, ``"sew"`` for counts of spikes, as in QKFormer.
-        norm: ``"bn"`` or ``"tdbn"``, batch normalisation that starts at the threshold.
-        classifier_std: standard deviation of the classifier's initial weights, with biases of 0: a number, or
-            ``"1/inputs"`` for one over its inputs. None for torch's initialisation.
 
     Raises:
         ValueError: a size is not positive, heads do not divide the channels, or an option is unknown.
 
     Example:
         >>> import torch
-        >>> network = SpikingTransformer([1, 1], [4, 8], num_classes=10, time_steps=4)
+        >>> network = SpikingTransformer(num_classes=10, width=4)
         >>> network(torch.rand(2, 3, 8, 8)).shape
         torch.Size([2, 10])
     """
 
     def __init__(
         self,
-        blocks: Sequence[int],
-        widths: Sequence[int],
         num_classes: int,
-        time_steps: int,
+        time_steps: Count = 4,
         *,
+        width: Count = 96,
+        blocks: Annotated[tuple[Depth, ...], Len(1, 16)] = (1, 1, 2),
         heads: Count = 1,
         expansion: Count = 4,
-        in_channels: int = 3,
+        in_channels: Count = 3,
         stem: StemKind = "small",
         make_neuron: MakeNeuron = LIF,
         readout: Readout = "mean",
@@ -182,32 +178,33 @@ class SpikingTransformer(SpikingNetwork):
         classifier_std: ClassifierStd = None,
     ) -> None:
         super().__init__(num_classes, time_steps, in_channels, readout)
-        check_sizes(heads=heads, expansion=expansion)
-        check_sizes(**{f"widths[{i}]": width for i, width in enumerate(widths)})
-        check_sizes(**{f"blocks[{i}]": depth for i, depth in enumerate(blocks)})
-        if len(blocks) != len(widths) or not blocks:
-            raise ValueError(f"blocks and widths must have equal lengths, got {list(blocks)} and {list(widths)}")
+        if not blocks:
+            raise ValueError("blocks must name at least one stage, as in (1, 1, 2)")
+        sizes = {f"blocks[{i}]": depth for i, depth in enumerate(blocks)}
+        check_sizes(width=width, heads=heads, expansion=expansion, **sizes)
         if block not in get_args(Residual):
             raise ValueError(f"unknown block {block!r}: use one of {', '.join(get_args(Residual))}")
-        if widths[0] % heads:
-            raise ValueError(f"heads must divide the first stage's {widths[0]} channels, got {heads}")
+        if width % heads:
+            raise ValueError(f"heads must divide the first stage's {width} channels, got {heads}")
         embedding = block_kind(block)
         self.stem = (
-            Stem(stem, in_channels, widths[0], make_neuron)
+            Stem(stem, in_channels, width, make_neuron)
             if embedding.carries_spikes
-            else MembraneStem(stem, in_channels, widths[0])
+            else MembraneStem(stem, in_channels, width)
         )
         self.stage_names = [f"layer{i + 1}" for i in range(len(blocks))]
-        inputs = widths[0]
-        for i, (name, depth, width) in enumerate(zip(self.stage_names, blocks, widths, strict=True)):
-            self.add_module(f"embed{i + 1}", embedding(inputs, width, 2 if i else 1, make_neuron))
+        inputs = width
+        for i, (name, depth) in enumerate(zip(self.stage_names, blocks, strict=True)):
+            outputs = width * 2**i
+            self.add_module(f"embed{i + 1}", embedding(inputs, outputs, 2 if i else 1, make_neuron))
             attention = SelfAttention if i == len(blocks) - 1 else TokenAttention
             stage = nn.Sequential()
             for _ in range(depth):
-                count = width * heads // widths[0]
-                stage.append(TransformerBlock(width, count, expansion * width, attention, block, make_neuron))
+                stage.append(
+                    TransformerBlock(outputs, heads * 2**i, expansion * outputs, attention, block, make_neuron)
+                )
             self.add_module(name, stage)
-            inputs = width
+            inputs = outputs
         self.last_spike = None if embedding.carries_spikes else make_neuron()
         self.classifier = nn.Linear(inputs, num_classes)
         self._initialise(norm, classifier_std, (*embedding.summed, "mix.norm", "reduce.norm"))
@@ -220,48 +217,3 @@ class SpikingTransformer(SpikingNetwork):
         if self.last_spike is not None:
             x = self.last_spike(x)
         return x.mean((-2, -1))
-
-
-@components.network("qkformer")
-def spiking_qkformer(
-    num_classes: int,
-    time_steps: Count = 4,
-    *,
-    width: Count = 96,
-    blocks: Annotated[tuple[Depth, ...], Len(1, 16)] = (1, 1, 2),
-    heads: Count = 1,
-    expansion: Count = 4,
-    in_channels: Count = 3,
-    stem: StemKind = "small",
-    make_neuron: MakeNeuron = LIF,
-    readout: Readout = "mean",
-    block: Residual = "ms",
-    norm: Norm = "bn",
-    classifier_std: ClassifierStd = None,
-) -> SpikingTransformer:
-    """QKFormer: stages of 1, 1, 2 transformer blocks, doubling in width; options of SpikingTransformer.
-
-    Args:
-        width: channels of the first stage.
-
-    Example:
-        >>> import torch
-        >>> spiking_qkformer(num_classes=10, width=4)(torch.rand(2, 3, 16, 16)).shape
-        torch.Size([2, 10])
-    """
-    check_sizes(width=width)
-    return SpikingTransformer(
-        blocks,
-        [width * 2**i for i in range(len(blocks))],
-        num_classes,
-        time_steps,
-        heads=heads,
-        expansion=expansion,
-        in_channels=in_channels,
-        stem=stem,
-        make_neuron=make_neuron,
-        readout=readout,
-        block=block,
-        norm=norm,
-        classifier_std=classifier_std,
-    )

@@ -1,6 +1,7 @@
 """Spiking VGGs: networks without skip connections."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal, get_args
 
 from torch import Tensor, nn
@@ -55,25 +56,21 @@ class SpikingVGG(SpikingNetwork):
 
     The output of a stage is its spikes, before they are pooled.
 
+    It also takes the options of :class:`SpikingNetwork`.
+
     Args:
-        widths: channels of each layer of each stage.
+        widths: channels of each layer of each stage, relative to ``width``.
+        pooling: ``"max"``, whose outputs are spikes, or ``"average"``; both 2x2.
         num_classes: width of the logits.
         time_steps: number of time steps T.
-        pooling: ``"max"``, whose outputs are spikes, or ``"average"``; both 2x2.
-        in_channels: 3 for colour, 1 for grey, 2 for event frames (polarities).
-        make_neuron: creates each layer's neuron; the paper's LIF by default.
-        readout: ``"mean"`` averages over time before the linear layer and returns ``[N, num_classes]``;
-            ``"sequence"`` returns the logits of every step, ``[T, N, num_classes]``.
-        norm: ``"bn"`` or ``"tdbn"``, batch normalisation that starts at the threshold.
-        classifier_std: standard deviation of the classifier's initial weights, with biases of 0: a number, or
-            ``"1/inputs"`` for one over its inputs. None for torch's initialisation.
+        width: channels of a layer whose relative width is 1.
 
     Raises:
         ValueError: a size is not positive, or an option is unknown.
 
     Example:
         >>> import torch
-        >>> network = SpikingVGG([[4], [8, 8]], num_classes=10, time_steps=4)
+        >>> network = SpikingVGG([[1], [2, 2]], "max", num_classes=10, width=4)
         >>> network(torch.rand(2, 3, 8, 8)).shape
         torch.Size([2, 10])
     """
@@ -81,11 +78,12 @@ class SpikingVGG(SpikingNetwork):
     def __init__(
         self,
         widths: Sequence[Sequence[int]],
+        pooling: Pooling,
         num_classes: int,
-        time_steps: int,
+        time_steps: Count = 4,
         *,
-        pooling: Pooling = "max",
-        in_channels: int = 3,
+        width: Count = 64,
+        in_channels: Count = 3,
         make_neuron: MakeNeuron = LIF,
         readout: Readout = "mean",
         norm: Norm = "bn",
@@ -96,15 +94,16 @@ class SpikingVGG(SpikingNetwork):
             raise ValueError(f"unknown pooling {pooling!r}: use one of {', '.join(get_args(Pooling))}")
         if not widths or not all(widths):
             raise ValueError(f"every stage needs a layer, got widths {[list(stage) for stage in widths]}")
-        check_sizes(**{f"widths[{i}][{j}]": w for i, stage in enumerate(widths) for j, w in enumerate(stage)})
+        ratios = {f"widths[{i}][{j}]": ratio for i, stage in enumerate(widths) for j, ratio in enumerate(stage)}
+        check_sizes(width=width, **ratios)
         self.stage_names = [f"stage{i + 1}" for i in range(len(widths))]
         inputs = in_channels
         for i, (name, stage_widths) in enumerate(zip(self.stage_names, widths, strict=True)):
             stage = VGGStage()
-            for j, width in enumerate(stage_widths):
+            for j, ratio in enumerate(stage_widths):
                 pool = _pool(pooling) if i and not j else nn.Identity()
-                stage.append(ConvSpike(pool, inputs, width, make_neuron))
-                inputs = width
+                stage.append(ConvSpike(pool, inputs, ratio * width, make_neuron))
+                inputs = ratio * width
             self.add_module(name, stage)
         self.classifier = nn.Linear(inputs, num_classes)
         self._initialise(norm, classifier_std)
@@ -122,109 +121,13 @@ def _pool(pooling: Pooling) -> nn.Module:
     return SpikeMaxPool2d(2, ceil_mode=True) if pooling == "max" else nn.AvgPool2d(2, ceil_mode=True)
 
 
-@components.network("vgg11")
-def spiking_vgg11(
-    num_classes: int,
-    time_steps: Count = 4,
-    *,
-    width: Count = 64,
-    in_channels: Count = 3,
-    make_neuron: MakeNeuron = LIF,
-    readout: Readout = "mean",
-    norm: Norm = "bn",
-    classifier_std: ClassifierStd = None,
-) -> SpikingVGG:
-    """VGG-11: stages of 1, 1, 2, 2, 2 layers, doubling in width up to 8 times; max pooling; options of SpikingVGG.
+spiking_vgg11 = components.network("vgg11")(partial(SpikingVGG, ((1,), (2,), (4, 4), (8, 8), (8, 8)), "max"))
+"""VGG-11."""
 
-    Args:
-        width: channels of the first layer.
+spiking_vgg16 = components.network("vgg16")(
+    partial(SpikingVGG, ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8)), "max")
+)
+"""VGG-16."""
 
-    Example:
-        >>> import torch
-        >>> spiking_vgg11(num_classes=10, width=4)(torch.rand(2, 3, 16, 16)).shape
-        torch.Size([2, 10])
-    """
-    return SpikingVGG(
-        _widths(width, ((1,), (2,), (4, 4), (8, 8), (8, 8))),
-        num_classes,
-        time_steps,
-        in_channels=in_channels,
-        make_neuron=make_neuron,
-        readout=readout,
-        norm=norm,
-        classifier_std=classifier_std,
-    )
-
-
-@components.network("vgg16")
-def spiking_vgg16(
-    num_classes: int,
-    time_steps: Count = 4,
-    *,
-    width: Count = 64,
-    in_channels: Count = 3,
-    make_neuron: MakeNeuron = LIF,
-    readout: Readout = "mean",
-    norm: Norm = "bn",
-    classifier_std: ClassifierStd = None,
-) -> SpikingVGG:
-    """VGG-16: stages of 2, 2, 3, 3, 3 layers, doubling in width up to 8 times; max pooling; options of SpikingVGG.
-
-    Args:
-        width: channels of the first layer.
-
-    Example:
-        >>> import torch
-        >>> spiking_vgg16(num_classes=10, width=4)(torch.rand(2, 3, 16, 16)).shape
-        torch.Size([2, 10])
-    """
-    return SpikingVGG(
-        _widths(width, ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))),
-        num_classes,
-        time_steps,
-        in_channels=in_channels,
-        make_neuron=make_neuron,
-        readout=readout,
-        norm=norm,
-        classifier_std=classifier_std,
-    )
-
-
-@components.network("vggsnn")
-def spiking_vggsnn(
-    num_classes: int,
-    time_steps: Count = 4,
-    *,
-    width: Count = 64,
-    in_channels: Count = 3,
-    make_neuron: MakeNeuron = LIF,
-    readout: Readout = "mean",
-    norm: Norm = "bn",
-    classifier_std: ClassifierStd = None,
-) -> SpikingVGG:
-    """VGGSNN: four stages of 2 layers, doubling in width up to 8 times; average pooling; options of SpikingVGG.
-
-    Args:
-        width: channels of the first layer.
-
-    Example:
-        >>> import torch
-        >>> spiking_vggsnn(num_classes=10, width=4)(torch.rand(2, 3, 16, 16)).shape
-        torch.Size([2, 10])
-    """
-    return SpikingVGG(
-        _widths(width, ((1, 2), (4, 4), (8, 8), (8, 8))),
-        num_classes,
-        time_steps,
-        pooling="average",
-        in_channels=in_channels,
-        make_neuron=make_neuron,
-        readout=readout,
-        norm=norm,
-        classifier_std=classifier_std,
-    )
-
-
-def _widths(first: int, multiples: Sequence[Sequence[int]]) -> list[list[int]]:
-    check_sizes(width=first)
-    return [[first * multiple for multiple in stage] for stage in multiples]
+spiking_vggsnn = components.network("vggsnn")(partial(SpikingVGG, ((1, 2), (4, 4), (8, 8), (8, 8)), "average"))
+"""VGGSNN, with average pooling."""

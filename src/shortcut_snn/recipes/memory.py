@@ -35,7 +35,7 @@ def check_memory(recipe: Recipe, data: Data, *, trains: bool) -> None:
     Raises:
         ValueError: the message gives the memory that is needed.
     """
-    if not component_of(recipe.network).factory.__module__.startswith("shortcut_snn."):
+    if not component_of(recipe.network).definition.__module__.startswith("shortcut_snn."):
         return
     try:
         weights, outputs = _count_numbers(recipe, data.description)
