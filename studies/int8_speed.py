@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from benchmarks.cell import Cell
 from benchmarks.peers import spikingjelly
 from benchmarks.tasks.build import _loaded
-from shortcut_snn.deploy import NetworkSpec, OnnxRuntime, Prepare, fold
+from shortcut_snn.deploy import NetworkSpec, Prepare, fold, onnx_logits
 from shortcut_snn.deploy.graph import make_graph
 from shortcut_snn.deploy.int8 import to_int8
 from shortcut_snn.deploy.onnx_export import write_onnx
@@ -69,8 +69,8 @@ def contenders(width: int, batch: int, folder: Path) -> dict[str, Callable[[], o
         path = folder / f"{width}-{name.replace(', ', '-')}.onnx"
         if not path.is_file():
             write_onnx(make_graph(build(), spec, False), spec, path)
-        made[name] = OnnxRuntime(path, spec, False)
-    runs: dict[str, Callable[[], object]] = {name: partial(runtime.logits, images) for name, runtime in made.items()}
+        made[name] = onnx_logits(path, spec)
+    runs: dict[str, Callable[[], object]] = {name: partial(logits, images) for name, logits in made.items()}
     for name, layout in {"": torch.contiguous_format, ", channels-last": torch.channels_last}.items():
         peer = spikingjelly.network(Cell("inference", "resnet18", width, batch, STEPS, classes=CLASSES))
         peer = _loaded(peer, network.state_dict()).eval().to(memory_format=layout)

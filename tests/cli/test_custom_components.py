@@ -206,24 +206,22 @@ class Ranking(Classification):
 '''
 EXPORTER = '''
 from dataclasses import dataclass
-from typing import ClassVar
 import torch
 from shortcut_snn import components
-from shortcut_snn.deploy import TorchRuntime
+from shortcut_snn.deploy import Exporter, Inference
 
 @components.exporter("my_export")
 @dataclass(frozen=True)
-class Plain:
+class Plain(Exporter):
     """Weights as torch has them."""
 
-    file: ClassVar[str] = "weights.pt"
-    step_file: ClassVar[str | None] = None
-    summary: ClassVar[str] = "weights for torch.load()"
+    file = "weights.pt"
+    summary = "weights for torch.load()"
 
-    def export(self, network, spec, path, streaming):
+    def export(self, network, spec, path):
         torch.save(network.state_dict(), path)
         network.load_state_dict(torch.load(path, weights_only=True))
-        return TorchRuntime(network, spec)
+        return Inference(network, spec).logits
 '''
 SMALL = {
     "data.train_limit": "60", "data.test_limit": "20", "data.batch_size": "20", "network.kind": "resnet8",

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from shortcut_snn.data import Digits
-from shortcut_snn.deploy import TRAINED, TorchRuntime, export_network, fold, load
+from shortcut_snn.deploy import Inference, export_network, fold, load
 from shortcut_snn.deploy.check import check, compare
 from shortcut_snn.neurons import LIF
 
@@ -34,12 +34,12 @@ def test_weights_off_by_a_thousandth_are_refused_in_a_deep_network():
     torch.manual_seed(0)
     spec = make_spec(network={"kind": "resnet34", "width": 48, "time_steps": 4}, classes=[str(i) for i in range(100)])
     network, images = activated(spec.build()), batch(spec, 64)
-    check(network, spec, TorchRuntime(fold(network), spec), images)
+    check(network, spec, Inference(fold(network), spec).logits, images)
     wrong = fold(network)
     with torch.no_grad():
         wrong.get_submodule("layer4.1.conv2").weight.mul_(1.001)
     with pytest.raises(ValueError, match="differs"):
-        check(network, spec, TorchRuntime(wrong, spec), images)
+        check(network, spec, Inference(wrong, spec).logits, images)
 
 
 def scaled_weight(network):
@@ -72,13 +72,13 @@ def permuted_classes(network):
 @pytest.fixture(scope="module")
 def digits():
     """A trained network, its specification, and test images."""
-    network = load("digits-resnet18", TRAINED)
-    return network.runtime.network, network.spec, Digits().load().test.fetch(np.arange(64))
+    network = load("digits-resnet18")
+    return network.network, network.spec, Digits().load().test.fetch(np.arange(64))
 
 
 def test_a_right_export_of_a_trained_network_is_accepted(digits):
     network, spec, images = digits
-    assert check(network, spec, TorchRuntime(fold(network), spec), images).agree == 64
+    assert check(network, spec, Inference(fold(network), spec).logits, images).agree == 64
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_wrong_export_of_a_trained_network_is_refused(digits, damage):
     with torch.no_grad():
         damage(wrong)
     with pytest.raises(ValueError, match="differs"):
-        check(network, spec, TorchRuntime(wrong, spec), images)
+        check(network, spec, Inference(wrong, spec).logits, images)
 
 
 def test_agreement_counts_images():

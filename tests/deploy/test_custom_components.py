@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
 from torch import nn
 
 from shortcut_snn import components
-from shortcut_snn.deploy import NetworkSpec, TorchRuntime, export_network, fold, load, save_network
+from shortcut_snn.deploy import ONNX, Exporter, Inference, NetworkSpec, export_network, fold, load, save_network
 from shortcut_snn.deploy.check import network_logits
 from shortcut_snn.neurons import LIF
 
@@ -34,20 +33,20 @@ class UserNetwork(nn.Module):
 
 
 @dataclass(frozen=True)
-class UserFormat:
+class UserFormat(Exporter):
     """Weights of torch, with the classifier multiplied by a factor."""
 
-    file: ClassVar[str] = "weights.pt"
-    step_file: ClassVar[str | None] = None
-    summary: ClassVar[str] = "weights"
     factor: float = 1.0
 
-    def export(self, network: nn.Module, spec: NetworkSpec, path: Path, streaming: bool) -> TorchRuntime:
+    file = "weights.pt"
+    summary = "weights"
+
+    def export(self, network: nn.Module, spec: NetworkSpec, path: Path):
         torch.save(network.state_dict(), path)
         network.load_state_dict(torch.load(path, weights_only=True))
         with torch.no_grad():
             network.last.weight.mul_(self.factor)
-        return TorchRuntime(network, spec)
+        return Inference(network, spec).logits
 
 
 @pytest.fixture
@@ -88,7 +87,7 @@ def test_errors_name_what_a_users_network_lacks(user, tmp_path):
     with pytest.raises(ValueError, match="SpikingNetwork"):
         export_network(network, spec, batch(spec), "nir", tmp_path)
     with pytest.raises(ValueError, match="SpikingNetwork"):
-        export_network(network, spec, batch(spec), "onnx", tmp_path, streaming=True)
+        export_network(network, spec, batch(spec), ONNX(streaming=True), tmp_path)
     network.spike = nn.ReLU()
     with pytest.raises(ValueError, match="no neurons"):
         fold(network, spec.example())
@@ -98,8 +97,6 @@ def test_a_users_format_is_checked(user, tmp_path):
     network, spec = user
     with pytest.raises(ValueError, match="differs"):
         export_network(network, spec, batch(spec), UserFormat(factor=1.5), tmp_path)
-    with pytest.raises(ValueError, match="user_format has no file of a single time step"):
-        export_network(network, spec, batch(spec), "user_format", tmp_path, streaming=True)
     with pytest.raises(ValueError, match=r"'tensorrt'.*safetensors"):
         export_network(network, spec, batch(spec), "tensorrt", tmp_path)
 

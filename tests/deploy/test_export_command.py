@@ -94,8 +94,8 @@ def test_half_precision_is_measured_again(trained, tmp_path, capsys):
     assert (half_card.licence, half_card.data["name"]) == ("cc0-1.0", "Digits of UCI")
     assert "license: cc0-1.0" in (tmp_path / "README.md").read_text()
     # Each weight is rounded once.
-    folded = load(trained).runtime.network.state_dict()
-    for name, weight in network.runtime.network.state_dict().items():
+    folded = load(trained).network.state_dict()
+    for name, weight in network.network.state_dict().items():
         assert torch.equal(weight, folded[name].half().float()), name
     half_size, size = ((folder / "network.safetensors").stat().st_size for folder in (tmp_path, trained))
     assert half_size < 0.75 * size
@@ -173,9 +173,9 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("options", "keyword"),
     [
-        (["--to", "safetensors", "--streaming"], "safetensors has no file of a single time step"),
-        (["--to", "onnx", "--half"], "half: only safetensors"),
-        (["--to", "nir", "--int8"], "int8: only onnx"),
+        (["--to", "safetensors", "--streaming"], "streaming: safetensors"),
+        (["--to", "onnx", "--half"], "half: onnx"),
+        (["--to", "nir", "--int8"], "int8: nir"),
         (["--to", "tensorrt"], "'tensorrt'"),
         ([], "--to"),
     ],

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from shortcut_snn import nets
-from shortcut_snn.deploy import Prepare, TorchRuntime, fold
+from shortcut_snn.deploy import Inference, Prepare, fold
 from shortcut_snn.deploy.single_step import SingleStep
 from shortcut_snn.neurons import LIF, use_backend
 
@@ -23,7 +23,7 @@ def test_folding_keeps_the_logits_of_every_family(name, events):
     assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in folded.modules())
     for backend in ("auto", "eager"):
         with use_backend(backend):
-            torch.testing.assert_close(TorchRuntime(folded, spec).logits(images), expected, rtol=0, atol=1e-5)
+            torch.testing.assert_close(Inference(folded, spec).logits(images), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("reset", ["hard", "soft"])

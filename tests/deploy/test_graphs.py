@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from shortcut_snn import nets
-from shortcut_snn.deploy import OnnxRuntime, export_network
+from shortcut_snn.deploy import ONNX, export_network, onnx_logits
 from shortcut_snn.deploy.check import network_logits
+from shortcut_snn.deploy.torch_export import TorchExport
 
 from .networks import batch, family, small, small_vgg
 
@@ -33,24 +34,24 @@ CASES = {
 def test_onnx_returns_the_logits_of_the_network(make, streaming, tmp_path):
     network, spec = make()
     images = batch(spec)
-    path, agreement = export_network(network, spec, images, "onnx", tmp_path, streaming)
+    path, agreement = export_network(network, spec, images, ONNX(streaming), tmp_path)
     assert agreement.difference < 1e-5
     # The batch size is open.
-    one = OnnxRuntime(path, spec, streaming).logits(images[:1])
+    one = onnx_logits(path, spec)(images[:1])
     assert torch.allclose(one, network_logits(network, spec, images[:1]), atol=1e-5)
 
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_torch_export_returns_the_logits_of_the_network(streaming, tmp_path):
     network, spec = small(events=True, block="sew")
-    agreement = export_network(network, spec, batch(spec), "torch-export", tmp_path, streaming)[1]
+    agreement = export_network(network, spec, batch(spec), TorchExport(streaming), tmp_path)[1]
     assert agreement.difference < 1e-5
 
 
 def test_a_user_streams_with_onnxruntime_alone(tmp_path):
     network, spec = small(events=True, block="sew")
     frames = batch(spec, 4)
-    path, _ = export_network(network, spec, frames, "onnx", tmp_path, streaming=True)
+    path, _ = export_network(network, spec, frames, ONNX(streaming=True), tmp_path)
     onnx.checker.check_model(path, full_check=True)
     session = onnxruntime.InferenceSession(path)
     inputs = [value for value in session.get_inputs() if value.name != "frame"]

@@ -57,7 +57,7 @@ def test_a_stream_ends_with_the_logits_of_the_sequence(event_run):
 def test_threads_may_run_sequences_during_a_step(event_run):
     network = load(event_run)
     frames = batch(network.spec, 4)
-    expected, layers = network.logits(frames), set(network.runtime.single_step.modules())
+    expected, layers = network.logits(frames), set(network._single_step.modules())
     network.step(frames[:, 0])
     forward, results = CurrentNeuron.forward, []
 
@@ -71,8 +71,8 @@ def test_threads_may_run_sequences_during_a_step(event_run):
         network.step(frames[:, 1])
     assert results
     assert all(torch.equal(logits, expected) for logits in results)
-    weights = [parameter.data_ptr() for parameter in network.runtime.network.parameters()]
-    assert [parameter.data_ptr() for parameter in network.runtime.single_step.parameters()] == weights
+    weights = [parameter.data_ptr() for parameter in network.network.parameters()]
+    assert [parameter.data_ptr() for parameter in network._single_step.parameters()] == weights
 
 
 def test_a_stream_keeps_its_batch_size(event_run):

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from shortcut_snn.data import Digits
-from shortcut_snn.deploy import ONNX, TRAINED, OnnxRuntime, Prepare, export_network, fold, load
+from shortcut_snn.deploy import ONNX, Prepare, export_network, fold, load, onnx_logits
 from shortcut_snn.deploy.check import network_logits
 from shortcut_snn.deploy.int8 import Int8Conv2d, to_int8
 from shortcut_snn.neurons import IF, ILIF, LIF, CurrentNeuron
@@ -36,9 +36,9 @@ def test_sums_of_integers_are_exact():
 
 
 def test_int8_keeps_the_accuracy_on_digits():
-    network, test = load("digits-resnet18", TRAINED), Digits().load().test
+    network, test = load("digits-resnet18"), Digits().load().test
     images = test.fetch(np.arange(len(test)))
-    rounded = to_int8(network.runtime.network, Prepare(network.spec)(images[:64]))
+    rounded = to_int8(network.network, Prepare(network.spec)(images[:64]))
     assert sum(isinstance(module, Int8Conv2d) for module in rounded.modules()) == 19
     accuracy = (network.predict(images) == test.labels).float().mean()
     rounded_accuracy = (network_logits(rounded, network.spec, images).argmax(1) == test.labels).float().mean()
@@ -61,10 +61,10 @@ def test_onnxruntime_fuses_every_convolution_but_the_first(tmp_path):
 def test_streaming_int8_computes_what_the_rounded_network_does(tmp_path):
     network, spec = small(events=True, block="sew")
     frames = batch(spec)
-    path, _ = export_network(network, spec, frames, ONNX(int8=True), tmp_path, streaming=True)
+    path, _ = export_network(network, spec, frames, ONNX(streaming=True, int8=True), tmp_path)
     rounded = to_int8(fold(network), Prepare(spec)(frames))
     assert isinstance(rounded.stem.conv, nn.Conv2d), "the first convolution stays in float32"
-    logits, expected = OnnxRuntime(path, spec, streaming=True).logits(frames), network_logits(rounded, spec, frames)
+    logits, expected = onnx_logits(path, spec)(frames), network_logits(rounded, spec, frames)
     assert torch.allclose(logits, expected, atol=1e-5)
     assert not torch.allclose(expected, network_logits(network, spec, frames), atol=1e-5), "int8 is coarser"
 

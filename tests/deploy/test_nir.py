@@ -95,7 +95,7 @@ class UserNetwork(nets.SpikingNetwork):
 
     def __init__(self, num_classes, *, part: str = "", in_channels=3, time_steps=2, make_neuron=LIF):
         super().__init__(num_classes, time_steps, in_channels, "sequence" if part == "sequence" else "mean")
-        self.part, self.conv = part, nn.Conv2d(in_channels, 4, 3, padding="same", dilation=2, bias=False)
+        self.part, self.conv = part, nn.Conv2d(in_channels, 4, 3, padding=2, dilation=2, bias=False)
         self.dropout, self.pool = nn.Dropout(0.5), nn.AdaptiveAvgPool2d(2 if part == "pool" else 1)
         self.second = nn.Conv2d(4, 4, 3, padding=1, groups=2 if part == "groups" else 1)
         self.spike1, self.spike2 = make_neuron(), make_neuron()

@@ -13,38 +13,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-import torch
 
-from shortcut_snn.deploy import TRAINED, card, load, names, read_card, write_card
+from shortcut_snn.deploy import TRAINED, card, load, push_to_hub
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one named network."""
-    root = tmp_path_factory.mktemp("models")
-    shutil.copytree(TRAINED / "digits-resnet18", root / "digits-resnet8")
-    return root
-
-
-def test_a_network_is_loaded_by_name(models, monkeypatch):
-    assert names(models) == ["digits-resnet8"]
-    images = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
-    expected = load(models / "digits-resnet8" / "network.safetensors").logits(images)
-    assert torch.equal(load("digits-resnet8", models).logits(images), expected)
-    monkeypatch.setenv("SHORTCUT_SNN_MODELS", str(models))
-    assert torch.equal(load("digits-resnet8").logits(images), expected)
-    assert card("digits-resnet8").recipe["data"]["kind"] == "digits"
-
-
 @pytest.mark.parametrize(
     ("name", "keyword"),
-    [("digits-resnet21", "did you mean digits-resnet8"), ("cats", "has: digits-resnet8$"), ("../x", r"'\.\./x'")],
+    [("digits-resnet21", "did you mean digits-resnet18"), ("cats", "has: cifar10"), ("../x", r"'\.\./x'")],
 )
-def test_errors_list_the_names(models, name, keyword):
+def test_errors_list_the_names(name, keyword):
     with pytest.raises(FileNotFoundError, match=keyword):
-        load(name, models)
+        load(name)
 
 
 def test_a_mistyped_path_is_not_sent_to_the_hub(tmp_path, monkeypatch):
@@ -55,18 +36,12 @@ def test_a_mistyped_path_is_not_sent_to_the_hub(tmp_path, monkeypatch):
         load("runs/digts")
 
 
-def test_the_users_networks_come_first(models, tmp_path, monkeypatch):
-    (tmp_path / "models").mkdir()
-    mine = shutil.copytree(models / "digits-resnet8", tmp_path / "models" / "digits-resnet18")
-    write_card(read_card(TRAINED / "nmnist-small"), mine)
-    monkeypatch.setenv("SHORTCUT_SNN_MODELS", str(tmp_path / "models"))
-    assert card("digits-resnet18").name == "nmnist-small"
-    # A folder of that name without a network does not hide it.
-    (tmp_path / "here" / "digits-resnet18").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path / "here")
+def test_a_folder_without_a_network_does_not_hide_a_name(tmp_path, monkeypatch):
+    (tmp_path / "digits-resnet18").mkdir()
+    monkeypatch.chdir(tmp_path)
     assert load("digits-resnet18").spec.inputs.image_size == (8, 8)
     with pytest.raises(FileNotFoundError, match=r"network\.safetensors"):
-        load(tmp_path / "here")
+        load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -197,8 +172,8 @@ PUSH_AND_FETCH = """
 import os, sys, pathlib
 os.environ |= {"HF_ENDPOINT": sys.argv[1], "HF_HOME": sys.argv[2], "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
 from shortcut_snn import load
-from shortcut_snn.deploy import Inference, card
-network = load("digits-resnet18")
+from shortcut_snn.deploy import TRAINED, card, push_to_hub
+network, folder = load("digits-resnet18"), TRAINED / "digits-resnet18"
 
 def print_error(call, *args, **kwargs):
     try:
@@ -206,11 +181,11 @@ def print_error(call, *args, **kwargs):
     except OSError as error:
         print(error)
 
-print_error(network.push_to_hub, "someone/digits-v1.0", token="another")
+print_error(push_to_hub, folder, "someone/digits-v1.0", token="another")
 print_error(load, "someone/else")
-print(network.push_to_hub("someone/digits-v1.0", private=True, token="token"))
-same = Inference.from_pretrained("someone/digits-v1.0")
-print(all(a.equal(b) for a, b in zip(same.runtime.network.parameters(), network.runtime.network.parameters())))
+print(push_to_hub(folder, "someone/digits-v1.0", private=True, token="token"))
+same = load("someone/digits-v1.0")
+print(all(a.equal(b) for a, b in zip(same.network.parameters(), network.network.parameters())))
 print(card("someone/digits-v1.0") == card("digits-resnet18"))
 files = [path for path in pathlib.Path(sys.argv[2]).rglob("*") if path.parent.name.startswith("0123")]
 print(*sorted(path.name for path in files))
@@ -240,28 +215,17 @@ def test_a_network_is_pushed_to_the_hub_and_fetched(tmp_path, nothing_imported):
     ("files", "keyword"),
     [({"onnx": "../secret"}, r"\.\./secret"), ({"onnx": "network.onnx"}, r"no network\.safetensors")],
 )
-def test_only_files_of_the_network_are_pushed(models, tmp_path, files, keyword):
-    folder = shutil.copytree(models / "digits-resnet8", tmp_path / "network")
+def test_only_files_of_the_network_are_pushed(tmp_path, files, keyword):
+    folder = shutil.copytree(TRAINED / "digits-resnet18", tmp_path / "network")
     (tmp_path / "secret").touch()
     (folder / "network.onnx").touch()
     entries = json.loads((folder / "card.json").read_text())
     (folder / "card.json").write_text(json.dumps(entries | {"files": files}))
     with pytest.raises(FileNotFoundError, match=keyword):
-        load(folder).push_to_hub("someone/digits-v1.0")
+        push_to_hub(folder, "someone/digits-v1.0")
 
 
-def test_a_network_without_a_card_is_not_pushed(run):
-    network = load(run)
-    with pytest.raises(FileNotFoundError, match="no card"):
-        network.push_to_hub("someone/digits-v1.0")
-    network.folder = None
-    with pytest.raises(FileNotFoundError, match="file"):
-        network.push_to_hub("someone/digits-v1.0")
-
-
-def test_without_huggingface_hub(monkeypatch, tmp_path):
+def test_without_huggingface_hub(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(OSError, match=r"shortcut-snn\[hub\]"):
         load("someone/digits-v1.0")
-    write_card(card("digits-resnet18"), tmp_path)
-    assert (tmp_path / "README.md").read_text().startswith("# digits-resnet18"), "no metadata for the hub"

@@ -120,11 +120,13 @@ def _export(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", default=None, help="folder for the file and its card; default: RUN/export")
     parser.add_argument(
-        "--streaming", action="store_true", help="a graph of one time step with membrane potentials as inputs"
+        "--streaming",
+        action="store_true",
+        help="one time step, with membrane potentials as inputs (onnx, torch-export)",
     )
     parser.add_argument("--images", type=int, default=256, help="test images to verify the file on")
-    parser.add_argument("--half", action="store_true", help="float16 weights (safetensors only)")
-    parser.add_argument("--int8", action="store_true", help="int8 weights (onnx only)")
+    parser.add_argument("--half", action="store_true", help="float16 weights (safetensors)")
+    parser.add_argument("--int8", action="store_true", help="int8 weights (onnx)")
     parser.add_argument("--name", default=None, help="for the card: name of the network; default: the run's")
     parser.add_argument("--licence", default=None, help="for the card: licence of the weights, as in apache-2.0")
     parser.add_argument("--data-name", default=None, help="for the card: the data set; default: the recipe's name")

@@ -2,8 +2,8 @@
 
 import argparse
 import os
-from collections.abc import Sequence
-from dataclasses import MISSING, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,17 @@ from ..data import Data, ImageData
 from ..deploy import (
     CARD,
     ENERGY,
+    README,
     Agreement,
     Card,
     Exporter,
     Inference,
     InputSpec,
     NetworkSpec,
-    OnnxRuntime,
-    check_no_other_readme,
     describe_inputs,
     export_network,
-    file_name,
     load,
+    onnx_logits,
     read_card,
     write_card,
 )
@@ -35,42 +34,49 @@ from ..energy import measure_energy
 from ..recipes import Recipe, is_network_of, open_run
 from ..training import ENERGY_SAMPLES, RunFolder
 
-ROUNDED = {"half": "half precision", "int8": "int8"}
-"""Options that round weights, and how the card calls them."""
+OPTIONS = {"streaming": "one time step", "half": "half precision", "int8": "int8"}
+"""Options of formats, and how the card calls them."""
+ROUNDED = ("half", "int8")
+"""Options that round weights."""
+
+
+@dataclass(frozen=True)
+class Stated:
+    """Facts for the card that no file of the run holds; None keeps what an earlier export stated.
+
+    Args:
+        name: name of the network; by default that of the run's folder.
+        licence: licence of the weights, as the Hugging Face hub writes it (``"apache-2.0"``).
+        data_name: name of the data set; by default that of the recipe.
+        data_licence: licence of the data set.
+    """
+
+    name: str | None = None
+    licence: str | None = None
+    data_name: str | None = None
+    data_licence: str | None = None
 
 
 def export(
     run: str | Path,
-    to: str,
+    to: str | Exporter,
     out: str | Path | None = None,
     *,
-    streaming: bool = False,
     weights: str = "last",
     images: int = 256,
-    name: str | None = None,
     changes: dict[str, Any] | None = None,
-    half: bool = False,
-    int8: bool = False,
-    licence: str | None = None,
-    data_name: str | None = None,
-    data_licence: str | None = None,
+    stated: Stated = Stated(),
 ) -> tuple[Path, Agreement]:
     """Export a run's network; :func:`~shortcut_snn.deploy.export_network` says what is checked.
 
     Args:
         run: folder of the run.
-        to: format: ``"safetensors"``, ``"onnx"``, ``"nir"``, ``"torch-export"``, or a registered one.
+        to: an export format with its options, such as ``ONNX(int8=True)``, or the name of a format.
         out: folder for the file and the card; by default ``export`` in the run's folder.
-        streaming: write a graph of one time step.
         weights: ``"last"`` or ``"best"``.
         images: number of the run's test images that are compared.
-        name: name of the network on its card; by default that of the run's folder.
         changes: entries that replace those of the run's recipe, such as where the data is now.
-        half: store weights in half precision (safetensors only).
-        int8: store weights in int8 (onnx only).
-        licence: licence of the weights for the card, as the Hugging Face hub writes it (``"apache-2.0"``).
-        data_name: name of the data set for the card; by default that of the recipe.
-        data_licence: licence of the data set for the card.
+        stated: facts for the card.
 
     Returns:
         The file, and its agreement with the network.
@@ -80,8 +86,7 @@ def export(
         OSError: a package that the format needs is not installed.
         ValueError: the run is damaged, the data does not fit the network, or the file differs from the network.
     """
-    exporter = _exporter(to, half, int8)
-    file = file_name(exporter, streaming)
+    exporter: Exporter = components.exporter.make(to) if isinstance(to, str) else to
     if images < 1:
         raise ValueError(f"images must be at least 1, got {images}")
     source = RunFolder(run)
@@ -94,46 +99,26 @@ def export(
     spec = NetworkSpec(recipe.network, recipe.neuron, description)
     # Made before the export, which would leave a file if the run's own files turn out to be damaged.
     card = _card(source, recipe, data, spec, weights)
-    if name is not None:
-        card = replace(card, name=name)
-    card = _with_earlier_export(card, folder, name)
-    path, agreement = export_network(task.model.strip(), spec, batch, exporter, folder, streaming)
-    if half:
-        card = replace(card, **_measured(load(path), data, task.metric, with_energy=True))
-    if int8:
-        rounded = Inference(OnnxRuntime(path, spec, streaming), spec)
-        card = replace(card, **_measured(rounded, data, task.metric, with_energy=False))
-    what = [to, *(ROUNDED[option] for option, on in (("half", half), ("int8", int8)) if on)]
-    what += ["one time step"] if streaming else []
-    stated = {"name": data_name, "licence": data_licence}
-    card = replace(
-        card,
-        licence=card.licence if licence is None else licence,
-        data=card.data | {key: value for key, value in stated.items() if value is not None},
-        files={key: value for key, value in card.files.items() if value != file} | {", ".join(what): file},
-    )
-    write_card(card, folder)
+    card = _with_statements(card, stated, folder)
+    path, agreement = export_network(task.model.strip(), spec, batch, exporter, folder)
+    options = [option for option in OPTIONS if getattr(exporter, option, False)]
+    if "half" in options:
+        network = load(path)
+        card = replace(card, accuracy=_accuracy(network.predict, data, task.metric), energy=_energy(network, data))
+    elif "int8" in options:
+        logits = onnx_logits(path, spec)
+        accuracy = _accuracy(lambda inputs: logits(inputs).argmax(-1), data, task.metric)
+        card = replace(card, accuracy=accuracy, energy=None)
+    label = ", ".join([component_of(exporter).name, *(OPTIONS[option] for option in options)])
+    others = {key: file for key, file in card.files.items() if file != path.name}
+    write_card(replace(card, files=others | {label: path.name}), folder)
     return path, agreement
-
-
-def _exporter(to: str, half: bool, int8: bool) -> Exporter:
-    """Return the exporter of a format.
-
-    Raises:
-        ValueError: the format does not exist, or does not store weights so.
-    """
-    if half and to != "safetensors":
-        raise ValueError(f"half: only safetensors files have half-precision weights, not {to}")
-    if int8 and to != "onnx":
-        raise ValueError(f"int8: only onnx files have int8 weights, not {to}")
-    options = {option: True for option, on in (("half", half), ("int8", int8)) if on}
-    exporter: Exporter = components.exporter.make(to, **options)
-    return exporter
 
 
 def _check_target(folder: Path) -> None:
     """Check that an export to this folder replaces nothing but an earlier export."""
-    check_no_other_readme(folder)
+    if (folder / README).is_file() and not (folder / CARD).is_file():
+        raise FileExistsError(f"{folder / README} is not the README of a network, and would be replaced")
     if RunFolder(folder).is_run:
         raise ValueError(f"{folder} holds a run, whose network the export would replace: choose another folder")
 
@@ -206,31 +191,40 @@ def _public_recipe(recipe: Recipe) -> dict[str, Any]:
     return public
 
 
-def _with_earlier_export(card: Card, folder: Path, name: str | None) -> Card:
-    """Keep what an earlier export of the same network wrote on the card in a folder: names, licences and files."""
+def _with_statements(card: Card, stated: Stated, folder: Path) -> Card:
+    """Add what the user states; keep what an earlier export of the same network stated, and its files."""
     earlier = read_card(folder) if (folder / CARD).is_file() else None
-    if earlier is None or (earlier.recipe, earlier.weights) != (card.recipe, card.weights):
-        return card
-    if name not in (None, earlier.name):
-        return card
-    stated = {key: earlier.data[key] for key in ("name", "licence") if key in earlier.data}
-    # Files with another accuracy have other weights, such as rounded ones.
-    files = earlier.files if earlier.accuracy == card.accuracy else {}
-    return replace(card, name=earlier.name, licence=earlier.licence, data=card.data | stated, files=files)
+    if (
+        earlier is not None
+        and (earlier.recipe, earlier.weights) == (card.recipe, card.weights)
+        and stated.name in (None, earlier.name)
+    ):
+        kept = {key: earlier.data[key] for key in ("name", "licence") if key in earlier.data}
+        # Files with another accuracy have other weights, such as rounded ones.
+        files = earlier.files if earlier.accuracy == card.accuracy else {}
+        card = replace(card, name=earlier.name, licence=earlier.licence, data=card.data | kept, files=files)
+    data = {"name": stated.data_name, "licence": stated.data_licence}
+    return replace(
+        card,
+        name=stated.name or card.name,
+        licence=stated.licence or card.licence,
+        data=card.data | {key: value for key, value in data.items() if value is not None},
+    )
 
 
-def _measured(network: Inference, data: Data, metric: str, with_energy: bool) -> dict[str, Any]:
-    """Return the accuracy, on all test data, and the energy of a network with rounded weights, for its card."""
-    accuracy: dict[str, float] = {}
-    if metric == "accuracy":
-        right = torch.cat([network.predict(images) == labels for images, labels in data.loaders(0).test])
-        accuracy["test"] = int(right.sum()) / len(right)
-    if not with_energy:
-        return {"accuracy": accuracy, "energy": None}
-    runtime: Any = network.runtime
-    inputs = runtime.prepare(data.sample(ENERGY_SAMPLES)[0])
-    report = measure_energy(runtime.network, [inputs], network.spec.time_steps)
-    return {"accuracy": accuracy, "energy": {key: getattr(report, key.removesuffix("_pj")) for key in ENERGY}}
+def _accuracy(predict: Callable[[Tensor], Tensor], data: Data, metric: str) -> dict[str, float]:
+    """Return the accuracy of rounded weights on all test data, for the card."""
+    if metric != "accuracy":
+        return {}
+    right = torch.cat([predict(images) == labels for images, labels in data.loaders(0).test])
+    return {"test": int(right.sum()) / len(right)}
+
+
+def _energy(network: Inference, data: Data) -> dict[str, float]:
+    """Return the energy of a network with rounded weights, for the card."""
+    inputs = network.prepare(data.sample(ENERGY_SAMPLES)[0])
+    report = measure_energy(network.network, [inputs], network.spec.time_steps)
+    return {key: getattr(report, key.removesuffix("_pj")) for key in ENERGY}
 
 
 def _epoch(run: RunFolder, weights: str, planned: int) -> str:
@@ -243,24 +237,23 @@ def _epoch(run: RunFolder, weights: str, planned: int) -> str:
 
 def run(options: argparse.Namespace) -> int:
     """Export, and print the agreement of the file with the network."""
+    chosen = {name: True for name in OPTIONS if getattr(options, name)}
+    for name in chosen:
+        if name not in components.exporter[options.to].options:
+            raise ValueError(f"--{name}: {options.to} files have no such option")
+    exporter: Exporter = components.exporter.make(options.to, **chosen)
+    stated = Stated(options.name, options.licence, options.data_name, options.data_licence)
     path, agreement = export(
         options.run,
-        options.to,
+        exporter,
         options.out,
-        streaming=options.streaming,
         weights=options.weights,
         images=options.images,
-        name=options.name,
         changes=options.changes,
-        half=options.half,
-        int8=options.int8,
-        licence=options.licence,
-        data_name=options.data_name,
-        data_licence=options.data_licence,
+        stated=stated,
     )
-    summary = components.exporter.make(options.to).summary
-    print(f"{path}: {summary}\n{agreement}\ncard: {path.parent / CARD} and README.md")
-    for option, what in ROUNDED.items():
-        for part, value in read_card(path.parent).accuracy.items() if getattr(options, option) else ():
-            print(f"{part} accuracy in {what}: {100 * value:.2f} %")
+    print(f"{path}: {exporter.summary}\n{agreement}\ncard: {path.parent / CARD} and {README}")
+    for option in set(ROUNDED) & chosen.keys():
+        for part, value in read_card(path.parent).accuracy.items():
+            print(f"{part} accuracy in {OPTIONS[option]}: {100 * value:.2f} %")
     return 0

@@ -119,8 +119,7 @@ def _report(error: DataFileError, on_error: Callable[[str], None] | None) -> Non
 
 
 def _predict_batch(network: Inference, file: Path, batch: Any, top: int) -> Prediction:
-    runtime: Any = network.runtime
-    with probe(runtime.network, membrane=False) as tallies:
+    with probe(network.network, membrane=False) as tallies:
         logits = network.logits(batch).float()
     if logits.shape != (1, len(network.classes)):
         raise ValueError(
@@ -128,7 +127,7 @@ def _predict_batch(network: Inference, file: Path, batch: Any, top: int) -> Pred
             f"{len(network.classes)} classes"
         )
     probabilities = logits.softmax(-1)[0]
-    report = measure_energy(runtime.network, [runtime.prepare(batch)], network.spec.time_steps)
+    report = measure_energy(network.network, [network.prepare(batch)], network.spec.time_steps)
     values, labels = probabilities.topk(min(top, len(probabilities)))
     classes = [(network.classes[label], value) for label, value in zip(labels.tolist(), values.tolist(), strict=True)]
     spikes = round(sum(float(tally.spikes) for tally in tallies.values()))

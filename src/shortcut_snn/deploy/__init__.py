@@ -2,44 +2,43 @@
 
 # These modules register their export formats.
 from . import nir_export, torch_export  # noqa: F401
-from .card import CARD, ENERGY, Card, check_no_other_readme, read_card, write_card
+from .card import CARD, ENERGY, README, Card, read_card, write_card
 from .check import Agreement
-from .export import export_network, file_name
+from .export import export_network
+from .exporter import Exporter, Logits
 from .folding import fold
-from .inference import Inference, load
-from .onnx_export import ONNX, OnnxRuntime
+from .hub import push_to_hub
+from .inference import Inference, for_inference
+from .onnx_export import ONNX, onnx_logits
 from .prepare import Prepare, describe_inputs
-from .registry import TRAINED, card, names
-from .runtime import Exporter, Runtime
+from .registry import TRAINED, card, load, names
 from .spec import InputSpec, NetworkSpec
-from .torch_runtime import TorchRuntime, for_inference
 from .weights import load_into, read_network, save_network
 
 __all__ = [
     "CARD",
     "ENERGY",
     "ONNX",
+    "README",
     "TRAINED",
     "Agreement",
     "Card",
     "Exporter",
     "Inference",
     "InputSpec",
+    "Logits",
     "NetworkSpec",
-    "OnnxRuntime",
     "Prepare",
-    "Runtime",
-    "TorchRuntime",
     "card",
-    "check_no_other_readme",
     "describe_inputs",
     "export_network",
-    "file_name",
     "fold",
     "for_inference",
     "load",
     "load_into",
     "names",
+    "onnx_logits",
+    "push_to_hub",
     "read_card",
     "read_network",
     "save_network",

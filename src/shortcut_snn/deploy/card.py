@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import components
 from ..files import write_text
+from ..yaml_text import as_yaml
 
 CARD, README = "card.json", "README.md"
 ENERGY = {
@@ -54,16 +55,6 @@ def write_card(card: Card, folder: Path) -> None:
     write_text(folder / README, readme(card))
 
 
-def check_no_other_readme(folder: Path) -> None:
-    """Check that writing a card would not replace a README of another kind.
-
-    Raises:
-        FileExistsError: the folder holds a README without a card.
-    """
-    if (folder / README).is_file() and not (folder / CARD).is_file():
-        raise FileExistsError(f"{folder / README} is not the README of a network, and would be replaced")
-
-
 def read_card(folder: Path) -> Card:
     """Return the card of a folder.
 
@@ -86,29 +77,33 @@ def read_card(folder: Path) -> Card:
 
 
 def readme(card: Card, name: str = "path/of/this/folder") -> str:
-    """Return the README of a card; without huggingface_hub it has no metadata for the hub.
+    """Return the README of a card, which begins with metadata for the Hugging Face hub.
 
     Args:
         card: the card.
         name: what ``load`` takes to load the network.
     """
-    try:
-        from huggingface_hub import EvalResult, ModelCard, ModelCardData
-    except ModuleNotFoundError:
-        return _text(card, name)
-    task, dataset = "image-classification", str(card.data.get("name", "images"))
-    metadata = ModelCardData(
-        model_name=card.name,
-        license=card.licence,
-        library_name="shortcut-snn",
-        pipeline_tag=task,
-        tags=["spiking-neural-network", "neuromorphic"],
-        eval_results=[
-            EvalResult(task, dataset, dataset, "accuracy", value, dataset_split=part)
-            for part, value in card.accuracy.items()
-        ],
-    )
-    return str(ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{_text(card, name)}"))
+    return f"---\n{as_yaml(_hub_metadata(card))}---\n\n{_text(card, name)}"
+
+
+def _hub_metadata(card: Card) -> dict[str, Any]:
+    """Return the entries of https://huggingface.co/docs/hub/model-cards that a card has."""
+    task, dataset = {"type": "image-classification"}, str(card.data.get("name", "images"))
+    results = [
+        {
+            "task": task,
+            "dataset": {"name": dataset, "type": dataset, "split": part},
+            "metrics": [{"type": "accuracy", "value": value}],
+        }
+        for part, value in card.accuracy.items()
+    ]
+    return {
+        "library_name": "shortcut-snn",
+        **({"license": card.licence} if card.licence else {}),
+        "pipeline_tag": task["type"],
+        "tags": ["spiking-neural-network", "neuromorphic"],
+        **({"model-index": [{"name": card.name, "results": results}]} if results else {}),
+    }
 
 
 _TEMPLATE = """\

@@ -7,15 +7,14 @@ another order. A wrong export, such as one whose weights are off by 0.1 %, moves
 """
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ..module_state import preserving_state
+from .exporter import Logits
 from .prepare import Prepare
-from .runtime import Runtime
 from .spec import NetworkSpec
 
 ROUNDING = 1e-4
@@ -71,19 +70,19 @@ def compare(expected: Tensor, logits: Tensor) -> Agreement:
     )
 
 
-def check(network: nn.Module, spec: NetworkSpec, exported: Runtime, images: Tensor) -> Agreement:
+def check(network: nn.Module, spec: NetworkSpec, exported: Logits, images: Tensor) -> Agreement:
     """Compare an exported network with the network that it was made from.
 
     Args:
         network: the network in float32, folded or not.
         spec: the network's specification.
-        exported: the runtime of the exported file.
+        exported: runs the exported file.
         images: uint8 ``[N, C, H, W]``, or frames ``[N, T, C, H, W]``.
 
     Raises:
         ValueError: logits or predictions differ for more images than rounding explains.
     """
-    expected, logits = network_logits(network, spec, images), in_chunks(exported.logits, images)
+    expected, logits = network_logits(network, spec, images), in_chunks(exported, images)
     if logits.shape != expected.shape:
         raise ValueError(f"the export returns logits {list(logits.shape)}, the network {list(expected.shape)}")
     agreement = compare(expected, logits)
@@ -106,7 +105,7 @@ def network_logits(network: nn.Module, spec: NetworkSpec, images: Tensor) -> Ten
         return in_chunks(lambda chunk: network(prepare(chunk)), images)
 
 
-def in_chunks(logits: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+def in_chunks(logits: Logits, images: Tensor) -> Tensor:
     """Return the logits of many images; the steps of a ``"sequence"`` readout are stacked to ``[T * N, classes]``."""
     return torch.cat([logits(chunk).float() for chunk in torch.split(images, CHUNK)], -2).flatten(0, -2)
 

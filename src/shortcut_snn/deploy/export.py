@@ -1,6 +1,5 @@
 """Export of a trained network: fold, write, load back, compare on real data, and only then keep the file."""
 
-import copy
 import tempfile
 from pathlib import Path
 
@@ -8,32 +7,14 @@ from torch import Tensor, nn
 
 from .. import components
 from .check import CHUNK, Agreement, check, compare, in_chunks, network_logits
+from .exporter import Exporter
 from .folding import fold
-from .int8 import to_int8
 from .prepare import Prepare
-from .runtime import Exporter
 from .spec import NetworkSpec
 
 
-def file_name(exporter: Exporter, streaming: bool = False) -> str:
-    """Return the name of a format's file.
-
-    Raises:
-        ValueError: the format has no file of a single time step.
-    """
-    name = exporter.step_file if streaming else exporter.file
-    if name is None:
-        raise ValueError(f"streaming: {components.component_of(exporter).name} has no file of a single time step")
-    return name
-
-
 def export_network(
-    network: nn.Module,
-    spec: NetworkSpec,
-    images: Tensor,
-    to: str | Exporter,
-    folder: Path,
-    streaming: bool = False,
+    network: nn.Module, spec: NetworkSpec, images: Tensor, to: str | Exporter, folder: Path
 ) -> tuple[Path, Agreement]:
     """Write a trained network to a file and check on a batch that the file computes the network's logits.
 
@@ -41,9 +22,8 @@ def export_network(
         network: the trained network, in float32 on the CPU.
         spec: the network's specification.
         images: real inputs, uint8 ``[N, C, H, W]``, or frames of events ``[N, T, C, H, W]``.
-        to: an export format (a component of the kind ``components.exporter``), or its name.
+        to: an export format with its options, such as ``ONNX(int8=True)``, or the name of a format.
         folder: folder of the file; created if it is missing.
-        streaming: write a graph of one time step, whose membrane potentials are inputs and outputs.
 
     Returns:
         The file, and its agreement with the network. A file of half-precision or int8 weights is checked against the
@@ -69,21 +49,15 @@ def export_network(
         ('network.safetensors', 4, ('cat', 'dog'))
     """
     exporter: Exporter = components.exporter.make(to) if isinstance(to, str) else to
-    name = file_name(exporter, streaming)
-    half, int8 = getattr(exporter, "half", False), getattr(exporter, "int8", False)
+    folded = fold(network, spec.example())
+    rounded = exporter.rounded(folded, Prepare(spec)(images[:CHUNK]))
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as trial:
-        path = Path(trial) / name
-        folded = fold(network, spec.example())
-        if int8:
-            folded = to_int8(folded, Prepare(spec)(images[:CHUNK]))
-        exported = exporter.export(folded, spec, path, streaming)
-        if half or int8:
-            # Rounded weights flip spikes, so the file has to compute what the network with such weights does.
-            rounded = folded if int8 else copy.deepcopy(folded).half().float()
-            check(rounded, spec, exported, images)
-            agreement = compare(network_logits(network, spec, images), in_chunks(exported.logits, images))
-        else:
-            agreement = check(network, spec, exported, images)
-        path.replace(folder / name)
-    return folder / name, agreement
+        path = Path(trial) / exporter.file
+        logits = exporter.export(rounded, spec, path)
+        # Rounded weights flip spikes, so the file has to compute what the network with such weights does.
+        agreement = check(network if rounded is folded else rounded, spec, logits, images)
+        if rounded is not folded:
+            agreement = compare(network_logits(network, spec, images), in_chunks(logits, images))
+        path.replace(folder / exporter.file)
+    return folder / exporter.file, agreement

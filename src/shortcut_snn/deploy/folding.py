@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
@@ -149,15 +150,6 @@ def _memory(x: Tensor) -> int:
 
 def _fold_into(layer: Any, norm: Any) -> nn.Module:
     """Return a plain convolution or linear layer that computes ``norm(layer(x))``."""
-    # In double precision, so that only the result is rounded.
-    factor = (norm.running_var.double() + norm.eps).rsqrt()
-    if norm.weight is not None:
-        factor = factor * norm.weight.double()
-    bias = -norm.running_mean.double() * factor
-    if layer.bias is not None:
-        bias = bias + layer.bias.double() * factor
-    if norm.bias is not None:
-        bias = bias + norm.bias.double()
     folded: nn.Module
     if isinstance(layer, nn.Conv2d):
         names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
@@ -165,10 +157,17 @@ def _fold_into(layer: Any, norm: Any) -> nn.Module:
         folded = nn.Conv2d(**options, padding_mode=layer.padding_mode, device="meta")
     else:
         folded = nn.Linear(layer.in_features, layer.out_features, device="meta")
-    weight = layer.weight
-    per_channel = factor.view(-1, *[1] * (weight.dim() - 1))
-    folded.weight = nn.Parameter((weight.double() * per_channel).to(weight.dtype))
-    folded.bias = nn.Parameter(bias.to(weight.dtype))
+
+    def double(x: Any) -> Any:
+        # Only the result is rounded.
+        return None if x is None else x.detach().double()
+
+    # The function for convolutions serves linear layers too; the one for linear layers needs an affine norm.
+    fused = fuse_conv_bn_weights(
+        double(layer.weight), double(layer.bias), double(norm.running_mean), double(norm.running_var), norm.eps,
+        double(norm.weight), double(norm.bias),
+    )  # fmt: skip
+    folded.weight, folded.bias = (nn.Parameter(x.to(layer.weight.dtype)) for x in fused)
     return folded
 
 

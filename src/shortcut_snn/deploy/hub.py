@@ -31,8 +31,23 @@ def fetch(repository: str, revision: str | None = None) -> Path:
     return folder
 
 
-def push(folder: Path, repository: str, private: bool | None = None, token: str | None = None) -> str:
-    """Upload a folder that ``shortcut-snn export`` wrote; see :meth:`.Inference.push_to_hub`."""
+def push_to_hub(folder: str | Path, repository: str, private: bool | None = None, token: str | None = None) -> str:
+    """Upload a network and its card, as ``shortcut-snn export`` writes them, to the Hugging Face hub.
+
+    Args:
+        folder: folder of the export.
+        repository: ``owner/name``; created if it does not exist.
+        private: visibility of a repository that is created; None: the default of the owner's account.
+        token: access token; by default the one that ``hf auth login`` stores.
+
+    Returns:
+        Address of the commit.
+
+    Raises:
+        FileNotFoundError: the folder has no card or no safetensors file.
+        OSError: huggingface_hub is not installed, or the hub cannot be reached or refuses.
+    """
+    folder = Path(folder)
     card = read_card(folder)
     paths: dict[str, str | bytes] = {}
     for name in (CARD, *card.files.values()):

@@ -3,7 +3,7 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,32 +11,31 @@ from torch import Tensor, nn
 
 from .. import components
 from ..files import replacing
+from .exporter import Exporter, Logits, frames_of
 from .nir_graph import DT, nir_graph
 from .optional import require
 from .prepare import Prepare
-from .runtime import FileRuntime, Runtime, State
 from .spec import NetworkSpec
 
 
 @components.exporter("nir")
 @dataclass(frozen=True)
-class NIR:
+class NIR(Exporter):
     """A NIR graph."""
 
-    file: ClassVar[str] = "network.nir"
-    step_file: ClassVar[str | None] = None
-    summary: ClassVar[str] = "graph of one time step for simulators and neuromorphic hardware"
+    file = "network.nir"
+    summary = "graph of one time step for simulators and neuromorphic hardware"
 
-    def export(self, network: nn.Module, spec: NetworkSpec, path: Path, streaming: bool) -> Runtime:
-        """Write the file; see :class:`~.runtime.Exporter`."""
+    def export(self, network: nn.Module, spec: NetworkSpec, path: Path) -> Logits:
+        """Write the file and return a function that runs it; see :meth:`.Exporter.export`."""
         graph = nir_graph(network, spec)
         with replacing(path) as temporary:
             require("nir", "NIR export").write(temporary, graph)
-        return NirRuntime(path, spec)
+        return nir_logits(path, spec)
 
 
-class NirRuntime(FileRuntime):
-    """A NIR file in nirtorch.
+def nir_logits(path: Path, spec: NetworkSpec) -> Logits:
+    """Return a function that runs a NIR file in nirtorch.
 
     Args:
         path: a trusted file: nirtorch makes Python code of the names of its nodes.
@@ -45,20 +44,21 @@ class NirRuntime(FileRuntime):
     Raises:
         OSError: nir or nirtorch is not installed.
     """
-
-    def __init__(self, path: Path, spec: NetworkSpec) -> None:
-        super().__init__(spec, streaming=True)
-        nir, nirtorch = require("nir", "NIR export"), require("nirtorch", "NIR export")
-        self.prepare = Prepare(spec)
-        modules = {nir.LIF: _lif, nir.IF: _if, nir.Conv2d: _conv, nir.Affine: _linear}
-        self.module = nirtorch.nir_to_torch(nir.read(path), modules).eval()
+    nir, nirtorch = require("nir", "NIR export"), require("nirtorch", "NIR export")
+    prepare = Prepare(spec)
+    modules = {nir.LIF: _lif, nir.IF: _if, nir.Conv2d: _conv, nir.Affine: _linear}
+    module = nirtorch.nir_to_torch(nir.read(path), modules).eval()
 
     @torch.inference_mode()
-    def step(self, frame: Tensor, state: Any) -> tuple[Tensor, State]:
-        """Return the logits and membrane potentials of one step; see :class:`~.runtime.Runtime`."""
-        # nirtorch changes the state in place.
-        logits, after = self.module(self.prepare(frame), copy.copy(state))
-        return logits, after
+    def logits(images: Tensor) -> Tensor:
+        state, outputs = None, []
+        for frame in frames_of(images, spec):
+            # nirtorch changes the state in place.
+            output, state = module(prepare(frame), copy.copy(state))
+            outputs.append(output)
+        return torch.stack(outputs).mean(0)
+
+    return logits
 
 
 class EulerNeuron(nn.Module):

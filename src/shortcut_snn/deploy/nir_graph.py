@@ -122,11 +122,7 @@ class _Recorder(TorchFunctionMode):
         return output
 
     def add(self, path: str, node: Any, x: Tensor, output: Tensor) -> Tensor:
-        """Add a node that computes ``output`` from ``x``.
-
-        Raises:
-            ValueError: a layer is called twice, or a sum holds the same output twice.
-        """
+        """Add a node that computes ``output`` from ``x``."""
         sources = self.sources[id(x)][1]
         if path in self.nodes:
             raise _unsupported(f"{path}, which is called twice in a time step")
@@ -169,10 +165,7 @@ class _Recorder(TorchFunctionMode):
         if groups > 1:
             raise _unsupported(f"grouped convolutions, as in {path}")
         if isinstance(padding, str):
-            total = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, weight.shape[2:], strict=True)]
-            if any(pixels % 2 for pixels in total):
-                raise _unsupported(f"padding that differs between the two sides, as in {path}")
-            padding = tuple(pixels // 2 for pixels in total)
+            raise _unsupported(f"padding={padding!r}, as in {path}")
         node = self.nir.Conv2d(
             input_shape=tuple(x.shape[2:]), weight=weight.numpy(), bias=_bias(bias, weight), groups=groups,
             stride=stride, padding=padding, dilation=dilation,

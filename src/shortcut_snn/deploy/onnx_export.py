@@ -3,18 +3,20 @@
 import json
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import components
 from ..files import replacing
+from .exporter import Exporter, Logits, mean_over_steps
 from .graph import Graph, input_dtype, make_graph
+from .int8 import to_int8
 from .optional import require
-from .runtime import FileRuntime, Runtime, State
 from .spec import NetworkSpec
 
 _SPEC_KEY = "shortcut_snn"
@@ -22,24 +24,33 @@ _SPEC_KEY = "shortcut_snn"
 
 @components.exporter("onnx")
 @dataclass(frozen=True)
-class ONNX:
+class ONNX(Exporter):
     """An ONNX graph.
 
     Args:
+        streaming: write one time step, whose membrane potentials are inputs and outputs.
         int8: store the weights of convolutions that take spikes in int8 (see :class:`~.int8.Int8Conv2d`): a quarter of
             the file, faster, with coarser weights and currents.
     """
 
+    streaming: bool = False
     int8: bool = False
 
-    file: ClassVar[str] = "network.onnx"
-    step_file: ClassVar[str | None] = "network-step.onnx"
-    summary: ClassVar[str] = "graph for onnxruntime and others"
+    summary = "graph for onnxruntime and others"
 
-    def export(self, network: nn.Module, spec: NetworkSpec, path: Path, streaming: bool) -> Runtime:
-        """Write the file; see :class:`~.runtime.Exporter`."""
-        write_onnx(make_graph(network, spec, streaming), spec, path)
-        return OnnxRuntime(path, spec, streaming)
+    @property
+    def file(self) -> str:
+        """Name of the file."""
+        return "network-step.onnx" if self.streaming else "network.onnx"
+
+    def rounded(self, network: nn.Module, example: Tensor) -> nn.Module:
+        """Return a network with int8 convolutions, if ``int8`` is set."""
+        return to_int8(network, example) if self.int8 else network
+
+    def export(self, network: nn.Module, spec: NetworkSpec, path: Path) -> Logits:
+        """Write the file and return a function that runs it; see :meth:`.Exporter.export`."""
+        write_onnx(make_graph(network, spec, self.streaming), spec, path)
+        return onnx_logits(path, spec)
 
 
 def write_onnx(graph: Graph, spec: NetworkSpec, path: Path) -> None:
@@ -94,32 +105,29 @@ def _name_batch_axis(graph: Any) -> None:
                 axis.dim_param = re.sub(rf"\b{re.escape(symbol)}\b", "batch", axis.dim_param)
 
 
-class OnnxRuntime(FileRuntime):
-    """An ONNX file in onnxruntime.
+def onnx_logits(path: Path, spec: NetworkSpec) -> Logits:
+    """Return a function that runs an ONNX file in onnxruntime on the CPU.
 
     Args:
         path: a trusted file: onnxruntime executes what the file says.
         spec: the network's specification.
-        streaming: whether the file runs a single time step.
 
     Raises:
         OSError: onnxruntime is not installed.
     """
+    onnxruntime = require("onnxruntime", "ONNX export")
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    first, *others = session.get_inputs()
 
-    def __init__(self, path: Path, spec: NetworkSpec, streaming: bool) -> None:
-        super().__init__(spec, streaming)
-        onnxruntime = require("onnxruntime", "ONNX export")
-        onnxruntime.disable_telemetry_events()
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = torch.get_num_threads()
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-    def run(self, images: Tensor, state: State | None) -> list[Tensor]:
-        """Return logits, and membrane potentials; see :class:`~.runtime.FileRuntime`."""
-        first, *others = self.session.get_inputs()
-        if state is None:
-            state = [torch.zeros(len(images), *value.shape[1:]) for value in others]
-        feeds = {first.name: images.to(input_dtype(self.spec)).numpy()}
+    def run(images: Tensor, state: Sequence[Tensor] = ()) -> Sequence[Tensor]:
+        feeds = {first.name: images.to(input_dtype(spec)).numpy()}
         feeds |= {value.name: x.numpy() for value, x in zip(others, state, strict=True)}
-        return [torch.from_numpy(output) for output in self.session.run(None, feeds)]
+        return [torch.from_numpy(output) for output in session.run(None, feeds)]
+
+    if others:
+        return mean_over_steps(run, [value.shape[1:] for value in others], spec)
+    return lambda images: run(images)[0]

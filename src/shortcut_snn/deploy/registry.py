@@ -1,33 +1,24 @@
-"""Trained networks by name: the user's, those of this package, and those of the Hugging Face hub."""
+"""Trained networks: opened by path, by the name of one of this package, or from the Hugging Face hub."""
 
-import os
 import re
 from pathlib import Path
+from typing import get_args
 
 from ..components import suggestion
 from .card import Card, read_card
 from .hub import fetch
-from .safetensors_export import Safetensors
+from .inference import Inference, Precision
+from .safetensors_export import Safetensors, read_folded
 
-MODELS_VARIABLE = "SHORTCUT_SNN_MODELS"
 WEIGHTS = Safetensors.file
 TRAINED = Path(__file__).parents[1] / "trained"
 """Networks that come with the package: one folder each, as ``shortcut-snn export`` writes it."""
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+_OTHER_READERS = {".onnx": "onnxruntime", ".nir": "nirtorch", ".pt2": "torch.export.load, if you trust the file"}
 
 
-def models_folder() -> Path:
-    """Return the folder of the user's networks: ``SHORTCUT_SNN_MODELS``, or ``~/.cache/shortcut-snn/models``."""
-    return Path(os.environ.get(MODELS_VARIABLE) or Path.home() / ".cache" / "shortcut-snn" / "models")
-
-
-def _roots(root: str | Path | None) -> list[Path]:
-    """Return the folders that hold named networks; a name in an earlier folder hides one in a later folder."""
-    return [models_folder(), TRAINED] if root is None else [Path(root)]
-
-
-def names(root: str | Path | None = None) -> list[str]:
-    """Return the names of the networks in a folder; by default of the user's networks and those of this package.
+def names() -> list[str]:
+    """Return the names of the networks that come with the package.
 
     Example:
         >>> from shortcut_snn import load
@@ -35,10 +26,10 @@ def names(root: str | Path | None = None) -> list[str]:
         >>> "digits-resnet18" in names(), load("digits-resnet18").classes[:3], card("digits-resnet18").data["name"]
         (True, ('0', '1', '2'), "scikit-learn's digits")
     """
-    return sorted({path.parent.name for folder in _roots(root) for path in folder.glob(f"*/{WEIGHTS}")})
+    return sorted(path.parent.name for path in TRAINED.glob(f"*/{WEIGHTS}"))
 
 
-def find(name: str | Path, root: str | Path | None = None, revision: str | None = None) -> Path:
+def find(name: str | Path, revision: str | None = None) -> Path:
     """Return the file or folder of a network; fetch a network of the hub.
 
     A path to a network comes first, then a name, then any other path, then a repository of the hub.
@@ -50,24 +41,20 @@ def find(name: str | Path, root: str | Path | None = None, revision: str | None 
     path = Path(name)
     if path.is_file() or (path / WEIGHTS).is_file():
         return path
-    if not path.is_absolute() and path.parts and ".." not in path.parts:
-        for folder in _roots(root):
-            if (folder / path / WEIGHTS).is_file():
-                return folder / path
+    if str(name) in names():
+        return TRAINED / name
     if path.exists():
         return path
     # If the first part is a folder here, the name is a mistyped path, which is not sent to the hub.
     if _REPOSITORY.fullmatch(str(name)) and path.suffix != ".safetensors" and not path.parent.is_dir():
         return fetch(str(name), revision)
-    options = names(root)
-    where = " and ".join("this package" if folder == TRAINED else str(folder) for folder in _roots(root))
     raise FileNotFoundError(
-        f"no network {str(name)!r}{suggestion(str(name), options)}: it is not a path, and {where} has: "
-        f"{', '.join(options) or 'none'}"
+        f"no network {str(name)!r}{suggestion(str(name), names())}: it is not a path, and this package has: "
+        f"{', '.join(names())}"
     )
 
 
-def card(name: str | Path, root: str | Path | None = None, revision: str | None = None) -> Card:
+def card(name: str | Path, revision: str | None = None) -> Card:
     """Return the card of a network; the arguments are those of :func:`load`.
 
     Raises:
@@ -75,5 +62,39 @@ def card(name: str | Path, root: str | Path | None = None, revision: str | None 
         OSError: the hub cannot be reached, or huggingface_hub is not installed.
         ValueError: the card is damaged.
     """
-    path = find(name, root, revision)
+    path = find(name, revision)
     return read_card(path if path.is_dir() else path.parent)
+
+
+def load(name: str | Path, revision: str | None = None, precision: Precision = "float32") -> Inference:
+    """Return a trained network, ready to use.
+
+    Args:
+        name: a ``.safetensors`` file, the folder of a run or of an export, a name (see :func:`names`), or
+            ``owner/name`` on the Hugging Face hub.
+        revision: branch, tag or commit of a network on the hub.
+        precision: ``"float32"``, or ``"bfloat16"`` on processors that support it.
+
+    Raises:
+        FileNotFoundError: the network does not exist.
+        OSError: the hub cannot be reached, or huggingface_hub is not installed.
+        ValueError: the file is damaged, or of another format.
+
+    Example:
+        >>> import torch
+        >>> from shortcut_snn import load
+        >>> network = load("digits-resnet18")
+        >>> network.predict(torch.zeros(3, 1, 8, 8, dtype=torch.uint8)).shape
+        torch.Size([3])
+    """
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision is one of {', '.join(get_args(Precision))}, got {precision!r}")
+    path = find(name, revision)
+    if path.is_dir():
+        path = path / WEIGHTS
+        if not path.is_file():
+            raise FileNotFoundError(f"{path.parent} holds no {WEIGHTS}: it is not a finished run, nor an export")
+    if path.suffix != ".safetensors":
+        reader = f"; open it with {_OTHER_READERS[path.suffix]}" if path.suffix in _OTHER_READERS else ""
+        raise ValueError(f"{path} is not a safetensors file{reader}")
+    return Inference(*read_folded(path), precision)

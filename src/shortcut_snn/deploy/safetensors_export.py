@@ -3,16 +3,15 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .. import components
+from .exporter import Exporter, Logits
 from .folding import fold
-from .runtime import Runtime
+from .inference import Inference
 from .spec import NetworkSpec
-from .torch_runtime import TorchRuntime
 from .weights import load_into, read_network, save_network
 
 _FOLDED = "folded"
@@ -20,7 +19,7 @@ _FOLDED = "folded"
 
 @components.exporter("safetensors")
 @dataclass(frozen=True)
-class Safetensors:
+class Safetensors(Exporter):
     """Weights, and the specification to rebuild the network.
 
     Args:
@@ -29,15 +28,18 @@ class Safetensors:
 
     half: bool = False
 
-    file: ClassVar[str] = "network.safetensors"
-    step_file: ClassVar[str | None] = None
-    summary: ClassVar[str] = "weights with batch norms folded in, for load()"
+    file = "network.safetensors"
+    summary = "weights with batch norms folded in, for load()"
 
-    def export(self, network: nn.Module, spec: NetworkSpec, path: Path, streaming: bool) -> Runtime:
-        """Write the file; see :class:`~.runtime.Exporter`."""
+    def rounded(self, network: nn.Module, example: Tensor) -> nn.Module:
+        """Return a copy with the values of half-precision weights, if ``half`` is set."""
+        return copy.deepcopy(network).half().float() if self.half else network
+
+    def export(self, network: nn.Module, spec: NetworkSpec, path: Path) -> Logits:
+        """Write the file and return a function that runs it; see :meth:`.Exporter.export`."""
         network = copy.deepcopy(network).half() if self.half else network
         save_network(network, path, {**spec.to_dict(), _FOLDED: True})
-        return TorchRuntime(*read_folded(path))
+        return Inference(*read_folded(path)).logits
 
 
 def read_folded(path: Path) -> tuple[nn.Module, NetworkSpec]:

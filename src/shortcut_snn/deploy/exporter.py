@@ -1,0 +1,84 @@
+"""The base of export formats: an exporter writes a network to a file, and returns a function that runs the file."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .. import components
+from .spec import NetworkSpec
+
+Logits = Callable[[Tensor], Tensor]
+"""Maps images uint8 ``[N, C, H, W]``, or frames ``[N, T, C, H, W]``, to logits ``[N, num_classes]``."""
+
+
+class Exporter(ABC):
+    """Base of file formats, registered with ``@components.exporter("NAME")``, for ``shortcut-snn export --to NAME``.
+
+    A format is a dataclass; its fields are its options.
+    """
+
+    @property
+    @abstractmethod
+    def file(self) -> str:
+        """Name of the file."""
+
+    @property
+    @abstractmethod
+    def summary(self) -> str:
+        """A few words about the file."""
+
+    def rounded(self, network: nn.Module, example: Tensor) -> nn.Module:
+        """Return a network with the rounded weights that the file holds; by default the network itself.
+
+        Args:
+            network: from :func:`~shortcut_snn.deploy.fold`.
+            example: real inputs, as the network takes them.
+        """
+        return network
+
+    @abstractmethod
+    def export(self, network: nn.Module, spec: NetworkSpec, path: Path) -> Logits:
+        """Write a network to a file and return a function that runs that file.
+
+        Args:
+            network: from :func:`~shortcut_snn.deploy.fold` and :meth:`rounded`.
+            spec: the network's specification.
+            path: path of the file.
+
+        Raises:
+            OSError: a package that the format needs is not installed.
+            ValueError: the format cannot represent a part of the network; the message names it.
+        """
+
+
+components.exporter.type = Exporter
+
+
+def frames_of(images: Tensor, spec: NetworkSpec) -> list[Tensor]:
+    """Return the input of each time step: a recording's frames, or the same images T times."""
+    return list(images.unbind(1)) if images.dim() == 5 else [images] * spec.time_steps
+
+
+def mean_over_steps(
+    step: Callable[[Tensor, Sequence[Tensor]], Sequence[Tensor]], shapes: Sequence[Sequence[int]], spec: NetworkSpec
+) -> Logits:
+    """Return the mean logits over the time steps of a file that runs one step per call.
+
+    Args:
+        step: maps a frame and membrane potentials to logits and membrane potentials.
+        shapes: shapes of one sample's membrane potentials, which start at 0.
+        spec: the network's specification.
+    """
+
+    def logits(images: Tensor) -> Tensor:
+        state: Sequence[Tensor] = [torch.zeros(len(images), *shape) for shape in shapes]
+        outputs = []
+        for frame in frames_of(images, spec):
+            output, *state = step(frame, state)
+            outputs.append(output)
+        return torch.stack(outputs).mean(0)
+
+    return logits
