@@ -59,8 +59,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, help="side in pixels to which images are reduced, by area means")
     arguments = parser.parse_args()
     if arguments.source.is_dir():
-        folders = [(arguments.source / kind.official().base_folder).is_dir() for kind in (CIFAR10, CIFAR100)]
-        kind = CIFAR100 if folders == [False, True] else CIFAR10
+        kind = CIFAR100 if (arguments.source / "cifar-100-python").is_dir() else CIFAR10
         found = kind(str(arguments.source)).read()
         x_train, y_train = official(found.train, "train", arguments.train)
         x_test, y_test = official(found.test, "test", arguments.test)

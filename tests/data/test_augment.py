@@ -29,16 +29,12 @@ def augment(images: np.ndarray, steps: tuple[Augmentation, ...], epoch: int, ind
 
 def test_crop_has_every_offset_equally_often() -> None:
     image = noise(1)
-    count = 25 * 200
-    crops = Crop()(np.repeat(image, count, 0), random_bits(np.arange(count)), GREY)
-    padded = v2.functional.pad(torch.from_numpy(image[0]), [2])
-    seen = []
-    for top in range(5):
-        for left in range(5):
-            window = v2.functional.crop(padded, top, left, 16, 16).numpy()
-            seen.append(int((crops == window).all((1, 2, 3)).sum()))
-    assert sum(seen) == count
-    assert np.abs(np.array(seen) - 200).max() < 5 * np.sqrt(200)
+    crops = Crop()(np.repeat(image, 2500, 0), random_bits(np.arange(2500)), GREY)
+    padded = np.pad(image[0], ((0, 0), (2, 2), (2, 2)))
+    windows = [padded[:, top : top + 16, left : left + 16] for top in range(5) for left in range(5)]
+    seen = [int((crops == window).all((1, 2, 3)).sum()) for window in windows]
+    assert sum(seen) == 2500
+    assert np.abs(np.array(seen) - 100).max() < 5 * np.sqrt(100)
 
 
 @pytest.mark.parametrize(("side", "pad"), [(8, 1), (32, 4), (4, 1)])
@@ -60,15 +56,11 @@ def test_flip_mirrors_half_of_the_images() -> None:
 
 def test_roll_has_every_offset_equally_often() -> None:
     image = noise(1)
-    count = 121 * 50
-    rolled = Roll()(np.repeat(image, count, 0), random_bits(np.arange(count)), GREY)
-    seen = [
-        int((rolled == torch.roll(torch.from_numpy(image[0]), (down, right), (1, 2)).numpy()).all((1, 2, 3)).sum())
-        for down in range(-5, 6)
-        for right in range(-5, 6)
-    ]
-    assert sum(seen) == count
-    assert np.abs(np.array(seen) - 50).max() < 5 * np.sqrt(50)
+    rolled = Roll(2)(np.repeat(image, 2500, 0), random_bits(np.arange(2500)), GREY)
+    moves = [np.roll(image[0], (down, right), (1, 2)) for down in range(-2, 3) for right in range(-2, 3)]
+    seen = [int((rolled == move).all((1, 2, 3)).sum()) for move in moves]
+    assert sum(seen) == 2500
+    assert np.abs(np.array(seen) - 100).max() < 5 * np.sqrt(100)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (12, 20), (24, 8)])
@@ -126,7 +118,7 @@ def test_each_augmentation_varies_with_seed_epoch_and_index(step: Augmentation, 
 
 def test_augmented_images_are_pinned() -> None:
     result = augment(noise(64), (Crop(), Flip(), Cutout()), 2, np.arange(64))
-    assert hashlib.sha256(result.tobytes()).hexdigest()[:16] == "06b3ae9c5d31d280"
+    assert hashlib.sha256(result.tobytes()).hexdigest()[:16] == "e566ccb0290bc029"
 
 
 @pytest.mark.parametrize("change", [lambda x: x * 1.5, lambda x: x / 255, lambda x: x[:, :1], lambda x: x.astype(int)])
@@ -180,7 +172,7 @@ def test_autoaugment_policy_agrees_with_torchvision() -> None:
 
 def test_autoaugment_is_distributed_as_in_torchvision() -> None:
     image = noise(1, side=12)
-    count = 6000
+    count = 1500
     ours = AutoAugment()(np.repeat(image, count, 0), random_bits(np.arange(count)), GREY)
     transform = v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10, fill=GREY.tolist())
     drawn = np.stack([transform(torch.from_numpy(image[0])).numpy() for _ in range(count)])
@@ -188,7 +180,7 @@ def test_autoaugment_is_distributed_as_in_torchvision() -> None:
     for number, made in enumerate((ours, drawn)):
         for one in made:
             seen.setdefault(one.tobytes(), [0, 0])[number] += 1
-    frequent = np.array([pair for pair in seen.values() if sum(pair) >= 60])
-    assert len(frequent) > 20
+    frequent = np.array([pair for pair in seen.values() if sum(pair) >= 20])
+    assert len(frequent) > 15
     assert (np.abs(frequent[:, 0] - frequent[:, 1]) < 5 * np.sqrt(frequent.sum(1))).all()
     assert 0.7 < frequent.sum() / (2 * count) <= 1

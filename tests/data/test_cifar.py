@@ -48,18 +48,13 @@ def test_cifar100(colour: Colour, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert data.mean[0] == 0.5071
 
 
-def test_a_missing_file_is_named(cifar10: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"data_batch_1 .*data\.download"):
-        config(tmp_path / "nowhere").load()
-    (cifar10 / "batches.meta").unlink()
-    with pytest.raises(FileNotFoundError, match=r"batches\.meta"):
-        config(cifar10.parent).load()
-
-
 @pytest.mark.parametrize("name", ["data_batch_2", "test_batch", "batches.meta"])
-def test_a_file_with_another_checksum_is_not_loaded(cifar10: Path, name: str) -> None:
+def test_files_that_are_missing_or_not_official_are_not_loaded(cifar10: Path, name: str) -> None:
     (cifar10 / name).write_bytes(b"cos\nsystem\n(S'touch owned'\ntR.")
-    with pytest.raises(ValueError, match="checksum"):
+    with pytest.raises(ValueError, match=r"cifar-10-batches-py .*data\.download"):
+        config(cifar10.parent).load()
+    (cifar10 / name).unlink()
+    with pytest.raises(ValueError, match=r"cifar-10-batches-py .*data\.download"):
         config(cifar10.parent).load()
 
 
@@ -82,27 +77,12 @@ def archive(cifar10: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         server.shutdown()
 
 
-def test_download_happens_once(archive: Path, tmp_path: Path) -> None:
+def test_download(archive: Path, tmp_path: Path) -> None:
     root = tmp_path / "new" / "folder"
     assert len(config(root, download=True).load().train) == 100
-    assert [path.name for path in root.iterdir()] == ["cifar-10-batches-py"]
-    archive.unlink()
-    assert len(config(root, download=True).load().train) == 100
-
-
-def test_download_completes_an_incomplete_folder(archive: Path, tmp_path: Path) -> None:
-    root = tmp_path / "folder"
-    config(root, download=True).load()
     (root / "cifar-10-batches-py" / "data_batch_5").unlink()
     assert len(config(root, download=True).load().train) == 100
-
-
-def test_a_failed_download_leaves_nothing(archive: Path, tmp_path: Path) -> None:
-    root = tmp_path / "folder"
-    archive.write_bytes(archive.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"could not be downloaded .* corrupted"):
-        config(root, download=True).load()
     archive.unlink()
-    with pytest.raises(ValueError, match=r"could not be downloaded .* 404"):
-        config(root, download=True).load()
-    assert list(root.iterdir()) == []
+    assert len(config(root, download=True).load().train) == 100
+    with pytest.raises(ValueError, match=r"could not be downloaded .*404"):
+        config(tmp_path / "other", download=True).load()

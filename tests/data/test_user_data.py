@@ -90,8 +90,7 @@ def equal(first: list[Any], second: list[Any]) -> bool:
     )
 
 
-@pytest.mark.parametrize("make", KINDS)
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("make", "workers"), [*((make, 0) for make in KINDS), (sets, 2), (given_loaders, 2)])
 def test_an_epoch_resumes_after_some_batches(make: Any, workers: int) -> None:
     whole, resumed = make(workers).loaders(3), make(workers).loaders(3)
     first, second, third = (epoch(whole, number) for number in range(3))
@@ -156,7 +155,7 @@ def test_description_comes_from_the_data_and_the_user() -> None:
     assert pair.description["classes"] == ["a", "b"]
     assert pair.loaders(0).validation is None
     assert plain_loaders(0).description["channels"] == 1
-    assert (pair.split, pair.storage()) == ("", "")
+    assert pair.split == ""
 
 
 def test_data_module_without_test_part() -> None:
@@ -269,22 +268,3 @@ def test_lightning_gives_each_epoch_its_own_order(tmp_path: Any, make: Any) -> N
     trainer.fit(model, made.train, made.validation)
     fresh = make(0).loaders(0)
     assert all(equal(model.seen[number], epoch(fresh, number)) for number in range(3))
-
-
-class Odd(Dataset[Any]):
-    def __init__(self, make: Any) -> None:
-        self.make = make
-
-    def __len__(self) -> int:
-        return 3
-
-    def __getitem__(self, index: int) -> Any:
-        return self.make(index)
-
-
-@pytest.mark.parametrize(
-    "make", [lambda index: (object(), index), lambda index: torch.rand(index + 1)], ids=["objects", "differing sizes"]
-)
-def test_samples_that_do_not_collate_are_refused_before_training(make: Any) -> None:
-    with pytest.raises(ValueError, match="samples of Odd"):
-        as_data((Odd(make), Odd(make)))

@@ -86,7 +86,3 @@ class Data(ABC):
     def fingerprint(self) -> str:
         """Return a hash that changes with the samples, so that a run resumes on the same data; empty if unknown."""
         return ""
-
-    def storage(self) -> str:
-        """Return one line on files that this data set caches on disk; empty if there are none."""
-        return ""

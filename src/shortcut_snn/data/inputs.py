@@ -11,13 +11,9 @@ from torch import Tensor
 from .class_folders import visible_files
 from .errors import DataFileError
 from .events import EXTENSIONS as RECORDING_EXTENSIONS
-from .events import GESTURES, FileRecording, FrameMaker, Recording, check_libraries, gesture_recording
+from .events import GESTURES, FileState, FrameMaker, Recording, check_libraries, file_recording, read_gesture
 from .images import EXTENSIONS as IMAGE_EXTENSIONS
 from .images import decode, fit
-
-
-class InputError(DataFileError):
-    """A file that is not an input of the network."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +29,8 @@ class InputFiles:
 
     Example:
         >>> files = InputFiles({"kind": "static", "channels": 3, "image_size": [32, 32]}, time_steps=4)
-        >>> files.noun
-        'images'
+        >>> files.is_events
+        False
     """
 
     description: Mapping[str, Any]
@@ -50,29 +46,21 @@ class InputFiles:
         """True if inputs are recordings of events, False if they are images."""
         return bool(self.description["kind"] == "events")
 
-    @property
-    def noun(self) -> str:
-        """The word for the files in a message: images or recordings."""
-        return "recordings" if self.is_events else "images"
-
-    @property
-    def extensions(self) -> frozenset[str]:
-        """Extensions of the files that are taken from a folder."""
-        return RECORDING_EXTENSIONS if self.is_events else IMAGE_EXTENSIONS
-
     def paths(self, path: Path) -> list[Path]:
         """Return the path of a file itself; for a folder, the sorted paths of all inputs below it.
 
         Raises:
-            InputError: the file does not exist, or the folder holds no inputs.
+            DataFileError: the file does not exist, or the folder holds no inputs.
         """
         if not path.is_dir():
             if not path.exists():
-                raise InputError(f"{path}: the file does not exist")
+                raise DataFileError(f"{path}: the file does not exist")
             return [path]
-        paths = [Path(file) for file in visible_files(path, self.extensions)]
+        extensions = RECORDING_EXTENSIONS if self.is_events else IMAGE_EXTENSIONS
+        paths = [Path(file) for file in visible_files(path, extensions)]
         if not paths:
-            raise InputError(f"{path}: the folder has no {self.noun} ({', '.join(sorted(self.extensions))})")
+            noun = "recordings" if self.is_events else "images"
+            raise DataFileError(f"{path}: the folder has no {noun} ({', '.join(sorted(extensions))})")
         return paths
 
     def read(self, path: Path) -> Tensor:
@@ -86,22 +74,21 @@ class InputFiles:
         height, width = self.description["image_size"]
         if not self.is_events:
             return fit(decode(str(path), self.description["channels"]), (height, width))
-        if path.suffix.lower() not in RECORDING_EXTENSIONS:
+        extension = path.suffix.lower()
+        if extension not in RECORDING_EXTENSIONS:
             kinds = ", ".join(sorted(RECORDING_EXTENSIONS))
-            raise InputError(f"{path} is not a recording of events: their extensions are {kinds}")
+            raise DataFileError(f"{path} is not a recording of events: their extensions are {kinds}")
         rows, columns = self.description["sensor"]
-        maker = FrameMaker(
-            (rows, columns), self.time_steps, min(height, width), self.description["slicing"], cache="off"
-        )
+        size, slicing = min(height, width), self.description["slicing"]
+        make_frames = FrameMaker((rows, columns), self.time_steps, size, slicing, cache="off")
         try:
-            check_libraries({path.suffix.lower()})
-            recording: Recording
+            check_libraries({extension})
             if self.description.get("classes") == GESTURES:
-                recording = gesture_recording(path)
+                recording = Recording(path.name, FileState.of(path), read_gesture)
             else:
-                recording = FileRecording.of(str(path), path.parent, self.description.get("turned", False))
-            return torch.from_numpy(maker(recording))
+                recording = file_recording(path, path.parent, self.description.get("turned", False))
+            return torch.from_numpy(make_frames(recording))
         except DataFileError:
             raise
         except (ValueError, OSError) as error:
-            raise InputError(f"{path}: {error}") from error
+            raise DataFileError(f"{path}: {error}") from error

@@ -11,7 +11,6 @@ from ..random_state import RandomStream
 from .counter_random import Stream, permutation, random_bits
 from .data import Data, Loaders
 from .data_module import loaders_of_module
-from .errors import one_line
 from .fingerprint import evenly_spaced, hash_values
 from .loading import SAMPLE_SEED, Key, SeededData, SeededDataset
 from .replayed_loader import ReplayedLoader
@@ -41,7 +40,7 @@ def as_data(
             ``image_size`` are read from a data set that has them.
 
     Raises:
-        ValueError: the source has another type, a part has no samples, or its samples make no batch.
+        ValueError: the source has another type, or a part has no samples.
 
     Example:
         >>> x, y = torch.rand(20, 3, 8, 8), torch.arange(20) % 2
@@ -62,9 +61,7 @@ def as_data(
             return LoaderData(train, validation, test, _describe(train.dataset, description))
         if all(_is_map_style(part) for part in named.values()):
             _check_not_empty(named)
-            data = SampleData(train, validation, test, _describe(train, description), batch_size, workers)
-            _check_collates(data)
-            return data
+            return SampleData(train, validation, test, _describe(train, description), batch_size, workers)
     raise ValueError(f"data for training is {ACCEPTED}, got {_type_names(source)}")
 
 
@@ -72,20 +69,6 @@ def _check_not_empty(parts: Mapping[str, Any]) -> None:
     for name, part in parts.items():
         if _is_map_style(_data_set_of(part)) and len(part) == 0:
             raise ValueError(f"the {name} part has no samples{'; leave it out' if name == 'validation' else ''}")
-
-
-def _check_collates(data: "SampleData") -> None:
-    """Collate two samples here, where the error can name the data set, and not in a worker process."""
-    for part in data.seeded(SAMPLE_SEED):
-        if part is not None:
-            try:
-                part.__getitems__([(0, index) for index in range(min(2, len(part)))])
-            except (TypeError, RuntimeError) as error:
-                name = type(part.samples).__name__
-                raise ValueError(
-                    f"the samples of {name} make no batch: {one_line(error)}; return tensors, arrays or numbers of "
-                    "equal size, or lists and mappings of them"
-                ) from error
 
 
 def _is_map_style(part: Any) -> bool:

@@ -58,8 +58,6 @@ def finish(task: Task, data: Data, batches: Loaders, run: Run, trainer: pl.Train
         metric = Metric.of(result)
         plots.curves(history.rows, run.folder / "curves.png", metric.name, metric.label(), metric.scale)
         plots.by_layer(history.gradients, run.folder / "gradients.png", "gradients of the weights", "RMS")
-        if cache := data.storage():
-            run.log(cache)
         run.folder.finish(result)
         run.log(summary_text(result, run.folder))
     return result

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shortcut_snn.data.events import FileRecording, FrameMaker
+from shortcut_snn.data.events import FrameMaker, file_recording
 from shortcut_snn.data.events.frames import frame_size, to_frames
 from shortcut_snn.data.events.recording import Events
 
@@ -96,7 +96,7 @@ def test_size_is_the_shorter_side() -> None:
 
 def test_saturated_cells_are_warned_about(tmp_path: Path) -> None:
     np.save(tmp_path / "busy.npy", structured(synthetic(0, 20_000, (64, 64))))
-    recording = FileRecording.of(str(tmp_path / "busy.npy"), tmp_path)
+    recording = file_recording(tmp_path / "busy.npy", tmp_path)
     with pytest.warns(UserWarning, match=r"data\.size"):
         FrameMaker((64, 64), 2, size=4, cache="off")(recording)
     with warnings.catch_warnings():

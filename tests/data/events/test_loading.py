@@ -76,7 +76,7 @@ def test_the_second_epoch_reads_no_events(fresh: Path, tmp_path: Path) -> None:
         fresh.unlink()
         for images in (made.train.dataset.images, made.test.dataset.images):  # type: ignore[attr-defined]
             # Its events are held in memory; these must not be asked for either.
-            images.recordings[0].archive.__dict__.pop("_events", None)
+            images.recordings[0].reader.__self__.__dict__.pop("_events", None)
     assert equal(epoch(made, 0), first)
     assert equal(list(made.test), test)
 
@@ -137,5 +137,3 @@ def test_limits_and_validation(source: Path, tmp_path: Path) -> None:
     data = config(source, str(tmp_path), train_limit=30, test_limit=10, validation=0.2).load(T)
     assert (len(data.train), len(data.validation), len(data.test)) == (20, 10, 10)
     assert data.split.count("validation ") == 10
-    data.train.fetch(range(20))
-    assert str(tmp_path) in data.storage()

@@ -129,17 +129,7 @@ def test_cifar10dvs_split_depends_on_names_alone(cifar10dvs: Path, tmp_path: Pat
     assert names(first.test) == [name.removesuffix("4") for name in names(second.test)]
     assert torch.equal(first.test.fetch(range(10)), second.test.fetch(range(10)))
     assert names(CIFAR10DVS(cifar10dvs, seed=1).load(2).test) != names(first.test)
-
-
-def test_cifar10dvs_split_of_the_whole_set_is_pinned(tmp_path: Path) -> None:
-    for name in CIFAR:
-        (tmp_path / name).mkdir()
-        for number in range(1000):
-            (tmp_path / name / f"cifar10_{name}_{number}.aedat").touch()
-    loaded = CIFAR10DVS(tmp_path, validation=0).load(10)
-    assert torch.bincount(loaded.test.labels).tolist() == [100] * 10
-    digest = hashlib.sha256(loaded.split.encode()).hexdigest()
-    assert digest == "5141626716935805e20d25d303993dba903e26c772d82567a3c267ad0fe2820e"
+    assert hashlib.sha256(first.split.encode()).hexdigest()[:16] == "5d367f8e552e5008"
 
 
 def test_cifar10dvs_errors_name_the_files(cifar10dvs: Path) -> None:
@@ -248,7 +238,7 @@ def test_a_gesture_without_events_is_named(official_gestures: Path) -> None:
     write(path.with_name("user01_led_labels.csv"), b"class,startTime_usec,endTime_usec\n1,90000000,90000001\n")
     loaded = DVSGesture(official_gestures, train_limit=11, validation=0).load(4)
     position = names(loaded.train).index("user01_led.aedat#00")
-    with pytest.raises(ValueError, match=f"^{path} from 90000000 to 90000001 us is empty"):
+    with pytest.raises(ValueError, match=rf"^{path} \(user01_led.aedat#00\) is empty"):
         loaded.train.fetch([position])
     for content, keyword in ((path.read_bytes()[:-20], "cut short"), (b"", "empty")):
         path.write_bytes(content)

@@ -5,15 +5,14 @@ channel 1 events of rising brightness (on).
 """
 
 from .cifar10dvs import CIFAR10DVS
-from .dvsgesture import GESTURES, DVSGesture, gesture_recording
+from .dvsgesture import GESTURES, DVSGesture, read_gesture
 from .event_images import EventImages, FrameMaker
-from .event_set import EventSet
-from .file_recording import FileRecording
+from .event_set import EventSet, file_recording
 from .folder import EventFolder
 from .formats import EXTENSIONS, check_libraries
 from .nmnist import NMNIST
 from .npz import RecordingArchive
-from .recording import Recording
+from .recording import FileState, Recording
 
 __all__ = [
     "CIFAR10DVS",
@@ -24,10 +23,11 @@ __all__ = [
     "EventFolder",
     "EventImages",
     "EventSet",
-    "FileRecording",
+    "FileState",
     "FrameMaker",
     "Recording",
     "RecordingArchive",
     "check_libraries",
-    "gesture_recording",
+    "file_recording",
+    "read_gesture",
 ]

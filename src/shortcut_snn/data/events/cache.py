@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...files import expanded, remove_strays, replacing, write_text
+from ...files import expanded, make_folder, remove_strays, replacing
 
 VERSION = 2
 """Raise it with every change to the file format or to the frames of a recording; older entries are then ignored."""
@@ -45,24 +45,21 @@ class FrameCache:
         transform: everything that determines the frames of a recording, as JSON values.
 
     Raises:
-        ValueError: the folder cannot be written to.
+        ValueError: the folder cannot be created.
     """
 
     def __init__(self, folder: Path, transform: Mapping[str, Any]) -> None:
-        about = {**transform, "version": VERSION}
-        self._transform = _hash(about)
+        self._transform = _hash({**transform, "version": VERSION})
         self.folder = folder / self._transform[:24]
         self._writable = True
         try:
-            # Not a second time: a shared cache may be read-only.
-            if not (self.folder / "about.json").is_file():
-                write_text(self.folder / "about.json", json.dumps(about, indent=2) + "\n")
-            # Another process may be writing; it needs far less than an hour per file.
-            remove_strays(self.folder, older_than=_HOUR)
+            make_folder(self.folder)
         except OSError as error:
             raise ValueError(
                 f"data.cache: {folder} cannot be written to ({error.strerror}); name another folder, or off"
             ) from error
+        # Another process may be writing; it needs far less than an hour per file.
+        remove_strays(self.folder, older_than=_HOUR)
 
     def get(self, identity: Sequence[str | int]) -> NDArray[np.uint8] | None:
         """Return the frames ``[T, 2, H, W]`` of a recording; None if they are missing or damaged."""
@@ -87,11 +84,6 @@ class FrameCache:
         except OSError as error:
             self._writable = False
             warnings.warn(f"{self.folder} takes no more frames ({error.strerror})", stacklevel=2)
-
-    def size(self) -> tuple[int, int]:
-        """Return the number of stored recordings and their bytes on disk."""
-        entries = [entry for entry in os.scandir(self.folder) if entry.name.endswith(_SUFFIX) and entry.name[0] != "."]
-        return len(entries), sum(entry.stat().st_size for entry in entries)
 
     def _path(self, identity: Sequence[str | int]) -> Path:
         return self.folder / (_hash([self._transform, *identity]) + _SUFFIX)

@@ -43,7 +43,7 @@ class CIFAR10DVS(PublicEventSet):
     def read(self, time_steps: int) -> Source:
         """List the recordings; see :meth:`.EventSet.read`."""
         base, classes = self.find(), list(self.content)
-        images = read_part(base, base, classes, {".aedat", ".aedat4"}, self.maker(SENSOR, time_steps), turned=True)
+        images = read_part(base, base, classes, {".aedat", ".aedat4"}, self.maker(SENSOR, time_steps, turned=True))
         if len(images) != _RECORDINGS:
             warnings.warn(f"{base} has {len(images):,} recordings of CIFAR10-DVS's {_RECORDINGS:,}", stacklevel=2)
         return self.parts(images, None, classes, test_fraction=TEST_FRACTION)

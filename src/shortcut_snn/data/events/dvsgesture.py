@@ -1,6 +1,5 @@
 """DVS128 Gesture: the authors' recordings of many gestures each (``.aedat``), or arrays of one gesture (``.npy``)."""
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,12 @@ import torch
 
 from ... import components
 from ..download import RemoteArchive
-from ..errors import one_line
+from ..errors import DataFileError, one_line
 from ..images import Roll, Source
 from .event_images import EventImages, FrameMaker
 from .event_set import PublicEventSet, first_with
-from .file_recording import FileRecording
-from .formats import load_array, read_aedat3
-from .recording import Events, FileState, Recording, RecordingError, Sensor, check_events
+from .formats import load_array, read_aedat3, read_file
+from .recording import Events, FileState, Recording, Sensor
 
 SENSOR = (128, 128)
 GESTURES = [
@@ -33,7 +31,7 @@ GESTURES = [
     "other gestures",
 ]
 _OFFICIAL = ("trials_to_train.txt", "trials_to_test.txt")
-_HEADING = ["class", "startTime_usec", "endTime_usec"]
+_HEADING = "class,startTime_usec,endTime_usec"
 
 Sample = tuple[Recording, int]
 """A recording and its label."""
@@ -88,62 +86,30 @@ class DVSGesture(PublicEventSet):
         return self.parts(train, test, list(GESTURES))
 
 
-def gesture_recording(path: Path) -> Recording:
-    """Return the recording in a file of the set: an array of one gesture, or a file of any format."""
-    state = FileState.of(path)
-    is_gesture = path.suffix.lower() == ".npy" and load_array(path).dtype.names is None
-    return GestureArray(path.name, state) if is_gesture else FileRecording(path.name, state)
-
-
 def _collect(samples: Iterator[Sample], maker: FrameMaker) -> EventImages:
-    pairs = list(samples)
-    labels = torch.tensor([label for _, label in pairs], dtype=torch.int64)
-    return EventImages([recording for recording, _ in pairs], labels, maker)
-
-
-@dataclass(frozen=True)
-class Trial(Recording):
-    """One gesture in a recording of many; ``start`` and ``end`` in microseconds of the recording's clock."""
-
-    name: str
-    state: FileState
-    start: int
-    end: int
-
-    def identity(self) -> tuple[str | int, ...]:
-        """Return the state of the file and the gesture's time."""
-        return *self.state.identity(), self.start, self.end
-
-    def read(self, sensor: Sensor) -> Events:
-        """Read the gesture's part of the file."""
-        path = self.state.path
-        try:
-            events = read_aedat3(Path(path), self.start, self.end)
-        except OSError as error:
-            raise RecordingError(f"{path} cannot be read: {error.strerror}") from error
-        return check_events(events, sensor, f"{path} from {self.start} to {self.end} us")
+    recordings, labels = zip(*samples, strict=True)
+    return EventImages(recordings, torch.tensor(labels), maker)
 
 
 def _trials(base: Path, listing: Path) -> Iterator[Sample]:
-    for name in sorted(line.strip() for line in _lines(listing) if line.strip()):
+    for name in sorted(_lines(listing)):
         path = base / name
         if not path.is_file():
-            raise FileNotFoundError(f"data.root: {listing} names {name}, but {path} is missing")
-        state = FileState.of(path)
+            raise FileNotFoundError(f"data.root: {listing} names {name[:80]}, but {path} is missing")
+        file = FileState.of(path)
         for number, (label, start, end) in enumerate(_gestures(path.with_name(f"{path.stem}_labels.csv"))):
-            yield Trial(f"{name}#{number:02d}", state, start, end), label
+            yield Recording(f"{name}#{number:02d}", file, read_trial, (start, end)), label
 
 
 def _gestures(path: Path) -> list[tuple[int, int, int]]:
     """Return label (from 0), start and end of each gesture that a file lists."""
-    if not path.is_file():
-        raise FileNotFoundError(f"data.root: {path} is missing")
+    lines = _lines(path)
+    if lines[:1] != [_HEADING]:
+        raise ValueError(f"{path} is not a list of gestures: its first line is not {_HEADING}")
     try:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(_lines(path)) if row]
-        if not rows or rows[0] != _HEADING:
-            raise ValueError(f"its first line is not {','.join(_HEADING)}")
-        gestures = [(int(label) - 1, int(start), int(end)) for label, start, end in rows[1:]]
-    except (csv.Error, ValueError) as error:
+        rows = [map(int, line.split(",")) for line in lines[1:]]
+        gestures = [(label - 1, start, end) for label, start, end in rows]
+    except ValueError as error:
         raise ValueError(f"{path} is not a list of gestures: {one_line(error)}") from None
     for label, start, end in gestures:
         if not 0 <= label < len(GESTURES) or not 0 <= start < end:
@@ -153,34 +119,29 @@ def _gestures(path: Path) -> list[tuple[int, int, int]]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="ascii").splitlines()
+        return path.read_text(encoding="ascii").split()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not text: {one_line(error)}") from None
 
 
-@dataclass(frozen=True)
-class GestureArray(Recording):
-    """One gesture as an array ``[n, 4]`` of x, y, p and t in milliseconds."""
+def read_trial(path: Path, sensor: Sensor, start: int, end: int) -> Events:
+    """Return the events of one gesture in a recording of many; times are microseconds of the recording's clock."""
+    return read_aedat3(path, start, end)
 
-    name: str
-    state: FileState
 
-    def identity(self) -> tuple[str | int, ...]:
-        """Return the state of the file."""
-        return self.state.identity()
-
-    def read(self, sensor: Sensor) -> Events:
-        """Read the file."""
-        path = self.state.path
-        array = load_array(Path(path))
-        if array.ndim != 2 or array.shape[1] != 4 or array.dtype.kind not in "iuf":
-            raise RecordingError(f"{path} is not a gesture: it holds no array [n, 4] of x, y, p and t")
-        x, y, p, t = array.T
-        return check_events(Events.of(t * 1000, x, y, p > 0), sensor, path)
+def read_gesture(path: Path, sensor: Sensor) -> Events:
+    """Return the events of an array ``[n, 4]`` of x, y, p and t in milliseconds, or of a file in any other format."""
+    array = load_array(path) if path.suffix.lower() == ".npy" else None
+    if array is None or array.dtype.names:
+        return read_file(path, sensor)
+    if array.ndim != 2 or array.shape[1] != 4 or array.dtype.kind not in "iuf":
+        raise DataFileError(f"{path} is not a gesture: it holds no array [n, 4] of x, y, p and t")
+    x, y, p, t = array.T
+    return Events.of(t * 1000, x, y, p > 0)
 
 
 def _arrays(base: Path, folder: Path) -> Iterator[Sample]:
     for path in sorted(folder.glob("*/*.npy"), key=lambda path: path.relative_to(folder).as_posix()):
         if not path.stem.isdecimal() or int(path.stem) >= len(GESTURES):
             raise ValueError(f"{path} is not a gesture: its name is not a label from 0 to {len(GESTURES) - 1}")
-        yield GestureArray(path.relative_to(base).as_posix(), FileState.of(path)), int(path.stem)
+        yield Recording(path.relative_to(base).as_posix(), FileState.of(path), read_gesture), int(path.stem)

@@ -8,14 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..fingerprint import evenly_spaced, hash_values
 from ..images import Images, Indices
 from .cache import FrameCache, cache_folder
 from .frames import SATURATED, Frames, Slicing, frame_size, to_frames
 from .recording import Recording, Sensor
 
 _WARN_SATURATED = 0.01
-_HASHED_RECORDINGS = 16
 
 
 class FrameMaker:
@@ -27,6 +25,7 @@ class FrameMaker:
         size: shorter side of the frames in pixels; None for the sensor's.
         slicing: see :data:`.Slicing`.
         cache: folder of the cache; None for the default folder, "off" for none.
+        turned: see :func:`.read_file`.
 
     Raises:
         ValueError: the frames are larger than the sensor, or the cache cannot be written to.
@@ -39,8 +38,9 @@ class FrameMaker:
         size: int | None = None,
         slicing: Slicing = "time",
         cache: str | None = None,
+        turned: bool = False,
     ) -> None:
-        self.sensor, self.time_steps, self.slicing = sensor, time_steps, slicing
+        self.sensor, self.time_steps, self.slicing, self.turned = sensor, time_steps, slicing, turned
         self.size = frame_size(sensor, size)
         transform = {"sensor": sensor, "size": self.size, "time_steps": time_steps, "slicing": slicing}
         folder = cache_folder(cache)
@@ -48,13 +48,12 @@ class FrameMaker:
 
     def __call__(self, recording: Recording) -> Frames:
         """Return the frames of a recording, uint8 ``[T, 2, H, W]``."""
-        identity = recording.identity()
-        frames = self.cache.get(identity) if self.cache else None
+        frames = self.cache.get(recording.identity) if self.cache else None
         if frames is None:
             events = recording.read(self.sensor)
             frames = to_frames(events, self.sensor, self.size, self.time_steps, self.slicing)
             if self.cache:
-                self.cache.put(identity, frames)
+                self.cache.put(recording.identity, frames)
         if np.count_nonzero(frames == SATURATED) > _WARN_SATURATED * np.count_nonzero(frames):
             # Python shows a warning with the same text once.
             warnings.warn(
@@ -82,7 +81,7 @@ class EventImages(Images):
         """Return the frames at ``indices`` as a new tensor, uint8 ``[N, T, 2, H, W]``.
 
         Raises:
-            RecordingError: a recording cannot be used.
+            DataFileError: a recording cannot be used.
         """
         frames = np.empty((len(indices), self.maker.time_steps, *self.shape), np.uint8)
         for position, index in enumerate(indices):
@@ -100,21 +99,8 @@ class EventImages(Images):
 
     def format(self) -> dict[str, Any]:
         """Return the camera's height and width, and how recordings become frames."""
-        turned = any(getattr(recording, "turned", False) for recording in self.recordings)
-        return {"sensor": list(self.maker.sensor), "slicing": self.maker.slicing, "turned": turned}
-
-    def fingerprint(self) -> str:
-        """Return a hash of the labels and of the frames of a few recordings."""
-        sample = evenly_spaced(len(self), _HASHED_RECORDINGS)
-        return hash_values([self.labels, self.fetch(sample) if sample else []])
-
-    def storage(self) -> str:
-        """Return one line on the cached frames; empty without a cache."""
-        cache = self.maker.cache
-        if cache is None:
-            return ""
-        count, size = cache.size()
-        return f"frames of {count:,} recordings are kept in {cache.folder}, {size / 1e6:,.1f} MB"
+        maker = self.maker
+        return {"sensor": list(maker.sensor), "slicing": maker.slicing, "turned": maker.turned}
 
     def joined(self, other: "EventImages") -> Self:
         """Return these recordings followed by the other set's, whose maker must be the same."""

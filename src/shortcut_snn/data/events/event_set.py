@@ -15,12 +15,11 @@ from ..class_folders import labelled_files
 from ..counter_random import Stream
 from ..download import RemoteArchive, download
 from ..images import TEST_FRACTION, Positive, Source, StoredSet
-from ..split import stratified_folds, stratified_split
+from ..split import stratified_folds
 from .event_images import EventImages, FrameMaker
-from .file_recording import FileRecording
-from .formats import check_libraries
+from .formats import check_libraries, read_file
 from .frames import Slicing
-from .recording import Sensor
+from .recording import FileState, Recording, Sensor
 
 # Counts are not normalised: the first layer's norm scales them, and a pixel without events stays 0.
 MEAN, STD = (0.0, 0.0), (1.0, 1.0)
@@ -63,10 +62,6 @@ class EventSet(StoredSet):
 
         Args:
             time_steps: number of frames per recording.
-
-        Raises:
-            FileNotFoundError: files are missing.
-            ValueError: files have another format.
         """
 
     def _source(self, time_steps: int | None) -> Source:
@@ -74,9 +69,9 @@ class EventSet(StoredSet):
             raise ValueError(f"{self.name}: time_steps must be at least 1, got {time_steps}")
         return self.read(time_steps)
 
-    def maker(self, sensor: Sensor, time_steps: int) -> FrameMaker:
+    def maker(self, sensor: Sensor, time_steps: int, turned: bool = False) -> FrameMaker:
         """Return a frame maker with the options of the set."""
-        return FrameMaker(sensor, time_steps, self.size, self.slicing, self.cache)
+        return FrameMaker(sensor, time_steps, self.size, self.slicing, self.cache, turned)
 
     def parts(
         self,
@@ -104,9 +99,7 @@ class EventSet(StoredSet):
             train = everything.subset(np.flatnonzero(assigned != self.fold))
             test = everything.subset(np.flatnonzero(assigned == self.fold))
         elif test is None:
-            labels = train.labels.numpy()
-            kept, held_out = stratified_split(labels, test_fraction, self.seed, Stream.TEST_SPLIT, classes)
-            train, test = train.subset(kept), train.subset(held_out)
+            train, test = train.hold_out(test_fraction, self.seed, Stream.TEST_SPLIT, classes)
         return Source(train, test, classes, validation, MEAN, STD)
 
 
@@ -159,7 +152,7 @@ def first_with(root: Path, folders: Sequence[str], content: Sequence[str]) -> Pa
 
 
 def read_part(
-    root: Path, folder: Path, classes: list[str], extensions: Collection[str], maker: FrameMaker, turned: bool = False
+    root: Path, folder: Path, classes: list[str], extensions: Collection[str], maker: FrameMaker
 ) -> EventImages:
     """List the recordings below the class folders of ``folder``, sorted by path.
 
@@ -169,7 +162,6 @@ def read_part(
         classes: names of the class folders, by label.
         extensions: of the files that are recordings.
         maker: makes their frames.
-        turned: see :func:`.read_file`.
 
     Raises:
         FileNotFoundError: a class folder has no recordings.
@@ -183,4 +175,10 @@ def read_part(
         other = stems.setdefault(os.path.splitext(path)[0], path)
         if other is not path:
             raise ValueError(f"{other} and {path} seem to be the same recording; keep one of them")
-    return EventImages([FileRecording.of(path, root, turned) for path in paths], torch.tensor(labels), maker)
+    recordings = [file_recording(path, root, maker.turned) for path in paths]
+    return EventImages(recordings, torch.tensor(labels), maker)
+
+
+def file_recording(path: str | Path, root: Path, turned: bool = False) -> Recording:
+    """Return the recording in a file of any format, named by its path relative to ``root``."""
+    return Recording(Path(path).relative_to(root).as_posix(), FileState.of(path), read_file, (turned,))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,11 +11,12 @@ from numpy.typing import NDArray
 
 from ... import components
 from ..arrays import read_npz
+from ..errors import DataFileError
 from ..images import Crop, Source
 from .event_images import EventImages
 from .event_set import EventSet
 from .folder import Side
-from .recording import Events, FileState, Recording, RecordingError, Sensor, check_events
+from .recording import Events, FileState, Recording, Sensor
 
 _COLUMNS = ("x", "y", "p", "t")
 
@@ -54,7 +56,9 @@ class RecordingArchive(EventSet):
             raise FileNotFoundError(f"data.root: the file {path} does not exist")
         archive = EventArchive(FileState.of(path))
         labels, is_test = archive.labels()
-        recordings = [ArchivedRecording(f"{number:05d}", archive, number) for number in range(len(labels))]
+        recordings = [
+            Recording(f"{number:05d}", archive.state, archive.read, (number,)) for number in range(len(labels))
+        ]
         images = EventImages(recordings, torch.from_numpy(labels), self.maker(self.sensor, time_steps))
         classes = [str(label) for label in range(int(labels.max(initial=-1)) + 1)]
         if is_test is None:
@@ -73,21 +77,21 @@ class EventArchive:
         """Return the labels ``[n]`` and, if the archive says so, which recordings are for testing ``[n]``.
 
         Raises:
-            RecordingError: the file is damaged, or its arrays do not fit together.
+            DataFileError: the file is damaged, or its arrays do not fit together.
         """
         arrays = self._load(("labels", "offsets"), ("is_test",))
         labels, offsets, is_test = arrays["labels"], arrays["offsets"], arrays.get("is_test")
         count = len(labels)
         if len(offsets) != count + 1 or (is_test is not None and len(is_test) != count):
-            raise RecordingError(
+            raise DataFileError(
                 f"{self.state.path}: {count} labels need {count + 1} offsets and, if there is one, is_test [{count}]"
             )
         if labels.min(initial=0) < 0 or labels.max(initial=0) > count:
-            raise RecordingError(f"{self.state.path}: labels must be 0 to K - 1 for K classes, got {labels.max()}")
+            raise DataFileError(f"{self.state.path}: labels must be 0 to K - 1 for K classes, got {labels.max()}")
         return labels.astype(np.int64), None if is_test is None else is_test.astype(np.bool_)
 
-    def events(self, number: int) -> Events:
-        """Return the events of one recording as they are in the file."""
+    def read(self, path: Path, sensor: Sensor, number: int) -> Events:
+        """Return the events of one recording."""
         offsets, arrays = self._events
         part = slice(offsets[number], offsets[number + 1])
         x, y, p, t = (arrays[name][part] for name in _COLUMNS)
@@ -99,7 +103,7 @@ class EventArchive:
         offsets = arrays.pop("offsets").astype(np.int64)
         counts = {len(array) for array in arrays.values()}
         if len(counts) > 1 or offsets[0] != 0 or offsets[-1] not in counts or (np.diff(offsets) < 0).any():
-            raise RecordingError(
+            raise DataFileError(
                 f"{self.state.path}: offsets must rise from 0 to the number of events, the same in x, y, p and t"
             )
         return offsets, arrays
@@ -108,7 +112,7 @@ class EventArchive:
         arrays = read_npz(self.state.path, required, optional)
         for name, array in arrays.items():
             if array.ndim != 1 or array.dtype.kind not in "iub":
-                raise RecordingError(
+                raise DataFileError(
                     f"{self.state.path}: {name} must be integers [n], got {array.dtype} {list(array.shape)}"
                 )
         return arrays
@@ -116,21 +120,3 @@ class EventArchive:
     def __getstate__(self) -> dict[str, Any]:
         # A worker process loads the events itself.
         return {"state": self.state}
-
-
-@dataclass(frozen=True)
-class ArchivedRecording(Recording):
-    """One recording of an archive."""
-
-    name: str
-    archive: EventArchive
-    number: int
-
-    def identity(self) -> tuple[str | int, ...]:
-        """Return the state of the archive and the recording's number."""
-        return *self.archive.state.identity(), self.number
-
-    def read(self, sensor: Sensor) -> Events:
-        """Return its events."""
-        source = f"recording {self.number} of {self.archive.state.path}"
-        return check_events(self.archive.events(self.number), sensor, source)

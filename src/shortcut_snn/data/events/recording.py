@@ -1,7 +1,7 @@
 """Recordings of an event camera, and the events in them."""
 
 import os
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataFileError
+from ..errors import DataFileError, one_line
 
 Sensor = tuple[int, int]
 """Height and width of a camera in pixels."""
@@ -17,10 +17,6 @@ Sensor = tuple[int, int]
 _MOST_LATE = 0.1
 _LONGEST = 2**48
 """Longest duration of a recording, in any unit; sums over longer ones could overflow."""
-
-
-class RecordingError(DataFileError):
-    """A recording that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -76,61 +72,39 @@ def check_events(events: Events, sensor: Sensor, source: str) -> Events:
         source: name of the file, for errors.
 
     Raises:
-        RecordingError: the recording is empty, an event is outside the sensor, or times are unordered.
+        DataFileError: the recording is empty, an event is outside the sensor, or times are unordered.
     """
     if not len(events):
-        raise RecordingError(f"{source} is empty: it holds no events")
+        raise DataFileError(f"{source} is empty: it holds no events")
     height, width = sensor
     outside = (events.x < 0) | (events.x >= width) | (events.y < 0) | (events.y >= height)
     if outside.any():
         first = int(np.argmax(outside))
-        raise RecordingError(
+        raise DataFileError(
             f"{source} is not from a sensor of {height}x{width} pixels (height x width): it has an event at"
             f" x={events.x[first]}, y={events.y[first]}"
         )
     duration = int(events.t.max()) - int(events.t.min())
     if duration >= _LONGEST:
-        raise RecordingError(f"{source} is damaged or not a recording: its times span {duration}")
+        raise DataFileError(f"{source} is damaged or not a recording: its times span {duration}")
     steps = np.diff(events.t)
     late = steps < 0
     if not late.any():
         return events
     if late.mean() > _MOST_LATE:
-        raise RecordingError(
+        raise DataFileError(
             f"{source} is damaged or not a recording: time runs backwards in {100 * late.mean():.0f} % of its events; "
             "if they are only unordered, sort them by t"
         )
     jump = int(np.argmin(steps))
     # Sorting would overlay the parts before and after a restart of the clock.
     if -2 * steps[jump] > duration:
-        raise RecordingError(
+        raise DataFileError(
             f"{source} holds more than one recording: its clock goes back from {events.t[jump]} to "
             f"{events.t[jump + 1]} at event {jump + 1:,}; split it there"
         )
     order = np.argsort(events.t, kind="stable")
     return Events(events.t[order], events.x[order], events.y[order], events.p[order])
-
-
-class Recording(ABC):
-    """One sample of an event set.
-
-    Attributes:
-        name: the recording's name within its set, the same on every machine.
-    """
-
-    name: str
-
-    @abstractmethod
-    def identity(self) -> tuple[str | int, ...]:
-        """Return values that change with the recording; its cached frames are stored under them."""
-
-    @abstractmethod
-    def read(self, sensor: Sensor) -> Events:
-        """Return the events in order of time.
-
-        Raises:
-            RecordingError: the file is damaged, empty or has another format; the message names it.
-        """
 
 
 @dataclass(frozen=True)
@@ -148,14 +122,43 @@ class FileState:
 
     @classmethod
     def of(cls, path: str | Path) -> "FileState":
-        """Return the present state of a file.
-
-        Raises:
-            OSError: the file is missing.
-        """
+        """Return the present state of a file."""
         state = os.stat(path)
         return cls(os.path.abspath(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns)
 
+
+@dataclass(frozen=True)
+class Recording:
+    """One sample of an event set.
+
+    Attributes:
+        name: the recording's name within its set, the same on every machine.
+        file: the state of the file that holds it.
+        reader: ``reader(path, sensor, *part)`` returns its events as they are in the file.
+        part: further arguments of the reader, such as the recording's position in a file of many.
+    """
+
+    name: str
+    file: FileState
+    reader: Callable[..., Events]
+    part: tuple[int, ...] = ()
+
+    @property
     def identity(self) -> tuple[str | int, ...]:
-        """Return all fields."""
-        return self.path, self.size, self.modified, self.changed
+        """Values that change with the recording; its cached frames are stored under them."""
+        return self.file.path, self.file.size, self.file.modified, self.file.changed, *self.part
+
+    def read(self, sensor: Sensor) -> Events:
+        """Return the events in order of time.
+
+        Raises:
+            DataFileError: the file is damaged, empty or has another format; the message names it.
+        """
+        path = Path(self.file.path)
+        try:
+            if path.stat().st_size == 0:
+                raise DataFileError(f"{path} is empty")
+            events = self.reader(path, sensor, *self.part)
+        except OSError as error:
+            raise DataFileError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
+        return check_events(events, sensor, str(path) if self.name.endswith(path.name) else f"{path} ({self.name})")

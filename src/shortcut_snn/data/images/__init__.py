@@ -3,7 +3,7 @@
 from .augmentation import Affine, Augmentation, AutoAugment, Crop, Cutout, Flip, ResizedCrop, Roll
 from .cifar import CIFAR10, CIFAR100
 from .digits import Digits
-from .folder import EXTENSIONS, ImageFileError, ImageFolder, decode, fit
+from .folder import EXTENSIONS, ImageFolder, decode, fit
 from .image_data import ImageData
 from .image_set import TEST_FRACTION, ImageSet, Positive, Source, StoredSet, held_out_test
 from .images import ArrayImages, Images, Indices
@@ -24,7 +24,6 @@ __all__ = [
     "Flip",
     "ImageArchive",
     "ImageData",
-    "ImageFileError",
     "ImageFolder",
     "ImageSet",
     "Images",

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 
 from ... import components
-from ..download import RemoteArchive, download
+from ..errors import one_line
 from .augmentation import Crop, Flip
 from .image_set import Source, StoredSet
 from .images import ArrayImages
@@ -40,33 +40,20 @@ class CIFAR10(StoredSet):
     std: ClassVar[tuple[float, ...]] = (0.2470, 0.2435, 0.2616)
 
     def read(self) -> Source:
-        """Read the official files, after downloading them if that is allowed.
-
-        Raises:
-            FileNotFoundError: a file is missing and ``download`` is false.
-            ValueError: a file is not the official one, or the download failed.
-        """
+        """Read the official files, after downloading them if that is allowed."""
         # torchvision takes a second to import, and most uses of this package do not need it.
         from torchvision import datasets
 
         official: Any = getattr(datasets, self.torchvision_class)
-        folder = self.path / official.base_folder
-        names = [name for name, _ in (*official.train_list, *official.test_list)] + [official.meta["filename"]]
-        if self.download and not all((folder / name).is_file() for name in names):
-            archive = RemoteArchive(official.url, official.filename, official.tgz_md5)
-            download(self.path, official.base_folder, [archive])
-        missing = [name for name in names if not (folder / name).is_file()]
-        if missing:
-            raise FileNotFoundError(
-                f"data.root: {folder / missing[0]} is missing; set data.download=true to download {self.name}, or point"
-                f" data.root at the folder that holds {official.base_folder}"
-            )
         try:
-            train, test = (official(self.path, train=part) for part in (True, False))
-        except RuntimeError as error:
+            train, test = (official(self.path, train=part, download=self.download) for part in (True, False))
+        # OSError for the network and the disk, RuntimeError for files that are missing or not the official ones.
+        except (OSError, RuntimeError) as error:
+            if self.download:
+                raise ValueError(f"{self.name} could not be downloaded to {self.path}: {one_line(error)}") from error
             raise ValueError(
-                f"data.root: a file in {folder} does not have the official checksum; delete the folder and download it"
-                " again"
+                f"data.root: {self.path / official.base_folder} lacks an official file, or one is damaged; set "
+                f"data.download=true to download {self.name}, or point data.root at the folder that holds it"
             ) from error
         return Source(_to_images(train), _to_images(test), list(train.classes), mean=self.mean, std=self.std)
 

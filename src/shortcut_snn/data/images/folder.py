@@ -2,31 +2,23 @@
 
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ... import components
 from ..class_folders import classes_and_parts, labelled_files
 from ..errors import DataFileError
-from ..fingerprint import hash_files
-from .augmentation import Box
 from .image_set import Positive, Source, StoredSet, held_out_test
 from .images import Images, Indices
 from .statistics import SAMPLES
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})
 """File types that the decoder reads; other files in a class folder are ignored."""
-
-
-class ImageFileError(DataFileError):
-    """An image file that cannot be used."""
 
 
 class FolderImages(Images):
@@ -39,7 +31,7 @@ class FolderImages(Images):
         size: side to which images are resized (shorter side) and centre-cropped; None: they all have the first's size.
 
     Raises:
-        ImageFileError: a fetched file cannot be decoded, or has another size.
+        DataFileError: a fetched file cannot be decoded, or has another size.
     """
 
     def __init__(self, paths: list[str], labels: Tensor, root: Path, size: int | None = None) -> None:
@@ -54,18 +46,9 @@ class FolderImages(Images):
         """Decode the images at ``indices`` into a new tensor, uint8 ``[N, 3, H, W]``."""
         return torch.stack([self._read(self.paths[index]) for index in indices])
 
-    def fetch_cropped(
-        self, indices: Indices, bits: NDArray[np.uint64], box: Callable[[int, int, np.uint64], Box]
-    ) -> Tensor:
-        """Decode the part ``box(height, width, bits)`` of each image and resize it to ``shape``."""
-        from torchvision.transforms.v2.functional import resized_crop  # type: ignore[attr-defined]
-
-        parts = []
-        for index, image_bits in zip(indices, bits, strict=True):
-            image = decode(self.paths[index])
-            top, left, height, width = box(image.shape[1], image.shape[2], image_bits)
-            parts.append(resized_crop(image, top, left, height, width, list(self.shape[1:]), antialias=True))
-        return torch.stack(parts)
+    def decode(self, index: int) -> Tensor:
+        """Return one image in the size of its file, uint8 ``[3, H, W]``."""
+        return decode(self.paths[index])
 
     def subset(self, indices: Indices) -> Self:
         """Return the images at ``indices``, in that order."""
@@ -78,16 +61,12 @@ class FolderImages(Images):
         start = len(str(self.root / "_")) - 1
         return [path[start:].replace(os.sep, "/") for path in self.paths]
 
-    def fingerprint(self) -> str:
-        """Return a hash of the files' names, sizes and some of their contents."""
-        return hash_files(self.paths)
-
     def _read(self, path: str) -> Tensor:
         image = decode(path)
         if self.size is not None:
             return fit(image, (self.size, self.size))
         if tuple(image.shape) != self.shape:
-            raise ImageFileError(
+            raise DataFileError(
                 f"{path} has {image.shape[1]}x{image.shape[2]} pixels but {self.shape[1]}x{self.shape[2]} are expected;"
                 " set data.image_size to resize all images"
             )
@@ -141,7 +120,7 @@ def decode(path: str, channels: int = 3) -> Tensor:
     """Return the image in a file, uint8 ``[channels, H, W]``: 3 channels for RGB, 1 for grey.
 
     Raises:
-        ImageFileError: the file is damaged or not an image.
+        DataFileError: the file is damaged or not an image.
     """
     from torchvision.io import ImageReadMode, decode_image
     from torchvision.transforms.v2.functional import rgb_to_grayscale, to_dtype  # type: ignore[attr-defined]
@@ -155,7 +134,7 @@ def decode(path: str, channels: int = 3) -> Tensor:
     except RuntimeError as error:
         # The decoder's message starts with its own source file and continues for several sentences.
         reason = re.sub(r"^.*\.cpp:\d+, ", "", str(error).strip().splitlines()[0]).split(". ")[0].rstrip(".")
-        raise ImageFileError(f"{path} is damaged or not an image: {reason}") from error
+        raise DataFileError(f"{path} is damaged or not an image: {reason}") from error
     if image.ndim == 4:  # an animation; take the first frame
         image = image[0]
     if image.dtype != torch.uint8:  # 16 bits per channel
@@ -171,11 +150,8 @@ def fit(image: Tensor, size: tuple[int, int]) -> Tensor:
     from torchvision.transforms.v2.functional import center_crop, resize  # type: ignore[attr-defined]
 
     height, width = size
-    if height == width:
-        image = resize(image, [height], antialias=True)
-    else:
-        scale = max(height / image.shape[1], width / image.shape[2])
-        scaled = [max(round(scale * image.shape[1]), height), max(round(scale * image.shape[2]), width)]
-        image = resize(image, scaled, antialias=True)
+    scale = max(height / image.shape[1], width / image.shape[2])
+    scaled = [max(round(scale * image.shape[1]), height), max(round(scale * image.shape[2]), width)]
+    image = resize(image, scaled, antialias=True)
     cropped: Tensor = center_crop(image, [height, width])
     return cropped

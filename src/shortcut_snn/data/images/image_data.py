@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..fingerprint import hash_values
+from ..fingerprint import evenly_spaced, hash_values
 from ..loading import Key, SeededData, SeededDataset
 from .augmentation import AugmentationPipeline, ResizedCrop
 from .images import Images
+
+_HASHED = 32
 
 Batch = tuple[Tensor, Tensor]
 """Images uint8 ``[N, C, H, W]`` or frames of events uint8 ``[N, T, 2, H, W]``, and labels int64 ``[N]``."""
@@ -78,8 +80,9 @@ class ImageData(SeededData):
         )
 
     def fingerprint(self) -> str:
-        """Return a hash of the images, or of a sample where they are too many to read."""
-        return hash_values([images.fingerprint() for images in self.parts.values()])
+        """Return a hash of all labels and of a sample of the images."""
+        samples = (images.fetch(evenly_spaced(len(images), _HASHED)) for images in self.parts.values() if len(images))
+        return hash_values([*(images.labels for images in self.parts.values()), *samples])
 
     def seeded(self, seed: int) -> tuple[SeededDataset, SeededDataset | None, SeededDataset]:
         """Return the parts; the augmentation of training images depends on ``seed``."""
@@ -88,10 +91,6 @@ class ImageData(SeededData):
         train = AugmentedImages(self.train, AugmentationPipeline(self.augment, seed, fill))
         validation = AugmentedImages(self.validation) if len(self.validation) else None
         return train, validation, AugmentedImages(self.test)
-
-    def storage(self) -> str:
-        """Return one line on cached frames; empty if there are none."""
-        return self.train.storage()
 
 
 class AugmentedImages(SeededDataset):
@@ -114,7 +113,10 @@ class AugmentedImages(SeededDataset):
             return self.images.fetch(indices), labels
         first = self.augment.steps[0]
         if isinstance(first, ResizedCrop):
-            images = self.images.fetch_cropped(indices, self.augment.bits(0, epochs, indices), first.box)
+            _, *size = self.images.shape
+            bits = self.augment.bits(0, epochs, indices)
+            crops = zip(map(self.images.decode, indices), bits.tolist(), strict=True)
+            images = torch.stack([first.crop(image, size, image_bits) for image, image_bits in crops])
         else:
             images = self.images.fetch(indices)
         # The frames of a recording change together, as the channels of an image do.

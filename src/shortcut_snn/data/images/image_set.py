@@ -13,7 +13,7 @@ from ... import components
 from ...files import expanded
 from ..checked import Checked
 from ..counter_random import Stream
-from ..split import balanced_prefix, stratified_split
+from ..split import balanced_prefix
 from .augmentation import AutoAugment, ResizedCrop
 from .image_data import ImageData
 from .images import Images
@@ -62,9 +62,6 @@ class ImageSet(Checked, ABC):
         workers: loader processes, per device; 0 loads in the training process, which is fastest for sets held in
             memory. Recordings need some. Results do not depend on it.
         seed: seeds the splits only, so that runs with different seeds share their validation and test images.
-
-    Raises:
-        ValueError: a field is out of its range; the message begins with its name.
 
     Example:
         >>> import torch
@@ -125,12 +122,7 @@ class ImageSet(Checked, ABC):
 
     @abstractmethod
     def read(self, *args: Any, **kwargs: Any) -> Source:
-        """Read the set's files; only event sets get an argument (see :class:`.EventSet`).
-
-        Raises:
-            FileNotFoundError: files are missing.
-            ValueError: files are damaged or have another format.
-        """
+        """Read the set's files; only event sets get an argument (see :class:`.EventSet`)."""
 
     def load(self, time_steps: int | None = None) -> ImageData:
         """Read, check, limit and split the set.
@@ -159,9 +151,7 @@ class ImageSet(Checked, ABC):
 
     def _check(self, source: Source) -> None:
         """Raise ValueError unless the network can learn the set's classes from its parts."""
-        location, count, shape = getattr(self, "root", None) or self.name, len(source.classes), source.train.shape
-        if 0 in shape:
-            raise ValueError(f"{location}: images need at least 1 pixel per side, got {list(shape)}")
+        location, count = getattr(self, "root", None) or self.name, len(source.classes)
         if count < 2:
             raise ValueError(f"{location}: at least 2 classes are needed, got {count}")
         parts = {"training": source.train, "test": source.test}
@@ -188,16 +178,14 @@ class ImageSet(Checked, ABC):
             )
         for step in self.augmentations:
             if isinstance(step, AutoAugment):
-                step.check(shape[0])
+                step.check(source.train.shape[0])
 
     def _split(self, train: Images, source: Source) -> tuple[Images, Images]:
         if source.validation is not None:
             return train, source.validation
         if self.validation == 0:
             return train, train.subset([])
-        labels = train.labels.numpy()
-        kept, held = stratified_split(labels, self.validation, self.seed, Stream.VALIDATION_SPLIT, source.classes)
-        return train.subset(kept), train.subset(held)
+        return train.hold_out(self.validation, self.seed, Stream.VALIDATION_SPLIT, source.classes)
 
 
 @dataclass(frozen=True)
@@ -226,8 +214,8 @@ class StoredSet(ImageSet):
 
 def held_out_test(images: Images, classes: list[str], seed: int, samples: int | None = None) -> Source:
     """Return a source in which a seeded, stratified 20 % of the images are the test set."""
-    kept, held = stratified_split(images.labels.numpy(), TEST_FRACTION, seed, Stream.TEST_SPLIT, classes)
-    return Source(images.subset(kept), images.subset(held), classes, statistics_samples=samples)
+    train, test = images.hold_out(TEST_FRACTION, seed, Stream.TEST_SPLIT, classes)
+    return Source(train, test, classes, statistics_samples=samples)
 
 
 def _limited(images: Images, limit: int | None) -> Images:

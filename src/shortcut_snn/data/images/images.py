@@ -1,22 +1,19 @@
 """The base class of labelled images or frames of events, and images held in memory."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..fingerprint import evenly_spaced, hash_values
-from .augmentation import Box
+from ..counter_random import Stream
+from ..split import stratified_split
 
 Indices = Sequence[int] | np.ndarray
 """Positions in a data set."""
-
-_HASHED_IMAGES = 64
 
 
 class Images(Dataset[tuple[Tensor, int]]):
@@ -34,18 +31,18 @@ class Images(Dataset[tuple[Tensor, int]]):
     def fetch(self, indices: Indices) -> Tensor:
         """Return the images at ``indices`` as a new tensor, uint8 ``[N, C, H, W]``."""
 
-    def fetch_cropped(
-        self, indices: Indices, bits: NDArray[np.uint64], box: Callable[[int, int, np.uint64], Box]
-    ) -> Tensor:
-        """Return the part ``box(height, width, bits)`` of each image, resized to ``shape``.
-
-        Only image files, which may have more pixels than ``shape``, implement this.
-        """
+    def decode(self, index: int) -> Tensor:
+        """Return one image in the size of its file; only sets of image files implement this."""
         raise NotImplementedError
 
     @abstractmethod
     def subset(self, indices: Indices) -> Self:
         """Return the images at ``indices``, in that order, as a set of the same kind."""
+
+    def hold_out(self, fraction: float, seed: int, stream: Stream, classes: list[str]) -> tuple[Self, Self]:
+        """Split the images into those kept and a seeded, stratified fraction of every class."""
+        kept, held_out = stratified_split(self.labels.numpy(), fraction, seed, stream, classes)
+        return self.subset(kept), self.subset(held_out)
 
     def names(self) -> Sequence[str]:
         """Return the name of each image for the record of the split; empty if images have no names."""
@@ -54,15 +51,6 @@ class Images(Dataset[tuple[Tensor, int]]):
     def format(self) -> dict[str, Any]:
         """Return how a file becomes an image, besides the shape, as entries of a description."""
         return {}
-
-    def fingerprint(self) -> str:
-        """Return a hash of the labels and of a sample of the images."""
-        sample = evenly_spaced(len(self), _HASHED_IMAGES)
-        return hash_values([self.labels, self.fetch(sample) if sample else []])
-
-    def storage(self) -> str:
-        """Return one line on files cached on disk; empty if there are none."""
-        return ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -95,10 +83,6 @@ class ArrayImages(Images):
     def fetch(self, indices: Indices) -> Tensor:
         """Return the images at ``indices`` as a new tensor, uint8 ``[N, C, H, W]``."""
         return self.images.index_select(0, torch.as_tensor(indices, dtype=torch.int64))
-
-    def fingerprint(self) -> str:
-        """Return a hash of all labels and images."""
-        return hash_values([self.labels, self.images])
 
     def subset(self, indices: Indices) -> Self:
         """Return a copy of the images at ``indices``, so that the others can be freed."""

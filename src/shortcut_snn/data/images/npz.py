@@ -90,10 +90,10 @@ def _images_of(path: Path, arrays: Arrays, part: str) -> ArrayImages:
 
 
 def _channels_first(path: Path, key: str, pixels: NDArray[np.generic]) -> NDArray[np.generic]:
+    if pixels.ndim not in (3, 4) or 0 in pixels.shape[1:]:
+        raise ValueError(f"{path}: {key} must be [n, H, W], [n, H, W, C] or [n, C, H, W], got {list(pixels.shape)}")
     if pixels.ndim == 3:
         return pixels[:, None]
-    if pixels.ndim != 4:
-        raise ValueError(f"{path}: {key} must be [n, H, W], [n, H, W, C] or [n, C, H, W], got {list(pixels.shape)}")
     first, last = (1 <= pixels.shape[axis] <= _MOST_CHANNELS for axis in (1, 3))
     if first == last:
         raise ValueError(

@@ -3,8 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from ...errors import one_line
-from ..recording import Events, RecordingError, Sensor, check_events
+from ..recording import Events, Sensor
 from .aedat import read_aedat, read_aedat3
 from .aedat4 import read_aedat4, require_decoder
 from .arrays import load_array, read_npy
@@ -27,31 +26,18 @@ EXTENSIONS = frozenset({".aedat", *_READERS})
 
 
 def check_libraries(extensions: Collection[str]) -> None:
-    """Check that the libraries that read files with these extensions are installed.
-
-    Raises:
-        ValueError: a library is missing.
-    """
+    """Check that the libraries that read files with these extensions are installed."""
     if ".aedat4" in extensions:
         require_decoder()
 
 
 def read_file(path: Path, sensor: Sensor, turned: bool = False) -> Events:
-    """Return the events of a file, whose extension determines its format.
+    """Return the events of a file as they are in it; the extension determines its format.
 
     Args:
         path: the file.
         sensor: height and width of the camera.
         turned: whether ``.aedat`` files have rows and columns exchanged; see :func:`.read_aedat`.
-
-    Raises:
-        RecordingError: the file is damaged, empty or has another format; the message names it.
     """
     extension = path.suffix.lower()
-    try:
-        if path.stat().st_size == 0:
-            raise RecordingError(f"{path} is empty")
-        events = read_aedat(path, sensor, turned) if extension == ".aedat" else _READERS[extension](path)
-    except OSError as error:
-        raise RecordingError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
-    return check_events(events, sensor, str(path))
+    return read_aedat(path, sensor, turned) if extension == ".aedat" else _READERS[extension](path)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..recording import Events, RecordingError, Sensor, unwrap
+from ...errors import DataFileError
+from ..recording import Events, Sensor, unwrap
 from .aedat4 import read_aedat4
 
 # A header line holds text only; without that condition, events that happen to start with # would match.
@@ -26,30 +27,21 @@ def read_aedat(path: Path, sensor: Sensor, turned: bool = False) -> Events:
         path: the file.
         sensor: height and width of the camera.
         turned: whether version 2 files of a DVS128 have rows and columns exchanged, as in CIFAR10-DVS.
-
-    Raises:
-        RecordingError: the file has another version, is from an unsupported camera, is cut short, or is not AEDAT.
     """
-    content = _content(path)
+    content = np.memmap(path, np.uint8, mode="r")
     version = _version(path, content)
     if version == 4:
         return read_aedat4(path)
     return _read_aedat2(path, content, sensor, turned) if version == 2 else read_aedat3(path)
 
 
-def _content(path: Path) -> NDArray[np.uint8]:
-    if path.stat().st_size == 0:
-        raise RecordingError(f"{path} is empty")
-    return np.memmap(path, np.uint8, mode="r")
-
-
 def _version(path: Path, content: NDArray[np.uint8]) -> int:
     match = _VERSION.match(content[:64].tobytes())
     if match is None:
-        raise RecordingError(f"{path} is not an AEDAT file: it does not start with #!AER-DAT")
+        raise DataFileError(f"{path} is not an AEDAT file: it does not start with #!AER-DAT")
     version = int(match[1])
     if version not in (2, 3, 4):
-        raise RecordingError(f"{path} has AEDAT version {version}; only versions 2, 3 and 4 can be read")
+        raise DataFileError(f"{path} has AEDAT version {version}; only versions 2, 3 and 4 can be read")
     return version
 
 
@@ -83,14 +75,14 @@ def _read_aedat2(path: Path, content: NDArray[np.uint8], sensor: Sensor, turned:
     layout = _LAYOUTS.get(sensor)
     if layout is None:
         supported = " and ".join(f"{height}x{width}" for height, width in _LAYOUTS)
-        raise RecordingError(
+        raise DataFileError(
             f"{path} has AEDAT version 2, which can be read for sensors of {supported} pixels (height x width), not of"
             f" {sensor[0]}x{sensor[1]}"
         )
     start = _end_of_text(content)
     remainder = (len(content) - start) % 8
     if remainder:
-        raise RecordingError(f"{path} is cut short: {remainder} bytes follow the last event")
+        raise DataFileError(f"{path} is cut short: {remainder} bytes follow the last event")
     address, stamps = content[start:].view(">u4").reshape(-1, 2).astype(np.uint32).T
     chosen = address & np.uint32(layout.other) == 0
     address, stamps = address[chosen], stamps[chosen]
@@ -117,14 +109,10 @@ _COMPRESSED = 1 << 15
 
 
 def read_aedat3(path: Path, start: int | None = None, end: int | None = None) -> Events:
-    """Read the valid events of a version 3 file, or those with ``start <= t < end`` in microseconds.
-
-    Raises:
-        RecordingError: the file is cut short, damaged or has another format.
-    """
-    content = _content(path)
+    """Read the valid events of a version 3 file, or those with ``start <= t < end`` in microseconds."""
+    content = np.memmap(path, np.uint8, mode="r")
     if _version(path, content) != 3:
-        raise RecordingError(f"{path} does not have AEDAT version 3")
+        raise DataFileError(f"{path} does not have AEDAT version 3")
     first = -np.inf if start is None else start
     last = np.inf if end is None else end
     times, words = [np.empty(0, np.int64)], [np.empty(0, np.uint32)]
@@ -145,19 +133,19 @@ def _polarity_packets(path: Path, content: NDArray[np.uint8]) -> Iterator[tuple[
     """Yield the events of each polarity packet, ``[n, 2]`` of data and time, and the number of overflows of time."""
     header_end = _END_OF_HEADER.search(content[:65536].tobytes())
     if header_end is None:
-        raise RecordingError(f"{path} is cut short or damaged: its header has no end")
+        raise DataFileError(f"{path} is cut short or damaged: its header has no end")
     position = header_end.end()
     while position < len(content):
         body = position + _PACKET.size
         if body > len(content):
-            raise RecordingError(f"{path} is cut short: it ends within a packet header")
+            raise DataFileError(f"{path} is cut short: it ends within a packet header")
         kind, _, size, _, overflows, capacity, number, _ = _PACKET.unpack(content[position:body].tobytes())
         if kind & _COMPRESSED:
-            raise RecordingError(f"{path} holds compressed packets, which cannot be read")
+            raise DataFileError(f"{path} holds compressed packets, which cannot be read")
         if size < 1 or not 0 <= number <= capacity or overflows < 0 or (kind == _POLARITY_TYPE and size != 8):
-            raise RecordingError(f"{path} is damaged: the packet header at byte {position} is not valid")
+            raise DataFileError(f"{path} is damaged: the packet header at byte {position} is not valid")
         position = body + size * capacity
         if position > len(content):
-            raise RecordingError(f"{path} is cut short: it ends within a packet")
+            raise DataFileError(f"{path} is cut short: it ends within a packet")
         if kind == _POLARITY_TYPE and number:
             yield content[body : body + 8 * number].view("<u4").reshape(-1, 2), overflows

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..recording import Events, RecordingError, unwrap
+from ...errors import DataFileError
+from ..recording import Events, unwrap
 
 _HEADER_LINE = re.compile(rb"% [\t\x20-\x7e]*\r?\n")
 _VERSION = re.compile(rb"% Version (\d+)\s")
@@ -14,29 +15,25 @@ _EVENT_BYTES = 8
 
 
 def read_dat(path: Path) -> Events:
-    """Read a file: text lines, the events' type and size, then events of two 32-bit words each.
-
-    Raises:
-        RecordingError: the file has another version or type of events, is cut short, or has another format.
-    """
+    """Read a file: text lines, the events' type and size, then events of two 32-bit words each."""
     content = path.read_bytes()
     position = 0
     while line := _HEADER_LINE.match(content, position):
         position = line.end()
     if not position:
-        raise RecordingError(f"{path} is not a Prophesee file: its header is missing")
+        raise DataFileError(f"{path} is not a Prophesee file: its header is missing")
     version = _VERSION.search(content[:position])
     if version is None or int(version[1]) != 2:
-        raise RecordingError(
+        raise DataFileError(
             f"{path} has Prophesee version {int(version[1]) if version else 1}; only version 2 can be read"
         )
     kind = tuple(content[position : position + 2])
     if len(kind) < 2:
-        raise RecordingError(f"{path} is cut short: it ends with its header")
+        raise DataFileError(f"{path} is cut short: it ends with its header")
     if kind[0] not in _CONTRAST_TYPES or kind[1] != _EVENT_BYTES:
-        raise RecordingError(f"{path} holds events of type {kind[0]} with {kind[1]} bytes, not brightness changes")
+        raise DataFileError(f"{path} holds events of type {kind[0]} with {kind[1]} bytes, not brightness changes")
     remainder = (len(content) - position - 2) % _EVENT_BYTES
     if remainder:
-        raise RecordingError(f"{path} is cut short: {remainder} bytes follow the last event")
+        raise DataFileError(f"{path} is cut short: {remainder} bytes follow the last event")
     stamps, word = np.frombuffer(content, "<u4", offset=position + 2).reshape(-1, 2).T
     return Events.of(unwrap(stamps), word & 0x3FFF, word >> 14 & 0x3FFF, word >> 28 & 1)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import one_line
-from ..recording import Events, RecordingError
+from ...errors import DataFileError, one_line
+from ..recording import Events
 from .clock import to_microseconds
 
 _NAMES = {"timestamp": "t", "time": "t", "ts": "t", "polarity": "p", "pol": "p"} | {name: name for name in "xytp"}
@@ -16,9 +16,6 @@ def read_text(path: Path) -> Events:
     """Read lines of t, x, y and p, separated by blanks or commas; a first line may name another order.
 
     Times are microseconds, or seconds if any has a fraction. p is positive where the brightness rose.
-
-    Raises:
-        RecordingError: the file is not such a text.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -33,7 +30,7 @@ def read_text(path: Path) -> Events:
         if not np.isfinite(table).all() or (x % 1).any() or (y % 1).any():
             raise ValueError("x and y must be integers")
     except ValueError as error:
-        raise RecordingError(f"{path} is not a text of events: {one_line(error)}") from error
+        raise DataFileError(f"{path} is not a text of events: {one_line(error)}") from error
     return Events.of(to_microseconds(t), x, y, p > 0)
 
 

@@ -2,7 +2,7 @@
 
 from .affine import Affine
 from .autoaugment import AutoAugment
-from .base import Augmentation, AugmentationPipeline, Bits, Box, Fill, Pixels
+from .base import Augmentation, AugmentationPipeline, Bits, Fill, Pixels
 from .crop import Crop
 from .cutout import Cutout
 from .flip import Flip
@@ -15,7 +15,6 @@ __all__ = [
     "AugmentationPipeline",
     "AutoAugment",
     "Bits",
-    "Box",
     "Crop",
     "Cutout",
     "Fill",

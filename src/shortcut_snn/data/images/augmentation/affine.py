@@ -1,7 +1,7 @@
 """Random rotation, scaling, shear and shift."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -38,7 +38,6 @@ class Affine(Augmentation):
     scale: UnitInterval = 0.15
     shear: UnitInterval = 0.2
     shift: UnitInterval = 0.1
-    stream: ClassVar[int] = 6
 
     def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
         """Return the transformed images ``[N, C, H, W]``, sampled bilinearly."""

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +24,6 @@ class AutoAugment(Augmentation):
     Cubuk et al., "AutoAugment: Learning Augmentation Policies from Data", CVPR 2019, with torchvision's operations and
     magnitudes. Uncovered pixels get the mean colour.
     """
-
-    stream: ClassVar[int] = 2
 
     def check(self, channels: int) -> None:
         """Check that images have 1 or 3 channels, and import torchvision.

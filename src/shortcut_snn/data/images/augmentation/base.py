@@ -5,15 +5,13 @@ every batch and after a resume. Each augmentation changes a whole batch at once,
 times slower.
 """
 
-import zlib
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Interval
 from numpy.typing import NDArray
 
-from .... import components
 from ...checked import Checked
 from ...counter_random import Stream, random_bits
 
@@ -23,17 +21,11 @@ Bits = NDArray[np.uint64]
 """64 random bits for each sample of a batch, ``[N]``."""
 Fill = NDArray[np.uint8]
 """The colour of uncovered pixels, ``[C]``, or ``[1]`` for all channels: the mean colour of the data set."""
-Box = tuple[int, int, int, int]
-"""Top, left, height and width in pixels."""
 Fraction = Annotated[float, Interval(gt=0, le=1)]
 
 
 class Augmentation(Checked, ABC):
     """An Augmentation changes a batch of images at random; a subclass implements ``__call__``.
-
-    Attributes:
-        stream: number that separates this augmentation's random bits from those of the others. Changing it changes
-            every augmented image. The default is a checksum of the registered name.
 
     Example:
         >>> from dataclasses import dataclass
@@ -47,8 +39,6 @@ class Augmentation(Checked, ABC):
         >>> Digits(augment=("crop", "negative")).augment
         (Crop(padding=0.125), Negative())
     """
-
-    stream: ClassVar[int]
 
     @abstractmethod
     def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
@@ -67,14 +57,6 @@ class AugmentationPipeline:
     def __init__(self, steps: tuple[Any, ...], seed: int, mean: tuple[float, ...]) -> None:
         self.steps, self.seed = steps, seed
         self.fill = np.rint(np.array(mean) * 255).astype(np.uint8)
-        self._counters: list[tuple[int, ...]] = []
-        streams: list[int] = []
-        for step in steps:
-            stream = _stream(step)
-            repeats = streams.count(stream)
-            # A second augmentation of the same kind draws other numbers than the first.
-            self._counters.append((stream, repeats) if repeats else (stream,))
-            streams.append(stream)
 
     def __call__(self, images: Pixels, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Pixels:
         """Return augmented images uint8 ``[N, C, H, W]``; ``epochs`` and ``indices`` ``[N]`` identify the samples."""
@@ -90,10 +72,4 @@ class AugmentationPipeline:
 
     def bits(self, position: int, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Bits:
         """Return the random bits ``[N]`` of the step at ``position`` for every sample."""
-        stream, *repeat = self._counters[position]
-        return random_bits(self.seed, Stream.AUGMENT, stream, epochs, indices, *repeat)
-
-
-def _stream(step: Any) -> int:
-    stream = getattr(step, "stream", None)
-    return zlib.crc32(components.component_of(step).name.encode()) if stream is None else int(stream)
+        return random_bits(self.seed, Stream.AUGMENT, position, epochs, indices)

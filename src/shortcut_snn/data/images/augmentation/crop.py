@@ -1,7 +1,6 @@
 """Random crop after padding."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -21,7 +20,6 @@ class Crop(Augmentation):
     """
 
     padding: Fraction = 0.125
-    stream: ClassVar[int] = 0
 
     def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
         """Return random crops of the padded images ``[N, C, H, W]``."""

@@ -1,7 +1,6 @@
 """Cutout (DeVries and Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout", 2017)."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,6 @@ class Cutout(Augmentation):
     """
 
     size: Fraction = 0.5
-    stream: ClassVar[int] = 3
 
     def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
         """Return images ``[N, C, H, W]`` with one covered square each."""

@@ -1,7 +1,6 @@
 """Random horizontal flip."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from .... import components
 from ...counter_random import below
@@ -12,8 +11,6 @@ from .base import Augmentation, Bits, Fill, Pixels
 @dataclass(frozen=True)
 class Flip(Augmentation):
     """Mirror left and right with probability 1/2."""
-
-    stream: ClassVar[int] = 1
 
     def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
         """Mirror half of the images ``[N, C, H, W]`` in place."""

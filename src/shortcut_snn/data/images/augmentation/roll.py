@@ -1,7 +1,7 @@
 """Random cyclic shift."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 from annotated_types import Ge
@@ -21,7 +21,6 @@ class Roll(Augmentation):
     """
 
     pixels: Annotated[int, Ge(1)] = 5
-    stream: ClassVar[int] = 4
 
     def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
         """Return the shifted images ``[N, C, H, W]``."""
