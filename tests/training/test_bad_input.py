@@ -14,6 +14,7 @@ from PIL import Image
 
 from shortcut_snn.cli import _main, main
 from shortcut_snn.data import ImageFolder
+from shortcut_snn.data.images import image_data
 from shortcut_snn.recipes import build, from_dict, parse_options, read_recipe, recipe_of
 from shortcut_snn.training import make_trainer
 
@@ -309,8 +310,11 @@ def test_a_damaged_image_on_the_way(tmp_path: Path, capsys: Say, workers: int) -
     assert main([*of_data(root, "folder", out, **given), "--resume"]) == 0
 
 
-def test_a_run_resumes_after_a_damaged_image_is_replaced(tmp_path: Path, capsys: Say) -> None:
-    """The image of the test set is read after the last epoch."""
+def test_a_run_resumes_after_a_damaged_image_is_replaced(
+    tmp_path: Path, capsys: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image of the test set is read after the last epoch, if the fingerprint does not read it before."""
+    monkeypatch.setattr(image_data, "_HASHED", 1)
     root, out = tmp_path / "images", tmp_path / "out"
     images(root, each=12)
     damaged = Path(ImageFolder(str(root), image_size=8).load().test.paths[1])

@@ -61,11 +61,6 @@ def test_it_can_be_tested_again_on_the_same_split_only(run: Path) -> None:
     write_recipe(recipe, run / "recipe.yaml")
 
 
-def test_the_room_that_frames_take_is_told(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train(tmp_path / "run", **events(archive, training__epochs=1)) == 0
-    assert f"frames of 80 recordings are kept in {archive.parent / 'cache'}" in capsys.readouterr().out
-
-
 def test_a_resumed_run_is_the_same(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = events(archive, data__augment='["flip","roll"]', training__seed=5)
     files = "network.safetensors", "metrics.csv", "split.txt"
