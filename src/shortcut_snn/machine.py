@@ -1,6 +1,5 @@
 """Facts about this machine's processor."""
 
-import os
 from typing import Any
 
 
@@ -21,19 +20,3 @@ def converts_bf16(device: str) -> bool:
     return capabilities.get("architecture") == "x86_64" and not any(
         capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "avx_ne_convert")
     )
-
-
-def check_processes(count: int, option: str, noun: str) -> None:
-    """Check that this machine can run a number of processes.
-
-    Args:
-        count: number of processes.
-        option: name of the option that sets it.
-        noun: word for the processes.
-
-    Raises:
-        ValueError: there are more than 16 and more than 4 per core.
-    """
-    most = max(16, 4 * (os.cpu_count() or 1))
-    if count > most:
-        raise ValueError(f"{option}: {count:,} {noun} are too many for this machine; use at most {most}")

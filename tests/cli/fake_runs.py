@@ -11,7 +11,7 @@ import pytest
 
 from shortcut_snn.cli._launchers import Local
 from shortcut_snn.files import write_csv
-from shortcut_snn.recipes import Recipe, read_recipe, write_recipe
+from shortcut_snn.recipes import Recipe, recipe_of, write_recipe
 
 RESULT = {
     "metric": "accuracy", "higher_is_better": True, "fraction": True, "chance": 0.1, "best_epoch": 1,
@@ -75,7 +75,7 @@ class FakeRuns:
 
     def _start(self, arguments: Sequence[str], log: Path) -> FakeJob:
         words = dict(pairwise(arguments))
-        recipe, folder = read_recipe(Path(words["--config"])), Path(words["--out"])
+        recipe, folder = recipe_of(words["--config"]), Path(words["--out"])
         self.trained.append((folder.name, recipe))
         return FakeJob(self, recipe, folder, log)
 

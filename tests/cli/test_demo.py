@@ -34,9 +34,3 @@ def test_files_of_the_user_are_not_overwritten(tmp_path, capsys):
     assert main(["demo", "--out", str(tmp_path), "--epochs", "1"]) == 1
     assert "demo.png" in capsys.readouterr().err
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"demo.png": "my own work"}
-
-
-def test_zero_seeds_are_refused(tmp_path, capsys):
-    assert main(["demo", "--out", str(tmp_path / "demo"), "--seeds", "0"]) == 2
-    assert "--seeds" in capsys.readouterr().err
-    assert not (tmp_path / "demo").exists()

@@ -7,8 +7,9 @@ import pytest
 
 from shortcut_snn.cli import main
 from shortcut_snn.cli.gradients import Source, measure, recipe_remedies
-from shortcut_snn.recipes import changed, load_data, merged, parse_options, recipe_of, run_recipe
+from shortcut_snn.recipes import changed, from_dict, load_data, recipe_of, run_recipe
 from shortcut_snn.training import RunFolder, seeded
+from shortcut_snn.yaml_text import parse
 
 from ..registered import forgetting
 from ..training.small import options, train
@@ -106,21 +107,20 @@ def test_a_run_without_calibration_can_be_calibrated(run):
     assert gradients.reports["with"].rms != gradients.reports["without"].rms
 
 
-def test_remedies_for_a_run_are_branches_with_options_to_paste(run):
+def test_remedies_for_a_run_are_branches_with_options_to_paste(run, capsys):
     tet = {"method": {"branches": None, "objective": {"kind": "tet"}}}
     recipe = run_recipe(RunFolder(run), tet)
     with seeded(0):
         remedies = recipe_remedies(recipe, Source(load_data(recipe), RunFolder(run)))
     assert [remedy.group for remedy in remedies] == ["branches"] * 4
     words = shlex.split(remedies[0].text.partition("(")[2].rstrip(")"))
-    pasted = [f"{key.removeprefix('--')}={value}" for key, value in zip(words[::2], words[1::2], strict=True)]
-    assert run_recipe(RunFolder(run), merged(tet, parse_options(pasted))) == changed(recipe, "evolutionary")
+    assert main(["gradients", "--run", str(run), *words, "--print-recipe"]) == 0
+    assert from_dict(parse(capsys.readouterr().out)) == changed(recipe, "evolutionary")
 
 
 @pytest.mark.parametrize(
     ("words", "keyword"),
     [
-        (["--out", "OUT", "--run", "RUN", "--preset", "vanilla"], "--preset"),
         (["--out", "RUN", "--run", "RUN"], "holds a run"),
         (["--out", "OUT", "--batches=0"], "--batches"),
     ],

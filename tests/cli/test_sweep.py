@@ -9,7 +9,7 @@ import time
 import pytest
 
 from shortcut_snn.cli import main
-from shortcut_snn.recipes import read_recipe
+from shortcut_snn.recipes import recipe_of
 
 from .fake_runs import FakeRuns, table
 
@@ -144,7 +144,7 @@ def test_trials_are_pruned_and_the_best_is_reported(tmp_path, runs, capsys):
     assert all(int(row["epochs"]) < 4 for row in pruned)
     best = max((row for row in rows if row["state"] == "complete"), key=lambda row: float(row["optimizer.lr"]))
     assert f"Trial {best['trial']} is best" in output
-    assert read_recipe(tmp_path / "s" / "best.yaml").optimizer.lr == float(best["optimizer.lr"])
+    assert recipe_of(tmp_path / "s" / "best.yaml").optimizer.lr == float(best["optimizer.lr"])
     page = (tmp_path / "s" / "sweep.html").read_text()
     assert int(re.search(r"optimizer\.lr mattered most: it explains (\d+) %", page)[1]) > 80
     assert page.count('<img src="data:image/svg+xml;base64,') == 4
@@ -176,7 +176,7 @@ def test_a_failing_trial_is_not_chosen(tmp_path, monkeypatch, capsys, no_figures
     FakeRuns(monkeypatch, lambda recipe: recipe.optimizer.lr if recipe.optimizer.lr < 0.5 else None)
     assert search(tmp_path, count=6) == 0
     assert {row["state"] for row in table(tmp_path / "s" / "trials.csv")} == {"complete", "fail"}
-    assert read_recipe(tmp_path / "s" / "best.yaml").optimizer.lr < 0.5
+    assert recipe_of(tmp_path / "s" / "best.yaml").optimizer.lr < 0.5
     assert "FAILED trial" in capsys.readouterr().out
 
 
@@ -216,7 +216,7 @@ def test_a_killed_search_continues_its_trial(tmp_path):
     while "interrupted" not in log.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    drawn = read_recipe(folder / "trials" / "0000.yaml").optimizer.lr
+    drawn = recipe_of(folder / "trials" / "0000.yaml").optimizer.lr
     assert main(command) == 0
     rows = table(folder / "trials.csv")
     assert [row["state"] for row in rows] == ["complete", "complete"]

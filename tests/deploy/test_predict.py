@@ -99,21 +99,11 @@ def test_a_run_on_recordings(trained_on_events, tmp_path, capsys):
         assert [each["label"] for each in found] == expected.tolist()
 
 
-def test_the_best_epoch_of_a_run(trained, digits, capsys):
-    for weights, name in (("last", "network"), ("best", "best")):
-        assert main(["predict", str(trained), str(digits / "0.png"), "--weights", weights, "--json"]) == 0
-        (found,) = json.loads(capsys.readouterr().out)
-        pixels = torch.from_numpy(np.array(Image.open(digits / "0.png")))
-        logits = load(trained / f"{name}.safetensors").logits(pixels[None])
-        assert found["probability"] == pytest.approx(logits.softmax(-1).max().item())
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["digits-resnet81", "x.png"], "no network 'digits-resnet81' (did you mean digits-resnet18?)"),
         (["digits-resnet18", "x.png", "--top", "0"], "--top must be at least 1, got 0"),
-        (["digits-resnet18", "x.png", "--weights", "best"], "best.safetensors"),
         (["digits-resnet18"], "the following arguments are required: FILE"),
         ([".", "x.png"], "holds no network.safetensors"),
     ],

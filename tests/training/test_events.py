@@ -11,7 +11,7 @@ import torch
 from shortcut_snn.cli import main
 from shortcut_snn.cli.evaluate import evaluate
 from shortcut_snn.deploy import read_network
-from shortcut_snn.recipes import build, changed, read_recipe, recipe_of, write_recipe
+from shortcut_snn.recipes import build, changed, recipe_of, write_recipe
 
 from ..data.events.recordings import nmnist, write_npz
 from .small import assert_resumes_bit_identically, options, train
@@ -54,7 +54,7 @@ def test_a_run_holds_its_split(run: Path) -> None:
 def test_it_can_be_tested_again_on_the_same_split_only(run: Path) -> None:
     result = json.loads((run / "result.json").read_text())
     assert evaluate(run).metrics == pytest.approx(result["test_last"], abs=1e-6)
-    recipe = read_recipe(run / "recipe.yaml")
+    recipe = recipe_of(run / "recipe.yaml")
     write_recipe(changed(recipe, {"data": {"seed": 1}}), run / "recipe.yaml")
     with pytest.raises(ValueError, match=r"split.*split\.txt"):
         evaluate(run)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from shortcut_snn import components, nets
 from shortcut_snn.cli.evaluate import evaluate
-from shortcut_snn.recipes import load_run, read_recipe
+from shortcut_snn.recipes import load_run, recipe_of
 
 from .small import train
 
@@ -83,7 +83,7 @@ def test_checkpoint_needs_no_code_to_load(run):
 
 
 def test_recipe_reads_back(run):
-    recipe = read_recipe(run / "recipe.yaml")
+    recipe = recipe_of(run / "recipe.yaml")
     assert components.component_of(recipe.network).name == "resnet8"
     assert recipe.data.train_limit == 300
     network, again, about = load_run(run)

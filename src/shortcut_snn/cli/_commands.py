@@ -36,12 +36,12 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 
 def _predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "network", help="a name such as digits-resnet18, the folder of a run or an export, or owner/name on the hub"
+        "network",
+        help="a name such as digits-resnet18, a file or the folder of a run or an export, or owner/name on the hub",
     )
     parser.add_argument("inputs", nargs="+", metavar="FILE", help="a file, or a folder of files")
     parser.add_argument("--top", type=int, default=1, metavar="K", help="print the K most likely classes")
     parser.add_argument("--json", action="store_true", help="print a JSON list with an object for each file")
-    parser.add_argument("--weights", default="last", choices=["last", "best"], help="epoch of a run's weights")
     add_imports(parser)
 
 
@@ -127,7 +127,6 @@ def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, default=256, help="test images to verify the file on")
     parser.add_argument("--half", action="store_true", help="float16 weights (safetensors)")
     parser.add_argument("--int8", action="store_true", help="int8 weights (onnx)")
-    parser.add_argument("--name", default=None, help="for the card: name of the network; default: the run's")
     parser.add_argument("--licence", default=None, help="for the card: licence of the weights, as in apache-2.0")
     parser.add_argument("--data-name", default=None, help="for the card: the data set; default: the recipe's name")
     parser.add_argument("--data-licence", default=None, help="for the card: licence of the data set")
@@ -135,7 +134,6 @@ def _export(parser: argparse.ArgumentParser) -> None:
 
 def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="runs/demo", help="folder of the demo; created")
-    parser.add_argument("--seeds", type=int, default=1, help="number of seeds")
     parser.add_argument("--epochs", type=int, help="epochs; default: the recipe's")
 
 

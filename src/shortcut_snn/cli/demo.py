@@ -5,15 +5,12 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import mean
 
 from .. import plots
 from ..recipes import recipe_of
 from ..training import Metric, RunFolder
 from ._output import print_line
-from ._parser import at_least_one
 from .compare import Plan, Variant, compare
-from .gradients import measure_at_start
 from .report import read_rows
 
 BASELINE, METHOD = "baseline", "with branches"
@@ -27,17 +24,18 @@ POLL_SECONDS = 0.3
 
 def run(options: argparse.Namespace) -> int:
     """Train both, draw the figure and print the result."""
-    at_least_one(options, "seeds")
     changes = {} if options.epochs is None else {"training": {"epochs": options.epochs}}
     variants = (
         Variant(BASELINE, recipe_of("digits-deep", "vanilla", changes)),
         Variant(METHOD, recipe_of("digits-deep", "calibrated", changes)),
     )
-    plan, folder = Plan(variants, tuple(range(options.seeds))), Path(options.out)
+    folder = Path(options.out)
+    runs = {variant.label: RunFolder(folder / variant.folder / "seed0") for variant in variants}
     print_line(INTRODUCTION)
-    with _printing_epochs(plan, folder):
-        compare(plan, folder, jobs=2, log=_print_failures)
-    print_line("\n" + _summary(plan, folder))
+    with _printing_epochs(runs, variants[0].recipe.training.epochs):
+        compare(Plan(variants, seeds=(0,)), folder, jobs=2, log=_print_failures)
+    _draw(runs, folder / "demo.png")
+    print_line(f"\n{_summary(runs)}\n\nSee {folder / 'demo.png'}; `shortcut-snn report {folder}` makes a page of it.")
     return 0
 
 
@@ -46,19 +44,9 @@ def _print_failures(line: str) -> None:
         print_line(line)
 
 
-def _runs(plan: Plan, folder: Path) -> dict[str, list[RunFolder]]:
-    """Return the runs of each variant, one per seed."""
-    return {
-        variant.label: [RunFolder(folder / variant.folder / f"seed{seed}") for seed in plan.seeds]
-        for variant in plan.variants
-    }
-
-
 @contextmanager
-def _printing_epochs(plan: Plan, folder: Path) -> Iterator[None]:
-    """Print the accuracies of the first seed side by side, epoch by epoch, while both train."""
-    runs = {label: seeds[0] for label, seeds in _runs(plan, folder).items()}
-    epochs = plan.variants[0].recipe.training.epochs
+def _printing_epochs(runs: Mapping[str, RunFolder], epochs: int) -> Iterator[None]:
+    """Print the accuracies of the runs side by side, epoch by epoch, while they train."""
     finished = threading.Event()
 
     def watch() -> None:
@@ -88,53 +76,45 @@ def _accuracies(run: RunFolder) -> list[float]:
     return [row["validation_accuracy"] for row in read_rows(run.table("metrics"))]
 
 
-def _accuracy_curve(run: RunFolder) -> tuple[list[int], list[float]]:
-    """Return the epochs of a run and its accuracy in per cent after each."""
-    percents = [100 * value for value in _accuracies(run)]
-    return list(range(1, len(percents) + 1)), percents
-
-
-def _relative_to_last(rms: Mapping[str, float]) -> tuple[list[int], list[float]]:
-    """Return the numbers of the layers and their gradient, relative to that of the last layer."""
-    values = list(rms.values())
-    return list(range(1, len(values) + 1)), [value / values[-1] for value in values]
-
-
-def _summary(plan: Plan, folder: Path) -> str:
-    """Draw the figure and return a few sentences about the result."""
-    runs = _runs(plan, folder)
-    results = {label: [run.read_result() for run in seeds] for label, seeds in runs.items()}
-    gradients = {variant.label: measure_at_start(variant.recipe) for variant in plan.variants}
-    chance = 100 * results[METHOD][0]["chance"]
+def _draw(runs: Mapping[str, RunFolder], path: Path) -> None:
+    """Draw the accuracy by epoch, and the gradient by layer in the first epoch relative to the last layer's."""
+    accuracies = {label: [100 * value for value in _accuracies(run)] for label, run in runs.items()}
+    gradients = {}
+    for label, run in runs.items():
+        rms = {name: value for name, value in read_rows(run.table("gradients"))[0].items() if name != "epoch"}
+        gradients[label] = [value / list(rms.values())[-1] for value in rms.values()]
     panels = [
         plots.Panel(
             "accuracy on validation data, %",
             "epoch",
-            {label: [_accuracy_curve(run) for run in seeds] for label, seeds in runs.items()},
-            chance=chance,
+            {label: [(range(1, len(values) + 1), values)] for label, values in accuracies.items()},
+            chance=100 * runs[METHOD].read_result()["chance"],
         ),
         plots.Panel(
-            "gradient by layer before training (last layer = 1)",
+            "gradient by layer in the first epoch (last layer = 1)",
             "layer",
-            {label: [_relative_to_last(report.rms)] for label, report in gradients.items()},
+            {label: [(range(1, len(values) + 1), values)] for label, values in gradients.items()},
             log=True,
-            layers=list(gradients[METHOD].rms),
+            layers=list(rms),
         ),
     ]
-    plots.method_panels(panels, folder / "demo.png")
-    metric = Metric.of(results[METHOD][0])
-    accuracy = {label: mean(metric.value_of(each, "last") for each in seeds) for label, seeds in results.items()}
-    seconds = {label: mean(each["seconds_per_epoch"] for each in seeds) for label, seeds in results.items()}
-    extra = round(100 * (seconds[METHOD] / seconds[BASELINE] - 1))
+    plots.method_panels(panels, path)
+
+
+def _summary(runs: Mapping[str, RunFolder]) -> str:
+    """Return a few sentences about the results."""
+    results = {label: run.read_result() for label, run in runs.items()}
+    metric = Metric.of(results[METHOD])
+    accuracy = {label: metric.value_of(result, "last") for label, result in results.items()}
+    ratio = {label: result["gradient_ratio_first_epoch"] or 0 for label, result in results.items()}
+    extra = round(100 * (results[METHOD]["seconds_per_epoch"] / results[BASELINE]["seconds_per_epoch"] - 1))
     return "\n".join(
         [
             f"The baseline recognises {accuracy[BASELINE]:.0f} % of the test images, the network with branches "
-            f"{accuracy[METHOD]:.0f} %; chance is {chance:.0f} %.",
-            f"In the backward pass the gradient grew {gradients[BASELINE].ratio:.2g}-fold in the baseline and "
-            f"{gradients[METHOD].ratio:.2g}-fold in the other, whose branches carry it to each layer. "
+            f"{accuracy[METHOD]:.0f} %; chance is {100 * results[METHOD]['chance']:.0f} %.",
+            f"In the backward pass of the first epoch the gradient grew {ratio[BASELINE]:.2g}-fold in the baseline and "
+            f"{ratio[METHOD]:.2g}-fold in the other, whose branches carry it to each layer. "
             f"That took {f'{extra} % more time' if extra > 0 else 'no more time'}.",
-            f"The branches are gone now: {runs[METHOD][0].network('last')} is the same network without them.",
-            "",
-            f"See {folder / 'demo.png'}; `shortcut-snn report {folder}` makes a page of it.",
+            f"The branches are gone now: {runs[METHOD].network('last')} is the same network without them.",
         ]
     )

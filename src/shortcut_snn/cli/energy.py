@@ -5,7 +5,7 @@ from typing import Any
 
 from .. import plots
 from ..energy import ACCESS, ACCUMULATE, MULTIPLY_ACCUMULATE
-from ..recipes import is_network_of, open_run
+from ..recipes import keeps_result, open_run
 from ..training import (
     RunFolder,
     energy_line,
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
         ValueError: the network has no operations to count.
     """
     at_least_one(options, "samples")
-    task, data, recipe = open_run(options.run, options.weights, options.changes)
+    task, data, _ = open_run(options.run, options.weights, options.changes)
     report = measure_task_energy(task, data, options.samples)
     if report is None:
         raise ValueError(f"the network of {options.run} has no convolutions or linear layers to count operations of")
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         "activations of ceil(log2(T + 1)) bits (Yan et al., 2024)"
     )
     # The run's report shows these files, so they must be of the run's own network and data.
-    if options.weights == "last" and is_network_of(folder, recipe, with_data=True):
+    if options.weights == "last" and keeps_result(options.changes):
         folder.write_rows("energy", rows)
         plots.energy(report, folder / "energy.png")
         print(f"\nwritten: {folder.table('energy')}, {folder / 'energy.png'}")

@@ -51,27 +51,13 @@ from ..training import (
 )
 from ._parser import at_least_one
 
-# What the changes of branches are relative to: entries, and the same as options. The preset would replace the recipe
-# of a run, so the options for a run are spelled out.
-EVOLUTIONARY: tuple[Any, str] = ("evolutionary", "--preset evolutionary")
-EVOLUTIONARY_OF_RUN: tuple[Any, str] = (
-    {"method": {"objective": {"kind": "logit_sum"}, "branches": {"branch_weight": {"kind": "linear"}}}},
-    "--method.objective.kind logit_sum --method.branches.branch_weight.kind linear",
-)
-
 
 def run(options: argparse.Namespace) -> int:
-    """Measure the gradients; print tables, verdict and remedies; write the files.
-
-    Raises:
-        ValueError: the folder holds a run, or a run and another recipe are both named.
-    """
+    """Measure the gradients; print tables, verdict and remedies; write the files."""
     at_least_one(options, "batches")
     folder, run = Path(options.out), None if options.run is None else RunFolder(options.run)
     if RunFolder(folder).is_run:
         raise ValueError(f"{folder} holds a run, whose gradients.csv would be replaced: name another folder")
-    if run is not None and options.layers:
-        raise ValueError("--run has its own recipe: leave --config and --preset out, or --run")
     recipe = options.recipe if run is None else run_recipe(run, options.overrides)
     gradients = measure(recipe, options.batches, run)
     _write(gradients, folder)
@@ -106,12 +92,7 @@ def measure(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) -> G
         recipe: the recipe. Lambda is that of the first step.
         batches: number of batches. The reports are of the first one; a remedy has to help on all.
         run: use the trained weights and surrogates of this run; by default the network is new.
-
-    Raises:
-        ValueError: an invalid recipe, data or run.
     """
-    if batches < 1:
-        raise ValueError(f"batches must be at least 1, got {batches}")
     with seeded(recipe.training.seed, recipe.training.threads):
         source = Source(load_data(recipe), run)
         task = source.task(recipe)
@@ -126,14 +107,6 @@ def measure(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) -> G
         diagnosis = diagnose_setup(setup, inputs, partial(_remedies, recipe, source, setup, inputs))
     agreement = float(mean_cosine(first_layer)) if len(first_layer) > 1 else None
     return Gradients(titles, reports, diagnosis, agreement, task.count_samples(inputs[0][1]))
-
-
-def measure_at_start(recipe: Recipe) -> GradientReport:
-    """Measure the gradients of a recipe's network before its first step, on its first batch."""
-    with seeded(recipe.training.seed, recipe.training.threads):
-        source = Source(load_data(recipe), None)
-        task = source.task(recipe)
-        return _report(task, task.prepare_batch(next(iter(source.data.loaders(recipe.training.seed).train))))
 
 
 @dataclass(frozen=True)
@@ -195,9 +168,9 @@ def _remedies(recipe: Recipe, source: Source, setup: Setup, batches: Sequence[Ba
 
 def recipe_remedies(recipe: Recipe, source: Source) -> list[Remedy]:
     """Return changes of the recipe that rebuild the network. A trained network can only get other branches."""
-    entries, options = EVOLUTIONARY if source.run is None else EVOLUTIONARY_OF_RUN
     candidates: list[tuple[RecipeChange, list[Any], str]] = [
-        (change, [entries, change.entries], f"{options} {change.options()}") for change in BRANCH_CHANGES
+        (change, ["evolutionary", change.entries], f"--preset evolutionary {change.options()}")
+        for change in BRANCH_CHANGES
     ]
     if source.run is None:
         candidates += [(change, [change.entries], change.options()) for change in NETWORK_CHANGES]

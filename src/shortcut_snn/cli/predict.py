@@ -12,26 +12,20 @@ from ..data import DataFileError, InputFiles
 from ..deploy import Inference, load
 from ..diagnosis import probe
 from ..energy import measure_energy
-from ..files import read_json
 from ..markdown import markdown_table
-from ..training import format_value
+from ..training import RunFolder, format_value
 from ._parser import at_least_one
 
 
 def run(options: argparse.Namespace) -> int:
-    """Predict and print the classes.
-
-    Raises:
-        ValueError: invalid options, or a network that cannot classify files.
-        FileNotFoundError: the network does not exist.
-    """
+    """Predict and print the classes."""
     at_least_one(options, "top")
     if options.imports:
         # Recipes load all that trains; prediction does not need it otherwise.
         from ..recipes import import_components
 
         import_components(options.imports)
-    network = _load(options.network, options.weights)
+    network = _load(options.network)
     failed = []
 
     def report(message: str) -> None:
@@ -84,9 +78,6 @@ def predict(
         top: the number of most likely classes.
         on_error: receives a message about each file that cannot be read; by default that is an error.
 
-    Raises:
-        ValueError: the network's inputs are not in files, or without ``on_error`` a file that cannot be read.
-
     Example:
         >>> import tempfile
         >>> import numpy as np
@@ -134,14 +125,11 @@ def _predict_batch(network: Inference, file: Path, batch: Any, top: int) -> Pred
     return Prediction(str(file), int(labels[0]), classes, spikes, report.energy, report.total_energy)
 
 
-def _load(name: str, weights: str) -> Inference:
-    best = Path(name) / "best.safetensors"
-    if weights == "best" and not best.is_file():
-        raise FileNotFoundError(f"--weights best: {name} is not the folder of a run with {best.name}; leave it out")
+def _load(name: str) -> Inference:
     try:
-        return load(best if weights == "best" else name)
+        return load(name)
     except ValueError as error:
-        imports = read_json(Path(name) / "environment.json").get("imports")
+        imports = RunFolder(name).imports()
         if not imports:
             raise
         from ..recipes import missing_imports

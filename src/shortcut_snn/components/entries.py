@@ -77,7 +77,8 @@ def read(content: Any, entries: Any, path: str) -> Any:
         options, configure, title = fields_of(content), content, path or "the recipe"
     prefix = f"{path}." if path else ""
     if unknown := [name for name in values if name not in options]:
-        hint = suggestion(unknown[0], options) or _suggest_nested(unknown[0], options)
+        # Other libraries call it so.
+        hint = " (did you mean kind?)" if unknown[0] in ("name", "type", "class") else suggestion(unknown[0], options)
         raise ValueError(
             f"{prefix}{unknown[0]}: {title} has no entry {unknown[0]!r}{hint}; it has: {', '.join(options)}"
         )
@@ -110,18 +111,6 @@ def _named_component(kind: Kind, entries: Any, path: str) -> tuple[Component, di
         return kind[name], values
     except ValueError as error:
         raise ValueError(f"{path}.kind: {error}") from None
-
-
-def _suggest_nested(name: str, options: Mapping[str, Option]) -> str:
-    """Suggest ``kind`` for its synonyms, and entries of this name in the groups and components of the options."""
-    if name in ("name", "type", "class"):
-        return " (did you mean kind?)"
-    nested = [
-        f"{option.name}.{name}"
-        for option in options.values()
-        if dataclasses.is_dataclass(option.value) and name in _options_of_value(option.value)
-    ]
-    return f" (did you mean {' or '.join(nested)}?)" if nested else ""
 
 
 def _options_of_value(value: Any) -> Mapping[str, Option]:
@@ -240,7 +229,8 @@ def merge(content: Any, base: Any, changes: Any) -> Any:
     else:
         options = {} if content is None else fields_of(content)
     merged = dict(base)
-    if "kind" in changes and changes["kind"] != base.get("kind"):
+    # Options of a base without a kind may belong to the new component.
+    if "kind" in changes and base.get("kind", changes["kind"]) != changes["kind"]:
         merged = {name: value for name, value in base.items() if name in options}
     for name, value in changes.items():
         inner = slot(options[name].annotation) if name in options else None

@@ -59,16 +59,6 @@ class Component:
         """The class or function itself, also if the factory is a variant of it."""
         return _definition(self.factory)
 
-    @functools.cached_property
-    def parameters(self) -> Mapping[str, inspect.Parameter]:
-        """The parameters of the factory."""
-        return inspect.signature(self.factory).parameters
-
-    def accepts(self, name: str) -> bool:
-        """Return whether the factory has this parameter, or passes the context of its kind on as ``**kwargs``."""
-        keywords = any(parameter.kind is parameter.VAR_KEYWORD for parameter in self.parameters.values())
-        return name in self.parameters or (keywords and name in KINDS[self.kind].context)
-
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the name alone: functions that a user registers may not be importable."""
         return _look_up, (self.kind, self.name)
@@ -102,8 +92,10 @@ class Config:
         return options[name]
 
     def accepts(self, name: str) -> bool:
-        """Return whether the component has this parameter."""
-        return self.component.accepts(name)
+        """Return whether the component has this parameter, or passes the context of its kind on as ``**kwargs``."""
+        parameters = inspect.signature(self.component.factory).parameters
+        keywords = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        return name in parameters or (keywords and name in KINDS[self.component.kind].context)
 
     def build(self, *args: Any, **context: Any) -> Any:
         """Call the component with its options, and with the part of the context that it accepts.

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ..machine import check_processes
 from .counter_random import Stream, permutation
 from .data import Data, Loaders
 from .sampler import SeededSampler
@@ -50,7 +49,6 @@ class SeededData(Data):
 
     def loaders(self, seed: int, rank: int = 0, world: int = 1) -> Loaders:
         """Make the loaders of one process; see :meth:`.Data.loaders`."""
-        check_processes(self.workers, "data.workers", "loader processes")
         train, validation, test = self.seeded(seed)
         sampler = SeededSampler(len(train), seed, shuffle=True, rank=rank, world=world)
         # Batch normalisation cannot learn from a single sample.

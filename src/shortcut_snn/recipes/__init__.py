@@ -9,13 +9,12 @@ from .entries import (
     layer,
     merged,
     parse_options,
-    read_recipe,
     recipe_of,
     write_recipe,
 )
 from .imports import import_components, missing_imports
 from .recipe import Branches, Method, Recipe, describe_method
-from .runs import check_data, is_network_of, load_network, load_run, open_run, run_recipe
+from .runs import check_data, keeps_result, load_network, load_run, open_run, run_recipe
 
 __all__ = [
     "PRESETS",
@@ -31,7 +30,7 @@ __all__ = [
     "describe_method",
     "from_dict",
     "import_components",
-    "is_network_of",
+    "keeps_result",
     "layer",
     "load_data",
     "load_network",
@@ -40,7 +39,6 @@ __all__ = [
     "missing_imports",
     "open_run",
     "parse_options",
-    "read_recipe",
     "recipe_of",
     "run_recipe",
     "train",

@@ -45,7 +45,6 @@ def train(
 
     Raises:
         ValueError: invalid entries, data or checkpoint; a loss that is NaN.
-        FileNotFoundError: missing data.
         FileExistsError: the folder holds a run and ``resume`` is false.
         Interrupted: a signal stopped the run; it can be resumed.
 
@@ -63,10 +62,6 @@ def train(
     if getattr(rank_zero_only, "rank", 0) == 0:
         # Refuse a folder of another run before the data is read.
         run.start(entries, resume)
-    if resume and run.is_finished:
-        log_once(f"{run} is finished already")
-        run.log_changed_imports(imports, log_once)
-        return run.read_result()
     log_once(f"{recipe}, in {folder}")
     if recipe.unused_neuron:
         log_once(recipe.unused_neuron)
@@ -85,10 +80,6 @@ def build(recipe: Recipe, data: Data | None = None, *, log: Log = print) -> tupl
         data: its data, if already loaded.
         log: receives the layout of a network that is not built in.
 
-    Raises:
-        ValueError: parts that do not fit together, or invalid data.
-        FileNotFoundError: missing data.
-
     Example:
         >>> from shortcut_snn.recipes import recipe_of
         >>> recipe = recipe_of("digits", {"data": {"train_limit": 40, "test_limit": 20}, "network": {"width": 2}})
@@ -103,17 +94,7 @@ def build(recipe: Recipe, data: Data | None = None, *, log: Log = print) -> tupl
 
 
 def load_data(recipe: Recipe) -> Data:
-    """Return the data of a recipe. The ``load`` of a component may return anything that :func:`.as_data` takes.
-
-    Raises:
-        ValueError: invalid data.
-        FileNotFoundError: missing data.
-
-    Example:
-        >>> from shortcut_snn.recipes import recipe_of
-        >>> load_data(recipe_of("digits")).description["image_size"]
-        [8, 8]
-    """
+    """Return the data of a recipe. The ``load`` of a component may return anything that :func:`.as_data` takes."""
     name = component_of(recipe.data).name
     try:
         inspect.signature(recipe.data.load).bind(None)

@@ -86,7 +86,7 @@ def parse_options(options: Sequence[str]) -> Entries:
         {'network': {'width': 32}, 'training': {'epochs': 3}}
     """
     entries: Entries = {}
-    for option in _kinds_first(options):
+    for option in options:
         key, equals, text = option.partition("=")
         if not equals:
             raise ValueError(f"{option!r} is not an entry: write KEY=VALUE, as in network.width=32")
@@ -98,19 +98,6 @@ def parse_options(options: Sequence[str]) -> Entries:
             value = {part: value}
         entries = merge(Recipe, entries, value)
     return entries
-
-
-def _kinds_first(options: Sequence[str]) -> list[str]:
-    """Return options with those that name a kind first, outer ones before inner ones.
-
-    An option is checked against the component of its kind, so that must be known before. Only the first of two options
-    for one kind moves: the second one changes the kind later.
-    """
-    keys = [option.partition("=")[0].strip() for option in options]
-    first = [index for index, key in enumerate(keys) if key.endswith(".kind") and key not in keys[:index]]
-    first.sort(key=lambda index: keys[index].count("."))
-    others = [index for index in range(len(keys)) if index not in first]
-    return [options[index] for index in [*first, *others]]
 
 
 def from_dict(entries: Mapping[str, Any]) -> Recipe:
@@ -147,22 +134,6 @@ def changed(recipe: Recipe, *layers: str | Mapping[str, Any]) -> Recipe:
         True
     """
     return recipe_of(recipe.to_dict(), *layers)
-
-
-def read_recipe(path: Path) -> Recipe:
-    """Read a recipe from a YAML file.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: the file is not YAML, or not a recipe.
-    """
-    try:
-        return from_dict(_read_file(path))
-    except RecursionError:
-        raise ValueError(f"{path} is not a recipe: it is nested too deep") from None
-    except ValueError as error:
-        message = str(error)
-        raise ValueError(message if message.startswith(str(path)) else f"{path} is not a recipe: {message}") from None
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:

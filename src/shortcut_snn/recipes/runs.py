@@ -10,7 +10,7 @@ from torch import nn
 from ..data import Data
 from ..deploy import load_into
 from ..diagnosis import set_widths
-from ..training import MAY_CHANGE_ON_RESUME, RunFolder, Task, recipe_differences
+from ..training import MAY_CHANGE_ON_RESUME, RunFolder, Task, flatten_entries
 from .building import build_network, build_task, load_data
 from .entries import from_dict, merged
 from .imports import missing_imports
@@ -31,16 +31,6 @@ def load_run(
     Raises:
         FileNotFoundError: the folder holds no run, or the run has not saved its network yet.
         ValueError: damaged files, or components that are not imported.
-
-    Example:
-        >>> import tempfile
-        >>> from shortcut_snn.recipes import recipe_of, train
-        >>> small = {"data": {"train_limit": 40, "test_limit": 20}, "network": {"width": 2}, "training": {"epochs": 1}}
-        >>> folder = tempfile.mkdtemp() + "/run"
-        >>> _ = train(recipe_of("digits", small), folder, log=lambda line: None)
-        >>> network, recipe, data = load_run(folder)
-        >>> network.time_steps, data["channels"]
-        (4, 1)
     """
     run = RunFolder(folder)
     recipe = run_recipe(run, changes)
@@ -61,16 +51,6 @@ def open_run(
     Raises:
         FileNotFoundError: the folder holds no finished run, or its data is missing.
         ValueError: damaged files, or data that differs from the run's.
-
-    Example:
-        >>> import tempfile
-        >>> from shortcut_snn.recipes import recipe_of, train
-        >>> small = {"data": {"train_limit": 40, "test_limit": 20}, "network": {"width": 2}, "training": {"epochs": 1}}
-        >>> folder = tempfile.mkdtemp() + "/run"
-        >>> _ = train(recipe_of("digits", small), folder, log=lambda line: None)
-        >>> task, data, recipe = open_run(folder)
-        >>> len(data.test)
-        20
     """
     network, recipe, description = load_run(folder, weights, changes)
     data = load_data(recipe)
@@ -82,12 +62,7 @@ def open_run(
 
 
 def run_recipe(run: RunFolder, changes: Mapping[str, Any] | None = None) -> Recipe:
-    """Return the recipe of a run.
-
-    Raises:
-        FileNotFoundError: the folder holds no run.
-        ValueError: a damaged file, components that are not imported, or invalid changes.
-    """
+    """Return the recipe of a run, with changes laid over it."""
     entries = run.read_entries()
     if not isinstance(entries.get("network"), Mapping):
         raise ValueError(f"the run in {run} was started from Python, without a recipe: use it there{run.made_by()}")
@@ -109,50 +84,26 @@ def load_network(
         run: the run's folder.
         weights: ``"last"`` or ``"best"``.
         widths: whether its surrogates get the widths that the run calibrated.
-
-    Raises:
-        FileNotFoundError: the run has not saved its network yet.
-        ValueError: a damaged file, or another network than the recipe's.
     """
     state, metadata = run.read_network(weights)
     path, description = run.network(weights), metadata["data"]
     try:
         network = build_network(recipe, description)
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} does not describe its training data: {error}") from None
-    load_into(network, state, path)
-    if widths and "surrogate_widths" in metadata:
-        try:
+        if widths and "surrogate_widths" in metadata:
             set_widths(network, metadata["surrogate_widths"])
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is damaged: {error}") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged, or not of the run's recipe: {error}") from None
+    load_into(network, state, path)
     return network, dict(description)
 
 
-def is_network_of(run: RunFolder, recipe: Recipe, with_data: bool = False) -> bool:
-    """Return whether a recipe has the network, and optionally the data, of the recipe in a run's folder.
-
-    The location of the data may differ.
-    """
-    sections = ("network", "neuron", "data") if with_data else ("network", "neuron")
-    original, current = run_recipe(run).to_dict(), recipe.to_dict()
-    differences = recipe_differences(
-        {section: original[section] for section in sections}, {section: current[section] for section in sections}
-    )
-    return differences.keys() <= {"data.root", "data.cache", *MAY_CHANGE_ON_RESUME}
+def keeps_result(changes: Mapping[str, Any]) -> bool:
+    """Return whether a run's result holds for its recipe with these changes; the data may have moved."""
+    return {key for key, _ in flatten_entries(changes)} <= {"data.root", "data.cache", *MAY_CHANGE_ON_RESUME}
 
 
 def check_data(run: RunFolder, description: Mapping[str, Any], data: Data) -> None:
-    """Refuse data that differs from the run's.
-
-    Args:
-        run: the run's folder.
-        description: of the run's data.
-        data: the data as it is now.
-
-    Raises:
-        ValueError: the message names the difference.
-    """
+    """Raise an error if data differs from the data that a run's network file describes."""
     now = data.description
     if list(now.get("classes", [])) != list(description.get("classes", [])):
         classes, previous = (", ".join(map(str, list(d.get("classes", []))[:5])) for d in (now, description))

@@ -13,7 +13,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
-from ..machine import check_processes
 from ..random_state import preserve_random_state
 from .callbacks import AtomicCheckpointIO
 from .options import Training
@@ -63,10 +62,8 @@ def make_trainer(
         checkpoints: whether one of the callbacks saves checkpoints.
 
     Raises:
-        ValueError: more devices than this machine can run processes.
         ValueError: devices, strategy or precision that are not available here.
     """
-    check_processes(training.devices, "training.devices", "processes")
     _check_launch(training)
     try:
         trainer = pl.Trainer(
