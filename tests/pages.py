@@ -89,6 +89,7 @@ class BashParser(CodeBlockParser):
                 words = shlex.split(found[1], comments=True)
                 # A recipe of the reader's own.
                 words = ["digits" if word == "recipe.yaml" else re.sub(r"\$\w+", "0", word) for word in words]
+                words = _from_root(words)
                 assert main([*words, "--print-recipe"]) == 0, line
 
 
@@ -119,7 +120,7 @@ def _run(words: list[str]) -> None:
 
 
 def _run_ours(words: list[str]) -> None:
-    given = words = [str(ROOT / word) if word.startswith("examples/") else word for word in words]
+    given = words = _from_root(words)
     if words[0] == "sweep" or (words[0] == "compare" and "vanilla,shortcut,evolutionary" not in words):
         # Each of its runs is a process that imports everything: one page runs them, of others the words are checked.
         given = [*words, "--print-recipe"]
@@ -133,6 +134,10 @@ def _run_ours(words: list[str]) -> None:
     except SystemExit as end:
         status = int(end.code or 0)
     assert status == 0, f"shortcut-snn {shlex.join(given)}: exit status {status}"
+
+
+def _from_root(words: list[str]) -> list[str]:
+    return [str(ROOT / word) if word.startswith("examples/") else word for word in words]
 
 
 def _short(words: list[str]) -> list[str]:

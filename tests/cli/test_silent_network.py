@@ -1,4 +1,7 @@
-"""No command opens a network connection, nor does a process that it starts. The fixture in conftest.py denies them."""
+"""No command opens a network connection, nor does a process that it starts.
+
+The fixture in conftest.py denies connections in all tests of this folder.
+"""
 
 import os
 import socket
@@ -7,31 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
-
-from shortcut_snn.cli import main
-from shortcut_snn.cli._commands import COMMANDS
-
-from ..training.small import options
 
 pytestmark = pytest.mark.usefixtures("nothing_imported")
-SMALL = {
-    "training__epochs": 1, "data__train_limit": 20, "data__test_limit": 10, "network__time_steps": 1,
-    "data__batch_size": 10, "network__width": 2,
-}  # fmt: skip
-WORDS = {
-    "train": "--out OUT/run --config digits --network.width=2 --data.train_limit=20 --training.epochs=1",
-    "evaluate": "RUN",
-    "report": "RUN",
-    "energy": "RUN",
-    "export": "RUN --to onnx",
-    "predict": "digits-resnet18 OUT/image.png",
-    "recipes": "",
-    "components": "",
-    "gradients": "--out OUT/g --config digits --network.width=2 --data.train_limit=20",
-}
-TESTED_ELSEWHERE = {"compare", "demo", "sweep"}
-"""Commands whose own tests are in this folder, so they cannot reach a network either."""
 
 
 def test_connections_are_denied_here_and_in_child_processes(denied: Path) -> None:
@@ -41,20 +21,6 @@ def test_connections_are_denied_here_and_in_child_processes(denied: Path) -> Non
     assert subprocess.run([sys.executable, "-P", "-c", call], capture_output=True, check=False).returncode == 1
     assert len(denied.read_text().splitlines()) == 2
     denied.unlink()
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    assert main(["train", "--out", str(folder), *options(**SMALL)]) == 0
-    return folder
-
-
-@pytest.mark.parametrize("command", sorted(set(COMMANDS) - TESTED_ELSEWHERE))
-def test_commands_open_no_connection(run: Path, tmp_path: Path, command: str) -> None:
-    Image.new("L", (8, 8), 100).save(tmp_path / "image.png")
-    words = WORDS[command].replace("RUN", str(run)).replace("OUT", str(tmp_path)).split()
-    assert main([command, *words]) == 0
 
 
 def test_imported_libraries_send_no_telemetry(tmp_path: Path) -> None:

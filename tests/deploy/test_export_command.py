@@ -159,7 +159,7 @@ def test_images_of_another_size_are_refused(trained, tmp_path, capsys, monkeypat
 
     monkeypatch.setattr(ImageData, "sample", wider)
     assert export(trained, tmp_path / "out", "--to", "safetensors") == 1
-    assert "1 x 8 x 16" in error_line(capsys)
+    assert "[1, 8, 16]" in error_line(capsys)
     assert not (tmp_path / "out").exists()
 
 
