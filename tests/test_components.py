@@ -175,14 +175,9 @@ def test_help_describes_options():
     assert annotations["texture"] == "hard, soft"
 
 
-def test_unregistered_classes_and_reserved_names_are_refused():
+def test_unregistered_classes_are_refused():
     with pytest.raises(ValueError, match="object is not registered"):
         component_of(object())
-    with pytest.raises(ValueError, match="'build'"):
-
-        @shape("reserved")
-        def reserved(v: float, *, build: int = 1) -> float:
-            return v
 
 
 def test_suggestions():

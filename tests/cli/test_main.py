@@ -287,11 +287,3 @@ def test_version(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     assert capsys.readouterr().out.startswith("shortcut-snn ")
-
-
-def test_a_deleted_current_folder_is_an_error(tmp_path, monkeypatch, capsys):
-    (tmp_path / "gone").mkdir()
-    monkeypatch.chdir(tmp_path / "gone")
-    (tmp_path / "gone").rmdir()
-    assert main(["recipes"]) == 1
-    assert "current folder" in error_line(capsys)

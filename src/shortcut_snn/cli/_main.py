@@ -1,7 +1,6 @@
 """The entry point of ``shortcut-snn``: parse the command line, run the command, print errors as one line."""
 
 import importlib
-import os
 import sys
 import sysconfig
 import traceback
@@ -39,7 +38,6 @@ def _run_and_report(words: list[str]) -> int:
     """Run a command; turn the errors that a user can cause into a line, unless --traceback asks for more."""
     show_traceback = "--traceback" in words
     try:
-        _check_current_folder()
         status = _run(words)
         # A failure to print should be reported here, not when Python exits.
         sys.stdout.flush()
@@ -50,10 +48,6 @@ def _run_and_report(words: list[str]) -> int:
         if (error.name or "").startswith("shortcut_snn"):
             raise
         return _fail(f"{error.name} is not installed; {_how_to_install(error)}", 1)
-    except RecursionError:
-        if show_traceback:
-            raise
-        return _fail("an argument or a file is nested too deep", 2)
     except (ValueError, OSError) as error:
         if show_traceback or isinstance(error, BrokenPipeError):
             raise
@@ -62,14 +56,6 @@ def _run_and_report(words: list[str]) -> int:
         if show_traceback or not _is_out_of_memory(error):
             raise
         return _fail(f"{OUT_OF_MEMORY} ({_one_line(error)[:200]})", 1)
-
-
-def _check_current_folder() -> None:
-    """Refuse a current folder that was deleted: torch would end the process."""
-    try:
-        os.getcwd()
-    except OSError:
-        raise OSError("the current folder was deleted: change to another one") from None
 
 
 def _run(words: list[str]) -> int:

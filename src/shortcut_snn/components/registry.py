@@ -115,10 +115,6 @@ class Config:
         return self.component.factory(*args, **self.options, **kwargs)
 
 
-RESERVED = ("kind", *(name for name in vars(Config) if not name.startswith("_")), "component", "options")
-"""Names that an option cannot have: they have a meaning in recipes or in :class:`Config`."""
-
-
 class Kind(dict[str, Component]):
     """A kind of component: a decorator that registers components, and a dictionary of them by name.
 
@@ -146,13 +142,11 @@ class Kind(dict[str, Component]):
         A variant is a ``functools.partial``: positional arguments are fixed, keyword arguments are its defaults.
 
         Raises:
-            ValueError: the name is taken, or an option has a reserved name.
+            ValueError: the name is taken.
         """
 
         def register(factory: T) -> T:
             component = Component(self.name, name, factory, options_of(factory, self.context))  # type: ignore[arg-type]
-            if reserved := [option for option in component.options if option in RESERVED]:
-                raise ValueError(f"{self.name} {name!r}: an option cannot be called {reserved[0]!r}")
             previous = self.get(name)
             # A file that is imported a second time replaces its own components.
             if previous is not None and _origin(previous.factory) != _origin(factory):

@@ -88,7 +88,7 @@ def build(recipe: Recipe, data: Data | None = None, *, log: Log = print) -> tupl
         ('Classification', 30)
     """
     data = load_data(recipe) if data is None else data
-    check_memory(recipe, data, trains=True)
+    check_memory(recipe, data)
     seed_everything(recipe.training.seed)
     return build_task(recipe, data, build_network(recipe, data.description), log=log), data
 

@@ -20,32 +20,22 @@ from ..nets import build_network
 from .recipe import Recipe
 
 
-def check_memory(recipe: Recipe, data: Data, *, trains: bool) -> None:
-    """Refuse a batch of a built-in network that cannot fit into memory. A batch that passes may still not fit.
+def check_memory(recipe: Recipe, data: Data) -> None:
+    """Refuse a training batch of a built-in network that cannot fit into memory. One that passes may still not fit.
 
     The network of one time step runs on the meta device, which allocates nothing. Counted are the weights, and the
     outputs of convolutions and linear layers at all time steps. The backward pass through time needs all outputs;
     otherwise the largest one counts.
-
-    Args:
-        recipe: the recipe.
-        data: its data.
-        trains: whether batches are trained on, or only tested.
 
     Raises:
         ValueError: the message gives the memory that is needed.
     """
     if not component_of(recipe.network).definition.__module__.startswith("shortcut_snn."):
         return
-    try:
-        weights, outputs = _count_numbers(recipe, data.description)
-    except (RuntimeError, TypeError) as error:
-        if "overflow" not in str(error).lower():
-            raise
-        weights, outputs = 2**63, []
-    keeps_all = trains and component_of(recipe.method.gradient).name == "bptt"
+    weights, outputs = _count_numbers(recipe, data.description)
+    keeps_all = component_of(recipe.method.gradient).name == "bptt"
     per_step = sum(outputs) if keeps_all else max(outputs, default=0)
-    samples: Any = getattr(data, "train" if trains else "test", None)
+    samples: Any = getattr(data, "train", None)
     batch_size = getattr(recipe.data, "batch_size", 1)
     if hasattr(samples, "__len__"):
         batch_size = min(batch_size, len(samples))

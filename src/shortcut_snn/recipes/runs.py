@@ -14,7 +14,6 @@ from ..training import MAY_CHANGE_ON_RESUME, RunFolder, Task, flatten_entries
 from .building import build_network, build_task, load_data
 from .entries import from_dict, merged
 from .imports import missing_imports
-from .memory import check_memory
 from .recipe import Method, Recipe
 
 
@@ -55,7 +54,6 @@ def open_run(
     network, recipe, description = load_run(folder, weights, changes)
     data = load_data(recipe)
     check_data(RunFolder(folder), description, data)
-    check_memory(recipe, data, trains=False)
     without_branches = dataclasses.replace(recipe, method=Method(objective=recipe.method.objective))
     # The normalisation constants are those of the training data.
     return build_task(without_branches, data, network, description), data, recipe
