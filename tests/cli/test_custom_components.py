@@ -280,7 +280,7 @@ def test_an_installed_package_needs_no_import(package, tmp_path, capsys):
     assert "| my_surrogate" in output
     assert "sigma=0.5" in output
     run = tmp_path / "run"
-    assert main(["train", "--out", str(run), *recipe_options(CUSTOM_SURROGATE)]) == 0
+    assert main(["train", "--out", str(run), *recipe_options()]) == 0
     imports = json.loads((run / "environment.json").read_text())["imports"]
     assert imports == [{"name": "custom_package", "package": "customs", "version": "1.5"}]
     forget()

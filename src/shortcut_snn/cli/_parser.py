@@ -18,11 +18,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:
-        """Raise an error of argparse.
-
-        Raises:
-            UsageError: always.
-        """
+        """Raise an error of argparse."""
         raise UsageError(message)
 
 
@@ -41,21 +37,13 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def at_least_one(options: argparse.Namespace, name: str) -> None:
-    """Refuse a count below 1.
-
-    Raises:
-        UsageError: the option with this name is below 1.
-    """
+    """Refuse a count below 1."""
     if (count := getattr(options, name)) < 1:
         raise UsageError(f"--{name} must be at least 1, got {count}")
 
 
 def words(option: str, text: str) -> list[str]:
-    """Split the text of an option into words, as a shell does.
-
-    Raises:
-        UsageError: an unclosed quote, or a backslash at the end.
-    """
+    """Split the text of an option into words, as a shell does."""
     try:
         return shlex.split(text)
     except ValueError as error:

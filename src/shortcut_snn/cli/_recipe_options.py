@@ -37,9 +37,6 @@ def parse_with_recipe(parser: Parser, command: argparse.ArgumentParser, words: l
 
     Returns:
         The options, or None if the recipe or its help was printed.
-
-    Raises:
-        UsageError: invalid arguments or entries.
     """
     words, entries = _split_entries(words)
     if {"--print-recipe", "--help-recipe"} & {word.partition("=")[0] for word in words}:
@@ -70,12 +67,7 @@ def parse_with_recipe(parser: Parser, command: argparse.ArgumentParser, words: l
 
 
 def parse_with_run(parser: Parser, command: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
-    """Parse the words of a command that takes the folder of a run. The options get ``changes`` to the run's recipe.
-
-    Raises:
-        UsageError: invalid arguments.
-        ValueError: a failed import or an invalid entry.
-    """
+    """Parse the words of a command that takes the folder of a run. The options get ``changes`` to the run's recipe."""
     command.add_argument("run", help="folder of a run")
     command.add_argument("--weights", default="last", choices=["last", "best"], help="epoch of the weights")
     command.add_argument(
@@ -92,11 +84,7 @@ def parse_with_run(parser: Parser, command: argparse.ArgumentParser, words: list
 
 
 def _split_entries(words: list[str]) -> tuple[list[str], list[str]]:
-    """Return the words that are not entries of a recipe, and the entries as KEY=VALUE.
-
-    Raises:
-        UsageError: an entry without a value.
-    """
+    """Return the words that are not entries of a recipe, and the entries as KEY=VALUE."""
     others: list[str] = []
     entries: list[str] = []
     remaining = iter(words)
@@ -118,11 +106,7 @@ def _split_entries(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _refuse(words: list[str]) -> NoReturn:
-    """Refuse unknown options, and suggest entries of the recipe with a similar key.
-
-    Raises:
-        UsageError: always.
-    """
+    """Refuse unknown options, and suggest entries of the recipe with a similar key."""
     from ..recipes import Recipe
 
     word = next((word for word in words if word != "--"), words[0]).partition("=")[0]

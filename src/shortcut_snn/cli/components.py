@@ -9,11 +9,7 @@ from ._parser import UsageError
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the components of a kind, or of all kinds.
-
-    Raises:
-        UsageError: an unknown kind.
-    """
+    """Print the components of a kind, or of all kinds."""
     import_components(options.imports)
     if options.kind is not None and options.kind not in KINDS:
         raise UsageError(f"no kind {options.kind!r}{suggestion(options.kind, KINDS)}: use one of {', '.join(KINDS)}")

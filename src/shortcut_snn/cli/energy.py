@@ -26,11 +26,7 @@ MEMORY = {
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure and print the energy; write ``energy.csv`` and ``energy.png`` into the run's folder.
-
-    Raises:
-        ValueError: the network has no operations to count.
-    """
+    """Measure and print the energy; write ``energy.csv`` and ``energy.png`` into the run's folder."""
     at_least_one(options, "samples")
     task, data, _ = open_run(options.run, options.weights, options.changes)
     report = measure_task_energy(task, data, options.samples)

@@ -53,10 +53,6 @@ def evaluate(
         weights: ``"last"`` or ``"best"``.
         split: ``"test"`` or ``"validation"``.
         changes: entries to lay over the run's recipe, such as a new folder of the data.
-
-    Raises:
-        FileNotFoundError: the folder holds no finished run, or its data is missing.
-        ValueError: damaged files, data that differs from the run's, or no such split.
     """
     task, data, recipe = open_run(folder, weights, changes)
     loaders = data.loaders(recipe.training.seed)

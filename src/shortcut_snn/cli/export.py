@@ -39,12 +39,7 @@ OPTIONS = {"streaming": "one time step", "half": "half precision", "int8": "int8
 
 
 def run(options: argparse.Namespace) -> int:
-    """Export the network of a run, write its card, and print the agreement of the file with the network.
-
-    Raises:
-        FileNotFoundError: the run or its data do not exist.
-        ValueError: the run is damaged, the data does not fit the network, or the file differs from the network.
-    """
+    """Export the network of a run, write its card, and print the agreement of the file with the network."""
     at_least_one(options, "images")
     chosen = [option for option in OPTIONS if getattr(options, option)]
     entries = {"kind": options.to} | dict.fromkeys(chosen, True)
