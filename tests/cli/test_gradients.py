@@ -69,7 +69,7 @@ def test_tables_verdict_and_remedies(tmp_path, capsys, full_pictures):
 
 def test_vanilla_has_no_second_column_and_uses_the_batches_there_are(tmp_path, capsys):
     words = ["gradients", "--out", str(tmp_path), "--batches", "7", *options("vanilla", **SETTINGS, **FEW)]
-    assert main([*words, "--data.train_limit", "20"]) == 0
+    assert main([*words, "--data.train_limit", "22"]) == 0
     output = capsys.readouterr().out
     assert "with / without" not in output
     assert "on 1 more: " in output

@@ -273,6 +273,7 @@ def test_components_are_listed_by_kind(capsys):
     assert "resnet18" not in [row[0] for row in rows]
 
 
+@pytest.mark.usefixtures("nothing_imported")
 def test_a_closed_pipe_is_not_an_error():
     """As in ``shortcut-snn recipes | head -1``."""
     command = [sys.executable, "-m", "shortcut_snn", "recipes"]

@@ -77,8 +77,7 @@ def read(content: Any, entries: Any, path: str) -> Any:
         options, configure, title = fields_of(content), content, path or "the recipe"
     prefix = f"{path}." if path else ""
     if unknown := [name for name in values if name not in options]:
-        # Other libraries call it so.
-        hint = " (did you mean kind?)" if unknown[0] in ("name", "type", "class") else suggestion(unknown[0], options)
+        hint = suggestion(unknown[0], options) or _suggest_nested(unknown[0], options)
         raise ValueError(
             f"{prefix}{unknown[0]}: {title} has no entry {unknown[0]!r}{hint}; it has: {', '.join(options)}"
         )
@@ -111,6 +110,15 @@ def _named_component(kind: Kind, entries: Any, path: str) -> tuple[Component, di
         return kind[name], values
     except ValueError as error:
         raise ValueError(f"{path}.kind: {error}") from None
+
+
+def _suggest_nested(name: str, options: Mapping[str, Option]) -> str:
+    """Suggest ``kind`` for its synonyms, and entries of this name in the groups and components of the options."""
+    if name in ("name", "type", "class"):
+        return " (did you mean kind?)"
+    defaults = {option.name: option.value for option in options.values() if dataclasses.is_dataclass(option.value)}
+    nested = [f"{group}.{name}" for group, default in defaults.items() if name in _options_of_value(default)]
+    return f" (did you mean {' or '.join(nested)}?)" if nested else ""
 
 
 def _options_of_value(value: Any) -> Mapping[str, Option]:
