@@ -30,12 +30,14 @@ class Candidates:
     Args:
         network: the network.
         events: of a pass, by module.
+        trained: those of modules from which a gradient comes to trained parameters; a branch on others trains nothing.
         neurons: names of its spiking neurons.
         libraries: names of the libraries that these come from.
     """
 
     network: nn.Module
     events: Events
+    trained: Events
     neurons: Sequence[str]
     libraries: Sequence[str]
 
@@ -53,8 +55,7 @@ class Candidates:
                 raise ValueError(f"taps must be a number of branches, a placement or a list of names, got {taps}")
             return self._spread(taps)
         if taps == "auto":
-            trained = after_trained(self.network, self.events)
-            ends = [name for name in stage_ends(self.network, self.events, self.neurons) if name in trained]
+            ends = [name for name in stage_ends(self.network, self.events, self.neurons) if name in self.trained]
             return [[name] for name in ends] or self._spread(DEFAULT_TAPS)
         try:
             names = resolve(self.network, taps)
@@ -74,7 +75,7 @@ class Candidates:
     def _spread(self, number: int) -> list[list[str]]:
         if not number:
             return []
-        for events in (after_trained(self.network, self.events), self.events):
+        for events in (self.trained, self.events):
             options = list(spread_evenly(self.network, events, self.neurons, number))
             if options:
                 # A lone candidate is listed twice, since its place is not certain.
@@ -102,22 +103,6 @@ def called_stand_in(network: nn.Module, name: str, events: Events) -> str:
     last = max(events[other].end for other in inside)
     # Events are in the order of their ends, so a container comes after what it holds.
     return next(other for other in inside if events[other].end == last)
-
-
-def after_trained(network: nn.Module, events: Events) -> Events:
-    """Return the modules with trained parameters before or in them; a branch on another one trains nothing.
-
-    Neurons that encode the input and frozen layers are left out.
-    """
-    owners = {name.rpartition(".")[0] for name, parameter in network.named_parameters() if parameter.requires_grad}
-    # A parameter of a module that is not called may be used anywhere.
-    if not owners <= set(events) or not owners:
-        return events
-
-    def trains(owner: str, name: str, event: Event) -> bool:
-        return not owner or f"{name}.".startswith(f"{owner}.") or events[owner].begin <= event.end
-
-    return {name: event for name, event in events.items() if any(trains(owner, name, event) for owner in owners)}
 
 
 def stage_ends(network: nn.Module, events: Events, neurons: Collection[str]) -> list[str]:

@@ -10,16 +10,16 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..method import Readout, Unfold, primary
+from ..method import Readout, Unfold, primary, tensor_in
 from .answer import Answer
-from .channels import axes_unlike_input, infer_channel_axis
-from .infer_batch_axis import SamplePasses, total_steps
-from .layers import is_layer
+from .channels import Changes, axes_unlike_input, channel_axis
+from .infer_batch_axis import Samples
+from .layers import is_layer, with_first
 from .outputs import Path, tensors_of
 from .perturb import changed_indices
-from .probe import CALL_ERRORS, Pass, Patch, named_modules
+from .probe import CALL_ERRORS, Replay, named_modules
 
 _LOGITS_NAMES = ("logits", "output", "outputs", "out", "prediction", "predictions", "pred", "y_hat", "cls", "main")
 _FEW_OUTPUTS = 3
@@ -43,7 +43,7 @@ class Prediction:
 
 
 def infer_readout(
-    passes: SamplePasses,
+    samples: Samples,
     readout: Callable[[Any], Any] | str | None,
     *,
     labels: Tensor | None,
@@ -54,7 +54,7 @@ def infer_readout(
     """Infer the readout.
 
     Args:
-        passes: with one sample altered.
+        samples: of the network.
         readout: as the caller passed it; ``"auto"`` to infer it.
         labels: of the example, or its targets.
         num_classes: width of the logits, if it is known.
@@ -64,18 +64,22 @@ def infer_readout(
     Raises:
         ValueError: the readout remains open, or gives no logits; the message names the argument to pass.
     """
-    return _ReadoutInference(passes, labels, num_classes, time_lengths, time_axis).infer(readout)
+    return _ReadoutInference(samples, labels, num_classes, time_lengths, time_axis).infer(readout)
 
 
 @dataclass
 class _ReadoutInference:
     """The facts that the inference shares, and its steps."""
 
-    passes: SamplePasses
+    samples: Samples
     labels: Tensor | None
     num_classes: int | None
     time_lengths: Collection[int]
     time_axis: Any
+
+    @property
+    def output(self) -> Any:
+        return self.samples.probe.base.output
 
     def infer(self, readout: Callable[[Any], Any] | str | None) -> Answer[Prediction]:
         if not isinstance(readout, str):
@@ -91,7 +95,9 @@ class _ReadoutInference:
         axis, shape = 1 if prediction.dim() > 3 else -1, None
         if prediction.dim() == 3:
             # Steps and variables of a forecast, say.
-            found, _ = infer_channel_axis(self.passes, lambda done: [_apply(readout, done.output)], [1, 2])
+            found = channel_axis(
+                self.samples.probe, lambda done: changed_indices(prediction, _apply(readout, done.output)), [1, 2]
+            )
             axis, shape = found or axis, tuple(prediction.shape[1:])
         width = 1 if prediction.dim() == 1 else prediction.shape[axis]
         return Answer(Prediction(readout, self.num_classes or int(width), shape), reason)
@@ -99,20 +105,22 @@ class _ReadoutInference:
     def _logits(self, readout: Readout | None, reason: str) -> Answer[Prediction]:
         """Return the answer for an inferred readout, which gives logits."""
         logits = self._read(readout)
-        if len(logits) != self.passes.length:
-            raise ValueError(f"the network gives {len(logits)} predictions for {self.passes.length} samples: {_ADVICE}")
+        if len(logits) != self.samples.length:
+            raise ValueError(
+                f"the network gives {len(logits)} predictions for {self.samples.length} samples: {_ADVICE}"
+            )
         width = 1 if logits.dim() == 1 else logits.shape[1 if logits.dim() > 2 else -1]
         return Answer(Prediction(readout, self.num_classes or int(width)), reason)
 
     def _read(self, readout: Callable[[Any], Any] | None) -> Tensor:
         """Return the predictions for the unaltered example, checked to hold samples along their first axis."""
-        prediction = _apply(readout, self.passes.base.output)
+        prediction = _apply(readout, self.output)
         if not isinstance(prediction, Tensor) or not prediction.dim():
             kind = type(prediction).__name__ if not isinstance(prediction, Tensor) else "a single number"
             raise ValueError(f"{'the network' if readout is None else 'readout=...'} gives {kind}: {_ADVICE}")
-        for sample, done in self.passes.altered.items():
+        for sample, done in self.samples.altered.items():
             indices = changed_indices(prediction, _apply(readout, done.output))
-            if indices is not None and not indices[0] <= {sample} and not self.passes.mixing:
+            if indices is not None and not indices[0] <= {sample} and not self.samples.mixing:
                 raise ValueError(
                     f"the logits, of shape {tuple(prediction.shape)}, do not hold one sample at each index of their "
                     f"first axis: {_ADVICE}, as in lambda output: output.mean(0) for [T, N, classes] or "
@@ -133,9 +141,9 @@ class _ReadoutInference:
             return []
         sizes, dims = tuple(targets.shape[1:]), targets.dim() + (not targets.is_floating_point())
         readouts: list[Readout | None] = []
-        for path, tensor in tensors_of(self.passes.base.output).items():
+        for path, tensor in tensors_of(self.output).items():
             surplus = tensor.dim() - dims
-            axis = next((one.axis for one in self.passes.axes_of_output(path) or [] if not one.merged), None)
+            axis = next((one.axis for one in self.samples.axes_of_output(path) or [] if not one.merged), None)
             if axis is not None and axis <= surplus <= 1 and tuple(tensor.shape[-len(sizes) :]) == sizes:
                 readouts.append(Readout(path, 1 - axis) if surplus else Readout(path) if path else None)
         return readouts
@@ -151,20 +159,19 @@ class _ReadoutInference:
 
     def _infer_logits(self) -> tuple[Readout, str]:
         """Return the readout of the logits, averaged over time, and the reason."""
-        output = self.passes.base.output
+        output = self.output
         if isinstance(output, list) and self._is_list_of_steps(output):
             return Readout((), 0, listed=True), "each entry depends on the time steps so far"
         path, reason = self._path_of_logits()
         tensor = tensors_of(output)[path]
         shape = f"the network gives {_name_of(path)}of shape {tuple(tensor.shape)}"
-        axes = self.passes.prefer_unmerged(self.passes.axes_of_output(path), tensor)
+        axes = self.samples.prefer_unmerged(self.samples.axes_of_output(path), tensor)
         if len(axes) != 1 or axes[0].axis > 1:
             raise ValueError(f"{shape}, whose axis of samples remains open: {_ADVICE}")
-        (samples,) = axes
-        dims, batch, unfold = tensor.dim(), samples.axis, None
-        if samples.merged:
-            steps = total_steps(self.passes, lambda done: tensors_of(done.output)[path])
-            unfold = Unfold(steps, 0 if samples.merged == "time" else 1)
+        (found,) = axes
+        dims, batch, unfold = tensor.dim(), found.axis, None
+        if found.merged:
+            unfold = Unfold(self.samples.total_steps(len(tensor)), 0 if found.merged == "time" else 1)
             dims, batch = dims + 1, 1 - unfold.axis
         if dims == 1 or (dims == 2 and batch == 1) or dims > 5:
             cure = {1: "lambda output: output.unsqueeze(1)", 2: "lambda output: output.T"}.get(dims, "...")
@@ -178,9 +185,7 @@ class _ReadoutInference:
     def _infer_class_axis(self, path: Path, tensor: Tensor, batch: int, reason: str, shape: str) -> tuple[Readout, str]:
         """Return the readout of a tensor of three axes or more: which are classes, time and space?"""
         dims, first = tensor.dim(), 1 + batch
-        classes, _ = infer_channel_axis(
-            self.passes, lambda done: [tensors_of(done.output)[path]], list(range(first, dims))
-        )
+        classes = channel_axis(self.samples.probe, self._changes_of(path), range(first, dims))
         if dims > 3 and (classes == first or (batch == 1 and dims == 5 and classes is None)):
             return Readout(path, 0 if batch else None), f"{reason}, with a prediction at every position"
         if classes is None and dims == 3:
@@ -200,12 +205,15 @@ class _ReadoutInference:
             return 2
         fitting = [axis for axis in (1, 2) if tensor.shape[axis] == self._classes_of_labels()]
         if len(fitting) != 1:
-            fitting = axes_unlike_input(self.passes, lambda done: tensors_of(done.output)[path], [1, 2])
+            fitting = axes_unlike_input(self.samples, self._changes_of(path), tensor.shape, [1, 2])
         return fitting[0] if len(fitting) == 1 else None
+
+    def _changes_of(self, path: Path) -> Changes:
+        return lambda done: self.samples.probe.changes_of_output(path, done)
 
     def _path_of_logits(self) -> tuple[Path, str]:
         """Return the path of the logits, found by a sequence of rules, and the rule in words."""
-        output = self.passes.base.output
+        output = self.output
         tensors = {p: one for p, one in tensors_of(output).items() if one.dim() and one.is_floating_point()}
         if not tensors:
             raise ValueError(f"the network gives {type(output).__name__} without a tensor in it: {_ADVICE}")
@@ -256,7 +264,7 @@ class _ReadoutInference:
         Labels that are numbers may be compared with either, so that the choice remains open.
         """
         numbers = self.labels is not None and self.labels.is_floating_point()
-        few = isinstance(self.passes.base.output, tuple) and len(tensors) <= _FEW_OUTPUTS
+        few = isinstance(self.output, tuple) and len(tensors) <= _FEW_OUTPUTS
         return few and not numbers and len({tensor.shape[-1] for tensor in tensors.values()}) == 1
 
     def _question_about_path(self, tensors: dict[Path, Tensor]) -> str:
@@ -264,69 +272,73 @@ class _ReadoutInference:
         path, last = next(reversed(tensors.items()))
         mean = ""
         if last.dim() == 3:
-            mean = ".mean(0)" if last.shape[0] != self.passes.length else ".mean(1)"
+            mean = ".mean(0)" if last.shape[0] != self.samples.length else ".mean(1)"
         return (
             f"the network gives {listed}, and which of these are the logits remains open: pass readout=..., as in "
             f"lambda output: output[{path[0]!r}]{mean}"
         )
 
-    def _layers(self) -> list[str]:
-        """Return the layers that were called, in the order in which their first calls ended."""
-        modules = dict(named_modules(self.passes.probe.initial))
+    def _modules(self, of_layers: bool) -> list[str]:
+        """Return the modules, or layers, that were called, in the order in which their first calls ended."""
+        modules = dict(named_modules(self.samples.probe.initial))
+        events = self.samples.probe.base.events.items()
         return [
             name
-            for name, event in self.passes.probe.trace.events.items()
-            if event.shape is not None and is_layer(modules[name])
+            for name, event in events
+            if name and event.shape is not None and (not of_layers or is_layer(modules[name]))
         ]
 
     def _come_from_last(self, tensors: dict[Path, Tensor], of_layers: bool = False) -> bool:
         """Return whether tensors of the output depend on the input through the last module, or layer, alone."""
-        names = [name for name, event in self.passes.probe.trace.events.items() if name and event.shape is not None]
-        names = self._layers() if of_layers else names
+        names, probe = self._modules(of_layers), self.samples.probe
         if not names:
             return not of_layers
-        last, altered = names[-1], self.passes.first_altered
-        self.passes.listen([last])
+        replay = Replay({names[-1]: probe.base.outputs[names[-1]]})
         try:
-            done = self.passes.probe.observe(altered.example, edit=Patch({last: self.passes.base.kept[last]}))
+            done = probe.observe(next(iter(self.samples.altered.values())).example, edit=replay)
         except CALL_ERRORS:
             return True
-        output = tensors_of(done.output)
-        return all(path in output and changed_indices(tensor, output[path]) is None for path, tensor in tensors.items())
+        return all(probe.changes_of_output(path, done) is None for path in tensors)
 
     def _is_list_of_steps(self, output: list[Any]) -> bool:
-        """Return whether a list holds ``[N, classes]`` of each time step, from the steps so far and from none after.
+        """Return whether a list holds ``[N, classes]`` of each time step: the last step changes the last entry alone.
 
         The steps are the calls of the last layer or, if it is called once for all, those of the example.
         """
         if {getattr(entry, "ndim", 0) for entry in output} != {2}:
             return False
-        passes = self._passes_with_one_step_altered(len(output))
-        if not passes or any(len(done.output) != len(output) for done in passes):
+        probe, layers, steps = self.samples.probe, self._modules(of_layers=True), len(output)
+        shape, time = primary(probe.base.example).shape, 1 - self.samples.axis
+        if layers and probe.base.events[layers[-1]].calls == steps:
+            done = probe.observe(edit=_LastCall(layers[-1], steps))
+        elif len(shape) > 2 and shape[time] == steps:
+            done = probe.altered(time, steps - 1)
+        else:
             return False
-        changed: set[int] = set()
-        for step, done in enumerate(passes):
-            changed = {
-                index
-                for index, (before, after) in enumerate(zip(output, done.output, strict=True))
-                if changed_indices(before, after)
-            }
-            if not changed <= set(range(step, len(output))):
-                return False
-        return bool(changed)
+        changed = [path for path in tensors_of(output) if probe.changes_of_output(path, done) is not None]
+        return changed == [(steps - 1,)]
 
-    def _passes_with_one_step_altered(self, steps: int) -> list[Pass]:
-        probe, example, layers = self.passes.probe, self.passes.example, self._layers()
-        shape, time = primary(example).shape, 1 - self.passes.axis
-        if layers and self.passes.probe.trace.events[layers[-1]].calls == steps:
-            last = layers[-1]
-            self.passes.listen([last])
-            base, other = self.passes.base.kept[last], self.passes.first_altered.kept[last]
-            mixed = [[*base[:step], *other[step : step + 1], *base[step + 1 :]] for step in range(steps)]
-            return [probe.observe(example, edit=Patch({last: calls})) for calls in mixed if len(calls) == steps]
-        if len(shape) > 2 and shape[time] == steps:
-            return [probe.observe_altered(example, time, step) for step in range(steps)]
-        return []
+
+class _LastCall:
+    """An edit that changes what a layer gives in its last call.
+
+    Args:
+        layer: its name.
+        calls: number of its calls.
+    """
+
+    def __init__(self, layer: str, calls: int) -> None:
+        self.layer, self.left = layer, calls
+
+    def __call__(self, name: str, module: nn.Module, output: Any) -> Any:
+        """Return the changed output in the last call, None in all others."""
+        self.left -= name == self.layer
+        tensor = tensor_in(output)
+        return (
+            with_first(output, -10 * tensor - 10)
+            if name == self.layer and not self.left and tensor is not None
+            else None
+        )
 
 
 def _apply(readout: Callable[[Any], Any] | None, output: Any) -> Any:

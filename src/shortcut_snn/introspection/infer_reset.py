@@ -1,11 +1,11 @@
 """Inference of the reset: how the neurons of a network return to their initial state.
 
-A network leaks if its output for a batch depends on the batch before. The candidates are tried in this order, and the
-first one with which the network does not leak is taken:
+A network leaks if its output for a batch depends on the batch before. It cannot leak if a pass changes no attribute of
+its modules, and the resets of known libraries are taken on trust. The candidates for all other state are tried in this
+order, and the first one with which the network does not leak is taken:
 
-1. the resets of the libraries whose neurons it has, or no reset if there are none;
-2. methods of the network or its modules that are named like a reset;
-3. the values that its attributes had before its first call.
+1. methods of the network or its modules that are named like a reset;
+2. the values that its attributes had before its first call.
 """
 
 import copy
@@ -32,37 +32,42 @@ RESET_NAMES = (
 _ABSENT = "no such attribute"
 
 
-def infer_reset(probe: Probe, adapters: list[Adapter], reset: Reset | str | None) -> Answer[Reset | None]:
+def infer_reset(probe: Probe, adapters: list[Adapter], reset: Reset | str | None) -> tuple[Answer[Reset | None], Probe]:
     """Infer the reset of a network.
 
     Args:
-        probe: of the network.
+        probe: of the network, after the reset of its libraries.
         adapters: of the libraries whose neurons it has.
         reset: the caller's reset; None for none, ``"auto"`` to infer it.
+
+    Returns:
+        The reset, and a probe that begins from the state that it leaves.
 
     Raises:
         ValueError: the network leaks with the caller's reset, or with every candidate.
     """
     if reset is None:
-        return Answer(None, "reset=None")
+        return Answer(None, "reset=None"), probe
     if not isinstance(reset, str):
         if leaks(probe, reset):
             raise ValueError(
                 f"{describe_state(probe.initial, list(changed_attributes(probe)))}, in spite of reset=...: it must "
                 "reset all of that"
             )
-        return Answer(reset, "your reset=...")
+        return Answer(reset, "your reset=..."), probe
     of_library = library_reset(adapters)
     libraries = " and ".join(adapter.name for adapter in adapters if adapter.reset is not None)
-    if not leaks(probe, of_library):
-        return Answer(of_library, f"{libraries}'s own" if libraries else "no state outlives a forward pass")
+    neurons = {name for adapter in adapters for name in adapter.neurons(probe.initial)}
+    if all(name in neurons for name, _ in changed_attributes(probe)) or not leaks(probe, of_library):
+        return Answer(of_library, f"{libraries}'s own" if libraries else "no state outlives a forward pass"), probe
     for method, reason in reset_methods(probe.initial):
         candidate = _after(of_library, method)
-        if _keeps_weights(probe, candidate) and not leaks(probe, candidate):
-            return Answer(candidate, reason)
+        after = _probe_after(probe, candidate)
+        if after is not None and not leaks(after, candidate):
+            return Answer(candidate, reason), after
     restored = _restore_initial_values(probe, of_library)
     if restored is not None:
-        return restored
+        return restored, probe
     raise ValueError(
         f"{describe_state(probe.initial, list(changed_attributes(probe)))}: pass reset=..., a function that resets the "
         "network, such as lambda net: [m.reset() for m in net.modules() if hasattr(m, 'reset')], or a network that has "
@@ -72,30 +77,14 @@ def infer_reset(probe: Probe, adapters: list[Adapter], reset: Reset | str | None
 
 def leaks(probe: Probe, reset: Reset | None) -> bool:
     """Return whether a network's output depends on the batch before, with a reset between the two."""
-    if reset is None:
-        if probe.leaks_without_reset is None:
-            probe.leaks_without_reset = _leaks(probe, None)
-        return probe.leaks_without_reset
-    return _leaks(probe, reset)
-
-
-def _leaks(probe: Probe, reset: Reset | None) -> bool:
+    network = probe.fresh()
     try:
-        expected = probe.fingerprint(_reset_copy(probe, reset))
-        network = _reset_copy(probe, reset)
-        probe.observe_altered(probe.example, 0, None, network=network)
+        probe.observe_altered(0, None, network=network)
         if reset is not None:
             reset(network)
-        return probe.fingerprint(network) != expected
+        return probe.differs(probe.observe(network=network))
     except Exception:  # A state of another shape, or a reset that needs arguments.
         return True
-
-
-def _reset_copy(probe: Probe, reset: Reset | None) -> nn.Module:
-    network = probe.fresh()
-    if reset is not None:
-        reset(network)
-    return network
 
 
 def _after(first: Reset | None, second: Reset) -> Reset:
@@ -155,16 +144,18 @@ def reset_methods(network: nn.Module) -> list[tuple[CallMethod, str]]:
     return methods
 
 
-def _keeps_weights(probe: Probe, reset: Reset) -> bool:
-    """Return whether a method that is only known by its name leaves the weights as they are."""
+def _probe_after(probe: Probe, reset: Reset) -> Probe | None:
+    """Return a probe after a method that is only known by its name; None if it fails or changes weights."""
     network = copy.deepcopy(probe.initial)
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items() if isinstance(tensor, Tensor)}
     try:
         reset(network)
     except Exception:  # It may need arguments.
-        return False
-    after = network.state_dict()
-    return before.keys() <= after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+        return None
+    before, after = probe.initial.state_dict(), network.state_dict()
+    tensors = {name: tensor for name, tensor in before.items() if isinstance(tensor, Tensor)}
+    if not tensors.keys() <= after.keys() or not all(torch.equal(one, after[name]) for name, one in tensors.items()):
+        return None
+    return probe.with_reset(reset) if _differences(probe.initial, network) else probe
 
 
 # Values before the first call
@@ -204,38 +195,36 @@ def _moved_like(value: Tensor, present: Any, is_buffer: bool) -> Tensor:
 
 
 def _restore_initial_values(probe: Probe, of_library: Reset | None) -> Answer[Reset | None] | None:
-    """Return a reset to the values before the first call, of as few attributes as prevent the leak."""
+    """Return a reset to the values before the first call, if that prevents the leak.
+
+    An attribute that no pass reads is a counter or a record, which the user may read after the pass. It is left alone.
+    """
     changed = changed_attributes(probe)
-    before = {place: values[0] for place, values in changed.items()}
-
-    def restoring(places: Iterable[Place]) -> Reset:
-        return _after(of_library, RestoreValues({place: copy.deepcopy(before[place]) for place in places}))
-
-    if not before or not all(map(_is_initial, before.values())) or leaks(probe, restoring(before)):
+    if not all(_is_initial(before) for before, _ in changed.values()):
         return None
-    places = list(before)
-    for name in dict.fromkeys(attribute for _, attribute in before):
-        # An attribute that no pass reads is a counter or a record, which the user may read after the pass.
-        fewer = [place for place in places if place[1] != name]
-        if fewer and not _is_read(probe, restoring(before), name, changed) and not leaks(probe, restoring(fewer)):
-            places = fewer
-    return Answer(restoring(places), f"{_list_places(places)} as before the first call")
+    names = dict.fromkeys(attribute for _, attribute in changed)
+    read = {name for name in names if len(names) == 1 or _is_read(probe, name, changed)}
+    for restored in dict.fromkeys([frozenset(read), frozenset(names)]):
+        before = {place: copy.deepcopy(values[0]) for place, values in changed.items() if place[1] in restored}
+        reset = _after(of_library, RestoreValues(before))
+        if before and not leaks(probe, reset):
+            return Answer(reset, f"{_list_places(before)} as before the first call")
+    return None
 
 
-def _is_read(probe: Probe, reset: Reset, name: str, changed: Mapping[Place, tuple[Any, Any]]) -> bool:
+def _is_read(probe: Probe, name: str, changed: Mapping[Place, tuple[Any, Any]]) -> bool:
     """Return whether a pass reads an attribute or appends to it: whether a far-off value changes the pass."""
-    network = _reset_copy(probe, reset)
+    network = probe.fresh()
     after_pass = {module: after for (module, attribute), (_, after) in changed.items() if attribute == name}
     try:
         for module, after in after_pass.items():
             far = torch.full_like(after, 1e3) if isinstance(after, Tensor) else copy.deepcopy(after)
             setattr(network.get_submodule(module), name, far)
-        fingerprint = probe.fingerprint(network)
-        if any(
+        done = probe.observe(network=network)
+        grown = (
             _size(getattr(network.get_submodule(module), name)) > _size(after_pass[module]) for module in after_pass
-        ):
-            return True
-        return fingerprint != probe.fingerprint(_reset_copy(probe, reset))
+        )
+        return any(grown) or probe.differs(done)
     except Exception:  # A state of another shape.
         return True
 
@@ -260,9 +249,13 @@ def _is_initial(value: Any) -> bool:
 
 def changed_attributes(probe: Probe) -> dict[Place, tuple[Any, Any]]:
     """Return the attributes of a network's modules that a pass changes, with their values before and after."""
-    untouched, called = probe.fresh(), probe.trace.network
+    return _differences(probe.initial, probe.base.network)
+
+
+def _differences(one: nn.Module, other: nn.Module) -> dict[Place, tuple[Any, Any]]:
+    """Return the attributes in which the modules of two copies of a network differ, with both values."""
     changed = {}
-    for (name, before), (_, after) in zip(named_modules(untouched), named_modules(called), strict=False):
+    for (name, before), (_, after) in zip(named_modules(one), named_modules(other), strict=False):
         old, new = _attributes(before), _attributes(after)
         for attribute in [*old, *(attribute for attribute in new if attribute not in old)]:
             values = old.get(attribute, _ABSENT), new.get(attribute, _ABSENT)
@@ -314,4 +307,5 @@ def _equal(one: Any, other: Any, depth: int = 4) -> bool:
     if isinstance(one, int | float | str | bool | None) or isinstance(other, int | float | str | bool | None | Tensor):
         return type(one) is type(other) and one == other
     # Any other object is copied with the module, so its identity means nothing.
-    return type(one) is type(other)
+    inside, other_inside = (getattr(value, "__dict__", None) for value in (one, other))
+    return type(one) is type(other) and _equal(inside, other_inside, depth - 1)

@@ -2,113 +2,107 @@
 
 For each tap there are candidates, the best first (see :mod:`.candidates`). A candidate is taken if a gradient passes
 through it, if its axes can be inferred, and if no other tap gives the same. Where the caller names no place, candidates
-are first ordered by how much of the output depends on the input through them: a module on the trunk of the network
-comes before one alongside a shortcut connection.
+are first ordered by how much of the output depends on its parameters through them alone: a module on the trunk of the
+network comes before one alongside a shortcut connection.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..method import Extract, Readout, Tap, TimeAxis, TimeLoop, Unfold, first_tensor, one_per_tap, primary
+from ..method import Extract, Tap, TimeAxis, TimeLoop, Unfold, first_tensor, one_per_tap, primary
 from .answer import Answer
 from .candidates import DEFAULT_TAPS
-from .channels import axes_unlike_input, infer_channel_axis
-from .infer_batch_axis import CANDIDATES_TRIED, SamplePasses, place_of_samples, total_steps
+from .channels import axes_unlike_input, channel_axis
+from .gradient_paths import GradientPaths
+from .infer_batch_axis import Samples
 from .layers import channel_axis_of
-from .outputs import tensors_of
-from .probe import CALL_ERRORS, Event, Pass, Patch, named_modules
+from .perturb import BatchAxis, Changed
+from .probe import CALL_ERRORS, Event, Pass, named_modules
+
+CANDIDATES_TRIED = 5
+"""The number of candidates that are tried for each tap."""
 
 
 def infer_taps(
-    passes: SamplePasses,
+    samples: Samples,
     taps: str | int | Sequence[str],
     candidates: list[list[str]],
     *,
     time_axis: Any,
     channel_axis: Any,
+    extract: Extract | None,
     readout: Callable[[Any], Any] | None,
+    paths: GradientPaths | None,
 ) -> Answer[tuple[Tap, ...]]:
     """Infer the taps.
 
     Args:
-        passes: with one sample altered.
+        samples: of the network.
         taps: as the caller passed them.
         candidates: for each tap.
         time_axis: as the caller passed it; ``"auto"`` to infer it, or a list with one for each tap.
         channel_axis: as the caller passed it, likewise.
+        extract: as the caller passed it.
         readout: of the network; None for the output itself.
+        paths: of gradients in training mode; None if the network raises an error there.
 
     Raises:
         ValueError: a named tap cannot be used, or no candidate can; the message names the argument to pass.
     """
-    return _TapInference(passes, readout).infer(taps, candidates, time_axis, channel_axis)
+    inference = _TapInference(samples, extract or first_tensor, readout, paths)
+    return inference.infer(taps, candidates, time_axis, channel_axis)
 
 
 @dataclass
 class _TapInference:
     """The facts that the inference shares, and its steps."""
 
-    passes: SamplePasses
+    samples: Samples
+    extract: Extract
     readout: Callable[[Any], Any] | None
+    paths: GradientPaths | None
 
     @property
     def events(self) -> dict[str, Event]:
-        return self.passes.probe.trace.events
+        return self.samples.probe.base.events
 
     def infer(
-        self, taps: str | int | Sequence[str], options: list[list[str]], time_axis: Any, channel_axis: Any
+        self, taps: str | int | Sequence[str], candidates: list[list[str]], time_axis: Any, channel_axis: Any
     ) -> Answer[tuple[Tap, ...]]:
-        times = one_per_tap(time_axis, len(options), "time axes")
-        channels = one_per_tap(channel_axis, len(options), "channel axes")
-        trained = self._train({name for names in options for name in names})
-        untrained = self._without_gradient(trained)
-        options = [[name for name in names if name not in untrained] or names for names in options]
-        some_train = bool(set().union(*options) - untrained)
+        times = one_per_tap(time_axis, len(candidates), "time axes")
+        channels = one_per_tap(channel_axis, len(candidates), "channel axes")
         found: list[Tap] = []
         shares: dict[str, float] = {}
-        for names, *axes in zip(options, times, channels, strict=True):
+        for names, *axes in zip(candidates, times, channels, strict=True):
             is_certain = len(names) == 1
             if not is_certain:
-                shares |= self._shares_of_output(names)
-                names = sorted(dict.fromkeys(names[:CANDIDATES_TRIED]), key=lambda name: -shares.get(name, 0))
-            tap = self._first_usable(names, axes, untrained, found, is_certain=is_certain, must_exist=not some_train)
+                names = list(dict.fromkeys(filter(self._passes_gradients, names)))[:CANDIDATES_TRIED] or names
+                shares |= {name: self._share_of_output(name) for name in names}
+                names = sorted(names, key=lambda name: -shares[name])
+            tap = self._first_usable(names, axes, found, is_certain=is_certain)
             if tap is not None:
                 found.append(tap)
-        if options and not found:
-            raise ValueError(self._question_about_axes(options[0][0]))
+        if candidates and not found:
+            raise ValueError(self._question_about_axes(candidates[0][0]))
         if found and not isinstance(taps, int):
             found = _on_trunk(found, shares)
-        self._check_training(trained, found)
-        return Answer(tuple(found), _reason(taps, options))
+        self._check_training(found)
+        return Answer(tuple(found), _reason(taps, candidates))
 
-    def _first_usable(
-        self,
-        names: list[str],
-        axes: list[Any],
-        untrained: set[str],
-        found: list[Tap],
-        *,
-        is_certain: bool,
-        must_exist: bool,
-    ) -> Tap | None:
-        """Return the first candidate that can be tapped and gives something new; None if all others are tapped.
+    def _first_usable(self, names: list[str], axes: list[Any], found: list[Tap], *, is_certain: bool) -> Tap | None:
+        """Return the first candidate that can be tapped and gives something new; None if there is none.
 
         Raises:
-            ValueError: no candidate can be tapped, although one must be.
+            ValueError: the tap that the caller named, or the end of a stage, cannot be used.
         """
         problem: Exception | None = None
         for name in names:
             try:
-                if name in untrained:
-                    raise ValueError(
-                        f"no gradient comes through the tap {name!r}, so its branch would train nothing: its output is "
-                        "rounded, compared or detached, or computed in torch.no_grad() or "
-                        "checkpoint(use_reentrant=True); tap others in taps=[...]"
-                    )
                 tap = self._tap(name, *axes)
             except (ValueError, TypeError) as error:
                 problem = problem or error
@@ -116,80 +110,50 @@ class _TapInference:
             same = [other.name for other in found if tap.name == other.name or self._give_the_same(tap, other)]
             if not same or (is_certain and tap.name not in same):
                 return tap
-            if len(names) == 1:
-                return None
-        if len(names) == 1 or must_exist:
-            raise problem or ValueError(names[0])
+            problem = None
+        if problem is not None and (is_certain or not any(map(self._passes_gradients, names))):
+            raise problem
         return None
 
     # Which modules
 
-    def _train(self, names: set[str]) -> Pass | None:
-        """Return a pass in training mode with gradients, None if the network raises an error there."""
-        try:
-            return self.passes.probe.observe_training(self.passes.example, names)
-        except CALL_ERRORS:
-            # Batch norm of a single value, for one. The error returns in training if it is real.
-            return None
+    def _passes_gradients(self, name: str) -> bool:
+        return self.paths is None or self.paths.passes_gradients(name)
 
-    def _without_gradient(self, trained: Pass | None) -> set[str]:
-        """Return the modules through which no gradient passes."""
-        without = set()
-        for name, outputs in {} if trained is None else trained.kept.items():
-            features = list(map(self.passes.extract, outputs))
-            if features and not any(isinstance(one, Tensor) and one.requires_grad for one in features):
-                without.add(name)
-        return without
-
-    def _shares_of_output(self, names: list[str]) -> dict[str, float]:
-        """Return, for each module, how much of a sample's effect on the output passes through it, at most 1.
-
-        A module is given its output for the unaltered sample, while the rest of the network sees the altered one. The
-        list ends at the first module through which everything passes.
-        """
-        altered = self.passes.first_altered
-        base = self._tensors_of_prediction(self.passes.base.output)
-        total = _distance(self._tensors_of_prediction(altered.output), base)
-        shares: dict[str, float] = {}
-        for name in dict.fromkeys(names[:CANDIDATES_TRIED]):
-            patch = Patch({name: self.passes.base.kept[name]})
-            try:
-                done = self.passes.probe.observe(altered.example, edit=patch)
-                left = _distance(self._tensors_of_prediction(done.output), base)
-            except CALL_ERRORS:
-                # The rows of its output may be others in another batch, such as tokens that are not padding.
-                continue
-            shares[name] = 1 - left / total if total > left else float(not left)
-            if not left:
-                break
-        return shares
-
-    def _tensors_of_prediction(self, output: Any) -> dict[Any, Tensor]:
-        if isinstance(self.readout, Readout):
-            return {(): self.readout.find(output)}
-        return tensors_of(output if self.readout is None else self.readout(output))
+    def _share_of_output(self, name: str) -> float:
+        if self.paths is None:
+            return 1.0
+        output = self.paths.output
+        with suppress(*CALL_ERRORS):  # In training mode the network may return something else.
+            output = output if self.readout is None else self.readout(output)
+        return round(self.paths.share_of_output(name, output), 1)
 
     def _give_the_same(self, tap: Tap, other: Tap) -> bool:
         """Return whether one of two modules is inside the other, and both give the same."""
         nested = f"{tap.name}.".startswith(f"{other.name}.") or f"{other.name}.".startswith(f"{tap.name}.")
         if not nested:
             return False
-        some, others = self.passes.features(tap.name), self.passes.features(other.name)
+        some, others = self.samples.features(tap.name), self.samples.features(other.name)
         return len(some) == len(others) and all(map(torch.equal, some, others))
 
     # Which axes
 
     def _tap(self, name: str, time_axis: TimeAxis | str, channel_axis: int | str) -> Tap:
         """Return a tap on a module, with its axes inferred."""
-        self.passes.listen([name])
-        features = self.passes.features(name)[0]
+        if not self._passes_gradients(name):
+            raise ValueError(
+                f"no gradient comes through the tap {name!r}, so its branch would train nothing: its output is "
+                "rounded, compared or detached, or computed in torch.no_grad() or checkpoint(use_reentrant=True); tap "
+                "others in taps=[...]"
+            )
+        features = self.extract(self.samples.probe.base.outputs[name][0])
         if not isinstance(features, Tensor):
             raise TypeError(f"extract=... gives {type(features).__name__} of the tap {name!r}, not a tensor")
         self._check_calls(name)
         if time_axis == "auto":
             located = self._locate_samples(name, features)
         else:
-            located = _Located(features, self.passes.extract, self.passes.extract, 1 if time_axis == 0 else 0)
+            located = _Located(features, self.extract, 1 if time_axis == 0 else 0)
         reason = "altering one sample" if time_axis == "auto" else f"time_axis={time_axis}"
         first = 2 if located.batch == 1 or located.unfolded or time_axis == 1 else 1
         axes = list(range(first, located.features.dim()))
@@ -211,7 +175,7 @@ class _TapInference:
         event = self.events[name]
         layer_calls = {
             self.events[other].calls
-            for other, module in named_modules(self.passes.probe.initial)
+            for other, module in named_modules(self.samples.probe.initial)
             if other in self.events and channel_axis_of(module, 4)
         }
         if not event.same_shape or (event.calls > 1 and layer_calls and event.calls not in layer_calls):
@@ -222,47 +186,52 @@ class _TapInference:
 
     def _locate_samples(self, name: str, features: Tensor) -> "_Located":
         """Return the features of a module with time and samples in axes of their own."""
-        found, extract = place_of_samples(self.passes, name, features), self.passes.extract
+        found = place_of_samples(self.samples, name, features)
         if not found.merged:
-            return _Located(features, extract, extract, found.axis)
+            return _Located(features, self.extract, found.axis)
         time = 0 if found.merged == "time" else 1
-        steps = total_steps(self.passes, lambda done: extract(done.kept[name][0]), [name])
         # The passes may hold fewer time steps than the example in full size.
-        view = Unfold(features.shape[0] // self.passes.length, time, extract)
-        return _Located(view(self.passes.base.kept[name][0]), view, Unfold(steps, time, extract), 1 - time, True)
+        view = Unfold(features.shape[0] // self.samples.length, time)
+        total = Unfold(self.samples.total_steps(features.shape[0]), time, self.extract)
+        return _Located(view(features), total, 1 - time, unfolded=True)
 
     def _infer_channels(self, name: str, located: "_Located", axes: list[int]) -> int:
-        view = located.view
-        axis, width = infer_channel_axis(
-            self.passes,
-            lambda done: [view(output) for output in done.kept[name]],
-            axes,
-            before=self.events[name].end,
-            listen=[name],
-        )
+        changes = located.changes(name)
+        axis = channel_axis(self.samples.probe, changes, axes)
         if axis is not None:
             return axis
-        fitting = [axis for axis in axes if located.features.shape[axis] == width]
+        shape = tuple(located.features.shape)
+        width = self._width_of_last_layer(name)
+        fitting = [axis for axis in axes if shape[axis] == width]
         if len(fitting) != 1:
-            fitting = axes_unlike_input(self.passes, lambda done: view(done.kept[name][0]), axes, [name])
+            fitting = axes_unlike_input(self.samples, changes, shape, axes)
         if len(fitting) != 1:
             raise ValueError(
-                f"the tap {name!r} gives shape {tuple(located.features.shape)}, whose channel axis remains open: pass "
+                f"the tap {name!r} gives shape {shape}, whose channel axis remains open: pass "
                 f"channel_axis={' or '.join(map(str, axes))}, or a list with one for each tap"
             )
         return fitting[0]
+
+    def _width_of_last_layer(self, name: str) -> int | None:
+        """Return the number of channels of the last layer before a module ends."""
+        width = None
+        modules = dict(named_modules(self.samples.probe.initial))
+        for other, event in self.events.items():
+            if event.shape is not None and event.end <= self.events[name].end:
+                axis = channel_axis_of(modules[other], len(event.shape))
+                width = width if axis is None else event.shape[axis]
+        return width
 
     def _check_channels(self, name: str, located: "_Located", axes: list[int], channels: int) -> None:
         """Check that the caller's channel axis is not an axis of the input, such as time."""
         if len(axes) < 2:
             return
-        view = located.view
-        fitting = axes_unlike_input(self.passes, lambda done: view(done.kept[name][0]), axes, [name])
+        shape = tuple(located.features.shape)
+        fitting = axes_unlike_input(self.samples, located.changes(name), shape, axes)
         if len(fitting) == 1 and channels in axes and channels not in fitting:
             raise ValueError(
-                f"the tap {name!r} gives shape {tuple(located.features.shape)}, whose axis {channels} is one of the "
-                f"input's, such as time, while axis {fitting[0]} holds channels: pass channel_axis as a list, with one "
-                "for each tap"
+                f"the tap {name!r} gives shape {shape}, whose axis {channels} is one of the input's, such as time, "
+                f"while axis {fitting[0]} holds channels: pass channel_axis as a list, with one for each tap"
             )
 
     def _infer_time(self, name: str, located: "_Located", channels: int) -> TimeAxis:
@@ -270,17 +239,17 @@ class _TapInference:
             return 1 - located.batch
         if located.batch == 1:
             return 0
-        one_call = self.events[name].calls == 1 and self.passes.probe.run is None
-        if not one_call or channels <= 1:
+        probe = self.samples.probe
+        if self.events[name].calls > 1 or probe.run is not None or channels <= 1:
             return None
-        shape = primary(self.passes.example).shape
-        like_input = self.passes.axis == 0 and len(shape) > 2 and located.features.shape[1] == shape[1]
+        shape = primary(probe.base.example).shape
+        like_input = self.samples.axis == 0 and len(shape) > 2 and located.features.shape[1] == shape[1]
         return 1 if located.features.dim() > 4 or like_input else None
 
     # Errors
 
     def _question_about_axes(self, name: str) -> str:
-        network = type(self.passes.probe.initial).__name__
+        network = type(self.samples.probe.initial).__name__
         return (
             f"the axes of time and channels in {network} remain open: {name}, for one, gives shape "
             f"{self.events[name].shape}; pass time_axis=... and channel_axis=..., or taps=[...] with names of "
@@ -288,14 +257,12 @@ class _TapInference:
             "time steps, samples and 3 variables share an axis"
         )
 
-    def _check_training(self, trained: Pass | None, taps: Sequence[Tap]) -> None:
+    def _check_training(self, taps: Sequence[Tap]) -> None:
         """Check that taps and readout give the same shapes in training mode, where some networks return more."""
-        if trained is None:
+        if self.paths is None:
             return
         for tap in taps:
-            expected = tuple(self.passes.features(tap.name)[0].shape)
-            calls = trained.kept[tap.name]
-            shape = tuple(self.passes.extract(calls[0]).shape) if calls else ()
+            expected, shape = tuple(self.samples.features(tap.name)[0].shape), self.paths.shapes.get(tap.name, ())
             if shape != expected:
                 raise ValueError(
                     f"the tap {tap.name!r} gives shape {shape} in training and {expected} in evaluation: pass "
@@ -305,7 +272,7 @@ class _TapInference:
         try:
             expected, shape = (
                 tuple((output if self.readout is None else self.readout(output)).shape)
-                for output in (self.passes.base.output, trained.output)
+                for output in (self.samples.probe.base.output, self.paths.output)
             )
         except CALL_ERRORS as error:
             raise ValueError(f"{error}; this is so in training alone") from error
@@ -321,41 +288,70 @@ class _Located:
     """The features of a tap, and the axis of samples in them.
 
     Args:
-        features: of the first call in the unaltered pass.
-        view: maps a module's output to its features, in the passes.
-        extract: likewise, for batches of the example's full size.
+        features: of the first call in the base pass.
+        extract: maps a module's output to its features, for batches of the example's full size.
         batch: the axis of samples.
         unfolded: whether time and samples shared an axis.
     """
 
     features: Tensor
-    view: Extract
     extract: Extract
     batch: int
     unfolded: bool = False
 
+    def changes(self, name: str) -> Callable[[Pass], Changed | None]:
+        """Return the function that says where these features differ in a pass from the base pass."""
 
-def time_lengths(
-    passes: SamplePasses, names: Sequence[str], neurons: Sequence[str], loop: TimeLoop | None, time_axis: Any
-) -> set[int]:
+        def changes(done: Pass) -> Changed | None:
+            changed = done.changes.get(name)
+            # The two unfolded axes were one.
+            return changed if changed is None or not self.unfolded else [changed[0], *changed]
+
+        return changes
+
+
+def place_of_samples(samples: Samples, name: str, features: Tensor) -> BatchAxis:
+    """Return the axis of samples in the features of a tap.
+
+    Raises:
+        ValueError: no axis, several axes, or one that :class:`~shortcut_snn.Shortcut` cannot use.
+    """
+    axes = samples.prefer_unmerged(samples.axes_of_module(name), features)
+    shape = tuple(features.shape)
+    if len(axes) != 1:
+        problem = "may hold samples along several axes" if axes else "mixes samples"
+        raise ValueError(
+            f"the tap {name!r} gives shape {shape}, which {problem}: pass time_axis=0 for [T, N, ...], 1 for "
+            "[N, T, ...] or None for [N, ...]"
+        )
+    (found,) = axes
+    if found.axis > (0 if found.merged else 1):
+        raise ValueError(
+            f"the tap {name!r} gives shape {shape} with its samples along axis {found.axis}: pass extract=..., as in "
+            f"lambda y: y.movedim({found.axis}, 0), and time_axis=None"
+        )
+    return found
+
+
+def time_lengths(samples: Samples, names: Sequence[str], neurons: Sequence[str], time_axis: Any) -> set[int]:
     """Return the numbers of time steps that occur: in the input, in modules that may be tapped, and in calls."""
-    shape = primary(passes.example).shape
-    events = passes.probe.trace.events
+    probe = samples.probe
+    shape, events, loop = primary(probe.base.example).shape, probe.base.events, probe.run
     lengths = {events[name].calls for name in (*names, *neurons) if name in events} - {1}
-    if loop is not None:
+    if isinstance(loop, TimeLoop):
         lengths.add(loop.steps or shape[loop.axis])
-    elif passes.axis == 0 and len(shape) > 2:
+    elif samples.axis == 0 and len(shape) > 2:
         lengths.add(shape[1])
     for name, axis in zip(names, one_per_tap(time_axis, len(names), "time axes"), strict=True):
-        features = passes.features(name)[0]
+        features = samples.features(name)[0]
         if not isinstance(features, Tensor):
             continue
         if axis != "auto":
             lengths |= set() if axis is None or features.dim() <= axis else {features.shape[axis]}
             continue
-        axes = passes.prefer_unmerged(passes.axes_of_module(name), features)
+        axes = samples.prefer_unmerged(samples.axes_of_module(name), features)
         if len(axes) == 1 and axes[0].merged:
-            lengths.add(features.shape[axes[0].axis] // passes.length)
+            lengths.add(features.shape[axes[0].axis] // samples.length)
         elif len(axes) == 1 and (axes[0].axis == 1 or (features.dim() > 4 and loop is None)):
             lengths.add(features.shape[1 - axes[0].axis])
     return lengths
@@ -368,18 +364,10 @@ def _on_trunk(taps: list[Tap], shares: dict[str, float]) -> list[Tap]:
     return [tap for tap in taps if shares.get(tap.name, 1) >= lower_bound]
 
 
-def _distance(some: dict[Any, Tensor], others: dict[Any, Tensor]) -> float:
-    """Return the L1 distance between tensors of the same keys and shapes, infinite for others."""
-    if some.keys() != others.keys() or any(one.shape != others[key].shape for key, one in some.items()):
-        return float("inf")
-    differences = ((one.double() - others[key].double()).abs().nan_to_num(0, 0, 0) for key, one in some.items())
-    return sum(difference.sum().item() for difference in differences)
-
-
-def _reason(taps: str | int | Sequence[str], options: list[list[str]]) -> str:
-    if not options:
+def _reason(taps: str | int | Sequence[str], candidates: list[list[str]]) -> str:
+    if not candidates:
         return "taps=[]" if taps != "auto" else "no place for a branch"
     if taps == "auto":
-        certain = all(len(names) == 1 for names in options)
+        certain = all(len(names) == 1 for names in candidates)
         return "the ends of its stages but the last" if certain else f"up to {DEFAULT_TAPS} places, evenly spread"
     return f"taps={taps!r}" if isinstance(taps, str | int) else "your taps=[...]"

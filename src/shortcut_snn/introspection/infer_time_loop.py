@@ -17,13 +17,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..method import Reset, TimeLoop, copy_network, primary, takes_state, tensor_in
+from ..method import Extract, Reset, TimeLoop, copy_network, primary, takes_state, tensor_in
 from .adapters import Adapter
 from .answer import Answer
 from .infer_reset import changed_attributes, describe_state, leaks, leftover_state, reset_methods
 from .outputs import tensors_of
-from .perturb import changed_indices
-from .probe import CALL_ERRORS, Pass, Probe, Run
+from .perturb import alter, changed_indices
+from .probe import CALL_ERRORS, Probe, Run
 
 Loop = Literal["auto", "network", "input"] | int
 
@@ -37,6 +37,7 @@ def infer_time_loop(
     batch_axis: int | str,
     reset: Reset | None,
     samples: int | None,
+    extract: Extract | None = None,
 ) -> tuple[Answer[TimeLoop | None], Probe]:
     """Infer the time loop of a network.
 
@@ -48,6 +49,7 @@ def infer_time_loop(
         batch_axis: as the caller passed it.
         reset: a reset that is known so far.
         samples: the number of samples, if it is known.
+        extract: maps a module's output to its features.
 
     Returns:
         The loop, None if one call takes the whole batch; and a probe that calls the network in this way.
@@ -55,20 +57,20 @@ def infer_time_loop(
     Raises:
         ValueError: the loop remains open; the message names the argument to pass.
     """
-    inference = _TimeLoopInference(network, adapters, example, batch_axis, reset, samples)
+    inference = _TimeLoopInference(network, adapters, example, batch_axis, reset, samples, extract)
+    whole = inference.probe(None, reset)
     if loop == "network":
-        return Answer(None, "loop='network'"), Probe(network, example, None, reset)
-    looped = inference.loop_by_convention(loop if isinstance(loop, int) else None)
+        return Answer(None, "loop='network'"), whole
     if loop != "auto":
-        return Answer(looped, f"loop={loop!r}"), Probe(network, example, looped, reset)
-    whole = Probe(network, example, None, reset)
+        looped = inference.loop_by_convention(loop if isinstance(loop, int) else None)
+        return Answer(looped, f"loop={loop!r}"), inference.probe(looped, reset)
     try:
-        trace = whole.trace
+        whole.base  # noqa: B018 - this runs the pass
     except CALL_ERRORS as error:
-        answer, reset = inference.after_refused_call(looped, error)
-        return answer, Probe(network, example, answer.value, reset)
-    answer = inference.after_whole_call(looped, whole, trace)
-    return answer, whole if answer.value is None else Probe(network, example, answer.value, reset)
+        answer, reset = inference.after_refused_call(error)
+    else:
+        answer = inference.after_whole_call(whole)
+    return answer, whole if answer.value is None and reset is inference.reset else inference.probe(answer.value, reset)
 
 
 @dataclass
@@ -81,6 +83,7 @@ class _TimeLoopInference:
     batch_axis: int | str
     reset: Reset | None
     samples: int | None
+    extract: Extract | None
 
     @property
     def name(self) -> str:
@@ -90,10 +93,13 @@ class _TimeLoopInference:
     def shape(self) -> tuple[int, ...]:
         return tuple(primary(self.example).shape)
 
+    def probe(self, run: Run | None, reset: Reset | None) -> Probe:
+        return Probe(self.network, self.example, run, reset, samples=self.samples, extract=self.extract)
+
     def accepts(self, run: Run | None, reset: Reset | None) -> bool:
         """Return whether the network takes the example in this way."""
         try:
-            return Probe(self.network, self.example, run, reset).accepts_example()
+            return self.probe(run, reset).accepts_example()
         except CALL_ERRORS:
             return False
 
@@ -106,7 +112,7 @@ class _TimeLoopInference:
             if adapter.is_single_step(neuron)
         ]
 
-    def loop_by_convention(self, steps: int | None) -> TimeLoop:
+    def loop_by_convention(self, steps: int | None = None) -> TimeLoop:
         """Return the loop over ``[T, N, ...]``, or over ``[N, T, ...]`` if the caller says that samples come first."""
         axis = 1 if self.batch_axis == 0 and steps is None else 0
         loop = TimeLoop(steps, takes_state(self.network), axis)
@@ -115,17 +121,15 @@ class _TimeLoopInference:
 
     # The network takes the example as a whole
 
-    def after_whole_call(self, looped: TimeLoop, probe: Probe, trace: Pass) -> Answer[TimeLoop | None]:
+    def after_whole_call(self, probe: Probe) -> Answer[TimeLoop | None]:
         """Return the answer for a network that takes the example as a whole."""
         neurons = self.single_step_neurons()
-        if not neurons and not self.adapters:
-            neurons = [name for name, _ in changed_attributes(probe) if name and name in trace.events]
-            neurons = list(dict.fromkeys(neurons))
-            if any(_goes_through_time(probe, name) for name in neurons):
-                return Answer(None, "one call of its neurons goes through time")
-            if not leaks(probe, None):
+        if not self.adapters:
+            names = (name for name, _ in changed_attributes(probe) if name in probe.base.events)
+            neurons = [name for name in dict.fromkeys(names) if name]
+            if not neurons:
                 return Answer(None, "it takes the example and keeps no state")
-        calls = [trace.events[name].calls for name in neurons if name in trace.events]
+        calls = [probe.base.events[name].calls for name in neurons if name in probe.base.events]
         if not calls:
             libraries = " and ".join(adapter.name for adapter in self.adapters)
             return Answer(
@@ -133,19 +137,23 @@ class _TimeLoopInference:
             )
         if max(calls) > 1:
             return Answer(None, f"it calls its neurons {max(calls)} times itself")
-        axis = self._time_axis_by_samples(probe, trace)
+        if not self.adapters and any(_goes_through_time(probe, name) for name in neurons):
+            return Answer(None, "one call of its neurons goes through time")
+        if not self.adapters and not leaks(probe, None):
+            return Answer(None, "it takes the example and keeps no state")
+        looped, axis = self.loop_by_convention(), self._time_axis_by_samples(probe)
         if axis is not None and self.accepts(replace(looped, axis=axis), self.reset):
             reason = "neurons compute one time step per call, and the other axis has the known samples"
             return Answer(replace(looped, axis=axis), reason)
         raise ValueError(self._question_about_steps(looped))
 
-    def _time_axis_by_samples(self, probe: Probe, trace: Pass) -> int | None:
+    def _time_axis_by_samples(self, probe: Probe) -> int | None:
         """Return the axis that is not the known batch axis, if perturbing a step there changes this step alone."""
         if self.batch_axis != "auto":
             axes = [axis for axis in (0, 1) if 1 - axis == self.batch_axis]
         else:
             axes = [axis for axis in (0, 1) if len(self.shape) > 1 and self.shape[1 - axis] == self.samples]
-        if len(self.shape) < 3 or len(axes) != 1 or not _is_independent_along(probe, trace, axes[0]):
+        if len(self.shape) < 3 or len(axes) != 1 or not _is_independent_along(probe, axes[0]):
             return None
         return axes[0]
 
@@ -164,8 +172,9 @@ class _TimeLoopInference:
 
     # The network does not take the example as a whole
 
-    def after_refused_call(self, looped: TimeLoop, error: Exception) -> tuple[Answer[TimeLoop | None], Reset | None]:
+    def after_refused_call(self, error: Exception) -> tuple[Answer[TimeLoop | None], Reset | None]:
         """Return the answer, and a reset that the call needs, for a network that raised ``error`` on the example."""
+        looped = self.loop_by_convention()
         stepwise = bool(self.single_step_neurons()) or looped.carry
         resets = [self.reset, *(method for method, _ in reset_methods(self.network))]
         for reset in resets if len(self.shape) > 2 else ():
@@ -217,7 +226,7 @@ class _TimeLoopInference:
         def call_first_step(module: nn.Module, batch: Tensor, *args: Any, **kwargs: Any) -> Any:
             return module(batch.select(axis, 0), *args, **kwargs)
 
-        return leaks(Probe(self.network, self.example, call_first_step, reset), None)
+        return leaks(self.probe(call_first_step, reset), None)
 
     def _multi_step_call(self, reset: Reset | None) -> str | None:
         """Return the call that switches to multi-step mode, if the network takes the example in that mode."""
@@ -230,13 +239,13 @@ class _TimeLoopInference:
         return None
 
 
-def _is_independent_along(probe: Probe, base: Pass, axis: int) -> bool:
+def _is_independent_along(probe: Probe, axis: int) -> bool:
     """Return whether altering one index of an axis of the example changes the output at this index alone."""
     changed = False
-    for index in (0, primary(probe.example).shape[axis] - 1):
-        after = tensors_of(probe.observe_altered(probe.example, axis, index).output)
-        for path, before in tensors_of(base.output).items():
-            indices = changed_indices(before, after[path]) if path in after else []
+    for index in (0, primary(probe.base.example).shape[axis] - 1):
+        done = probe.altered(axis, index)
+        for path in tensors_of(probe.base.output):
+            indices = probe.changes_of_output(path, done)
             if indices is not None and (len(indices) <= axis or not indices[axis] <= {index}):
                 return False
             changed |= indices is not None
@@ -272,13 +281,9 @@ def _goes_through_time(probe: Probe, name: str) -> bool:
 
 def _is_causal(call: Callable[[Tensor], Tensor | None], batch: Tensor, base: Tensor, axis: int) -> bool:
     last = batch.shape[axis] - 1
-    changed: dict[int, set[int]] = {0: set(), last: set()}
-    for index, indices in changed.items():
-        for offset in (0.3, 1.0, -1.0, 10.0):
-            altered = batch.clone()
-            altered.select(axis, index).add_(offset)
-            output = call(altered)
-            differences = None if output is None else changed_indices(base, output)
-            if differences is not None:
-                indices |= differences[axis]
+    changed: dict[int, set[int]] = {}
+    for index in (0, last):
+        output = call(alter(batch, axis, index, wide=True))
+        differences = None if output is None else changed_indices(base, output)
+        changed[index] = set() if differences is None else differences[axis]
     return changed[last] <= {last} and bool(changed[0] - {0})

@@ -12,13 +12,13 @@ from ..method import Extract, Layout, Reset, Shortcut, Tap, TimeLoop, example_of
 from .adapters import Adapter, adapters_of, library_reset
 from .answer import Answer
 from .candidates import Candidates
-from .infer_batch_axis import FEW_SAMPLES, infer_batch_axis
+from .gradient_paths import GradientPaths
+from .infer_batch_axis import infer_batch_axis
 from .infer_readout import Prediction, infer_readout
 from .infer_reset import changed_attributes, infer_reset
 from .infer_taps import infer_taps, time_lengths
 from .infer_time_loop import Loop, infer_time_loop
-from .perturb import resized
-from .probe import Probe, named_modules
+from .probe import CALL_ERRORS, Probe, named_modules
 
 
 def introspect(
@@ -52,20 +52,43 @@ def introspect(
         (0, 3, [5])
     """
     samples = len(labels) if labels is not None and samples is None else samples
-    call = infer_call(network, example, loop=loop, batch_axis=batch_axis, reset=reset, samples=samples)
+    call = infer_call(network, example, loop=loop, batch_axis=batch_axis, reset=reset, samples=samples, extract=extract)
+    probe = call.probe
+    axis, along = infer_batch_axis(probe, batch_axis=batch_axis, samples=samples)
+    paths = _gradient_paths(probe)
+    trained = probe.base.events
+    if paths is not None:
+        trained = {name: event for name, event in trained.items() if paths.trains(name)} or trained
     libraries = [adapter.name for adapter in call.adapters]
-    candidates = Candidates(network, call.probe.trace.events, call.neurons, libraries).for_taps(taps)
-    axis, passes = infer_batch_axis(
-        call.probe, call.example, batch_axis=batch_axis, extract=extract, samples=samples, candidates=candidates
-    )
-    lengths = time_lengths(passes, [names[0] for names in candidates], call.neurons, call.loop.value, time_axis)
+    candidates = Candidates(network, probe.base.events, trained, call.neurons, libraries).for_taps(taps)
     prediction = infer_readout(
-        passes, readout, labels=labels, num_classes=num_classes, time_lengths=lengths, time_axis=time_axis
+        along,
+        readout,
+        labels=labels,
+        num_classes=num_classes,
+        time_lengths=time_lengths(along, [names[0] for names in candidates], call.neurons, time_axis),
+        time_axis=time_axis,
     )
     tapped = infer_taps(
-        passes, taps, candidates, time_axis=time_axis, channel_axis=channel_axis, readout=prediction.value.readout
+        along,
+        taps,
+        candidates,
+        time_axis=time_axis,
+        channel_axis=channel_axis,
+        extract=extract,
+        readout=prediction.value.readout,
+        paths=paths,
     )
     return call.layout(axis, prediction, tapped)
+
+
+def _gradient_paths(probe: Probe) -> GradientPaths | None:
+    """Return what gradients reach in training mode, None if the network raises an error there."""
+    try:
+        return probe.gradient_paths()
+    except CALL_ERRORS:
+        # Batch norm of a single value, for one. The error returns in training if it is real.
+        return None
 
 
 def describe(
@@ -88,7 +111,7 @@ def describe(
         0
     """
     call = infer_call(network, example, loop=loop, batch_axis="auto", reset=reset, samples=samples)
-    axis, _ = infer_batch_axis(call.probe, call.example, samples=samples)
+    axis, _ = infer_batch_axis(call.probe, samples=samples)
     return call.layout(axis, Answer(Prediction(None, 0), ""), Answer((), ""))
 
 
@@ -120,7 +143,7 @@ class Call:
             return names
         stateful = {name for name, _ in changed_attributes(self.probe) if name}
         modules = dict(named_modules(self.probe.initial))
-        return [name for name in modules if name in stateful and name in self.probe.trace.events]
+        return [name for name in modules if name in stateful and name in self.probe.base.events]
 
     def layout(self, axis: Answer[int], prediction: Answer[Prediction], taps: Answer[tuple[Tap, ...]]) -> Layout:
         """Return the layout made of all answers."""
@@ -170,6 +193,7 @@ def infer_call(
     batch_axis: int | str,
     reset: Reset | str | None,
     samples: int | None,
+    extract: Extract | None = None,
 ) -> Call:
     """Infer how a network is called and reset.
 
@@ -185,14 +209,16 @@ def infer_call(
     # The network may have been called before, so it is reset as far as a reset is known.
     known_reset = library_reset(adapters) if isinstance(reset, str) else reset
     time_loop, probe = infer_time_loop(
-        network, adapters, example, loop=loop, batch_axis=batch_axis, reset=known_reset, samples=samples
+        network,
+        adapters,
+        example,
+        loop=loop,
+        batch_axis=batch_axis,
+        reset=known_reset,
+        samples=samples,
+        extract=extract,
     )
-    if primary(probe.example).shape[0] > 2 * FEW_SAMPLES:
-        # A few samples show as much as many.
-        probe.set_example(resized(probe.example, 0, FEW_SAMPLES))
-    found_reset = infer_reset(probe, adapters, reset)
-    if found_reset.value is not None and found_reset.value is not known_reset:
-        probe.set_initial_state(found_reset.value)
+    found_reset, probe = infer_reset(probe, adapters, reset)
     return Call(network, example, adapters, time_loop, found_reset, probe)
 
 

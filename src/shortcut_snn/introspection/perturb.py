@@ -4,7 +4,7 @@ The length of an axis does not identify it. The batch axis is identified by a pe
 changes, then only the same sample changes along the batch axis of every output.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,14 +14,19 @@ from torch.utils._pytree import tree_map_only
 
 from ..method import primary
 
+Changed = list[set[int]]
+"""For each axis of a tensor, the indices at which it differs from another tensor."""
+FEW_SAMPLES = 4
+"""The number of samples to which large batches are reduced."""
 
-def alter(example: Any, axis: int, sample: int | None, seed: int = 1, wide: bool = False) -> Any:
-    """Return an example with other values in one sample, or in all samples.
+
+def alter(example: Any, axis: int, index: int | None, seed: int = 1, wide: bool = False) -> Any:
+    """Return an example with other values at one index of an axis, or everywhere.
 
     Args:
         example: a batch.
-        axis: its batch axis.
-        sample: index of the sample to alter; None for all.
+        axis: of samples, or of time steps.
+        index: of the sample to alter; None for all.
         seed: of the values.
         wide: draw from a range six times as wide as that of the example, instead of the same range.
 
@@ -36,8 +41,8 @@ def alter(example: Any, axis: int, sample: int | None, seed: int = 1, wide: bool
         if tensor.dim() <= axis or tensor.shape[axis] != length or not tensor.numel():
             return tensor
         other = _other_values(tensor, generator, wide)
-        if sample is not None:
-            selected = torch.arange(length, device=tensor.device) == sample
+        if index is not None:
+            selected = torch.arange(length, device=tensor.device) == index
             other = torch.where(selected.view(-1, *[1] * (tensor.dim() - axis - 1)), other, tensor)
         return other
 
@@ -72,6 +77,22 @@ def resized(example: Any, axis: int, samples: int) -> Any:
     return tree_map_only(Tensor, take, example)
 
 
+def small_examples(example: Any, samples: int | None) -> Iterator[Any]:
+    """Yield the example with a few samples, then with more of its own sizes, and at last as it is.
+
+    The first axis may hold samples or time steps. The second is resized if it is known to hold samples, or if it has
+    the length 1, at which no sample can be told from another.
+    """
+    shape = primary(example).shape
+    first = 3 if shape[0] == 1 else FEW_SAMPLES if shape[0] > 2 * FEW_SAMPLES else shape[0]
+    second = shape[1] if len(shape) > 2 else None
+    if second is not None and (second == 1 or (second == samples != shape[0] and second > 2 * FEW_SAMPLES)):
+        yield resized(resized(example, 0, first), 1, 3 if second == 1 else FEW_SAMPLES)
+    if first != shape[0]:
+        yield resized(example, 0, first)
+    yield example
+
+
 def varied(tensor: Tensor) -> Tensor:
     """Return the tensor, or random numbers of its shape if all its values are equal."""
     if tensor.dim() and tensor.is_floating_point() and tensor.numel() and tensor.min() == tensor.max():
@@ -80,7 +101,7 @@ def varied(tensor: Tensor) -> Tensor:
     return tensor.detach()
 
 
-def changed_indices(before: Tensor, after: Tensor) -> list[set[int]] | None:
+def changed_indices(before: Tensor, after: Tensor) -> Changed | None:
     """Return, for each axis, the indices at which two tensors differ; None if they are equal."""
     if before.shape != after.shape:
         return [set(range(length)) for length in before.shape]
@@ -108,34 +129,24 @@ class BatchAxis:
     merged: Literal["time", "batch"] | None = None
 
 
-def batch_axes(base: Sequence[Tensor], altered: Mapping[int, Sequence[Tensor]], length: int) -> list[BatchAxis] | None:
-    """Return the axes that may hold samples, in a tensor or in those of several calls.
+def batch_axes(shape: Sequence[int], changes: Mapping[int, Changed | None], length: int) -> list[BatchAxis] | None:
+    """Return the axes of a tensor that may hold samples.
 
     Args:
-        base: the tensors for the example.
-        altered: the tensors for the example with one sample altered, by the index of the sample.
+        shape: of the tensor.
+        changes: in passes with one sample altered, by the index of the sample.
         length: number of samples.
 
     Returns:
         None if nothing changed.
     """
-    # For each altered sample and each axis, the indices that changed in any of the calls.
-    changed: dict[int, list[set[int]]] = {}
-    for sample, tensors in altered.items():
-        if len(tensors) != len(base):
-            return []
-        for before, after in zip(base, tensors, strict=True):
-            if not (isinstance(before, Tensor) and isinstance(after, Tensor)) or before.dim() != base[0].dim():
-                return []
-            indices = changed_indices(before, after)
-            if indices is not None:
-                total = changed.setdefault(sample, [set() for _ in indices])
-                for all_indices, new in zip(total, indices, strict=True):
-                    all_indices |= new
+    changed = {sample: axes for sample, axes in changes.items() if axes is not None}
     if not changed:
         return None
+    if any(len(axes) != len(shape) for axes in changed.values()):
+        return []
     fitting = []
-    for axis, size in enumerate(base[0].shape):
+    for axis, size in enumerate(shape):
         if size == length and size > 1 and all(axes[axis] <= {sample} for sample, axes in changed.items()):
             fitting.append(BatchAxis(axis))
         elif size > length > 1 and size % length == 0:

@@ -1,31 +1,42 @@
-"""Probe: forward passes through copies of a network, whose modules are observed by hooks.
+"""Probe: forward passes through copies of a network, and what differs between them.
+
+All questions are answered by the same few passes, each of which is run once, when it is first needed:
+
+* the base pass, of the example with a few samples;
+* passes with one sample, or one time step, of the example altered;
+* two passes in which every layer gives what it gave in the base pass, except for one channel;
+* a pass in training mode, whose graph shows what trains what (:mod:`.gradient_paths`).
 
 Networks often spike too little to show a perturbation: at initialisation, on random inputs, or with a zero-initialised
 norm. The probe therefore scales what layers give, channel by channel, so that neurons after them spike now and then.
-The scaling is learned in a first pass and is the same in all others, so that passes can be compared.
+The scaling is learned in the base pass and is the same in all others, so that passes can be compared.
 """
 
 import copy
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
-from ..method import Reset, call_on, copy_network, evaluation, tensor_in
-from .layers import Gains, has_weights, scaled, unsilence, with_first
-from .perturb import alter, varied
+from ..method import Extract, Reset, call_on, copy_network, evaluation, tensor_in
+from .gradient_paths import GradientPaths
+from .layers import Gains, channel_axis_of, has_weights, scaled, unsilence, with_first
+from .outputs import tensors_of
+from .perturb import Changed, alter, changed_indices, small_examples, varied
 
 Run = Callable[..., Any]
-Edit = Callable[[str, Any], Any]
-"""``(module name, output) -> output``: replaces what a module gives; returns None to leave it."""
+Edit = Callable[[str, nn.Module, Any], Any]
+"""``(name, module, output) -> output``: replaces what a module gives; returns None to leave it."""
 CALL_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError, KeyError)
 """What a network raises that is called with an input of another form than it takes."""
+SEEDS = 3
+"""The number of perturbations to try until one shows in the output."""
 
 
 @dataclass
@@ -52,53 +63,20 @@ class Pass:
     """The record of one forward pass.
 
     Args:
+        example: the batch.
+        network: the copy of the network.
         output: of the network.
         events: by name, of every module that was called, in the order in which the modules ended.
-        kept: by name, copies of the outputs of the modules listened to, call by call.
-        network: the copy of the network.
-        example: the batch.
+        outputs: by name, copies of what each module gave, call by call; of the base pass alone.
+        changes: by name, where what a module gave differs from the base pass, in any call; of the other passes.
     """
 
+    example: Any
+    network: nn.Module
     output: Any = None
     events: dict[str, Event] = field(default_factory=dict)
-    kept: dict[str, list[Any]] = field(default_factory=dict)
-    network: nn.Module = field(default_factory=nn.Module)
-    example: Any = None
-
-
-@dataclass(frozen=True)
-class Injection:
-    """An edit that changes one channel of what a layer gives, by ten times its largest value."""
-
-    layer: str
-    axis: int
-    index: int
-    sign: int
-
-    def __call__(self, name: str, output: Any) -> Any:
-        """Return the changed output of the layer."""
-        tensor = tensor_in(output)
-        if name != self.layer or tensor is None or self.index >= tensor.shape[self.axis]:
-            return None
-        tensor = tensor.clone()
-        tensor.select(self.axis, self.index).add_(self.sign * (10 + 10 * tensor.float().abs().max().item()))
-        return with_first(output, tensor)
-
-
-class Patch:
-    """An edit that replaces the outputs of modules by those of another pass, call by call.
-
-    Args:
-        outputs: the outputs by module.
-    """
-
-    def __init__(self, outputs: Mapping[str, Sequence[Any]]) -> None:
-        self._left = {name: list(calls) for name, calls in outputs.items()}
-
-    def __call__(self, name: str, output: Any) -> Any:
-        """Return the output to use, None where none is left."""
-        calls = self._left.get(name)
-        return tree_map_only(Tensor, torch.clone, calls.pop(0)) if calls else None
+    outputs: dict[str, list[Any]] = field(default_factory=dict)
+    changes: dict[str, Changed] = field(default_factory=dict)
 
 
 class Probe:
@@ -109,23 +87,34 @@ class Probe:
         example: a batch; floating-point tensors of one value are replaced by random ones.
         run: calls the network; None for one call.
         reset: returns the copies to their initial state, if it is known.
+        samples: the number of samples, if it is known.
+        extract: maps a module's output to its features; by default the first tensor in it.
     """
 
-    def __init__(self, network: nn.Module, example: Any, run: Run | None, reset: Reset | None = None) -> None:
-        self.run = run
-        self.example = tree_map_only(Tensor, varied, example)
+    def __init__(
+        self,
+        network: nn.Module,
+        example: Any,
+        run: Run | None,
+        reset: Reset | None = None,
+        *,
+        samples: int | None = None,
+        extract: Extract | None = None,
+    ) -> None:
+        self.run, self.samples, self.extract = run, samples, extract
+        self.full_example = tree_map_only(Tensor, varied, example)
         self.initial = copy_network(network)
         """The network in its initial state, from which every pass takes a copy."""
         if reset is not None:
             reset(self.initial)
-        self._trace: Pass | None = None
-        self.leaks_without_reset: bool | None = None
-        """Whether the output depends on the batch before without a reset, once that is known."""
-        self._gains: Gains | None = None
+        self._base: Pass | None = None
+        self._gains: Gains = {}
+        self._altered: dict[tuple[int, int], Pass] = {}
+        self._channels: list[Pass] = []
         if any(nn.parameter.is_lazy(tensor) for tensor in nn.Module.parameters(self.initial)):
             # A first pass sets the shapes of lazy parameters.
             with _reproducible(self.initial):
-                call_on(self.initial, run, self.example)
+                call_on(self.initial, run, self.full_example)
         for module in nn.Module.modules(self.initial):
             unsilence(module)
 
@@ -135,117 +124,198 @@ class Probe:
         module: nn.Module = copy.deepcopy(self.initial.get_submodule(name), shared)
         return module
 
-    def accepts_example(self) -> bool:
-        """Return whether the network takes the example."""
-        try:
-            self._learn_gains()
-        except CALL_ERRORS:
-            return False
-        return True
+    def with_reset(self, reset: Reset) -> "Probe":
+        """Return a probe that begins all passes from the state that a reset leaves."""
+        return Probe(self.initial, self.full_example, self.run, reset, samples=self.samples, extract=self.extract)
+
+    def features(self, output: Any) -> Any:
+        """Return the tensor in a module's output."""
+        if self.extract is not None:
+            # It is made for the tapped modules, and may fail for others.
+            with suppress(*CALL_ERRORS):
+                return self.extract(output)
+        return tensor_in(output)
+
+    # The passes
 
     @property
-    def trace(self) -> Pass:
-        """The record of a pass of the example."""
-        if self._trace is None:
-            self._trace = self.observe()
-        return self._trace
+    def base(self) -> Pass:
+        """The pass of the example, with few samples if the network takes so few."""
+        if self._base is None:
+            *smaller, full = small_examples(self.full_example, self.samples)
+            for example in smaller:
+                with suppress(*CALL_ERRORS):
+                    self._base = self._base_pass(example)
+                    break
+            else:
+                self._base = self._base_pass(full)
+        return self._base
 
-    def set_initial_state(self, reset: Reset) -> None:
-        """Reset the network from which passes take their copies."""
-        reset(self.initial)
-        self._trace = None
-
-    def set_example(self, example: Any) -> None:
-        """Use another example from now on, if the network takes it."""
+    def accepts_example(self) -> bool:
+        """Return whether the network takes the example."""
         with suppress(*CALL_ERRORS):
-            self._trace = self.observe(example)
-            self.example = example
+            return self.base is not None
+        return False
 
-    def observe(
-        self,
-        example: Any = None,
-        listen: Iterable[str] = (),
-        edit: Edit | None = None,
-        network: nn.Module | None = None,
-    ) -> Pass:
-        """Return the record of a forward pass in evaluation mode.
+    def altered(self, axis: int, index: int) -> Pass:
+        """Return the pass with other values at one index of an axis of the example."""
+        if (axis, index) not in self._altered:
+            for seed in range(SEEDS):
+                done = self._altered[axis, index] = self.observe_altered(axis, index, seed)
+                if self.output_differs(done):
+                    break
+        return self._altered[axis, index]
+
+    def channel_passes(self) -> list[Pass]:
+        """Return two passes in which layers give what they gave in the base pass, except for one channel."""
+        if not self._channels:
+            self._channels = [self.observe(edit=_OneChannel(self.base, later)) for later in (False, True)]
+        return self._channels
+
+    def gradient_paths(self) -> GradientPaths:
+        """Return what gradients reach in a pass in training mode.
+
+        Raises:
+            Exception: the network raises it in training mode.
+        """
+        network = self.fresh()
+        trained = {id(p) for p in nn.Module.parameters(network) if p.requires_grad}
+        recorder = _GraphRecorder(self._gains, Pass(self.base.example, network), GradientPaths(trained), self.features)
+        with _all_require_gradients(network):
+            recorder.paths.set_output(self._record(recorder, training=True).output)
+        return recorder.paths
+
+    def observe(self, example: Any = None, *, edit: Edit | None = None, network: nn.Module | None = None) -> Pass:
+        """Return the record of a pass in evaluation mode, compared with the base pass.
 
         Args:
-            example: a batch; by default the probe's.
-            listen: names of modules whose outputs are kept.
+            example: a batch; by default that of the base pass.
             edit: changes outputs of modules.
             network: the copy to use; by default a fresh one.
         """
-        recorder = _Recorder(self._learn_gains(), listen, edit)
-        return self._record(recorder, example, network)
+        base = self.base
+        record = Pass(base.example if example is None else example, self.fresh() if network is None else network)
+        return self._record(_Comparison(self._gains, record, base, edit, self.features))
 
-    def observe_training(self, example: Any, listen: Iterable[str]) -> Pass:
-        """Return the record of a forward pass in training mode, with gradients of the example and all parameters."""
-        recorder = _Recorder(self._learn_gains(), listen, None)
-        return self._record(recorder, example, None, training=True)
-
-    def observe_altered(
-        self,
-        example: Any,
-        axis: int,
-        sample: int | None,
-        listen: Iterable[str] = (),
-        seed: int = 0,
-        network: nn.Module | None = None,
-    ) -> Pass:
-        """Return the record of a pass in which one sample, or all, have values of a wide range (see :func:`alter`)."""
+    def observe_altered(self, axis: int, index: int | None, seed: int = 0, network: nn.Module | None = None) -> Pass:
+        """Return a pass in which one index of an axis, or all, have values of a wide range (see :func:`alter`)."""
+        example = self.base.example
         try:
             # A wide range shows more, but an embedding, for one, may refuse it.
-            return self.observe(alter(example, axis, sample, seed, wide=True), listen, network=network)
+            return self.observe(alter(example, axis, index, seed, wide=True), network=network)
         except CALL_ERRORS:
-            return self.observe(alter(example, axis, sample, seed), listen, network=network)
+            return self.observe(alter(example, axis, index, seed), network=network)
 
-    def fingerprint(self, network: nn.Module) -> list[tuple[Any, ...]]:
-        """Return a few numbers for each call of each module in a pass through ``network``, to compare passes by."""
-        recorder = _Recorder(self._learn_gains(), (), None, checksums=[])
-        output = self._record(recorder, None, network).output
-        assert recorder.checksums is not None
-        return recorder.checksums + [("", *_checksum(leaf)) for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+    def _base_pass(self, example: Any) -> Pass:
+        gains: Gains = {}
+        recorder = _Keeper(gains, Pass(example, self.fresh()), learn=True)
+        done = self._record(recorder)
+        if recorder.learned_late:
+            # The calls before were not scaled.
+            done = self._record(_Keeper(gains, Pass(example, self.fresh())))
+        self._gains = gains
+        return done
 
-    def _learn_gains(self) -> Gains:
-        """Return the scaling of layers, learned in a pass of its own at first."""
-        if self._gains is None:
-            gains: Gains = {}
-            self._record(_Recorder(gains, (), None, learn=True), None, None)
-            self._gains = gains
-        return self._gains
-
-    def _record(self, recorder: "_Recorder", example: Any, network: nn.Module | None, training: bool = False) -> Pass:
-        network = self.fresh() if network is None else network
+    def _record(self, recorder: "_Recorder", training: bool = False) -> Pass:
+        done = recorder.done
         # Every pass draws the same random numbers, also from generators in the network.
-        for module in nn.Module.modules(network):
+        for module in nn.Module.modules(done.network):
             for value in vars(module).values():
                 if isinstance(value, torch.Generator):
                     value.manual_seed(0)
-        example = self.example if example is None else example
-        recorder.done.network, recorder.done.example = network, example
-        with recorder.listening(network), _reproducible(network, training):
+        with recorder.listening(done.network), _reproducible(done.network, training):
             if training:
-                with _all_require_gradients(network):
-                    recorder.done.output = call_on(network, self.run, tree_map_only(Tensor, _requiring, example))
+                with torch.enable_grad():
+                    done.output = call_on(done.network, self.run, tree_map_only(Tensor, _requiring, done.example))
             else:
-                recorder.done.output = call_on(network, self.run, example)
-        return recorder.done
+                done.output = call_on(done.network, self.run, done.example)
+        return done
+
+    # Comparisons
+
+    def changes_of_output(self, path: Any, done: Pass) -> Changed | None:
+        """Return where a tensor of the output differs from the base pass; None if it does not."""
+        before, after = tensors_of(self.base.output)[path], tensors_of(done.output).get(path)
+        return changed_indices(before, after) if after is not None else [set(range(size)) for size in before.shape]
+
+    def output_differs(self, done: Pass) -> bool:
+        """Return whether any tensor of the output differs from the base pass."""
+        tensors = tensors_of(self.base.output)
+        # A tensor of one axis may be a statistic of the whole batch.
+        wide = [path for path, tensor in tensors.items() if tensor.dim() > 1] or list(tensors)
+        return any(self.changes_of_output(path, done) is not None for path in wide)
+
+    def differs(self, done: Pass) -> bool:
+        """Return whether anything in a pass differs from the base pass."""
+        calls = {name: event.calls for name, event in done.events.items()}
+        if bool(done.changes) or calls != {name: event.calls for name, event in self.base.events.items()}:
+            return True
+        return any(self.changes_of_output(path, done) is not None for path in tensors_of(self.base.output))
+
+
+class Replay:
+    """An edit that replaces the outputs of modules by those of another pass, call by call.
+
+    Args:
+        outputs: the outputs by module.
+    """
+
+    def __init__(self, outputs: Mapping[str, Sequence[Any]]) -> None:
+        self._left = {name: list(calls) for name, calls in outputs.items()}
+
+    def __call__(self, name: str, module: nn.Module, output: Any) -> Any:
+        """Return the output to use, None where none is left."""
+        calls = self._left.get(name)
+        return tree_map_only(Tensor, torch.clone, calls.pop(0)) if calls else None
+
+
+class _OneChannel(Replay):
+    """An edit by which every layer gives what it gave in the base pass, except for one channel.
+
+    Layers mix channels. As no layer hears of the others' changes, each module shows those of the layers just before it.
+
+    Args:
+        base: the base pass.
+        later: change a channel of the second half, not the first channel. The two are different channels of the
+            features also where a layer gives several gates or sub-pixels side by side.
+    """
+
+    def __init__(self, base: Pass, later: bool) -> None:
+        super().__init__(base.outputs)
+        self.later = later
+
+    def __call__(self, name: str, module: nn.Module, output: Any) -> Any:
+        """Return the changed output of the layer."""
+        tensor = tensor_in(output)
+        axis = None if tensor is None else channel_axis_of(module, tensor.dim())
+        replayed = None if axis is None else super().__call__(name, module, output)
+        tensor = tensor_in(replayed)
+        if replayed is None or tensor is None or axis is None or tensor.dim() < 2:
+            return None
+        width = tensor.shape[axis]
+        if width > 1:
+            channel = tensor.select(axis, min(width // 2 + 1, width - 1) if self.later else 0)
+            # Far up in one row and far down in the next, since a neuron may fire already, or be silent anyway.
+            signs = 1 - 2 * (torch.arange(len(channel), device=channel.device) % 2)
+            far = 10 + 10 * tensor.float().abs().max().item()
+            channel += (far * signs).view(-1, *[1] * (channel.dim() - 1)).to(channel.dtype)
+        return with_first(replayed, tensor)
 
 
 class _Recorder:
-    """The hooks of one pass: they scale and edit outputs, and record events, outputs and checksums."""
+    """The hooks of one pass: they scale and edit outputs, and record the events.
 
-    def __init__(
-        self,
-        gains: Gains,
-        listen: Iterable[str],
-        edit: Edit | None,
-        learn: bool = False,
-        checksums: list[tuple[Any, ...]] | None = None,
-    ) -> None:
-        self.gains, self.edit, self.learn, self.checksums = gains, edit, learn, checksums
-        self.done = Pass(kept={name: [] for name in listen})
+    Args:
+        gains: the scaling of layers.
+        done: the record to fill.
+        edit: changes outputs of modules.
+        learn: whether to learn the scaling.
+    """
+
+    def __init__(self, gains: Gains, done: Pass, edit: Edit | None = None, learn: bool = False) -> None:
+        self.gains, self.done, self.edit, self.learn = gains, done, edit, learn
+        self.learned_late = False
+        """Whether the scaling of a layer was learned in a call of it that was not the first."""
         self._clock = 0
         self._begun: dict[str, int] = {}
 
@@ -272,15 +342,18 @@ class _Recorder:
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
             original = output
             if has_weights(module):
+                known = len(self.gains)
                 output = scaled(name, module, output, self.gains, self.learn)
-            edited = None if self.edit is None else self.edit(name, output)
+                self.learned_late |= len(self.gains) > known and name in self.done.events
+            edited = None if self.edit is None else self.edit(name, module, output)
             output = output if edited is None else edited
-            self._note(name, output)
+            self._count(name, output)
+            self.keep(name, output)
             return None if output is original else output
 
         return hook
 
-    def _note(self, name: str, output: Any) -> None:
+    def _count(self, name: str, output: Any) -> None:
         tensor = tensor_in(output)
         shape = None if tensor is None else tuple(tensor.shape)
         event = self.done.events.get(name)
@@ -290,23 +363,51 @@ class _Recorder:
             event.calls += 1
             event.same_shape = event.same_shape and event.shape == shape
         self._clock += 1
-        if name in self.done.kept:
-            self.done.kept[name].append(tree_map_only(Tensor, torch.clone, output))
-        if self.checksums is not None and tensor is not None:
-            self.checksums.append((name, *_checksum(tensor)))
+
+    def keep(self, name: str, output: Any) -> None:
+        """Keep what is needed of a module's output."""
+
+
+class _Keeper(_Recorder):
+    """Keeps copies of all outputs."""
+
+    def keep(self, name: str, output: Any) -> None:
+        self.done.outputs.setdefault(name, []).append(tree_map_only(Tensor, torch.clone, output))
+
+
+class _Comparison(_Recorder):
+    """Keeps where outputs differ from those of the base pass."""
+
+    def __init__(self, gains: Gains, done: Pass, base: Pass, edit: Edit | None, features: Callable[[Any], Any]) -> None:
+        super().__init__(gains, done, edit)
+        self.base, self.features = base, features
+
+    def keep(self, name: str, output: Any) -> None:
+        calls, call = self.base.outputs.get(name, []), self.done.events[name].calls - 1
+        before, after = self.features(calls[call]) if call < len(calls) else None, self.features(output)
+        if not isinstance(before, Tensor) or not isinstance(after, Tensor):
+            return
+        changed = changed_indices(before, after)
+        if changed is not None:
+            total = self.done.changes.setdefault(name, [set() for _ in changed])
+            for indices, new in zip(total, changed, strict=False):
+                indices |= new
+
+
+class _GraphRecorder(_Recorder):
+    """Keeps the nodes of the autograd graph at which modules end."""
+
+    def __init__(self, gains: Gains, done: Pass, paths: GradientPaths, features: Callable[[Any], Any]) -> None:
+        super().__init__(gains, done)
+        self.paths, self.features = paths, features
+
+    def keep(self, name: str, output: Any) -> None:
+        self.paths.add(name, output, self.features(output))
 
 
 def named_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield modules by name, also for a class that overrides ``named_modules``."""
     yield from nn.Module.named_modules(network)
-
-
-def _checksum(tensor: Tensor) -> tuple[Any, ...]:
-    if tensor.is_sparse or tensor.is_quantized or tensor.is_complex():
-        return (tuple(tensor.shape),)
-    flat = tensor.detach().double().flatten().nan_to_num()
-    weights = torch.linspace(1, 2, max(flat.numel(), 1), dtype=torch.float64, device=flat.device)[: flat.numel()]
-    return (tuple(tensor.shape), flat.sum().item(), (flat * weights).sum().item())
 
 
 def _requiring(tensor: Tensor) -> Tensor:
@@ -316,13 +417,12 @@ def _requiring(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def _all_require_gradients(network: nn.Module) -> Iterator[None]:
-    """Enable gradients, also of frozen parameters."""
+    """Let frozen parameters require gradients too, as they may be trained later."""
     frozen = [p for p in nn.Module.parameters(network) if not p.requires_grad and p.is_floating_point()]
     try:
         for parameter in frozen:
             parameter.requires_grad_()
-        with torch.enable_grad():
-            yield
+        yield
     finally:
         for parameter in frozen:
             parameter.requires_grad_(False)

@@ -1,0 +1,72 @@
+"""Gradient paths: which parameters a module's output depends on, read from the autograd graph of one pass."""
+
+from collections.abc import Collection, Iterable
+from functools import cache
+from typing import Any
+
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+
+class GradientPaths:
+    """The autograd graph of a pass in training mode, and the nodes at which modules end.
+
+    Args:
+        trained: the ids of the parameters that are trained.
+    """
+
+    def __init__(self, trained: Collection[int]) -> None:
+        self.trained = trained
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        """By module, the shape of its features in the first call."""
+        self.output: Any = None
+        self._features: dict[str, list[Any]] = {}
+        self._ends: dict[str, list[Any]] = {}
+        self._leaves_of = cache(lambda name: _leaves(self._features.get(name, [])))
+
+    def add(self, name: str, output: Any, features: Any) -> None:
+        """Add a call of a module. A later operation in place gives the tensor another node, so nodes are kept."""
+        if isinstance(features, Tensor):
+            self.shapes.setdefault(name, tuple(features.shape))
+            self._features.setdefault(name, []).extend(_nodes(features))
+        self._ends.setdefault(name, []).extend(_nodes(output))
+
+    def set_output(self, output: Any) -> None:
+        """Add the output of the network."""
+        self.output = output
+
+    def passes_gradients(self, name: str) -> bool:
+        """Return whether a gradient comes from a module's output to a parameter or to the input."""
+        return bool(self._leaves_of(name))
+
+    def trains(self, name: str) -> bool:
+        """Return whether a gradient comes from a module's output to a parameter that is trained."""
+        return any(id(leaf.variable) in self.trained for leaf in self._leaves_of(name))
+
+    def share_of_output(self, name: str, output: Any) -> float:
+        """Return the share of the parameters before a module that the output depends on through this module alone.
+
+        It is 1 on the trunk of a network, and less alongside a shortcut connection.
+        """
+        before = self._leaves_of(name)
+        around = _leaves(_nodes(output), blocked=set(self._ends.get(name, [])))
+        return 1 - len(before & around) / len(before) if before else 0.0
+
+
+def _nodes(output: Any) -> list[Any]:
+    tensors = (leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
+    return [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
+
+
+def _leaves(nodes: Iterable[Any], blocked: Collection[Any] = ()) -> set[Any]:
+    """Return the nodes of parameters and inputs that lead to some nodes, without passing through blocked ones."""
+    found, seen, left = set[Any](), set(blocked), list(nodes)
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.add(node)
+        left.extend(earlier for earlier, _ in node.next_functions)
+    return found
