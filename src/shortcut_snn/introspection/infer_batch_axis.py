@@ -89,7 +89,7 @@ class Samples:
         return False
 
     def total_steps(self, rows: int) -> int:
-        """Return T of a first axis of so many time steps and samples, for the example in full size."""
+        """Return T of a first axis of ``T * N`` rows, for the example in full size."""
         steps = rows // self.length
         time = 1 - self.axis
         full, small = primary(self.probe.full_example).shape, primary(self.probe.base.example).shape

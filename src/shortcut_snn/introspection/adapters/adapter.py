@@ -14,6 +14,7 @@ class Adapter:
 
     Args:
         name: of the library, as its authors write it.
+        package: its name in Python.
         is_neuron: whether a module is one of its spiking neurons.
         is_single_step: whether a neuron computes one time step per call, not a whole sequence.
         reset: returns a network's neurons to their initial state; None if they keep no state between calls.
@@ -28,6 +29,7 @@ class Adapter:
     """
 
     name: str
+    package: str
     is_neuron: Callable[[nn.Module], bool]
     is_single_step: Callable[[nn.Module], bool]
     reset: Reset | None
@@ -39,6 +41,10 @@ class Adapter:
         """Return a network's spiking neurons of this library by name, in the order of the network."""
         # Not the network's own named_modules, which some classes override.
         return {name: module for name, module in nn.Module.named_modules(network) if self.is_neuron(module)}
+
+    def resets(self, neuron: nn.Module) -> bool:
+        """Return whether the library's reset is known to suffice: a subclass elsewhere may keep more state."""
+        return self.reset is not None and type(neuron).__module__.partition(".")[0] == self.package
 
 
 def is_from(module: nn.Module, package: str) -> bool:

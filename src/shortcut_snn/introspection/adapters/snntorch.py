@@ -32,6 +32,7 @@ def _reset(network: nn.Module) -> None:
 
 SNNTORCH = Adapter(
     "snnTorch",
+    "snntorch",
     is_neuron=_is_neuron,
     is_single_step=lambda neuron: hasattr(neuron, "reset_mem"),
     reset=_reset,

@@ -23,6 +23,7 @@ def _set_multi_step(network: nn.Module) -> None:
 
 SPIKINGJELLY = Adapter(
     "SpikingJelly",
+    "spikingjelly",
     is_neuron=lambda module: is_from(module, "spikingjelly.activation_based.neuron"),
     is_single_step=lambda neuron: getattr(neuron, "step_mode", "m") == "s",
     reset=_reset,
@@ -32,6 +33,7 @@ SPIKINGJELLY = Adapter(
 )
 CLOCK_DRIVEN = Adapter(
     "SpikingJelly (clock_driven)",
+    "spikingjelly",
     is_neuron=lambda module: is_from(module, "spikingjelly.clock_driven.neuron"),
     is_single_step=lambda neuron: not type(neuron).__name__.startswith("MultiStep"),
     reset=_reset,
