@@ -57,8 +57,9 @@ def infer_reset(probe: Probe, adapters: list[Adapter], reset: Reset | str | None
         return Answer(reset, "your reset=..."), probe
     of_library = library_reset(adapters)
     libraries = " and ".join(adapter.name for adapter in adapters if adapter.reset is not None)
-    neurons = {name for adapter in adapters for name in adapter.neurons(probe.initial)}
-    if all(name in neurons for name, _ in changed_attributes(probe)) or not leaks(probe, of_library):
+    changed = {probe.initial.get_submodule(name) for name, _ in changed_attributes(probe)}
+    of_libraries = all(any(adapter.resets(module) for adapter in adapters) for module in changed)
+    if of_libraries or not leaks(probe, of_library):
         return Answer(of_library, f"{libraries}'s own" if libraries else "no state outlives a forward pass"), probe
     for method, reason in reset_methods(probe.initial):
         candidate = _after(of_library, method)

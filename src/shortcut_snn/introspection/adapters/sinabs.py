@@ -24,6 +24,7 @@ def _reset(network: nn.Module) -> None:
 
 SINABS = Adapter(
     "sinabs",
+    "sinabs",
     is_neuron=lambda module: _is_stateful(module) and not type(module).__name__.startswith("ExpLeak"),
     is_single_step=lambda neuron: False,
     reset=_reset,
