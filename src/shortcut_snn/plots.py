@@ -1,7 +1,7 @@
 """Draw runs, gradients, energy and comparisons with matplotlib, as PNG or SVG by the name of the file."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from torch import Tensor
 
 from .energy import EnergyReport
@@ -204,6 +204,62 @@ def comparison(
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set(xlabel=label, title="mean with 95 % interval; each run a stroke")
     axes.grid(alpha=0.3, axis="x")
+    save_figure(figure, path)
+
+
+def scores(
+    values: Mapping[str, Sequence[Any]],
+    scores: Sequence[float],
+    finished: Sequence[bool],
+    path: Path,
+    label: str,
+    logarithmic: Collection[str] = (),
+) -> None:
+    """Draw the metric of the trials of a search against each of their values.
+
+    Args:
+        values: by entry, the value of each trial; other values than numbers are categories.
+        scores: the metric of each trial.
+        finished: whether each trial was trained to its end; the others are grey.
+        path: the file to write.
+        label: the metric in words.
+        logarithmic: the entries that have a logarithmic axis.
+    """
+    columns = min(len(values), 3)
+    height = math.ceil(len(values) / columns)
+    figure = new_figure(3.6 * columns, 3.2 * height)
+    colours = [COLOURS[0] if each else "0.7" for each in finished]
+    for number, (entry, xs) in enumerate(values.items(), 1):
+        axes = figure.add_subplot(height, columns, number)
+        is_number = all(isinstance(x, int | float) and not isinstance(x, bool) for x in xs)
+        axes.scatter(xs if is_number else list(map(str, xs)), scores, c=colours, s=18)
+        if entry in logarithmic:
+            axes.set_xscale("log")
+            # Labels between powers of ten overlap.
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        elif is_number:
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=all(isinstance(x, int) for x in xs)))
+        axes.set(xlabel=entry, ylabel=label if number % columns == 1 or columns == 1 else "")
+        finish_axes(axes)
+    save_figure(figure, path)
+
+
+def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str], path: Path) -> None:
+    """Draw a confusion matrix: the number of samples of each class (row) that were predicted as each class (column)."""
+    matrix = np.array(counts)
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    size = len(classes)
+    figure = new_figure(3.0 + 0.36 * size, 2.2 + 0.32 * size)
+    axes = figure.subplots()
+    image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
+    for (row, column), count in np.ndenumerate(matrix):
+        if count:
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize="small")
+    axes.set_xticks(range(size), classes, rotation=90)
+    axes.set_yticks(range(size), classes)
+    axes.set(xlabel="predicted class", ylabel="class")
+    figure.colorbar(image, label="share of the class, %")
     save_figure(figure, path)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shortcut_snn.cli._launchers import Local
+from shortcut_snn.cli._executors import Local
 from shortcut_snn.files import write_csv
 from shortcut_snn.recipes import Recipe, recipe_of, write_recipe
 
@@ -70,10 +70,10 @@ class FakeRuns:
         self.accuracy = accuracy
         self.trained: list[tuple[str, Recipe]] = []
         self.imports: list[dict[str, Any]] = []
-        monkeypatch.setattr(Local, "start", self._start)
-        monkeypatch.setattr("shortcut_snn.cli._scheduler.POLL_SECONDS", 0)
+        monkeypatch.setattr(Local, "submit", self._submit)
+        monkeypatch.setattr("shortcut_snn.cli._run_pool.POLL_SECONDS", 0)
 
-    def _start(self, arguments: Sequence[str], log: Path) -> FakeJob:
+    def _submit(self, arguments: Sequence[str], log: Path) -> FakeJob:
         words = dict(pairwise(arguments))
         recipe, folder = recipe_of(words["--config"]), Path(words["--out"])
         self.trained.append((folder.name, recipe))

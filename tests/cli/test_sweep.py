@@ -1,6 +1,5 @@
 """Searches: the search space, what is refused before any run, pruning, and a search that is killed and continued."""
 
-import re
 import shlex
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from .fake_runs import FakeRuns, table
 
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed (extra sweep)")
 
-from shortcut_snn.cli.sweep import results  # noqa: E402
 from shortcut_snn.cli.sweep.space import entries_at, is_near_end, point_of, read_space  # noqa: E402
 
 SMALL = ["--data.train_limit", "60", "--data.test_limit", "30", "--data.batch_size", "50", "--training.threads", "1"]
@@ -41,7 +39,6 @@ def space(tmp_path, text):
         ("optimizer.kind: {choices: [adamw, sgdd]}", "sgdd"),
         ("training.seed: {low: 0, high: 9}", "training.seed"),
         ("data: {choices: [{validation: 0.1}, {validation: 0.5}]}", "data.validation"),
-        ("method: {choices: [{branches: null}]}\nmethod.branches.by: {choices: [step]}", "method.branches.by"),
         ("neuron.surrogate.kind: {choices: [triangle, atan]}\nneuron.surrogate.width: {low: 1, high: 4}", "atan"),
         ("[1", "YAML"),
         ("", "search space"),
@@ -60,9 +57,6 @@ def test_a_wrong_space_is_refused_before_any_run(tmp_path, capsys, text, keyword
     ("words", "keyword"),
     [
         (["--sampler", "tp"], "tpe"),
-        (["--sampler", "tpe n_startup_trial=3"], "n_startup_trial"),
-        (["--sampler", "random seed=5"], "seed"),
-        (["--pruner", "median n_startup_trials=-1"], "n_startup_trials"),
         (["--space", "nowhere.yaml"], "nowhere.yaml"),
         (["--data.validation", "0"], "--data.validation 0.1"),
     ],
@@ -118,12 +112,6 @@ def test_values_near_an_end_of_their_range(tmp_path):
 
 
 @pytest.fixture
-def no_figures(monkeypatch):
-    """Optuna's figures take longer than the rest."""
-    monkeypatch.setattr(results, "_pictures", lambda search: [])
-
-
-@pytest.fixture
 def runs(monkeypatch):
     """Runs with a validation accuracy that is their learning rate."""
     return FakeRuns(monkeypatch, lambda recipe: recipe.optimizer.lr)
@@ -136,7 +124,7 @@ def search(tmp_path, *words, count=12, lr="{low: 0.1, high: 0.9}"):
 
 
 def test_trials_are_pruned_and_the_best_is_reported(tmp_path, runs, capsys):
-    assert search(tmp_path, "--pruner", "median n_startup_trials=4") == 0
+    assert search(tmp_path) == 0
     output = capsys.readouterr().out
     rows = table(tmp_path / "s" / "trials.csv")
     assert {row["state"] for row in rows} == {"complete", "pruned"}
@@ -146,19 +134,18 @@ def test_trials_are_pruned_and_the_best_is_reported(tmp_path, runs, capsys):
     assert f"Trial {best['trial']} is best" in output
     assert recipe_of(tmp_path / "s" / "best.yaml").optimizer.lr == float(best["optimizer.lr"])
     page = (tmp_path / "s" / "sweep.html").read_text()
-    assert int(re.search(r"optimizer\.lr mattered most: it explains (\d+) %", page)[1]) > 80
-    assert page.count('<img src="data:image/svg+xml;base64,') == 4
+    assert page.count('<img src="data:image/svg+xml;base64,') == 1
     (line,) = [line for line in output.splitlines() if line.startswith("train the best: shortcut-snn ")]
     assert main([*shlex.split(line)[4:], "--print-recipe"]) == 0
 
 
-def test_a_continued_search_draws_what_an_uninterrupted_one_would(tmp_path, runs, capsys, no_figures):
+def test_a_continued_search_draws_what_an_uninterrupted_one_would(tmp_path, runs, capsys):
     (tmp_path / "once").mkdir()
-    words = ["--sampler", "tpe n_startup_trials=2"]
-    assert search(tmp_path / "once", *words, count=5) == 0
-    for count, trained in ((2, 2), (5, 3), (5, 0)):
+    assert search(tmp_path / "once", "--pruner", "none", count=12) == 0
+    # TPE draws its first ten trials at random.
+    for count, trained in ((3, 3), (12, 9), (12, 0)):
         runs.trained.clear()
-        assert search(tmp_path, *words, count=count) == 0
+        assert search(tmp_path, "--pruner", "none", count=count) == 0
         assert len(runs.trained) == trained
     assert table(tmp_path / "s" / "trials.csv") == table(tmp_path / "once" / "s" / "trials.csv")
     capsys.readouterr()
@@ -172,7 +159,7 @@ def test_a_continued_search_draws_what_an_uninterrupted_one_would(tmp_path, runs
     assert "study.db" in capsys.readouterr().err
 
 
-def test_a_failing_trial_is_not_chosen(tmp_path, monkeypatch, capsys, no_figures):
+def test_a_failing_trial_is_not_chosen(tmp_path, monkeypatch, capsys):
     FakeRuns(monkeypatch, lambda recipe: recipe.optimizer.lr if recipe.optimizer.lr < 0.5 else None)
     assert search(tmp_path, count=6) == 0
     assert {row["state"] for row in table(tmp_path / "s" / "trials.csv")} == {"complete", "fail"}
@@ -180,14 +167,15 @@ def test_a_failing_trial_is_not_chosen(tmp_path, monkeypatch, capsys, no_figures
     assert "FAILED trial" in capsys.readouterr().out
 
 
-def test_a_search_ends_if_its_first_trials_fail(tmp_path, monkeypatch, capsys, no_figures):
-    runs = FakeRuns(monkeypatch, lambda recipe: None)
-    assert search(tmp_path, count=40) == 1
-    assert len(runs.trained) == 3
-    assert "the loss is NaN" in capsys.readouterr().err
+def test_a_search_without_a_finished_trial_says_why(tmp_path, monkeypatch, capsys):
+    FakeRuns(monkeypatch, lambda recipe: None)
+    assert search(tmp_path, count=2) == 1
+    streams = capsys.readouterr()
+    assert "the loss is NaN" in streams.out
+    assert "no trial has finished" in streams.err
 
 
-def test_a_changed_import_is_reported(tmp_path, runs, capsys, no_figures):
+def test_a_changed_import_is_reported(tmp_path, runs, capsys):
     mine = tmp_path / "mine.py"
     mine.write_text("a = 1")
     runs.imports = [{"name": str(mine), "sha256": "another"}]

@@ -1,22 +1,16 @@
 """Python child processes that save and stop when the process that started them asks, or dies."""
 
 import os
-import platform
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 PARENT = "SHORTCUT_SNN_PARENT_FD"
 ERROR = "shortcut-snn: error: "
-SAVE_SECONDS = 60.0
-"""How long a run may take to save its last step when it is asked to stop."""
 
 
 class ChildProcess:
@@ -62,76 +56,6 @@ class ChildProcess:
     def kill(self) -> None:
         """Send SIGKILL."""
         self._process.kill()
-
-
-@dataclass
-class RemoteCommand:
-    """Run a child process on the machine where this object is called.
-
-    Args:
-        arguments: Python's.
-        log: the file to which the output is appended.
-        folder: the working directory.
-        threads: CPU threads.
-    """
-
-    arguments: tuple[str, ...]
-    log: str
-    folder: str
-    threads: int
-
-    def __call__(self) -> int:
-        """Return the exit status of the command.
-
-        Raises:
-            FileNotFoundError: this machine does not see the folders.
-        """
-        log = Path(self.log)
-        if not (Path(self.folder).is_dir() and log.parent.is_dir()):
-            raise FileNotFoundError(
-                f"{platform.node()} does not see {self.folder} and {log.parent}: use a disk that all machines share"
-            )
-        _wait_for_lock(log.with_suffix(""))
-        self._child = ChildProcess(self.arguments, log, self.threads, self.folder)
-        try:
-            while (status := self._child.poll()) is None:
-                time.sleep(0.2)
-        except BaseException:
-            # Ray and submitit's local executor cancel with KeyboardInterrupt.
-            self._save()
-            raise
-        return status
-
-    def checkpoint(self) -> Any:
-        """Save before the job's time is up, and return the command that resumes it; submitit calls this."""
-        from submitit.helpers import DelayedSubmission
-
-        if hasattr(self, "_child"):
-            self._save()
-        return DelayedSubmission(RemoteCommand(self.arguments, self.log, self.folder, self.threads))
-
-    def _save(self) -> None:
-        self._child.stop()
-        # Bounded: a signal handler may have interrupted poll() in the main thread, which then holds the lock it needs.
-        deadline = time.monotonic() + SAVE_SECONDS
-        while self._child.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.2)
-
-
-def _wait_for_lock(folder: Path) -> None:
-    """Wait while the process of a lost worker still saves the run in a folder."""
-    if not folder.is_dir():
-        return
-    # Imported here: it takes seconds, and most runs are new.
-    from ..training import RunFolder
-
-    deadline = time.monotonic() + SAVE_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            with RunFolder(folder).locked():
-                return
-        except ValueError:
-            time.sleep(0.2)
 
 
 def follow_parent() -> None:

@@ -48,13 +48,12 @@ def _predict(parser: argparse.ArgumentParser) -> None:
 def _launcher(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     parser.add_argument(
-        "--launcher", default="local", choices=["local", "slurm", "ray"],
-        help="where runs execute: on this machine, in jobs of SLURM (submitit), or in a Ray cluster",
+        "--launcher", default="local", choices=["local", "slurm"],
+        help="where runs execute: on this machine, or in jobs of SLURM (submitit)",
     )  # fmt: skip
     parser.add_argument(
         "--launch", action="append", default=[], metavar="KEY=VALUE",
-        help="an option of the launcher, repeatable; slurm: submitit's, as in timeout_min=240; ray: address, num_cpus, "
-        "num_gpus, memory, resources",
+        help="an option of submitit's executor, as in timeout_min=240; repeatable",
     )  # fmt: skip
 
 
@@ -87,14 +86,10 @@ def _sweep(parser: argparse.ArgumentParser) -> None:
         "step: 2} or {choices: [a, b]}",
     )  # fmt: skip
     parser.add_argument("--trials", type=int, default=40, help="trials in all, with earlier ones")
+    parser.add_argument("--sampler", default="tpe", choices=["tpe", "gp", "random"], help="Optuna's sampler")
     parser.add_argument(
-        "--sampler", default="tpe", metavar="NAME",
-        help="Optuna's sampler, optionally with options, as in 'tpe n_startup_trials=5': tpe, gp, random, qmc",
-    )  # fmt: skip
-    parser.add_argument(
-        "--pruner", default="median", metavar="NAME",
-        help="Optuna's pruner, as in 'median n_warmup_steps=3': median, percentile, successive_halving, hyperband, "
-        "threshold, none",
+        "--pruner", default="median", choices=["median", "hyperband", "none"],
+        help="Optuna's pruner, which stops unpromising trials after an epoch",
     )  # fmt: skip
     _launcher(parser)
 

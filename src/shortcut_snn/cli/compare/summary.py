@@ -1,132 +1,174 @@
-"""Write the tables and the figure of a comparison."""
+"""The results of a comparison, and the tables and the figure made of them."""
 
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from ... import plots
 from ...diagnosis import geometric_mean, mean_interval
-from ...files import write_csv, write_text
-from ...training import COLUMN_TITLES, Metric, column_title, flatten_entries, format_value, markdown_table
-from .planning import Variant
+from ...files import read_json, write_csv, write_text
+from ...training import (
+    COLUMN_TITLES,
+    Metric,
+    RunFolder,
+    column_title,
+    flatten_entries,
+    format_value,
+    markdown_table,
+)
 
 GRADIENT_RATIOS = ("gradient_ratio_first_epoch", "gradient_ratio_last_epoch")
 COSTS = ("seconds_per_epoch", "seconds_per_step", "peak_bytes_per_step")
 FIGURES = (*GRADIENT_RATIOS, *COSTS)
-Results = Mapping[Variant, dict[int, dict[str, Any]]]
-"""Results of finished runs, by variant and seed; the first variant is the baseline."""
+DESCRIPTION = "comparison.json"
 
 
-def summarise(folder: Path, results: Results, tuned: Mapping[str, Mapping[str, str]]) -> list[dict[str, Any]]:
-    """Write a comparison's files and return the rows of ``comparison.csv``, one for each variant with a finished run.
-
-    Args:
-        folder: takes the files.
-        results: of the finished runs.
-        tuned: by label, the values that were chosen for each tuned entry.
-    """
-    baseline = next(iter(results))
-    finished = {variant: dict(sorted(runs.items())) for variant, runs in results.items() if runs}
-    if not finished:
-        return []
-    first = next(result for runs in finished.values() for result in runs.values())
-    metric = Metric.of(first)
-    reached = {
-        variant: {seed: metric.value_of(result, "last") for seed, result in runs.items()}
-        for variant, runs in finished.items()
-    }
-    rows: list[dict[str, Any]] = [
-        {"variant": variant.label, "n": len(runs)}
-        | _metric_columns(runs, reached[variant], reached.get(baseline, {}), metric)
-        | _other_columns(list(runs.values()))
-        for variant, runs in finished.items()
-    ]
-    run_rows = [
-        {"variant": variant.label, "folder": variant.folder, "seed": seed} | dict(flatten_entries(result))
-        for variant, runs in finished.items()
-        for seed, result in runs.items()
-    ]
-    description: dict[str, Any] = {key: first[key] for key in ("metric", "higher_is_better", "fraction")}
-    description["baseline"] = baseline.label
-    if tuned := {label: dict(values) for label, values in tuned.items() if values}:
-        description["tuned"] = tuned
-    write_csv(folder / "runs.csv", run_rows)
-    write_csv(folder / "comparison.csv", rows)
-    write_text(folder / "comparison.json", json.dumps(description, indent=2) + "\n")
-    table = markdown_table(*comparison_table(rows, metric, baseline.label, tuned))
-    write_text(folder / "comparison.md", table + "\n")
-    plots.comparison(
-        [variant.label for variant in finished],
-        [list(values.values()) for values in reached.values()],
-        [row["last_interval"] for row in rows],
-        folder / "comparison.png",
-        metric.label(),
-        None if first["chance"] is None else metric.scale * first["chance"],
-    )
-    return rows
-
-
-def _metric_columns(
-    runs: Mapping[int, dict[str, Any]], last: Mapping[int, float], baseline: Mapping[int, float], metric: Metric
-) -> dict[str, float]:
-    """Return means with intervals of the metric, and of its difference from the baseline's run with the same seed."""
-    samples = {
-        "last": list(last.values()),
-        "best": [metric.value_of(result, "best") for result in runs.values()],
-        "difference": [value - baseline[seed] for seed, value in last.items() if seed in baseline],
-    }
-    columns = {}
-    for name, values in samples.items():
-        columns[name], columns[f"{name}_interval"] = mean_interval(values)
-    return columns
-
-
-def _other_columns(results: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Return mean gradient ratios and median costs; NaN for what no run measured."""
-    columns = {}
-    for name in FIGURES:
-        values = [result[name] for result in results if result.get(name) is not None]
-        if name in COSTS:
-            columns[name] = median(values) if values else math.nan
-        else:
-            # A gradient that never arrives has a ratio of 0, and a geometric mean cannot include 0.
-            columns[name] = 0.0 if 0 in values else geometric_mean(values)
-    return columns
-
-
-def comparison_table(
-    rows: Sequence[Mapping[str, Any]], metric: Metric, baseline: str, tuned: Mapping[str, Mapping[str, str]]
-) -> tuple[list[str], list[list[str]]]:
-    """Return the column names and the cells of a comparison's table.
+@dataclass(frozen=True)
+class Comparison:
+    """The results of finished runs, by variant and seed.
 
     Args:
-        rows: of ``comparison.csv``, with numbers as floats.
-        metric: what is compared.
-        baseline: the variant that the differences are from.
+        folders: by label of a variant, the folder of its runs in that of the comparison; the first is the baseline.
+        results: by label and seed, the content of ``result.json``.
         tuned: by label, the values that were chosen for each tuned entry.
     """
-    keys = list(dict.fromkeys(key for values in tuned.values() for key in values))
-    columns = ["method", *keys, "runs", metric.label("{}, last epoch"), "best epoch"]
-    columns += [f"against {baseline}, same seed", "", *(column_title(name) for name in FIGURES)]
-    cells = []
-    for row in rows:
-        values = tuned.get(row["variant"], {})
-        last, best, difference = ((row[name], row[f"{name}_interval"]) for name in ("last", "best", "difference"))
-        judged = [metric.format_interval(*difference, "+"), metric.describe_difference(*difference)]
-        line = [row["variant"], *(values.get(key, "-") for key in keys), format_value(row["n"])]
-        line += [metric.format_interval(*last), metric.format_interval(*best)]
-        line += ["-", "baseline"] if row["variant"] == baseline else judged
-        line += [format_value(float(f"{row[name] * COLUMN_TITLES[name][1]:.3g}")) for name in FIGURES]
-        cells.append(line)
-    return columns, cells
 
+    folders: Mapping[str, str]
+    results: Mapping[str, Mapping[int, Mapping[str, Any]]]
+    tuned: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
-def terminal_table(columns: Sequence[str], cells: Sequence[Sequence[str]], metric: Metric) -> str:
-    """Return a comparison's table without the best epoch and the costs, which fits a terminal."""
-    shown = [index for index, name in enumerate(columns[: -len(FIGURES)]) if name != "best epoch"]
-    names = [columns[index] for index in shown]
-    names[-3:] = [metric.label(), "difference", ""]
-    return markdown_table(names, [[line[index] for index in shown] for line in cells])
+    @classmethod
+    def read(cls, folder: Path) -> "Comparison":
+        """Read the results of the runs in the folder of a comparison.
+
+        Raises:
+            ValueError: a file is damaged, or no run has finished.
+        """
+        description = read_json(folder / DESCRIPTION)
+        variants = description.get("variants")
+        if not isinstance(variants, dict):
+            raise ValueError(f"{folder / DESCRIPTION} is damaged: repeat the compare command")
+        folders = {label: variant["folder"] for label, variant in variants.items()}
+        results: dict[str, dict[int, Mapping[str, Any]]] = {label: {} for label in variants}
+        for label, variant in variants.items():
+            for seed in variant["seeds"]:
+                run = RunFolder(folder / variant["folder"] / f"seed{seed}")
+                if run.is_finished:
+                    results[label][seed] = run.read_result()
+        comparison = cls(folders, results, description["tuned"])
+        if not comparison.finished:
+            raise ValueError(f"{folder} has no finished run: repeat the compare command")
+        return comparison
+
+    @property
+    def baseline(self) -> str:
+        """The label of the variant that differences are from."""
+        return next(iter(self.folders))
+
+    @cached_property
+    def finished(self) -> dict[str, Mapping[int, Mapping[str, Any]]]:
+        """The results of the variants that have a finished run."""
+        return {label: runs for label, runs in self.results.items() if runs}
+
+    @cached_property
+    def _first(self) -> Mapping[str, Any]:
+        return next(result for runs in self.finished.values() for result in runs.values())
+
+    @cached_property
+    def metric(self) -> Metric:
+        """The metric by which variants are compared."""
+        return Metric.of(self._first)
+
+    @property
+    def chance(self) -> float | None:
+        """The metric of a guess, as it is shown; None if it is unknown."""
+        chance = self._first["chance"]
+        return None if chance is None else self.metric.scale * float(chance)
+
+    def values(self, label: str, epoch: str = "last") -> dict[int, float]:
+        """Return the metric of a variant's runs by seed, as it is shown."""
+        return {seed: self.metric.value_of(result, epoch) for seed, result in self.results[label].items()}
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of ``comparison.csv``, one for each variant with a finished run."""
+        return [self._row(label, list(runs.values())) for label, runs in self.finished.items()]
+
+    def _row(self, label: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return means with intervals of the metric and its paired difference, mean ratios, and median costs."""
+        last, baseline = self.values(label), self.values(self.baseline)
+        samples = {
+            "last": list(last.values()),
+            "best": list(self.values(label, "best").values()),
+            "difference": [value - baseline[seed] for seed, value in last.items() if seed in baseline],
+        }
+        row: dict[str, Any] = {"variant": label, "n": len(results)}
+        for name, values in samples.items():
+            row[name], row[f"{name}_interval"] = mean_interval(values)
+        for name in FIGURES:
+            measured = [result[name] for result in results if result.get(name) is not None]
+            if name in COSTS:
+                row[name] = median(measured) if measured else math.nan
+            else:
+                # A gradient that never arrives has a ratio of 0, and a geometric mean cannot include 0.
+                row[name] = 0.0 if 0 in measured else geometric_mean(measured)
+        return row
+
+    def run_rows(self) -> list[dict[str, Any]]:
+        """Return the rows of ``runs.csv``, one for each finished run."""
+        return [
+            {"variant": label, "folder": self.folders[label], "seed": seed} | dict(flatten_entries(result))
+            for label, runs in self.finished.items()
+            for seed, result in runs.items()
+        ]
+
+    def table(self, brief: bool = False) -> tuple[list[str], list[list[str]]]:
+        """Return the column names and the cells of the table; without best epoch and costs if it is to be brief."""
+        metric, keys = self.metric, list(dict.fromkeys(key for values in self.tuned.values() for key in values))
+        columns = ["method", *keys, "runs", metric.label() if brief else metric.label("{}, last epoch")]
+        columns += ["difference", ""] if brief else ["best epoch", f"against {self.baseline}, same seed", ""]
+        cells = []
+        for row in self.rows:
+            values = self.tuned.get(row["variant"], {})
+            last, best, difference = ((row[name], row[f"{name}_interval"]) for name in ("last", "best", "difference"))
+            judged = [metric.format_interval(*difference, "+"), metric.describe_difference(*difference)]
+            line = [row["variant"], *(values.get(key, "-") for key in keys), str(row["n"])]
+            line += [metric.format_interval(*last)] + ([] if brief else [metric.format_interval(*best)])
+            line += ["-", "baseline"] if row["variant"] == self.baseline else judged
+            cells.append(line)
+        if not brief:
+            columns += [column_title(name) for name in FIGURES]
+            for line, row in zip(cells, self.rows, strict=True):
+                line += [format_value(float(f"{row[name] * COLUMN_TITLES[name][1]:.3g}")) for name in FIGURES]
+        return columns, cells
+
+    def draw(self, path: Path) -> None:
+        """Draw mean, interval and runs of each variant."""
+        plots.comparison(
+            list(self.finished),
+            [list(self.values(label).values()) for label in self.finished],
+            [row["last_interval"] for row in self.rows],
+            path,
+            self.metric.label("{}, last epoch"),
+            self.chance,
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write the files of the comparison; none if no run has finished."""
+        if not self.finished:
+            return
+        description = {key: self._first[key] for key in ("metric", "higher_is_better", "fraction")}
+        description["variants"] = {
+            label: {"folder": name, "seeds": list(self.results[label])} for label, name in self.folders.items()
+        }
+        description["tuned"] = dict(self.tuned)
+        write_csv(folder / "runs.csv", self.run_rows())
+        write_csv(folder / "comparison.csv", self.rows)
+        write_text(folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
+        write_text(folder / "comparison.md", markdown_table(*self.table()) + "\n")
+        self.draw(folder / "comparison.png")

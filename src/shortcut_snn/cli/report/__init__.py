@@ -5,23 +5,13 @@ from pathlib import Path
 
 from ...files import write_text
 from ...training import RunFolder
-from .comparison_page import COMPARISON, comparison_page
-from .page import Page, Picture, Section, Table, all_columns, entries_section, picture, render
-from .reading import read_rows
+from .._page import render
+from .._tables import read_rows
+from ..compare import DESCRIPTION
+from .comparison_page import comparison_page
 from .run_page import run_page
 
-__all__ = [
-    "Page",
-    "Picture",
-    "Section",
-    "Table",
-    "all_columns",
-    "entries_section",
-    "picture",
-    "read_rows",
-    "render",
-    "write_page",
-]
+__all__ = ["read_rows", "write_page"]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -45,14 +35,15 @@ def write_page(folder: Path, path: Path | None = None) -> Path:
         ValueError: one of its files is damaged.
     """
     run = RunFolder(folder)
-    if run.is_run:
-        page = run_page(run)
-    elif (folder / COMPARISON).is_file():
-        page = comparison_page(folder)
-    else:
+    if not run.is_run and not (folder / DESCRIPTION).is_file():
         raise FileNotFoundError(
-            f"{folder} holds neither a run (no {run.recipe.name}) nor a comparison (no {COMPARISON})"
+            f"{folder} holds neither a run (no {run.recipe.name}) nor a comparison (no {DESCRIPTION})"
         )
+    try:
+        page = run_page(run) if run.is_run else comparison_page(folder)
+    except (KeyError, TypeError, AttributeError) as error:
+        # A column or a number that is missing in a file that somebody edited.
+        raise ValueError(f"a table in {folder} is damaged ({type(error).__name__}: {error})") from error
     path = folder / "report.html" if path is None else path
     write_text(path, render(page))
     return path

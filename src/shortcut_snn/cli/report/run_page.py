@@ -3,21 +3,21 @@
 import dataclasses
 import math
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from ... import __version__, plots
-from ...diagnosis import LayerReport, is_on_chain, judge
+from ...diagnosis import LayerReport, is_on_chain, judge, share_interval
 from ...energy import EnergyReport, LayerEnergy
 from ...files import read_json
 from ...recipes import describe_method, from_dict
-from ...training import Metric, RunFolder, format_duration, format_value, recipe_differences
-from .confusion import Confusion, read_confusion
-from .page import Page, Picture, Section, Table, all_columns, entries_section, picture
-from .reading import Row, entry_texts, number_at, read_rows, value_at
+from ...training import Metric, Row, RunFolder, format_duration, format_value
+from .._page import Page, Picture, Section, Table, all_columns, entries_section, picture
+from .._tables import number_at, read_rows, value_at
 
 PARTS = {
     "test_last": "test, last epoch",
@@ -27,6 +27,8 @@ PARTS = {
 }
 SHOWN_ELSEWHERE = {"metric", "higher_is_better", "fraction", "chance", "command"}
 """Entries of ``environment.json`` that other parts of the page show."""
+MAX_MATRIX = 20
+"""A confusion matrix of more classes cannot be read."""
 
 
 class Run:
@@ -42,24 +44,25 @@ class Run:
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
-        self.metrics = read_rows(folder.table("metrics"), ["epoch"])
+        self.metrics = read_rows(folder.table("metrics"))
         if not self.metrics:
             raise FileNotFoundError(f"the run in {folder} has not finished an epoch yet: there is nothing to report")
         self.recipe, self.environment = folder.read_entries(), read_json(folder.environment)
         # Empty for an unfinished run, whose environment names the metric.
-        self.result = read_json(folder.result)
-        if self.result and "metric" not in self.result:
-            raise ValueError(f"{folder.result} is damaged: it has no metric; delete it and resume the run")
+        self.result = folder.read_result() if folder.is_finished else {}
         task = self.result or self.environment
         self.metric = Metric.of(task) if "metric" in task else Metric("loss", higher_is_better=False)
         self.chance = number_at(task, "chance")
-        numbers = [field.name for field in dataclasses.fields(LayerReport) if field.name != "layer"]
-        self.layers = read_rows(folder.table("layers"), ["epoch", *numbers], ["layer"])
+        self.layers = read_rows(folder.table("layers"), ["layer"])
         self.last_layers = [row for row in self.layers if row["epoch"] == self.layers[-1]["epoch"]]
-        self.gradients = read_rows(folder.table("gradients"), ["epoch"])
-        self.energy = read_rows(folder.table("energy"), ["energy_pj", "relu_energy_pj"], ["layer"])
-        self.timing = read_rows(folder.table("timing"), ["epoch", "seconds"])
-        self.confusion: Confusion | None = read_confusion(folder.table("confusion"))
+        self.gradients = read_rows(folder.table("gradients"))
+        self.energy = read_rows(folder.table("energy"), ["layer"])
+
+    @cached_property
+    def confusion(self) -> Counter[tuple[str, str]]:
+        """The number of test samples by class and predicted class; empty for other tasks."""
+        rows = read_rows(self.folder.table("confusion"), ["class", "predicted"])
+        return Counter({(row["class"], row["predicted"]): int(row["count"]) for row in rows})
 
     @property
     def judged_on(self) -> str:
@@ -93,11 +96,11 @@ def run_page(folder: RunFolder) -> Page:
         [
             _learning(run),
             *_results(run),
-            *([run.confusion.section()] if run.confusion else []),
+            *_classes(run.confusion),
             *_gradients(run),
             *_firing(run),
             *_energy(run),
-            _recipe(run.recipe),
+            *entries_section("Recipe", run.recipe),
             *entries_section("Calibrated surrogate widths", read_json(folder.widths)),
             *entries_section("Environment", environment),
         ],
@@ -146,11 +149,12 @@ def _verdict(run: Run) -> list[str]:
             sentence += f"; chance is {metric.format(chance)}"
             sentence += "" if metric.is_above_chance(run.reached, chance) else ": the network has learned nothing"
         sentences.append(f"{sentence}.")
-    if run.confusion is not None and metric.name == "accuracy":
-        low, high = map(metric.format, run.confusion.interval)
+    if run.confusion and metric.name == "accuracy":
+        right = sum(count for (label, predicted), count in run.confusion.items() if label == predicted)
+        low, high = map(metric.format, share_interval(right, run.confusion.total()))
         sentences.append(
             f"On similar samples this network's accuracy is between {low} and {high} (95 % interval, from "
-            f"{run.confusion.samples:,} samples); another seed may differ by more."
+            f"{run.confusion.total():,} samples); another seed may differ by more."
         )
     if run.layers:
         names = [field.name for field in dataclasses.fields(LayerReport)]
@@ -160,17 +164,14 @@ def _verdict(run: Run) -> list[str]:
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
-    """Return names and values: results first, then costs."""
-    metric, result, environment = run.metric, run.result, run.environment
+    """Return names and values: of the data and the network, then costs."""
+    result, environment = run.result, run.environment
     samples = " / ".join(format_value(value_at(result, f"samples.{part}")) for part in ("train", "validation", "test"))
-    spiking, relu = (_energy_total(run, key) / 1000 for key in ("energy_pj", "relu_energy_pj"))
-    seconds = [row["seconds"] for row in run.timing if math.isfinite(row["seconds"])]
+    spiking, relu = (number_at(result, key) / 1000 for key in ("energy_pj", "relu_energy_pj"))
+    seconds = [row["seconds"] for row in read_rows(run.folder.table("timing")) if math.isfinite(row["seconds"])]
     step, peak = number_at(result, "seconds_per_step"), number_at(result, "peak_bytes_per_step")
     threads, gpu = environment.get("cpu_threads"), environment.get("gpu")
-    best = metric.format(number_at(result, f"test_best.{metric.name}"))
     facts = [
-        (f"test {metric.title}, best epoch ({format_value(result.get('best_epoch'))})", best),
-        ("chance", metric.format(number_at(result, "chance"))),
         ("samples: train / validation / test", samples),
         ("parameters", format_value(number_at(result, "parameters"))),
         ("firing rate", format_value(number_at(result, "firing_rate"))),
@@ -182,11 +183,6 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     ]
     # "- s" or "- / - / -": a unit without a value.
     return [(name, value) for name, value in facts if value != "-" and not value.startswith("- ")]
-
-
-def _energy_total(run: Run, key: str) -> float:
-    """Return the energy of an input; from the table of layers, if there is one, so that page and table agree."""
-    return sum(row[key] for row in run.energy) if run.energy else number_at(run.result, key)
 
 
 def _learning(run: Run) -> Section:
@@ -212,6 +208,28 @@ def _results(run: Run) -> list[Section]:
     best, chosen_on = format_value(run.result.get("best_epoch")), run.result.get("best_chosen_on", "no")
     text = f"The best epoch is {best}, chosen on {chosen_on} data."
     return [Section("Results", text, tables=[Table(["", *(name.replace("_", " ") for name in names)], rows)])]
+
+
+def _classes(confusion: Counter[tuple[str, str]]) -> list[Section]:
+    """Return the section on classes: the matrix, if it can be read, and the classes from worst to best."""
+    if not confusion:
+        return []
+    # Rows are in the order of labels; a class without test samples comes last.
+    classes = list(dict.fromkeys([label for label, _ in confusion] + [predicted for _, predicted in confusion]))
+    rows = []
+    for label in classes:
+        predicted = Counter({other: confusion[label, other] for other in classes})
+        total, right = predicted.total(), predicted.pop(label)
+        (other, count) = max(predicted.items(), key=lambda item: item[1], default=("", 0))
+        share = right / max(total, 1)
+        confused = f"{other} ({count})" if count else "-"
+        rows.append((share, [label, f"{total:,}", f"{100 * share:.1f}", confused]))
+    cells = [row for _, row in sorted(rows, key=lambda pair: pair[0])]
+    table = Table(["class", "test samples", "accuracy, %", "most often predicted as"], cells, "accuracy by class")
+    matrix = [[confusion[label, other] for other in classes] for label in classes]
+    draw = partial(plots.confusion, matrix, classes)
+    pictures = [picture("Confusion matrix, test samples", draw)] if len(classes) <= MAX_MATRIX else []
+    return [Section("Classes", pictures=pictures, tables=[table])]
 
 
 def _gradients(run: Run) -> list[Section]:
@@ -270,31 +288,10 @@ def _energy(run: Run) -> list[Section]:
         "Lemaire et al. (2022). The baseline is the same network quantised to as many bits as its time steps "
         "distinguish (Yan et al., 2024)."
     )
-    pictures = []
     names = [field.name for field in dataclasses.fields(LayerEnergy)]
-    if set(names) <= set(run.energy[0]):
-        layers = [LayerEnergy(**{name: row[name] for name in names} | {"bits": int(row["bits"])}) for row in run.energy]
-        report = EnergyReport(tuple(layers))
-        if report.spike_energy:
-            pictures.append(picture("Energy with memory, and firing rates", partial(plots.energy, report)))
+    layers = [LayerEnergy(**{name: row[name] for name in names} | {"bits": int(row["bits"])}) for row in run.energy]
+    report = EnergyReport(tuple(layers))
+    pictures = []
+    if report.spike_energy:
+        pictures.append(picture("Energy with memory, and firing rates", partial(plots.energy, report)))
     return [Section("Energy", text, pictures, [all_columns(run.energy, "operations and energy of each layer")])]
-
-
-def _recipe(recipe: dict[str, Any]) -> Section:
-    """Return a section with the components of a recipe, its entries that differ from defaults, and all entries."""
-    complete = Table((), entry_texts(recipe), "all entries")
-    kinds = _only_kinds(recipe)
-    try:
-        entries, defaults = from_dict(recipe).to_dict(), from_dict(kinds).to_dict()
-    except (ValueError, TypeError):
-        # A component of the user's that is not imported here.
-        return Section("Recipe", tables=[complete])
-    changed = {key: value for key, (_, value) in recipe_differences(defaults, entries).items()}
-    rows = entry_texts(kinds) + entry_texts(changed)
-    return Section("Recipe", "What differs from the defaults.", tables=[Table((), rows), complete])
-
-
-def _only_kinds(entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested entries with nothing but the names of components."""
-    nested = {key: _only_kinds(value) if isinstance(value, dict) else value for key, value in entries.items()}
-    return {key: value for key, value in nested.items() if key == "kind" or (isinstance(value, dict) and value)}

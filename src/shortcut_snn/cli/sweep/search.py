@@ -1,27 +1,26 @@
 """A search: a study of Optuna, and a run for each of its trials."""
 
-import csv
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import distribution_to_json
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from ...files import make_folder, refuse_others
-from ...recipes import Recipe, from_dict
+from ...recipes import Recipe, build, from_dict
 from ...training import Metric, RunFolder, recipe_differences
-from .._scheduler import Outcome, Scheduler, TrainingRun
-from ..compare import validation_metric
-from .space import Space, entries_at, first_point, point_of, point_text
+from .._run_pool import RunPool, TrainingRun
+from .._tables import read_rows
+from .space import Space, entries_at, params_of, point_of, point_text
 
-MAX_FAILURES = 3
-"""The search ends when its first trials, this many of them, all fail."""
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class Search:
@@ -53,8 +52,6 @@ class Search:
         self.folder, self.entries, self.space = folder, entries, space
         self.make_sampler, self.pruner, self.log = make_sampler, pruner, log
         self.study, self.metric = self._open()
-        self._trials: dict[TrainingRun, Trial] = {}
-        self._errors: list[str] = []
 
     def _open(self) -> tuple[optuna.Study, Metric]:
         """Open the folder's study, or create it; return it with the metric of its trials."""
@@ -64,37 +61,29 @@ class Search:
             "space": {key: json.loads(distribution_to_json(each)) for key, each in self.space.items()},
         }
         storage = f"sqlite:///{path.absolute()}"
+        if not path.is_file():
+            refuse_others(self.folder, f"{self.folder} is not empty and holds no search", {"jobs", "run.lock"})
+            description = validation_metric(from_dict(self.entries))
+            metric = Metric.of(description)
+            make_folder(self.folder)
+            direction = StudyDirection.MAXIMIZE if metric.higher_is_better else StudyDirection.MINIMIZE
+            study = optuna.create_study(study_name="sweep", storage=storage, pruner=self.pruner, direction=direction)
+            for name, value in (identity | {"metric": description}).items():
+                study.set_user_attr(name, value)
+            return study, metric
         try:
-            if path.is_file():
-                study = optuna.load_study(
-                    study_name="sweep", storage=storage, sampler=self.make_sampler(0), pruner=self.pruner
-                )
-                before = study.user_attrs
-                for key, (was, now) in recipe_differences({key: before.get(key) for key in identity}, identity).items():
-                    raise ValueError(
-                        f"{self.folder} holds another search ({key} was {was} and is {now}); name another folder"
-                    )
-                return study, Metric.of(before["metric"])
+            study = optuna.load_study(study_name="sweep", storage=storage, pruner=self.pruner)
+            before = study.user_attrs
+            metric = Metric.of(before["metric"])
         except (SQLAlchemyError, RuntimeError, KeyError, AssertionError) as error:
             raise ValueError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from None
-        refuse_others(self.folder, f"{self.folder} is not empty and holds no search", {"jobs", "run.lock"})
-        description = validation_metric(from_dict(entries_at(self.entries, first_point(self.space))))
-        metric = Metric.of(description)
-        make_folder(self.folder)
-        study = optuna.create_study(
-            study_name="sweep",
-            storage=storage,
-            sampler=self.make_sampler(0),
-            pruner=self.pruner,
-            direction="maximize" if metric.higher_is_better else "minimize",
-        )
-        for name, value in (identity | {"metric": description}).items():
-            study.set_user_attr(name, value)
+        for key, (was, now) in recipe_differences({key: before.get(key) for key in identity}, identity).items():
+            raise ValueError(f"{self.folder} holds another search ({key} was {was} and is {now}); name another folder")
         return study, metric
 
     def trials(self, *states: TrialState) -> Sequence[FrozenTrial]:
-        """Return the trials in some states; without an argument all trials."""
-        return self.study.get_trials(deepcopy=False, states=states or None)
+        """Return the trials in some states; without an argument all that have begun."""
+        return self.study.get_trials(deepcopy=False, states=states or (*ENDED, TrialState.FAIL, TrialState.RUNNING))
 
     def folder_of(self, number: int) -> RunFolder:
         """Return the folder of a trial's run."""
@@ -102,82 +91,75 @@ class Search:
 
     # Running.
 
-    def run(self, count: int, scheduler: Scheduler) -> None:
+    def run(self, count: int, pool: RunPool, first: Sequence[Mapping[str, Any]] = ()) -> None:
         """Run trials until the search has ``count`` of them, those of earlier commands included.
 
-        Raises:
-            ValueError: the first trials all failed.
+        Args:
+            count: the number of trials.
+            pool: trains their runs.
+            first: points to try before the sampler chooses any.
         """
+        for point in first:
+            self.study.enqueue_trial(params_of(point), skip_if_exists=True)
         begun = len(self.trials())
         self.log(f"{max(begun, count)} trials in {self.folder}" + (f", {begun} of them begun before" if begun else ""))
-        scheduler.train(self._runs(count), self._on_end)
-        if self._is_hopeless():
-            raise ValueError(f"the first {MAX_FAILURES} trials failed, the last with: {self._errors[-1]}")
+        pool.map(partial(self._train, pool), [*self._interrupted(), *[None] * (count - begun)])
 
-    def _runs(self, count: int) -> Iterator[TrainingRun]:
-        """Yield the runs of interrupted trials, then those of new ones."""
+    def _interrupted(self) -> list[Trial]:
+        """Return the trials that an earlier command began."""
+        trials = []
         for frozen in self.trials(TrialState.RUNNING):
             # A trial that was killed while Optuna drew it has no values for all entries.
             if frozen.params.keys() == self.space.keys():
-                yield from self._run_of(Trial(self.study, frozen._trial_id))
+                trials.append(Trial(self.study, frozen._trial_id))
             else:
                 self.study.tell(frozen.number, state=TrialState.FAIL)
-        while (number := len(self.trials())) < count and not self._is_hopeless():
-            self.study.sampler = self.make_sampler(number)
-            yield from self._run_of(self.study.ask(self.space))
+        return trials
 
-    def _run_of(self, trial: Trial) -> Iterator[TrainingRun]:
-        """Yield the run of a trial; a trial whose values the recipe refuses together fails instead."""
-        label = f"trial {trial.number} ({point_text(self.point(trial))})"
+    def _train(self, pool: RunPool, trial: Trial | None) -> None:
+        """Train the run of a trial, by default of a new one, and tell Optuna how it ended."""
+        if trial is None:
+            self.study.sampler = self.make_sampler(len(self.trials()))
+            trial = self.study.ask(self.space)
+        label, folder = f"trial {trial.number} ({point_text(self.point(trial))})", self.folder_of(trial.number)
         try:
             recipe = self.recipe(trial)
         except ValueError as error:
+            # The values are valid one by one, but not together.
             self._fail(trial, label, str(error))
             return
-        stops_early = partial(self._should_prune, trial, recipe.training.epochs)
-        run = TrainingRun(label, recipe, self.folder_of(trial.number), stops_early)
-        self._trials[run] = trial
-        yield run
+        prune = partial(self._should_prune, trial, recipe.training.epochs)
+        outcome = pool.train(TrainingRun(label, recipe, folder), prune)
+        if outcome.result is None and not outcome.error and pool.is_stopping:
+            return
+        prune()
+        value = float(((outcome.result or {}).get("validation_last") or {}).get(self.metric.name, math.nan))
+        if math.isfinite(value):
+            self.study.tell(trial, value)
+            self.log(f"{label}: {self.metric.name} {self.metric.format(value)}")
+        elif outcome.result is None and not outcome.error:
+            self.study.tell(trial, state=TrialState.PRUNED)
+            self.log(f"{label}: stopped after {len(self._validation_values(trial))} epochs, as others were better then")
+        else:
+            reason = outcome.error or f"validation {self.metric.title} is {value} after the last epoch"
+            self._fail(trial, label, f"{reason} (log: {folder}.log)")
 
     def _should_prune(self, trial: Trial, epochs: int) -> bool:
         """Report the validation metric of new epochs to Optuna; return whether its pruner stops the trial."""
         reported = self.study.trials[trial.number].intermediate_values
-        values = self._validation_values(trial.number)
+        values = self._validation_values(trial)
         for epoch in range(len(reported) + 1, len(values) + 1):
             trial.report(values[epoch - 1], epoch)
         return len(reported) < len(values) < epochs and trial.should_prune()
 
-    def _validation_values(self, number: int) -> list[float]:
+    def _validation_values(self, trial: Trial) -> list[float]:
         """Return the validation metric after each epoch of a trial so far."""
-        try:
-            with self.folder_of(number).table("metrics").open(encoding="utf-8", newline="") as file:
-                return [float(row.get(f"validation_{self.metric.name}") or math.nan) for row in csv.DictReader(file)]
-        except FileNotFoundError:
-            return []
-
-    def _on_end(self, run: TrainingRun, outcome: Outcome) -> None:
-        trial = self._trials.pop(run)
-        self._should_prune(trial, run.recipe.training.epochs)
-        if outcome.stopped_early:
-            self.study.tell(trial, state=TrialState.PRUNED)
-            epochs = len(self._validation_values(trial.number))
-            self.log(f"{run.label}: stopped after {epochs} epochs, as others were better by then")
-            return
-        value = float(((outcome.result or {}).get("validation_last") or {}).get(self.metric.name, math.nan))
-        if math.isfinite(value):
-            self.study.tell(trial, value)
-            self.log(f"{run.label}: {self.metric.name} {self.metric.format(value)}")
-        else:
-            error = outcome.error or f"validation {self.metric.title} is {value} after the last epoch"
-            self._fail(trial, run.label, f"{error} (log: {run.folder}.log)")
+        rows = read_rows(self.folder_of(trial.number).table("metrics"))
+        return [row.get(f"validation_{self.metric.name}", math.nan) for row in rows]
 
     def _fail(self, trial: Trial, label: str, error: str) -> None:
         self.study.tell(trial, state=TrialState.FAIL)
-        self._errors.append(error)
         self.log(f"FAILED {label}: {error}")
-
-    def _is_hopeless(self) -> bool:
-        return len(self._errors) >= MAX_FAILURES and not self.trials(TrialState.COMPLETE, TrialState.PRUNED)
 
     # Results.
 
@@ -198,17 +180,16 @@ class Search:
         """
         return from_dict(entries_at(self.entries, self.point(trial)))
 
-    def importances(self) -> dict[str, float]:
-        """Return the share of the metric's variance over finished trials that each entry explains (fANOVA)."""
-        if len(self.trials(TrialState.COMPLETE)) < 4:
-            return {}
-        try:
-            return optuna.importance.get_param_importances(self.study, evaluator=evaluator())
-        except (ValueError, RuntimeError):
-            # All values are equal.
-            return {}
 
+def validation_metric(recipe: Recipe) -> dict[str, Any]:
+    """Return the metric by which a recipe's runs are judged: its name, direction, unit and chance level.
 
-def evaluator() -> optuna.importance.BaseImportanceEvaluator:
-    """Return the evaluator of importances, with a fixed seed."""
-    return optuna.importance.FanovaImportanceEvaluator(seed=0)
+    Raises:
+        ValueError: the recipe has no validation data.
+        FileNotFoundError: the data is missing.
+    """
+    task, data = build(recipe)
+    if data.loaders(recipe.training.seed).validation is None:
+        remedy = ": add --data.validation 0.1" if hasattr(recipe.data, "validation") else ""
+        raise ValueError(f"values are chosen on validation data, and this recipe has none{remedy}")
+    return {name: getattr(task, name) for name in ("metric", "higher_is_better", "fraction", "chance")}

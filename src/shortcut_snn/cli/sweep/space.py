@@ -1,4 +1,4 @@
-"""The search space of a sweep: entries of a recipe and Optuna's distributions over their values."""
+"""The search space: entries of a recipe and Optuna's distributions over their values."""
 
 import json
 import math
@@ -10,11 +10,12 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from ...recipes import Recipe, from_dict, merged, parse_options
-from ...training import format_value
+from ...training import flatten_entries, format_value, recipe_differences
 from ...yaml_text import parse
-from ..compare import differing_fixed_entry
 
 NOTATION = "write {low: 0.001, high: 0.1, log: true}, {low: 8, high: 32, step: 8} or {choices: [8, 16]}"
+# Two runs that differ in one of these are judged on different data, or differ by chance.
+FIXED = ("training.seed", "data.seed", "data.validation", "data.train_limit")
 Space = dict[str, BaseDistribution]
 """A distribution for each dotted key; a choice that is a group or a list is a JSON text."""
 
@@ -36,77 +37,53 @@ def read_space(path: Path, entries: Mapping[str, Any]) -> Space:
         >>> read_space(path, {"network": "resnet20"})
         {'network.width': IntDistribution(high=16, log=True, low=4, step=1)}
     """
-    specs = _read_specs(path)
-    try:
-        _refuse_nested(specs)
-        _check_recipes(specs, entries)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    return {key: _distribution(spec, _is_integer(specs, key, entries)) for key, spec in specs.items()}
-
-
-def _read_specs(path: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         raise ValueError(f"{path} does not exist")
     try:
         specs = parse(path.read_text(encoding="utf-8"))
+        if not isinstance(specs, dict) or not specs:
+            raise ValueError(f"not a search space: for each entry {NOTATION}")
+        return make_space(specs, entries)
     except ValueError as error:
-        raise ValueError(f"{path} is {error}") from None
-    if not isinstance(specs, dict) or not specs:
-        raise ValueError(f"{path} is not a search space: for each entry {NOTATION}")
-    for key, spec in specs.items():
-        if not _is_spec(spec):
-            raise ValueError(f"{path}: {key}: {NOTATION}")
-        try:
-            _distribution(spec, integer=False)
-        except ValueError as error:
-            raise ValueError(f"{path}: {key}: {error}") from None
-    return specs
+        raise ValueError(f"{path}: {error}") from None
 
 
-def _is_spec(spec: Any) -> bool:
-    """Return whether a value has the form of :data:`NOTATION`."""
-    if not isinstance(spec, dict):
-        return False
-    if set(spec) == {"choices"}:
-        return isinstance(spec["choices"], list)
-    numbers = [value for word, value in spec.items() if word != "log"]
-    return (
-        {"low", "high"} <= set(spec) <= {"low", "high", "log", "step"}
-        and isinstance(spec.get("log", False), bool)
-        and all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)
-    )
+def make_space(specs: Mapping[str, Any], entries: Mapping[str, Any]) -> Space:
+    """Return the space of specifications such as ``{"network.width": {"choices": [8, 16]}}``.
 
-
-def _distribution(spec: Mapping[str, Any], integer: bool) -> BaseDistribution:
-    if "choices" in spec:
-        choices = [json.dumps(each) if isinstance(each, dict | list) else each for each in spec["choices"]]
-        return CategoricalDistribution(choices)
-    low, high, log = spec["low"], spec["high"], spec.get("log", False)
-    if integer:
-        return IntDistribution(low, high, log, spec.get("step", 1))
-    return FloatDistribution(low, high, log, spec.get("step"))
-
-
-def _refuse_nested(specs: Mapping[str, Any]) -> None:
-    """Refuse two keys of which one contains the other: it would be unclear which value holds."""
-    for outer in specs:
-        if inner := next((key for key in specs if key.startswith(f"{outer}.")), None):
-            raise ValueError(f"{inner} is a part of {outer}: search for one of the two")
-
-
-def _check_recipes(specs: Mapping[str, Any], entries: Mapping[str, Any]) -> None:
-    """Refuse values that the recipe does not accept, alone or in pairs, or that would change the validation data."""
-    reference: Recipe | None = None
+    Raises:
+        ValueError: the recipe refuses values, alone or in pairs, or they would change the validation data.
+    """
+    space = {key: _distribution(key, spec, FloatDistribution) for key, spec in specs.items()}
+    first: Recipe | None = None
     for point in _points(specs):
-        shown = point_text(point)
         try:
             recipe = from_dict(entries_at(entries, point))
         except ValueError as error:
-            raise ValueError(f"the recipe refuses {shown}: {error}") from None
-        reference = reference or recipe
-        if fixed := differing_fixed_entry(reference, recipe):
-            raise ValueError(f"{fixed} decides what trials are judged by, so it cannot be searched")
+            raise ValueError(f"the recipe refuses {point_text(point)}: {error}") from None
+        first = first or recipe
+        if fixed := recipe_differences(first.to_dict(), recipe.to_dict()).keys() & FIXED:
+            raise ValueError(f"{fixed.pop()} decides what trials are judged by, so it cannot be searched")
+    assert first is not None
+    # The recipe's type decides: a range of floats may be written with integers too.
+    values = dict(flatten_entries(first.to_dict()))
+    integers = [key for key, spec in specs.items() if "choices" not in spec and isinstance(values[key], int)]
+    return space | {key: _distribution(key, specs[key], IntDistribution) for key in integers}
+
+
+def _distribution(key: str, spec: Any, number: type[FloatDistribution | IntDistribution]) -> BaseDistribution:
+    """Return the distribution of a specification; a range is of the class ``number``."""
+    try:
+        if not isinstance(spec.get("log", False), bool):
+            raise TypeError
+        if "choices" not in spec:
+            return number(**spec)
+        spec = {"choices": [json.dumps(each) if isinstance(each, dict | list) else each for each in spec["choices"]]}
+        return CategoricalDistribution(**spec)
+    except (TypeError, AttributeError):
+        raise ValueError(f"{key}: {NOTATION}") from None
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
 
 
 def _points(specs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -118,23 +95,14 @@ def _points(specs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield start | dict(zip(keys, pair, strict=True))
 
 
-def _is_integer(specs: Mapping[str, Any], key: str, entries: Mapping[str, Any]) -> bool:
-    """Return whether an entry takes integers alone: a range of a float may be written with integers too."""
-    spec = specs[key]
-    if "choices" in spec or not all(isinstance(spec[word], int) for word in spec):
-        return False
-    fraction = spec["low"] + (spec["high"] - spec["low"]) / math.pi
-    point = next(_points(specs)) | {key: fraction}
-    try:
-        from_dict(entries_at(entries, point))
-    except ValueError:
-        return True
-    return False
-
-
 def entries_at(entries: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
     """Return a recipe's entries with the values of a point laid over them, by dotted key."""
     return merged(entries, parse_options([f"{key}={json.dumps(value)}" for key, value in point.items()]))
+
+
+def params_of(point: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a trial at a point: groups and lists as JSON texts."""
+    return {key: json.dumps(value) if isinstance(value, dict | list) else value for key, value in point.items()}
 
 
 def point_of(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,21 +113,14 @@ def point_of(params: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def first_point(space: Space) -> dict[str, Any]:
-    """Return the first choice or the lower end of every entry."""
-    first: dict[str, Any] = {}
-    for key, each in space.items():
-        if isinstance(each, CategoricalDistribution):
-            first[key] = each.choices[0]
-        elif isinstance(each, FloatDistribution | IntDistribution):
-            first[key] = each.low
-    return point_of(first)
-
-
 def is_near_end(distribution: BaseDistribution, value: Any) -> bool:
-    """Return whether a number lies within 5 % of an end of its range."""
-    if not isinstance(distribution, FloatDistribution | IntDistribution) or distribution.single():
+    """Return whether a number lies within 5 % of an end of its range, or is the least or greatest of its choices."""
+    if distribution.single():
         return False
+    if isinstance(distribution, CategoricalDistribution):
+        numbers = [x for x in distribution.choices if isinstance(x, int | float) and not isinstance(x, bool)]
+        return len(numbers) == len(distribution.choices) and value in (min(numbers), max(numbers))
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
     ends = (distribution.low, distribution.high)
     low, high, at = map(math.log, (*ends, value)) if distribution.log else (*ends, value)
     return not 0.05 < (at - low) / (high - low) < 0.95
@@ -170,9 +131,7 @@ def range_text(distribution: BaseDistribution) -> str:
     if isinstance(distribution, CategoricalDistribution):
         return ", ".join(map(str, distribution.choices))
     assert isinstance(distribution, FloatDistribution | IntDistribution)
-    remarks = ["log scale"] * distribution.log
-    remarks += [f"step {distribution.step:g}"] if distribution.step and distribution.step != 1 else []
-    return f"{distribution.low:g} to {distribution.high:g}" + (f" ({', '.join(remarks)})" if remarks else "")
+    return f"{distribution.low:g} to {distribution.high:g}" + " (log scale)" * distribution.log
 
 
 def point_text(point: Mapping[str, Any]) -> str:

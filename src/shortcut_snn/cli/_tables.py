@@ -1,4 +1,4 @@
-"""Read the files of runs and comparisons, and name the file that is damaged."""
+"""Read tables and nested entries of runs, and turn them into text."""
 
 import csv
 import math
@@ -6,22 +6,18 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...training import flatten_entries
-
-Row = dict[str, Any]
+from ..training import Row, flatten_entries
 
 
-def read_rows(path: Path, numbers: Collection[str] = (), text: Collection[str] = (), mixed: bool = False) -> list[Row]:
-    """Return the rows of a CSV file; empty if the file does not exist.
+def read_rows(path: Path, text: Collection[str] = ()) -> list[Row]:
+    """Return the rows of a CSV file, with numbers as floats and NaN for an empty cell; none if the file is missing.
 
     Args:
         path: of the file.
-        numbers: columns that must be there and hold numbers; an empty cell is NaN.
-        text: columns that must be there and hold text.
-        mixed: other columns may hold text too; by default they hold numbers.
+        text: columns whose cells stay text even if they look like numbers.
 
     Raises:
-        ValueError: the file is damaged.
+        ValueError: it is not a CSV file.
     """
     if not path.is_file():
         return []
@@ -30,25 +26,12 @@ def read_rows(path: Path, numbers: Collection[str] = (), text: Collection[str] =
             lines = [{key: cell or "" for key, cell in line.items() if key} for line in csv.DictReader(file)]
     except (UnicodeDecodeError, csv.Error):
         raise ValueError(f"{path} is damaged: it is not a CSV file") from None
-    for column in [*numbers, *text]:
-        if lines and column not in lines[0]:
-            raise ValueError(f"{path} is damaged: it has no column {column!r}")
-    rows: list[Row] = [{key: cell if key in text else _number(cell) for key, cell in line.items()} for line in lines]
-    for row in rows:
-        for key, value in row.items():
-            must_be_number = key not in text and (key in numbers or not mixed)
-            # Every row of a table over epochs has an epoch.
-            if (must_be_number and isinstance(value, str)) or (key == "epoch" and not math.isfinite(value)):
-                raise ValueError(f"{path} is damaged: {str(value)[:40]!r} in column {key!r} is not a number")
-    return rows
+    return [{key: cell if key in text else _number(cell) for key, cell in line.items()} for line in lines]
 
 
 def _number(cell: str) -> float | str:
-    """Return a cell as a number, NaN if it is empty, else as text."""
-    if not cell:
-        return math.nan
     try:
-        return float(cell)
+        return float(cell or "nan")
     except ValueError:
         return cell
 

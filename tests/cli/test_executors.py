@@ -1,7 +1,4 @@
-"""Runs on other machines: they are stopped, resumed where a worker died, and submitted with the user's options.
-
-Ray is started on this machine with two workers, and submitit with its executor of this machine.
-"""
+"""Runs in jobs of SLURM, through submitit's executor of this machine: they are stopped, and resumed by another job."""
 
 import os
 import signal
@@ -13,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from shortcut_snn.cli import main
-from shortcut_snn.cli._children import RemoteCommand
-from shortcut_snn.cli._launchers import Slurm, WorkerLost
+from shortcut_snn.cli._executors import RemoteCommand, Slurm
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="finds workers in /proc")
 
@@ -73,7 +69,7 @@ def worker_of(word: str) -> int:
 
 
 def start(slurm: Slurm, folder: Path):
-    return slurm.start([str(folder / "run.py"), str(folder)], folder / "run.log")
+    return slurm.submit([str(folder / "run.py"), str(folder)], folder / "run.log")
 
 
 def test_a_run_saves_and_resumes_if_its_worker_dies(slurm, tmp_path, monkeypatch):
@@ -81,7 +77,7 @@ def test_a_run_saves_and_resumes_if_its_worker_dies(slurm, tmp_path, monkeypatch
     monkeypatch.setattr(job.job, "_results_timeout_s", 0)
     wait_for(tmp_path / "run.log", "began")
     os.kill(worker_of(str(tmp_path / "run.py")), signal.SIGKILL)
-    with pytest.raises(WorkerLost):
+    with pytest.raises(ValueError, match="SLURM"):
         wait(job)
     wait_for(tmp_path / "saved")
     # The exit status is the run's own.
@@ -116,85 +112,45 @@ def test_a_run_saves_before_its_time_is_up(slurm, tmp_path):
     assert (tmp_path / "run.log").read_text() == "began\nresumed\n"
 
 
-def test_a_machine_without_the_folder_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="elsewhere"):
-        RemoteCommand(("-c", ""), str(tmp_path / "log"), str(tmp_path / "elsewhere"), 1)()
-
-
 @pytest.mark.parametrize(
-    ("needs", "words", "keyword"),
+    ("words", "keyword"),
     [
-        ("pytest", ["--launch", "timeout_min=5"], "--launcher"),
-        ("pytest", ["--jobs", "0"], "--jobs"),
-        ("submitit", ["--launcher", "slurm", "--launch", "timeout_min=5"], "sbatch"),
-        ("submitit", ["--launcher", "slurm", "--launch", "cluster=local"], "timeout_min"),
-        ("submitit", ["--launcher", "slurm", "--launch", "cluster=lsf"], "cluster=lsf"),
-        ("submitit", [*LOCAL, "--launch", "gpu=1"], "gpu"),
-        ("ray", ["--launcher", "ray", "--launch", "num_cpu=1"], "num_cpus"),
+        (["--launch", "timeout_min=5"], "--launcher"),
+        (["--jobs", "0"], "--jobs"),
+        (["--launcher", "slurm", "--launch", "timeout_min=5"], "srun"),
+        (["--launcher", "slurm", "--launch", "cluster=local"], "timeout_min"),
+        (["--launcher", "slurm", "--launch", "cluster=lsf", "--launch", "timeout_min=5"], "lsf"),
+        ([*LOCAL, "--launch", "gpu=1"], "gpu"),
     ],
-    ids=range(7),
-)  # fmt: skip
-def test_wrong_options_are_refused_before_any_run(tmp_path, capsys, monkeypatch, needs, words, keyword):
-    pytest.importorskip(needs, reason=f"{needs} is not installed")
+)
+def test_wrong_options_are_refused_before_any_run(tmp_path, capsys, monkeypatch, words, keyword):
+    pytest.importorskip("submitit", reason="submitit is not installed (extra slurm)")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main(["compare", "--out", str(tmp_path / "c"), "--methods", "vanilla", *words]) == 2
     assert keyword in capsys.readouterr().err
     assert not (tmp_path / "c" / "vanilla").exists()
 
 
-def test_slurm_gets_the_options_and_earlier_jobs_are_cancelled(tmp_path, monkeypatch):
-    """Without SLURM: what is submitted and cancelled, and a submission that is refused."""
+def test_slurm_gets_the_options(tmp_path, monkeypatch):
+    """Without SLURM: what is submitted, and a submission that is refused."""
     pytest.importorskip("submitit", reason="submitit is not installed (extra slurm)")
-    programs = {
-        "sbatch": f"cp $1 {tmp_path}/submitted\necho Submitted batch job 12",
-        "scancel": f"echo $1 >> {tmp_path}/cancelled",
-        "srun": "",
-    }
+    programs = {"sbatch": f"cp $1 {tmp_path}/submitted\necho Submitted batch job 12", "srun": ""}
     (tmp_path / "bin").mkdir()
     for name, script in programs.items():
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / "bin" / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    options = {"timeout_min": 240, "slurm_partition": "gpu", "cpus_per_task": 3}
-    Slurm(tmp_path / "jobs", options).start(["-m", "shortcut_snn", "--version"], tmp_path / "log")
+    slurm = Slurm(tmp_path / "jobs", {"timeout_min": 240, "slurm_partition": "gpu", "cpus_per_task": 3})
+    slurm.submit(["-m", "shortcut_snn", "--version"], tmp_path / "log")
     submitted = (tmp_path / "submitted").read_text()
     for option in ("--job-name=shortcut-snn", "--partition=gpu", "--time=240", "--cpus-per-task=3", "--signal=USR2@"):
         assert f"#SBATCH {option}" in submitted
-    assert not (tmp_path / "cancelled").exists()
-    again = Slurm(tmp_path / "jobs", options)
-    assert (tmp_path / "cancelled").read_text() == "12\n"
     (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho sbatch: error: invalid partition >&2\nexit 1\n")
     with pytest.raises(ValueError, match="invalid partition"):
-        again.start(["-c", ""], tmp_path / "log")
+        slurm.submit(["-c", ""], tmp_path / "log")
 
 
-def test_missing_extras_are_named(tmp_path, capsys, monkeypatch):
-    for name, module in (("slurm", "submitit"), ("ray", "ray")):
-        monkeypatch.setitem(sys.modules, module, None)
-        assert main(["compare", "--out", str(tmp_path / "c"), "--methods", "vanilla", "--launcher", name]) == 2
-        assert f"shortcut-snn[{name}]" in capsys.readouterr().err
-
-
-@pytest.mark.cluster
-def test_a_comparison_in_ray_resumes_if_a_worker_dies(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    ray = pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
-    command = ["compare", "--out", str(tmp_path / "c"), "--methods", "vanilla", "--seeds", "2", "--jobs", "2"]
-    command += ["--data.train_limit", "150", "--data.test_limit", "100", "--data.batch_size", "50", "--launcher", "ray"]
-    command += ["--network.kind", "resnet8", "--network.width", "4", "--network.time_steps", "2"]
-    statuses = []
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    try:
-        thread = threading.Thread(target=lambda: statuses.append(main([*command, "--training.epochs", "8"])))
-        thread.start()
-        run = tmp_path / "c" / "vanilla" / "seed0"
-        wait_for(run.with_suffix(".log"), "epoch 2/8")
-        os.kill(worker_of(str(run)), signal.SIGKILL)
-        thread.join(300)
-    finally:
-        ray.shutdown()
-    assert statuses == [0]
-    assert "seed0: its worker died" in capsys.readouterr().out
-    epochs = [line.split("/")[0] for line in run.with_suffix(".log").read_text().splitlines() if "/8: loss" in line]
-    # No epoch was lost, and none trained twice.
-    assert epochs == [f"epoch {epoch + 1}" for epoch in range(8)]
+def test_a_missing_extra_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    assert main(["compare", "--out", str(tmp_path / "c"), "--methods", "vanilla", "--launcher", "slurm"]) == 2
+    assert "shortcut-snn[slurm]" in capsys.readouterr().err

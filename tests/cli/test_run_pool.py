@@ -34,22 +34,18 @@ PARENT = """
 import sys
 from pathlib import Path
 from shortcut_snn.cli._children import ChildProcess
-from shortcut_snn.cli._scheduler import Scheduler, TrainingRun
+from shortcut_snn.cli._run_pool import RunPool, TrainingRun
 from shortcut_snn.recipes import recipe_of
 from shortcut_snn.training import RunFolder
 folder, seconds, fails = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
-class Launcher:
-    def start(self, arguments, log):
+class Executor:
+    def submit(self, arguments, log):
         return ChildProcess([str(folder / "child.py"), str(folder), log.stem, seconds], log)
-def runs():
-    for name in "abc":
-        yield TrainingRun(name, recipe_of(), RunFolder(folder / name))
-        while fails and not (folder / f"{name}.began").exists():
-            pass
-        if fails:
-            raise ValueError("a bug")
-scheduler = Scheduler(Launcher(), 2, log=lambda line: print(line, flush=True))
-scheduler.train(runs(), lambda run, outcome: print("ended", run.label, flush=True))
+def stops_early():
+    if fails and all((folder / f"{name}.began").exists() for name in "ab"):
+        raise RuntimeError("a bug")
+pool = RunPool(Executor(), 2, log=lambda line: print(line, flush=True))
+pool.map(lambda name: pool.train(TrainingRun(name, recipe_of(), RunFolder(folder / name)), stops_early), "abc")
 """
 
 
@@ -98,7 +94,7 @@ def test_a_signal_stops_children_once_and_waits(terminal, tmp_path, number):
     session = terminal(0.5)
     os.killpg(session.parent.pid, number)
     lines = session.parent.communicate(timeout=60)[0].splitlines()
-    assert sum(line.startswith("stopping: 2 runs") for line in lines) == 1
+    assert sorted(line.split(":")[0] for line in lines if line.startswith("stopping")) == ["stopping a", "stopping b"]
     assert [(tmp_path / f"{name}.saved").read_text() for name in "ab"] == ["SIGTERM", "SIGTERM"]
     assert not (tmp_path / "c.began").exists()
     if number == signal.SIGINT:
@@ -110,7 +106,7 @@ def test_a_signal_stops_children_once_and_waits(terminal, tmp_path, number):
 def test_a_second_signal_kills_children(terminal, tmp_path):
     session = terminal(1000)
     session.press_ctrl_c()
-    assert session.parent.stdout.readline().startswith("stopping: 2 runs")
+    assert session.parent.stdout.readline().startswith("stopping")
     session.press_ctrl_c()
     session.parent.communicate(timeout=60)
     assert not list(tmp_path.glob("*.saved"))
@@ -127,8 +123,12 @@ def test_an_error_in_the_parent_stops_children(tmp_path):
     (tmp_path / "child.py").write_text(CHILD)
     command = [sys.executable, "-c", PARENT, str(tmp_path), "0", "fails"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.stderr.splitlines()[-1] == "ValueError: a bug"
-    assert (tmp_path / "a.saved").read_text() == "SIGTERM"
+    assert done.stderr.splitlines()[-1] == "RuntimeError: a bug"
+    deadline = time.monotonic() + 60
+    while not all((tmp_path / f"{name}.saved").exists() for name in "ab"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert not (tmp_path / "c.began").exists()
 
 
 def run(code: str, log: Path) -> int:

@@ -11,8 +11,8 @@ from typing import Any
 
 from jinja2 import Environment
 
-from ...training import COLUMN_TITLES, column_title, format_value
-from .reading import Row, entry_texts
+from ..training import COLUMN_TITLES, Row, column_title, format_value
+from ._tables import entry_texts
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Page:
 
 def render(page: Page) -> str:
     """Return a page as one HTML file that refers to nothing outside itself."""
-    template = (resources.files(__package__) / "page.html.jinja").read_text(encoding="utf-8")
+    template = (resources.files(__package__) / "_page.html.jinja").read_text(encoding="utf-8")
     return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template).render(page=page)
 
 

@@ -1,0 +1,190 @@
+"""Executors: they run a command on this machine, or as a job of SLURM through submitit."""
+
+import argparse
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..recipes import parse_options
+from ._children import ChildProcess
+from ._parser import UsageError, at_least_one
+
+SAVE_SECONDS = 60.0
+"""How long a run may take to save its last step when it is asked to stop."""
+
+
+class Job(Protocol):
+    """A command that runs here or on another machine."""
+
+    def poll(self) -> int | None:
+        """Return the exit status, negative for a signal; None while the command is running.
+
+        Raises:
+            ValueError: the job failed outside the command.
+        """
+
+    def stop(self) -> None:
+        """Ask the command to save and stop. Asking twice changes nothing."""
+
+    def kill(self) -> None:
+        """End the command at once."""
+
+
+class Executor(Protocol):
+    """Something that runs commands."""
+
+    def submit(self, arguments: Sequence[str], log: Path) -> Job:
+        """Run Python with arguments and append its output to a file."""
+
+
+class Local:
+    """Run commands as child processes of this machine, which share its CPU threads.
+
+    Args:
+        jobs: how many run at the same time.
+    """
+
+    def __init__(self, jobs: int = 1) -> None:
+        self.threads = max(1, (os.cpu_count() or 1) // jobs)
+
+    def submit(self, arguments: Sequence[str], log: Path) -> Job:
+        """Start a child process."""
+        return ChildProcess(arguments, log, self.threads)
+
+
+class Slurm:
+    """Run commands as jobs of SLURM, through submitit.
+
+    Args:
+        folder: takes submitit's files.
+        options: of submitit's executor, such as ``timeout_min``; ``cluster="local"`` tries it on this machine.
+
+    Raises:
+        UsageError: submitit is missing or refuses the options, the time limit is missing, or this machine has no SLURM.
+    """
+
+    def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
+        try:
+            import submitit
+        except ModuleNotFoundError:
+            raise UsageError("--launcher slurm needs submitit: pip install 'shortcut-snn[slurm]'") from None
+        parameters: dict[str, Any] = {"cluster": "slurm", "slurm_job_name": "shortcut-snn", "cpus_per_task": 1}
+        parameters |= options
+        if not isinstance(parameters.get("timeout_min"), int):
+            raise UsageError("--launcher slurm needs a job's time limit in minutes: add --launch timeout_min=240")
+        self.threads = int(parameters["cpus_per_task"])
+        try:
+            # A new folder for every command: submitit reads pickles, so it must read none but its own.
+            self.executor = submitit.AutoExecutor(
+                folder.absolute() / secrets.token_hex(4), cluster=parameters.pop("cluster")
+            )
+            self.executor.update_parameters(**parameters)
+        except (NameError, RuntimeError, ValueError, TypeError) as error:
+            raise UsageError(f"--launch: submitit refuses it: {_one_line(error)}") from None
+
+    def submit(self, arguments: Sequence[str], log: Path) -> Job:
+        """Submit a job.
+
+        Raises:
+            ValueError: SLURM refuses the job.
+        """
+        command = RemoteCommand(tuple(arguments), str(log.absolute()), os.getcwd(), self.threads)
+        with _one_line_errors():
+            return _SlurmJob(self.executor.submit(command))
+
+
+@dataclass
+class _SlurmJob:
+    job: Any
+
+    def poll(self) -> int | None:
+        with _one_line_errors():
+            status: int | None = self.job.result() if self.job.done() else None
+        return status
+
+    def stop(self) -> None:
+        self.job.cancel(check=False)
+
+    kill = stop
+
+
+@dataclass
+class RemoteCommand:
+    """Run a child process on the machine where this object is called.
+
+    Args:
+        arguments: Python's.
+        log: the file to which the output is appended.
+        folder: the working directory.
+        threads: CPU threads.
+    """
+
+    arguments: tuple[str, ...]
+    log: str
+    folder: str
+    threads: int
+
+    def __call__(self) -> int:
+        """Return the exit status of the command."""
+        self._child = ChildProcess(self.arguments, Path(self.log), self.threads, self.folder)
+        try:
+            while (status := self._child.poll()) is None:
+                time.sleep(0.2)
+        except BaseException:
+            # Submitit's local executor cancels with KeyboardInterrupt.
+            self._save()
+            raise
+        return status
+
+    def checkpoint(self) -> Any:
+        """Save before the job's time is up, and return the command that resumes it; submitit calls this."""
+        from submitit.helpers import DelayedSubmission
+
+        if hasattr(self, "_child"):
+            self._save()
+        return DelayedSubmission(RemoteCommand(self.arguments, self.log, self.folder, self.threads))
+
+    def _save(self) -> None:
+        self._child.stop()
+        # Bounded: a signal handler may have interrupted poll() in the main thread, which then holds the lock it needs.
+        deadline = time.monotonic() + SAVE_SECONDS
+        while self._child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn submitit's errors, which contain a whole log, into a line."""
+    from submitit.core.utils import UncompletedJobError
+
+    try:
+        yield
+    except UncompletedJobError as error:
+        raise ValueError(f"SLURM: {_one_line(error)}") from None
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())[-300:]
+
+
+def make_executor(options: argparse.Namespace, folder: Path) -> Executor:
+    """Return the executor that a command line chooses.
+
+    Args:
+        options: of the command line.
+        folder: of the comparison or the search.
+
+    Raises:
+        UsageError: the options make no sense.
+    """
+    at_least_one(options, "jobs")
+    if options.launcher == "slurm":
+        return Slurm(folder / "jobs", parse_options(options.launch))
+    if options.launch:
+        raise UsageError(f"--launch {options.launch[0]} needs --launcher slurm")
+    return Local(options.jobs)
