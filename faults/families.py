@@ -70,7 +70,7 @@ ENTRIES = (
     "optimizer.kind", "optimizer.lr", "optimizer.weight_decay", "lr_schedule.kind", "training.epochs", "training.seed",
     "training.precision", "training.warmup", "training.clip", "training.accumulate", "training.ema_decay",
     "training.accelerator", "training.devices", "training.strategy", "training.threads", "training.checkpoint_every",
-    "training.non_finite", "loggers", "unknown",
+    "loggers", "unknown",
 )  # fmt: skip
 
 

@@ -17,8 +17,8 @@ from statistics import fmean, median
 from matplotlib.figure import Figure
 
 from shortcut_snn.diagnosis import mean_interval, with_interval
+from shortcut_snn.markdown import markdown_table
 from shortcut_snn.plots import COLOURS
-from shortcut_snn.training import markdown_table
 
 Row = dict[str, str]
 STYLES = ("-", "--", ":", "-.")

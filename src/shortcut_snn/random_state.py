@@ -10,23 +10,6 @@ from typing import Any
 import torch
 
 
-def seed_everything(seed: int) -> None:
-    """Seed the random number generators of Python, NumPy and torch.
-
-    Example:
-        >>> seed_everything(0)
-        >>> first = torch.rand(2)
-        >>> seed_everything(0)
-        >>> bool((torch.rand(2) == first).all())
-        True
-    """
-    random.seed(seed)
-    # NumPy is loaded already wherever its generator can have been used.
-    if (numpy := sys.modules.get("numpy")) is not None:
-        numpy.random.seed(seed)
-    torch.manual_seed(seed)
-
-
 def get_random_state() -> dict[str, Any]:
     """Return the random states of Python, NumPy, torch and every CUDA device.
 
@@ -84,7 +67,11 @@ def preserve_random_state(seed: int | None = None) -> Iterator[None]:
     state = get_random_state()
     try:
         if seed is not None:
-            seed_everything(seed)
+            random.seed(seed)
+            # NumPy is loaded already wherever its generator can have been used.
+            if (numpy := sys.modules.get("numpy")) is not None:
+                numpy.random.seed(seed)
+            torch.manual_seed(seed)
         yield
     finally:
         set_random_state(state)

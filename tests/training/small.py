@@ -31,19 +31,24 @@ def train(folder: Path, *more: str, **changes: object) -> int:
     return main(["train", "--out", str(folder), *options(**changes), *more])
 
 
-def assert_resumes_bit_identically(folder: Path, monkeypatch: pytest.MonkeyPatch, *files: str, **given: object) -> None:
-    """Train once as a whole and once killed after its first epoch, and compare what the runs left."""
+def interrupt_after_first_epoch(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
+    """Train until the first epoch is saved."""
     end, killed = SaveRun.on_train_epoch_end, RuntimeError("killed")
 
     def kill(self: SaveRun, trainer: object, module: object) -> None:
         end(self, trainer, module)  # type: ignore[arg-type]
         raise killed
 
-    assert train(folder / "whole", **given) == 0
     with monkeypatch.context() as patch:
         patch.setattr(SaveRun, "on_train_epoch_end", kill)
         with pytest.raises(RuntimeError, match="killed"):
-            train(folder / "parts", **given)
+            train(folder, **changes)
+
+
+def assert_resumes_bit_identically(folder: Path, monkeypatch: pytest.MonkeyPatch, *files: str, **given: object) -> None:
+    """Train once as a whole and once killed after the first epoch, and compare files of the runs."""
+    assert train(folder / "whole", **given) == 0
+    interrupt_after_first_epoch(folder / "parts", monkeypatch, **given)
     assert train(folder / "parts", "--resume", **given) == 0
     for name in files:
         assert (folder / "parts" / name).read_bytes() == (folder / "whole" / name).read_bytes(), name

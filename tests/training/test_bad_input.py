@@ -1,21 +1,17 @@
-"""Bad input to every subcommand: one clear line, an exit status, no traceback, no file half-written."""
+"""Bad input to every command: one line of error, an exit status, no traceback, no file."""
 
-import os
-import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from shortcut_snn.cli import _main, main
 from shortcut_snn.data import ImageFolder
 from shortcut_snn.data.images import image_data
-from shortcut_snn.recipes import build, from_dict, parse_options, recipe_of
+from shortcut_snn.recipes import build, parse_options, recipe_of
 from shortcut_snn.training import make_trainer
 
 from .small import OPTIONS, options
@@ -25,37 +21,25 @@ WHOLE = ["0", "-1", "1.5", "many", "[1]", "1000000000000000000000000"]
 REAL = ["0", "-1", "nan", "inf", "fast", "1e999"]
 FRACTION = ["-1", "nan", "inf", "fast", "[]", "-0.001"]
 WORD = ["magic", "", "3.5", "{a: 1}"]
-# Recipes are checked entry by entry, so what does one of a kind does all; which entry is of which kind is told here.
+# Recipes are checked entry by entry, so one entry of each type is enough.
 ENTRIES = {
-    "network.width": WHOLE,
     "network.time_steps": WHOLE,
-    "training.epochs": WHOLE,
     "training.devices": WHOLE,
-    "training.nodes": WHOLE,
-    "training.threads": WHOLE,
-    "training.checkpoint_every": WHOLE,
     "data.batch_size": WHOLE,
     # Its range is torch's, which takes 0 and infinity.
     "optimizer.lr": ["-1", "nan", "fast", "[]"],
-    "neuron.surrogate.width": REAL,
     "neuron.threshold": REAL,
-    "optimizer.weight_decay": FRACTION,
     "task.label_smoothing": FRACTION,
     "method.branches.branch_weight.initial": FRACTION,
     "data.validation": FRACTION,
     "neuron.decay": FRACTION,
     "training.seed": [*FRACTION, "1.5", "4294967296"],
-    "network.kind": WORD,
-    "neuron.kind": WORD,
     "neuron.surrogate.kind": WORD,
     "method.branches.taps": WORD,
-    "method.branches.branch_weight.kind": WORD,
-    "method.objective.kind": WORD,
     "method.gradient.kind": WORD,
     "training.precision": WORD,
     "training.accelerator": WORD,
     "training.strategy": WORD,
-    "training.non_finite": WORD,
     "data.kind": WORD,
     "data.augment": ["magic", "3.5", "{a: 1}"],
     "training.sync_batchnorm": WORD,
@@ -76,8 +60,8 @@ def refused(capsys: Say, out: Path, *arguments: object) -> str:
 
 
 def test_wrong_options(tmp_path: Path, capsys: Say) -> None:
-    for number, entry in list(enumerate(ENTRIES))[::2]:
-        # Every other entry with one of its bad values; all of them are checked below, without the command.
+    for number, entry in list(enumerate(ENTRIES))[::4]:
+        # A few entries with one of their bad values; all of them are checked below, without the command.
         value = ENTRIES[entry][number % len(ENTRIES[entry])]
         given = OPTIONS | {"training.epochs": "1", entry: value}
         arguments = ["--preset", "evolutionary", *(f"--{key}={text}" for key, text in given.items())]
@@ -99,49 +83,33 @@ COMMANDS = [
     [],
     ["fly"],
     ["train"],
-    ["train", "digits"],
     ["train", "--out", "OUT", "--config"],
     ["train", "--out", "OUT", "--config", "HERE"],
-    ["train", "--out", "OUT", "--config="],
     ["train", "--out", "OUT", "--config", "digit"],
     ["train", "--out", "OUT", "--nothing", "3"],
     ["train", "--out", "FILE", *options()],
-    ["train", "--out", "FILE/run", *options()],
     ["evaluate"],
     ["evaluate", "OUT"],
-    ["evaluate", "FILE"],
     ["evaluate", "OUT", "--weights", "worst"],
-    ["evaluate", "OUT", "--split", "other"],
     ["recipes", "digits"],
-    ["compare"],
     ["compare", "--out", "OUT", "--seeds", "0"],
-    ["compare", "--out", "OUT", "--seeds", "two"],
-    ["compare", "--out", "OUT", "--seeds", "99999999999999999999"],
     ["compare", "--out", "OUT", "--jobs", "0"],
     ["compare", "--out", "OUT", "--methods", "magic"],
     ["compare", "--out", "OUT", "--methods", "evolutionary method.branches.branch_weight.initial=-1"],
-    ["compare", "--out", "OUT", "--methods", "evolutionary method.branches.branch_weight.initial=[1"],
     ["compare", "--out", "OUT", "--grid", "network.width"],
-    ["compare", "--out", "OUT", "--grid", "network.width=0,1"],
-    ["compare", "--out", "OUT", "--grid", "network.width=[1"],
-    ["compare", "--out", "OUT", "--grid", "=1"],
     ["compare", "--out", "OUT", "--grid", "network=1"],
     ["gradients", "--out", "OUT", "--run", "HERE", *options()],
-    ["gradients", "--out", "FILE/g", *options()],
 ]
 CONTRADICTIONS = [
     {"data__train_limit": 5},
-    {"data__validation": 0.99},
     {"data__augment": "[resized_crop]"},
     {"data__kind": "nmnist_npz", "data__root": "nowhere", "data__augment": "[autoaugment]"},
     {"data__size": 12},
     {"preset": "tet", "method__gradient__kind": "rate"},
     {"preset": "vanilla", "method__objective__kind": "tet", "method__branches__taps": "stages"},
     {"network__kind": "vgg11", "network__stem": "large"},
-    {"network__kind": "vgg11", "network__block": "sew"},
     {"method__branches__taps": "[stem.convolution]"},
     {"training__strategy": "single_device", "training__devices": 2, "training__accelerator": "cpu"},
-    {"training__strategy": "single_device", "training__nodes": 2, "training__accelerator": "cpu"},
     {"training__accelerator": "tpu"},
 ]
 COMMANDS += [["train", "--out", "OUT", *options(**changes)] for changes in CONTRADICTIONS]
@@ -159,24 +127,16 @@ def test_wrong_command_lines(tmp_path: Path, capsys: Say, arguments: list[str]) 
 
 FILES = {
     "empty": "",
-    "list": "[1, 2]",
-    "number": "3",
     "zero byte": "\x00\x01",
     "tab": "training:\n\t- epochs",
     "not closed": "training: [1, 2",
     "itself": "a: &a [*a]",
-    "deep": "[" * 3000,
-    "no date": "training: {epochs: 2020-99-99}",
     "unknown": "trianing: {epochs: 1}",
     "nothing in a group": "neuron:",
     "a number for a group": "neuron: 3",
-    "a list for a group": "method: []",
     "nothing for a number": "training: {epochs: null}",
-    "a list for a key": "? [1]\n: 2",
     "a float for a number": "network: {time_steps: 2.0}",
-    "numbers for taps": "method: {branches: {taps: [1, 2]}}",
     "infinite": "training: {clip: 1, warmup: .inf}",
-    "not a number": "optimizer: {weight_decay: .nan}",
 }
 
 
@@ -187,56 +147,28 @@ def test_wrong_recipe_files(tmp_path: Path, capsys: Say, name: str) -> None:
     refused(capsys, tmp_path / "out", "train", "--config", path, "--out", tmp_path / "out")
 
 
-plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
-trees = st.recursive(plain, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner))
-groups = ["data", "network", "neuron", "task", "method", "optimizer", "lr_schedule", "training", "loggers"]
-names = [name for entry in ENTRIES for name in entry.split(".")]
-
-
-@settings(max_examples=20)
-@given(st.dictionaries(st.sampled_from(groups), st.dictionaries(st.sampled_from(names), trees, max_size=3) | trees))
-def test_any_entries_are_a_recipe_or_a_line(entries: dict[str, object]) -> None:
-    line = ""
-    try:
-        from_dict(entries)
-    except ValueError as error:
-        line = str(error).strip() or "\n"
-    assert "\n" not in line
-
-
 X = np.random.default_rng(0).integers(0, 255, (60, 8, 8), dtype=np.uint8)
 Y = np.arange(60) % 3
 ARCHIVES: dict[str, dict[str, object]] = {
-    "a part missing": {"x_test": None},
+    "missing part": {"x_test": None},
     "one class": {"y_train": Y * 0, "y_test": Y * 0},
     "negative labels": {"y_train": Y - 1},
     "a gap in the labels": {"y_train": Y * 2, "y_test": Y * 2},
-    "huge labels": {"y_train": Y * 10**9},
     "labels beyond 63 bits": {"y_train": Y.astype(np.uint64) + np.uint64(2**63)},
     "test labels out of range": {"y_test": Y + 5},
     "labels that are floats": {"y_train": Y * 1.0},
-    "labels that are words": {"y_train": np.array(["a"] * 60)},
-    "labels that are truths": {"y_train": Y > 1},
     "too few labels": {"y_train": Y[:5]},
     "no images": {"x_train": X[:0], "y_train": Y[:0]},
-    "no test images": {"x_test": X[:0], "y_test": Y[:0]},
-    "one image": {"x_train": X[0]},
-    "five axes": {"x_train": X[None, None]},
     "no pixels": {"x_train": X[:, :0], "x_test": X[:, :0]},
     "two sizes": {"x_test": X[:, :4]},
-    "channels in two places": {"x_train": np.zeros((60, 3, 8, 3), np.uint8)},
     "objects": {"x_train": np.array([{}] * 60, dtype=object)},
-    "whole numbers of 64 bits": {"x_train": X.astype(np.int64)},
-    "floats beyond 1": {"x_train": X.astype(np.float32)},
     "not numbers": {"x_train": np.full((60, 8, 8), np.nan, np.float32)},
-    "complex": {"x_train": X.astype(complex)},
     "too few names": {"class_names": np.array(["a"])},
-    "names that are objects": {"class_names": np.array([{}], dtype=object)},
     "one sample of each class": {"x_train": X[:3], "y_train": Y[:3]},
 }
 
 
-def of_data(root: Path, name: str, out: Path, **changes: object) -> list[str]:
+def training_on(root: Path, name: str, out: Path, **changes: object) -> list[str]:
     given = {"data__kind": name, "data__root": root, "data__train_limit": 1000, "data__test_limit": 1000}
     return ["train", "--out", str(out), *options(**given | {"data__batch_size": 4} | changes)]
 
@@ -245,20 +177,8 @@ def of_data(root: Path, name: str, out: Path, **changes: object) -> list[str]:
 def test_wrong_archives(tmp_path: Path, capsys: Say, name: str) -> None:
     arrays = {"x_train": X, "y_train": Y, "x_test": X, "y_test": Y} | ARCHIVES[name]
     np.savez(tmp_path / "data.npz", **{key: array for key, array in arrays.items() if array is not None})
-    said = refused(capsys, tmp_path / "out", *of_data(tmp_path / "data.npz", "npz", tmp_path / "out"))
+    said = refused(capsys, tmp_path / "out", *training_on(tmp_path / "data.npz", "npz", tmp_path / "out"))
     assert "data.npz" in said or "class '0'" in said
-
-
-def test_damaged_archives(tmp_path: Path, capsys: Say) -> None:
-    path, chance = tmp_path / "data.npz", random.Random(0)
-    np.savez(path, x_train=X, y_train=Y, x_test=X, y_test=Y)
-    whole = path.read_bytes()
-    for size in (0, 10, len(whole) // 2, len(whole)):
-        damaged = bytearray(whole)
-        for _ in range(200):
-            damaged[chance.randrange(len(whole))] ^= 255
-        path.write_bytes(damaged[:size])
-        assert "data.npz" in refused(capsys, tmp_path / "out", *of_data(path, "npz", tmp_path / "out"))
 
 
 def images(folder: Path, classes: str = "ab", each: int = 6) -> None:
@@ -270,15 +190,10 @@ def images(folder: Path, classes: str = "ab", each: int = 6) -> None:
 
 FOLDERS: dict[str, Callable[[Path], object]] = {
     "nothing": lambda root: None,
-    "one class": lambda root: images(root, "a"),
     "a class without images": lambda root: (images(root), (root / "c").mkdir()),
-    "no image": lambda root: [(root / name).mkdir() for name in "ab"],
-    "too few": lambda root: images(root, each=1),
     "train alone": lambda root: images(root / "train"),
     "other classes in test": lambda root: (images(root / "train"), images(root / "test", "ac")),
     "all damaged": lambda root: (images(root), [path.write_bytes(b"PNG") for path in root.rglob("*.png")]),
-    "an empty file": lambda root: (images(root), [path.write_bytes(b"") for path in root.rglob("*.png")]),
-    "cut files": lambda root: (images(root), [os.truncate(path, 60) for path in root.rglob("*.png")]),
 }  # fmt: skip
 
 
@@ -287,25 +202,8 @@ def test_wrong_folders(tmp_path: Path, capsys: Say, name: str) -> None:
     root = tmp_path / "images"
     root.mkdir()
     FOLDERS[name](root)
-    said = refused(capsys, tmp_path / "out", *of_data(root, "folder", tmp_path / "out"))
+    said = refused(capsys, tmp_path / "out", *training_on(root, "folder", tmp_path / "out"))
     assert str(root) in said or "class 'a'" in said
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_damaged_image_on_the_way(tmp_path: Path, capsys: Say, workers: int) -> None:
-    """It is met when training has begun: the run says which file it is, and goes on when that is mended."""
-    root, out = tmp_path / "images", tmp_path / "out"
-    images(root / "train", each=8)
-    images(root / "test")
-    whole = (root / "train" / "b" / "7.png").read_bytes()
-    (root / "train" / "b" / "7.png").write_bytes(whole[:60])
-    given = {"data__image_size": 8, "data__workers": workers, "data__validation": 0.2}
-    assert main(of_data(root, "folder", out, **given)) == 1
-    said = capsys.readouterr().err
-    assert f"{root / 'train' / 'b' / '7.png'} is damaged" in said
-    assert said.count("\n") == 1
-    (root / "train" / "b" / "7.png").write_bytes(whole)
-    assert main([*of_data(root, "folder", out, **given), "--resume"]) == 0
 
 
 def test_a_run_resumes_after_a_damaged_image_is_replaced(
@@ -318,7 +216,7 @@ def test_a_run_resumes_after_a_damaged_image_is_replaced(
     damaged = Path(ImageFolder(str(root), image_size=8).load().test.paths[1])
     whole = damaged.read_bytes()
     damaged.write_bytes(whole[:60])
-    given = of_data(root, "folder", out, data__image_size=8)
+    given = training_on(root, "folder", out, data__image_size=8)
     assert main(given) == 1
     assert str(damaged) in capsys.readouterr().err
     damaged.unlink()
@@ -331,7 +229,7 @@ def test_a_run_resumes_after_a_damaged_image_is_replaced(
     assert main(["evaluate", str(out)]) == 1
 
 
-def test_no_memory_is_a_line_too(tmp_path: Path, capsys: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lack_of_memory_is_one_line(tmp_path: Path, capsys: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     said = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.\nMore"
 
     def out_of_memory(*_: object) -> int:
@@ -345,7 +243,6 @@ def test_no_memory_is_a_line_too(tmp_path: Path, capsys: Say, monkeypatch: pytes
 
 
 def test_wrong_runs(tmp_path: Path, capsys: Say) -> None:
-    """A run's folder that somebody has changed."""
     run, work = tmp_path / "whole", tmp_path / "work"
     assert main(["train", "--out", str(run), *options(training__epochs=1)]) == 0
 

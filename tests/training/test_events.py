@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from shortcut_snn.cli import main
 from shortcut_snn.cli.evaluate import evaluate
 from shortcut_snn.deploy import read_network
 from shortcut_snn.recipes import build, changed, recipe_of, write_recipe
 
 from ..data.events.recordings import nmnist, write_npz
-from .small import assert_resumes_bit_identically, options, train
+from .small import assert_resumes_bit_identically, train
 
 
 @pytest.fixture(scope="module")
@@ -91,15 +90,3 @@ def test_frames_reach_the_network_in_time_order_as_counts(archive: Path) -> None
     assert prepared.dtype == torch.float32
     assert torch.equal(prepared, frames.transpose(0, 1).float())
     assert task.model(prepared).main.shape == (7, 10)
-
-
-def test_gradients_can_be_looked_at(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["gradients", "--out", str(tmp_path / "g"), *options(**events(archive))]) == 0
-    assert "first layer / last" in capsys.readouterr().out
-
-
-def test_what_is_wrong_is_one_line(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train(tmp_path / "run", **events(archive, data__size=50)) == 1
-    assert capsys.readouterr().err == (
-        "shortcut-snn: error: data.size: frames cannot be larger than the sensor's 34 pixels, got 50\n"
-    )

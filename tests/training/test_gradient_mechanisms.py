@@ -1,7 +1,6 @@
-"""Rate-based back-propagation against its formulas, worked out without the library's two passes."""
+"""Rate-based back-propagation against its formulas, computed without the library's two passes."""
 
 import copy
-import math
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from torch.nn import functional as F
 
 from shortcut_snn import TET, LogitSum, LossSum, Shortcut, attach, components, nets
 from shortcut_snn.energy import firing_rates
-from shortcut_snn.neurons import IF, LIF, PLIF, ATan, NormNeuron, Rectangle, Surrogate, Triangle, use_backend
+from shortcut_snn.neurons import LIF, PLIF, ATan, NormNeuron, Surrogate, Triangle, use_backend
 from shortcut_snn.neurons.rate import RatePasses
 from shortcut_snn.training.gradient_mechanisms import BPTT, SLTT, Rate, RateShortcut, check_gradient
 
@@ -43,11 +42,11 @@ def recursion(
     seed=st.integers(0, 2**31),
     steps=st.integers(1, 7),
     tau=st.floats(0.0, 1.0),
-    surrogate=st.sampled_from([Rectangle(), Triangle(), ATan()]),
+    surrogate=st.sampled_from([Triangle(), ATan()]),
     reset=st.sampled_from(["hard", "soft"]),
     detach_reset=st.booleans(),
 )
-def test_a_neurons_answer(
+def test_rate_and_slope_of_a_neuron(
     backend: str, seed: int, steps: int, tau: float, surrogate: Surrogate, reset: str, detach_reset: bool
 ) -> None:
     current = torch.randn(steps, 3, 5, generator=torch.Generator().manual_seed(seed)) + 0.5
@@ -63,27 +62,6 @@ def test_a_neurons_answer(
     expected_rate, expected_slope = recursion(current, tau, 1.0, surrogate, reset, detach_reset)
     torch.testing.assert_close(rate[0].detach(), expected_rate)
     torch.testing.assert_close(slope[0], expected_slope, rtol=1e-4, atol=1e-5)
-
-
-def test_the_answer_is_the_derivative_of_a_soft_neurons_rate() -> None:
-    """With a spike that is smooth, dr/dc can be measured: finite differences of the mean of the spikes."""
-    surrogate, tau, steps = ATan(), 0.5, 6
-    current = torch.randn(steps, 4, 8, dtype=torch.float64)
-
-    def rate(shift: float) -> Tensor:
-        u, total = torch.zeros(4, 8, dtype=torch.float64), torch.zeros(4, 8, dtype=torch.float64)
-        for step in current + shift:
-            u = tau * u + step
-            # What ATan's slope is the derivative of; without a reset, which no smooth spike has.
-            total = total + torch.atan(math.pi / 2 * surrogate.alpha * (u - 1.0)) / math.pi
-        return total / steps
-
-    measured = (rate(1e-6) - rate(-1e-6)) / 2e-6
-    k, u, slope = torch.ones(4, 8, dtype=torch.float64), torch.zeros(4, 8, dtype=torch.float64), 0.0
-    for step in current:
-        u = tau * u + step
-        slope, k = slope + surrogate(u - 1.0) * k / steps, 1 + tau * k
-    torch.testing.assert_close(slope, measured, rtol=1e-5, atol=1e-8)
 
 
 class Small(nn.Module):
@@ -105,7 +83,7 @@ class Small(nn.Module):
 
 
 def by_formula(network: Small, x: Tensor) -> Tensor:
-    """Its logits as a graph over averages: values put in place, gradients as the authors' code sends them."""
+    """Return its logits as a graph over averages, with the gradients of the authors' code."""
 
     def norm(module: nn.BatchNorm2d, sequence: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
         flat = sequence.flatten(0, 1)
@@ -162,11 +140,8 @@ def network(name: str, **options: Any) -> nets.SpikingNetwork:
 
 
 NETWORKS = [
-    ("resnet18", {}),
-    ("resnet18", {"block": "sew"}),
-    ("resnet18", {"block": "ms"}),
-    ("resnet18", {"stem": "large"}),
-    ("resnet19", {"norm": "tdbn"}),
+    ("resnet8", {"block": "ms", "stem": "large"}),
+    ("resnet8", {"block": "sew", "norm": "tdbn"}),
     ("vgg11", {}),
 ]
 
@@ -184,12 +159,11 @@ def test_with_one_time_step_it_is_ordinary_back_propagation(name: str, options: 
         torch.testing.assert_close(net.get_buffer(key), buffer)
 
 
-@pytest.mark.parametrize("frames", [False, True])
 @pytest.mark.parametrize(("name", "options"), NETWORKS)
-def test_all_networks_of_ours(name: str, options: dict[str, Any], frames: bool) -> None:
+def test_built_in_networks(name: str, options: dict[str, Any]) -> None:
     net = network(name, **options)
     keys, twin = list(net.state_dict()), copy.deepcopy(net)
-    x = torch.randn(4, 4, 2, 16, 16) if frames else torch.randn(4, 2, 16, 16)
+    x = torch.randn(4, 2, 16, 16) if options else torch.randn(4, 4, 2, 16, 16)
     model = RateShortcut(net, [], num_classes=3)
     logits = model(x).main
     if name != "vgg11":
@@ -206,8 +180,8 @@ def test_all_networks_of_ours(name: str, options: dict[str, Any], frames: bool) 
     assert torch.equal(model(x).main, model.strip()(x))
 
 
-def kept(net: nn.Module, x: Tensor) -> int:
-    """Bytes that a pass of a network keeps for its backward pass."""
+def saved_bytes(net: nn.Module, x: Tensor) -> int:
+    """Return the bytes that the forward pass of a network keeps for the backward pass."""
     total = 0
 
     def count(tensor: Tensor) -> Tensor:
@@ -223,19 +197,19 @@ def kept(net: nn.Module, x: Tensor) -> int:
 def test_the_graph_does_not_grow_with_time() -> None:
     averages, whole = [], []
     for steps in (2, 8):
-        net, x = network("resnet18", time_steps=steps), torch.randn(steps, 2, 2, 16, 16)
+        net, x = network("resnet8", time_steps=steps), torch.randn(steps, 2, 2, 16, 16)
         passes = RatePasses(net)
         with passes.spiking():
             net(x)
         with passes.averages():
-            averages.append(kept(net, x.mean(0)))
-        whole.append(kept(net, x))
+            averages.append(saved_bytes(net, x.mean(0)))
+        whole.append(saved_bytes(net, x))
     assert averages[0] == averages[1]
     assert whole[1] > 2 * averages[1]
 
 
-def test_branches_see_averages_and_once() -> None:
-    net, x, labels = network("resnet18"), torch.randn(4, 4, 2, 16, 16), torch.tensor([0, 1, 2, 0])
+def test_branches_read_averages() -> None:
+    net, x, labels = network("resnet8"), torch.randn(4, 4, 2, 16, 16), torch.tensor([0, 1, 2, 0])
     model = RateShortcut(net, "stages", num_classes=3)
     output = model(x)
     plain = Shortcut(copy.deepcopy(net), "stages", num_classes=3)
@@ -244,11 +218,11 @@ def test_branches_see_averages_and_once() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
     F.cross_entropy(output.branches[0], labels).backward()
     assert net.stem.conv.weight.grad.abs().max() > 0
-    assert net.layer2[0].conv1.weight.grad is None, "behind the tap"
+    assert net.layer2[0].conv1.weight.grad is None, "after the tap"
 
 
 def test_hooks_on_neurons_still_fire() -> None:
-    net = network("resnet18")
+    net = network("resnet8")
     model, x = RateShortcut(net, [], num_classes=3), torch.randn(4, 4, 2, 16, 16)
     with firing_rates(net) as found:
         model(x)
@@ -260,16 +234,8 @@ def test_hooks_on_neurons_still_fire() -> None:
         torch.testing.assert_close(found[key], rate, rtol=1e-3, atol=1e-3)
 
 
-def test_half_precision_reaches_every_parameter() -> None:
-    net = network("resnet18", block="ms")
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = RateShortcut(net, "stages", num_classes=3)(torch.randn(4, 4, 2, 16, 16)).main.float().square().sum()
-    loss.backward()
-    assert not [key for key, parameter in net.named_parameters() if parameter.grad is None]
-
-
-def test_a_pass_that_fails_leaves_no_trace() -> None:
-    net = network("resnet18")
+def test_a_failed_pass_restores_the_network() -> None:
+    net = network("resnet8")
     model = RateShortcut(net, [], num_classes=3)
     with pytest.raises(ValueError, match="channels"):
         model(torch.randn(4, 4, 3, 16, 16))
@@ -292,7 +258,7 @@ def test_frozen_norms_stay_frozen() -> None:
         torch.testing.assert_close(ours[key], gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_a_neuron_of_ones_own_answers_by_its_own_gradient() -> None:
+def test_a_custom_neuron_has_its_own_gradient() -> None:
     class Doubled(LIF):
         def forward(self, current: Tensor) -> Tensor:
             return super().forward(2 * current)
@@ -308,7 +274,7 @@ def test_a_neuron_of_ones_own_answers_by_its_own_gradient() -> None:
     torch.testing.assert_close(slope[0], 2 * expected, rtol=1e-4, atol=1e-5)
 
 
-def test_what_the_method_cannot_do_is_refused() -> None:
+def test_unsupported_networks_are_refused() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -325,22 +291,7 @@ def test_what_the_method_cannot_do_is_refused() -> None:
             net(torch.randn(4, 3))
 
 
-def test_mechanisms_are_components_and_wrap_a_network() -> None:
-    made = {name: components.gradient.make(name) for name in ("bptt", "sltt", "rate")}
-    for name, gradient in made.items():
-        assert components.write(gradient) == {"kind": name}
-        net = network("resnet18")
-        model = gradient(net, "stages", num_classes=3, head="conv")
-        assert type(model) is (RateShortcut if name == "rate" else Shortcut)
-        assert model.network is net
-        detached = {module.detach_membrane for module in net.modules() if isinstance(module, LIF)}
-        assert detached == {name == "sltt"}
-        output = model(torch.randn(4, 2, 16, 16))
-        LossSum()(output, torch.tensor([0, 1, 2, 0]), 0.5).backward()
-        assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
-
-
-@pytest.mark.parametrize("shape", [(4, 6, 20), (4, 6, 3, 20), (4, 6, 3, 5, 4)], ids=str)
+@pytest.mark.parametrize("shape", [(4, 6, 20), (4, 6, 3, 5, 4)], ids=str)
 def test_sequences_of_any_number_of_axes_are_averaged_over_time(shape: tuple[int, ...]) -> None:
     network = nn.Sequential(nn.Linear(shape[-1], 8), LIF(), nn.Linear(8, 8), LIF(), nn.Flatten(2), nn.LazyLinear(3))
     x, labels = 9 * torch.rand(shape), torch.arange(6) % 3
@@ -353,20 +304,26 @@ def test_sequences_of_any_number_of_axes_are_averaged_over_time(shape: tuple[int
     torch.testing.assert_close(output.main, model.eval()(x).main)
 
 
-def test_what_does_not_go_together_is_refused() -> None:
+@pytest.mark.parametrize(("name", "kind"), [("bptt", Shortcut), ("sltt", Shortcut), ("rate", RateShortcut)])
+def test_mechanisms_are_components_and_wrap_a_network(name: str, kind: type) -> None:
+    net = network("resnet8")
+    model = components.gradient.make(name)(net, "stages", num_classes=3, head="conv")
+    assert type(model) is kind
+    assert model.network is net
+    assert {module.detach_membrane for module in net.modules() if isinstance(module, LIF)} == {name == "sltt"}
+    LossSum()(model(torch.randn(4, 2, 16, 16)), torch.tensor([0, 1, 2, 0]), 0.5).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_unsupported_combinations_are_refused() -> None:
     with pytest.raises(ValueError, match="gradient sltt needs neurons of shortcut_snn"):
         SLTT()(nn.Sequential(nn.Linear(2, 2)), [], num_classes=2)
     with pytest.raises(ValueError, match="gradient rate has no logits of single time steps, which tet needs"):
         check_gradient(Rate(), TET())
     with pytest.raises(ValueError, match=r"calibrate.*rate"):
         check_gradient(Rate(), LogitSum(), calibrate=True)
-    for gradient in (BPTT(), SLTT(), Shortcut):
+    for gradient in (BPTT(), SLTT()):
         check_gradient(gradient, TET(), calibrate=True)
     check_gradient(Rate(), LossSum())
     with pytest.raises(ValueError, match="learned decay"):
-        Rate()(network("resnet18", make_neuron=PLIF), [], num_classes=3)
-
-
-def test_a_learned_decay_is_refused() -> None:
-    with pytest.raises(ValueError, match="learned decay"):
-        RatePasses(nn.Sequential(IF(), PLIF()))
+        Rate()(network("resnet8", make_neuron=PLIF), [], num_classes=3)

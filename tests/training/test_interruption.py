@@ -1,6 +1,5 @@
-"""A run that a signal stops, or that is killed, saves itself and ends like one that was never interrupted."""
+"""A run that is stopped by a signal, or killed, resumes and ends like one that was never interrupted."""
 
-import csv
 import os
 import signal
 import subprocess
@@ -25,6 +24,7 @@ SETTINGS = {
     "data__train_limit": 120,
     "data__test_limit": 40,
     "data__batch_size": 20,
+    "network__width": 2,
 }
 
 
@@ -52,7 +52,7 @@ def signal_at(patch: pytest.MonkeyPatch, number: int, at: int, times: int = 1) -
 
 @pytest.mark.parametrize(
     ("name", "at", "resumed_at"),
-    [("SIGINT", 2, 3), ("SIGTERM", 8, 9), ("SIGUSR1", 10, 11), ("SIGTERM", 5, 6), ("SIGHUP", 3, 4)],
+    [("SIGINT", 2, 3), ("SIGTERM", 5, 6), ("SIGHUP", 8, 9)],
 )
 def test_a_run_resumes_bit_for_bit_after_a_signal(whole, tmp_path, monkeypatch, capsys, request, name, at, resumed_at):
     folder, number = tmp_path / "run", getattr(signal, name)
@@ -77,10 +77,9 @@ def test_a_run_resumes_bit_for_bit_after_a_signal(whole, tmp_path, monkeypatch, 
 def test_loader_processes_resume_at_the_right_samples(whole, tmp_path, monkeypatch):
     """Workers fetch batches ahead, before Lightning sets the sampler's epoch."""
     given = SETTINGS | {"data__workers": 1}
-    for at in (5, 8):
-        with monkeypatch.context() as patch:
-            signal_at(patch, signal.SIGTERM, at)
-            assert train(tmp_path / "run", "--resume", **given) == 143
+    with monkeypatch.context() as patch:
+        signal_at(patch, signal.SIGTERM, 8)
+        assert train(tmp_path / "run", "--resume", **given) == 143
     assert train(tmp_path / "run", "--resume", **given) == 0
     assert_same_run(tmp_path / "run", whole)
 
@@ -111,22 +110,15 @@ def test_a_second_signal_ends_the_run_at_once(tmp_path, monkeypatch):
     assert checkpoint["global_step"] == 6, "the end of the first epoch"
 
 
-def start(folder: Path, **changes: object) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "shortcut_snn", "train", "--resume", "--out", str(folder)]
-    return subprocess.Popen(
-        [*command, *options(**SETTINGS | changes)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
-    )
-
-
-def wait_for_epoch(process: subprocess.Popen[bytes], folder: Path) -> None:
-    while not ((folder / "metrics.csv").is_file() and list(csv.DictReader((folder / "metrics.csv").open()))):
-        assert process.poll() is None, process.stderr.read().decode()
-        time.sleep(0.005)
-
-
 def test_the_command_stops_on_sigterm(tmp_path):
-    process = start(tmp_path / "run", training__epochs=500)
-    wait_for_epoch(process, tmp_path / "run")
+    entries = options(**SETTINGS | {"training__epochs": 500})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "shortcut_snn", "train", "--out", str(tmp_path / "run"), *entries],
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not (tmp_path / "run" / "checkpoint.ckpt").is_file():
+        assert process.poll() is None, process.stderr.read().decode()
+        time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM
@@ -134,18 +126,9 @@ def test_the_command_stops_on_sigterm(tmp_path):
     assert "Traceback" not in error.decode()
 
 
-def test_a_run_resumes_bit_for_bit_after_sigkill(whole, tmp_path):
-    process = start(tmp_path / "run")
-    wait_for_epoch(process, tmp_path / "run")
-    process.kill()
-    process.wait()
-    assert train(tmp_path / "run", "--resume", **SETTINGS) == 0
-    assert_same_run(tmp_path / "run", whole)
-
-
 def test_a_run_resumes_bit_for_bit_when_killed_while_writing(tmp_path):
     """studies/kill_runs.py kills at more points."""
-    points = ("cache:30", "save:1", "text:5", "before rename:7")
+    points = ("save:1", "before rename:7")
     kills, different = kill_repeatedly(tmp_path / "runs", points)
     assert kills == len(points)
     assert different == []

@@ -33,19 +33,19 @@ def with_gradients(net: nn.Module, seed: int) -> None:
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_muon_equals_torchs_muon_and_adamw(channels_last: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    # torch's iteration is in bfloat16: all the rest of its step with ours is held against it to the last bit.
+    # torch's iteration is in bfloat16; everything else is compared to the last bit.
     monkeypatch.setattr(
         "torch.optim._muon._zeropower_via_newtonschulz",
-        lambda matrix, coefficients, steps, eps: orthogonalise(matrix, steps, eps),
+        lambda matrix, coefficients, steps, eps: orthogonalise(matrix, eps),
     )
     net, other = layers(channels_last), layers()
     matrices = [nn.Parameter(p.detach().flatten(1).clone()) for p in other.parameters() if p.dim() > 1]
     rest = [p for p in other.parameters() if p.dim() <= 1]
     theirs = (
-        torch.optim.Muon(matrices, **RATES, momentum=0.9, nesterov=True, ns_steps=4, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.Muon(matrices, **RATES, momentum=0.9, nesterov=True, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(rest, **RATES, betas=(0.8, 0.99)),
     )
-    ours = Muon(net.parameters(), **RATES, momentum=0.9, ns_steps=4, betas=(0.8, 0.99))
+    ours = Muon(net.parameters(), **RATES, momentum=0.9, betas=(0.8, 0.99))
     for step in range(3):
         # A schedule moves one learning rate.
         for group in (*ours.param_groups, *(group for each in theirs for group in each.param_groups)):
@@ -65,33 +65,20 @@ def test_muon_equals_torchs_muon_and_adamw(channels_last: bool, monkeypatch: pyt
         assert torch.equal(mine, its)
 
 
-@pytest.mark.parametrize("steps", [1, 4, 5, 8])
-@pytest.mark.parametrize("shape", [(1, 1), (6, 6), (10, 64), (64, 10), (64, 576), (256, 300)])
-def test_gram_iteration_equals_iteration_on_the_matrix(shape: tuple[int, int], steps: int) -> None:
+@pytest.mark.parametrize("shape", [(1, 1), (10, 64), (64, 10), (64, 576)])
+def test_gram_iteration_equals_iteration_on_the_matrix(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    # Singular values over six decades, as gradients have them.
+    # Singular values over six decades, like those of gradients.
     x = torch.randn(shape) @ torch.diag(torch.logspace(0, -6, shape[1]))
     a, b, c = 3.4445, -4.775, 2.0315
     expected = x.double() / x.double().norm()
-    for _ in range(steps):
+    for _ in range(5):
         gram = expected @ expected.t()
         expected = a * expected + (b * gram + c * gram @ gram) @ expected
-    torch.testing.assert_close(orthogonalise(x, steps).double(), expected, rtol=0, atol=1e-3)
-
-
-@pytest.mark.parametrize("shape", [(10, 64), (64, 10), (64, 576)])
-def test_gram_iteration_equals_torchs_up_to_rounding(shape: tuple[int, int]) -> None:
-    torch.manual_seed(0)
-    matrix = nn.Parameter(torch.zeros(shape))
-    matrix.grad = torch.randn(shape)
-    torch.optim.Muon([matrix], lr=1.0, weight_decay=0, momentum=0, nesterov=False).step()
-    scale = max(1, shape[0] / shape[1]) ** 0.5
-    torch.testing.assert_close(orthogonalise(matrix.grad), -matrix.detach() / scale, rtol=0, atol=3e-2)
+    torch.testing.assert_close(orthogonalise(x).double(), expected, rtol=0, atol=1e-3)
 
 
 def test_muon_refuses_what_torchs_muon_refuses() -> None:
-    with pytest.raises(ValueError, match="ns_steps"):
-        Muon([nn.Parameter(torch.ones(2, 3))], ns_steps=100)
     table = nn.Embedding(4, 3, sparse=True)
     table(torch.tensor([1])).sum().backward()
     with pytest.raises(RuntimeError, match="dense"):
@@ -111,7 +98,7 @@ def test_subnormal_gradients_become_zero() -> None:
     torch.testing.assert_close(found[1::2], orthogonalise(x[1::2]))
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 5), (2, 3, 2, 3, 4), (4, 1, 3, 3), (4, 3, 1, 1)])
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 5), (2, 3, 2, 3, 4), (4, 3, 1, 1)])
 @pytest.mark.parametrize("last", [False, True])
 def test_weights_of_any_memory_format(shape: tuple[int, ...], last: bool) -> None:
     weight = torch.randn(shape)
@@ -126,25 +113,6 @@ def test_weights_of_any_memory_format(shape: tuple[int, ...], last: bool) -> Non
         Muon([parameter], lr=0.1).step()
     assert not torch.equal(layer, weight)
     torch.testing.assert_close(layer, plain, rtol=0, atol=2e-3)
-
-
-def test_muon_resumes_from_its_state() -> None:
-    whole, stopped = layers(True), layers(True)
-    first, second = (Muon(parameter_groups(net), **RATES) for net in (whole, stopped))
-    for step in range(2):
-        for net, optimizer in ((whole, first), (stopped, second)):
-            with_gradients(net, step)
-            optimizer.step()
-    state = copy.deepcopy(second.state_dict())
-    third = Muon(parameter_groups(stopped), lr=9.0)
-    third.load_state_dict(state)
-    assert [group["lr"] for group in third.param_groups] == [0.02, 0.02]
-    assert [group["weight_decay"] for group in third.param_groups] == [0.1, 0.0]
-    for net, optimizer in ((whole, first), (stopped, third)):
-        with_gradients(net, 5)
-        optimizer.step()
-    for one, other in zip(whole.parameters(), stopped.parameters(), strict=True):
-        assert torch.equal(one, other)
 
 
 def test_muon_skips_parameters_without_gradient() -> None:
@@ -175,7 +143,7 @@ def test_weight_decay_applies_to_weights_of_layers() -> None:
     (everything,) = parameter_groups(net, decay_all=True)
     assert len(everything["params"]) == 6 + len(list(net[2].parameters())) - 1
     assert len(parameter_groups(nn.Linear(2, 2, bias=False))) == 1
-    # What it is for: without a gradient's say, one group shrinks and the other stays.
+    # With gradients of 0 one group shrinks and the other stays.
     optimizer = components.optimizer.make("adamw", lr=0.1, weight_decay=0.5).build(params=[weights, others])
     before = {id(p): p.detach().clone() for p in net.parameters()}
     for parameter in net.parameters():
@@ -200,7 +168,7 @@ TOTAL = 20
 
 
 def curve(name: str, warmup: float = 0.0, **options: Any) -> list[float]:
-    """The learning rate of each of ``TOTAL`` steps, and behind the last."""
+    """Return the learning rate of each of ``TOTAL`` steps, and after the last."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=2.0)
     made = make_lr_scheduler(components.lr_schedule.make(name, **options), optimizer, TOTAL, warmup)
     rates = []
@@ -239,7 +207,6 @@ def test_schedules_follow_their_formula(
 
 def test_one_cycle_rises_and_falls() -> None:
     found = curve("onecycle", pct_start=0.25, div_factor=10.0, final_div_factor=100.0)
-    # Its own last step is the last that is taken.
     assert found[0] == pytest.approx(0.2)
     assert max(found) == found[4] == pytest.approx(2.0)
     assert found[TOTAL - 1] == pytest.approx(0.002)

@@ -1,7 +1,6 @@
 """The run folder: who may write to it, what it accepts on resume, and what a failed write leaves."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -76,13 +75,13 @@ def test_a_flipped_bit_of_a_checkpoint_is_found(copy: Path) -> None:
     assert_refused(copy, r"checkpoint\.ckpt")
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "other entries"])
+@pytest.mark.parametrize("damage", ["cut", "other entries"])
 def test_other_damage_of_a_checkpoint_is_found(copy: Path, damage: str) -> None:
     path = copy / "checkpoint.ckpt"
     if damage == "other entries":
         torch.save({"weights": torch.ones(1)}, path)
     else:
-        path.write_bytes(path.read_bytes()[:-100] if damage == "cut" else b"")
+        path.write_bytes(path.read_bytes()[:-100])
     assert_refused(copy, r"checkpoint\.ckpt")
 
 
@@ -94,8 +93,8 @@ def test_a_missing_best_network_is_reported_before_training(copy: Path) -> None:
 @pytest.mark.parametrize("version", [2, 99])
 def test_a_run_resumes_only_in_its_own_format(copy: Path, version: int) -> None:
     environment = json.loads((copy / "environment.json").read_text())
-    (copy / "environment.json").write_text(json.dumps(environment | {"format": version, "shortcut_snn": "7.0"}))
-    assert_refused(copy, rf"format {version}.*7\.0")
+    (copy / "environment.json").write_text(json.dumps(environment | {"format": version}))
+    assert_refused(copy, rf"format {version}")
     if version == 99:
         with pytest.raises(ValueError, match="format 99"):
             RunFolder(copy).read_entries()
@@ -106,12 +105,6 @@ def test_other_data_are_refused(copy: Path) -> None:
     train, test = (TensorDataset(torch.rand(count, 1, 4, 4), torch.arange(count) % 2) for count in (40, 12))
     assert_refused(copy, "data differ", as_data((train, test, test), batch_size=8))
     assert_refused(copy, "data differ", sides(train=39))
-
-
-def test_a_damaged_result_is_reported(copy: Path) -> None:
-    (copy / "result.json").write_text(json.dumps({"test_accuracy_last": 0.9}))
-    with pytest.raises(ValueError, match=r"result\.json"):
-        RunFolder(copy).read_result()
 
 
 def test_a_network_that_is_not_there_yet_is_named(copy: Path) -> None:
@@ -133,8 +126,7 @@ def test_a_folder_is_locked_for_other_processes(tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "run").exists(), "nothing was written"
 
 
-@pytest.mark.parametrize("name", ["metrics.csv", "curves.png", "notes.txt"])
-@pytest.mark.parametrize("more", [(), ("--resume",)])
+@pytest.mark.parametrize(("name", "more"), [("metrics.csv", ()), ("notes.txt", ("--resume",))])
 def test_folders_of_other_files_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, more: tuple[str, ...]
 ) -> None:
@@ -171,24 +163,6 @@ def test_a_removed_folder_ends_the_run(tmp_path: Path) -> None:
         run(folder, task(), callbacks=[AfterFirstEpoch(lambda: shutil.rmtree(folder))])
 
 
-def test_a_change_of_the_current_folder_has_no_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path)
-    run(Path("run"), task(), callbacks=[AfterFirstEpoch(lambda: os.chdir("elsewhere"))])
-    assert RunFolder(tmp_path / "run").is_finished
-
-
-def test_an_epoch_is_reported_after_it_is_saved(tmp_path: Path) -> None:
-    saved: list[bool] = []
-
-    def log(line: str) -> None:
-        if line.startswith("epoch "):
-            saved.append((tmp_path / "run" / "checkpoint.ckpt").is_file())
-
-    run(tmp_path / "run", task(), log=log)
-    assert saved == [True, True]
-
-
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "run"
 
@@ -206,11 +180,10 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("train", "gradients"):
-        assert main([command, "--out", "/sys/run", *options(training__epochs=1)]) == 1
-        error = capsys.readouterr().err
-        assert "could not be written" in error
-        assert error.count("\n") == 1
+    assert main(["train", "--out", "/sys/run", *options(training__epochs=1)]) == 1
+    error = capsys.readouterr().err
+    assert "could not be written" in error
+    assert error.count("\n") == 1
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tasks of one's own whose targets are several tensors."""
+"""Custom tasks whose targets are several tensors."""
 
 import json
 
@@ -13,7 +13,7 @@ from .tiny import network, run
 
 
 class Scenes(Dataset):
-    """Images with a class and a place."""
+    """Images with a class and a position."""
 
     def __init__(self, count, form):
         generator = torch.Generator().manual_seed(count)
@@ -29,7 +29,7 @@ class Scenes(Dataset):
 
 
 class Places(Task):
-    """Tell where, in the metric of an item that has left its tensor."""
+    """Predicts the position; its metric is a number, not a tensor."""
 
     metric, readout = "error", None
 
@@ -58,7 +58,7 @@ def test_figures_are_means_over_samples_and_not_over_batches(tmp_path, form):
     assert json.loads((tmp_path / "run" / "result.json").read_text())["test_last"] == result["test_last"]
 
 
-def test_how_many_samples_a_target_is_of():
+def test_samples_of_a_target_are_counted():
     task = Places(network())
     one, other = torch.rand(7, 2), torch.rand(7)
     for target in (

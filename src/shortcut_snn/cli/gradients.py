@@ -27,7 +27,7 @@ from ..diagnosis import (
 )
 from ..files import write_csv
 from ..markdown import markdown_table
-from ..random_state import seed_everything
+from ..random_state import preserve_random_state
 from ..recipes import (
     Recipe,
     build,
@@ -121,10 +121,11 @@ class Source:
         if self.run is None:
             task, _ = build(recipe, self.data)
         else:
-            seed_everything(recipe.training.seed)
-            network, description = load_network(recipe, self.run, widths=recipe.method.calibrate)
-            check_data(self.run, description, self.data)
-            task = build_task(recipe, self.data, network)
+            # The same branches in every task.
+            with preserve_random_state(recipe.training.seed):
+                network, description = load_network(recipe, self.run, widths=recipe.method.calibrate)
+                check_data(self.run, description, self.data)
+                task = build_task(recipe, self.data, network)
         # The network of a run that was calibrated has its widths already.
         if recipe.method.calibrate and (self.run is None or not self.run.widths.is_file()):
             calibrate_task(task, self.data)

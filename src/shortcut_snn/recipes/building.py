@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from ..components import component_of
@@ -13,8 +12,8 @@ from ..data import Data, as_data
 from ..introspection import introspect, wrap_network
 from ..nets import build_network as build_from_options
 from ..nets import channels_last
-from ..random_state import preserve_random_state, seed_everything
-from ..training import Provenance, Row, RunFolder, Task, fit
+from ..random_state import preserve_random_state
+from ..training import Provenance, Row, Run, Task, fit
 from .memory import check_memory
 from .recipe import Recipe
 
@@ -58,18 +57,14 @@ def train(
     """
     entries = recipe.to_dict()
     metadata = {"task": entries["task"]["kind"], "network": entries["network"], "neuron": entries["neuron"]}
-    run, log_once = RunFolder(folder), rank_zero_only(log)
-    if getattr(rank_zero_only, "rank", 0) == 0:
-        # Refuse a folder of another run before the data is read.
-        run.start(entries, resume)
-    log_once(f"{recipe}, in {folder}")
+    run = Run.open(folder, Provenance(entries, metadata, imports), resume=resume, log=log)
+    if run.is_finished:
+        return run.folder.read_result()
+    run.log(f"{recipe}, in {run.folder}")
     if recipe.unused_neuron:
-        log_once(recipe.unused_neuron)
-    # build() draws the weights from the recipe's seed, and fit() starts from it again.
-    with preserve_random_state():
-        task, data = build(recipe, log=log_once)
-    provenance = Provenance(entries, metadata, imports)
-    return fit(task, data, run, resume=resume, loggers=recipe.loggers, provenance=provenance, log=log)
+        run.log(recipe.unused_neuron)
+    task, data = build(recipe, log=run.log)
+    return fit(task, data, run, loggers=recipe.loggers)
 
 
 def build(recipe: Recipe, data: Data | None = None, *, log: Log = print) -> tuple[Task, Data]:
@@ -89,8 +84,8 @@ def build(recipe: Recipe, data: Data | None = None, *, log: Log = print) -> tupl
     """
     data = load_data(recipe) if data is None else data
     check_memory(recipe, data)
-    seed_everything(recipe.training.seed)
-    return build_task(recipe, data, build_network(recipe, data.description), log=log), data
+    with preserve_random_state(recipe.training.seed):
+        return build_task(recipe, data, build_network(recipe, data.description), log=log), data
 
 
 def load_data(recipe: Recipe) -> Data:

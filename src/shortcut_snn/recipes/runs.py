@@ -63,12 +63,12 @@ def run_recipe(run: RunFolder, changes: Mapping[str, Any] | None = None) -> Reci
     """Return the recipe of a run, with changes laid over it."""
     entries = run.read_entries()
     if not isinstance(entries.get("network"), Mapping):
-        raise ValueError(f"the run in {run} was started from Python, without a recipe: use it there{run.made_by()}")
+        raise ValueError(f"the run in {run} was started from Python, without a recipe: use it there")
     try:
         recipe = from_dict(entries)
     except ValueError as error:
         hint = missing_imports(run.imports())
-        raise ValueError(f"{run.recipe} is not a recipe: {error}{hint}{run.made_by()}") from None
+        raise ValueError(f"{run.recipe} is not a recipe: {error}{hint}") from None
     return from_dict(merged(entries, changes)) if changes else recipe
 
 

@@ -2,18 +2,18 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, Checkpoint, EMAWeightAveraging
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
-from .checkpoint import write_checkpoint
+from ..deploy import save_network
+from ..files import write_csv
 from .folder import RunFolder
 from .health import Health
-from .interruption import Interrupted, Interruption
+from .interruption import Interrupted
+from .run_state import Run
 from .step_cost import StepCost
 from .tables import Metric
 
@@ -72,11 +72,11 @@ class History(Callback):
 
     def write(self, folder: RunFolder) -> None:
         """Write the tables."""
-        folder.write_rows("metrics", self.rows)
-        folder.write_rows("gradients", self.gradients)
-        folder.write_rows("timing", self.seconds)
+        write_csv(folder.table("metrics"), self.rows)
+        write_csv(folder.table("gradients"), self.gradients)
+        write_csv(folder.table("timing"), self.seconds)
         if self.health.rows:
-            folder.write_rows("layers", self.health.rows)
+            write_csv(folder.table("layers"), self.health.rows)
 
     def _update_best(self, value: float | None, metric: Metric, epoch: int) -> None:
         # Without validation data the last epoch counts as the best.
@@ -123,14 +123,6 @@ class WeightAverage(EMAWeightAveraging):
         return network
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lets Lightning write checkpoints whole or not at all."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write a checkpoint."""
-        write_checkpoint(checkpoint, path)
-
-
 class SaveRun(Checkpoint):
     """Saves tables, the best network and the checkpoint after each epoch, and the checkpoint when asked to stop.
 
@@ -138,39 +130,19 @@ class SaveRun(Checkpoint):
     two files does no harm: the resumed epoch writes them again.
 
     Args:
-        folder: of the run.
+        run: whose folder is written to, and which a signal may ask to stop.
         history: records the epochs and chooses the best one.
-        metadata: of the network files.
-        interruption: whether a signal asked the run to stop.
         every: steps between checkpoints within an epoch; None for one per epoch.
         average: holds the averaged weights, if weights are averaged.
-        log: receives the line of each epoch.
     """
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        history: History,
-        metadata: Mapping[str, Any],
-        interruption: Interruption,
-        every: int | None,
-        average: WeightAverage | None,
-        log: Callable[[str], None],
-    ) -> None:
-        self.folder = folder
-        self.history = history
-        self.metadata = metadata
-        self.interruption = interruption
-        self.every = every
-        self.average = average
-        self.log_line = log
-        self.has_trained = False
-        """Whether a step has been made in this process."""
+    def __init__(self, run: Run, history: History, every: int | None, average: WeightAverage | None) -> None:
+        self.run, self.history, self.every, self.average = run, history, every, average
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
         """Handle signals by saving from here on; Lightning has replaced the handlers meanwhile."""
-        self.interruption.install()
-        self.interruption.can_save = True
+        self.run.interruption.install()
+        self.run.interruption.can_save = True
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save within an epoch if it is time or a signal has arrived.
@@ -178,8 +150,7 @@ class SaveRun(Checkpoint):
         Raises:
             Interrupted: a signal has arrived; the checkpoint is written.
         """
-        self.has_trained = True
-        signal = self.interruption.agreed(trainer)
+        signal = self.run.interruption.agreed(trainer)
         # After the last batch the end of the epoch saves. Gradients accumulated so far would be lost between steps.
         if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
@@ -195,25 +166,26 @@ class SaveRun(Checkpoint):
             Interrupted: a signal has arrived; the checkpoint is written.
         """
         if trainer.is_global_zero:
-            self.history.write(self.folder)
+            self.history.write(self.run.folder)
             if self.history.best_epoch == trainer.current_epoch:
                 network = module.model.network if self.average is None else self.average.network(module)
-                self.folder.save_network(network, "best", self.metadata)
+                save_network(network, self.run.folder.network("best"), self.run.metadata)
         self._save_checkpoint(trainer)
-        self.log_line(self.history.summary)
-        if signal := self.interruption.agreed(trainer):
+        self.run.log(self.history.summary)
+        if signal := self.run.interruption.agreed(trainer):
             raise Interrupted(signal, trainer.is_global_zero)
 
     def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
         """Let signals end the process at once: the test after training can be repeated."""
-        self.interruption.can_save = False
+        self.run.interruption.can_save = False
 
     def on_test_start(self, trainer: pl.Trainer, module: Any) -> None:
         """Replace Lightning's signal handlers again."""
-        self.interruption.install()
+        self.run.interruption.install()
 
     def _save_checkpoint(self, trainer: pl.Trainer) -> None:
-        if trainer.is_global_zero and not self.folder.is_run:
-            raise ValueError(f"the run's folder {self.folder} was removed or moved; the run cannot be saved")
+        folder = self.run.folder
+        if trainer.is_global_zero and not folder.is_run:
+            raise ValueError(f"the run's folder {folder} was removed or moved; the run cannot be saved")
         # All processes take part in collecting the state; the first one writes.
-        trainer.save_checkpoint(self.folder.checkpoint)
+        trainer.save_checkpoint(folder.checkpoint)

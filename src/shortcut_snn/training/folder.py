@@ -1,24 +1,22 @@
 """The folder of a run: its files, who may write to it, and how they are written and read."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from torch import Tensor, nn
+from torch import Tensor
 
-from .. import __version__
-from ..deploy import read_network, save_network
-from ..diagnosis import set_widths
-from ..files import make_folder, read_json, refuse_others, remove_strays, write_csv, write_text
+from ..deploy import read_network
+from ..files import make_folder, read_json, refuse_others, remove_strays, write_text
 from ..yaml_text import as_yaml, parse
 from .provenance import Provenance, environment
 from .recipe_diff import check_resumable
 
 Row = dict[str, Any]
-FORMAT = 3
+FORMAT = 4
 """The version of the folder's format; a run resumes only in the version that it was written in."""
 _LOCK_SECONDS = 6
 # A killed run leaves these before it has a recipe; MLflow's logger makes its database before training starts.
@@ -168,7 +166,7 @@ class RunFolder:
             raise FileExistsError(f"{self} holds a run already; resume it, or name another folder")
         version = read_json(self.environment).get("format", 1)
         if version != FORMAT:
-            raise ValueError(f"{self} has format {version}, and this version resumes format {FORMAT}{self.made_by()}")
+            raise ValueError(f"{self} has format {version}, and this version resumes format {FORMAT}")
         self.check_recipe(entries)
         return self.checkpoint if self.checkpoint.is_file() else None
 
@@ -204,7 +202,7 @@ class RunFolder:
         self,
         provenance: Provenance,
         split: str,
-        widths: Mapping[str, float],
+        widths: Mapping[str, float] | None,
         metadata: Mapping[str, Any],
     ) -> None:
         """Write everything that is known before the first step."""
@@ -217,31 +215,12 @@ class RunFolder:
         # Last, since a folder with a recipe is a run.
         write_text(self.recipe, as_yaml(provenance.entries))
 
-    def made_by(self) -> str:
-        """Return which version wrote the run, as the end of a message; nothing if it is this version."""
-        try:
-            version = read_json(self.environment).get("shortcut_snn")
-        except ValueError:
-            version = None
-        if version == __version__:
-            return ""
-        return f" (written by shortcut-snn {version or 'of an unknown version'}; this is {__version__})"
-
     def changed_imports(self, imports: Sequence[Mapping[str, Any]]) -> list[str]:
         """Return the names of imported files whose contents have changed since the run started."""
         before = {row["name"]: row.get("sha256") for row in self.imports()}
         return [row["name"] for row in imports if before.get(row["name"], row.get("sha256")) != row.get("sha256")]
 
-    def log_changed_imports(self, imports: Sequence[Mapping[str, Any]], log: Callable[[str], None]) -> None:
-        """Log a line if imported files have changed since the run started."""
-        if changed := self.changed_imports(imports):
-            log(f"{', '.join(changed)} changed since the run started")
-
     # Writing and reading.
-
-    def save_network(self, network: nn.Module, weights: str, metadata: Mapping[str, Any]) -> None:
-        """Write the network of the ``"last"`` or the ``"best"`` epoch."""
-        save_network(network, self.network(weights), metadata)
 
     def read_network(self, weights: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the state and the metadata of the network of the ``"last"`` or the ``"best"`` epoch.
@@ -257,10 +236,6 @@ class RunFolder:
         if not isinstance(metadata.get("data"), Mapping):
             raise ValueError(f"{path} does not describe the data that it was trained on")
         return state, metadata
-
-    def write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write a table such as ``"metrics"``."""
-        write_csv(self.table(name), rows)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the result, which marks the run as finished."""
@@ -293,7 +268,7 @@ class RunFolder:
             raise FileNotFoundError(f"{self} holds no run (no {self.recipe.name})")
         version = read_json(self.environment).get("format", 1)
         if not isinstance(version, int) or version > FORMAT:
-            raise ValueError(f"{self} has format {version}, and this version reads up to {FORMAT}{self.made_by()}")
+            raise ValueError(f"{self} has format {version}, and this version reads up to {FORMAT}")
         try:
             entries = parse(self.recipe.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -314,23 +289,6 @@ class RunFolder:
             numbers = value.values() if isinstance(value, dict) else ()
             if not isinstance(value, kind) or not all(isinstance(number, int | float) for number in numbers):
                 raise ValueError(
-                    f"{self.result} is damaged or of an earlier version (wrong {name!r}); delete it and resume the "
-                    f"run{self.made_by()}"
+                    f"{self.result} is damaged or of an earlier version (wrong {name!r}); delete it and resume the run"
                 )
         return result
-
-    def set_widths(self, network: nn.Module) -> dict[str, float]:
-        """Give a network the surrogate widths that the run calibrated, and return them.
-
-        Raises:
-            ValueError: their file is missing or damaged.
-        """
-        try:
-            widths: dict[str, float] = json.loads(self.widths.read_text(encoding="utf-8"))
-            set_widths(network, widths)
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-            raise ValueError(
-                f"{self.widths}, the run's calibrated surrogate widths, is missing or damaged; restore it, or start "
-                "again in another folder"
-            ) from None
-        return widths

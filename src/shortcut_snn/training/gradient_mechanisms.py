@@ -1,7 +1,7 @@
 """Gradient mechanisms: how gradients pass through time.
 
 A mechanism is a callable ``(network, taps, **options) -> Shortcut`` that wraps a network for training. Its attributes
-say what it cannot be combined with, see :class:`BPTT`.
+``every_step`` and ``calibrates`` say what it can be combined with; both count as True if they are missing.
 """
 
 from collections.abc import Sequence
@@ -25,6 +25,9 @@ class Gradient(Protocol):
         """Wrap a network; the arguments are those of :class:`~shortcut_snn.Shortcut`."""
 
 
+components.gradient.type = Gradient
+
+
 @components.gradient("bptt")
 @dataclass(frozen=True)
 class BPTT:
@@ -35,11 +38,6 @@ class BPTT:
         >>> type(BPTT()(nets.spiking_resnet8(10, 2, width=4), "stages", num_classes=10)).__name__
         'Shortcut'
     """
-
-    every_step: ClassVar[bool] = True
-    """Whether objectives can use the logits of every time step."""
-    calibrates: ClassVar[bool] = True
-    """Whether gradients depend on the surrogates' widths, so that these can be calibrated."""
 
     def __call__(self, network: nn.Module, taps: Taps = "stages", **options: Any) -> Shortcut:
         """Wrap a network."""
@@ -60,9 +58,6 @@ class SLTT:
         >>> all(module.detach_membrane for module in network.modules() if isinstance(module, Neuron))
         True
     """
-
-    every_step: ClassVar[bool] = True
-    calibrates: ClassVar[bool] = True
 
     def __call__(self, network: nn.Module, taps: Taps = "stages", **options: Any) -> Shortcut:
         """Wrap a network, and detach the membrane of its neurons from the previous step.
@@ -92,7 +87,9 @@ class Rate:
     """
 
     every_step: ClassVar[bool] = False
+    """Whether objectives can use the logits of every time step."""
     calibrates: ClassVar[bool] = False
+    """Whether gradients depend on the surrogates' widths, so that these can be calibrated."""
 
     def __call__(self, network: nn.Module, taps: Taps = "stages", **options: Any) -> Shortcut:
         """Wrap a network.
@@ -103,15 +100,12 @@ class Rate:
         return RateShortcut(network, taps, **options)
 
 
-components.gradient.type = Gradient
-
-
 def check_gradient(gradient: Gradient, objective: Objective, calibrate: bool = False) -> None:
     """Raise an error for a combination that is not supported.
 
     Args:
-        gradient: the mechanism.
-        objective: of the method.
+        gradient: the mechanism, a component.
+        objective: of the method, a component.
         calibrate: whether surrogates are calibrated before training.
 
     Raises:
@@ -123,15 +117,16 @@ def check_gradient(gradient: Gradient, objective: Objective, calibrate: bool = F
         Traceback (most recent call last):
         ValueError: gradient rate has no logits of single time steps, which tet needs; use bptt or sltt
     """
-    if takes_every_step(objective) and not getattr(_mechanism(gradient), "every_step", True):
+    component = components.component_of(gradient)
+    if takes_every_step(objective) and not getattr(component.factory, "every_step", True):
+        needs = components.component_of(objective).name
         raise ValueError(
-            f"gradient {_name(gradient)} has no logits of single time steps, which {_name(objective)} needs; use bptt "
-            "or sltt"
+            f"gradient {component.name} has no logits of single time steps, which {needs} needs; use bptt or sltt"
         )
     if calibrate and not calibrates(gradient):
         raise ValueError(
-            f"calibrate needs gradients through time, which gradient {_name(gradient)} does not have; set it "
-            "to false, or use bptt or sltt"
+            f"calibrate needs gradients through time, which gradient {component.name} does not have; set it to false, "
+            "or use bptt or sltt"
         )
 
 
@@ -142,19 +137,7 @@ def calibrates(gradient: Gradient) -> bool:
         >>> calibrates(BPTT()), calibrates(Rate())
         (True, False)
     """
-    return bool(getattr(_mechanism(gradient), "calibrates", True))
-
-
-def _mechanism(gradient: Any) -> Any:
-    """Return the class or function that has the attributes of a mechanism."""
-    return gradient.component.factory if isinstance(gradient, components.Config) else gradient
-
-
-def _name(component: Any) -> str:
-    try:
-        return components.component_of(component).name
-    except ValueError:
-        return type(component).__name__
+    return bool(getattr(components.component_of(gradient).factory, "calibrates", True))
 
 
 class RateShortcut(Shortcut):

@@ -9,34 +9,30 @@ from .. import components
 
 
 @components.logger("csv")
-def csv_logger(save_dir: Any, *, name: str = "csv", flush_logs_every_n_steps: int = 100) -> Any:
+def csv_logger(save_dir: Any, *, name: str = "csv") -> Any:
     """Return Lightning's CSVLogger; a resumed run writes a new version of the files.
 
     Args:
         save_dir: the run's folder.
         name: of its subfolder.
-        flush_logs_every_n_steps: steps between writes.
     """
     from lightning.pytorch.loggers import CSVLogger
 
-    return CSVLogger(save_dir, name, flush_logs_every_n_steps=flush_logs_every_n_steps)
+    return CSVLogger(save_dir, name)
 
 
 @components.logger("tensorboard")
-def tensorboard_logger(
-    save_dir: Any, *, name: str = "tensorboard", version: str = "", default_hp_metric: bool = True
-) -> Any:
+def tensorboard_logger(save_dir: Any, *, name: str = "tensorboard", version: str = "") -> Any:
     """Return Lightning's TensorBoardLogger; a resumed run continues in the same folder.
 
     Args:
         save_dir: the run's folder.
         name: of its subfolder.
         version: of a folder in the subfolder; none by default.
-        default_hp_metric: whether hyper-parameters appear without a metric of their own.
     """
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    return TensorBoardLogger(save_dir, name, version, default_hp_metric=default_hp_metric)
+    return TensorBoardLogger(save_dir, name, version)
 
 
 @components.logger("wandb")

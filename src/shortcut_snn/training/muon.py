@@ -12,8 +12,7 @@ from torch.optim.adamw import adamw
 from .. import components
 
 _COEFFICIENTS = (3.4445, -4.775, 2.0315)
-_GRAM_ITERATIONS = 5
-"""Iterations on one Gram matrix: the rounding error of its smallest eigenvalues grows about twelvefold in each."""
+_ITERATIONS = 5
 
 
 @components.optimizer("muon")
@@ -30,11 +29,7 @@ class Muon(Optimizer):
         weight_decay: weight decay of both.
         momentum: of Muon.
         nesterov: whether Muon's momentum is Nesterov's.
-        ns_steps: Newton-Schulz iterations of a step of Muon, below 100.
         betas: of AdamW.
-
-    Raises:
-        ValueError: 100 iterations or more.
 
     Example:
         >>> layer = nn.Linear(4, 2)
@@ -52,14 +47,11 @@ class Muon(Optimizer):
         weight_decay: float = 0.1,
         momentum: float = 0.95,
         nesterov: bool = True,
-        ns_steps: int = 5,
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
         if min(lr, weight_decay, momentum) < 0:
             raise ValueError(f"lr, weight_decay and momentum must not be negative: {lr}, {weight_decay}, {momentum}")
-        if ns_steps >= 100:
-            raise ValueError(f"ns_steps must be below 100, got {ns_steps}; 5 suffice")
-        options = {"weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps}
+        options = {"weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov}
         super().__init__(params, {"lr": lr, "betas": betas} | options)
 
     @torch.no_grad()
@@ -90,7 +82,7 @@ class Muon(Optimizer):
         # Columns in the order of memory, so that a channels-last weight is not copied; their order does not matter.
         is_channels_last = not parameter.is_contiguous()
         ordered = update.movedim(1, -1) if is_channels_last else update
-        matrix = orthogonalise(ordered.flatten(1), group["ns_steps"])
+        matrix = orthogonalise(ordered.flatten(1))
         step = matrix.reshape(ordered.shape)
         parameter.mul_(1 - lr * group["weight_decay"])
         # 0.2 * sqrt(max(shape)) matches the RMS of AdamW's steps.
@@ -125,15 +117,14 @@ class Muon(Optimizer):
         )
 
 
-def orthogonalise(matrix: Tensor, steps: int = 5, eps: float = 1e-7) -> Tensor:
+def orthogonalise(matrix: Tensor, eps: float = 1e-7) -> Tensor:
     """Return the matrix next to ``matrix`` whose singular values are all about 1, in float32.
 
-    Like torch's Muon, this iterates X' = (a + b X X^T + c (X X^T)^2) X. Every factor is a polynomial of the first Gram
-    matrix X X^T, so only the first and the last product involve X itself.
+    Like torch's Muon, this iterates X' = (a + b X X^T + c (X X^T)^2) X five times. Every factor is a polynomial of the
+    first Gram matrix X X^T, so only the first and the last product involve X itself.
 
     Args:
         matrix: ``[outputs, inputs]``.
-        steps: iterations.
         eps: smallest norm by which the matrix is divided.
 
     Example:
@@ -152,12 +143,10 @@ def orthogonalise(matrix: Tensor, steps: int = 5, eps: float = 1e-7) -> Tensor:
     wide = (matrix.t() if is_tall else matrix).float()
     # The gradient of silent neurons decays into subnormal numbers, with which a CPU computes fifty times as slowly.
     wide = nn.functional.hardshrink(wide / wide.norm().clamp(min=eps), 1e-9)
-    for first in range(0, steps, _GRAM_ITERATIONS):
-        gram = wide @ wide.t()
-        product = factor = polynomial(gram)
-        for _ in range(first + 1, min(first + _GRAM_ITERATIONS, steps)):
-            gram = factor @ gram @ factor
-            factor = polynomial(gram)
-            product = factor @ product
-        wide = product @ wide
-    return wide.t() if is_tall else wide
+    gram = wide @ wide.t()
+    product = factor = polynomial(gram)
+    for _ in range(_ITERATIONS - 1):
+        gram = factor @ gram @ factor
+        factor = polynomial(gram)
+        product = factor @ product
+    return (product @ wide).t() if is_tall else product @ wide

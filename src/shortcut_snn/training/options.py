@@ -5,10 +5,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from .early import Early
-
-NonFinite = Literal["stop", "skip"]
-Silent = Literal["warn", "stop", "ignore"]
+from .progressive_resizing import ProgressiveResizing
 
 
 @dataclass(frozen=True)
@@ -35,9 +32,6 @@ class Training:
         keep_freed_memory: whether, on a CPU under Linux, freed memory of large tensors is kept for the next step. This
             is faster, but the process holds its peak memory until it ends. Only the command uses it.
         checkpoint_every: steps between checkpoints within an epoch; null for checkpoints at the end of each epoch only.
-        non_finite: what to do if the loss or a gradient is not finite: stop the run or skip the step.
-        silent_layers: what to do if no neuron of a layer fires, or all fire at every time step: warn, stop the run if
-            this persists, or ignore it.
     """
 
     epochs: Annotated[int, Ge(1), Le(10**6)] = 10
@@ -47,7 +41,7 @@ class Training:
     clip: Annotated[float, Gt(0)] | None = None
     accumulate: Annotated[int, Ge(1), Le(2**20)] = 1
     ema_decay: Annotated[float, Gt(0), Lt(1)] | None = None
-    progressive_resizing: Early | None = None
+    progressive_resizing: ProgressiveResizing | None = None
     weight_decay_on: Literal["weights", "all"] = "weights"
     accelerator: str = "auto"
     devices: Annotated[int, Ge(1), Le(2**12)] = 1
@@ -57,8 +51,6 @@ class Training:
     threads: Annotated[int, Ge(1), Le(2**12)] | None = None
     keep_freed_memory: bool = True
     checkpoint_every: Annotated[int, Ge(1), Le(2**40)] | None = None
-    non_finite: NonFinite = "stop"
-    silent_layers: Silent = "warn"
 
     @property
     def processes(self) -> int:

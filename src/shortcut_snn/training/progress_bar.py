@@ -22,7 +22,7 @@ class RunProgressBar(TQDMProgressBar):
         """Return what the bar shows after its time."""
         if not trainer.training:
             return {}
-        means = {name: value.item() for name, value in pl_module.train_means.local_means().items()}
+        means = pl_module.train_means.local_means()
         metric = Metric(pl_module.metric, pl_module.higher_is_better, pl_module.fraction)
         shown = {"loss": f"{means['train_main_loss']:.3g}"} if "train_main_loss" in means else {}
         if f"train_{metric.name}" in means:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# These decide where a run happens or what it does when numbers go wrong, so a run may resume with others.
+# These decide where a run happens and what it logs, so a run may resume with others.
 MAY_CHANGE_ON_RESUME = {
     "training.accelerator",
     "training.devices",
@@ -12,8 +12,6 @@ MAY_CHANGE_ON_RESUME = {
     "training.threads",
     "training.keep_freed_memory",
     "training.checkpoint_every",
-    "training.non_finite",
-    "training.silent_layers",
     "data.workers",
     "data.batch_size",
     "loggers",

@@ -9,8 +9,9 @@ import lightning.pytorch as pl
 
 from .. import plots
 from ..data import Data, Loaders
-from ..deploy import load_into
+from ..deploy import load_into, save_network
 from ..diagnosis import first_to_last_ratio
+from ..files import write_csv
 from .callbacks import History
 from .energy import ENERGY_COLUMNS, energy_rows, measure_task_energy
 from .folder import RunFolder
@@ -28,7 +29,7 @@ def finish(task: Task, data: Data, batches: Loaders, run: Run, trainer: pl.Train
     """
     history = _history(trainer)
     if trainer.is_global_zero:
-        run.folder.save_network(task.model.network, "last", run.metadata)
+        save_network(task.model.network, run.folder.network("last"), run.metadata)
     trainer.strategy.barrier()
     best_epoch = trainer.strategy.broadcast(history.best_epoch)
     last = _test(task, batches, trainer)
@@ -54,7 +55,7 @@ def finish(task: Task, data: Data, batches: Loaders, run: Run, trainer: pl.Train
     if trainer.is_global_zero:
         result |= _write_energy(task, data, run.folder)
         for name, rows in tables.items():
-            run.folder.write_rows(name, rows)
+            write_csv(run.folder.table(name), rows)
         metric = Metric.of(result)
         plots.curves(history.rows, run.folder / "curves.png", metric.name, metric.label(), metric.scale)
         plots.by_layer(history.gradients, run.folder / "gradients.png", "gradients of the weights", "RMS")
@@ -118,7 +119,7 @@ def _write_energy(task: Task, data: Data, folder: RunFolder) -> dict[str, Any]:
     """Write the energy of each layer, and return the totals."""
     energy = measure_task_energy(task, data)
     if energy is not None:
-        folder.write_rows("energy", energy_rows(energy))
+        write_csv(folder.table("energy"), energy_rows(energy))
     totals = {f"{name}_pj": getattr(energy, name, None) for name in ENERGY_COLUMNS}
     return totals | {"break_even_rate": None if energy is None else _finite_or_none(energy.break_even_rate)}
 

@@ -14,11 +14,10 @@ from ..diagnosis import calibrate
 from ..machine import converts_bf16
 from .callbacks import History, SaveRun, WeightAverage
 from .finite_steps import FiniteSteps
-from .folder import RunFolder
 from .health import Health
 from .loggers import make_loggers
 from .progress_bar import RunProgressBar, has_terminal
-from .provenance import Provenance
+from .provenance import provenance_of
 from .result import finish, metric_of
 from .run_state import Run
 from .step_cost import StepCost
@@ -29,12 +28,11 @@ from .trainer import TIMEOUT, make_trainer
 def fit(
     task: Task,
     data: Any,
-    folder: str | Path | RunFolder,
+    folder: str | Path | Run,
     *,
     resume: bool = False,
     loggers: Sequence[Any] = (),
     callbacks: Sequence[Callback] = (),
-    provenance: Provenance | None = None,
     log: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Train a task on data and write the run into a folder; see :class:`RunFolder` for its files.
@@ -45,12 +43,10 @@ def fit(
         task: model, objective, optimizer and options of training. A task without a description gets the data's.
         data: a data set of :mod:`shortcut_snn.data`, a pair (train, test) or triple (train, validation, test) of
             torch ``Dataset`` or ``DataLoader``, or a ``LightningDataModule``; see :func:`shortcut_snn.as_data`.
-        folder: of the run; created.
+        folder: of the run; created. Or a run that :meth:`Run.open` has opened with ``resume`` and ``log``.
         resume: resume from the folder's checkpoint, or start if there is none. A finished run is not repeated.
         loggers: components, such as ``components.logger.make("csv")``.
         callbacks: Lightning callbacks besides those of a run.
-        provenance: recipe and imports for the folder; by default what the task itself shows. A resumed run must have
-            the same recipe.
         log: receives lines of text.
 
     Returns:
@@ -73,10 +69,11 @@ def fit(
         ['accuracy', 'loss']
     """
     data = as_data(data)
-    run = Run.open(task, data, folder, resume=resume, provenance=provenance, log=log)
+    run = folder if isinstance(folder, Run) else Run.open(folder, provenance_of(task), resume=resume, log=log)
     if run.is_finished:
         return run.folder.read_result()
-    with run.process_state():
+    run.begin(task, data)
+    with run.process_state(task.training_options):
         trainer = build_trainer(task, run, loggers, callbacks)
         batches = prepare(task, data, run, trainer)
         try:
@@ -91,12 +88,12 @@ def fit(
 def build_trainer(task: Task, run: Run, loggers: Sequence[Any], callbacks: Sequence[Callback]) -> pl.Trainer:
     """Return Lightning's trainer with the callbacks of a run; the caller's come before those that save."""
     training = task.training_options
-    health = Health(network=lambda module: module.model.network, silent_layers=training.silent_layers, log=run.log)
+    health = Health(network=lambda module: module.model.network, log=run.log)
     step_cost = StepCost()
     history = History(health, step_cost)
     average = None if training.ema_decay is None else WeightAverage(decay=training.ema_decay)
-    save = SaveRun(run.folder, history, run.metadata, run.interruption, training.checkpoint_every, average, run.log)
-    measuring = [FiniteSteps(training.non_finite, run.log), *([average] if average else []), health, step_cost]
+    save = SaveRun(run, history, training.checkpoint_every, average)
+    measuring = [FiniteSteps(), *([average] if average else []), health, step_cost]
     bar = [RunProgressBar()] if has_terminal() else []
     return make_trainer(
         training,
@@ -108,24 +105,20 @@ def build_trainer(task: Task, run: Run, loggers: Sequence[Any], callbacks: Seque
 
 def prepare(task: Task, data: Data, run: Run, trainer: pl.Trainer) -> Loaders:
     """Make the loaders, calibrate surrogates if the task asks for it, and write what is known before the first step."""
-    batches = data.loaders(run.seed, trainer.global_rank, trainer.world_size)
+    batches = data.loaders(task.training_options.seed, trainer.global_rank, trainer.world_size)
     batches.begin(run.epoch, run.batches_done)
     run.log(_describe_start(task, batches))
     if task.training_options.precision == "bf16" and converts_bf16(trainer.strategy.root_device.type):
         run.log("this processor has no bfloat16 instructions: training.precision=fp32 is faster")
     if task.training_options.nodes > 1:
         run.log(f"waiting for the other machines, at most {TIMEOUT.total_seconds() / 60:.0f} minutes")
-    widths: dict[str, float] = {}
-    if task.calibrate and run.checkpoint is not None:
-        widths = run.folder.set_widths(task.model.network)
-    elif task.calibrate:
+    if task.calibrate and run.checkpoint is None:
         # Several processes must find the same widths to the last digit, which different GPUs may not.
         device = trainer.strategy.root_device if trainer.world_size == 1 else torch.device("cpu")
-        widths = calibrate_task(task, data, device)
-    if widths:
-        run.metadata["surrogate_widths"] = widths
+        run.set_widths(calibrate_task(task, data, device))
     if trainer.is_global_zero:
-        run.folder.begin(run.provenance, data.split, widths, {**metric_of(task), "data": data.fingerprint()})
+        environment = {**metric_of(task), "data": data.fingerprint()}
+        run.folder.begin(run.provenance, data.split, run.metadata.get("surrogate_widths"), environment)
     for logger in trainer.loggers:
         logger.log_hyperparams(dict(run.provenance.entries))
     return batches
@@ -140,17 +133,17 @@ def train(task: Task, run: Run, trainer: pl.Trainer, batches: Loaders) -> None:
     try:
         trainer.fit(task, batches.train, batches.validation, ckpt_path=run.checkpoint, weights_only=True)
     except Exception as error:
-        explanation = _explain(error, run, trainer)
+        explanation = _explain(error, trainer)
         if explanation is None:
             raise
         raise ValueError(explanation) from error
-    average = _callback(trainer, WeightAverage)
-    if average is not None:
-        # Lightning deploys the average at the end of training, but not if all epochs were done before.
-        task.model.network.load_state_dict(average.network(task).state_dict())
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, WeightAverage):
+            # Lightning deploys the average at the end of training, but not if all epochs were done before.
+            task.model.network.load_state_dict(callback.network(task).state_dict())
 
 
-def _explain(error: Exception, run: Run, trainer: pl.Trainer) -> str | None:
+def _explain(error: Exception, trainer: pl.Trainer) -> str | None:
     """Return a message for errors of training whose cause is known, None for others."""
     text = " ".join(str(error).split())[:200] or type(error).__name__
     if isinstance(error, RuntimeError) and "DataLoader" in text:
@@ -164,17 +157,7 @@ def _explain(error: Exception, run: Run, trainer: pl.Trainer) -> str | None:
             f"another of the {trainer.world_size} processes has ended or cannot be reached; see its last message, then "
             f"resume the run in all of them ({text})"
         )
-    save = _callback(trainer, SaveRun)
-    is_unread = run.checkpoint is not None and save is not None and not save.has_trained
-    if is_unread and isinstance(error, KeyError | RuntimeError | TypeError | AttributeError) and "memory" not in text:
-        return f"the run in {run.folder} cannot resume from {run.checkpoint} ({type(error).__name__}: {text})"
     return None
-
-
-def _callback(trainer: pl.Trainer, kind: type[Any]) -> Any:
-    """Return the trainer's callback of a type, None if it has none."""
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return next((callback for callback in callbacks if isinstance(callback, kind)), None)
 
 
 def _describe_start(task: Task, batches: Loaders) -> str:
@@ -199,9 +182,10 @@ def calibrate_task(task: Task, data: Data, device: torch.device | str = "cpu") -
     task.to(device)
     inputs, target = task.prepare_batch(next(iter(data.loaders(task.training_options.seed).train)))
     with task.objective_outputs():
-        return calibrate(
+        task.model.widths = calibrate(
             task.model.network,
             [(inputs, target)],
             partial(task.compute_loss, branch_weight=0.0),
             model=task.model,
         )
+    return task.model.widths

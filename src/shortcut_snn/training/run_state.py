@@ -13,100 +13,104 @@ from ..data import Data
 from .checkpoint import position, read_checkpoint
 from .folder import RunFolder
 from .interruption import Interruption
+from .options import Training
 from .progress_bar import has_terminal, log_above_bar
-from .provenance import Provenance, provenance_of
+from .provenance import Provenance
 from .task import Task
 from .trainer import quiet_lightning, seeded
 
 
 @dataclass
 class Run:
-    """A run that is being trained.
+    """A run that is opened in its folder, for :func:`fit`.
 
     Attributes:
         folder: of the run.
         provenance: recipe and imports.
-        metadata: of the network files.
-        seed, threads: of the process.
-        checkpoint: the file to resume from; None for a new run.
-        epoch, batches_done: the position in training at which the run starts or resumes.
         log: receives lines of text, in the first of several processes only.
+        checkpoint: the file to resume from; None for a new run.
+        is_finished: whether the folder holds the result already.
+        metadata: of the network files.
+        epoch, batches_done: the position in training at which the run starts or resumes.
     """
 
     folder: RunFolder
     provenance: Provenance
-    metadata: dict[str, Any]
-    seed: int
-    threads: int | None
     log: Callable[[str], None]
     checkpoint: Path | None = None
+    is_finished: bool = False
+    metadata: dict[str, Any] = field(default_factory=dict)
     epoch: int = 0
     batches_done: int = 0
-    is_finished: bool = False
     interruption: Interruption = field(default_factory=Interruption)
 
     @classmethod
     def open(
         cls,
-        task: Task,
-        data: Data,
-        folder: str | Path | RunFolder,
+        folder: str | Path,
+        provenance: Provenance,
         *,
-        resume: bool,
-        provenance: Provenance | None,
-        log: Callable[[str], None],
+        resume: bool = False,
+        log: Callable[[str], None] = print,
     ) -> "Run":
-        """Check that the run may start or resume in its folder, and find the position from which it resumes.
+        """Check that a run may start or resume in a folder, before its data are read.
+
+        Args:
+            folder: of the run; it need not exist.
+            provenance: recipe and imports; a resumed run must have the same recipe.
+            resume: resume from the folder's checkpoint, or start if there is none.
+            log: receives lines of text.
 
         Raises:
-            ValueError: recipe, data or checkpoint are not those of the run in the folder.
-            FileExistsError: the folder holds a run already and ``resume`` is False.
+            ValueError: the run in the folder has another recipe or format.
+            FileExistsError: the folder holds a run already and ``resume`` is False, or other files.
         """
-        if not task.description:
-            task.describe(data.description)
-        folder = folder if isinstance(folder, RunFolder) else RunFolder(folder)
-        log = log_above_bar(log) if has_terminal() else log
-        run = cls(
-            folder,
-            provenance or provenance_of(task),
-            {"version": __version__, "data": task.description},
-            task.training_options.seed,
-            task.training_options.threads,
-            rank_zero_only(log),
-        )
-        run.metadata |= run.provenance.network
+        run = cls(RunFolder(folder), provenance, rank_zero_only(log_above_bar(log) if has_terminal() else log))
         if is_first_process():
-            run.checkpoint = folder.start(run.provenance.entries, resume)
-        elif resume and folder.checkpoint.is_file():
+            run.checkpoint = run.folder.start(provenance.entries, resume)
+        elif resume and run.folder.checkpoint.is_file():
             # The first process has written files since this one was launched, so only it compares recipes.
-            run.checkpoint = folder.checkpoint
-        run.is_finished = resume and folder.is_finished
+            run.checkpoint = run.folder.checkpoint
+        run.is_finished = resume and run.folder.is_finished
         if run.is_finished:
             run.log(f"{folder} is finished already")
-        elif task.is_finished:
-            raise ValueError("this task has been trained and its branches are removed; build another one for a new run")
-        elif run.checkpoint is not None:
-            folder.check_data(data.split, data.fingerprint())
-            run._read_position()
-        if resume:
-            folder.log_changed_imports(run.provenance.imports, run.log)
+        if resume and (changed := run.folder.changed_imports(provenance.imports)):
+            run.log(f"{', '.join(changed)} changed since the run started")
         return run
 
-    def _read_position(self) -> None:
-        assert self.checkpoint is not None
+    def begin(self, task: Task, data: Data) -> None:
+        """Check that task and data fit the run, and find the position at which it starts or resumes.
+
+        Raises:
+            ValueError: data or checkpoint are not those of the run in the folder, or the task is trained already.
+        """
+        if task.is_finished:
+            raise ValueError("this task has been trained and its branches are removed; build another one for a new run")
+        if not task.description:
+            task.describe(data.description)
+        self.metadata = {"version": __version__, "data": task.description, **self.provenance.network}
+        if self.checkpoint is None:
+            return
+        self.folder.check_data(data.split, data.fingerprint())
         checkpoint = read_checkpoint(self.checkpoint)
         self.epoch, self.batches_done = position(checkpoint)
+        self.set_widths(checkpoint["surrogate_widths"])
         history, best = checkpoint["callbacks"].get("History"), self.folder.network("best")
         if history and history["best_epoch"] >= 0 and not best.is_file():
             raise ValueError(f"{best}, the network of the best epoch so far, is missing; restore it from a copy")
 
+    def set_widths(self, widths: dict[str, float]) -> None:
+        """Let the network files hold calibrated surrogate widths."""
+        if widths:
+            self.metadata["surrogate_widths"] = widths
+
     @contextmanager
-    def process_state(self) -> Iterator[None]:
+    def process_state(self, training: Training) -> Iterator[None]:
         """Lock the folder and set signal handlers, seeds, threads and Lightning's log level, within the block."""
         with ExitStack() as stack:
             stack.enter_context(self.interruption.handlers())
             stack.enter_context(quiet_lightning())
-            stack.enter_context(seeded(self.seed, self.threads))
+            stack.enter_context(seeded(training.seed, training.threads))
             if is_first_process():
                 stack.enter_context(self.folder.locked())
             yield

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import components
+from ..diagnosis import set_widths
 from ..method import LinearDecay, LogitSum, Shortcut, takes_every_step
 from ..random_state import get_random_state, set_random_state
 from .epoch_means import EpochMeans
@@ -188,11 +189,11 @@ class Task(pl.LightningModule):
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         """Return the loss of a batch."""
         inputs, target = self.prepare(batch)
-        early = self.training_options.progressive_resizing
+        resizing = self.training_options.progressive_resizing
         with ExitStack() as stack:
-            if early is not None and self.global_step < early.fraction * self.total_steps:
-                stack.enter_context(early.fewer_time_steps(self.model.network, inputs))
-                inputs = early.resize(inputs, target)
+            if resizing is not None and self.global_step < resizing.fraction * self.total_steps:
+                stack.enter_context(resizing.fewer_time_steps(self.model.network, inputs))
+                inputs = resizing.resize(inputs)
             stack.enter_context(self.objective_outputs())
             output = self.model(inputs)
         branch_weight = self.current_branch_weight
@@ -228,12 +229,11 @@ class Task(pl.LightningModule):
 
     def training_means(self) -> dict[str, float]:
         """Return the means over this epoch's training batches and all processes."""
-        return {name: value.item() for name, value in self.train_means.compute().items()}
+        return self.train_means.means(self.trainer.strategy)
 
     def on_train_epoch_end(self) -> None:
         """Log the means of the epoch."""
-        for name, value in self.training_means().items():
-            self.log(name, value)
+        self.log_dict(self.training_means())
 
     def validation_step(self, batch: Any, batch_index: int) -> None:
         """Add loss and metrics of a batch to the means."""
@@ -261,11 +261,15 @@ class Task(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log loss and metrics."""
-        self.log_dict({f"validation_{name}": value for name, value in self.evaluation_means.compute().items()})
+        self._log_evaluation("validation")
 
     def on_test_epoch_end(self) -> None:
         """Log loss and metrics."""
-        self.log_dict({f"{self.test_prefix}_{name}": value for name, value in self.evaluation_means.compute().items()})
+        self._log_evaluation(self.test_prefix)
+
+    def _log_evaluation(self, prefix: str) -> None:
+        means = self.evaluation_means.means(self.trainer.strategy)
+        self.log_dict({f"{prefix}_{name}": value for name, value in means.items()})
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer, and the learning rate's schedule by step."""
@@ -278,18 +282,21 @@ class Task(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the means of the epoch so far, and the random states for networks that draw numbers."""
-        checkpoint["train_means"] = self.train_means.state_of_all_processes()
+        """Add means of the epoch so far, random states for networks that draw numbers, and calibrated surrogates."""
+        checkpoint["train_means"] = self.train_means.totals_of_all_processes(self.trainer.strategy)
         checkpoint["total_steps"] = self.total_steps
         checkpoint["random_state"] = get_random_state()
+        checkpoint["surrogate_widths"] = self.model.widths
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore means and random states."""
-        # Lightning moves the module to its device only later.
-        device = self.trainer.strategy.root_device
-        self.train_means.load(checkpoint["train_means"], device, self.trainer.is_global_zero)
+        """Restore means, random states and calibrated surrogates."""
+        # The means are those of all processes together.
+        self.train_means.totals = checkpoint["train_means"] if self.trainer.is_global_zero else {}
         self.total_steps = checkpoint["total_steps"]
         set_random_state(checkpoint["random_state"])
+        if widths := checkpoint["surrogate_widths"]:
+            set_widths(self.model.network, widths)
+            self.model.widths = widths
 
 
 def input_and_target(batch: Any) -> tuple[Any, Any]:

@@ -1,20 +1,21 @@
 """Lightning's trainer with the options of a run, and the state of the process while it trains."""
 
 import logging
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from ..random_state import preserve_random_state
-from .callbacks import AtomicCheckpointIO
+from .checkpoint import write_checkpoint
 from .options import Training
 
 TIMEOUT = timedelta(minutes=10)
@@ -50,6 +51,14 @@ def seeded(seed: int, threads: int | None = None) -> Iterator[None]:
         torch.set_num_threads(threads_before)
 
 
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lets Lightning write checkpoints whole or not at all."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write a checkpoint."""
+        write_checkpoint(checkpoint, path)
+
+
 def make_trainer(
     training: Training, loggers: Sequence[Logger] = (), callbacks: Sequence[Callback] = (), *, checkpoints: bool = False
 ) -> pl.Trainer:
@@ -64,7 +73,11 @@ def make_trainer(
     Raises:
         ValueError: devices, strategy or precision that are not available here.
     """
-    _check_launch(training)
+    if any(word in training.strategy for word in ("spawn", "fork", "notebook", "xla")):
+        raise ValueError(
+            f"training.strategy: {training.strategy} trains in copies of this process, and the result would be lost; "
+            "use ddp"
+        )
     try:
         trainer = pl.Trainer(
             accelerator=training.accelerator,
@@ -100,21 +113,6 @@ def make_trainer(
     if trainer.strategy.root_device.type == "cpu":
         _check_cpu(training)
     return trainer
-
-
-def _check_launch(training: Training) -> None:
-    """Raise an error for strategies and launchers that a run does not support."""
-    if any(word in training.strategy for word in ("spawn", "fork", "notebook", "xla")):
-        raise ValueError(
-            f"training.strategy: {training.strategy} trains in copies of this process, and the result would be lost; "
-            "use ddp"
-        )
-    launched = os.environ.get("WORLD_SIZE", "1")
-    if "TORCHELASTIC_RUN_ID" in os.environ and launched != str(training.processes):
-        raise ValueError(
-            f"torchrun started {launched} processes, but training.devices * training.nodes is {training.processes}; "
-            "make them equal"
-        )
 
 
 def _check_cpu(training: Training) -> None:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ...recipes import merged, parse_options
-from ...training import markdown_table
+from ...markdown import markdown_table
 from .._executors import make_executor
 from .._output import print_line
 from .._parser import UsageError

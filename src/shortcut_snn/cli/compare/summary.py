@@ -12,15 +12,8 @@ from typing import Any
 from ... import plots
 from ...diagnosis import geometric_mean, mean_interval
 from ...files import read_json, write_csv, write_text
-from ...training import (
-    COLUMN_TITLES,
-    Metric,
-    RunFolder,
-    column_title,
-    flatten_entries,
-    format_value,
-    markdown_table,
-)
+from ...markdown import markdown_table
+from ...training import COLUMN_TITLES, Metric, RunFolder, column_title, flatten_entries, format_value
 
 GRADIENT_RATIOS = ("gradient_ratio_first_epoch", "gradient_ratio_last_epoch")
 COSTS = ("seconds_per_epoch", "seconds_per_step", "peak_bytes_per_step")

@@ -1,19 +1,18 @@
 """Cheaper first steps of a run: smaller images and fewer time steps."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import torch
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
-class Early:
-    """Progressive resizing: the first part of a run trains on smaller images and fewer time steps.
+class ProgressiveResizing:
+    """The first part of a run trains on smaller images and fewer time steps.
 
     Validation and tests use full images and all time steps throughout. The learning rate's schedule is not affected.
     The cost of a step is about proportional to the pixels and time steps.
@@ -26,7 +25,7 @@ class Early:
 
     Example:
         >>> import torch
-        >>> Early(0.5, size=24).resize(torch.rand(2, 3, 32, 32)).shape
+        >>> ProgressiveResizing(0.5, size=24).resize(torch.rand(2, 3, 32, 32)).shape
         torch.Size([2, 3, 24, 24])
     """
 
@@ -46,36 +45,23 @@ class Early:
                 "choose fewer"
             )
 
-    def resize(self, images: Any, target: Any = None) -> Any:
+    def resize(self, images: Any) -> Any:
         """Return images ``[..., C, H, W]`` reduced to ``size``; images as small already are returned as they are.
 
         Raises:
-            ValueError: the inputs are not images, or the target has their height and width.
+            ValueError: the inputs are not images.
         """
         if self.size is None:
             return images
-        is_image = isinstance(images, Tensor) and images.dim() >= 4
-        if not is_image or not (images.is_floating_point() or images.dtype == torch.uint8):
-            kind = f"{images.dtype} {list(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+        if not isinstance(images, Tensor) or images.dim() < 4:
+            kind = list(images.shape) if isinstance(images, Tensor) else type(images).__name__
             raise ValueError(
                 f"training.progressive_resizing.size needs images [..., C, H, W], got {kind}; leave it out"
             )
-        self._check_target(images, target)
         if max(images.shape[-2:]) <= self.size:
             return images
-        flat = images.flatten(0, -4) if images.dim() > 4 else images
-        small = F.interpolate(flat, size=(self.size, self.size), mode="bilinear", antialias=True)
+        small = F.interpolate(images.flatten(0, -4), size=(self.size, self.size), mode="bilinear", antialias=True)
         return small.reshape(*images.shape[:-2], *small.shape[-2:])
-
-    def _check_target(self, images: Tensor, target: Any) -> None:
-        parts = target.values() if isinstance(target, Mapping) else target
-        for part in parts if isinstance(parts, tuple | list) or isinstance(target, Mapping) else [target]:
-            # Targets of two axes are [samples, classes], even if those equal height and width.
-            if isinstance(part, Tensor) and part.dim() > 2 and part.shape[-2:] == images.shape[-2:]:
-                raise ValueError(
-                    f"training.progressive_resizing.size makes images smaller, but the target {list(part.shape)} has "
-                    "their height and width; leave it out"
-                )
 
     @contextmanager
     def fewer_time_steps(self, network: nn.Module, inputs: Any) -> Iterator[None]:
@@ -89,14 +75,10 @@ class Early:
             return
         settable: Any = network
         time_steps = getattr(settable, "time_steps", None)
-        if not isinstance(time_steps, int):
+        if not isinstance(time_steps, int) or not isinstance(inputs, Tensor) or inputs.dim() != 4:
             raise ValueError(
-                f"training.progressive_resizing.time_steps: {type(network).__name__} has no attribute time_steps to "
-                "set; leave it out"
-            )
-        if not isinstance(inputs, Tensor) or inputs.dim() != 4:
-            raise ValueError(
-                "training.progressive_resizing.time_steps is for images, and these are recordings; leave it out"
+                "training.progressive_resizing.time_steps needs images [N, C, H, W] and a network with an attribute "
+                f"time_steps, got {type(network).__name__}; leave it out"
             )
         self.check(time_steps)
         settable.time_steps = self.time_steps
