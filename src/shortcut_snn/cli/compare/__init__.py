@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from ...recipes import merged, parse_options
 from ...markdown import markdown_table
+from ...recipes import merged, parse_options
 from .._executors import make_executor
 from .._output import print_line
 from .._parser import UsageError
