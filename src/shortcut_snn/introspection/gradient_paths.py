@@ -20,6 +20,7 @@ class GradientPaths:
         self.shapes: dict[str, tuple[int, ...]] = {}
         """By module, the shape of its features in the first call."""
         self.output: Any = None
+        """What the network returned."""
         self._features: dict[str, list[Any]] = {}
         self._ends: dict[str, list[Any]] = {}
         self._leaves_of = cache(lambda name: _leaves(self._features.get(name, [])))
@@ -30,10 +31,6 @@ class GradientPaths:
             self.shapes.setdefault(name, tuple(features.shape))
             self._features.setdefault(name, []).extend(_nodes(features))
         self._ends.setdefault(name, []).extend(_nodes(output))
-
-    def set_output(self, output: Any) -> None:
-        """Add the output of the network."""
-        self.output = output
 
     def passes_gradients(self, name: str) -> bool:
         """Return whether a gradient comes from a module's output to a parameter or to the input."""

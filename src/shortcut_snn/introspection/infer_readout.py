@@ -6,13 +6,13 @@
    the axes of samples and classes are inferred, and the remaining axis, if it is time, is averaged over.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from ..method import Readout, Unfold, primary, tensor_in
+from ..method import Readout, TimeLoop, Unfold, primary, tensor_in
 from .answer import Answer
 from .channels import Changes, axes_unlike_input, channel_axis
 from .infer_batch_axis import Samples
@@ -48,7 +48,6 @@ def infer_readout(
     *,
     labels: Tensor | None,
     num_classes: int | None,
-    time_lengths: Collection[int],
     time_axis: Any,
 ) -> Answer[Prediction]:
     """Infer the readout.
@@ -58,13 +57,12 @@ def infer_readout(
         readout: as the caller passed it; ``"auto"`` to infer it.
         labels: of the example, or its targets.
         num_classes: width of the logits, if it is known.
-        time_lengths: the numbers of time steps that occur in the network.
         time_axis: as the caller passed it; 1 means outputs ``[N, T, ...]``.
 
     Raises:
         ValueError: the readout remains open, or gives no logits; the message names the argument to pass.
     """
-    return _ReadoutInference(samples, labels, num_classes, time_lengths, time_axis).infer(readout)
+    return _ReadoutInference(samples, labels, num_classes, time_axis).infer(readout)
 
 
 @dataclass
@@ -74,7 +72,6 @@ class _ReadoutInference:
     samples: Samples
     labels: Tensor | None
     num_classes: int | None
-    time_lengths: Collection[int]
     time_axis: Any
 
     @property
@@ -191,7 +188,7 @@ class _ReadoutInference:
         if classes is None and dims == 3:
             classes = self._class_axis_by_length(path, tensor)
         # The axis to average over has to be time, so it has a length that time has elsewhere.
-        if dims == 3 and classes is not None and tensor.shape[3 - classes] in self.time_lengths:
+        if dims == 3 and classes is not None and tensor.shape[3 - classes] in self._time_lengths():
             return Readout(path, 3 - classes), f"{reason}, averaged over time"
         if dims == 5 and classes == 2:
             return Readout(path, 1), f"{reason}, averaged over time"
@@ -199,6 +196,24 @@ class _ReadoutInference:
             f"{shape}, not logits [N, classes] or [T, N, classes]: {_ADVICE}, as in lambda output: output.mean(1) for "
             "[N, T, classes], or readout=None if it is the prediction [N, classes, ...] as it stands"
         )
+
+    def _time_lengths(self) -> set[int]:
+        """Return the numbers of time steps that occur: in the input, in modules, and in calls."""
+        probe, samples = self.samples.probe, self.samples
+        shape, loop = primary(probe.base.example).shape, probe.run
+        lengths = {event.calls for event in probe.base.events.values()} - {1}
+        if isinstance(loop, TimeLoop):
+            lengths.add(loop.steps or shape[loop.axis])
+        elif samples.axis == 0 and len(shape) > 2:
+            lengths.add(shape[1])
+        for name, event in probe.base.events.items():
+            axes = samples.axes_of_module(name) if name and event.shape else None
+            if axes and event.shape and len({found.axis for found in axes}) == 1:
+                if axes[0].merged:
+                    lengths.add(event.shape[axes[0].axis] // samples.length)
+                elif axes[0].axis == 1 or (axes[0].axis == 0 and len(event.shape) > 4 and loop is None):
+                    lengths.add(event.shape[1 - axes[0].axis])
+        return lengths
 
     def _class_axis_by_length(self, path: Path, tensor: Tensor) -> int | None:
         if self.time_axis == 1:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..method import Extract, Tap, TimeAxis, TimeLoop, Unfold, first_tensor, one_per_tap, primary
+from ..method import Extract, Tap, TimeAxis, Unfold, first_tensor, one_per_tap, primary
 from .answer import Answer
 from .candidates import DEFAULT_TAPS
 from .channels import axes_unlike_input, channel_axis
@@ -331,30 +331,6 @@ def place_of_samples(samples: Samples, name: str, features: Tensor) -> BatchAxis
             f"lambda y: y.movedim({found.axis}, 0), and time_axis=None"
         )
     return found
-
-
-def time_lengths(samples: Samples, names: Sequence[str], neurons: Sequence[str], time_axis: Any) -> set[int]:
-    """Return the numbers of time steps that occur: in the input, in modules that may be tapped, and in calls."""
-    probe = samples.probe
-    shape, events, loop = primary(probe.base.example).shape, probe.base.events, probe.run
-    lengths = {events[name].calls for name in (*names, *neurons) if name in events} - {1}
-    if isinstance(loop, TimeLoop):
-        lengths.add(loop.steps or shape[loop.axis])
-    elif samples.axis == 0 and len(shape) > 2:
-        lengths.add(shape[1])
-    for name, axis in zip(names, one_per_tap(time_axis, len(names), "time axes"), strict=True):
-        features = samples.features(name)[0]
-        if not isinstance(features, Tensor):
-            continue
-        if axis != "auto":
-            lengths |= set() if axis is None or features.dim() <= axis else {features.shape[axis]}
-            continue
-        axes = samples.prefer_unmerged(samples.axes_of_module(name), features)
-        if len(axes) == 1 and axes[0].merged:
-            lengths.add(features.shape[axes[0].axis] // samples.length)
-        elif len(axes) == 1 and (axes[0].axis == 1 or (features.dim() > 4 and loop is None)):
-            lengths.add(features.shape[1 - axes[0].axis])
-    return lengths
 
 
 def _on_trunk(taps: list[Tap], shares: dict[str, float]) -> list[Tap]:

@@ -10,19 +10,17 @@
 Whatever remains open raises an error that names the argument to pass.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..method import Extract, Reset, TimeLoop, copy_network, primary, takes_state, tensor_in
+from ..method import Extract, Reset, TimeLoop, copy_network, primary, takes_state
 from .adapters import Adapter
 from .answer import Answer
+from .infer_batch_axis import Samples
 from .infer_reset import changed_attributes, describe_state, leaks, leftover_state, reset_methods
 from .outputs import tensors_of
-from .perturb import alter, changed_indices
 from .probe import CALL_ERRORS, Probe, Run
 
 Loop = Literal["auto", "network", "input"] | int
@@ -70,7 +68,7 @@ def infer_time_loop(
         answer, reset = inference.after_refused_call(error)
     else:
         answer = inference.after_whole_call(whole)
-    return answer, whole if answer.value is None and reset is inference.reset else inference.probe(answer.value, reset)
+    return answer, inference.probe(answer.value, reset)
 
 
 @dataclass
@@ -84,6 +82,7 @@ class _TimeLoopInference:
     reset: Reset | None
     samples: int | None
     extract: Extract | None
+    _probes: dict[Any, Probe] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -94,7 +93,11 @@ class _TimeLoopInference:
         return tuple(primary(self.example).shape)
 
     def probe(self, run: Run | None, reset: Reset | None) -> Probe:
-        return Probe(self.network, self.example, run, reset, samples=self.samples, extract=self.extract)
+        if (run, reset) not in self._probes:
+            self._probes[run, reset] = Probe(
+                self.network, self.example, run, reset, samples=self.samples, extract=self.extract
+            )
+        return self._probes[run, reset]
 
     def accepts(self, run: Run | None, reset: Reset | None) -> bool:
         """Return whether the network takes the example in this way."""
@@ -201,7 +204,7 @@ class _TimeLoopInference:
     def _loop_that_works(
         self, looped: TimeLoop, reset: Reset | None, stepwise: bool, error: Exception
     ) -> Answer[TimeLoop | None]:
-        if not stepwise and not self._keeps_state_between_steps(looped.axis, reset):
+        if not stepwise and not changed_attributes(self.probe(looped, reset)):
             raise ValueError(
                 f"{self.name} does not take the example, of shape {self.shape}, as a whole, but takes its steps one by "
                 "one: pass loop='input' if it is a sequence [T, N, ...], and batch_axis=0 too if it is [N, T, ...]"
@@ -222,19 +225,13 @@ class _TimeLoopInference:
             )
         return loops[0]
 
-    def _keeps_state_between_steps(self, axis: int, reset: Reset | None) -> bool:
-        def call_first_step(module: nn.Module, batch: Tensor, *args: Any, **kwargs: Any) -> Any:
-            return module(batch.select(axis, 0), *args, **kwargs)
-
-        return leaks(self.probe(call_first_step, reset), None)
-
     def _multi_step_call(self, reset: Reset | None) -> str | None:
         """Return the call that switches to multi-step mode, if the network takes the example in that mode."""
         for adapter in self.adapters:
             if adapter.set_multi_step is not None and primary(self.example).dim() > 2:
                 twin = copy_network(self.network)
                 adapter.set_multi_step(twin)
-                if replace(self, network=twin).accepts(None, reset):
+                if replace(self, network=twin, _probes={}).accepts(None, reset):
                     return adapter.set_multi_step_call
         return None
 
@@ -253,37 +250,20 @@ def _is_independent_along(probe: Probe, axis: int) -> bool:
 
 
 def _goes_through_time(probe: Probe, name: str) -> bool:
-    """Return whether a module is causal along an axis: early values change late ones, and not the reverse."""
-    network, inputs = probe.fresh(), list[Any]()
-    handle = network.get_submodule(name).register_forward_pre_hook(lambda module, args: inputs.append(args))
-    probe.observe(network=network)
-    handle.remove()
-    if not inputs or not inputs[0] or not isinstance(inputs[0][0], Tensor):
-        return False
-    first_input, *others = inputs[0]
+    """Return whether one call of a module takes several time steps.
 
-    def call(batch: Tensor) -> Tensor | None:
-        module = probe.fresh(name).eval()
-        try:
-            with torch.no_grad():
-                return tensor_in(module(batch.clone(), *others))
-        except CALL_ERRORS:
-            # The modules around it may have to prepare it.
-            return None
-
-    base = call(first_input)
-    return base is not None and any(
-        _is_causal(call, first_input, base, axis)
-        for axis, size in enumerate(first_input.shape)
-        if size > 1 and base.dim() > axis and base.shape[axis] == size
-    )
-
-
-def _is_causal(call: Callable[[Tensor], Tensor | None], batch: Tensor, base: Tensor, axis: int) -> bool:
-    last = batch.shape[axis] - 1
-    changed: dict[int, set[int]] = {}
-    for index in (0, last):
-        output = call(alter(batch, axis, index, wide=True))
-        differences = None if output is None else changed_indices(base, output)
-        changed[index] = set() if differences is None else differences[axis]
-    return changed[last] <= {last} and bool(changed[0] - {0})
+    Its output then has an axis that the example lacks, or time steps and samples in one axis; or early indices of the
+    example change late ones of its output, and not the reverse.
+    """
+    example, shape = primary(probe.base.example), probe.base.events[name].shape
+    if shape is None or len(shape) > example.dim():
+        return shape is not None
+    if any(axis.merged for axis in Samples(probe, 0).axes_of_module(name) or []):
+        return True
+    for axis, size in enumerate(example.shape[: min(2, len(shape))]):
+        first, last = (probe.altered(axis, index).changes.get(name) for index in (0, size - 1))
+        if first is None or last is None or shape[axis] != size:
+            continue
+        if last[axis] <= {size - 1} and first[axis] - {0}:
+            return True
+    return False

@@ -16,7 +16,7 @@ from .gradient_paths import GradientPaths
 from .infer_batch_axis import infer_batch_axis
 from .infer_readout import Prediction, infer_readout
 from .infer_reset import changed_attributes, infer_reset
-from .infer_taps import infer_taps, time_lengths
+from .infer_taps import infer_taps
 from .infer_time_loop import Loop, infer_time_loop
 from .probe import CALL_ERRORS, Probe, named_modules
 
@@ -55,20 +55,13 @@ def introspect(
     call = infer_call(network, example, loop=loop, batch_axis=batch_axis, reset=reset, samples=samples, extract=extract)
     probe = call.probe
     axis, along = infer_batch_axis(probe, batch_axis=batch_axis, samples=samples)
+    prediction = infer_readout(along, readout, labels=labels, num_classes=num_classes, time_axis=time_axis)
     paths = _gradient_paths(probe)
     trained = probe.base.events
     if paths is not None:
         trained = {name: event for name, event in trained.items() if paths.trains(name)} or trained
     libraries = [adapter.name for adapter in call.adapters]
     candidates = Candidates(network, probe.base.events, trained, call.neurons, libraries).for_taps(taps)
-    prediction = infer_readout(
-        along,
-        readout,
-        labels=labels,
-        num_classes=num_classes,
-        time_lengths=time_lengths(along, [names[0] for names in candidates], call.neurons, time_axis),
-        time_axis=time_axis,
-    )
     tapped = infer_taps(
         along,
         taps,

@@ -180,10 +180,15 @@ class Probe:
         """
         network = self.fresh()
         trained = {id(p) for p in nn.Module.parameters(network) if p.requires_grad}
-        recorder = _GraphRecorder(self._gains, Pass(self.base.example, network), GradientPaths(trained), self.features)
+        paths = GradientPaths(trained)
+
+        def keep(name: str, output: Any) -> None:
+            paths.add(name, output, self.features(output))
+
         with _all_require_gradients(network):
-            recorder.paths.set_output(self._record(recorder, training=True).output)
-        return recorder.paths
+            done = self._record(_Recorder(self._gains, Pass(self.base.example, network), keep), training=True)
+        paths.output = done.output
+        return paths
 
     def observe(self, example: Any = None, *, edit: Edit | None = None, network: nn.Module | None = None) -> Pass:
         """Return the record of a pass in evaluation mode, compared with the base pass.
@@ -194,8 +199,20 @@ class Probe:
             network: the copy to use; by default a fresh one.
         """
         base = self.base
-        record = Pass(base.example if example is None else example, self.fresh() if network is None else network)
-        return self._record(_Comparison(self._gains, record, base, edit, self.features))
+        done = Pass(base.example if example is None else example, self.fresh() if network is None else network)
+
+        def keep(name: str, output: Any) -> None:
+            calls, call = base.outputs.get(name, []), done.events[name].calls - 1
+            before, after = self.features(calls[call]) if call < len(calls) else None, self.features(output)
+            if not isinstance(before, Tensor) or not isinstance(after, Tensor):
+                return
+            changed = changed_indices(before, after)
+            if changed is not None:
+                total = done.changes.setdefault(name, [set() for _ in changed])
+                for indices, new in zip(total, changed, strict=False):
+                    indices |= new
+
+        return self._record(_Recorder(self._gains, done, keep, edit))
 
     def observe_altered(self, axis: int, index: int | None, seed: int = 0, network: nn.Module | None = None) -> Pass:
         """Return a pass in which one index of an axis, or all, have values of a wide range (see :func:`alter`)."""
@@ -208,13 +225,21 @@ class Probe:
 
     def _base_pass(self, example: Any) -> Pass:
         gains: Gains = {}
-        recorder = _Keeper(gains, Pass(example, self.fresh()), learn=True)
+        recorder = self._keeping_all(gains, example, learn=True)
         done = self._record(recorder)
         if recorder.learned_late:
             # The calls before were not scaled.
-            done = self._record(_Keeper(gains, Pass(example, self.fresh())))
+            done = self._record(self._keeping_all(gains, example))
         self._gains = gains
         return done
+
+    def _keeping_all(self, gains: Gains, example: Any, learn: bool = False) -> "_Recorder":
+        done = Pass(example, self.fresh())
+
+        def keep(name: str, output: Any) -> None:
+            done.outputs.setdefault(name, []).append(tree_map_only(Tensor, torch.clone, output))
+
+        return _Recorder(gains, done, keep, learn=learn)
 
     def _record(self, recorder: "_Recorder", training: bool = False) -> Pass:
         done = recorder.done
@@ -308,12 +333,15 @@ class _Recorder:
     Args:
         gains: the scaling of layers.
         done: the record to fill.
+        keep: ``(name, output)``: keeps what is needed of a module's output.
         edit: changes outputs of modules.
         learn: whether to learn the scaling.
     """
 
-    def __init__(self, gains: Gains, done: Pass, edit: Edit | None = None, learn: bool = False) -> None:
-        self.gains, self.done, self.edit, self.learn = gains, done, edit, learn
+    def __init__(
+        self, gains: Gains, done: Pass, keep: Callable[[str, Any], None], edit: Edit | None = None, learn: bool = False
+    ) -> None:
+        self.gains, self.done, self.keep, self.edit, self.learn = gains, done, keep, edit, learn
         self.learned_late = False
         """Whether the scaling of a layer was learned in a call of it that was not the first."""
         self._clock = 0
@@ -363,46 +391,6 @@ class _Recorder:
             event.calls += 1
             event.same_shape = event.same_shape and event.shape == shape
         self._clock += 1
-
-    def keep(self, name: str, output: Any) -> None:
-        """Keep what is needed of a module's output."""
-
-
-class _Keeper(_Recorder):
-    """Keeps copies of all outputs."""
-
-    def keep(self, name: str, output: Any) -> None:
-        self.done.outputs.setdefault(name, []).append(tree_map_only(Tensor, torch.clone, output))
-
-
-class _Comparison(_Recorder):
-    """Keeps where outputs differ from those of the base pass."""
-
-    def __init__(self, gains: Gains, done: Pass, base: Pass, edit: Edit | None, features: Callable[[Any], Any]) -> None:
-        super().__init__(gains, done, edit)
-        self.base, self.features = base, features
-
-    def keep(self, name: str, output: Any) -> None:
-        calls, call = self.base.outputs.get(name, []), self.done.events[name].calls - 1
-        before, after = self.features(calls[call]) if call < len(calls) else None, self.features(output)
-        if not isinstance(before, Tensor) or not isinstance(after, Tensor):
-            return
-        changed = changed_indices(before, after)
-        if changed is not None:
-            total = self.done.changes.setdefault(name, [set() for _ in changed])
-            for indices, new in zip(total, changed, strict=False):
-                indices |= new
-
-
-class _GraphRecorder(_Recorder):
-    """Keeps the nodes of the autograd graph at which modules end."""
-
-    def __init__(self, gains: Gains, done: Pass, paths: GradientPaths, features: Callable[[Any], Any]) -> None:
-        super().__init__(gains, done)
-        self.paths, self.features = paths, features
-
-    def keep(self, name: str, output: Any) -> None:
-        self.paths.add(name, output, self.features(output))
 
 
 def named_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
