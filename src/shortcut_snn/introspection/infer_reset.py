@@ -78,9 +78,8 @@ def infer_reset(probe: Probe, adapters: list[Adapter], reset: Reset | str | None
 
 def leaks(probe: Probe, reset: Reset | None) -> bool:
     """Return whether a network's output depends on the batch before, with a reset between the two."""
-    network = probe.fresh()
     try:
-        probe.observe_altered(0, None, network=network)
+        network = probe.used()
         if reset is not None:
             reset(network)
         return probe.differs(probe.observe(network=network))

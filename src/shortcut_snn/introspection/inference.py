@@ -12,13 +12,12 @@ from ..method import Extract, Layout, Reset, Shortcut, Tap, TimeLoop, example_of
 from .adapters import Adapter, adapters_of, library_reset
 from .answer import Answer
 from .candidates import Candidates
-from .gradient_paths import GradientPaths
 from .infer_batch_axis import infer_batch_axis
 from .infer_readout import Prediction, infer_readout
 from .infer_reset import changed_attributes, infer_reset
 from .infer_taps import infer_taps
 from .infer_time_loop import Loop, infer_time_loop
-from .probe import CALL_ERRORS, Probe, named_modules
+from .probe import Probe, named_modules
 
 
 def introspect(
@@ -56,7 +55,7 @@ def introspect(
     probe = call.probe
     axis, along = infer_batch_axis(probe, batch_axis=batch_axis, samples=samples)
     prediction = infer_readout(along, readout, labels=labels, num_classes=num_classes, time_axis=time_axis)
-    paths = _gradient_paths(probe)
+    paths = probe.gradient_paths()
     trained = probe.base.events
     if paths is not None:
         trained = {name: event for name, event in trained.items() if paths.trains(name)} or trained
@@ -73,15 +72,6 @@ def introspect(
         paths=paths,
     )
     return call.layout(axis, prediction, tapped)
-
-
-def _gradient_paths(probe: Probe) -> GradientPaths | None:
-    """Return what gradients reach in training mode, None if the network raises an error there."""
-    try:
-        return probe.gradient_paths()
-    except CALL_ERRORS:
-        # Batch norm of a single value, for one. The error returns in training if it is real.
-        return None
 
 
 def describe(

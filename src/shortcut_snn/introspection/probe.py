@@ -111,6 +111,7 @@ class Probe:
         self._gains: Gains = {}
         self._altered: dict[tuple[int, int], Pass] = {}
         self._channels: list[Pass] = []
+        self._used: nn.Module | None = None
         if any(nn.parameter.is_lazy(tensor) for tensor in nn.Module.parameters(self.initial)):
             # A first pass sets the shapes of lazy parameters.
             with _reproducible(self.initial):
@@ -118,11 +119,14 @@ class Probe:
         for module in nn.Module.modules(self.initial):
             unsilence(module)
 
-    def fresh(self, name: str = "") -> nn.Module:
-        """Return a copy of the network, or of one of its modules, in its initial state; copies share their weights."""
-        shared = {id(tensor): tensor for tensor in nn.Module.parameters(self.initial)}
-        module: nn.Module = copy.deepcopy(self.initial.get_submodule(name), shared)
-        return module
+    def fresh(self) -> nn.Module:
+        """Return a copy of the network in its initial state; copies share their weights."""
+        return self._sharing_weights(self.initial)
+
+    def _sharing_weights(self, network: nn.Module) -> nn.Module:
+        shared = {id(tensor): tensor for tensor in nn.Module.parameters(network)}
+        duplicate: nn.Module = copy.deepcopy(network, shared)
+        return duplicate
 
     def with_reset(self, reset: Reset) -> "Probe":
         """Return a probe that begins all passes from the state that a reset leaves."""
@@ -161,10 +165,16 @@ class Probe:
         """Return the pass with other values at one index of an axis of the example."""
         if (axis, index) not in self._altered:
             for seed in range(SEEDS):
-                done = self._altered[axis, index] = self.observe_altered(axis, index, seed)
+                done = self._altered[axis, index] = self._observe_altered(axis, index, seed)
                 if self.output_differs(done):
                     break
         return self._altered[axis, index]
+
+    def used(self) -> nn.Module:
+        """Return a copy of the network that has been called with other samples."""
+        if self._used is None:
+            self._used = self._observe_altered(0, None).network
+        return self._sharing_weights(self._used)
 
     def channel_passes(self) -> list[Pass]:
         """Return two passes in which layers give what they gave in the base pass, except for one channel."""
@@ -172,12 +182,8 @@ class Probe:
             self._channels = [self.observe(edit=_OneChannel(self.base, later)) for later in (False, True)]
         return self._channels
 
-    def gradient_paths(self) -> GradientPaths:
-        """Return what gradients reach in a pass in training mode.
-
-        Raises:
-            Exception: the network raises it in training mode.
-        """
+    def gradient_paths(self) -> GradientPaths | None:
+        """Return what gradients reach in a pass in training mode; None if the network raises an error there."""
         network = self.fresh()
         trained = {id(p) for p in nn.Module.parameters(network) if p.requires_grad}
         paths = GradientPaths(trained)
@@ -185,9 +191,13 @@ class Probe:
         def keep(name: str, output: Any) -> None:
             paths.add(name, output, self.features(output))
 
-        with _all_require_gradients(network):
-            done = self._record(_Recorder(self._gains, Pass(self.base.example, network), keep), training=True)
-        paths.output = done.output
+        recorder = _Recorder(self._gains, Pass(self.base.example, network), keep)
+        try:
+            with _all_require_gradients(network):
+                paths.output = self._record(recorder, training=True).output
+        except CALL_ERRORS:
+            # Batch norm of a single value, for one. The error returns in training if it is real.
+            return None
         return paths
 
     def observe(self, example: Any = None, *, edit: Edit | None = None, network: nn.Module | None = None) -> Pass:
@@ -214,14 +224,14 @@ class Probe:
 
         return self._record(_Recorder(self._gains, done, keep, edit))
 
-    def observe_altered(self, axis: int, index: int | None, seed: int = 0, network: nn.Module | None = None) -> Pass:
+    def _observe_altered(self, axis: int, index: int | None, seed: int = 0) -> Pass:
         """Return a pass in which one index of an axis, or all, have values of a wide range (see :func:`alter`)."""
         example = self.base.example
         try:
             # A wide range shows more, but an embedding, for one, may refuse it.
-            return self.observe(alter(example, axis, index, seed, wide=True), network=network)
+            return self.observe(alter(example, axis, index, seed, wide=True))
         except CALL_ERRORS:
-            return self.observe(alter(example, axis, index, seed), network=network)
+            return self.observe(alter(example, axis, index, seed))
 
     def _base_pass(self, example: Any) -> Pass:
         gains: Gains = {}
