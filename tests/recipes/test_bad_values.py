@@ -1,6 +1,5 @@
 """Invalid arguments of the library's functions raise an error of one line when the function is called."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +17,6 @@ from shortcut_snn import (
     StepDecay,
     nets,
 )
-from shortcut_snn.data import NMNIST, ArrayImages, Digits, EventFolder, ImageFolder
-from shortcut_snn.data.sampler import SeededSampler
 from shortcut_snn.neurons import (
     IF,
     LIF,
@@ -35,7 +32,6 @@ from shortcut_snn.neurons import (
 )
 
 NAN, INF = float("nan"), float("inf")
-BYTES = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
@@ -101,33 +97,6 @@ CALLS += keyword(
 )
 CALLS += [(Shortcut, (thing,), {"num_classes": 3}) for thing in (None, nn.Linear(2, 2), "net")]
 CALLS += [(Shortcut, (nn.Sequential(nn.Linear(2, 2)), ["0"]), {"num_classes": 3})]
-CALLS += keyword(
-    Digits,
-    validation=(-1, 1, NAN, "x"),
-    augment=(("blur",), "blur", (3,)),
-    batch_size=(0, 1.5, "x"),
-    train_limit=(0, 2.5),
-    test_limit=(-1,),
-    workers=(-1, "x"),
-    seed=(-1, 0.5),
-)
-CALLS += [(ImageFolder, ("images",), {"image_size": value}) for value in (0, 1.5)]
-sensor = functools.partial(EventFolder, "recordings")
-CALLS += keyword(sensor, sensor=((0, 1), (1,), 3, ("a", "b"), (1, 9000)))
-events = functools.partial(NMNIST, "recordings")
-CALLS += keyword(
-    events,
-    slicing=("space", None),
-    size=(0, 1.5),
-    cache=("",),
-    folds=(1, -1, "x"),
-    fold=(1, -1),
-    augment=(("autoaugment",),),
-)
-CALLS += [(events, (), {"folds": 3, "fold": 3})]
-CALLS += [(ArrayImages, pair, {}) for pair in ((BYTES.float(), torch.zeros(2)), (BYTES[:, 0], torch.zeros(2)))]
-CALLS += [(ArrayImages, (BYTES, torch.zeros(3)), {})]
-CALLS += [(SeededSampler, (5, 0, True, *place), {}) for place in ((2, 2), (-1, 2), (0, 0))]
 
 
 def name(call: Call) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import textwrap
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from ..components import suggestion
@@ -112,7 +113,7 @@ def _refuse(words: list[str]) -> NoReturn:
     word = next((word for word in words if word != "--"), words[0]).partition("=")[0]
     if not word.startswith("--"):
         raise UsageError(f"unexpected argument {word!r}: entries of the recipe are written --KEY VALUE")
-    keys = [f"--{key}" for section in SECTIONS for key, *_ in _entries(Recipe(), section)]
+    keys = [f"--{key}" for key, *_ in _entries(Recipe, Recipe())]
     same_name = [key for key in keys if key.rpartition(".")[2] == word.removeprefix("--")]
     hint = f" (did you mean {' or '.join(same_name)}?)" if same_name else suggestion(word, keys)
     raise UsageError(f"no option {word}{hint}")
@@ -121,39 +122,25 @@ def _refuse(words: list[str]) -> NoReturn:
 def describe_section(recipe: Any, section: str) -> str:
     """Return the entries of a section of a recipe with their types, values and descriptions."""
     lines = []
-    for key, annotation, text, value in _entries(recipe, section):
-        lines.append(f"--{key} {'null' if value is None else value}" + (f" ({annotation})" if annotation else ""))
-        lines += textwrap.wrap(text, 108, initial_indent="    ", subsequent_indent="    ")
+    for key, annotation, text, value in _entries(type(recipe), recipe):
+        if key.partition(".")[0] == section:
+            lines.append(f"--{key} {'null' if value is None else value}" + (f" ({annotation})" if annotation else ""))
+            lines += textwrap.wrap(text, 108, initial_indent="    ", subsequent_indent="    ")
     return "\n".join(lines)
 
 
-def _entries(recipe: Any, section: str) -> list[tuple[str, str, str, Any]]:
-    """Return key, type, description and value of the entries of a section."""
+def _entries(owner: Any, values: Any, prefix: str = "") -> Iterator[tuple[str, str, str, Any]]:
+    """Yield key, type, description and value of the options of a component or a group, and of those that it holds."""
     from ..components import Component, Kind, component_of, fields_of, option_help, slot, type_text
 
-    entries: list[tuple[str, str, str, Any]] = []
-
-    def add(owner: Any, values: Any, name: str, prefix: str) -> None:
-        """Add an option of a component or a group, and the options of the component or group that it holds."""
-        option = (owner.options if isinstance(owner, Component) else fields_of(owner))[name]
-        value, inner, key, text = (
-            getattr(values, name),
-            slot(option.annotation),
-            prefix + name,
-            option_help(owner)[name],
-        )
+    texts = option_help(owner)
+    for name, option in (owner.options if isinstance(owner, Component) else fields_of(owner)).items():
+        key, value, inner = prefix + name, getattr(values, name), slot(option.annotation)
         if inner is None or inner.many or value is None:
-            entries.append((key, type_text(option.annotation), text, value))
-            return
-        content = inner.content
-        if isinstance(content, Kind):
+            yield key, type_text(option.annotation), texts[name], value
+        elif isinstance(inner.content, Kind):
             component = component_of(value)
-            entries.append((f"{key}.kind", "", f"{text} One of: {', '.join(content)}.", component.name))
-            for nested in component.options:
-                add(component, value, nested, f"{key}.")
+            yield f"{key}.kind", "", f"{texts[name]} One of: {', '.join(inner.content)}.", component.name
+            yield from _entries(component, value, f"{key}.")
         else:
-            for nested in fields_of(content):
-                add(content, value, nested, f"{key}.")
-
-    add(type(recipe), recipe, section, "")
-    return entries
+            yield from _entries(inner.content, value, f"{key}.")

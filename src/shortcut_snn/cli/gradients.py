@@ -99,13 +99,14 @@ def measure(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) -> G
         stream = itertools.islice(source.data.loaders(recipe.training.seed).train, batches)
         inputs = [task.prepare_batch(batch) for batch in stream]
         vanilla = changed(recipe, "vanilla")
-        titles, reports = {"without": "without the method"}, {"without": _report(source.task(vanilla), inputs[0])}
+        by_batch = [_report(task, batch) for batch in inputs]
+        titles, reports = {"without": "without the method"}, {"without": by_batch[0]}
         if recipe.method != vanilla.method:
-            titles["with"], reports["with"] = describe_method(recipe.method), _report(task, inputs[0])
-        first_layer = [_report(task, batch).first for batch in inputs]
+            reports = {"without": _report(source.task(vanilla), inputs[0]), "with": by_batch[0]}
+            titles["with"] = describe_method(recipe.method)
         setup = _setup(task)
         diagnosis = diagnose_setup(setup, inputs, partial(_remedies, recipe, source, setup, inputs))
-    agreement = float(mean_cosine(first_layer)) if len(first_layer) > 1 else None
+    agreement = float(mean_cosine([report.first for report in by_batch])) if len(by_batch) > 1 else None
     return Gradients(titles, reports, diagnosis, agreement, task.count_samples(inputs[0][1]))
 
 
@@ -209,9 +210,7 @@ def _print(gradients: Gradients, recipe: Recipe) -> None:
         print(recipe.unused_neuron)
     print(f"{recipe}; {gradients.samples} samples; gradient RMS of the weights:\n")
     print(_gradient_table(gradients.reports))
-    for name, report in gradients.reports.items():
-        print(f"\n{gradients.titles[name]}: first layer / last = {report.ratio:.3g}", end="")
-    print("\n\nspiking layers, as the recipe trains them:\n")
+    print("\nspiking layers, as the recipe trains them:\n")
     print(layer_table(gradients.diagnosis.layers))
     print(f"\n{LAYER_TABLE_LEGEND}")
     print(f"\n{gradients.diagnosis}")
