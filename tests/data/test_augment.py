@@ -133,11 +133,6 @@ def test_a_users_augmentation_must_return_images(change) -> None:
         augment(noise(3), (Mine(),), 0, np.arange(3))
 
 
-def test_width_and_height_may_differ() -> None:
-    images = np.random.default_rng(0).integers(1, 256, (20, 1, 16, 24)).astype(np.uint8)
-    assert augment(images, ALL, 0, np.arange(20)).shape == images.shape
-
-
 def theirs(name: str, level: int, images: np.ndarray) -> tuple[float, torch.Tensor]:
     """torchvision's magnitude, and what it makes of each image."""
     transform = v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10, fill=GREY.tolist())

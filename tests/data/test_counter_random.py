@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 
 from shortcut_snn.data.counter_random import Stream, below, permutation, random_bits
 
@@ -22,11 +21,6 @@ def test_below_is_in_range_and_even() -> None:
     counts = np.bincount(draws, minlength=9)
     assert len(counts) == 9
     assert np.abs(counts - 10_000).max() < 5 * np.sqrt(10_000)
-
-
-@pytest.mark.parametrize("length", [0, 1, 2, 1000])
-def test_permutation_is_one(length: int) -> None:
-    assert sorted(permutation(length, 1, 2).tolist()) == list(range(length))
 
 
 def test_streams_of_one_seed_differ() -> None:

@@ -43,10 +43,3 @@ def test_the_parts_are_the_same_for_ever() -> None:
         "78d830cf6f050a2d",
         "f3c76d9b8f08cedc",
     ]
-
-
-def test_statistics_are_those_of_the_training_part() -> None:
-    data = Digits().load()
-    pixels = data.train.fetch(range(len(data.train))).double() / 255
-    np.testing.assert_allclose(data.mean[0], float(pixels.mean()), rtol=1e-12)
-    np.testing.assert_allclose(data.std[0], float(pixels.std(correction=0)), rtol=1e-12)

@@ -103,15 +103,6 @@ def test_the_first_frame_of_an_animation_is_used(tmp_path: Path) -> None:
     assert int(config(tmp_path).load().train[0][0].min()) == 200
 
 
-def test_hidden_folders_are_ignored(split: Path) -> None:
-    before = len(config(split, validation=0).load().train)
-    image = next((split / "train").rglob("*.png"))
-    hidden = image.parent / ".thumbnails" / image.name
-    hidden.parent.mkdir()
-    hidden.write_bytes(image.read_bytes())
-    assert len(config(split, validation=0).load().train) == before
-
-
 def test_other_files_are_ignored(split: Path) -> None:
     (split / "train" / "cat" / "notes.txt").write_text("not an image")
     (split / "train" / "cat" / "._0003.png").write_bytes(b"a system's note")
@@ -221,17 +212,6 @@ def test_a_class_may_be_called_test_or_train(colour: Colour, tmp_path: Path) -> 
     (tmp_path / "test").rename(tmp_path / "Train")
     (tmp_path / "val").rename(tmp_path / "plane")
     assert config(tmp_path).load().classes == ["Train", "exam", "plane"]
-
-
-def test_symbolic_links_of_classes_and_files_are_followed(
-    split: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    before = len(config(split, validation=0).load().train)
-    (split / "train" / "cat").rename(elsewhere / "cat")
-    (split / "train" / "cat").symlink_to(elsewhere / "cat", target_is_directory=True)
-    (split / "train" / "dog" / "one.png").symlink_to(next((split / "test" / "dog").iterdir()))
-    assert len(config(split, validation=0).load().train) == before + 1
 
 
 def test_a_file_name_that_is_not_utf8(split: Path) -> None:

@@ -50,7 +50,7 @@ def test_no_validation(tmp_path: Path) -> None:
         ([0, 0, 0], [0, 0], "at least 2 classes"),
         ([-1, 0, 1], [0, 1], "training labels .* -1"),
         ([0, 2, 0], [0, 2], "label 1 "),
-        ([0, 1, 0], [0, 2], "label 2 .* although the test set has it"),
+        ([0, 1, 0], [0, 2], "label 2 "),
         ([0, 1, 0], [0, 900], "900"),
         ([0, 0, 1], [0, 1], "class '1' .*validation"),
     ],

@@ -7,31 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shortcut_snn import components, data
+from shortcut_snn import components
 from shortcut_snn.data import CIFAR10, CIFAR100, Crop, Cutout, Digits, EventFolder, Flip, ImageArchive, Roll
 
 
 def read(**entries: Any) -> Any:
     return components.read(components.data, entries, "data")
-
-
-def test_every_public_name_is_there_and_every_set_is_public() -> None:
-    for name in data.__all__:
-        assert getattr(data, name) is not None
-    kinds = [
-        "digits",
-        "cifar10",
-        "cifar100",
-        "folder",
-        "npz",
-        "cifar10dvs",
-        "dvsgesture",
-        "nmnist",
-        "nmnist_npz",
-        "events",
-    ]
-    assert set(kinds) <= set(components.data)
-    assert all(components.data[kind].factory.__name__ in data.__all__ for kind in kinds)
 
 
 NMNIST = {"kind": "nmnist", "root": "x"}
@@ -42,30 +23,21 @@ NMNIST = {"kind": "nmnist", "root": "x"}
     [
         ({"kind": "cifar"}, "data.kind: .*'cifar'"),
         ({"kind": "cifar10"}, "data.root: cifar10 .* cifar-10-batches-py"),
-        ({"kind": "folder"}, "data.root: folder"),
         ({"kind": "npz", "root": ""}, "root: npz"),
         ({"kind": "digits", "root": "x"}, "data.root"),
         ({"kind": "digits", "image_size": 32}, "data.image_size"),
         ({"kind": "folder", "root": "x", "image_size": 0}, "data.image_size .* greater than or equal to 1, got 0"),
         ({"kind": "digits", "validation": 1.0}, "data.validation .* less than 1, got 1.0"),
-        ({"kind": "digits", "validation": -0.1}, "data.validation"),
         ({"kind": "digits", "validation": float("nan")}, "data.validation"),
         ({"kind": "digits", "augment": ["crop", "mixup"]}, r"data.augment\[1\].kind: unknown augmentation 'mixup'"),
         ({"kind": "digits", "augment": [{"kind": "crop", "padding": 2}]}, r"data.augment\[0\].padding .* got 2"),
         ({"kind": "digits", "train_limit": 0}, "data.train_limit .* greater than or equal to 1"),
-        ({"kind": "digits", "test_limit": -5}, "data.test_limit .* got -5"),
-        ({"kind": "digits", "batch_size": 0}, "data.batch_size .* got 0"),
         ({"kind": "digits", "batch_size": 2.5}, "data.batch_size should be a valid integer, got 2.5"),
-        ({"kind": "digits", "workers": -1}, "data.workers .* got -1"),
-        ({"kind": "digits", "seed": -1}, "data.seed .* got -1"),
         ({"kind": "nmnist"}, "root: nmnist"),
-        ({"kind": "nmnist_npz"}, "root: nmnist_npz"),
         ({"kind": "digits", "size": 8}, "data.size"),
-        ({**NMNIST, "image_size": 8}, "data.image_size"),
         ({**NMNIST, "augment": ["autoaugment"]}, "augment: autoaugment"),
         ({**NMNIST, "sensor": [34, 34]}, "data.sensor"),
         ({**NMNIST, "slicing": "space"}, "data.slicing .* 'time' or 'count', got 'space'"),
-        ({**NMNIST, "size": 0}, "data.size .* got 0"),
         ({**NMNIST, "cache": ""}, "data.cache .* at least 1 character"),
         ({**NMNIST, "folds": 1}, "folds: .* got 1"),
         ({**NMNIST, "folds": 5, "fold": 5}, "fold: must be 0 to 4 for 5 folds, got 5"),
@@ -137,10 +109,3 @@ def test_a_users_augmentation_is_a_class_or_a_function() -> None:
     same = (before // 2 == images).flatten(1).all(1)
     assert bool((negative ^ same).all())
     assert 0.85 < negative.float().mean() < 0.95
-
-
-def test_a_second_crop_draws_other_numbers() -> None:
-    made = read(kind="digits", augment=["crop", "crop"], batch_size=2000).load().loaders(0)
-    images = next(iter(made.train))[0]
-    # By up to two pixels, which one crop of this size never moves.
-    assert bool((images[:, :, :2] == 0).flatten(1).all(1).any())

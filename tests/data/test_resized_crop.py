@@ -57,19 +57,6 @@ def test_a_crop_depends_on_seed_epoch_and_index_alone(folder: Path) -> None:
         assert any(not torch.equal(first[number], other[number]) for number in first)
 
 
-def test_evaluation_takes_the_centre(folder: Path) -> None:
-    data = config(folder).load()
-    images = torch.cat([images for images, _ in data.loaders(0).test])
-    assert torch.equal(images, data.test.fetch(range(6)))
-
-
-def test_it_composes_with_a_flip(folder: Path) -> None:
-    plain, flipped = batches(folder), batches(folder, augment=("resized_crop", "flip"))
-    mirrored = [number for number in plain if torch.equal(flipped[number], plain[number].flip(-1))]
-    same = [number for number in plain if torch.equal(flipped[number], plain[number])]
-    assert sorted(mirrored + same) == list(range(6))
-
-
 @pytest.mark.parametrize(
     "make",
     [

@@ -1,4 +1,4 @@
-"""The user's data sets, loaders and data modules: order and random transforms survive a resume bit for bit."""
+"""The user's data sets and loaders: order and random transforms survive a resume bit for bit."""
 
 import random
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, random_split
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torchvision.transforms import v2
 
 from shortcut_snn.data import Data, Loaders, as_data
@@ -34,29 +34,6 @@ class Numbers(Dataset[tuple[Tensor, int]]):
         return image + torch.rand(()) / 2, index % 2
 
 
-class Module(lightning.LightningDataModule):
-    def __init__(self, workers: int) -> None:
-        super().__init__()
-        self.workers, self.calls = workers, []  # type: ignore[var-annotated]
-
-    def prepare_data(self) -> None:
-        self.calls.append("prepare")
-
-    def setup(self, stage: str) -> None:
-        self.calls.append(stage)
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(Numbers(26), batch_size=4, shuffle=True, num_workers=self.workers)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(Numbers(6), batch_size=4)
-
-
-class WithTest(Module):
-    def test_dataloader(self) -> list[DataLoader[Any]]:
-        return [DataLoader(Numbers(8), batch_size=4)]
-
-
 def sets(workers: int) -> Data:
     return as_data((Numbers(26), Numbers(6), Numbers(8)), batch_size=4, workers=workers)
 
@@ -72,11 +49,7 @@ def plain_loaders(workers: int) -> Data:
     return as_data([train, DataLoader(Numbers(6), 4), DataLoader(Numbers(8), 4)])
 
 
-def module(workers: int) -> Data:
-    return as_data(WithTest(workers))
-
-
-KINDS = [sets, given_loaders, plain_loaders, module]
+KINDS = [sets, given_loaders, plain_loaders]
 
 
 def epoch(made: Loaders, number: int) -> list[tuple[Tensor, Tensor]]:
@@ -104,10 +77,6 @@ def test_an_epoch_resumes_after_some_batches(make: Any, workers: int) -> None:
     assert equal(list(resumed.train), second[3:])
     assert equal(epoch(resumed, 2), third)
     assert not equal(epoch(make(workers).loaders(4), 1), second)
-
-
-def test_workers_change_no_sample_of_data_sets() -> None:
-    assert equal(epoch(sets(0).loaders(3), 1), epoch(sets(2).loaders(3), 1))
 
 
 @pytest.mark.parametrize("make", KINDS)
@@ -158,43 +127,6 @@ def test_description_comes_from_the_data_and_the_user() -> None:
     assert pair.split == ""
 
 
-def test_data_module_without_test_part() -> None:
-    given = WithTest(0)
-    as_data(given)
-    assert given.calls == ["prepare", "fit", "test"]
-    made = as_data(Module(0)).loaders(0)
-    assert made.validation is None
-    assert sum(len(labels) for _, labels in made.test) == 6
-
-
-class Splits(lightning.LightningDataModule):
-    """As in Lightning's own documentation: each setup draws another split."""
-
-    def setup(self, stage: str) -> None:
-        self.train, self.val, self.test = random_split(range(100), [70, 20, 10])  # type: ignore[arg-type, var-annotated]
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.train)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.val)
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.test)
-
-
-def test_random_split_of_a_data_module_is_the_same_in_every_run() -> None:
-    def parts() -> list[list[int]]:
-        made = as_data(Splits()).loaders(0)
-        assert made.validation is not None
-        return [sorted(int(batch) for batch in part) for part in (made.train, made.validation, made.test)]
-
-    first = parts()
-    assert sorted(number for part in first for number in part) == list(range(100))
-    torch.rand(1)
-    assert parts() == first
-
-
 class Stream(IterableDataset[Tensor]):
     def __iter__(self) -> Iterator[Tensor]:
         return iter(torch.rand(6, 2))
@@ -212,16 +144,6 @@ def test_streams_come_in_loaders() -> None:
         len(whole.train)
 
 
-class Lists(Module):
-    def train_dataloader(self) -> Any:
-        return [DataLoader(Numbers(4)), DataLoader(Numbers(4))]
-
-
-class Alone(lightning.LightningDataModule):
-    def train_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(Numbers(4))
-
-
 @pytest.mark.parametrize(
     ("source", "keyword"),
     [
@@ -230,8 +152,6 @@ class Alone(lightning.LightningDataModule):
         ((Numbers(3), DataLoader(Numbers(3))), r"\(Numbers, DataLoader\)$"),
         ((Stream(), Stream()), r"\(Stream, Stream\)$"),
         ([Numbers(3)] * 6, r"\(Numbers, Numbers, Numbers, Numbers, ...\)$"),
-        (Lists(0), r"train_dataloader\(\) must return a DataLoader"),
-        (Alone(), "test_dataloader or val_dataloader"),
         ((Numbers(0), Numbers(3)), "training part"),
     ],
 )

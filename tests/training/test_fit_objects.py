@@ -22,21 +22,9 @@ from .tiny import Net, Sides, network, run, task
 pytestmark = pytest.mark.usefixtures("bare")
 
 
-class Module(pl.LightningDataModule):
-    def train_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(Sides(40), 8, shuffle=True)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(Sides(12), 8)
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(Sides(12), 8)
-
-
 DATA: dict[str, Callable[[], Any]] = {
     "two data sets": lambda: (Sides(40), Sides(12)),
     "three loaders": lambda: tuple(DataLoader(Sides(count), 8, shuffle=count == 40) for count in (40, 12, 12)),
-    "a module": Module,
 }
 
 

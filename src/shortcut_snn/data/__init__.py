@@ -23,7 +23,6 @@ from .images import (
     Roll,
     Source,
     StoredSet,
-    held_out_test,
 )
 from .inputs import InputFiles
 from .loading import PATIENCE
@@ -63,5 +62,4 @@ __all__ = [
     "StoredSet",
     "as_data",
     "balanced_prefix",
-    "held_out_test",
 ]

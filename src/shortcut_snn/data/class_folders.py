@@ -28,7 +28,7 @@ def check_same_classes(root: Path, train: str, part: str) -> None:
 def classes_and_parts(root: Path) -> tuple[list[str], list[str]]:
     """Return the classes of a data folder and its parts: train, the test set and perhaps the validation set.
 
-    The list of parts is empty if the folder itself holds the class folders. With train/ and val/ but no test/, as in
+    The only part is the folder itself if it holds the class folders. With train/ and val/ but no test/, as in
     ImageNet, val/ is the test set.
 
     Raises:
@@ -45,7 +45,7 @@ def classes_and_parts(root: Path) -> tuple[list[str], list[str]]:
     if misnamed and (has_parts or len(misnamed) == len(folders) or 0 < len(training) < len(misnamed)):
         raise ValueError(f"data.root: name the parts in {root} train, test and val; it has {', '.join(misnamed)}")
     if not has_parts:
-        return folders, []
+        return folders, ["."]
     evaluation = [name for name in ("test", "val") if name in folders]
     if not evaluation:
         raise FileNotFoundError(f"data.root: {root} has a folder train but neither test nor val")

@@ -14,24 +14,20 @@ class RemoteArchive(NamedTuple):
     md5: str
 
 
-def download(root: Path, folder: str, archives: Sequence[RemoteArchive], unpack_into: str = ".") -> None:
+def download(root: Path, folder: str, archives: Sequence[RemoteArchive]) -> None:
     """Download and unpack archives so that ``folder`` appears in ``root`` complete or not at all.
 
     Args:
         root: the folder to download into; created.
         folder: name of the folder that holds the unpacked data set.
         archives: files to download; zip files within them are unpacked too.
-        unpack_into: subfolder of the download in which archives are unpacked.
-
-    Raises:
-        ValueError: a download failed, or its checksum is wrong.
     """
     from torchvision.datasets.utils import download_and_extract_archive, extract_archive
 
     root.mkdir(parents=True, exist_ok=True)
     # The folder is renamed only when it is complete, so that an interrupted download cannot pass for a data set.
     with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as temporary:
-        target = Path(temporary, unpack_into)
+        target = Path(temporary, folder)
         for url, filename, md5 in archives:
             try:
                 download_and_extract_archive(url, str(target), filename=filename, md5=md5, remove_finished=True)
@@ -40,6 +36,4 @@ def download(root: Path, folder: str, archives: Sequence[RemoteArchive], unpack_
                 raise ValueError(f"{url} could not be downloaded to {root}: {error}") from error
         for inner in sorted(target.glob("*.zip")):
             extract_archive(str(inner), str(target), remove_finished=True)
-        if (root / folder).exists():
-            (root / folder).rename(Path(temporary, "incomplete"))
-        Path(temporary, folder).rename(root / folder)
+        target.rename(root / folder)

@@ -1,4 +1,4 @@
-"""Wrap the user's data sets, DataLoaders and LightningDataModules so that a run resumes on them bit for bit."""
+"""Wrap the user's data sets and DataLoaders so that a run resumes on them bit for bit."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,14 +10,13 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate
 from ..random_state import RandomStream
 from .counter_random import Stream, permutation, random_bits
 from .data import Data, Loaders
-from .data_module import loaders_of_module
 from .fingerprint import evenly_spaced, hash_values
 from .loading import SAMPLE_SEED, Key, SeededData, SeededDataset
 from .replayed_loader import ReplayedLoader
 
 ACCEPTED = (
-    "a Data, a pair (train, test) or triple (train, validation, test) of torch Datasets with a length or of"
-    " DataLoaders, or a LightningDataModule"
+    "a Data, or a pair (train, test) or triple (train, validation, test) of torch Datasets with a length or of"
+    " DataLoaders"
 )
 
 _HASHED_SAMPLES = 8
@@ -26,14 +25,14 @@ _HASHED_SAMPLES = 8
 def as_data(
     source: Any, *, batch_size: int = 128, workers: int = 0, description: Mapping[str, Any] | None = None
 ) -> Data:
-    """Wrap data sets, loaders or a data module as data for training.
+    """Wrap data sets or loaders as data for training.
 
     For data sets, the order of the training samples and the random numbers of each sample are functions of (seed,
     epoch, index). DataLoaders keep their own order, drawn with generators that are seeded from (seed, epoch).
 
     Args:
-        source: a :class:`.Data`; (train, test) or (train, validation, test), each a map-style data set or a DataLoader;
-            or a LightningDataModule.
+        source: a :class:`.Data`; or (train, test) or (train, validation, test), each a map-style data set or a
+            DataLoader.
         batch_size: samples in a batch, per process, for data sets; loaders have their own.
         workers: loader processes, per process, for data sets.
         description: facts for networks and files; see :attr:`.Data.description`. ``classes``, ``channels`` and
@@ -52,9 +51,8 @@ def as_data(
     """
     if isinstance(source, Data):
         return source
-    parts = loaders_of_module(source) if hasattr(source, "train_dataloader") else source
-    if isinstance(parts, tuple | list) and len(parts) in (2, 3):
-        train, test, validation = parts[0], parts[-1], parts[1] if len(parts) == 3 else None
+    if isinstance(source, tuple | list) and len(source) in (2, 3):
+        train, test, validation = source[0], source[-1], source[1] if len(source) == 3 else None
         named = {"training": train, "test": test} | ({} if validation is None else {"validation": validation})
         if all(isinstance(part, DataLoader) for part in named.values()):
             _check_not_empty(named)

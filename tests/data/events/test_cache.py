@@ -11,7 +11,7 @@ import pytest
 
 from shortcut_snn.data.events import FrameMaker, Recording, file_recording
 from shortcut_snn.data.events import cache as cache_module
-from shortcut_snn.data.events.cache import FrameCache, cache_folder
+from shortcut_snn.data.events.cache import FrameCache
 
 from .recordings import aedat2, aedat3, atis_bin, nmnist, synthetic, write
 
@@ -67,21 +67,6 @@ def test_cached_frames_are_read_without_the_recording(tmp_path: Path, recordings
         maker(tmp_path / "cache", time_steps=9)(recordings[0])
 
 
-def test_off_stores_nothing(tmp_path: Path, recordings: list[Recording], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    off = FrameMaker(NMNIST, 10, cache="off")
-    assert (off(recordings[0]) == maker(tmp_path / "cache")(recordings[0])).all()
-    assert not (tmp_path / "home").exists()
-
-
-def test_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert cache_folder(None) == Path("/somewhere/shortcut-snn/frames")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder(None) == Path.home() / ".cache" / "shortcut-snn" / "frames"
-    assert cache_folder("~/frames") == Path.home() / "frames"
-
-
 def test_every_damaged_byte_is_noticed(tmp_path: Path) -> None:
     cache = FrameCache(tmp_path, {})
     cache.put(["r"], np.arange(16, dtype=np.uint8).reshape(2, 2, 2, 2))
@@ -122,15 +107,6 @@ def test_a_full_disk_is_warned_about_once(
     with pytest.warns(UserWarning, match="No space left") as caught:
         frames = [make(recording) for recording in recordings]
     assert (len(caught), len(frames)) == (1, len(recordings))
-
-
-def test_old_temporary_files_are_removed(tmp_path: Path) -> None:
-    folder = FrameCache(tmp_path, {}).folder
-    names = (".shortcut-snn-old-00000000.frames", ".shortcut-snn-young-00000000.frames")
-    old, young = (write(folder / name, b"half a recor") for name in names)
-    os.utime(old, (0, 0))
-    FrameCache(tmp_path, {})
-    assert (old.exists(), young.exists()) == (False, True)
 
 
 def frames_of(number: int) -> np.ndarray:

@@ -100,7 +100,7 @@ def test_damage_raises_only_data_file_errors(tmp_path: Path, name: str) -> None:
     extension, content, sensor = FORMATS[name]
     whole, rng = content(synthetic(0, 300, sensor)), np.random.default_rng(0)
     path = tmp_path / f"recording{extension}"
-    for trial in range(40):
+    for trial in range(20):
         damaged = bytearray(whole)
         for position in rng.integers(0, len(whole) if trial % 2 else 200, 4):
             damaged[position] = rng.integers(256)
@@ -108,14 +108,6 @@ def test_damage_raises_only_data_file_errors(tmp_path: Path, name: str) -> None:
         # Any other error fails the test.
         with suppress(DataFileError):
             read(path, sensor)
-
-
-@pytest.mark.parametrize("name", [name for name in FORMATS if name not in ("AEDAT 3", "text")])
-def test_events_outside_the_sensor_are_refused(tmp_path: Path, name: str) -> None:
-    extension, content, sensor = FORMATS[name]
-    path = write(tmp_path / f"recording{extension}", content(synthetic(0, 300, sensor)))
-    with pytest.raises(DataFileError, match="12x12"):
-        read(path, (12, 12))
 
 
 def test_a_recording_without_events_is_refused(tmp_path: Path) -> None:
@@ -163,13 +155,6 @@ def test_aedat_2_layout_of_a_dvs128(tmp_path: Path) -> None:
     one = np.array([[20 << 8 | 10 << 1, 77], [50 << 8 | 100 << 1 | 1, 78]], ">u4").tobytes()
     events = read(write(tmp_path / "a.aedat", b"#!AER-DAT2.0\r\n" + one), DVS128)
     assert (events.x.tolist(), events.y.tolist(), events.p.tolist()) == ([117, 27], [107, 77], [True, False])
-
-
-def test_turned_affects_only_aedat_2_of_a_dvs128(tmp_path: Path) -> None:
-    for name in ("AEDAT 2, DAVIS346", "AEDAT 3", "AEDAT 4", "AEDAT 4, short name", "numpy"):
-        extension, content, sensor = FORMATS[name]
-        sample = synthetic(0, 200, sensor)
-        assert sample.equals(read(write(tmp_path / f"a{extension}", content(sample)), sensor, turned=True))
 
 
 def test_aedat_2_layout_of_a_davis346(tmp_path: Path) -> None:
@@ -268,19 +253,12 @@ def test_two_recordings_in_one_file_are_refused(tmp_path: Path) -> None:
         read(write(tmp_path / "twice.npy", npy(twice)), DVS128)
 
 
-@pytest.mark.parametrize("length", [0, 3, 6])
 @pytest.mark.parametrize("ended", [True, False])
-def test_aedat_2_header_may_hold_any_text(tmp_path: Path, length: int, ended: bool) -> None:
+def test_aedat_2_header_may_hold_any_text(tmp_path: Path, ended: bool) -> None:
     """As jAER writes it: the user's name in Latin-1, all preferences, and maybe a line that ends it."""
     sample = synthetic(0, 100, DVS128)
-    lines = f"# User name: M\xfcller{'x' * length}\r\n".encode("latin-1") + b"#<entry key='a'/>\r\n" * 5000
+    lines = "# User name: M\xfcller\r\n".encode("latin-1") + b"#<entry key='a'/>\r\n" * 5000
     first, rest = recordings.aedat2(sample).split(b"\r\n", 1)
     content = first + b"\r\n" + lines + (b"#End Of ASCII Header\r\n" if ended else b"")
     events = rest[rest.index(b"Tuesday\r\n") + 9 :]
     assert sample.equals(read(write(tmp_path / "a.aedat", content + events), DVS128))
-
-
-def test_aedat_2_skips_other_events(tmp_path: Path) -> None:
-    sample = synthetic(0, 100, DVS128)
-    signals = np.array([[1 << 15, 7], [1 << 31, 8]], ">u4").tobytes()
-    assert sample.equals(read(write(tmp_path / "a.aedat", recordings.aedat2(sample) + signals), DVS128))

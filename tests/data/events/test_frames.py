@@ -79,12 +79,6 @@ def test_counts_saturate_at_255() -> None:
     assert frames.sum() == 510
 
 
-def test_fewer_events_than_frames() -> None:
-    few = Sample(np.array([5, 5]), np.array([1, 2]), np.array([1, 2]), np.array([0, 1]))
-    for slicing in ("time", "count"):
-        assert to_frames(events(few), (4, 4), (4, 4), 10, slicing).sum() == 2
-
-
 def test_size_is_the_shorter_side() -> None:
     assert frame_size((260, 346), None) == (260, 346)
     assert frame_size((260, 346), 48) == (48, 64)

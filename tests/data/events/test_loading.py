@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from shortcut_snn.data import EventFolder, EventSet, Loaders, RecordingArchive
-from shortcut_snn.data.events import EventImages
 
 from .recordings import atis_bin, nmnist, write, write_npz
 
@@ -81,16 +80,6 @@ def test_the_second_epoch_reads_no_events(fresh: Path, tmp_path: Path) -> None:
     assert equal(list(made.test), test)
 
 
-def test_augmentation_comes_after_the_cache(source: Path, tmp_path: Path) -> None:
-    cache = str(tmp_path / "cache")
-    plain = config(source, cache, augment=(), batch_size=10)
-    data = plain.load(T)
-    before = data.train.fetch(range(50))
-    changed = config(source, cache, batch_size=10)
-    epoch(changed.load(T).loaders(0), 0)
-    assert torch.equal(plain.load(T).train.fetch(range(50)), before)
-
-
 def test_all_frames_of_a_recording_are_augmented_alike(source: Path) -> None:
     given = config(source, batch_size=50)
     data = given.load(T)
@@ -110,19 +99,6 @@ def test_all_frames_of_a_recording_are_augmented_alike(source: Path) -> None:
         assert len(candidates) >= 1
         moves.add(candidates[0])
     assert len(moves) > 25
-
-
-def test_a_worker_names_a_damaged_recording_in_one_line(fresh: Path) -> None:
-    if not fresh.is_dir():
-        return
-    given = config(fresh, batch_size=16, workers=1)
-    data = given.load(T)
-    assert isinstance(data.train, EventImages)
-    path = fresh / data.train.recordings[7].name
-    path.write_bytes(path.read_bytes()[:-2])
-    with pytest.raises(ValueError, match=f"^{path} .*3 bytes") as caught:
-        list(data.loaders(0).train)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_data_set_can_be_sent_to_another_process(source: Path) -> None:

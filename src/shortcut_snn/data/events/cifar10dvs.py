@@ -10,8 +10,6 @@ from ..images import Flip, Roll, Source
 from .event_set import PublicEventSet, read_part
 
 SENSOR = (128, 128)
-TEST_FRACTION = 0.1
-"""The set has no test part: 1,000 of its 10,000 recordings are held out, as in the paper."""
 _RECORDINGS = 10_000
 
 
@@ -33,6 +31,8 @@ class CIFAR10DVS(PublicEventSet):
     """
 
     default_augment: ClassVar = (Flip(), Roll())
+    # 1,000 of its 10,000 recordings, as in the paper.
+    test_fraction: ClassVar[float] = 0.1
     root_is: ClassVar = "folder that holds (or, with data.download=true, will hold) its class folders"
     folder: ClassVar = "CIFAR10DVS"
     content: ClassVar = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -46,4 +46,4 @@ class CIFAR10DVS(PublicEventSet):
         images = read_part(base, base, classes, {".aedat", ".aedat4"}, self.maker(SENSOR, time_steps, turned=True))
         if len(images) != _RECORDINGS:
             warnings.warn(f"{base} has {len(images):,} recordings of CIFAR10-DVS's {_RECORDINGS:,}", stacklevel=2)
-        return self.parts(images, None, classes, test_fraction=TEST_FRACTION)
+        return Source(images, None, classes)

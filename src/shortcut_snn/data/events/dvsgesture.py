@@ -70,12 +70,7 @@ class DVSGesture(PublicEventSet):
     )
 
     def read(self, time_steps: int) -> Source:
-        """List the recordings; see :meth:`.EventSet.read`.
-
-        Raises:
-            FileNotFoundError: the set is missing and ``download`` is false, or one of its files is missing.
-            ValueError: a list has another format, or the download failed.
-        """
+        """List the recordings; see :meth:`.EventSet.read`."""
         maker = self.maker(SENSOR, time_steps)
         base = first_with(self.path, ("DvsGesture", "."), _OFFICIAL)
         if base is not None:
@@ -83,7 +78,7 @@ class DVSGesture(PublicEventSet):
         else:
             base = self.find()
             train, test = (_collect(_arrays(base, base / name), maker) for name in self.content)
-        return self.parts(train, test, list(GESTURES))
+        return Source(train, test, list(GESTURES))
 
 
 def _collect(samples: Iterator[Sample], maker: FrameMaker) -> EventImages:

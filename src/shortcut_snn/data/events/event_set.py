@@ -3,9 +3,9 @@
 import os
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from annotated_types import Ge, MinLen
 from ..class_folders import labelled_files
 from ..counter_random import Stream
 from ..download import RemoteArchive, download
-from ..images import TEST_FRACTION, Positive, Source, StoredSet
+from ..images import Positive, Source, StoredSet
 from ..split import stratified_folds
 from .event_images import EventImages, FrameMaker
 from .formats import check_libraries, read_file
@@ -67,40 +67,19 @@ class EventSet(StoredSet):
     def _source(self, time_steps: int | None) -> Source:
         if time_steps is None or time_steps < 1:
             raise ValueError(f"{self.name}: time_steps must be at least 1, got {time_steps}")
-        return self.read(time_steps)
+        source = replace(self.read(time_steps), mean=MEAN, std=STD)
+        if not self.folds:
+            return source
+        recordings: Any = source.train
+        if source.test is not None:
+            recordings = recordings.joined(source.test)
+        fold = stratified_folds(recordings.labels.numpy(), self.folds, self.seed, Stream.FOLDS, source.classes)
+        train, test = (np.flatnonzero(chosen) for chosen in (fold != self.fold, fold == self.fold))
+        return replace(source, train=recordings.subset(train), test=recordings.subset(test))
 
     def maker(self, sensor: Sensor, time_steps: int, turned: bool = False) -> FrameMaker:
         """Return a frame maker with the options of the set."""
         return FrameMaker(sensor, time_steps, self.size, self.slicing, self.cache, turned)
-
-    def parts(
-        self,
-        train: EventImages,
-        test: EventImages | None,
-        classes: list[str],
-        validation: EventImages | None = None,
-        test_fraction: float = TEST_FRACTION,
-    ) -> Source:
-        """Return the parts of a set as a source, split into folds if the options ask for them.
-
-        Args:
-            train: training recordings, or all recordings.
-            test: test recordings; None: a seeded, stratified ``test_fraction`` of ``train``.
-            classes: class names, by label.
-            validation: validation recordings, if the set has them.
-            test_fraction: see ``test``.
-
-        Raises:
-            ValueError: a class has too few recordings to be split.
-        """
-        if self.folds:
-            everything = train if test is None else train.joined(test)
-            assigned = stratified_folds(everything.labels.numpy(), self.folds, self.seed, Stream.FOLDS, classes)
-            train = everything.subset(np.flatnonzero(assigned != self.fold))
-            test = everything.subset(np.flatnonzero(assigned == self.fold))
-        elif test is None:
-            train, test = train.hold_out(test_fraction, self.seed, Stream.TEST_SPLIT, classes)
-        return Source(train, test, classes, validation, MEAN, STD)
 
 
 @dataclass(frozen=True)
@@ -120,27 +99,19 @@ class PublicEventSet(EventSet):
     archives: ClassVar[Sequence[RemoteArchive]]
 
     def find(self) -> Path:
-        """Return the folder that holds the set, root or a folder in it, after downloading it if that is allowed.
-
-        Raises:
-            FileNotFoundError: there is none and ``download`` is false.
-            ValueError: the download failed, or an incomplete folder is in its place.
-        """
-        root = self.path
-        base = first_with(root, (self.folder, "."), self.content)
+        """Return the folder that holds the set, root or a folder in it, after downloading it if that is allowed."""
+        base = first_with(self.path, (self.folder, "."), self.content)
         if base is None and self.download:
-            if (root / self.folder).exists():
+            if (self.path / self.folder).exists():
                 raise ValueError(
-                    f"{root / self.folder} is not a complete {self.name}; move it away to download the set"
+                    f"{self.path / self.folder} is not a complete {self.name}; move it away to download it"
                 )
-            download(root, self.folder, self.archives, unpack_into=self.folder)
-            base = first_with(root, (self.folder,), self.content)
+            download(self.path, self.folder, self.archives)
+            base = first_with(self.path, (self.folder,), self.content)
         if base is None:
-            first, *_, last = self.content
-            wanted = f"{first} and {last}" if len(self.content) == 2 else f"{first}, ... and {last}"
             raise FileNotFoundError(
-                f"data.root: {root} has no {wanted}; set data.download=true to download {self.name}, or point data.root"
-                " at the folder that holds them"
+                f"data.root: {self.path} lacks {self.content[0]}, ..., {self.content[-1]}; set data.download=true to "
+                f"download {self.name}, or point data.root at the folder that holds them"
             )
         return base
 

@@ -42,7 +42,6 @@ class EventFolder(EventSet):
         assert self.sensor is not None
         root, maker = self.path, self.maker(self.sensor, time_steps)
         classes, parts = classes_and_parts(root)
-        images = [read_part(root, root / part, classes, EXTENSIONS, maker) for part in parts or ["."]]
-        test = images[1] if len(images) > 1 else None
-        validation = images[2] if len(images) > 2 else None
-        return self.parts(images[0], test, classes, validation)
+        train, *others = (read_part(root, root / part, classes, EXTENSIONS, maker) for part in parts)
+        test, validation = [*others, None, None][:2]
+        return Source(train, test, classes, validation)

@@ -57,4 +57,4 @@ class NMNIST(PublicEventSet):
         for (part, count), images in zip(_RECORDINGS.items(), (train, test), strict=True):
             if len(images) != count:
                 warnings.warn(f"{base / part} has {len(images):,} recordings of N-MNIST's {count:,}", stacklevel=2)
-        return self.parts(train, test, classes)
+        return Source(train, test, classes)

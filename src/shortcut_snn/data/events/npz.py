@@ -45,12 +45,7 @@ class RecordingArchive(EventSet):
     root_is: ClassVar = "path of a file with x, y, p, t, offsets and labels"
 
     def read(self, time_steps: int) -> Source:
-        """List the recordings.
-
-        Raises:
-            FileNotFoundError: the file does not exist.
-            ValueError: the file is damaged, or its arrays do not fit together.
-        """
+        """List the recordings."""
         path = self.path
         if not path.is_file():
             raise FileNotFoundError(f"data.root: the file {path} does not exist")
@@ -62,9 +57,9 @@ class RecordingArchive(EventSet):
         images = EventImages(recordings, torch.from_numpy(labels), self.maker(self.sensor, time_steps))
         classes = [str(label) for label in range(int(labels.max(initial=-1)) + 1)]
         if is_test is None:
-            return self.parts(images, None, classes)
+            return Source(images, None, classes)
         train, test = images.subset(np.flatnonzero(~is_test)), images.subset(np.flatnonzero(is_test))
-        return self.parts(train, test, classes)
+        return Source(train, test, classes)
 
 
 class EventArchive:

@@ -5,7 +5,7 @@ from .cifar import CIFAR10, CIFAR100
 from .digits import Digits
 from .folder import EXTENSIONS, ImageFolder, decode, fit
 from .image_data import ImageData
-from .image_set import TEST_FRACTION, ImageSet, Positive, Source, StoredSet, held_out_test
+from .image_set import ImageSet, Positive, Source, StoredSet
 from .images import ArrayImages, Images, Indices
 from .npz import ImageArchive
 
@@ -13,7 +13,6 @@ __all__ = [
     "CIFAR10",
     "CIFAR100",
     "EXTENSIONS",
-    "TEST_FRACTION",
     "Affine",
     "ArrayImages",
     "Augmentation",
@@ -35,5 +34,4 @@ __all__ = [
     "StoredSet",
     "decode",
     "fit",
-    "held_out_test",
 ]

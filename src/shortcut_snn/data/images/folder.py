@@ -13,7 +13,7 @@ from torch import Tensor
 from ... import components
 from ..class_folders import classes_and_parts, labelled_files
 from ..errors import DataFileError
-from .image_set import Positive, Source, StoredSet, held_out_test
+from .image_set import Positive, Source, StoredSet
 from .images import Images, Indices
 from .statistics import SAMPLES
 
@@ -94,22 +94,16 @@ class ImageFolder(StoredSet):
     root_is: ClassVar = "folder with train/ and test/ class folders, or with class folders alone"
 
     def read(self) -> Source:
-        """List the files.
-
-        Raises:
-            FileNotFoundError: a folder is missing or holds no images.
-            ValueError: the parts do not have the same classes.
-        """
+        """List the files."""
         classes, parts = classes_and_parts(self.path)
-        if not parts:
-            return held_out_test(self._part(self.path, classes), classes, self.seed, SAMPLES)
-        train, test, *validation = (self._part(self.path / part, classes) for part in parts)
-        for part, images in zip(parts[1:], (test, *validation), strict=True):
+        train, *others = (self._part(self.path / part, classes) for part in parts)
+        for part, images in zip(parts[1:], others, strict=True):
             if images.shape != train.shape:
                 raise ValueError(
                     f"{self.path}: images of train and {part} differ in size; set data.image_size to resize them"
                 )
-        return Source(train, test, classes, validation[0] if validation else None, statistics_samples=SAMPLES)
+        test, validation = [*others, None, None][:2]
+        return Source(train, test, classes, validation, statistics_samples=SAMPLES)
 
     def _part(self, folder: Path, classes: list[str]) -> FolderImages:
         paths, labels = labelled_files(folder, classes, EXTENSIONS, "images")

@@ -20,8 +20,6 @@ from .images import Images
 from .statistics import colour_statistics
 
 Positive = Annotated[int, Ge(1)]
-TEST_FRACTION = 0.2
-"""Fraction of a data set without a test part that becomes the test set."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Source:
 
     Attributes:
         train: training images.
-        test: test images.
+        test: None if a seeded, stratified part of the training images, 20 % in most sets, is to be the test set.
         classes: class names, by label.
         validation: None if part of the training images may be held out.
         mean: per channel on the 0..1 scale; None to compute ``mean`` and ``std`` from the training images.
@@ -39,7 +37,7 @@ class Source:
     """
 
     train: Images
-    test: Images
+    test: Images | None
     classes: list[str]
     validation: Images | None = None
     mean: tuple[float, ...] | None = None
@@ -74,7 +72,7 @@ class ImageSet(Checked, ABC):
         ...     def read(self):
         ...         pixels = torch.zeros(100, 1, self.side, self.side, dtype=torch.uint8)
         ...         pixels[::2, :, ::2], pixels[1::2, :, :, ::2] = 255, 255
-        ...         return held_out_test(ArrayImages(pixels, torch.arange(100) % 2), ["rows", "columns"], self.seed)
+        ...         return Source(ArrayImages(pixels, torch.arange(100) % 2), None, ["rows", "columns"])
         >>> components.read(components.data, {"kind": "stripes", "side": 16}, "data").load().description["image_size"]
         [16, 16]
     """
@@ -89,6 +87,8 @@ class ImageSet(Checked, ABC):
 
     kind: ClassVar[Literal["static", "events"]] = "static"
     default_augment: ClassVar[tuple[Any, ...]] = ()
+    test_fraction: ClassVar[float] = 0.2
+    """Fraction of a set without a test part that becomes the test set."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -135,28 +135,31 @@ class ImageSet(Checked, ABC):
             ValueError: files are damaged, or the set cannot be trained on.
         """
         source = self._source(time_steps)
-        self._check(source)
-        train, test = _limited(source.train, self.train_limit), _limited(source.test, self.test_limit)
-        train, validation = self._split(train, source)
+        train, test = source.train, source.test
+        if test is None:
+            train, test = train.hold_out(self.test_fraction, self.seed, Stream.TEST_SPLIT, source.classes)
+        self._check(source, train, test)
+        train, test, validation = _limited(train, self.train_limit), _limited(test, self.test_limit), source.validation
+        if validation is None and self.validation:
+            stream = Stream.VALIDATION_SPLIT
+            train, validation = train.hold_out(self.validation, self.seed, stream, source.classes)
         mean, std = source.mean, source.std
         if mean is None or std is None:
             mean, std = colour_statistics(train, source.statistics_samples)
         return ImageData(
-            train, validation, test, source.classes, mean, std, self.kind, self.augmentations, self.batch_size,
-            self.workers,
+            train, validation or train.subset([]), test, source.classes, mean, std, self.kind, self.augmentations,
+            self.batch_size, self.workers,
         )  # fmt: skip
 
     def _source(self, time_steps: int | None) -> Source:
         return self.read()
 
-    def _check(self, source: Source) -> None:
+    def _check(self, source: Source, train: Images, test: Images) -> None:
         """Raise ValueError unless the network can learn the set's classes from its parts."""
         location, count = getattr(self, "root", None) or self.name, len(source.classes)
         if count < 2:
             raise ValueError(f"{location}: at least 2 classes are needed, got {count}")
-        parts = {"training": source.train, "test": source.test}
-        if source.validation is not None and len(source.validation):
-            parts["validation"] = source.validation
+        parts = {"training": train, "test": test} | ({"validation": source.validation} if source.validation else {})
         for part, images in parts.items():
             if not len(images):
                 raise ValueError(f"{location}: the {part} set is empty")
@@ -164,28 +167,17 @@ class ImageSet(Checked, ABC):
             if low < 0 or high >= count:
                 wrong = low if low < 0 else high
                 raise ValueError(f"{location}: {part} labels must be 0 to {count - 1} for {count} classes, got {wrong}")
-        absent = np.flatnonzero(np.bincount(source.train.labels.numpy(), minlength=count) == 0)
+        absent = np.flatnonzero(np.bincount(train.labels.numpy(), minlength=count) == 0)
         if len(absent):
             label = int(absent[0])
-            in_test = " although the test set has it" if bool((source.test.labels == label).any()) else ""
             raise ValueError(
-                f"{location}: no training image has label {label} (class {source.classes[label]!r}){in_test};"
-                f" labels must be 0 to {count - 1} without gaps"
+                f"{location}: no training image has label {label} (class {source.classes[label]!r}); labels must be 0 "
+                f"to {count - 1} without gaps"
             )
         if self.train_limit is not None and self.train_limit < count:
             raise ValueError(
                 f"data.train_limit: must be at least 1 image for each of the {count} classes, got {self.train_limit}"
             )
-        for step in self.augmentations:
-            if isinstance(step, AutoAugment):
-                step.check(source.train.shape[0])
-
-    def _split(self, train: Images, source: Source) -> tuple[Images, Images]:
-        if source.validation is not None:
-            return train, source.validation
-        if self.validation == 0:
-            return train, train.subset([])
-        return train.hold_out(self.validation, self.seed, Stream.VALIDATION_SPLIT, source.classes)
 
 
 @dataclass(frozen=True)
@@ -210,12 +202,6 @@ class StoredSet(ImageSet):
     def path(self) -> Path:
         """The folder or file that holds the set."""
         return expanded(str(self.root))
-
-
-def held_out_test(images: Images, classes: list[str], seed: int, samples: int | None = None) -> Source:
-    """Return a source in which a seeded, stratified 20 % of the images are the test set."""
-    train, test = images.hold_out(TEST_FRACTION, seed, Stream.TEST_SPLIT, classes)
-    return Source(train, test, classes, statistics_samples=samples)
 
 
 def _limited(images: Images, limit: int | None) -> Images:

@@ -39,12 +39,7 @@ class ImageArchive(StoredSet):
     root_is: ClassVar = "path of a file with x_train, y_train, x_test and y_test"
 
     def read(self) -> Source:
-        """Read the archive.
-
-        Raises:
-            FileNotFoundError: the file does not exist.
-            ValueError: the file is damaged, or its arrays do not fit together.
-        """
+        """Read the archive."""
         path = self.path
         if not path.is_file():
             raise FileNotFoundError(f"data.root: the file {path} does not exist")

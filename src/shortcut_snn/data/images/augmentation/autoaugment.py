@@ -25,17 +25,6 @@ class AutoAugment(Augmentation):
     magnitudes. Uncovered pixels get the mean colour.
     """
 
-    def check(self, channels: int) -> None:
-        """Check that images have 1 or 3 channels, and import torchvision.
-
-        Raises:
-            ValueError: another number of channels.
-        """
-        if channels not in (1, 3):
-            raise ValueError(f"data.augment: autoaugment needs images of 1 or 3 channels, got {channels}")
-        # Imported here once, and not in each worker process.
-        operations()
-
     def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
         """Change images ``[N, C, H, W]`` in place; all that need the same operation go through it as one batch."""
         pairs = below(random_bits(bits, 0), len(POLICY))
