@@ -1,11 +1,6 @@
 """Comparisons: what is planned, what is trained, what is skipped, and the tables that come out."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
@@ -15,12 +10,8 @@ from shortcut_snn.cli.compare.planning import without_method
 from shortcut_snn.cli.report import write_page
 from shortcut_snn.components import component_of
 from shortcut_snn.recipes import PRESETS, layer, merged, recipe_of, write_recipe
-from shortcut_snn.training.checkpoint import position, read_checkpoint
 
 from .fake_runs import FakeRuns, table
-
-SHARED = ["--data.train_limit", "150", "--data.test_limit", "100", "--data.batch_size", "50"]
-SHARED += ["--network.kind", "resnet8", "--network.width", "4", "--network.time_steps", "2", "--training.threads", "1"]
 
 
 def labels(*args, **options):
@@ -123,88 +114,7 @@ def test_the_complete_recipe_of_a_run_keeps_methods_different(preset, tmp_path):
     assert layer("ms", with_method=False) == {"network": {"block": "ms"}}
 
 
-# Real runs.
-
-
-@pytest.fixture(scope="module")
-def compared(tmp_path_factory):
-    """A comparison and its command."""
-    folder = tmp_path_factory.mktemp("compare") / "c"
-    command = ["compare", "--out", str(folder), "--methods", "vanilla,evolutionary", "--seeds", "2", "--jobs", "2"]
-    command += [*SHARED, "--training.epochs", "1"]
-    assert main(command) == 0
-    return folder, command
-
-
-def test_a_comparison_from_end_to_end(compared, capsys):
-    folder, command = compared
-    rows, runs = table(folder / "comparison.csv"), table(folder / "runs.csv")
-    assert [(row["variant"], row["n"]) for row in rows] == [("vanilla", "2"), ("evolutionary", "2")]
-    assert [(run["variant"], run["seed"], run["folder"]) for run in runs] == [
-        (method, seed, method) for method in ("vanilla", "evolutionary") for seed in "01"
-    ]
-    for name in ("seconds_per_step", "seconds_per_epoch"):
-        assert float(rows[0][name]) == pytest.approx(sum(float(run[name]) for run in runs[:2]) / 2)
-    accuracies = [100 * float(run["test_last.accuracy"]) for run in runs]
-    assert float(rows[0]["last"]) == pytest.approx(sum(accuracies[:2]) / 2)
-    differences = [accuracies[2] - accuracies[0], accuracies[3] - accuracies[1]]
-    assert float(rows[1]["difference"]) == pytest.approx(sum(differences) / 2)
-    assert (folder / "comparison.png").is_file()
-    assert json.loads((folder / "comparison.json").read_text()) == {
-        "metric": "accuracy", "higher_is_better": True, "fraction": True, "tuned": {},
-        "variants": {name: {"folder": name, "seeds": [0, 1]} for name in ("vanilla", "evolutionary")},
-    }  # fmt: skip
-
-    # Again: nothing is trained twice, except a run that was lost.
-    lost, kept = folder / "evolutionary" / "seed1", folder / "vanilla" / "seed0" / "checkpoint.ckpt"
-    before = kept.stat().st_mtime_ns
-    (lost / "result.json").unlink()
-    assert main(command) == 0
-    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    assert [line.split("|")[1].strip() for line in shown[2:]] == ["vanilla", "evolutionary"]
-    assert max(map(len, shown)) <= 80, "the table fits a terminal"
-    assert "| s / step | MiB / step" in (folder / "comparison.md").read_text()
-    assert kept.stat().st_mtime_ns == before
-    assert (lost / "result.json").is_file()
-    assert [row["last"] for row in table(folder / "comparison.csv")] == [row["last"] for row in rows]
-
-    # A run of another recipe is not used, and a damaged result affects its own run alone.
-    assert main([*command, "--training.epochs", "3", "--seeds", "1"]) == 1
-    assert "training.epochs" in capsys.readouterr().err
-    (folder / "vanilla" / "seed1" / "result.json").write_text("{")
-    assert main(command) == 1
-    assert "1 of 4 runs failed" in capsys.readouterr().err
-    assert [row["n"] for row in table(folder / "comparison.csv")] == ["1", "2"]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-def test_an_interrupted_comparison_loses_no_epoch(tmp_path):
-    command = [sys.executable, "-m", "shortcut_snn", "compare", "--out", str(tmp_path / "c"), "--methods", "vanilla"]
-    command += ["--seeds", "2", *SHARED, "--training.epochs", "500"]
-    run = tmp_path / "c" / "vanilla" / "seed0"
-    log = run.with_suffix(".log")
-    with (tmp_path / "output").open("wb") as output:
-        parent = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
-        deadline = time.monotonic() + 1800
-        try:
-            while not (log.is_file() and "epoch 2/500" in log.read_text()):
-                assert time.monotonic() < deadline
-                assert parent.poll() is None
-                time.sleep(0.1)
-            os.killpg(parent.pid, signal.SIGINT)
-            assert parent.wait(600) == 130
-        finally:
-            parent.kill()
-    epochs = sum("/500: loss" in line for line in log.read_text().splitlines())
-    assert epochs >= 2
-    assert len(table(run / "metrics.csv")) == epochs
-    assert position(read_checkpoint(run / "checkpoint.ckpt"))[0] == epochs
-    assert not (tmp_path / "c" / "vanilla" / "seed1").exists()
-    assert "FAILED" not in (text := (tmp_path / "output").read_text())
-    assert "stopped vanilla, seed 0" in text
-
-
-# Tables and tuning, with runs that take no time.
+# Training, with runs that take no time. The pages of documentation and the demo train real ones.
 
 
 def learning_rate_decides(recipe):
@@ -219,8 +129,48 @@ def runs(monkeypatch):
 
 
 def compare(folder, *words, methods=("vanilla",), seeds=1):
-    command = ["compare", "--out", str(folder), "--methods", *methods, "--seeds", str(seeds), *SHARED]
+    command = ["compare", "--out", str(folder), "--methods", *methods, "--seeds", str(seeds)]
     return main([*command, "--training.epochs", "1", "--optimizer.lr", "0.01", *words])
+
+
+def test_a_comparison_from_end_to_end(tmp_path, monkeypatch, capsys):
+    accuracies = {(False, 0): 0.5, (False, 1): 0.6, (True, 0): 0.8, (True, 1): 0.86}
+    runs = FakeRuns(monkeypatch, lambda made: accuracies[made.method.branches is not None, made.training.seed])
+    folder, methods = tmp_path / "c", ["vanilla,evolutionary"]
+    assert compare(folder, "--jobs", "2", methods=methods, seeds=2) == 0
+    rows, trained = table(folder / "comparison.csv"), table(folder / "runs.csv")
+    assert [(row["variant"], row["n"]) for row in rows] == [("vanilla", "2"), ("evolutionary", "2")]
+    assert [(run["variant"], run["seed"], run["folder"]) for run in trained] == [
+        (method, seed, method) for method in ("vanilla", "evolutionary") for seed in "01"
+    ]
+    assert [float(row["last"]) for row in rows] == pytest.approx([55, 83])
+    # Paired differences of 30 and 26 points, and Student's t with one degree of freedom.
+    assert float(rows[1]["difference"]) == pytest.approx(28)
+    assert float(rows[1]["difference_interval"]) == pytest.approx(12.7062 * 2, rel=1e-4)
+    assert (folder / "comparison.png").is_file()
+    assert json.loads((folder / "comparison.json").read_text()) == {
+        "metric": "accuracy", "higher_is_better": True, "fraction": True, "tuned": {},
+        "variants": {name: {"folder": name, "seeds": [0, 1]} for name in ("vanilla", "evolutionary")},
+    }  # fmt: skip
+
+    # Again: nothing is trained twice, except a run that was lost.
+    runs.trained.clear()
+    (folder / "evolutionary" / "seed1" / "result.json").unlink()
+    assert compare(folder, methods=methods, seeds=2) == 0
+    assert [name for name, _ in runs.trained] == ["seed1"]
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert [line.split("|")[1].strip() for line in shown[2:4]] == ["vanilla", "evolutionary"]
+    assert max(map(len, shown)) <= 80, "the table fits a terminal"
+    assert "| s / step | MiB / step" in (folder / "comparison.md").read_text()
+    assert [row["last"] for row in table(folder / "comparison.csv")] == [row["last"] for row in rows]
+
+    # A run of another recipe is not used, and a damaged result affects its own run alone.
+    assert compare(folder, "--training.epochs", "3", methods=methods) == 1
+    assert "training.epochs" in capsys.readouterr().err
+    (folder / "vanilla" / "seed1" / "result.json").write_text("{")
+    assert compare(folder, methods=methods, seeds=2) == 1
+    assert "1 of 4 runs failed" in capsys.readouterr().err
+    assert [row["n"] for row in table(folder / "comparison.csv")] == ["1", "2"]
 
 
 def test_unmeasured_columns_are_dashes(tmp_path, runs):

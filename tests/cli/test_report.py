@@ -147,7 +147,6 @@ def test_the_page_of_a_run(pages):
     assert "healthy" in text
     assert "<h1>resnet20 on digits: seed0</h1>" in text
     assert "some_task" in text
-    assert "2026-01-02 03:04, commit 0123456789ab, shortcut-snn 0.1.0" in text
     assert "<pre>shortcut-snn train --config &#39;my digits&#39;</pre>" in text
     for key in ("data.augment", "loggers.0.kind", "method.branches.taps"):
         assert f"<td>{key}</td>" in text
@@ -221,7 +220,7 @@ def test_gradients_of_zero_have_no_figure(tmp_path, recwarn):
     write_run(tmp_path / "run", 0.1, ACCURACY, 0.1)
     write_csv(tmp_path / "run" / "gradients.csv", [{"epoch": 1, "a": 0.0, "b": 0.0}, {"epoch": 2, "a": math.nan}])
     (tmp_path / "run" / "layers.csv").unlink()
-    assert "Gradients by depth" not in write_page(tmp_path / "run").read_text()
+    assert "Gradient of the weights by layer" not in write_page(tmp_path / "run").read_text()
     assert not recwarn.list
 
 

@@ -46,7 +46,7 @@ def space(tmp_path, text):
 )
 def test_a_wrong_space_is_refused_before_any_run(tmp_path, capsys, text, keyword):
     command = ["sweep", "--config", "digits", "--space", str(space(tmp_path, text)), "--out", str(tmp_path / "s")]
-    assert main(command) == 2
+    assert main(command) == 1
     error = capsys.readouterr().err
     assert keyword in error
     assert "space.yaml" in error
@@ -64,7 +64,7 @@ def test_a_wrong_space_is_refused_before_any_run(tmp_path, capsys, text, keyword
 def test_wrong_options_are_refused_before_any_run(tmp_path, capsys, words, keyword):
     path = space(tmp_path, "optimizer.lr: {low: 0.001, high: 0.1, log: true}")
     command = ["sweep", "--config", "digits", "--space", str(path), "--out", str(tmp_path / "s"), *SMALL]
-    assert main([*command, *words]) == 2
+    assert main([*command, *words]) > 0
     assert keyword in capsys.readouterr().err
     assert not (tmp_path / "s" / "trials").exists()
 
@@ -150,12 +150,12 @@ def test_a_continued_search_draws_what_an_uninterrupted_one_would(tmp_path, runs
     assert table(tmp_path / "s" / "trials.csv") == table(tmp_path / "once" / "s" / "trials.csv")
     capsys.readouterr()
     # Another search is not continued.
-    assert search(tmp_path, "--network.width", "4") == 2
+    assert search(tmp_path, "--network.width", "4") == 1
     assert "network.width" in capsys.readouterr().err
-    assert search(tmp_path, lr="{low: 0.1, high: 0.8}") == 2
+    assert search(tmp_path, lr="{low: 0.1, high: 0.8}") == 1
     assert "optimizer.lr" in capsys.readouterr().err
     (tmp_path / "s" / "study.db").write_text("not a database")
-    assert search(tmp_path) == 2
+    assert search(tmp_path) == 1
     assert "study.db" in capsys.readouterr().err
 
 
@@ -185,32 +185,31 @@ def test_a_changed_import_is_reported(tmp_path, runs, capsys):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 def test_a_killed_search_continues_its_trial(tmp_path):
-    """With real runs: SIGKILL during a trial, then the same command."""
+    """With a real run: SIGKILL during a trial, then the same command."""
     path = space(tmp_path, "optimizer.lr: {low: 0.001, high: 0.1, log: true}")
     folder = tmp_path / "s"
-    command = ["sweep", "--config", "digits", "--space", str(path), "--out", str(folder), "--trials", "2", *SMALL]
-    command += ["--training.epochs", "5", "--pruner", "none"]
+    command = ["sweep", "--config", "digits", "--space", str(path), "--out", str(folder), "--trials", "1", *SMALL]
+    command += ["--training.epochs", "4", "--pruner", "none"]
     log, deadline = folder / "trials" / "0000.log", time.monotonic() + 1800
     with (tmp_path / "output").open("wb") as output:
         parent = subprocess.Popen([sys.executable, "-m", "shortcut_snn", *command], stdout=output, stderr=output)
     try:
-        while not (log.is_file() and "epoch 2/5" in log.read_text()):
+        while not (log.is_file() and "epoch 1/4" in log.read_text()):
             assert time.monotonic() < deadline
             assert parent.poll() is None, (tmp_path / "output").read_text()
-            time.sleep(0.05)
+            time.sleep(0.02)
     finally:
         parent.kill()
         parent.wait()
     while "interrupted" not in log.read_text():
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.02)
     drawn = recipe_of(folder / "trials" / "0000.yaml").optimizer.lr
     assert main(command) == 0
-    rows = table(folder / "trials.csv")
-    assert [row["state"] for row in rows] == ["complete", "complete"]
+    (row,) = table(folder / "trials.csv")
+    assert row["state"] == "complete"
     # The trial kept its value, and its run resumed after its last epoch.
-    assert float(rows[0]["optimizer.lr"]) == drawn
-    assert [line.split(":")[0] for line in log.read_text().splitlines() if "/5: loss" in line] == [
-        f"epoch {epoch}/5" for epoch in range(1, 6)
+    assert float(row["optimizer.lr"]) == drawn
+    assert [line.split(":")[0] for line in log.read_text().splitlines() if "/4: loss" in line] == [
+        f"epoch {epoch}/4" for epoch in range(1, 5)
     ]
-    assert main(["evaluate", str(folder / "trials" / "0001")]) == 0

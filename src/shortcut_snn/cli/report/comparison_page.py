@@ -13,7 +13,7 @@ from ...training import RunFolder, format_duration
 from .._page import Page, Section, Table, all_columns, entries_section, picture
 from .._tables import entry_texts, read_rows
 from ..compare import Comparison
-from .run_page import network_and_data, origin
+from .run_page import network_and_data
 
 Curve = tuple[Sequence[float], Sequence[float]]
 """The x and the y values of a run."""
@@ -38,7 +38,7 @@ def comparison_page(folder: Path) -> Page:
     seconds = [second for folders in runs.values() for run in folders for second in _seconds(run)]
     return Page(
         f"{network_and_data(first.read_entries())}: comparison {folder.name}",
-        f"{', '.join(methods[:4])}{', ...' if methods[4:] else ''} · {origin(environment)}",
+        ", ".join(methods),
         answer,
         [sentence],
         [
@@ -98,28 +98,25 @@ def _curves(comparison: Comparison, runs: Folders) -> list[Section]:
     def column(name: str, scale: float = 1, over_time: bool = False) -> dict[str, list[Curve]]:
         return curves(partial(_column, name=name, scale=scale, over_time=over_time))
 
-    panels = []
-    for part, data in (("validation", "validation data"), ("train", "training data")):
-        name, title = f"{part}_{metric.name}", metric.label("{} on " + data)
-        panels += [
-            plots.Panel(title, "epoch", column(name, metric.scale), chance=comparison.chance),
-            plots.Panel(title, "seconds of training", column(name, metric.scale, True), chance=comparison.chance),
-        ]
+    has_validation = any(column(f"validation_{metric.name}").values())
+    part, data = ("validation", "validation data") if has_validation else ("train", "training data")
+    name, title = f"{part}_{metric.name}", metric.label("{} on " + data)
+    panels = [
+        plots.Panel(title, "epoch", column(name, metric.scale), chance=comparison.chance),
+        plots.Panel(title, "seconds of training", column(name, metric.scale, True), chance=comparison.chance),
+    ]
     panels += [
         plots.Panel("loss on validation data", "epoch", column("validation_loss")),
         plots.Panel("lambda (weight of the branches)", "epoch", column("lambda")),
         plots.Panel("firing rate (spikes per neuron and time step)", "epoch", column("firing_rate")),
         plots.Panel("gradient of the weights, first layer / last", "epoch", curves(_gradient_ratios), log=True),
     ]
-    for title, values, log in (
-        ("gradient RMS of the weights, last epoch", _last_gradients, True),
-        ("firing rate, last epoch", _last_rates, False),
-    ):
-        names = {tuple(values(run)) for folders in runs.values() for run in folders} - {()}
-        longest = max(names, key=len, default=())
-        # Networks of different depth share the number of a layer, not its name.
-        layers = longest if len(names) == 1 else [str(index + 1) for index in range(len(longest))]
-        panels.append(plots.Panel(title, "layer", curves(partial(_over_layers, values)), log, layers))
+    names = {tuple(_last_gradients(run)) for folders in runs.values() for run in folders} - {()}
+    longest = max(names, key=len, default=())
+    # Networks of different depth share the number of a layer, not its name.
+    layers = longest if len(names) == 1 else [str(index + 1) for index in range(len(longest))]
+    title = "gradient RMS of the weights, last epoch"
+    panels.append(plots.Panel(title, "layer", curves(_gradients_by_layer), log=True, layers=layers))
     panels = [panel for panel in panels if _has_values(panel)]
     if not panels:
         return []
@@ -167,14 +164,9 @@ def _last_gradients(run: RunFolder) -> dict[str, float]:
     return rows[-1][1] if rows else {}
 
 
-def _last_rates(run: RunFolder) -> dict[str, float]:
-    rows = read_rows(run.table("layers"), ["layer"])
-    return {row["layer"]: row["rate"] for row in rows if row["epoch"] == rows[-1]["epoch"]}
-
-
-def _over_layers(values: Callable[[RunFolder], dict[str, float]], run: RunFolder) -> Curve:
-    by_layer = list(values(run).values())
-    return range(1, len(by_layer) + 1), by_layer
+def _gradients_by_layer(run: RunFolder) -> Curve:
+    values = list(_last_gradients(run).values())
+    return range(1, len(values) + 1), values
 
 
 def _recipes(runs: Folders) -> list[Section]:

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from ... import __version__, plots
+from ... import plots
 from ...diagnosis import LayerReport, is_on_chain, judge, share_interval
 from ...energy import EnergyReport, LayerEnergy
 from ...files import read_json
@@ -19,12 +19,6 @@ from ...training import Metric, Row, RunFolder, format_duration, format_value
 from .._page import Page, Picture, Section, Table, all_columns, entries_section, picture
 from .._tables import number_at, read_rows, value_at
 
-PARTS = {
-    "test_last": "test, last epoch",
-    "test_best": "test, best epoch",
-    "validation_last": "validation, last epoch",
-    "validation_best": "validation, best epoch",
-}
 SHOWN_ELSEWHERE = {"metric", "higher_is_better", "fraction", "chance", "command"}
 """Entries of ``environment.json`` that other parts of the page show."""
 MAX_MATRIX = 20
@@ -89,17 +83,16 @@ def run_page(folder: RunFolder) -> Page:
     environment = {key: value for key, value in run.environment.items() if key not in SHOWN_ELSEWHERE}
     return Page(
         f"{network_and_data(run.recipe)}: {folder.path.name}",
-        " · ".join(filter(None, [_task_and_method(run.recipe), origin(run.environment)])),
+        _task_and_method(run.recipe),
         "" if math.isnan(run.reached) else run.metric.format(run.reached),
         _verdict(run),
         _facts(run),
         [
             _learning(run),
-            *_results(run),
             *_classes(run.confusion),
-            *_gradients(run),
-            *_firing(run),
+            *_layers(run),
             *_energy(run),
+            *entries_section("Result", run.result),
             *entries_section("Recipe", run.recipe),
             *entries_section("Calibrated surrogate widths", read_json(folder.widths)),
             *entries_section("Environment", environment),
@@ -112,14 +105,6 @@ def network_and_data(recipe: Mapping[str, Any]) -> str:
     """Return the network and the data of a recipe in a few words."""
     network, data = (value_at(recipe, f"{part}.kind") for part in ("network", "data"))
     return f"{network or value_at(recipe, 'network') or 'a network'} on {data or 'data'}"
-
-
-def origin(environment: Mapping[str, Any]) -> str:
-    """Return when a run was started, from which commit and with which version, as far as it is known."""
-    date = str(environment.get("date") or "").replace("T", " ")
-    commit = environment.get("commit")
-    version = environment.get("shortcut_snn", __version__)
-    return ", ".join(filter(None, [date, commit and f"commit {str(commit)[:12]}", f"shortcut-snn {version}"]))
 
 
 def _command(environment: Mapping[str, Any]) -> str:
@@ -195,21 +180,6 @@ def _learning(run: Run) -> Section:
     return Section("Learning", pictures=[picture("Curves over epochs", draw)], tables=[table])
 
 
-def _results(run: Run) -> list[Section]:
-    parts = {words: run.result[part] for part, words in PARTS.items() if isinstance(run.result.get(part), dict)}
-    names = list(dict.fromkeys(name for values in parts.values() for name in values))
-    if not names:
-        return []
-
-    def cell(values: dict[str, Any], name: str) -> str:
-        return run.metric.format(values.get(name)) if name == run.metric.name else format_value(values.get(name))
-
-    rows = [[words, *(cell(values, name) for name in names)] for words, values in parts.items()]
-    best, chosen_on = format_value(run.result.get("best_epoch")), run.result.get("best_chosen_on", "no")
-    text = f"The best epoch is {best}, chosen on {chosen_on} data."
-    return [Section("Results", text, tables=[Table(["", *(name.replace("_", " ") for name in names)], rows)])]
-
-
 def _classes(confusion: Counter[tuple[str, str]]) -> list[Section]:
     """Return the section on classes: the matrix, if it can be read, and the classes from worst to best."""
     if not confusion:
@@ -232,27 +202,22 @@ def _classes(confusion: Counter[tuple[str, str]]) -> list[Section]:
     return [Section("Classes", pictures=pictures, tables=[table])]
 
 
-def _gradients(run: Run) -> list[Section]:
+def _layers(run: Run) -> list[Section]:
+    """Return gradient and firing rate by layer and epoch."""
     at_spikes = _by_epoch(run.layers, "norm")
-    rows = [_relative_to_last(row) for row in at_spikes or run.gradients]
+    gradients = [_relative_to_last(row) for row in at_spikes or run.gradients]
     where = "at the spikes" if at_spikes else "of the weights"
-    pictures = _by_layer(f"Gradient {where} by layer", rows, "gradient (last layer = 1)", log=True)
-    if not pictures:
-        return []
-    text = "The size of the gradient at each layer, divided by that at the last layer. A line is an epoch."
-    tables = [all_columns(run.gradients, "gradient RMS of each layer's weights", names=False)]
-    return [Section("Gradients by depth", text, pictures, tables if run.gradients else [])]
-
-
-def _firing(run: Run) -> list[Section]:
-    if not run.layers:
-        return []
+    pictures = _by_layer(f"Gradient {where} by layer", gradients, "gradient (last layer = 1)", log=True)
+    pictures += _by_layer("Firing rate by layer", _by_epoch(run.layers, "rate"), "firing rate", log=False)
+    tables = [
+        all_columns(run.gradients, "gradient RMS of each layer's weights", names=False),
+        all_columns(run.last_layers, "each layer in the last epoch"),
+    ]
     text = (
-        "Spikes per neuron and time step on one batch of each epoch. In the table, silent is the share of neurons "
-        "that never fired."
+        "A line is an epoch. Firing rates are spikes per neuron and time step on one batch; silent is the share of "
+        "neurons that never fired."
     )
-    pictures = _by_layer("Firing rate by layer", _by_epoch(run.layers, "rate"), "firing rate", log=False)
-    return [Section("Firing", text, pictures, [all_columns(run.last_layers, "each layer in the last epoch")])]
+    return [Section("Layers", text, pictures, [table for table in tables if table.rows])] if pictures else []
 
 
 def _by_epoch(layers: Sequence[Row], key: str) -> list[Row]:

@@ -55,14 +55,12 @@ def _search(options: argparse.Namespace, optuna: Any) -> int:
         "hyperband": optuna.pruners.HyperbandPruner,
         "none": optuna.pruners.NopPruner,
     }[options.pruner]
-    with _usage_errors():
-        space = read_space(Path(options.space), options.overrides)
+    space = read_space(Path(options.space), options.overrides)
     pool = RunPool(make_executor(options, folder), options.jobs, options.imports, print_line)
     with RunFolder(folder).locked():
-        with _usage_errors():
-            search = Search(
-                folder, options.overrides, space, lambda number: sampler(seed=seed + number), pruner(), print_line
-            )
+        search = Search(
+            folder, options.overrides, space, lambda number: sampler(seed=seed + number), pruner(), print_line
+        )
         try:
             search.run(options.trials, pool)
         finally:
@@ -77,11 +75,3 @@ def _search(options: argparse.Namespace, optuna: Any) -> int:
     command += [word for name in options.imports for word in ("--import", name)]
     print_line(f"train the best: {shlex.join(command)}")
     return 0
-
-
-@contextmanager
-def _usage_errors() -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise UsageError(str(error)) from None

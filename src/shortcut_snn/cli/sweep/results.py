@@ -9,9 +9,9 @@ from optuna.trial import FrozenTrial, TrialState
 from ... import plots
 from ...files import write_csv, write_text
 from ...recipes import write_recipe
-from .._page import Page, Section, Table, all_columns, entries_section, picture, render
+from .._page import Page, Section, all_columns, entries_section, picture, render
 from .search import ENDED, Search
-from .space import is_near_end, point_text, range_text
+from .space import is_near_end, point_text
 
 
 def write(search: Search) -> list[str]:
@@ -31,7 +31,6 @@ def write(search: Search) -> list[str]:
     if best is not None:
         write_recipe(search.recipe(best), search.folder / "best.yaml")
     sentences = _verdict(search)
-    space = [(key, range_text(distribution)) for key, distribution in search.space.items()]
     states = [row["state"] for row in rows]
     # The best first; a trial without a value last.
     sign = -1 if search.metric.higher_is_better else 1
@@ -49,7 +48,6 @@ def write(search: Search) -> list[str]:
                 [picture("", lambda path: _draw(search, path))],
                 [all_columns(ranked, "all trials")],
             ),
-            Section("Search space", tables=[Table((), space)]),
             *entries_section("Recipe of the best trial", search.recipe(best).to_dict() if best else {}),
         ],
     )

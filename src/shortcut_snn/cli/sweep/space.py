@@ -126,14 +126,6 @@ def is_near_end(distribution: BaseDistribution, value: Any) -> bool:
     return not 0.05 < (at - low) / (high - low) < 0.95
 
 
-def range_text(distribution: BaseDistribution) -> str:
-    """Return the values of a distribution as text."""
-    if isinstance(distribution, CategoricalDistribution):
-        return ", ".join(map(str, distribution.choices))
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    return f"{distribution.low:g} to {distribution.high:g}" + " (log scale)" * distribution.log
-
-
 def point_text(point: Mapping[str, Any]) -> str:
     """Return values by key as text.
 
