@@ -4,5 +4,5 @@
 - ``peers``: the network in each library, and its convolutions only, which are a lower bound.
 - ``tasks``: the training step and the inference batch of each contender.
 - ``measure``: agreement of the contenders, then seconds and bytes, in separate processes that take turns.
-- ``report``: Markdown, CSV, chart and the table of targets.
+- ``report``: Markdown, CSV and chart.
 """

@@ -24,7 +24,7 @@ def seconds(cell: Cell, roots: list[Path], threads: int, rounds: int) -> list[li
     with ExitStack() as stack:
         state = stack.enter_context(tempfile.NamedTemporaryFile(suffix=".pt"))
         torch.save(tasks.shared_state(cell), state.name)
-        workers = [stack.enter_context(Worker("default", threads, root=root)) for root in roots]
+        workers = [stack.enter_context(Worker(threads, root=root)) for root in roots]
         for worker in workers:
             worker.ask("build", cell=cell.to_dict(), contender="shortcut-snn", device="cpu", state=state.name)
         for turn in range(rounds):

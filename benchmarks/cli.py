@@ -7,7 +7,6 @@ from pathlib import Path
 
 from . import identity
 from .cell import PARTS, Cell
-from .measure.process import ALLOCATORS
 from .plan import NETWORKS, PRECISIONS, TIME_STEPS, full, quick
 from .report.write import write
 from .results import Store
@@ -28,7 +27,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--networks", nargs="+", choices=workloads, metavar="NETWORK", help=", ".join(workloads))
     made.add_argument("--time-steps", nargs="+", type=int, choices=TIME_STEPS, metavar="T", help="2, 4, 8")
     made.add_argument("--precisions", nargs="+", choices=PRECISIONS, metavar="PRECISION", help=", ".join(PRECISIONS))
-    made.add_argument("--allocators", nargs="+", choices=ALLOCATORS, metavar="ALLOCATOR", help=", ".join(ALLOCATORS))
     made.add_argument("--rounds", type=int, metavar="N", help="turns per contender (default: 5)")
     made.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     made.add_argument("--threads", type=int, default=identity.cpus(), help="default: %(default)s")
@@ -50,8 +48,6 @@ def main(arguments: list[str] | None = None) -> None:
         )
 
     plan = (quick() if options.quick else full()).only(keep)
-    if options.allocators:
-        plan = replace(plan, allocators=tuple(options.allocators))
     if options.rounds:
         plan = replace(plan, effort=replace(plan.effort, rounds=options.rounds))
     device = options.device or _device()

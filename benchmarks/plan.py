@@ -7,7 +7,7 @@ from .cell import Cell, Precision
 from .measure.contest import Effort
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
-# The targets need T = 4, so a run that is stopped early has it.
+# Most figures of the documentation are of T = 4, so a run that is stopped early has it.
 TIME_STEPS = (4, 8, 2)
 # Network, width, batch.
 NETWORKS = (("resnet18", 64, 16), ("resnet18", 16, 64), ("resnet34", 16, 64))
@@ -17,23 +17,21 @@ OTHER_NEURONS = ("linear-clif", "linear-klif", "linear-ilif")
 
 @dataclass(frozen=True)
 class Plan:
-    """Cells, allocators, and the number of measurements.
+    """Cells, and the number of measurements.
 
     Args:
         cells: cells in order.
-        allocators: keys of ``measure.process.ALLOCATORS``.
         effort: number of turns and runs.
         contenders: names of the contenders; all if empty.
     """
 
     cells: tuple[Cell, ...]
-    allocators: tuple[str, ...] = ("default", "tuned")
     effort: Effort = field(default_factory=Effort)
     contenders: tuple[str, ...] = ()
 
     def only(self, keep: Callable[[Cell], bool]) -> "Plan":
         """Return the plan with some of its cells."""
-        return Plan(tuple(filter(keep, self.cells)), self.allocators, self.effort, self.contenders)
+        return Plan(tuple(filter(keep, self.cells)), self.effort, self.contenders)
 
 
 def _full() -> Iterator[Cell]:
@@ -67,4 +65,4 @@ def quick() -> Plan:
         Cell("method", "resnet18", 16, batch=16, time_steps=2),
         Cell("inference", "resnet18", 16, batch=16, time_steps=2),
     )
-    return Plan(cells, ("default",), Effort(rounds=2, timed=1, memory=1))
+    return Plan(cells, Effort(rounds=2, timed=1, memory=1))

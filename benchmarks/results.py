@@ -1,4 +1,4 @@
-"""Results on disk: one JSON file for a cell under one allocator, from which a long run resumes."""
+"""Results on disk: one JSON file for a cell, from which a long run resumes."""
 
 import json
 import os
@@ -13,22 +13,18 @@ from .plan import Plan
 
 @dataclass(frozen=True)
 class Result:
-    """A cell under one allocator.
+    """The figures of a cell.
 
     Args:
         cell: the workload.
-        allocator: a key of ``measure.process.ALLOCATORS``.
         contenders: for each, ``step`` and ``inference`` seconds and ``memory`` bytes over idle, or ``error``.
         agreement: the checks of all contenders.
-        operators: the operators at inference, in the part ``"method"``.
         about: machine, versions, commit, settings and when it was measured.
     """
 
     cell: Cell
-    allocator: str
     contenders: dict[str, Any]
     agreement: list[dict[str, Any]]
-    operators: dict[str, Any] | None
     about: dict[str, Any]
 
 
@@ -53,18 +49,14 @@ class Store:
         }
         self.key = identity.key(self.about)
 
-    def path(self, cell: Cell, allocator: str) -> Path:
+    def path(self, cell: Cell) -> Path:
         """Return the path of a result."""
-        return self.folder / f"{cell.slug}-{allocator}-{self.key}.json"
-
-    def has(self, cell: Cell, allocator: str) -> bool:
-        """Return whether a result exists."""
-        return self.path(cell, allocator).exists()
+        return self.folder / f"{cell.slug}-{self.key}.json"
 
     def write(self, result: Result) -> None:
         """Write a result atomically."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.path(result.cell, result.allocator)
+        path = self.path(result.cell)
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(asdict(result), indent=1))
         os.replace(partial, path)

@@ -16,36 +16,32 @@ Log = Callable[[str], None]
 
 
 def measure(plan: Plan, store: Store, device: str, threads: int, log: Log) -> None:
-    """Measure each cell of a plan under each allocator, unless the store has its result."""
+    """Measure each cell of a plan, unless the store has its result."""
     begin = time.monotonic()
-    todo = [(cell, [a for a in plan.allocators if not store.has(cell, a)]) for cell in plan.cells]
-    done = sum(not allocators for _, allocators in todo)
-    log(f"{len(plan.cells)} cells, {done} of them measured before; {threads} threads, {device}")
-    for index, (cell, allocators) in enumerate(todo):
-        if not allocators:
-            continue
+    todo = [cell for cell in plan.cells if not store.path(cell).exists()]
+    log(f"{len(plan.cells)} cells, {len(plan.cells) - len(todo)} of them measured before; {threads} threads, {device}")
+    for index, cell in enumerate(todo):
         log(f"[{index + 1}/{len(todo)}] {cell.slug} ({_minutes(time.monotonic() - begin)} so far)")
         with tempfile.TemporaryDirectory() as folder:
             state = str(Path(folder) / "state.pt")
             wanted = [name for name in tasks.names(cell) if not plan.contenders or name in plan.contenders]
             try:
-                with Worker("default", threads) as worker:
-                    checked = worker.ask("check", cell=cell.to_dict(), contenders=wanted, device=device, state=state)
+                with Worker(threads) as worker:
+                    agreement = worker.ask("check", cell=cell.to_dict(), contenders=wanted, device=device, state=state)
             except WorkerFailed as failure:
                 log(f"  left out, the check failed: {failure}")
                 continue
-            names, refused = _verdict(wanted, checked["agreement"])
-            for line in agreement_lines(checked["agreement"]):
+            names, refused = _verdict(wanted, agreement)
+            for line in agreement_lines(agreement):
                 log(f"  {line}")
-            for allocator in allocators:
-                log(f"  {allocator} allocator: {', '.join(names)}")
-                figures_of = contest(cell, names, state, allocator, device, threads, plan.effort, log)
-                about = store.about | {"commit": identity.commit(), "when": time.strftime("%Y-%m-%d %H:%M")}
-                everyone = figures_of | {name: {"error": why} for name, why in refused.items()}
-                store.write(Result(cell, allocator, everyone, checked["agreement"], checked["operators"], about))
-                for name, figures in figures_of.items():
-                    if seconds := sorted(figures.get(cell.timed[0], [])):
-                        log(f"    {name}: {seconds[len(seconds) // 2]:.4f} s, {cell.timed[0]}")
+            figures_of = contest(cell, names, state, device, threads, plan.effort, log)
+            about = store.about | {"commit": identity.commit(), "when": time.strftime("%Y-%m-%d %H:%M")}
+            store.write(
+                Result(cell, figures_of | {name: {"error": why} for name, why in refused.items()}, agreement, about)
+            )
+            for name, figures in figures_of.items():
+                if seconds := sorted(figures.get(cell.timed[0], [])):
+                    log(f"    {name}: {seconds[len(seconds) // 2]:.4f} s, {cell.timed[0]}")
     log(f"measured in {_minutes(time.monotonic() - begin)}")
 
 

@@ -1,4 +1,4 @@
-"""Measure one cell under one allocator: all contenders that agree take turns."""
+"""Measure one cell: all contenders that agree take turns."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -29,7 +29,7 @@ class Effort:
 
 
 def contest(
-    cell: Cell, names: list[str], state: str, allocator: str, device: str, threads: int, effort: Effort, log: Log
+    cell: Cell, names: list[str], state: str, device: str, threads: int, effort: Effort, log: Log
 ) -> dict[str, Any]:
     """Measure the contenders in turns.
 
@@ -41,7 +41,7 @@ def contest(
     with ExitStack() as stack:
         workers: dict[str, Worker] = {}
         for name in names:
-            worker = stack.enter_context(Worker(allocator, threads))
+            worker = stack.enter_context(Worker(threads))
             try:
                 worker.ask("build", cell=cell.to_dict(), contender=name, device=device, state=state)
                 memory = worker.ask("memory", times=effort.memory)

@@ -12,12 +12,6 @@ from types import TracebackType
 from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
-HUGE = str(2**40)
-# glibc's allocator: the default, and one that keeps memory, so that tensors reuse their pages.
-ALLOCATORS: dict[str, dict[str, str]] = {
-    "default": {},
-    "tuned": {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": HUGE},
-}
 
 
 class WorkerFailed(RuntimeError):
@@ -28,16 +22,13 @@ class Worker:
     """A contender's process, as a context manager.
 
     Args:
-        allocator: one of ``ALLOCATORS``.
         threads: threads of torch, OpenMP and numba.
         limit: time limit of a request in seconds.
         root: clone whose code the process runs.
     """
 
-    def __init__(self, allocator: str, threads: int, limit: float = 900.0, root: Path = ROOT) -> None:
-        names = {name for setting in ALLOCATORS.values() for name in setting}
-        env = {key: value for key, value in os.environ.items() if key not in names}
-        env |= ALLOCATORS[allocator] | {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "NUMBA")}
+    def __init__(self, threads: int, limit: float = 900.0, root: Path = ROOT) -> None:
+        env = os.environ | {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "NUMBA")}
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), str(root / "src"), os.environ.get("PYTHONPATH")]))
         self.threads, self.limit = threads, limit
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in __exit__)

@@ -20,7 +20,6 @@ from shortcut_snn.diagnosis import PeakMemory, release_memory
 from .. import tasks
 from ..cell import Cell
 from .agreement import check
-from .operators import same_operators
 
 
 @dataclass
@@ -55,13 +54,11 @@ class Contender:
             torch.cuda.synchronize()
 
 
-def _check(request: dict[str, Any]) -> dict[str, Any]:
+def _check(request: dict[str, Any]) -> list[dict[str, Any]]:
     cell = Cell(**request["cell"])
     agreement = [verdict.to_dict() for verdict in check(cell, request["device"], request["contenders"])]
-    state = tasks.shared_state(cell)
-    torch.save(state, request["state"])
-    operators = same_operators(cell, state) if cell.part == "method" else None
-    return {"agreement": agreement, "operators": operators}
+    torch.save(tasks.shared_state(cell), request["state"])
+    return agreement
 
 
 def _build(request: dict[str, Any]) -> Contender:

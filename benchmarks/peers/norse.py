@@ -10,6 +10,7 @@ from norse.torch import LIFBoxCell, LIFBoxParameters, Lift
 from torch import Tensor, nn
 
 from ..dynamics import DECAY, THRESHOLD, TRIANGLE_HEIGHT
+from .skeleton import LinearNeuron
 
 # The weights are doubled, so the gradient with respect to the common weights is twice that of the doubled ones.
 WEIGHT_FACTOR = 1.0 / (1.0 - DECAY)
@@ -17,6 +18,14 @@ WEIGHT_FACTOR = 1.0 / (1.0 - DECAY)
 
 def _reset(z: Tensor, v: Tensor, reset: Tensor, threshold: Tensor) -> Tensor:
     return (1 - z.detach()) * v
+
+
+class Spikes(Lift):
+    """A cell over a sequence; it returns the spikes alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes: Tensor = super().forward(x)[0]
+        return spikes
 
 
 def linear_lif(linear: nn.Linear) -> nn.Module:
@@ -31,16 +40,4 @@ def linear_lif(linear: nn.Linear) -> nn.Module:
         alpha=TRIANGLE_HEIGHT,
         reset_method=_reset,
     )
-    return Sequence(linear, Lift(LIFBoxCell(parameters, dt=1.0)))
-
-
-class Sequence(nn.Module):
-    """A linear layer over ``[T, N, n]`` at once, then a neuron."""
-
-    def __init__(self, linear: nn.Linear, node: nn.Module) -> None:
-        super().__init__()
-        self.linear, self.node = linear, node
-
-    def forward(self, x: Tensor) -> Tensor:
-        spikes: Tensor = self.node(self.linear(x))[0]
-        return spikes
+    return LinearNeuron(linear, Spikes(LIFBoxCell(parameters, dt=1.0)))

@@ -127,3 +127,23 @@ class LoopNetwork(SequenceNetwork):
         features = torch.stack([self.features(x, None) for _ in range(self.time_steps)])
         logits: Tensor = self.classifier(features.mean(0))
         return logits
+
+
+class LinearNeuron(nn.Module):
+    """The part ``"neuron"``: a linear layer over ``[T, N, n]`` at once, then a neuron.
+
+    Args:
+        linear: the layer.
+        neuron: maps a sequence to spikes.
+        reset: sets the neuron to membrane potential 0.
+    """
+
+    def __init__(self, linear: nn.Linear, neuron: nn.Module, reset: Callable[[nn.Module], None] | None = None) -> None:
+        super().__init__()
+        self.linear, self.neuron, self.reset = linear, neuron, reset
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.reset is not None:
+            self.reset(self.neuron)
+        spikes: Tensor = self.neuron(self.linear(x))
+        return spikes

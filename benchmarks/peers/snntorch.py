@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..cell import Cell
 from ..dynamics import ATAN_ALPHA, DECAY, THRESHOLD, TRIANGLE_HEIGHT
-from .skeleton import Kit, LoopNetwork, SequenceNetwork
+from .skeleton import Kit, LinearNeuron, LoopNetwork, SequenceNetwork
 
 
 def reset(model: nn.Module) -> None:
@@ -21,11 +21,6 @@ def reset(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, snntorch.Leaky):
             module.reset_mem()
-
-
-def forget() -> None:
-    """Let go of the neurons built so far: the library keeps a list of them, and with them their graphs."""
-    snntorch.SpikingNeuron.init()
 
 
 def leaky(spike_grad: object = None) -> snntorch.Leaky:
@@ -66,6 +61,7 @@ class NormOverTime(nn.BatchNorm2d):
 
 def fused(cell: Cell) -> SequenceNetwork:
     """Build the network with convolutions and normalisations fused over time."""
+    _forget()
     kit = Kit(
         conv=lambda i, o, kernel, stride, pad: ConvOverTime(i, o, kernel, stride, pad, bias=False),
         norm=NormOverTime,
@@ -77,6 +73,7 @@ def fused(cell: Cell) -> SequenceNetwork:
 
 def loop(cell: Cell) -> LoopNetwork:
     """Build the network that runs once per time step."""
+    _forget()
     kit = Kit(
         conv=lambda i, o, kernel, stride, pad: nn.Conv2d(i, o, kernel, stride, pad, bias=False),
         norm=nn.BatchNorm2d,
@@ -86,23 +83,15 @@ def loop(cell: Cell) -> LoopNetwork:
     return LoopNetwork(kit, cell.network, cell.width, cell.classes, cell.time_steps)
 
 
+def _forget() -> None:
+    # The library keeps a list of the neurons built so far, and with them their graphs.
+    snntorch.SpikingNeuron.init()
+
+
 def _triangle(distance: Tensor, grad: Tensor, spikes: Tensor) -> Tensor:
     return grad * ((1.0 - distance.abs()).clamp_min(0.0) * TRIANGLE_HEIGHT)
 
 
 def linear_lif(linear: nn.Linear) -> nn.Module:
     """Build the part ``"neuron"`` over a linear layer."""
-    return Sequence(linear, LeakyOverTime(leaky(surrogate.custom_surrogate(_triangle))))
-
-
-class Sequence(nn.Module):
-    """A linear layer over ``[T, N, n]`` at once, then a neuron."""
-
-    def __init__(self, linear: nn.Linear, node: nn.Module) -> None:
-        super().__init__()
-        self.linear, self.node = linear, node
-
-    def forward(self, x: Tensor) -> Tensor:
-        reset(self.node)
-        spikes: Tensor = self.node(self.linear(x))
-        return spikes
+    return LinearNeuron(linear, LeakyOverTime(leaky(surrogate.custom_surrogate(_triangle))), reset)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..cell import Cell
 from ..dynamics import ATAN_ALPHA, DECAY, NEXT_THRESHOLD, TRIANGLE_HEIGHT
-from .skeleton import Block, Kit, SequenceNetwork
+from .skeleton import Block, Kit, LinearNeuron, SequenceNetwork
 
 
 class Float32LIF(neuron.LIFNode):
@@ -91,17 +91,4 @@ NEURONS: dict[str, Callable[[], neuron.BaseNode]] = {
 
 def linear_neuron(linear: nn.Linear, network: str) -> nn.Module:
     """Build the part ``"neuron"`` over a linear layer."""
-    return Sequence(linear, NEURONS[network]())
-
-
-class Sequence(nn.Module):
-    """A linear layer and a neuron over ``[T, N, n]``."""
-
-    def __init__(self, linear: nn.Linear, node: neuron.BaseNode) -> None:
-        super().__init__()
-        self.linear, self.node = linear, node
-
-    def forward(self, x: Tensor) -> Tensor:
-        functional.reset_net(self.node)
-        spikes: Tensor = self.node(self.linear(x))
-        return spikes
+    return LinearNeuron(linear, NEURONS[network](), functional.reset_net)

@@ -28,58 +28,57 @@ def draw(path: Path, figures: Sequence[Figure], about: Sequence[str]) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    allocator = "default" if any(f.allocator == "default" for f in figures) else "tuned"
-    shown = [f for f in figures if f.allocator == allocator]
-    there = sorted({f.cell.workload for f in shown if f.cell.part == "networks"})
+    there = sorted({f.cell.workload for f in figures if f.cell.part == "networks"})
     workloads = sorted(there, key=lambda w: ORDER.index(w) if w in ORDER else len(ORDER))
-    columns = len(workloads) + any(f.cell.part == "neuron" for f in shown)
+    neurons = [f for f in figures if f.cell.part == "neuron"]
+    columns = len(workloads) + bool(neurons)
     fig, axes = plt.subplots(2, max(columns, 1), figsize=(4.6 * max(columns, 1), 7.2), squeeze=False)
     for column, workload in enumerate(workloads):
-        mine = [f for f in shown if f.cell.part == "networks" and f.cell.workload == workload]
-        _times(axes[0][column], mine)
-        _memory(axes[1][column], mine)
-    if columns > len(workloads):
-        mine = [f for f in shown if f.cell.part == "neuron"]
-        _neurons(axes[0][-1], mine, "step", 1.0, "seconds per step")
-        _neurons(axes[1][-1], mine, "memory", 1e6, "peak memory of a step, MB")
+        mine = [f for f in figures if f.cell.part == "networks" and f.cell.workload == workload]
+        _bars(axes[0][column], mine)
+        _lines(axes[1][column], mine, "memory", lambda f: f.cell.time_steps)
+        axes[1][column].set_xlabel("time steps T (dotted: bfloat16)")
+    if neurons:
+        for axis, quantity in zip(axes[:, -1], ("step", "memory"), strict=True):
+            _lines(axis, neurons, quantity, lambda f: f.cell.width)
+            axis.set_xlabel("neurons n of Linear(n, n) + LIF")
+            axis.set_xscale("log", base=2)
+            axis.set_yscale("log")
     handles: dict[str, Any] = {}
     for axis in axes.flat:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
         axis.spines[["top", "right"]].set_visible(False)
     fig.legend(handles.values(), handles.keys(), loc="upper center", ncols=3, frameon=False, fontsize=9)
-    fig.text(0.01, 0.005, "\n".join([*about, f"{allocator} allocator"]), fontsize=6.5, color="#555555")
+    fig.text(0.01, 0.005, "\n".join(about), fontsize=6.5, color="#555555")
     fig.tight_layout(rect=(0, 0.06, 1, 0.92))
     fig.savefig(path, dpi=150)
     plt.close(fig)
 
 
-def _best(figures: Sequence[Figure], quantity: str, start: str, keep: Callable[[Figure], bool]) -> Figure | None:
-    """Return the least of a series; a name belongs to the longest start that fits."""
-    fits = [
-        f
-        for f in figures
-        if f.quantity == quantity
-        and keep(f)
-        and "memory-optimised" not in f.contender
-        and max((s for s in SERIES if f.contender.startswith(s)), key=len, default="") == start
-    ]
-    return min(fits, key=lambda f: f.median, default=None)
+def _series(figures: Sequence[Figure], quantity: str) -> dict[str, list[Figure]]:
+    """Return the figures of a quantity by series; a name belongs to the longest start that fits."""
+    found: dict[str, list[Figure]] = {start: [] for start in SERIES}
+    for figure in figures:
+        starts = [start for start in SERIES if figure.contender.startswith(start)]
+        if figure.quantity == quantity and starts and "memory-optimised" not in figure.contender:
+            found[max(starts, key=len)].append(figure)
+    return {start: members for start, members in found.items() if members}
 
 
-def _times(axis: Any, figures: Sequence[Figure]) -> None:
-    steps = sorted({f.cell.time_steps for f in figures}, key=lambda t: (abs(t - TIME_STEPS), t))[0]
+def _bars(axis: Any, figures: Sequence[Figure]) -> None:
+    """Draw seconds of a step at T = 4, or the T nearest to it."""
+    steps = min((f.cell.time_steps for f in figures), key=lambda t: (abs(t - TIME_STEPS), t))
+    series = _series([f for f in figures if f.cell.time_steps == steps], "step")
     precisions = sorted({f.cell.precision for f in figures}, reverse=True)
-    cell = figures[0].cell
-    present = [s for s in SERIES if any(_best([f], "step", s, lambda _: True) for f in figures)]
-    height = 0.8 / max(len(present), 1)
-    for row, start in enumerate(present):
+    height = 0.8 / max(len(series), 1)
+    for row, (start, members) in enumerate(series.items()):
         label, colour = SERIES[start]
         for group, precision in enumerate(precisions):
-            best = _best(figures, "step", start, lambda f, p=precision: f.cell.precision == p and f.cell.time_steps == steps)  # noqa: E501  # fmt: skip
+            best = min((f for f in members if f.cell.precision == precision), key=lambda f: f.median, default=None)
             if best is None:
                 continue
-            y = group + (row - (len(present) - 1) / 2) * height
+            y = group + (row - (len(series) - 1) / 2) * height
             spread = [[best.median - best.lowest], [best.highest - best.median]]
             axis.barh(y, best.median, height * 0.9, color=colour, xerr=spread, label=label, error_kw={"lw": 0.8})
             ratio = f" {best.to_lower_bound:.2f}x" if best.to_lower_bound else ""
@@ -89,43 +88,24 @@ def _times(axis: Any, figures: Sequence[Figure]) -> None:
     axis.margins(x=0.15)
     axis.set_xlim(left=0)
     axis.set_xlabel("seconds per training step (and ratio to the convolutions only)")
+    cell = figures[0].cell
     axis.set_title(f"{cell.network}, {cell.width} wide, batch {cell.batch}, T = {steps}", fontsize=10)
 
 
-def _memory(axis: Any, figures: Sequence[Figure]) -> None:
-    steps = sorted({f.cell.time_steps for f in figures})
-    for start, (label, colour) in SERIES.items():
+def _lines(axis: Any, figures: Sequence[Figure], quantity: str, x_of: Callable[[Figure], int]) -> None:
+    unit, name = (1e6, "peak memory of a step, MB") if quantity == "memory" else (1.0, "seconds per step")
+    for start, members in _series(figures, quantity).items():
+        label, colour = SERIES[start]
         for precision, style in (("float32", "-"), ("bfloat16", ":")):
-            found = [
-                _best(
-                    figures,
-                    "memory",
-                    start,
-                    lambda f, p=precision, t=t: f.cell.precision == p and f.cell.time_steps == t,
-                )
-                for t in steps
-            ]
-            points = [(f.cell.time_steps, f.median / 1e6) for f in found if f is not None]
+            points: dict[int, float] = {}
+            for figure in members:
+                if figure.cell.precision == precision:
+                    points[x_of(figure)] = min(figure.median / unit, points.get(x_of(figure), float("inf")))
             if points:
-                named = {"label": label} if style == "-" else {}
-                axis.plot(*zip(*points, strict=True), style, marker="o", ms=3, color=colour, **named)
-    axis.set_xticks(steps)
-    axis.set_ylim(bottom=0)
-    axis.set_xlabel("time steps T (dotted: bfloat16)")
-    axis.set_ylabel("peak memory of a step, MB")
-
-
-def _neurons(axis: Any, figures: Sequence[Figure], quantity: str, unit: float, label: str) -> None:
-    widths = sorted({f.cell.width for f in figures})
-    for start, (name, colour) in SERIES.items():
-        found = [_best(figures, quantity, start, lambda f, w=w: f.cell.width == w) for w in widths]
-        points = [(f.cell.width, f.median / unit) for f in found if f is not None]
-        if points:
-            axis.plot(*zip(*points, strict=True), "-", marker="o", ms=3, color=colour, label=name)
-    cell = figures[0].cell
-    axis.set_title(f"Linear(n, n) + LIF, batch {cell.batch}, T = {cell.time_steps}", fontsize=10)
-    axis.set_xlabel("neurons n")
-    axis.set_ylabel(label)
-    axis.set_xscale("log", base=2)
-    axis.set_xticks(widths, [str(width) for width in widths])
-    axis.set_yscale("log")
+                shown = label if style == "-" else None
+                axis.plot(
+                    *zip(*sorted(points.items()), strict=True), style, marker="o", ms=3, color=colour, label=shown
+                )
+    ticks = sorted({x_of(figure) for figure in figures})
+    axis.set_xticks(ticks, [str(tick) for tick in ticks])
+    axis.set_ylabel(name)

@@ -18,7 +18,6 @@ class Figure:
 
     Args:
         cell: the workload.
-        allocator: default or tuned.
         contender: its name.
         quantity: ``"step"`` (forward, loss and backward), ``"inference"`` (a batch) or ``"memory"`` (peak of a
             step over idle).
@@ -33,7 +32,6 @@ class Figure:
     """
 
     cell: Cell
-    allocator: str
     contender: str
     quantity: str
     unit: str
@@ -55,11 +53,6 @@ class Figure:
         """Ratio to the best peer."""
         return self.median / self.peer if self.peer else None
 
-    @property
-    def library(self) -> str:
-        """The library of the contender."""
-        return self.contender.partition(",")[0]
-
 
 def is_peer(contender: str) -> bool:
     """Return whether contenders of this package are compared with this one."""
@@ -79,7 +72,6 @@ def figures(results: Iterable[Result]) -> list[Figure]:
             found += [
                 Figure(
                     result.cell,
-                    result.allocator,
                     name,
                     quantity,
                     unit,
@@ -94,44 +86,3 @@ def figures(results: Iterable[Result]) -> list[Figure]:
                 for name, values in samples.items()
             ]
     return found
-
-
-@dataclass(frozen=True)
-class Table:
-    """Figures, from which targets look up single medians."""
-
-    figures: list[Figure]
-
-    def median(
-        self,
-        allocator: str,
-        quantity: str,
-        contender: str,
-        *,
-        part: str = "networks",
-        workload: str,
-        time_steps: int,
-        precision: str = "float32",
-    ) -> float | None:
-        """Return the least median among the contenders whose names start with ``contender``.
-
-        ``"peer"`` means the best peer. SpikingJelly's memory-optimised variant trades time for memory, so it counts
-        only if it is named.
-        """
-        wanted = [
-            figure
-            for figure in self.figures
-            if figure.allocator == allocator
-            and figure.quantity == quantity
-            and figure.cell.part == part
-            and figure.cell.workload == workload
-            and figure.cell.time_steps == time_steps
-            and figure.cell.precision == precision
-        ]
-        medians = [
-            figure.median
-            for figure in wanted
-            if (is_peer(figure.contender) if contender == "peer" else figure.contender.startswith(contender))
-            and ("memory-optimised" in contender or "memory-optimised" not in figure.contender)
-        ]
-        return min(medians, default=None)

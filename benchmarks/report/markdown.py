@@ -5,8 +5,7 @@ from itertools import groupby
 from typing import Any
 
 from ..results import Result
-from .figures import Figure, Table
-from .targets import Target, targets
+from .figures import Figure
 
 _HOW = """\
 Each contender runs in its own process; they take turns, and one runs while the others wait. A step is forward, loss
@@ -15,8 +14,6 @@ turns, with minimum and maximum. Memory is the peak of a step minus that of the 
 CPU, allocated memory on a GPU. "Convolutions only" is
 a lower bound: the network's convolutions and classifier, forward and backward, in the same precision and the better
 layout.
-The default allocator is glibc's; the tuned one does not return memory
-(`MALLOC_MMAP_MAX_=0`, `MALLOC_TRIM_THRESHOLD_` huge), the same for all.
 
 "snntorch, loop over time" runs the whole network once per time step, as its tutorials do, so its batch
 normalisation has the statistics of each step; all others have them over time and batch together. It is compared
@@ -32,9 +29,6 @@ def markdown(results: Sequence[Result], figures: Sequence[Figure]) -> str:
     parts = [
         "# Benchmark",
         about(results),
-        "## Targets",
-        "Ratios of medians of one run. A target is met or missed with the default allocator.",
-        target_table(targets(Table(list(figures))), results),
         "## Time and memory",
         _HOW,
         *_cells(results, figures),
@@ -43,9 +37,8 @@ def markdown(results: Sequence[Result], figures: Sequence[Figure]) -> str:
         "float32, and in statistics on the workload that is timed. Single spikes flip with the order of a sum, and an "
         "untrained deep network amplifies that. A contender that does not agree is not timed. Differences of loss and "
         "gradient are relative. Those of rates are in spikes per neuron and step (the largest of all layers), those of "
-        "logits in standard deviations. The table has the largest differences; agreement.md has all.",
+        "logits in standard deviations. The table has the largest differences.",
         agreement_table(results),
-        *_operators(results),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -81,48 +74,24 @@ def _ratio(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def target_table(wanted: Sequence[Target], results: Sequence[Result]) -> str:
-    """Return the targets with their figures."""
-    rows = []
-    for target in wanted:
-        default, tuned = target.of("default"), target.of("tuned")
-        if target.limit is None:
-            verdict = "shown only"
-        elif default is None:
-            verdict = "not measured"
-        else:
-            verdict = "met" if default <= target.limit else "**missed**"
-        limit = "" if target.limit is None else f"<= {target.limit:g}"
-        shown = [("" if value is None else f"{value:.3f}") for value in (default, tuned)]
-        rows.append([target.text, limit, *shown, verdict])
-    found = [result.operators for result in results if result.operators]
-    if found:
-        same = all(each["stripped"] and each["wrapped"] and each["equal"] for each in found)
-        rows.append(["operators at inference, stripped network", "the vanilla network's", "", "", "met" if same else "**missed**"])  # fmt: skip  # noqa: E501
-    return _rows(["target", "at most", "default allocator", "tuned allocator", ""], rows)
-
-
 def _cells(results: Sequence[Result], figures: Sequence[Figure]) -> list[str]:
     parts = []
-    errors = {(r.cell, r.allocator): {n: v["error"] for n, v in r.contenders.items() if "error" in v} for r in results}
+    errors = {r.cell: {n: v["error"] for n, v in r.contenders.items() if "error" in v} for r in results}
 
     def place(figure: Figure) -> tuple[Any, ...]:
         cell = figure.cell
         return (cell.part != "networks", cell.part, cell.workload, cell.precision != "float32", cell.time_steps,
-                cell.slug, figure.allocator)  # fmt: skip
+                cell.slug)  # fmt: skip
 
     for _, group in groupby(sorted(figures, key=place), place):
         found = list(group)
-        cell, allocator = found[0].cell, found[0].allocator
+        cell = found[0].cell
         by_name: dict[str, dict[str, Figure]] = {}
         for figure in found:
             by_name.setdefault(figure.contender, {})[figure.quantity] = figure
         rows = [_row(name, quantities) for name, quantities in by_name.items()]
-        rows += [[name, why, *[""] * 7] for name, why in errors[cell, allocator].items()]
-        parts.append(
-            f"### {cell.part}: {cell.workload}, batch {cell.batch}, T = {cell.time_steps}, {cell.precision}, "
-            f"{allocator} allocator"
-        )
+        rows += [[name, why, *[""] * 7] for name, why in errors[cell].items()]
+        parts.append(f"### {cell.part}: {cell.workload}, batch {cell.batch}, T = {cell.time_steps}, {cell.precision}")
         other = "without" if cell.part == "method" else "best peer"
         header = [
             "", "step, s", "/ convolutions", f"/ {other}", "inference, s", "/ convolutions", f"/ {other}", "memory, MB",
@@ -174,34 +143,3 @@ def agreement_table(results: Sequence[Result]) -> str:
         ],
         rows,
     )
-
-
-def agreement_in_full(results: Sequence[Result]) -> str:
-    """Return the checks of every contender of every cell."""
-    rows = []
-    for cell, agreement in {result.cell: result.agreement for result in results}.items():
-        for a in agreement:
-            own = [f"{a[f'own_{key}']:.6g} ({a[key]:.0e})" for key in ("loss", "rate", "gradient")]
-            what = f"{a['check']}, {a['statistics']} statistics"
-            rows.append(
-                [cell.slug, a["contender"], what, *own, f"{a['logits']:.0e}", "yes" if a["agreed"] else "**no**"]
-            )
-    header = ["workload", "contender", "check", "loss", "mean rate", "gradient", "logits", "agrees"]
-    return f"# Agreement\n\nDifferences from this package in brackets.\n\n{_rows(header, rows)}\n"
-
-
-def _operators(results: Sequence[Result]) -> list[str]:
-    found = {result.cell: result.operators for result in results if result.operators}
-    if not found:
-        return []
-    rows = []
-    for cell, operators in found.items():
-        total = sum(operators["operators"].values())
-        yes = ["yes" if operators[name] else "**no**" for name in ("stripped", "wrapped", "equal")]
-        rows.append([cell.slug, str(total), *yes])
-    return [
-        "## Operators at inference",
-        "Operators that torch dispatches in an inference batch: the network stripped of branches after a training "
-        "step, and the wrapper in eval mode, against a network that never had any.",
-        _rows(["workload", "operators", "stripped: the same", "wrapper: the same", "outputs equal"], rows),
-    ]

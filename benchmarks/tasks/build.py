@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +16,7 @@ from .network import ConvolutionsTask, NetworkTask
 from .neuron import NeuronTask, linear
 from .task import State, Task
 
-Build = Callable[[Cell, str, State], Task]
+Build = Callable[..., Task]
 
 LOWER_BOUNDS = ("convolutions only", "linear layer only")
 """Contenders whose names start so do a part of the work of the others, which bounds their time from below."""
@@ -27,49 +29,17 @@ SHARED = {
 """Of each part, the contender that the others are compared with."""
 
 
-def _ours(cell: Cell, device: str, state: State) -> Task:
+def _ours(kind: Callable[..., Task], cell: Cell, device: str, state: State, **options: Any) -> Task:
     network = this_package.network(cell)
     network.load_state_dict(state)
-    return NetworkTask(network, cell, device)
+    return kind(network, cell, device, **options)
 
 
-def _convolutions(channels_last: bool, cell: Cell, device: str, state: State) -> Task:
-    network = this_package.network(cell)
-    network.load_state_dict(state)
-    return ConvolutionsTask(network, cell, device, channels_last)
-
-
-def _as_trained(cell: Cell, device: str, state: State) -> Task:
-    network = this_package.network(cell)
-    network.load_state_dict(state)
-    return UsedTask(network, cell, device)
-
-
-def _deployed(cell: Cell, device: str, state: State) -> Task:
-    network = this_package.network(cell)
-    network.load_state_dict(state)
-    return DeployedTask(network, cell, device)
-
-
-def _used_spikingjelly(variant: str, channels_last: bool, cell: Cell, device: str, state: State) -> Task:
-    from ..peers import spikingjelly
-
-    return UsedTask(_loaded(getattr(spikingjelly, variant)(cell), state), cell, device, channels_last)
-
-
-def _spikingjelly(variant: str, channels_last: bool, cell: Cell, device: str, state: State) -> Task:
-    from ..peers import spikingjelly
-
-    network = getattr(spikingjelly, variant)(cell)
-    return NetworkTask(_loaded(network, state), cell, device, channels_last)
-
-
-def _snntorch(variant: str, channels_last: bool, cell: Cell, device: str, state: State) -> Task:
-    from ..peers import snntorch
-
-    snntorch.forget()
-    network = getattr(snntorch, variant)(cell)
-    return NetworkTask(_loaded(network, state), cell, device, channels_last, pooled=variant == "fused")
+def _peer(
+    kind: Callable[..., Task], library: str, variant: str, cell: Cell, device: str, state: State, **options: Any
+) -> Task:
+    peer = import_module(f"benchmarks.peers.{library}")
+    return kind(_loaded(getattr(peer, variant)(cell), state), cell, device, **options)
 
 
 def _loaded(network: nn.Module, state: State) -> nn.Module:
@@ -88,52 +58,47 @@ def _neuron(library: str, cell: Cell, device: str, state: State) -> Task:
         return NeuronTask(layer, cell, device)
     if library == "shortcut-snn":
         return NeuronTask(nn.Sequential(layer, this_package.NEURONS[cell.network]()), cell, device)
+    peer = import_module(f"benchmarks.peers.{library}")
     if library == "spikingjelly":
-        from ..peers import spikingjelly
-
-        return NeuronTask(spikingjelly.linear_neuron(layer, cell.network), cell, device)
-    if library == "snntorch":
-        from ..peers import snntorch
-
-        return NeuronTask(snntorch.linear_lif(layer), cell, device)
-    from ..peers import norse
-
-    return NeuronTask(norse.linear_lif(layer), cell, device, norse.WEIGHT_FACTOR)
+        return NeuronTask(peer.linear_neuron(layer, cell.network), cell, device)
+    return NeuronTask(peer.linear_lif(layer), cell, device, getattr(peer, "WEIGHT_FACTOR", 1.0))
 
 
-def _method(taps: str | list[str], cell: Cell, device: str, state: State) -> Task:
-    network = this_package.network(cell)
-    network.load_state_dict(state)
-    return MethodTask(network, cell, device, taps)
-
-
+_CONTIGUOUS, _CHANNELS_LAST = {"channels_last": False}, {"channels_last": True}
+_CONVOLUTIONS: dict[str, Build] = {
+    "convolutions only": partial(_ours, ConvolutionsTask, **_CONTIGUOUS),
+    "convolutions only, channels-last": partial(_ours, ConvolutionsTask, **_CHANNELS_LAST),
+}
 _BUILD: dict[str, dict[str, Build]] = {
     "networks": {
-        "shortcut-snn": _ours,
-        "spikingjelly": partial(_spikingjelly, "network", False),
-        "spikingjelly, channels-last": partial(_spikingjelly, "network", True),
-        "spikingjelly, bfloat16 membrane": partial(_spikingjelly, "as_shipped", False),
-        "spikingjelly, memory-optimised": partial(_spikingjelly, "memory_optimised", False),
-        "snntorch, loop over time": partial(_snntorch, "loop", False),
-        "snntorch, fused in time": partial(_snntorch, "fused", False),
-        "snntorch, fused in time, channels-last": partial(_snntorch, "fused", True),
-        "convolutions only": partial(_convolutions, False),
-        "convolutions only, channels-last": partial(_convolutions, True),
+        "shortcut-snn": partial(_ours, NetworkTask),
+        "spikingjelly": partial(_peer, NetworkTask, "spikingjelly", "network", **_CONTIGUOUS),
+        "spikingjelly, channels-last": partial(_peer, NetworkTask, "spikingjelly", "network", **_CHANNELS_LAST),
+        "spikingjelly, bfloat16 membrane": partial(_peer, NetworkTask, "spikingjelly", "as_shipped", **_CONTIGUOUS),
+        "spikingjelly, memory-optimised": partial(
+            _peer, NetworkTask, "spikingjelly", "memory_optimised", **_CONTIGUOUS
+        ),
+        "snntorch, loop over time": partial(_peer, NetworkTask, "snntorch", "loop", pooled=False, **_CONTIGUOUS),
+        "snntorch, fused in time": partial(_peer, NetworkTask, "snntorch", "fused", **_CONTIGUOUS),
+        "snntorch, fused in time, channels-last": partial(_peer, NetworkTask, "snntorch", "fused", **_CHANNELS_LAST),
+        **_CONVOLUTIONS,
     },
     "neuron": {
         name: partial(_neuron, name)
         for name in ("shortcut-snn", "spikingjelly", "snntorch", "norse", "linear layer only")
     },
     "inference": {
-        "shortcut-snn, as trained": _as_trained,
-        "shortcut-snn, deployed": _deployed,
-        "spikingjelly": partial(_used_spikingjelly, "network", False),
-        "spikingjelly, channels-last": partial(_used_spikingjelly, "network", True),
-        "spikingjelly, bfloat16 membrane": partial(_used_spikingjelly, "as_shipped", False),
-        "convolutions only": partial(_convolutions, False),
-        "convolutions only, channels-last": partial(_convolutions, True),
+        "shortcut-snn, as trained": partial(_ours, UsedTask),
+        "shortcut-snn, deployed": partial(_ours, DeployedTask),
+        "spikingjelly": partial(_peer, UsedTask, "spikingjelly", "network", **_CONTIGUOUS),
+        "spikingjelly, channels-last": partial(_peer, UsedTask, "spikingjelly", "network", **_CHANNELS_LAST),
+        "spikingjelly, bfloat16 membrane": partial(_peer, UsedTask, "spikingjelly", "as_shipped", **_CONTIGUOUS),
+        **_CONVOLUTIONS,
     },
-    "method": {"without branches": partial(_method, []), "with branches": partial(_method, "stages")},
+    "method": {
+        "without branches": partial(_ours, MethodTask, taps=[]),
+        "with branches": partial(_ours, MethodTask, taps="stages"),
+    },
 }
 
 

@@ -8,7 +8,7 @@ from shortcut_snn.deploy import fold, for_inference
 from shortcut_snn.nets import SpikingResNet
 
 from ..cell import Cell
-from .network import NetworkTask, spiking_layers
+from .network import NetworkTask, recorded_rates
 from .task import Observation, autocast
 
 
@@ -21,19 +21,9 @@ class UsedTask(NetworkTask):
     def observe(self, training: bool) -> Observation | None:
         if training:
             return None
-        rates: dict[str, float] = {}
-
-        def note(name: str, output: Tensor) -> None:
-            rates[name] = output.float().mean().item()
-
-        hooks = [
-            module.register_forward_hook(lambda module, args, output, name=name: note(name, output))
-            for name, module in spiking_layers(self.network)
-        ]
-        logits = self._logits(self.images).float()
-        for hook in hooks:
-            hook.remove()
-        return Observation(logits, F.cross_entropy(logits, self.labels).item(), list(rates.values()))
+        with recorded_rates(self.network) as rates:
+            logits = self._logits(self.images).float()
+        return Observation(logits, F.cross_entropy(logits, self.labels).item(), rates.means())
 
     def _logits(self, images: Tensor) -> Tensor:
         self.network.eval()

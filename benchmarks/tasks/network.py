@@ -1,5 +1,7 @@
 """Contenders of the part ``"networks"``: a spiking ResNet, and its convolutions only."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -19,10 +21,31 @@ def batch(cell: Cell, device: str) -> tuple[Tensor, Tensor]:
     return images.to(device), labels.to(device)
 
 
-def spiking_layers(network: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return the layers of neurons of any contender's network, with their names."""
-    names = ("spike", "spike1", "spike2")
-    return [(name, module) for name, module in network.named_modules() if name.rpartition(".")[2] in names]
+class Rates(dict[str, list[Tensor]]):
+    """Mean outputs by layer; a layer that runs once per time step has T of them."""
+
+    def means(self) -> list[float]:
+        """Return the firing rate of each layer."""
+        return [torch.stack(rates).mean().item() for rates in self.values()]
+
+
+@contextmanager
+def recorded_rates(network: nn.Module) -> Iterator[Rates]:
+    """Record the firing rates of the layers of neurons of any contender's network."""
+    rates = Rates()
+
+    def note(name: str) -> Any:
+        # They are read later: ``item`` would wait for the device.
+        return lambda module, args, output: rates.setdefault(name, []).append(output.detach().float().mean())
+
+    hooks = [
+        module.register_forward_hook(note(name))
+        for name, module in network.named_modules()
+        if name.rpartition(".")[2] in ("spike", "spike1", "spike2")
+    ]
+    yield rates
+    for hook in hooks:
+        hook.remove()
 
 
 class NetworkTask:
@@ -62,27 +85,18 @@ class NetworkTask:
     def observe(self, training: bool) -> Observation | None:
         if training and not self.pooled:
             return None
-        seen: dict[str, list[Tensor]] = {}
-
-        def note(name: str) -> Any:
-            # Read after the loss: a layer that runs once per time step is seen T times.
-            return lambda module, args, output: seen.setdefault(name, []).append(output.detach().float().mean())
-
-        hooks = [module.register_forward_hook(note(name)) for name, module in spiking_layers(self.network)]
         self.network.train(training)
         self.network.zero_grad(set_to_none=True)
-        with autocast(self.device, self.cell.precision):
+        with recorded_rates(self.network) as rates, autocast(self.device, self.cell.precision):
             output = self.network(self.images)
             loss = self.loss(output, self.labels)
-        for hook in hooks:
-            hook.remove()
         loss.backward()
         first = next(module for module in self.network.modules() if isinstance(module, nn.Conv2d))
         assert first.weight.grad is not None
         return Observation(
             logits=self.logits(output).detach().float(),
             loss=loss.item(),
-            rates=[torch.stack(means).mean().item() for means in seen.values()],
+            rates=rates.means(),
             gradient=first.weight.grad.norm().item(),
         )
 
