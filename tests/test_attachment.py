@@ -130,11 +130,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Tensor]]:
     def hooks(pack: Callable[[Tensor], Any], unpack: Callable[[Any], Tensor]) -> Any:
         def packed(x: Tensor) -> Any:
             handle = pack(x)
-            # The hooks of pack=True return (tensor, version), or a method of the object that holds the bits.
-            if isinstance(handle, tuple):
-                tensor = handle[0]
-            else:
-                tensor = handle if isinstance(handle, Tensor) else handle.__self__.bits
+            # The hooks of pack=True return (tensor, version), or an object that holds the bits; those below, tensors.
+            kept = handle[0] if isinstance(handle, tuple) else handle
+            tensor = getattr(kept, "bits", kept)
             if not (tensor.is_leaf and tensor.requires_grad):
                 saved[tensor.untyped_storage()._cdata] = tensor
             return handle

@@ -46,9 +46,7 @@ def given(call: ast.Call, name: str) -> object:
 
 
 # Kernels are compiled from the traced operations of a neuron's step.
-KERNELS = tuple(
-    f"neurons/{name}.py" for name in ("cpu/kernels/step", "gpu/kernels/step", "compiler/eager", "compiler/trace")
-)
+KERNELS = tuple(f"neurons/{name}.py" for name in ("cpu/kernels/step", "gpu/kernels/step", "compiler/trace"))
 
 
 def test_the_source_loads_no_pickles_and_runs_no_text() -> None:

@@ -11,11 +11,10 @@ from spikingjelly.activation_based.model import qkformer, sew_resnet, spikformer
 from spikingjelly.activation_based.op_counter import DispatchCounterMode, MACCounter, SynOpCounter
 from spikingjelly.activation_based.op_counter.analytical_energy import estimate_lemaire_energy
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from shortcut_snn import attach, nets, plots
 from shortcut_snn.energy import count_operations, measure_energy
-from shortcut_snn.neurons import IF, ILIF, LIF, unrolled_spikes, use_packing
+from shortcut_snn.neurons import IF, ILIF, LIF, unrolled_spikes
 
 
 def settle(net: nn.Module, images: torch.Tensor) -> None:
@@ -148,21 +147,6 @@ def test_counts_agree_with_spikingjelly_on_built_in_networks(make, block):
     acs, macs = (sum(getattr(entry, name) for entry in report.layers) * 4 for name in ("acs", "macs"))
     assert (acs, macs) == expected
     assert acs > 1e5
-
-
-def test_packed_spikes_do_not_change_the_counts():
-    """By our count, and by torch's of operations, backward pass and all."""
-    net, images = nets.spiking_resnet18(10, 2, width=8), torch.randn(4, 3, 16, 16)
-    counts, flops = [], []
-    for when in ("always", "never"):
-        state = {key: value.clone() for key, value in net.state_dict().items()}
-        with use_packing(when), count_operations(net) as found, FlopCounterMode(display=False) as counter:
-            net(images).sum().backward()
-        net.load_state_dict(state)
-        counts.append(found)
-        flops.append(counter.get_total_flops())
-    assert counts[0] == counts[1]
-    assert flops[0] == flops[1] > 3 * 2 * sum(e.dense for e in counts[0].layers.values()) * 0.9
 
 
 def test_each_batch_starts_from_the_initial_state():

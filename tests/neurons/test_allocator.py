@@ -5,8 +5,6 @@ import sys
 
 import pytest
 
-from shortcut_snn.neurons import allocator
-
 CODE = """
 import resource, torch
 from shortcut_snn.neurons import keep_freed_memory
@@ -28,8 +26,3 @@ def test_a_large_tensor_takes_the_memory_of_the_one_before() -> None:
         pytest.skip("the C library is not glibc")
     # 64 MiB three times would be 49152 pages of 4 KiB; with huge pages it would still be 96.
     assert int(faults) < 50
-
-
-def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(allocator.platform, "libc_ver", lambda: ("musl", "1.2"))
-    assert not allocator.keep_freed_memory()

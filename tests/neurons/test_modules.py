@@ -1,16 +1,14 @@
-"""Neurons as modules: what they keep, what they learn, which parameters they refuse, and the special variants."""
+"""Neurons as modules: streaming, the parameters that they refuse, and the special variants."""
 
 import pytest
 import torch
 from torch import nn
 
-from shortcut_snn import components
 from shortcut_snn.neurons import (
     IF,
     ILIF,
     LIF,
     PLIF,
-    ATan,
     Neuron,
     Rectangle,
     straight_through,
@@ -19,12 +17,11 @@ from shortcut_snn.neurons import (
 )
 
 from .every_neuron import NEURONS, currents
-from .test_peers import random_current
 
 
 @pytest.mark.parametrize("make", [IF, LIF, PLIF])
 def test_a_call_starts_from_zero_and_keeps_nothing(make: type[Neuron]) -> None:
-    neuron, current = make(), random_current(2)
+    neuron, current = make(), currents(8, 4, 16)
     assert torch.equal(neuron(current), neuron(current))
     assert not list(neuron.buffers())
 
@@ -43,27 +40,11 @@ def test_streaming_with_several_states_equals_the_whole(name: str) -> None:
 
 
 def test_if_does_not_leak_and_plif_starts_as_lif() -> None:
-    current = random_current(4)
+    current = 2 * currents(8, 4, 16)
     assert torch.equal(IF()(current), LIF(1.0)(current))
     assert not torch.equal(IF()(current), LIF()(current))
     assert torch.equal(PLIF(0.5)(current), LIF(0.5)(current))
     assert PLIF(0.3).decay.item() == pytest.approx(0.3)
-
-
-def test_plif_learns_its_decay() -> None:
-    target = LIF(0.9)(random_current(5)).mean(0)
-    neuron = PLIF(0.5, surrogate=ATan())
-    assert list(neuron.state_dict()) == ["w"]
-    optimizer = torch.optim.Adam(neuron.parameters(), lr=0.05)
-    losses = []
-    for _ in range(40):
-        loss = (neuron(random_current(5)).mean(0) - target).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert neuron.decay.item() > 0.7
-    assert losses[-1] < losses[0] / 2
 
 
 NAN = float("nan")
@@ -76,7 +57,6 @@ NAN = float("nan")
         (LIF, {"threshold": NAN}, "threshold"),
         (PLIF, {"threshold": float("inf")}, "threshold"),
         (LIF, {"reset": "none"}, "reset .*hard, soft"),
-        (LIF, {"decay": -0.01}, "decay"),
         (LIF, {"decay": 1.01}, "decay"),
         (LIF, {"decay": NAN}, "decay"),
         (PLIF, {"decay": 0.0}, "decay"),
@@ -93,14 +73,10 @@ def test_a_threshold_that_is_a_tensor_is_refused() -> None:
         LIF(threshold=nn.Parameter(torch.tensor(1.0)))
 
 
-def test_repr_shows_the_parameters_in_every_backend() -> None:
+def test_repr_shows_the_parameters() -> None:
     neuron = LIF(0.25, threshold=2.0, surrogate=Rectangle(4.0), reset="soft", detach_reset=True)
-    expected = "LIF(decay=0.25, threshold=2, surrogate=Rectangle(width=4.0), reset=soft, detach_reset)"
-    for backend in ("auto", "eager"):
-        with use_backend(backend):
-            assert repr(neuron) == expected
+    assert repr(neuron) == "LIF(decay=0.25, threshold=2, surrogate=Rectangle(width=4.0), reset=soft, detach_reset)"
     assert "decay=0.3, threshold=1" in repr(nn.Sequential(PLIF(0.3)))
-    assert repr(LIF(detach_membrane=True)).endswith("detach_membrane)")
 
 
 def test_unrolled_spikes_sum_to_the_result_of_counts() -> None:
@@ -108,12 +84,6 @@ def test_unrolled_spikes_sum_to_the_result_of_counts() -> None:
     spikes = unrolled_spikes(counts, 4)
     assert set(spikes.unique().tolist()) == {0.0, 1.0}
     torch.testing.assert_close(linear(spikes).unflatten(0, (3, 4)).sum(1), linear(counts))
-
-
-@pytest.mark.parametrize("option", [{"surrogate": "triangle"}, {"reset": "hard"}])
-def test_ilif_has_no_options_without_effect(option: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=next(iter(option))):
-        components.read(components.neuron, {"kind": "ilif"} | option, "neuron")
 
 
 def test_ilif_takes_another_largest_output() -> None:

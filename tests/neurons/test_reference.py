@@ -1,10 +1,10 @@
-"""The LIF dynamics against the paper's loop under autograd: values, gradients, streaming, and refused inputs."""
+"""Plain PyTorch against the paper's loop: values, gradients, streaming, and refused inputs."""
 
 import itertools
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -12,7 +12,6 @@ from shortcut_snn.neurons import LIF, ATan, Neuron, Rectangle, Sigmoid, Surrogat
 
 from .reference import unrolled
 
-SURROGATES = [Rectangle(4.0), Triangle(0.5, 2.0), Tanh(), ATan(), Sigmoid()]
 RESETS = ["hard", "soft"]
 seeds = st.integers(0, 2**31)
 
@@ -25,11 +24,15 @@ class LearnedDecay(Neuron):
         self.decay = nn.Parameter(decay)
 
 
-@pytest.mark.parametrize("detach_reset", [False, True], ids=["attached", "detached"])
-@pytest.mark.parametrize("reset", RESETS)
-@pytest.mark.parametrize("surrogate", SURROGATES, ids=str)
-@given(decay=st.floats(0.0, 1.0), threshold=st.floats(0.2, 3.0), steps=st.integers(1, 8), seed=seeds)
-@settings(max_examples=20)
+@given(
+    surrogate=st.sampled_from([Rectangle(4.0), Triangle(0.5, 2.0), Tanh(), ATan(), Sigmoid()]),
+    reset=st.sampled_from(RESETS),
+    detach_reset=st.booleans(),
+    decay=st.floats(0.0, 1.0),
+    threshold=st.floats(0.2, 3.0),
+    steps=st.integers(1, 8),
+    seed=seeds,
+)
 def test_values_and_gradients_equal_the_unrolled_loop(
     surrogate: Surrogate, reset: str, detach_reset: bool, decay: float, threshold: float, steps: int, seed: int
 ) -> None:
@@ -67,13 +70,13 @@ def test_gradient_equals_the_numerical_one_away_from_thresholds(reset: str) -> N
     assert torch.autograd.gradcheck(lambda *args: neuron.stream(*args)[1], inputs, eps=1e-6, atol=1e-8)
 
 
-@given(decay=st.floats(0.0, 1.0), seed=seeds, cuts=st.sets(st.integers(1, 8)), reset=st.sampled_from(RESETS))
-def test_streaming_in_chunks_equals_the_whole_sequence(decay: float, seed: int, cuts: set[int], reset: str) -> None:
-    neuron = LIF(decay, reset=reset, surrogate=ATan())
-    current = (torch.randn(9, 2, 5, generator=torch.Generator().manual_seed(seed)) * 2).double().requires_grad_()
+@pytest.mark.parametrize("reset", RESETS)
+def test_streaming_in_chunks_equals_the_whole_sequence(reset: str) -> None:
+    neuron = LIF(0.7, reset=reset, surrogate=ATan())
+    current = (2 * torch.randn(9, 2, 5, dtype=torch.float64)).requires_grad_()
     whole, final = neuron.stream(current)
     membrane, chunks = None, []
-    for start, stop in itertools.pairwise([0, *sorted(cuts), 9]):
+    for start, stop in itertools.pairwise([0, 1, 4, 9]):
         spikes, membrane = neuron.stream(current[start:stop], membrane)
         chunks.append(spikes)
     assert torch.equal(torch.cat(chunks), whole)

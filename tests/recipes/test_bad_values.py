@@ -28,7 +28,6 @@ from shortcut_snn.neurons import (
     Tanh,
     Triangle,
     set_backend,
-    set_packing,
 )
 
 NAN, INF = float("nan"), float("inf")
@@ -69,7 +68,7 @@ CALLS += positional(
 )  # fmt: skip
 CALLS += [(LIF().stream, (torch.zeros(2, 3, 4), torch.zeros(3, 5)), {})]
 CALLS += [(NormNeuron, (None, LIF()), {}), (NormNeuron, (nn.BatchNorm2d(3), None), {})]
-CALLS += positional(set_backend, "cuda9", None) + positional(set_packing, "maybe", None)
+CALLS += positional(set_backend, "cuda9", None)
 small = {"num_classes": 4, "time_steps": 2, "width": 2}
 for build in (nets.spiking_resnet20, nets.spiking_vgg11):
     wrong: dict[str, tuple[Any, ...]] = {

@@ -199,11 +199,13 @@ def test_the_graph_does_not_grow_with_time() -> None:
     for steps in (2, 8):
         net, x = network("resnet8", time_steps=steps), torch.randn(steps, 2, 2, 16, 16)
         passes = RatePasses(net)
-        with passes.spiking():
-            net(x)
-        with passes.averages():
-            averages.append(saved_bytes(net, x.mean(0)))
-        whole.append(saved_bytes(net, x))
+        # Plain PyTorch keeps numbers; the hooks that keep spikes as bits would hide them from this test's.
+        with use_backend("eager"):
+            with passes.spiking():
+                net(x)
+            with passes.averages():
+                averages.append(saved_bytes(net, x.mean(0)))
+            whole.append(saved_bytes(net, x))
     assert averages[0] == averages[1]
     assert whole[1] > 2 * averages[1]
 

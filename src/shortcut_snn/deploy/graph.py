@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from ..introspection import spiking_layers
-from ..neurons import Neuron, traced, use_backend
+from ..neurons import use_backend
 from .prepare import Prepare
 from .single_step import SingleStep
 from .spec import NetworkSpec
@@ -71,10 +70,6 @@ def make_graph(network: nn.Module, spec: NetworkSpec, streaming: bool) -> Graph:
     steps = (spec.time_steps,) if inputs.kind == "events" and not streaming else ()
     images = torch.zeros(2, *steps, inputs.channels, *inputs.image_size, dtype=input_dtype(spec))
     batch = {0: Dim("batch", min=1)}
-    for layer in spiking_layers(network).values():
-        if isinstance(layer.neuron, Neuron):
-            # The graph of a step that has been traced and simplified is smaller.
-            traced(layer.neuron)
     with torch.no_grad(), use_backend("eager"):
         if not streaming:
             program = torch.export.export(

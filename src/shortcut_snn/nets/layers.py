@@ -1,12 +1,14 @@
 """Layers without an axis of time, applied to a sequence ``[T, N, ...]`` with time and batch merged."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from ..neurons import bits_of, merge_time, pack_spikes, spike_conv2d, spike_max_pool2d, with_bits
+from ..neurons import bits_of, merge_time, pack, saved_as_bits, with_bits
 
 
 def over_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -47,18 +49,8 @@ class SpikeConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map ``[T * N, C, H, W]``."""
-        bits = bits_of(input)
-        if bits is None or isinstance(self.padding, str) or self.padding_mode != "zeros":
+        with saved_as_bits(input):
             return super().forward(input)
-        weight, bias = self.weight, self.bias
-        # Autocast does not apply to custom operators.
-        if torch.is_autocast_enabled(input.device.type):
-            dtype = torch.get_autocast_dtype(input.device.type)
-            input, weight = input.to(dtype), weight.to(dtype)
-            bias = None if bias is None else bias.to(dtype)
-        sizes = list(self.stride), list(self.padding), list(self.dilation)
-        out: Tensor = spike_conv2d(input, bits, weight, bias, *sizes, self.groups)
-        return out
 
 
 class SpikePointwiseConv2d(SpikeConv2d):
@@ -97,13 +89,30 @@ class SpikeMaxPool2d(nn.MaxPool2d):
         if bits is None or self.return_indices:
             pooled: Tensor = super().forward(input)
             return pooled
-        sizes = [_pair(size) for size in (self.kernel_size, self.stride, self.padding, self.dilation)]
-        pooled = spike_max_pool2d(input, bits, *sizes, self.ceil_mode)
-        return with_bits(pooled, pack_spikes(pooled.detach().view(bits.shape[0], -1, *pooled.shape[1:])))
+        options = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+        with saved_as_bits(input):
+            pooled = _MaxPool.apply(input, options)  # type: ignore[no-untyped-call]
+        return with_bits(pooled, pack(pooled.view(bits.shape[0], -1, *pooled.shape[1:])))
 
 
-def _pair(size: int | tuple[int, ...]) -> list[int]:
-    return [size, size] if isinstance(size, int) else list(size)
+class _MaxPool(torch.autograd.Function):
+    """Max pooling that finds the maxima again in the backward pass: torch would save their indices, 64 bits each."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, options: tuple[Any, ...]) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.options = options
+        pooled: Tensor = F.max_pool2d(x, *options)
+        return pooled
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            pooled = F.max_pool2d(x, *ctx.options)
+        return *torch.autograd.grad(pooled, x, grad), None
 
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:

@@ -2,13 +2,11 @@
 
 from .allocator import keep_freed_memory
 from .backend import Backend, get_backend, is_exported, set_backend, use_backend
-from .compiler.cache import traced
 from .current_neuron import CurrentNeuron, Membrane
 from .modules import IF, LIF, PLIF, Neuron, is_lif
 from .norm_neuron import NormNeuron
 from .operators.layout import merge_time
-from .operators.spike_layers import pack_spikes, spike_conv2d, spike_max_pool2d
-from .packing import Packing, bits_of, get_packing, set_packing, use_packing, with_bits
+from .packing import bits_of, pack, saved_as_bits, with_bits
 from .packing_hooks import packed_spikes
 from .rate import RatePasses
 from .step_functions import per_channel, straight_through
@@ -38,7 +36,6 @@ __all__ = [
     "Neuron",
     "NormNeuron",
     "NormalisedTanh",
-    "Packing",
     "RatePasses",
     "Rectangle",
     "Resizable",
@@ -49,22 +46,17 @@ __all__ = [
     "Triangle",
     "bits_of",
     "get_backend",
-    "get_packing",
     "is_exported",
     "is_lif",
     "keep_freed_memory",
     "merge_time",
-    "pack_spikes",
+    "pack",
     "packed_spikes",
     "per_channel",
+    "saved_as_bits",
     "set_backend",
-    "set_packing",
-    "spike_conv2d",
-    "spike_max_pool2d",
     "straight_through",
-    "traced",
     "unrolled_spikes",
     "use_backend",
-    "use_packing",
     "with_bits",
 ]

@@ -1,6 +1,5 @@
 """The neuron of a folded network: its normalisation is part of the convolution or linear layer before it."""
 
-import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 
 from .backend import is_exported
 from .modules import Neuron, is_plain, state_shape
-from .sequence import run_in_kernels, runs_in_kernels, stream
+from .sequence import run_as_written, run_in_kernels, runs_in_kernels
 
 
 @dataclass
@@ -66,20 +65,29 @@ class CurrentNeuron(nn.Module):
         Raises:
             ValueError: a membrane potential is set, and the layer cannot use it or has already used it.
         """
+        neuron, membrane = self.neuron, self.membrane
         dtype, steps = x.dtype, time_steps or x.shape[0]
-        if self.membrane is not None and self.membrane.after is not None:
+        if membrane is not None and membrane.after is not None:
             raise ValueError(
-                f"this {type(self.neuron).__name__} layer is called twice in a time step but has one membrane "
-                f"potential: use a separate layer for each call"
+                f"this {type(neuron).__name__} layer is called twice in a time step but has one membrane potential: "
+                f"use a separate layer for each call"
             )
-        initial = None if self.membrane is None else self.membrane.before
-        if self.membrane is not None and dtype in (torch.bfloat16, torch.float16):
+        initial = None if membrane is None else membrane.before
+        if membrane is not None and dtype in (torch.bfloat16, torch.float16):
             # In pieces, the membrane potential must keep the precision that it has within one call.
             x, residual = x.float(), None if residual is None else residual.float()
-        run = self._fused if self._fuses(x, residual, steps, initial) else self._unfused
-        spikes, final = run(x, residual, steps, initial)
-        if self.membrane is not None:
-            self.membrane.after = final
+        final: Tensor | None
+        if self._fuses(x, residual, steps, initial):
+            spikes, final, _ = run_in_kernels(
+                neuron, x, steps, initial=initial, residual=residual, want_final=membrane is not None
+            )
+        elif is_exported() and is_plain(neuron) and x.shape[0] == 1 and residual is None:
+            spikes, final = run_as_written(neuron, x, initial, steps)
+        else:
+            current = x if x.shape[0] == steps else x.expand(steps, *x.shape[1:])
+            spikes, final = self._streamed(current if residual is None else current + residual, initial)
+        if membrane is not None:
+            membrane.after = final
         return spikes.to(dtype)
 
     def _fuses(self, x: Tensor, residual: Tensor | None, steps: int, initial: Tensor | None) -> bool:
@@ -93,41 +101,18 @@ class CurrentNeuron(nn.Module):
         states = len(self.neuron.states)
         if initial is not None and (initial.device != x.device or initial.shape != state_shape(x, states)):
             return False
-        return x.shape[0] in (1, steps) and not x.requires_grad and runs_in_kernels(self.neuron, x)
+        return x.shape[0] in (1, steps) and runs_in_kernels(self.neuron, x)
 
-    def _fused(
-        self, x: Tensor, residual: Tensor | None, time_steps: int, initial: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        spikes, final, _ = run_in_kernels(
-            self.neuron, x, time_steps, initial=initial, residual=residual, want_final=self.membrane is not None
-        )
-        return spikes, final
-
-    def _unfused(
-        self, x: Tensor, residual: Tensor | None, time_steps: int, initial: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def _streamed(self, current: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor | None]:
         neuron = self.neuron
-        if is_exported() and is_plain(neuron) and x.shape[0] == 1 and residual is None:
-            return stream(neuron, x, initial, time_steps)
-        current = x if x.shape[0] == time_steps else x.expand(time_steps, *x.shape[1:])
-        current = current if residual is None else current + residual
-        if is_plain(neuron):
-            # Not by calling the module: in an exported graph the spikes belong to this layer.
-            spikes, final = neuron.stream(current, initial)
-            return spikes, final
-        if self.membrane is None:
+        if self.membrane is None and not is_plain(neuron):
             return neuron(current), None
-        if not _has_own_stream(neuron):
+        # A neuron that overrides forward alone inherits a stream that does something else.
+        if not is_plain(neuron) and getattr(type(neuron), "stream", Neuron.stream) is Neuron.stream:
             raise ValueError(
                 f"{type(neuron).__name__} cannot start from a membrane potential, which single-step mode requires: "
                 f"define stream(current, initial) -> (spikes, membrane)"
             )
+        # Not by calling the module: in an exported graph the spikes belong to this layer.
         spikes, final = neuron.stream(current, initial)
         return spikes, final
-
-
-def _has_own_stream(neuron: nn.Module) -> bool:
-    """Return whether a neuron overrides ``stream``, with an ``initial`` membrane potential."""
-    method = getattr(neuron, "stream", None)
-    function = getattr(method, "__func__", method)
-    return method is not None and function is not Neuron.stream and "initial" in inspect.signature(method).parameters

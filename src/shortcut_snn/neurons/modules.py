@@ -75,7 +75,12 @@ class Neuron(nn.Module):
         detach_membrane: bool = False,
     ) -> None:
         super().__init__()
-        check_parameters(1.0, threshold, reset)
+        # A threshold that is a tensor would look like a learned one.
+        _check_number("threshold", threshold)
+        if threshold <= 0:
+            raise ValueError(f"threshold must be > 0, got {threshold}")
+        if reset not in get_args(Reset):
+            raise ValueError(f"reset must be one of {', '.join(get_args(Reset))}, got {reset!r}")
         if not (surrogate is None or callable(surrogate)):
             raise TypeError(f"surrogate must be a function of the distance from the threshold, got {surrogate!r}")
         self.threshold = threshold
@@ -171,7 +176,9 @@ class LIF(Neuron):
         detach_membrane: bool = False,
     ) -> None:
         super().__init__(threshold, surrogate, reset, detach_reset, detach_membrane)
-        check_parameters(decay, threshold, reset)
+        _check_number("decay", decay)
+        if not 0.0 <= decay <= 1.0:
+            raise ValueError(f"decay must be from 0 to 1, got {decay}")
         self.decay = decay
 
 
@@ -222,7 +229,7 @@ class PLIF(Neuron):
         detach_membrane: bool = False,
     ) -> None:
         super().__init__(threshold, surrogate, reset, detach_reset, detach_membrane)
-        check_parameters(decay, threshold, reset)
+        _check_number("decay", decay)
         if not 0.0 < decay < 1.0:
             raise ValueError(f"the initial decay of PLIF must be between 0 and 1 (exclusive), got {decay}")
         self.w = nn.Parameter(torch.tensor(math.log(decay / (1.0 - decay))))
@@ -234,12 +241,7 @@ class PLIF(Neuron):
 
 
 def check_call(current: Tensor, initial: Tensor | None, states: int) -> None:
-    """Raise an error for a current or initial states that a neuron cannot take.
-
-    Raises:
-        TypeError: the current is not a tensor.
-        ValueError: a shape, dtype or device does not fit.
-    """
+    """Raise an error for a current or initial states that a neuron cannot take."""
     if not isinstance(current, Tensor):
         raise TypeError(f"neurons take a tensor, got {type(current).__name__}")
     if current.dim() < 2 or current.shape[0] == 0:
@@ -263,26 +265,11 @@ def state_shape(current: Tensor, states: int) -> tuple[int, ...]:
     return (batch, *features) if states == 1 else (batch, states, *features)
 
 
-def check_parameters(decay: float | Tensor, threshold: float, reset: str) -> None:
-    """Raise an error for parameters out of range.
-
-    Raises:
-        TypeError: a parameter is not a number.
-        ValueError: a parameter is out of range.
-    """
-    # A threshold that is a tensor would look like a learned one.
-    for name, value, types in (("decay", decay, (Tensor, Real)), ("threshold", threshold, (Real,))):
-        if not isinstance(value, types):
-            raise TypeError(f"{name} must be a number, got {value!r}")
-    if isinstance(decay, Tensor):
-        if decay.dim() != 0:
-            raise ValueError(f"a learned decay must be one number (0-dimensional), got shape {tuple(decay.shape)}")
-    elif not 0.0 <= decay <= 1.0:
-        raise ValueError(f"decay must be from 0 to 1, got {decay}")
-    if not (math.isfinite(threshold) and threshold > 0):
-        raise ValueError(f"threshold must be finite and > 0, got {threshold}")
-    if reset not in get_args(Reset):
-        raise ValueError(f"reset must be one of {', '.join(get_args(Reset))}, got {reset!r}")
+def _check_number(name: str, value: object) -> None:
+    if not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
 
 
 def is_plain(neuron: nn.Module) -> bool:

@@ -5,7 +5,6 @@ from torch import Tensor, nn
 from .modules import Neuron, is_plain
 from .operators.layout import is_channels_last, merge_time
 from .operators.norm_neuron import batch_statistics
-from .operators.spike_layers import pack_spikes
 from .packing import bits_of, should_pack, with_bits
 from .sequence import run_in_kernels, runs_in_kernels
 
@@ -18,7 +17,7 @@ class NormNeuron(nn.Module):
 
     With compiled kernels (see :func:`~shortcut_snn.neurons.set_backend`) the layer runs in one pass and calls neither
     inner module. It calls both if one of them has hooks, or if the kernels do not support its type. The spikes carry
-    their bits if these are needed for a backward pass (see :func:`~shortcut_snn.neurons.set_packing`).
+    their bits if these are needed for a backward pass (see :mod:`.packing`).
 
     Args:
         norm: a ``BatchNorm1d`` or ``BatchNorm2d`` over the channels.
@@ -59,8 +58,6 @@ class NormNeuron(nn.Module):
         if residual is not None:
             current = current + residual
         spikes: Tensor = self.neuron(current)
-        if is_plain(self.neuron) and self.neuron.binary and not _has_hooks(self.neuron) and should_pack(spikes):
-            spikes = with_bits(spikes, pack_spikes(spikes.detach()))
         return spikes
 
     def _fuses(self, x: Tensor, residual: Tensor | None, time_steps: int | None) -> bool:
@@ -97,10 +94,10 @@ class NormNeuron(nn.Module):
                 self._update_running_statistics(mean, var, x.numel() // x.shape[2])
         assert mean is not None
         assert var is not None
-        bits = None if residual is None else bits_of(residual)
+        bits = None
         # Bits have the memory order of their tensor, and the kernel reads them in the order of x.
-        if residual is not None and is_channels_last(residual) != is_channels_last(x):
-            bits = None
+        if residual is not None and is_channels_last(residual) == is_channels_last(x):
+            bits = bits_of(residual)
         pack = neuron.binary and should_pack(x)
         spikes, _, packed = run_in_kernels(
             neuron,

@@ -1,116 +1,125 @@
-"""Spikes that carry their bits, so that layers after them can save the bits for the backward pass.
+"""Save spikes for the backward pass as bits: 1 bit per element instead of a number.
 
-A :class:`~.norm_neuron.NormNeuron` attaches the bits to its output, as an attribute of the tensor. ``SpikeConv2d``,
-``SpikeMaxPool2d`` and the residual of the next ``NormNeuron`` look for them, and save 1 bit per element instead of a
-number. Other layers and hooks see an ordinary tensor. A tensor derived from it, or changed in place, carries no bits.
+``torch.autograd.graph.saved_tensors_hooks`` shows every tensor that an operation saves. A tensor in the memory of
+spikes is replaced by bits, and unpacked when the backward pass needs it, so gradients stay the same to the last bit.
 
-The operators that save bits are compiled by ``torch.compile`` without a graph break. For layers of other libraries
-there is :mod:`.packing_hooks`, which works for any layer but breaks the graph.
+- A :class:`~.norm_neuron.NormNeuron` attaches the bits, which its kernel writes, to its output. ``SpikeConv2d``,
+  ``SpikeMaxPool2d`` and the residual of the next ``NormNeuron`` look for them. Other layers see an ordinary tensor.
+- :func:`~.packing_hooks.packed_spikes` packs the output of any module, for any layer that saves it.
+
+The bits of ``[T, ...]`` are bytes ``[T, row]``. A row holds the elements of a time step in the order of memory
+(contiguous or channels-last). The first element is the lowest bit of the first byte, and zeros fill the last 64-bit
+word. Spikes are packed where the compiled kernels run, except in a network that is compiled or exported.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Literal, get_args
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .backend import get_backend, is_exported, kernels_run
-
-Packing = Literal["auto", "always", "never"]
-
-_packing: Packing = "auto"
-
-
-def get_packing() -> Packing:
-    """Return the current choice: ``"auto"`` by default; see :func:`set_packing`.
-
-    Example:
-        >>> from shortcut_snn.neurons import get_packing, use_packing
-        >>> with use_packing("never"):
-        ...     get_packing()
-        'never'
-    """
-    return _packing
-
-
-def set_packing(when: Packing) -> None:
-    """Choose for the whole process when spikes are saved as bits, 16 to 64 times smaller.
-
-    Gradients stay the same to the last bit. The backend ``"eager"`` never packs spikes.
-
-    Args:
-        when: ``"auto"`` packs where the compiled kernels do it, at almost no cost. ``"always"`` also packs in plain
-            PyTorch, which costs extra passes over memory. ``"never"`` does not pack.
-
-    Raises:
-        ValueError: an unknown choice.
-
-    Example:
-        >>> set_packing(get_packing())
-    """
-    global _packing
-    if when not in get_args(Packing):
-        raise ValueError(f"packing must be one of {', '.join(get_args(Packing))}, got {when!r}")
-    _packing = when
-
-
-@contextmanager
-def use_packing(when: Packing) -> Iterator[None]:
-    """Choose within a ``with`` block when spikes are saved as bits; see :func:`set_packing`.
-
-    Example:
-        >>> with use_packing("never"):
-        ...     get_packing()
-        'never'
-    """
-    before = _packing
-    set_packing(when)
-    try:
-        yield
-    finally:
-        set_packing(before)
+from .backend import implementation, kernels_run
+from .operators.layout import is_channels_last, to_layout
 
 
 def should_pack(spikes: Tensor) -> bool:
     """Return whether to pack spikes of this size, dtype and device."""
-    if not torch.is_grad_enabled() or _packing == "never" or get_backend() == "eager" or spikes.numel() == 0:
-        return False
-    if is_exported():
-        return False
-    return _packing == "always" or kernels_run(spikes)
+    return torch.is_grad_enabled() and not torch.compiler.is_compiling() and kernels_run(spikes)
+
+
+def pack(spikes: Tensor) -> Tensor:
+    """Return spikes ``[T, N, ...]`` as bits."""
+    return implementation(spikes).pack(to_layout(spikes.detach(), is_channels_last(spikes)))
 
 
 def with_bits(spikes: Tensor, bits: Tensor) -> Tensor:
-    """Return spikes that carry their bits: the same tensor, or a view of it in a compiled network.
+    """Return the spikes ``[T, N, ...]`` or ``[T * N, ...]``, to which their bits ``[T, row]`` are attached.
 
     Example:
-        >>> from shortcut_snn.neurons import pack_spikes
         >>> spikes = torch.ones(1, 2, 32)
-        >>> bits_of(with_bits(spikes, pack_spikes(spikes))).shape
+        >>> bits_of(with_bits(spikes, pack(spikes))).shape
         torch.Size([1, 8])
     """
-    if torch.compiler.is_compiling():
-        # The compiler cannot set attributes on an output of an operator with several outputs.
-        spikes = spikes.view_as(spikes)
-    spikes._shortcut_snn_bits = (bits, _version(spikes))  # type: ignore[attr-defined]
+    spikes._shortcut_snn_bits = (bits, spikes._version)  # type: ignore[attr-defined]
     return spikes
 
 
 def bits_of(spikes: Tensor) -> Tensor | None:
-    """Return the bits that a tensor carries, or None without them, or if it was changed in place since.
+    """Return the bits that are attached to a tensor, or None without them, or if it was changed in place since.
 
     Example:
         >>> print(bits_of(torch.ones(1, 2, 32)))
         None
     """
-    carried: tuple[Tensor, int] | None = getattr(spikes, "_shortcut_snn_bits", None)
-    if carried is None or not torch.is_grad_enabled():
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return None
-    bits, version = carried
-    return bits if version == _version(spikes) else None
+    bits, version = getattr(spikes, "_shortcut_snn_bits", (None, 0))
+    return bits if version == spikes._version else None
 
 
-def _version(x: Tensor) -> int:
-    # The compiler sees no versions: in a compiled network a hook must not change spikes in place.
-    return 0 if torch.compiler.is_compiling() else x._version
+@dataclass(frozen=True)
+class SavedBits:
+    """A saved tensor as the bits of the memory that it is a view of.
+
+    Args:
+        bits: ``[T, row]``.
+        elements: elements of a time step.
+        dtype: the tensor's dtype.
+        view: its size, stride and offset in that memory.
+    """
+
+    bits: Tensor
+    elements: int
+    dtype: torch.dtype
+    view: tuple[Sequence[int], Sequence[int], int]
+
+    def unpack(self) -> Tensor:
+        """Return the tensor as numbers."""
+        memory = torch.empty(self.bits.shape[0], self.elements, dtype=self.dtype, device=self.bits.device)
+        implementation(memory).unpack(self.bits, memory)
+        return memory.as_strided(*self.view)
+
+
+def saved_as_bits(spikes: Tensor) -> AbstractContextManager[None]:
+    """Return a context in which operations save these spikes as bits, if they carry them.
+
+    Example:
+        >>> spikes, weight = torch.ones(1, 2, 32), torch.ones(32, requires_grad=True)
+        >>> with saved_as_bits(with_bits(spikes, pack(spikes))):
+        ...     out = spikes * weight
+        >>> out.sum().backward()
+        >>> weight.grad.sum()
+        tensor(64.)
+    """
+    bits = bits_of(spikes)
+    if bits is None:
+        return nullcontext()
+
+    def find(x: Tensor) -> SavedBits | None:
+        if x.data_ptr() != spikes.data_ptr() or x.dtype != spikes.dtype:
+            return None
+        return SavedBits(bits, spikes.numel() // bits.shape[0], x.dtype, (x.shape, x.stride(), 0))
+
+    return saving_hooks(find)
+
+
+def saving_hooks(find: Callable[[Tensor], SavedBits | None]) -> AbstractContextManager[None]:
+    """Return a context in which operations save a tensor as what ``find`` returns, or if it is None as it is."""
+
+    def to_saved(x: Tensor) -> SavedBits | tuple[Tensor, int]:
+        return find(x) or (x, x._version)
+
+    def from_saved(saved: SavedBits | tuple[Tensor, int]) -> Tensor:
+        if isinstance(saved, SavedBits):
+            return saved.unpack()
+        x, version = saved
+        # With hooks, torch leaves this check to them.
+        if x._version != version:
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an inplace operation: "
+                f"a {x.type()} {list(x.shape)} is at version {x._version}; expected version {version} instead"
+            )
+        return x
+
+    return torch.autograd.graph.saved_tensors_hooks(to_saved, from_saved)

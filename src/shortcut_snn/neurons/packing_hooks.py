@@ -1,11 +1,10 @@
 """Save the spikes of any module as bits, whichever layer saves them for its backward pass.
 
-``torch.autograd.graph.saved_tensors_hooks`` shows every tensor that an operation saves. A saved tensor that shares its
-memory with the output of a spiking module is replaced by bits, once for all operations that save it. It is unpacked
-when the backward pass needs it.
+Forward hooks record the outputs of the spiking modules. A tensor that an operation saves, and that shares its memory
+with such an output, is replaced by bits, once for all operations that save it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from weakref import ref
@@ -13,17 +12,17 @@ from weakref import ref
 import torch
 from torch import Tensor, nn
 
+from .backend import kernels_run
 from .norm_neuron import NormNeuron
-from .operators.bits import pack, unpack
+from .packing import SavedBits, pack, saving_hooks
 
 
 @contextmanager
 def packed_spikes(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Save, within the block, the outputs of these modules as bits, for any layer that takes them.
 
-    Gradients stay the same to the last bit. Outputs other than 0 and 1, and outputs changed in place, are saved as they
-    are. A compiled network breaks its graph here; ``SpikeConv2d`` and ``SpikeMaxPool2d`` of :mod:`~shortcut_snn.nets`
-    save bits without that.
+    Gradients stay the same to the last bit. Outputs other than 0 and 1, outputs changed in place, and outputs that the
+    compiled kernels do not take are saved as they are. A compiled network breaks its graph here.
 
     Args:
         modules: the spiking modules, such as all neurons of a network, or simply all its modules.
@@ -45,31 +44,18 @@ def packed_spikes(modules: Iterable[nn.Module]) -> Iterator[None]:
         # Bits stand for a whole storage, from its beginning to its end.
         fills_storage = isinstance(spikes, Tensor) and spikes.untyped_storage().nbytes() == spikes.nbytes
         # Inference tensors have no backward pass.
-        if fills_storage and spikes.is_floating_point() and spikes.numel() and not spikes.is_inference():
+        if fills_storage and kernels_run(spikes) and not spikes.is_inference():
             outputs[spikes.untyped_storage()._cdata] = _Output(spikes)
 
-    def to_bits(x: Tensor) -> tuple[Tensor, int] | Callable[[], Tensor]:
+    def find(x: Tensor) -> SavedBits | None:
         output = outputs.get(x.untyped_storage()._cdata) if x.layout == torch.strided else None
-        packed = None if output is None else output.packed(x)
-        return (x, x._version) if packed is None else packed.unpack
-
-    def from_bits(saved: tuple[Tensor, int] | Callable[[], Tensor]) -> Tensor:
-        if not isinstance(saved, tuple):
-            return saved()
-        x, version = saved
-        # With hooks, torch leaves this check to them.
-        if x._version != version:
-            raise RuntimeError(
-                "one of the variables needed for gradient computation has been modified by an inplace operation: "
-                f"a {x.type()} {list(x.shape)} is at version {x._version}; expected version {version} instead"
-            )
-        return x
+        return None if output is None else output.saved(x)
 
     with ExitStack() as stack:
         for module in modules:
             if id(module) not in inner:
                 stack.callback(module.register_forward_hook(record).remove)
-        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(to_bits, from_bits))
+        stack.enter_context(saving_hooks(find))
         yield
 
 
@@ -80,7 +66,7 @@ class _Output:
         self.spikes, self.version, self.elements = ref(spikes), spikes._version, spikes.numel()
         self.bits: Tensor | None = None
 
-    def packed(self, x: Tensor) -> "_PackedTensor | None":
+    def saved(self, x: Tensor) -> SavedBits | None:
         """Return a tensor in this output's memory as bits; None if it cannot be."""
         spikes = self.spikes()
         if spikes is None or spikes._version != self.version or x.dtype != spikes.dtype:
@@ -92,16 +78,4 @@ class _Output:
                 self.version = -1
                 return None
             self.bits = pack(flat)
-        return _PackedTensor(self.bits, self.elements, x)
-
-
-class _PackedTensor:
-    """The bits of a storage, and the view of it that was saved."""
-
-    def __init__(self, bits: Tensor, elements: int, view: Tensor) -> None:
-        self.bits, self.elements, self.dtype = bits, elements, view.dtype
-        self.size, self.stride, self.offset = view.size(), view.stride(), view.storage_offset()
-
-    def unpack(self) -> Tensor:
-        flat = unpack(self.bits, (1, self.elements), False, self.dtype)
-        return flat.as_strided(self.size, self.stride, self.offset)
+        return SavedBits(self.bits, self.elements, x.dtype, (x.shape, x.stride(), int(x.storage_offset())))

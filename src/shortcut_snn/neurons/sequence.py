@@ -1,44 +1,27 @@
-"""Run a neuron's step over a whole sequence: in the kernels, in plain PyTorch, or as it is written."""
+"""Run a neuron's step over a whole sequence: in the kernels, or as it is written."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .backend import is_exported, kernels_run
-from .compiler.cache import traced, was_traced
-from .compiler.eager import EagerSequence, compute_dtype, run_prelude
+from .backend import kernels_run
+from .compiler.cache import traced
 from .compiler.lowering import TracedStep
+from .compiler.prelude import run_prelude
 from .operators.norm_neuron import norm_neuron
 
 # The kernels take at most this many parameters per channel.
 _MAX_CHANNEL_PARAMETERS = 8
 
 
-def stream(neuron: Any, current: Tensor, initial: Tensor | None, repeats: int = 1) -> tuple[Tensor, Tensor]:
-    """Return spikes ``[T, N, ...]`` and the states after them; see :meth:`~.modules.Neuron.stream`.
-
-    Args:
-        neuron: the neuron.
-        current: ``[T, N, ...]``.
-        initial: states before the first step, or None for 0.
-        repeats: how often the current is repeated. In an exported graph it is then not written out.
-    """
-    if current.is_meta and not current.requires_grad:
-        # Meta tensors have shapes only.
-        state, count = torch.empty_like(current[0]), len(neuron.states)
-        return torch.empty_like(current), state if count == 1 else torch.stack([state] * count, 1)
-    if not is_exported() and runs_in_kernels(neuron, current):
+def stream(neuron: Any, current: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return spikes ``[T, N, ...]`` and the states after them; see :meth:`~.modules.Neuron.stream`."""
+    if runs_in_kernels(neuron, current):
         spikes, final, _ = run_in_kernels(neuron, current, current.shape[0], initial=initial, want_final=True)
         return spikes, final
-    step = None if is_exported() or torch.compiler.is_compiling() else traced(neuron)
-    if step is not None:
-        return _run_eagerly(neuron, step, current, initial)
-    elementwise = is_exported() and was_traced(neuron)
-    return run_as_written(
-        neuron.step, len(neuron.states), _truncates(neuron), current, initial, elementwise=elementwise, repeats=repeats
-    )
+    return run_as_written(neuron, current, initial)
 
 
 def runs_in_kernels(neuron: Any, current: Tensor) -> bool:
@@ -81,57 +64,32 @@ def run_in_kernels(
     return spikes, final, bits
 
 
-def _run_eagerly(neuron: Any, step: TracedStep, current: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor]:
-    scalars, channels = _parameters(neuron, step, current)
-    through_time = not _truncates(neuron)
-    spikes, final = EagerSequence.apply(  # type: ignore[no-untyped-call]
-        step.text, step.constants, through_time, len(scalars), current, _states_first(initial, through_time, current),
-        *scalars, *channels,
-    )  # fmt: skip
-    return spikes, _batch_first(final)
-
-
-def run_as_written(
-    step: Callable[..., Any],
-    count: int,
-    truncate: bool,
-    current: Tensor,
-    initial: Tensor | None,
-    *,
-    elementwise: bool = False,
-    repeats: int = 1,
-) -> tuple[Tensor, Tensor]:
-    """Call a step for each time step: for exported graphs, and for steps that cannot be traced.
+def run_as_written(neuron: Any, current: Tensor, initial: Tensor | None, repeats: int = 1) -> tuple[Tensor, Tensor]:
+    """Call the step of a neuron for each time step, in plain PyTorch.
 
     Args:
-        step: maps a current and states to spikes and states.
-        count: number of states.
-        truncate: whether no gradient travels through time.
+        neuron: the neuron.
         current: ``[T, N, ...]``.
         initial: states before the first step, or None for 0.
-        elementwise: whether a state of 0 may be a single number, which costs an exported graph nothing.
-        repeats: how often the current is repeated.
+        repeats: how often the current is repeated. In an exported graph it is then not written out.
     """
-    dtype = compute_dtype(current.dtype)
+    truncate = _truncates(neuron)
+    dtype = torch.float32 if current.dtype in (torch.float16, torch.bfloat16) else current.dtype
     initial = _states_first(initial, True, current)
     states: Sequence[Tensor]
-    if initial is not None:
-        states = initial.to(dtype).unbind(0)
-    elif elementwise:
-        states = [torch.zeros((), dtype=dtype, device=current.device)] * count
+    if initial is None:
+        states = [torch.zeros_like(current[0], dtype=dtype)] * len(neuron.states)
     else:
-        states = [torch.zeros_like(current[0], dtype=dtype)] * count
+        states = initial.to(dtype).unbind(0)
     spikes = []
     for frame in current.unbind(0) * repeats:
         if truncate:
             states = [state.detach() for state in states]
-        spike, *states = step(frame.to(dtype), *states)
+        spike, *states = neuron.step(frame.to(dtype), *states)
         spikes.append(spike.to(current.dtype))
-    if truncate:
-        states = [state.detach() for state in states]
     states = [state.expand_as(current[0]) for state in states]
-    final = torch.stack(states, 1) if count > 1 else states[0]
-    return torch.stack(spikes), final.to(current.dtype)
+    final = torch.stack(states, 1) if len(states) > 1 else states[0]
+    return torch.stack(spikes), (final.detach() if truncate else final).to(current.dtype)
 
 
 def _parameters(neuron: Any, step: TracedStep, current: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -141,9 +99,7 @@ def _parameters(neuron: Any, step: TracedStep, current: Tensor) -> tuple[list[Te
         ValueError: a parameter has another shape.
     """
     kind = type(neuron).__name__
-    parameters = [_attribute(neuron, name) for name in step.parameter_names]
-    values = run_prelude(step.prelude, (*step.scalars, *step.channels), parameters, step.constants)
-    scalars, channels = values[: len(step.scalars)], values[len(step.scalars) :]
+    scalars, channels = run_prelude(step, neuron)
     for scalar in scalars:
         if scalar.dim() != 0:
             raise ValueError(
@@ -157,13 +113,6 @@ def _parameters(neuron: Any, step: TracedStep, current: Tensor) -> tuple[list[Te
                 f"{tuple(current.shape)}"
             )
     return scalars, channels
-
-
-def _attribute(neuron: Any, name: str) -> Tensor:
-    for part in name.split("."):
-        neuron = getattr(neuron, part)
-    tensor: Tensor = neuron
-    return tensor
 
 
 def _truncates(neuron: Any) -> bool:

@@ -7,7 +7,6 @@ import textwrap
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from shortcut_snn.neurons import LIF, backend, get_backend, set_backend, use_backend
 from shortcut_snn.neurons.backend import kernels_run
@@ -77,30 +76,6 @@ def test_without_numba_neurons_run_and_warn_once() -> None:
     assert second == "the numba backend needs numba: pip install 'shortcut-snn[fast]'"
 
 
-def test_without_triton_neurons_on_a_gpu_run_and_warn_once() -> None:
-    output = python(
-        """
-        import sys, warnings
-        sys.modules["triton"] = None
-        import torch
-        from shortcut_snn.neurons import set_backend
-        from shortcut_snn.neurons import backend
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            print([backend._works("triton", "cuda") for _ in range(3)], len(caught), str(caught[0].message))
-        try:
-            set_backend("triton")
-        except ImportError as error:
-            print(error)
-        """
-    )
-    first, second = output.strip().splitlines()
-    assert first.startswith("[False, False, False] 1 Neurons on a GPU run in plain PyTorch")
-    assert "triton cannot be imported" in first
-    assert first.endswith("Install it with: pip install triton")
-    assert second == "the triton backend needs triton: pip install triton"
-
-
 @pytest.mark.parametrize("bits", [RuntimeError("no C compiler\nin the path"), [1, 1, 0, 0, 0, 0, 0, 0]], ids=str)
 def test_a_failing_test_kernel_falls_back_to_plain_pytorch(bits: object, monkeypatch: pytest.MonkeyPatch) -> None:
     class Kernels:
@@ -118,14 +93,6 @@ def test_a_failing_test_kernel_falls_back_to_plain_pytorch(bits: object, monkeyp
     assert works == [False, False, False]
     assert len(caught) == 1
     assert "(no C compiler)" in str(caught[0].message) or "[1, 1," in str(caught[0].message)
-
-
-def test_fake_tensors_run_no_test_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "_load", lambda kernels: None)
-    monkeypatch.setattr(backend, "_working", {})
-    with FakeTensorMode():
-        assert backend._works("triton", "cuda")
-    assert not backend._working
 
 
 def test_a_backward_pass_may_run_under_another_backend() -> None:

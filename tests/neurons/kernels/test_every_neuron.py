@@ -47,3 +47,29 @@ def test_norm_and_residual_equal_plain_pytorch(name: str, layout: str, dtype: to
     for got, want in zip(*results, strict=True):
         scale = want.abs().max().clamp_min(1.0)
         torch.testing.assert_close(got.double() / scale, want / scale, rtol=4 * digits, atol=4 * digits)
+
+
+@pytest.mark.parametrize("name", ["lif", "clif", "rlif", "by-channel"])
+@pytest.mark.parametrize("detach", [False, True])
+def test_gradients_of_states_equal_plain_pytorch(name: str, detach: bool) -> None:
+    neuron = NEURONS[name]()
+    neuron.detach_membrane = detach
+    current, weight = currents(4, 2, 5, 3).to(DEVICE), currents(4, 2, 5, 3, seed=2).to(DEVICE)
+    initial = 0.4 * currents(2, len(neuron.states), 5, 3, seed=3).squeeze(1).to(DEVICE)
+    final_weight = initial.roll(1, -1)
+    results = []
+    for backend, module, kind in (
+        (KERNELS, neuron, torch.float32),
+        ("eager", copy.deepcopy(neuron).double(), torch.float64),
+    ):
+        x, start = current.to(kind).requires_grad_(), initial.detach().to(kind).requires_grad_()
+        with use_backend(backend):
+            spikes, final = module.stream(x, start)
+        loss, leaves = (spikes * weight.to(kind)).sum(), [x, *module.parameters()]
+        if not detach:
+            # With a detached membrane the initial state and the final one are constants.
+            loss, leaves = loss + (final * final_weight.to(kind)).sum(), [*leaves, start]
+        results.append([spikes.detach(), final.detach(), *torch.autograd.grad(loss, leaves)])
+    assert results[0][0].any()
+    for got, want in zip(*results, strict=True):
+        torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-4)

@@ -1,7 +1,6 @@
 """Normalisation, residual and neuron in the kernels against the same layer in plain PyTorch."""
 
 import copy
-import warnings
 
 import pytest
 import torch
@@ -188,10 +187,9 @@ def test_a_constant_current_equals_plain_pytorch(fused: list[int], add: bool) ->
     assert fused
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["batch", "running"])
-def test_gradient_of_a_single_image_in_plain_pytorch(training: bool) -> None:
+def test_gradient_of_a_single_image_in_plain_pytorch() -> None:
     # Its strides are ambiguous, and PyTorch's batch norm takes them for another layout's.
-    module = layer(2, LIF(surrogate=ATan())).train(training)
+    module = layer(2, LIF(surrogate=ATan()))
     x, weight = away_from_ties((1, 1, 2, 3, 4), 6), torch.randn(3, 1, 2, 3, 4)
     spikes, gradients, _ = run(module, "eager", lay_out(x, LAYOUTS[1]), None, 3, weight)
     want_spikes, want, _ = run(module, "eager", x, None, 3, weight)
@@ -199,18 +197,15 @@ def test_gradient_of_a_single_image_in_plain_pytorch(training: bool) -> None:
     torch.testing.assert_close(gradients, want)
 
 
-@pytest.mark.parametrize(
-    ("neuron", "training"), [(IF(), True), (LIF(0.3), False), (PLIF(0.9, surrogate=Tanh()), True)], ids=str
-)
-def test_fully_connected_layers_equal_plain_pytorch(fused: list[int], neuron: Neuron, training: bool) -> None:
-    module = layer(37, neuron, nn.BatchNorm1d).train(training)
+def test_fully_connected_layers_equal_plain_pytorch(fused: list[int]) -> None:
+    module = layer(37, LIF(0.3), nn.BatchNorm1d).eval()
     module.norm.running_mean.normal_()
     module.norm.running_var.uniform_(0.5, 2.0)
     assert_equals_eager(module, away_from_ties((4, 11, 37), 5), None, 4)
     assert fused
 
 
-@pytest.mark.parametrize("options", [{"affine": False}, {"track_running_stats": False}, {"momentum": 0.3}], ids=str)
+@pytest.mark.parametrize("options", [{"track_running_stats": False}, {"momentum": 0.3}], ids=str)
 def test_options_of_the_norm_equal_plain_pytorch(fused: list[int], options: dict) -> None:
     for training in (True, False):
         assert_equals_eager(layer(4, LIF(), **options).train(training), away_from_ties((2, 3, 4, 5, 5), 8), None, 2)
@@ -306,10 +301,6 @@ def test_a_broadcast_gradient_is_taken(fused: list[int]) -> None:
     assert len(fused) == 1
 
 
-def custom(v: Tensor) -> Tensor:
-    return torch.exp(-v.abs()) if bool(v.abs().max() < 100) else torch.zeros_like(v)
-
-
 class Louder(LIF):
     def forward(self, current: Tensor) -> Tensor:
         return super().forward(2 * current)
@@ -322,19 +313,16 @@ class OwnNorm(nn.BatchNorm2d):
 @pytest.mark.parametrize(
     "module",
     [
-        NormNeuron(nn.BatchNorm2d(3), LIF(surrogate=custom)),
         NormNeuron(nn.BatchNorm2d(3), Louder()),
         NormNeuron(OwnNorm(3), LIF()),
         NormNeuron(nn.BatchNorm2d(3, momentum=None), LIF()),
         NormNeuron(nn.BatchNorm2d(3), LIF()).double(),
     ],
-    ids=["surrogate", "neuron", "norm", "momentum", "double"],
+    ids=["neuron", "norm", "momentum", "double"],
 )
 def test_unsupported_modules_run_in_plain_pytorch(fused: list[int], module: NormNeuron) -> None:
     x = away_from_ties((2, 4, 3, 5, 5), 4).to(module.norm.weight.dtype)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # The surrogate cannot be traced.
-        assert 0 < module(x).mean() < 1
+    assert 0 < module(x).mean() < 1
     assert not fused
 
 

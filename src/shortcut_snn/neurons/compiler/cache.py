@@ -43,11 +43,6 @@ def _traced(neuron: Any, version: str, training: bool) -> TracedStep | None:
     return steps[training][1]
 
 
-def was_traced(neuron: Any) -> bool:
-    """Return whether a step is known to be elementwise, without tracing it."""
-    return any(step is not None for _, step in vars(neuron).get("_traced_steps", {}).values())
-
-
 def _trace(neuron: Any) -> TracedStep | None:
     key = _attributes(neuron)
     if key in _SHARED:

@@ -160,10 +160,13 @@ class Lowering:
         )
 
     def _prelude_values(self) -> set[str]:
-        """Return the values that depend on parameters and constants alone, and on at least one parameter."""
+        """Return the numbers that depend on parameters and constants alone, and on at least one parameter.
+
+        Comparisons stay in the program: what a prelude computes is passed as numbers.
+        """
         prelude: set[str] = set()
         for name, _, args in self.code:
-            fixed = all(arg in prelude or is_external(arg) for arg in args)
+            fixed = all(arg in prelude or is_external(arg) for arg in args) and name not in self.booleans
             if fixed and any(arg in prelude or arg[0] == PARAMETER for arg in args):
                 prelude.add(name)
         return prelude

@@ -69,22 +69,14 @@ def backward(
     time_steps = grad_spikes.shape[0]
     static = x.shape[0] != time_steps
     states, rows, saved = dynamics.program.states, dynamics.channel_count, len(dynamics.backward_step.saved)
-    scalars, channels = len(dynamics.learned_scalars), len(dynamics.learned_channels)
+    scalars, channels = dynamics.learned_scalars, dynamics.learned_channels
     plan = _plan(x, channels_last, normalise or rows > 0)
 
-    # The outputs and sums that this call needs, with their shapes.
-    wanted_outputs = {
-        "grad_current": (grad_residual or not static, time_steps),
-        "grad_x": (static, 1),
-        "grad_initial": (source.initial is not None, states),
-    }
+    outputs = Gradients.buffers(x, source, time_steps, states, grad_residual)
+    # The sums that this call needs, with their shapes.
     wanted_sums = {
         "partials": (normalise or channels > 0, (2 + channels, plan.channels)),
         "learned": (scalars > 0, (scalars,)),
-    }
-    outputs = {
-        name: empty_sequence(x, steps, channels_last) if wanted else None
-        for name, (wanted, steps) in wanted_outputs.items()
     }
     sums = {name: _empty_sums(plan, shape) if wanted else None for name, (wanted, shape) in wanted_sums.items()}
 
@@ -108,18 +100,8 @@ def backward(
     tiles = backward_floats(states, rows, scalars, saved, time_steps)
     launch_tiles(kernel, plan, plan.workspace(tiles, 5 + channels + rows), buffers)
 
-    grad_x = outputs["grad_x"] if static else outputs["grad_current"]
-    assert grad_x is not None
-    totals = {name: None if items is None else items.sum(0) for name, items in sums.items()}
-    partials = totals["partials"]
-    return Gradients(
-        current=outputs["grad_current"],
-        x=grad_x,
-        sums=partials[:2].float() if partials is not None and normalise else None,
-        scalars=totals["learned"],
-        channels=partials[2:] if partials is not None and channels else None,
-        initial=outputs["grad_initial"],
-    )
+    partials, learned = (None if items is None else items.sum(0) for items in sums.values())
+    return Gradients.of(outputs, partials, learned, normalise)
 
 
 def input_grad(grad: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, in_place: bool) -> Tensor:

@@ -110,23 +110,16 @@ def backward(
     run, tiled_channels = (run_length(x, channels_last), x.shape[2]) if by_channel else (elements, 1)
     tiling = Tiling.of(elements, run, tiled_channels)
     parts, blocks = tiling.grid
-    scalars, channels = len(dynamics.learned_scalars), len(dynamics.learned_channels)
+    scalars, channels = dynamics.learned_scalars, dynamics.learned_channels
     saved = len(dynamics.backward_step.saved)
 
-    # The outputs that this call needs: sequences with their steps, and sums with their shapes.
-    wanted_sequences = {
-        "grad_current": (grad_residual or not static, time_steps),
-        "grad_x": (static, 1),
-        "grad_initial": (source.initial is not None, dynamics.program.states),
-    }
+    outputs = Gradients.buffers(x, source, time_steps, dynamics.program.states, grad_residual)
+    # The sums that this call needs, with their shapes.
     wanted_sums = {
         "sums": (affine is not None or channels > 0, (parts, 2 + channels, tiling.channels)),
         "learned": (scalars > 0, (parts * blocks, scalars)),
     }
-    outputs = {
-        name: empty_sequence(x, steps, channels_last) if wanted else None
-        for name, (wanted, steps) in wanted_sequences.items()
-    } | {
+    sums = {
         name: x.new_empty(shape, dtype=torch.float32) if wanted else None
         for name, (wanted, shape) in wanted_sums.items()
     }
@@ -145,6 +138,7 @@ def backward(
         "grad_spikes": _like(x, channels_last, grad_spikes),
         "grad_final": _like(x, channels_last, grad_final),
         **outputs,
+        **sums,
         "scratch": x.new_empty(scratch, dtype=torch.float32),
         "time_steps": time_steps,
         "saved_count": saved,
@@ -160,17 +154,8 @@ def backward(
     kernel = backward_kernel(dynamics.text, len(dynamics.constants), dynamics.learned, dynamics.through_time)
     launch(kernel, tiling.grid, arguments, STATIC=static, BLOCK_P=tiling.block_p, BLOCK_C=tiling.block_c)
 
-    grad_x = outputs["grad_x"] if static else outputs["grad_current"]
-    assert grad_x is not None
-    sums, learned = (_total(outputs[name]) for name in ("sums", "learned"))
-    return Gradients(
-        current=outputs["grad_current"],
-        x=grad_x,
-        sums=sums[:2].float() if sums is not None and affine is not None else None,
-        scalars=learned,
-        channels=sums[2:] if sums is not None and channels else None,
-        initial=outputs["grad_initial"],
-    )
+    totals, learned = (None if parts is None else parts.sum(0, dtype=torch.float64) for parts in sums.values())
+    return Gradients.of(outputs, totals, learned, affine is not None)
 
 
 def input_grad(grad: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor, in_place: bool) -> Tensor:
@@ -254,7 +239,3 @@ def _like(x: Tensor, channels_last: bool, sequence: Tensor | None) -> Tensor | N
 def _parameters(values: Tensor | None, x: Tensor) -> Tensor | None:
     """Return parameters on the device, where kernels read them: a number passed from the CPU would synchronise."""
     return None if values is None else values.to(x.device, torch.float32).contiguous()
-
-
-def _total(sums: Tensor | None) -> Tensor | None:
-    return None if sums is None else sums.sum(0, dtype=torch.float64)

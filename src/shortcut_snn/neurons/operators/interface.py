@@ -7,6 +7,9 @@ from torch import Tensor
 
 from ..compiler.backward import BackwardStep, derive_backward
 from ..compiler.program import Program, forward_text, parse
+from .layout import empty_sequence, is_channels_last
+
+Buffers = dict[str, Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -42,19 +45,19 @@ class Dynamics:
         return 0 if self.channels is None else self.channels.shape[0]
 
     @property
-    def learned_scalars(self) -> tuple[str, ...]:
-        """Names of the scalars whose gradients are needed: all or none."""
-        return tuple(f"p{k}" for k in range(self.scalar_count)) if self.learn_scalars else ()
+    def learned_scalars(self) -> int:
+        """The number of scalars whose gradients are needed: all or none."""
+        return self.scalar_count if self.learn_scalars else 0
 
     @property
-    def learned_channels(self) -> tuple[str, ...]:
-        """Names of the channel parameters whose gradients are needed: all or none."""
-        return tuple(f"q{k}" for k in range(self.channel_count)) if self.learn_channels else ()
+    def learned_channels(self) -> int:
+        """The number of channel parameters whose gradients are needed: all or none."""
+        return self.channel_count if self.learn_channels else 0
 
     @property
     def learned(self) -> tuple[str, ...]:
         """Names of all parameters whose gradients are needed."""
-        return self.learned_scalars + self.learned_channels
+        return (*(f"p{k}" for k in range(self.learned_scalars)), *(f"q{k}" for k in range(self.learned_channels)))
 
     @property
     def program(self) -> Program:
@@ -125,6 +128,32 @@ class Gradients:
     channels: Tensor | None
     initial: Tensor | None
 
+    @staticmethod
+    def buffers(x: Tensor, source: Source, time_steps: int, states: int, wants_residual: bool) -> Buffers:
+        """Return uninitialised ``grad_current``, ``grad_x`` and ``grad_initial``; None where not needed."""
+        static = x.shape[0] != time_steps
+        steps = {
+            "grad_current": time_steps if wants_residual or not static else 0,
+            "grad_x": 1 if static else 0,
+            "grad_initial": 0 if source.initial is None else states,
+        }
+        channels_last = is_channels_last(x)
+        return {name: empty_sequence(x, count, channels_last) if count else None for name, count in steps.items()}
+
+    @classmethod
+    def of(cls, buffers: Buffers, sums: Tensor | None, scalars: Tensor | None, normalised: bool) -> "Gradients":
+        """Return the results from the buffers and the sums ``[2 + learned per channel, C]`` and ``[P]``."""
+        grad_x = buffers["grad_current"] if buffers["grad_x"] is None else buffers["grad_x"]
+        assert grad_x is not None
+        return cls(
+            current=buffers["grad_current"],
+            x=grad_x,
+            sums=sums[:2].float() if sums is not None and normalised else None,
+            scalars=scalars,
+            channels=sums[2:] if sums is not None and len(sums) > 2 else None,
+            initial=buffers["grad_initial"],
+        )
+
 
 class Implementation(Protocol):
     """The functions of the modules ``cpu.implementation`` and ``gpu.implementation``."""
@@ -154,7 +183,7 @@ class Implementation(Protocol):
         """Return ``a * grad + b * x + c`` with factors ``[C]``, in the memory of ``grad`` if ``in_place``."""
 
     def pack(self, spikes: Tensor) -> Tensor:
-        """Return spikes ``[T, ...]``, contiguous or channels-last, as bits (see :mod:`.bits`)."""
+        """Return spikes ``[T, ...]``, contiguous or channels-last, as bits; :mod:`..packing` documents the format."""
 
     def unpack(self, bits: Tensor, out: Tensor) -> None:
         """Write the spikes that bits stand for to ``out`` ``[T, ...]``, in the order of its memory."""

@@ -2,7 +2,7 @@
 
 ``norm_neuron`` computes ``neuron(norm(x) + residual)`` for x ``[T, N, C, ...]``, or for ``[1, N, C, ...]`` as a
 constant current of ``time_steps`` steps. It saves x and the residual (as bits if it has them); the backward pass
-recomputes everything else.
+recomputes everything else. An absent output or gradient is an empty tensor, since an operator cannot return None.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from ..backend import implementation
 from ..compiler.program import parse
 from .interface import Affine, Dynamics, Source
 from .layout import bit_row, empty_sequence, is_channels_last
-from .registration import DEVICES, operator, register_backward
+from .registration import operator, register_backward
 
 
 def _batch_statistics_fake(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -22,17 +22,13 @@ def _batch_statistics_fake(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.new_empty(shape, dtype=torch.float32), x.new_empty(shape, dtype=torch.float32)
 
 
-@operator(_batch_statistics_fake, DEVICES)
+@operator(_batch_statistics_fake)
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and biased variance ``[C]``, float32, over all axes but that of the channels."""
     return implementation(x).batch_statistics(x)
 
 
-def _norm_neuron_fake(
-    x: Tensor, residual: Tensor | None, residual_bits: Tensor | None, weight: Tensor | None, bias: Tensor | None,
-    mean: Tensor | None, var: Tensor | None, eps: float, step: str, scalars: Tensor | None, channels: Tensor | None,
-    constants: list[float], initial: Tensor | None, time_steps: int, flags: list[bool],
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+def _norm_neuron_fake(x: Tensor, step: str, time_steps: int, flags: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
     _, _, want_final, want_bits = flags
     channels_last = is_channels_last(x)
     final = empty_sequence(x, parse(step).states, channels_last) if want_final else x.new_empty(0)
@@ -41,7 +37,7 @@ def _norm_neuron_fake(
     return empty_sequence(x, time_steps, channels_last), final, bits
 
 
-@operator(_norm_neuron_fake, DEVICES)
+@operator(_norm_neuron_fake)
 def norm_neuron(
     x: Tensor,
     residual: Tensor | None,
@@ -60,8 +56,6 @@ def norm_neuron(
     flags: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return spikes ``[T, N, C, ...]``, the final states ``[states, N, C, ...]``, and the spikes as bits.
-
-    The last two are empty if not wanted.
 
     Args:
         x: ``[T, N, C, ...]``, or ``[1, N, C, ...]`` for a constant current.
@@ -94,30 +88,26 @@ def norm_neuron(
 
 
 def _norm_neuron_backward_fake(
-    grad_spikes: Tensor, grad_final: Tensor | None, x: Tensor, residual: Tensor | None, residual_bits: Tensor | None,
-    weight: Tensor | None, bias: Tensor | None, mean: Tensor | None, var: Tensor | None, eps: float, step: str,
-    scalars: Tensor | None, channels: Tensor | None, constants: list[float], initial: Tensor | None, flags: list[bool],
-    learn: list[bool], grad_residual: bool,
+    grad_spikes: Tensor, x: Tensor, weight: Tensor | None, bias: Tensor | None, scalars: Tensor | None,
+    channels: Tensor | None, initial: Tensor | None, learn: list[bool], grad_residual: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     channels_last = is_channels_last(x)
 
-    def like(parameter: Tensor | None, wanted: bool) -> Tensor:
-        if parameter is None or not wanted:
-            return x.new_empty(0)
-        return torch.empty(parameter.shape, dtype=parameter.dtype, device=parameter.device)
+    def like(parameter: Tensor | None, wanted: bool = True) -> Tensor:
+        return torch.empty_like(parameter) if parameter is not None and wanted else x.new_empty(0)
 
     return (
         empty_sequence(x, x.shape[0], channels_last),
         empty_sequence(x, grad_spikes.shape[0], channels_last) if grad_residual else x.new_empty(0),
-        like(weight, mean is not None),
-        like(bias, mean is not None),
+        like(weight),
+        like(bias),
         like(scalars, learn[0]),
         like(channels, learn[1]),
         x.new_empty(0) if initial is None else empty_sequence(x, initial.shape[0], channels_last).to(initial.dtype),
     )
 
 
-@operator(_norm_neuron_backward_fake, DEVICES)
+@operator(_norm_neuron_backward_fake)
 def norm_neuron_backward(
     grad_spikes: Tensor,
     grad_final: Tensor | None,
@@ -128,17 +118,17 @@ def norm_neuron_backward(
     bias: Tensor | None,
     mean: Tensor | None,
     var: Tensor | None,
-    eps: float,
-    step: str,
     scalars: Tensor | None,
     channels: Tensor | None,
-    constants: list[float],
     initial: Tensor | None,
+    eps: float,
+    step: str,
+    constants: list[float],
     flags: list[bool],
     learn: list[bool],
     grad_residual: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of x, residual, weight, bias, scalars, channels and initial; empty if not wanted.
+    """Return the gradients of x, residual, weight, bias, scalars, channels and initial.
 
     ``learn`` states whether the gradients of scalars and of channels are wanted.
     """
@@ -189,43 +179,33 @@ def _affine(
     return Affine(scale, -shift if bias is None else bias.float() - shift, mean.contiguous())
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+# The inputs that are saved, and those that may have a gradient, in the order of ``norm_neuron_backward``.
+_SAVED = ("x", "residual", "residual_bits", "weight", "bias", "mean", "var", "scalars", "channels", "initial")
+_DIFFERENTIABLE = ("x", "residual", "weight", "bias", "scalars", "channels", "initial")
+
+
+def _setup_context(ctx: Any, inputs: dict[str, Any]) -> None:
     # The gradient of the final states is rarely needed: it stays None instead of zeros.
     ctx.set_materialize_grads(False)
-    (
-        x,
-        residual,
-        residual_bits,
-        *norm,
-        ctx.eps,
-        ctx.step,
-        scalars,
-        channels,
-        ctx.constants,
-        initial,
-        ctx.steps,
-        ctx.flags,
-    ) = inputs
-    residual = None if residual_bits is not None else residual
-    ctx.save_for_backward(x, residual, residual_bits, *norm, scalars, channels, initial)
+    if inputs["residual_bits"] is not None:
+        inputs["residual"] = None
+    ctx.save_for_backward(*(inputs[name] for name in _SAVED))
+    ctx.options = [inputs[name] for name in ("eps", "step", "constants", "flags")]
+    ctx.time_steps, ctx.want_final = inputs["time_steps"], inputs["flags"][2]
 
 
-def _backward(ctx: Any, grad_spikes: Tensor | None, grad_final: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
-    *source, scalars, channels, initial = ctx.saved_tensors
-    x = source[0]
+def _backward(
+    ctx: Any, needed: dict[str, bool], grad_spikes: Tensor | None, grad_final: Tensor | None, _: None
+) -> dict[str, Tensor]:
+    saved = ctx.saved_tensors
+    x = saved[0]
     if grad_spikes is None:
-        grad_spikes = x.new_zeros(ctx.steps, *x.shape[1:])
-    if grad_final is not None and not ctx.flags[2]:
-        grad_final = None
-    needs = ctx.needs_input_grad
+        grad_spikes = x.new_zeros(ctx.time_steps, *x.shape[1:])
     grads = norm_neuron_backward(
-        grad_spikes, grad_final, *source, ctx.eps, ctx.step, scalars, channels, ctx.constants, initial, ctx.flags,
-        [needs[9], needs[10]], needs[1],
+        grad_spikes, grad_final if ctx.want_final else None, *saved, *ctx.options,
+        [needed["scalars"], needed["channels"]], needed["residual"],
     )  # fmt: skip
-    # Of the inputs: x, residual, weight, bias, scalars, channels, initial.
-    positions = (0, 1, 3, 4, 9, 10, 12)
-    by_position = {position: grad for position, grad in zip(positions, grads, strict=True) if needs[position]}
-    return tuple(by_position.get(position) for position in range(len(needs)))
+    return {name: grad for name, grad in zip(_DIFFERENTIABLE, grads, strict=True) if needed[name]}
 
 
 register_backward(norm_neuron, _setup_context, _backward)

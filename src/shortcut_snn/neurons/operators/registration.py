@@ -4,6 +4,7 @@
 takes as long as everything else that Python does for a layer.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -12,29 +13,31 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _LIBRARY: Any = torch.library.Library("shortcut_snn", "DEF")  # type: ignore[no-untyped-call]
-DEVICES = ("CPU", "CUDA")
-ANY_DEVICE = ("CompositeExplicitAutograd",)
 
 
-def operator(
-    fake: Callable[..., Any] | None = None, keys: tuple[str, ...] = ANY_DEVICE
-) -> Callable[[Callable[..., Any]], Any]:
+def operator(fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
     """Register a function as an operator. It must not change its arguments, and must return new tensors.
 
     Args:
-        fake: returns outputs without data (meta tensors); None if the function itself does for such inputs.
-        keys: dispatch keys of the devices that it runs on.
+        fake: returns outputs without data (meta tensors). It takes the operator's arguments by name, and only those
+            that it names.
     """
     # Otherwise the compiler would trace the Python code of the operator while compiled code runs.
     not_compiled: Any = torch.compiler.disable
 
     def register(function: Callable[..., Any]) -> Any:
         name = function.__name__
-        schema = torch.library.infer_schema(function, mutates_args=())
-        _LIBRARY.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
-        for key in keys:
+        arguments = list(inspect.signature(function).parameters)
+        read = list(inspect.signature(fake).parameters)
+
+        def from_all(*values: Any) -> Any:
+            by_name = dict(zip(arguments, values, strict=True))
+            return fake(*[by_name[argument] for argument in read])
+
+        _LIBRARY.define(name + torch.library.infer_schema(function, mutates_args=()), tags=torch.Tag.pt2_compliant_tag)
+        for key in ("CPU", "CUDA"):
             _LIBRARY.impl(name, not_compiled(function), key)
-        torch.library.register_fake(f"shortcut_snn::{name}", fake or function, lib=_LIBRARY)
+        torch.library.register_fake(f"shortcut_snn::{name}", from_all, lib=_LIBRARY)
         registered = getattr(torch.ops.shortcut_snn, name).default
         registered.__doc__ = function.__doc__
         return registered
@@ -47,21 +50,23 @@ def register_backward(registered: Any, setup_context: Callable[..., None], gradi
 
     Args:
         registered: the operator.
-        setup_context: ``setup_context(ctx, inputs, output)`` saves what the backward pass needs.
-        gradients: ``gradients(ctx, *grads)`` returns a gradient or None for each input.
+        setup_context: ``setup_context(ctx, inputs)`` saves what the backward pass needs, from the inputs by name.
+        gradients: ``gradients(ctx, needed, *grads)`` returns the gradients of inputs by name; ``needed`` states for
+            each input whether its gradient is needed.
     """
+    names = [argument.name for argument in registered._schema.arguments]
 
     class Differentiated(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, *inputs: Any) -> Any:
-            output = _below_autograd(*inputs)
-            setup_context(ctx, inputs, output)
-            return output
+            setup_context(ctx, dict(zip(names, inputs, strict=True)))
+            return _below_autograd(*inputs)
 
         @staticmethod
         @once_differentiable
         def backward(ctx: Any, *grads: Tensor | None) -> Any:
-            return gradients(ctx, *grads)
+            by_name = gradients(ctx, dict(zip(names, ctx.needs_input_grad, strict=True)), *grads)
+            return tuple(by_name.get(name) for name in names)
 
     def _below_autograd(*inputs: Any) -> Any:
         with torch._C._AutoDispatchBelowAutograd():
