@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shortcut_snn import TET, LogitSum, LossSum, Shortcut, attach, components, nets
-from shortcut_snn.energy import firing_rates
+from shortcut_snn.diagnosis import probe
 from shortcut_snn.neurons import LIF, PLIF, ATan, NormNeuron, Surrogate, Triangle, use_backend
 from shortcut_snn.neurons.rate import RatePasses
 from shortcut_snn.training.gradient_mechanisms import BPTT, SLTT, Rate, RateShortcut, check_gradient
@@ -226,14 +226,14 @@ def test_branches_read_averages() -> None:
 def test_hooks_on_neurons_still_fire() -> None:
     net = network("resnet8")
     model, x = RateShortcut(net, [], num_classes=3), torch.randn(4, 4, 2, 16, 16)
-    with firing_rates(net) as found:
+    with probe(net, membrane=False) as found:
         model(x)
     twin = copy.deepcopy(net)
-    with firing_rates(twin) as expected:
+    with probe(twin, membrane=False) as expected:
         twin(x)
     assert found.keys() == expected.keys()
-    for key, rate in expected.items():
-        torch.testing.assert_close(found[key], rate, rtol=1e-3, atol=1e-3)
+    for name, tally in expected.items():
+        assert found[name].rate == pytest.approx(tally.rate, rel=1e-3, abs=1e-3)
 
 
 def test_a_failed_pass_restores_the_network() -> None:

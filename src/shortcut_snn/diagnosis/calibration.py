@@ -14,7 +14,6 @@ calls make this work for neurons that are called once a batch and for those that
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -28,6 +27,7 @@ from ..module_state import preserving_state
 from ..neurons import Neuron, Resizable
 from .layers import Batch, Loss, cross_entropy
 from .probe import square_sum
+from .statistics import geometric_mean
 
 # A narrower rectangle lets next to nothing through. A wider one covers all membrane potentials.
 NARROWEST, WIDEST = 0.05, 20.0
@@ -72,12 +72,15 @@ def calibrate(
     if not batches:
         raise ValueError("batches is empty: pass at least one batch to calibrate on")
     model = network if model is None else model
-    logarithms: dict[str, list[float]] = {name: [] for name in layers}
-    for batch in batches:
-        run = partial(_run, network, model, batch, loss)
-        for name, width in _calibrate_on_batch(model, layers, run).items():
-            logarithms[name].append(math.log(width))
-    widths = {name: _rounded(math.exp(sum(logs) / len(logs))) for name, logs in logarithms.items() if logs}
+    by_layer: dict[str, list[float]] = {name: [] for name in layers}
+    for inputs, labels in batches:
+        # A wrapper takes the arguments of its network.
+        args, kwargs = inputs_of(network, inputs)
+        with preserving_state(model):
+            recordings, output = _record_calls(model, layers, args, kwargs)
+            for name, width in _calibrate_on_batch(recordings, loss(output, labels)).items():
+                by_layer[name].append(width)
+    widths = {name: _rounded(geometric_mean(found)) for name, found in by_layer.items() if found}
     set_widths(network, widths)
     return widths
 
@@ -142,31 +145,20 @@ def _rounded(width: float) -> float:
     return float(f"{width:.4g}")
 
 
-def _run(network: nn.Module, model: nn.Module, batch: Batch, loss: Loss) -> Tensor:
-    """Run the model on a batch and return the loss."""
-    # A wrapper takes the arguments of its network.
-    args, kwargs = inputs_of(network, batch[0])
-    return loss(model(*args, **kwargs), batch[1])
-
-
-def _calibrate_on_batch(
-    model: nn.Module, layers: Mapping[str, nn.Module], run: Callable[[], Tensor]
-) -> dict[str, float]:
-    """Return the widths that one batch asks for; ``run`` runs the model on it and returns the loss."""
-    with preserving_state(model):
-        recordings, loss = _record_calls(model, layers, run)
-        _backpropagate([loss], [torch.ones_like(loss)], recordings)
-        widths: dict[str, float] = {}
-        target = 0.0
-        for recording in reversed(recordings):
-            if not recording.needs_gradient:
-                continue
-            if target and (width := _search_width(recording, target)) is not None:
-                widths[recording.name] = width
-            gradients = recording.current_gradients(widths.get(recording.name))
-            target = target or _norm(gradients)
-            recording.clear_gradients()
-            _backpropagate(recording.currents, gradients, recordings)
+def _calibrate_on_batch(recordings: Sequence["_Recording"], loss: Tensor) -> dict[str, float]:
+    """Return the widths that one batch asks for, from the recorded calls of all neurons and the loss."""
+    _backpropagate([loss], [torch.ones_like(loss)], recordings)
+    widths: dict[str, float] = {}
+    target = 0.0
+    for recording in reversed(recordings):
+        if not recording.needs_gradient:
+            continue
+        if target and (width := _search_width(recording, target)) is not None:
+            widths[recording.name] = width
+        gradients = recording.current_gradients(widths.get(recording.name))
+        target = target or _norm(gradients)
+        recording.gradients = [None] * len(recording.outputs)
+        _backpropagate(recording.currents, gradients, recordings)
     for recording in recordings:
         # All gradients were cleared. A new one comes from an earlier neuron, whose width it should have influenced.
         if _norm(recording.gradients):
@@ -178,9 +170,9 @@ def _calibrate_on_batch(
 
 
 def _record_calls(
-    model: nn.Module, layers: Mapping[str, nn.Module], run: Callable[[], Tensor]
-) -> tuple[list["_Recording"], Tensor]:
-    """Run the model and return the recordings of its neurons, in the order of their first calls, and the loss."""
+    model: nn.Module, layers: Mapping[str, nn.Module], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[list["_Recording"], Any]:
+    """Run the model and return the recordings of its neurons, in the order of their first calls, and the output."""
     called: list[_Recording] = []
     handles = []
     reset = reset_of(model, None)
@@ -191,12 +183,12 @@ def _record_calls(
             # First of all hooks: a tap on the neuron has to read the output that was cut.
             handles.append(neuron.register_forward_hook(recording.after_call, prepend=True))
         reset(model)
-        loss = run()
+        output = model(*args, **kwargs)
     finally:
         for handle in handles:
             handle.remove()
         reset(model)
-    return called, loss
+    return called, output
 
 
 def _backpropagate(
@@ -255,9 +247,6 @@ class _Recording:
 
         self.results.append(tree_map_only(Tensor, cut, result))
         return self.results[-1]
-
-    def clear_gradients(self) -> None:
-        self.gradients = [None] * len(self.outputs)
 
     def current_gradients(self, width: float | None = None) -> list[Tensor | None]:
         """Return the gradient at the current of each call, with a surrogate of some width; None keeps its own."""

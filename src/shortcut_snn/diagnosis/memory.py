@@ -24,12 +24,7 @@ class PeakMemory:
     def __init__(self, device: str) -> None:
         self.device = device
         release_memory(device)
-        self.idle = 0
-        if device == "cuda":
-            torch.cuda.synchronize()
-            self.idle = torch.cuda.memory_allocated()
-        elif self.available:
-            self.idle = _read_status("VmRSS")
+        self.idle = self._read("VmRSS") if self.available else 0
 
     @property
     def available(self) -> bool:
@@ -40,7 +35,6 @@ class PeakMemory:
         """Forget earlier peaks."""
         release_memory(self.device)
         if self.device == "cuda":
-            torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
         else:
             # The peak starts again from the present size.
@@ -48,10 +42,7 @@ class PeakMemory:
 
     def stop(self) -> int:
         """Return the peak since the start."""
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-            return torch.cuda.max_memory_allocated() - self.idle
-        return _read_status("VmHWM") - self.idle
+        return self._read("VmHWM") - self.idle
 
     def during(self, run: Callable[[], None]) -> int:
         """Return the peak while ``run`` runs."""
@@ -59,18 +50,21 @@ class PeakMemory:
         run()
         return self.stop()
 
+    def _read(self, entry: str) -> int:
+        """Return the memory in use (``VmRSS``) or the peak (``VmHWM``) in bytes."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+            return torch.cuda.memory_allocated() if entry == "VmRSS" else torch.cuda.max_memory_allocated()
+        match = re.search(rf"^{entry}:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
+        assert match is not None
+        return int(match[1]) * 1024
+
 
 def release_memory(device: str) -> None:
     """Return unused memory to the system, so that it does not hide what is allocated later."""
     gc.collect()
     if device == "cuda":
+        torch.cuda.synchronize()
         torch.cuda.empty_cache()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
-def _read_status(key: str) -> int:
-    """Return an entry of the process's status in bytes."""
-    match = re.search(rf"^{key}:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
-    assert match is not None
-    return int(match[1]) * 1024

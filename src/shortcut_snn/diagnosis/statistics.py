@@ -32,11 +32,8 @@ def share_interval(count: int, of: int, level: float = 0.95) -> tuple[float, flo
 
     if of < 1:
         return math.nan, math.nan
-    z = float(stats.norm.ppf(0.5 + level / 2))
-    share, weight = count / of, z**2 / of
-    middle = (share + weight / 2) / (1 + weight)
-    half = z * math.sqrt(share * (1 - share) / of + weight / (4 * of)) / (1 + weight)
-    return middle - half, middle + half
+    low, high = stats.binomtest(count, of).proportion_ci(level, method="wilson")
+    return float(low), float(high)
 
 
 def with_interval(mean: float, half: float, digits: int | None = 2, sign: str = "") -> str:

@@ -1,7 +1,6 @@
-"""Energy of an inference: operations, memory traffic and firing rates."""
+"""Energy of an inference: operations and memory traffic."""
 
 from .counting import count_operations
-from .firing import firing_rates
 from .measure import measure_energy
 from .report import ACCESS, ACCUMULATE, MULTIPLY_ACCUMULATE, EnergyReport, LayerEnergy
 
@@ -12,6 +11,5 @@ __all__ = [
     "EnergyReport",
     "LayerEnergy",
     "count_operations",
-    "firing_rates",
     "measure_energy",
 ]

@@ -75,11 +75,6 @@ class Operations:
     uncounted: set[str] = field(default_factory=set)
     """Products that are not counted, such as those of ``torch.einsum``, and the modules that compute them."""
 
-    @property
-    def updates(self) -> int:
-        """Membrane potentials computed: neurons times time steps."""
-        return sum(layer.updates for layer in self.layers.values())
-
 
 @contextmanager
 def count_operations(network: nn.Module) -> Iterator[Operations]:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, fields, replace
 from math import inf, prod
 from typing import Any
 
@@ -61,15 +61,15 @@ def measure_energy(
     if not any(isinstance(module, WEIGHT_LAYERS) for module in nn.Module.modules(inner)):
         raise ValueError(f"{type(inner).__name__} has no convolutions or linear layers to count operations of")
     call = _infer_call(network, inputs[0], time_steps, reset)
-    totals = _count_batches(inner, call, inputs)
-    uncounted = _find_uncounted(inner, totals)
+    layers, products = _count_batches(inner, call, inputs)
+    uncounted = (*_uncounted_weights(inner, layers), *sorted(products | _uncounted_updates(layers)))
     if uncounted:
         warnings.warn(
             f"not counted in the energy of {type(inner).__name__}: {', '.join(uncounted)}. Only convolutions, linear "
             "layers that are called as modules, and matmul, bmm and attention are counted.",
             stacklevel=2,
         )
-    return EnergyReport(tuple(_price_layers(totals)), uncounted)
+    return EnergyReport(tuple(layers), uncounted)
 
 
 @dataclass(frozen=True)
@@ -117,60 +117,53 @@ def _infer_call(network: nn.Module, example: Any, time_steps: int | None, reset:
     return _Call(layout.run, layout.reset, layout.batch_axis, time_steps or layout.time_steps)
 
 
-@dataclass
-class _LayerTotals:
-    """Operations of one layer, summed over all samples; the fields are those of :class:`LayerEnergy`."""
-
-    acs: float = 0
-    macs: float = 0
-    relu_macs: float = 0
-    synapses: float = 0
-    inputs: float = 0
-    relu_inputs: float = 0
-    spikes: float = 0
-    updates: float = 0
-    max_spikes: int = 1
-
-    def add(self, layer: LayerOperations, passes: float) -> None:
-        """Add the operations of a batch whose samples the layer has seen ``passes`` times."""
-        # If any input is numbers, all inputs of the batch are. Otherwise the result would depend on whether the layer
-        # is called once a batch or once a time step.
-        self.acs += 0 if layer.has_numbers else layer.acs
-        self.macs += layer.dense if layer.has_numbers else layer.macs
-        self.spikes += 0 if layer.has_numbers else layer.spikes
-        self.relu_macs += layer.dense / passes
-        self.synapses += layer.synapses / passes
-        self.inputs += layer.inputs
-        self.relu_inputs += layer.inputs / passes
-        self.updates += layer.updates
-        self.max_spikes = max(self.max_spikes, layer.max_spikes)
-
-
-@dataclass
-class _Totals:
-    """Operations of a network, summed over all samples."""
-
-    samples: int
-    time_steps: int | None
-    layers: dict[str, _LayerTotals] = field(default_factory=dict)
-    uncounted: set[str] = field(default_factory=set)
-
-
-def _count_batches(inner: nn.Module, call: _Call, inputs: Sequence[Any]) -> _Totals:
-    """Run a copy of the network on all batches and sum up its operations."""
+def _count_batches(inner: nn.Module, call: _Call, inputs: Sequence[Any]) -> tuple[list[LayerEnergy], set[str]]:
+    """Run a copy of the network on all batches; return each layer's means per sample, and the uncounted products."""
     network = dry_copy(inner, call.reset)
+    batches: dict[str, list[LayerEnergy]] = {}
+    uncounted: set[str] = set()
     with preserve_random_state(), torch.no_grad():
         if call.time_steps is None:
             call = replace(call, time_steps=_time_steps_of_neurons(network, call, inputs[0]))
-        totals = _Totals(sum(map(call.samples, inputs)), call.time_steps)
         for batch in inputs:
             with count_operations(network) as operations:
                 _run(network, call, batch)
-            totals.uncounted |= operations.uncounted
+            uncounted |= operations.uncounted
             for name, layer in operations.layers.items():
-                passes = _passes_per_sample(layer, call.samples(batch), call.time_and_batch(batch))
-                totals.layers.setdefault(name, _LayerTotals()).add(layer, min(passes, call.time_steps or inf))
-    return totals
+                batches.setdefault(name, []).append(_energy_of_batch(name, layer, call, batch))
+    samples = sum(map(call.samples, inputs))
+    return [_mean(layers, samples) for layers in batches.values()], uncounted
+
+
+def _energy_of_batch(name: str, layer: LayerOperations, call: _Call, batch: Any) -> LayerEnergy:
+    """Return the operations of a layer for a whole batch, with the bits of its input in the quantised network."""
+    steps = call.time_steps
+    passes = min(_passes_per_sample(layer, call.samples(batch), call.time_and_batch(batch)), steps or inf)
+    # If any input is numbers, all inputs of the batch are. Otherwise the result would depend on whether the layer is
+    # called once a batch or once a time step.
+    numbers = layer.has_numbers
+    macs = layer.dense if numbers else layer.macs
+    # The bit length is ceil(log2(max_count + 1)): the counts run from 0 to max_count.
+    max_count = (steps or 1) * layer.max_spikes
+    return LayerEnergy(
+        name,
+        acs=0 if numbers else layer.acs,
+        macs=macs,
+        relu_macs=layer.dense / passes,
+        synapses=layer.synapses / passes,
+        inputs=layer.inputs,
+        relu_inputs=layer.inputs / passes,
+        spikes=0 if numbers else layer.spikes,
+        updates=layer.updates,
+        bits=WORD_BITS if macs else max_count.bit_length(),
+    )
+
+
+def _mean(batches: Sequence[LayerEnergy], samples: int) -> LayerEnergy:
+    """Return the operations of a layer for one sample."""
+    counters = [field.name for field in fields(LayerEnergy) if field.name not in ("layer", "bits")]
+    means = {name: sum(getattr(batch, name) for batch in batches) / samples for name in counters}
+    return LayerEnergy(batches[0].layer, bits=max(batch.bits for batch in batches), **means)
 
 
 def _run(network: nn.Module, call: _Call, batch: Any) -> None:
@@ -206,42 +199,20 @@ def _passes_per_sample(layer: LayerOperations, samples: int, time_and_batch: tup
     return max(rows / samples, 1.0)
 
 
-def _find_uncounted(inner: nn.Module, totals: _Totals) -> tuple[str, ...]:
-    """Name the weights and products of a network that the totals leave out."""
-    uncounted = _uncounted_weights(inner, (name for name, layer in totals.layers.items() if layer.relu_macs))
-    functions = set(totals.uncounted)
-    receives_spikes = [layer.acs > layer.macs for layer in totals.layers.values()]
-    if any(receives_spikes[1:]) and not any(layer.updates for layer in totals.layers.values()):
-        functions.add("membrane updates (no neuron is of a known library)")
-    return (*uncounted, *sorted(functions))
+def _uncounted_updates(layers: Sequence[LayerEnergy]) -> set[str]:
+    """Name the membrane updates if layers receive spikes of neurons that are not known."""
+    receives_spikes = [layer.acs > layer.macs for layer in layers]
+    if any(receives_spikes[1:]) and not any(layer.updates for layer in layers):
+        return {"membrane updates (no neuron is of a known library)"}
+    return set()
 
 
-def _uncounted_weights(network: nn.Module, counted: Iterable[str]) -> Iterator[str]:
+def _uncounted_weights(network: nn.Module, layers: Iterable[LayerEnergy]) -> Iterator[str]:
     """Yield the parameters of two or more axes that belong to no counted layer."""
-    prefixes = tuple(f"{name}." for name in counted)
+    prefixes = tuple(f"{layer.layer}." for layer in layers if layer.relu_macs)
     for name, module in nn.Module.named_modules(network):
         if isinstance(module, _FREE) or f"{name}.".startswith(prefixes) or (prefixes == (".",) and not name):
             continue
         for parameter, weight in module._parameters.items():
             if weight is not None and sum(size > 1 for size in weight.shape) > 1:
                 yield f"{name}.{parameter}".lstrip(".")
-
-
-def _price_layers(totals: _Totals) -> Iterator[LayerEnergy]:
-    """Yield the operations of each layer for one sample, with the bits of its input in the quantised network."""
-    for name, layer in totals.layers.items():
-        max_count = (totals.time_steps or 1) * layer.max_spikes
-        # The bit length is ceil(log2(max_count + 1)): the counts run from 0 to max_count.
-        bits = WORD_BITS if layer.macs else max_count.bit_length()
-        yield LayerEnergy(
-            name,
-            acs=layer.acs / totals.samples,
-            macs=layer.macs / totals.samples,
-            relu_macs=layer.relu_macs / totals.samples,
-            synapses=layer.synapses / totals.samples,
-            inputs=layer.inputs / totals.samples,
-            relu_inputs=layer.relu_inputs / totals.samples,
-            spikes=layer.spikes / totals.samples,
-            updates=layer.updates / totals.samples,
-            bits=bits,
-        )
