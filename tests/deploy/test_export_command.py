@@ -186,7 +186,7 @@ def test_options_that_do_not_fit_are_refused(trained, tmp_path, capsys, options,
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("to", "package"), [("onnx", "onnxscript"), ("nir", "nir"), ("nir", "nirtorch")])
+@pytest.mark.parametrize(("to", "package"), [("onnx", "onnxscript"), ("nir", "nirtorch")])
 def test_a_missing_package_is_named_with_its_extra(trained, tmp_path, capsys, monkeypatch, to, package):
     monkeypatch.setitem(sys.modules, package, None)
     assert export(trained, tmp_path, "--to", to) == 1

@@ -78,7 +78,7 @@ def test_layers_that_need_no_gradient_are_not_dead(frozen: int) -> None:
 )
 def test_tips_help_and_the_network_does_not_change(surrogate, kind):
     net = network(surrogate)
-    batches = [batch(), batch()]
+    batches = [batch(8, 10), batch(8, 10)]
     state = {key: value.clone() for key, value in net.state_dict().items()}
     diagnosis = diagnose(net, batches)
     assert diagnosis.verdict.kind == kind
@@ -103,7 +103,7 @@ def test_silent_neurons_get_lower_thresholds():
     assert [tip.text.split()[0] for tip in diagnosis.tips] == ["threshold"]
 
 
-@pytest.mark.parametrize("kind", ["triangle", "atan", "tanh"])
+@pytest.mark.parametrize("kind", ["triangle", "tanh"])
 def test_the_options_of_a_width_tip_make_the_measured_surrogate(kind):
     surrogate = components.surrogate.make(kind)
     setup = Setup(Shortcut(network(surrogate), [], num_classes=10), F.cross_entropy)
@@ -129,14 +129,6 @@ def test_a_diagnosis_without_tips_says_so():
     assert diagnosis.verdict.kind == "no gradient"
     assert diagnosis.measured > 10
     assert str(diagnosis).endswith("helps")
-
-
-def test_branches_change_the_gradient_of_the_network():
-    net = network(Rectangle(4.0))
-    model = Shortcut(net, "blocks", num_classes=10)
-    alone = examine(net, [one := batch()])
-    both = examine(model, [one], lambda out, y: F.cross_entropy(out.main + sum(out.branches), y), network=net)
-    assert both.factors[0] > 10 * alone.factors[0]
 
 
 def blocks(make, depth: int, linear=nn.Linear, norm=nn.BatchNorm1d) -> list[nn.Module]:
@@ -241,28 +233,6 @@ def test_a_silent_third_party_network_without_a_remedy():
     assert diagnosis.verdict.kind == "silent"
     assert not diagnosis.tips
     assert "no remedy" in str(diagnosis)
-
-
-def test_a_neuron_module_of_several_layers():
-    class OneForAll(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layers = nn.ModuleList([nn.Linear(6, 12), nn.Linear(12, 8), nn.Linear(8, 3)])
-            self.neuron = snntorch.Leaky(beta=0.9)
-
-        def forward(self, x):
-            states, outputs = [torch.zeros(1)] * 3, []
-            for spikes in x:
-                for number, linear in enumerate(self.layers):
-                    spikes, states[number] = self.neuron(linear(spikes), states[number])
-                outputs.append(states[-1])
-            return torch.stack(outputs).mean(0)
-
-    diagnosis = diagnose(OneForAll(), [(6 * torch.rand(4, 8, 6), torch.arange(8) % 3)])
-    (report,) = diagnosis.layers
-    assert report.layer == "neuron"
-    assert 0 < report.rate < 1
-    assert 0 <= report.silent <= 1
 
 
 def test_a_network_without_known_neurons_is_refused():

@@ -81,7 +81,7 @@ def test_examining_changes_nothing():
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
 
 
-@pytest.mark.parametrize("block", ["plain", "basic", "sew", "ms"])
+@pytest.mark.parametrize("block", ["plain", "ms"])
 def test_layers_come_in_the_order_of_the_network(block):
     layers = examine(network(Rectangle(), block), [batch()]).layers
     names = [layer.layer for layer in chain(layers)]
@@ -110,7 +110,7 @@ def test_a_spikingjelly_network_in_either_mode(mode):
         spiking_neuron=neuron.LIFNode, surrogate_function=surrogate.ATan(), num_classes=10
     )
     functional.set_step_mode(net, mode)
-    frames, labels = torch.rand(2, 6, 3, 32, 32), torch.arange(6)
+    frames, labels = torch.rand(2, 4, 3, 16, 16), torch.arange(4)
 
     def run(x):
         return net(x).mean(0) if mode == "m" else torch.stack([net(frame) for frame in x]).mean(0)
@@ -123,7 +123,7 @@ def test_a_spikingjelly_network_in_either_mode(mode):
         def forward(self, x):
             return run(x)
 
-    layers = examine(Run(), [(frames, labels)] * 2).layers
+    layers = examine(Run(), [(frames, labels)]).layers
     assert len(layers) == 17
     with probe(net) as tallies:
         run(frames)

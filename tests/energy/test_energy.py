@@ -43,8 +43,9 @@ def test_operations_counted_by_hand():
     assert found.layers["1"].macs == 18 * 4
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize(("block", "steps", "bits"), [("ms", 2, 3), ("basic", 1, 2)])
+@pytest.mark.parametrize(
+    ("block", "steps", "bits", "layout"), [("ms", 2, 3, torch.channels_last), ("basic", 1, 2, torch.contiguous_format)]
+)
 def test_an_integer_of_ilif_counts_as_that_many_spikes(block, steps, bits, layout):
     """Each layer does the ACs of the unrolled spikes, up to 3 per time step."""
     net = nets.spiking_resnet18(10, steps, width=4, block=block, make_neuron=partial(ILIF, most=3))
@@ -115,7 +116,7 @@ def test_counts_agree_with_spikingjelly_on_its_networks(make):
     options = {"cnf": "ADD"} if make is sew_resnet.sew_resnet18 else {}
     net = make(spiking_neuron=neuron.LIFNode, num_classes=10, **options)
     functional.set_step_mode(net, "m")
-    frames = torch.rand(2, 3, 3, 32, 32)
+    frames = torch.rand(2, 2, 3, 32, 32)
     _, expected = counted_by_both(net, frames)
     assert min(expected) > 1e6
 
@@ -135,8 +136,7 @@ def test_counts_agree_with_spikingjelly_on_its_transformers(make):
 
 @pytest.mark.parametrize(
     ("make", "block"),
-    [(nets.spiking_resnet19, block) for block in ("basic", "sew", "ms")]
-    + [(nets.SpikingTransformer, block) for block in ("sew", "ms")],
+    [(nets.spiking_resnet19, "basic"), (nets.spiking_resnet19, "sew"), (nets.SpikingTransformer, "ms")],
 )
 def test_counts_agree_with_spikingjelly_on_built_in_networks(make, block):
     net = make(10, 2, width=8, block=block, make_neuron=lambda: LIF(0.25))
@@ -260,7 +260,7 @@ def test_numbers_cost_the_same_in_the_quantised_network():
     assert math.isnan(report.firing_rate)
 
 
-@pytest.mark.parametrize(("steps", "bits"), [(1, 1), (2, 2), (3, 2), (4, 3), (7, 3), (8, 4)])
+@pytest.mark.parametrize(("steps", "bits"), [(1, 1), (3, 2), (4, 3), (8, 4)])
 def test_bits_of_the_quantised_network(steps, bits):
     spikes, net = torch.ones(steps, 1, 3), nn.Sequential(nn.Linear(3, 2), IF())
     report = measure_energy(attach(net, [], example=spikes, batch_axis=1), [spikes], steps)

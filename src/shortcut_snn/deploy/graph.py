@@ -23,31 +23,20 @@ class Graph:
     """
 
     program: ExportedProgram
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    inputs: tuple[str, ...] = ("images",)
+    outputs: tuple[str, ...] = ("logits",)
 
 
-class _Sequence(nn.Module):
-    """Normalise images and run the network."""
+class _Normalised(nn.Module):
+    """Normalise images or a frame and run a network, or one time step of it."""
 
     def __init__(self, network: nn.Module, spec: NetworkSpec) -> None:
         super().__init__()
         self.prepare, self.network = Prepare(spec), network
 
-    def forward(self, images: Tensor) -> tuple[Tensor]:
-        return (self.network(self.prepare(images)),)
-
-
-class _Step(nn.Module):
-    """Normalise a frame and run one time step of the network."""
-
-    def __init__(self, network: nn.Module, spec: NetworkSpec) -> None:
-        super().__init__()
-        self.prepare, self.step = Prepare(spec), SingleStep(network)
-
-    def forward(self, frame: Tensor, *before: Tensor) -> tuple[Tensor, ...]:
-        outputs: tuple[Tensor, ...] = self.step(self.prepare(frame), *before)
-        return outputs
+    def forward(self, images: Tensor, *before: Tensor) -> tuple[Tensor, ...]:
+        outputs = self.network(self.prepare(images), *before)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def input_dtype(spec: NetworkSpec) -> torch.dtype:
@@ -69,21 +58,18 @@ def make_graph(network: nn.Module, spec: NetworkSpec, streaming: bool) -> Graph:
     inputs = spec.inputs
     steps = (spec.time_steps,) if inputs.kind == "events" and not streaming else ()
     images = torch.zeros(2, *steps, inputs.channels, *inputs.image_size, dtype=input_dtype(spec))
-    batch = {0: Dim("batch", min=1)}
+    single_step = SingleStep(network) if streaming else None
+    module = _Normalised(single_step or network, spec).eval()
     with torch.no_grad(), use_backend("eager"):
-        if not streaming:
-            program = torch.export.export(
-                _Sequence(network, spec).eval(), (images,), dynamic_shapes={"images": batch},
-                prefer_deferred_runtime_asserts_over_guards=True,
-            )  # fmt: skip
-            return Graph(program, ("images",), ("logits",))
-        module = _Step(network, spec).eval()
-        state = module.step.initial_state(module.prepare(images))
+        state = single_step.initial_state(module.prepare(images)) if single_step else ()
+        batch = {0: Dim("batch", min=1)}
+        shapes = {"images": batch, **({"before": tuple(batch for _ in state)} if state else {})}
         program = torch.export.export(
-            module, (images, *state), dynamic_shapes={"frame": batch, "before": tuple(batch for _ in state)},
-            prefer_deferred_runtime_asserts_over_guards=True,
-        )  # fmt: skip
-    names = module.step.names
+            module, (images, *state), dynamic_shapes=shapes, prefer_deferred_runtime_asserts_over_guards=True
+        )
+    if single_step is None:
+        return Graph(program)
+    names = single_step.names
     return Graph(
         program, ("frame", *(f"{name}.before" for name in names)), ("logits", *(f"{name}.after" for name in names))
     )
