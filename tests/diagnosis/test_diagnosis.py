@@ -107,10 +107,10 @@ def test_silent_neurons_get_lower_thresholds():
 def test_the_options_of_a_width_tip_make_the_measured_surrogate(kind):
     surrogate = components.surrogate.make(kind)
     setup = Setup(Shortcut(network(surrogate), [], num_classes=10), F.cross_entropy)
-    (remedy,) = [each for each in neuron_remedies(setup, [batch()]) if each.text.startswith("surrogate width 1.25 ")]
+    (remedy,) = [each for each in neuron_remedies(setup, [batch()]) if each.text.startswith("surrogate width 1.5 ")]
     options = re.findall(r"--neuron\.surrogate\.(\w+) (\S+?)[ )]", remedy.text)
     made = components.surrogate.make(kind, **{name: float(value) for name, value in options})
-    resized, v = surrogate.resized(1.25), torch.linspace(-2, 2, 81)
+    resized, v = surrogate.resized(1.5), torch.linspace(-2, 2, 81)
     torch.testing.assert_close(made(v), resized(v), rtol=1e-4, atol=1e-5)
 
 
@@ -162,16 +162,14 @@ class BatchFirst(nn.Module):
         return self.net(x.transpose(0, 1)).transpose(0, 1), "metadata"
 
 
-@pytest.mark.parametrize("make", [spikingjelly, BatchFirst])
-def test_the_layout_of_a_spikingjelly_network_is_inferred(make):
-    net, x = make(), 3 * torch.randn(4, 4, 6)
+def test_the_layout_of_a_spikingjelly_network_is_inferred():
+    net, x = BatchFirst(), 3 * torch.randn(4, 4, 6)
     diagnosis = diagnose(net, [(x, LABELS)])
     assert diagnosis.verdict.kind == "vanishes"
     assert len(diagnosis.layers) == 8
     assert {"alpha", "calibrate", "branches"} <= {tip.text.split()[0] for tip in diagnosis.tips}
     assert not any(module._forward_hooks for module in net.modules())
     assert all(m.surrogate_function.alpha == 0.2 for m in net.modules() if hasattr(m, "surrogate_function"))
-    assert diagnose(net, [(x, LABELS)]).verdict.sentence == diagnosis.verdict.sentence
 
 
 def test_a_loss_of_every_time_step():
@@ -206,24 +204,6 @@ def test_a_network_with_an_inner_time_loop():
     diagnosis = diagnose(Loop(), batches)
     assert diagnosis.verdict.kind == "vanishes"
     assert "branches" in {tip.text.split()[0] for tip in diagnosis.tips}
-
-
-def test_built_in_neurons_in_a_plain_network():
-    class Plain(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layers = nn.ModuleList(blocks(lambda: LIF(surrogate=Rectangle(4.0)), 8, norm=nn.Identity))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            x = x.transpose(0, 1)
-            for module in self.layers:
-                x = module(x)
-            return x.transpose(0, 1)
-
-    diagnosis = diagnose(Plain(), [(20 * torch.randn(4, 4, 6), LABELS)])
-    assert len(diagnosis.layers) == 8
-    assert diagnosis.verdict.kind in ("vanishes", "silent")
-    assert diagnosis.measured > 5
 
 
 def test_a_silent_third_party_network_without_a_remedy():

@@ -21,7 +21,7 @@ from .calibration import calibrate, set_widths
 from .layers import Batch
 from .tips import Remedy, Setup
 
-WIDTHS = (0.25, 0.5, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 8.0)
+WIDTHS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 8.0)
 DECAYS = (0.0, 0.25, 0.5, 0.75, 1.0)
 THRESHOLDS = (0.25, 0.5, 1.0, 2.0)
 BRANCH_WEIGHTS = (0.25, 1.0)
@@ -170,24 +170,25 @@ def branch_remedies(setup: Setup, example: Any) -> list[Remedy]:
     # The same wrapper serves for all weights.
     with_taps = cache(partial(_with_taps, bare, example))
 
-    def apply(taps: str | int, weight: float) -> Setup:
+    def apply(taps: str, weight: float) -> Setup:
         return Setup(with_taps(taps), partial(_loss_of_sum, setup, weight))
 
-    choices: list[tuple[str | int, str]]
-    choices = [("stages", "at the stages"), ("blocks", "at the blocks"), *([] if is_built_in else [(3, "at 3 layers")])]
+    places = (
+        {"stages": "at the stages", "blocks": "at the blocks"} if is_built_in else {"auto": "where attach puts them"}
+    )
     return [
         Remedy("branches", f"branches {place}, lambda {weight:g} (attach)", partial(apply, taps, weight))
-        for taps, place in choices
+        for taps, place in places.items()
         for weight in BRANCH_WEIGHTS
     ]
 
 
-def _with_taps(bare: Shortcut, example: Any, taps: str | int) -> Shortcut:
+def _with_taps(bare: Shortcut, example: Any, taps: str) -> Shortcut:
     """Return a copy of a wrapper that has branches and calls the network in the same way."""
     network = copy.deepcopy(bare).network
     if isinstance(network, SpikingNetwork) and bare.layout is None:
         # The layout of a built-in network is known.
-        return Shortcut(network, str(taps), num_classes=network.num_classes, example=example)
+        return Shortcut(network, taps, num_classes=network.num_classes, example=example)
     assert bare.layout is not None
     options: dict[str, Any] = {"reset": bare.layout.reset, "readout": bare.readout}
     if isinstance(bare.run, TimeLoop):
