@@ -110,7 +110,7 @@ def test_a_spikingjelly_network_in_either_mode(mode):
         spiking_neuron=neuron.LIFNode, surrogate_function=surrogate.ATan(), num_classes=10
     )
     functional.set_step_mode(net, mode)
-    frames, labels = torch.rand(2, 4, 3, 32, 32), torch.arange(4)
+    frames, labels = torch.rand(2, 6, 3, 32, 32), torch.arange(6)
 
     def run(x):
         return net(x).mean(0) if mode == "m" else torch.stack([net(frame) for frame in x]).mean(0)
