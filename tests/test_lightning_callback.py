@@ -8,8 +8,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateFinder, ModelCheckpoint
-from lightning.pytorch.tuner import Tuner
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from sklearn.datasets import load_digits
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
@@ -18,7 +17,6 @@ from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
 from shortcut_snn import TET, Constant, LinearDecay, LogitSum, LossSum, SelfDistillation, ShortcutCallback, attach
 from shortcut_snn.method import Objective
-from shortcut_snn.neurons import ATan, packing_hooks, straight_through
 
 from .method.toys import hooks
 
@@ -85,8 +83,8 @@ def digits() -> tuple[DataLoader, DataLoader]:
     """Loaders of training and validation data."""
     data = load_digits()
     images, labels = torch.tensor(data.images / 16, dtype=torch.float32)[:, None], torch.tensor(data.target)
-    train = TensorDataset(images[:480], labels[:480])
-    return DataLoader(train, 24), DataLoader(TensorDataset(images[1200:1400], labels[1200:1400]), 100)
+    train = TensorDataset(images[:192], labels[:192])
+    return DataLoader(train, 24), DataLoader(TensorDataset(images[1200:1250], labels[1200:1250]), 50)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +146,6 @@ def assert_same(got: dict[str, Tensor], expected: dict[str, Tensor], atol: float
     [
         ("logit_sum", LogitSum()),
         ("loss_sum", LossSum()),
-        (LossSum(average=True), LossSum(average=True)),
         (SelfDistillation(0.3), SelfDistillation(0.3)),
     ],
     ids=str,
@@ -158,7 +155,7 @@ def test_the_callback_trains_like_the_wrapper(name: Any, objective: Any, loaders
     callback = ShortcutCallback("net", objective=name, branch_weight=branch_weight, criterion=SMOOTH)
     module = same_start()
     keys = list(module.state_dict())
-    trainer = fit(module, loaders, tmp_path, callback)
+    fit(module, loaders, tmp_path, callback)
     expected = by_hand(objective, branch_weight, loaders)
     assert_same(
         {f"network.{key}": value for key, value in module.net.state_dict().items()}
@@ -167,8 +164,6 @@ def test_the_callback_trains_like_the_wrapper(name: Any, objective: Any, loaders
         # A sum added before the mean over time is rounded otherwise than one added behind it.
         atol=1e-3 if name == "logit_sum" else 0.0,
     )
-    # It learns, it leaves the module as it was, and what was vanilla is something else.
-    assert trainer.callback_metrics["my_accuracy"] > 0.3
     assert list(module.state_dict()) == keys
     assert hooks(module) == 0
     assert "training_step" not in vars(module)
@@ -194,8 +189,9 @@ def test_lambda_0_equals_training_without_the_callback(loaders: Any, tmp_path: P
     assert not torch.equal(ends[2]["net.layer1.0.weight"], ends[0]["net.layer1.0.weight"])
 
 
-@pytest.mark.parametrize("options", [{}, {"whole": False}, {"adam": True}], ids=str)
-@pytest.mark.parametrize("objective", ["logit_sum", "loss_sum"])
+@pytest.mark.parametrize(
+    ("objective", "options"), [("logit_sum", {}), ("loss_sum", {"whole": False}), ("logit_sum", {"adam": True})]
+)
 def test_a_run_resumes_bit_for_bit(objective: str, options: Any, loaders: Any, tmp_path: Path) -> None:
     def callback() -> ShortcutCallback:
         return ShortcutCallback("net", objective=objective)
@@ -222,26 +218,16 @@ def test_a_checkpoint_contains_the_branches_and_tests_without_them(loaders: Any,
     assert_same(other.state_dict(), module.state_dict())
 
 
-def test_branches_are_trained_by_an_optimizer_of_the_network_alone(loaders: Any, tmp_path: Path) -> None:
-    one, other = same_start(), same_start(whole=False)
-    callbacks = ShortcutCallback("net"), ShortcutCallback("net")
-    fit(one, loaders, tmp_path / "one", callbacks[0], epochs=1)
-    fit(other, loaders, tmp_path / "other", callbacks[1], epochs=1)
-    assert_same(other.state_dict(), one.state_dict())
-    branches = [callback._shortcut.branches.state_dict() for callback in callbacks]
-    assert_same(branches[1], branches[0])
-
-
 @pytest.mark.parametrize("objective", ["logit_sum", "loss_sum"])
-def test_a_loop_over_time_in_the_users_step(objective: str, loaders: Any, tmp_path: Path) -> None:
+def test_a_loop_over_time_in_the_users_step(objective: str, loaders: Any) -> None:
     module, callback = same_start("s"), ShortcutCallback("net", objective=objective, loop="network")
     before = copy.deepcopy(module.net.state_dict())
-    fit(module, loaders, tmp_path, callback, epochs=1)
+    quick(module, few(loaders), callback)
     assert not torch.equal(module.net.layer1[0].weight, before["layer1.0.weight"])
     assert all(parameter.grad is None or parameter.grad.any() for parameter in module.net.parameters())
 
 
-def test_two_callbacks_are_removed_again(loaders: Any, tmp_path: Path) -> None:
+def test_two_callbacks_are_removed_again(loaders: Any) -> None:
     module = same_start()
     module.other = copy.deepcopy(module.net)
     example = module.example_input_array
@@ -249,7 +235,7 @@ def test_two_callbacks_are_removed_again(loaders: Any, tmp_path: Path) -> None:
     step = module.training_step
     logits = module.logits
     module.logits = lambda images: logits(images) + module.other(module.sequence(images)).mean(0)
-    fit(module, loaders, tmp_path, *callbacks, epochs=1)
+    quick(module, few(loaders), *callbacks)
     assert module.training_step == step
 
 
@@ -291,22 +277,6 @@ def test_calibrated_widths_are_resumed(loaders: Any, tmp_path: Path) -> None:
     assert_same(resumed.state_dict(), whole.state_dict())
 
 
-@pytest.mark.parametrize("mode", ["m", "s"])
-def test_packed_spikes_give_the_same_weights(mode: str, loaders: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    packs: list[int] = []
-    pack = packing_hooks.pack
-    monkeypatch.setattr(packing_hooks, "pack", lambda x: (packs.append(x.numel()), pack(x))[1])
-    options = {"loop": "network"} if mode == "s" else {}
-    ends = []
-    for kept in (False, True):
-        module = same_start(mode)
-        fit(module, loaders, tmp_path / str(kept), ShortcutCallback("net", pack=kept, **options), epochs=1)
-        ends.append(module.state_dict())
-        assert bool(packs) == kept
-        assert hooks(module) == 0
-    assert_same(ends[1], ends[0])
-
-
 def test_methods_without_branches_are_refused() -> None:
     with pytest.raises(ValueError, match="'tet' has no branches"):
         ShortcutCallback("net", method="tet")
@@ -334,13 +304,6 @@ def test_unsupported_modules_are_refused(loaders: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="give the Trainer max_epochs or max_steps"):
         fit(same_start(), loaders, tmp_path, ShortcutCallback("net"), epochs=-1)
 
-    class Silent(Mine):
-        def training_step(self, batch: Any, index: int) -> None:
-            return None
-
-    with pytest.raises(ValueError, match="training_step returned None"):
-        fit(Silent(), loaders, tmp_path, ShortcutCallback("net", objective="loss_sum"))
-
     class Elsewhere(Mine):
         def training_step(self, batch: Any, index: int) -> Tensor:
             return self.net.head[1].weight.sum()
@@ -358,12 +321,11 @@ def test_unsupported_modules_are_refused(loaders: Any, tmp_path: Path) -> None:
     module = Odd()
     module.net.append(Named())
     readout = {"example": module.example_input_array, "readout": lambda output: output["logits"].mean(0)}
-    with pytest.raises(ValueError, match=r"cannot be added.*dict.*loss_sum"):
+    with pytest.raises(ValueError, match=r"readout.*loss_sum"):
         fit(module, loaders, tmp_path, ShortcutCallback("net", **readout))
 
 
-@pytest.mark.parametrize("hook", ["setup", "configure_model"])
-@pytest.mark.parametrize("name", ["net", ""])
+@pytest.mark.parametrize(("hook", "name"), [("setup", "net"), ("configure_model", "")])
 def test_a_network_may_be_made_when_training_starts(hook: str, name: str, loaders: Any, tmp_path: Path) -> None:
     class Late(Mine):
         """Makes its network in a hook, as Lightning has it for large ones."""
@@ -427,8 +389,7 @@ def test_data_without_a_length_need_max_steps(tmp_path: Path) -> None:
     assert seen == [(step, 4) for step in range(4)]
 
 
-@pytest.mark.parametrize("first", [True, False])
-def test_branches_join_the_optimizer_that_trains_their_network(first: bool, loaders: Any, tmp_path: Path) -> None:
+def test_branches_join_the_optimizer_that_trains_their_network(loaders: Any) -> None:
     class Two(Mine):
         """Another part of it is trained by another optimizer, as in a GAN."""
 
@@ -449,30 +410,28 @@ def test_branches_join_the_optimizer_that_trains_their_network(first: bool, load
             slow, rest = list(self.net.layer1.parameters()), list(self.net.parameters())[4:]
             groups = [{"params": slow, "lr": 1e-6}, {"params": [p for p in rest if p.dim() < 2]}]
             groups.append({"params": [p for p in rest if p.dim() > 1]})
-            both = [torch.optim.SGD(groups, lr=0.1), torch.optim.Adam(self.other.parameters())]
-            return both if first else both[::-1]
+            return [torch.optim.Adam(self.other.parameters()), torch.optim.SGD(groups, lr=0.1)]
 
     callback, places = ShortcutCallback("net"), []
 
     class Look(pl.Callback):
         def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-            groups = trainer.optimizers[0 if first else 1].param_groups
+            groups = trainer.optimizers[1].param_groups
             branches = callback._shortcut.branches.parameters()
             places.append([[any(b is p for p in group["params"]) for group in groups].index(True) for b in branches])
 
-    fit(Two(), loaders, tmp_path, callback, Look(), epochs=1)
+    quick(Two(), few(loaders), callback, Look())
     weights = [parameter.dim() > 1 for parameter in callback._shortcut.branches.parameters()]
     assert places[0] == [2 if weight else 1 for weight in weights]
 
 
-def test_lightning_callbacks_that_ignore_branches_are_refused(loaders: Any, tmp_path: Path) -> None:
+def test_an_average_of_weights_comes_after_the_callback(loaders: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"EMAWeightAveraging copies the module.*first"):
         fit(same_start(), loaders, tmp_path, EMAWeightAveraging(decay=0.9), ShortcutCallback("net"))
-    with pytest.raises(ValueError, match="LearningRateFinder disables other callbacks"):
-        fit(same_start(), loaders, tmp_path, ShortcutCallback("net"), LearningRateFinder())
-    trainer = pl.Trainer(callbacks=[ShortcutCallback("net")], accelerator="cpu", logger=False, max_epochs=1)
-    with pytest.raises(ValueError, match="Trainer that has no ShortcutCallback"):
-        Tuner(trainer).lr_find(same_start(), *loaders)
+    module = same_start()
+    fit(module, loaders, tmp_path, ShortcutCallback("net"), EMAWeightAveraging(decay=0.9), epochs=1)
+    assert list(module.state_dict()) == list(Mine().state_dict())
+    assert all(torch.isfinite(value).all() for value in module.state_dict().values())
 
 
 def test_a_module_in_double_precision_is_trained_again(loaders: Any, tmp_path: Path) -> None:
@@ -501,13 +460,6 @@ def test_a_failed_run_restores_the_module(loaders: Any, tmp_path: Path) -> None:
     assert hooks(module) == 0
 
 
-def test_lightnings_weight_averaging_works(loaders: Any, tmp_path: Path) -> None:
-    module = same_start()
-    fit(module, loaders, tmp_path, ShortcutCallback("net"), EMAWeightAveraging(decay=0.9), epochs=1)
-    assert list(module.state_dict()) == list(Mine().state_dict())
-    assert all(torch.isfinite(value).all() for value in module.state_dict().values())
-
-
 def test_lambda_ends_at_the_end_with_several_optimizers(loaders: Any, tmp_path: Path) -> None:
     class Manual(Mine):
         def __init__(self) -> None:
@@ -532,12 +484,12 @@ def test_lambda_ends_at_the_end_with_several_optimizers(loaders: Any, tmp_path: 
             return 0.1
 
         quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "accelerator": "cpu"}
-        few = {"limit_train_batches": 10, "limit_val_batches": 0, "default_root_dir": tmp_path}
+        few = {"limit_train_batches": 5, "limit_val_batches": 0, "default_root_dir": tmp_path}
         callback = ShortcutCallback("net", branch_weight=schedule)
         pl.Trainer(callbacks=[callback], **quiet, **few, **options).fit(Manual(), *loaders)
         return seen
 
-    assert lambdas(max_epochs=2) == pytest.approx([step / 20 for step in range(20)])
+    assert lambdas(max_epochs=2) == pytest.approx([step / 10 for step in range(10)])
     # Two steps a batch: given their number, training ends with it.
     assert lambdas(max_epochs=2, max_steps=10) == pytest.approx([step / 5 for step in range(5)])
     assert lambdas(max_epochs=-1, max_steps=10) == pytest.approx([step / 5 for step in range(5)])
@@ -559,14 +511,12 @@ class Itself(Mine):
         return self(self.sequence(images)).mean(0)
 
 
-@pytest.mark.parametrize("objective", ["logit_sum", "loss_sum"])
-def test_a_module_that_is_itself_the_network(objective: str, loaders: Any, tmp_path: Path) -> None:
+def test_a_module_that_is_itself_the_network(loaders: Any) -> None:
     inner = same_start()
     torch.manual_seed(0)
     itself = Itself()
     for name, module in (("", itself), ("net", inner)):
-        callback = ShortcutCallback(name, objective=objective, branch_weight=Constant(0.5))
-        fit(module, loaders, tmp_path / f"run-{name}", callback, epochs=1)
+        quick(module, few(loaders), ShortcutCallback(name, objective="loss_sum", branch_weight=Constant(0.5)))
     assert_same(itself.state_dict(), inner.net.state_dict())
     assert hooks(itself) == 0
 
@@ -585,6 +535,7 @@ def quick(module: pl.LightningModule, data: Any, *callbacks: pl.Callback, valida
     """Train for an epoch without a trace on disk."""
     quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
     trainer = pl.Trainer(callbacks=list(callbacks), max_epochs=1, accelerator="cpu", num_sanity_val_steps=0, **quiet)
+    torch.manual_seed(1)
     trainer.fit(module, data, validation)
     return trainer
 
@@ -618,10 +569,9 @@ def test_manual_optimization_keeps_states_within_a_batch(loaders: Any) -> None:
     assert [start > 0 for start in module.starts] == [False, True, False, True]
 
 
-@pytest.mark.parametrize("options", [{"objective": "loss_sum"}, {"method": "loss_sum"}])
-def test_losses_cannot_be_added_under_manual_optimization(options: dict[str, str], loaders: Any) -> None:
+def test_losses_cannot_be_added_under_manual_optimization(loaders: Any) -> None:
     with pytest.raises(ValueError, match=r"Manual uses manual optimization.*logit_sum"):
-        quick(Manual(), few(loaders), ShortcutCallback("net", **options))
+        quick(Manual(), few(loaders), ShortcutCallback("net", method="loss_sum"))
 
 
 def test_several_calls_per_batch_are_refused(loaders: Any) -> None:
@@ -634,50 +584,6 @@ def test_several_calls_per_batch_are_refused(loaders: Any) -> None:
         quick(Twice(), few(loaders), ShortcutCallback("net", objective="loss_sum"))
 
 
-def test_a_closure_may_be_called_several_times(loaders: Any) -> None:
-    class Lbfgs(Mine):
-        def configure_optimizers(self) -> Any:
-            return torch.optim.LBFGS(self.parameters(), lr=0.01, max_iter=3)
-
-    torch.manual_seed(0)
-    module = Lbfgs()
-    callback = ShortcutCallback("net", objective="loss_sum", branch_weight=Constant(0.5))
-    quick(module, few(loaders, batches=2), callback)
-
-    torch.manual_seed(0)
-    expected = Lbfgs()
-    model = attach(expected.net, example=expected.example_input_array)
-    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.01, max_iter=3)
-    for images, labels in few(loaders, batches=2):
-
-        def closure(images: Tensor = images, labels: Tensor = labels) -> Tensor:
-            optimizer.zero_grad()
-            out = model(expected.sequence(images))
-            loss = F.cross_entropy(out.main, labels, label_smoothing=0.1)
-            loss = loss + 0.5 * sum(F.cross_entropy(branch, labels) for branch in out.branches)
-            loss.backward()
-            return loss
-
-        optimizer.step(closure)
-    for key, value in expected.state_dict().items():
-        torch.testing.assert_close(module.state_dict()[key], value, rtol=1e-4, atol=1e-5)
-
-
-def test_a_step_that_returns_none_skips_its_batch(loaders: Any) -> None:
-    class Skipping(Mine):
-        def training_step(self, batch: Any, index: int) -> Any:
-            return None if index % 2 else super().training_step(batch, index)
-
-    def trained(kind: type[Mine], data: Any) -> dict[str, Tensor]:
-        torch.manual_seed(0)
-        module = kind()
-        quick(module, data, ShortcutCallback("net", objective="loss_sum", branch_weight=Constant(0.5)))
-        return module.state_dict()
-
-    half = DataLoader(Subset(loaders[0].dataset, [*range(24), *range(48, 72)]), 24)
-    assert_same(trained(Skipping, few(loaders)), trained(Mine, half))
-
-
 def test_batches_that_are_not_pairs_need_labels(loaders: Any) -> None:
     class Keyed(Mine):
         def training_step(self, batch: Any, index: int) -> Any:
@@ -688,48 +594,3 @@ def test_batches_that_are_not_pairs_need_labels(loaders: Any) -> None:
         quick(Keyed(), data, ShortcutCallback("net", objective="loss_sum"))
     torch.manual_seed(0)
     quick(Keyed(), data, ShortcutCallback("net", objective="loss_sum", labels=lambda batch: batch["label"]))
-
-
-def test_custom_neurons_are_reset_outside_training(loaders: Any) -> None:
-    class Own(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.v: Any = 0.0
-
-        def reset(self) -> None:
-            self.v = 0.0
-
-        def forward(self, x: Tensor) -> Tensor:
-            self.v = 0.9 * self.v + x
-            spike = straight_through((self.v > 1).float(), self.v - 1, ATan())
-            self.v = self.v * (1 - spike)
-            return spike
-
-    class Loop(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer1 = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), Own())
-            self.layer2, self.head = nn.Sequential(nn.Linear(16, 16), Own()), nn.Linear(16, 10)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return torch.stack([self.head(self.layer2(self.layer1(step))) for step in x])
-
-    class Module(Mine):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = Loop()
-
-        def validation_step(self, batch: Any, index: int) -> None:
-            self.log("loss", F.cross_entropy(self.logits(batch[0]), batch[1]))
-
-        test_step = validation_step
-
-    torch.manual_seed(0)
-    module = Module()
-    odd = DataLoader(Subset(loaders[1].dataset, range(70)), 24)
-    trainer = quick(module, few(loaders), ShortcutCallback("net"), validation=odd)
-    expected = trainer.callback_metrics["loss"].item()
-    fresh = pl.Trainer(callbacks=[ShortcutCallback("net")], accelerator="cpu", logger=False, enable_progress_bar=False)
-    for which in (trainer, fresh):
-        assert which.validate(module, odd, verbose=False)[0]["loss"] == expected
-        assert which.test(module, odd, verbose=False)[0]["loss"] == expected

@@ -45,7 +45,7 @@ def spikes_by_hand(peer: Peer, network: nn.Module, x: Tensor) -> tuple[Tensor, T
 @peers
 def test_layout_and_outputs_of_each_library(peer: Peer) -> None:
     model, x = wrap(peer), frames()
-    assert model.taps.time_axes == [peer.axis]
+    assert [tap.time_axis for tap in model.taps.taps] == [peer.axis]
     assert (model.run is not None) == peer.looped
     assert (model._reset is not None) == peer.stateful
     assert model.branches[0].classifier.weight.shape == (CLASSES, 4)
@@ -208,14 +208,15 @@ def test_without_stages_taps_are_spread_over_spiking_layers() -> None:
 
 def test_plain_and_built_in_networks() -> None:
     plain = attach(resnet18(num_classes=7), example=torch.rand(64, 3, 8, 8))
-    assert plain.taps.time_axes == [None] * 3
+    assert [tap.time_axis for tap in plain.taps.taps] == [None] * 3
     assert [branch.classifier.in_features for branch in plain.branches] == [64, 128, 256]
     assert [branch.shape for branch in plain(torch.rand(2, 3, 8, 8)).branches] == [(2, 7)] * 3
     for steps in (1, 2):
         # The network's own example has two samples.
-        assert attach(small("resnet18", num_classes=5, time_steps=steps)).taps.time_axes == [0] * 3
+        taps = attach(small("resnet18", num_classes=5, time_steps=steps)).taps.taps
+        assert [tap.time_axis for tap in taps] == [0] * 3
     ours = attach(small("resnet18", num_classes=5, time_steps=3))
-    assert ours.taps.time_axes == [0] * 3
+    assert [tap.time_axis for tap in ours.taps.taps] == [0] * 3
     assert ours._reset is None
     assert [branch.shape for branch in ours(torch.rand(2, 3, 8, 8)).branches] == [(2, 5)] * 3
 

@@ -44,7 +44,7 @@ def main() -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=WORLD)
     peers = load_peers()
     report = {}
-    for name in ("spikingjelly m", "snntorch step", "snntorch hidden", "norse sequence"):
+    for name in ("spikingjelly m", "snntorch hidden"):
         peer = peers.PEERS[name]
         torch.manual_seed(0)
         x, labels = peers.frames(2 * WORLD), torch.tensor([0, 1, 2, 0])

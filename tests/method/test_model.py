@@ -4,13 +4,12 @@ import pytest
 import torch
 from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from torchvision.models import resnet18
 
 from shortcut_snn import LossSum, Shortcut, attach
 from shortcut_snn.method.heads import pool
 
-from .toys import Fickle, Recurrent, Staged, StepByStep, hooks, small
+from .toys import Recurrent, Staged, StepByStep, hooks, small
 
 
 @pytest.mark.parametrize("placement", ["stages", "blocks"])
@@ -43,15 +42,6 @@ def test_a_network_from_elsewhere_without_a_time_axis() -> None:
     assert [logits.shape for logits in (output.main, *output.branches)] == [(2, 4)] * 4
 
 
-def test_a_plain_sequence_of_layers_by_names() -> None:
-    network = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
-    model = Shortcut(network, ["1", "3"], num_classes=3, example=torch.zeros(2, 4), time_axis=None)
-    x = torch.randn(2, 4)
-    output = model(x)
-    assert torch.equal(output.branches[0], model.branches[0](network[:2](x)))
-    assert torch.equal(output.branches[1], model.branches[1](network[:4](x)))
-
-
 def test_time_on_the_second_axis() -> None:
     network = nn.Sequential(nn.Linear(4, 5), nn.Tanh())
     x = torch.randn(3, 6, 4)  # N = 3, T = 6
@@ -82,12 +72,6 @@ def test_an_output_without_an_obvious_tensor_needs_extract() -> None:
     model = Shortcut(network, ["named"], num_classes=3, example=x, extract=lambda output: output["spikes"])
     expected = model.branches[0](network.named(network.pair(x)[0])["spikes"].mean(0))
     torch.testing.assert_close(model(x).branches[0], expected)
-
-
-def test_keyword_arguments_reach_the_network() -> None:
-    model = Shortcut(Fickle(), ["layer1"], num_classes=3, example=torch.zeros(2, 4), time_axis=None)
-    x = torch.randn(2, 4)
-    assert torch.equal(model(x, skip=True).main, model.network.head(model.network.layer1(x)))
 
 
 def test_in_eval_mode_no_branch_is_computed() -> None:
@@ -129,38 +113,11 @@ def test_mixed_precision() -> None:
     assert model.branches[0].classifier.weight.grad.dtype == torch.float32
 
 
-def test_recomputed_stages_give_the_same_gradients() -> None:
-    class Recomputing(Staged):
-        def forward(self, x: Tensor) -> Tensor:
-            for name in ("layer1", "layer2", "layer3"):
-                x = checkpoint(getattr(self, name), x, use_reentrant=False)
-            return self.head(x.mean(0))
-
-    plain, recomputing = Staged(), Recomputing()
-    recomputing.load_state_dict(plain.state_dict())
-    gradients, x = [], torch.randn(2, 3, 4)
-    for network in (plain, recomputing):
-        torch.manual_seed(3)
-        output = Shortcut(network, num_classes=3, example=x)(x)
-        sum(logits.square().sum() for logits in (output.main, *output.branches)).backward()
-        gradients.append(network.layer1[0].weight.grad)
-    assert torch.equal(*gradients)
-
-
 def test_without_an_example_the_message_asks_for_one() -> None:
     network = Staged()
     with pytest.raises(ValueError, match=r"pass example=\.\.\..*Staged has no example_input\(\)"):
         Shortcut(network, num_classes=3)
     assert hooks(network) == 0
-
-
-def test_classes_below_one_are_refused() -> None:
-    with pytest.raises(ValueError, match="num_classes must be at least 1, got 0"):
-        Shortcut(Staged(), num_classes=0, example=torch.zeros(2, 2, 4))
-
-
-def test_the_printed_form_shows_the_taps() -> None:
-    assert "taps=['layer1', 'layer2']" in repr(Shortcut(Staged(), num_classes=3, example=torch.zeros(2, 2, 4)))
 
 
 def test_spikingjellys_own_reset_takes_the_wrapper_too() -> None:

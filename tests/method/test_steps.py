@@ -1,7 +1,5 @@
 """Losses of every time step, of the branches too."""
 
-import copy
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -90,14 +88,3 @@ def test_a_recipe_trains_with_it() -> None:
     torch.testing.assert_close(loss, sum(expected))
     # Behind the block it is as it was.
     assert task.model(inputs).main.shape == (7, 10)
-
-
-def test_any_network_in_one_call() -> None:
-    network = nets.spiking_resnet8(CLASSES, STEPS, width=4, readout="sequence")
-    images, labels = torch.rand(8, 3, 8, 8), torch.arange(8) % CLASSES
-    model = attach(
-        copy.deepcopy(network), method="stages_and_steps", example=images, labels=labels, log=lambda line: None
-    )
-    output = model(images)
-    assert {tuple(logits.shape) for logits in (output.main, *output.branches)} == {(STEPS, 8, CLASSES)}
-    assert model.objective(output, labels, model.branch_weight(0, 1)).isfinite()

@@ -44,33 +44,13 @@ def test_a_stage_inside_a_stage_is_none_of_the_networks() -> None:
     assert stage_ends(network) == ["layer1"]
 
 
-def test_a_network_may_declare_its_stages() -> None:
-    network = Staged()
-    network.stage_names = ["layer1", "head"]
-    assert stage_ends(network) == ["layer1"]
-
-
-def test_names_are_taken_in_the_order_given() -> None:
-    assert resolve(Staged(), ["layer2", "layer1.0"]) == ["layer2", "layer1.0"]
-    assert resolve(Staged(), []) == []
-
-
 def test_an_unknown_name_lists_those_there_are_and_suggests() -> None:
-    with pytest.raises(ValueError, match=r"no submodule 'layr2' in Staged; did you mean 'layer2'\?") as raised:
+    with pytest.raises(
+        ValueError, match=r"no submodule 'layr2' in Staged \(did you mean layer2\?\); there are"
+    ) as raised:
         resolve(Staged(), ["layer1", "layr2"])
     for name, _ in Staged().named_modules():
         assert name in str(raised.value)
-
-
-@pytest.mark.parametrize("name", ["", "xyz"])
-def test_a_name_like_none_there_is_suggests_nothing(name: str) -> None:
-    with pytest.raises(ValueError, match=f"no submodule '{name}' in Staged. There are: layer1, layer1.0"):
-        resolve(Staged(), [name])
-
-
-def test_the_list_of_names_is_cut_where_it_gets_long() -> None:
-    with pytest.raises(ValueError, match=r"\.\.\. \(\d+ more\)$"):
-        resolve(resnet18(), ["nothing like it"])
 
 
 def test_a_name_given_twice_is_refused() -> None:

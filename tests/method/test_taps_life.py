@@ -39,23 +39,16 @@ def test_a_tap_that_is_not_called_is_named() -> None:
     assert hooks(network) == 0
 
 
-def test_a_skipped_tap_is_named_and_training_resumes() -> None:
+@pytest.mark.parametrize(
+    ("failure", "error", "message"),
+    [("skip", RuntimeError, r"not called in the forward pass: layer2$"), ("fail", ArithmeticError, "failed")],
+)
+def test_training_resumes_after_a_failed_forward_pass(failure: str, error: type[Exception], message: str) -> None:
     model, x = fickle(), torch.randn(2, 4)
     before = model(x)
     seen = watch(model.network)
-    with pytest.raises(RuntimeError, match=r"not called in the forward pass: layer2$"):
-        model(x, skip=True)
-    assert len(seen) == 1
-    assert alive(seen) == 0
-    assert all(torch.equal(a, b) for a, b in zip(model(x).branches, before.branches, strict=True))
-
-
-def test_training_resumes_after_a_failed_forward_pass() -> None:
-    model, x = fickle(), torch.randn(2, 4)
-    before = model(x)
-    seen = watch(model.network)
-    with pytest.raises(ArithmeticError):
-        model(x, fail=True)
+    with pytest.raises(error, match=message):
+        model(x, **{failure: True})
     assert len(seen) == 1
     assert alive(seen) == 0
     assert all(torch.equal(a, b) for a, b in zip(model(x).branches, before.branches, strict=True))

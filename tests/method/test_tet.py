@@ -17,16 +17,6 @@ LOGITS = torch.tensor([[[2.0, 0.0]], [[0.0, 1.0]]])
 LABEL = torch.tensor([0])
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.001, 0.3, 1.0])
-def test_by_hand(weight: float) -> None:
-    every_step = (math.log1p(math.exp(-2.0)) + math.log1p(math.exp(1.0))) / 2
-    # Distances to 0.5: 1.5, -0.5, -0.5, 0.5.
-    regulariser = (2.25 + 0.25 + 0.25 + 0.25) / 4
-    expected = (1 - weight) * every_step + weight * regulariser
-    loss = TET(weight, target=0.5)(ShortcutOutput(LOGITS), LABEL, 0.0)
-    assert loss.item() == pytest.approx(expected)
-
-
 @given(
     steps=st.integers(1, 5),
     batch=st.integers(1, 4),

@@ -1,12 +1,11 @@
 """A transformer of another library: SpikingJelly's Spikformer, as it comes, with branches behind its blocks."""
 
-import pytest
 import torch
 from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.model.spikformer import Spikformer
 from torch import Tensor, nn
 
-from shortcut_snn import LossSum, Shortcut, attach
+from shortcut_snn import Shortcut, attach
 
 TAPS = ["blocks.0", "blocks.1"]
 
@@ -51,30 +50,6 @@ def test_its_branches_are_the_means_over_time_and_tokens() -> None:
         torch.testing.assert_close(logits, branch.classifier(tapped.mean((0, 3, 4))))
     functional.reset_net(model.network)
     torch.testing.assert_close(output.main, model.network(x).mean(0))
-
-
-def test_it_trains_without_resets_and_to_its_first_layer() -> None:
-    model, x, labels = wrapped(), images(6), torch.arange(6) % 5
-    optimizer = torch.optim.AdamW(model.parameters(), 0.01)
-    losses = []
-    for _ in range(8):
-        optimizer.zero_grad()
-        loss = LossSum()(model(x), labels, 0.5)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.9 * losses[0]
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.any(), name
-
-
-@pytest.mark.parametrize("taps", [["blocks.0.mlp"], ["blocks.1.attn"]])
-def test_tokens_of_channels_by_place(taps: list[str]) -> None:
-    """Inside a block its tokens are [T, N, C, L]."""
-    model = attach(spikformer(), taps, example=images())
-    assert model.branches[0].classifier.in_features == 16
-    assert model(images(4)).branches[0].shape == (4, 5)
 
 
 def test_other_heads_and_the_network_that_ships() -> None:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torchvision.models import resnet18
 
 from shortcut_snn import Shortcut
 from shortcut_snn.module_state import preserving_state
@@ -126,22 +125,6 @@ def test_frozen_networks_and_normalisation_stay_frozen() -> None:
     sum(logits.sum() for logits in model(torch.rand(4, 3, 8, 8)).branches).backward()
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
     assert model.branches[0].classifier.weight.grad.abs().sum() > 0
-
-
-def test_a_network_from_elsewhere_in_train_and_eval() -> None:
-    model, twin = twins(resnet18(num_classes=3), num_classes=3, example=torch.zeros(1, 3, 32, 32), time_axis=None)
-    images = torch.rand(4, 3, 32, 32)
-    assert torch.equal(model(images).main, twin(images))
-    assert torch.equal(model.eval()(images).main, twin.eval()(images))
-    assert hooks(model.strip()) == 0
-
-
-def test_the_wrappers_own_state_comes_back() -> None:
-    one, other = Shortcut(small(), num_classes=3), Shortcut(small(), num_classes=3)
-    assert not torch.equal(one.branches[0].classifier.weight, other.branches[0].classifier.weight)
-    other.load_state_dict(one.state_dict())
-    images = torch.rand(2, 3, 8, 8)
-    assert all(torch.equal(a, b) for a, b in zip(one(images).branches, other(images).branches, strict=True))
 
 
 def test_a_network_without_parameters_gets_branches_too() -> None:

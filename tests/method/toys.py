@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shortcut_snn import Shortcut, nets
+from shortcut_snn import Shortcut, components, nets
 
 
 class Staged(nn.Module):
@@ -92,7 +92,7 @@ def smooth(label_smoothing: float) -> Callable[[Tensor, Tensor], Tensor]:
 
 def small(name: str = "resnet18", **options: Any) -> nets.SpikingResNet:
     """One of our networks, small enough to train in a test."""
-    return getattr(nets, f"spiking_{name}")(**{"num_classes": 3, "time_steps": 2, "width": 4} | options)
+    return components.network[name].factory(**{"num_classes": 3, "time_steps": 2, "width": 4} | options)
 
 
 def twins(network: nn.Module, **options: Any) -> tuple[Shortcut, nn.Module]:

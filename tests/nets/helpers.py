@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from shortcut_snn import components, nets
 
 RESNETS = [name for name in components.network if name.startswith("resnet")]
-VGGS = [name for name in components.network if name.startswith("vgg")]
 
 
 def by_name(name: str, *sizes: int, **options: Any) -> nets.SpikingNetwork:

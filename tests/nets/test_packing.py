@@ -14,8 +14,6 @@ from shortcut_snn import nets
 from shortcut_snn.nets.layers import SpikeConv2d, over_time
 from shortcut_snn.neurons import LIF, NormNeuron, bits_of, use_backend
 
-from ..compiling import FULLGRAPH
-
 
 def small(stem: str = "small") -> nets.SpikingResNet:
     torch.manual_seed(0)
@@ -85,17 +83,6 @@ def test_no_spikes_are_saved_as_numbers(stem: str) -> None:
         less = saved_numbers(network) - packed
     # Of all layers but the last, which no convolution follows, in the first of two passes.
     assert less >= sum(spikes[: len(spikes) // 2 - 1])
-
-
-def test_a_compiled_network_equals_eager() -> None:
-    network = small()
-    compiled = torch.compile(copy.deepcopy(network), backend="aot_eager", fullgraph=FULLGRAPH)
-    got, want = results(compiled), results(network)
-    if torch.__version__ >= "2.13":
-        assert_same(got, want)
-    else:
-        # The graph breaks at neurons, and the last bits differ.
-        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
 
 
 def test_hooks_may_change_spikes() -> None:

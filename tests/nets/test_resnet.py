@@ -1,6 +1,5 @@
 """Networks as a whole: readouts, state, batches, dtypes, and refused inputs."""
 
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from shortcut_snn import nets
-from shortcut_snn.neurons import LIF, Rectangle
 
 from .helpers import awake, by_name
 
@@ -41,22 +39,6 @@ def test_state_round_trips_through_safetensors(name: str, tmp_path: Path) -> Non
     assert not torch.equal(fresh.eval()(images), trained.eval()(images))
     fresh.load_state_dict(load_file(tmp_path / "network.safetensors"))
     assert torch.equal(fresh(images), trained(images))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_samples_do_not_mix_in_eval_mode(name: str) -> None:
-    images = torch.rand(4, 3, 8, 8, dtype=torch.float64)
-    network = awake(build(name).double(), images).eval()
-    assert network(images).std(0).min() > 0
-    torch.testing.assert_close(network(images)[1:2], network(images[1:2]))
-
-
-def test_every_layer_has_a_neuron_of_its_own() -> None:
-    network = build(make_neuron=partial(LIF, decay=0.25, surrogate=Rectangle(4.0)))
-    neurons = [module for module in network.modules() if isinstance(module, LIF)]
-    assert len(neurons) == 17
-    assert {(neuron.decay, neuron.surrogate) for neuron in neurons} == {(0.25, Rectangle(4.0))}
-    assert len({id(neuron) for neuron in neurons}) == 17
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

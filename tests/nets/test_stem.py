@@ -1,7 +1,6 @@
 """Static images: the stem normalises once, and its neuron integrates over time."""
 
 import torch
-from torch import Tensor
 
 from shortcut_snn import nets
 
@@ -18,11 +17,3 @@ def test_a_static_image_is_normalised_once() -> None:
     torch.testing.assert_close(norm.running_var, current.var((0, 2, 3), correction=1))
     network(images.expand(5, 2, 3, 4, 4))
     torch.testing.assert_close(norm.running_var, current.expand(5, *current.shape).var((0, 1, 3, 4), correction=1))
-
-
-def test_the_neuron_still_integrates_over_time() -> None:
-    # A current of 0.7 is silent at first and fires once two steps have been added up.
-    network = nets.spiking_resnet18(3, 4, width=2).eval()
-    current: Tensor = torch.full((1, 1, 2, 3, 3), 0.7)
-    spikes = network.stem.spike(current, time_steps=4)
-    assert spikes.mean((1, 2, 3, 4)).tolist() == [0, 1, 0, 1]

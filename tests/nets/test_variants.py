@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from shortcut_snn import components, nets
 from shortcut_snn.nets.blocks import Projection
@@ -54,33 +54,6 @@ def test_resnet18_has_as_many_weights_as_torchvision() -> None:
     # torchvision's, with a 3x3 instead of a 7x7 stem and 100 instead of 1000 classes.
     usual = 11_689_512 - 64 * 3 * (49 - 9) - 513 * 900
     assert sum(parameter.numel() for parameter in network.parameters()) == usual
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"stem": "huge"}, "huge.*small, large"),
-        ({"readout": "last"}, "mean, sequence.*last"),
-        ({"block": "dense"}, "dense.*basic, sew, ms, plain"),
-        ({"norm": "layer"}, "layer.*bn, tdbn"),
-        ({"width": 0}, "width"),
-        ({"num_classes": -1}, "num_classes"),
-        ({"time_steps": 0}, "time_steps"),
-        ({"in_channels": 0}, "in_channels"),
-    ],
-)
-def test_a_bad_option_is_refused(options: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        nets.spiking_resnet18(**{"num_classes": 3, "time_steps": 2, "width": 2, **options})
-
-
-def test_the_seed_decides_the_weights() -> None:
-    def weights(seed: int) -> Tensor:
-        torch.manual_seed(seed)
-        return nets.spiking_resnet18(3, 2, width=2).layer4[1].conv2.weight
-
-    assert torch.equal(weights(1), weights(1))
-    assert not torch.equal(weights(1), weights(2))
 
 
 def test_recipes_list_the_options_of_a_network() -> None:

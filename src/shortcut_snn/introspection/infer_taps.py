@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..method import Extract, Tap, TimeAxis, Unfold, first_tensor, one_per_tap, primary
+from ..method import Extract, Tap, TimeAxis, Unfold, first_tensor, primary
 from .answer import Answer
 from .candidates import DEFAULT_TAPS
 from .channels import axes_unlike_input, channel_axis
@@ -74,8 +74,8 @@ class _TapInference:
     def infer(
         self, taps: str | int | Sequence[str], candidates: list[list[str]], time_axis: Any, channel_axis: Any
     ) -> Answer[tuple[Tap, ...]]:
-        times = one_per_tap(time_axis, len(candidates), "time axes")
-        channels = one_per_tap(channel_axis, len(candidates), "channel axes")
+        times = _one_per_tap(time_axis, len(candidates), "time axes")
+        channels = _one_per_tap(channel_axis, len(candidates), "channel axes")
         found: list[Tap] = []
         shares: dict[str, float] = {}
         for names, *axes in zip(candidates, times, channels, strict=True):
@@ -168,7 +168,8 @@ class _TapInference:
         if len(shape) <= channels or not located.features.is_floating_point():
             raise ValueError(f"the tap {name!r} gives shape {shape}, which has no channels: tap another")
         extract = None if located.extract is first_tensor else located.extract
-        return Tap(name, shape, time_axis, channels, self.events[name].calls, extract, reason)  # type: ignore[arg-type]
+        calls = self.events[name].calls
+        return Tap(name, time_axis, channels, extract, shape, calls, reason)  # type: ignore[arg-type]
 
     def _check_calls(self, name: str) -> None:
         """Check that a module's calls are time steps, not the calls of several layers that share it."""
@@ -331,6 +332,14 @@ def place_of_samples(samples: Samples, name: str, features: Tensor) -> BatchAxis
             f"lambda y: y.movedim({found.axis}, 0), and time_axis=None"
         )
     return found
+
+
+def _one_per_tap(value: Any, taps: int, what: str) -> list[Any]:
+    """Return a list with one value per tap, from such a list or from one value for all."""
+    values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * taps
+    if len(values) != taps:
+        raise ValueError(f"{taps} taps need as many {what}, got {len(values)}")
+    return values
 
 
 def _on_trunk(taps: list[Tap], shares: dict[str, float]) -> list[Tap]:

@@ -230,13 +230,10 @@ def wrap_network(
     """
     return wrapper(
         network,
-        [tap.name for tap in layout.taps],
+        layout.taps,
         num_classes=layout.num_classes,
         shape=layout.shape,
         example=example,
-        time_axis=[tap.time_axis for tap in layout.taps],
-        channel_axis=[tap.channel_axis for tap in layout.taps],
-        extract=[tap.extract for tap in layout.taps],
         readout=layout.readout,
         run=layout.run,
         head=head,

@@ -8,7 +8,6 @@ A tap is a submodule whose output is read. A branch is a tap and the auxiliary h
 from .branch_weight import BranchWeight, Constant, CosineDecay, LinearDecay, StepDecay
 from .calls import (
     Reset,
-    call_network,
     call_on,
     copy_network,
     detached_states,
@@ -20,7 +19,7 @@ from .calls import (
     primary,
 )
 from .heads import ConvHead, DenseHead, Head, LinearHead
-from .layout import Layout, Tap
+from .layout import Layout
 from .objectives import (
     TET,
     Criterion,
@@ -33,10 +32,10 @@ from .objectives import (
     takes_branches,
     takes_every_step,
 )
-from .placement import PLACEMENTS, every_block, one_per_tap, resolve, stage_ends, stages
+from .placement import PLACEMENTS, every_block, resolve, stage_ends, stages
 from .readout import Readout, entries
 from .shortcut import Shortcut
-from .taps import Extract, TimeAxis, Unfold, first_tensor, tensor_in
+from .taps import Extract, Tap, TimeAxis, Unfold, first_tensor, tensor_in
 from .time_loop import TimeLoop, takes_state
 
 __all__ = [
@@ -67,7 +66,6 @@ __all__ = [
     "TimeAxis",
     "TimeLoop",
     "Unfold",
-    "call_network",
     "call_on",
     "copy_network",
     "detached_states",
@@ -79,7 +77,6 @@ __all__ = [
     "first_tensor",
     "inputs_of",
     "like",
-    "one_per_tap",
     "primary",
     "resolve",
     "stage_ends",

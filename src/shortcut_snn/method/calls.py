@@ -68,16 +68,6 @@ def like(example: Any, parameter: Tensor) -> Any:
     return tree_map_only(Tensor, moved, example)
 
 
-def call_network(network: nn.Module, run: Callable[..., Any] | None, *args: Any, **kwargs: Any) -> Any:
-    """Call a network through ``run``, or directly if ``run`` is None.
-
-    Example:
-        >>> call_network(nn.ReLU(), None, torch.tensor(-1.0))
-        tensor(0.)
-    """
-    return network(*args, **kwargs) if run is None else run(network, *args, **kwargs)
-
-
 def call_on(network: nn.Module, run: Callable[..., Any] | None, example: Any) -> Any:
     """Call a network on an example of one or several inputs (a tuple, or a dictionary of its arguments).
 
@@ -90,7 +80,7 @@ def call_on(network: nn.Module, run: Callable[..., Any] | None, example: Any) ->
     example = tree_map_only(Tensor, torch.clone, example)
     example = tree_map_only(torch.Generator, copy.deepcopy, example)
     args, kwargs = inputs_of(network, example)
-    return call_network(network, run, *args, **kwargs)
+    return network(*args, **kwargs) if run is None else run(network, *args, **kwargs)
 
 
 def signature_of(network: nn.Module) -> inspect.Signature:

@@ -7,43 +7,7 @@ from typing import Any
 from torch import nn
 
 from .readout import Readout
-
-
-@dataclass(frozen=True)
-class Tap:
-    """A tap is a submodule whose output is read. A branch is a tap and the auxiliary head on it.
-
-    Args:
-        name: of the submodule.
-        shape: of the output of one call, after ``extract``.
-        time_axis: 0 or 1 in that shape; None if it has no time axis, as of a submodule that is called every step.
-        channel_axis: in that shape.
-        calls: number of calls in a forward pass.
-        extract: maps the submodule's output to its tensor; None for the output itself or the first entry of a tuple.
-        reason: how the axes were inferred.
-
-    Example:
-        >>> Tap("layer1", (4, 2, 8, 6, 6), time_axis=0, channel_axis=2).batch_axis
-        1
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    time_axis: int | None
-    channel_axis: int
-    calls: int = 1
-    extract: Callable[[Any], Any] | None = field(default=None, repr=False)
-    reason: str = ""
-
-    @property
-    def batch_axis(self) -> int:
-        """The axis of samples."""
-        return 1 if self.time_axis == 0 else 0
-
-    @property
-    def channels(self) -> int:
-        """The number of channels."""
-        return self.shape[self.channel_axis]
+from .taps import Tap
 
 
 @dataclass(frozen=True)

@@ -120,9 +120,6 @@ class LogitSum:
         tensor(1.)
     """
 
-    every_step: ClassVar[bool] = False
-    branches: ClassVar[bool] = True
-
     @_accepts_balance
     def __call__(
         self, output: ShortcutOutput, target: Any, branch_weight: float, criterion: Criterion = F.cross_entropy
@@ -160,9 +157,6 @@ class LossSum:
         tensor(9.5000)
     """
 
-    every_step: ClassVar[bool] = False
-    branches: ClassVar[bool] = True
-
     average: bool = False
 
     @_accepts_balance
@@ -192,7 +186,6 @@ class StepLossSum:
     """
 
     every_step: ClassVar[bool] = True
-    branches: ClassVar[bool] = True
 
     @_accepts_balance
     def __call__(
@@ -239,9 +232,6 @@ class SelfDistillation:
         >>> SelfDistillation(share=1.0)(output, torch.tensor([0]), 1.0) == F.cross_entropy(main, torch.tensor([0]))
         tensor(True)
     """
-
-    every_step: ClassVar[bool] = False
-    branches: ClassVar[bool] = True
 
     share: float = 0.1
     temperature: float = 3.0

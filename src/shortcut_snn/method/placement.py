@@ -1,11 +1,11 @@
 """Placements of taps: at the ends of stages, after every block, or at named submodules."""
 
-import difflib
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from torch import nn
+
+from ..components import suggestion
 
 _STAGE = re.compile(r"(?:^|\.)(?:layer|stage)s?[._]?\d+$")
 # Layers between blocks, which are not blocks themselves.
@@ -87,7 +87,7 @@ def _is_block(module: nn.Module) -> bool:
 PLACEMENTS: dict[str, Callable[[nn.Module], list[str]]] = {"stages": stage_ends, "blocks": every_block}
 
 
-def resolve(network: nn.Module, taps: str | Sequence[str]) -> list[str]:
+def resolve(network: nn.Module, taps: object) -> list[str]:
     """Return the submodule names of a placement ("stages", "blocks") or of a list of names.
 
     Raises:
@@ -109,10 +109,9 @@ def resolve(network: nn.Module, taps: str | Sequence[str]) -> list[str]:
     modules = dict(network.named_modules())
     for name in names:
         if not name or name not in modules:
-            similar = difflib.get_close_matches(name, filter(None, modules), n=1)
-            hint = f"; did you mean {similar[0]!r}?" if similar else "."
+            hint = suggestion(name, filter(None, modules))
             raise ValueError(
-                f"no submodule {name!r} in {type(network).__name__}{hint} There are: {_some_names(network)}"
+                f"no submodule {name!r} in {type(network).__name__}{hint}; there are: {_some_names(network)}"
             )
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -124,19 +123,3 @@ def _some_names(network: nn.Module, limit: int = 60) -> str:
     names = [name for name, _ in network.named_modules() if name]
     more = f", ... ({len(names) - limit} more)" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
-
-
-def one_per_tap(value: Any, taps: int, what: str) -> list[Any]:
-    """Return a list with one value per tap, from such a list or from one value for all.
-
-    Raises:
-        ValueError: a list of another length.
-
-    Example:
-        >>> one_per_tap(0, 2, "time axes")
-        [0, 0]
-    """
-    values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * taps
-    if len(values) != taps:
-        raise ValueError(f"{taps} taps need as many {what}, got {len(values)}")
-    return values

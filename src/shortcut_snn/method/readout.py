@@ -108,8 +108,6 @@ def _replaced(output: Any, path: tuple[Any, ...], value: Tensor) -> Any:
     if isinstance(output, tuple | list):
         parts = [value if index == key else part for index, part in enumerate(output)]
         return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
-    if type(output) is dict:
-        return output | {key: value}
     if isinstance(output, Mapping):
         output[key] = value  # type: ignore[index]
     else:

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -11,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import components
-from .calls import Reset, call_network, call_on, detached_states, dry_copy, evaluation, example_of, inputs_of, primary
+from .calls import Reset, call_on, detached_states, dry_copy, evaluation, example_of, inputs_of, primary
 from .heads import DenseHead, Head, LinearHead
 from .layout import Layout
 from .objectives import ShortcutOutput
 from .placement import resolve
-from .taps import Extract, Taps, TimeAxis, Unfold, batch_of
+from .taps import Extract, Tap, Taps, TimeAxis, Unfold, batch_of
 
 
 class Shortcut(nn.Module):
@@ -29,18 +30,17 @@ class Shortcut(nn.Module):
 
     Args:
         network: maps a batch to logits ``[N, num_classes]`` or to another prediction (see ``readout``).
-        taps: ``"stages"`` (the end of each stage but the last), ``"blocks"`` (each block but the last), or
-            names of submodules. An empty list is training without branches.
+        taps: ``"stages"`` (the end of each stage but the last), ``"blocks"`` (each block but the last), names of
+            submodules, or :class:`Tap` objects whose axes differ. An empty list is training without branches.
         num_classes: width of the branches' logits; for other tasks, the number of values they predict.
         shape: of one sample's prediction, if that has several axes, as (steps, variables) of a forecast.
         example: a batch for the dry pass that finds the width of each branch; its values do not matter. Not needed
             for a network with ``example_input()``, such as the built-in ones.
         time_axis: of tapped outputs: 0 for ``[T, N, C, ...]``, 1 for ``[N, T, C, ...]``, None for networks that are
-            called once per time step; or a list with one for each tap.
-        channel_axis: of tapped outputs, as in -1 for tokens ``[N, L, C]``; by default the axis after batch and time;
-            or a list with one for each tap.
+            called once per time step.
+        channel_axis: of tapped outputs, as in -1 for tokens ``[N, L, C]``; by default the axis after batch and time.
         extract: maps a tapped module's output to its tensor; by default the output itself or the first entry of a
-            tuple; or a list with one for each tap.
+            tuple.
         readout: maps the network's output to logits ``[N, num_classes]``, as in ``lambda y: y.mean(0)`` for logits of
             every time step; by default the output itself.
         run: maps the network and the wrapper's arguments to the network's output, as ``TimeLoop`` does for a network
@@ -70,14 +70,14 @@ class Shortcut(nn.Module):
     def __init__(
         self,
         network: nn.Module,
-        taps: str | Sequence[str] = "stages",
+        taps: str | Sequence[str] | Sequence[Tap] = "stages",
         *,
         num_classes: int,
         shape: Sequence[int] | None = None,
         example: Any = None,
-        time_axis: TimeAxis | Sequence[TimeAxis] = 0,
-        channel_axis: int | Sequence[int | None] | None = None,
-        extract: Extract | Sequence[Extract | None] | None = None,
+        time_axis: TimeAxis = 0,
+        channel_axis: int | None = None,
+        extract: Extract | None = None,
         readout: Extract | None = None,
         run: Callable[..., Any] | None = None,
         head: Head | str | Mapping[str, Any] | None = None,
@@ -102,27 +102,28 @@ class Shortcut(nn.Module):
         """The branch weight of that method, a function of (step, total steps)."""
         self.widths: dict[str, float] = {}
         """The calibrated surrogate widths, as :func:`shortcut_snn.calibrate` returns them."""
-        names = resolve(network, taps)
+        if isinstance(taps, Sequence) and all(isinstance(tap, Tap) for tap in taps):
+            placed = [tap for tap in taps if isinstance(tap, Tap)]
+        else:
+            placed = [Tap(name, time_axis, channel_axis, extract) for name in resolve(network, taps)]
         self.branches = nn.ModuleList()
-        if names:
-            tapped, main = self._dry_pass(names, time_axis, extract, channel_axis, example)
+        if placed:
+            tapped, main = self._dry_pass(placed, example)
             self.branches.extend(self._make_branches(head, tapped, main, num_classes))
-        self.taps = Taps(network, names, time_axis, extract, channel_axis)
+        self.taps = Taps(network, placed)
         self.taps.pools = [getattr(branch, "pools", True) for branch in self.branches]
 
-    def _dry_pass(
-        self, names: list[str], time_axis: Any, extract: Any, channel_axis: Any, example: Any
-    ) -> tuple[list[Tensor], Any]:
+    def _dry_pass(self, placed: Sequence[Tap], example: Any) -> tuple[list[Tensor], Any]:
         """Return what each tap and the readout give for the example, by a pass through a copy of the network."""
         batch, probe = example_of(self.network, example), dry_copy(self.network, self._reset)
-        taps = Taps(probe, names, time_axis, extract, channel_axis)
-        taps.pools = [False] * len(names)
+        taps = Taps(probe, placed)
+        taps.pools = [False] * len(placed)
         with evaluation(probe):
             taps.start()
             output = call_on(probe, self.run, batch)
             tapped = taps.stop()
             main = output if self.readout is None else self.readout(output)
-        _check_samples(names, tapped, main, self._shape)
+        _check_samples(taps.names, tapped, main, self._shape)
         return tapped, main
 
     def _make_branches(
@@ -164,7 +165,8 @@ class Shortcut(nn.Module):
             if listening:
                 self.taps.start()
             with self._batch_size(args, kwargs):
-                output = call_network(self.network, self.run, *args, **kwargs)
+                run = self.network if self.run is None else partial(self.run, self.network)
+                output = run(*args, **kwargs)
                 main = output if self.readout is None else self.readout(output)
             tapped = self.taps.stop() if listening else []
             if listening:
@@ -199,7 +201,8 @@ class Shortcut(nn.Module):
         """Set the batch size for taps or a readout that split a batch axis into time and samples."""
         axis = None if self.layout is None else self.layout.batch_axis
         readout = getattr(self.readout, "readout", self.readout)
-        unfolds = any(isinstance(one, Unfold) for one in (*self.taps.extracts, getattr(readout, "unfold", None)))
+        steps_in_batch = [getattr(readout, "unfold", None), *(tap.extract for tap in self.taps.taps)]
+        unfolds = any(isinstance(one, Unfold) for one in steps_in_batch)
         return nullcontext() if axis is None or not unfolds else batch_of(primary((args, kwargs)).shape[axis])
 
     def reset(self) -> None:

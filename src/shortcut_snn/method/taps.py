@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,6 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .heads import pool
-from .placement import one_per_tap
 
 Extract = Callable[[Any], Tensor]
 TimeAxis = int | None
@@ -48,25 +48,61 @@ def first_tensor(output: Any) -> Tensor:
     return tensor
 
 
-def channels_first(features: Tensor, time_axis: TimeAxis, channel_axis: int | None) -> Tensor:
-    """Return features with the channel axis moved directly after the axes of time and batch.
+@dataclass(frozen=True)
+class Tap:
+    """A tap is a submodule whose output is read. A branch is a tap and the auxiliary head on it.
 
-    Raises:
-        ValueError: the axis does not exist, or is that of batch or time.
+    Args:
+        name: of the submodule.
+        time_axis: 0 for outputs ``[T, N, C, ...]``, 1 for ``[N, T, C, ...]``; None for outputs without a time axis, as
+            of a submodule that is called once per time step.
+        channel_axis: of the outputs, as in -1 for tokens ``[N, L, C]``; None for the axis after batch and time.
+        extract: maps the submodule's output to its tensor; None for the output itself or the first entry of a tuple.
+        shape: of the output of one call, after ``extract``, if it is known.
+        calls: number of calls in a forward pass, if it is known.
+        reason: how the axes were inferred.
 
     Example:
-        >>> channels_first(torch.ones(2, 16, 48), None, -1).shape  # [N, tokens, C]
-        torch.Size([2, 48, 16])
+        >>> Tap("layer1", channel_axis=2, shape=(4, 2, 8, 6, 6)).channels
+        8
     """
-    if channel_axis is None:
-        return features
-    first = 1 if time_axis is None else 2
-    if not -features.dim() <= channel_axis < features.dim() or channel_axis % features.dim() < first:
-        raise ValueError(
-            f"channel_axis={channel_axis} is not an axis after batch and time in a tap of shape "
-            f"{tuple(features.shape)} with time_axis={time_axis}"
-        )
-    return features.movedim(channel_axis, first)
+
+    name: str
+    time_axis: TimeAxis = 0
+    channel_axis: int | None = None
+    extract: Extract | None = field(default=None, repr=False)
+    shape: tuple[int, ...] = ()
+    calls: int = 1
+    reason: str = ""
+
+    @property
+    def batch_axis(self) -> int:
+        """The axis of samples."""
+        return 1 if self.time_axis == 0 else 0
+
+    @property
+    def channels(self) -> int:
+        """The number of channels."""
+        first = 1 if self.time_axis is None else 2
+        return self.shape[first if self.channel_axis is None else self.channel_axis]
+
+    def features(self, output: Any) -> Tensor:
+        """Return the features in an output, with the channel axis directly after the axes of batch and time.
+
+        Raises:
+            ValueError: the channel axis does not exist, or is that of batch or time.
+        """
+        features = (self.extract or first_tensor)(output)
+        if self.channel_axis is None:
+            return features
+        first = 1 if self.time_axis is None else 2
+        axes = features.dim()
+        if not -axes <= self.channel_axis < axes or self.channel_axis % axes < first:
+            raise ValueError(
+                f"channel_axis={self.channel_axis} is not an axis after batch and time in a tap of shape "
+                f"{tuple(features.shape)} with time_axis={self.time_axis}"
+            )
+        return features.movedim(self.channel_axis, first)
 
 
 _BATCH_SIZE: ContextVar[int | None] = ContextVar("batch_size", default=None)
@@ -134,41 +170,29 @@ class Taps:
 
     Args:
         network: the network to tap.
-        names: its submodules.
-        time_axis: see :class:`~shortcut_snn.Shortcut`.
-        extract: see :class:`~shortcut_snn.Shortcut`.
-        channel_axis: see :class:`~shortcut_snn.Shortcut`.
+        taps: its submodules, and the axes of their outputs.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 5), nn.ReLU())
-        >>> taps = Taps(network, ["0"], time_axis=0)
+        >>> taps = Taps(network, [Tap("0", time_axis=0)])
         >>> taps.start()
         >>> _ = network(torch.rand(3, 2, 4))  # [T, N, C]
         >>> [pooled.shape for pooled in taps.stop()]
         [torch.Size([2, 5])]
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        names: Sequence[str],
-        time_axis: TimeAxis | Sequence[TimeAxis] = 0,
-        extract: Extract | Sequence[Extract | None] | None = None,
-        channel_axis: int | Sequence[int | None] | None = None,
-    ) -> None:
+    def __init__(self, network: nn.Module, taps: Sequence[Tap]) -> None:
         self.network = network
-        self.names = list(names)
-        self.time_axes = one_per_tap(time_axis, len(self.names), "time axes")
-        self.channel_axes = one_per_tap(channel_axis, len(self.names), "channel axes")
-        self.extracts = [one or first_tensor for one in one_per_tap(extract, len(self.names), "functions to extract")]
-        self.pools = [True] * len(self.names)
+        self.taps = list(taps)
+        self.names = [tap.name for tap in taps]
+        self.pools = [True] * len(self.taps)
         """Whether a tap is averaged over space at once, so that no feature maps are kept."""
         self.every_step = False
         """Whether taps keep their time axis, ``[T, N, ...]``, for objectives that take every time step."""
         self.active = False
         self._with_gradients = False
         self._without_gradients: set[int] = set()
-        self._pooled: list[list[Tensor]] = [[] for _ in self.names]
+        self._pooled: list[list[Tensor]] = [[] for _ in self.taps]
         self._tapped: list[nn.Module] = []
         self._handles: list[RemovableHandle] = []
         self.install()
@@ -177,9 +201,13 @@ class Taps:
         """Put the hooks on the modules that have the names now."""
         self.remove()
         self._tapped = [self.network.get_submodule(name) for name in self.names]
-        self._handles = [module.register_forward_hook(_Hook(self, index)) for index, module in enumerate(self._tapped)]
+        # Partials can be pickled and deep-copied; a closure would keep pointing at the original wrapper.
+        self._handles = [
+            module.register_forward_hook(partial(Taps._record, self, index))
+            for index, module in enumerate(self._tapped)
+        ]
 
-    def record(self, index: int, output: Any) -> None:
+    def _record(self, index: int, module: nn.Module, args: Any, output: Any) -> None:
         """Keep the pooled output of tap ``index``."""
         if not self.active:
             return
@@ -187,14 +215,14 @@ class Taps:
             # A call in torch.no_grad(), such as a warm-up step, trains nothing.
             self._without_gradients.add(index)
             return
-        time_axis, channel_axis = self.time_axes[index], self.channel_axes[index]
-        features = channels_first(self.extracts[index](output), time_axis, channel_axis)
-        if self.every_step and time_axis is not None:
-            steps = features.movedim(time_axis, 0)
+        tap = self.taps[index]
+        features = tap.features(output)
+        if self.every_step and tap.time_axis is not None:
+            steps = features.movedim(tap.time_axis, 0)
             pooled = pool(steps.flatten(0, 1), None, self.pools[index])
             self._pooled[index].append(pooled.view(steps.shape[:2] + pooled.shape[1:]))
         else:
-            self._pooled[index].append(pool(features, time_axis, self.pools[index]))
+            self._pooled[index].append(pool(features, tap.time_axis, self.pools[index]))
 
     def start(self) -> None:
         """Start listening."""
@@ -219,8 +247,8 @@ class Taps:
         self._check_calls(recorded)
         if self.every_step:
             return [
-                calls[0] if len(calls) == 1 and time_axis is not None else torch.stack(calls)
-                for calls, time_axis in zip(recorded, self.time_axes, strict=True)
+                calls[0] if len(calls) == 1 and tap.time_axis is not None else torch.stack(calls)
+                for calls, tap in zip(recorded, self.taps, strict=True)
             ]
         return [calls[0] if len(calls) == 1 else sum(calls[1:], calls[0]) / len(calls) for calls in recorded]
 
@@ -252,13 +280,3 @@ class Taps:
         for handle in self._handles:
             handle.remove()
         self._handles, self._tapped = [], []
-
-
-class _Hook:
-    """A picklable, deep-copyable hook (a closure would keep pointing at the original wrapper)."""
-
-    def __init__(self, taps: Taps, index: int) -> None:
-        self.taps, self.index = taps, index
-
-    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
-        self.taps.record(self.index, output)

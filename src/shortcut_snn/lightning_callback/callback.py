@@ -1,40 +1,35 @@
 """The method for any LightningModule: one callback in the Trainer's list."""
 
 import functools
-import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import BatchSizeFinder, Callback, LearningRateFinder, WeightAveraging
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import Optimizer
 
-from . import components
-from .attachment import attach, method_named
-from .diagnosis import set_widths
-from .introspection import adapters_of, describe, library_reset
-from .method import (
+from .. import components
+from ..attachment import attach, method_named
+from ..diagnosis import set_widths
+from ..introspection import adapters_of, library_reset
+from ..method import (
     BranchWeight,
     Criterion,
     LinearDecay,
     LogitSum,
     Objective,
     Readout,
-    Reset,
     Shortcut,
     ShortcutOutput,
     like,
     takes_branches,
     takes_every_step,
-    tensor_in,
 )
-from .neurons import packed_spikes
+from .trainer import add_to_optimizers, check_callbacks, check_has_end, override, progress, with_added_loss
 
 _PATIENCE = 10
 """The number of training batches without a call of the network after which the callback warns."""
@@ -65,7 +60,6 @@ class ShortcutCallback(Callback):
         labels: returns the target of a batch, for these objectives; by default the batch's second entry.
         example: a batch as the network takes it; by default the module's ``example_input_array``.
         example_labels: labels of the example.
-        pack: whether spikes are kept as bits for the backward pass; gradients are the same.
         options: other arguments of ``attach``, such as ``num_classes``, ``head``, ``reset``, ``channel_axis``, and
             ``loop="network"`` if one call of the network is a single time step, and the example one too.
 
@@ -91,7 +85,6 @@ class ShortcutCallback(Callback):
         labels: Callable[[Any], Tensor] | None = None,
         example: Any = None,
         example_labels: Tensor | None = None,
-        pack: bool = False,
         **options: Any,
     ) -> None:
         if method is not None:
@@ -106,20 +99,21 @@ class ShortcutCallback(Callback):
         if takes_every_step(self.objective) or not takes_branches(self.objective):
             name = type(self.objective).__name__
             raise ValueError(f"{name} does not use branches: use it in the module's own training_step")
+        if "pack" in options:
+            raise TypeError("the callback cannot pack: enter neurons.packed_spikes(net.modules()) in training_step")
         self.network, self.taps, self.options = network, taps, options
-        self.method, self.example, self.example_labels, self.pack = method, example, example_labels, pack
+        self.method, self.example, self.example_labels = method, example, example_labels
         self.branch_weight: BranchWeight = LinearDecay() if branch_weight is None else branch_weight
         self.criterion, self.labels = criterion, labels or _second_entry
         self._shortcut: Shortcut | None = None
-        self._target: nn.Module | None = None
-        self._reset: Reset | None = None
         self._readout: Any = None
+        self._target: nn.Module | None = None
+        self._reset: Callable[[], object] | None = None
         self._undo: list[Callable[[], None]] = []
         # Of the current training batch.
         self._is_training = False
         self._lambda = 0.0
         self._calls: list[list[Tensor]] = []
-        self._packing = ExitStack()
         # Batches since the start without a call of the network; -1 once it has been called.
         self._uncalled = 0
 
@@ -138,27 +132,22 @@ class ShortcutCallback(Callback):
         """Attach the branches after the module's own ``configure_model``, and before its optimizers are made."""
         self._remove()
         if stage == "fit":
-            _check_callbacks(trainer, self)
+            check_callbacks(trainer, self)
         configure = pl_module.configure_model
-        is_attached = False
 
         def configure_and_attach() -> None:
-            nonlocal is_attached
             configure()
-            # Lightning's weight averaging calls it as well.
-            if not is_attached:
-                is_attached = True
-                self._attach(trainer, pl_module, stage)
+            # Lightning's weight averaging calls it a second time.
+            if self._target is None:
+                self._target = self._find_network(pl_module)
+                if stage == "fit":
+                    self._attach(trainer, pl_module, self._target)
+                else:
+                    self._prepare_evaluation(pl_module, self._target)
 
-        self._undo.append(_override(pl_module, "configure_model", configure_and_attach))
+        self._undo.append(override(pl_module, "configure_model", configure_and_attach))
 
-    def _attach(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self._target = network = self._find_network(pl_module)
-        if stage != "fit":
-            self._reset = self._find_reset(network, pl_module)
-            handle = pl_module.register_load_state_dict_pre_hook(self._drop_branches)  # type: ignore[no-untyped-call]
-            self._undo.append(handle.remove)
-            return
+    def _attach(self, trainer: pl.Trainer, pl_module: pl.LightningModule, network: nn.Module) -> None:
         if not (pl_module.automatic_optimization or isinstance(self.objective, LogitSum)):
             raise ValueError(
                 f"{type(pl_module).__name__} uses manual optimization, where no loss can be added: use "
@@ -170,10 +159,13 @@ class ShortcutCallback(Callback):
             log = print if trainer.is_global_zero else (lambda _: None)
             options = {"log": log, "labels": self.example_labels} | self.options
             self._shortcut = attach(network, self.taps, method=self.method, example=example, **options)
-        self._reset, self._readout = self._shortcut._reset, self._shortcut.readout
-        if isinstance(self._readout, Readout) and self._shortcut.run is not None:
-            # The module has the time loop: one call returns the logits of one step.
-            self._readout = replace(self._readout, time_axis=None)
+        self._reset, self._readout = self._shortcut.reset, self._shortcut.readout or Readout()
+        if isinstance(self._readout, Readout):
+            if self._shortcut.run is not None:
+                # The module has the time loop: one call returns the logits of one step.
+                self._readout = replace(self._readout, time_axis=None)
+        elif isinstance(self.objective, LogitSum):
+            raise ValueError("logits cannot be added under readout=...: leave it out, or use objective='loss_sum'")
         taps = self._shortcut.taps
         taps.install()
         handles = [
@@ -184,8 +176,19 @@ class ShortcutCallback(Callback):
         pl_module.add_module(self._branches_name, self._shortcut.branches)
         self._undo.append(functools.partial(delattr, pl_module, self._branches_name))
         if not isinstance(self.objective, LogitSum):
-            step = _with_added_loss(pl_module.training_step, self._branch_loss)
-            self._undo.append(_override(pl_module, "training_step", step))
+            step = with_added_loss(pl_module.training_step, self._branch_loss)
+            self._undo.append(override(pl_module, "training_step", step))
+
+    def _prepare_evaluation(self, pl_module: pl.LightningModule, network: nn.Module) -> None:
+        """Find what resets the network's state, and let the module load checkpoints with branches."""
+        if self._shortcut is not None and self._shortcut.network is network:
+            self._reset = self._shortcut.reset
+        else:
+            reset = self.options.get("reset", "auto")
+            reset = library_reset(adapters_of(network)) if reset == "auto" else reset
+            self._reset = None if reset is None else functools.partial(reset, network)
+        handle = pl_module.register_load_state_dict_pre_hook(self._drop_branches)  # type: ignore[no-untyped-call]
+        self._undo.append(handle.remove)
 
     def _drop_branches(self, module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
         """Ignore the branches of a checkpoint where they are not used."""
@@ -201,27 +204,14 @@ class ShortcutCallback(Callback):
                 f"{type(pl_module).__name__} has no submodule {self.network!r} when training starts; there are: {names}"
             ) from None
 
-    def _find_reset(self, network: nn.Module, pl_module: pl.LightningModule) -> Reset | None:
-        """Return what resets the network's state outside training."""
-        reset, loop = self.options.get("reset", "auto"), self.options.get("loop", "auto")
-        if reset != "auto":
-            return reset  # type: ignore[no-any-return]
-        if self._shortcut is not None and self._shortcut.network is network:
-            return self._shortcut._reset
-        example = pl_module.example_input_array if self.example is None else self.example
-        adapters = adapters_of(network)
-        if adapters or example is None or loop not in ("auto", "network"):
-            return library_reset(adapters)
-        return describe(network, example, loop=loop).reset
-
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the optimizers train the branches if the module gave them the network's parameters only.
 
         Lightning loads the optimizers' state after this.
         """
-        _check_has_end(trainer)
+        check_has_end(trainer)
         assert self._shortcut is not None
-        _add_to_optimizers(trainer.optimizers, self._shortcut.branches, self._shortcut.network)
+        add_to_optimizers(trainer.optimizers, self._shortcut.branches, self._shortcut.network)
         self._uncalled = 0
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -236,6 +226,7 @@ class ShortcutCallback(Callback):
         self._end_batch()
         while self._undo:
             self._undo.pop()()
+        self._target = self._reset = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the calibrated surrogate widths; the branches are in the module's state."""
@@ -252,7 +243,7 @@ class ShortcutCallback(Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Reset the network's state, and set lambda for this step."""
         self._reset_state()
-        self._lambda = self.branch_weight(*_progress(trainer, pl_module))
+        self._lambda = self.branch_weight(*progress(trainer, pl_module))
         self._is_training, self._calls = True, []
         if self._uncalled >= 0:
             self._uncalled += 1
@@ -266,16 +257,10 @@ class ShortcutCallback(Callback):
             self._reset_state()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Release states and graphs; warn or raise if the network is never called.
-
-        Raises:
-            ValueError: ``training_step`` has returned None for all of the first batches.
-        """
+        """Release states and graphs; warn if the network is never called."""
         self._end_batch()
-        if self._uncalled == min(_PATIENCE, trainer.num_training_batches):
+        if self._uncalled == min(_PATIENCE, trainer.num_training_batches) and isinstance(self.objective, LogitSum):
             self._uncalled = -1
-            if not isinstance(self.objective, LogitSum):
-                raise ValueError("training_step returned None for every batch so far; it must return its loss")
             name = repr(self.network) if self.network else "the module itself"
             rank_zero_warn(
                 f"training_step has not called {name} with gradients, so its branches train nothing: call "
@@ -286,24 +271,17 @@ class ShortcutCallback(Callback):
         """Reset the network's state."""
         self._reset_state()
 
-    def on_test_batch_start(self, *_: Any) -> None:
-        """Reset the network's state."""
-        self._reset_state()
-
-    def on_predict_batch_start(self, *_: Any) -> None:
-        """Reset the network's state."""
-        self._reset_state()
+    on_test_batch_start = on_predict_batch_start = on_validation_batch_start  # type: ignore[assignment]
 
     def _reset_state(self) -> None:
-        if self._reset is not None and self._target is not None:
-            self._reset(self._target)
+        if self._reset is not None:
+            self._reset()
 
     def _end_batch(self) -> None:
         self._is_training, self._calls = False, []
         if self._shortcut is not None:
             # A failed forward pass leaves them active.
             self._shortcut.taps.cancel()
-        self._packing.close()
         self._reset_state()
 
     # Calls of the network.
@@ -315,26 +293,17 @@ class ShortcutCallback(Callback):
     def _before_call(self, network: nn.Module, args: Any) -> None:
         if self._is_training and torch.is_grad_enabled() and self._shortcut is not None:
             self._shortcut.taps.start()
-            if self.pack:
-                self._packing.enter_context(packed_spikes(nn.Module.modules(network)))
 
     def _after_call(self, network: nn.Module, args: Any, output: Any) -> Any:
         """Compute the branches; return the output with their logits added, or keep them for the loss."""
         if self._shortcut is None or not self._shortcut.taps.active:
             return output
-        self._packing.close()
         self._uncalled = -1
-        tapped, readout = self._shortcut.taps.stop(), self._readout
+        tapped, main = self._shortcut.taps.stop(), self._readout(output)
+        logits = self._shortcut.predict(tapped, main)
         if isinstance(self.objective, LogitSum):
-            has_readout = isinstance(readout, Readout)
-            main = readout(output) if has_readout else tensor_in(output)
-            logits = self._shortcut.predict(tapped, tapped[0] if main is None else main)
-            branches = self._lambda * sum(logits[1:], logits[0])
-            time_axis = 1 if self.options.get("time_axis") == 1 else 0
-            return readout.add(output, branches) if has_readout else _add_logits(output, branches, time_axis)
-        with torch.no_grad():
-            main = output if readout is None else readout(output)
-        self._calls.append([main.detach(), *self._shortcut.predict(tapped, main)])
+            return self._readout.add(output, self._lambda * sum(logits[1:], logits[0]))
+        self._calls.append([main.detach(), *logits])
         return output
 
     def _branch_loss(self, batch: Any) -> Tensor:
@@ -355,122 +324,6 @@ class ShortcutCallback(Callback):
             for output in (ShortcutOutput(main, tuple(branches)), ShortcutOutput(main))
         )
         return with_branches - without
-
-
-def _check_callbacks(trainer: pl.Trainer, callback: Callback) -> None:
-    """Raise an error for callbacks of Lightning that would train without branches."""
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    name = type(callback).__name__
-    for index, other in enumerate(callbacks):
-        if isinstance(other, LearningRateFinder | BatchSizeFinder):
-            raise ValueError(
-                f"{type(other).__name__} disables other callbacks and so searches without branches: search with a "
-                f"Trainer that has no {name}"
-            )
-        if isinstance(other, WeightAveraging) and callback in callbacks[index:]:
-            raise ValueError(
-                f"{type(other).__name__} copies the module before {name} attaches branches: give the Trainer {name} "
-                "first"
-            )
-
-
-def _check_has_end(trainer: pl.Trainer) -> None:
-    """Raise an error unless the number of training steps is known, which lambda needs."""
-    total = trainer.estimated_stepping_batches
-    if total < 0:
-        raise ValueError("the training data have no length: give the Trainer max_steps or limit_train_batches")
-    if not math.isfinite(total):
-        raise ValueError("lambda needs the number of training steps: give the Trainer max_epochs or max_steps")
-
-
-def _progress(trainer: pl.Trainer, module: pl.LightningModule) -> tuple[int, int]:
-    """Return the number of steps that are done and of all steps: optimizer steps or batches."""
-    total = max(int(trainer.estimated_stepping_batches), 1)
-    if module.automatic_optimization:
-        return trainer.global_step, total
-    batches = trainer.fit_loop.epoch_loop.total_batch_idx
-    if trainer.max_steps == -1:
-        return batches, total
-    # Under manual optimization the Trainer counts the steps of all optimizers, but only towards max_steps.
-    steps = trainer.global_step, trainer.max_steps
-    if trainer.max_epochs in (-1, None) or not math.isfinite(trainer.num_training_batches):
-        return steps
-    all_batches = max(int(trainer.num_training_batches) * (trainer.max_epochs or 1), 1)
-    return max(steps, (batches, all_batches), key=lambda progress: progress[0] / progress[1])
-
-
-def _add_to_optimizers(optimizers: Sequence[Optimizer], branches: nn.Module, network: nn.Module) -> None:
-    """Add parameters of branches that no optimizer has to the group that trains most of the network.
-
-    Groups are compared by parameters with as many axes: biases join biases, and weights join weights.
-    """
-    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-    trained = {id(parameter) for group in groups for parameter in group["params"]}
-    of_network = {id(parameter) for parameter in network.parameters()}
-
-    def share(group: dict[str, Any], axes: int) -> tuple[int, int]:
-        sizes = [(p.dim() == axes, p.numel()) for p in group["params"] if id(p) in of_network]
-        return sum(size for is_alike, size in sizes if is_alike), sum(size for _, size in sizes)
-
-    for name, parameter in branches.named_parameters():
-        if id(parameter) not in trained:
-            # Not a group of its own: schedules of the learning rate know the groups that there are.
-            group = max(groups, key=functools.partial(share, axes=parameter.dim()))
-            group["params"].append(parameter)
-            if "param_names" in group:
-                group["param_names"].append(f"shortcut_branches.{name}")
-
-
-def _override(module: nn.Module, name: str, method: Callable[..., Any]) -> Callable[[], None]:
-    """Give one module another method, and return a function that restores the original.
-
-    Several callbacks may override the same method; each of them restores the original.
-    """
-    current = vars(module).get(name)
-    original = getattr(current, "_original", current)
-    method._original = original  # type: ignore[attr-defined]
-    setattr(module, name, method)
-
-    def restore() -> None:
-        if original is None:
-            vars(module).pop(name, None)
-        else:
-            setattr(module, name, original)
-
-    return restore
-
-
-def _with_added_loss(training_step: Callable[..., Any], added_loss: Callable[[Any], Tensor]) -> Callable[..., Any]:
-    """Return a ``training_step`` that adds ``added_loss(batch)`` to its loss, unless it returns None."""
-
-    @functools.wraps(training_step)
-    def step(batch: Any, *args: Any, **kwargs: Any) -> Any:
-        outcome = training_step(batch, *args, **kwargs)
-        if outcome is None:
-            return None
-        loss = outcome.get("loss") if isinstance(outcome, Mapping) else outcome
-        if not isinstance(loss, Tensor):
-            raise ValueError("training_step must return its loss, so that the branches' loss can be added")
-        loss = loss + added_loss(batch)
-        return {**outcome, "loss": loss} if isinstance(outcome, Mapping) else loss
-
-    return step
-
-
-def _add_logits(output: Any, logits: Tensor, time_axis: int) -> Any:
-    """Add logits ``[N, classes]`` to an output: ``[N, classes]``, or of every time step, or first in a tuple.
-
-    Logits of every time step get the whole sum at each step, so that it counts once in their mean.
-    """
-    main = tensor_in(output)
-    if main is None or main.dim() - logits.dim() not in (0, 1):
-        kind = type(output).__name__ if main is None else f"shape {tuple(main.shape)}"
-        raise ValueError(
-            f"the branches' logits cannot be added to the network's output, a {kind}: return logits, or use "
-            "objective='loss_sum'"
-        )
-    added = main + (logits.unsqueeze(time_axis) if main.dim() > logits.dim() else logits)
-    return added if isinstance(output, Tensor) else (added, *output[1:])
 
 
 def _second_entry(batch: Any) -> Tensor:
