@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from shortcut_snn.data import DataFileError, ImageFolder
+from shortcut_snn.data.images import decode
 
 from .files import NAMES, write_folder
 
@@ -214,10 +215,24 @@ def test_a_class_may_be_called_test_or_train(colour: Colour, tmp_path: Path) -> 
     assert config(tmp_path).load().classes == ["Train", "exam", "plane"]
 
 
-def test_a_file_name_that_is_not_utf8(split: Path) -> None:
-    path = sorted((split / "train").rglob("*.png"))[0]
-    expected = ImageFolder(split, validation=0).load().train.fetch([0])
-    os.rename(os.fsencode(path), os.fsencode(path.parent) + b"/" + path.name.encode() + b"M\xfcller.png")
+def test_names_that_are_not_utf8_or_not_printable(split: Path) -> None:
+    path = sorted((split / "train" / "deer").rglob("*.png"))[0]
+    pixels = decode(str(path))
+    os.rename(os.fsencode(path), os.fsencode(path.parent) + b"/M\xfcller\n.png")
+    for part in ("train", "test"):
+        os.rename(split / part / "deer", os.fsencode(split / part) + b"/\xff\x1b[2J")
     data = ImageFolder(split, validation=0).load()
-    assert torch.equal(data.train.fetch([0]), expected)
+    (index,) = (number for number, name in enumerate(data.train.names()) if "ller" in name)
+    assert torch.equal(data.train[index][0], pixels)
+    assert data.classes[-1] == r"\udcff\x1b[2J"
     assert data.split.isascii()
+    assert len(data.split.splitlines()) == len(data.train) + len(data.test)
+    assert all(line.isprintable() for line in data.split.splitlines())
+
+
+def test_what_is_not_a_regular_file_is_ignored(split: Path) -> None:
+    """Reading a pipe or a device may never end."""
+    count = len(config(split, validation=0).load().train)
+    os.mkfifo(split / "train" / "cat" / "pipe.png")
+    (split / "train" / "cat" / "zeros.png").symlink_to("/dev/zero")
+    assert len(config(split, validation=0, image_size=8).load().train) == count

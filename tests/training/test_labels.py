@@ -115,3 +115,16 @@ def test_time_becomes_the_first_axis_of_event_frames(dtype, described):
     found, _ = what.prepare((frames, torch.zeros(3)))
     expected = frames.transpose(0, 1)
     assert torch.equal(found, (expected.float() - 0.5) / 2 if described else expected)
+
+
+class Bytes(Sides):
+    """Images as a camera stores them."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image, label = super().__getitem__(index)
+        return (255 * image).clamp(0, 255).to(torch.uint8), label
+
+
+def test_bytes_without_mean_and_std_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="mean and std"):
+        run(tmp_path / "run", task(), as_data((Bytes(40), Bytes(12)), batch_size=8))

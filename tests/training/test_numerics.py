@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from shortcut_snn import components
+from shortcut_snn.data import as_data
 from shortcut_snn.training import NumericsError, Task
 
-from .tiny import run, sides, task
+from .tiny import Sides, run, sides, task
 
 pytestmark = pytest.mark.usefixtures("bare")
 
@@ -59,3 +61,17 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
         run(tmp_path / "run", task(optimizer=wild, epochs=1), sides(batch_size=40))
     assert not (tmp_path / "run" / "best.safetensors").exists()
     assert not (tmp_path / "run" / "checkpoint.ckpt").exists()
+
+
+class Gap(Sides):
+    """One sample is not a number."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image, label = super().__getitem__(index)
+        return image * float("nan") if index == 7 else image, label
+
+
+def test_data_that_is_not_finite_is_told_from_a_learning_rate(tmp_path: Path) -> None:
+    with pytest.raises(NumericsError, match=r"the data hold NaN or infinity at step \d") as error:
+        run(tmp_path / "run", task(), as_data((Gap(40), Sides(12)), batch_size=8))
+    assert "optimizer.lr" not in str(error.value)

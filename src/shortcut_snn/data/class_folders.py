@@ -81,11 +81,13 @@ def labelled_files(
 
 
 def visible_files(folder: Path, extensions: Collection[str]) -> list[str]:
-    """Return the sorted paths of all files below a folder that have one of the extensions and are not hidden."""
+    """Return the sorted paths of all regular files below a folder with one of the extensions, except hidden ones."""
     paths = []
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
-            if os.path.splitext(name)[1].lower() in extensions and not name.startswith("."):
-                paths.append(os.path.join(parent, name))
+            path = os.path.join(parent, name)
+            # A pipe or a device may never end.
+            if os.path.splitext(name)[1].lower() in extensions and not name.startswith(".") and os.path.isfile(path):
+                paths.append(path)
     return sorted(paths)

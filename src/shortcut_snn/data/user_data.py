@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
+from ..markdown import printable
 from ..random_state import RandomStream
 from .counter_random import Stream, permutation, random_bits
 from .data import Data, Loaders
@@ -87,7 +88,7 @@ def _describe(data_set: Any, description: Mapping[str, Any] | None) -> dict[str,
     facts: dict[str, Any] = {}
     classes = getattr(data_set, "classes", None)
     if isinstance(classes, list | tuple):
-        facts["classes"] = [str(name) for name in classes]
+        facts["classes"] = [printable(str(name)) for name in classes]
     if _is_map_style(data_set) and len(data_set):
         with RandomStream(0):
             first = data_set[0]

@@ -21,6 +21,10 @@ class FiniteSteps(Callback):
     only the loss is checked.
     """
 
+    def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, batch_index: int) -> None:
+        """Keep the batch, in which a loss that is not finite may have its cause."""
+        self._batch = batch
+
     def on_before_backward(self, trainer: pl.Trainer, module: Any, loss: Tensor) -> None:
         """Keep the loss of the step's last batch; those before it are part of the gradients."""
         self._loss = loss.detach()
@@ -40,6 +44,9 @@ class FiniteSteps(Callback):
             finite = finite & torch.isfinite(get_total_norm(list(gradients.values())))
         if not finite:
             step = f"at step {trainer.global_step} (epoch {trainer.current_epoch + 1})"
+            inputs, _ = module.prepare(self._batch)
+            if isinstance(inputs, Tensor) and not torch.isfinite(inputs).all():
+                raise NumericsError(f"the data hold NaN or infinity {step}; remove or mend these samples, then resume")
             raise _error(f"{self._cause(gradients)} {step}")
 
     def _cause(self, gradients: dict[str, Tensor]) -> str:

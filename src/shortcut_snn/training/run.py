@@ -1,5 +1,6 @@
 """A run: a task trained on data, and a folder with its files. :func:`fit` is the sequence of its phases."""
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -151,6 +152,8 @@ def _explain(error: Exception, trainer: pl.Trainer) -> str | None:
             f"a data loader process (data.workers) died or sent no batch: is there enough memory, also in /dev/shm? "
             f"Resume the run with fewer data.workers ({text})"
         )
+    if re.search(r"Input type \(|mat1 and mat2 must have the same dtype", text):
+        return f"samples and weights differ in type: return float samples, or describe mean and std of bytes ({text})"
     network = ("gloo", "nccl", "connection", "store", "socket", "timed out", "timeout")
     if trainer.world_size > 1 and isinstance(error, RuntimeError) and any(word in text.lower() for word in network):
         return (

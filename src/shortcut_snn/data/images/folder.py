@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -135,7 +136,10 @@ def decode(path: str, channels: int = 3) -> Tensor:
         image = to_dtype(image, torch.uint8, scale=True)
     if channels == 1:
         # Grey pixels stay as they are, because the conversion's weights do not sum to exactly 1.
-        image = image[:1] if bool((image == image[:1]).all()) else rgb_to_grayscale(image)
+        is_grey = bool((image == image[:1]).all())
+        if not is_grey:
+            warnings.warn(f"{path} has colours, but the network takes grey images: it is converted", stacklevel=2)
+        image = image[:1] if is_grey else rgb_to_grayscale(image)
     return image
 
 

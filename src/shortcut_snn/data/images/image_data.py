@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...markdown import printable
 from ..fingerprint import evenly_spaced, hash_values
 from ..loading import Key, SeededData, SeededDataset
 from .augmentation import AugmentationPipeline, ResizedCrop
@@ -73,8 +74,7 @@ class ImageData(SeededData):
     def split(self) -> str:
         """One line per file with its part, label and name."""
         return "".join(
-            # A file name that is not UTF-8 holds surrogates, which no text file takes.
-            f"{part} {label} {name.encode('utf-8', 'backslashreplace').decode()}\n"
+            f"{part} {label} {printable(name)}\n"
             for part, images in self.parts.items()
             for name, label in zip(images.names(), images.labels.tolist(), strict=False)
         )

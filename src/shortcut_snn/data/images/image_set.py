@@ -11,6 +11,7 @@ from annotated_types import Ge, Interval
 
 from ... import components
 from ...files import expanded
+from ...markdown import printable
 from ..checked import Checked
 from ..counter_random import Stream
 from ..split import balanced_prefix
@@ -146,8 +147,9 @@ class ImageSet(Checked, ABC):
         mean, std = source.mean, source.std
         if mean is None or std is None:
             mean, std = colour_statistics(train, source.statistics_samples)
+        classes = [printable(name) for name in source.classes]
         return ImageData(
-            train, validation or train.subset([]), test, source.classes, mean, std, self.kind, self.augmentations,
+            train, validation or train.subset([]), test, classes, mean, std, self.kind, self.augmentations,
             self.batch_size, self.workers,
         )  # fmt: skip
 
