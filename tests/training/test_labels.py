@@ -128,3 +128,9 @@ class Bytes(Sides):
 def test_bytes_without_mean_and_std_are_refused(tmp_path):
     with pytest.raises(ValueError, match="mean and std"):
         run(tmp_path / "run", task(), as_data((Bytes(40), Bytes(12)), batch_size=8))
+
+
+@pytest.mark.parametrize(("labels", "kind"), [(["left", "right"], "tuple"), ([[0], [1]], "list")])
+def test_labels_must_make_a_tensor(tmp_path, labels, kind):
+    with pytest.raises(ValueError, match=f"labels must be a tensor, got a {kind}"):
+        run(tmp_path / "run", task(), data(labels))

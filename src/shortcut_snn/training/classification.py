@@ -63,10 +63,13 @@ class Classification(Task):
         ``[T, N, C, H, W]``. Other inputs are returned as they are.
 
         Raises:
-            ValueError: the batch is not a pair of inputs and labels.
+            ValueError: the batch is not a pair of inputs and labels, or the labels are not a tensor.
         """
         images, labels = input_and_target(batch)
-        if isinstance(labels, Tensor) and not labels.is_floating_point():
+        if not isinstance(labels, Tensor):
+            kind = type(labels).__name__
+            raise ValueError(f"a batch's labels must be a tensor, got a {kind}: return an integer with each sample")
+        if not labels.is_floating_point():
             labels = labels.long()
         if self.description.get("kind") == "events" and images.dim() == 5:
             images = images.transpose(0, 1).contiguous()
