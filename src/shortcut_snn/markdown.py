@@ -1,22 +1,28 @@
-"""Text for terminals, pages and Markdown: tables, and names from files without control characters."""
+"""Text for terminals, pages and Markdown: names from files without control characters, and tables."""
 
+import re
 from collections.abc import Sequence
 
+# Control characters, separators of lines, marks that change the direction of text, and bytes that are not UTF-8.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
-def printable(text: str) -> str:
-    r"""Return a text from a file with escapes for all characters that are not printable.
 
-    Such characters set a terminal's title, clear its screen, forge lines or reverse the order of letters.
+def printable(text: str, keep: str = "") -> str:
+    r"""Return text with escapes for control characters, which clear a terminal, set its title or forge its lines.
+
+    Args:
+        text: a name from a file, say.
+        keep: control characters that stay, such as new lines in text of several lines.
 
     Example:
         >>> print(printable("cat\x1b[2J"))
         cat\x1b[2J
     """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return _CONTROLS.sub(lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text)
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown with aligned columns; cells are made :func:`printable`.
+    """Return a table in Markdown with aligned columns; control characters and bars in cells are escaped.
 
     Example:
         >>> print(markdown_table(["layer", "rate"], [["conv1", "0.12"]]))
@@ -24,7 +30,7 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
         | ----- | ---- |
         | conv1 | 0.12 |
     """
-    columns, rows = list(map(printable, columns)), [list(map(printable, row)) for row in rows]
+    columns, *rows = [[printable(cell).replace("|", r"\|") for cell in row] for row in (columns, *rows)]
     widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
     lines = [columns, ["-" * width for width in widths], *rows]
     return "\n".join(
