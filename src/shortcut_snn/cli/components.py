@@ -23,5 +23,5 @@ def component_table(kind: Kind) -> str:
     rows = []
     for name, component in kind.items():
         options = ", ".join(f"{option.name}={option.value}" for option in component.options.values())
-        rows.append([name, first_sentence(component).replace("|", r"\|"), options])
+        rows.append([name, first_sentence(component), options])
     return markdown_table([kind.name, "description", "options"], rows)
