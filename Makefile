@@ -19,14 +19,17 @@ $(BIN)/python:
 	  { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+announce = echo "Installing this package and what it needs into $(VENV); a first call takes minutes and prints little"
 EXTRAS := train,events,export,dev,peers
 
 # An empty file marks what is installed, so that a second call is quick; a change of pyproject.toml installs again.
 $(VENV)/.train: pyproject.toml | $(BIN)/python
+	@$(announce)
 	$(BIN)/pip install --quiet -e '.[train]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
+	@$(announce)
 	$(if $(LOCK),$(BIN)/pip install --quiet --require-hashes -r "$(LOCK)")
 	$(BIN)/pip install --quiet $(if $(LOCK),--no-deps) -e '.[$(EXTRAS)]' $(WITH)
 	@touch $@ $(VENV)/.train

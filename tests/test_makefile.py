@@ -1,4 +1,4 @@
-"""What ``make`` removes: its own, and nothing that a person names by mistake."""
+"""``make`` removes only what it made, and announces that it installs."""
 
 import shutil
 import subprocess
@@ -18,11 +18,11 @@ def make(target: str, run: Path, environment: Path) -> subprocess.CompletedProce
 
 @pytest.fixture
 def installed(tmp_path):
-    """An environment in which the command only says what it is given."""
+    """An environment whose programs print their arguments."""
     folder = tmp_path / "environment"
     (folder / "bin").mkdir(parents=True)
-    for name, text in {"python": "", "shortcut-snn": 'echo "$@"\n', "../pyvenv.cfg": "", "../.train": ""}.items():
-        (folder / "bin" / name).write_text(f"#!/bin/sh\n{text}")
+    for name in ("python", "pip", "pytest", "shortcut-snn", "../pyvenv.cfg", "../.train"):
+        (folder / "bin" / name).write_text('#!/bin/sh\necho "$@"\n')
         (folder / "bin" / name).chmod(0o755)
     return folder
 
@@ -54,8 +54,15 @@ def test_other_folders_are_kept(tmp_path, installed, target, name):
     assert (tmp_path / "mine" / name).exists()
 
 
-def test_a_folder_that_is_no_environment_is_kept(tmp_path):
+def test_a_folder_that_is_not_an_environment_is_kept(tmp_path):
     (tmp_path / "mine").mkdir()
     done = make("clean", a_run(tmp_path / "run"), tmp_path / "mine")
     assert "it holds no pyvenv.cfg" in done.stdout
     assert (tmp_path / "mine").exists()
+
+
+def test_an_installation_is_announced(tmp_path, installed):
+    for is_announced in (True, False):
+        done = make("test", tmp_path / "run", installed)
+        assert done.returncode == 0, done.stderr
+        assert (f"into {installed}" in done.stdout) == is_announced
