@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from shortcut_snn import components
-from shortcut_snn.neurons import PLIF
+from shortcut_snn.neurons import PLIF, PSN
 from shortcut_snn.training.muon import Muon, orthogonalise
 from shortcut_snn.training.optimizers import make_lr_scheduler, parameter_groups
 
@@ -131,26 +131,27 @@ def test_muon_skips_parameters_without_gradient() -> None:
     assert not torch.equal(net[0].weight, before["0.weight"])
 
 
-def test_weight_decay_applies_to_weights_of_layers() -> None:
-    net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), PLIF(), nn.Flatten(), nn.Linear(3, 2))
-    net[4].bias.requires_grad_(False)
+def test_weight_decay_and_muon_apply_to_weights_of_layers() -> None:
+    net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), PSN(4), PLIF(), nn.Flatten(), nn.Linear(3, 2))
+    net[5].bias.requires_grad_(False)
     weights, others = parameter_groups(net)
-    assert {id(p) for p in weights["params"]} == {id(net[0].weight), id(net[4].weight)}
-    assert {id(p) for p in others["params"]} == {
-        id(p) for p in (net[0].bias, net[1].weight, net[1].bias, *net[2].parameters())
-    }
-    assert ("weight_decay" in weights, others["weight_decay"]) == (False, 0.0)
-    (everything,) = parameter_groups(net, decay_all=True)
-    assert len(everything["params"]) == 6 + len(list(net[2].parameters())) - 1
+    assert {id(p) for p in weights["params"]} == {id(net[0].weight), id(net[5].weight)}
+    expected = (net[0].bias, *(p for module in net[1:4] for p in module.parameters()))
+    assert {id(p) for p in others["params"]} == {id(p) for p in expected}
+    assert "weight_decay" not in weights
+    assert "weight_decay" not in parameter_groups(net, decay_all=True)[1]
     assert len(parameter_groups(nn.Linear(2, 2, bias=False))) == 1
     # With gradients of 0 one group shrinks and the other stays.
-    optimizer = components.optimizer.make("adamw", lr=0.1, weight_decay=0.5).build(params=[weights, others])
-    before = {id(p): p.detach().clone() for p in net.parameters()}
-    for parameter in net.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    torch.testing.assert_close(net[0].weight.detach(), 0.95 * before[id(net[0].weight)])
-    assert torch.equal(net[1].weight, before[id(net[1].weight)])
+    for name in ("adamw", "muon"):
+        optimizer = components.optimizer.make(name, lr=0.1, weight_decay=0.5).build(params=parameter_groups(net))
+        before = {id(p): p.detach().clone() for p in net.parameters()}
+        for parameter in net.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        torch.testing.assert_close(net[0].weight.detach(), 0.95 * before[id(net[0].weight)])
+        for parameter in others["params"]:
+            assert torch.equal(parameter, before[id(parameter)])
+    assert "exp_avg" in optimizer.state[net[2].weight], "Muon orthogonalised the weights of a neuron"
 
 
 @pytest.mark.parametrize("name", [name for name in components.optimizer if name != "muon"])

@@ -24,7 +24,8 @@ class Muon(Optimizer):
     which many CPUs have no instructions; this one computes the same iteration in float32 with fewer large products.
 
     Args:
-        params: parameters or groups of them, each of which may have its own options.
+        params: parameters or groups of them, each of which may have its own options. A group with ``use_muon=False``
+            is left to AdamW.
         lr: learning rate.
         weight_decay: weight decay of both.
         momentum: of Muon.
@@ -51,7 +52,7 @@ class Muon(Optimizer):
     ) -> None:
         if min(lr, weight_decay, momentum) < 0:
             raise ValueError(f"lr, weight_decay and momentum must not be negative: {lr}, {weight_decay}, {momentum}")
-        options = {"weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov}
+        options = {"weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov, "use_muon": True}
         super().__init__(params, {"lr": lr, "betas": betas} | options)
 
     @torch.no_grad()
@@ -67,9 +68,9 @@ class Muon(Optimizer):
                 if parameter.grad.is_sparse or parameter.is_complex():
                     raise RuntimeError("Muon takes real parameters with dense gradients only")
             for parameter in parameters:
-                if parameter.dim() > 1:
+                if parameter.dim() > 1 and group["use_muon"]:
                     self._muon_step(parameter, group)
-            self._adamw_step([p for p in parameters if p.dim() <= 1], group)
+            self._adamw_step([p for p in parameters if p.dim() <= 1 or not group["use_muon"]], group)
         return loss
 
     def _muon_step(self, parameter: Tensor, group: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from .. import components
+from ..neurons import Neuron
 
 # The base class, one that needs a closure, one for sparse gradients, and Muon, which has a file of its own here.
 _NOT_REGISTERED = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
@@ -165,19 +166,20 @@ def make_optimizer(optimizer: Any, params: Any) -> Optimizer:
 
 
 def parameter_groups(model: nn.Module, decay_all: bool = False) -> list[dict[str, Any]]:
-    """Return two groups: weights of layers, and the other parameters without weight decay.
+    """Return two groups: weights of layers, and the other parameters without weight decay and Muon.
 
-    The others are norms, biases and parameters of neurons, whose scale does not measure the function's complexity.
+    The others are norms, biases and all parameters of neurons, whose scale does not measure the function's complexity.
 
     Args:
         model: whose parameters are grouped.
-        decay_all: whether weight decay applies to all of them, in one group.
+        decay_all: whether weight decay applies to both groups.
     """
+    of_neurons = {id(p) for module in model.modules() if isinstance(module, Neuron) for p in module.parameters()}
     parameters = [p for p in model.parameters() if p.requires_grad]
-    if decay_all:
-        return [{"params": parameters}]
+    weights = [p for p in parameters if p.dim() > 1 and id(p) not in of_neurons]
+    others = [p for p in parameters if p.dim() <= 1 or id(p) in of_neurons]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.dim() > 1]},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+        {"params": weights},
+        {"params": others, "use_muon": False} | ({} if decay_all else {"weight_decay": 0.0}),
     ]
     return [group for group in groups if group["params"]]
