@@ -90,9 +90,10 @@ def preserving_state(model: nn.Module, training: bool = True) -> Iterator[None]:
 def _restore_buffers(model: nn.Module, buffers: Mapping[str, torch.Tensor]) -> None:
     for name, buffer in list(model.named_buffers()):
         saved = buffers.get(name, buffer)
-        if buffer.shape == saved.shape and buffer.is_leaf:
+        is_expanded = 0 in buffer.stride() and buffer.numel() > 1
+        if buffer.shape == saved.shape and buffer.is_leaf and not is_expanded:
             buffer.copy_(saved)
         else:
-            # Neuron state that was replaced by a tensor with a graph, or of another batch size.
+            # An expanded buffer, or neuron state that was replaced by a tensor with a graph, or of another batch size.
             owner, _, attribute = name.rpartition(".")
             setattr(model.get_submodule(owner), attribute, saved)

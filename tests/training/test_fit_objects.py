@@ -1,6 +1,7 @@
 """``fit`` with a user's objects: data sets, loaders, data modules, a network."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,3 +135,66 @@ def test_build_and_fit_calibrate_as_the_recipe_says(tmp_path):
     task.calibrate = False
     run(tmp_path / "not", task, data)
     assert not (tmp_path / "not" / "surrogates.json").exists()
+
+
+def test_a_run_ends_while_loader_processes_live(tmp_path: Path) -> None:
+    def loader(count: int) -> DataLoader[Any]:
+        return DataLoader(Sides(count), 8, num_workers=1, persistent_workers=True)
+
+    def expire(*_: Any) -> None:
+        raise TimeoutError("the run does not return")
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.alarm(120)
+    try:
+        run(tmp_path / "run", task(epochs=1), (loader(16), loader(8)))
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class Shared(Net):
+    """Convolutions share a weight, and buffers share memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv3 = nn.Conv2d(4, 4, 3, padding=1)
+        self.conv3.weight = self.conv2.weight
+        scales = torch.ones(2, 4, 1, 1)
+        self.register_buffer("scale", scales[0])
+        self.register_buffer("same_memory", scales[0])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        current = 2 * self.norm1(self.conv1(x))
+        spikes = self.spike1(current.expand(2, *current.shape)).flatten(0, 1)
+        current = 2 * self.norm2(self.conv3(self.conv2(spikes)) * self.scale).unflatten(0, (2, len(x)))
+        return self.head(self.spike2(current).mean(0).flatten(1))
+
+
+class Unsavable(Net):
+    def get_extra_state(self) -> dict[str, int]:
+        return {"calls": 0}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        pass
+
+
+def test_a_network_whose_tensors_share_memory_is_saved(tmp_path: Path) -> None:
+    net = Shared()
+    run(tmp_path / "run", task(net=net, epochs=1))
+    state = read_network(tmp_path / "run" / "network.safetensors")[0]
+    assert torch.equal(state["conv2.weight"], state["conv3.weight"])
+    other = Shared()
+    other.load_state_dict(state)
+    images = torch.rand(2, 1, 4, 4)
+    assert torch.equal(other.eval()(images), net.eval()(images))
+
+
+def test_a_network_that_cannot_be_saved_is_refused_before_training(tmp_path: Path) -> None:
+    sparse, expanded = Net(), Net()
+    sparse.register_buffer("mask", torch.eye(3).to_sparse())
+    expanded.register_buffer("scale", torch.ones(1).expand(4))
+    for net, name in ((Unsavable(), "_extra_state"), (sparse, "mask"), (expanded, "scale")):
+        with pytest.raises(ValueError, match=f"state '{name}' cannot be saved"):
+            run(tmp_path / "run", task(net=net))
+    assert not (tmp_path / "run").exists()

@@ -1,5 +1,6 @@
 """Labels of classification: which ones are accepted, and how the others are refused."""
 
+import json
 import sys
 
 import pytest
@@ -9,7 +10,7 @@ from torch.utils.data import Dataset
 
 from shortcut_snn.cli import main
 from shortcut_snn.data import as_data
-from shortcut_snn.training import Classification
+from shortcut_snn.training import Classification, RunFolder
 
 from ..registered import forgetting
 from .tiny import Net, Sides, network, run, task
@@ -64,8 +65,9 @@ def test_labels_of_other_types_train_the_same(tmp_path):
         ([0.0, 1.0], r"float64 \[8\]"),
         ([torch.tensor([0, 1]), torch.tensor([1, 0])], r"int64 \[8, 2\], 0 to 1"),
         ([torch.tensor([0.0, 1.0, 0.0])] * 2, r"float32 \[8, 3\]"),
+        ([torch.tensor([1.0, 1.0])] * 2, r"float32 \[8, 2\]"),
     ],
-    ids=["from 1", "below 0", "floats", "one-hot integers", "of three"],
+    ids=["from 1", "below 0", "floats", "one-hot integers", "of three", "of sum 2"],
 )
 def test_values_that_are_not_classes_are_refused(tmp_path, labels, got):
     with pytest.raises(ValueError, match=rf"^labels of 2 classes are integers \[N\] from 0 to 1, .*; got {got}$"):
@@ -91,6 +93,24 @@ def test_wrong_labels_in_the_command_are_one_line(tmp_path, capsys):
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("shortcut-snn: error: labels of 3 classes are integers [N] from 0 to 2")
     assert error.endswith("got int64 [4], 1 to 3")
+
+
+def test_unlabelled_samples_count_nowhere(tmp_path):
+    what = task(epochs=1)
+    target = torch.tensor([0, 1, -100, -100])
+    assert float(what.metrics(torch.tensor([[2.0, 0.0]] * 4), target)["accuracy"]) == 0.5
+    assert int(what.count_labels(target)) == 2
+    parts = Labelled(16, PLAIN), Labelled(12, [torch.tensor(-100)] * 2)
+    result = run(tmp_path / "run", what, as_data(parts, batch_size=8))
+    assert result["test_last"] == {"loss": None, "accuracy": None}
+    text = (tmp_path / "run" / "result.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == result == RunFolder(tmp_path / "run").read_result()
+
+
+def test_confusions_of_many_classes_are_not_counted():
+    what = task()
+    what.record_test_batch(torch.zeros(2, 20_000), torch.tensor([0, 1]))
+    assert what.test_tables() == {}
 
 
 def test_more_outputs_than_names_of_classes_have_numbers(tmp_path):

@@ -87,3 +87,30 @@ def test_a_run_depends_on_its_seed_alone_and_leaves_signals_of_another_thread(tm
         assert during == before == [signal.getsignal(number) for number in SIGNALS]
     tables = [(tmp_path / name / "metrics.csv").read_bytes() for name in "12"]
     assert tables[0] == tables[1]
+
+
+def test_gradients_stay_off_after_a_run(tmp_path: Path) -> None:
+    with torch.no_grad():
+        run(tmp_path / "run", task(epochs=1))
+        assert not torch.is_grad_enabled()
+
+
+def test_two_runs_at_once_in_a_process_are_refused(tmp_path: Path) -> None:
+    errors: list[BaseException] = []
+
+    class Second(pl.Callback):
+        def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+            thread = threading.Thread(target=second)
+            thread.start()
+            thread.join()
+
+    def second() -> None:
+        try:
+            run(tmp_path / "second", task(epochs=1))
+        except ValueError as error:
+            errors.append(error)
+
+    run(tmp_path / "first", task(epochs=1), callbacks=[Second()])
+    assert "another run trains in this process" in str(errors[0])
+    second()
+    assert len(errors) == 1

@@ -18,7 +18,11 @@ _DIGEST = "sha256"
 
 def save_network(network: nn.Module, path: Path, about: Mapping[str, Any]) -> None:
     """Write a network's state, a JSON object about it, and a hash of both."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    # Copies, since safetensors refuses tensors that share memory, such as tied weights.
+    state = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in network.state_dict().items()
+    }
     # One metadata entry: safetensors writes several entries in an order that changes from file to file.
     metadata = {"about": json.dumps({**about, _DIGEST: _digest(state, about)})}
     with replacing(path) as temporary:

@@ -13,13 +13,16 @@ from .task import Task, input_and_target
 
 _IGNORED_LABEL = -100
 """The label that ``cross_entropy`` ignores."""
+_MAX_CONFUSION_CLASSES = 2000
+"""The largest number of classes whose confusions are counted: the counts take 8 bytes per pair of classes."""
 
 
 @components.task("classification")
 class Classification(Task):
     """One class per image or recording: cross-entropy and accuracy.
 
-    Labels are class indices, integers ``[N]``, or probabilities of all classes, floats ``[N, classes]``.
+    Labels are class indices, integers ``[N]``, or probabilities of all classes, floats ``[N, classes]``. Samples with
+    the label -100 count neither in the loss nor in the metrics.
 
     Args:
         model: see :class:`Task`, like all of ``options``.
@@ -43,7 +46,8 @@ class Classification(Task):
         super().__init__(model, **options)
         self.label_smoothing = label_smoothing
         self.confusion: Tensor | None = None
-        """Counts ``[true class, predicted class]`` of the last pass over the test data."""
+        """Counts ``[true class, predicted class]`` of the last pass over the test data; None for many classes."""
+        self._labels_are_checked = False
 
     def describe(self, description: Mapping[str, Any]) -> None:
         """Set what a network must know of its data, and from it how images are normalised."""
@@ -87,6 +91,10 @@ class Classification(Task):
         Raises:
             ValueError: the labels do not fit the number of classes.
         """
+        if not self._labels_are_checked:
+            # Later batches are checked only if torch refuses them, since reading labels makes a GPU wait.
+            _check_labels(prediction, target)
+            self._labels_are_checked = True
         return _cross_entropy(prediction, target, self.label_smoothing)
 
     def evaluation_loss(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -98,8 +106,13 @@ class Classification(Task):
         return _cross_entropy(prediction, target)
 
     def metrics(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return the accuracy."""
-        return {"accuracy": (prediction.argmax(1) == _class_indices(target)).float().mean()}
+        """Return the accuracy over labelled samples."""
+        hits = (prediction.argmax(1) == _class_indices(target)).float()
+        return {"accuracy": hits.sum() / self.count_labels(target)}
+
+    def count_labels(self, target: Tensor) -> int | Tensor:
+        """Return the number of labelled samples."""
+        return len(target) if target.is_floating_point() else (target != _IGNORED_LABEL).sum()
 
     def on_test_epoch_start(self) -> None:
         """Reset means and confusion counts."""
@@ -109,6 +122,8 @@ class Classification(Task):
     def record_test_batch(self, prediction: Tensor, target: Tensor) -> None:
         """Count true and predicted classes."""
         classes = prediction.shape[1]
+        if classes > _MAX_CONFUSION_CLASSES:
+            return
         true, predicted = _class_indices(target).flatten(), prediction.argmax(1).flatten()
         is_class = (true >= 0) & (true < classes)
         counts = torch.bincount(classes * true[is_class] + predicted[is_class], minlength=classes**2)
@@ -149,7 +164,6 @@ def _cross_entropy(prediction: Tensor, target: Tensor, smoothing: float = 0.0) -
     try:
         return F.cross_entropy(prediction, target, label_smoothing=smoothing)
     except (IndexError, RuntimeError, ValueError):
-        # Labels are checked only now, since reading them in every step would make a GPU wait.
         _check_labels(prediction, target)
         raise
 
@@ -157,11 +171,14 @@ def _cross_entropy(prediction: Tensor, target: Tensor, smoothing: float = 0.0) -
 def _check_labels(prediction: Tensor, target: Tensor) -> None:
     count, is_float = prediction.shape[1], target.is_floating_point()
     labels = target[target != _IGNORED_LABEL]
-    shape = prediction.shape if is_float else prediction.shape[:1]
-    if target.shape == shape and (is_float or ((labels >= 0) & (labels < count)).all()):
+    if is_float:
+        fits = target.shape == prediction.shape and (target >= 0).all() and ((target.sum(1) - 1).abs() < 0.01).all()
+    else:
+        fits = target.shape == prediction.shape[:1] and ((labels >= 0) & (labels < count)).all()
+    if fits:
         return
     values = "" if is_float or not len(labels) else f", {int(labels.min())} to {int(labels.max())}"
     raise ValueError(
-        f"labels of {count} classes are integers [N] from 0 to {count - 1}, or probabilities, floats [N, {count}]; "
-        f"got {str(target.dtype).removeprefix('torch.')} {list(target.shape)}{values}"
+        f"labels of {count} classes are integers [N] from 0 to {count - 1}, or probabilities of sum 1, floats "
+        f"[N, {count}]; got {str(target.dtype).removeprefix('torch.')} {list(target.shape)}{values}"
     ) from None

@@ -25,11 +25,13 @@ class EpochMeans:
         self.totals: dict[str, Tensor] = {}
         """For each name: the sum over samples, and the number of samples."""
 
-    def update(self, values: Mapping[str, Any], samples: int) -> None:
+    def update(self, values: Mapping[str, Any], samples: int | Tensor) -> None:
         """Add 0-dimensional means over ``samples`` samples; names may differ from call to call."""
         for name, value in values.items():
             mean = torch.as_tensor(value).detach().float()
-            total = torch.stack([mean * samples, torch.full_like(mean, samples)])
+            count = torch.as_tensor(samples, dtype=mean.dtype, device=mean.device)
+            # The mean of no samples is not a number.
+            total = torch.stack([torch.where(count > 0, mean * count, 0.0), count])
             if name in self.totals:
                 total = total + self.totals[name].to(total.device)
             self.totals[name] = total

@@ -239,7 +239,7 @@ class RunFolder:
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the result, which marks the run as finished."""
-        write_text(self.result, json.dumps(dict(result), indent=2) + "\n")
+        write_text(self.result, json.dumps(dict(result), indent=2, allow_nan=False) + "\n")
 
     def imports(self) -> list[Row]:
         """Return what was imported when the run started: rows with ``name``, and ``version`` or ``sha256``."""
@@ -287,7 +287,7 @@ class RunFolder:
         for name, kind in _RESULT_TYPES.items():
             value = result.get(name)
             numbers = value.values() if isinstance(value, dict) else ()
-            if not isinstance(value, kind) or not all(isinstance(number, int | float) for number in numbers):
+            if not isinstance(value, kind) or not all(isinstance(number, int | float | None) for number in numbers):
                 raise ValueError(
                     f"{self.result} is damaged or of an earlier version (wrong {name!r}); delete it and resume the run"
                 )

@@ -59,9 +59,18 @@ def finish(task: Task, data: Data, batches: Loaders, run: Run, trainer: pl.Train
         metric = Metric.of(result)
         plots.curves(history.rows, run.folder / "curves.png", metric.name, metric.label(), metric.scale)
         plots.by_layer(history.gradients, run.folder / "gradients.png", "gradients of the weights", "RMS")
+    result = dict(_finite(result))
+    if trainer.is_global_zero:
         run.folder.finish(result)
         run.log(summary_text(result, run.folder))
     return result
+
+
+def _finite(value: Any) -> Any:
+    """Return a result without NaN and infinity, which JSON does not have; they become None."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def metric_of(task: Task) -> dict[str, Any]:
@@ -103,8 +112,8 @@ def _training_figures(history: History, has_validation: bool) -> dict[str, Any]:
         "best_chosen_on": "validation" if has_validation else "nothing: no validation data",
         "epochs": len(rows),
         "firing_rate": rows[-1].get("firing_rate"),
-        "gradient_ratio_first_epoch": _finite_or_none(ratios[0]),
-        "gradient_ratio_last_epoch": _finite_or_none(ratios[-1]),
+        "gradient_ratio_first_epoch": ratios[0],
+        "gradient_ratio_last_epoch": ratios[-1],
         "seconds_per_epoch": seconds[len(seconds) // 2],
         **summarise_step_cost(history.seconds),
     }
@@ -121,12 +130,7 @@ def _write_energy(task: Task, data: Data, folder: RunFolder) -> dict[str, Any]:
     if energy is not None:
         write_csv(folder.table("energy"), energy_rows(energy))
     totals = {f"{name}_pj": getattr(energy, name, None) for name in ENERGY_COLUMNS}
-    return totals | {"break_even_rate": None if energy is None else _finite_or_none(energy.break_even_rate)}
-
-
-def _finite_or_none(value: float) -> float | None:
-    # JSON has no NaN or infinity.
-    return value if math.isfinite(value) else None
+    return totals | {"break_even_rate": None if energy is None else energy.break_even_rate}
 
 
 def summary_text(result: Mapping[str, Any], folder: RunFolder) -> str:

@@ -1,12 +1,15 @@
 """The state of a run from its opening to its result."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor, nn
 
 from .. import __version__
 from ..data import Data
@@ -18,6 +21,9 @@ from .progress_bar import has_terminal, log_above_bar
 from .provenance import Provenance
 from .task import Task
 from .trainer import quiet_lightning, seeded
+
+_process_is_free = threading.Lock()
+"""Held by the run that trains in this process."""
 
 
 @dataclass
@@ -82,12 +88,14 @@ class Run:
         """Check that task and data fit the run, and find the position at which it starts or resumes.
 
         Raises:
-            ValueError: data or checkpoint are not those of the run in the folder, or the task is trained already.
+            ValueError: data or checkpoint are not those of the run in the folder, the task is trained already, or its
+                network cannot be saved.
         """
         if task.is_finished:
             raise ValueError("this task has been trained and its branches are removed; build another one for a new run")
         if not task.description:
             task.describe(data.description)
+        _check_state(task.model.network)
         self.metadata = {"version": __version__, "data": task.description, **self.provenance.network}
         if self.checkpoint is None:
             return
@@ -106,8 +114,17 @@ class Run:
 
     @contextmanager
     def process_state(self, training: Training) -> Iterator[None]:
-        """Lock the folder and set signal handlers, seeds, threads and Lightning's log level, within the block."""
+        """Lock the folder and set signal handlers, seeds, threads and Lightning's log level, within the block.
+
+        Raises:
+            ValueError: another thread of this process trains, or another process trains in the folder.
+        """
+        if not _process_is_free.acquire(blocking=False):
+            raise ValueError("another run trains in this process and would share its random states; use two processes")
         with ExitStack() as stack:
+            stack.callback(_process_is_free.release)
+            # Lightning leaves gradients on.
+            stack.enter_context(torch.enable_grad())
             stack.enter_context(self.interruption.handlers())
             stack.enter_context(quiet_lightning())
             stack.enter_context(seeded(training.seed, training.threads))
@@ -119,3 +136,14 @@ class Run:
 def is_first_process() -> bool:
     """Return whether this is the first, or only, process of a run."""
     return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def _check_state(network: nn.Module) -> None:
+    """Raise an error if the state of a network cannot be saved and loaded, before the first epoch is spent."""
+    for name, value in network.state_dict().items():
+        is_dense = isinstance(value, Tensor) and value.layout is torch.strided
+        if not is_dense or (0 in value.stride() and value.numel() > 1):
+            raise ValueError(
+                f"the network's state {name!r} cannot be saved: it is not a tensor, or it is sparse or expanded; make "
+                "it a dense tensor, or keep it out of state_dict()"
+            )

@@ -163,7 +163,8 @@ class Metric:
             epoch: ``"last"`` or ``"best"``.
         """
         figures = result[f"test_{epoch}"] or result[f"validation_{epoch}"] or {}
-        return self.scale * float(figures.get(self.name, math.nan))
+        value = figures.get(self.name)
+        return math.nan if value is None else self.scale * float(value)
 
 
 def format_value(value: Any) -> str:

@@ -132,6 +132,10 @@ class Task(pl.LightningModule):
             return lengths.pop() if len(lengths) == 1 and -1 not in lengths else len(target)
         return len(target)
 
+    def count_labels(self, target: Any) -> int | Tensor:
+        """Return the weight of a batch in the means of an epoch; by default the number of samples."""
+        return self.count_samples(target)
+
     @property
     def chance(self) -> float | None:
         """The metric of a network that has learned nothing; None if unknown."""
@@ -198,10 +202,20 @@ class Task(pl.LightningModule):
             output = self.model(inputs)
         branch_weight = self.current_branch_weight
         loss = self.compute_loss(output, target, branch_weight)
-        samples = self.count_samples(target)
-        self.train_means.update({"train_loss": loss} | self._train_metrics(output, target, branch_weight), samples)
-        self.log("lambda", branch_weight, on_step=True, on_epoch=False, batch_size=samples)
-        return loss
+        metrics = self._train_metrics(output, target, branch_weight)
+        self.train_means.update({"train_loss": loss} | metrics, self.count_labels(target))
+        self.log("lambda", branch_weight, on_step=True, on_epoch=False, batch_size=self.count_samples(target))
+        factor = self._step_factor(batch_index)
+        return loss if factor == 1 else factor * loss
+
+    def _step_factor(self, batch_index: int) -> float:
+        """Return the factor that makes the gradient of an epoch's last step a mean over its batches.
+
+        Lightning divides the loss of every batch by ``accumulate``, but the last step may have fewer batches.
+        """
+        accumulate, batches = self.trainer.accumulate_grad_batches, self.trainer.num_training_batches
+        left_over = batches % accumulate
+        return accumulate / left_over if left_over and batch_index >= batches - left_over else 1.0
 
     @torch.no_grad()
     def _train_metrics(self, output: Any, target: Any, branch_weight: float) -> dict[str, Tensor]:
@@ -248,7 +262,7 @@ class Task(pl.LightningModule):
         inputs, target = self.prepare(batch)
         prediction = self.model(inputs).main.float()
         values = {"loss": self.evaluation_loss(prediction, target), **self.metrics(prediction, target)}
-        self.evaluation_means.update(values, self.count_samples(target))
+        self.evaluation_means.update(values, self.count_labels(target))
         return prediction, target
 
     def on_validation_epoch_start(self) -> None:
