@@ -228,6 +228,15 @@ def test_time_elsewhere_is_an_argument() -> None:
     torch.testing.assert_close(model(x).branches[0], model.branches[0](tapped.mean((2, 3, 4))))
 
 
+class Weighted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.rand(3, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weights
+
+
 def test_ambiguous_axes_raise() -> None:
     network, x = nn.Sequential(nn.Flatten(0, 1), nn.Linear(4, 5), nn.Unflatten(0, (3, 2))), torch.rand(3, 2, 4)
     with pytest.raises(ValueError, match="batch_axis=0 if"):
@@ -235,12 +244,12 @@ def test_ambiguous_axes_raise() -> None:
     model = attach(network, ["1"], example=x, batch_axis=1)
     assert model.layout.taps[0].extract == Unfold(3)
     torch.testing.assert_close(model(x).branches[0], model.branches[0](network[1](x).mean(0)))
-    behind, x = nn.Sequential(nn.Tanh(), nn.Flatten(1), nn.Linear(12, 7)), torch.rand(2, 3, 4)
+    behind, x = nn.Sequential(Weighted(), nn.Flatten(1), nn.Linear(12, 7)), torch.rand(2, 3, 4)
     with pytest.raises(ValueError, match=r"'0'.*channel_axis=1 or 2"):
         attach(behind, ["0"], example=x)
     for axis, other in ((1, 2), (2, 1), (-1, 1)):
         model = attach(behind, ["0"], example=x, channel_axis=axis)
-        torch.testing.assert_close(model(x).branches[0], model.branches[0](x.tanh().mean(other)))
+        torch.testing.assert_close(model(x).branches[0], model.branches[0](behind[0](x).mean(other)))
     with pytest.raises(ValueError, match="batch_axis must be 0 or 1, got 2"):
         attach(behind, ["0"], example=x, batch_axis=2)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..method import PLACEMENTS, resolve, stages
-from .layers import is_layer
+from .layers import holds_matrix, is_layer
 from .probe import Event, named_modules
 
 Events = Mapping[str, Event]
@@ -119,7 +119,10 @@ def stage_ends(network: nn.Module, events: Events, neurons: Collection[str]) -> 
         parent, _, last = name.rpartition(".")
         siblings.setdefault(f"{parent}/{re.sub(r'[._]?[0-9]+$', '', last)}", []).append(name)
     longest: list[str] = []
-    for group in siblings.values():
+    layers = _layers(network, events)
+    for siblings_of_one_name in siblings.values():
+        # An empty stage is a placeholder.
+        group = [name for name in siblings_of_one_name if any(f"{layer}.".startswith(f"{name}.") for layer in layers)]
         if len(group) > len(longest) and _are_stages(group, network, events, neurons):
             longest = group
     ends = [called_stand_in(network, name, events) for name in longest]
@@ -214,7 +217,8 @@ class _DepthScale:
             return None
         if _is_in_attention(name, self.modules):
             return None
-        nesting = sum(ancestor in self.events for ancestor in _ancestors(name))
+        # By calls, not by names: a module may be registered under several names.
+        nesting = sum(other.begin < event.begin and event.end < other.end for other in self.events.values())
         return _Site(name, before, nesting, self._is_awkward(name, event))
 
     def _is_awkward(self, name: str, event: Event) -> bool:
@@ -252,9 +256,7 @@ def _layers(network: nn.Module, events: Events) -> list[str]:
     with_matrix = [
         name
         for name, module in named_modules(network)
-        if name in events
-        and not isinstance(module, nn.Embedding | nn.LayerNorm)
-        and any(p is not None and p.dim() > 1 for p in vars(module).get("_parameters", {}).values())
+        if name in events and not isinstance(module, nn.Embedding | nn.LayerNorm) and holds_matrix(module)
     ]
     innermost = [n for n in with_matrix if n and not any(other.startswith(f"{n}.") for other in with_matrix)]
     return innermost if len(innermost) > 1 else layers

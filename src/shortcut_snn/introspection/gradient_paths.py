@@ -1,22 +1,25 @@
 """Gradient paths: which parameters a module's output depends on, read from the autograd graph of one pass."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from typing import Any
 
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+
+from ..method import tensors_in
 
 
 class GradientPaths:
     """The autograd graph of a pass in training mode, and the nodes at which modules end.
 
     Args:
-        trained: the ids of the parameters that are trained.
+        weights: parameters of more than one axis, or all in a network without such. A threshold or a decay alone is
+            not worth a branch.
+        trained: those of them that are trained.
     """
 
-    def __init__(self, trained: Collection[int]) -> None:
-        self.trained = trained
+    def __init__(self, weights: Sequence[Tensor], trained: Sequence[Tensor]) -> None:
+        self._weights, self._trained = set(map(id, weights)), set(map(id, trained))
         self.shapes: dict[str, tuple[int, ...]] = {}
         """By module, the shape of its features in the first call."""
         self.output: Any = None
@@ -33,12 +36,12 @@ class GradientPaths:
         self._ends.setdefault(name, []).extend(_nodes(output))
 
     def passes_gradients(self, name: str) -> bool:
-        """Return whether a gradient comes from a module's output to a parameter or to the input."""
-        return bool(self._leaves_of(name))
+        """Return whether a gradient comes from a module's output to weights, trained or frozen."""
+        return any(id(leaf.variable) in self._weights for leaf in self._leaves_of(name)) or not self._weights
 
     def trains(self, name: str) -> bool:
-        """Return whether a gradient comes from a module's output to a parameter that is trained."""
-        return any(id(leaf.variable) in self.trained for leaf in self._leaves_of(name))
+        """Return whether a gradient comes from a module's output to trained weights."""
+        return any(id(leaf.variable) in self._trained for leaf in self._leaves_of(name))
 
     def share_of_output(self, name: str, output: Any) -> float:
         """Return the share of the parameters before a module that the output depends on through this module alone.
@@ -51,8 +54,7 @@ class GradientPaths:
 
 
 def _nodes(output: Any) -> list[Any]:
-    tensors = (leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
-    return [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
+    return [tensor.grad_fn for tensor in tensors_in(output) if tensor.grad_fn is not None]
 
 
 def _leaves(nodes: Iterable[Any], blocked: Collection[Any] = ()) -> set[Any]:

@@ -54,7 +54,7 @@ class Samples:
         """Return the axes that may hold samples in a module's output; None if nothing changed in it."""
         features = self.features(name)[0]
         changes = {sample: done.changes.get(name) for sample, done in self.altered.items()}
-        return batch_axes(features.shape, changes, self.length) if isinstance(features, Tensor) else []
+        return batch_axes(features.shape, changes, self.length) if isinstance(features, Tensor) else None
 
     def axes_of_output(self, path: Path, altered: dict[int, Pass] | None = None) -> list[BatchAxis] | None:
         """Return the axes that may hold samples in a tensor of the output; None if nothing changed in it."""
@@ -114,7 +114,11 @@ def infer_batch_axis(
     Raises:
         ValueError: no axis or several axes may be the batch axis; the message names the argument to pass.
     """
-    shape = tuple(primary(probe.full_example).shape)
+    shape, output = tuple(primary(probe.full_example).shape), probe.base.output
+    if isinstance(output, Tensor) and not output.dim():
+        raise ValueError(
+            f"{type(probe.initial).__name__} returns a single number, as of a loss: pass a module that returns logits"
+        )
     candidates, reason = _candidates(probe, batch_axis, shape)
     # Along an axis of the known length, samples most likely stay apart.
     candidates.sort(key=lambda axis: shape[axis] != samples)
@@ -125,6 +129,7 @@ def infer_batch_axis(
             "batch_axis=0 if it is [N, T, ...], batch_axis=1 if it is [T, N, ...]"
         )
     if fitting:
+        _check_number(fitting[0], shape, samples)
         return Answer(fitting[0], reason), Samples(probe, fitting[0])
     if batch_axis == "auto" or not candidates:
         raise ValueError(
@@ -132,7 +137,16 @@ def infer_batch_axis(
             f"{_explain_failure(probe, candidates)}; pass batch_axis=0 or batch_axis=1, the batch axis of the "
             f"example, of shape {shape}"
         )
+    _check_number(candidates[0], shape, samples)
     return Answer(candidates[0], reason), Samples(probe, candidates[0], mixing=True)
+
+
+def _check_number(axis: int, shape: Sequence[int], samples: int | None) -> None:
+    if samples is not None and shape[axis] != samples:
+        raise ValueError(
+            f"there are labels of {samples} samples, but samples lie along axis {axis} of the example, of shape "
+            f"{tuple(shape)}: pass labels of these {shape[axis]}, or swap the axes of time and samples in the example"
+        )
 
 
 def _candidates(probe: Probe, batch_axis: int | str, shape: Sequence[int]) -> tuple[list[int], str]:

@@ -1,7 +1,7 @@
 """Inference of the readout: the logits in what a network returns, and the axes over which they are averaged.
 
 1. A readout that the caller passes is taken as it is.
-2. An output in the shape of the labels, ``[N, steps, variables]`` or ``[N, *space]``, is the prediction.
+2. Labels of several axes, such as ``[N, steps, variables]`` or ``[N, *space]``, tell the prediction by its shape.
 3. Otherwise the logits are found among the tensors of the output, by name, width, and the layer they come from. Then
    the axes of samples and classes are inferred, and the remaining axis, if it is time, is averaged over.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..method import Readout, TimeLoop, Unfold, primary, tensor_in
+from ..method import Readout, TimeLoop, Unfold, entries, primary, tensor_in
 from .answer import Answer
 from .channels import Changes, axes_unlike_input, channel_axis
 from .infer_batch_axis import Samples
@@ -79,11 +79,17 @@ class _ReadoutInference:
         return self.samples.probe.base.output
 
     def infer(self, readout: Callable[[Any], Any] | str | None) -> Answer[Prediction]:
+        answer = self._infer(readout)
+        self._check_labels(answer.value.num_classes)
+        return answer
+
+    def _infer(self, readout: Callable[[Any], Any] | str | None) -> Answer[Prediction]:
         if not isinstance(readout, str):
             return self._prediction(readout, "the output, as readout=None" if readout is None else "your readout=...")
-        matching = self._readouts_matching_targets()
-        if len(matching) == 1:
-            return self._prediction(matching[0], "its shape is that of the labels")
+        fitting = self._predictions_fitting_labels()
+        if len(fitting) == 1:
+            self._read(fitting[0].readout)
+            return Answer(fitting[0], "its shape is that of the labels")
         return self._logits(*self._infer_logits())
 
     def _prediction(self, readout: Callable[[Any], Any] | None, reason: str) -> Answer[Prediction]:
@@ -113,8 +119,8 @@ class _ReadoutInference:
         """Return the predictions for the unaltered example, checked to hold samples along their first axis."""
         prediction = _apply(readout, self.output)
         if not isinstance(prediction, Tensor) or not prediction.dim():
-            kind = type(prediction).__name__ if not isinstance(prediction, Tensor) else "a single number"
-            raise ValueError(f"{'the network' if readout is None else 'readout=...'} gives {kind}: {_ADVICE}")
+            source = "the network" if readout is None else "readout=..."
+            raise ValueError(f"{source} gives {_described(prediction)}: {_ADVICE}")
         for sample, done in self.samples.altered.items():
             indices = changed_indices(prediction, _apply(readout, done.output))
             if indices is not None and not indices[0] <= {sample} and not self.samples.mixing:
@@ -127,23 +133,59 @@ class _ReadoutInference:
 
     # By the shape of the labels
 
-    def _readouts_matching_targets(self) -> list[Readout | None]:
-        """Return the readouts whose predictions fit the targets, as they stand or averaged over time.
+    def _predictions_fitting_labels(self) -> list[Prediction]:
+        """Return the predictions that fit labels of several axes, as they stand or averaged over time.
 
-        Targets ``[N, steps, variables]`` fit predictions of this shape. Classes ``[N, *space]`` fit ``[N, classes,
-        *space]``.
+        Numbers ``[N, ...]`` fit a prediction of their shape. Classes ``[N, *positions]`` fit ``[N, classes,
+        *positions]`` and ``[N, *positions, classes]``, or else, as labels that exclude no other, their own shape.
         """
-        targets = self.labels
-        if targets is None or targets.dim() < 3:
+        if self.labels is None or self.labels.dim() < 2:
             return []
-        sizes, dims = tuple(targets.shape[1:]), targets.dim() + (not targets.is_floating_point())
-        readouts: list[Readout | None] = []
-        for path, tensor in tensors_of(self.output).items():
-            surplus = tensor.dim() - dims
-            axis = next((one.axis for one in self.samples.axes_of_output(path) or [] if not one.merged), None)
-            if axis is not None and axis <= surplus <= 1 and tuple(tensor.shape[-len(sizes) :]) == sizes:
-                readouts.append(Readout(path, 1 - axis) if surplus else Readout(path) if path else None)
-        return readouts
+        sizes, numbers, classes = tuple(self.labels.shape[1:]), list[Prediction](), list[Prediction]()
+        for path, tensor in self._tensors().items():
+            batch = next((one.axis for one in self.samples.axes_of_output(path) or [] if not one.merged), 2)
+            for time in (None, 1 - batch):
+                if (batch == 0 or time == 0) and tensor.dim() > batch:
+                    rest = tuple(tensor.shape[1 if time is None else 2 :])
+                    if rest == sizes:
+                        shape = sizes if len(sizes) > 1 else None
+                        numbers.append(Prediction(_readout(path, time), self.num_classes or sizes[0], shape))
+                    elif sizes in (rest[1:], rest[:-1]) and not self.labels.is_floating_point():
+                        classes.append(self._prediction_of_classes(path, time, rest, sizes))
+        return classes or numbers
+
+    def _prediction_of_classes(
+        self, path: Path, time: int | None, rest: tuple[int, ...], sizes: tuple[int, ...]
+    ) -> Prediction:
+        """Return the prediction of a class at every position, with the classes in its second axis."""
+        first, last = (1, len(rest)) if time is None else (2, len(rest) + 1)
+        classes = first if rest[1:] == sizes else last
+        if rest[1:] == rest[:-1]:
+            classes = channel_axis(self.samples.probe, self._changes_of(path), (first, last)) or first
+        width = rest[0] if classes == first else rest[-1]
+        moved = None if classes == first else -1
+        return Prediction(_readout(path, time, moved), self.num_classes or width)
+
+    def _tensors(self) -> dict[Path, Tensor]:
+        """Return the tensors of the output that may be predictions: those that show a sample, if any does."""
+        probe = self.samples.probe
+        tensors = {p: one for p, one in tensors_of(self.output).items() if one.dim() and one.is_floating_point()}
+        altered = self.samples.altered.values()
+        show = [path for path in tensors if any(probe.changes_of_output(path, done) is not None for done in altered)]
+        return {path: tensors[path] for path in show or tensors}
+
+    def _check_labels(self, classes: int) -> None:
+        """Check that labels that are indices of classes are among those that the network predicts."""
+        largest = self._classes_of_labels()
+        if self.labels is None or largest is None or classes == 1:
+            return
+        # -100 is PyTorch's label for no class.
+        known = self.labels[self.labels != -100]
+        if len(known) and (int(known.min()) < 0 or largest > classes):
+            raise ValueError(
+                f"labels go from {int(known.min())} to {largest - 1}, but the network predicts {classes} classes, 0 to "
+                f"{classes - 1}: pass labels that begin at 0, or a network of more classes"
+            )
 
     def _classes_of_labels(self) -> int | None:
         """Return the number of classes in the labels, if they are indices of classes."""
@@ -194,7 +236,7 @@ class _ReadoutInference:
             return Readout(path, 1), f"{reason}, averaged over time"
         raise ValueError(
             f"{shape}, not logits [N, classes] or [T, N, classes]: {_ADVICE}, as in lambda output: output.mean(1) for "
-            "[N, T, classes], or readout=None if it is the prediction [N, classes, ...] as it stands"
+            f"[N, T, classes], or {_as_it_stands(path)} if it is the prediction [N, classes, ...] as it stands"
         )
 
     def _time_lengths(self) -> set[int]:
@@ -229,9 +271,12 @@ class _ReadoutInference:
     def _path_of_logits(self) -> tuple[Path, str]:
         """Return the path of the logits, found by a sequence of rules, and the rule in words."""
         output = self.output
-        tensors = {p: one for p, one in tensors_of(output).items() if one.dim() and one.is_floating_point()}
+        tensors = self._tensors()
         if not tensors:
-            raise ValueError(f"the network gives {type(output).__name__} without a tensor in it: {_ADVICE}")
+            raise ValueError(f"the network gives {_described(output)}: {_ADVICE}")
+        nested = any(isinstance(value, dict | list | tuple) for value in entries(output).values())
+        if nested and max(tensor.dim() for tensor in tensors.values()) < 2:
+            raise ValueError(f"the network gives {_described(output)}: {_ADVICE}")
         if len(tensors) == 1:
             return next(iter(tensors)), "the only tensor of the output"
         if not isinstance(next(iter(tensors))[0], int):
@@ -362,3 +407,20 @@ def _apply(readout: Callable[[Any], Any] | None, output: Any) -> Any:
 
 def _name_of(path: Path) -> str:
     return f"output[{path[0]!r}] " if path else "a tensor "
+
+
+def _as_it_stands(path: Path) -> str:
+    return f"readout=lambda output: output[{path[0]!r}]" if path else "readout=None"
+
+
+def _readout(path: Path, time: int | None, class_axis: int | None = None) -> Readout | None:
+    return Readout(path, time, class_axis=class_axis) if path or time is not None or class_axis is not None else None
+
+
+def _described(output: Any, depth: int = 2) -> str:
+    """Describe an output that is not logits, and what is in it."""
+    if isinstance(output, Tensor):
+        return f"a tensor of shape {tuple(output.shape)}" if output.dim() else "a single number, as of a loss"
+    inside = [_described(value, depth - 1) for value in entries(output).values()] if depth else []
+    listed = ", ".join(dict.fromkeys(inside)) if len(inside) <= 8 else f"{inside[0]}, ..."
+    return f"{type(output).__name__}" + (f" of {len(inside)} entries ({listed})" if inside else "")

@@ -20,7 +20,7 @@ from .candidates import DEFAULT_TAPS
 from .channels import axes_unlike_input, channel_axis
 from .gradient_paths import GradientPaths
 from .infer_batch_axis import Samples
-from .layers import channel_axis_of
+from .layers import channel_axis_of, holds_matrix
 from .perturb import BatchAxis, Changed
 from .probe import CALL_ERRORS, Event, Pass, named_modules
 
@@ -37,7 +37,7 @@ def infer_taps(
     channel_axis: Any,
     extract: Extract | None,
     readout: Callable[[Any], Any] | None,
-    paths: GradientPaths | None,
+    paths: GradientPaths,
 ) -> Answer[tuple[Tap, ...]]:
     """Infer the taps.
 
@@ -49,7 +49,7 @@ def infer_taps(
         channel_axis: as the caller passed it, likewise.
         extract: as the caller passed it.
         readout: of the network; None for the output itself.
-        paths: of gradients in training mode; None if the network raises an error there.
+        paths: of gradients in training mode.
 
     Raises:
         ValueError: a named tap cannot be used, or no candidate can; the message names the argument to pass.
@@ -65,7 +65,7 @@ class _TapInference:
     samples: Samples
     extract: Extract
     readout: Callable[[Any], Any] | None
-    paths: GradientPaths | None
+    paths: GradientPaths
 
     @property
     def events(self) -> dict[str, Event]:
@@ -81,7 +81,7 @@ class _TapInference:
         for names, *axes in zip(candidates, times, channels, strict=True):
             is_certain = len(names) == 1
             if not is_certain:
-                names = list(dict.fromkeys(filter(self._passes_gradients, names)))[:CANDIDATES_TRIED] or names
+                names = list(dict.fromkeys(filter(self.paths.passes_gradients, names)))[:CANDIDATES_TRIED] or names
                 shares |= {name: self._share_of_output(name) for name in names}
                 names = sorted(names, key=lambda name: -shares[name])
             tap = self._first_usable(names, axes, found, is_certain=is_certain)
@@ -111,18 +111,13 @@ class _TapInference:
             if not same or (is_certain and tap.name not in same):
                 return tap
             problem = None
-        if problem is not None and (is_certain or not any(map(self._passes_gradients, names))):
+        if problem is not None and (is_certain or not any(map(self.paths.passes_gradients, names))):
             raise problem
         return None
 
     # Which modules
 
-    def _passes_gradients(self, name: str) -> bool:
-        return self.paths is None or self.paths.passes_gradients(name)
-
     def _share_of_output(self, name: str) -> float:
-        if self.paths is None:
-            return 1.0
         output = self.paths.output
         with suppress(*CALL_ERRORS):  # In training mode the network may return something else.
             output = output if self.readout is None else self.readout(output)
@@ -140,11 +135,11 @@ class _TapInference:
 
     def _tap(self, name: str, time_axis: TimeAxis | str, channel_axis: int | str) -> Tap:
         """Return a tap on a module, with its axes inferred."""
-        if not self._passes_gradients(name):
+        if not self.paths.passes_gradients(name):
             raise ValueError(
                 f"no gradient comes through the tap {name!r}, so its branch would train nothing: its output is "
-                "rounded, compared or detached, or computed in torch.no_grad() or checkpoint(use_reentrant=True); tap "
-                "others in taps=[...]"
+                "rounded, compared or detached, computed in torch.no_grad() or checkpoint(use_reentrant=True), or no "
+                "weights come before it; tap others in taps=[...]"
             )
         features = self.extract(self.samples.probe.base.outputs[name][0])
         if not isinstance(features, Tensor):
@@ -177,7 +172,7 @@ class _TapInference:
         layer_calls = {
             self.events[other].calls
             for other, module in named_modules(self.samples.probe.initial)
-            if other in self.events and channel_axis_of(module, 4)
+            if other in self.events and (channel_axis_of(module, 4) or holds_matrix(module))
         }
         if not event.same_shape or (event.calls > 1 and layer_calls and event.calls not in layer_calls):
             raise ValueError(
@@ -260,8 +255,6 @@ class _TapInference:
 
     def _check_training(self, taps: Sequence[Tap]) -> None:
         """Check that taps and readout give the same shapes in training mode, where some networks return more."""
-        if self.paths is None:
-            return
         for tap in taps:
             expected, shape = tuple(self.samples.features(tap.name)[0].shape), self.paths.shapes.get(tap.name, ())
             if shape != expected:

@@ -11,17 +11,20 @@ Whatever remains open raises an error that names the argument to pass.
 """
 
 from dataclasses import dataclass, field, replace
+from statistics import median_low
 from typing import Any, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from ..method import Extract, Reset, TimeLoop, copy_network, primary, takes_state
+from ..method import Extract, Reset, TimeLoop, copy_network, map_tensors, primary, takes_state
 from .adapters import Adapter
 from .answer import Answer
 from .infer_batch_axis import Samples
 from .infer_reset import changed_attributes, describe_state, leaks, leftover_state, reset_methods
+from .layers import is_layer
 from .outputs import tensors_of
-from .probe import CALL_ERRORS, Probe, Run
+from .probe import CALL_ERRORS, Probe, Run, named_modules
 
 Loop = Literal["auto", "network", "input"] | int
 
@@ -132,14 +135,14 @@ class _TimeLoopInference:
             neurons = [name for name in dict.fromkeys(names) if name]
             if not neurons:
                 return Answer(None, "it takes the example and keeps no state")
-        calls = [probe.base.events[name].calls for name in neurons if name in probe.base.events]
-        if not calls:
+        steps = self._calls_per_pass(probe, neurons)
+        if not steps:
             libraries = " and ".join(adapter.name for adapter in self.adapters)
             return Answer(
                 None, f"its {libraries} neurons take whole sequences" if libraries else "it takes the example"
             )
-        if max(calls) > 1:
-            return Answer(None, f"it calls its neurons {max(calls)} times itself")
+        if steps > 1:
+            return Answer(None, f"it calls its neurons {steps} times itself")
         if not self.adapters and any(_goes_through_time(probe, name) for name in neurons):
             return Answer(None, "one call of its neurons goes through time")
         if not self.adapters and not leaks(probe, None):
@@ -149,6 +152,23 @@ class _TimeLoopInference:
             reason = "neurons compute one time step per call, and the other axis has the known samples"
             return Answer(replace(looped, axis=axis), reason)
         raise ValueError(self._question_about_steps(looped))
+
+    def _calls_per_pass(self, probe: Probe, neurons: list[str]) -> int:
+        """Return how often a pass calls most neurons, or its layers; 0 if it calls no neuron.
+
+        One neuron may be shared by several layers, or be called once more before the first step, to warm it up.
+        """
+        events = probe.base.events
+        calls = [events[name].calls for name in neurons if name in events]
+        if not calls or max(calls) == 1:
+            return len(calls[:1])
+        modules = dict(named_modules(probe.initial))
+        layers = max((event.calls for name, event in events.items() if is_layer(modules[name])), default=1)
+        if layers > 1:
+            return max(calls)
+        # A second call without a reset is not warmed up.
+        again = probe.observe(network=probe.used()).events
+        return median_low(again[name].calls for name in neurons if name in again)
 
     def _time_axis_by_samples(self, probe: Probe) -> int | None:
         """Return the axis that is not the known batch axis, if perturbing a step there changes this step alone."""
@@ -177,6 +197,13 @@ class _TimeLoopInference:
 
     def after_refused_call(self, error: Exception) -> tuple[Answer[TimeLoop | None], Reset | None]:
         """Return the answer, and a reset that the call needs, for a network that raised ``error`` on the example."""
+        if primary(self.example).dtype == torch.uint8:
+            floating = replace(self, example=map_tensors(Tensor.float, self.example), _probes={})
+            if floating.accepts(None, self.reset) or floating.accepts(floating.loop_by_convention(), self.reset):
+                raise ValueError(
+                    f"{self.name} does not take the example, of uint8 values ({error}): pass example.float() / 255, as "
+                    "in training"
+                ) from error
         looped = self.loop_by_convention()
         stepwise = bool(self.single_step_neurons()) or looped.carry
         resets = [self.reset, *(method for method, _ in reset_methods(self.network))]

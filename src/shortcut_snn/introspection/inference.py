@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..method import Extract, Layout, Reset, Shortcut, Tap, TimeLoop, example_of, primary
+from ..method import Extract, Layout, Reset, Shortcut, Tap, TimeLoop, example_of, primary, tensors_in
 from .adapters import Adapter, adapters_of, library_reset
 from .answer import Answer
 from .candidates import Candidates
@@ -50,17 +50,19 @@ def introspect(
         >>> layout.batch_axis, layout.num_classes, [tap.channels for tap in layout.taps]
         (0, 3, [5])
     """
+    if labels is not None and not isinstance(labels, Tensor):
+        raise TypeError(f"labels must be a tensor, got {type(labels).__name__}: pass labels=torch.as_tensor(labels)")
     samples = len(labels) if labels is not None and samples is None else samples
     call = infer_call(network, example, loop=loop, batch_axis=batch_axis, reset=reset, samples=samples, extract=extract)
     probe = call.probe
     axis, along = infer_batch_axis(probe, batch_axis=batch_axis, samples=samples)
     prediction = infer_readout(along, readout, labels=labels, num_classes=num_classes, time_axis=time_axis)
-    paths = probe.gradient_paths()
-    trained = probe.base.events
-    if paths is not None:
-        trained = {name: event for name, event in trained.items() if paths.trains(name)} or trained
+    if isinstance(taps, Sequence) and not taps:
+        return call.layout(axis, prediction, Answer((), "taps=[]"))
+    paths, events = probe.gradient_paths(), probe.base.events
+    trained = {name: event for name, event in events.items() if paths.trains(name)} or events
     libraries = [adapter.name for adapter in call.adapters]
-    candidates = Candidates(network, probe.base.events, trained, call.neurons, libraries).for_taps(taps)
+    candidates = Candidates(network, events, trained, call.neurons, libraries).for_taps(taps)
     tapped = infer_taps(
         along,
         taps,
@@ -185,9 +187,15 @@ def infer_call(
     """
     if not isinstance(loop, int) and loop not in ("auto", "network", "input"):
         raise ValueError(f"loop must be 'auto', 'network', 'input' or a number of time steps, got {loop!r}")
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"the network must be a torch.nn.Module, got {type(network).__name__}")
+    if isinstance(network, Shortcut):
+        raise ValueError("the network is wrapped already: pass its .network, after .strip() has removed the branches")
     if isinstance(network, torch.jit.ScriptModule):
         raise ValueError("a scripted or traced network has no submodules to tap: pass the network it was made from")
     example = example_of(network, example)
+    if any(not tensor.isfinite().all() for tensor in tensors_in(example) if tensor.is_floating_point()):
+        raise ValueError("the example has NaN or infinite values: pass example=... as a batch of finite data")
     adapters = adapters_of(network)
     # The network may have been called before, so it is reset as far as a reset is known.
     known_reset = library_reset(adapters) if isinstance(reset, str) else reset

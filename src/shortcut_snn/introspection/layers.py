@@ -20,6 +20,11 @@ def is_layer(module: nn.Module) -> bool:
     return isinstance(module, (*_LAYERS, nn.RNNBase, nn.RNNCellBase))
 
 
+def holds_matrix(module: nn.Module) -> bool:
+    """Return whether a module itself, not one inside it, has a parameter of more than one axis."""
+    return any(p is not None and p.dim() > 1 for p in vars(module).get("_parameters", {}).values())
+
+
 def has_weights(module: nn.Module) -> bool:
     """Return whether a module is a layer or a norm, whose output is scaled."""
     return isinstance(module, (*_LAYERS, *_CHANNELS_LAST, *_NORMS))

@@ -10,9 +10,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
-from ..method import primary
+from ..method import map_tensors, primary
 
 Changed = list[set[int]]
 """For each axis of a tensor, the indices at which it differs from another tensor."""
@@ -46,7 +45,7 @@ def alter(example: Any, axis: int, index: int | None, seed: int = 1, wide: bool 
             other = torch.where(selected.view(-1, *[1] * (tensor.dim() - axis - 1)), other, tensor)
         return other
 
-    return tree_map_only(Tensor, change, example)
+    return map_tensors(change, example)
 
 
 def _other_values(tensor: Tensor, generator: torch.Generator, wide: bool) -> Tensor:
@@ -74,7 +73,7 @@ def resized(example: Any, axis: int, samples: int) -> Any:
             return tensor
         return tensor.index_select(axis, torch.arange(samples, device=tensor.device) % length)
 
-    return tree_map_only(Tensor, take, example)
+    return map_tensors(take, example)
 
 
 def small_examples(example: Any, samples: int | None) -> Iterator[Any]:

@@ -22,9 +22,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
-from ..method import Extract, Reset, call_on, copy_network, evaluation, tensor_in
+from ..method import Extract, Reset, call_on, copy_network, evaluation, map_tensors, tensor_in
 from .gradient_paths import GradientPaths
 from .layers import Gains, channel_axis_of, has_weights, scaled, unsilence, with_first
 from .outputs import tensors_of
@@ -102,7 +101,7 @@ class Probe:
         extract: Extract | None = None,
     ) -> None:
         self.run, self.samples, self.extract = run, samples, extract
-        self.full_example = tree_map_only(Tensor, varied, example)
+        self.full_example = map_tensors(varied, example)
         self.initial = copy_network(network)
         """The network in its initial state, from which every pass takes a copy."""
         if reset is not None:
@@ -182,11 +181,15 @@ class Probe:
             self._channels = [self.observe(edit=_OneChannel(self.base, later)) for later in (False, True)]
         return self._channels
 
-    def gradient_paths(self) -> GradientPaths | None:
-        """Return what gradients reach in a pass in training mode; None if the network raises an error there."""
+    def gradient_paths(self) -> GradientPaths:
+        """Return what gradients reach in a pass in training mode.
+
+        Raises:
+            ValueError: the network raises an error there.
+        """
         network = self.fresh()
-        trained = {id(p) for p in nn.Module.parameters(network) if p.requires_grad}
-        paths = GradientPaths(trained)
+        weights = [p for p in nn.Module.parameters(network) if p.dim() > 1] or list(nn.Module.parameters(network))
+        paths = GradientPaths(weights, [p for p in weights if p.requires_grad])
 
         def keep(name: str, output: Any) -> None:
             paths.add(name, output, self.features(output))
@@ -195,9 +198,10 @@ class Probe:
         try:
             with _all_require_gradients(network):
                 paths.output = self._record(recorder, training=True).output
-        except CALL_ERRORS:
-            # Batch norm of a single value, for one. The error returns in training if it is real.
-            return None
+        except CALL_ERRORS as error:
+            raise ValueError(
+                f"{type(network).__name__} takes the example in evaluation, but raises in training mode: {error}"
+            ) from error
         return paths
 
     def observe(self, example: Any = None, *, edit: Edit | None = None, network: nn.Module | None = None) -> Pass:
@@ -247,7 +251,7 @@ class Probe:
         done = Pass(example, self.fresh())
 
         def keep(name: str, output: Any) -> None:
-            done.outputs.setdefault(name, []).append(tree_map_only(Tensor, torch.clone, output))
+            done.outputs.setdefault(name, []).append(map_tensors(torch.clone, output))
 
         return _Recorder(gains, done, keep, learn=learn)
 
@@ -261,7 +265,7 @@ class Probe:
         with recorder.listening(done.network), _reproducible(done.network, training):
             if training:
                 with torch.enable_grad():
-                    done.output = call_on(done.network, self.run, tree_map_only(Tensor, _requiring, done.example))
+                    done.output = call_on(done.network, self.run, map_tensors(_requiring, done.example))
             else:
                 done.output = call_on(done.network, self.run, done.example)
         return done
@@ -301,7 +305,7 @@ class Replay:
     def __call__(self, name: str, module: nn.Module, output: Any) -> Any:
         """Return the output to use, None where none is left."""
         calls = self._left.get(name)
-        return tree_map_only(Tensor, torch.clone, calls.pop(0)) if calls else None
+        return map_tensors(torch.clone, calls.pop(0)) if calls else None
 
 
 class _OneChannel(Replay):

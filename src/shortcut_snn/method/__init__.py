@@ -16,7 +16,9 @@ from .calls import (
     example_of,
     inputs_of,
     like,
+    map_tensors,
     primary,
+    tensors_in,
 )
 from .heads import ConvHead, DenseHead, Head, LinearHead
 from .layout import Layout
@@ -77,6 +79,7 @@ __all__ = [
     "first_tensor",
     "inputs_of",
     "like",
+    "map_tensors",
     "primary",
     "resolve",
     "stage_ends",
@@ -85,4 +88,5 @@ __all__ = [
     "takes_every_step",
     "takes_state",
     "tensor_in",
+    "tensors_in",
 ]

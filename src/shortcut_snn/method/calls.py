@@ -4,11 +4,12 @@ import copy
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map, tree_map_only
 
 from ..random_state import preserve_random_state
 
@@ -46,12 +47,48 @@ def primary(example: Any) -> Tensor:
         >>> primary((torch.ones(2, 3), 4)).shape
         torch.Size([2, 3])
     """
-    for leaf in tree_leaves(example):
-        if isinstance(leaf, Tensor) and leaf.dim():
-            return leaf
+    for tensor in tensors_in(example):
+        if tensor.dim():
+            return tensor
     raise ValueError(
         "the example has no tensor with a batch axis: pass example=... as one batch of the network's inputs"
     )
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Return a copy of a value with a function applied to the tensors in its containers and dataclasses.
+
+    Example:
+        >>> map_tensors(torch.neg, [torch.ones(1), {"mask": torch.zeros(1)}, 4])
+        [tensor([-1.]), {'mask': tensor([-0.])}, 4]
+    """
+
+    def mapped(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return function(leaf)
+        if is_dataclass(leaf) and not isinstance(leaf, type):
+            values = {one.name: getattr(leaf, one.name) for one in fields(leaf) if one.init}
+            return replace(leaf, **{name: map_tensors(function, one) for name, one in values.items()})
+        return leaf
+
+    return tree_map(mapped, value)
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """Return the tensors in containers and dataclasses.
+
+    Example:
+        >>> tensors_in((torch.ones(1), {"mask": torch.zeros(1)}, 4))
+        [tensor([1.]), tensor([0.])]
+    """
+    tensors: list[Tensor] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        tensors.append(tensor)
+        return tensor
+
+    map_tensors(note, value)
+    return tensors
 
 
 def like(example: Any, parameter: Tensor) -> Any:
@@ -65,7 +102,7 @@ def like(example: Any, parameter: Tensor) -> Any:
     def moved(tensor: Tensor) -> Tensor:
         return tensor.to(parameter.device, parameter.dtype if tensor.is_floating_point() else tensor.dtype)
 
-    return tree_map_only(Tensor, moved, example)
+    return map_tensors(moved, example)
 
 
 def call_on(network: nn.Module, run: Callable[..., Any] | None, example: Any) -> Any:
@@ -77,7 +114,7 @@ def call_on(network: nn.Module, run: Callable[..., Any] | None, example: Any) ->
         >>> call_on(nn.Bilinear(2, 3, 4), None, (torch.ones(5, 2), torch.ones(5, 3))).shape
         torch.Size([5, 4])
     """
-    example = tree_map_only(Tensor, torch.clone, example)
+    example = map_tensors(torch.clone, example)
     example = tree_map_only(torch.Generator, copy.deepcopy, example)
     args, kwargs = inputs_of(network, example)
     return network(*args, **kwargs) if run is None else run(network, *args, **kwargs)

@@ -4,12 +4,14 @@ A head is a module made by ``(channels, outputs)``. It takes the tap's output av
 A head with ``pools = False`` takes ``[N, C, *space]`` and averages over space itself, if at all.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Ge
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .. import components
 
@@ -180,3 +182,31 @@ class DenseHead(nn.Module):
         """Map ``[N, C, *space]`` to ``[N, num_classes, *space]``."""
         logits: Tensor = self.classifier(rates.movedim(1, -1)).movedim(-1, 1)
         return logits
+
+
+def fit_space(logits: Tensor, space: Sequence[int]) -> Tensor:
+    """Return predictions ``[N, classes, *positions]`` at the positions of the network's output.
+
+    Positions of an image are interpolated. Surplus axes, such as time, are averaged first. Tokens are folded into an
+    image of the output's proportions; where they do not fit one, or there are no positions, all get the same.
+
+    Example:
+        >>> fit_space(torch.ones(2, 10, 4, 4), (8, 8)).shape, fit_space(torch.ones(2, 10, 16), (8, 8)).shape
+        (torch.Size([2, 10, 8, 8]), torch.Size([2, 10, 8, 8]))
+    """
+    surplus = logits.dim() - 2 - len(space)
+    if surplus > 0:
+        logits = logits.mean(list(range(2, 2 + surplus)))
+    elif surplus < 0:
+        height = round(math.sqrt(logits.shape[2] * space[0] / space[1])) if logits.dim() == 3 and surplus == -1 else 0
+        width = logits.shape[2] // height if height else 0
+        if height and height * width == logits.shape[2] and height * space[1] == width * space[0]:
+            logits = logits.unflatten(2, (height, width))  # type: ignore[no-untyped-call]
+        else:
+            logits = logits.flatten(2).mean(2) if logits.dim() > 2 else logits
+            return logits.view(*logits.shape, *[1] * len(space)).expand(*logits.shape, *space)
+    if logits.shape[2:] == tuple(space):
+        return logits
+    # One axis of space for sequences, two for images, three for volumes.
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}.get(len(space), "nearest")
+    return functional.interpolate(logits, list(space), mode=mode)

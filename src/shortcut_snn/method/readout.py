@@ -19,6 +19,7 @@ class Readout:
         time_axis: the axis to average over; None for none.
         unfold: splits the batch axis into time and samples first.
         listed: the output is a list with the logits of each time step; ``time_axis`` is then 0.
+        class_axis: the axis of classes, after averaging, where that is not the second.
 
     Example:
         >>> import torch
@@ -30,6 +31,7 @@ class Readout:
     time_axis: int | None = None
     unfold: Unfold | None = None
     listed: bool = False
+    class_axis: int | None = None
 
     def find(self, output: Any) -> Tensor:
         """Return the logits as the network returns them.
@@ -58,7 +60,8 @@ class Readout:
         """
         logits = self.find(output)
         logits = logits if self.unfold is None else self.unfold(logits)
-        return logits if self.time_axis is None else logits.mean(self.time_axis)
+        logits = logits if self.time_axis is None else logits.mean(self.time_axis)
+        return logits if self.class_axis is None else logits.movedim(self.class_axis, 1)
 
     def add(self, output: Any, logits: Tensor) -> Any:
         """Return the output with ``logits``, ``[N, classes]``, added to its own at every time step.
@@ -69,6 +72,7 @@ class Readout:
             tensor(1.)
         """
         main = self.find(output)
+        logits = logits if self.class_axis is None else logits.movedim(1, self.class_axis)
         unfolded = main if self.unfold is None else self.unfold(main)
         total = unfolded + (logits if self.time_axis is None else logits.unsqueeze(self.time_axis))
         if self.listed:

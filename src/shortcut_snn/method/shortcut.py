@@ -9,11 +9,10 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .. import components
 from .calls import Reset, call_on, detached_states, dry_copy, evaluation, example_of, inputs_of, primary
-from .heads import DenseHead, Head, LinearHead
+from .heads import DenseHead, Head, LinearHead, fit_space
 from .layout import Layout
 from .objectives import ShortcutOutput
 from .placement import resolve
@@ -47,7 +46,7 @@ class Shortcut(nn.Module):
             that computes one time step per call; by default one call.
         head: maps ``(channels, num_classes)`` to the auxiliary head of a branch (see :mod:`.heads`), or the recipe
             entry of a registered one, as in ``"conv"`` or ``{"kind": "linear", "init_std": 0.0}``. By default
-            ``"linear"``, or ``"dense"`` if the network returns ``[N, K, H, W]``.
+            ``"linear"``, or ``"dense"`` if the network predicts at every position, as ``[N, K, H, W]``.
         reset: returns the network's neurons to their initial state. The wrapper calls it before and after every forward
             pass, so that neither state nor graph reaches the next pass. None for neurons without lasting state.
         layout: the inferred layout, if the other arguments come from one.
@@ -130,7 +129,9 @@ class Shortcut(nn.Module):
         self, head: Head | str | Mapping[str, Any] | None, tapped: list[Tensor], main: Any, num_classes: int
     ) -> list[nn.Module]:
         if head is None:
-            head = DenseHead if isinstance(main, Tensor) and main.dim() == 4 else LinearHead
+            # A prediction at every position has a head at every position.
+            dense = isinstance(main, Tensor) and main.dim() > (2 if self._shape is None else 3)
+            head = DenseHead if dense else LinearHead
         make: Head = components.read(components.head, head, "head") if isinstance(head, str | Mapping) else head
         reference = next(nn.Module.parameters(self.network), torch.empty(0))
         # Built on the CPU, so that one seed gives the same branches on every device.
@@ -190,11 +191,11 @@ class Shortcut(nn.Module):
             logits = logits.squeeze(1)
         elif self._shape is not None and logits.dim() == 2:
             logits = logits.unflatten(1, self._shape)  # type: ignore[no-untyped-call]
-        elif logits.dim() > 2:
-            # Predictions at every position: one axis of space for sequences, two for images.
-            space = main.shape[main.dim() - logits.dim() + 2 :]
-            mode = {3: "linear", 4: "bilinear", 5: "trilinear"}.get(logits.dim(), "nearest")
-            logits = logits if logits.shape[2:] == space else F.interpolate(logits, list(space), mode=mode)
+        else:
+            classes = 1 if steps is None else 2
+            # A readout that is left out may return logits of every time step, [T, N, classes].
+            if logits.dim() > 2 or main.shape[classes : classes + 1] == logits.shape[1:]:
+                logits = fit_space(logits, main.shape[classes + 1 :])
         return logits if steps is None else logits.unflatten(0, steps)  # type: ignore[no-untyped-call]
 
     def _batch_size(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AbstractContextManager[None]:

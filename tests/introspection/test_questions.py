@@ -1,0 +1,132 @@
+"""What attach refuses, each with a sentence that says what is wrong and what to pass."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from spikingjelly.activation_based import neuron
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from shortcut_snn import LogitSum, attach
+
+
+def layers() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 4))
+
+
+def spiking() -> nn.Sequential:
+    def lif() -> nn.Module:
+        return neuron.LIFNode(step_mode="m", v_threshold=0.3)
+
+    return nn.Sequential(nn.Linear(6, 16), lif(), nn.Linear(16, 12), lif(), nn.Linear(12, 4))
+
+
+class Losses(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = layers()
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(self.layers(x), y)
+
+
+class Lists(nn.Module):
+    """Logits of every step in a list, beside a state and a regularisation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = layers()
+
+    def forward(self, x: Tensor) -> Any:
+        steps = [self.layers(step) for step in x.unbind(1)]
+        return steps, (steps[-1],), torch.zeros(1)
+
+
+class Named(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = layers()
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.layers(x).unsqueeze(1).expand(-1, 3, -1)}
+
+
+class NeedsTargets(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = layers()
+
+    def forward(self, x: Tensor, targets: Tensor | None = None) -> Tensor:
+        if self.training and targets is None:
+            raise ValueError("targets are missing")
+        return self.layers(x)
+
+
+class Threshold(nn.Module):
+    """A neuron of a network that was converted: spikes are compared, and multiplied with a trained threshold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threshold = nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.threshold * (x > self.threshold).float()
+
+
+LABELS = torch.arange(5) % 4
+NAN = torch.full((5, 6), torch.nan)
+QUESTIONS: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
+    "wrapped": (lambda: attach(layers(), example=torch.rand(5, 6), log=len), {}, "wrapped already.*strip"),
+    "number": (lambda: 3, {}, "must be a torch.nn.Module, got int"),
+    "nan": (layers, {"example": NAN}, "example has NaN"),
+    "list of labels": (layers, {"labels": [0, 1, 2, 3, 0]}, "labels must be a tensor, got list.*as_tensor"),
+    "labels from 1": (layers, {"labels": LABELS + 1}, "labels go from 1 to 4, but.*4 classes, 0 to 3"),
+    "bytes": (layers, {"example": torch.zeros(5, 6, dtype=torch.uint8)}, r"uint8.*float\(\) / 255"),
+    "swapped": (spiking, {"example": torch.rand(6, 4, 6), "labels": torch.arange(6) % 4}, "labels of 6.*axis 1.*swap"),
+    "loss": (Losses, {"example": (torch.rand(5, 6), LABELS)}, "single number, as of a loss"),
+    "lists": (Lists, {"example": torch.rand(5, 7, 6)}, r"list of 7 entries \(a tensor of shape \(5, 4\)\).*readout="),
+    "named": (Named, {}, r"readout=lambda output: output\['logits'\]"),
+    "training": (NeedsTargets, {}, "raises in training mode: targets are missing"),
+    "nothing trains": (
+        lambda: nn.Sequential(nn.Linear(6, 8), Threshold(), nn.Linear(8, 4)),
+        {"taps": ["1"]},
+        "no gradient comes through the tap '1'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", QUESTIONS)
+def test_a_sentence_says_what_is_wrong(case: str) -> None:
+    make, options, message = QUESTIONS[case]
+    options = {"example": torch.rand(5, 6), "labels": None, **options}
+    with pytest.raises((ValueError, TypeError), match=message) as raised:
+        attach(make(), **options)
+    assert len(str(raised.value).split()) < 60
+
+
+def test_branches_lie_where_a_gradient_reaches_weights() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 16), Threshold(), nn.Linear(16, 12), Threshold(), nn.Linear(12, 4))
+    x = torch.rand(5, 6)
+    model = attach(network, example=x, labels=LABELS, log=len)
+    sum(logits.square().sum() for logits in model(x).branches).backward()
+    for name in model.taps.names:
+        assert network.get_submodule(name).weight.grad.any()
+
+
+@pytest.mark.parametrize("make", [layers, spiking])
+def test_few_passes_answer_all_questions(make: Callable[[], nn.Module]) -> None:
+    passes: list[int] = []
+
+    class Counted(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            passes.append(1)
+            return super().forward(x)
+
+    x, samples = torch.rand(5, 3, 6), 3 if make is spiking else 5
+    model = attach(Counted(*make()), example=x, labels=torch.arange(samples) % 4, log=len)
+    assert len(model.branches) > 0
+    assert len(passes) <= 12
+    LogitSum()(model(x), torch.zeros(samples, dtype=torch.long), 0.5).backward()
