@@ -79,12 +79,12 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def remove_strays(folder: Path, older_than: float = 0.0) -> None:
+def remove_strays(folder: Path, older_than: float = 3600.0) -> None:
     """Remove temporary files that killed processes left in a folder.
 
     Args:
         folder: it may be missing.
-        older_than: minimum age in seconds, if other processes may be writing to the folder.
+        older_than: minimum age in seconds; another process that writes to the folder needs far less than an hour.
     """
     for path in folder.iterdir() if folder.is_dir() else ():
         if _STRAY.match(path.name):

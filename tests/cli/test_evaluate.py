@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -94,10 +96,15 @@ def test_energy_repeats_the_run(run, capsys, full_pictures):
     def rows():
         return list(csv.DictReader((run / "energy.csv").open()))
 
+    for name, age in ((".shortcut-snn-energy-0123abcd.png", 7200), (".shortcut-snn-energy-89efabcd.png", 0)):
+        (run / name).touch()
+        os.utime(run / name, (time.time() - age,) * 2)
     before, result = rows(), json.loads((run / "result.json").read_text())
     assert main(["energy", str(run)]) == 0
     output = capsys.readouterr().out
     assert rows() == before
+    # A temporary file of a killed command is removed, but not one that another command may be writing.
+    assert [path.name for path in run.glob(".*")] == [".shortcut-snn-energy-89efabcd.png"]
     assert len(before) == 10, "7 convolutions, two projections, the readout"
     for key in ("energy_pj", "total_energy_pj"):
         assert sum(float(row[key]) for row in before) == pytest.approx(result[key])

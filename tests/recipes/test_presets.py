@@ -1,12 +1,13 @@
 """Presets: the objects that each stands for, and how they combine."""
 
 import dataclasses
+import pickle
 from typing import Any
 
 import pytest
 import torch
 
-from shortcut_snn import TET, Constant, LinearDecay, LogitSum, LossSum, SelfDistillation, StepLossSum
+from shortcut_snn import TET, Constant, LinearDecay, LogitSum, LossSum, SelfDistillation, StepLossSum, load
 from shortcut_snn.data import Digits
 from shortcut_snn.nets.blocks import BasicBlock, MSBlock, SEWBlock
 from shortcut_snn.recipes import PRESETS, Recipe, build, changed, recipe_of
@@ -89,3 +90,14 @@ def test_a_preset_changes_the_method_and_the_network_only() -> None:
                 assert getattr(other, field.name) == getattr(original, field.name)
         assert other.network.width == 2
         assert changed(changed(other, "calibrated"), name) == other
+
+
+def test_recipes_tasks_and_loaded_networks_can_be_pickled(data: Any) -> None:
+    preset = recipe("calibrated")
+    assert pickle.loads(pickle.dumps(preset)) == preset
+    task, _ = build(preset, data)
+    batch, network = task.prepare_batch(data.sample(2))[0], load("digits-resnet18")
+    copied_task, copied_network = pickle.loads(pickle.dumps((task, network)))
+    assert torch.equal(copied_task.model(batch).main, task.model(batch).main)
+    images = torch.full((1, 8, 8), 90, dtype=torch.uint8)
+    assert torch.equal(copied_network.logits(images), network.logits(images))

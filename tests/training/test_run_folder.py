@@ -202,5 +202,5 @@ def test_only_temporary_files_of_killed_writers_are_removed(tmp_path: Path) -> N
     kept = {"checkpoint.ckpt", ".hidden", "notes-abcdefgh.txt", ".notes-20260101", ".lab-diary_01.md"}
     for name in kept:
         (tmp_path / name).write_text("kept")
-    remove_strays(tmp_path)
+    remove_strays(tmp_path, older_than=0)
     assert {path.name for path in tmp_path.iterdir()} == kept

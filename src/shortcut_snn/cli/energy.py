@@ -5,7 +5,7 @@ from typing import Any
 
 from .. import plots
 from ..energy import ACCESS, ACCUMULATE, MULTIPLY_ACCUMULATE
-from ..files import write_csv
+from ..files import remove_strays, write_csv
 from ..markdown import markdown_table
 from ..recipes import keeps_result, open_run
 from ..training import (
@@ -49,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
     )
     # The run's report shows these files, so they must be of the run's own network and data.
     if options.weights == "last" and keeps_result(options.changes):
+        remove_strays(folder.path)
         write_csv(folder.table("energy"), rows)
         plots.energy(report, folder / "energy.png")
         print(f"\nwritten: {folder.table('energy')}, {folder / 'energy.png'}")

@@ -1,11 +1,11 @@
 """Export of a trained network: fold, write, load back, compare on real data, and only then keep the file."""
 
-import tempfile
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from .. import components
+from ..files import remove_strays, replacing
 from .check import CHUNK, Agreement, check, compare, in_chunks, network_logits
 from .exporter import Exporter
 from .folding import fold
@@ -51,13 +51,11 @@ def export_network(
     exporter: Exporter = components.exporter.make(to) if isinstance(to, str) else to
     folded = fold(network, spec.example())
     rounded = exporter.rounded(folded, Prepare(spec)(images[:CHUNK]))
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as trial:
-        path = Path(trial) / exporter.file
+    remove_strays(folder)
+    with replacing(folder / exporter.file) as path:
         logits = exporter.export(rounded, spec, path)
         # Rounded weights flip spikes, so the file has to compute what the network with such weights does.
         agreement = check(network if rounded is folded else rounded, spec, logits, images)
         if rounded is not folded:
             agreement = compare(network_logits(network, spec, images), in_chunks(logits, images))
-        path.replace(folder / exporter.file)
     return folder / exporter.file, agreement

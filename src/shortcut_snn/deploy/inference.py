@@ -130,5 +130,10 @@ def for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     for layer in layers[:-1]:
         layer.to(dtype)
-    layers[-1].register_forward_pre_hook(lambda module, args: args[0].float())
+    layers[-1].register_forward_pre_hook(_as_float32)
     return network.eval()
+
+
+def _as_float32(module: nn.Module, args: tuple[Tensor, ...]) -> Tensor:
+    # Not a lambda, so that a loaded network can be pickled.
+    return args[0].float()

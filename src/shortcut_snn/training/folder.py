@@ -133,7 +133,7 @@ class RunFolder:
             yield
             return
         try:
-            remove_strays(self.path)
+            remove_strays(self.path, older_than=0)
             yield
         finally:
             with suppress(OSError):

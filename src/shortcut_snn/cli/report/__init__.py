@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ...files import write_text
+from ...files import remove_strays, write_text
 from ...training import RunFolder
 from .._page import render
 from .._tables import read_rows
@@ -45,5 +45,6 @@ def write_page(folder: Path, path: Path | None = None) -> Path:
         # A column or a number that is missing in a file that somebody edited.
         raise ValueError(f"a table in {folder} is damaged ({type(error).__name__}: {error})") from error
     path = folder / "report.html" if path is None else path
+    remove_strays(path.parent)
     write_text(path, render(page))
     return path

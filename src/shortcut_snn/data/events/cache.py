@@ -20,7 +20,6 @@ VERSION = 2
 OFF = "off"
 _SUFFIX = ".frames"
 _SHAPE = struct.Struct("<4I")
-_HOUR = 3600.0
 
 
 def cache_folder(cache: str | None) -> Path | None:
@@ -58,8 +57,7 @@ class FrameCache:
             raise ValueError(
                 f"data.cache: {folder} cannot be written to ({error.strerror}); name another folder, or off"
             ) from error
-        # Another process may be writing; it needs far less than an hour per file.
-        remove_strays(self.folder, older_than=_HOUR)
+        remove_strays(self.folder)
 
     def get(self, identity: Sequence[str | int]) -> NDArray[np.uint8] | None:
         """Return the frames ``[T, 2, H, W]`` of a recording; None if they are missing or damaged."""
