@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from shortcut_snn.cli import main
-from shortcut_snn.cli.gradients import Source, measure, recipe_remedies
+from shortcut_snn.cli.gradients import Source, measure, recipe_remedies, remedies_for
 from shortcut_snn.recipes import changed, from_dict, load_data, recipe_of, run_recipe
 from shortcut_snn.training import RunFolder, seeded
 from shortcut_snn.yaml_text import parse
@@ -102,6 +102,17 @@ def test_a_run_without_calibration_can_be_calibrated(run):
     recipe = run_recipe(RunFolder(run), {"method": {"branches": None, "calibrate": True}})
     gradients = measure(recipe, 1, RunFolder(run))
     assert gradients.reports["with"].rms != gradients.reports["without"].rms
+
+
+def test_what_a_run_does_already_is_no_remedy(run):
+    recipe = run_recipe(RunFolder(run), {"method": {"calibrate": True}})
+    with seeded(0):
+        source = Source(load_data(recipe), RunFolder(run))
+        task = source.task(recipe)
+        batch = task.prepare_batch(source.data.sample(4))
+        groups = {remedy.group for remedy in remedies_for(recipe, source, source.setup(recipe), [batch])}
+    assert groups >= {"decay", "threshold", "branches"}
+    assert not groups & {"calibrated", "width"}
 
 
 def test_remedies_for_a_run_are_branches_with_options_to_paste(run, capsys):

@@ -25,7 +25,7 @@ from ..diagnosis import (
     measure_gradients,
     neuron_remedies,
 )
-from ..files import write_csv
+from ..files import remove_strays, write_csv
 from ..markdown import markdown_table
 from ..random_state import preserve_random_state
 from ..recipes import (
@@ -105,7 +105,7 @@ def measure(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) -> G
             reports = {"without": _report(source.task(vanilla), inputs[0]), "with": by_batch[0]}
             titles["with"] = describe_method(recipe.method)
         setup = _setup(task)
-        diagnosis = diagnose_setup(setup, inputs, partial(_remedies, recipe, source, setup, inputs))
+        diagnosis = diagnose_setup(setup, inputs, partial(remedies_for, recipe, source, setup, inputs))
     agreement = float(mean_cosine([report.first for report in by_batch])) if len(by_batch) > 1 else None
     return Gradients(titles, reports, diagnosis, agreement, task.count_samples(inputs[0][1]))
 
@@ -155,10 +155,13 @@ def _setup(task: Task) -> Setup:
     return Setup(task.model, partial(task.compute_loss, branch_weight=_initial_weight(task)))
 
 
-def _remedies(recipe: Recipe, source: Source, setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
+def remedies_for(recipe: Recipe, source: Source, setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
     """Return changes of the neurons, then changes of the recipe, each with options to paste."""
     # Calibration needs gradients through time.
     remedies = neuron_remedies(setup, batches) if calibrates(recipe.method.gradient) else []
+    if recipe.method.calibrate:
+        # The recipe calibrates already, which replaces any other width.
+        remedies = [remedy for remedy in remedies if remedy.group not in ("calibrated", "width")]
     if not recipe.network.accepts("make_neuron"):
         # No entry of a recipe changes the neurons of such a network.
         remedies = [replace(remedy, text=remedy.text.partition(" (--neuron.")[0]) for remedy in remedies]
@@ -190,6 +193,7 @@ def recipe_remedies(recipe: Recipe, source: Source) -> list[Remedy]:
 
 def _write(gradients: Gradients, folder: Path) -> None:
     """Write ``gradients.csv``, ``layers.csv`` and ``gradients.png``."""
+    remove_strays(folder)
     reports = gradients.reports
     rows = [
         {"layer": layer} | {name: report.rms[layer] for name, report in reports.items()}
