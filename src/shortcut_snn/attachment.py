@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from .introspection import introspect, is_layer, wrap_network
+from .introspection import introspect, stages_span_most, wrap_network
 from .method import (
     Constant,
     Extract,
@@ -20,7 +20,6 @@ from .method import (
     Shortcut,
     TimeAxis,
     example_of,
-    stages,
     takes_every_step,
 )
 
@@ -162,14 +161,7 @@ def _taps_of(
             raise ValueError(f"the method {name!r} has no branches: leave taps out, or choose another")
         return []
     wants_blocks = taps == "auto" and preset.branches.taps == "blocks"
-    return "blocks" if wants_blocks and _stages_span_most(network) else taps
-
-
-def _stages_span_most(network: nn.Module) -> bool:
-    """Return whether the stages of a network hold most of its layers."""
-    prefixes = tuple(f"{stage}." for stage in stages(network))
-    layers = [name for name, module in nn.Module.named_modules(network) if is_layer(module)]
-    return len(prefixes) > 1 and 2 * sum(name.startswith(prefixes) for name in layers) >= len(layers)
+    return "blocks" if wants_blocks and stages_span_most(network) else taps
 
 
 def _apply_method(model: Shortcut, preset: Any, example: Any, labels: Any, log: Callable[[str], object]) -> None:

@@ -13,11 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from shortcut_snn import load
+from shortcut_snn import attach, load
 from shortcut_snn.cli import main
 from shortcut_snn.components import KINDS
-from shortcut_snn.recipes import missing_imports
+from shortcut_snn.recipes import build, import_components, missing_imports, recipe_of
 from shortcut_snn.training.callbacks import SaveRun
+from shortcut_snn.yaml_text import parse
 
 from ..training.same import assert_same_run
 
@@ -180,6 +181,28 @@ def test_a_custom_network_predicts(custom, tmp_path, capsys):
     assert f"add --import {file}" in error_line(capsys)
 
 
+def test_a_custom_network_has_the_branches_that_are_asked_for(custom, capsys):
+    file, _, _ = custom
+    words = ["train", "--config", "digits", "--network.kind", "my_net", "--import", str(file), "--print-recipe"]
+    for preset, branches in (([], None), (["--preset", "evolutionary"], "stages")):
+        assert main([*words, *preset]) == 0
+        printed = parse(capsys.readouterr().out)["method"]["branches"]
+        assert (printed and printed["taps"]) == branches
+
+
+@pytest.mark.parametrize(("taps", "count"), [("stages", 3), ("blocks", 3), (2, 2)])
+def test_a_custom_network_without_stages_has_the_taps_of_attach(tmp_path, taps, count):
+    file = tmp_path / "custom.py"
+    file.write_text(NETWORK.replace("layer1", "first").replace("layer2", "second").replace("layer3", "third") + DATA)
+    import_components([str(file)])
+    recipe = recipe_of({"network": "my_net", "data": "my_data", "method": {"branches": {"taps": taps}}})
+    task, data = build(recipe)
+    example, labels = task.prepare_batch(data.sample(5))
+    attached = attach(task.model.network, count if isinstance(taps, int) else "auto", example=example, labels=labels)
+    assert task.model.taps.names == attached.taps.names
+    assert len(task.model.taps.names) <= count
+
+
 def train_one_epoch(run, options, monkeypatch):
     """Start a run that is killed after its first epoch."""
     end = SaveRun.on_train_epoch_end
@@ -287,10 +310,11 @@ def test_an_installed_package_needs_no_import(package, tmp_path, capsys):
     assert "customs 1.5: install it" in missing_imports(imports)
 
 
-def test_a_broken_installed_package_is_named(package, tmp_path, capsys):
-    package.write_text("1 / 0")
+@pytest.mark.parametrize(("text", "error"), [("1 / 0", "ZeroDivisionError"), ("raise SystemExit(0)", "SystemExit")])
+def test_a_broken_installed_package_is_named(package, tmp_path, capsys, text, error):
+    package.write_text(text)
     assert main(["train", "--out", str(tmp_path / "run"), *recipe_options()]) == 2
-    assert "custom_package cannot be imported: ZeroDivisionError" in error_line(capsys)
+    assert f"custom_package cannot be imported: {error}" in error_line(capsys)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_options_belong_to_one_component():
         ({"method": {"objective": "tet", "branches": {}}}, r"method\.branches.*tet"),
         ({"method": {"objective": "tet", "gradient": "rate"}}, "rate.*tet"),
         ({"method": {"gradient": "rate", "calibrate": True}}, "calibrate.*rate"),
-        ({"method": {"branches": {"taps": 3}}}, r"method\.branches\.taps"),
+        ({"method": {"branches": {"taps": 0}}}, r"method\.branches\.taps"),
         ({"lr_schedule": "onecycle", "training": {"warmup": 0.1}}, r"training\.warmup: onecycle"),
         ({"data": None}, "data must have a value"),
         ({"data": {"kind": "cifar10"}}, "data.*root"),

@@ -46,7 +46,7 @@ def parse_with_recipe(parser: Parser, command: argparse.ArgumentParser, words: l
             action.required = False
     options, unknown = parser.parse_known_args(words)
     # From here on help is printed, and the rest may take its time.
-    from ..recipes import from_dict, import_components, layer, merged, missing_imports, parse_options, run_recipe
+    from ..recipes import from_dict, import_components, merged_layers, missing_imports, parse_options, run_recipe
     from ..training import RunFolder
     from ..yaml_text import as_yaml
 
@@ -55,7 +55,7 @@ def parse_with_recipe(parser: Parser, command: argparse.ArgumentParser, words: l
     options.entries = entries
     try:
         options.imported = import_components(options.imports)
-        options.overrides = merged(*map(layer, options.layers), parse_options(entries))
+        options.overrides = merged_layers(*options.layers, parse_options(entries))
         options.recipe = None if getattr(options, "run", None) else from_dict(options.overrides)
     except ValueError as error:
         resumed = RunFolder(options.out).imports() if getattr(options, "resume", False) else ()

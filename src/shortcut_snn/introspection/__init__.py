@@ -8,7 +8,7 @@
 from .adapters import Adapter, adapters_of, library_reset, steepness
 from .answer import Answer
 from .inference import describe, introspect, wrap_network
-from .layers import is_layer
+from .layers import is_layer, stages_span_most
 from .neurons import find_neurons, reset_of, single_step_neurons, spiking_layers
 from .perturb import alter
 from .probe import CALL_ERRORS
@@ -27,6 +27,7 @@ __all__ = [
     "reset_of",
     "single_step_neurons",
     "spiking_layers",
+    "stages_span_most",
     "steepness",
     "wrap_network",
 ]

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..method import tensor_in
+from ..method import stages, tensor_in
 
 Gains = dict[str, tuple[Tensor, Tensor]]
 """The mean and the factor by which the output of a layer is normalised, per channel."""
@@ -23,6 +23,13 @@ def is_layer(module: nn.Module) -> bool:
 def holds_matrix(module: nn.Module) -> bool:
     """Return whether a module itself, not one inside it, has a parameter of more than one axis."""
     return any(p is not None and p.dim() > 1 for p in vars(module).get("_parameters", {}).values())
+
+
+def stages_span_most(network: nn.Module) -> bool:
+    """Return whether the stages of a network hold most of its layers."""
+    prefixes = tuple(f"{stage}." for stage in stages(network))
+    layers = [name for name, module in nn.Module.named_modules(network) if is_layer(module)]
+    return len(prefixes) > 1 and 2 * sum(name.startswith(prefixes) for name in layers) >= len(layers)
 
 
 def has_weights(module: nn.Module) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..components import component_of
 from ..data import Data, as_data
-from ..introspection import introspect, wrap_network
+from ..introspection import introspect, stages_span_most, wrap_network
 from ..nets import build_network as build_from_options
 from ..nets import channels_last
 from ..random_state import preserve_random_state
@@ -137,16 +137,19 @@ def build_task(
         description = data.description
     branches = recipe.method.branches
     options: dict[str, Any] = {} if branches is None else {"head": branches.head}
-    taps: str | list[str] = []
+    taps: str | int | list[str] = []
     if branches is not None:
-        taps = branches.taps if isinstance(branches.taps, str) else list(branches.taps)
+        taps = list(branches.taps) if isinstance(branches.taps, tuple) else branches.taps
     classes = data.description.get("classes")
-    if hasattr(network, "example_input") and classes:
+    if hasattr(network, "example_input") and classes and not isinstance(taps, int):
         # A built-in network: its layout is known.
         model = recipe.method.gradient(network, taps, num_classes=len(classes), **options)
         return _make_task(recipe, model, description)
     # Only the task knows how to turn a sample into the network's input, so one without branches comes first.
     plain_task = _make_task(recipe, network, description)
+    if isinstance(taps, str):
+        # As attach places the branches of a preset.
+        taps = "blocks" if taps == "blocks" and stages_span_most(network) else "auto"
     example, target = plain_task.prepare_batch(data.sample(SAMPLES))
     layout = introspect(
         network,

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import components
 from ..components import merge, read, suggestion
 from ..files import write_text
 from ..yaml_text import as_yaml, parse
@@ -110,6 +111,25 @@ def from_dict(entries: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
+def merged_layers(*layers: str | Path | Mapping[str, Any]) -> Entries:
+    """Return presets, recipes, files and entries as one. Later ones override earlier ones.
+
+    A built-in recipe sets the method of its own networks only: a custom network has the method that is asked for.
+    """
+
+    def entries(with_methods: bool) -> Entries:
+        recipes = () if with_methods else built_in()
+        return merged(
+            *(item if isinstance(item, Mapping) else layer(item, str(item) not in recipes) for item in layers)
+        )
+
+    complete = entries(with_methods=True)
+    network = complete.get("network")
+    name = network.get("kind") if isinstance(network, Mapping) else network
+    component = components.network.get(name) if isinstance(name, str) else None
+    return complete if component is None or component.is_built_in else entries(with_methods=False)
+
+
 def recipe_of(*layers: str | Path | Mapping[str, Any]) -> Recipe:
     """Return the recipe of presets, recipes, files and entries. Later ones override earlier ones.
 
@@ -120,7 +140,7 @@ def recipe_of(*layers: str | Path | Mapping[str, Any]) -> Recipe:
         >>> recipe_of("digits", "vanilla", {"training": {"epochs": 2}}).training.epochs
         2
     """
-    return from_dict(merged(*(entries if isinstance(entries, Mapping) else layer(entries) for entries in layers)))
+    return from_dict(merged_layers(*layers))
 
 
 def changed(recipe: Recipe, *layers: str | Mapping[str, Any]) -> Recipe:

@@ -37,7 +37,7 @@ def import_components(names: Sequence[str]) -> list[dict[str, Any]]:
     for entry_point in metadata.entry_points(group=GROUP):
         try:
             entry_point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ValueError(f"the entry point {entry_point.value} cannot be imported: {_one_line(error)}") from error
         package = entry_point.dist
         version = {} if package is None else {"package": package.name, "version": package.version}

@@ -30,7 +30,7 @@ def check_memory(recipe: Recipe, data: Data) -> None:
     Raises:
         ValueError: the message gives the memory that is needed.
     """
-    if not component_of(recipe.network).definition.__module__.startswith("shortcut_snn."):
+    if not component_of(recipe.network).is_built_in:
         return
     weights, outputs = _count_numbers(recipe, data.description)
     keeps_all = component_of(recipe.method.gradient).name == "bptt"

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge
 from torch import nn
 
 from .. import components
@@ -29,8 +30,9 @@ class Branches:
     """Auxiliary heads that carry the gradient of the loss to shallow layers during training.
 
     Args:
-        taps: where they are: at the end of each stage but the last, of each residual block but the last, or at the
-            submodules of a list.
+        taps: where they are: at the end of each stage but the last, of each residual block but the last, at a number of
+            places spread evenly, or at the submodules of a list. A custom network without stages or blocks gets 3
+            places spread evenly.
         branch_weight: lambda, the weight of the branches in the loss, over training.
         by: whether lambda changes at every step or at every epoch.
         head: the module that makes predictions from a tapped output; null for the paper's, average pooling and a
@@ -41,7 +43,7 @@ class Branches:
         0.25
     """
 
-    taps: Literal["stages", "blocks"] | tuple[str, ...] = "stages"
+    taps: Literal["stages", "blocks"] | Annotated[int, Ge(1)] | tuple[str, ...] = "stages"
     branch_weight: Annotated[Any, components.branch_weight] = _default(components.branch_weight, "linear")
     by: Literal["step", "epoch"] = "step"
     head: Annotated[Any, components.head] | None = None
@@ -158,7 +160,8 @@ def describe_method(method: Method) -> str:
     if branches is None:
         parts = ["no branches"] + [objective] * (not takes_branches(method.objective))
     else:
-        taps = branches.taps if isinstance(branches.taps, str) else f"{len(branches.taps)} taps"
+        count = len(branches.taps) if isinstance(branches.taps, tuple) else branches.taps
+        taps = branches.taps if isinstance(branches.taps, str) else f"{count} taps"
         weight = component_of(branches.branch_weight).name
         parts = [f"branches at {taps}", objective, f"lambda {weight} from {branches.branch_weight(0, 1):g}"]
     return ", ".join(parts + [gradient] * (gradient != "bptt") + ["calibrated surrogates"] * method.calibrate)
