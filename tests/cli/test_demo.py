@@ -1,5 +1,6 @@
 """The demo: it trains both networks, prints the comparison and draws a figure."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ from shortcut_snn.cli import main
 from shortcut_snn.training import RunFolder
 
 
-def test_the_demo_trains_and_compares_both_networks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_trains_and_compares_both_networks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert main(["demo", "--out", str(tmp_path / "demo"), "--epochs", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     (epoch,) = (line for line in lines if line.startswith("epoch  1/1 "))
@@ -24,9 +27,12 @@ def test_the_demo_trains_and_compares_both_networks(tmp_path: Path, capsys: pyte
     assert any(line.startswith("In the backward pass") for line in lines)
     assert all(len(line) <= 120 for line in lines if line.startswith(("epoch", "A deep", "Both")))
     assert (tmp_path / "demo" / "demo.png").read_bytes().startswith(b"\x89PNG")
-    # A second call trains nothing and prints the same.
+    # A second call trains nothing and prints the same. Its last line is a command that runs, also if none is installed.
+    monkeypatch.setenv("PATH", "")
     assert main(["demo", "--out", str(tmp_path / "demo"), "--epochs", "1"]) == 0
-    assert sentence in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert sentence in output
+    assert f"`{sys.executable} -m shortcut_snn report {tmp_path / 'demo'}`" in output
 
 
 def test_files_of_the_user_are_not_overwritten(tmp_path, capsys):

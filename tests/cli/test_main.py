@@ -1,10 +1,15 @@
 """The command line: errors are one line with an exit status, nothing is left half-written, help is short and fast."""
 
+import errno
+import importlib
+import io
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
+import sysconfig
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,10 +18,13 @@ import pytest
 import torch
 import yaml
 
-from shortcut_snn.cli import main
+from shortcut_snn.cli import main, recipes
+from shortcut_snn.cli import train as train_command
 from shortcut_snn.cli._commands import COMMANDS
+from shortcut_snn.cli._output import print_line
 from shortcut_snn.cli._recipe_options import SECTIONS
 from shortcut_snn.recipes import PRESETS, Recipe, built_in, recipe_of
+from shortcut_snn.training import Interrupted
 
 from ..training.small import train
 
@@ -242,7 +250,7 @@ def test_help_of_a_section_describes_the_chosen_components(tmp_path, capsys):
     recipe.write_text("method: {objective: {kind: loss_sum, average: true}}\n")
     assert main(["train", "--preset=evolutionary", f"--config={recipe}", "--help-recipe=method"]) == 0
     output = capsys.readouterr().out
-    assert "--method.branches.taps stages (stages, blocks or list of str)" in output
+    assert "--method.branches.taps stages (stages, blocks or int or list of str)" in output
     assert "--method.objective.average True (bool)" in output
 
 
@@ -288,3 +296,53 @@ def test_version(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     assert capsys.readouterr().out.startswith("shortcut-snn ")
+
+
+@pytest.mark.parametrize(
+    ("module", "command"),
+    [
+        ("onnxruntime", "pip install 'shortcut-snn[export]'"),
+        ("sqlalchemy.orm", "pip install 'shortcut-snn[trackers]'"),
+        ("sklearn", "pip install 'shortcut-snn[train]'"),
+        ("nowhere", "pip install nowhere"),
+    ],
+)
+def test_a_missing_package_is_named_with_what_installs_it(monkeypatch, capsys, module, command):
+    def run(options):
+        raise ModuleNotFoundError(name=module)
+
+    monkeypatch.setattr(recipes, "run", run)
+    assert main(["recipes"]) == 1
+    assert error_line(capsys).endswith(f"{module} is not installed: {command}\n")
+
+
+@pytest.mark.parametrize(
+    "text", ["raise ImportError('libGL.so.1: cannot open')", "raise RuntimeError('operator nms does not exist')"]
+)
+def test_a_package_that_does_not_load_is_named(tmp_path, monkeypatch, capsys, text):
+    (tmp_path / "broken_package.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(recipes, "run", lambda options: importlib.import_module("broken_package"))
+    assert main(["recipes"]) == 1
+    assert "broken_package is installed but does not load" in error_line(capsys)
+
+
+def test_control_characters_do_not_reach_the_terminal(capsys):
+    assert main(["predict", "\x1b]0;title\x07\u202e", "image.png"]) == 1
+    assert r"\x1b]0;title\x07\u202e" in error_line(capsys)
+    print_line("first\nsecond \x1b[2J")
+    assert capsys.readouterr().out == "first\nsecond \\x1b[2J\n"
+
+
+def test_a_closed_terminal_ends_a_run_with_its_signal(tmp_path, monkeypatch):
+    def interrupt(*args, **options):
+        raise Interrupted(signal.SIGHUP)
+
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(train_command, "train", interrupt)
+    monkeypatch.setattr(sys, "stderr", Gone())
+    assert main(["train", "--out", str(tmp_path / "run"), "--config", "digits"]) == 129

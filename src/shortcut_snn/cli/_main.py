@@ -1,23 +1,27 @@
 """The entry point of ``shortcut-snn``: parse the command line, run the command, print errors as one line."""
 
 import importlib
+import re
 import sys
 import sysconfig
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 from .. import __version__
 from ..components import suggestion
 from ._commands import COMMANDS
-from ._output import discard_output, prepare_streams
+from ._output import discard, prepare_streams, print_error
 from ._parser import STOPPED, Parser, UsageError
 from ._recipe_options import add_recipe_options, parse_with_recipe, parse_with_run
 
 OUT_OF_MEMORY = "not enough memory: reduce data.batch_size, network.width, network.time_steps or the image size"
 START = "Start with: shortcut-snn train --config digits --out runs/digits"
-EXTRA = "the command needs pip install 'shortcut-snn[train]'"
+DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+"""The packages of modules that have another name."""
+PACKAGE = Path(__file__).parents[1]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"interrupted; {STOPPED}", 130)
     except BrokenPipeError:
         # The reader of the output has ended, as in `| head`. That is not an error.
-        discard_output()
+        discard("stdout")
         return 0
 
 
@@ -47,15 +51,17 @@ def _run_and_report(words: list[str]) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("shortcut_snn"):
             raise
-        return _fail(f"{error.name} is not installed; {_how_to_install(error)}", 1)
-    except (ValueError, OSError) as error:
+        return _fail(f"{error.name} is not installed: {_how_to_install(error)}", 1)
+    except Exception as error:
         if show_traceback or isinstance(error, BrokenPipeError):
             raise
-        return _fail(_one_line(error), 1)
-    except (MemoryError, RuntimeError) as error:
-        if show_traceback or not _is_out_of_memory(error):
+        if package := _package_that_does_not_load(error):
+            return _fail(f"{package} is installed but does not load ({_one_line(error)[:200]}): install it again", 1)
+        if _is_out_of_memory(error):
+            return _fail(f"{OUT_OF_MEMORY} ({_one_line(error)[:200]})", 1)
+        if not isinstance(error, ValueError | OSError):
             raise
-        return _fail(f"{OUT_OF_MEMORY} ({_one_line(error)[:200]})", 1)
+        return _fail(_one_line(error), 1)
 
 
 def _run(words: list[str]) -> int:
@@ -95,18 +101,32 @@ def _run(words: list[str]) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    with suppress(OSError, ValueError):
-        print(f"shortcut-snn: error: {message}", file=sys.stderr)
+    print_error(message)
     return status
 
 
 def _how_to_install(error: ModuleNotFoundError) -> str:
-    """Name the extra of this package, or the user's file that imports a missing package."""
-    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_file()]
-    installed = (Path(__file__).parents[1], *map(Path, sysconfig.get_paths().values()))
-    if files and not any(Path(files[-1]).is_relative_to(folder) for folder in installed):
-        return f"{files[-1]} imports it: install it"
-    return EXTRA
+    """Return the command that installs a missing package, as an extra of this package if it is one."""
+    module = str(error.name).partition(".")[0]
+    package = DISTRIBUTIONS.get(module, module).replace("_", "-")
+    with suppress(metadata.PackageNotFoundError):
+        for requirement in metadata.requires("shortcut-snn") or ():
+            match = re.match(r"([\w-]+).*extra == .(\w+)", requirement)
+            if match and match[1].lower() == package and match[2] not in ("dev", "docs"):
+                return f"pip install 'shortcut-snn[{match[2]}]'"
+    return f"pip install {package}"
+
+
+def _package_that_does_not_load(error: BaseException) -> str | None:
+    """Return the installed package during whose import an error was raised, None if it was raised elsewhere."""
+    if isinstance(error, ImportError) and error.name:
+        return error.name.partition(".")[0]
+    for frame in traceback.extract_tb(error.__traceback__):
+        for folder in map(Path, {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}):
+            path = Path(frame.filename)
+            if frame.name == "<module>" and path.is_relative_to(folder) and not path.is_relative_to(PACKAGE):
+                return path.relative_to(folder).parts[0].removesuffix(".py")
+    return None
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -4,6 +4,8 @@ import os
 import sys
 from contextlib import suppress
 
+from ..markdown import printable
+
 
 def prepare_streams() -> None:
     """Make sure that stdout and stderr exist and accept every character."""
@@ -20,20 +22,26 @@ def prepare_streams() -> None:
 def print_line(line: str) -> None:
     """Print a line. If the output is closed, report that once on stderr and discard further output."""
     try:
-        print(line, flush=True)
+        print(printable(line, keep="\n\t"), flush=True)
     except (OSError, ValueError) as error:
-        discard_output()
-        with suppress(OSError, ValueError):
-            reason = getattr(error, "strerror", None) or error
-            print(f"shortcut-snn: cannot print ({reason}); continuing without output", file=sys.stderr)
+        discard("stdout")
+        print_error(f"cannot print ({getattr(error, 'strerror', None) or error}); continuing without output")
 
 
-def discard_output() -> None:
-    """Redirect stdout, with what is still buffered, to nowhere."""
+def print_error(message: str) -> None:
+    """Print a line about an error on stderr, if anybody still reads it."""
+    try:
+        print(f"shortcut-snn: error: {printable(message)}", file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        discard("stderr")
+
+
+def discard(name: str) -> None:
+    """Redirect a standard stream, with what is still buffered, to nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, getattr(sys, name).fileno())
     except (OSError, ValueError):
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (until the process ends)
+        setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (until the process ends)
     finally:
         os.close(nowhere)

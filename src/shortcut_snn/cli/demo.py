@@ -1,6 +1,8 @@
 """``shortcut-snn demo``: train one deep network without and with the method, and compare both."""
 
 import argparse
+import shutil
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -35,7 +37,9 @@ def run(options: argparse.Namespace) -> int:
     with _printing_epochs(runs, variants[0].recipe.training.epochs):
         compare(Plan(variants, seeds=(0,)), folder, jobs=2, log=_print_failures)
     _draw(runs, folder / "demo.png")
-    print_line(f"\n{_summary(runs)}\n\nSee {folder / 'demo.png'}; `shortcut-snn report {folder}` makes a page of it.")
+    # `make demo` installs the command into an environment that is not on the PATH.
+    program = "shortcut-snn" if shutil.which("shortcut-snn") else f"{sys.executable} -m shortcut_snn"
+    print_line(f"\n{_summary(runs)}\n\nSee {folder / 'demo.png'}; `{program} report {folder}` makes a page of it.")
     return 0
 
 

@@ -12,7 +12,7 @@ from ..data import DataFileError, InputFiles
 from ..deploy import Inference, load
 from ..diagnosis import probe
 from ..energy import measure_energy
-from ..markdown import markdown_table
+from ..markdown import markdown_table, printable
 from ..training import RunFolder, format_value
 from ._parser import at_least_one
 
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
 
     def report(message: str) -> None:
         failed.append(message)
-        print(f"shortcut-snn: {message}", file=sys.stderr)
+        print(f"shortcut-snn: {printable(message)}", file=sys.stderr)
 
     predictions = list(predict(network, options.inputs, options.top, report))
     if options.json:

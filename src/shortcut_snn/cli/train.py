@@ -1,13 +1,12 @@
 """``shortcut-snn train``: train one run."""
 
 import argparse
-import sys
 
 from ..neurons import keep_freed_memory
 from ..recipes import train
 from ..training import Interrupted
 from ._children import follow_parent
-from ._output import print_line
+from ._output import print_error, print_line
 
 
 def run(options: argparse.Namespace) -> int:
@@ -19,6 +18,6 @@ def run(options: argparse.Namespace) -> int:
         train(options.recipe, options.out, resume=options.resume, imports=options.imported, log=print_line)
     except Interrupted as interruption:
         if interruption.is_global_zero:
-            print(f"shortcut-snn: error: {interruption}; the same command with --resume continues", file=sys.stderr)
+            print_error(f"{interruption}; the same command with --resume continues")
             return interruption.status
     return 0
