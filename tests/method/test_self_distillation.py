@@ -71,6 +71,20 @@ def test_a_branch_equal_to_its_teacher_has_no_soft_loss() -> None:
     assert gradient.abs().max() < 1e-9
 
 
+def test_it_is_computed_in_float32_under_autocast() -> None:
+    main = torch.randn(64, 10).bfloat16()
+    branch = (main + 0.05 * torch.randn(64, 10)).bfloat16().requires_grad_()
+    labels, objective = torch.arange(64) % 10, SelfDistillation(share=1.0)
+    exact = branch.detach().double().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = objective(ShortcutOutput(main, (branch,)), labels, 1.0) - F.cross_entropy(main, labels)
+    expected = objective(ShortcutOutput(main.double(), (exact,)), labels, 1.0) - F.cross_entropy(main.double(), labels)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-2)
+    loss.backward()
+    expected.backward()
+    assert (branch.grad.double() - exact.grad).norm() < 0.01 * exact.grad.norm()
+
+
 def test_of_every_pixel_it_is_the_mean_over_pixels() -> None:
     main, branch = torch.randn(2, 3, 2, 2), torch.randn(2, 3, 2, 2)
     target = torch.randint(3, (2, 2, 2))

@@ -256,13 +256,18 @@ class SelfDistillation:
                 "distillation compares probabilities of classes, and this task's targets are not classes: use loss_sum"
             )
         loss = criterion(output.main, target)
-        teacher = (output.main.detach() / self.temperature).log_softmax(1)
+        teacher = self._log_probabilities(output.main.detach())
         for branch in output.branches:
-            student = (branch / self.temperature).log_softmax(1)
+            student = self._log_probabilities(branch)
             divergence = F.kl_div(student, teacher, reduction="none", log_target=True).sum(1).mean()
             soft = divergence * self.temperature**2
             loss = loss + branch_weight * ((1.0 - self.share) * criterion(branch, target) + self.share * soft)
         return loss
+
+    def _log_probabilities(self, logits: Tensor) -> Tensor:
+        # The divergence of two close predictions is smaller than the rounding of bfloat16, in which autocast on a CPU
+        # would compute them.
+        return (logits.to(torch.promote_types(logits.dtype, torch.float32)) / self.temperature).log_softmax(1)
 
 
 @components.objective("tet")
