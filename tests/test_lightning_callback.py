@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -509,6 +510,25 @@ class Itself(Mine):
 
     def logits(self, images: Tensor) -> Tensor:
         return self(self.sequence(images)).mean(0)
+
+
+@pytest.mark.parametrize("objective", ["logit_sum", "loss_sum"])
+def test_a_network_is_pickled_and_copied_while_it_trains(objective: str, loaders: Any) -> None:
+    copies: list[nn.Module] = []
+
+    class Copy(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, module: Mine, *_: Any) -> None:
+            copies[:] = [copy.deepcopy(module.net), pickle.loads(pickle.dumps(module.net))]
+
+    module = same_start()
+    quick(module, few(loaders, batches=1), ShortcutCallback("net", objective=objective), Copy())
+    images = module.sequence(loaders[0].dataset.tensors[0][:5])
+    outputs = []
+    for network in (module.net, *copies):
+        functional.reset_net(network)
+        outputs.append(network(images))
+    assert outputs[0].any()
+    assert all(torch.equal(output, outputs[0]) for output in outputs[1:])
 
 
 def test_a_module_that_is_itself_the_network(loaders: Any) -> None:

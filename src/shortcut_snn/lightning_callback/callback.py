@@ -117,6 +117,12 @@ class ShortcutCallback(Callback):
         # Batches since the start without a call of the network; -1 once it has been called.
         self._uncalled = 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the module and the graph of the batch: the network's hooks bring the callback into its pickles."""
+        of_module = ("log", "log_dict")
+        state = {name: value for name, value in vars(self).items() if name not in of_module}
+        return state | {"_undo": [], "_calls": []}
+
     @property
     def state_key(self) -> str:
         """A key of its own in the checkpoint for the callback of each network."""

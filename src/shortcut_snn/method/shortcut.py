@@ -86,6 +86,8 @@ class Shortcut(nn.Module):
         super().__init__()
         if not isinstance(network, nn.Module):
             raise TypeError(f"the network must be a torch.nn.Module, got {type(network).__name__}")
+        if isinstance(network, Shortcut):
+            raise ValueError("the network is wrapped already: pass what its .strip() returns")
         if not isinstance(num_classes, int):
             raise TypeError(f"num_classes must be an integer, got {num_classes!r}")
         if num_classes < 1:
