@@ -1,6 +1,7 @@
 """Searches: the search space, what is refused before any run, pruning, and a search that is killed and continued."""
 
 import shlex
+import sqlite3
 import subprocess
 import sys
 import time
@@ -181,6 +182,36 @@ def test_a_changed_import_is_reported(tmp_path, runs, capsys):
     runs.imports = [{"name": str(mine), "sha256": "another"}]
     assert search(tmp_path, "--import", str(mine), count=2) == 0
     assert f"{mine} has changed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["a%20b", "q?one", "{x}"])
+def test_a_search_stays_in_its_folder(tmp_path, runs, name):
+    (tmp_path / name).mkdir()
+    assert search(tmp_path / name, count=1) == 0
+    assert (tmp_path / name / "s" / "study.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_locked_study_is_named_and_nothing_is_lost(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("shortcut_snn.cli.sweep.search.LOCK_SECONDS", 0.1)
+    other = []
+
+    def accuracy(recipe):
+        # Another program locks the study while the second trial runs.
+        if len(runs.trained) == 2 and not other:
+            other.append(sqlite3.connect(tmp_path / "s" / "study.db", check_same_thread=False))
+            other[0].execute("begin exclusive")
+        return recipe.optimizer.lr
+
+    runs = FakeRuns(monkeypatch, accuracy)
+    assert search(tmp_path, count=3) == 1
+    error = capsys.readouterr().err
+    assert "study.db" in error
+    assert "locked" in error
+    assert "damaged" not in error
+    other[0].close()
+    assert search(tmp_path, count=3) == 0
+    assert [row["state"] for row in table(tmp_path / "s" / "trials.csv")] == ["complete"] * 3
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")

@@ -124,8 +124,9 @@ def _tune(variant: Variant, plan: Plan, folder: Path, pool: RunPool) -> tuple[Re
             optuna.pruners.NopPruner(),
             lambda line: pool.log(f"{variant.label}, {line}"),
         )
-        search.run(len(points), pool, points)
-        write(search)
+        with search.storage_errors():
+            search.run(len(points), pool, points)
+            write(search)
         if search.best is None:
             raise ValueError(f"no value of --tune has a validation metric for {variant.label}: see {search.folder}")
         point, values = search.point(search.best), {}

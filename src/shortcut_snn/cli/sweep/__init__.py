@@ -61,10 +61,11 @@ def _search(options: argparse.Namespace, optuna: Any) -> int:
         search = Search(
             folder, options.overrides, space, lambda number: sampler(seed=seed + number), pruner(), print_line
         )
-        try:
-            search.run(options.trials, pool)
-        finally:
-            sentences = write(search) if search.trials() else []
+        with search.storage_errors():
+            try:
+                search.run(options.trials, pool)
+            finally:
+                sentences = write(search) if search.trials() else []
     folders = (search.folder_of(trial.number) for trial in search.trials())
     for line in [*changed_imports(folders, options.imported, "use a new folder to train with it"), *sentences]:
         print_line(line)

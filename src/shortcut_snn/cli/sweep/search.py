@@ -2,16 +2,20 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import distribution_to_json
+from optuna.exceptions import StorageInternalError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from ...files import make_folder, refuse_others
 from ...recipes import Recipe, build, from_dict
@@ -20,6 +24,8 @@ from .._run_pool import RunPool, TrainingRun
 from .._tables import read_rows
 from .space import Space, entries_at, params_of, point_of, point_text
 
+LOCK_SECONDS = 30.0
+"""How long another program, such as a dashboard, may lock the study."""
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -51,32 +57,49 @@ class Search:
     ) -> None:
         self.folder, self.entries, self.space = folder, entries, space
         self.make_sampler, self.pruner, self.log = make_sampler, pruner, log
-        self.study, self.metric = self._open()
+        self.path = folder.absolute() / "study.db"
+        with self.storage_errors():
+            self.study, self.metric = self._open()
+
+    def _storage(self) -> optuna.storages.RDBStorage:
+        # A connection of our own: in a URL, characters such as "?" and "%" of the path have a meaning.
+        connect = partial(sqlite3.connect, self.path, timeout=LOCK_SECONDS)
+        return optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": connect, "poolclass": NullPool})
+
+    @contextmanager
+    def storage_errors(self) -> Iterator[None]:
+        """Turn an error of the study's database into a line.
+
+        Raises:
+            ValueError: the database is damaged, locked by another program, or on a full disk.
+        """
+        try:
+            yield
+        except (SQLAlchemyError, StorageInternalError, RuntimeError, KeyError, AssertionError) as error:
+            reason = " ".join(str(error.__cause__ or error).split("[SQL")[0].split())
+            raise ValueError(f"{self.path} cannot be read or written: {reason[:200]}") from error
 
     def _open(self) -> tuple[optuna.Study, Metric]:
         """Open the folder's study, or create it; return it with the metric of its trials."""
-        path = self.folder / "study.db"
         identity = {
             "entries": json.loads(json.dumps(self.entries)),
             "space": {key: json.loads(distribution_to_json(each)) for key, each in self.space.items()},
         }
-        storage = f"sqlite:///{path.absolute()}"
-        if not path.is_file():
+        if not self.path.is_file():
             refuse_others(self.folder, f"{self.folder} is not empty and holds no search", {"jobs", "run.lock"})
             description = validation_metric(from_dict(self.entries))
             metric = Metric.of(description)
             make_folder(self.folder)
             direction = StudyDirection.MAXIMIZE if metric.higher_is_better else StudyDirection.MINIMIZE
-            study = optuna.create_study(study_name="sweep", storage=storage, pruner=self.pruner, direction=direction)
+            study = optuna.create_study(
+                study_name="sweep", storage=self._storage(), pruner=self.pruner, direction=direction
+            )
             for name, value in (identity | {"metric": description}).items():
                 study.set_user_attr(name, value)
             return study, metric
-        try:
-            study = optuna.load_study(study_name="sweep", storage=storage, pruner=self.pruner)
-            before = study.user_attrs
-            metric = Metric.of(before["metric"])
-        except (SQLAlchemyError, RuntimeError, KeyError, AssertionError) as error:
-            raise ValueError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from None
+        study = optuna.load_study(study_name="sweep", storage=self._storage(), pruner=self.pruner)
+        before = study.user_attrs
+        metric = Metric.of(before["metric"])
         for key, (was, now) in recipe_differences({key: before.get(key) for key in identity}, identity).items():
             raise ValueError(f"{self.folder} holds another search ({key} was {was} and is {now}); name another folder")
         return study, metric
