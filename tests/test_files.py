@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shortcut_snn.files import replacing, write_text
+from shortcut_snn.files import replacing, write_csv, write_text
+from shortcut_snn.markdown import markdown_table
 
 
 def fail_half_way(path):
@@ -52,3 +53,10 @@ def test_writers_in_threads_never_touch_the_umask(tmp_path, monkeypatch):
     assert asked == []
     assert after == 0o027
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o640}
+
+
+def test_no_cell_of_a_table_is_a_formula_or_a_control_character(tmp_path):
+    write_csv(tmp_path / "a.csv", [{"class": text} for text in ("=cmd|x", "@SUM(1)", "+a", "cat", "-1")])
+    assert (tmp_path / "a.csv").read_text().split() == ["class", "'=cmd|x", "'@SUM(1)", "'+a", "cat", "-1"]
+    table = markdown_table(["class"], [["a\x1b[2J"], ["b\n| c"]])
+    assert table.splitlines()[2:] == [r"| a\x1b[2J |", r"| b\n\| c  |"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 _PREFIX = ".shortcut-snn-"
+_FORMULA = re.compile(r"[=@\t\r]|[+-](?!(\d*\.?\d*(e[+-]?\d+)?|inf|nan)$)")
 _STRAY = re.compile(rf"^{re.escape(_PREFIX)}.+-[0-9a-f]{{8}}(\.\w+)?$")
 
 
@@ -139,5 +140,11 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: _no_formula(value) for key, value in row.items()} for row in rows)
     write_text(path, text.getvalue())
+
+
+def _no_formula(value: Any) -> Any:
+    """Return a cell that no spreadsheet runs as a formula: an apostrophe makes it text. Numbers stay as they are."""
+    is_formula = isinstance(value, str) and _FORMULA.match(value)
+    return f"'{value}" if is_formula else value

@@ -201,6 +201,29 @@ def test_the_page_of_a_comparison(pages):
         assert name not in text
 
 
+def test_a_method_without_a_clear_difference_is_not_called_best(tmp_path):
+    folder = write_comparison(tmp_path / "c", ACCURACY, 1, 0.1)
+    for label, seed, accuracy in (("vanilla", 0, 0.9), ("vanilla", 1, 0.91)):
+        path = folder / label / f"seed{seed}" / "result.json"
+        result = json.loads(path.read_text())
+        path.write_text(json.dumps(result | {"test_last": {"loss": 0.1, "accuracy": accuracy}}))
+    assert "vanilla is best in accuracy" in write_page(folder).read_text()
+    path.write_text(json.dumps(result | {"test_last": {"loss": 0.1, "accuracy": 0.84}}))
+    text = write_page(folder).read_text()
+    assert "vanilla has the best mean accuracy on test data" in text
+    assert "no clear difference from evolutionary taps=blocks" in text
+
+
+def test_control_characters_are_shown(tmp_path):
+    write_run(tmp_path / "run", 0.5, ACCURACY, 0.1)
+    rows = [{"class": "a\x1b[2J", "predicted": "\u202etxt", "count": 3}]
+    write_csv(tmp_path / "run" / "confusion.csv", rows)
+    text = write_page(tmp_path / "run").read_text()
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert r"a\x1b[2J" in text
+
+
 def test_optional_files_may_be_missing(tmp_path):
     folder = write_comparison(tmp_path / "c", ACCURACY, 1, 0.1)
     for path in folder.glob("*/*/*"):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from shortcut_snn.cli._children import ChildProcess, failure_reason
+from shortcut_snn.cli._executors import Job, Local
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
@@ -131,11 +132,14 @@ def test_an_error_in_the_parent_stops_children(tmp_path):
     assert not (tmp_path / "c.began").exists()
 
 
-def run(code: str, log: Path) -> int:
-    child = ChildProcess(["-c", code], log)
-    while (status := child.poll()) is None:
+def wait(job: Job) -> int:
+    while (status := job.poll()) is None:
         time.sleep(0.01)
     return status
+
+
+def run(code: str, log: Path) -> int:
+    return wait(ChildProcess(["-c", code], log))
 
 
 @pytest.mark.parametrize(
@@ -164,3 +168,21 @@ def test_children_import_nothing_from_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     assert run("import mine, yaml", tmp_path / "log") == 0
     assert (tmp_path / "log").read_text() == "mine\n"
+
+
+def test_threads_of_the_user_and_cores_that_are_allowed_are_respected(tmp_path, monkeypatch):
+    code = "import os; print(os.environ['OMP_NUM_THREADS'])"
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    wait(Local(jobs=2).submit(["-c", code], tmp_path / "log"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    wait(Local(jobs=2).submit(["-c", code], tmp_path / "log"))
+    assert (tmp_path / "log").read_text() == "3\n5\n"
+
+
+def test_a_log_that_is_a_link_is_not_written_through(tmp_path):
+    (tmp_path / "mine").write_text("mine\n")
+    (tmp_path / "log").symlink_to(tmp_path / "mine")
+    with pytest.raises(OSError, match="log"):
+        Local().submit(["-c", "print('theirs')"], tmp_path / "log")
+    assert (tmp_path / "mine").read_text() == "mine\n"

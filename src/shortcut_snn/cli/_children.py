@@ -25,18 +25,20 @@ class ChildProcess:
     Args:
         arguments: Python's, as in ``["-m", "shortcut_snn", "train"]``.
         log: the file to which the child's output is appended.
-        threads: CPU threads of the child.
+        threads: CPU threads of the child, unless the environment's ``OMP_NUM_THREADS`` sets them.
         folder: the child's working directory; by default this process's.
     """
 
     def __init__(self, arguments: Sequence[str], log: Path, threads: int = 1, folder: str | None = None) -> None:
-        with log.open("ab") as output:
+        # A link is not followed: in a folder from elsewhere it may point at any file of the user's.
+        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        with os.fdopen(descriptor, "ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", *arguments],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {PARENT: "0", "OMP_NUM_THREADS": str(threads)},
+                env={"OMP_NUM_THREADS": str(threads)} | os.environ | {PARENT: "0"},
                 cwd=folder,
                 start_new_session=True,
             )

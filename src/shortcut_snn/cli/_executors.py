@@ -50,7 +50,9 @@ class Local:
     """
 
     def __init__(self, jobs: int = 1) -> None:
-        self.threads = max(1, (os.cpu_count() or 1) // jobs)
+        # A container or a batch system may allow fewer cores than the machine has.
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.threads = max(1, cores // jobs)
 
     def submit(self, arguments: Sequence[str], log: Path) -> Job:
         """Start a child process."""

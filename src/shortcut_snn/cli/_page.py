@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment
 
+from ..markdown import printable
 from ..training import COLUMN_TITLES, Row, column_title, format_value
 from ._tables import entry_texts
 
@@ -79,7 +80,13 @@ class Page:
 def render(page: Page) -> str:
     """Return a page as one HTML file that refers to nothing outside itself."""
     template = (resources.files(__package__) / "_page.html.jinja").read_text(encoding="utf-8")
-    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template).render(page=page)
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_shown)
+    return environment.from_string(template).render(page=page)
+
+
+def _shown(value: Any) -> Any:
+    """Return a value of the template; control characters in texts become visible."""
+    return printable(value) if type(value) is str else value
 
 
 def picture(title: str, draw: Callable[[Path], None]) -> Picture:

@@ -7,7 +7,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from ... import plots
-from ...diagnosis import first_to_last_ratio
+from ...diagnosis import first_to_last_ratio, mean_interval
 from ...files import read_json
 from ...training import RunFolder, format_duration
 from .._page import Page, Section, Table, all_columns, entries_section, picture
@@ -68,12 +68,27 @@ def _verdict(comparison: Comparison) -> tuple[str, str]:
     if chance is not None and not metric.is_better(worst_end, chance):
         return "", f"No method is clearly better than chance; {best['variant']} comes first in {metric.title}."
     reached = f"{metric.format_interval(best['last'], best['last_interval'])}{' %' if metric.fraction else ''}"
-    sentence = f"{best['variant']} is best in {metric.title} on test data: {reached} on average"
-    if best["variant"] == comparison.baseline or math.isnan(best["difference"]):
-        return reached, f"{sentence}."
-    pair = (best["difference"], best["difference_interval"])
-    difference, judgement = metric.format_interval(*pair, "+"), metric.describe_difference(*pair)
-    return reached, f"{sentence}; against {comparison.baseline} with the same seeds {difference}: {judgement}."
+    label, unclear = best["variant"], _not_clearly_worse(comparison, best["variant"])
+    place = f"has the best mean {metric.title}" if unclear else f"is best in {metric.title}"
+    sentence = f"{label} {place} on test data: {reached} on average"
+    if unclear:
+        sentence += f"; no clear difference from {', '.join(unclear)}"
+    if label != comparison.baseline and not math.isnan(best["difference"]):
+        pair = (best["difference"], best["difference_interval"])
+        difference, judgement = metric.format_interval(*pair, "+"), metric.describe_difference(*pair)
+        sentence += f"; against {comparison.baseline} with the same seeds {difference}: {judgement}"
+    return reached, f"{sentence}."
+
+
+def _not_clearly_worse(comparison: Comparison, best: str) -> list[str]:
+    """Return the methods that the best one is not clearly better than, over runs with the same seed."""
+    values, unclear = comparison.values(best), []
+    for label in comparison.finished:
+        others = comparison.values(label)
+        difference = mean_interval([values[seed] - others[seed] for seed in values if seed in others])
+        if label != best and comparison.metric.describe_difference(*difference) != "clearly better":
+            unclear.append(label)
+    return unclear
 
 
 def _methods(comparison: Comparison) -> Section:

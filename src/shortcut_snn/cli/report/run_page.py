@@ -81,6 +81,8 @@ def run_page(folder: RunFolder) -> Page:
     """
     run = Run(folder)
     environment = {key: value for key, value in run.environment.items() if key not in SHOWN_ELSEWHERE}
+    # Their ratio is of the weights' gradients, and the sentence's of those at the spikes.
+    result = {key: value for key, value in run.result.items() if not key.startswith("gradient_ratio")}
     return Page(
         f"{network_and_data(run.recipe)}: {folder.path.name}",
         _task_and_method(run.recipe),
@@ -92,7 +94,7 @@ def run_page(folder: RunFolder) -> Page:
             *_classes(run.confusion),
             *_layers(run),
             *_energy(run),
-            *entries_section("Result", run.result),
+            *entries_section("Result", result),
             *entries_section("Recipe", run.recipe),
             *entries_section("Calibrated surrogate widths", read_json(folder.widths)),
             *entries_section("Environment", environment),
