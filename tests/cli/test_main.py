@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 from dataclasses import fields
 from pathlib import Path
 
@@ -320,9 +319,9 @@ def test_a_missing_package_is_named_with_what_installs_it(monkeypatch, capsys, m
     "text", ["raise ImportError('libGL.so.1: cannot open')", "raise RuntimeError('operator nms does not exist')"]
 )
 def test_a_package_that_does_not_load_is_named(tmp_path, monkeypatch, capsys, text):
-    (tmp_path / "broken_package.py").write_text(text)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    (tmp_path / "site-packages").mkdir()
+    (tmp_path / "site-packages" / "broken_package.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
     monkeypatch.setattr(recipes, "run", lambda options: importlib.import_module("broken_package"))
     assert main(["recipes"]) == 1
     assert "broken_package is installed but does not load" in error_line(capsys)

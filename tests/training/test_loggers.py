@@ -69,12 +69,12 @@ def test_a_resumed_run_keeps_the_files(folder: Path, tmp_path: Path) -> None:
     assert {path.parent.name for path in (tmp_path / "run").rglob("events.out.*")} == {"tensorboard"}
 
 
-@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow"])
 def test_a_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     # Lightning looks once.
     monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", False)
-    with pytest.raises(ValueError, match=rf"loggers: {name} needs a package"):
+    with pytest.raises(ValueError, match=rf"loggers: {name} needs a package .*\[trackers\]"):
         run(tmp_path / "run", task(), loggers=[made(name)])
 
 

@@ -3,12 +3,10 @@
 import importlib
 import re
 import sys
-import sysconfig
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import metadata
-from pathlib import Path
 
 from .. import __version__
 from ..components import suggestion
@@ -21,7 +19,6 @@ OUT_OF_MEMORY = "not enough memory: reduce data.batch_size, network.width, netwo
 START = "Start with: shortcut-snn train --config digits --out runs/digits"
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 """The packages of modules that have another name."""
-PACKAGE = Path(__file__).parents[1]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -121,11 +118,11 @@ def _package_that_does_not_load(error: BaseException) -> str | None:
     """Return the installed package during whose import an error was raised, None if it was raised elsewhere."""
     if isinstance(error, ImportError) and error.name:
         return error.name.partition(".")[0]
-    for frame in traceback.extract_tb(error.__traceback__):
-        for folder in map(Path, {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}):
-            path = Path(frame.filename)
-            if frame.name == "<module>" and path.is_relative_to(folder) and not path.is_relative_to(PACKAGE):
-                return path.relative_to(folder).parts[0].removesuffix(".py")
+    # The innermost module that was being imported: packages import one another.
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        package = re.search(r"(?:site|dist)-packages[/\\](\w+)", frame.filename)
+        if frame.name == "<module>" and package is not None and package[1] != "shortcut_snn":
+            return package[1]
     return None
 
 

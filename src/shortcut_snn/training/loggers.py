@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ def tensorboard_logger(save_dir: Any, *, name: str = "tensorboard", version: str
         name: of its subfolder.
         version: of a folder in the subfolder; none by default.
     """
+    # Lightning imports it when it logs first, and hides that it is missing.
+    import_module("tensorboard")
     from lightning.pytorch.loggers import TensorBoardLogger
 
     return TensorBoardLogger(save_dir, name, version)
@@ -112,5 +115,7 @@ def make_loggers(chosen: Sequence[Any], folder: Path) -> list[Any]:
             loggers.append(component.build(save_dir=folder))
         except ModuleNotFoundError as error:
             name = components.component_of(component).name
-            raise ValueError(f"loggers: {name} needs a package: {error}") from None
+            raise ValueError(
+                f"loggers: {name} needs a package ({error}): pip install 'shortcut-snn[trackers]'"
+            ) from None
     return loggers
