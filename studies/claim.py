@@ -404,7 +404,7 @@ def _log(line: str) -> None:
 def recipes(lab: Lab) -> None:
     """Search for a recipe, in stages."""
     first: dict[str, Entries] = {
-        f"{block}-{surrogate}": {"network": {"block": block}, "neuron": {"surrogate": {"kind": surrogate}}}
+        f"{block}-{surrogate}": {"network": {"block": block}, "neuron": {"kind": "lif", "surrogate": surrogate}}
         for block, surrogate in itertools.product(("basic", "sew", "ms"), ("rectangle", "triangle", "atan"))
     }
     first = {name: first[name] for name in lab.wanted(first)}
