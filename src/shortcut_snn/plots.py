@@ -181,6 +181,7 @@ def comparison(
     path: Path,
     label: str,
     chance: float | None = None,
+    limits: tuple[float, float] | None = None,
 ) -> None:
     """Draw the mean, its interval and the single runs of a metric for several methods.
 
@@ -191,6 +192,7 @@ def comparison(
         path: the file to write.
         label: the metric in words.
         chance: the metric of a guess, drawn as a line.
+        limits: the least and the greatest value that the metric can have; intervals end there.
     """
     figure = new_figure(height=1.2 + 0.45 * len(labels))
     axes = figure.subplots()
@@ -200,6 +202,9 @@ def comparison(
     if chance is not None:
         axes.axvline(chance, color="0.5", linestyle=":")
         axes.annotate(" chance", (chance, 0.02), xycoords=("data", "axes fraction"), color="0.4", fontsize="small")
+    if limits is not None:
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(low, limits[0]), min(high, limits[1]))
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set(xlabel=label, title="mean with 95 % interval; each run a stroke")

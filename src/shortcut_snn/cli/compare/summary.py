@@ -149,6 +149,7 @@ class Comparison:
             path,
             self.metric.label("{}, last epoch"),
             self.chance,
+            (0, 100) if self.metric.fraction else None,
         )
 
     def write(self, folder: Path) -> None:

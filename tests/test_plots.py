@@ -1,0 +1,55 @@
+"""Figures: their parts keep their colours, and show nothing that a run does not have."""
+
+import pytest
+
+from shortcut_snn import plots
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that a test draws."""
+    drawn = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(figure))
+    return drawn
+
+
+def rows(**values):
+    return [{"epoch": epoch, "lr": 0.1} | values for epoch in (1, 2)]
+
+
+def test_parts_of_the_data_keep_their_colours(figures, tmp_path):
+    values = {"train_accuracy": 0.5, "validation_accuracy": 0.4, "train_main_loss": 1.0, "validation_loss": 2.0}
+    plots.curves(rows(**values), tmp_path / "a.png", "accuracy", "accuracy, %", 100, chance=10)
+    accuracy, loss, *_ = figures[0].axes
+    colours = [
+        {line.get_label(): line.get_color() for line in axes.lines if line.get_label() in ("training", "validation")}
+        for axes in (accuracy, loss)
+    ]
+    assert colours[0] == colours[1]
+    assert len(set(colours[0].values())) == 2
+
+
+@pytest.mark.parametrize(("branch_weight", "shown"), [(0.0, False), (0.2, True)])
+def test_lambda_is_shown_with_branches_alone(figures, tmp_path, branch_weight, shown):
+    plots.curves(rows(train_loss=1.0, **{"lambda": branch_weight}), tmp_path / "a.png", "loss", "loss")
+    assert any("lambda" in axes.get_title() for axes in figures[0].axes) == shown
+
+
+def test_an_interval_of_accuracy_ends_where_accuracy_ends(figures, tmp_path):
+    for limits in (None, (0, 100)):
+        plots.comparison(["a"], [[20, 30]], [45.0], tmp_path / "a.png", "accuracy, %", limits=limits)
+    (free,), (limited,) = (figure.axes for figure in figures)
+    assert free.get_xlim()[0] < 0 <= limited.get_xlim()[0]
+
+
+def test_labels_of_a_search_do_not_overlap(figures, tmp_path):
+    """Between powers of ten an axis has no labels, and every entry has a panel of its own."""
+    values = {"trial": [0, 1], "optimizer.lr": [0.002, 0.009], "network.block": ["basic", "sew"]}
+    plots.scores(values, [10, 20], [True, False], tmp_path / "a.png", "accuracy, %", {"optimizer.lr"})
+    (figure,) = figures
+    figure.draw_without_rendering()
+    assert [axes.get_xlabel() for axes in figure.axes] == list(values)
+    assert figure.axes[1].get_xscale() == "log"
+    for axes in figure.axes:
+        boxes = [label.get_window_extent() for label in axes.get_xticklabels(which="both") if label.get_text()]
+        assert not any(a.overlaps(b) for a in boxes for b in boxes if a is not b)
