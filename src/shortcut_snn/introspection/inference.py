@@ -187,8 +187,6 @@ def infer_call(
     """
     if not isinstance(loop, int) and loop not in ("auto", "network", "input"):
         raise ValueError(f"loop must be 'auto', 'network', 'input' or a number of time steps, got {loop!r}")
-    if not isinstance(network, nn.Module):
-        raise TypeError(f"the network must be a torch.nn.Module, got {type(network).__name__}")
     if isinstance(network, Shortcut):
         raise ValueError("the network is wrapped already: pass its .network, after .strip() has removed the branches")
     if isinstance(network, torch.jit.ScriptModule):

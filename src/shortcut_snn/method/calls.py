@@ -21,12 +21,15 @@ def example_of(network: nn.Module, example: Any) -> Any:
     """Return the example, or the network's own ``example_input()`` if it is None.
 
     Raises:
+        TypeError: the network is not a module.
         ValueError: there is neither.
 
     Example:
         >>> example_of(nn.Linear(2, 2), torch.ones(2))
         tensor([1., 1.])
     """
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"the network must be a torch.nn.Module, got {network!r:.60}")
     if example is not None:
         return example
     own_example = getattr(network, "example_input", None)
