@@ -134,12 +134,13 @@ def decode(path: str, channels: int = 3) -> Tensor:
         image = image[0]
     if image.dtype != torch.uint8:  # 16 bits per channel
         image = to_dtype(image, torch.uint8, scale=True)
-    if channels == 1:
+    if channels == 1 and (image == image[:1]).all():
         # Grey pixels stay as they are, because the conversion's weights do not sum to exactly 1.
-        is_grey = bool((image == image[:1]).all())
-        if not is_grey:
-            warnings.warn(f"{path} has colours, but the network takes grey images: it is converted", stacklevel=2)
-        image = image[:1] if is_grey else rgb_to_grayscale(image)
+        image = image[:1]
+    elif channels == 1:
+        # Python shows a warning with the same text once.
+        warnings.warn("images in colour are converted to grey, which the network takes", stacklevel=2)
+        image = rgb_to_grayscale(image)
     return image
 
 
