@@ -16,6 +16,7 @@ from shortcut_snn.cli._commands import COMMANDS
 from shortcut_snn.cli._parser import Parser
 from shortcut_snn.cli.evaluate import evaluate
 from shortcut_snn.deploy import read_network
+from shortcut_snn.energy import with_unit
 from shortcut_snn.introspection import spiking_layers
 from shortcut_snn.recipes import build, load_run
 from shortcut_snn.training import ENERGY_SAMPLES
@@ -109,7 +110,7 @@ def test_energy_repeats_the_run(run, capsys, full_pictures):
     for key in ("energy_pj", "total_energy_pj"):
         assert sum(float(row[key]) for row in before) == pytest.approx(result[key])
     for value in ("energy_pj", "total_energy_pj", "quantised_energy_pj"):
-        assert f"{result[value] / 1000:.4g} nJ" in output
+        assert with_unit(result[value]) in output
     assert f"{100 * result['break_even_rate']:.3g} %" in output
     assert (run / "energy.png").stat().st_size > 500
     with_acs = [row["layer"] for row in before if float(row["acs"])]

@@ -13,7 +13,7 @@ from spikingjelly.activation_based.op_counter.analytical_energy import estimate_
 from torch import nn
 
 from shortcut_snn import attach, nets, plots
-from shortcut_snn.energy import count_operations, measure_energy
+from shortcut_snn.energy import count_operations, measure_energy, with_unit
 from shortcut_snn.neurons import IF, ILIF, LIF, unrolled_spikes
 
 
@@ -182,6 +182,19 @@ def test_tokens_are_not_taken_for_time_steps(over_time):
     assert mix.macs == (1 + over_time) * mix.relu_macs
 
 
+def test_a_report_prints_a_table_with_units():
+    spikes = (torch.rand(2, 4, 300) < 0.5).float()
+    net = nn.Sequential(nn.Linear(300, 200), IF(), nn.Linear(200, 10))
+    report = measure_energy(attach(net, [], example=spikes, batch_axis=1, log=len), [spikes])
+    heading, columns, _, first, last, network = str(report).splitlines()
+    assert heading == "one input, 45 nm:"
+    assert [cell.strip() for cell in columns.strip("|").split("|")][:4] == ["layer", "ACs", "MACs", "energy"]
+    assert f"{report.layers[0].acs:,.0f}" in first
+    assert with_unit(report.energy) in network
+    assert " nJ" in network
+    assert " pJ" in last or " nJ" in last
+
+
 def test_matrix_products_of_activations():
     """By hand: spikes with spikes, with numbers on either side, numbers with numbers."""
 
@@ -262,7 +275,7 @@ def test_numbers_cost_the_same_in_the_quantised_network():
 
 @pytest.mark.parametrize(("steps", "bits"), [(1, 1), (3, 2), (4, 3), (8, 4)])
 def test_bits_of_the_quantised_network(steps, bits):
-    spikes, net = torch.ones(steps, 1, 3), nn.Sequential(nn.Linear(3, 2), IF())
+    spikes, net = torch.ones(steps, 5, 3), nn.Sequential(nn.Linear(3, 2), IF())
     report = measure_energy(attach(net, [], example=spikes, batch_axis=1), [spikes], steps)
     assert report.bits == bits == math.ceil(math.log2(steps + 1))
 
@@ -307,7 +320,7 @@ def test_accesses_are_counts_of_spikingjelly():
         net[0].weight.fill_(0.5)
     theirs = estimate_lemaire_energy(net, frames).counts
     functional.reset_net(net)
-    report = measure_energy(net, [frames], 4)
+    report = measure_energy(net, [frames], 4, labels=torch.arange(5))
     additions = 5 * sum(entry.acs for entry in report.layers)
     assert theirs["read_params_bytes"] == pytest.approx(4 * additions)
     assert theirs["read_in_bytes"] == pytest.approx(4 * 5 * sum(entry.spikes for entry in report.layers))

@@ -86,6 +86,25 @@ def test_a_static_batch_for_single_steps_needs_a_wrapper():
     assert report.updates == 4 * 8
 
 
+@pytest.mark.parametrize("make", [leaky, lambda: spikingjelly("s")])
+def test_time_steps_show_a_static_batch_that_often(make):
+    """The first layer is counted as often as it runs."""
+    x = FRAMES[0, :3]
+    report = measure_energy(make(), [x], 5)
+    assert report.layers[0].macs == 5 * 48
+    assert report.updates == 5 * 8
+    expected = measure_energy(attach(make(), [], example=x, loop=5, log=len), [x])
+    assert report.layers == expected.layers
+
+
+def test_labels_tell_samples_from_time_steps():
+    net = spikingjelly("s")
+    with pytest.raises(ValueError, match="attach"):
+        measure_energy(net, [FRAMES[:3]])
+    report = measure_energy(net, [FRAMES[:3]], labels=torch.arange(4))
+    assert report.layers[0].macs == 3 * 48
+
+
 def test_uncounted_weights_are_named():
     torch.manual_seed(0)
     net = norse.SequentialState(norse.LIFRecurrent(6, 8), nn.Linear(8, 5), norse.LI())

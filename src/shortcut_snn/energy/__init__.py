@@ -2,7 +2,7 @@
 
 from .counting import count_operations
 from .measure import measure_energy
-from .report import ACCESS, ACCUMULATE, MULTIPLY_ACCUMULATE, EnergyReport, LayerEnergy
+from .report import ACCESS, ACCUMULATE, MULTIPLY_ACCUMULATE, EnergyReport, LayerEnergy, with_unit
 
 __all__ = [
     "ACCESS",
@@ -12,4 +12,5 @@ __all__ = [
     "LayerEnergy",
     "count_operations",
     "measure_energy",
+    "with_unit",
 ]

@@ -3,11 +3,12 @@
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from math import inf, prod
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..introspection import adapters_of, describe, find_neurons, single_step_neurons
 from ..method import Reset, Shortcut, call_on, dry_copy, first_tensor, primary
@@ -22,7 +23,12 @@ _FREE = (nn.Embedding, nn.EmbeddingBag, nn.modules.batchnorm._NormBase, nn.Layer
 
 
 def measure_energy(
-    network: nn.Module, inputs: Sequence[Any], time_steps: int | None = None, *, reset: Reset | None = None
+    network: nn.Module,
+    inputs: Sequence[Any],
+    time_steps: int | None = None,
+    *,
+    labels: Tensor | None = None,
+    reset: Reset | None = None,
 ) -> EnergyReport:
     """Return the energy of a network for one input sample, the mean over the samples of some batches.
 
@@ -35,7 +41,8 @@ def measure_energy(
         network: a network with convolutions or linear layers, or a wrapper of :func:`shortcut_snn.attach`. Pass the
             wrapper to specify what cannot be inferred.
         inputs: batches, as the network or the wrapper takes them.
-        time_steps: T; inferred by default.
+        time_steps: T; inferred by default. A network of one time step per call is called T times on a static batch.
+        labels: of the first batch; their number distinguishes samples from time steps.
         reset: resets the neurons; inferred by default.
 
     Raises:
@@ -60,7 +67,7 @@ def measure_energy(
         raise ValueError("inputs is empty: pass at least one batch with a sample")
     if not any(isinstance(module, WEIGHT_LAYERS) for module in nn.Module.modules(inner)):
         raise ValueError(f"{type(inner).__name__} has no convolutions or linear layers to count operations of")
-    call = _infer_call(network, inputs[0], time_steps, reset)
+    call = _infer_call(network, inputs[0], time_steps, labels, reset)
     layers, products = _count_batches(inner, call, inputs)
     uncounted = (*_uncounted_weights(inner, layers), *sorted(products | _uncounted_updates(layers)))
     if uncounted:
@@ -96,7 +103,9 @@ class _Call:
         return (samples, steps) if batch_first else (steps, samples)
 
 
-def _infer_call(network: nn.Module, example: Any, time_steps: int | None, reset: Reset | None) -> _Call:
+def _infer_call(
+    network: nn.Module, example: Any, time_steps: int | None, labels: Tensor | None, reset: Reset | None
+) -> _Call:
     inner = network.network if isinstance(network, Shortcut) else network
     if isinstance(inner, SpikingNetwork) and not adapters_of(inner):
         return _Call(None, reset, None, time_steps or inner.time_steps)
@@ -105,13 +114,15 @@ def _infer_call(network: nn.Module, example: Any, time_steps: int | None, reset:
         if network.layout is not None:
             layout = network.layout
             return _Call(network.run, reset, layout.batch_axis, time_steps or layout.time_steps)
+    infer = partial(describe, inner, example, reset=reset or "auto", samples=None if labels is None else len(labels))
     try:
         try:
-            layout = describe(inner, example, reset=reset or "auto")
+            layout = infer()
         except ValueError:
-            if time_steps != 1:
+            # An axis of T elements may be that of time. Without one, the batch is static.
+            if time_steps is None or (time_steps > 1 and time_steps in primary(example).shape[:2]):
                 raise
-            layout = describe(inner, example, loop="network", reset=reset or "auto")
+            layout = infer(loop="network" if time_steps == 1 else time_steps)
     except ValueError as error:
         raise ValueError(f"{error} (an argument of attach: measure the wrapper that it returns)") from error
     return _Call(layout.run, layout.reset, layout.batch_axis, time_steps or layout.time_steps)

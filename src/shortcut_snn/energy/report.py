@@ -27,6 +27,8 @@ quantised network are not skipped. Weights are read again for each output.
 from dataclasses import dataclass, field
 from math import nan
 
+from ..markdown import markdown_table
+
 # M. Horowitz, "Computing's energy problem (and what we can do about it)", ISSCC 2014, picojoules in 45 nm.
 # 32-bit floating point: 3.7 for a multiplication, 0.9 for an addition.
 MULTIPLY_ACCUMULATE = 4.6
@@ -115,7 +117,10 @@ class LayerEnergy:
 
 @dataclass(frozen=True)
 class EnergyReport:
-    """Operations and energy of a network for one input sample, the mean over the samples measured."""
+    """Operations and energy of a network for one input sample, the mean over the samples measured.
+
+    ``str`` returns a table.
+    """
 
     layers: tuple[LayerEnergy, ...]
     uncounted: tuple[str, ...] = ()
@@ -172,10 +177,38 @@ class EnergyReport:
         """
         return _break_even_rate(self)
 
+    def __str__(self) -> str:
+        """Return a table with a row for each layer and one for the network."""
+        parts: list[tuple[str, float, float, LayerEnergy | EnergyReport]]
+        parts = [(layer.layer, layer.acs, layer.macs, layer) for layer in self.layers]
+        acs, macs = (sum(getattr(layer, name) for layer in self.layers) for name in ("acs", "macs"))
+        energies = ("energy", "relu_energy", "total_energy", "quantised_energy")
+        cells = [
+            [name, f"{acs:,.0f}", f"{macs:,.0f}", *(with_unit(getattr(part, key)) for key in energies),
+             "-" if part.firing_rate != part.firing_rate else f"{100 * part.firing_rate:.3g} %"]
+            for name, acs, macs, part in [*parts, ("network", acs, macs, self)]
+        ]  # fmt: skip
+        columns = ["layer", "ACs", "MACs", "energy", "with ReLUs", "with memory", "quantised", "firing rate"]
+        notes = [f"not counted: {', '.join(self.uncounted)}"] if self.uncounted else []
+        return "\n".join(["one input, 45 nm:", markdown_table(columns, cells), *notes])
+
     def at(self, rate: float) -> float:
         """Return the energy with memory at another firing rate, in picojoules; NaN if no layer receives a spike."""
         fixed = self.total_energy - self.spike_energy
         return fixed + self.spike_energy * rate / self.firing_rate if self.spike_energy else nan
+
+
+def with_unit(picojoules: float) -> str:
+    """Return an energy with four significant digits and its unit.
+
+    Example:
+        >>> with_unit(16_890_000.0), with_unit(12.5)
+        ('16.89 µJ', '12.5 pJ')
+    """
+    for unit, size in (("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3)):
+        if picojoules >= size:
+            return f"{picojoules / size:.4g} {unit}"
+    return f"{picojoules:.4g} pJ"
 
 
 def _break_even_rate(energy: LayerEnergy | EnergyReport) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from ..data import Data
-from ..energy import EnergyReport, measure_energy
+from ..energy import EnergyReport, measure_energy, with_unit
 from .task import Task
 
 ENERGY_SAMPLES = 256
@@ -42,14 +42,14 @@ def energy_rows(report: EnergyReport) -> list[dict[str, Any]]:
 
 def energy_line(report: EnergyReport) -> str:
     """Return the total energy of operations as a line of text."""
-    spiking, relu = report.energy / 1000, report.relu_energy / 1000
-    return f"{spiking:.4g} nJ an input; {relu:.4g} nJ with ReLUs, {relu / spiking:.2f} times as much"
+    spiking, relu = report.energy, report.relu_energy
+    return f"{with_unit(spiking)} an input; {with_unit(relu)} with ReLUs, {relu / spiking:.2f} times as much"
 
 
 def memory_energy_line(report: EnergyReport) -> str:
     """Return the total energy with memory accesses, next to the quantised network's, as a line of text."""
-    spiking, quantised = report.total_energy / 1000, report.quantised_energy / 1000
-    line = f"with memory {spiking:.4g} nJ; the same network quantised to {report.bits} bits {quantised:.4g} nJ"
+    spiking, quantised = with_unit(report.total_energy), with_unit(report.quantised_energy)
+    line = f"with memory {spiking}; the same network quantised to {report.bits} bits {quantised}"
     if not report.break_even_rate >= 0:
         return line
     rate, even = 100 * report.firing_rate, 100 * report.break_even_rate

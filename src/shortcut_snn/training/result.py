@@ -11,6 +11,7 @@ from .. import plots
 from ..data import Data, Loaders
 from ..deploy import load_into, save_network
 from ..diagnosis import first_to_last_ratio
+from ..energy import with_unit
 from ..files import write_csv
 from .callbacks import History
 from .energy import ENERGY_COLUMNS, energy_rows, measure_task_energy
@@ -150,12 +151,12 @@ def summary_text(result: Mapping[str, Any], folder: RunFolder) -> str:
     first, last = result["gradient_ratio_first_epoch"], result["gradient_ratio_last_epoch"]
     if first is not None and last is not None:
         ratios = f"{first:.3g} after the first epoch, {last:.3g} after the last"
-        lines.append(("gradient, first layer / last", ratios))
+        lines.append(("gradient of the weights, first layer / last", ratios))
     if result.get("energy_pj") is not None:
-        energy = f"{result['energy_pj'] / 1000:.4g} nJ; with ReLUs {result['relu_energy_pj'] / 1000:.4g} nJ (45 nm)"
+        energy = f"{with_unit(result['energy_pj'])}; with ReLUs {with_unit(result['relu_energy_pj'])} (45 nm)"
         lines.append(("energy of an input", energy))
     if result.get("total_energy_pj") is not None:
-        energy = f"{result['total_energy_pj'] / 1000:.4g} nJ; quantised {result['quantised_energy_pj'] / 1000:.4g} nJ"
+        energy = f"{with_unit(result['total_energy_pj'])}; quantised {with_unit(result['quantised_energy_pj'])}"
         if result["break_even_rate"] is not None:
             energy += f"; they break even at a firing rate of {100 * result['break_even_rate']:.3g} %"
         lines.append(("the same with memory", energy))
