@@ -16,7 +16,7 @@ from shortcut_snn.introspection import steepness
 from shortcut_snn.neurons import LIF, ATan
 from shortcut_snn.recipes import PRESETS, recipe_of
 
-from .deep_peers import DEEP, DEPTH, digits, spikingjelly
+from .deep_peers import DEEP, DEPTH, digits, plain, spikingjelly
 from .introspection.zoo import ZOO
 
 
@@ -88,16 +88,33 @@ def test_blocks_need_stages_that_span_the_network() -> None:
     assert model.taps.names == ["patch_embed", "blocks.0", "blocks.1"]
 
 
-def test_a_failed_calibration_leaves_no_hook(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*args: Any, **options: Any) -> None:
-        raise IndexError
+def test_an_interrupted_calibration_leaves_the_network_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
 
-    monkeypatch.setattr("shortcut_snn.diagnosis.calibrate", fail)
-    network, (x, labels) = DEEP["spikingjelly m"](), digits()
+    def interrupted_after_calibration(*args: Any, **options: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return examine(*args, **options)
+
+    monkeypatch.setattr("shortcut_snn.diagnosis.examine", interrupted_after_calibration)
+    network, (x, labels) = plain(lambda: LIF(surrogate=ATan())), digits()
     hooks = sum(len(module._forward_hooks) for module in network.modules())
-    with pytest.raises(IndexError):
-        attach(network, method="calibrated", example=x, labels=labels, log=lambda line: None)
+    with pytest.raises(KeyboardInterrupt):
+        attach(network, method="calibrated", example=x, labels=labels, log=len)
     assert sum(len(module._forward_hooks) for module in network.modules()) == hooks
+    assert {module.surrogate for module in network.modules() if isinstance(module, LIF)} == {ATan()}
+
+
+def test_surrogates_that_cannot_be_calibrated_are_not_called_calibrated() -> None:
+    make = lambda: neuron.LIFNode(surrogate_function=surrogate.ATan(), step_mode="m")  # noqa: E731
+    network, lines = nn.Sequential(nn.Linear(64, 48), make(), nn.Linear(48, 48), make(), nn.Linear(48, 10)), list[str]()
+    nn.init.normal_(network[0].weight)
+    nn.init.constant_(network[2].weight, 1e-9)
+    nn.init.constant_(network[2].bias, 3.0)
+    x, labels = digits()
+    attach(network, method="calibrated", example=x, labels=labels, log=lines.append)
+    assert lines[1].startswith("surrogates could not be calibrated")
 
 
 def test_missing_arguments_raise() -> None:

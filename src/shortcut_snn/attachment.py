@@ -3,6 +3,7 @@
 The module is not called ``attach``: importing a submodule ``shortcut_snn.attach`` would replace the function.
 """
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -185,24 +186,40 @@ def _apply_method(model: Shortcut, preset: Any, example: Any, labels: Any, log: 
 
 def _calibrate(model: Shortcut, example: Any, labels: Any, log: Callable[[str], object]) -> None:
     """Calibrate the surrogates of a wrapped network, and log in how many layers that succeeds."""
-    from .diagnosis import calibrate, examine
+    from .diagnosis import are_classes, calibrate, examine, set_widths
+
+    if not are_classes(labels):
+        raise ValueError(
+            "the labels are neither classes nor their probabilities, and the method's loss is a cross-entropy: attach "
+            "without method, and calibrate(..., loss) with the loss of your task"
+        )
+    # An interruption leaves the network as it is.
+    trial = copy.deepcopy(model)
 
     def loss(output: Any, labels: Any) -> Any:
-        return model.objective(output, labels, 0.0)
+        return trial.objective(output, labels, 0.0)
 
-    *_, last = examine(model, [(example, labels)], loss, network=model.network).layers
+    *_, last = examine(trial, [(example, labels)], loss, network=trial.network).layers
     if not 0 < last.norm < math.inf:
         raise ValueError(
             f"surrogates cannot be calibrated: the gradient at the last spiking layer, {last.layer}, has the norm "
             f"{last.norm:g}. Pass example=... as a batch of data at which layers fire"
         )
-    model.widths = calibrate(model.network, [(example, labels)], loss, model=model)
-    *earlier, last = examine(model, [(example, labels)], loss, network=model.network).layers
-    off = [layer.layer for layer in earlier if not 0.9 < layer.norm / last.norm < 1.1]
-    missed = f"; out of reach in {', '.join(off)}" if off else ""
+    widths = calibrate(trial.network, [(example, labels)], loss, model=trial)
+    *earlier, last = examine(trial, [(example, labels)], loss, network=trial.network).layers
+    missed = [layer.layer for layer in earlier if not 0.9 < layer.norm / last.norm < 1.1]
+    set_widths(model.network, widths)
+    model.widths = widths
+    if earlier and len(missed) == len(earlier):
+        log(
+            f"surrogates could not be calibrated: the norm of the last layer's gradient is out of reach in "
+            f"{', '.join(missed)}"
+        )
+        return
+    suffix = f"; out of reach in {', '.join(missed)}" if missed else ""
     log(
         "surrogates calibrated: the gradient has the norm of the last spiking layer's in "
-        f"{len(earlier) - len(off)} of the {len(earlier)} before it{missed}"
+        f"{len(earlier) - len(missed)} of the {len(earlier)} before it{suffix}"
     )
 
 

@@ -51,10 +51,15 @@ def rows(path):
 
 
 def test_tables_verdict_and_remedies(tmp_path, capsys, full_pictures):
-    assert main(["gradients", "--out", str(tmp_path), *options(**SETTINGS, **FEW, network__kind="resnet18")]) == 0
+    wide = SETTINGS | {"neuron__surrogate__width": 4.0}
+    assert main(["gradients", "--out", str(tmp_path), *options(**wide, **FEW, network__kind="resnet18")]) == 0
     output = capsys.readouterr().out
-    assert "explodes: from layer4.1.spike2 back to stem.spike" in output
-    assert "(--method.calibrate true)" in output
+    assert "vanishes: from layer4.1.spike2 back to stem.spike" in output
+    tips = output.partition("try first:\n")[2].splitlines()
+    assert "blocks (--network.block " in tips[0]
+    assert "(--preset calibrated)" in tips[1]
+    assert "--method.calibrate" not in output, "calibration without branches learns worse"
+    assert "does not promise accuracy" in output
     assert "cosine between 2 batches" in output
     assert "with / without" in output
     tables = [line for line in output.splitlines() if line.startswith("|")]
@@ -111,19 +116,22 @@ def test_what_a_run_does_already_is_no_remedy(run):
         task = source.task(recipe)
         batch = task.prepare_batch(source.data.sample(4))
         groups = {remedy.group for remedy in remedies_for(recipe, source, source.setup(recipe), [batch])}
-    assert groups >= {"decay", "threshold", "branches"}
+    assert groups >= {"decay", "threshold", "preset"}
     assert not groups & {"calibrated", "width"}
 
 
-def test_remedies_for_a_run_are_branches_with_options_to_paste(run, capsys):
-    tet = {"method": {"branches": None, "objective": {"kind": "tet"}}}
-    recipe = run_recipe(RunFolder(run), tet)
+def test_remedies_for_a_run_are_other_methods_with_options_to_paste(run, capsys):
+    recipe = run_recipe(RunFolder(run))
     with seeded(0):
         remedies = recipe_remedies(recipe, Source(load_data(recipe), RunFolder(run)))
-    assert [remedy.group for remedy in remedies] == ["branches"] * 4
+    assert [remedy.group for remedy in remedies] == ["preset"] * 2
     words = shlex.split(remedies[0].text.partition("(")[2].rstrip(")"))
     assert main(["gradients", "--run", str(run), *words, "--print-recipe"]) == 0
-    assert from_dict(parse(capsys.readouterr().out)) == changed(recipe, "evolutionary")
+    assert from_dict(parse(capsys.readouterr().out)) == changed(recipe, "loss_sum")
+    calibrated = changed(recipe, "calibrated")
+    with seeded(0):
+        remedies = recipe_remedies(calibrated, Source(load_data(recipe), RunFolder(run)))
+    assert ["loss_sum" in remedy.text for remedy in remedies] == [True], "what is on already is not advised"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from shortcut_snn import Shortcut, attach, components, nets
 from shortcut_snn.diagnosis import LayerReport, Setup, calibrate, diagnose, examine, judge, neuron_remedies
+from shortcut_snn.diagnosis.layers import default_loss
 from shortcut_snn.neurons import IF, LIF, ATan, Rectangle, Triangle
 
 from .helpers import batch, network
@@ -50,7 +51,7 @@ def test_a_verdict_names_the_first_layer_out_of_bounds():
 def test_dead_layers_are_named(layers, kind, name):
     verdict = judge(layers)
     assert (verdict.kind, verdict.layer) == (kind, name)
-    assert verdict.sentence.startswith(f"dead from {name}")
+    assert verdict.sentence.startswith(f"{'dead' if kind == 'no gradient' else kind} from {name}")
 
 
 @pytest.mark.parametrize("frozen", [0, 1, 3])
@@ -94,7 +95,8 @@ def test_tips_help_and_the_network_does_not_change(surrogate, kind):
     assert any("branches" in text for text in texts) == (kind == "vanishes"), "they add nothing to what explodes"
     calibrate(net, batches[:1])
     assert examine(net, batches).factors[0] == pytest.approx(diagnosis.tips[0].after.factor, rel=1e-3)
-    assert str(diagnosis).count("\n") == 1 + len(diagnosis.tips)
+    assert str(diagnosis).count("\n") == 2 + len(diagnosis.tips)
+    assert str(diagnosis).endswith("does not promise accuracy: compare in training")
 
 
 def test_silent_neurons_get_lower_thresholds():
@@ -213,6 +215,101 @@ def test_a_silent_third_party_network_without_a_remedy():
     assert diagnosis.verdict.kind == "silent"
     assert not diagnosis.tips
     assert "no remedy" in str(diagnosis)
+
+
+class Silent(nn.Module):
+    """A residual block whose path never fires, as one expert of several may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.path = nn.Sequential(nn.Linear(12, 12), neuron.LIFNode(v_threshold=1e3, step_mode="m"))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.path(x)
+
+
+def test_a_silent_layer_that_a_skip_connection_bypasses_is_not_dead():
+    layers = blocks(lambda: neuron.LIFNode(step_mode="m"), 3, norm=nn.Identity)
+    for module in layers:
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight)
+    batches = [(3 * torch.rand(9, 16, 6), torch.arange(16) % 5)]
+    bypassed = diagnose(nn.Sequential(*layers[:3], Silent(), *layers[3:]), batches).verdict
+    assert not bypassed.is_dead
+    assert bypassed.sentence.endswith("Other paths lead past 3.path.1 (silent)")
+    in_series = diagnose(nn.Sequential(*layers[:3], Silent().path, *layers[3:]), batches).verdict
+    assert (in_series.kind, in_series.layer) == ("silent", "3.1")
+
+
+def test_silent_layers_that_a_gradient_passes_may_wake():
+    net = nn.Sequential(nn.Linear(6, 12), neuron.LIFNode(step_mode="m"), nn.Linear(12, 5))
+    nn.init.constant_(net[0].bias, -5.0)
+    verdict = diagnose(net, [(torch.rand(3, 4, 6), LABELS)]).verdict
+    assert verdict.sentence.startswith("silent from 1 on")
+    assert verdict.sentence.endswith("a gradient passes, so training may change that")
+
+
+class Integrator(nn.Module):
+    """The last neurons only integrate; their potentials are the output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*blocks(lambda: neuron.LIFNode(step_mode="m"), 3, norm=nn.Identity))
+        self.layers.append(neuron.LIFNode(v_threshold=1e8, step_mode="m", store_v_seq=True))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.layers(x)
+        return self.layers[-1].v_seq
+
+
+def test_an_output_integrator_is_not_the_last_spiking_layer():
+    net = Integrator()
+    for module in net.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight)
+    batches = [(torch.rand(9, 16, 6), torch.arange(16) % 5)]
+    diagnosis = diagnose(net, batches)
+    assert [report.layer for report in diagnosis.layers] == ["layers.2", "layers.5", "layers.8"]
+    assert not diagnosis.verdict.is_dead
+    loss = lambda y, labels: F.cross_entropy(y.mean(0), labels)  # noqa: E731
+    assert calibrate(net, batches, loss).keys() == {"layers.2", "layers.5"}
+    assert examine(net, batches, loss).factors[0] == pytest.approx(1.0, abs=0.02)
+
+
+class TwoOutputs(nn.Module):
+    """Potentials and hidden spikes of every step: only the labels distinguish them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(6, 16), snntorch.Leaky(0.9), nn.Linear(16, 5), snntorch.Leaky(0.9)])
+
+    def forward(self, x):
+        first, hidden_neuron, last, output_neuron = self.layers
+        m1, m2, outputs, hidden = hidden_neuron.init_leaky(), output_neuron.init_leaky(), [], []
+        for step in x.unbind(1):
+            spikes, m1 = hidden_neuron(first(step), m1)
+            _, m2 = output_neuron(last(spikes), m2)
+            outputs.append(m2)
+            hidden.append(spikes)
+        return torch.stack(outputs), torch.stack(hidden)
+
+
+def test_labels_tell_the_logits_from_other_outputs():
+    diagnosis = diagnose(TwoOutputs(), [(4 * torch.rand(16, 9, 6), torch.arange(16) % 5)])
+    assert [report.layer for report in diagnosis.layers] == ["layers.1"]
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_float_targets_get_a_squared_error(outputs):
+    net = nn.Sequential(nn.Linear(6, 12), neuron.LIFNode(step_mode="m"), nn.Linear(12, outputs))
+    data = (3 * torch.rand(9, 16, 6), torch.rand(16, outputs))
+    (layer,) = diagnose(net, [data]).layers
+    (expected,) = examine(net, [data], lambda y, target: F.mse_loss(y.mean(0), target)).layers
+    assert layer.norm == pytest.approx(expected.norm) != 0
+    with pytest.raises(ValueError, match="pass loss"):
+        default_loss(torch.rand(16, 3), torch.rand(16))
+    with pytest.raises(ValueError, match="neither classes"):
+        attach(net, method="calibrated", example=data[0], labels=data[1], log=len)
 
 
 def test_a_network_without_known_neurons_is_refused():

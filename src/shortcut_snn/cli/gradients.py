@@ -11,12 +11,9 @@ from typing import Any
 from .. import plots
 from ..data import Data
 from ..diagnosis import (
-    BRANCH_CHANGES,
-    NETWORK_CHANGES,
     Batch,
     Diagnosis,
     GradientReport,
-    RecipeChange,
     Remedy,
     Setup,
     diagnose_setup,
@@ -50,6 +47,16 @@ from ..training import (
     seeded,
 )
 from ._parser import at_least_one
+
+# Group, text and entries of changes that rebuild the network: a network that exists cannot get another block.
+NETWORK_CHANGES = (
+    *(("block", f"{block} blocks", block) for block in ("basic", "sew", "ms")),
+    *(("norm", f"{norm} for normalisation", norm) for norm in ("bn", "tdbn")),
+)
+METHODS = {
+    "loss_sum": "a loss for a branch at every block",
+    "calibrated": "branches and calibrated surrogates",
+}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -157,37 +164,35 @@ def _setup(task: Task) -> Setup:
 
 def remedies_for(recipe: Recipe, source: Source, setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
     """Return changes of the neurons, then changes of the recipe, each with options to paste."""
-    # Calibration needs gradients through time.
+    # Surrogates need gradients through time.
     remedies = neuron_remedies(setup, batches) if calibrates(recipe.method.gradient) else []
-    if recipe.method.calibrate:
-        # The recipe calibrates already, which replaces any other width.
-        remedies = [remedy for remedy in remedies if remedy.group not in ("calibrated", "width")]
+    # A calibrated recipe sets the widths itself, and a whole method learns better than calibration alone.
+    excluded = {"calibrated"} | ({"width"} if recipe.method.calibrate else set())
+    remedies = [remedy for remedy in remedies if remedy.group not in excluded]
     if not recipe.network.accepts("make_neuron"):
         # No entry of a recipe changes the neurons of such a network.
         remedies = [replace(remedy, text=remedy.text.partition(" (--neuron.")[0]) for remedy in remedies]
-    if getattr(recipe.network, "norm", None) == "tdbn":
-        # These norms are scaled to the threshold, so another one changes nothing.
-        remedies = [remedy for remedy in remedies if remedy.group != "threshold"]
     return remedies + recipe_remedies(recipe, source)
 
 
 def recipe_remedies(recipe: Recipe, source: Source) -> list[Remedy]:
-    """Return changes of the recipe that rebuild the network. A trained network can only get other branches."""
-    candidates: list[tuple[RecipeChange, list[Any], str]] = [
-        (change, ["evolutionary", change.entries], f"--preset evolutionary {change.options()}")
-        for change in BRANCH_CHANGES
-    ]
+    """Return other methods, and changes that rebuild the network, which a trained one cannot get."""
+    candidates: list[tuple[str, str, Any]]
+    candidates = [("preset", f"{text} (--preset {preset})", preset) for preset, text in METHODS.items()]
     if source.run is None:
-        candidates += [(change, [change.entries], change.options()) for change in NETWORK_CHANGES]
+        candidates += [
+            (group, f"{text} (--network.{group} {value})", {"network": {group: value}})
+            for group, text, value in NETWORK_CHANGES
+        ]
     remedies = []
-    for change, layers, text in candidates:
+    for group, text, layer in candidates:
         try:
-            changed_recipe = changed(recipe, *layers)
+            changed_recipe = changed(recipe, layer)
         except ValueError:
             # The network has no such option, or it contradicts the method.
             continue
         if changed_recipe != recipe:
-            remedies.append(Remedy(change.group, f"{change.text} ({text})", partial(source.setup, changed_recipe)))
+            remedies.append(Remedy(group, text, partial(source.setup, changed_recipe)))
     return remedies
 
 

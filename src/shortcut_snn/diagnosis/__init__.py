@@ -10,18 +10,16 @@ from .gradients import (
     mean_cosine,
     measure_gradients,
 )
-from .layers import Batch, Examination, LayerReport, chain, examine, gradient_factor, layer_reports
+from .layers import Batch, Examination, LayerReport, are_classes, chain, examine, gradient_factor, layer_reports
 from .memory import PeakMemory, release_memory
 from .probe import LayerTally, probe
-from .remedies import BRANCH_CHANGES, NETWORK_CHANGES, RecipeChange, neuron_remedies
+from .remedies import neuron_remedies
 from .statistics import geometric_mean, mean_interval, share_interval, with_interval
 from .tips import Remedy, Setup
 from .verdict import Verdict, judge
 
 __all__ = [
-    "BRANCH_CHANGES",
     "NARROWEST",
-    "NETWORK_CHANGES",
     "WIDEST",
     "Batch",
     "Diagnosis",
@@ -30,10 +28,10 @@ __all__ = [
     "LayerReport",
     "LayerTally",
     "PeakMemory",
-    "RecipeChange",
     "Remedy",
     "Setup",
     "Verdict",
+    "are_classes",
     "calibrate",
     "chain",
     "diagnose",

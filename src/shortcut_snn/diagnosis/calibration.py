@@ -25,7 +25,7 @@ from ..introspection import find_neurons, reset_of, steepness
 from ..method import detached_states, inputs_of
 from ..module_state import preserving_state
 from ..neurons import Neuron, Resizable
-from .layers import Batch, Loss, cross_entropy
+from .layers import Batch, Loss, default_loss, examine
 from .probe import square_sum
 from .statistics import geometric_mean
 
@@ -39,7 +39,7 @@ _HALVINGS = 10
 
 
 def calibrate(
-    network: nn.Module, batches: Sequence[Batch], loss: Loss = cross_entropy, *, model: nn.Module | None = None
+    network: nn.Module, batches: Sequence[Batch], loss: Loss = default_loss, *, model: nn.Module | None = None
 ) -> dict[str, float]:
     """Set the width of each neuron's surrogate so that the gradient keeps its norm from the last layer to the first.
 
@@ -72,6 +72,9 @@ def calibrate(
     if not batches:
         raise ValueError("batches is empty: pass at least one batch to calibrate on")
     model = network if model is None else model
+    # Neurons that only integrate for the output are not cut: their spikes do not reach the loss.
+    spiking = {layer.layer for layer in examine(model, batches[:1], loss, network=network).layers}
+    layers = {name: neuron for name, neuron in layers.items() if name in spiking}
     by_layer: dict[str, list[float]] = {name: [] for name in layers}
     for inputs, labels in batches:
         # A wrapper takes the arguments of its network.

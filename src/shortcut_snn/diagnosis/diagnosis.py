@@ -11,15 +11,17 @@ from torch import Tensor, nn
 from ..introspection import adapters_of, describe, find_neurons, introspect
 from ..method import Layout, Reset, Shortcut, ShortcutOutput, copy_network
 from ..nets import SpikingNetwork
-from .layers import Batch, Examination, LayerReport, Loss, check_can_examine, cross_entropy
+from .layers import Batch, Examination, LayerReport, Loss, check_can_examine, default_loss
 from .remedies import branch_remedies, neuron_remedies
 from .tips import Remedy, Setup, Tip, measure_remedies
 from .verdict import Verdict, judge
 
+NO_PROMISE = "A healthy gradient does not promise accuracy: compare in training"
+
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Layers, verdict and tips. ``str`` returns the verdict and the tips, one per line."""
+    """Layers, verdict and tips. ``str`` returns the verdict, the tips, one per line, and what they do not promise."""
 
     examination: Examination
     verdict: Verdict
@@ -36,9 +38,11 @@ class Diagnosis:
         """Return the verdict, and a line for each tip."""
         sentence = self.verdict.sentence
         if self.verdict.kind == "healthy":
-            return sentence
+            return f"{sentence}. {NO_PROMISE}"
         if self.tips:
-            return "\n".join([sentence, "measured on this network, try first:", *(f"  {tip}" for tip in self.tips)])
+            return "\n".join(
+                [sentence, "measured on this network, try first:", *(f"  {tip}" for tip in self.tips), NO_PROMISE]
+            )
         if self.measured:
             return f"{sentence}; none of the {self.measured} remedies measured on it helps"
         return f"{sentence}; no remedy is known for it"
@@ -47,7 +51,7 @@ class Diagnosis:
 def diagnose(
     network: nn.Module,
     batches: Sequence[Batch],
-    loss: Loss = cross_entropy,
+    loss: Loss = default_loss,
     *,
     reset: Reset | None = None,
 ) -> Diagnosis:
@@ -61,7 +65,8 @@ def diagnose(
             :func:`shortcut_snn.attach`. Pass the wrapper to specify what cannot be inferred.
         batches: pairs of inputs and labels. The verdict is that of the first batch; a tip has to help on all of them.
         loss: takes the network's output, of all time steps if it computes one per call, and the labels. The default is
-            the cross-entropy of the logits ``[N, classes]``. Of a wrapper, a loss takes the wrapper's output.
+            the cross-entropy of the logits ``[N, classes]``, or the squared error for targets that are not classes. The
+            loss of a wrapper takes the wrapper's output.
         reset: resets the neurons before each batch; inferred by default.
 
     Raises:
@@ -76,7 +81,7 @@ def diagnose(
     """
     check_can_examine(network, batches)
     if isinstance(network, Shortcut):
-        setup = Setup(copy.deepcopy(network), _of_main_output(loss) if loss is cross_entropy else loss)
+        setup = Setup(copy.deepcopy(network), _of_main_output(loss) if loss is default_loss else loss)
     else:
         setup = Setup(_wrap(network, batches[0], loss, reset), _of_main_output(loss))
     return diagnose_setup(
@@ -112,8 +117,10 @@ def _wrap(network: nn.Module, batch: Batch, loss: Loss, reset: Reset | None) -> 
 
     def infer_layout(copied: nn.Module) -> Layout:
         options: Any = {"reset": reset or "auto", "samples": samples}
-        if loss is cross_entropy:
-            return introspect(copied, example, taps=[], **options)
+        if loss is default_loss:
+            return introspect(
+                copied, example, taps=[], labels=labels if isinstance(labels, Tensor) else None, **options
+            )
         # The logits are the business of the loss.
         return describe(copied, example, **options)
 

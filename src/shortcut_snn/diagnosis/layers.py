@@ -40,6 +40,8 @@ class LayerReport:
     """Norm of the same gradient over neurons, time steps and samples."""
     gain: float
     """``norm`` over that of the next deeper layer on the chain; NaN for the last one and in a residual's projection."""
+    varying: float = math.nan
+    """Share of neurons that fired differently for two samples."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +79,32 @@ def gradient_factor(layers: Sequence[LayerReport]) -> float:
     return trained[0].norm / trained[-1].norm
 
 
-def cross_entropy(output: Any, labels: Tensor) -> Tensor:
-    """Return the cross-entropy of logits ``[N, classes]``: the default loss."""
-    return F.cross_entropy(output, labels)
+def default_loss(output: Any, labels: Tensor) -> Tensor:
+    """Return the cross-entropy of logits ``[N, classes]``, or the mean squared error if the targets are other numbers.
+
+    Raises:
+        ValueError: targets that are not class indices or probabilities have another shape than the output.
+    """
+    if are_classes(labels):
+        return F.cross_entropy(output, labels)
+    if output.shape != labels.shape:
+        raise ValueError(f"targets {list(labels.shape)} do not fit the output {list(output.shape)}: pass loss=...")
+    return F.mse_loss(output, labels)
+
+
+def are_classes(labels: Tensor) -> bool:
+    """Return whether labels are indices or probabilities of classes, as a cross-entropy takes them."""
+    if not labels.is_floating_point():
+        return True
+    if labels.dim() < 2 or labels.shape[1] < 2 or bool((labels < 0).any()):
+        return False
+    return torch.allclose(total := labels.sum(1), torch.ones_like(total), atol=1e-3)
 
 
 def examine(
     model: nn.Module,
     batches: Sequence[Batch],
-    loss: Loss = cross_entropy,
+    loss: Loss = default_loss,
     *,
     network: nn.Module | None = None,
     reset: Reset | None = None,
@@ -137,10 +156,14 @@ def check_can_examine(network: nn.Module, batches: Sequence[Batch]) -> None:
 
 @torch.no_grad()
 def layer_reports(network: nn.Module, tallies: dict[str, LayerTally]) -> tuple[LayerReport, ...]:
-    """Return the reports of the layers that a probe has recorded, from input to output, after a backward pass."""
+    """Return the reports of the layers that a probe has recorded, from input to output, after a backward pass.
+
+    Output neurons that only integrate, since their spikes do not reach the loss, are left out.
+    """
+    spiking = {name: tally for name, tally in tallies.items() if tally.is_read or not tally.needs_gradient}
     reports: list[LayerReport] = []
     deeper_norm = math.nan
-    for name, tally in reversed(tallies.items()):
+    for name, tally in reversed((spiking or tallies).items()):
         norm, gain = tally.norm, math.nan
         if is_on_chain(name):
             gain = norm / deeper_norm if deeper_norm else math.nan
@@ -155,6 +178,7 @@ def layer_reports(network: nn.Module, tallies: dict[str, LayerTally]) -> tuple[L
                 membrane_rms=norm / max(tally.elements, 1) ** 0.5 if tally.needs_gradient else math.nan,
                 norm=norm,
                 gain=gain,
+                varying=tally.varying,
             )
         )
     return tuple(reversed(reports))

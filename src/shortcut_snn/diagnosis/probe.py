@@ -28,10 +28,12 @@ class LayerTally:
     def __init__(self) -> None:
         self.spikes: Tensor | float = 0.0
         self.elements = 0
-        self.fired: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
-        """By shape of a sample: the neurons that ever fired, and those that always fired."""
+        self.fired: dict[tuple[int, ...], tuple[Tensor, Tensor, Tensor]] = {}
+        """By shape of a sample: neurons that ever fired, not always fired, and fired differently for two samples."""
         self.squares: Tensor | float = 0.0
         self.needs_gradient = False
+        self.is_read = False
+        """Whether the loss depends on the spikes: False for output neurons of which only the potential is read."""
         self.weight_name = ""
         """The last convolution or linear layer that ran before this layer."""
 
@@ -40,12 +42,14 @@ class LayerTally:
         """Add the spikes of one call, ``[T, N, ...]``, or ``[N, ...]`` of one time step."""
         self.spikes = self.spikes + spikes.sum(dtype=torch.float32).double()
         self.elements += spikes.numel()
-        axes = (0, 1) if has_time else (0,)
-        ever, always = spikes.amax(axes) > 0, spikes.amin(axes) > 0
+        most, least = spikes.amax(int(has_time)), spikes.amin(int(has_time))
+        masks = most > 0, least <= 0, most != least
+        if has_time:
+            masks = masks[0].any(0), masks[1].any(0), masks[2].any(0)
         # A module that serves several layers may have outputs of several shapes.
-        shape = tuple(ever.shape)
-        ever_before, always_before = self.fired.get(shape, (ever, always))
-        self.fired[shape] = ever_before | ever, always_before & always
+        shape = tuple(masks[0].shape)
+        ever, at_times, differently = self.fired.get(shape, masks)
+        self.fired[shape] = ever | masks[0], at_times | masks[1], differently | masks[2]
 
     @torch.no_grad()
     def add_gradient(self, grad: Tensor) -> None:
@@ -60,21 +64,25 @@ class LayerTally:
     @property
     def silent(self) -> float:
         """Share of neurons that never fired."""
-        return 1.0 - _share([ever for ever, _ in self.fired.values()]) if self.fired else 0.0
+        return 1.0 - self._share(0) if self.fired else 0.0
 
     @property
     def saturated(self) -> float:
         """Share of neurons that fired at every time step for every sample."""
-        return _share([always for _, always in self.fired.values()]) if self.fired else 0.0
+        return 1.0 - self._share(1) if self.fired else 0.0
+
+    @property
+    def varying(self) -> float:
+        """Share of neurons that fired differently for two samples of a batch."""
+        return self._share(2) if self.fired else math.nan
 
     @property
     def norm(self) -> float:
         """Norm of the gradient over neurons, time steps and samples."""
         return math.sqrt(float(self.squares))
 
-
-def _share(masks: list[Tensor]) -> float:
-    return torch.cat([mask.flatten() for mask in masks]).float().mean().item()
+    def _share(self, kind: int) -> float:
+        return torch.cat([masks[kind].flatten() for masks in self.fired.values()]).float().mean().item()
 
 
 @contextmanager
@@ -108,11 +116,18 @@ def probe(network: nn.Module, membrane: bool = True) -> Iterator[dict[str, Layer
         return (alias, *args[1:])
 
     def after_neuron(name: str, module: nn.Module, args: Any, output: Any) -> None:
-        spikes = first_tensor(output)
-        tallies[name].add_spikes(spikes, has_time=name not in single_step)
-        if not membrane and spikes.requires_grad:
-            tallies[name].needs_gradient = True
-            spikes.register_hook(tallies[name].add_gradient)  # type: ignore[no-untyped-call]
+        spikes, tally = first_tensor(output), tallies[name]
+        tally.add_spikes(spikes, has_time=name not in single_step)
+        if not spikes.requires_grad:
+            return
+        tally.needs_gradient |= not membrane
+
+        def arrive(grad: Tensor) -> None:
+            tally.is_read = True
+            if not membrane:
+                tally.add_gradient(grad)
+
+        spikes.register_hook(arrive)  # type: ignore[no-untyped-call]
 
     layers = find_neurons(network) if membrane else spiking_layers(network) or find_neurons(network)
     kinds = (nn.modules.conv._ConvNd, nn.Linear)

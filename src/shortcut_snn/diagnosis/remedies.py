@@ -1,12 +1,7 @@
-"""The changes that may help a network whose gradient vanishes or explodes, or whose neurons are dead.
-
-:func:`neuron_remedies` and :func:`branch_remedies` change a copy of the network. The recipe changes rebuild it: another
-block or normalisation cannot be put into a network that exists.
-"""
+"""The changes to a copy of a network that may help if its gradient vanishes or explodes, or if its neurons are dead."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -27,53 +22,6 @@ THRESHOLDS = (0.25, 0.5, 1.0, 2.0)
 BRANCH_WEIGHTS = (0.25, 1.0)
 
 
-@dataclass(frozen=True)
-class RecipeChange:
-    """A change of a recipe that rebuilds the network.
-
-    Args:
-        group: see :class:`Remedy`.
-        text: the change in words.
-        entries: the recipe entries that make it, nested.
-    """
-
-    group: str
-    text: str
-    entries: dict[str, Any]
-
-    def options(self) -> str:
-        """Return the entries as options of the command line.
-
-        Example:
-            >>> RecipeChange("block", "ms blocks", {"network": {"block": "ms"}}).options()
-            '--network.block ms'
-        """
-        return _as_options(self.entries)
-
-
-def _as_options(entries: dict[str, Any], prefix: str = "--") -> str:
-    options = [
-        _as_options(value, f"{prefix}{key}.") if isinstance(value, dict) else f"{prefix}{key} {value}"
-        for key, value in entries.items()
-    ]
-    return " ".join(options)
-
-
-BRANCH_CHANGES = tuple(
-    RecipeChange(
-        "branches",
-        f"branches at the {taps}, lambda from {weight:g}",
-        {"method": {"branches": {"taps": taps, "branch_weight": {"initial": weight}}}},
-    )
-    for taps in ("stages", "blocks")
-    for weight in BRANCH_WEIGHTS
-)
-NETWORK_CHANGES = (
-    *(RecipeChange("block", f"{block} blocks", {"network": {"block": block}}) for block in ("basic", "sew", "ms")),
-    *(RecipeChange("norm", f"{norm} for normalisation", {"network": {"norm": norm}}) for norm in ("bn", "tdbn")),
-)
-
-
 def neuron_remedies(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
     """Return the changes of the neurons: calibrated or other surrogate widths, decay, threshold, detached reset.
 
@@ -90,7 +38,7 @@ def neuron_remedies(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
 
 
 def _third_party_remedies(setup: Setup, batches: Sequence[Batch]) -> Iterator[Remedy]:
-    yield _calibration(setup, batches, 'attach(..., method="calibrated"), or calibrate')
+    yield _calibration(setup, batches)
     for value in WIDTHS:
         yield Remedy("width", f"alpha or slope {value:g} in all surrogates", _with_width(setup, value))
 
@@ -98,7 +46,7 @@ def _third_party_remedies(setup: Setup, batches: Sequence[Batch]) -> Iterator[Re
 def _built_in_remedies(setup: Setup, batches: Sequence[Batch], layers: Sequence[Neuron]) -> Iterator[Remedy]:
     surrogates = [neuron.surrogate for neuron in layers]
     if all(isinstance(surrogate, Resizable) for surrogate in surrogates):
-        yield _calibration(setup, batches, "--method.calibrate true")
+        yield _calibration(setup, batches)
         for width in WIDTHS:
             text = f"surrogate width {width:g} in all layers{_surrogate_options(surrogates, width)}"
             yield Remedy("width", text, _with_width(setup, width))
@@ -115,11 +63,12 @@ def _built_in_remedies(setup: Setup, batches: Sequence[Batch], layers: Sequence[
                 yield Remedy(name, text.format(value), _with_change(setup, partial(_set_attribute, name, value)))
 
 
-def _calibration(setup: Setup, batches: Sequence[Batch], instruction: str) -> Remedy:
+def _calibration(setup: Setup, batches: Sequence[Batch]) -> Remedy:
     def change(copied: Setup) -> None:
         calibrate(copied.network, batches[:1], copied.loss, model=copied.model)
 
-    return Remedy("calibrated", f"calibrate each layer's surrogate ({instruction})", _with_change(setup, change))
+    text = 'calibrate each layer\'s surrogate (attach(..., method="calibrated"), or calibrate)'
+    return Remedy("calibrated", text, _with_change(setup, change))
 
 
 def _with_change(setup: Setup, change: Callable[[Setup], object]) -> Callable[[], Setup]:
@@ -153,7 +102,8 @@ def _surrogate_options(surrogates: Sequence[Any], width: float) -> str:
         # The surrogate is not registered.
         return ""
     numbers = {name: f"{value:g}" for name, value in entries.items() if isinstance(value, int | float)}
-    return f" ({_as_options({'neuron': {'surrogate': numbers}})})" if numbers else ""
+    options = " ".join(f"--neuron.surrogate.{name} {value}" for name, value in numbers.items())
+    return f" ({options})" if numbers else ""
 
 
 def branch_remedies(setup: Setup, example: Any) -> list[Remedy]:

@@ -10,8 +10,10 @@ from ..method import Shortcut
 from .layers import Batch, Examination, Loss, examine
 from .verdict import Verdict, judge
 
-GRADIENT_ONLY = ("calibrated", "width", "detach_reset", "branches")
+GRADIENT_ONLY = ("calibrated", "width", "detach_reset", "branches", "preset")
 """Groups of remedies that do not change the spikes."""
+FIRST = ("block", "preset")
+"""Groups whose remedies come first: in training they were worth most, whatever the gradient's size."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ class Tip:
 def measure_remedies(
     before: Examination, remedies: Iterable[Remedy], batches: Sequence[Batch]
 ) -> tuple[list[Tip], int]:
-    """Return the best remedy of each group that helps on every batch, best first, and how many were measured.
+    """Return the best remedy of each group that helps on every batch, and how many were measured.
+
+    Those of :data:`FIRST` come first, then those that bring the gradient's factor nearest to 1.
 
     Args:
         before: the examination of the unchanged network.
@@ -88,7 +92,8 @@ def measure_remedies(
         tip = Tip(remedy.text, verdicts[0], new_verdicts[0])
         if remedy.group not in best or tip.after.distance < best[remedy.group].after.distance:
             best[remedy.group] = tip
-    return sorted(best.values(), key=lambda tip: tip.after.distance), measured
+    groups = sorted(best, key=lambda group: (*(group != first for first in FIRST), best[group].after.distance))
+    return [best[group] for group in groups], measured
 
 
 def _helps(before: Verdict, after: Verdict) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from .layers import LayerReport, chain, gradient_factor, trained_chain
@@ -51,19 +51,38 @@ def judge(layers: Sequence[LayerReport]) -> Verdict:
         >>> judge(examine(network, [batch]).layers).layer.startswith(("stem", "layer"))
         True
     """
-    return _judge_firing(layers) or _judge_presence_of_gradient(layers) or _judge_size_of_gradient(layers)
+    # A dead layer next to a skip connection, such as one expert of several, does not keep the input from later layers.
+    on_chain = chain(layers)
+    bypassed = [
+        layer
+        for index, layer in enumerate(on_chain)
+        if _fault(layer) and any(later.varying > 0 for later in on_chain[index + 1 :])
+    ]
+    layers = [layer for layer in layers if layer not in bypassed]
+    verdict = _judge_firing(layers) or _judge_presence_of_gradient(layers) or _judge_size_of_gradient(layers)
+    if not bypassed:
+        return verdict
+    names = ", ".join(f"{layer.layer} ({_fault(layer)})" for layer in bypassed)
+    return replace(verdict, sentence=f"{verdict.sentence}. Other paths lead past {names}")
+
+
+def _fault(layer: LayerReport) -> Literal["silent", "saturated"] | None:
+    return "silent" if layer.silent >= DEAD else "saturated" if layer.saturated >= DEAD else None
 
 
 def _judge_firing(layers: Sequence[LayerReport]) -> Verdict | None:
     factor = gradient_factor(layers)
+    # A surrogate may pass a gradient where no neuron fires.
+    may_wake = all(0 < layer.norm < math.inf for layer in trained_chain(layers))
     for layer in chain(layers):
-        start = f"dead from {layer.layer} on: {100 * max(layer.silent, layer.saturated):.0f} % of its neurons"
-        if layer.silent >= DEAD:
-            sentence = f"{start} never fire, so the layers after it get no input"
-            return Verdict("silent", layer.layer, factor, sentence)
-        if layer.saturated >= DEAD:
-            sentence = f"{start} fire at every step, so the layers after it get a constant input"
-            return Verdict("saturated", layer.layer, factor, sentence)
+        kind = _fault(layer)
+        if kind is None:
+            continue
+        symptom, remaining = ("never fire", "no") if kind == "silent" else ("fire at every step", "a constant")
+        start, end = (kind, "; a gradient passes, so training may change that") if may_wake else ("dead", "")
+        share = f"{100 * max(layer.silent, layer.saturated):.0f} % of its neurons {symptom}"
+        sentence = f"{start} from {layer.layer} on: {share}, so the layers after it get {remaining} input{end}"
+        return Verdict(kind, layer.layer, factor, sentence)
     return None
 
 

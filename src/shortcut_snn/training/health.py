@@ -74,7 +74,9 @@ class Health(Callback):
         self.last_rows = layer_rows(self.layers)
         means = getattr(module, "train_means", None)
         if means is not None:
-            means.update({"firing_rate": sum(layer.rate for layer in self.layers) / len(self.layers)}, 1)
+            spiking = [tallies[layer.layer] for layer in self.layers]
+            spikes = sum(float(tally.spikes) for tally in spiking)
+            means.update({"firing_rate": spikes / sum(tally.elements for tally in spiking)}, 1)
         verdict = judge(self.layers)
         if verdict.kind != "healthy" and verdict.kind not in self.reported and trainer.is_global_zero:
             self.reported.append(verdict.kind)

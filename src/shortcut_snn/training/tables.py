@@ -39,6 +39,7 @@ COLUMN_TITLES = {
     "synapses": ("synapses, once each", 1),
     "total_energy_pj": ("with memory, nJ", 1e-3),
     "updates": ("membrane updates", 1),
+    "varying": ("differing between samples, %", 100),
     "weight_rms": ("gradient RMS of the weights", 1),
 }
 

@@ -145,7 +145,8 @@ def _verdict(run: Run) -> list[str]:
         )
     if run.layers:
         names = [field.name for field in dataclasses.fields(LayerReport)]
-        gradient = judge([LayerReport(**{name: row[name] for name in names}) for row in run.last_layers]).sentence
+        layers = [LayerReport(**{name: row[name] for name in names if name in row}) for row in run.last_layers]
+        gradient = judge(layers).sentence
         sentences.append(f"The gradient in the last epoch: {gradient}.")
     return sentences
 
