@@ -4,12 +4,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import snntorch
 import torch
+from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 
-from shortcut_snn import components
-from shortcut_snn.deploy import ONNX, Exporter, Inference, NetworkSpec, export_network, fold, load, save_network
+from shortcut_snn import attach, components
+from shortcut_snn.deploy import (
+    ONNX,
+    Exporter,
+    Inference,
+    NetworkSpec,
+    Prepare,
+    export_network,
+    fold,
+    load,
+    save_network,
+)
 from shortcut_snn.deploy.check import network_logits
+from shortcut_snn.deploy.one_call import OneCall
+from shortcut_snn.deploy.torch_export import TorchExport
 from shortcut_snn.neurons import LIF
 
 from .networks import batch, make_spec, small
@@ -91,6 +105,53 @@ def test_errors_name_what_a_users_network_lacks(user, tmp_path):
     network.spike = nn.ReLU()
     with pytest.raises(ValueError, match="no neurons"):
         fold(network, spec.example())
+
+
+class ThirdParty(nn.Module):
+    """Two layers of SpikingJelly's neurons that loop over time themselves."""
+
+    def __init__(self, num_classes, *, time_steps: int = 3):
+        super().__init__()
+        self.time_steps = time_steps
+        self.layers = nn.Sequential(
+            layer.Conv2d(3, 8, 3, 2, 1), layer.BatchNorm2d(8), neuron.LIFNode(), layer.Conv2d(8, 8, 3, 4, 1),
+            neuron.IFNode(v_threshold=0.2), layer.Flatten(), layer.Linear(32, num_classes),
+        )  # fmt: skip
+        functional.set_step_mode(self, "m")
+
+    def forward(self, x):
+        return self.layers(x.expand(self.time_steps, *x.shape))
+
+
+def single_steps():
+    """Return a network of snnTorch that computes one time step per call."""
+    leaky = snntorch.Leaky(beta=0.8, init_hidden=True)
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), nn.BatchNorm2d(8), leaky, nn.Flatten(), nn.Linear(128, 10))
+
+
+@pytest.mark.parametrize("to", [ONNX(), TorchExport()], ids=["onnx", "torch-export"])
+@pytest.mark.parametrize(("make", "loop"), [(lambda: ThirdParty(10), "auto"), (single_steps, 3)])
+def test_a_third_party_network_is_exported(to, make, loop, tmp_path):
+    spec = make_spec()
+    images = batch(spec, 8)
+    model = attach(make(), [], example=Prepare(spec)(images), loop=loop, log=len)
+    for _ in range(2):
+        model(Prepare(spec)(images))
+    expected = network_logits(OneCall(model), spec, images)
+    _, agreement = export_network(model, spec, images, to, tmp_path)
+    assert agreement.agree == 8
+    assert agreement.difference < 1e-5
+    assert expected.std() > 0.01
+
+
+def test_formats_that_cannot_hold_a_third_party_network_say_so(tmp_path):
+    spec = make_spec()
+    images = batch(spec)
+    model = attach(single_steps(), [], example=Prepare(spec)(images), loop=3, log=len)
+    for to in ("safetensors", "nir", ONNX(streaming=True), ONNX(int8=True)):
+        with pytest.raises(ValueError, match="export to onnx or torch-export"):
+            export_network(model, spec, images, to, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_users_format_is_checked(user, tmp_path):

@@ -85,6 +85,20 @@ def test_the_card_holds_what_the_run_measured(trained, exported):
     text = (exported / "README.md").read_text()
     assert f"{100 * result['test_last']['accuracy']:.2f} % (test)" in text
     assert "library_name: shortcut-snn" in text
+    assert text.count("type: image-classification\n") == 2, "no YAML aliases"
+
+
+def test_the_readme_holds_code_that_runs_the_files(trained, exported, monkeypatch):
+    images, _ = run_images(trained)
+    expected = load(exported).predict(images).tolist()
+    text = (exported / "README.md").read_text().replace("path/of/this/folder", str(exported))
+    codes = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(codes) == 2
+    monkeypatch.chdir(exported)
+    for code in codes:
+        values = {"images": images if "shortcut_snn" in code else images.numpy()}
+        exec(code, values)
+        assert values["labels"].tolist() == expected
 
 
 def test_half_precision_is_measured_again(trained, tmp_path, capsys):

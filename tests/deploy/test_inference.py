@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -117,6 +118,23 @@ def test_wrong_images_are_refused(run, images, keyword):
     for call in (network.predict, network.step):
         with pytest.raises(ValueError, match=keyword):
             call(images)
+
+
+@pytest.mark.parametrize("setting", ["autocast", "inference mode", "float64"])
+def test_settings_of_the_caller_do_not_matter(run, setting):
+    images = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
+    expected = load(run).logits(images)
+    try:
+        with {
+            "autocast": torch.autocast("cpu", torch.bfloat16), "inference mode": torch.inference_mode()
+        }.get(setting, nullcontext()):  # fmt: skip
+            if setting == "float64":
+                torch.set_default_dtype(torch.float64)
+            network = load(run)
+            assert torch.equal(network.logits(images), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(network.logits(images), expected)
 
 
 def test_one_image_needs_no_batch_axis(run):

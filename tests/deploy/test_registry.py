@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -77,13 +78,18 @@ def hub(tmp_path, monkeypatch) -> Path:
                     (folder / file.path_in_repo).write_bytes(content.read())
             return SimpleNamespace(commit_url="https://hub/commit")
 
-    def snapshot_download(repository, revision, allow_patterns):
+    def model_info(repository, revision, timeout):
         if repository != "someone/digits":
             raise errors.LocalEntryNotFoundError("404")
+
+    def snapshot_download(repository, revision, allow_patterns, local_files_only=False):
+        if repository != "someone/digits":
+            raise errors.LocalEntryNotFoundError("not there")
         assert allow_patterns == ["network.safetensors", "card.json", "README.md"], "no code is fetched"
         return str(folder)
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    monkeypatch.setattr(huggingface_hub, "model_info", model_info)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     return folder
 
@@ -107,6 +113,16 @@ def test_errors_of_the_hub_are_one_line(hub):
         push_to_hub(TRAINED / "digits-resnet18", "someone/digits", private=True, token="another")
     with pytest.raises(OSError, match=r"^someone/else cannot be fetched"):
         load("someone/else")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_silent_hub_is_not_waited_for(tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr("shortcut_snn.deploy.hub.TIMEOUT", 0.2)
+        with pytest.raises(OSError, match=r"^someone/digits cannot be fetched"):
+            load("someone/digits")
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,8 @@ def run(options: argparse.Namespace) -> int:
     # Before the export, which would leave a file if files of the run or the folder turn out to be damaged.
     card = _card(options, recipe, data, spec)
     earlier = read_card(folder) if (folder / CARD).is_file() else card
-    path, agreement = export_network(task.model.strip(), spec, batch, exporter, folder)
+    task.model.strip()
+    path, agreement = export_network(task.model, spec, batch, exporter, folder)
     if options.half:
         network = load(path)
         card = replace(card, accuracy=_accuracy(network.predict, data, task.metric), energy=_energy(network, data))

@@ -88,10 +88,10 @@ def readme(card: Card, name: str = "path/of/this/folder") -> str:
 
 def _hub_metadata(card: Card) -> dict[str, Any]:
     """Return the entries of https://huggingface.co/docs/hub/model-cards that a card has."""
-    task, dataset = {"type": "image-classification"}, str(card.data.get("name", "images"))
+    task, dataset = "image-classification", str(card.data.get("name", "images"))
     results = [
         {
-            "task": task,
+            "task": {"type": task},
             "dataset": {"name": dataset, "type": dataset, "split": part},
             "metrics": [{"type": "accuracy", "value": value}],
         }
@@ -100,7 +100,7 @@ def _hub_metadata(card: Card) -> dict[str, Any]:
     return {
         "library_name": "shortcut-snn",
         **({"license": card.licence} if card.licence else {}),
-        "pipeline_tag": task["type"],
+        "pipeline_tag": task,
         "tags": ["spiking-neural-network", "neuromorphic"],
         **({"model-index": [{"name": card.name, "results": results}]} if results else {}),
     }
@@ -133,21 +133,50 @@ A spiking {network[kind]} ({network[time_steps]} time steps) for {data[name]}, t
 {recipe}
 ```
 """
-_USE = """\
-```python
+# Code that runs a file, by the file's name. Normalisation is part of all files but those of NIR.
+_USES = {
+    "network.safetensors": """\
 from shortcut_snn import load
 
 network = load("{name}")
-labels = network.predict(images)  # uint8, as they come from the data set
-```
+labels = network.predict(images)  # {inputs}
+# In a terminal: shortcut-snn predict {name} FILE ...""",
+    "network.onnx": """\
+import onnxruntime
 
-`shortcut-snn predict {name} FILE ...` does the same for files."""
+session = onnxruntime.InferenceSession("network.onnx")
+(logits,) = session.run(None, {{"images": images}})  # {inputs}
+labels = logits.argmax(-1)""",
+    "network.pt2": """\
+import torch
+
+network = torch.export.load("network.pt2").module()
+(logits,) = network(images)  # {inputs}
+labels = logits.argmax(-1)""",
+    "network-step.onnx": """\
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession("network-step.onnx")
+first, *others = session.get_inputs()
+state = {{x.name: np.zeros((len(frames[0]), *x.shape[1:]), np.float32) for x in others}}
+total = 0
+for frame in frames:  # {frames}
+    logits, *after = session.run(None, {{first.name: frame, **state}})
+    state, total = dict(zip(state, after)), total + logits
+labels = total.argmax(-1)""",
+}
 
 
 def _text(card: Card, name: str) -> str:
     unknown = {"kind": "network", "time_steps": "?", "name": "images", "licence": None}
     data = unknown | card.data
-    has_weights = any(file.endswith(".safetensors") for file in card.files.values())
+    is_events = data.get("kind") == "events"
+    inputs = "float32 counts [N, T, C, H, W]" if is_events else "uint8 [N, C, H, W], as images are stored"
+    frames = "float32 counts [N, C, H, W] of each step" if is_events else "the same images uint8 [N, C, H, W] T times"
+    uses = [
+        _USES[file].format(name=name, inputs=inputs, frames=frames) for file in card.files.values() if file in _USES
+    ]
     return _TEMPLATE.format(
         card=card,
         network=unknown | card.recipe.get("network", {}),
@@ -156,7 +185,7 @@ def _text(card: Card, name: str) -> str:
         samples=_join(f"{count:,} ({part})" for part, count in data.get("samples", {}).items()),
         accuracy=_join(f"{100 * value:.2f} % ({part})" for part, value in card.accuracy.items()),
         energy=_join(f"{value / 1000:,.1f} nJ ({ENERGY.get(key, key)})" for key, value in (card.energy or {}).items()),
-        use=_USE.format(name=name) if has_weights else "Open a file with the runtime of its format.",
+        use="\n\n".join(f"```python\n{use}\n```" for use in uses) or "Open a file with the runtime of its format.",
         files="\n".join(f"- `{file}`: {what}" for what, file in card.files.items()),
         recipe=json.dumps(card.recipe, indent=2),
     )

@@ -115,6 +115,7 @@ def _channels_last(network: nn.Module) -> nn.Module:
     network = copy.deepcopy(network)
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
-            layer.register_forward_pre_hook(lambda module, args: args[0].contiguous(memory_format=torch.channels_last))
+            # Third-party layers may take a time axis as well.
+            layer.register_forward_pre_hook(lambda module, args: args[0].movedim(-3, -1).contiguous().movedim(-1, -3))
             layer.register_forward_hook(lambda module, args, output: output.contiguous())
     return network

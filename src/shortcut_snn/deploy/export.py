@@ -1,14 +1,17 @@
 """Export of a trained network: fold, write, load back, compare on real data, and only then keep the file."""
 
+import copy
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from .. import components
+from ..components import component_of
 from ..files import remove_strays, replacing
 from .check import CHUNK, Agreement, check, compare, in_chunks, network_logits
 from .exporter import Exporter
 from .folding import fold
+from .one_call import OneCall, without_wrapper
 from .prepare import Prepare
 from .spec import NetworkSpec
 
@@ -19,7 +22,8 @@ def export_network(
     """Write a trained network to a file and check on a batch that the file computes the network's logits.
 
     Args:
-        network: the trained network, in float32 on the CPU.
+        network: the trained network, in float32 on the CPU. Wrap one without neurons of this package by
+            :func:`shortcut_snn.attach`, which knows its time loop, its reset and its logits.
         spec: the network's specification.
         images: real inputs, uint8 ``[N, C, H, W]``, or frames of events ``[N, T, C, H, W]``.
         to: an export format with its options, such as ``ONNX(int8=True)``, or the name of a format.
@@ -49,7 +53,16 @@ def export_network(
         ('network.safetensors', 4, ('cat', 'dog'))
     """
     exporter: Exporter = components.exporter.make(to) if isinstance(to, str) else to
-    folded = fold(network, spec.example())
+    network = without_wrapper(network)
+    if isinstance(network, OneCall):
+        if not exporter.takes_any_network:
+            raise ValueError(
+                f"{component_of(exporter).name} files with these options hold only networks with neurons of this "
+                "package: export to onnx or torch-export"
+            )
+        folded: nn.Module = copy.deepcopy(network).eval().requires_grad_(False)
+    else:
+        folded = fold(network, spec.example())
     rounded = exporter.rounded(folded, Prepare(spec)(images[:CHUNK]))
     remove_strays(folder)
     with replacing(folder / exporter.file) as path:

@@ -1,7 +1,8 @@
 """Networks on the Hugging Face hub: fetched and pushed with huggingface_hub."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ from .. import __version__
 from .card import CARD, README, read_card, readme
 from .optional import require
 from .safetensors_export import Safetensors
+
+TIMEOUT = 10.0
+"""Seconds to wait for an answer of the hub."""
 
 
 def fetch(repository: str, revision: str | None = None) -> Path:
@@ -25,7 +29,18 @@ def fetch(repository: str, revision: str | None = None) -> Path:
     """
     with _hub(f"{repository} cannot be fetched from the Hugging Face hub") as hub:
         files = [Safetensors.file, CARD, README]
-        folder = Path(hub.snapshot_download(repository, revision=revision, allow_patterns=files))
+        download = partial(hub.snapshot_download, repository, revision=revision, allow_patterns=files)
+        try:
+            # The download itself waits for a silent hub forever.
+            hub.model_info(repository, revision=revision, timeout=TIMEOUT)
+            folder = Path(download())
+        except require("huggingface_hub.errors", "").HfHubHTTPError:
+            raise
+        except Exception:
+            # The hub does not answer. It need not if the network was fetched before.
+            with suppress(Exception):
+                return Path(download(local_files_only=True))
+            raise
     if not (folder / Safetensors.file).is_file():
         raise FileNotFoundError(f"{repository} on the Hugging Face hub holds no {Safetensors.file}")
     return folder
@@ -69,14 +84,13 @@ def push_to_hub(folder: str | Path, repository: str, private: bool | None = None
 @contextmanager
 def _hub(failure: str) -> Iterator[Any]:
     """Provide huggingface_hub without its telemetry; any error of it becomes one OSError of one line."""
-    hub = require("huggingface_hub", "the Hugging Face hub", "hub")
-    errors, constants = require("huggingface_hub.errors", ""), require("huggingface_hub.constants", "")
+    hub, constants = require("huggingface_hub", "the Hugging Face hub", "hub"), require("huggingface_hub.constants", "")
     telemetry_off = constants.HF_HUB_DISABLE_TELEMETRY
     # Telemetry would list the packages that are installed here.
     constants.HF_HUB_DISABLE_TELEMETRY = True
     try:
         yield hub
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, ValueError, OSError) as error:
+    except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise OSError(f"{failure}: {reason}") from None
     finally:

@@ -68,7 +68,9 @@ class Inference:
         """
         inputs = self.spec.inputs
         steps = () if inputs.kind == "static" else (self.spec.time_steps,)
-        logits: Tensor = self.network(self._model_inputs(images, (*steps, inputs.channels, *inputs.image_size)))
+        x = self._model_inputs(images, (*steps, inputs.channels, *inputs.image_size))
+        with torch.autocast(x.device.type, enabled=False):
+            logits: Tensor = self.network(x)
         return logits
 
     def predict(self, images: Images) -> Tensor:
@@ -91,7 +93,8 @@ class Inference:
         x = self._model_inputs(frame, (self.spec.inputs.channels, *self.spec.inputs.image_size))
         if self._sum is not None and len(self._sum) != len(x):
             raise ValueError(f"the stream began with {len(self._sum)} frames at a time, got {len(x)}; call reset()")
-        logits, *self._state = self._single_step(x, *self._state)
+        with torch.autocast(x.device.type, enabled=False):
+            logits, *self._state = self._single_step(x, *self._state)
         self._sum = logits if self._sum is None else self._sum + logits
         self._steps += 1
         return self._sum / self._steps

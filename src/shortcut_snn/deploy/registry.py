@@ -1,8 +1,12 @@
 """Trained networks: opened by path, by the name of one of this package, or from the Hugging Face hub."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
+
+import torch
 
 from ..components import suggestion
 from .card import Card, read_card
@@ -66,6 +70,19 @@ def card(name: str | Path, revision: str | None = None) -> Card:
     return read_card(path if path.is_dir() else path.parent)
 
 
+@contextmanager
+def _default_settings() -> Iterator[None]:
+    """Build networks in float32 and outside of inference mode, whatever the caller has set."""
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+
+
+@_default_settings()
 def load(name: str | Path, revision: str | None = None, precision: Precision = "float32") -> Inference:
     """Return a trained network, ready to use.
 
