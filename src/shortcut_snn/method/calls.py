@@ -29,7 +29,7 @@ def example_of(network: nn.Module, example: Any) -> Any:
         tensor([1., 1.])
     """
     if not isinstance(network, nn.Module):
-        raise TypeError(f"the network must be a torch.nn.Module, got {network!r:.60}")
+        raise TypeError(f"the network must be a torch.nn.Module, got {type(network).__name__}")
     if example is not None:
         return example
     own_example = getattr(network, "example_input", None)
