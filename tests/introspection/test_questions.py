@@ -33,15 +33,15 @@ class Losses(nn.Module):
 
 
 class Lists(nn.Module):
-    """Logits of every step in a list, beside a state and a regularisation."""
+    """Alternatives in a list, beside a state and a regularisation."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layers = layers()
 
     def forward(self, x: Tensor) -> Any:
-        steps = [self.layers(step) for step in x.unbind(1)]
-        return steps, (steps[-1],), torch.zeros(1)
+        logits = self.layers(x.mean(1))
+        return [logits, -logits], (logits.relu(),), torch.zeros(1)
 
 
 class Named(nn.Module):
@@ -86,7 +86,11 @@ QUESTIONS: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "bytes": (layers, {"example": torch.zeros(5, 6, dtype=torch.uint8)}, r"uint8.*float\(\) / 255"),
     "swapped": (spiking, {"example": torch.rand(6, 4, 6), "labels": torch.arange(6) % 4}, "labels of 6.*axis 1.*swap"),
     "loss": (Losses, {"example": (torch.rand(5, 6), LABELS)}, "single number, as of a loss"),
-    "lists": (Lists, {"example": torch.rand(5, 7, 6)}, r"list of 7 entries \(a tensor of shape \(5, 4\)\).*readout="),
+    "lists": (
+        Lists,
+        {"example": torch.rand(5, 7, 6)},
+        r"output\[0\]\[0\] of shape \(5, 4\).*list of 2 entries.*readout=",
+    ),
     "named": (Named, {}, r"readout=lambda output: output\['logits'\]"),
     "training": (NeedsTargets, {}, "raises in training mode: targets are missing"),
     "nothing trains": (

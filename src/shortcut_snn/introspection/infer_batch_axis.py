@@ -120,9 +120,9 @@ def infer_batch_axis(
             f"{type(probe.initial).__name__} returns a single number, as of a loss: pass a module that returns logits"
         )
     candidates, reason = _candidates(probe, batch_axis, shape)
-    # Along an axis of the known length, samples most likely stay apart.
-    candidates.sort(key=lambda axis: shape[axis] != samples)
-    fitting = _separating_axes(probe, candidates, shape, samples)
+    # Axes of another length than the number of samples are only tried to say so.
+    candidates = [axis for axis in candidates if shape[axis] == samples] or candidates
+    fitting = _separating_axes(probe, candidates)
     if len(fitting) > 1:
         raise ValueError(
             f"samples may lie along either of the first axes of the example, of shape {shape}: pass "
@@ -160,17 +160,11 @@ def _candidates(probe: Probe, batch_axis: int | str, shape: Sequence[int]) -> tu
     return [0, 1][: len(shape)], "altering one sample along it changes this sample of the output alone"
 
 
-def _separating_axes(probe: Probe, candidates: list[int], shape: Sequence[int], samples: int | None) -> list[int]:
-    """Return the axes along which samples stay apart, or the one of these that has the known length."""
+def _separating_axes(probe: Probe, candidates: list[int]) -> list[int]:
+    """Return the axes along which samples stay apart."""
     for every_tensor in (True, False):
-        separating: list[int] = []
-        for axis in candidates:
-            # Once samples stay apart along the only axis of the known length, the other need not be tried.
-            if separating and shape[axis] != samples == shape[separating[0]]:
-                break
-            along = Samples(probe, axis)
-            if along.length > 1 and along.stay_apart(every_tensor):
-                separating.append(axis)
+        axes = (Samples(probe, axis) for axis in candidates)
+        separating = [along.axis for along in axes if along.length > 1 and along.stay_apart(every_tensor)]
         # Alongside its logits a network may return statistics of the whole batch, such as firing rates.
         if separating or len(tensors_of(probe.base.output)) < 2:
             break

@@ -143,7 +143,8 @@ class _ReadoutInference:
             return []
         sizes, numbers, classes = tuple(self.labels.shape[1:]), list[Prediction](), list[Prediction]()
         for path, tensor in self._tensors().items():
-            batch = next((one.axis for one in self.samples.axes_of_output(path) or [] if not one.merged), 2)
+            axes = self.samples.prefer_unmerged(self.samples.axes_of_output(path), tensor)
+            batch = next((one.axis for one in axes if not one.merged), 2)
             for time in (None, 1 - batch):
                 if (batch == 0 or time == 0) and tensor.dim() > batch:
                     rest = tuple(tensor.shape[1 if time is None else 2 :])
@@ -199,8 +200,10 @@ class _ReadoutInference:
     def _infer_logits(self) -> tuple[Readout, str]:
         """Return the readout of the logits, averaged over time, and the reason."""
         output = self.output
-        if isinstance(output, list) and self._is_list_of_steps(output):
-            return Readout((), 0, listed=True), "each entry depends on the time steps so far"
+        lists = {(): output, **{(key,): value for key, value in entries(output).items()}}
+        for path, value in lists.items():
+            if isinstance(value, list) and self._is_list_of_steps(path, value):
+                return Readout(path, 0, listed=True), "each entry depends on the time steps so far"
         path, reason = self._path_of_logits()
         tensor = tensors_of(output)[path]
         shape = f"the network gives {_name_of(path)}of shape {tuple(tensor.shape)}"
@@ -274,15 +277,12 @@ class _ReadoutInference:
         tensors = self._tensors()
         if not tensors:
             raise ValueError(f"the network gives {_described(output)}: {_ADVICE}")
-        nested = any(isinstance(value, dict | list | tuple) for value in entries(output).values())
-        if nested and max(tensor.dim() for tensor in tensors.values()) < 2:
-            raise ValueError(f"the network gives {_described(output)}: {_ADVICE}")
         if len(tensors) == 1:
             return next(iter(tensors)), "the only tensor of the output"
-        if not isinstance(next(iter(tensors))[0], int):
-            for name in _LOGITS_NAMES:
-                if (name,) in tensors:
-                    return (name,), "by its name"
+        for name in _LOGITS_NAMES:
+            for path in tensors:
+                if path[-1] == name:
+                    return path, "by its name"
         tensors = self._without_feature_maps(tensors)
         tensors = self._of_known_width(tensors)
         if len(tensors) == 1:
@@ -324,18 +324,21 @@ class _ReadoutInference:
         Labels that are numbers may be compared with either, so that the choice remains open.
         """
         numbers = self.labels is not None and self.labels.is_floating_point()
-        few = isinstance(self.output, tuple) and len(tensors) <= _FEW_OUTPUTS
+        few = (
+            isinstance(self.output, tuple) and len(tensors) <= _FEW_OUTPUTS and all(len(path) == 1 for path in tensors)
+        )
         return few and not numbers and len({tensor.shape[-1] for tensor in tensors.values()}) == 1
 
     def _question_about_path(self, tensors: dict[Path, Tensor]) -> str:
         listed = ", ".join(f"{_name_of(path)}of shape {tuple(tensor.shape)}" for path, tensor in tensors.items())
         path, last = next(reversed(tensors.items()))
+        nested = f" (in {_described(self.output)})" if len(path) > 1 else ""
         mean = ""
         if last.dim() == 3:
             mean = ".mean(0)" if last.shape[0] != self.samples.length else ".mean(1)"
         return (
-            f"the network gives {listed}, and which of these are the logits remains open: pass readout=..., as in "
-            f"lambda output: output[{path[0]!r}]{mean}"
+            f"the network gives {listed}{nested}, and which of these are the logits remains open: pass readout=..., "
+            f"as in lambda output: {_indexed(path)}{mean}"
         )
 
     def _modules(self, of_layers: bool) -> list[str]:
@@ -360,12 +363,12 @@ class _ReadoutInference:
             return True
         return all(probe.changes_of_output(path, done) is None for path in tensors)
 
-    def _is_list_of_steps(self, output: list[Any]) -> bool:
+    def _is_list_of_steps(self, path: Path, output: list[Any]) -> bool:
         """Return whether a list holds ``[N, classes]`` of each time step: the last step changes the last entry alone.
 
         The steps are the calls of the last layer or, if it is called once for all, those of the example.
         """
-        if {getattr(entry, "ndim", 0) for entry in output} != {2}:
+        if {getattr(entry, "ndim", 0) for entry in output} != {2} or (*path, 0) not in tensors_of(self.output):
             return False
         probe, layers, steps = self.samples.probe, self._modules(of_layers=True), len(output)
         shape, time = primary(probe.base.example).shape, 1 - self.samples.axis
@@ -375,8 +378,7 @@ class _ReadoutInference:
             done = probe.altered(time, steps - 1)
         else:
             return False
-        changed = [path for path in tensors_of(output) if probe.changes_of_output(path, done) is not None]
-        return changed == [(steps - 1,)]
+        return [step for step in range(steps) if probe.changes_of_output((*path, step), done)] == [steps - 1]
 
 
 class _LastCall:
@@ -406,11 +408,15 @@ def _apply(readout: Callable[[Any], Any] | None, output: Any) -> Any:
 
 
 def _name_of(path: Path) -> str:
-    return f"output[{path[0]!r}] " if path else "a tensor "
+    return f"{_indexed(path)} " if path else "a tensor "
+
+
+def _indexed(path: Path) -> str:
+    return "output" + "".join(f"[{key!r}]" for key in path)
 
 
 def _as_it_stands(path: Path) -> str:
-    return f"readout=lambda output: output[{path[0]!r}]" if path else "readout=None"
+    return f"readout=lambda output: {_indexed(path)}" if path else "readout=None"
 
 
 def _readout(path: Path, time: int | None, class_axis: int | None = None) -> Readout | None:

@@ -162,7 +162,9 @@ class Call:
             return (loop.axis if loop.steps is None else None), loop.steps or shape[loop.axis]
         if batch_axis == 1:
             return 0, shape[0]
-        if len(shape) > 2 and any(tap.time_axis == 1 and tap.shape[1] == shape[1] for tap in taps):
+        # The shapes of taps are those of the passes, whose example may have other lengths.
+        passed = primary(self.probe.base.example).shape
+        if len(shape) > 2 and any(tap.time_axis == 1 and tap.shape[1] == passed[1] for tap in taps):
             return 1, shape[1]
         # A tap may lie where time has been summed already, so the longest counts.
         calls = next((tap.calls for tap in taps if tap.calls > 1), None)

@@ -39,13 +39,13 @@ class Readout:
         Raises:
             ValueError: the output has no tensor at the path.
         """
-        if self.listed:
-            return torch.stack(tuple(output))
         logits = output
         # Some networks return a tuple in training alone, with the logits of auxiliary classifiers.
         if not isinstance(logits, Tensor):
-            for key in self.path or (0,):
+            for key in self.path or (() if self.listed else (0,)):
                 logits = entries(logits).get(key)
+        if self.listed and isinstance(logits, list | tuple):
+            logits = torch.stack(tuple(logits))
         if not isinstance(logits, Tensor):
             raise ValueError(
                 f"the network returned {type(output).__name__} without the logits at {self}: pass readout=..."
@@ -76,14 +76,14 @@ class Readout:
         unfolded = main if self.unfold is None else self.unfold(main)
         total = unfolded + (logits if self.time_axis is None else logits.unsqueeze(self.time_axis))
         if self.listed:
-            return list(total)
-        return _replaced(output, self.path or (0,), total.view_as(main))
+            return _replaced(output, self.path, list(total))
+        return _replaced(output, self.path or (() if isinstance(output, Tensor) else (0,)), total.view_as(main))
 
     def __str__(self) -> str:
         """Describe the readout in words, as in ``output[0] averaged over axis 0``."""
-        if self.listed:
-            return "output, a list of time steps, averaged over them"
         path = "".join(f"[{key!r}]" for key in self.path)
+        if self.listed:
+            return f"output{path}, a list of time steps, averaged over them"
         if self.unfold is not None:
             averaged = "" if self.time_axis is None else " averaged over them"
             return f"output{path} of {self.unfold.steps} time steps in the batch axis{averaged}"
@@ -104,11 +104,12 @@ def entries(output: Any) -> dict[Any, Any]:
     return dict(vars(output)) if hasattr(output, "__dict__") else {}
 
 
-def _replaced(output: Any, path: tuple[Any, ...], value: Tensor) -> Any:
-    """Return the output with another value at a path of one key."""
-    (key,) = path
-    if isinstance(output, Tensor):
+def _replaced(output: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """Return the output with another value at a path."""
+    if not path or isinstance(output, Tensor):
         return value
+    key, *inner = path
+    value = _replaced(entries(output).get(key), tuple(inner), value)
     if isinstance(output, tuple | list):
         parts = [value if index == key else part for index, part in enumerate(output)]
         return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)

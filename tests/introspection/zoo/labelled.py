@@ -123,6 +123,20 @@ class ClassesOfSteps(nn.Module):
         return self.c(self.b(self.a(x).relu()).relu())
 
 
+@entry(sequence(3, 7), widths={16, 12}, read=lambda net, x: torch.stack(net(x)[0]).mean(0))
+class ListOfStepsBesideAState(ClassesOfSteps):
+    def forward(self, x: Tensor) -> tuple[list[Tensor], tuple[Tensor]]:
+        steps = [super(ListOfStepsBesideAState, self).forward(step) for step in x.unbind(1)]
+        return steps, (steps[-1].detach(),)
+
+
+@entry(sequence(3, 7), given={"labels": torch.rand(3, CLASSES)}, read=lambda net, x: net(x)[0]["forecast"])
+class NestedOutputs(ClassesOfSteps):
+    def forward(self, x: Tensor) -> tuple[dict[str, Tensor], dict[str, float]]:
+        hidden = self.a(x.mean(1)).relu()
+        return {"forecast": self.c(self.b(hidden).relu()), "hidden": hidden}, {"rate": 0.5}
+
+
 STEPS = {"labels": torch.arange(21).view(3, 7) % CLASSES}
 
 
