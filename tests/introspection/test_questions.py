@@ -89,7 +89,7 @@ QUESTIONS: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "lists": (
         Lists,
         {"example": torch.rand(5, 7, 6)},
-        r"output\[0\]\[0\] of shape \(5, 4\).*list of 2 entries.*readout=",
+        r"output\[0\]\[0\] of shape \(5, 4\).*output\[1\]\[0\].*readout=",
     ),
     "named": (Named, {}, r"readout=lambda output: output\['logits'\]"),
     "training": (NeedsTargets, {}, "raises in training mode: targets are missing"),

@@ -120,9 +120,10 @@ def infer_batch_axis(
             f"{type(probe.initial).__name__} returns a single number, as of a loss: pass a module that returns logits"
         )
     candidates, reason = _candidates(probe, batch_axis, shape)
+    known = [axis for axis in candidates if shape[axis] == samples]
     # Axes of another length than the number of samples are only tried to say so.
-    candidates = [axis for axis in candidates if shape[axis] == samples] or candidates
-    fitting = _separating_axes(probe, candidates)
+    others = [axis for axis in candidates if axis not in known and shape[axis] > 1] if known else candidates
+    fitting = _separating_axes(probe, known) or _separating_axes(probe, others)
     if len(fitting) > 1:
         raise ValueError(
             f"samples may lie along either of the first axes of the example, of shape {shape}: pass "

@@ -332,12 +332,11 @@ class _ReadoutInference:
     def _question_about_path(self, tensors: dict[Path, Tensor]) -> str:
         listed = ", ".join(f"{_name_of(path)}of shape {tuple(tensor.shape)}" for path, tensor in tensors.items())
         path, last = next(reversed(tensors.items()))
-        nested = f" (in {_described(self.output)})" if len(path) > 1 else ""
         mean = ""
         if last.dim() == 3:
             mean = ".mean(0)" if last.shape[0] != self.samples.length else ".mean(1)"
         return (
-            f"the network gives {listed}{nested}, and which of these are the logits remains open: pass readout=..., "
+            f"the network gives {listed}, and which of these are the logits remains open: pass readout=..., "
             f"as in lambda output: {_indexed(path)}{mean}"
         )
 
