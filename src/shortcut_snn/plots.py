@@ -207,7 +207,8 @@ def comparison(
         axes.set_xlim(max(low, limits[0]), min(high, limits[1]))
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.set(xlabel=label, title="mean with 95 % interval; each run a stroke")
+    has_interval = any(map(math.isfinite, intervals))
+    axes.set(xlabel=label, title=f"mean{' with 95 % interval' if has_interval else ''}; each run a stroke")
     axes.grid(alpha=0.3, axis="x")
     save_figure(figure, path)
 

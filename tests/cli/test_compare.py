@@ -251,7 +251,10 @@ def test_wrong_tuning_is_refused_before_any_run(tmp_path, capsys, words, keyword
 
 def test_a_method_fails_if_none_of_its_values_trains(tmp_path, runs, capsys):
     pytest.importorskip("optuna", reason="Optuna is not installed (extra sweep)")
-    assert compare(tmp_path / "c", "--tune", "optimizer.lr=5,9") == 1
+    assert compare(tmp_path / "c", "--tune", "optimizer.lr=5,9", methods=["vanilla", "shortcut optimizer.lr=0.1"]) == 1
     streams = capsys.readouterr()
     assert "--tune" in streams.err
+    assert "vanilla" in streams.err
     assert "the loss is NaN" in streams.out
+    # The other method is trained all the same.
+    assert [row["variant"] for row in table(tmp_path / "c" / "comparison.csv")] == ["shortcut optimizer.lr=0.1"]

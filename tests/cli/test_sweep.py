@@ -149,6 +149,8 @@ def test_a_continued_search_draws_what_an_uninterrupted_one_would(tmp_path, runs
         assert search(tmp_path, "--pruner", "none", count=count) == 0
         assert len(runs.trained) == trained
     assert table(tmp_path / "s" / "trials.csv") == table(tmp_path / "once" / "s" / "trials.csv")
+    # What may change when a run resumes may change here too.
+    assert search(tmp_path, "--training.threads", "2", "--pruner", "none", count=12) == 0
     capsys.readouterr()
     # Another search is not continued.
     assert search(tmp_path, "--network.width", "4") == 1

@@ -1,6 +1,5 @@
 """Run a comparison: tune each variant, train all seeds, and write the tables."""
 
-import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from ...files import refuse_others
 from ...recipes import Recipe, changed
-from ...training import Metric, format_value
+from ...training import Metric
 from .._executors import Executor, Local
 from .._run_pool import Outcome, RunPool, TrainingRun, changed_imports
 from ..sweep import searching
@@ -63,15 +62,22 @@ def compare(
     variants, seeds = len(plan.variants), len(plan.seeds)
     log(f"{variants} variants, {seeds} seeds: {variants * seeds} runs in {folder}")
     pool = RunPool(executor or Local(jobs), jobs, plan.imports, log)
-    best = {variant: _tune(variant, plan, folder, pool) for variant in plan.variants if variant.tuned}
+    best: dict[Variant, tuple[Recipe, dict[str, str]]]
+    best = {variant: (variant.recipe, {}) for variant in plan.variants if not variant.tuned}
+    if len(best) < variants:
+        with searching():
+            from .tuning import tune
+
+            best |= tune(plan, folder, pool)
     runs = {
         (variant, seed): TrainingRun(
             f"{variant.label}, seed {seed}",
-            changed(best[variant][0] if variant in best else variant.recipe, {"training": {"seed": seed}}),
+            changed(best[variant][0], {"training": {"seed": seed}}),
             variant.run_folder(folder, seed),
         )
         for seed in plan.seeds
         for variant in plan.variants
+        if variant in best
     }
     outcomes = dict(zip(runs, pool.map(partial(_train, pool), runs.values()), strict=True))
     results: dict[str, dict[int, dict[str, Any]]] = {variant.label: {} for variant in plan.variants}
@@ -81,7 +87,7 @@ def compare(
     comparison = Comparison(
         {variant.label: variant.folder for variant in plan.variants},
         results,
-        {variant.label: values for variant, (_, values) in best.items()},
+        {variant.label: values for variant, (_, values) in best.items() if values},
     )
     comparison.write(folder)
     remedy = "remove their folders to train with it"
@@ -90,6 +96,8 @@ def compare(
     errors = [f"{runs[key].folder}: {outcome.error}" for key, outcome in outcomes.items() if outcome.error]
     if errors:
         raise RunsFailed(f"{len(errors)} of {len(runs)} runs failed, first {errors[0]}", comparison)
+    if untuned := [variant.label for variant in plan.variants if variant not in best]:
+        raise RunsFailed(f"no value of --tune has a validation metric for {', '.join(untuned)}", comparison)
     return comparison
 
 
@@ -99,43 +107,6 @@ def _check_folder(folder: Path, plan: Plan) -> None:
     # A comparison of other methods, stopped before its first run ended, has only the recipes next to its runs.
     if not any(path.exists() for path in (*parts, *folder.glob("*/seed*.yaml"), *folder.glob("*/tune/study.db"))):
         refuse_others(folder, f"{folder} is not empty and holds no comparison", {"jobs"})
-
-
-def _tune(variant: Variant, plan: Plan, folder: Path, pool: RunPool) -> tuple[Recipe, dict[str, str]]:
-    """Search for the best of a variant's values on validation data; return the recipe with them, and their texts.
-
-    Raises:
-        ValueError: the recipe refuses a value, or no trial reached a validation metric.
-    """
-    with searching() as optuna:
-        from ..sweep.results import write
-        from ..sweep.search import Search
-        from ..sweep.space import is_near_end, make_space
-
-        epochs = variant.recipe.training.epochs if plan.tune_epochs is None else plan.tune_epochs
-        entries = changed(variant.recipe, {"training": {"epochs": epochs}}).to_dict()
-        space = make_space({key: {"choices": values} for key, values in variant.tuned.items()}, entries)
-        points = [dict(zip(space, values, strict=True)) for values in itertools.product(*variant.tuned.values())]
-        search = Search(
-            folder / variant.folder / "tune",
-            entries,
-            space,
-            lambda number: optuna.samplers.RandomSampler(seed=number),
-            optuna.pruners.NopPruner(),
-            lambda line: pool.log(f"{variant.label}, {line}"),
-        )
-        with search.storage_errors():
-            search.run(len(points), pool, points)
-            write(search)
-        if search.best is None:
-            raise ValueError(f"no value of --tune has a validation metric for {variant.label}: see {search.folder}")
-        point, values = search.point(search.best), {}
-        for key, value in point.items():
-            remark = " (at the end of those tried)" if is_near_end(space[key], search.best.params[key]) else ""
-            values[key] = format_value(value) + remark
-        pool.log(f"{variant.label} trains with {', '.join(f'{key} {text}' for key, text in values.items())}")
-        recipe = changed(search.recipe(search.best), {"training": {"epochs": variant.recipe.training.epochs}})
-        return recipe, values
 
 
 def _train(pool: RunPool, run: TrainingRun) -> Outcome:

@@ -37,7 +37,7 @@ def comparison_page(folder: Path) -> Page:
     answer, sentence = _verdict(comparison)
     seconds = [second for folders in runs.values() for run in folders for second in _seconds(run)]
     return Page(
-        f"{network_and_data(first.read_entries())}: comparison {folder.name}",
+        f"{network_and_data(first.read_entries())}: comparison in {folder}",
         ", ".join(methods),
         answer,
         [sentence],

@@ -36,7 +36,7 @@ def write(search: Search) -> list[str]:
     sign = -1 if search.metric.higher_is_better else 1
     ranked = sorted(rows, key=lambda row: math.inf if math.isnan(row[name]) else sign * row[name])
     page = Page(
-        f"Search {search.folder.name}",
+        f"Search in {search.folder}",
         f"searched: {', '.join(search.space)}",
         "" if best is None else search.metric.format(best.value),
         sentences,

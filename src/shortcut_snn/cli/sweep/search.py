@@ -19,7 +19,7 @@ from sqlalchemy.pool import NullPool
 
 from ...files import make_folder, refuse_others
 from ...recipes import Recipe, build, from_dict
-from ...training import Metric, RunFolder, recipe_differences
+from ...training import MAY_CHANGE_ON_RESUME, Metric, RunFolder, recipe_differences
 from .._run_pool import RunPool, TrainingRun
 from .._tables import read_rows
 from .space import Space, entries_at, params_of, point_of, point_text
@@ -101,6 +101,8 @@ class Search:
         before = study.user_attrs
         metric = Metric.of(before["metric"])
         for key, (was, now) in recipe_differences({key: before.get(key) for key in identity}, identity).items():
+            if key.removeprefix("entries.") in MAY_CHANGE_ON_RESUME:
+                continue
             raise ValueError(f"{self.folder} holds another search ({key} was {was} and is {now}); name another folder")
         return study, metric
 
