@@ -103,7 +103,7 @@ class Shortcut(nn.Module):
         """The branch weight of that method, a function of (step, total steps)."""
         self.widths: dict[str, float] = {}
         """The calibrated surrogate widths, as :func:`shortcut_snn.calibrate` returns them."""
-        if isinstance(taps, Sequence) and all(isinstance(tap, Tap) for tap in taps):
+        if isinstance(taps, Sequence) and not isinstance(taps, str) and all(isinstance(tap, Tap) for tap in taps):
             placed = [tap for tap in taps if isinstance(tap, Tap)]
         else:
             placed = [Tap(name, time_axis, channel_axis, extract) for name in resolve(network, taps)]
