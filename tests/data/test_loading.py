@@ -155,8 +155,3 @@ def test_an_epoch_resumes_after_some_batches(workers: int) -> None:
     resumed.begin(2, 3)
     assert equal(list(resumed.train), expected[0])
     assert equal(epoch(resumed, 3), expected[1])
-
-
-def test_too_many_workers_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"data\.workers"):
-        data_of(4, 0, 4, workers=100_000).loaders(0)
