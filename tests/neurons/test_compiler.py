@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -95,6 +96,43 @@ def test_a_step_that_a_program_would_change_runs_as_written(kind: type[LIF]) -> 
         results.append((spikes, *torch.autograd.grad(spikes.sum(), x)))
     assert results[0][1].any()
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+
+
+class Bounded(LIF):
+    """Its maximum and minimum meet at ties: after a hard reset, where the membrane potential is 0."""
+
+    def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        zero = torch.zeros_like(membrane)
+        membrane = torch.maximum(0.5 * membrane, zero) + torch.minimum(0.3 * membrane, zero) + current
+        spike = self.fire(membrane - self.threshold)
+        return spike, self.after(membrane.clamp(-1.0, 3.0), spike)
+
+
+class Gated(LIF):
+    """Its step compares a parameter alone."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.gate = nn.Parameter(torch.tensor(0.5))
+
+    def step(self, current: Tensor, membrane: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        current = torch.where(
+            (self.gate > 0.4) & (current > 0), 2 * current, torch.where(self.gate > 0.7, 0.0, current)
+        )
+        return super().step(current + torch.relu(self.gate), membrane)
+
+
+@pytest.mark.parametrize("kind", [Bounded, Gated])
+def test_ties_and_comparisons_of_parameters_are_as_in_pytorch(kind: type[LIF]) -> None:
+    neuron, current, weight = kind(surrogate=ATan()), currents(4, 2, 50), currents(4, 2, 50, seed=2)
+    results = []
+    for backend in ("numba", "eager"):
+        x = current.clone().requires_grad_()
+        with use_backend(backend):
+            spikes = neuron(x)
+        results.append((spikes, *torch.autograd.grad((spikes * weight).sum(), [x, *neuron.parameters()])))
+    assert results[0][0].any()
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
 
 
 def test_an_assigned_attribute_traces_the_step_again() -> None:

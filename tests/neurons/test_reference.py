@@ -95,9 +95,9 @@ def test_half_precision_is_integrated_in_float32(dtype: torch.dtype) -> None:
     expected, expected_final = neuron.stream(full)
     (spikes * weight).sum().backward()
     (expected * weight.float()).sum().backward()
-    assert spikes.dtype == final.dtype == current.grad.dtype == dtype
+    assert spikes.dtype == current.grad.dtype == dtype
     assert torch.equal(spikes.float(), expected)
-    assert torch.equal(final, expected_final.to(dtype))
+    assert torch.equal(final, expected_final)
     torch.testing.assert_close(current.grad, full.grad.to(dtype))
 
 
@@ -126,10 +126,3 @@ def test_a_sequence_worked_out_by_hand() -> None:
 def test_bad_inputs_are_refused_by_name(current: Tensor, initial: Tensor | None, keyword: str) -> None:
     with pytest.raises(ValueError, match=keyword):
         LIF().stream(current, initial)
-
-
-def test_a_second_derivative_is_refused() -> None:
-    current = torch.randn(3, 4, requires_grad=True)
-    (grad,) = torch.autograd.grad((LIF()(current) * current).sum(), current, create_graph=True)
-    with pytest.raises(RuntimeError, match=r"differentiate twice|autograd formula"):
-        grad.square().sum().backward()

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .backend import is_exported
@@ -21,6 +20,7 @@ class Membrane:
         after: the membrane potential after the last step, once the layer has run.
 
     Example:
+        >>> import torch
         >>> from shortcut_snn.neurons import LIF
         >>> layer = CurrentNeuron(LIF())
         >>> layer.membrane = Membrane()
@@ -42,6 +42,7 @@ class CurrentNeuron(nn.Module):
         neuron: the neuron.
 
     Example:
+        >>> import torch
         >>> from shortcut_snn.neurons import LIF
         >>> current, residual = torch.full((1, 1, 1), 0.5), torch.full((4, 1, 1), 0.25)
         >>> CurrentNeuron(LIF())(current, residual, time_steps=4).flatten()
@@ -66,16 +67,13 @@ class CurrentNeuron(nn.Module):
             ValueError: a membrane potential is set, and the layer cannot use it or has already used it.
         """
         neuron, membrane = self.neuron, self.membrane
-        dtype, steps = x.dtype, time_steps or x.shape[0]
+        steps = time_steps or x.shape[0]
         if membrane is not None and membrane.after is not None:
             raise ValueError(
                 f"this {type(neuron).__name__} layer is called twice in a time step but has one membrane potential: "
                 f"use a separate layer for each call"
             )
         initial = None if membrane is None else membrane.before
-        if membrane is not None and dtype in (torch.bfloat16, torch.float16):
-            # In pieces, the membrane potential must keep the precision that it has within one call.
-            x, residual = x.float(), None if residual is None else residual.float()
         final: Tensor | None
         if self._fuses(x, residual, steps, initial):
             spikes, final, _ = run_in_kernels(
@@ -88,7 +86,7 @@ class CurrentNeuron(nn.Module):
             spikes, final = self._streamed(current if residual is None else current + residual, initial)
         if membrane is not None:
             membrane.after = final
-        return spikes.to(dtype)
+        return spikes
 
     def _fuses(self, x: Tensor, residual: Tensor | None, steps: int, initial: Tensor | None) -> bool:
         """Return whether the kernels can add the residual and run the neuron; for bad inputs the neuron raises."""

@@ -117,6 +117,8 @@ class Neuron(nn.Module):
     def stream(self, current: Tensor, initial: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return spikes and the states after the last step; pass the states back in with the next frames.
 
+        States of a half-precision current are float32.
+
         Args:
             current: ``[T, N, ...]``.
             initial: states before the first step: ``[N, ...]``, or ``[N, states, ...]`` for several. None for 0.

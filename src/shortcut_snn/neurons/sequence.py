@@ -89,7 +89,7 @@ def run_as_written(neuron: Any, current: Tensor, initial: Tensor | None, repeats
         spikes.append(spike.to(current.dtype))
     states = [state.expand_as(current[0]) for state in states]
     final = torch.stack(states, 1) if len(states) > 1 else states[0]
-    return torch.stack(spikes), (final.detach() if truncate else final).to(current.dtype)
+    return torch.stack(spikes), final.detach() if truncate else final
 
 
 def _parameters(neuron: Any, step: TracedStep, current: Tensor) -> tuple[list[Tensor], list[Tensor]]:

@@ -10,16 +10,28 @@ from .backend import is_exported
 
 
 class _StraightThrough(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, value: Tensor, v: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
-        ctx.save_for_backward(v)
-        ctx.slope = slope
+    def forward(value: Tensor, v: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
         return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, v, ctx.slope = inputs
+        ctx.save_for_backward(v)
+        ctx.save_for_forward(v)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (v,) = ctx.saved_tensors
         return None, grads[0] * ctx.slope(v), None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        (v,) = ctx.saved_tensors
+        out: Tensor = tangents[1] * ctx.slope(v)
+        return out
 
 
 def straight_through(value: Tensor, v: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:

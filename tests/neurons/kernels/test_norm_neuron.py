@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -263,18 +263,38 @@ def test_special_values_of_half_precision_come_through(dtype: torch.dtype) -> No
     x = torch.tensor(values, dtype=dtype).view(1, 1, -1)
     with use_backend(KERNELS):
         _, membrane = IF(threshold=3.4e38).stream(x)
-    assert torch.equal(membrane.isnan(), x[0].isnan())
-    assert torch.equal(membrane.nan_to_num(7.0), x[0].nan_to_num(7.0))
+        # The slope is 1: the gradient of the current is that of the spikes.
+        current = torch.zeros_like(x).requires_grad_()
+        (gradient,) = torch.autograd.grad(IF(threshold=0.25)(current), current, x)
+    for got in (membrane, gradient[0]):
+        assert torch.equal(got.isnan(), x[0].isnan())
+        assert torch.equal(got.to(dtype).nan_to_num(7.0), x[0].nan_to_num(7.0))
 
 
 @given(seed=seeds)
+@settings(max_examples=5)
 def test_rounding_to_bfloat16_is_to_nearest_even(seed: int) -> None:
-    # Two bfloat16 whose float32 sum needs rounding, ties included.
+    # Two bfloat16 whose float32 sum needs rounding, ties included: the gradient of the first step's current.
     generator = torch.Generator("cpu").manual_seed(seed)
     x = (torch.randint(-512, 512, (2, 1, 64), generator=generator, device="cpu").to(DEVICE) / 256).bfloat16()
+    current = torch.zeros_like(x).requires_grad_()
     with use_backend(KERNELS):
-        _, membrane = IF(threshold=100.0).stream(x)
-    assert torch.equal(membrane, (x[0].float() + x[1].float()).bfloat16())
+        spikes = IF(threshold=0.25, detach_reset=True)(current)
+    (gradient,) = torch.autograd.grad(spikes, current, x)
+    assert torch.equal(gradient[0], (x[0].float() + x[1].float()).bfloat16())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_streaming_in_half_precision_rounds_no_state(dtype: torch.dtype) -> None:
+    neuron, current = LIF(0.9), (2 * away_from_ties((6, 4, 64), 1)).to(dtype)
+    for backend in (KERNELS, "eager"):
+        with use_backend(backend):
+            whole, last = neuron.stream(current)
+            first, state = neuron.stream(current[:3])
+            second, final = neuron.stream(current[3:], state)
+        assert state.dtype == torch.float32
+        assert torch.equal(torch.cat([first, second]), whole)
+        assert torch.equal(final, last)
 
 
 def test_autocast_runs_in_the_kernel(fused: list[int]) -> None:

@@ -164,8 +164,13 @@ def _argument_gradients(code: _GradientCode, op: str, g: str, out: str, a: tuple
         case "sigmoid":
             return {0: code("mul", g, code("mul", out, code("sub", "1", out)))}
         case "maximum" | "minimum":
-            first = code("ge" if op == "maximum" else "le", a[0], a[1])
-            return {0: code("where", first, g, "0"), 1: code("where", first, "0", g)}
+            # As in PyTorch, each gets half of the gradient where they are equal.
+            shared = code("where", code("eq", a[0], a[1]), code("div", g, "2"), g)
+            less, greater = ("lt", "gt") if op == "maximum" else ("gt", "lt")
+            return {
+                0: code("where", code(less, a[0], a[1]), "0", shared),
+                1: code("where", code(greater, a[0], a[1]), "0", shared),
+            }
         case "where":
             return {1: code("where", a[0], g, "0"), 2: code("where", a[0], "0", g)}
         case "spike":

@@ -255,8 +255,9 @@ def _masked_fill(t: Lowering, a: str, mask: str, value: str) -> str:
 def _clamp(t: Lowering, a: str, low: str | None = None, high: str | None = None, **options: str) -> str:
     low, high = options.get("min", low), options.get("max", high)
     out = t.number(a)
-    out = out if low is None else t("maximum", out, low)
-    return out if high is None else t("minimum", out, high)
+    # Selections and not a maximum and a minimum, which would halve the gradient at the bounds.
+    out = out if low is None else t("where", t("lt", out, low), low, out)
+    return out if high is None else t("where", t("gt", out, high), high, out)
 
 
 def _straight_through(t: Lowering, value: str, v: str, slope: str) -> str:

@@ -39,7 +39,7 @@ def forward(
     states, rows = dynamics.program.states, dynamics.channel_count
     plan = _plan(x, channels_last, normalise or rows > 0)
     spikes = empty_sequence(x, time_steps, channels_last)
-    final = empty_sequence(x, states, channels_last) if want_final else None
+    final = empty_sequence(x, states, channels_last, torch.float32) if want_final else None
     bits = x.new_empty((time_steps, bit_row(plan.elements)), dtype=torch.uint8) if want_bits else None
     kernel = forward_kernel(
         str(x.dtype), dynamics.forward_text, states, dynamics.scalar_count, rows, normalise, source.has_residual,
@@ -88,7 +88,7 @@ def backward(
     numbers = _numbers(dynamics)
     output_grads = {
         "grad_spikes": to_layout(grad_spikes, channels_last),
-        "grad_final": None if grad_final is None else to_layout(grad_final, channels_last),
+        "grad_final": None if grad_final is None else to_layout(grad_final.float(), channels_last),
     }
     buffers = Buffers(
         inputs=_inputs(source, x, channels_last) | output_grads,
@@ -141,7 +141,7 @@ def _inputs(source: Source, x: Tensor, channels_last: bool) -> dict[str, Tensor 
     return {
         "x": x,
         "residual": None if residual is None else to_layout(residual, channels_last),
-        "initial": None if initial is None else to_layout(initial.to(x.dtype), channels_last),
+        "initial": None if initial is None else to_layout(initial.float(), channels_last),
     }
 
 

@@ -69,16 +69,16 @@ def forward(
     elements = x[0].numel()
     row = bit_row(elements)
     spikes = empty_sequence(x, time_steps, channels_last)
-    final = empty_sequence(x, dynamics.program.states, channels_last) if want_final else None
+    final = empty_sequence(x, dynamics.program.states, channels_last, torch.float32) if want_final else None
     bits = x.new_empty((time_steps, row), dtype=torch.uint8) if want_bits else None
     by_channel = source.affine is not None or dynamics.channels is not None
     arguments = {
         "x": x,
-        "residual": _like(x, channels_last, source.residual),
+        "residual": _in_layout(source.residual, channels_last, x.dtype),
         "residual_bits": source.residual_bits,
         "scale": source.affine and source.affine.scale,
         "shift": source.affine and source.affine.shift,
-        "initial": _like(x, channels_last, source.initial),
+        "initial": _in_layout(source.initial, channels_last),
         "scalars": _parameters(dynamics.scalars, x),
         "by_channel": _parameters(dynamics.channels, x),
         "spikes": spikes,
@@ -127,16 +127,16 @@ def backward(
 
     arguments = {
         "x": x,
-        "residual": _like(x, channels_last, source.residual),
+        "residual": _in_layout(source.residual, channels_last, x.dtype),
         "residual_bits": source.residual_bits,
         "scale": affine and affine.scale,
         "shift": affine and affine.shift,
         "mean": affine and affine.mean,
-        "initial": _like(x, channels_last, source.initial),
+        "initial": _in_layout(source.initial, channels_last),
         "scalars": _parameters(dynamics.scalars, x),
         "by_channel": _parameters(dynamics.channels, x),
-        "grad_spikes": _like(x, channels_last, grad_spikes),
-        "grad_final": _like(x, channels_last, grad_final),
+        "grad_spikes": _in_layout(grad_spikes, channels_last, x.dtype),
+        "grad_final": _in_layout(grad_final, channels_last),
         **outputs,
         **sums,
         "scratch": x.new_empty(scratch, dtype=torch.float32),
@@ -231,9 +231,8 @@ def _kernel_argument(argument: Any) -> Any:
     return argument
 
 
-def _like(x: Tensor, channels_last: bool, sequence: Tensor | None) -> Tensor | None:
-    """Return a sequence in the dtype and layout of x."""
-    return None if sequence is None else to_layout(sequence.to(x.dtype), channels_last)
+def _in_layout(x: Tensor | None, channels_last: bool, dtype: torch.dtype = torch.float32) -> Tensor | None:
+    return None if x is None else to_layout(x.to(dtype), channels_last)
 
 
 def _parameters(values: Tensor | None, x: Tensor) -> Tensor | None:

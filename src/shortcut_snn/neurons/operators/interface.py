@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from ..compiler.backward import BackwardStep, derive_backward
@@ -138,7 +139,11 @@ class Gradients:
             "grad_initial": 0 if source.initial is None else states,
         }
         channels_last = is_channels_last(x)
-        return {name: empty_sequence(x, count, channels_last) if count else None for name, count in steps.items()}
+        dtypes = {"grad_initial": torch.float32}
+        return {
+            name: empty_sequence(x, count, channels_last, dtypes.get(name)) if count else None
+            for name, count in steps.items()
+        }
 
     @classmethod
     def of(cls, buffers: Buffers, sums: Tensor | None, scalars: Tensor | None, normalised: bool) -> "Gradients":

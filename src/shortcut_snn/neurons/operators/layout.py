@@ -32,9 +32,9 @@ def to_layout(x: Tensor, channels_last: bool) -> Tensor:
     return x if moved.is_contiguous() else moved.contiguous().movedim(-1, 2)
 
 
-def empty_sequence(x: Tensor, time_steps: int, channels_last: bool) -> Tensor:
+def empty_sequence(x: Tensor, time_steps: int, channels_last: bool, dtype: torch.dtype | None = None) -> Tensor:
     """Return an uninitialised ``[time_steps, *x.shape[1:]]`` in a layout, like x otherwise."""
-    return empty((time_steps, *x.shape[1:]), channels_last, x.dtype, x.device)
+    return empty((time_steps, *x.shape[1:]), channels_last, dtype or x.dtype, x.device)
 
 
 def empty(shape: Sequence[int], channels_last: bool, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..backend import implementation
 from ..compiler.program import parse
 from .interface import Affine, Dynamics, Source
-from .layout import bit_row, empty_sequence, is_channels_last
+from .layout import bit_row, empty, empty_sequence, is_channels_last
 from .registration import operator, register_backward
 
 
@@ -31,7 +31,8 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 def _norm_neuron_fake(x: Tensor, step: str, time_steps: int, flags: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
     _, _, want_final, want_bits = flags
     channels_last = is_channels_last(x)
-    final = empty_sequence(x, parse(step).states, channels_last) if want_final else x.new_empty(0)
+    shape = (parse(step).states, *x.shape[1:])
+    final = empty(shape, channels_last, torch.float32, x.device) if want_final else x.new_empty(0)
     row = bit_row(x.numel() // x.shape[0])
     bits = x.new_empty((time_steps, row) if want_bits else (0,), dtype=torch.uint8)
     return empty_sequence(x, time_steps, channels_last), final, bits
@@ -55,7 +56,7 @@ def norm_neuron(
     time_steps: int,
     flags: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return spikes ``[T, N, C, ...]``, the final states ``[states, N, C, ...]``, and the spikes as bits.
+    """Return spikes ``[T, N, C, ...]``, the final states ``[states, N, C, ...]`` (float32), and the spikes as bits.
 
     Args:
         x: ``[T, N, C, ...]``, or ``[1, N, C, ...]`` for a constant current.
@@ -195,9 +196,13 @@ def _setup_context(ctx: Any, inputs: dict[str, Any]) -> None:
 
 
 def _backward(
-    ctx: Any, needed: dict[str, bool], grad_spikes: Tensor | None, grad_final: Tensor | None, _: None
+    ctx: Any,
+    saved: tuple[Tensor, ...],
+    needed: dict[str, bool],
+    grad_spikes: Tensor | None,
+    grad_final: Tensor | None,
+    _: None,
 ) -> dict[str, Tensor]:
-    saved = ctx.saved_tensors
     x = saved[0]
     if grad_spikes is None:
         grad_spikes = x.new_zeros(ctx.time_steps, *x.shape[1:])

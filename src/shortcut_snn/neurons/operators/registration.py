@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.autograd import forward_ad
 
 _LIBRARY: Any = torch.library.Library("shortcut_snn", "DEF")  # type: ignore[no-untyped-call]
 
@@ -51,8 +51,8 @@ def register_backward(registered: Any, setup_context: Callable[..., None], gradi
     Args:
         registered: the operator.
         setup_context: ``setup_context(ctx, inputs)`` saves what the backward pass needs, from the inputs by name.
-        gradients: ``gradients(ctx, needed, *grads)`` returns the gradients of inputs by name; ``needed`` states for
-            each input whether its gradient is needed.
+        gradients: ``gradients(ctx, saved, needed, *grads)`` returns the gradients of inputs by name; ``needed`` states
+            for each input whether its gradient is needed.
     """
     names = [argument.name for argument in registered._schema.arguments]
 
@@ -63,10 +63,12 @@ def register_backward(registered: Any, setup_context: Callable[..., None], gradi
             return _below_autograd(*inputs)
 
         @staticmethod
-        @once_differentiable
         def backward(ctx: Any, *grads: Tensor | None) -> Any:
-            by_name = gradients(ctx, dict(zip(names, ctx.needs_input_grad, strict=True)), *grads)
-            return tuple(by_name.get(name) for name in names)
+            saved, needed = ctx.saved_tensors, dict(zip(names, ctx.needs_input_grad, strict=True))
+            with torch.no_grad():
+                by_name = gradients(ctx, saved, needed, *grads)
+            results = tuple(by_name.get(name) for name in names)
+            return _NotTwice.apply(results, *grads, *saved) if torch.is_grad_enabled() else results  # type: ignore[no-untyped-call]
 
     def _below_autograd(*inputs: Any) -> Any:
         with torch._C._AutoDispatchBelowAutograd():
@@ -75,6 +77,30 @@ def register_backward(registered: Any, setup_context: Callable[..., None], gradi
     def call(*inputs: Any) -> Any:
         if torch.is_grad_enabled() and torch._C._any_requires_grad(*inputs):
             return Differentiated.apply(*inputs)  # type: ignore[no-untyped-call]
+        if forward_ad._current_level >= 0 and any(map(_has_tangent, inputs)):
+            raise NotImplementedError(
+                'the compiled kernels have no forward-mode derivative: compute it within use_backend("eager")'
+            )
         return _below_autograd(*inputs)
 
     _LIBRARY.impl(registered._schema.name.partition("::")[2], call, "Autograd")
+
+
+class _NotTwice(torch.autograd.Function):
+    """Connects gradients with what they depend on, so that a second derivative is refused.
+
+    torch's ``once_differentiable`` refuses it only where the gradient that reaches the operator is not a constant.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, results: tuple[Tensor | None, ...], *inputs: Tensor | None) -> Any:
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        raise RuntimeError('the compiled kernels have no second derivative: compute it within use_backend("eager")')
+
+
+def _has_tangent(value: Any) -> bool:
+    unpack: Any = forward_ad.unpack_dual
+    return isinstance(value, Tensor) and unpack(value).tangent is not None

@@ -52,7 +52,7 @@ def forward_kernel(
         scale_row, shift_row, unpacked = space, shifted(space, TILE), shifted(space, 2 * TILE)
         tile_rows, u = shifted(space, 3 * TILE), shifted(space, (3 + rows) * TILE)
         x, residual, out = pointer(p.x, element), pointer(p.residual, element), pointer(p.out, element)
-        initial, final = pointer(p.initial, element), pointer(p.final, element)
+        initial, final = pointer(p.initial, types.float32), pointer(p.final, types.float32)
         bits, residual_bits = pointer(p.bits, types.uint8), pointer(p.residual_bits, types.uint8)
         numbers, size = pointer(p.numbers, types.float32), p.channels + TILE
         wrapped = shifted(u, states * TILE)
