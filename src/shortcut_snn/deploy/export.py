@@ -12,8 +12,10 @@ from .check import CHUNK, Agreement, check, compare, in_chunks, network_logits
 from .exporter import Exporter
 from .folding import fold
 from .one_call import OneCall, without_wrapper
+from .onnx_export import ONNX
 from .prepare import Prepare
 from .spec import NetworkSpec
+from .torch_export import TorchExport
 
 
 def export_network(
@@ -55,7 +57,7 @@ def export_network(
     exporter: Exporter = components.exporter.make(to) if isinstance(to, str) else to
     network = without_wrapper(network)
     if isinstance(network, OneCall):
-        if not exporter.takes_any_network:
+        if exporter not in (ONNX(), TorchExport()):
             raise ValueError(
                 f"{component_of(exporter).name} files with these options hold only networks with neurons of this "
                 "package: export to onnx or torch-export"

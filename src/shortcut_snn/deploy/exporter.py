@@ -30,11 +30,6 @@ class Exporter(ABC):
     def summary(self) -> str:
         """A few words about the file."""
 
-    @property
-    def takes_any_network(self) -> bool:
-        """True if the format holds third-party neurons too."""
-        return False
-
     def rounded(self, network: nn.Module, example: Tensor) -> nn.Module:
         """Return a network with the rounded weights that the file holds; by default the network itself.
 

@@ -43,11 +43,6 @@ class ONNX(Exporter):
         """Name of the file."""
         return "network-step.onnx" if self.streaming else "network.onnx"
 
-    @property
-    def takes_any_network(self) -> bool:
-        """True if the format holds third-party neurons too."""
-        return not (self.streaming or self.int8)
-
     def rounded(self, network: nn.Module, example: Tensor) -> nn.Module:
         """Return a network with int8 convolutions, if ``int8`` is set."""
         return to_int8(network, example) if self.int8 else network

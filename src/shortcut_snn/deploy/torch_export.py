@@ -32,11 +32,6 @@ class TorchExport(Exporter):
         """Name of the file."""
         return "network-step.pt2" if self.streaming else "network.pt2"
 
-    @property
-    def takes_any_network(self) -> bool:
-        """True if the format holds third-party neurons too."""
-        return not self.streaming
-
     def export(self, network: nn.Module, spec: NetworkSpec, path: Path) -> Logits:
         """Write the file and return a function that runs it; see :meth:`.Exporter.export`."""
         program = make_graph(network, spec, self.streaming).program

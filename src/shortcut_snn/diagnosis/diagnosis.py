@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from ..introspection import adapters_of, describe, find_neurons, introspect
 from ..method import Layout, Reset, Shortcut, ShortcutOutput, copy_network
 from ..nets import SpikingNetwork
 from .layers import Batch, Examination, LayerReport, Loss, check_can_examine, default_loss
-from .remedies import branch_remedies, neuron_remedies
+from .remedies import neuron_remedies
 from .tips import Remedy, Setup, Tip, measure_remedies
 from .verdict import Verdict, judge
 
@@ -84,9 +85,7 @@ def diagnose(
         setup = Setup(copy.deepcopy(network), _of_main_output(loss) if loss is default_loss else loss)
     else:
         setup = Setup(_wrap(network, batches[0], loss, reset), _of_main_output(loss))
-    return diagnose_setup(
-        setup, batches, lambda: [*neuron_remedies(setup, batches), *branch_remedies(setup, batches[0][0])]
-    )
+    return diagnose_setup(setup, batches, partial(neuron_remedies, setup, batches))
 
 
 def diagnose_setup(setup: Setup, batches: Sequence[Batch], make_remedies: Callable[[], Iterable[Remedy]]) -> Diagnosis:

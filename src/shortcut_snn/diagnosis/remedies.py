@@ -2,15 +2,11 @@
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
-from torch import Tensor
-
 from .. import components
-from ..introspection import find_neurons, introspect, steepness, wrap_network
-from ..method import Shortcut, ShortcutOutput, TimeLoop
-from ..nets import SpikingNetwork
+from ..introspection import find_neurons, steepness
 from ..neurons import IF, LIF, Neuron, Resizable
 from .calibration import calibrate, set_widths
 from .layers import Batch
@@ -19,7 +15,6 @@ from .tips import Remedy, Setup
 WIDTHS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 8.0)
 DECAYS = (0.0, 0.25, 0.5, 0.75, 1.0)
 THRESHOLDS = (0.25, 0.5, 1.0, 2.0)
-BRANCH_WEIGHTS = (0.25, 1.0)
 
 
 def neuron_remedies(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
@@ -104,52 +99,3 @@ def _surrogate_options(surrogates: Sequence[Any], width: float) -> str:
     numbers = {name: f"{value:g}" for name, value in entries.items() if isinstance(value, int | float)}
     options = " ".join(f"--neuron.surrogate.{name} {value}" for name, value in numbers.items())
     return f" ({options})" if numbers else ""
-
-
-def branch_remedies(setup: Setup, example: Any) -> list[Remedy]:
-    """Return the branches that a network without branches could get.
-
-    Args:
-        setup: the network.
-        example: a batch of inputs.
-    """
-    bare = setup.model
-    is_built_in = isinstance(bare.network, SpikingNetwork)
-    if bare.branches or (bare.layout is None and not is_built_in):
-        return []
-    # The same wrapper serves for all weights.
-    with_taps = cache(partial(_with_taps, bare, example))
-
-    def apply(taps: str, weight: float) -> Setup:
-        return Setup(with_taps(taps), partial(_loss_of_sum, setup, weight))
-
-    places = (
-        {"stages": "at the stages", "blocks": "at the blocks"} if is_built_in else {"auto": "where attach puts them"}
-    )
-    return [
-        Remedy("branches", f"branches {place}, lambda {weight:g} (attach)", partial(apply, taps, weight))
-        for taps, place in places.items()
-        for weight in BRANCH_WEIGHTS
-    ]
-
-
-def _with_taps(bare: Shortcut, example: Any, taps: str) -> Shortcut:
-    """Return a copy of a wrapper that has branches and calls the network in the same way."""
-    network = copy.deepcopy(bare).network
-    if isinstance(network, SpikingNetwork) and bare.layout is None:
-        # The layout of a built-in network is known.
-        return Shortcut(network, taps, num_classes=network.num_classes, example=example)
-    assert bare.layout is not None
-    options: dict[str, Any] = {"reset": bare.layout.reset, "readout": bare.readout}
-    if isinstance(bare.run, TimeLoop):
-        options["loop"] = "input" if bare.run.steps is None else bare.run.steps
-        options["batch_axis"] = bare.layout.batch_axis
-    return wrap_network(network, introspect(network, example, taps=taps, **options), example)
-
-
-def _loss_of_sum(setup: Setup, weight: float, output: ShortcutOutput, labels: Tensor) -> Tensor:
-    """Return the loss of the sum of main and branch logits."""
-    branches: Any = weight * sum(output.branches)
-    if output.main.shape != branches.shape:
-        raise ValueError("branch logits cannot be added to an output that is not logits [N, classes]")
-    return setup.loss(ShortcutOutput(output.main + branches), labels)

@@ -10,7 +10,7 @@ from ..method import Shortcut
 from .layers import Batch, Examination, Loss, examine
 from .verdict import Verdict, judge
 
-GRADIENT_ONLY = ("calibrated", "width", "detach_reset", "branches", "preset")
+GRADIENT_ONLY = ("calibrated", "width", "detach_reset", "preset")
 """Groups of remedies that do not change the spikes."""
 FIRST = ("block", "preset")
 """Groups whose remedies come first: in training they were worth most, whatever the gradient's size."""
