@@ -117,19 +117,20 @@ def _how_to_install(error: ModuleNotFoundError) -> str:
 def _package_that_does_not_load(error: BaseException) -> str | None:
     """Return the installed package during whose import an error was raised, None if it was raised elsewhere."""
     if isinstance(error, ImportError) and error.name:
-        return error.name.partition(".")[0]
+        package = error.name.partition(".")[0]
+        return None if package == "shortcut_snn" else package
     # The innermost module that was being imported: packages import one another.
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        package = re.search(r"(?:site|dist)-packages[/\\](\w+)", frame.filename)
-        if frame.name == "<module>" and package is not None and package[1] != "shortcut_snn":
-            return package[1]
+        installed = re.search(r"(?:site|dist)-packages[/\\](\w+)", frame.filename)
+        if frame.name == "<module>" and installed is not None and installed[1] != "shortcut_snn":
+            return installed[1]
     return None
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    # On a CPU torch raises a plain RuntimeError.
-    message = str(error)
-    return isinstance(error, MemoryError) or "out of memory" in message or "can't allocate memory" in message
+    # On a CPU torch raises a plain RuntimeError, and oneDNN one that does not speak of memory.
+    phrases = ("out of memory", "can't allocate memory", "could not create a primitive")
+    return isinstance(error, MemoryError) or any(phrase in str(error) for phrase in phrases)
 
 
 def _one_line(error: BaseException) -> str:

@@ -114,20 +114,21 @@ def from_dict(entries: Mapping[str, Any]) -> Recipe:
 def merged_layers(*layers: str | Path | Mapping[str, Any]) -> Entries:
     """Return presets, recipes, files and entries as one. Later ones override earlier ones.
 
-    A built-in recipe sets the method of its own networks only: a custom network has the method that is asked for.
+    The method of a built-in recipe is that of its own network: a custom network trains with the method that other
+    layers name, or without branches.
     """
+    entries = merged(*(item if isinstance(item, Mapping) else layer(item) for item in layers))
+    if not _has_custom_network(entries):
+        return entries
+    recipes = built_in()
+    return merged(*(item if isinstance(item, Mapping) else layer(item, str(item) not in recipes) for item in layers))
 
-    def entries(with_methods: bool) -> Entries:
-        recipes = () if with_methods else built_in()
-        return merged(
-            *(item if isinstance(item, Mapping) else layer(item, str(item) not in recipes) for item in layers)
-        )
 
-    complete = entries(with_methods=True)
-    network = complete.get("network")
+def _has_custom_network(entries: Entries) -> bool:
+    network = entries.get("network")
     name = network.get("kind") if isinstance(network, Mapping) else network
     component = components.network.get(name) if isinstance(name, str) else None
-    return complete if component is None or component.is_built_in else entries(with_methods=False)
+    return component is not None and not component.is_built_in
 
 
 def recipe_of(*layers: str | Path | Mapping[str, Any]) -> Recipe:
