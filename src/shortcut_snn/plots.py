@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
 from torch import Tensor
 
 from .energy import EnergyReport
@@ -22,6 +22,8 @@ PART_COLOURS = {"": COLOURS[2], "training": COLOURS[0], "validation": COLOURS[1]
 # More names of layers than this cannot be read along an axis, and more lines than this hide each other.
 MAX_LAYER_NAMES = 24
 MAX_EPOCHS = 6
+PICOJOULE = 1e-12
+"""In joules."""
 
 
 def new_figure(width: float = 7.0, height: float = 4.2) -> Figure:
@@ -155,12 +157,13 @@ def energy(report: EnergyReport, path: Path) -> None:
     network, layers = figure.subplots(1, 2)
     rate, break_even = 100 * report.firing_rate, 100 * report.break_even_rate
     ends = [0.0, 1.25 * max([1.0, *(value for value in (rate, break_even) if value > 0)])]
-    network.plot(ends, [report.at(end / 100) / 1000 for end in ends], color=COLOURS[0], label="spiking")
+    network.plot(ends, [PICOJOULE * report.at(end / 100) for end in ends], color=COLOURS[0], label="spiking")
     quantised = f"ANN quantised to {report.bits} bits"
-    network.axhline(report.quantised_energy / 1000, color=COLOURS[1], linestyle="--", label=quantised)
-    network.plot(rate, report.total_energy / 1000, "o", color=COLOURS[0], label="this network")
+    network.axhline(PICOJOULE * report.quantised_energy, color=COLOURS[1], linestyle="--", label=quantised)
+    network.plot(rate, PICOJOULE * report.total_energy, "o", color=COLOURS[0], label="this network")
     network.axvline(break_even, color="0.5", linestyle=":", label="break-even")
-    network.set(xlabel="firing rate, %", ylabel="energy of an input with memory, nJ", title="the network")
+    network.set(xlabel="firing rate, %", ylabel="energy of an input with memory", title="the network")
+    network.yaxis.set_major_formatter(EngFormatter("J"))
     numbers = range(1, len(report.layers) + 1)
     rates = [100 * layer.firing_rate for layer in report.layers]
     break_evens = [100 * layer.break_even_rate for layer in report.layers]

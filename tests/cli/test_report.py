@@ -150,8 +150,7 @@ def test_the_page_of_a_run(pages):
     assert "<pre>shortcut-snn train --config &#39;my digits&#39;</pre>" in text
     for key in ("data.augment", "loggers.0.kind", "method.branches.taps"):
         assert f"<td>{key}</td>" in text
-    # The fact and the table are of the same measurement.
-    assert "8 nJ (with ReLUs 32)" in text
+    assert "8 nJ (with ReLUs 32 nJ)" in text
     for column in ("learning rate", "gradient norm at the spikes", "silent, %", "energy, nJ"):
         assert f'<th scope="col">{column}</th>' in text
     for name in ("validation_accuracy", "weight_rms", "None", "nan<"):

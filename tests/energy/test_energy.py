@@ -336,5 +336,5 @@ def test_the_figure_names_its_parts(tmp_path, full_pictures):
         report = measure_energy(nn.Sequential(net, IF()), [given], 2)
         plots.energy(report, tmp_path / f"{name}.svg")
         text = (tmp_path / f"{name}.svg").read_text()
-        for said in ("quantised to 2 bits", "break-even", "this network", "firing rate, %"):
+        for said in ("quantised to 2 bits", "break-even", "this network", "firing rate, %", " pJ"):
             assert said in text

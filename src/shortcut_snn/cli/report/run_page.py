@@ -12,7 +12,7 @@ from typing import Any
 
 from ... import plots
 from ...diagnosis import LayerReport, is_on_chain, judge, share_interval
-from ...energy import EnergyReport, LayerEnergy
+from ...energy import EnergyReport, LayerEnergy, with_unit
 from ...files import read_json
 from ...recipes import describe_method, from_dict
 from ...training import Metric, Row, RunFolder, format_duration, format_value
@@ -155,7 +155,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     """Return names and values: of the data and the network, then costs."""
     result, environment = run.result, run.environment
     samples = " / ".join(format_value(value_at(result, f"samples.{part}")) for part in ("train", "validation", "test"))
-    spiking, relu = (number_at(result, key) / 1000 for key in ("energy_pj", "relu_energy_pj"))
+    spiking, relu = (number_at(result, key) for key in ("energy_pj", "relu_energy_pj"))
     seconds = [row["seconds"] for row in read_rows(run.folder.table("timing")) if math.isfinite(row["seconds"])]
     step, peak = number_at(result, "seconds_per_step"), number_at(result, "peak_bytes_per_step")
     threads, gpu = environment.get("cpu_threads"), environment.get("gpu")
@@ -163,7 +163,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("samples: train / validation / test", samples),
         ("parameters", format_value(number_at(result, "parameters"))),
         ("firing rate", format_value(number_at(result, "firing_rate"))),
-        ("energy of an input", f"{format_value(spiking)} nJ (with ReLUs {format_value(relu)})"),
+        ("energy of an input", "-" if math.isnan(spiking) else f"{with_unit(spiking)} (with ReLUs {with_unit(relu)})"),
         ("time in training, without validation and tests", format_duration(sum(seconds)) if seconds else "-"),
         ("time of a step (median)", f"{format_value(step)} s"),
         ("peak memory of a step, above that between steps", "-" if math.isnan(peak) else f"{peak / 2**20:,.0f} MiB"),
