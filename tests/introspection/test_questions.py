@@ -83,6 +83,7 @@ QUESTIONS: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "nan": (layers, {"example": NAN}, "example has NaN"),
     "list of labels": (layers, {"labels": [0, 1, 2, 3, 0]}, "labels must be a tensor, got list.*as_tensor"),
     "labels from 1": (layers, {"labels": LABELS + 1}, "labels go from 1 to 4, but.*4 classes, 0 to 3"),
+    "labels of steps": (layers, {"labels": torch.zeros(5, 3, dtype=torch.long)}, r"labels of \(3,\) values.*readout="),
     "bytes": (layers, {"example": torch.zeros(5, 6, dtype=torch.uint8)}, r"uint8.*float\(\) / 255"),
     "swapped": (spiking, {"example": torch.rand(6, 4, 6), "labels": torch.arange(6) % 4}, "labels of 6.*axis 1.*swap"),
     "loss": (Losses, {"example": (torch.rand(5, 6), LABELS)}, "single number, as of a loss"),

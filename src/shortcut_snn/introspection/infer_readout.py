@@ -90,7 +90,9 @@ class _ReadoutInference:
         if len(fitting) == 1:
             self._read(fitting[0].readout)
             return Answer(fitting[0], "its shape is that of the labels")
-        return self._logits(*self._infer_logits())
+        answer = self._logits(*self._infer_logits())
+        self._check_shape_of_labels(answer.value.readout)
+        return answer
 
     def _prediction(self, readout: Callable[[Any], Any] | None, reason: str) -> Answer[Prediction]:
         """Return the answer for a readout that need not give logits."""
@@ -186,6 +188,16 @@ class _ReadoutInference:
             raise ValueError(
                 f"labels go from {int(known.min())} to {largest - 1}, but the network predicts {classes} classes, 0 to "
                 f"{classes - 1}: pass labels that begin at 0, or a network of more classes"
+            )
+
+    def _check_shape_of_labels(self, readout: Callable[[Any], Any] | None) -> None:
+        """Check that labels of several axes can be compared with the logits."""
+        predicted = tuple(self._read(readout).shape[1:])
+        sizes = () if self.labels is None else tuple(self.labels.shape[1:])
+        if sizes not in ((), (1,), predicted, predicted[1:]):
+            raise ValueError(
+                f"labels of {sizes} values per sample do not fit the logits, of {predicted}: pass labels of classes "
+                "[N], or readout=..., which maps the output to a prediction that fits"
             )
 
     def _classes_of_labels(self) -> int | None:

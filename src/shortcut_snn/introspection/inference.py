@@ -57,8 +57,8 @@ def introspect(
     probe = call.probe
     axis, along = infer_batch_axis(probe, batch_axis=batch_axis, samples=samples)
     prediction = infer_readout(along, readout, labels=labels, num_classes=num_classes, time_axis=time_axis)
-    if isinstance(taps, Sequence) and not taps:
-        return call.layout(axis, prediction, Answer((), "taps=[]"))
+    if not taps and not isinstance(taps, str):
+        return call.layout(axis, prediction, Answer((), f"taps={taps}"))
     paths, events = probe.gradient_paths(), probe.base.events
     trained = {name: event for name, event in events.items() if paths.trains(name)} or events
     libraries = [adapter.name for adapter in call.adapters]
