@@ -1,5 +1,6 @@
 """What stands about the project in more than one file agrees: versions, targets, workflows, citation, lock."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -81,3 +82,11 @@ def test_the_lock_is_for_every_machine():
     assert len(re.findall(r"^[\w.-]+==", text, re.MULTILINE)) == len(
         re.findall(r"^[\w.-]+==.* \\\n    --hash=sha256:", text, re.MULTILINE)
     )
+
+
+def test_the_notebook_has_the_code_of_the_quickstart():
+    """The tests run docs/quickstart.md, and so the code of the notebook."""
+    notebook = json.loads((ROOT / "examples" / "quickstart.ipynb").read_text(encoding="utf-8"))
+    code = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    page = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
+    assert code == [block.strip("\n") for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
