@@ -47,6 +47,12 @@ def test_nested_components_are_merged_by_kind():
     assert replaced["neuron"]["surrogate"] == {"kind": "triangle"}
 
 
+def test_another_kind_drops_the_options_that_it_does_not_have():
+    """The recipe ``digits`` sets a surrogate without naming the neuron, and I-LIF neurons have none."""
+    recipe = recipe_of("digits", {"neuron": {"kind": "ilif"}})
+    assert components.component_of(recipe.neuron).name == "ilif"
+
+
 def test_an_option_may_stand_before_its_kind():
     options = ["neuron.surrogate.alpha=3", "network.width=8", "neuron.surrogate.kind=atan", "network.kind=resnet20"]
     recipe = recipe_of(parse_options(options))

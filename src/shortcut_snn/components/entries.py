@@ -237,8 +237,7 @@ def merge(content: Any, base: Any, changes: Any) -> Any:
     else:
         options = {} if content is None else fields_of(content)
     merged = dict(base)
-    # Options of a base without a kind may belong to the new component.
-    if "kind" in changes and base.get("kind", changes["kind"]) != changes["kind"]:
+    if "kind" in changes and base.get("kind") != changes["kind"]:
         merged = {name: value for name, value in base.items() if name in options}
     for name, value in changes.items():
         inner = slot(options[name].annotation) if name in options else None

@@ -87,7 +87,7 @@ def parse_options(options: Sequence[str]) -> Entries:
         {'network': {'width': 32}, 'training': {'epochs': 3}}
     """
     entries: Entries = {}
-    for option in options:
+    for option in _kinds_first(options):
         key, equals, text = option.partition("=")
         if not equals:
             raise ValueError(f"{option!r} is not an entry: write KEY=VALUE, as in network.width=32")
@@ -99,6 +99,19 @@ def parse_options(options: Sequence[str]) -> Entries:
             value = {part: value}
         entries = merge(Recipe, entries, value)
     return entries
+
+
+def _kinds_first(options: Sequence[str]) -> list[str]:
+    """Return options with those that name a kind first, outer ones before inner ones.
+
+    Merging a kind drops entries that it does not have, so it precedes its entries. Only the first of two options for
+    one kind moves: the second one changes the kind later.
+    """
+    keys = [option.partition("=")[0].strip() for option in options]
+    first = [index for index, key in enumerate(keys) if key.endswith(".kind") and key not in keys[:index]]
+    first.sort(key=lambda index: keys[index].count("."))
+    others = [index for index in range(len(keys)) if index not in first]
+    return [options[index] for index in [*first, *others]]
 
 
 def from_dict(entries: Mapping[str, Any]) -> Recipe:
