@@ -97,7 +97,7 @@ def test_neurons_of_spikingjelly_are_measured() -> None:
     assert [(row["epoch"], row["layer"]) for row in health.rows] == [(e, f"net.{i}") for e in (1, 2) for i in (2, 4)]
     assert health.rows[0]["rate"] > 0 == health.rows[1]["rate"]
     (line,) = lines
-    assert line.startswith("epoch 1, step 1: dead from net.4 on: 100 % of its neurons never fire")
+    assert line.startswith("epoch 1, step 1: silent from net.4 on: 100 % of its neurons never fire")
 
 
 @pytest.mark.usefixtures("bare")
@@ -106,8 +106,8 @@ def test_a_run_warns_of_a_silent_layer_and_has_its_rows(tmp_path: Path) -> None:
     net.norm1.bias.data.fill_(-50.0)
     lines: list[str] = []
     run(tmp_path / "run", task(net=net), log=lines.append)
-    (line,) = [line for line in lines if "dead from" in line]
-    assert line.startswith("epoch 1, step 1: dead from spike1 on")
+    (line,) = [line for line in lines if "spike1 on" in line]
+    assert line.startswith("epoch 1, step 1: silent from spike1 on")
     rows = list(csv.DictReader((tmp_path / "run" / "layers.csv").open()))
     assert [(row["epoch"], row["layer"]) for row in rows] == [(e, f"spike{i}") for e in "12" for i in "12"]
     metrics = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))

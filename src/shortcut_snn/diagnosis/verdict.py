@@ -72,12 +72,13 @@ def _fault(layer: LayerReport) -> Literal["silent", "saturated"] | None:
 
 def _judge_firing(layers: Sequence[LayerReport]) -> Verdict | None:
     factor = gradient_factor(layers)
-    # A surrogate may pass a gradient where no neuron fires.
-    may_wake = all(0 < layer.norm < math.inf for layer in trained_chain(layers))
+    is_reached = all(0 < layer.norm < math.inf for layer in trained_chain(layers))
     for layer in chain(layers):
         kind = _fault(layer)
         if kind is None:
             continue
+        # A surrogate may pass a gradient where no neuron fires.
+        may_wake = is_reached and layer.weight_rms != 0
         symptom, remaining = ("never fire", "no") if kind == "silent" else ("fire at every step", "a constant")
         start, end = (kind, "; a gradient passes, so training may change that") if may_wake else ("dead", "")
         share = f"{100 * max(layer.silent, layer.saturated):.0f} % of its neurons {symptom}"
