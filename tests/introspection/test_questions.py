@@ -64,6 +64,12 @@ class NeedsTargets(nn.Module):
         return self.layers(x)
 
 
+def frozen_but_for_its_head() -> nn.Sequential:
+    network = layers()
+    network[:4].requires_grad_(False)
+    return network
+
+
 class Threshold(nn.Module):
     """A neuron of a network that was converted: spikes are compared, and multiplied with a trained threshold."""
 
@@ -94,6 +100,7 @@ QUESTIONS: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     ),
     "named": (Named, {}, r"readout=lambda output: output\['logits'\]"),
     "training": (NeedsTargets, {}, "raises in training mode: targets are missing"),
+    "frozen": (frozen_but_for_its_head, {}, r"weights that are trained.*taps=\[\]"),
     "nothing trains": (
         lambda: nn.Sequential(nn.Linear(6, 8), Threshold(), nn.Linear(8, 4)),
         {"taps": ["1"]},
@@ -119,6 +126,24 @@ def test_branches_lie_where_a_gradient_reaches_weights() -> None:
     sum(logits.square().sum() for logits in model(x).branches).backward()
     for name in model.taps.names:
         assert network.get_submodule(name).weight.grad.any()
+
+
+class Integrated(nn.Module):
+    """Neurons that never fire integrate the logits, as in deep Q-learning."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(6, 16), neuron.IFNode(v_threshold=0.3), nn.Linear(16, 4))
+        self.integrator = neuron.LIFNode(v_threshold=float("inf"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(5):
+            self.integrator(self.layers(x))
+        return self.integrator.v
+
+
+def test_no_branch_lies_after_the_last_layer() -> None:
+    assert attach(Integrated(), example=torch.rand(5, 6), labels=LABELS, log=len).taps.names == ["layers.1"]
 
 
 @pytest.mark.parametrize("make", [layers, spiking])

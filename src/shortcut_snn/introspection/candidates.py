@@ -3,6 +3,7 @@
 Depth is counted in units: spiking neurons, or layers in a network with fewer than two neurons.
 """
 
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,11 +76,15 @@ class Candidates:
     def _spread(self, number: int) -> list[list[str]]:
         if not number:
             return []
-        for events in (self.trained, self.events):
-            options = list(spread_evenly(self.network, events, self.neurons, number))
-            if options:
-                # A lone candidate is listed twice, since its place is not certain.
-                return [names if len(names) > 1 else names * 2 for names in options]
+        options = list(spread_evenly(self.network, self.trained, self.neurons, number))
+        if options:
+            # A lone candidate is listed twice, since its place is not certain.
+            return [names if len(names) > 1 else names * 2 for names in options]
+        if any(spread_evenly(self.network, self.events, self.neurons, number)):
+            raise ValueError(
+                f"no gradient of a branch inside {type(self.network).__name__} reaches weights that are trained: let "
+                "weights before the last layer require gradients, name taps=[...] after such, or pass taps=[]"
+            )
         raise ValueError(f"{self._no_stages()}; or taps=[] for none")
 
     def _no_stages(self) -> str:
@@ -203,7 +208,10 @@ class _DepthScale:
         self.spiking = any(unit in neurons for unit in self.units)
         # The last unit is the network's output, or in a network without neurons leads to it.
         self.last = len(self.units) - 1 if self.spiking else max(len(self.units) - 2, 1)
-        self._layer_calls = {events[layer].calls for layer in _layers(network, events)} or {1}
+        layers = [events[layer] for layer in _layers(network, events)]
+        self._layer_calls = {layer.calls for layer in layers} or {1}
+        # What ends after all layers is the network's output already.
+        self._last_layer = max((layer.end for layer in layers), default=math.inf) if len(layers) > 1 else math.inf
 
     def site(self, name: str) -> _Site | None:
         """Return a module as a site, None if it should not be tapped."""
@@ -211,7 +219,7 @@ class _DepthScale:
         before = sum(self.events[unit].end <= event.end for unit in self.units)
         if not name or not 1 <= before <= self.last or before == len(self.units):
             return None
-        if event.shape is None or len(event.shape) < 2 or not event.same_shape:
+        if event.shape is None or len(event.shape) < 2 or not event.same_shape or event.end >= self._last_layer:
             return None
         if event.calls not in {1, *self._layer_calls} or isinstance(module, nn.Flatten | nn.Dropout):
             return None
