@@ -133,6 +133,12 @@ class Buffered(Recording):
         self.register_buffer("v", torch.zeros(1), persistent=False)
 
 
+def test_an_inferred_reset_may_be_passed_on() -> None:
+    _, model = wrapped(Growing)
+    again = attach(Network(Growing), example=frames(), labels=LABELS, reset=model.layout.reset, log=len)
+    assert again.layout.reset is model.layout.reset
+
+
 def test_a_state_in_a_buffer_has_the_networks_precision() -> None:
     network, model = wrapped(Buffered)
     assert model(frames()).main.dtype == torch.float32

@@ -96,11 +96,13 @@ class _TimeLoopInference:
         return tuple(primary(self.example).shape)
 
     def probe(self, run: Run | None, reset: Reset | None) -> Probe:
-        if (run, reset) not in self._probes:
-            self._probes[run, reset] = Probe(
+        # By identity, since a reset need not be hashable.
+        key = run, id(reset)
+        if key not in self._probes:
+            self._probes[key] = Probe(
                 self.network, self.example, run, reset, samples=self.samples, extract=self.extract
             )
-        return self._probes[run, reset]
+        return self._probes[key]
 
     def accepts(self, run: Run | None, reset: Reset | None) -> bool:
         """Return whether the network takes the example in this way."""

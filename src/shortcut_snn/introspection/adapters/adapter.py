@@ -18,7 +18,6 @@ class Adapter:
         is_neuron: whether a module is one of its spiking neurons.
         is_single_step: whether a neuron computes one time step per call, not a whole sequence.
         reset: returns a network's neurons to their initial state; None if they keep no state between calls.
-        time_axis: the axis of time in the output of its multi-step layers; None if they have none.
         set_multi_step: switches a network to multi-step mode, if the library has such a mode.
         set_multi_step_call: that call in the user's code, for a network ``net``.
 
@@ -33,7 +32,6 @@ class Adapter:
     is_neuron: Callable[[nn.Module], bool]
     is_single_step: Callable[[nn.Module], bool]
     reset: Reset | None
-    time_axis: int | None
     set_multi_step: Reset | None = None
     set_multi_step_call: str = ""
 

@@ -27,7 +27,6 @@ SPIKINGJELLY = Adapter(
     is_neuron=lambda module: is_from(module, "spikingjelly.activation_based.neuron"),
     is_single_step=lambda neuron: getattr(neuron, "step_mode", "m") == "s",
     reset=_reset,
-    time_axis=0,
     set_multi_step=_set_multi_step,
     set_multi_step_call="spikingjelly.activation_based.functional.set_step_mode(net, 'm')",
 )
@@ -37,5 +36,4 @@ CLOCK_DRIVEN = Adapter(
     is_neuron=lambda module: is_from(module, "spikingjelly.clock_driven.neuron"),
     is_single_step=lambda neuron: not type(neuron).__name__.startswith("MultiStep"),
     reset=_reset,
-    time_axis=0,
 )
