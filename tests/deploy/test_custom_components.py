@@ -19,7 +19,6 @@ from shortcut_snn.deploy import (
     export_network,
     fold,
     load,
-    save_network,
 )
 from shortcut_snn.deploy.check import network_logits
 from shortcut_snn.deploy.one_call import OneCall
@@ -87,13 +86,6 @@ def test_a_users_network_is_exported(to, user, tmp_path):
         assert torch.allclose(loaded.logits(images), network_logits(network, spec, images), atol=1e-5)
         with pytest.raises(ValueError, match="SpikingNetwork"):
             loaded.step(images)
-
-
-def test_a_run_of_a_users_network_is_loaded(user, tmp_path):
-    network, spec = user
-    save_network(network, tmp_path / "network.safetensors", spec.to_dict())
-    images = batch(spec)
-    assert torch.allclose(load(tmp_path).logits(images), network_logits(network, spec, images), atol=1e-5)
 
 
 def test_errors_name_what_a_users_network_lacks(user, tmp_path):

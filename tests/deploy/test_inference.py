@@ -7,13 +7,11 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from shortcut_snn import components
-from shortcut_snn.deploy import NetworkSpec, Prepare, load, save_network
+from shortcut_snn.deploy import load
 from shortcut_snn.neurons import CurrentNeuron
 
-from .networks import batch, make_spec
+from .networks import batch
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -142,28 +140,3 @@ def test_one_image_needs_no_batch_axis(run):
     image = torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8)
     assert torch.equal(network.logits(image), network.logits(image[None]))
     assert network.predict(image.numpy()).shape == (1,)
-
-
-class PerStepFactor(nn.Module):
-    """A network with a parameter of five axes, as batch norms have with a factor for each time step (TEBN)."""
-
-    def __init__(self, num_classes, make_neuron, *, time_steps: int = 3):
-        super().__init__()
-        self.time_steps, self.conv, self.norm = time_steps, nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
-        self.factor = nn.Parameter(torch.rand(time_steps, 1, 1, 1, 1) + 0.5)
-        self.spike, self.classifier = make_neuron(), nn.Linear(8, num_classes)
-
-    def forward(self, x):
-        current = self.norm(self.conv(x)).expand(self.time_steps, -1, -1, -1, -1) * self.factor
-        return self.classifier(self.spike(current).mean((0, -1, -2)))
-
-
-def test_channels_last_leaves_parameters_of_five_axes(tmp_path, forgotten):
-    components.network("per_step_factor")(PerStepFactor)
-    spec = NetworkSpec.from_dict({**make_spec().to_dict(), "network": {"kind": "per_step_factor"}})
-    network, images = spec.build().eval(), batch(spec)
-    save_network(network, tmp_path / "network.safetensors", spec.to_dict())
-    with torch.no_grad():
-        expected = network(Prepare(spec)(images))
-    assert expected.std() > 0
-    torch.testing.assert_close(load(tmp_path).logits(images), expected, rtol=1e-4, atol=1e-5)

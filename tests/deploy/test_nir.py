@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from shortcut_snn import components, nets
 from shortcut_snn.deploy import NetworkSpec, Prepare, export_network, fold
 from shortcut_snn.deploy.check import network_logits
-from shortcut_snn.deploy.nir_export import EulerNeuron
 from shortcut_snn.deploy.nir_graph import DT, nir_graph
 from shortcut_snn.neurons import IF, LIF, PLIF
 
@@ -72,19 +71,6 @@ def test_time_constants_give_the_decay_at_dt(kind, decay):
     else:
         assert np.allclose(1 - DT / node.tau, decay, atol=1e-7)
         assert np.allclose(node.r * DT / node.tau, 1)
-
-
-def test_spikingjelly_fires_at_the_threshold_and_nir_above_it():
-    threshold, above = np.float32(1), np.nextafter(np.float32(1), np.float32(2))
-    current = torch.tensor([[float(threshold), float(above)]])
-    assert LIF(0.5)(current[None])[0].tolist() == [[0, 1]]
-    assert EulerNeuron(0.5, 1.0, 1.0, 0.0)(current)[0].tolist() == [[0, 1]]
-    ones = np.ones(2)
-    node = nir.LIF(tau=ones * 2 * DT, r=ones * 2, v_leak=ones * 0, v_threshold=ones, v_reset=ones * 0)
-    shape = np.array([2])
-    nodes = {"input": nir.Input({"input": shape}), "lif": node, "output": nir.Output({"output": shape})}
-    graph = nir.NIRGraph(nodes, [("input", "lif"), ("lif", "output")], metadata={})
-    assert to_spikingjelly(graph, dt=DT)(current)[0].tolist() == [[1, 1]]
 
 
 class UserNetwork(nets.SpikingNetwork):

@@ -149,26 +149,6 @@ def test_a_probe_at_the_spikes_keeps_layers_fused():
     assert tallies["layer1.0.spike1"].norm == pytest.approx(seen["grad"].norm().item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("look", [examine, calibrate])
-def test_optimizers_in_backward_hooks_take_no_step(look):
-    net, steps = network(Rectangle(), "basic", "resnet8"), []
-    optimizers = {p: torch.optim.SGD([p], lr=0.1) for p in net.parameters()}
-
-    def step(parameter):
-        steps.append(parameter)
-        optimizers[parameter].step()
-
-    for parameter in net.parameters():
-        parameter.register_post_accumulate_grad_hook(step)
-    weights = [p.detach().clone() for p in net.parameters()]
-    images, labels = batch()
-    look(net, [(images, labels)])
-    assert not steps
-    assert all(torch.equal(p, weight) for p, weight in zip(net.parameters(), weights, strict=True))
-    F.cross_entropy(net(images), labels).backward()
-    assert len(steps) == len(weights)
-
-
 @pytest.mark.parametrize("origin", ["built-in", "third-party"])
 @pytest.mark.parametrize("look", [examine, calibrate, diagnose])
 def test_no_grad_outside_does_not_matter(look, origin):
