@@ -13,7 +13,7 @@ from ...training import RunFolder
 from ...yaml_text import parse
 from .._parser import words
 
-METHODS = ("vanilla", "shortcut", "evolutionary", "calibrated")
+METHODS = ("vanilla", "evolutionary", "loss_sum", "calibrated")
 
 
 @dataclass(frozen=True, eq=False)
