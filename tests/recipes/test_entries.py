@@ -191,7 +191,8 @@ def test_damaged_and_malicious_recipes_run_no_code(tmp_path, monkeypatch):
 
 
 def test_str_of_a_recipe():
-    assert str(recipe_of("digits", "evolutionary")) == "resnet18 on digits, branches at stages, logit_sum, lambda linear from 0.25"
+    text = "resnet18 on digits, branches at stages, logit_sum, lambda linear from 0.25"
+    assert str(recipe_of("digits", "evolutionary")) == text
     assert str(recipe_of("digits", "sltt")) == "resnet18 on digits, no branches, sltt"
 
 
