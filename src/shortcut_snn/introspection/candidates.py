@@ -45,9 +45,6 @@ class Candidates:
     def for_taps(self, taps: str | int | Sequence[str]) -> list[list[str]]:
         """Return the candidates for each tap, the best first; one candidate for a tap whose place is certain.
 
-        Args:
-            taps: as the caller passed them.
-
         Raises:
             ValueError: stages or candidates are missing, or a named tap is not called.
         """

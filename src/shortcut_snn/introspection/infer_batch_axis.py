@@ -103,11 +103,6 @@ def infer_batch_axis(
 ) -> tuple[Answer[int], Samples]:
     """Infer the batch axis of the input.
 
-    Args:
-        probe: of the network.
-        batch_axis: as the caller passed it; ``"auto"`` to infer it.
-        samples: the number of samples, if it is known.
-
     Returns:
         The axis, and the samples along it.
 

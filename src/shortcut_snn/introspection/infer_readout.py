@@ -52,12 +52,7 @@ def infer_readout(
 ) -> Answer[Prediction]:
     """Infer the readout.
 
-    Args:
-        samples: of the network.
-        readout: as the caller passed it; ``"auto"`` to infer it.
-        labels: of the example, or its targets.
-        num_classes: width of the logits, if it is known.
-        time_axis: as the caller passed it; 1 means outputs ``[N, T, ...]``.
+    The arguments after ``samples`` are those of :func:`shortcut_snn.attach`.
 
     Raises:
         ValueError: the readout remains open, or gives no logits; the message names the argument to pass.

@@ -41,14 +41,10 @@ def infer_taps(
 ) -> Answer[tuple[Tap, ...]]:
     """Infer the taps.
 
+    The other arguments are those of :func:`shortcut_snn.attach`.
+
     Args:
-        samples: of the network.
-        taps: as the caller passed them.
         candidates: for each tap.
-        time_axis: as the caller passed it; ``"auto"`` to infer it, or a list with one for each tap.
-        channel_axis: as the caller passed it, likewise.
-        extract: as the caller passed it.
-        readout: of the network; None for the output itself.
         paths: of gradients in training mode.
 
     Raises:

@@ -42,15 +42,11 @@ def infer_time_loop(
 ) -> tuple[Answer[TimeLoop | None], Probe]:
     """Infer the time loop of a network.
 
+    The other arguments are those of :func:`shortcut_snn.attach`.
+
     Args:
-        network: the network.
-        adapters: of the libraries whose neurons it has.
-        example: a batch.
-        loop: as the caller passed it; see :func:`shortcut_snn.attach`.
-        batch_axis: as the caller passed it.
+        adapters: of the libraries whose neurons the network has.
         reset: a reset that is known so far.
-        samples: the number of samples, if it is known.
-        extract: maps a module's output to its features.
 
     Returns:
         The loop, None if one call takes the whole batch; and a probe that calls the network in this way.
