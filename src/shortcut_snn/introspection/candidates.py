@@ -73,15 +73,11 @@ class Candidates:
     def _spread(self, number: int) -> list[list[str]]:
         if not number:
             return []
-        options = list(spread_evenly(self.network, self.trained, self.neurons, number))
-        if options:
-            # A lone candidate is listed twice, since its place is not certain.
-            return [names if len(names) > 1 else names * 2 for names in options]
-        if any(spread_evenly(self.network, self.events, self.neurons, number)):
-            raise ValueError(
-                f"no gradient of a branch inside {type(self.network).__name__} reaches weights that are trained: let "
-                "weights before the last layer require gradients, name taps=[...] after such, or pass taps=[]"
-            )
+        for events in (self.trained, self.events):
+            options = list(spread_evenly(self.network, events, self.neurons, number))
+            if options:
+                # A lone candidate is listed twice, since its place is not certain.
+                return [names if len(names) > 1 else names * 2 for names in options]
         raise ValueError(f"{self._no_stages()}; or taps=[] for none")
 
     def _no_stages(self) -> str:

@@ -39,6 +39,11 @@ class GradientPaths:
         """Return whether a gradient comes from a module's output to weights, trained or frozen."""
         return any(id(leaf.variable) in self._weights for leaf in self._leaves_of(name)) or not self._weights
 
+    @property
+    def some_weights_are_trained(self) -> bool:
+        """True if any weights of the network are trained."""
+        return bool(self._trained)
+
     def trains(self, name: str) -> bool:
         """Return whether a gradient comes from a module's output to trained weights."""
         return any(id(leaf.variable) in self._trained for leaf in self._leaves_of(name))

@@ -78,6 +78,7 @@ class _TapInference:
             is_certain = len(names) == 1
             if not is_certain:
                 names = list(dict.fromkeys(filter(self.paths.passes_gradients, names)))[:CANDIDATES_TRIED] or names
+                self._check_trained(names)
                 shares |= {name: self._share_of_output(name) for name in names}
                 names = sorted(names, key=lambda name: -shares[name])
             tap = self._first_usable(names, axes, found, is_certain=is_certain)
@@ -112,6 +113,15 @@ class _TapInference:
         return None
 
     # Which modules
+
+    def _check_trained(self, names: list[str]) -> None:
+        """Check that a branch trains something, if anything in the network is trained."""
+        frozen = any(map(self.paths.passes_gradients, names)) and not any(map(self.paths.trains, names))
+        if frozen and self.paths.some_weights_are_trained:
+            raise ValueError(
+                f"no gradient of a branch at {names[0]!r} reaches weights that are trained: let weights before the "
+                "last layer require gradients, name taps=[...] after such, or pass taps=[]"
+            )
 
     def _share_of_output(self, name: str) -> float:
         output = self.paths.output
