@@ -18,7 +18,7 @@ _HERE = Path(__file__).parent
 # The code that is timed. A change of other code, such as the report, needs no new measurement.
 _TIMED = (
     _PACKAGE / "neurons", _PACKAGE / "nets", _PACKAGE / "method", _PACKAGE / "deploy" / "folding.py",
-    _PACKAGE / "deploy" / "torch_runtime.py", _HERE / "peers", _HERE / "tasks", _HERE / "measure",
+    _PACKAGE / "deploy" / "inference.py", _HERE / "peers", _HERE / "tasks", _HERE / "measure",
 )  # fmt: skip
 
 
