@@ -338,10 +338,11 @@ class _ReadoutInference:
 
     def _question_about_path(self, tensors: dict[Path, Tensor]) -> str:
         listed = ", ".join(f"{_name_of(path)}of shape {tuple(tensor.shape)}" for path, tensor in tensors.items())
-        path, last = next(reversed(tensors.items()))
+        # The most likely one: logits have two axes, or three with time.
+        path, likely = min(reversed(tensors.items()), key=lambda item: abs(item[1].dim() - 2.25))
         mean = ""
-        if last.dim() == 3:
-            mean = ".mean(0)" if last.shape[0] != self.samples.length else ".mean(1)"
+        if likely.dim() == 3:
+            mean = ".mean(0)" if likely.shape[0] != self.samples.length else ".mean(1)"
         return (
             f"the network gives {listed}, and which of these are the logits remains open: pass readout=..., "
             f"as in lambda output: {_indexed(path)}{mean}"

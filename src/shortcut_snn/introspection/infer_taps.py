@@ -20,7 +20,7 @@ from .candidates import DEFAULT_TAPS
 from .channels import axes_unlike_input, channel_axis
 from .gradient_paths import GradientPaths
 from .infer_batch_axis import Samples
-from .layers import channel_axis_of, holds_matrix
+from .layers import channel_axis_of, has_weights, holds_matrix
 from .perturb import BatchAxis, Changed
 from .probe import CALL_ERRORS, Event, Pass, named_modules
 
@@ -178,7 +178,7 @@ class _TapInference:
         layer_calls = {
             self.events[other].calls
             for other, module in named_modules(self.samples.probe.initial)
-            if other in self.events and (channel_axis_of(module, 4) or holds_matrix(module))
+            if other in self.events and (has_weights(module) or holds_matrix(module))
         }
         if not event.same_shape or (event.calls > 1 and layer_calls and event.calls not in layer_calls):
             raise ValueError(
@@ -220,7 +220,7 @@ class _TapInference:
         modules = dict(named_modules(self.samples.probe.initial))
         for other, event in self.events.items():
             if event.shape is not None and event.end <= self.events[name].end:
-                axis = channel_axis_of(modules[other], len(event.shape))
+                axis = channel_axis_of(modules[other], event.shape)
                 width = width if axis is None else event.shape[axis]
         return width
 

@@ -10,14 +10,29 @@
 Whatever remains open raises an error that names the argument to pass.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from statistics import median_low
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_structure
 
-from ..method import Extract, Reset, TimeLoop, copy_network, map_tensors, primary, takes_state
+from ..method import (
+    Extract,
+    Reset,
+    TimeLoop,
+    copy_network,
+    entries,
+    evaluation,
+    inputs_of,
+    map_tensors,
+    primary,
+    signature_of,
+    takes_state,
+    tensors_in,
+)
 from .adapters import Adapter
 from .answer import Answer
 from .infer_batch_axis import Samples
@@ -60,14 +75,19 @@ def infer_time_loop(
         return Answer(None, "loop='network'"), whole
     if loop != "auto":
         looped = inference.loop_by_convention(loop if isinstance(loop, int) else None)
-        return Answer(looped, f"loop={loop!r}"), inference.probe(looped, reset)
+        probe = inference.probe(looped, reset)
+        refuse_lost_state(probe, looped)
+        return Answer(looped, f"loop={loop!r}"), probe
     try:
         whole.base  # noqa: B018 - this runs the pass
     except CALL_ERRORS as error:
         answer, reset = inference.after_refused_call(error)
     else:
         answer = inference.after_whole_call(whole)
-    return answer, inference.probe(answer.value, reset)
+    probe = inference.probe(answer.value, reset)
+    if answer.value is not None:
+        refuse_lost_state(probe, answer.value)
+    return answer, probe
 
 
 @dataclass
@@ -259,6 +279,60 @@ class _TimeLoopInference:
                 if replace(self, network=twin, _probes={}).accepts(None, reset):
                     return adapter.set_multi_step_call
         return None
+
+
+def refuse_lost_state(probe: Probe, loop: TimeLoop) -> None:
+    """Raise an error if a step takes back what the step before returns, which the loop would lose.
+
+    Each part of a step's output is passed as each argument that it may belong to. An argument is a state if the
+    output then differs.
+
+    Raises:
+        ValueError: an argument is a state; the message names it.
+    """
+    if loop.carry:
+        return
+    args, kwargs = inputs_of(probe.initial, map_tensors(torch.clone, probe.full_example))
+    given = signature_of(probe.initial).bind(*args, **kwargs).arguments
+    batch_name = next((name for name, value in given.items() if isinstance(value, Tensor)), None)
+    if batch_name is None:
+        return
+    batch = given[batch_name]
+    step = batch if loop.steps is not None else batch.unbind(loop.axis)[0]
+
+    def call(**states: Any) -> Any:
+        network = probe.fresh()
+        with evaluation(network):
+            return network(**{**given, batch_name: step.clone()} | states)
+
+    try:
+        before = call()
+    except CALL_ERRORS:
+        return
+    parts = list(entries(before).values()) + ([before[1:]] if isinstance(before, tuple) else [])
+    for name, parameter in signature_of(probe.initial).parameters.items():
+        value = given.get(name, parameter.default)
+        is_empty = all(leaf is None for leaf in tree_leaves(value))
+        for part in parts if name != batch_name else []:
+            if tensors_in(part) and (is_empty or _alike(value, part)):
+                after = before
+                with suppress(*CALL_ERRORS):
+                    after = call(**{name: part})
+                if not _equal(before, after):
+                    raise ValueError(
+                        f"{type(probe.initial).__name__} takes the state that a step returns, as its argument "
+                        f"{name!r}: put the loop over time into a forward, and pass loop='network'"
+                    )
+
+
+def _alike(first: Any, second: Any) -> bool:
+    """Return whether two values hold tensors of the same shapes in the same containers."""
+    shapes = [[getattr(leaf, "shape", None) for leaf in tree_leaves(value)] for value in (first, second)]
+    return tree_structure(first) == tree_structure(second) and shapes[0] == shapes[1] and None not in shapes[0]
+
+
+def _equal(first: Any, second: Any) -> bool:
+    return _alike(first, second) and all(map(torch.equal, tensors_in(first), tensors_in(second)))
 
 
 def _is_independent_along(probe: Probe, axis: int) -> bool:

@@ -1,5 +1,6 @@
 """PyTorch's layers and norms: where their channels are, and how their outputs are scaled for probing."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,8 +38,18 @@ def has_weights(module: nn.Module) -> bool:
     return isinstance(module, (*_LAYERS, *_CHANNELS_LAST, *_NORMS))
 
 
-def channel_axis_of(module: nn.Module, dims: int) -> int | None:
-    """Return the channel axis of a layer's or norm's output of ``dims`` axes, counted from the end; None if unknown."""
+def channel_axis_of(module: nn.Module, shape: Sequence[int]) -> int | None:
+    """Return the channel axis of a layer's or norm's output, counted from the end; None if unknown."""
+    axis = _usual_channel_axis(module, len(shape))
+    width = getattr(module, "num_features", getattr(module, "out_channels", None))
+    if axis is None or not isinstance(width, int) or (len(shape) >= -axis and shape[axis] == width):
+        return axis
+    # A subclass may have its channels elsewhere, as in [N, C, H, W, T].
+    fitting = [other - len(shape) for other, size in enumerate(shape) if other and size == width]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _usual_channel_axis(module: nn.Module, dims: int) -> int | None:
     if isinstance(module, _CHANNELS_LAST):
         return -1
     if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
@@ -78,7 +89,7 @@ def scaled(name: str, module: nn.Module, output: Any, gains: Gains, learn: bool)
     # One layer may be called with sequences and with single steps.
     key = f"{name}, {tensor.dim()} axes"
     if key not in gains and learn:
-        channels = channel_axis_of(module, tensor.dim())
+        channels = channel_axis_of(module, tensor.shape)
         others = [axis for axis in range(tensor.dim()) if channels is None or axis != channels % tensor.dim()]
         mean = tensor.float().mean(others, keepdim=True)
         deviation = (tensor.float() - mean).square().mean(others, keepdim=True).sqrt()

@@ -326,7 +326,7 @@ class _OneChannel(Replay):
     def __call__(self, name: str, module: nn.Module, output: Any) -> Any:
         """Return the changed output of the layer."""
         tensor = tensor_in(output)
-        axis = None if tensor is None else channel_axis_of(module, tensor.dim())
+        axis = None if tensor is None else channel_axis_of(module, tensor.shape)
         replayed = None if axis is None else super().__call__(name, module, output)
         tensor = tensor_in(replayed)
         if replayed is None or tensor is None or axis is None or tensor.dim() < 2:

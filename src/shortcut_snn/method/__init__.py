@@ -18,6 +18,7 @@ from .calls import (
     like,
     map_tensors,
     primary,
+    signature_of,
     tensors_in,
 )
 from .heads import ConvHead, DenseHead, Head, LinearHead
@@ -82,6 +83,7 @@ __all__ = [
     "map_tensors",
     "primary",
     "resolve",
+    "signature_of",
     "stage_ends",
     "stages",
     "takes_branches",

@@ -202,3 +202,30 @@ class AnEmptyStage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.layer4(self.layer3(self.layer2(self.layer1(x.flatten(0, 1)))))
         return self.head(y.mean((2, 3)).unflatten(0, x.shape[:2]).mean(0))
+
+
+class TimeLastNorm(nn.BatchNorm2d):
+    """Normalises ``[N, C, H, W, T]`` as a subclass of PyTorch's norm for ``[N, C, H, W]``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(3)).view_as(x)
+
+
+class TimeLastConv(nn.Module):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(inputs, outputs, 3, padding=1), TimeLastNorm(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(torch.stack([self.conv(step) for step in x.unbind(-1)], -1)).relu()
+
+
+@entry(lambda: torch.rand(3, 2, 9, 10, 4), widths={8, 12})
+class NormsOfTimeLast(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(TimeLastConv(2, 8), TimeLastConv(8, 12), TimeLastConv(12, 16))
+        self.head = nn.Linear(16, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x).mean((2, 3, 4)))
