@@ -13,7 +13,7 @@ from sphinx.util.docutils import SphinxDirective
 import shortcut_snn.recipes  # noqa: F401  (registers all components)
 from shortcut_snn import __version__
 from shortcut_snn.components import KINDS, Kind, first_sentence, option_help, type_text
-from shortcut_snn.deploy import TRAINED, card, names
+from shortcut_snn.deploy import card, names
 
 project = "shortcut-snn"
 copyright = "the shortcut-snn authors"
@@ -98,8 +98,8 @@ class Trained(SphinxDirective):
             "| energy, nJ | with ReLUs | with memory | quantised | licence of the data |",
             "|---|---|---|---|---|---|---|---|---|",
         ]
-        for name in names(TRAINED):
-            network = card(name, TRAINED)
+        for name in names():
+            network = card(name)
             energy = [f"{value / 1000:,.0f}" for value in (network.energy or {}).values()] or ["-"] * 4
             lines.append(
                 f"| `{name}` | {network.data['name']} | {100 * network.accuracy['test']:.2f} % | "
