@@ -12,7 +12,7 @@ from torch import nn
 
 from ..method import PLACEMENTS, resolve, stages
 from .layers import holds_matrix, is_layer
-from .probe import Event, named_modules
+from .recorder import Event, named_modules
 
 Events = Mapping[str, Event]
 DEFAULT_TAPS = 3

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from ..method import primary
 from .infer_batch_axis import Samples
 from .perturb import Changed
-from .probe import Pass, Probe
+from .probe import Probe
+from .recorder import Pass
 
 Changes = Callable[[Pass], Changed | None]
 """Returns where a tensor differs in a pass from the base pass."""

@@ -14,7 +14,8 @@ from ..method import TimeLoop, primary
 from .answer import Answer
 from .outputs import Path, tensors_of
 from .perturb import BatchAxis, batch_axes
-from .probe import Pass, Probe
+from .probe import Probe
+from .recorder import Pass
 
 
 @dataclass

@@ -19,7 +19,8 @@ from .infer_batch_axis import Samples
 from .layers import is_layer, with_first
 from .outputs import Path, tensors_of
 from .perturb import changed_indices
-from .probe import CALL_ERRORS, Replay, named_modules
+from .probe import CALL_ERRORS
+from .recorder import Replay, named_modules
 
 _LOGITS_NAMES = ("logits", "output", "outputs", "out", "prediction", "predictions", "pred", "y_hat", "cls", "main")
 _FEW_OUTPUTS = 3
@@ -95,10 +96,10 @@ class _ReadoutInference:
         axis, shape = 1 if prediction.dim() > 3 else -1, None
         if prediction.dim() == 3:
             # Steps and variables of a forecast, say.
-            found = channel_axis(
+            classes = channel_axis(
                 self.samples.probe, lambda done: changed_indices(prediction, _apply(readout, done.output)), [1, 2]
             )
-            axis, shape = found or axis, tuple(prediction.shape[1:])
+            axis, shape = axis if classes is None else classes, tuple(prediction.shape[1:])
         width = 1 if prediction.dim() == 1 else prediction.shape[axis]
         return Answer(Prediction(readout, self.num_classes or int(width), shape), reason)
 

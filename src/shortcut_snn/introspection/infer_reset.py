@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from ..method import Reset
 from .adapters import Adapter, Resets, library_reset, modules_with
 from .answer import Answer
-from .probe import Probe, named_modules
+from .probe import Probe
+from .recorder import named_modules
 
 Place = tuple[str, str]
 """The name of a module, and of one of its attributes."""

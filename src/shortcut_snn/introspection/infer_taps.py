@@ -22,7 +22,8 @@ from .gradient_paths import GradientPaths
 from .infer_batch_axis import Samples
 from .layers import channel_axis_of, has_weights, holds_matrix
 from .perturb import BatchAxis, Changed
-from .probe import CALL_ERRORS, Event, Pass, named_modules
+from .probe import CALL_ERRORS
+from .recorder import Event, Pass, named_modules
 
 CANDIDATES_TRIED = 5
 """The number of candidates that are tried for each tap."""

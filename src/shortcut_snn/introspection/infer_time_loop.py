@@ -10,6 +10,7 @@
 Whatever remains open raises an error that names the argument to pass.
 """
 
+import itertools
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from statistics import median_low
@@ -39,7 +40,8 @@ from .infer_batch_axis import Samples
 from .infer_reset import changed_attributes, describe_state, leaks, leftover_state, reset_methods
 from .layers import is_layer
 from .outputs import tensors_of
-from .probe import CALL_ERRORS, Probe, Run, named_modules
+from .probe import CALL_ERRORS, Probe, Run
+from .recorder import named_modules
 
 Loop = Literal["auto", "network", "input"] | int
 
@@ -297,32 +299,37 @@ def refuse_lost_state(probe: Probe, loop: TimeLoop) -> None:
     batch_name = next((name for name, value in given.items() if isinstance(value, Tensor)), None)
     if batch_name is None:
         return
-    batch = given[batch_name]
-    step = batch if loop.steps is not None else batch.unbind(loop.axis)[0]
+    states = {
+        name: given.get(name, parameter.default)
+        for name, parameter in signature_of(probe.initial).parameters.items()
+        if name != batch_name
+    }
+    if not states:
+        return
+    first_step = loop.steps_of(given[batch_name])[0]
 
-    def call(**states: Any) -> Any:
+    def call(**state: Any) -> Any:
         network = probe.fresh()
         with evaluation(network):
-            return network(**{**given, batch_name: step.clone()} | states)
+            return network(**{**given, batch_name: first_step.clone()} | state)
 
     try:
         before = call()
     except CALL_ERRORS:
         return
-    parts = list(entries(before).values()) + ([before[1:]] if isinstance(before, tuple) else [])
-    for name, parameter in signature_of(probe.initial).parameters.items():
-        value = given.get(name, parameter.default)
-        is_empty = all(leaf is None for leaf in tree_leaves(value))
-        for part in parts if name != batch_name else []:
-            if tensors_in(part) and (is_empty or _alike(value, part)):
-                after = before
-                with suppress(*CALL_ERRORS):
-                    after = call(**{name: part})
-                if not _equal(before, after):
-                    raise ValueError(
-                        f"{type(probe.initial).__name__} takes the state that a step returns, as its argument "
-                        f"{name!r}: put the loop over time into a forward, and pass loop='network'"
-                    )
+    parts = [*entries(before).values(), *([before[1:]] if isinstance(before, tuple) else [])]
+    for (name, initial), part in itertools.product(states.items(), parts):
+        is_empty = all(leaf is None for leaf in tree_leaves(initial))
+        if not tensors_in(part) or not (is_empty or _alike(initial, part)):
+            continue
+        after = before
+        with suppress(*CALL_ERRORS):
+            after = call(**{name: part})
+        if not _equal(before, after):
+            raise ValueError(
+                f"{type(probe.initial).__name__} takes the state that a step returns, as its argument {name!r}: put "
+                "the loop over time into a forward, and pass loop='network'"
+            )
 
 
 def _alike(first: Any, second: Any) -> bool:

@@ -17,7 +17,8 @@ from .infer_readout import Prediction, infer_readout
 from .infer_reset import changed_attributes, infer_reset
 from .infer_taps import infer_taps
 from .infer_time_loop import Loop, infer_time_loop
-from .probe import Probe, named_modules
+from .probe import Probe
+from .recorder import named_modules
 
 
 def introspect(

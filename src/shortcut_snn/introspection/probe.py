@@ -15,9 +15,8 @@ The scaling is learned in the base pass and is the same in all others, so that p
 import copy
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,57 +24,16 @@ from torch import Tensor, nn
 
 from ..method import Extract, Reset, call_on, copy_network, evaluation, map_tensors, tensor_in
 from .gradient_paths import GradientPaths
-from .layers import Gains, channel_axis_of, has_weights, scaled, unsilence, with_first
+from .layers import Gains, unsilence
 from .outputs import tensors_of
 from .perturb import Changed, alter, changed_indices, small_examples, varied
+from .recorder import Edit, OneChannel, Pass, Recorder
 
 Run = Callable[..., Any]
-Edit = Callable[[str, nn.Module, Any], Any]
-"""``(name, module, output) -> output``: replaces what a module gives; returns None to leave it."""
 CALL_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError, KeyError)
 """What a network raises that is called with an input of another form than it takes."""
 SEEDS = 2
 """The number of perturbations to try until one shows in the output."""
-
-
-@dataclass
-class Event:
-    """The calls of one module in a pass.
-
-    Args:
-        begin: time at which its first call began, counted in hooks.
-        end: time at which its first call ended.
-        shape: of the first call's output; None if that is not a tensor.
-        calls: number of calls.
-        same_shape: whether all calls gave the same shape.
-    """
-
-    begin: int
-    end: int
-    shape: tuple[int, ...] | None
-    calls: int = 1
-    same_shape: bool = True
-
-
-@dataclass
-class Pass:
-    """The record of one forward pass.
-
-    Args:
-        example: the batch.
-        network: the copy of the network.
-        output: of the network.
-        events: by name, of every module that was called, in the order in which the modules ended.
-        outputs: by name, copies of what each module gave, call by call; of the base pass alone.
-        changes: by name, where what a module gave differs from the base pass, in any call; of the other passes.
-    """
-
-    example: Any
-    network: nn.Module
-    output: Any = None
-    events: dict[str, Event] = field(default_factory=dict)
-    outputs: dict[str, list[Any]] = field(default_factory=dict)
-    changes: dict[str, Changed] = field(default_factory=dict)
 
 
 class Probe:
@@ -178,7 +136,7 @@ class Probe:
     def channel_passes(self) -> list[Pass]:
         """Return two passes in which layers give what they gave in the base pass, except for one channel."""
         if not self._channels:
-            self._channels = [self.observe(edit=_OneChannel(self.base, later)) for later in (False, True)]
+            self._channels = [self.observe(edit=OneChannel(self.base, later)) for later in (False, True)]
         return self._channels
 
     def gradient_paths(self) -> GradientPaths:
@@ -194,7 +152,7 @@ class Probe:
         def keep(name: str, output: Any) -> None:
             paths.add(name, output, self.features(output))
 
-        recorder = _Recorder(self._gains, Pass(self.base.example, network), keep)
+        recorder = Recorder(self._gains, Pass(self.base.example, network), keep)
         try:
             with _all_require_gradients(network):
                 paths.output = self._record(recorder, training=True).output
@@ -226,7 +184,7 @@ class Probe:
                 for indices, new in zip(total, changed, strict=False):
                     indices |= new
 
-        return self._record(_Recorder(self._gains, done, keep, edit))
+        return self._record(Recorder(self._gains, done, keep, edit))
 
     def _observe_altered(self, axis: int, index: int | None, seed: int = 0) -> Pass:
         """Return a pass in which one index of an axis, or all, have values of a wide range (see :func:`alter`)."""
@@ -247,15 +205,15 @@ class Probe:
         self._gains = gains
         return done
 
-    def _keeping_all(self, gains: Gains, example: Any, learn: bool = False) -> "_Recorder":
+    def _keeping_all(self, gains: Gains, example: Any, learn: bool = False) -> "Recorder":
         done = Pass(example, self.fresh())
 
         def keep(name: str, output: Any) -> None:
             done.outputs.setdefault(name, []).append(map_tensors(torch.clone, output))
 
-        return _Recorder(gains, done, keep, learn=learn)
+        return Recorder(gains, done, keep, learn=learn)
 
-    def _record(self, recorder: "_Recorder", training: bool = False) -> Pass:
+    def _record(self, recorder: "Recorder", training: bool = False) -> Pass:
         done = recorder.done
         # Every pass draws the same random numbers, also from generators in the network.
         for module in nn.Module.modules(done.network):
@@ -290,126 +248,6 @@ class Probe:
         if bool(done.changes) or calls != {name: event.calls for name, event in self.base.events.items()}:
             return True
         return any(self.changes_of_output(path, done) is not None for path in tensors_of(self.base.output))
-
-
-class Replay:
-    """An edit that replaces the outputs of modules by those of another pass, call by call.
-
-    Args:
-        outputs: the outputs by module.
-    """
-
-    def __init__(self, outputs: Mapping[str, Sequence[Any]]) -> None:
-        self._left = {name: list(calls) for name, calls in outputs.items()}
-
-    def __call__(self, name: str, module: nn.Module, output: Any) -> Any:
-        """Return the output to use, None where none is left."""
-        calls = self._left.get(name)
-        return map_tensors(torch.clone, calls.pop(0)) if calls else None
-
-
-class _OneChannel(Replay):
-    """An edit by which every layer gives what it gave in the base pass, except for one channel.
-
-    Layers mix channels. As no layer hears of the others' changes, each module shows those of the layers just before it.
-
-    Args:
-        base: the base pass.
-        later: change a channel of the second half, not the first channel. The two are different channels of the
-            features also where a layer gives several gates or sub-pixels side by side.
-    """
-
-    def __init__(self, base: Pass, later: bool) -> None:
-        super().__init__(base.outputs)
-        self.later = later
-
-    def __call__(self, name: str, module: nn.Module, output: Any) -> Any:
-        """Return the changed output of the layer."""
-        tensor = tensor_in(output)
-        axis = None if tensor is None else channel_axis_of(module, tensor.shape)
-        replayed = None if axis is None else super().__call__(name, module, output)
-        tensor = tensor_in(replayed)
-        if replayed is None or tensor is None or axis is None or tensor.dim() < 2:
-            return None
-        width = tensor.shape[axis]
-        if width > 1:
-            channel = tensor.select(axis, min(width // 2 + 1, width - 1) if self.later else 0)
-            # Far up in one row and far down in the next, since a neuron may fire already, or be silent anyway.
-            signs = 1 - 2 * (torch.arange(len(channel), device=channel.device) % 2)
-            far = 10 + 10 * tensor.float().abs().max().item()
-            channel += (far * signs).view(-1, *[1] * (channel.dim() - 1)).to(channel.dtype)
-        return with_first(replayed, tensor)
-
-
-class _Recorder:
-    """The hooks of one pass: they scale and edit outputs, and record the events.
-
-    Args:
-        gains: the scaling of layers.
-        done: the record to fill.
-        keep: ``(name, output)``: keeps what is needed of a module's output.
-        edit: changes outputs of modules.
-        learn: whether to learn the scaling.
-    """
-
-    def __init__(
-        self, gains: Gains, done: Pass, keep: Callable[[str, Any], None], edit: Edit | None = None, learn: bool = False
-    ) -> None:
-        self.gains, self.done, self.keep, self.edit, self.learn = gains, done, keep, edit, learn
-        self.learned_late = False
-        """Whether the scaling of a layer was learned in a call of it that was not the first."""
-        self._clock = 0
-        self._begun: dict[str, int] = {}
-
-    @contextmanager
-    def listening(self, network: nn.Module) -> Iterator[None]:
-        handles = []
-        for name, module in named_modules(network):
-            handles.append(module.register_forward_pre_hook(self._pre_hook(name)))
-            handles.append(module.register_forward_hook(self._hook(name)))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _pre_hook(self, name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any) -> None:
-            self._begun.setdefault(name, self._clock)
-            self._clock += 1
-
-        return hook
-
-    def _hook(self, name: str) -> Callable[..., Any]:
-        def hook(module: nn.Module, args: Any, output: Any) -> Any:
-            original = output
-            if has_weights(module):
-                known = len(self.gains)
-                output = scaled(name, module, output, self.gains, self.learn)
-                self.learned_late |= len(self.gains) > known and name in self.done.events
-            edited = None if self.edit is None else self.edit(name, module, output)
-            output = output if edited is None else edited
-            self._count(name, output)
-            self.keep(name, output)
-            return None if output is original else output
-
-        return hook
-
-    def _count(self, name: str, output: Any) -> None:
-        tensor = tensor_in(output)
-        shape = None if tensor is None else tuple(tensor.shape)
-        event = self.done.events.get(name)
-        if event is None:
-            self.done.events[name] = Event(self._begun.get(name, self._clock), self._clock, shape)
-        else:
-            event.calls += 1
-            event.same_shape = event.same_shape and event.shape == shape
-        self._clock += 1
-
-
-def named_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield modules by name, also for a class that overrides ``named_modules``."""
-    yield from nn.Module.named_modules(network)
 
 
 def _requiring(tensor: Tensor) -> Tensor:

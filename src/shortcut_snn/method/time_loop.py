@@ -47,7 +47,7 @@ class TimeLoop:
                 return network(step, *args[1:], **kwargs, **state)
             return network(**kwargs | {name: step} | state)
 
-        steps = batch.unbind(self.axis) if self.steps is None else [batch] * self.steps
+        steps = self.steps_of(batch)
         if not self.carry:
             return _stack([call(step) for step in steps])
         outputs, state = [], None
@@ -61,6 +61,10 @@ class TimeLoop:
             output, state = result
             outputs.append(output)
         return _stack(outputs)
+
+    def steps_of(self, batch: Tensor) -> list[Tensor]:
+        """Return what each call gets of a batch, step by step."""
+        return list(batch.unbind(self.axis)) if self.steps is None else [batch] * self.steps
 
 
 def takes_state(network: nn.Module) -> bool:
