@@ -25,6 +25,8 @@ from llvmlite import ir
 from numba import carray, cfunc, from_dtype, njit, types
 from numba.extending import intrinsic
 
+from shortcut_snn.neurons.cpu.kernels.memory import pointer
+
 LANES = 16  # float32 numbers of a vector: one register of AVX-512, two of AVX2, four of NEON
 _F32, _I64, _I16 = ir.FloatType(), ir.IntType(64), ir.IntType(16)
 _VECTOR = ir.VectorType(_F32, LANES)
@@ -38,17 +40,6 @@ def trailing_zeros(typingctx: Any, word: Any) -> Any:
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
 
     return types.int64(types.int64), codegen
-
-
-@intrinsic
-def at(typingctx: Any, address: Any, element: Any) -> Any:
-    """Return a pointer to elements at an address."""
-    kind = types.CPointer(element.dtype)
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], context.get_value_type(kind))
-
-    return kind(types.int64, element), codegen
 
 
 def vector_at(builder: Any, base: Any, offset: Any) -> Any:
@@ -199,21 +190,9 @@ def make_scatter(vectors: int) -> Any:
     return scatter
 
 
-FIELDS = [
-    "bits",
-    "weights",
-    "out",
-    "indices",
-    "counts",
-    "rows",
-    "images",
-    "height",
-    "width",
-    "channels",
-    "outputs",
-    "bits_image",
-]
-PARAMS = np.dtype([(name, np.int64) for name in FIELDS])
+POINTERS = ("bits", "weights", "out", "indices", "counts", "rows")
+SIZES = ("images", "height", "width", "channels", "outputs", "bits_image")
+PARAMS = np.dtype([(name, np.int64) for name in (*POINTERS, *SIZES)])
 
 
 @njit(inline="always")
@@ -224,14 +203,14 @@ def list_spikes(
     for y in range(height):
         for x in range(width):
             pixel, target = y * width + x, (y + 1) * (width + 2) + x + 1
-            found, first = 0, target * channels
+            count, first = 0, target * channels
             for w in range(words):
                 value = np.int64(bits[pixel * words + w])
                 while value != 0:
-                    index_array[first + found] = w * word + trailing_zeros(value)
-                    found += 1
+                    index_array[first + count] = w * word + trailing_zeros(value)
+                    count += 1
                     value &= value - 1
-            count_array[target] = found
+            count_array[target] = count
 
 
 @cache
@@ -245,31 +224,31 @@ def forward_kernel(vectors: int, word: int, narrow: bool) -> Any:
         p = carray(params, 1)[0]
         height, width, channels, outputs = p.height, p.width, p.channels, p.outputs
         pitch, words = width + 2, channels // word
-        index_array = carray(at(p.indices, types.uint16), (height + 2) * pitch * channels)
-        count_array = carray(at(p.counts, types.int64), (height + 2) * pitch)
+        index_array = carray(pointer(p.indices, types.uint16), (height + 2) * pitch * channels)
+        count_array = carray(pointer(p.counts, types.int64), (height + 2) * pitch)
         for n in range(p.images):
-            bits = carray(at(p.bits + n * p.bits_image, kind), height * width * words)
+            bits = carray(pointer(p.bits + n * p.bits_image, kind), height * width * words)
             if not narrow:
                 list_spikes(bits, word, words, index_array, count_array, height, width, channels)
             image = p.out + 4 * n * height * width * outputs
             if narrow:
                 size = pitch * outputs
-                row_array = carray(at(p.rows, types.float32), 3 * size)
+                row_array = carray(pointer(p.rows, types.float32), 3 * size)
                 for v in range(3 * size):
                     row_array[v] = np.float32(0.0)
                 for y in range(height):
                     for v in range(size):
                         row_array[(y + 2) % 3 * size + v] = np.float32(0.0)
                     scatter(
-                        at(p.rows + 4 * (y % 3 * size), types.float32),
-                        at(p.rows + 4 * ((y + 1) % 3 * size), types.float32),
-                        at(p.rows + 4 * ((y + 2) % 3 * size), types.float32),
-                        at(p.weights, types.float32),
-                        at(p.bits + n * p.bits_image + y * width * word // 8, kind), width,
+                        pointer(p.rows + 4 * (y % 3 * size), types.float32),
+                        pointer(p.rows + 4 * ((y + 1) % 3 * size), types.float32),
+                        pointer(p.rows + 4 * ((y + 2) % 3 * size), types.float32),
+                        pointer(p.weights, types.float32),
+                        pointer(p.bits + n * p.bits_image + y * width * word // 8, kind), width,
                     )  # fmt: skip
                     for done in range(y - 1, y + 1 if y == height - 1 else y):
                         if done >= 0:
-                            target = carray(at(image + 4 * done * width * outputs, types.float32), width * outputs)
+                            target = carray(pointer(image + 4 * done * width * outputs, types.float32), width * outputs)
                             source = (done + 1) % 3 * size + outputs
                             for v in range(width * outputs):
                                 target[v] = row_array[source + v]
@@ -279,10 +258,10 @@ def forward_kernel(vectors: int, word: int, narrow: bool) -> Any:
                         for x in range(width):
                             first = y * pitch + x
                             gather(
-                                at(image + 4 * ((y * width + x) * outputs + start), types.float32),
-                                at(p.weights + 4 * start, types.float32), outputs, channels * outputs,
-                                at(p.indices + 2 * first * channels, types.uint16),
-                                at(p.counts + 8 * first, types.int64), pitch, channels,
+                                pointer(image + 4 * ((y * width + x) * outputs + start), types.float32),
+                                pointer(p.weights + 4 * start, types.float32), outputs, channels * outputs,
+                                pointer(p.indices + 2 * first * channels, types.uint16),
+                                pointer(p.counts + 8 * first, types.int64), pitch, channels,
                             )  # fmt: skip
 
     return cfunc(types.void(types.CPointer(from_dtype(PARAMS))), error_model="numpy", boundscheck=False)(forward)
