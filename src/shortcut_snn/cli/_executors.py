@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from ..recipes import parse_options
 from ._children import ChildProcess
+from ._output import one_line
 from ._parser import UsageError, at_least_one
 
 SAVE_SECONDS = 60.0
@@ -87,7 +88,7 @@ class Slurm:
             )
             self.executor.update_parameters(**parameters)
         except (NameError, RuntimeError, ValueError, TypeError) as error:
-            raise UsageError(f"--launch: submitit refuses it: {_one_line(error)}") from None
+            raise UsageError(f"--launch: submitit refuses it: {one_line(error)[-300:]}") from None
 
     def submit(self, arguments: Sequence[str], log: Path) -> Job:
         """Submit a job.
@@ -167,11 +168,7 @@ def _one_line_errors() -> Iterator[None]:
     try:
         yield
     except UncompletedJobError as error:
-        raise ValueError(f"SLURM: {_one_line(error)}") from None
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())[-300:]
+        raise ValueError(f"SLURM: {one_line(error)[-300:]}") from None
 
 
 def make_executor(options: argparse.Namespace, folder: Path) -> Executor:

@@ -11,7 +11,7 @@ from importlib import metadata
 from .. import __version__
 from ..components import suggestion
 from ._commands import COMMANDS
-from ._output import discard, prepare_streams, print_error
+from ._output import discard, one_line, prepare_streams, print_error
 from ._parser import STOPPED, Parser, UsageError
 from ._recipe_options import add_recipe_options, parse_with_recipe, parse_with_run
 
@@ -44,7 +44,7 @@ def _run_and_report(words: list[str]) -> int:
         sys.stdout.flush()
         return status
     except UsageError as error:
-        return _fail(_one_line(error), 2)
+        return _fail(one_line(error), 2)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("shortcut_snn"):
             raise
@@ -53,12 +53,12 @@ def _run_and_report(words: list[str]) -> int:
         if show_traceback or isinstance(error, BrokenPipeError):
             raise
         if package := _package_that_does_not_load(error):
-            return _fail(f"{package} is installed but does not load ({_one_line(error)[:200]}): install it again", 1)
+            return _fail(f"{package} is installed but does not load ({one_line(error)[:200]}): install it again", 1)
         if _is_out_of_memory(error):
-            return _fail(f"{OUT_OF_MEMORY} ({_one_line(error)[:200]})", 1)
+            return _fail(f"{OUT_OF_MEMORY} ({one_line(error)[:200]})", 1)
         if not isinstance(error, ValueError | OSError):
             raise
-        return _fail(_one_line(error), 1)
+        return _fail(one_line(error), 1)
 
 
 def _run(words: list[str]) -> int:
@@ -131,7 +131,3 @@ def _is_out_of_memory(error: BaseException) -> bool:
     # On a CPU torch raises a plain RuntimeError, and oneDNN one that does not speak of memory.
     phrases = ("out of memory", "can't allocate memory", "could not create a primitive")
     return isinstance(error, MemoryError) or any(phrase in str(error) for phrase in phrases)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -36,6 +36,11 @@ def print_error(message: str) -> None:
         discard("stderr")
 
 
+def one_line(error: BaseException) -> str:
+    """Return an error's message in one line, or the name of its class if the message is empty."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def discard(name: str) -> None:
     """Redirect a standard stream, with what is still buffered, to nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -4,17 +4,11 @@ import argparse
 from typing import Any
 
 from .. import plots
-from ..energy import ACCESS, ACCUMULATE, MULTIPLY_ACCUMULATE
+from ..energy import ACCESS, ACCUMULATE, MULTIPLY_ACCUMULATE, EnergyReport, with_unit
 from ..files import remove_strays, write_csv
 from ..markdown import markdown_table
 from ..recipes import keeps_result, open_run
-from ..training import (
-    RunFolder,
-    energy_line,
-    energy_rows,
-    measure_task_energy,
-    memory_energy_line,
-)
+from ..training import RunFolder, energy_rows, measure_task_energy
 from ._parser import at_least_one
 
 OPERATIONS = {"ACs": "acs", "MACs": "macs", "energy": "energy_pj", "with ReLUs": "relu_energy_pj"}
@@ -36,13 +30,13 @@ def run(options: argparse.Namespace) -> int:
     rows, folder = energy_rows(report), RunFolder(options.run)
     print(f"one input of {folder} ({options.weights} epoch), mean of {options.samples} or fewer; energy in pJ:\n")
     print(_table(rows, OPERATIONS))
-    print(f"\n{energy_line(report)}")
+    print(f"\n{_operations_line(report)}")
     print(
         f"{ACCUMULATE} pJ per AC, {MULTIPLY_ACCUMULATE} pJ per MAC (45 nm, Horowitz, ISSCC 2014); not counted: "
         f"{report.updates:.4g} membrane updates, memory\n"
     )
     print(_table(rows, MEMORY))
-    print(f"\n{memory_energy_line(report)}")
+    print(f"\n{_memory_line(report)}")
     print(
         f"{ACCESS} pJ per 32-bit access, counted as in Lemaire et al. (2022); quantised: the same layers run once with "
         "activations of ceil(log2(T + 1)) bits (Yan et al., 2024)"
@@ -64,3 +58,19 @@ def _table(rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
         [row["layer"], *(f"{row[key]:.4g}" if row[key] != "" else "-" for key in columns.values())] for row in rows
     ]
     return markdown_table(["layer", *columns], cells)
+
+
+def _operations_line(report: EnergyReport) -> str:
+    """Return the total energy of operations as a line of text."""
+    spiking, relu = report.energy, report.relu_energy
+    return f"{with_unit(spiking)} an input; {with_unit(relu)} with ReLUs, {relu / spiking:.2f} times as much"
+
+
+def _memory_line(report: EnergyReport) -> str:
+    """Return the total energy with memory accesses, next to the quantised network's, as a line of text."""
+    spiking, quantised = with_unit(report.total_energy), with_unit(report.quantised_energy)
+    line = f"with memory {spiking}; the same network quantised to {report.bits} bits {quantised}"
+    if not report.break_even_rate >= 0:
+        return line
+    rate, even = 100 * report.firing_rate, 100 * report.break_even_rate
+    return f"{line}; it fires at {rate:.3g} %, would break even at {even:.3g} %"

@@ -30,7 +30,7 @@ from .tables import (
 
 if TYPE_CHECKING:
     from .classification import Classification
-    from .energy import ENERGY_SAMPLES, energy_line, energy_rows, measure_task_energy, memory_energy_line
+    from .energy import ENERGY_SAMPLES, energy_rows, measure_task_energy
     from .finite_steps import NumericsError
     from .health import Health
     from .run import calibrate_task, fit
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "classification": ["Classification"],
-    "energy": ["ENERGY_SAMPLES", "energy_line", "energy_rows", "measure_task_energy", "memory_energy_line"],
+    "energy": ["ENERGY_SAMPLES", "energy_rows", "measure_task_energy"],
     "finite_steps": ["NumericsError"],
     "health": ["Health"],
     "run": ["calibrate_task", "fit"],
@@ -53,9 +53,9 @@ _LAZY = {
 __all__ = [
     "COLUMN_TITLES", "ENERGY_SAMPLES", "LAYER_TABLE_LEGEND", "MAY_CHANGE_ON_RESUME", "SIGNALS", "Classification",
     "Health", "Interrupted", "Metric", "Muon", "NumericsError", "Provenance", "RateShortcut", "Row", "Run", "RunFolder",
-    "Task", "Training", "calibrate_task", "calibrates", "check_gradient", "column_title", "energy_line", "energy_rows",
+    "Task", "Training", "calibrate_task", "calibrates", "check_gradient", "column_title", "energy_rows",
     "fit", "flatten_entries", "format_duration", "format_value", "layer_rows", "layer_table", "make_optimizer",
-    "make_trainer", "measure_task_energy", "memory_energy_line", "position", "quiet_lightning", "read_checkpoint",
+    "make_trainer", "measure_task_energy", "position", "quiet_lightning", "read_checkpoint",
     "recipe_differences", "seeded",
 ]  # fmt: skip
 

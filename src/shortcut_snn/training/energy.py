@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from ..data import Data
-from ..energy import EnergyReport, measure_energy, with_unit
+from ..energy import EnergyReport, measure_energy
 from .task import Task
 
 ENERGY_SAMPLES = 256
@@ -38,19 +38,3 @@ def energy_rows(report: EnergyReport) -> list[dict[str, Any]]:
         rates = {name: getattr(layer, name) for name in ("firing_rate", "break_even_rate")}
         rows.append(row | {name: "" if rate != rate else rate for name, rate in rates.items()})
     return rows
-
-
-def energy_line(report: EnergyReport) -> str:
-    """Return the total energy of operations as a line of text."""
-    spiking, relu = report.energy, report.relu_energy
-    return f"{with_unit(spiking)} an input; {with_unit(relu)} with ReLUs, {relu / spiking:.2f} times as much"
-
-
-def memory_energy_line(report: EnergyReport) -> str:
-    """Return the total energy with memory accesses, next to the quantised network's, as a line of text."""
-    spiking, quantised = with_unit(report.total_energy), with_unit(report.quantised_energy)
-    line = f"with memory {spiking}; the same network quantised to {report.bits} bits {quantised}"
-    if not report.break_even_rate >= 0:
-        return line
-    rate, even = 100 * report.firing_rate, 100 * report.break_even_rate
-    return f"{line}; it fires at {rate:.3g} %, would break even at {even:.3g} %"

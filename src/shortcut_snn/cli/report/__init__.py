@@ -42,7 +42,7 @@ def write_page(folder: Path, path: Path | None = None) -> Path:
     try:
         page = run_page(run) if run.is_run else comparison_page(folder)
     except (KeyError, TypeError, AttributeError) as error:
-        # A column or a number that is missing in a file that somebody edited.
+        # A column or a number that is missing in a file that was edited by hand.
         raise ValueError(f"a table in {folder} is damaged ({type(error).__name__}: {error})") from error
     path = folder / "report.html" if path is None else path
     remove_strays(path.parent)
