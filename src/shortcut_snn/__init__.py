@@ -40,13 +40,14 @@ if TYPE_CHECKING:
     from .attachment import attach
     from .data import as_data
     from .deploy import export_network, load
-    from .diagnosis import calibrate, diagnose
+    from .diagnosis import calibrate, diagnose, firing_rates
     from .energy import measure_energy
     from .lightning_callback import ShortcutCallback
     from .method import (
         TET,
         Constant,
         CosineDecay,
+        FiringRatePenalty,
         LinearDecay,
         LogitSum,
         LossSum,
@@ -77,6 +78,7 @@ _HOME = {
     "calibrate": "diagnosis",
     "diagnose": "diagnosis",
     "export_network": "deploy",
+    "firing_rates": "diagnosis",
     "fit": "training",
     "load": "deploy",
     "measure_energy": "energy",
@@ -90,6 +92,7 @@ __all__ = [
     "Classification",
     "Constant",
     "CosineDecay",
+    "FiringRatePenalty",
     "LinearDecay",
     "LogitSum",
     "LossSum",
@@ -116,6 +119,7 @@ __all__ = [
     "diagnosis",
     "energy",
     "export_network",
+    "firing_rates",
     "fit",
     "introspection",
     "load",

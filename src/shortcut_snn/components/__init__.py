@@ -17,8 +17,8 @@ from .registry import KINDS, REQUIRED, Component, Config, Kind, Option, componen
 __all__ = [
     "KINDS", "REQUIRED", "Component", "Config", "Kind", "Option", "Slot", "augmentation", "branch_weight", "check",
     "component_of", "data", "exporter", "fields_of", "first_sentence", "gradient", "head", "logger", "lr_schedule",
-    "merge", "network", "neuron", "objective", "optimizer", "option_help", "options_of", "read", "slot", "suggestion",
-    "surrogate", "task", "type_text", "write",
+    "merge", "network", "neuron", "objective", "optimizer", "option_help", "options_of", "penalty", "read", "slot",
+    "suggestion", "surrogate", "task", "type_text", "write",
 ]  # fmt: skip
 
 network = Kind("network", context=("num_classes", "in_channels", "image_size", "make_neuron", "readout"))
@@ -26,6 +26,7 @@ neuron = Kind("neuron", context=("detach_membrane",))
 surrogate = Kind("surrogate", context=("v",))
 objective = Kind("objective", context=("output", "target", "branch_weight", "criterion"))
 branch_weight = Kind("branch_weight", context=("step", "total"))
+penalty = Kind("penalty", context=("rates",))
 gradient = Kind("gradient")
 head = Kind("head", context=("channels", "num_classes"))
 task = Kind(

@@ -12,7 +12,7 @@ from .gradients import (
 )
 from .layers import Batch, Examination, LayerReport, are_classes, chain, examine, gradient_factor, layer_reports
 from .memory import PeakMemory, release_memory
-from .probe import LayerTally, probe
+from .probe import LayerTally, firing_rates, probe
 from .remedies import neuron_remedies
 from .statistics import geometric_mean, mean_interval, share_interval, with_interval
 from .tips import Remedy, Setup
@@ -37,6 +37,7 @@ __all__ = [
     "diagnose",
     "diagnose_setup",
     "examine",
+    "firing_rates",
     "first_to_last_ratio",
     "geometric_mean",
     "gradient_factor",

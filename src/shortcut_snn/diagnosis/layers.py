@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..introspection import find_neurons, reset_of
+from ..introspection import reset_of
 from ..method import Reset, inputs_of
 from ..module_state import preserving_state
 from .gradients import is_on_chain
-from .probe import LayerTally, probe
+from .probe import LayerTally, check_has_neurons, probe
 
 Batch = tuple[Any, Any]
 """Inputs and labels. Several inputs are a tuple or a dictionary of arguments."""
@@ -147,11 +147,7 @@ def check_can_examine(network: nn.Module, batches: Sequence[Batch]) -> None:
     """Raise ``ValueError`` if there are no batches, or no known neurons in the network."""
     if not batches:
         raise ValueError("batches is empty: pass at least one batch of inputs and labels")
-    if not find_neurons(network):
-        raise ValueError(
-            f"{type(network).__name__} has no known neurons: they are neither built-in nor from SpikingJelly, "
-            "snnTorch or Norse"
-        )
+    check_has_neurons(network)
 
 
 @torch.no_grad()

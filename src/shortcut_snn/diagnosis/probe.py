@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..introspection import find_neurons, single_step_neurons, spiking_layers
-from ..method import first_tensor
+from ..introspection import find_neurons, single_step_neurons, spiking_modules
+from ..method import FiringRates, first_tensor
 from ..module_state import hooked
+from ..neurons import count_spikes
 
 
 def square_sum(grad: Tensor) -> Tensor:
@@ -40,7 +41,7 @@ class LayerTally:
     @torch.no_grad()
     def add_spikes(self, spikes: Tensor, has_time: bool) -> None:
         """Add the spikes of one call, ``[T, N, ...]``, or ``[N, ...]`` of one time step."""
-        self.spikes = self.spikes + spikes.sum(dtype=torch.float32).double()
+        self.spikes = self.spikes + count_spikes(spikes).double()
         self.elements += spikes.numel()
         most, least = spikes.amax(int(has_time)), spikes.amin(int(has_time))
         masks = most > 0, least <= 0, most != least
@@ -83,6 +84,51 @@ class LayerTally:
 
     def _share(self, kind: int) -> float:
         return torch.cat([masks[kind].flatten() for masks in self.fired.values()]).float().mean().item()
+
+
+@contextmanager
+def firing_rates(network: nn.Module) -> Iterator[FiringRates]:
+    """Record the firing rates of all spiking layers in the passes inside the block, differentiably.
+
+    Hooks leave the network's kernels as they are, and spikes that carry bits are counted from these. Only passes in
+    the gradient mode of the block's start are recorded: the spiking pass of rate-based training has no graph.
+
+    Args:
+        network: has built-in neurons, or neurons of SpikingJelly, snnTorch, Norse or sinabs.
+
+    Raises:
+        ValueError: there are no such neurons.
+
+    Example:
+        >>> from torch.nn import functional as F
+        >>> from shortcut_snn import FiringRatePenalty, nets
+        >>> network, penalty = nets.spiking_resnet8(10, 2, width=4), FiringRatePenalty(weight=1.0, target=0.05)
+        >>> images, labels = torch.rand(2, 3, 8, 8), torch.tensor([1, 2])
+        >>> with firing_rates(network) as rates:
+        ...     loss = F.cross_entropy(network(images), labels)
+        >>> (loss + penalty(rates)).backward()
+        >>> [f"{layer}: {rate:.0%}" for layer, rate in rates.by_layer.items()][0].split(":")[0]
+        'stem.spike'
+    """
+    check_has_neurons(network)
+    rates, with_gradient = FiringRates(), torch.is_grad_enabled()
+
+    def after_layer(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        if torch.is_grad_enabled() == with_gradient:
+            spikes = first_tensor(output)
+            rates.add(name, count_spikes(spikes), spikes.numel())
+
+    with hooked(spiking_modules(network), after_layer):
+        yield rates
+
+
+def check_has_neurons(network: nn.Module) -> None:
+    """Raise ``ValueError`` if a network has no known neurons."""
+    if not spiking_modules(network):
+        raise ValueError(
+            f"{type(network).__name__} has no known neurons: they are neither built-in nor from SpikingJelly, "
+            "snnTorch, Norse or sinabs"
+        )
 
 
 @contextmanager
@@ -129,7 +175,7 @@ def probe(network: nn.Module, membrane: bool = True) -> Iterator[dict[str, Layer
 
         spikes.register_hook(arrive)  # type: ignore[no-untyped-call]
 
-    layers = find_neurons(network) if membrane else spiking_layers(network) or find_neurons(network)
+    layers = find_neurons(network) if membrane else spiking_modules(network)
     kinds = (nn.modules.conv._ConvNd, nn.Linear)
     weighted = {name: module for name, module in nn.Module.named_modules(network) if isinstance(module, kinds)}
     with hooked(layers, after_neuron, before_neuron), hooked(weighted, pre=before_weight):

@@ -21,13 +21,18 @@ def spiking_layers(network: nn.Module) -> dict[str, nn.Module]:
     return layers
 
 
+def spiking_modules(network: nn.Module) -> dict[str, nn.Module]:
+    """Return the layers of a network whose outputs are spikes, built-in or of a known library, by name."""
+    layers = spiking_layers(network)
+    for adapter in adapters_of(network):
+        layers |= adapter.neurons(network)
+    return layers
+
+
 def find_neurons(network: nn.Module) -> dict[str, nn.Module]:
     """Return the neurons of a network, built-in or of a known library, by the names of their layers."""
-    layers = spiking_layers(network)
-    modules = {name: layer.neuron if isinstance(layer, NormNeuron) else layer for name, layer in layers.items()}
-    for adapter in adapters_of(network):
-        modules |= adapter.neurons(network)
-    return modules
+    layers = spiking_modules(network)
+    return {name: layer.neuron if isinstance(layer, NormNeuron) else layer for name, layer in layers.items()}
 
 
 def single_step_neurons(network: nn.Module) -> set[str]:

@@ -35,6 +35,7 @@ from .objectives import (
     takes_branches,
     takes_every_step,
 )
+from .penalties import FiringRatePenalty, FiringRates, Penalty
 from .placement import PLACEMENTS, every_block, resolve, stage_ends, stages
 from .readout import Readout, entries
 from .shortcut import Shortcut
@@ -51,6 +52,8 @@ __all__ = [
     "Criterion",
     "DenseHead",
     "Extract",
+    "FiringRatePenalty",
+    "FiringRates",
     "Head",
     "Layout",
     "LinearDecay",
@@ -58,6 +61,7 @@ __all__ = [
     "LogitSum",
     "LossSum",
     "Objective",
+    "Penalty",
     "Readout",
     "Reset",
     "SelfDistillation",

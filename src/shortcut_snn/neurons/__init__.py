@@ -6,7 +6,7 @@ from .current_neuron import CurrentNeuron, Membrane
 from .modules import IF, LIF, PLIF, Neuron, is_lif
 from .norm_neuron import NormNeuron
 from .operators.layout import merge_time
-from .packing import bits_of, pack, saved_as_bits, with_bits
+from .packing import bits_of, count_spikes, pack, saved_as_bits, with_bits
 from .packing_hooks import packed_spikes
 from .rate import RatePasses
 from .step_functions import per_channel, straight_through
@@ -45,6 +45,7 @@ __all__ = [
     "Tanh",
     "Triangle",
     "bits_of",
+    "count_spikes",
     "get_backend",
     "is_exported",
     "is_lif",

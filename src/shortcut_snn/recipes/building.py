@@ -177,5 +177,5 @@ def _make_task(recipe: Recipe, model: nn.Module, description: Mapping[str, Any])
         training=recipe.training,
         description=description,
     )
-    task.calibrate = recipe.method.calibrate
+    task.calibrate, task.penalty = recipe.method.calibrate, recipe.method.penalty
     return task

@@ -59,6 +59,7 @@ class Method:
         gradient: how gradients pass through time.
         calibrate: before training, fit the surrogate width of each layer but the last so that the gradient keeps its
             size from the last layer to the first.
+        penalty: a term of the loss for spikes, which saves energy; null for none.
 
     Example:
         >>> Method(Branches("blocks"), calibrate=True).branches.taps
@@ -69,6 +70,7 @@ class Method:
     objective: Annotated[Any, components.objective] = _default(components.objective, "logit_sum")
     gradient: Annotated[Any, components.gradient] = _default(components.gradient, "bptt")
     calibrate: bool = False
+    penalty: Annotated[Any, components.penalty] | None = None
 
 
 @dataclass(frozen=True)
@@ -164,4 +166,6 @@ def describe_method(method: Method) -> str:
         taps = branches.taps if isinstance(branches.taps, str) else f"{count} taps"
         weight = component_of(branches.branch_weight).name
         parts = [f"branches at {taps}", objective, f"lambda {weight} from {branches.branch_weight(0, 1):g}"]
-    return ", ".join(parts + [gradient] * (gradient != "bptt") + ["calibrated surrogates"] * method.calibrate)
+    parts += [gradient] * (gradient != "bptt") + ["calibrated surrogates"] * method.calibrate
+    parts += [] if method.penalty is None else [f"penalty {component_of(method.penalty).name}"]
+    return ", ".join(parts)

@@ -42,6 +42,7 @@ def provenance_of(task: Any) -> Provenance:
                 "branch_weight": _describe(task.branch_weight),
                 "by_epoch": task.by_epoch,
                 "taps": list(task.model.taps.names),
+                "penalty": None if task.penalty is None else _describe(task.penalty),
             },
             "optimizer": write(task.optimizer_options),
             "lr_schedule": write(task.lr_schedule),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import components
-from ..diagnosis import set_widths
+from ..diagnosis import firing_rates, set_widths
 from ..method import LinearDecay, LogitSum, Shortcut, takes_every_step
 from ..random_state import get_random_state, set_random_state
 from .epoch_means import EpochMeans
@@ -55,6 +55,8 @@ class Task(pl.LightningModule):
     """How predictions are read from the network's output; see :func:`shortcut_snn.attach`."""
     calibrate: bool = False
     """Whether surrogates are calibrated before the first step."""
+    penalty: Any = None
+    """Added to the training loss, such as :class:`~shortcut_snn.FiringRatePenalty`; None for no such term."""
 
     def __init__(
         self,
@@ -199,9 +201,12 @@ class Task(pl.LightningModule):
                 stack.enter_context(resizing.fewer_time_steps(self.model.network, inputs))
                 inputs = resizing.resize(inputs)
             stack.enter_context(self.objective_outputs())
+            rates = None if self.penalty is None else stack.enter_context(firing_rates(self.model.network))
             output = self.model(inputs)
         branch_weight = self.current_branch_weight
         loss = self.compute_loss(output, target, branch_weight)
+        if rates is not None:
+            loss = loss + self.penalty(rates)
         metrics = self._train_metrics(output, target, branch_weight)
         self.train_means.update({"train_loss": loss} | metrics, self.count_labels(target))
         self.log("lambda", branch_weight, on_step=True, on_epoch=False, batch_size=self.count_samples(target))

@@ -1,0 +1,95 @@
+"""Penalties: terms of the loss that depend on the spikes of a network and not on its predictions."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from .. import components
+
+
+@dataclass
+class FiringRates:
+    """Firing rates of spiking layers in the passes that :func:`shortcut_snn.diagnosis.firing_rates` records.
+
+    Gradients flow to the spikes, and through their surrogates to the weights.
+
+    Args:
+        spikes: the number of spikes by layer, each a 0-dimensional tensor. An integer n of an I-LIF neuron counts as n.
+        elements: neurons times time steps times samples, by layer.
+    """
+
+    spikes: dict[str, Tensor] = field(default_factory=dict)
+    elements: dict[str, int] = field(default_factory=dict)
+
+    def add(self, layer: str, spikes: Tensor, elements: int) -> None:
+        """Add the number of spikes of one call of a layer."""
+        self.spikes[layer] = self.spikes[layer] + spikes if layer in self.spikes else spikes
+        self.elements[layer] = self.elements.get(layer, 0) + elements
+
+    @property
+    def by_layer(self) -> Mapping[str, Tensor]:
+        """Spikes per neuron and time step of each layer, 0-dimensional."""
+        return {layer: spikes / max(self.elements[layer], 1) for layer, spikes in self.spikes.items()}
+
+    @property
+    def mean(self) -> Tensor:
+        """Spikes per neuron and time step over all neurons of the network, 0-dimensional.
+
+        Raises:
+            ValueError: nothing was recorded.
+        """
+        if not any(self.elements.values()):
+            raise ValueError("no firing rates were recorded: run the network inside the block of firing_rates(network)")
+        first, *others = self.spikes.values()
+        return sum((spikes.to(first.device) for spikes in others), start=first) / sum(self.elements.values())
+
+
+class Penalty(Protocol):
+    """A term of the training loss that depends on the firing rates of the network. Any such callable is a penalty."""
+
+    def __call__(self, rates: FiringRates, /) -> Tensor:
+        """Return the term, 0-dimensional."""
+
+
+components.penalty.type = Penalty
+
+
+@components.penalty("firing_rate")
+@dataclass(frozen=True)
+class FiringRatePenalty:
+    """``weight * max(mean - target, 0)``, with the mean firing rate of all neurons in spikes per time step.
+
+    A spike costs the same in every layer. The gradient is constant above the target and 0 below it.
+
+    Args:
+        weight: loss per unit of the mean firing rate; >= 0.
+        target: the firing rate up to which spikes cost nothing; >= 0.
+
+    Raises:
+        ValueError: an option out of range.
+
+    Example:
+        >>> import torch
+        >>> from shortcut_snn.diagnosis import firing_rates
+        >>> from shortcut_snn.neurons import LIF
+        >>> penalty, neuron = FiringRatePenalty(weight=2.0, target=0.1), LIF()
+        >>> with firing_rates(neuron) as rates:
+        ...     spikes = neuron(torch.full((4, 1, 1), 0.75))  # fires at every second time step
+        >>> penalty(rates)  # 2 * (0.5 - 0.1)
+        tensor(0.8000)
+    """
+
+    weight: float = 1.0
+    target: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("weight", self.weight), ("target", self.target)):
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} of the firing-rate penalty must be finite and >= 0, got {value}")
+
+    def __call__(self, rates: FiringRates) -> Tensor:
+        """Return the term, 0-dimensional."""
+        return self.weight * (rates.mean - self.target).relu()
