@@ -143,6 +143,21 @@ def test_a_card_describes_one_network(trained, tmp_path):
     assert best.energy is None, "it was measured with the last epoch's weights"
 
 
+def test_two_exports_at_once_are_both_in_the_card(trained, tmp_path, monkeypatch):
+    module = sys.modules["shortcut_snn.cli.export"]
+    write = module.export_network
+
+    def another_export_ends_first(*arguments):
+        monkeypatch.setattr(module, "export_network", write)
+        assert export(trained, tmp_path, "--to", "nir") == 0
+        return write(*arguments)
+
+    monkeypatch.setattr(module, "export_network", another_export_ends_first)
+    assert export(trained, tmp_path, "--to", "safetensors") == 0
+    assert sorted(card(tmp_path).files) == ["nir", "safetensors"]
+    assert len(list(tmp_path.iterdir())) == 4, "a lock was left"
+
+
 def test_the_card_of_a_changed_network_has_no_figures_of_the_run(trained, tmp_path):
     assert export(trained, tmp_path, "--to", "safetensors", "--set", "network.time_steps=1") == 0
     assert (card(tmp_path).accuracy, card(tmp_path).energy) == ({}, None)

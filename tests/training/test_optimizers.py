@@ -5,8 +5,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import norse.torch as norse
 import pytest
+import snntorch
 import torch
+from spikingjelly.activation_based import neuron
 from torch import nn
 
 from shortcut_snn import components
@@ -152,6 +155,17 @@ def test_weight_decay_and_muon_apply_to_weights_of_layers() -> None:
         for parameter in others["params"]:
             assert torch.equal(parameter, before[id(parameter)])
     assert "exp_avg" in optimizer.state[net[2].weight], "Muon orthogonalised the weights of a neuron"
+
+
+def test_matrices_of_third_party_neurons_are_no_weights() -> None:
+    psn, leaky = neuron.PSN(T=4), snntorch.Leaky(torch.rand(3, 4), learn_beta=True)
+    recurrent, cell = snntorch.RLeaky(0.9, linear_features=3), norse.LIFRecurrentCell(3, 3)
+    net = nn.Sequential(nn.Linear(3, 3), psn, leaky, recurrent, cell)
+    weights, others = ({id(p) for p in group["params"]} for group in parameter_groups(net))
+    assert {id(psn.weight), id(psn.bias), id(leaky.beta)} <= others
+    # A recurrent neuron holds weights of connections, too.
+    connections = (net[0].weight, recurrent.recurrent.weight, cell.input_weights, cell.recurrent_weights)
+    assert weights == {id(weight) for weight in connections}
 
 
 @pytest.mark.parametrize("name", [name for name in components.optimizer if name != "muon"])

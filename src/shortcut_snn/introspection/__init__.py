@@ -9,7 +9,7 @@ from .adapters import Adapter, adapters_of, library_reset, steepness
 from .answer import Answer
 from .inference import describe, introspect, wrap_network
 from .layers import is_layer, stages_span_most
-from .neurons import find_neurons, reset_of, single_step_neurons, spiking_layers, spiking_modules
+from .neurons import find_neurons, learned_by_neurons, reset_of, single_step_neurons, spiking_layers, spiking_modules
 from .perturb import alter
 from .probe import CALL_ERRORS
 
@@ -23,6 +23,7 @@ __all__ = [
     "find_neurons",
     "introspect",
     "is_layer",
+    "learned_by_neurons",
     "library_reset",
     "reset_of",
     "single_step_neurons",

@@ -35,6 +35,27 @@ def find_neurons(network: nn.Module) -> dict[str, nn.Module]:
     return {name: layer.neuron if isinstance(layer, NormNeuron) else layer for name, layer in layers.items()}
 
 
+def learned_by_neurons(network: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that neurons learn, such as decays, thresholds and the matrices over time of a PSN.
+
+    The weights of connections are not among them, even if a recurrent neuron of a library holds them.
+
+    Example:
+        >>> from shortcut_snn.neurons import PLIF
+        >>> network = nn.Sequential(nn.Linear(2, 2), PLIF())
+        >>> learned_by_neurons(network)[0] is network[1].w
+        True
+    """
+    built_in = [module for module in nn.Module.modules(network) if isinstance(module, Neuron)]
+    learned = [parameter for neuron in built_in for parameter in neuron.parameters()]
+    for adapter in adapters_of(network):
+        for neuron in adapter.neurons(network).values():
+            # A layer inside a neuron connects it to itself. Norse's recurrent cells hold such weights directly.
+            own = neuron.named_parameters(recurse=False)
+            learned += [parameter for name, parameter in own if not name.endswith("_weights")]
+    return learned
+
+
 def single_step_neurons(network: nn.Module) -> set[str]:
     """Return the names of the library neurons that compute one time step per call."""
     return {

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from .. import components
-from ..neurons import Neuron
+from ..introspection import learned_by_neurons
 
 # The base class, one that needs a closure, one for sparse gradients, and Muon, which has a file of its own here.
 _NOT_REGISTERED = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
@@ -174,7 +174,7 @@ def parameter_groups(model: nn.Module, decay_all: bool = False) -> list[dict[str
         model: whose parameters are grouped.
         decay_all: whether weight decay applies to both groups.
     """
-    of_neurons = {id(p) for module in model.modules() if isinstance(module, Neuron) for p in module.parameters()}
+    of_neurons = {id(parameter) for parameter in learned_by_neurons(model)}
     parameters = [p for p in model.parameters() if p.requires_grad]
     weights = [p for p in parameters if p.dim() > 1 and id(p) not in of_neurons]
     others = [p for p in parameters if p.dim() <= 1 or id(p) in of_neurons]
