@@ -43,7 +43,7 @@ class FakeJob:
             return 143
         accuracy = self.runs.accuracy(self.recipe)
         if accuracy is None:
-            self.log.write_text("shortcut-snn: error: the loss is NaN\n")
+            self.log.write_text(f"shortcut-snn: error: {self.runs.error}\n")
             return 1
         if len(self.rows) < self.recipe.training.epochs:
             epoch = len(self.rows) + 1
@@ -68,6 +68,7 @@ class FakeRuns:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, accuracy: Callable[[Recipe], float | None]) -> None:
         self.accuracy = accuracy
+        self.error = "the loss is NaN"
         self.trained: list[tuple[str, Recipe]] = []
         self.imports: list[dict[str, Any]] = []
         monkeypatch.setattr(Local, "submit", self._submit)

@@ -14,6 +14,7 @@ from shortcut_snn.recipes import recipe_of
 from .fake_runs import FakeRuns, table
 
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed (extra sweep)")
+sqlalchemy = pytest.importorskip("sqlalchemy")
 
 from shortcut_snn.cli.sweep.space import entries_at, is_near_end, point_of, read_space  # noqa: E402
 
@@ -214,6 +215,30 @@ def test_a_locked_study_is_named_and_nothing_is_lost(tmp_path, monkeypatch, caps
     other[0].close()
     assert search(tmp_path, count=3) == 0
     assert [row["state"] for row in table(tmp_path / "s" / "trials.csv")] == ["complete"] * 3
+
+
+def test_a_full_disk_stops_the_search_and_costs_no_trial(tmp_path, monkeypatch, capsys):
+    runs = FakeRuns(monkeypatch, lambda recipe: recipe.optimizer.lr if len(runs.trained) != 2 else None)
+    runs.error = "checkpoint.ckpt could not be written: No space left on device"
+    assert search(tmp_path, count=3) == 1
+    error = capsys.readouterr().err
+    assert "trial 1" in error
+    assert "No space left" in error
+    assert len(runs.trained) == 2
+    assert search(tmp_path, count=3) == 0
+    assert [name for name, _ in runs.trained] == ["0000", "0001", "0001", "0002"]
+    assert [row["state"] for row in table(tmp_path / "s" / "trials.csv")] == ["complete"] * 3
+
+
+def test_a_full_disk_leaves_no_study_that_cannot_be_opened(tmp_path, monkeypatch, runs, capsys):
+    def full(self, key, value):
+        raise sqlalchemy.exc.OperationalError("INSERT", {}, Exception("database or disk is full"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "set_user_attr", full)
+        assert search(tmp_path, count=1) == 1
+    assert "disk is full" in capsys.readouterr().err
+    assert search(tmp_path, count=1) == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")

@@ -1,5 +1,7 @@
 """A pool that trains many runs, some of them at the same time, and stops all of them together."""
 
+import errno
+import os
 import signal
 import threading
 import time
@@ -50,6 +52,11 @@ class Outcome:
 
     result: dict[str, Any] | None = None
     error: str = ""
+
+    @property
+    def is_disk_full(self) -> bool:
+        """True if the run failed because no file could be written, as every other run would."""
+        return any(os.strerror(number) in self.error for number in (errno.ENOSPC, errno.EDQUOT))
 
 
 class RunPool:

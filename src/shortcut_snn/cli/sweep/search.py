@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from ...files import make_folder, refuse_others
+from ...files import refuse_others, replacing
 from ...recipes import Recipe, build, from_dict
 from ...training import MAY_CHANGE_ON_RESUME, Metric, RunFolder, recipe_differences
 from .._run_pool import RunPool, TrainingRun
@@ -61,9 +61,9 @@ class Search:
         with self.storage_errors():
             self.study, self.metric = self._open()
 
-    def _storage(self) -> optuna.storages.RDBStorage:
+    def _storage(self, path: Path) -> optuna.storages.RDBStorage:
         # A connection of our own: in a URL, characters such as "?" and "%" of the path have a meaning.
-        connect = partial(sqlite3.connect, self.path, timeout=LOCK_SECONDS)
+        connect = partial(sqlite3.connect, path, timeout=LOCK_SECONDS)
         return optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": connect, "poolclass": NullPool})
 
     @contextmanager
@@ -89,15 +89,13 @@ class Search:
             refuse_others(self.folder, f"{self.folder} is not empty and holds no search", {"jobs", "run.lock"})
             description = validation_metric(from_dict(self.entries))
             metric = Metric.of(description)
-            make_folder(self.folder)
             direction = StudyDirection.MAXIMIZE if metric.higher_is_better else StudyDirection.MINIMIZE
-            study = optuna.create_study(
-                study_name="sweep", storage=self._storage(), pruner=self.pruner, direction=direction
-            )
-            for name, value in (identity | {"metric": description}).items():
-                study.set_user_attr(name, value)
-            return study, metric
-        study = optuna.load_study(study_name="sweep", storage=self._storage(), pruner=self.pruner)
+            # A study that is half created, for example on a full disk, could not be opened again.
+            with replacing(self.path) as path:
+                study = optuna.create_study(study_name="sweep", storage=self._storage(path), direction=direction)
+                for name, value in (identity | {"metric": description}).items():
+                    study.set_user_attr(name, value)
+        study = optuna.load_study(study_name="sweep", storage=self._storage(self.path), pruner=self.pruner)
         before = study.user_attrs
         metric = Metric.of(before["metric"])
         for key, (was, now) in recipe_differences({key: before.get(key) for key in identity}, identity).items():
@@ -142,7 +140,11 @@ class Search:
         return trials
 
     def _train(self, pool: RunPool, trial: Trial | None) -> None:
-        """Train the run of a trial, by default of a new one, and tell Optuna how it ended."""
+        """Train the run of a trial, by default of a new one, and tell Optuna how it ended.
+
+        Raises:
+            ValueError: the disk is full.
+        """
         if trial is None:
             self.study.sampler = self.make_sampler(len(self.trials()))
             trial = self.study.ask(self.space)
@@ -157,6 +159,9 @@ class Search:
         outcome = pool.train(TrainingRun(label, recipe, folder), prune)
         if outcome.result is None and not outcome.error and pool.is_stopping:
             return
+        if outcome.is_disk_full:
+            # The trial is not told to Optuna, so that the next command continues it.
+            raise ValueError(f"{label}: {outcome.error}; make room and repeat the command, which continues the trial")
         prune()
         value = float(((outcome.result or {}).get("validation_last") or {}).get(self.metric.name, math.nan))
         if math.isfinite(value):
