@@ -60,10 +60,11 @@ coverage: $(VENV)/.dev  ## Measure the lines that the quick tests of the library
 	$(BIN)/pytest -n 2 --dist loadfile --cov-branch --cov-report=term:skip-covered \
 	  $(library:%=--cov=shortcut_snn.%) tests/test_components.py $(filter-out tests/components,$(library:%=tests/%))
 
-lint: $(VENV)/.dev schemas  ## Check style, types and the schemas of hosted files
+lint: $(VENV)/.dev schemas  ## Check style, types, prose and the schemas of hosted files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_prose.py tests/test_words.py
 
 schema = $(BIN)/check-jsonschema --quiet --builtin-schema vendor.$(1)
 schemas: $(VENV)/.dev

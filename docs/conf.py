@@ -1,7 +1,11 @@
 """The configuration of Sphinx, for ``make docs``."""
 
+import importlib
+import inspect
 import re
-from collections.abc import Iterator
+from argparse import Action, ArgumentParser
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from typing import Any
 
 from docutils import nodes
@@ -10,10 +14,13 @@ from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-import shortcut_snn.recipes  # noqa: F401  (registers all components)
 from shortcut_snn import __version__
+from shortcut_snn.cli._commands import COMMANDS
+from shortcut_snn.cli._parser import Parser, default_of
+from shortcut_snn.cli._recipe_options import add_recipe_options, add_run_options, recipe_entries
 from shortcut_snn.components import KINDS, Kind, first_sentence, option_help, type_text
 from shortcut_snn.deploy import card, names
+from shortcut_snn.recipes import Recipe, recipe_of
 
 project = "shortcut-snn"
 copyright = "the shortcut-snn authors"
@@ -22,6 +29,7 @@ release = version = __version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
@@ -39,6 +47,7 @@ html_math_renderer = "mathml"
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
+autosummary_generate = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
@@ -74,18 +83,112 @@ def tables(kind: Kind) -> Iterator[str]:
         yield f"| `{option}`{only} | {cell(type_name)} | {cell(text)} |"
 
 
-class Components(SphinxDirective):
+class Generated(SphinxDirective):
+    """Base of directives that write Markdown from the code, as sections with a title."""
+
+    def section(self, title: str, lines: Iterable[str]) -> nodes.section:
+        """Return a section with the nodes of lines of Markdown, under the anchor ``DIRECTIVE-TITLE``."""
+        anchor = nodes.make_id(f"{self.name}-{title}")
+        section = nodes.section(ids=[anchor], names=[anchor])
+        section += nodes.title(text=title)
+        self.state.document.note_explicit_target(section)
+        self.state.nested_parse(StringList("\n".join(lines).splitlines()), 0, section)
+        return section
+
+
+class Components(Generated):
     """The directive ``components``: a section for each kind of registered component."""
 
     def run(self) -> list[nodes.Node]:
         """Return the sections."""
+        return [self.section(kind.name.capitalize().replace("_", " "), tables(kind)) for kind in KINDS.values()]
+
+
+class Entries(Generated):
+    """The directive ``entries``: a section for each section of a recipe, with the entries of its default kind."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the sections."""
+        recipe = recipe_of({"method": {"branches": {}}, "training": {"progressive_resizing": {}}})
+        found = list(recipe_entries(Recipe, recipe))
+        # PyTorch documents what its optimizers have, and switches that only its developers need.
+        found = [entry for entry in found if entry[2] or entry[3] not in (None, False)]
         sections: list[nodes.Node] = []
-        for kind in KINDS.values():
-            section = nodes.section(ids=[nodes.make_id(f"components-{kind.name}")])
-            section += nodes.title(text=kind.name.capitalize().replace("_", " "))
-            self.state.nested_parse(StringList("\n".join(tables(kind)).splitlines()), 0, section)
-            sections.append(section)
+        for section in fields(Recipe):
+            lines = ["| entry | type | default | meaning |", "|---|---|---|---|"]
+            for key, type_name, text, value in found:
+                if key.partition(".")[0] == section.name:
+                    default = "" if value is None or value == () else f"`{value}`"
+                    meaning = text or "see the documentation of `torch.optim`"
+                    lines.append(f"| `{key}` | {cell(type_name or 'a name')} | {cell(default)} | {cell(meaning)} |")
+            sections.append(self.section(section.name, lines))
         return sections
+
+
+class Commands(Generated):
+    """The directive ``commands``: a section for each command, from the parser that prints its help."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the sections."""
+        shared = {"recipe": Parser(), "run": Parser()}
+        add_recipe_options(shared["recipe"])
+        add_run_options(shared["run"])
+        sections: list[nodes.Node] = []
+        for name, command in COMMANDS.items():
+            parser = Parser(prog=f"shortcut-snn {name}", add_help=False)
+            command.add_options(parser)
+            lines = [command.description, ""]
+            if command.source:
+                lines += [
+                    f"It also takes the options [of a {command.source}](#commands-options-of-a-{command.source}).",
+                    "",
+                ]
+            sections.append(self.section(name, [*lines, *self.option_table(parser._actions)]))
+        for source, parser in shared.items():
+            sections.append(self.section(f"Options of a {source}", self.option_table(parser._actions[1:])))
+        return sections
+
+    def option_table(self, actions: list[Action]) -> Iterator[str]:
+        """Yield the lines of a table of options."""
+        if actions:
+            yield "| option | default | meaning |\n|---|---|---|"
+        formatter = ArgumentParser()._get_formatter()
+        for action in actions:
+            value = formatter._format_args(action, action.dest.upper()) if action.nargs != 0 else ""
+            names = [f"`{f'{option} {value}'.strip()}`" for option in action.option_strings or [""]]
+            text = re.sub(r"(--\w+[^:;.]*)", r"`\1`", str(action.help))
+            required = "required" if action.required else ""
+            default = required if (found := default_of(action)) is None else f"`{found}`"
+            yield f"| {cell(', '.join(names))} | {default} | {cell(text)} |"
+
+
+class Api(SphinxDirective):
+    """The directive ``api``: public names of a package, as a table with their first sentences and then in full.
+
+    Each line of its content is a name, after which a colon and the members to show may follow.
+    """
+
+    has_content = True
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table and the entries."""
+        package = self.arguments[0]
+        members = {name.strip(): shown.strip() for name, _, shown in (line.partition(":") for line in self.content)}
+        lines = ["```{eval-rst}", f".. currentmodule:: {package}", "", ".. autosummary::", "   :nosignatures:", ""]
+        lines += [f"   {name}" for name in members]
+        lines += [""]
+        for name, shown in members.items():
+            thing = getattr(importlib.import_module(package), name)
+            kind = "class" if inspect.isclass(thing) else "function" if inspect.isfunction(thing) else "data"
+            lines += [f".. auto{kind}:: {name}"]
+            lines += ["   :no-value:"] * (kind == "data")
+            lines += [f"   :members: {shown}"] * (bool(shown) and shown != "__call__")
+            lines += ["   :special-members: __call__"] * (shown == "__call__")
+            lines += [""]
+        node = nodes.container()
+        self.state.nested_parse(StringList([*lines, "```"]), 0, node)
+        return [node]
 
 
 class Trained(SphinxDirective):
@@ -124,6 +227,9 @@ def display_math(translator: Any, node: nodes.math_block) -> None:
 
 def setup(app: Sphinx) -> None:
     """Register the directives and the renderer of formulas."""
+    app.add_directive("api", Api)
+    app.add_directive("commands", Commands)
     app.add_directive("components", Components)
+    app.add_directive("entries", Entries)
     app.add_directive("trained", Trained)
     app.add_html_math_renderer("mathml", (inline_math, None), (display_math, None))

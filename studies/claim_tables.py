@@ -1,4 +1,4 @@
-"""The tables of ``studies/claim.py`` in Markdown, and accuracy against depth as a picture.
+"""The tables of ``studies/claim.py`` in Markdown, and accuracy by depth and block as a picture.
 
     python studies/claim_tables.py OUT/TABLE.csv ... [--picture depth.png] [--tuning]
 
@@ -15,14 +15,23 @@ from pathlib import Path
 from statistics import fmean, median
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from shortcut_snn.diagnosis import mean_interval, with_interval
 from shortcut_snn.markdown import markdown_table
 from shortcut_snn.plots import COLOURS
 
 Row = dict[str, str]
-STYLES = ("-", "--", ":", "-.")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# What the picture shows, with the names in its legend and on its axis.
+METHODS = {
+    "vanilla": "baseline",
+    "loss_sum": "loss_sum",
+    "calibrated": "calibrated",
+    "stages_and_steps": "stages_and_steps",
+    "evolutionary": "evolutionary (the paper's)",
+}
+BLOCKS = {"basic": "basic", "plain": "none", "sew": "SEW", "ms": "membrane"}
+MARKERS = ("o", "s", "D", "P", "^")
 
 
 def accuracy(row: Row, which: str = "test_last") -> float:
@@ -94,35 +103,42 @@ def tuning(rows: Sequence[Row]) -> str:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Draw accuracy against depth: a colour for each block, a line style and a marker for each method.
+    """Draw accuracy by block: a panel for each depth, and a colour and a marker for each method.
 
-    Another optimizer, another neuron and controls of one method are left to the tables.
+    Networks of different depth are not joined, for they differ in width and number of steps too. Another optimizer,
+    another neuron and controls of one method are left to the tables.
     """
-    lines: dict[tuple[str, str], list[tuple[int, float, float]]] = {}
+    panels: dict[int, dict[str, dict[str, list[Row]]]] = {}
     for setting, methods in grouped(rows, "final").items():
         depth, _, block = setting.partition("-")
-        for method, found in methods.items():
-            if " at " in method or "-" in block or method in ("vanilla_equal_time", "loss_sum_until_half"):
-                continue
-            lines.setdefault((block, method), []).append((int(depth), *mean_interval(list(map(accuracy, found)))))
-    blocks, names = (list(dict.fromkeys(each)) for each in zip(*lines, strict=True))
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    for (block, method), points in lines.items():
-        depths, means, halves = zip(*sorted(points), strict=True)
-        # One seed has no interval.
-        halves = [half if half == half else 0.0 for half in halves]
-        colour, style = COLOURS[blocks.index(block)], STYLES[names.index(method) % len(STYLES)]
-        marker = MARKERS[names.index(method) % len(MARKERS)]
-        axes.errorbar(depths, means, yerr=halves, color=colour, linestyle=style, marker=marker, markersize=6, capsize=2,
-                      label=f"{block}, {method.replace('_', ' ')}")  # fmt: skip
-    axes.set_xscale("log")
-    ticks = sorted({depth for points in lines.values() for depth, *_ in points})
-    axes.set_xticks(ticks, [str(depth) for depth in ticks])
-    axes.minorticks_off()
-    axes.set(xlabel="depth, layers", ylabel="test accuracy after the last epoch, %")
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", fontsize="small")
+        if "-" not in block:
+            shown = {name: runs for name, runs in methods.items() if name in METHODS}
+            panels.setdefault(int(depth), {})[block] = shown
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    sizes = [len(panels[depth]) for depth in sorted(panels)]
+    columns = figure.subplots(1, len(panels), sharey=True, squeeze=False, width_ratios=sizes)[0]
+    for axes, depth in zip(columns, sorted(panels), strict=True):
+        blocks = [block for block in BLOCKS if block in panels[depth]]
+        for place, block in enumerate(blocks):
+            shown = panels[depth][block]
+            for step, (method, runs) in enumerate(shown.items()):
+                mean, half = mean_interval(list(map(accuracy, runs)))
+                style = list(METHODS).index(method)
+                # One seed has no interval.
+                axes.errorbar(place + 0.16 * (step - (len(shown) - 1) / 2), mean, yerr=half if half == half else 0.0,
+                              color=COLOURS[style], marker=MARKERS[style], linestyle="", capsize=2)  # fmt: skip
+        axes.set_xticks(range(len(blocks)), [BLOCKS[block] for block in blocks])
+        axes.set_xlim(-0.6, len(blocks) - 0.4)
+        axes.set(title=f"{depth} layers", xlabel="residual block")
+        axes.grid(axis="y", alpha=0.3)
+    columns[0].set_ylabel("test accuracy after the last epoch, %")
+    drawn = {method for blocks in panels.values() for shown in blocks.values() for method in shown}
+    keys = [
+        Line2D([], [], color=COLOURS[style], marker=MARKERS[style], linestyle="", label=label)
+        for style, (method, label) in enumerate(METHODS.items())
+        if method in drawn
+    ]
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), fontsize="small")
     figure.savefig(path, dpi=130, metadata={"Software": None} if path.suffix == ".png" else None)
 
 

@@ -31,6 +31,12 @@ def test_pages_use_the_fields_words_and_short_sentences(path: Path) -> None:
     assert not [sentence for sentence in sentences if len(sentence.split()) > MOST_WORDS]
 
 
+def test_the_readme_is_short() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 130
+    assert max(map(len, lines)) <= 120
+
+
 def test_the_prose_of_a_page_is_read() -> None:
     page = "# Title\n\n- Nothing is [put to rest](page.md).\n\n```text\nput to rest\n```\n"
     assert "Nothing is put to rest." in paragraphs(page)

@@ -219,6 +219,12 @@ def test_help_fits_on_a_screen(name, capsys):
     assert ("--help-recipe" in output) == (COMMANDS[name].source == "recipe")
 
 
+def test_help_shows_defaults_as_they_are_typed(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["compare", "--help"])
+    assert "(default: vanilla evolutionary loss_sum calibrated)" in " ".join(capsys.readouterr().out.split())
+
+
 def test_help_lists_the_commands(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])

@@ -7,6 +7,9 @@ from typing import Literal
 
 from ._parser import add_imports
 
+METHODS = ("vanilla", "evolutionary", "loss_sum", "calibrated")
+"""The methods that ``compare`` trains by default; the first is the baseline."""
+
 
 @dataclass(frozen=True)
 class Command:
@@ -60,7 +63,7 @@ def _launcher(parser: argparse.ArgumentParser) -> None:
 def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="folder of the comparison; created")
     parser.add_argument(
-        "--methods", nargs="+", default=["vanilla", "shortcut", "evolutionary", "calibrated"], metavar="PRESET",
+        "--methods", nargs="+", default=list(METHODS), metavar="PRESET",
         help="presets or files to compare; the first is the baseline. Each may carry entries: --methods vanilla "
         "'evolutionary method.branches.taps=blocks'",
     )  # fmt: skip

@@ -13,7 +13,7 @@ from ..components import suggestion
 from ._commands import COMMANDS
 from ._output import discard, one_line, prepare_streams, print_error
 from ._parser import STOPPED, Parser, UsageError
-from ._recipe_options import add_recipe_options, parse_with_recipe, parse_with_run
+from ._recipe_options import add_recipe_options, add_run_options, parse_with_recipe, parse_with_run
 
 OUT_OF_MEMORY = "not enough memory: reduce data.batch_size, network.width, network.time_steps or the image size"
 START = "Start with: shortcut-snn train --config digits --out runs/digits"
@@ -90,7 +90,8 @@ def _run(words: list[str]) -> int:
         if options is None:
             return 0
     elif command.source == "run":
-        options = parse_with_run(parser, subparser, words)
+        add_run_options(subparser)
+        options = parse_with_run(parser, words)
     else:
         options = parser.parse_args(words)
     status: int = importlib.import_module(f".{name}", __package__).run(options)

@@ -22,8 +22,15 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
-class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Show the defaults of options, except for flags and lists."""
+def default_of(action: argparse.Action) -> str | None:
+    """Return the default of an option as it is typed, or None for a flag and an option that is off by default."""
+    if action.default in (None, False, [], argparse.SUPPRESS):
+        return None
+    return " ".join(action.default) if isinstance(action.default, list) else str(action.default)
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Show the defaults of options."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=32, width=110)
@@ -31,9 +38,8 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
         self._action_max_length = 14
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default in (None, False, []):
-            return action.help
-        return super()._get_help_string(action)
+        default = default_of(action)
+        return action.help if default is None else f"{action.help} (default: {default})"
 
 
 def at_least_one(options: argparse.Namespace, name: str) -> None:

@@ -67,15 +67,19 @@ def parse_with_recipe(parser: Parser, command: argparse.ArgumentParser, words: l
     return None
 
 
-def parse_with_run(parser: Parser, command: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
-    """Parse the words of a command that takes the folder of a run. The options get ``changes`` to the run's recipe."""
-    command.add_argument("run", help="folder of a run")
-    command.add_argument("--weights", default="last", choices=["last", "best"], help="epoch of the weights")
-    command.add_argument(
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name a run and its weights."""
+    parser.add_argument("run", help="folder of a run")
+    parser.add_argument("--weights", default="last", choices=["last", "best"], help="epoch of the weights")
+    parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",
         help="change an entry of the run's recipe, as in data.root=FOLDER; repeatable",
     )  # fmt: skip
-    add_imports(command)
+    add_imports(parser)
+
+
+def parse_with_run(parser: Parser, words: list[str]) -> argparse.Namespace:
+    """Parse the words of a command that takes the folder of a run. The options get ``changes`` to the run's recipe."""
     options = parser.parse_args(words)
     from ..recipes import import_components, parse_options
 
@@ -113,7 +117,7 @@ def _refuse(words: list[str]) -> NoReturn:
     word = next((word for word in words if word != "--"), words[0]).partition("=")[0]
     if not word.startswith("--"):
         raise UsageError(f"unexpected argument {word!r}: entries of the recipe are written --KEY VALUE")
-    keys = [f"--{key}" for key, *_ in _entries(Recipe, Recipe())]
+    keys = [f"--{key}" for key, *_ in recipe_entries(Recipe, Recipe())]
     same_name = [key for key in keys if key.rpartition(".")[2] == word.removeprefix("--")]
     hint = f" (did you mean {' or '.join(same_name)}?)" if same_name else suggestion(word, keys)
     raise UsageError(f"no option {word}{hint}")
@@ -122,14 +126,14 @@ def _refuse(words: list[str]) -> NoReturn:
 def describe_section(recipe: Any, section: str) -> str:
     """Return the entries of a section of a recipe with their types, values and descriptions."""
     lines = []
-    for key, annotation, text, value in _entries(type(recipe), recipe):
+    for key, annotation, text, value in recipe_entries(type(recipe), recipe):
         if key.partition(".")[0] == section:
             lines.append(f"--{key} {'null' if value is None else value}" + (f" ({annotation})" if annotation else ""))
             lines += textwrap.wrap(text, 108, initial_indent="    ", subsequent_indent="    ")
     return "\n".join(lines)
 
 
-def _entries(owner: Any, values: Any, prefix: str = "") -> Iterator[tuple[str, str, str, Any]]:
+def recipe_entries(owner: Any, values: Any, prefix: str = "") -> Iterator[tuple[str, str, str, Any]]:
     """Yield key, type, description and value of the options of a component or a group, and of those that it holds."""
     from ..components import Component, Kind, component_of, fields_of, option_help, slot, type_text
 
@@ -141,6 +145,6 @@ def _entries(owner: Any, values: Any, prefix: str = "") -> Iterator[tuple[str, s
         elif isinstance(inner.content, Kind):
             component = component_of(value)
             yield f"{key}.kind", "", f"{texts[name]} One of: {', '.join(inner.content)}.", component.name
-            yield from _entries(component, value, f"{key}.")
+            yield from recipe_entries(component, value, f"{key}.")
         else:
-            yield from _entries(inner.content, value, f"{key}.")
+            yield from recipe_entries(inner.content, value, f"{key}.")

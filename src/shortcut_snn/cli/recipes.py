@@ -13,7 +13,7 @@ from ..yaml_text import parse
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 PAPER_METHODS = ("vanilla", "shortcut", "evolutionary")
-COLUMNS = ["recipe", "data", "network", "T", "paper: vanilla / shortcut / evolutionary", "ours"]
+COLUMNS = ["recipe", "data", "network", "T", "paper: vanilla / shortcut / evolutionary", "this library"]
 NOTE = """Test accuracy in per cent; - if a method was not reported or not run.
 Start one with: shortcut-snn train --config RECIPE --data.root FOLDER --out runs/RECIPE
 Lay a preset over a recipe, as in --config RECIPE --preset vanilla: {presets}.

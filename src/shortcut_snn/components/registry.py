@@ -126,6 +126,14 @@ class Kind(dict[str, Component]):
     Args:
         name: the module attribute under which the kind is found, as in ``components.network``.
         context: parameters that the caller supplies when a component is built. They are not options.
+
+    Example:
+        >>> from shortcut_snn import components
+        >>> @components.surrogate("flat")
+        ... def flat(v, *, height: float = 0.3):
+        ...     return height + 0 * v
+        >>> components.surrogate.make("flat", height=0.5)(0.0)
+        0.5
     """
 
     def __init__(self, name: str, context: tuple[str, ...] = ()) -> None:

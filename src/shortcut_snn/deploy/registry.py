@@ -65,6 +65,10 @@ def card(name: str | Path, revision: str | None = None) -> Card:
         FileNotFoundError: the network does not exist, or has no card.
         OSError: the hub cannot be reached, or huggingface_hub is not installed.
         ValueError: the card is damaged.
+
+    Example:
+        >>> card("digits-resnet18").data["name"]
+        "scikit-learn's digits"
     """
     path = find(name, revision)
     return read_card(path if path.is_dir() else path.parent)

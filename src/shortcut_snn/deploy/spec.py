@@ -37,6 +37,10 @@ class InputSpec:
         sensor: height and width of the event camera in pixels.
         slicing: frames of a recording last equally long (``"time"``) or hold equally many events (``"count"``).
         turned: whether recordings in ``.aedat`` files are rotated as in CIFAR10-DVS.
+
+    Example:
+        >>> InputSpec(("cat", "dog"), channels=1, image_size=(8, 8), mean=(0.5,), std=(0.2,), kind="static").classes
+        ('cat', 'dog')
     """
 
     classes: Annotated[tuple[str, ...], Len(2, MAX_CLASSES)]

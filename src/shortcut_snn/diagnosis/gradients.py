@@ -98,6 +98,14 @@ def measure_gradients(
         labels: class indices ``[N]``.
         objective: takes the output, the labels and lambda.
         branch_weight: lambda. 0 shows the gradients without the method.
+
+    Example:
+        >>> from shortcut_snn import LossSum, Shortcut, nets
+        >>> model = Shortcut(nets.spiking_resnet8(10, time_steps=1, width=4), num_classes=10)
+        >>> images, labels = torch.randn(8, 3, 8, 8), torch.randint(10, (8,))
+        >>> report = measure_gradients(model, images, labels, LossSum(), branch_weight=0.25)
+        >>> sorted(report.rms)[:2]
+        ['layer1.0.conv1', 'layer1.0.conv2']
     """
     with preserving_state(model):
         objective(model(images), labels, branch_weight).backward()  # type: ignore[no-untyped-call]

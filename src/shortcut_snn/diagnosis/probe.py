@@ -140,6 +140,14 @@ def probe(network: nn.Module, membrane: bool = True) -> Iterator[dict[str, Layer
         membrane: record the gradient at the membrane potential, which is that at the input current. This prevents
             normalisation and neuron from running as one kernel. False records the gradient at the spikes, and the
             network runs just as it does without a probe.
+
+    Example:
+        >>> from shortcut_snn import nets
+        >>> network = nets.spiking_resnet8(10, time_steps=2, width=4)
+        >>> with probe(network) as layers:
+        ...     network(torch.rand(4, 3, 8, 8)).sum().backward()
+        >>> list(layers)[:2]
+        ['stem.spike', 'layer1.0.spike1']
     """
     tallies: dict[str, LayerTally] = {}
     single_step = single_step_neurons(network)

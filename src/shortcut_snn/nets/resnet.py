@@ -103,6 +103,12 @@ class SpikingResNet19(SpikingResNet):
     """A ResNet with a spiking fully connected layer before the classifier, twice as wide as the first stage.
 
     Zheng et al., "Going Deeper With Directly-Trained Larger Spiking Neural Networks", AAAI 2021.
+
+    Example:
+        >>> import torch
+        >>> network = spiking_resnet19(num_classes=10, time_steps=2, width=8)
+        >>> network(torch.rand(4, 3, 16, 16)).shape
+        torch.Size([4, 10])
     """
 
     hidden_ratio = 2

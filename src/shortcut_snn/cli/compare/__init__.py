@@ -8,11 +8,11 @@ from ...recipes import merged, parse_options
 from .._executors import make_executor
 from .._output import print_line
 from .._parser import UsageError
-from .planning import METHODS, Plan, Variant, plan, without_method
+from .planning import Plan, Variant, plan, without_method
 from .running import RunsFailed, compare
 from .summary import DESCRIPTION, Comparison
 
-__all__ = ["DESCRIPTION", "METHODS", "Comparison", "Plan", "RunsFailed", "Variant", "compare", "plan", "without_method"]
+__all__ = ["DESCRIPTION", "Comparison", "Plan", "RunsFailed", "Variant", "compare", "plan", "without_method"]
 
 
 def run(options: argparse.Namespace) -> int:

@@ -11,9 +11,8 @@ from typing import Any
 from ...recipes import Method, Recipe, from_dict, layer, merged, parse_options
 from ...training import RunFolder
 from ...yaml_text import parse
+from .._commands import METHODS
 from .._parser import words
-
-METHODS = ("vanilla", "evolutionary", "loss_sum", "calibrated")
 
 
 @dataclass(frozen=True, eq=False)
