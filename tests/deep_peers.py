@@ -66,7 +66,7 @@ class HandedOn(nn.Module):
 class Looped(nn.Module):
     """Calls a network of one time step."""
 
-    def __init__(self, network: nn.Module, carry: bool = False) -> None:
+    def __init__(self, network: nn.Module, carry: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.network, self.loop = network, TimeLoop(carry=carry)
 
@@ -95,5 +95,7 @@ DEEP: dict[str, Callable[[], nn.Module]] = {
     "snntorch hidden": lambda: Looped(plain(leaky)),
     "snntorch handed on": HandedOn,
     "norse sequence": Sequence,
-    "norse cells": lambda: Looped(plain(lambda: norse.LIFCell(p=parameters()), norse.SequentialState), carry=True),
+    "norse cells": lambda: Looped(
+        plain(lambda: norse.LIFCell(p=parameters()), norse.SequentialState), carry=("state",)
+    ),
 }

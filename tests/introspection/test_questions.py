@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import snntorch
 import torch
 from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
@@ -71,31 +70,6 @@ def frozen_but_for_its_head() -> nn.Sequential:
     return network
 
 
-class Stepped(nn.Module):
-    """One time step of snnTorch's neurons, whose states go in and come out."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear1, self.linear2 = nn.Linear(6, 12), nn.Linear(12, 4)
-        self.neuron1, self.neuron2 = snntorch.Leaky(0.9), snntorch.Leaky(0.9)
-
-    def step(self, x: Tensor, first: Tensor | None, second: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        spikes, first = self.neuron1(self.linear1(x), self.neuron1.init_leaky() if first is None else first)
-        spikes, second = self.neuron2(self.linear2(spikes), self.neuron2.init_leaky() if second is None else second)
-        return spikes, first, second
-
-
-class StatesInOneArgument(Stepped):
-    def forward(self, x: Tensor, mems: Any = None) -> Any:
-        spikes, *states = self.step(x, *(mems or (None, None)))
-        return spikes, tuple(states)
-
-
-class StatesInTwoArguments(Stepped):
-    def forward(self, x: Tensor, mem1: Tensor | None = None, mem2: Tensor | None = None) -> Any:
-        return self.step(x, mem1, mem2)
-
-
 class Threshold(nn.Module):
     """A neuron of a network that was converted: spikes are compared, and multiplied with a trained threshold."""
 
@@ -126,16 +100,6 @@ QUESTIONS: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
         r"output\[0\]\[0\] of shape \(5, 4\).*output\[1\]\[0\].*readout=",
     ),
     "named": (Named, {}, r"readout=lambda output: output\['logits'\]"),
-    "states in one argument": (
-        StatesInOneArgument,
-        {"example": 6 * torch.rand(7, 5, 6), "labels": LABELS},
-        "'mems'.*loop",
-    ),
-    "states in two": (
-        StatesInTwoArguments,
-        {"example": 6 * torch.rand(7, 5, 6), "loop": "input"},
-        "'mem1'.*loop='netw",
-    ),
     "training": (NeedsTargets, {}, "raises in training mode: targets are missing"),
     "frozen": (frozen_but_for_its_head, {}, r"weights that are trained.*taps=\[\]"),
     "nothing trains": (

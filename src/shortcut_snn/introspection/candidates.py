@@ -82,6 +82,11 @@ class Candidates:
 
     def _no_stages(self) -> str:
         names = self.neurons or [name for name in self.events if name]
+        if not names:
+            return (
+                f"{type(self.network).__name__} calls no submodule as a module, so there is no output to tap: keep its "
+                "layers in submodules and call these, as in self.layer(x)"
+            )
         listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
         kind = f"some of its {self.libraries[0]} neurons" if self.libraries else "some of"
         return (
@@ -201,8 +206,7 @@ class _DepthScale:
         self.spiking = any(unit in neurons for unit in self.units)
         # The last unit is the network's output, or in a network without neurons leads to it.
         self.last = len(self.units) - 1 if self.spiking else max(len(self.units) - 2, 1)
-        layers = [events[layer] for layer in _layers(network, events)]
-        self._layer_calls = {layer.calls for layer in layers} or {1}
+        self._layers = layers = [events[layer] for layer in _layers(network, events)]
         # What ends after all layers is the network's output already.
         self._last_layer = max((layer.end for layer in layers), default=math.inf) if len(layers) > 1 else math.inf
 
@@ -214,7 +218,7 @@ class _DepthScale:
             return None
         if event.shape is None or len(event.shape) < 2 or not event.same_shape or event.end >= self._last_layer:
             return None
-        if event.calls not in {1, *self._layer_calls} or isinstance(module, nn.Flatten | nn.Dropout):
+        if not event.is_stepped(self._layers) or isinstance(module, nn.Flatten | nn.Dropout):
             return None
         if _is_in_attention(name, self.modules):
             return None

@@ -24,17 +24,21 @@ def channel_axis(probe: Probe, changes: Changes, axes: Sequence[int]) -> int | N
 def axes_unlike_input(samples: Samples, changes: Changes, shape: Sequence[int], axes: Sequence[int]) -> list[int]:
     """Return the axes that are not axes of the input, such as time.
 
-    An axis is the input's if altering the last index along the input's axis changes the last index along it alone.
+    An axis is the input's if altering a late index along the input's axis changes no earlier index along it. The last
+    index may change nothing, in a network whose input acts one step late.
     """
     input_shape = primary(samples.probe.base.example).shape
 
     def is_of_input(axis: int) -> bool:
-        last = shape[axis] - 1
+        size = shape[axis]
         for input_axis in range(1, len(input_shape)):
-            if input_axis != samples.axis and last and input_shape[input_axis] == last + 1:
-                indices = changes(samples.probe.altered(input_axis, last))
-                if indices is not None and indices[axis] == {last}:
-                    return True
+            if input_axis != samples.axis and input_shape[input_axis] == size > 2:
+                for index in (size - 1, size - 2):
+                    indices = changes(samples.probe.altered(input_axis, index))
+                    if indices is not None:
+                        if min(indices[axis]) >= index:
+                            return True
+                        break
         return False
 
     return [axis for axis in axes if not is_of_input(axis)]

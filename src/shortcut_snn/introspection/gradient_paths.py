@@ -58,19 +58,33 @@ class GradientPaths:
         return 1 - len(before & around) / len(before) if before else 0.0
 
 
+def is_made_of(some: Tensor, other: Tensor) -> bool:
+    """Return whether a tensor depends on parameters only through operations that another tensor depends on too.
+
+    Hidden spikes are so made of what the logits are made of, and not the reverse. Spikes and potentials of the same
+    neurons, or a tensor and its mean over time, are so in both directions.
+    """
+    if some.grad_fn is None or other.grad_fn is None:
+        return False
+    shared = {node for node in _reached([other.grad_fn]) if not hasattr(node, "variable")}
+    return not _leaves([some.grad_fn], blocked=shared)
+
+
 def _nodes(output: Any) -> list[Any]:
     return [tensor.grad_fn for tensor in tensors_in(output) if tensor.grad_fn is not None]
 
 
 def _leaves(nodes: Iterable[Any], blocked: Collection[Any] = ()) -> set[Any]:
     """Return the nodes of parameters and inputs that lead to some nodes, without passing through blocked ones."""
-    found, seen, left = set[Any](), set(blocked), list(nodes)
+    return {node for node in _reached(nodes, blocked) if hasattr(node, "variable")}
+
+
+def _reached(nodes: Iterable[Any], blocked: Collection[Any] = ()) -> set[Any]:
+    """Return the nodes that lead to some nodes, and these, without passing through blocked ones."""
+    found, left = set[Any](), list(nodes)
     while left:
         node = left.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
+        if node is not None and node not in found and node not in blocked:
             found.add(node)
-        left.extend(earlier for earlier, _ in node.next_functions)
+            left.extend(earlier for earlier, _ in node.next_functions)
     return found

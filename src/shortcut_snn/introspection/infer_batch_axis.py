@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ..method import TimeLoop, primary
+from .adapters import adapters_of
 from .answer import Answer
 from .outputs import Path, tensors_of
 from .perturb import BatchAxis, batch_axes
@@ -100,9 +101,15 @@ class Samples:
 
 
 def infer_batch_axis(
-    probe: Probe, *, batch_axis: int | str = "auto", samples: int | None = None
+    probe: Probe, *, batch_axis: int | str = "auto", samples: int | None = None, time_first: bool = False
 ) -> tuple[Answer[int], Samples]:
     """Infer the batch axis of the input.
+
+    Args:
+        probe: of the network.
+        batch_axis: the axis that the caller passes.
+        samples: their number, if it is known.
+        time_first: whether ``samples`` may be the number of time steps.
 
     Returns:
         The axis, and the samples along it.
@@ -116,6 +123,8 @@ def infer_batch_axis(
             f"{type(probe.initial).__name__} returns a single number, as of a loss: pass a module that returns logits"
         )
     candidates, reason = _candidates(probe, batch_axis, shape)
+    if time_first and 1 in candidates and (candidates == [1] or not _separating_axes(probe, [0])):
+        samples = shape[1]
     known = [axis for axis in candidates if shape[axis] == samples]
     # Axes of another length than the number of samples are only tried to say so.
     others = [axis for axis in candidates if axis not in known and shape[axis] > 1] if known else candidates
@@ -125,6 +134,8 @@ def infer_batch_axis(
             f"samples may lie along either of the first axes of the example, of shape {shape}: pass "
             "batch_axis=0 if it is [N, T, ...], batch_axis=1 if it is [T, N, ...]"
         )
+    if not fitting or samples not in (None, shape[fitting[0]]):
+        _refuse_merged_time(probe)
     if fitting:
         _check_number(fitting[0], shape, samples)
         return Answer(fitting[0], reason), Samples(probe, fitting[0])
@@ -136,6 +147,16 @@ def infer_batch_axis(
         )
     _check_number(candidates[0], shape, samples)
     return Answer(candidates[0], reason), Samples(probe, candidates[0], mixing=True)
+
+
+def _refuse_merged_time(probe: Probe) -> None:
+    adapters = adapters_of(probe.initial)
+    merging = [n for one in adapters for n, neuron in one.neurons(probe.initial).items() if one.merges_time(neuron)]
+    if merging:
+        raise ValueError(
+            f"{merging[0]!r} takes samples and time steps in one axis: attach a module that takes [N, T, ...], whose "
+            "forward is self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2])"
+        )
 
 
 def _check_number(axis: int, shape: Sequence[int], samples: int | None) -> None:

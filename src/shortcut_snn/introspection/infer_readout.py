@@ -7,7 +7,8 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from ..method import Readout, TimeLoop, Unfold, entries, primary, tensor_in
 from .answer import Answer
 from .channels import Changes, axes_unlike_input, channel_axis
+from .gradient_paths import is_made_of
 from .infer_batch_axis import Samples
 from .layers import is_layer, with_first
 from .outputs import Path, tensors_of
@@ -23,8 +25,6 @@ from .probe import CALL_ERRORS
 from .recorder import Replay, named_modules
 
 _LOGITS_NAMES = ("logits", "output", "outputs", "out", "prediction", "predictions", "pred", "y_hat", "cls", "main")
-_FEW_OUTPUTS = 3
-"""In a tuple of at most this many tensors of one width, the first is read, as spikes before membrane potentials."""
 _ADVICE = "pass readout=..., which maps the network's output to logits [N, classes]"
 
 
@@ -36,11 +36,13 @@ class Prediction:
         readout: maps the output to predictions; None for the output itself.
         num_classes: width of the logits.
         shape: of one sample's prediction, if that is not logits.
+        every_step: whether the readout gives predictions of every time step, ``[T, N, classes]``.
     """
 
     readout: Callable[[Any], Any] | None
     num_classes: int
     shape: tuple[int, ...] | None = None
+    every_step: bool = False
 
 
 def infer_readout(
@@ -50,15 +52,20 @@ def infer_readout(
     labels: Tensor | None,
     num_classes: int | None,
     time_axis: Any,
+    time_first: bool = False,
 ) -> Answer[Prediction]:
     """Infer the readout.
 
-    The arguments after ``samples`` are those of :func:`shortcut_snn.attach`.
+    The other arguments are those of :func:`shortcut_snn.attach`.
+
+    Args:
+        samples: of the example.
+        time_first: whether the labels are those of every time step, ``[T, N, ...]``.
 
     Raises:
         ValueError: the readout remains open, or gives no logits; the message names the argument to pass.
     """
-    return _ReadoutInference(samples, labels, num_classes, time_axis).infer(readout)
+    return _ReadoutInference(samples, labels, num_classes, time_axis, time_first).infer(readout)
 
 
 @dataclass
@@ -69,6 +76,7 @@ class _ReadoutInference:
     labels: Tensor | None
     num_classes: int | None
     time_axis: Any
+    time_first: bool
 
     @property
     def output(self) -> Any:
@@ -81,18 +89,25 @@ class _ReadoutInference:
 
     def _infer(self, readout: Callable[[Any], Any] | str | None) -> Answer[Prediction]:
         if not isinstance(readout, str):
-            return self._prediction(readout, "the output, as readout=None" if readout is None else "your readout=...")
+            given = self._prediction(readout, "the output, as readout=None" if readout is None else "your readout=...")
+            self._check_shape_of_labels(given.value)
+            return given
         fitting = self._predictions_fitting_labels()
         if len(fitting) == 1:
-            self._read(fitting[0].readout)
+            self._read(fitting[0].readout, fitting[0].every_step)
+            if fitting[0].readout is None and not isinstance(self.samples.probe.gradient_paths.output, Tensor):
+                # It returns more in training, the prediction first.
+                fitting = [replace(fitting[0], readout=Readout())]
             return Answer(fitting[0], "its shape is that of the labels")
         answer = self._logits(*self._infer_logits())
-        self._check_shape_of_labels(answer.value.readout)
+        self._check_shape_of_labels(answer.value)
         return answer
 
     def _prediction(self, readout: Callable[[Any], Any] | None, reason: str) -> Answer[Prediction]:
         """Return the answer for a readout that need not give logits."""
-        prediction = self._read(readout)
+        prediction = self._read(readout, self.time_first)
+        if self.time_first:
+            return Answer(Prediction(readout, self.num_classes or prediction.shape[-1], every_step=True), reason)
         axis, shape = 1 if prediction.dim() > 3 else -1, None
         if prediction.dim() == 3:
             # Steps and variables of a forecast, say.
@@ -113,15 +128,15 @@ class _ReadoutInference:
         width = 1 if logits.dim() == 1 else logits.shape[1 if logits.dim() > 2 else -1]
         return Answer(Prediction(readout, self.num_classes or int(width)), reason)
 
-    def _read(self, readout: Callable[[Any], Any] | None) -> Tensor:
-        """Return the predictions for the unaltered example, checked to hold samples along their first axis."""
+    def _read(self, readout: Callable[[Any], Any] | None, every_step: bool = False) -> Tensor:
+        """Return the predictions for the unaltered example, checked to hold samples along their own axis."""
         prediction = _apply(readout, self.output)
         if not isinstance(prediction, Tensor) or not prediction.dim():
             source = "the network" if readout is None else "readout=..."
             raise ValueError(f"{source} gives {_described(prediction)}: {_ADVICE}")
         for sample, done in self.samples.altered.items():
             indices = changed_indices(prediction, _apply(readout, done.output))
-            if indices is not None and not indices[0] <= {sample} and not self.samples.mixing:
+            if indices is not None and not indices[1 if every_step else 0] <= {sample} and not self.samples.mixing:
                 raise ValueError(
                     f"the logits, of shape {tuple(prediction.shape)}, do not hold one sample at each index of their "
                     f"first axis: {_ADVICE}, as in lambda output: output.mean(0) for [T, N, classes] or "
@@ -143,6 +158,11 @@ class _ReadoutInference:
         for path, tensor in self._tensors().items():
             axes = self.samples.prefer_unmerged(self.samples.axes_of_output(path), tensor)
             batch = next((one.axis for one in axes if not one.merged), 2)
+            if self.time_first:
+                values = 0 if self.labels.is_floating_point() else 1
+                if batch == 1 and tensor.dim() == 3 == self.labels.dim() + values:
+                    numbers.append(Prediction(Readout(path), self.num_classes or tensor.shape[2], every_step=True))
+                continue
             for time in (None, 1 - batch):
                 if (batch == 0 or time == 0) and tensor.dim() > batch:
                     rest = tuple(tensor.shape[1 if time is None else 2 :])
@@ -186,11 +206,11 @@ class _ReadoutInference:
                 f"{classes - 1}: pass labels that begin at 0, or a network of more classes"
             )
 
-    def _check_shape_of_labels(self, readout: Callable[[Any], Any] | None) -> None:
-        """Check that labels of several axes can be compared with the logits."""
-        predicted = tuple(self._read(readout).shape[1:])
+    def _check_shape_of_labels(self, prediction: Prediction) -> None:
+        """Check that labels of several axes can be compared with the prediction."""
+        predicted = tuple(self._read(prediction.readout, prediction.every_step).shape[1:])
         sizes = () if self.labels is None else tuple(self.labels.shape[1:])
-        if sizes not in ((), (1,), predicted, predicted[1:]):
+        if sizes not in ((), (1,), predicted, predicted[1:], predicted[:-1]):
             raise ValueError(
                 f"labels of {sizes} values per sample do not fit the logits, of {predicted}: pass labels of classes "
                 "[N], or readout=..., which maps the output to a prediction that fits"
@@ -216,6 +236,11 @@ class _ReadoutInference:
         tensor = tensors_of(output)[path]
         shape = f"the network gives {_name_of(path)}of shape {tuple(tensor.shape)}"
         axes = self.samples.prefer_unmerged(self.samples.axes_of_output(path), tensor)
+        if not axes:
+            raise ValueError(
+                f"{shape}, and altering one sample changes others in it: pass readout=... to read an output whose "
+                "samples stay apart, or a network whose samples do so in evaluation"
+            )
         if len(axes) != 1 or axes[0].axis > 1:
             raise ValueError(f"{shape}, whose axis of samples remains open: {_ADVICE}")
         (found,) = axes
@@ -291,12 +316,12 @@ class _ReadoutInference:
             for path in tensors:
                 if path[-1] == name:
                     return path, "by its name"
-        tensors = self._without_feature_maps(tensors)
-        tensors = self._of_known_width(tensors)
+        tensors = self._without_intermediates(self._wide_enough(self._without_feature_maps(tensors)))
         if len(tensors) == 1:
             return next(iter(tensors)), "the only tensor that may be logits"
         if self._are_alternatives(tensors):
-            return next(iter(tensors)), "the first of tensors of the same width"
+            # Spikes before potentials, and logits before those of every time step.
+            return min(tensors, key=lambda path: tensors[path].dim()), "the first of tensors made of the same"
         if isinstance(output, list) and len({tensor.shape for tensor in tensors.values()}) == 1:
             raise ValueError(
                 f"the network gives a list of {len(tensors)} tensors of shape "
@@ -304,8 +329,7 @@ class _ReadoutInference:
                 "readout=..., as in lambda output: torch.stack(output).mean(0), or lambda output: output[0]"
             )
         wide = {path: tensor for path, tensor in tensors.items() if tensor.shape[-1] == self._classes_of_labels()}
-        # Hidden spikes of this width come from an earlier layer.
-        if len(wide) == 1 and self._come_from_last(wide, of_layers=True):
+        if len(wide) == 1:
             return next(iter(wide)), "as wide as the labels have classes"
         raise ValueError(self._question_about_path(tensors))
 
@@ -315,27 +339,48 @@ class _ReadoutInference:
         use_narrow = narrow and (len(narrow) == len(tensors) or self._come_from_last(narrow))
         return narrow if use_narrow else tensors
 
-    def _of_known_width(self, tensors: dict[Path, Tensor]) -> dict[Path, Tensor]:
-        """Return the tensors as wide as ``num_classes``, if there are any."""
-        if self.num_classes is None or len(tensors) == 1:
+    def _wide_enough(self, tensors: dict[Path, Tensor]) -> dict[Path, Tensor]:
+        """Return the tensors that can be logits of ``num_classes``, or of the labels, if there are any."""
+        known, least = self.num_classes, self._classes_of_labels() or 0
+        wide = {}
+        for path, tensor in tensors.items():
+            widths = (tensor.shape[-1], tensor.shape[1 % tensor.dim()])
+            # One number is enough for two classes.
+            if known in widths or (known is None and (max(widths) >= least or (least == 2 and 1 in widths))):
+                wide[path] = tensor
+        return wide or tensors
+
+    def _without_intermediates(self, tensors: dict[Path, Tensor]) -> dict[Path, Tensor]:
+        """Return the tensors that no other is computed from, as logits are computed from hidden spikes."""
+        if len(tensors) == 1:
             return tensors
-        wide = {
+        made_of = self._made_of(tensors)
+        return {
             path: tensor
             for path, tensor in tensors.items()
-            if self.num_classes in (tensor.shape[-1], tensor.shape[1 % tensor.dim()])
+            if not any(made_of(path, other) and not made_of(other, path) for other in tensors)
         }
-        return wide or tensors
+
+    def _made_of(self, tensors: dict[Path, Tensor]) -> Callable[[Path, Path], bool]:
+        """Return the function that says whether one tensor is made of what another is made of."""
+        trained = tensors_of(self.samples.probe.gradient_paths.output)
+
+        @cache
+        def made_of(some: Path, other: Path) -> bool:
+            return some in trained and other in trained and is_made_of(trained[some], trained[other])
+
+        return made_of
 
     def _are_alternatives(self, tensors: dict[Path, Tensor]) -> bool:
         """Return whether a tuple holds spikes and potentials of the same neurons, of which the first are read.
 
         Labels that are numbers may be compared with either, so that the choice remains open.
         """
+        made_of, (first, *others) = self._made_of(tensors), tensors
+        flat = isinstance(self.output, tuple) and all(len(path) == 1 for path in tensors)
         numbers = self.labels is not None and self.labels.is_floating_point()
-        few = (
-            isinstance(self.output, tuple) and len(tensors) <= _FEW_OUTPUTS and all(len(path) == 1 for path in tensors)
-        )
-        return few and not numbers and len({tensor.shape[-1] for tensor in tensors.values()}) == 1
+        of_one_width = len({tensor.shape[-1] for tensor in tensors.values()}) == 1
+        return flat and of_one_width and not numbers and all(made_of(path, first) for path in others)
 
     def _question_about_path(self, tensors: dict[Path, Tensor]) -> str:
         listed = ", ".join(f"{_name_of(path)}of shape {tuple(tensor.shape)}" for path, tensor in tensors.items())

@@ -176,12 +176,12 @@ class _TapInference:
     def _check_calls(self, name: str) -> None:
         """Check that a module's calls are time steps, not the calls of several layers that share it."""
         event = self.events[name]
-        layer_calls = {
-            self.events[other].calls
+        layers = [
+            self.events[other]
             for other, module in named_modules(self.samples.probe.initial)
             if other in self.events and (has_weights(module) or holds_matrix(module))
-        }
-        if not event.same_shape or (event.calls > 1 and layer_calls and event.calls not in layer_calls):
+        ]
+        if not event.same_shape or not event.is_stepped(layers):
             raise ValueError(
                 f"the tap {name!r} is called {event.calls} times in a pass, by several layers that share it: tap "
                 "modules that these have for themselves, such as the containers around them, in taps=[...]"

@@ -7,18 +7,22 @@
 3. The network does not take the example as a whole. It is looped if it takes single steps and keeps state between
    them.
 
+A step may return its state and take it back as arguments. The loop then passes it on.
+
 Whatever remains open raises an error that names the argument to pass.
 """
 
-import itertools
+import inspect
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from statistics import median_low
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_structure
+from torch.utils._pytree import tree_leaves
 
 from ..method import (
     Extract,
@@ -31,7 +35,6 @@ from ..method import (
     map_tensors,
     primary,
     signature_of,
-    takes_state,
     tensors_in,
 )
 from .adapters import Adapter
@@ -76,20 +79,17 @@ def infer_time_loop(
     if loop == "network":
         return Answer(None, "loop='network'"), whole
     if loop != "auto":
-        looped = inference.loop_by_convention(loop if isinstance(loop, int) else None)
-        probe = inference.probe(looped, reset)
-        refuse_lost_state(probe, looped)
-        return Answer(looped, f"loop={loop!r}"), probe
+        looped = inference.with_state(inference.loop_by_convention(loop if isinstance(loop, int) else None), reset)
+        return Answer(looped, f"loop={loop!r}"), inference.probe(looped, reset)
     try:
         whole.base  # noqa: B018 - this runs the pass
     except CALL_ERRORS as error:
         answer, reset = inference.after_refused_call(error)
     else:
         answer = inference.after_whole_call(whole)
-    probe = inference.probe(answer.value, reset)
     if answer.value is not None:
-        refuse_lost_state(probe, answer.value)
-    return answer, probe
+        answer = replace(answer, value=inference.with_state(answer.value, reset))
+    return answer, inference.probe(answer.value, reset)
 
 
 @dataclass
@@ -141,9 +141,76 @@ class _TimeLoopInference:
     def loop_by_convention(self, steps: int | None = None) -> TimeLoop:
         """Return the loop over ``[T, N, ...]``, or over ``[N, T, ...]`` if the caller says that samples come first."""
         axis = 1 if self.batch_axis == 0 and steps is None else 0
-        loop = TimeLoop(steps, takes_state(self.network), axis)
-        # An argument called state may be something else.
-        return replace(loop, carry=False) if loop.carry and not self.accepts(loop, self.reset) else loop
+        # Arguments that the example lacks can only be the state.
+        lacking = (p.name for p in self._free_arguments if p.default is p.empty and p.name not in self._args)
+        return TimeLoop(steps, tuple(lacking), axis)
+
+    @cached_property
+    def _args(self) -> dict[str, Any]:
+        """The example by the names of the network's arguments."""
+        args, kwargs = inputs_of(self.network, self.example)
+        return dict(signature_of(self.network).bind_partial(*args, **kwargs).arguments)
+
+    @cached_property
+    def _free_arguments(self) -> list[inspect.Parameter]:
+        """The arguments that may be a state: those without a value, and tensors after the batch."""
+        batch = next((name for name, value in self._args.items() if isinstance(value, Tensor)), None)
+        variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        return [
+            p
+            for name, p in signature_of(self.network).parameters.items()
+            if batch not in (None, name) and p.kind not in variadic and self._may_be_state(name, p.default)
+        ]
+
+    def _may_be_state(self, name: str, default: Any) -> bool:
+        value = self._args.get(name, None if default is inspect.Parameter.empty else default)
+        return all(leaf is None or isinstance(leaf, Tensor) for leaf in tree_leaves(value))
+
+    def with_state(self, loop: TimeLoop, reset: Reset | None) -> TimeLoop:
+        """Return the loop with the arguments in which a step takes back what the step before returned.
+
+        Arguments are a state if a step gives something else with them.
+
+        Raises:
+            ValueError: they are a state, but the loop cannot tell which entries of the output they are.
+        """
+        names = tuple(p.name for p in self._free_arguments)
+        if not names or loop.carry:
+            return loop
+        probe = self.probe(loop, reset)
+        batch = next(name for name, value in self._args.items() if isinstance(value, Tensor))
+        network = copy_network(probe.initial)
+        args, kwargs = inputs_of(network, map_tensors(torch.clone, probe.full_example))
+        given = dict(signature_of(network).bind_partial(*args, **kwargs).arguments)
+        first = loop.steps_of(given[batch])[0]
+
+        def call(**state: Any) -> Any:
+            network = probe.fresh()
+            with evaluation(network):
+                return network(**given | {batch: first.clone()} | state)
+
+        try:
+            before = call()
+        except CALL_ERRORS:
+            return loop
+        parts = entries(before)
+        subsets = [names[begin:] for begin in range(len(names))] + [(name,) for name in names]
+        # An output that is no state comes first.
+        for carry in sorted(subsets, key=lambda subset: len(subset) >= len(parts)):
+            keys = list(parts)[-len(carry) :] if isinstance(before, tuple | list) else carry
+            if len(keys) == len(carry) and parts.keys() >= set(keys):
+                state = {name: parts[key] for name, key in zip(carry, keys, strict=True)}
+                carrying = replace(loop, carry=carry)
+                if _is_state(call, state, before) and self.accepts(carrying, reset):
+                    return carrying
+        for name in names:
+            for part in [*parts.values(), *([before[1:]] if isinstance(before, tuple) else [])]:
+                if _is_state(call, {name: part}, before):
+                    raise ValueError(
+                        f"{self.name} takes the state that a step returns, as its argument {name!r}: put the loop over "
+                        "time into a forward, and pass loop='network'"
+                    )
+        return loop
 
     # The network takes the example as a whole
 
@@ -153,8 +220,10 @@ class _TimeLoopInference:
         if not self.adapters:
             names = (name for name, _ in changed_attributes(probe) if name in probe.base.events)
             neurons = [name for name in dict.fromkeys(names) if name]
-            if not neurons:
+            if not neurons and not self._takes_steps(probe):
                 return Answer(None, "it takes the example and keeps no state")
+            if not neurons:
+                return self._loop_by_samples(probe)
         steps = self._calls_per_pass(probe, neurons)
         if not steps:
             libraries = " and ".join(adapter.name for adapter in self.adapters)
@@ -167,6 +236,19 @@ class _TimeLoopInference:
             return Answer(None, "one call of its neurons goes through time")
         if not self.adapters and not leaks(probe, None):
             return Answer(None, "it takes the example and keeps no state")
+        return self._loop_by_samples(probe)
+
+    def _takes_steps(self, probe: Probe) -> bool:
+        """Return whether the example's axes are treated alike, and a call takes back the state that it returns."""
+        steps = None if len(self.shape) > 2 else 2
+        return (
+            bool(self._free_arguments)
+            and (steps is not None or all(_is_independent_along(probe, axis) for axis in (0, 1)))
+            and bool(self.with_state(self.loop_by_convention(steps), self.reset).carry)
+        )
+
+    def _loop_by_samples(self, probe: Probe) -> Answer[TimeLoop | None]:
+        """Return the loop over the axis that does not have the known number of samples."""
         looped, axis = self.loop_by_convention(), self._time_axis_by_samples(probe)
         if axis is not None and self.accepts(replace(looped, axis=axis), self.reset):
             reason = "neurons compute one time step per call, and the other axis has the known samples"
@@ -202,7 +284,8 @@ class _TimeLoopInference:
 
     def _question_about_steps(self, looped: TimeLoop) -> str:
         ways = ["loop=4, say, to show a static batch for 4 time steps"]
-        if any(self.accepts(replace(looped, axis=axis), self.reset) for axis in (looped.axis, 1 - looped.axis)):
+        axes = (0, 1) if len(self.shape) > 2 else ()
+        if any(self.accepts(replace(looped, axis=axis), self.reset) for axis in axes):
             ways.insert(
                 0, "loop='input' if the batch is a sequence [T, N, ...] (and batch_axis=0 too if it is [N, T, ...])"
             )
@@ -225,11 +308,13 @@ class _TimeLoopInference:
                     "in training"
                 ) from error
         looped = self.loop_by_convention()
-        stepwise = bool(self.single_step_neurons()) or looped.carry
+        stepwise = bool(self.single_step_neurons() or looped.carry)
         resets = [self.reset, *(method for method, _ in reset_methods(self.network))]
         for reset in resets if len(self.shape) > 2 else ():
             if self.accepts(looped, reset):
                 return self._loop_that_works(looped, reset, stepwise, error), reset
+        if len(self.shape) < 3 and looped.carry and self.accepts(replace(looped, steps=2), self.reset):
+            raise ValueError(self._question_about_steps(looped)) from error
         if stepwise:
             if mode := self._multi_step_call(self.reset):
                 raise ValueError(
@@ -283,63 +368,15 @@ class _TimeLoopInference:
         return None
 
 
-def refuse_lost_state(probe: Probe, loop: TimeLoop) -> None:
-    """Raise an error if a step takes back what the step before returns, which the loop would lose.
-
-    Each part of a step's output is passed as each argument that it may belong to. An argument is a state if the
-    output then differs.
-
-    Raises:
-        ValueError: an argument is a state; the message names it.
-    """
-    if loop.carry:
-        return
-    args, kwargs = inputs_of(probe.initial, map_tensors(torch.clone, probe.full_example))
-    given = signature_of(probe.initial).bind(*args, **kwargs).arguments
-    batch_name = next((name for name, value in given.items() if isinstance(value, Tensor)), None)
-    if batch_name is None:
-        return
-    states = {
-        name: given.get(name, parameter.default)
-        for name, parameter in signature_of(probe.initial).parameters.items()
-        if name != batch_name
-    }
-    if not states:
-        return
-    first_step = loop.steps_of(given[batch_name])[0]
-
-    def call(**state: Any) -> Any:
-        network = probe.fresh()
-        with evaluation(network):
-            return network(**{**given, batch_name: first_step.clone()} | state)
-
-    try:
-        before = call()
-    except CALL_ERRORS:
-        return
-    parts = [*entries(before).values(), *([before[1:]] if isinstance(before, tuple) else [])]
-    for (name, initial), part in itertools.product(states.items(), parts):
-        is_empty = all(leaf is None for leaf in tree_leaves(initial))
-        if not tensors_in(part) or not (is_empty or _alike(initial, part)):
-            continue
-        after = before
-        with suppress(*CALL_ERRORS):
-            after = call(**{name: part})
-        if not _equal(before, after):
-            raise ValueError(
-                f"{type(probe.initial).__name__} takes the state that a step returns, as its argument {name!r}: put "
-                "the loop over time into a forward, and pass loop='network'"
-            )
-
-
-def _alike(first: Any, second: Any) -> bool:
-    """Return whether two values hold tensors of the same shapes in the same containers."""
-    shapes = [[getattr(leaf, "shape", None) for leaf in tree_leaves(value)] for value in (first, second)]
-    return tree_structure(first) == tree_structure(second) and shapes[0] == shapes[1] and None not in shapes[0]
-
-
-def _equal(first: Any, second: Any) -> bool:
-    return _alike(first, second) and all(map(torch.equal, tensors_in(first), tensors_in(second)))
+def _is_state(call: Callable[..., Any], state: dict[str, Any], before: Any) -> bool:
+    """Return whether a step gives other values, in the same shapes, if it gets entries of its output as arguments."""
+    if not all(map(tensors_in, state.values())):
+        return False
+    with suppress(*CALL_ERRORS):
+        some, others = tensors_in(call(**state)), tensors_in(before)
+        alike = [one.shape for one in some] == [one.shape for one in others]
+        return alike and not all(map(torch.equal, some, others))
+    return False
 
 
 def _is_independent_along(probe: Probe, axis: int) -> bool:

@@ -17,6 +17,7 @@ from .infer_readout import Prediction, infer_readout
 from .infer_reset import changed_attributes, infer_reset
 from .infer_taps import infer_taps
 from .infer_time_loop import Loop, infer_time_loop
+from .neurons import single_step_neurons
 from .probe import Probe
 from .recorder import named_modules
 
@@ -54,13 +55,20 @@ def introspect(
     if labels is not None and not isinstance(labels, Tensor):
         raise TypeError(f"labels must be a tensor, got {type(labels).__name__}: pass labels=torch.as_tensor(labels)")
     samples = len(labels) if labels is not None and samples is None else samples
-    call = infer_call(network, example, loop=loop, batch_axis=batch_axis, reset=reset, samples=samples, extract=extract)
+    shape = tuple(primary(example_of(network, example)).shape)
+    # Labels of every time step may begin with time, as the example may.
+    like_example = labels is not None and labels.dim() > 1 and len(shape) > 1 and tuple(labels.shape[:2]) == shape[:2]
+    known = None if like_example and single_step_neurons(network) else samples
+    call = infer_call(network, example, loop=loop, batch_axis=batch_axis, reset=reset, samples=known, extract=extract)
     probe = call.probe
-    axis, along = infer_batch_axis(probe, batch_axis=batch_axis, samples=samples)
-    prediction = infer_readout(along, readout, labels=labels, num_classes=num_classes, time_axis=time_axis)
+    axis, along = infer_batch_axis(probe, batch_axis=batch_axis, samples=samples, time_first=like_example)
+    time_first = like_example and axis.value == 1
+    prediction = infer_readout(
+        along, readout, labels=labels, num_classes=num_classes, time_axis=time_axis, time_first=time_first
+    )
     if not taps and not isinstance(taps, str):
         return call.layout(axis, prediction, Answer((), f"taps={taps}"))
-    paths, events = probe.gradient_paths(), probe.base.events
+    paths, events = probe.gradient_paths, probe.base.events
     trained = {name: event for name, event in events.items() if paths.trains(name)} or events
     libraries = [adapter.name for adapter in call.adapters]
     candidates = Candidates(network, events, trained, call.neurons, libraries).for_taps(taps)
@@ -153,6 +161,7 @@ class Call:
             num_classes=prediction.value.num_classes,
             taps=taps.value,
             shape=prediction.value.shape,
+            every_step=prediction.value.every_step,
             reasons=reasons,
         )
 
@@ -237,7 +246,7 @@ def wrap_network(
         >>> model.branches[0].classifier
         Linear(in_features=5, out_features=3, bias=True)
     """
-    return wrapper(
+    model = wrapper(
         network,
         layout.taps,
         num_classes=layout.num_classes,
@@ -249,3 +258,5 @@ def wrap_network(
         reset=layout.reset,
         layout=layout,
     )
+    model.taps.every_step = layout.every_step
+    return model

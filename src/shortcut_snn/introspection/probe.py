@@ -17,6 +17,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -104,6 +105,9 @@ class Probe:
         """The pass of the example, with few samples if the network takes so few."""
         if self._base is None:
             *smaller, full = small_examples(self.full_example, self.samples)
+            if any(isinstance(getattr(one, "batch_size", None), int) for one in nn.Module.modules(self.initial)):
+                # Other sizes would be split into samples and time steps otherwise.
+                smaller = []
             for example in smaller:
                 with suppress(*CALL_ERRORS):
                     self._base = self._base_pass(example)
@@ -139,8 +143,9 @@ class Probe:
             self._channels = [self.observe(edit=OneChannel(self.base, later)) for later in (False, True)]
         return self._channels
 
+    @cached_property
     def gradient_paths(self) -> GradientPaths:
-        """Return what gradients reach in a pass in training mode.
+        """What gradients reach in a pass in training mode.
 
         Raises:
             ValueError: the network raises an error there.

@@ -1,6 +1,6 @@
 """The record of one forward pass, the hooks that make it, and the edits that they may apply."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +26,7 @@ class Event:
         shape: of the first call's output; None if that is not a tensor.
         calls: number of calls.
         same_shape: whether all calls gave the same shape.
+        last: time at which its last call ended.
     """
 
     begin: int
@@ -33,6 +34,17 @@ class Event:
     shape: tuple[int, ...] | None
     calls: int = 1
     same_shape: bool = True
+    last: int = 0
+
+    def is_stepped(self, layers: Collection["Event"]) -> bool:
+        """Return whether the calls are time steps: as many as those of layers, or with no layer in between.
+
+        Layers may run before and after a loop over time that steps neurons alone. A module that layers share is called
+        in turn with them.
+        """
+        return self.calls in {1, *(layer.calls for layer in layers)} or not any(
+            self.begin < layer.begin < self.last for layer in layers
+        )
 
 
 @dataclass
@@ -169,6 +181,7 @@ class Recorder:
         else:
             event.calls += 1
             event.same_shape = event.same_shape and event.shape == shape
+        self.done.events[name].last = self._clock
         self._clock += 1
 
 

@@ -40,7 +40,7 @@ from .placement import PLACEMENTS, every_block, resolve, stage_ends, stages
 from .readout import Readout, entries
 from .shortcut import Shortcut
 from .taps import Extract, Tap, TimeAxis, Unfold, first_tensor, tensor_in
-from .time_loop import TimeLoop, takes_state
+from .time_loop import TimeLoop
 
 __all__ = [
     "PLACEMENTS",
@@ -92,7 +92,6 @@ __all__ = [
     "stages",
     "takes_branches",
     "takes_every_step",
-    "takes_state",
     "tensor_in",
     "tensors_in",
 ]

@@ -27,6 +27,7 @@ class Layout:
         num_classes: width of the logits.
         taps: the tapped submodules.
         shape: of one sample's prediction, if that has several axes, as (steps, variables) of a forecast.
+        every_step: whether the prediction is that of every time step, ``[T, N, classes]``.
         reasons: the reason for each answer, by question: ``"time loop"``, ``"reset"``, ``"batch axis"``,
             ``"readout"``, ``"taps"``.
 
@@ -49,6 +50,7 @@ class Layout:
     num_classes: int
     taps: tuple[Tap, ...]
     shape: tuple[int, ...] | None = None
+    every_step: bool = False
     reasons: Mapping[str, str] = field(default_factory=dict)
 
     def summary(self) -> str:

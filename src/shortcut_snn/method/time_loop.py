@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .calls import signature_of
+from .readout import entries
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,8 @@ class TimeLoop:
 
     Args:
         steps: T for a static batch, which every call gets whole; None for a batch with a time axis.
-        carry: pass ``state=`` the second output of the previous call, as Norse networks need.
+        carry: the arguments that hold the network's state: each call gets in them the last entries of what the call
+            before returned, in this order, or the entries of these names in a dictionary. They are no outputs.
         axis: the axis of time in the batch: 0 for ``[T, N, ...]``, 1 for ``[N, T, ...]``.
 
     Raises:
@@ -27,7 +29,7 @@ class TimeLoop:
     """
 
     steps: int | None = None
-    carry: bool = False
+    carry: tuple[str, ...] = ()
     axis: int = 0
 
     def __post_init__(self) -> None:
@@ -39,42 +41,35 @@ class TimeLoop:
 
         The batch is the first positional argument, or else the first keyword argument that is a tensor.
         """
+        if self.carry:
+            return self._call_with_state(network, signature_of(network).bind_partial(*args, **kwargs).arguments)
         name = None if args else next((key for key, value in kwargs.items() if isinstance(value, Tensor)), None)
-        batch: Tensor = args[0] if name is None else kwargs[name]
+        steps = self.steps_of(args[0] if name is None else kwargs[name])
+        if name is None:
+            return _stack([network(step, *args[1:], **kwargs) for step in steps])
+        return _stack([network(**kwargs | {name: step}) for step in steps])
 
-        def call(step: Tensor, **state: Any) -> Any:
-            if name is None:
-                return network(step, *args[1:], **kwargs, **state)
-            return network(**kwargs | {name: step} | state)
-
-        steps = self.steps_of(batch)
-        if not self.carry:
-            return _stack([call(step) for step in steps])
-        outputs, state = [], None
-        for step in steps:
-            result = call(step, state=state)
-            if not isinstance(result, tuple) or len(result) != 2:
+    def _call_with_state(self, network: nn.Module, args: dict[str, Any]) -> Any:
+        batch = next(key for key, value in args.items() if isinstance(value, Tensor))
+        outputs, state = [], {name: args.get(name) for name in self.carry}
+        for step in self.steps_of(args[batch]):
+            result = network(**args | {batch: step} | state)
+            parts = entries(result)
+            names = list(parts)[-len(self.carry) :] if isinstance(result, tuple | list) else self.carry
+            if len(names) < len(self.carry) or not parts.keys() >= set(names):
                 raise TypeError(
-                    f"{type(network).__name__} takes a state and returns {type(result).__name__}, not (output, next "
-                    "state)"
+                    f"{type(network).__name__} takes {', '.join(self.carry)} and returns {type(result).__name__}, not "
+                    "(output, next state)"
                 )
-            output, state = result
-            outputs.append(output)
-        return _stack(outputs)
+            state = {name: parts[key] for name, key in zip(self.carry, names, strict=True)}
+            left = {key: part for key, part in parts.items() if key not in names} or parts
+            outputs.append(left if isinstance(result, dict) else tuple(left.values()))
+        stacked = _stack(outputs)
+        return stacked[0] if isinstance(stacked, tuple) and len(stacked) == 1 else stacked
 
     def steps_of(self, batch: Tensor) -> list[Tensor]:
         """Return what each call gets of a batch, step by step."""
         return list(batch.unbind(self.axis)) if self.steps is None else [batch] * self.steps
-
-
-def takes_state(network: nn.Module) -> bool:
-    """Return whether a network's ``forward`` has an argument ``state``.
-
-    Example:
-        >>> takes_state(nn.Linear(2, 2))
-        False
-    """
-    return "state" in signature_of(network).parameters
 
 
 def _stack(outputs: list[Any]) -> Any:

@@ -1,0 +1,245 @@
+"""Which output attach reads, and which outputs of a step it passes on as state."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from shortcut_snn import Shortcut, TimeLoop, attach
+from shortcut_snn.neurons import ATan
+
+
+class Spiking(nn.Module):
+    """Three layers with neurons of its own; subclasses choose what they return of ``[T, N, C]``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(6, 16), nn.Linear(16, 12), nn.Linear(12, 4)
+        self.fire = ATan()
+
+    def step(self, x: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
+        """Return hidden spikes, the potential of the last layer, and the state."""
+        first, second, last = (torch.zeros(()),) * 3 if state is None else state
+        first = 0.8 * first + self.first(x)
+        spikes = self.fire(first - 0.3)
+        second = 0.8 * second + self.second(spikes)
+        hidden = self.fire(second - 0.3)
+        last = 0.8 * last + self.head(hidden)
+        return hidden, last, (first * (1 - spikes), second * (1 - hidden), last)
+
+    def sequence(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return hidden spikes and potentials of the last layer, ``[T, N, C]``, for ``[N, T, 6]``."""
+        state, hidden, potentials = None, [], []
+        for step in x.unbind(1):
+            spikes, potential, state = self.step(step, state)
+            hidden.append(spikes)
+            potentials.append(potential)
+        return torch.stack(hidden), torch.stack(potentials)
+
+
+SEQUENCES, LABELS = 3 * torch.rand(5, 7, 6), torch.arange(5) % 4
+
+
+def wrapped(network: nn.Module, example: Any = SEQUENCES, labels: Tensor | None = LABELS, **options: Any) -> Shortcut:
+    return attach(network, example=example, labels=labels, log=lambda line: None, **options)
+
+
+# Which output is read
+
+
+class HiddenFirst(Spiking):
+    def forward(self, x: Tensor) -> Any:
+        hidden, potentials = self.sequence(x)
+        return hidden, potentials, self.fire(potentials)
+
+
+class MeanBeside(Spiking):
+    def forward(self, x: Tensor) -> Any:
+        _, potentials = self.sequence(x)
+        return potentials, potentials.mean(0)
+
+
+class Features(Spiking):
+    def forward(self, x: Tensor) -> Any:
+        hidden, potentials = self.sequence(x)
+        return hidden.mean(0), potentials.mean(0)
+
+
+class Critic(Spiking):
+    """A value after the layer of the policy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = nn.Linear(12, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        hidden, potentials = self.sequence(x)
+        return potentials.mean(0), self.value(hidden.mean(0))
+
+
+@pytest.mark.parametrize(("kind", "index"), [(HiddenFirst, 1), (MeanBeside, 1), (Features, 1), (Critic, 0)])
+def test_logits_are_told_from_what_they_are_made_of(kind: Callable[[], nn.Module], index: int) -> None:
+    network = kind()
+    model = wrapped(network).eval()
+    expected = network.eval()(SEQUENCES)[index]
+    torch.testing.assert_close(model(SEQUENCES).main, expected.mean(0) if expected.dim() == 3 else expected)
+
+
+class Heads(Spiking):
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        hidden, potentials = self.sequence(x)
+        return self.other(hidden.mean(0)), potentials.mean(0)
+
+
+def test_separate_predictions_of_one_width_are_asked_about() -> None:
+    with pytest.raises(ValueError, match=r"which of these are the logits.*pass readout="):
+        wrapped(Heads())
+
+
+class Mixed(Spiking):
+    def forward(self, x: Tensor) -> Any:
+        hidden, potentials = self.sequence(x)
+        return {"logits": potentials.mean(0) - potentials.mean((0, 1)), "rates": hidden.mean(0)}
+
+
+def test_the_output_that_mixes_samples_is_named() -> None:
+    with pytest.raises(ValueError, match=r"output\['logits'\].*altering one sample changes others.*readout="):
+        wrapped(Mixed())
+
+
+def test_labels_are_compared_with_the_callers_own_readout() -> None:
+    network = MeanBeside()
+    assert wrapped(network, readout=lambda output: output[1], labels=torch.rand(5, 4)).layout.num_classes == 4
+    with pytest.raises(ValueError, match=r"labels of \(3,\) values per sample do not fit"):
+        wrapped(network, readout=lambda output: output[1], labels=torch.rand(5, 3))
+
+
+class MoreInTraining(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 6, 3, padding=1), nn.ReLU())
+        self.fine, self.coarse = nn.Conv2d(6, 2, 1), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        features = self.body(x)
+        return (self.fine(features), self.coarse(features)) if self.training else self.fine(features)
+
+
+def test_a_network_may_return_more_in_training() -> None:
+    images = torch.rand(5, 2, 8, 8)
+    out = wrapped(MoreInTraining(), images, torch.rand(5, 2, 8, 8))(images)
+    assert out.main.shape == out.branches[0].shape == (5, 2, 8, 8)
+
+
+# Every time step
+
+
+class EveryStep(Spiking):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.sequence(x.transpose(0, 1))[1]
+
+
+@pytest.mark.parametrize("labels", [torch.rand(7, 5, 4), torch.randint(4, (7, 5))])
+def test_labels_may_begin_with_time_as_the_example_does(labels: Tensor) -> None:
+    x = SEQUENCES.transpose(0, 1)
+    out = wrapped(EveryStep(), x, labels)(x)
+    assert out.main.shape == out.branches[0].shape == (7, 5, 4)
+
+
+class Late(Spiking):
+    """An input acts one step late, through synaptic currents."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden, potentials = self.first(x), []
+        current = potential = torch.zeros(len(x), 16)
+        for step in hidden.unbind(1):
+            current, potential = 0.9 * current + step, 0.9 * potential + current
+            potentials.append(potential)
+        return self.head(self.second(torch.stack(potentials, 1)))
+
+
+def test_time_is_told_from_classes_where_inputs_act_late() -> None:
+    x = 3 * torch.rand(5, 4, 6)
+    assert wrapped(Late(), x).readout.time_axis == 1
+
+
+class Outside(nn.Module):
+    """Layers take all steps at once, and a loop over time steps the neurons between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(*sizes) for sizes in ((6, 16), (16, 12), (12, 4)))
+        self.neurons = nn.ModuleList(nn.PReLU() for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer, neuron in zip(self.layers, self.neurons, strict=False):
+            state, steps = torch.zeros(()), []
+            for step in layer(x).unbind(1):
+                state = neuron(0.5 * state + step)
+                steps.append(state)
+            x = torch.stack(steps, 1)
+        return self.layers[-1](x).mean(1)
+
+
+def test_neurons_may_be_stepped_while_layers_are_not() -> None:
+    model = wrapped(Outside(), taps=["neurons.0", "neurons.1"])
+    assert [(tap.calls, tap.channels) for tap in model.layout.taps] == [(7, 16), (7, 12)]
+
+
+# States that a step returns
+
+
+class ByName(Spiking):
+    def forward(self, x: Tensor, first: Any = None, second: Any = None, last: Any = None) -> Any:
+        _, potential, state = self.step(x, None if first is None else (first, second, last))
+        return potential, *state
+
+
+class InOne(Spiking):
+    def forward(self, x: Tensor, hidden: Any) -> Any:
+        _, potential, state = self.step(x, hidden)
+        return potential, state
+
+
+class InDictionary(Spiking):
+    def forward(self, x: Tensor, hidden: Any = None) -> Any:
+        _, potential, state = self.step(x, hidden)
+        return {"out": potential, "hidden": state}
+
+
+@pytest.mark.parametrize("kind", [ByName, InOne, InDictionary])
+def test_a_step_gets_back_the_state_that_it_returns(kind: Callable[[], Spiking]) -> None:
+    network, x = kind(), SEQUENCES.transpose(0, 1)
+    model = wrapped(network, x).eval()
+    torch.testing.assert_close(model(x).main, network.sequence(SEQUENCES)[1].mean(0))
+    assert model(x).main.shape == wrapped(network, x[0], loop=3)(x[0]).main.shape
+    with pytest.raises(ValueError, match="compute one time step per call: pass loop=4"):
+        wrapped(network, x[0])
+
+
+def test_initial_states_may_be_part_of_the_batch() -> None:
+    network, x = ByName(), SEQUENCES.transpose(0, 1)
+    batch = (x, *(torch.zeros(5, width) for width in (16, 12, 4)))
+    model = wrapped(network, batch).eval()
+    assert model.run == TimeLoop(carry=("first", "second", "last"))
+    torch.testing.assert_close(model(*batch).main, network.sequence(SEQUENCES)[1].mean(0))
+
+
+class Functional(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Parameter(torch.randn(6, 12)), nn.Parameter(torch.randn(12, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.mean(1) @ self.first).relu() @ self.second
+
+
+def test_a_network_without_called_submodules_is_told_so() -> None:
+    with pytest.raises(ValueError, match="calls no submodule as a module"):
+        wrapped(Functional())
