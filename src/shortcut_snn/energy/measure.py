@@ -42,7 +42,7 @@ def measure_energy(
             wrapper to specify what cannot be inferred.
         inputs: batches, as the network or the wrapper takes them.
         time_steps: T; inferred by default. A network of one time step per call is called T times on a static batch.
-        labels: of the first batch; their number distinguishes samples from time steps.
+        labels: labels of the first batch; their number distinguishes samples from time steps.
         reset: resets the neurons; inferred by default.
 
     Raises:

@@ -30,11 +30,11 @@ class Branches:
     """Auxiliary heads that carry the gradient of the loss to shallow layers during training.
 
     Args:
-        taps: where they are: at the end of each stage but the last, of each residual block but the last, at a number of
-            places spread evenly, or at the submodules of a list. A custom network without stages or blocks gets 3
-            places spread evenly.
+        taps: places of branches: ``stages`` (the end of each stage but the last), ``blocks`` (of each residual block
+            but the last), a number of places spread evenly, or a list of submodules. A custom network without stages or
+            blocks gets 3 places spread evenly.
         branch_weight: lambda, the weight of the branches in the loss, over training.
-        by: whether lambda changes at every step or at every epoch.
+        by: lambda changes at every ``step`` or at every ``epoch``.
         head: the module that makes predictions from a tapped output; null for the paper's, average pooling and a
             linear layer (for dense predictions one per pixel).
 

@@ -43,7 +43,7 @@ class RunFolder:
     ``confusion.csv``, data with a fixed split ``split.txt``, and calibrated surrogates ``surrogates.json``.
 
     Args:
-        path: of the folder; it need not exist.
+        path: path of the folder; it need not exist.
 
     Example:
         >>> RunFolder("runs/digits").network("last").name

@@ -15,7 +15,7 @@ def csv_logger(save_dir: Any, *, name: str = "csv") -> Any:
 
     Args:
         save_dir: the run's folder.
-        name: of its subfolder.
+        name: name of the subfolder.
     """
     from lightning.pytorch.loggers import CSVLogger
 
@@ -28,8 +28,8 @@ def tensorboard_logger(save_dir: Any, *, name: str = "tensorboard", version: str
 
     Args:
         save_dir: the run's folder.
-        name: of its subfolder.
-        version: of a folder in the subfolder; none by default.
+        name: name of the subfolder.
+        version: name of a folder within the subfolder; none by default.
     """
     # Lightning imports it when it logs first, and hides that it is missing.
     import_module("tensorboard")
@@ -53,11 +53,11 @@ def wandb_logger(
 
     Args:
         save_dir: the run's folder.
-        project: of Weights & Biases.
-        name: of the run.
-        group: of runs.
+        project: name of the project in Weights & Biases.
+        name: name of the run.
+        group: name of the group of runs.
         entity: user or team.
-        id: of the run; give the same one to resume it.
+        id: identifier of the run; give the same one to resume it.
         offline: whether nothing is sent; ``wandb sync`` sends it later.
     """
     from lightning.pytorch.loggers import WandbLogger
@@ -80,10 +80,10 @@ def mlflow_logger(
 
     Args:
         save_dir: the run's folder.
-        experiment_name: of the experiment.
-        run_name: of the run.
-        tracking_uri: of a server or a database; by default the environment variable MLFLOW_TRACKING_URI.
-        run_id: of a run to resume.
+        experiment_name: name of the experiment.
+        run_name: name of the run.
+        tracking_uri: address of a server or a database; by default the environment variable MLFLOW_TRACKING_URI.
+        run_id: identifier of a run to resume.
     """
     from lightning.pytorch.loggers import MLFlowLogger
 
@@ -104,7 +104,7 @@ def make_loggers(chosen: Sequence[Any], folder: Path) -> list[Any]:
 
     Args:
         chosen: components.
-        folder: of the run.
+        folder: folder of the run.
 
     Raises:
         ValueError: a package that one of them needs is not installed.

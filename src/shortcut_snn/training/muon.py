@@ -28,9 +28,9 @@ class Muon(Optimizer):
             is left to AdamW.
         lr: learning rate.
         weight_decay: weight decay of both.
-        momentum: of Muon.
+        momentum: momentum of Muon's update.
         nesterov: whether Muon's momentum is Nesterov's.
-        betas: of AdamW.
+        betas: coefficients of AdamW.
 
     Example:
         >>> layer = nn.Linear(4, 2)

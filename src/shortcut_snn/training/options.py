@@ -14,7 +14,7 @@ class Training:
 
     Args:
         epochs: number of passes over the training set.
-        seed: of the weights and of the order and augmentation of the data.
+        seed: seed of the weights, and of the order and augmentation of the data.
         precision: fp32, bf16 or fp16 (mixed: weights stay in fp32).
         warmup: fraction of all steps over which the learning rate first rises linearly from 0.
         clip: maximum norm of all gradients together; null for no limit.
