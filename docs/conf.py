@@ -6,6 +6,7 @@ import re
 from argparse import Action, ArgumentParser
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from docutils import nodes
@@ -156,10 +157,16 @@ class Commands(Generated):
         for action in actions:
             value = formatter._format_args(action, action.dest.upper()) if action.nargs != 0 else ""
             names = [f"`{f'{option} {value}'.strip()}`" for option in action.option_strings or [""]]
-            text = re.sub(r"(--\w+[^:;.]*)", r"`\1`", str(action.help))
+            text = re.sub(r"(--.+)$", r"`\1`", str(action.help))
             required = "required" if action.required else ""
             default = required if (found := default_of(action)) is None else f"`{found}`"
             yield f"| {cell(', '.join(names))} | {default} | {cell(text)} |"
+
+
+def described(variant: partial[Any]) -> str:
+    """Return a class whose first arguments are fixed and whose others have defaults, as a link and its arguments."""
+    arguments = [*map(repr, variant.args), *(f"{name}={value!r}" for name, value in variant.keywords.items())]
+    return f":class:`{variant.func.__name__}` with ``({', '.join(arguments)})``"  # type: ignore[attr-defined]
 
 
 class Api(SphinxDirective):
@@ -175,14 +182,17 @@ class Api(SphinxDirective):
         """Return the table and the entries."""
         package = self.arguments[0]
         members = {name.strip(): shown.strip() for name, _, shown in (line.partition(":") for line in self.content)}
-        lines = ["```{eval-rst}", f".. currentmodule:: {package}", "", ".. autosummary::", "   :nosignatures:", ""]
-        lines += [f"   {name}" for name in members]
+        things = {name: getattr(importlib.import_module(package), name) for name in members}
+        variants = {name: thing for name, thing in things.items() if isinstance(thing, partial)}
+        lines = ["```{eval-rst}", f".. currentmodule:: {package}", ""]
+        lines += [".. autosummary::", "   :nosignatures:", ""] * (len(variants) < len(members))
+        lines += [f"   {name}" for name in members if name not in variants]
         lines += [""]
         for name, shown in members.items():
-            thing = getattr(importlib.import_module(package), name)
-            kind = "class" if inspect.isclass(thing) else "function" if inspect.isfunction(thing) else "data"
-            lines += [f".. auto{kind}:: {name}"]
-            lines += ["   :no-value:"] * (kind == "data")
+            if name in variants:
+                lines += [f".. data:: {name}", "", f"   A {described(variants[name])}.", ""]
+                continue
+            lines += [f".. auto{'class' if inspect.isclass(things[name]) else 'function'}:: {name}"]
             lines += [f"   :members: {shown}"] * (bool(shown) and shown != "__call__")
             lines += ["   :special-members: __call__"] * (shown == "__call__")
             lines += [""]
