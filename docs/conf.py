@@ -166,7 +166,7 @@ class Commands(Generated):
 def described(variant: partial[Any]) -> str:
     """Return a class whose first arguments are fixed and whose others have defaults, as a link and its arguments."""
     arguments = [*map(repr, variant.args), *(f"{name}={value!r}" for name, value in variant.keywords.items())]
-    return f":class:`{variant.func.__name__}` with ``({', '.join(arguments)})``"  # type: ignore[attr-defined]
+    return f":class:`{variant.func.__name__}` with ``{', '.join(arguments)}``"  # type: ignore[attr-defined]
 
 
 class Api(SphinxDirective):
