@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import snntorch
 import torch
 from torch import Tensor, nn
 
@@ -102,6 +103,41 @@ def test_separate_predictions_of_one_width_are_asked_about() -> None:
         wrapped(Heads())
 
 
+class Integrating(nn.Module):
+    """Its last neurons are never reset, so that either output may be read."""
+
+    def __init__(self, mechanism: str) -> None:
+        super().__init__()
+        self.first, self.spiking, self.head = nn.Linear(6, 16), snntorch.Leaky(0.8), nn.Linear(16, 4)
+        self.last = snntorch.Leaky(0.8, reset_mechanism=mechanism)
+
+    def forward(self, x: Tensor) -> Any:
+        first, last, outputs = self.spiking.reset_mem(), self.last.reset_mem(), []
+        for step in x.unbind(1):
+            spikes, first = self.spiking(self.first(step), first)
+            fired, last = self.last(self.head(spikes), last)
+            outputs.append((fired, last))
+        spikes, potentials = zip(*outputs, strict=True)
+        return torch.stack(spikes), torch.stack(potentials)
+
+
+def test_spikes_of_neurons_that_only_integrate_are_not_taken_for_logits() -> None:
+    assert wrapped(Integrating("subtract")).readout.path == (0,)
+    with pytest.raises(ValueError, match=r"which of these are the logits.*pass readout="):
+        wrapped(Integrating("none"))
+
+
+class EveryStepOfAll(Spiking):
+    def forward(self, x: Tensor) -> Any:
+        hidden, potentials = self.sequence(x)
+        return potentials.transpose(0, 1), hidden.transpose(0, 1)
+
+
+def test_hidden_spikes_may_fit_labels_of_every_step_too() -> None:
+    out = wrapped(EveryStepOfAll(), labels=torch.randint(4, (5, 7)))(SEQUENCES)
+    assert out.main.shape == (5, 4, 7)
+
+
 class Mixed(Spiking):
     def forward(self, x: Tensor) -> Any:
         hidden, potentials = self.sequence(x)
@@ -190,6 +226,22 @@ class Outside(nn.Module):
 def test_neurons_may_be_stepped_while_layers_are_not() -> None:
     model = wrapped(Outside(), taps=["neurons.0", "neurons.1"])
     assert [(tap.calls, tap.channels) for tap in model.layout.taps] == [(7, 16), (7, 12)]
+
+
+class OneStep(nn.Module):
+    """A step that begins from nothing each time, and flattens its images by their size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.spiking, self.head = nn.Linear(36, 16), snntorch.Leaky(0.8, threshold=0.1), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes, _ = self.spiking(self.first(x.view(-1, 36)), self.spiking.reset_mem())
+        return self.head(spikes)
+
+
+def test_one_call_is_all_of_a_step_that_keeps_nothing() -> None:
+    assert wrapped(OneStep(), 3 * torch.rand(5, 1, 6, 6)).run is None
 
 
 # States that a step returns

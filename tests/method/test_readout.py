@@ -90,5 +90,5 @@ class Stubborn(nn.Module):
 
 
 def test_a_step_that_takes_a_state_and_gives_none_is_named() -> None:
-    with pytest.raises(TypeError, match="Stubborn takes a state"):
+    with pytest.raises(TypeError, match="Stubborn takes state"):
         TimeLoop(carry=("state",))(Stubborn(), torch.rand(4, 2, 3))

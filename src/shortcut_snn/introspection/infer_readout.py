@@ -6,14 +6,15 @@
    the axes of samples and classes are inferred, and the remaining axis, if it is time, is averaged over.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..method import Readout, TimeLoop, Unfold, entries, primary, tensor_in
+from .adapters import adapters_of
 from .answer import Answer
 from .channels import Changes, axes_unlike_input, channel_axis
 from .gradient_paths import is_made_of
@@ -21,8 +22,7 @@ from .infer_batch_axis import Samples
 from .layers import is_layer, with_first
 from .outputs import Path, tensors_of
 from .perturb import changed_indices
-from .probe import CALL_ERRORS
-from .recorder import Replay, named_modules
+from .recorder import named_modules
 
 _LOGITS_NAMES = ("logits", "output", "outputs", "out", "prediction", "predictions", "pred", "y_hat", "cls", "main")
 _ADVICE = "pass readout=..., which maps the network's output to logits [N, classes]"
@@ -155,7 +155,9 @@ class _ReadoutInference:
         if self.labels is None or self.labels.dim() < 2:
             return []
         sizes, numbers, classes = tuple(self.labels.shape[1:]), list[Prediction](), list[Prediction]()
-        for path, tensor in self._tensors().items():
+        tensors = self._tensors()
+        # Numbers have the shape of what they are compared with, which hidden spikes of the width of classes may have.
+        for path, tensor in (tensors if self.labels.is_floating_point() else self._without_others(tensors)).items():
             axes = self.samples.prefer_unmerged(self.samples.axes_of_output(path), tensor)
             batch = next((one.axis for one in axes if not one.merged), 2)
             if self.time_first:
@@ -316,7 +318,7 @@ class _ReadoutInference:
             for path in tensors:
                 if path[-1] == name:
                     return path, "by its name"
-        tensors = self._without_intermediates(self._wide_enough(self._without_feature_maps(tensors)))
+        tensors = self._without_others(self._wide_enough(tensors))
         if len(tensors) == 1:
             return next(iter(tensors)), "the only tensor that may be logits"
         if self._are_alternatives(tensors):
@@ -328,16 +330,10 @@ class _ReadoutInference:
                 f"{tuple(next(iter(tensors.values())).shape)}, which may be time steps or separate predictions: pass "
                 "readout=..., as in lambda output: torch.stack(output).mean(0), or lambda output: output[0]"
             )
-        wide = {path: tensor for path, tensor in tensors.items() if tensor.shape[-1] == self._classes_of_labels()}
-        if len(wide) == 1:
-            return next(iter(wide)), "as wide as the labels have classes"
+        wide = [path for path, tensor in tensors.items() if tensor.shape[-1] == self._classes_of_labels()]
+        if len(wide) == 1 and not any(self._leads_to(wide[0], other) for other in tensors):
+            return wide[0], "as wide as the labels have classes"
         raise ValueError(self._question_about_path(tensors))
-
-    def _without_feature_maps(self, tensors: dict[Path, Tensor]) -> dict[Path, Tensor]:
-        """Return the tensors of two or three axes, if the others are feature maps, not images made of them."""
-        narrow = {path: tensor for path, tensor in tensors.items() if tensor.dim() in (2, 3)}
-        use_narrow = narrow and (len(narrow) == len(tensors) or self._come_from_last(narrow))
-        return narrow if use_narrow else tensors
 
     def _wide_enough(self, tensors: dict[Path, Tensor]) -> dict[Path, Tensor]:
         """Return the tensors that can be logits of ``num_classes``, or of the labels, if there are any."""
@@ -350,37 +346,46 @@ class _ReadoutInference:
                 wide[path] = tensor
         return wide or tensors
 
-    def _without_intermediates(self, tensors: dict[Path, Tensor]) -> dict[Path, Tensor]:
-        """Return the tensors that no other is computed from, as logits are computed from hidden spikes."""
-        if len(tensors) == 1:
-            return tensors
-        made_of = self._made_of(tensors)
-        return {
-            path: tensor
-            for path, tensor in tensors.items()
-            if not any(made_of(path, other) and not made_of(other, path) for other in tensors)
-        }
+    def _without_others(self, tensors: dict[Path, Tensor]) -> dict[Path, Tensor]:
+        """Return the tensors without those from which narrower ones are computed, as logits from hidden spikes.
 
-    def _made_of(self, tensors: dict[Path, Tensor]) -> Callable[[Path, Path], bool]:
-        """Return the function that says whether one tensor is made of what another is made of."""
+        A wider one may be computed from logits. Where there are labels, it is not the prediction if it is as wide as
+        the input, as one that is made again.
+        """
+        widths = {path: _width(tensor) for path, tensor in tensors.items()}
+        of_input = None if self._classes_of_labels() is None else _width(primary(self.samples.probe.base.example))
+
+        def is_other(path: Path, than: Path) -> bool:
+            if widths[path] >= widths[than] and self._leads_to(path, than):
+                return True
+            return widths[than] < widths[path] == of_input and self._leads_to(than, path)
+
+        return {path: one for path, one in tensors.items() if not any(is_other(path, than) for than in tensors)}
+
+    def _leads_to(self, path: Path, other: Path) -> bool:
+        """Return whether one tensor of the output is computed on the way to another, and not the reverse."""
+        return self._is_made_of(path, other) and not self._is_made_of(other, path)
+
+    def _is_made_of(self, path: Path, other: Path) -> bool:
         trained = tensors_of(self.samples.probe.gradient_paths.output)
-
-        @cache
-        def made_of(some: Path, other: Path) -> bool:
-            return some in trained and other in trained and is_made_of(trained[some], trained[other])
-
-        return made_of
+        return path in trained and other in trained and is_made_of(trained[path], trained[other])
 
     def _are_alternatives(self, tensors: dict[Path, Tensor]) -> bool:
         """Return whether a tuple holds spikes and potentials of the same neurons, of which the first are read.
 
-        Labels that are numbers may be compared with either, so that the choice remains open.
+        Labels that are numbers may be compared with either, and neurons that only integrate are often read by their
+        potentials, so that the choice remains open.
         """
-        made_of, (first, *others) = self._made_of(tensors), tensors
+        initial, events = self.samples.probe.initial, self.samples.probe.base.events
+        neurons = {name: (one, module) for one in adapters_of(initial) for name, module in one.neurons(initial).items()}
+        last = next((neurons[name] for name in reversed(events) if name in neurons), None)
+        if last is not None and last[0].integrates(last[1]):
+            return False
+        first, *others = tensors
         flat = isinstance(self.output, tuple) and all(len(path) == 1 for path in tensors)
         numbers = self.labels is not None and self.labels.is_floating_point()
         of_one_width = len({tensor.shape[-1] for tensor in tensors.values()}) == 1
-        return flat and of_one_width and not numbers and all(made_of(path, first) for path in others)
+        return flat and of_one_width and not numbers and all(self._is_made_of(path, first) for path in others)
 
     def _question_about_path(self, tensors: dict[Path, Tensor]) -> str:
         listed = ", ".join(f"{_name_of(path)}of shape {tuple(tensor.shape)}" for path, tensor in tensors.items())
@@ -394,27 +399,12 @@ class _ReadoutInference:
             f"as in lambda output: {_indexed(path)}{mean}"
         )
 
-    def _modules(self, of_layers: bool) -> list[str]:
-        """Return the modules, or layers, that were called, in the order in which their first calls ended."""
+    def _last_layer(self) -> str | None:
+        """Return the layer whose first call ended last."""
         modules = dict(named_modules(self.samples.probe.initial))
         events = self.samples.probe.base.events.items()
-        return [
-            name
-            for name, event in events
-            if name and event.shape is not None and (not of_layers or is_layer(modules[name]))
-        ]
-
-    def _come_from_last(self, tensors: dict[Path, Tensor], of_layers: bool = False) -> bool:
-        """Return whether tensors of the output depend on the input through the last module, or layer, alone."""
-        names, probe = self._modules(of_layers), self.samples.probe
-        if not names:
-            return not of_layers
-        replay = Replay({names[-1]: probe.base.outputs[names[-1]]})
-        try:
-            done = probe.observe(next(iter(self.samples.altered.values())).example, edit=replay)
-        except CALL_ERRORS:
-            return True
-        return all(probe.changes_of_output(path, done) is None for path in tensors)
+        layers = [name for name, event in events if name and event.shape is not None and is_layer(modules[name])]
+        return layers[-1] if layers else None
 
     def _is_list_of_steps(self, path: Path, output: list[Any]) -> bool:
         """Return whether a list holds ``[N, classes]`` of each time step: the last step changes the last entry alone.
@@ -423,10 +413,10 @@ class _ReadoutInference:
         """
         if {getattr(entry, "ndim", 0) for entry in output} != {2} or (*path, 0) not in tensors_of(self.output):
             return False
-        probe, layers, steps = self.samples.probe, self._modules(of_layers=True), len(output)
+        probe, layer, steps = self.samples.probe, self._last_layer(), len(output)
         shape, time = primary(probe.base.example).shape, 1 - self.samples.axis
-        if layers and probe.base.events[layers[-1]].calls == steps:
-            done = probe.observe(edit=_LastCall(layers[-1], steps))
+        if layer is not None and probe.base.events[layer].calls == steps:
+            done = probe.observe(edit=_LastCall(layer, steps))
         elif len(shape) > 2 and shape[time] == steps:
             done = probe.altered(time, steps - 1)
         else:
@@ -454,6 +444,11 @@ class _LastCall:
             if name == self.layer and not self.left and tensor is not None
             else None
         )
+
+
+def _width(tensor: Tensor) -> int:
+    """Return the number of values of a sample in one time step."""
+    return math.prod(tensor.shape[-3:] if tensor.dim() > 3 else tensor.shape[-1:])
 
 
 def _apply(readout: Callable[[Any], Any] | None, output: Any) -> Any:

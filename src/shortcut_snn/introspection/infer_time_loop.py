@@ -43,6 +43,7 @@ from .infer_batch_axis import Samples
 from .infer_reset import changed_attributes, describe_state, leaks, leftover_state, reset_methods
 from .layers import is_layer
 from .outputs import tensors_of
+from .perturb import varied
 from .probe import CALL_ERRORS, Probe, Run
 from .recorder import named_modules
 
@@ -148,23 +149,17 @@ class _TimeLoopInference:
     @cached_property
     def _args(self) -> dict[str, Any]:
         """The example by the names of the network's arguments."""
-        args, kwargs = inputs_of(self.network, self.example)
+        args, kwargs = inputs_of(self.network, map_tensors(varied, self.example))
         return dict(signature_of(self.network).bind_partial(*args, **kwargs).arguments)
 
     @cached_property
     def _free_arguments(self) -> list[inspect.Parameter]:
         """The arguments that may be a state: those without a value, and tensors after the batch."""
         batch = next((name for name, value in self._args.items() if isinstance(value, Tensor)), None)
-        variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        return [
-            p
-            for name, p in signature_of(self.network).parameters.items()
-            if batch not in (None, name) and p.kind not in variadic and self._may_be_state(name, p.default)
-        ]
-
-    def _may_be_state(self, name: str, default: Any) -> bool:
-        value = self._args.get(name, None if default is inspect.Parameter.empty else default)
-        return all(leaf is None or isinstance(leaf, Tensor) for leaf in tree_leaves(value))
+        left = [p for name, p in signature_of(self.network).parameters.items() if batch not in (None, name)]
+        values = {p.name: self._args.get(p.name, None if p.default is p.empty else p.default) for p in left}
+        free = {name: all(v is None or isinstance(v, Tensor) for v in tree_leaves(one)) for name, one in values.items()}
+        return [p for p in left if free[p.name] and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
 
     def with_state(self, loop: TimeLoop, reset: Reset | None) -> TimeLoop:
         """Return the loop with the arguments in which a step takes back what the step before returned.
@@ -179,32 +174,24 @@ class _TimeLoopInference:
             return loop
         probe = self.probe(loop, reset)
         batch = next(name for name, value in self._args.items() if isinstance(value, Tensor))
-        network = copy_network(probe.initial)
-        args, kwargs = inputs_of(network, map_tensors(torch.clone, probe.full_example))
-        given = dict(signature_of(network).bind_partial(*args, **kwargs).arguments)
-        first = loop.steps_of(given[batch])[0]
 
         def call(**state: Any) -> Any:
-            network = probe.fresh()
+            network, args = probe.fresh(), map_tensors(torch.clone, self._args)
             with evaluation(network):
-                return network(**given | {batch: first.clone()} | state)
+                return network(**args | {batch: loop.steps_of(args[batch])[0]} | state)
 
         try:
             before = call()
         except CALL_ERRORS:
             return loop
-        parts = entries(before)
-        subsets = [names[begin:] for begin in range(len(names))] + [(name,) for name in names]
+        loops = [replace(loop, carry=names[begin:]) for begin in range(len(names))]
+        loops += [replace(loop, carry=(name,)) for name in names]
         # An output that is no state comes first.
-        for carry in sorted(subsets, key=lambda subset: len(subset) >= len(parts)):
-            keys = list(parts)[-len(carry) :] if isinstance(before, tuple | list) else carry
-            if len(keys) == len(carry) and parts.keys() >= set(keys):
-                state = {name: parts[key] for name, key in zip(carry, keys, strict=True)}
-                carrying = replace(loop, carry=carry)
-                if _is_state(call, state, before) and self.accepts(carrying, reset):
-                    return carrying
+        for carrying in sorted(loops, key=lambda one: len(one.carry) >= len(entries(before))):
+            if _is_state(call, carrying.split_state(before)[0], before) and self.accepts(carrying, reset):
+                return carrying
         for name in names:
-            for part in [*parts.values(), *([before[1:]] if isinstance(before, tuple) else [])]:
+            for part in [*entries(before).values(), *([before[1:]] if isinstance(before, tuple) else [])]:
                 if _is_state(call, {name: part}, before):
                     raise ValueError(
                         f"{self.name} takes the state that a step returns, as its argument {name!r}: put the loop over "
@@ -234,9 +221,14 @@ class _TimeLoopInference:
             return Answer(None, f"it calls its neurons {steps} times itself")
         if not self.adapters and any(_goes_through_time(probe, name) for name in neurons):
             return Answer(None, "one call of its neurons goes through time")
-        if not self.adapters and not leaks(probe, None):
+        if (not self.adapters or self._all_fire(probe, neurons)) and not leaks(probe, None):
             return Answer(None, "it takes the example and keeps no state")
         return self._loop_by_samples(probe)
+
+    def _all_fire(self, probe: Probe, neurons: list[str]) -> bool:
+        """Return whether state that a call left would show in the next one."""
+        outputs = (probe.base.outputs.get(name, [None])[0] for name in neurons)
+        return all((tensor := probe.features(output)) is not None and bool(tensor.any()) for output in outputs)
 
     def _takes_steps(self, probe: Probe) -> bool:
         """Return whether the example's axes are treated alike, and a call takes back the state that it returns."""
@@ -370,7 +362,7 @@ class _TimeLoopInference:
 
 def _is_state(call: Callable[..., Any], state: dict[str, Any], before: Any) -> bool:
     """Return whether a step gives other values, in the same shapes, if it gets entries of its output as arguments."""
-    if not all(map(tensors_in, state.values())):
+    if not state or not all(map(tensors_in, state.values())):
         return False
     with suppress(*CALL_ERRORS):
         some, others = tensors_in(call(**state)), tensors_in(before)

@@ -57,7 +57,8 @@ def _other_values(tensor: Tensor, generator: torch.Generator, wide: bool) -> Ten
     two_values = not tensor.is_floating_point() or bool(((tensor == low) | (tensor == high)).all())
     if two_values:
         # Integers such as words, and spikes, keep to the values that occur.
-        return low + high - tensor if high > low else tensor + 1
+        other = low + high - tensor if high > low else tensor + 1
+        return 3 * other if wide and tensor.is_floating_point() else other
     drawn = torch.rand(tensor.shape, generator=generator)
     if wide:
         drawn = 6 * drawn - 2.5
@@ -85,9 +86,10 @@ def small_examples(example: Any, samples: int | None) -> Iterator[Any]:
     shape = primary(example).shape
     first = 3 if shape[0] == 1 else FEW_SAMPLES if shape[0] > 2 * FEW_SAMPLES else shape[0]
     second = shape[1] if len(shape) > 2 else None
-    if second is not None and (second == 1 or (second == samples != shape[0] and second > 2 * FEW_SAMPLES)):
+    is_sample = second == 1 and samples != shape[0]
+    if second is not None and (is_sample or (second == samples != shape[0] and second > 2 * FEW_SAMPLES)):
         # As many samples as time steps could not be told from these where nothing changes.
-        few = 3 if second == 1 or first == FEW_SAMPLES else FEW_SAMPLES
+        few = 3 if is_sample or first == FEW_SAMPLES else FEW_SAMPLES
         yield resized(resized(example, 0, first), 1, few)
     if first != shape[0]:
         yield resized(example, 0, first)

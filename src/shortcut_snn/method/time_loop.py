@@ -54,18 +54,27 @@ class TimeLoop:
         outputs, state = [], {name: args.get(name) for name in self.carry}
         for step in self.steps_of(args[batch]):
             result = network(**args | {batch: step} | state)
-            parts = entries(result)
-            names = list(parts)[-len(self.carry) :] if isinstance(result, tuple | list) else self.carry
-            if len(names) < len(self.carry) or not parts.keys() >= set(names):
+            state, left = self.split_state(result)
+            if not state:
                 raise TypeError(
                     f"{type(network).__name__} takes {', '.join(self.carry)} and returns {type(result).__name__}, not "
                     "(output, next state)"
                 )
-            state = {name: parts[key] for name, key in zip(self.carry, names, strict=True)}
-            left = {key: part for key, part in parts.items() if key not in names} or parts
             outputs.append(left if isinstance(result, dict) else tuple(left.values()))
         stacked = _stack(outputs)
         return stacked[0] if isinstance(stacked, tuple) and len(stacked) == 1 else stacked
+
+    def split_state(self, result: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
+        """Return the state in what a step returned, as arguments of the next one, and the other entries.
+
+        The state is empty if the step returned none. If all entries are state, they are also the output.
+        """
+        parts = entries(result)
+        keys = list(parts)[-len(self.carry) :] if isinstance(result, tuple | list) else list(self.carry)
+        if len(keys) < len(self.carry) or not parts.keys() >= set(keys):
+            return {}, parts
+        left = {key: part for key, part in parts.items() if key not in keys}
+        return {name: parts[key] for name, key in zip(self.carry, keys, strict=True)}, left or parts
 
     def steps_of(self, batch: Tensor) -> list[Tensor]:
         """Return what each call gets of a batch, step by step."""

@@ -1,7 +1,5 @@
 """Networks with something beside what most have: other outputs, layers of their own, steps that only warm up."""
 
-from functools import partial
-
 import torch
 from spikingjelly.activation_based import layer, neuron
 from torch import Tensor, nn
@@ -69,16 +67,9 @@ class MatricesOfEveryStep(Matrices):
         return torch.stack([super(MatricesOfEveryStep, self).forward(steps[:end]) for end in ends], 1)
 
 
-@entry(
-    sequence(3, 6),
-    widths={9},
-    read=mean(1),
-    asks=r"gives a tensor of shape \(3, 6, 5\), not logits",
-    cure={"readout": partial(torch.mean, dim=1)},
-    logits_by_labels=True,
-)
+@entry(sequence(3, 6), widths={9}, read=mean(1))
 class MatricesOfLateSteps(MatricesOfEveryStep):
-    """Of the last step it takes nothing, so that this does not tell time."""
+    """Of the last step it takes nothing."""
 
     late = 1
 

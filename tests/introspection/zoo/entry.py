@@ -28,7 +28,6 @@ class Entry:
         given: arguments that are always given.
         first: whether a gradient comes to the first layer.
         independent: whether samples are.
-        logits_by_labels: whether labels of all classes tell which of its outputs are the logits.
     """
 
     make: Callable[[], nn.Module]
@@ -41,7 +40,6 @@ class Entry:
     given: dict[str, Any] = field(default_factory=dict)
     first: bool = True
     independent: bool = True
-    logits_by_labels: bool = False
 
 
 ZOO: dict[str, Entry] = {}

@@ -150,10 +150,7 @@ class Memory(nn.Module):
     batch=1,
     widths={8},
     read=mean(0, 1),
-    asks=r"pass readout=.*output\[1\]\.mean\(0\)",
-    cure={"readout": lambda output: output[1].mean(0)},
     first=False,
-    logits_by_labels=True,
 )
 def norse_memory() -> nn.Module:
     return Memory()

@@ -320,10 +320,7 @@ class Loop(nn.Module):
         }[self.gives]
 
 
-@entry(
-    sequence(), batch=1, widths={8, 9}, read=mean(0, 1), asks=r"output\[0\] of shape \(4, 3, 9\), output\[1\] of shape",
-    cure={"readout": lambda output: output[1].mean(0)}, logits_by_labels=True,
-)  # fmt: skip
+@entry(sequence(), batch=1, widths={8, 9}, read=mean(0, 1))
 def hidden_spikes_first() -> nn.Module:
     return Loop("hidden")
 
