@@ -145,7 +145,7 @@ class Probe:
 
     @cached_property
     def gradient_paths(self) -> GradientPaths:
-        """What gradients reach in a pass in training mode.
+        """The paths of gradients in a pass in training mode.
 
         Raises:
             ValueError: the network raises an error there.

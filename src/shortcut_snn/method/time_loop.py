@@ -16,8 +16,8 @@ class TimeLoop:
 
     Args:
         steps: T for a static batch, which every call gets whole; None for a batch with a time axis.
-        carry: the arguments that hold the network's state: each call gets in them the last entries of what the call
-            before returned, in this order, or the entries of these names in a dictionary. They are no outputs.
+        carry: the arguments that hold the network's state. Each call gets in them the last entries of what the call
+            before returned, in this order, or the entries of these names in a dictionary. They are not outputs.
         axis: the axis of time in the batch: 0 for ``[T, N, ...]``, 1 for ``[N, T, ...]``.
 
     Raises:
