@@ -1,7 +1,10 @@
-"""Kernels compile where no cache directory is writable."""
+"""The cache of compiled kernels: each has files of its own, and none is needed."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -38,3 +41,24 @@ def test_a_kernel_is_compiled_where_no_directory_can_keep_it(monkeypatch: pytest
     assert torch.equal(out, 2 * x.float())
     # One more than there are elements: the call that found none left.
     assert counter[0] == 51
+
+
+def counter(amount: int) -> Callable[[Any], None]:
+    """Return a kernel with a constant."""
+
+    def count(params: Any) -> None:
+        carray(params, 1)[0]["items"] += amount
+
+    return count
+
+
+def test_no_kernel_can_take_the_code_of_another(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Numba numbers the files of kernels with one name, so processes that compile at once may overwrite them."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    for amount in (1, 2):
+        for _ in range(2):
+            build.kernel(counter(amount))
+    indices, data = ({path.stem.partition("-")[0] for path in tmp_path.rglob(f"*.{kind}")} for kind in ("nbi", "nbc"))
+    assert len(indices) == 2
+    assert indices == data
+    assert len(list(tmp_path.rglob("*.nbc"))) == 2, "the second time they were not loaded"

@@ -64,7 +64,7 @@ def kernel(function: Callable[[Any], None], loops: Mapping[str, Any] | None = No
     """
     names = function.__globals__ | dict(loops or {})
     bound = types_of_python.FunctionType(function.__code__, names, function.__name__, None, function.__closure__)
-    bound.__qualname__, bound.__module__ = function.__qualname__, function.__module__
+    bound.__qualname__, bound.__module__ = f"{function.__qualname__}_{_constants_digest(function)}", function.__module__
     signature = types.void(types.CPointer(numba.from_dtype(PARAMS)))
     options = {"error_model": "numpy", "boundscheck": False}
     try:
@@ -73,6 +73,16 @@ def kernel(function: Callable[[Any], None], loops: Mapping[str, Any] | None = No
         compiled = numba.cfunc(signature, **options)(bound)
     _COMPILED.append(compiled)
     return int(compiled.address)
+
+
+def _constants_digest(function: Callable[[Any], None]) -> str:
+    """Return a hash of the constants of a kernel, to name its files in numba's cache.
+
+    Kernels of one name share an index, which numbers their files. Two processes that compile at once, or one that is
+    killed in between, could leave the code of one kernel under the key of another.
+    """
+    constants = [cell.cell_contents for cell in function.__closure__ or ()]
+    return hashlib.sha256(repr(constants).encode()).hexdigest()[:16]
 
 
 # Machine code lives as long as the object that owns it.
