@@ -265,6 +265,45 @@ class InDictionary(Spiking):
         return {"out": potential, "hidden": state}
 
 
+class OfLibrary(nn.Module):
+    """Its neurons keep nothing of their own from one call to the next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(6, 16), nn.Linear(16, 12), nn.Linear(12, 4)
+        self.one, self.two = (snntorch.Leaky(0.9, threshold=0.1) for _ in range(2))
+
+    def forward(self, x: Tensor, mem1: Any = None, mem2: Any = None) -> Any:
+        spikes, mem1 = self.one(self.first(x), self.one.reset_mem() if mem1 is None else mem1)
+        spikes, mem2 = self.two(self.second(spikes), self.two.reset_mem() if mem2 is None else mem2)
+        return self.head(spikes), mem1, mem2
+
+
+def test_neurons_of_a_library_get_back_the_state_that_they_returned() -> None:
+    assert wrapped(OfLibrary(), SEQUENCES.transpose(0, 1)).run == TimeLoop(carry=("mem1", "mem2"))
+
+
+class Words(Spiking):
+    """Goes through words ``[T, N]`` itself, and may begin from a state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(9, 6)
+
+    def forward(self, words: Tensor, state: Any = None) -> Any:
+        outputs = []
+        for step in self.embedding(words):
+            _, potential, state = self.step(step, state)
+            outputs.append(potential)
+        return torch.stack(outputs), state
+
+
+def test_a_network_of_words_may_go_through_time_itself() -> None:
+    words = torch.arange(35).view(7, 5) % 9
+    assert wrapped(Words(), words).run is None
+    assert wrapped(Words(), words, torch.randint(4, (7, 5)))(words).main.shape == (7, 5, 4)
+
+
 @pytest.mark.parametrize("kind", [ByName, InOne, InDictionary])
 def test_a_step_gets_back_the_state_that_it_returns(kind: Callable[[], Spiking]) -> None:
     network, x = kind(), SEQUENCES.transpose(0, 1)

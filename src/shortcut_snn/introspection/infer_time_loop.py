@@ -221,7 +221,8 @@ class _TimeLoopInference:
             return Answer(None, f"it calls its neurons {steps} times itself")
         if not self.adapters and any(_goes_through_time(probe, name) for name in neurons):
             return Answer(None, "one call of its neurons goes through time")
-        if (not self.adapters or self._all_fire(probe, neurons)) and not leaks(probe, None):
+        fire = not self.adapters or self._all_fire(probe, neurons)
+        if fire and not leaks(probe, None) and not self._takes_steps(probe):
             return Answer(None, "it takes the example and keeps no state")
         return self._loop_by_samples(probe)
 
@@ -231,12 +232,14 @@ class _TimeLoopInference:
         return all((tensor := probe.features(output)) is not None and bool(tensor.any()) for output in outputs)
 
     def _takes_steps(self, probe: Probe) -> bool:
-        """Return whether the example's axes are treated alike, and a call takes back the state that it returns."""
-        steps = None if len(self.shape) > 2 else 2
+        """Return whether a call takes back the state that it returns, and does not go through time itself."""
+        # Two axes of numbers are samples and features. Two axes of words are treated alike, if one is not time.
+        sequence = len(self.shape) > 2 or not primary(self.example).is_floating_point()
         return (
             bool(self._free_arguments)
-            and (steps is not None or all(_is_independent_along(probe, axis) for axis in (0, 1)))
-            and bool(self.with_state(self.loop_by_convention(steps), self.reset).carry)
+            and len(self.shape) > 1
+            and (not sequence or all(_is_independent_along(probe, axis) for axis in (0, 1)))
+            and bool(self.with_state(self.loop_by_convention(None if sequence else 2), self.reset).carry)
         )
 
     def _loop_by_samples(self, probe: Probe) -> Answer[TimeLoop | None]:
