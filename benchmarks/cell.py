@@ -23,6 +23,7 @@ class Cell:
         precision: ``"float32"``, or ``"bfloat16"`` under autocast.
         size: side of an image in pixels.
         classes: number of classes.
+        rate: mean firing rate of the layers; None for that of the initial network, about 0.2.
     """
 
     part: Part
@@ -33,6 +34,7 @@ class Cell:
     precision: Precision = "float32"
     size: int = 32
     classes: int = 100
+    rate: float | None = None
 
     @property
     def workload(self) -> str:
@@ -48,7 +50,8 @@ class Cell:
     def slug(self) -> str:
         """Name of a file."""
         size = "" if self.part == "neuron" else f"-{self.size}px"
-        return f"{self.part}-{self.workload}-n{self.batch}-t{self.time_steps}{size}-{self.precision}"
+        rate = "" if self.rate is None else f"-rate{self.rate:g}"
+        return f"{self.part}-{self.workload}-n{self.batch}-t{self.time_steps}{size}-{self.precision}{rate}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, for JSON."""

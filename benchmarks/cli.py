@@ -27,6 +27,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--networks", nargs="+", choices=workloads, metavar="NETWORK", help=", ".join(workloads))
     made.add_argument("--time-steps", nargs="+", type=int, choices=TIME_STEPS, metavar="T", help="2, 4, 8")
     made.add_argument("--precisions", nargs="+", choices=PRECISIONS, metavar="PRECISION", help=", ".join(PRECISIONS))
+    made.add_argument(
+        "--rates",
+        nargs="+",
+        type=float,
+        metavar="RATE",
+        help="firing rates of the networks (default: initial)",
+    )
     made.add_argument("--rounds", type=int, metavar="N", help="turns per contender (default: 5)")
     made.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     made.add_argument("--threads", type=int, default=identity.cpus(), help="default: %(default)s")
@@ -48,6 +55,8 @@ def main(arguments: list[str] | None = None) -> None:
         )
 
     plan = (quick() if options.quick else full()).only(keep)
+    if options.rates:
+        plan = plan.at_rates(options.rates)
     if options.rounds:
         plan = replace(plan, effort=replace(plan.effort, rounds=options.rounds))
     device = options.device or _device()

@@ -1,7 +1,7 @@
 """The cells to measure, in order."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 from .cell import Cell, Precision
 from .measure.contest import Effort
@@ -11,6 +11,7 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 TIME_STEPS = (4, 8, 2)
 # Network, width, batch.
 NETWORKS = (("resnet18", 64, 16), ("resnet18", 16, 64), ("resnet34", 16, 64))
+RATED_PARTS = ("networks", "inference")
 NEURONS = (512, 2048, 4096)
 OTHER_NEURONS = ("linear-clif", "linear-klif", "linear-ilif")
 
@@ -32,6 +33,11 @@ class Plan:
     def only(self, keep: Callable[[Cell], bool]) -> "Plan":
         """Return the plan with some of its cells."""
         return Plan(tuple(filter(keep, self.cells)), self.effort, self.contenders)
+
+    def at_rates(self, rates: Iterable[float]) -> "Plan":
+        """Return the plan with each network once for each firing rate."""
+        cells = [replace(cell, rate=rate) for cell in self.cells if cell.part in RATED_PARTS for rate in rates]
+        return replace(self, cells=tuple(cells))
 
 
 def _full() -> Iterator[Cell]:

@@ -102,7 +102,7 @@ def check(cell: Cell, device: str, names: Sequence[str]) -> Iterator[Agreement]:
     """Compare the contenders of a cell with the reference, first to rounding and then in statistics."""
     shared_name = tasks.SHARED[cell.part]
     for batches, tolerance in _checks(cell):
-        waiting = [name for name in names if not name.startswith(tasks.LOWER_BOUNDS)]
+        waiting = [name for name in names if not name.startswith(tasks.DENSE)]
         for attempt in batches:
             state = tasks.shared_state(attempt)
             shared = _observe(attempt, shared_name, device, state)

@@ -1,1 +1,1 @@
-"""The same network in every library, and its convolutions only."""
+"""The same network in every library, and its dense convolutions alone."""

@@ -1,4 +1,4 @@
-"""The convolutions and the classifier of a network only: a lower bound for the time of any spiking library."""
+"""The dense convolutions and the classifier of a network alone: what a library takes that multiplies every zero."""
 
 import torch
 from torch import Tensor, nn

@@ -14,8 +14,8 @@ SERIES = {
     "snntorch, loop": ("snnTorch, loop over time", "#edae49"),
     "snntorch": ("snnTorch, best setting", "#b07d2b"),
     "norse": ("Norse", "#66a182"),
-    "convolutions only": ("lower bound: convolutions only", "#9a9a9a"),
-    "linear layer only": ("lower bound: linear layer only", "#9a9a9a"),
+    "dense convolutions": ("dense convolutions alone", "#9a9a9a"),
+    "dense linear layer": ("dense linear layer alone", "#9a9a9a"),
 }
 TIME_STEPS = 4
 ORDER = [f"{network}-{width}" for network, width, _ in NETWORKS]
@@ -56,6 +56,43 @@ def draw(path: Path, figures: Sequence[Figure], about: Sequence[str]) -> None:
     plt.close(fig)
 
 
+def draw_rates(path: Path, figures: Sequence[Figure], about: Sequence[str]) -> None:
+    """Draw time against the mean firing rate: a column a network, training above and inference below."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    there = {f.cell.workload for f in figures}
+    workloads = sorted(there, key=lambda w: ORDER.index(w) if w in ORDER else len(ORDER))
+    panels = [("networks", "step", "training step"), ("inference", "inference", "inference")]
+    panels = [panel for panel in panels if any(f.cell.part == panel[0] for f in figures)]
+    fig, axes = plt.subplots(
+        len(panels), len(workloads), figsize=(4.6 * len(workloads), 3.4 * len(panels)), squeeze=False
+    )
+    for row, (part, quantity, title) in zip(axes, panels, strict=True):
+        for axis, workload in zip(row, workloads, strict=True):
+            mine = [f for f in figures if (f.cell.part, f.cell.workload) == (part, workload)]
+            for start, members in _series(mine, quantity).items():
+                label, colour = SERIES[start]
+                points: dict[float, float] = {}
+                for f in members:
+                    rate = 100 * (f.cell.rate or 0.0)
+                    points[rate] = min(f.median, points.get(rate, float("inf")))
+                axis.plot(*zip(*sorted(points.items()), strict=True), "-o", ms=3, color=colour, label=label)
+            axis.set_ylim(bottom=0)
+            axis.set_xlabel("spikes per neuron and time step, %")
+            axis.set_ylabel(f"seconds, {title}")
+            axis.set_title(workload, fontsize=10)
+            axis.spines[["top", "right"]].set_visible(False)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="upper center", ncols=3, frameon=False, fontsize=8)
+    fig.text(0.01, 0.005, "\n".join(about), fontsize=5.5, color="#555555")
+    fig.tight_layout(rect=(0, 0.08, 1, 0.9))
+    fig.savefig(path, dpi=120)
+    plt.close(fig)
+
+
 def _series(figures: Sequence[Figure], quantity: str) -> dict[str, list[Figure]]:
     """Return the figures of a quantity by series; a name belongs to the longest start that fits."""
     found: dict[str, list[Figure]] = {start: [] for start in SERIES}
@@ -81,13 +118,13 @@ def _bars(axis: Any, figures: Sequence[Figure]) -> None:
             y = group + (row - (len(series) - 1) / 2) * height
             spread = [[best.median - best.lowest], [best.highest - best.median]]
             axis.barh(y, best.median, height * 0.9, color=colour, xerr=spread, label=label, error_kw={"lw": 0.8})
-            ratio = f" {best.to_lower_bound:.2f}x" if best.to_lower_bound else ""
+            ratio = f" {best.to_dense:.2f}x" if best.to_dense else ""
             axis.text(best.highest, y, ratio, va="center", fontsize=7)
     axis.set_yticks(range(len(precisions)), precisions)
     axis.invert_yaxis()
     axis.margins(x=0.15)
     axis.set_xlim(left=0)
-    axis.set_xlabel("seconds per training step (and ratio to the convolutions only)")
+    axis.set_xlabel("seconds per training step (and ratio to the dense convolutions)")
     cell = figures[0].cell
     axis.set_title(f"{cell.network}, {cell.width} wide, batch {cell.batch}, T = {steps}", fontsize=10)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..cell import Cell
 from ..results import Result
-from ..tasks import LOWER_BOUNDS
+from ..tasks import DENSE
 
 QUANTITIES = {"step": "s", "inference": "s", "memory": "bytes"}
 LIBRARIES = ("spikingjelly", "snntorch", "norse")
@@ -26,7 +26,7 @@ class Figure:
         lowest: smallest sample.
         highest: largest sample.
         samples: number of samples.
-        lower_bound: median of the convolutions only, in the better layout, or None.
+        dense: median of the dense convolutions alone, in the better layout, or None.
         peer: median of the best peer, or None; without branches, in the part ``"method"``.
         best_peer: name of that peer.
     """
@@ -39,14 +39,14 @@ class Figure:
     lowest: float
     highest: float
     samples: int
-    lower_bound: float | None = None
+    dense: float | None = None
     peer: float | None = None
     best_peer: str = ""
 
     @property
-    def to_lower_bound(self) -> float | None:
-        """Ratio to the lower bound."""
-        return self.median / self.lower_bound if self.lower_bound else None
+    def to_dense(self) -> float | None:
+        """Ratio to the dense convolutions."""
+        return self.median / self.dense if self.dense else None
 
     @property
     def to_peer(self) -> float | None:
@@ -66,7 +66,7 @@ def figures(results: Iterable[Result]) -> list[Figure]:
         for quantity, unit in QUANTITIES.items():
             samples = {name: values[quantity] for name, values in result.contenders.items() if values.get(quantity)}
             medians = {name: statistics.median(values) for name, values in samples.items()}
-            lower_bounds = [median for name, median in medians.items() if name.startswith(LOWER_BOUNDS)]
+            dense = [median for name, median in medians.items() if name.startswith(DENSE)]
             peers = {name: median for name, median in medians.items() if is_peer(name)}
             best = min(peers, key=lambda name: peers[name], default="")
             found += [
@@ -79,7 +79,7 @@ def figures(results: Iterable[Result]) -> list[Figure]:
                     min(values),
                     max(values),
                     len(values),
-                    min(lower_bounds, default=None),
+                    min(dense, default=None),
                     peers.get(best),
                     best,
                 )

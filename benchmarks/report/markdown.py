@@ -11,9 +11,8 @@ _HOW = """\
 Each contender runs in its own process; they take turns, and one runs while the others wait. A step is forward, loss
 and backward; the optimizer's step is the same for all and left out. Seconds are medians over the timed runs of all
 turns, with minimum and maximum. Memory is the peak of a step minus that of the idle process: the resident set on a
-CPU, allocated memory on a GPU. "Convolutions only" is
-a lower bound: the network's convolutions and classifier, forward and backward, in the same precision and the better
-layout.
+CPU, allocated memory on a GPU. "Dense convolutions"
+are the network's convolutions and classifier alone, forward and backward, in the same precision and the better layout.
 
 "snntorch, loop over time" runs the whole network once per time step, as its tutorials do, so its batch
 normalisation has the statistics of each step; all others have them over time and batch together. It is compared
@@ -91,10 +90,13 @@ def _cells(results: Sequence[Result], figures: Sequence[Figure]) -> list[str]:
             by_name.setdefault(figure.contender, {})[figure.quantity] = figure
         rows = [_row(name, quantities) for name, quantities in by_name.items()]
         rows += [[name, why, *[""] * 7] for name, why in errors[cell].items()]
-        parts.append(f"### {cell.part}: {cell.workload}, batch {cell.batch}, T = {cell.time_steps}, {cell.precision}")
+        rate = "" if cell.rate is None else f", {cell.rate:.0%} spikes"
+        parts.append(
+            f"### {cell.part}: {cell.workload}, batch {cell.batch}, T = {cell.time_steps}, {cell.precision}{rate}"
+        )
         other = "without" if cell.part == "method" else "best peer"
         header = [
-            "", "step, s", "/ convolutions", f"/ {other}", "inference, s", "/ convolutions", f"/ {other}", "memory, MB",
+            "", "step, s", "/ dense", f"/ {other}", "inference, s", "/ dense", f"/ {other}", "memory, MB",
             f"/ {other}",
         ]  # fmt: skip
         parts.append(_rows(header, rows))
@@ -109,7 +111,7 @@ def _row(name: str, quantities: dict[str, Figure]) -> list[str]:
             row += ["", "", ""]
             continue
         spread = f"{figure.median:.4f} ({figure.lowest:.4f} to {figure.highest:.4f})"
-        row += [spread, _ratio(figure.to_lower_bound), _ratio(figure.to_peer)]
+        row += [spread, _ratio(figure.to_dense), _ratio(figure.to_peer)]
     memory = quantities.get("memory")
     if memory is None:
         return [*row, "", ""]

@@ -7,8 +7,8 @@ from pathlib import Path
 from .figures import Figure
 
 COLUMNS = (
-    "part", "network", "width", "batch", "time_steps", "size", "precision", "contender", "quantity",
-    "unit", "median", "lowest", "highest", "samples", "ratio_to_lower_bound", "ratio_to_best_peer", "best_peer",
+    "part", "network", "width", "batch", "time_steps", "size", "precision", "rate", "contender", "quantity",
+    "unit", "median", "lowest", "highest", "samples", "ratio_to_dense", "ratio_to_best_peer", "best_peer",
 )  # fmt: skip
 
 
@@ -20,8 +20,8 @@ def write_csv(path: Path, figures: Sequence[Figure]) -> None:
         for f in figures:
             cell = f.cell
             values = (
-                cell.part, cell.network, cell.width, cell.batch, cell.time_steps, cell.size, cell.precision,
+                cell.part, cell.network, cell.width, cell.batch, cell.time_steps, cell.size, cell.precision, cell.rate,
                 f.contender, f.quantity, f.unit, f.median, f.lowest, f.highest, f.samples,
-                f.to_lower_bound, f.to_peer, f.best_peer,
+                f.to_dense, f.to_peer, f.best_peer,
             )  # fmt: skip
             writer.writerow(["" if v is None else f"{v:.6g}" if isinstance(v, float) else v for v in values])

@@ -12,14 +12,14 @@ from ..cell import Cell
 from ..peers import this_package
 from .inference import DeployedTask, UsedTask
 from .method import MethodTask
-from .network import ConvolutionsTask, NetworkTask
+from .network import ConvolutionsTask, NetworkTask, recorded_rates
 from .neuron import NeuronTask, linear
 from .task import State, Task
 
 Build = Callable[..., Task]
 
-LOWER_BOUNDS = ("convolutions only", "linear layer only")
-"""Contenders whose names start so do a part of the work of the others, which bounds their time from below."""
+DENSE = ("dense convolutions", "dense linear layer")
+"""Contenders whose names start so are the dense layers alone, without norms and neurons."""
 SHARED = {
     "networks": "shortcut-snn",
     "neuron": "shortcut-snn",
@@ -54,7 +54,7 @@ def _loaded(network: nn.Module, state: State) -> nn.Module:
 
 def _neuron(library: str, cell: Cell, device: str, state: State) -> Task:
     layer = linear(cell, state)
-    if library == "linear layer only":
+    if library == "dense linear layer":
         return NeuronTask(layer, cell, device)
     if library == "shortcut-snn":
         return NeuronTask(nn.Sequential(layer, this_package.NEURONS[cell.network]()), cell, device)
@@ -66,8 +66,8 @@ def _neuron(library: str, cell: Cell, device: str, state: State) -> Task:
 
 _CONTIGUOUS, _CHANNELS_LAST = {"channels_last": False}, {"channels_last": True}
 _CONVOLUTIONS: dict[str, Build] = {
-    "convolutions only": partial(_ours, ConvolutionsTask, **_CONTIGUOUS),
-    "convolutions only, channels-last": partial(_ours, ConvolutionsTask, **_CHANNELS_LAST),
+    "dense convolutions": partial(_ours, ConvolutionsTask, **_CONTIGUOUS),
+    "dense convolutions, channels-last": partial(_ours, ConvolutionsTask, **_CHANNELS_LAST),
 }
 _BUILD: dict[str, dict[str, Build]] = {
     "networks": {
@@ -85,7 +85,7 @@ _BUILD: dict[str, dict[str, Build]] = {
     },
     "neuron": {
         name: partial(_neuron, name)
-        for name in ("shortcut-snn", "spikingjelly", "snntorch", "norse", "linear layer only")
+        for name in ("shortcut-snn", "spikingjelly", "snntorch", "norse", "dense linear layer")
     },
     "inference": {
         "shortcut-snn, as trained": partial(_ours, UsedTask),
@@ -107,7 +107,7 @@ def names(cell: Cell) -> list[str]:
     every = list(_BUILD[cell.part])
     if cell.part == "neuron" and cell.network != "linear-lif":
         # snnTorch and Norse do not have these neurons.
-        every = ["shortcut-snn", "spikingjelly", "linear layer only"]
+        every = ["shortcut-snn", "spikingjelly", "dense linear layer"]
     if cell.precision == "float32":
         # In float32 the membrane is float32 in any case.
         every = [name for name in every if name != "spikingjelly, bfloat16 membrane"]
@@ -117,6 +117,20 @@ def names(cell: Cell) -> list[str]:
 def build(cell: Cell, contender: str, device: str, state: State) -> Task:
     """Build a contender with the weights and running statistics of ``state``."""
     return _BUILD[cell.part][contender](cell, device, state)
+
+
+def _set_rate(network: nn.Module, images: torch.Tensor, rate: float) -> None:
+    """Shift the biases of all norms by one number, so that the mean firing rate of the layers is this one."""
+    biases = [m.bias for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    low, high = -4.0, 4.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        for bias in biases:
+            bias.fill_(middle)
+        with recorded_rates(network) as rates:
+            network.train()(images)
+        means = rates.means()
+        low, high = (middle, high) if sum(means) / len(means) < rate else (low, middle)
 
 
 def shared_state(cell: Cell) -> State:
@@ -135,5 +149,7 @@ def shared_state(cell: Cell) -> State:
     for norm in norms:
         norm.momentum = 1.0
     with torch.no_grad():
+        if cell.rate is not None:
+            _set_rate(network, task.images[:4], cell.rate)
         network.train()(task.images)
     return {key: value.contiguous() for key, value in network.state_dict().items()}

@@ -45,6 +45,6 @@ class DeployedTask(UsedTask):
         self.images = self.images.to(dtype)
 
     def _logits(self, images: Tensor) -> Tensor:
-        with torch.inference_mode():
+        with torch.no_grad():
             logits: Tensor = self.network(images)
         return logits

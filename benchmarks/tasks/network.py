@@ -1,4 +1,4 @@
-"""Contenders of the part ``"networks"``: a spiking ResNet, and its convolutions only."""
+"""Contenders of the part ``"networks"``: a spiking ResNet, and its dense convolutions alone."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,7 +122,7 @@ class NetworkTask:
 
 
 class ConvolutionsTask:
-    """The convolutions of a network only, as a lower bound of the time of a step."""
+    """The dense convolutions of a network alone."""
 
     def __init__(self, network: nn.Module, cell: Cell, device: str, channels_last: bool) -> None:
         layout = torch.channels_last if channels_last else torch.contiguous_format

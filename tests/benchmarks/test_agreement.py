@@ -24,7 +24,7 @@ def by_name(cell: Cell, *names: str) -> dict[str, list[Agreement]]:
 
 def test_networks_agree():
     found = by_name(TINY)
-    assert list(found) == [name for name in tasks.names(TINY) if not name.startswith(tasks.LOWER_BOUNDS)]
+    assert list(found) == [name for name in tasks.names(TINY) if not name.startswith(tasks.DENSE)]
     assert all(agreement.agreed for each in found.values() for agreement in each)
     # Batch statistics of one step are not those of all steps, so the loop is compared without them.
     assert {a.statistics for a in found["snntorch, loop over time"]} == {"running"}
@@ -67,8 +67,8 @@ def test_silent_networks_do_not_agree():
     assert not compare("same", silent, silent, ROUNDING, "batch").agreed
 
 
-def test_the_lower_bound_runs_the_convolutions_of_the_network():
-    bound = tasks.build(TINY, "convolutions only, channels-last", "cpu", tasks.shared_state(TINY))
+def test_the_dense_runs_the_convolutions_of_the_network():
+    bound = tasks.build(TINY, "dense convolutions, channels-last", "cpu", tasks.shared_state(TINY))
     bound.step()
     layers = [bound.convolutions.stem, bound.convolutions.classifier, *bound.convolutions.blocks]
     weights = [p for layer in layers for key, p in layer.named_parameters() if "norm" not in key]

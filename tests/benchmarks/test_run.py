@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import against, cli
+from benchmarks import against, cli, tasks
 from benchmarks.cell import Cell
 from benchmarks.measure.contest import Effort
 from benchmarks.measure.process import ROOT, Worker, WorkerFailed
 from benchmarks.plan import Plan
 from benchmarks.report.write import write
-from benchmarks.results import Store
+from benchmarks.results import Result, Store
 from benchmarks.run import measure
 
 CELL = Cell("networks", "resnet18", width=4, batch=2, time_steps=2, size=8, classes=5)
@@ -45,6 +45,21 @@ def test_a_tiny_run_writes_its_files_and_resumes(tmp_path):
     measure(TINY, store, "cpu", 1, lines.append)
     assert len(lines) == 2  # the number of cells, none of which is left, and the time it took
     assert "1 of them measured before" in lines[0]
+
+
+def test_networks_at_given_firing_rates(tmp_path):
+    cells = [replace(cell, size=16, width=16) for cell in TINY.at_rates([0.1, 0.3]).cells]
+    rates = []
+    for cell in cells:
+        observed = tasks.build(cell, "shortcut-snn", "cpu", tasks.shared_state(cell)).observe(True)
+        rates.append(sum(observed.rates) / len(observed.rates))
+    assert rates == pytest.approx([0.1, 0.3], abs=0.05)
+    store = Store(tmp_path / "cells", TINY, "cpu", 1)
+    about = store.about | {"commit": "", "when": "today"}
+    for cell in cells:
+        store.write(Result(cell, {name: {"step": [1.0]} for name in TINY.contenders}, [], about))
+    assert [path.name for path in write(store, tmp_path)] == ["benchmark.md", "benchmark.csv", "rates.png"]
+    assert "10% spikes" in (tmp_path / "benchmark.md").read_text()
 
 
 def test_another_setting_is_another_result(tmp_path):

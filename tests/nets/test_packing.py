@@ -17,7 +17,8 @@ from shortcut_snn.neurons import LIF, NormNeuron, bits_of, use_backend
 
 def small(stem: str = "small") -> nets.SpikingResNet:
     torch.manual_seed(0)
-    return nets.SpikingResNet([1, 1], 3, 2, width=8, stem=stem).to(memory_format=torch.channels_last)
+    # Too few channels for event_convolution, whose rounding differs.
+    return nets.SpikingResNet([1, 1], 3, 2, width=4, stem=stem).to(memory_format=torch.channels_last)
 
 
 @contextmanager
@@ -89,7 +90,7 @@ def test_hooks_may_change_spikes() -> None:
     network, seen = small(), []
     network.layer1.register_forward_hook(lambda _module, _args, output: seen.append(output))
     results(network)
-    assert seen[0].shape == (2, 4, 8, 12, 12)
+    assert seen[0].shape == (2, 4, 4, 12, 12)
     assert set(seen[0].unique().tolist()) == {0.0, 1.0}
     network = small()
     network.layer1.register_forward_hook(lambda _module, _args, output: output * 0.5)
@@ -103,13 +104,14 @@ class Graded(LIF):
         return 0.5 * super().forward(current)
 
 
-def test_bits_are_carried_by_spikes_with_gradients_only() -> None:
+def test_bits_are_carried_by_spikes_that_have_not_changed() -> None:
     layer, x = NormNeuron(nn.BatchNorm2d(3), LIF()), torch.randn(2, 3, 3, 4, 4)
     spikes = layer(x)
     assert bits_of(spikes) is not None
     assert bits_of(spikes.clone()) is None
     with torch.no_grad():
-        assert bits_of(layer(x)) is None
+        assert bits_of(layer(x)) is not None
+        assert bits_of(LIF()(x)) is not None
     with torch.inference_mode():
         assert bits_of(layer(x)) is None
     with use_backend("eager"):

@@ -149,12 +149,13 @@ def _memory(x: Tensor) -> int:
 
 
 def _fold_into(layer: Any, norm: Any) -> nn.Module:
-    """Return a plain convolution or linear layer that computes ``norm(layer(x))``."""
+    """Return a convolution or linear layer that computes ``norm(layer(x))``."""
     folded: nn.Module
     if isinstance(layer, nn.Conv2d):
         names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
         options = {name: getattr(layer, name) for name in names}
-        folded = nn.Conv2d(**options, padding_mode=layer.padding_mode, device="meta")
+        kind = SpikeConv2d if isinstance(layer, SpikeConv2d) else nn.Conv2d
+        folded = kind(**options, padding_mode=layer.padding_mode, device="meta")
     else:
         folded = nn.Linear(layer.in_features, layer.out_features, device="meta")
 

@@ -55,7 +55,8 @@ class Inference:
         """Names of the classes."""
         return self.spec.inputs.classes
 
-    @torch.inference_mode()
+    # Not inference mode, in which spikes carry no bits.
+    @torch.no_grad()
     def logits(self, images: Images) -> Tensor:
         """Return logits ``[N, num_classes]``.
 
@@ -77,7 +78,7 @@ class Inference:
         """Return the index of the class of each image, ``[N]``; see :meth:`logits`."""
         return self.logits(images).argmax(-1)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def step(self, frame: Images) -> Tensor:
         """Take the next frame of a stream and return the mean of the logits so far, ``[N, num_classes]``.
 

@@ -1,7 +1,7 @@
 """Built-in spiking networks: ResNets, VGGs and a transformer."""
 
 from .blocks import BasicBlock, MSBlock, PlainBlock, SEWBlock
-from .layers import SpikeConv2d, SpikeMaxPool2d, channels_last
+from .layers import SpikeConv2d, SpikeLinear, SpikeMaxPool2d, channels_last
 from .network import SpikingNetwork, build_network
 from .resnet import (
     SpikingResNet,
@@ -24,6 +24,7 @@ __all__ = [
     "SEWBlock",
     "SelfAttention",
     "SpikeConv2d",
+    "SpikeLinear",
     "SpikeMaxPool2d",
     "SpikingNetwork",
     "SpikingResNet",

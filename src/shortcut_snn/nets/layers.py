@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from ..neurons import bits_of, merge_time, pack, saved_as_bits, with_bits
+from ..neurons import bits_of, event_convolution, event_linear, merge_time, pack, saved_as_bits, with_bits
 
 
 def over_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -38,9 +38,11 @@ def channels_last(network: nn.Module) -> None:
 
 
 class SpikeConv2d(nn.Conv2d):
-    """A convolution that saves the bits of its input for the backward pass, if the input carries them.
+    """A convolution whose time and memory follow the number of spikes, if its input carries bits.
 
-    Outputs and gradients equal those of ``nn.Conv2d`` to the last bit.
+    Spikes of this library's neurons carry bits. The layer adds the weights of the spikes where that is faster than
+    the dense convolution, which multiplies zeros too, and saves the bits for the backward pass. Outputs and gradients
+    equal those of ``nn.Conv2d``, to float32 rounding; arguments and parameters are the same.
 
     Example:
         >>> SpikeConv2d(3, 4, 3)(torch.ones(2, 3, 8, 8)).shape
@@ -48,7 +50,31 @@ class SpikeConv2d(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Map ``[T * N, C, H, W]``."""
+        """Map ``[T * N, C, H, W]`` or ``[T, N, C, H, W]``."""
+        if input.dim() == 5:
+            return over_time(self, input)
+        out = event_convolution(self, input)
+        if out is not None:
+            return out
+        with saved_as_bits(input):
+            return super().forward(input)
+
+
+class SpikeLinear(nn.Linear):
+    """A linear layer whose time and memory follow the number of spikes, if its input carries bits.
+
+    See :class:`SpikeConv2d`; arguments and parameters are those of ``nn.Linear``.
+
+    Example:
+        >>> SpikeLinear(3, 4)(torch.ones(2, 5, 3)).shape
+        torch.Size([2, 5, 4])
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map ``[T, N, ..., in_features]`` to ``[T, N, ..., out_features]``."""
+        out = event_linear(self, input)
+        if out is not None:
+            return out
         with saved_as_bits(input):
             return super().forward(input)
 

@@ -3,6 +3,7 @@
 from .allocator import keep_freed_memory
 from .backend import Backend, get_backend, is_exported, set_backend, use_backend
 from .current_neuron import CurrentNeuron, Membrane
+from .event_layers import event_convolution, event_linear
 from .modules import IF, LIF, PLIF, Neuron, is_lif
 from .norm_neuron import NormNeuron
 from .operators.layout import merge_time
@@ -46,6 +47,8 @@ __all__ = [
     "Triangle",
     "bits_of",
     "count_spikes",
+    "event_convolution",
+    "event_linear",
     "get_backend",
     "is_exported",
     "is_lif",

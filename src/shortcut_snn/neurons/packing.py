@@ -3,13 +3,14 @@
 ``torch.autograd.graph.saved_tensors_hooks`` shows every tensor that an operation saves. A tensor in the memory of
 spikes is replaced by bits, and unpacked when the backward pass needs it, so gradients stay the same to the last bit.
 
-- A :class:`~.norm_neuron.NormNeuron` attaches the bits, which its kernel writes, to its output. ``SpikeConv2d``,
+- A neuron attaches the bits, which its kernel writes, to its output. ``SpikeConv2d``, ``SpikeLinear``,
   ``SpikeMaxPool2d`` and the residual of the next ``NormNeuron`` look for them. Other layers see an ordinary tensor.
 - :func:`~.packing_hooks.packed_spikes` packs the output of any module, for any layer that saves it.
 
 The bits of ``[T, ...]`` are bytes ``[T, row]``. A row holds the elements of a time step in the order of memory
 (contiguous or channels-last). The first element is the lowest bit of the first byte, and zeros fill the last 64-bit
-word. Spikes are packed where the compiled kernels run, except in a network that is compiled or exported.
+word. Spikes are packed where the compiled kernels run, except in a network that is compiled or exported. Within
+``torch.inference_mode`` they are not packed either, since torch does not record there whether a tensor has changed.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +28,9 @@ from .operators.layout import is_channels_last, to_layout
 
 def should_pack(spikes: Tensor) -> bool:
     """Return whether to pack spikes of this size, dtype and device."""
-    return torch.is_grad_enabled() and not torch.compiler.is_compiling() and kernels_run(spikes)
+    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
+        return False
+    return kernels_run(spikes)
 
 
 def pack(spikes: Tensor) -> Tensor:
@@ -54,7 +57,8 @@ def bits_of(spikes: Tensor) -> Tensor | None:
         >>> print(bits_of(torch.ones(1, 2, 32)))
         None
     """
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    # Inference tensors do not count their changes.
+    if torch.compiler.is_compiling() or spikes.is_inference():
         return None
     bits, version = getattr(spikes, "_shortcut_snn_bits", (None, 0))
     return bits if version == spikes._version else None

@@ -11,6 +11,7 @@ from .compiler.cache import traced
 from .compiler.lowering import TracedStep
 from .compiler.prelude import run_prelude
 from .operators.norm_neuron import norm_neuron
+from .packing import should_pack, with_bits
 
 # The kernels take at most this many parameters per channel.
 _MAX_CHANNEL_PARAMETERS = 8
@@ -19,8 +20,11 @@ _MAX_CHANNEL_PARAMETERS = 8
 def stream(neuron: Any, current: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return spikes ``[T, N, ...]`` and the states after them; see :meth:`~.modules.Neuron.stream`."""
     if runs_in_kernels(neuron, current):
-        spikes, final, _ = run_in_kernels(neuron, current, current.shape[0], initial=initial, want_final=True)
-        return spikes, final
+        pack = neuron.binary and should_pack(current)
+        spikes, final, bits = run_in_kernels(
+            neuron, current, current.shape[0], initial=initial, want_final=True, want_bits=pack
+        )
+        return with_bits(spikes, bits) if pack else spikes, final
     return run_as_written(neuron, current, initial)
 
 

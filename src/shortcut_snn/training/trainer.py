@@ -95,6 +95,8 @@ def make_trainer(
             enable_model_summary=False,
             enable_checkpointing=checkpoints,
             num_sanity_val_steps=0,
+            # Spikes carry no bits in inference mode, so convolutions would be dense.
+            inference_mode=False,
             log_every_n_steps=10,
             use_distributed_sampler=False,
             plugins=[AtomicCheckpointIO()],

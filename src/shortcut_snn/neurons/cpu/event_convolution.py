@@ -1,0 +1,128 @@
+"""Launch the kernels of convolutions over spikes on tensors."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from .kernels.event_convolution import forward_kernel, narrow_forward_kernel, weight_grad_kernel
+from .kernels.rows import LANES, MAX_VECTORS, SLACK
+from .launch import Field, Plan, launch
+
+# Neither depends on the number of threads, so that sums do not.
+_ITEMS, _CACHE_BYTES = 64, 1_250_000
+_CHUNK_BYTES = 160_000
+
+
+def forward(bits: Tensor, shape: Sequence[int], weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    """Return the convolution ``[T * N, K, H / stride, W / stride]``, channels-last, of spikes.
+
+    Args:
+        bits: the spikes as bits ``[T, row]``, in channels-last order.
+        shape: ``[T * N, C, H, W]``.
+        weight: ``[K, C, kernel, kernel]``.
+        bias: ``[K]``, or None.
+        stride: of both axes.
+    """
+    images, channels, _, width = shape
+    outputs, _, kernel, _ = weight.shape
+    fields, word, out_height, out_width = _geometry(bits, shape, weight, stride)
+    out = weight.new_empty(images, out_height, out_width, outputs)
+    lines = images * out_height
+    group = max(1, lines // _ITEMS)
+    groups = -(-lines // group)
+    first = weight.new_zeros(outputs) if bias is None else bias.detach()
+    if (kernel, stride, channels) == (3, 1, LANES) and outputs <= 2 * LANES:
+        table = _values() @ weight.detach().permute(1, 2, 3, 0).reshape(channels // 4, 4, 9 * outputs)
+        zero = torch.zeros(width, dtype=torch.int64)
+        fields |= {"out": out, "weights": table, "zero": zero, "first": first}
+        plan = Plan(lines, 1, channels, groups, group)
+        launch(narrow_forward_kernel(outputs // LANES, word), plan, 32, fields)
+        return out.permute(0, 3, 1, 2)
+    rows = weight.new_empty(kernel * kernel * channels + 1, outputs)
+    rows[:-1].copy_(_taps_last(weight.detach()).t())
+    rows[-1] = 0
+    # The weights of a block should stay in the L2 cache.
+    vectors = _vectors(outputs, _CACHE_BYTES // (4 * LANES * kernel * kernel * channels))
+    fields |= {"out": out, "weights": rows, "zero": rows[-1], "first": first}
+    plan = Plan(lines, 1, channels, groups * outputs // (LANES * vectors), group)
+    workspace = 2 * (width + 1) + kernel * width * channels + SLACK
+    launch(forward_kernel(vectors, word), plan, -(-workspace // 32) * 32, fields)
+    return out.permute(0, 3, 1, 2)
+
+
+def weight_grad(bits: Tensor, shape: Sequence[int], grad: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """Return the gradient of the weights of :func:`forward`, in their memory layout.
+
+    Args:
+        bits: the spikes as bits ``[T, row]``, in channels-last order.
+        shape: ``[T * N, C, H, W]``.
+        grad: of the output, ``[T * N, K, H / stride, W / stride]``, channels-last.
+        weight: ``[K, C, kernel, kernel]``; its values are not used.
+        stride: of both axes.
+    """
+    images, channels = shape[:2]
+    outputs, _, kernel, _ = weight.shape
+    fields, word, out_height, out_width = _geometry(bits, shape, weight, stride)
+    border = kernel // 2
+    pitch = out_width + border
+    vectors = _vectors(outputs, 4)
+    row_bytes = 4 * LANES * vectors
+    lines = images * (out_height + border)
+    chunk = min(lines, max(2, _CHUNK_BYTES // (row_bytes * pitch) - 2 * border))
+    parts = channels // word * (outputs // (LANES * vectors))
+    groups = max(1, min(16 // parts, lines // chunk))
+    group = -(-lines // (groups * chunk)) * chunk
+    groups = -(-lines // group)
+    partials = weight.new_zeros(groups, kernel, kernel, channels, outputs)
+    result = torch.empty_like(weight)
+    # One group is large: the kernel writes it to the result while it is in the cache.
+    direct = groups == 1 and result.is_contiguous(memory_format=torch.channels_last)
+    list_bytes = 4 * (-(-chunk * pitch // 64) * 64 + SLACK)
+    fields |= {
+        "grad": grad, "partials": partials, "zero": weight.new_zeros(outputs), "chunk_rows": chunk,
+        "list_bytes": list_bytes, "out": result if direct else None,
+    }  # fmt: skip
+    plan = Plan(lines, 1, channels, groups * parts, group)
+    space = 512 * -(-chunk * pitch // 64) + list_bytes + row_bytes * ((chunk + 2 * border) * pitch + border)
+    launch(weight_grad_kernel(vectors, word), plan, -(-space // 128) * 32, fields)
+    if direct:
+        return result
+    total = partials.sum(0)
+    if result.is_contiguous(memory_format=torch.channels_last):
+        # A transposed copy of two axes is faster than that of four.
+        _taps_last(result).copy_(total.view(-1, outputs).t())
+        return result
+    return result.copy_(total.permute(3, 2, 0, 1))
+
+
+def _taps_last(weight: Tensor) -> Tensor:
+    """Return ``[K, kernel * kernel * C]``: a view of weights in channels-last memory."""
+    return weight.permute(0, 2, 3, 1).reshape(weight.shape[0], -1)
+
+
+@cache
+def _values() -> Tensor:
+    """Return the bits of every value of 4 bits, ``[16, 4]``."""
+    return torch.tensor([[float(value >> i & 1) for i in range(4)] for value in range(16)])
+
+
+def _vectors(outputs: int, most: int) -> int:
+    """Return the vectors of a block of outputs: at most this many, and a divisor of all."""
+    count = outputs // LANES
+    return max(v for v in range(1, max(1, min(most, MAX_VECTORS)) + 1) if count % v == 0)
+
+
+def _geometry(
+    bits: Tensor, shape: Sequence[int], weight: Tensor, stride: int
+) -> tuple[dict[str, Field], int, int, int]:
+    """Return the parameters of both kernels, the bits of a word, and the height and width of the output."""
+    images, channels, height, width = shape
+    out_height, out_width = -(-height // stride), -(-width // stride)
+    fields: dict[str, Field] = {
+        "bits": bits, "bits_stride": bits.shape[1], "batch": images // bits.shape[0],
+        "image_bytes": height * width * channels // 8, "outputs": weight.shape[0], "kernel": weight.shape[2],
+        "conv_stride": stride, "height": height, "width": width, "out_height": out_height, "out_width": out_width,
+    }  # fmt: skip
+    return fields, min(channels & -channels, 64), out_height, out_width

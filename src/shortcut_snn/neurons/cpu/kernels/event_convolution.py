@@ -1,0 +1,198 @@
+"""The kernels of convolutions over spikes: the forward pass, and the gradient of the weights.
+
+Both read spikes as bits, with the channels of a pixel next to one another, and add rows (see :mod:`.rows`). Kernels are
+square with an odd size, padded to outputs of ``ceil(size / stride)``. A *word* is the bits of up to 64 channels.
+
+Forward, for each row of output pixels:
+
+1. List the spikes of the rows of input pixels that it sees, column by column. A list entry is the offset of a spike's
+   row in the weights ``[kernel, kernel, C, K]``, as if they began at the first column of the image.
+2. The spikes of an output pixel are the entries of ``kernel`` columns, which lie next to one another. Add their rows.
+
+Weight gradient, for each word of channels, block of outputs and some rows of pixels:
+
+1. Copy the output gradient to a workspace, with zeros around it.
+2. Transpose the bits, and list for each channel the pixels where it fires.
+3. For each channel and tap, add the rows of the gradient at these pixels, shifted by the tap.
+
+With a stride, input pixels fall into ``stride * stride`` classes, and each tap sees one of them.
+"""
+
+from functools import cache
+from typing import Any
+
+from numba import carray, types
+
+from .build import DIGEST, kernel
+from .memory import atomic_fetch_add, pointer, shifted
+from .rows import LANES, make_copy_row, make_list_bits, make_look_up, make_sum_rows, transpose_bits
+
+_WORDS = {16: types.uint16, 32: types.uint32, 64: types.int64}
+
+
+@cache
+def forward_kernel(vectors: int, word: int) -> int:
+    """Return the address of the kernel for blocks of ``vectors`` vectors of outputs, and words of this many bits.
+
+    It reads bits, weights and first ``[K]``, the sum before the first spike, and writes out ``[N, H, W, K]``.
+    """
+    digest, kind = DIGEST, _WORDS[word]
+    list_bits, sum_rows = make_list_bits(word), make_sum_rows(vectors)
+
+    def forward(params: Any) -> None:
+        assert digest
+        p = carray(params, 1)[0]
+        space = p.workspace + atomic_fetch_add(p.next_thread) * p.thread_bytes
+        starts = carray(pointer(space, types.int64), p.width + 1)
+        offsets = pointer(space + 8 * (p.width + 1), types.int32)
+        channels, row_bytes, size = p.channels, 4 * p.outputs, p.kernel
+        groups = -(-p.elements // p.item_size)
+        item = atomic_fetch_add(p.next_item)
+        while item < p.items:
+            # The block of outputs is the outer loop: its weights should stay in the cache.
+            block, group = 4 * LANES * vectors * (item // groups), item % groups
+            for row in range(group * p.item_size, min((group + 1) * p.item_size, p.elements)):
+                n, y = row // p.out_height, row % p.out_height
+                image = p.bits + n // p.batch * p.bits_stride + n % p.batch * p.image_bytes
+                count = 0
+                for x in range(p.width):
+                    starts[x] = count
+                    for ky in range(size):
+                        above = y * p.conv_stride + ky - size // 2
+                        if above >= 0 and above < p.height:
+                            words = pointer(image + (above * p.width + x) * channels // 8, kind)
+                            for w in range(channels // word):
+                                base = ((ky * size + x) * channels + w * word) * row_bytes
+                                value = types.int64(carray(shifted(words, w), 1)[0])
+                                count = list_bits(offsets, count, value, types.int32(base), types.int32(row_bytes))
+                starts[p.width] = count
+                for x in range(p.out_width):
+                    left = x * p.conv_stride - size // 2
+                    start, end = starts[max(left, 0)], starts[min(left + size, p.width)]
+                    sum_rows(
+                        pointer(p.out + (row * p.out_width + x) * row_bytes + block, types.float32),
+                        pointer(p.first + block, types.float32),
+                        pointer(p.weights + block - left * channels * row_bytes, types.float32),
+                        pointer(p.zero, types.float32), shifted(offsets, start), end - start,
+                    )  # fmt: skip
+            item = atomic_fetch_add(p.next_item)
+
+    return kernel(forward)
+
+
+@cache
+def narrow_forward_kernel(vectors: int, word: int) -> int:
+    """Return the address of the kernel for 3x3 convolutions of stride 1 with few channels: one word, one block.
+
+    It reads the table of :func:`~.rows.make_look_up` as weights, and bits and first ``[K]``, and writes out. Its time
+    does not depend on the spikes.
+    """
+    digest, kind, look_up = DIGEST, _WORDS[word], make_look_up(vectors, word)
+
+    def forward(params: Any) -> None:
+        assert digest
+        p = carray(params, 1)[0]
+        spare = pointer(p.workspace + atomic_fetch_add(p.next_thread) * p.thread_bytes, types.float32)
+        line = p.width * word // 8
+        item = atomic_fetch_add(p.next_item)
+        while item < p.items:
+            for row in range(item * p.item_size, min((item + 1) * p.item_size, p.elements)):
+                n, y = row // p.height, row % p.height
+                same = p.bits + n // p.batch * p.bits_stride + n % p.batch * p.image_bytes + y * line
+                above, below = same - line if y > 0 else p.zero, same + line if y + 1 < p.height else p.zero
+                look_up(
+                    pointer(p.out + row * p.width * 4 * p.outputs, types.float32), pointer(p.first, types.float32),
+                    spare, pointer(p.weights, types.float32), pointer(above, kind), pointer(same, kind),
+                    pointer(below, kind), p.width,
+                )  # fmt: skip
+            item = atomic_fetch_add(p.next_item)
+
+    return kernel(forward)
+
+
+@cache
+def weight_grad_kernel(vectors: int, word: int) -> int:
+    """Return the address of the kernel for blocks of ``vectors`` vectors of outputs, and words of this many bits.
+
+    It reads bits and grad ``[N, H, W, K]``, and adds to partials ``[groups, kernel, kernel, C, K]``. If out ``[K,
+    kernel, kernel, C]`` is given, it also writes the only group there.
+    """
+    digest, kind = DIGEST, _WORDS[word]
+    list_bits, sum_rows, copy_row = make_list_bits(64), make_sum_rows(vectors), make_copy_row(vectors)
+    row_bytes = 4 * LANES * vectors
+
+    def weight_grad(params: Any) -> None:
+        assert digest
+        p = carray(params, 1)[0]
+        size, stride, border, channels = p.kernel, p.conv_stride, p.kernel // 2, p.channels
+        # Rows and columns of zeros separate images and rows.
+        pitch, image_rows = p.out_width + border, p.out_height + border
+        blocks = -(-p.chunk_rows * pitch // 64)
+        space = p.workspace + atomic_fetch_add(p.next_thread) * p.thread_bytes
+        words = carray(pointer(space, types.int64), 64 * blocks)
+        offsets = pointer(space + 512 * blocks, types.int32)
+        grads = space + 512 * blocks + p.list_bytes
+        zero = pointer(p.zero, types.float32)
+        per_group = channels // word * (p.outputs // (LANES * vectors))
+        item = atomic_fetch_add(p.next_item)
+        while item < p.items:
+            group, part = item // per_group, item % per_group
+            channel, block = part % (channels // word) * word, part // (channels // word) * row_bytes
+            target = p.partials + 4 * (group * size * size * channels + channel) * p.outputs + block
+            for first in range(group * p.item_size, min((group + 1) * p.item_size, p.elements), p.chunk_rows):
+                rows = min(p.chunk_rows, p.elements - first)
+                at = grads
+                for row in range(first - border, first + rows + border):
+                    n, y = row // image_rows, row % image_rows
+                    inside = row >= 0 and row < p.elements and y < p.out_height
+                    source = p.grad + (n * p.out_height + y) * p.out_width * 4 * p.outputs + block
+                    # The columns of zeros are to the left, and after the last row.
+                    for x in range(-border, p.out_width):
+                        if inside and x >= 0:
+                            copy_row(pointer(at, types.float32), pointer(source + x * 4 * p.outputs, types.float32))
+                        else:
+                            copy_row(pointer(at, types.float32), zero)
+                        at += row_bytes
+                for x in range(border):
+                    copy_row(pointer(at + x * row_bytes, types.float32), zero)
+                for odd in range(stride * stride):
+                    down, across = odd // stride, odd % stride
+                    i = 0
+                    for row in range(first, first + rows):
+                        n, y = row // image_rows, row % image_rows * stride + down
+                        image = p.bits + n // p.batch * p.bits_stride + n % p.batch * p.image_bytes
+                        line = image + (y * p.width * channels + channel) // 8
+                        for x in range(across, across + pitch * stride, stride):
+                            words[i] = 0
+                            if y < p.height and x < p.width:
+                                words[i] = types.int64(carray(pointer(line + x * channels // 8, kind), 1)[0])
+                            i += 1
+                    filled = -(-i // 64)
+                    words[i : 64 * filled] = 0
+                    for b in range(filled):
+                        transpose_bits(pointer(space + 512 * b, types.int64))
+                    for c in range(word):
+                        count = 0
+                        for b in range(filled):
+                            base = types.int32(64 * b * row_bytes)
+                            count = list_bits(offsets, count, words[64 * b + c], base, types.int32(row_bytes))
+                        for ky in range((down + border) % stride, size, stride):
+                            below = border + (down + border - ky) // stride
+                            for kx in range((across + border) % stride, size, stride):
+                                right = border + (across + border - kx) // stride
+                                total = pointer(
+                                    target + 4 * ((ky * size + kx) * channels + c) * p.outputs, types.float32
+                                )
+                                source = grads + (below * pitch + right) * row_bytes
+                                sum_rows(total, total, pointer(source, types.float32), zero, offsets, count)
+            if p.out != 0:
+                sums = carray(pointer(target, types.float32), size * size * channels * p.outputs)
+                for k in range(LANES * vectors):
+                    for tap in range(size * size):
+                        at = p.out + 4 * (((block // 4 + k) * size * size + tap) * channels + channel)
+                        line = carray(pointer(at, types.float32), word)
+                        for c in range(word):
+                            line[c] = sums[(tap * channels + c) * p.outputs + k]
+            item = atomic_fetch_add(p.next_item)
+
+    return kernel(weight_grad)

@@ -1,0 +1,140 @@
+"""Convolutions and linear layers over spikes whose cost follows the number of spikes.
+
+A dense convolution multiplies every zero. The kernels here read the bits that spikes carry (see :mod:`.packing`) and
+add the weights of the spikes alone; the gradient of the weights adds the output gradient where spikes are. The results
+equal the dense ones to float32 rounding. The gradient of the input is dense.
+
+At high firing rates the dense convolution is faster. The choice is a function of the layer's shape and its firing rate
+alone, with measured break-even rates. It is not timed on the user's machine: a resumed run must take the same kernels,
+since their rounding differs.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from .backend import get_backend
+from .packing import SavedBits, bits_of, count_spikes
+
+# Break-even firing rates of the forward pass and of the weight gradient, by kernel size and the least of inputs and
+# outputs; measured with AVX-512. The dense gradient also has to turn the bits into numbers.
+_BREAK_EVEN = {
+    3: {16: (0.33, 0.33), 32: (0.36, 0.36), 64: (0.34, 0.4), 128: (0.28, 0.36), 256: (0.2, 0.36), 512: (0.18, 0.4)},
+    1: {16: (0.0, 0.25), 32: (0.15, 0.25), 64: (0.3, 0.3), 128: (0.25, 0.3), 256: (0.2, 0.3), 512: (0.15, 0.3)},
+}
+# Offsets in the weights are int32.
+_MAX_BYTES = 2**31
+
+
+def event_convolution(layer: nn.Conv2d, spikes: Tensor) -> Tensor | None:
+    """Return the convolution of spikes ``[T * N, C, H, W]``, or None if only the dense one applies.
+
+    The kernels take float32 spikes that carry bits, in channels-last memory on a CPU. Channels are multiples of 16, and
+    kernels are square with an odd size and padding to ``ceil(size / stride)``, without dilation or groups.
+    """
+    if bits_of(spikes) is None:
+        return None
+    kernel, stride = layer.kernel_size[0], layer.stride[0]
+    fits = (
+        layer.kernel_size == (kernel, kernel)
+        and layer.stride == (stride, stride)
+        and kernel % 2 == 1
+        and layer.dilation == (1, 1)
+        and layer.groups == 1
+        and layer.padding_mode == "zeros"
+        and (layer.padding == (kernel // 2, kernel // 2) or (layer.padding == "same" and stride == 1))
+        and spikes.dim() == 4
+        and spikes.is_contiguous(memory_format=torch.channels_last)
+    )
+    return _convolved(spikes, layer.weight, layer.bias, stride) if fits else None
+
+
+def event_linear(layer: nn.Linear, spikes: Tensor) -> Tensor | None:
+    """Return the linear map of spikes ``[..., C]``, or None if only the dense one applies."""
+    if bits_of(spikes) is None or spikes.shape[-1:] != (layer.in_features,) or not spikes.is_contiguous():
+        return None
+    weight = layer.weight[..., None, None]
+    out = _convolved(spikes, weight, layer.bias, 1, (spikes.numel() // layer.in_features, layer.in_features, 1, 1))
+    return None if out is None else out.view(*spikes.shape[:-1], layer.out_features)
+
+
+def _convolved(
+    spikes: Tensor, weight: Tensor, bias: Tensor | None, stride: int, shape: tuple[int, ...] | None = None
+) -> Tensor | None:
+    bits = bits_of(spikes)
+    if (
+        type(bits) is not Tensor
+        or bits.device.type != "cpu"
+        or get_backend() == "triton"
+        or (spikes.dtype, weight.dtype) != (torch.float32, torch.float32)
+        or torch.is_autocast_enabled("cpu")
+    ):
+        return None
+    outputs, channels, kernel, _ = weight.shape
+    shape = shape or tuple(spikes.shape)
+    if channels % 16 or outputs % 16 or shape[1] != channels or shape[0] % bits.shape[0]:
+        return None
+    if 4 * outputs * channels * kernel * (kernel + shape[3]) >= _MAX_BYTES:
+        return None
+    table = _BREAK_EVEN[3 if kernel > 1 else 1]
+    width = max(width for width in table if width <= max(16, min(channels, outputs)))
+    with torch.no_grad():
+        rate = count_spikes(spikes).item() / spikes.numel()
+    by_events = tuple(rate <= break_even for break_even in table[width])
+    if not any(by_events):
+        return None
+    out: Tensor = _EventConvolution.apply(spikes, weight, bias, bits, shape, stride, by_events)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _EventConvolution(torch.autograd.Function):
+    """A convolution of spikes; ``by_events``: whether the forward pass and the weight gradient use the kernels."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, spikes: Tensor, weight: Tensor, bias: Tensor | None, bits: Tensor, shape: tuple[int, ...],
+        stride: int, by_events: tuple[bool, bool],
+    ) -> Tensor:  # fmt: skip
+        from .cpu.event_convolution import forward
+
+        ctx.save_for_backward(bits, weight)
+        ctx.shape, ctx.like, ctx.stride, ctx.by_events = shape, spikes.shape, stride, by_events
+        if by_events[0]:
+            return forward(bits, shape, weight, bias, stride)
+        out: Tensor = nn.functional.conv2d(spikes.view(shape), weight, bias, stride, weight.shape[-1] // 2)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        from .cpu.event_convolution import weight_grad
+
+        bits, weight = ctx.saved_tensors
+        need_input, need_weight, need_bias = ctx.needs_input_grad[:3]
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        grad_input = grad_weight = None
+        if need_weight and ctx.by_events[1]:
+            grad_weight = weight_grad(bits, ctx.shape, grad, weight, ctx.stride)
+        dense_weight = need_weight and grad_weight is None
+        if need_input or dense_weight:
+            spikes = _channels_last(ctx.shape, bits if dense_weight else None)
+            padding = weight.shape[-1] // 2
+            grad_input, dense, _ = torch.ops.aten.convolution_backward(
+                grad, spikes, weight, None, [ctx.stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1,
+                [need_input, dense_weight, False],
+            )  # fmt: skip
+            grad_input = grad_input.view(ctx.like) if need_input else None
+            grad_weight = dense if dense_weight else grad_weight
+        return grad_input, grad_weight, grad.sum((0, 2, 3)) if need_bias else None, None, None, None, None
+
+
+def _channels_last(shape: tuple[int, ...], bits: Tensor | None) -> Tensor:
+    """Return spikes as numbers; without bits, memory that is not initialised, since only its shape is used."""
+    n, channels, height, width = shape
+    if bits is None:
+        return torch.empty(n, height, width, channels).permute(0, 3, 1, 2)
+    stride = (height * width * channels, 1, width * channels, channels)
+    elements = n // bits.shape[0] * height * width * channels
+    return SavedBits(bits, elements, torch.float32, (shape, stride, 0)).unpack()

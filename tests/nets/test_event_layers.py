@@ -1,0 +1,203 @@
+"""Layers over spikes add the weights of the spikes: their results are those of the dense layers."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import numba
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from shortcut_snn import nets
+from shortcut_snn.deploy import fold
+from shortcut_snn.deploy.inference import for_inference
+from shortcut_snn.nets import SpikeConv2d, SpikeLinear
+from shortcut_snn.neurons import bits_of, event_convolution, event_layers, pack, with_bits
+from shortcut_snn.neurons.cpu.kernels import rows
+from shortcut_snn.neurons.cpu.kernels.memory import pointer
+
+SPIKES, DENSE = 1.0, -1.0
+
+
+@contextmanager
+def break_even(forward: float, weight_grad: float) -> Iterator[None]:
+    """Use the kernels up to these firing rates, whatever the shape."""
+    table = {kernel: {16: (forward, weight_grad)} for kernel in (1, 3)}
+    with patch.object(event_layers, "_BREAK_EVEN", table):
+        yield
+
+
+def random_spikes(rate: float, *shape: int) -> Tensor:
+    """Return spikes ``[T, N, C, H, W]`` in channels-last memory, with their bits."""
+    t, n, channels, *space = shape
+    fired = torch.rand(t, n, *space, channels, generator=torch.Generator().manual_seed(0)) < rate
+    spikes = fired.float().movedim(-1, 2)
+    return with_bits(spikes, pack(spikes))
+
+
+def gradients(layer: nn.Module, spikes: Tensor, factors: Tensor, dtype: torch.dtype) -> list[Tensor]:
+    """Return the output, and the gradients of the input and of the parameters."""
+    layer, x = copy.deepcopy(layer).to(dtype), spikes.detach().to(dtype).requires_grad_()
+    bits = bits_of(spikes)
+    if dtype == torch.float32 and bits is not None:
+        x = with_bits(x, bits)
+    out = layer(x)
+    (out * factors.to(dtype)).sum().backward()
+    return [out.detach(), x.grad, *(parameter.grad for parameter in layer.parameters())]
+
+
+def assert_close(got: list[Tensor], want: list[Tensor]) -> None:
+    for a, b in zip(got, want, strict=True):
+        assert a.shape == b.shape
+        assert (a.double() - b).abs().max() <= 2e-6 * b.abs().max().clamp_min(1e-6) + 1e-6
+
+
+SHAPES = [
+    # Channels, outputs, kernel, stride, height, width, T, N, rate.
+    (16, 16, 3, 1, 6, 5, 2, 3, 0.2),
+    (16, 16, 3, 2, 7, 6, 1, 2, 0.5),
+    (32, 48, 3, 2, 5, 8, 3, 1, 0.1),
+    (32, 48, 1, 2, 6, 7, 2, 2, 0.3),
+    (64, 128, 3, 1, 4, 4, 2, 2, 0.15),
+    (64, 128, 3, 1, 1, 1, 2, 2, 1.0),
+    (64, 128, 1, 1, 3, 3, 1, 1, 0.0),
+    (192, 16, 5, 1, 3, 9, 2, 1, 0.05),
+    (16, 16, 3, 3, 8, 8, 1, 2, 0.4),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_convolution_and_gradients(shape: tuple[Any, ...]) -> None:
+    channels, outputs, kernel, stride, height, width, t, n, rate = shape
+    torch.manual_seed(1)
+    layer = SpikeConv2d(channels, outputs, kernel, stride, kernel // 2, bias=t > 1)
+    if n > 1:
+        layer.to(memory_format=torch.channels_last)
+    spikes = random_spikes(rate, t, n, channels, height, width)
+    factors = torch.randn(t, n, outputs, -(-height // stride), -(-width // stride))
+    want = gradients(layer, spikes, factors, torch.float64)
+    for by_events in ((SPIKES, SPIKES), (SPIKES, DENSE), (DENSE, SPIKES)):
+        with break_even(*by_events), patch.object(F, "conv2d", wraps=F.conv2d) as dense:
+            assert_close(gradients(layer, spikes, factors, torch.float32), want)
+        assert dense.called == (by_events[0] == DENSE)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 64), (3, 2, 4, 16)], ids=str)
+def test_linear_layer_and_gradients(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(1)
+    layer = SpikeLinear(shape[-1], 16)
+    spikes = (torch.rand(shape) < 0.2).float()
+    spikes = with_bits(spikes, pack(spikes))
+    factors = torch.randn(*shape[:-1], 16)
+    want = gradients(layer, spikes, factors, torch.float64)
+    with break_even(SPIKES, SPIKES), patch.object(F, "linear", wraps=F.linear) as dense:
+        assert_close(gradients(layer, spikes, factors, torch.float32), want)
+    assert not dense.called
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"groups": 2}, {"dilation": 2, "padding": 2}, {"padding": 0}, {"padding_mode": "circular"}, {"kernel_size": 2},
+        {"kernel_size": (3, 1), "padding": (1, 0)}, {"stride": (1, 2)}, {"out_channels": 8},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_other_convolutions_are_dense(options: dict[str, Any]) -> None:
+    layer = SpikeConv2d(**({"in_channels": 32, "out_channels": 32, "kernel_size": 3, "padding": 1} | options))
+    spikes = random_spikes(0.2, 1, 2, 32, 6, 6).flatten(0, 1)
+    spikes = with_bits(spikes, pack(spikes.unsqueeze(0)))
+    with break_even(SPIKES, SPIKES):
+        assert event_convolution(layer, spikes) is None
+        assert torch.equal(layer(spikes), nn.Conv2d.forward(layer, spikes))
+
+
+def test_the_dense_convolution_runs_at_high_rates_and_where_kernels_do_not_apply() -> None:
+    layer = SpikeConv2d(64, 64, 3, padding=1, bias=False)
+
+    def flat(rate: float) -> Tensor:
+        spikes = random_spikes(rate, 1, 2, 64, 8, 8)
+        return with_bits(spikes.flatten(0, 1), bits_of(spikes))  # type: ignore[arg-type]
+
+    assert event_convolution(layer, flat(0.1)) is not None
+    assert event_convolution(layer, flat(0.9)) is None
+    assert event_convolution(layer, flat(0.1).contiguous()) is None
+    with torch.autocast("cpu", torch.bfloat16):
+        assert event_convolution(layer, flat(0.1)) is None
+    changed = flat(0.1)
+    changed.mul_(0.5)
+    assert event_convolution(layer, changed) is None
+    assert event_convolution(layer.double(), flat(0.1)) is None
+
+
+def test_results_do_not_depend_on_the_number_of_threads() -> None:
+    layer, spikes = SpikeConv2d(64, 128, 3, padding=1), random_spikes(0.2, 2, 8, 64, 8, 8)
+    factors = torch.randn(2, 8, 128, 8, 8)
+    results = []
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            with break_even(SPIKES, SPIKES):
+                out, _, *parameters = gradients(layer, spikes, factors, torch.float32)
+            results.append([out, parameters[0]])
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("block", ["basic", "sew", "ms"])
+def test_every_convolution_of_a_network_in_training_evaluation_and_use(block: Any) -> None:
+    torch.manual_seed(0)
+    network = nets.SpikingResNet([1, 1], 3, 2, width=16, block=block).to(memory_format=torch.channels_last)
+    images = torch.rand(4, 3, 8, 8).to(memory_format=torch.channels_last)
+    seen: list[bool] = []
+
+    def compare(layer: nn.Module, args: tuple[Tensor], out: Tensor) -> None:
+        assert isinstance(layer, SpikeConv2d)
+        want = F.conv2d(args[0], layer.weight, layer.bias, layer.stride, layer.padding)  # type: ignore[arg-type]
+        torch.testing.assert_close(out, want, rtol=1e-4, atol=1e-5)
+        seen.append(bits_of(args[0]) is not None)
+
+    def run(network: nn.Module) -> list[bool]:
+        hooks = [m.register_forward_hook(compare) for m in network.modules() if isinstance(m, SpikeConv2d)]
+        seen.clear()
+        with break_even(SPIKES, SPIKES):
+            out = network(images)
+            if out.requires_grad:
+                out.sum().backward()
+        for hook in hooks:
+            hook.remove()
+        return list(seen)
+
+    trained = run(network.train())
+    # The counts of SEW blocks and the currents of projections are no bits.
+    assert sum(trained) == {"basic": 5, "sew": 3, "ms": 4}[block]
+    with torch.no_grad():
+        assert run(network.eval()) == trained
+        assert run(for_inference(fold(network), torch.float32)) == trained
+        with torch.inference_mode():
+            assert not any(run(network))
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_bits_are_listed(compress: bool) -> None:
+    if compress and not rows._COMPRESS:
+        pytest.skip("no vbmi2")
+    with patch.object(rows, "_COMPRESS", compress):
+        list_bits = rows.make_list_bits.__wrapped__(64)
+
+        @numba.njit
+        def listed(target: int, n: int, word: int) -> int:
+            return list_bits(pointer(target, numba.int32), n, word, numba.int32(7), numba.int32(3))
+
+        for word in (0, 1, -1, 0x5555, 1 << 62, 0x0F0F_1234_8000_0001):
+            offsets = np.zeros(64 + 2 + rows.SLACK, np.int32)
+            n = listed(offsets.ctypes.data, 2, word)
+            want = [7 + 3 * i for i in range(64) if word >> i & 1]
+            assert offsets[2:n].tolist() == want
