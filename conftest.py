@@ -13,7 +13,7 @@ pytest_collect_file = pages(Path(__file__).parent).pytest()
 
 LONGEST = (
     "tests/deploy/test_graphs.py",
-    "tests/lightning/test_callback.py",
+    "tests/test_lightning_callback.py",
     "tests/neurons/kernels/test_triton.py",
     "tests/examples/test_examples.py",
     "tests/training/test_devices.py",

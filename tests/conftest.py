@@ -14,6 +14,7 @@ from hypothesis import settings
 
 from shortcut_snn import plots
 
+from .disk import unforced
 from .forked import OriginalPopen, import_all
 from .pictures import coarse
 
@@ -40,9 +41,9 @@ def little_garbage() -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def coarse_pictures() -> Iterator[None]:
-    """Save pictures of one pixel."""
-    with coarse():
+def cheap_files() -> Iterator[None]:
+    """Save pictures of one pixel, and force no file to the disk."""
+    with coarse(), unforced():
         yield
 
 

@@ -28,6 +28,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from .disk import unforced
 from .pictures import coarse
 
 IMPORTED = ("lightning.pytorch", "numba", "matplotlib.figure", "matplotlib.backends.backend_agg", "sklearn.datasets")
@@ -132,7 +133,7 @@ def serve(descriptor: int) -> None:
     import_all()
     gc.collect()
     gc.freeze()
-    with coarse(), socket.socket(fileno=descriptor) as connection:
+    with coarse(), unforced(), socket.socket(fileno=descriptor) as connection:
         while True:
             header, streams, _, _ = socket.recv_fds(connection, 4, len(STREAMS))
             if not header:

@@ -22,6 +22,7 @@ from sybil.parsers.markdown import CodeBlockParser
 
 from shortcut_snn.cli import main
 
+from .disk import unforced
 from .pictures import coarse
 from .registered import forgetting
 
@@ -143,7 +144,9 @@ def _from_root(words: list[str]) -> list[str]:
 def _short(words: list[str]) -> list[str]:
     """Return a command with those of its short options that it takes."""
     options, known = SHORT[words[0]], list(words)
-    if "digits" in words and not any(word.startswith("--network.kind") for word in words):
+    # Without a recipe or a kind the network is a ResNet-18, which takes ONNX's exporter twice as long.
+    is_default = "digits" in words or "--config" not in words
+    if is_default and not any(word.startswith("--network.kind") for word in words):
         options = ["--network.kind", "resnet8", *options]
     if main([*words, *options, "--print-recipe"]) == 0:
         return [*words, *options]
@@ -161,6 +164,7 @@ def _enter(namespace: dict[str, Any]) -> None:
     namespace["_before"], namespace["_folder"] = os.getcwd(), tempfile.mkdtemp(prefix="page-")
     namespace["_around"] = around = ExitStack()
     around.enter_context(coarse())
+    around.enter_context(unforced())
     around.enter_context(forgetting())
     os.chdir(namespace["_folder"])
 

@@ -131,10 +131,10 @@ def test_int8_is_measured_again(trained, tmp_path, capsys):
 def test_a_card_describes_one_network(trained, tmp_path):
     run, out = shutil.copytree(trained, tmp_path / "run"), tmp_path / "out"
     shutil.copy(run / "network.safetensors", run / "best.safetensors")
-    assert export(run, out, "--to", "onnx") == 0
+    assert export(run, out, "--to", "nir") == 0
     assert export(run, out, "--to", "safetensors") == 0
     both = card(out)
-    assert (both.name, list(both.files)) == ("out", ["onnx", "safetensors"])
+    assert (both.name, list(both.files)) == ("out", ["nir", "safetensors"])
     assert both.weights == "after the last of 2 epochs"
     assert export(run, out, "--to", "safetensors", "--weights", "best") == 0
     best = card(out)
