@@ -90,7 +90,7 @@ def test_the_baseline_of_calibration_has_the_recipes_surrogates():
     }
     calibrated = measure(recipe_of("digits", "calibrated", {"method": {"branches": None}}, small), batches=1)
     assert calibrated.reports["without"].ratio > 10 * calibrated.reports["with"].ratio
-    assert calibrated.diagnosis.verdict.kind == "healthy"
+    assert calibrated.diagnosis.verdict.distance < 1
 
 
 def test_a_run_is_measured_with_its_weights(run, tmp_path, capsys):

@@ -17,7 +17,7 @@ from .remedies import neuron_remedies
 from .tips import Remedy, Setup, Tip, measure_remedies
 from .verdict import Verdict, judge
 
-NO_PROMISE = "A healthy gradient does not promise accuracy: compare in training"
+NO_PROMISE = "A healthy start does not promise accuracy: compare in training"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def diagnose(
     *,
     reset: Reset | None = None,
 ) -> Diagnosis:
-    """Return whether the gradient vanishes or explodes, whether layers are dead, and what helps.
+    """Return whether the gradient vanishes or explodes, the input is lost, or layers are dead, and what helps.
 
     A copy is examined; the network is left unchanged. The time loop, the reset and the logits are inferred as in
     :func:`shortcut_snn.attach`.
@@ -77,7 +77,7 @@ def diagnose(
         >>> import torch
         >>> from shortcut_snn import nets
         >>> network, batch = nets.spiking_resnet8(10, 2, width=4), (torch.rand(2, 3, 8, 8), torch.tensor([1, 2]))
-        >>> diagnose(network, [batch]).verdict.kind in ("healthy", "vanishes", "explodes", "silent")
+        >>> diagnose(network, [batch]).verdict.kind in ("healthy", "lost", "vanishes", "explodes", "silent")
         True
     """
     check_can_examine(network, batches)

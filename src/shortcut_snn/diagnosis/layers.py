@@ -1,8 +1,8 @@
-"""Examine every spiking layer of a network on a few batches: its firing rate, and the gradient that reaches it."""
+"""Examine every spiking layer on a few batches: firing rate, how much of the input is left, and the gradient."""
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from ..introspection import reset_of
 from ..method import Reset, inputs_of
 from ..module_state import preserving_state
+from .forward import measure_kept
 from .gradients import is_on_chain
 from .probe import LayerTally, check_has_neurons, probe
 
@@ -42,6 +43,8 @@ class LayerReport:
     """``norm`` over that of the next deeper layer on the chain; NaN for the last one and in a residual's projection."""
     varying: float = math.nan
     """Share of neurons that fired differently for two samples."""
+    kept: float = math.nan
+    """Share of the input that is left (see :mod:`.forward`), from 0 to 1; NaN if it was not measured."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ def examine(
 ) -> Examination:
     """Run batches forward and backward in training mode and report every spiking layer.
 
-    The model is left unchanged.
+    A batch takes two more forward passes, which measure how much of the input is left. The model is left unchanged.
 
     Args:
         model: a network, or a wrapper of one.
@@ -140,6 +143,8 @@ def examine(
             loss(model(*args, **kwargs), labels).backward()  # type: ignore[no-untyped-call]
             reports.append(layer_reports(network, tallies))
             reset(model)
+        kept = measure_kept(model, network, args, kwargs, reset)
+        reports[-1] = tuple(replace(report, kept=kept.get(report.layer, math.nan)) for report in reports[-1])
     return Examination(tuple(reports))
 
 

@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import torch
+
 from .. import components
-from ..introspection import find_neurons, steepness
+from ..introspection import NORMS, find_neurons, is_layer, steepness
 from ..neurons import IF, LIF, Neuron, Resizable
 from .calibration import calibrate, set_widths
 from .layers import Batch
@@ -15,10 +17,13 @@ from .tips import Remedy, Setup
 WIDTHS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 8.0)
 DECAYS = (0.0, 0.25, 0.5, 0.75, 1.0)
 THRESHOLDS = (0.25, 0.5, 1.0, 2.0)
+WEIGHTS = (2.0, 4.0, 8.0, 16.0)
 
 
 def neuron_remedies(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
     """Return the changes of the neurons: calibrated or other surrogate widths, decay, threshold, detached reset.
+
+    A network without norms may also get larger weights.
 
     Args:
         setup: the network. Third-party neurons get other surrogates only.
@@ -26,10 +31,28 @@ def neuron_remedies(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
     """
     layers = list(find_neurons(setup.network).values())
     built_in = [neuron for neuron in layers if isinstance(neuron, Neuron)]
-    if len(built_in) < len(layers):
-        has_steepness = all(steepness(neuron) is not None for neuron in layers)
-        return list(_third_party_remedies(setup, batches)) if has_steepness else []
-    return list(_built_in_remedies(setup, batches, built_in))
+    remedies = list(_larger_weights(setup))
+    if len(built_in) == len(layers):
+        remedies += _built_in_remedies(setup, batches, built_in)
+    elif all(steepness(neuron) is not None for neuron in layers):
+        remedies += _third_party_remedies(setup, batches)
+    return remedies
+
+
+def _larger_weights(setup: Setup) -> Iterator[Remedy]:
+    if any(isinstance(module, NORMS) for module in setup.network.modules()):
+        return
+    for factor in WEIGHTS:
+        text = f"weights of all layers times {factor:g} before training"
+        yield Remedy("weights", text, _with_change(setup, partial(_scale_weights, factor)))
+
+
+@torch.no_grad()
+def _scale_weights(factor: float, setup: Setup) -> None:
+    for module in setup.network.modules():
+        if is_layer(module):
+            for parameter in module.parameters():
+                parameter.mul_(factor if parameter.dim() > 1 else 1.0)
 
 
 def _third_party_remedies(setup: Setup, batches: Sequence[Batch]) -> Iterator[Remedy]:

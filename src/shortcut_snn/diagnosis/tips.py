@@ -58,7 +58,9 @@ class Tip:
 
     def __str__(self) -> str:
         """Return the remedy and its effect in one line."""
-        effect = f"first layer / last {self.before.factor:.3g} -> {self.after.factor:.3g}"
+        effect = f"gradient, first layer / last {self.before.factor:.3g} -> {self.after.factor:.3g}"
+        if self.before.lost or self.after.lost:
+            effect += f", input lost in {100 * self.before.lost:.0f} -> {100 * self.after.lost:.0f} % of the layers"
         return f"{self.text}: {effect} ({self.after.kind})"
 
 
@@ -67,16 +69,17 @@ def measure_remedies(
 ) -> tuple[list[Tip], int]:
     """Return the best remedy of each group that helps on every batch, and how many were measured.
 
-    Those of :data:`FIRST` come first, then those that bring the gradient's factor nearest to 1.
+    Those of :data:`FIRST` come first, then those that keep the input in most layers, then those that bring the
+    gradient's factor nearest to 1.
 
     Args:
         before: the examination of the unchanged network.
         remedies: the changes to try. Those that cannot be applied to the network are left out. If neurons are silent or
-            saturated, so are those that change the gradient alone.
+            saturated, or only the input is lost, so are those that change the gradient alone.
         batches: the batches of the examination.
     """
     verdicts = [judge(layers) for layers in before.batches]
-    if verdicts[0].kind in ("silent", "saturated"):
+    if verdicts[0].kind in ("silent", "saturated", "lost"):
         remedies = [remedy for remedy in remedies if remedy.group not in GRADIENT_ONLY]
     best: dict[str, Tip] = {}
     measured = 0
@@ -90,14 +93,26 @@ def measure_remedies(
         if not all(_helps(old, new) for old, new in zip(verdicts, new_verdicts, strict=True)):
             continue
         tip = Tip(remedy.text, verdicts[0], new_verdicts[0])
-        if remedy.group not in best or tip.after.distance < best[remedy.group].after.distance:
+        if remedy.group not in best or _order(tip) < _order(best[remedy.group]):
             best[remedy.group] = tip
-    groups = sorted(best, key=lambda group: (*(group != first for first in FIRST), best[group].after.distance))
+    groups = sorted(best, key=lambda group: (*(group != first for first in FIRST), *_order(best[group])))
     return [best[group] for group in groups], measured
 
 
+def _order(tip: Tip) -> tuple[float, float]:
+    # A tenth of the layers more or less is chance in a small batch.
+    return round(tip.after.lost, 1), tip.after.distance
+
+
 def _helps(before: Verdict, after: Verdict) -> bool:
-    """Return whether dead layers come alive, or the factor comes nearer to 1 by half its distance."""
+    """Return whether dead layers come alive, or one measure halves its distance and the other gets no worse.
+
+    A change that was made already does not halve a distance again, so no tip leads back to itself.
+    """
     if after.is_dead:
         return False
-    return before.is_dead or after.distance <= before.distance / 2
+    keeps_gradient = after.distance <= max(before.distance, 1.0)
+    keeps_input = after.lost <= before.lost + 0.1
+    forwards = before.lost > 0 and after.lost <= before.lost / 2 and keeps_gradient
+    backwards = before.distance > 1 and after.distance <= before.distance / 2 and keeps_input
+    return before.is_dead or forwards or backwards

@@ -8,13 +8,14 @@
 from .adapters import Adapter, adapters_of, library_reset, steepness
 from .answer import Answer
 from .inference import describe, introspect, wrap_network
-from .layers import is_layer, stages_span_most
+from .layers import NORMS, is_layer, stages_span_most
 from .neurons import find_neurons, learned_by_neurons, reset_of, single_step_neurons, spiking_layers, spiking_modules
 from .perturb import alter
 from .probe import CALL_ERRORS
 
 __all__ = [
     "CALL_ERRORS",
+    "NORMS",
     "Adapter",
     "Answer",
     "adapters_of",

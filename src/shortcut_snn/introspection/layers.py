@@ -13,7 +13,7 @@ Gains = dict[str, tuple[Tensor, Tensor]]
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _LAYERS = (nn.Linear, *_CONVOLUTIONS)
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.RNNBase, nn.RNNCellBase)
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
 
 
 def is_layer(module: nn.Module) -> bool:
@@ -35,7 +35,7 @@ def stages_span_most(network: nn.Module) -> bool:
 
 def has_weights(module: nn.Module) -> bool:
     """Return whether a module is a layer or a norm, whose output is scaled."""
-    return isinstance(module, (*_LAYERS, *_CHANNELS_LAST, *_NORMS))
+    return isinstance(module, (*_LAYERS, *_CHANNELS_LAST, *NORMS))
 
 
 def channel_axis_of(module: nn.Module, shape: Sequence[int]) -> int | None:
@@ -58,7 +58,7 @@ def _usual_channel_axis(module: nn.Module, dims: int) -> int | None:
         return -3
     if isinstance(module, nn.Conv3d | nn.ConvTranspose3d | nn.BatchNorm3d):
         return -4
-    if isinstance(module, _NORMS):
+    if isinstance(module, NORMS):
         # SpikingJelly's one-dimensional norms take [T, N, C, L] in multi-step mode.
         axis = 2 if getattr(module, "step_mode", "s") == "m" else 1
         return axis - dims if dims > axis else None
@@ -70,7 +70,7 @@ def unsilence(module: nn.Module) -> None:
     for tensor in vars(module).get("_parameters", {}).values():
         if tensor is None or tensor.is_meta or not tensor.is_floating_point() or tensor.any():
             continue
-        if isinstance(module, _NORMS) and tensor is module.weight:
+        if isinstance(module, NORMS) and tensor is module.weight:
             tensor.data.fill_(1)
         elif isinstance(module, _LAYERS) and tensor is module.weight:
             tensor.data.copy_(torch.rand(tensor.shape, generator=torch.Generator().manual_seed(0)) - 0.5)

@@ -21,6 +21,7 @@ COLUMN_TITLES = {
     "gain": ("gradient, times that of the next layer", 1),
     "gradient_ratio_first_epoch": ("gradient, first layer / last: epoch 1", 1),
     "gradient_ratio_last_epoch": ("gradient, first layer / last: end", 1),
+    "kept": ("input kept, %", 100),
     "lr": ("learning rate", 1),
     "macs": ("MACs", 1),
     "membrane_rms": ("gradient RMS of the membrane", 1),
@@ -53,24 +54,26 @@ def layer_rows(layers: Sequence[LayerReport]) -> list[dict[str, Any]]:
 
 LAYER_TABLE_LEGEND = (
     "rate: spikes per neuron and time step; silent, always: neurons that never\n"
-    "fire, or at every step; grad.: RMS of the gradient of the weights and of the\n"
-    "membrane potential; gain: by how much it grows from the next deeper layer"
+    "fire, or at every step; kept: how much of the input is left; grad.: RMS of the\n"
+    "gradient of the weights and of the membrane potential; gain: by how much it\n"
+    "grows from the next deeper layer"
 )
 
 
 def layer_table(layers: Sequence[LayerReport]) -> str:
     """Return a table that fits a terminal; :data:`LAYER_TABLE_LEGEND` explains its columns."""
-    columns = ["layer", "rate", "silent", "always", "grad. w", "grad. v", "gain"]
+    columns = ["layer", "rate", "silent", "always", "kept", "grad. w", "grad. v", "gain"]
     return markdown_table(
         columns,
         [
             [
                 layer.layer,
                 f"{layer.rate:.3f}",
-                f"{100 * layer.silent:.0f} %",
-                f"{100 * layer.saturated:.0f} %",
-                _number(layer.weight_rms, ".3e"),
-                _number(layer.membrane_rms, ".3e"),
+                f"{layer.silent:.0%}",
+                f"{layer.saturated:.0%}",
+                _number(layer.kept, ".0%"),
+                _number(layer.weight_rms, ".1e"),
+                _number(layer.membrane_rms, ".1e"),
                 _number(layer.gain, ".2f"),
             ]
             for layer in layers
