@@ -66,7 +66,7 @@ ENTRIES = (
     "data.kind", "data.batch_size", "data.validation", "data.augment", "data.workers", "data.seed", "data.root",
     "network.kind", "network.width", "network.time_steps", "network.stem", "neuron.kind", "neuron.decay",
     "neuron.threshold", "neuron.surrogate", "neuron.surrogate.width", "task.kind", "task.label_smoothing",
-    "method.branches", "method.branches.taps", "method.objective", "method.gradient", "method.calibrate",
+    "method.branches", "method.branches.taps", "method.objective", "method.gradient", "method.initialise",
     "optimizer.kind", "optimizer.lr", "optimizer.weight_decay", "lr_schedule.kind", "training.epochs", "training.seed",
     "training.precision", "training.warmup", "training.clip", "training.accumulate", "training.ema_decay",
     "training.accelerator", "training.devices", "training.strategy", "training.threads", "training.checkpoint_every",

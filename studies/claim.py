@@ -85,8 +85,9 @@ METHODS: dict[str, tuple[str | Entries, ...]] = {
     "shortcut": ("shortcut", _HEAD),
     "evolutionary": ("evolutionary", _HEAD),
     "loss_sum": ("loss_sum", _HEAD),
-    "calibrated": ("calibrated", _HEAD),
-    "calibrated_alone": ("vanilla", {"method": {"calibrate": True}}),
+    "initialised": ("initialised",),
+    "initialised_loss_sum": ("initialised_loss_sum", _HEAD),
+    "initialised_evolutionary": ("evolutionary", _HEAD, {"method": {"initialise": True}}),
     "stages_and_steps": ("stages_and_steps", _HEAD),
 }
 EQUAL_TIME = "vanilla_equal_time"
@@ -458,7 +459,7 @@ def paper(lab: Lab) -> None:
         f"{network}-{whose}": {"network": {"kind": network, "block": "basic"}, "neuron": neuron}
         for network, (whose, neuron) in itertools.product(("resnet18", "resnet34"), NEURONS.items())
     }
-    lab.compare(settings, ["vanilla", "shortcut", "evolutionary", "loss_sum", "calibrated"])
+    lab.compare(settings, ["vanilla", "shortcut", "evolutionary", "loss_sum", "initialised"])
 
 
 def depth(lab: Lab) -> None:
@@ -468,7 +469,7 @@ def depth(lab: Lab) -> None:
         f"{layers}-{block}": {"network": {"kind": kind, "width": width, "block": block}}
         for (layers, (kind, width)), block in itertools.product(networks.items(), ("basic", "sew", "ms", "plain"))
     }
-    lab.compare(settings, ["vanilla", "loss_sum", "calibrated"])
+    lab.compare(settings, ["vanilla", "loss_sum", "initialised"])
 
 
 def cpu(lab: Lab) -> None:

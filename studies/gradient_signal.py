@@ -1,12 +1,12 @@
 """Measure the share of signal in the first layer's gradient: the mean cosine between the gradients of two batches.
 
-    python studies/gradient_signal.py DATA.npz OUT.csv [--batches 8] [--width 16] [--calibrate]
+    python studies/gradient_signal.py DATA.npz OUT.csv [--batches 8] [--width 16] [--initialise]
 
 An untrained network sees several batches of 100 images. For each path of the loss, the table has the mean cosine
 between the gradients of the first convolution on two batches: 1 is signal only, 0 is noise. It also has their RMS, and
 the ratio of the first layer's gradient to that of the last layer. A cosine within 0.1 of 0 is noise: it depends on the
 number of threads, which changes the order of sums and so flips single spikes. AdamW hides the size of a gradient, not
-its noise. With --calibrate each surrogate first gets the width at which the gradient keeps its size.
+its noise. With --initialise the network first gets the start at which input and gradient are kept.
 """
 
 import argparse
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
-from shortcut_snn import LogitSum, LossSum, Shortcut, nets
+from shortcut_snn import LogitSum, LossSum, Shortcut, initialise, nets
 from shortcut_snn.data import ImageArchive
-from shortcut_snn.diagnosis import calibrate, geometric_mean, mean_cosine, measure_gradients
+from shortcut_snn.diagnosis import geometric_mean, mean_cosine, measure_gradients
 from shortcut_snn.files import write_csv
 from shortcut_snn.neurons import LIF, Rectangle, Triangle
 
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--batches", type=int, default=8)
     parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--calibrate", action="store_true")
+    parser.add_argument("--initialise", action="store_true")
     options = parser.parse_args()
     data = ImageArchive(options.data, augment=(), batch_size=100).load()
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.mean, data.std))
@@ -53,8 +53,8 @@ def main() -> None:
         net = getattr(nets, f"spiking_{depth}")(
             10, 2, width=options.width, make_neuron=lambda surrogate=surrogate: LIF(surrogate=surrogate)
         )
-        if options.calibrate:
-            calibrate(net, batches[:1])
+        if options.initialise:
+            initialise(net, *batches[0])
         model = Shortcut(net.to(memory_format=torch.channels_last), taps, num_classes=10)
         reports = [measure_gradients(model, images, labels, objective, branch_weight) for images, labels in batches]
         row = {

@@ -10,34 +10,23 @@ import torch
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor, nn
 
-from shortcut_snn import LinearDecay, LossSum, Shortcut, attach, nets
-from shortcut_snn.diagnosis import examine
-from shortcut_snn.introspection import steepness
-from shortcut_snn.neurons import LIF, ATan, Rectangle
+from shortcut_snn import LinearDecay, LossSum, attach, nets
+from shortcut_snn.neurons import LIF, ATan
 from shortcut_snn.recipes import PRESETS, recipe_of
 
-from .deep_peers import DEEP, DEPTH, digits, plain, spikingjelly
+from .deep_peers import DEEP, digits, spikingjelly
 from .introspection.zoo import ZOO
 
 
-def ratios(model: Shortcut, x: Tensor, labels: Tensor) -> list[float]:
-    layers = examine(
-        model, [(x, labels)], lambda output, y: model.objective(output, y, 0.0), network=model.network
-    ).layers
-    return [each.norm / layers[-1].norm for each in layers]
-
-
 @pytest.mark.parametrize("case", ["spikingjelly m", "spikingjelly s", "snntorch hidden", "norse cells"])
-def test_calibrated_method_trains_a_network_of_any_library(case: str) -> None:
+def test_a_method_that_initialises_trains_a_network_of_any_library(case: str) -> None:
     network, (x, labels), lines = DEEP[case](), digits(), list[str]()
     keys = list(network.state_dict())
-    model = attach(network, method="calibrated", example=x, labels=labels, log=lines.append)
+    model = attach(network, method="initialised_loss_sum", example=x, labels=labels, log=lines.append)
     assert (model.objective, model.branch_weight) == (LossSum(), LinearDecay(0.25))
     assert len(model.branches) == 3
-    assert ratios(model, x, labels) == pytest.approx([1.0] * DEPTH, abs=0.01)
-    assert lines[1] == (
-        "surrogates calibrated: the gradient has the norm of the last spiking layer's in 5 of the 5 before it"
-    )
+    assert lines[1].startswith("initialised: 0 norms and ")
+    assert ("its surrogate cannot be scaled" in lines[1]) == (case == "norse cells")
     optimizer, losses = torch.optim.AdamW(model.parameters(), lr=0.01), []
     for step in range(20):
         output = model(x)
@@ -50,7 +39,9 @@ def test_calibrated_method_trains_a_network_of_any_library(case: str) -> None:
     assert list(network.state_dict()) == keys
     # Surrogates stay as they were set: they are no part of what a network computes.
     modules = dict(network.named_modules())
-    assert {name: steepness(modules[name]) for name in model.widths} == pytest.approx(model.widths)
+    for name, entries in model.surrogates.items():
+        function = getattr(modules[name], "surrogate_function", None) or modules[name].spike_grad
+        assert function.factor == entries["factor"]
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -81,53 +72,24 @@ def test_blocks_need_stages_that_span_the_network() -> None:
         network.add_module(f"layer{number + 1}", stage)
     network.head = one[-1]
     x, labels = digits()
-    model = attach(network, method="calibrated", example=x, labels=labels)
+    model = attach(network, method="initialised_loss_sum", example=x, labels=labels)
     assert model.taps.names == ["layer1.0", "layer1.1", "layer2.0", "layer2.1", "layer3.0"]
     transformer = ZOO["spikformer"]
-    model = attach(transformer.make(), method="calibrated", example=transformer.example(), labels=torch.tensor([0, 1]))
+    model = attach(transformer.make(), method="loss_sum", example=transformer.example(), labels=torch.tensor([0, 1]))
     assert model.taps.names == ["patch_embed", "blocks.0", "blocks.1"]
 
 
-def test_an_interrupted_calibration_leaves_the_network_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-
-    def interrupted_after_calibration(*args: Any, **options: Any) -> Any:
-        calls.append(args)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return examine(*args, **options)
-
-    monkeypatch.setattr("shortcut_snn.diagnosis.examine", interrupted_after_calibration)
-    network, (x, labels) = plain(lambda: LIF(surrogate=ATan())), digits()
-    hooks = sum(len(module._forward_hooks) for module in network.modules())
-    with pytest.raises(KeyboardInterrupt):
-        attach(network, method="calibrated", example=x, labels=labels, log=len)
-    assert sum(len(module._forward_hooks) for module in network.modules()) == hooks
-    assert {module.surrogate for module in network.modules() if isinstance(module, LIF)} == {ATan()}
-
-
-def test_surrogates_that_cannot_be_calibrated_are_not_called_calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shortcut_snn.diagnosis.calibrate", lambda *args, **options: {})
-    network, (x, labels), lines = plain(lambda: LIF(surrogate=Rectangle(20.0))), digits(), list[str]()
-    attach(network, method="calibrated", example=x, labels=labels, log=lines.append)
-    assert lines[1].startswith("surrogates could not be calibrated")
-
-
 def test_missing_arguments_raise() -> None:
-    network, (x, labels) = spikingjelly("m"), digits()
+    network, (x, _) = spikingjelly("m"), digits()
     with pytest.raises(ValueError, match="labels="):
-        attach(network, method="calibrated", example=x)
-    with pytest.raises(ValueError, match="did you mean calibrated"):
-        attach(network, method="calibratd", example=x)
+        attach(network, method="initialised", example=x)
+    with pytest.raises(ValueError, match="did you mean initialised"):
+        attach(network, method="initialized", example=x)
     with pytest.raises(ValueError, match="no branches"):
         attach(network, ["1"], method="vanilla", example=x)
-    silent = spikingjelly("m", lambda: neuron.LIFNode(surrogate_function=surrogate.Rect()))
-    with pytest.raises(ValueError, match=r"layer, 11, .*example="):
-        attach(silent, method="calibrated", example=0 * x, labels=labels)
     with pytest.raises(ValueError, match="every time step, which Means"):
         attach(Means(network), method="tet", example=x)
-    for each in (network, silent):
-        assert not any(module._forward_hooks for module in each.modules())
+    assert not any(module._forward_hooks for module in network.modules())
 
 
 class Means(nn.Module):
@@ -204,7 +166,7 @@ def test_packing_leaves_norm_and_neuron_one_layer() -> None:
 
 @pytest.mark.parametrize("kind", ["of ours", "SpikingJelly's"])
 @pytest.mark.parametrize("given", ["dictionary", "as arguments", "as names"])
-def test_calibration_takes_several_inputs_or_a_dictionary(kind: str, given: str) -> None:
+def test_initialisation_takes_several_inputs_or_a_dictionary(kind: str, given: str) -> None:
     def fires() -> nn.Module:
         if kind == "of ours":
             return LIF(surrogate=ATan())
@@ -217,8 +179,8 @@ def test_calibration_takes_several_inputs_or_a_dictionary(kind: str, given: str)
     network = Layers(*(layer for _ in range(4) for layer in (nn.Linear(20, 20), fires())), nn.Linear(20, 3))
     x, gain = 9 * torch.rand(4, 8, 20), torch.tensor(2.0)
     examples = {"dictionary": {"image": x}, "as arguments": (x, gain), "as names": {"x": x, "gain": gain}}
-    model = attach(network, method="calibrated", example=examples[given], labels=torch.arange(8) % 3)
-    assert list(model.widths) == ["1", "3", "5"]
+    model = attach(network, method="initialised", example=examples[given], labels=torch.arange(8) % 3)
+    assert list(model.surrogates) == ["1", "3", "5", "7"]
 
 
 class Forecaster(nn.Module):

@@ -240,8 +240,9 @@ def test_two_callbacks_are_removed_again(loaders: Any) -> None:
     assert module.training_step == step
 
 
-def widths(module: Mine) -> list[float]:
-    return [neuron.surrogate_function.alpha for neuron in module.net.modules() if hasattr(neuron, "surrogate_function")]
+def factors(module: Mine) -> list[float]:
+    functions = [neuron.surrogate_function for neuron in module.net.modules() if hasattr(neuron, "surrogate_function")]
+    return [getattr(function, "factor", 1.0) for function in functions]
 
 
 def batch_of(module: Mine, loaders: Any) -> dict[str, Tensor]:
@@ -252,39 +253,39 @@ def batch_of(module: Mine, loaders: Any) -> dict[str, Tensor]:
 def test_a_method_by_name_trains_as_the_wrapper_does(loaders: Any, tmp_path: Path) -> None:
     module, twin = same_start(), same_start()
     batch = batch_of(module, loaders)
-    callback = ShortcutCallback("net", method="calibrated", criterion=SMOOTH, **batch)
+    callback = ShortcutCallback("net", method="initialised_loss_sum", criterion=SMOOTH, **batch)
     fit(module, loaders, tmp_path, callback, epochs=1)
     torch.manual_seed(1)
-    model = attach(twin.net, method="calibrated", example=batch["example"], labels=batch["example_labels"])
+    model = attach(twin.net, method="initialised_loss_sum", example=batch["example"], labels=batch["example_labels"])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for step, (images, labels) in enumerate(loaders[0]):
         loss = model.objective(model(twin.sequence(images)), labels, model.branch_weight(step, len(loaders[0])), SMOOTH)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert widths(module) == widths(twin) != widths(same_start())
+    assert factors(module) == factors(twin) != factors(same_start())
     assert_same(module.state_dict(), twin.state_dict())
 
 
-def test_calibrated_widths_are_resumed(loaders: Any, tmp_path: Path) -> None:
+def test_surrogates_that_were_set_are_resumed(loaders: Any, tmp_path: Path) -> None:
     whole = same_start()
     batch = batch_of(whole, loaders)
-    fit(whole, loaders, tmp_path, ShortcutCallback("net", method="calibrated", **batch))
-    # Its weights at the start are others, and so would be the widths calibrated on them.
+    fit(whole, loaders, tmp_path, ShortcutCallback("net", method="initialised_loss_sum", **batch))
+    # Its weights at the start are others, and so would be what is set on them.
     resumed = Mine()
-    last = ShortcutCallback("net", method="calibrated", **batch)
+    last = ShortcutCallback("net", method="initialised_loss_sum", **batch)
     fit(resumed, loaders, tmp_path / "resumed", last, resume=tmp_path / "epoch=0.ckpt")
-    assert widths(resumed) == widths(whole)
+    assert factors(resumed) == factors(whole)
     assert_same(resumed.state_dict(), whole.state_dict())
 
 
 def test_methods_without_branches_are_refused() -> None:
     with pytest.raises(ValueError, match="'tet' has no branches"):
         ShortcutCallback("net", method="tet")
-    with pytest.raises(ValueError, match="'calibrated' sets objective"):
-        ShortcutCallback("net", method="calibrated", objective="loss_sum")
-    with pytest.raises(ValueError, match=r"no method 'calibrate' \(did you mean calibrated\?\)"):
-        ShortcutCallback("net", method="calibrate")
+    with pytest.raises(ValueError, match="'loss_sum' sets objective"):
+        ShortcutCallback("net", method="loss_sum", objective="loss_sum")
+    with pytest.raises(ValueError, match=r"no method 'los_sum' \(did you mean loss_sum\?\)"):
+        ShortcutCallback("net", method="los_sum")
 
 
 class Named(nn.Module):

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .attachment import attach
     from .data import as_data
     from .deploy import export_network, load
-    from .diagnosis import calibrate, diagnose, firing_rates
+    from .diagnosis import diagnose, firing_rates, initialise
     from .energy import measure_energy
     from .lightning_callback import ShortcutCallback
     from .method import (
@@ -75,11 +75,11 @@ _HOME = {
     "Training": "training",
     "as_data": "data",
     "attach": "attachment",
-    "calibrate": "diagnosis",
     "diagnose": "diagnosis",
     "export_network": "deploy",
     "firing_rates": "diagnosis",
     "fit": "training",
+    "initialise": "diagnosis",
     "load": "deploy",
     "measure_energy": "energy",
     "recipe_of": "recipes",
@@ -111,7 +111,6 @@ __all__ = [
     "__version__",
     "as_data",
     "attach",
-    "calibrate",
     "components",
     "data",
     "deploy",
@@ -121,6 +120,7 @@ __all__ = [
     "export_network",
     "firing_rates",
     "fit",
+    "initialise",
     "introspection",
     "load",
     "measure_energy",

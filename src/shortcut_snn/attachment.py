@@ -3,8 +3,6 @@
 The module is not called ``attach``: importing a submodule ``shortcut_snn.attach`` would replace the function.
 """
 
-import copy
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -60,9 +58,9 @@ def attach(
             network as its arguments, if it takes these. Not needed for built-in networks.
         labels: of the example, or its targets. Their number tells samples from time steps, their classes tell logits
             from other outputs, and their shape ``[N, steps, variables]`` tells a forecast from logits.
-        method: a preset such as ``"evolutionary"`` or ``"calibrated"``. The wrapper gets its branches, its
-            ``objective`` and its ``branch_weight``. A preset that calibrates surrogates sets those of the network. It
-            needs real data as ``example``, and ``labels``. They stay set when the branches are gone.
+        method: a preset such as ``"loss_sum"`` or ``"initialised"``. The wrapper gets its branches, its
+            ``objective`` and its ``branch_weight``. A preset that initialises changes the network's norms and
+            surrogates. It needs real data as ``example``, and ``labels``.
         num_classes: width of the logits; inferred by default.
         loop: the time loop. ``"network"``: one call takes the whole batch. ``"input"``: one call takes one time step,
             and the wrapper calls the network for each step of a batch ``[T, N, ...]``, or ``[N, T, ...]`` with
@@ -98,9 +96,9 @@ def attach(
     preset = None if method is None else method_named(method)
     wrapper: Callable[..., Shortcut] = Shortcut
     if preset is not None:
-        if preset.calibrate and labels is None:
+        if preset.initialise and labels is None:
             raise ValueError(
-                f"the method {method!r} calibrates surrogates on real data: pass example=... and labels=..."
+                f"the method {method!r} initialises the network on real data: pass example=... and labels=..."
             )
         taps, wrapper = _taps_of(preset, network, taps, method), preset.gradient
         head = preset.branches.head if head is None and preset.branches is not None else head
@@ -136,7 +134,7 @@ def method_named(name: str) -> Any:
         ValueError: an unknown preset, or one that changes the network.
 
     Example:
-        >>> method_named("calibrated").calibrate
+        >>> method_named("initialised").initialise
         True
     """
     from .components import suggestion
@@ -166,7 +164,7 @@ def _taps_of(
 
 
 def _apply_method(model: Shortcut, preset: Any, example: Any, labels: Any, log: Callable[[str], object]) -> None:
-    """Give a wrapper the objective and the branch weight of a preset, and calibrate surrogates."""
+    """Give a wrapper the objective and the branch weight of a preset, and initialise its network."""
     model.objective = preset.objective
     model.branch_weight = Constant(0.0) if preset.branches is None else preset.branches.branch_weight
     try:
@@ -177,50 +175,23 @@ def _apply_method(model: Shortcut, preset: Any, example: Any, labels: Any, log: 
                     "return: change the network, or use another method"
                 )
             model.readout, model.taps.every_step = EveryStep(model.readout), True
-        if preset.calibrate:
-            _calibrate(model, example, labels, log)
+        if preset.initialise:
+            _initialise(model, example, labels, log)
     except BaseException:
         model.strip()
         raise
 
 
-def _calibrate(model: Shortcut, example: Any, labels: Any, log: Callable[[str], object]) -> None:
-    """Calibrate the surrogates of a wrapped network, and log in how many layers that succeeds."""
-    from .diagnosis import are_classes, calibrate, examine, set_widths
+def _initialise(model: Shortcut, example: Any, labels: Any, log: Callable[[str], object]) -> None:
+    """Initialise a wrapped network, and log what was reached."""
+    from .diagnosis import are_classes, initialise
 
     if not are_classes(labels):
         raise ValueError(
             "the labels are neither classes nor their probabilities, and the method's loss is a cross-entropy: attach "
-            "without method, and calibrate(..., loss) with the loss of your task"
+            "without method, and initialise(..., loss) with the loss of your task"
         )
-    # An interruption leaves the network as it is.
-    trial = copy.deepcopy(model)
-
-    def loss(output: Any, labels: Any) -> Any:
-        return trial.objective(output, labels, 0.0)
-
-    *_, last = examine(trial, [(example, labels)], loss, network=trial.network).layers
-    if not 0 < last.norm < math.inf:
-        raise ValueError(
-            f"surrogates cannot be calibrated: the gradient at the last spiking layer, {last.layer}, has the norm "
-            f"{last.norm:g}. Pass example=... as a batch of data at which layers fire"
-        )
-    widths = calibrate(trial.network, [(example, labels)], loss, model=trial)
-    *earlier, last = examine(trial, [(example, labels)], loss, network=trial.network).layers
-    missed = [layer.layer for layer in earlier if not 0.9 < layer.norm / last.norm < 1.1]
-    set_widths(model.network, widths)
-    model.widths = widths
-    if earlier and len(missed) == len(earlier):
-        log(
-            f"surrogates could not be calibrated: the norm of the last layer's gradient is out of reach in "
-            f"{', '.join(missed)}"
-        )
-        return
-    suffix = f"; out of reach in {', '.join(missed)}" if missed else ""
-    log(
-        "surrogates calibrated: the gradient has the norm of the last spiking layer's in "
-        f"{len(earlier) - len(missed)} of the {len(earlier)} before it{suffix}"
-    )
+    log(str(initialise(model, example, labels, lambda output, labels: model.objective(output, labels, 0.0))))
 
 
 @dataclass(frozen=True)

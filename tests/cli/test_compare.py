@@ -102,14 +102,14 @@ def test_shared_entries_hold_for_all_methods():
     assert (made["sew"].network.block, made["vanilla"].network.block) == ("sew", "ms")
 
 
-@pytest.mark.parametrize("preset", ["vanilla", "calibrated"])
+@pytest.mark.parametrize("preset", ["vanilla", "initialised"])
 def test_the_complete_recipe_of_a_run_keeps_methods_different(preset, tmp_path):
     write_recipe(recipe_of("digits", preset, {"network": {"width": 2}}), tmp_path / "whole.yaml")
     shared = merged(without_method(tmp_path / "whole.yaml"))
-    for variant in plan(shared, ["vanilla", "shortcut", "loss_sum", "calibrated"], 1).variants:
+    for variant in plan(shared, ["vanilla", "shortcut", "loss_sum", "initialised"], 1).variants:
         assert variant.recipe == recipe_of("digits", variant.label, {"network": {"width": 2}})
     # The presets that a file names are methods too; its single entries hold for all.
-    (tmp_path / "mine.yaml").write_text("presets: [calibrated]\nmethod: {objective: {kind: loss_sum}}\n")
+    (tmp_path / "mine.yaml").write_text("presets: [initialised_loss_sum]\nmethod: {objective: {kind: loss_sum}}\n")
     assert without_method(tmp_path / "mine.yaml") == {"method": {"objective": {"kind": "loss_sum"}}}
     assert layer("ms", with_method=False) == {"network": {"block": "ms"}}
 

@@ -73,7 +73,7 @@ def test_firing_rates_are_means_over_all_batches(tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"data": {"classes": 5}}, {"data": None}, {"surrogate_widths": {"stem.spike": "wide"}}],
+    [{"data": {"classes": 5}}, {"data": None}, {"surrogates": {"stem.spike": "wide"}}],
     ids=str,
 )
 def test_a_network_file_with_invalid_metadata_is_refused(run, tmp_path, capsys, changes):

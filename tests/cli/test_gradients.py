@@ -16,6 +16,7 @@ from ..training.small import options, train
 
 SETTINGS = {"training__epochs": 1, "neuron__surrogate__kind": "rectangle"}
 FEW = {"data__batch_size": 10, "data__train_limit": 40, "network__time_steps": 1}
+FEW_DATA = {"batch_size": 20, "train_limit": 40, "test_limit": 10}
 CUSTOM_NEURONS = """
 from torch import nn
 from shortcut_snn import components
@@ -57,8 +58,8 @@ def test_tables_verdict_and_remedies(tmp_path, capsys, full_pictures):
     assert "vanishes: from layer4.1.spike2 back to stem.spike" in output
     tips = output.partition("try first:\n")[2].splitlines()
     assert "blocks (--network.block " in tips[0]
-    assert "(--preset calibrated)" in tips[1]
-    assert "--method.calibrate" not in output, "calibration without branches learns worse"
+    assert "(--preset initialised)" in output
+    assert "attach(" not in output, "a recipe has a preset for it"
     assert "does not promise accuracy" in output
     assert "cosine between 2 batches" in output
     assert "with / without" in output
@@ -81,16 +82,16 @@ def test_vanilla_has_no_second_column_and_uses_the_batches_there_are(tmp_path, c
     assert "cosine between 2 batches" in output
 
 
-def test_the_baseline_of_calibration_has_the_recipes_surrogates():
-    """The gradient of ResNet-20 explodes, and calibrated it does not."""
+def test_the_baseline_of_an_initialised_recipe_has_the_usual_start():
+    """The gradient of ResNet-20 explodes, and initialised it does not."""
     small = {
         "network": {"kind": "resnet20", "width": 4, "time_steps": 2},
         "neuron": {"surrogate": {"kind": "rectangle", "width": 1.0}},
         "data": {"batch_size": 20, "train_limit": 40, "test_limit": 10},
     }
-    calibrated = measure(recipe_of("digits", "calibrated", {"method": {"branches": None}}, small), batches=1)
-    assert calibrated.reports["without"].ratio > 10 * calibrated.reports["with"].ratio
-    assert calibrated.diagnosis.verdict.distance < 1
+    initialised = measure(recipe_of("digits", "initialised", small), batches=1)
+    assert initialised.reports["without"].ratio > 10 * initialised.reports["with"].ratio
+    assert initialised.diagnosis.verdict.distance < 1
 
 
 def test_a_run_is_measured_with_its_weights(run, tmp_path, capsys):
@@ -103,35 +104,32 @@ def test_a_run_is_measured_with_its_weights(run, tmp_path, capsys):
     assert trained.reports["with"].rms == pytest.approx(written)
 
 
-def test_a_run_without_calibration_can_be_calibrated(run):
-    recipe = run_recipe(RunFolder(run), {"method": {"branches": None, "calibrate": True}})
-    gradients = measure(recipe, 1, RunFolder(run))
-    assert gradients.reports["with"].rms != gradients.reports["without"].rms
-
-
-def test_what_a_run_does_already_is_no_remedy(run):
-    recipe = run_recipe(RunFolder(run), {"method": {"calibrate": True}})
+def test_what_a_recipe_does_already_is_no_remedy():
+    recipe = recipe_of("digits", "initialised", {"network": {"kind": "resnet8", "width": 2}}, {"data": FEW_DATA})
     with seeded(0):
-        source = Source(load_data(recipe), RunFolder(run))
+        source = Source(load_data(recipe), None)
         task = source.task(recipe)
-        batch = task.prepare_batch(source.data.sample(4))
+        batch = task.prepare_batch(source.data.sample(16))
         groups = {remedy.group for remedy in remedies_for(recipe, source, source.setup(recipe), [batch])}
     assert groups >= {"decay", "threshold", "preset"}
-    assert not groups & {"calibrated", "width"}
+    assert not groups & {"initialise", "width"}
 
 
 def test_remedies_for_a_run_are_other_methods_with_options_to_paste(run, capsys):
     recipe = run_recipe(RunFolder(run))
     with seeded(0):
         remedies = recipe_remedies(recipe, Source(load_data(recipe), RunFolder(run)))
-    assert [remedy.group for remedy in remedies] == ["preset"] * 2
+    assert [remedy.group for remedy in remedies] == ["preset"]
     words = shlex.split(remedies[0].text.partition("(")[2].rstrip(")"))
     assert main(["gradients", "--run", str(run), *words, "--print-recipe"]) == 0
     assert from_dict(parse(capsys.readouterr().out)) == changed(recipe, "loss_sum")
-    calibrated = changed(recipe, "calibrated")
+    initialised = changed(recipe, "initialised")
     with seeded(0):
-        remedies = recipe_remedies(calibrated, Source(load_data(recipe), RunFolder(run)))
-    assert ["loss_sum" in remedy.text for remedy in remedies] == [True], "what is on already is not advised"
+        remedies = recipe_remedies(initialised, Source(load_data(recipe), None))
+    presets = [remedy.text for remedy in remedies if remedy.group == "preset"]
+    assert ["loss_sum" in text for text in presets] == [True], "what is on already is not advised"
+    assert main(["gradients", "--run", str(run), "--preset", "initialised", "--out", str(run.parent / "no")]) == 1
+    assert "cannot be initialised" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ TRAIN = ["train", "--out", "x"]
         ([*TRAIN, "--seed", "3"], "(did you mean --data.seed or --training.seed?)"),
         ([*TRAIN, "--epochs=3"], "(did you mean --training.epochs?)"),
         ([*TRAIN, "--netwrok.width", "3"], "(did you mean --network.width?)"),
-        ([*TRAIN, "--method", "calibrated"], "--preset calibrated"),
+        ([*TRAIN, "--method", "initialised"], "--preset initialised"),
         ([*TRAIN, "--network.name", "resnet34"], "(did you mean kind?)"),
         ([*TRAIN, "--network.widht", "3"], "(did you mean width?)"),
         ([*TRAIN, "--network.width"], "--network.width needs a value"),
@@ -260,14 +260,14 @@ def test_help_of_a_section_describes_the_chosen_components(tmp_path, capsys):
 
 
 def test_a_printed_recipe_can_be_read(tmp_path, capsys):
-    words = ["train", "--config", "digits", "--preset", "calibrated", "--optimizer.kind", "sgd"]
+    words = ["train", "--config", "digits", "--preset", "initialised", "--optimizer.kind", "sgd"]
     words += ["--optimizer.lr=1e-3", "--data.augment", "[crop]", "--loggers", "tensorboard", "--print-recipe"]
     assert main(words) == 0
     output = capsys.readouterr().out
     (tmp_path / "printed.yaml").write_text(output)
     recipe = recipe_of(tmp_path / "printed.yaml")
     assert recipe == recipe_of(
-        "digits", "calibrated", {"optimizer": {"kind": "sgd", "lr": 0.001}, "data": {"augment": ["crop"]}},
+        "digits", "initialised", {"optimizer": {"kind": "sgd", "lr": 0.001}, "data": {"augment": ["crop"]}},
         {"loggers": ["tensorboard"]},
     )  # fmt: skip
     assert yaml.safe_load(output) == recipe.to_dict()

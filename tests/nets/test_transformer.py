@@ -1,4 +1,4 @@
-"""Spiking transformers against plain torch operations, branches, calibration, and refused options."""
+"""Spiking transformers against plain torch operations, branches, initialisation, and refused options."""
 
 from functools import partial
 
@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from shortcut_snn import Shortcut, nets
-from shortcut_snn.diagnosis import calibrate, examine
-from shortcut_snn.introspection import spiking_layers
+from shortcut_snn.diagnosis import examine, initialise
 from shortcut_snn.method import every_block, stage_ends
 from shortcut_snn.neurons import LIF, ATan, use_backend
 
@@ -108,14 +107,14 @@ def test_branches_tap_stages_or_blocks() -> None:
     assert [branch.shape for branch in convolving(torch.rand(2, 3, 12, 12)).branches] == [(2, 3)] * 2
 
 
-def test_calibration_preserves_the_gradient() -> None:
-    network = nets.SpikingTransformer(5, 2, width=8, heads=2, block="sew", blocks=(1, 1, 3))
-    batch = torch.randn(8, 3, 16, 16), torch.arange(8) % 5
-    before = examine(network, [batch]).factors[0]
-    widths = calibrate(network, [batch])
-    assert set(widths) == set(list(spiking_layers(network))[:-1])
-    after = examine(network, [batch]).factors[0]
-    assert abs(torch.tensor(after).log()) < 0.2 < abs(torch.tensor(before).log())
+@pytest.mark.parametrize("block", ["sew", "ms"])
+def test_an_initialised_transformer_keeps_its_gradient_and_its_rates(block: str) -> None:
+    network = nets.SpikingTransformer(5, 2, width=8, heads=2, block=block, blocks=(1, 1, 3))
+    batch = torch.randn(16, 3, 16, 16), torch.arange(16) % 5
+    initialise(network, *batch)
+    after = examine(network, [batch])
+    assert 0.1 < after.factors[0] < 10
+    assert all(0.02 < layer.rate < 0.6 for layer in after.layers)
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_an_option_may_stand_before_its_kind():
 
 @pytest.mark.parametrize("kind", list(components.objective))
 def test_a_preset_resets_all_options_of_the_method(kind):
-    odd = {"objective": {"kind": kind}, "calibrate": False}
+    odd = {"objective": {"kind": kind}, "initialise": False}
     for name, default in components.write(recipe_of({"method": odd}).method.objective).items():
         if name != "kind":
             odd["objective"][name] = not default if isinstance(default, bool) else default / 2 + 0.25
@@ -98,7 +98,7 @@ def test_options_belong_to_one_component():
         ({"neuron": {"surrogate": {"kind": "rectangle", "width": -1}}}, r"neuron\.surrogate.*width"),
         ({"method": {"objective": "tet", "branches": {}}}, r"method\.branches.*tet"),
         ({"method": {"objective": "tet", "gradient": "rate"}}, "rate.*tet"),
-        ({"method": {"gradient": "rate", "calibrate": True}}, "calibrate.*rate"),
+        ({"method": {"gradient": "rate", "initialise": True}}, "initialise.*rate"),
         ({"method": {"branches": {"taps": 0}}}, r"method\.branches\.taps"),
         ({"lr_schedule": "onecycle", "training": {"warmup": 0.1}}, r"training\.warmup: onecycle"),
         ({"data": None}, "data must have a value"),
@@ -118,8 +118,8 @@ def test_options_that_are_not_entries():
 
 def test_yaml_files(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("presets: [calibrated]\nnetwork: {width: 4}\n")
-    assert recipe_of(path).method.calibrate
+    path.write_text("presets: [initialised]\nnetwork: {width: 4}\n")
+    assert recipe_of(path).method.initialise
     for text in ("presets: [clibrated]\n", "presets: [{a: 1}]\n"):
         path.write_text(text)
         with pytest.raises(ValueError, match=r"mine\.yaml: presets.*vanilla"):

@@ -20,7 +20,8 @@ EXPECTED = {
     "shortcut": (LogitSum(), Constant(1.0), 3),
     "evolutionary": (LogitSum(), LinearDecay(0.25), 3),
     "loss_sum": (LossSum(), LinearDecay(0.25), 7),
-    "calibrated": (LossSum(), LinearDecay(0.25), 7),
+    "initialised": (LogitSum(), None, 0),
+    "initialised_loss_sum": (LossSum(), LinearDecay(0.25), 7),
     "deep_supervision": (LossSum(), Constant(1.0), 3),
     "stages_and_steps": (StepLossSum(), Constant(1.0), 3),
     "distillation": (SelfDistillation(0.1, 3.0), Constant(1.0), 3),
@@ -51,7 +52,7 @@ def test_objects_of_a_preset(name: str, data: Any) -> None:
     assert (preset.method.branches and preset.method.branches.branch_weight) == schedule
     assert task.current_branch_weight == (schedule(0, 1) if schedule else 0)
     assert len(task.model.branches) == branches
-    assert preset.method.calibrate is (name in ("calibrated", "stages_and_steps"))
+    assert preset.method.initialise is (name in ("initialised", "initialised_loss_sum", "stages_and_steps"))
     assert (type(task.model) is RateShortcut) == (name == "rate")
     network: Any = task.model.network
     block = network.layer1[0]
@@ -72,8 +73,10 @@ def test_parts_of_a_method_combine(data: Any) -> None:
     task, _ = build(recipe("deep_supervision", method={"branches": branches}), data)
     assert (len(task.model.branches), task.objective, task.branch_weight) == (7, LossSum(), LinearDecay(0.3))
     assert recipe("tet", method={"objective": {"weight": 0.05, "target": 0.0}}).method.objective == TET(0.05, 0.0)
-    assert len(build(recipe("calibrated", method={"branches": {"taps": "stages"}}), data)[0].model.branches) == 3
-    assert not build(recipe("calibrated", method={"branches": None}), data)[0].model.branches
+    assert (
+        len(build(recipe("initialised_loss_sum", method={"branches": {"taps": "stages"}}), data)[0].model.branches) == 3
+    )
+    assert not build(recipe("initialised_loss_sum", method={"branches": None}), data)[0].model.branches
 
 
 def test_rate_gradients_need_a_fixed_decay(data: Any) -> None:
@@ -89,11 +92,11 @@ def test_a_preset_changes_the_method_and_the_network_only() -> None:
             if field.name not in ("method", "network"):
                 assert getattr(other, field.name) == getattr(original, field.name)
         assert other.network.width == 2
-        assert changed(changed(other, "calibrated"), name) == other
+        assert changed(changed(other, "initialised_loss_sum"), name) == other
 
 
 def test_recipes_tasks_and_loaded_networks_can_be_pickled(data: Any) -> None:
-    preset = recipe("calibrated")
+    preset = recipe("initialised_loss_sum")
     assert pickle.loads(pickle.dumps(preset)) == preset
     task, _ = build(preset, data)
     batch, network = task.prepare_batch(data.sample(2))[0], load("digits-resnet18")

@@ -124,15 +124,15 @@ def test_a_task_without_a_description_normalises_as_the_data_says(tmp_path):
     assert (float(seen[0].min()), float(seen[0].max())) == pytest.approx((-mean / std, (1 - mean) / std))
 
 
-def test_build_and_fit_calibrate_as_the_recipe_says(tmp_path):
+def test_build_and_fit_initialise_as_the_recipe_says(tmp_path):
     small = {"network": {"width": 2}, "data": {"train_limit": 40, "test_limit": 20}, "training": {"epochs": 1}}
-    recipe = recipe_of("digits", "calibrated", small)
+    recipe = recipe_of("digits", "initialised", small)
     run(tmp_path / "objects", *build(recipe))
     train(recipe, tmp_path / "recipe", log=lambda line: None)
     made = [(tmp_path / name / "surrogates.json").read_text() for name in ("objects", "recipe")]
     assert made[0] == made[1]
     task, data = build(recipe)
-    task.calibrate = False
+    task.initialise = False
     run(tmp_path / "not", task, data)
     assert not (tmp_path / "not" / "surrogates.json").exists()
 

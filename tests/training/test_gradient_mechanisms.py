@@ -322,10 +322,10 @@ def test_unsupported_combinations_are_refused() -> None:
         SLTT()(nn.Sequential(nn.Linear(2, 2)), [], num_classes=2)
     with pytest.raises(ValueError, match="gradient rate has no logits of single time steps, which tet needs"):
         check_gradient(Rate(), TET())
-    with pytest.raises(ValueError, match=r"calibrate.*rate"):
-        check_gradient(Rate(), LogitSum(), calibrate=True)
+    with pytest.raises(ValueError, match=r"initialise.*rate"):
+        check_gradient(Rate(), LogitSum(), initialise=True)
     for gradient in (BPTT(), SLTT()):
-        check_gradient(gradient, TET(), calibrate=True)
+        check_gradient(gradient, TET(), initialise=True)
     check_gradient(Rate(), LossSum())
     with pytest.raises(ValueError, match="learned decay"):
         Rate()(network("resnet8", make_neuron=PLIF), [], num_classes=3)

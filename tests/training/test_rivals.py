@@ -44,7 +44,7 @@ def test_it_trains_and_is_not_vanilla(runs: Path, name: str) -> None:
 def test_the_deployed_network_is_a_plain_one_of_the_runs_accuracy(runs: Path, name: str) -> None:
     network, recipe, _ = load_run(runs / name)
     assert changed(recipe, name) == recipe
-    assert recipe.method.calibrate == (runs / name / "surrogates.json").exists()
+    assert recipe.method.initialise == (runs / name / "surrogates.json").exists()
     block = name if name in ("sew", "ms") else "basic"
     plain = nets.spiking_resnet8(10, 2, width=2, in_channels=1, block=block)
     assert network.state_dict().keys() == plain.state_dict().keys()

@@ -7,7 +7,7 @@ from typing import Literal
 
 from ._parser import add_imports
 
-METHODS = ("vanilla", "evolutionary", "loss_sum", "calibrated")
+METHODS = ("vanilla", "evolutionary", "loss_sum", "initialised")
 """The methods that ``compare`` trains by default; the first is the baseline."""
 
 
@@ -196,7 +196,7 @@ COMMANDS: dict[str, Command] = {
     "demo": Command(
         "train a deep network with and without the method, in a minute",
         "Train 19 spiking layers without skip connections on scikit-learn's digits twice: as usual, and with the "
-        "preset calibrated (auxiliary branches that fade out, and surrogate gradients fitted to each layer).",
+        "preset initialised (norms and surrogates set so that every layer passes on its input and its gradient).",
         _demo,
     ),
 }

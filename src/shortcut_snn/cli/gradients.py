@@ -40,8 +40,8 @@ from ..training import (
     LAYER_TABLE_LEGEND,
     RunFolder,
     Task,
-    calibrate_task,
-    calibrates,
+    initialise_task,
+    initialises,
     layer_rows,
     layer_table,
     seeded,
@@ -55,7 +55,7 @@ NETWORK_CHANGES = (
 )
 METHODS = {
     "loss_sum": "a loss for a branch at every block",
-    "calibrated": "branches and calibrated surrogates",
+    "initialised": "norms and surrogates set by measurement",
 }
 
 
@@ -125,18 +125,19 @@ class Source:
     run: RunFolder | None
 
     def task(self, recipe: Recipe) -> Task:
-        """Return the task of a recipe, with new weights or those of the run, calibrated if the recipe says so."""
+        """Return the task of a recipe, with new weights or those of the run, initialised if the recipe says so."""
         if self.run is None:
             task, _ = build(recipe, self.data)
         else:
             # The same branches in every task.
             with preserve_random_state(recipe.training.seed):
-                network, description = load_network(recipe, self.run, widths=recipe.method.calibrate)
+                network, description = load_network(recipe, self.run, surrogates=recipe.method.initialise)
                 check_data(self.run, description, self.data)
                 task = build_task(recipe, self.data, network)
-        # The network of a run that was calibrated has its widths already.
-        if recipe.method.calibrate and (self.run is None or not self.run.widths.is_file()):
-            calibrate_task(task, self.data)
+        if recipe.method.initialise and self.run is not None and not self.run.surrogates.is_file():
+            raise ValueError(f"the network of {self.run} has been trained and cannot be initialised: leave that out")
+        if recipe.method.initialise and self.run is None:
+            initialise_task(task, self.data)
         return task
 
     def setup(self, recipe: Recipe) -> Setup:
@@ -165,9 +166,9 @@ def _setup(task: Task) -> Setup:
 def remedies_for(recipe: Recipe, source: Source, setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
     """Return changes of the neurons, then changes of the recipe, each with options to paste."""
     # Surrogates need gradients through time.
-    remedies = neuron_remedies(setup, batches) if calibrates(recipe.method.gradient) else []
-    # A calibrated recipe sets the widths itself, and a whole method learns better than calibration alone.
-    excluded = {"calibrated"} | ({"width"} if recipe.method.calibrate else set())
+    remedies = neuron_remedies(setup, batches) if initialises(recipe.method.gradient) else []
+    # An initialised recipe sets the surrogates itself, and the preset is what a recipe can name.
+    excluded = {"initialise"} | ({"width"} if recipe.method.initialise else set())
     remedies = [remedy for remedy in remedies if remedy.group not in excluded]
     if not recipe.network.accepts("make_neuron"):
         # No entry of a recipe changes the neurons of such a network.
@@ -179,7 +180,10 @@ def recipe_remedies(recipe: Recipe, source: Source) -> list[Remedy]:
     """Return other methods, and changes that rebuild the network, which a trained one cannot get."""
     candidates: list[tuple[str, str, Any]]
     candidates = [("preset", f"{text} (--preset {preset})", preset) for preset, text in METHODS.items()]
-    if source.run is None:
+    if source.run is not None:
+        # A network that has been trained cannot start elsewhere.
+        candidates = [candidate for candidate in candidates if candidate[2] != "initialised"]
+    else:
         candidates += [
             (group, f"{text} (--network.{group} {value})", {"network": {group: value}})
             for group, text, value in NETWORK_CHANGES

@@ -1,6 +1,5 @@
-"""Diagnose a network: gradients and firing of every layer, a verdict with tips, and calibrated surrogates."""
+"""Diagnose a network: input, firing and gradient of every layer, a verdict with tips, and a start that mends it."""
 
-from .calibration import NARROWEST, WIDEST, calibrate, set_widths
 from .diagnosis import Diagnosis, diagnose, diagnose_setup
 from .gradients import (
     GradientReport,
@@ -10,6 +9,7 @@ from .gradients import (
     mean_cosine,
     measure_gradients,
 )
+from .initialisation import Initialisation, initialise, set_surrogates
 from .layers import Batch, Examination, LayerReport, are_classes, chain, examine, gradient_factor, layer_reports
 from .memory import PeakMemory, release_memory
 from .probe import LayerTally, firing_rates, probe
@@ -19,12 +19,11 @@ from .tips import Remedy, Setup
 from .verdict import Verdict, judge
 
 __all__ = [
-    "NARROWEST",
-    "WIDEST",
     "Batch",
     "Diagnosis",
     "Examination",
     "GradientReport",
+    "Initialisation",
     "LayerReport",
     "LayerTally",
     "PeakMemory",
@@ -32,7 +31,6 @@ __all__ = [
     "Setup",
     "Verdict",
     "are_classes",
-    "calibrate",
     "chain",
     "diagnose",
     "diagnose_setup",
@@ -42,6 +40,7 @@ __all__ = [
     "geometric_mean",
     "gradient_factor",
     "gradient_rms",
+    "initialise",
     "is_on_chain",
     "judge",
     "layer_reports",
@@ -51,7 +50,7 @@ __all__ = [
     "neuron_remedies",
     "probe",
     "release_memory",
-    "set_widths",
+    "set_surrogates",
     "share_interval",
     "with_interval",
 ]

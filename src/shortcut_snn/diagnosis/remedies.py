@@ -10,7 +10,7 @@ import torch
 from .. import components
 from ..introspection import NORMS, find_neurons, is_layer, steepness
 from ..neurons import IF, LIF, Neuron, Resizable
-from .calibration import calibrate, set_widths
+from .initialisation import initialise
 from .layers import Batch
 from .tips import Remedy, Setup
 
@@ -21,21 +21,21 @@ WEIGHTS = (2.0, 4.0, 8.0, 16.0)
 
 
 def neuron_remedies(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
-    """Return the changes of the neurons: calibrated or other surrogate widths, decay, threshold, detached reset.
+    """Return the changes of the neurons: the start, surrogate widths, decay, threshold, detached reset.
 
     A network without norms may also get larger weights.
 
     Args:
         setup: the network. Third-party neurons get other surrogates only.
-        batches: the first one is used to calibrate.
+        batches: the first one is used to initialise.
     """
     layers = list(find_neurons(setup.network).values())
     built_in = [neuron for neuron in layers if isinstance(neuron, Neuron)]
-    remedies = list(_larger_weights(setup))
+    remedies = [_initialisation(setup, batches), *_larger_weights(setup)]
     if len(built_in) == len(layers):
-        remedies += _built_in_remedies(setup, batches, built_in)
+        remedies += _built_in_remedies(setup, built_in)
     elif all(steepness(neuron) is not None for neuron in layers):
-        remedies += _third_party_remedies(setup, batches)
+        remedies += _third_party_remedies(setup)
     return remedies
 
 
@@ -55,16 +55,14 @@ def _scale_weights(factor: float, setup: Setup) -> None:
                 parameter.mul_(factor if parameter.dim() > 1 else 1.0)
 
 
-def _third_party_remedies(setup: Setup, batches: Sequence[Batch]) -> Iterator[Remedy]:
-    yield _calibration(setup, batches)
+def _third_party_remedies(setup: Setup) -> Iterator[Remedy]:
     for value in WIDTHS:
         yield Remedy("width", f"alpha or slope {value:g} in all surrogates", _with_width(setup, value))
 
 
-def _built_in_remedies(setup: Setup, batches: Sequence[Batch], layers: Sequence[Neuron]) -> Iterator[Remedy]:
+def _built_in_remedies(setup: Setup, layers: Sequence[Neuron]) -> Iterator[Remedy]:
     surrogates = [neuron.surrogate for neuron in layers]
     if all(isinstance(surrogate, Resizable) for surrogate in surrogates):
-        yield _calibration(setup, batches)
         for width in WIDTHS:
             text = f"surrogate width {width:g} in all layers{_surrogate_options(surrogates, width)}"
             yield Remedy("width", text, _with_width(setup, width))
@@ -81,12 +79,12 @@ def _built_in_remedies(setup: Setup, batches: Sequence[Batch], layers: Sequence[
                 yield Remedy(name, text.format(value), _with_change(setup, partial(_set_attribute, name, value)))
 
 
-def _calibration(setup: Setup, batches: Sequence[Batch]) -> Remedy:
+def _initialisation(setup: Setup, batches: Sequence[Batch]) -> Remedy:
     def change(copied: Setup) -> None:
-        calibrate(copied.network, batches[:1], copied.loss, model=copied.model)
+        initialise(copied.model, *batches[0], copied.loss)
 
-    text = 'calibrate each layer\'s surrogate (attach(..., method="calibrated"), or calibrate)'
-    return Remedy("calibrated", text, _with_change(setup, change))
+    text = 'initialise it by measurement before training (initialise, or attach(..., method="initialised"))'
+    return Remedy("initialise", text, _with_change(setup, change))
 
 
 def _with_change(setup: Setup, change: Callable[[Setup], object]) -> Callable[[], Setup]:
@@ -101,8 +99,16 @@ def _with_change(setup: Setup, change: Callable[[Setup], object]) -> Callable[[]
 
 
 def _with_width(setup: Setup, width: float) -> Callable[[], Setup]:
-    widths = dict.fromkeys(find_neurons(setup.network), width)
-    return _with_change(setup, lambda copied: set_widths(copied.network, widths))
+    return _with_change(setup, partial(_set_width, width))
+
+
+def _set_width(width: float, setup: Setup) -> None:
+    for neuron in find_neurons(setup.network).values():
+        if isinstance(neuron, Neuron):
+            assert isinstance(neuron.surrogate, Resizable)
+            neuron.surrogate = neuron.surrogate.resized(width)
+        else:
+            steepness(neuron, width)
 
 
 def _set_attribute(name: str, value: Any, setup: Setup) -> None:

@@ -10,9 +10,9 @@ from ..method import Shortcut
 from .layers import Batch, Examination, Loss, examine
 from .verdict import Verdict, judge
 
-GRADIENT_ONLY = ("calibrated", "width", "detach_reset", "preset")
+GRADIENT_ONLY = ("width", "detach_reset")
 """Groups of remedies that do not change the spikes."""
-FIRST = ("block", "preset")
+FIRST = ("block", "preset", "initialise")
 """Groups whose remedies come first: in training they were worth most, whatever the gradient's size."""
 
 

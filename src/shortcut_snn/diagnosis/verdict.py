@@ -116,7 +116,8 @@ def _with_loss_of_input(verdict: Verdict, layers: Sequence[LayerReport]) -> Verd
     """Return a verdict of the gradient with that of the input, if a layer is the last one that keeps it."""
     keeping = [index for index, layer in enumerate(layers) if not layer.kept < LOST]
     first = keeping[-1] + 1 if keeping else 0
-    if first == len(layers):
+    # The last neuron may be in a branch, and its spikes added to what is kept.
+    if first >= max(len(layers) - 1, 1):
         return verdict
     layer, remaining = layers[first].layer, len(layers) - first
     sentence = (

@@ -12,6 +12,7 @@ from .layers import NORMS, is_layer, stages_span_most
 from .neurons import find_neurons, learned_by_neurons, reset_of, single_step_neurons, spiking_layers, spiking_modules
 from .perturb import alter
 from .probe import CALL_ERRORS
+from .surrogates import set_surrogate
 
 __all__ = [
     "CALL_ERRORS",
@@ -27,6 +28,7 @@ __all__ = [
     "learned_by_neurons",
     "library_reset",
     "reset_of",
+    "set_surrogate",
     "single_step_neurons",
     "spiking_layers",
     "spiking_modules",

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from .. import components
 from ..attachment import attach, method_named
-from ..diagnosis import set_widths
+from ..diagnosis import set_surrogates
 from ..introspection import adapters_of, library_reset
 from ..method import (
     BranchWeight,
@@ -51,8 +51,8 @@ class ShortcutCallback(Callback):
         network: name of the submodule to train, such as ``"net"`` for ``self.net``; ``""`` if the module itself is the
             network and its ``training_step`` calls ``self(x)``.
         taps: see :func:`shortcut_snn.attach`, like all of ``options``.
-        method: a preset with branches, such as ``"calibrated"``, which sets taps, heads, objective and branch weight.
-            If it calibrates surrogates, ``example`` must be real data with ``example_labels``.
+        method: a preset with branches, such as ``"loss_sum"``, which sets taps, heads, objective and branch weight.
+            If it initialises the network, ``example`` must be real data with ``example_labels``.
         objective: combines outputs into a loss: an object such as ``LossSum(average=True)``, or the name of one; by
             default ``"logit_sum"``.
         branch_weight: lambda as a function of (step, total steps); by default ``LinearDecay()``.
@@ -235,14 +235,14 @@ class ShortcutCallback(Callback):
         self._target = self._reset = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the calibrated surrogate widths; the branches are in the module's state."""
-        return {} if self._shortcut is None else {"widths": dict(self._shortcut.widths or {})}
+        """Return the surrogates that were set; the branches are in the module's state."""
+        return {} if self._shortcut is None else {"surrogates": dict(self._shortcut.surrogates or {})}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the calibrated surrogate widths."""
-        if self._shortcut is not None and state_dict.get("widths"):
-            self._shortcut.widths = state_dict["widths"]
-            set_widths(self._shortcut.network, self._shortcut.widths)
+        """Restore the surrogates that were set."""
+        if self._shortcut is not None and state_dict.get("surrogates"):
+            self._shortcut.surrogates = state_dict["surrogates"]
+            set_surrogates(self._shortcut.network, self._shortcut.surrogates)
 
     # Batches.
 

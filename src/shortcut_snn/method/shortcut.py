@@ -101,8 +101,8 @@ class Shortcut(nn.Module):
         """The objective of the method that :func:`shortcut_snn.attach` applied."""
         self.branch_weight: Any = None
         """The branch weight of that method, a function of (step, total steps)."""
-        self.widths: dict[str, float] = {}
-        """The calibrated surrogate widths, as :func:`shortcut_snn.calibrate` returns them."""
+        self.surrogates: dict[str, dict[str, float]] = {}
+        """The surrogates that :func:`shortcut_snn.initialise` has set, by layer."""
         if isinstance(taps, Sequence) and not isinstance(taps, str) and all(isinstance(tap, Tap) for tap in taps):
             placed = [tap for tap in taps if isinstance(tap, Tap)]
         else:

@@ -11,7 +11,7 @@ from .packing import bits_of, count_spikes, pack, saved_as_bits, with_bits
 from .packing_hooks import packed_spikes
 from .rate import RatePasses
 from .step_functions import per_channel, straight_through
-from .surrogate import ATan, NormalisedTanh, Rectangle, Resizable, Sigmoid, Surrogate, Tanh, Triangle
+from .surrogate import ATan, NormalisedTanh, Rectangle, Resizable, Scaled, Sigmoid, Surrogate, Tanh, Triangle
 from .variants.alif import ALIF
 from .variants.clif import CLIF
 from .variants.ilif import ILIF, unrolled_spikes
@@ -40,6 +40,7 @@ __all__ = [
     "RatePasses",
     "Rectangle",
     "Resizable",
+    "Scaled",
     "Sigmoid",
     "Surrogate",
     "Synaptic",

@@ -28,7 +28,7 @@ components.surrogate.type = Surrogate
 
 @runtime_checkable
 class Resizable(Protocol):
-    """A surrogate that can be rescaled, as calibration requires."""
+    """A surrogate that can be rescaled, as the diagnosis tries it."""
 
     def resized(self, width: float) -> Surrogate:
         """Return the surrogate of the same shape with this width, and its usual height at that width."""
@@ -45,6 +45,28 @@ class _Shape:
                 raise TypeError(f"{name} must be a number, got {value!r}")
             if not 0 < float(value) < math.inf:
                 raise ValueError(f"{name} must be finite and > 0, got {value}")
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A surrogate times a factor, as :func:`shortcut_snn.initialise` sets it.
+
+    Args:
+        surrogate: any surrogate.
+        factor: on its derivative.
+
+    Example:
+        >>> import torch
+        >>> Scaled(Rectangle(2.0), 3.0)(torch.tensor([0.0, 1.1]))
+        tensor([1.5000, 0.0000])
+    """
+
+    surrogate: Surrogate
+    factor: float
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """Return ds/du."""
+        return self.surrogate(v) * self.factor
 
 
 @components.surrogate("rectangle")

@@ -177,5 +177,5 @@ def _make_task(recipe: Recipe, model: nn.Module, description: Mapping[str, Any])
         training=recipe.training,
         description=description,
     )
-    task.calibrate, task.penalty = recipe.method.calibrate, recipe.method.penalty
+    task.initialise, task.penalty = recipe.method.initialise, recipe.method.penalty
     return task

@@ -57,19 +57,19 @@ class Method:
         branches: the auxiliary heads; null for none.
         objective: the loss of the outputs of the network and its branches.
         gradient: how gradients pass through time.
-        calibrate: before training, fit the surrogate width of each layer but the last so that the gradient keeps its
-            size from the last layer to the first.
+        initialise: before training, set norms and surrogates by measurement, so that every block passes on its input
+            and its gradient (see :func:`shortcut_snn.initialise`).
         penalty: a term of the loss for spikes, which saves energy; null for none.
 
     Example:
-        >>> Method(Branches("blocks"), calibrate=True).branches.taps
+        >>> Method(Branches("blocks"), initialise=True).branches.taps
         'blocks'
     """
 
     branches: Branches | None = None
     objective: Annotated[Any, components.objective] = _default(components.objective, "logit_sum")
     gradient: Annotated[Any, components.gradient] = _default(components.gradient, "bptt")
-    calibrate: bool = False
+    initialise: bool = False
     penalty: Annotated[Any, components.penalty] | None = None
 
 
@@ -117,7 +117,7 @@ class Recipe:
                 f"method.branches: the objective {component_of(method.objective).name} does not use branches; set "
                 "method.branches=null or choose another method.objective"
             )
-        check_gradient(method.gradient, method.objective, method.calibrate)
+        check_gradient(method.gradient, method.objective, method.initialise)
         if self.training.warmup and getattr(self.lr_schedule, "warms_up", False):
             raise ValueError(
                 f"training.warmup: {component_of(self.lr_schedule).name} has its own warm-up, lr_schedule.pct_start; "
@@ -154,8 +154,8 @@ def describe_method(method: Method) -> str:
     """Return a method in a few words.
 
     Example:
-        >>> describe_method(Method(Branches("blocks"), calibrate=True))
-        'branches at blocks, logit_sum, lambda linear from 0.25, calibrated surrogates'
+        >>> describe_method(Method(Branches("blocks"), initialise=True))
+        'branches at blocks, logit_sum, lambda linear from 0.25, initialised'
     """
     objective, gradient = component_of(method.objective).name, component_of(method.gradient).name
     branches = method.branches
@@ -166,6 +166,6 @@ def describe_method(method: Method) -> str:
         taps = branches.taps if isinstance(branches.taps, str) else f"{count} taps"
         weight = component_of(branches.branch_weight).name
         parts = [f"branches at {taps}", objective, f"lambda {weight} from {branches.branch_weight(0, 1):g}"]
-    parts += [gradient] * (gradient != "bptt") + ["calibrated surrogates"] * method.calibrate
+    parts += [gradient] * (gradient != "bptt") + ["initialised"] * method.initialise
     parts += [] if method.penalty is None else [f"penalty {component_of(method.penalty).name}"]
     return ", ".join(parts)

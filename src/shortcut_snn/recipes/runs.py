@@ -9,7 +9,7 @@ from torch import nn
 
 from ..data import Data
 from ..deploy import load_into
-from ..diagnosis import set_widths
+from ..diagnosis import set_surrogates
 from ..training import MAY_CHANGE_ON_RESUME, RunFolder, Task, flatten_entries
 from .building import build_network, build_task, load_data
 from .entries import from_dict, merged
@@ -64,6 +64,9 @@ def run_recipe(run: RunFolder, changes: Mapping[str, Any] | None = None) -> Reci
     entries = run.read_entries()
     if not isinstance(entries.get("network"), Mapping):
         raise ValueError(f"the run in {run} was started from Python, without a recipe: use it there")
+    if isinstance(entries.get("method"), dict):
+        # An entry of earlier versions, which only training used.
+        entries["method"].pop("calibrate", None)
     try:
         recipe = from_dict(entries)
     except ValueError as error:
@@ -73,7 +76,7 @@ def run_recipe(run: RunFolder, changes: Mapping[str, Any] | None = None) -> Reci
 
 
 def load_network(
-    recipe: Recipe, run: RunFolder, weights: str = "last", widths: bool = True
+    recipe: Recipe, run: RunFolder, weights: str = "last", surrogates: bool = True
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Return a recipe's network with the weights of a run, and the description of the run's data.
 
@@ -81,14 +84,14 @@ def load_network(
         recipe: the run's recipe, or one with a network of the same parameters.
         run: the run's folder.
         weights: ``"last"`` or ``"best"``.
-        widths: whether its surrogates get the widths that the run calibrated.
+        surrogates: whether it gets the surrogates that the run has set.
     """
     state, metadata = run.read_network(weights)
     path, description = run.network(weights), metadata["data"]
     try:
         network = build_network(recipe, description)
-        if widths and "surrogate_widths" in metadata:
-            set_widths(network, metadata["surrogate_widths"])
+        if surrogates and "surrogates" in metadata:
+            set_surrogates(network, metadata["surrogates"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is damaged, or not of the run's recipe: {error}") from None
     load_into(network, state, path)

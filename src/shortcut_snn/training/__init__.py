@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from . import loggers  # noqa: F401
 from .checkpoint import position, read_checkpoint
 from .folder import Row, RunFolder
-from .gradient_mechanisms import RateShortcut, calibrates, check_gradient
+from .gradient_mechanisms import RateShortcut, check_gradient, initialises
 from .interruption import SIGNALS, Interrupted
 from .muon import Muon
 from .optimizers import make_optimizer
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .energy import ENERGY_SAMPLES, energy_rows, measure_task_energy
     from .finite_steps import NumericsError
     from .health import Health
-    from .run import calibrate_task, fit
+    from .run import fit, initialise_task
     from .run_state import Run
     from .task import Task
     from .trainer import make_trainer, quiet_lightning, seeded
@@ -43,7 +43,7 @@ _LAZY = {
     "energy": ["ENERGY_SAMPLES", "energy_rows", "measure_task_energy"],
     "finite_steps": ["NumericsError"],
     "health": ["Health"],
-    "run": ["calibrate_task", "fit"],
+    "run": ["initialise_task", "fit"],
     "run_state": ["Run"],
     "task": ["Task"],
     "trainer": ["make_trainer", "quiet_lightning", "seeded"],
@@ -51,12 +51,43 @@ _LAZY = {
 """The modules that need Lightning, and their names."""
 
 __all__ = [
-    "COLUMN_TITLES", "ENERGY_SAMPLES", "LAYER_TABLE_LEGEND", "MAY_CHANGE_ON_RESUME", "SIGNALS", "Classification",
-    "Health", "Interrupted", "Metric", "Muon", "NumericsError", "Provenance", "RateShortcut", "Row", "Run", "RunFolder",
-    "Task", "Training", "calibrate_task", "calibrates", "check_gradient", "column_title", "energy_rows",
-    "fit", "flatten_entries", "format_duration", "format_value", "layer_rows", "layer_table", "make_optimizer",
-    "make_trainer", "measure_task_energy", "position", "quiet_lightning", "read_checkpoint",
-    "recipe_differences", "seeded",
+    "COLUMN_TITLES",
+    "ENERGY_SAMPLES",
+    "LAYER_TABLE_LEGEND",
+    "MAY_CHANGE_ON_RESUME",
+    "SIGNALS",
+    "Classification",
+    "Health",
+    "Interrupted",
+    "Metric",
+    "Muon",
+    "NumericsError",
+    "Provenance",
+    "RateShortcut",
+    "Row",
+    "Run",
+    "RunFolder",
+    "Task",
+    "Training",
+    "check_gradient",
+    "column_title",
+    "energy_rows",
+    "fit",
+    "flatten_entries",
+    "format_duration",
+    "format_value",
+    "initialise_task",
+    "initialises",
+    "layer_rows",
+    "layer_table",
+    "make_optimizer",
+    "make_trainer",
+    "measure_task_energy",
+    "position",
+    "quiet_lightning",
+    "read_checkpoint",
+    "recipe_differences",
+    "seeded",
 ]  # fmt: skip
 
 

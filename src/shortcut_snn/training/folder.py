@@ -16,7 +16,7 @@ from .provenance import Provenance, environment
 from .recipe_diff import check_resumable
 
 Row = dict[str, Any]
-FORMAT = 4
+FORMAT = 5
 """The version of the folder's format; a run resumes only in the version that it was written in."""
 _LOCK_SECONDS = 6
 # A killed run leaves these before it has a recipe; MLflow's logger makes its database before training starts.
@@ -40,7 +40,8 @@ class RunFolder:
     It holds ``recipe.yaml``, ``environment.json``, ``metrics.csv``, ``gradients.csv``, ``layers.csv``, ``timing.csv``
     (epochs count from 1), ``energy.csv``, plots, ``checkpoint.ckpt`` and ``result.json``. The deployed networks are
     ``network.safetensors`` (last epoch) and ``best.safetensors`` (best epoch on validation data). A classification adds
-    ``confusion.csv``, data with a fixed split ``split.txt``, and calibrated surrogates ``surrogates.json``.
+    ``confusion.csv``, data with a fixed split ``split.txt``, and surrogates that were set
+    ``surrogates.json``.
 
     Args:
         path: path of the folder; it need not exist.
@@ -83,8 +84,8 @@ class RunFolder:
         return self / "split.txt"
 
     @property
-    def widths(self) -> Path:
-        """The calibrated surrogate widths by layer."""
+    def surrogates(self) -> Path:
+        """The surrogates that were set before the first step, by layer."""
         return self / "surrogates.json"
 
     @property
@@ -202,7 +203,7 @@ class RunFolder:
         self,
         provenance: Provenance,
         split: str,
-        widths: Mapping[str, float] | None,
+        surrogates: Mapping[str, Any] | None,
         metadata: Mapping[str, Any],
     ) -> None:
         """Write everything that is known before the first step."""
@@ -210,8 +211,8 @@ class RunFolder:
         write_text(self.environment, json.dumps(origin, indent=2) + "\n")
         if split:
             write_text(self.split, split)
-        if widths:
-            write_text(self.widths, json.dumps(dict(widths), indent=2) + "\n")
+        if surrogates:
+            write_text(self.surrogates, json.dumps(dict(surrogates), indent=2) + "\n")
         # Last, since a folder with a recipe is a run.
         write_text(self.recipe, as_yaml(provenance.entries))
 

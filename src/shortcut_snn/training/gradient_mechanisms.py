@@ -1,7 +1,7 @@
 """Gradient mechanisms: how gradients pass through time.
 
 A mechanism is a callable ``(network, taps, **options) -> Shortcut`` that wraps a network for training. Its attributes
-``every_step`` and ``calibrates`` say what it can be combined with; both count as True if they are missing.
+``every_step`` and ``initialises`` say what it can be combined with; both count as True if they are missing.
 """
 
 from collections.abc import Sequence
@@ -88,8 +88,8 @@ class Rate:
 
     every_step: ClassVar[bool] = False
     """Whether objectives can use the logits of every time step."""
-    calibrates: ClassVar[bool] = False
-    """Whether gradients depend on the surrogates' widths, so that these can be calibrated."""
+    initialises: ClassVar[bool] = False
+    """Whether gradients pass through the surrogates, so that these can be set by measurement."""
 
     def __call__(self, network: nn.Module, taps: Taps = "stages", **options: Any) -> Shortcut:
         """Wrap a network.
@@ -100,13 +100,13 @@ class Rate:
         return RateShortcut(network, taps, **options)
 
 
-def check_gradient(gradient: Gradient, objective: Objective, calibrate: bool = False) -> None:
+def check_gradient(gradient: Gradient, objective: Objective, initialise: bool = False) -> None:
     """Raise an error for a combination that is not supported.
 
     Args:
         gradient: the mechanism, a component.
         objective: of the method, a component.
-        calibrate: whether surrogates are calibrated before training.
+        initialise: whether norms and surrogates are set by measurement before training.
 
     Raises:
         ValueError: the message names an alternative.
@@ -123,21 +123,21 @@ def check_gradient(gradient: Gradient, objective: Objective, calibrate: bool = F
         raise ValueError(
             f"gradient {component.name} has no logits of single time steps, which {needs} needs; use bptt or sltt"
         )
-    if calibrate and not calibrates(gradient):
+    if initialise and not initialises(gradient):
         raise ValueError(
-            f"calibrate needs gradients through time, which gradient {component.name} does not have; set it to false, "
+            f"initialise needs gradients through time, which gradient {component.name} does not have; set it to false, "
             "or use bptt or sltt"
         )
 
 
-def calibrates(gradient: Gradient) -> bool:
-    """Return whether gradients depend on the surrogates' widths, so that these can be calibrated.
+def initialises(gradient: Gradient) -> bool:
+    """Return whether gradients pass through the surrogates, so that these can be set by measurement.
 
     Example:
-        >>> calibrates(BPTT()), calibrates(Rate())
+        >>> initialises(BPTT()), initialises(Rate())
         (True, False)
     """
-    return bool(getattr(components.component_of(gradient).factory, "calibrates", True))
+    return bool(getattr(components.component_of(gradient).factory, "initialises", True))
 
 
 class RateShortcut(Shortcut):

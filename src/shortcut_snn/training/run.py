@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from ..data import Data, DataFileError, Loaders, as_data
-from ..diagnosis import calibrate
+from ..diagnosis import Initialisation, initialise
 from ..machine import converts_bf16
 from .callbacks import History, SaveRun, WeightAverage
 from .finite_steps import FiniteSteps
@@ -106,7 +106,7 @@ def build_trainer(task: Task, run: Run, loggers: Sequence[Any], callbacks: Seque
 
 
 def prepare(task: Task, data: Data, run: Run, trainer: pl.Trainer) -> Loaders:
-    """Make the loaders, calibrate surrogates if the task asks for it, and write what is known before the first step."""
+    """Make the loaders, initialise the network if the task says so, and write what is known before the first step."""
     batches = data.loaders(task.training_options.seed, trainer.global_rank, trainer.world_size)
     batches.begin(run.epoch, run.batches_done)
     run.log(_describe_start(task, batches))
@@ -114,13 +114,14 @@ def prepare(task: Task, data: Data, run: Run, trainer: pl.Trainer) -> Loaders:
         run.log("this processor has no bfloat16 instructions: training.precision=fp32 is faster")
     if task.training_options.nodes > 1:
         run.log(f"waiting for the other machines, at most {TIMEOUT.total_seconds() / 60:.0f} minutes")
-    if task.calibrate and run.checkpoint is None:
-        # Several processes must find the same widths to the last digit, which different GPUs may not.
+    if task.initialise and run.checkpoint is None:
+        # Several processes must find the same numbers to the last digit, which different GPUs may not.
         device = trainer.strategy.root_device if trainer.world_size == 1 else torch.device("cpu")
-        run.set_widths(calibrate_task(task, data, device))
+        run.log(str(initialise_task(task, data, device)))
+        run.set_surrogates(task.model.surrogates)
     if trainer.is_global_zero:
         environment = {**metric_of(task), "data": data.fingerprint()}
-        run.folder.begin(run.provenance, data.split, run.metadata.get("surrogate_widths"), environment)
+        run.folder.begin(run.provenance, data.split, run.metadata.get("surrogates"), environment)
     for logger in trainer.loggers:
         logger.log_hyperparams(dict(run.provenance.entries))
     return batches
@@ -175,21 +176,15 @@ def _describe_start(task: Task, batches: Loaders) -> str:
     return line
 
 
-def calibrate_task(task: Task, data: Data, device: torch.device | str = "cpu") -> dict[str, float]:
-    """Calibrate surrogates on the first training batch, by the main output's loss; return their widths by layer.
+def initialise_task(task: Task, data: Data, device: torch.device | str = "cpu") -> Initialisation:
+    """Initialise a task's network on the first training batch, by the main output's loss.
 
     Args:
-        task: whose network is calibrated; it is moved to the device.
+        task: whose network is initialised; it is moved to the device.
         data: the data it will train on.
         device: where to compute.
     """
     task.to(device)
     inputs, target = task.prepare_batch(next(iter(data.loaders(task.training_options.seed).train)))
     with task.objective_outputs():
-        task.model.widths = calibrate(
-            task.model.network,
-            [(inputs, target)],
-            partial(task.compute_loss, branch_weight=0.0),
-            model=task.model,
-        )
-    return task.model.widths
+        return initialise(task.model, inputs, target, partial(task.compute_loss, branch_weight=0.0))

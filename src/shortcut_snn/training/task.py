@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import components
-from ..diagnosis import firing_rates, set_widths
+from ..diagnosis import firing_rates, set_surrogates
 from ..method import LinearDecay, LogitSum, Shortcut, takes_every_step
 from ..random_state import get_random_state, set_random_state
 from .epoch_means import EpochMeans
@@ -53,8 +53,8 @@ class Task(pl.LightningModule):
     """Whether the metric is a fraction, which is printed in per cent."""
     readout: Any = "auto"
     """How predictions are read from the network's output; see :func:`shortcut_snn.attach`."""
-    calibrate: bool = False
-    """Whether surrogates are calibrated before the first step."""
+    initialise: bool = False
+    """Whether norms and surrogates are set by measurement before the first step."""
     penalty: Any = None
     """Added to the training loss, such as :class:`~shortcut_snn.FiringRatePenalty`; None for no such term."""
 
@@ -301,21 +301,21 @@ class Task(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add means of the epoch so far, random states for networks that draw numbers, and calibrated surrogates."""
+        """Add means of the epoch so far, random states for networks that draw numbers, and surrogates that were set."""
         checkpoint["train_means"] = self.train_means.totals_of_all_processes(self.trainer.strategy)
         checkpoint["total_steps"] = self.total_steps
         checkpoint["random_state"] = get_random_state()
-        checkpoint["surrogate_widths"] = self.model.widths
+        checkpoint["surrogates"] = self.model.surrogates
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore means, random states and calibrated surrogates."""
+        """Restore means, random states and surrogates that were set."""
         # The means are those of all processes together.
         self.train_means.totals = checkpoint["train_means"] if self.trainer.is_global_zero else {}
         self.total_steps = checkpoint["total_steps"]
         set_random_state(checkpoint["random_state"])
-        if widths := checkpoint["surrogate_widths"]:
-            set_widths(self.model.network, widths)
-            self.model.widths = widths
+        if surrogates := checkpoint["surrogates"]:
+            set_surrogates(self.model.network, surrogates)
+            self.model.surrogates = surrogates
 
 
 def input_and_target(batch: Any) -> tuple[Any, Any]:

@@ -96,7 +96,7 @@ def run_page(folder: RunFolder) -> Page:
             *_energy(run),
             *entries_section("Result", result),
             *entries_section("Recipe", run.recipe),
-            *entries_section("Calibrated surrogate widths", read_json(folder.widths)),
+            *entries_section("Surrogates set before the first step", read_json(folder.surrogates)),
             *entries_section("Environment", environment),
         ],
         _command(run.environment),

@@ -1,7 +1,7 @@
 """The integer LIF neuron."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import Ge
@@ -10,6 +10,7 @@ from torch import Tensor
 from ... import components
 from ..modules import LIF, Decay, Threshold
 from ..step_functions import straight_through
+from ..surrogate import Scaled
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class ILIF(LIF):
     """
 
     binary: ClassVar[bool] = False
-    surrogate: WithinBounds
+    surrogate: Any
 
     def __init__(
         self,
@@ -60,7 +61,8 @@ class ILIF(LIF):
     @property
     def most(self) -> int:
         """The largest output."""
-        return self.surrogate.most
+        surrogate: Any = self.surrogate.surrogate if isinstance(self.surrogate, Scaled) else self.surrogate
+        return int(surrogate.most)
 
     @most.setter
     def most(self, most: int) -> None:
