@@ -109,7 +109,7 @@ class Integrating(nn.Module):
     def __init__(self, mechanism: str) -> None:
         super().__init__()
         self.first, self.spiking, self.head = nn.Linear(6, 16), snntorch.Leaky(0.8), nn.Linear(16, 4)
-        self.last = snntorch.Leaky(0.8, reset_mechanism=mechanism)
+        self.last = snntorch.Leaky(0.8, reset_mechanism=mechanism, learn_threshold=True, reset_delay=False)
 
     def forward(self, x: Tensor) -> Any:
         first, last, outputs = self.spiking.reset_mem(), self.last.reset_mem(), []

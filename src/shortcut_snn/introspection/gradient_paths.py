@@ -59,15 +59,16 @@ class GradientPaths:
 
 
 def is_made_of(some: Tensor, other: Tensor) -> bool:
-    """Return whether a tensor depends on parameters only through operations that another tensor depends on too.
+    """Return whether a tensor depends on weights only through operations that another tensor depends on too.
 
-    Hidden spikes are so made of what the logits are made of, and not the reverse. Spikes and potentials of the same
-    neurons, or a tensor and its mean over time, are so in both directions.
+    Weights have several axes; a neuron's threshold is not a weight. Hidden spikes are so made of what the logits are
+    made of, and not the reverse. Spikes and potentials of the same neurons, or a tensor and its mean over time, are so
+    in both directions.
     """
     if some.grad_fn is None or other.grad_fn is None:
         return False
     shared = {node for node in _reached([other.grad_fn]) if not hasattr(node, "variable")}
-    return not _leaves([some.grad_fn], blocked=shared)
+    return all(leaf.variable.dim() < 2 for leaf in _leaves([some.grad_fn], blocked=shared))
 
 
 def _nodes(output: Any) -> list[Any]:
