@@ -63,7 +63,7 @@ Surrogates = dict[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class Initialisation:
-    """What :func:`initialise` has set and measured. ``str`` returns a summary."""
+    """The settings and measurements of :func:`initialise`. ``str`` returns a summary."""
 
     norms: dict[str, tuple[float, float]]
     """Scale and shift by norm. The norm of a layer that copies its input has them per channel; these are the means."""
@@ -194,7 +194,7 @@ class _Start:
     adding: list[tuple[int, ...]] = field(default_factory=list)
     """Shapes of the neurons in branches whose spikes are added."""
     usual: set[str] = field(default_factory=set)
-    """Neurons in branches beside a projection, which keep their surrogates and weights."""
+    """Neurons in branches next to a projection, which keep their surrogates and weights."""
     passing: int = 1
     """Number of neurons that pass on the spikes before them."""
     blocks: int = 1
