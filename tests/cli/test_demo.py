@@ -16,15 +16,15 @@ def test_the_demo_trains_and_compares_both_networks(
     lines = capsys.readouterr().out.splitlines()
     (epoch,) = (line for line in lines if line.startswith("epoch  1/1 "))
     results = {}
-    for name in ("baseline", "with branches"):
-        run = RunFolder(tmp_path / "demo" / name.replace(" ", "_") / "seed0")
+    for name in ("baseline", "initialised"):
+        run = RunFolder(tmp_path / "demo" / name / "seed0")
         results[name] = run.read_result()
         assert f"{name} {100 * results[name]['validation_last']['accuracy']:5.1f} %" in epoch
     (sentence,) = (line for line in lines if line.startswith("The baseline recognises"))
     for result in results.values():
         assert f"{100 * result['test_last']['accuracy']:.0f} %" in sentence
-    assert results["baseline"]["parameters"] == results["with branches"]["parameters"]
-    assert any(line.startswith("In the backward pass") for line in lines)
+    assert results["baseline"]["parameters"] == results["initialised"]["parameters"]
+    assert any(line.startswith("Before training, the last layer kept") for line in lines)
     assert all(len(line) <= 120 for line in lines if line.startswith(("epoch", "A deep", "Both")))
     assert (tmp_path / "demo" / "demo.png").read_bytes().startswith(b"\x89PNG")
     # A second call trains nothing and prints the same. Its last line is a command that runs, also if none is installed.

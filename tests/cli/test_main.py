@@ -222,7 +222,7 @@ def test_help_fits_on_a_screen(name, capsys):
 def test_help_shows_defaults_as_they_are_typed(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["compare", "--help"])
-    assert "(default: vanilla evolutionary loss_sum calibrated)" in " ".join(capsys.readouterr().out.split())
+    assert "(default: vanilla evolutionary loss_sum initialised)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_help_lists_the_commands(capsys):

@@ -84,6 +84,18 @@ def test_time_loop_stacks_nested_tensors_and_lists_other_outputs() -> None:
     assert torch.equal(outputs["out"], x.transpose(0, 1))
 
 
+def test_a_time_loop_splits_all_frames_of_a_dictionary() -> None:
+    frames = {"left": torch.rand(4, 2, 3), "right": torch.rand(4, 2, 3)}
+
+    class Two(nn.Module):
+        def forward(self, x: dict[str, Any]) -> Any:
+            return x["left"] - x["right"]
+
+    assert torch.equal(TimeLoop()(Two(), frames), frames["left"] - frames["right"])
+    with pytest.raises(ValueError, match=r"axis 0, got \[3, 4\]"):
+        TimeLoop()(Two(), frames | {"right": torch.rand(3, 2, 3)})
+
+
 class Stubborn(nn.Module):
     def forward(self, x: Any, state: Any = None) -> Any:
         return x

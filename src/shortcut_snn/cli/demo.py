@@ -1,4 +1,4 @@
-"""``shortcut-snn demo``: train one deep network without and with the method, and compare both."""
+"""``shortcut-snn demo``: train one deep network from the usual start and from a measured one."""
 
 import argparse
 import shutil
@@ -13,13 +13,14 @@ from ..recipes import recipe_of
 from ..training import Metric, RunFolder
 from ._output import print_line
 from .compare import Plan, Variant, compare
+from .gradients import kept_by_layer
 from .report import read_rows
 
 BASELINE, METHOD = "baseline", "initialised"
 INTRODUCTION = f"""A deep network, trained twice on 1,797 images of digits: 19 spiking layers without skip connections.
-  {BASELINE}        as spiking networks are commonly trained
+  {BASELINE}      as spiking networks are commonly initialised
   {METHOD}   norms and surrogates set so that every layer passes on its input and its gradient
-Both have the optimizer and the learning rate that suit both best. Kernels are compiled first, once: about 15 seconds.
+Both have the optimizer and the learning rate that suit the baseline best. Kernels are compiled once: about 15 seconds.
 """
 POLL_SECONDS = 0.3
 
@@ -36,10 +37,13 @@ def run(options: argparse.Namespace) -> int:
     print_line(INTRODUCTION)
     with _printing_epochs(runs, variants[0].recipe.training.epochs):
         compare(Plan(variants, seeds=(0,)), folder, jobs=2, log=_print_failures)
-    _draw(runs, folder / "demo.png")
+    kept = {variant.label: kept_by_layer(variant.recipe) for variant in variants}
+    _draw(runs, kept, folder / "demo.png")
     # `make demo` installs the command into an environment that is not on the PATH.
     program = "shortcut-snn" if shutil.which("shortcut-snn") else f"{sys.executable} -m shortcut_snn"
-    print_line(f"\n{_summary(runs)}\n\nSee {folder / 'demo.png'}; `{program} report {folder}` makes a page of it.")
+    print_line(
+        f"\n{_summary(runs, kept)}\n\nSee {folder / 'demo.png'}; `{program} report {folder}` makes a page of it."
+    )
     return 0
 
 
@@ -80,13 +84,10 @@ def _accuracies(run: RunFolder) -> list[float]:
     return [row["validation_accuracy"] for row in read_rows(run.table("metrics"))]
 
 
-def _draw(runs: Mapping[str, RunFolder], path: Path) -> None:
-    """Draw the accuracy by epoch, and the gradient by layer in the first epoch relative to the last layer's."""
+def _draw(runs: Mapping[str, RunFolder], kept: Mapping[str, Mapping[str, float]], path: Path) -> None:
+    """Draw the accuracy by epoch, and how much of the input every layer keeps before training."""
     accuracies = {label: [100 * value for value in _accuracies(run)] for label, run in runs.items()}
-    gradients = {}
-    for label, run in runs.items():
-        rms = {name: value for name, value in read_rows(run.table("gradients"))[0].items() if name != "epoch"}
-        gradients[label] = [value / list(rms.values())[-1] for value in rms.values()]
+    shares = {label: [100 * share for share in layers.values()] for label, layers in kept.items()}
     panels = [
         plots.Panel(
             "accuracy on validation data, %",
@@ -95,30 +96,28 @@ def _draw(runs: Mapping[str, RunFolder], path: Path) -> None:
             chance=100 * runs[METHOD].read_result()["chance"],
         ),
         plots.Panel(
-            "gradient by layer in the first epoch (last layer = 1)",
+            "share of the input that a layer keeps before training, %",
             "layer",
-            {label: [(range(1, len(values) + 1), values)] for label, values in gradients.items()},
-            log=True,
-            layers=list(rms),
+            {label: [(range(1, len(values) + 1), values)] for label, values in shares.items()},
+            layers=list(kept[METHOD]),
         ),
     ]
     plots.method_panels(panels, path)
 
 
-def _summary(runs: Mapping[str, RunFolder]) -> str:
+def _summary(runs: Mapping[str, RunFolder], kept: Mapping[str, Mapping[str, float]]) -> str:
     """Return a few sentences about the results."""
     results = {label: run.read_result() for label, run in runs.items()}
     metric = Metric.of(results[METHOD])
     accuracy = {label: metric.value_of(result, "last") for label, result in results.items()}
-    ratio = {label: result["gradient_ratio_first_epoch"] or 0 for label, result in results.items()}
-    extra = round(100 * (results[METHOD]["seconds_per_epoch"] / results[BASELINE]["seconds_per_epoch"] - 1))
+    last = {label: 100 * list(layers.values())[-1] for label, layers in kept.items()}
     return "\n".join(
         [
-            f"The baseline recognises {accuracy[BASELINE]:.0f} % of the test images, the network with branches "
+            f"The baseline recognises {accuracy[BASELINE]:.0f} % of the test images, the initialised network "
             f"{accuracy[METHOD]:.0f} %; chance is {100 * results[METHOD]['chance']:.0f} %.",
-            f"In the backward pass of the first epoch the gradient grew {ratio[BASELINE]:.2g}-fold in the baseline and "
-            f"{ratio[METHOD]:.2g}-fold in the other, whose branches carry it to each layer. "
-            f"That took {f'{extra} % more time' if extra > 0 else 'no more time'}.",
-            f"The branches are gone now: {runs[METHOD].network('last')} is the same network without them.",
+            f"Before training, the last layer kept {last[BASELINE]:.0f} % of the input in the baseline and "
+            f"{last[METHOD]:.0f} % in the other.",
+            "Layers, neurons and number of parameters are the same; only the start of training differs.",
+            f"The trained network: {runs[METHOD].network('last')}",
         ]
     )

@@ -16,6 +16,7 @@ from ..diagnosis import (
     GradientReport,
     Remedy,
     Setup,
+    chain,
     diagnose_setup,
     judge,
     mean_cosine,
@@ -115,6 +116,15 @@ def measure(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) -> G
         diagnosis = diagnose_setup(setup, inputs, partial(remedies_for, recipe, source, setup, inputs))
     agreement = float(mean_cosine([report.first for report in by_batch])) if len(by_batch) > 1 else None
     return Gradients(titles, reports, diagnosis, agreement, task.count_samples(inputs[0][1]))
+
+
+def kept_by_layer(recipe: Recipe) -> dict[str, float]:
+    """Return how much of the input each layer of a recipe's new network keeps, on the first training batch."""
+    with seeded(recipe.training.seed, recipe.training.threads):
+        source = Source(load_data(recipe), None)
+        task = source.task(recipe)
+        batch = task.prepare_batch(next(iter(source.data.loaders(recipe.training.seed).train)))
+        return {layer.layer: layer.kept for layer in chain(_setup(task).examine([batch]).layers)}
 
 
 @dataclass(frozen=True)

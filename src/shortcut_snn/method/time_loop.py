@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .calls import signature_of
 from .readout import entries
@@ -76,9 +77,23 @@ class TimeLoop:
         left = {key: part for key, part in parts.items() if key not in keys}
         return {name: parts[key] for name, key in zip(self.carry, keys, strict=True)}, left or parts
 
-    def steps_of(self, batch: Tensor) -> list[Tensor]:
-        """Return what each call gets of a batch, step by step."""
-        return list(batch.unbind(self.axis)) if self.steps is None else [batch] * self.steps
+    def steps_of(self, batch: Any) -> list[Any]:
+        """Return what each call gets of a batch, step by step. Tensors in dictionaries and tuples are split alike.
+
+        Raises:
+            ValueError: the tensors differ in their number of time steps, or there is none.
+        """
+        if self.steps is not None:
+            return [batch] * self.steps
+        if isinstance(batch, Tensor):
+            return list(batch.unbind(self.axis))
+        lengths = {leaf.shape[self.axis] for leaf in tree_leaves(batch) if isinstance(leaf, Tensor)}
+        if len(lengths) != 1:
+            raise ValueError(
+                f"a time loop needs tensors with the same number of time steps on axis {self.axis}, got "
+                f"{sorted(lengths) or type(batch).__name__}"
+            )
+        return [tree_map_only(Tensor, lambda x, t=t: x.select(self.axis, t), batch) for t in range(lengths.pop())]
 
 
 def _stack(outputs: list[Any]) -> Any:
