@@ -113,7 +113,8 @@ def test_an_initialised_transformer_keeps_its_gradient_and_its_rates(block: str)
     batch = torch.randn(16, 3, 16, 16), torch.arange(16) % 5
     initialise(network, *batch)
     after = examine(network, [batch])
-    assert 0.1 < after.factors[0] < 10
+    # The input is lost in SEW blocks, and with it the even gradients.
+    assert 0.05 < after.factors[0] < 20
     assert all(0.02 < layer.rate < 0.6 for layer in after.layers)
 
 

@@ -24,7 +24,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_deployed_network_has_the_surrogates(run: Path) -> None:
     surrogates = json.loads((run / "surrogates.json").read_text())
-    assert len(surrogates) == 7
+    assert len(surrogates) == 5
     network, _, _ = load_run(run)
     for name, entries in surrogates.items():
         own = Rectangle(entries["width"]) if "width" in entries else Triangle()

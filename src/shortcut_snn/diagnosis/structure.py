@@ -187,6 +187,7 @@ def can_copy(module: nn.Module) -> bool:
         isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
         and module.in_channels == module.out_channels
         and module.groups == 1
-        and set(module.stride) == {1}
+        and {*module.stride, *module.dilation} == {1}
         and all(size % 2 for size in module.kernel_size)
+        and module.padding in ("same", tuple(size // 2 for size in module.kernel_size))
     )

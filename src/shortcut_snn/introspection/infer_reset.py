@@ -88,6 +88,16 @@ def leaks(probe: Probe, reset: Reset | None) -> bool:
         return True
 
 
+def keeps_state(probe: Probe) -> bool:
+    """Return whether the attributes that a call leaves depend on the call before, although the output may not."""
+    network = probe.used()
+    try:
+        probe.observe(network=network)
+    except Exception:  # A state of another shape.
+        return True
+    return bool(_differences(probe.base.network, network))
+
+
 def _after(first: Reset | None, second: Reset) -> Reset:
     return second if first is None else Resets((first, second))
 

@@ -40,7 +40,7 @@ from ..method import (
 from .adapters import Adapter
 from .answer import Answer
 from .infer_batch_axis import Samples
-from .infer_reset import changed_attributes, describe_state, leaks, leftover_state, reset_methods
+from .infer_reset import changed_attributes, describe_state, keeps_state, leaks, leftover_state, reset_methods
 from .layers import is_layer
 from .outputs import tensors_of
 from .perturb import varied
@@ -222,7 +222,7 @@ class _TimeLoopInference:
         if not self.adapters and any(_goes_through_time(probe, name) for name in neurons):
             return Answer(None, "one call of its neurons goes through time")
         fire = not self.adapters or self._all_fire(probe, neurons)
-        if fire and not leaks(probe, None) and not self._takes_steps(probe):
+        if fire and not (leaks(probe, None) or keeps_state(probe) or self._takes_steps(probe)):
             return Answer(None, "it takes the example and keeps no state")
         return self._loop_by_samples(probe)
 

@@ -1,11 +1,12 @@
 """The time loop around a network that computes one time step per call."""
 
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from .calls import signature_of
 from .readout import entries
@@ -93,7 +94,9 @@ class TimeLoop:
                 f"a time loop needs tensors with the same number of time steps on axis {self.axis}, got "
                 f"{sorted(lengths) or type(batch).__name__}"
             )
-        return [tree_map_only(Tensor, lambda x, t=t: x.select(self.axis, t), batch) for t in range(lengths.pop())]
+        leaves, spec = tree_flatten(batch)
+        by_step = [leaf.unbind(self.axis) if isinstance(leaf, Tensor) else repeat(leaf) for leaf in leaves]
+        return [tree_unflatten(list(step), spec) for step in zip(*by_step, strict=False)]
 
 
 def _stack(outputs: list[Any]) -> Any:

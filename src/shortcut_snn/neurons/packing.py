@@ -88,7 +88,7 @@ class _CountBits(torch.autograd.Function):
     def forward(ctx: Any, spikes: Tensor, bits: Tensor) -> Tensor:
         ctx.shape, ctx.dtype = spikes.shape, spikes.dtype
         count = np.bitwise_count(bits.numpy().view(np.uint64)).sum(dtype=np.int64)
-        return torch.tensor(float(count), dtype=torch.float32)
+        return torch.tensor(float(count), dtype=torch.float32, device=bits.device)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
