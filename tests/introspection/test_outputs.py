@@ -332,5 +332,5 @@ class Functional(nn.Module):
 
 
 def test_a_network_without_called_submodules_is_told_so() -> None:
-    with pytest.raises(ValueError, match="calls no submodule as a module"):
+    with pytest.raises(ValueError, match="does not call any submodule, so there is no output to tap"):
         wrapped(Functional())

@@ -24,7 +24,7 @@ def small(stem: str = "small") -> nets.SpikingResNet:
 @contextmanager
 def as_numbers() -> Iterator[None]:
     """Save spikes as they are."""
-    with patch("shortcut_snn.neurons.norm_neuron.should_pack", lambda spikes: False):
+    with patch("shortcut_snn.neurons.sequence.should_pack", lambda spikes: False):
         yield
 
 

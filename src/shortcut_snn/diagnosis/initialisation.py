@@ -302,7 +302,7 @@ class _Start:
         fire = partial(_fire, neuron, args, _STEPS if several else 1)
         if not layer.norm:
             new = current * self._scale_weights(layer, lambda scale: float(fire(current * scale).mean()))
-            self._set_shape(name, neuron, layer)
+            self._set_shape(name, layer)
             return (new, *args[1:])
         if normed is None or not fits(normed, current):
             self.skipped[name] = f"its norm, {layer.norm}, was called in another order"
@@ -325,10 +325,10 @@ class _Start:
             shift = _bisect(lambda shift: float(fire(small + shift).mean()) - rate)
             self._write_norm(layer.norm, scale, shift)
             new = new + shift
-        self._set_shape(name, neuron, layer)
+        self._set_shape(name, layer)
         return (new, *args[1:])
 
-    def _set_shape(self, name: str, neuron: nn.Module, layer: Layer) -> None:
+    def _set_shape(self, name: str, layer: Layer) -> None:
         """Make the surrogate flat on the way of the input, and low in a branch off this way.
 
         Before a norm the size of weights does not matter, but that of a step relative to it. Weights before a low
@@ -340,7 +340,7 @@ class _Start:
             return
         size = max(1.0, self.blocks**0.5 / 2) if layer.role in ("inner", "skip") and self.way else 1.0
         if name in self.way:
-            if layer.role in ("skip", "copy", "inner") and getattr(neuron, "binary", True):
+            if layer.role in ("skip", "copy", "inner") and self._is_binary(name):
                 self.surrogates[name] = {"factor": FLAT, "width": FLAT}
         elif layer.role == "inner" and (self.way or self.adding) and layer.norm:
             # Of SEW branches, each gets an equal part of the gradient's square.

@@ -84,7 +84,7 @@ class Candidates:
         names = self.neurons or [name for name in self.events if name]
         if not names:
             return (
-                f"{type(self.network).__name__} calls no submodule as a module, so there is no output to tap: keep its "
+                f"{type(self.network).__name__} does not call any submodule, so there is no output to tap: keep its "
                 "layers in submodules and call these, as in self.layer(x)"
             )
         listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")

@@ -186,7 +186,7 @@ class _TimeLoopInference:
             return loop
         loops = [replace(loop, carry=names[begin:]) for begin in range(len(names))]
         loops += [replace(loop, carry=(name,)) for name in names]
-        # An output that is no state comes first.
+        # Loops that leave an output besides the state come first.
         for carrying in sorted(loops, key=lambda one: len(one.carry) >= len(entries(before))):
             if _is_state(call, carrying.split_state(before)[0], before) and self.accepts(carrying, reset):
                 return carrying

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from .backend import is_exported
 from .modules import Neuron, is_plain, state_shape
-from .packing import should_pack, with_bits
 from .sequence import run_as_written, run_in_kernels, runs_in_kernels
 
 
@@ -77,11 +76,9 @@ class CurrentNeuron(nn.Module):
         initial = None if membrane is None else membrane.before
         final: Tensor | None
         if self._fuses(x, residual, steps, initial):
-            pack = neuron.binary and should_pack(x)
-            spikes, final, bits = run_in_kernels(
-                neuron, x, steps, initial=initial, residual=residual, want_final=membrane is not None, want_bits=pack
+            spikes, final = run_in_kernels(
+                neuron, x, steps, initial=initial, residual=residual, want_final=membrane is not None
             )
-            spikes = with_bits(spikes, bits) if pack else spikes
         elif is_exported() and is_plain(neuron) and x.shape[0] == 1 and residual is None:
             spikes, final = run_as_written(neuron, x, initial, steps)
         else:

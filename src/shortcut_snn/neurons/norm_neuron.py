@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from .modules import Neuron, is_plain
 from .operators.layout import is_channels_last, merge_time
 from .operators.norm_neuron import batch_statistics
-from .packing import bits_of, should_pack, with_bits
+from .packing import bits_of
 from .sequence import run_in_kernels, runs_in_kernels
 
 
@@ -17,7 +17,7 @@ class NormNeuron(nn.Module):
 
     With compiled kernels (see :func:`~shortcut_snn.neurons.set_backend`) the layer runs in one pass and calls neither
     inner module. It calls both if one of them has hooks, or if the kernels do not support its type. The spikes carry
-    their bits if these are needed for a backward pass (see :mod:`.packing`).
+    their bits (see :mod:`.packing`).
 
     Args:
         norm: a ``BatchNorm1d`` or ``BatchNorm2d`` over the channels.
@@ -98,8 +98,7 @@ class NormNeuron(nn.Module):
         # Bits have the memory order of their tensor, and the kernel reads them in the order of x.
         if residual is not None and is_channels_last(residual) == is_channels_last(x):
             bits = bits_of(residual)
-        pack = neuron.binary and should_pack(x)
-        spikes, _, packed = run_in_kernels(
+        spikes, _ = run_in_kernels(
             neuron,
             x,
             time_steps,
@@ -108,9 +107,8 @@ class NormNeuron(nn.Module):
             norm=(norm.weight, norm.bias, mean.float(), var.float()),
             eps=norm.eps,
             batch_statistics=from_batch,
-            want_bits=pack,
         )
-        return with_bits(spikes, packed) if pack else spikes
+        return spikes
 
     def _update_running_statistics(self, mean: Tensor, var: Tensor, count: int) -> None:
         """Update the running statistics as torch's batch norm does, with the unbiased variance."""

@@ -20,11 +20,7 @@ _MAX_CHANNEL_PARAMETERS = 8
 def stream(neuron: Any, current: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return spikes ``[T, N, ...]`` and the states after them; see :meth:`~.modules.Neuron.stream`."""
     if runs_in_kernels(neuron, current):
-        pack = neuron.binary and should_pack(current)
-        spikes, final, bits = run_in_kernels(
-            neuron, current, current.shape[0], initial=initial, want_final=True, want_bits=pack
-        )
-        return with_bits(spikes, bits) if pack else spikes, final
+        return run_in_kernels(neuron, current, current.shape[0], initial=initial, want_final=True)
     return run_as_written(neuron, current, initial)
 
 
@@ -48,24 +44,24 @@ def run_in_kernels(
     eps: float = 0.0,
     batch_statistics: bool = False,
     want_final: bool = False,
-    want_bits: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Run ``neuron(norm(x) + residual)`` in the kernels; see :func:`.operators.norm_neuron.norm_neuron`.
 
+    Binary spikes carry their bits (see :mod:`.packing`).
     ``norm`` is weight, bias, mean and variance. ``initial`` and the final states have the shapes of
     :meth:`~.modules.Neuron.stream`.
     """
     step = traced(neuron)
     assert step is not None
     scalars, channels = _parameters(neuron, step, x)
-    through_time = not _truncates(neuron)
+    through_time, packs = not _truncates(neuron), neuron.binary and should_pack(x)
     spikes, final, bits = norm_neuron(
         x, residual, residual_bits, *norm, eps, step.text, _stack(scalars), _stack(channels), list(step.constants),
-        _states_first(initial, through_time, x), time_steps, [batch_statistics, through_time, want_final, want_bits],
+        _states_first(initial, through_time, x), time_steps, [batch_statistics, through_time, want_final, packs],
     )  # fmt: skip
     if want_final:
         final = _batch_first(final if through_time else final.detach())
-    return spikes, final, bits
+    return with_bits(spikes, bits) if packs else spikes, final
 
 
 def run_as_written(neuron: Any, current: Tensor, initial: Tensor | None, repeats: int = 1) -> tuple[Tensor, Tensor]:
