@@ -208,7 +208,7 @@ class Trained(SphinxDirective):
         """Return the table."""
         lines = [
             "| name | data | test accuracy | test samples "
-            "| energy, nJ | with ReLUs | with memory | quantised | licence of the data |",
+            "| energy of an input, nJ | with ReLUs | with memory | quantised, with memory | licence of the data |",
             "|---|---|---|---|---|---|---|---|---|",
         ]
         for name in names():

@@ -1,4 +1,4 @@
-"""``shortcut-snn demo``: train one deep network from the usual start and from a measured one."""
+"""``shortcut-snn demo``: train one deep network with the usual initialisation and with a measured one."""
 
 import argparse
 import shutil
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .. import plots
-from ..recipes import recipe_of
+from ..recipes import Recipe, recipe_of
 from ..training import Metric, RunFolder
 from ._output import print_line
 from .compare import Plan, Variant, compare
@@ -17,10 +17,10 @@ from .gradients import kept_by_layer
 from .report import read_rows
 
 BASELINE, METHOD = "baseline", "initialised"
-INTRODUCTION = f"""A deep network, trained twice on 1,797 images of digits: 19 spiking layers without skip connections.
+INTRODUCTION = f"""A spiking ResNet-34 with basic blocks, trained twice on 1,797 images of digits.
   {BASELINE}      as spiking networks are commonly initialised
-  {METHOD}   norms and surrogates set so that every layer passes on its input and its gradient
-Both have the optimizer and the learning rate that suit the baseline best. Kernels are compiled once: about 15 seconds.
+  {METHOD}   norms and surrogates set so that every block passes on its input and its gradient
+Both have the same data, optimizer and learning rate. Kernels are compiled once: about 15 seconds.
 """
 POLL_SECONDS = 0.3
 
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     print_line(INTRODUCTION)
     with _printing_epochs(runs, variants[0].recipe.training.epochs):
         compare(Plan(variants, seeds=(0,)), folder, jobs=2, log=_print_failures)
-    kept = {variant.label: kept_by_layer(variant.recipe) for variant in variants}
+    kept = {variant.label: _kept_by_block(variant.recipe) for variant in variants}
     _draw(runs, kept, folder / "demo.png")
     # `make demo` installs the command into an environment that is not on the PATH.
     program = "shortcut-snn" if shutil.which("shortcut-snn") else f"{sys.executable} -m shortcut_snn"
@@ -80,12 +80,18 @@ def _printing_epochs(runs: Mapping[str, RunFolder], epochs: int) -> Iterator[Non
         watcher.join()
 
 
+def _kept_by_block(recipe: Recipe) -> dict[str, float]:
+    """Return how much of the input is left after the stem and after each residual block of the new network."""
+    kept = kept_by_layer(recipe)
+    return {name.removesuffix(".spike2"): share for name, share in kept.items() if not name.endswith(".spike1")}
+
+
 def _accuracies(run: RunFolder) -> list[float]:
     return [row["validation_accuracy"] for row in read_rows(run.table("metrics"))]
 
 
 def _draw(runs: Mapping[str, RunFolder], kept: Mapping[str, Mapping[str, float]], path: Path) -> None:
-    """Draw the accuracy by epoch, and how much of the input every layer keeps before training."""
+    """Draw the accuracy by epoch, and how much of the input is left after every block before training."""
     accuracies = {label: [100 * value for value in _accuracies(run)] for label, run in runs.items()}
     shares = {label: [100 * share for share in layers.values()] for label, layers in kept.items()}
     panels = [
@@ -96,8 +102,8 @@ def _draw(runs: Mapping[str, RunFolder], kept: Mapping[str, Mapping[str, float]]
             chance=100 * runs[METHOD].read_result()["chance"],
         ),
         plots.Panel(
-            "share of the input that a layer keeps before training, %",
-            "layer",
+            "share of the input that is left after a block, before training, %",
+            "block",
             {label: [(range(1, len(values) + 1), values)] for label, values in shares.items()},
             layers=list(kept[METHOD]),
         ),
@@ -115,9 +121,9 @@ def _summary(runs: Mapping[str, RunFolder], kept: Mapping[str, Mapping[str, floa
         [
             f"The baseline recognises {accuracy[BASELINE]:.0f} % of the test images, the initialised network "
             f"{accuracy[METHOD]:.0f} %; chance is {100 * results[METHOD]['chance']:.0f} %.",
-            f"Before training, the last layer kept {last[BASELINE]:.0f} % of the input in the baseline and "
-            f"{last[METHOD]:.0f} % in the other.",
-            "Layers, neurons and number of parameters are the same; only the start of training differs.",
+            f"Before training, {last[BASELINE]:.0f} % of the input reaches the last block of the baseline, and "
+            f"{last[METHOD]:.0f} % the last block of the other.",
+            "Layers, neurons and number of parameters are the same; only the initialisation differs.",
             f"The trained network: {runs[METHOD].network('last')}",
         ]
     )
