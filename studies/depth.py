@@ -3,7 +3,7 @@
     python studies/depth.py figure OUT.png
     python studies/depth.py rank OUT.csv [--epochs 20] [--networks resnet20 resnet34] [--data DATA.npz]
 
-``figure`` draws the input that is kept and the gradient's norm over the layers of a ResNet-110 with basic blocks, on
+``figure`` draws the input that is kept and the gradient's norm over the layers of a ResNet-34 with basic blocks, on
 digits, for four starts. It takes a minute.
 
 ``rank`` trains networks of several depths and blocks, from the usual start and initialised, each once. For each it
@@ -44,9 +44,9 @@ def batch_of_digits(samples: int = 64) -> tuple[Tensor, Tensor]:
 
 
 def usual() -> nn.Module:
-    """Return a new ResNet-110."""
+    """Return a new ResNet-34."""
     torch.manual_seed(0)
-    return nets.spiking_resnet110(
+    return nets.spiking_resnet34(
         10, 2, width=8, in_channels=1, make_neuron=lambda: LIF(0.25, surrogate=Triangle()), classifier_std="1/inputs"
     )
 

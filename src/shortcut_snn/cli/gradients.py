@@ -102,10 +102,7 @@ def measure(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) -> G
         run: use the trained weights and surrogates of this run; by default the network is new.
     """
     with seeded(recipe.training.seed, recipe.training.threads):
-        source = Source(load_data(recipe), run)
-        task = source.task(recipe)
-        stream = itertools.islice(source.data.loaders(recipe.training.seed).train, batches)
-        inputs = [task.prepare_batch(batch) for batch in stream]
+        source, task, inputs = _prepare(recipe, batches, run)
         vanilla = changed(recipe, "vanilla")
         by_batch = [_report(task, batch) for batch in inputs]
         titles, reports = {"without": "without the method"}, {"without": by_batch[0]}
@@ -121,10 +118,8 @@ def measure(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) -> G
 def kept_by_layer(recipe: Recipe) -> dict[str, float]:
     """Return how much of the input each layer of a recipe's new network keeps, on the first training batch."""
     with seeded(recipe.training.seed, recipe.training.threads):
-        source = Source(load_data(recipe), None)
-        task = source.task(recipe)
-        batch = task.prepare_batch(next(iter(source.data.loaders(recipe.training.seed).train)))
-        return {layer.layer: layer.kept for layer in chain(_setup(task).examine([batch]).layers)}
+        _, task, inputs = _prepare(recipe, 1, None)
+        return {layer.layer: layer.kept for layer in chain(_setup(task).examine(inputs).layers)}
 
 
 @dataclass(frozen=True)
@@ -153,6 +148,14 @@ class Source:
     def setup(self, recipe: Recipe) -> Setup:
         """Return the network of a recipe and its loss at the first step."""
         return _setup(self.task(recipe))
+
+
+def _prepare(recipe: Recipe, batches: int, run: RunFolder | None) -> tuple[Source, Task, list[Batch]]:
+    """Return the data of a recipe, its task, and its first training batches."""
+    source = Source(load_data(recipe), run)
+    task = source.task(recipe)
+    stream = itertools.islice(source.data.loaders(recipe.training.seed).train, batches)
+    return source, task, [task.prepare_batch(batch) for batch in stream]
 
 
 def _initial_weight(task: Task) -> float:

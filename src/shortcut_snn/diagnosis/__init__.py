@@ -9,12 +9,13 @@ from .gradients import (
     mean_cosine,
     measure_gradients,
 )
-from .initialisation import Initialisation, initialise, set_surrogates
+from .initialisation import Initialisation, initialise
 from .layers import Batch, Examination, LayerReport, are_classes, chain, examine, gradient_factor, layer_reports
 from .memory import PeakMemory, release_memory
 from .probe import LayerTally, firing_rates, probe
 from .remedies import neuron_remedies
 from .statistics import geometric_mean, mean_interval, share_interval, with_interval
+from .surrogates import set_surrogates
 from .tips import Remedy, Setup
 from .verdict import Verdict, judge
 

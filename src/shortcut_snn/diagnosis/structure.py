@@ -6,7 +6,8 @@ outputs of the latest norms: what remains is its residual.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from functools import cached_property
+from itertools import combinations, pairwise
 from typing import Any, Literal
 
 import torch
@@ -42,6 +43,57 @@ class Layer:
     weights: str = ""
     shape: tuple[int, ...] = ()
     """Of a sample of the current."""
+
+
+@dataclass
+class Structure:
+    """The layers of a network, and what follows from their roles."""
+
+    network: nn.Module
+    neurons: dict[str, nn.Module]
+    """All but output neurons, which only integrate."""
+    layers: dict[str, Layer]
+    """Those of the neurons, in the order of their first calls."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """By layer, what cannot be set and why."""
+
+    def __post_init__(self) -> None:
+        """Find the layers that cannot be set."""
+        for name in self.neurons:
+            layer = self.layers.get(name)
+            if layer is None:
+                self.skipped[name] = "it was not called"
+            elif not layer.norm and not layer.weights:
+                self.skipped[name] = "its current is not the output of a norm or of a layer with weights"
+            elif layer.norm and getattr(self.network.get_submodule(layer.norm), "weight", None) is None:
+                self.skipped[name] = f"its norm, {layer.norm}, has no scale and shift"
+
+    def count(self, *roles: Role) -> int:
+        """Return the number of layers with these roles."""
+        return sum(layer.role in roles for layer in self.layers.values())
+
+    @cached_property
+    def way(self) -> list[str]:
+        """Neurons that input and gradient pass one after another; empty if sums carry both, as in SEW blocks."""
+        if self.count("adding", "stream"):
+            return []
+        on_way = {"first", "skip", "projected"} | (set() if self.blocks else {"copy", "inner"})
+        return [name for name, layer in self.layers.items() if layer.role in on_way]
+
+    @cached_property
+    def blocks(self) -> int:
+        """Number of blocks whose sum is a neuron's current."""
+        return self.count("skip", "projected")
+
+    @cached_property
+    def usual(self) -> set[str]:
+        """Neurons in branches next to a projection, which keep their surrogates and weights."""
+        pairs = pairwise(self.layers.values())
+        return {layer.name for layer, after in pairs if layer.role == "inner" and after.role == "projected"}
+
+    def is_binary(self, name: str) -> bool:
+        """Return whether a neuron's spikes are 0 or 1."""
+        return bool(getattr(self.neurons[name], "binary", True))
 
 
 @dataclass
