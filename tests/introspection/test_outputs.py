@@ -7,6 +7,7 @@ import pytest
 import snntorch
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from shortcut_snn import Shortcut, TimeLoop, attach
 from shortcut_snn.neurons import ATan
@@ -173,6 +174,32 @@ def test_a_network_may_return_more_in_training() -> None:
     assert out.main.shape == out.branches[0].shape == (5, 2, 8, 8)
 
 
+class Averaged(MoreInTraining):
+    """Evaluation averages the two predictions of training, as with a head that is distilled."""
+
+    def forward(self, x: Tensor) -> Any:
+        features = self.body(x).mean((2, 3), keepdim=True)
+        fine, coarse = self.fine(features).flatten(1), self.coarse(features).flatten(1)
+        return (fine, coarse) if self.training else (fine + coarse) / 2
+
+
+def test_a_prediction_that_evaluation_alone_averages_is_asked_about() -> None:
+    images, labels = torch.rand(5, 2, 8, 8), torch.arange(5) % 2
+    for options in ({}, {"taps": []}):
+        with pytest.raises(
+            ValueError, match=r"more than the first.*readout=lambda.*\(output\[0\] \+ output\[1\]\) / 2"
+        ):
+            wrapped(Averaged(), images, labels, **options)
+
+    def mean(output: Any) -> Tensor:
+        return output if isinstance(output, Tensor) else (output[0] + output[1]) / 2
+
+    network = Averaged()
+    model = wrapped(network, images, labels, readout=mean)
+    model(images).main.sum().backward()
+    assert network.coarse.weight.grad is not None
+
+
 # Every time step
 
 
@@ -186,6 +213,35 @@ def test_labels_may_begin_with_time_as_the_example_does(labels: Tensor) -> None:
     x = SEQUENCES.transpose(0, 1)
     out = wrapped(EveryStep(), x, labels)(x)
     assert out.main.shape == out.branches[0].shape == (7, 5, 4)
+
+
+class Anchors(Spiking):
+    """Predicts a class at each of some anchors, at every time step, with the classes in the last axis or before."""
+
+    def __init__(self, axis: int, anchors: int) -> None:
+        super().__init__()
+        self.axis, self.anchors, self.head = axis, anchors, nn.Linear(12, 4 * anchors)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden, _ = self.sequence(x.transpose(0, 1))
+        return self.head(hidden).unflatten(2, (self.anchors, 4)).movedim(-1, self.axis)
+
+
+@pytest.mark.parametrize("anchors", [3, 4])
+def test_labels_of_every_step_and_anchor_fit_the_branches_or_are_asked_about(anchors: int) -> None:
+    x, labels = SEQUENCES.transpose(0, 1), torch.randint(4, (7, 5, anchors))
+    for options in ({}, {"readout": None}):
+        with pytest.raises(ValueError, match=r"labels \[T, N, positions\].*output\.movedim\(-1, 2\)"):
+            wrapped(Anchors(3, anchors), x, labels, **options)
+    model = wrapped(Anchors(3, anchors), x, labels, readout=lambda output: output.movedim(-1, 2))
+    # As many anchors as classes cannot be told apart, so the caller has to say.
+    readout = None if anchors == 3 else lambda output: output
+    for model in (model, wrapped(Anchors(2, anchors), x, labels, readout=readout)):
+        out = model(x)
+        assert out.main.shape == out.branches[0].shape == (7, 5, 4, anchors)
+        F.cross_entropy(out.branches[0].flatten(0, 1), labels.flatten(0, 1)).backward()
+    with pytest.raises(ValueError, match=r"labels of .* do not fit"):
+        wrapped(Anchors(2, anchors), x, torch.randint(4, (7, 5, 2)), readout=None)
 
 
 class Late(Spiking):

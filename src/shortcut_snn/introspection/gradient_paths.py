@@ -58,6 +58,11 @@ class GradientPaths:
         return 1 - len(before & around) / len(before) if before else 0.0
 
 
+def weights_of(output: Any) -> set[int]:
+    """Return the ids of the parameters and inputs that the tensors of an output depend on."""
+    return {id(leaf.variable) for leaf in _leaves(_nodes(output))}
+
+
 def is_made_of(some: Tensor, other: Tensor) -> bool:
     """Return whether a tensor depends on weights only through operations that another tensor depends on too.
 

@@ -17,12 +17,12 @@ from ..method import Readout, TimeLoop, Unfold, entries, primary, tensor_in
 from .adapters import adapters_of
 from .answer import Answer
 from .channels import Changes, axes_unlike_input, channel_axis
-from .gradient_paths import is_made_of
+from .gradient_paths import is_made_of, weights_of
 from .infer_batch_axis import Samples
 from .layers import is_layer, with_first
 from .outputs import Path, tensors_of
-from .perturb import changed_indices
-from .recorder import named_modules
+from .perturb import Changed, changed_indices
+from .recorder import Pass, named_modules
 
 _LOGITS_NAMES = ("logits", "output", "outputs", "out", "prediction", "predictions", "pred", "y_hat", "cls", "main")
 _ADVICE = "pass readout=..., which maps the network's output to logits [N, classes]"
@@ -85,7 +85,21 @@ class _ReadoutInference:
     def infer(self, readout: Callable[[Any], Any] | str | None) -> Answer[Prediction]:
         answer = self._infer(readout)
         self._check_labels(answer.value.num_classes)
+        if isinstance(readout, str) and isinstance(self.output, Tensor):
+            self._check_training()
         return answer
+
+    def _check_training(self) -> None:
+        """Check that the first output of training, which is read, is made of all that the one of evaluation is."""
+        probe = self.samples.probe
+        trained, parameters = probe.gradient_paths.output, set(map(id, nn.Module.parameters(probe.initial)))
+        first = trained if isinstance(trained, Tensor) else next(iter(entries(trained).values()), None)
+        if first is not trained and (weights_of(probe.output_with_graph()) - weights_of(first)) & parameters:
+            raise ValueError(
+                f"the network gives {_described(trained)} in training, and in evaluation one tensor made of more than "
+                "the first of these: pass readout=..., as in readout=lambda output: output if isinstance(output, "
+                "torch.Tensor) else (output[0] + output[1]) / 2 for their mean"
+            )
 
     def _infer(self, readout: Callable[[Any], Any] | str | None) -> Answer[Prediction]:
         if not isinstance(readout, str):
@@ -106,14 +120,21 @@ class _ReadoutInference:
     def _prediction(self, readout: Callable[[Any], Any] | None, reason: str) -> Answer[Prediction]:
         """Return the answer for a readout that need not give logits."""
         prediction = self._read(readout, self.time_first)
+
+        def changes(done: Pass) -> Changed | None:
+            return changed_indices(prediction, _apply(readout, done.output))
+
         if self.time_first:
-            return Answer(Prediction(readout, self.num_classes or prediction.shape[-1], every_step=True), reason)
+            width = self._width_of_steps(
+                prediction, None if readout else changes, "readout(output)" if readout else "output"
+            )
+            if not width:
+                raise self._labels_do_not_fit(tuple(prediction.shape[1:]))
+            return Answer(Prediction(readout, self.num_classes or width, every_step=True), reason)
         axis, shape = 1 if prediction.dim() > 3 else -1, None
         if prediction.dim() == 3:
             # Steps and variables of a forecast, say.
-            classes = channel_axis(
-                self.samples.probe, lambda done: changed_indices(prediction, _apply(readout, done.output)), [1, 2]
-            )
+            classes = channel_axis(self.samples.probe, changes, [1, 2])
             axis, shape = axis if classes is None else classes, tuple(prediction.shape[1:])
         width = 1 if prediction.dim() == 1 else prediction.shape[axis]
         return Answer(Prediction(readout, self.num_classes or int(width), shape), reason)
@@ -161,9 +182,9 @@ class _ReadoutInference:
             axes = self.samples.prefer_unmerged(self.samples.axes_of_output(path), tensor)
             batch = next((one.axis for one in axes if not one.merged), 2)
             if self.time_first:
-                values = 0 if self.labels.is_floating_point() else 1
-                if batch == 1 and tensor.dim() == 3 == self.labels.dim() + values:
-                    numbers.append(Prediction(Readout(path), self.num_classes or tensor.shape[2], every_step=True))
+                width = self._width_of_steps(tensor, self._changes_of(path), _indexed(path)) if batch == 1 else 0
+                if width:
+                    numbers.append(Prediction(Readout(path), self.num_classes or width, every_step=True))
                 continue
             for time in (None, 1 - batch):
                 if (batch == 0 or time == 0) and tensor.dim() > batch:
@@ -174,6 +195,28 @@ class _ReadoutInference:
                     elif sizes in (rest[1:], rest[:-1]) and not self.labels.is_floating_point():
                         classes.append(self._prediction_of_classes(path, time, rest, sizes))
         return classes or numbers
+
+    def _width_of_steps(self, prediction: Tensor, changes: Changes | None, name: str) -> int:
+        """Return the number of classes or values in predictions ``[T, N, classes, *positions]``; 0 if labels do not fit.
+
+        As many positions as classes are told from these by ``changes``. Without, the caller is believed.
+
+        Raises:
+            ValueError: the classes are in the last axis instead.
+        """
+        assert self.labels is not None
+        shape, sizes = tuple(prediction.shape[2:]), tuple(self.labels.shape[2:])
+        if self.labels.is_floating_point() or sizes == shape:
+            return shape[0] if len(shape) == 1 and sizes == shape else 0
+        fits, last = sizes == shape[1:], sizes and sizes == shape[:-1]
+        if fits and last:
+            last = changes is not None and channel_axis(self.samples.probe, changes, (2, -1)) != 2
+        if last:
+            raise ValueError(
+                f"labels [T, N, positions] need predictions [T, N, classes, positions], and {name} has shape "
+                f"{tuple(prediction.shape)}: pass readout=..., as in lambda output: {name}.movedim(-1, 2)"
+            )
+        return shape[0] if fits else 0
 
     def _prediction_of_classes(
         self, path: Path, time: int | None, rest: tuple[int, ...], sizes: tuple[int, ...]
@@ -212,11 +255,17 @@ class _ReadoutInference:
         """Check that labels of several axes can be compared with the prediction."""
         predicted = tuple(self._read(prediction.readout, prediction.every_step).shape[1:])
         sizes = () if self.labels is None else tuple(self.labels.shape[1:])
-        if sizes not in ((), (1,), predicted, predicted[1:], predicted[:-1]):
-            raise ValueError(
-                f"labels of {sizes} values per sample do not fit the logits, of {predicted}: pass labels of classes "
-                "[N], or readout=..., which maps the output to a prediction that fits"
-            )
+        fitting = ((), (1,), predicted, predicted[1:], predicted[:-1])
+        # Those of every time step have been compared, where their width was inferred.
+        if not prediction.every_step and sizes not in fitting:
+            raise self._labels_do_not_fit(predicted)
+
+    def _labels_do_not_fit(self, predicted: tuple[int, ...]) -> ValueError:
+        sizes = () if self.labels is None else tuple(self.labels.shape[1:])
+        return ValueError(
+            f"labels of {sizes} values per sample do not fit the logits, of {predicted}: pass labels of classes "
+            "[N], or readout=..., which maps the output to a prediction that fits"
+        )
 
     def _classes_of_labels(self) -> int | None:
         """Return the number of classes in the labels, if they are indices of classes."""

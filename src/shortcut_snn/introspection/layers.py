@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from ..method import stages, tensor_in
+from .adapters import ADAPTERS
 
 Gains = dict[str, tuple[Tensor, Tensor]]
 """The mean and the factor by which the output of a layer is normalised, per channel."""
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _LAYERS = (nn.Linear, *_CONVOLUTIONS)
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.RNNBase, nn.RNNCellBase)
+_WIDTHS = ("num_features", "num_channels", "out_channels", "out_features", "embedding_dim", "normalized_shape")
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
 
 
@@ -40,12 +42,15 @@ def has_weights(module: nn.Module) -> bool:
 
 def channel_axis_of(module: nn.Module, shape: Sequence[int]) -> int | None:
     """Return the channel axis of a layer's or norm's output, counted from the end; None if unknown."""
-    axis = _usual_channel_axis(module, len(shape))
-    width = getattr(module, "num_features", getattr(module, "out_channels", None))
-    if axis is None or not isinstance(width, int) or (len(shape) >= -axis and shape[axis] == width):
+    axis, widths = _usual_channel_axis(module, len(shape)), [getattr(module, name, None) for name in _WIDTHS]
+    width = next((width[-1] if isinstance(width, tuple) else width for width in widths if width is not None), None)
+    packages = ("torch", *(adapter.package for adapter in ADAPTERS))
+    if axis is None or width is None or type(module).forward.__module__.partition(".")[0] in packages:
         return axis
-    # A subclass may have its channels elsewhere, as in [N, C, H, W, T].
+    # A forward of its own may have its channels elsewhere, as in [N, C, T] or [N, C, H, W, T].
     fitting = [other - len(shape) for other, size in enumerate(shape) if other and size == width]
+    if len(fitting) > 1:
+        fitting = [other for other in {axis, 1 - len(shape)} if other in fitting]
     return fitting[0] if len(fitting) == 1 else None
 
 

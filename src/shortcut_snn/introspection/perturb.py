@@ -104,6 +104,13 @@ def varied(tensor: Tensor) -> Tensor:
     return tensor.detach()
 
 
+def varies(tensor: Tensor | None) -> bool:
+    """Return whether at least a twentieth of a tensor's values differ from its least, and from its greatest."""
+    if tensor is None or not tensor.is_floating_point() or not tensor.numel():
+        return False
+    return all((tensor != value).float().mean() >= 0.05 for value in tensor.aminmax())
+
+
 def changed_indices(before: Tensor, after: Tensor) -> Changed | None:
     """Return, for each axis, the indices at which two tensors differ; None if they are equal."""
     if before.shape != after.shape:

@@ -9,6 +9,7 @@ All questions are answered by the same few passes, each of which is run once, wh
 
 Networks often spike too little to show a perturbation: at initialisation, on random inputs, or with a zero-initialised
 norm. The probe therefore scales what layers give, channel by channel, so that neurons after them spike now and then.
+It also scales the inputs of modules that rarely fire in spite of that, as after a product of small numbers.
 The scaling is learned in the base pass and is the same in all others, so that passes can be compared.
 """
 
@@ -160,12 +161,19 @@ class Probe:
         recorder = Recorder(self._gains, Pass(self.base.example, network), keep)
         try:
             with _all_require_gradients(network):
-                paths.output = self._record(recorder, training=True).output
+                paths.output = self._record(recorder, training=True, gradients=True).output
         except CALL_ERRORS as error:
             raise ValueError(
                 f"{type(network).__name__} takes the example in evaluation, but raises in training mode: {error}"
             ) from error
         return paths
+
+    def output_with_graph(self) -> Any:
+        """Return the output in evaluation mode, with the graph that leads to all parameters."""
+        network = self.fresh()
+        recorder = Recorder(self._gains, Pass(self.base.example, network), lambda name, output: None)
+        with _all_require_gradients(network):
+            return self._record(recorder, gradients=True).output
 
     def observe(self, example: Any = None, *, edit: Edit | None = None, network: nn.Module | None = None) -> Pass:
         """Return the record of a pass in evaluation mode, compared with the base pass.
@@ -204,21 +212,24 @@ class Probe:
         gains: Gains = {}
         recorder = self._keeping_all(gains, example, learn=True)
         done = self._record(recorder)
+        if recorder.silent:
+            recorder = self._keeping_all(gains, example, learn=True, scale_inputs_of=recorder.silent)
+            done = self._record(recorder)
         if recorder.learned_late:
             # The calls before were not scaled.
             done = self._record(self._keeping_all(gains, example))
         self._gains = gains
         return done
 
-    def _keeping_all(self, gains: Gains, example: Any, learn: bool = False) -> "Recorder":
+    def _keeping_all(self, gains: Gains, example: Any, **options: Any) -> "Recorder":
         done = Pass(example, self.fresh())
 
         def keep(name: str, output: Any) -> None:
             done.outputs.setdefault(name, []).append(map_tensors(torch.clone, output))
 
-        return Recorder(gains, done, keep, learn=learn)
+        return Recorder(gains, done, keep, **options)
 
-    def _record(self, recorder: "Recorder", training: bool = False) -> Pass:
+    def _record(self, recorder: "Recorder", training: bool = False, gradients: bool = False) -> Pass:
         done = recorder.done
         # Every pass draws the same random numbers, also from generators in the network.
         for module in nn.Module.modules(done.network):
@@ -226,11 +237,9 @@ class Probe:
                 if isinstance(value, torch.Generator):
                     value.manual_seed(0)
         with recorder.listening(done.network), _reproducible(done.network, training):
-            if training:
-                with torch.enable_grad():
-                    done.output = call_on(done.network, self.run, map_tensors(_requiring, done.example))
-            else:
-                done.output = call_on(done.network, self.run, done.example)
+            with torch.set_grad_enabled(gradients):
+                example = map_tensors(_requiring, done.example) if gradients else done.example
+                done.output = call_on(done.network, self.run, example)
         return done
 
     # Comparisons

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..method import map_tensors, tensor_in
 from .layers import Gains, channel_axis_of, has_weights, scaled, with_first
-from .perturb import Changed
+from .perturb import Changed, varies
 
 Edit = Callable[[str, nn.Module, Any], Any]
 """``(name, module, output) -> output``: replaces what a module gives; returns None to leave it."""
@@ -126,16 +126,31 @@ class Recorder:
         keep: ``(name, output)``: keeps what is needed of a module's output.
         edit: changes outputs of modules.
         learn: whether to learn the scaling.
+        scale_inputs_of: modules whose inputs are scaled too, if the scaling is learned; otherwise all of which it is
+            known.
     """
 
     def __init__(
-        self, gains: Gains, done: Pass, keep: Callable[[str, Any], None], edit: Edit | None = None, learn: bool = False
+        self,
+        gains: Gains,
+        done: Pass,
+        keep: Callable[[str, Any], None],
+        edit: Edit | None = None,
+        learn: bool = False,
+        scale_inputs_of: Collection[str] = (),
     ) -> None:
         self.gains, self.done, self.keep, self.edit, self.learn = gains, done, keep, edit, learn
+        self.scale_inputs_of = scale_inputs_of
         self.learned_late = False
         """Whether the scaling of a layer was learned in a call of it that was not the first."""
-        self._clock = 0
+        self._clock = self._last_begin = 0
         self._begun: dict[str, int] = {}
+        self._driven, self._fired = set[str](), set[str]()
+
+    @property
+    def silent(self) -> set[str]:
+        """The innermost modules that gave one value almost everywhere, although their inputs varied."""
+        return self._driven - self._fired
 
     @contextmanager
     def listening(self, network: nn.Module) -> Iterator[None]:
@@ -151,9 +166,13 @@ class Recorder:
                 handle.remove()
 
     def _pre_hook(self, name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any) -> None:
+        def hook(module: nn.Module, args: Any) -> Any:
             self._begun.setdefault(name, self._clock)
+            self._last_begin = self._clock
             self._clock += 1
+            if not self.learn or name in self.scale_inputs_of:
+                return self._scaled(name, f"input of {name}", module, args)
+            return None
 
         return hook
 
@@ -161,9 +180,9 @@ class Recorder:
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
             original = output
             if has_weights(module):
-                known = len(self.gains)
-                output = scaled(name, module, output, self.gains, self.learn)
-                self.learned_late |= len(self.gains) > known and name in self.done.events
+                output = self._scaled(name, name, module, output)
+            elif self.learn and self._last_begin == self._clock - 1 and varies(tensor_in(args)):
+                (self._fired if varies(tensor_in(output)) else self._driven).add(name)
             edited = None if self.edit is None else self.edit(name, module, output)
             output = output if edited is None else edited
             self._count(name, output)
@@ -171,6 +190,12 @@ class Recorder:
             return None if output is original else output
 
         return hook
+
+    def _scaled(self, name: str, key: str, module: nn.Module, values: Any) -> Any:
+        known = len(self.gains)
+        values = scaled(key, module, values, self.gains, self.learn)
+        self.learned_late |= len(self.gains) > known and name in self.done.events
+        return values
 
     def _count(self, name: str, output: Any) -> None:
         tensor = tensor_in(output)
