@@ -7,14 +7,11 @@
 3. The network does not take the example as a whole. It is looped if it takes single steps and keeps state between
    them.
 
-A step may return its state and take it back as arguments. The loop then passes it on.
+A step may return its state and take it back as arguments. The loop then passes it on (see :mod:`.step_arguments`).
 
 Whatever remains open raises an error that names the argument to pass.
 """
 
-import inspect
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import median_low
@@ -22,30 +19,18 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
-from ..method import (
-    Extract,
-    Reset,
-    TimeLoop,
-    copy_network,
-    entries,
-    evaluation,
-    inputs_of,
-    map_tensors,
-    primary,
-    signature_of,
-    tensors_in,
-)
+from ..method import Extract, Reset, TimeLoop, copy_network, map_tensors, primary
 from .adapters import Adapter
 from .answer import Answer
 from .infer_batch_axis import Samples
 from .infer_reset import changed_attributes, describe_state, keeps_state, leaks, leftover_state, reset_methods
 from .layers import is_layer
+from .neurons import single_step_neurons
 from .outputs import tensors_of
-from .perturb import varied
 from .probe import CALL_ERRORS, Probe, Run
 from .recorder import named_modules
+from .step_arguments import StepArguments
 
 Loop = Literal["auto", "network", "input"] | int
 
@@ -130,80 +115,24 @@ class _TimeLoopInference:
         except CALL_ERRORS:
             return False
 
-    def single_step_neurons(self) -> list[str]:
-        """Return the names of library neurons that compute one time step per call."""
-        return [
-            name
-            for adapter in self.adapters
-            for name, neuron in adapter.neurons(self.network).items()
-            if adapter.is_single_step(neuron)
-        ]
+    @cached_property
+    def arguments(self) -> StepArguments:
+        return StepArguments(self.network, self.example)
 
     def loop_by_convention(self, steps: int | None = None) -> TimeLoop:
         """Return the loop over ``[T, N, ...]``, or over ``[N, T, ...]`` if the caller says that samples come first."""
-        axis = 1 if self.batch_axis == 0 and steps is None else 0
-        # Arguments that the example lacks can only be the state.
-        lacking = (p.name for p in self._free_arguments if p.default is p.empty and p.name not in self._args)
-        return TimeLoop(steps, tuple(lacking), axis)
-
-    @cached_property
-    def _args(self) -> dict[str, Any]:
-        """The example by the names of the network's arguments."""
-        args, kwargs = inputs_of(self.network, map_tensors(varied, self.example))
-        return dict(signature_of(self.network).bind_partial(*args, **kwargs).arguments)
-
-    @cached_property
-    def _free_arguments(self) -> list[inspect.Parameter]:
-        """The arguments that may be a state: those without a value, and tensors after the batch."""
-        batch = next((name for name, value in self._args.items() if isinstance(value, Tensor)), None)
-        left = [p for name, p in signature_of(self.network).parameters.items() if batch not in (None, name)]
-        values = {p.name: self._args.get(p.name, None if p.default is p.empty else p.default) for p in left}
-        free = {name: all(v is None or isinstance(v, Tensor) for v in tree_leaves(one)) for name, one in values.items()}
-        return [p for p in left if free[p.name] and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        return self.arguments.loop(1 if self.batch_axis == 0 and steps is None else 0, steps)
 
     def with_state(self, loop: TimeLoop, reset: Reset | None) -> TimeLoop:
-        """Return the loop with the arguments in which a step takes back what the step before returned.
-
-        Arguments are a state if a step gives something else with them.
-
-        Raises:
-            ValueError: they are a state, but the loop cannot tell which entries of the output they are.
-        """
-        names = tuple(p.name for p in self._free_arguments)
-        if not names or loop.carry:
-            return loop
-        probe = self.probe(loop, reset)
-        batch = next(name for name, value in self._args.items() if isinstance(value, Tensor))
-
-        def call(**state: Any) -> Any:
-            network, args = probe.fresh(), map_tensors(torch.clone, self._args)
-            with evaluation(network):
-                return network(**args | {batch: loop.steps_of(args[batch])[0]} | state)
-
-        try:
-            before = call()
-        except CALL_ERRORS:
-            return loop
-        loops = [replace(loop, carry=names[begin:]) for begin in range(len(names))]
-        loops += [replace(loop, carry=(name,)) for name in names]
-        # Loops that leave an output besides the state come first.
-        for carrying in sorted(loops, key=lambda one: len(one.carry) >= len(entries(before))):
-            if _is_state(call, carrying.split_state(before)[0], before) and self.accepts(carrying, reset):
-                return carrying
-        for name in names:
-            for part in [*entries(before).values(), *([before[1:]] if isinstance(before, tuple) else [])]:
-                if _is_state(call, {name: part}, before):
-                    raise ValueError(
-                        f"{self.name} takes the state that a step returns, as its argument {name!r}: put the loop over "
-                        "time into a forward, and pass loop='network'"
-                    )
-        return loop
+        """Return the loop in which a step takes back the state that the step before returned."""
+        fresh = self.probe(loop, reset).fresh
+        return self.arguments.with_state(loop, fresh, lambda carrying: self.accepts(carrying, reset))
 
     # The network takes the example as a whole
 
     def after_whole_call(self, probe: Probe) -> Answer[TimeLoop | None]:
         """Return the answer for a network that takes the example as a whole."""
-        neurons = self.single_step_neurons()
+        neurons = list(single_step_neurons(self.network))
         if not self.adapters:
             names = (name for name, _ in changed_attributes(probe) if name in probe.base.events)
             neurons = [name for name in dict.fromkeys(names) if name]
@@ -236,7 +165,7 @@ class _TimeLoopInference:
         # Two axes of numbers are samples and features. Two axes of words are treated alike, if one is not time.
         sequence = len(self.shape) > 2 or not primary(self.example).is_floating_point()
         return (
-            bool(self._free_arguments)
+            bool(self.arguments.free)
             and len(self.shape) > 1
             and (not sequence or all(_is_independent_along(probe, axis) for axis in (0, 1)))
             and bool(self.with_state(self.loop_by_convention(None if sequence else 2), self.reset).carry)
@@ -244,11 +173,11 @@ class _TimeLoopInference:
 
     def _loop_by_samples(self, probe: Probe) -> Answer[TimeLoop | None]:
         """Return the loop over the axis that does not have the known number of samples."""
-        looped, axis = self.loop_by_convention(), self._time_axis_by_samples(probe)
-        if axis is not None and self.accepts(replace(looped, axis=axis), self.reset):
+        axis = self._time_axis_by_samples(probe)
+        if axis is not None and self.accepts(self.arguments.loop(axis), self.reset):
             reason = "neurons compute one time step per call, and the other axis has the known samples"
-            return Answer(replace(looped, axis=axis), reason)
-        raise ValueError(self._question_about_steps(looped))
+            return Answer(self.arguments.loop(axis), reason)
+        raise ValueError(self._question_about_steps())
 
     def _calls_per_pass(self, probe: Probe, neurons: list[str]) -> int:
         """Return how often a pass calls most neurons, or its layers; 0 if it calls no neuron.
@@ -277,10 +206,10 @@ class _TimeLoopInference:
             return None
         return axes[0]
 
-    def _question_about_steps(self, looped: TimeLoop) -> str:
+    def _question_about_steps(self) -> str:
         ways = ["loop=4, say, to show a static batch for 4 time steps"]
         axes = (0, 1) if len(self.shape) > 2 else ()
-        if any(self.accepts(replace(looped, axis=axis), self.reset) for axis in axes):
+        if any(self.accepts(self.arguments.loop(axis), self.reset) for axis in axes):
             ways.insert(
                 0, "loop='input' if the batch is a sequence [T, N, ...] (and batch_axis=0 too if it is [N, T, ...])"
             )
@@ -303,13 +232,13 @@ class _TimeLoopInference:
                     "in training"
                 ) from error
         looped = self.loop_by_convention()
-        stepwise = bool(self.single_step_neurons() or looped.carry)
+        stepwise = bool(single_step_neurons(self.network) or looped.carry)
         resets = [self.reset, *(method for method, _ in reset_methods(self.network))]
         for reset in resets if len(self.shape) > 2 else ():
             if self.accepts(looped, reset):
                 return self._loop_that_works(looped, reset, stepwise, error), reset
-        if len(self.shape) < 3 and looped.carry and self.accepts(replace(looped, steps=2), self.reset):
-            raise ValueError(self._question_about_steps(looped)) from error
+        if len(self.shape) < 3 and looped.carry and self.accepts(self.loop_by_convention(2), self.reset):
+            raise ValueError(self._question_about_steps()) from error
         if stepwise:
             if mode := self._multi_step_call(self.reset):
                 raise ValueError(
@@ -339,11 +268,11 @@ class _TimeLoopInference:
         reason = "it takes single time steps, not the whole example"
         if self.batch_axis != "auto":
             return Answer(looped, reason)
-        return Answer(self._loop_over_known_axis(looped, reset), reason)
+        return Answer(self._loop_over_known_axis(reset), reason)
 
-    def _loop_over_known_axis(self, looped: TimeLoop, reset: Reset | None) -> TimeLoop:
+    def _loop_over_known_axis(self, reset: Reset | None) -> TimeLoop:
         """Return the loop over the axis that is not that of samples; perturbations cannot tell the two apart."""
-        loops = [replace(looped, axis=axis) for axis in (0, 1) if self.samples in (None, self.shape[1 - axis])]
+        loops = [self.arguments.loop(axis) for axis in (0, 1) if self.samples in (None, self.shape[1 - axis])]
         loops = [loop for loop in loops if self.accepts(loop, reset)]
         if len(loops) != 1:
             raise ValueError(
@@ -361,17 +290,6 @@ class _TimeLoopInference:
                 if replace(self, network=twin, _probes={}).accepts(None, reset):
                     return adapter.set_multi_step_call
         return None
-
-
-def _is_state(call: Callable[..., Any], state: dict[str, Any], before: Any) -> bool:
-    """Return whether a step gives other values, in the same shapes, if it gets entries of its output as arguments."""
-    if not state or not all(map(tensors_in, state.values())):
-        return False
-    with suppress(*CALL_ERRORS):
-        some, others = tensors_in(call(**state)), tensors_in(before)
-        alike = [one.shape for one in some] == [one.shape for one in others]
-        return alike and not all(map(torch.equal, some, others))
-    return False
 
 
 def _is_independent_along(probe: Probe, axis: int) -> bool:

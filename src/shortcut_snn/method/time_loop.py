@@ -21,6 +21,8 @@ class TimeLoop:
         carry: the arguments that hold the network's state. Each call gets in them the last entries of what the call
             before returned, in this order, or the entries of these names in a dictionary. They are not outputs.
         axis: the axis of time in the batch: 0 for ``[T, N, ...]``, 1 for ``[N, T, ...]``.
+        sequences: further arguments that have this axis, or one value for each time step, ``[T]``. Each call gets one
+            step of them, as of the batch.
 
     Raises:
         ValueError: fewer than one time step.
@@ -33,6 +35,7 @@ class TimeLoop:
     steps: int | None = None
     carry: tuple[str, ...] = ()
     axis: int = 0
+    sequences: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
@@ -43,28 +46,39 @@ class TimeLoop:
 
         The batch is the first positional argument, or else the first keyword argument that is a tensor.
         """
-        if self.carry:
-            return self._call_with_state(network, signature_of(network).bind_partial(*args, **kwargs).arguments)
+        if self.carry or self.sequences:
+            return self._call_by_name(network, signature_of(network).bind_partial(*args, **kwargs).arguments)
         name = None if args else next((key for key, value in kwargs.items() if isinstance(value, Tensor)), None)
         steps = self.steps_of(args[0] if name is None else kwargs[name])
         if name is None:
             return _stack([network(step, *args[1:], **kwargs) for step in steps])
         return _stack([network(**kwargs | {name: step}) for step in steps])
 
-    def _call_with_state(self, network: nn.Module, args: dict[str, Any]) -> Any:
-        batch = next(key for key, value in args.items() if isinstance(value, Tensor))
+    def _call_by_name(self, network: nn.Module, args: dict[str, Any]) -> Any:
         outputs, state = [], {name: args.get(name) for name in self.carry}
-        for step in self.steps_of(args[batch]):
-            result = network(**args | {batch: step} | state)
+        for step in self.steps_of(self._stepped(args)):
+            result = network(**args | step | state)
+            if not self.carry:
+                outputs.append(result)
+                continue
             state, left = self.split_state(result)
             if not state:
                 raise TypeError(
                     f"{type(network).__name__} takes {', '.join(self.carry)} and returns {type(result).__name__}, not "
-                    "(output, next state)"
+                    "(output, next state); numbers of the steps are passed with the batch, as [T]"
                 )
             outputs.append(left if isinstance(result, dict) else tuple(left.values()))
         stacked = _stack(outputs)
-        return stacked[0] if isinstance(stacked, tuple) and len(stacked) == 1 else stacked
+        return stacked[0] if self.carry and isinstance(stacked, tuple) and len(stacked) == 1 else stacked
+
+    def _stepped(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Return the batch, which is the first argument that is a tensor, and the sequences."""
+        batch = next(key for key, value in args.items() if isinstance(value, Tensor))
+        return {name: args[name] for name in dict.fromkeys((batch, *self.sequences)) if name in args}
+
+    def first_step(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of the first call without state."""
+        return {**args, **self.steps_of(self._stepped(args))[0]}
 
     def split_state(self, result: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
         """Return the state in what a step returned, as arguments of the next one, and the other entries.
@@ -88,14 +102,18 @@ class TimeLoop:
             return [batch] * self.steps
         if isinstance(batch, Tensor):
             return list(batch.unbind(self.axis))
-        lengths = {leaf.shape[self.axis] for leaf in tree_leaves(batch) if isinstance(leaf, Tensor)}
+
+        def axis_of(leaf: Tensor) -> int:
+            return min(self.axis, leaf.dim() - 1)
+
+        lengths = {leaf.shape[axis_of(leaf)] for leaf in tree_leaves(batch) if isinstance(leaf, Tensor)}
         if len(lengths) != 1:
             raise ValueError(
                 f"a time loop needs tensors with the same number of time steps on axis {self.axis}, got "
                 f"{sorted(lengths) or type(batch).__name__}"
             )
         leaves, spec = tree_flatten(batch)
-        by_step = [leaf.unbind(self.axis) if isinstance(leaf, Tensor) else repeat(leaf) for leaf in leaves]
+        by_step = [leaf.unbind(axis_of(leaf)) if isinstance(leaf, Tensor) else repeat(leaf) for leaf in leaves]
         return [tree_unflatten(list(step), spec) for step in zip(*by_step, strict=False)]
 
 
