@@ -47,6 +47,26 @@ def test_sequences_are_stepped_together(axis: int, named: bool) -> None:
         model(batch[0], batch[1].narrow(axis, 0, 3))
 
 
+class Flow(Pair):
+    """Predicts numbers at every pixel of every time step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flow = nn.Conv2d(4, 2, 3, padding=2)
+
+    def forward(self, frames: Tensor, counts: Tensor) -> Any:
+        return {"flow": [self.flow(self.one(self.first(frames)) + self.other(self.second(counts)))], "rates": None}
+
+
+def test_targets_may_be_images_of_every_step() -> None:
+    network, targets = Flow(), torch.rand(7, 5, 2, 6, 6)
+    model = attach(network, ["one"], example=(FRAMES, COUNTS), labels=targets, batch_axis=1, log=len)
+    output = model(FRAMES, COUNTS)
+    assert output.main.shape == output.branches[0].shape == targets.shape
+    with pytest.raises(ValueError, match=r"do not fit"):
+        attach(Flow(), ["one"], example=(FRAMES, COUNTS), labels=targets[..., :3], batch_axis=1, log=len)
+
+
 class Numbered(nn.Module):
     """Begins anew at step 0, with neurons of its own that take one step."""
 
@@ -58,6 +78,8 @@ class Numbered(nn.Module):
     def forward(self, x: Tensor, time_step: Any) -> Tensor:
         if time_step == 0:
             self.one.v = self.other.v = None
+        elif self.one.v is None:
+            raise RuntimeError("no step 0")
         return self.head(self.other(self.second(self.one(self.first(x)))))
 
 

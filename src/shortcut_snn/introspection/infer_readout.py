@@ -207,7 +207,8 @@ class _ReadoutInference:
         assert self.labels is not None
         shape, sizes = tuple(prediction.shape[2:]), tuple(self.labels.shape[2:])
         if self.labels.is_floating_point() or sizes == shape:
-            return shape[0] if len(shape) == 1 and sizes == shape else 0
+            # A head has no output for each of two axes, as (anchors, corners), at every time step.
+            return shape[0] if sizes == shape and len(shape) != 2 else 0
         fits, last = sizes == shape[1:], sizes and sizes == shape[:-1]
         if fits and last:
             last = changes is not None and channel_axis(self.samples.probe, changes, (2, -1)) != 2

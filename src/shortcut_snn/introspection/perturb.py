@@ -33,11 +33,14 @@ def alter(example: Any, axis: int, index: int | None, seed: int = 1, wide: bool 
         >>> changed_indices(torch.rand(3, 2), alter(torch.rand(3, 2), 0, None))
         [{0, 1, 2}, {0, 1}]
     """
-    length = primary(example).shape[axis]
+    first = primary(example)
+    length = first.shape[axis]
     generator = torch.Generator().manual_seed(seed)
 
     def change(tensor: Tensor) -> Tensor:
         if tensor.dim() <= axis or tensor.shape[axis] != length or not tensor.numel():
+            return tensor
+        if tensor is not first and counts(tensor):
             return tensor
         other = _other_values(tensor, generator, wide)
         if index is not None:
@@ -104,11 +107,16 @@ def varied(tensor: Tensor) -> Tensor:
     return tensor.detach()
 
 
-def varies(tensor: Tensor | None) -> bool:
-    """Return whether at least a twentieth of a tensor's values differ from its least, and from its greatest."""
+def counts(tensor: Tensor) -> bool:
+    """Return whether a tensor holds the numbers 0, 1, 2, ..., as of time steps."""
+    return tensor.dim() == 1 and torch.equal(tensor, torch.arange(len(tensor)).to(tensor))
+
+
+def variation(tensor: Tensor | None) -> float:
+    """Return the share of a tensor's values that differ from its least or from its greatest, whichever is smaller."""
     if tensor is None or not tensor.is_floating_point() or not tensor.numel():
-        return False
-    return all((tensor != value).float().mean() >= 0.05 for value in tensor.aminmax())
+        return 0.0
+    return min((tensor != value).float().mean().item() for value in tensor.aminmax())
 
 
 def changed_indices(before: Tensor, after: Tensor) -> Changed | None:

@@ -10,10 +10,12 @@ from torch import nn
 
 from ..method import map_tensors, tensor_in
 from .layers import Gains, channel_axis_of, has_weights, scaled, with_first
-from .perturb import Changed, varies
+from .perturb import Changed, variation
 
 Edit = Callable[[str, nn.Module, Any], Any]
 """``(name, module, output) -> output``: replaces what a module gives; returns None to leave it."""
+_RARE = 0.05
+"""The share of values other than the most frequent one, below which a module rarely fires."""
 
 
 @dataclass
@@ -143,13 +145,14 @@ class Recorder:
         self.scale_inputs_of = scale_inputs_of
         self.learned_late = False
         """Whether the scaling of a layer was learned in a call of it that was not the first."""
-        self._clock = self._last_begin = 0
+        self._clock = self._last_layer = 0
         self._begun: dict[str, int] = {}
+        self._open: list[int] = []
         self._driven, self._fired = set[str](), set[str]()
 
     @property
     def silent(self) -> set[str]:
-        """The innermost modules that gave one value almost everywhere, although their inputs varied."""
+        """The modules without layers that gave one value almost everywhere, although their inputs varied more."""
         return self._driven - self._fired
 
     @contextmanager
@@ -168,7 +171,7 @@ class Recorder:
     def _pre_hook(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any) -> Any:
             self._begun.setdefault(name, self._clock)
-            self._last_begin = self._clock
+            self._open.append(self._clock)
             self._clock += 1
             if not self.learn or name in self.scale_inputs_of:
                 return self._scaled(name, f"input of {name}", module, args)
@@ -178,11 +181,16 @@ class Recorder:
 
     def _hook(self, name: str) -> Callable[..., Any]:
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
-            original = output
+            original, begun = output, self._open.pop()
             if has_weights(module):
+                self._last_layer = self._clock
                 output = self._scaled(name, name, module, output)
-            elif self.learn and self._last_begin == self._clock - 1 and varies(tensor_in(args)):
-                (self._fired if varies(tensor_in(output)) else self._driven).add(name)
+            elif self.learn and self._last_layer < begun:
+                fires = variation(tensor_in(output))
+                if fires >= _RARE:
+                    self._fired.add(name)
+                elif variation(tensor_in(args)) > 2 * fires:
+                    self._driven.add(name)
             edited = None if self.edit is None else self.edit(name, module, output)
             output = output if edited is None else edited
             self._count(name, output)

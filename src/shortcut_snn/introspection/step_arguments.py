@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ..method import TimeLoop, entries, evaluation, inputs_of, map_tensors, signature_of, tensors_in
-from .perturb import varied
+from .perturb import counts, varied
 from .probe import CALL_ERRORS
 
 
@@ -46,8 +46,7 @@ class StepArguments:
                 return False
             of_steps = value.shape == sizes[axis : axis + 1]
             # As many samples as time steps may be told from these by their numbers.
-            numbers = len(set(sizes)) > 1 or value.flatten().tolist() == [*range(sizes[axis])]
-            return value.shape[:2] == sizes or (of_steps and numbers)
+            return value.shape[:2] == sizes or (of_steps and (len(set(sizes)) > 1 or counts(value)))
 
         return tuple(name for name, value in self.values.items() if name != self.batch and is_sequence(value))
 
