@@ -236,8 +236,8 @@ def test_labels_of_every_step_and_anchor_fit_the_branches_or_are_asked_about(anc
     model = wrapped(Anchors(3, anchors), x, labels, readout=lambda output: output.movedim(-1, 2))
     # As many anchors as classes cannot be told apart, so the caller has to say.
     readout = None if anchors == 3 else lambda output: output
-    for model in (model, wrapped(Anchors(2, anchors), x, labels, readout=readout)):
-        out = model(x)
+    for one in (model, wrapped(Anchors(2, anchors), x, labels, readout=readout)):
+        out = one(x)
         assert out.main.shape == out.branches[0].shape == (7, 5, 4, anchors)
         F.cross_entropy(out.branches[0].flatten(0, 1), labels.flatten(0, 1)).backward()
     with pytest.raises(ValueError, match=r"labels of .* do not fit"):

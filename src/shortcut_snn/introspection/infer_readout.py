@@ -2,11 +2,11 @@
 
 1. A readout that the caller passes is taken as it is.
 2. Labels of several axes, such as ``[N, steps, variables]`` or ``[N, *space]``, tell the prediction by its shape.
-3. Otherwise the logits are found among the tensors of the output, by name, width, and the layer they come from. Then
-   the axes of samples and classes are inferred, and the remaining axis, if it is time, is averaged over.
+3. Otherwise the logits are found among the tensors of the output, by name, width, and the layer they come from (see
+   :mod:`.find_logits`). Then the axes of samples and classes are inferred, and the remaining axis, if it is time, is
+   averaged over.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,18 +14,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..method import Readout, TimeLoop, Unfold, entries, primary, tensor_in
-from .adapters import adapters_of
 from .answer import Answer
 from .channels import Changes, axes_unlike_input, channel_axis
-from .gradient_paths import is_made_of, weights_of
+from .find_logits import ADVICE, LogitsSearch
+from .gradient_paths import weights_of
 from .infer_batch_axis import Samples
 from .layers import is_layer, with_first
-from .outputs import Path, tensors_of
+from .outputs import Path, as_it_stands, described, indexed, name_of, tensors_of
 from .perturb import Changed, changed_indices
 from .recorder import Pass, named_modules
-
-_LOGITS_NAMES = ("logits", "output", "outputs", "out", "prediction", "predictions", "pred", "y_hat", "cls", "main")
-_ADVICE = "pass readout=..., which maps the network's output to logits [N, classes]"
 
 
 @dataclass(frozen=True)
@@ -82,6 +79,10 @@ class _ReadoutInference:
     def output(self) -> Any:
         return self.samples.probe.base.output
 
+    @property
+    def search(self) -> LogitsSearch:
+        return LogitsSearch(self.samples, self.labels, self.num_classes)
+
     def infer(self, readout: Callable[[Any], Any] | str | None) -> Answer[Prediction]:
         answer = self._infer(readout)
         self._check_labels(answer.value.num_classes)
@@ -96,16 +97,14 @@ class _ReadoutInference:
         first = trained if isinstance(trained, Tensor) else next(iter(entries(trained).values()), None)
         if first is not trained and (weights_of(probe.output_with_graph()) - weights_of(first)) & parameters:
             raise ValueError(
-                f"the network gives {_described(trained)} in training, and in evaluation one tensor made of more than "
+                f"the network gives {described(trained)} in training, and in evaluation one tensor made of more than "
                 "the first of these: pass readout=..., as in readout=lambda output: output if isinstance(output, "
                 "torch.Tensor) else (output[0] + output[1]) / 2 for their mean"
             )
 
     def _infer(self, readout: Callable[[Any], Any] | str | None) -> Answer[Prediction]:
         if not isinstance(readout, str):
-            given = self._prediction(readout, "the output, as readout=None" if readout is None else "your readout=...")
-            self._check_shape_of_labels(given.value)
-            return given
+            return self._prediction(readout, "the output, as readout=None" if readout is None else "your readout=...")
         fitting = self._predictions_fitting_labels()
         if len(fitting) == 1:
             self._read(fitting[0].readout, fitting[0].every_step)
@@ -113,9 +112,15 @@ class _ReadoutInference:
                 # It returns more in training, the prediction first.
                 fitting = [replace(fitting[0], readout=Readout())]
             return Answer(fitting[0], "its shape is that of the labels")
-        answer = self._logits(*self._infer_logits())
-        self._check_shape_of_labels(answer.value)
-        return answer
+        logits, reason = self._infer_logits()
+        prediction = self._read(logits)
+        if len(prediction) != self.samples.length:
+            raise ValueError(
+                f"the network gives {len(prediction)} predictions for {self.samples.length} samples: {ADVICE}"
+            )
+        self._check_shape_of_labels(prediction)
+        width = 1 if prediction.dim() == 1 else prediction.shape[1 if prediction.dim() > 2 else -1]
+        return Answer(Prediction(logits, self.num_classes or int(width)), reason)
 
     def _prediction(self, readout: Callable[[Any], Any] | None, reason: str) -> Answer[Prediction]:
         """Return the answer for a readout that need not give logits."""
@@ -131,6 +136,7 @@ class _ReadoutInference:
             if not width:
                 raise self._labels_do_not_fit(tuple(prediction.shape[1:]))
             return Answer(Prediction(readout, self.num_classes or width, every_step=True), reason)
+        self._check_shape_of_labels(prediction)
         axis, shape = 1 if prediction.dim() > 3 else -1, None
         if prediction.dim() == 3:
             # Steps and variables of a forecast, say.
@@ -139,28 +145,18 @@ class _ReadoutInference:
         width = 1 if prediction.dim() == 1 else prediction.shape[axis]
         return Answer(Prediction(readout, self.num_classes or int(width), shape), reason)
 
-    def _logits(self, readout: Readout | None, reason: str) -> Answer[Prediction]:
-        """Return the answer for an inferred readout, which gives logits."""
-        logits = self._read(readout)
-        if len(logits) != self.samples.length:
-            raise ValueError(
-                f"the network gives {len(logits)} predictions for {self.samples.length} samples: {_ADVICE}"
-            )
-        width = 1 if logits.dim() == 1 else logits.shape[1 if logits.dim() > 2 else -1]
-        return Answer(Prediction(readout, self.num_classes or int(width)), reason)
-
     def _read(self, readout: Callable[[Any], Any] | None, every_step: bool = False) -> Tensor:
         """Return the predictions for the unaltered example, checked to hold samples along their own axis."""
         prediction = _apply(readout, self.output)
         if not isinstance(prediction, Tensor) or not prediction.dim():
             source = "the network" if readout is None else "readout=..."
-            raise ValueError(f"{source} gives {_described(prediction)}: {_ADVICE}")
+            raise ValueError(f"{source} gives {described(prediction)}: {ADVICE}")
         for sample, done in self.samples.altered.items():
             indices = changed_indices(prediction, _apply(readout, done.output))
             if indices is not None and not indices[1 if every_step else 0] <= {sample} and not self.samples.mixing:
                 raise ValueError(
                     f"the logits, of shape {tuple(prediction.shape)}, do not hold one sample at each index of their "
-                    f"first axis: {_ADVICE}, as in lambda output: output.mean(0) for [T, N, classes] or "
+                    f"first axis: {ADVICE}, as in lambda output: output.mean(0) for [T, N, classes] or "
                     "output.mean(1) for [N, T, classes]"
                 )
         return prediction
@@ -176,13 +172,15 @@ class _ReadoutInference:
         if self.labels is None or self.labels.dim() < 2:
             return []
         sizes, numbers, classes = tuple(self.labels.shape[1:]), list[Prediction](), list[Prediction]()
-        tensors = self._tensors()
+        tensors = self.search.tensors()
         # Numbers have the shape of what they are compared with, which hidden spikes of the width of classes may have.
-        for path, tensor in (tensors if self.labels.is_floating_point() else self._without_others(tensors)).items():
+        for path, tensor in (
+            tensors if self.labels.is_floating_point() else self.search.without_others(tensors)
+        ).items():
             axes = self.samples.prefer_unmerged(self.samples.axes_of_output(path), tensor)
             batch = next((one.axis for one in axes if not one.merged), 2)
             if self.time_first:
-                width = self._width_of_steps(tensor, self._changes_of(path), _indexed(path)) if batch == 1 else 0
+                width = self._width_of_steps(tensor, self._changes_of(path), indexed(path)) if batch == 1 else 0
                 if width:
                     numbers.append(Prediction(Readout(path), self.num_classes or width, every_step=True))
                 continue
@@ -197,7 +195,7 @@ class _ReadoutInference:
         return classes or numbers
 
     def _width_of_steps(self, prediction: Tensor, changes: Changes | None, name: str) -> int:
-        """Return the number of classes or values in predictions ``[T, N, classes, *positions]``; 0 if labels do not fit.
+        """Return the number of classes or values in predictions ``[T, N, classes, *positions]``; 0 if none fits.
 
         As many positions as classes are told from these by ``changes``. Without, the caller is believed.
 
@@ -231,17 +229,9 @@ class _ReadoutInference:
         moved = None if classes == first else -1
         return Prediction(_readout(path, time, moved), self.num_classes or width)
 
-    def _tensors(self) -> dict[Path, Tensor]:
-        """Return the tensors of the output that may be predictions: those that show a sample, if any does."""
-        probe = self.samples.probe
-        tensors = {p: one for p, one in tensors_of(self.output).items() if one.dim() and one.is_floating_point()}
-        altered = self.samples.altered.values()
-        show = [path for path in tensors if any(probe.changes_of_output(path, done) is not None for done in altered)]
-        return {path: tensors[path] for path in show or tensors}
-
     def _check_labels(self, classes: int) -> None:
         """Check that labels that are indices of classes are among those that the network predicts."""
-        largest = self._classes_of_labels()
+        largest = self.search.classes_of_labels()
         if self.labels is None or largest is None or classes == 1:
             return
         # -100 is PyTorch's label for no class.
@@ -252,13 +242,11 @@ class _ReadoutInference:
                 f"{classes - 1}: pass labels that begin at 0, or a network of more classes"
             )
 
-    def _check_shape_of_labels(self, prediction: Prediction) -> None:
+    def _check_shape_of_labels(self, prediction: Tensor) -> None:
         """Check that labels of several axes can be compared with the prediction."""
-        predicted = tuple(self._read(prediction.readout, prediction.every_step).shape[1:])
+        predicted = tuple(prediction.shape[1:])
         sizes = () if self.labels is None else tuple(self.labels.shape[1:])
-        fitting = ((), (1,), predicted, predicted[1:], predicted[:-1])
-        # Those of every time step have been compared, where their width was inferred.
-        if not prediction.every_step and sizes not in fitting:
+        if sizes not in ((), (1,), predicted, predicted[1:], predicted[:-1]):
             raise self._labels_do_not_fit(predicted)
 
     def _labels_do_not_fit(self, predicted: tuple[int, ...]) -> ValueError:
@@ -267,13 +255,6 @@ class _ReadoutInference:
             f"labels of {sizes} values per sample do not fit the logits, of {predicted}: pass labels of classes "
             "[N], or readout=..., which maps the output to a prediction that fits"
         )
-
-    def _classes_of_labels(self) -> int | None:
-        """Return the number of classes in the labels, if they are indices of classes."""
-        labels = self.labels
-        if labels is None or labels.dim() != 1 or not len(labels) or labels.is_floating_point():
-            return None
-        return int(labels.max()) + 1
 
     # By the tensors of the output
 
@@ -284,9 +265,9 @@ class _ReadoutInference:
         for path, value in lists.items():
             if isinstance(value, list) and self._is_list_of_steps(path, value):
                 return Readout(path, 0, listed=True), "each entry depends on the time steps so far"
-        path, reason = self._path_of_logits()
+        path, reason = self.search.path()
         tensor = tensors_of(output)[path]
-        shape = f"the network gives {_name_of(path)}of shape {tuple(tensor.shape)}"
+        shape = f"the network gives {name_of(path)}of shape {tuple(tensor.shape)}"
         axes = self.samples.prefer_unmerged(self.samples.axes_of_output(path), tensor)
         if not axes:
             raise ValueError(
@@ -294,7 +275,7 @@ class _ReadoutInference:
                 "samples stay apart, or a network whose samples do so in evaluation"
             )
         if len(axes) != 1 or axes[0].axis > 1:
-            raise ValueError(f"{shape}, whose axis of samples remains open: {_ADVICE}")
+            raise ValueError(f"{shape}, whose axis of samples remains open: {ADVICE}")
         (found,) = axes
         dims, batch, unfold = tensor.dim(), found.axis, None
         if found.merged:
@@ -323,8 +304,8 @@ class _ReadoutInference:
         if dims == 5 and classes == 2:
             return Readout(path, 1), f"{reason}, averaged over time"
         raise ValueError(
-            f"{shape}, not logits [N, classes] or [T, N, classes]: {_ADVICE}, as in lambda output: output.mean(1) for "
-            f"[N, T, classes], or {_as_it_stands(path)} if it is the prediction [N, classes, ...] as it stands"
+            f"{shape}, not logits [N, classes] or [T, N, classes]: {ADVICE}, as in lambda output: output.mean(1) for "
+            f"[N, T, classes], or {as_it_stands(path)} if it is the prediction [N, classes, ...] as it stands"
         )
 
     def _time_lengths(self) -> set[int]:
@@ -348,113 +329,13 @@ class _ReadoutInference:
     def _class_axis_by_length(self, path: Path, tensor: Tensor) -> int | None:
         if self.time_axis == 1:
             return 2
-        fitting = [axis for axis in (1, 2) if tensor.shape[axis] == self._classes_of_labels()]
+        fitting = [axis for axis in (1, 2) if tensor.shape[axis] == self.search.classes_of_labels()]
         if len(fitting) != 1:
             fitting = axes_unlike_input(self.samples, self._changes_of(path), tensor.shape, [1, 2])
         return fitting[0] if len(fitting) == 1 else None
 
     def _changes_of(self, path: Path) -> Changes:
         return lambda done: self.samples.probe.changes_of_output(path, done)
-
-    def _path_of_logits(self) -> tuple[Path, str]:
-        """Return the path of the logits, found by a sequence of rules, and the rule in words."""
-        output = self.output
-        tensors = self._tensors()
-        if not tensors:
-            raise ValueError(f"the network gives {_described(output)}: {_ADVICE}")
-        if len(tensors) == 1:
-            return next(iter(tensors)), "the only tensor of the output"
-        for name in _LOGITS_NAMES:
-            for path in tensors:
-                if path[-1] == name:
-                    return path, "by its name"
-        tensors = self._without_others(self._wide_enough(tensors))
-        if len(tensors) == 1:
-            return next(iter(tensors)), "the only tensor that may be logits"
-        if self._are_alternatives(tensors):
-            # Spikes before potentials, and logits before those of every time step.
-            return min(tensors, key=lambda path: tensors[path].dim()), "the first of tensors made of the same"
-        if isinstance(output, list) and len({tensor.shape for tensor in tensors.values()}) == 1:
-            raise ValueError(
-                f"the network gives a list of {len(tensors)} tensors of shape "
-                f"{tuple(next(iter(tensors.values())).shape)}, which may be time steps or separate predictions: pass "
-                "readout=..., as in lambda output: torch.stack(output).mean(0), or lambda output: output[0]"
-            )
-        wide = [path for path, tensor in tensors.items() if tensor.shape[-1] == self._classes_of_labels()]
-        if len(wide) == 1 and not any(self._leads_to(wide[0], other) for other in tensors):
-            return wide[0], "as wide as the labels have classes"
-        raise ValueError(self._question_about_path(tensors))
-
-    def _wide_enough(self, tensors: dict[Path, Tensor]) -> dict[Path, Tensor]:
-        """Return the tensors that can be logits of ``num_classes``, or of the labels, if there are any."""
-        known, least = self.num_classes, self._classes_of_labels() or 0
-        wide = {}
-        for path, tensor in tensors.items():
-            widths = (tensor.shape[-1], tensor.shape[1 % tensor.dim()])
-            # One number is enough for two classes.
-            if known in widths or (known is None and (max(widths) >= least or (least == 2 and 1 in widths))):
-                wide[path] = tensor
-        return wide or tensors
-
-    def _without_others(self, tensors: dict[Path, Tensor]) -> dict[Path, Tensor]:
-        """Return the tensors without those from which narrower ones are computed, as logits from hidden spikes.
-
-        A wider one may be computed from logits. Where there are labels, it is not the prediction if it is as wide as
-        the input, as one that is made again.
-        """
-        widths = {path: _width(tensor) for path, tensor in tensors.items()}
-        of_input = None if self._classes_of_labels() is None else _width(primary(self.samples.probe.base.example))
-
-        def is_other(path: Path, than: Path) -> bool:
-            if widths[path] >= widths[than] and self._leads_to(path, than):
-                return True
-            return widths[than] < widths[path] == of_input and self._leads_to(than, path)
-
-        return {path: one for path, one in tensors.items() if not any(is_other(path, than) for than in tensors)}
-
-    def _leads_to(self, path: Path, other: Path) -> bool:
-        """Return whether one tensor of the output is computed on the way to another, and not the reverse."""
-        return self._is_made_of(path, other) and not self._is_made_of(other, path)
-
-    def _is_made_of(self, path: Path, other: Path) -> bool:
-        trained = tensors_of(self.samples.probe.gradient_paths.output)
-        return path in trained and other in trained and is_made_of(trained[path], trained[other])
-
-    def _are_alternatives(self, tensors: dict[Path, Tensor]) -> bool:
-        """Return whether a tuple holds spikes and potentials of the same neurons, of which the first are read.
-
-        Labels that are numbers may be compared with either, and neurons that only integrate are often read by their
-        potentials, so that the choice remains open.
-        """
-        initial, events = self.samples.probe.initial, self.samples.probe.base.events
-        neurons = {name: (one, module) for one in adapters_of(initial) for name, module in one.neurons(initial).items()}
-        last = next((neurons[name] for name in reversed(events) if name in neurons), None)
-        if last is not None and last[0].integrates(last[1]):
-            return False
-        first, *others = tensors
-        flat = isinstance(self.output, tuple) and all(len(path) == 1 for path in tensors)
-        numbers = self.labels is not None and self.labels.is_floating_point()
-        of_one_width = len({tensor.shape[-1] for tensor in tensors.values()}) == 1
-        return flat and of_one_width and not numbers and all(self._is_made_of(path, first) for path in others)
-
-    def _question_about_path(self, tensors: dict[Path, Tensor]) -> str:
-        listed = ", ".join(f"{_name_of(path)}of shape {tuple(tensor.shape)}" for path, tensor in tensors.items())
-        # The most likely one: logits have two axes, or three with time.
-        path, likely = min(reversed(tensors.items()), key=lambda item: abs(item[1].dim() - 2.25))
-        mean = ""
-        if likely.dim() == 3:
-            mean = ".mean(0)" if likely.shape[0] != self.samples.length else ".mean(1)"
-        return (
-            f"the network gives {listed}, and which of these are the logits remains open: pass readout=..., "
-            f"as in lambda output: {_indexed(path)}{mean}"
-        )
-
-    def _last_layer(self) -> str | None:
-        """Return the layer whose first call ended last."""
-        modules = dict(named_modules(self.samples.probe.initial))
-        events = self.samples.probe.base.events.items()
-        layers = [name for name, event in events if name and event.shape is not None and is_layer(modules[name])]
-        return layers[-1] if layers else None
 
     def _is_list_of_steps(self, path: Path, output: list[Any]) -> bool:
         """Return whether a list holds ``[N, classes]`` of each time step: the last step changes the last entry alone.
@@ -463,10 +344,20 @@ class _ReadoutInference:
         """
         if {getattr(entry, "ndim", 0) for entry in output} != {2} or (*path, 0) not in tensors_of(self.output):
             return False
-        probe, layer, steps = self.samples.probe, self._last_layer(), len(output)
+        probe, steps = self.samples.probe, len(output)
+        modules, events = dict(named_modules(probe.initial)), probe.base.events
+        layers = [name for name, event in events.items() if event.shape is not None and is_layer(modules[name])]
         shape, time = primary(probe.base.example).shape, 1 - self.samples.axis
-        if layer is not None and probe.base.events[layer].calls == steps:
-            done = probe.observe(edit=_LastCall(layer, steps))
+        if layers and events[layers[-1]].calls == steps:
+            left = steps
+
+            def change_last_call(name: str, module: nn.Module, output: Any) -> Any:
+                nonlocal left
+                left -= name == layers[-1]
+                tensor = tensor_in(output) if name == layers[-1] and not left else None
+                return None if tensor is None else with_first(output, -10 * tensor - 10)
+
+            done = probe.observe(edit=change_last_call)
         elif len(shape) > 2 and shape[time] == steps:
             done = probe.altered(time, steps - 1)
         else:
@@ -474,57 +365,9 @@ class _ReadoutInference:
         return [step for step in range(steps) if probe.changes_of_output((*path, step), done)] == [steps - 1]
 
 
-class _LastCall:
-    """An edit that changes what a layer gives in its last call.
-
-    Args:
-        layer: its name.
-        calls: number of its calls.
-    """
-
-    def __init__(self, layer: str, calls: int) -> None:
-        self.layer, self.left = layer, calls
-
-    def __call__(self, name: str, module: nn.Module, output: Any) -> Any:
-        """Return the changed output in the last call, None in all others."""
-        self.left -= name == self.layer
-        tensor = tensor_in(output)
-        return (
-            with_first(output, -10 * tensor - 10)
-            if name == self.layer and not self.left and tensor is not None
-            else None
-        )
-
-
-def _width(tensor: Tensor) -> int:
-    """Return the number of values of a sample in one time step."""
-    return math.prod(tensor.shape[-3:] if tensor.dim() > 3 else tensor.shape[-1:])
-
-
 def _apply(readout: Callable[[Any], Any] | None, output: Any) -> Any:
     return output if readout is None else readout(output)
 
 
-def _name_of(path: Path) -> str:
-    return f"{_indexed(path)} " if path else "a tensor "
-
-
-def _indexed(path: Path) -> str:
-    return "output" + "".join(f"[{key!r}]" for key in path)
-
-
-def _as_it_stands(path: Path) -> str:
-    return f"readout=lambda output: {_indexed(path)}" if path else "readout=None"
-
-
 def _readout(path: Path, time: int | None, class_axis: int | None = None) -> Readout | None:
     return Readout(path, time, class_axis=class_axis) if path or time is not None or class_axis is not None else None
-
-
-def _described(output: Any, depth: int = 2) -> str:
-    """Describe an output that is not logits, and what is in it."""
-    if isinstance(output, Tensor):
-        return f"a tensor of shape {tuple(output.shape)}" if output.dim() else "a single number, as of a loss"
-    inside = [_described(value, depth - 1) for value in entries(output).values()] if depth else []
-    listed = ", ".join(dict.fromkeys(inside)) if len(inside) <= 8 else f"{inside[0]}, ..."
-    return f"{type(output).__name__}" + (f" of {len(inside)} entries ({listed})" if inside else "")

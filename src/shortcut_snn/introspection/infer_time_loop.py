@@ -12,6 +12,7 @@ A step may return its state and take it back as arguments. The loop then passes 
 Whatever remains open raises an error that names the argument to pass.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import median_low
@@ -110,10 +111,9 @@ class _TimeLoopInference:
 
     def accepts(self, run: Run | None, reset: Reset | None) -> bool:
         """Return whether the network takes the example in this way."""
-        try:
-            return self.probe(run, reset).accepts_example()
-        except CALL_ERRORS:
-            return False
+        with suppress(*CALL_ERRORS):
+            return self.probe(run, reset).base is not None
+        return False
 
     @cached_property
     def arguments(self) -> StepArguments:

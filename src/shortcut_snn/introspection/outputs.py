@@ -1,4 +1,4 @@
-"""The tensors in what a network returns."""
+"""The tensors in what a network returns, and their names in messages."""
 
 from typing import Any
 
@@ -27,3 +27,27 @@ def tensors_of(output: Any) -> dict[Path, Tensor]:
         if isinstance(tensor, Tensor) and (key,) not in top
     }
     return inside or top
+
+
+def name_of(path: Path) -> str:
+    """Return a path as the subject of a sentence."""
+    return f"{indexed(path)} " if path else "a tensor "
+
+
+def indexed(path: Path) -> str:
+    """Return a path in Python."""
+    return "output" + "".join(f"[{key!r}]" for key in path)
+
+
+def as_it_stands(path: Path) -> str:
+    """Return the argument that reads a path and no more."""
+    return f"readout=lambda output: {indexed(path)}" if path else "readout=None"
+
+
+def described(output: Any, depth: int = 2) -> str:
+    """Describe an output that is not logits, and what is in it."""
+    if isinstance(output, Tensor):
+        return f"a tensor of shape {tuple(output.shape)}" if output.dim() else "a single number, as of a loss"
+    inside = [described(value, depth - 1) for value in entries(output).values()] if depth else []
+    listed = ", ".join(dict.fromkeys(inside)) if len(inside) <= 8 else f"{inside[0]}, ..."
+    return f"{type(output).__name__}" + (f" of {len(inside)} entries ({listed})" if inside else "")

@@ -117,12 +117,6 @@ class Probe:
                 self._base = self._base_pass(full)
         return self._base
 
-    def accepts_example(self) -> bool:
-        """Return whether the network takes the example."""
-        with suppress(*CALL_ERRORS):
-            return self.base is not None
-        return False
-
     def altered(self, axis: int, index: int) -> Pass:
         """Return the pass with other values at one index of an axis of the example."""
         if (axis, index) not in self._altered:
@@ -236,10 +230,10 @@ class Probe:
             for value in vars(module).values():
                 if isinstance(value, torch.Generator):
                     value.manual_seed(0)
-        with recorder.listening(done.network), _reproducible(done.network, training):
-            with torch.set_grad_enabled(gradients):
-                example = map_tensors(_requiring, done.example) if gradients else done.example
-                done.output = call_on(done.network, self.run, example)
+        example = map_tensors(_requiring, done.example) if gradients else done.example
+        reproducible = _reproducible(done.network, training)
+        with recorder.listening(done.network), reproducible, torch.set_grad_enabled(gradients):
+            done.output = call_on(done.network, self.run, example)
         return done
 
     # Comparisons

@@ -1,6 +1,6 @@
 """The record of one forward pass, the hooks that make it, and the edits that they may apply."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,24 +70,8 @@ class Pass:
     changes: dict[str, Changed] = field(default_factory=dict)
 
 
-class Replay:
-    """An edit that replaces the outputs of modules by those of another pass, call by call.
-
-    Args:
-        outputs: the outputs by module.
-    """
-
-    def __init__(self, outputs: Mapping[str, Sequence[Any]]) -> None:
-        self._left = {name: list(calls) for name, calls in outputs.items()}
-
-    def __call__(self, name: str, module: nn.Module, output: Any) -> Any:
-        """Return the output to use, None where none is left."""
-        calls = self._left.get(name)
-        return map_tensors(torch.clone, calls.pop(0)) if calls else None
-
-
-class OneChannel(Replay):
-    """An edit by which every layer gives what it gave in the base pass, except for one channel.
+class OneChannel:
+    """An edit by which every layer gives what it gave in the base pass, call by call, except for one channel.
 
     Layers mix channels. As no layer hears of the others' changes, each module shows those of the layers just before it.
 
@@ -98,16 +82,18 @@ class OneChannel(Replay):
     """
 
     def __init__(self, base: Pass, later: bool) -> None:
-        super().__init__(base.outputs)
+        self._left = {name: list(calls) for name, calls in base.outputs.items()}
         self.later = later
 
     def __call__(self, name: str, module: nn.Module, output: Any) -> Any:
-        """Return the changed output of the layer."""
-        tensor = tensor_in(output)
+        """Return the changed output of the layer; None for another module, or where none is left."""
+        tensor, calls = tensor_in(output), self._left.get(name)
         axis = None if tensor is None else channel_axis_of(module, tensor.shape)
-        replayed = None if axis is None else super().__call__(name, module, output)
+        if axis is None or not calls:
+            return None
+        replayed = map_tensors(torch.clone, calls.pop(0))
         tensor = tensor_in(replayed)
-        if replayed is None or tensor is None or axis is None or tensor.dim() < 2:
+        if tensor is None or tensor.dim() < 2:
             return None
         width = tensor.shape[axis]
         if width > 1:
