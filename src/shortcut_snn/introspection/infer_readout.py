@@ -8,7 +8,7 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -20,9 +20,10 @@ from .find_logits import ADVICE, LogitsSearch
 from .gradient_paths import weights_of
 from .infer_batch_axis import Samples
 from .layers import is_layer, with_first
-from .outputs import Path, as_it_stands, described, indexed, name_of, tensors_of
-from .perturb import Changed, changed_indices
-from .recorder import Pass, named_modules
+from .outputs import Path, described, indexed, name_of, tensors_of
+from .perturb import changed_indices
+from .probe import CALL_ERRORS
+from .recorder import named_modules
 
 
 @dataclass(frozen=True)
@@ -86,21 +87,29 @@ class _ReadoutInference:
     def infer(self, readout: Callable[[Any], Any] | str | None) -> Answer[Prediction]:
         answer = self._infer(readout)
         self._check_labels(answer.value.num_classes)
-        if isinstance(readout, str) and isinstance(self.output, Tensor):
-            self._check_training()
+        self._check_training(answer.value.readout)
         return answer
 
-    def _check_training(self) -> None:
-        """Check that the first output of training, which is read, is made of all that the one of evaluation is."""
+    def _check_training(self, readout: Callable[[Any], Any] | None) -> None:
+        """Check that the prediction has one shape in training and evaluation, and lacks no weights in training."""
         probe = self.samples.probe
-        trained, parameters = probe.gradient_paths.output, set(map(id, nn.Module.parameters(probe.initial)))
-        first = trained if isinstance(trained, Tensor) else next(iter(entries(trained).values()), None)
-        if first is not trained and (weights_of(probe.output_with_graph()) - weights_of(first)) & parameters:
+        trained, advice = probe.gradient_paths.output, "pass readout=..., which maps either to logits [N, classes]"
+        try:
+            expected, shape = (tuple(_apply(readout, output).shape) for output in (self.output, trained))
+        except CALL_ERRORS as error:
+            raise ValueError(f"{error}; this is so in training alone") from error
+        if shape != expected:
             raise ValueError(
-                f"the network gives {described(trained)} in training, and in evaluation one tensor made of more than "
-                "the first of these: pass readout=..., as in readout=lambda output: output if isinstance(output, "
-                "torch.Tensor) else (output[0] + output[1]) / 2 for their mean"
+                f"the network gives logits of shape {shape} in training and {expected} in evaluation: {advice}"
             )
+        if isinstance(readout, Readout) and isinstance(self.output, Tensor) and not isinstance(trained, Tensor):
+            unread = weights_of(probe.output_with_graph()) - weights_of(readout(trained))
+            if not unread.isdisjoint(map(id, nn.Module.parameters(probe.initial))):
+                raise ValueError(
+                    f"the network gives {described(trained)} in training, and one tensor made of more than the first "
+                    f"of these in evaluation: {advice}, as in lambda output: output if isinstance(output, "
+                    "torch.Tensor) else (output[0] + output[1]) / 2"
+                )
 
     def _infer(self, readout: Callable[[Any], Any] | str | None) -> Answer[Prediction]:
         if not isinstance(readout, str):
@@ -108,9 +117,6 @@ class _ReadoutInference:
         fitting = self._predictions_fitting_labels()
         if len(fitting) == 1:
             self._read(fitting[0].readout, fitting[0].every_step)
-            if fitting[0].readout is None and not isinstance(self.samples.probe.gradient_paths.output, Tensor):
-                # It returns more in training, the prediction first.
-                fitting = [replace(fitting[0], readout=Readout())]
             return Answer(fitting[0], "its shape is that of the labels")
         logits, reason = self._infer_logits()
         prediction = self._read(logits)
@@ -125,14 +131,8 @@ class _ReadoutInference:
     def _prediction(self, readout: Callable[[Any], Any] | None, reason: str) -> Answer[Prediction]:
         """Return the answer for a readout that need not give logits."""
         prediction = self._read(readout, self.time_first)
-
-        def changes(done: Pass) -> Changed | None:
-            return changed_indices(prediction, _apply(readout, done.output))
-
         if self.time_first:
-            width = self._width_of_steps(
-                prediction, None if readout else changes, "readout(output)" if readout else "output"
-            )
+            width = self._width_of_steps(prediction, "readout(output)" if readout else "output", sure=readout)
             if not width:
                 raise self._labels_do_not_fit(tuple(prediction.shape[1:]))
             return Answer(Prediction(readout, self.num_classes or width, every_step=True), reason)
@@ -140,7 +140,9 @@ class _ReadoutInference:
         axis, shape = 1 if prediction.dim() > 3 else -1, None
         if prediction.dim() == 3:
             # Steps and variables of a forecast, say.
-            classes = channel_axis(self.samples.probe, changes, [1, 2])
+            classes = channel_axis(
+                self.samples.probe, lambda done: changed_indices(prediction, _apply(readout, done.output)), [1, 2]
+            )
             axis, shape = axis if classes is None else classes, tuple(prediction.shape[1:])
         width = 1 if prediction.dim() == 1 else prediction.shape[axis]
         return Answer(Prediction(readout, self.num_classes or int(width), shape), reason)
@@ -180,7 +182,7 @@ class _ReadoutInference:
             axes = self.samples.prefer_unmerged(self.samples.axes_of_output(path), tensor)
             batch = next((one.axis for one in axes if not one.merged), 2)
             if self.time_first:
-                width = self._width_of_steps(tensor, self._changes_of(path), indexed(path)) if batch == 1 else 0
+                width = self._width_of_steps(tensor, indexed(path)) if batch == 1 else 0
                 if width:
                     numbers.append(Prediction(Readout(path), self.num_classes or width, every_step=True))
                 continue
@@ -189,28 +191,24 @@ class _ReadoutInference:
                     rest = tuple(tensor.shape[1 if time is None else 2 :])
                     if rest == sizes:
                         shape = sizes if len(sizes) > 1 else None
-                        numbers.append(Prediction(_readout(path, time), self.num_classes or sizes[0], shape))
+                        numbers.append(Prediction(Readout(path, time), self.num_classes or sizes[0], shape))
                     elif sizes in (rest[1:], rest[:-1]) and not self.labels.is_floating_point():
                         classes.append(self._prediction_of_classes(path, time, rest, sizes))
         return classes or numbers
 
-    def _width_of_steps(self, prediction: Tensor, changes: Changes | None, name: str) -> int:
+    def _width_of_steps(self, prediction: Tensor, name: str, sure: Any = None) -> int:
         """Return the number of classes or values in predictions ``[T, N, classes, *positions]``; 0 if none fits.
 
-        As many positions as classes are told from these by ``changes``. Without, the caller is believed.
-
         Raises:
-            ValueError: the classes are in the last axis instead.
+            ValueError: the classes come last; or may, in a network with as many positions, if the caller is not sure.
         """
         assert self.labels is not None
         shape, sizes = tuple(prediction.shape[2:]), tuple(self.labels.shape[2:])
         if self.labels.is_floating_point() or sizes == shape:
             # A head has no output for each of two axes, as (anchors, corners), at every time step.
             return shape[0] if sizes == shape and len(shape) != 2 else 0
-        fits, last = sizes == shape[1:], sizes and sizes == shape[:-1]
-        if fits and last:
-            last = changes is not None and channel_axis(self.samples.probe, changes, (2, -1)) != 2
-        if last:
+        fits = sizes == shape[1:]
+        if sizes and sizes == shape[:-1] and not (fits and sure):
             raise ValueError(
                 f"labels [T, N, positions] need predictions [T, N, classes, positions], and {name} has shape "
                 f"{tuple(prediction.shape)}: pass readout=..., as in lambda output: {name}.movedim(-1, 2)"
@@ -227,7 +225,7 @@ class _ReadoutInference:
             classes = channel_axis(self.samples.probe, self._changes_of(path), (first, last)) or first
         width = rest[0] if classes == first else rest[-1]
         moved = None if classes == first else -1
-        return Prediction(_readout(path, time, moved), self.num_classes or width)
+        return Prediction(Readout(path, time, class_axis=moved), self.num_classes or width)
 
     def _check_labels(self, classes: int) -> None:
         """Check that labels that are indices of classes are among those that the network predicts."""
@@ -305,7 +303,7 @@ class _ReadoutInference:
             return Readout(path, 1), f"{reason}, averaged over time"
         raise ValueError(
             f"{shape}, not logits [N, classes] or [T, N, classes]: {ADVICE}, as in lambda output: output.mean(1) for "
-            f"[N, T, classes], or {as_it_stands(path)} if it is the prediction [N, classes, ...] as it stands"
+            f"[N, T, classes], or readout=lambda output: {indexed(path)} if it is [N, classes, ...] as it stands"
         )
 
     def _time_lengths(self) -> set[int]:
@@ -367,7 +365,3 @@ class _ReadoutInference:
 
 def _apply(readout: Callable[[Any], Any] | None, output: Any) -> Any:
     return output if readout is None else readout(output)
-
-
-def _readout(path: Path, time: int | None, class_axis: int | None = None) -> Readout | None:
-    return Readout(path, time, class_axis=class_axis) if path or time is not None or class_axis is not None else None

@@ -39,11 +39,6 @@ def indexed(path: Path) -> str:
     return "output" + "".join(f"[{key!r}]" for key in path)
 
 
-def as_it_stands(path: Path) -> str:
-    """Return the argument that reads a path and no more."""
-    return f"readout=lambda output: {indexed(path)}" if path else "readout=None"
-
-
 def described(output: Any, depth: int = 2) -> str:
     """Describe an output that is not logits, and what is in it."""
     if isinstance(output, Tensor):

@@ -76,12 +76,12 @@ class StepArguments:
         names = tuple(p.name for p in self.free if p.name not in loop.sequences)
         if not names or loop.carry:
             return loop
-        first = loop.first_step(self.values)
+        stepped = loop.steps_of({name: self.values[name] for name in (str(self.batch), *loop.sequences)})
 
         def call(**state: Any) -> Any:
             network = fresh()
             with evaluation(network):
-                return network(**map_tensors(torch.clone, first) | state)
+                return network(**map_tensors(torch.clone, self.values | stepped[0]) | state)
 
         try:
             before = call()

@@ -55,8 +55,9 @@ class TimeLoop:
         return _stack([network(**kwargs | {name: step}) for step in steps])
 
     def _call_by_name(self, network: nn.Module, args: dict[str, Any]) -> Any:
+        batch = next(key for key, value in args.items() if isinstance(value, Tensor))
         outputs, state = [], {name: args.get(name) for name in self.carry}
-        for step in self.steps_of(self._stepped(args)):
+        for step in self.steps_of({name: args[name] for name in (batch, *self.sequences) if name in args}):
             result = network(**args | step | state)
             if not self.carry:
                 outputs.append(result)
@@ -70,15 +71,6 @@ class TimeLoop:
             outputs.append(left if isinstance(result, dict) else tuple(left.values()))
         stacked = _stack(outputs)
         return stacked[0] if self.carry and isinstance(stacked, tuple) and len(stacked) == 1 else stacked
-
-    def _stepped(self, args: dict[str, Any]) -> dict[str, Any]:
-        """Return the batch, which is the first argument that is a tensor, and the sequences."""
-        batch = next(key for key, value in args.items() if isinstance(value, Tensor))
-        return {name: args[name] for name in dict.fromkeys((batch, *self.sequences)) if name in args}
-
-    def first_step(self, args: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments of the first call without state."""
-        return {**args, **self.steps_of(self._stepped(args))[0]}
 
     def split_state(self, result: Any) -> tuple[dict[str, Any], dict[Any, Any]]:
         """Return the state in what a step returned, as arguments of the next one, and the other entries.
