@@ -25,7 +25,10 @@ def test_strip_checks_and_returns_a_trained_network(peer: Peer) -> None:
     assert model.strip(check=x) is network
     assert hooks(network) == 0
     assert list(network.state_dict()) == keys
-    assert model(x).branches == ()
+    assert model.eval()(x).branches == ()
+    model.strip()
+    with pytest.warns(UserWarning, match="attach the network again"):
+        assert model.train()(x).branches == ()
 
 
 @pytest.mark.parametrize("whose", ["own", "numpy's own", "python"])

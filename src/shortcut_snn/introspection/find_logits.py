@@ -32,7 +32,7 @@ class LogitsSearch:
 
     @property
     def output(self) -> Any:
-        """What the network returned."""
+        """The output of the network."""
         return self.samples.probe.base.output
 
     def classes_of_labels(self) -> int | None:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -65,6 +66,8 @@ class Shortcut(nn.Module):
         >>> model.strip() is network
         True
     """
+
+    _stripped = False
 
     def __init__(
         self,
@@ -163,6 +166,9 @@ class Shortcut(nn.Module):
                 "nn.DataParallel runs copies that share their hooks, so branches would mix: use DistributedDataParallel"
             )
         listening = self.training and len(self.branches) > 0
+        if self.training and self._stripped:
+            # The frames of nn.Module's call lie between this one and the caller's.
+            warnings.warn("strip() removed the branches: attach the network again to train with them", stacklevel=4)
         self.reset()
         try:
             if listening:
@@ -217,7 +223,9 @@ class Shortcut(nn.Module):
             self._reset(self.network)
 
     def strip(self, check: Any = None) -> nn.Module:
-        """Remove the hooks and return the network.
+        """Remove the hooks and the branches, and return the network.
+
+        The wrapper then is the network alone, and warns in training.
 
         Args:
             check: a batch to prove it on: in eval mode, the main output with and without the taps must have the same
@@ -229,6 +237,7 @@ class Shortcut(nn.Module):
         if check is not None:
             self._check_equal_without_taps(check)
         self.taps.remove()
+        self._stripped |= len(self.branches) > 0
         self.branches = nn.ModuleList()
         return self.network
 

@@ -415,7 +415,10 @@ class SamplesMix(nn.Module):
 
 
 @entry(
-    sequence(3, 16, 3), asks="readout=lambda output: output if it is", cure={"readout": lambda y: y.mean(2)}, read=mean(2)
+    sequence(3, 16, 3),
+    asks="readout=lambda output: output if it is",
+    cure={"readout": lambda y: y.mean(2)},
+    read=mean(2),
 )
 class Forecast(nn.Module):
     """From ``[N, 16 steps, 3 variables]`` to as many of each variable as there are classes: nothing here is time."""
