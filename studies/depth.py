@@ -70,20 +70,21 @@ def figure(out: Path) -> None:
     starts: dict[str, tuple[nn.Module, Any]] = {
         "usual start": (usual(), None),
         "usual start, a loss at every block": (branches, lambda output, labels: LossSum()(output, labels, 0.25)),
-        "usual start, scaled surrogates": (with_even_surrogates(usual(), batch), None),
         "initialised": (initialised, None),
+        "usual start, scaled surrogates": (with_even_surrogates(usual(), batch), None),
     }
     plots: Any
     _, plots = plt.subplots(2, 1, figsize=(7, 5.5), sharex=True, layout="constrained")
-    for name, (model, loss) in starts.items():
+    # Some curves lie on one another: three starts keep the same input.
+    for (name, (model, loss)), style in zip(starts.items(), ("-", "--", "-", ":"), strict=True):
         network = getattr(model, "network", model)
         layers = chain(examine(model, [batch], loss or F.cross_entropy, network=network).layers)
         layers = [layer for layer in layers if not layer.layer.endswith("spike1")]
-        plots[0].plot([layer.kept for layer in layers], label=name)
-        plots[1].plot([layer.norm / layers[-1].norm for layer in layers], label=name)
+        plots[0].plot([layer.kept for layer in layers], style, label=name)
+        plots[1].plot([layer.norm / layers[-1].norm for layer in layers], style, label=name)
         print(f"{name}: kept {layers[-1].kept:.2f}, gradient {layers[0].norm / layers[-1].norm:.3g}")
     plots[0].set(ylabel="input kept", ylim=(0, 1))
-    plots[1].set(ylabel="gradient norm / last", xlabel="block", yscale="log")
+    plots[1].set(ylabel="gradient norm / last", xlabel="residual block, from the stem (0)", yscale="log")
     plots[0].legend()
     out.parent.mkdir(parents=True, exist_ok=True)
     plt.savefig(out, dpi=110)
