@@ -87,6 +87,27 @@ def test_basic_blocks_change_few_spikes() -> None:
     assert all(0.005 < share < 0.05 for share in changed)
 
 
+def test_the_gradient_of_each_time_step_keeps_its_direction() -> None:
+    torch.manual_seed(0)
+    net, seen = nets.SpikingResNet((12,), 10, 2, width=4, make_neuron=lif, classifier_std="1/inputs"), batch(32, 8)
+    initialise(net, *seen)
+    outputs: list[Tensor] = []
+
+    def keep(block: nn.Module, args: Any, output: Tensor) -> None:
+        output.retain_grad()
+        outputs.append(output)
+
+    for block in net.layer1:
+        block.register_forward_hook(keep)
+    F.cross_entropy(net(seen[0]), seen[1]).backward()
+    # With gradients through the membranes, the first step would get more and more of the second one's.
+    grads = [outputs[index].grad for index in (0, -1)]
+    first, second = F.cosine_similarity(*(grad.flatten(1) for grad in grads if grad is not None))
+    assert first > second - 0.1
+    assert net.layer1[5].spike2.neuron.detach_membrane
+    assert not net.layer1[5].spike1.neuron.detach_membrane
+
+
 def test_sums_of_spikes_and_of_currents_grow_little() -> None:
     for block in ("sew", "ms"):
         net, unseen = resnet(block, lif), batch(48, 8)
@@ -147,6 +168,16 @@ def test_a_deep_thin_network_keeps_its_gradient() -> None:
     report = initialise(net, *seen)
     assert report.gradients[1] < 2 * report.gradients[0]
     assert report.rates[1] < 2 * report.rates[0]
+    # Norms of blocks that pass on their input are fixed, and those of other layers are not.
+    fixed = [name for name, weight in net.named_parameters() if not weight.requires_grad]
+    assert len(fixed) == 2 * 2 * (18 + 17 + 17)
+    assert "not trained: 104 norms" in str(report)
+    assert not any(name.startswith(("stem", "layer2.0", "layer3.0")) for name in fixed)
+    F.cross_entropy(net(seen[0]), seen[1]).backward()
+    assert all((weight.grad is None) == (name in fixed) for name, weight in net.named_parameters())
+    twin = resnet("basic", lif, 1, "resnet110")
+    set_surrogates(twin, report.surrogates)
+    assert [name for name, weight in twin.named_parameters() if not weight.requires_grad] == fixed
 
 
 def spikingjelly() -> nn.Module:

@@ -10,7 +10,8 @@ spike. Weights, architecture and neurons may stay: it is enough that the network
    its random weights.
 3. The surrogates on the way of the input become flat, and backward passes set their heights until the gradient keeps
    its norm. A block's gain is linear in the height. Those inside branches become low: in training, the gradients of
-   many branches would add up and explode.
+   many branches would add up and explode. Neurons that pass on spikes pass no gradient to the previous time step.
+4. In networks of 30 such blocks and more, the norms of these blocks are not trained.
 
 Each step costs a few passes, whatever the depth. Relatives: SkipInit and Fixup for residual networks, Dirac
 initialisation for plain ones, LSUV for measuring layer by layer; for spiking networks SpikeInit (ICML 2026), Micheli et
@@ -62,6 +63,8 @@ class Initialisation:
             f"{self.kept:.0%} of the input, firing rates are {self.rates[0]:.2g} to {self.rates[1]:.2g}, "
             f"gradients {self.gradients[0]:.2g} to {self.gradients[1]:.2g} times the last"
         ]
+        fixed = sum("fixed_norm" in entries for entries in self.surrogates.values())
+        lines += [f"not trained: {fixed} norms of blocks that pass on their input"] * bool(fixed)
         return "\n".join(lines + [f"not set: {name}: {reason}" for name, reason in self.skipped.items()])
 
 
@@ -69,8 +72,8 @@ def initialise(network: nn.Module, example: Any, labels: Any, loss: Loss = defau
     """Set the norms and surrogates of a new network so that every block passes on its input and its gradient.
 
     The scales and shifts of norms change, and the size of weights before and without norms. The weights of layers
-    without a skip path become the identity plus a part of what they were. Run it once, before the first step. If it
-    raises or is interrupted, nothing has changed.
+    without a skip path become the identity plus a part of what they were. Run it once, before the first step and
+    before the optimizer is built. If it raises or is interrupted, nothing has changed.
 
     Args:
         network: a network with built-in neurons or those of a known library, or a wrapper of

@@ -7,16 +7,26 @@ from itertools import pairwise
 from torch import nn
 
 from ..introspection import find_neurons, set_surrogate
+from ..neurons import Neuron, NormNeuron
 from .structure import Layer, Structure
 
 FLAT = 2.4
 """Width of the rectangle that is the surrogate on the way of the input."""
 BRANCHES = 5.0
 """Sum of the factors on the surrogates inside branches: in training the gradients of branches point the same way."""
+FIXED_FROM = 30
+"""Number of blocks that pass on spikes from which their norms are not trained.
+
+Many small changes of norms add up: after 300 steps a ResNet-110 had lost the input that it kept at first.
+"""
 _GROWTH = 2.0
 
 Surrogates = dict[str, dict[str, float]]
-"""By layer, a ``factor`` on its surrogate. With a ``width``, the surrogate is first replaced by such a rectangle."""
+"""By layer, a ``factor`` on its surrogate. With a ``width``, the surrogate is first replaced by such a rectangle.
+
+With ``detach_membrane``, a built-in neuron passes no gradient to the previous time step. With ``fixed_norm``, the norm
+of a :class:`~shortcut_snn.neurons.NormNeuron` is not trained.
+"""
 
 
 def set_surrogates(network: nn.Module, surrogates: Mapping[str, Mapping[str, float]]) -> None:
@@ -40,11 +50,23 @@ def set_surrogates(network: nn.Module, surrogates: Mapping[str, Mapping[str, flo
     for name, entries in surrogates.items():
         if name not in neurons:
             raise ValueError(f"{type(network).__name__} has no spiking layer {name!r} whose surrogate could be set")
-        set_surrogate(neurons[name], entries["factor"], entries.get("width"))
+        _set(neurons[name], entries)
+        if "fixed_norm" in entries and isinstance(layer := network.get_submodule(name), NormNeuron):
+            layer.norm.requires_grad_(False)
+
+
+def _set(neuron: nn.Module, entries: Mapping[str, float]) -> bool:
+    # A neuron that is not a step, as PSN, has no membrane.
+    if "detach_membrane" in entries and isinstance(neuron, Neuron) and type(neuron).forward is Neuron.forward:
+        neuron.detach_membrane = True
+    return set_surrogate(neuron, entries["factor"], entries.get("width"))
 
 
 def set_shapes(structure: Structure, multiply: Callable[[Layer, float], None]) -> Surrogates:
     """Return surrogates that are flat on the way of the input, and low in a branch off this way.
+
+    The spikes of a block that passes on its input do not depend on the previous time step. Surrogates would pass a
+    gradient to that step nevertheless, and over many blocks it would exceed the gradient of the step itself.
 
     Before a norm the size of weights does not matter, but that of a step relative to it. Weights before a low
     surrogate, whose gradient is low, become smaller. Those of all blocks become larger, so that the changes of many
@@ -64,6 +86,8 @@ def set_shapes(structure: Structure, multiply: Callable[[Layer, float], None]) -
         if name in structure.way:
             if layer.role in ("skip", "copy", "inner") and structure.is_binary(name):
                 surrogates[name] = {"factor": FLAT, "width": FLAT}
+            if layer.role in ("skip", "copy"):
+                surrogates[name]["detach_membrane"] = 1.0
         elif layer.role == "inner" and (structure.way or adding) and layer.norm:
             # Of SEW branches, each gets an equal part of the gradient's square.
             equal = max(1, adding.count(layer.shape)) ** -0.5
@@ -72,6 +96,8 @@ def set_shapes(structure: Structure, multiply: Callable[[Layer, float], None]) -
             size *= factor**0.5
         if size != 1 and layer.norm:
             multiply(layer, size)
+        if structure.way and layer.role in ("inner", "skip") and layer.norm and structure.count("skip") >= FIXED_FROM:
+            surrogates[name]["fixed_norm"] = 1.0
     return surrogates
 
 
@@ -96,7 +122,7 @@ def set_heights(structure: Structure, surrogates: Surrogates, norms: Mapping[str
         if name in surrogates and norms[name] > 0 and norms[after] > 0:
             surrogates[name]["factor"] = _rounded(surrogates[name]["factor"] * norms[after] / norms[name])
     for name, entries in list(surrogates.items()):
-        if not set_surrogate(structure.neurons[name], entries["factor"], entries.get("width")):
+        if not _set(structure.neurons[name], entries):
             structure.skipped[name] = "its surrogate cannot be scaled"
             del surrogates[name]
 
