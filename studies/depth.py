@@ -1,10 +1,15 @@
 """Measure what fades with depth before the first step, and whether it predicts what is learned.
 
     python studies/depth.py figure OUT.png
+    python studies/depth.py time
     python studies/depth.py rank OUT.csv [--epochs 20] [--networks resnet20 resnet34] [--data DATA.npz]
 
 ``figure`` draws the input that is kept and the gradient's norm over the layers of a ResNet-34 with basic blocks, on
 digits, for four starts. It takes a minute.
+
+``time`` prints how well the gradient of each time step keeps its direction over the blocks of an initialised
+ResNet-110: the cosine between the gradient at the first and at the last block of each stage. It prints it with and
+without a gradient through the membranes of the neurons that pass on spikes.
 
 ``rank`` trains networks of several depths and blocks, from the usual start and initialised, each once. For each it
 writes what was measured on one batch before the first step, and the test accuracy of the last epoch. At the end it
@@ -43,12 +48,13 @@ def batch_of_digits(samples: int = 64) -> tuple[Tensor, Tensor]:
     return inputs, labels
 
 
-def usual() -> nn.Module:
-    """Return a new ResNet-34."""
+def usual(make: Any = nets.spiking_resnet34) -> nn.Module:
+    """Return a new network, a ResNet-34 by default."""
     torch.manual_seed(0)
-    return nets.spiking_resnet34(
+    network: nn.Module = make(
         10, 2, width=8, in_channels=1, make_neuron=lambda: LIF(0.25, surrogate=Triangle()), classifier_std="1/inputs"
     )
+    return network
 
 
 def with_even_surrogates(net: nn.Module, batch: tuple[Tensor, Tensor]) -> nn.Module:
@@ -88,6 +94,33 @@ def figure(out: Path) -> None:
     plots[0].legend()
     out.parent.mkdir(parents=True, exist_ok=True)
     plt.savefig(out, dpi=110)
+
+
+def through_time() -> None:
+    """Print the cosines between gradients of the first and the last block of each stage, by time step."""
+    images, labels = batch_of_digits()
+    network: Any = usual(nets.spiking_resnet110)
+    print(initialise(network, images, labels))
+    passing = [module for module in network.modules() if getattr(module, "detach_membrane", False)]
+    for detach in (False, True):
+        for neuron in passing:
+            neuron.detach_membrane = detach
+        outputs: list[Tensor] = []
+
+        def keep(block: nn.Module, args: Any, output: Tensor, outputs: list[Tensor] = outputs) -> None:
+            output.retain_grad()
+            outputs.append(output)
+
+        ends = [stage[index] for stage in (network.layer1, network.layer2, network.layer3) for index in (0, -1)]
+        handles = [block.register_forward_hook(keep) for block in ends]
+        F.cross_entropy(network(images), labels).backward()
+        for handle in handles:
+            handle.remove()
+        gradients: Any = [output.grad.flatten(1) for output in outputs if output.grad is not None]
+        for stage in range(3):
+            cosines = F.cosine_similarity(gradients[2 * stage], gradients[2 * stage + 1])
+            text = ", ".join(f"t = {step}: {cosine:.2f}" for step, cosine in enumerate(cosines.tolist(), 1))
+            print(f"{'without' if detach else 'with'} a gradient through membranes, stage {stage + 1}: {text}")
 
 
 def measure(network: str, block: str, initialised: bool, epochs: int, data_file: str) -> dict[str, Any]:
@@ -142,15 +175,19 @@ def rank(out: Path, networks: list[str], epochs: int, data_file: str) -> None:
 
 
 def main() -> None:
-    """Run one of the two."""
+    """Run one of the three."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", choices=("figure", "rank"))
-    parser.add_argument("out", type=Path)
+    parser.add_argument("study", choices=("figure", "time", "rank"))
+    parser.add_argument("out", type=Path, nargs="?")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--networks", nargs="+", default=["resnet8", "resnet20", "resnet34", "resnet110"])
     parser.add_argument("--data", default="", help="an archive of images; digits by default")
     options = parser.parse_args()
-    if options.study == "figure":
+    if options.study == "time":
+        through_time()
+    elif options.out is None:
+        parser.error(f"{options.study} needs a file for its results, such as runs/{options.study}")
+    elif options.study == "figure":
         figure(options.out)
     else:
         rank(options.out, options.networks, options.epochs, options.data)
