@@ -43,6 +43,7 @@ def test_values_and_gradients_equal_plain_operations(pooling: str, pool) -> None
 @pytest.mark.parametrize(
     ("make", "stages"),
     [
+        (nets.spiking_vgg6, [[64], [64, 256], [256, 256], [256]]),
         (nets.spiking_vgg11, [[64], [128], [256, 256], [512, 512], [512, 512]]),
         (nets.spiking_vgg16, [[64, 64], [128, 128], [256] * 3, [512] * 3, [512] * 3]),
         (nets.spiking_vggsnn, [[64, 128], [256, 256], [512, 512], [512, 512]]),

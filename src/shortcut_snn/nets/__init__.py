@@ -15,7 +15,7 @@ from .resnet import (
 )
 from .stems import Stem
 from .transformer import SelfAttention, SpikingTransformer, TokenAttention, TransformerBlock
-from .vgg import SpikingVGG, spiking_vgg11, spiking_vgg16, spiking_vggsnn
+from .vgg import SpikingVGG, spiking_vgg6, spiking_vgg11, spiking_vgg16, spiking_vggsnn
 
 __all__ = [
     "BasicBlock",
@@ -42,6 +42,7 @@ __all__ = [
     "spiking_resnet20",
     "spiking_resnet34",
     "spiking_resnet110",
+    "spiking_vgg6",
     "spiking_vgg11",
     "spiking_vgg16",
     "spiking_vggsnn",

@@ -121,6 +121,9 @@ def _pool(pooling: Pooling) -> nn.Module:
     return SpikeMaxPool2d(2, ceil_mode=True) if pooling == "max" else nn.AvgPool2d(2, ceil_mode=True)
 
 
+spiking_vgg6 = components.network("vgg6")(partial(SpikingVGG, ((1,), (1, 4), (4, 4), (4,)), "max"))
+"""A VGG of six convolutions for small images, as in Keller Jordan's airbench94 but for its stem."""
+
 spiking_vgg11 = components.network("vgg11")(partial(SpikingVGG, ((1,), (2,), (4, 4), (8, 8), (8, 8)), "max"))
 """VGG-11."""
 
