@@ -5,7 +5,7 @@
     python studies/depth.py rank OUT.csv [--epochs 20] [--networks resnet20 resnet34] [--data DATA.npz]
 
 ``figure`` draws the input that is kept and the gradient's norm over the layers of a ResNet-34 with basic blocks, on
-digits, for four starts. It takes a minute.
+digits, for four starts. It takes 15 seconds.
 
 ``time`` prints how well the gradient of each time step keeps its direction over the blocks of an initialised
 ResNet-110: the cosine between the gradient at the first and at the last block of each stage. It prints it with and

@@ -123,6 +123,7 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map images [N, 3, H, W] to logits [N, classes]."""
         spikes: Tensor = self.layers(self.first(self.stem(x).unsqueeze(0))).squeeze(0)
+        # The factor keeps the first logits small, as in airbench94.
         features = spikes.mean((2, 3)) if self.is_binary else spikes.amax((2, 3)) / 9
         logits: Tensor = self.readout(features)
         return logits.float()
@@ -256,14 +257,14 @@ def train(data: Source, track: str, library: str, epochs: int, seed: int, log: P
 
 
 def main() -> None:
-    """Train the seeds that OUT/records.csv lacks, and print mean and standard deviation."""
+    """Train the seeds that the table of runs lacks, and print means and standard deviations."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="folder or .npz archive of CIFAR-10 or CIFAR-100")
+    parser.add_argument("data", type=Path, help="folder of CIFAR-10, or .npz archive of images")
     parser.add_argument("--track", choices=GAIN, default="integers")
     parser.add_argument("--neurons", choices=("shortcut_snn", "spikingjelly"), default="shortcut_snn")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="passes over the training set")
     parser.add_argument("--seeds", type=int, default=1, help="number of runs")
-    parser.add_argument("--out", type=Path, default=Path("runs/speedrun"), help="folder of the records")
+    parser.add_argument("--out", type=Path, default=Path("runs/speedrun"), help="folder of the tables")
     parser.add_argument("--download", action="store_true", help="download CIFAR-10 into the folder")
     arguments = parser.parse_args()
     kind = ImageArchive if arguments.data.suffix == ".npz" else partial(CIFAR10, download=arguments.download)
