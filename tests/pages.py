@@ -35,6 +35,9 @@ SHORT = {
     "gradients": [*SMALL, "--batches", "1"],
     "demo": ["--epochs", "1"],
 }
+# The pages on exports and on files of them; others export weights, which takes no time.
+EXPORTS_ONNX = ("export.md", "tutorial-own-images.md")
+SHALLOW = {"resnet34": "resnet20", "resnet110": "resnet20"}
 
 
 class PythonParser(CodeBlockParser):
@@ -61,7 +64,7 @@ class ConsoleParser(CodeBlockParser):
         """Run them."""
         for line in example.parsed.replace("\\\n", " ").splitlines():
             if line.startswith("$ "):
-                _run(shlex.split(line.removeprefix("$ "), comments=True))
+                _run(shlex.split(line.removeprefix("$ "), comments=True), Path(example.path).name)
 
 
 class YamlParser(CodeBlockParser):
@@ -94,7 +97,7 @@ class BashParser(CodeBlockParser):
                 assert main([*words, "--print-recipe"]) == 0, line
 
 
-def _run(words: list[str]) -> None:
+def _run(words: list[str], page: str) -> None:
     """Run our command in this process; of any other, check that what it names is there.
 
     Raises:
@@ -102,7 +105,7 @@ def _run(words: list[str]) -> None:
     """
     program, *rest = [word for word in words if not re.fullmatch(r"[A-Z_]+=\S*", word)]
     if program == "shortcut-snn":
-        _run_ours(rest)
+        _run_ours(rest, page)
     elif program == "pip":
         extras = {extra for word in rest for found in re.findall(r"\[(.+)\]", word) for extra in found.split(",")}
         known = set(re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
@@ -120,8 +123,10 @@ def _run(words: list[str]) -> None:
         assert (ROOT / script).is_file() or shutil.which(script), f"nothing is known of {words}"
 
 
-def _run_ours(words: list[str]) -> None:
-    given = words = _from_root(words)
+def _run_ours(words: list[str], page: str) -> None:
+    given = words = [SHALLOW.get(word, word) for word in _from_root(words)]
+    if words[0] == "export" and page not in EXPORTS_ONNX:
+        given = [word.replace("onnx", "safetensors") for word in words if word != "--streaming"]
     if words[0] == "sweep" or (words[0] == "compare" and "vanilla,shortcut,evolutionary" not in words):
         # Each of its runs is a process that imports everything: one page runs them, of others the words are checked.
         given = [*words, "--print-recipe"]
