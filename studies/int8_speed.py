@@ -21,9 +21,9 @@ from benchmarks.cell import Cell
 from benchmarks.peers import spikingjelly
 from benchmarks.tasks.build import _loaded
 from shortcut_snn.deploy import NetworkSpec, Prepare, fold, onnx_logits
-from shortcut_snn.deploy.graph import make_graph
 from shortcut_snn.deploy.int8 import to_int8
 from shortcut_snn.deploy.onnx_export import write_onnx
+from shortcut_snn.deploy.torch_export import make_graph
 from shortcut_snn.introspection import spiking_layers
 
 STEPS, SIDE, CLASSES, ROUNDS, RUNS = 4, 32, 100, 2, 5

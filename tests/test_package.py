@@ -14,7 +14,7 @@ import shortcut_snn
 ROOT = Path(shortcut_snn.__file__).parent
 # From the lowest layer to the highest: a package imports only from layers below its own.
 LAYERS = (
-    "components", "random_state", "module_state", "machine", "files", "markdown", "yaml_text", "method", "neurons",
+    "components", "random_state", "module_state", "files", "markdown", "yaml_text", "method", "neurons",
     "introspection", "nets", "data", "energy", "diagnosis", "plots", "deploy", "training", "recipes", "attachment",
     "lightning_callback", "cli",
 )  # fmt: skip

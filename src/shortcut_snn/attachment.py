@@ -132,10 +132,6 @@ def method_named(name: str) -> Any:
 
     Raises:
         ValueError: an unknown preset, or one that changes the network.
-
-    Example:
-        >>> method_named("initialised").initialise
-        True
     """
     from .components import suggestion
     from .recipes import PRESETS, recipe_of
@@ -200,11 +196,6 @@ class EveryStep:
 
     Args:
         readout: the readout that averages them.
-
-    Example:
-        >>> import torch
-        >>> EveryStep(Readout((), 1))(torch.ones(2, 4, 3)).shape
-        torch.Size([4, 2, 3])
     """
 
     readout: Readout
@@ -222,11 +213,6 @@ class PackedRun:
 
     Args:
         run: calls the network; None for one call.
-
-    Example:
-        >>> import torch
-        >>> PackedRun(None)(nn.ReLU(), torch.ones(2))
-        tensor([1., 1.])
     """
 
     run: Callable[..., Any] | None

@@ -29,11 +29,7 @@ class WriteError(OSError):
 
 
 def expanded(path: str | Path) -> Path:
-    """Return a path with ``~`` and ``~name`` replaced by home folders.
-
-    Raises:
-        ValueError: the user does not exist.
-    """
+    """Return a path with ``~`` and ``~name`` replaced by home folders."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -41,11 +37,7 @@ def expanded(path: str | Path) -> Path:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder and its parents, if they are missing.
-
-    Raises:
-        WriteError: it cannot be created.
-    """
+    """Create a folder and its parents, if they are missing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -57,9 +49,6 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary file next to ``path``; rename it to ``path`` if the block succeeds, else remove it.
 
     The rename is atomic, so a reader, or the next process after a kill, sees the old file or the new one.
-
-    Raises:
-        WriteError: the folder is read-only, or the disk is full; the old file is unchanged.
     """
     make_folder(path.parent)
     temporary = path.with_name(f"{_PREFIX}{path.stem}-{secrets.token_hex(4)}{path.suffix}")
@@ -102,9 +91,6 @@ def refuse_others(folder: Path, message: str, expected: Container[str] = ()) -> 
         folder: it may be missing.
         message: start of the error's message.
         expected: names of files that may be there.
-
-    Raises:
-        FileExistsError: the folder holds another file; the message names it.
     """
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.name not in expected and not _STRAY.match(path.name):
@@ -118,11 +104,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file, an empty one if the file is missing.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
+    """Return the object in a JSON file, an empty one if the file is missing."""
     if not path.is_file():
         return {}
     try:

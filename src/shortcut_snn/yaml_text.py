@@ -60,9 +60,6 @@ _Dumper.yaml_implicit_resolvers = {
 def parse(text: str) -> Any:
     """Return the value of YAML text.
 
-    Raises:
-        ValueError: the text is not YAML. The message gives line and column.
-
     Example:
         >>> parse("{lr: 1e-3, at: 1:30}")
         {'lr': 0.001, 'at': '1:30'}

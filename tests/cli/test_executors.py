@@ -19,7 +19,7 @@ LOCAL = ["--launcher", "slurm", "--launch", "cluster=local", "--launch", "timeou
 RUN = """
 import signal, sys, time
 from pathlib import Path
-from shortcut_snn.cli._children import follow_parent
+from shortcut_snn.cli._executors import follow_parent
 folder = Path(sys.argv[1])
 def leave(number, frame):
     (folder / "saved").touch()

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shortcut_snn.cli._children import ChildProcess, failure_reason
-from shortcut_snn.cli._executors import Job, Local
+from shortcut_snn.cli._executors import ChildProcess, Job, Local, failure_reason
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
@@ -18,7 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 CHILD = """
 import signal, sys, time
 from pathlib import Path
-from shortcut_snn.cli._children import follow_parent
+from shortcut_snn.cli._executors import follow_parent
 folder, name, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 received = []
 for number in (signal.SIGINT, signal.SIGTERM):
@@ -34,7 +33,7 @@ sys.exit(143)
 PARENT = """
 import sys
 from pathlib import Path
-from shortcut_snn.cli._children import ChildProcess
+from shortcut_snn.cli._executors import ChildProcess
 from shortcut_snn.cli._run_pool import RunPool, TrainingRun
 from shortcut_snn.recipes import recipe_of
 from shortcut_snn.training import RunFolder

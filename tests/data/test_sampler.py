@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shortcut_snn.data.sampler import SeededSampler
+from shortcut_snn.data.loading import SeededSampler
 
 
 def order(sampler: SeededSampler, epoch: int) -> list[int]:

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from shortcut_snn.data import ArrayImages
-from shortcut_snn.data.images.statistics import colour_statistics
+from shortcut_snn.data.images.images import colour_statistics
 
 
 def make(count: int = 700) -> ArrayImages:

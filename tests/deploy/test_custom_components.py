@@ -21,7 +21,7 @@ from shortcut_snn.deploy import (
     load,
 )
 from shortcut_snn.deploy.check import network_logits
-from shortcut_snn.deploy.one_call import OneCall
+from shortcut_snn.deploy.export import OneCall
 from shortcut_snn.deploy.torch_export import TorchExport
 from shortcut_snn.neurons import LIF
 

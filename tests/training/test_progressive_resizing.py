@@ -8,7 +8,7 @@ from torch import Tensor
 
 from shortcut_snn import nets
 from shortcut_snn.training import Classification, RunFolder, Training
-from shortcut_snn.training.progressive_resizing import ProgressiveResizing
+from shortcut_snn.training.options import ProgressiveResizing
 
 from .small import assert_resumes_bit_identically, train
 from .tiny import run

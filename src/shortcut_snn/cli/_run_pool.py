@@ -15,8 +15,7 @@ from typing import Any
 
 from ..recipes import Recipe, write_recipe
 from ..training import SIGNALS, RunFolder
-from ._children import failure_reason
-from ._executors import Executor, Job
+from ._executors import Executor, Job, failure_reason
 from ._parser import STOPPED
 
 POLL_SECONDS = 0.1

@@ -15,9 +15,6 @@ def read_rows(path: Path, text: Collection[str] = ()) -> list[Row]:
     Args:
         path: of the file.
         text: columns whose cells stay text even if they look like numbers.
-
-    Raises:
-        ValueError: it is not a CSV file.
     """
     if not path.is_file():
         return []
@@ -37,12 +34,7 @@ def _number(cell: str) -> float | str:
 
 
 def value_at(entries: Mapping[str, Any], key: str) -> Any:
-    """Return the value under a dotted key; None if there is none.
-
-    Example:
-        >>> value_at({"network": {"kind": "resnet18"}}, "network.kind")
-        'resnet18'
-    """
+    """Return the value under a dotted key; None if there is none."""
     value: Any = entries
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None

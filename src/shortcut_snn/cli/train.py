@@ -5,7 +5,7 @@ import argparse
 from ..neurons import keep_freed_memory
 from ..recipes import train
 from ..training import Interrupted
-from ._children import follow_parent
+from ._executors import follow_parent
 from ._output import print_error, print_line
 
 

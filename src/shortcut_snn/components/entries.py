@@ -65,9 +65,6 @@ def read(content: Any, entries: Any, path: str) -> Any:
         content: a :class:`Kind`, or the dataclass of a group.
         entries: a mapping. For a kind it names the component as ``kind``; the name alone stands for the defaults.
         path: the position of the entries in the recipe, for messages.
-
-    Raises:
-        ValueError: an unknown entry or an invalid value. The message starts with its path.
     """
     if isinstance(content, Kind):
         component, values = _named_component(content, entries, path)
@@ -156,11 +153,7 @@ def _over_default(content: Any, option: Option, value: Any) -> Any:
 
 
 def check(annotation: Any, value: Any, path: str) -> Any:
-    """Return a plain value converted to its annotation. An integer becomes a float, and a list a tuple, if needed.
-
-    Raises:
-        ValueError: the value does not have the type, or is out of range.
-    """
+    """Return a plain value converted to its annotation. An integer becomes a float, and a list a tuple, if needed."""
     import pydantic
 
     if isinstance(value, int) and abs(value) >= 2**63:

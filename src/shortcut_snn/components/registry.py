@@ -103,11 +103,7 @@ class Config:
         return name in parameters or (keywords and name in KINDS[self.component.kind].context)
 
     def build(self, *args: Any, **context: Any) -> Any:
-        """Call the component with its options, and with the part of the context that it accepts.
-
-        Raises:
-            ValueError: the component has a required parameter that is neither an option nor in the context.
-        """
+        """Call the component with its options, and with the part of the context that it accepts."""
         keywords = {**self.options, **{name: value for name, value in context.items() if self.accepts(name)}}
         try:
             inspect.signature(self.component.factory).bind(*args, **keywords)
@@ -192,11 +188,7 @@ def is_component(value: Any) -> bool:
 
 
 def component_of(value: Any) -> Component:
-    """Return the registered component of a config or of a dataclass instance.
-
-    Raises:
-        ValueError: the class is not registered.
-    """
+    """Return the registered component of a config or of a dataclass instance."""
     component = value.component if isinstance(value, Config) else DATACLASSES.get(type(value))
     if component is None:
         raise ValueError(f"{type(value).__name__} is not registered: decorate it, as in @components.surrogate('mine')")

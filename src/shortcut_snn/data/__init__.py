@@ -1,7 +1,6 @@
 """Data sets as uint8 images or frames of events, and loaders whose samples depend on (seed, epoch, index) alone."""
 
 from .data import Data, Loaders
-from .errors import DataFileError
 from .events import CIFAR10DVS, NMNIST, DVSGesture, EventFolder, EventSet, RecordingArchive
 from .images import (
     CIFAR10,
@@ -26,6 +25,7 @@ from .images import (
 )
 from .inputs import InputFiles
 from .loading import PATIENCE
+from .reading import DataFileError
 from .split import balanced_prefix
 from .user_data import as_data
 

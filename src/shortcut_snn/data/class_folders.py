@@ -30,10 +30,6 @@ def classes_and_parts(root: Path) -> tuple[list[str], list[str]]:
 
     The only part is the folder itself if it holds the class folders. With train/ and val/ but no test/, as in
     ImageNet, val/ is the test set.
-
-    Raises:
-        FileNotFoundError: a folder is missing.
-        ValueError: the parts have different classes, or names such as Train or validation.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"data.root: the folder {root} does not exist")
@@ -64,9 +60,6 @@ def labelled_files(
         classes: their names, by label.
         extensions: of the files to list, such as ".png".
         noun: what the files are, for the error.
-
-    Raises:
-        FileNotFoundError: a class folder has none of them.
     """
     paths: list[str] = []
     labels: list[int] = []

@@ -9,12 +9,7 @@ import torch
 
 
 def evenly_spaced(count: int, most: int) -> list[int]:
-    """Return at most ``most`` of the positions 0 to ``count - 1``, evenly spaced.
-
-    Example:
-        >>> evenly_spaced(10, 4)
-        [0, 3, 6, 9]
-    """
+    """Return at most ``most`` of the positions 0 to ``count - 1``, evenly spaced."""
     positions: list[int] = np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
     return positions
 

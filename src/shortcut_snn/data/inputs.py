@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from .class_folders import visible_files
-from .errors import DataFileError
 from .events import EXTENSIONS as RECORDING_EXTENSIONS
 from .events import GESTURES, FileState, FrameMaker, Recording, check_libraries, file_recording, read_gesture
 from .images import EXTENSIONS as IMAGE_EXTENSIONS
 from .images import decode, fit
+from .reading import DataFileError
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,7 @@ class InputFiles:
         return bool(self.description["kind"] == "events")
 
     def paths(self, path: Path) -> list[Path]:
-        """Return the path of a file itself; for a folder, the sorted paths of all inputs below it.
-
-        Raises:
-            DataFileError: the file does not exist, or the folder holds no inputs.
-        """
+        """Return the path of a file itself; for a folder, the sorted paths of all inputs below it."""
         if not path.is_dir():
             if not path.exists():
                 raise DataFileError(f"{path}: the file does not exist")
@@ -67,9 +63,6 @@ class InputFiles:
         """Return a file as the network takes it: an image uint8 ``[C, H, W]``, or frames ``[T, 2, H, W]``.
 
         An image of another size is resized until it just covers the network's, and its centre is cropped.
-
-        Raises:
-            DataFileError: the file is damaged or has another format, or a library to read it is missing.
         """
         height, width = self.description["image_size"]
         if not self.is_events:

@@ -16,9 +16,6 @@ def stratified_split(
 
     Returns:
         The positions kept and the positions held out, each in ascending order.
-
-    Raises:
-        ValueError: nothing would be left of a class.
     """
     held_out = np.zeros(len(labels), bool)
     keys = random_bits(seed, stream, np.arange(len(labels)))
@@ -41,9 +38,6 @@ def stratified_folds(
 
     Returns:
         The fold of each sample, from 0.
-
-    Raises:
-        ValueError: a class has fewer samples than there are folds.
     """
     for label, name in enumerate(class_names):
         members = int((labels == label).sum())

@@ -10,9 +10,8 @@ from .folding import fold
 from .hub import push_to_hub
 from .inference import Inference, for_inference
 from .onnx_export import ONNX, onnx_logits
-from .prepare import Prepare, describe_inputs
 from .registry import TRAINED, card, load, names
-from .spec import InputSpec, NetworkSpec
+from .spec import InputSpec, NetworkSpec, Prepare, describe_inputs
 from .weights import load_into, read_network, save_network
 
 __all__ = [

@@ -56,12 +56,7 @@ def write_card(card: Card, folder: Path) -> None:
 
 
 def read_card(folder: Path) -> Card:
-    """Return the card of a folder.
-
-    Raises:
-        FileNotFoundError: the folder has no card.
-        ValueError: the card is damaged; the message says where.
-    """
+    """Return the card of a folder."""
     path = folder / CARD
     if not path.is_file():
         raise FileNotFoundError(f"no card {path}: write network and card with shortcut-snn export")

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from ..module_state import preserving_state
 from .exporter import Logits
-from .prepare import Prepare
-from .spec import NetworkSpec
+from .spec import NetworkSpec, Prepare
 
 ROUNDING = 1e-4
 """An image is moved if one of its logits differs by more than this share of the largest logit."""
@@ -78,9 +77,6 @@ def check(network: nn.Module, spec: NetworkSpec, exported: Logits, images: Tenso
         spec: the network's specification.
         exported: runs the exported file.
         images: uint8 ``[N, C, H, W]``, or frames ``[N, T, C, H, W]``.
-
-    Raises:
-        ValueError: logits or predictions differ for more images than rounding explains.
     """
     expected, logits = network_logits(network, spec, images), in_chunks(exported, images)
     if logits.shape != expected.shape:

@@ -2,20 +2,52 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from .. import components
 from ..components import component_of
 from ..files import remove_strays, replacing
+from ..method import Shortcut, call_on
+from ..neurons import Neuron
 from .check import CHUNK, Agreement, check, compare, in_chunks, network_logits
 from .exporter import Exporter
 from .folding import fold
-from .one_call import OneCall, without_wrapper
 from .onnx_export import ONNX
-from .prepare import Prepare
-from .spec import NetworkSpec
+from .spec import NetworkSpec, Prepare
 from .torch_export import TorchExport
+
+
+class OneCall(nn.Module):
+    """Map a batch to logits as the wrapper of a network does.
+
+    Args:
+        model: the wrapper.
+    """
+
+    def __init__(self, model: Shortcut) -> None:
+        super().__init__()
+        self.network, self.run, self.readout, self.reset = model.network, model.run, model.readout, model._reset
+
+    def forward(self, x: Tensor) -> Any:
+        """Return the logits, and leave the network in its initial state."""
+        self._reset_network()
+        output = call_on(self.network, self.run, x)
+        self._reset_network()
+        return output if self.readout is None else self.readout(output)
+
+    def _reset_network(self) -> None:
+        if self.reset is not None:
+            self.reset(self.network)
+
+
+def without_wrapper(network: nn.Module) -> nn.Module:
+    """Return a wrapper's network if its neurons are built in, and else the network as one call."""
+    if not isinstance(network, Shortcut):
+        return network
+    is_built_in = any(isinstance(module, Neuron) for module in network.network.modules())
+    return network.network if is_built_in else OneCall(network)
 
 
 def export_network(

@@ -1,14 +1,29 @@
 """The base of export formats: an exporter writes a network to a file, and returns a function that runs the file."""
 
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import components
 from .spec import NetworkSpec
+
+
+def require(package: str, purpose: str, extra: str = "export") -> Any:
+    """Import a package of an extra."""
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        # A dependency of the package may be what is missing.
+        if error.name and not package.startswith(error.name):
+            raise
+        name = package.partition(".")[0]
+        raise OSError(f"{purpose} needs {name}, which is not installed: pip install 'shortcut-snn[{extra}]'") from None
+
 
 Logits = Callable[[Tensor], Tensor]
 """Maps images uint8 ``[N, C, H, W]``, or frames ``[N, T, C, H, W]``, to logits ``[N, num_classes]``."""

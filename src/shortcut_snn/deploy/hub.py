@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import __version__
 from .card import CARD, README, read_card, readme
-from .optional import require
+from .exporter import require
 from .safetensors_export import Safetensors
 
 TIMEOUT = 10.0

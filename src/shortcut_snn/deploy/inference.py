@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..nets import channels_last
-from .prepare import Prepare
 from .single_step import SingleStep
-from .spec import NetworkSpec
+from .spec import NetworkSpec, Prepare
 
 Images: TypeAlias = "Tensor | NDArray[np.generic]"
 Precision = Literal["float32", "bfloat16"]

@@ -85,9 +85,6 @@ def to_int8(network: nn.Module, example: Tensor) -> nn.Module:
     Args:
         network: from :func:`~shortcut_snn.deploy.fold`.
         example: real inputs, as the network takes them, so that its neurons spike.
-
-    Raises:
-        ValueError: no convolution takes spikes.
     """
     network = copy.deepcopy(network)
     convolutions = {path: module for path, module in network.named_modules() if isinstance(module, nn.Conv2d)}

@@ -11,11 +11,9 @@ from torch import Tensor, nn
 
 from .. import components
 from ..files import replacing
-from .exporter import Exporter, Logits, frames_of
+from .exporter import Exporter, Logits, frames_of, require
 from .nir_graph import DT, nir_graph
-from .optional import require
-from .prepare import Prepare
-from .spec import NetworkSpec
+from .spec import NetworkSpec, Prepare
 
 
 @components.exporter("nir")

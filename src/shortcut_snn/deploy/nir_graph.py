@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from ..introspection import spiking_layers
 from ..nets import SelfAttention, SpikingNetwork, TokenAttention
 from ..neurons import Neuron, is_lif
-from .optional import require
+from .exporter import require
 from .single_step import check_has_single_steps
 from .spec import NetworkSpec
 

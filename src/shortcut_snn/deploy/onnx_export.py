@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from .. import components
 from ..files import replacing
-from .exporter import Exporter, Logits, mean_over_steps
-from .graph import Graph, input_dtype, make_graph
+from .exporter import Exporter, Logits, mean_over_steps, require
 from .int8 import to_int8
-from .optional import require
 from .spec import NetworkSpec
+from .torch_export import Graph, input_dtype, make_graph
 
 _SPEC_KEY = "shortcut_snn"
 

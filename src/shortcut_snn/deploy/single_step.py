@@ -9,15 +9,7 @@ from ..neurons import Membrane
 
 
 def check_has_single_steps(network: nn.Module) -> None:
-    """Check that a network can run one time step per call, the mean of whose logits is its own output.
-
-    Raises:
-        ValueError: it runs whole sequences only.
-
-    Example:
-        >>> from shortcut_snn import nets
-        >>> check_has_single_steps(nets.spiking_resnet8(10, 2, width=4))
-    """
+    """Check that a network can run one time step per call, the mean of whose logits is its own output."""
     if not isinstance(network, SpikingNetwork):
         raise ValueError(
             f"{type(network).__name__} runs whole sequences only; derive it from SpikingNetwork to run single steps"

@@ -39,12 +39,7 @@ def _digest(state: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
 
 
 def read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the state and the JSON object of a file that :func:`save_network` wrote.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: the file is damaged, or another program wrote it.
-    """
+    """Return the state and the JSON object of a file that :func:`save_network` wrote."""
     if not path.is_file():
         raise FileNotFoundError(f"no network file {path}")
     try:
@@ -69,9 +64,6 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], path: Path, assig
         state: the state, from :func:`read_network`.
         path: the file, for the message.
         assign: let the network take the tensors themselves, not their values.
-
-    Raises:
-        ValueError: names or shapes differ; the message names the first ones.
     """
     try:
         network.load_state_dict(dict(state), assign=assign)

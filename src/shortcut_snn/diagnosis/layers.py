@@ -83,11 +83,7 @@ def gradient_factor(layers: Sequence[LayerReport]) -> float:
 
 
 def default_loss(output: Any, labels: Tensor) -> Tensor:
-    """Return the cross-entropy of logits ``[N, classes]``, or the mean squared error if the targets are other numbers.
-
-    Raises:
-        ValueError: targets that are not class indices or probabilities have another shape than the output.
-    """
+    """Return the cross-entropy of logits ``[N, classes]``, or the squared error for targets that are not classes."""
     if are_classes(labels):
         return F.cross_entropy(output, labels)
     if output.shape != labels.shape:

@@ -18,16 +18,7 @@ Reset = Callable[[nn.Module], object]
 
 
 def example_of(network: nn.Module, example: Any) -> Any:
-    """Return the example, or the network's own ``example_input()`` if it is None.
-
-    Raises:
-        TypeError: the network is not a module.
-        ValueError: there is neither.
-
-    Example:
-        >>> example_of(nn.Linear(2, 2), torch.ones(2))
-        tensor([1., 1.])
-    """
+    """Return the example, or the network's own ``example_input()`` if it is None."""
     if not isinstance(network, nn.Module):
         raise TypeError(f"the network must be a torch.nn.Module, got {type(network).__name__}")
     if example is not None:
@@ -41,15 +32,7 @@ def example_of(network: nn.Module, example: Any) -> Any:
 
 
 def primary(example: Any) -> Tensor:
-    """Return the first tensor of an example that has axes.
-
-    Raises:
-        ValueError: there is none.
-
-    Example:
-        >>> primary((torch.ones(2, 3), 4)).shape
-        torch.Size([2, 3])
-    """
+    """Return the first tensor of an example that has axes."""
     for tensor in tensors_in(example):
         if tensor.dim():
             return tensor
@@ -59,12 +42,7 @@ def primary(example: Any) -> Tensor:
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """Return a copy of a value with a function applied to the tensors in its containers and dataclasses.
-
-    Example:
-        >>> map_tensors(torch.neg, [torch.ones(1), {"mask": torch.zeros(1)}, 4])
-        [tensor([-1.]), {'mask': tensor([-0.])}, 4]
-    """
+    """Return a copy of a value with a function applied to the tensors in its containers and dataclasses."""
 
     def mapped(leaf: Any) -> Any:
         if isinstance(leaf, Tensor):
@@ -78,12 +56,7 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """Return the tensors in containers and dataclasses.
-
-    Example:
-        >>> tensors_in((torch.ones(1), {"mask": torch.zeros(1)}, 4))
-        [tensor([1.]), tensor([0.])]
-    """
+    """Return the tensors in containers and dataclasses."""
     tensors: list[Tensor] = []
 
     def note(tensor: Tensor) -> Tensor:
@@ -95,12 +68,7 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 
 def like(example: Any, parameter: Tensor) -> Any:
-    """Return an example on a parameter's device, with floating-point tensors in the parameter's dtype.
-
-    Example:
-        >>> like((torch.ones(1), torch.ones(1, dtype=torch.int)), torch.zeros(1, dtype=torch.double))
-        (tensor([1.], dtype=torch.float64), tensor([1], dtype=torch.int32))
-    """
+    """Return an example on a parameter's device, with floating-point tensors in the parameter's dtype."""
 
     def moved(tensor: Tensor) -> Tensor:
         return tensor.to(parameter.device, parameter.dtype if tensor.is_floating_point() else tensor.dtype)
@@ -112,10 +80,6 @@ def call_on(network: nn.Module, run: Callable[..., Any] | None, example: Any) ->
     """Call a network on an example of one or several inputs (a tuple, or a dictionary of its arguments).
 
     The network gets a copy of the example: it may change its input in place, or draw from a generator in it.
-
-    Example:
-        >>> call_on(nn.Bilinear(2, 3, 4), None, (torch.ones(5, 2), torch.ones(5, 3))).shape
-        torch.Size([5, 4])
     """
     example = map_tensors(torch.clone, example)
     example = tree_map_only(torch.Generator, copy.deepcopy, example)
@@ -155,12 +119,6 @@ def detached_states(network: nn.Module) -> dict[int, Any]:
     """Return detached copies, by id, of the tensors with a graph in a network: neuron state after a forward pass.
 
     Use it as the memo of ``copy.deepcopy``, which refuses to copy tensors with a graph.
-
-    Example:
-        >>> neuron = nn.Identity()
-        >>> neuron.v = torch.ones(1, requires_grad=True) * 0.5
-        >>> list(detached_states(neuron).values())
-        [tensor([0.5000])]
     """
     return _detached(vars(module) for module in nn.Module.modules(network))
 
@@ -176,22 +134,12 @@ def _detached(values: Iterable[Any], depth: int = 4) -> dict[int, Any]:
 
 
 def copy_network(network: nn.Module) -> nn.Module:
-    """Return a deep copy of a network, also after a forward pass that left neuron state with a graph.
-
-    Example:
-        >>> copy_network(nn.Linear(2, 2))
-        Linear(in_features=2, out_features=2, bias=True)
-    """
+    """Return a deep copy of a network, also after a forward pass that left neuron state with a graph."""
     return copy.deepcopy(network, detached_states(network))
 
 
 def dry_copy(network: nn.Module, reset: Reset | None) -> nn.Module:
-    """Return a copy in eval mode with its neurons reset, for a forward pass that leaves no trace in the network.
-
-    Example:
-        >>> dry_copy(nn.Linear(2, 2), reset=None).training
-        False
-    """
+    """Return a copy in eval mode with its neurons reset, for a forward pass that leaves no trace in the network."""
     twin = copy_network(network).eval()
     if reset is not None:
         reset(twin)
@@ -203,14 +151,6 @@ def evaluation(network: nn.Module) -> Iterator[None]:
     """Run the block in eval mode without gradients, then restore every module's mode and all random states.
 
     Random generators that are attributes of the network's modules are restored too.
-
-    Example:
-        >>> network = nn.Linear(2, 2)
-        >>> with evaluation(network):
-        ...     network.training, network(torch.ones(2)).requires_grad
-        (False, False)
-        >>> network.training
-        True
     """
     modes = [(module, module.training) for module in nn.Module.modules(network)]
     attributes = [value for module, _ in modes for value in vars(module).values()]

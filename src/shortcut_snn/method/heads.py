@@ -58,9 +58,6 @@ def pool(features: Tensor, time_axis: int | None, space: bool = True) -> Tensor:
         ``[N, C]``, or ``[N, C, *space]``, in float32 for half-precision input. Always a new tensor, since a later
         layer may change the features in place.
 
-    Raises:
-        ValueError: the time axis is not 0, 1 or None.
-
     Example:
         >>> pool(torch.ones(4, 2, 3, 8, 8), 0).shape, pool(torch.ones(4, 2, 3, 8, 8), 0, space=False).shape
         (torch.Size([2, 3]), torch.Size([2, 3, 8, 8]))

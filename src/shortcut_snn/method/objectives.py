@@ -69,22 +69,12 @@ class Objective(Protocol):
 
 
 def takes_every_step(objective: Objective) -> bool:
-    """Return whether an objective takes the predictions of every time step, ``[T, N, ...]``.
-
-    Example:
-        >>> takes_every_step(TET()), takes_every_step(LogitSum())
-        (True, False)
-    """
+    """Return whether an objective takes the predictions of every time step, ``[T, N, ...]``."""
     return bool(getattr(_declaring(objective), "every_step", False))
 
 
 def takes_branches(objective: Objective) -> bool:
-    """Return whether an objective uses branches.
-
-    Example:
-        >>> takes_branches(TET()), takes_branches(LogitSum())
-        (False, True)
-    """
+    """Return whether an objective uses branches."""
     return bool(getattr(_declaring(objective), "branches", True))
 
 

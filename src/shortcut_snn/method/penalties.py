@@ -36,11 +36,7 @@ class FiringRates:
 
     @property
     def mean(self) -> Tensor:
-        """Spikes per neuron and time step over all neurons of the network, 0-dimensional.
-
-        Raises:
-            ValueError: nothing was recorded.
-        """
+        """Spikes per neuron and time step over all neurons of the network, 0-dimensional."""
         if not any(self.elements.values()):
             raise ValueError("no firing rates were recorded: run the network inside the block of firing_rates(network)")
         first, *others = self.spikes.values()

@@ -20,12 +20,7 @@ _BETWEEN_BLOCKS = (
 
 
 def stages(network: nn.Module) -> list[str]:
-    """Return the names of a network's stages: its ``stage_names``, or submodules named layer1, stage1, ...
-
-    Example:
-        >>> stages(nn.ModuleDict({"stage1": nn.ReLU(), "stage2": nn.ReLU(), "head": nn.Identity()}))
-        ['stage1', 'stage2']
-    """
+    """Return the names of a network's stages: its ``stage_names``, or submodules named layer1, stage1, ..."""
     declared = getattr(network, "stage_names", None)
     if declared is not None:
         return list(declared)
@@ -88,15 +83,7 @@ PLACEMENTS: dict[str, Callable[[nn.Module], list[str]]] = {"stages": stage_ends,
 
 
 def resolve(network: nn.Module, taps: object) -> list[str]:
-    """Return the submodule names of a placement ("stages", "blocks") or of a list of names.
-
-    Raises:
-        ValueError: an unknown placement, an unknown name, or a name twice.
-
-    Example:
-        >>> resolve(nn.Sequential(nn.ReLU(), nn.ReLU()), ["0"])
-        ['0']
-    """
+    """Return the submodule names of a placement ("stages", "blocks") or of a list of names."""
     if isinstance(taps, str):
         if taps not in PLACEMENTS:
             raise ValueError(

@@ -34,11 +34,7 @@ class Readout:
     class_axis: int | None = None
 
     def find(self, output: Any) -> Tensor:
-        """Return the logits as the network returns them.
-
-        Raises:
-            ValueError: the output has no tensor at the path.
-        """
+        """Return the logits as the network returns them."""
         logits = output
         # Some networks return a tuple in training alone, with the logits of auxiliary classifiers.
         if not isinstance(logits, Tensor):
@@ -91,12 +87,7 @@ class Readout:
 
 
 def entries(output: Any) -> dict[Any, Any]:
-    """Return the entries of a tuple, a dictionary or an object with fields, by index or key.
-
-    Example:
-        >>> entries((1, 2)), entries({"logits": 3})
-        ({0: 1, 1: 2}, {'logits': 3})
-    """
+    """Return the entries of a tuple, a dictionary or an object with fields, by index or key."""
     if isinstance(output, Mapping):
         return dict(output)
     if isinstance(output, tuple | list):

@@ -281,12 +281,7 @@ class Shortcut(nn.Module):
 
 
 def difference(expected: Tensor, actual: Tensor) -> str | None:
-    """Describe how two tensors differ; None if they have the same shape, dtype and bits (NaN included).
-
-    Example:
-        >>> difference(torch.zeros(2), torch.tensor([0.0, 0.5]))
-        '1 of 2 values differ, by up to 0.5'
-    """
+    """Describe how two tensors differ; None if they have the same shape, dtype and bits (NaN included)."""
     if expected.shape != actual.shape or expected.dtype != actual.dtype:
         return f"{expected.dtype} {tuple(expected.shape)} became {actual.dtype} {tuple(actual.shape)}"
     if not expected.numel():

@@ -18,27 +18,14 @@ TimeAxis = int | None
 
 
 def tensor_in(output: Any) -> Tensor | None:
-    """Return the output itself, or the first entry of a tuple or list, if that is a tensor.
-
-    Example:
-        >>> tensor_in((torch.ones(1), "state")), tensor_in("state")
-        (tensor([1.]), None)
-    """
+    """Return the output itself, or the first entry of a tuple or list, if that is a tensor."""
     if isinstance(output, tuple | list) and output:
         output = output[0]
     return output if isinstance(output, Tensor) else None
 
 
 def first_tensor(output: Any) -> Tensor:
-    """Return a module's output itself, or the first entry of a tuple or list.
-
-    Raises:
-        TypeError: that is not a tensor.
-
-    Example:
-        >>> first_tensor((torch.ones(1), "state"))
-        tensor([1.])
-    """
+    """Return a module's output itself, or the first entry of a tuple or list."""
     tensor = tensor_in(output)
     if tensor is None:
         raise TypeError(
@@ -143,11 +130,7 @@ class Unfold:
     extract: Extract = first_tensor
 
     def __call__(self, output: Any) -> Tensor:
-        """Return ``[T, N, ...]`` or ``[N, T, ...]``.
-
-        Raises:
-            ValueError: the length of the axis is not a multiple of the batch size, or of T.
-        """
+        """Return ``[T, N, ...]`` or ``[N, T, ...]``."""
         features = self.extract(output)
         samples = _BATCH_SIZE.get()
         if len(features) % (samples or self.steps):

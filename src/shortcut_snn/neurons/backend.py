@@ -107,12 +107,7 @@ def implementation(x: Tensor) -> Implementation:
 
 
 def is_exported() -> bool:
-    """Return whether a graph is being exported; the file must work without this library's operators.
-
-    Example:
-        >>> is_exported()
-        False
-    """
+    """Return whether a graph is being exported; the file must work without this library's operators."""
     tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     # In torch 2.9, is_exporting() is also true while compiling.
     return tracing or (torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling())

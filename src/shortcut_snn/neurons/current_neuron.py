@@ -62,9 +62,6 @@ class CurrentNeuron(nn.Module):
             x: current ``[T, N, ...]``, or ``[1, N, ...]`` with ``time_steps``: a constant current.
             residual: added to the current, ``[T, N, ...]``.
             time_steps: T of a constant current.
-
-        Raises:
-            ValueError: a membrane potential is set, and the layer cannot use it or has already used it.
         """
         neuron, membrane = self.neuron, self.membrane
         steps = time_steps or x.shape[0]

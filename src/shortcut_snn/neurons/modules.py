@@ -286,11 +286,6 @@ def is_plain(neuron: nn.Module) -> bool:
 
 
 def is_lif(neuron: nn.Module) -> bool:
-    """Return whether a neuron is defined by its step, and the step is that of the LIF neuron.
-
-    Example:
-        >>> is_lif(PLIF())
-        True
-    """
+    """Return whether a neuron is defined by its step, and the step is that of the LIF neuron."""
     kind: Any = type(neuron)
     return is_plain(neuron) and (kind.step, kind.fire, kind.after) == (Neuron.step, Neuron.fire, Neuron.after)

@@ -51,12 +51,7 @@ def with_bits(spikes: Tensor, bits: Tensor) -> Tensor:
 
 
 def bits_of(spikes: Tensor) -> Tensor | None:
-    """Return the bits that are attached to a tensor, or None without them, or if it was changed in place since.
-
-    Example:
-        >>> print(bits_of(torch.ones(1, 2, 32)))
-        None
-    """
+    """Return the bits that are attached to a tensor, or None without them, or if it was changed in place since."""
     # Inference tensors do not count their changes.
     if torch.compiler.is_compiling() or spikes.is_inference():
         return None
@@ -68,10 +63,6 @@ def count_spikes(spikes: Tensor) -> Tensor:
     """Return the number of spikes, 0-dimensional, with the gradient of a sum; an integer n counts as n spikes.
 
     On a CPU the bits are counted if the spikes carry them, which reads 1/32 of the memory.
-
-    Example:
-        >>> count_spikes(torch.tensor([0.0, 1.0, 1.0]))
-        tensor(2.)
     """
     bits = bits_of(spikes)
     # numpy counts bits since version 2.

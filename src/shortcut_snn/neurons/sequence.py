@@ -1,6 +1,7 @@
 """Run a neuron's step over a whole sequence: in the kernels, or as it is written."""
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -9,9 +10,28 @@ from torch import Tensor
 from .backend import kernels_run
 from .compiler.cache import traced
 from .compiler.lowering import TracedStep
-from .compiler.prelude import run_prelude
 from .operators.norm_neuron import norm_neuron
 from .packing import should_pack, with_bits
+
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "neg": operator.neg,
+    "detach": torch.detach, "abs": torch.abs, "exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt,
+    "tanh": torch.tanh, "sigmoid": torch.sigmoid, "round": torch.round, "floor": torch.floor,
+    "maximum": lambda a, b: torch.maximum(torch.as_tensor(a), torch.as_tensor(b)),
+    "minimum": lambda a, b: torch.minimum(torch.as_tensor(a), torch.as_tensor(b)),
+}  # fmt: skip
+
+
+def run_prelude(step: TracedStep, module: Any) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the scalars and the channel parameters of a module's step, with their autograd graph."""
+    values: dict[str, Any] = {f"c{k}": constant for k, constant in enumerate(step.constants)}
+    for k, name in enumerate(step.parameter_names):
+        *path, last = name.split(".")
+        values[f"w{k}"] = getattr(module.get_submodule(".".join(path)), last)
+    for name, op, args in step.prelude:
+        values[name] = _OPERATIONS[op](*[values[arg] if arg in values else float(arg) for arg in args])
+    return [values[name] for name in step.scalars], [values[name] for name in step.channels]
+
 
 # The kernels take at most this many parameters per channel.
 _MAX_CHANNEL_PARAMETERS = 8
@@ -93,11 +113,7 @@ def run_as_written(neuron: Any, current: Tensor, initial: Tensor | None, repeats
 
 
 def _parameters(neuron: Any, step: TracedStep, current: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the scalars and the channel parameters of a step for a current ``[T, N, C, ...]``.
-
-    Raises:
-        ValueError: a parameter has another shape.
-    """
+    """Return the scalars and the channel parameters of a step for a current ``[T, N, C, ...]``."""
     kind = type(neuron).__name__
     scalars, channels = run_prelude(step, neuron)
     for scalar in scalars:

@@ -15,8 +15,7 @@ from .interruption import SIGNALS, Interrupted
 from .muon import Muon
 from .optimizers import make_optimizer
 from .options import Training
-from .provenance import Provenance
-from .recipe_diff import MAY_CHANGE_ON_RESUME, flatten_entries, recipe_differences
+from .provenance import MAY_CHANGE_ON_RESUME, Provenance, flatten_entries, recipe_differences
 from .tables import (
     COLUMN_TITLES,
     LAYER_TABLE_LEGEND,

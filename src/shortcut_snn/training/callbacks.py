@@ -145,11 +145,7 @@ class SaveRun(Checkpoint):
         self.run.interruption.can_save = True
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Save within an epoch if it is time or a signal has arrived.
-
-        Raises:
-            Interrupted: a signal has arrived; the checkpoint is written.
-        """
+        """Save within an epoch if it is time or a signal has arrived."""
         signal = self.run.interruption.agreed(trainer)
         # After the last batch the end of the epoch saves. Gradients accumulated so far would be lost between steps.
         if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
@@ -160,11 +156,7 @@ class SaveRun(Checkpoint):
             raise Interrupted(signal, trainer.is_global_zero)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
-        """Save, then report the epoch.
-
-        Raises:
-            Interrupted: a signal has arrived; the checkpoint is written.
-        """
+        """Save, then report the epoch."""
         if trainer.is_global_zero:
             self.history.write(self.run.folder)
             if self.history.best_epoch == trainer.current_epoch:

@@ -32,9 +32,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Return the content of a run's checkpoint; its tensors stay on disk until they are used.
 
     The file is a zip archive with a CRC for each entry, so a flipped bit is found here.
-
-    Raises:
-        ValueError: the file is damaged, holds more than plain data, or is not a run's checkpoint.
     """
     try:
         with ZipFile(path) as archive:

@@ -30,11 +30,7 @@ class FiniteSteps(Callback):
         self._loss = loss.detach()
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, module: Any, optimizer: Any) -> None:
-        """Check loss and gradients.
-
-        Raises:
-            NumericsError: the message names layer, step and epoch.
-        """
+        """Check loss and gradients."""
         gradients = {name: p.grad for name, p in module.model.named_parameters() if p.grad is not None}
         finite = torch.isfinite(self._loss)
         if trainer.precision == "16-mixed":

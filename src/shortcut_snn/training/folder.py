@@ -12,8 +12,7 @@ from torch import Tensor
 from ..deploy import read_network
 from ..files import make_folder, read_json, refuse_others, remove_strays, write_text
 from ..yaml_text import as_yaml, parse
-from .provenance import Provenance, environment
-from .recipe_diff import check_resumable
+from .provenance import Provenance, check_resumable, environment
 
 Row = dict[str, Any]
 FORMAT = 5

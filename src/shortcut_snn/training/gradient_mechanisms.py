@@ -60,11 +60,7 @@ class SLTT:
     """
 
     def __call__(self, network: nn.Module, taps: Taps = "stages", **options: Any) -> Shortcut:
-        """Wrap a network, and detach the membrane of its neurons from the previous step.
-
-        Raises:
-            ValueError: the network has no built-in neurons.
-        """
+        """Wrap a network, and detach the membrane of its neurons from the previous step."""
         neurons = [module for module in network.modules() if isinstance(module, Neuron)]
         if not neurons:
             raise ValueError(
@@ -108,9 +104,6 @@ def check_gradient(gradient: Gradient, objective: Objective, initialise: bool = 
         objective: of the method, a component.
         initialise: whether norms and surrogates are set by measurement before training.
 
-    Raises:
-        ValueError: the message names an alternative.
-
     Example:
         >>> from shortcut_snn import TET
         >>> check_gradient(Rate(), TET())
@@ -131,12 +124,7 @@ def check_gradient(gradient: Gradient, objective: Objective, initialise: bool = 
 
 
 def initialises(gradient: Gradient) -> bool:
-    """Return whether gradients pass through the surrogates, so that these can be set by measurement.
-
-    Example:
-        >>> initialises(BPTT()), initialises(Rate())
-        (True, False)
-    """
+    """Return whether gradients pass through the surrogates, so that these can be set by measurement."""
     return bool(getattr(components.component_of(gradient).factory, "initialises", True))
 
 

@@ -105,9 +105,6 @@ def make_loggers(chosen: Sequence[Any], folder: Path) -> list[Any]:
     Args:
         chosen: components.
         folder: folder of the run.
-
-    Raises:
-        ValueError: a package that one of them needs is not installed.
     """
     loggers = []
     for component in chosen:

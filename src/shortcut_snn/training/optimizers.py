@@ -154,9 +154,6 @@ def make_optimizer(optimizer: Any, params: Any) -> Optimizer:
     Args:
         optimizer: a component.
         params: parameters, or groups of them.
-
-    Raises:
-        ValueError: torch refuses the options; the message is torch's.
     """
     try:
         built: Optimizer = optimizer.build(params=params)

@@ -12,7 +12,6 @@ from lightning.pytorch.callbacks import Callback
 
 from ..data import Data, DataFileError, Loaders, as_data
 from ..diagnosis import Initialisation, initialise
-from ..machine import converts_bf16
 from .callbacks import History, SaveRun, WeightAverage
 from .finite_steps import FiniteSteps
 from .health import Health
@@ -110,7 +109,7 @@ def prepare(task: Task, data: Data, run: Run, trainer: pl.Trainer) -> Loaders:
     batches = data.loaders(task.training_options.seed, trainer.global_rank, trainer.world_size)
     batches.begin(run.epoch, run.batches_done)
     run.log(_describe_start(task, batches))
-    if task.training_options.precision == "bf16" and converts_bf16(trainer.strategy.root_device.type):
+    if task.training_options.precision == "bf16" and _converts_bf16(trainer.strategy.root_device.type):
         run.log("this processor has no bfloat16 instructions: training.precision=fp32 is faster")
     if task.training_options.nodes > 1:
         run.log(f"waiting for the other machines, at most {TIMEOUT.total_seconds() / 60:.0f} minutes")
@@ -163,6 +162,15 @@ def _explain(error: Exception, trainer: pl.Trainer) -> str | None:
             f"resume the run in all of them ({text})"
         )
     return None
+
+
+def _converts_bf16(device: str) -> bool:
+    """Return whether this is an x86 processor that only converts bfloat16, which is slower than float32."""
+    # Older versions of torch lack get_capabilities.
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)() if device == "cpu" else {}
+    return capabilities.get("architecture") == "x86_64" and not any(
+        capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "avx_ne_convert")
+    )
 
 
 def _describe_start(task: Task, batches: Loaders) -> str:

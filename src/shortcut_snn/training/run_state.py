@@ -85,12 +85,7 @@ class Run:
         return run
 
     def begin(self, task: Task, data: Data) -> None:
-        """Check that task and data fit the run, and find the position at which it starts or resumes.
-
-        Raises:
-            ValueError: data or checkpoint are not those of the run in the folder, the task is trained already, or its
-                network cannot be saved.
-        """
+        """Check that task and data fit the run, and find the position at which it starts or resumes."""
         if task.is_finished:
             raise ValueError("this task has been trained and its branches are removed; build another one for a new run")
         if not task.description:
@@ -114,11 +109,7 @@ class Run:
 
     @contextmanager
     def process_state(self, training: Training) -> Iterator[None]:
-        """Lock the folder and set signal handlers, seeds, threads and Lightning's log level, within the block.
-
-        Raises:
-            ValueError: another thread of this process trains, or another process trains in the folder.
-        """
+        """Lock the folder and set signal handlers, seeds, threads and Lightning's log level, within the block."""
         if not _process_is_free.acquire(blocking=False):
             raise ValueError("another run trains in this process and would share its random states; use two processes")
         with ExitStack() as stack:

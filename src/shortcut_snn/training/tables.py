@@ -142,13 +142,7 @@ class Metric:
         return value > than if self.higher_is_better else value < than
 
     def is_above_chance(self, value: float, chance: float) -> bool:
-        """Return whether a value is clearly better than chance.
-
-        Example:
-            >>> accuracy = Metric("accuracy", fraction=True)
-            >>> accuracy.is_above_chance(0.12, 0.1), accuracy.is_above_chance(0.3, 0.1)
-            (False, True)
-        """
+        """Return whether a value is clearly better than chance."""
         return value > min(1.5 * chance, chance + 0.1) if self.higher_is_better else value < 0.9 * chance
 
     def describe_difference(self, difference: float, half: float) -> str:

@@ -319,11 +319,7 @@ class Task(pl.LightningModule):
 
 
 def input_and_target(batch: Any) -> tuple[Any, Any]:
-    """Return the two parts of a batch that is a pair.
-
-    Raises:
-        ValueError: the batch is not a pair.
-    """
+    """Return the two parts of a batch that is a pair."""
     if isinstance(batch, tuple | list) and len(batch) == 2:
         return batch[0], batch[1]
     has_length = isinstance(batch, tuple | list | Mapping)

@@ -69,9 +69,6 @@ def make_trainer(
         loggers: Lightning's loggers.
         callbacks: Lightning's callbacks, in order.
         checkpoints: whether one of the callbacks saves checkpoints.
-
-    Raises:
-        ValueError: devices, strategy or precision that are not available here.
     """
     if any(word in training.strategy for word in ("spawn", "fork", "notebook", "xla")):
         raise ValueError(

@@ -37,11 +37,7 @@ class Comparison:
 
     @classmethod
     def read(cls, folder: Path) -> "Comparison":
-        """Read the results of the runs in the folder of a comparison.
-
-        Raises:
-            ValueError: a file is damaged, or no run has finished.
-        """
+        """Read the results of the runs in the folder of a comparison."""
         description = read_json(folder / DESCRIPTION)
         variants = description.get("variants")
         if not isinstance(variants, dict):

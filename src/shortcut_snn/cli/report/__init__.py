@@ -29,10 +29,6 @@ def write_page(folder: Path, path: Path | None = None) -> Path:
 
     Returns:
         The path of the page.
-
-    Raises:
-        FileNotFoundError: the folder holds neither, or a run that has not finished its first epoch.
-        ValueError: one of its files is damaged.
     """
     run = RunFolder(folder)
     if not run.is_run and not (folder / DESCRIPTION).is_file():

@@ -24,11 +24,7 @@ def run(options: argparse.Namespace) -> int:
 
 @contextmanager
 def searching() -> Iterator[Any]:
-    """Give Optuna, without its messages.
-
-    Raises:
-        UsageError: it is not installed.
-    """
+    """Give Optuna, without its messages."""
     try:
         import optuna
     except ModuleNotFoundError:

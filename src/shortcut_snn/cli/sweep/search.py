@@ -68,11 +68,7 @@ class Search:
 
     @contextmanager
     def storage_errors(self) -> Iterator[None]:
-        """Turn an error of the study's database into a line.
-
-        Raises:
-            ValueError: the database is damaged, locked by another program, or on a full disk.
-        """
+        """Turn an error of the study's database into a line."""
         try:
             yield
         except (SQLAlchemyError, StorageInternalError, RuntimeError, KeyError, AssertionError) as error:
@@ -140,11 +136,7 @@ class Search:
         return trials
 
     def _train(self, pool: RunPool, trial: Trial | None) -> None:
-        """Train the run of a trial, by default of a new one, and tell Optuna how it ended.
-
-        Raises:
-            ValueError: the disk is full.
-        """
+        """Train the run of a trial, by default of a new one, and tell Optuna how it ended."""
         if trial is None:
             self.study.sampler = self.make_sampler(len(self.trials()))
             trial = self.study.ask(self.space)

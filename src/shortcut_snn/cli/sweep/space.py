@@ -27,9 +27,6 @@ def read_space(path: Path, entries: Mapping[str, Any]) -> Space:
         path: of the file.
         entries: the recipe's entries, over which the searched ones are laid.
 
-    Raises:
-        ValueError: the file is not a space, or the recipe does not accept its entries or values.
-
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "space.yaml"
@@ -49,11 +46,7 @@ def read_space(path: Path, entries: Mapping[str, Any]) -> Space:
 
 
 def make_space(specs: Mapping[str, Any], entries: Mapping[str, Any]) -> Space:
-    """Return the space of specifications such as ``{"network.width": {"choices": [8, 16]}}``.
-
-    Raises:
-        ValueError: the recipe refuses values, alone or in pairs, or they would change the validation data.
-    """
+    """Return the space of specifications such as ``{"network.width": {"choices": [8, 16]}}``."""
     space = {key: _distribution(key, spec, FloatDistribution) for key, spec in specs.items()}
     first: Recipe | None = None
     for point in _points(specs):
@@ -127,10 +120,5 @@ def is_near_end(distribution: BaseDistribution, value: Any) -> bool:
 
 
 def point_text(point: Mapping[str, Any]) -> str:
-    """Return values by key as text.
-
-    Example:
-        >>> point_text({"optimizer.lr": 0.012345678, "network.block": "sew"})
-        'optimizer.lr=0.01235, network.block=sew'
-    """
+    """Return values by key as text."""
     return ", ".join(f"{key}={format_value(value)}" for key, value in point.items())

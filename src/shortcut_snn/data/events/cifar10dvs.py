@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ... import components
-from ..download import RemoteArchive
 from ..images import Flip, Roll, Source
-from .event_set import PublicEventSet, read_part
+from .event_set import PublicEventSet, RemoteArchive, read_part
 
 SENSOR = (128, 128)
 _RECORDINGS = 10_000

@@ -8,11 +8,10 @@ from typing import ClassVar
 import torch
 
 from ... import components
-from ..download import RemoteArchive
-from ..errors import DataFileError, one_line
 from ..images import Roll, Source
+from ..reading import DataFileError, one_line
 from .event_images import EventImages, FrameMaker
-from .event_set import PublicEventSet, first_with
+from .event_set import PublicEventSet, RemoteArchive, first_with
 from .formats import load_array, read_aedat3, read_file
 from .recording import Events, FileState, Recording, Sensor
 

@@ -1,11 +1,12 @@
 """Base classes of data sets of recordings."""
 
 import os
+import tempfile
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,13 +14,46 @@ from annotated_types import Ge, MinLen
 
 from ..class_folders import labelled_files
 from ..counter_random import Stream
-from ..download import RemoteArchive, download
 from ..images import Positive, Source, StoredSet
 from ..split import stratified_folds
 from .event_images import EventImages, FrameMaker
 from .formats import check_libraries, read_file
 from .frames import Slicing
 from .recording import FileState, Recording, Sensor
+
+
+class RemoteArchive(NamedTuple):
+    """An archive to download: its address, its file name and its MD5 checksum."""
+
+    url: str
+    filename: str
+    md5: str
+
+
+def download(root: Path, folder: str, archives: Sequence[RemoteArchive]) -> None:
+    """Download and unpack archives so that ``folder`` appears in ``root`` complete or not at all.
+
+    Args:
+        root: the folder to download into; created.
+        folder: name of the folder that holds the unpacked data set.
+        archives: files to download; zip files within them are unpacked too.
+    """
+    from torchvision.datasets.utils import download_and_extract_archive, extract_archive
+
+    root.mkdir(parents=True, exist_ok=True)
+    # The folder is renamed only when it is complete, so that an interrupted download cannot pass for a data set.
+    with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as temporary:
+        target = Path(temporary, folder)
+        for url, filename, md5 in archives:
+            try:
+                download_and_extract_archive(url, str(target), filename=filename, md5=md5, remove_finished=True)
+            # OSError for the network and the disk, RuntimeError for a wrong checksum.
+            except (OSError, RuntimeError) as error:
+                raise ValueError(f"{url} could not be downloaded to {root}: {error}") from error
+        for inner in sorted(target.glob("*.zip")):
+            extract_archive(str(inner), str(target), remove_finished=True)
+        target.rename(root / folder)
+
 
 # Counts are not normalised: the first layer's norm scales them, and a pixel without events stays 0.
 MEAN, STD = (0.0, 0.0), (1.0, 1.0)

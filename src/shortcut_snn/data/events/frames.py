@@ -22,11 +22,7 @@ _HALF_WORD = np.uint64(32)
 
 
 def frame_size(sensor: Sensor, size: int | None) -> tuple[int, int]:
-    """Return height and width of frames whose shorter side is ``size``; None for the sensor's own size.
-
-    Raises:
-        ValueError: the sensor has fewer pixels.
-    """
+    """Return height and width of frames whose shorter side is ``size``; None for the sensor's own size."""
     if size is None:
         return sensor
     shorter = min(sensor)

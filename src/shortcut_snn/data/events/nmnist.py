@@ -6,9 +6,8 @@ from typing import ClassVar
 
 from ... import components
 from ..class_folders import check_same_classes, class_names
-from ..download import RemoteArchive
 from ..images import Crop, Source
-from .event_set import PublicEventSet, read_part
+from .event_set import PublicEventSet, RemoteArchive, read_part
 
 SENSOR = (34, 34)
 _RECORDINGS = {"Train": 60_000, "Test": 10_000}

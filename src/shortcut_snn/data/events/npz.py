@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from ... import components
-from ..arrays import read_npz
-from ..errors import DataFileError
 from ..images import Crop, Source
+from ..reading import DataFileError, read_npz
 from .event_images import EventImages
 from .event_set import EventSet
 from .folder import Side
@@ -69,11 +68,7 @@ class EventArchive:
         self.state = state
 
     def labels(self) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
-        """Return the labels ``[n]`` and, if the archive says so, which recordings are for testing ``[n]``.
-
-        Raises:
-            DataFileError: the file is damaged, or its arrays do not fit together.
-        """
+        """Return the labels ``[n]`` and, if the archive says so, which recordings are for testing ``[n]``."""
         arrays = self._load(("labels", "offsets"), ("is_test",))
         labels, offsets, is_test = arrays["labels"], arrays["offsets"], arrays.get("is_test")
         count = len(labels)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataFileError, one_line
+from ..reading import DataFileError, one_line
 
 Sensor = tuple[int, int]
 """Height and width of a camera in pixels."""
@@ -70,9 +70,6 @@ def check_events(events: Events, sensor: Sensor, source: str) -> Events:
         events: as they stand in a file.
         sensor: height and width of the camera.
         source: name of the file, for errors.
-
-    Raises:
-        DataFileError: the recording is empty, an event is outside the sensor, or times are unordered.
     """
     if not len(events):
         raise DataFileError(f"{source} is empty: it holds no events")
@@ -149,11 +146,7 @@ class Recording:
         return self.file.path, self.file.size, self.file.modified, self.file.changed, *self.part
 
     def read(self, sensor: Sensor) -> Events:
-        """Return the events in order of time.
-
-        Raises:
-            DataFileError: the file is damaged, empty or has another format; the message names it.
-        """
+        """Return the events in order of time."""
         path = Path(self.file.path)
         try:
             if path.stat().st_size == 0:

@@ -1,6 +1,7 @@
 """Image data sets as uint8 tensors, and augmentations whose every choice is a function of (seed, epoch, index)."""
 
-from .augmentation import Affine, Augmentation, AutoAugment, Crop, Cutout, Flip, ResizedCrop, Roll
+from .augmentation import Affine, Augmentation, Crop, Cutout, Flip, ResizedCrop, Roll
+from .autoaugment import AutoAugment
 from .cifar import CIFAR10, CIFAR100
 from .digits import Digits
 from .folder import EXTENSIONS, ImageFolder, decode, fit

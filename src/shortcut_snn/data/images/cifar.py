@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 
 from ... import components
-from ..errors import one_line
+from ..reading import one_line
 from .augmentation import Crop, Flip
 from .image_set import Source, StoredSet
 from .images import ArrayImages

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from ... import components
 from ..class_folders import classes_and_parts, labelled_files
-from ..errors import DataFileError
+from ..reading import DataFileError
 from .image_set import Positive, Source, StoredSet
-from .images import Images, Indices
-from .statistics import SAMPLES
+from .images import SAMPLES, Images, Indices
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif"})
 """File types that the decoder reads; other files in a class folder are ignored."""
@@ -112,11 +111,7 @@ class ImageFolder(StoredSet):
 
 
 def decode(path: str, channels: int = 3) -> Tensor:
-    """Return the image in a file, uint8 ``[channels, H, W]``: 3 channels for RGB, 1 for grey.
-
-    Raises:
-        DataFileError: the file is damaged or not an image.
-    """
+    """Return the image in a file, uint8 ``[channels, H, W]``: 3 channels for RGB, 1 for grey."""
     from torchvision.io import ImageReadMode, decode_image
     from torchvision.transforms.v2.functional import rgb_to_grayscale, to_dtype  # type: ignore[attr-defined]
 

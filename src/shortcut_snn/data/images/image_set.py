@@ -15,10 +15,10 @@ from ...markdown import printable
 from ..checked import Checked
 from ..counter_random import Stream
 from ..split import balanced_prefix
-from .augmentation import AutoAugment, ResizedCrop
+from .augmentation import ResizedCrop
+from .autoaugment import AutoAugment
 from .image_data import ImageData
-from .images import Images
-from .statistics import colour_statistics
+from .images import Images, colour_statistics
 
 Positive = Annotated[int, Ge(1)]
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from ... import components
-from ..arrays import read_npz
+from ..reading import read_npz
 from .image_set import Source, StoredSet
 from .images import ArrayImages
 

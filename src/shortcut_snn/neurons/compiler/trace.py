@@ -13,11 +13,7 @@ from .lowering import CannotTraceError, Lowering, TracedStep
 
 
 def trace(module: nn.Module, states: int) -> TracedStep:
-    """Trace ``module.step(current, *states) -> (spikes, *states)``.
-
-    Raises:
-        CannotTraceError: the step uses something that cannot be compiled; the message names it.
-    """
+    """Trace ``module.step(current, *states) -> (spikes, *states)``."""
     tracer = _Tracer(module)
     names = ["current", *(f"state{k}" for k in range(states))]
     proxies = [tracer.create_proxy("placeholder", name, (), {}) for name in names]

@@ -13,9 +13,7 @@ from torch import Tensor
 
 from ..operators.interface import Dynamics, Gradients, Source
 from ..operators.layout import bit_row, empty_sequence, first_of_channels, is_channels_last, run_length, to_layout
-from .kernels.bits import pack_kernel, unpack_kernel
-from .kernels.input_grad import input_grad_kernel
-from .kernels.statistics import statistics_kernel
+from .kernels.fixed import input_grad_kernel, pack_kernel, statistics_kernel, unpack_kernel
 from .kernels.step import backward_kernel, forward_kernel
 
 INTERPRETED = not isinstance(pack_kernel, triton.JITFunction)

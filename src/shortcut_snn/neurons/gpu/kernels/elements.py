@@ -35,3 +35,12 @@ def store(pointers, value, mask):
 def load_bits(bits, at, mask):
     """Return the spikes at indices of a time step from its bits."""
     return ((tl.load(bits + (at >> 3), mask=mask, other=0).to(tl.int32) >> (at & 7).to(tl.int32)) & 1).to(tl.float32)
+
+
+@triton.jit
+def tile(number, channel, positions, channels, run, BLOCK_P: tl.constexpr):
+    """Return the indices in memory of a tile ``[BLOCK_P, BLOCK_C]``, and which of them are valid."""
+    # 64-bit: a sequence may have more elements than int32 can count.
+    position = (tl.full([1], number, tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P))[:, None]
+    at = (position // run * channels + channel[None, :]) * run + position % run
+    return at, (position < positions) & (channel[None, :] < channels)

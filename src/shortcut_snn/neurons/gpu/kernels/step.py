@@ -19,7 +19,7 @@ from ...compiler.simplify import simplify
 from . import backward as backward_template
 from . import elements, primitives
 from . import forward as forward_template
-from .tile import tile
+from .elements import tile
 
 _NAMES: dict[str, Any] = {
     **primitives.NAMES, "tl": tl, "tile": tile, "load": elements.load, "store": elements.store,

@@ -1,17 +1,42 @@
-"""AEDAT 2 (jAER: CIFAR10-DVS) and AEDAT 3 (cAER: DVS128 Gesture) (``.aedat``)."""
+"""AEDAT files: version 2 (jAER: CIFAR10-DVS), 3 (cAER: DVS128 Gesture) and 4 (DV: ``.aedat4``)."""
 
 import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import DataFileError
-from ..recording import Events, Sensor, unwrap
-from .aedat4 import read_aedat4
+from ..reading import DataFileError, one_line
+from .recording import Events, Sensor, unwrap
+
+
+def require_decoder() -> None:
+    """Check that the library ``aedat`` is installed."""
+    if find_spec("aedat") is None:
+        raise ValueError("reading .aedat4 files needs aedat: pip install 'shortcut-snn[events]'")
+
+
+def read_aedat4(path: Path) -> Events:
+    """Read the file's first stream of events."""
+    require_decoder()
+    import aedat
+
+    try:
+        decoder = aedat.Decoder(str(path))
+        first = min(stream for stream, about in decoder.id_to_stream().items() if about["type"] == "events")
+        events = np.concatenate([packet["events"] for packet in decoder if packet["stream_id"] == first])
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    # BaseException, because a panic of the decoder, which is written in Rust, is not an Exception.
+    except BaseException as error:
+        raise DataFileError(f"{path} is cut short, damaged or not an AEDAT 4 file: {one_line(error)}") from error
+    # The fourth field is the polarity, which versions of the decoder call p or on.
+    return Events.of(events["t"], events["x"], events["y"], events[(events.dtype.names or ())[3]])
+
 
 # A header line holds text only; without that condition, events that happen to start with # would match.
 _HEADER_LINE = re.compile(rb"#[\t\x20-\x7e\x80-\xff]*\r?\n")

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .... import components
-from ...counter_random import below, random_bits, uniform
-from .base import Augmentation, Bits, Fill, Pixels
+from ... import components
+from ..counter_random import below, random_bits, uniform
+from .augmentation import Augmentation, Bits, Fill, Pixels
 
 
 @components.augmentation("autoaugment")

@@ -1,0 +1,175 @@
+"""Readers of event files, one function per format; AEDAT has a file of its own."""
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..reading import DataFileError, one_line
+from .aedat import read_aedat, read_aedat4, require_decoder
+from .recording import Events, Sensor, unwrap
+
+
+def to_microseconds(t: Any) -> Any:
+    """Return float times in microseconds: they are seconds if any has a fraction, else microseconds.
+
+    Example:
+        >>> to_microseconds(np.array([0.5, 1.0])), to_microseconds(np.array([5.0, 7.0]))
+        (array([ 500000., 1000000.]), array([5., 7.]))
+    """
+    return np.rint(t.astype(np.float64) * 1e6) if (t % 1).any() else t
+
+
+def read_npy(path: Path) -> Events:
+    """Read a structured array ``[n]`` with integer columns x, y and p, and t in microseconds or fractional seconds."""
+    array = load_array(path)
+    names = array.dtype.names or ()
+    if array.ndim != 1 or not set("xytp") <= set(names):
+        content = ", ".join(names) or f"{array.dtype} {list(array.shape)}"
+        raise DataFileError(f"{path} is not a list of events with the columns x, y, t and p: it has {content}")
+    for name in "xytp":
+        column = array[name]
+        if column.ndim != 1 or column.dtype.kind not in ("iubf" if name == "t" else "iub"):
+            raise DataFileError(f"{path} has {column.dtype} for {name}, where integers are needed")
+    t = array["t"]
+    if t.dtype.kind == "f":
+        if not np.isfinite(t).all():
+            raise DataFileError(f"{path} has a t that is not a number")
+        t = to_microseconds(t)
+    elif t.dtype == np.uint32:
+        t = unwrap(t)
+    return Events.of(t, array["x"], array["y"], array["p"] > 0)
+
+
+def load_array(path: Path) -> Any:
+    """Return the array in a ``.npy`` file."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    # The error that numpy raises depends on where the file is damaged.
+    except Exception as error:
+        raise DataFileError(f"{path} is cut short, damaged or not a numpy array: {one_line(error)}") from error
+    if not isinstance(array, np.ndarray):
+        raise DataFileError(f"{path} is an archive of numpy arrays, not an array")
+    return array
+
+
+_ATIS_BYTES = 5
+# An event of this row marks an overflow of the camera's clock.
+_OVERFLOW_ROW, _OVERFLOW_TIME = 240, 1 << 13
+
+
+def read_bin(path: Path) -> Events:
+    """Read the ATIS format of N-MNIST: no header, and five bytes per event.
+
+    They are x (8 bits), y (8), polarity (1) and microseconds (23), the highest byte first.
+    """
+    content = np.fromfile(path, np.uint8)
+    remainder = len(content) % _ATIS_BYTES
+    if remainder:
+        raise DataFileError(f"{path} is cut short or not a recording: {remainder} bytes follow the last event")
+    x, y, high, middle, low = content.reshape(-1, _ATIS_BYTES).astype(np.int64).T
+    overflow = y == _OVERFLOW_ROW
+    t = ((high & 0x7F) << 16 | middle << 8 | low) + _OVERFLOW_TIME * np.cumsum(overflow)
+    return Events.of(*(column[~overflow] for column in (t, x, y, high >> 7)))
+
+
+_HEADER_LINE = re.compile(rb"% [\t\x20-\x7e]*\r?\n")
+_VERSION = re.compile(rb"% Version (\d+)\s")
+_CONTRAST_TYPES = (0x00, 0x0C)
+_EVENT_BYTES = 8
+
+
+def read_dat(path: Path) -> Events:
+    """Read Prophesee's version 2: text lines, the events' type and size, then events of two 32-bit words each."""
+    content = path.read_bytes()
+    position = 0
+    while line := _HEADER_LINE.match(content, position):
+        position = line.end()
+    if not position:
+        raise DataFileError(f"{path} is not a Prophesee file: its header is missing")
+    version = _VERSION.search(content[:position])
+    if version is None or int(version[1]) != 2:
+        raise DataFileError(
+            f"{path} has Prophesee version {int(version[1]) if version else 1}; only version 2 can be read"
+        )
+    kind = tuple(content[position : position + 2])
+    if len(kind) < 2:
+        raise DataFileError(f"{path} is cut short: it ends with its header")
+    if kind[0] not in _CONTRAST_TYPES or kind[1] != _EVENT_BYTES:
+        raise DataFileError(f"{path} holds events of type {kind[0]} with {kind[1]} bytes, not brightness changes")
+    remainder = (len(content) - position - 2) % _EVENT_BYTES
+    if remainder:
+        raise DataFileError(f"{path} is cut short: {remainder} bytes follow the last event")
+    stamps, word = np.frombuffer(content, "<u4", offset=position + 2).reshape(-1, 2).T
+    return Events.of(unwrap(stamps), word & 0x3FFF, word >> 14 & 0x3FFF, word >> 28 & 1)
+
+
+_NAMES = {"timestamp": "t", "time": "t", "ts": "t", "polarity": "p", "pol": "p"} | {name: name for name in "xytp"}
+
+
+def read_text(path: Path) -> Events:
+    """Read text, lines of t, x, y and p, separated by blanks or commas; a first line may name another order.
+
+    Times are microseconds, or seconds if any has a fraction. p is positive where the brightness rose.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        columns, has_heading = _columns(lines[0] if lines else "")
+        rows = [line.partition("#")[0].replace(",", " ").replace(";", " ") for line in lines[has_heading:]]
+        if not any(row.strip() for row in rows):
+            raise ValueError("it has no lines of numbers")
+        table = np.loadtxt(rows, ndmin=2)
+        if table.shape[1] != 4:
+            raise ValueError(f"each line must have 4 numbers, not {table.shape[1]}")
+        t, x, y, p = (table[:, columns.index(name)] for name in "txyp")
+        if not np.isfinite(table).all() or (x % 1).any() or (y % 1).any():
+            raise ValueError("x and y must be integers")
+    except ValueError as error:
+        raise DataFileError(f"{path} is not a text of events: {one_line(error)}") from error
+    return Events.of(to_microseconds(t), x, y, p > 0)
+
+
+def _columns(first_line: str) -> tuple[list[str], bool]:
+    """Return the order of the columns, and whether the first line is a heading that names them."""
+    text = first_line.strip().lower()
+    words = [word.strip("\"'") for word in re.split(r"[\s,;]+", text.removeprefix("#").strip())]
+    # A line that starts with # is a heading only if it names columns; other comments are ignored.
+    is_heading = all(word in _NAMES for word in words) or text.lstrip("\"'")[:1].isalpha()
+    if not is_heading:
+        return list("txyp"), False
+    columns = [_NAMES.get(word, word) for word in words]
+    if sorted(columns) != sorted("txyp"):
+        raise ValueError(f"its first line names {', '.join(words)}, not x, y, t and p")
+    return columns, True
+
+
+_READERS = {
+    ".aedat4": read_aedat4,
+    ".bin": read_bin,
+    ".csv": read_text,
+    ".dat": read_dat,
+    ".npy": read_npy,
+    ".txt": read_text,
+}
+EXTENSIONS = frozenset({".aedat", *_READERS})
+"""File types that can be read; other files in a class folder are ignored."""
+
+
+def check_libraries(extensions: Collection[str]) -> None:
+    """Check that the libraries that read files with these extensions are installed."""
+    if ".aedat4" in extensions:
+        require_decoder()
+
+
+def read_file(path: Path, sensor: Sensor, turned: bool = False) -> Events:
+    """Return the events of a file as they are in it; the extension determines its format.
+
+    Args:
+        path: the file.
+        sensor: height and width of the camera.
+        turned: whether ``.aedat`` files have rows and columns exchanged; see :func:`.read_aedat`.
+    """
+    extension = path.suffix.lower()
+    return read_aedat(path, sensor, turned) if extension == ".aedat" else _READERS[extension](path)

@@ -1,0 +1,244 @@
+"""Random augmentations of training images, and the pipeline that applies a list of them to a batch.
+
+Every random choice is a pure function of (seed, epoch, index). A sample therefore looks the same in every process, in
+every batch and after a resume. Each augmentation changes a whole batch at once, because a transform per sample is many
+times slower. The user's own augmentation subclasses :class:`Augmentation`.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from annotated_types import Ge, Interval
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from ... import components
+from ..checked import Checked
+from ..counter_random import Stream, below, random_bits, uniform
+
+Pixels = NDArray[np.uint8]
+"""A batch of images ``[N, C, H, W]``. A recording's frames are stacked along the channels."""
+Bits = NDArray[np.uint64]
+"""64 random bits for each sample of a batch, ``[N]``."""
+Fill = NDArray[np.uint8]
+"""The colour of uncovered pixels, ``[C]``, or ``[1]`` for all channels: the mean colour of the data set."""
+Fraction = Annotated[float, Interval(gt=0, le=1)]
+
+
+class Augmentation(Checked, ABC):
+    """An Augmentation changes a batch of images at random; a subclass implements ``__call__``.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from shortcut_snn import components
+        >>> @components.augmentation("negative")
+        ... @dataclass(frozen=True)
+        ... class Negative:
+        ...     def __call__(self, images, bits, fill):
+        ...         return np.where((bits % 2 == 0)[:, None, None, None], 255 - images, images)
+        >>> from shortcut_snn.data import Digits
+        >>> Digits(augment=("crop", "negative")).augment
+        (Crop(padding=0.125), Negative())
+    """
+
+    @abstractmethod
+    def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
+        """Return the changed images ``[N, C, H, W]``; it may change ``images`` in place."""
+
+
+class AugmentationPipeline:
+    """Apply augmentations in order to a batch of images.
+
+    Args:
+        steps: the augmentations.
+        seed: seeds every random choice.
+        mean: mean colour per channel on the 0..1 scale; fills uncovered pixels.
+    """
+
+    def __init__(self, steps: tuple[Any, ...], seed: int, mean: tuple[float, ...]) -> None:
+        self.steps, self.seed = steps, seed
+        self.fill = np.rint(np.array(mean) * 255).astype(np.uint8)
+
+    def __call__(self, images: Pixels, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Pixels:
+        """Return augmented images uint8 ``[N, C, H, W]``; ``epochs`` and ``indices`` ``[N]`` identify the samples."""
+        for position, step in enumerate(self.steps):
+            shape = images.shape
+            bits = self.bits(position, epochs, indices)
+            images = np.ascontiguousarray(step(images, bits, self.fill))
+            if images.dtype != np.uint8 or images.shape != shape:
+                raise ValueError(
+                    f"data.augment: {type(step).__name__} must return uint8 {shape}, got {images.dtype} {images.shape}"
+                )
+        return images
+
+    def bits(self, position: int, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Bits:
+        """Return the random bits ``[N]`` of the step at ``position`` for every sample."""
+        return random_bits(self.seed, Stream.AUGMENT, position, epochs, indices)
+
+
+UnitInterval = Annotated[float, Interval(ge=0, le=1)]
+
+
+@components.augmentation("affine")
+@dataclass(frozen=True)
+class Affine(Augmentation):
+    """Rotate, scale, shear and shift by uniformly random amounts; pixels from outside are black.
+
+    It helps small data sets of shapes most, such as digits. All frames of a recording move alike.
+
+    Args:
+        degrees: largest rotation, in either direction.
+        scale: largest change of size, as a fraction.
+        shear: largest shear along each axis, as a fraction of the other axis.
+        shift: largest shift, as a fraction of the side.
+
+    Example:
+        >>> from shortcut_snn.data import Digits
+        >>> Digits(augment=("crop", Affine(degrees=10.0))).augment
+        (Crop(padding=0.125), Affine(degrees=10.0, scale=0.15, shear=0.2, shift=0.1))
+    """
+
+    degrees: Annotated[float, Interval(ge=0, le=180)] = 15.0
+    scale: UnitInterval = 0.15
+    shear: UnitInterval = 0.2
+    shift: UnitInterval = 0.1
+
+    def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
+        """Return the transformed images ``[N, C, H, W]``, sampled bilinearly."""
+        turn, grow, shear_x, shear_y, right, down = 2 * uniform(random_bits(bits, np.arange(6)[:, None])) - 1
+        angle, size = np.deg2rad(self.degrees) * turn, (1 + self.scale) ** -grow
+        cos, sin = np.cos(angle) * size, np.sin(angle) * size
+        shear_x, shear_y = self.shear * shear_x, self.shear * shear_y
+        # torch's coordinates run from -1 to 1 along both axes, so a side has length 2, and rotation needs the ratio.
+        right, down = 2 * self.shift * right, 2 * self.shift * down
+        tall = images.shape[-2] / images.shape[-1]
+        # theta maps every output pixel to the input position that it shows: a shear, then a rotation.
+        theta = np.stack(
+            [
+                cos - sin * shear_y, (cos * shear_x - sin) * tall, right,
+                (sin + cos * shear_y) / tall, sin * shear_x + cos, down,
+            ],
+            axis=1,
+        )  # fmt: skip
+        grid = F.affine_grid(torch.from_numpy(theta.reshape(-1, 2, 3)).float(), list(images.shape), align_corners=False)
+        moved = F.grid_sample(torch.from_numpy(images).float(), grid, align_corners=False)
+        return moved.round().to(torch.uint8).numpy()
+
+
+@components.augmentation("crop")
+@dataclass(frozen=True)
+class Crop(Augmentation):
+    """Pad with black, then crop the original size at a random position.
+
+    Args:
+        padding: pixels added to every side, as a fraction of the height; at least 1 pixel.
+    """
+
+    padding: Fraction = 0.125
+
+    def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
+        """Return random crops of the padded images ``[N, C, H, W]``."""
+        n, channels, height, width = images.shape
+        pad = max(1, int(height * self.padding))
+        padded = np.zeros((n, channels, height + 2 * pad, width + 2 * pad), np.uint8)
+        padded[:, :, pad:-pad, pad:-pad] = images
+        windows = sliding_window_view(padded, (height, width), axis=(2, 3))
+        top, left = (below(random_bits(bits, axis), 2 * pad + 1) for axis in range(2))
+        result: Pixels = windows[np.arange(n), :, top, left]
+        return result
+
+
+@components.augmentation("cutout")
+@dataclass(frozen=True)
+class Cutout(Augmentation):
+    """Cover a square with the mean colour; its centre is any pixel, and the border clips it.
+
+    Args:
+        size: side of the square as a fraction of the height.
+    """
+
+    size: Fraction = 0.5
+
+    def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
+        """Return images ``[N, C, H, W]`` with one covered square each."""
+        height, width = images.shape[2:]
+        side = max(1, int(height * self.size))
+        rows = _covered(below(random_bits(bits, 0), height), side, height)
+        columns = _covered(below(random_bits(bits, 1), width), side, width)
+        covered = rows[:, None, :, None] & columns[:, None, None, :]
+        return np.where(covered, fill[:, None, None], images)
+
+
+def _covered(centres: NDArray[np.int64], side: int, length: int) -> NDArray[np.bool_]:
+    """Return which of ``length`` pixels each interval covers, ``[N, length]``."""
+    starts = centres[:, None] - side // 2
+    pixels = np.arange(length)
+    return (pixels >= starts) & (pixels < starts + side)
+
+
+@components.augmentation("flip")
+@dataclass(frozen=True)
+class Flip(Augmentation):
+    """Mirror left and right with probability 1/2."""
+
+    def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
+        """Mirror half of the images ``[N, C, H, W]`` in place."""
+        chosen = below(bits, 2) == 1
+        images[chosen] = images[chosen][..., ::-1]
+        return images
+
+
+@components.augmentation("resized_crop")
+@dataclass(frozen=True)
+class ResizedCrop(Augmentation):
+    """Crop a random part of an image file and resize it: ImageNet's usual training crop, by torchvision.
+
+    Szegedy et al., "Going Deeper with Convolutions", CVPR 2015. It must be the first augmentation, because the crop is
+    taken from the decoded file.
+
+    Args:
+        least: smallest part of the area.
+    """
+
+    least: Fraction = 0.08
+
+    def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
+        """Return the images unchanged: the data set applies :meth:`crop` while it decodes."""
+        return images
+
+    def crop(self, image: Tensor, size: list[int], bits: int) -> Tensor:
+        """Return the part of an image ``[C, H, W]`` that the random bits choose, resized to ``size``."""
+        from torchvision.transforms.v2 import RandomResizedCrop  # type: ignore[attr-defined]
+
+        with torch.random.fork_rng(devices=()):
+            # torch.manual_seed would also seed every accelerator.
+            torch.default_generator.manual_seed(bits >> 1)
+            cropped: Tensor = RandomResizedCrop(size, scale=(self.least, 1.0))(image)
+        return cropped
+
+
+@components.augmentation("roll")
+@dataclass(frozen=True)
+class Roll(Augmentation):
+    """Shift cyclically along both axes: pixels that leave on one side enter on the other.
+
+    Args:
+        pixels: largest shift along each axis.
+    """
+
+    pixels: Annotated[int, Ge(1)] = 5
+
+    def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
+        """Return the shifted images ``[N, C, H, W]``."""
+        n, _, height, width = images.shape
+        down, right = (below(random_bits(bits, axis), 2 * self.pixels + 1) - self.pixels for axis in range(2))
+        rows = (np.arange(height) - down[:, None]) % height
+        columns = (np.arange(width) - right[:, None]) % width
+        result: Pixels = images[np.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+        # Indexing puts the three indexed axes first: [N, H, W, C].
+        return np.moveaxis(result, 3, 1)

@@ -1,0 +1,40 @@
+"""Reading of files: errors about one file, and numpy archives."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class DataFileError(ValueError):
+    """A file of a data set that cannot be used; the message is one line and names the file.
+
+    A DataLoader's worker process raises errors again in the training process, with the traceback as the message. Only
+    the last line of that message is kept.
+    """
+
+    def __init__(self, message: str) -> None:
+        prefix = f"{type(self).__module__}.{type(self).__qualname__}: "
+        super().__init__(message.strip().splitlines()[-1].removeprefix(prefix))
+
+
+def one_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class if the message is empty."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def read_npz(path: str | Path, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+    """Return the named arrays of an archive."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [name for name in required if name not in archive]
+            arrays = {name: archive[name] for name in (*required, *optional) if name in archive}
+    # The error that numpy and zipfile raise depends on where the file is damaged.
+    except Exception as error:
+        raise DataFileError(f"{path} is not a readable .npz archive of plain arrays: {one_line(error)}") from error
+    if missing:
+        raise DataFileError(f"{path} lacks {', '.join(missing)}; an archive needs {', '.join(required)}")
+    return arrays
