@@ -10,9 +10,10 @@ import torch
 from ... import components
 from ..images import Roll, Source
 from ..reading import DataFileError, one_line
+from .aedat import read_aedat3
 from .event_images import EventImages, FrameMaker
 from .event_set import PublicEventSet, RemoteArchive, first_with
-from .formats import load_array, read_aedat3, read_file
+from .formats import load_array, read_file
 from .recording import Events, FileState, Recording, Sensor
 
 SENSOR = (128, 128)
