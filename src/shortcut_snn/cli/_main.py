@@ -3,7 +3,6 @@
 import importlib
 import re
 import sys
-import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import metadata
@@ -52,11 +51,9 @@ def _run_and_report(words: list[str]) -> int:
     except Exception as error:
         if show_traceback or isinstance(error, BrokenPipeError):
             raise
-        if package := _package_that_does_not_load(error):
-            return _fail(f"{package} is installed but does not load ({one_line(error)[:200]}): install it again", 1)
         if _is_out_of_memory(error):
             return _fail(f"{OUT_OF_MEMORY} ({one_line(error)[:200]})", 1)
-        if not isinstance(error, ValueError | OSError):
+        if not isinstance(error, ValueError | OSError | ImportError):
             raise
         return _fail(one_line(error), 1)
 
@@ -113,19 +110,6 @@ def _how_to_install(error: ModuleNotFoundError) -> str:
             if match and match[1].lower() == package and match[2] not in ("dev", "docs"):
                 return f"pip install 'shortcut-snn[{match[2]}]'"
     return f"pip install {package}"
-
-
-def _package_that_does_not_load(error: BaseException) -> str | None:
-    """Return the installed package during whose import an error was raised, None if it was raised elsewhere."""
-    if isinstance(error, ImportError) and error.name:
-        package = error.name.partition(".")[0]
-        return None if package == "shortcut_snn" else package
-    # The innermost module that was being imported: packages import one another.
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        installed = re.search(r"(?:site|dist)-packages[/\\](\w+)", frame.filename)
-        if frame.name == "<module>" and installed is not None and installed[1] != "shortcut_snn":
-            return installed[1]
-    return None
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -2,14 +2,12 @@
 
 import argparse
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from .. import __version__, components
@@ -38,8 +36,6 @@ from ._parser import at_least_one
 
 OPTIONS = {"streaming": "one time step", "half": "half precision", "int8": "int8"}
 """Options of formats, and how the card calls them."""
-_LOCK_SECONDS = 10.0
-"""How long another export, which takes milliseconds to write a card, may keep it locked."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -66,13 +62,12 @@ def run(options: argparse.Namespace) -> int:
         accuracy = _accuracy(lambda inputs: logits(inputs).argmax(-1), data, task.metric)
         card = replace(card, accuracy=accuracy, energy=None)
     label = ", ".join([options.to, *(OPTIONS[option] for option in chosen)])
-    with _locked_card(folder):
-        # Read again: another export to this folder may have ended in the meantime.
-        earlier = _earlier_card(folder) or card
-        # The card lists all files of the same weights. Rounded weights have another accuracy.
-        same = (earlier.recipe, earlier.weights, earlier.accuracy) == (card.recipe, card.weights, card.accuracy)
-        files = {key: value for key, value in earlier.files.items() if same and value != path.name}
-        write_card(replace(card, files=files | {label: path.name}), folder)
+    # Read again: another export to this folder may have ended in the meantime.
+    earlier = _earlier_card(folder) or card
+    # The card lists all files of the same weights. Rounded weights have another accuracy.
+    same = (earlier.recipe, earlier.weights, earlier.accuracy) == (card.recipe, card.weights, card.accuracy)
+    files = {key: value for key, value in earlier.files.items() if same and value != path.name}
+    write_card(replace(card, files=files | {label: path.name}), folder)
     print(f"{path}: {exporter.summary}\n{agreement}\ncard: {folder / CARD} and {README}")
     for part, value in card.accuracy.items() if options.half or options.int8 else ():
         print(f"{part} accuracy in {OPTIONS['half' if options.half else 'int8']}: {100 * value:.2f} %")
@@ -80,28 +75,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _earlier_card(folder: Path) -> Card | None:
-    """Return the card of an earlier export to this folder.
-
-    Raises:
-        ValueError: the card is damaged.
-    """
     return read_card(folder) if (folder / CARD).is_file() else None
-
-
-@contextmanager
-def _locked_card(folder: Path) -> Iterator[None]:
-    """Let one process at a time change the card of a folder, where the disk can lock files."""
-    # Named as a temporary file: the next export removes it if this process is killed.
-    lock = FileLock(folder / ".shortcut-snn-card-00000000.lock", timeout=_LOCK_SECONDS)
-    with suppress(OSError, NotImplementedError):
-        lock.acquire()
-    try:
-        yield
-    finally:
-        if lock.is_locked:
-            with suppress(OSError):
-                Path(lock.lock_file).unlink()
-            lock.release()
 
 
 def _check_target(folder: Path) -> None:

@@ -32,11 +32,13 @@ from .layers import Loss, chain, check_can_examine, default_loss
 from .norms import Norms
 from .probe import LayerTally, probe
 from .structure import Structure, find_layers
-from .surrogates import Surrogates, set_heights, set_shapes, set_surrogates
+from .surrogates import set_heights, set_shapes, set_surrogates
 from .tips import Setup
 from .wrapping import wrapped_copy
 
 _BACKWARD_PASSES = 3
+Entries = dict[str, dict[str, float]]
+"""By layer, entries of :class:`~.surrogates.NeuronSettings`."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Initialisation:
 
     norms: dict[str, tuple[float, float]]
     """Scale and shift by norm. The norm of a layer that copies its input has them per channel; these are the means."""
-    surrogates: Surrogates
+    surrogates: Entries
     """What :func:`set_surrogates` takes, to set them in another copy of the network."""
     skipped: dict[str, str]
     """By layer, what could not be set and why."""
@@ -127,8 +129,8 @@ def _means(norm: Any) -> tuple[float, float]:
     return norm.weight.mean().item(), norm.bias.mean().item()
 
 
-def _set(setup: Setup, network: nn.Module, example: Any, labels: Any) -> tuple[Structure, Norms, Surrogates]:
-    """Set the norms of a network, then the surrogates."""
+def _set(setup: Setup, network: nn.Module, example: Any, labels: Any) -> tuple[Structure, Norms, Entries]:
+    """Set the norms of a network, then the surrogates; return the settings of its layers as plain entries."""
     args, kwargs = inputs_of(network, example)
 
     def run() -> Any:
@@ -148,7 +150,7 @@ def _set(setup: Setup, network: nn.Module, example: Any, labels: Any) -> tuple[S
     norms = Norms(network, structure)
     with preserving_state(setup.model), torch.no_grad():
         norms.set(run)
-    surrogates = set_shapes(structure, norms.multiply)
+    settings = set_shapes(structure, norms.multiply)
     for _ in range(_BACKWARD_PASSES):
-        set_heights(structure, surrogates, {name: tally.norm for name, tally in backward().items()})
-    return structure, norms, surrogates
+        set_heights(structure, settings, {name: tally.norm for name, tally in backward().items()})
+    return structure, norms, {name: layer.to_entries() for name, layer in settings.items()}

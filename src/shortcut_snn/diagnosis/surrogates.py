@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 
 from torch import nn
@@ -21,12 +22,32 @@ Many small changes of norms add up: after 300 steps a ResNet-110 had lost the in
 """
 _GROWTH = 2.0
 
-Surrogates = dict[str, dict[str, float]]
-"""By layer, a ``factor`` on its surrogate. With a ``width``, the surrogate is first replaced by such a rectangle.
 
-With ``detach_membrane``, a built-in neuron passes no gradient to the previous time step. With ``fixed_norm``, the norm
-of a :class:`~shortcut_snn.neurons.NormNeuron` is not trained.
-"""
+@dataclass
+class NeuronSettings:
+    """How an initialisation sets one spiking layer for the backward pass.
+
+    Args:
+        factor: on the layer's surrogate.
+        width: of the rectangle that first replaces the surrogate; None keeps the layer's own.
+        detach_membrane: whether a built-in neuron passes no gradient to the previous time step.
+        fixed_norm: whether the norm of a :class:`~shortcut_snn.neurons.NormNeuron` is not trained.
+    """
+
+    factor: float = 1.0
+    width: float | None = None
+    detach_membrane: bool = False
+    fixed_norm: bool = False
+
+    def to_entries(self) -> dict[str, float]:
+        """Return the settings as numbers, as files and checkpoints hold them; those that are off are left out."""
+        others = {"width": self.width, "detach_membrane": self.detach_membrane, "fixed_norm": self.fixed_norm}
+        return {"factor": self.factor} | {name: float(value) for name, value in others.items() if value}
+
+    @classmethod
+    def from_entries(cls, entries: Mapping[str, float]) -> "NeuronSettings":
+        """Return the settings of :meth:`to_entries`."""
+        return cls(entries["factor"], entries.get("width"), "detach_membrane" in entries, "fixed_norm" in entries)
 
 
 def set_surrogates(network: nn.Module, surrogates: Mapping[str, Mapping[str, float]]) -> None:
@@ -34,7 +55,7 @@ def set_surrogates(network: nn.Module, surrogates: Mapping[str, Mapping[str, flo
 
     Args:
         network: see :func:`initialise`.
-        surrogates: by layer, as :attr:`Initialisation.surrogates`. Other layers keep theirs.
+        surrogates: by layer, entries of :class:`NeuronSettings`, as in :attr:`Initialisation.surrogates`.
 
     Raises:
         ValueError: the network does not have such a layer.
@@ -50,20 +71,21 @@ def set_surrogates(network: nn.Module, surrogates: Mapping[str, Mapping[str, flo
     for name, entries in surrogates.items():
         if name not in neurons:
             raise ValueError(f"{type(network).__name__} has no spiking layer {name!r} whose surrogate could be set")
-        _set(neurons[name], entries)
-        if "fixed_norm" in entries and isinstance(layer := network.get_submodule(name), NormNeuron):
+        settings = NeuronSettings.from_entries(entries)
+        _set(neurons[name], settings)
+        if settings.fixed_norm and isinstance(layer := network.get_submodule(name), NormNeuron):
             layer.norm.requires_grad_(False)
 
 
-def _set(neuron: nn.Module, entries: Mapping[str, float]) -> bool:
+def _set(neuron: nn.Module, settings: NeuronSettings) -> bool:
     # A neuron that is not a step, as PSN, has no membrane.
-    if "detach_membrane" in entries and isinstance(neuron, Neuron) and type(neuron).forward is Neuron.forward:
+    if settings.detach_membrane and isinstance(neuron, Neuron) and type(neuron).forward is Neuron.forward:
         neuron.detach_membrane = True
-    return set_surrogate(neuron, entries["factor"], entries.get("width"))
+    return set_surrogate(neuron, settings.factor, settings.width)
 
 
-def set_shapes(structure: Structure, multiply: Callable[[Layer, float], None]) -> Surrogates:
-    """Return surrogates that are flat on the way of the input, and low in a branch off this way.
+def set_shapes(structure: Structure, multiply: Callable[[Layer, float], None]) -> dict[str, NeuronSettings]:
+    """Return settings with surrogates that are flat on the way of the input, and low in a branch off this way.
 
     The spikes of a block that passes on its input do not depend on the previous time step. Surrogates would pass a
     gradient to that step nevertheless, and over many blocks it would exceed the gradient of the step itself.
@@ -76,7 +98,7 @@ def set_shapes(structure: Structure, multiply: Callable[[Layer, float], None]) -
         structure: of the network.
         multiply: multiplies the weights of a layer.
     """
-    surrogates: Surrogates = {name: {"factor": 1.0} for name in structure.way}
+    settings = {name: NeuronSettings() for name in structure.way}
     adding = [layer.shape for layer in structure.layers.values() if layer.role == "adding"]
     for name, layer in structure.layers.items():
         if name in structure.usual or name in structure.skipped:
@@ -85,23 +107,23 @@ def set_shapes(structure: Structure, multiply: Callable[[Layer, float], None]) -
         size = max(1.0, structure.blocks**0.5 / 2) if layer.role in ("inner", "skip") and structure.way else 1.0
         if name in structure.way:
             if layer.role in ("skip", "copy", "inner") and structure.is_binary(name):
-                surrogates[name] = {"factor": FLAT, "width": FLAT}
+                settings[name] = NeuronSettings(FLAT, FLAT)
             if layer.role in ("skip", "copy"):
-                surrogates[name]["detach_membrane"] = 1.0
+                settings[name].detach_membrane = True
         elif layer.role == "inner" and (structure.way or adding) and layer.norm:
             # Of SEW branches, each gets an equal part of the gradient's square.
             equal = max(1, adding.count(layer.shape)) ** -0.5
             factor = min(1.0, BRANCHES / structure.blocks) if structure.way else equal
-            surrogates[name] = {"factor": _rounded(factor)}
+            settings[name] = NeuronSettings(_rounded(factor))
             size *= factor**0.5
         if size != 1 and layer.norm:
             multiply(layer, size)
         if structure.way and layer.role in ("inner", "skip") and layer.norm and structure.count("skip") >= FIXED_FROM:
-            surrogates[name]["fixed_norm"] = 1.0
-    return surrogates
+            settings[name].fixed_norm = True
+    return settings
 
 
-def set_heights(structure: Structure, surrogates: Surrogates, norms: Mapping[str, float]) -> None:
+def set_heights(structure: Structure, settings: dict[str, NeuronSettings], norms: Mapping[str, float]) -> None:
     """Scale each surrogate on the way by what its neuron's gradient lacks to that of the next one.
 
     Where sums carry the gradient, as in SEW blocks, it grows by the branches. Their surrogates become lower if it
@@ -109,22 +131,22 @@ def set_heights(structure: Structure, surrogates: Surrogates, norms: Mapping[str
 
     Args:
         structure: of the network.
-        surrogates: changed in place.
+        settings: by layer; changed in place.
         norms: of the gradient, by neuron.
     """
     values = [value for name, value in norms.items() if name in structure.neurons]
     growth = values[0] / values[-1] if values[-1] > 0 else math.nan
     if not structure.way and growth > _GROWTH:
         for name in structure.neurons:
-            entries = surrogates.setdefault(name, {"factor": 1.0})
-            entries["factor"] = _rounded(entries["factor"] * math.sqrt(math.log(_GROWTH) / math.log(growth)))
+            layer = settings.setdefault(name, NeuronSettings())
+            layer.factor = _rounded(layer.factor * math.sqrt(math.log(_GROWTH) / math.log(growth)))
     for name, after in pairwise(name for name in structure.way if name in norms):
-        if name in surrogates and norms[name] > 0 and norms[after] > 0:
-            surrogates[name]["factor"] = _rounded(surrogates[name]["factor"] * norms[after] / norms[name])
-    for name, entries in list(surrogates.items()):
-        if not _set(structure.neurons[name], entries):
+        if name in settings and norms[name] > 0 and norms[after] > 0:
+            settings[name].factor = _rounded(settings[name].factor * norms[after] / norms[name])
+    for name, layer in list(settings.items()):
+        if not _set(structure.neurons[name], layer):
             structure.skipped[name] = "its surrogate cannot be scaled"
-            del surrogates[name]
+            del settings[name]
 
 
 def _rounded(value: float) -> float:
