@@ -192,11 +192,7 @@ def _initialise(model: Shortcut, example: Any, labels: Any, log: Callable[[str],
 
 @dataclass(frozen=True)
 class EveryStep:
-    """Map a network's output to the logits of every time step, ``[T, N, classes]``.
-
-    Args:
-        readout: the readout that averages them.
-    """
+    """Map a network's output to the logits of every time step, ``[T, N, classes]``."""
 
     readout: Readout
 
@@ -209,11 +205,7 @@ class EveryStep:
 
 @dataclass(frozen=True)
 class PackedRun:
-    """Call a network and keep the spikes that its modules return for the backward pass as bits.
-
-    Args:
-        run: calls the network; None for one call.
-    """
+    """Call a network and keep the spikes that its modules return for the backward pass as bits."""
 
     run: Callable[..., Any] | None
 

@@ -73,7 +73,6 @@ def remove_strays(folder: Path, older_than: float = 3600.0) -> None:
     """Remove temporary files that killed processes left in a folder.
 
     Args:
-        folder: it may be missing.
         older_than: minimum age in seconds; another process that writes to the folder needs far less than an hour.
     """
     for path in folder.iterdir() if folder.is_dir() else ():
@@ -89,7 +88,6 @@ def refuse_others(folder: Path, message: str, expected: Container[str] = ()) -> 
 
     Args:
         folder: it may be missing.
-        message: start of the error's message.
         expected: names of files that may be there.
     """
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():

@@ -11,7 +11,6 @@ def printable(text: str, keep: str = "") -> str:
     r"""Return text with escapes for control characters, which clear a terminal, set its title or forge its lines.
 
     Args:
-        text: a name from a file, say.
         keep: control characters that stay, such as new lines in text of several lines.
 
     Example:

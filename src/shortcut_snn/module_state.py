@@ -20,7 +20,6 @@ def hooked(
     """Hook modules for a block, and remove the hooks afterwards, also after an error.
 
     Args:
-        modules: by any names.
         forward: called with a module's name, the module, its arguments and its output, after its forward pass.
         pre: called with a module's name, the module and its arguments, before its forward pass.
 
@@ -53,7 +52,6 @@ def preserving_state(model: nn.Module, training: bool = True) -> Iterator[None]:
     the backward pass, do not run. In training mode gradients are enabled.
 
     Args:
-        model: the model.
         training: its mode in the block; with True, batch norm uses the statistics of the batch.
 
     Example:

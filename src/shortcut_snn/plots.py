@@ -63,10 +63,7 @@ def curves(
 
     Args:
         rows: a row per epoch, with the columns of ``metrics.csv``.
-        path: the file to write.
         metric: name of the task's metric in the columns ``train_<metric>`` and ``validation_<metric>``.
-        metric_label: the metric with its unit.
-        scale: factor on the metric.
         chance: the metric of a guess, scaled; None draws no line.
     """
     # The loss that is minimised may be one of several outputs or of smoothed labels, which validation does not have.
@@ -111,10 +108,6 @@ def by_layer(rows: Sequence[Mapping[str, Any]], path: Path, title: str, label: s
 
     Args:
         rows: a row per epoch: ``"epoch"``, and a number for each layer.
-        path: the file to write.
-        title: the title of the figure.
-        label: the value in words.
-        log: whether the y axis is logarithmic.
     """
     figure = new_figure(height=4.8)
     axes = figure.subplots()
@@ -189,11 +182,8 @@ def comparison(
     """Draw the mean, its interval and the single runs of a metric for several methods.
 
     Args:
-        labels: the methods.
         values: by method, the metric of each run.
         intervals: by method, half the width of the mean's interval; NaN draws none.
-        path: the file to write.
-        label: the metric in words.
         chance: the metric of a guess, drawn as a line.
         limits: the least and the greatest value that the metric can have; intervals end there.
     """
@@ -228,10 +218,7 @@ def scores(
 
     Args:
         values: by entry, the value of each trial; other values than numbers are categories.
-        scores: the metric of each trial.
         finished: whether each trial was trained to its end; the others are grey.
-        path: the file to write.
-        label: the metric in words.
         logarithmic: the entries that have a logarithmic axis.
     """
     columns = min(len(values), 3)
@@ -277,12 +264,8 @@ class Panel:
     """Curves of several methods: each method's mean over its runs as a line, and the range of the runs as a band.
 
     Args:
-        title: the quantity, with its unit.
-        xlabel: the quantity of the x axis.
         runs: by method, the x and the y values of each run.
-        log: whether the y axis is logarithmic.
         layers: the names of the layers at x = 1, 2, ...; empty if x is a quantity.
-        chance: a level to mark.
     """
 
     title: str
@@ -320,12 +303,7 @@ class Panel:
 
 
 def method_panels(panels: Sequence[Panel], path: Path) -> None:
-    """Draw panels in two columns, with the methods named once below them.
-
-    Args:
-        panels: each has the same methods in the same order.
-        path: where the figure goes.
-    """
+    """Draw panels in two columns, with the methods named once below them."""
     height = math.ceil(len(panels) / 2)
     figure = new_figure(10.0, 0.6 + 3.6 * height)
     axes = [figure.add_subplot(height, 2, index + 1) for index in range(len(panels))]

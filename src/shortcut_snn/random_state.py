@@ -53,9 +53,6 @@ def set_random_state(state: Mapping[str, Any]) -> None:
 def preserve_random_state(seed: int | None = None) -> Iterator[None]:
     """Restore all random states after the block.
 
-    Args:
-        seed: seeds every generator at the start of the block; ``None`` continues from the present states.
-
     Example:
         >>> torch.manual_seed(0)
         <torch._C.Generator object at ...>

@@ -99,11 +99,7 @@ SAVE_SECONDS = 60.0
 
 
 class Local:
-    """Run commands as child processes of this machine, which share its CPU threads.
-
-    Args:
-        jobs: how many run at the same time.
-    """
+    """Run commands as child processes of this machine, which share its CPU threads."""
 
     def __init__(self, jobs: int = 1) -> None:
         # A container or a batch system may allow fewer cores than the machine has.
@@ -173,14 +169,7 @@ class SlurmJob:
 
 @dataclass
 class RemoteCommand:
-    """Run a child process on the machine where this object is called.
-
-    Args:
-        arguments: Python's.
-        log: the file to which the output is appended.
-        folder: the working directory.
-        threads: CPU threads.
-    """
+    """Run a child process on the machine where this object is called."""
 
     arguments: tuple[str, ...]
     log: str
@@ -231,12 +220,7 @@ Job = ChildProcess | SlurmJob
 
 
 def make_executor(options: argparse.Namespace, folder: Path) -> Executor:
-    """Return the executor that a command line chooses.
-
-    Args:
-        options: of the command line.
-        folder: of the comparison or the search.
-    """
+    """Return the executor that a command line chooses."""
     at_least_one(options, "jobs")
     if options.launcher == "slurm":
         return Slurm(folder / "jobs", parse_options(options.launch))

@@ -18,12 +18,7 @@ from ._tables import entry_texts
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, embedded in the page.
-
-    Args:
-        title: its caption.
-        source: an SVG image as a data URI.
-    """
+    """A figure, embedded in the page."""
 
     title: str
     source: str
@@ -35,7 +30,6 @@ class Table:
 
     Args:
         columns: their names; empty for a table without a head.
-        rows: the cells.
         fold: the words that open a folded table; empty for a table that is open.
     """
 
@@ -59,12 +53,9 @@ class Page:
     """A page.
 
     Args:
-        title: its heading.
         subtitle: what was trained, and when.
         answer: the figure that matters most; may be empty.
-        verdict: the result in sentences.
         facts: names and values to show next.
-        sections: the rest of the page.
         command: the command that made the run; may be empty.
     """
 
@@ -102,8 +93,6 @@ def all_columns(rows: Sequence[Row], fold: str, names: bool = True) -> Table:
     """Return rows as a folded table of all their columns.
 
     Args:
-        rows: of numbers and text.
-        fold: see :class:`Table`.
         names: whether columns get a readable name; columns that are layers keep theirs.
     """
     columns = list(dict.fromkeys(column for row in rows for column in row))

@@ -26,8 +26,6 @@ class TrainingRun:
     """A run to train in a process of its own.
 
     Args:
-        label: its name in messages.
-        recipe: what to train.
         folder: where the run goes; its recipe and its log are written next to it.
     """
 
@@ -42,12 +40,7 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. A run that was stopped before its end has neither a result nor an error.
-
-    Args:
-        result: of a finished run.
-        error: why it failed.
-    """
+    """How a run ended. A run that was stopped before its end has neither a result nor an error."""
 
     result: dict[str, Any] | None = None
     error: str = ""
@@ -65,10 +58,8 @@ class RunPool:
     process when all runs have ended.
 
     Args:
-        executor: runs the processes.
         jobs: how many run at the same time.
         imports: files and modules that every run imports.
-        log: receives lines of text.
     """
 
     def __init__(

@@ -13,7 +13,6 @@ def read_rows(path: Path, text: Collection[str] = ()) -> list[Row]:
     """Return the rows of a CSV file, with numbers as floats and NaN for an empty cell; none if the file is missing.
 
     Args:
-        path: of the file.
         text: columns whose cells stay text even if they look like numbers.
     """
     if not path.is_file():

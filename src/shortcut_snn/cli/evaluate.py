@@ -30,13 +30,7 @@ def run(options: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics and firing rates of a network on a part of its data.
-
-    Args:
-        metrics: the loss and the task's metrics.
-        rates: spikes per neuron and time step by layer.
-        metric: the task's main metric.
-    """
+    """Metrics and firing rates of a network on a part of its data."""
 
     metrics: dict[str, float]
     rates: dict[str, float]
@@ -49,9 +43,6 @@ def evaluate(
     """Test the network of a run.
 
     Args:
-        folder: the run's folder.
-        weights: ``"last"`` or ``"best"``.
-        split: ``"test"`` or ``"validation"``.
         changes: entries to lay over the run's recipe, such as a new folder of the data.
     """
     task, data, recipe = open_run(folder, weights, changes)

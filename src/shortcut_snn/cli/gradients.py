@@ -79,7 +79,6 @@ class Gradients:
     """The gradients of a recipe's network.
 
     Args:
-        titles: a title of each report.
         reports: ``"without"``, the gradients of the weights without the method, and ``"with"`` if the recipe has one.
         diagnosis: layers, verdict and remedies, with the recipe's method.
         agreement: mean cosine of the first layer's gradient between batches; None for one batch.

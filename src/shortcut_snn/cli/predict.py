@@ -45,10 +45,7 @@ class Prediction:
     """The classes that a network predicts for a file, and what the prediction cost.
 
     Args:
-        file: the path of the file.
-        label: index of the most likely class.
         top: names and probabilities of the most likely classes, the most likely first.
-        spikes: number of spikes of all neurons in all time steps.
         energy_pj: energy of ACs and MACs in pJ, 45 nm; see :func:`~shortcut_snn.energy.measure_energy`.
         total_energy_pj: the same with memory traffic and membrane updates.
     """
@@ -74,8 +71,6 @@ def predict(
 
     Args:
         network: of images or event recordings; see :func:`shortcut_snn.load`.
-        inputs: files, and folders of files.
-        top: the number of most likely classes.
         on_error: receives a message about each file that cannot be read; by default that is an error.
 
     Example:

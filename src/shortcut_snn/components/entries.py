@@ -62,7 +62,6 @@ def read(content: Any, entries: Any, path: str) -> Any:
     """Build a component, or a group of entries, from plain entries.
 
     Args:
-        content: a :class:`Kind`, or the dataclass of a group.
         entries: a mapping. For a kind it names the component as ``kind``; the name alone stands for the defaults.
         path: the position of the entries in the recipe, for messages.
     """

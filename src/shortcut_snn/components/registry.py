@@ -35,10 +35,8 @@ class Component:
     """A registered class or function. Components are equal if their kind and name are.
 
     Args:
-        kind: name of the kind.
         name: the name under which recipes refer to it.
         factory: the class or function, or a variant of one: a ``functools.partial``.
-        options: its options by name.
     """
 
     kind: str
@@ -200,10 +198,6 @@ def options_of(target: Any, context: Iterable[str] = ()) -> dict[str, Option]:
 
     They are the fields of a dataclass, or else the parameters that have a default and are not part of the context.
     A default that YAML cannot hold, such as a function or a class, makes a parameter not an option.
-
-    Args:
-        target: the dataclass, class or function.
-        context: names of parameters that are not options.
     """
     if dataclasses.is_dataclass(target):
         hints = _hints(target)

@@ -53,14 +53,7 @@ def classes_and_parts(root: Path) -> tuple[list[str], list[str]]:
 def labelled_files(
     folder: Path, classes: list[str], extensions: Collection[str], noun: str
 ) -> tuple[list[str], list[int]]:
-    """Return the files below each class folder, class by class and sorted by path, and their labels.
-
-    Args:
-        folder: holds the class folders.
-        classes: their names, by label.
-        extensions: of the files to list, such as ".png".
-        noun: what the files are, for the error.
-    """
+    """Return the files below each class folder, class by class and sorted by path, and their labels."""
     paths: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):

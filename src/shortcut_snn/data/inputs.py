@@ -22,7 +22,6 @@ class InputFiles:
 
     Args:
         description: of that data set; see :attr:`.Data.description`.
-        time_steps: number of frames of a recording.
 
     Raises:
         ValueError: the network's inputs are not images or recordings.

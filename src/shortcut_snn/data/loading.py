@@ -15,10 +15,7 @@ class SeededSampler(Sampler[tuple[int, int]]):
     """Yield ``(epoch, index)``, the key of a sample's augmentation.
 
     Args:
-        length: number of samples in the data set.
-        seed: seeds the order.
         shuffle: False yields the samples in their own order.
-        rank: index of this process.
         world: number of processes. Each takes every ``world``-th sample of the common order.
         even: repeat a few samples so that every process has equally many, as synchronous training needs. Without it,
             each sample is served exactly once.
@@ -82,12 +79,7 @@ class SeededDataset(Dataset[Any]):
 
 
 class SeededData(Data):
-    """Data whose parts are :class:`SeededDataset`.
-
-    Attributes:
-        batch_size: samples in a batch, per process.
-        workers: loader processes, per process.
-    """
+    """Data whose parts are :class:`SeededDataset`."""
 
     batch_size: int
     workers: int

@@ -75,7 +75,6 @@ def readme(card: Card, name: str = "path/of/this/folder") -> str:
     """Return the README of a card, which begins with metadata for the Hugging Face hub.
 
     Args:
-        card: the card.
         name: what ``load`` takes to load the network.
     """
     return f"---\n{as_yaml(_hub_metadata(card))}---\n\n{_text(card, name)}"

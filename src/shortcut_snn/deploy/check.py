@@ -29,11 +29,8 @@ class Agreement:
     """Agreement of the logits of two networks on a batch.
 
     Args:
-        images: number of images.
         agree: number of images for which both predict the same class.
         moved: number of images whose logits differ by more than rounding.
-        difference: largest difference of two logits.
-        largest: largest absolute logit.
     """
 
     images: int
@@ -70,14 +67,7 @@ def compare(expected: Tensor, logits: Tensor) -> Agreement:
 
 
 def check(network: nn.Module, spec: NetworkSpec, exported: Logits, images: Tensor) -> Agreement:
-    """Compare an exported network with the network that it was made from.
-
-    Args:
-        network: the network in float32, folded or not.
-        spec: the network's specification.
-        exported: runs the exported file.
-        images: uint8 ``[N, C, H, W]``, or frames ``[N, T, C, H, W]``.
-    """
+    """Compare an exported network with the network that it was made from."""
     expected, logits = network_logits(network, spec, images), in_chunks(exported, images)
     if logits.shape != expected.shape:
         raise ValueError(f"the export returns logits {list(logits.shape)}, the network {list(expected.shape)}")

@@ -20,11 +20,7 @@ from .torch_export import TorchExport
 
 
 class OneCall(nn.Module):
-    """Map a batch to logits as the wrapper of a network does.
-
-    Args:
-        model: the wrapper.
-    """
+    """Map a batch to logits as the wrapper of a network does."""
 
     def __init__(self, model: Shortcut) -> None:
         super().__init__()

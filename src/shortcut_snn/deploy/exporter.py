@@ -85,7 +85,6 @@ def mean_over_steps(
     Args:
         step: maps a frame and membrane potentials to logits and membrane potentials.
         shapes: shapes of one sample's membrane potentials, which start at 0.
-        spec: the network's specification.
     """
 
     def logits(images: Tensor) -> Tensor:

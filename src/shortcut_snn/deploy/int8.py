@@ -24,7 +24,6 @@ class Int8Conv2d(nn.Module):
     The current that it returns is rounded to 8 bits as well.
 
     Args:
-        conv: the convolution to quantise.
         threshold: threshold of the neurons that take the current; the rounding steps are a fraction of it.
         span: largest absolute current, in thresholds.
 
@@ -81,10 +80,6 @@ def to_int8(network: nn.Module, example: Tensor) -> nn.Module:
     """Return a copy whose convolutions of spikes, or of other small integers, are :class:`Int8Conv2d`.
 
     The first convolution, which takes images, and the linear layers, which take means, stay in float32.
-
-    Args:
-        network: from :func:`~shortcut_snn.deploy.fold`.
-        example: real inputs, as the network takes them, so that its neurons spike.
     """
     network = copy.deepcopy(network)
     convolutions = {path: module for path, module in network.named_modules() if isinstance(module, nn.Conv2d)}

@@ -37,7 +37,6 @@ def nir_logits(path: Path, spec: NetworkSpec) -> Logits:
 
     Args:
         path: a trusted file: nirtorch makes Python code of the names of its nodes.
-        spec: the network's specification.
 
     Raises:
         OSError: nir or nirtorch is not installed.

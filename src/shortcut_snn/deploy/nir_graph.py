@@ -31,10 +31,6 @@ _SPEC_KEY = "shortcut_snn"
 def nir_graph(network: nn.Module, spec: NetworkSpec) -> Any:
     """Return the NIR graph of one time step; its input is normalised, its output the logits of the step.
 
-    Args:
-        network: from :func:`~shortcut_snn.deploy.fold`.
-        spec: the network's specification, which the metadata of the graph holds.
-
     Raises:
         OSError: nir is not installed.
         ValueError: NIR cannot represent a part of the network; the message names it.

@@ -109,7 +109,6 @@ def onnx_logits(path: Path, spec: NetworkSpec) -> Logits:
 
     Args:
         path: a trusted file: onnxruntime executes what the file says.
-        spec: the network's specification.
 
     Raises:
         OSError: onnxruntime is not installed.

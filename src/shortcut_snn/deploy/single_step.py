@@ -23,9 +23,6 @@ class SingleStep(nn.Module):
 
     The mean of the logits over T calls equals the output of the network for the sequence.
 
-    Args:
-        network: from :func:`~shortcut_snn.deploy.fold`.
-
     Raises:
         ValueError: the network runs whole sequences only.
     """

@@ -21,7 +21,6 @@ class Graph:
     """A graph and the names of its inputs and outputs.
 
     Args:
-        program: the graph.
         inputs: ``images``; or ``frame`` and one ``LAYER.before`` per layer of neurons.
         outputs: ``logits``; and one ``LAYER.after`` per layer of neurons if the graph is of one time step.
     """
@@ -52,8 +51,6 @@ def make_graph(network: nn.Module, spec: NetworkSpec, streaming: bool) -> Graph:
     """Trace a folded network for batches of any size.
 
     Args:
-        network: from :func:`~shortcut_snn.deploy.fold`.
-        spec: the network's specification.
         streaming: trace one time step, whose membrane potentials are inputs and outputs.
 
     Raises:
@@ -114,7 +111,6 @@ def program_logits(path: Path, spec: NetworkSpec) -> Logits:
 
     Args:
         path: a trusted file: torch gives no guarantee for others.
-        spec: the network's specification.
     """
     program = torch.export.load(path)
     module, (_, *state) = program.module(), program.example_inputs[0]

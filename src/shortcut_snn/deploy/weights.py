@@ -60,9 +60,6 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], path: Path, assig
     """Load the state of a file into a network of the same names and shapes.
 
     Args:
-        network: the network.
-        state: the state, from :func:`read_network`.
-        path: the file, for the message.
         assign: let the network take the tensors themselves, not their values.
     """
     try:

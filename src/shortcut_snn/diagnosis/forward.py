@@ -34,13 +34,6 @@ def measure_kept(
     """Return the share of the input that each spiking layer keeps, from 0 to 1, by layer in the order of calls.
 
     The result is empty for a batch of one sample, or without a floating-point input, which cannot get noise.
-
-    Args:
-        model: the network, or a wrapper of it.
-        network: whose layers are compared.
-        args: the batch, as arguments of the model.
-        kwargs: its keyword arguments.
-        reset: resets the neurons.
     """
     generator = torch.Generator().manual_seed(0)
     can_perturb = False

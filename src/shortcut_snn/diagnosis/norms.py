@@ -31,12 +31,7 @@ _STEPS = 3
 
 
 class Norms:
-    """The norms of a network, and the weights whose size or values an initialisation sets.
-
-    Args:
-        network: the network.
-        structure: of the network.
-    """
+    """The norms of a network, and the weights whose size or values an initialisation sets."""
 
     def __init__(self, network: nn.Module, structure: Structure) -> None:
         self.network, self.structure = network, structure
@@ -75,11 +70,7 @@ class Norms:
         self.names.add(name)
 
     def set(self, run: Callable[[], object]) -> None:
-        """Set all norms, and the weights of layers without one.
-
-        Args:
-            run: runs a batch through the network.
-        """
+        """Set all norms, and the weights of layers without one."""
         self._reset()
         layers = self.structure.layers
         self.waiting = {name: layer for name, layer in layers.items() if name not in self.structure.skipped}

@@ -202,12 +202,7 @@ def shaped_like(current: Tensor, output: Tensor) -> Tensor:
 
 
 def find_layers(network: nn.Module, run: Callable[[], object]) -> list[Layer]:
-    """Return the layers of a network in the order of their first calls.
-
-    Args:
-        network: the network.
-        run: runs a batch through it.
-    """
+    """Return the layers of a network in the order of their first calls."""
     weighted = {name: module for name, module in nn.Module.named_modules(network) if is_layer(module)}
     sizes = {name: sum(parameter.numel() for parameter in module.parameters()) for name, module in weighted.items()}
     norms = {name: module for name, module in nn.Module.named_modules(network) if isinstance(module, NORMS)}

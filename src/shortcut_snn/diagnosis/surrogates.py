@@ -93,10 +93,6 @@ def set_shapes(structure: Structure, multiply: Callable[[Layer, float], None]) -
     Before a norm the size of weights does not matter, but that of a step relative to it. Weights before a low
     surrogate, whose gradient is low, become smaller. Those of all blocks become larger, so that the changes of many
     blocks in one step do not add up to noise.
-
-    Args:
-        structure: of the network.
-        multiply: multiplies the weights of a layer.
     """
     settings = {name: NeuronSettings() for name in structure.way}
     adding = [layer.shape for layer in structure.layers.values() if layer.role == "adding"]
@@ -124,15 +120,10 @@ def set_shapes(structure: Structure, multiply: Callable[[Layer, float], None]) -
 
 
 def set_heights(structure: Structure, settings: dict[str, NeuronSettings], norms: Mapping[str, float]) -> None:
-    """Scale each surrogate on the way by what its neuron's gradient lacks to that of the next one.
+    """Scale, in place, each surrogate on the way by what its neuron's gradient lacks to that of the next one.
 
     Where sums carry the gradient, as in SEW blocks, it grows by the branches. Their surrogates become lower if it
     more than doubles; each adds to the logarithm of the growth by the square of its height.
-
-    Args:
-        structure: of the network.
-        settings: by layer; changed in place.
-        norms: of the gradient, by neuron.
     """
     values = [value for name, value in norms.items() if name in structure.neurons]
     growth = values[0] / values[-1] if values[-1] > 0 else math.nan

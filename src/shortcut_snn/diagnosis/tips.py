@@ -39,7 +39,6 @@ class Remedy:
 
     Args:
         group: the kind of change. Of each group only the best remedy is recommended.
-        text: the change in words.
         apply: applies it to a copy and returns what to examine then.
     """
 
@@ -73,10 +72,8 @@ def measure_remedies(
     gradient's factor nearest to 1.
 
     Args:
-        before: the examination of the unchanged network.
         remedies: the changes to try. Those that cannot be applied to the network are left out. If neurons are silent or
             saturated, or only the input is lost, so are those that change the gradient alone.
-        batches: the batches of the examination.
     """
     verdicts = [judge(layers) for layers in before.batches]
     if verdicts[0].kind in ("silent", "saturated", "lost"):

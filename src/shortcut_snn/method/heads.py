@@ -51,8 +51,6 @@ def pool(features: Tensor, time_axis: int | None, space: bool = True) -> Tensor:
     Args:
         features: ``[T, N, C, *space]`` with ``time_axis=0``, ``[N, T, C, *space]`` with ``time_axis=1``,
             or ``[N, C, *space]`` with ``time_axis=None`` (the network is called once per time step).
-        time_axis: the axis of time.
-        space: whether to average over space too.
 
     Returns:
         ``[N, C]``, or ``[N, C, *space]``, in float32 for half-precision input. Always a new tensor, since a later

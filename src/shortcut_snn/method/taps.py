@@ -151,10 +151,6 @@ class Taps:
     The hook of a module that is called once per time step runs T times; the pooled outputs are averaged.
     Hooks return at once while not listening, as in the second forward pass of activation checkpointing.
 
-    Args:
-        network: the network to tap.
-        taps: its submodules, and the axes of their outputs.
-
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 5), nn.ReLU())
         >>> taps = Taps(network, [Tap("0", time_axis=0)])

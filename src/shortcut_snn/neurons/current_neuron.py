@@ -38,9 +38,6 @@ class CurrentNeuron(nn.Module):
 
     The addition and the neuron run in one pass if the kernels can run the neuron.
 
-    Args:
-        neuron: the neuron.
-
     Example:
         >>> import torch
         >>> from shortcut_snn.neurons import LIF

@@ -93,7 +93,6 @@ class SavedBits:
     Args:
         bits: ``[T, row]``.
         elements: elements of a time step.
-        dtype: the tensor's dtype.
         view: its size, stride and offset in that memory.
     """
 

@@ -88,9 +88,6 @@ def run_as_written(neuron: Any, current: Tensor, initial: Tensor | None, repeats
     """Call the step of a neuron for each time step, in plain PyTorch.
 
     Args:
-        neuron: the neuron.
-        current: ``[T, N, ...]``.
-        initial: states before the first step, or None for 0.
         repeats: how often the current is repeated. In an exported graph it is then not written out.
     """
     truncate = _truncates(neuron)

@@ -51,10 +51,6 @@ class _Shape:
 class Scaled:
     """A surrogate times a factor, as :func:`shortcut_snn.initialise` sets it.
 
-    Args:
-        surrogate: any surrogate.
-        factor: on its derivative.
-
     Example:
         >>> import torch
         >>> Scaled(Rectangle(2.0), 3.0)(torch.tensor([0.0, 1.1]))

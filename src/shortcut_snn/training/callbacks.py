@@ -23,10 +23,6 @@ class History(Callback):
 
     The records are part of the checkpoint, so the tables of a resumed run equal those of an uninterrupted one.
     Times are in a table of their own, since they differ from run to run.
-
-    Args:
-        health: gives the gradients of the epoch's last batch.
-        step_cost: gives time and memory of a step.
     """
 
     def __init__(self, health: Health, step_cost: StepCost) -> None:
@@ -130,10 +126,7 @@ class SaveRun(Checkpoint):
     two files does no harm: the resumed epoch writes them again.
 
     Args:
-        run: whose folder is written to, and which a signal may ask to stop.
-        history: records the epochs and chooses the best one.
         every: steps between checkpoints within an epoch; None for one per epoch.
-        average: holds the averaged weights, if weights are averaged.
     """
 
     def __init__(self, run: Run, history: History, every: int | None, average: WeightAverage | None) -> None:

@@ -16,13 +16,7 @@ ENERGY_COLUMNS = ("energy", "relu_energy", "total_energy", "quantised_energy")
 
 @torch.no_grad()
 def measure_task_energy(task: Task, data: Data, samples: int = ENERGY_SAMPLES) -> EnergyReport | None:
-    """Return the energy of a task's network on a sample of the test data; None if it has no layers to count.
-
-    Args:
-        task: whose network is measured.
-        data: the data it was trained on.
-        samples: number of test inputs.
-    """
+    """Return the energy of a task's network on a sample of the test data; None if it has no layers to count."""
     inputs, _ = task.prepare_batch(data.sample(samples))
     try:
         return measure_energy(task.model, [inputs])

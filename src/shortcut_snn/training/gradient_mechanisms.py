@@ -99,11 +99,6 @@ class Rate:
 def check_gradient(gradient: Gradient, objective: Objective, initialise: bool = False) -> None:
     """Raise an error for a combination that is not supported.
 
-    Args:
-        gradient: the mechanism, a component.
-        objective: of the method, a component.
-        initialise: whether norms and surrogates are set by measurement before training.
-
     Example:
         >>> from shortcut_snn import TET
         >>> check_gradient(Rate(), TET())

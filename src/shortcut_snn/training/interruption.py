@@ -19,7 +19,6 @@ class Interrupted(BaseException):
     It is not an ``Exception``, like ``KeyboardInterrupt``, so that ``except Exception`` does not catch it.
 
     Args:
-        number: the signal.
         is_global_zero: whether this process reports it; of several processes only the first one does.
     """
 

@@ -100,12 +100,7 @@ def mlflow_logger(
 
 
 def make_loggers(chosen: Sequence[Any], folder: Path) -> list[Any]:
-    """Return the loggers of components.
-
-    Args:
-        chosen: components.
-        folder: folder of the run.
-    """
+    """Return the loggers of components."""
     loggers = []
     for component in chosen:
         try:

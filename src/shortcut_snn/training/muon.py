@@ -119,14 +119,10 @@ class Muon(Optimizer):
 
 
 def orthogonalise(matrix: Tensor, eps: float = 1e-7) -> Tensor:
-    """Return the matrix next to ``matrix`` whose singular values are all about 1, in float32.
+    """Return the matrix next to ``matrix`` ``[outputs, inputs]`` whose singular values are all about 1, in float32.
 
     Like torch's Muon, this iterates X' = (a + b X X^T + c (X X^T)^2) X five times. Every factor is a polynomial of the
     first Gram matrix X X^T, so only the first and the last product involve X itself.
-
-    Args:
-        matrix: ``[outputs, inputs]``.
-        eps: smallest norm by which the matrix is divided.
 
     Example:
         >>> matrix = torch.randn(8, 32)

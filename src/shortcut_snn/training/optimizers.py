@@ -130,14 +130,7 @@ class OneCycle:
 
 
 def make_lr_scheduler(lr_schedule: Any, optimizer: Optimizer, total: int, warmup: float = 0.0) -> LRScheduler:
-    """Return the scheduler of the learning rate for a number of steps, after a linear warm-up.
-
-    Args:
-        lr_schedule: a component.
-        optimizer: whose learning rates it sets.
-        total: number of all steps, including the warm-up.
-        warmup: fraction of them over which the learning rate rises from near 0.
-    """
+    """Return the scheduler for ``total`` steps; ``warmup`` is the fraction of them of a linear rise from near 0."""
     warmup_steps = round(warmup * total)
     if not warmup_steps:
         scheduler: LRScheduler = lr_schedule.build(optimizer=optimizer, total=max(total, 1))
@@ -149,12 +142,7 @@ def make_lr_scheduler(lr_schedule: Any, optimizer: Optimizer, total: int, warmup
 
 
 def make_optimizer(optimizer: Any, params: Any) -> Optimizer:
-    """Return the optimizer of a component.
-
-    Args:
-        optimizer: a component.
-        params: parameters, or groups of them.
-    """
+    """Return the optimizer of a component."""
     try:
         built: Optimizer = optimizer.build(params=params)
     except (ValueError, RuntimeError, AssertionError) as error:
@@ -166,10 +154,6 @@ def parameter_groups(model: nn.Module, decay_all: bool = False) -> list[dict[str
     """Return two groups: weights of layers, and the other parameters without weight decay and Muon.
 
     The others are norms, biases and all parameters of neurons, whose scale does not measure the function's complexity.
-
-    Args:
-        model: whose parameters are grouped.
-        decay_all: whether weight decay applies to both groups.
     """
     of_neurons = {id(parameter) for parameter in learned_by_neurons(model)}
     parameters = [p for p in model.parameters() if p.requires_grad]

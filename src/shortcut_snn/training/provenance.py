@@ -103,13 +103,7 @@ MAY_CHANGE_ON_RESUME = {
 
 
 def check_resumable(before: Mapping[str, Any], now: Mapping[str, Any], run: str) -> None:
-    """Raise an error unless a run with entries ``before`` can resume with entries ``now``.
-
-    Args:
-        before: entries of the run's recipe.
-        now: entries to resume with.
-        run: the run's name in messages.
-    """
+    """Raise an error unless a run with entries ``before`` can resume with entries ``now``."""
     different = {k: pair for k, pair in recipe_differences(before, now).items() if k not in MAY_CHANGE_ON_RESUME}
     if different:
         listed = ", ".join(f"{key} was {old} and is {new}" for key, (old, new) in list(different.items())[:3])
@@ -131,7 +125,6 @@ def flatten_entries(entries: Mapping[str, Any], prefix: str = "", lists: bool = 
     """Yield (dotted key, value) of each leaf of nested entries.
 
     Args:
-        entries: nested mappings.
         prefix: put before each key.
         lists: whether lists of components are flattened too, with their index as a key.
 

@@ -185,13 +185,7 @@ def _describe_start(task: Task, batches: Loaders) -> str:
 
 
 def initialise_task(task: Task, data: Data, device: torch.device | str = "cpu") -> Initialisation:
-    """Initialise a task's network on the first training batch, by the main output's loss.
-
-    Args:
-        task: whose network is initialised; it is moved to the device.
-        data: the data it will train on.
-        device: where to compute.
-    """
+    """Initialise a task's network on the first training batch, by the main output's loss."""
     task.to(device)
     inputs, target = task.prepare_batch(next(iter(data.loaders(task.training_options.seed).train)))
     with task.objective_outputs():

@@ -62,10 +62,8 @@ class Run:
         """Check that a run may start or resume in a folder, before its data are read.
 
         Args:
-            folder: of the run; it need not exist.
             provenance: recipe and imports; a resumed run must have the same recipe.
             resume: resume from the folder's checkpoint, or start if there is none.
-            log: receives lines of text.
 
         Raises:
             ValueError: the run in the folder has another recipe or format.

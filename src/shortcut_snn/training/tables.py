@@ -90,8 +90,6 @@ class Metric:
     """The metric by which a task's networks are compared.
 
     Args:
-        name: key in the task's metrics.
-        higher_is_better: whether a higher value is better.
         fraction: whether it is a fraction, which is shown in per cent.
 
     Example:
@@ -154,12 +152,7 @@ class Metric:
         return "clearly better" if self.is_better(difference, 0) else "clearly worse"
 
     def value_of(self, result: Mapping[str, Any], epoch: str) -> float:
-        """Return the metric of a run in the unit of display: on test data, or else on validation data.
-
-        Args:
-            result: content of ``result.json``.
-            epoch: ``"last"`` or ``"best"``.
-        """
+        """Return the metric of a run in the unit of display: on test data, or else on validation data."""
         figures = result[f"test_{epoch}"] or result[f"validation_{epoch}"] or {}
         value = figures.get(self.name)
         return math.nan if value is None else self.scale * float(value)

@@ -62,14 +62,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def make_trainer(
     training: Training, loggers: Sequence[Logger] = (), callbacks: Sequence[Callback] = (), *, checkpoints: bool = False
 ) -> pl.Trainer:
-    """Return Lightning's trainer.
-
-    Args:
-        training: options of the run.
-        loggers: Lightning's loggers.
-        callbacks: Lightning's callbacks, in order.
-        checkpoints: whether one of the callbacks saves checkpoints.
-    """
+    """Return Lightning's trainer."""
     if any(word in training.strategy for word in ("spawn", "fork", "notebook", "xla")):
         raise ValueError(
             f"training.strategy: {training.strategy} trains in copies of this process, and the result would be lost; "

@@ -20,7 +20,6 @@ class Variant:
     """One row of a comparison.
 
     Args:
-        label: its name.
         recipe: what its runs train, except for the seed.
         tuned: values of entries, by key; the best combination is chosen before the seeds are trained.
     """
@@ -45,7 +44,6 @@ class Plan:
 
     Args:
         variants: the rows; the first one is the baseline.
-        seeds: the seeds of each variant.
         imports: files and modules that every run imports.
         tune_epochs: epochs of a run that tunes; None for the recipe's.
     """

@@ -21,11 +21,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def write_page(folder: Path, path: Path | None = None) -> Path:
-    """Write the page of a run or a comparison.
-
-    Args:
-        folder: of a run, finished or not, or of a comparison.
-        path: of the page; by default ``report.html`` in the folder.
+    """Write the page of a run, finished or not, or of a comparison, by default as ``report.html`` in its folder.
 
     Returns:
         The path of the page.

@@ -28,9 +28,6 @@ MAX_MATRIX = 20
 class Run:
     """The files of a run, finished or not.
 
-    Args:
-        folder: of the run.
-
     Raises:
         FileNotFoundError: the run has not finished its first epoch.
         ValueError: a file is damaged.

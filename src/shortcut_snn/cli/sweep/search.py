@@ -34,12 +34,8 @@ class Search:
 
     Args:
         folder: created; a search that it holds is continued.
-        entries: of the recipe.
-        space: what is searched.
         make_sampler: returns the sampler of a trial by its number, so that a continued search draws what an
             uninterrupted one would have drawn.
-        pruner: one of Optuna's.
-        log: receives a line as each trial ends.
 
     Raises:
         ValueError: the folder holds another search, or the recipe has no validation data.
@@ -114,8 +110,6 @@ class Search:
         """Run trials until the search has ``count`` of them, those of earlier commands included.
 
         Args:
-            count: the number of trials.
-            pool: trains their runs.
             first: points to try before the sampler chooses any.
         """
         for point in first:

@@ -23,10 +23,6 @@ Space = dict[str, BaseDistribution]
 def read_space(path: Path, entries: Mapping[str, Any]) -> Space:
     """Read a search space, as ``optimizer.lr: {low: 0.001, high: 0.1, log: true}``, from a YAML file.
 
-    Args:
-        path: of the file.
-        entries: the recipe's entries, over which the searched ones are laid.
-
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "space.yaml"

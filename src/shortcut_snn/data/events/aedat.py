@@ -49,8 +49,6 @@ def read_aedat(path: Path, sensor: Sensor, turned: bool = False) -> Events:
     """Read a file of version 2, 3 or 4.
 
     Args:
-        path: the file.
-        sensor: height and width of the camera.
         turned: whether version 2 files of a DVS128 have rows and columns exchanged, as in CIFAR10-DVS.
     """
     content = np.memmap(path, np.uint8, mode="r")

@@ -40,7 +40,6 @@ class FrameCache:
     zlib's checksum detects damage; a damaged entry counts as missing.
 
     Args:
-        folder: holds one folder per transform; created.
         transform: everything that determines the frames of a recording, as JSON values.
 
     Raises:

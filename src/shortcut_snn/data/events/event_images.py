@@ -20,10 +20,8 @@ class FrameMaker:
     """A FrameMaker makes the frames of recordings, or reads them from its cache.
 
     Args:
-        sensor: height and width of the camera.
         time_steps: number of frames per recording.
         size: shorter side of the frames in pixels; None for the sensor's.
-        slicing: see :data:`.Slicing`.
         cache: folder of the cache; None for the default folder, "off" for none.
         turned: see :func:`.read_file`.
 
@@ -65,13 +63,7 @@ class FrameMaker:
 
 
 class EventImages(Images):
-    """Frames of recordings with integer labels; an item is ``(uint8 [T, 2, H, W], int)``.
-
-    Args:
-        recordings: the samples.
-        labels: int64 ``[n]``.
-        maker: makes their frames.
-    """
+    """Frames of recordings with integer labels; an item is ``(uint8 [T, 2, H, W], int)``."""
 
     def __init__(self, recordings: Sequence[Recording], labels: Tensor, maker: FrameMaker) -> None:
         self.recordings, self.labels, self.maker = recordings, labels.to(torch.int64), maker

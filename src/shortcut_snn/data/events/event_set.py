@@ -34,8 +34,6 @@ def download(root: Path, folder: str, archives: Sequence[RemoteArchive]) -> None
     """Download and unpack archives so that ``folder`` appears in ``root`` complete or not at all.
 
     Args:
-        root: the folder to download into; created.
-        folder: name of the folder that holds the unpacked data set.
         archives: files to download; zip files within them are unpacked too.
     """
     from torchvision.datasets.utils import download_and_extract_archive, extract_archive
@@ -163,10 +161,6 @@ def read_part(
 
     Args:
         root: the recordings' names are their paths relative to it.
-        folder: holds the class folders.
-        classes: names of the class folders, by label.
-        extensions: of the files that are recordings.
-        maker: makes their frames.
 
     Raises:
         FileNotFoundError: a class folder has no recordings.

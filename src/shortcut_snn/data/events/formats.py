@@ -167,8 +167,6 @@ def read_file(path: Path, sensor: Sensor, turned: bool = False) -> Events:
     """Return the events of a file as they are in it; the extension determines its format.
 
     Args:
-        path: the file.
-        sensor: height and width of the camera.
         turned: whether ``.aedat`` files have rows and columns exchanged; see :func:`.read_aedat`.
     """
     extension = path.suffix.lower()

@@ -41,9 +41,7 @@ def to_frames(events: Events, sensor: Sensor, size: tuple[int, int], time_steps:
 
     Args:
         events: at least one, in order of time, inside the sensor.
-        sensor: height and width of the sensor.
         size: height and width of the frames, at most the sensor's.
-        time_steps: number of frames.
         slicing: ``"time"`` for frames of equal duration, ``"count"`` for frames of equally many events.
     """
     height, width = size

@@ -65,11 +65,6 @@ def check_events(events: Events, sensor: Sensor, source: str) -> Events:
     """Return the events in order of time, after checking that they can be a recording.
 
     Some cameras deliver a few events late; those are sorted.
-
-    Args:
-        events: as they stand in a file.
-        sensor: height and width of the camera.
-        source: name of the file, for errors.
     """
     if not len(events):
         raise DataFileError(f"{source} is empty: it holds no events")

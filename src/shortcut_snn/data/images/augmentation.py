@@ -55,8 +55,6 @@ class AugmentationPipeline:
     """Apply augmentations in order to a batch of images.
 
     Args:
-        steps: the augmentations.
-        seed: seeds every random choice.
         mean: mean colour per channel on the 0..1 scale; fills uncovered pixels.
     """
 

@@ -25,8 +25,6 @@ class FolderImages(Images):
     """RGB images in files.
 
     Args:
-        paths: one file per image.
-        labels: int64 ``[n]``.
         root: the folder that holds the files at any depth; names are relative to it.
         size: side to which images are resized (shorter side) and centre-cropped; None: they all have the first's size.
 

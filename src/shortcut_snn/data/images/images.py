@@ -99,7 +99,6 @@ def colour_statistics(images: Images, samples: int | None = None) -> tuple[tuple
     """Return each channel's mean and standard deviation on the 0..1 scale.
 
     Args:
-        images: the training images.
         samples: number of evenly spaced images to use; None for all.
     """
     chosen = evenly_spaced(len(images), len(images) if samples is None else samples)

@@ -55,7 +55,6 @@ def derive_backward(text: str, learned: tuple[str, ...], through_time: bool) -> 
     5. Choose what the forward pass saves, and recompute the rest from that.
 
     Args:
-        text: the step's program.
         learned: names of the parameters whose gradients are wanted.
         through_time: whether gradients travel from a step to the one before. If not, this is spatial learning through
             time (SLTT).
@@ -134,7 +133,6 @@ def _argument_gradients(code: _GradientCode, op: str, g: str, out: str, a: tuple
 
     Args:
         code: receives the instructions that compute them.
-        op: the operation.
         g: the gradient of its value.
         out: its value.
         a: its arguments.

@@ -25,10 +25,7 @@ class Plan:
     """How the elements of a time step are divided into work items, and which channels they belong to.
 
     Args:
-        elements: elements of a time step.
         run: consecutive elements in memory that belong to one channel.
-        channels: number of channels.
-        items: number of work items.
         item_size: elements of a work item, a multiple of the tile.
     """
 
@@ -62,7 +59,6 @@ class Buffers:
         outputs: sequences that it writes, in the same layout.
         sums: ``[items + 1, ...]``: one row for each work item, and one for the tail.
         bits: sequences as bits, read or written. Their rows are whole words, so their tail fills a tile as it is.
-        fields: other parameters.
     """
 
     inputs: Mapping[str, Tensor | None] = field(default_factory=dict)

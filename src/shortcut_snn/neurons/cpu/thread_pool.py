@@ -36,13 +36,7 @@ def thread_count() -> int:
 
 
 def run(kernel: int, params: int, threads: int) -> None:
-    """Enter the kernel at an address on a number of threads, and wait for all of them.
-
-    Args:
-        kernel: address of the kernel.
-        params: address of its parameter struct.
-        threads: number of threads.
-    """
+    """Enter the kernel at an address on a number of threads, and wait for all of them."""
     if threads <= 1:
         _entry(kernel)(params)
     elif (parallel := _openmp()) is not None:

@@ -28,10 +28,8 @@ def launch(kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], **cons
     """Run a kernel on the device of its first argument.
 
     Args:
-        kernel: the kernel.
         grid: numbers of programs.
         arguments: by the kernel's parameters, in their order.
-        constants: the kernel's compile-time constants.
     """
     values = list(arguments.values())
     with torch.cuda.device_of(values[0]):  # type: ignore[no-untyped-call]
@@ -190,7 +188,6 @@ class Tiling:
 
     Args:
         run: consecutive elements in memory that belong to one channel.
-        channels: number of channels.
         positions: rows * run.
         block_p: positions of a tile.
         block_c: channels of a tile.

@@ -66,13 +66,9 @@ def norm_neuron(
         bias: bias of the norm, ``[C]``, or None.
         mean: ``[C]``, float32; None for no normalisation.
         var: biased variance ``[C]``, float32.
-        eps: added to the variance.
-        step: the text of the neuron's program.
         scalars: parameters that are one number for the layer, ``[P]``, or None.
         channels: parameters with one number per channel, ``[Q, C]``, or None.
-        constants: the program's constants.
         initial: states before the first step ``[states, N, C, ...]``, or None for 0.
-        time_steps: T.
         flags: whether mean and var come from x, so gradients flow through them; whether gradients travel through time;
             whether the final states are wanted; whether the bits are wanted.
     """
