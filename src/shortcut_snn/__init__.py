@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0.dev0"
 
-# Lightning imports onnxruntime where there is one, which reports to its makers unless it is told not to.
+# Lightning imports onnxruntime where there is one. It and huggingface_hub report to their makers unless these are set.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from . import (

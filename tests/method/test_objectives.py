@@ -100,10 +100,3 @@ def test_the_outputs_are_left_as_they_were() -> None:
     for objective in (LogitSum(), LossSum()):
         objective(OUTPUT, LABEL, 1.0)
     assert all(torch.equal(a, b) for a, b in zip(kept, (OUTPUT.main, *OUTPUT.branches), strict=True))
-
-
-@pytest.mark.parametrize("objective", [LogitSum(), LossSum()], ids=str)
-def test_balance_is_a_deprecated_name_of_the_branch_weight(objective: Objective) -> None:
-    expected = objective(OUTPUT, LABEL, branch_weight=0.5)
-    with pytest.warns(DeprecationWarning, match="branch_weight"):
-        assert objective(OUTPUT, LABEL, balance=0.5) == expected

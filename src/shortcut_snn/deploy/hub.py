@@ -1,8 +1,7 @@
 """Networks on the Hugging Face hub: fetched and pushed with huggingface_hub."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,6 @@ from .. import __version__
 from .card import CARD, README, read_card, readme
 from .exporter import require
 from .safetensors_export import Safetensors
-
-TIMEOUT = 10.0
-"""Seconds to wait for an answer of the hub."""
 
 
 def fetch(repository: str, revision: str | None = None) -> Path:
@@ -29,18 +25,8 @@ def fetch(repository: str, revision: str | None = None) -> Path:
     """
     with _hub(f"{repository} cannot be fetched from the Hugging Face hub") as hub:
         files = [Safetensors.file, CARD, README]
-        download = partial(hub.snapshot_download, repository, revision=revision, allow_patterns=files)
-        try:
-            # The download itself waits for a silent hub forever.
-            hub.model_info(repository, revision=revision, timeout=TIMEOUT)
-            folder = Path(download())
-        except require("huggingface_hub.errors", "").HfHubHTTPError:
-            raise
-        except Exception:
-            # The hub does not answer. It need not if the network was fetched before.
-            with suppress(Exception):
-                return Path(download(local_files_only=True))
-            raise
+        # If the hub does not answer, this returns what was fetched before.
+        folder = Path(hub.snapshot_download(repository, revision=revision, allow_patterns=files))
     if not (folder / Safetensors.file).is_file():
         raise FileNotFoundError(f"{repository} on the Hugging Face hub holds no {Safetensors.file}")
     return folder
@@ -83,15 +69,10 @@ def push_to_hub(folder: str | Path, repository: str, private: bool | None = None
 
 @contextmanager
 def _hub(failure: str) -> Iterator[Any]:
-    """Provide huggingface_hub without its telemetry; any error of it becomes one OSError of one line."""
-    hub, constants = require("huggingface_hub", "the Hugging Face hub", "hub"), require("huggingface_hub.constants", "")
-    telemetry_off = constants.HF_HUB_DISABLE_TELEMETRY
-    # Telemetry would list the packages that are installed here.
-    constants.HF_HUB_DISABLE_TELEMETRY = True
+    """Provide huggingface_hub; any error of it becomes one OSError of one line."""
+    hub = require("huggingface_hub", "the Hugging Face hub", "hub")
     try:
         yield hub
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise OSError(f"{failure}: {reason}") from None
-    finally:
-        constants.HF_HUB_DISABLE_TELEMETRY = telemetry_off

@@ -4,12 +4,10 @@ The task's criterion is the loss of one prediction: cross-entropy, squared error
 The objective decides how the branches enter the loss. ``branch_weight`` is the paper's lambda at this training step.
 """
 
-import functools
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -19,7 +17,6 @@ from .. import components
 
 Criterion = Callable[[Tensor, Any], Tensor]
 """``(prediction, target) -> scalar``."""
-ObjectiveCall = TypeVar("ObjectiveCall", bound=Callable[..., Tensor])
 
 
 class ShortcutOutput(NamedTuple):
@@ -84,19 +81,6 @@ def _declaring(objective: Objective) -> Any:
     return objective if component is None else component.factory
 
 
-def _accepts_balance(call: ObjectiveCall) -> ObjectiveCall:
-    """Accept the keyword ``balance``, the former name of ``branch_weight``, with a warning."""
-
-    @functools.wraps(call)
-    def renamed(*args: Any, **kwargs: Any) -> Tensor:
-        if "balance" in kwargs:
-            warnings.warn("balance is now called branch_weight", DeprecationWarning, stacklevel=2)
-            kwargs["branch_weight"] = kwargs.pop("balance")
-        return call(*args, **kwargs)
-
-    return cast("ObjectiveCall", renamed)
-
-
 @components.objective("logit_sum")
 @dataclass(frozen=True)
 class LogitSum:
@@ -110,15 +94,10 @@ class LogitSum:
         tensor(1.)
     """
 
-    @_accepts_balance
     def __call__(
         self, output: ShortcutOutput, target: Any, branch_weight: float, criterion: Criterion = F.cross_entropy
     ) -> Tensor:
-        """Return the loss of a batch; see :class:`Objective`.
-
-        Raises:
-            ValueError: a branch's prediction has another shape than the network's.
-        """
+        """Return the loss of a batch; see :class:`Objective`."""
         prediction = output.main
         for branch in output.branches:
             if branch.shape != prediction.shape:
@@ -149,7 +128,6 @@ class LossSum:
 
     average: bool = False
 
-    @_accepts_balance
     def __call__(
         self, output: ShortcutOutput, target: Any, branch_weight: float, criterion: Criterion = F.cross_entropy
     ) -> Tensor:
@@ -177,15 +155,10 @@ class StepLossSum:
 
     every_step: ClassVar[bool] = True
 
-    @_accepts_balance
     def __call__(
         self, output: ShortcutOutput, target: Any, branch_weight: float, criterion: Criterion = F.cross_entropy
     ) -> Tensor:
-        """Return the loss of a batch; see :class:`Objective`.
-
-        Raises:
-            ValueError: a prediction without a time axis.
-        """
+        """Return the loss of a batch; see :class:`Objective`."""
         _check_steps(output.main, target, "step_loss_sum")
         loss_sum, steps = LossSum(), zip(output.main, *output.branches, strict=True)
         losses = [
@@ -232,15 +205,10 @@ class SelfDistillation:
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise ValueError(f"temperature, of the soft labels, must be finite and > 0, got {self.temperature}")
 
-    @_accepts_balance
     def __call__(
         self, output: ShortcutOutput, target: Any, branch_weight: float, criterion: Criterion = F.cross_entropy
     ) -> Tensor:
-        """Return the loss of a batch; see :class:`Objective`.
-
-        Raises:
-            ValueError: a target that is not of classes.
-        """
+        """Return the loss of a batch; see :class:`Objective`."""
         if not _are_classes(output.main, target):
             raise ValueError(
                 "distillation compares probabilities of classes, and this task's targets are not classes: use loss_sum"
@@ -296,21 +264,10 @@ class TET:
         if not math.isfinite(self.target):
             raise ValueError(f"target, of TET's regulariser, must be finite, got {self.target}")
 
-    @_accepts_balance
     def __call__(
         self, output: ShortcutOutput, target: Any, branch_weight: float, criterion: Criterion = F.cross_entropy
     ) -> Tensor:
-        """Return the loss of a batch; see :class:`Objective`.
-
-        Args:
-            output: its ``main`` is ``[T, N, ...]``.
-            target: of the batch, the same at every step.
-            branch_weight: not used.
-            criterion: the loss of one step.
-
-        Raises:
-            ValueError: a prediction without a time axis, or a regulariser for targets that are not classes.
-        """
+        """Return the loss of a batch; see :class:`Objective`."""
         main = output.main
         _check_steps(main, target, "TET")
         if self.weight and not _are_classes(main[0], target):
