@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from shortcut_snn.data import NMNIST, balanced_prefix
-from shortcut_snn.data.events import EventImages
+from shortcut_snn.data.events.event_images import EventImages
 from shortcut_snn.data.events.nmnist import SENSOR
 from shortcut_snn.files import replacing
 

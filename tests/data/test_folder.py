@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from shortcut_snn.data import DataFileError, ImageFolder
-from shortcut_snn.data.images import decode
+from shortcut_snn.data.images.folder import decode
 
 from .files import NAMES, write_folder
 

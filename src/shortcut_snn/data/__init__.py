@@ -1,28 +1,21 @@
 """Data sets as uint8 images or frames of events, and loaders whose samples depend on (seed, epoch, index) alone."""
 
 from .data import Data, Loaders
-from .events import CIFAR10DVS, NMNIST, DVSGesture, EventFolder, EventSet, RecordingArchive
-from .images import (
-    CIFAR10,
-    CIFAR100,
-    Affine,
-    ArrayImages,
-    Augmentation,
-    AutoAugment,
-    Crop,
-    Cutout,
-    Digits,
-    Flip,
-    ImageArchive,
-    ImageData,
-    ImageFolder,
-    Images,
-    ImageSet,
-    ResizedCrop,
-    Roll,
-    Source,
-    StoredSet,
-)
+from .events.cifar10dvs import CIFAR10DVS
+from .events.dvsgesture import DVSGesture
+from .events.event_set import EventSet
+from .events.folder import EventFolder
+from .events.nmnist import NMNIST
+from .events.npz import RecordingArchive
+from .images.augmentation import Affine, Augmentation, Crop, Cutout, Flip, ResizedCrop, Roll
+from .images.autoaugment import AutoAugment
+from .images.cifar import CIFAR10, CIFAR100
+from .images.digits import Digits
+from .images.folder import ImageFolder
+from .images.image_data import ImageData
+from .images.image_set import ImageSet, Source, StoredSet
+from .images.images import ArrayImages, Images
+from .images.npz import ImageArchive
 from .inputs import InputFiles
 from .loading import PATIENCE
 from .reading import DataFileError

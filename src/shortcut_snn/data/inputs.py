@@ -9,10 +9,14 @@ import torch
 from torch import Tensor
 
 from .class_folders import visible_files
-from .events import EXTENSIONS as RECORDING_EXTENSIONS
-from .events import GESTURES, FileState, FrameMaker, Recording, check_libraries, file_recording, read_gesture
-from .images import EXTENSIONS as IMAGE_EXTENSIONS
-from .images import decode, fit
+from .events.dvsgesture import GESTURES, read_gesture
+from .events.event_images import FrameMaker
+from .events.event_set import file_recording
+from .events.formats import EXTENSIONS as RECORDING_EXTENSIONS
+from .events.formats import check_libraries
+from .events.recording import FileState, Recording
+from .images.folder import EXTENSIONS as IMAGE_EXTENSIONS
+from .images.folder import decode, fit
 from .reading import DataFileError
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from shortcut_snn.data import DataFileError
-from shortcut_snn.data.events import file_recording
+from shortcut_snn.data.events.event_set import file_recording
 
 from . import recordings
 from .recordings import Sample, structured, synthetic, write

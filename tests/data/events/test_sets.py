@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from shortcut_snn.data import CIFAR10DVS, NMNIST, DVSGesture, EventFolder, ImageData, InputFiles, RecordingArchive
-from shortcut_snn.data.events import GESTURES, EventImages
+from shortcut_snn.data.events.dvsgesture import GESTURES
+from shortcut_snn.data.events.event_images import EventImages
 from shortcut_snn.data.events.event_set import RemoteArchive
 
 from .recordings import (

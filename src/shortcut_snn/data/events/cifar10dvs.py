@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ... import components
-from ..images import Flip, Roll, Source
+from ..images.augmentation import Flip, Roll
+from ..images.image_set import Source
 from .event_set import PublicEventSet, RemoteArchive, read_part
 
 SENSOR = (128, 128)

@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 
 from ... import components
-from ..images import Roll, Source
+from ..images.augmentation import Roll
+from ..images.image_set import Source
 from ..reading import DataFileError, one_line
 from .aedat import read_aedat3
 from .event_images import EventImages, FrameMaker

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..images import Images, Indices
+from ..images.images import Images, Indices
 from .cache import FrameCache, cache_folder
 from .frames import SATURATED, Frames, Slicing, frame_size, to_frames
 from .recording import Recording, Sensor

@@ -14,7 +14,7 @@ from annotated_types import Ge, MinLen
 
 from ..class_folders import labelled_files
 from ..counter_random import Stream
-from ..images import Positive, Source, StoredSet
+from ..images.image_set import Positive, Source, StoredSet
 from ..split import stratified_folds
 from .event_images import EventImages, FrameMaker
 from .formats import check_libraries, read_file

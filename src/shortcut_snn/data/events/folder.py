@@ -7,7 +7,7 @@ from annotated_types import Interval
 
 from ... import components
 from ..class_folders import classes_and_parts
-from ..images import Source
+from ..images.image_set import Source
 from .event_set import EventSet, read_part
 from .formats import EXTENSIONS
 

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from ... import components
 from ..class_folders import check_same_classes, class_names
-from ..images import Crop, Source
+from ..images.augmentation import Crop
+from ..images.image_set import Source
 from .event_set import PublicEventSet, RemoteArchive, read_part
 
 SENSOR = (34, 34)

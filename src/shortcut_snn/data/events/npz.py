@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from ... import components
-from ..images import Crop, Source
+from ..images.augmentation import Crop
+from ..images.image_set import Source
 from ..reading import DataFileError, read_npz
 from .event_images import EventImages
 from .event_set import EventSet
