@@ -14,10 +14,11 @@ import itertools
 from pathlib import Path
 
 import torch
+from torch.nn import functional
 
 from shortcut_snn import LogitSum, LossSum, Shortcut, initialise, nets
 from shortcut_snn.data import ImageArchive
-from shortcut_snn.diagnosis import geometric_mean, mean_cosine, measure_gradients
+from shortcut_snn.diagnosis import geometric_mean, measure_gradients
 from shortcut_snn.files import write_csv
 from shortcut_snn.neurons import LIF, Rectangle, Triangle
 
@@ -30,6 +31,12 @@ PATHS = {
     "loss sum, stages": ("stages", LossSum(), 0.25),
     "loss sum, blocks": ("blocks", LossSum(), 0.25),
 }
+
+
+def mean_cosine(gradients: list[torch.Tensor]) -> float:
+    """Return the mean cosine between gradients of different batches."""
+    pairs = [functional.cosine_similarity(a, b, dim=0) for a, b in itertools.combinations(gradients, 2)]
+    return torch.stack(pairs).mean().item()
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from shortcut_snn import LogitSum, Shortcut, nets
-from shortcut_snn.diagnosis import first_to_last_ratio, gradient_rms, mean_cosine, measure_gradients
+from shortcut_snn.diagnosis import first_to_last_ratio, gradient_rms, measure_gradients
 
 
 @pytest.fixture
@@ -52,10 +52,3 @@ def test_degenerate_gradients(model):
     assert math.isnan(first_to_last_ratio({"a": 0.0, "b": 0.0}))
     assert math.isnan(first_to_last_ratio({}))
     assert gradient_rms(model.network) == {}
-
-
-def test_mean_cosine_of_pairs():
-    a, b = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 2.0])
-    assert mean_cosine([a, a, b]) == pytest.approx(1 / 3)
-    assert mean_cosine([a, -a]) == -1.0
-    assert math.isnan(mean_cosine([a]))

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from shortcut_snn import TimeLoop
-from shortcut_snn.method.readout import Readout, entries
+from shortcut_snn.method.layout import Readout, entries
 from shortcut_snn.method.taps import Unfold
 
 Pair = namedtuple("Pair", ["spikes", "potential"])

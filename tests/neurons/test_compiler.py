@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from shortcut_snn.neurons import LIF, ATan, Neuron, Rectangle, straight_through, use_backend
 from shortcut_snn.neurons.compiler import cache
-from shortcut_snn.neurons.compiler.cache import traced
+from shortcut_snn.neurons.compiler.trace import traced
 
 from .every_neuron import ByChannel, currents
 

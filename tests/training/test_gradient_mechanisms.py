@@ -14,7 +14,7 @@ from shortcut_snn import TET, LogitSum, LossSum, Shortcut, attach, components, n
 from shortcut_snn.diagnosis import probe
 from shortcut_snn.neurons import LIF, PLIF, ATan, NormNeuron, Surrogate, Triangle, use_backend
 from shortcut_snn.neurons.rate import RatePasses
-from shortcut_snn.training.gradient_mechanisms import BPTT, SLTT, Rate, RateShortcut, check_gradient
+from shortcut_snn.training.gradient_mechanisms import RateShortcut, check_gradient, sltt
 
 BACKENDS = ("eager", "numba")
 
@@ -319,13 +319,13 @@ def test_mechanisms_are_components_and_wrap_a_network(name: str, kind: type) -> 
 
 def test_unsupported_combinations_are_refused() -> None:
     with pytest.raises(ValueError, match="gradient sltt needs neurons of shortcut_snn"):
-        SLTT()(nn.Sequential(nn.Linear(2, 2)), [], num_classes=2)
+        sltt(nn.Sequential(nn.Linear(2, 2)), [], num_classes=2)
     with pytest.raises(ValueError, match="gradient rate has no logits of single time steps, which tet needs"):
-        check_gradient(Rate(), TET())
+        check_gradient(components.gradient.make("rate"), TET())
     with pytest.raises(ValueError, match=r"initialise.*rate"):
-        check_gradient(Rate(), LogitSum(), initialise=True)
-    for gradient in (BPTT(), SLTT()):
+        check_gradient(components.gradient.make("rate"), LogitSum(), initialise=True)
+    for gradient in (components.gradient.make("bptt"), components.gradient.make("sltt")):
         check_gradient(gradient, TET(), initialise=True)
-    check_gradient(Rate(), LossSum())
+    check_gradient(components.gradient.make("rate"), LossSum())
     with pytest.raises(ValueError, match="learned decay"):
-        Rate()(network("resnet8", make_neuron=PLIF), [], num_classes=3)
+        RateShortcut(network("resnet8", make_neuron=PLIF), [], num_classes=3)

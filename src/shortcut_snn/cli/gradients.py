@@ -19,7 +19,6 @@ from ..diagnosis import (
     chain,
     diagnose_setup,
     judge,
-    mean_cosine,
     measure_gradients,
     neuron_remedies,
 )
@@ -81,14 +80,12 @@ class Gradients:
     Args:
         reports: ``"without"``, the gradients of the weights without the method, and ``"with"`` if the recipe has one.
         diagnosis: layers, verdict and remedies, with the recipe's method.
-        agreement: mean cosine of the first layer's gradient between batches; None for one batch.
         samples: number of samples in the first batch, from which the reports are.
     """
 
     titles: dict[str, str]
     reports: dict[str, GradientReport]
     diagnosis: Diagnosis
-    agreement: float | None
     samples: int
 
 
@@ -103,15 +100,14 @@ def measure(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) -> G
     with seeded(recipe.training.seed, recipe.training.threads):
         source, task, inputs = _prepare(recipe, batches, run)
         vanilla = changed(recipe, "vanilla")
-        by_batch = [_report(task, batch) for batch in inputs]
-        titles, reports = {"without": "without the method"}, {"without": by_batch[0]}
+        report = _report(task, inputs[0])
+        titles, reports = {"without": "without the method"}, {"without": report}
         if recipe.method != vanilla.method:
-            reports = {"without": _report(source.task(vanilla), inputs[0]), "with": by_batch[0]}
+            reports = {"without": _report(source.task(vanilla), inputs[0]), "with": report}
             titles["with"] = describe_method(recipe.method)
         setup = _setup(task)
         diagnosis = diagnose_setup(setup, inputs, partial(remedies_for, recipe, source, setup, inputs))
-    agreement = float(mean_cosine([report.first for report in by_batch])) if len(by_batch) > 1 else None
-    return Gradients(titles, reports, diagnosis, agreement, task.count_samples(inputs[0][1]))
+    return Gradients(titles, reports, diagnosis, task.count_samples(inputs[0][1]))
 
 
 def kept_by_layer(recipe: Recipe) -> dict[str, float]:
@@ -242,11 +238,6 @@ def _print(gradients: Gradients, recipe: Recipe) -> None:
     factors = [judge(layers).factor for layers in gradients.diagnosis.examination.batches[1:]]
     if factors:
         print(f"on {len(factors)} more: {', '.join(f'{factor:.3g}' for factor in factors)}")
-    if gradients.agreement is not None:
-        print(
-            f"first layer's gradient, cosine between {1 + len(factors)} batches: {gradients.agreement:.2f} (1: signal, "
-            "0: noise)"
-        )
 
 
 def _gradient_table(reports: dict[str, GradientReport]) -> str:

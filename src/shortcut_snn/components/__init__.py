@@ -27,7 +27,7 @@ surrogate = Kind("surrogate", context=("v",))
 objective = Kind("objective", context=("output", "target", "branch_weight", "criterion"))
 branch_weight = Kind("branch_weight", context=("step", "total"))
 penalty = Kind("penalty", context=("rates",))
-gradient = Kind("gradient")
+gradient = Kind("gradient", context=("taps",))
 head = Kind("head", context=("channels", "num_classes"))
 task = Kind(
     "task",

@@ -1,6 +1,5 @@
 """Data sets as uint8 images or frames of events, and loaders whose samples depend on (seed, epoch, index) alone."""
 
-from .data import Data, Loaders
 from .events.cifar10dvs import CIFAR10DVS
 from .events.dvsgesture import DVSGesture
 from .events.event_set import EventSet
@@ -17,7 +16,7 @@ from .images.image_set import ImageSet, Source, StoredSet
 from .images.images import ArrayImages, Images
 from .images.npz import ImageArchive
 from .inputs import InputFiles
-from .loading import PATIENCE
+from .loading import PATIENCE, Data, Loaders
 from .reading import DataFileError
 from .split import balanced_prefix
 from .user_data import as_data

@@ -7,12 +7,11 @@ from .check import Agreement
 from .export import export_network
 from .exporter import Exporter, Logits
 from .folding import fold
-from .hub import push_to_hub
 from .inference import Inference, for_inference
 from .onnx_export import ONNX, onnx_logits
-from .registry import TRAINED, card, load, names
+from .registry import TRAINED, card, load, names, push_to_hub
+from .safetensors_files import load_into, read_network, save_network
 from .spec import InputSpec, NetworkSpec, Prepare, describe_inputs
-from .weights import load_into, read_network, save_network
 
 __all__ = [
     "CARD",

@@ -6,7 +6,6 @@ from .gradients import (
     first_to_last_ratio,
     gradient_rms,
     is_on_chain,
-    mean_cosine,
     measure_gradients,
 )
 from .initialisation import Initialisation, initialise
@@ -45,7 +44,6 @@ __all__ = [
     "is_on_chain",
     "judge",
     "layer_reports",
-    "mean_cosine",
     "mean_interval",
     "measure_gradients",
     "neuron_remedies",

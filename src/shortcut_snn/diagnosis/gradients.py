@@ -1,14 +1,12 @@
 """Gradients of the weights of every layer, with and without the method (paper, figure 2)."""
 
-import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..method import Shortcut, ShortcutOutput
 from ..module_state import preserving_state
@@ -54,16 +52,6 @@ def first_to_last_ratio(rms: Mapping[str, float]) -> float:
         return math.nan
     first, last = values[0], values[-1]
     return first / last if last else math.inf if first else math.nan
-
-
-def mean_cosine(gradients: Sequence[Tensor]) -> float:
-    """Return the mean cosine between gradients of different batches: 1 is all signal, 0 is noise.
-
-    Args:
-        gradients: flat gradients of the same weights. The result is NaN for fewer than two.
-    """
-    pairs = [F.cosine_similarity(a, b, dim=0) for a, b in itertools.combinations(gradients, 2)]
-    return torch.stack(pairs).mean().item() if pairs else math.nan
 
 
 @dataclass(frozen=True)

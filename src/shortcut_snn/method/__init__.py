@@ -22,7 +22,7 @@ from .calls import (
     tensors_in,
 )
 from .heads import ConvHead, DenseHead, Head, LinearHead
-from .layout import Layout
+from .layout import Layout, Readout, entries
 from .objectives import (
     TET,
     Criterion,
@@ -37,7 +37,6 @@ from .objectives import (
 )
 from .penalties import FiringRatePenalty, FiringRates, Penalty
 from .placement import PLACEMENTS, every_block, resolve, stage_ends, stages
-from .readout import Readout, entries
 from .shortcut import Shortcut
 from .taps import Extract, Tap, TimeAxis, Unfold, first_tensor, tensor_in
 from .time_loop import TimeLoop

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from .calls import signature_of
-from .readout import entries
+from .layout import entries
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from .backend import kernels_run
-from .compiler.cache import traced
 from .compiler.lowering import TracedStep
+from .compiler.trace import traced
 from .operators.norm_neuron import norm_neuron
 from .packing import should_pack, with_bits
 

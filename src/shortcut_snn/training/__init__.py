@@ -29,9 +29,9 @@ from .tables import (
 
 if TYPE_CHECKING:
     from .classification import Classification
-    from .energy import ENERGY_SAMPLES, energy_rows, measure_task_energy
     from .finite_steps import NumericsError
     from .health import Health
+    from .result import ENERGY_SAMPLES, energy_rows, measure_task_energy
     from .run import fit, initialise_task
     from .run_state import Run
     from .task import Task
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "classification": ["Classification"],
-    "energy": ["ENERGY_SAMPLES", "energy_rows", "measure_task_energy"],
     "finite_steps": ["NumericsError"],
     "health": ["Health"],
+    "result": ["ENERGY_SAMPLES", "energy_rows", "measure_task_energy"],
     "run": ["initialise_task", "fit"],
     "run_state": ["Run"],
     "task": ["Task"],

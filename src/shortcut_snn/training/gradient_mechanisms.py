@@ -5,7 +5,6 @@ A mechanism is a callable ``(network, taps, **options) -> Shortcut`` that wraps 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -29,82 +28,29 @@ components.gradient.type = Gradient
 
 
 @components.gradient("bptt")
-@dataclass(frozen=True)
-class BPTT:
-    """Back-propagation through time: the network's own gradient.
-
-    Example:
-        >>> from shortcut_snn import nets
-        >>> type(BPTT()(nets.spiking_resnet8(10, 2, width=4), "stages", num_classes=10)).__name__
-        'Shortcut'
-    """
-
-    def __call__(self, network: nn.Module, taps: Taps = "stages", **options: Any) -> Shortcut:
-        """Wrap a network."""
-        return Shortcut(network, taps, **options)
+def bptt(network: nn.Module, taps: Taps, **options: Any) -> Shortcut:
+    """Back-propagation through time: the network's own gradient."""
+    return Shortcut(network, taps, **options)
 
 
 @components.gradient("sltt")
-@dataclass(frozen=True)
-class SLTT:
+def sltt(network: nn.Module, taps: Taps, **options: Any) -> Shortcut:
     """Spatial learning through time: no gradient passes from a time step to the previous one.
 
     Source: Meng et al., Towards memory- and time-efficient back-propagation for training SNNs, ICCV 2023.
-
-    Example:
-        >>> from shortcut_snn import nets
-        >>> network = nets.spiking_resnet8(10, 2, width=4)
-        >>> _ = SLTT()(network, "stages", num_classes=10)
-        >>> all(module.detach_membrane for module in network.modules() if isinstance(module, Neuron))
-        True
     """
-
-    def __call__(self, network: nn.Module, taps: Taps = "stages", **options: Any) -> Shortcut:
-        """Wrap a network, and detach the membrane of its neurons from the previous step."""
-        neurons = [module for module in network.modules() if isinstance(module, Neuron)]
-        if not neurons:
-            raise ValueError(
-                f"gradient sltt needs neurons of shortcut_snn, and {type(network).__name__} has none; use bptt"
-            )
-        for neuron in neurons:
-            neuron.detach_membrane = True
-        return Shortcut(network, taps, **options)
-
-
-@components.gradient("rate")
-@dataclass(frozen=True)
-class Rate:
-    """Rate-based back-propagation: spikes in the forward pass, gradients through firing rates.
-
-    Example:
-        >>> from shortcut_snn import nets
-        >>> type(Rate()(nets.spiking_resnet8(10, 2, width=4), "stages", num_classes=10)).__name__
-        'RateShortcut'
-    """
-
-    every_step: ClassVar[bool] = False
-    """Whether objectives can use the logits of every time step."""
-    initialises: ClassVar[bool] = False
-    """Whether gradients pass through the surrogates, so that these can be set by measurement."""
-
-    def __call__(self, network: nn.Module, taps: Taps = "stages", **options: Any) -> Shortcut:
-        """Wrap a network.
-
-        Raises:
-            ValueError: the network has neurons without a rate gradient.
-        """
-        return RateShortcut(network, taps, **options)
+    neurons = [module for module in network.modules() if isinstance(module, Neuron)]
+    if not neurons:
+        raise ValueError(
+            f"gradient sltt needs neurons of shortcut_snn, and {type(network).__name__} has none; use bptt"
+        )
+    for neuron in neurons:
+        neuron.detach_membrane = True
+    return Shortcut(network, taps, **options)
 
 
 def check_gradient(gradient: Gradient, objective: Objective, initialise: bool = False) -> None:
-    """Raise an error for a combination that is not supported.
-
-    Example:
-        >>> from shortcut_snn import TET
-        >>> check_gradient(Rate(), TET())
-        Traceback (most recent call last):
-        ValueError: gradient rate has no logits of single time steps, which tet needs; use bptt or sltt
-    """
+    """Raise an error for a combination that is not supported."""
     component = components.component_of(gradient)
     if takes_every_step(objective) and not getattr(component.factory, "every_step", True):
         needs = components.component_of(objective).name
@@ -123,8 +69,9 @@ def initialises(gradient: Gradient) -> bool:
     return bool(getattr(components.component_of(gradient).factory, "initialises", True))
 
 
+@components.gradient("rate")
 class RateShortcut(Shortcut):
-    """Trains a network with gradients through its firing rates, with or without branches.
+    """Rate-based back-propagation: trains a network with gradients through its firing rates, with or without branches.
 
     In training mode a call runs the network twice: once with spikes, and once on the input averaged over time, whose
     output is returned. With the readout ``"mean"`` both outputs are equal up to rounding. In eval mode, and without
@@ -144,6 +91,11 @@ class RateShortcut(Shortcut):
         >>> model(torch.rand(2, 3, 8, 8)).main.shape
         torch.Size([2, 10])
     """
+
+    every_step: ClassVar[bool] = False
+    """Whether objectives can use the logits of every time step."""
+    initialises: ClassVar[bool] = False
+    """Whether gradients pass through the surrogates, so that these can be set by measurement."""
 
     def __init__(self, network: nn.Module, taps: Taps = "stages", **options: Any) -> None:
         super().__init__(network, taps, **options)

@@ -1,25 +1,50 @@
 """The end of a run: test its networks, remove the branches, and write result, tables and plots."""
 
+import dataclasses
 import math
 import textwrap
 from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 
 from .. import plots
 from ..data import Data, Loaders
 from ..deploy import load_into, save_network
 from ..diagnosis import first_to_last_ratio
-from ..energy import with_unit
+from ..energy import EnergyReport, measure_energy, with_unit
 from ..files import write_csv
 from .callbacks import History
-from .energy import ENERGY_COLUMNS, energy_rows, measure_task_energy
 from .folder import RunFolder
 from .run_state import Run
 from .step_cost import summarise_step_cost
 from .tables import Metric
 from .task import Task
+
+ENERGY_SAMPLES = 256
+"""The default number of test inputs; they are drawn at random with a fixed seed, since test sets may be sorted."""
+ENERGY_COLUMNS = ("energy", "relu_energy", "total_energy", "quantised_energy")
+
+
+@torch.no_grad()
+def measure_task_energy(task: Task, data: Data, samples: int = ENERGY_SAMPLES) -> EnergyReport | None:
+    """Return the energy of a task's network on a sample of the test data; None if it has no layers to count."""
+    inputs, _ = task.prepare_batch(data.sample(samples))
+    try:
+        return measure_energy(task.model, [inputs])
+    except ValueError:
+        return None
+
+
+def energy_rows(report: EnergyReport) -> list[dict[str, Any]]:
+    """Return one row per layer, for one input; a rate that is undefined is left empty."""
+    rows = []
+    for layer in report.layers:
+        row = dataclasses.asdict(layer) | {f"{name}_pj": getattr(layer, name) for name in ENERGY_COLUMNS}
+        rates = {name: getattr(layer, name) for name in ("firing_rate", "break_even_rate")}
+        rows.append(row | {name: "" if rate != rate else rate for name, rate in rates.items()})
+    return rows
 
 
 def finish(task: Task, data: Data, batches: Loaders, run: Run, trainer: pl.Trainer) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from shortcut_snn.neurons import LIF, pack
-from shortcut_snn.neurons.compiler.cache import traced
+from shortcut_snn.neurons.compiler.trace import traced
 from shortcut_snn.neurons.operators.interface import Affine, Dynamics, Source
 
 from .test_norm_neuron import LAYOUTS, lay_out

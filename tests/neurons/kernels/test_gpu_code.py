@@ -15,7 +15,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 from shortcut_snn.neurons import CLIF, ILIF, LIF, PLIF, RLIF, Neuron, NormalisedTanh, Sigmoid, Triangle
-from shortcut_snn.neurons.compiler.cache import traced
+from shortcut_snn.neurons.compiler.trace import traced
 from shortcut_snn.neurons.gpu import implementation as gpu
 from shortcut_snn.neurons.operators.interface import Affine, Dynamics, Source
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from shortcut_snn.neurons import LIF, PLIF, ATan, Neuron, NormNeuron, per_channel
-from shortcut_snn.neurons.compiler.cache import traced
+from shortcut_snn.neurons.compiler.trace import traced
 from shortcut_snn.neurons.operators import norm_neuron as operators
 
 from ...compiling import FULLGRAPH
