@@ -18,7 +18,6 @@ from .files import replacing
 
 # Okabe and Ito's colours, which colour-blind readers can distinguish.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
-PART_COLOURS = {"": COLOURS[2], "training": COLOURS[0], "validation": COLOURS[1], "training, with branches": COLOURS[5]}
 # More names of layers than this cannot be read along an axis, and more lines than this hide each other.
 MAX_LAYER_NAMES = 24
 MAX_EPOCHS = 6
@@ -63,44 +62,34 @@ def curves(
 
     Args:
         rows: a row per epoch, with the columns of ``metrics.csv``.
+        path: the file to write.
         metric: name of the task's metric in the columns ``train_<metric>`` and ``validation_<metric>``.
+        metric_label: its title.
+        scale: factor on the metric.
         chance: the metric of a guess, scaled; None draws no line.
     """
+
+    def panel(title: str, columns: Mapping[str, str], scale: float = 1, chance: float | None = None) -> Panel:
+        epochs = [int(row["epoch"]) for row in rows]
+        lines = {part: _numbers([row.get(key) for row in rows], scale=scale) for part, key in columns.items()}
+        shown = {part: [(epochs, line)] for part, line in lines.items() if not all(map(math.isnan, line))}
+        return Panel(title, "epoch", shown, chance=chance)
+
+    metric_columns = {
+        "training": f"train_{metric}",
+        "validation": f"validation_{metric}",
+        "training, with branches": f"train_{metric}_with_branches",
+    }
     # The loss that is minimised may be one of several outputs or of smoothed labels, which validation does not have.
     train_loss = "train_main_loss" if "train_main_loss" in rows[0] else "train_loss"
-    panels = {
-        metric_label: {
-            "training": f"train_{metric}",
-            "validation": f"validation_{metric}",
-            "training, with branches": f"train_{metric}_with_branches",
-        },
-        "loss of the network's own output": {"training": train_loss, "validation": "validation_loss"},
-        "lambda (weight of the branches)": {"": "lambda"},
-        "learning rate": {"": "lr"},
-        "firing rate (spikes per neuron and time step)": {"": "firing_rate"},
-    }
-    if metric == "loss":
-        del panels[metric_label]
-    drawn: dict[str, dict[str, list[float]]] = {}
-    for title, columns in panels.items():
-        factor = scale if title == metric_label else 1
-        lines = {part: _numbers([row.get(key) for row in rows], scale=factor) for part, key in columns.items()}
-        lines = {part: values for part, values in lines.items() if not all(map(math.isnan, values))}
-        # Without branches lambda is 0 throughout.
-        if lines and not (title.startswith("lambda") and not any(lines[""])):
-            drawn[title] = lines
-    grid_rows = math.ceil(len(drawn) / 2)
-    figure = new_figure(9.0, 3.2 * max(grid_rows, 1))
-    for number, (title, lines) in enumerate(drawn.items(), 1):
-        axes = figure.add_subplot(grid_rows, 2, number)
-        for part, values in lines.items():
-            axes.plot([int(row["epoch"]) for row in rows], values, color=PART_COLOURS[part], marker=".", label=part)
-        if title == metric_label and chance is not None:
-            axes.axhline(chance, color="0.5", linestyle=":", label="chance")
-        axes.set_title(title, fontsize="medium")
-        _label_epochs(axes)
-        finish_axes(axes, legend=len(axes.get_legend_handles_labels()[1]) > 1)
-    save_figure(figure, path)
+    panels = [] if metric == "loss" else [panel(metric_label, metric_columns, scale, chance)]
+    panels += [
+        panel("loss of the network's own output", {"training": train_loss, "validation": "validation_loss"}),
+        panel("lambda (weight of the branches)", {"training": "lambda"}),
+        panel("learning rate", {"training": "lr"}),
+        panel("firing rate (spikes per neuron and time step)", {"training": "firing_rate"}),
+    ]
+    method_panels(panels, path)
 
 
 def by_layer(rows: Sequence[Mapping[str, Any]], path: Path, title: str, label: str, log: bool = True) -> None:
@@ -275,9 +264,16 @@ class Panel:
     layers: Sequence[str] = ()
     chance: float | None = None
 
-    def draw(self, axes: Axes) -> None:
-        """Draw the panel."""
-        for index, (method, runs) in enumerate(self.runs.items()):
+    @property
+    def has_values(self) -> bool:
+        """Whether it shows anything but zeros: without branches lambda is 0 throughout."""
+        values = (value for runs in self.runs.values() for _, ys in runs for value in ys)
+        return any(math.isfinite(value) and value != 0 for value in values)
+
+    def draw(self, axes: Axes, methods: Sequence[str]) -> None:
+        """Draw the panel; a method's colour follows from its place among all methods."""
+        for method, runs in self.runs.items():
+            index = methods.index(method)
             colour = COLOURS[index % len(COLOURS)]
             style = ("-", "--", ":", "-.")[index // len(COLOURS) % 4]
             # Of runs with different lengths the part that all have is drawn.
@@ -303,15 +299,18 @@ class Panel:
 
 
 def method_panels(panels: Sequence[Panel], path: Path) -> None:
-    """Draw panels in two columns, with the methods named once below them."""
-    height = math.ceil(len(panels) / 2)
+    """Draw the panels that have values in two columns, with the methods named once below them."""
+    panels = [panel for panel in panels if panel.has_values]
+    methods = list(dict.fromkeys(method for panel in panels for method in panel.runs))
+    height = max(1, math.ceil(len(panels) / 2))
     figure = new_figure(10.0, 0.6 + 3.6 * height)
-    axes = [figure.add_subplot(height, 2, index + 1) for index in range(len(panels))]
-    for panel, panel_axes in zip(panels, axes, strict=True):
-        panel.draw(panel_axes)
-    handles, labels = axes[0].get_legend_handles_labels()
-    if len(labels) > 1:
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small")
+    handles: dict[str, Any] = {}
+    for index, panel in enumerate(panels):
+        axes = figure.add_subplot(height, 2, index + 1)
+        panel.draw(axes, methods)
+        handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    if len(handles) > 1:
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize="small")
     save_figure(figure, path)
 
 

@@ -48,7 +48,7 @@ def comparison_page(folder: Path) -> Page:
         ],
         [
             _methods(comparison),
-            *_curves(comparison, runs),
+            _curves(comparison, runs),
             *_recipes(runs),
             Section("Runs", tables=[all_columns(comparison.run_rows(), "all figures of every run")]),
             *entries_section("Environment of the first run", environment),
@@ -102,7 +102,7 @@ def _methods(comparison: Comparison) -> Section:
 # Curves.
 
 
-def _curves(comparison: Comparison, runs: Folders) -> list[Section]:
+def _curves(comparison: Comparison, runs: Folders) -> Section:
     """Return what was recorded after each epoch, and the layers after the last one."""
     metric = comparison.metric
 
@@ -132,18 +132,8 @@ def _curves(comparison: Comparison, runs: Folders) -> list[Section]:
     layers = longest if len(names) == 1 else [str(index + 1) for index in range(len(longest))]
     title = "gradient RMS of the weights, last epoch"
     panels.append(plots.Panel(title, "layer", curves(_gradients_by_layer), log=True, layers=layers))
-    panels = [panel for panel in panels if _has_values(panel)]
-    if not panels:
-        return []
     text = "A line is the mean over runs, a band their range."
-    return [Section("Over epochs, time and layers", text, [picture("", partial(plots.method_panels, panels))])]
-
-
-def _has_values(panel: plots.Panel) -> bool:
-    """Return whether a panel shows anything but zeros: without branches lambda is 0 throughout."""
-    return any(
-        math.isfinite(value) and value != 0 for runs in panel.runs.values() for _, values in runs for value in values
-    )
+    return Section("Over epochs, time and layers", text, [picture("", partial(plots.method_panels, panels))])
 
 
 def _column(run: RunFolder, name: str, scale: float, over_time: bool) -> Curve:
