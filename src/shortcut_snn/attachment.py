@@ -128,11 +128,7 @@ def attach(
 
 
 def method_named(name: str) -> Any:
-    """Return the method of a preset.
-
-    Raises:
-        ValueError: an unknown preset, or one that changes the network.
-    """
+    """Return the method of a preset."""
     from .components import suggestion
     from .recipes import PRESETS, recipe_of
 

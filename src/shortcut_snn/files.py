@@ -72,8 +72,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def remove_strays(folder: Path, older_than: float = 3600.0) -> None:
     """Remove temporary files that killed processes left in a folder.
 
-    Args:
-        older_than: minimum age in seconds; another process that writes to the folder needs far less than an hour.
+    Other processes that write to the folder need theirs for far less than an hour.
     """
     for path in folder.iterdir() if folder.is_dir() else ():
         if _STRAY.match(path.name):

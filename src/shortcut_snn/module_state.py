@@ -22,14 +22,6 @@ def hooked(
     Args:
         forward: called with a module's name, the module, its arguments and its output, after its forward pass.
         pre: called with a module's name, the module and its arguments, before its forward pass.
-
-    Example:
-        >>> net = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
-        >>> shapes = {}
-        >>> with hooked(dict(net.named_children()), lambda name, module, args, out: shapes.update({name: out.shape})):
-        ...     _ = net(torch.zeros(1, 3))
-        >>> sorted(shapes)
-        ['0', '1']
     """
     handles = []
     try:

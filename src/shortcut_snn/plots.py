@@ -93,11 +93,7 @@ def curves(
 
 
 def by_layer(rows: Sequence[Mapping[str, Any]], path: Path, title: str, label: str, log: bool = True) -> None:
-    """Draw one value of each layer, a line for each of at most 6 epochs, dark to light.
-
-    Args:
-        rows: a row per epoch: ``"epoch"``, and a number for each layer.
-    """
+    """Draw one value of each layer, a line for each of at most 6 rows, an epoch each, dark to light."""
     figure = new_figure(height=4.8)
     axes = figure.subplots()
     # An epoch whose last step was skipped has no numbers.

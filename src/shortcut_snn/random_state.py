@@ -14,13 +14,6 @@ def get_random_state() -> dict[str, Any]:
     """Return the random states of Python, NumPy, torch and every CUDA device.
 
     The result holds only tensors, numbers, strings and lists, so a checkpoint can store it without pickle.
-
-    Example:
-        >>> state = get_random_state()
-        >>> first = torch.rand(2)
-        >>> set_random_state(state)
-        >>> bool((torch.rand(2) == first).all())
-        True
     """
     version, numbers, gauss = random.getstate()
     state: dict[str, Any] = {"torch": torch.get_rng_state(), "python": [version, list(numbers), gauss]}
@@ -51,16 +44,7 @@ def set_random_state(state: Mapping[str, Any]) -> None:
 
 @contextmanager
 def preserve_random_state(seed: int | None = None) -> Iterator[None]:
-    """Restore all random states after the block.
-
-    Example:
-        >>> torch.manual_seed(0)
-        <torch._C.Generator object at ...>
-        >>> with preserve_random_state(seed=7):
-        ...     inside = torch.rand(1)
-        >>> torch.rand(1)
-        tensor([0.4963])
-    """
+    """Restore all random states after the block."""
     state = get_random_state()
     try:
         if seed is not None:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from shortcut_snn.cli import main
 from shortcut_snn.cli._commands import COMMANDS
-from shortcut_snn.cli._parser import Parser
+from shortcut_snn.cli._terminal import Parser
 from shortcut_snn.cli.evaluate import evaluate
 from shortcut_snn.deploy import read_network
 from shortcut_snn.energy import with_unit

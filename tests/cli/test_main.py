@@ -19,8 +19,8 @@ import yaml
 from shortcut_snn.cli import main, recipes
 from shortcut_snn.cli import train as train_command
 from shortcut_snn.cli._commands import COMMANDS
-from shortcut_snn.cli._output import print_line
 from shortcut_snn.cli._recipe_options import SECTIONS
+from shortcut_snn.cli._terminal import print_line
 from shortcut_snn.recipes import PRESETS, Recipe, built_in, recipe_of
 from shortcut_snn.training import Interrupted
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from ._parser import add_imports
+from ._terminal import add_imports
 
 METHODS = ("vanilla", "evolutionary", "loss_sum", "initialised")
 """The methods that ``compare`` trains by default; the first is the baseline."""

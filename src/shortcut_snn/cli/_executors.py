@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..recipes import parse_options
-from ._output import one_line
-from ._parser import UsageError, at_least_one
+from ._terminal import UsageError, at_least_one, one_line
 
 PARENT = "SHORTCUT_SNN_PARENT_FD"
 ERROR = "shortcut-snn: error: "
@@ -117,9 +116,6 @@ class Slurm:
     Args:
         folder: takes submitit's files.
         options: of submitit's executor, such as ``timeout_min``; ``cluster="local"`` tries it on this machine.
-
-    Raises:
-        UsageError: submitit is missing or refuses the options, the time limit is missing, or this machine has no SLURM.
     """
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:

@@ -10,9 +10,8 @@ from importlib import metadata
 from .. import __version__
 from ..components import suggestion
 from ._commands import COMMANDS
-from ._output import discard, one_line, prepare_streams, print_error
-from ._parser import STOPPED, Parser, UsageError
 from ._recipe_options import add_recipe_options, add_run_options, parse_with_recipe, parse_with_run
+from ._terminal import STOPPED, Parser, UsageError, discard, one_line, prepare_streams, print_error
 
 OUT_OF_MEMORY = "not enough memory: reduce data.batch_size, network.width, network.time_steps or the image size"
 START = "Start with: shortcut-snn train --config digits --out runs/digits"

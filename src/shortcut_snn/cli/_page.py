@@ -90,11 +90,7 @@ def picture(title: str, draw: Callable[[Path], None]) -> Picture:
 
 
 def all_columns(rows: Sequence[Row], fold: str, names: bool = True) -> Table:
-    """Return rows as a folded table of all their columns.
-
-    Args:
-        names: whether columns get a readable name; columns that are layers keep theirs.
-    """
+    """Return rows as a folded table of all their columns; with ``names``, columns get a readable name."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
 
     def cell(column: str, value: Any) -> str:

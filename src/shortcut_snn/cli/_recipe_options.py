@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from ..components import suggestion
-from ._parser import Parser, UsageError, add_imports
+from ._terminal import Parser, UsageError, add_imports
 
 SECTIONS = ("data", "network", "neuron", "task", "method", "optimizer", "lr_schedule", "training", "loggers")
 """The sections of a recipe, spelled out so that help does not import them."""

@@ -16,18 +16,14 @@ from typing import Any
 from ..recipes import Recipe, write_recipe
 from ..training import SIGNALS, RunFolder
 from ._executors import Executor, Job, failure_reason
-from ._parser import STOPPED
+from ._terminal import STOPPED
 
 POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingRun:
-    """A run to train in a process of its own.
-
-    Args:
-        folder: where the run goes; its recipe and its log are written next to it.
-    """
+    """A run to train in a process of its own; its recipe and its log are written next to its folder."""
 
     label: str
     recipe: Recipe

@@ -10,11 +10,7 @@ from ..training import Row, flatten_entries
 
 
 def read_rows(path: Path, text: Collection[str] = ()) -> list[Row]:
-    """Return the rows of a CSV file, with numbers as floats and NaN for an empty cell; none if the file is missing.
-
-    Args:
-        text: columns whose cells stay text even if they look like numbers.
-    """
+    """Return the rows of a CSV file, none if it is missing: cells as floats, but as text in the columns ``text``."""
     if not path.is_file():
         return []
     try:

@@ -5,7 +5,7 @@ import argparse
 from ..components import KINDS, Kind, first_sentence, suggestion
 from ..markdown import markdown_table
 from ..recipes import import_components
-from ._parser import UsageError
+from ._terminal import UsageError
 
 
 def run(options: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from .. import plots
 from ..recipes import Recipe, recipe_of
 from ..training import Metric, RunFolder
-from ._output import print_line
+from ._terminal import print_line
 from .compare import Plan, Variant, compare
 from .gradients import kept_by_layer
 from .report import read_rows

@@ -9,7 +9,7 @@ from ..files import remove_strays, write_csv
 from ..markdown import markdown_table
 from ..recipes import keeps_result, open_run
 from ..training import RunFolder, energy_rows, measure_task_energy
-from ._parser import at_least_one
+from ._terminal import at_least_one
 
 OPERATIONS = {"ACs": "acs", "MACs": "macs", "energy": "energy_pj", "with ReLUs": "relu_energy_pj"}
 MEMORY = {

@@ -40,11 +40,7 @@ class Evaluation:
 def evaluate(
     folder: str | Path, weights: str = "last", split: str = "test", changes: dict[str, object] | None = None
 ) -> Evaluation:
-    """Test the network of a run.
-
-    Args:
-        changes: entries to lay over the run's recipe, such as a new folder of the data.
-    """
+    """Test the network of a run, with changes of its recipe such as a new folder of the data."""
     task, data, recipe = open_run(folder, weights, changes)
     loaders = data.loaders(recipe.training.seed)
     loader = loaders.test if split == "test" else loaders.validation

@@ -32,7 +32,7 @@ from ..deploy import (
 from ..energy import measure_energy
 from ..recipes import Recipe, keeps_result, open_run
 from ..training import ENERGY_SAMPLES, RunFolder
-from ._parser import at_least_one
+from ._terminal import at_least_one
 
 OPTIONS = {"streaming": "one time step", "half": "half precision", "int8": "int8"}
 """Options of formats, and how the card calls them."""

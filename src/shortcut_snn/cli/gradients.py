@@ -46,7 +46,7 @@ from ..training import (
     layer_table,
     seeded,
 )
-from ._parser import at_least_one
+from ._terminal import at_least_one
 
 # Group, text and entries of changes that rebuild the network: a network that exists cannot get another block.
 NETWORK_CHANGES = (

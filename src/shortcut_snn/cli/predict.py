@@ -14,7 +14,7 @@ from ..diagnosis import probe
 from ..energy import measure_energy
 from ..markdown import markdown_table, printable
 from ..training import RunFolder, format_value
-from ._parser import at_least_one
+from ._terminal import at_least_one
 
 
 def run(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ from ..neurons import keep_freed_memory
 from ..recipes import train
 from ..training import Interrupted
 from ._executors import follow_parent
-from ._output import print_error, print_line
+from ._terminal import print_error, print_line
 
 
 def run(options: argparse.Namespace) -> int:

@@ -246,11 +246,6 @@ def _origin(factory: Any) -> tuple[str, str]:
 
 
 def suggestion(word: str, choices: Iterable[str]) -> str:
-    """Return " (did you mean ...?)" with the closest choice, or an empty string.
-
-    Example:
-        >>> suggestion("widht", ["width", "depth"])
-        ' (did you mean width?)'
-    """
+    """Return " (did you mean ...?)" with the closest choice, or an empty string."""
     close = difflib.get_close_matches(str(word), list(choices), 1, 0.6)
     return f" (did you mean {close[0]}?)" if close else ""

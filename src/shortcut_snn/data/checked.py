@@ -7,11 +7,7 @@ from .. import components
 
 
 class Checked:
-    """A frozen dataclass that checks its plain fields; it accepts a path as a string and a list as a tuple.
-
-    Raises:
-        ValueError: a field has the wrong type or is out of range; the message begins with its name.
-    """
+    """A frozen dataclass that checks its plain fields; it accepts a path as a string and a list as a tuple."""
 
     def __post_init__(self) -> None:
         settings: Any = type(self)

@@ -26,14 +26,6 @@ class InputFiles:
 
     Args:
         description: of that data set; see :attr:`.Data.description`.
-
-    Raises:
-        ValueError: the network's inputs are not images or recordings.
-
-    Example:
-        >>> files = InputFiles({"kind": "static", "channels": 3, "image_size": [32, 32]}, time_steps=4)
-        >>> files.is_events
-        False
     """
 
     description: Mapping[str, Any]

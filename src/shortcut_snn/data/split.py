@@ -12,11 +12,7 @@ from .counter_random import Stream, random_bits
 def stratified_split(
     labels: NDArray[np.int64], fraction: float, seed: int, stream: Stream, class_names: list[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Hold out ``fraction`` of every class, rounded, but at least one sample.
-
-    Returns:
-        The positions kept and the positions held out, each in ascending order.
-    """
+    """Return the positions kept, and those held out: ``fraction`` of every class, rounded, but at least one sample."""
     held_out = np.zeros(len(labels), bool)
     keys = random_bits(seed, stream, np.arange(len(labels)))
     for label, name in enumerate(class_names):
@@ -34,11 +30,7 @@ def stratified_split(
 def stratified_folds(
     labels: NDArray[np.int64], folds: int, seed: int, stream: Stream, class_names: list[str]
 ) -> NDArray[np.int64]:
-    """Assign samples to ``folds`` folds whose sizes differ by at most one sample, in each class and in total.
-
-    Returns:
-        The fold of each sample, from 0.
-    """
+    """Return the fold of each sample; folds differ by at most one sample, in each class and in total."""
     for label, name in enumerate(class_names):
         members = int((labels == label).sum())
         if members < folds:

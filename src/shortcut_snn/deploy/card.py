@@ -72,11 +72,7 @@ def read_card(folder: Path) -> Card:
 
 
 def readme(card: Card, name: str = "path/of/this/folder") -> str:
-    """Return the README of a card, which begins with metadata for the Hugging Face hub.
-
-    Args:
-        name: what ``load`` takes to load the network.
-    """
+    """Return the README of a card, with metadata for the Hugging Face hub; ``name`` is what ``load`` takes."""
     return f"---\n{as_yaml(_hub_metadata(card))}---\n\n{_text(card, name)}"
 
 

@@ -82,9 +82,7 @@ def mean_over_steps(
 ) -> Logits:
     """Return the mean logits over the time steps of a file that runs one step per call.
 
-    Args:
-        step: maps a frame and membrane potentials to logits and membrane potentials.
-        shapes: shapes of one sample's membrane potentials, which start at 0.
+    ``step`` maps a frame and membrane potentials, whose ``shapes`` are those of one sample, to logits and potentials.
     """
 
     def logits(images: Tensor) -> Tensor:

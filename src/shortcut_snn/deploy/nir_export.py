@@ -33,14 +33,7 @@ class NIR(Exporter):
 
 
 def nir_logits(path: Path, spec: NetworkSpec) -> Logits:
-    """Return a function that runs a NIR file in nirtorch.
-
-    Args:
-        path: a trusted file: nirtorch makes Python code of the names of its nodes.
-
-    Raises:
-        OSError: nir or nirtorch is not installed.
-    """
+    """Return a function that runs a NIR file. Trust the file: nirtorch makes Python code of the names in it."""
     nir, nirtorch = require("nir", "NIR export"), require("nirtorch", "NIR export")
     prepare = Prepare(spec)
     modules = {nir.LIF: _lif, nir.IF: _if, nir.Conv2d: _conv, nir.Affine: _linear}

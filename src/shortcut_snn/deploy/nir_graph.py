@@ -29,12 +29,7 @@ _SPEC_KEY = "shortcut_snn"
 
 
 def nir_graph(network: nn.Module, spec: NetworkSpec) -> Any:
-    """Return the NIR graph of one time step; its input is normalised, its output the logits of the step.
-
-    Raises:
-        OSError: nir is not installed.
-        ValueError: NIR cannot represent a part of the network; the message names it.
-    """
+    """Return the NIR graph of one time step; its input is normalised, its output the logits of the step."""
     nir = require("nir", "NIR export")
     check_has_single_steps(network)
     _check_representable(network)

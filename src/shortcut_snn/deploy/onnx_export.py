@@ -53,11 +53,7 @@ class ONNX(Exporter):
 
 
 def write_onnx(graph: Graph, spec: NetworkSpec, path: Path) -> None:
-    """Write a graph as an ONNX file.
-
-    Raises:
-        OSError: onnx or onnxscript is not installed.
-    """
+    """Write a graph as an ONNX file."""
     require("onnx", "ONNX export")
     require("onnxscript", "ONNX export")
     with warnings.catch_warnings():
@@ -105,14 +101,7 @@ def _name_batch_axis(graph: Any) -> None:
 
 
 def onnx_logits(path: Path, spec: NetworkSpec) -> Logits:
-    """Return a function that runs an ONNX file in onnxruntime on the CPU.
-
-    Args:
-        path: a trusted file: onnxruntime executes what the file says.
-
-    Raises:
-        OSError: onnxruntime is not installed.
-    """
+    """Return a function that runs a trusted ONNX file in onnxruntime on the CPU."""
     onnxruntime = require("onnxruntime", "ONNX export")
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()

@@ -24,9 +24,6 @@ def fetch(repository: str, revision: str | None = None) -> Path:
     Args:
         repository: ``owner/name``.
         revision: branch, tag or commit; only a commit always names the same network.
-
-    Raises:
-        OSError: huggingface_hub is not installed, the hub cannot be reached, or the network does not exist.
     """
     with _hub(f"{repository} cannot be fetched from the Hugging Face hub") as hub:
         files = [Safetensors.file, CARD, README]
@@ -106,10 +103,6 @@ def find(name: str | Path, revision: str | None = None) -> Path:
     """Return the file or folder of a network; fetch a network of the hub.
 
     A path to a network comes first, then a name, then any other path, then a repository of the hub.
-
-    Raises:
-        FileNotFoundError: no network has this name; the message lists the names.
-        OSError: the hub cannot be reached, or huggingface_hub is not installed.
     """
     path = Path(name)
     if path.is_file() or (path / WEIGHTS).is_file():

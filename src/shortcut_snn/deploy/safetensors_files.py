@@ -64,11 +64,7 @@ def read_network(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def load_into(network: nn.Module, state: Mapping[str, Tensor], path: Path, assign: bool = False) -> None:
-    """Load the state of a file into a network of the same names and shapes.
-
-    Args:
-        assign: let the network take the tensors themselves, not their values.
-    """
+    """Load a state into a network of the same names and shapes; with ``assign`` it takes the tensors themselves."""
     try:
         network.load_state_dict(dict(state), assign=assign)
     except RuntimeError as error:
@@ -107,10 +103,6 @@ def read_folded(path: Path) -> tuple[nn.Module, NetworkSpec]:
     """Return the folded network and the specification of a run's or an exported safetensors file.
 
     The file may come from an untrusted source: names, shapes, types and values are checked, and it holds no code.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: the file is damaged, or describes a network that cannot be built.
     """
     state, entries = read_network(path)
     is_folded = entries.get(_FOLDED) is True

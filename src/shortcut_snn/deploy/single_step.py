@@ -22,9 +22,6 @@ class SingleStep(nn.Module):
     """A folded network that takes one frame (or image) per call.
 
     The mean of the logits over T calls equals the output of the network for the sequence.
-
-    Raises:
-        ValueError: the network runs whole sequences only.
     """
 
     def __init__(self, network: nn.Module) -> None:

@@ -48,14 +48,7 @@ def input_dtype(spec: NetworkSpec) -> torch.dtype:
 
 
 def make_graph(network: nn.Module, spec: NetworkSpec, streaming: bool) -> Graph:
-    """Trace a folded network for batches of any size.
-
-    Args:
-        streaming: trace one time step, whose membrane potentials are inputs and outputs.
-
-    Raises:
-        ValueError: ``streaming`` with a network that runs whole sequences only.
-    """
+    """Trace a folded network, or with ``streaming`` one time step of it, for batches of any size."""
     inputs = spec.inputs
     steps = (spec.time_steps,) if inputs.kind == "events" and not streaming else ()
     images = torch.zeros(2, *steps, inputs.channels, *inputs.image_size, dtype=input_dtype(spec))
@@ -107,11 +100,7 @@ class TorchExport(Exporter):
 
 
 def program_logits(path: Path, spec: NetworkSpec) -> Logits:
-    """Return a function that runs a ``.pt2`` file.
-
-    Args:
-        path: a trusted file: torch gives no guarantee for others.
-    """
+    """Return a function that runs a trusted ``.pt2`` file; torch gives no guarantee for others."""
     program = torch.export.load(path)
     module, (_, *state) = program.module(), program.example_inputs[0]
 

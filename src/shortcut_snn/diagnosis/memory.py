@@ -15,10 +15,9 @@ _RESET_PEAK = Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
-    """Measures the peak memory in bytes above the memory in use when the object is built.
+    """Measures the peak memory in bytes above that in use when the object is built.
 
-    Args:
-        device: ``"cuda"`` measures what PyTorch allocates there, ``"cpu"`` the resident memory of the process.
+    On ``"cuda"`` it is what PyTorch allocates there, on ``"cpu"`` the resident memory of the process.
     """
 
     def __init__(self, device: str) -> None:

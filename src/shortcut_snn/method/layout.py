@@ -49,24 +49,14 @@ class Readout:
         return logits
 
     def __call__(self, output: Any) -> Tensor:
-        """Return logits ``[N, classes]``.
-
-        Raises:
-            ValueError: the output has no tensor at the path.
-        """
+        """Return logits ``[N, classes]``."""
         logits = self.find(output)
         logits = logits if self.unfold is None else self.unfold(logits)
         logits = logits if self.time_axis is None else logits.mean(self.time_axis)
         return logits if self.class_axis is None else logits.movedim(self.class_axis, 1)
 
     def add(self, output: Any, logits: Tensor) -> Any:
-        """Return the output with ``logits``, ``[N, classes]``, added to its own at every time step.
-
-        Example:
-            >>> import torch
-            >>> Readout((), 1).add(torch.zeros(2, 5, 3), torch.ones(2, 3)).mean()
-            tensor(1.)
-        """
+        """Return the output with ``logits``, ``[N, classes]``, added to its own at every time step."""
         main = self.find(output)
         logits = logits if self.class_axis is None else logits.movedim(1, self.class_axis)
         unfolded = main if self.unfold is None else self.unfold(main)

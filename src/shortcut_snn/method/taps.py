@@ -97,13 +97,7 @@ _BATCH_SIZE: ContextVar[int | None] = ContextVar("batch_size", default=None)
 
 @contextmanager
 def batch_of(samples: int | None) -> Iterator[None]:
-    """Set, for the block, the number of samples by which :class:`Unfold` splits a batch axis.
-
-    Example:
-        >>> with batch_of(2):
-        ...     Unfold(4)(torch.ones(12, 5)).shape
-        torch.Size([6, 2, 5])
-    """
+    """Set, for the block, the number of samples by which :class:`Unfold` splits a batch axis."""
     token = _BATCH_SIZE.set(samples)
     try:
         yield
@@ -150,14 +144,6 @@ class Taps:
 
     The hook of a module that is called once per time step runs T times; the pooled outputs are averaged.
     Hooks return at once while not listening, as in the second forward pass of activation checkpointing.
-
-    Example:
-        >>> network = nn.Sequential(nn.Linear(4, 5), nn.ReLU())
-        >>> taps = Taps(network, [Tap("0", time_axis=0)])
-        >>> taps.start()
-        >>> _ = network(torch.rand(3, 2, 4))  # [T, N, C]
-        >>> [pooled.shape for pooled in taps.stop()]
-        [torch.Size([2, 5])]
     """
 
     def __init__(self, network: nn.Module, taps: Sequence[Tap]) -> None:

@@ -18,15 +18,6 @@ class Membrane:
         before: ``[N, ...]`` before the first step, or None for 0. For a neuron with several states it is all of them,
             ``[N, states, ...]``.
         after: the membrane potential after the last step, once the layer has run.
-
-    Example:
-        >>> import torch
-        >>> from shortcut_snn.neurons import LIF
-        >>> layer = CurrentNeuron(LIF())
-        >>> layer.membrane = Membrane()
-        >>> spikes = layer(torch.full((1, 1, 1), 0.75))
-        >>> layer.membrane.after.item()
-        0.75
     """
 
     before: Tensor | None = None

@@ -39,13 +39,7 @@ def pack(spikes: Tensor) -> Tensor:
 
 
 def with_bits(spikes: Tensor, bits: Tensor) -> Tensor:
-    """Return the spikes ``[T, N, ...]`` or ``[T * N, ...]``, to which their bits ``[T, row]`` are attached.
-
-    Example:
-        >>> spikes = torch.ones(1, 2, 32)
-        >>> bits_of(with_bits(spikes, pack(spikes))).shape
-        torch.Size([1, 8])
-    """
+    """Return the spikes ``[T, N, ...]`` or ``[T * N, ...]``, to which their bits ``[T, row]`` are attached."""
     spikes._shortcut_snn_bits = (bits, spikes._version)  # type: ignore[attr-defined]
     return spikes
 

@@ -77,9 +77,6 @@ class RatePasses:
     Args:
         network: a network whose neurons are :class:`~.modules.Neuron`, and whose norms are batch norms.
 
-    Raises:
-        ValueError: the network has no such neurons, or a neuron learns parameters, which this method cannot train.
-
     Example:
         >>> from shortcut_snn.neurons import LIF
         >>> network, x = nn.Sequential(nn.Linear(3, 5), LIF()), torch.rand(4, 2, 3)

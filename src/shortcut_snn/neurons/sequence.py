@@ -85,11 +85,7 @@ def run_in_kernels(
 
 
 def run_as_written(neuron: Any, current: Tensor, initial: Tensor | None, repeats: int = 1) -> tuple[Tensor, Tensor]:
-    """Call the step of a neuron for each time step, in plain PyTorch.
-
-    Args:
-        repeats: how often the current is repeated. In an exported graph it is then not written out.
-    """
+    """Call the step of a neuron for each time step of a current, which repeats as often as given, in plain PyTorch."""
     truncate = _truncates(neuron)
     dtype = torch.float32 if current.dtype in (torch.float16, torch.bfloat16) else current.dtype
     initial = _states_first(initial, True, current)

@@ -29,17 +29,17 @@ from .tables import (
 
 if TYPE_CHECKING:
     from .classification import Classification
-    from .finite_steps import NumericsError
     from .health import Health
     from .result import ENERGY_SAMPLES, energy_rows, measure_task_energy
     from .run import fit, initialise_task
     from .run_state import Run
+    from .steps import NumericsError
     from .task import Task
     from .trainer import make_trainer, quiet_lightning, seeded
 
 _LAZY = {
     "classification": ["Classification"],
-    "finite_steps": ["NumericsError"],
+    "steps": ["NumericsError"],
     "health": ["Health"],
     "result": ["ENERGY_SAMPLES", "energy_rows", "measure_task_energy"],
     "run": ["initialise_task", "fit"],

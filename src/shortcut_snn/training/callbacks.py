@@ -14,7 +14,7 @@ from .folder import RunFolder
 from .health import Health
 from .interruption import Interrupted
 from .run_state import Run
-from .step_cost import StepCost
+from .steps import StepCost
 from .tables import Metric
 
 

@@ -10,11 +10,7 @@ from ..files import replacing
 
 
 def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint under a temporary name and rename it, so that a kill leaves the previous one.
-
-    Raises:
-        WriteError: the disk is full, or the folder cannot be written to.
-    """
+    """Write a checkpoint under a temporary name and rename it, so that a kill leaves the previous one."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         try:
             torch.save(checkpoint, file)

@@ -18,7 +18,7 @@ from ..files import write_csv
 from .callbacks import History
 from .folder import RunFolder
 from .run_state import Run
-from .step_cost import summarise_step_cost
+from .steps import summarise_step_cost
 from .tables import Metric
 from .task import Task
 
@@ -48,11 +48,7 @@ def energy_rows(report: EnergyReport) -> list[dict[str, Any]]:
 
 
 def finish(task: Task, data: Data, batches: Loaders, run: Run, trainer: pl.Trainer) -> dict[str, Any]:
-    """Test the networks of the last and the best epoch, remove the branches and write the result.
-
-    Returns:
-        The content of ``result.json``.
-    """
+    """Test the last and the best network, remove the branches, and return what ``result.json`` holds."""
     history = _history(trainer)
     if trainer.is_global_zero:
         save_network(task.model.network, run.folder.network("last"), run.metadata)

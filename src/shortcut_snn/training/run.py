@@ -13,14 +13,13 @@ from lightning.pytorch.callbacks import Callback
 from ..data import Data, DataFileError, Loaders, as_data
 from ..diagnosis import Initialisation, initialise
 from .callbacks import History, SaveRun, WeightAverage
-from .finite_steps import FiniteSteps
 from .health import Health
 from .loggers import make_loggers
 from .progress_bar import RunProgressBar, has_terminal
 from .provenance import provenance_of
 from .result import finish, metric_of
 from .run_state import Run
-from .step_cost import StepCost
+from .steps import FiniteSteps, StepCost
 from .task import Task
 from .trainer import TIMEOUT, make_trainer
 

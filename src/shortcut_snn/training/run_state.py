@@ -64,10 +64,6 @@ class Run:
         Args:
             provenance: recipe and imports; a resumed run must have the same recipe.
             resume: resume from the folder's checkpoint, or start if there is none.
-
-        Raises:
-            ValueError: the run in the folder has another recipe or format.
-            FileExistsError: the folder holds a run already and ``resume`` is False, or other files.
         """
         run = cls(RunFolder(folder), provenance, rank_zero_only(log_above_bar(log) if has_terminal() else log))
         if is_first_process():

@@ -112,12 +112,7 @@ class Metric:
         return self.name.replace("_", " ")
 
     def label(self, template: str = "{}") -> str:
-        """Return the title in a template, followed by its unit, as for an axis.
-
-        Example:
-            >>> Metric("accuracy", fraction=True).label("{}, last epoch")
-            'accuracy, last epoch, %'
-        """
+        """Return the title in a template, followed by its unit, as for an axis."""
         return template.format(self.title) + (", %" if self.fraction else "")
 
     @property
@@ -194,12 +189,7 @@ def column_title(column: str) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration as hours, minutes and seconds.
-
-    Example:
-        >>> format_duration(8.4), format_duration(312), format_duration(4000)
-        ('0:08', '5:12', '1:06:40')
-    """
+    """Return a duration as hours, minutes and seconds."""
     minutes, seconds_left = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds_left:02}" if hours else f"{minutes}:{seconds_left:02}"

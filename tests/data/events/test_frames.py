@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shortcut_snn.data.events.event_images import FrameMaker
+from shortcut_snn.data.events.event_images import FrameMaker, frame_size, to_frames
 from shortcut_snn.data.events.event_set import file_recording
-from shortcut_snn.data.events.frames import frame_size, to_frames
 from shortcut_snn.data.events.recording import Events
 
 from .recordings import Sample, nmnist, structured, synthetic

@@ -6,8 +6,7 @@ from pathlib import Path
 from ...markdown import markdown_table
 from ...recipes import merged, parse_options
 from .._executors import make_executor
-from .._output import print_line
-from .._parser import UsageError
+from .._terminal import UsageError, print_line
 from .planning import Plan, Variant, plan, without_method
 from .running import RunsFailed, compare
 from .summary import DESCRIPTION, Comparison

@@ -12,7 +12,7 @@ from ...recipes import Method, Recipe, from_dict, layer, merged, parse_options
 from ...training import RunFolder
 from ...yaml_text import parse
 from .._commands import METHODS
-from .._parser import words
+from .._terminal import words
 
 
 @dataclass(frozen=True, eq=False)

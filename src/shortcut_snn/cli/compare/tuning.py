@@ -18,11 +18,7 @@ Tuned = tuple[Recipe, dict[str, str]]
 
 
 def tune(plan: Plan, folder: Path, pool: RunPool) -> dict[Variant, Tuned]:
-    """Return the tuned recipe of each variant; one is left out if none of its values reaches a validation metric.
-
-    Raises:
-        ValueError: a recipe refuses a value, or has no validation data; nothing was trained.
-    """
+    """Return the tuned recipe of each variant; one is left out if none of its values reaches a validation metric."""
     searches = {variant: _open_search(variant, plan, folder, pool) for variant in plan.variants if variant.tuned}
     tuned = {}
     for variant, search in searches.items():

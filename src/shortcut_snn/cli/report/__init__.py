@@ -21,11 +21,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def write_page(folder: Path, path: Path | None = None) -> Path:
-    """Write the page of a run, finished or not, or of a comparison, by default as ``report.html`` in its folder.
-
-    Returns:
-        The path of the page.
-    """
+    """Write the page of a run, finished or not, or of a comparison, by default as ``report.html`` in its folder."""
     run = RunFolder(folder)
     if not run.is_run and not (folder / DESCRIPTION).is_file():
         raise FileNotFoundError(

@@ -22,11 +22,7 @@ Folders = Mapping[str, Sequence[RunFolder]]
 
 
 def comparison_page(folder: Path) -> Page:
-    """Return the page of a comparison, with the runs that have finished.
-
-    Raises:
-        ValueError: a file is damaged, or no run has finished.
-    """
+    """Return the page of a comparison, with the runs that have finished."""
     comparison = Comparison.read(folder)
     runs = {
         label: [RunFolder(folder / comparison.folders[label] / f"seed{seed}") for seed in results]

@@ -26,12 +26,7 @@ MAX_MATRIX = 20
 
 
 class Run:
-    """The files of a run, finished or not.
-
-    Raises:
-        FileNotFoundError: the run has not finished its first epoch.
-        ValueError: a file is damaged.
-    """
+    """The files of a run, finished or not."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
@@ -70,12 +65,7 @@ class Run:
 
 
 def run_page(folder: RunFolder) -> Page:
-    """Return the page of a run, finished or not.
-
-    Raises:
-        FileNotFoundError: the run has not finished its first epoch.
-        ValueError: a file is damaged.
-    """
+    """Return the page of a run, finished or not."""
     run = Run(folder)
     environment = {key: value for key, value in run.environment.items() if key not in SHOWN_ELSEWHERE}
     # Their ratio is of the weights' gradients, and the sentence's of those at the spikes.

@@ -10,9 +10,8 @@ from typing import Any
 
 from ...training import RunFolder
 from .._executors import make_executor
-from .._output import print_line
-from .._parser import UsageError, at_least_one
 from .._run_pool import RunPool, changed_imports
+from .._terminal import UsageError, at_least_one, print_line
 
 
 def run(options: argparse.Namespace) -> int:

@@ -36,10 +36,6 @@ class Search:
         folder: created; a search that it holds is continued.
         make_sampler: returns the sampler of a trial by its number, so that a continued search draws what an
             uninterrupted one would have drawn.
-
-    Raises:
-        ValueError: the folder holds another search, or the recipe has no validation data.
-        FileExistsError: the folder holds something else.
     """
 
     def __init__(
@@ -107,11 +103,7 @@ class Search:
     # Running.
 
     def run(self, count: int, pool: RunPool, first: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Run trials until the search has ``count`` of them, those of earlier commands included.
-
-        Args:
-            first: points to try before the sampler chooses any.
-        """
+        """Run trials, first at some points, until the search has ``count`` of them, earlier ones included."""
         for point in first:
             self.study.enqueue_trial(params_of(point), skip_if_exists=True)
         begun = len(self.trials())
@@ -189,21 +181,12 @@ class Search:
         return point_of(trial.params)
 
     def recipe(self, trial: Trial | FrozenTrial) -> Recipe:
-        """Return a trial's recipe.
-
-        Raises:
-            ValueError: the recipe refuses the trial's values together.
-        """
+        """Return a trial's recipe."""
         return from_dict(entries_at(self.entries, self.point(trial)))
 
 
 def validation_metric(recipe: Recipe) -> dict[str, Any]:
-    """Return the metric by which a recipe's runs are judged: its name, direction, unit and chance level.
-
-    Raises:
-        ValueError: the recipe has no validation data.
-        FileNotFoundError: the data is missing.
-    """
+    """Return the metric by which a recipe's runs are judged: its name, direction, unit and chance level."""
     task, data = build(recipe)
     if data.loaders(recipe.training.seed).validation is None:
         remedy = ": add --data.validation 0.1" if hasattr(recipe.data, "validation") else ""

@@ -41,9 +41,6 @@ class FrameCache:
 
     Args:
         transform: everything that determines the frames of a recording, as JSON values.
-
-    Raises:
-        ValueError: the folder cannot be created.
     """
 
     def __init__(self, folder: Path, transform: Mapping[str, Any]) -> None:

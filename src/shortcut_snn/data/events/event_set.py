@@ -16,9 +16,8 @@ from ..class_folders import labelled_files
 from ..counter_random import Stream
 from ..images.image_set import Positive, Source, StoredSet
 from ..split import stratified_folds
-from .event_images import EventImages, FrameMaker
+from .event_images import EventImages, FrameMaker, Slicing
 from .formats import check_libraries, read_file
-from .frames import Slicing
 from .recording import FileState, Recording, Sensor
 
 
@@ -161,10 +160,6 @@ def read_part(
 
     Args:
         root: the recordings' names are their paths relative to it.
-
-    Raises:
-        FileNotFoundError: a class folder has no recordings.
-        ValueError: a recording exists in two formats, or the library that reads a format is not installed.
     """
     paths, labels = labelled_files(folder, classes, extensions, "recordings")
     check_libraries({os.path.splitext(path)[1].lower() for path in paths})

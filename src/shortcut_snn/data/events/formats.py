@@ -164,10 +164,6 @@ def check_libraries(extensions: Collection[str]) -> None:
 
 
 def read_file(path: Path, sensor: Sensor, turned: bool = False) -> Events:
-    """Return the events of a file as they are in it; the extension determines its format.
-
-    Args:
-        turned: whether ``.aedat`` files have rows and columns exchanged; see :func:`.read_aedat`.
-    """
+    """Return the events of a file as they are in it; the extension determines its format. See :func:`.read_aedat`."""
     extension = path.suffix.lower()
     return read_aedat(path, sensor, turned) if extension == ".aedat" else _READERS[extension](path)

@@ -52,11 +52,7 @@ class Augmentation(Checked, ABC):
 
 
 class AugmentationPipeline:
-    """Apply augmentations in order to a batch of images.
-
-    Args:
-        mean: mean colour per channel on the 0..1 scale; fills uncovered pixels.
-    """
+    """Apply augmentations in order to a batch; the mean colour, on the 0..1 scale, fills uncovered pixels."""
 
     def __init__(self, steps: tuple[Any, ...], seed: int, mean: tuple[float, ...]) -> None:
         self.steps, self.seed = steps, seed

@@ -27,9 +27,6 @@ class FolderImages(Images):
     Args:
         root: the folder that holds the files at any depth; names are relative to it.
         size: side to which images are resized (shorter side) and centre-cropped; None: they all have the first's size.
-
-    Raises:
-        DataFileError: a fetched file cannot be decoded, or has another size.
     """
 
     def __init__(self, paths: list[str], labels: Tensor, root: Path, size: int | None = None) -> None:

@@ -96,11 +96,7 @@ SAMPLES = 1000
 
 
 def colour_statistics(images: Images, samples: int | None = None) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return each channel's mean and standard deviation on the 0..1 scale.
-
-    Args:
-        samples: number of evenly spaced images to use; None for all.
-    """
+    """Return each channel's mean and standard deviation on the 0..1 scale, from all images or a sample of them."""
     chosen = evenly_spaced(len(images), len(images) if samples is None else samples)
     counts = torch.zeros(images.shape[0], 256, dtype=torch.int64)
     for start in range(0, len(chosen), 256):

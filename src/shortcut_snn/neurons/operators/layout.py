@@ -13,12 +13,7 @@ def is_channels_last(x: Tensor) -> bool:
 
 
 def merge_time(x: Tensor) -> Tensor:
-    """Return ``[T, N, ...]`` as ``[T * N, ...]``, for layers without an axis of time.
-
-    Example:
-        >>> merge_time(torch.zeros(4, 2, 3)).shape
-        torch.Size([8, 3])
-    """
+    """Return ``[T, N, ...]`` as ``[T * N, ...]``, for layers without an axis of time."""
     # Flattening a single channels-last sample leaves a stride that PyTorch's batch norm takes for contiguous memory;
     # its gradient would be wrong.
     return x.squeeze(0) if x.shape[0] == 1 else x.flatten(0, 1)
