@@ -23,28 +23,32 @@ WEIGHTS = (2.0, 4.0, 8.0, 16.0)
 def neuron_remedies(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
     """Return the changes of the neurons: the start, surrogate widths, decay, threshold, detached reset.
 
-    A network without norms may also get larger weights.
-
-    Args:
-        setup: the network. Third-party neurons get other surrogates only.
-        batches: the first one is used to initialise.
+    Third-party neurons get other surrogates only. A network without norms may also get larger weights.
     """
     layers = list(find_neurons(setup.network).values())
     built_in = [neuron for neuron in layers if isinstance(neuron, Neuron)]
-    remedies = [_initialisation(setup, batches), *_larger_weights(setup)]
+    start = 'initialise it by measurement before training (initialise, or attach(..., method="initialised"))'
+    changes: list[tuple[str, str, Callable[[Setup], object]]] = [
+        ("initialise", start, lambda copied: initialise(copied.model, *batches[0], copied.loss))
+    ]
+    if not any(isinstance(module, NORMS) for module in setup.network.modules()):
+        changes += [
+            ("weights", f"weights of all layers times {factor:g} before training", partial(_scale_weights, factor))
+            for factor in WEIGHTS
+        ]
     if len(built_in) == len(layers):
-        remedies += _built_in_remedies(setup, built_in)
+        changes += _changes_of_built_in(built_in)
     elif all(steepness(neuron) is not None for neuron in layers):
-        remedies += _third_party_remedies(setup)
-    return remedies
+        changes += [
+            ("width", f"alpha or slope {width:g} in all surrogates", partial(_set_width, width)) for width in WIDTHS
+        ]
+    return [Remedy(group, text, partial(_changed_copy, setup, change)) for group, text, change in changes]
 
 
-def _larger_weights(setup: Setup) -> Iterator[Remedy]:
-    if any(isinstance(module, NORMS) for module in setup.network.modules()):
-        return
-    for factor in WEIGHTS:
-        text = f"weights of all layers times {factor:g} before training"
-        yield Remedy("weights", text, _with_change(setup, partial(_scale_weights, factor)))
+def _changed_copy(setup: Setup, change: Callable[[Setup], object]) -> Setup:
+    copied = Setup(copy.deepcopy(setup.model), setup.loss)
+    change(copied)
+    return copied
 
 
 @torch.no_grad()
@@ -55,17 +59,13 @@ def _scale_weights(factor: float, setup: Setup) -> None:
                 parameter.mul_(factor if parameter.dim() > 1 else 1.0)
 
 
-def _third_party_remedies(setup: Setup) -> Iterator[Remedy]:
-    for value in WIDTHS:
-        yield Remedy("width", f"alpha or slope {value:g} in all surrogates", _with_width(setup, value))
-
-
-def _built_in_remedies(setup: Setup, layers: Sequence[Neuron]) -> Iterator[Remedy]:
+def _changes_of_built_in(layers: Sequence[Neuron]) -> Iterator[tuple[str, str, Callable[[Setup], object]]]:
+    """Yield group, text and change of each remedy for built-in neurons."""
     surrogates = [neuron.surrogate for neuron in layers]
     if all(isinstance(surrogate, Resizable) for surrogate in surrogates):
         for width in WIDTHS:
             text = f"surrogate width {width:g} in all layers{_surrogate_options(surrogates, width)}"
-            yield Remedy("width", text, _with_width(setup, width))
+            yield "width", text, partial(_set_width, width)
     has_decay = all(isinstance(neuron, LIF) and not isinstance(neuron, IF) for neuron in layers)
     attributes: list[tuple[str, str, tuple[Any, ...]]] = [
         *([("decay", "decay {0:g} (--neuron.decay {0:g})", DECAYS)] if has_decay else []),
@@ -76,30 +76,7 @@ def _built_in_remedies(setup: Setup, layers: Sequence[Neuron]) -> Iterator[Remed
         present = {getattr(neuron, name) for neuron in layers}
         for value in values:
             if present != {value}:
-                yield Remedy(name, text.format(value), _with_change(setup, partial(_set_attribute, name, value)))
-
-
-def _initialisation(setup: Setup, batches: Sequence[Batch]) -> Remedy:
-    def change(copied: Setup) -> None:
-        initialise(copied.model, *batches[0], copied.loss)
-
-    text = 'initialise it by measurement before training (initialise, or attach(..., method="initialised"))'
-    return Remedy("initialise", text, _with_change(setup, change))
-
-
-def _with_change(setup: Setup, change: Callable[[Setup], object]) -> Callable[[], Setup]:
-    """Return a function that applies a change to a copy, for :attr:`Remedy.apply`."""
-
-    def apply() -> Setup:
-        copied = Setup(copy.deepcopy(setup.model), setup.loss)
-        change(copied)
-        return copied
-
-    return apply
-
-
-def _with_width(setup: Setup, width: float) -> Callable[[], Setup]:
-    return _with_change(setup, partial(_set_width, width))
+                yield name, text.format(value), partial(_set_attribute, name, value)
 
 
 def _set_width(width: float, setup: Setup) -> None:

@@ -37,61 +37,20 @@ if TYPE_CHECKING:
     from .task import Task
     from .trainer import make_trainer, quiet_lightning, seeded
 
-_LAZY = {
-    "classification": ["Classification"],
-    "steps": ["NumericsError"],
-    "health": ["Health"],
-    "result": ["ENERGY_SAMPLES", "energy_rows", "measure_task_energy"],
-    "run": ["initialise_task", "fit"],
-    "run_state": ["Run"],
-    "task": ["Task"],
-    "trainer": ["make_trainer", "quiet_lightning", "seeded"],
-}
-"""The modules that need Lightning, and their names."""
+_WITH_LIGHTNING = ("task", "classification", "health", "steps", "trainer", "run_state", "run", "result")
 
 __all__ = [
-    "COLUMN_TITLES",
-    "ENERGY_SAMPLES",
-    "LAYER_TABLE_LEGEND",
-    "MAY_CHANGE_ON_RESUME",
-    "SIGNALS",
-    "Classification",
-    "Health",
-    "Interrupted",
-    "Metric",
-    "Muon",
-    "NumericsError",
-    "Provenance",
-    "RateShortcut",
-    "Row",
-    "Run",
-    "RunFolder",
-    "Task",
-    "Training",
-    "check_gradient",
-    "column_title",
-    "energy_rows",
-    "fit",
-    "flatten_entries",
-    "format_duration",
-    "format_value",
-    "initialise_task",
-    "initialises",
-    "layer_rows",
-    "layer_table",
-    "make_optimizer",
-    "make_trainer",
-    "measure_task_energy",
-    "position",
-    "quiet_lightning",
-    "read_checkpoint",
-    "recipe_differences",
-    "seeded",
+    "COLUMN_TITLES", "ENERGY_SAMPLES", "LAYER_TABLE_LEGEND", "MAY_CHANGE_ON_RESUME", "SIGNALS", "Classification",
+    "Health", "Interrupted", "Metric", "Muon", "NumericsError", "Provenance", "RateShortcut", "Row", "Run",
+    "RunFolder", "Task", "Training", "check_gradient", "column_title", "energy_rows", "fit", "flatten_entries",
+    "format_duration", "format_value", "initialise_task", "initialises", "layer_rows", "layer_table",
+    "make_optimizer", "make_trainer", "measure_task_energy", "position", "quiet_lightning", "read_checkpoint",
+    "recipe_differences", "seeded",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _LAZY.items():
-        if name in names:
-            return getattr(import_module(f".{module}", __name__), name)
+    for module in _WITH_LIGHTNING if name in __all__ else ():
+        if hasattr(imported := import_module(f".{module}", __name__), name):
+            return getattr(imported, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
