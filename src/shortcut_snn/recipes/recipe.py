@@ -118,7 +118,7 @@ class Recipe:
                 "method.branches=null or choose another method.objective"
             )
         check_gradient(method.gradient, method.objective, method.initialise)
-        if self.training.warmup and getattr(self.lr_schedule, "warms_up", False):
+        if self.training.warmup and hasattr(self.lr_schedule, "pct_start"):
             raise ValueError(
                 f"training.warmup: {component_of(self.lr_schedule).name} has its own warm-up, lr_schedule.pct_start; "
                 "leave training.warmup out"

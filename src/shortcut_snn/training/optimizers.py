@@ -1,8 +1,7 @@
 """torch's optimizers and learning rate schedules by name, with their own options."""
 
 import math
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Gt, Le
@@ -30,75 +29,66 @@ for _name in torch.optim.__all__:
         components.optimizer(_name.lower())(_class)
 
 
-# A schedule is a dataclass of options; build() returns torch's scheduler for an optimizer and a number of steps.
+# Each returns torch's scheduler for an optimizer and a number of steps.
 
 
 @components.lr_schedule("constant")
-@dataclass(frozen=True)
-class ConstantRate:
+def constant(optimizer: Optimizer, total: int) -> LRScheduler:
     """A constant learning rate."""
-
-    def build(self, optimizer: Optimizer, total: int) -> LRScheduler:
-        """Return torch's scheduler."""
-        return LambdaLR(optimizer, lambda step: 1.0)
+    return LambdaLR(optimizer, lambda step: 1.0)
 
 
 @components.lr_schedule("cosine")
-@dataclass(frozen=True)
-class Cosine:
+def cosine(optimizer: Optimizer, total: int, *, minimum: Annotated[float, Ge(0), Le(1)] = 0.0) -> LRScheduler:
     """Decay along half a cosine.
 
     Args:
         minimum: final value, as a fraction of the learning rate.
     """
-
-    minimum: Annotated[float, Ge(0), Le(1)] = 0.0
-
-    def build(self, optimizer: Optimizer, total: int) -> LRScheduler:
-        """Return torch's scheduler."""
-        if self.minimum == 0:
-            return CosineAnnealingLR(optimizer, T_max=total)
-        low = self.minimum
-        return LambdaLR(optimizer, lambda step: low + (1 - low) * (1 + math.cos(math.pi * min(step / total, 1))) / 2)
+    if minimum == 0:
+        return CosineAnnealingLR(optimizer, T_max=total)
+    return LambdaLR(
+        optimizer, lambda step: minimum + (1 - minimum) * (1 + math.cos(math.pi * min(step / total, 1))) / 2
+    )
 
 
 @components.lr_schedule("linear")
-@dataclass(frozen=True)
-class Linear:
+def linear(optimizer: Optimizer, total: int, *, minimum: Annotated[float, Ge(0), Le(1)] = 0.0) -> LRScheduler:
     """Linear decay.
 
     Args:
         minimum: final value, as a fraction of the learning rate.
     """
-
-    minimum: Annotated[float, Ge(0), Le(1)] = 0.0
-
-    def build(self, optimizer: Optimizer, total: int) -> LRScheduler:
-        """Return torch's scheduler."""
-        return LinearLR(optimizer, 1.0, self.minimum, total)
+    return LinearLR(optimizer, 1.0, minimum, total)
 
 
 @components.lr_schedule("multistep")
-@dataclass(frozen=True)
-class MultiStep:
+def multistep(
+    optimizer: Optimizer,
+    total: int,
+    *,
+    milestones: tuple[Annotated[float, Ge(0), Le(1)], ...] = (0.5, 0.75),
+    gamma: Annotated[float, Gt(0)] = 0.1,
+) -> LRScheduler:
     """Decay by the factor ``gamma`` at each milestone.
 
     Args:
         milestones: fractions of training, after the warm-up if there is one.
         gamma: factor of decay.
     """
-
-    milestones: tuple[Annotated[float, Ge(0), Le(1)], ...] = (0.5, 0.75)
-    gamma: Annotated[float, Gt(0)] = 0.1
-
-    def build(self, optimizer: Optimizer, total: int) -> LRScheduler:
-        """Return torch's scheduler."""
-        return MultiStepLR(optimizer, [round(milestone * total) for milestone in self.milestones], self.gamma)
+    return MultiStepLR(optimizer, [round(milestone * total) for milestone in milestones], gamma)
 
 
 @components.lr_schedule("onecycle")
-@dataclass(frozen=True)
-class OneCycle:
+def onecycle(
+    optimizer: Optimizer,
+    total: int,
+    *,
+    pct_start: Annotated[float, Gt(0), Le(1)] = 0.3,
+    div_factor: Annotated[float, Ge(1)] = 25.0,
+    final_div_factor: Annotated[float, Ge(1)] = 1e4,
+    anneal_strategy: Literal["cos", "linear"] = "cos",
+) -> LRScheduler:
     """Rise to the learning rate and decay again (Smith and Topin, 2018), with torch's own options.
 
     Args:
@@ -107,26 +97,16 @@ class OneCycle:
         final_div_factor: the initial value divided by the final one.
         anneal_strategy: cos or linear.
     """
-
-    warms_up: ClassVar[bool] = True
-
-    pct_start: Annotated[float, Gt(0), Le(1)] = 0.3
-    div_factor: Annotated[float, Ge(1)] = 25.0
-    final_div_factor: Annotated[float, Ge(1)] = 1e4
-    anneal_strategy: Literal["cos", "linear"] = "cos"
-
-    def build(self, optimizer: Optimizer, total: int) -> LRScheduler:
-        """Return torch's scheduler."""
-        return OneCycleLR(
-            optimizer,
-            [group["lr"] for group in optimizer.param_groups],
-            total_steps=max(total, 2),
-            pct_start=self.pct_start,
-            anneal_strategy=self.anneal_strategy,
-            cycle_momentum=False,
-            div_factor=self.div_factor,
-            final_div_factor=self.final_div_factor,
-        )
+    return OneCycleLR(
+        optimizer,
+        [group["lr"] for group in optimizer.param_groups],
+        total_steps=max(total, 2),
+        pct_start=pct_start,
+        anneal_strategy=anneal_strategy,
+        cycle_momentum=False,
+        div_factor=div_factor,
+        final_div_factor=final_div_factor,
+    )
 
 
 def make_lr_scheduler(lr_schedule: Any, optimizer: Optimizer, total: int, warmup: float = 0.0) -> LRScheduler:
