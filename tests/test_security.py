@@ -18,7 +18,7 @@ import shortcut_snn
 from shortcut_snn import yaml_text
 from shortcut_snn.cli import main
 from shortcut_snn.deploy import read_network
-from shortcut_snn.training.checkpoint import read_checkpoint
+from shortcut_snn.training.trainer import read_checkpoint
 
 SOURCE = Path(shortcut_snn.__file__).parent
 SAFE_YAML = {"safe_load", "safe_dump", "YAMLError"}

@@ -6,7 +6,7 @@ from torch import nn
 
 from shortcut_snn import nets
 from shortcut_snn.deploy import Inference, Prepare, fold
-from shortcut_snn.deploy.single_step import SingleStep
+from shortcut_snn.deploy.inference import SingleStep
 from shortcut_snn.neurons import LIF, use_backend
 
 from .networks import FAMILIES, activated, batch, family, firing_rates

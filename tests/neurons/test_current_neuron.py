@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from shortcut_snn import nets
 from shortcut_snn.deploy import fold
-from shortcut_snn.deploy.single_step import SingleStep
+from shortcut_snn.deploy.inference import SingleStep
 from shortcut_snn.introspection import spiking_layers
 from shortcut_snn.neurons import LIF, CurrentNeuron, Membrane, Neuron
 

@@ -20,7 +20,7 @@ from ..introspection import spiking_layers
 from ..nets import SelfAttention, SpikingNetwork, TokenAttention
 from ..neurons import Neuron, is_lif
 from .exporter import require
-from .single_step import check_has_single_steps
+from .inference import check_has_single_steps
 from .spec import NetworkSpec
 
 DT = 1e-4

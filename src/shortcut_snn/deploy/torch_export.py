@@ -12,7 +12,7 @@ from .. import components
 from ..files import replacing
 from ..neurons import use_backend
 from .exporter import Exporter, Logits, mean_over_steps
-from .single_step import SingleStep
+from .inference import SingleStep
 from .spec import NetworkSpec, Prepare
 
 

@@ -1,6 +1,6 @@
 """Diagnose a network: input, firing and gradient of every layer, a verdict with tips, and a start that mends it."""
 
-from .diagnosis import Diagnosis, diagnose, diagnose_setup
+from .diagnosis import Diagnosis, diagnose, diagnose_setup, neuron_remedies
 from .gradients import (
     GradientReport,
     first_to_last_ratio,
@@ -12,7 +12,6 @@ from .initialisation import Initialisation, initialise
 from .layers import Batch, Examination, LayerReport, are_classes, chain, examine, gradient_factor, layer_reports
 from .memory import PeakMemory, release_memory
 from .probe import LayerTally, firing_rates, probe
-from .remedies import neuron_remedies
 from .statistics import geometric_mean, mean_interval, share_interval, with_interval
 from .surrogates import set_surrogates
 from .tips import Remedy, Setup

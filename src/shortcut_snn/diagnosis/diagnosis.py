@@ -1,14 +1,20 @@
 """Diagnose a network: examine its layers, judge them, and recommend remedies that were measured to help."""
 
-from collections.abc import Callable, Iterable, Sequence
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
+import torch
 from torch import nn
 
+from .. import components
+from ..introspection import NORMS, find_neurons, is_layer, steepness
 from ..method import Reset
+from ..neurons import IF, LIF, Neuron, Resizable
+from .initialisation import initialise
 from .layers import Batch, Examination, LayerReport, Loss, check_can_examine, default_loss
-from .remedies import neuron_remedies
 from .tips import Remedy, Setup, Tip, measure_remedies
 from .verdict import Verdict, judge
 from .wrapping import wrapped_copy
@@ -89,3 +95,96 @@ def diagnose_setup(setup: Setup, batches: Sequence[Batch], make_remedies: Callab
         return Diagnosis(examination, verdict)
     tips, measured = measure_remedies(examination, make_remedies(), batches)
     return Diagnosis(examination, verdict, tuple(tips), measured)
+
+
+WIDTHS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 8.0)
+DECAYS = (0.0, 0.25, 0.5, 0.75, 1.0)
+THRESHOLDS = (0.25, 0.5, 1.0, 2.0)
+WEIGHTS = (2.0, 4.0, 8.0, 16.0)
+
+
+def neuron_remedies(setup: Setup, batches: Sequence[Batch]) -> list[Remedy]:
+    """Return the changes of the neurons: the start, surrogate widths, decay, threshold, detached reset.
+
+    Third-party neurons get other surrogates only. A network without norms may also get larger weights.
+    """
+    layers = list(find_neurons(setup.network).values())
+    built_in = [neuron for neuron in layers if isinstance(neuron, Neuron)]
+    start = 'initialise it by measurement before training (initialise, or attach(..., method="initialised"))'
+    changes: list[tuple[str, str, Callable[[Setup], object]]] = [
+        ("initialise", start, lambda copied: initialise(copied.model, *batches[0], copied.loss))
+    ]
+    if not any(isinstance(module, NORMS) for module in setup.network.modules()):
+        changes += [
+            ("weights", f"weights of all layers times {factor:g} before training", partial(_scale_weights, factor))
+            for factor in WEIGHTS
+        ]
+    if len(built_in) == len(layers):
+        changes += _changes_of_built_in(built_in)
+    elif all(steepness(neuron) is not None for neuron in layers):
+        changes += [
+            ("width", f"alpha or slope {width:g} in all surrogates", partial(_set_width, width)) for width in WIDTHS
+        ]
+    return [Remedy(group, text, partial(_changed_copy, setup, change)) for group, text, change in changes]
+
+
+def _changed_copy(setup: Setup, change: Callable[[Setup], object]) -> Setup:
+    copied = Setup(copy.deepcopy(setup.model), setup.loss)
+    change(copied)
+    return copied
+
+
+@torch.no_grad()
+def _scale_weights(factor: float, setup: Setup) -> None:
+    for module in setup.network.modules():
+        if is_layer(module):
+            for parameter in module.parameters():
+                parameter.mul_(factor if parameter.dim() > 1 else 1.0)
+
+
+def _changes_of_built_in(layers: Sequence[Neuron]) -> Iterator[tuple[str, str, Callable[[Setup], object]]]:
+    """Yield group, text and change of each remedy for built-in neurons."""
+    surrogates = [neuron.surrogate for neuron in layers]
+    if all(isinstance(surrogate, Resizable) for surrogate in surrogates):
+        for width in WIDTHS:
+            text = f"surrogate width {width:g} in all layers{_surrogate_options(surrogates, width)}"
+            yield "width", text, partial(_set_width, width)
+    has_decay = all(isinstance(neuron, LIF) and not isinstance(neuron, IF) for neuron in layers)
+    attributes: list[tuple[str, str, tuple[Any, ...]]] = [
+        *([("decay", "decay {0:g} (--neuron.decay {0:g})", DECAYS)] if has_decay else []),
+        ("threshold", "threshold {0:g} (--neuron.threshold {0:g})", THRESHOLDS),
+        ("detach_reset", "detached reset: {0} (--neuron.detach_reset {0})", (True, False)),
+    ]
+    for name, text, values in attributes:
+        present = {getattr(neuron, name) for neuron in layers}
+        for value in values:
+            if present != {value}:
+                yield name, text.format(value), partial(_set_attribute, name, value)
+
+
+def _set_width(width: float, setup: Setup) -> None:
+    for neuron in find_neurons(setup.network).values():
+        if isinstance(neuron, Neuron):
+            assert isinstance(neuron.surrogate, Resizable)
+            neuron.surrogate = neuron.surrogate.resized(width)
+        else:
+            steepness(neuron, width)
+
+
+def _set_attribute(name: str, value: Any, setup: Setup) -> None:
+    for neuron in find_neurons(setup.network).values():
+        setattr(neuron, name, value)
+
+
+def _surrogate_options(surrogates: Sequence[Any], width: float) -> str:
+    """Return the options that give all layers surrogates of this width, in brackets; "" if no options do."""
+    if len({type(surrogate) for surrogate in surrogates}) > 1:
+        return ""
+    try:
+        entries = components.write(surrogates[0].resized(width))
+    except ValueError:
+        # The surrogate is not registered.
+        return ""
+    numbers = {name: f"{value:g}" for name, value in entries.items() if isinstance(value, int | float)}
+    options = " ".join(f"--neuron.surrogate.{name} {value}" for name, value in numbers.items())
+    return f" ({options})" if numbers else ""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 # Imported so that the loggers are registered.
 from . import loggers  # noqa: F401
-from .checkpoint import position, read_checkpoint
 from .folder import Row, RunFolder
 from .gradient_mechanisms import RateShortcut, check_gradient, initialises
 from .interruption import SIGNALS, Interrupted
@@ -26,6 +25,7 @@ from .tables import (
     layer_rows,
     layer_table,
 )
+from .trainer import position, read_checkpoint
 
 if TYPE_CHECKING:
     from .classification import Classification

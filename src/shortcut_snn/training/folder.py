@@ -53,6 +53,17 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         # Absolute, so that a later change of the current folder has no effect.
         self._text, self.path = str(path), Path(path).absolute()
+        self.recipe = self / "recipe.yaml"
+        """A folder that has it holds a run."""
+        self.checkpoint = self / "checkpoint.ckpt"
+        self.result = self / "result.json"
+        """A run that has it is finished."""
+        self.split = self / "split.txt"
+        """The samples of each part of the data, one per line."""
+        self.surrogates = self / "surrogates.json"
+        """The surrogates that were set before the first step, by layer."""
+        self.environment = self / "environment.json"
+        """Versions, machine, imports and the data's fingerprint."""
 
     def __str__(self) -> str:
         """Return the path as the caller wrote it."""
@@ -61,36 +72,6 @@ class RunFolder:
     def __truediv__(self, name: str) -> Path:
         """Return the path of a file in the folder."""
         return self.path / name
-
-    @property
-    def recipe(self) -> Path:
-        """The recipe; a folder that has one holds a run."""
-        return self / "recipe.yaml"
-
-    @property
-    def checkpoint(self) -> Path:
-        """The state from which the run resumes."""
-        return self / "checkpoint.ckpt"
-
-    @property
-    def result(self) -> Path:
-        """The result; a run that has one is finished."""
-        return self / "result.json"
-
-    @property
-    def split(self) -> Path:
-        """The samples of each part of the data, one per line."""
-        return self / "split.txt"
-
-    @property
-    def surrogates(self) -> Path:
-        """The surrogates that were set before the first step, by layer."""
-        return self / "surrogates.json"
-
-    @property
-    def environment(self) -> Path:
-        """Versions, machine, imports and the data's fingerprint."""
-        return self / "environment.json"
 
     def table(self, name: str) -> Path:
         """Return the path of a table such as ``"metrics"``."""

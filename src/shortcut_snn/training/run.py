@@ -15,13 +15,12 @@ from ..diagnosis import Initialisation, initialise
 from .callbacks import History, SaveRun, WeightAverage
 from .health import Health
 from .loggers import make_loggers
-from .progress_bar import RunProgressBar, has_terminal
 from .provenance import provenance_of
 from .result import finish, metric_of
 from .run_state import Run
 from .steps import FiniteSteps, StepCost
 from .task import Task
-from .trainer import TIMEOUT, make_trainer
+from .trainer import TIMEOUT, RunProgressBar, has_terminal, make_trainer
 
 
 def fit(

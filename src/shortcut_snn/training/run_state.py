@@ -13,14 +13,12 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..data import Data
-from .checkpoint import position, read_checkpoint
 from .folder import RunFolder
 from .interruption import Interruption
 from .options import Training
-from .progress_bar import has_terminal, log_above_bar
 from .provenance import Provenance
 from .task import Task
-from .trainer import quiet_lightning, seeded
+from .trainer import has_terminal, log_above_bar, position, quiet_lightning, read_checkpoint, seeded
 
 _process_is_free = threading.Lock()
 """Held by the run that trains in this process."""

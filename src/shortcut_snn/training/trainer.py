@@ -1,26 +1,113 @@
-"""Lightning's trainer with the options of a run, and the state of the process while it trains."""
+"""Lightning's trainer with the options of a run, its progress bar and checkpoint file, and the state of the process."""
 
 import logging
+import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from tqdm import tqdm
 
+from ..files import replacing
 from ..random_state import preserve_random_state
-from .checkpoint import write_checkpoint
 from .options import Training
+from .tables import Metric
 
 TIMEOUT = timedelta(minutes=10)
 """How long a process waits for the others of its run."""
 _PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+class RunProgressBar(TQDMProgressBar):
+    """Lightning's bar with the means of loss and metric over the epoch so far."""
+
+    def __init__(self) -> None:
+        # Reading the means makes a GPU wait, so not after every batch.
+        super().__init__(refresh_rate=10, leave=False)
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, Any]:
+        """Return what the bar shows after its time."""
+        if not trainer.training:
+            return {}
+        means = pl_module.train_means.local_means()
+        metric = Metric(pl_module.metric, pl_module.higher_is_better, pl_module.fraction)
+        shown = {"loss": f"{means['train_main_loss']:.3g}"} if "train_main_loss" in means else {}
+        if f"train_{metric.name}" in means:
+            shown[metric.title] = metric.format(means[f"train_{metric.name}"])
+        return shown
+
+
+def has_terminal() -> bool:
+    """Return whether standard error is a terminal, on which a progress bar can be drawn."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def log_above_bar(log: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a function that logs a line above the progress bar, which is drawn again below it."""
+
+    def log_line(line: str) -> None:
+        with tqdm.external_write_mode(file=sys.stdout):
+            log(line)
+
+    return log_line
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lets Lightning write checkpoints whole or not at all, so that a kill leaves the previous one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write a checkpoint under a temporary name and rename it."""
+        with replacing(Path(path)) as temporary, temporary.open("wb") as file:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                # torch hides the operating system's error behind one of its archive writer.
+                raise (_os_error(error) or error) from error
+
+
+def _os_error(error: BaseException) -> OSError | None:
+    inner = error.__cause__ or error.__context__
+    return inner if inner is None or isinstance(inner, OSError) else _os_error(inner)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the content of a run's checkpoint; its tensors stay on disk until they are used.
+
+    The file is a zip archive with a CRC for each entry, so a flipped bit is found here.
+    """
+    try:
+        with ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                raise BadZipFile("wrong CRC")
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        position(checkpoint)
+    except Exception as error:
+        # torch's own message recommends weights_only=False, which would run code from the file.
+        reason = (
+            "it is damaged, or holds more than plain data" if "weights" in str(error).lower() else f"{error!r:.100}"
+        )
+        raise ValueError(
+            f"{path} is not a checkpoint of a run ({reason}); restore it from a copy, or delete it to start again"
+        ) from None
+    return dict(checkpoint)
+
+
+def position(checkpoint: dict[str, Any]) -> tuple[int, int]:
+    """Return the epoch to resume in (from 0), and the number of its batches that are done."""
+    loop = checkpoint["loops"]["fit_loop"]
+    epochs, batches = loop["epoch_progress"]["current"], loop["epoch_loop.batch_progress"]["current"]
+    completed = int(epochs["processed"])
+    return completed, int(batches["processed"]) if epochs["started"] > completed else 0
 
 
 @contextmanager
@@ -49,14 +136,6 @@ def seeded(seed: int, threads: int | None = None) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(threads_before)
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lets Lightning write checkpoints whole or not at all."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write a checkpoint."""
-        write_checkpoint(checkpoint, path)
 
 
 def make_trainer(

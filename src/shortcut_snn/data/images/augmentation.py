@@ -1,10 +1,6 @@
-"""Random augmentations of training images, and the pipeline that applies a list of them to a batch.
+"""Random augmentations of training images, and the pipeline that applies a list of them to a batch."""
 
-Every random choice is a pure function of (seed, epoch, index). A sample therefore looks the same in every process, in
-every batch and after a resume. Each augmentation changes a whole batch at once, because a transform per sample is many
-times slower. The user's own augmentation subclasses :class:`Augmentation`.
-"""
-
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -18,8 +14,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ... import components
-from ..checked import Checked
 from ..counter_random import Stream, below, random_bits, uniform
+
+
+class Checked:
+    """A frozen dataclass that checks its plain fields; it accepts a path as a string and a list as a tuple."""
+
+    def __post_init__(self) -> None:
+        settings: Any = type(self)
+        for name, option in components.fields_of(settings).items():
+            if components.slot(option.annotation) is None:
+                value = getattr(self, name)
+                value = os.fspath(value) if isinstance(value, os.PathLike) else value
+                object.__setattr__(self, name, components.check(option.annotation, value, name))
+
 
 Pixels = NDArray[np.uint8]
 """A batch of images ``[N, C, H, W]``. A recording's frames are stacked along the channels."""

@@ -12,10 +12,9 @@ from annotated_types import Ge, Interval
 from ... import components
 from ...files import expanded
 from ...markdown import printable
-from ..checked import Checked
 from ..counter_random import Stream
 from ..split import balanced_prefix
-from .augmentation import ResizedCrop
+from .augmentation import Checked, ResizedCrop
 from .autoaugment import AutoAugment
 from .image_data import ImageData
 from .images import Images, colour_statistics
