@@ -30,8 +30,9 @@ def run(options: argparse.Namespace) -> int:
     rows, folder = energy_rows(report), RunFolder(options.run)
     print(f"one input of {folder} ({options.weights} epoch), mean of {options.samples} or fewer; energy in pJ:\n")
     print(_table(rows, OPERATIONS))
-    print(f"\n{_operations_line(report)}")
+    spiking, relu = report.energy, report.relu_energy
     print(
+        f"\n{with_unit(spiking)} an input; {with_unit(relu)} with ReLUs, {relu / spiking:.2f} times as much\n"
         f"{ACCUMULATE} pJ per AC, {MULTIPLY_ACCUMULATE} pJ per MAC (45 nm, Horowitz, ISSCC 2014); not counted: "
         f"{report.updates:.4g} membrane updates, memory\n"
     )
@@ -58,12 +59,6 @@ def _table(rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
         [row["layer"], *(f"{row[key]:.4g}" if row[key] != "" else "-" for key in columns.values())] for row in rows
     ]
     return markdown_table(["layer", *columns], cells)
-
-
-def _operations_line(report: EnergyReport) -> str:
-    """Return the total energy of operations as a line of text."""
-    spiking, relu = report.energy, report.relu_energy
-    return f"{with_unit(spiking)} an input; {with_unit(relu)} with ReLUs, {relu / spiking:.2f} times as much"
 
 
 def _memory_line(report: EnergyReport) -> str:

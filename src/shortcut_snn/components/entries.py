@@ -35,7 +35,8 @@ def slot(annotation: Any) -> Slot | None:
         kind = next((note for note in arguments[1:] if isinstance(note, Kind)), None)
         if kind is None:
             return slot(arguments[0])
-        members = _members(arguments[0])
+        is_union = get_origin(arguments[0]) in (Union, types.UnionType)
+        members = get_args(arguments[0]) if is_union else arguments[:1]
         return Slot(kind, any(get_origin(member) in (tuple, list) for member in members), type(None) in members)
     if origin in (Union, types.UnionType):
         others = [member for member in arguments if member is not type(None)]
@@ -45,11 +46,6 @@ def slot(annotation: Any) -> Slot | None:
         if kind.type is not None and kind.type is annotation:
             return Slot(kind)
     return Slot(annotation) if isinstance(annotation, type) and dataclasses.is_dataclass(annotation) else None
-
-
-def _members(annotation: Any) -> tuple[Any, ...]:
-    """Return the members of a union, or the annotation itself."""
-    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
 
 
 @functools.cache

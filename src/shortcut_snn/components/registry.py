@@ -22,12 +22,12 @@ class Option:
     name: str
     annotation: Any
     default: Any
-    default_factory: Callable[[], Any] | None = None
+    default_factory: Any
 
     @property
     def value(self) -> Any:
         """The default value, :data:`REQUIRED` if there is none."""
-        return self.default if self.default_factory is None else self.default_factory()
+        return self.default if self.default_factory is REQUIRED else self.default_factory()
 
 
 @dataclass(frozen=True)
@@ -202,22 +202,18 @@ def options_of(target: Any, context: Iterable[str] = ()) -> dict[str, Option]:
     if dataclasses.is_dataclass(target):
         hints = _hints(target)
         options = [
-            Option(field.name, hints.get(field.name, Any), field.default, _factory(field))
+            Option(field.name, hints.get(field.name, Any), field.default, field.default_factory)
             for field in dataclasses.fields(target)
         ]
     else:
         definition = _definition(target)
         hints = _hints(getattr(definition, "__init__") if isinstance(definition, type) else definition)  # noqa: B009
         options = [
-            Option(parameter.name, hints.get(parameter.name, Any), parameter.default)
+            Option(parameter.name, hints.get(parameter.name, Any), parameter.default, REQUIRED)
             for parameter in inspect.signature(target).parameters.values()
             if parameter.default is not parameter.empty and parameter.name not in context
         ]
     return {option.name: option for option in options if option.default is REQUIRED or _in_yaml(option.default)}
-
-
-def _factory(field: "dataclasses.Field[Any]") -> Callable[[], Any] | None:
-    return None if field.default_factory is dataclasses.MISSING else field.default_factory
 
 
 def _hints(target: Any) -> dict[str, Any]:

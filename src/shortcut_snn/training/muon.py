@@ -65,9 +65,6 @@ class Muon(Optimizer):
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
             for parameter in parameters:
-                if parameter.grad.is_sparse or parameter.is_complex():
-                    raise RuntimeError("Muon takes real parameters with dense gradients only")
-            for parameter in parameters:
                 if parameter.dim() > 1 and group["use_muon"]:
                     self._muon_step(parameter, group)
             self._adamw_step([p for p in parameters if p.dim() <= 1 or not group["use_muon"]], group)

@@ -49,7 +49,8 @@ def energy_rows(report: EnergyReport) -> list[dict[str, Any]]:
 
 def finish(task: Task, data: Data, batches: Loaders, run: Run, trainer: pl.Trainer) -> dict[str, Any]:
     """Test the last and the best network, remove the branches, and return what ``result.json`` holds."""
-    history = _history(trainer)
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    history = next(callback for callback in callbacks if isinstance(callback, History))
     if trainer.is_global_zero:
         save_network(task.model.network, run.folder.network("last"), run.metadata)
     trainer.strategy.barrier()
@@ -103,11 +104,6 @@ def metric_of(task: Task) -> dict[str, Any]:
         "fraction": task.fraction,
         "chance": task.chance,
     }
-
-
-def _history(trainer: pl.Trainer) -> History:
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    return next(callback for callback in callbacks if isinstance(callback, History))
 
 
 def _test(task: Task, batches: Loaders, trainer: pl.Trainer, prefix: str = "test") -> dict[str, float]:

@@ -50,18 +50,11 @@ class Run:
 
     @classmethod
     def open(
-        cls,
-        folder: str | Path,
-        provenance: Provenance,
-        *,
-        resume: bool = False,
-        log: Callable[[str], None] = print,
+        cls, folder: str | Path, provenance: Provenance, *, resume: bool = False, log: Callable[[str], None] = print
     ) -> "Run":
         """Check that a run may start or resume in a folder, before its data are read.
 
-        Args:
-            provenance: recipe and imports; a resumed run must have the same recipe.
-            resume: resume from the folder's checkpoint, or start if there is none.
+        With ``resume`` it resumes from the folder's checkpoint, with the same recipe, or starts if there is none.
         """
         run = cls(RunFolder(folder), provenance, rank_zero_only(log_above_bar(log) if has_terminal() else log))
         if is_first_process():

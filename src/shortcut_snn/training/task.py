@@ -225,7 +225,8 @@ class Task(pl.LightningModule):
     @torch.no_grad()
     def _train_metrics(self, output: Any, target: Any, branch_weight: float) -> dict[str, Tensor]:
         """Return loss and metrics of the network's own output, and metrics of its sum with the branches."""
-        main, *branches = [self._mean_over_time(logits) for logits in (output.main, *output.branches)]
+        logits = (output.main, *output.branches)
+        main, *branches = [each.mean(0) for each in logits] if self.every_step else logits
         metrics = self.metrics(main, target)
         if self.metric not in ("loss", *metrics):
             raise ValueError(
@@ -238,9 +239,6 @@ class Task(pl.LightningModule):
             summed = self.metrics(main + branch_weight * sum(branches), target)
             values |= {f"train_{name}_with_branches": value for name, value in summed.items()}
         return values
-
-    def _mean_over_time(self, logits: Tensor) -> Tensor:
-        return logits.mean(0) if self.every_step else logits
 
     def on_train_epoch_start(self) -> None:
         """Reset the means; Lightning calls this only for epochs that start, not for one that resumes."""
@@ -274,9 +272,7 @@ class Task(pl.LightningModule):
         """Reset the means."""
         self.evaluation_means.reset()
 
-    def on_test_epoch_start(self) -> None:
-        """Reset the means."""
-        self.evaluation_means.reset()
+    on_test_epoch_start = on_validation_epoch_start
 
     def on_validation_epoch_end(self) -> None:
         """Log loss and metrics."""

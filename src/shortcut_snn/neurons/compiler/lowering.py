@@ -140,7 +140,8 @@ class Lowering:
         prelude = needed_code(prelude, [*scalars, *channels])
 
         # The forward pass comes first: constants of a surrogate must not change the text of its kernel.
-        constants = _constants_of([*forward_code(program), *code, *prelude])
+        lines = [*forward_code(program), *code, *prelude]
+        constants = dict.fromkeys(arg for line in lines for arg in line.args if arg[0] == CONSTANT)
         constant_names = _numbered(constants, CONSTANT)
         names = {
             **constant_names,
@@ -148,7 +149,10 @@ class Lowering:
             **_numbered(scalars, SCALAR),
             **_numbered(channels, CHANNEL),
         }
-        renamed = Program(tuple(_renamed(code, names)), tuple(names.get(name, name) for name in self.outputs))
+        renamed = Program(
+            tuple(Instruction(names[line.name], line.op, _rename(line.args, names)) for line in code),
+            _rename(self.outputs, names),
+        )
         return TracedStep(
             str(renamed),
             # The prelude keeps its names, by which scalars and channels are looked up.
@@ -182,17 +186,8 @@ class Lowering:
         return scalars, [name for name in parameters if name in self.channelwise]
 
 
-def _constants_of(code: Iterable[Instruction]) -> list[str]:
-    """Return the constants that code reads, each once, in the order in which it meets them."""
-    return list(dict.fromkeys(arg for line in code for arg in line.args if arg[0] == CONSTANT))
-
-
 def _numbered(names: Iterable[str], namespace: str) -> dict[str, str]:
     return {name: f"{namespace}{k}" for k, name in enumerate(names)}
-
-
-def _renamed(code: Iterable[Instruction], names: dict[str, str]) -> list[Instruction]:
-    return [Instruction(names[line.name], line.op, _rename(line.args, names)) for line in code]
 
 
 def _rename(args: Iterable[str], names: dict[str, str]) -> tuple[str, ...]:
@@ -248,20 +243,12 @@ def _where(t: Lowering, condition: str, a: str, b: str) -> str:
     return t("where", condition, t.number(a), t.number(b))
 
 
-def _masked_fill(t: Lowering, a: str, mask: str, value: str) -> str:
-    return _where(t, mask, value, a)
-
-
 def _clamp(t: Lowering, a: str, low: str | None = None, high: str | None = None, **options: str) -> str:
     low, high = options.get("min", low), options.get("max", high)
     out = t.number(a)
     # Selections and not a maximum and a minimum, which would halve the gradient at the bounds.
     out = out if low is None else t("where", t("lt", out, low), low, out)
     return out if high is None else t("where", t("gt", out, high), high, out)
-
-
-def _straight_through(t: Lowering, value: str, v: str, slope: str) -> str:
-    return t(SPIKE, t.number(value), t.number(v), t.number(slope))
 
 
 def _per_channel(t: Lowering, a: str) -> str:
@@ -319,7 +306,7 @@ _NAMED: dict[str, Callable[..., str]] = {
     "square": lambda t, a: _power(t, a, 2),
     "pow": _power,
     "where": _where,
-    "masked_fill": _masked_fill,
+    "masked_fill": lambda t, a, mask, value: _where(t, mask, value, a),
     "clamp": _clamp,
     "clip": _clamp,
     "clamp_min": lambda t, a, min: _clamp(t, a, min),
@@ -359,6 +346,6 @@ _FUNCTIONS: dict[Any, Callable[..., str]] = {
     F.relu: _relu,
     F.sigmoid: _elementwise("sigmoid"),
     F.tanh: _elementwise("tanh"),
-    straight_through: _straight_through,
+    straight_through: lambda t, value, v, slope: t(SPIKE, *map(t.number, (value, v, slope))),
     per_channel: _per_channel,
 }

@@ -1,7 +1,6 @@
 """The CPU implementation of the operators, by the compiled kernels."""
 
 from array import array
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -78,7 +77,10 @@ def backward(
         "partials": (normalise or channels > 0, (2 + channels, plan.channels)),
         "learned": (scalars > 0, (scalars,)),
     }
-    sums = {name: _empty_sums(plan, shape) if wanted else None for name, (wanted, shape) in wanted_sums.items()}
+    sums = {
+        name: torch.empty(plan.items + 1, *shape, dtype=torch.float64, device="cpu") if wanted else None
+        for name, (wanted, shape) in wanted_sums.items()
+    }
 
     kernel = backward_kernel(
         str(x.dtype), dynamics.text, states, dynamics.scalar_count, rows, dynamics.learned, saved,
@@ -165,7 +167,3 @@ def _numbers(dynamics: Dynamics) -> "array[float]":
     """Return the scalars and constants of a step, as the kernels read them; never empty, so that it has an address."""
     scalars = [] if dynamics.scalars is None else dynamics.scalars.tolist()
     return array("f", [*scalars, *dynamics.constants, 0.0])
-
-
-def _empty_sums(plan: Plan, shape: Sequence[int]) -> Tensor:
-    return torch.empty(plan.items + 1, *shape, dtype=torch.float64, device="cpu")
