@@ -119,10 +119,8 @@ class Slurm:
     """
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
-        try:
-            import submitit
-        except ModuleNotFoundError:
-            raise UsageError("--launcher slurm needs submitit: pip install 'shortcut-snn[slurm]'") from None
+        import submitit
+
         parameters: dict[str, Any] = {"cluster": "slurm", "slurm_job_name": "shortcut-snn", "cpus_per_task": 1}
         parameters |= options
         if not isinstance(parameters.get("timeout_min"), int):

@@ -11,7 +11,7 @@ from typing import Any
 from ...training import RunFolder
 from .._executors import make_executor
 from .._run_pool import RunPool, changed_imports
-from .._terminal import UsageError, at_least_one, print_line
+from .._terminal import at_least_one, print_line
 
 
 def run(options: argparse.Namespace) -> int:
@@ -24,10 +24,8 @@ def run(options: argparse.Namespace) -> int:
 @contextmanager
 def searching() -> Iterator[Any]:
     """Give Optuna, without its messages."""
-    try:
-        import optuna
-    except ModuleNotFoundError:
-        raise UsageError("a search needs Optuna: pip install 'shortcut-snn[sweep]'") from None
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -29,10 +29,8 @@ class Digits(ImageSet):
 
     def read(self) -> Source:
         """Read the digits."""
-        try:
-            from sklearn.datasets import load_digits
-        except ModuleNotFoundError as error:
-            raise ValueError("the digits need scikit-learn: pip install 'shortcut-snn[train]'") from error
+        from sklearn.datasets import load_digits
+
         digits = load_digits()
         pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
         images = ArrayImages(torch.from_numpy(pixels).unsqueeze(1), torch.from_numpy(digits.target))
