@@ -133,12 +133,6 @@ class StepCost(Callback):
             self._seconds.append(time.perf_counter() - self._start)
             self._start = None
 
-    def on_exception(self, trainer: pl.Trainer, module: Any, exception: BaseException) -> None:
-        """Stop a measurement of memory, which may run a thread."""
-        if self._memory is not None:
-            self._memory.stop()
-            self._memory = None
-
 
 def summarise_step_cost(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the median over epochs of a step's seconds, and the last peak of memory; None if never measured."""
