@@ -5,16 +5,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from ..recipes import Recipe, write_recipe
-from ..training import SIGNALS, RunFolder
+from ..training import RunFolder, handling_signals
 from ._executors import Executor, Job, failure_reason
 from ._terminal import STOPPED
 
@@ -87,7 +86,7 @@ class RunPool:
                 self._stopping.set()
                 raise
 
-        with self._noting_signals(), ThreadPoolExecutor(self.jobs) as threads:
+        with handling_signals(self._note), ThreadPoolExecutor(self.jobs) as threads:
             values = list(threads.map(call, items))
         if self._signals:
             number = self._signals[0]
@@ -137,20 +136,6 @@ class RunPool:
             job.stop()
             raise
         return status, stopped
-
-    @contextmanager
-    def _noting_signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        # A command under nohup ignores SIGHUP, and must continue to.
-        numbers = [each for each in SIGNALS if each.name != "SIGHUP" or signal.getsignal(each) != signal.SIG_IGN]
-        before = {number: signal.signal(number, self._note) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._signals.append(number)

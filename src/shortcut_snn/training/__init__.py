@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from . import loggers  # noqa: F401
 from .folder import Row, RunFolder
 from .gradient_mechanisms import RateShortcut, check_gradient, initialises
-from .interruption import SIGNALS, Interrupted
+from .interruption import SIGNALS, Interrupted, handling_signals
 from .muon import Muon
 from .optimizers import make_optimizer
 from .options import Training
@@ -43,9 +43,9 @@ __all__ = [
     "COLUMN_TITLES", "ENERGY_SAMPLES", "LAYER_TABLE_LEGEND", "MAY_CHANGE_ON_RESUME", "SIGNALS", "Classification",
     "Health", "Interrupted", "Metric", "Muon", "NumericsError", "Provenance", "RateShortcut", "Row", "Run",
     "RunFolder", "Task", "Training", "check_gradient", "column_title", "energy_rows", "fit", "flatten_entries",
-    "format_duration", "format_value", "initialise_task", "initialises", "layer_rows", "layer_table",
-    "make_optimizer", "make_trainer", "measure_task_energy", "position", "quiet_lightning", "read_checkpoint",
-    "recipe_differences", "seeded",
+    "format_duration", "format_value", "handling_signals", "initialise_task", "initialises", "layer_rows",
+    "layer_table", "make_optimizer", "make_trainer", "measure_task_energy", "position", "quiet_lightning",
+    "read_checkpoint", "recipe_differences", "seeded",
 ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from ..deploy import save_network
 from ..files import write_csv
 from .folder import RunFolder
 from .health import Health
-from .interruption import Interrupted
+from .interruption import Interrupted, install_handler
 from .run_state import Run
 from .steps import StepCost
 from .tables import Metric
@@ -134,7 +134,7 @@ class SaveRun(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
         """Handle signals by saving from here on; Lightning has replaced the handlers meanwhile."""
-        self.run.interruption.install()
+        install_handler(self.run.interruption.handle)
         self.run.interruption.can_save = True
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -166,7 +166,7 @@ class SaveRun(Checkpoint):
 
     def on_test_start(self, trainer: pl.Trainer, module: Any) -> None:
         """Replace Lightning's signal handlers again."""
-        self.run.interruption.install()
+        install_handler(self.run.interruption.handle)
 
     def _save_checkpoint(self, trainer: pl.Trainer) -> None:
         folder = self.run.folder

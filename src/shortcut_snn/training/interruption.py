@@ -3,10 +3,12 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+import torch
 
 # Batch systems are commonly configured to send SIGUSR1 some time before they kill a job. SIGHUP arrives when a terminal
 # or connection closes.
@@ -32,6 +34,29 @@ class Interrupted(BaseException):
         return 128 + self.number
 
 
+def install_handler(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+    """Handle :data:`SIGNALS` by a function, and return the previous handlers of those that it handles.
+
+    Python allows this in the main thread only; in other threads signals keep their handlers.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    # nohup ignores SIGHUP; that must stay so.
+    numbers = [each for each in SIGNALS if each.name != "SIGHUP" or signal.getsignal(each) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in numbers}
+
+
+@contextmanager
+def handling_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle signals by a function, and restore the previous handlers after the block."""
+    before = install_handler(handler)
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
 class Interruption:
     """A flag that a signal handler sets and that training checks after each step.
 
@@ -43,30 +68,8 @@ class Interruption:
         self.can_save = False
         self._process = os.getpid()
 
-    @contextmanager
-    def handlers(self) -> Iterator[None]:
-        """Install the signal handlers, and restore the previous ones after the block."""
-        before = {number: signal.getsignal(number) for number in SIGNALS}
-        self.install()
-        try:
-            yield
-        finally:
-            if threading.current_thread() is threading.main_thread():
-                for number, handler in before.items():
-                    signal.signal(number, handler)
-
-    def install(self) -> None:
-        """Install the handlers; called again after Lightning has wrapped them in its own.
-
-        Python allows this in the main thread only; in other threads signals keep their handlers.
-        """
-        if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                # nohup ignores SIGHUP; that must stay so.
-                if number != getattr(signal, "SIGHUP", 0) or signal.getsignal(number) != signal.SIG_IGN:
-                    signal.signal(number, self._handle)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal: set the flag, or end the process."""
         if os.getpid() != self._process:
             # Forked data loader workers inherit this handler. Only SIGTERM, by which torch ends them, applies to them.
             if number == signal.SIGTERM:
@@ -81,6 +84,5 @@ class Interruption:
         """Return the signal that any process has received, 0 for none, so that all stop after the same step."""
         if trainer.world_size == 1:
             return self.signal
-        from torch import tensor
-
-        return int(trainer.strategy.reduce(tensor(self.signal, device=trainer.strategy.root_device), reduce_op="max"))
+        signals = torch.tensor(self.signal, device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(signals, reduce_op="max"))

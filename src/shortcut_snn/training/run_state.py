@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .. import __version__
 from ..data import Data
 from .folder import RunFolder
-from .interruption import Interruption
+from .interruption import Interruption, handling_signals
 from .options import Training
 from .provenance import Provenance
 from .task import Task
@@ -101,7 +101,7 @@ class Run:
             stack.callback(_process_is_free.release)
             # Lightning leaves gradients on.
             stack.enter_context(torch.enable_grad())
-            stack.enter_context(self.interruption.handlers())
+            stack.enter_context(handling_signals(self.interruption.handle))
             stack.enter_context(quiet_lightning())
             stack.enter_context(seeded(training.seed, training.threads))
             if is_first_process():
