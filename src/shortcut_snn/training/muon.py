@@ -64,6 +64,8 @@ class Muon(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
+            if any(parameter.grad.is_sparse or parameter.is_complex() for parameter in parameters):
+                raise RuntimeError("Muon takes real parameters with dense gradients only")
             for parameter in parameters:
                 if parameter.dim() > 1 and group["use_muon"]:
                     self._muon_step(parameter, group)
