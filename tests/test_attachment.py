@@ -246,7 +246,8 @@ def test_targets_identify_a_forecast_and_branches_predict_all_of_it() -> None:
     network.zero_grad()
     model(x).branches[0].sum().backward()
     assert network.past.weight_ih_l0.grad.abs().sum() > 0
-    shaped = attach(network, method="loss_sum", taps=["between"], example=x, labels=target, log=lines.append)
+    options = {"method": "loss_sum", "criterion": nn.functional.mse_loss}
+    shaped = attach(network, ["between"], example=x, labels=target, log=lines.append, **options)
     assert shaped(x).branches[0].shape == (5, 3, 2)
     # A head that keeps an axis of space is left to do so.
     places = nn.Sequential(nn.Conv1d(2, 8, 3, padding=1), nn.ReLU(), nn.Conv1d(8, 4, 3, padding=1))
@@ -255,3 +256,64 @@ def test_targets_identify_a_forecast_and_branches_predict_all_of_it() -> None:
         model = attach(places, ["1"], example=torch.rand(5, 2, 6), labels=target, head=head, log=lines.append)
         assert model.branches[0].classifier.out_features == numbers
         assert model(torch.rand(5, 2, 6)).branches[0].shape == target.shape
+
+
+class Recurrent(nn.Module):
+    """Leaky neurons over ``[T, N, 6]``, with the numbers of every step or their mean."""
+
+    def __init__(self, outputs: int = 4, mean: bool = False) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(6, 16), nn.Linear(16, 12), nn.Linear(12, outputs)
+        self.mean = mean
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, logits = torch.zeros(()), []
+        for step in x:
+            v = 0.5 * v + self.first(step)
+            logits.append(self.head(self.second(v.relu()).relu()))
+        return torch.stack(logits).mean(0) if self.mean else torch.stack(logits)
+
+
+SEQUENCES = torch.rand(7, 5, 6)
+
+
+@pytest.mark.parametrize("method", ["loss_sum", "shortcut", "distillation"])
+def test_a_method_takes_class_labels_of_every_step(method: str) -> None:
+    labels, lines = torch.arange(35).view(7, 5) % 4, list[str]()
+    model = attach(Recurrent(), method=method, example=SEQUENCES, labels=labels, log=lines.append)
+    out, merged = model(SEQUENCES), nn.functional.cross_entropy
+    assert out.main.shape == out.branches[0].shape == (7, 5, 4)
+    loss = model.objective(out, labels, 0.0)
+    torch.testing.assert_close(loss, merged(out.main.flatten(0, 1), labels.flatten()))
+    model.objective(out, labels, 0.5).backward()
+    assert model.network.first.weight.grad.any()
+    assert "cross_entropy of every time step" in lines[1]
+
+
+# Labels of [T, N, 7, 5, 6]'s 5 samples, the outputs of the network, and the loss that a preset takes.
+LOSSES: dict[str, tuple[Tensor, int, Any]] = {
+    "numbers": (torch.randn(5, 4), 4, nn.functional.mse_loss),
+    "probabilities": (torch.eye(4)[torch.arange(5) % 4], 4, nn.functional.cross_entropy),
+    "classes": (torch.arange(5) % 4, 4, nn.functional.cross_entropy),
+    "zeros and ones": (torch.tensor([[0.0, 1.0, 1.0, 0.0]]).expand(5, 4), 4, None),
+    "flags": (torch.tensor([[0, 1, 1, 0]]).expand(5, 4), 4, None),
+    "numbers from 0 to 1": (torch.rand(5, 4), 4, None),
+    "one output": (torch.arange(5) % 2, 1, None),
+}
+
+
+@pytest.mark.parametrize("case", LOSSES)
+def test_a_method_takes_the_loss_that_the_labels_leave_no_choice_of(case: str) -> None:
+    labels, outputs, criterion = LOSSES[case]
+    network, options = Recurrent(outputs, mean=True), {"example": SEQUENCES, "labels": labels, "log": len}
+    if criterion is None:
+        with pytest.raises(ValueError, match="criterion="):
+            attach(network, method="loss_sum", batch_axis=1, **options)
+        assert not any(module._forward_hooks for module in network.modules())
+        criterion = nn.functional.l1_loss
+        options["criterion"] = criterion
+        labels = labels.view(5, -1).float()
+    model = attach(network, method="loss_sum", batch_axis=1, **options)
+    out = model(SEQUENCES)
+    expected = criterion(out.main, labels) + 0.5 * sum(criterion(branch, labels) for branch in out.branches)
+    torch.testing.assert_close(model.objective(out, labels, 0.5), expected)

@@ -4,19 +4,25 @@ The module is not called ``attach``: importing a submodule ``shortcut_snn.attach
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .introspection import introspect, stages_span_most, wrap_network
 from .method import (
     Constant,
+    Criterion,
     Extract,
     Head,
+    Layout,
     Readout,
     Reset,
     Shortcut,
+    ShortcutOutput,
     TimeAxis,
     example_of,
     takes_every_step,
@@ -32,6 +38,7 @@ def attach(
     example: Any = None,
     labels: Tensor | None = None,
     method: str | None = None,
+    criterion: Criterion | Auto = "auto",
     num_classes: int | None = None,
     loop: Literal["auto", "network", "input"] | int = "auto",
     batch_axis: int | Auto = "auto",
@@ -61,6 +68,8 @@ def attach(
         method: a preset such as ``"loss_sum"`` or ``"initialised"``. The wrapper gets its branches, its
             ``objective`` and its ``branch_weight``. A preset that initialises changes the network's norms and
             surrogates. It needs real data as ``example``, and ``labels``.
+        criterion: the method's loss of one prediction, ``(prediction, target) -> scalar``. ``"auto"``: cross-entropy of
+            classes and their probabilities, mean squared error of labels beyond 0 to 1.
         num_classes: width of the logits; inferred by default.
         loop: the time loop. ``"network"``: one call takes the whole batch. ``"input"``: one call takes one time step,
             and the wrapper calls the network for each step of a batch ``[T, N, ...]``, or ``[N, T, ...]`` with
@@ -71,7 +80,7 @@ def attach(
         reset: returns the neurons to their initial state; see :class:`Shortcut`. None keeps their state.
         head: the auxiliary head of each branch; see :class:`Shortcut`.
         time_axis: of tapped outputs; see :class:`Shortcut`.
-        channel_axis: of tapped outputs; see :class:`Shortcut`.
+        channel_axis: of tapped outputs; see :class:`Shortcut`. One for all is taken where it cannot be inferred.
         extract: maps tapped outputs to tensors; see :class:`Shortcut`.
         samples: the number of samples of the example, for an example without labels.
         pack: in training, keep spikes for the backward pass as bits, whatever layer takes them. Gradients are the same.
@@ -118,12 +127,14 @@ def attach(
         reset=reset,
         samples=samples,
     )
+    if preset is not None and criterion == "auto":
+        criterion = _infer_criterion(labels, layout)
     model = wrap_network(network, layout, example, head=head, wrapper=wrapper)
     log(layout.summary())
     if preset is not None:
-        _apply_method(model, preset, example, labels, log)
+        _apply_method(model, preset, criterion, example, labels, log)
     if pack:
-        model.run = PackedRun(model.run)
+        model.run = partial(_run_packed, model.run)
     return model
 
 
@@ -155,9 +166,47 @@ def _taps_of(
     return "blocks" if wants_blocks and stages_span_most(network) else taps
 
 
-def _apply_method(model: Shortcut, preset: Any, example: Any, labels: Any, log: Callable[[str], object]) -> None:
+def _infer_criterion(labels: Tensor | None, layout: Layout) -> Criterion:
+    """Return the loss of one prediction, if the labels leave no choice."""
+    from .diagnosis import are_classes
+
+    if labels is None:
+        return F.cross_entropy
+    if labels.is_floating_point():
+        if are_classes(labels.flatten(0, 1) if layout.step_axis == 0 else labels):
+            return F.cross_entropy
+        if bool((labels < 0).any() or (labels > 1).any()):
+            return F.mse_loss
+    else:
+        # Zeros and ones for each output are not indices of classes.
+        flags = labels.shape[1:] == (layout.num_classes,) and layout.shape is None and layout.step_axis is None
+        if layout.num_classes > 1 and labels.dtype != torch.bool and not flags:
+            return F.cross_entropy
+    raise ValueError(
+        "these labels may be compared in several ways: pass criterion=..., such as torch.nn.functional."
+        "binary_cross_entropy_with_logits for zeros and ones, or mse_loss for numbers"
+    )
+
+
+def _task_loss(
+    objective: Any, loss: Criterion, merge: bool, output: Any, target: Any, branch_weight: float, criterion: Any = None
+) -> Tensor:
+    """Return an objective's loss with the loss of the task, over all steps of ``[T, N, ...]`` if these are merged."""
+    if merge:
+        branches = tuple(branch.flatten(0, 1) for branch in output.branches)
+        output, target = ShortcutOutput(output.main.flatten(0, 1), branches), target.flatten(0, 1)
+    total: Tensor = objective(output, target, branch_weight, criterion or loss)
+    return total
+
+
+def _apply_method(
+    model: Shortcut, preset: Any, criterion: Any, example: Any, labels: Any, log: Callable[[str], object]
+) -> None:
     """Give a wrapper the objective and the branch weight of a preset, and initialise its network."""
-    model.objective = preset.objective
+    model.objective, merge_steps = preset.objective, model.step_axis == 0
+    if merge_steps or criterion is not F.cross_entropy:
+        model.objective = partial(_task_loss, preset.objective, criterion, merge_steps)
+        log(f"loss:       {getattr(criterion, '__name__', criterion)}{' of every time step' if merge_steps else ''}")
     model.branch_weight = Constant(0.0) if preset.branches is None else preset.branches.branch_weight
     try:
         if takes_every_step(preset.objective):
@@ -166,48 +215,20 @@ def _apply_method(model: Shortcut, preset: Any, example: Any, labels: Any, log: 
                     f"the method needs the logits of every time step, which {type(model.network).__name__} does not "
                     "return: change the network, or use another method"
                 )
-            model.readout, model.taps.every_step = EveryStep(model.readout), True
+            model.readout, model.taps.every_step = replace(model.readout, averages=False), True
         if preset.initialise:
-            _initialise(model, example, labels, log)
+            from .diagnosis import initialise
+
+            # The loss of the main output alone.
+            log(str(initialise(model, example, labels, lambda output, labels: model.objective(output, labels, 0.0))))
     except BaseException:
         model.strip()
         raise
 
 
-def _initialise(model: Shortcut, example: Any, labels: Any, log: Callable[[str], object]) -> None:
-    """Initialise a wrapped network, and log what was reached."""
-    from .diagnosis import are_classes, initialise
+def _run_packed(run: Callable[..., Any] | None, network: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """Return the output of a network, and keep the spikes in it for the backward pass as bits."""
+    from .neurons import packed_spikes
 
-    if not are_classes(labels):
-        raise ValueError(
-            "the labels are neither classes nor their probabilities, and the method's loss is a cross-entropy: attach "
-            "without method, and initialise(..., loss) with the loss of your task"
-        )
-    log(str(initialise(model, example, labels, lambda output, labels: model.objective(output, labels, 0.0))))
-
-
-@dataclass(frozen=True)
-class EveryStep:
-    """Map a network's output to the logits of every time step, ``[T, N, classes]``."""
-
-    readout: Readout
-
-    def __call__(self, output: Any) -> Tensor:
-        """Return the logits."""
-        logits, axis = self.readout.find(output), self.readout.time_axis
-        assert axis is not None
-        return (logits if self.readout.unfold is None else self.readout.unfold(logits)).movedim(axis, 0)
-
-
-@dataclass(frozen=True)
-class PackedRun:
-    """Call a network and keep the spikes that its modules return for the backward pass as bits."""
-
-    run: Callable[..., Any] | None
-
-    def __call__(self, network: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """Return the output of the network."""
-        from .neurons import packed_spikes
-
-        with packed_spikes(nn.Module.modules(network)):
-            return network(*args, **kwargs) if self.run is None else self.run(network, *args, **kwargs)
+    with packed_spikes(nn.Module.modules(network)):
+        return network(*args, **kwargs) if run is None else run(network, *args, **kwargs)

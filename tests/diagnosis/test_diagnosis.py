@@ -327,7 +327,7 @@ def test_float_targets_get_a_squared_error(outputs):
     assert layer.norm == pytest.approx(expected.norm) != 0
     with pytest.raises(ValueError, match="pass loss"):
         default_loss(torch.rand(16, 3), torch.rand(16))
-    with pytest.raises(ValueError, match="neither classes"):
+    with pytest.raises(ValueError, match="pass criterion="):
         attach(net, method="initialised", example=data[0], labels=data[1], log=len)
 
 

@@ -245,7 +245,7 @@ def test_ambiguous_axes_raise() -> None:
     assert model.layout.taps[0].extract == Unfold(3)
     torch.testing.assert_close(model(x).branches[0], model.branches[0](network[1](x).mean(0)))
     behind, x = nn.Sequential(Weighted(), nn.Flatten(1), nn.Linear(12, 7)), torch.rand(2, 3, 4)
-    with pytest.raises(ValueError, match=r"'0'.*channel_axis=1 or 2"):
+    with pytest.raises(ValueError, match=r"'0'.*channel_axis=\[1 or 2\]"):
         attach(behind, ["0"], example=x)
     for axis, other in ((1, 2), (2, 1), (-1, 1)):
         model = attach(behind, ["0"], example=x, channel_axis=axis)

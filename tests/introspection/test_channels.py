@@ -65,3 +65,51 @@ def test_as_many_time_steps_as_channels_are_never_taken_for_them(kind: type[nn.L
     example = torch.rand((5, 6, 8) if axis == 2 else (5, 8, 6))
     model = attach(network, ["1", "3"], example=example, log=len)
     assert {tap.channel_axis for tap in model.layout.taps} == {3 - axis}
+
+
+class Mix(nn.Module):
+    """Mixes the channels of ``[N, C, T, F]`` by a matrix that is no layer of PyTorch's, and adds a time step."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.randn(inputs, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(torch.einsum("nctf,cd->ndtf", x, self.matrix), (0, 0, 1, 0)).relu()
+
+
+class TimeThenChannels(nn.Module):
+    """``[N, C, T, F]`` to ``[N, T, C * F]``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.transpose(1, 2).flatten(2)
+
+
+class Layers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = Mix(3, 6), Mix(6, 6)
+        self.third, self.fourth, self.head = TimeThenChannels(), nn.Linear(48, 10), nn.Linear(10, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.fourth(self.third(self.second(self.first(x)))).relu().mean(1))
+
+
+def test_one_channel_axis_is_not_taken_for_taps_of_another_kind() -> None:
+    names, example, options = ["first", "second", "third"], torch.rand(5, 3, 9, 8), {"log": len}
+    with pytest.raises(ValueError, match=r"'first' of shape .*'third' of shape \(5, 11, 48\).*channel_axis=\["):
+        attach(Layers(), names, example=example, **options)
+    with pytest.raises(ValueError, match=r"of 'third' of shape .*each of the taps first, second, third"):
+        attach(Layers(), names, example=example, channel_axis=1, **options)
+    for given in ([1, 1, 2], [1, -3, -1]):
+        taps = attach(Layers(), names, example=example, channel_axis=given, **options).layout.taps
+        assert [tap.channels for tap in taps] == [6, 6, 48]
+    # The axis of a layer of PyTorch's is known, so one axis is that of the others.
+    taps = attach(Layers(), ["first", "fourth"], example=example, channel_axis=1, **options).layout.taps
+    assert [tap.channels for tap in taps] == [6, 10]
+
+
+def test_a_tap_without_channels_is_told_so() -> None:
+    network = nn.Sequential(nn.Linear(6, 1), nn.Flatten(0), nn.Unflatten(0, (-1, 1)), nn.Linear(1, 8), nn.Linear(8, 4))
+    with pytest.raises(ValueError, match=r"'1' gives shape \(5,\), which has no channels: tap another"):
+        attach(network, ["1"], example=torch.rand(5, 6), log=len)

@@ -1,5 +1,6 @@
 """Which output attach reads, and which outputs of a step it passes on as state."""
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shortcut_snn import Shortcut, TimeLoop, attach
-from shortcut_snn.neurons import ATan
+from shortcut_snn.neurons import ATan, straight_through
 
 
 class Spiking(nn.Module):
@@ -388,3 +389,85 @@ class Functional(nn.Module):
 def test_a_network_without_called_submodules_is_told_so() -> None:
     with pytest.raises(ValueError, match="does not call any submodule, so there is no output to tap"):
         wrapped(Functional())
+
+
+# Neurons that return more than spikes
+
+
+class PotentialFirst(nn.Module):
+    """A neuron of its own, which returns its potential before its spikes."""
+
+    def forward(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        v = 0.5 * v + x
+        spikes = straight_through((v > 0.5).float(), v - 0.5, ATan())
+        return v - spikes, spikes
+
+
+class OwnNeurons(Spiking):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lif = PotentialFirst()
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, outputs = torch.zeros(len(x), 16), []
+        for step in x.unbind(1):
+            v, spikes = self.lif(self.first(step), v)
+            outputs.append(self.head(self.second(spikes)))
+        return torch.stack(outputs, 1).mean(1)
+
+
+def test_a_branch_reads_the_spikes_of_neurons_that_return_potentials_first() -> None:
+    model = wrapped(OwnNeurons(), taps=["lif"])
+    (tap,) = pickle.loads(pickle.dumps(model.layout.taps))
+    potentials, spikes = torch.zeros(5, 16), torch.ones(5, 16)
+    assert torch.equal(tap.features((potentials, spikes)), spikes)
+    model(SEQUENCES).branches[0].sum().backward()
+    assert model.network.first.weight.grad.any()
+
+
+class TimeLast(Spiking):
+    """``[N, F, T]`` to the logits of every step, ``[N, classes, T]``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.sequence(x.transpose(1, 2))[1].movedim(0, -1)
+
+
+def test_time_may_be_the_last_axis() -> None:
+    x = SEQUENCES.transpose(1, 2)
+    model = wrapped(TimeLast(), x)
+    torch.testing.assert_close(model.eval()(x).main, model.network(x).mean(-1))
+
+
+def test_a_question_about_time_names_the_last_axis() -> None:
+    class Last(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).unsqueeze(2).expand(-1, -1, 3)
+
+    with pytest.raises(ValueError, match=r"\.mean\(-1\) for \[N, classes, T\]"):
+        wrapped(Last(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 4)), torch.rand(5, 6))
+
+
+# Inputs that take no values but their own
+
+
+class Masked(nn.Module):
+    """Refuses masks with another number of ones."""
+
+    def __init__(self, rows: int | None = 2) -> None:
+        super().__init__()
+        self.layers, self.rows = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 4)), rows
+
+    def forward(self, x: Tensor) -> Tensor:
+        ones = x[:, 0].sum(1)
+        if (not torch.equal(x, X_WITH_MASK)) if self.rows is None else (ones != self.rows).any():
+            raise RuntimeError("mask length mismatch")
+        return self.layers(x[:, 1])
+
+
+X_WITH_MASK = torch.stack([torch.tensor([1.0, 1.0, 0.0, 0.0, 0.0, 0.0]).expand(5, 6), torch.rand(5, 6)], 1)
+
+
+def test_samples_are_altered_to_values_that_the_network_takes() -> None:
+    assert wrapped(Masked(), X_WITH_MASK, taps=["layers.1"]).layout.batch_axis == 0
+    with pytest.raises(ValueError, match=r"Masked takes the example, but not .* changed \(mask length mismatch\)"):
+        wrapped(Masked(None), X_WITH_MASK, taps=["layers.1"])

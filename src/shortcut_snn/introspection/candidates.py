@@ -33,14 +33,12 @@ class Candidates:
         events: of a pass, by module.
         trained: those of modules from which a gradient comes to trained parameters; a branch on others trains nothing.
         neurons: names of its spiking neurons.
-        libraries: names of the libraries that these come from.
     """
 
     network: nn.Module
     events: Events
     trained: Events
     neurons: Sequence[str]
-    libraries: Sequence[str]
 
     def for_taps(self, taps: str | int | Sequence[str]) -> list[list[str]]:
         """Return the candidates for each tap, the best first; one candidate for a tap whose place is certain.
@@ -88,10 +86,9 @@ class Candidates:
                 "layers in submodules and call these, as in self.layer(x)"
             )
         listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-        kind = f"some of its {self.libraries[0]} neurons" if self.libraries else "some of"
         return (
             f"{type(self.network).__name__} has no submodules named layer1, layer2, ... as stages: pass taps=[...] "
-            f"with names of submodules, such as {kind}: {listed}"
+            f"with names of submodules, such as: {listed}"
         )
 
 

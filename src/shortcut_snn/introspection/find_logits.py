@@ -137,7 +137,10 @@ class LogitsSearch:
         path, likely = min(reversed(tensors.items()), key=lambda item: abs(item[1].dim() - 2.25))
         mean = ""
         if likely.dim() == 3:
-            mean = ".mean(0)" if likely.shape[0] != self.samples.length else ".mean(1)"
+            # Time is the last axis of [N, classes, T], as in an input [N, F, T].
+            shape = primary(self.samples.probe.base.example).shape
+            last = likely.shape[2] == shape[-1] and likely.shape[1] not in shape
+            mean = ".mean(0)" if likely.shape[0] != self.samples.length else ".mean(-1)" if last else ".mean(1)"
         return (
             f"the network gives {listed}, and which of these are the logits remains open: pass readout=..., "
             f"as in lambda output: {indexed(path)}{mean}"

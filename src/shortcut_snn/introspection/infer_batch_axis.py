@@ -11,7 +11,6 @@ from typing import Any
 from torch import Tensor
 
 from ..method import TimeLoop, primary
-from .adapters import adapters_of
 from .answer import Answer
 from .outputs import Path, tensors_of
 from .perturb import BatchAxis, batch_axes
@@ -26,12 +25,10 @@ class Samples:
     Args:
         probe: runs the passes with one sample altered.
         axis: the batch axis of the input.
-        mixing: whether samples depend on one another, so that only lengths identify their axis.
     """
 
     probe: Probe
     axis: int
-    mixing: bool = False
 
     @property
     def length(self) -> int:
@@ -50,7 +47,7 @@ class Samples:
 
     def features(self, name: str) -> list[Any]:
         """Return the features of a module, call by call, in the base pass."""
-        return list(map(self.probe.features, self.probe.base.outputs.get(name, [])))
+        return [self.probe.features(name, output) for output in self.probe.base.outputs.get(name, [])]
 
     def axes_of_module(self, name: str) -> list[BatchAxis] | None:
         """Return the axes that may hold samples in a module's output; None if nothing changed in it."""
@@ -66,7 +63,7 @@ class Samples:
 
     def prefer_unmerged(self, axes: list[BatchAxis] | None, tensor: Tensor) -> list[BatchAxis]:
         """Return the axes of samples alone, or else all; by their length where no perturbation can tell."""
-        if axes is None or (self.mixing and not axes):
+        if axes is None:
             axes = [BatchAxis(axis) for axis, size in enumerate(tensor.shape[:2]) if size == self.length]
         return [axis for axis in axes if not axis.merged] or axes
 
@@ -80,15 +77,9 @@ class Samples:
             axes = [found for path in paths if (found := self.axes_of_output(path, altered)) is not None]
             if axes and not (all(axes) if every_tensor else any(axes)):
                 return False
-        return bool(axes) or self._stay_apart_inside()
-
-    def _stay_apart_inside(self) -> bool:
-        """Return whether samples stay apart in the last module that shows any, for an output that shows none."""
-        for name in reversed(self.probe.base.outputs):
-            axes = self.axes_of_module(name)
-            if axes is not None:
-                return bool(axes)
-        return False
+        # Where the output shows no sample, the last module that shows any counts.
+        inside = (self.axes_of_module(name) for name in reversed(self.probe.base.outputs))
+        return bool(axes or next((found for found in inside if found is not None), None))
 
     def total_steps(self, rows: int) -> int:
         """Return T of a first axis of ``T * N`` rows, for the example in full size."""
@@ -101,7 +92,7 @@ class Samples:
 
 
 def infer_batch_axis(
-    probe: Probe, *, batch_axis: int | str = "auto", samples: int | None = None, time_first: bool = False
+    probe: Probe, *, batch_axis: int | str = "auto", samples: int | None = None, labels: Sequence[int] = ()
 ) -> tuple[Answer[int], Samples]:
     """Infer the batch axis of the input.
 
@@ -109,7 +100,7 @@ def infer_batch_axis(
         probe: of the network.
         batch_axis: the axis that the caller passes.
         samples: their number, if it is known.
-        time_first: whether ``samples`` may be the number of time steps.
+        labels: the shape of their labels.
 
     Returns:
         The axis, and the samples along it.
@@ -123,8 +114,13 @@ def infer_batch_axis(
             f"{type(probe.initial).__name__} returns a single number, as of a loss: pass a module that returns logits"
         )
     candidates, reason = _candidates(probe, batch_axis, shape)
-    if time_first and 1 in candidates and (candidates == [1] or not _separating_axes(probe, [0])):
-        samples = shape[1]
+    if len(labels) > 1 and sorted(labels[:2]) == sorted(shape[:2]):
+        # Labels of every time step: their number is that of samples or of steps.
+        apart = candidates if len(candidates) == 1 else _separating_axes(probe, candidates)
+        if len(apart) == 1:
+            samples = shape[apart[0]]
+        elif apart and labels[0] != shape[0]:
+            samples = None
     known = [axis for axis in candidates if shape[axis] == samples]
     # Axes of another length than the number of samples are only tried to say so.
     others = [axis for axis in candidates if axis not in known and shape[axis] > 1] if known else candidates
@@ -134,29 +130,27 @@ def infer_batch_axis(
             f"samples may lie along either of the first axes of the example, of shape {shape}: pass "
             "batch_axis=0 if it is [N, T, ...], batch_axis=1 if it is [T, N, ...]"
         )
-    if not fitting or samples not in (None, shape[fitting[0]]):
-        _refuse_merged_time(probe)
     if fitting:
         _check_number(fitting[0], shape, samples)
         return Answer(fitting[0], reason), Samples(probe, fitting[0])
-    if batch_axis == "auto" or not candidates:
+    name = type(probe.initial).__name__
+    if mixing := _first_mixing(probe, candidates):
         raise ValueError(
-            f"no axis of {type(probe.initial).__name__}'s input was found to hold independent samples: "
-            f"{_explain_failure(probe, candidates)}; pass batch_axis=0 or batch_axis=1, the batch axis of the "
-            f"example, of shape {shape}"
+            f"the samples of {name} influence each other: altering one changes others too, first {mixing}; attach a "
+            "network without this in evaluation mode, and [N, T, ...] where samples and time share an axis"
+        )
+    if batch_axis == "auto":
+        along = [Samples(probe, axis) for axis in candidates]
+        changed = [
+            module for module in probe.base.outputs if module and any(one.axes_of_module(module) for one in along)
+        ]
+        raise ValueError(
+            f"no axis of {name}'s input was found to hold independent samples: nothing changes "
+            f"{f'after {changed[-1]!r}' if changed else 'anywhere'} when a sample is altered, as in a network whose "
+            f"neurons never fire; pass batch_axis=0 or 1, the batch axis of the example, of shape {shape}"
         )
     _check_number(candidates[0], shape, samples)
-    return Answer(candidates[0], reason), Samples(probe, candidates[0], mixing=True)
-
-
-def _refuse_merged_time(probe: Probe) -> None:
-    adapters = adapters_of(probe.initial)
-    merging = [n for one in adapters for n, neuron in one.neurons(probe.initial).items() if one.merges_time(neuron)]
-    if merging:
-        raise ValueError(
-            f"{merging[0]!r} takes samples and time steps in one axis: attach a module that takes [N, T, ...], whose "
-            "forward is self.net(x.flatten(0, 1)).unflatten(0, x.shape[:2])"
-        )
+    return Answer(candidates[0], reason), Samples(probe, candidates[0])
 
 
 def _check_number(axis: int, shape: Sequence[int], samples: int | None) -> None:
@@ -189,19 +183,13 @@ def _separating_axes(probe: Probe, candidates: list[int]) -> list[int]:
     return separating
 
 
-def _explain_failure(probe: Probe, candidates: list[int]) -> str:
-    """Say which module is the first to mix samples, or the last to change with them."""
-    names = [name for name, event in probe.base.events.items() if name and event.shape is not None]
-    mixing = last_changed = -1
+def _first_mixing(probe: Probe, candidates: list[int]) -> str:
+    """Say which module is the first to mix samples along every axis; empty if none of them shows in the output."""
+    names, mixing = [name for name, event in probe.base.events.items() if name and event.shape is not None], -1
     for axis in candidates:
         samples = Samples(probe, axis)
-        axes = [samples.axes_of_module(name) for name in names]
-        last_changed = max([last_changed, *(index for index, found in enumerate(axes) if found)])
         if any(map(probe.output_differs, samples.altered.values())):
             # Samples lie along the axis along which they stay apart the longest.
-            mixing = max(mixing, next((index for index, found in enumerate(axes) if found == []), len(names)))
-    if mixing >= 0:
-        where = f"in what {names[mixing]!r} gives" if mixing < len(names) else "in its own forward()"
-        return f"altering one changes others too, first {where}"
-    where = f"after {names[last_changed]!r}" if last_changed >= 0 else "anywhere"
-    return f"nothing changes {where} when a sample is altered, as in a network whose neurons never fire"
+            mixes = (index for index, name in enumerate(names) if samples.axes_of_module(name) == [])
+            mixing = max(mixing, next(mixes, len(names)))
+    return "" if mixing < 0 else f"in what {names[mixing]!r} gives" if mixing < len(names) else "in its own forward()"

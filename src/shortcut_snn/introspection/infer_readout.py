@@ -7,18 +7,17 @@
    averaged over.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..method import Readout, TimeLoop, Unfold, entries, primary, tensor_in
 from .answer import Answer
-from .channels import Changes, axes_unlike_input, channel_axis
+from .channels import Changes, axes_unlike_input, channel_axis, follows_time
 from .find_logits import ADVICE, LogitsSearch
 from .gradient_paths import weights_of
-from .infer_batch_axis import Samples
 from .layers import is_layer, with_first
 from .outputs import Path, described, indexed, name_of, tensors_of
 from .perturb import changed_indices
@@ -34,76 +33,53 @@ class Prediction:
         readout: maps the output to predictions; None for the output itself.
         num_classes: width of the logits.
         shape: of one sample's prediction, if that is not logits.
-        every_step: whether the readout gives predictions of every time step, ``[T, N, classes]``.
+        step_axis: the axis of time in them, if every time step has one.
     """
 
     readout: Callable[[Any], Any] | None
     num_classes: int
     shape: tuple[int, ...] | None = None
-    every_step: bool = False
+    step_axis: int | None = None
 
-
-def infer_readout(
-    samples: Samples,
-    readout: Callable[[Any], Any] | str | None,
-    *,
-    labels: Tensor | None,
-    num_classes: int | None,
-    time_axis: Any,
-    time_first: bool = False,
-) -> Answer[Prediction]:
-    """Infer the readout.
-
-    The other arguments are those of :func:`shortcut_snn.attach`.
-
-    Args:
-        samples: of the example.
-        time_first: whether the labels are those of every time step, ``[T, N, ...]``.
-
-    Raises:
-        ValueError: the readout remains open, or gives no logits; the message names the argument to pass.
-    """
-    return _ReadoutInference(samples, labels, num_classes, time_axis, time_first).infer(readout)
+    def read(self, output: Any) -> Any:
+        """Return the predictions in an output."""
+        return output if self.readout is None else self.readout(output)
 
 
 @dataclass
-class _ReadoutInference:
-    """The facts that the inference shares, and its steps."""
+class ReadoutInference(LogitsSearch):
+    """The inference of the readout. With ``time_first``, labels are those of every time step, ``[T, N, ...]``."""
 
-    samples: Samples
-    labels: Tensor | None
-    num_classes: int | None
     time_axis: Any
     time_first: bool
 
-    @property
-    def output(self) -> Any:
-        return self.samples.probe.base.output
-
-    @property
-    def search(self) -> LogitsSearch:
-        return LogitsSearch(self.samples, self.labels, self.num_classes)
-
     def infer(self, readout: Callable[[Any], Any] | str | None) -> Answer[Prediction]:
+        """Infer the readout, or check the caller's.
+
+        Raises:
+            ValueError: the readout remains open, or gives no logits; the message names the argument to pass.
+        """
         answer = self._infer(readout)
         self._check_labels(answer.value.num_classes)
-        self._check_training(answer.value.readout)
+        self._check_training(answer.value)
         return answer
 
-    def _check_training(self, readout: Callable[[Any], Any] | None) -> None:
+    def _check_training(self, prediction: Prediction) -> None:
         """Check that the prediction has one shape in training and evaluation, and lacks no weights in training."""
         probe = self.samples.probe
         trained, advice = probe.gradient_paths.output, "pass readout=..., which maps either to logits [N, classes]"
         try:
-            expected, shape = (tuple(_apply(readout, output).shape) for output in (self.output, trained))
+            expected, shape = (tuple(prediction.read(output).shape) for output in (self.output, trained))
         except CALL_ERRORS as error:
             raise ValueError(f"{error}; this is so in training alone") from error
         if shape != expected:
             raise ValueError(
                 f"the network gives logits of shape {shape} in training and {expected} in evaluation: {advice}"
             )
+        readout = prediction.readout
         if isinstance(readout, Readout) and isinstance(self.output, Tensor) and not isinstance(trained, Tensor):
-            unread = weights_of(probe.output_with_graph()) - weights_of(readout(trained))
+            evaluated = probe.output_with_graph(probe.fresh(), lambda *call: None)
+            unread = weights_of(evaluated) - weights_of(readout(trained))
             if not unread.isdisjoint(map(id, nn.Module.parameters(probe.initial))):
                 raise ValueError(
                     f"the network gives {described(trained)} in training, and one tensor made of more than the first "
@@ -116,10 +92,10 @@ class _ReadoutInference:
             return self._prediction(readout, "the output, as readout=None" if readout is None else "your readout=...")
         fitting = self._predictions_fitting_labels()
         if len(fitting) == 1:
-            self._read(fitting[0].readout, fitting[0].every_step)
+            self._read(fitting[0])
             return Answer(fitting[0], "its shape is that of the labels")
         logits, reason = self._infer_logits()
-        prediction = self._read(logits)
+        prediction = self._read(Prediction(logits, 0))
         if len(prediction) != self.samples.length:
             raise ValueError(
                 f"the network gives {len(prediction)} predictions for {self.samples.length} samples: {ADVICE}"
@@ -130,40 +106,55 @@ class _ReadoutInference:
 
     def _prediction(self, readout: Callable[[Any], Any] | None, reason: str) -> Answer[Prediction]:
         """Return the answer for a readout that need not give logits."""
-        prediction = self._read(readout, self.time_first)
+        asked = Prediction(readout, 0, step_axis=0 if self.time_first else None)
+        prediction = self._read(asked)
         if self.time_first:
-            width = self._width_of_steps(prediction, "readout(output)" if readout else "output", sure=readout)
-            if not width:
+            name = "readout(output)" if readout else "output"
+            steps = self._prediction_of_steps(prediction, readout, name, sure=readout is not None)
+            if steps is None:
                 raise self._labels_do_not_fit(tuple(prediction.shape[1:]))
-            return Answer(Prediction(readout, self.num_classes or width, every_step=True), reason)
+            return Answer(steps, reason)
         self._check_shape_of_labels(prediction)
-        axis, shape = 1 if prediction.dim() > 3 else -1, None
-        if prediction.dim() == 3:
+        dims, axis, shape = prediction.dim(), 1 if prediction.dim() > 3 else -1, None
+        if dims == 3:
             # Steps and variables of a forecast, say.
+            shape = tuple(prediction.shape[1:])
+            sizes = self._sizes
             classes = channel_axis(
-                self.samples.probe, lambda done: changed_indices(prediction, _apply(readout, done.output)), [1, 2]
+                self.samples.probe, lambda done: changed_indices(prediction, asked.read(done.output)), [1, 2]
             )
-            axis, shape = axis if classes is None else classes, tuple(prediction.shape[1:])
-        width = 1 if prediction.dim() == 1 else prediction.shape[axis]
-        return Answer(Prediction(readout, self.num_classes or int(width), shape), reason)
+            if len(sizes) == 1 and shape[0] != shape[1]:
+                classes = 1 if sizes == shape[1:] else 2
+            axis = axis if classes is None else classes
+        width = 1 if dims == 1 else prediction.shape[axis]
+        whole = Prediction(readout, self.num_classes or int(width), shape)
+        return Answer(self._of_steps(whole, [3 - axis % 3] if dims == 3 else []), reason)
 
-    def _read(self, readout: Callable[[Any], Any] | None, every_step: bool = False) -> Tensor:
+    def _read(self, how: Prediction) -> Tensor:
         """Return the predictions for the unaltered example, checked to hold samples along their own axis."""
-        prediction = _apply(readout, self.output)
+        prediction = how.read(self.output)
         if not isinstance(prediction, Tensor) or not prediction.dim():
-            source = "the network" if readout is None else "readout=..."
+            source = "the network" if how.readout is None else "readout=..."
             raise ValueError(f"{source} gives {described(prediction)}: {ADVICE}")
         for sample, done in self.samples.altered.items():
-            indices = changed_indices(prediction, _apply(readout, done.output))
-            if indices is not None and not indices[1 if every_step else 0] <= {sample} and not self.samples.mixing:
+            indices = changed_indices(prediction, how.read(done.output))
+            if indices is not None and not indices[1 if how.step_axis == 0 else 0] <= {sample}:
                 raise ValueError(
                     f"the logits, of shape {tuple(prediction.shape)}, do not hold one sample at each index of their "
-                    f"first axis: {ADVICE}, as in lambda output: output.mean(0) for [T, N, classes] or "
-                    "output.mean(1) for [N, T, classes]"
+                    f"first axis: {ADVICE}, as in lambda output: output.mean(0) for [T, N, classes], output.mean(1) "
+                    "for [N, T, classes] or output.mean(-1) for [N, classes, T]"
                 )
         return prediction
 
     # By the shape of the labels
+
+    @property
+    def _sizes(self) -> tuple[int, ...]:
+        """The axes of a sample's labels, with as many time steps as the passes have."""
+        probe, time = self.samples.probe, 1 - self.samples.axis
+        full, passed = (primary(example).shape[time:] for example in (probe.full_example, probe.base.example))
+        sizes = () if self.labels is None else tuple(self.labels.shape[1:])
+        return tuple(passed[0] if full and size == full[0] else size for size in sizes)
 
     def _predictions_fitting_labels(self) -> list[Prediction]:
         """Return the predictions that fit labels of several axes, as they stand or averaged over time.
@@ -173,31 +164,45 @@ class _ReadoutInference:
         """
         if self.labels is None or self.labels.dim() < 2:
             return []
-        sizes, numbers, classes = tuple(self.labels.shape[1:]), list[Prediction](), list[Prediction]()
-        tensors = self.search.tensors()
+        sizes, numbers, classes = self._sizes, list[Prediction](), list[Prediction]()
+        full = tuple(self.labels.shape[1:])
+        tensors = self.tensors()
         # Numbers have the shape of what they are compared with, which hidden spikes of the width of classes may have.
-        for path, tensor in (
-            tensors if self.labels.is_floating_point() else self.search.without_others(tensors)
-        ).items():
+        for path, tensor in (tensors if self.labels.is_floating_point() else self.without_others(tensors)).items():
             axes = self.samples.prefer_unmerged(self.samples.axes_of_output(path), tensor)
             batch = next((one.axis for one in axes if not one.merged), 2)
             if self.time_first:
-                width = self._width_of_steps(tensor, indexed(path)) if batch == 1 else 0
-                if width:
-                    numbers.append(Prediction(Readout(path), self.num_classes or width, every_step=True))
+                steps = self._prediction_of_steps(tensor, Readout(path), indexed(path)) if batch == 1 else None
+                numbers += [] if steps is None else [steps]
                 continue
             for time in (None, 1 - batch):
                 if (batch == 0 or time == 0) and tensor.dim() > batch:
                     rest = tuple(tensor.shape[1 if time is None else 2 :])
                     if rest == sizes:
-                        shape = sizes if len(sizes) > 1 else None
-                        numbers.append(Prediction(Readout(path, time), self.num_classes or sizes[0], shape))
+                        shape = full if len(sizes) > 1 else None
+                        whole = Prediction(Readout(path, time), self.num_classes or full[0], shape)
+                        numbers.append(self._of_steps(whole, [1, 2] if len(sizes) == 2 else [1]))
                     elif sizes in (rest[1:], rest[:-1]) and not self.labels.is_floating_point():
                         classes.append(self._prediction_of_classes(path, time, rest, sizes))
         return classes or numbers
 
-    def _width_of_steps(self, prediction: Tensor, name: str, sure: Any = None) -> int:
-        """Return the number of classes or values in predictions ``[T, N, classes, *positions]``; 0 if none fits.
+    def _of_steps(self, whole: Prediction, axes: Sequence[int]) -> Prediction:
+        """Return a prediction ``[N, ...]`` as that of every time step, if time is one of its axes."""
+        for axis in axes:
+            if follows_time(self.samples, whole.read, axis):
+                sizes = [size for other, size in enumerate(whole.read(self.output).shape) if other not in (0, axis)]
+                return self._with_shape(whole.readout, sizes, axis)
+        return whole
+
+    def _with_shape(self, readout: Any, sizes: Sequence[int], step_axis: int) -> Prediction:
+        """Return a prediction of these sizes at every time step."""
+        width, shape = sizes[0] if sizes else 1, tuple(sizes) if len(sizes) > 1 else None
+        return Prediction(readout, self.num_classes or width, shape, step_axis)
+
+    def _prediction_of_steps(
+        self, prediction: Tensor, readout: Any, name: str, sure: bool = False
+    ) -> Prediction | None:
+        """Return the predictions ``[T, N, classes, *positions]`` if the labels fit them.
 
         Raises:
             ValueError: the classes come last; or may, in a network with as many positions, if the caller is not sure.
@@ -205,15 +210,14 @@ class _ReadoutInference:
         assert self.labels is not None
         shape, sizes = tuple(prediction.shape[2:]), tuple(self.labels.shape[2:])
         if self.labels.is_floating_point() or sizes == shape:
-            # A head has no output for each of two axes, as (anchors, corners), at every time step.
-            return shape[0] if sizes == shape and len(shape) != 2 else 0
+            return self._with_shape(readout, shape, 0) if sizes == shape else None
         fits = sizes == shape[1:]
         if sizes and sizes == shape[:-1] and not (fits and sure):
             raise ValueError(
                 f"labels [T, N, positions] need predictions [T, N, classes, positions], and {name} has shape "
                 f"{tuple(prediction.shape)}: pass readout=..., as in lambda output: {name}.movedim(-1, 2)"
             )
-        return shape[0] if fits else 0
+        return replace(self._with_shape(readout, shape, 0), shape=None) if fits else None
 
     def _prediction_of_classes(
         self, path: Path, time: int | None, rest: tuple[int, ...], sizes: tuple[int, ...]
@@ -224,12 +228,15 @@ class _ReadoutInference:
         if rest[1:] == rest[:-1]:
             classes = channel_axis(self.samples.probe, self._changes_of(path), (first, last)) or first
         width = rest[0] if classes == first else rest[-1]
-        moved = None if classes == first else -1
-        return Prediction(Readout(path, time, class_axis=moved), self.num_classes or width)
+        readout = Readout(path, time, class_axis=None if classes == first else -1)
+        if len(sizes) > 1:
+            return Prediction(readout, self.num_classes or width)
+        assert self.labels is not None
+        return self._of_steps(Prediction(readout, self.num_classes or width, (width, *self.labels.shape[1:])), [2])
 
     def _check_labels(self, classes: int) -> None:
         """Check that labels that are indices of classes are among those that the network predicts."""
-        largest = self.search.classes_of_labels()
+        largest = self.classes_of_labels()
         if self.labels is None or largest is None or classes == 1:
             return
         # -100 is PyTorch's label for no class.
@@ -243,8 +250,7 @@ class _ReadoutInference:
     def _check_shape_of_labels(self, prediction: Tensor) -> None:
         """Check that labels of several axes can be compared with the prediction."""
         predicted = tuple(prediction.shape[1:])
-        sizes = () if self.labels is None else tuple(self.labels.shape[1:])
-        if sizes not in ((), (1,), predicted, predicted[1:], predicted[:-1]):
+        if self._sizes not in ((), (1,), predicted, predicted[1:], predicted[:-1]):
             raise self._labels_do_not_fit(predicted)
 
     def _labels_do_not_fit(self, predicted: tuple[int, ...]) -> ValueError:
@@ -263,7 +269,7 @@ class _ReadoutInference:
         for path, value in lists.items():
             if isinstance(value, list) and self._is_list_of_steps(path, value):
                 return Readout(path, 0, listed=True), "each entry depends on the time steps so far"
-        path, reason = self.search.path()
+        path, reason = self.path()
         tensor = tensors_of(output)[path]
         shape = f"the network gives {name_of(path)}of shape {tuple(tensor.shape)}"
         axes = self.samples.prefer_unmerged(self.samples.axes_of_output(path), tensor)
@@ -297,13 +303,19 @@ class _ReadoutInference:
         if classes is None and dims == 3:
             classes = self._class_axis_by_length(path, tensor)
         # The axis to average over has to be time, so it has a length that time has elsewhere.
-        if dims == 3 and classes is not None and tensor.shape[3 - classes] in self._time_lengths():
-            return Readout(path, 3 - classes), f"{reason}, averaged over time"
+        if dims == 3 and classes is not None:
+            is_time = tensor.shape[3 - classes] in self._time_lengths()
+            if not is_time and self.classes_of_labels():
+                # A sample has one class, whatever the axis of the input that the other one is.
+                is_time = axes_unlike_input(self.samples, self._changes_of(path), tensor.shape, [1, 2]) == [classes]
+            if is_time:
+                return Readout(path, 3 - classes), f"{reason}, averaged over time"
         if dims == 5 and classes == 2:
             return Readout(path, 1), f"{reason}, averaged over time"
         raise ValueError(
-            f"{shape}, not logits [N, classes] or [T, N, classes]: {ADVICE}, as in lambda output: output.mean(1) for "
-            f"[N, T, classes], or readout=lambda output: {indexed(path)} if it is [N, classes, ...] as it stands"
+            f"{shape}, not logits [N, classes] or [T, N, classes]: pass readout=lambda output: {indexed(path)} if it "
+            f"is [N, classes, ...] as it stands, or {indexed(path)}.mean(1) for [N, T, classes], .mean(-1) for "
+            "[N, classes, T]"
         )
 
     def _time_lengths(self) -> set[int]:
@@ -327,7 +339,7 @@ class _ReadoutInference:
     def _class_axis_by_length(self, path: Path, tensor: Tensor) -> int | None:
         if self.time_axis == 1:
             return 2
-        fitting = [axis for axis in (1, 2) if tensor.shape[axis] == self.search.classes_of_labels()]
+        fitting = [axis for axis in (1, 2) if tensor.shape[axis] == self.classes_of_labels()]
         if len(fitting) != 1:
             fitting = axes_unlike_input(self.samples, self._changes_of(path), tensor.shape, [1, 2])
         return fitting[0] if len(fitting) == 1 else None
@@ -361,7 +373,3 @@ class _ReadoutInference:
         else:
             return False
         return [step for step in range(steps) if probe.changes_of_output((*path, step), done)] == [steps - 1]
-
-
-def _apply(readout: Callable[[Any], Any] | None, output: Any) -> Any:
-    return output if readout is None else readout(output)

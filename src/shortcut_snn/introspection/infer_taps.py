@@ -8,7 +8,8 @@ network comes before one alongside a shortcut connection.
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from .candidates import DEFAULT_TAPS
 from .channels import axes_unlike_input, channel_axis
 from .gradient_paths import GradientPaths
 from .infer_batch_axis import Samples
+from .infer_readout import Prediction
 from .layers import channel_axis_of, has_weights, holds_matrix
 from .perturb import BatchAxis, Changed
 from .probe import CALL_ERRORS
@@ -29,51 +31,39 @@ CANDIDATES_TRIED = 5
 """The number of candidates that are tried for each tap."""
 
 
-def infer_taps(
-    samples: Samples,
-    taps: str | int | Sequence[str],
-    candidates: list[list[str]],
-    *,
-    time_axis: Any,
-    channel_axis: Any,
-    extract: Extract | None,
-    readout: Callable[[Any], Any] | None,
-    paths: GradientPaths,
-) -> Answer[tuple[Tap, ...]]:
-    """Infer the taps.
-
-    The other arguments are those of :func:`shortcut_snn.attach`.
-
-    Args:
-        candidates: for each tap.
-        paths: of gradients in training mode.
-
-    Raises:
-        ValueError: a named tap cannot be used, or no candidate can; the message names the argument to pass.
-    """
-    inference = _TapInference(samples, extract or first_tensor, readout, paths)
-    return inference.infer(taps, candidates, time_axis, channel_axis)
+class _OpenChannelsError(ValueError):
+    """The channel axis of a tap remains open."""
 
 
 @dataclass
-class _TapInference:
-    """The facts that the inference shares, and its steps."""
+class TapInference:
+    """The inference of the taps, and the facts that its steps share."""
 
     samples: Samples
-    extract: Extract
-    readout: Callable[[Any], Any] | None
+    prediction: Prediction
     paths: GradientPaths
+    shared_channels: bool = False
+    """Whether the caller gives one channel axis for several taps."""
+    shared_dims: int | None = None
+    """The number of axes of the taps for which it is taken."""
 
     @property
-    def events(self) -> dict[str, Event]:
+    def _events(self) -> dict[str, Event]:
         return self.samples.probe.base.events
 
     def infer(
         self, taps: str | int | Sequence[str], candidates: list[list[str]], time_axis: Any, channel_axis: Any
     ) -> Answer[tuple[Tap, ...]]:
+        """Infer the taps, of the candidates for each of them.
+
+        Raises:
+            ValueError: a named tap cannot be used, or no candidate can; the message names the argument to pass.
+        """
         times = _one_per_tap(time_axis, len(candidates), "time axes")
         channels = _one_per_tap(channel_axis, len(candidates), "channel axes")
+        self.shared_channels = len(candidates) > 1 and isinstance(channel_axis, int)
         found: list[Tap] = []
+        open_taps: dict[str, tuple[str, str]] = {}
         shares: dict[str, float] = {}
         for names, *axes in zip(candidates, times, channels, strict=True):
             is_certain = len(names) == 1
@@ -82,11 +72,25 @@ class _TapInference:
                 self._check_trained(names)
                 shares |= {name: self._share_of_output(name) for name in names}
                 names = sorted(names, key=lambda name: -shares[name])
-            tap = self._first_usable(names, axes, found, is_certain=is_certain)
-            if tap is not None:
-                found.append(tap)
+            try:
+                tap = self._first_usable(names, axes, found, is_certain=is_certain)
+                found += [] if tap is None else [tap]
+            except _OpenChannelsError as error:
+                open_taps[names[0]] = error.args
+        if open_taps:
+            asked = ", ".join(open_taps.get(names[0], ("", "'auto'"))[1] for names in candidates)
+            raise ValueError(
+                f"the channel axis of {', '.join(shape for shape, _ in open_taps.values())} remains open: pass "
+                f"channel_axis=[{asked}], one for each of the taps {', '.join(names[0] for names in candidates)}"
+            )
         if candidates and not found:
-            raise ValueError(self._question_about_axes(candidates[0][0]))
+            name = candidates[0][0]
+            raise ValueError(
+                f"the axes of time and channels in {type(self.samples.probe.initial).__name__} remain open: {name}, "
+                f"for one, gives shape {self._events[name].shape}; pass time_axis=... and channel_axis=..., or "
+                "taps=[...] of other submodules, and extract=... for their features, as in lambda y: y.unflatten(0, "
+                "(4, -1, 3)) where 4 time steps, samples and 3 variables share an axis"
+            )
         if found and not isinstance(taps, int):
             found = _on_trunk(found, shares)
         self._check_training(found)
@@ -127,7 +131,7 @@ class _TapInference:
     def _share_of_output(self, name: str) -> float:
         output = self.paths.output
         with suppress(*CALL_ERRORS):  # In training mode the network may return something else.
-            output = output if self.readout is None else self.readout(output)
+            output = self.prediction.read(output)
         return round(self.paths.share_of_output(name, output), 1)
 
     def _give_the_same(self, tap: Tap, other: Tap) -> bool:
@@ -148,38 +152,65 @@ class _TapInference:
                 "rounded, compared or detached, computed in torch.no_grad() or checkpoint(use_reentrant=True), or no "
                 "weights come before it; tap others in taps=[...]"
             )
-        features = self.extract(self.samples.probe.base.outputs[name][0])
+        extract = self.samples.probe.extract_of(name)
+        features = extract(self.samples.probe.base.outputs[name][0])
         if not isinstance(features, Tensor):
             raise TypeError(f"extract=... gives {type(features).__name__} of the tap {name!r}, not a tensor")
         self._check_calls(name)
         if time_axis == "auto":
-            located = self._locate_samples(name, features)
+            located = self._locate_samples(name, features, extract)
         else:
-            located = _Located(features, self.extract, 1 if time_axis == 0 else 0)
-        reason = "altering one sample" if time_axis == "auto" else f"time_axis={time_axis}"
+            located = _Located(features, extract, 1 if time_axis == 0 else 0)
+        is_given = time_axis != "auto"
         first = 2 if located.batch == 1 or located.unfolded or time_axis == 1 else 1
-        axes = list(range(first, located.features.dim()))
-        if channel_axis == "auto":
-            channels = axes[0] if len(axes) == 1 else self._infer_channels(name, located, axes)
-        else:
-            channels = int(channel_axis) % located.features.dim()
-            self._check_channels(name, located, axes, channels)
+        shape = tuple(located.features.shape)
+        axes = list(range(first, len(shape)))
+        if not axes or not located.features.is_floating_point():
+            raise ValueError(f"the tap {name!r} gives shape {shape}, which has no channels: tap another")
+        channels = self._channels(name, located, axes, channel_axis)
         if time_axis == "auto":
             time_axis = self._infer_time(name, located, channels)
-        shape = tuple(located.features.shape)
-        if len(shape) <= channels or not located.features.is_floating_point():
-            raise ValueError(f"the tap {name!r} gives shape {shape}, which has no channels: tap another")
-        extract = None if located.extract is first_tensor else located.extract
-        calls = self.events[name].calls
-        return Tap(name, time_axis, channels, extract, shape, calls, reason)  # type: ignore[arg-type]
+        own = None if located.extract is first_tensor else located.extract
+        tap = Tap(name, time_axis, channels, own, shape, self._events[name].calls)  # type: ignore[arg-type]
+        return tap if self.prediction.step_axis is None else self._along_steps(tap, is_given)
+
+    def _along_steps(self, tap: Tap, is_given: bool) -> Tap:
+        """Return a tap whose axis of time is that of the prediction, which may be one of tokens, or the calls."""
+        shape, base = tap.shape, self.samples.probe.base
+        steps = self.prediction.read(base.output).shape[self.prediction.step_axis]
+        axes = [axis for axis in range(len(shape)) if axis not in (tap.batch_axis, tap.channel_axis)]
+        lengths = {axis: shape[axis] for axis in axes} | ({None: tap.calls} if tap.calls > 1 else {})
+        usual = (steps, primary(base.example).shape[1 - self.samples.axis])
+        fitting = [axis for axis, length in lengths.items() if length in usual]
+        fitting = fitting or [axis for axis, length in lengths.items() if length > 1]
+        if is_given and tap.time_axis in fitting:
+            fitting = [tap.time_axis]
+        if len(fitting) != 1:
+            raise ValueError(
+                f"the tap {tap.name!r} gives shape {shape} in each of {tap.calls} calls, which has "
+                f"{'several axes' if fitting else 'no axis'} that may be the {steps} steps of the prediction: "
+                f"{'pass time_axis=..., or ' if fitting else ''}tap another in taps=[...]"
+            )
+        (axis,) = fitting
+        if axis == tap.time_axis:
+            return tap
+        order = [other for other in range(len(shape)) if other not in (axis, tap.time_axis)]
+        order[1:1] = [] if axis is None else [axis]
+        return replace(
+            tap,
+            time_axis=None if axis is None else 1,
+            channel_axis=order.index(tap.channel_axis),  # type: ignore[arg-type]
+            extract=partial(_steps_second, tap.extract or first_tensor, axis, tap.time_axis),
+            shape=tuple(shape[axis] for axis in order),
+        )
 
     def _check_calls(self, name: str) -> None:
         """Check that a module's calls are time steps, not the calls of several layers that share it."""
-        event = self.events[name]
+        event = self._events[name]
         layers = [
-            self.events[other]
+            self._events[other]
             for other, module in named_modules(self.samples.probe.initial)
-            if other in self.events and (has_weights(module) or holds_matrix(module))
+            if other in self._events and (has_weights(module) or holds_matrix(module))
         ]
         if not event.same_shape or not event.is_stepped(layers):
             raise ValueError(
@@ -187,18 +218,34 @@ class _TapInference:
                 "modules that these have for themselves, such as the containers around them, in taps=[...]"
             )
 
-    def _locate_samples(self, name: str, features: Tensor) -> "_Located":
+    def _locate_samples(self, name: str, features: Tensor, extract: Extract) -> "_Located":
         """Return the features of a module with time and samples in axes of their own."""
         found = place_of_samples(self.samples, name, features)
         if not found.merged:
-            return _Located(features, self.extract, found.axis)
+            return _Located(features, extract, found.axis)
         time = 0 if found.merged == "time" else 1
         # The passes may hold fewer time steps than the example in full size.
         view = Unfold(features.shape[0] // self.samples.length, time)
-        total = Unfold(self.samples.total_steps(features.shape[0]), time, self.extract)
+        total = Unfold(self.samples.total_steps(features.shape[0]), time, extract)
         return _Located(view(features), total, 1 - time, unfolded=True)
 
-    def _infer_channels(self, name: str, located: "_Located", axes: list[int]) -> int:
+    def _channels(self, name: str, located: "_Located", axes: list[int], asked: int | str) -> int:
+        """Return the channel axis: the caller's for this tap, the inferred one, or the caller's for all taps."""
+        shape = tuple(located.features.shape)
+        named = asked % len(shape) if isinstance(asked, int) else None
+        if named is not None and not self.shared_channels:
+            self._check_channels(name, located, axes, named)
+            return named
+        inferred = axes[0] if len(axes) == 1 else self._infer_channels(name, located, axes)
+        if inferred is not None:
+            return inferred
+        # One axis for all is not that of taps of another kind.
+        if named not in axes or self.shared_dims not in (None, len(shape)):
+            raise _OpenChannelsError(f"{name!r} of shape {shape}", " or ".join(map(str, axes)))
+        self.shared_dims = len(shape)
+        return named
+
+    def _infer_channels(self, name: str, located: "_Located", axes: list[int]) -> int | None:
         changes = located.changes(name)
         axis = channel_axis(self.samples.probe, changes, axes)
         if axis is not None:
@@ -208,22 +255,16 @@ class _TapInference:
         fitting = [axis for axis in axes if shape[axis] == width]
         if len(fitting) != 1:
             fitting = axes_unlike_input(self.samples, changes, shape, axes)
-        if len(fitting) != 1:
-            raise ValueError(
-                f"the tap {name!r} gives shape {shape}, whose channel axis remains open: pass "
-                f"channel_axis={' or '.join(map(str, axes))}, or a list with one for each tap"
-            )
-        return fitting[0]
+        return fitting[0] if len(fitting) == 1 else None
 
     def _width_of_last_layer(self, name: str) -> int | None:
         """Return the number of channels of the last layer before a module ends."""
-        width = None
-        modules = dict(named_modules(self.samples.probe.initial))
-        for other, event in self.events.items():
-            if event.shape is not None and event.end <= self.events[name].end:
-                axis = channel_axis_of(modules[other], event.shape)
-                width = width if axis is None else event.shape[axis]
-        return width
+        modules, end = dict(named_modules(self.samples.probe.initial)), self._events[name].end
+        before = [
+            (modules[other], event.shape) for other, event in self._events.items() if event.shape and event.end <= end
+        ]
+        widths = [shape[axis] for module, shape in before if (axis := channel_axis_of(module, shape)) is not None]
+        return widths[-1] if widths else None
 
     def _check_channels(self, name: str, located: "_Located", axes: list[int], channels: int) -> None:
         """Check that the caller's channel axis is not an axis of the input, such as time."""
@@ -243,22 +284,11 @@ class _TapInference:
         if located.batch == 1:
             return 0
         probe = self.samples.probe
-        if self.events[name].calls > 1 or probe.run is not None or channels <= 1:
+        if self._events[name].calls > 1 or probe.run is not None or channels <= 1:
             return None
         shape = primary(probe.base.example).shape
         like_input = self.samples.axis == 0 and len(shape) > 2 and located.features.shape[1] == shape[1]
         return 1 if located.features.dim() > 4 or like_input else None
-
-    # Errors
-
-    def _question_about_axes(self, name: str) -> str:
-        network = type(self.samples.probe.initial).__name__
-        return (
-            f"the axes of time and channels in {network} remain open: {name}, for one, gives shape "
-            f"{self.events[name].shape}; pass time_axis=... and channel_axis=..., or taps=[...] with names of "
-            "other submodules, and extract=... for their features, as in lambda y: y.unflatten(0, (4, -1, 3)) where 4 "
-            "time steps, samples and 3 variables share an axis"
-        )
 
     def _check_training(self, taps: Sequence[Tap]) -> None:
         """Check that taps give the same shapes in training mode, where some modules return more."""
@@ -320,6 +350,14 @@ def place_of_samples(samples: Samples, name: str, features: Tensor) -> BatchAxis
             f"lambda y: y.movedim({found.axis}, 0), and time_axis=None"
         )
     return found
+
+
+def _steps_second(extract: Extract, steps: int | None, time_axis: TimeAxis, output: Any) -> Tensor:
+    """Return features averaged over the time of neurons, with the axis of the predicted steps, if any, second."""
+    features = extract(output)
+    features = features if steps is None else features.movedim(steps, -1)
+    features = features if time_axis is None else features.mean(time_axis)
+    return features if steps is None else features.movedim(-1, 1)
 
 
 def _one_per_tap(value: Any, taps: int, what: str) -> list[Any]:

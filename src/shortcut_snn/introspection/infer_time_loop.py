@@ -36,52 +36,9 @@ from .step_arguments import StepArguments
 Loop = Literal["auto", "network", "input"] | int
 
 
-def infer_time_loop(
-    network: nn.Module,
-    adapters: list[Adapter],
-    example: Any,
-    *,
-    loop: Loop,
-    batch_axis: int | str,
-    reset: Reset | None,
-    samples: int | None,
-    extract: Extract | None = None,
-) -> tuple[Answer[TimeLoop | None], Probe]:
-    """Infer the time loop of a network.
-
-    The other arguments are those of :func:`shortcut_snn.attach`.
-
-    Args:
-        adapters: of the libraries whose neurons the network has.
-        reset: a reset that is known so far.
-
-    Returns:
-        The loop, None if one call takes the whole batch; and a probe that calls the network in this way.
-
-    Raises:
-        ValueError: the loop remains open; the message names the argument to pass.
-    """
-    inference = _TimeLoopInference(network, adapters, example, batch_axis, reset, samples, extract)
-    whole = inference.probe(None, reset)
-    if loop == "network":
-        return Answer(None, "loop='network'"), whole
-    if loop != "auto":
-        looped = inference.with_state(inference.loop_by_convention(loop if isinstance(loop, int) else None), reset)
-        return Answer(looped, f"loop={loop!r}"), inference.probe(looped, reset)
-    try:
-        whole.base  # noqa: B018 - this runs the pass
-    except CALL_ERRORS as error:
-        answer, reset = inference.after_refused_call(error)
-    else:
-        answer = inference.after_whole_call(whole)
-    if answer.value is not None:
-        answer = replace(answer, value=inference.with_state(answer.value, reset))
-    return answer, inference.probe(answer.value, reset)
-
-
 @dataclass
-class _TimeLoopInference:
-    """The facts that the inference shares, and its two cases."""
+class TimeLoopInference:
+    """The inference of the time loop, and the facts that its steps share; ``reset`` is one that is known so far."""
 
     network: nn.Module
     adapters: list[Adapter]
@@ -92,15 +49,37 @@ class _TimeLoopInference:
     extract: Extract | None
     _probes: dict[Any, Probe] = field(default_factory=dict)
 
+    def infer(self, loop: Loop) -> tuple[Answer[TimeLoop | None], Probe]:
+        """Return the loop, None if one call takes the whole batch; and a probe that calls the network in this way.
+
+        Raises:
+            ValueError: the loop remains open; the message names the argument to pass.
+        """
+        reset, whole = self.reset, self._probe(None, self.reset)
+        if loop == "network":
+            return Answer(None, "loop='network'"), whole
+        if loop != "auto":
+            looped = self._with_state(self._loop_by_convention(loop if isinstance(loop, int) else None), reset)
+            return Answer(looped, f"loop={loop!r}"), self._probe(looped, reset)
+        try:
+            whole.base  # noqa: B018 - this runs the pass
+        except CALL_ERRORS as error:
+            answer, reset = self._after_refused_call(error)
+        else:
+            answer = self._after_whole_call(whole)
+        if answer.value is not None:
+            answer = replace(answer, value=self._with_state(answer.value, reset))
+        return answer, self._probe(answer.value, reset)
+
     @property
-    def name(self) -> str:
+    def _name(self) -> str:
         return type(self.network).__name__
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def _shape(self) -> tuple[int, ...]:
         return tuple(primary(self.example).shape)
 
-    def probe(self, run: Run | None, reset: Reset | None) -> Probe:
+    def _probe(self, run: Run | None, reset: Reset | None) -> Probe:
         # By identity, since a reset need not be hashable.
         key = run, id(reset)
         if key not in self._probes:
@@ -109,28 +88,28 @@ class _TimeLoopInference:
             )
         return self._probes[key]
 
-    def accepts(self, run: Run | None, reset: Reset | None) -> bool:
+    def _accepts(self, run: Run | None, reset: Reset | None) -> bool:
         """Return whether the network takes the example in this way."""
         with suppress(*CALL_ERRORS):
-            return self.probe(run, reset).base is not None
+            return self._probe(run, reset).base is not None
         return False
 
     @cached_property
-    def arguments(self) -> StepArguments:
+    def _arguments(self) -> StepArguments:
         return StepArguments(self.network, self.example)
 
-    def loop_by_convention(self, steps: int | None = None) -> TimeLoop:
+    def _loop_by_convention(self, steps: int | None = None) -> TimeLoop:
         """Return the loop over ``[T, N, ...]``, or over ``[N, T, ...]`` if the caller says that samples come first."""
-        return self.arguments.loop(1 if self.batch_axis == 0 and steps is None else 0, steps)
+        return self._arguments.loop(1 if self.batch_axis == 0 and steps is None else 0, steps)
 
-    def with_state(self, loop: TimeLoop, reset: Reset | None) -> TimeLoop:
+    def _with_state(self, loop: TimeLoop, reset: Reset | None) -> TimeLoop:
         """Return the loop in which a step takes back the state that the step before returned."""
-        fresh = self.probe(loop, reset).fresh
-        return self.arguments.with_state(loop, fresh, lambda carrying: self.accepts(carrying, reset))
+        fresh = self._probe(loop, reset).fresh
+        return self._arguments.with_state(loop, fresh, lambda carrying: self._accepts(carrying, reset))
 
     # The network takes the example as a whole
 
-    def after_whole_call(self, probe: Probe) -> Answer[TimeLoop | None]:
+    def _after_whole_call(self, probe: Probe) -> Answer[TimeLoop | None]:
         """Return the answer for a network that takes the example as a whole."""
         neurons = list(single_step_neurons(self.network))
         if not self.adapters:
@@ -157,26 +136,26 @@ class _TimeLoopInference:
 
     def _all_fire(self, probe: Probe, neurons: list[str]) -> bool:
         """Return whether state that a call left would show in the next one."""
-        outputs = (probe.base.outputs.get(name, [None])[0] for name in neurons)
-        return all((tensor := probe.features(output)) is not None and bool(tensor.any()) for output in outputs)
+        features = (Samples(probe, 0).features(name) for name in neurons)
+        return all(bool(calls) and calls[0] is not None and bool(calls[0].any()) for calls in features)
 
     def _takes_steps(self, probe: Probe) -> bool:
         """Return whether a call takes back the state that it returns, and does not go through time itself."""
         # Two axes of numbers are samples and features. Two axes of words are treated alike, if one is not time.
-        sequence = len(self.shape) > 2 or not primary(self.example).is_floating_point()
+        sequence = len(self._shape) > 2 or not primary(self.example).is_floating_point()
         return (
-            bool(self.arguments.free)
-            and len(self.shape) > 1
+            bool(self._arguments.free)
+            and len(self._shape) > 1
             and (not sequence or all(_is_independent_along(probe, axis) for axis in (0, 1)))
-            and bool(self.with_state(self.loop_by_convention(None if sequence else 2), self.reset).carry)
+            and bool(self._with_state(self._loop_by_convention(None if sequence else 2), self.reset).carry)
         )
 
     def _loop_by_samples(self, probe: Probe) -> Answer[TimeLoop | None]:
         """Return the loop over the axis that does not have the known number of samples."""
         axis = self._time_axis_by_samples(probe)
-        if axis is not None and self.accepts(self.arguments.loop(axis), self.reset):
+        if axis is not None and self._accepts(self._arguments.loop(axis), self.reset):
             reason = "neurons compute one time step per call, and the other axis has the known samples"
-            return Answer(self.arguments.loop(axis), reason)
+            return Answer(self._arguments.loop(axis), reason)
         raise ValueError(self._question_about_steps())
 
     def _calls_per_pass(self, probe: Probe, neurons: list[str]) -> int:
@@ -201,54 +180,54 @@ class _TimeLoopInference:
         if self.batch_axis != "auto":
             axes = [axis for axis in (0, 1) if 1 - axis == self.batch_axis]
         else:
-            axes = [axis for axis in (0, 1) if len(self.shape) > 1 and self.shape[1 - axis] == self.samples]
-        if len(self.shape) < 3 or len(axes) != 1 or not _is_independent_along(probe, axes[0]):
+            axes = [axis for axis in (0, 1) if len(self._shape) > 1 and self._shape[1 - axis] == self.samples]
+        if len(self._shape) < 3 or len(axes) != 1 or not _is_independent_along(probe, axes[0]):
             return None
         return axes[0]
 
     def _question_about_steps(self) -> str:
         ways = ["loop=4, say, to show a static batch for 4 time steps"]
-        axes = (0, 1) if len(self.shape) > 2 else ()
-        if any(self.accepts(self.arguments.loop(axis), self.reset) for axis in axes):
+        axes = (0, 1) if len(self._shape) > 2 else ()
+        if any(self._accepts(self._arguments.loop(axis), self.reset) for axis in axes):
             ways.insert(
                 0, "loop='input' if the batch is a sequence [T, N, ...] (and batch_axis=0 too if it is [N, T, ...])"
             )
         mode = self._multi_step_call(self.reset)
         first = f"call {mode} before, if the network takes a whole sequence [T, N, ...], or else " if mode else ""
         return (
-            f"{self.name} calls its neurons once for the example, of shape {self.shape}, and they compute one time "
+            f"{self._name} calls its neurons once for the example, of shape {self._shape}, and they compute one time "
             f"step per call: {first}pass {', '.join(ways)}, or loop='network' if one call is all"
         )
 
     # The network does not take the example as a whole
 
-    def after_refused_call(self, error: Exception) -> tuple[Answer[TimeLoop | None], Reset | None]:
+    def _after_refused_call(self, error: Exception) -> tuple[Answer[TimeLoop | None], Reset | None]:
         """Return the answer, and a reset that the call needs, for a network that raised ``error`` on the example."""
         if primary(self.example).dtype == torch.uint8:
             floating = replace(self, example=map_tensors(Tensor.float, self.example), _probes={})
-            if floating.accepts(None, self.reset) or floating.accepts(floating.loop_by_convention(), self.reset):
+            if floating._accepts(None, self.reset) or floating._accepts(floating._loop_by_convention(), self.reset):
                 raise ValueError(
-                    f"{self.name} does not take the example, of uint8 values ({error}): pass example.float() / 255, as "
-                    "in training"
+                    f"{self._name} does not take the example, of uint8 values ({error}): pass example.float() / 255, "
+                    "as in training"
                 ) from error
-        looped = self.loop_by_convention()
+        looped = self._loop_by_convention()
         stepwise = bool(single_step_neurons(self.network) or looped.carry)
         resets = [self.reset, *(method for method, _ in reset_methods(self.network))]
-        for reset in resets if len(self.shape) > 2 else ():
-            if self.accepts(looped, reset):
+        for reset in resets if len(self._shape) > 2 else ():
+            if self._accepts(looped, reset):
                 return self._loop_that_works(looped, reset, stepwise, error), reset
-        if len(self.shape) < 3 and looped.carry and self.accepts(self.loop_by_convention(2), self.reset):
+        if len(self._shape) < 3 and looped.carry and self._accepts(self._loop_by_convention(2), self.reset):
             raise ValueError(self._question_about_steps()) from error
         if stepwise:
             if mode := self._multi_step_call(self.reset):
                 raise ValueError(
-                    f"{self.name} does not take the example, of shape {self.shape}, with single-step neurons "
+                    f"{self._name} does not take the example, of shape {self._shape}, with single-step neurons "
                     f"({error}), but does with multi-step neurons: call {mode} before"
                 ) from error
             # The error that the network raises for a step says more.
             return Answer(looped, "its neurons compute one time step per call"), self.reset
         for reset in resets[1:]:
-            if self.accepts(None, reset):
+            if self._accepts(None, reset):
                 return Answer(None, "it takes the example after a reset"), reset
         if state := leftover_state(self.network):
             raise ValueError(
@@ -260,10 +239,10 @@ class _TimeLoopInference:
     def _loop_that_works(
         self, looped: TimeLoop, reset: Reset | None, stepwise: bool, error: Exception
     ) -> Answer[TimeLoop | None]:
-        if not stepwise and not changed_attributes(self.probe(looped, reset)):
+        if not stepwise and not changed_attributes(self._probe(looped, reset)):
             raise ValueError(
-                f"{self.name} does not take the example, of shape {self.shape}, as a whole, but takes its steps one by "
-                "one: pass loop='input' if it is a sequence [T, N, ...], and batch_axis=0 too if it is [N, T, ...]"
+                f"{self._name} does not take the example, of shape {self._shape}, as a whole, but takes its steps one "
+                "by one: pass loop='input' if it is a sequence [T, N, ...], and batch_axis=0 too if it is [N, T, ...]"
             ) from error
         reason = "it takes single time steps, not the whole example"
         if self.batch_axis != "auto":
@@ -272,12 +251,12 @@ class _TimeLoopInference:
 
     def _loop_over_known_axis(self, reset: Reset | None) -> TimeLoop:
         """Return the loop over the axis that is not that of samples; perturbations cannot tell the two apart."""
-        loops = [self.arguments.loop(axis) for axis in (0, 1) if self.samples in (None, self.shape[1 - axis])]
-        loops = [loop for loop in loops if self.accepts(loop, reset)]
+        loops = [self._arguments.loop(axis) for axis in (0, 1) if self.samples in (None, self._shape[1 - axis])]
+        loops = [loop for loop in loops if self._accepts(loop, reset)]
         if len(loops) != 1:
             raise ValueError(
-                f"{self.name} computes one time step per call, and either of the first axes of the example, of shape "
-                f"{self.shape}, may be time: pass batch_axis=1 if it is [T, N, ...], batch_axis=0 if it is [N, T, ...]"
+                f"{self._name} computes one time step per call, and either of the first axes of the example, of shape "
+                f"{self._shape}, may be time: pass batch_axis=1 if it is [T, N, ...], batch_axis=0 if it is [N, T, ...]"
             )
         return loops[0]
 
@@ -287,7 +266,7 @@ class _TimeLoopInference:
             if adapter.set_multi_step is not None and primary(self.example).dim() > 2:
                 twin = copy_network(self.network)
                 adapter.set_multi_step(twin)
-                if replace(self, network=twin, _probes={}).accepts(None, reset):
+                if replace(self, network=twin, _probes={})._accepts(None, reset):
                     return adapter.set_multi_step_call
         return None
 

@@ -13,10 +13,10 @@ from .adapters import Adapter, adapters_of, library_reset
 from .answer import Answer
 from .candidates import Candidates
 from .infer_batch_axis import infer_batch_axis
-from .infer_readout import Prediction, infer_readout
+from .infer_readout import Prediction, ReadoutInference
 from .infer_reset import changed_attributes, infer_reset
-from .infer_taps import infer_taps
-from .infer_time_loop import Loop, infer_time_loop
+from .infer_taps import TapInference
+from .infer_time_loop import Loop, TimeLoopInference
 from .neurons import single_step_neurons
 from .probe import Probe
 from .recorder import named_modules
@@ -55,33 +55,22 @@ def introspect(
     if labels is not None and not isinstance(labels, Tensor):
         raise TypeError(f"labels must be a tensor, got {type(labels).__name__}: pass labels=torch.as_tensor(labels)")
     samples = len(labels) if labels is not None and samples is None else samples
+    sizes = tuple(labels.shape) if labels is not None else ()
     shape = tuple(primary(example_of(network, example)).shape)
     # Labels of every time step may begin with time, as the example may.
-    like_example = labels is not None and labels.dim() > 1 and len(shape) > 1 and tuple(labels.shape[:2]) == shape[:2]
-    known = None if like_example and single_step_neurons(network) else samples
+    known = None if sizes[1:] and sizes[:2] == shape[:2] and single_step_neurons(network) else samples
     call = infer_call(network, example, loop=loop, batch_axis=batch_axis, reset=reset, samples=known, extract=extract)
     probe = call.probe
-    axis, along = infer_batch_axis(probe, batch_axis=batch_axis, samples=samples, time_first=like_example)
-    time_first = like_example and axis.value == 1
-    prediction = infer_readout(
-        along, readout, labels=labels, num_classes=num_classes, time_axis=time_axis, time_first=time_first
-    )
+    axis, along = infer_batch_axis(probe, batch_axis=batch_axis, samples=samples, labels=sizes)
+    steps_first = sizes[:2] == (shape[1:2] + shape[:1], shape[:2])[axis.value]
+    time_first = len(sizes) > 1 and steps_first and (axis.value == 1 or sizes[0] != sizes[1])
+    prediction = ReadoutInference(along, labels, num_classes, time_axis, time_first).infer(readout)
     if not taps and not isinstance(taps, str):
         return call.layout(axis, prediction, Answer((), f"taps={taps}"))
     paths, events = probe.gradient_paths, probe.base.events
     trained = {name: event for name, event in events.items() if paths.trains(name)} or events
-    libraries = [adapter.name for adapter in call.adapters]
-    candidates = Candidates(network, events, trained, call.neurons, libraries).for_taps(taps)
-    tapped = infer_taps(
-        along,
-        taps,
-        candidates,
-        time_axis=time_axis,
-        channel_axis=channel_axis,
-        extract=extract,
-        readout=prediction.value.readout,
-        paths=paths,
-    )
+    candidates = Candidates(network, events, trained, call.neurons).for_taps(taps)
+    tapped = TapInference(along, prediction.value, paths).infer(taps, candidates, time_axis, channel_axis)
     return call.layout(axis, prediction, tapped)
 
 
@@ -161,7 +150,7 @@ class Call:
             num_classes=prediction.value.num_classes,
             taps=taps.value,
             shape=prediction.value.shape,
-            every_step=prediction.value.every_step,
+            step_axis=prediction.value.step_axis,
             reasons=reasons,
         )
 
@@ -209,16 +198,8 @@ def infer_call(
     adapters = adapters_of(network)
     # The network may have been called before, so it is reset as far as a reset is known.
     known_reset = library_reset(adapters) if isinstance(reset, str) else reset
-    time_loop, probe = infer_time_loop(
-        network,
-        adapters,
-        example,
-        loop=loop,
-        batch_axis=batch_axis,
-        reset=known_reset,
-        samples=samples,
-        extract=extract,
-    )
+    inference = TimeLoopInference(network, adapters, example, batch_axis, known_reset, samples, extract)
+    time_loop, probe = inference.infer(loop)
     found_reset, probe = infer_reset(probe, adapters, reset)
     return Call(network, example, adapters, time_loop, found_reset, probe)
 
@@ -246,11 +227,12 @@ def wrap_network(
         >>> model.branches[0].classifier
         Linear(in_features=5, out_features=3, bias=True)
     """
-    model = wrapper(
+    return wrapper(
         network,
         layout.taps,
         num_classes=layout.num_classes,
         shape=layout.shape,
+        step_axis=layout.step_axis,
         example=example,
         readout=layout.readout,
         run=layout.run,
@@ -258,5 +240,3 @@ def wrap_network(
         reset=layout.reset,
         layout=layout,
     )
-    model.taps.every_step = layout.every_step
-    return model

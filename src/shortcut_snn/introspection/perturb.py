@@ -19,7 +19,7 @@ FEW_SAMPLES = 4
 """The number of samples to which large batches are reduced."""
 
 
-def alter(example: Any, axis: int, index: int | None, seed: int = 1, wide: bool = False) -> Any:
+def alter(example: Any, axis: int, index: int | None, seed: int = 1, values: str = "like") -> Any:
     """Return an example with other values at one index of an axis, or everywhere.
 
     Args:
@@ -27,7 +27,7 @@ def alter(example: Any, axis: int, index: int | None, seed: int = 1, wide: bool 
         axis: of samples, or of time steps.
         index: of the sample to alter; None for all.
         seed: of the values.
-        wide: draw from a range six times as wide as that of the example, instead of the same range.
+        values: drawn from a range ``"like"`` the example's or six times as ``"wide"``, or ``"moved"`` by one index.
 
     Example:
         >>> changed_indices(torch.rand(3, 2), alter(torch.rand(3, 2), 0, None))
@@ -42,7 +42,7 @@ def alter(example: Any, axis: int, index: int | None, seed: int = 1, wide: bool 
             return tensor
         if tensor is not first and counts(tensor):
             return tensor
-        other = _other_values(tensor, generator, wide)
+        other = tensor.roll(1, axis) if values == "moved" else _other_values(tensor, generator, values == "wide")
         if index is not None:
             selected = torch.arange(length, device=tensor.device) == index
             other = torch.where(selected.view(-1, *[1] * (tensor.dim() - axis - 1)), other, tensor)

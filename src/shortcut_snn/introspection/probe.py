@@ -16,17 +16,18 @@ The scaling is learned in the base pass and is the same in all others, so that p
 import copy
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..method import Extract, Reset, call_on, copy_network, evaluation, map_tensors, tensor_in
+from ..method import Extract, Reset, call_on, copy_network, evaluation, first_tensor, map_tensors, tensor_in
 from .gradient_paths import GradientPaths
-from .layers import Gains, unsilence
+from .layers import Gains, is_layer, unsilence
 from .outputs import tensors_of
 from .perturb import Changed, alter, changed_indices, small_examples, varied
 from .recorder import Edit, OneChannel, Pass, Recorder
@@ -68,6 +69,7 @@ class Probe:
             reset(self.initial)
         self._base: Pass | None = None
         self._gains: Gains = {}
+        self._extracts: dict[str, Extract] = {}
         self._altered: dict[tuple[int, int], Pass] = {}
         self._channels: list[Pass] = []
         self._used: nn.Module | None = None
@@ -91,13 +93,21 @@ class Probe:
         """Return a probe that begins all passes from the state that a reset leaves."""
         return Probe(self.initial, self.full_example, self.run, reset, samples=self.samples, extract=self.extract)
 
-    def features(self, output: Any) -> Any:
+    def features(self, name: str, output: Any) -> Any:
         """Return the tensor in a module's output."""
-        if self.extract is not None:
-            # It is made for the tapped modules, and may fail for others.
-            with suppress(*CALL_ERRORS):
-                return self.extract(output)
+        # The caller's function is made for the tapped modules, and may fail for others.
+        with suppress(*CALL_ERRORS):
+            return self.extract_of(name)(output)
         return tensor_in(output)
+
+    def extract_of(self, name: str) -> Extract:
+        """Return the function that maps a module's output to its features: of potentials and spikes, the spikes."""
+        if self.extract is None and name not in self._extracts:
+            calls = [call if isinstance(call, tuple | list) else [] for call in self.base.outputs.get(name, [[]])]
+            is_neuron = not any(map(is_layer, nn.Module.modules(self.initial.get_submodule(name))))
+            spikes = [index for index, entry in enumerate(zip(*calls, strict=False)) if is_neuron and _fire(entry)]
+            self._extracts[name] = itemgetter(spikes[0]) if spikes and spikes[0] else first_tensor
+        return self.extract or self._extracts[name]
 
     # The passes
 
@@ -150,24 +160,21 @@ class Probe:
         paths = GradientPaths(weights, [p for p in weights if p.requires_grad])
 
         def keep(name: str, output: Any) -> None:
-            paths.add(name, output, self.features(output))
+            paths.add(name, output, self.features(name, output))
 
-        recorder = Recorder(self._gains, Pass(self.base.example, network), keep)
         try:
-            with _all_require_gradients(network):
-                paths.output = self._record(recorder, training=True, gradients=True).output
+            paths.output = self.output_with_graph(network, keep, training=True)
         except CALL_ERRORS as error:
             raise ValueError(
                 f"{type(network).__name__} takes the example in evaluation, but raises in training mode: {error}"
             ) from error
         return paths
 
-    def output_with_graph(self) -> Any:
-        """Return the output in evaluation mode, with the graph that leads to all parameters."""
-        network = self.fresh()
-        recorder = Recorder(self._gains, Pass(self.base.example, network), lambda name, output: None)
+    def output_with_graph(self, network: nn.Module, keep: Callable[[str, Any], None], training: bool = False) -> Any:
+        """Return the output of a copy of the network, with the graph that leads to all parameters."""
         with _all_require_gradients(network):
-            return self._record(recorder, gradients=True).output
+            recorder = Recorder(self._gains, Pass(self.base.example, network), keep)
+            return self._record(recorder, training=training, gradients=True).output
 
     def observe(self, example: Any = None, *, edit: Edit | None = None, network: nn.Module | None = None) -> Pass:
         """Return the record of a pass in evaluation mode, compared with the base pass.
@@ -182,7 +189,7 @@ class Probe:
 
         def keep(name: str, output: Any) -> None:
             calls, call = base.outputs.get(name, []), done.events[name].calls - 1
-            before, after = self.features(calls[call]) if call < len(calls) else None, self.features(output)
+            before, after = (self.features(name, one) for one in (calls[call] if call < len(calls) else None, output))
             if not isinstance(before, Tensor) or not isinstance(after, Tensor):
                 return
             changed = changed_indices(before, after)
@@ -194,13 +201,18 @@ class Probe:
         return self._record(Recorder(self._gains, done, keep, edit))
 
     def _observe_altered(self, axis: int, index: int | None, seed: int = 0) -> Pass:
-        """Return a pass in which one index of an axis, or all, have values of a wide range (see :func:`alter`)."""
-        example = self.base.example
-        try:
-            # A wide range shows more, but an embedding, for one, may refuse it.
-            return self.observe(alter(example, axis, index, seed, wide=True))
-        except CALL_ERRORS:
-            return self.observe(alter(example, axis, index, seed))
+        """Return a pass in which one index of an axis, or all, have other values (see :func:`alter`)."""
+        problem: Exception | None = None
+        # A wide range shows more, but an embedding may refuse it, and a mask all values but its own.
+        for values in ("wide", "like", "moved"):
+            try:
+                return self.observe(alter(self.base.example, axis, index, seed, values))
+            except CALL_ERRORS as error:
+                problem = error
+        raise ValueError(
+            f"{type(self.initial).__name__} takes the example, but not with the values of one sample or time step "
+            f"changed ({problem}), so no axis can be inferred: attach the part of it that takes any values"
+        ) from problem
 
     def _base_pass(self, example: Any) -> Pass:
         gains: Gains = {}
@@ -256,6 +268,13 @@ class Probe:
         if bool(done.changes) or calls != {name: event.calls for name, event in self.base.events.items()}:
             return True
         return any(self.changes_of_output(path, done) is not None for path in tensors_of(self.base.output))
+
+
+def _fire(calls: Sequence[Any]) -> bool:
+    """Return whether tensors, call by call, are spikes: zeros and one other value."""
+    if not all(isinstance(call, Tensor) and call.dim() > 1 for call in calls):
+        return False
+    return any(call.any() for call in calls) and all(((call == 0) | (call == call.max())).all() for call in calls)
 
 
 def _requiring(tensor: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ class Readout:
         unfold: splits the batch axis into time and samples first.
         listed: the output is a list with the logits of each time step; ``time_axis`` is then 0.
         class_axis: the axis of classes, after averaging, where that is not the second.
+        averages: whether it averages over time; otherwise time becomes the first axis.
 
     Example:
         >>> import torch
@@ -32,6 +33,7 @@ class Readout:
     unfold: Unfold | None = None
     listed: bool = False
     class_axis: int | None = None
+    averages: bool = True
 
     def find(self, output: Any) -> Tensor:
         """Return the logits as the network returns them."""
@@ -52,7 +54,8 @@ class Readout:
         """Return logits ``[N, classes]``."""
         logits = self.find(output)
         logits = logits if self.unfold is None else self.unfold(logits)
-        logits = logits if self.time_axis is None else logits.mean(self.time_axis)
+        if self.time_axis is not None:
+            logits = logits.mean(self.time_axis) if self.averages else logits.movedim(self.time_axis, 0)
         return logits if self.class_axis is None else logits.movedim(self.class_axis, 1)
 
     def add(self, output: Any, logits: Tensor) -> Any:
@@ -118,7 +121,7 @@ class Layout:
         num_classes: width of the logits.
         taps: the tapped submodules.
         shape: of one sample's prediction, if that has several axes, as (steps, variables) of a forecast.
-        every_step: whether the prediction is that of every time step, ``[T, N, classes]``.
+        step_axis: the axis of time in the prediction, if every time step has one; see :class:`~shortcut_snn.Shortcut`.
         reasons: the reason for each answer, by question: ``"time loop"``, ``"reset"``, ``"batch axis"``,
             ``"readout"``, ``"taps"``.
 
@@ -141,7 +144,7 @@ class Layout:
     num_classes: int
     taps: tuple[Tap, ...]
     shape: tuple[int, ...] | None = None
-    every_step: bool = False
+    step_axis: int | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
 
     def summary(self) -> str:
@@ -151,6 +154,7 @@ class Layout:
         loop = "one call for the whole batch" if self.run is None else f"one call for each of {steps} time steps{where}"
         readout = str(self.readout) if isinstance(self.readout, Readout) else "readout(output)"
         predicted = f"{self.num_classes} classes" if self.shape is None else " x ".join(map(str, self.shape))
+        predicted += "" if self.step_axis is None else " at each time step"
         answers = {
             "neurons": self.library,
             "time loop": loop,

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool1d
 
 from .. import components
 from .calls import Reset, call_on, detached_states, dry_copy, evaluation, example_of, inputs_of, primary
@@ -34,6 +35,8 @@ class Shortcut(nn.Module):
             submodules, or :class:`Tap` objects whose axes differ. An empty list is training without branches.
         num_classes: width of the branches' logits; for other tasks, the number of values they predict.
         shape: of one sample's prediction, if that has several axes, as (steps, variables) of a forecast.
+        step_axis: the axis of time in the prediction, if every time step has one: 0 for ``[T, N, classes]``, 1 for
+            ``[N, T, values]``, 2 for ``[N, classes, T]``. Branches then predict each step from their features at it.
         example: a batch for the dry pass that finds the width of each branch; its values do not matter. Not needed
             for a network with ``example_input()``, such as the built-in ones.
         time_axis: of tapped outputs: 0 for ``[T, N, C, ...]``, 1 for ``[N, T, C, ...]``, None for networks that are
@@ -76,6 +79,7 @@ class Shortcut(nn.Module):
         *,
         num_classes: int,
         shape: Sequence[int] | None = None,
+        step_axis: int | None = None,
         example: Any = None,
         time_axis: TimeAxis = 0,
         channel_axis: int | None = None,
@@ -97,7 +101,7 @@ class Shortcut(nn.Module):
             raise ValueError(f"num_classes must be at least 1, got {num_classes}")
         self.network = network
         self.readout, self.run, self._reset = readout, run, reset
-        self._shape = None if shape is None else tuple(shape)
+        self._shape, self.step_axis = None if shape is None else tuple(shape), step_axis
         self.layout = layout
         """The layout that :func:`shortcut_snn.attach` inferred."""
         self.objective: Any = None
@@ -115,19 +119,22 @@ class Shortcut(nn.Module):
             tapped, main = self._dry_pass(placed, example)
             self.branches.extend(self._make_branches(head, tapped, main, num_classes))
         self.taps = Taps(network, placed)
+        self.taps.every_step = step_axis is not None
         self.taps.pools = [getattr(branch, "pools", True) for branch in self.branches]
 
     def _dry_pass(self, placed: Sequence[Tap], example: Any) -> tuple[list[Tensor], Any]:
         """Return what each tap and the readout give for the example, by a pass through a copy of the network."""
         batch, probe = example_of(self.network, example), dry_copy(self.network, self._reset)
         taps = Taps(probe, placed)
-        taps.pools = [False] * len(placed)
+        taps.pools, taps.every_step = [False] * len(placed), self.step_axis is not None
         with evaluation(probe):
             taps.start()
             output = call_on(probe, self.run, batch)
             tapped = taps.stop()
-            main = output if self.readout is None else self.readout(output)
-        _check_samples(taps.names, tapped, main, self._shape)
+            main = self._steps_first(output if self.readout is None else self.readout(output))
+        _check_samples(taps, tapped, main, self._shape)
+        if taps.every_step:
+            return [features.flatten(0, 1) for features in tapped], main[0]
         return tapped, main
 
     def _make_branches(
@@ -179,7 +186,7 @@ class Shortcut(nn.Module):
                 main = output if self.readout is None else self.readout(output)
             tapped = self.taps.stop() if listening else []
             if listening:
-                _check_samples(self.taps.names, tapped, main, self._shape, 1 if self.taps.every_step else 0)
+                _check_samples(self.taps, tapped, self._steps_first(main), self._shape)
         finally:
             self.taps.cancel()
             self.reset()
@@ -187,7 +194,15 @@ class Shortcut(nn.Module):
 
     def predict(self, tapped: Sequence[Tensor], main: Tensor) -> list[Tensor]:
         """Return the branches' predictions from tapped outputs, in the shape and on the device of the main output."""
-        return [self._predict(branch, x, main) for branch, x in zip(self.branches, tapped, strict=True)]
+        main = self._steps_first(main)
+        predictions = [self._predict(branch, x, main) for branch, x in zip(self.branches, tapped, strict=True)]
+        if self.step_axis is None:
+            return predictions
+        return [_fit_steps(one, len(main)).movedim(0, self.step_axis) for one in predictions]
+
+    def _steps_first(self, main: Any) -> Any:
+        """Return a prediction with its axis of time first, if it has one."""
+        return main.movedim(self.step_axis, 0) if self.step_axis else main
 
     def _predict(self, branch: nn.Module, features: Tensor, main: Tensor) -> Tensor:
         steps = features.shape[:2] if self.taps.every_step else None
@@ -209,9 +224,8 @@ class Shortcut(nn.Module):
     def _batch_size(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AbstractContextManager[None]:
         """Set the batch size for taps or a readout that split a batch axis into time and samples."""
         axis = None if self.layout is None else self.layout.batch_axis
-        readout = getattr(self.readout, "readout", self.readout)
-        steps_in_batch = [getattr(readout, "unfold", None), *(tap.extract for tap in self.taps.taps)]
-        unfolds = any(isinstance(one, Unfold) for one in steps_in_batch)
+        steps_in_batch = [getattr(self.readout, "unfold", None), *(tap.extract for tap in self.taps.taps)]
+        unfolds = any(isinstance(one, Unfold | partial) for one in steps_in_batch)
         return nullcontext() if axis is None or not unfolds else batch_of(primary((args, kwargs)).shape[axis])
 
     def reset(self) -> None:
@@ -280,6 +294,13 @@ class Shortcut(nn.Module):
         return taps if self.layout is None else f"{taps}\n{self.layout.summary()}"
 
 
+def _fit_steps(logits: Tensor, steps: int) -> Tensor:
+    """Return predictions ``[T, N, ...]`` averaged over parts of the time, or repeated, so that there are ``steps``."""
+    if len(logits) == steps:
+        return logits
+    return adaptive_avg_pool1d(logits.flatten(1).T, steps).T.reshape(steps, *logits.shape[1:])
+
+
 def difference(expected: Tensor, actual: Tensor) -> str | None:
     """Describe how two tensors differ; None if they have the same shape, dtype and bits (NaN included)."""
     if expected.shape != actual.shape or expected.dtype != actual.dtype:
@@ -294,12 +315,11 @@ def difference(expected: Tensor, actual: Tensor) -> str | None:
     return f"{int(differing.sum())} of {len(differing)} values differ, by up to {largest:g}"
 
 
-def _check_samples(
-    names: Sequence[str], tapped: Sequence[Tensor], main: Any, shape: tuple[int, ...] | None, axis: int = 0
-) -> None:
+def _check_samples(taps: Taps, tapped: Sequence[Tensor], main: Any, shape: tuple[int, ...] | None) -> None:
     """Check that every tap has as many samples as the prediction, where the axis of samples is certain."""
+    axis = 1 if taps.every_step else 0
     dims = axis + (2 if shape is None else 1 + len(shape))
-    for name, features in zip(names, tapped, strict=True):
+    for name, features in zip(taps.names, tapped, strict=True):
         if isinstance(main, Tensor) and main.dim() == dims and features.shape[axis] != main.shape[axis]:
             raise ValueError(
                 f"tap {name!r} gives {features.shape[axis]} samples where the network gives {main.shape[axis]}: pass "

@@ -47,7 +47,6 @@ class Tap:
         extract: maps the submodule's output to its tensor; None for the output itself or the first entry of a tuple.
         shape: of the output of one call, after ``extract``, if it is known.
         calls: number of calls in a forward pass, if it is known.
-        reason: how the axes were inferred.
 
     Example:
         >>> Tap("layer1", channel_axis=2, shape=(4, 2, 8, 6, 6)).channels
@@ -60,7 +59,6 @@ class Tap:
     extract: Extract | None = field(default=None, repr=False)
     shape: tuple[int, ...] = ()
     calls: int = 1
-    reason: str = ""
 
     @property
     def batch_axis(self) -> int:
@@ -211,8 +209,9 @@ class Taps:
         recorded, self._pooled = self._pooled, [[] for _ in self.names]
         self._check_calls(recorded)
         if self.every_step:
-            return [
-                calls[0] if len(calls) == 1 and tap.time_axis is not None else torch.stack(calls)
+            # Calls are time steps, unless the features have an axis of these.
+            recorded = [
+                [torch.stack(calls)] if tap.time_axis is None else calls
                 for calls, tap in zip(recorded, self.taps, strict=True)
             ]
         return [calls[0] if len(calls) == 1 else sum(calls[1:], calls[0]) / len(calls) for calls in recorded]

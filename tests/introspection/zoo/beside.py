@@ -161,7 +161,7 @@ class Variational(nn.Module):
         return self.decoder(mean), mean, self.variance(x)
 
 
-@entry(features(), asks="'centre'.*batch_axis=0")
+@entry(features(), asks="influence each other.*'centre'")
 class Centred(nn.Module):
     """Which module mixes samples is said."""
 

@@ -401,7 +401,7 @@ class PositionByPosition(nn.Module):
         return self.layer3(self.layer2(self.layer1(x)))
 
 
-@entry(clips(), asks="batch_axis=0 or batch_axis=1", cure={}, first=False)
+@entry(clips(), asks="influence each other: altering one changes others too", cure={}, first=False)
 class SamplesMix(nn.Module):
     """Every sample hears of the others."""
 

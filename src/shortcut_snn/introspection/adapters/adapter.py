@@ -20,7 +20,6 @@ class Adapter:
         reset: returns a network's neurons to their initial state; None if they keep no state between calls.
         set_multi_step: switches a network to multi-step mode, if the library has such a mode.
         set_multi_step_call: that call in the user's code, for a network ``net``.
-        merges_time: whether a neuron takes time steps and samples in one axis.
         integrates: whether a neuron's potential is never reset.
 
     Example:
@@ -36,7 +35,6 @@ class Adapter:
     reset: Reset | None
     set_multi_step: Reset | None = None
     set_multi_step_call: str = ""
-    merges_time: Callable[[nn.Module], bool] = lambda neuron: False
     integrates: Callable[[nn.Module], bool] = lambda neuron: False
 
     def neurons(self, network: nn.Module) -> dict[str, nn.Module]:

@@ -28,5 +28,4 @@ SINABS = Adapter(
     is_neuron=lambda module: _is_stateful(module) and not type(module).__name__.startswith("ExpLeak"),
     is_single_step=lambda neuron: False,
     reset=_reset,
-    merges_time=lambda neuron: type(neuron).__name__.endswith("Squeeze"),
 )
