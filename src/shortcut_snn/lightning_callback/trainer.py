@@ -37,9 +37,15 @@ def progress(trainer: pl.Trainer, module: pl.LightningModule) -> tuple[int, int]
 
     A module that steps its optimizers itself may have several. The Trainer counts the steps of all of them.
     """
-    if module.automatic_optimization or trainer.max_steps != -1:
-        return trainer.global_step, max(int(trainer.estimated_stepping_batches), 1)
-    return trainer.fit_loop.epoch_loop.total_batch_idx, max(int(trainer.estimated_stepping_batches), 1)
+    total = max(int(trainer.estimated_stepping_batches), 1)
+    if module.automatic_optimization:
+        return trainer.global_step, total
+    batches = trainer.fit_loop.epoch_loop.total_batch_idx, total
+    if trainer.max_steps == -1:
+        return batches
+    # The estimate counts one step for each batch. Training ends with the steps or with the batches of all epochs.
+    steps = trainer.global_step, trainer.max_steps
+    return max(steps, batches, key=lambda end: end[0] / end[1]) if total < trainer.max_steps else steps
 
 
 def add_to_optimizers(optimizers: Sequence[Optimizer], branches: nn.Module, network: nn.Module) -> None:
