@@ -1,7 +1,7 @@
 """Every test starts from the same random numbers, and property tests from the same examples.
 
-What costs most of a run of a few steps is left out where nobody looks at it: pictures, and looking for garbage among
-everything that was ever imported.
+What costs most of a run of a few steps is left out where nobody looks at it: pictures, compiled kernels, and looking
+for garbage among everything that was ever imported.
 """
 
 import gc
@@ -13,6 +13,7 @@ import torch
 from hypothesis import settings
 
 from shortcut_snn import plots
+from shortcut_snn.neurons import get_backend, use_backend
 
 from .disk import unforced
 from .forked import OriginalPopen, import_all
@@ -23,11 +24,13 @@ torch.set_num_threads(1)
 settings.register_profile("tests", deadline=None, max_examples=25, derandomize=True, database=None)
 settings.load_profile("tests")
 FULL = plots.save_figure
+BACKEND = get_backend()
 
 
 def pytest_collection_finish() -> None:
     """Look no more at what is imported by now: a run collects garbage to measure memory."""
-    import_all()
+    if BACKEND == "auto":
+        import_all()
     gc.collect()
     gc.freeze()
 
@@ -44,6 +47,20 @@ def little_garbage() -> None:
 def cheap_files() -> Iterator[None]:
     """Save pictures of one pixel, and force no file to the disk."""
     with coarse(), unforced():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_kernels() -> Iterator[None]:
+    """Run neurons in plain PyTorch: a kernel compiles for a second or two, and each kind of network needs ten."""
+    with use_backend("eager"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def kernels() -> Iterator[None]:
+    """Run neurons in compiled kernels, as a user does."""
+    with use_backend(BACKEND):
         yield
 
 

@@ -133,7 +133,9 @@ def serve(descriptor: int) -> None:
     import_all()
     gc.collect()
     gc.freeze()
-    with coarse(), unforced(), socket.socket(fileno=descriptor) as connection:
+    from shortcut_snn.neurons import use_backend
+
+    with coarse(), unforced(), use_backend("eager"), socket.socket(fileno=descriptor) as connection:
         while True:
             header, streams, _, _ = socket.recv_fds(connection, 4, len(STREAMS))
             if not header:

@@ -21,6 +21,7 @@ from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
 
 from shortcut_snn.cli import main
+from shortcut_snn.neurons import use_backend
 
 from .disk import unforced
 from .pictures import coarse
@@ -33,9 +34,8 @@ SHORT = {
     "train": [*SMALL, "--training.epochs", "1"],
     "compare": [*SMALL, "--training.epochs", "1", "--seeds", "1", "--jobs", "2"],
     "gradients": [*SMALL, "--batches", "1"],
-    "demo": ["--epochs", "1"],
 }
-# The pages on exports and on files of them; others export weights, which takes no time.
+# The pages on ONNX files; others export weights, which takes no time.
 EXPORTS_ONNX = ("export.md", "tutorial-own-images.md")
 SHALLOW = {"resnet34": "resnet20", "resnet110": "resnet20"}
 
@@ -125,13 +125,16 @@ def _run(words: list[str], page: str) -> None:
 
 def _run_ours(words: list[str], page: str) -> None:
     given = words = [SHALLOW.get(word, word) for word in _from_root(words)]
-    if words[0] == "export" and page not in EXPORTS_ONNX:
-        given = [word.replace("onnx", "safetensors") for word in words if word != "--streaming"]
+    if words[0] == "export" and (page not in EXPORTS_ONNX or "--int8" in words):
+        given = [word.replace("onnx", "safetensors") for word in words if word not in ("--streaming", "--int8")]
     if words[0] == "sweep" or (words[0] == "compare" and "vanilla,shortcut,evolutionary" not in words):
         # Each of its runs is a process that imports everything: one page runs them, of others the words are checked.
         given = [*words, "--print-recipe"]
     root = words[words.index("--data.root") + 1] if "--data.root" in words else "."
-    if words[0] in SHORT and not {"--help", "--print-recipe"} & set(words):
+    if words[0] == "demo":
+        # A test of its own runs it.
+        given = [*words, "--help"]
+    elif words[0] in SHORT and not {"--help", "--print-recipe"} & set(words):
         # What has to be downloaded first is only read as a command line.
         here = "--data.download" not in words and Path(root).exists()
         given = _short(given) if here else [*given, "--print-recipe"]
@@ -171,6 +174,8 @@ def _enter(namespace: dict[str, Any]) -> None:
     around.enter_context(coarse())
     around.enter_context(unforced())
     around.enter_context(forgetting())
+    # What a page compares runs in plain PyTorch, as in the tests; the page on speed sets the backend itself.
+    around.enter_context(use_backend("eager"))
     os.chdir(namespace["_folder"])
 
 

@@ -11,7 +11,7 @@ from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor, nn
 
 from shortcut_snn import LinearDecay, LossSum, attach, nets
-from shortcut_snn.neurons import LIF, ATan
+from shortcut_snn.neurons import LIF, ATan, use_backend
 from shortcut_snn.recipes import PRESETS, recipe_of
 
 from .deep_peers import DEEP, digits, spikingjelly
@@ -128,6 +128,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, Tensor]]:
 PACKED = ["spikingjelly_sequence", "spikingjelly_steps", "snntorch_hidden_states", "norse_sequence", "spikformer"]
 
 
+@use_backend("auto")
 @pytest.mark.parametrize("name", [*PACKED, "time_first", "steps_of_an_image"])
 def test_pack_keeps_spikes_as_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = ZOO[name]
@@ -154,6 +155,7 @@ def is_spikes(x: Tensor) -> bool:
     return x.dtype == torch.uint8 or bool(((x == 0) | (x == 1)).all())
 
 
+@use_backend("auto")
 def test_packing_leaves_norm_and_neuron_one_layer() -> None:
     network, images, labels = nets.spiking_resnet8(10, 2, width=16), torch.rand(4, 3, 16, 16), torch.arange(4)
     gradients = []

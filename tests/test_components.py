@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from shortcut_snn import components
-from shortcut_snn.components import KINDS, Kind, component_of, merge, option_help, read, suggestion, type_text, write
+from shortcut_snn.components import KINDS, Kind, component_of, merge, option_help, read, type_text, write
 
 shape = Kind("shape", context=("v",))
 body = Kind("body", context=("mass", "colour"))
@@ -173,16 +173,6 @@ def test_help_describes_options():
     assert annotations["parts"] == "list of shapes"
     assert annotations["count"] == "int or null"
     assert annotations["texture"] == "hard, soft"
-
-
-def test_unregistered_classes_are_refused():
-    with pytest.raises(ValueError, match="object is not registered"):
-        component_of(object())
-
-
-def test_suggestions():
-    assert suggestion("widht", ["width", "depth"]) == " (did you mean width?)"
-    assert suggestion("zzz", ["width"]) == ""
 
 
 def test_every_built_in_option_has_help():

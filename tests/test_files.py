@@ -1,9 +1,5 @@
 """Files are written completely or not at all."""
 
-import os
-import stat
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 
 from shortcut_snn.files import replacing, write_csv, write_text
@@ -32,27 +28,6 @@ def test_folder_is_made_and_mode_is_ordinary(tmp_path):
     ordinary.write_text("x")
     assert path.read_text() == "new"
     assert path.stat().st_mode == ordinary.stat().st_mode
-
-
-def test_writers_in_threads_never_touch_the_umask(tmp_path, monkeypatch):
-    """Setting it, even for an instant, would change the mode of files that other threads write."""
-    real, asked = os.umask, []
-
-    def umask(mask):
-        asked.append(mask)
-        return real(mask)
-
-    before = os.umask(0o027)
-    try:
-        monkeypatch.setattr(os, "umask", umask)
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda i: write_text(tmp_path / f"{i}.txt", "x"), range(200)))
-    finally:
-        monkeypatch.undo()
-        after = os.umask(before)
-    assert asked == []
-    assert after == 0o027
-    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o640}
 
 
 def test_no_cell_of_a_table_is_a_formula_or_a_control_character(tmp_path):

@@ -5,6 +5,7 @@ import graphlib
 import importlib
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,14 @@ LAYERS = (
 )  # fmt: skip
 
 
+parsed = cache(lambda path: ast.parse(path.read_text(encoding="utf-8")))
+
+
 def imported(path: Path) -> set[str]:
     """Folders and modules of the package that a file imports from outside its own folder."""
     depth = len(path.relative_to(ROOT).parts)
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ImportFrom) and node.level == depth:
             found |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("shortcut_snn"):
@@ -44,7 +48,7 @@ def inner_imports(path: Path) -> list[str]:
     """Return the imports of a file that go past the ``__init__`` of another package."""
     parts = path.relative_to(ROOT).parts
     past = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if not isinstance(node, ast.ImportFrom) or node.level != len(parts) or not node.module:
             continue
         package, *inner = node.module.split(".")
@@ -64,7 +68,7 @@ def test_packages_import_one_another_through_their_front_door():
 def files(path: Path) -> set[Path]:
     """Files of the package that a file imports, at the top or within a function."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if not isinstance(node, ast.ImportFrom) or not node.level:
             continue
         base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
@@ -104,15 +108,3 @@ print(float(loss))
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def test_no_pickle_is_loaded():
-    for path in ROOT.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.Call):
-                continue
-            name = ast.unparse(node.func)
-            assert name not in ("pickle.load", "pickle.loads", "joblib.load"), path
-            if name in ("torch.load", "np.load", "numpy.load"):
-                given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
-                assert given.get("weights_only") == "True" or given.get("allow_pickle") == "False", path

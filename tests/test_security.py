@@ -7,6 +7,7 @@ import pickle
 import shutil
 import tarfile
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ YAML_INSIDE = {
 }
 
 
+@cache
 def calls() -> list[tuple[str, str, ast.Call]]:
     """Return every call in the source: its place, the name of the function, and its syntax tree."""
     found = []

@@ -173,12 +173,6 @@ def test_a_comparison_from_end_to_end(tmp_path, monkeypatch, capsys):
     assert [row["n"] for row in table(folder / "comparison.csv")] == ["1", "2"]
 
 
-def test_unmeasured_columns_are_dashes(tmp_path, runs):
-    assert compare(tmp_path / "c") == 0
-    cells = (tmp_path / "c" / "comparison.md").read_text().splitlines()[-1].split("|")
-    assert [cell.strip() for cell in cells[-3:-1]] == ["-", "-"]
-
-
 def test_a_failing_baseline_leaves_no_differences(tmp_path, runs, capsys):
     methods = ["evolutionary optimizer.lr=5", "vanilla"]
     assert compare(tmp_path / "c", methods=methods) == 1

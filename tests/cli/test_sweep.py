@@ -187,8 +187,8 @@ def test_a_changed_import_is_reported(tmp_path, runs, capsys):
     assert f"{mine} has changed" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["a%20b", "q?one", "{x}"])
-def test_a_search_stays_in_its_folder(tmp_path, runs, name):
+def test_a_search_stays_in_its_folder(tmp_path, runs):
+    name = "a%20b?one{x}"
     (tmp_path / name).mkdir()
     assert search(tmp_path / name, count=1) == 0
     assert (tmp_path / name / "s" / "study.db").is_file()
@@ -228,17 +228,6 @@ def test_a_full_disk_stops_the_search_and_costs_no_trial(tmp_path, monkeypatch, 
     assert search(tmp_path, count=3) == 0
     assert [name for name, _ in runs.trained] == ["0000", "0001", "0001", "0002"]
     assert [row["state"] for row in table(tmp_path / "s" / "trials.csv")] == ["complete"] * 3
-
-
-def test_a_full_disk_leaves_no_study_that_cannot_be_opened(tmp_path, monkeypatch, runs, capsys):
-    def full(self, key, value):
-        raise sqlalchemy.exc.OperationalError("INSERT", {}, Exception("database or disk is full"))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(optuna.Study, "set_user_attr", full)
-        assert search(tmp_path, count=1) == 1
-    assert "disk is full" in capsys.readouterr().err
-    assert search(tmp_path, count=1) == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")

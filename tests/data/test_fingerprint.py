@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset
 
 from shortcut_snn.data import ImageFolder, as_data
 
@@ -55,23 +55,3 @@ def test_samples_of_all_usual_types_have_fingerprints() -> None:
     assert fingerprint_of(*samples, object()) == fingerprint_of(np.array([{}])) == ""
     # y[:, None] of numpy gives an axis of one entry with any stride.
     assert fingerprint_of(torch.from_numpy(np.zeros(3, "f4")[:, None])[0]) == fingerprint_of(torch.zeros(1))
-
-
-class Clock(Dataset[torch.Tensor]):
-    """Samples that differ in every call, whatever is seeded."""
-
-    def __init__(self) -> None:
-        self.drawn = 0
-
-    def __len__(self) -> int:
-        return 4
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        self.drawn += 1
-        return torch.tensor(float(self.drawn))
-
-
-def test_samples_that_always_differ_have_no_fingerprint() -> None:
-    assert as_data((Clock(), Clock())).fingerprint() == ""
-    noise = TensorDataset(torch.rand(4, 1, 4, 4))
-    assert as_data((noise, noise)).fingerprint() != ""

@@ -1,5 +1,4 @@
 import io
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import torch
 from PIL import Image
 
 from shortcut_snn.data import DataFileError, ImageFolder
-from shortcut_snn.data.images.folder import decode
 
 from .files import NAMES, write_folder
 
@@ -93,15 +91,6 @@ def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
         assert image.shape == (3, 8, 8)
         assert image.dtype == torch.uint8
         assert (image.int() - label * 255).abs().max() <= 1
-
-
-def test_the_first_frame_of_an_animation_is_used(tmp_path: Path) -> None:
-    frames = [Image.fromarray(np.full((8, 8, 3), level, np.uint8)) for level in (200, 0)]
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        for number in range(3):
-            frames[0].save(tmp_path / name / f"{number}.gif", save_all=True, append_images=frames[1:])
-    assert int(config(tmp_path).load().train[0][0].min()) == 200
 
 
 def test_other_files_are_ignored(split: Path) -> None:
@@ -213,26 +202,3 @@ def test_a_class_may_be_called_test_or_train(colour: Colour, tmp_path: Path) -> 
     (tmp_path / "test").rename(tmp_path / "Train")
     (tmp_path / "val").rename(tmp_path / "plane")
     assert config(tmp_path).load().classes == ["Train", "exam", "plane"]
-
-
-def test_names_that_are_not_utf8_or_not_printable(split: Path) -> None:
-    path = sorted((split / "train" / "deer").rglob("*.png"))[0]
-    pixels = decode(str(path))
-    os.rename(os.fsencode(path), os.fsencode(path.parent) + b"/M\xfcller\n.png")
-    for part in ("train", "test"):
-        os.rename(split / part / "deer", os.fsencode(split / part) + b"/\xff\x1b[2J")
-    data = ImageFolder(split, validation=0).load()
-    (index,) = (number for number, name in enumerate(data.train.names()) if "ller" in name)
-    assert torch.equal(data.train[index][0], pixels)
-    assert data.classes[-1] == r"\udcff\x1b[2J"
-    assert data.split.isascii()
-    assert len(data.split.splitlines()) == len(data.train) + len(data.test)
-    assert all(line.isprintable() for line in data.split.splitlines())
-
-
-def test_what_is_not_a_regular_file_is_ignored(split: Path) -> None:
-    """Reading a pipe or a device may never end."""
-    count = len(config(split, validation=0).load().train)
-    os.mkfifo(split / "train" / "cat" / "pipe.png")
-    (split / "train" / "cat" / "zeros.png").symlink_to("/dev/zero")
-    assert len(config(split, validation=0, image_size=8).load().train) == count

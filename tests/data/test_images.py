@@ -21,12 +21,6 @@ def test_an_item_is_a_uint8_image_and_an_int() -> None:
     assert make()[-1][1] == 5
 
 
-def test_iterating_ends() -> None:
-    assert [label for _, label in make()] == list(range(6))
-    with pytest.raises(IndexError, match="image 6 of 6"):
-        make()[6]
-
-
 def test_what_is_fetched_is_a_copy() -> None:
     images = make()
     images.fetch([1, 1, 2]).zero_()

@@ -4,7 +4,6 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-import lightning
 import numpy as np
 import pytest
 import torch
@@ -158,33 +157,3 @@ def test_streams_come_in_loaders() -> None:
 def test_other_sources_are_refused(source: Any, keyword: str) -> None:
     with pytest.raises(ValueError, match=keyword):
         as_data(source)
-
-
-class Model(lightning.LightningModule):
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.seen: dict[int, list[Any]] = {}
-
-    def training_step(self, batch: Any, index: int) -> Tensor:
-        self.seen.setdefault(self.current_epoch, []).append(batch)
-        return self.weight * 0
-
-    def validation_step(self, batch: Any, index: int) -> None:
-        pass
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), 0.1)
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("make", [sets, plain_loaders])
-def test_lightning_gives_each_epoch_its_own_order(tmp_path: Any, make: Any) -> None:
-    made, model = make(0).loaders(0), Model()
-    trainer = lightning.Trainer(
-        default_root_dir=tmp_path, max_epochs=3, accelerator="cpu", logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
-    )  # fmt: skip
-    trainer.fit(model, made.train, made.validation)
-    fresh = make(0).loaders(0)
-    assert all(equal(model.seen[number], epoch(fresh, number)) for number in range(3))

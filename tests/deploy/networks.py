@@ -44,10 +44,10 @@ def activated(network: nets.SpikingNetwork, channels: int = 3) -> nets.SpikingNe
     return network.eval()
 
 
-def family(name: str, events: bool = False) -> tuple[nets.SpikingNetwork, NetworkSpec]:
+def family(name: str, events: bool = False, **more: object) -> tuple[nets.SpikingNetwork, NetworkSpec]:
     """Return a network of a family and its specification."""
     network, kind, options = FAMILIES[name]
-    spec = make_spec(events, network={"kind": network, **options}, neuron={"kind": kind})
+    spec = make_spec(events, network={"kind": network, **options, **more}, neuron={"kind": kind})
     return activated(spec.build(), spec.inputs.channels), spec
 
 

@@ -14,7 +14,6 @@ import torch
 from spikingjelly.activation_based.nir_exchange import import_from_nir
 
 from shortcut_snn.cli import main
-from shortcut_snn.data import ImageData
 from shortcut_snn.deploy import ENERGY, Prepare, card, load
 from shortcut_snn.deploy.nir_graph import DT
 from shortcut_snn.recipes import open_run
@@ -143,21 +142,6 @@ def test_a_card_describes_one_network(trained, tmp_path):
     assert best.energy is None, "it was measured with the last epoch's weights"
 
 
-def test_two_exports_at_once_are_both_in_the_card(trained, tmp_path, monkeypatch):
-    module = sys.modules["shortcut_snn.cli.export"]
-    write = module.export_network
-
-    def another_export_ends_first(*arguments):
-        monkeypatch.setattr(module, "export_network", write)
-        assert export(trained, tmp_path, "--to", "nir") == 0
-        return write(*arguments)
-
-    monkeypatch.setattr(module, "export_network", another_export_ends_first)
-    assert export(trained, tmp_path, "--to", "safetensors") == 0
-    assert sorted(card(tmp_path).files) == ["nir", "safetensors"]
-    assert len(list(tmp_path.iterdir())) == 4, "a lock was left"
-
-
 def test_the_card_of_a_changed_network_has_no_figures_of_the_run(trained, tmp_path):
     assert export(trained, tmp_path, "--to", "safetensors", "--set", "network.time_steps=1") == 0
     assert (card(tmp_path).accuracy, card(tmp_path).energy) == ({}, None)
@@ -181,19 +165,6 @@ def test_a_run_and_another_readme_are_not_replaced(trained, tmp_path, capsys):
     assert export(run, tmp_path, "--to", "safetensors") == 1
     assert "README.md" in error_line(capsys)
     assert (tmp_path / "README.md").read_text() == "# My project"
-
-
-def test_images_of_another_size_are_refused(trained, tmp_path, capsys, monkeypatch):
-    sample = ImageData.sample
-
-    def wider(data, count):
-        images, labels = sample(data, count)
-        return images.repeat_interleave(2, -1), labels
-
-    monkeypatch.setattr(ImageData, "sample", wider)
-    assert export(trained, tmp_path / "out", "--to", "safetensors") == 1
-    assert "[1, 8, 16]" in error_line(capsys)
-    assert not (tmp_path / "out").exists()
 
 
 def error_line(capsys: pytest.CaptureFixture[str]) -> str:

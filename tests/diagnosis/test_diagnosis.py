@@ -74,9 +74,7 @@ def test_layers_that_need_no_gradient_are_not_dead(frozen: int) -> None:
         assert verdict.sentence.startswith("healthy: from 6 back to " + {0: "2", 1: "4"}[frozen])
 
 
-@pytest.mark.parametrize(
-    ("surrogate", "kind"), [(Rectangle(1.0), "explodes"), (Rectangle(4.0), "vanishes"), (Triangle(), "lost")]
-)
+@pytest.mark.parametrize(("surrogate", "kind"), [(Rectangle(1.0), "explodes"), (Triangle(), "lost")])
 def test_tips_help_and_the_network_does_not_change(surrogate, kind):
     net = network(surrogate)
     batches = [batch(8, 10), batch(8, 10)]
@@ -173,13 +171,6 @@ def test_the_layout_of_a_spikingjelly_network_is_inferred():
     assert {"alpha", "initialise"} <= {tip.text.split()[0] for tip in diagnosis.tips}
     assert not any(module._forward_hooks for module in net.modules())
     assert all(m.surrogate_function.alpha == 0.2 for m in net.modules() if hasattr(m, "surrogate_function"))
-
-
-def test_a_loss_of_every_time_step():
-    loss = lambda y, labels: F.cross_entropy(y.mean(0), labels)  # noqa: E731
-    diagnosis = diagnose(spikingjelly(), [(3 * torch.randn(4, 4, 6), LABELS)], loss)
-    assert diagnosis.verdict.kind == "vanishes"
-    assert {tip.text.split()[0] for tip in diagnosis.tips} >= {"alpha", "initialise"}
 
 
 def test_a_wrapper_is_diagnosed_by_its_layout():

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from shortcut_snn import attach, initialise, nets
 from shortcut_snn.diagnosis import chain, examine, set_surrogates
 from shortcut_snn.introspection import find_neurons
-from shortcut_snn.neurons import CLIF, ILIF, LIF, PLIF, ATan, Rectangle, Scaled, Triangle
+from shortcut_snn.neurons import ILIF, LIF, PLIF, ATan, Rectangle, Scaled, Triangle
 
 from ..deep_peers import DEEP, digits, leaky, plain
 from .helpers import batch
@@ -44,13 +44,11 @@ def way(layers: Any) -> list[Any]:
     ("block", "make", "steps"),
     [
         ("basic", lif, 2),
-        ("basic", lambda: LIF(0.5, surrogate=Rectangle(), reset="soft"), 1),
         ("basic", lambda: PLIF(0.5, surrogate=ATan()), 4),
-        ("basic", lambda: CLIF(0.5, surrogate=Triangle()), 2),
         ("basic", ILIF, 2),
         ("plain", lif, 2),
     ],
-    ids=["lif", "soft", "plif", "clif", "ilif", "plain"],
+    ids=["lif", "plif", "ilif", "plain"],
 )
 def test_every_block_passes_on_its_input_and_its_gradient(block: str, make: Any, steps: int) -> None:
     net, seen, unseen = resnet(block, make, steps), batch(48, 8), batch(48, 8)

@@ -12,7 +12,7 @@ from spikingjelly.activation_based.op_counter import DispatchCounterMode, MACCou
 from spikingjelly.activation_based.op_counter.analytical_energy import estimate_lemaire_energy
 from torch import nn
 
-from shortcut_snn import attach, nets, plots
+from shortcut_snn import attach, nets
 from shortcut_snn.energy import count_operations, measure_energy, with_unit
 from shortcut_snn.neurons import IF, ILIF, LIF, unrolled_spikes
 
@@ -327,14 +327,3 @@ def test_accesses_are_counts_of_spikingjelly():
     potentials = 4 * (additions + 5 * report.updates)
     assert theirs["read_potential_bytes"] == theirs["write_potential_bytes"] == pytest.approx(potentials)
     assert report.layers[1].spikes > 5
-
-
-def test_the_figure_names_its_parts(tmp_path, full_pictures):
-    torch.nn.init.constant_((silent := nn.Linear(6, 4)).bias, -9.0)
-    for name, net in (("spikes", nn.Linear(6, 4)), ("silent", nn.Sequential(silent, IF(), nn.Linear(4, 2)))):
-        given = torch.zeros(2, 3, 6) if name == "silent" else (torch.rand(2, 3, 6) < 0.5).float()
-        report = measure_energy(nn.Sequential(net, IF()), [given], 2)
-        plots.energy(report, tmp_path / f"{name}.svg")
-        text = (tmp_path / f"{name}.svg").read_text()
-        for said in ("quantised to 2 bits", "break-even", "this network", "firing rate, %", " pJ"):
-            assert said in text

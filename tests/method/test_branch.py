@@ -30,15 +30,6 @@ def test_the_mean_of_half_precision_spikes_loses_no_bits(dtype: torch.dtype) -> 
     torch.testing.assert_close(pooled, spikes.double().mean((0, 3, 4)).float(), rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_pooling_without_time_and_space_copies_in_float32(dtype: torch.dtype) -> None:
-    features = torch.ones(2, 3, dtype=dtype)
-    pooled = pool(features, None)
-    features.mul_(0)
-    assert pooled.dtype == torch.float32
-    assert pooled.sum() == 6
-
-
 def test_pooling_commutes_with_the_linear_layer() -> None:
     features = torch.randn(3, 2, 5, 4, 4, dtype=torch.float64)
     branch = LinearHead(5, 7).double()

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from ..forked import OriginalPopen
-
 WORKER = Path(__file__).with_name("ddp_worker.py")
 
 
@@ -18,8 +16,8 @@ def report(tmp_path_factory) -> dict[str, list[tuple[float, float, bool]]]:
     """By case: (lambda, error of the gradients, whether the branches' are 0) for four steps."""
     rendezvous = tmp_path_factory.mktemp("ddp") / "rendezvous"
     processes = [
-        OriginalPopen(
-            [sys.executable, "-W", "ignore", WORKER, str(rank), str(rendezvous)],
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", str(WORKER), str(rank), str(rendezvous)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

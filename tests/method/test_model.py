@@ -12,19 +12,6 @@ from shortcut_snn.method.heads import pool
 from .toys import Recurrent, Staged, StepByStep, hooks, small
 
 
-@pytest.mark.parametrize("placement", ["stages", "blocks"])
-@pytest.mark.parametrize("name", ["resnet18", "resnet19"])
-def test_every_branch_of_our_networks_gives_logits(name: str, placement: str) -> None:
-    model = Shortcut(small(name, num_classes=5), placement, num_classes=5)
-    output = model(torch.rand(3, 3, 8, 8))
-    assert output.main.shape == (3, 5)
-    assert [logits.shape for logits in output.branches] == [(3, 5)] * len(model.taps.names)
-    assert (
-        len(output.branches)
-        == {"resnet18": {"stages": 3, "blocks": 7}, "resnet19": {"stages": 2, "blocks": 7}}[name][placement]
-    )
-
-
 def test_a_branch_is_a_linear_layer_on_the_pooled_tap() -> None:
     network, x = Staged(), torch.randn(6, 2, 4)
     model = Shortcut(network, ["layer2", "layer1"], num_classes=7, example=x)
@@ -140,16 +127,6 @@ def test_a_replica_of_data_parallel_is_refused() -> None:
     (replica,) = [model._replicate_for_data_parallel()]
     with pytest.raises(RuntimeError, match="use DistributedDataParallel"):
         replica(torch.rand(2, 3, 8, 8))
-
-
-def test_branches_are_the_same_whatever_the_default_device() -> None:
-    net, images = small("resnet18", num_classes=5, time_steps=2), torch.rand(2, 3, 8, 8)
-    torch.manual_seed(3)
-    one = Shortcut(net, num_classes=5, example=images)
-    torch.manual_seed(3)
-    with torch.device("meta"):
-        other = Shortcut(net, num_classes=5, example=images)
-    assert all(torch.equal(a, b) for a, b in zip(one.branches.parameters(), other.branches.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("given", [{}, {"labels": torch.rand(5)}])

@@ -1,6 +1,5 @@
 """``strip`` with proof: what ships computes, bit for bit, what the wrapped network computed."""
 
-import copy
 import random
 
 import numpy as np
@@ -9,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from shortcut_snn import LossSum, Shortcut, attach
-from shortcut_snn.method.shortcut import difference
 from shortcut_snn.neurons import LIF
 
 from .peers import LABELS, PEERS, Peer, frames, integrating
@@ -101,15 +99,3 @@ def test_a_batch_that_fails_leaves_the_wrapper_whole() -> None:
         model.strip(check=torch.zeros(2, 4, 8, 8))
     assert len(model(torch.rand(2, 3, 8, 8)).branches) == 3
     assert model.strip() is model.network
-
-
-def test_differences_in_words() -> None:
-    one = torch.tensor([0.0, 1.0, float("nan")])
-    assert difference(one, copy.deepcopy(one)) is None
-    assert difference(torch.zeros(0, 3), torch.zeros(0, 3)) is None
-    assert difference(one, one.double()) == "torch.float32 (3,) became torch.float64 (3,)"
-    assert difference(one, one[None]) == "torch.float32 (3,) became torch.float32 (1, 3)"
-    assert difference(torch.ones(2, 2), torch.tensor([[1.0, 1.5], [1.0, 1.0]])) == "1 of 4 values differ, by up to 0.5"
-    # Equal as numbers, not as bits.
-    assert difference(torch.zeros(2), -torch.zeros(2)) == "2 of 2 values differ, by up to 0"
-    assert difference(torch.zeros(2, dtype=torch.bfloat16), torch.ones(2, dtype=torch.bfloat16)) is not None

@@ -1,14 +1,9 @@
 """The network inside is the one that was put in: nothing of the wrapper shows in it, nor in torch."""
 
-import random
-
-import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from shortcut_snn import Shortcut
-from shortcut_snn.module_state import preserving_state
 
 from .toys import Noisy, hooks, small, twins
 
@@ -125,29 +120,3 @@ def test_frozen_networks_and_normalisation_stay_frozen() -> None:
     sum(logits.sum() for logits in model(torch.rand(4, 3, 8, 8)).branches).backward()
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
     assert model.branches[0].classifier.weight.grad.abs().sum() > 0
-
-
-def test_a_network_without_parameters_gets_branches_too() -> None:
-    model = Shortcut(nn.Sequential(nn.Tanh(), nn.Tanh()), ["0"], num_classes=2, example=torch.zeros(2, 3, 4))
-    assert model(torch.randn(2, 3, 4)).branches[0].shape == (3, 2)
-
-
-def test_introspection_draws_no_random_numbers() -> None:
-    """Not torch's, nor those of Python and numpy, which a network may draw from too."""
-
-    class Drawing(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.Linear(4, 2)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.layer(x) * (random.random() + np.random.rand() + torch.rand(1))
-
-    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
-    network = Drawing()
-    torch.set_rng_state(states[2])
-    with preserving_state(network):
-        network(torch.rand(3, 4)).sum().backward()
-    assert random.getstate() == states[0]
-    assert np.random.get_state()[1].tolist() == states[1]
-    assert torch.equal(torch.get_rng_state(), states[2])

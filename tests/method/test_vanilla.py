@@ -38,8 +38,11 @@ def shortcut(objective, placement: str, branch_weight: float) -> dict[str, torch
     return model.strip().state_dict()
 
 
-@pytest.mark.parametrize("placement", ["stages", "blocks"])
-@pytest.mark.parametrize("objective", [LogitSum(), LossSum(), LossSum(average=True)], ids=str)
+@pytest.mark.parametrize(
+    ("objective", "placement"),
+    [(LogitSum(), "stages"), (LossSum(), "blocks"), (LossSum(average=True), "stages")],
+    ids=str,
+)
 def test_five_steps_with_lambda_0_equal_training_without_branches(objective, placement: str) -> None:
     expected, got = vanilla(), shortcut(objective, placement, 0.0)
     assert list(got) == list(expected)

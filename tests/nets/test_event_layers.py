@@ -21,6 +21,8 @@ from shortcut_snn.neurons import bits_of, event_convolution, event_layers, pack,
 from shortcut_snn.neurons.cpu.kernels import rows
 from shortcut_snn.neurons.cpu.kernels.memory import pointer
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 SPIKES, DENSE = 1.0, -1.0
 
 

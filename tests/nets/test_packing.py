@@ -14,6 +14,8 @@ from shortcut_snn import nets
 from shortcut_snn.nets.layers import SpikeConv2d, over_time
 from shortcut_snn.neurons import LIF, NormNeuron, bits_of, use_backend
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 
 def small(stem: str = "small") -> nets.SpikingResNet:
     torch.manual_seed(0)

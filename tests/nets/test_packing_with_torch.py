@@ -9,6 +9,8 @@ from shortcut_snn.nets import SpikingResNet
 
 from .helpers import batch, gradients, two_stages
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 
 class Checkpointed(SpikingResNet):
     """A network that recomputes its stages in the backward pass."""

@@ -14,6 +14,8 @@ from shortcut_snn.neurons.compiler.trace import traced
 
 from .every_neuron import ByChannel, currents
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 
 class Branching(LIF):
     """Its control flow depends on values."""

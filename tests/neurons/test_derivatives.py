@@ -13,6 +13,8 @@ from shortcut_snn.neurons import LIF, ATan, NormNeuron, use_backend
 from .every_neuron import currents
 from .reference import unrolled
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 
 def dual(module: nn.Module, x: Tensor) -> Tensor:
     with forward_ad.dual_level():

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from shortcut_snn.neurons import ILIF, LIF, ATan, packed_spikes, packing_hooks
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 
 class Attention(nn.Module):
     """Both factors of a product are spikes."""

@@ -13,6 +13,8 @@ from shortcut_snn.neurons import LIF, PLIF, ATan, NormNeuron, Surrogate, bits_of
 from .every_neuron import currents
 from .reference import Spike
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 BACKENDS = ("eager", "numba")
 
 

@@ -16,8 +16,6 @@ from shortcut_snn.neurons import LIF, PLIF, ATan, NormNeuron, Surrogate, Triangl
 from shortcut_snn.neurons.rate import RatePasses
 from shortcut_snn.training.gradient_mechanisms import RateShortcut, check_gradient, sltt
 
-BACKENDS = ("eager", "numba")
-
 
 def recursion(
     current: Tensor, tau: float, threshold: float, surrogate: Surrogate, reset: str, detach_reset: bool
@@ -37,7 +35,6 @@ def recursion(
     return rate / len(current), slope / len(current)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @given(
     seed=st.integers(0, 2**31),
     steps=st.integers(1, 7),
@@ -47,17 +44,16 @@ def recursion(
     detach_reset=st.booleans(),
 )
 def test_rate_and_slope_of_a_neuron(
-    backend: str, seed: int, steps: int, tau: float, surrogate: Surrogate, reset: str, detach_reset: bool
+    seed: int, steps: int, tau: float, surrogate: Surrogate, reset: str, detach_reset: bool
 ) -> None:
     current = torch.randn(steps, 3, 5, generator=torch.Generator().manual_seed(seed)) + 0.5
     neuron = LIF(tau, surrogate=surrogate, reset=reset, detach_reset=detach_reset)
     passes = RatePasses(neuron)
-    with use_backend(backend):
-        with passes.spiking():
-            assert torch.equal(neuron(current), LIF(tau, reset=reset)(current))
-        with passes.averages():
-            mean = current.mean(0, keepdim=True).requires_grad_()
-            rate = neuron(mean)
+    with passes.spiking():
+        assert torch.equal(neuron(current), LIF(tau, reset=reset)(current))
+    with passes.averages():
+        mean = current.mean(0, keepdim=True).requires_grad_()
+        rate = neuron(mean)
         (slope,) = torch.autograd.grad(rate.sum(), mean)
     expected_rate, expected_slope = recursion(current, tau, 1.0, surrogate, reset, detach_reset)
     torch.testing.assert_close(rate[0].detach(), expected_rate)
@@ -119,7 +115,7 @@ def gradients(network: nn.Module, loss: Tensor) -> dict[str, Tensor]:
     return {name: parameter.grad.clone() for name, parameter in network.named_parameters()}
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ["eager", "numba"])
 def test_a_network_against_the_authors_formulas(backend: str) -> None:
     network, x, labels = Small(), torch.randn(5, 6, 2, 7, 7), torch.tensor([0, 1, 2, 0, 1, 2])
     with use_backend("eager"):

@@ -16,6 +16,8 @@ from studies.kill_runs import kill_repeatedly
 from .same import assert_same_run
 from .small import options, train
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 # 108 training images: 6 steps an epoch. Sums are rounded differently with another number of threads.
 SETTINGS = {
     "training__epochs": 2,

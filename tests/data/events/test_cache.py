@@ -1,8 +1,6 @@
 import hashlib
-import itertools
 import os
 import signal
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,27 +122,6 @@ def forked(run: Callable[[], None]) -> int:
         finally:
             os.kill(os.getpid(), signal.SIGKILL)
     return number
-
-
-def test_killed_writers_leave_no_damaged_entry(tmp_path: Path) -> None:
-    """Two processes write the same entries again and again, and are killed after some of them."""
-    cache = FrameCache(tmp_path, {})
-
-    def write_for_ever() -> None:
-        for number in itertools.cycle(range(20)):
-            cache.put([number], frames_of(number))
-
-    writers = [forked(write_for_ever) for _ in range(2)]
-    while len(entries(tmp_path)) < 10:
-        assert os.waitpid(writers[0], os.WNOHANG) == (0, 0)
-    for writer in writers:
-        os.kill(writer, signal.SIGKILL)
-        os.waitpid(writer, 0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        stored = {number: cache.get([number]) for number in range(20)}
-    assert all(frames is None or (frames == frames_of(number)).all() for number, frames in stored.items())
-    assert sum(frames is not None for frames in stored.values()) == len(entries(tmp_path)) >= 10
 
 
 @pytest.mark.parametrize("stage", ["write_bytes", "replace"])

@@ -36,6 +36,11 @@ if os.environ.get("TRITON_INTERPRET") == "1":
     settings.load_profile("interpreted")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compiled_neurons(kernels: None) -> None:
+    """Run the kernels where a test does not choose the backend."""
+
+
 @pytest.fixture(autouse=True)
 def device() -> Iterator[None]:
     """Create the tensors of a test on the device."""

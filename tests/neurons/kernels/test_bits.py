@@ -65,7 +65,8 @@ def test_the_kernel_packs_spikes_and_reads_a_residual_from_bits(dtype: torch.dty
     affine = Affine(torch.rsqrt(var), torch.full((3,), 5.0) - mean, mean)
     step = traced(LIF())
     dynamics = Dynamics(step.text, step.constants)
-    for norm in (affine, None):
+    # Each combination is six kernels to compile.
+    for norm in (affine, None) if dtype == torch.float32 else (affine,):
         plain = kernels.forward(Source(x, residual, None, norm), 3, dynamics, False, True)
         packed = kernels.forward(Source(x, None, pack(residual), norm), 3, dynamics, False, True)
         assert plain[0].float().mean() > 0

@@ -17,19 +17,18 @@ import pytest
 import torch
 
 FOLDER = Path(__file__).parent
+NEURONS = ("synaptic-channels_last-dtype2", "rlif-contiguous-dtype3", "by-channel-channels_last-dtype6")
 # Tests of numbers. The others are about modules and operators, and independent of the kernels.
 TESTS = [
     "test_lif.py::test_values_and_gradients_equal_plain_pytorch",
-    "test_lif.py::test_the_slope_equals_the_surrogate",
     "test_norm_neuron.py::test_sizes_equal_plain_pytorch",
-    "test_norm_neuron.py::test_many_work_items_and_a_tail_equal_plain_pytorch",
     "test_norm_neuron.py::test_a_constant_current_equals_plain_pytorch",
     "test_norm_neuron.py::test_half_precision_is_computed_in_float32",
     "test_norm_neuron.py::test_rounding_to_bfloat16_is_to_nearest_even",
     "test_norm_neuron.py::test_statistics_are_exact_far_from_zero",
     "test_bits.py",
-    "test_every_neuron.py::test_norm_and_residual_equal_plain_pytorch",
-    "test_every_neuron.py::test_gradients_of_states_equal_plain_pytorch[True-clif]",
+    *(f"test_every_neuron.py::test_norm_and_residual_equal_plain_pytorch[{case}]" for case in NEURONS),
+    "test_every_neuron.py::test_gradients_of_states_equal_plain_pytorch[clif-True]",
     "test_operators.py::test_opcheck[channels_last-True-True-False]",
 ]
 THERE = importlib.util.find_spec("triton") is not None
@@ -68,10 +67,10 @@ def run_tests(**environment: str) -> int:
     reason="the interpreter of Triton 3.5 fails with numpy 2.4",
 )
 def test_the_kernels_equal_plain_pytorch_in_tritons_interpreter() -> None:
-    assert run_tests(TRITON_INTERPRET="1") > 20
+    assert run_tests(TRITON_INTERPRET="1") > 15
 
 
 @needs_triton
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_the_kernels_equal_plain_pytorch_on_a_gpu() -> None:
-    assert run_tests(TRITON_INTERPRET="0") > 20
+    assert run_tests(TRITON_INTERPRET="0") > 15
