@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from shortcut_snn.neurons import LIF, ATan, Neuron, Rectangle, straight_through, use_backend
-from shortcut_snn.neurons.compiler import cache
+from shortcut_snn.neurons.compiler import trace
 from shortcut_snn.neurons.compiler.trace import traced
 
 from .every_neuron import ByChannel, currents
@@ -159,13 +159,13 @@ def test_neurons_share_a_program_only_with_equal_attributes() -> None:
 
 
 def test_a_surrogate_that_changes_at_every_step_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "_MAX_SHARED", 10)
-    monkeypatch.setattr(cache, "_SHARED", {})
+    monkeypatch.setattr(trace, "_MAX_SHARED", 10)
+    monkeypatch.setattr(trace, "_SHARED", {})
     neuron = LIF(0.5)
     for step in range(1, 35):
         neuron.surrogate = Rectangle(1.0 + step)
         assert (1.0 + step) / 2 in traced(neuron).constants
-        assert len(cache._SHARED) <= 10
+        assert len(trace._SHARED) <= 10
 
 
 def test_a_pickled_neuron_takes_its_attributes_but_no_program_along() -> None:
