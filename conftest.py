@@ -12,17 +12,18 @@ subprocess.Popen = Popen  # type: ignore[assignment, misc]
 pytest_collect_file = pages(Path(__file__).parent).pytest()
 
 LONGEST = (
-    "tests/deploy/test_graphs.py",
-    "tests/test_lightning_callback.py",
-    "tests/neurons/kernels/test_triton.py",
-    "tests/examples/test_examples.py",
-    "tests/training/test_devices.py",
-    "tests/cli/test_compare.py",
-    "tests/benchmarks/test_run.py",
-    "tests/training/test_numerics.py",
-    "tests/training/test_interruption.py",
+    "tests/neurons/kernels/test_every_neuron.py",
     "tests/deploy/test_export_command.py",
+    "tests/neurons/kernels/test_norm_neuron.py",
+    "tests/deploy/test_graphs.py",
+    "tests/diagnosis/test_diagnosis.py",
+    "tests/nets/test_compile.py",
     "tests/cli/test_sweep.py",
+    "tests/introspection/test_zoo.py",
+    "tests/neurons/kernels/test_triton.py",
+    "tests/test_lightning_callback.py",
+    "tests/nets/test_event_layers.py",
+    "tests/studies/test_claim.py",
 )
 
 
