@@ -15,7 +15,7 @@ from shortcut_snn import LogitSum, LossSum
 from shortcut_snn.diagnosis import mean_interval, with_interval
 from shortcut_snn.files import write_csv
 
-OBJECTIVES = {"without": LogitSum(), "logit_sum": LogitSum(), "loss_sum": LossSum()}
+OBJECTIVES = {"without": LogitSum(), "logit_sum": LogitSum(), "loss_sum": LossSum(), "initialised": None}
 
 
 def run(
@@ -71,7 +71,7 @@ def parse(description: str | None, lr: float) -> argparse.Namespace:
         choices=OBJECTIVES,
         default=["without", "logit_sum"],
         metavar="METHOD",
-        help="without branches, with logit_sum (the paper's) or loss_sum (default: without logit_sum)",
+        help="without branches, with logit_sum (the paper's) or loss_sum, or initialised (default: without logit_sum)",
     )
     parser.add_argument("--seeds", type=positive, default=1, help="number of seeds (default: 1)")
     parser.add_argument("--epochs", type=positive, default=3, help="default: 3")

@@ -1,4 +1,4 @@
-"""Train a network of any library with the method, in twelve lines, or without branches."""
+"""Train a network of any library with branches, without them, or with its initial values set by measurement."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,11 +17,11 @@ def train(
     seed: int,
     epochs: int,
     lr: float,
-    objective: LogitSum | LossSum,
+    objective: LogitSum | LossSum | None,
     limit: int | None = None,
     **options: Any,
 ) -> dict[str, float]:
-    """Train a network, with ``taps=[]`` without the method, and return its accuracies.
+    """Train a network, with ``taps=[]`` without branches, and return its accuracies.
 
     Args:
         make_network: returns the network.
@@ -30,12 +30,17 @@ def train(
         seed: seed of the weights.
         epochs: number of passes through the training set.
         lr: learning rate at the start; it falls to 0 over half a cosine.
-        objective: adds the branches to the logits (the paper's), or gives each branch a loss.
+        objective: adds the branches to the logits (the paper's), or gives each branch a loss; None initialises the
+            network by measurement and trains it without branches.
         limit: batches of each part of the data, for a trial.
         options: options of ``attach``.
     """
     torch.manual_seed(seed)
-    model = attach(make_network(), taps, example=batches.example(), num_classes=10, **options)
+    if objective is None:
+        frames, labels = next(batches.train(0))
+        model = attach(make_network(), example=frames, labels=labels, method="initialised", **options)
+    else:
+        model = attach(make_network(), taps, example=batches.example(), num_classes=10, **options)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
     total = epochs * min(batches.steps, limit or batches.steps)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
@@ -43,7 +48,7 @@ def train(
     step, best = 0, {"validation": -1.0, "test": 0.0}
     for epoch in range(epochs):
         for frames, labels in batches.train(epoch, limit):
-            loss = objective(model(frames), labels, branch_weight(step, total))
+            loss = (objective or LossSum())(model(frames), labels, branch_weight(step, total))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -26,12 +26,13 @@ Row = dict[str, str]
 METHODS = {
     "vanilla": "baseline",
     "loss_sum": "loss_sum",
+    "initialised": "initialised",
     "calibrated": "calibrated",
     "stages_and_steps": "stages_and_steps",
     "evolutionary": "evolutionary (the paper's)",
 }
 BLOCKS = {"basic": "basic", "plain": "none", "sew": "SEW", "ms": "membrane"}
-MARKERS = ("o", "s", "D", "P", "^")
+MARKERS = ("o", "s", "v", "D", "P", "^")
 
 
 def accuracy(row: Row, which: str = "test_last") -> float:

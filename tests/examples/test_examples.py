@@ -48,6 +48,13 @@ def test_each_example_trains_with_every_method(name: str, example, capsys, tmp_p
     assert all(f"{float(row['test_last']):.1f} % (1 seeds)" in line for row, line in zip(table, last, strict=True))
 
 
+def test_an_example_initialises_a_network_of_another_library(example, capsys, tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    example("spikingjelly_resnet34", *SMALL, "--csv", path, "--methods", "initialised")
+    assert [row["method"] for row in rows(path)] == ["initialised"]
+    assert "surrogates set" in capsys.readouterr().out
+
+
 def test_an_example_learns_and_resumes(example, capsys, tmp_path: Path) -> None:
     path = tmp_path / "runs.csv"
     words = ["--epochs", "1", "--limit", "24", "--batch-size", "32", "--threads", "1", "--csv", path]
