@@ -26,14 +26,7 @@ _MOST_STAGES = 6
 
 @dataclass
 class Candidates:
-    """Finds the candidates for each tap of a network.
-
-    Args:
-        network: the network.
-        events: of a pass, by module.
-        trained: those of modules from which a gradient comes to trained parameters; a branch on others trains nothing.
-        neurons: names of its spiking neurons.
-    """
+    """Finds the candidates for each tap of a network. Those of ``trained`` come after trained parameters."""
 
     network: nn.Module
     events: Events

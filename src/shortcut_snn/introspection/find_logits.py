@@ -18,13 +18,7 @@ ADVICE = "pass readout=..., which maps the network's output to logits [N, classe
 
 @dataclass
 class LogitsSearch:
-    """Search for the tensor of the output that holds the logits.
-
-    Args:
-        samples: of the example.
-        labels: of them.
-        num_classes: width of the logits, if the caller passes it.
-    """
+    """Search for the tensor of the output that holds the logits."""
 
     samples: Samples
     labels: Tensor | None

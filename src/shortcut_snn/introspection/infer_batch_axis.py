@@ -20,12 +20,7 @@ from .recorder import Pass
 
 @dataclass
 class Samples:
-    """The samples of the example, and the axes that hold them.
-
-    Args:
-        probe: runs the passes with one sample altered.
-        axis: the batch axis of the input.
-    """
+    """The samples of the example along an axis of the input, and the axes of other tensors that hold them."""
 
     probe: Probe
     axis: int

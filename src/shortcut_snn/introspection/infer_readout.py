@@ -54,11 +54,7 @@ class ReadoutInference(LogitsSearch):
     time_first: bool
 
     def infer(self, readout: Callable[[Any], Any] | str | None) -> Answer[Prediction]:
-        """Infer the readout, or check the caller's.
-
-        Raises:
-            ValueError: the readout remains open, or gives no logits; the message names the argument to pass.
-        """
+        """Infer the readout, or check the caller's."""
         answer = self._infer(readout)
         self._check_labels(answer.value.num_classes)
         self._check_training(answer.value)

@@ -107,12 +107,7 @@ def _after(first: Reset | None, second: Reset) -> Reset:
 
 @dataclass(frozen=True)
 class CallMethod:
-    """Call a method without arguments, of the network or of every module inside it that has the method.
-
-    Args:
-        method: its name.
-        of_network: whether it is the network's own.
-    """
+    """Call a method without arguments, of the network or of every module inside it that has the method."""
 
     method: str
     of_network: bool
@@ -174,11 +169,7 @@ def _probe_after(probe: Probe, reset: Reset) -> Probe | None:
 
 @dataclass(frozen=True)
 class RestoreValues:
-    """Set attributes of a network's modules to the values that they had before the first call.
-
-    Args:
-        values: by the module's name and the attribute's.
-    """
+    """Set attributes of a network's modules to the values that they had before the first call."""
 
     values: Mapping[Place, Any]
 

@@ -54,11 +54,7 @@ class TapInference:
     def infer(
         self, taps: str | int | Sequence[str], candidates: list[list[str]], time_axis: Any, channel_axis: Any
     ) -> Answer[tuple[Tap, ...]]:
-        """Infer the taps, of the candidates for each of them.
-
-        Raises:
-            ValueError: a named tap cannot be used, or no candidate can; the message names the argument to pass.
-        """
+        """Infer the taps, of the candidates for each of them."""
         times = _one_per_tap(time_axis, len(candidates), "time axes")
         channels = _one_per_tap(channel_axis, len(candidates), "channel axes")
         self.shared_channels = len(candidates) > 1 and isinstance(channel_axis, int)

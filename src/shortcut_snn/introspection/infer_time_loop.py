@@ -50,11 +50,7 @@ class TimeLoopInference:
     _probes: dict[Any, Probe] = field(default_factory=dict)
 
     def infer(self, loop: Loop) -> tuple[Answer[TimeLoop | None], Probe]:
-        """Return the loop, None if one call takes the whole batch; and a probe that calls the network in this way.
-
-        Raises:
-            ValueError: the loop remains open; the message names the argument to pass.
-        """
+        """Return the loop, None if one call takes the whole batch; and a probe that calls the network in this way."""
         reset, whole = self.reset, self._probe(None, self.reset)
         if loop == "network":
             return Answer(None, "loop='network'"), whole

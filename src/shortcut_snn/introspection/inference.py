@@ -100,16 +100,7 @@ def describe(
 
 @dataclass
 class Call:
-    """How a network is called and reset.
-
-    Args:
-        network: the network.
-        example: the example in full size.
-        adapters: of the libraries whose neurons it has.
-        loop: the time loop.
-        reset: the reset.
-        probe: that calls the network in this way, from its initial state.
-    """
+    """How a network is called and reset, and the probe that does so from its initial state."""
 
     network: nn.Module
     example: Any

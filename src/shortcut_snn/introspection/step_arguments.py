@@ -17,12 +17,7 @@ from .probe import CALL_ERRORS
 
 
 class StepArguments:
-    """The arguments of a network that may be called step by step.
-
-    Args:
-        network: the network.
-        example: a batch of it.
-    """
+    """The arguments of a network that may be called step by step."""
 
     def __init__(self, network: nn.Module, example: Any) -> None:
         self.network = network
