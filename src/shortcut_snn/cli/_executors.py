@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..recipes import parse_options
 from ._terminal import UsageError, at_least_one, one_line
 
 PARENT = "SHORTCUT_SNN_PARENT_FD"
@@ -217,6 +216,9 @@ def make_executor(options: argparse.Namespace, folder: Path) -> Executor:
     """Return the executor that a command line chooses."""
     at_least_one(options, "jobs")
     if options.launcher == "slurm":
+        # A job imports this module to start its run, and does not need torch for that.
+        from ..recipes import parse_options
+
         return Slurm(folder / "jobs", parse_options(options.launch))
     if options.launch:
         raise UsageError(f"--launch {options.launch[0]} needs --launcher slurm")
