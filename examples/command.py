@@ -15,7 +15,7 @@ from shortcut_snn import LogitSum, LossSum
 from shortcut_snn.diagnosis import mean_interval, with_interval
 from shortcut_snn.files import write_csv
 
-OBJECTIVES = {"without": LogitSum(), "logit_sum": LogitSum(), "loss_sum": LossSum(), "initialised": None}
+OBJECTIVES = {"without": LogitSum(), "logit_sum": LogitSum(), "loss_sum": LossSum(), "initialised": LossSum()}
 
 
 def run(
@@ -43,13 +43,14 @@ def run(
     rows = read(arguments.csv)
     for seed in range(arguments.seeds):
         for method in arguments.methods:
-            run_taps = [] if method == "without" else taps
+            run_taps = {"without": [], "initialised": "auto"}.get(method, taps)
             entries = settings | {"seed": str(seed), "method": method}
             if any(entries.items() <= row.items() for row in rows):
                 continue
             batches = Batches(arguments.data, shape(events), seed, arguments.batch_size)
             schedule = {name: getattr(arguments, name) for name in ("epochs", "lr", "limit")}
             schedule["objective"] = OBJECTIVES[method]
+            schedule["method"] = method if method == "initialised" else None
             accuracies = train(lambda: make_network(events), run_taps, batches, seed, **schedule, **options)
             rows.append(entries | {name: f"{value:.2f}" for name, value in accuracies.items()})
             print(" ".join(f"{name}={rows[-1][name]}" for name in ("seed", "method", *accuracies)), flush=True)
@@ -58,7 +59,7 @@ def run(
     for method in arguments.methods:
         finished = [row for row in rows if (settings | {"method": method}).items() <= row.items()]
         accuracy = with_interval(*mean_interval([float(row["test_last"]) for row in finished]), digits=1)
-        print(f"{method:10}test accuracy after the last epoch: {accuracy} % ({len(finished)} seeds)")
+        print(f"{method:12}test accuracy after the last epoch: {accuracy} % ({len(finished)} seeds)")
 
 
 def parse(description: str | None, lr: float) -> argparse.Namespace:

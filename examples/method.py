@@ -17,8 +17,9 @@ def train(
     seed: int,
     epochs: int,
     lr: float,
-    objective: LogitSum | LossSum | None,
+    objective: LogitSum | LossSum,
     limit: int | None = None,
+    method: str | None = None,
     **options: Any,
 ) -> dict[str, float]:
     """Train a network, with ``taps=[]`` without branches, and return its accuracies.
@@ -30,17 +31,16 @@ def train(
         seed: seed of the weights.
         epochs: number of passes through the training set.
         lr: learning rate at the start; it falls to 0 over half a cosine.
-        objective: adds the branches to the logits (the paper's), or gives each branch a loss; None initialises the
-            network by measurement and trains it without branches.
+        objective: adds the branches to the logits (the paper's), or gives each branch a loss.
         limit: batches of each part of the data, for a trial.
+        method: a preset that ``attach`` applies on a batch of training data, such as ``"initialised"``.
         options: options of ``attach``.
     """
     torch.manual_seed(seed)
-    if objective is None:
-        frames, labels = next(batches.train(0))
-        model = attach(make_network(), example=frames, labels=labels, method="initialised", **options)
-    else:
-        model = attach(make_network(), taps, example=batches.example(), num_classes=10, **options)
+    example, example_labels = (batches.example(), None) if method is None else next(batches.train(0))
+    model = attach(
+        make_network(), taps, example=example, labels=example_labels, method=method, num_classes=10, **options
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
     total = epochs * min(batches.steps, limit or batches.steps)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
@@ -48,7 +48,7 @@ def train(
     step, best = 0, {"validation": -1.0, "test": 0.0}
     for epoch in range(epochs):
         for frames, labels in batches.train(epoch, limit):
-            loss = (objective or LossSum())(model(frames), labels, branch_weight(step, total))
+            loss = objective(model(frames), labels, branch_weight(step, total))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -3,6 +3,8 @@
 The network is SpikingJelly's own, unchanged: ``attach`` recognises its neurons and resets them.
 """
 
+from collections.abc import Callable
+
 from spikingjelly.activation_based import functional, neuron, surrogate
 from spikingjelly.activation_based.model.spiking_resnet import spiking_resnet18
 from torch import nn
@@ -11,11 +13,9 @@ from batches import Shape
 from command import run
 
 
-def network(events: bool) -> nn.Module:
+def network(events: bool, build: Callable[..., nn.Module] = spiking_resnet18) -> nn.Module:
     """Build the network as the library's training script does."""
-    net = spiking_resnet18(
-        spiking_neuron=neuron.LIFNode, surrogate_function=surrogate.ATan(), detach_reset=True, num_classes=10
-    )
+    net = build(spiking_neuron=neuron.LIFNode, surrogate_function=surrogate.ATan(), detach_reset=True, num_classes=10)
     functional.set_step_mode(net, "m")
     return net
 

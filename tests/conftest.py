@@ -1,7 +1,7 @@
 """Every test starts from the same random numbers, and property tests from the same examples.
 
-What costs most of a run of a few steps is left out where nobody looks at it: pictures, compiled kernels, and looking
-for garbage among everything that was ever imported.
+The costly parts of short runs are left out where no test depends on them: pictures, compiled kernels, and garbage
+collection over everything that was imported.
 """
 
 import gc
@@ -28,7 +28,7 @@ BACKEND = get_backend()
 
 
 def pytest_collection_finish() -> None:
-    """Look no more at what is imported by now: a run collects garbage to measure memory."""
+    """Exclude what was imported from garbage collection, which every run performs to measure memory."""
     if BACKEND == "auto":
         import_all()
     gc.collect()
@@ -37,7 +37,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def little_garbage() -> None:
-    """Nor at what the tests of earlier files left for good."""
+    """Exclude what earlier files left behind, too."""
     if len(gc.get_objects()) > 30_000:
         gc.collect()
         gc.freeze()

@@ -32,7 +32,7 @@ def example(monkeypatch):
         runpy.run_path(str(path), run_name="__main__")
 
     yield run
-    for name in ("batches", "command", "method"):
+    for name in ("batches", "command", "method", "spikingjelly_resnet18"):
         sys.modules.pop(name, None)
 
 

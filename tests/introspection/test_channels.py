@@ -68,7 +68,7 @@ def test_as_many_time_steps_as_channels_are_never_taken_for_them(kind: type[nn.L
 
 
 class Mix(nn.Module):
-    """Mixes the channels of ``[N, C, T, F]`` by a matrix that is no layer of PyTorch's, and adds a time step."""
+    """Mixes the channels of ``[N, C, T, F]`` by a parameter of its own and adds a time step."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()

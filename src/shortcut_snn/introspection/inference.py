@@ -62,8 +62,10 @@ def introspect(
     call = infer_call(network, example, loop=loop, batch_axis=batch_axis, reset=reset, samples=known, extract=extract)
     probe = call.probe
     axis, along = infer_batch_axis(probe, batch_axis=batch_axis, samples=samples, labels=sizes)
-    steps_first = sizes[:2] == (shape[1:2] + shape[:1], shape[:2])[axis.value]
-    time_first = len(sizes) > 1 and steps_first and (axis.value == 1 or sizes[0] != sizes[1])
+    time_and_samples = shape[:2] if axis.value == 1 else shape[1:2] + shape[:1]
+    # Labels [N, T] of an example [N, T, ...] look like [T, N] where N = T.
+    is_ambiguous = axis.value == 0 and sizes[:1] == sizes[1:2]
+    time_first = len(sizes) > 1 and sizes[:2] == time_and_samples and not is_ambiguous
     prediction = ReadoutInference(along, labels, num_classes, time_axis, time_first).infer(readout)
     if not taps and not isinstance(taps, str):
         return call.layout(axis, prediction, Answer((), f"taps={taps}"))

@@ -18,7 +18,7 @@ from .heads import DenseHead, Head, LinearHead, fit_space
 from .layout import Layout
 from .objectives import ShortcutOutput
 from .placement import resolve
-from .taps import Extract, Tap, Taps, TimeAxis, Unfold, batch_of
+from .taps import Extract, Tap, Taps, TimeAxis, batch_of, splits_batch
 
 
 class Shortcut(nn.Module):
@@ -224,9 +224,10 @@ class Shortcut(nn.Module):
     def _batch_size(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AbstractContextManager[None]:
         """Set the batch size for taps or a readout that split a batch axis into time and samples."""
         axis = None if self.layout is None else self.layout.batch_axis
-        steps_in_batch = [getattr(self.readout, "unfold", None), *(tap.extract for tap in self.taps.taps)]
-        unfolds = any(isinstance(one, Unfold | partial) for one in steps_in_batch)
-        return nullcontext() if axis is None or not unfolds else batch_of(primary((args, kwargs)).shape[axis])
+        functions = [getattr(self.readout, "unfold", None), *(tap.extract for tap in self.taps.taps)]
+        if axis is None or not any(map(splits_batch, functions)):
+            return nullcontext()
+        return batch_of(primary((args, kwargs)).shape[axis])
 
     def reset(self) -> None:
         """Return the network's neurons to their initial state, as before and after every forward pass.

@@ -25,7 +25,7 @@ class Rates(nn.Module):
 
 
 class Matrix(nn.Module):
-    """A layer and its neurons in one, with a matrix that is no layer of PyTorch's."""
+    """A layer and its neurons in one, with a parameter of its own as the matrix."""
 
     def __init__(self, inputs: int, outputs: int, spiking: bool = True) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class MatricesOfLateSteps(MatricesOfEveryStep):
 
 
 class Sums(nn.Module):
-    """Neurons of every time step with a matrix that is no layer of PyTorch's, ``[N, T, C]``."""
+    """Neurons of every time step with a parameter of its own as the matrix, ``[N, T, C]``."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
