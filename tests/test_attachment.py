@@ -319,3 +319,45 @@ def test_a_method_takes_the_loss_that_the_labels_leave_no_choice_of(case: str) -
     out = model(SEQUENCES)
     expected = criterion(out.main, labels) + 0.5 * sum(criterion(branch, labels) for branch in out.branches)
     torch.testing.assert_close(model.objective(out, labels, 0.5), expected)
+
+
+def numbers_of(outputs: int, *last: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, outputs), *last)
+
+
+@pytest.mark.parametrize("last", [(), (nn.Flatten(0),)])
+@pytest.mark.parametrize("axes", [(5,), (5, 1)])
+@pytest.mark.parametrize("criterion", ["auto", nn.functional.mse_loss, nn.MSELoss()])
+@pytest.mark.filterwarnings("error:Using a target size")
+def test_one_number_of_each_sample_is_never_broadcast(last: Any, axes: Any, criterion: Any) -> None:
+    x, labels = SEQUENCES[0], 25 + 100 * torch.rand(5)
+    options = {"readout": None} if last else {}
+    model = attach(
+        numbers_of(1, *last), ["1"], method="loss_sum", example=x, labels=labels.view(axes), criterion=criterion,
+        log=len, **options,
+    )  # fmt: skip
+    output = model(x)
+    main, branch = (one.view(5) for one in (output.main, output.branches[0]))
+    expected = (main - labels).square().mean() + 0.5 * (branch - labels).square().mean()
+    torch.testing.assert_close(model.objective(output, labels.view(axes), 0.5), expected)
+
+
+def test_labels_and_losses_that_do_not_fit_are_refused_before_training() -> None:
+    x, network = SEQUENCES[0], numbers_of(3)
+    with pytest.raises(ValueError, match=r"targets \[5\] do not fit the output \[5, 3\]: .*pass labels=.*criterion="):
+        attach(network, ["1"], method="loss_sum", example=x, labels=9 * torch.rand(5), log=len)
+    bounded, flags = numbers_of(3, nn.Sigmoid()), (torch.rand(5, 3) > 0.5).float()
+    options = {"method": "loss_sum", "example": 99 * x, "labels": flags, "log": len}
+    with pytest.raises(ValueError, match=r"between 0 and 1.*criterion=.*logits"):
+        attach(bounded, ["1"], criterion=nn.functional.binary_cross_entropy, **options)
+    for one in (network, bounded):
+        assert not any(module._forward_hooks for module in one.modules())
+
+
+def test_the_loss_is_asked_for_before_the_network_is_called() -> None:
+    class Uncalled(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            raise AssertionError
+
+    with pytest.raises(ValueError, match="criterion="):
+        attach(Uncalled(nn.Linear(6, 4)), method="loss_sum", example=SEQUENCES[0], labels=torch.rand(5, 4))

@@ -3,6 +3,7 @@
 The module is not called ``attach``: importing a submodule ``shortcut_snn.attach`` would replace the function.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .introspection import introspect, stages_span_most, wrap_network
+from .introspection import CALL_ERRORS, introspect, stages_span_most, wrap_network
 from .method import (
     Constant,
     Criterion,
@@ -24,7 +25,10 @@ from .method import (
     Shortcut,
     ShortcutOutput,
     TimeAxis,
+    evaluation,
     example_of,
+    inputs_of,
+    map_tensors,
     takes_every_step,
 )
 
@@ -97,7 +101,7 @@ def attach(
         time loop:  one call for the whole batch (it takes the example and keeps no state)
         reset:      not needed (no state outlives a forward pass)
         batch axis: 0 (altering one sample along it changes this sample of the output alone)
-        readout:    output, 3 classes (the only tensor of the output)
+        readout:    output, 3 classes (the only tensor)
         taps:       1 (5 channels) (your taps=[...])
         >>> model.branches[0].classifier
         Linear(in_features=5, out_features=3, bias=True)
@@ -111,6 +115,9 @@ def attach(
             )
         taps, wrapper = _taps_of(preset, network, taps, method), preset.gradient
         head = preset.branches.head if head is None and preset.branches is not None else head
+        if criterion == "auto" and isinstance(labels, Tensor):
+            # Passes through a large network take long.
+            _infer_criterion(labels)
     example = example_of(network, example)
     layout = introspect(
         network,
@@ -166,26 +173,42 @@ def _taps_of(
     return "blocks" if wants_blocks and stages_span_most(network) else taps
 
 
-def _infer_criterion(labels: Tensor | None, layout: Layout) -> Criterion:
-    """Return the loss of one prediction, if the labels leave no choice."""
+def _infer_criterion(labels: Tensor | None, layout: Layout | None = None) -> Criterion:
+    """Return the loss of one prediction, if the labels leave no choice; without a layout, one that may be right."""
     from .diagnosis import are_classes
 
     if labels is None:
         return F.cross_entropy
     if labels.is_floating_point():
-        if are_classes(labels.flatten(0, 1) if layout.step_axis == 0 else labels):
+        forms = [labels] if layout is None or layout.step_axis != 0 else []
+        if labels.dim() > 1 and (layout is None or layout.step_axis == 0):
+            forms.append(labels.flatten(0, 1))
+        if any(map(are_classes, forms)):
             return F.cross_entropy
         if bool((labels < 0).any() or (labels > 1).any()):
             return F.mse_loss
-    else:
+    elif labels.dtype != torch.bool:
+        if layout is None:
+            return F.cross_entropy
         # Zeros and ones for each output are not indices of classes.
         flags = labels.shape[1:] == (layout.num_classes,) and layout.shape is None and layout.step_axis is None
-        if layout.num_classes > 1 and labels.dtype != torch.bool and not flags:
+        if layout.num_classes > 1 and not flags:
             return F.cross_entropy
     raise ValueError(
         "these labels may be compared in several ways: pass criterion=..., such as torch.nn.functional."
         "binary_cross_entropy_with_logits for zeros and ones, or mse_loss for numbers"
     )
+
+
+def _of_numbers(criterion: Criterion) -> Criterion:
+    """Return a loss of PyTorch's that never broadcasts its targets; another loss as it is."""
+    return partial(_compare, criterion) if str(criterion.__module__).startswith("torch.nn.") else criterion
+
+
+def _compare(criterion: Criterion, prediction: Tensor, target: Tensor) -> Tensor:
+    from .diagnosis import in_shape_of
+
+    return criterion(prediction, in_shape_of(prediction, target) if target.is_floating_point() else target)
 
 
 def _task_loss(
@@ -195,7 +218,7 @@ def _task_loss(
     if merge:
         branches = tuple(branch.flatten(0, 1) for branch in output.branches)
         output, target = ShortcutOutput(output.main.flatten(0, 1), branches), target.flatten(0, 1)
-    total: Tensor = objective(output, target, branch_weight, criterion or loss)
+    total: Tensor = objective(output, target, branch_weight, _of_numbers(criterion or loss))
     return total
 
 
@@ -216,6 +239,8 @@ def _apply_method(
                     "return: change the network, or use another method"
                 )
             model.readout, model.taps.every_step = replace(model.readout, averages=False), True
+        if labels is not None:
+            _try_objective(model, example, labels)
         if preset.initialise:
             from .diagnosis import initialise
 
@@ -224,6 +249,23 @@ def _apply_method(
     except BaseException:
         model.strip()
         raise
+
+
+def _try_objective(model: Shortcut, example: Any, labels: Tensor) -> None:
+    """Compute the loss of a copy's predictions once, so that one that does not fit the labels is refused here."""
+    twin = copy.deepcopy(model)
+    with evaluation(twin):
+        # Branches predict in training mode alone.
+        twin.training = True
+        args, kwargs = inputs_of(model.network, map_tensors(torch.clone, example))
+        output = twin(*args, **kwargs)
+        try:
+            model.objective(output, labels.to(output.main.device), 1.0)
+        except CALL_ERRORS as error:
+            raise ValueError(
+                f"{error}: this is the loss of the example, so pass labels=... that fit, or criterion=... for network "
+                "and branches, which give logits"
+            ) from error
 
 
 def _run_packed(run: Callable[..., Any] | None, network: nn.Module, *args: Any, **kwargs: Any) -> Any:

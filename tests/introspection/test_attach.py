@@ -190,7 +190,7 @@ def test_ambiguous_time_axis_raises() -> None:
 
 
 def test_an_error_of_the_network_itself_is_shown() -> None:
-    with pytest.raises(RuntimeError, match=r"expected input.* to have 1 channels, but got 7"):
+    with pytest.raises(ValueError, match=r"Expected 3D .*one time step of it: .*to have 1 channels, but got 7"):
         attach(snntorch_step(), example=torch.zeros(4, 2, 7, 8, 8))
 
 

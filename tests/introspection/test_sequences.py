@@ -91,7 +91,7 @@ def test_a_step_may_take_its_number() -> None:
         expected = torch.stack([network(step, number) for number, step in enumerate(x)]).mean(0)
     torch.testing.assert_close(model(x, torch.arange(7)).main, expected)
     LossSum()(model.train()(x, torch.arange(7)), LABELS, 0.5).backward()
-    with pytest.raises(TypeError, match=r"takes time_step and returns Tensor.*numbers of the steps"):
+    with pytest.raises(ValueError, match=r"takes time_step and returns Tensor.*numbers of the steps"):
         attach(network, example=x, labels=LABELS, log=len)
 
 

@@ -86,9 +86,26 @@ def default_loss(output: Any, labels: Tensor) -> Tensor:
     """Return the cross-entropy of logits ``[N, classes]``, or the squared error for targets that are not classes."""
     if are_classes(labels):
         return F.cross_entropy(output, labels)
-    if output.shape != labels.shape:
-        raise ValueError(f"targets {list(labels.shape)} do not fit the output {list(output.shape)}: pass loss=...")
-    return F.mse_loss(output, labels)
+    try:
+        return F.mse_loss(output, in_shape_of(output, labels))
+    except ValueError as error:
+        raise ValueError(f"{error}: pass loss=...") from error
+
+
+def in_shape_of(output: Tensor, targets: Tensor) -> Tensor:
+    """Return targets in the shape of an output. One number of each sample may have an axis of its own, or not.
+
+    Raises:
+        ValueError: a loss of the two would broadcast one of them.
+
+    Example:
+        >>> in_shape_of(torch.zeros(2, 1), torch.tensor([3.0, 4.0])).shape
+        torch.Size([2, 1])
+    """
+    shape = tuple(output.shape)
+    if targets.shape not in (shape, shape[:-1], (*shape, 1)) or targets.numel() != output.numel():
+        raise ValueError(f"targets {list(targets.shape)} do not fit the output {list(shape)}")
+    return targets.reshape(shape)
 
 
 def are_classes(labels: Tensor) -> bool:

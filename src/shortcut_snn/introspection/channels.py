@@ -28,7 +28,7 @@ def axes_unlike_input(samples: Samples, changes: Changes, shape: Sequence[int], 
     """Return the axes that are not axes of the input, such as time.
 
     An axis is the input's if altering a late index along the input's axis changes no earlier index along it. The last
-    index may change nothing, in a network whose input acts one step late.
+    indices may change nothing, in a network whose input acts one or two steps late.
     """
     input_shape = primary(samples.probe.base.example).shape
 
@@ -36,7 +36,8 @@ def axes_unlike_input(samples: Samples, changes: Changes, shape: Sequence[int], 
         size = shape[axis]
         for input_axis, length in enumerate(input_shape):
             if input_axis not in (0, samples.axis) and length == size > 2:
-                late = ((index, changes(samples.probe.altered(input_axis, index))) for index in (size - 1, size - 2))
+                last = range(size - 1, max(size - 4, 0), -1)
+                late = ((index, changes(samples.probe.altered(input_axis, index))) for index in last)
                 index, indices = next((one for one in late if one[1] is not None), (0, None))
                 if indices is not None and min(indices[axis]) >= index:
                     return True

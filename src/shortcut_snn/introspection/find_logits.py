@@ -51,7 +51,7 @@ class LogitsSearch:
         if not tensors:
             raise ValueError(f"the network gives {described(output)}: {ADVICE}")
         if len(tensors) == 1:
-            return next(iter(tensors)), "the only tensor of the output"
+            return next(iter(tensors)), "the only tensor"
         for name in LOGITS_NAMES:
             for path in tensors:
                 if path[-1] == name:
@@ -127,6 +127,10 @@ class LogitsSearch:
 
     def _question_about_path(self, tensors: dict[Path, Tensor]) -> str:
         listed = ", ".join(f"{name_of(path)}of shape {tuple(tensor.shape)}" for path, tensor in tensors.items())
+        question = f"the network gives {listed}, and which of these are the logits remains open: pass readout=..."
+        for path, tensor in reversed(tensors.items()):
+            if enlarged := self.enlarged(tensor, indexed(path)):
+                return f"{question}, as in lambda output: {enlarged}"
         # The most likely one: logits have two axes, or three with time.
         path, likely = min(reversed(tensors.items()), key=lambda item: abs(item[1].dim() - 2.25))
         mean = ""
@@ -135,10 +139,17 @@ class LogitsSearch:
             shape = primary(self.samples.probe.base.example).shape
             last = likely.shape[2] == shape[-1] and likely.shape[1] not in shape
             mean = ".mean(0)" if likely.shape[0] != self.samples.length else ".mean(-1)" if last else ".mean(1)"
-        return (
-            f"the network gives {listed}, and which of these are the logits remains open: pass readout=..., "
-            f"as in lambda output: {indexed(path)}{mean}"
-        )
+        return f"{question}, as in lambda output: {indexed(path)}{mean}"
+
+    def enlarged(self, tensor: Tensor, name: str) -> str:
+        """Return, in Python, logits at every position in the size of label maps; empty if they cannot be that."""
+        labels, space = self.labels, tuple(tensor.shape[2:])
+        if labels is None or labels.is_floating_point() or not labels.dim() == tensor.dim() - 1 > 2:
+            return ""
+        sizes = tuple(labels.shape[1:])
+        multiple = not any(size % least for size, least in zip(sizes, space, strict=True)) and sizes != space
+        fits = multiple and tensor.shape[1] > int(labels.max())
+        return f"torch.nn.functional.interpolate({name}, size={sizes})" if fits else ""
 
 
 def _width(tensor: Tensor) -> int:

@@ -89,7 +89,8 @@ class ReadoutInference(LogitsSearch):
         fitting = self._predictions_fitting_labels()
         if len(fitting) == 1:
             self._read(fitting[0])
-            return Answer(fitting[0], "its shape is that of the labels")
+            one_step = self._how_to_read_one_step(fitting[0].readout)
+            return Answer(fitting[0], f"its shape is that of the labels{one_step}")
         logits, reason = self._infer_logits()
         prediction = self._read(Prediction(logits, 0))
         if len(prediction) != self.samples.length:
@@ -98,7 +99,18 @@ class ReadoutInference(LogitsSearch):
             )
         self._check_shape_of_labels(prediction)
         width = 1 if prediction.dim() == 1 else prediction.shape[1 if prediction.dim() > 2 else -1]
-        return Answer(Prediction(logits, self.num_classes or int(width)), reason)
+        return Answer(Prediction(logits, self.num_classes or int(width)), reason + self._how_to_read_one_step(logits))
+
+    def _how_to_read_one_step(self, readout: Any) -> str:
+        """Say how the last time step is read, where something else than spikes is averaged over time."""
+        if not isinstance(readout, Readout) or readout.time_axis not in (0, 1, 2) or readout.unfold is not None:
+            return ""
+        logits = readout.find(self.output)
+        are_spikes = bool(((logits == 0) | (logits == logits.max())).all())
+        if are_spikes or readout.class_axis is not None or logits.shape[readout.time_axis] == 1:
+            return ""
+        step = ("[-1]", "[:, -1]", "[:, :, -1]")[readout.time_axis]
+        return f"; for the last step: readout=lambda out: {indexed(readout.path, 'out')}{step}"
 
     def _prediction(self, readout: Callable[[Any], Any] | None, reason: str) -> Answer[Prediction]:
         """Return the answer for a readout that need not give logits."""
@@ -247,13 +259,14 @@ class ReadoutInference(LogitsSearch):
         """Check that labels of several axes can be compared with the prediction."""
         predicted = tuple(prediction.shape[1:])
         if self._sizes not in ((), (1,), predicted, predicted[1:], predicted[:-1]):
-            raise self._labels_do_not_fit(predicted)
+            raise self._labels_do_not_fit(predicted, self.enlarged(prediction, "output"))
 
-    def _labels_do_not_fit(self, predicted: tuple[int, ...]) -> ValueError:
+    def _labels_do_not_fit(self, predicted: tuple[int, ...], enlarged: str = "") -> ValueError:
         sizes = () if self.labels is None else tuple(self.labels.shape[1:])
+        example = f", as in lambda output: {enlarged}" if enlarged else ""
         return ValueError(
             f"labels of {sizes} values per sample do not fit the logits, of {predicted}: pass labels of classes "
-            "[N], or readout=..., which maps the output to a prediction that fits"
+            f"[N], or readout=..., which maps the output to a prediction that fits{example}"
         )
 
     # By the tensors of the output
@@ -287,7 +300,7 @@ class ReadoutInference(LogitsSearch):
         if dims == 2:
             return Readout(path), reason
         if unfold is not None or (dims == 3 and batch == 1):
-            return Readout(path, 1 - batch, unfold), f"{reason}, averaged over time"
+            return Readout(path, 1 - batch, unfold), reason
         return self._infer_class_axis(path, tensor, batch, reason, shape)
 
     def _infer_class_axis(self, path: Path, tensor: Tensor, batch: int, reason: str, shape: str) -> tuple[Readout, str]:
@@ -305,9 +318,9 @@ class ReadoutInference(LogitsSearch):
                 # A sample has one class, whatever the axis of the input that the other one is.
                 is_time = axes_unlike_input(self.samples, self._changes_of(path), tensor.shape, [1, 2]) == [classes]
             if is_time:
-                return Readout(path, 3 - classes), f"{reason}, averaged over time"
+                return Readout(path, 3 - classes), reason
         if dims == 5 and classes == 2:
-            return Readout(path, 1), f"{reason}, averaged over time"
+            return Readout(path, 1), reason
         raise ValueError(
             f"{shape}, not logits [N, classes] or [T, N, classes]: pass readout=lambda output: {indexed(path)} if it "
             f"is [N, classes, ...] as it stands, or {indexed(path)}.mean(1) for [N, T, classes], .mean(-1) for "

@@ -77,10 +77,23 @@ def infer_reset(probe: Probe, adapters: list[Adapter], reset: Reset | str | None
     )
 
 
+def check_layers_exist(probe: Probe) -> None:
+    """Check that a pass makes no layers, which no hook and no optimizer would know."""
+    known, modules = dict(named_modules(probe.initial)), named_modules(probe.base.network)
+    made = [name for name, module in modules if name not in known and list(nn.Module.parameters(module))]
+    if made:
+        raise ValueError(
+            f"{type(probe.initial).__name__} makes layers in its first call, such as {made[-1]!r}: call the network "
+            "once on a batch before you attach it"
+        )
+
+
 def leaks(probe: Probe, reset: Reset | None) -> bool:
     """Return whether a network's output depends on the batch before, with a reset between the two."""
     try:
-        network = probe.used()
+        # A plain object may keep something under the identity of a module, which a copy does not have.
+        left = (after for _, after in changed_attributes(probe).values() if not isinstance(after, Tensor))
+        network = probe.used(itself=any(hasattr(after, "__dict__") for after in left))
         if reset is not None:
             reset(network)
         return probe.differs(probe.observe(network=network))
@@ -257,8 +270,9 @@ def changed_attributes(probe: Probe) -> dict[Place, tuple[Any, Any]]:
 def _differences(one: nn.Module, other: nn.Module) -> dict[Place, tuple[Any, Any]]:
     """Return the attributes in which the modules of two copies of a network differ, with both values."""
     changed = {}
-    for (name, before), (_, after) in zip(named_modules(one), named_modules(other), strict=False):
-        old, new = _attributes(before), _attributes(after)
+    others = dict(named_modules(other))
+    for name, before in named_modules(one):
+        old, new = _attributes(before), _attributes(others.get(name, before))
         for attribute in [*old, *(attribute for attribute in new if attribute not in old)]:
             values = old.get(attribute, _ABSENT), new.get(attribute, _ABSENT)
             if not _equal(*values):
@@ -293,12 +307,12 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
     values = {k: value for k, value in attributes.items() if not k.startswith(("_forward", "_backward", "_modules"))}
     for kind in ("_parameters", "_buffers", "_non_persistent_buffers_set", "_state_dict_hooks", "training"):
         values.pop(kind, None)
-    values |= attributes.get("_buffers", {})
-    return values
+    modules: dict[str, Any] = attributes.get("_modules", {})
+    return modules | values | attributes.get("_buffers", {})
 
 
 def _equal(one: Any, other: Any, depth: int = 4) -> bool:
-    if one is other or isinstance(one, nn.Module) or not depth:
+    if one is other or isinstance(one, nn.Module) or isinstance(other, nn.Module) or not depth:
         return True
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.shape == other.shape and bool(((one == other) | ((one != one) & (other != other))).all())

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..method import Extract, Tap, TimeAxis, Unfold, first_tensor, primary
 from .answer import Answer
@@ -22,7 +22,7 @@ from .channels import axes_unlike_input, channel_axis
 from .gradient_paths import GradientPaths
 from .infer_batch_axis import Samples
 from .infer_readout import Prediction
-from .layers import channel_axis_of, has_weights, holds_matrix
+from .layers import channel_axis_of, has_weights, holds_matrix, is_layer
 from .perturb import BatchAxis, Changed
 from .probe import CALL_ERRORS
 from .recorder import Event, Pass, named_modules
@@ -106,7 +106,8 @@ class TapInference:
                 problem = problem or error
                 continue
             same = [other.name for other in found if tap.name == other.name or self._give_the_same(tap, other)]
-            if not same or (is_certain and tap.name not in same):
+            apart = is_certain or all(self._layer_between(tap, other) for other in found)
+            if apart and (not same or (is_certain and tap.name not in same)):
                 return tap
             problem = None
         if problem is not None and (is_certain or not any(map(self.paths.passes_gradients, names))):
@@ -137,6 +138,19 @@ class TapInference:
             return False
         some, others = self.samples.features(tap.name), self.samples.features(other.name)
         return len(some) == len(others) and all(map(torch.equal, some, others))
+
+    def _layer_between(self, tap: Tap, other: Tap) -> bool:
+        """Return whether a layer is called between the ends of two modules, unlike those of a norm and its neurons."""
+        first, last = sorted((self._events[tap.name], self._events[other.name]), key=lambda event: event.end)
+        layers = self._events_of(is_layer)
+        return not layers or any(first.end < layer.begin and layer.end <= last.end for layer in layers)
+
+    def _events_of(self, is_of_kind: Callable[[nn.Module], bool]) -> list[Event]:
+        """Return the events of modules of a kind, and of those with a matrix of their own."""
+        modules = [
+            name for name, one in named_modules(self.samples.probe.initial) if is_of_kind(one) or holds_matrix(one)
+        ]
+        return [self._events[name] for name in modules if name in self._events]
 
     # Which axes
 
@@ -203,12 +217,7 @@ class TapInference:
     def _check_calls(self, name: str) -> None:
         """Check that a module's calls are time steps, not the calls of several layers that share it."""
         event = self._events[name]
-        layers = [
-            self._events[other]
-            for other, module in named_modules(self.samples.probe.initial)
-            if other in self._events and (has_weights(module) or holds_matrix(module))
-        ]
-        if not event.same_shape or not event.is_stepped(layers):
+        if not event.same_shape or not event.is_stepped(self._events_of(has_weights)):
             raise ValueError(
                 f"the tap {name!r} is called {event.calls} times in a pass, by several layers that share it: tap "
                 "modules that these have for themselves, such as the containers around them, in taps=[...]"

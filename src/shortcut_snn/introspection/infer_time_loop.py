@@ -25,7 +25,15 @@ from ..method import Extract, Reset, TimeLoop, copy_network, map_tensors, primar
 from .adapters import Adapter
 from .answer import Answer
 from .infer_batch_axis import Samples
-from .infer_reset import changed_attributes, describe_state, keeps_state, leaks, leftover_state, reset_methods
+from .infer_reset import (
+    changed_attributes,
+    check_layers_exist,
+    describe_state,
+    keeps_state,
+    leaks,
+    leftover_state,
+    reset_methods,
+)
 from .layers import is_layer
 from .neurons import single_step_neurons
 from .outputs import tensors_of
@@ -46,6 +54,7 @@ class TimeLoopInference:
     batch_axis: int | str
     reset: Reset | None
     samples: int | None
+    classes: int | None
     extract: Extract | None
     _probes: dict[Any, Probe] = field(default_factory=dict)
 
@@ -62,6 +71,7 @@ class TimeLoopInference:
         except CALL_ERRORS as error:
             answer, reset = self._after_refused_call(error)
         else:
+            check_layers_exist(whole)
             answer = self._after_whole_call(whole)
         if answer.value is not None:
             answer = replace(answer, value=self._with_state(answer.value, reset))
@@ -79,9 +89,8 @@ class TimeLoopInference:
         # By identity, since a reset need not be hashable.
         key = run, id(reset)
         if key not in self._probes:
-            self._probes[key] = Probe(
-                self.network, self.example, run, reset, samples=self.samples, extract=self.extract
-            )
+            known: dict[str, Any] = {"samples": self.samples, "classes": self.classes, "extract": self.extract}
+            self._probes[key] = Probe(self.network, self.example, run, reset, **known)
         return self._probes[key]
 
     def _accepts(self, run: Run | None, reset: Reset | None) -> bool:
@@ -189,10 +198,11 @@ class TimeLoopInference:
                 0, "loop='input' if the batch is a sequence [T, N, ...] (and batch_axis=0 too if it is [N, T, ...])"
             )
         mode = self._multi_step_call(self.reset)
+        once = "'network'" if self._accepts(None, self.reset) else "1"
         first = f"call {mode} before, if the network takes a whole sequence [T, N, ...], or else " if mode else ""
         return (
             f"{self._name} calls its neurons once for the example, of shape {self._shape}, and they compute one time "
-            f"step per call: {first}pass {', '.join(ways)}, or loop='network' if one call is all"
+            f"step per call: {first}pass {', '.join(ways)}, or loop={once} if one call is all"
         )
 
     # The network does not take the example as a whole
@@ -220,7 +230,13 @@ class TimeLoopInference:
                     f"{self._name} does not take the example, of shape {self._shape}, with single-step neurons "
                     f"({error}), but does with multi-step neurons: call {mode} before"
                 ) from error
-            # The error that the network raises for a step says more.
+            try:
+                self._probe(looped, self.reset).base  # noqa: B018 - this runs the pass
+            except CALL_ERRORS as of_step:
+                raise ValueError(
+                    f"{self._name} raises an error for the example, of shape {self._shape}: {error}; and another one "
+                    f"for one time step of it: {of_step}"
+                ) from error
             return Answer(looped, "its neurons compute one time step per call"), self.reset
         for reset in resets[1:]:
             if self._accepts(None, reset):

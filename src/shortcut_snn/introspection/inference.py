@@ -14,7 +14,7 @@ from .answer import Answer
 from .candidates import Candidates
 from .infer_batch_axis import infer_batch_axis
 from .infer_readout import Prediction, ReadoutInference
-from .infer_reset import changed_attributes, infer_reset
+from .infer_reset import changed_attributes, check_layers_exist, infer_reset
 from .infer_taps import TapInference
 from .infer_time_loop import Loop, TimeLoopInference
 from .neurons import single_step_neurons
@@ -53,13 +53,19 @@ def introspect(
         (0, 3, [5])
     """
     if labels is not None and not isinstance(labels, Tensor):
-        raise TypeError(f"labels must be a tensor, got {type(labels).__name__}: pass labels=torch.as_tensor(labels)")
+        cure = "pass labels=torch.as_tensor(labels)"
+        try:
+            torch.as_tensor(labels)
+        except (TypeError, ValueError, RuntimeError):
+            cure = "branches cannot predict labels that differ in shape from sample to sample, such as boxes"
+        raise TypeError(f"labels must be a tensor, got {type(labels).__name__}: {cure}")
     samples = len(labels) if labels is not None and samples is None else samples
     sizes = tuple(labels.shape) if labels is not None else ()
     shape = tuple(primary(example_of(network, example)).shape)
     # Labels of every time step may begin with time, as the example may.
     known = None if sizes[1:] and sizes[:2] == shape[:2] and single_step_neurons(network) else samples
-    call = infer_call(network, example, loop=loop, batch_axis=batch_axis, reset=reset, samples=known, extract=extract)
+    options: dict[str, Any] = {"loop": loop, "batch_axis": batch_axis, "reset": reset, "extract": extract}
+    call = infer_call(network, example, samples=known, classes=_number_of_classes(labels, num_classes), **options)
     probe = call.probe
     axis, along = infer_batch_axis(probe, batch_axis=batch_axis, samples=samples, labels=sizes)
     time_and_samples = shape[:2] if axis.value == 1 else shape[1:2] + shape[:1]
@@ -172,6 +178,7 @@ def infer_call(
     batch_axis: int | str,
     reset: Reset | str | None,
     samples: int | None,
+    classes: int | None = None,
     extract: Extract | None = None,
 ) -> Call:
     """Infer how a network is called and reset.
@@ -191,10 +198,18 @@ def infer_call(
     adapters = adapters_of(network)
     # The network may have been called before, so it is reset as far as a reset is known.
     known_reset = library_reset(adapters) if isinstance(reset, str) else reset
-    inference = TimeLoopInference(network, adapters, example, batch_axis, known_reset, samples, extract)
+    inference = TimeLoopInference(network, adapters, example, batch_axis, known_reset, samples, classes, extract)
     time_loop, probe = inference.infer(loop)
+    check_layers_exist(probe)
     found_reset, probe = infer_reset(probe, adapters, reset)
     return Call(network, example, adapters, time_loop, found_reset, probe)
+
+
+def _number_of_classes(labels: Tensor | None, num_classes: int | None) -> int | None:
+    """Return the number of classes, or of numbers, that the labels have."""
+    if num_classes is not None or labels is None or not labels.numel():
+        return num_classes
+    return labels.shape[-1] if labels.is_floating_point() else int(labels.max()) + 1
 
 
 def wrap_network(

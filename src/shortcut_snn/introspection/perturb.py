@@ -80,20 +80,23 @@ def resized(example: Any, axis: int, samples: int) -> Any:
     return map_tensors(take, example)
 
 
-def small_examples(example: Any, samples: int | None) -> Iterator[Any]:
+def small_examples(example: Any, samples: int | None, classes: int | None = None) -> Iterator[Any]:
     """Yield the example with a few samples, then with more of its own sizes, and at last as it is.
 
     The first axis may hold samples or time steps. The second is resized if it is known to hold samples, or if it has
-    the length 1, at which no sample can be told from another.
+    the length 1, at which no sample can be told from another. Axes of one length could not be told apart where nothing
+    changes, so a resized axis has another length than the other axes and the number of classes.
     """
     shape = primary(example).shape
-    first = 3 if shape[0] == 1 else FEW_SAMPLES if shape[0] > 2 * FEW_SAMPLES else shape[0]
+
+    def few(*others: int | None) -> int:
+        return next((size for size in (FEW_SAMPLES, 5, 3, 6, 7) if size not in others), FEW_SAMPLES)
+
+    first = few(classes, *shape[1:]) if shape[0] == 1 or shape[0] > 2 * FEW_SAMPLES else shape[0]
     second = shape[1] if len(shape) > 2 else None
     is_sample = second == 1 and samples != shape[0]
     if second is not None and (is_sample or (second == samples != shape[0] and second > 2 * FEW_SAMPLES)):
-        # As many samples as time steps could not be told from these where nothing changes.
-        few = 3 if is_sample or first == FEW_SAMPLES else FEW_SAMPLES
-        yield resized(resized(example, 0, first), 1, few)
+        yield resized(resized(example, 0, first), 1, few(classes, first, *shape[2:]))
     if first != shape[0]:
         yield resized(example, 0, first)
     yield example

@@ -48,6 +48,7 @@ class Probe:
         run: calls the network; None for one call.
         reset: returns the copies to their initial state, if it is known.
         samples: the number of samples, if it is known.
+        classes: the number of classes, if it is known.
         extract: maps a module's output to its features; by default the first tensor in it.
     """
 
@@ -59,9 +60,10 @@ class Probe:
         reset: Reset | None = None,
         *,
         samples: int | None = None,
+        classes: int | None = None,
         extract: Extract | None = None,
     ) -> None:
-        self.run, self.samples, self.extract = run, samples, extract
+        self.run, self.samples, self.classes, self.extract = run, samples, classes, extract
         self.full_example = map_tensors(varied, example)
         self.initial = copy_network(network)
         """The network in its initial state, from which every pass takes a copy."""
@@ -91,7 +93,8 @@ class Probe:
 
     def with_reset(self, reset: Reset) -> "Probe":
         """Return a probe that begins all passes from the state that a reset leaves."""
-        return Probe(self.initial, self.full_example, self.run, reset, samples=self.samples, extract=self.extract)
+        known: dict[str, Any] = {"samples": self.samples, "classes": self.classes, "extract": self.extract}
+        return Probe(self.initial, self.full_example, self.run, reset, **known)
 
     def features(self, name: str, output: Any) -> Any:
         """Return the tensor in a module's output."""
@@ -115,7 +118,7 @@ class Probe:
     def base(self) -> Pass:
         """The pass of the example, with few samples if the network takes so few."""
         if self._base is None:
-            *smaller, full = small_examples(self.full_example, self.samples)
+            *smaller, full = small_examples(self.full_example, self.samples, self.classes)
             if any(isinstance(getattr(one, "batch_size", None), int) for one in nn.Module.modules(self.initial)):
                 # Other sizes would be split into samples and time steps otherwise.
                 smaller = []
@@ -136,8 +139,10 @@ class Probe:
                     break
         return self._altered[axis, index]
 
-    def used(self) -> nn.Module:
-        """Return a copy of the network that has been called with other samples."""
+    def used(self, itself: bool = False) -> nn.Module:
+        """Return a copy of the network that has been called with other samples, or that network itself, by a pass."""
+        if itself:
+            return self._observe_altered(0, None).network
         if self._used is None:
             self._used = self._observe_altered(0, None).network
         return self._sharing_weights(self._used)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from ..method import TimeLoop, entries, evaluation, inputs_of, map_tensors, signature_of, tensors_in
+from ..method import TimeLoop, call_by_name, entries, evaluation, inputs_of, map_tensors, signature_of, tensors_in
 from .perturb import counts, varied
 from .probe import CALL_ERRORS
 
@@ -76,7 +76,7 @@ class StepArguments:
         def call(**state: Any) -> Any:
             network = fresh()
             with evaluation(network):
-                return network(**map_tensors(torch.clone, self.values | stepped[0]) | state)
+                return call_by_name(network, map_tensors(torch.clone, self.values | stepped[0]) | state)
 
         try:
             before = call()

@@ -8,6 +8,7 @@ A tap is a submodule whose output is read. A branch is a tap and the auxiliary h
 from .branch_weight import BranchWeight, Constant, CosineDecay, LinearDecay, StepDecay
 from .calls import (
     Reset,
+    call_by_name,
     call_on,
     copy_network,
     detached_states,
@@ -45,8 +46,8 @@ __all__ = [
     "PLACEMENTS", "TET", "BranchWeight", "Constant", "ConvHead", "CosineDecay", "Criterion", "DenseHead", "Extract",
     "FiringRatePenalty", "FiringRates", "Head", "Layout", "LinearDecay", "LinearHead", "LogitSum", "LossSum",
     "Objective", "Penalty", "Readout", "Reset", "SelfDistillation", "Shortcut", "ShortcutOutput", "StepDecay",
-    "StepLossSum", "Tap", "TimeAxis", "TimeLoop", "Unfold", "call_on", "copy_network", "detached_states",
-    "dry_copy", "entries", "evaluation", "every_block", "example_of", "first_tensor", "inputs_of", "like",
-    "map_tensors", "primary", "resolve", "signature_of", "stage_ends", "stages", "takes_branches",
+    "StepLossSum", "Tap", "TimeAxis", "TimeLoop", "Unfold", "call_by_name", "call_on", "copy_network",
+    "detached_states", "dry_copy", "entries", "evaluation", "every_block", "example_of", "first_tensor", "inputs_of",
+    "like", "map_tensors", "primary", "resolve", "signature_of", "stage_ends", "stages", "takes_branches",
     "takes_every_step", "tensor_in", "tensors_in",
 ]  # fmt: skip

@@ -92,6 +92,16 @@ def signature_of(network: nn.Module) -> inspect.Signature:
     return inspect.signature(getattr(network, "_orig_mod", network).forward)
 
 
+def call_by_name(network: nn.Module, arguments: Mapping[str, Any]) -> Any:
+    """Call a network on arguments of its ``forward``, by position where possible.
+
+    A class may have a ``__call__(self, *args)`` of its own.
+    """
+    bound = signature_of(network).bind_partial()
+    bound.arguments.update(arguments)
+    return network(*bound.args, **bound.kwargs)
+
+
 def inputs_of(network: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return an example as the positional and keyword arguments of a network's ``forward``.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from .calls import signature_of
+from .calls import call_by_name, signature_of
 from .layout import entries
 
 
@@ -58,7 +58,7 @@ class TimeLoop:
         batch = next(key for key, value in args.items() if isinstance(value, Tensor))
         outputs, state = [], {name: args.get(name) for name in self.carry}
         for step in self.steps_of({name: args[name] for name in (batch, *self.sequences) if name in args}):
-            result = network(**args | step | state)
+            result = call_by_name(network, args | step | state)
             if not self.carry:
                 outputs.append(result)
                 continue

@@ -1,0 +1,264 @@
+"""Networks that call, build or keep things in unusual ways: what attach infers, and what it asks."""
+
+from typing import Any
+
+import norse.torch as norse
+import pytest
+import snntorch
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from shortcut_snn import TimeLoop, attach
+from shortcut_snn.neurons import ATan, straight_through
+
+LABELS = torch.tensor([0, 3, 1, 2, 2])
+
+
+def fire(v: Tensor) -> Tensor:
+    return straight_through((v > 0).float(), v, ATan())
+
+
+class Step(nn.Module):
+    """One time step, which takes its state as an argument."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.spiking, self.head = nn.Linear(6, 12), snntorch.Leaky(0.9, threshold=0.1), nn.Linear(12, 4)
+
+    def forward(self, x: Tensor, state: Any) -> Any:
+        spikes, state = self.spiking(self.first(x), self.spiking.init_leaky() if state is None else state)
+        return self.head(spikes), state
+
+
+class Positional(Step):
+    def __call__(self, *args: Any) -> Any:
+        return self.forward(*args)
+
+
+def test_a_class_may_be_called_by_position_alone() -> None:
+    network, x = Positional(), torch.rand(7, 5, 6)
+    model = attach(network, example=x, labels=LABELS, log=len).eval()
+    assert model.run == TimeLoop(carry=("state",))
+    state, expected = None, []
+    for step in x:
+        logits, state = network(step, state)
+        expected.append(logits)
+    torch.testing.assert_close(model(x).main, torch.stack(expected).mean(0))
+
+
+def test_one_step_that_needs_its_state_is_a_loop_of_one() -> None:
+    x = torch.rand(5, 6)
+    with pytest.raises(ValueError, match=r"or loop=1 if one call is all") as raised:
+        attach(Step(), example=x, labels=LABELS)
+    assert "'network'" not in str(raised.value)
+    model = attach(Step(), example=x, labels=LABELS, loop=1, log=len)
+    assert model(x).main.shape == model(x).branches[0].shape == (5, 4)
+
+
+def test_the_error_of_the_whole_example_is_shown() -> None:
+    class Fails(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cells = norse.SequentialState(nn.Linear(64, 20), norse.LIFCell(), nn.Linear(20, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            if x.dim() != 4:
+                raise ValueError("a step has too few axes")
+            raise RuntimeError("the whole is refused")
+
+    with pytest.raises(ValueError, match=r"the whole is refused; .*one time step of it: a step has too few axes"):
+        attach(Fails(), example=torch.rand(5, 1, 8, 8), labels=LABELS)
+
+
+class Lazy(nn.Module):
+    """Makes its last layer, and a layer without parameters, in the first call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.act, self.last, self.drop = nn.Linear(6, 12), nn.ReLU(), None, None
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.act(self.first(x))
+        if self.last is None:
+            self.last, self.drop = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 4)), nn.Dropout(0.1)
+        return self.last(self.drop(hidden))
+
+
+@pytest.mark.parametrize("options", [{}, {"reset": None}, {"loop": "network"}])
+def test_layers_that_the_first_call_makes_are_asked_for(options: dict[str, Any]) -> None:
+    network, x = Lazy(), torch.rand(5, 6)
+    with pytest.raises(
+        ValueError, match=r"Lazy makes layers in its first call, such as 'last.*: call the network once"
+    ):
+        attach(network, example=x, labels=LABELS, **options)
+    network(x)
+    assert attach(network, example=x, labels=LABELS, log=len, **options).taps.names
+    network.drop = None
+
+    class Remade(Lazy):
+        def forward(self, x: Tensor) -> Tensor:
+            self.drop = nn.Dropout(0.1)
+            return super().forward(x)
+
+    network.__class__ = Remade
+    # A layer without parameters is neither state nor trained.
+    assert attach(network, example=x, labels=LABELS, log=len).layout.reset is None
+
+
+class Cached(nn.Module):
+    """Keeps the order of the first batch in an object, under its own identity."""
+
+    class Cache:
+        def __init__(self) -> None:
+            self.kept: dict[int, Tensor] = {}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cache, self.layers = self.Cache(), nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x.gather(1, self.cache.kept.setdefault(id(self), x.detach().argsort(1))))
+
+
+def test_a_cache_in_an_object_is_state() -> None:
+    x = torch.randn(5, 6)
+    with pytest.raises(ValueError, match=r"Cached keeps state from one call to the next, in cache: pass reset="):
+        attach(Cached(), example=x, labels=LABELS)
+    model = attach(Cached(), example=x, labels=LABELS, log=len, reset=lambda net: net.cache.kept.clear()).eval()
+    expected = model(x).main
+    model(torch.rand(5, 6))
+    assert torch.equal(model(x).main, expected)
+
+
+@pytest.mark.parametrize("samples", [3, 4, 5])
+def test_shortened_sequences_have_another_length_than_the_samples(samples: int) -> None:
+    cells = norse.SequentialState(nn.Linear(6, 20), norse.LIF(), nn.Linear(20, 1), norse.LIF())
+    x, labels = 100 * torch.rand(12, samples, 6), 25 + 100 * torch.rand(samples)
+    layout = attach(cells, example=x, labels=labels, log=len).layout
+    assert (layout.batch_axis, layout.readout.time_axis) == (1, 0)
+
+
+def test_a_mean_of_potentials_says_how_the_last_step_is_read() -> None:
+    network, x, lines = Potentials(), 3 * torch.randn(5, 6), list[str]()
+    attach(network, example=x, labels=LABELS, log=lines.append)
+    assert (
+        "averaged over axis 0, 4 classes (the only tensor; for the last step: readout=lambda out: out[-1])" in lines[0]
+    )
+    last = attach(network, example=x, labels=LABELS, readout=lambda out: out[-1], log=lines.append).eval()
+    assert torch.equal(last(x).main, network(x)[-1])
+    network.fires = True
+    attach(network, example=x, labels=LABELS, log=lines.append)
+    assert "averaged over axis 0" in lines[-1]
+    assert "last step" not in lines[-1]
+
+
+class Potentials(nn.Module):
+    """Returns the potentials, or the spikes, of its last neurons in every step, ``[T, N, classes]``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.act, self.last, self.fires = nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 4), False
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, outputs = torch.zeros(()), []
+        for _ in range(8):
+            v = 0.9 * v + self.last(self.act(self.first(x)))
+            outputs.append(fire(v - 0.1) if self.fires else v)
+        return torch.stack(outputs)
+
+
+class Late(nn.Module):
+    """Neurons without submodules over ``[N, T, C]``, whose spikes follow their input two steps later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.randn(6, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        v = current = torch.zeros(len(x), 16)
+        spikes = []
+        for step in (x @ self.matrix).unbind(1):
+            spikes.append(fire(v - 0.3))
+            v, current = 0.8 * v + current, 0.6 * current + step
+        return torch.stack(spikes, 1)
+
+
+class Sum(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum(1)
+
+
+def test_time_is_known_where_an_input_acts_two_steps_late() -> None:
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.late, self.matrix, self.sum = Late(), nn.Parameter(torch.randn(16, 4)), Sum()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.sum(self.late(x) @ self.matrix)
+
+    torch.manual_seed(0)
+    (tap,) = attach(Network(), example=torch.rand(5, 9, 6), labels=LABELS, log=len).layout.taps
+    assert (tap.name, tap.time_axis, tap.channel_axis) == ("late", 1, 2)
+
+
+class Side(nn.Module):
+    """A matrix for each sample, from a network of its own."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels, self.layers = channels, nn.Sequential(nn.Conv1d(channels, 16, 1), nn.BatchNorm1d(16), nn.ReLU())
+        self.last = nn.Linear(16, channels * channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.layers(x).amax(2)).view(-1, self.channels, self.channels) + torch.eye(self.channels)
+
+
+class Points(nn.Module):
+    """The order of PointNet: a side network, a layer, a side network, a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.side1, self.conv1, self.norm1, self.act1 = Side(3), nn.Conv1d(3, 8, 1), nn.BatchNorm1d(8), nn.ReLU()
+        self.side2, self.conv2, self.norm2, self.act2 = Side(8), nn.Conv1d(8, 16, 1), nn.BatchNorm1d(16), nn.ReLU()
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act1(self.norm1(self.conv1(self.side1(x) @ x)))
+        return self.head(self.act2(self.norm2(self.conv2(self.side2(x) @ x))).amax(2))
+
+
+def test_a_norm_and_the_neurons_after_it_are_one_place() -> None:
+    model = attach(Points(), example=torch.randn(5, 3, 20), labels=LABELS, log=len)
+    assert not {"norm1", "act1"} <= set(model.taps.names)
+
+
+class Maps(nn.Module):
+    """Logits at an eighth of the resolution of the labels, between others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, 8, 3, 4, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
+        self.aux, self.main, self.edge = nn.Conv2d(8, 6, 1), nn.Conv2d(8, 6, 1), nn.Conv2d(8, 1, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.body(x)
+        return [self.aux(x), self.main(x), self.edge(x)]
+
+
+def test_small_maps_may_be_enlarged_to_the_labels() -> None:
+    x, labels = torch.rand(3, 1, 32, 32), torch.arange(3072).view(3, 32, 32) % 6
+    with pytest.raises(ValueError, match=r"readout=.*functional\.interpolate\(output\[1\], size=\(32, 32\)\)"):
+        attach(Maps(), example=x, labels=labels)
+    with pytest.raises(ValueError, match=r"do not fit the logits.*interpolate\(output, size=\(32, 32\)\)"):
+        attach(Maps(), example=x, labels=labels, readout=lambda output: output[1])
+    model = attach(Maps(), example=x, labels=labels, readout=lambda out: F.interpolate(out[1], size=(32, 32)), log=len)
+    assert model(x).branches[0].shape == (3, 6, 32, 32)
+
+
+def test_boxes_of_varying_number_are_refused_without_a_way_to_convert_them() -> None:
+    boxes: Any = [torch.rand(number, 5) for number in (1, 2, 1)]
+    with pytest.raises(TypeError, match=r"got list: branches cannot predict labels that differ in shape") as raised:
+        attach(nn.Linear(6, 4), example=torch.rand(3, 6), labels=boxes)
+    assert "as_tensor" not in str(raised.value)
