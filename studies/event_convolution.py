@@ -3,8 +3,9 @@
     python studies/event_convolution.py [--threads N] [--rounds N]
 
 Each line is a layer of a ResNet-18 on 32x32 pixels, with 64 images and time steps in all. It has the time of the
-forward pass and of the weight gradient as a part of the dense time, the least of some rounds each. The break-even rates
-of ``shortcut_snn.neurons.event_layers`` come from this table.
+forward pass and of the gradients of weights and input as a part of the dense time, the least of some rounds each. The
+rate is also the share of inputs whose gradient is needed. The break-even rates of
+``shortcut_snn.neurons.event_layers`` come from this table.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from shortcut_snn.neurons import keep_freed_memory, pack
-from shortcut_snn.neurons.cpu.event_convolution import forward, weight_grad
+from shortcut_snn.neurons.cpu.event_convolution import forward, input_grad, weight_grad
 
 IMAGES, STEPS = 16, 4
 # Channels, outputs, pixels, kernel, stride.
@@ -32,28 +33,31 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def ratios(layer: tuple[int, ...], rate: float, rounds: int) -> tuple[float, float]:
-    """Return the times of forward pass and weight gradient as parts of the dense ones."""
+def ratios(layer: tuple[int, ...], rate: float, rounds: int) -> list[float]:
+    """Return the times of forward pass, weight gradient and input gradient as parts of the dense ones."""
     channels, outputs, size, kernel, stride = layer
     spikes = (torch.rand(STEPS, IMAGES, size, size, channels) < rate).float().movedim(-1, 2)
     bits, flat = pack(spikes), spikes.flatten(0, 1)
     weight = (0.1 * torch.randn(outputs, channels, kernel, kernel)).contiguous(memory_format=torch.channels_last)
     grad = torch.randn_like(F.conv2d(flat, weight, None, stride, kernel // 2))
 
-    def dense_weight_grad() -> object:
+    def dense_grad(of_input: bool) -> object:
         return torch.ops.aten.convolution_backward(
-            grad, flat, weight, None, [stride] * 2, [kernel // 2] * 2, [1, 1], False, [0, 0], 1, [False, True, False]
-        )
+            grad, flat, weight, None, [stride] * 2, [kernel // 2] * 2, [1, 1], False, [0, 0], 1,
+            [of_input, not of_input, False],
+        )  # fmt: skip
 
     runs = (
         lambda: forward(bits, flat.shape, weight, None, stride),
         lambda: F.conv2d(flat, weight, None, stride, kernel // 2),
         lambda: weight_grad(bits, flat.shape, grad, weight, stride),
-        dense_weight_grad,
+        lambda: dense_grad(False),
+        lambda: input_grad(bits, flat.shape, grad, weight, stride),
+        lambda: dense_grad(True),
     )
     times = [[seconds(run) for run in runs] for _ in range(rounds)]
     best = [min(column) for column in zip(*times[1:], strict=True)]
-    return best[0] / best[1], best[2] / best[3]
+    return [events / dense for events, dense in zip(best[::2], best[1::2], strict=True)]
 
 
 def main() -> None:
@@ -61,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--rates", type=float, nargs="+", default=[0.05, 0.1, 0.2])
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.05, 0.1, 0.2, 0.3])
     options = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(options.threads)
@@ -71,8 +75,10 @@ def main() -> None:
         line = f"{channels:4d} -> {outputs:4d}, {size:2d} px, {kernel}x{kernel}, stride {stride}:"
         with torch.no_grad():
             for rate in options.rates:
-                first, second = ratios(layer, rate, options.rounds)
-                line += f"  {rate:.0%}: forward {first:.2f}, weight gradient {second:.2f};"
+                by_events = ratios(layer, rate, options.rounds)
+                names = ("forward", "weight gradient", "input gradient")
+                parts = (f"{name} {part:.2f}" for name, part in zip(names, by_events, strict=True))
+                line += f"  {rate:.0%}: {', '.join(parts)};"
         print(line, flush=True)
 
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shortcut_snn import nets
+from shortcut_snn import nets, neurons
 from shortcut_snn.deploy import fold
 from shortcut_snn.deploy.inference import for_inference
 from shortcut_snn.nets import SpikeConv2d, SpikeLinear
-from shortcut_snn.neurons import bits_of, event_convolution, event_layers, pack, with_bits
+from shortcut_snn.neurons import NormNeuron, bits_of, event_convolution, event_layers, pack, with_bits
 from shortcut_snn.neurons.cpu.kernels import rows
 from shortcut_snn.neurons.cpu.kernels.memory import pointer
 
@@ -27,9 +27,9 @@ SPIKES, DENSE = 1.0, -1.0
 
 
 @contextmanager
-def break_even(forward: float, weight_grad: float) -> Iterator[None]:
-    """Use the kernels up to these firing rates, whatever the shape."""
-    table = {kernel: {16: (forward, weight_grad)} for kernel in (1, 3)}
+def break_even(forward: float, weight_grad: float, input_grad: float) -> Iterator[None]:
+    """Use the kernels up to these rates, whatever the shape."""
+    table = {kernel: {16: (forward, weight_grad, input_grad)} for kernel in (1, 3)}
     with patch.object(event_layers, "_BREAK_EVEN", table):
         yield
 
@@ -42,12 +42,14 @@ def random_spikes(rate: float, *shape: int) -> Tensor:
     return with_bits(spikes, pack(spikes))
 
 
-def gradients(layer: nn.Module, spikes: Tensor, factors: Tensor, dtype: torch.dtype) -> list[Tensor]:
-    """Return the output, and the gradients of the input and of the parameters."""
+def gradients(
+    layer: nn.Module, spikes: Tensor, factors: Tensor, dtype: torch.dtype, support: Tensor | None = None
+) -> list[Tensor]:
+    """Return the output, and the gradients of the input (within a support) and of the parameters."""
     layer, x = copy.deepcopy(layer).to(dtype), spikes.detach().to(dtype).requires_grad_()
     bits = bits_of(spikes)
     if dtype == torch.float32 and bits is not None:
-        x = with_bits(x, bits)
+        x = with_bits(x, bits, None if support is None else pack(support))
     out = layer(x)
     (out * factors.to(dtype)).sum().backward()
     return [out.detach(), x.grad, *(parameter.grad for parameter in layer.parameters())]
@@ -83,10 +85,15 @@ def test_convolution_and_gradients(shape: tuple[Any, ...]) -> None:
     spikes = random_spikes(rate, t, n, channels, height, width)
     factors = torch.randn(t, n, outputs, -(-height // stride), -(-width // stride))
     want = gradients(layer, spikes, factors, torch.float64)
-    for by_events in ((SPIKES, SPIKES), (SPIKES, DENSE), (DENSE, SPIKES)):
+    support = random_spikes(1.2 * rate, t, n, channels, height, width).flip(2)
+    for by_events in ((SPIKES, SPIKES, DENSE), (SPIKES, DENSE, DENSE), (DENSE, SPIKES, DENSE)):
         with break_even(*by_events), patch.object(F, "conv2d", wraps=F.conv2d) as dense:
-            assert_close(gradients(layer, spikes, factors, torch.float32), want)
+            assert_close(gradients(layer, spikes, factors, torch.float32, support), want)
         assert dense.called == (by_events[0] == DENSE)
+    want[1] = want[1] * support
+    for by_events in ((SPIKES, SPIKES, SPIKES), (DENSE, DENSE, SPIKES)):
+        with break_even(*by_events):
+            assert_close(gradients(layer, spikes, factors, torch.float32, support), want)
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 64), (3, 2, 4, 16)], ids=str)
@@ -96,9 +103,11 @@ def test_linear_layer_and_gradients(shape: tuple[int, ...]) -> None:
     spikes = (torch.rand(shape) < 0.2).float()
     spikes = with_bits(spikes, pack(spikes))
     factors = torch.randn(*shape[:-1], 16)
+    support = (torch.rand(shape) < 0.3).float()
     want = gradients(layer, spikes, factors, torch.float64)
-    with break_even(SPIKES, SPIKES), patch.object(F, "linear", wraps=F.linear) as dense:
-        assert_close(gradients(layer, spikes, factors, torch.float32), want)
+    want[1] = want[1] * support
+    with break_even(SPIKES, SPIKES, SPIKES), patch.object(F, "linear", wraps=F.linear) as dense:
+        assert_close(gradients(layer, spikes, factors, torch.float32, support), want)
     assert not dense.called
 
 
@@ -114,7 +123,7 @@ def test_other_convolutions_are_dense(options: dict[str, Any]) -> None:
     layer = SpikeConv2d(**({"in_channels": 32, "out_channels": 32, "kernel_size": 3, "padding": 1} | options))
     spikes = random_spikes(0.2, 1, 2, 32, 6, 6).flatten(0, 1)
     spikes = with_bits(spikes, pack(spikes.unsqueeze(0)))
-    with break_even(SPIKES, SPIKES):
+    with break_even(SPIKES, SPIKES, SPIKES):
         assert event_convolution(layer, spikes) is None
         assert torch.equal(layer(spikes), nn.Conv2d.forward(layer, spikes))
 
@@ -145,9 +154,8 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
     try:
         for count in (1, 3):
             torch.set_num_threads(count)
-            with break_even(SPIKES, SPIKES):
-                out, _, *parameters = gradients(layer, spikes, factors, torch.float32)
-            results.append([out, parameters[0]])
+            with break_even(SPIKES, SPIKES, SPIKES):
+                results.append(gradients(layer, spikes, factors, torch.float32, spikes)[:3])
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
@@ -169,7 +177,7 @@ def test_every_convolution_of_a_network_in_training_evaluation_and_use(block: An
     def run(network: nn.Module) -> list[bool]:
         hooks = [m.register_forward_hook(compare) for m in network.modules() if isinstance(m, SpikeConv2d)]
         seen.clear()
-        with break_even(SPIKES, SPIKES):
+        with break_even(SPIKES, SPIKES, SPIKES):
             out = network(images)
             if out.requires_grad:
                 out.sum().backward()
@@ -185,6 +193,68 @@ def test_every_convolution_of_a_network_in_training_evaluation_and_use(block: An
         assert run(for_inference(fold(network), torch.float32)) == trained
         with torch.inference_mode():
             assert not any(run(network))
+
+
+class Network(nn.Module):
+    """Two neurons, whose spikes a convolution, a projection and a skip path read."""
+
+    def __init__(self, neuron: neurons.Neuron, stride: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.fire = NormNeuron(nn.BatchNorm2d(16), neuron)
+        # A bias before a batch norm has no gradient but rounding.
+        self.conv = SpikeConv2d(16, 16, 3, stride, 1, bias=False)
+        self.project = nn.Identity() if stride == 1 else SpikeConv2d(16, 16, 1, stride, bias=False)
+        self.fire2 = NormNeuron(nn.BatchNorm2d(16), copy.deepcopy(neuron))
+        self.conv2 = SpikeConv2d(16, 32, 3, 1, 1)
+        self.fired: list[Tensor] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        spikes = self.fire(nets.layers.over_time(self.stem, images))
+        spikes2 = self.fire2(self.conv(spikes), self.project(spikes))
+        self.fired = [spikes, spikes2]
+        out: Tensor = self.conv2(spikes2)
+        return out
+
+
+def parameter_gradients(network: Network, images: Tensor, input_grad: float) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the gradients of the images and of all parameters, and those that a hook on the spikes sees."""
+    network, images = copy.deepcopy(network), images.clone().requires_grad_()
+    with break_even(DENSE, DENSE, input_grad):
+        out = network(images)
+    seen: list[Tensor] = []
+    for spikes in network.fired:
+        spikes.register_hook(seen.append)  # type: ignore[no-untyped-call]
+    (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
+    return [images.grad, *(parameter.grad for parameter in network.parameters())], seen[::-1]
+
+
+CASES = [
+    # neuron, surrogate, T, stride, reset, detach_reset, detach_membrane
+    (neurons.LIF, neurons.Rectangle(), 1, 1, "hard", False, False),
+    (neurons.LIF, neurons.Rectangle(), 4, 2, "hard", False, False),
+    (neurons.LIF, neurons.NormalisedTanh(0.8), 4, 1, "soft", True, False),
+    (neurons.IF, neurons.Triangle(0.7, 0.6), 4, 1, "hard", True, False),
+    (neurons.IF, neurons.Rectangle(), 2, 2, "soft", False, True),
+    (neurons.PLIF, neurons.NormalisedTanh(0.8), 4, 1, "hard", False, False),
+    (neurons.PLIF, neurons.Rectangle(), 1, 2, "soft", False, False),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(str(getattr(x, "__name__", x)) for x in case))
+def test_gradients_of_a_network_do_not_change(case: tuple[Any, ...]) -> None:
+    kind, surrogate, steps, stride, reset, detach_reset, detach_membrane = case
+    neuron = kind(surrogate=surrogate, reset=reset, detach_reset=detach_reset, detach_membrane=detach_membrane)
+    network = Network(neuron, stride).to(memory_format=torch.channels_last)
+    images = torch.randn(steps, 3, 7, 6, 3).movedim(-1, 2)
+    want, dense = parameter_gradients(network, images, DENSE)
+    got, sparse = parameter_gradients(network, images, SPIKES)
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=2e-6 * float(b.abs().max()))
+    # A skip path has a dense gradient.
+    a, b = sparse[1], dense[1]
+    assert 0.1 < (a != 0).float().mean() < 0.9 < (b != 0).float().mean()
+    torch.testing.assert_close(a, torch.where(a != 0, b, 0), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("compress", [True, False])

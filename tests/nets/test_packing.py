@@ -11,8 +11,22 @@ import torch
 from torch import Tensor, nn
 
 from shortcut_snn import nets
-from shortcut_snn.nets.layers import SpikeConv2d, over_time
-from shortcut_snn.neurons import LIF, NormNeuron, bits_of, use_backend
+from shortcut_snn.nets.layers import SpikeConv2d, SpikeMaxPool2d, over_time
+from shortcut_snn.neurons import (
+    LIF,
+    ATan,
+    NormalisedTanh,
+    NormNeuron,
+    Rectangle,
+    Sigmoid,
+    Surrogate,
+    Tanh,
+    Triangle,
+    bits_of,
+    use_backend,
+)
+from shortcut_snn.neurons.packing import SavedBits, count_bits, support_of
+from shortcut_snn.neurons.surrogate import Scaled
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -123,6 +137,70 @@ def test_bits_are_carried_by_spikes_that_have_not_changed() -> None:
     assert bits_of(NormNeuron(nn.BatchNorm2d(3), Graded())(x)) is None
     layer.neuron.register_forward_hook(lambda _module, _args, output: 0.5 * output)
     assert bits_of(layer(x)) is None
+
+
+class Recorded(Rectangle):
+    """A rectangle that keeps its values of the backward pass in plain PyTorch, the last time step first."""
+
+    def __call__(self, v: Tensor) -> Tensor:
+        slope = super().__call__(v)
+        object.__setattr__(self, "seen", [*vars(self).get("seen", []), slope])
+        return slope
+
+
+def unpacked(bits: Tensor, like: Tensor) -> Tensor:
+    """Return bits as numbers in the shape and memory layout of spikes."""
+    return SavedBits(bits, like[0].numel(), like.dtype, (like.shape, like.stride(), 0)).unpack()
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("reset", ["hard", "soft"])
+def test_spikes_carry_the_support_of_a_bounded_surrogate(channels_last: bool, reset: Any) -> None:
+    x = torch.randn(4, 2, 3, 7, 5, requires_grad=True)
+    x = x.movedim(2, -1).contiguous().movedim(-1, 2) if channels_last else x
+    surrogate = Recorded(0.7)
+    with use_backend("eager"):
+        LIF(surrogate=surrogate, reset=reset)(x).sum().backward()
+    spikes = LIF(surrogate=Rectangle(0.7), reset=reset)(x)
+    support = support_of(spikes)
+    assert support is not None
+    assert torch.equal(unpacked(support, spikes), (torch.stack(vars(surrogate)["seen"][::-1]) != 0).float())
+    assert count_bits(support) == sum(int((slope != 0).sum()) for slope in vars(surrogate)["seen"])
+
+
+@pytest.mark.parametrize(
+    ("surrogate", "share"),
+    [
+        (Rectangle(), 0.38), (Triangle(), 0.68), (NormalisedTanh(), 0.38), (Scaled(Triangle(1.0, 0.5), 3.0), 0.38),
+        (Scaled(Rectangle(), 0.0), 0.0), (ATan(), None), (Sigmoid(), None), (Tanh(), None),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_surrogate_that_is_nowhere_0_has_no_support(surrogate: Surrogate, share: float | None) -> None:
+    spikes = LIF(surrogate=surrogate)(torch.randn(1, 5, 16, 25).add_(1.0).requires_grad_())
+    support = support_of(spikes)
+    assert (support is None) == (share is None)
+    if support is not None:
+        assert count_bits(support) / spikes.numel() == pytest.approx(share, abs=0.05)
+
+
+def test_spikes_carry_their_support_only_where_it_is_read() -> None:
+    layer, x = NormNeuron(nn.BatchNorm2d(3), LIF()), torch.randn(2, 3, 3, 4, 4)
+    spikes = layer(x)
+    assert support_of(spikes) is not None
+    assert support_of(over_time(nn.Identity(), spikes)) is not None
+    assert support_of(over_time(SpikeMaxPool2d(2), spikes)) is None
+    with torch.no_grad():
+        assert support_of(layer(x)) is None
+    assert support_of(LIF()(x)) is None
+    assert support_of(layer(x.bfloat16())) is None
+    # The gradient of spikes with a hook is read.
+    handle = spikes.register_hook(lambda grad: None)  # type: ignore[no-untyped-call]
+    assert support_of(spikes) is None
+    handle.remove()
+    assert support_of(spikes) is not None
+    spikes.retain_grad()
+    assert support_of(spikes) is None
 
 
 def test_a_convolution_takes_any_input() -> None:

@@ -8,19 +8,23 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from ..neurons import bits_of, event_convolution, event_linear, merge_time, pack, saved_as_bits, with_bits
+from ..neurons import (
+    bits_of,
+    event_convolution,
+    event_linear,
+    merge_time,
+    pack,
+    saved_as_bits,
+    with_bits,
+    with_bits_of,
+)
 
 
 def over_time(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply a layer to ``[T, N, ...]`` with time and batch merged; spikes keep the bits that they carry."""
-    flat = _with_bits_of(x, merge_time(x))
+    flat = with_bits_of(x, merge_time(x))
     out = layer(flat)
-    return _with_bits_of(out, out.view(*x.shape[:2], *out.shape[1:]))
-
-
-def _with_bits_of(spikes: Tensor, view: Tensor) -> Tensor:
-    bits = bits_of(spikes)
-    return view if bits is None else with_bits(view, bits)
+    return with_bits_of(out, out.view(*x.shape[:2], *out.shape[1:]))
 
 
 def channels_last(network: nn.Module) -> None:

@@ -7,7 +7,7 @@ from .event_layers import event_convolution, event_linear
 from .modules import IF, LIF, PLIF, Neuron, is_lif
 from .norm_neuron import NormNeuron
 from .operators.layout import merge_time
-from .packing import bits_of, count_spikes, pack, saved_as_bits, with_bits
+from .packing import bits_of, count_spikes, pack, saved_as_bits, with_bits, with_bits_of
 from .packing_hooks import packed_spikes
 from .rate import RatePasses
 from .step_functions import per_channel, straight_through
@@ -26,5 +26,5 @@ __all__ = [
     "Sigmoid", "Surrogate", "Synaptic", "Tanh", "Triangle", "bits_of", "count_spikes", "event_convolution",
     "event_linear", "get_backend", "is_exported", "is_lif", "keep_freed_memory", "merge_time", "pack",
     "packed_spikes", "per_channel", "saved_as_bits", "set_backend", "straight_through", "unrolled_spikes",
-    "use_backend", "with_bits",
+    "use_backend", "with_bits", "with_bits_of",
 ]  # fmt: skip

@@ -1,14 +1,18 @@
 """Convolutions and linear layers over spikes whose cost follows the number of spikes.
 
 A dense convolution multiplies every zero. The kernels here read the bits that spikes carry (see :mod:`.packing`) and
-add the weights of the spikes alone; the gradient of the weights adds the output gradient where spikes are. The results
-equal the dense ones to float32 rounding. The gradient of the input is dense.
+add the weights of the spikes alone; the gradient of the weights adds the output gradient where spikes are. The gradient
+of the input is computed where the neuron before needs it: in the support of its surrogate [1]. Elsewhere it is 0. The
+results, and all other gradients, equal the dense ones to float32 rounding.
 
 At high firing rates the dense convolution is faster. The choice is a function of the layer's shape and its firing rate
 alone, with measured break-even rates. It is not timed on the user's machine: a resumed run must take the same kernels,
 since their rounding differs.
+
+[1] Perez-Nieves and Goodman, Sparse Spiking Gradient Descent, NeurIPS 2021, arXiv:2105.08810.
 """
 
+from math import inf
 from typing import Any
 
 import torch
@@ -16,14 +20,21 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from .backend import get_backend
-from .packing import SavedBits, bits_of, count_spikes
+from .packing import SavedBits, bits_of, count_bits, support_of
 
-# Break-even firing rates of the forward pass and of the weight gradient, by kernel size and the least of inputs and
-# outputs; measured with AVX-512. The dense gradient also has to turn the bits into numbers.
+# Break-even rates by kernel size and the least of inputs and outputs, measured with AVX-512: firing rates for the
+# forward pass and the weight gradient, and the share of neurons in the support for the input gradient. The dense weight
+# gradient also has to turn the bits into numbers.
 _BREAK_EVEN = {
-    3: {16: (0.33, 0.33), 32: (0.36, 0.36), 64: (0.34, 0.4), 128: (0.28, 0.36), 256: (0.2, 0.36), 512: (0.18, 0.4)},
-    1: {16: (0.0, 0.25), 32: (0.15, 0.25), 64: (0.3, 0.3), 128: (0.25, 0.3), 256: (0.2, 0.3), 512: (0.15, 0.3)},
-}
+    3: {
+        16: (0.33, 0.33, 0.4), 32: (0.36, 0.36, 0.5), 64: (0.34, 0.4, 0.5), 128: (0.28, 0.36, 0.45),
+        256: (0.2, 0.36, 0.45), 512: (0.18, 0.4, 0.5),
+    },
+    1: {
+        16: (0.0, 0.25, 0.5), 32: (0.15, 0.25, 0.5), 64: (0.3, 0.3, 0.5), 128: (0.25, 0.3, 0.5), 256: (0.2, 0.3, 0.5),
+        512: (0.15, 0.3, 0.5),
+    },
+}  # fmt: skip
 # Offsets in the weights are int32.
 _MAX_BYTES = 2**31
 
@@ -80,28 +91,34 @@ def _convolved(
         return None
     table = _BREAK_EVEN[3 if kernel > 1 else 1]
     width = max(width for width in table if width <= max(16, min(channels, outputs)))
-    with torch.no_grad():
-        rate = count_spikes(spikes).item() / spikes.numel()
-    by_events = tuple(rate <= break_even for break_even in table[width])
+    support = support_of(spikes)
+    rate, needed = (inf if b is None else count_bits(b) / spikes.numel() for b in (bits, support))
+    by_events = tuple(r <= break_even for r, break_even in zip((rate, rate, needed), table[width], strict=True))
     if not any(by_events):
         return None
-    out: Tensor = _EventConvolution.apply(spikes, weight, bias, bits, shape, stride, by_events)  # type: ignore[no-untyped-call]
+    out: Tensor = _EventConvolution.apply(  # type: ignore[no-untyped-call]
+        spikes, weight, bias, bits, support if by_events[2] else None, shape, stride, by_events[0], by_events[1]
+    )
     return out
 
 
 class _EventConvolution(torch.autograd.Function):
-    """A convolution of spikes; ``by_events``: whether the forward pass and the weight gradient use the kernels."""
+    """A convolution of spikes.
+
+    The booleans say whether the forward pass and the weight gradient use the kernels; with a support, the gradient of
+    the input does.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, spikes: Tensor, weight: Tensor, bias: Tensor | None, bits: Tensor, shape: tuple[int, ...],
-        stride: int, by_events: tuple[bool, bool],
+        ctx: Any, spikes: Tensor, weight: Tensor, bias: Tensor | None, bits: Tensor, support: Tensor | None,
+        shape: tuple[int, ...], stride: int, by_events: bool, weight_by_events: bool,
     ) -> Tensor:  # fmt: skip
         from .cpu.event_convolution import forward
 
-        ctx.save_for_backward(bits, weight)
-        ctx.shape, ctx.like, ctx.stride, ctx.by_events = shape, spikes.shape, stride, by_events
-        if by_events[0]:
+        ctx.save_for_backward(bits, weight, support)
+        ctx.shape, ctx.like, ctx.stride, ctx.weight_by_events = shape, spikes.shape, stride, weight_by_events
+        if by_events:
             return forward(bits, shape, weight, bias, stride)
         out: Tensor = nn.functional.conv2d(spikes.view(shape), weight, bias, stride, weight.shape[-1] // 2)
         return out
@@ -109,25 +126,28 @@ class _EventConvolution(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        from .cpu.event_convolution import weight_grad
+        from .cpu.event_convolution import input_grad, weight_grad
 
-        bits, weight = ctx.saved_tensors
+        bits, weight, support = ctx.saved_tensors
         need_input, need_weight, need_bias = ctx.needs_input_grad[:3]
         grad = grad.contiguous(memory_format=torch.channels_last)
         grad_input = grad_weight = None
-        if need_weight and ctx.by_events[1]:
+        if need_weight and ctx.weight_by_events:
             grad_weight = weight_grad(bits, ctx.shape, grad, weight, ctx.stride)
-        dense_weight = need_weight and grad_weight is None
-        if need_input or dense_weight:
+        if need_input and support is not None:
+            grad_input = input_grad(support, ctx.shape, grad, weight, ctx.stride)
+        dense_input, dense_weight = need_input and grad_input is None, need_weight and grad_weight is None
+        if dense_input or dense_weight:
             spikes = _channels_last(ctx.shape, bits if dense_weight else None)
             padding = weight.shape[-1] // 2
-            grad_input, dense, _ = torch.ops.aten.convolution_backward(
+            of_input, of_weight, _ = torch.ops.aten.convolution_backward(
                 grad, spikes, weight, None, [ctx.stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1,
-                [need_input, dense_weight, False],
+                [dense_input, dense_weight, False],
             )  # fmt: skip
-            grad_input = grad_input.view(ctx.like) if need_input else None
-            grad_weight = dense if dense_weight else grad_weight
-        return grad_input, grad_weight, grad.sum((0, 2, 3)) if need_bias else None, None, None, None, None
+            grad_input = of_input if dense_input else grad_input
+            grad_weight = of_weight if dense_weight else grad_weight
+        grad_input = grad_input if grad_input is None else grad_input.view(ctx.like)
+        return grad_input, grad_weight, grad.sum((0, 2, 3)) if need_bias else None, *[None] * 6
 
 
 def _channels_last(shape: tuple[int, ...], bits: Tensor | None) -> Tensor:

@@ -5,6 +5,8 @@ spikes is replaced by bits, and unpacked when the backward pass needs it, so gra
 
 - A neuron attaches the bits, which its kernel writes, to its output. ``SpikeConv2d``, ``SpikeLinear``,
   ``SpikeMaxPool2d`` and the residual of the next ``NormNeuron`` look for them. Other layers see an ordinary tensor.
+- With the bits comes the *support* of the surrogate, if it is bounded: the neurons whose derivative is not 0, as bits.
+  The others multiply the gradient of their spikes by 0, so layers need not compute it.
 - :func:`~.packing_hooks.packed_spikes` packs the output of any module, for any layer that saves it.
 
 The bits of ``[T, ...]`` are bytes ``[T, row]``. A row holds the elements of a time step in the order of memory
@@ -38,10 +40,22 @@ def pack(spikes: Tensor) -> Tensor:
     return implementation(spikes).pack(to_layout(spikes.detach(), is_channels_last(spikes)))
 
 
-def with_bits(spikes: Tensor, bits: Tensor) -> Tensor:
-    """Return the spikes ``[T, N, ...]`` or ``[T * N, ...]``, to which their bits ``[T, row]`` are attached."""
-    spikes._shortcut_snn_bits = (bits, spikes._version)  # type: ignore[attr-defined]
+def with_bits(spikes: Tensor, bits: Tensor, support: Tensor | None = None) -> Tensor:
+    """Return the spikes ``[T, N, ...]`` or ``[T * N, ...]``, to which their bits ``[T, row]`` are attached.
+
+    Args:
+        spikes: the spikes.
+        bits: the spikes as bits.
+        support: bits of the spikes whose gradient is needed, or None for all.
+    """
+    spikes._shortcut_snn_bits = (bits, support, spikes._version)  # type: ignore[attr-defined]
     return spikes
+
+
+def with_bits_of(spikes: Tensor, view: Tensor) -> Tensor:
+    """Return a view of spikes, in the same order of memory, to which what they carry is attached."""
+    bits = bits_of(spikes)
+    return view if bits is None else with_bits(view, bits, support_of(spikes))
 
 
 def bits_of(spikes: Tensor) -> Tensor | None:
@@ -49,8 +63,27 @@ def bits_of(spikes: Tensor) -> Tensor | None:
     # Inference tensors do not count their changes.
     if torch.compiler.is_compiling() or spikes.is_inference():
         return None
-    bits, version = getattr(spikes, "_shortcut_snn_bits", (None, 0))
+    bits, _, version = getattr(spikes, "_shortcut_snn_bits", (None, None, 0))
     return bits if version == spikes._version else None
+
+
+def support_of(spikes: Tensor) -> Tensor | None:
+    """Return the bits of the spikes whose gradient is needed, or None for all.
+
+    A hook on the spikes, and ``retain_grad``, need all.
+    """
+    if bits_of(spikes) is None or spikes._backward_hooks or spikes.retains_grad:
+        return None
+    support: Tensor | None = spikes._shortcut_snn_bits[1]  # type: ignore[attr-defined]
+    return support
+
+
+def count_bits(bits: Tensor) -> int:
+    """Return how many bits of whole 64-bit words on a CPU are set."""
+    words = bits.numpy().view(np.uint64)
+    # numpy counts bits since version 2.
+    ones = np.bitwise_count(words) if hasattr(np, "bitwise_count") else np.unpackbits(words.view(np.uint8))
+    return int(ones.sum(dtype=np.int64))
 
 
 def count_spikes(spikes: Tensor) -> Tensor:
@@ -59,8 +92,7 @@ def count_spikes(spikes: Tensor) -> Tensor:
     On a CPU the bits are counted if the spikes carry them, which reads 1/32 of the memory.
     """
     bits = bits_of(spikes)
-    # numpy counts bits since version 2.
-    if bits is None or bits.device.type != "cpu" or not hasattr(np, "bitwise_count"):
+    if bits is None or bits.device.type != "cpu":
         return spikes.sum(dtype=torch.promote_types(spikes.dtype, torch.float32))
     count: Tensor = _CountBits.apply(spikes, bits)  # type: ignore[no-untyped-call]
     return count
@@ -72,8 +104,7 @@ class _CountBits(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, spikes: Tensor, bits: Tensor) -> Tensor:
         ctx.shape, ctx.dtype = spikes.shape, spikes.dtype
-        count = np.bitwise_count(bits.numpy().view(np.uint64)).sum(dtype=np.int64)
-        return torch.tensor(float(count), dtype=torch.float32, device=bits.device)
+        return torch.tensor(float(count_bits(bits)), dtype=torch.float32, device=bits.device)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .backend import kernels_run
+from .backend import get_backend, kernels_run
 from .compiler.lowering import TracedStep
+from .compiler.program import has_support
 from .compiler.trace import traced
 from .operators.norm_neuron import norm_neuron
 from .packing import should_pack, with_bits
@@ -75,13 +76,22 @@ def run_in_kernels(
     assert step is not None
     scalars, channels = _parameters(neuron, step, x)
     through_time, packs = not _truncates(neuron), neuron.binary and should_pack(x)
-    spikes, final, bits = norm_neuron(
-        x, residual, residual_bits, *norm, eps, step.text, _stack(scalars), _stack(channels), list(step.constants),
-        _states_first(initial, through_time, x), time_steps, [batch_statistics, through_time, want_final, packs],
+    inputs = [x, residual, *norm[:2], _stack(scalars), _stack(channels), _states_first(initial, through_time, x)]
+    *_, p, q, states = inputs
+    needs_support = packs and has_support(step.text, step.constants) and _has_sparse_gradient(x, inputs)
+    spikes, final, bits, support = norm_neuron(
+        x, residual, residual_bits, *norm, eps, step.text, p, q, list(step.constants), states, time_steps,
+        [batch_statistics, through_time, want_final, packs, needs_support],
     )  # fmt: skip
     if want_final:
         final = _batch_first(final if through_time else final.detach())
-    return with_bits(spikes, bits) if packs else spikes, final
+    return with_bits(spikes, bits, support if needs_support else None) if packs else spikes, final
+
+
+def _has_sparse_gradient(x: Tensor, inputs: Sequence[Tensor | None]) -> bool:
+    """Return whether the gradient of spikes may be computed where it is needed alone; see :mod:`.event_layers`."""
+    in_kernels = x.device.type == "cpu" and x.dtype == torch.float32 and get_backend() != "triton"
+    return in_kernels and torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
 
 
 def run_as_written(neuron: Any, current: Tensor, initial: Tensor | None, repeats: int = 1) -> tuple[Tensor, Tensor]:

@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shortcut_snn.neurons import LIF, PLIF, ATan, Neuron, NormNeuron, per_channel
+from shortcut_snn.neurons import LIF, PLIF, ATan, Neuron, NormNeuron, Rectangle, per_channel
 from shortcut_snn.neurons.compiler.trace import traced
 from shortcut_snn.neurons.operators import norm_neuron as operators
 
 from ...compiling import FULLGRAPH
+from .under_test import KERNELS
 
 CASES = [("contiguous", False, True, True), ("channels_last", True, True, False)]
 
@@ -22,11 +23,12 @@ def arguments(layout: str, static: bool, add: bool, stream: bool) -> tuple:
         residual = None if residual is None else residual.movedim(2, -1).contiguous().movedim(-1, 2)
     mean, var = operators.batch_statistics(x)
     initial = torch.randn(1, *shape[1:]).requires_grad_() if stream else None
-    step = traced(PLIF(surrogate=ATan()))
+    step = traced(PLIF(surrogate=Rectangle() if static else ATan()))
     return (
         x.requires_grad_(), None if residual is None else residual.requires_grad_(), None,
         torch.rand(3, requires_grad=True), torch.rand(3, requires_grad=True), mean, var, 1e-5, step.text,
-        torch.tensor([0.6], requires_grad=True), None, list(step.constants), initial, 4, [True, True, stream, False],
+        torch.tensor([0.6], requires_grad=True), None, list(step.constants), initial, 4,
+        [True, True, stream, static, static and KERNELS == "numba"],
     )  # fmt: skip
 
 
@@ -41,7 +43,7 @@ def test_opcheck_of_a_neuron_with_all_kinds_of_parameters() -> None:
     x, scalars = torch.randn(3, 2, 3, 4, requires_grad=True), torch.tensor([0.3], requires_grad=True)
     channels = torch.rand(1, 3, requires_grad=True)
     arguments = (x, *[None] * 6, 0.0, step.text, scalars, channels, list(step.constants), initial, 3)
-    torch.library.opcheck(operators.norm_neuron, (*arguments, [False, True, True, False]))
+    torch.library.opcheck(operators.norm_neuron, (*arguments, [False, True, True, False, False]))
 
 
 def test_opcheck_of_the_statistics() -> None:

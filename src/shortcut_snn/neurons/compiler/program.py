@@ -21,7 +21,7 @@ all run. Each of them has its own ``where``, ``exp`` and so on.
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 VALUE, CURRENT, STATE, SCALAR, CHANNEL, CONSTANT, PARAMETER, GRADIENT = "v", "i", "s", "p", "q", "c", "w", "g"
@@ -123,6 +123,35 @@ def forward_text(text: str) -> str:
             renamed[name] = f"{VALUE}{len(code)}"
             code.append(Instruction(renamed[name], op, tuple(renamed.get(arg, arg) for arg in args)))
     return str(Program(tuple(code), tuple(renamed.get(name, name) for name in program.outputs)))
+
+
+@cache
+def spike_slope(text: str) -> str | None:
+    """Return the name of the factor of the spikes' gradient, or None if the spikes have another gradient."""
+    program = parse(text)
+    spikes = next((line for line in program.code if line.name == program.outputs[0]), None)
+    return spikes.args[2] if spikes is not None and spikes.op == SPIKE else None
+
+
+@lru_cache(1000)
+def has_support(text: str, constants: tuple[float, ...]) -> bool:
+    """Return whether the factor of the spikes' gradient is 0 outside some interval, as that of a rectangle is.
+
+    The gradient of the spikes is not needed there. A factor that is 0 has a selection of 0, or a product with one.
+    """
+    definitions = {line.name: line for line in parse(text).code}
+    zeros = {"0", *(f"{CONSTANT}{k}" for k, value in enumerate(constants) if value == 0)}
+
+    def vanishes(name: str) -> bool:
+        if name not in definitions:
+            return name in zeros
+        _, op, args = definitions[name]
+        read = {"where": args[1:], "div": args[:1]}
+        read |= dict.fromkeys(("mul", "neg", "abs", "maximum", "minimum", DETACH), args)
+        return op == "number" or any(map(vanishes, read.get(op, ())))
+
+    slope = spike_slope(text)
+    return slope is not None and vanishes(slope)
 
 
 def emit(code: Iterable[Instruction], integer: str = "{}") -> list[str]:

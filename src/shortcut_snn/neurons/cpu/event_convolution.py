@@ -6,13 +6,18 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from .kernels.event_convolution import forward_kernel, narrow_forward_kernel, weight_grad_kernel
+from .kernels.event_convolution import (
+    forward_kernel,
+    input_grad_kernel,
+    narrow_forward_kernel,
+    weight_grad_kernel,
+)
 from .kernels.rows import LANES, MAX_VECTORS, SLACK
 from .launch import Field, Plan, launch
 
 # Neither depends on the number of threads, so that sums do not.
 _ITEMS, _CACHE_BYTES = 64, 1_250_000
-_CHUNK_BYTES = 160_000
+_CHUNK_BYTES, _TILE_BYTES = 160_000, 44_000
 
 
 def forward(bits: Tensor, shape: Sequence[int], weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
@@ -72,11 +77,8 @@ def weight_grad(bits: Tensor, shape: Sequence[int], grad: Tensor, weight: Tensor
     vectors = _vectors(outputs, 4)
     row_bytes = 4 * LANES * vectors
     lines = images * (out_height + border)
-    chunk = min(lines, max(2, _CHUNK_BYTES // (row_bytes * pitch) - 2 * border))
     parts = channels // word * (outputs // (LANES * vectors))
-    groups = max(1, min(16 // parts, lines // chunk))
-    group = -(-lines // (groups * chunk)) * chunk
-    groups = -(-lines // group)
+    chunk, group, groups = _chunks(lines, border, row_bytes * pitch, parts)
     partials = weight.new_zeros(groups, kernel, kernel, channels, outputs)
     result = torch.empty_like(weight)
     # One group is large: the kernel writes it to the result while it is in the cache.
@@ -97,6 +99,49 @@ def weight_grad(bits: Tensor, shape: Sequence[int], grad: Tensor, weight: Tensor
         _taps_last(result).copy_(total.view(-1, outputs).t())
         return result
     return result.copy_(total.permute(3, 2, 0, 1))
+
+
+def input_grad(support: Tensor, shape: Sequence[int], grad: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """Return the gradient of the input of :func:`forward`, channels-last, in its support; it is 0 elsewhere.
+
+    Args:
+        support: the inputs whose gradient is needed, as bits ``[T, row]`` in channels-last order.
+        shape: ``[T * N, C, H, W]``.
+        grad: of the output, ``[T * N, K, H / stride, W / stride]``, channels-last.
+        weight: ``[K, C, kernel, kernel]``.
+        stride: of both axes.
+    """
+    images, channels, height, width = shape
+    outputs, _, kernel, _ = weight.shape
+    fields, word, out_height, out_width = _geometry(support, shape, weight, stride)
+    border = kernel // 2
+    pitch = out_width + border
+    # A dot product of few taps should have long rows: adding its lanes takes as long as some rows.
+    vectors = _vectors(outputs, 4 if kernel > 2 * stride else 8)
+    row_bytes = 4 * LANES * vectors
+    lines = images * (out_height + border)
+    chunk, group, groups = _chunks(lines, border, row_bytes * pitch, channels // word)
+    blocks = -(-chunk * pitch // 64)
+    tile = max(1, min(blocks, (_TILE_BYTES // row_bytes - 2 * border * (pitch + 1)) // 64))
+    list_bytes = -(-4 * (64 * tile + SLACK) // 128) * 128
+    out = weight.new_empty(images, height, width, channels)
+    fields |= {
+        "grad": grad, "weights": _taps_last(weight.detach()).t().contiguous(), "out": out,
+        "zero": weight.new_zeros(LANES), "chunk_rows": chunk, "tile_blocks": tile, "list_bytes": list_bytes,
+    }  # fmt: skip
+    plan = Plan(lines, 1, channels, groups * (channels // word), group)
+    space = 1024 * blocks + 4 * kernel * kernel * (LANES + word * outputs) + list_bytes
+    space += row_bytes * ((chunk + 2 * border) * pitch + border)
+    launch(input_grad_kernel(vectors, word), plan, -(-space // 128) * 32, fields)
+    return out.permute(0, 3, 1, 2)
+
+
+def _chunks(lines: int, border: int, line_bytes: int, parts: int) -> tuple[int, int, int]:
+    """Return the rows of a chunk, whose gradient fits the L2 cache, the rows of a group of chunks, and the groups."""
+    chunk = min(lines, max(2, _CHUNK_BYTES // line_bytes - 2 * border))
+    groups = max(1, min(16 // parts, lines // chunk))
+    group = -(-lines // (groups * chunk)) * chunk
+    return chunk, group, -(-lines // group)
 
 
 def _taps_last(weight: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from array import array
 import torch
 from torch import Tensor
 
+from ..compiler.program import spike_slope
 from ..operators.interface import Dynamics, Gradients, Source
 from ..operators.layout import bit_row, empty_sequence, first_of_channels, is_channels_last, run_length, to_layout
 from .kernels.backward import backward_floats, backward_kernel
@@ -29,8 +30,8 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def forward(
-    source: Source, time_steps: int, dynamics: Dynamics, want_final: bool, want_bits: bool
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    source: Source, time_steps: int, dynamics: Dynamics, want_final: bool, want_bits: bool, want_support: bool = False
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """See :class:`~..operators.interface.Implementation`."""
     channels_last = is_channels_last(source.x)
     x = to_layout(source.x, channels_last)
@@ -39,23 +40,26 @@ def forward(
     plan = _plan(x, channels_last, normalise or rows > 0)
     spikes = empty_sequence(x, time_steps, channels_last)
     final = empty_sequence(x, states, channels_last, torch.float32) if want_final else None
-    bits = x.new_empty((time_steps, bit_row(plan.elements)), dtype=torch.uint8) if want_bits else None
+    shape = (time_steps, bit_row(plan.elements))
+    bits, support = (x.new_empty(shape, dtype=torch.uint8) if wanted else None for wanted in (want_bits, want_support))
+    text = dynamics.text if want_support else dynamics.forward_text
     kernel = forward_kernel(
-        str(x.dtype), dynamics.forward_text, states, dynamics.scalar_count, rows, normalise, source.has_residual,
-        source.residual_bits is not None,
+        str(x.dtype), text, states, dynamics.scalar_count, rows, normalise, source.has_residual,
+        source.residual_bits is not None, spike_slope(text) if want_support else None,
     )  # fmt: skip
     numbers = _numbers(dynamics)
     buffers = Buffers(
         inputs=_inputs(source, x, channels_last),
         outputs={"out": spikes, "final": final},
-        bits={"bits": bits, "residual_bits": source.residual_bits},
+        bits={"bits": bits, "residual_bits": source.residual_bits, "support": support},
         fields=_fields(source, dynamics, numbers, plan, time_steps),
     )
     launch_tiles(kernel, plan, plan.workspace(forward_floats(states, rows), 2 + rows), buffers)
-    if bits is not None and plan.elements % 64:
-        # The padding of the tail may have fired too.
-        bits.view(torch.int64)[:, -1] &= (1 << plan.elements % 64) - 1
-    return spikes, final, bits
+    for written in (bits, support):
+        if written is not None and plan.elements % 64:
+            # The padding of the tail may have fired too.
+            written.view(torch.int64)[:, -1] &= (1 << plan.elements % 64) - 1
+    return spikes, final, bits, support
 
 
 def backward(

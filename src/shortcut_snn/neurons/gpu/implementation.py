@@ -57,9 +57,9 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def forward(
-    source: Source, time_steps: int, dynamics: Dynamics, want_final: bool, want_bits: bool
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """See :class:`~..operators.interface.Implementation`."""
+    source: Source, time_steps: int, dynamics: Dynamics, want_final: bool, want_bits: bool, want_support: bool = False
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """See :class:`~..operators.interface.Implementation`; no layer on a GPU reads the support."""
     channels_last = is_channels_last(source.x)
     x = to_layout(source.x, channels_last)
     elements = x[0].numel()
@@ -90,7 +90,7 @@ def forward(
     }
     kernel = forward_kernel(dynamics.forward_text, len(dynamics.constants))
     launch(kernel, (triton.cdiv(row, _TILE // 8),), arguments, BYTES=_TILE // 8)
-    return spikes, final, bits
+    return spikes, final, bits, None
 
 
 def backward(

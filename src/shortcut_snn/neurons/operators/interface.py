@@ -167,11 +167,12 @@ class Implementation(Protocol):
         """Return mean and biased variance ``[C]`` (float32) of ``[T, N, C, ...]`` over all other axes."""
 
     def forward(
-        self, source: Source, time_steps: int, dynamics: Dynamics, want_final: bool, want_bits: bool
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Return spikes ``[time_steps, N, ...]``, the final states ``[states, N, ...]`` and the spikes as bits.
+        self, source: Source, time_steps: int, dynamics: Dynamics, want_final: bool, want_bits: bool,
+        want_support: bool = False,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
+        """Return spikes ``[time_steps, N, ...]``, final states ``[states, N, ...]``, and spikes and support as bits.
 
-        The last two are None unless wanted.
+        The last three are None unless wanted.
         """
 
     def backward(

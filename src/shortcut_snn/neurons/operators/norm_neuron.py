@@ -28,14 +28,18 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     return implementation(x).batch_statistics(x)
 
 
-def _norm_neuron_fake(x: Tensor, step: str, time_steps: int, flags: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
-    _, _, want_final, want_bits = flags
+def _norm_neuron_fake(
+    x: Tensor, step: str, time_steps: int, flags: list[bool]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    _, _, want_final, want_bits, want_support = flags
     channels_last = is_channels_last(x)
     shape = (parse(step).states, *x.shape[1:])
     final = empty(shape, channels_last, torch.float32, x.device) if want_final else x.new_empty(0)
     row = bit_row(x.numel() // x.shape[0])
-    bits = x.new_empty((time_steps, row) if want_bits else (0,), dtype=torch.uint8)
-    return empty_sequence(x, time_steps, channels_last), final, bits
+    bits, support = (
+        x.new_empty((time_steps, row) if wanted else (0,), dtype=torch.uint8) for wanted in (want_bits, want_support)
+    )
+    return empty_sequence(x, time_steps, channels_last), final, bits, support
 
 
 @operator(_norm_neuron_fake)
@@ -55,8 +59,10 @@ def norm_neuron(
     initial: Tensor | None,
     time_steps: int,
     flags: list[bool],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return spikes ``[T, N, C, ...]``, the final states ``[states, N, C, ...]`` (float32), and the spikes as bits.
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return spikes ``[T, N, C, ...]``, final states ``[states, N, C, ...]`` (float32), and spikes and support as bits.
+
+    The support is the elements whose spikes have a gradient, as the surrogate's derivative is not 0 there.
 
     Args:
         x: ``[T, N, C, ...]``, or ``[1, N, C, ...]`` for a constant current.
@@ -70,17 +76,18 @@ def norm_neuron(
         channels: parameters with one number per channel, ``[Q, C]``, or None.
         initial: states before the first step ``[states, N, C, ...]``, or None for 0.
         flags: whether mean and var come from x, so gradients flow through them; whether gradients travel through time;
-            whether the final states are wanted; whether the bits are wanted.
+            whether the final states are wanted; whether the bits are wanted; whether the support is wanted.
     """
-    _, _, want_final, want_bits = flags
+    _, _, *wanted = flags
     residual = None if residual_bits is not None else residual
     source = Source(x, residual, residual_bits, _affine(weight, bias, mean, var, eps), initial)
     dynamics = Dynamics(step, tuple(constants), scalars, channels)
-    spikes, final, bits = implementation(x).forward(source, time_steps, dynamics, want_final, want_bits)
+    spikes, final, bits, support = implementation(x).forward(source, time_steps, dynamics, *wanted)
     return (
         spikes,
         x.new_empty(0) if final is None else final,
         x.new_empty(0, dtype=torch.uint8) if bits is None else bits,
+        x.new_empty(0, dtype=torch.uint8) if support is None else support,
     )
 
 
@@ -197,7 +204,7 @@ def _backward(
     needed: dict[str, bool],
     grad_spikes: Tensor | None,
     grad_final: Tensor | None,
-    _: None,
+    *_: None,
 ) -> dict[str, Tensor]:
     x = saved[0]
     if grad_spikes is None:

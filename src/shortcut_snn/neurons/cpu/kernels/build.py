@@ -28,11 +28,11 @@ reduction = numba.njit(**_INNER, fastmath={"reassoc", "nsz"})
 
 _ADDRESSES = """
     next_item next_thread workspace x residual out initial final scale shift mean partials grad_spikes grad_final
-    grad_current grad_x grad_initial learned bits residual_bits numbers rows weights first zero grad
+    grad_current grad_x grad_initial learned bits residual_bits support numbers rows weights first zero grad
 """
 _SIZES = """
     items item_size fold_every thread_bytes time_steps elements stride origin x_step run channels bits_stride
-    outputs kernel conv_stride batch image_bytes height width out_height out_width chunk_rows list_bytes
+    outputs kernel conv_stride batch image_bytes height width out_height out_width chunk_rows list_bytes tile_blocks
 """
 PARAMS = np.dtype([(name, np.int64) for name in (_ADDRESSES + _SIZES).split()])
 """The parameter struct of a kernel: addresses of its buffers (0 if absent), and sizes."""

@@ -5,7 +5,7 @@ For each work item, and for each tile in it:
 1. Expand the norm's scale and shift, and the parameters per channel, to one number for each element of the tile.
 2. Set the states to their initial values.
 3. For each time step, run the neuron's own loop (``fire``): it reads x and the residual, updates the states, and writes
-   spikes. If wanted, pack these to bits.
+   spikes. If wanted, pack these to bits, and also the support of the surrogate: the elements whose slope is not 0.
 4. Write the final states, if wanted.
 """
 
@@ -29,20 +29,22 @@ _clear_u, _start_u, _finish_u = make_clear(U, np.float32(0.0)), make_copy(INITIA
 
 def forward_floats(states: int, rows: int) -> int:
     """Return the workspace of a thread in tiles of float32, without its values per channel."""
-    return states + rows + 3
+    return states + rows + 4
 
 
 @cache
 def forward_kernel(
-    dtype: str, text: str, states: int, scalars: int, rows: int, normalise: bool, add: bool, packed: bool
-) -> int:
+    dtype: str, text: str, states: int, scalars: int, rows: int, normalise: bool, add: bool, packed: bool,
+    slope: str | None,
+) -> int:  # fmt: skip
     """Return the address of the kernel for these compile-time constants; it handles whole tiles.
 
     It reads x, numbers (scalars, then constants), rows ``[rows, C]`` (parameters per channel), if ``normalise`` scale
     and shift ``[C]``, if ``add`` the residual (residual_bits if ``packed``), and optionally initial ``[states, ...]``.
-    It writes out, and optionally bits and final ``[states, ...]``.
+    It writes out, optionally bits and final ``[states, ...]``, and with the name of a ``slope`` the support as bits.
     """
-    loops, source = make_forward(text, scalars, normalise, add)
+    loops, source = make_forward(text, scalars, normalise, add, slope)
+    write_support = slope is not None
     element, digest = ELEMENTS[dtype], source_digest(source)
 
     def forward(params: Any) -> None:
@@ -50,10 +52,11 @@ def forward_kernel(
         p = carray(params, 1)[0]
         space = pointer(p.workspace + atomic_fetch_add(p.next_thread) * p.thread_bytes, types.float32)
         scale_row, shift_row, unpacked = space, shifted(space, TILE), shifted(space, 2 * TILE)
-        tile_rows, u = shifted(space, 3 * TILE), shifted(space, (3 + rows) * TILE)
+        slopes, tile_rows, u = shifted(space, 3 * TILE), shifted(space, 4 * TILE), shifted(space, (4 + rows) * TILE)
         x, residual, out = pointer(p.x, element), pointer(p.residual, element), pointer(p.out, element)
         initial, final = pointer(p.initial, types.float32), pointer(p.final, types.float32)
         bits, residual_bits = pointer(p.bits, types.uint8), pointer(p.residual_bits, types.uint8)
+        support = pointer(p.support, types.uint8)
         numbers, size = pointer(p.numbers, types.float32), p.channels + TILE
         wrapped = shifted(u, states * TILE)
         scales, shifts = pointer(p.scale, types.float32), pointer(p.shift, types.float32)
@@ -86,11 +89,13 @@ def forward_kernel(
                     word = t * p.bits_stride + base // 8
                     if packed:
                         unpack_tile(shifted(residual_bits, word), unpacked)
-                        fire(x_t, unpacked, scale, shift, u, out_t, numbers, tile_rows, TILE)
+                        fire(x_t, unpacked, scale, shift, u, out_t, numbers, tile_rows, slopes, TILE)
                     else:
-                        fire(x_t, res_t, scale, shift, u, out_t, numbers, tile_rows, TILE)
+                        fire(x_t, res_t, scale, shift, u, out_t, numbers, tile_rows, slopes, TILE)
                     if p.bits != 0:
                         pack_tile(out_t, shifted(bits, word))
+                    if write_support:
+                        pack_tile(slopes, shifted(support, word))
                 if p.final != 0:
                     for k in range(states):
                         _finish_u(shifted(u, k * TILE), shifted(final, k * p.stride + base), TILE)

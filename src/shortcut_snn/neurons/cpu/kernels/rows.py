@@ -2,7 +2,7 @@
 
 A convolution over spikes adds rows: the forward pass rows of the weights, one for each spike that an output pixel sees;
 the weight gradient rows of the output gradient, one for each pixel where a channel fires. A row is some vectors of
-LANES float32 numbers, which stay in registers while a list is added.
+LANES float32 numbers, which stay in registers while a list is added. The input gradient is dot products of both rows.
 """
 
 from functools import cache
@@ -22,6 +22,8 @@ MAX_VECTORS = 8 if AVX512 else 4
 """The most vectors of a row that stay in registers."""
 SLACK = LANES
 """Entries that may be written or read after the end of a list."""
+PIXELS = 8 if AVX512 else 4
+"""Dot products that are computed together: their sums stay in registers."""
 
 _F32, _I64, _I32, _I8 = ir.FloatType(), ir.IntType(64), ir.IntType(32), ir.IntType(8)
 _VECTOR, _OFFSETS = ir.VectorType(_F32, LANES), ir.VectorType(_I32, LANES)
@@ -186,6 +188,86 @@ def make_copy_row(vectors: int) -> Any:
         return types.none(target, source), codegen
 
     return copy_row
+
+
+@cache
+def make_dot_rows(vectors: int, pixels: int) -> Any:
+    """Make ``dot_rows(out, targets, rows, numbers, shifts, weights, taps)`` for this many pixels.
+
+    It adds to ``out[targets[i]]``, for each pixel ``i = numbers[0], numbers[1], ...``, the dot products of the rows of
+    ``weights`` and the rows at ``rows + i * row + shifts[tap]``, in bytes. A pixel may be listed twice.
+    """
+    row_bytes = 4 * LANES * vectors
+    # As many sums as hide the latency of an addition.
+    chains = min(vectors, PIXELS // pixels)
+
+    @intrinsic
+    def dot_rows(
+        typingctx: Any, out: Any, targets: Any, rows: Any, numbers: Any, shifts: Any, weights: Any, taps: Any
+    ) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            out_at, targets_at, rows_at, numbers_at, shifts_at, weights_at, count = args
+            rows_at, weights_at = (builder.bitcast(x, _I8.as_pointer()) for x in (rows_at, weights_at))
+            multiply_add = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fmuladd.v{LANES}f32"
+            )
+            pixel = [builder.sext(builder.load(builder.gep(numbers_at, [_I64(j)])), _I64) for j in range(pixels)]
+            bases = [builder.gep(rows_at, [builder.mul(i, _I64(row_bytes))]) for i in pixel]
+            entry, loop, end = builder.block, builder.append_basic_block("taps"), builder.append_basic_block("summed")
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            tap, sums = builder.phi(_I64), [builder.phi(_VECTOR) for _ in range(pixels * chains)]
+            shift = builder.load(builder.gep(shifts_at, [tap]))
+            factors = _vectors(builder, builder.gep(weights_at, [builder.mul(tap, _I64(row_bytes))]), vectors)
+            loaded = [_vectors(builder, builder.gep(base, [shift]), vectors) for base in bases]
+            totals = list(sums)
+            for v, at in enumerate(factors):
+                factor = builder.load(at, align=4)
+                for j in range(pixels):
+                    k = v % chains * pixels + j
+                    totals[k] = builder.call(multiply_add, [factor, builder.load(loaded[j][v], align=4), totals[k]])
+            following = builder.add(tap, _I64(1))
+            for phi, before, after in zip(
+                [tap, *sums], [_I64(0), *[ir.Constant(_VECTOR, None)] * len(sums)], [following, *totals], strict=True
+            ):
+                phi.add_incoming(before, entry)
+                phi.add_incoming(after, loop)
+            _keep_rolled(builder, builder.cbranch(builder.icmp_signed("<", following, count), loop, end))
+            builder.position_at_end(end)
+            places = [builder.gep(out_at, [builder.load(builder.gep(targets_at, [i]))]) for i in pixel]
+            # All loads come first: a pixel that is listed twice is written twice, with the same number.
+            before = [builder.load(at) for at in places]
+            for k in range(pixels, pixels * chains):
+                totals[k % pixels] = builder.fadd(totals[k % pixels], totals[k])
+            total = _add_lanes(builder, totals[:pixels])
+            for j, at in enumerate(places):
+                builder.store(builder.fadd(before[j], builder.extract_element(total, _I32(j))), at)
+            return context.get_dummy_value()
+
+        return types.none(out, targets, rows, numbers, shifts, weights, types.int64), codegen
+
+    return dot_rows
+
+
+def _add_lanes(builder: Any, vectors: list[Any]) -> Any:
+    """Return the sums of the lanes of each vector, as one vector: pairs are halved and merged, step by step."""
+
+    def shuffle(a: Any, b: Any, lanes: list[int]) -> Any:
+        return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(lanes)), [_I32(i) for i in lanes]))
+
+    # A vector has the partial sums of ``len(lanes) / width`` of the vectors, in groups of ``width`` lanes.
+    width = LANES
+    while width > 1:
+        width //= 2
+        low = [i for i in range(2 * LANES) if i // width % 2 == 0]
+        if len(vectors) > 1:
+            pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
+        else:
+            size = vectors[0].type.count
+            low, pairs = [i for i in low if i < size], [(vectors[0], vectors[0])]
+        high = [i + width for i in low]
+        vectors = [builder.fadd(shuffle(a, b, low), shuffle(a, b, high)) for a, b in pairs]
+    return vectors[0]
 
 
 @cache

@@ -25,9 +25,9 @@ _NAMES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def make_forward(text: str, scalars: int, normalise: bool, add: bool) -> tuple[dict[str, Any], str]:
-    """Return the loops that the forward kernel calls, by name, and their source."""
-    source = _fire_source(text, scalars, normalise, add)
+def make_forward(text: str, scalars: int, normalise: bool, add: bool, slope: str | None) -> tuple[dict[str, Any], str]:
+    """Return the loops that the forward kernel calls, by name, and their source; ``slope`` is a value to write too."""
+    source = _fire_source(text, scalars, normalise, add, slope=slope)
     return {"fire": _compiled(source)}, source
 
 
@@ -45,12 +45,15 @@ def make_backward(
     return {_function_name(source): _compiled(source) for source in sources}, "".join(sources)
 
 
-def _fire_source(text: str, scalars: int, normalise: bool, add: bool, saved: Sequence[str] | None = None) -> str:
+def _fire_source(
+    text: str, scalars: int, normalise: bool, add: bool, saved: Sequence[str] | None = None, slope: str | None = None
+) -> str:
     """Return the source of ``fire``, which writes spikes; or of ``integrate``, which writes the values to save."""
     program = parse(text)
     spikes, *states_after = program.outputs
-    results = [*states_after, *([spikes] if saved is None else saved)]
-    code = simplify(forward_code(program, saved or ()), results)
+    further = saved or ([] if slope is None else [slope])
+    results = [*states_after, *([spikes] if saved is None else []), *further]
+    code = simplify(forward_code(program, further), results)
     states = [f"s{k}" for k in range(program.states)]
     body = [*_load_current(normalise, add), *_load_tiles(states, "u", "U")]
     body += _load_tiles(inputs_of(code, "q"), "rows", "ROW")
@@ -58,10 +61,11 @@ def _fire_source(text: str, scalars: int, normalise: bool, add: bool, saved: Seq
     body += [f"store(u, j + {k * TILE}, {_float(name)}, U)" for k, name in enumerate(states_after)]
     if saved is None:
         body.append(f"store(out, j, {_float(spikes)}, OUT)")
+        body += [] if slope is None else [f"store(slopes, j, {_float(slope)}, SAVED)"]
     else:
         body += [f"store(out, j + {k * TILE}, {name}, SAVED)" for k, name in enumerate(saved)]
-    name = "fire" if saved is None else "integrate"
     arguments = "x, residual, scale, shift, u, out, numbers, rows"
+    name, arguments = ("fire", f"{arguments}, slopes") if saved is None else ("integrate", arguments)
     return _loop_source(name, arguments, _load_numbers(code, results, scalars), body)
 
 
