@@ -308,7 +308,8 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
     for kind in ("_parameters", "_buffers", "_non_persistent_buffers_set", "_state_dict_hooks", "training"):
         values.pop(kind, None)
     modules: dict[str, Any] = attributes.get("_modules", {})
-    return modules | values | attributes.get("_buffers", {})
+    buffers: dict[str, Any] = attributes.get("_buffers", {})
+    return modules | values | buffers
 
 
 def _equal(one: Any, other: Any, depth: int = 4) -> bool:
