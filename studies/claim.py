@@ -2,10 +2,10 @@
 
     python studies/claim.py TABLE OUT --data FILE.npz [--list] [--only SETTING ...] [--methods METHOD ...] [--seeds 3]
 
-``studies/cifar10_npz.py`` writes FILE.npz from CIFAR-10 or CIFAR-100 (``--size 16`` for all tables but ``cpu``). The
-same command resumes: each finished run is a line of OUT/TABLE.csv, and a stopped run has a checkpoint in OUT/TABLE.
-``--list`` counts runs and steps and trains nothing. On two cores, start two tables, or two parts of one in two OUTs,
-with ``--threads 1`` each. ``studies/claim_tables.py`` prints the tables and draws the picture.
+``studies/cifar10_npz.py --size 16`` writes FILE.npz from CIFAR-10 or CIFAR-100. The same command resumes: each finished
+run is a line of OUT/TABLE.csv, and a stopped run has a checkpoint in OUT/TABLE. ``--list`` counts runs and steps and
+trains nothing. On two cores, start two tables, or two parts of one in two OUTs, with ``--threads 1`` each.
+``studies/claim_tables.py`` prints the tables and draws the picture.
 
 ``recipes`` (a ResNet-18 without branches, CIFAR-10) searches in stages on validation data; each stage starts from the
 best of the previous one:
@@ -19,10 +19,7 @@ best of the previous one:
 
 ``paper`` (CIFAR-100) is the paper's table at another scale: ResNet-18 and ResNet-34, with the paper's neuron and with
 that of the authors' earlier code. ``depth`` (CIFAR-10) crosses depth, block and method. ``transformer`` compares
-QKFormer with a ResNet-18 with membrane shortcuts, for equally many steps and for equal time. ``cpu`` times the recipes
-for a CPU at their own learning rates: unchanged, twice as long, and with SpikingJelly's neurons in the same network.
-It counts the seconds of training only; the test set is evaluated after every epoch, and nothing is chosen by it. It
-needs an idle machine.
+QKFormer with a ResNet-18 with membrane shortcuts, for equally many steps and for equal time.
 """
 
 import argparse
@@ -39,13 +36,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from torch import nn
 
-from shortcut_snn import components
 from shortcut_snn.cli.report import read_rows
-from shortcut_snn.data import ImageArchive
 from shortcut_snn.files import write_csv
-from shortcut_snn.neurons import ATan, Rectangle, Sigmoid, Surrogate, Triangle
 from shortcut_snn.recipes import Recipe, changed, merged, parse_options, recipe_of, train
 from shortcut_snn.training import Interrupted, NumericsError, RunFolder, flatten_entries
 
@@ -55,9 +48,6 @@ Row = dict[str, str]
 LEAST_STEPS = 5000
 GAIN = 0.005
 """Accuracy that a change has to gain in a stage of the search."""
-GOALS = (0.5, 0.55, 0.58, 0.6, 0.75, 0.8, 0.85, 0.88, 0.9)
-"""Test accuracies; the table ``cpu`` has the time to reach each of them."""
-
 OPTIMIZERS: dict[str, Entries] = {
     "sgd": {"kind": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4},
     "adamw": {"kind": "adamw", "weight_decay": 0.02},
@@ -92,107 +82,6 @@ METHODS: dict[str, tuple[str | Entries, ...]] = {
 }
 EQUAL_TIME = "vanilla_equal_time"
 """Vanilla, for as many epochs as take as long as the slowest method."""
-
-
-@components.data("npz_watched")
-@dataclasses.dataclass(frozen=True)
-class WatchedArchive(ImageArchive):
-    """An archive of images whose test part is evaluated after every epoch."""
-
-    def read(self) -> Any:
-        """Read the archive."""
-        source = super().read()
-        return dataclasses.replace(source, validation=source.test)
-
-
-class _FromRest:
-    """Reset SpikingJelly's neurons at each call, and keep their membrane in float32 under autocast.
-
-    SpikingJelly has no fused operator for a membrane in bfloat16.
-    """
-
-    reset: Callable[[], None]
-
-    def materialize_states(self, inputs: Any, states: Any, step_mode: str) -> Any:
-        v, *rest = super().materialize_states(inputs, states, step_mode)  # type: ignore[misc]
-        return (v.float(), *rest)
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        self.reset()
-        return super().forward(*args, **kwargs)  # type: ignore[misc]
-
-
-@components.neuron("spikingjelly_ilif")
-def spikingjelly_ilif(
-    decay: float = 0.25, threshold: float = 1.0, most: int = 4, detach_reset: bool = False
-) -> nn.Module:
-    """SpikingJelly's ILIFNode over sequences, with the dynamics of :class:`shortcut_snn.neurons.ILIF`.
-
-    Args:
-        decay: factor on the membrane potential in a step.
-        threshold: membrane potential per spike.
-        most: largest number of spikes in a step.
-        detach_reset: whether the gradient ignores that the reset depends on the count.
-    """
-    from spikingjelly.activation_based import neuron
-    from spikingjelly.activation_based.surrogate import MultiLevelSpikeCount
-
-    class Float32ILIF(_FromRest, neuron.ILIFNode):
-        pass
-
-    return Float32ILIF(1 / (1 - decay), threshold, MultiLevelSpikeCount(most), detach_reset, step_mode="m")
-
-
-@components.neuron("spikingjelly")
-def spikingjelly_lif(
-    decay: float = 0.5,
-    threshold: float = 1.0,
-    surrogate: Surrogate | None = None,
-    reset: Literal["hard"] = "hard",
-    detach_reset: bool = False,
-) -> nn.Module:
-    """SpikingJelly's LIFNode with the dynamics and the float32 membrane of :class:`shortcut_snn.neurons.LIF`.
-
-    Args:
-        decay: factor on the membrane potential in a step.
-        threshold: membrane potential above which it fires.
-        surrogate: a rectangle, triangle, atan or sigmoid of area 1.
-        reset: hard, to 0.
-        detach_reset: whether the gradient ignores that the reset depends on the spike.
-
-    Raises:
-        ValueError: SpikingJelly does not have the surrogate.
-    """
-    from spikingjelly.activation_based import neuron
-    from spikingjelly.activation_based import surrogate as theirs
-
-    class Float32LIF(_FromRest, neuron.LIFNode):
-        pass
-
-    shape: Any
-    match surrogate:
-        case None:
-            shape = theirs.Rect(1.0)
-        case Rectangle(width):
-            shape = theirs.Rect(1 / width)
-        case Triangle(gamma, width) if gamma * width == 1:
-            shape = theirs.PiecewiseQuadratic(gamma)
-        case ATan(alpha):
-            shape = theirs.ATan(alpha)
-        case Sigmoid(alpha):
-            shape = theirs.Sigmoid(alpha)
-        case _:
-            raise ValueError(f"neuron.surrogate: SpikingJelly has no {surrogate}; take a triangle of area 1")
-    return Float32LIF(
-        tau=1 / (1 - decay),
-        decay_input=False,
-        # SpikingJelly fires at >= its threshold; with the next float32 that equals > threshold.
-        v_threshold=float(np.nextafter(np.float32(threshold), np.float32(np.inf))),
-        v_reset=0.0,
-        surrogate_function=shape,
-        detach_reset=detach_reset,
-        step_mode="m",
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,8 +136,7 @@ class Lab:
         """Return the optimizer steps of a run."""
         data = recipe.data
         images = min(self.images, data.train_limit or self.images)
-        held = 0 if isinstance(data, WatchedArchive) else round(images * data.validation)
-        return math.ceil((images - held) / data.batch_size) * recipe.training.epochs
+        return math.ceil((images - round(images * data.validation)) / data.batch_size) * recipe.training.epochs
 
     def recipe(self, *layers: str | Entries, lr: float | None, epochs: int | None, **training: Any) -> Recipe:
         """Return a recipe on this data; ``None`` for the epochs that make at least 5,000 steps."""
@@ -302,9 +190,8 @@ class Lab:
             print(f"  failed: {error}", flush=True)
             return row | {"failed": str(error).partition(";")[0], "recipe": run.key}
         metrics, timing = (read_rows(folder.table(name)) for name in ("metrics", "timing"))
-        watched = isinstance(run.recipe.data, WatchedArchive)
         row |= {"steps": int(metrics[-1]["step"]), "train_last": metrics[-1]["train_accuracy"]}
-        if result["validation_last"] and not watched:
+        if result["validation_last"]:
             row |= {f"validation_{which}": result[f"validation_{which}"]["accuracy"] for which in ("last", "best")}
             row["best_epoch"] = result["best_epoch"]
         if run.phase == "final":
@@ -318,12 +205,6 @@ class Lab:
             **{name: result[name] for name in ("firing_rate", "parameters", "energy_pj")},
             **{f"gradient_ratio_{when}": result[f"gradient_ratio_{when}_epoch"] for when in ("first", "last")},
         }
-        if watched:
-            clock = list(itertools.accumulate(each["seconds"] for each in timing))
-            for goal in GOALS:
-                reached = (at for at, each in zip(clock, metrics, strict=True) if each["validation_accuracy"] >= goal)
-                at = next(reached, None)
-                row[f"minutes_to_{100 * goal:g}"] = None if at is None else round(at / 60, 2)
         folder.checkpoint.unlink(missing_ok=True)
         return row | {"failed": "", "recipe": run.key}
 
@@ -472,34 +353,6 @@ def depth(lab: Lab) -> None:
     lab.compare(settings, ["vanilla", "loss_sum", "initialised"])
 
 
-def cpu(lab: Lab) -> None:
-    """Time to accuracy of the recipes for a CPU.
-
-    Raises:
-        ValueError: the data is neither CIFAR-10 nor CIFAR-100.
-    """
-    names = {10: ("cifar10-cpu", "cifar10-cpu-lif"), 100: ("cifar100-cpu",)}.get(lab.classes)
-    if names is None:
-        raise ValueError(f"--data: the table cpu takes CIFAR-10 or CIFAR-100, and {lab.options.data} is neither")
-    variants: dict[str, tuple[str, Entries, int, int]] = {}
-    for name in names:
-        recipe = recipe_of(name)
-        epochs = lab.options.epochs or recipe.training.epochs
-        theirs = {"lif": "spikingjelly", "ilif": "spikingjelly_ilif"}[recipe.to_dict()["neuron"]["kind"]]
-        variants |= {
-            name: (name, {}, epochs, lab.options.seeds),
-            f"{name} twice as long": (name, {}, 2 * epochs, 1),
-            f"{name} SpikingJelly": (name, {"neuron": {"kind": theirs}}, epochs, 1),
-        }
-    for setting in lab.wanted(variants):
-        name, change, long, seeds = variants[setting]
-        for seed in range(seeds):
-            recipe = lab.recipe(
-                name, {"data": {"kind": "npz_watched"}}, change, lr=None, epochs=long, seed=seed, validation=0.0
-            )
-            lab.result(Run("final", setting, "recipe", recipe))
-
-
 def transformer(lab: Lab) -> None:
     """Compare a transformer with a ResNet, for equally many steps and for equal time."""
     networks: dict[str, Entries] = {"qkformer": {}, "resnet18": {"block": "ms"}}
@@ -520,7 +373,7 @@ def transformer(lab: Lab) -> None:
 
 
 TABLES: dict[str, Callable[[Lab], None]] = {
-    "recipes": recipes, "paper": paper, "depth": depth, "transformer": transformer, "cpu": cpu,
+    "recipes": recipes, "paper": paper, "depth": depth, "transformer": transformer,
 }  # fmt: skip
 
 
@@ -550,7 +403,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0, help="first seed")
     parser.add_argument("--threads", type=int, help="threads of a run (default: all cores)")
-    parser.add_argument("--epochs", type=int, help="of final runs (default: 5,000 steps; of cpu, the recipe's)")
+    parser.add_argument("--epochs", type=int, help="of final runs (default: 5,000 steps)")
     parser.add_argument("--tune-epochs", type=int, default=2, help="of the short runs that choose learning rates")
     parser.add_argument("--rates", type=float, nargs="+", help="learning rates, instead of each optimizer's own")
     parser.add_argument("--extend", type=int, default=2, help="how often to try beyond the learning rates")

@@ -69,13 +69,10 @@ def _best_rate(runs: Sequence[Row]) -> str:
 
 def finals(rows: Sequence[Row]) -> str:
     """Return the table of final runs."""
-    times = [name for name in rows[0] | rows[-1] if name.startswith("minutes_to_") and any(row[name] for row in rows)]
     best = any(row.get("test_best") for row in rows)
     columns = ["setting", "method", "lr", "epochs", "n", "failed", "test, last epoch, %"]
     columns += ["test, best epoch in validation, %"] * best
-    columns += ["against vanilla, paired", "against vanilla at equal time, paired"]
-    columns += [f"minutes to {name.removeprefix('minutes_to_')} %" for name in times]
-    columns += ["step, times vanilla's"] if not times else ["seconds a step"]
+    columns += ["against vanilla, paired", "against vanilla at equal time, paired", "step, times vanilla's"]
     lines = []
     for setting, methods in grouped(rows, "final").items():
         bases = {name: methods.get(name, []) for name in ("vanilla", "vanilla_equal_time")}
@@ -84,9 +81,7 @@ def finals(rows: Sequence[Row]) -> str:
             line += [str(sum(bool(row["failed"]) for row in found)), _mean(list(map(accuracy, found)))]
             line += [_mean([accuracy(row, "test_best") for row in found if row.get("test_best")])] * best
             line += ["-" if method == name else _paired(found, base) for name, base in bases.items()]
-            line += [_minutes(found, name) for name in times]
-            line += [f"{_step(found):.3f}" if times else _cost(found, bases["vanilla"])]
-            lines.append(line)
+            lines.append([*line, _cost(found, bases["vanilla"])])
     return markdown_table(columns, lines) + "\n"
 
 
@@ -154,16 +149,6 @@ def _paired(rows: Sequence[Row], others: Sequence[Row]) -> str:
 
 def _each(rows: Sequence[Row], name: str) -> str:
     return ", ".join(dict.fromkeys(row[name] for row in rows))
-
-
-def _minutes(rows: Sequence[Row], name: str) -> str:
-    reached = [float(row[name]) for row in rows if row[name]]
-    short = f" ({len(reached)} of {len(rows)})" if 0 < len(reached) < len(rows) else ""
-    return f"{with_interval(*mean_interval(reached), digits=1)}{short}" if reached else "not reached"
-
-
-def _step(rows: Sequence[Row]) -> float:
-    return min((float(row["seconds_per_step"]) for row in rows if row["seconds_per_step"]), default=0.0)
 
 
 def _cost(rows: Sequence[Row], others: Sequence[Row]) -> str:

@@ -3,12 +3,8 @@
 import csv
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
-from shortcut_snn.neurons import ILIF, LIF, ATan, Rectangle, Sigmoid, Surrogate, Triangle
-from shortcut_snn.recipes import recipe_of
 from studies import claim, claim_tables
 
 TINY = [
@@ -109,57 +105,6 @@ def test_a_plan_is_at_least_5000_steps_a_run(
     assert finals
     assert all(int(words[-2]) >= 5000 * int(words[-4]) for words in finals)
     assert not any(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("surrogate", [Rectangle(0.5), Triangle(2.0, 0.5), ATan(2.0), Sigmoid(4.0)], ids=str)
-def test_spikingjellys_neuron_is_ours(surrogate: Surrogate) -> None:
-    pytest.importorskip("spikingjelly")
-    torch.manual_seed(0)
-    current = torch.randn(4, 3, 5)
-    # Where the two could differ: at the threshold.
-    current[0, 0] = 0.5
-    outputs = []
-    for neuron in (LIF(0.25, 0.5, surrogate), claim.spikingjelly_lif(0.25, 0.5, surrogate)):
-        for _ in range(2):  # the second sequence starts from rest
-            x = current.clone().requires_grad_()
-            spikes = neuron(x)
-            (spikes * torch.arange(5.0)).sum().backward()
-        outputs.append((spikes.detach(), x.grad))
-    torch.testing.assert_close(*outputs)
-
-
-def test_spikingjellys_i_lif_is_ours() -> None:
-    pytest.importorskip("spikingjelly")
-    torch.manual_seed(0)
-    current = 3 * torch.randn(4, 3, 5)
-    outputs = []
-    for neuron in (ILIF(0.5, 3, threshold=0.75), claim.spikingjelly_ilif(0.5, 0.75, 3)):
-        for _ in range(2):  # the second sequence starts from rest
-            x = current.clone().requires_grad_()
-            counts = neuron(x)
-            (counts * torch.arange(5.0)).sum().backward()
-        outputs.append((counts.detach(), x.grad))
-    assert outputs[0][0].max() == 3
-    torch.testing.assert_close(*outputs)
-
-
-@pytest.mark.filterwarnings("ignore:::lightning")
-def test_time_to_accuracy_with_both_neurons(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("spikingjelly")
-    name = "cifar10-cpu"
-    ten = tmp_path / "ten.npz"
-    with np.load(data) as archive:
-        arrays = dict(archive)
-    np.savez(ten, **(arrays | {f"y_{part}": np.arange(len(arrays[f"y_{part}"])) % 10 for part in ("train", "test")}))
-    monkeypatch.setattr(claim, "GOALS", (0.0, 1.0))
-    command = ["cpu", str(tmp_path / "out"), "--data", str(ten), "--seeds", "1", "--epochs", "1", "--threads", "1"]
-    command += ["--only", name, f"{name} SpikingJelly", *TINY[:-1]]
-    assert claim.main(command) == 0
-    found = rows(tmp_path / "out" / "cpu.csv")
-    assert [row["setting"] for row in found] == [name, f"{name} SpikingJelly"]
-    assert all(float(row["minutes_to_0"]) >= 0 and row["minutes_to_100"] == "" for row in found)
-    assert all(float(row["lr"]) == recipe_of(name).optimizer.lr and not row.get("test_best") for row in found)
-    assert found[0]["parameters"] == found[1]["parameters"]
 
 
 def test_tables_and_the_picture_of_depth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
