@@ -319,6 +319,8 @@ def test_a_method_takes_the_loss_that_the_labels_leave_no_choice_of(case: str) -
     out = model(SEQUENCES)
     expected = criterion(out.main, labels) + 0.5 * sum(criterion(branch, labels) for branch in out.branches)
     torch.testing.assert_close(model.objective(out, labels, 0.5), expected)
+    # The labels as they were passed, which may be integers without an axis for the only output.
+    torch.testing.assert_close(model.objective(out, options["labels"], 0.5), expected)
 
 
 def numbers_of(outputs: int, *last: nn.Module) -> nn.Sequential:

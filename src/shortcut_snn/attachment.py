@@ -208,7 +208,9 @@ def _of_numbers(criterion: Criterion) -> Criterion:
 def _compare(criterion: Criterion, prediction: Tensor, target: Tensor) -> Tensor:
     from .diagnosis import in_shape_of
 
-    return criterion(prediction, in_shape_of(prediction, target) if target.is_floating_point() else target)
+    # Indices of classes have fewer elements than the logits.
+    is_number = target.is_floating_point() or target.numel() == prediction.numel()
+    return criterion(prediction, in_shape_of(prediction, target) if is_number else target)
 
 
 def _task_loss(
