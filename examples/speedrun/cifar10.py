@@ -9,9 +9,10 @@ with ``x_train``, ``y_train``, ``x_test`` and ``y_test``. There are two tracks, 
 - ``integers``, recipe ``cifar10-cpu``: I-LIF neurons, which output 0 to 4 (as many spikes at inference);
 - ``binary``, recipe ``cifar10-cpu-lif``: LIF neurons.
 
-An entry of the recipe may follow, as in ``training.epochs=3``; ``shortcut-snn recipes cifar10-cpu`` lists them. Every
-seed is a line of FOLDER/records.csv and a run in FOLDER. The same command resumes. Accuracy is that of all test images
-after the last epoch, and nothing is chosen by it. Minutes are those of training, on an idle machine.
+Entries of the recipe may follow, as in ``training.epochs=3``; ``shortcut-snn train --help-recipe training`` lists those
+of a section. Every seed is a line of FOLDER/records.csv and a run in FOLDER. The same command resumes. Accuracy is that
+of all test images after the last epoch, and nothing is chosen by it. Minutes are those of training: leave the machine
+idle.
 """
 
 import argparse
