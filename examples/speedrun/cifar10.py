@@ -1,7 +1,6 @@
 """Race on CIFAR-10: train a recipe with several seeds, and write accuracy, minutes and operations of each run.
 
-    python examples/speedrun/cifar10.py DATA [--track integers] [--neurons spikingjelly] [--seeds 5] [--out FOLDER] \
-        [ENTRY=VALUE ...]
+    python examples/speedrun/cifar10.py DATA [--track integers] [--neurons spikingjelly] [--seeds 5] [ENTRY=VALUE ...]
 
 DATA is the folder that holds ``cifar-10-batches-py`` (or will, with ``data.download=true``), or an ``.npz`` archive
 with ``x_train``, ``y_train``, ``x_test`` and ``y_test``. There are two tracks, each a built-in recipe:
@@ -10,9 +9,9 @@ with ``x_train``, ``y_train``, ``x_test`` and ``y_test``. There are two tracks, 
 - ``binary``, recipe ``cifar10-cpu-lif``: LIF neurons.
 
 Entries of the recipe may follow, as in ``training.epochs=3``; ``shortcut-snn train --help-recipe training`` lists those
-of a section. Every seed is a line of FOLDER/records.csv and a run in FOLDER. The same command resumes. Accuracy is that
-of all test images after the last epoch, and nothing is chosen by it. Minutes are those of training: leave the machine
-idle.
+of a section. Every seed is a run in the folder ``--out`` and a line of its records.csv. The same command resumes.
+Accuracy is that of all test images after the last epoch, and nothing is chosen by it. Minutes are those of training:
+leave the machine idle.
 """
 
 import argparse
