@@ -354,12 +354,3 @@ def test_labels_and_losses_that_do_not_fit_are_refused_before_training() -> None
         attach(bounded, ["1"], criterion=nn.functional.binary_cross_entropy, **options)
     for one in (network, bounded):
         assert not any(module._forward_hooks for module in one.modules())
-
-
-def test_the_loss_is_asked_for_before_the_network_is_called() -> None:
-    class Uncalled(nn.Sequential):
-        def forward(self, x: Tensor) -> Tensor:
-            raise AssertionError
-
-    with pytest.raises(ValueError, match="criterion="):
-        attach(Uncalled(nn.Linear(6, 4)), method="loss_sum", example=SEQUENCES[0], labels=torch.rand(5, 4))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .introspection import CALL_ERRORS, introspect, stages_span_most, wrap_network
+from .introspection import CALL_ERRORS, OpenQuestion, ask, introspect, stages_span_most, wrap_network
 from .method import (
     Constant,
     Criterion,
@@ -46,7 +46,7 @@ def attach(
     num_classes: int | None = None,
     loop: Literal["auto", "network", "input"] | int = "auto",
     batch_axis: int | Auto = "auto",
-    readout: Extract | Auto | None = "auto",
+    readout: Extract | Literal["auto", "mean", "last", "max"] | None = "auto",
     reset: Reset | Auto | None = "auto",
     head: Head | str | Mapping[str, Any] | None = None,
     time_axis: TimeAxis | Auto | Sequence[TimeAxis | Auto] = "auto",
@@ -80,7 +80,8 @@ def attach(
             ``batch_axis=0``. An integer: likewise, on a static batch shown for this number of steps.
         batch_axis: the axis of samples in the example, 0 or 1.
         readout: maps the network's output to logits; see :class:`Shortcut`. ``"auto"`` finds the logits in a tuple or a
-            dictionary and averages them over time. None takes the output as it is.
+            dictionary and averages them over time, unless they are membrane potentials. ``"mean"``, ``"last"`` and
+            ``"max"`` find them too, and say how they are read over time. None takes the output as it is.
         reset: returns the neurons to their initial state; see :class:`Shortcut`. None keeps their state.
         head: the auxiliary head of each branch; see :class:`Shortcut`.
         time_axis: of tapped outputs; see :class:`Shortcut`.
@@ -91,7 +92,7 @@ def attach(
         log: takes the summary of the layout, one line for each question.
 
     Raises:
-        ValueError: an answer remains open, and the message names the argument to pass; or the method does not fit.
+        ValueError: answers remain open, and one message names the arguments to pass; or the method does not fit.
 
     Example:
         >>> import torch
@@ -115,27 +116,33 @@ def attach(
             )
         taps, wrapper = _taps_of(preset, network, taps, method), preset.gradient
         head = preset.branches.head if head is None and preset.branches is not None else head
-        if criterion == "auto" and isinstance(labels, Tensor):
-            # Passes through a large network take long.
-            _infer_criterion(labels)
     example = example_of(network, example)
-    layout = introspect(
-        network,
-        example,
-        taps=taps,
-        labels=labels,
-        num_classes=num_classes,
-        loop=loop,
-        batch_axis=batch_axis,
-        time_axis=time_axis,
-        channel_axis=channel_axis,
-        extract=extract,
-        readout=readout,
-        reset=reset,
-        samples=samples,
-    )
+    questions: list[OpenQuestion] = []
+    try:
+        layout = introspect(
+            network,
+            example,
+            taps=taps,
+            labels=labels,
+            num_classes=num_classes,
+            loop=loop,
+            batch_axis=batch_axis,
+            time_axis=time_axis,
+            channel_axis=channel_axis,
+            extract=extract,
+            readout=readout,
+            reset=reset,
+            samples=samples,
+        )
+    except OpenQuestion as question:
+        questions.append(question)
+        layout = question.provisional
     if preset is not None and criterion == "auto":
-        criterion = _infer_criterion(labels, layout)
+        try:
+            criterion = _infer_criterion(labels, layout)
+        except OpenQuestion as question:
+            questions.append(question)
+    ask(questions)
     model = wrap_network(network, layout, example, head=head, wrapper=wrapper)
     log(layout.summary())
     if preset is not None:
@@ -194,7 +201,7 @@ def _infer_criterion(labels: Tensor | None, layout: Layout | None = None) -> Cri
         flags = labels.shape[1:] == (layout.num_classes,) and layout.shape is None and layout.step_axis is None
         if layout.num_classes > 1 and not flags:
             return F.cross_entropy
-    raise ValueError(
+    raise OpenQuestion(
         "these labels may be compared in several ways: pass criterion=..., such as torch.nn.functional."
         "binary_cross_entropy_with_logits for zeros and ones, or mse_loss for numbers"
     )
@@ -240,7 +247,7 @@ def _apply_method(
                     f"the method needs the logits of every time step, which {type(model.network).__name__} does not "
                     "return: change the network, or use another method"
                 )
-            model.readout, model.taps.every_step = replace(model.readout, averages=False), True
+            model.readout, model.taps.every_step = replace(model.readout, reduction="none"), True
         if labels is not None:
             _try_objective(model, example, labels)
         if preset.initialise:

@@ -199,9 +199,9 @@ def test_without_stages_taps_are_spread_over_spiking_layers() -> None:
     assert attach(loop, example=frames()).taps.names == ["lif1", "lif2"]
     assert attach(loop, 1, example=frames()).taps.names == ["lif1"]
     assert attach(loop, 0, example=frames()).taps.names == []
-    assert attach(sequence, example=frames()).taps.names == ["1"]
+    assert attach(sequence, example=frames(), readout="mean").taps.names == ["1"]
     with pytest.raises(ValueError, match=r"submodules, such as: 1, 3; or taps=3"):
-        attach(sequence, "blocks", example=frames())
+        attach(sequence, "blocks", example=frames(), readout="mean")
     with pytest.raises(ValueError, match=r"taps must be a number of branches.*got -1"):
         attach(loop, -1, example=frames())
 
@@ -497,6 +497,7 @@ def test_state_of_a_compiled_network_is_carried() -> None:
         "example": frames,
         "labels": torch.arange(6) % 3,
         "loop": "input",
+        "readout": "mean",
         "log": lambda line: None,
     }
     plain = attach(cells, **options)

@@ -85,7 +85,7 @@ class Critic(Spiking):
 @pytest.mark.parametrize(("kind", "index"), [(HiddenFirst, 1), (MeanBeside, 1), (Features, 1), (Critic, 0)])
 def test_logits_are_told_from_what_they_are_made_of(kind: Callable[[], nn.Module], index: int) -> None:
     network = kind()
-    model = wrapped(network).eval()
+    model = wrapped(network, readout="mean").eval()
     expected = network.eval()(SEQUENCES)[index]
     torch.testing.assert_close(model(SEQUENCES).main, expected.mean(0) if expected.dim() == 3 else expected)
 
@@ -355,16 +355,16 @@ class Words(Spiking):
 
 def test_a_network_of_words_may_go_through_time_itself() -> None:
     words = torch.arange(35).view(7, 5) % 9
-    assert wrapped(Words(), words).run is None
+    assert wrapped(Words(), words, readout="mean").run is None
     assert wrapped(Words(), words, torch.randint(4, (7, 5)))(words).main.shape == (7, 5, 4)
 
 
 @pytest.mark.parametrize("kind", [ByName, InOne, InDictionary])
 def test_a_step_gets_back_the_state_that_it_returns(kind: Callable[[], Spiking]) -> None:
     network, x = kind(), SEQUENCES.transpose(0, 1)
-    model = wrapped(network, x).eval()
+    model = wrapped(network, x, readout="mean").eval()
     torch.testing.assert_close(model(x).main, network.sequence(SEQUENCES)[1].mean(0))
-    assert model(x).main.shape == wrapped(network, x[0], loop=3)(x[0]).main.shape
+    assert model(x).main.shape == wrapped(network, x[0], loop=3, readout="mean")(x[0]).main.shape
     with pytest.raises(ValueError, match="compute one time step per call: pass loop=4"):
         wrapped(network, x[0])
 
@@ -372,7 +372,7 @@ def test_a_step_gets_back_the_state_that_it_returns(kind: Callable[[], Spiking])
 def test_initial_states_may_be_part_of_the_batch() -> None:
     network, x = ByName(), SEQUENCES.transpose(0, 1)
     batch = (x, *(torch.zeros(5, width) for width in (16, 12, 4)))
-    model = wrapped(network, batch).eval()
+    model = wrapped(network, batch, readout="mean").eval()
     assert model.run == TimeLoop(carry=("first", "second", "last"))
     torch.testing.assert_close(model(*batch).main, network.sequence(SEQUENCES)[1].mean(0))
 
@@ -434,7 +434,7 @@ class TimeLast(Spiking):
 
 def test_time_may_be_the_last_axis() -> None:
     x = SEQUENCES.transpose(1, 2)
-    model = wrapped(TimeLast(), x)
+    model = wrapped(TimeLast(), x, readout="mean")
     torch.testing.assert_close(model.eval()(x).main, model.network(x).mean(-1))
 
 

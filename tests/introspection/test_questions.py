@@ -161,3 +161,88 @@ def test_few_passes_answer_all_questions(make: Callable[[], nn.Module]) -> None:
     assert len(model.branches) > 0
     assert len(passes) <= 12
     LogitSum()(model(x), torch.zeros(samples, dtype=torch.long), 0.5).backward()
+
+
+class Heads(nn.Module):
+    """Two predictions of flags; or the potentials of every time step, of one number for each sample."""
+
+    def __init__(self, potentials: bool = False) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 12), nn.ReLU())
+        self.first, self.second, self.potentials = nn.Linear(12, 4), nn.Linear(12, 4), potentials
+
+    def forward(self, x: Tensor) -> Any:
+        if not self.potentials:
+            return self.first(self.body(x)), self.second(self.body(x))
+        v, steps = torch.zeros(()), []
+        for _ in range(7):
+            v = 0.9 * v + self.first(self.body(x))[:, :1]
+            steps.append(v)
+        return torch.stack(steps)
+
+
+FLAGS = torch.rand(5, 4).round()
+OPEN: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], tuple[str, ...], dict[str, Any]]] = {
+    "logits and loss": (
+        Heads,
+        {"labels": FLAGS},
+        ("readout=", "criterion="),
+        {"readout": lambda output: output[0], "criterion": F.binary_cross_entropy_with_logits},
+    ),
+    "potentials and loss": (
+        lambda: Heads(True),
+        {"labels": torch.arange(5) % 2},
+        ("readout=", "criterion="),
+        {"readout": "last", "criterion": lambda logits, labels: F.mse_loss(logits[:, 0], labels.float())},
+    ),
+    "time loop and loss": (
+        lambda: nn.Sequential(nn.Linear(6, 16), neuron.LIFNode(), nn.Linear(16, 4)),
+        {"labels": FLAGS},
+        ("loop=", "criterion="),
+        {"loop": 4, "criterion": F.binary_cross_entropy_with_logits},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OPEN)
+def test_one_error_asks_all_that_is_open(case: str) -> None:
+    make, options, names, answers = OPEN[case]
+    network = make()
+    options = {"example": 6 * torch.rand(5, 6), "method": "loss_sum", "log": len, **options}
+    with pytest.raises(ValueError, match="2 answers remain open") as raised:
+        attach(network, **options)
+    lines = str(raised.value).splitlines()[1:]
+    assert all(name in line for name, line in zip(names, lines, strict=True))
+    model = attach(network, **options, **answers)
+    model.objective(model(options["example"]), options["labels"], 0.5).backward()
+
+
+class Prompt(nn.Module):
+    """What it gives does not depend on its input, so that no axis shows in it."""
+
+    def __init__(self, axes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(5, 5, 6, 3)[..., : 3 ** (axes - 3)].flatten(axes - 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * 2
+
+
+class Prompted(nn.Module):
+    def __init__(self, axes: int) -> None:
+        super().__init__()
+        self.prompt, self.layers = Prompt(axes), layers()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x) + self.prompt(x).sum()
+
+
+def test_the_axes_of_time_and_channels_are_asked_together() -> None:
+    x = torch.rand(5, 6)
+    with pytest.raises(ValueError, match=r"2 answers.*\n1\. .*time_axis=0 for.*\n2\. .*channel_axis="):
+        attach(Prompted(4), ["prompt"], example=x, labels=LABELS)
+    (tap,) = attach(Prompted(4), ["prompt"], example=x, time_axis=0, channel_axis=2, log=len).layout.taps
+    assert tap.channels == 6
+    # Beside time and samples there is one axis.
+    with pytest.raises(ValueError, match=r"^the tap 'prompt' .*time_axis=0 for"):
+        attach(Prompted(3), ["prompt"], example=x, labels=LABELS)

@@ -139,32 +139,91 @@ def test_shortened_sequences_have_another_length_than_the_samples(samples: int) 
     assert (layout.batch_axis, layout.readout.time_axis) == (1, 0)
 
 
-def test_a_mean_of_potentials_says_how_the_last_step_is_read() -> None:
+def test_how_potentials_are_read_over_time_is_asked() -> None:
     network, x, lines = Potentials(), 3 * torch.randn(5, 6), list[str]()
-    attach(network, example=x, labels=LABELS, log=lines.append)
-    assert (
-        "averaged over axis 0, 4 classes (the only tensor; for the last step: readout=lambda out: out[-1])" in lines[0]
-    )
-    last = attach(network, example=x, labels=LABELS, readout=lambda out: out[-1], log=lines.append).eval()
-    assert torch.equal(last(x).main, network(x)[-1])
-    network.fires = True
-    attach(network, example=x, labels=LABELS, log=lines.append)
-    assert "averaged over axis 0" in lines[-1]
-    assert "last step" not in lines[-1]
+    with pytest.raises(ValueError, match=r"output, of shape \(8, 5, 4\), holds membrane potentials.*readout='last'"):
+        attach(network, example=x, labels=LABELS)
+    outputs = network(x)
+    ways: dict[Any, Tensor] = {"mean": outputs.mean(0), "last": outputs[-1], "max": outputs.amax(0)}
+    for way, expected in (ways | {lambda out: out[-1]: outputs[-1]}).items():
+        model = attach(network, example=x, labels=LABELS, readout=way, method="loss_sum", log=lines.append)
+        torch.testing.assert_close(model.eval()(x).main, expected)
+    assert "output maximum over axis 0, 4 classes (the only tensor; your readout='max')" in lines[2]
+    with pytest.raises(ValueError, match="readout must be 'mean', 'last', 'max'"):
+        attach(network, example=x, labels=LABELS, readout="median")
+    # Squared errors do not make potentials something else.
+    with pytest.raises(ValueError, match="holds membrane potentials"):
+        attach(network, example=x, labels=torch.randn(5, 4))
+
+
+class Products(nn.Module):
+    """Multiplies matrices of its own, and returns potentials or currents in every step, ``[N, T, classes]``."""
+
+    def __init__(self, leaks: bool) -> None:
+        super().__init__()
+        self.leaks, self.act = leaks, nn.ReLU()
+        self.first, self.last = nn.Parameter(torch.randn(6, 12)), nn.Parameter(torch.randn(12, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, steps = torch.zeros(()), []
+        for step in x.unbind(1):
+            current = self.act(step @ self.first) @ self.last
+            v = 0.5 * v + current
+            steps.append(v if self.leaks else current)
+        return torch.stack(steps, 1)
+
+
+def test_potentials_are_told_from_products_with_matrices() -> None:
+    x = torch.randn(5, 7, 6)
+    with pytest.raises(ValueError, match="holds membrane potentials"):
+        attach(Products(True), ["act"], example=x, labels=LABELS)
+    assert attach(Products(False), ["act"], example=x, labels=LABELS, log=len).readout.time_axis == 1
+
+
+@pytest.mark.parametrize("kind", ["spikes", "counts", "votes", "currents"])
+def test_spikes_and_what_a_layer_gives_of_them_are_averaged(kind: str) -> None:
+    network, x = Potentials(kind), 3 * torch.randn(5, 6)
+    model = attach(network, example=x, labels=LABELS, log=len).eval()
+    torch.testing.assert_close(model(x).main, network(x).mean(0))
+
+
+class SinabsNeurons(nn.Module):
+    """Neurons over ``[N, T, C]``, for the adapter those of sinabs."""
+
+    __module__ = "sinabs.layers.stateful_layer"
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, steps = torch.zeros(()), []
+        for step in x.unbind(1):
+            v = 0.5 * v + step
+            steps.append(fire(v - 0.3))
+        return torch.stack(steps, 1)
+
+
+def test_sinabs_has_no_convention_for_real_values_over_time() -> None:
+    network, x = nn.Sequential(nn.Linear(6, 12), SinabsNeurons(), nn.Linear(12, 4)), 3 * torch.rand(5, 7, 6)
+    with pytest.raises(ValueError, match=r"holds real values of every time step.*readout='max'"):
+        attach(network, example=x, labels=LABELS)
+    network.append(SinabsNeurons())
+    assert attach(network, example=x, labels=LABELS, log=len).readout.reduction == "mean"
 
 
 class Potentials(nn.Module):
-    """Returns the potentials, or the spikes, of its last neurons in every step, ``[T, N, classes]``."""
+    """Returns the potentials of its last neurons in every step, ``[T, N, classes]``, or something else."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str = "potentials") -> None:
         super().__init__()
-        self.first, self.act, self.last, self.fires = nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 4), False
+        self.first, self.act, self.kind = nn.Linear(6, 12), nn.ReLU(), kind
+        self.last = nn.Linear(12, 12 if kind == "votes" else 4)
 
     def forward(self, x: Tensor) -> Tensor:
         v, outputs = torch.zeros(()), []
         for _ in range(8):
-            v = 0.9 * v + self.last(self.act(self.first(x)))
-            outputs.append(fire(v - 0.1) if self.fires else v)
+            current = self.last(self.act(self.first(x)))
+            v = 0.9 * v + current
+            spikes = fire(v - 0.1)
+            kinds = {"potentials": v, "spikes": spikes, "counts": spikes + fire(v - 0.5), "currents": current}
+            outputs.append(spikes.unflatten(1, (4, 3)).mean(2) if self.kind == "votes" else kinds[self.kind])
         return torch.stack(outputs)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import norse.torch as norse
 import snntorch
@@ -124,11 +125,13 @@ class Peer:
     axis: int | None = None
     looped: bool = False
     stateful: bool = True
+    potentials: bool = False
 
     @property
-    def said(self) -> dict[str, int]:
-        """What has to be said: of steps ``[T, N, ...]``, that they are not ``[N, T, ...]``."""
-        return {"batch_axis": 1} if self.looped else {}
+    def said(self) -> dict[str, Any]:
+        """What has to be said: of steps ``[T, N, ...]``, that they are not ``[N, T, ...]``; how potentials are read."""
+        axis = {"batch_axis": 1} if self.looped else {}
+        return axis | {"readout": "mean"} if self.potentials else axis
 
 
 PEERS = {
@@ -136,7 +139,7 @@ PEERS = {
     "spikingjelly s": Peer(lambda: spikingjelly("s"), looped=True),
     "snntorch step": Peer(snntorch_step, looped=True),
     "snntorch loop": Peer(SnntorchLoop, ["lif1"]),
-    "snntorch hidden": Peer(SnntorchHidden, ["step.stage1"]),
-    "norse sequence": Peer(norse_sequence, ["1"], axis=0, stateful=False),
-    "norse step": Peer(norse_step, ["1"], looped=True, stateful=False),
+    "snntorch hidden": Peer(SnntorchHidden, ["step.stage1"], potentials=True),
+    "norse sequence": Peer(norse_sequence, ["1"], axis=0, stateful=False, potentials=True),
+    "norse step": Peer(norse_step, ["1"], looped=True, stateful=False, potentials=True),
 }

@@ -39,9 +39,8 @@ def _wrap(network: nn.Module, batch: Batch, loss: Loss, reset: Reset | None) -> 
     def infer_layout(copied: nn.Module) -> Layout:
         options: Any = {"reset": reset or "auto", "samples": samples}
         if loss is default_loss:
-            return introspect(
-                copied, example, taps=[], labels=labels if isinstance(labels, Tensor) else None, **options
-            )
+            targets = labels if isinstance(labels, Tensor) else None
+            return introspect(copied, example, taps=[], labels=targets, readout="mean", **options)
         # The logits are the business of the loss.
         return describe(copied, example, **options)
 

@@ -6,7 +6,7 @@
 """
 
 from .adapters import Adapter, adapters_of, library_reset, steepness
-from .answer import Answer
+from .answer import Answer, OpenQuestion, ask
 from .inference import describe, introspect, wrap_network
 from .layers import NORMS, is_layer, stages_span_most
 from .neurons import find_neurons, learned_by_neurons, reset_of, single_step_neurons, spiking_layers, spiking_modules
@@ -19,8 +19,10 @@ __all__ = [
     "NORMS",
     "Adapter",
     "Answer",
+    "OpenQuestion",
     "adapters_of",
     "alter",
+    "ask",
     "describe",
     "find_neurons",
     "introspect",

@@ -1,7 +1,8 @@
-"""Answer: what a detector inferred, and why."""
+"""Answer: what a detector inferred, and why. Open question: what it could not infer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -17,3 +18,30 @@ class Answer(Generic[T]):
 
     value: T
     reason: str
+
+
+class OpenQuestion(ValueError):
+    """An answer remains open.
+
+    Args:
+        parts: one sentence for each question, which names the argument to pass.
+        provisional: an answer with which further questions can be asked.
+
+    Example:
+        >>> print(OpenQuestion("pass loop=...", "pass criterion=..."))
+        2 answers remain open:
+        1. pass loop=...
+        2. pass criterion=...
+    """
+
+    def __init__(self, *parts: str, provisional: Any = None) -> None:
+        lines = [f"{number}. {part}" for number, part in enumerate(parts, 1)]
+        super().__init__(parts[0] if len(parts) == 1 else "\n".join([f"{len(parts)} answers remain open:", *lines]))
+        self.parts, self.provisional = parts, provisional
+
+
+def ask(questions: Sequence[OpenQuestion], provisional: Any = None) -> None:
+    """Raise one error for all questions, if there are any."""
+    if questions:
+        parts = [part for question in questions for part in question.parts]
+        raise OpenQuestion(*parts, provisional=provisional) from questions[0]

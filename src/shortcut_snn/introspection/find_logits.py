@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..method import primary
 from .adapters import adapters_of
+from .answer import OpenQuestion
 from .gradient_paths import is_made_of
 from .infer_batch_axis import Samples
 from .outputs import Path, described, indexed, name_of, tensors_of
@@ -49,7 +50,7 @@ class LogitsSearch:
         output = self.output
         tensors = self.tensors()
         if not tensors:
-            raise ValueError(f"the network gives {described(output)}: {ADVICE}")
+            raise OpenQuestion(f"the network gives {described(output)}: {ADVICE}")
         if len(tensors) == 1:
             return next(iter(tensors)), "the only tensor"
         for name in LOGITS_NAMES:
@@ -63,7 +64,7 @@ class LogitsSearch:
             # Spikes before potentials, and logits before those of every time step.
             return min(tensors, key=lambda path: tensors[path].dim()), "the first of tensors made of the same"
         if isinstance(output, list) and len({tensor.shape for tensor in tensors.values()}) == 1:
-            raise ValueError(
+            raise OpenQuestion(
                 f"the network gives a list of {len(tensors)} tensors of shape "
                 f"{tuple(next(iter(tensors.values())).shape)}, which may be time steps or separate predictions: pass "
                 "readout=..., as in lambda output: torch.stack(output).mean(0), or lambda output: output[0]"
@@ -71,7 +72,7 @@ class LogitsSearch:
         wide = [path for path, tensor in tensors.items() if tensor.shape[-1] == self.classes_of_labels()]
         if len(wide) == 1 and not any(self._leads_to(wide[0], other) for other in tensors):
             return wide[0], "as wide as the labels have classes"
-        raise ValueError(self._question_about_path(tensors))
+        raise OpenQuestion(self._question_about_path(tensors))
 
     def _wide_enough(self, tensors: dict[Path, Tensor]) -> dict[Path, Tensor]:
         """Return the tensors that can be logits of ``num_classes``, or of the labels, if there are any."""

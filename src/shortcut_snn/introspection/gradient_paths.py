@@ -1,5 +1,6 @@
 """Gradient paths: which parameters a module's output depends on, read from the autograd graph of one pass."""
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from typing import Any
@@ -74,6 +75,22 @@ def is_made_of(some: Tensor, other: Tensor) -> bool:
         return False
     shared = {node for node in _reached([other.grad_fn]) if not hasattr(node, "variable")}
     return all(leaf.variable.dim() < 2 for leaf in _leaves([some.grad_fn], blocked=shared))
+
+
+def carries_state(output: Tensor) -> bool:
+    """Return whether the first of the tensors stacked in an output leads to the second without matrix products."""
+
+    def below(node: Any, *names: str) -> Any:
+        while node is not None and any(name in node.name() for name in names):
+            node = node.next_functions[0][0]
+        return node
+
+    stacked = below(output.grad_fn, "View", "Transpose", "Permute")
+    if stacked is None or not any(name in stacked.name() for name in ("Stack", "Cat")):
+        return False
+    first, second = (below(node, "View", "Unsqueeze") for node, _ in stacked.next_functions[:2])
+    products = {node for node in _reached([second]) if re.search(r"mm|mv|Conv", node.name(), re.IGNORECASE)}
+    return first in _reached([second], blocked=products)
 
 
 def _nodes(output: Any) -> list[Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ..method import TimeLoop, primary
-from .answer import Answer
+from .answer import Answer, OpenQuestion
 from .outputs import Path, tensors_of
 from .perturb import BatchAxis, batch_axes
 from .probe import Probe
@@ -121,7 +121,7 @@ def infer_batch_axis(
     others = [axis for axis in candidates if axis not in known and shape[axis] > 1] if known else candidates
     fitting = _separating_axes(probe, known) or _separating_axes(probe, others)
     if len(fitting) > 1:
-        raise ValueError(
+        raise OpenQuestion(
             f"samples may lie along either of the first axes of the example, of shape {shape}: pass "
             "batch_axis=0 if it is [N, T, ...], batch_axis=1 if it is [T, N, ...]"
         )
@@ -139,7 +139,7 @@ def infer_batch_axis(
         changed = [
             module for module in probe.base.outputs if module and any(one.axes_of_module(module) for one in along)
         ]
-        raise ValueError(
+        raise OpenQuestion(
             f"no axis of {name}'s input was found to hold independent samples: nothing changes "
             f"{f'after {changed[-1]!r}' if changed else 'anywhere'} when a sample is altered, as in a network whose "
             f"neurons never fire; pass batch_axis=0 or 1, the batch axis of the example, of shape {shape}"

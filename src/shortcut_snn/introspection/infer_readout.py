@@ -4,7 +4,7 @@
 2. Labels of several axes, such as ``[N, steps, variables]`` or ``[N, *space]``, tell the prediction by its shape.
 3. Otherwise the logits are found among the tensors of the output, by name, width, and the layer they come from (see
    :mod:`.find_logits`). Then the axes of samples and classes are inferred, and the remaining axis, if it is time, is
-   averaged over.
+   averaged over. How potentials are read over time is asked for (see :mod:`.potentials`).
 """
 
 from collections.abc import Callable, Sequence
@@ -14,13 +14,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..method import Readout, TimeLoop, Unfold, entries, primary, tensor_in
-from .answer import Answer
+from .answer import Answer, OpenQuestion
 from .channels import Changes, axes_unlike_input, channel_axis, follows_time
 from .find_logits import ADVICE, LogitsSearch
 from .gradient_paths import weights_of
 from .layers import is_layer, with_first
 from .outputs import Path, described, indexed, name_of, tensors_of
 from .perturb import changed_indices
+from .potentials import are_counts, without_convention
 from .probe import CALL_ERRORS
 from .recorder import named_modules
 
@@ -58,7 +59,22 @@ class ReadoutInference(LogitsSearch):
         answer = self._infer(readout)
         self._check_labels(answer.value.num_classes)
         self._check_training(answer.value)
-        return answer
+        over_time = answer.value.readout
+        if not isinstance(readout, str) or not isinstance(over_time, Readout) or over_time.time_axis is None:
+            return answer
+        if readout != "auto":
+            reduced = replace(answer.value, readout=replace(over_time, reduction=readout))
+            return Answer(reduced, f"{answer.reason}; your readout={readout!r}")
+        name, shape = indexed(over_time.path), tuple(over_time.find(self.output).shape)
+        if kind := without_convention(self.samples, over_time):
+            raise OpenQuestion(
+                f"{name}, of shape {shape}, holds {kind} of every time step, which may be read in several "
+                "ways: pass readout='mean', readout='last' for the last step, readout='max' for the maximum over time, "
+                "or a function of the output",
+                provisional=answer,
+            )
+        hint = "" if are_counts(over_time.find(self.output)) else "; or readout='last'"
+        return replace(answer, reason=answer.reason + hint)
 
     def _check_training(self, prediction: Prediction) -> None:
         """Check that the prediction has one shape in training and evaluation, and lacks no weights in training."""
@@ -84,33 +100,23 @@ class ReadoutInference(LogitsSearch):
                 )
 
     def _infer(self, readout: Callable[[Any], Any] | str | None) -> Answer[Prediction]:
+        if isinstance(readout, str) and readout not in ("auto", "mean", "last", "max"):
+            raise ValueError(f"readout must be 'mean', 'last', 'max', 'auto', None or a function, got {readout!r}")
         if not isinstance(readout, str):
             return self._prediction(readout, "the output, as readout=None" if readout is None else "your readout=...")
         fitting = self._predictions_fitting_labels()
         if len(fitting) == 1:
             self._read(fitting[0])
-            one_step = self._how_to_read_one_step(fitting[0].readout)
-            return Answer(fitting[0], f"its shape is that of the labels{one_step}")
+            return Answer(fitting[0], "its shape is that of the labels")
         logits, reason = self._infer_logits()
         prediction = self._read(Prediction(logits, 0))
         if len(prediction) != self.samples.length:
-            raise ValueError(
+            raise OpenQuestion(
                 f"the network gives {len(prediction)} predictions for {self.samples.length} samples: {ADVICE}"
             )
         self._check_shape_of_labels(prediction)
         width = 1 if prediction.dim() == 1 else prediction.shape[1 if prediction.dim() > 2 else -1]
-        return Answer(Prediction(logits, self.num_classes or int(width)), reason + self._how_to_read_one_step(logits))
-
-    def _how_to_read_one_step(self, readout: Any) -> str:
-        """Say how the last time step is read, where something else than spikes is averaged over time."""
-        if not isinstance(readout, Readout) or readout.time_axis not in (0, 1, 2) or readout.unfold is not None:
-            return ""
-        logits = readout.find(self.output)
-        are_spikes = bool(((logits == 0) | (logits == logits.max())).all())
-        if are_spikes or readout.class_axis is not None or logits.shape[readout.time_axis] == 1:
-            return ""
-        step = ("[-1]", "[:, -1]", "[:, :, -1]")[readout.time_axis]
-        return f"; for the last step: readout=lambda out: {indexed(readout.path, 'out')}{step}"
+        return Answer(Prediction(logits, self.num_classes or int(width)), reason)
 
     def _prediction(self, readout: Callable[[Any], Any] | None, reason: str) -> Answer[Prediction]:
         """Return the answer for a readout that need not give logits."""
@@ -143,11 +149,11 @@ class ReadoutInference(LogitsSearch):
         prediction = how.read(self.output)
         if not isinstance(prediction, Tensor) or not prediction.dim():
             source = "the network" if how.readout is None else "readout=..."
-            raise ValueError(f"{source} gives {described(prediction)}: {ADVICE}")
+            raise OpenQuestion(f"{source} gives {described(prediction)}: {ADVICE}")
         for sample, done in self.samples.altered.items():
             indices = changed_indices(prediction, how.read(done.output))
             if indices is not None and not indices[1 if how.step_axis == 0 else 0] <= {sample}:
-                raise ValueError(
+                raise OpenQuestion(
                     f"the logits, of shape {tuple(prediction.shape)}, do not hold one sample at each index of their "
                     f"first axis: {ADVICE}, as in lambda output: output.mean(0) for [T, N, classes], output.mean(1) "
                     "for [N, T, classes] or output.mean(-1) for [N, classes, T]"
@@ -221,7 +227,7 @@ class ReadoutInference(LogitsSearch):
             return self._with_shape(readout, shape, 0) if sizes == shape else None
         fits = sizes == shape[1:]
         if sizes and sizes == shape[:-1] and not (fits and sure):
-            raise ValueError(
+            raise OpenQuestion(
                 f"labels [T, N, positions] need predictions [T, N, classes, positions], and {name} has shape "
                 f"{tuple(prediction.shape)}: pass readout=..., as in lambda output: {name}.movedim(-1, 2)"
             )
@@ -261,10 +267,10 @@ class ReadoutInference(LogitsSearch):
         if self._sizes not in ((), (1,), predicted, predicted[1:], predicted[:-1]):
             raise self._labels_do_not_fit(predicted, self.enlarged(prediction, "output"))
 
-    def _labels_do_not_fit(self, predicted: tuple[int, ...], enlarged: str = "") -> ValueError:
+    def _labels_do_not_fit(self, predicted: tuple[int, ...], enlarged: str = "") -> OpenQuestion:
         sizes = () if self.labels is None else tuple(self.labels.shape[1:])
         example = f", as in lambda output: {enlarged}" if enlarged else ""
-        return ValueError(
+        return OpenQuestion(
             f"labels of {sizes} values per sample do not fit the logits, of {predicted}: pass labels of classes "
             f"[N], or readout=..., which maps the output to a prediction that fits{example}"
         )
@@ -283,12 +289,12 @@ class ReadoutInference(LogitsSearch):
         shape = f"the network gives {name_of(path)}of shape {tuple(tensor.shape)}"
         axes = self.samples.prefer_unmerged(self.samples.axes_of_output(path), tensor)
         if not axes:
-            raise ValueError(
+            raise OpenQuestion(
                 f"{shape}, and altering one sample changes others in it: pass readout=... to read an output whose "
                 "samples stay apart, or a network whose samples do so in evaluation"
             )
         if len(axes) != 1 or axes[0].axis > 1:
-            raise ValueError(f"{shape}, whose axis of samples remains open: {ADVICE}")
+            raise OpenQuestion(f"{shape}, whose axis of samples remains open: {ADVICE}")
         (found,) = axes
         dims, batch, unfold = tensor.dim(), found.axis, None
         if found.merged:
@@ -296,7 +302,7 @@ class ReadoutInference(LogitsSearch):
             dims, batch = dims + 1, 1 - unfold.axis
         if dims == 1 or (dims == 2 and batch == 1) or dims > 5:
             cure = {1: "lambda output: output.unsqueeze(1)", 2: "lambda output: output.T"}.get(dims, "...")
-            raise ValueError(f"{shape}, not logits [N, classes] or [T, N, classes]: pass readout={cure}")
+            raise OpenQuestion(f"{shape}, not logits [N, classes] or [T, N, classes]: pass readout={cure}")
         if dims == 2:
             return Readout(path), reason
         if unfold is not None or (dims == 3 and batch == 1):
@@ -321,7 +327,7 @@ class ReadoutInference(LogitsSearch):
                 return Readout(path, 3 - classes), reason
         if dims == 5 and classes == 2:
             return Readout(path, 1), reason
-        raise ValueError(
+        raise OpenQuestion(
             f"{shape}, not logits [N, classes] or [T, N, classes]: pass readout=lambda output: {indexed(path)} if it "
             f"is [N, classes, ...] as it stands, or {indexed(path)}.mean(1) for [N, T, classes], .mean(-1) for "
             "[N, classes, T]"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..method import Reset
 from .adapters import Adapter, Resets, library_reset, modules_with
-from .answer import Answer
+from .answer import Answer, OpenQuestion
 from .probe import Probe
 from .recorder import named_modules
 
@@ -70,7 +70,7 @@ def infer_reset(probe: Probe, adapters: list[Adapter], reset: Reset | str | None
     restored = _restore_initial_values(probe, of_library)
     if restored is not None:
         return restored, probe
-    raise ValueError(
+    raise OpenQuestion(
         f"{describe_state(probe.initial, list(changed_attributes(probe)))}: pass reset=..., a function that resets the "
         "network, such as lambda net: [m.reset() for m in net.modules() if hasattr(m, 'reset')], or a network that has "
         "not been called yet; or reset=None, to keep the state"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..method import Extract, Tap, TimeAxis, Unfold, first_tensor, primary
-from .answer import Answer
+from .answer import Answer, OpenQuestion
 from .candidates import DEFAULT_TAPS
 from .channels import axes_unlike_input, channel_axis
 from .gradient_paths import GradientPaths
@@ -75,13 +75,13 @@ class TapInference:
                 open_taps[names[0]] = error.args
         if open_taps:
             asked = ", ".join(open_taps.get(names[0], ("", "'auto'"))[1] for names in candidates)
-            raise ValueError(
+            raise OpenQuestion(
                 f"the channel axis of {', '.join(shape for shape, _ in open_taps.values())} remains open: pass "
                 f"channel_axis=[{asked}], one for each of the taps {', '.join(names[0] for names in candidates)}"
             )
         if candidates and not found:
             name = candidates[0][0]
-            raise ValueError(
+            raise OpenQuestion(
                 f"the axes of time and channels in {type(self.samples.probe.initial).__name__} remain open: {name}, "
                 f"for one, gives shape {self._events[name].shape}; pass time_axis=... and channel_axis=..., or "
                 "taps=[...] of other submodules, and extract=... for their features, as in lambda y: y.unflatten(0, "
@@ -168,7 +168,7 @@ class TapInference:
             raise TypeError(f"extract=... gives {type(features).__name__} of the tap {name!r}, not a tensor")
         self._check_calls(name)
         if time_axis == "auto":
-            located = self._locate_samples(name, features, extract)
+            located = self._locate_samples(name, features, extract, channel_axis)
         else:
             located = _Located(features, extract, 1 if time_axis == 0 else 0)
         is_given = time_axis != "auto"
@@ -223,9 +223,22 @@ class TapInference:
                 "modules that these have for themselves, such as the containers around them, in taps=[...]"
             )
 
-    def _locate_samples(self, name: str, features: Tensor, extract: Extract) -> "_Located":
+    def _locate_samples(self, name: str, features: Tensor, extract: Extract, channel_axis: int | str) -> "_Located":
         """Return the features of a module with time and samples in axes of their own."""
-        found = place_of_samples(self.samples, name, features)
+        try:
+            found = place_of_samples(self.samples, name, features)
+        except OpenQuestion as question:
+            axes = range(1, features.dim())
+            # Of three axes, time and samples leave one.
+            if (
+                channel_axis != "auto"
+                or len(axes) < 3
+                or self._infer_channels(name, _Located(features, extract, 0), axes)
+            ):
+                raise
+            raise OpenQuestion(
+                *question.parts, f"the channel axis of {name!r} too: pass channel_axis=..."
+            ) from question
         if not found.merged:
             return _Located(features, extract, found.axis)
         time = 0 if found.merged == "time" else 1
@@ -250,7 +263,7 @@ class TapInference:
         self.shared_dims = len(shape)
         return named
 
-    def _infer_channels(self, name: str, located: "_Located", axes: list[int]) -> int | None:
+    def _infer_channels(self, name: str, located: "_Located", axes: Sequence[int]) -> int | None:
         changes = located.changes(name)
         axis = channel_axis(self.samples.probe, changes, axes)
         if axis is not None:
@@ -344,7 +357,7 @@ def place_of_samples(samples: Samples, name: str, features: Tensor) -> BatchAxis
     shape = tuple(features.shape)
     if len(axes) != 1:
         problem = "may hold samples along several axes" if axes else "mixes samples"
-        raise ValueError(
+        raise OpenQuestion(
             f"the tap {name!r} gives shape {shape}, which {problem}: pass time_axis=0 for [T, N, ...], 1 for "
             "[N, T, ...] or None for [N, ...]"
         )

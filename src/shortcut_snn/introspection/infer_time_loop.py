@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ..method import Extract, Reset, TimeLoop, copy_network, map_tensors, primary
 from .adapters import Adapter
-from .answer import Answer
+from .answer import Answer, OpenQuestion
 from .infer_batch_axis import Samples
 from .infer_reset import (
     changed_attributes,
@@ -161,7 +161,7 @@ class TimeLoopInference:
         if axis is not None and self._accepts(self._arguments.loop(axis), self.reset):
             reason = "neurons compute one time step per call, and the other axis has the known samples"
             return Answer(self._arguments.loop(axis), reason)
-        raise ValueError(self._question_about_steps())
+        raise OpenQuestion(self._question_about_steps())
 
     def _calls_per_pass(self, probe: Probe, neurons: list[str]) -> int:
         """Return how often a pass calls most neurons, or its layers; 0 if it calls no neuron.
@@ -223,7 +223,7 @@ class TimeLoopInference:
             if self._accepts(looped, reset):
                 return self._loop_that_works(looped, reset, stepwise, error), reset
         if len(self._shape) < 3 and looped.carry and self._accepts(self._loop_by_convention(2), self.reset):
-            raise ValueError(self._question_about_steps()) from error
+            raise OpenQuestion(self._question_about_steps()) from error
         if stepwise:
             if mode := self._multi_step_call(self.reset):
                 raise ValueError(
@@ -252,7 +252,7 @@ class TimeLoopInference:
         self, looped: TimeLoop, reset: Reset | None, stepwise: bool, error: Exception
     ) -> Answer[TimeLoop | None]:
         if not stepwise and not changed_attributes(self._probe(looped, reset)):
-            raise ValueError(
+            raise OpenQuestion(
                 f"{self._name} does not take the example, of shape {self._shape}, as a whole, but takes its steps one "
                 "by one: pass loop='input' if it is a sequence [T, N, ...], and batch_axis=0 too if it is [N, T, ...]"
             ) from error
@@ -266,7 +266,7 @@ class TimeLoopInference:
         loops = [self._arguments.loop(axis) for axis in (0, 1) if self.samples in (None, self._shape[1 - axis])]
         loops = [loop for loop in loops if self._accepts(loop, reset)]
         if len(loops) != 1:
-            raise ValueError(
+            raise OpenQuestion(
                 f"{self._name} computes one time step per call, and either of the first axes of the example, of shape "
                 f"{self._shape}, may be time: pass batch_axis=1 if it is [T, N, ...], batch_axis=0 if it is [N, T, ...]"
             )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..method import Extract, Layout, Reset, Shortcut, Tap, TimeLoop, example_of, primary, tensors_in
 from .adapters import Adapter, adapters_of, library_reset
-from .answer import Answer
+from .answer import Answer, OpenQuestion, ask
 from .candidates import Candidates
 from .infer_batch_axis import infer_batch_axis
 from .infer_readout import Prediction, ReadoutInference
@@ -44,7 +44,8 @@ def introspect(
     arguments are those of :func:`shortcut_snn.attach`.
 
     Raises:
-        ValueError: an answer remains open; the message names the argument to pass.
+        OpenQuestion: answers remain open; the message names the arguments to pass.
+        ValueError: the network or its arguments cannot serve.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
@@ -72,14 +73,28 @@ def introspect(
     # Labels [N, T] of an example [N, T, ...] look like [T, N] where N = T.
     is_ambiguous = axis.value == 0 and sizes[:1] == sizes[1:2]
     time_first = len(sizes) > 1 and sizes[:2] == time_and_samples and not is_ambiguous
-    prediction = ReadoutInference(along, labels, num_classes, time_axis, time_first).infer(readout)
-    if not taps and not isinstance(taps, str):
-        return call.layout(axis, prediction, Answer((), f"taps={taps}"))
-    paths, events = probe.gradient_paths, probe.base.events
-    trained = {name: event for name, event in events.items() if paths.trains(name)} or events
-    candidates = Candidates(network, events, trained, call.neurons).for_taps(taps)
-    tapped = TapInference(along, prediction.value, paths).infer(taps, candidates, time_axis, channel_axis)
-    return call.layout(axis, prediction, tapped)
+    questions: list[OpenQuestion] = []
+    try:
+        prediction = ReadoutInference(along, labels, num_classes, time_axis, time_first).infer(readout)
+    except OpenQuestion as question:
+        questions.append(question)
+        prediction = question.provisional or Answer(Prediction(None, 0), "")
+    tapped = Answer[tuple[Tap, ...]]((), f"taps={taps}")
+    if taps or isinstance(taps, str):
+        paths, events = probe.gradient_paths, probe.base.events
+        trained = {name: event for name, event in events.items() if paths.trains(name)} or events
+        try:
+            candidates = Candidates(network, events, trained, call.neurons).for_taps(taps)
+            tapped = TapInference(along, prediction.value, paths).infer(taps, candidates, time_axis, channel_axis)
+        except OpenQuestion as question:
+            questions.append(question)
+        except (ValueError, TypeError):
+            # What is wrong with the taps may follow from the open question.
+            ask(questions)
+            raise
+    layout = call.layout(axis, prediction, tapped)
+    ask(questions, provisional=layout if layout.num_classes else None)
+    return layout
 
 
 def describe(

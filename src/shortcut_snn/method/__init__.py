@@ -39,14 +39,14 @@ from .objectives import (
 from .penalties import FiringRatePenalty, FiringRates, Penalty
 from .placement import PLACEMENTS, every_block, resolve, stage_ends, stages
 from .shortcut import Shortcut
-from .taps import Extract, Tap, TimeAxis, Unfold, first_tensor, tensor_in
+from .taps import Extract, Tap, TimeAxis, Unfold, batch_of, first_tensor, tensor_in
 from .time_loop import TimeLoop
 
 __all__ = [
     "PLACEMENTS", "TET", "BranchWeight", "Constant", "ConvHead", "CosineDecay", "Criterion", "DenseHead", "Extract",
     "FiringRatePenalty", "FiringRates", "Head", "Layout", "LinearDecay", "LinearHead", "LogitSum", "LossSum",
     "Objective", "Penalty", "Readout", "Reset", "SelfDistillation", "Shortcut", "ShortcutOutput", "StepDecay",
-    "StepLossSum", "Tap", "TimeAxis", "TimeLoop", "Unfold", "call_by_name", "call_on", "copy_network",
+    "StepLossSum", "Tap", "TimeAxis", "TimeLoop", "Unfold", "batch_of", "call_by_name", "call_on", "copy_network",
     "detached_states", "dry_copy", "entries", "evaluation", "every_block", "example_of", "first_tensor", "inputs_of",
     "like", "map_tensors", "primary", "resolve", "signature_of", "stage_ends", "stages", "takes_branches",
     "takes_every_step", "tensor_in", "tensors_in",

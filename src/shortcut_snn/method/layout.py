@@ -9,18 +9,26 @@ from torch import Tensor, nn
 
 from .taps import Tap, Unfold
 
+_REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda steps: steps.mean(0),
+    "last": lambda steps: steps[-1],
+    "max": lambda steps: steps.amax(0),
+    "none": lambda steps: steps,
+}
+
 
 @dataclass(frozen=True)
 class Readout:
-    """Map a network's output to its logits ``[N, classes]``, averaged over time.
+    """Map a network's output to its logits ``[N, classes]``, averaged over time or reduced in another way.
 
     Args:
         path: the keys and indices of the logits in a tuple or a dictionary.
-        time_axis: the axis to average over; None for none.
+        time_axis: the axis of time to reduce; None for none.
         unfold: splits the batch axis into time and samples first.
         listed: the output is a list with the logits of each time step; ``time_axis`` is then 0.
         class_axis: the axis of classes, after averaging, where that is not the second.
-        averages: whether it averages over time; otherwise time becomes the first axis.
+        reduction: over time: ``"mean"``, ``"last"`` for the last step, ``"max"`` for the maximum, or ``"none"``, after
+            which time is the first axis.
 
     Example:
         >>> import torch
@@ -33,7 +41,7 @@ class Readout:
     unfold: Unfold | None = None
     listed: bool = False
     class_axis: int | None = None
-    averages: bool = True
+    reduction: str = "mean"
 
     def find(self, output: Any) -> Tensor:
         """Return the logits as the network returns them."""
@@ -50,33 +58,36 @@ class Readout:
             )
         return logits
 
+    def unfolded(self, output: Any) -> Tensor:
+        """Return the logits with time and samples in axes of their own."""
+        logits = self.find(output)
+        return logits if self.unfold is None else self.unfold(logits)
+
     def __call__(self, output: Any) -> Tensor:
         """Return logits ``[N, classes]``."""
-        logits = self.find(output)
-        logits = logits if self.unfold is None else self.unfold(logits)
+        logits = self.unfolded(output)
         if self.time_axis is not None:
-            logits = logits.mean(self.time_axis) if self.averages else logits.movedim(self.time_axis, 0)
+            logits = _REDUCTIONS[self.reduction](logits.movedim(self.time_axis, 0))
         return logits if self.class_axis is None else logits.movedim(self.class_axis, 1)
 
     def add(self, output: Any, logits: Tensor) -> Any:
         """Return the output with ``logits``, ``[N, classes]``, added to its own at every time step."""
         main = self.find(output)
         logits = logits if self.class_axis is None else logits.movedim(1, self.class_axis)
-        unfolded = main if self.unfold is None else self.unfold(main)
-        total = unfolded + (logits if self.time_axis is None else logits.unsqueeze(self.time_axis))
+        total = self.unfolded(output) + (logits if self.time_axis is None else logits.unsqueeze(self.time_axis))
         if self.listed:
             return _replaced(output, self.path, list(total))
         return _replaced(output, self.path or (() if isinstance(output, Tensor) else (0,)), total.view_as(main))
 
     def __str__(self) -> str:
         """Describe the readout in words, as in ``output[0] averaged over axis 0``."""
-        path = "".join(f"[{key!r}]" for key in self.path)
+        path, words = "".join(f"[{key!r}]" for key in self.path), {"last": "last step over", "max": "maximum over"}
+        reduced = "" if self.time_axis is None else f" {words.get(self.reduction, 'averaged over')}"
         if self.listed:
-            return f"output{path}, a list of time steps, averaged over them"
+            return f"output{path}, a list of time steps,{reduced} them"
         if self.unfold is not None:
-            averaged = "" if self.time_axis is None else " averaged over them"
-            return f"output{path} of {self.unfold.steps} time steps in the batch axis{averaged}"
-        return f"output{path}" + ("" if self.time_axis is None else f" averaged over axis {self.time_axis}")
+            return f"output{path} of {self.unfold.steps} time steps in the batch axis{reduced and f'{reduced} them'}"
+        return f"output{path}" + (reduced and f"{reduced} axis {self.time_axis}")
 
 
 def entries(output: Any) -> dict[Any, Any]:

@@ -11,6 +11,8 @@ CLASSES = 5
 WHICH = "may be time: pass batch_axis=1"
 """What a network of one time step a call is asked about."""
 TIME_FIRST = {"batch_axis": 1}
+MEAN: dict[str, Any] = {"asks": "membrane potentials.*readout='mean', readout='last'", "cure": {"readout": "mean"}}
+"""What a network is asked that returns potentials of every time step, and the answer of its authors."""
 Read = Callable[[nn.Module, Any], Tensor]
 
 

@@ -10,7 +10,7 @@ from spikingjelly.activation_based.model.spike_driven_transformer import SpikeDr
 from spikingjelly.activation_based.model.spikformer import Spikformer
 from torch import Tensor, nn
 
-from .entry import CLASSES, TIME_FIRST, WHICH, entry, frames, images, mean, sequence, steps_of
+from .entry import CLASSES, MEAN, TIME_FIRST, WHICH, entry, frames, images, mean, sequence, steps_of
 
 
 def lif() -> nn.Module:
@@ -120,7 +120,7 @@ def snntorch_hidden_states() -> nn.Module:
     )
 
 
-@entry(sequence(), batch=1, widths={8, 9}, read=mean(0, 0))
+@entry(sequence(), batch=1, widths={8, 9}, read=mean(0, 0), **MEAN)
 def norse_sequence() -> nn.Module:
     return norse.SequentialState(
         *(nn.Linear(6, 8), norse.LIF(), nn.Linear(8, 9), norse.LIF(), nn.Linear(9, CLASSES), norse.LI())
@@ -151,6 +151,7 @@ class Memory(nn.Module):
     widths={8},
     read=mean(0, 1),
     first=False,
+    **MEAN,
 )
 def norse_memory() -> nn.Module:
     return Memory()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .entry import (
     CLASSES,
+    MEAN,
     TIME_FIRST,
     WHICH,
     clips,
@@ -320,22 +321,22 @@ class Loop(nn.Module):
         }[self.gives]
 
 
-@entry(sequence(), batch=1, widths={8, 9}, read=mean(0, 1))
+@entry(sequence(), batch=1, widths={8, 9}, read=mean(0, 1), **MEAN)
 def hidden_spikes_first() -> nn.Module:
     return Loop("hidden")
 
 
-@entry(sequence(), batch=1, widths={8, 9}, read=mean(1))
+@entry(sequence(), batch=1, widths={8, 9}, read=mean(1), **MEAN)
 def batch_first_at_the_end() -> nn.Module:
     return Loop("batch first")
 
 
-@entry(sequence(5, 3), batch=1, widths={8, 9}, read=mean(2))
+@entry(sequence(5, 3), batch=1, widths={8, 9}, read=mean(2), **MEAN)
 def time_last_at_the_end_as_many_classes_as_steps() -> nn.Module:
     return Loop("time last")
 
 
-@entry(sequence(), batch=1, widths={8, 9}, read=mean(0, 0))
+@entry(sequence(), batch=1, widths={8, 9}, read=mean(0, 0), **MEAN)
 def states_beside() -> nn.Module:
     return Loop("states")
 
@@ -492,7 +493,7 @@ class RecurrentSpikes(nn.Module):
         return torch.stack(outputs)
 
 
-@entry(sequence(), batch=1, widths={8, 9}, read=lambda net, x: torch.stack(net(x)).mean(0))
+@entry(sequence(), batch=1, widths={8, 9}, read=lambda net, x: torch.stack(net(x)).mean(0), **MEAN)
 class ListOfSteps(nn.Module):
     """The logits of every step, in a list: none of a step before them."""
 
@@ -504,7 +505,7 @@ class ListOfSteps(nn.Module):
         return list(self.body(x)[1])
 
 
-@entry(images(), widths={4}, read=lambda net, x: torch.stack(net(x)).mean(0))
+@entry(images(), widths={4}, read=lambda net, x: torch.stack(net(x)).mean(0), **MEAN)
 class ListOfStepsOfAnImage(nn.Module):
     """The potentials of every step that an image is shown, in a list."""
 

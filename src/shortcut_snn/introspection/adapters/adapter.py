@@ -21,6 +21,7 @@ class Adapter:
         set_multi_step: switches a network to multi-step mode, if the library has such a mode.
         set_multi_step_call: that call in the user's code, for a network ``net``.
         integrates: whether a neuron's potential is never reset.
+        averages_currents: whether what the last layer gives of every time step is averaged, by convention.
 
     Example:
         >>> from shortcut_snn.introspection.adapters import SPIKINGJELLY
@@ -36,6 +37,7 @@ class Adapter:
     set_multi_step: Reset | None = None
     set_multi_step_call: str = ""
     integrates: Callable[[nn.Module], bool] = lambda neuron: False
+    averages_currents: bool = True
 
     def neurons(self, network: nn.Module) -> dict[str, nn.Module]:
         """Return a network's spiking neurons of this library by name, in the order of the network."""

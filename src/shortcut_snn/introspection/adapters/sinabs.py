@@ -1,7 +1,7 @@
 """sinabs 3.1.
 
 Neurons take ``[N, T, ...]``, or ``[N * T, ...]`` in their ``Squeeze`` variants, and keep their state until reset.
-``ExpLeak`` integrates and does not spike.
+``ExpLeak`` integrates and does not spike. Outputs are read at the last time step, or as sum or maximum over time.
 """
 
 import torch
@@ -28,4 +28,5 @@ SINABS = Adapter(
     is_neuron=lambda module: _is_stateful(module) and not type(module).__name__.startswith("ExpLeak"),
     is_single_step=lambda neuron: False,
     reset=_reset,
+    averages_currents=False,
 )
