@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import snntorch
 import torch
+from snntorch import utils
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -94,6 +96,33 @@ def test_a_branch_predicts_one_number_of_each_step() -> None:
     model = wrapped(OneNumber(), torch.randn(5, 7))
     assert model(X).branches[0].shape == (5, 7)
     assert moved_by(model, 5) == [5]
+
+
+class OneStep(Steps):
+    """Computes one time step in each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = (snntorch.Leaky(0.5, init_hidden=True, threshold=0.1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.other(self.second(self.one(self.first(x)))))
+
+
+@pytest.mark.parametrize("batch_axis", [0, 1])
+@pytest.mark.parametrize("labels", [CLASSES, NUMBERS], ids=["classes", "numbers"])
+def test_labels_may_begin_with_samples_where_a_call_computes_one_step(batch_axis: int, labels: Tensor) -> None:
+    x = X if batch_axis == 0 else X.transpose(0, 1)
+    network = OneStep()
+    model = wrapped(network, labels, x, batch_axis=batch_axis, method="loss_sum").eval()
+    main = model(x).main
+    utils.reset(network)
+    expected = torch.stack([network(step) for step in X.unbind(1)], 1)
+    torch.testing.assert_close(main, expected if labels is NUMBERS else expected.transpose(1, 2))
+    out = model.train()(x)
+    assert out.main.shape == out.branches[0].shape == main.shape
+    loss = F.cross_entropy if labels is CLASSES else F.mse_loss
+    torch.testing.assert_close(model.objective(out, labels, 0.0), loss(out.main, labels))
 
 
 class Seconds(Steps):

@@ -21,7 +21,7 @@ from .gradient_paths import weights_of
 from .layers import is_layer, with_first
 from .outputs import Path, described, indexed, name_of, tensors_of
 from .perturb import changed_indices
-from .potentials import are_counts, without_convention
+from .potentials import without_convention
 from .probe import CALL_ERRORS
 from .recorder import named_modules
 
@@ -59,22 +59,20 @@ class ReadoutInference(LogitsSearch):
         answer = self._infer(readout)
         self._check_labels(answer.value.num_classes)
         self._check_training(answer.value)
-        over_time = answer.value.readout
-        if not isinstance(readout, str) or not isinstance(over_time, Readout) or over_time.time_axis is None:
+        how = answer.value.readout
+        if not isinstance(readout, str) or not isinstance(how, Readout) or how.time_axis is None:
             return answer
-        if readout != "auto":
-            reduced = replace(answer.value, readout=replace(over_time, reduction=readout))
+        if readout != "auto" and how.reduction == "mean":
+            reduced = replace(answer.value, readout=replace(how, reduction=readout))
             return Answer(reduced, f"{answer.reason}; your readout={readout!r}")
-        name, shape = indexed(over_time.path), tuple(over_time.find(self.output).shape)
-        if kind := without_convention(self.samples, over_time):
+        if how.reduction == "mean" and (kind := without_convention(self.samples, how)):
             raise OpenQuestion(
-                f"{name}, of shape {shape}, holds {kind} of every time step, which may be read in several "
-                "ways: pass readout='mean', readout='last' for the last step, readout='max' for the maximum over time, "
-                "or a function of the output",
+                f"{indexed(how.path)}, of shape {tuple(how.find(self.output).shape)}, holds {kind} of every time step, "
+                "which may be read in several ways: pass readout='mean', readout='last' for the last step, "
+                "readout='max' for the maximum over time, or a function of the output",
                 provisional=answer,
             )
-        hint = "" if are_counts(over_time.find(self.output)) else "; or readout='last'"
-        return replace(answer, reason=answer.reason + hint)
+        return answer
 
     def _check_training(self, prediction: Prediction) -> None:
         """Check that the prediction has one shape in training and evaluation, and lacks no weights in training."""
@@ -181,13 +179,16 @@ class ReadoutInference(LogitsSearch):
         sizes, numbers, classes = self._sizes, list[Prediction](), list[Prediction]()
         full = tuple(self.labels.shape[1:])
         tensors = self.tensors()
-        # Numbers have the shape of what they are compared with, which hidden spikes of the width of classes may have.
+        # Hidden spikes of the width of classes may have the shape of numbers.
         for path, tensor in (tensors if self.labels.is_floating_point() else self.without_others(tensors)).items():
             axes = self.samples.prefer_unmerged(self.samples.axes_of_output(path), tensor)
             batch = next((one.axis for one in axes if not one.merged), 2)
             if self.time_first:
                 steps = self._prediction_of_steps(tensor, Readout(path), indexed(path)) if batch == 1 else None
                 numbers += [] if steps is None else [steps]
+                continue
+            if batch == 1 and sizes[:1] == tensor.shape[:1]:
+                numbers += self._steps_of_samples(path, tuple(tensor.shape[2:]), self.labels)
                 continue
             for time in (None, 1 - batch):
                 if (batch == 0 or time == 0) and tensor.dim() > batch:
@@ -199,6 +200,15 @@ class ReadoutInference(LogitsSearch):
                     elif sizes in (rest[1:], rest[:-1]) and not self.labels.is_floating_point():
                         classes.append(self._prediction_of_classes(path, time, rest, sizes))
         return classes or numbers
+
+    def _steps_of_samples(self, path: Path, rest: Sequence[int], labels: Tensor) -> list[Prediction]:
+        """Return the prediction in ``[T, N, ...]`` that fits labels ``[N, T, ...]``, if it does."""
+        readout, sizes, full = Readout(path, 0, reduction="second"), self._sizes, tuple(labels.shape[1:])
+        if sizes[1:] == rest:
+            return [self._of_steps(Prediction(readout, full[0], full if rest else None), [1])]
+        if labels.is_floating_point() or sizes[1:] != rest[1:]:
+            return []
+        return [self._of_steps(Prediction(replace(readout, class_axis=2), rest[0], (rest[0], *full)), [2])]
 
     def _of_steps(self, whole: Prediction, axes: Sequence[int]) -> Prediction:
         """Return a prediction ``[N, ...]`` as that of every time step, if time is one of its axes."""

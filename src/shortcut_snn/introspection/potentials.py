@@ -25,7 +25,7 @@ def without_convention(samples: Samples, readout: Readout) -> str:
         return ""
     with batch_of(samples.length):
         before = readout.unfolded(probe.base.output)
-        if before.shape[axis] < 2 or are_counts(before):
+        if before.shape[axis] < 2 or _are_counts(before):
             return ""
         if not all(adapter.averages_currents for adapter in adapters_of(probe.initial)):
             return "real values"
@@ -33,10 +33,10 @@ def without_convention(samples: Samples, readout: Readout) -> str:
     changed = changed_indices(before, after)
     # Where matrices take the place of layers, nothing changes.
     is_state = carries_state(readout.find(probe.gradient_paths.output)) if changed is None else max(changed[axis]) > 0
-    return "membrane potentials" if is_state and not are_counts(after) else ""
+    return "membrane potentials" if is_state and not _are_counts(after) else ""
 
 
-def are_counts(tensor: Tensor) -> bool:
+def _are_counts(tensor: Tensor) -> bool:
     """Return whether all values are multiples of one, as spikes, their sums and their means over neurons are."""
     levels = torch.unique(tensor.detach().double())
     if len(levels) < 3:

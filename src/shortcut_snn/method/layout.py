@@ -14,6 +14,7 @@ _REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "last": lambda steps: steps[-1],
     "max": lambda steps: steps.amax(0),
     "none": lambda steps: steps,
+    "second": lambda steps: steps.transpose(0, 1),
 }
 
 
@@ -27,8 +28,8 @@ class Readout:
         unfold: splits the batch axis into time and samples first.
         listed: the output is a list with the logits of each time step; ``time_axis`` is then 0.
         class_axis: the axis of classes, after averaging, where that is not the second.
-        reduction: over time: ``"mean"``, ``"last"`` for the last step, ``"max"`` for the maximum, or ``"none"``, after
-            which time is the first axis.
+        reduction: over time: ``"mean"``, ``"last"`` for the last step, or ``"max"`` for the maximum. After ``"none"``
+            time is the first axis, and after ``"second"`` the second.
 
     Example:
         >>> import torch
@@ -74,14 +75,19 @@ class Readout:
         """Return the output with ``logits``, ``[N, classes]``, added to its own at every time step."""
         main = self.find(output)
         logits = logits if self.class_axis is None else logits.movedim(1, self.class_axis)
-        total = self.unfolded(output) + (logits if self.time_axis is None else logits.unsqueeze(self.time_axis))
+        if self.reduction == "second":
+            logits = logits.transpose(0, 1)
+        elif self.time_axis is not None:
+            logits = logits.unsqueeze(self.time_axis)
+        total = self.unfolded(output) + logits
         if self.listed:
             return _replaced(output, self.path, list(total))
         return _replaced(output, self.path or (() if isinstance(output, Tensor) else (0,)), total.view_as(main))
 
     def __str__(self) -> str:
         """Describe the readout in words, as in ``output[0] averaged over axis 0``."""
-        path, words = "".join(f"[{key!r}]" for key in self.path), {"last": "last step over", "max": "maximum over"}
+        path = "".join(f"[{key!r}]" for key in self.path)
+        words = {"last": "last step over", "max": "maximum over", "second": "with samples before"}
         reduced = "" if self.time_axis is None else f" {words.get(self.reduction, 'averaged over')}"
         if self.listed:
             return f"output{path}, a list of time steps,{reduced} them"
