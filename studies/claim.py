@@ -18,8 +18,9 @@ best of the previous one:
 5. over seeds, on all training data: the winner, the best of each block and optimizer, and the starting point.
 
 ``paper`` (CIFAR-100) is the paper's table at another scale: ResNet-18 and ResNet-34, with the paper's neuron and with
-that of the authors' earlier code. ``depth`` (CIFAR-10) crosses depth, block and method. ``transformer`` compares
-QKFormer with a ResNet-18 with membrane shortcuts, for equally many steps and for equal time.
+that of the authors' earlier code. ``depth`` (CIFAR-10) crosses depth, block and method; ``zero-34`` has basic blocks
+with zero-initialised residuals. ``transformer`` compares QKFormer with a ResNet-18 with membrane shortcuts, for equally
+many steps and for equal time.
 """
 
 import argparse
@@ -32,11 +33,14 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from torch import nn
 
+from shortcut_snn import components, nets
 from shortcut_snn.cli.report import read_rows
 from shortcut_snn.files import write_csv
 from shortcut_snn.recipes import Recipe, changed, merged, parse_options, recipe_of, train
@@ -251,7 +255,13 @@ class Lab:
         change = merged({"optimizer": OPTIMIZERS[optimizer]}, ILIF if neuron == "ilif" else {})
         settings = {f"{name}{suffix}": merged(settings[name], change) for name in self.wanted(settings)}
         names = list(settings)
-        best = {(name, method): self.tune(name, method, settings[name]) for name in names for method in methods}
+        given = self.options.rates or []
+        best = {
+            # Of one rate there is nothing to choose.
+            (name, method): {"lr": str(given[0])} if len(given) == 1 else self.tune(name, method, settings[name])
+            for name in names
+            for method in methods
+        }
         seeds = range(self.options.first_seed, self.options.seeds)
         for seed in seeds:
             for (name, method), row in best.items():
@@ -343,14 +353,45 @@ def paper(lab: Lab) -> None:
     lab.compare(settings, ["vanilla", "shortcut", "evolutionary", "loss_sum", "initialised"])
 
 
+class ZeroResidualResNet(nets.SpikingResNet):
+    """A ResNet whose last norm of a block starts at scale 0, so that the block passes on its residual alone.
+
+    Goyal et al., "Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour", 2017 (arXiv 1706.02677).
+    """
+
+    def _initialise(self, *options: Any) -> None:
+        super()._initialise(*options)
+        for name, module in self.named_modules():
+            if name.endswith("spike2.norm"):
+                nn.init.zeros_(module.weight)
+
+
+for _name, _blocks in (("resnet18", (2, 2, 2, 2)), ("resnet34", (3, 4, 6, 3)), ("resnet110", (18, 18, 18))):
+    components.network(f"{_name}_zero_residual")(partial(ZeroResidualResNet, _blocks, width=16))
+
+
 def depth(lab: Lab) -> None:
     """Cross depth, block and method; the deepest network is half as wide."""
-    networks = {"18": ("resnet18", 16), "34": ("resnet34", 16), "110": ("resnet110", 8)}
-    settings = {
-        f"{layers}-{block}": {"network": {"kind": kind, "width": width, "block": block}}
-        for (layers, (kind, width)), block in itertools.product(networks.items(), ("basic", "sew", "ms", "plain"))
-    }
-    lab.compare(settings, ["vanilla", "loss_sum", "initialised"])
+    lab.compare(DEPTH_SETTINGS, DEPTH_METHODS)
+
+
+DEPTH_METHODS = ("vanilla", "loss_sum", "initialised")
+_NETWORKS = {"18": ("resnet18", 16), "34": ("resnet34", 16), "110": ("resnet110", 8)}
+DEPTH_SETTINGS: dict[str, Entries] = {
+    f"{layers}-{block}": {"network": {"kind": kind, "width": width, "block": block}}
+    for (layers, (kind, width)), block in itertools.product(_NETWORKS.items(), ("basic", "sew", "ms", "plain"))
+} | {
+    f"zero-{layers}": {"network": {"kind": f"{kind}_zero_residual", "width": width}}
+    for layers, (kind, width) in _NETWORKS.items()
+}
+
+
+def depth_recipe(setting: str, method: str, data: Path) -> Recipe:
+    """Return the recipe of a row of the table ``depth``, whose setting may end in ``-ilif`` or an optimizer."""
+    base = max(filter(setting.startswith, DEPTH_SETTINGS), key=len)
+    entries = {"data": {"kind": "npz", "root": str(data)}}
+    change = ILIF if "-ilif" in setting else {}
+    return recipe_of(COMMON, entries, DEPTH_SETTINGS[base], change, *METHODS[method], entries)
 
 
 def transformer(lab: Lab) -> None:

@@ -107,7 +107,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     panels: dict[int, dict[str, dict[str, list[Row]]]] = {}
     for setting, methods in grouped(rows, "final").items():
         depth, _, block = setting.partition("-")
-        if "-" not in block:
+        if depth.isdigit() and "-" not in block:
             shown = {name: runs for name, runs in methods.items() if name in METHODS}
             panels.setdefault(int(depth), {})[block] = shown
     figure = Figure(figsize=(9, 3.6), layout="constrained")

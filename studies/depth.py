@@ -1,8 +1,8 @@
 """Measure what fades with depth before the first step, and whether it predicts what is learned.
 
-    python studies/depth.py figure OUT.png
-    python studies/depth.py time
-    python studies/depth.py rank OUT.csv [--epochs 20] [--networks resnet20 resnet34] [--data DATA.npz]
+    python -m studies.depth figure OUT.png
+    python -m studies.depth time
+    python -m studies.depth rank OUT.csv --data cifar10_16.npz [--table docs/results/claim-depth.csv]
 
 ``figure`` draws the input that is kept and the gradient's norm over the layers of a ResNet-34 with basic blocks, on
 digits, for four starts. It takes 15 seconds.
@@ -11,18 +11,15 @@ digits, for four starts. It takes 15 seconds.
 ResNet-110: the cosine between the gradient at the first and at the last block of each stage. It prints it with and
 without a gradient through the membranes of the neurons that pass on spikes.
 
-``rank`` trains networks of several depths and blocks, from the usual start and initialised, each once. For each it
-writes what was measured on one batch before the first step, and the test accuracy of the last epoch. At the end it
-prints Spearman's rank correlation of each measure with the accuracy. A run whose row is in OUT.csv is not repeated.
-With digits and 20 epochs, a network of 20 layers takes half a minute, one of 110 layers four minutes.
+``rank`` measures the networks of ``studies/claim.py depth`` on one batch before the first step: without branches, with
+``loss_sum`` and initialised. It prints Spearman's rank correlation of each measure with the test accuracy in TABLE.
 """
 
 import argparse
 import csv
-import itertools
-import tempfile
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -32,11 +29,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shortcut_snn import LossSum, Shortcut, initialise, nets
+from shortcut_snn.cli.gradients import examine_new_network
 from shortcut_snn.diagnosis import chain, examine, judge, set_surrogates
 from shortcut_snn.files import write_csv
 from shortcut_snn.neurons import LIF, Triangle
-from shortcut_snn.recipes import build, recipe_of
-from shortcut_snn.training import fit, initialise_task
+from shortcut_snn.recipes import Recipe, build, recipe_of
+from studies import claim, claim_tables
 
 MEASURES = ("kept_last", "kept_mean", "lost", "gradient")
 
@@ -123,54 +121,34 @@ def through_time() -> None:
             print(f"{'without' if detach else 'with'} a gradient through membranes, stage {stage + 1}: {text}")
 
 
-def measure(network: str, block: str, initialised: bool, epochs: int, data_file: str) -> dict[str, Any]:
-    """Measure a network before its first step, and train it."""
-    entries: dict[str, Any] = {
-        "network": {"kind": network, "block": block},
-        "method": {"initialise": initialised},
-        "training": {"epochs": epochs, "threads": 1},
-    }
-    if data_file:
-        entries["data"] = {"kind": "npz", "path": data_file, "batch_size": 64, "augment": ["flip"]}
-    recipe = recipe_of("digits-deep", entries)
-    task, data = build(recipe)
-    if initialised:
-        initialise_task(task, data)
-    batch = task.prepare_batch(next(iter(data.loaders(0).train)))
-    layers = chain(examine(task.model.network, [batch]).layers)
-    kept, verdict = [layer.kept for layer in layers], judge(layers)
-    task, data = build(recipe)
-    with tempfile.TemporaryDirectory() as folder:
-        result = fit(task, data, Path(folder) / "run", log=lambda line: None)
+def measure(recipe: Recipe) -> dict[str, float]:
+    """Measure the new network of a recipe on its first batch."""
+    layers = examine_new_network(recipe)
+    kept, verdict = [layer.kept for layer in chain(layers)], judge(layers)
     return {
-        "network": network,
-        "block": block,
-        "start": "initialised" if initialised else "usual",
         # The last neuron may be in a branch, and its spikes added to what is kept.
-        "kept_last": round(max(kept[-2:]), 4),
-        "kept_mean": round(sum(kept) / len(kept), 4),
-        "lost": round(verdict.lost, 4),
-        "gradient": round(verdict.distance, 4),
-        "accuracy": round(result["test_last"]["accuracy"], 4),
+        "kept_last": max(kept[-2:]),
+        "kept_mean": sum(kept) / len(kept),
+        "lost": verdict.lost,
+        "gradient": verdict.distance,
     }
 
 
-def rank(out: Path, networks: list[str], epochs: int, data_file: str) -> None:
-    """Train all settings that have no row yet, and print the rank correlations."""
+def rank(out: Path, table: Path, data: Path) -> None:
+    """Measure all settings of a table of accuracies, and print the rank correlations."""
+    with table.open(newline="", encoding="utf-8") as file:
+        found = claim_tables.grouped(list(csv.DictReader(file)), "final")
     rows: list[dict[str, Any]] = []
-    if out.is_file():
-        with out.open() as file:
-            rows = list(csv.DictReader(file))
-    done = {(row["network"], row["block"], row["start"]) for row in rows}
-    for network, block, initialised in itertools.product(networks, ("basic", "plain", "sew", "ms"), (False, True)):
-        if (network, block, "initialised" if initialised else "usual") in done:
-            continue
-        rows.append(measure(network, block, initialised, epochs, data_file))
-        print(" | ".join(f"{value}" for value in rows[-1].values()), flush=True)
-        write_csv(out, rows)
-    accuracies = [float(row["accuracy"]) for row in rows]
+    for setting, methods in found.items():
+        for method in claim.DEPTH_METHODS:
+            if method in methods:
+                recipe = claim.depth_recipe(setting, method, data)
+                accuracy = fmean(claim_tables.accuracy(row) for row in methods[method])
+                rows.append({"setting": setting, "method": method, **measure(recipe), "accuracy": accuracy})
+                print(" | ".join(f"{value:.3g}" if isinstance(value, float) else value for value in rows[-1].values()))
+    write_csv(out, rows)
     for name in MEASURES:
-        correlation = spearmanr([float(row[name]) for row in rows], accuracies).statistic
+        correlation = spearmanr([row[name] for row in rows], [row["accuracy"] for row in rows]).statistic
         print(f"{name}: Spearman {correlation:+.2f} over {len(rows)} settings")
 
 
@@ -179,18 +157,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", choices=("figure", "time", "rank"))
     parser.add_argument("out", type=Path, nargs="?")
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--networks", nargs="+", default=["resnet8", "resnet20", "resnet34", "resnet110"])
-    parser.add_argument("--data", default="", help="an archive of images; digits by default")
+    parser.add_argument("--table", type=Path, default=Path("docs/results/claim-depth.csv"), help="of accuracies")
+    parser.add_argument("--data", type=Path, help="an archive of images; studies/cifar10_npz.py writes it")
     options = parser.parse_args()
     if options.study == "time":
         through_time()
-    elif options.out is None:
-        parser.error(f"{options.study} needs a file for its results, such as runs/{options.study}")
+    elif options.out is None or (options.study == "rank" and options.data is None):
+        parser.error(f"{options.study} needs a file for its results, and rank needs --data")
     elif options.study == "figure":
         figure(options.out)
     else:
-        rank(options.out, options.networks, options.epochs, options.data)
+        rank(options.out, options.table, options.data)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import snntorch
 import torch
+from sklearn.datasets import load_digits
 from spikingjelly.activation_based import functional, neuron, surrogate
 from spikingjelly.activation_based.model import spiking_resnet
 from torch import Tensor, nn
@@ -153,12 +154,28 @@ def test_only_norms_surrogates_and_the_size_of_weights_change() -> None:
 def test_convolutions_without_a_skip_path_become_the_identity() -> None:
     net, seen = resnet("plain", lif), batch(48, 8)
     initialise(net, *seen)
-    weight = net.layer2[1].conv2.weight.detach()
+    # Of 16 such layers each has 4 times the size, which its norm takes back.
+    weight = net.layer2[1].conv2.weight.detach() / 4
     rest = weight - nn.init.dirac_(torch.zeros_like(weight))
     assert 0.01 < rest.abs().mean() < 0.3
     x = torch.rand(2, 48, 3, 8, 8).mean(0)
     spikes = net.layer1[1](net.layer1[0](net.stem(x[None], 2)))
     assert (spikes - net.layer1[0](net.stem(x[None], 2))).abs().mean() < 0.1
+
+
+def test_without_a_skip_path_the_gradient_keeps_its_norm_in_training() -> None:
+    images = torch.tensor(load_digits().images).float()[:, None]
+    images, labels = (images - images.mean()) / images.std(), torch.tensor(load_digits().target)
+    torch.manual_seed(0)
+    net = nets.spiking_resnet34(10, 1, width=4, in_channels=1, block="plain", make_neuron=lif)
+    initialise(net, images[:64], labels[:64])
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    for indices in torch.randperm(len(labels)).split(64)[:20]:
+        optimizer.zero_grad()
+        F.cross_entropy(net(images[indices]), labels[indices]).backward()
+        optimizer.step()
+    (factor,) = examine(net, [(images[:64], labels[:64])]).factors
+    assert 0.1 < factor < 10
 
 
 def test_a_deep_thin_network_keeps_its_gradient() -> None:

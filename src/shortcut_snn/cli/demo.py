@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .. import plots
+from ..diagnosis import chain
 from ..recipes import Recipe, recipe_of
 from ..training import Metric, RunFolder
 from ._terminal import print_line
 from .compare import Plan, Variant, compare
-from .gradients import kept_by_layer
+from .gradients import examine_new_network
 from .report import read_rows
 
 BASELINE, METHOD = "baseline", "initialised"
@@ -82,8 +83,10 @@ def _printing_epochs(runs: Mapping[str, RunFolder], epochs: int) -> Iterator[Non
 
 def _kept_by_block(recipe: Recipe) -> dict[str, float]:
     """Return how much of the input is left after the stem and after each residual block of the new network."""
-    kept = kept_by_layer(recipe)
-    return {name.removesuffix(".spike2"): share for name, share in kept.items() if not name.endswith(".spike1")}
+    layers = chain(examine_new_network(recipe))
+    return {
+        report.layer.removesuffix(".spike2"): report.kept for report in layers if not report.layer.endswith(".spike1")
+    }
 
 
 def _accuracies(run: RunFolder) -> list[float]:

@@ -14,9 +14,9 @@ from ..diagnosis import (
     Batch,
     Diagnosis,
     GradientReport,
+    LayerReport,
     Remedy,
     Setup,
-    chain,
     diagnose_setup,
     judge,
     measure_gradients,
@@ -110,11 +110,11 @@ def measure(recipe: Recipe, batches: int = 2, run: RunFolder | None = None) -> G
     return Gradients(titles, reports, diagnosis, task.count_samples(inputs[0][1]))
 
 
-def kept_by_layer(recipe: Recipe) -> dict[str, float]:
-    """Return how much of the input each layer of a recipe's new network keeps, on the first training batch."""
+def examine_new_network(recipe: Recipe) -> list[LayerReport]:
+    """Examine the layers of a recipe's new network on the first training batch, with its method and initialisation."""
     with seeded(recipe.training.seed, recipe.training.threads):
         _, task, inputs = _prepare(recipe, 1, None)
-        return {layer.layer: layer.kept for layer in chain(_setup(task).examine(inputs).layers)}
+        return list(_setup(task).examine(inputs).layers)
 
 
 @dataclass(frozen=True)

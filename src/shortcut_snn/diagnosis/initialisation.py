@@ -11,7 +11,7 @@ spike. Weights, architecture and neurons may stay: it is enough that the network
 3. The surrogates on the way of the input become flat, and backward passes set their heights until the gradient keeps
    its norm. A block's gain is linear in the height. Those inside branches become low: in training, the gradients of
    many branches would add up and explode. Neurons that pass on spikes pass no gradient to the previous time step.
-4. In networks of 30 such blocks and more, the norms of these blocks are not trained.
+4. In networks of 20 such blocks and more, the norms of these blocks are not trained.
 
 Each step costs a few passes, whatever the depth. Relatives: SkipInit and Fixup for residual networks, Dirac
 initialisation for plain ones, LSUV for measuring layer by layer; for spiking networks SpikeInit (ICML 2026), Micheli et

@@ -15,10 +15,11 @@ FLAT = 2.4
 """Width of the rectangle that is the surrogate on the way of the input."""
 BRANCHES = 5.0
 """Sum of the factors on the surrogates inside branches: in training the gradients of branches point the same way."""
-FIXED_FROM = 30
-"""Number of blocks that pass on spikes from which their norms are not trained.
+FIXED_FROM = 20
+"""Number of blocks or layers that pass on spikes from which their norms are not trained.
 
-Many small changes of norms add up: after 300 steps a ResNet-110 had lost the input that it kept at first.
+Many small changes of norms add up: after 300 steps a ResNet-110 had lost the input that it kept at first. Without skip
+connections the gradient of a ResNet-34 had exploded after 40 steps.
 """
 _GROWTH = 2.0
 
@@ -92,15 +93,20 @@ def set_shapes(structure: Structure, multiply: Callable[[Layer, float], None]) -
 
     Before a norm the size of weights does not matter, but that of a step relative to it. Weights before a low
     surrogate, whose gradient is low, become smaller. Those of all blocks become larger, so that the changes of many
-    blocks in one step do not add up to noise.
+    blocks in one step do not add up to noise. Layers on the only path become larger still, since each multiplies the
+    gradient.
     """
     settings = {name: NeuronSettings() for name in structure.way}
     adding = [layer.shape for layer in structure.layers.values() if layer.role == "adding"]
+    blocks = structure.blocks**0.5 / 2
+    sizes = {"inner": blocks, "skip": blocks, "copy": structure.count("copy") ** 0.5}
+    many = structure.count("skip", "copy") >= FIXED_FROM
+    fixed = {"inner", "skip"} if structure.blocks else {"copy"}
     for name, layer in structure.layers.items():
         if name in structure.usual or name in structure.skipped:
             # A block with a projection adds what the projection drops.
             continue
-        size = max(1.0, structure.blocks**0.5 / 2) if layer.role in ("inner", "skip") and structure.way else 1.0
+        size = max(1.0, sizes.get(layer.role, 1.0)) if structure.way else 1.0
         if name in structure.way:
             if layer.role in ("skip", "copy", "inner") and structure.is_binary(name):
                 settings[name] = NeuronSettings(FLAT, FLAT)
@@ -114,7 +120,7 @@ def set_shapes(structure: Structure, multiply: Callable[[Layer, float], None]) -
             size *= factor**0.5
         if size != 1 and layer.norm:
             multiply(layer, size)
-        if structure.way and layer.role in ("inner", "skip") and layer.norm and structure.count("skip") >= FIXED_FROM:
+        if structure.way and layer.role in fixed and layer.norm and many:
             settings[name].fixed_norm = True
     return settings
 
