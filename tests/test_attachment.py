@@ -87,6 +87,8 @@ def test_missing_arguments_raise() -> None:
         attach(network, method="initialized", example=x)
     with pytest.raises(ValueError, match="no branches"):
         attach(network, ["1"], method="vanilla", example=x)
+    with pytest.raises(TypeError, match="example="):
+        attach(network, x)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="every time step, which Means"):
         attach(Means(network), method="tet", example=x)
     assert not any(module._forward_hooks for module in network.modules())

@@ -282,10 +282,17 @@ def test_surrogates_that_were_set_are_resumed(loaders: Any, tmp_path: Path) -> N
 def test_methods_without_branches_are_refused() -> None:
     with pytest.raises(ValueError, match="'tet' has no branches"):
         ShortcutCallback("net", method="tet")
+    with pytest.raises(ValueError, match=r"'initialised' has no branches.*call initialise\("):
+        ShortcutCallback("net", method="initialised")
     with pytest.raises(ValueError, match="'loss_sum' sets objective"):
         ShortcutCallback("net", method="loss_sum", objective="loss_sum")
     with pytest.raises(ValueError, match=r"no method 'los_sum' \(did you mean loss_sum\?\)"):
         ShortcutCallback("net", method="los_sum")
+
+
+def test_the_network_is_named_not_passed() -> None:
+    with pytest.raises(TypeError, match="name of an attribute.*got a Linear"):
+        ShortcutCallback(nn.Linear(2, 3))  # type: ignore[arg-type]
 
 
 class Named(nn.Module):

@@ -92,6 +92,7 @@ def attach(
         log: takes the summary of the layout, one line for each question.
 
     Raises:
+        TypeError: the network is not a module, or the taps are a tensor.
         ValueError: answers remain open, and one message names the arguments to pass; or the method does not fit.
 
     Example:
@@ -107,6 +108,8 @@ def attach(
         >>> model.branches[0].classifier
         Linear(in_features=5, out_features=3, bias=True)
     """
+    if isinstance(taps, Tensor):
+        raise TypeError("the second argument of attach names taps, got a tensor: pass a batch as example=...")
     preset = None if method is None else method_named(method)
     wrapper: Callable[..., Shortcut] = Shortcut
     if preset is not None:

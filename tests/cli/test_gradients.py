@@ -77,7 +77,7 @@ def test_vanilla_has_no_second_column_and_uses_the_batches_there_are(tmp_path, c
     assert main([*words, "--data.train_limit", "22"]) == 0
     output = capsys.readouterr().out
     assert "with / without" not in output
-    assert "on 1 more: " in output
+    assert "first layer / last, on other batches: " in output
 
 
 def test_the_baseline_of_an_initialised_recipe_has_the_usual_start():

@@ -58,6 +58,11 @@ def test_files_that_are_missing_or_not_official_are_not_loaded(cifar10: Path, na
         config(cifar10.parent).load()
 
 
+def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cifar-10-batches-py does not exist"):
+        config(tmp_path).load()
+
+
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *args: Any) -> None:
         pass

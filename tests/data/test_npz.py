@@ -72,6 +72,7 @@ def test_labels_may_be_a_column_and_classes_may_have_names(colour: Colour, tmp_p
         ({"y_train": np.zeros(40)}, "y_train .*float64"),
         ({"y_train": np.zeros((40, 10), np.int64)}, "y_train"),
         ({"y_train": np.zeros(39, np.int64)}, "39 labels"),
+        ({"y_train": np.arange(40) % 10 + 1, "y_test": np.arange(40) % 10 + 1}, "begin at 1.*subtract 1"),
         ({"y_test": None, "x_test": None}, "x_test, y_test"),
         ({"y_test": np.array([None] * 40)}, "Object arrays"),
         ({"class_names": np.array(["same"] * 10)}, "class_names"),

@@ -116,6 +116,8 @@ def test_wrong_images_are_refused(run, images, keyword):
     for call in (network.predict, network.step):
         with pytest.raises(ValueError, match=keyword):
             call(images)
+        with pytest.raises(TypeError, match="got a str; for files use shortcut_snn.cli.predict"):
+            call("photo.png")
 
 
 @pytest.mark.parametrize("setting", ["autocast", "inference mode", "float64"])

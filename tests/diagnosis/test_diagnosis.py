@@ -327,3 +327,18 @@ def test_a_network_without_known_neurons_is_refused():
         diagnose(nn.Linear(2, 10), [batch()])
     with pytest.raises(ValueError, match="batches"):
         diagnose(network(Rectangle()), [])
+
+
+@pytest.mark.parametrize("batches", [batch(), [batch()[0]], batch()[0]])
+def test_batches_that_are_not_pairs_are_refused(batches):
+    with pytest.raises(ValueError, match=r"\[\(inputs, labels\)\]"):
+        diagnose(network(Rectangle()), batches)
+
+
+def test_only_errors_that_name_an_argument_of_attach_mention_it():
+    net = nn.Sequential(nn.Linear(2, 4), snntorch.Leaky(beta=0.5, init_hidden=True), nn.Linear(4, 3))
+    with pytest.raises(ValueError, match="labels that begin at 0") as caught:
+        diagnose(net, [(torch.rand(5, 2, 2), torch.tensor([1, 3]))])
+    assert "attach" not in str(caught.value)
+    with pytest.raises(ValueError, match="a ndarray, has no tensor"):
+        diagnose(net, [(torch.rand(5, 2, 2).numpy(), torch.tensor([0, 1]))])

@@ -221,6 +221,8 @@ def test_matrix_products_of_activations():
 def test_errors_name_the_cause():
     with pytest.raises(ValueError, match="inputs"):
         measure_energy(nn.Linear(2, 2), [], 1)
+    with pytest.raises(ValueError, match="list of batches"):
+        measure_energy(nn.Linear(2, 2), torch.rand(2, 2))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no convolutions"):
         measure_energy(nn.ReLU(), [torch.rand(2, 2)], 1)
 

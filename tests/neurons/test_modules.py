@@ -39,6 +39,21 @@ def test_streaming_with_several_states_equals_the_whole(name: str) -> None:
         assert torch.equal(last, final)
 
 
+class Forgetful(LIF):
+    """Its step returns one of its two states."""
+
+    states = ("membrane", "fatigue")
+
+    def step(self, current: torch.Tensor, membrane: torch.Tensor, fatigue: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        membrane = self.decay * membrane + current
+        return self.fire(membrane - self.threshold - fatigue), membrane
+
+
+def test_a_step_that_returns_too_few_states_is_refused() -> None:
+    with use_backend("eager"), pytest.raises(ValueError, match=r"2 states \(membrane, fatigue\), got 1"):
+        Forgetful()(currents(4, 2, 5))
+
+
 def test_if_does_not_leak_and_plif_starts_as_lif() -> None:
     current = 2 * currents(8, 4, 16)
     assert torch.equal(IF()(current), LIF(1.0)(current))

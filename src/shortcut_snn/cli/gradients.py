@@ -237,7 +237,8 @@ def _print(gradients: Gradients, recipe: Recipe) -> None:
     print(f"\n{gradients.diagnosis}")
     factors = [judge(layers).factor for layers in gradients.diagnosis.examination.batches[1:]]
     if factors:
-        print(f"on {len(factors)} more: {', '.join(f'{factor:.3g}' for factor in factors)}")
+        ratios = ", ".join(f"{factor:.3g}" for factor in factors)
+        print(f"gradient, first layer / last, on other batches: {ratios}")
 
 
 def _gradient_table(reports: dict[str, GradientReport]) -> str:

@@ -169,6 +169,11 @@ class Inference:
 
     def _model_inputs(self, images: Images, shape: tuple[int, ...]) -> Tensor:
         """Check images or frames and return them as the network takes them: normalised and channels-last."""
+        if not isinstance(images, Tensor | np.ndarray):
+            raise TypeError(
+                f"images must be a tensor or an array, got a {type(images).__name__}; for files use "
+                "shortcut_snn.cli.predict.predict(network, paths)"
+            )
         batch = torch.as_tensor(images)
         batch = batch.unsqueeze(0) if batch.dim() == len(shape) else batch
         if tuple(batch.shape[1:]) != shape or not len(batch):

@@ -162,9 +162,14 @@ def examine(
 
 
 def check_can_examine(network: nn.Module, batches: Sequence[Batch]) -> None:
-    """Raise ``ValueError`` if there are no batches, or no known neurons in the network."""
-    if not batches:
-        raise ValueError("batches is empty: pass at least one batch of inputs and labels")
+    """Raise ``ValueError`` if the batches are not pairs or there are none, or if the network has no known neurons."""
+    if isinstance(batches, Tensor) or not len(batches):
+        raise ValueError("batches must be a list of at least one pair of inputs and labels: [(inputs, labels)]")
+    for batch in batches:
+        if not isinstance(batch, Sequence) or len(batch) != 2:
+            raise ValueError(
+                f"batches must be a list of pairs [(inputs, labels)], but an entry of it is a {type(batch).__name__}"
+            )
     check_has_neurons(network)
 
 

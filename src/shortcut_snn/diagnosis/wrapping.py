@@ -50,7 +50,9 @@ def _wrap(network: nn.Module, batch: Batch, loss: Loss, reset: Reset | None) -> 
         except ValueError:
             layout = infer_layout(_with_low_thresholds(network))
     except ValueError as error:
-        raise ValueError(f"{error} (an argument of attach: diagnose the wrapper that it returns)") from error
+        # The message names an argument, as in "pass loop=...".
+        hint = " (an argument of attach: diagnose the wrapper that it returns)" if "=" in str(error) else ""
+        raise ValueError(f"{error}{hint}") from error
     return Shortcut(
         copy_network(network),
         [],

@@ -63,6 +63,8 @@ def measure_energy(
         'it fires at 25%; break-even at 1.0%'
     """
     inner = network.network if isinstance(network, Shortcut) else network
+    if isinstance(inputs, Tensor):
+        raise ValueError("inputs must be a list of batches, got a tensor: pass [inputs] for one batch")
     if not any(primary(batch).numel() for batch in inputs):
         raise ValueError("inputs is empty: pass at least one batch with a sample")
     if not any(isinstance(module, WEIGHT_LAYERS) for module in nn.Module.modules(inner)):
@@ -124,7 +126,9 @@ def _infer_call(
                 raise
             layout = infer(loop="network" if time_steps == 1 else time_steps)
     except ValueError as error:
-        raise ValueError(f"{error} (an argument of attach: measure the wrapper that it returns)") from error
+        # The message names an argument, as in "pass loop=...".
+        hint = " (an argument of attach: measure the wrapper that it returns)" if "=" in str(error) else ""
+        raise ValueError(f"{error}{hint}") from error
     return _Call(layout.run, layout.reset, layout.batch_axis, time_steps or layout.time_steps)
 
 

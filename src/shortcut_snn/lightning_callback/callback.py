@@ -87,10 +87,16 @@ class ShortcutCallback(Callback):
         example_labels: Tensor | None = None,
         **options: Any,
     ) -> None:
+        if not isinstance(network, str):
+            raise TypeError(
+                f'network must be the name of an attribute of the LightningModule, such as "net"; got a '
+                f"{type(network).__name__}"
+            )
         if method is not None:
             preset = method_named(method)
             if preset.branches is None:
-                raise ValueError(f"the method {method!r} has no branches, so this callback cannot train it")
+                hint = ", and call initialise(network, example, labels) before training" if preset.initialise else ""
+                raise ValueError(f"the method {method!r} has no branches: leave the callback out{hint}")
             if objective is not None or branch_weight is not None:
                 raise ValueError(f"the method {method!r} sets objective and branch_weight: leave them out")
             objective, branch_weight = preset.objective, preset.branches.branch_weight

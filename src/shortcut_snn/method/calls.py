@@ -37,7 +37,8 @@ def primary(example: Any) -> Tensor:
         if tensor.dim():
             return tensor
     raise ValueError(
-        "the example has no tensor with a batch axis: pass example=... as one batch of the network's inputs"
+        f"the example, a {type(example).__name__}, has no tensor with a batch axis: pass one batch of the network's "
+        "inputs as tensors"
     )
 
 

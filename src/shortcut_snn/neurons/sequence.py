@@ -109,6 +109,11 @@ def run_as_written(neuron: Any, current: Tensor, initial: Tensor | None, repeats
         if truncate:
             states = [state.detach() for state in states]
         spike, *states = neuron.step(frame.to(dtype), *states)
+        if len(states) != len(neuron.states):
+            raise ValueError(
+                f"{type(neuron).__name__}.step must return the spikes and {len(neuron.states)} states "
+                f"({', '.join(neuron.states)}), got {len(states)}"
+            )
         spikes.append(spike.to(current.dtype))
     states = [state.expand_as(current[0]) for state in states]
     final = torch.stack(states, 1) if len(states) > 1 else states[0]

@@ -245,6 +245,8 @@ class RunFolder:
             FileNotFoundError: the folder holds no run.
             ValueError: the file is damaged, or the run is of a later version.
         """
+        if not self.path.exists():
+            raise FileNotFoundError(f"the folder {self} does not exist")
         if not self.is_run:
             raise FileNotFoundError(f"{self} holds no run (no {self.recipe.name})")
         version = read_json(self.environment).get("format", 1)

@@ -51,8 +51,10 @@ class CIFAR10(StoredSet):
         except (OSError, RuntimeError) as error:
             if self.download:
                 raise ValueError(f"{self.name} could not be downloaded to {self.path}: {one_line(error)}") from error
+            folder = self.path / official.base_folder
+            fault = "lacks an official file, or one is damaged" if folder.exists() else "does not exist"
             raise ValueError(
-                f"data.root: {self.path / official.base_folder} lacks an official file, or one is damaged; set "
+                f"data.root: {folder} {fault}; set "
                 f"data.download=true to download {self.name}, or point data.root at the folder that holds it"
             ) from error
         return Source(_to_images(train), _to_images(test), list(train.classes), mean=self.mean, std=self.std)

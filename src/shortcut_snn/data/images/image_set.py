@@ -171,6 +171,9 @@ class ImageSet(Checked, ABC):
         absent = np.flatnonzero(np.bincount(train.labels.numpy(), minlength=count) == 0)
         if len(absent):
             label = int(absent[0])
+            low = min(int(images.labels.min()) for images in parts.values())
+            if low > 0:
+                raise ValueError(f"{location}: labels begin at {low}, and must begin at 0: subtract {low} from them")
             raise ValueError(
                 f"{location}: no training image has label {label} (class {source.classes[label]!r}); labels must be 0 "
                 f"to {count - 1} without gaps"
