@@ -10,6 +10,7 @@ import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
 from shortcut_snn import Shortcut, attach, components, nets
 from shortcut_snn.diagnosis import LayerReport, Setup, diagnose, examine, initialise, judge, neuron_remedies
@@ -329,10 +330,16 @@ def test_a_network_without_known_neurons_is_refused():
         diagnose(network(Rectangle()), [])
 
 
-@pytest.mark.parametrize("batches", [batch(), [batch()[0]], batch()[0]])
+@pytest.mark.parametrize("batches", [batch(), [batch()[0]], batch()[0], DataLoader(TensorDataset(*batch()))])
 def test_batches_that_are_not_pairs_are_refused(batches):
     with pytest.raises(ValueError, match=r"\[\(inputs, labels\)\]"):
         diagnose(network(Rectangle()), batches)
+
+
+def test_labels_that_are_not_a_tensor_are_refused():
+    inputs, labels = batch()
+    with pytest.raises(TypeError, match="labels must be a tensor, got a list"):
+        diagnose(network(Rectangle()), [(inputs, labels.tolist())])
 
 
 def test_only_errors_that_name_an_argument_of_attach_mention_it():

@@ -107,6 +107,11 @@ def test_other_data_are_refused(copy: Path) -> None:
     assert_refused(copy, "data differ", sides(train=39))
 
 
+def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="the folder .*nowhere does not exist"):
+        RunFolder(tmp_path / "nowhere").read_entries()
+
+
 def test_a_network_that_is_not_there_yet_is_named(copy: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"network\.safetensors"):
         RunFolder(copy).read_network("last")

@@ -84,6 +84,8 @@ def gradient_factor(layers: Sequence[LayerReport]) -> float:
 
 def default_loss(output: Any, labels: Tensor) -> Tensor:
     """Return the cross-entropy of logits ``[N, classes]``, or the squared error for targets that are not classes."""
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels must be a tensor, got a {type(labels).__name__}; other labels need loss=...")
     if are_classes(labels):
         return F.cross_entropy(output, labels)
     try:
@@ -163,8 +165,11 @@ def examine(
 
 def check_can_examine(network: nn.Module, batches: Sequence[Batch]) -> None:
     """Raise ``ValueError`` if the batches are not pairs or there are none, or if the network has no known neurons."""
-    if isinstance(batches, Tensor) or not len(batches):
-        raise ValueError("batches must be a list of at least one pair of inputs and labels: [(inputs, labels)]")
+    if not isinstance(batches, Sequence) or not batches:
+        raise ValueError(
+            "batches must be a list of at least one pair of inputs and labels: [(inputs, labels)], or "
+            "[next(iter(loader))] of a loader"
+        )
     for batch in batches:
         if not isinstance(batch, Sequence) or len(batch) != 2:
             raise ValueError(
