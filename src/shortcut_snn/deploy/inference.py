@@ -87,6 +87,8 @@ class Inference:
         >>> import torch
         >>> from shortcut_snn import load
         >>> network = load("digits-resnet18")
+        >>> network
+        Inference(inputs=[1, 8, 8], classes=10, time_steps=4)
         >>> network.logits(torch.zeros(1, 8, 8, dtype=torch.uint8)).shape
         torch.Size([1, 10])
     """
@@ -102,6 +104,12 @@ class Inference:
         self.network = for_inference(network, self.dtype)
         self.prepare = Prepare(spec).to(next(network.parameters()).device)
         self.reset()
+
+    def __repr__(self) -> str:
+        """Return what the network takes and returns."""
+        inputs, steps = self.spec.inputs, self.spec.time_steps
+        shape = [*(() if inputs.kind == "static" else (steps,)), inputs.channels, *inputs.image_size]
+        return f"{type(self).__name__}(inputs={shape}, classes={len(self.classes)}, time_steps={steps})"
 
     @property
     def classes(self) -> tuple[str, ...]:
