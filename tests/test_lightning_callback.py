@@ -291,7 +291,7 @@ def test_methods_without_branches_are_refused() -> None:
 
 
 def test_the_network_is_named_not_passed() -> None:
-    with pytest.raises(TypeError, match="name of an attribute.*got a Linear"):
+    with pytest.raises(TypeError, match=r"name of an attribute.*got a Linear"):
         ShortcutCallback(nn.Linear(2, 3))  # type: ignore[arg-type]
 
 

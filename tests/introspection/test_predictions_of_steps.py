@@ -92,6 +92,17 @@ class OneNumber(Steps):
         return self.logits(x)[..., 0]
 
 
+class OneNumberInAnAxis(Steps):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.logits(x)[..., :1].movedim(1, 0)
+
+
+def test_one_number_of_each_step_may_have_an_axis_of_its_own() -> None:
+    model = attach(OneNumberInAnAxis(), example=X, labels=torch.randn(5, 7), method="loss_sum", log=len)
+    assert model(X).main.shape[:2] == model(X).branches[0].shape[:2] == (5, 7)
+    model.objective(model(X), torch.randn(5, 7), 1.0).backward()
+
+
 def test_a_branch_predicts_one_number_of_each_step() -> None:
     model = wrapped(OneNumber(), torch.randn(5, 7))
     assert model(X).branches[0].shape == (5, 7)

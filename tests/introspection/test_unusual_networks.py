@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shortcut_snn import TimeLoop, attach
-from shortcut_snn.neurons import ATan, straight_through
+from shortcut_snn.neurons import LIF, ATan, straight_through
 
 LABELS = torch.tensor([0, 3, 1, 2, 2])
 
@@ -135,7 +135,7 @@ def test_a_cache_in_an_object_is_state() -> None:
 def test_shortened_sequences_have_another_length_than_the_samples(samples: int) -> None:
     cells = norse.SequentialState(nn.Linear(6, 20), norse.LIF(), nn.Linear(20, 1), norse.LIF())
     x, labels = 100 * torch.rand(12, samples, 6), 25 + 100 * torch.rand(samples)
-    layout = attach(cells, example=x, labels=labels, log=len).layout
+    layout = attach(cells, example=x, labels=labels, readout="mean", log=len).layout
     assert (layout.batch_axis, layout.readout.time_axis) == (1, 0)
 
 
@@ -154,6 +154,58 @@ def test_how_potentials_are_read_over_time_is_asked() -> None:
     # Squared errors do not make potentials something else.
     with pytest.raises(ValueError, match="holds membrane potentials"):
         attach(network, example=x, labels=torch.randn(5, 4))
+
+
+def test_spikes_that_cannot_be_the_labels_are_asked_about() -> None:
+    """Labels beyond 0 to 1 are no firing rates; they may be times of first spikes."""
+    network, frames = nn.Sequential(nn.Linear(6, 12), LIF(), nn.Linear(12, 4), LIF(threshold=0.1)), torch.rand(8, 5, 6)
+    with pytest.raises(ValueError, match=r"holds spikes of every time step.*readout='last'"):
+        attach(network, example=frames, labels=8 * torch.rand(5, 4))
+    assert attach(network, example=frames, labels=torch.rand(5, 4)).layout.readout.time_axis == 0
+
+
+class Heads(nn.Module):
+    """Heads, single layers and neurons in one list, ``layers``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        heads = nn.ModuleList(nn.Sequential(nn.Linear(2, 4), LIF()) for _ in range(4))
+        self.layers = nn.ModuleList([heads, nn.Linear(16, 12), LIF(), nn.Linear(12, 16), LIF(), nn.Linear(16, 4)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads, *others = self.layers
+        x = torch.cat([head(part) for head, part in zip(heads, x.split(2, -1), strict=True)], -1)
+        return nn.Sequential(*others)(x).mean(0)
+
+
+def test_single_layers_in_a_list_are_not_blocks() -> None:
+    by_method, alone = (
+        attach(Heads(), example=torch.rand(8, 5, 8), labels=LABELS, method=method, log=len).taps.names
+        for method in ("loss_sum", None)
+    )
+    assert by_method == alone
+    assert len(alone) == 3
+
+
+class EarlyExit(nn.Sequential):
+    """Returns the logits of all heads in training, and in evaluation those of the first confident one."""
+
+    def forward(self, x: Tensor) -> Any:
+        logits: list[Tensor] = []
+        for block, head in zip(self[:3], self[3:], strict=True):
+            x = fire(block(x) - 1)
+            logits.append(head(x.mean((2, 3))))
+            if not self.training and (logits[-1].softmax(1).amax(1) > 0.7).all():
+                break
+        return logits if self.training else logits[-1]
+
+
+def test_an_early_exit_is_refused() -> None:
+    torch.manual_seed(4)
+    blocks = (nn.Conv2d(16 if number else 3, 16, 3, padding=1) for number in range(3))
+    network = EarlyExit(*blocks, *(nn.Linear(16, 3) for _ in range(3)))
+    with pytest.raises(ValueError, match="calls '1', as in an early exit: turn this off"):
+        attach(network, example=torch.rand(2, 3, 8, 8), labels=torch.tensor([0, 2]))
 
 
 class Products(nn.Module):

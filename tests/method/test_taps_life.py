@@ -39,6 +39,22 @@ def test_a_tap_that_is_not_called_is_named() -> None:
     assert hooks(network) == 0
 
 
+class Rebuilt(torch.nn.ReLU):
+    """Copies itself without its hooks, as layers of sinabs do."""
+
+    def __deepcopy__(self, memo: object) -> "Rebuilt":
+        return Rebuilt()
+
+
+def test_a_copy_has_taps_on_modules_that_copy_themselves() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(4, 4), Rebuilt(), torch.nn.Linear(4, 3))
+    model = Shortcut(network, ["1"], num_classes=3, example=torch.zeros(2, 4), time_axis=None)
+    twin, x = copy.deepcopy(model), torch.rand(2, 4)
+    assert torch.equal(twin(x).branches[0], model(x).branches[0])
+    assert hooks(twin.strip()) == 0
+    assert hooks(network) == 1
+
+
 @pytest.mark.parametrize(
     ("failure", "error", "message"),
     [("skip", RuntimeError, r"not called in the forward pass: layer2$"), ("fail", ArithmeticError, "failed")],

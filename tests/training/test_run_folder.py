@@ -108,7 +108,7 @@ def test_other_data_are_refused(copy: Path) -> None:
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="the folder .*nowhere does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"the folder .*nowhere does not exist"):
         RunFolder(tmp_path / "nowhere").read_entries()
 
 

@@ -64,7 +64,9 @@ def measure_energy(
     """
     inner = network.network if isinstance(network, Shortcut) else network
     if not isinstance(inputs, Sequence):
-        raise ValueError(f"inputs must be a list of batches, got a {type(inputs).__name__}: pass [inputs] for one batch")
+        raise ValueError(
+            f"inputs must be a list of batches, got a {type(inputs).__name__}: pass [inputs] for one batch"
+        )
     if not any(primary(batch).numel() for batch in inputs):
         raise ValueError("inputs is empty: pass at least one batch with a sample")
     if not any(isinstance(module, WEIGHT_LAYERS) for module in nn.Module.modules(inner)):

@@ -140,7 +140,9 @@ class LogitsSearch:
             shape = primary(self.samples.probe.base.example).shape
             last = likely.shape[2] == shape[-1] and likely.shape[1] not in shape
             mean = ".mean(0)" if likely.shape[0] != self.samples.length else ".mean(-1)" if last else ".mean(1)"
-        return f"{question}, as in lambda output: {indexed(path)}{mean}"
+        last_step = {".mean(0)": "[-1]", ".mean(1)": "[:, -1]", ".mean(-1)": "[..., -1]"}.get(mean)
+        other = f", or {indexed(path)}{last_step} for the last step" if last_step else ""
+        return f"{question}, as in lambda output: {indexed(path)}{mean}{other}"
 
     def enlarged(self, tensor: Tensor, name: str) -> str:
         """Return, in Python, logits at every position in the size of label maps; empty if they cannot be that."""

@@ -65,7 +65,7 @@ class ReadoutInference(LogitsSearch):
         if readout != "auto" and how.reduction == "mean":
             reduced = replace(answer.value, readout=replace(how, reduction=readout))
             return Answer(reduced, f"{answer.reason}; your readout={readout!r}")
-        if how.reduction == "mean" and (kind := without_convention(self.samples, how)):
+        if how.reduction == "mean" and (kind := without_convention(self.samples, how, self.labels)):
             raise OpenQuestion(
                 f"{indexed(how.path)}, of shape {tuple(how.find(self.output).shape)}, holds {kind} of every time step, "
                 "which may be read in several ways: pass readout='mean', readout='last' for the last step, "
@@ -88,8 +88,8 @@ class ReadoutInference(LogitsSearch):
             )
         readout = prediction.readout
         if isinstance(readout, Readout) and isinstance(self.output, Tensor) and not isinstance(trained, Tensor):
-            evaluated = probe.output_with_graph(probe.fresh(), lambda *call: None)
-            unread = weights_of(evaluated) - weights_of(readout(trained))
+            evaluated = probe.pass_with_graph(probe.fresh(), lambda *call: None)
+            unread = weights_of(evaluated.output) - weights_of(readout(trained))
             if not unread.isdisjoint(map(id, nn.Module.parameters(probe.initial))):
                 raise ValueError(
                     f"the network gives {described(trained)} in training, and one tensor made of more than the first "
@@ -204,8 +204,8 @@ class ReadoutInference(LogitsSearch):
     def _steps_of_samples(self, path: Path, rest: Sequence[int], labels: Tensor) -> list[Prediction]:
         """Return the prediction in ``[T, N, ...]`` that fits labels ``[N, T, ...]``, if it does."""
         readout, sizes, full = Readout(path, 0, reduction="second"), self._sizes, tuple(labels.shape[1:])
-        if sizes[1:] == rest:
-            return [self._of_steps(Prediction(readout, full[0], full if rest else None), [1])]
+        if _fit(rest, sizes[1:]):
+            return [self._of_steps(Prediction(readout, full[0], (full[0], *rest) if rest else None), [1])]
         if labels.is_floating_point() or sizes[1:] != rest[1:]:
             return []
         return [self._of_steps(Prediction(replace(readout, class_axis=2), rest[0], (rest[0], *full)), [2])]
@@ -234,7 +234,7 @@ class ReadoutInference(LogitsSearch):
         assert self.labels is not None
         shape, sizes = tuple(prediction.shape[2:]), tuple(self.labels.shape[2:])
         if self.labels.is_floating_point() or sizes == shape:
-            return self._with_shape(readout, shape, 0) if sizes == shape else None
+            return self._with_shape(readout, shape, 0) if _fit(shape, sizes) else None
         fits = sizes == shape[1:]
         if sizes and sizes == shape[:-1] and not (fits and sure):
             raise OpenQuestion(
@@ -398,3 +398,8 @@ class ReadoutInference(LogitsSearch):
         else:
             return False
         return [step for step in range(steps) if probe.changes_of_output((*path, step), done)] == [steps - 1]
+
+
+def _fit(prediction: Sequence[int], labels: Sequence[int]) -> bool:
+    """Return whether the axes after time and samples fit; one number may have an axis of its own, or not."""
+    return tuple(prediction) == tuple(labels) or (tuple(prediction), tuple(labels)) == ((1,), ())

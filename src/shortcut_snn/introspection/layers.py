@@ -29,10 +29,11 @@ def holds_matrix(module: nn.Module) -> bool:
 
 
 def stages_span_most(network: nn.Module) -> bool:
-    """Return whether the stages of a network hold most of its layers."""
-    prefixes = tuple(f"{stage}." for stage in stages(network))
+    """Return whether the stages of a network hold most of its layers, and none is a single layer."""
+    names = stages(network)
     layers = [name for name, module in nn.Module.named_modules(network) if is_layer(module)]
-    return len(prefixes) > 1 and 2 * sum(name.startswith(prefixes) for name in layers) >= len(layers)
+    held = [name for name in layers if name.startswith(tuple(f"{stage}." for stage in names))]
+    return len(names) > 1 and 2 * len(held) >= len(layers) and set(names).isdisjoint(layers)
 
 
 def has_weights(module: nn.Module) -> bool:

@@ -13,10 +13,11 @@ from .layers import channel_axis_of, is_layer, with_first
 from .perturb import BatchAxis, changed_indices
 
 
-def without_convention(samples: Samples, readout: Readout) -> str:
+def without_convention(samples: Samples, readout: Readout, labels: Tensor | None) -> str:
     """Return, in words, what the logits of every time step are, if no convention says how they are read over time.
 
-    That is so for membrane potentials, and in some libraries for what the last layer gives. To find potentials, all
+    That is so for membrane potentials, for spikes whose rates cannot be the labels and in some
+    libraries for what the last layer gives. Labels beyond 0 to 1 may be times of spikes. To find potentials, all
     layers give what they gave in the base pass, but for the first time step. What comes after the last layer then
     changes at this step alone, unless neurons keep it in their state.
     """
@@ -25,6 +26,8 @@ def without_convention(samples: Samples, readout: Readout) -> str:
         return ""
     with batch_of(samples.length):
         before = readout.unfolded(probe.base.output)
+        if labels is not None and labels.is_floating_point() and bool(((before == 0) | (before == 1)).all()):
+            return "spikes" if bool(((labels < 0) | (labels > 1)).any()) else ""
         if before.shape[axis] < 2 or _are_counts(before):
             return ""
         if not all(adapter.averages_currents for adapter in adapters_of(probe.initial)):

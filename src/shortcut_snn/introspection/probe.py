@@ -158,7 +158,7 @@ class Probe:
         """The paths of gradients in a pass in training mode.
 
         Raises:
-            ValueError: the network raises an error there.
+            ValueError: the network raises an error there, or calls other modules for other values.
         """
         network = self.fresh()
         weights = [p for p in nn.Module.parameters(network) if p.dim() > 1] or list(nn.Module.parameters(network))
@@ -168,18 +168,36 @@ class Probe:
             paths.add(name, output, self.features(name, output))
 
         try:
-            paths.output = self.output_with_graph(network, keep, training=True)
+            trained = self.pass_with_graph(network, keep, training=True)
         except CALL_ERRORS as error:
             raise ValueError(
-                f"{type(network).__name__} takes the example in evaluation, but raises in training mode: {error}"
+                f"{type(network).__name__} takes the example in evaluation, but raises in training mode: "
+                f"{str(error) or type(error).__name__}"
             ) from error
+        paths.output = trained.output
+        self._check_early_exit([name for name in trained.events if name not in self.base.events])
         return paths
 
-    def output_with_graph(self, network: nn.Module, keep: Callable[[str, Any], None], training: bool = False) -> Any:
-        """Return the output of a copy of the network, with the graph that leads to all parameters."""
+    def _check_early_exit(self, names: list[str]) -> None:
+        """Check that modules that are called in training alone are not called in evaluation for other values.
+
+        Scaled layers may make a network confident, which then returns before its last layers.
+        """
+        if not names:
+            return
+        unscaled = self._record(Recorder({}, Pass(self.base.example, self.fresh()), lambda *call: None))
+        missed = [name for name in names if name in unscaled.events]
+        if missed:
+            raise ValueError(
+                f"values decide in evaluation whether {type(self.initial).__name__} calls {missed[0]!r}, as in an "
+                "early exit: turn this off while the network is attached"
+            )
+
+    def pass_with_graph(self, network: nn.Module, keep: Callable[[str, Any], None], training: bool = False) -> Pass:
+        """Return the pass of a copy of the network, with the graph that leads to all parameters."""
         with _all_require_gradients(network):
             recorder = Recorder(self._gains, Pass(self.base.example, network), keep)
-            return self._record(recorder, training=training, gradients=True).output
+            return self._record(recorder, training=training, gradients=True)
 
     def observe(self, example: Any = None, *, edit: Edit | None = None, network: nn.Module | None = None) -> Pass:
         """Return the record of a pass in evaluation mode, compared with the base pass.

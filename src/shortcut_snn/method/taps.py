@@ -194,8 +194,10 @@ class Taps:
 
     def start(self) -> None:
         """Start listening."""
-        # Conversions such as SyncBatchNorm's replace modules; the hooks follow the names.
-        if [self.network.get_submodule(name) for name in self.names] != self._tapped:
+        # Conversions such as SyncBatchNorm's replace modules, and sinabs' layers copy themselves without their hooks.
+        modules = [self.network.get_submodule(name) for name in self.names]
+        hooks = zip(self._handles, self._tapped, strict=True)
+        if modules != self._tapped or any(handle.id not in module._forward_hooks for handle, module in hooks):
             self.install()
         self._pooled = [[] for _ in self.names]
         self._with_gradients, self._without_gradients = torch.is_grad_enabled(), set()
