@@ -99,7 +99,7 @@ def _hub_metadata(card: Card) -> dict[str, Any]:
 _TEMPLATE = """\
 # {card.name}
 
-A spiking {network[kind]} ({network[time_steps]} time steps) for {data[name]}, trained with shortcut-snn {card.version}.
+A spiking {network[kind]} (T = {network[time_steps]}) for {data[name]}, trained with shortcut-snn {card.version}.
 
 - Weights: {card.weights}
 - Inputs: {card.inputs}
