@@ -366,24 +366,20 @@ class ZeroResidualResNet(nets.SpikingResNet):
                 nn.init.zeros_(module.weight)
 
 
-for _name, _blocks in (("resnet18", (2, 2, 2, 2)), ("resnet34", (3, 4, 6, 3)), ("resnet110", (18, 18, 18))):
-    components.network(f"{_name}_zero_residual")(partial(ZeroResidualResNet, _blocks, width=16))
+components.network("resnet34_zero_residual")(partial(ZeroResidualResNet, (3, 4, 6, 3), width=16))
 
 
 def depth(lab: Lab) -> None:
-    """Cross depth, block and method; the deepest network is half as wide."""
+    """Cross depth, block and method; the networks of three stages, of 20 and 110 layers, are half as wide."""
     lab.compare(DEPTH_SETTINGS, DEPTH_METHODS)
 
 
 DEPTH_METHODS = ("vanilla", "loss_sum", "initialised")
-_NETWORKS = {"18": ("resnet18", 16), "34": ("resnet34", 16), "110": ("resnet110", 8)}
+_NETWORKS = {"18": ("resnet18", 16), "20": ("resnet20", 8), "34": ("resnet34", 16), "110": ("resnet110", 8)}
 DEPTH_SETTINGS: dict[str, Entries] = {
     f"{layers}-{block}": {"network": {"kind": kind, "width": width, "block": block}}
     for (layers, (kind, width)), block in itertools.product(_NETWORKS.items(), ("basic", "sew", "ms", "plain"))
-} | {
-    f"zero-{layers}": {"network": {"kind": f"{kind}_zero_residual", "width": width}}
-    for layers, (kind, width) in _NETWORKS.items()
-}
+} | {"zero-34": {"network": {"kind": "resnet34_zero_residual", "width": 16}}}
 
 
 def depth_recipe(setting: str, method: str, data: Path) -> Recipe:

@@ -74,11 +74,13 @@ def test_a_run_that_fails_is_a_line_and_is_not_chosen(
 
     monkeypatch.setattr(claim, "train", train)
     command = ["paper", str(tmp_path), "--data", str(data), "--only", "resnet18-paper", "--methods", "vanilla"]
-    command += ["--rates", "0.1", "--seeds", "1", "--epochs", "1"]
+    command += ["--seeds", "1", "--epochs", "1", "--extend", "0", "--rates", "0.1"]
     for _ in range(2):
-        assert claim.main(command) == 0
-    assert called == [0.1, 0.1], "once to tune, once in the end"
-    assert [row["failed"] for row in rows(tmp_path / "paper.csv")] == ["the loss is nan at step 3 (epoch 1)"] * 2
+        assert claim.main([*command, "0.2"]) == 0
+    assert called == [0.1, 0.2, 0.1], "twice to tune, once in the end"
+    assert [row["failed"] for row in rows(tmp_path / "paper.csv")] == ["the loss is nan at step 3 (epoch 1)"] * 3
+    assert claim.main(command) == 0
+    assert len(called) == 3, "a single rate is not tuned"
 
 
 def test_the_search_goes_beyond_the_best_rate_at_the_edge(
