@@ -83,10 +83,8 @@ def _printing_epochs(runs: Mapping[str, RunFolder], epochs: int) -> Iterator[Non
 
 def _kept_by_block(recipe: Recipe) -> dict[str, float]:
     """Return how much of the input is left after the stem and after each residual block of the new network."""
-    layers = chain(examine_new_network(recipe))
-    return {
-        report.layer.removesuffix(".spike2"): report.kept for report in layers if not report.layer.endswith(".spike1")
-    }
+    kept = {report.layer: report.kept for report in chain(examine_new_network(recipe))}
+    return {name.removesuffix(".spike2"): share for name, share in kept.items() if not name.endswith(".spike1")}
 
 
 def _accuracies(run: RunFolder) -> list[float]:

@@ -98,8 +98,8 @@ def set_shapes(structure: Structure, multiply: Callable[[Layer, float], None]) -
     """
     settings = {name: NeuronSettings() for name in structure.way}
     adding = [layer.shape for layer in structure.layers.values() if layer.role == "adding"]
-    blocks = structure.blocks**0.5 / 2
-    sizes = {"inner": blocks, "skip": blocks, "copy": structure.count("copy") ** 0.5}
+    in_blocks = structure.blocks**0.5 / 2
+    sizes = {"inner": in_blocks, "skip": in_blocks, "copy": structure.count("copy") ** 0.5}
     many = structure.count("skip", "copy") >= FIXED_FROM
     fixed = {"inner", "skip"} if structure.blocks else {"copy"}
     for name, layer in structure.layers.items():

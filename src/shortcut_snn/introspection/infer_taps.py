@@ -19,13 +19,13 @@ from ..method import Extract, Tap, TimeAxis, Unfold, first_tensor, primary
 from .answer import Answer, OpenQuestion
 from .candidates import DEFAULT_TAPS
 from .channels import axes_unlike_input, channel_axis
+from .find_by_labels import Prediction
 from .gradient_paths import GradientPaths
 from .infer_batch_axis import Samples
-from .infer_readout import Prediction
 from .layers import channel_axis_of, has_weights, holds_matrix, is_layer
-from .perturb import BatchAxis, Changed
 from .probe import CALL_ERRORS
-from .recorder import Event, Pass, named_modules
+from .recorder import Event, named_modules
+from .tap_samples import Located, place_of_samples
 
 CANDIDATES_TRIED = 5
 """The number of candidates that are tried for each tap."""
@@ -170,7 +170,7 @@ class TapInference:
         if time_axis == "auto":
             located = self._locate_samples(name, features, extract, channel_axis)
         else:
-            located = _Located(features, extract, 1 if time_axis == 0 else 0)
+            located = Located(features, extract, 1 if time_axis == 0 else 0)
         is_given = time_axis != "auto"
         first = 2 if located.batch == 1 or located.unfolded or time_axis == 1 else 1
         shape = tuple(located.features.shape)
@@ -223,7 +223,7 @@ class TapInference:
                 "modules that these have for themselves, such as the containers around them, in taps=[...]"
             )
 
-    def _locate_samples(self, name: str, features: Tensor, extract: Extract, channel_axis: int | str) -> "_Located":
+    def _locate_samples(self, name: str, features: Tensor, extract: Extract, channel_axis: int | str) -> Located:
         """Return the features of a module with time and samples in axes of their own."""
         try:
             found = place_of_samples(self.samples, name, features)
@@ -233,21 +233,21 @@ class TapInference:
             if (
                 channel_axis != "auto"
                 or len(axes) < 3
-                or self._infer_channels(name, _Located(features, extract, 0), axes)
+                or self._infer_channels(name, Located(features, extract, 0), axes)
             ):
                 raise
             raise OpenQuestion(
                 *question.parts, f"the channel axis of {name!r} too: pass channel_axis=..."
             ) from question
         if not found.merged:
-            return _Located(features, extract, found.axis)
+            return Located(features, extract, found.axis)
         time = 0 if found.merged == "time" else 1
         # The passes may hold fewer time steps than the example in full size.
         view = Unfold(features.shape[0] // self.samples.length, time)
         total = Unfold(self.samples.total_steps(features.shape[0]), time, extract)
-        return _Located(view(features), total, 1 - time, unfolded=True)
+        return Located(view(features), total, 1 - time, unfolded=True)
 
-    def _channels(self, name: str, located: "_Located", axes: list[int], asked: int | str) -> int:
+    def _channels(self, name: str, located: Located, axes: list[int], asked: int | str) -> int:
         """Return the channel axis: the caller's for this tap, the inferred one, or the caller's for all taps."""
         shape = tuple(located.features.shape)
         named = asked % len(shape) if isinstance(asked, int) else None
@@ -263,7 +263,7 @@ class TapInference:
         self.shared_dims = len(shape)
         return named
 
-    def _infer_channels(self, name: str, located: "_Located", axes: Sequence[int]) -> int | None:
+    def _infer_channels(self, name: str, located: Located, axes: Sequence[int]) -> int | None:
         changes = located.changes(name)
         axis = channel_axis(self.samples.probe, changes, axes)
         if axis is not None:
@@ -284,7 +284,7 @@ class TapInference:
         widths = [shape[axis] for module, shape in before if (axis := channel_axis_of(module, shape)) is not None]
         return widths[-1] if widths else None
 
-    def _check_channels(self, name: str, located: "_Located", axes: list[int], channels: int) -> None:
+    def _check_channels(self, name: str, located: Located, axes: list[int], channels: int) -> None:
         """Check that the caller's channel axis is not an axis of the input, such as time."""
         if len(axes) < 2:
             return
@@ -296,7 +296,7 @@ class TapInference:
                 f"while axis {fitting[0]} holds channels: pass channel_axis as a list, with one for each tap"
             )
 
-    def _infer_time(self, name: str, located: "_Located", channels: int) -> TimeAxis:
+    def _infer_time(self, name: str, located: Located, channels: int) -> TimeAxis:
         if located.unfolded:
             return 1 - located.batch
         if located.batch == 1:
@@ -318,56 +318,6 @@ class TapInference:
                     f"extract=..., which returns the part of shape {expected}, as in lambda y: y[:{expected[0]}], or "
                     "tap another in taps=[...]"
                 )
-
-
-@dataclass(frozen=True)
-class _Located:
-    """The features of a tap, and the axis of samples in them.
-
-    Args:
-        features: of the first call in the base pass.
-        extract: maps a module's output to its features, for batches of the example's full size.
-        batch: the axis of samples.
-        unfolded: whether time and samples shared an axis.
-    """
-
-    features: Tensor
-    extract: Extract
-    batch: int
-    unfolded: bool = False
-
-    def changes(self, name: str) -> Callable[[Pass], Changed | None]:
-        """Return the function that says where these features differ in a pass from the base pass."""
-
-        def changes(done: Pass) -> Changed | None:
-            changed = done.changes.get(name)
-            # The two unfolded axes were one.
-            return changed if changed is None or not self.unfolded else [changed[0], *changed]
-
-        return changes
-
-
-def place_of_samples(samples: Samples, name: str, features: Tensor) -> BatchAxis:
-    """Return the axis of samples in the features of a tap.
-
-    Raises:
-        ValueError: no axis, several axes, or one that :class:`~shortcut_snn.Shortcut` cannot use.
-    """
-    axes = samples.prefer_unmerged(samples.axes_of_module(name), features)
-    shape = tuple(features.shape)
-    if len(axes) != 1:
-        problem = "may hold samples along several axes" if axes else "mixes samples"
-        raise OpenQuestion(
-            f"the tap {name!r} gives shape {shape}, which {problem}: pass time_axis=0 for [T, N, ...], 1 for "
-            "[N, T, ...] or None for [N, ...]"
-        )
-    (found,) = axes
-    if found.axis > (0 if found.merged else 1):
-        raise ValueError(
-            f"the tap {name!r} gives shape {shape} with its samples along axis {found.axis}: pass extract=..., as in "
-            f"lambda y: y.movedim({found.axis}, 0), and time_axis=None"
-        )
-    return found
 
 
 def _steps_second(extract: Extract, steps: int | None, time_axis: TimeAxis, output: Any) -> Tensor:

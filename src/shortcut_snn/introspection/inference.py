@@ -12,8 +12,9 @@ from ..method import Extract, Layout, Reset, Shortcut, Tap, TimeLoop, example_of
 from .adapters import Adapter, adapters_of, library_reset
 from .answer import Answer, OpenQuestion, ask
 from .candidates import Candidates
+from .find_by_labels import Prediction
 from .infer_batch_axis import infer_batch_axis
-from .infer_readout import Prediction, ReadoutInference
+from .infer_readout import ReadoutInference
 from .infer_reset import changed_attributes, check_layers_exist, infer_reset
 from .infer_taps import TapInference
 from .infer_time_loop import Loop, TimeLoopInference
@@ -75,7 +76,7 @@ def introspect(
     time_first = len(sizes) > 1 and sizes[:2] == time_and_samples and not is_ambiguous
     questions: list[OpenQuestion] = []
     try:
-        prediction = ReadoutInference(along, labels, num_classes, time_axis, time_first).infer(readout)
+        prediction = ReadoutInference(along, labels, num_classes, time_first, time_axis).infer(readout)
     except OpenQuestion as question:
         questions.append(question)
         prediction = question.provisional or Answer(Prediction(None, 0), "")
