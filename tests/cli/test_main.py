@@ -120,6 +120,7 @@ TRAIN = ["train", "--out", "x"]
         ([*TRAIN, "--config", "digit"], "(did you mean digits?)"),
         ([*TRAIN, "--import", "nowhere.py"], "nowhere.py"),
         (["train", "--help-recipe", "netwrok"], "'netwrok'"),
+        (["export", "x"], "--to and one of: "),
         (["evaluate"], "run"),
         (["evaluate", "x", "--data.root", "y"], "--data.root"),
         (["evaluate", "x", "--weights", "worst"], "'worst'"),

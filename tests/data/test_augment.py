@@ -54,6 +54,17 @@ def test_flip_mirrors_half_of_the_images() -> None:
     assert 900 < other.sum() < 1100
 
 
+def test_alternating_flip_mirrors_an_image_every_second_epoch() -> None:
+    images, indices = noise(2000), np.arange(2000)
+    mirrored = [
+        (augment(images, (Flip(alternating=True),), epoch, indices) != images).any((1, 2, 3)) for epoch in range(4)
+    ]
+    assert 900 < mirrored[0].sum() < 1100
+    assert (mirrored[1] == ~mirrored[0]).all()
+    assert (mirrored[2] == mirrored[0]).all()
+    assert (mirrored[3] == mirrored[1]).all()
+
+
 def test_roll_has_every_offset_equally_often() -> None:
     image = noise(1)
     rolled = Roll(2)(np.repeat(image, 2500, 0), random_bits(np.arange(2500)), GREY)

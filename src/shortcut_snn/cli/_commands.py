@@ -114,7 +114,7 @@ def _gradients(parser: argparse.ArgumentParser) -> None:
 
 def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--to", required=True, metavar="FORMAT", help="format, listed by 'shortcut-snn components exporter'"
+        "--to", metavar="FORMAT", help="format, listed by 'shortcut-snn components exporter'"
     )
     parser.add_argument("--out", default=None, help="folder for the file and its card; default: RUN/export")
     parser.add_argument(

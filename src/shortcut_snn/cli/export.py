@@ -41,6 +41,8 @@ OPTIONS = {"streaming": "one time step", "half": "half precision", "int8": "int8
 def run(options: argparse.Namespace) -> int:
     """Export the network of a run, write its card, and print the agreement of the file with the network."""
     at_least_one(options, "images")
+    if options.to is None:
+        raise ValueError(f"which format? Add --to and one of: {', '.join(sorted(components.exporter))}")
     chosen = [option for option in OPTIONS if getattr(options, option)]
     entries = {"kind": options.to} | dict.fromkeys(chosen, True)
     exporter: Exporter = components.read(components.exporter, entries, "export")

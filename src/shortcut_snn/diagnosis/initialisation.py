@@ -8,7 +8,7 @@ spike. Weights, architecture and neurons may stay: it is enough that the network
    norm sets the firing rate, and without a norm the size of the weights does. A norm whose output is added to spikes
    gets the largest scale at which few spikes change. A layer without a skip path becomes the identity plus as little of
    its random weights.
-3. The surrogates on the way of the input become flat, and backward passes set their heights until the gradient keeps
+3. The surrogates on the main path become flat, and backward passes set their heights until the gradient keeps
    its norm. A block's gain is linear in the height. Those inside branches become low: in training, the gradients of
    many branches would add up and explode. Neurons that pass on spikes pass no gradient to the previous time step.
 4. In networks of 20 such blocks and more, the norms of these blocks are not trained.
@@ -56,7 +56,7 @@ class Initialisation:
     rates: tuple[float, float]
     """Lowest and highest firing rate of a layer."""
     gradients: tuple[float, float]
-    """Lowest and highest norm of the gradient on the way of the input, over that at its last neuron."""
+    """Lowest and highest norm of the gradient on the main path, over that at its last neuron."""
 
     def __str__(self) -> str:
         """Return what was set, what was reached, and what could not be set."""
@@ -112,7 +112,8 @@ def initialise(network: nn.Module, example: Any, labels: Any, loss: Loss = defau
     if isinstance(network, Shortcut):
         network.surrogates = surrogates
     reports = {report.layer: report for report in chain(examination.layers)}
-    gradients = [reports[name].norm for name in structure.way if name in reports] or [r.norm for r in reports.values()]
+    on_path = [reports[name].norm for name in structure.main_path if name in reports]
+    gradients = on_path or [report.norm for report in reports.values()]
     rates = [report.rate for report in reports.values()]
     return Initialisation(
         {name: _means(copied.get_submodule(name)) for name in norms.names},

@@ -58,7 +58,7 @@ class Norms:
                 scale = max(streams.count(layer.shape), 1) ** -0.5
             self._write_norm(layer.norm, scale, 0.0)
             if layer.projection:
-                self._write_norm(layer.projection, 0.5**0.5 if self.structure.way else 1.0, 0.0)
+                self._write_norm(layer.projection, 0.5**0.5 if self.structure.main_path else 1.0, 0.0)
 
     def _write_norm(self, name: str, scale: Any, shift: Any) -> None:
         norm: Any = self.network.get_submodule(name)
@@ -98,7 +98,7 @@ class Norms:
         if layer is None or current is None:
             return None
         normed = self.outputs.pop(layer.norm, None)
-        if layer.role == "stream" or (layer.role == "projected" and not self.structure.way):
+        if layer.role == "stream" or (layer.role == "projected" and not self.structure.main_path):
             return None
         # In a neuron that passes on spikes, later steps would be compared with those of the first.
         several = name in self.single_step and layer.role not in ("skip", "copy")

@@ -18,7 +18,7 @@ from ..method import tensor_in
 from ..module_state import hooked
 
 Role = Literal["first", "inner", "copy", "skip", "projected", "adding", "stream"]
-"""What a neuron does on the way of the input:
+"""What a neuron does on the path from input to output:
 
 - first: it is the first one of the network, or in the projection of a skip path;
 - inner: it is inside a residual branch;
@@ -73,12 +73,12 @@ class Structure:
         return sum(layer.role in roles for layer in self.layers.values())
 
     @cached_property
-    def way(self) -> list[str]:
+    def main_path(self) -> list[str]:
         """Neurons that input and gradient pass one after another; empty if sums carry both, as in SEW blocks."""
         if self.count("adding", "stream"):
             return []
-        on_way = {"first", "skip", "projected"} | (set() if self.blocks else {"copy", "inner"})
-        return [name for name, layer in self.layers.items() if layer.role in on_way]
+        on_path = {"first", "skip", "projected"} | (set() if self.blocks else {"copy", "inner"})
+        return [name for name, layer in self.layers.items() if layer.role in on_path]
 
     @cached_property
     def blocks(self) -> int:

@@ -12,7 +12,7 @@ from ..neurons import Neuron, NormNeuron
 from .structure import Layer, Structure
 
 FLAT = 2.4
-"""Width of the rectangle that is the surrogate on the way of the input."""
+"""Width of the rectangle that is the surrogate of neurons on the main path."""
 BRANCHES = 5.0
 """Sum of the factors on the surrogates inside branches: in training the gradients of branches point the same way."""
 FIXED_FROM = 20
@@ -86,7 +86,7 @@ def _set(neuron: nn.Module, settings: NeuronSettings) -> bool:
 
 
 def set_shapes(structure: Structure, multiply: Callable[[Layer, float], None]) -> dict[str, NeuronSettings]:
-    """Return settings with surrogates that are flat on the way of the input, and low in a branch off this way.
+    """Return settings with surrogates that are flat on the main path, and low in a branch off this path.
 
     The spikes of a block that passes on its input do not depend on the previous time step. Surrogates would pass a
     gradient to that step nevertheless, and over many blocks it would exceed the gradient of the step itself.
@@ -96,7 +96,7 @@ def set_shapes(structure: Structure, multiply: Callable[[Layer, float], None]) -
     blocks in one step do not add up to noise. Layers on the only path become larger still, since each multiplies the
     gradient.
     """
-    settings = {name: NeuronSettings() for name in structure.way}
+    settings = {name: NeuronSettings() for name in structure.main_path}
     adding = [layer.shape for layer in structure.layers.values() if layer.role == "adding"]
     in_blocks = structure.blocks**0.5 / 2
     sizes = {"inner": in_blocks, "skip": in_blocks, "copy": structure.count("copy") ** 0.5}
@@ -106,38 +106,38 @@ def set_shapes(structure: Structure, multiply: Callable[[Layer, float], None]) -
         if name in structure.usual or name in structure.skipped:
             # A block with a projection adds what the projection drops.
             continue
-        size = max(1.0, sizes.get(layer.role, 1.0)) if structure.way else 1.0
-        if name in structure.way:
+        size = max(1.0, sizes.get(layer.role, 1.0)) if structure.main_path else 1.0
+        if name in structure.main_path:
             if layer.role in ("skip", "copy", "inner") and structure.is_binary(name):
                 settings[name] = NeuronSettings(FLAT, FLAT)
             if layer.role in ("skip", "copy"):
                 settings[name].detach_membrane = True
-        elif layer.role == "inner" and (structure.way or adding) and layer.norm:
+        elif layer.role == "inner" and (structure.main_path or adding) and layer.norm:
             # Of SEW branches, each gets an equal part of the gradient's square.
             equal = max(1, adding.count(layer.shape)) ** -0.5
-            factor = min(1.0, BRANCHES / structure.blocks) if structure.way else equal
+            factor = min(1.0, BRANCHES / structure.blocks) if structure.main_path else equal
             settings[name] = NeuronSettings(_rounded(factor))
             size *= factor**0.5
         if size != 1 and layer.norm:
             multiply(layer, size)
-        if structure.way and layer.role in fixed and layer.norm and many:
+        if structure.main_path and layer.role in fixed and layer.norm and many:
             settings[name].fixed_norm = True
     return settings
 
 
 def set_heights(structure: Structure, settings: dict[str, NeuronSettings], norms: Mapping[str, float]) -> None:
-    """Scale, in place, each surrogate on the way by what its neuron's gradient lacks to that of the next one.
+    """Scale, in place, each surrogate on the main path by what its neuron's gradient lacks to that of the next one.
 
     Where sums carry the gradient, as in SEW blocks, it grows by the branches. Their surrogates become lower if it
     more than doubles; each adds to the logarithm of the growth by the square of its height.
     """
     values = [value for name, value in norms.items() if name in structure.neurons]
     growth = values[0] / values[-1] if values[-1] > 0 else math.nan
-    if not structure.way and growth > _GROWTH:
+    if not structure.main_path and growth > _GROWTH:
         for name in structure.neurons:
             layer = settings.setdefault(name, NeuronSettings())
             layer.factor = _rounded(layer.factor * math.sqrt(math.log(_GROWTH) / math.log(growth)))
-    for name, after in pairwise(name for name in structure.way if name in norms):
+    for name, after in pairwise(name for name in structure.main_path if name in norms):
         if name in settings and norms[name] > 0 and norms[after] > 0:
             settings[name].factor = _rounded(settings[name].factor * norms[after] / norms[name])
     for name, layer in list(settings.items()):

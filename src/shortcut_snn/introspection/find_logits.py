@@ -102,7 +102,7 @@ class LogitsSearch:
         return {path: one for path, one in tensors.items() if not any(is_other(path, than) for than in tensors)}
 
     def _leads_to(self, path: Path, other: Path) -> bool:
-        """Return whether one tensor of the output is computed on the way to another, and not the reverse."""
+        """Return whether one tensor of the output is used to compute another, and not the reverse."""
         return self._is_made_of(path, other) and not self._is_made_of(other, path)
 
     def _is_made_of(self, path: Path, other: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Membrane potentials in what a network returns, told from spikes and from what a layer gives of each time step."""
+"""Membrane potentials among a network's outputs, told from spikes and from the effect of one time step."""
 
 from typing import Any
 
@@ -16,10 +16,10 @@ from .perturb import BatchAxis, changed_indices
 def without_convention(samples: Samples, readout: Readout, labels: Tensor | None) -> str:
     """Return, in words, what the logits of every time step are, if no convention says how they are read over time.
 
-    That is so for membrane potentials, for spikes whose rates cannot be the labels and in some
-    libraries for what the last layer gives. Labels beyond 0 to 1 may be times of spikes. To find potentials, all
-    layers give what they gave in the base pass, but for the first time step. What comes after the last layer then
-    changes at this step alone, unless neurons keep it in their state.
+    That is so for membrane potentials, for spikes whose rates cannot be the labels, and in some libraries for the last
+    layer's output. Labels beyond 0 to 1 may be times of spikes. To find potentials, all layers repeat their outputs of
+    the base pass, except at the first time step. The network's output then changes at this step alone, unless a neuron
+    after the last layer keeps the change in its state.
     """
     probe, axis = samples.probe, readout.time_axis
     if axis is None:

@@ -80,7 +80,10 @@ class AugmentationPipeline:
 
     def bits(self, position: int, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Bits:
         """Return the random bits ``[N]`` of the step at ``position`` for every sample."""
-        return random_bits(self.seed, Stream.AUGMENT, position, epochs, indices)
+        if not getattr(self.steps[position], "alternating", False):
+            return random_bits(self.seed, Stream.AUGMENT, position, epochs, indices)
+        # The highest bit decides between two, and changes with every epoch.
+        return random_bits(self.seed, Stream.AUGMENT, position, 0, indices) ^ (epochs.astype(np.uint64) << np.uint64(63))
 
 
 UnitInterval = Annotated[float, Interval(ge=0, le=1)]
@@ -186,7 +189,13 @@ def _covered(centres: NDArray[np.int64], side: int, length: int) -> NDArray[np.b
 @components.augmentation("flip")
 @dataclass(frozen=True)
 class Flip(Augmentation):
-    """Mirror left and right with probability 1/2."""
+    """Mirror left and right with probability 1/2.
+
+    Args:
+        alternating: whether an image that one epoch mirrors is not mirrored in the next.
+    """
+
+    alternating: bool = False
 
     def __call__(self, images: Pixels, bits: Bits, fill: Fill) -> Pixels:
         """Mirror half of the images ``[N, C, H, W]`` in place."""
