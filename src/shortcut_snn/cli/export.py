@@ -32,7 +32,7 @@ from ..deploy import (
 from ..energy import measure_energy
 from ..recipes import Recipe, keeps_result, open_run
 from ..training import ENERGY_SAMPLES, RunFolder
-from ._terminal import at_least_one
+from ._terminal import UsageError, at_least_one
 
 OPTIONS = {"streaming": "one time step", "half": "half precision", "int8": "int8"}
 """Options of formats, and how the card calls them."""
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     """Export the network of a run, write its card, and print the agreement of the file with the network."""
     at_least_one(options, "images")
     if options.to is None:
-        raise ValueError(f"which format? Add --to and one of: {', '.join(sorted(components.exporter))}")
+        raise UsageError(f"which format? Add --to and one of: {', '.join(sorted(components.exporter))}")
     chosen = [option for option in OPTIONS if getattr(options, option)]
     entries = {"kind": options.to} | dict.fromkeys(chosen, True)
     exporter: Exporter = components.read(components.exporter, entries, "export")
