@@ -4,16 +4,16 @@
     python studies/speedrun.py picture RECORDS.csv PICTURE.png
 
 DATA.npz holds the images (studies/cifar10_npz.py writes it). The row ``base`` is the recipe cifar10-small for 2 epochs,
-of which the first 80 % see images of 20x20 pixels. Every other row changes one thing. OUT/ledger.csv has a line for each
-run: test accuracy after the last epoch, and seconds of training; OUT/ledger.md has differences from ``base``. The same
-command resumes. FILE.npy, for the row ``teacher``, holds probabilities ``[n, classes]`` of the training images.
+of which the first 80 % see images of 20x20 pixels. Every other row changes one thing. OUT/ledger.csv has a line for
+each run: test accuracy after the last epoch, and seconds of training. OUT/ledger.md has differences from ``base``. The
+same command resumes. FILE.npy, for the row ``teacher``, holds probabilities ``[n, classes]`` of the training images.
 """
 
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any, Literal
 
 import numpy as np
@@ -269,7 +269,7 @@ def finished_runs(out: Path) -> list[dict[str, Any]]:
 
 
 def ledger_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return a Markdown table: mean accuracy, its difference from the base at the same seeds, and relative time."""
+    """Return a Markdown table: accuracy, its difference from the base at the same seeds, and median relative time."""
     base = {row["seed"]: row for row in rows if row["row"] == "base"}
     cells = []
     for name in dict.fromkeys(row["row"] for row in rows):
@@ -278,28 +278,32 @@ def ledger_table(rows: Sequence[dict[str, Any]]) -> str:
             continue
         accuracy = fmean(100 * row["accuracy"] for row, _ in pairs)
         gain = mean_interval([100 * (row["accuracy"] - other["accuracy"]) for row, other in pairs])
-        time = fmean(row["seconds"] / other["seconds"] for row, other in pairs)
+        time = median(row["seconds"] / other["seconds"] for row, other in pairs)
         cells.append([name, f"{accuracy:.2f}", with_interval(*gain), f"{time:.2f}", str(len(pairs))])
     return markdown_table(("row", "test accuracy, %", "difference", "time", "n"), cells) + "\n"
 
 
 def draw(records: Path, picture: Path) -> None:
-    """Draw accuracy against minutes of two idle cores; a hollow mark is the same run with SpikingJelly's neurons."""
+    """Draw mean accuracy against minutes of two idle cores, with SpikingJelly's neurons as hollow marks."""
     figure = new_figure()
     axes = figure.add_subplot()
     rows = read_rows(records)
-    tracks = list(dict.fromkeys(row["track"] for row in rows))
-    for track, colour in zip(tracks, COLOURS, strict=False):
-        for row in [row for row in rows if row["track"] == track]:
-            accuracy, minutes = 100 * float(row["accuracy"]), float(row["minutes_of_two_idle_cores"])
+    for track, colour in zip(dict.fromkeys(row["track"] for row in rows), COLOURS, strict=False):
+        runs = [row for row in rows if row["track"] == track]
+        for network, epochs in dict.fromkeys((row["network"], row["epochs"]) for row in runs):
+            seeds = [row for row in runs if (row["network"], row["epochs"]) == (network, epochs)]
+            name = f"{network}, {epochs:g} epochs"
+            accuracy = fmean(100 * float(row["accuracy"]) for row in seeds)
+            minutes = float(seeds[0]["minutes_of_two_idle_cores"])
+            if seeds[0]["with_spikingjelly"]:
+                longer = float(seeds[0]["with_spikingjelly"])
+                axes.plot([minutes, longer], [accuracy, accuracy], ":", color=colour, linewidth=1)
+                axes.plot(longer, accuracy, "o", color=colour, fillstyle="none")
             axes.plot(minutes, accuracy, "o", color=colour)
-            axes.annotate(f" {row['network']}, {row['epochs']} epochs", (minutes, accuracy), fontsize="x-small", va="top")
-            if row["with_spikingjelly"]:
-                other = float(row["with_spikingjelly"])
-                axes.plot([minutes, other], [accuracy, accuracy], ":", color=colour, linewidth=1)
-                axes.plot(other, accuracy, "o", color=colour, fillstyle="none")
+            axes.annotate(name, (minutes, accuracy), (4, -10), textcoords="offset points", fontsize="x-small")
         axes.plot([], [], "o", color=colour, label=track)
     axes.plot([], [], "o", color="grey", fillstyle="none", label="the same with SpikingJelly's neurons")
+    axes.set_xlim(0, 1.2 * axes.get_xlim()[1])
     axes.set_xlabel("minutes of two idle cores")
     axes.set_ylabel("test accuracy after the last epoch, %")
     finish_axes(axes, legend=True)

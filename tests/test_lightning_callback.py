@@ -295,6 +295,19 @@ def test_the_network_is_named_not_passed() -> None:
         ShortcutCallback(nn.Linear(2, 3))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"chanel_axis": 1}, r"attach has no argument 'chanel_axis' \(did you mean channel_axis\?\)"),
+        ({"labels": 1}, "labels must be a function, got int 1"),
+        ({"criterion": "cross_entropy"}, "criterion must be a function, got str 'cross_entropy'"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_training(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        ShortcutCallback("net", **options)
+
+
 class Named(nn.Module):
     """Gives a dictionary."""
 

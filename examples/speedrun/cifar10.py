@@ -1,13 +1,10 @@
 """Race on CIFAR-10: train a recipe with several seeds, and write accuracy, minutes and operations of each run.
 
-    python examples/speedrun/cifar10.py DATA [--track integers] [--neurons spikingjelly] [--seeds 5] [ENTRY=VALUE ...]
+    python examples/speedrun/cifar10.py DATA [--recipe NAME] [--neurons spikingjelly] [--seeds 5] [ENTRY=VALUE ...]
 
 DATA is the folder that holds ``cifar-10-batches-py`` (or will, with ``data.download=true``), or an ``.npz`` archive
-with ``x_train``, ``y_train``, ``x_test`` and ``y_test``. There are two tracks, each a built-in recipe:
-
-- ``integers``, recipe ``cifar10-cpu``: I-LIF neurons, which output 0 to 4 (as many spikes at inference);
-- ``binary``, recipe ``cifar10-cpu-lif``: LIF neurons.
-
+with ``x_train``, ``y_train``, ``x_test`` and ``y_test``. The recipe is ``cifar10-small`` or ``cifar10-cpu``, whose
+I-LIF neurons output 0 to 4 (as many spikes at inference), or ``cifar10-cpu-lif`` with LIF neurons, which output 0 or 1.
 Entries of the recipe may follow, as in ``training.epochs=3``; ``shortcut-snn train --help-recipe training`` lists those
 of a section. Every seed is a run in the folder ``--out`` and a line of its records.csv. The same command resumes.
 Accuracy is that of all test images after the last epoch, and nothing is chosen by it. Minutes are those of training:
@@ -26,14 +23,15 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from shortcut_snn.cli.report import read_rows
+from shortcut_snn.components import component_of
 from shortcut_snn.data import Data
 from shortcut_snn.files import write_csv
 from shortcut_snn.neurons import keep_freed_memory, use_backend
 from shortcut_snn.recipes import import_components, open_run, parse_options, recipe_of, train
 from shortcut_snn.training import RunFolder, Task
 
-TRACKS = {"integers": "cifar10-cpu", "binary": "cifar10-cpu-lif"}
-SPIKINGJELLY = {"integers": "spikingjelly_ilif", "binary": "spikingjelly"}
+RECIPES = ("cifar10-small", "cifar10-cpu", "cifar10-cpu-lif")
+SPIKINGJELLY = {"ilif": "spikingjelly_ilif", "lif": "spikingjelly"}
 COLUMNS = ("accuracy", "accuracy_two_views", "minutes", "pflop", "peak_gib")
 
 
@@ -83,24 +81,23 @@ def main() -> None:
     """Train the seeds that the table lacks, and print means and standard deviations."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder of CIFAR-10, or .npz archive of images")
-    parser.add_argument("--track", choices=TRACKS, default="integers")
+    parser.add_argument("--recipe", choices=RECIPES, default="cifar10-small")
     parser.add_argument("--neurons", choices=("shortcut_snn", "spikingjelly"), default="shortcut_snn")
     parser.add_argument("--seeds", type=int, default=1, help="number of runs")
     parser.add_argument("--out", type=Path, default=Path("runs/speedrun"), help="folder of the runs and their table")
     parser.add_argument("entries", nargs="*", metavar="ENTRY=VALUE", help="entries of the recipe")
     options = parser.parse_intermixed_args()
-    if options.neurons == "spikingjelly":
-        import_components([str(Path(__file__).parents[1] / "spikingjelly_neurons.py")])
-        neuron = {"neuron": {"kind": SPIKINGJELLY[options.track]}}
-    else:
-        neuron = {}
     kind = "npz" if options.data.suffix == ".npz" else "cifar10"
     data = {"data": {"kind": kind, "root": str(options.data)}}
     keep_freed_memory()
     table = options.out / "records.csv"
     rows = read_rows(table)
     try:
-        recipe = recipe_of(TRACKS[options.track], data, neuron, parse_options(options.entries))
+        recipe = recipe_of(options.recipe, data, parse_options(options.entries))
+        if options.neurons == "spikingjelly":
+            import_components([str(Path(__file__).parents[1] / "spikingjelly_neurons.py")])
+            kind = SPIKINGJELLY[component_of(recipe.neuron).name]
+            recipe = recipe_of(options.recipe, data, parse_options(options.entries), {"neuron": {"kind": kind}})
         for seed in range(options.seeds):
             seeded = replace(recipe, training=replace(recipe.training, seed=seed))
             run = RunFolder(options.out / f"seed{seed}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from sklearn.datasets import load_digits
 
 PATH = Path(__file__).parents[2] / "examples" / "speedrun" / "cifar10.py"
@@ -36,9 +37,9 @@ def records(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("track", ["integers", "binary"])
-def test_it_learns_and_resumes(track: str, digits: Path, monkeypatch, capsys, tmp_path) -> None:
-    words = (digits, "--track", track, "--out", tmp_path, *SMALL)
+@pytest.mark.parametrize("recipe", ["cifar10-cpu", "cifar10-cpu-lif"])
+def test_it_learns_and_resumes(recipe: str, digits: Path, monkeypatch, capsys, tmp_path) -> None:
+    words = (digits, "--recipe", recipe, "--out", tmp_path, *SMALL)
     run(monkeypatch, *words)
     (row,) = records(tmp_path)
     assert float(row["accuracy"]) > 0.5
@@ -53,9 +54,14 @@ def test_it_learns_and_resumes(track: str, digits: Path, monkeypatch, capsys, tm
     assert len(records(tmp_path)) == 1
 
 
-def test_it_trains_with_the_neurons_of_spikingjelly(digits: Path, monkeypatch, tmp_path) -> None:
+@pytest.mark.parametrize("recipe", ["cifar10-small", "cifar10-cpu-lif"])
+def test_it_trains_with_the_neurons_of_spikingjelly(recipe: str, digits: Path, monkeypatch, tmp_path) -> None:
     pytest.importorskip("spikingjelly")
-    run(monkeypatch, digits, "--neurons", "spikingjelly", "--out", tmp_path, *SMALL, "training.epochs=1")
+    words = ("--recipe", recipe, "--neurons", "spikingjelly", "--out", tmp_path)
+    run(monkeypatch, digits, *words, *SMALL, "training.epochs=1")
+    neuron = yaml.safe_load((tmp_path / "seed0" / "recipe.yaml").read_text())["neuron"]
+    assert neuron["kind"].startswith("spikingjelly")
+    assert neuron["threshold"] == (0.5 if recipe == "cifar10-small" else 1.0)
     assert float(records(tmp_path)[0]["accuracy"]) > 0
 
 

@@ -113,9 +113,7 @@ def _gradients(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--to", metavar="FORMAT", help="format, listed by 'shortcut-snn components exporter'"
-    )
+    parser.add_argument("--to", metavar="FORMAT", help="format, listed by 'shortcut-snn components exporter'")
     parser.add_argument("--out", default=None, help="folder for the file and its card; default: RUN/export")
     parser.add_argument(
         "--streaming",

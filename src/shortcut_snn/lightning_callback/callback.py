@@ -1,6 +1,7 @@
 """The method for any LightningModule: one callback in the Trainer's list."""
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -105,6 +106,12 @@ class ShortcutCallback(Callback):
         if takes_every_step(self.objective) or not takes_branches(self.objective):
             name = type(self.objective).__name__
             raise ValueError(f"{name} does not use branches: use it in the module's own training_step")
+        known = inspect.signature(attach).parameters.keys()
+        for name in options.keys() - known:
+            raise TypeError(f"attach has no argument {name!r}{components.suggestion(name, known)}")
+        for name, function in (("criterion", criterion), ("labels", labels)):
+            if function is not None and not callable(function):
+                raise TypeError(f"{name} must be a function, got {type(function).__name__} {function!r}")
         if "pack" in options:
             raise TypeError("the callback cannot pack: enter neurons.packed_spikes(net.modules()) in training_step")
         self.network, self.taps, self.options = network, taps, options

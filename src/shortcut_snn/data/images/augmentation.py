@@ -83,7 +83,9 @@ class AugmentationPipeline:
         if not getattr(self.steps[position], "alternating", False):
             return random_bits(self.seed, Stream.AUGMENT, position, epochs, indices)
         # The highest bit decides between two, and changes with every epoch.
-        return random_bits(self.seed, Stream.AUGMENT, position, 0, indices) ^ (epochs.astype(np.uint64) << np.uint64(63))
+        return random_bits(self.seed, Stream.AUGMENT, position, 0, indices) ^ (
+            epochs.astype(np.uint64) << np.uint64(63)
+        )
 
 
 UnitInterval = Annotated[float, Interval(ge=0, le=1)]
