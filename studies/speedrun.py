@@ -1,15 +1,19 @@
-"""Measure changes of a recipe for CIFAR-10, each alone over seeds, and draw accuracy against minutes.
+"""Measure changes of a recipe for CIFAR-10 over seeds, measure its minutes, and draw accuracy against minutes.
 
     python studies/speedrun.py ledger DATA.npz OUT [--rows base batch_1000 ...] [--seeds 0 1 2] [--teacher FILE.npy]
+    python studies/speedrun.py minutes DATA.npz [--recipe cifar10-small] [ENTRY=VALUE ...]
     python studies/speedrun.py picture RECORDS.csv PICTURE.png
 
 DATA.npz holds the images (studies/cifar10_npz.py writes it). The row ``base`` is the recipe cifar10-small for 2 epochs,
 of which the first 80 % see images of 20x20 pixels. Every other row changes one thing. OUT/ledger.csv has a line for
 each run: test accuracy after the last epoch, and seconds of training. OUT/ledger.md has differences from ``base``. The
 same command resumes. FILE.npy, for the row ``teacher``, holds probabilities ``[n, classes]`` of the training images.
+
+``minutes`` times steps of a recipe with this library's neurons and with SpikingJelly's. Leave the machine idle.
 """
 
 import argparse
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,8 +34,9 @@ from shortcut_snn.markdown import markdown_table
 from shortcut_snn.nets import SpikingVGG, spiking_vgg6
 from shortcut_snn.neurons import ILIF, keep_freed_memory
 from shortcut_snn.plots import COLOURS, finish_axes, new_figure, save_figure
-from shortcut_snn.recipes import merged, recipe_of, train
+from shortcut_snn.recipes import build, import_components, load_data, merged, parse_options, recipe_of, train
 from shortcut_snn.training import Classification, RunFolder, muon
+from shortcut_snn.training.optimizers import make_optimizer, parameter_groups
 
 BASE = {"training": {"epochs": 2, "progressive_resizing": {"fraction": 0.8, "size": 20}}}
 CROP = {"kind": "crop", "padding": 0.0625}
@@ -283,6 +288,44 @@ def ledger_table(rows: Sequence[dict[str, Any]]) -> str:
     return markdown_table(("row", "test accuracy, %", "difference", "time", "n"), cells) + "\n"
 
 
+def print_minutes(options: argparse.Namespace) -> None:
+    """Print the minutes that the steps of a recipe take, with the neurons of both libraries."""
+    keep_freed_memory()
+    import_components([str(Path(__file__).parents[1] / "examples" / "spikingjelly_neurons.py")])
+    layers = [{"data": {"kind": "npz", "root": str(options.data)}}, parse_options(options.entries)]
+    recipe = recipe_of(options.recipe, *layers)
+    data = load_data(recipe)
+    kind = components.component_of(recipe.neuron).name
+    for name in (kind, {"ilif": "spikingjelly_ilif", "lif": "spikingjelly"}[kind]):
+        task, _ = build(recipe_of(options.recipe, *layers, {"neuron": {"kind": name}}), data, log=lambda line: None)
+        batch = task.prepare_batch(data.sample(recipe.data.batch_size))
+        seconds = step_seconds(task, *batch)
+        resizing = recipe.training.progressive_resizing
+        if resizing is not None:
+            with resizing.fewer_time_steps(task.model.network, batch[0]):
+                small = step_seconds(task, resizing.resize(batch[0]), batch[1])
+            seconds = resizing.fraction * small + (1 - resizing.fraction) * seconds
+        steps = recipe.training.epochs * len(data.train) / recipe.data.batch_size
+        print(f"{name}: {seconds:.3f} s a step, {steps * seconds / 60:.1f} minutes")
+
+
+def step_seconds(task: Any, images: Tensor, labels: Tensor, steps: int = 5) -> float:
+    """Return the median time of a training step."""
+    network = task.model.network.train()
+    optimizer = make_optimizer(task.optimizer_options, parameter_groups(task.model, False))
+    seconds = []
+    for _ in range(steps + 1):
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=task.training_options.precision == "bf16"):
+            logits = network(images)
+        task.criterion(logits.float(), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds.append(time.perf_counter() - start)
+    # The first step compiles the kernels.
+    return median(seconds[1:])
+
+
 def draw(records: Path, picture: Path) -> None:
     """Draw mean accuracy against minutes of two idle cores, with SpikingJelly's neurons as hollow marks."""
     figure = new_figure()
@@ -321,12 +364,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ledger.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     ledger.add_argument("--teacher", type=Path, help="numpy file of a teacher's probabilities, for the row teacher")
     ledger.add_argument("--threads", type=int, help="CPU threads; all cores by default")
+    minutes = commands.add_parser("minutes", help="print the minutes of a recipe's steps, with both libraries' neurons")
+    minutes.add_argument("data", type=Path, help="archive of images")
+    minutes.add_argument("--recipe", default="cifar10-small")
+    minutes.add_argument("entries", nargs="*", metavar="ENTRY=VALUE", help="entries of the recipe")
     picture = commands.add_parser("picture", help="draw accuracy against minutes")
     picture.add_argument("records", type=Path, help="docs/results/speedrun.csv or a table like it")
     picture.add_argument("picture", type=Path, help="file to write, .png or .svg")
     options = parser.parse_args(arguments)
     if options.command == "picture":
         draw(options.records, options.picture)
+    elif options.command == "minutes":
+        print_minutes(options)
     else:
         run_ledger(options)
 
