@@ -330,7 +330,7 @@ def draw(records: Path, picture: Path) -> None:
     """Draw mean accuracy against minutes of two idle cores, with SpikingJelly's neurons as hollow marks."""
     figure = new_figure()
     axes = figure.add_subplot()
-    rows = read_rows(records)
+    rows = [row for row in read_rows(records) if row["minutes_of_two_idle_cores"]]
     for track, colour in zip(dict.fromkeys(row["track"] for row in rows), COLOURS, strict=False):
         runs = [row for row in rows if row["track"] == track]
         for network, epochs in dict.fromkeys((row["network"], row["epochs"]) for row in runs):

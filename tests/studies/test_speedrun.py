@@ -47,12 +47,13 @@ def test_the_picture_has_both_libraries(tmp_path: Path) -> None:
     records = tmp_path / "records.csv"
     records.write_text(
         "track,network,epochs,accuracy,minutes_of_two_idle_cores,with_spikingjelly\n"
-        "integers,vgg6,8,0.874,7.8,16.0\nbinary,vgg6,30,0.851,29.2,\n"
+        "integers,vgg6,8,0.874,7.8,16.0\nbinary,vgg6,30,0.851,29.2,\nbinary,vgg6,12,0.85,,\n"
     )
     speedrun.main(["picture", str(records), str(tmp_path / "picture.svg")])
     drawn = (tmp_path / "picture.svg").read_text()
     assert "vgg6, 8 epochs" in drawn
     assert "SpikingJelly" in drawn
+    assert "12 epochs" not in drawn
 
 
 def test_minutes_of_both_libraries_are_printed(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
