@@ -27,10 +27,10 @@ class CIFAR10DVS(PublicEventSet):
 
     Example:
         >>> CIFAR10DVS("data", size=48).augmentations
-        (Flip(), Roll(pixels=5))
+        (Flip(alternating=False), Roll(pixels=5))
     """
 
-    default_augment: ClassVar = (Flip(), Roll())
+    default_augment: ClassVar = (Flip(alternating=False), Roll())
     # 1,000 of its 10,000 recordings, as in the paper.
     test_fraction: ClassVar[float] = 0.1
     root_is: ClassVar = "folder that holds (or, with data.download=true, will hold) its class folders"

@@ -27,7 +27,7 @@ class CIFAR10(StoredSet):
 
     Example:
         >>> CIFAR10("data", download=True).augmentations
-        (Crop(padding=0.125), Flip())
+        (Crop(padding=0.125), Flip(alternating=False))
     """
 
     download: bool = False

@@ -81,7 +81,7 @@ class ImageFolder(StoredSet):
 
     Example:
         >>> ImageFolder("imagenet", image_size=224, augment=("resized_crop", "flip"), workers=8).augmentations
-        (ResizedCrop(least=0.08), Flip())
+        (ResizedCrop(least=0.08), Flip(alternating=False))
     """
 
     image_size: Positive | None = None
