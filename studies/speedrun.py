@@ -61,10 +61,10 @@ ROWS: dict[str, dict[str, Any]] = {
     "muon_momentum_0.95": {"optimizer": {"momentum": 0.95}},
     "muon_iterations_3": {"optimizer": {"kind": "speedrun_muon"}},
     "average_0.98": {"training": {"ema_decay": 0.98}},
-    "lookahead": {"task": {"kind": "speedrun_lookahead", "label_smoothing": 0.2}},
+    "lookahead": {"task": {"kind": "speedrun_lookahead"}},
     # Twice the images for as many steps of as many images.
     "hard_examples": {
-        "task": {"kind": "speedrun_hard_examples", "label_smoothing": 0.2},
+        "task": {"kind": "speedrun_hard_examples"},
         "data": {"batch_size": 1000},
         "training": {"epochs": 4},
     },
@@ -100,9 +100,8 @@ class SpeedrunVGG(SpikingVGG):
         make_neuron: Any = None,
     ) -> None:
         channels = 3 if stem == "none" else 24
-        widths = ((1,), (1, 4), (4, 4), (4,))
         options = {"in_channels": channels, "make_neuron": make_neuron, "classifier_std": "1/inputs"}
-        super().__init__(widths, "max", num_classes, time_steps, **options)
+        super().__init__(*spiking_vgg6.args, num_classes, time_steps, **options)
         self.in_channels = 3
         self.stem: nn.Module = nn.Identity()
         if stem != "none":
@@ -283,8 +282,8 @@ def ledger_table(rows: Sequence[dict[str, Any]]) -> str:
             continue
         accuracy = fmean(100 * row["accuracy"] for row, _ in pairs)
         gain = mean_interval([100 * (row["accuracy"] - other["accuracy"]) for row, other in pairs])
-        time = median(row["seconds"] / other["seconds"] for row, other in pairs)
-        cells.append([name, f"{accuracy:.2f}", with_interval(*gain), f"{time:.2f}", str(len(pairs))])
+        duration = median(row["seconds"] / other["seconds"] for row, other in pairs)
+        cells.append([name, f"{accuracy:.2f}", with_interval(*gain), f"{duration:.2f}", str(len(pairs))])
     return markdown_table(("row", "test accuracy, %", "difference", "time", "n"), cells) + "\n"
 
 
@@ -372,6 +371,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     picture.add_argument("records", type=Path, help="docs/results/speedrun.csv or a table like it")
     picture.add_argument("picture", type=Path, help="file to write, .png or .svg")
     options = parser.parse_args(arguments)
+    if options.command == "ledger" and "teacher" in options.rows and options.teacher is None:
+        parser.error("the row teacher needs --teacher FILE.npy")
     if options.command == "picture":
         draw(options.records, options.picture)
     elif options.command == "minutes":

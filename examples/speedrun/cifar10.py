@@ -93,11 +93,12 @@ def main() -> None:
     table = options.out / "records.csv"
     rows = read_rows(table)
     try:
-        recipe = recipe_of(options.recipe, data, parse_options(options.entries))
+        entries = parse_options(options.entries)
+        recipe = recipe_of(options.recipe, data, entries)
         if options.neurons == "spikingjelly":
             import_components([str(Path(__file__).parents[1] / "spikingjelly_neurons.py")])
-            kind = SPIKINGJELLY[component_of(recipe.neuron).name]
-            recipe = recipe_of(options.recipe, data, parse_options(options.entries), {"neuron": {"kind": kind}})
+            neuron = SPIKINGJELLY[component_of(recipe.neuron).name]
+            recipe = recipe_of(options.recipe, data, entries, {"neuron": {"kind": neuron}})
         for seed in range(options.seeds):
             seeded = replace(recipe, training=replace(recipe.training, seed=seed))
             run = RunFolder(options.out / f"seed{seed}")

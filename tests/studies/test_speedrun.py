@@ -33,6 +33,12 @@ def test_every_row_trains_and_is_compared_with_the_base(data: Path, tmp_path: Pa
     assert len(others) == len(ROWS) - 1
 
 
+def test_the_row_teacher_needs_its_file(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        speedrun.main(["ledger", str(data), str(tmp_path), "--rows", "teacher"])
+    assert "--teacher" in capsys.readouterr().err
+
+
 def test_whitened_patches_are_uncorrelated(data: Path) -> None:
     filters = speedrun.whitening_filters(str(data)).flatten(1).double()
     with np.load(data) as arrays:

@@ -80,7 +80,8 @@ class AugmentationPipeline:
 
     def bits(self, position: int, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Bits:
         """Return the random bits ``[N]`` of the step at ``position`` for every sample."""
-        if not getattr(self.steps[position], "alternating", False):
+        step = self.steps[position]
+        if not (isinstance(step, Flip) and step.alternating):
             return random_bits(self.seed, Stream.AUGMENT, position, epochs, indices)
         # The highest bit decides between two, and changes with every epoch.
         return random_bits(self.seed, Stream.AUGMENT, position, 0, indices) ^ (
