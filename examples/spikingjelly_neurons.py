@@ -51,7 +51,7 @@ def spikingjelly_ilif(
     return Float32ILIF(1 / (1 - decay), threshold, MultiLevelSpikeCount(most), detach_reset, step_mode="m")
 
 
-@components.neuron("spikingjelly")
+@components.neuron("spikingjelly_lif")
 def spikingjelly_lif(
     decay: float = 0.5,
     threshold: float = 1.0,

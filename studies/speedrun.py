@@ -295,7 +295,7 @@ def print_minutes(options: argparse.Namespace) -> None:
     recipe = recipe_of(options.recipe, *layers)
     data = load_data(recipe)
     kind = components.component_of(recipe.neuron).name
-    for name in (kind, {"ilif": "spikingjelly_ilif", "lif": "spikingjelly"}[kind]):
+    for name in (kind, f"spikingjelly_{kind}"):
         task, _ = build(recipe_of(options.recipe, *layers, {"neuron": {"kind": name}}), data, log=lambda line: None)
         batch = task.prepare_batch(data.sample(recipe.data.batch_size))
         seconds = step_seconds(task, *batch)
@@ -330,6 +330,8 @@ def draw(records: Path, picture: Path) -> None:
     figure = new_figure()
     axes = figure.add_subplot()
     rows = [row for row in read_rows(records) if row["minutes_of_two_idle_cores"]]
+    if not rows:
+        raise ValueError(f"{records}: no row has minutes; take docs/results/speedrun.csv or a table like it")
     for track, colour in zip(dict.fromkeys(row["track"] for row in rows), COLOURS, strict=False):
         runs = [row for row in rows if row["track"] == track]
         for network, epochs in dict.fromkeys((row["network"], row["epochs"]) for row in runs):
@@ -373,12 +375,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.command == "ledger" and "teacher" in options.rows and options.teacher is None:
         parser.error("the row teacher needs --teacher FILE.npy")
-    if options.command == "picture":
-        draw(options.records, options.picture)
-    elif options.command == "minutes":
-        print_minutes(options)
-    else:
-        run_ledger(options)
+    try:
+        if options.command == "picture":
+            draw(options.records, options.picture)
+        elif options.command == "minutes":
+            print_minutes(options)
+        else:
+            run_ledger(options)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ from shortcut_snn.recipes import import_components, open_run, parse_options, rec
 from shortcut_snn.training import RunFolder, Task
 
 RECIPES = ("cifar10-small", "cifar10-cpu", "cifar10-cpu-lif")
-SPIKINGJELLY = {"ilif": "spikingjelly_ilif", "lif": "spikingjelly"}
 COLUMNS = ("accuracy", "accuracy_two_views", "minutes", "pflop", "peak_gib")
 
 
@@ -97,8 +96,8 @@ def main() -> None:
         recipe = recipe_of(options.recipe, data, entries)
         if options.neurons == "spikingjelly":
             import_components([str(Path(__file__).parents[1] / "spikingjelly_neurons.py")])
-            neuron = SPIKINGJELLY[component_of(recipe.neuron).name]
-            recipe = recipe_of(options.recipe, data, entries, {"neuron": {"kind": neuron}})
+            neuron = {"kind": f"spikingjelly_{component_of(recipe.neuron).name}"}
+            recipe = recipe_of(options.recipe, data, entries, {"neuron": neuron})
         for seed in range(options.seeds):
             seeded = replace(recipe, training=replace(recipe.training, seed=seed))
             run = RunFolder(options.out / f"seed{seed}")

@@ -69,3 +69,9 @@ def test_a_missing_file_is_named(monkeypatch, capsys, tmp_path) -> None:
     with pytest.raises(SystemExit):
         run(monkeypatch, tmp_path / "none.npz", "--out", tmp_path)
     assert "none.npz" in capsys.readouterr().err
+
+
+def test_a_neuron_that_spikingjelly_lacks_is_named(digits: Path, monkeypatch, capsys, tmp_path) -> None:
+    with pytest.raises(SystemExit):
+        run(monkeypatch, digits, "--neurons", "spikingjelly", "--out", tmp_path, "neuron.kind=if")
+    assert "spikingjelly_if" in capsys.readouterr().err

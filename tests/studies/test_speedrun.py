@@ -68,3 +68,13 @@ def test_minutes_of_both_libraries_are_printed(data: Path, capsys: pytest.Captur
     ours, theirs = capsys.readouterr().out.strip().splitlines()
     assert ours.startswith("ilif: ")
     assert theirs.startswith("spikingjelly_ilif: ")
+
+
+def test_an_unknown_entry_and_a_missing_file_are_named(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, name in (
+        (("minutes", str(data), "network.wide=4"), "wide"),
+        (("picture", "none.csv", "a.svg"), "none.csv"),
+    ):
+        with pytest.raises(SystemExit):
+            speedrun.main(words)
+        assert name in capsys.readouterr().err
