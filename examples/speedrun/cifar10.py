@@ -28,7 +28,7 @@ from shortcut_snn.data import Data
 from shortcut_snn.files import write_csv
 from shortcut_snn.neurons import keep_freed_memory, use_backend
 from shortcut_snn.recipes import import_components, open_run, parse_options, recipe_of, train
-from shortcut_snn.training import RunFolder, Task
+from shortcut_snn.training import Interrupted, RunFolder, Task
 
 RECIPES = ("cifar10-small", "cifar10-cpu", "cifar10-cpu-lif")
 COLUMNS = ("accuracy", "accuracy_two_views", "minutes", "pflop", "peak_gib")
@@ -108,6 +108,8 @@ def main() -> None:
                 write_csv(table, rows)
     except (OSError, ValueError) as error:
         parser.error(str(error))
+    except Interrupted as interruption:
+        parser.exit(interruption.status, f"{interruption}; the same command resumes\n")
     for column in COLUMNS:
         values = [float(row[column]) for row in rows]
         spread = f" +- {stdev(values):.4f}" if len(values) > 1 else ""

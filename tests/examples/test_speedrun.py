@@ -1,7 +1,9 @@
 """The speedrun trains on real images with the neurons of both libraries, and resumes."""
 
 import csv
+import os
 import runpy
+import signal
 import sys
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import numpy as np
 import pytest
 import yaml
 from sklearn.datasets import load_digits
+
+from shortcut_snn.training import Classification
 
 PATH = Path(__file__).parents[2] / "examples" / "speedrun" / "cifar10.py"
 SMALL = ("network.width=8", "training.precision=fp32", "training.epochs=4", "data.batch_size=50")
@@ -75,3 +79,14 @@ def test_a_neuron_that_spikingjelly_lacks_is_named(digits: Path, monkeypatch, ca
     with pytest.raises(SystemExit):
         run(monkeypatch, digits, "--neurons", "spikingjelly", "--out", tmp_path, "neuron.kind=if")
     assert "spikingjelly_if" in capsys.readouterr().err
+
+
+def test_an_interrupted_race_says_how_to_resume(digits: Path, monkeypatch, capsys, tmp_path) -> None:
+    monkeypatch.setattr(Classification, "on_train_epoch_end", lambda task: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, digits, "--out", tmp_path, *SMALL)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert "interrupted by SIGTERM; the same command resumes" in capsys.readouterr().err
+    monkeypatch.undo()
+    run(monkeypatch, digits, "--out", tmp_path, *SMALL)
+    assert len(records(tmp_path)) == 1

@@ -26,7 +26,10 @@ def test_spikingjellys_neuron_is_ours(surrogate: Surrogate) -> None:
     # Where the two could differ: at the threshold.
     current[0, 0] = 0.5
     outputs = []
-    for neuron in (LIF(0.25, 0.5, surrogate), theirs("spikingjelly_lif", decay=0.25, threshold=0.5, surrogate=surrogate)):
+    for neuron in (
+        LIF(0.25, 0.5, surrogate),
+        theirs("spikingjelly_lif", decay=0.25, threshold=0.5, surrogate=surrogate),
+    ):
         for _ in range(2):  # the second sequence starts from rest
             x = current.clone().requires_grad_()
             spikes = neuron(x)
