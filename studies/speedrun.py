@@ -1,12 +1,12 @@
 """Measure changes of a recipe for CIFAR-10 over seeds, measure its minutes, and draw accuracy against minutes.
 
-    python studies/speedrun.py ledger DATA.npz OUT [--rows base batch_1000 ...] [--seeds 0 1 2] [--teacher FILE.npy]
+    python studies/speedrun.py changes DATA.npz OUT [--rows base batch_1000 ...] [--seeds 0 1 2] [--teacher FILE.npy]
     python studies/speedrun.py minutes DATA.npz [--recipe cifar10-small] [ENTRY=VALUE ...]
     python studies/speedrun.py picture RECORDS.csv PICTURE.png
 
 DATA.npz holds the images (studies/cifar10_npz.py writes it). The row ``base`` is the recipe cifar10-small for 2 epochs,
-of which the first 80 % see images of 20x20 pixels. Every other row changes one thing. OUT/ledger.csv has a line for
-each run: test accuracy after the last epoch, and seconds of training. OUT/ledger.md has differences from ``base``. The
+of which the first 80 % see images of 20x20 pixels. Every other row changes one thing. OUT/changes.csv has a line for
+each run: test accuracy after the last epoch, and seconds of training. OUT/changes.md has differences from ``base``. The
 same command resumes. FILE.npy, for the row ``teacher``, holds probabilities ``[n, classes]`` of the training images.
 
 ``minutes`` times steps of a recipe with this library's neurons and with SpikingJelly's. Leave the machine idle.
@@ -237,7 +237,7 @@ class ThreeIterations(muon.Muon):
             muon._ITERATIONS = usual
 
 
-def run_ledger(options: argparse.Namespace) -> None:
+def run_changes(options: argparse.Namespace) -> None:
     """Train what the table lacks, and print it."""
     keep_freed_memory()
     for seed in options.seeds:
@@ -252,9 +252,9 @@ def run_ledger(options: argparse.Namespace) -> None:
             recipe = replace(recipe, training=replace(recipe.training, seed=seed, threads=options.threads))
             train(recipe, options.out / name / f"seed{seed}", resume=True)
     rows = finished_runs(options.out)
-    write_csv(options.out / "ledger.csv", rows)
-    write_text(options.out / "ledger.md", ledger_table(rows))
-    print(ledger_table(rows))
+    write_csv(options.out / "changes.csv", rows)
+    write_text(options.out / "changes.md", changes_table(rows))
+    print(changes_table(rows))
 
 
 def finished_runs(out: Path) -> list[dict[str, Any]]:
@@ -272,7 +272,7 @@ def finished_runs(out: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def ledger_table(rows: Sequence[dict[str, Any]]) -> str:
+def changes_table(rows: Sequence[dict[str, Any]]) -> str:
     """Return a Markdown table: accuracy, its difference from the base at the same seeds, and median relative time."""
     base = {row["seed"]: row for row in rows if row["row"] == "base"}
     cells = []
@@ -358,13 +358,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    ledger = commands.add_parser("ledger", help="train, and write a table of differences")
-    ledger.add_argument("data", type=Path, help="archive of images")
-    ledger.add_argument("out", type=Path, help="folder for the runs and the table")
-    ledger.add_argument("--rows", nargs="+", choices=ROWS, default=[name for name in ROWS if name != "teacher"])
-    ledger.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    ledger.add_argument("--teacher", type=Path, help="numpy file of a teacher's probabilities, for the row teacher")
-    ledger.add_argument("--threads", type=int, help="CPU threads; all cores by default")
+    changes = commands.add_parser("changes", help="train, and write a table of differences")
+    changes.add_argument("data", type=Path, help="archive of images")
+    changes.add_argument("out", type=Path, help="folder for the runs and the table")
+    changes.add_argument("--rows", nargs="+", choices=ROWS, default=[name for name in ROWS if name != "teacher"])
+    changes.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    changes.add_argument("--teacher", type=Path, help="numpy file of a teacher's probabilities, for the row teacher")
+    changes.add_argument("--threads", type=int, help="CPU threads; all cores by default")
     minutes = commands.add_parser("minutes", help="print the minutes of a recipe's steps, with both libraries' neurons")
     minutes.add_argument("data", type=Path, help="archive of images")
     minutes.add_argument("--recipe", default="cifar10-small")
@@ -373,7 +373,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     picture.add_argument("records", type=Path, help="docs/results/speedrun.csv or a table like it")
     picture.add_argument("picture", type=Path, help="file to write, .png or .svg")
     options = parser.parse_args(arguments)
-    if options.command == "ledger" and "teacher" in options.rows and options.teacher is None:
+    if options.command == "changes" and "teacher" in options.rows and options.teacher is None:
         parser.error("the row teacher needs --teacher FILE.npy")
     try:
         if options.command == "picture":
@@ -381,7 +381,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         elif options.command == "minutes":
             print_minutes(options)
         else:
-            run_ledger(options)
+            run_changes(options)
     except (OSError, ValueError) as error:
         parser.error(str(error))
 

@@ -1,4 +1,4 @@
-"""The ledger, the minutes and the picture of studies/speedrun.py, on small images."""
+"""The table of changes, the minutes and the picture of studies/speedrun.py, on small images."""
 
 from pathlib import Path
 
@@ -23,11 +23,11 @@ ROWS += ["muon_iterations_3", "lookahead", "hard_examples", "teacher"]
 
 def test_every_row_trains_and_is_compared_with_the_base(data: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "teacher.npy", np.full((200, 4), 0.25, np.float32))
-    words = ["ledger", str(data), str(tmp_path), "--seeds", "0", "--threads", "1", "--rows", *ROWS]
+    words = ["changes", str(data), str(tmp_path), "--seeds", "0", "--threads", "1", "--rows", *ROWS]
     speedrun.main([*words, "--teacher", str(tmp_path / "teacher.npy")])
-    rows = read_rows(tmp_path / "ledger.csv")
+    rows = read_rows(tmp_path / "changes.csv")
     assert {row["row"] for row in rows} == set(ROWS)
-    header, _, base, *others = (tmp_path / "ledger.md").read_text().strip().splitlines()
+    header, _, base, *others = (tmp_path / "changes.md").read_text().strip().splitlines()
     assert "difference" in header
     assert base.split("|")[3].strip() == "0.00"
     assert len(others) == len(ROWS) - 1
@@ -35,7 +35,7 @@ def test_every_row_trains_and_is_compared_with_the_base(data: Path, tmp_path: Pa
 
 def test_the_row_teacher_needs_its_file(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        speedrun.main(["ledger", str(data), str(tmp_path), "--rows", "teacher"])
+        speedrun.main(["changes", str(data), str(tmp_path), "--rows", "teacher"])
     assert "--teacher" in capsys.readouterr().err
 
 
