@@ -12,7 +12,7 @@ from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from shortcut_snn import LossSum, Shortcut, TimeLoop, attach
+from shortcut_snn import LossSum, Shortcut, TimeLoop, attach, measure_energy
 from shortcut_snn.method.taps import Unfold
 from shortcut_snn.neurons import LIF
 
@@ -192,6 +192,16 @@ def test_ambiguous_time_axis_raises() -> None:
 def test_an_error_of_the_network_itself_is_shown() -> None:
     with pytest.raises(ValueError, match=r"Expected 3D .*one time step of it: .*to have 1 channels, but got 7"):
         attach(snntorch_step(), example=torch.zeros(4, 2, 7, 8, 8))
+
+
+def test_labels_or_time_steps_in_a_list_are_named() -> None:
+    step, x, labels = snntorch_step(), torch.zeros(4, 2, 1, 8, 8), torch.zeros(2, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"takes one input, but the batch is a tuple of 2: .*without labels"):
+        attach(step, example=(x, labels))
+    with pytest.raises(ValueError, match=r"the batch is a list of 4: .*stack a list of time steps"):
+        attach(step, example=list(x))
+    with pytest.raises(ValueError, match=r"takes one input, but the batch is a tuple of 2: .*without labels"):
+        measure_energy(step, [(x, labels)])
 
 
 def test_without_stages_taps_are_spread_over_spiking_layers() -> None:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..method import Extract, Reset, TimeLoop, copy_network, map_tensors, primary
+from ..method import Extract, Reset, TimeLoop, copy_network, inputs_of, map_tensors, primary
 from .adapters import Adapter
 from .answer import Answer, OpenQuestion
 from .infer_batch_axis import Samples
@@ -216,6 +216,13 @@ class TimeLoopInference:
                     f"{self._name} does not take the example, of uint8 values ({error}): pass example.float() / 255, "
                     "as in training"
                 ) from error
+        arguments, _ = inputs_of(self.network, self.example)
+        if isinstance(self.example, list | tuple) and arguments[0] is self.example:
+            raise ValueError(
+                f"{self._name} takes one input, but the batch is a {type(self.example).__name__} of "
+                f"{len(self.example)}: pass the input alone, without labels; stack a list of time steps. The network's "
+                f"own error: {error}"
+            ) from error
         looped = self._loop_by_convention()
         stepwise = bool(single_step_neurons(self.network) or looped.carry)
         resets = [self.reset, *(method for method, _ in reset_methods(self.network))]
