@@ -1,7 +1,7 @@
 """Measure changes of a recipe for CIFAR-10 over seeds, measure its minutes, and draw accuracy against minutes.
 
     python studies/speedrun.py changes DATA.npz OUT [--rows base batch_1000 ...] [--seeds 0 1 2] [--teacher FILE.npy]
-    python studies/speedrun.py minutes DATA.npz [--recipe cifar10-small] [ENTRY=VALUE ...]
+    python studies/speedrun.py minutes [--recipe cifar10-small] DATA.npz [ENTRY=VALUE ...]
     python studies/speedrun.py picture RECORDS.csv PICTURE.png
 
 DATA.npz holds the images (studies/cifar10_npz.py writes it). The row ``base`` is the recipe cifar10-small for 2 epochs,
@@ -16,6 +16,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal
@@ -329,7 +330,8 @@ def draw(records: Path, picture: Path) -> None:
     """Draw mean accuracy against minutes of two idle cores, with SpikingJelly's neurons as hollow marks."""
     figure = new_figure()
     axes = figure.add_subplot()
-    rows = [row for row in read_rows(records) if row["minutes_of_two_idle_cores"]]
+    # An empty cell of the table is read as NaN.
+    rows = [row for row in read_rows(records) if isfinite(row["minutes_of_two_idle_cores"])]
     if not rows:
         raise ValueError(f"{records}: no row has minutes; take docs/results/speedrun.csv or a table like it")
     for track, colour in zip(dict.fromkeys(row["track"] for row in rows), COLOURS, strict=False):
@@ -338,16 +340,16 @@ def draw(records: Path, picture: Path) -> None:
             seeds = [row for row in runs if (row["network"], row["epochs"]) == (network, epochs)]
             name = f"{network}, {epochs:g} epochs"
             accuracy = fmean(100 * float(row["accuracy"]) for row in seeds)
-            minutes = float(seeds[0]["minutes_of_two_idle_cores"])
-            if seeds[0]["with_spikingjelly"]:
-                longer = float(seeds[0]["with_spikingjelly"])
-                axes.plot([minutes, longer], [accuracy, accuracy], ":", color=colour, linewidth=1)
-                axes.plot(longer, accuracy, "o", color=colour, fillstyle="none")
+            last = minutes = float(seeds[0]["minutes_of_two_idle_cores"])
+            if isfinite(seeds[0]["with_spikingjelly"]):
+                last = float(seeds[0]["with_spikingjelly"])
+                axes.plot([minutes, last], [accuracy, accuracy], ":", color=colour, linewidth=1)
+                axes.plot(last, accuracy, "o", color=colour, fillstyle="none")
             axes.plot(minutes, accuracy, "o", color=colour)
-            axes.annotate(name, (minutes, accuracy), (4, -10), textcoords="offset points", fontsize="x-small")
+            axes.annotate(name, (last, accuracy), (6, -3), textcoords="offset points", fontsize="x-small")
         axes.plot([], [], "o", color=colour, label=track)
     axes.plot([], [], "o", color="grey", fillstyle="none", label="the same with SpikingJelly's neurons")
-    axes.set_xlim(0, 1.2 * axes.get_xlim()[1])
+    axes.set_xlim(0, 1.35 * axes.get_xlim()[1])
     axes.set_xlabel("minutes of two idle cores")
     axes.set_ylabel("test accuracy after the last epoch, %")
     finish_axes(axes, legend=True)
