@@ -373,3 +373,22 @@ def test_boxes_of_varying_number_are_refused_without_a_way_to_convert_them() -> 
     with pytest.raises(TypeError, match=r"got list: branches cannot predict labels that differ in shape") as raised:
         attach(nn.Linear(6, 4), example=torch.rand(3, 6), labels=boxes)
     assert "as_tensor" not in str(raised.value)
+
+
+def test_a_pair_as_one_input_is_stepped() -> None:
+    class Pair(Step):
+        """One time step, whose one input is a pair of flat frames and their mask."""
+
+        def forward(self, pair: tuple[Tensor, Tensor]) -> Tensor:
+            frames, mask = pair
+            if frames.dim() != 2:
+                raise ValueError("frames of one time step are [N, 6]")
+            spikes, _ = self.spiking(self.first(frames * mask))
+            logits: Tensor = self.head(spikes)
+            return logits
+
+    network, x = Pair(), torch.rand(7, 5, 6)
+    network.spiking = snntorch.Leaky(0.9, threshold=0.1, init_hidden=True, output=True)
+    model = attach(network, example=(x, torch.ones_like(x)), labels=LABELS, log=len)
+    assert isinstance(model.run, TimeLoop)
+    assert model((x, torch.ones_like(x))).main.shape == (5, 4)

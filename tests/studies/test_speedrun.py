@@ -58,6 +58,7 @@ def test_the_picture_has_both_libraries(tmp_path: Path) -> None:
     speedrun.main(["picture", str(records), str(tmp_path / "picture.svg")])
     drawn = (tmp_path / "picture.svg").read_text()
     assert "vgg6, 8 epochs" in drawn
+    assert "vgg6, 30 epochs" in drawn
     assert "SpikingJelly" in drawn
     assert "12 epochs" not in drawn
 

@@ -216,13 +216,6 @@ class TimeLoopInference:
                     f"{self._name} does not take the example, of uint8 values ({error}): pass example.float() / 255, "
                     "as in training"
                 ) from error
-        arguments, _ = inputs_of(self.network, self.example)
-        if isinstance(self.example, list | tuple) and arguments[0] is self.example:
-            raise ValueError(
-                f"{self._name} takes one input, but the batch is a {type(self.example).__name__} of "
-                f"{len(self.example)}: pass the input alone, without labels; stack a list of time steps. The network's "
-                f"own error: {error}"
-            ) from error
         looped = self._loop_by_convention()
         stepwise = bool(single_step_neurons(self.network) or looped.carry)
         resets = [self.reset, *(method for method, _ in reset_methods(self.network))]
@@ -231,6 +224,9 @@ class TimeLoopInference:
                 return self._loop_that_works(looped, reset, stepwise, error), reset
         if len(self._shape) < 3 and looped.carry and self._accepts(self._loop_by_convention(2), self.reset):
             raise OpenQuestion(self._question_about_steps()) from error
+        arguments, _ = inputs_of(self.network, self.example)
+        # Some networks do take a list as their one input, so this is no answer until all calls have failed.
+        listed = isinstance(self.example, list | tuple) and arguments[0] is self.example
         if stepwise:
             if mode := self._multi_step_call(self.reset):
                 raise ValueError(
@@ -240,14 +236,22 @@ class TimeLoopInference:
             try:
                 self._probe(looped, self.reset).base  # noqa: B018 - this runs the pass
             except CALL_ERRORS as of_step:
-                raise ValueError(
-                    f"{self._name} raises an error for the example, of shape {self._shape}: {error}; and another one "
-                    f"for one time step of it: {of_step}"
-                ) from error
-            return Answer(looped, "its neurons compute one time step per call"), self.reset
+                if not listed:
+                    raise ValueError(
+                        f"{self._name} raises an error for the example, of shape {self._shape}: {error}; and another "
+                        f"one for one time step of it: {of_step}"
+                    ) from error
+            else:
+                return Answer(looped, "its neurons compute one time step per call"), self.reset
         for reset in resets[1:]:
             if self._accepts(None, reset):
                 return Answer(None, "it takes the example after a reset"), reset
+        if listed:
+            raise ValueError(
+                f"{self._name} takes one input, but the batch is a {type(self.example).__name__} of "
+                f"{len(self.example)}: pass the input alone, without labels; stack a list of time steps. The network's "
+                f"own error: {error}"
+            ) from error
         if state := leftover_state(self.network):
             raise ValueError(
                 f"{error}; {describe_state(self.network, state)}, which may be why: pass reset=..., a function that "
