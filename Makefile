@@ -83,7 +83,7 @@ docs: $(VENV)/.dev  ## Build the documentation into docs/_build
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build
 
 bench: $(VENV)/.dev  ## Time training steps next to SpikingJelly, snnTorch and Norse
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m research.benchmarks
 
 # A fresh environment outside the repository shows what is missing from the wheel or its dependencies.
 wheel: $(BIN)/python  ## Build the wheel, install only that, and train with it

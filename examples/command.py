@@ -12,8 +12,8 @@ from torch import nn
 from batches import Batches, Shape
 from method import train
 from shortcut_snn import LogitSum, LossSum
-from shortcut_snn.diagnosis import mean_interval, with_interval
-from shortcut_snn.files import write_csv
+from shortcut_snn._utils.files import write_csv
+from shortcut_snn._utils.statistics import mean_interval, with_interval
 
 OBJECTIVES = {"without": LogitSum(), "logit_sum": LogitSum(), "loss_sum": LossSum(), "initialised": LossSum()}
 

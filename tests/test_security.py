@@ -16,7 +16,7 @@ import torch
 import yaml
 
 import shortcut_snn
-from shortcut_snn import yaml_text
+from shortcut_snn._utils import yaml_text
 from shortcut_snn.cli import main
 from shortcut_snn.deploy import read_network
 from shortcut_snn.training.trainer import read_checkpoint

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
         deploy,
         diagnosis,
         energy,
+        initialisation,
         introspection,
+        measurement,
         method,
         nets,
         neurons,
@@ -41,9 +43,11 @@ if TYPE_CHECKING:
     from .attachment import attach
     from .data import as_data
     from .deploy import export_network, load
-    from .diagnosis import diagnose, firing_rates, initialise
+    from .diagnosis import diagnose
     from .energy import measure_energy
+    from .initialisation import initialise
     from .lightning_callback import ShortcutCallback
+    from .measurement import firing_rates
     from .method import (
         TET,
         Constant,
@@ -63,8 +67,8 @@ if TYPE_CHECKING:
     from .training import Classification, Muon, RunFolder, Task, Training, fit
 
 _PACKAGES = (
-    "components", "data", "deploy", "diagnosis", "energy", "introspection", "method", "nets", "neurons",
-    "recipes", "training",
+    "components", "data", "deploy", "diagnosis", "energy", "initialisation", "introspection", "measurement", "method",
+    "nets", "neurons", "recipes", "training",
 )  # fmt: skip
 _HOME = {
     "Classification": "training",
@@ -78,9 +82,9 @@ _HOME = {
     "attach": "attachment",
     "diagnose": "diagnosis",
     "export_network": "deploy",
-    "firing_rates": "diagnosis",
+    "firing_rates": "measurement",
     "fit": "training",
-    "initialise": "diagnosis",
+    "initialise": "initialisation",
     "load": "deploy",
     "measure_energy": "energy",
     "recipe_of": "recipes",
@@ -92,9 +96,9 @@ __all__ = [
     "TET", "Classification", "Constant", "CosineDecay", "FiringRatePenalty", "LinearDecay", "LogitSum", "LossSum",
     "Muon", "Recipe", "RunFolder", "SelfDistillation", "Shortcut", "ShortcutCallback", "ShortcutOutput",
     "StepDecay", "StepLossSum", "Task", "TimeLoop", "Training", "__version__", "as_data", "attach", "components",
-    "data", "deploy", "diagnose", "diagnosis", "energy", "export_network", "firing_rates", "fit", "initialise",
-    "introspection", "load", "measure_energy", "method", "nets", "neurons", "recipe_of", "recipes", "train",
-    "training",
+    "data", "deploy", "diagnose", "diagnosis", "energy", "export_network", "firing_rates", "fit", "initialisation",
+    "initialise", "introspection", "load", "measure_energy", "measurement", "method", "nets", "neurons",
+    "recipe_of", "recipes", "train", "training",
 ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ._utils.calls import Reset, evaluation, example_of, inputs_of, map_tensors
 from .introspection import CALL_ERRORS, OpenQuestion, ask, introspect, stages_span_most, wrap_network
 from .method import (
     Constant,
@@ -21,14 +22,9 @@ from .method import (
     Head,
     Layout,
     Readout,
-    Reset,
     Shortcut,
     ShortcutOutput,
     TimeAxis,
-    evaluation,
-    example_of,
-    inputs_of,
-    map_tensors,
     takes_every_step,
 )
 
@@ -185,7 +181,7 @@ def _taps_of(
 
 def _infer_criterion(labels: Tensor | None, layout: Layout | None = None) -> Criterion:
     """Return the loss of one prediction, if the labels leave no choice; without a layout, one that may be right."""
-    from .diagnosis import are_classes
+    from .measurement import are_classes
 
     if labels is None:
         return F.cross_entropy
@@ -216,7 +212,7 @@ def _of_numbers(criterion: Criterion) -> Criterion:
 
 
 def _compare(criterion: Criterion, prediction: Tensor, target: Tensor) -> Tensor:
-    from .diagnosis import in_shape_of
+    from .measurement import in_shape_of
 
     # Indices of classes have fewer elements than the logits.
     is_number = target.is_floating_point() or target.numel() == prediction.numel()
@@ -254,7 +250,7 @@ def _apply_method(
         if labels is not None:
             _try_objective(model, example, labels)
         if preset.initialise:
-            from .diagnosis import initialise
+            from .initialisation import initialise
 
             # The loss of the main output alone.
             log(str(initialise(model, example, labels, lambda output, labels: model.objective(output, labels, 0.0))))

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from shortcut_snn._utils.files import write_csv
 from shortcut_snn.cli._executors import Local
-from shortcut_snn.files import write_csv
 from shortcut_snn.recipes import Recipe, recipe_of, write_recipe
 
 RESULT = {

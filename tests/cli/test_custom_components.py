@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 from shortcut_snn import attach, load
+from shortcut_snn._utils.yaml_text import parse
 from shortcut_snn.cli import main
 from shortcut_snn.components import KINDS
 from shortcut_snn.recipes import build, import_components, missing_imports, recipe_of
 from shortcut_snn.training.callbacks import SaveRun
-from shortcut_snn.yaml_text import parse
 
 from ..training.same import assert_same_run
 

@@ -5,11 +5,11 @@ import shlex
 
 import pytest
 
+from shortcut_snn._utils.yaml_text import parse
 from shortcut_snn.cli import main
 from shortcut_snn.cli.gradients import Source, measure, recipe_remedies, remedies_for
 from shortcut_snn.recipes import changed, from_dict, load_data, recipe_of, run_recipe
 from shortcut_snn.training import RunFolder, seeded
-from shortcut_snn.yaml_text import parse
 
 from ..registered import forgetting
 from ..training.small import options, train

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from shortcut_snn._utils.files import write_csv
 from shortcut_snn.cli import main
 from shortcut_snn.cli.report import write_page
-from shortcut_snn.files import write_csv
 
 LAYERS = [f"layer{stage}.{block}.spike{half}" for stage in (1, 2) for block in range(2) for half in (1, 2)]
 SEEDS = {"vanilla": [0.5, 0.51], "evolutionary taps=blocks": [0.81, 0.83]}

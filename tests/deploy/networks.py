@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from shortcut_snn import nets
+from shortcut_snn._utils.module_state import hooked
 from shortcut_snn.deploy import NetworkSpec, Prepare
 from shortcut_snn.introspection import spiking_layers
-from shortcut_snn.module_state import hooked
 from shortcut_snn.neurons import LIF, PLIF
 
 # Name, kind of neuron, and options.

@@ -13,8 +13,10 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from shortcut_snn import Shortcut, attach, components, nets
-from shortcut_snn.diagnosis import LayerReport, Setup, diagnose, examine, initialise, judge, neuron_remedies
-from shortcut_snn.diagnosis.layers import default_loss
+from shortcut_snn.diagnosis import diagnose, judge, neuron_remedies
+from shortcut_snn.initialisation import initialise
+from shortcut_snn.measurement import LayerReport, Setup, examine
+from shortcut_snn.measurement.layers import default_loss
 from shortcut_snn.neurons import IF, LIF, ATan, Rectangle, Triangle
 
 from .helpers import batch, network

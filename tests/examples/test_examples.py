@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from shortcut_snn.files import write_csv
-from studies import attach
+from research.studies import attach
+from shortcut_snn._utils.files import write_csv
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--epochs", "1", "--limit", "1", "--batch-size", "4", "--threads", "1"]

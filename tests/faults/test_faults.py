@@ -1,14 +1,14 @@
-"""A few of the faults that ``python -m faults`` tries by the hundred."""
+"""A few of the faults that ``python -m tests.faults`` tries by the hundred."""
 
 import doctest
 
 import pytest
 from hypothesis import strategies as st
 
-from faults import answers, strategies
-from faults.__main__ import main, try_family
-from faults.answers import ERROR, Answer
-from faults.families import FAMILIES, Family
+from tests.faults import answers, strategies
+from tests.faults.__main__ import main, try_family
+from tests.faults.answers import ERROR, Answer
+from tests.faults.families import FAMILIES, Family
 
 
 @pytest.mark.parametrize(("name", "count"), [("recipes", 15), ("lines", 5), ("npz", 3), ("images", 3), ("events", 3)])

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from shortcut_snn import Shortcut, nets
-from shortcut_snn.diagnosis import examine, initialise
+from shortcut_snn.initialisation import initialise
+from shortcut_snn.measurement import examine
 from shortcut_snn.method import every_block, stage_ends
 from shortcut_snn.neurons import LIF, ATan, use_backend
 

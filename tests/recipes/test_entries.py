@@ -5,6 +5,7 @@ import os
 import pytest
 
 from shortcut_snn import components
+from shortcut_snn._utils.yaml_text import as_yaml, parse
 from shortcut_snn.recipes import (
     PRESETS,
     Recipe,
@@ -17,7 +18,6 @@ from shortcut_snn.recipes import (
     recipe_of,
     write_recipe,
 )
-from shortcut_snn.yaml_text import as_yaml, parse
 
 from ..deploy.test_untrusted import mutated
 

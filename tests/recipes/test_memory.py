@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from shortcut_snn.diagnosis import PeakMemory
+from shortcut_snn._utils.memory import PeakMemory
 from shortcut_snn.recipes import build, memory, recipe_of, train
 
 SMALL = {

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from shortcut_snn import plots
-from shortcut_snn.diagnosis import memory
+from shortcut_snn._utils import memory
 
 
 @pytest.fixture(scope="module")

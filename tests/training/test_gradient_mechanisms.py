@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shortcut_snn import TET, LogitSum, LossSum, Shortcut, attach, components, nets
-from shortcut_snn.diagnosis import probe
+from shortcut_snn.measurement import probe
 from shortcut_snn.neurons import LIF, PLIF, ATan, NormNeuron, Surrogate, Triangle, use_backend
 from shortcut_snn.neurons.rate import RatePasses
 from shortcut_snn.training.gradient_mechanisms import RateShortcut, check_gradient, sltt

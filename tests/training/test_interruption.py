@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from research.studies.kill_runs import kill_repeatedly
 from shortcut_snn.training import Task
-from studies.kill_runs import kill_repeatedly
 
 from .same import assert_same_run
 from .small import options, train
@@ -129,7 +129,7 @@ def test_the_command_stops_on_sigterm(tmp_path):
 
 
 def test_a_run_resumes_bit_for_bit_when_killed_while_writing(tmp_path):
-    """studies/kill_runs.py kills at more points."""
+    """research/studies/kill_runs.py kills at more points."""
     points = ("save:1", "before rename:7")
     kills, different = kill_repeatedly(tmp_path / "runs", points)
     assert kills == len(points)

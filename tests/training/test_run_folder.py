@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
+from shortcut_snn._utils.files import WriteError, remove_strays, replacing, write_text
 from shortcut_snn.cli import main
 from shortcut_snn.data import as_data
-from shortcut_snn.files import WriteError, remove_strays, replacing, write_text
 from shortcut_snn.training import RunFolder, read_checkpoint
 
 from .small import options, train

@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import Environment
 
-from ..markdown import printable
+from .._utils.markdown import printable
 from ..training import COLUMN_TITLES, Row, column_title, format_value
 from ._tables import entry_texts
 

@@ -46,9 +46,9 @@ def parse_with_recipe(parser: Parser, command: argparse.ArgumentParser, words: l
             action.required = False
     options, unknown = parser.parse_known_args(words)
     # From here on help is printed, and the rest may take its time.
+    from .._utils.yaml_text import as_yaml
     from ..recipes import from_dict, import_components, merged_layers, missing_imports, parse_options, run_recipe
     from ..training import RunFolder
-    from ..yaml_text import as_yaml
 
     if unknown:
         _refuse(unknown)

@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
-from ..markdown import printable
+from .._utils.markdown import printable
 
 
 def prepare_streams() -> None:

@@ -2,8 +2,8 @@
 
 import argparse
 
+from .._utils.markdown import markdown_table
 from ..components import KINDS, Kind, first_sentence, suggestion
-from ..markdown import markdown_table
 from ..recipes import import_components
 from ._terminal import UsageError
 

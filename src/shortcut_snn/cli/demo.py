@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .. import plots
-from ..diagnosis import chain
+from ..measurement import chain
 from ..recipes import Recipe, recipe_of
 from ..training import Metric, RunFolder
 from ._terminal import print_line

@@ -4,9 +4,9 @@ import argparse
 from typing import Any
 
 from .. import plots
+from .._utils.files import remove_strays, write_csv
+from .._utils.markdown import markdown_table
 from ..energy import ACCESS, ACCUMULATE, MULTIPLY_ACCUMULATE, EnergyReport, with_unit
-from ..files import remove_strays, write_csv
-from ..markdown import markdown_table
 from ..recipes import keeps_result, open_run
 from ..training import RunFolder, energy_rows, measure_task_energy
 from ._terminal import at_least_one

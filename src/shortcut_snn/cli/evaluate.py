@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..diagnosis import probe
+from ..measurement import probe
 from ..recipes import open_run
 from ..training import Metric, format_value, make_trainer, quiet_lightning
 

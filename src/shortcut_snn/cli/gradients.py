@@ -9,22 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from .. import plots
+from .._utils.files import remove_strays, write_csv
+from .._utils.markdown import markdown_table
+from .._utils.random_state import preserve_random_state
 from ..data import Data
-from ..diagnosis import (
-    Batch,
-    Diagnosis,
-    GradientReport,
-    LayerReport,
-    Remedy,
-    Setup,
-    diagnose_setup,
-    judge,
-    measure_gradients,
-    neuron_remedies,
-)
-from ..files import remove_strays, write_csv
-from ..markdown import markdown_table
-from ..random_state import preserve_random_state
+from ..diagnosis import Diagnosis, Remedy, diagnose_setup, judge, neuron_remedies
+from ..measurement import Batch, GradientReport, LayerReport, Setup, measure_gradients
 from ..recipes import (
     Recipe,
     build,

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .._utils.markdown import markdown_table, printable
 from ..data import DataFileError, InputFiles
 from ..deploy import Inference, load
-from ..diagnosis import probe
 from ..energy import measure_energy
-from ..markdown import markdown_table, printable
+from ..measurement import probe
 from ..training import RunFolder, format_value
 from ._terminal import at_least_one
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..markdown import markdown_table
-from ..yaml_text import parse
+from .._utils.markdown import markdown_table
+from .._utils.yaml_text import parse
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 PAPER_METHODS = ("vanilla", "shortcut", "evolutionary")

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
-from ..markdown import printable
-from ..random_state import RandomStream
+from .._utils.markdown import printable
+from .._utils.random_state import RandomStream
 from .counter_random import Stream, permutation, random_bits
 from .fingerprint import evenly_spaced, hash_values
 from .loading import SAMPLE_SEED, Data, Key, Loaders, SeededData, SeededDataset

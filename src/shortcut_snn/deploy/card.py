@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import components
-from ..files import write_text
-from ..yaml_text import as_yaml
+from .._utils.files import write_text
+from .._utils.yaml_text import as_yaml
 
 CARD, README = "card.json", "README.md"
 ENERGY = {

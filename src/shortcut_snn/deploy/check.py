@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..module_state import preserving_state
+from .._utils.module_state import preserving_state
 from .exporter import Logits
 from .spec import NetworkSpec, Prepare
 

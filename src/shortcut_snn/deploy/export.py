@@ -7,9 +7,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from .. import components
+from .._utils.calls import call_on
+from .._utils.files import remove_strays, replacing
 from ..components import component_of
-from ..files import remove_strays, replacing
-from ..method import Shortcut, call_on
+from ..method import Shortcut
 from ..neurons import Neuron
 from .check import CHUNK, Agreement, check, compare, in_chunks, network_logits
 from .exporter import Exporter

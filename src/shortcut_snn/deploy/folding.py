@@ -16,8 +16,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from .._utils.module_state import hooked
 from ..introspection import spiking_layers
-from ..module_state import hooked
 from ..nets import SpikeConv2d
 from ..neurons import CurrentNeuron, Neuron, NormNeuron
 

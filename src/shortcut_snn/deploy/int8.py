@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .._utils.module_state import hooked
 from ..introspection import spiking_layers
-from ..module_state import hooked
 from ..neurons import CurrentNeuron, is_exported
 
 LARGEST_WEIGHT = 127

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import components
-from ..files import replacing
+from .._utils.files import replacing
 from .exporter import Exporter, Logits, frames_of, require
 from .nir_graph import DT, nir_graph
 from .spec import NetworkSpec, Prepare

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import components
-from ..files import replacing
+from .._utils.files import replacing
 from .exporter import Exporter, Logits, mean_over_steps, require
 from .int8 import to_int8
 from .spec import NetworkSpec

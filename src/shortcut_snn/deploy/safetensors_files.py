@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from .. import components
-from ..files import replacing
+from .._utils.files import replacing
 from .exporter import Exporter, Logits
 from .folding import fold
 from .inference import Inference

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from .. import components
-from ..files import replacing
+from .._utils.files import replacing
 from ..neurons import use_backend
 from .exporter import Exporter, Logits, mean_over_steps
 from .inference import SingleStep

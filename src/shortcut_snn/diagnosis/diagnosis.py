@@ -10,14 +10,13 @@ import torch
 from torch import nn
 
 from .. import components
+from .._utils.calls import Reset
+from ..initialisation import initialise
 from ..introspection import NORMS, find_neurons, is_layer, steepness
-from ..method import Reset
+from ..measurement import Batch, Examination, LayerReport, Loss, Setup, check_can_examine, default_loss, wrapped_copy
 from ..neurons import IF, LIF, Neuron, Resizable
-from .initialisation import initialise
-from .layers import Batch, Examination, LayerReport, Loss, check_can_examine, default_loss
-from .tips import Remedy, Setup, Tip, measure_remedies
+from .tips import Remedy, Tip, measure_remedies
 from .verdict import Verdict, judge
-from .wrapping import wrapped_copy
 
 NO_PROMISE = "A healthy start does not promise accuracy: compare in training"
 

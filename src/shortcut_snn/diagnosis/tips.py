@@ -3,34 +3,14 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from torch import nn
-
 from ..introspection import CALL_ERRORS
-from ..method import Shortcut
-from .layers import Batch, Examination, Loss, examine
+from ..measurement import Batch, Examination, Setup
 from .verdict import Verdict, judge
 
 GRADIENT_ONLY = ("width", "detach_reset")
 """Groups of remedies that do not change the spikes."""
 FIRST = ("block", "preset", "initialise")
 """Groups whose remedies come first: in training they were worth most, whatever the gradient's size."""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """A wrapped network and a loss of the wrapper's output, both ready to be examined."""
-
-    model: Shortcut
-    loss: Loss
-
-    @property
-    def network(self) -> nn.Module:
-        """The network inside the wrapper, whose layers are examined."""
-        return self.model.network
-
-    def examine(self, batches: Sequence[Batch]) -> Examination:
-        """Return the reports of the network's layers."""
-        return examine(self.model, batches, self.loss, network=self.network)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from .layers import LayerReport, chain, gradient_factor, trained_chain
+from ..measurement import LayerReport, chain, gradient_factor, trained_chain
 
 Kind = Literal["healthy", "lost", "vanishes", "explodes", "silent", "saturated", "no gradient"]
 # A gradient that changes by less over the whole depth is healthy.
@@ -51,7 +51,7 @@ def judge(layers: Sequence[LayerReport]) -> Verdict:
         >>> import torch
         >>> from shortcut_snn import nets
         >>> network, batch = nets.spiking_resnet8(10, 2, width=4), (torch.rand(2, 3, 8, 8), torch.tensor([1, 2]))
-        >>> from shortcut_snn.diagnosis import examine
+        >>> from shortcut_snn.measurement import examine
         >>> judge(examine(network, [batch]).layers).layer.startswith(("stem", "layer"))
         True
     """

@@ -24,9 +24,9 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from .._utils.module_state import hooked
 from ..introspection import find_neurons
 from ..method import first_tensor
-from ..module_state import hooked
 from ..neurons import ILIF, CurrentNeuron
 
 WEIGHT_LAYERS = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._utils.calls import Reset, call_on, dry_copy, primary
+from .._utils.module_state import hooked
+from .._utils.random_state import preserve_random_state
 from ..introspection import adapters_of, describe, find_neurons, single_step_neurons
-from ..method import Reset, Shortcut, call_on, dry_copy, first_tensor, primary
-from ..module_state import hooked
+from ..method import Shortcut, first_tensor
 from ..nets import SpikingNetwork
-from ..random_state import preserve_random_state
 from .counting import WEIGHT_LAYERS, LayerOperations, count_operations
 from .report import WORD_BITS, EnergyReport, LayerEnergy
 

@@ -27,7 +27,7 @@ quantised network are not skipped. Weights are read again for each output.
 from dataclasses import dataclass, field
 from math import nan
 
-from ..markdown import markdown_table
+from .._utils.markdown import markdown_table
 
 # M. Horowitz, "Computing's energy problem (and what we can do about it)", ISSCC 2014, picojoules in 45 nm.
 # 32-bit floating point: 3.7 for a multiplication, 0.9 for an addition.

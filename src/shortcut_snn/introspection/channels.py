@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..method import primary
+from .._utils.calls import primary
 from .infer_batch_axis import Samples
 from .perturb import Changed
 from .probe import Probe

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..method import Readout, primary
+from .._utils.calls import primary
+from ..method import Readout
 from .answer import OpenQuestion
 from .channels import Changes, channel_axis, follows_time
 from .find_logits import LogitsSearch

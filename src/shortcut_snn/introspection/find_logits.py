@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..method import primary
+from .._utils.calls import primary
 from .adapters import adapters_of
 from .answer import OpenQuestion
 from .gradient_paths import is_made_of

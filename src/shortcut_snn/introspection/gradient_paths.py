@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..method import tensors_in
+from .._utils.calls import tensors_in
 
 
 class GradientPaths:

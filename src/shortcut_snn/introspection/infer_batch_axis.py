@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..method import TimeLoop, primary
+from .._utils.calls import primary
+from ..method import TimeLoop
 from .answer import Answer, OpenQuestion
 from .outputs import Path, tensors_of
 from .perturb import BatchAxis, batch_axes

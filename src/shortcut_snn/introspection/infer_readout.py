@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..method import Readout, TimeLoop, Unfold, entries, primary, tensor_in
+from .._utils.calls import primary
+from ..method import Readout, TimeLoop, Unfold, entries, tensor_in
 from .answer import Answer, OpenQuestion
 from .channels import axes_unlike_input, channel_axis
 from .find_by_labels import LabelsSearch, Prediction

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..method import Reset
+from .._utils.calls import Reset
 from .adapters import Adapter, Resets, library_reset, modules_with
 from .answer import Answer, OpenQuestion
 from .probe import Probe

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..method import Extract, Tap, TimeAxis, Unfold, first_tensor, primary
+from .._utils.calls import primary
+from ..method import Extract, Tap, TimeAxis, Unfold, first_tensor
 from .answer import Answer, OpenQuestion
 from .candidates import DEFAULT_TAPS
 from .channels import axes_unlike_input, channel_axis

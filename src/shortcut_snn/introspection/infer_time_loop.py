@@ -21,7 +21,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..method import Extract, Reset, TimeLoop, copy_network, inputs_of, map_tensors, primary
+from .._utils.calls import Reset, copy_network, inputs_of, map_tensors, primary
+from ..method import Extract, TimeLoop
 from .adapters import Adapter
 from .answer import Answer, OpenQuestion
 from .infer_batch_axis import Samples

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..method import Extract, Layout, Reset, Shortcut, Tap, TimeLoop, example_of, primary, tensors_in
+from .._utils.calls import Reset, example_of, primary, tensors_in
+from ..method import Extract, Layout, Shortcut, Tap, TimeLoop
 from .adapters import Adapter, adapters_of, library_reset
 from .answer import Answer, OpenQuestion, ask
 from .candidates import Candidates

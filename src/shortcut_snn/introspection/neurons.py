@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from ..method import Reset
+from .._utils.calls import Reset
 from ..neurons import CurrentNeuron, Neuron, NormNeuron
 from .adapters import adapters_of, library_reset
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..method import map_tensors, primary
+from .._utils.calls import map_tensors, primary
 
 Changed = list[set[int]]
 """For each axis of a tensor, the indices at which it differs from another tensor."""

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..method import Readout, batch_of, map_tensors, tensor_in
+from .._utils.calls import map_tensors
+from ..method import Readout, batch_of, tensor_in
 from .adapters import adapters_of
 from .gradient_paths import carries_state
 from .infer_batch_axis import Samples

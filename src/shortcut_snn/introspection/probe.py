@@ -25,7 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..method import Extract, Reset, call_on, copy_network, evaluation, first_tensor, map_tensors, tensor_in
+from .._utils.calls import Reset, call_on, copy_network, evaluation, map_tensors
+from ..method import Extract, first_tensor, tensor_in
 from .gradient_paths import GradientPaths
 from .layers import Gains, is_layer, unsilence
 from .outputs import tensors_of

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..method import map_tensors, tensor_in
+from .._utils.calls import map_tensors
+from ..method import tensor_in
 from .layers import Gains, channel_axis_of, has_weights, scaled, with_first
 from .perturb import Changed, variation
 

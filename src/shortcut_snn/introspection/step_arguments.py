@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from ..method import TimeLoop, call_by_name, entries, evaluation, inputs_of, map_tensors, signature_of, tensors_in
+from .._utils.calls import call_by_name, evaluation, inputs_of, map_tensors, signature_of, tensors_in
+from ..method import TimeLoop, entries
 from .perturb import counts, varied
 from .probe import CALL_ERRORS
 

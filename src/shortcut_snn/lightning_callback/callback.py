@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import components
+from .._utils.calls import like
 from ..attachment import attach, method_named
-from ..diagnosis import set_surrogates
+from ..initialisation import set_surrogates
 from ..introspection import adapters_of, library_reset
 from ..method import (
     BranchWeight,
@@ -26,7 +27,6 @@ from ..method import (
     Readout,
     Shortcut,
     ShortcutOutput,
-    like,
     takes_branches,
     takes_every_step,
 )

@@ -6,22 +6,6 @@ A tap is a submodule whose output is read. A branch is a tap and the auxiliary h
 """
 
 from .branch_weight import BranchWeight, Constant, CosineDecay, LinearDecay, StepDecay
-from .calls import (
-    Reset,
-    call_by_name,
-    call_on,
-    copy_network,
-    detached_states,
-    dry_copy,
-    evaluation,
-    example_of,
-    inputs_of,
-    like,
-    map_tensors,
-    primary,
-    signature_of,
-    tensors_in,
-)
 from .heads import ConvHead, DenseHead, Head, LinearHead
 from .layout import Layout, Readout, entries
 from .objectives import (
@@ -45,9 +29,7 @@ from .time_loop import TimeLoop
 __all__ = [
     "PLACEMENTS", "TET", "BranchWeight", "Constant", "ConvHead", "CosineDecay", "Criterion", "DenseHead", "Extract",
     "FiringRatePenalty", "FiringRates", "Head", "Layout", "LinearDecay", "LinearHead", "LogitSum", "LossSum",
-    "Objective", "Penalty", "Readout", "Reset", "SelfDistillation", "Shortcut", "ShortcutOutput", "StepDecay",
-    "StepLossSum", "Tap", "TimeAxis", "TimeLoop", "Unfold", "batch_of", "call_by_name", "call_on", "copy_network",
-    "detached_states", "dry_copy", "entries", "evaluation", "every_block", "example_of", "first_tensor", "inputs_of",
-    "like", "map_tensors", "primary", "resolve", "signature_of", "stage_ends", "stages", "takes_branches",
-    "takes_every_step", "tensor_in", "tensors_in",
+    "Objective", "Penalty", "Readout", "SelfDistillation", "Shortcut", "ShortcutOutput", "StepDecay", "StepLossSum",
+    "Tap", "TimeAxis", "TimeLoop", "Unfold", "batch_of", "entries", "every_block", "first_tensor", "resolve",
+    "stage_ends", "stages", "takes_branches", "takes_every_step", "tensor_in",
 ]  # fmt: skip

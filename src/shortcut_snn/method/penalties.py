@@ -69,7 +69,7 @@ class FiringRatePenalty:
 
     Example:
         >>> import torch
-        >>> from shortcut_snn.diagnosis import firing_rates
+        >>> from shortcut_snn.measurement import firing_rates
         >>> from shortcut_snn.neurons import LIF
         >>> penalty, neuron = FiringRatePenalty(weight=2.0, target=0.1), LIF()
         >>> with firing_rates(neuron) as rates:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool1d
 
 from .. import components
-from .calls import Reset, call_on, detached_states, dry_copy, evaluation, example_of, inputs_of, primary
+from .._utils.calls import Reset, call_on, detached_states, dry_copy, evaluation, example_of, inputs_of, primary
 from .heads import DenseHead, Head, LinearHead, fit_space
 from .layout import Layout
 from .objectives import ShortcutOutput

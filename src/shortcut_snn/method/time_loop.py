@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from .calls import call_by_name, signature_of
+from .._utils.calls import call_by_name, signature_of
 from .layout import entries
 
 

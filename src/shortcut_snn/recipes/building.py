@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .._utils.random_state import preserve_random_state
 from ..components import component_of
 from ..data import Data, as_data
 from ..introspection import introspect, stages_span_most, wrap_network
 from ..nets import build_network as build_from_options
 from ..nets import channels_last
-from ..random_state import preserve_random_state
 from ..training import Provenance, Row, Run, Task, fit
 from .memory import check_memory
 from .recipe import Recipe

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import components
+from .._utils.files import write_text
+from .._utils.yaml_text import as_yaml, parse
 from ..components import merge, read, suggestion
-from ..files import write_text
-from ..yaml_text import as_yaml, parse
 from .recipe import Recipe
 
 Entries = dict[str, Any]

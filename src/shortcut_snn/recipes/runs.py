@@ -9,7 +9,7 @@ from torch import nn
 
 from ..data import Data
 from ..deploy import load_into
-from ..diagnosis import set_surrogates
+from ..initialisation import set_surrogates
 from ..training import MAY_CHANGE_ON_RESUME, RunFolder, Task, flatten_entries
 from .building import build_network, build_task, load_data
 from .entries import from_dict, merged

@@ -8,8 +8,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, Checkpoint, EMAWeightAveraging
 from torch import nn
 
+from .._utils.files import write_csv
 from ..deploy import save_network
-from ..files import write_csv
 from .folder import RunFolder
 from .health import Health
 from .interruption import Interrupted, install_handler

@@ -9,9 +9,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from .._utils.files import make_folder, read_json, refuse_others, remove_strays, write_text
+from .._utils.yaml_text import as_yaml, parse
 from ..deploy import read_network
-from ..files import make_folder, read_json, refuse_others, remove_strays, write_text
-from ..yaml_text import as_yaml, parse
 from .provenance import Provenance, check_resumable, environment
 
 Row = dict[str, Any]

@@ -8,7 +8,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
-from ..diagnosis import LayerReport, LayerTally, gradient_rms, judge, layer_reports, probe
+from ..diagnosis import judge
+from ..measurement import LayerReport, LayerTally, gradient_rms, layer_reports, probe
 from .tables import layer_rows
 
 
@@ -21,7 +22,8 @@ class Health(Callback):
     It works with any LightningModule whose neurons are built-in or of SpikingJelly, snnTorch, Norse or sinabs.
 
     Args:
-        every: steps between measurements within an epoch; one costs a fraction of a step (studies/watch_cost.py).
+        every: steps between measurements within an epoch; one costs a fraction of a step
+            (research/studies/watch_cost.py).
         network: returns the network of the Lightning module; by default the module itself.
         log: receives one line for each kind of problem.
 

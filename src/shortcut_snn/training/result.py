@@ -10,11 +10,11 @@ import lightning.pytorch as pl
 import torch
 
 from .. import plots
+from .._utils.files import write_csv
 from ..data import Data, Loaders
 from ..deploy import load_into, save_network
-from ..diagnosis import first_to_last_ratio
 from ..energy import EnergyReport, measure_energy, with_unit
-from ..files import write_csv
+from ..measurement import first_to_last_ratio
 from .callbacks import History
 from .folder import RunFolder
 from .run_state import Run

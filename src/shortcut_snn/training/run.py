@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from ..data import Data, DataFileError, Loaders, as_data
-from ..diagnosis import Initialisation, initialise
+from ..initialisation import Initialisation, initialise
 from .callbacks import History, SaveRun, WeightAverage
 from .health import Health
 from .loggers import make_loggers

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from ..diagnosis import PeakMemory
+from .._utils.memory import PeakMemory
 
 
 class NumericsError(ValueError):

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..diagnosis import LayerReport, with_interval
-from ..markdown import markdown_table
+from .._utils.markdown import markdown_table
+from .._utils.statistics import with_interval
+from ..measurement import LayerReport
 
 # For each column of a file: its title, and the factor by which its values are multiplied for display.
 COLUMN_TITLES = {

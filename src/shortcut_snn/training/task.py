@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import components
-from ..diagnosis import firing_rates, set_surrogates
+from .._utils.random_state import get_random_state, set_random_state
+from ..initialisation import set_surrogates
+from ..measurement import firing_rates
 from ..method import LinearDecay, LogitSum, Shortcut, takes_every_step
-from ..random_state import get_random_state, set_random_state
 from .epoch_means import EpochMeans
 from .optimizers import make_lr_scheduler, make_optimizer, parameter_groups
 from .options import Training

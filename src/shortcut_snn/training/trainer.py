@@ -18,8 +18,8 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tqdm import tqdm
 
-from ..files import replacing
-from ..random_state import preserve_random_state
+from .._utils.files import replacing
+from .._utils.random_state import preserve_random_state
 from .options import Training
 from .tables import Metric
 

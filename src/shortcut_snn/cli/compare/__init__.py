@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ...markdown import markdown_table
+from ..._utils.markdown import markdown_table
 from ...recipes import merged, parse_options
 from .._executors import make_executor
 from .._terminal import UsageError, print_line

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..._utils.yaml_text import parse
 from ...recipes import Method, Recipe, from_dict, layer, merged, parse_options
 from ...training import RunFolder
-from ...yaml_text import parse
 from .._commands import METHODS
 from .._terminal import words
 

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...files import refuse_others
+from ..._utils.files import refuse_others
 from ...recipes import Recipe, changed
 from ...training import Metric
 from .._executors import Executor, Local

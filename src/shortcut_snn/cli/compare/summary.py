@@ -10,9 +10,9 @@ from statistics import median
 from typing import Any
 
 from ... import plots
-from ...diagnosis import geometric_mean, mean_interval
-from ...files import read_json, write_csv, write_text
-from ...markdown import markdown_table
+from ..._utils.files import read_json, write_csv, write_text
+from ..._utils.markdown import markdown_table
+from ..._utils.statistics import geometric_mean, mean_interval
 from ...training import COLUMN_TITLES, Metric, RunFolder, column_title, flatten_entries, format_value
 
 GRADIENT_RATIOS = ("gradient_ratio_first_epoch", "gradient_ratio_last_epoch")

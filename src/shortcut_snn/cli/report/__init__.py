@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ...files import remove_strays, write_text
+from ..._utils.files import remove_strays, write_text
 from ...training import RunFolder
 from .._page import render
 from .._tables import read_rows

@@ -7,8 +7,9 @@ from itertools import accumulate
 from pathlib import Path
 
 from ... import plots
-from ...diagnosis import first_to_last_ratio, mean_interval
-from ...files import read_json
+from ..._utils.files import read_json
+from ..._utils.statistics import mean_interval
+from ...measurement import first_to_last_ratio
 from ...training import RunFolder, format_duration
 from .._page import Page, Section, Table, all_columns, entries_section, picture
 from .._tables import entry_texts, read_rows

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ... import plots
-from ...diagnosis import LayerReport, is_on_chain, judge, share_interval
+from ..._utils.files import read_json
+from ..._utils.statistics import share_interval
+from ...diagnosis import judge
 from ...energy import EnergyReport, LayerEnergy, with_unit
-from ...files import read_json
+from ...measurement import LayerReport, is_on_chain
 from ...recipes import describe_method, from_dict
 from ...training import Metric, Row, RunFolder, format_duration, format_value
 from .._page import Page, Picture, Section, Table, all_columns, entries_section, picture

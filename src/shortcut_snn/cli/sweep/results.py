@@ -7,7 +7,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from ... import plots
-from ...files import write_csv, write_text
+from ..._utils.files import write_csv, write_text
 from ...recipes import write_recipe
 from .._page import Page, Section, all_columns, entries_section, picture, render
 from .search import ENDED, Search

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from ...files import refuse_others, replacing
+from ..._utils.files import refuse_others, replacing
 from ...recipes import Recipe, build, from_dict
 from ...training import MAY_CHANGE_ON_RESUME, Metric, RunFolder, recipe_differences
 from .._run_pool import RunPool, TrainingRun

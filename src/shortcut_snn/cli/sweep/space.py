@@ -9,9 +9,9 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from ..._utils.yaml_text import parse
 from ...recipes import Recipe, from_dict, merged, parse_options
 from ...training import flatten_entries, format_value, recipe_differences
-from ...yaml_text import parse
 
 NOTATION = "write {low: 0.001, high: 0.1, log: true}, {low: 8, high: 32, step: 8} or {choices: [8, 16]}"
 # Two runs that differ in one of these are judged on different data, or differ by chance.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...files import expanded, make_folder, remove_strays, replacing
+from ..._utils.files import expanded, make_folder, remove_strays, replacing
 
 VERSION = 2
 """Raise it with every change to the file format or to the frames of a recording; older entries are then ignored."""

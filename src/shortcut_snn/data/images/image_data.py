@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...markdown import printable
+from ..._utils.markdown import printable
 from ..fingerprint import evenly_spaced, hash_values
 from ..loading import Key, SeededData, SeededDataset
 from .augmentation import AugmentationPipeline, ResizedCrop

@@ -10,8 +10,8 @@ import numpy as np
 from annotated_types import Ge, Interval
 
 from ... import components
-from ...files import expanded
-from ...markdown import printable
+from ..._utils.files import expanded
+from ..._utils.markdown import printable
 from ..counter_random import Stream
 from ..split import balanced_prefix
 from .augmentation import Checked, ResizedCrop

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ...method import Reset
+from ..._utils.calls import Reset
 from .adapter import Adapter, modules_with
 from .norse import NORSE
 from .sinabs import SINABS

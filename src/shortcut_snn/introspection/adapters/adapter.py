@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ...method import Reset
+from ..._utils.calls import Reset
 
 
 @dataclass(frozen=True)

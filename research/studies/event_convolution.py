@@ -1,0 +1,121 @@
+"""Time convolutions over spikes next to PyTorch's dense ones, by layer and firing rate.
+
+    python -m research.studies.event_convolution [--threads N] [--rounds N] [--steps]
+
+Each line is a layer of a ResNet-18 on 32x32 pixels, with 64 images and time steps in all. It has the time of the
+forward pass and of the gradients of weights and input as a part of the dense time, the least of some rounds each. The
+rate is also the share of inputs whose gradient is needed. The break-even rates of
+``shortcut_snn.neurons.event_layers`` come from this table.
+
+With ``--steps`` it times training steps of a ResNet-18 with several surrogates instead, as parts of the time of its
+dense convolutions. Surrogates differ in how many inputs of a convolution need a gradient: with ATan, which is nowhere
+0, all do.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from research.benchmarks.peers.convolutions import ConvolutionsOnly
+from shortcut_snn import nets
+from shortcut_snn.neurons import LIF, ATan, Rectangle, Surrogate, Triangle, keep_freed_memory, pack
+from shortcut_snn.neurons.cpu.event_convolution import forward, input_grad, weight_grad
+
+IMAGES, STEPS = 16, 4
+# Channels, outputs, pixels, kernel, stride.
+LAYERS = (
+    (64, 64, 32, 3, 1), (128, 128, 16, 3, 1), (256, 256, 8, 3, 1), (512, 512, 4, 3, 1), (64, 128, 32, 3, 2),
+    (64, 128, 32, 1, 2), (16, 16, 32, 3, 1), (32, 32, 16, 3, 1), (16, 32, 32, 3, 2), (16, 32, 32, 1, 2),
+)  # fmt: skip
+# Width and batch size of a ResNet-18.
+NETWORKS = ((64, 16), (16, 64))
+SURROGATES = (ATan(), Triangle(), Rectangle())
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Return the time of a call."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def ratios(layer: tuple[int, ...], rate: float, rounds: int) -> list[float]:
+    """Return the times of forward pass, weight gradient and input gradient as parts of the dense ones."""
+    channels, outputs, size, kernel, stride = layer
+    spikes = (torch.rand(STEPS, IMAGES, size, size, channels) < rate).float().movedim(-1, 2)
+    bits, flat = pack(spikes), spikes.flatten(0, 1)
+    weight = (0.1 * torch.randn(outputs, channels, kernel, kernel)).contiguous(memory_format=torch.channels_last)
+    grad = torch.randn_like(F.conv2d(flat, weight, None, stride, kernel // 2))
+
+    def dense_grad(of_input: bool) -> object:
+        return torch.ops.aten.convolution_backward(
+            grad, flat, weight, None, [stride] * 2, [kernel // 2] * 2, [1, 1], False, [0, 0], 1,
+            [of_input, not of_input, False],
+        )  # fmt: skip
+
+    runs = (
+        lambda: forward(bits, flat.shape, weight, None, stride),
+        lambda: F.conv2d(flat, weight, None, stride, kernel // 2),
+        lambda: weight_grad(bits, flat.shape, grad, weight, stride),
+        lambda: dense_grad(False),
+        lambda: input_grad(bits, flat.shape, grad, weight, stride),
+        lambda: dense_grad(True),
+    )
+    times = [[seconds(run) for run in runs] for _ in range(rounds)]
+    best = [min(column) for column in zip(*times[1:], strict=True)]
+    return [events / dense for events, dense in zip(best[::2], best[1::2], strict=True)]
+
+
+def step_seconds(width: int, batch: int, rounds: int) -> list[float]:
+    """Return the least times of the dense convolutions and of a training step with each surrogate; they take turns."""
+    images = torch.randn(batch, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(100, (batch,))
+
+    def network(surrogate: Surrogate) -> nn.Module:
+        made = nets.spiking_resnet18(100, STEPS, width=width, make_neuron=lambda: LIF(surrogate=surrogate))
+        return made.to(memory_format=torch.channels_last)
+
+    def train(net: nn.Module) -> None:
+        F.cross_entropy(net(images), labels).backward()
+
+    networks = [network(surrogate) for surrogate in SURROGATES]
+    dense = ConvolutionsOnly(networks[0], images, torch.float32, STEPS)
+    runs = [lambda: dense.backward(dense.forward()), *(partial(train, net) for net in networks)]
+    times = [[seconds(run) for run in runs] for _ in range(rounds + 1)]
+    return [min(column) for column in zip(*times[1:], strict=True)]
+
+
+def main() -> None:
+    """Print one line for a layer, or for a network."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.05, 0.1, 0.2, 0.3])
+    parser.add_argument("--steps", action="store_true", help="training steps of a network with several surrogates")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(options.threads)
+    keep_freed_memory()
+    for width, batch in NETWORKS if options.steps else ():
+        dense, *steps = step_seconds(width, batch, options.rounds)
+        parts = [f"{type(each).__name__} {least / dense:.2f}" for each, least in zip(SURROGATES, steps, strict=True)]
+        print(f"ResNet-18, {width} wide, batch {batch}: dense {dense:.3f} s; as parts of it {', '.join(parts)}")
+    for layer in () if options.steps else LAYERS:
+        channels, outputs, size, kernel, stride = layer
+        line = f"{channels:4d} -> {outputs:4d}, {size:2d} px, {kernel}x{kernel}, stride {stride}:"
+        with torch.no_grad():
+            for rate in options.rates:
+                by_events = ratios(layer, rate, options.rounds)
+                names = ("forward", "weight gradient", "input gradient")
+                parts = (f"{name} {part:.2f}" for name, part in zip(names, by_events, strict=True))
+                line += f"  {rate:.0%}: {', '.join(parts)};"
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

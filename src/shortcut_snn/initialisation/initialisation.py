@@ -1,0 +1,155 @@
+"""Initialise a deep network by measurement, so that every block passes on its input and its gradient.
+
+A new network of blocks ``spike(f(x) + x)`` forgets its input after some ten blocks, since ``f(x)`` is as large as a
+spike. Weights, architecture and neurons may stay: it is enough that the network starts elsewhere.
+
+1. A forward pass finds the norm before each neuron, and what is added to it (see :mod:`.structure`).
+2. A second one sets the norms, one after another, at the currents that the layers before already cause. The shift of a
+   norm sets the firing rate, and without a norm the size of the weights does. A norm whose output is added to spikes
+   gets the largest scale at which few spikes change. A layer without a skip path becomes the identity plus as little of
+   its random weights.
+3. The surrogates on the main path become flat, and backward passes set their heights until the gradient keeps
+   its norm. A block's gain is linear in the height. Those inside branches become low: in training, the gradients of
+   many branches would add up and explode. Neurons that pass on spikes pass no gradient to the previous time step.
+4. In networks of 20 such blocks and more, the norms of these blocks are not trained.
+
+Each step costs a few passes, whatever the depth. Relatives: SkipInit and Fixup for residual networks, Dirac
+initialisation for plain ones, LSUV for measuring layer by layer; for spiking networks SpikeInit (ICML 2026), Micheli et
+al. (arXiv 2410.00580) and IKUN (arXiv 2411.18250).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from .._utils.calls import inputs_of
+from .._utils.module_state import preserving_state
+from ..introspection import find_neurons
+from ..measurement import LayerTally, Loss, Setup, chain, check_can_examine, default_loss, probe, wrapped_copy
+from ..method import Shortcut
+from .norms import Norms
+from .structure import Structure, find_layers
+from .surrogates import set_heights, set_shapes, set_surrogates
+
+_BACKWARD_PASSES = 3
+Entries = dict[str, dict[str, float]]
+"""By layer, entries of :class:`~.surrogates.NeuronSettings`."""
+
+
+@dataclass(frozen=True)
+class Initialisation:
+    """The settings and measurements of :func:`initialise`. ``str`` returns a summary."""
+
+    norms: dict[str, tuple[float, float]]
+    """Scale and shift by norm. The norm of a layer that copies its input has them per channel; these are the means."""
+    surrogates: Entries
+    """What :func:`set_surrogates` takes, to set them in another copy of the network."""
+    skipped: dict[str, str]
+    """By layer, what could not be set and why."""
+    kept: float
+    """Share of the input that the last layers keep (see :mod:`.forward`)."""
+    rates: tuple[float, float]
+    """Lowest and highest firing rate of a layer."""
+    gradients: tuple[float, float]
+    """Lowest and highest norm of the gradient on the main path, over that at its last neuron."""
+
+    def __str__(self) -> str:
+        """Return what was set, what was reached, and what could not be set."""
+        lines = [
+            f"initialised: {len(self.norms)} norms and {len(self.surrogates)} surrogates set; the last layers keep "
+            f"{self.kept:.0%} of the input, firing rates are {self.rates[0]:.2g} to {self.rates[1]:.2g}, "
+            f"gradients {self.gradients[0]:.2g} to {self.gradients[1]:.2g} times the last"
+        ]
+        fixed = sum("fixed_norm" in entries for entries in self.surrogates.values())
+        lines += [f"not trained: {fixed} norms of blocks that pass on their input"] * bool(fixed)
+        return "\n".join(lines + [f"not set: {name}: {reason}" for name, reason in self.skipped.items()])
+
+
+def initialise(network: nn.Module, example: Any, labels: Any, loss: Loss = default_loss) -> Initialisation:
+    """Set the norms and surrogates of a new network so that every block passes on its input and its gradient.
+
+    The scales and shifts of norms change, and the size of weights before and without norms. The weights of layers
+    without a skip path become the identity plus a part of what they were. Run it once, before the first step and
+    before the optimizer is built. If it raises or is interrupted, nothing has changed.
+
+    Args:
+        network: a network with built-in neurons or those of a known library, or a wrapper of
+            :func:`shortcut_snn.attach`. A third-party network is wrapped to find its layout, as in :func:`diagnose`.
+        example: a batch of real data, at least 16 samples.
+        labels: of the batch, for the loss.
+        loss: takes the network's output, or the wrapper's, and the labels. See :func:`diagnose`.
+
+    Returns:
+        What was set, what could not be set, and what was reached on this batch.
+
+    Raises:
+        ValueError: there are no known neurons, or the network's layout cannot be inferred.
+
+    Example:
+        >>> import torch
+        >>> from shortcut_snn import nets
+        >>> network = nets.spiking_resnet20(10, 2, width=4)
+        >>> report = initialise(network, torch.randn(16, 3, 8, 8), torch.arange(16) % 10)
+        >>> bool(network.layer1[0].spike2.norm.weight[0] < 0.5), report.skipped
+        (True, {})
+    """
+    check_can_examine(network.network if isinstance(network, Shortcut) else network, [(example, labels)])
+    setup = wrapped_copy(network, (example, labels), loss)
+    copied, target = setup.network, network.network if isinstance(network, Shortcut) else network
+    structure, norms, surrogates = _set(setup, copied, example, labels)
+    examination = setup.examine([(example, labels)])
+    with torch.no_grad():
+        parameters = dict(target.named_parameters())
+        for name, parameter in copied.named_parameters():
+            if name in norms.changed:
+                parameters[name].copy_(parameter)
+    set_surrogates(target, surrogates)
+    if isinstance(network, Shortcut):
+        network.surrogates = surrogates
+    reports = {report.layer: report for report in chain(examination.layers)}
+    on_path = [reports[name].norm for name in structure.main_path if name in reports]
+    gradients = on_path or [report.norm for report in reports.values()]
+    rates = [report.rate for report in reports.values()]
+    return Initialisation(
+        {name: _means(copied.get_submodule(name)) for name in norms.names},
+        surrogates,
+        structure.skipped,
+        # The last neuron may be in a branch, and its spikes added to what is kept.
+        max(report.kept for report in list(reports.values())[-2:]),
+        (min(rates), max(rates)),
+        (min(gradients) / gradients[-1], max(gradients) / gradients[-1]) if gradients[-1] else (math.nan, math.nan),
+    )
+
+
+def _means(norm: Any) -> tuple[float, float]:
+    return norm.weight.mean().item(), norm.bias.mean().item()
+
+
+def _set(setup: Setup, network: nn.Module, example: Any, labels: Any) -> tuple[Structure, Norms, Entries]:
+    """Set the norms of a network, then the surrogates; return the settings of its layers as plain entries."""
+    args, kwargs = inputs_of(network, example)
+
+    def run() -> Any:
+        return setup.model(*args, **kwargs)
+
+    def backward() -> dict[str, LayerTally]:
+        with preserving_state(setup.model), probe(network) as tallies:
+            setup.loss(run(), labels).backward()  # type: ignore[no-untyped-call]
+        return tallies
+
+    # Output neurons only integrate: their spikes do not reach the loss.
+    integrators = {name for name, tally in backward().items() if tally.needs_gradient and not tally.is_read}
+    neurons = {name: neuron for name, neuron in find_neurons(network).items() if name not in integrators}
+    with preserving_state(setup.model):
+        layers = {layer.name: layer for layer in find_layers(network, run) if layer.name in neurons}
+    structure = Structure(network, neurons, layers)
+    norms = Norms(network, structure)
+    with preserving_state(setup.model), torch.no_grad():
+        norms.set(run)
+    settings = set_shapes(structure, norms.multiply)
+    for _ in range(_BACKWARD_PASSES):
+        set_heights(structure, settings, {name: tally.norm for name, tally in backward().items()})
+    return structure, norms, {name: layer.to_entries() for name, layer in settings.items()}

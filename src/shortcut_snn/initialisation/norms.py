@@ -1,0 +1,223 @@
+"""Set the norms of a network one after another, while a batch runs through it."""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .._utils.calls import detached_states
+from .._utils.module_state import hooked
+from ..introspection import single_step_neurons
+from ..method import first_tensor, tensor_in
+from ..neurons import Neuron
+from .structure import Layer, Structure, fits, shaped_like
+
+RATE = 0.2
+"""Spikes per neuron and time step of the layers whose rate a norm's shift sets."""
+PROJECTED_RATE = 0.33
+"""The same where the skip path has a projection. It drops most positions, so more spikes pass."""
+CHANGED = 0.2
+"""Share of spikes that all blocks together may change; each gets an equal part."""
+# The scale of a norm is searched between these values.
+_SMALLEST, _LARGEST = 0.02, 1.0
+_HALVINGS = 8
+# Searches run on about this many numbers of a layer's current.
+_NUMBERS = 2**16
+# Time steps for which a neuron of one time step is tried.
+_STEPS = 3
+
+
+class Norms:
+    """The norms of a network, and the weights whose size or values an initialisation sets."""
+
+    def __init__(self, network: nn.Module, structure: Structure) -> None:
+        self.network, self.structure = network, structure
+        self.single_step = single_step_neurons(network)
+        self.names: set[str] = set()
+        """Norms that were set."""
+        self.changed: set[str] = set()
+        """Parameters that were set."""
+        self.waiting: dict[str, Layer] = {}
+        """Layers that the batch has not reached."""
+        self.outputs: dict[str, Tensor] = {}
+        """The latest outputs of norms and inputs of layers that copy, until a neuron takes them."""
+        self.scale = 0.2
+        """The scale of the latest norm whose output is added to spikes."""
+
+    def _reset(self) -> None:
+        """Let norms return normalised values, and those in membrane shortcuts an equal part of the variance."""
+        streams = [layer.shape for layer in self.structure.layers.values() if layer.role == "stream"]
+        for name, layer in self.structure.layers.items():
+            if not layer.norm or name in self.structure.skipped:
+                continue
+            scale = 1.0
+            if streams and layer.role in ("stream", "projected"):
+                scale = max(streams.count(layer.shape), 1) ** -0.5
+            self._write_norm(layer.norm, scale, 0.0)
+            if layer.projection:
+                self._write_norm(layer.projection, 0.5**0.5 if self.structure.main_path else 1.0, 0.0)
+
+    def _write_norm(self, name: str, scale: Any, shift: Any) -> None:
+        norm: Any = self.network.get_submodule(name)
+        for attribute, value in (("weight", scale), ("bias", shift)):
+            parameter = getattr(norm, attribute)
+            if parameter is not None:
+                parameter.copy_(torch.as_tensor(value, dtype=parameter.dtype).expand_as(parameter))
+                self.changed.add(f"{name}.{attribute}")
+        self.names.add(name)
+
+    def set(self, run: Callable[[], object]) -> None:
+        """Set all norms, and the weights of layers without one."""
+        self._reset()
+        layers = self.structure.layers
+        self.waiting = {name: layer for name, layer in layers.items() if name not in self.structure.skipped}
+        modules = dict(nn.Module.named_modules(self.network))
+        norms = {layer.norm: modules[layer.norm] for layer in self.waiting.values() if layer.norm}
+        weights = {layer.weights: modules[layer.weights] for layer in self.waiting.values() if layer.role == "copy"}
+
+        def keep_output(name: str, module: Any, args: Any, output: Any) -> None:
+            # A copy, since a residual may be added in place.
+            self.outputs[name] = output.clone()
+
+        def keep_input(name: str, module: Any, args: Any, output: Any) -> None:
+            self.outputs[name] = args[0]
+            self.outputs[f"{name} out"] = output
+
+        neurons = self.structure.neurons
+        with hooked(norms, keep_output), hooked(weights, keep_input), hooked(neurons, pre=self._before_neuron):
+            run()
+
+    def _before_neuron(self, name: str, neuron: nn.Module, args: Any) -> Any:
+        """Set the norm of a neuron, and return the current that it causes."""
+        layer = self.waiting.pop(name, None)
+        current = tensor_in(args)
+        # A neuron of one time step is called again; its norm is set then.
+        if layer is None or current is None:
+            return None
+        normed = self.outputs.pop(layer.norm, None)
+        if layer.role == "stream" or (layer.role == "projected" and not self.structure.main_path):
+            return None
+        # In a neuron that passes on spikes, later steps would be compared with those of the first.
+        several = name in self.single_step and layer.role not in ("skip", "copy")
+        fire = partial(_fire, neuron, args, _STEPS if several else 1)
+        if not layer.norm:
+            new = current * self._scale_weights(layer, lambda scale: float(fire(current * scale).mean()))
+            return (new, *args[1:])
+        if normed is None or not fits(normed, current):
+            self.structure.skipped[name] = f"its norm, {layer.norm}, was called in another order"
+            return None
+        normed = shaped_like(current, normed)
+        if layer.role == "copy":
+            x = self.outputs.pop(layer.weights).reshape(current.shape)
+            scale, shift = self._pass_on(name, fire, normed, x)
+            new = self._write_copy(layer, x, normed, scale, shift)
+        elif layer.role == "skip":
+            x = current - normed
+            scale, shift = self._pass_on(name, fire, normed, x)
+            self._write_norm(layer.norm, scale, shift)
+            new = scale * normed + shift + x
+        else:
+            # With a projection the sum has variance 1, as a layer without one.
+            scale, rate = (0.5**0.5, PROJECTED_RATE) if layer.role == "projected" else (1.0, RATE)
+            new = current + (scale - 1) * normed
+            small = self._small(name, new)
+            shift = _bisect(lambda shift: float(fire(small + shift).mean()) - rate)
+            self._write_norm(layer.norm, scale, shift)
+            new = new + shift
+        return (new, *args[1:])
+
+    def _scale_weights(self, layer: Layer, rate: Callable[[float], float]) -> float:
+        """Multiply weights without a norm after them so that the neuron fires, and return the factor."""
+        factor = math.exp(_bisect(lambda exponent: rate(math.exp(exponent)) - RATE))
+        self.multiply(layer, factor)
+        return factor
+
+    @torch.no_grad()
+    def multiply(self, layer: Layer, factor: float) -> None:
+        """Multiply the weights of a layer."""
+        for attribute, parameter in self.network.get_submodule(layer.weights).named_parameters(recurse=False):
+            parameter.mul_(factor)
+            self.changed.add(f"{layer.weights}.{attribute}")
+
+    def _small(self, name: str, current: Tensor) -> Tensor:
+        """Return a current of fewer samples."""
+        axis = 0 if name in self.single_step else 1
+        samples = max(1, _NUMBERS * current.shape[axis] // current.numel())
+        return current.narrow(axis, 0, min(samples, current.shape[axis]))
+
+    def _pass_on(self, name: str, fire: Callable[[Tensor], Tensor], normed: Tensor, x: Tensor) -> tuple[float, float]:
+        """Return the largest scale at which a neuron changes few of the spikes ``x``, and the shift."""
+        normed, x = (self._small(name, tensor.expand_as(x)) for tensor in (normed, x))
+        rate = float(x.mean())
+        limit = CHANGED / self.structure.count("skip", "copy")
+        margin = max(limit / 2, 0.01 * rate)
+
+        def shift_at(scale: float) -> float:
+            # Any shift of an interval may keep the rate. The middle is farthest from changing spikes.
+            def excess(shift: float, by: float) -> float:
+                return float(fire(scale * normed + x + shift).mean()) - rate + by
+
+            low, high = _bisect(partial(excess, by=margin)), _bisect(partial(excess, by=-margin))
+            return low + (high - low) * (0.5 if self.structure.is_binary(name) else 0.75)
+
+        def changed(scale: float) -> float:
+            return float((fire(scale * normed + x + shift_at(scale)) - x).abs().mean())
+
+        if not limit / 2 < changed(self.scale) <= limit:
+            low, high = math.log(_SMALLEST), math.log(_LARGEST)
+            for _ in range(_HALVINGS):
+                middle = (low + high) / 2
+                low, high = (middle, high) if changed(math.exp(middle)) <= limit else (low, middle)
+            self.scale = math.exp(low)
+        return self.scale, shift_at(self.scale)
+
+    def _write_copy(self, layer: Layer, x: Tensor, normed: Tensor, scale: float, shift: float) -> Tensor:
+        """Let a layer and its norm return their input plus ``scale`` times what they returned, plus ``shift``."""
+        module: Any = self.network.get_submodule(layer.weights)
+        channels = -1 if isinstance(module, nn.Linear) else 1 - module.weight.dim()
+        others = [axis for axis in range(x.dim()) if axis != channels % x.dim()]
+        output = self.outputs.pop(f"{layer.weights} out").reshape(x.shape)
+        deviation = output.float().std(others, correction=0)
+        identity = torch.zeros_like(module.weight)
+        nn.init.eye_(identity) if identity.dim() == 2 else nn.init.dirac_(identity)
+        factor = (scale / (deviation + 1e-5)).to(identity.dtype)
+        module.weight.copy_(identity + module.weight * factor.view(-1, *[1] * (identity.dim() - 1)))
+        self.changed.add(f"{layer.weights}.weight")
+        if module.bias is not None:
+            module.bias.zero_()
+            self.changed.add(f"{layer.weights}.bias")
+        new = x + scale * normed
+        variance, mean = torch.var_mean(new.float(), others, correction=0)
+        # The norm adds eps to the variance.
+        eps = getattr(self.network.get_submodule(layer.norm), "eps", 0.0)
+        self._write_norm(layer.norm, (variance + eps).sqrt(), mean + shift)
+        return new + shift
+
+
+def _fire(neuron: nn.Module, args: Sequence[Any], calls: int, current: Tensor) -> Tensor:
+    """Return the spikes of a neuron for a current, from its initial state, averaged over several calls."""
+    trial = neuron if isinstance(neuron, Neuron) else _copied(neuron)
+    call = trial.forward if isinstance(neuron, Neuron) else trial
+    spikes = [first_tensor(call(current, *args[1:])) for _ in range(calls)]
+    return spikes[0] if len(spikes) == 1 else torch.stack(spikes).mean(0)
+
+
+def _copied(neuron: nn.Module) -> nn.Module:
+    """Return a copy with its own state and without hooks, which may refer to the rest of the model."""
+    memo: dict[int, Any] = detached_states(neuron)
+    for module in neuron.modules():
+        memo |= {id(value): type(value)() for key, value in vars(module).items() if "_hooks" in key}
+    return copy.deepcopy(neuron, memo)
+
+
+def _bisect(excess: Callable[[float], float]) -> float:
+    """Return where a rising function crosses 0, between -4 and 4."""
+    low, high = -4.0, 4.0
+    for _ in range(_HALVINGS + 3):
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) < 0 else (low, middle)
+    return (low + high) / 2

@@ -1,0 +1,33 @@
+"""What a pass through a network shows of every layer: firing, the input that is left, the gradient."""
+
+from .gradients import (
+    GradientReport,
+    first_to_last_ratio,
+    gradient_rms,
+    is_on_chain,
+    measure_gradients,
+)
+from .layers import (
+    Batch,
+    Examination,
+    LayerReport,
+    Loss,
+    are_classes,
+    chain,
+    check_can_examine,
+    default_loss,
+    examine,
+    gradient_factor,
+    in_shape_of,
+    layer_reports,
+    trained_chain,
+)
+from .probe import LayerTally, check_has_neurons, firing_rates, probe
+from .setup import Setup, wrapped_copy
+
+__all__ = [
+    "Batch", "Examination", "GradientReport", "LayerReport", "LayerTally", "Loss", "Setup", "are_classes", "chain",
+    "check_can_examine", "check_has_neurons", "default_loss", "examine", "firing_rates", "first_to_last_ratio",
+    "gradient_factor", "gradient_rms", "in_shape_of", "is_on_chain", "layer_reports", "measure_gradients", "probe",
+    "trained_chain", "wrapped_copy",
+]  # fmt: skip

@@ -1,0 +1,102 @@
+"""Gradients of the weights of every layer, with and without the method (paper, figure 2)."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from .._utils.module_state import preserving_state
+from ..method import Shortcut, ShortcutOutput
+
+# Names that ResNets give to the convolution of a skip path: here; in torchvision and SpikingJelly.
+_PROJECTIONS = {"project", "downsample"}
+
+
+def is_on_chain(name: str) -> bool:
+    """Return whether a layer is on the chain of layers from input to output, not in a residual's projection."""
+    return _PROJECTIONS.isdisjoint(name.split("."))
+
+
+def chain_weights(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the weights of convolutions and linear layers from input to output.
+
+    Residual projections and the last layer, the readout, are left out. They are not on the chain of layers along which
+    a gradient vanishes or explodes.
+    """
+    layers = [
+        (name, module)
+        for name, module in network.named_modules()
+        if isinstance(module, nn.modules.conv._ConvNd | nn.Linear) and is_on_chain(name)
+    ]
+    return {name: cast(nn.Parameter, module.weight) for name, module in layers[:-1]}
+
+
+@torch.no_grad()
+def gradient_rms(network: nn.Module) -> dict[str, float]:
+    """Return the root mean square of each layer's weight gradient after a backward pass."""
+    grads = {name: weight.grad.float() for name, weight in chain_weights(network).items() if weight.grad is not None}
+    if not grads:
+        return {}
+    # One transfer from the device for all layers.
+    values = torch.stack([grad.square().mean().sqrt() for grad in grads.values()])
+    return dict(zip(grads, values.tolist(), strict=True))
+
+
+def first_to_last_ratio(rms: Mapping[str, float]) -> float:
+    """Return the gradient RMS of the first layer over that of the last: above 1 it grew in the backward pass."""
+    values = list(rms.values())
+    if not values:
+        return math.nan
+    first, last = values[0], values[-1]
+    return first / last if last else math.inf if first else math.nan
+
+
+@dataclass(frozen=True)
+class GradientReport:
+    """Weight gradients of one network on one batch."""
+
+    rms: dict[str, float]
+    """Root mean square by layer, from input to output."""
+    first: Tensor
+    """Gradient of the first layer's weights, flat."""
+
+    @property
+    def ratio(self) -> float:
+        """RMS of the first layer over that of the last."""
+        return first_to_last_ratio(self.rms)
+
+
+def measure_gradients(
+    model: Shortcut,
+    images: Tensor,
+    labels: Tensor,
+    objective: Callable[[ShortcutOutput, Tensor, float], Tensor],
+    branch_weight: float,
+) -> GradientReport:
+    """Return the weight gradients of one batch in training mode; the model is left unchanged.
+
+    Normalisations use batch statistics, as in training. Running statistics and gradients are restored.
+
+    Args:
+        model: a wrapped network.
+        images: a batch of inputs.
+        labels: class indices ``[N]``.
+        objective: takes the output, the labels and lambda.
+        branch_weight: lambda. 0 shows the gradients without the method.
+
+    Example:
+        >>> from shortcut_snn import LossSum, Shortcut, nets
+        >>> model = Shortcut(nets.spiking_resnet8(10, time_steps=1, width=4), num_classes=10)
+        >>> images, labels = torch.randn(8, 3, 8, 8), torch.randint(10, (8,))
+        >>> report = measure_gradients(model, images, labels, LossSum(), branch_weight=0.25)
+        >>> sorted(report.rms)[:2]
+        ['layer1.0.conv1', 'layer1.0.conv2']
+    """
+    with preserving_state(model):
+        objective(model(images), labels, branch_weight).backward()  # type: ignore[no-untyped-call]
+        first = next(iter(chain_weights(model.network).values())).grad
+        assert first is not None
+        return GradientReport(gradient_rms(model.network), first.detach().float().flatten().cpu())

@@ -1,0 +1,213 @@
+"""Examine every spiking layer on a few batches: firing rate, how much of the input is left, and the gradient."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .._utils.calls import Reset, inputs_of
+from .._utils.module_state import preserving_state
+from ..introspection import reset_of
+from .forward import measure_kept
+from .gradients import is_on_chain
+from .probe import LayerTally, check_has_neurons, probe
+
+Batch = tuple[Any, Any]
+"""Inputs and labels. Several inputs are a tuple or a dictionary of arguments."""
+Loss = Callable[[Any, Tensor], Tensor]
+"""Takes the output of a model and the labels."""
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """Firing and gradient of one spiking layer on one batch."""
+
+    layer: str
+    rate: float
+    """Spikes per neuron and time step."""
+    silent: float
+    """Share of neurons that never fired."""
+    saturated: float
+    """Share of neurons that fired at every time step for every sample."""
+    weight_rms: float
+    """Gradient RMS of the weights before the layer; NaN if there are none."""
+    membrane_rms: float
+    """Gradient RMS of the membrane potential, or of the spikes if the probe records those; NaN if none is needed."""
+    norm: float
+    """Norm of the same gradient over neurons, time steps and samples."""
+    gain: float
+    """``norm`` over that of the next deeper layer on the chain; NaN for the last one and in a residual's projection."""
+    varying: float = math.nan
+    """Share of neurons that fired differently for two samples."""
+    kept: float = math.nan
+    """Share of the input that is left (see :mod:`.forward`), from 0 to 1; NaN if it was not measured."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Reports of all spiking layers by batch, in the order of the network."""
+
+    batches: tuple[tuple[LayerReport, ...], ...]
+
+    @property
+    def layers(self) -> tuple[LayerReport, ...]:
+        """The reports of the first batch."""
+        return self.batches[0]
+
+    @property
+    def factors(self) -> list[float]:
+        """The :func:`gradient_factor` of each batch."""
+        return [gradient_factor(layers) for layers in self.batches]
+
+
+def chain(layers: Sequence[LayerReport]) -> list[LayerReport]:
+    """Return the layers from input to output, without those in residual projections."""
+    return [layer for layer in layers if is_on_chain(layer.layer)]
+
+
+def trained_chain(layers: Sequence[LayerReport]) -> list[LayerReport]:
+    """Return the layers of the chain that need a gradient: not those that encode the input or follow frozen layers."""
+    return [layer for layer in chain(layers) if layer.norm or not math.isnan(layer.membrane_rms)]
+
+
+def gradient_factor(layers: Sequence[LayerReport]) -> float:
+    """Return the gradient's norm at the first spiking layer over that at the last; NaN if the last has none."""
+    trained = trained_chain(layers)
+    if not trained or not trained[-1].norm:
+        return math.nan
+    return trained[0].norm / trained[-1].norm
+
+
+def default_loss(output: Any, labels: Tensor) -> Tensor:
+    """Return the cross-entropy of logits ``[N, classes]``, or the squared error for targets that are not classes."""
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels must be a tensor, got a {type(labels).__name__}; other labels need loss=...")
+    if are_classes(labels):
+        return F.cross_entropy(output, labels)
+    try:
+        return F.mse_loss(output, in_shape_of(output, labels))
+    except ValueError as error:
+        raise ValueError(f"{error}: pass loss=...") from error
+
+
+def in_shape_of(output: Tensor, targets: Tensor) -> Tensor:
+    """Return targets in the shape of an output. One number of each sample may have an axis of its own, or not.
+
+    Raises:
+        ValueError: a loss of the two would broadcast one of them.
+
+    Example:
+        >>> in_shape_of(torch.zeros(2, 1), torch.tensor([3.0, 4.0])).shape
+        torch.Size([2, 1])
+    """
+    shape = tuple(output.shape)
+    if targets.shape not in (shape, shape[:-1], (*shape, 1)) or targets.numel() != output.numel():
+        raise ValueError(f"targets {list(targets.shape)} do not fit the output {list(shape)}")
+    return targets.reshape(shape)
+
+
+def are_classes(labels: Tensor) -> bool:
+    """Return whether labels are indices or probabilities of classes, as a cross-entropy takes them."""
+    if not labels.is_floating_point():
+        return True
+    if labels.dim() < 2 or labels.shape[1] < 2 or bool((labels < 0).any()):
+        return False
+    return torch.allclose(total := labels.sum(1), torch.ones_like(total), atol=1e-3)
+
+
+def examine(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    loss: Loss = default_loss,
+    *,
+    network: nn.Module | None = None,
+    reset: Reset | None = None,
+) -> Examination:
+    """Run batches forward and backward in training mode and report every spiking layer.
+
+    A batch takes two more forward passes, which measure how much of the input is left. The model is left unchanged.
+
+    Args:
+        model: a network, or a wrapper of one.
+        batches: pairs of inputs and labels.
+        loss: takes the output of the model and the labels.
+        network: the part of the model to report; all of it by default.
+        reset: resets the neurons before and after each batch. By default, that of the library that they come from.
+
+    Raises:
+        ValueError: there are no batches or no known neurons.
+
+    Example:
+        >>> import torch
+        >>> from shortcut_snn import nets
+        >>> network, batch = nets.spiking_resnet8(10, 2, width=4), (torch.rand(2, 3, 8, 8), torch.tensor([1, 2]))
+        >>> [layer.layer for layer in examine(network, [batch]).layers][:2]
+        ['stem.spike', 'layer1.0.spike1']
+    """
+    network = model if network is None else network
+    check_can_examine(network, batches)
+    reports, reset = [], reset_of(model, reset)
+    for inputs, labels in batches:
+        with preserving_state(model), probe(network) as tallies:
+            reset(model)
+            args, kwargs = inputs_of(network, inputs)
+            loss(model(*args, **kwargs), labels).backward()  # type: ignore[no-untyped-call]
+            reports.append(layer_reports(network, tallies))
+            reset(model)
+        kept = measure_kept(model, network, args, kwargs, reset)
+        reports[-1] = tuple(replace(report, kept=kept.get(report.layer, math.nan)) for report in reports[-1])
+    return Examination(tuple(reports))
+
+
+def check_can_examine(network: nn.Module, batches: Sequence[Batch]) -> None:
+    """Raise ``ValueError`` if the batches are not pairs or there are none, or if the network has no known neurons."""
+    if not isinstance(batches, Sequence) or not batches:
+        raise ValueError(
+            "batches must be a list of at least one pair of inputs and labels: [(inputs, labels)], or "
+            "[next(iter(loader))] of a loader"
+        )
+    for batch in batches:
+        if not isinstance(batch, Sequence) or len(batch) != 2:
+            raise ValueError(
+                f"batches must be a list of pairs [(inputs, labels)], but an entry of it is a {type(batch).__name__}"
+            )
+    check_has_neurons(network)
+
+
+@torch.no_grad()
+def layer_reports(network: nn.Module, tallies: dict[str, LayerTally]) -> tuple[LayerReport, ...]:
+    """Return the reports of the layers that a probe has recorded, from input to output, after a backward pass.
+
+    Output neurons that only integrate, since their spikes do not reach the loss, are left out.
+    """
+    spiking = {name: tally for name, tally in tallies.items() if tally.is_read or not tally.needs_gradient}
+    reports: list[LayerReport] = []
+    deeper_norm = math.nan
+    for name, tally in reversed((spiking or tallies).items()):
+        norm, gain = tally.norm, math.nan
+        if is_on_chain(name):
+            gain = norm / deeper_norm if deeper_norm else math.nan
+            deeper_norm = norm
+        reports.append(
+            LayerReport(
+                layer=name,
+                rate=tally.rate,
+                silent=tally.silent,
+                saturated=tally.saturated,
+                weight_rms=_weight_rms(network, tally.weight_name),
+                membrane_rms=norm / max(tally.elements, 1) ** 0.5 if tally.needs_gradient else math.nan,
+                norm=norm,
+                gain=gain,
+                varying=tally.varying,
+            )
+        )
+    return tuple(reversed(reports))
+
+
+def _weight_rms(network: nn.Module, name: str) -> float:
+    grad = network.get_submodule(name).weight.grad if name else None
+    return grad.float().square().mean().sqrt().item() if isinstance(grad, Tensor) else math.nan

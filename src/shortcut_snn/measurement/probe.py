@@ -1,0 +1,190 @@
+"""Record spikes and gradients of every spiking layer through hooks."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .._utils.module_state import hooked
+from ..introspection import find_neurons, single_step_neurons, spiking_modules
+from ..method import FiringRates, first_tensor
+from ..neurons import count_spikes
+
+
+def square_sum(grad: Tensor) -> Tensor:
+    """Return the sum of squares in float64, where the squares of a vanished gradient do not underflow."""
+    norm: Tensor = torch.linalg.vector_norm(grad, dtype=torch.float64)
+    return norm.square()
+
+
+class LayerTally:
+    """Spikes and gradients of one layer in the recorded passes.
+
+    It adds up tensors on their device, so that recording does not wait for a GPU. The properties wait.
+    """
+
+    def __init__(self) -> None:
+        self.spikes: Tensor | float = 0.0
+        self.elements = 0
+        self.fired: dict[tuple[int, ...], tuple[Tensor, Tensor, Tensor]] = {}
+        """By shape of a sample: neurons that ever fired, not always fired, and fired differently for two samples."""
+        self.squares: Tensor | float = 0.0
+        self.needs_gradient = False
+        self.is_read = False
+        """Whether the loss depends on the spikes: False for output neurons of which only the potential is read."""
+        self.weight_name = ""
+        """The last convolution or linear layer that ran before this layer."""
+
+    @torch.no_grad()
+    def add_spikes(self, spikes: Tensor, has_time: bool) -> None:
+        """Add the spikes of one call, ``[T, N, ...]``, or ``[N, ...]`` of one time step."""
+        self.spikes = self.spikes + count_spikes(spikes).double()
+        self.elements += spikes.numel()
+        most, least = spikes.amax(int(has_time)), spikes.amin(int(has_time))
+        masks = most > 0, least <= 0, most != least
+        if has_time:
+            masks = masks[0].any(0), masks[1].any(0), masks[2].any(0)
+        # A module that serves several layers may have outputs of several shapes.
+        shape = tuple(masks[0].shape)
+        ever, at_times, differently = self.fired.get(shape, masks)
+        self.fired[shape] = ever | masks[0], at_times | masks[1], differently | masks[2]
+
+    @torch.no_grad()
+    def add_gradient(self, grad: Tensor) -> None:
+        """Add the squares of a gradient."""
+        self.squares = self.squares + square_sum(grad)
+
+    @property
+    def rate(self) -> float:
+        """Spikes per neuron and time step."""
+        return float(self.spikes) / max(self.elements, 1)
+
+    @property
+    def silent(self) -> float:
+        """Share of neurons that never fired."""
+        return 1.0 - self._share(0) if self.fired else 0.0
+
+    @property
+    def saturated(self) -> float:
+        """Share of neurons that fired at every time step for every sample."""
+        return 1.0 - self._share(1) if self.fired else 0.0
+
+    @property
+    def varying(self) -> float:
+        """Share of neurons that fired differently for two samples of a batch."""
+        return self._share(2) if self.fired else math.nan
+
+    @property
+    def norm(self) -> float:
+        """Norm of the gradient over neurons, time steps and samples."""
+        return math.sqrt(float(self.squares))
+
+    def _share(self, kind: int) -> float:
+        return torch.cat([masks[kind].flatten() for masks in self.fired.values()]).float().mean().item()
+
+
+@contextmanager
+def firing_rates(network: nn.Module) -> Iterator[FiringRates]:
+    """Record the firing rates of all spiking layers in the passes inside the block, differentiably.
+
+    Hooks leave the network's kernels as they are, and spikes that carry bits are counted from these. Only passes in
+    the gradient mode of the block's start are recorded: the spiking pass of rate-based training has no graph.
+
+    Args:
+        network: has built-in neurons, or neurons of SpikingJelly, snnTorch, Norse or sinabs.
+
+    Raises:
+        ValueError: there are no such neurons.
+
+    Example:
+        >>> from torch.nn import functional as F
+        >>> from shortcut_snn import FiringRatePenalty, nets
+        >>> network, penalty = nets.spiking_resnet8(10, 2, width=4), FiringRatePenalty(weight=1.0, target=0.05)
+        >>> images, labels = torch.rand(2, 3, 8, 8), torch.tensor([1, 2])
+        >>> with firing_rates(network) as rates:
+        ...     loss = F.cross_entropy(network(images), labels)
+        >>> (loss + penalty(rates)).backward()
+        >>> [f"{layer}: {rate:.0%}" for layer, rate in rates.by_layer.items()][0].split(":")[0]
+        'stem.spike'
+    """
+    check_has_neurons(network)
+    rates, with_gradient = FiringRates(), torch.is_grad_enabled()
+
+    def after_layer(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        if torch.is_grad_enabled() == with_gradient:
+            spikes = first_tensor(output)
+            rates.add(name, count_spikes(spikes), spikes.numel())
+
+    with hooked(spiking_modules(network), after_layer):
+        yield rates
+
+
+def check_has_neurons(network: nn.Module) -> None:
+    """Raise ``ValueError`` if a network has no known neurons."""
+    if not spiking_modules(network):
+        raise ValueError(
+            f"{type(network).__name__} has no known neurons: they are neither built-in nor from SpikingJelly, "
+            "snnTorch, Norse or sinabs"
+        )
+
+
+@contextmanager
+def probe(network: nn.Module, membrane: bool = True) -> Iterator[dict[str, LayerTally]]:
+    """Record all spiking layers in the passes inside the block, in the order of their first calls.
+
+    Args:
+        network: the network that runs.
+        membrane: record the gradient at the membrane potential, which is that at the input current. This prevents
+            normalisation and neuron from running as one kernel. False records the gradient at the spikes, and the
+            network runs just as it does without a probe.
+
+    Example:
+        >>> from shortcut_snn import nets
+        >>> network = nets.spiking_resnet8(10, time_steps=2, width=4)
+        >>> with probe(network) as layers:
+        ...     network(torch.rand(4, 3, 8, 8)).sum().backward()
+        >>> list(layers)[:2]
+        ['stem.spike', 'layer1.0.spike1']
+    """
+    tallies: dict[str, LayerTally] = {}
+    single_step = single_step_neurons(network)
+    last_weight = ""
+
+    def before_weight(name: str, module: nn.Module, args: Any) -> None:
+        nonlocal last_weight
+        last_weight = name
+
+    def before_neuron(name: str, module: nn.Module, args: Any) -> Any:
+        tally = tallies.setdefault(name, LayerTally())
+        tally.weight_name = last_weight
+        current = args[0]
+        if not (membrane and torch.is_grad_enabled() and current.requires_grad):
+            return None
+        tally.needs_gradient = True
+        # A view that only this neuron reads. The gradient of a skip path through the same tensor is left out.
+        alias = current.view_as(current)
+        alias.register_hook(tally.add_gradient)
+        return (alias, *args[1:])
+
+    def after_neuron(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        spikes, tally = first_tensor(output), tallies[name]
+        tally.add_spikes(spikes, has_time=name not in single_step)
+        if not spikes.requires_grad:
+            return
+        tally.needs_gradient |= not membrane
+
+        def arrive(grad: Tensor) -> None:
+            tally.is_read = True
+            if not membrane:
+                tally.add_gradient(grad)
+
+        spikes.register_hook(arrive)  # type: ignore[no-untyped-call]
+
+    layers = find_neurons(network) if membrane else spiking_modules(network)
+    kinds = (nn.modules.conv._ConvNd, nn.Linear)
+    weighted = {name: module for name, module in nn.Module.named_modules(network) if isinstance(module, kinds)}
+    with hooked(layers, after_neuron, before_neuron), hooked(weighted, pre=before_weight):
+        yield tallies

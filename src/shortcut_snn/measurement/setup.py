@@ -1,0 +1,96 @@
+"""Wrap a copy of a network, so that it can be run, reset and read while it is measured."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .._utils.calls import Reset, copy_network
+from ..introspection import adapters_of, describe, find_neurons, introspect
+from ..method import Layout, Shortcut, ShortcutOutput
+from ..nets import SpikingNetwork
+from .layers import Batch, Examination, Loss, default_loss, examine
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A wrapped network and a loss of the wrapper's output, both ready to be examined."""
+
+    model: Shortcut
+    loss: Loss
+
+    @property
+    def network(self) -> nn.Module:
+        """The network inside the wrapper, whose layers are examined."""
+        return self.model.network
+
+    def examine(self, batches: Sequence[Batch]) -> Examination:
+        """Return the reports of the network's layers."""
+        return examine(self.model, batches, self.loss, network=self.network)
+
+
+def wrapped_copy(network: nn.Module, batch: Batch, loss: Loss, reset: Reset | None = None) -> Setup:
+    """Return a copy of a network in a wrapper, or of a wrapper, and the loss of the wrapper's output."""
+    if isinstance(network, Shortcut):
+        return Setup(copy.deepcopy(network), _of_main_output(loss) if loss is default_loss else loss)
+    return Setup(_wrap(network, batch, loss, reset), _of_main_output(loss))
+
+
+def _of_main_output(loss: Loss) -> Loss:
+    """Turn a loss of a network's output into a loss of its wrapper's output."""
+
+    def of_main_output(output: ShortcutOutput, labels: Tensor) -> Tensor:
+        return loss(output.main, labels)
+
+    return of_main_output
+
+
+def _wrap(network: nn.Module, batch: Batch, loss: Loss, reset: Reset | None) -> Shortcut:
+    """Return a copy of a network in a wrapper without branches."""
+    if isinstance(network, SpikingNetwork) and not adapters_of(network):
+        return Shortcut(copy.deepcopy(network), [], num_classes=1, reset=reset)
+    example, labels = batch
+    samples = len(labels) if isinstance(labels, Tensor) and labels.dim() else None
+
+    def infer_layout(copied: nn.Module) -> Layout:
+        options: Any = {"reset": reset or "auto", "samples": samples}
+        if loss is default_loss:
+            targets = labels if isinstance(labels, Tensor) else None
+            return introspect(copied, example, taps=[], labels=targets, readout="mean", **options)
+        # The logits are the business of the loss.
+        return describe(copied, example, **options)
+
+    try:
+        try:
+            layout = infer_layout(copy_network(network))
+        except ValueError:
+            layout = infer_layout(_with_low_thresholds(network))
+    except ValueError as error:
+        # The message names an argument, as in "pass loop=...".
+        hint = " (an argument of attach: diagnose the wrapper that it returns)" if "=" in str(error) else ""
+        raise ValueError(f"{error}{hint}") from error
+    return Shortcut(
+        copy_network(network),
+        [],
+        num_classes=max(layout.num_classes, 1),
+        run=layout.run,
+        reset=layout.reset,
+        readout=layout.readout,
+        layout=layout,
+    )
+
+
+def _with_low_thresholds(network: nn.Module) -> nn.Module:
+    """Return a copy whose neurons fire: in a silent network, nothing tells where the samples lie."""
+    copied = copy_network(network)
+    for neuron in find_neurons(copied).values():
+        for name in ("threshold", "v_threshold"):
+            threshold = getattr(neuron, name, None)
+            if isinstance(threshold, Tensor) and not isinstance(threshold, nn.Parameter):
+                setattr(neuron, name, torch.ones_like(threshold))
+            elif isinstance(threshold, float):
+                setattr(neuron, name, 1.0)
+    return copied

@@ -1,0 +1,304 @@
+"""An initialised network passes on its input, its rates and its gradient, whichever library its neurons come from."""
+
+import copy
+from typing import Any
+
+import pytest
+import snntorch
+import torch
+from sklearn.datasets import load_digits
+from spikingjelly.activation_based import functional, neuron, surrogate
+from spikingjelly.activation_based.model import spiking_resnet
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from shortcut_snn import attach, initialise, nets
+from shortcut_snn.initialisation import set_surrogates
+from shortcut_snn.introspection import find_neurons
+from shortcut_snn.measurement import chain, examine
+from shortcut_snn.neurons import ILIF, LIF, PLIF, ATan, Rectangle, Scaled, Triangle
+
+from ..deep_peers import DEEP, digits, leaky, plain
+from ..diagnosis.helpers import batch
+
+
+def loss_of_mean(output: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(output.mean(0), labels)
+
+
+def resnet(block: str, make: Any, steps: int = 2, name: str = "resnet20") -> nn.Module:
+    torch.manual_seed(0)
+    return getattr(nets, f"spiking_{name}")(
+        10, steps, width=4, block=block, make_neuron=make, classifier_std="1/inputs"
+    )
+
+
+def lif() -> LIF:
+    return LIF(0.25, surrogate=Triangle())
+
+
+def way(layers: Any) -> list[Any]:
+    """The neurons after the sums of basic blocks, and all layers of other networks."""
+    return [layer for layer in chain(layers) if not layer.layer.endswith("spike1")]
+
+
+@pytest.mark.parametrize(
+    ("block", "make", "steps"),
+    [
+        ("basic", lif, 2),
+        ("basic", lambda: PLIF(0.5, surrogate=ATan()), 4),
+        ("basic", ILIF, 2),
+        ("plain", lif, 2),
+    ],
+    ids=["lif", "plif", "ilif", "plain"],
+)
+def test_every_block_passes_on_its_input_and_its_gradient(block: str, make: Any, steps: int) -> None:
+    net, seen, unseen = resnet(block, make, steps), batch(48, 8), batch(48, 8)
+    before = chain(examine(net, [unseen]).layers)
+    report = initialise(net, *seen)
+    assert not report.skipped
+    layers = chain(examine(net, [unseen]).layers)
+    rates = [layer.rate for layer in layers]
+    assert max(rates) < 2 * min(rates)
+    norms = [layer.norm for layer in way(layers)]
+    assert max(norms) < 2 * min(norms)
+    # Blocks of one stage keep nearly all, and a transition between stages loses the most.
+    stages = {layer.layer: layer.kept for layer in way(layers)}
+    for stage in ("layer1", "layer2", "layer3"):
+        assert stages[f"{stage}.2.spike2"] > stages[f"{stage}.0.spike2"] - 0.25
+    assert layers[-1].kept > before[-1].kept + 0.05
+
+
+def test_basic_blocks_change_few_spikes() -> None:
+    net, seen = resnet("basic", lif), batch(48, 8)
+    initialise(net, *seen)
+    changed = []
+
+    def compare(block: nn.Module, args: Any, output: Tensor) -> None:
+        if args[0].shape == output.shape:
+            changed.append((args[0] - output).abs().mean().item())
+
+    for stage in (net.layer1, net.layer2, net.layer3):
+        for block in stage:
+            block.register_forward_hook(compare)
+    net(seen[0])
+    # All together change a fifth, so each of the 7 changes about 0.03.
+    assert len(changed) == 7
+    assert all(0.005 < share < 0.05 for share in changed)
+
+
+def test_the_gradient_of_each_time_step_keeps_its_direction() -> None:
+    torch.manual_seed(0)
+    net, seen = nets.SpikingResNet((12,), 10, 2, width=4, make_neuron=lif, classifier_std="1/inputs"), batch(32, 8)
+    initialise(net, *seen)
+    outputs: list[Tensor] = []
+
+    def keep(block: nn.Module, args: Any, output: Tensor) -> None:
+        output.retain_grad()
+        outputs.append(output)
+
+    for block in net.layer1:
+        block.register_forward_hook(keep)
+    F.cross_entropy(net(seen[0]), seen[1]).backward()
+    # With gradients through the membranes, the first step would get more and more of the second one's.
+    grads = [outputs[index].grad for index in (0, -1)]
+    first, second = F.cosine_similarity(*(grad.flatten(1) for grad in grads if grad is not None))
+    assert first > second - 0.1
+    assert net.layer1[5].spike2.neuron.detach_membrane
+    assert not net.layer1[5].spike1.neuron.detach_membrane
+
+
+def test_sums_of_spikes_and_of_currents_grow_little() -> None:
+    for block in ("sew", "ms"):
+        net, unseen = resnet(block, lif), batch(48, 8)
+        report = initialise(net, *batch(48, 8))
+        assert not report.skipped
+        layers = chain(examine(net, [unseen]).layers)
+        heads = [layer for layer in layers if layer.layer.endswith("spike1")]
+        assert max(layer.rate for layer in heads) < 2 * min(layer.rate for layer in heads)
+        assert max(layer.norm for layer in heads) < 6 * min(layer.norm for layer in heads)
+    scales = [net.get_submodule(f"layer2.{block}.norm2").weight.mean().item() for block in (0, 1, 2)]
+    assert scales == pytest.approx([2**-0.5] * 3)
+
+
+def test_only_norms_surrogates_and_the_size_of_weights_change() -> None:
+    net, seen = resnet("basic", lif), batch(32, 8)
+    state, random = copy.deepcopy(net.state_dict()), torch.get_rng_state()
+    report = initialise(net, *seen)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+    for name, value in net.state_dict().items():
+        if "norm" in name and name.endswith(("weight", "bias")):
+            continue
+        if name.startswith(("layer2.0", "layer3.0")):
+            # With a projection the branch keeps its weights.
+            assert torch.equal(value, state[name])
+        elif name.endswith("conv1.weight"):
+            # Before an inner neuron, whose surrogate is low: 5 over the number of blocks.
+            torch.testing.assert_close(value, 1.5 * state[name] * (5 / 9) ** 0.5, rtol=1e-4, atol=1e-5)
+        elif name.endswith("conv2.weight"):
+            # A step changes weights of many blocks relatively less.
+            torch.testing.assert_close(value, 1.5 * state[name])
+        else:
+            assert torch.equal(value, state[name]), name
+    assert net.layer1[0].spike1.neuron.surrogate == Scaled(Triangle(), 0.5556)
+    assert net.layer1[0].spike2.neuron.surrogate.surrogate == Rectangle(2.4)
+    # Another copy gets the same start from its weights and its surrogates.
+    twin = resnet("basic", lif)
+    twin.load_state_dict(net.state_dict())
+    set_surrogates(twin, report.surrogates)
+    assert [layer.norm for layer in examine(twin, [seen]).layers] == [
+        layer.norm for layer in examine(net, [seen]).layers
+    ]
+
+
+def test_convolutions_without_a_skip_path_become_the_identity() -> None:
+    net, seen = resnet("plain", lif), batch(48, 8)
+    initialise(net, *seen)
+    # Of 16 such layers each has 4 times the size, which its norm takes back.
+    weight = net.layer2[1].conv2.weight.detach() / 4
+    rest = weight - nn.init.dirac_(torch.zeros_like(weight))
+    assert 0.01 < rest.abs().mean() < 0.3
+    x = torch.rand(2, 48, 3, 8, 8).mean(0)
+    spikes = net.layer1[1](net.layer1[0](net.stem(x[None], 2)))
+    assert (spikes - net.layer1[0](net.stem(x[None], 2))).abs().mean() < 0.1
+
+
+def test_without_a_skip_path_the_gradient_keeps_its_norm_in_training() -> None:
+    images = torch.tensor(load_digits().images).float()[:, None]
+    images, labels = (images - images.mean()) / images.std(), torch.tensor(load_digits().target)
+    torch.manual_seed(0)
+    net = nets.spiking_resnet34(10, 1, width=4, in_channels=1, block="plain", make_neuron=lif)
+    initialise(net, images[:64], labels[:64])
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    for indices in torch.randperm(len(labels)).split(64)[:20]:
+        optimizer.zero_grad()
+        F.cross_entropy(net(images[indices]), labels[indices]).backward()
+        optimizer.step()
+    (factor,) = examine(net, [(images[:64], labels[:64])]).factors
+    assert 0.1 < factor < 10
+
+
+def test_a_deep_thin_network_keeps_its_gradient() -> None:
+    net, seen = resnet("basic", lif, 1, "resnet110"), batch(24, 8)
+    report = initialise(net, *seen)
+    assert report.gradients[1] < 2 * report.gradients[0]
+    assert report.rates[1] < 2 * report.rates[0]
+    # Norms of blocks that pass on their input are fixed, and those of other layers are not.
+    fixed = [name for name, weight in net.named_parameters() if not weight.requires_grad]
+    assert len(fixed) == 2 * 2 * (18 + 17 + 17)
+    assert "not trained: 104 norms" in str(report)
+    assert not any(name.startswith(("stem", "layer2.0", "layer3.0")) for name in fixed)
+    F.cross_entropy(net(seen[0]), seen[1]).backward()
+    assert all((weight.grad is None) == (name in fixed) for name, weight in net.named_parameters())
+    twin = resnet("basic", lif, 1, "resnet110")
+    set_surrogates(twin, report.surrogates)
+    assert [name for name, weight in twin.named_parameters() if not weight.requires_grad] == fixed
+
+
+def spikingjelly() -> nn.Module:
+    torch.manual_seed(0)
+    net = spiking_resnet.spiking_resnet18(
+        spiking_neuron=neuron.LIFNode, surrogate_function=surrogate.ATan(), num_classes=10, tau=2.0
+    )
+    functional.set_step_mode(net, "m")
+    return net
+
+
+def test_a_network_of_spikingjelly() -> None:
+    net, x, labels = spikingjelly(), torch.randn(2, 12, 3, 32, 32), torch.arange(12) % 10
+    report = initialise(net, x, labels)
+    assert not report.skipped
+    assert net.layer1[1].bn2.weight.mean() < 0.5
+    layers = chain(
+        examine(attach(net, [], example=x, log=len), [(x, labels)], lambda y, z: F.cross_entropy(y.main, z)).layers
+    )
+    norms = [layer.norm for layer in layers if not layer.layer.endswith("sn1") or layer.layer == "network.sn1"]
+    assert max(norms) < 2 * min(norms)
+    # The pooling after the first neuron has a rate of its own, which the first stage keeps.
+    rates = [layer.rate for layer in layers if not layer.layer.startswith("network.layer1")]
+    assert max(rates) < 2 * min(rates)
+
+
+@pytest.mark.parametrize("case", [case for case in DEEP if "norse" not in case])
+def test_without_norms_the_size_of_the_weights_is_set(case: str) -> None:
+    net, seen = DEEP[case](), digits()
+    report = initialise(net, *seen, loss_of_mean)
+    assert not report.skipped
+    layers = examine(net, [digits(64)], loss_of_mean).layers
+    assert all(0.08 < layer.rate < 0.5 for layer in layers)
+    norms = [layer.norm for layer in layers]
+    assert max(norms) < 3 * min(norms)
+    fresh = DEEP[case]()
+    fresh.load_state_dict(net.state_dict())
+    set_surrogates(fresh, report.surrogates)
+    again = [layer.norm for layer in examine(fresh, [digits(64)], loss_of_mean).layers]
+    assert again == pytest.approx(norms, rel=1e-3)
+
+
+def test_a_silent_network_fires() -> None:
+    net = plain(lambda: LIF(surrogate=Rectangle()))
+    for linear in net:
+        if isinstance(linear, nn.Linear):
+            linear.weight.data *= 0.01
+    assert examine(net, [digits()], loss_of_mean).layers[0].silent == 1
+    initialise(net, *digits(), loss_of_mean)
+    assert all(layer.rate > 0.1 for layer in examine(net, [digits()], loss_of_mean).layers)
+
+
+def test_what_could_not_be_set_is_named() -> None:
+    class Halved(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x / 2
+
+    net = nn.Sequential(
+        nn.Linear(64, 30), Halved(), LIF(), nn.Linear(30, 30), nn.LayerNorm(30), LIF(), nn.Linear(30, 10)
+    )
+    report = initialise(net, *digits(), loss_of_mean)
+    assert list(report.skipped) == ["2", "5"]
+    assert "not set: 2: its current is not the output" in str(report)
+
+
+def test_an_interruption_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, calls = resnet("basic", lif, 1, "resnet8"), []
+    state = copy.deepcopy(net.state_dict())
+
+    def interrupt(*args: Any) -> None:
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("shortcut_snn.diagnosis.initialisation.set_heights", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        initialise(net, *batch(16, 8))
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+    assert {module.surrogate for module in find_neurons(net).values()} == {Triangle()}
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+
+
+def test_a_second_call_gives_the_same_start() -> None:
+    net, seen = resnet("basic", lif), batch(48, 8)
+    first, second = initialise(net, *seen), initialise(net, *seen)
+    for name, (scale, shift) in first.norms.items():
+        assert second.norms[name] == pytest.approx((scale, shift), abs=0.15)
+
+
+def test_errors_name_the_cause() -> None:
+    with pytest.raises(ValueError, match="Linear has no known neurons"):
+        initialise(nn.Linear(2, 2), *batch())
+    with pytest.raises(ValueError, match="layer9"):
+        set_surrogates(resnet("basic", lif), {"layer9": {"factor": 1.0}})
+
+
+def test_a_neuron_of_steps_keeps_its_states() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential()
+    for number in range(3):
+        net += nn.Sequential(
+            nn.Linear(64 if number == 0 else 48, 48), nn.BatchNorm1d(48), leaky(spike_grad=snntorch.surrogate.atan())
+        )
+    net.append(nn.Linear(48, 10))
+    x, labels = digits()
+    report = initialise(attach(net, [], example=x, labels=labels, log=len), x, labels)
+    assert not report.skipped
+    assert report.gradients[1] < 2 * report.gradients[0]

@@ -1,0 +1,155 @@
+"""The protocol of research/studies/claim.py: its plan, its table, and that it resumes."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from research.studies import claim, claim_tables
+
+TINY = [
+    "--set",
+    "network.kind=resnet8",
+    "network.width=2",
+    "network.time_steps=2",
+    "data.batch_size=10",
+    "training.precision=fp32",
+]
+TINY += ["network.block=ms", "neuron.surrogate.kind=triangle"]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.filterwarnings("ignore:::lightning")
+def test_a_table_from_end_to_end_and_again(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["paper", str(tmp_path), "--data", str(data), "--only", "resnet18-authors", "--threads", "1"]
+    command += ["--methods", "vanilla", "loss_sum", "--seeds", "1", "--epochs", "1", "--tune-epochs", "3"]
+    command += ["--rates", "1e-6", "0.1", "--extend", "0", *TINY]
+    assert claim.main(command) == 0
+    table = tmp_path / "paper.csv"
+    found = rows(table)
+    assert [(row["phase"], row["method"], row["lr"]) for row in found[:4]] == [
+        ("tune", method, lr) for method in ("vanilla", "loss_sum") for lr in ("1e-06", "0.1")
+    ]
+    for method in ("vanilla", "loss_sum"):
+        tried = {row["lr"]: float(row["validation_last"]) for row in found[:4] if row["method"] == method}
+        assert tried["0.1"] > tried["1e-06"]
+    finals = [row for row in found if row["phase"] == "final"]
+    assert {row["method"] for row in finals} == {"vanilla", "loss_sum", claim.EQUAL_TIME}
+    for row in finals:
+        assert row["lr"] == "0.1"
+        assert int(row["steps"]) == 20 * int(row["epochs"])
+        assert 0 <= float(row["test_last"]) <= 1
+        assert row["validation_last"] == row["failed"] == ""
+    assert all(row["test_last"] == "" for row in found[:4]), "nothing of the test set where something is chosen"
+
+    def never(*args: object, **kwargs: object) -> None:
+        raise AssertionError("it was run again")
+
+    monkeypatch.setattr(claim, "train", never)
+    before = table.read_bytes()
+    assert claim.main(command) == 0
+    assert table.read_bytes() == before
+
+    capsys.readouterr()
+    claim_tables.main([str(table)])
+    printed = capsys.readouterr().out
+    assert "loss_sum" in printed
+    assert f"{100 * float(finals[0]['test_last']):.2f}" in printed
+
+
+def test_a_run_that_fails_is_a_line_and_is_not_chosen(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = []
+
+    def train(recipe: claim.Recipe, folder: Path, **options: object) -> dict[str, object]:
+        called.append(recipe.optimizer.lr)
+        raise claim.NumericsError("the loss is nan at step 3 (epoch 1); try something else")
+
+    monkeypatch.setattr(claim, "train", train)
+    command = ["paper", str(tmp_path), "--data", str(data), "--only", "resnet18-paper", "--methods", "vanilla"]
+    command += ["--seeds", "1", "--epochs", "1", "--extend", "0", "--rates", "0.1"]
+    for _ in range(2):
+        assert claim.main([*command, "0.2"]) == 0
+    assert called == [0.1, 0.2, 0.1], "twice to tune, once in the end"
+    assert [row["failed"] for row in rows(tmp_path / "paper.csv")] == ["the loss is nan at step 3 (epoch 1)"] * 3
+    assert claim.main(command) == 0
+    assert len(called) == 3, "a single rate is not tuned"
+
+
+def test_the_search_goes_beyond_the_best_rate_at_the_edge(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pretended(lab: claim.Lab, run: claim.Run) -> claim.Row:
+        return {"lr": str(run.rate), "validation_last": str(1 - abs(run.rate - 3))}
+
+    monkeypatch.setattr(claim.Lab, "result", pretended)
+    options = claim.argparse.Namespace(
+        out=tmp_path, data=data, threads=1, set=[], rates=None, extend=2, tune_epochs=1, epochs=1
+    )
+    best = claim.Lab("paper", options).tune("setting", "vanilla", {"network": {"kind": "resnet18"}})
+    assert float(best["lr"]) == 3.0
+
+
+@pytest.mark.parametrize("table", ["recipes", "paper", "depth", "transformer"])
+def test_a_plan_is_at_least_5000_steps_a_run(
+    table: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert claim.main([table, str(tmp_path), "--data", str(data), "--list", "--seeds", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    finals = [line.split() for line in lines if line.startswith("final")]
+    assert finals
+    assert all(int(words[-2]) >= 5000 * int(words[-4]) for words in finals)
+    assert not any(tmp_path.iterdir())
+
+
+def test_tables_and_the_picture_of_depth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["phase", "setting", "method", "lr", "seed", "epochs", "chance", "failed", "test_last", "seconds_per_step"]
+    accuracies = {"vanilla": (0.5, 0.7), "loss_sum": (0.6, 0.9), claim.EQUAL_TIME: (0.6, None)}
+    found = [
+        ["final", f"{depth}-ms", method, 0.1, seed, 13, 0.1, "" if value else "the loss is nan", value or "", step]
+        for depth in (18, 34)
+        for method, values in accuracies.items()
+        for step, (seed, value) in zip((0.2, 0.3), enumerate(values), strict=True)
+    ]
+    with (tmp_path / "depth.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([names, *found])
+    claim_tables.main([str(tmp_path / "depth.csv"), "--picture", str(tmp_path / "depth.png")])
+    lines = {(cells[1], cells[2]): cells[3:-1] for cells in map(cells_of, capsys.readouterr().out.splitlines())}
+    assert lines["34-ms", "loss_sum"][3:] == ["0", "75.00 ± 190.59", "+15.00 ± 63.53", "+40.00 ± 508.25", "1.00"]
+    # The run that failed counts as guessing.
+    assert lines["34-ms", claim.EQUAL_TIME][3:6] == ["1", "35.00 ± 317.66", "-25.00 ± 444.72"]
+    assert (tmp_path / "depth.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_method_goes_by_the_rate_that_fits_the_training_data_best(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["phase", "setting", "method", "lr", "seed", "epochs", "chance", "failed", "train_last", "test_last"]
+    names += ["seconds_per_step"]
+    found = [
+        ["tune", "34-ms", "vanilla", "0.3", 0, 2, 0.1, "", 0.9, "", 0.1],
+        ["final", "34-ms", "vanilla", "0.3", 0, 7, 0.1, "", 0.4, 0.9, 0.1],
+        ["final", "34-ms", "vanilla", "0.1", 0, 7, 0.1, "", 0.5, 0.5, 0.1],
+        # Of one rate alone, so that it does not tell the two apart.
+        ["final", "34-ms", "vanilla", "0.3", 1, 7, 0.1, "", 0.9, 0.9, 0.1],
+        ["final", "34-ms", "vanilla", "1", 0, 7, 0.1, "the loss is nan", 0.8, "", ""],
+    ]
+    with (tmp_path / "depth.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([names, *found])
+    claim_tables.main([str(tmp_path / "depth.csv")])
+    lines = {(cells[1], cells[2]): cells[3:-1] for cells in map(cells_of, capsys.readouterr().out.splitlines())}
+    assert lines["34-ms", "vanilla"][:4] == ["0.1", "7", "1", "0"]
+    assert lines["34-ms", "vanilla"][4].startswith("50.00")
+    assert lines["34-ms", "vanilla at 0.3"][2] == "2"
+    assert lines["34-ms", "vanilla at 1"][3] == "1"
+
+
+def cells_of(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("|")] if "|" in line else [""] * 4
