@@ -14,7 +14,6 @@ from ..introspection import introspect, stages_span_most, wrap_network
 from ..nets import build_network as build_from_options
 from ..nets import channels_last
 from ..training import Provenance, Row, Run, Task, fit
-from .memory import check_memory
 from .recipe import Recipe
 
 Log = Callable[[str], object]
@@ -83,7 +82,6 @@ def build(recipe: Recipe, data: Data | None = None, *, log: Log = print) -> tupl
         ('Classification', 30)
     """
     data = load_data(recipe) if data is None else data
-    check_memory(recipe, data)
     with preserve_random_state(recipe.training.seed):
         return build_task(recipe, data, build_network(recipe, data.description), log=log), data
 
