@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from .registry import KINDS, REQUIRED, Component, Kind, Option, component_of, is_component, options_of, suggestion
+from .registry import REQUIRED, Component, Kind, Option, component_of, is_component, options_of, suggestion
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,6 @@ def slot(annotation: Any) -> Slot | None:
         others = [member for member in arguments if member is not type(None)]
         inner = slot(others[0]) if len(others) == 1 else None
         return None if inner is None else dataclasses.replace(inner, optional=len(others) < len(arguments))
-    for kind in KINDS.values():
-        if kind.type is not None and kind.type is annotation:
-            return Slot(kind)
     return Slot(annotation) if isinstance(annotation, type) and dataclasses.is_dataclass(annotation) else None
 
 
@@ -99,7 +96,7 @@ def _named_component(kind: Kind, entries: Any, path: str) -> tuple[Component, di
     if not isinstance(name, str):
         raise ValueError(f"{path}.kind is missing: one of {', '.join(kind)}")
     try:
-        return kind[name], values
+        return kind.find(name), values
     except ValueError as error:
         raise ValueError(f"{path}.kind: {error}") from None
 
@@ -220,7 +217,7 @@ def merge(content: Any, base: Any, changes: Any) -> Any:
     if isinstance(content, Kind):
         name = changes.get("kind", base.get("kind"))
         # A name that is not text is an error of read(), which knows its path.
-        component = content.get(name) if isinstance(name, str) else None
+        component = content.components.get(name) if isinstance(name, str) else None
         options: Mapping[str, Option] = {} if component is None else component.options
     else:
         options = {} if content is None else fields_of(content)

@@ -165,8 +165,8 @@ def build_task(
 
 def _make_task(recipe: Recipe, model: nn.Module, description: Mapping[str, Any]) -> Task:
     branches = recipe.method.branches
-    task: Task = recipe.task.build(
-        model=model,
+    task: Task = recipe.task(
+        model,
         objective=recipe.method.objective,
         branch_weight=None if branches is None else branches.branch_weight,
         by_epoch=branches is not None and branches.by == "epoch",

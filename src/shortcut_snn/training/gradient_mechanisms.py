@@ -24,9 +24,6 @@ class Gradient(Protocol):
         """Wrap a network; the arguments are those of :class:`~shortcut_snn.Shortcut`."""
 
 
-components.gradient.type = Gradient
-
-
 @components.gradient("bptt")
 def bptt(network: nn.Module, taps: Taps, **options: Any) -> Shortcut:
     """Back-propagation through time: the network's own gradient."""
