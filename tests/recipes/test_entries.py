@@ -53,6 +53,13 @@ def test_another_kind_drops_the_options_that_it_does_not_have():
     assert components.component_of(recipe.neuron).name == "ilif"
 
 
+@pytest.mark.parametrize(
+    "layers", [({"neuron": {"kind": "ilif", "most": 2}},), ("cifar10-cpu", {"neuron": {"most": 2}})]
+)
+def test_a_renamed_option_is_read_by_its_old_name(layers):
+    assert components.write(recipe_of(*layers).neuron)["max_spikes"] == 2
+
+
 def test_an_option_may_stand_before_its_kind():
     options = ["neuron.surrogate.alpha=3", "network.width=8", "neuron.surrogate.kind=atan", "network.kind=resnet20"]
     recipe = recipe_of(parse_options(options))

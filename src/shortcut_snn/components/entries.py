@@ -99,9 +99,19 @@ def _named_component(kind: Kind, entries: Any, path: str) -> tuple[Component, di
     if not isinstance(name, str):
         raise ValueError(f"{path}.kind is missing: one of {', '.join(kind)}")
     try:
-        return kind[name], values
+        component = kind[name]
     except ValueError as error:
         raise ValueError(f"{path}.kind: {error}") from None
+    return component, _with_current_names(kind, component.options, values)
+
+
+# Options by kind that had another name, which recipes, run folders and network files may still hold.
+_RENAMED = {"neuron": {"most": "max_spikes"}}
+
+
+def _with_current_names(kind: Kind, options: Mapping[str, Option], values: Mapping[str, Any]) -> dict[str, Any]:
+    names = {old: new for old, new in _RENAMED.get(kind.name, {}).items() if new in options and old not in options}
+    return {names.get(name, name): value for name, value in values.items()}
 
 
 def _suggest_nested(name: str, options: Mapping[str, Option]) -> str:
@@ -222,6 +232,7 @@ def merge(content: Any, base: Any, changes: Any) -> Any:
         # A name that is not text is an error of read(), which knows its path.
         component = content.get(name) if isinstance(name, str) else None
         options: Mapping[str, Option] = {} if component is None else component.options
+        base, changes = (_with_current_names(content, options, entries) for entries in (base, changes))
     else:
         options = {} if content is None else fields_of(content)
     merged = dict(base)
