@@ -32,14 +32,14 @@ class _FromRest:
 
 @components.neuron("spikingjelly_ilif")
 def spikingjelly_ilif(
-    decay: float = 0.25, threshold: float = 1.0, most: int = 4, detach_reset: bool = False
+    decay: float = 0.25, threshold: float = 1.0, max_spikes: int = 4, detach_reset: bool = False
 ) -> nn.Module:
     """SpikingJelly's ILIFNode over sequences, with the dynamics of :class:`shortcut_snn.neurons.ILIF`.
 
     Args:
         decay: factor on the membrane potential in a step.
         threshold: membrane potential per spike.
-        most: largest number of spikes in a step.
+        max_spikes: largest number of spikes in a step.
         detach_reset: whether the gradient ignores that the reset depends on the count.
     """
     from spikingjelly.activation_based import neuron
@@ -48,7 +48,7 @@ def spikingjelly_ilif(
     class Float32ILIF(_FromRest, neuron.ILIFNode):
         pass
 
-    return Float32ILIF(1 / (1 - decay), threshold, MultiLevelSpikeCount(most), detach_reset, step_mode="m")
+    return Float32ILIF(1 / (1 - decay), threshold, MultiLevelSpikeCount(max_spikes), detach_reset, step_mode="m")
 
 
 @components.neuron("spikingjelly_lif")

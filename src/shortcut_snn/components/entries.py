@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from .registry import REQUIRED, Component, Kind, Option, component_of, is_component, options_of, suggestion
+from .renamed import named_component, named_options
 
 
 @dataclass(frozen=True)
@@ -89,16 +90,15 @@ def _mapping(entries: Any, path: str, form: str) -> dict[str, Any]:
 
 def _named_component(kind: Kind, entries: Any, path: str) -> tuple[Component, dict[str, Any]]:
     """Return the component that entries name, and the other entries."""
-    if isinstance(entries, str):
-        entries = {"kind": entries}
-    values = _mapping(entries, path, "{kind: NAME, ...} or a name")
+    values = _mapping(named_component(kind, entries), path, "{kind: NAME, ...} or a name")
     name = values.pop("kind", None)
     if not isinstance(name, str):
         raise ValueError(f"{path}.kind is missing: one of {', '.join(kind)}")
     try:
-        return kind.find(name), values
+        component = kind.find(name)
     except ValueError as error:
         raise ValueError(f"{path}.kind: {error}") from None
+    return component, named_options(kind, component.options, values)
 
 
 def _suggest_nested(name: str, options: Mapping[str, Option]) -> str:
@@ -137,7 +137,7 @@ def _over_default(content: Any, option: Option, value: Any) -> Any:
     default = option.value
     if default is None or default is REQUIRED or not isinstance(content, Kind):
         return value
-    entries = {"kind": value} if isinstance(value, str) else value
+    entries = named_component(content, value)
     name = component_of(default).name
     if not isinstance(entries, Mapping) or entries.get("kind", name) != name:
         return value
@@ -211,7 +211,7 @@ def merge(content: Any, base: Any, changes: Any) -> Any:
         changes: entries that override those of the base.
     """
     if isinstance(content, Kind):
-        base, changes = ({"kind": entries} if isinstance(entries, str) else entries for entries in (base, changes))
+        base, changes = named_component(content, base), named_component(content, changes)
     if not isinstance(base, Mapping) or not isinstance(changes, Mapping):
         return changes
     if isinstance(content, Kind):
@@ -219,6 +219,7 @@ def merge(content: Any, base: Any, changes: Any) -> Any:
         # A name that is not text is an error of read(), which knows its path.
         component = content.components.get(name) if isinstance(name, str) else None
         options: Mapping[str, Option] = {} if component is None else component.options
+        base, changes = (named_options(content, options, entries) for entries in (base, changes))
     else:
         options = {} if content is None else fields_of(content)
     merged = dict(base)
