@@ -35,7 +35,7 @@ NMNIST = {"kind": "nmnist", "root": "x"}
         ({"kind": "digits", "batch_size": 2.5}, "data.batch_size should be a valid integer, got 2.5"),
         ({"kind": "nmnist"}, "root: nmnist"),
         ({"kind": "digits", "size": 8}, "data.size"),
-        ({**NMNIST, "augment": ["autoaugment"]}, "augment: autoaugment"),
+        ({**NMNIST, "augment": ["autoaugment"]}, "augment: AutoAugment"),
         ({**NMNIST, "sensor": [34, 34]}, "data.sensor"),
         ({**NMNIST, "slicing": "space"}, "data.slicing .* 'time' or 'count', got 'space'"),
         ({**NMNIST, "cache": ""}, "data.cache .* at least 1 character"),
