@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from .diagnosis import diagnose
     from .energy import measure_energy
     from .initialisation import initialise
-    from .lightning_callback import ShortcutCallback
     from .measurement import firing_rates
     from .method import (
         TET,
@@ -64,7 +63,8 @@ if TYPE_CHECKING:
         TimeLoop,
     )
     from .recipes import Recipe, recipe_of, train
-    from .training import Classification, Muon, RunFolder, Task, Training, fit
+    from .training import Classification, Muon, RunFolder, ShortcutCallback, Task, Training, fit
+    from .wrapping import wrap
 
 _PACKAGES = (
     "components", "data", "deploy", "diagnosis", "energy", "initialisation", "introspection", "measurement", "method",
@@ -75,7 +75,7 @@ _HOME = {
     "Muon": "training",
     "Recipe": "recipes",
     "RunFolder": "training",
-    "ShortcutCallback": "lightning_callback",
+    "ShortcutCallback": "training",
     "Task": "training",
     "Training": "training",
     "as_data": "data",
@@ -89,6 +89,7 @@ _HOME = {
     "measure_energy": "energy",
     "recipe_of": "recipes",
     "train": "recipes",
+    "wrap": "wrapping",
 }
 """Where a name is at home that is not the method's."""
 
@@ -98,7 +99,7 @@ __all__ = [
     "StepDecay", "StepLossSum", "Task", "TimeLoop", "Training", "__version__", "as_data", "attach", "components",
     "data", "deploy", "diagnose", "diagnosis", "energy", "export_network", "firing_rates", "fit", "initialisation",
     "initialise", "introspection", "load", "measure_energy", "measurement", "method", "nets", "neurons",
-    "recipe_of", "recipes", "train", "training",
+    "recipe_of", "recipes", "train", "training", "wrap",
 ]  # fmt: skip
 
 

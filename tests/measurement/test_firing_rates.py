@@ -14,8 +14,8 @@ from shortcut_snn import FiringRatePenalty, firing_rates, nets
 from shortcut_snn.method import FiringRates, first_tensor
 from shortcut_snn.neurons import ILIF, LIF, NormNeuron, bits_of, use_backend
 from shortcut_snn.recipes import build, parse_options, recipe_of
-from shortcut_snn.training.gradient_mechanisms import RateShortcut
 
+from ..method.wrapped import wrapped
 from ..training import tiny
 
 X = 3 * torch.rand(4, 3, 6, generator=torch.Generator().manual_seed(0))
@@ -98,7 +98,7 @@ def test_neurons_of_other_libraries(library):
 
 
 def test_rate_based_training_counts_its_pass_with_a_graph():
-    model = RateShortcut(built_in(), [], num_classes=10)
+    model = wrapped(built_in(), [], num_classes=10, gradient="rate")
     with firing_rates(model.network) as rates:
         model(torch.rand(2, 3, 8, 8))
     with torch.no_grad(), firing_rates(model.network) as spiking:

@@ -7,13 +7,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from shortcut_snn import LogitSum, Shortcut, nets
+from shortcut_snn import LogitSum, nets
 from shortcut_snn.measurement import first_to_last_ratio, gradient_rms, measure_gradients
+
+from ..method.wrapped import wrapped
 
 
 @pytest.fixture
 def model():
-    return Shortcut(nets.spiking_resnet8(10, 2, width=4), num_classes=10)
+    return wrapped(nets.spiking_resnet8(10, 2, width=4), num_classes=10)
 
 
 @pytest.fixture

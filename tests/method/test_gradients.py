@@ -8,13 +8,14 @@ from torch.nn import functional as F
 from shortcut_snn import LogitSum, LossSum, Shortcut
 
 from .toys import Staged
+from .wrapped import wrapped
 
 LABELS = torch.tensor([0, 2, 1, 1, 0])
 
 
 def wrapped(activation: type[nn.Module]) -> tuple[Shortcut, Tensor]:
     x = torch.randn(3, 5, 4, dtype=torch.float64)
-    return Shortcut(Staged(activation).double(), num_classes=3, example=x), x
+    return wrapped(Staged(activation).double(), num_classes=3, example=x), x
 
 
 def numerical(loss, weight: Tensor, eps: float = 1e-6) -> Tensor:

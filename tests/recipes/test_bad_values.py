@@ -30,6 +30,8 @@ from shortcut_snn.neurons import (
     set_backend,
 )
 
+from ..method.wrapped import wrapped
+
 NAN, INF = float("nan"), float("inf")
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -39,7 +41,7 @@ def net() -> nets.SpikingResNet:
 
 
 def shortcut(taps: Any = "stages", num_classes: Any = 4, **more: Any) -> Shortcut:
-    return Shortcut(net(), taps, num_classes=num_classes, **more)
+    return wrapped(net(), taps, num_classes=num_classes, **more)
 
 
 def positional(call: Callable[..., Any], *values: Any) -> list[Call]:

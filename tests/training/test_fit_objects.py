@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader
 
-from shortcut_snn import Shortcut, components
+from shortcut_snn import components
 from shortcut_snn.deploy import read_network
 from shortcut_snn.recipes import build, load_data, recipe_of, train
 
+from ..method.wrapped import wrapped
 from .same import assert_same_run
 from .tiny import Net, Sides, network, run, task
 
@@ -59,7 +60,7 @@ def test_it_learns_from_them_and_resumes_within_an_epoch(tmp_path: Path, name: s
     def make() -> Any:
         # Dropout draws from the global generator, whose state is part of the checkpoint.
         torch.manual_seed(0)
-        model = Shortcut(Dropping(), ["spike1"], num_classes=2, example=torch.rand(2, 1, 4, 4))
+        model = wrapped(Dropping(), ["spike1"], num_classes=2, example=torch.rand(2, 1, 4, 4))
         return task(net=model, epochs=3, checkpoint_every=1)
 
     result = run(tmp_path / "whole", make(), DATA[name]())
