@@ -26,7 +26,7 @@ def batch():
 def test_lambda_zero_gives_the_gradients_of_the_network_alone(model, batch):
     plain = copy.deepcopy(model.network).train()
     F.cross_entropy(plain(batch[0]), batch[1]).backward()
-    report = measure_gradients(model, *batch, LogitSum(), 0.0)
+    report = measure_gradients(model, *batch, 0.0)
     names = list(report.rms)
     assert (names[0], names[-1], len(names)) == ("stem.conv", "layer3.0.conv2", 7), "no projections, no readout"
     for name, rms in report.rms.items():
@@ -34,7 +34,7 @@ def test_lambda_zero_gives_the_gradients_of_the_network_alone(model, batch):
         assert rms == pytest.approx(expected, rel=1e-6)
     assert torch.equal(report.first, plain.stem.conv.weight.grad.flatten())
     assert report.ratio == report.rms["stem.conv"] / report.rms["layer3.0.conv2"]
-    assert measure_gradients(model, *batch, LogitSum(), 1.0).rms["stem.conv"] != report.rms["stem.conv"]
+    assert measure_gradients(model, *batch, 1.0).rms["stem.conv"] != report.rms["stem.conv"]
 
 
 def test_measuring_changes_nothing(model, batch):
@@ -42,7 +42,7 @@ def test_measuring_changes_nothing(model, batch):
     model.eval()
     state = copy.deepcopy(model.state_dict())
     grads = [p.grad.clone() for p in model.parameters()]
-    measure_gradients(model, *batch, LogitSum(), 0.25)
+    measure_gradients(model, *batch, 0.25)
     assert not model.training
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert all(torch.equal(p.grad, grad) for p, grad in zip(model.parameters(), grads, strict=True))

@@ -87,7 +87,7 @@ def test_a_tap_that_changes_the_network_is_found_out() -> None:
 def test_strip_detects_state_that_is_not_reset() -> None:
     network, x = integrating()
     model = attach(network, ["0"], example=x, reset=None)
-    with pytest.raises(ValueError, match="reset="):
+    with pytest.raises(ValueError, match="reset"):
         model.strip(check=x)
     assert hooks(network) == 1
     assert attach(network, ["0"], example=x).strip(check=x) is network

@@ -132,9 +132,7 @@ def test_build_and_fit_initialise_as_the_recipe_says(tmp_path):
     train(recipe, tmp_path / "recipe", log=lambda line: None)
     made = [(tmp_path / name / "surrogates.json").read_text() for name in ("objects", "recipe")]
     assert made[0] == made[1]
-    task, data = build(recipe)
-    task.initialise = False
-    run(tmp_path / "not", task, data)
+    run(tmp_path / "not", *build(recipe_of("digits", "vanilla", small)))
     assert not (tmp_path / "not" / "surrogates.json").exists()
 
 

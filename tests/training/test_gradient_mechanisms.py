@@ -7,12 +7,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from shortcut_snn.training.gradient_mechanisms import RateShortcut, check_gradient, sltt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shortcut_snn import TET, LogitSum, LossSum, Shortcut, attach, components, nets
+from shortcut_snn import TET, LogitSum, LossSum, attach, components, nets
 from shortcut_snn.measurement import probe
+from shortcut_snn.method.gradient import check_gradient
 from shortcut_snn.neurons import LIF, PLIF, ATan, NormNeuron, Surrogate, Triangle, use_backend
 from shortcut_snn.neurons.rate import RatePasses
 
@@ -298,17 +298,16 @@ def test_sequences_of_any_number_of_axes_are_averaged_over_time(shape: tuple[int
     network(x)
     model = attach(network, method="rate", example=x, labels=labels)
     output = model(x)
-    LossSum()(output, labels, 0.5).backward()
+    model.loss(output, labels, 0, 1).backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.network.parameters())
     assert network[0].weight.grad.any()
     torch.testing.assert_close(output.main, model.eval()(x).main)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("bptt", Shortcut), ("sltt", Shortcut), ("rate", RateShortcut)])
-def test_mechanisms_are_components_and_wrap_a_network(name: str, kind: type) -> None:
+@pytest.mark.parametrize("name", ["bptt", "sltt", "rate"])
+def test_mechanisms_are_components_and_wrap_a_network(name: str) -> None:
     net = network("resnet8")
-    model = components.gradient.make(name)(net, "stages", num_classes=3, head="conv")
-    assert type(model) is kind
+    model = wrapped(net, "stages", num_classes=3, head="conv", gradient=name)
     assert model.network is net
     assert {module.detach_membrane for module in net.modules() if isinstance(module, LIF)} == {name == "sltt"}
     LossSum()(model(torch.randn(4, 2, 16, 16)), torch.tensor([0, 1, 2, 0]), 0.5).backward()
@@ -317,7 +316,7 @@ def test_mechanisms_are_components_and_wrap_a_network(name: str, kind: type) -> 
 
 def test_unsupported_combinations_are_refused() -> None:
     with pytest.raises(ValueError, match="gradient sltt needs neurons of shortcut_snn"):
-        sltt(nn.Sequential(nn.Linear(2, 2)), [], num_classes=2)
+        wrapped(nn.Sequential(nn.Linear(2, 2)), [], num_classes=2, gradient="sltt")
     with pytest.raises(ValueError, match="gradient rate has no logits of single time steps, which tet needs"):
         check_gradient(components.gradient.make("rate"), TET())
     with pytest.raises(ValueError, match=r"initialise.*rate"):

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 from shortcut_snn import TET, Constant, LinearDecay, LogitSum, LossSum, SelfDistillation, ShortcutCallback, attach
 from shortcut_snn.method import Objective
 
-from .method.toys import hooks
+from ..method.toys import hooks
 
 STEPS = 2
 SMOOTH = functools.partial(F.cross_entropy, label_smoothing=0.1)
@@ -259,7 +259,7 @@ def test_a_method_by_name_trains_as_the_wrapper_does(loaders: Any, tmp_path: Pat
     model = attach(twin.net, method="initialised_loss_sum", example=batch["example"], labels=batch["example_labels"])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for step, (images, labels) in enumerate(loaders[0]):
-        loss = model.objective(model(twin.sequence(images)), labels, model.branch_weight(step, len(loaders[0])), SMOOTH)
+        loss = model.loss(model(twin.sequence(images)), labels, step, len(loaders[0]), SMOOTH)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
